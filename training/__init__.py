@@ -1,0 +1,1 @@
+"""The ranker: its model, its sharded training, its evaluation and its registry."""
