@@ -1,0 +1,316 @@
+"""Great Expectations: the suite that the schema's rules become, its run, and what follows from it.
+
+Severity decides. A broken critical rule stops the day and nothing is written; rows that break a
+warning move to a quarantine partition with the rule and the reason; information is reported.
+Great Expectations is imported here only.
+"""
+
+import dataclasses
+import datetime
+import html
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import great_expectations as gx
+import great_expectations.expectations as gxe
+from great_expectations.checkpoint import UpdateDataDocsAction
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from features.aggregates import is_positive
+from features.jobs import IMPRESSIONS, IMPRESSIONS_RAW, QUARANTINE, Workspace
+from features.rules import Check, Rule, feature_rules, impression_rules
+from features.schema import DAY, LABEL, FeatureTable, Schema, Severity, TableKind
+from features.spark import feature_struct, impressions_struct
+from features.tables import ONE_DAY
+
+logger = logging.getLogger(__name__)
+
+_RULES, _REASONS = "rules", "reasons"
+_SMALLEST_DAY_FOR_LABEL_RATE = 500
+"""Below it a label rate outside the limits is chance, and only reported."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What checking one table found."""
+
+    table: str
+    rows: int
+    quarantined: int
+    critical: list[str]
+    """Broken critical rules, with what was seen; empty when the day may go on."""
+    reported: list[str]
+    """Broken information rules, with what was seen."""
+    broken_rules: dict[str, int]
+    """Rows that each broken row rule found."""
+    data_docs: str
+    """Path of the Data Docs below the reports folder."""
+
+
+def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: Path) -> Outcome:
+    """Check raw impressions; publish the good rows, quarantine the rest, or stop on a critical."""
+    frame = work.impressions(days, IMPRESSIONS_RAW)
+    suite = _Suite(work.schema, IMPRESSIONS, impressions_struct(work.schema), reports)
+    rules = impression_rules(work.schema)
+    whole = _day_expectations(work, frame, days)
+    labelled = frame.withColumn(LABEL, is_positive(work.schema.label))
+    outcome, bad = suite.run(labelled, rules, whole)
+    if not outcome.critical:
+        names = [*impressions_struct(work.schema).names, DAY]
+        _publish(work, bad, IMPRESSIONS, days, names=names)
+    return outcome
+
+
+def check_features(work: Workspace, days: Sequence[datetime.date], reports: Path) -> list[Outcome]:
+    """Check every feature table; its bad rows move to quarantine, or a critical stops the day."""
+    outcomes = []
+    for table in work.schema.tables:
+        table_days = days if table.kind is not TableKind.ATTRIBUTES else [work.schema.epoch]
+        struct = feature_struct(work.schema, table)
+        frame = work.features(table, table_days)
+        suite = _Suite(work.schema, table.name, struct, reports)
+        outcome, bad = suite.run(frame, feature_rules(work.schema, table), [])
+        if outcome.quarantined and not outcome.critical:
+            _publish(work, bad, table.name, table_days, names=[*struct.names, DAY])
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _publish(
+    work: Workspace,
+    bad: DataFrame,
+    table: str,
+    days: Sequence[datetime.date],
+    *,
+    names: Sequence[str],
+) -> None:
+    """Quarantine first: a job killed in between is run again and finds the same bad rows."""
+    quarantine = f"{QUARANTINE}_{table}"
+    is_bad = F.size(_RULES) > 0
+    keys = [name for name in names if name != DAY][:3]
+    if work.lake.days_between(quarantine, days[0], days[-1]) or not bad.where(is_bad).isEmpty():
+        moved = bad.where(is_bad).select(*names, _RULES, _REASONS)
+        work.lake.replace(moved, quarantine, days, keys=keys)
+    work.lake.replace(bad.where(~is_bad).select(*names), table, days, keys=keys)
+
+
+class _Suite:
+    """The Great Expectations side of one table's check."""
+
+    def __init__(self, schema: Schema, table: str, struct: Any, reports: Path) -> None:
+        self.name = f"{schema.name}-{table}"
+        self.table = table
+        self.struct = struct
+        self.root = reports / schema.name / "expectations"
+        self.reports = reports
+
+    def run(
+        self, frame: DataFrame, rules: Sequence[Rule], whole: Sequence[gxe.Expectation]
+    ) -> tuple[Outcome, DataFrame]:
+        """Validate a frame; returns the outcome, and the frame with each row's broken warnings."""
+        cached = frame.cache()
+        rows = cached.count()
+        typed = [
+            gxe.ExpectColumnValuesToBeOfType(
+                column=field.name, type_=type(field.dataType).__name__, severity="critical"
+            )
+            for field in self.struct.fields
+        ]
+        result = self._validate(cached, [*typed, *map(_expectation, rules), *whole])
+        warnings = [rule for rule in rules if rule.severity is Severity.WARNING]
+        bad = _with_broken_rules(cached, warnings)
+        broken = {
+            rule: count
+            for rule, count in bad.select(F.explode(_RULES).alias("rule"))
+            .groupBy("rule")
+            .count()
+            .collect()
+        }
+        quarantined = bad.where(F.size(_RULES) > 0).count() if broken else 0
+        failed = [r for r in result["results"] if not r["success"]]
+        outcome = Outcome(
+            table=self.table,
+            rows=rows,
+            quarantined=quarantined,
+            critical=[_sentence(r) for r in failed if _severity(r) == Severity.CRITICAL],
+            reported=[_sentence(r) for r in failed if _severity(r) == Severity.INFO],
+            broken_rules=broken,
+            data_docs=str(self._docs().relative_to(self.reports)),
+        )
+        return outcome, bad
+
+    def _docs(self) -> Path:
+        return self.root / "gx" / "uncommitted" / "data_docs" / "local_site" / "index.html"
+
+    def _validate(
+        self, frame: DataFrame, expectations: Sequence[gxe.Expectation]
+    ) -> dict[str, Any]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        context = gx.get_context(mode="file", project_root_dir=str(self.root))
+        context.variables.progress_bars = {"globally": False}
+        context.variables.analytics_enabled = False
+        source = context.data_sources.add_or_update_spark(name=self.name)
+        batch = source.add_dataframe_asset(name=self.table).add_batch_definition_whole_dataframe(
+            "rows"
+        )
+        suite = gx.ExpectationSuite(name=self.name, expectations=list(expectations))
+        suite = context.suites.add_or_update(suite)
+        definition = context.validation_definitions.add_or_update(
+            gx.ValidationDefinition(name=self.name, data=batch, suite=suite)
+        )
+        checkpoint = context.checkpoints.add_or_update(
+            gx.Checkpoint(
+                name=self.name,
+                validation_definitions=[definition],
+                actions=[UpdateDataDocsAction(name="data_docs")],
+                # COMPLETE would bring the broken rows to the driver; the predicates route them.
+                result_format="SUMMARY",
+            )
+        )
+        result = checkpoint.run(batch_parameters={"dataframe": frame})
+        return next(iter(result.run_results.values())).to_json_dict()
+
+
+def _with_broken_rules(frame: DataFrame, rules: Sequence[Rule]) -> DataFrame:
+    """The rows with the names and reasons of the rules that they break."""
+
+    def broken(value_of: Any) -> Any:
+        found = [F.when(rule.broken(), F.lit(value_of(rule))) for rule in rules]
+        return F.array_compact(F.array(*found)) if found else F.array().cast("array<string>")
+
+    return frame.withColumns(
+        {_RULES: broken(lambda rule: rule.name), _REASONS: broken(lambda rule: rule.reason)}
+    )
+
+
+def _expectation(rule: Rule) -> gxe.Expectation:
+    column, severity = rule.columns[0], rule.severity.value
+    meta = {"rule": rule.name}
+    if rule.check is Check.PRESENT:
+        return gxe.ExpectColumnValuesToNotBeNull(column=column, severity=severity, meta=meta)
+    if rule.check is Check.RANGE:
+        return gxe.ExpectColumnValuesToBeBetween(
+            column=column,
+            min_value=rule.minimum,
+            max_value=rule.maximum,
+            severity=severity,
+            meta=meta,
+        )
+    if rule.check is Check.VOCABULARY:
+        return gxe.ExpectColumnValuesToBeInSet(
+            column=column, value_set=list(rule.values), severity=severity, meta=meta
+        )
+    if rule.check is Check.UNIQUE:
+        return _unique_expectation(rule, meta)
+    query = f"SELECT * FROM {{batch}} WHERE {_sql(rule)}"
+    return gxe.UnexpectedRowsExpectation(
+        unexpected_rows_query=query, severity=severity, meta=meta, description=rule.reason
+    )
+
+
+def _unique_expectation(rule: Rule, meta: dict[str, str]) -> gxe.Expectation:
+    severity = rule.severity.value
+    if len(rule.columns) == 1:
+        return gxe.ExpectColumnValuesToBeUnique(
+            column=rule.columns[0], severity=severity, meta=meta
+        )
+    return gxe.ExpectCompoundColumnsToBeUnique(
+        column_list=list(rule.columns), severity=severity, meta=meta
+    )
+
+
+def _sql(rule: Rule) -> str:
+    """The rules that Great Expectations has no expectation for, as Spark SQL."""
+    column = f"`{rule.columns[0]}`"
+    if rule.check is Check.LENGTH:
+        return f"size({column}) > {rule.maximum:g}"
+    if rule.check is Check.DAY:
+        return f"to_date({column}) != {DAY}"
+    values = ", ".join("'" + value.replace("'", "\\'") + "'" for value in rule.values)
+    return f"exists({column}, value -> value IS NULL OR value NOT IN ({values}))"
+
+
+def _day_expectations(
+    work: Workspace, frame: DataFrame, days: Sequence[datetime.date]
+) -> list[gxe.Expectation]:
+    """What a whole day must look like; of one day only, since a range has no trailing days."""
+    limits = work.schema.limits
+    rows = frame.count()
+    if not rows:
+        return []
+    severity = Severity.CRITICAL if rows >= _SMALLEST_DAY_FOR_LABEL_RATE else Severity.INFO
+    expectations: list[gxe.Expectation] = [
+        gxe.ExpectColumnMeanToBeBetween(
+            column=LABEL,
+            min_value=limits.min_positive_rate,
+            max_value=limits.max_positive_rate,
+            severity=severity.value,
+            meta={"rule": "label rate"},
+        )
+    ]
+    trailing = work.lake.days_between(
+        IMPRESSIONS, days[0] - limits.trailing_days * ONE_DAY, days[0] - ONE_DAY
+    )
+    if len(days) == 1 and trailing:
+        counts = [work.lake.manifest(IMPRESSIONS, day).rows for day in trailing]
+        mean = sum(counts) / len(counts)
+        expectations.append(
+            gxe.ExpectTableRowCountToBeBetween(
+                min_value=int(mean * limits.min_share_of_trailing_rows),
+                max_value=max(1, int(mean * limits.max_times_trailing_rows)),
+                severity=Severity.INFO.value,
+                meta={"rule": f"rows against the trailing {len(counts)} days"},
+            )
+        )
+    return expectations
+
+
+def _severity(result: dict[str, Any]) -> str:
+    return str(result["expectation_config"].get("severity") or Severity.CRITICAL.value)
+
+
+def _sentence(result: dict[str, Any]) -> str:
+    """One broken rule: its name, what was seen, what was asked for."""
+    config, seen = result["expectation_config"], result.get("result") or {}
+    rule = (config.get("meta") or {}).get("rule") or config["kwargs"].get("column", "table")
+    error = (result.get("exception_info") or {}).get("exception_message")
+    if error:
+        return f"{rule}: could not be checked: {str(error).splitlines()[0][:200]}"
+    asked = {k: v for k, v in config["kwargs"].items() if k.endswith("_value") or k == "type_"}
+    numbers = {k: seen[k] for k in ("observed_value", "unexpected_count") if k in seen}
+    return f"{rule}: {json.dumps(numbers, default=str)}; expected {json.dumps(asked, default=str)}"
+
+
+def write_quality_page(
+    reports: Path, schema: Schema, days: Sequence[datetime.date], outcomes: Sequence[Outcome]
+) -> str:
+    """One page with what was checked, stopped and quarantined; returns its path below reports."""
+    name = "impressions" if outcomes[0].table == IMPRESSIONS else "features"
+    page = Path(schema.name) / "quality" / f"{days[-1].isoformat()}-{name}.html"
+    rows = "".join(
+        f"<tr><td>{outcome.table}</td><td>{outcome.rows}</td><td>{outcome.quarantined}</td>"
+        f"<td>{_listing(outcome.critical)}</td><td>{_listing(outcome.reported)}</td>"
+        f"<td>{_listing([f'{k}: {v} rows' for k, v in outcome.broken_rules.items()])}</td></tr>"
+        for outcome in outcomes
+    )
+    docs = Path("..") / Path(outcomes[0].data_docs).relative_to(schema.name)
+    span = " to ".join(sorted({days[0].isoformat(), days[-1].isoformat()}))
+    content = (
+        "<!doctype html><meta charset=utf-8><title>Data quality</title>"
+        "<style>body{font:15px system-ui;margin:2em}td,th{padding:.3em .8em;text-align:left;"
+        "vertical-align:top;border-bottom:1px solid #ccc}</style>"
+        f"<h1>{schema.name}: {name} of {span}</h1><table><tr><th>table<th>rows<th>quarantined"
+        f"<th>critical<th>reported<th>rules broken by rows</tr>{rows}</table>"
+        f'<p><a href="{docs}">Data Docs: every expectation and what was seen</a></p>'
+    )
+    (reports / page).parent.mkdir(parents=True, exist_ok=True)
+    (reports / page).write_text(content)
+    return str(page)
+
+
+def _listing(sentences: Sequence[str]) -> str:
+    return "<br>".join(map(html.escape, sentences)) or "none"
