@@ -1,0 +1,52 @@
+"""A batch as the model reads it, made from the encoder's arrays."""
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+
+from features.encoding import ModelInputs
+
+
+@dataclasses.dataclass
+class Batch:
+    """Inputs of B examples, and what they are to be compared with."""
+
+    dense: Tensor
+    """(B, number of dense inputs) float32; NaN where a number is missing."""
+    sparse: KeyedJaggedTensor
+    """Embedding rows by feature, in the schema's order."""
+    label: Tensor
+    """(B,) float32."""
+    weight: Tensor
+    """(B,) float32; 0 for a row that only keeps a rank in step."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        return Batch(
+            self.dense.to(device, non_blocking=True),
+            self.sparse.to(device, non_blocking=True),
+            self.label.to(device, non_blocking=True),
+            self.weight.to(device, non_blocking=True),
+        )
+
+
+def jagged(inputs: ModelInputs) -> KeyedJaggedTensor:
+    """The sparse inputs as one KeyedJaggedTensor, feature after feature."""
+    values = np.concatenate([ids.values for ids in inputs.ids.values()])
+    lengths = np.concatenate([ids.lengths for ids in inputs.ids.values()])
+    return KeyedJaggedTensor.from_lengths_sync(
+        keys=list(inputs.ids), values=torch.from_numpy(values), lengths=torch.from_numpy(lengths)
+    )
+
+
+def make_batch(inputs: ModelInputs, label: np.ndarray, weight: np.ndarray) -> Batch:
+    """A batch of encoded rows with their labels and weights."""
+    return Batch(
+        torch.from_numpy(inputs.dense),
+        jagged(inputs),
+        torch.from_numpy(label.astype(np.float32)),
+        torch.from_numpy(weight.astype(np.float32)),
+    )

@@ -1,0 +1,236 @@
+"""Checkpoints: sharded files and a manifest, one folder a trained day, whole or not there."""
+
+import dataclasses
+import datetime
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torchrec.distributed.model_parallel import DistributedModelParallel
+
+from features.schema import Schema
+from training.config import Recipe
+
+_MANIFEST = "manifest.json"
+_DENSE_OPTIMIZER = "dense_optimizer"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that does not fit what is to be loaded into it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointManifest:
+    """What a checkpoint is, beside its tensors."""
+
+    dataset: str
+    schema_fingerprint: str
+    model_fingerprint: str
+    recipe: dict[str, Any]
+    run_day: str
+    """Day whose run wrote it."""
+    trained_through: str
+    """Last day whose examples entered the weights."""
+    trained_days: int
+    examples: int
+    steps: int
+    parent: str | None
+    """Folder name of the checkpoint it was warm started from."""
+    family: list[str]
+    """Names of its ancestors, the oldest first."""
+    partitions: dict[str, str]
+    """Content hashes of the example partitions of this run."""
+    mlflow_run: str
+    metrics: dict[str, float | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A finished checkpoint on disk."""
+
+    path: Path
+    manifest: CheckpointManifest
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        return self.path.name
+
+    @property
+    def trained_through(self) -> datetime.date:
+        """Last day whose examples entered the weights."""
+        return datetime.date.fromisoformat(self.manifest.trained_through)
+
+
+class Checkpoints:
+    """The checkpoints of one data set; a run of day d owns the folder named d."""
+
+    def __init__(self, root: Path, schema: Schema) -> None:
+        """Open the folder; it is made by the first write."""
+        self.root = root / schema.name
+        self.schema = schema
+
+    def all(self) -> list[Checkpoint]:
+        """Finished checkpoints, the oldest run first."""
+        found = []
+        for path in sorted(self.root.glob(f"[0-9]*/{_MANIFEST}")):
+            manifest = CheckpointManifest(**json.loads(path.read_text()))
+            found.append(Checkpoint(path.parent, manifest))
+        return found
+
+    def of_run(self, day: datetime.date) -> Checkpoint:
+        """The checkpoint of a day's run; ValueError when it is not there."""
+        for checkpoint in self.all():
+            if checkpoint.manifest.run_day == day.isoformat():
+                return checkpoint
+        have = [checkpoint.name for checkpoint in self.all()]
+        raise ValueError(f"checkpoint of {day}: not in {self.root}; there are {have}")
+
+    def parent_for(
+        self, recipe: Recipe, run_day: datetime.date, through: datetime.date
+    ) -> Checkpoint | None:
+        """The newest earlier checkpoint that fits and stopped before ``through``; None: start cold.
+
+        It depends on the day and on earlier runs only, so that a run that is repeated has the same
+        parent again.
+        """
+        fitting = [
+            checkpoint
+            for checkpoint in self.all()
+            if checkpoint.manifest.run_day < run_day.isoformat()
+            and checkpoint.trained_through < through
+            and checkpoint.manifest.schema_fingerprint == self.schema.fingerprint()
+            and checkpoint.manifest.model_fingerprint == recipe.model_fingerprint()
+        ]
+        return max(fitting, key=lambda checkpoint: checkpoint.trained_through, default=None)
+
+    def save(
+        self, tensors: dict[str, Any], manifest: CheckpointManifest, run_day: datetime.date
+    ) -> Path:
+        """Write all ranks' tensors and the manifest beside, then put them in place at once."""
+        target = self.root / run_day.isoformat()
+        names = [f".writing-{uuid.uuid4().hex[:12]}"]
+        dist.broadcast_object_list(names, src=0)
+        staging = self.root / names[0]
+        staging.mkdir(parents=True, exist_ok=True)
+        dcp.save(tensors, storage_writer=FileSystemWriter(str(staging)))
+        if dist.get_rank() == 0:
+            (staging / _MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=1))
+            _replace_folder(staging, target)
+        dist.barrier()
+        return target
+
+    def prune(self, *, keep: int, in_use: set[str]) -> list[str]:
+        """Remove all but the ``keep`` newest checkpoints and those in use; returns their names."""
+        if keep < 1:
+            raise ValueError(f"keep: {keep}; at least 1")
+        removed = []
+        for checkpoint in self.all()[:-keep]:
+            if checkpoint.name not in in_use:
+                shutil.rmtree(checkpoint.path)
+                removed.append(checkpoint.name)
+        return removed
+
+
+def training_state(
+    model: DistributedModelParallel, dense_optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Everything that training goes on from, as tensors by name."""
+    return {
+        "model": model.state_dict(),
+        "sparse_optimizer": model.fused_optimizer.state_dict(),
+        _DENSE_OPTIMIZER: adam_state(model, dense_optimizer),
+    }
+
+
+def load_training_state(
+    path: Path, model: DistributedModelParallel, dense_optimizer: torch.optim.Optimizer
+) -> None:
+    """Load a checkpoint into a sharded model and its optimisers, whatever ranks it was written by.
+
+    Raises:
+        CheckpointError: A tensor is missing or has another shape.
+    """
+    state = training_state(model, dense_optimizer)
+    try:
+        dcp.load(state, storage_reader=FileSystemReader(str(path)))
+    except BaseException as error:
+        # CheckpointException derives from BaseException.
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise CheckpointError(f"checkpoint {path}: does not fit the model: {error}") from error
+    model.load_state_dict(state["model"])
+    model.fused_optimizer.load_state_dict(state["sparse_optimizer"])
+    set_adam_state(model, dense_optimizer, state[_DENSE_OPTIMIZER])
+
+
+def load_whole(path: Path, model: nn.Module) -> None:
+    """Load a checkpoint's weights into an unsharded model, in one process.
+
+    Raises:
+        CheckpointError: A tensor is missing or has another shape.
+    """
+    state = {"model": model.state_dict()}
+    try:
+        dcp.load(state, storage_reader=FileSystemReader(str(path)), no_dist=True)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise CheckpointError(f"checkpoint {path}: does not fit the model: {error}") from error
+    model.load_state_dict(state["model"])
+
+
+def adam_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Adam's moments by parameter name; zeros for a parameter that has not taken a step."""
+    state: dict[str, Tensor] = {}
+    for name, parameter in _optimised(model, optimizer):
+        held = optimizer.state.get(parameter, {})
+        state[f"{name}.step"] = held.get("step", torch.zeros(()))
+        for moment in ("exp_avg", "exp_avg_sq"):
+            state[f"{name}.{moment}"] = held.get(moment, torch.zeros_like(parameter.data))
+    return state
+
+
+def set_adam_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]
+) -> None:
+    """Put moments by parameter name into an Adam optimiser."""
+    for name, parameter in _optimised(model, optimizer):
+        if state[f"{name}.step"] > 0:
+            optimizer.state[parameter] = {
+                key: state[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+
+
+def _optimised(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> list[tuple[str, nn.Parameter]]:
+    owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return [
+        (name.replace("module.", ""), parameter)
+        for name, parameter in model.named_parameters()
+        if id(parameter) in owned
+    ]
+
+
+def _replace_folder(staging: Path, target: Path) -> None:
+    """Put a finished folder in place; the one before is moved aside first, then removed.
+
+    A reader goes by the manifest's folder name, and between the two renames finds no checkpoint of
+    that day rather than a mixed one.
+    """
+    aside = None
+    if target.exists():
+        aside = target.with_name(f".replaced-{uuid.uuid4().hex[:12]}")
+        os.rename(target, aside)
+    os.rename(staging, target)
+    if aside is not None:
+        shutil.rmtree(aside)

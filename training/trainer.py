@@ -1,0 +1,332 @@
+"""The training run of one day, on every rank: plan, load, train, evaluate, save."""
+
+import dataclasses
+import datetime
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.metrics.calibration import CalibrationMetric
+from torchrec.metrics.metrics_config import RecTaskInfo
+from torchrec.metrics.ne import NEMetric
+from tqdm import tqdm
+
+from features.schema import Schema
+from training.batch import Batch, make_batch
+from training.checkpoint import (
+    Checkpoint,
+    CheckpointManifest,
+    Checkpoints,
+    load_training_state,
+    training_state,
+)
+from training.config import Recipe, TrainingConfig
+from training.dataset import Examples, ExampleTable, batches, num_batches
+from training.metrics import Metrics, evaluate
+from training.ranker import Ranker, embedding_tables
+from training.sharding import local_shards, shard
+
+logger = logging.getLogger(__name__)
+
+LOG_EVERY_STEPS = 20
+_TASK = "ranking"
+_NORMALISER_ROWS = 262_144
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What one run is to do."""
+
+    schema: Schema
+    recipe: Recipe
+    run_day: datetime.date
+    through: datetime.date
+    """Last day to train on."""
+    holdout: Sequence[datetime.date]
+    """Days to evaluate on; none of them is trained on."""
+    mlflow_run: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What one run did."""
+
+    checkpoint: Path
+    parent: str | None
+    days: list[datetime.date]
+    examples: int
+    steps: int
+    curve: list[dict[str, float]]
+    holdout: Metrics | None
+    shards: dict[str, list[dict[str, Any]]]
+
+
+def device_of_rank() -> torch.device:
+    """This rank's device: its GPU where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return torch.device("cpu")
+
+
+def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
+    """Train one day's candidate; every rank of the process group calls this."""
+    device = device_of_rank()
+    config = run.recipe.training
+    parent = checkpoints.parent_for(run.recipe, run.run_day, run.through)
+    first = parent.trained_through + datetime.timedelta(days=1) if parent else datetime.date.min
+    days = table.days(first, run.through)
+    torch.manual_seed(config.seed)
+    ranker = Ranker(run.schema, run.recipe.model)
+    if parent is None:
+        ranker.interaction.normaliser.fit(_first_rows(table, days))
+    tables = embedding_tables(run.schema, run.recipe.model)
+    model = shard(ranker, tables, run.recipe.sharding, config, device=device)
+    optimizer = dense_optimizer(model, config)
+    if parent is not None:
+        load_training_state(parent.path, model, optimizer)
+    _tell(run, parent, days, model)
+    epochs = config.warm_epochs if parent else config.cold_epochs
+    total = epochs * num_batches(table, days, batch_size=config.batch_size)
+    loop = _Loop(model, optimizer, config, device=device, total_steps=total, is_warm=bool(parent))
+    for epoch in range(epochs):
+        loop.run(_rank_batches(table, days, config, epoch))
+    holdout = None
+    if table.num_rows(run.holdout):
+        holdout = evaluate_sharded(model, table.read(run.holdout), run.schema, config, device)
+    manifest = _manifest(run, parent, table, days, loop.steps, holdout)
+    path = checkpoints.save(training_state(model, optimizer), manifest, run.run_day)
+    return Result(
+        checkpoint=path,
+        parent=parent.name if parent else None,
+        days=days,
+        examples=table.num_rows(days),
+        steps=loop.steps,
+        curve=loop.curve,
+        holdout=holdout,
+        shards=local_shards(model),
+    )
+
+
+def dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam:
+    """Adam over everything but the tables, whose optimiser runs inside the backward pass."""
+    dense = [parameter for name, parameter in model.named_parameters() if "interaction" in name]
+    return torch.optim.AdamW(
+        dense, lr=config.dense_learning_rate, weight_decay=config.dense_decay, eps=1e-8
+    )
+
+
+def evaluate_sharded(
+    model: DistributedModelParallel,
+    examples: Examples,
+    schema: Schema,
+    config: TrainingConfig,
+    device: torch.device,
+) -> Metrics:
+    """Exact metrics over all rows of all ranks: predictions are gathered, then put in order."""
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    model.eval()
+    mine = np.arange(rank, len(examples), world_size)
+    longest = -(-len(examples) // world_size)
+    predictions = []
+    with torch.no_grad():
+        for start in range(0, longest, config.batch_size):
+            rows = mine[start : start + config.batch_size]
+            asked = rows if len(rows) else np.zeros(1, dtype=np.int64)
+            batch = make_batch(
+                examples.inputs.take(asked), examples.label[asked], np.ones(len(asked))
+            ).to(device)
+            logits = model(batch.dense, batch.sparse)
+            predictions.append(torch.sigmoid(logits).cpu().numpy()[: len(rows)])
+    model.train()
+    parts: list[Any] = [None] * world_size
+    dist.all_gather_object(parts, (mine, np.concatenate(predictions)))
+    probability = np.empty(len(examples), dtype=np.float32)
+    for rows, values in parts:
+        probability[rows] = values
+    return evaluate(probability, examples.label, user_groups(examples, schema))
+
+
+def user_groups(examples: Examples, schema: Schema) -> np.ndarray:
+    """A number for each row's user; without a user id every row is a group of its own."""
+    if schema.user is None:
+        return np.arange(len(examples))
+    users = examples.table.column(schema.user.name).to_numpy()
+    return np.unique(users, return_inverse=True)[1]
+
+
+class _Loop:
+    """Steps over batches, with the learning rate, the running metrics and the progress bar."""
+
+    def __init__(
+        self,
+        model: DistributedModelParallel,
+        optimizer: torch.optim.Optimizer,
+        config: TrainingConfig,
+        *,
+        device: torch.device,
+        total_steps: int,
+        is_warm: bool,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.config = config
+        self.device = device
+        self.total_steps = total_steps
+        self.factor = config.warm_learning_rate_factor if is_warm else 1.0
+        # A warm start has Adam's moments already, so its learning rate need not rise again.
+        self.warm_up_steps = 0 if is_warm else round(config.warm_up_share * total_steps)
+        self.steps = 0
+        self.curve: list[dict[str, float]] = []
+        self.metrics = _RunningMetrics(config)
+
+    def run(self, stream: Iterator[Batch]) -> None:
+        """One pass."""
+        bar = tqdm(
+            total=self.total_steps,
+            initial=self.steps,
+            unit="step",
+            mininterval=5,
+            disable=dist.get_rank() != 0,
+        )
+        with bar:
+            for batch in stream:
+                loss = self._step(batch.to(self.device))
+                bar.update()
+                if self.steps % LOG_EVERY_STEPS == 0 or self.steps == self.total_steps:
+                    self.curve.append({"step": self.steps, "loss": loss, **self.metrics.compute()})
+                    bar.set_postfix({k: f"{v:.4f}" for k, v in self.curve[-1].items() if k != "step"})
+
+    def _step(self, batch: Batch) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.dense_learning_rate * self._learning_rate_share()
+        self.optimizer.zero_grad(set_to_none=True)
+        logits = self.model(batch.dense, batch.sparse)
+        # Weights make the mean over ranks of these sums the mean over the global batch's examples.
+        loss = weighted_loss(logits, batch)
+        loss.backward()
+        self.optimizer.step()
+        self.metrics.update(logits, batch)
+        self.steps += 1
+        return float(loss.detach())
+
+    def _learning_rate_share(self) -> float:
+        rising = min(1.0, (self.steps + 1) / self.warm_up_steps) if self.warm_up_steps else 1.0
+        return rising * self.factor
+
+
+def weighted_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Weighted sum of the log losses of a batch."""
+    losses = nn.functional.binary_cross_entropy_with_logits(logits, batch.label, reduction="none")
+    return (losses * batch.weight).sum()
+
+
+class _RunningMetrics:
+    """Normalised entropy and calibration while training, over all ranks, from TorchRec."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        tasks = [RecTaskInfo(name=_TASK)]
+        world_size = dist.get_world_size()
+        shared = {
+            "world_size": world_size,
+            "my_rank": dist.get_rank(),
+            "batch_size": max(1, config.batch_size // world_size),
+            "tasks": tasks,
+            "window_size": max(config.batch_size, 1) * 50,
+            "compute_on_all_ranks": True,
+        }
+        self._metrics = {"ne": NEMetric(**shared), "calibration": CalibrationMetric(**shared)}
+
+    def update(self, logits: Tensor, batch: Batch) -> None:
+        shown = (batch.weight > 0).double()
+        probability = torch.sigmoid(logits.detach()).double()
+        for metric in self._metrics.values():
+            metric.update(
+                predictions={_TASK: probability},
+                labels={_TASK: batch.label.double()},
+                weights={_TASK: shown},
+            )
+
+    def compute(self) -> dict[str, float]:
+        values = {}
+        for name, metric in self._metrics.items():
+            for key, value in metric.compute().items():
+                if key.endswith(f"window_{name}"):
+                    values[name] = float(value)
+        return values
+
+
+def _rank_batches(
+    table: ExampleTable, days: Sequence[datetime.date], config: TrainingConfig, epoch: int
+) -> Iterator[Batch]:
+    return batches(
+        table,
+        days,
+        batch_size=config.batch_size,
+        shuffle_rows=config.shuffle_rows,
+        seed=config.seed + epoch,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+    )
+
+
+def _first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> Tensor:
+    buffer = next(table.buffers(days, rows=_NORMALISER_ROWS), None)
+    if buffer is None:
+        raise ValueError(f"examples: no rows through {days[-1:]}; run `python -m features examples`")
+    return torch.from_numpy(buffer.inputs.dense)
+
+
+def _tell(
+    run: Run,
+    parent: Checkpoint | None,
+    days: Sequence[datetime.date],
+    model: DistributedModelParallel,
+) -> None:
+    start = f"warm from {parent.name}" if parent else "cold: no earlier checkpoint fits"
+    span = f"{days[0]} to {days[-1]}" if days else "none"
+    if dist.get_rank() == 0:
+        logger.info("%s; %d days to train on (%s)", start, len(days), span)
+        for module, parameters in model.plan.plan.items():
+            for name, parameter in parameters.items():  # type: ignore[attr-defined]
+                logger.info(
+                    "plan: %s.%s %s on ranks %s, kernel %s",
+                    module,
+                    name,
+                    parameter.sharding_type,
+                    parameter.ranks,
+                    parameter.compute_kernel,
+                )
+
+
+def _manifest(
+    run: Run,
+    parent: Checkpoint | None,
+    table: ExampleTable,
+    days: Sequence[datetime.date],
+    steps: int,
+    holdout: Metrics | None,
+) -> CheckpointManifest:
+    through = days[-1] if days else (parent.trained_through if parent else run.through)
+    return CheckpointManifest(
+        dataset=run.schema.name,
+        schema_fingerprint=run.schema.fingerprint(),
+        model_fingerprint=run.recipe.model_fingerprint(),
+        recipe=run.recipe.to_dict(),
+        run_day=run.run_day.isoformat(),
+        trained_through=max(through, run.through).isoformat(),
+        trained_days=len(days),
+        examples=table.num_rows(days),
+        steps=steps,
+        parent=parent.name if parent else None,
+        family=[*parent.manifest.family, parent.name] if parent else [],
+        partitions=table.content_hashes(days),
+        mlflow_run=run.mlflow_run,
+        metrics=holdout.to_dict() if holdout else {},
+    )

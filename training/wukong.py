@@ -1,0 +1,190 @@
+"""Wukong's interaction stack (https://arxiv.org/abs/2403.02545, section 3).
+
+Tensor names end in their logical shape. B batch, N embeddings in, M embeddings of the factorization
+machine block (the paper's n_F), L of the linear compression block (n_L), G = M + L embeddings out,
+D embedding dimension, K rank, C compressed tokens, P = N·K entries of the factorization machine.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from training.config import LayerConfig, ModelConfig
+
+
+def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers with ReLU between them, none after the last; weights scaled by true fan-in."""
+    layers: list[nn.Module] = []
+    pairs = list(itertools.pairwise(widths))
+    for place, (fan_in, fan_out) in enumerate(pairs):
+        linear = nn.Linear(fan_in, fan_out)
+        is_last = place == len(pairs) - 1
+        # He's gain where a ReLU halves the variance, none on the way out.
+        nn.init.normal_(linear.weight, std=math.sqrt((1.0 if is_last else 2.0) / fan_in))
+        nn.init.zeros_(linear.bias)
+        layers.append(linear)
+        if not is_last:
+            layers += [nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+    return nn.Sequential(*layers)
+
+
+def token_mixer(num_in: int, num_out: int) -> nn.Parameter:
+    """A matrix (num_in, num_out) that mixes embeddings, scaled so that variance is kept."""
+    return nn.Parameter(torch.randn(num_in, num_out) / math.sqrt(num_in))
+
+
+class GroupedLayerNorm(nn.Module):
+    """LayerNorm over the flattened (N, K) output of a factorization machine, by growth group.
+
+    One group is the paper's LayerNorm. A model that grew has one more group for each growth step, so
+    that new entries leave the statistics of the old ones, and with them the function, as they were.
+
+    Args:
+        rows: N.
+        columns: K.
+        groups: The (n, k) corner that each growth step reached, the last one (N, K); (): one group.
+        eps: Added to the variance.
+    """
+
+    def __init__(
+        self, rows: int, columns: int, *, groups: Sequence[tuple[int, int]] = (), eps: float
+    ) -> None:
+        super().__init__()
+        corners = tuple(groups) or ((rows, columns),)
+        if corners[-1] != (rows, columns):
+            raise ValueError(f"groups: the last is {corners[-1]}; expected {(rows, columns)}")
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(rows * columns))
+        self.bias = nn.Parameter(torch.zeros(rows * columns))
+        group = torch.full((rows, columns), -1)
+        for number, (n, k) in reversed(list(enumerate(corners))):
+            group[:n, :k] = number
+        self.num_groups = len(corners)
+        for number in range(self.num_groups):
+            places = (group.flatten() == number).nonzero().flatten()
+            self.register_buffer(f"places_{number}", places, persistent=False)
+
+    def forward(self, fm_BP: Tensor) -> Tensor:
+        """(B, N·K) to (B, N·K)."""
+        if self.num_groups == 1:
+            return nn.functional.layer_norm(
+                fm_BP, fm_BP.shape[-1:], self.weight, self.bias, self.eps
+            )
+        normal_BP = torch.empty_like(fm_BP)
+        for number in range(self.num_groups):
+            places = getattr(self, f"places_{number}")
+            part = fm_BP[:, places]
+            normal_BP[:, places] = nn.functional.layer_norm(part, part.shape[-1:], eps=self.eps)
+        return normal_BP * self.weight + self.bias
+
+
+class FactorizationMachine(nn.Module):
+    """All pairs of embeddings, compressed: X(XᵀY), or the plain XXᵀ with rank 0 (section 3.3, 3.6).
+
+    Y is a learnt matrix, or made from the input (attentive): Y(X) = MLP(flatten(W_C X)).
+    """
+
+    def __init__(self, num_in: int, dim: int, config: LayerConfig) -> None:
+        super().__init__()
+        self.columns = config.rank or num_in
+        self.is_plain = config.rank == 0
+        self.num_in = num_in
+        self.attention: nn.Sequential | None = None
+        if self.is_plain:
+            return
+        if config.attention:
+            compressed, *hidden = config.attention
+            self.compression = token_mixer(num_in, compressed)
+            self.attention = mlp((compressed * dim, *hidden, num_in * config.rank))
+        else:
+            self.projection = token_mixer(num_in, config.rank)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """(B, N, D) to the flattened (B, N·K)."""
+        if self.is_plain:
+            return (x_BND @ x_BND.transpose(1, 2)).flatten(1)
+        if self.attention is None:
+            xy_BDK = x_BND.transpose(1, 2) @ self.projection
+        else:
+            compressed_BCD = self.compression.T @ x_BND
+            y_BNK = self.attention(compressed_BCD.flatten(1)).view(-1, self.num_in, self.columns)
+            xy_BDK = x_BND.transpose(1, 2) @ y_BNK
+        return (x_BND @ xy_BDK).flatten(1)
+
+
+class FactorizationMachineBlock(nn.Module):
+    """FMB(X) = reshape(MLP(LN(flatten(FM(X))))) (section 3.4)."""
+
+    def __init__(
+        self, num_in: int, dim: int, config: LayerConfig, *, eps: float, dropout: float
+    ) -> None:
+        super().__init__()
+        self.num_out = config.num_fm
+        self.dim = dim
+        self.interaction = FactorizationMachine(num_in, dim, config)
+        columns = self.interaction.columns
+        self.norm = GroupedLayerNorm(num_in, columns, groups=config.norm_groups, eps=eps)
+        widths = (num_in * columns, *config.mlp, config.num_fm * dim)
+        self.mlp = mlp(widths, dropout=dropout)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """(B, N, D) to (B, M, D)."""
+        flat = self.mlp(self.norm(self.interaction(x_BND)))
+        return flat.view(-1, self.num_out, self.dim)
+
+
+class WukongLayer(nn.Module):
+    """X' = LN(concat(FMB(X), LCB(X)) + X), the residual compressed where shapes differ (3.2, 3.5).
+
+    Example:
+        >>> config = LayerConfig(num_fm=4, num_linear=4, rank=4, mlp=(16,))
+        >>> WukongLayer(10, 8, config, eps=1e-5)(torch.zeros(2, 10, 8)).shape
+        torch.Size([2, 8, 8])
+    """
+
+    def __init__(
+        self, num_in: int, dim: int, config: LayerConfig, *, eps: float, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        num_out = config.num_fm + config.num_linear
+        self.fmb = FactorizationMachineBlock(num_in, dim, config, eps=eps, dropout=dropout)
+        self.linear_compression = token_mixer(num_in, config.num_linear)
+        self.residual = token_mixer(num_in, num_out) if num_in != num_out else None
+        self.norm = nn.LayerNorm(dim, eps=eps)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """(B, N, D) to (B, G, D)."""
+        linear_BLD = self.linear_compression.T @ x_BND
+        both_BGD = torch.cat([self.fmb(x_BND), linear_BLD], dim=1)
+        residual_BGD = x_BND if self.residual is None else self.residual.T @ x_BND
+        return self.norm(both_BGD + residual_BGD)
+
+
+class Wukong(nn.Module):
+    """The stack and its head: embeddings (B, N, D) to logits (B,).
+
+    Args:
+        num_in: N, embeddings that enter.
+        config: The model's configuration.
+    """
+
+    def __init__(self, num_in: int, config: ModelConfig) -> None:
+        super().__init__()
+        dim = config.embedding_dim
+        layers = []
+        for layer in config.layers:
+            layers.append(
+                WukongLayer(
+                    num_in, dim, layer, eps=config.layer_norm_eps, dropout=config.dropout
+                )
+            )
+            num_in = layer.num_fm + layer.num_linear
+        self.layers = nn.Sequential(*layers)
+        self.head = mlp((num_in * dim, *config.head, 1), dropout=config.dropout)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """(B, N, D) to (B,)."""
+        return self.head(self.layers(x_BND).flatten(1)).squeeze(-1)
