@@ -1,0 +1,147 @@
+"""The evaluation job: candidate and champion on days that neither has seen, and the gate's word."""
+
+import dataclasses
+import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.schema import Role, Schema, TableKind
+from training import artifact
+from training.artifact import Artifact
+from training.dataset import Examples, ExampleTable
+from training.gate import Decision, GateConfig, Holdout, decide
+from training.metrics import log_losses
+from training.trainer import user_groups
+
+_NEW_USER_IMPRESSIONS, _HEAVY_USER_IMPRESSIONS, _NEW_ITEM_IMPRESSIONS = 10, 100, 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One evaluation: the decision, and what the report draws."""
+
+    decision: Decision
+    candidate: Artifact
+    champion: Artifact | None
+    days: list[datetime.date]
+    label: npt.NDArray[np.int64]
+    candidate_scores: npt.NDArray[np.float32]
+    champion_scores: npt.NDArray[np.float32] | None
+    regret: float | None
+    """Log loss above that of the true probabilities, in generated data."""
+    is_spoilt: bool
+
+
+def evaluate_candidate(
+    schema: Schema,
+    table: ExampleTable,
+    artifacts: Path,
+    *,
+    day: datetime.date,
+    candidate_version: str,
+    champion_version: str | None,
+    is_spoilt: bool = False,
+    config: GateConfig | None = None,
+) -> Evaluation:
+    """Score candidate and champion on (candidate's trained_through, day] and let the gate decide.
+
+    Args:
+        schema: The data set's schema.
+        table: The training examples.
+        artifacts: Folder of all artifacts.
+        day: Last day of the holdout.
+        candidate_version: The candidate's artifact.
+        champion_version: The champion's; None when nothing serves yet.
+        is_spoilt: A drill: the candidate's scores are dealt out to other rows before they are judged.
+        config: The gate's limits.
+
+    Raises:
+        ValueError: A model has trained on a day of the holdout, or the holdout has no rows.
+    """
+    root = artifacts / schema.name
+    candidate = artifact.load(root / candidate_version, schema)
+    champion = artifact.load(root / champion_version, schema) if champion_version else None
+    through = datetime.date.fromisoformat(candidate.manifest.trained_through)
+    days = table.days(through + datetime.timedelta(days=1), day)
+    for model in filter(None, (candidate, champion)):
+        refuse_overlap(model, days)
+    examples = table.read(days)
+    scores = candidate.score(examples.inputs)
+    if is_spoilt:
+        scores = np.random.default_rng(0).permutation(scores)
+    rival = champion.score(examples.inputs) if champion else None
+    holdout = Holdout(examples.label, user_groups(examples, schema), named_slices(examples, schema))
+    # The prior of the label is a declared constant, so it has seen no day of the holdout.
+    decision = decide(
+        config or GateConfig(), holdout, scores, rival, base_rate=schema.label.prior_rate
+    )
+    return Evaluation(
+        decision=decision,
+        candidate=candidate,
+        champion=champion,
+        days=days,
+        label=examples.label,
+        candidate_scores=scores,
+        champion_scores=rival,
+        regret=regret(schema, examples, scores),
+        is_spoilt=is_spoilt,
+    )
+
+
+def refuse_overlap(model: Artifact, days: list[datetime.date]) -> None:
+    """ValueError when a model has trained on one of the days on which it is to be judged."""
+    through = datetime.date.fromisoformat(model.manifest.trained_through)
+    if days and through >= days[0]:
+        raise ValueError(
+            f"trained_through of {model.manifest.version}: {through}; must be before the holdout's "
+            f"first day {days[0]}"
+        )
+
+
+def named_slices(examples: Examples, schema: Schema) -> dict[str, npt.NDArray[np.bool_]]:
+    """Parts of the rows that must not break: new users, heavy users, new items."""
+    slices = {}
+    for table in schema.tables:
+        if table.kind is TableKind.ATTRIBUTES:
+            continue
+        count = examples.table.column(f"{table.role}_impressions_all").fill_null(0).to_numpy()
+        if table.role is Role.USER:
+            slices["new users"] = count < _NEW_USER_IMPRESSIONS
+            slices["heavy users"] = count >= _HEAVY_USER_IMPRESSIONS
+        else:
+            slices["new items"] = count < _NEW_ITEM_IMPRESSIONS
+    return slices
+
+
+def regret(
+    schema: Schema, examples: Examples, scores: npt.NDArray[np.float32]
+) -> float | None:
+    """Log loss of the scores above that of the true probabilities; None where they are unknown."""
+    if not schema.best_log_loss_column:
+        return None
+    best = examples.table.column(schema.best_log_loss_column).to_numpy()
+    mine, least = log_losses(scores, examples.label), log_losses(best, examples.label)
+    return float(mine.mean() - least.mean())
+
+
+def summary(evaluation: Evaluation) -> dict[str, Any]:
+    """The decision as plain values, for JSON."""
+    decision = evaluation.decision
+    champion = evaluation.champion
+    return {
+        "decision": decision.verdict.value,
+        "drill": "spoilt candidate" if evaluation.is_spoilt else None,
+        "reasons": decision.reasons,
+        "candidate": evaluation.candidate.manifest.version,
+        "champion": champion.manifest.version if champion else None,
+        "holdout": [evaluation.days[0].isoformat(), evaluation.days[-1].isoformat()],
+        "metrics": decision.candidate.to_dict(),
+        "champion_metrics": decision.champion.to_dict() if decision.champion else None,
+        "log_loss_change": dataclasses.asdict(decision.overall),
+        "slices": {name: dataclasses.asdict(value) for name, value in decision.slices.items()},
+        "calibration_interval": decision.calibration_interval,
+        "regret": evaluation.regret,
+    }

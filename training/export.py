@@ -1,0 +1,43 @@
+"""From a sharded checkpoint to an artifact that a server can load."""
+
+import datetime
+from pathlib import Path
+
+from features.schema import Schema
+from training.artifact import GOLDEN_ROWS, write
+from training.checkpoint import Checkpoints, load_whole
+from training.config import model_from_dict
+from training.dataset import ExampleTable
+from training.manifest import Manifest
+from training.ranker import Ranker
+
+
+def export(
+    schema: Schema, lake: Path, checkpoints: Path, artifacts: Path, day: datetime.date
+) -> Manifest:
+    """Write the artifact of a day's checkpoint; its golden request is the day's newest examples."""
+    checkpoint = Checkpoints(checkpoints, schema).of_run(day)
+    manifest = checkpoint.manifest
+    if manifest.schema_fingerprint != schema.fingerprint():
+        raise ValueError(
+            f"checkpoint {checkpoint.name}: schema {manifest.schema_fingerprint}; this code's schema "
+            f"of {schema.name} is {schema.fingerprint()}"
+        )
+    ranker = Ranker(schema, model_from_dict(manifest.recipe["model"]))
+    load_whole(checkpoint.path, ranker)
+    table = ExampleTable(lake, schema)
+    days = [d for d in table.days(datetime.date.min, day) if table.num_rows([d])]
+    golden = table.read(days[-1:]).table
+    return write(
+        artifacts,
+        ranker,
+        schema,
+        golden.slice(max(0, golden.num_rows - GOLDEN_ROWS)),
+        day=manifest.run_day,
+        trained_through=manifest.trained_through,
+        recipe=manifest.recipe["name"],
+        config=manifest.recipe,
+        parents=[*manifest.family],
+        metrics=manifest.metrics,
+        mlflow_run=manifest.mlflow_run,
+    )

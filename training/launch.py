@@ -1,0 +1,115 @@
+"""Starts a training run with torchrun and tracks it; light, so that only the ranks import torch."""
+
+import argparse
+import datetime
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from features.schema import Schema
+from training.config import Recipe
+from training.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+
+def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one day's training on ``options.ranks`` processes under an MLflow run.
+
+    Raises:
+        ChildProcessError: A rank failed; its own error is on stderr.
+    """
+    if options.ranks < 1:
+        raise ValueError(f"ranks: {options.ranks}; at least 1")
+    registry = Registry(options.tracking, schema.name)
+    parameters = {
+        "dataset": schema.name,
+        "schema_fingerprint": schema.fingerprint(),
+        "recipe": recipe.name,
+        "ranks": options.ranks,
+        **_flat(recipe.to_dict()),
+    }
+    run = registry.start_run(options.date, parameters)
+    with tempfile.TemporaryDirectory() as folder:
+        result_file = Path(folder) / "result.json"
+        done = subprocess.run(_command(options, run, result_file), env=_environment(options), check=False)
+        result = json.loads(result_file.read_text()) if result_file.exists() else None
+    succeeded = done.returncode == 0 and result is not None
+    registry.finish_run(
+        run,
+        metrics=(result or {}).get("metrics", {}),
+        tags={"checkpoint": (result or {}).get("checkpoint", "")}
+        | {f"partition_{day}": h for day, h in (result or {}).get("partitions", {}).items()},
+        curve=(result or {}).get("curve", []),
+        succeeded=succeeded,
+    )
+    if not succeeded or result is None:
+        raise ChildProcessError(f"training of {options.date}: torchrun exited with {done.returncode}")
+    return _summary(schema, options, result, run)
+
+
+def holdout_start(schema: Schema, options: argparse.Namespace) -> datetime.date:
+    """Last day to train on: the run's day less the holdout."""
+    days = schema.holdout_days if options.holdout_days is None else options.holdout_days
+    if days < 0:
+        raise ValueError(f"holdout_days: {days}; at least 0")
+    return options.date - datetime.timedelta(days=days)  # type: ignore[no-any-return]
+
+
+def _summary(
+    schema: Schema, options: argparse.Namespace, result: dict[str, Any], run: str
+) -> dict[str, Any]:
+    from training.report import write_training_page
+
+    facts = {
+        key: result[key]
+        for key in ("parent", "trained_through", "days", "examples", "steps", "recipe")
+    }
+    day = options.date.isoformat()
+    page = write_training_page(options.reports, schema.name, day, result["curve"], facts)
+    shown = {key: value for key, value in result.items() if key not in {"curve", "partitions"}}
+    return {**shown, "mlflow_run": run, "report": page}
+
+
+def _command(options: argparse.Namespace, run: str, result_file: Path) -> list[str]:
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run"),
+        *("--standalone", f"--nproc-per-node={options.ranks}", "--module", "training", "worker"),
+        f"--dataset={options.dataset}",
+        f"--lake={options.lake}",
+        f"--checkpoints={options.checkpoints}",
+        f"--date={options.date.isoformat()}",
+        f"--recipe={options.recipe}",
+        f"--ranks={options.ranks}",
+        f"--mlflow-run={run}",
+        f"--result={result_file}",
+    ]
+    if options.holdout_days is not None:
+        command.append(f"--holdout-days={options.holdout_days}")
+    return command
+
+
+def _environment(options: argparse.Namespace) -> dict[str, str]:
+    """One machine's cores shared out over the ranks, and its loopback for their traffic."""
+    threads = max(1, (os.cpu_count() or 1) // options.ranks)
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "GLOO_SOCKET_IFNAME": "lo",
+        **os.environ,
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,40 @@
+"""The manifest of a served artifact; standard library only, so that reading one is quick."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+
+
+class ArtifactError(ValueError):
+    """An artifact that must not serve."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What an artifact is."""
+
+    version: str
+    dataset: str
+    schema_fingerprint: str
+    day: str
+    """Day of the run that made it."""
+    trained_through: str
+    recipe: str
+    config: dict[str, Any]
+    parents: list[str]
+    """Runs whose checkpoints it descends from, the oldest first."""
+    metrics: dict[str, float | None]
+    mlflow_run: str
+    content_sha256: dict[str, str]
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of an artifact; ArtifactError when there is none or it cannot be read."""
+    path = directory / MANIFEST
+    try:
+        return Manifest(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError(f"artifact {directory}: no readable manifest: {error}") from error

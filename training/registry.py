@@ -1,0 +1,130 @@
+"""Runs, versions and aliases in MLflow, which is imported here only."""
+
+import datetime
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from mlflow.entities import Metric
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from training.manifest import Manifest
+
+logging.getLogger("alembic").setLevel(logging.WARNING)
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+_VERSION, _DAY, _DECISION = "artifact_version", "day", "decision"
+
+
+class Registry:
+    """The MLflow experiment and registered model of one data set."""
+
+    def __init__(self, tracking_dir: Path, dataset: str) -> None:
+        """Open, or make, the tracking database under ``tracking_dir``."""
+        tracking_dir.mkdir(parents=True, exist_ok=True)
+        uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{tracking_dir.resolve()}/mlflow.db")
+        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self._artifacts = (tracking_dir / "runs").resolve().as_uri()
+        self.name = f"ranker-{dataset}"
+
+    def start_run(self, day: datetime.date, parameters: dict[str, Any]) -> str:
+        """A new run of a day; returns its id."""
+        experiment = self._client.get_experiment_by_name(self.name)
+        experiment_id = (
+            experiment.experiment_id
+            if experiment
+            else self._client.create_experiment(self.name, artifact_location=self._artifacts)
+        )
+        run = self._client.create_run(experiment_id, run_name=day.isoformat(), tags={_DAY: str(day)})
+        for key, value in parameters.items():
+            self._client.log_param(run.info.run_id, key, str(value)[:500])
+        return str(run.info.run_id)
+
+    def finish_run(
+        self,
+        run_id: str,
+        *,
+        metrics: dict[str, float | None],
+        tags: dict[str, str],
+        curve: list[dict[str, float]],
+        succeeded: bool,
+    ) -> None:
+        """Log what a run measured and end it."""
+        now = int(datetime.datetime.now(datetime.UTC).timestamp() * 1000)
+        points = [
+            Metric(f"training_{name}", value, now, int(point["step"]))
+            for point in curve
+            for name, value in point.items()
+            if name != "step"
+        ]
+        points += [Metric(f"holdout_{k}", v, now, 0) for k, v in metrics.items() if v is not None]
+        for start in range(0, len(points), 1000):
+            self._client.log_batch(run_id, metrics=points[start : start + 1000])
+        for key, value in tags.items():
+            self._client.set_tag(run_id, key, value)
+        self._client.set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
+
+    def register(self, manifest: Manifest, directory: Path) -> None:
+        """Make an artifact a version of the model, and the challenger; once is enough."""
+        if self._find(manifest.version) is None:
+            try:
+                self._client.create_registered_model(self.name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            self._client.create_model_version(
+                self.name,
+                source=directory.resolve().as_uri(),
+                run_id=manifest.mlflow_run or None,
+                tags={_VERSION: manifest.version, _DAY: manifest.day},
+            )
+        self.set_alias(CHALLENGER, manifest.version)
+
+    def alias(self, name: str) -> str | None:
+        """Artifact version behind an alias; None when nothing has the alias."""
+        try:
+            return str(self._client.get_model_version_by_alias(self.name, name).tags[_VERSION])
+        except MlflowException:
+            return None
+
+    def set_alias(self, name: str, version: str | None) -> None:
+        """Move an alias to a version, or away from all with None; ValueError for an unknown one."""
+        if version is None:
+            self._client.delete_registered_model_alias(self.name, name)
+            return
+        found = self._find(version)
+        if found is None:
+            raise ValueError(f"version {version}: not registered in {self.name}")
+        self._client.set_registered_model_alias(self.name, name, found.version)
+
+    def version_of(self, day: datetime.date) -> str:
+        """The newest artifact version of a day's run; ValueError when there is none."""
+        versions = [v for v in self._versions() if v.tags.get(_DAY) == day.isoformat()]
+        if not versions:
+            raise ValueError(f"version of {day}: none in {self.name}; run `python -m training export`")
+        return str(max(versions, key=lambda v: int(v.version)).tags[_VERSION])
+
+    def day_of(self, version: str) -> datetime.date:
+        """Day of the run that made a version."""
+        found = self._find(version)
+        if found is None:
+            raise ValueError(f"version {version}: not registered in {self.name}")
+        return datetime.date.fromisoformat(found.tags[_DAY])
+
+    def set_decision(self, version: str, decision: str) -> None:
+        """Note what the gate said of a version."""
+        found = self._find(version)
+        if found is not None:
+            self._client.set_model_version_tag(self.name, found.version, _DECISION, decision)
+
+    def _versions(self) -> list[ModelVersion]:
+        return list(self._client.search_model_versions(f"name = '{self.name}'", max_results=10_000))
+
+    def _find(self, version: str) -> ModelVersion | None:
+        return next((v for v in self._versions() if v.tags.get(_VERSION) == version), None)

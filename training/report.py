@@ -1,0 +1,135 @@
+"""Pages for people: the training curve of a run, and the gate's one-page report."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+from matplotlib import pyplot as plt
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from training.evaluation import Evaluation, summary
+
+_CALIBRATION_BINS = 10
+_STYLE = """
+body{font:15px/1.5 system-ui;margin:2em auto;max-width:62em;color:#222}
+table{border-collapse:collapse}td,th{padding:.25em .9em;text-align:left;border-bottom:1px solid #ccc}
+.promote{color:#07632d}.refuse{color:#a11212}.hold{color:#8a5a00}figure{display:inline-block;margin:0}
+"""
+_ENVIRONMENT = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+_GATE = _ENVIRONMENT.from_string("""<!doctype html><meta charset="utf-8">
+<title>Gate {{ day }}: {{ s.decision }}</title><style>{{ style }}</style>
+<h1>{{ dataset }}, {{ day }}: <span class="{{ s.decision }}">{{ s.decision }}</span></h1>
+{% if s.drill %}<p><b>Drill: {{ s.drill }}.</b> Its scores were dealt out to other rows on purpose.</p>{% endif %}
+<ul>{% for reason in s.reasons %}<li>{{ reason }}</li>{% endfor %}</ul>
+<p>Candidate {{ s.candidate }}, champion {{ s.champion or "none" }}; judged on {{ s.holdout[0] }} to
+{{ s.holdout[1] }}, which neither has trained on.</p>
+<table><tr><th><th>rows<th>log loss<th>NE<th>AUC<th>GAUC<th>calibration</tr>
+{% for name, m in models %}<tr><td>{{ name }}<td>{{ m.rows }}{% for k in keys %}
+<td>{{ "%.4f"|format(m[k]) if m[k] is not none else "–" }}{% endfor %}</tr>{% endfor %}</table>
+{% if s.regret is not none %}<p>Regret to the best log loss that is possible: {{ "%.4f"|format(s.regret) }}.</p>{% endif %}
+<h2>Log loss against the champion</h2>
+<table><tr><th>rows of<th>rows<th>change<th>95 % interval, users resampled</tr>
+{% for name, c in comparisons %}<tr><td>{{ name }}<td>{{ c.rows }}<td>{{ "%+.2f %%"|format(100 * c.change) }}
+<td>{{ "%+.2f to %+.2f %%"|format(100 * c.low, 100 * c.high) }}</tr>{% endfor %}</table>
+<figure>{{ calibration }}</figure><figure>{{ curve }}</figure>
+<h2>Family</h2><p>{{ family|join(" → ") }}</p>
+""")
+_CURVE = _ENVIRONMENT.from_string("""<!doctype html><meta charset="utf-8">
+<title>Training {{ day }}</title><style>{{ style }}</style><h1>{{ dataset }}: training of {{ day }}</h1>
+<table>{% for k, v in facts.items() %}<tr><th>{{ k }}<td>{{ v }}</tr>{% endfor %}</table>
+<figure>{{ curve }}</figure>
+""")
+
+
+def write_training_page(
+    reports: Path, dataset: str, day: str, curve: list[dict[str, float]], facts: dict[str, Any]
+) -> str:
+    """The learning curve of one run; returns the page's path below ``reports``."""
+    page = Path(dataset) / "training" / day / "index.html"
+    folder = (reports / page).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "curve.json").write_text(json.dumps(curve))
+    content = _CURVE.render(
+        day=day, dataset=dataset, facts=facts, style=_STYLE, curve=_markup(_curve_figure(curve))
+    )
+    (reports / page).write_text(content)
+    return str(page)
+
+
+def write_gate_page(reports: Path, dataset: str, day: str, evaluation: Evaluation) -> str:
+    """The gate's report and ``decision.json`` beside it; returns the page's path below ``reports``.
+
+    A drill has pages of its own, so that no promotion can read its decision.
+    """
+    kind = "gate-drill" if evaluation.is_spoilt else "gate"
+    page = Path(dataset) / kind / day / "index.html"
+    folder = (reports / page).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    values = summary(evaluation)
+    trained = reports / dataset / "training" / day / "curve.json"
+    curve = json.loads(trained.read_text()) if trained.exists() else []
+    models = [("candidate", values["metrics"])]
+    if values["champion_metrics"]:
+        models.append(("champion", values["champion_metrics"]))
+    content = _GATE.render(
+        day=day,
+        dataset=dataset,
+        s=values,
+        style=_STYLE,
+        keys=("log_loss", "ne", "auc", "gauc", "calibration"),
+        models=models,
+        comparisons=[("all", values["log_loss_change"]), *values["slices"].items()],
+        calibration=_markup(_calibration_figure(evaluation)),
+        curve=_markup(_curve_figure(curve)),
+        family=[*evaluation.candidate.manifest.parents, evaluation.candidate.manifest.version],
+    )
+    (folder / "decision.json").write_text(json.dumps(values, indent=1))
+    (reports / page).write_text(content)
+    return str(page)
+
+
+def _curve_figure(curve: list[dict[str, float]]) -> Figure:
+    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    axes.plot([p["step"] for p in curve], [p.get("ne", np.nan) for p in curve], color="#1f5fa8")
+    axes.axhline(1, color="#999", linewidth=0.8)
+    axes.set(xlabel="step", ylabel="normalised entropy, window", title="Training")
+    return figure
+
+
+def _calibration_figure(evaluation: Evaluation) -> Figure:
+    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="#999", linewidth=0.8)
+    scored = {"candidate": evaluation.candidate_scores, "champion": evaluation.champion_scores}
+    for name, scores in scored.items():
+        if scores is not None:
+            axes.plot(*reliability(scores, evaluation.label), marker="o", markersize=3, label=name)
+    axes.set(xlabel="mean prediction", ylabel="share of positives", title="Calibration by decile")
+    axes.legend(frameon=False)
+    return figure
+
+
+def reliability(
+    scores: npt.NDArray[np.float32], label: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean prediction and share of positives in ten equal parts of the rows, by prediction."""
+    parts = np.array_split(np.argsort(scores, kind="stable"), _CALIBRATION_BINS)
+    filled = [rows for rows in parts if len(rows)]
+    means = [np.float64(scores[rows]).mean() for rows in filled]
+    return np.array(means), np.array([label[rows].mean() for rows in filled])
+
+
+def _markup(figure: Figure) -> Any:
+    text = io.StringIO()
+    figure.savefig(text, format="svg")
+    plt.close(figure)
+    svg = text.getvalue()
+    return Markup(svg[svg.index("<svg") :])  # noqa: S704  # drawn here, not given

@@ -1,0 +1,28 @@
+"""Which checkpoints and artifacts may go: old ones that nothing uses."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from features.schema import Schema
+from training.checkpoint import Checkpoints
+from training.manifest import read_manifest
+from training.registry import CHALLENGER, CHAMPION, Registry
+
+
+def prune(
+    schema: Schema, checkpoints: Path, artifacts: Path, tracking: Path, *, keep: int
+) -> dict[str, Any]:
+    """Keep the newest ``keep`` of each, the champion, the challenger and their checkpoints."""
+    if keep < 1:
+        raise ValueError(f"keep: {keep}; at least 1")
+    registry = Registry(tracking, schema.name)
+    in_use = {version for alias in (CHAMPION, CHALLENGER) if (version := registry.alias(alias))}
+    root = artifacts / schema.name
+    versions = sorted(path.parent for path in root.glob("[0-9]*/manifest.json"))
+    removed = [path for path in versions[:-keep] if path.name not in in_use]
+    days = {read_manifest(root / version).day for version in in_use if (root / version).exists()}
+    for path in removed:
+        shutil.rmtree(path)
+    gone = Checkpoints(checkpoints, schema).prune(keep=keep, in_use=days)
+    return {"removed": {"artifacts": [path.name for path in removed], "checkpoints": gone}}

@@ -1,0 +1,58 @@
+"""One rank of a training run, as torchrun starts it."""
+
+import argparse
+import datetime
+import json
+
+import torch
+import torch.distributed as dist
+
+from features.schema import Schema
+from training.checkpoint import Checkpoints
+from training.config import Recipe
+from training.dataset import ExampleTable
+from training.launch import holdout_start
+from training.trainer import Result, Run, device_of_rank, train
+
+
+def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> None:
+    """Join the process group, train, and let rank 0 write the result file."""
+    device = device_of_rank()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        table = ExampleTable(options.lake, schema)
+        through = holdout_start(schema, options)
+        run = Run(
+            schema=schema,
+            recipe=recipe,
+            run_day=options.date,
+            through=through,
+            holdout=table.days(through + datetime.timedelta(days=1), options.date),
+            mlflow_run=options.mlflow_run,
+        )
+        result = train(run, table, Checkpoints(options.checkpoints, schema))
+        shards: list[object] = [None] * dist.get_world_size()
+        dist.all_gather_object(shards, result.shards)
+        if dist.get_rank() == 0:
+            values = _plain(run, table, result, shards)
+            options.result.write_text(json.dumps(values))
+    finally:
+        dist.destroy_process_group()
+
+
+def _plain(run: Run, table: ExampleTable, result: Result, shards: list[object]) -> dict[str, object]:
+    return {
+        "checkpoint": str(result.checkpoint),
+        "recipe": run.recipe.name,
+        "parent": result.parent,
+        "trained_through": run.through.isoformat(),
+        "days": len(result.days),
+        "examples": result.examples,
+        "steps": result.steps,
+        "metrics": result.holdout.to_dict() if result.holdout else {},
+        "shards": shards,
+        "curve": result.curve,
+        "partitions": table.content_hashes(result.days),
+    }
