@@ -25,8 +25,9 @@ Summary = dict[str, Any]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    logging.getLogger("torchrec").setLevel(logging.WARNING)
+    # FBGEMM logs each library that it loads to the root logger.
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("training").setLevel(logging.INFO)
     # TorchRec and DCP warn on every use of what they will drop some day.
     warnings.simplefilter("ignore")
     started = time.monotonic()
@@ -98,6 +99,19 @@ def _evaluate(options: argparse.Namespace) -> Summary:
     return {**summary, "report": page}
 
 
+def _backtest(options: argparse.Namespace) -> Summary:
+    from training.backtest import run_backtest, to_dict
+    from training.dataset import ExampleTable
+    from training.worker import process_group
+
+    schema, recipe = schema_of(options.dataset), recipe_of(options.recipe)
+    table = ExampleTable(options.lake, schema)
+    first = options.date - datetime.timedelta(days=options.days - 1)
+    with process_group():
+        found = run_backtest(schema, recipe, table, table.days(first, options.date))
+    return {"dataset": schema.name, "recipe": recipe.name, **to_dict(found)}
+
+
 def _prune(options: argparse.Namespace) -> Summary:
     from training.retention import prune
 
@@ -153,6 +167,10 @@ def _parser() -> argparse.ArgumentParser:
     judged = ("--lake", "--artifacts", "--tracking", "--reports")
     evaluate = dated(verb("evaluate", _evaluate, "Judge a day's candidate; the gate.", *judged))
     evaluate.add_argument("--drill", choices=("spoilt",), help="spoil the candidate on purpose")
+    text = "Predict the last days one by one, beside simple rivals."
+    backtest = dated(verb("backtest", _backtest, text, "--lake"))
+    backtest.add_argument("--days", type=int, default=28, help="days to predict, to --date (28)")
+    backtest.add_argument("--recipe", choices=sorted(RECIPES), default="wukong-small")
     kept = ("--checkpoints", "--artifacts", "--tracking")
     prune = verb("prune", _prune, "Drop checkpoints and artifacts that nothing needs.", *kept)
     prune.add_argument("--keep", type=int, default=10, help="newest to keep of each (10)")

@@ -78,7 +78,8 @@ class TrainingConfig:
     dense_decay: float = 0.0
     warm_up_share: float = 0.1
     """Share of a run's steps over which the dense learning rate rises, as in the paper."""
-    warm_learning_rate_factor: float = 1.0
+    final_learning_rate_share: float = 0.1
+    """Where the falling learning rates of a cold run end, as a share; warm runs stay there."""
     shuffle_rows: int = 262_144
     """Examples that are shuffled together; bounds the memory of the input."""
     seed: int = 0
@@ -87,8 +88,9 @@ class TrainingConfig:
         """Refuse what cannot train."""
         for name in ("batch_size", "cold_epochs", "warm_epochs", "shuffle_rows"):
             _positive(name, getattr(self, name))
-        if not 0 <= self.warm_up_share <= 1:
-            raise ValueError(f"warm_up_share: {self.warm_up_share}; from 0 to 1")
+        for name in ("warm_up_share", "final_learning_rate_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: {getattr(self, name)}; from 0 to 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,9 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
     run = registry.start_run(options.date, parameters)
     with tempfile.TemporaryDirectory() as folder:
         result_file = Path(folder) / "result.json"
-        done = subprocess.run(_command(options, run, result_file), env=_environment(options), check=False)
+        command, environment = _command(options, run, result_file), _environment(options)
+        # Our stdout is for the one JSON line.
+        done = subprocess.run(command, env=environment, stdout=sys.stderr.fileno(), check=False)
         result = json.loads(result_file.read_text()) if result_file.exists() else None
     succeeded = done.returncode == 0 and result is not None
     registry.finish_run(

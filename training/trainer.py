@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -77,44 +78,100 @@ def device_of_rank() -> torch.device:
 
 def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     """Train one day's candidate; every rank of the process group calls this."""
-    device = device_of_rank()
     config = run.recipe.training
     parent = checkpoints.parent_for(run.recipe, run.run_day, run.through)
     first = parent.trained_through + datetime.timedelta(days=1) if parent else datetime.date.min
     days = table.days(first, run.through)
-    torch.manual_seed(config.seed)
-    ranker = Ranker(run.schema, run.recipe.model)
-    if parent is None:
-        ranker.interaction.normaliser.fit(_first_rows(table, days))
-    tables = embedding_tables(run.schema, run.recipe.model)
-    model = shard(ranker, tables, run.recipe.sharding, config, device=device)
-    optimizer = dense_optimizer(model, config)
+    session = Session(run.schema, run.recipe, None if parent else first_rows(table, days))
     if parent is not None:
-        load_training_state(parent.path, model, optimizer)
-    _tell(run, parent, days, model)
+        load_training_state(parent.path, session.model, session.optimizer)
+    _tell(parent, days, session.model)
     epochs = config.warm_epochs if parent else config.cold_epochs
-    total = epochs * num_batches(table, days, batch_size=config.batch_size)
-    loop = _Loop(model, optimizer, config, device=device, total_steps=total, is_warm=bool(parent))
-    for epoch in range(epochs):
-        loop.run(_rank_batches(table, days, config, epoch))
+    curve = session.fit(table, days, epochs=epochs, is_warm=parent is not None)
     holdout = None
     if table.num_rows(run.holdout):
-        holdout = evaluate_sharded(model, table.read(run.holdout), run.schema, config, device)
-    manifest = _manifest(run, parent, table, days, loop.steps, holdout)
-    path = checkpoints.save(training_state(model, optimizer), manifest, run.run_day)
+        examples = table.read(run.holdout)
+        groups = user_groups(examples, run.schema)
+        holdout = evaluate(session.predict(examples), examples.label, groups)
+    manifest = _manifest(run, parent, table, days, session.steps, holdout)
+    state = training_state(session.model, session.optimizer)
     return Result(
-        checkpoint=path,
+        checkpoint=checkpoints.save(state, manifest, run.run_day),
         parent=parent.name if parent else None,
         days=days,
         examples=table.num_rows(days),
-        steps=loop.steps,
-        curve=loop.curve,
+        steps=session.steps,
+        curve=curve,
         holdout=holdout,
-        shards=local_shards(model),
+        shards=local_shards(session.model),
     )
 
 
-def dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam:
+class Session:
+    """A sharded ranker in training: passes over days, predictions in between."""
+
+    def __init__(self, schema: Schema, recipe: Recipe, first_rows: Tensor | None) -> None:
+        """A fresh ranker on this rank.
+
+        Args:
+            schema: The data set's schema.
+            recipe: The run.
+            first_rows: Raw dense inputs on which to fit the normaliser; None when a checkpoint will
+                bring it.
+        """
+        self.config = recipe.training
+        self.device = device_of_rank()
+        torch.manual_seed(self.config.seed)
+        ranker = Ranker(schema, recipe.model)
+        if first_rows is not None:
+            ranker.interaction.normaliser.fit(first_rows)
+        tables = embedding_tables(schema, recipe.model)
+        self.model = shard(ranker, tables, recipe.sharding, self.config, device=self.device)
+        self.optimizer = dense_optimizer(self.model, self.config)
+        self.steps = 0
+
+    def fit(
+        self, table: ExampleTable, days: Sequence[datetime.date], *, epochs: int, is_warm: bool
+    ) -> list[dict[str, float]]:
+        """Train on some days; returns the learning curve."""
+        total = epochs * num_batches(table, days, batch_size=self.config.batch_size)
+        loop = _Loop(self, total_steps=total, is_warm=is_warm)
+        for epoch in range(epochs):
+            loop.run(_rank_batches(table, days, self.config, epoch))
+        self.steps += loop.steps
+        return loop.curve
+
+    def predict(self, examples: Examples) -> npt.NDArray[np.float32]:
+        """Probabilities of all examples in their order, on every rank; each rank scores its part."""
+        rank, world_size = dist.get_rank(), dist.get_world_size()
+        mine = np.arange(rank, len(examples), world_size)
+        longest = -(-len(examples) // world_size)
+        scores = [np.empty(0, dtype=np.float32)]
+        self.model.eval()
+        with torch.no_grad():
+            for start in range(0, longest, self.config.batch_size):
+                rows = mine[start : start + self.config.batch_size]
+                scores.append(self._scores(examples, rows))
+        self.model.train()
+        parts: list[Any] = [None] * world_size
+        dist.all_gather_object(parts, (mine, np.concatenate(scores)))
+        probability = np.empty(len(examples), dtype=np.float32)
+        for places, values in parts:
+            probability[places] = values
+        return probability
+
+    def _scores(
+        self, examples: Examples, rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        # A rank without rows left must take part in the exchange of embeddings all the same.
+        asked = rows if len(rows) else np.zeros(1, dtype=np.int64)
+        inputs, label = examples.inputs.take(asked), examples.label[asked]
+        batch = make_batch(inputs, label, np.ones(len(asked), np.float32)).to(self.device)
+        scores = torch.sigmoid(self.model(batch.dense, batch.sparse))
+        return np.asarray(scores.cpu().numpy()[: len(rows)])
+
+
+def dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Adam over everything but the tables, whose optimiser runs inside the backward pass."""
     dense = [parameter for name, parameter in model.named_parameters() if "interaction" in name]
     return torch.optim.AdamW(
@@ -122,38 +179,7 @@ def dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
     )
 
 
-def evaluate_sharded(
-    model: DistributedModelParallel,
-    examples: Examples,
-    schema: Schema,
-    config: TrainingConfig,
-    device: torch.device,
-) -> Metrics:
-    """Exact metrics over all rows of all ranks: predictions are gathered, then put in order."""
-    rank, world_size = dist.get_rank(), dist.get_world_size()
-    model.eval()
-    mine = np.arange(rank, len(examples), world_size)
-    longest = -(-len(examples) // world_size)
-    predictions = []
-    with torch.no_grad():
-        for start in range(0, longest, config.batch_size):
-            rows = mine[start : start + config.batch_size]
-            asked = rows if len(rows) else np.zeros(1, dtype=np.int64)
-            batch = make_batch(
-                examples.inputs.take(asked), examples.label[asked], np.ones(len(asked))
-            ).to(device)
-            logits = model(batch.dense, batch.sparse)
-            predictions.append(torch.sigmoid(logits).cpu().numpy()[: len(rows)])
-    model.train()
-    parts: list[Any] = [None] * world_size
-    dist.all_gather_object(parts, (mine, np.concatenate(predictions)))
-    probability = np.empty(len(examples), dtype=np.float32)
-    for rows, values in parts:
-        probability[rows] = values
-    return evaluate(probability, examples.label, user_groups(examples, schema))
-
-
-def user_groups(examples: Examples, schema: Schema) -> np.ndarray:
+def user_groups(examples: Examples, schema: Schema) -> npt.NDArray[np.int64]:
     """A number for each row's user; without a user id every row is a group of its own."""
     if schema.user is None:
         return np.arange(len(examples))
@@ -164,27 +190,16 @@ def user_groups(examples: Examples, schema: Schema) -> np.ndarray:
 class _Loop:
     """Steps over batches, with the learning rate, the running metrics and the progress bar."""
 
-    def __init__(
-        self,
-        model: DistributedModelParallel,
-        optimizer: torch.optim.Optimizer,
-        config: TrainingConfig,
-        *,
-        device: torch.device,
-        total_steps: int,
-        is_warm: bool,
-    ) -> None:
-        self.model = model
-        self.optimizer = optimizer
-        self.config = config
-        self.device = device
+    def __init__(self, session: Session, *, total_steps: int, is_warm: bool) -> None:
+        self.model = session.model
+        self.optimizer = session.optimizer
+        self.config = session.config
+        self.device = session.device
         self.total_steps = total_steps
-        self.factor = config.warm_learning_rate_factor if is_warm else 1.0
-        # A warm start has Adam's moments already, so its learning rate need not rise again.
-        self.warm_up_steps = 0 if is_warm else round(config.warm_up_share * total_steps)
+        self.is_warm = is_warm
         self.steps = 0
         self.curve: list[dict[str, float]] = []
-        self.metrics = _RunningMetrics(config)
+        self.metrics = _RunningMetrics(session.config)
 
     def run(self, stream: Iterator[Batch]) -> None:
         """One pass."""
@@ -204,8 +219,7 @@ class _Loop:
                     bar.set_postfix({k: f"{v:.4f}" for k, v in self.curve[-1].items() if k != "step"})
 
     def _step(self, batch: Batch) -> float:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.dense_learning_rate * self._learning_rate_share()
+        self._set_learning_rates()
         self.optimizer.zero_grad(set_to_none=True)
         logits = self.model(batch.dense, batch.sparse)
         # Weights make the mean over ranks of these sums the mean over the global batch's examples.
@@ -216,9 +230,30 @@ class _Loop:
         self.steps += 1
         return float(loss.detach())
 
-    def _learning_rate_share(self) -> float:
-        rising = min(1.0, (self.steps + 1) / self.warm_up_steps) if self.warm_up_steps else 1.0
-        return rising * self.factor
+    def _set_learning_rates(self) -> None:
+        share = learning_rate_share(
+            self.config, self.steps, self.total_steps, is_warm=self.is_warm
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.dense_learning_rate * share
+        for group in self.model.fused_optimizer.param_groups:
+            group["lr"] = self.config.sparse_learning_rate * share
+
+
+def learning_rate_share(
+    config: TrainingConfig, step: int, total_steps: int, *, is_warm: bool
+) -> float:
+    """Learning rate of a step, as a share of the configured one.
+
+    A cold run rises over the warm-up, then falls in a straight line to ``final_learning_rate_share``,
+    and warm runs go on from there: Adam's moments are warm already, and one day is no new schedule.
+    """
+    if is_warm:
+        return config.final_learning_rate_share
+    warm_up = round(config.warm_up_share * total_steps)
+    rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
+    fallen = (1 - config.final_learning_rate_share) * step / max(1, total_steps)
+    return rising * (1 - fallen)
 
 
 def weighted_loss(logits: Tensor, batch: Batch) -> Tensor:
@@ -276,7 +311,8 @@ def _rank_batches(
     )
 
 
-def _first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> Tensor:
+def first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> Tensor:
+    """Raw dense inputs of the first examples, (rows, inputs), for fitting the normaliser."""
     buffer = next(table.buffers(days, rows=_NORMALISER_ROWS), None)
     if buffer is None:
         raise ValueError(f"examples: no rows through {days[-1:]}; run `python -m features examples`")
@@ -284,7 +320,6 @@ def _first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> Tensor:
 
 
 def _tell(
-    run: Run,
     parent: Checkpoint | None,
     days: Sequence[datetime.date],
     model: DistributedModelParallel,

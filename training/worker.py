@@ -1,8 +1,12 @@
 """One rank of a training run, as torchrun starts it."""
 
 import argparse
+import contextlib
 import datetime
 import json
+import os
+import socket
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
@@ -17,11 +21,7 @@ from training.trainer import Result, Run, device_of_rank, train
 
 def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> None:
     """Join the process group, train, and let rank 0 write the result file."""
-    device = device_of_rank()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
+    with process_group():
         table = ExampleTable(options.lake, schema)
         through = holdout_start(schema, options)
         run = Run(
@@ -38,8 +38,28 @@ def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> Non
         if dist.get_rank() == 0:
             values = _plain(run, table, result, shards)
             options.result.write_text(json.dumps(values))
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[None]:
+    """Join the process group that torchrun set up; alone, one of this process."""
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    if "RANK" not in os.environ:
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_PORT=str(_free_port()))
+    device = device_of_rank()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
     finally:
         dist.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _plain(run: Run, table: ExampleTable, result: Result, shards: list[object]) -> dict[str, object]:

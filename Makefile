@@ -1,0 +1,48 @@
+# `make` prints this list. Every target sets up what it needs.
+
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+VAR := $(or $(RANKING_VAR),var)
+
+.PHONY: help install demo test check up down clean lock docs bench-features bench-quality
+
+help:               ## print what each target does
+	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+.venv/.installed: infra/requirements/requirements.txt infra/requirements/overrides.txt infra/local/install.sh pyproject.toml
+	@bash infra/local/install.sh
+
+install: .venv/.installed ## set up .venv and check Java; seconds when it is done already
+
+demo: install       ## the main job: MovieLens-100k, day by day through Airflow, to a ranked answer
+	@$(PYTHON) infra/local/demo.py
+
+test: install       ## the whole test suite
+	@$(PYTHON) -m pytest
+
+check: install      ## ruff, mypy strict on the three packages, import contracts
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+	@.venv/bin/lint-imports
+
+up: install         ## Airflow on 8080, the endpoint on 8081 (REST) and 8082 (gRPC), until Ctrl-C
+	@$(PYTHON) infra/local/stack.py up
+
+down: install       ## end a stack that runs elsewhere
+	@$(PYTHON) infra/local/stack.py down
+
+docs: install       ## write the generated pages of docs/
+	@$(PYTHON) -m features document --output docs/features.md
+
+bench-features: install ## rows/s of state, aggregates and join at 0.1, 1 and 10 million rows
+	@$(PYTHON) -m features bench
+
+bench-quality: install  ## the last 28 days of MovieLens, rolled daily, against simple rivals
+	@$(PYTHON) infra/local/quality.py
+
+lock: install       ## resolve requirements.in into requirements.txt
+	@bash infra/local/install.sh lock
+
+clean:              ## remove .venv and all local state (var/)
+	rm -rf .venv $(VAR)

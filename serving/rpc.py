@@ -1,0 +1,132 @@
+"""The gRPC side: KServe's service with our reading of requests, and a status for every error."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from kserve.errors import ModelNotFound
+from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from kserve.protocol.grpc.servicer import InferenceServicer
+
+from serving import counters
+from serving.calls import from_grpc
+from serving.refusal import RefusedError
+from serving.repository import ChampionExtension
+from serving.rest import MAX_BODY_BYTES
+
+_CODES = {
+    HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    HTTPStatus.CONFLICT: grpc.StatusCode.FAILED_PRECONDITION,
+    HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+}
+"""Any other refusal is INVALID_ARGUMENT."""
+
+logger = logging.getLogger(__name__)
+
+
+class RankingServicer(InferenceServicer):
+    """KServe's service; what differs is named beside it."""
+
+    def __init__(self, dataplane: DataPlane, *, extension: ChampionExtension) -> None:
+        """Args: KServe's data plane and repository extension."""
+        super().__init__(dataplane, extension)
+        self._dataplane = dataplane
+        self._extension = extension
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
+        """Rank; KServe's decoding trusts shapes and sizes."""
+        call = await asyncio.to_thread(from_grpc, request)
+        answer, _ = await self._dataplane.infer(model_name=request.model_name, request=call)
+        return answer.to_grpc()
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
+        """Metadata; KServe leaves the versions out."""
+        return messages.ModelMetadataResponse(**await self._dataplane.model_metadata(request.name))
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
+        """Load; KServe subscripts None after it."""
+        await self._extension.load(request.model_name)
+        return messages.RepositoryModelLoadResponse(model_name=request.model_name, isLoaded=True)
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
+        """Unload, which is refused."""
+        await self._extension.unload(request.model_name)
+        return messages.RepositoryModelUnloadResponse(
+            model_name=request.model_name, isUnloaded=True
+        )
+
+
+class StatusInterceptor(grpc.aio.ServerInterceptor):
+    """Every failure of a method, even of reading its message, becomes a status with a reason."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the method's handler."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        return grpc.unary_unary_rpc_method_handler(
+            functools.partial(_answer, handler.unary_unary, handler_call_details.method),
+            request_deserializer=functools.partial(_deserialized, handler.request_deserializer),
+            response_serializer=handler.response_serializer,
+        )
+
+
+def create_server(servicer: RankingServicer) -> grpc.aio.Server:
+    """A gRPC server with the service, not bound to a port yet."""
+    server = grpc.aio.server(
+        interceptors=[StatusInterceptor()],
+        options=[
+            ("grpc.max_receive_message_length", MAX_BODY_BYTES),
+            ("grpc.max_send_message_length", MAX_BODY_BYTES),
+            # Two servers on one port would take turns in answering.
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+    add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    return server
+
+
+def _deserialized(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
+    """The message, or why there is none: gRPC itself would answer INTERNAL."""
+    try:
+        return deserialize(content)
+    except DecodeError as error:
+        return RefusedError("message", str(error), "a message of the Open Inference Protocol")
+
+
+async def _answer(
+    behaviour: Callable[..., Awaitable[Any]], method: str, request: Any, context: Any
+) -> Any:
+    try:
+        return await behaviour(_readable(request), context)
+    except RefusedError as refused:
+        code = _CODES.get(refused.status, grpc.StatusCode.INVALID_ARGUMENT)
+        await _refuse(context, method, code, str(refused))
+    except ModelNotFound as error:
+        await _refuse(context, method, grpc.StatusCode.NOT_FOUND, str(error))
+    except Exception:
+        logger.exception("%s failed", method)
+        await context.abort(grpc.StatusCode.INTERNAL, "server: failed; its log says why")
+
+
+def _readable(request: Any) -> Any:
+    if isinstance(request, RefusedError):
+        raise request
+    return request
+
+
+async def _refuse(context: Any, method: str, code: grpc.StatusCode, reason: str) -> None:
+    counters.REQUESTS.labels("refused").inc()
+    logger.warning("refused: %s: %s %s", method, code.name, reason)
+    await context.abort(code, reason)

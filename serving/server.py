@@ -1,0 +1,169 @@
+"""KServe's model server with the ranker in it: REST and gRPC on one address.
+
+``build`` takes what it works with as arguments; ``open_server`` opens the real store, registry and
+artifacts and is the only function that knows them.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import kserve
+from kserve.constants.constants import FASTAPI_APP_IMPORT_STRING
+from kserve.model_server import app
+from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.rest.server import RESTServer
+
+from features.schema import Schema
+from serving.predictor import NAME, Champion, Ranker
+from serving.refusal import RefusedError
+from serving.repository import ALIAS, ChampionExtension, ChampionRepository
+from serving.rest import Gateway, JsonErrorProtocol, Routes
+from serving.rpc import RankingServicer, create_server
+
+GRACE_SECONDS = 10
+CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
+"""They write three lines a request; /metrics has the same in histograms."""
+
+logger = logging.getLogger(__name__)
+
+
+class RankingDataPlane(DataPlane):
+    """KServe's data plane; it always says ready, and its metadata have no version."""
+
+    def __init__(self, ranker: Ranker, *, repository: ChampionRepository) -> None:
+        """Args: the model and the repository that holds it."""
+        super().__init__(repository)
+        self._ranker = ranker
+
+    async def ready(self) -> bool:
+        """Whether a model can answer."""
+        return self._ranker.version is not None
+
+    async def model_metadata(self, model_name: str) -> dict[str, Any]:
+        """Inputs and outputs with type and shape, and the version of the artifact."""
+        metadata: dict[str, Any] = await super().model_metadata(model_name)
+        version = self._ranker.version
+        return {**metadata, "platform": "wukong", "versions": [version] if version else []}
+
+
+class RankingServer(kserve.ModelServer):
+    """KServe's server on one address: its own listens on every interface of the machine."""
+
+    def __init__(
+        self,
+        ranker: Ranker,
+        *,
+        repository: ChampionRepository,
+        host: str,
+        http_port: int,
+        grpc_port: int,
+    ) -> None:
+        """Args: the model, the repository that holds it, and where to listen."""
+        super().__init__(
+            http_port=http_port,
+            grpc_port=grpc_port,
+            registered_models=repository,
+            enable_latency_logging=False,
+            grace_period=GRACE_SECONDS,
+        )
+        for name in CHATTY_LOGGERS:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self.host = host
+        self.ranker = ranker
+        self.dataplane = RankingDataPlane(ranker, repository=repository)
+        self.model_repository_extension = ChampionExtension(repository)
+        self._routes = Routes(dataplane=self.dataplane, ranker=ranker, repository=repository)
+
+    def start(self, models: list[kserve.Model] | None = None) -> None:
+        """Answer until SIGINT or SIGTERM; a model that is not ready yet is no obstacle."""
+        for port in (self.http_port, self.grpc_port):
+            _check_free(self.host, port)
+        self._routes.register(app)
+        app.add_middleware(Gateway)
+        asyncio.run(self.serve())
+
+    async def serve(self) -> None:
+        """Both sides, until uvicorn has answered what it had begun after a signal."""
+        rest = RESTServer(
+            FASTAPI_APP_IMPORT_STRING,
+            self.dataplane,
+            self.model_repository_extension,
+            self.http_port,
+            grace_period=self.grace_period,
+        )
+        rest.config.host = self.host
+        rest.config.http = JsonErrorProtocol
+        servicer = RankingServicer(self.dataplane, extension=self.model_repository_extension)
+        grpc_server = create_server(servicer)
+        grpc_server.add_insecure_port(f"{self.host}:{self.grpc_port}")
+        _let_uvicorn_stop()
+        await grpc_server.start()
+        logger.info(
+            "serving %s on %s: REST %d, gRPC %d", NAME, self.host, self.http_port, self.grpc_port
+        )
+        await rest.start()
+        await grpc_server.stop(self.grace_period)
+
+
+def build(
+    ranker: Ranker, *, repository: ChampionRepository, host: str, http_port: int, grpc_port: int
+) -> RankingServer:
+    """A server whose champion is loaded, or which says on every request why it is not."""
+    try:
+        repository.load_now()
+    except RefusedError as refused:
+        # Up without a model: /v2/health/ready says so, and the next load can mend it.
+        logger.warning("serving without a model: %s", refused)
+    return RankingServer(
+        ranker, repository=repository, host=host, http_port=http_port, grpc_port=grpc_port
+    )
+
+
+def open_server(
+    schema: Schema,
+    *,
+    store: Path,
+    artifacts: Path,
+    tracking: Path,
+    host: str,
+    http_port: int,
+    grpc_port: int,
+) -> RankingServer:
+    """The server on the real online store, registry and artifacts."""
+    from features.store import OnlineFeatures
+    from training import artifact
+    from training.registry import Registry
+
+    def load_champion(version: str) -> Champion:
+        loaded = artifact.load(artifacts / schema.name / version, schema)
+        return Champion(version=loaded.manifest.version, score=loaded.score)
+
+    registry = Registry(tracking, schema.name)
+    ranker = Ranker(schema, online=OnlineFeatures.open(schema, store))
+    repository = ChampionRepository(
+        ranker, champion_version=lambda: registry.alias(ALIAS), load_champion=load_champion
+    )
+    return build(ranker, repository=repository, host=host, http_port=http_port, grpc_port=grpc_port)
+
+
+def _check_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ValueError(f"port: {host}:{port}; a free one: {error.strerror}") from error
+
+
+def _let_uvicorn_stop() -> None:
+    """Uvicorn raises a signal again once it has stopped; that must not end the process then."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(
+                number, logger.info, "stopped by %s", number.name
+            )

@@ -1,0 +1,136 @@
+"""One real server for all tests of serving, with stand-ins behind it."""
+
+import contextlib
+import dataclasses
+import datetime
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+# The stand-ins are shared by the tests here and by the server's process; tests are no package.
+sys.path.insert(0, str(Path(__file__).parent))
+
+import stand_ins
+
+FIRST = "2025-06-01-first"
+
+
+@dataclasses.dataclass
+class Server:
+    """A running endpoint and what steers it."""
+
+    http: httpx.Client
+    url: str
+    grpc_address: str
+    registry: stand_ins.FileRegistry
+    before_load: dict[str, httpx.Response]
+    """What it answered while no champion was set."""
+    log: Path
+
+    def infer(self, body: Any, *, path: str = "ranker/infer", **options: Any) -> httpx.Response:
+        return self.http.post(f"/v2/models/{path}", json=body, **options)
+
+    def reload(self, version: str | None) -> httpx.Response:
+        self.registry.set_alias("champion", version)
+        return self.http.post("/v2/repository/models/ranker/load")
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    """A good request for user 7 and three items; changes replace or, with None, drop inputs."""
+    inputs = {
+        "user_id": {"shape": [1], "datatype": "INT64", "data": [7]},
+        "item_id": {"shape": [3], "datatype": "BYTES", "data": ["a", "b", "c"]},
+        "position": {"shape": [3], "datatype": "INT64", "data": [1, 2, 3]},
+        "price": {"shape": [1], "datatype": "FP64", "data": [9.5]},
+        "device": {"shape": [1], "datatype": "BYTES", "data": ["phone"]},
+        "timestamp": {"shape": [1], "datatype": "BYTES", "data": [stand_ins.NOON.isoformat()]},
+    }
+    for name, change in changes.items():
+        if change is None:
+            del inputs[name]
+        else:
+            inputs[name] = {**inputs.get(name, {}), **change}
+    return {"inputs": [{"name": name, **tensor} for name, tensor in inputs.items()]}
+
+
+@pytest.fixture(name="body")
+def body_fixture() -> Any:
+    return body
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("registry")
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    http_port, grpc_port = _free_ports(2)
+    command = [sys.executable, str(Path(stand_ins.__file__)), f"--folder={folder}"]
+    command += [f"--http-port={http_port}", f"--grpc-port={grpc_port}"]
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(command, stderr=stderr, stdout=stderr) as process,
+    ):
+        url = f"http://127.0.0.1:{http_port}"
+        with httpx.Client(base_url=url, timeout=20) as http:
+            try:
+                _wait_until_live(http, process, log)
+                paths = ("health/live", "health/ready", "models/ranker", "repository/index")
+                before = {path: http.get(f"/v2/{path}") for path in paths}
+                before["infer"] = http.post("/v2/models/ranker/infer", json=body())
+                before["load"] = http.post("/v2/repository/models/ranker/load")
+                registry = stand_ins.FileRegistry(folder)
+                running = Server(http, url, f"127.0.0.1:{grpc_port}", registry, before, log)
+                running.reload(FIRST).raise_for_status()
+                yield running
+            finally:
+                process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(15)
+                process.kill()
+    assert process.returncode == 0, log.read_text()[-2000:]
+
+
+@pytest.fixture(autouse=True)
+def first_champion(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that moved the champion leaves the first one behind."""
+    yield
+    if "server" in request.fixturenames:
+        running = request.getfixturevalue("server")
+        if running.registry.alias("champion") != FIRST:
+            running.reload(FIRST).raise_for_status()
+
+
+@pytest.fixture
+def free_ports() -> list[int]:
+    return _free_ports(2)
+
+
+@pytest.fixture
+def noon() -> datetime.datetime:
+    return stand_ins.NOON
+
+
+def _free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def _wait_until_live(http: httpx.Client, process: Any, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if http.get("/v2/health/live").status_code == 200:
+                return
+        assert process.poll() is None, log.read_text()[-3000:]
+        time.sleep(0.1)
+    raise TimeoutError(log.read_text()[-3000:])

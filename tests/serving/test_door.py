@@ -1,0 +1,93 @@
+"""The command line: its flags, its exit codes, and what it imports."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from serving.__main__ import main
+
+PLACES = ["--store", "--artifacts", "--tracking"]
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "serving", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("serve", ["--dataset", *PLACES, "--host", "--http-port", "--grpc-port"]),
+        ("promote", ["--dataset", *PLACES[1:], "--reports", "--date", "--endpoint"]),
+    ],
+)
+def test_help_names_exactly_the_flags(capsys, command, flags):
+    with pytest.raises(SystemExit) as exited:
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    shown = {word.rstrip(",]") for word in text.split() if word.startswith("--")}
+    assert (exited.value.code, shown) == (0, {*flags, "--help"})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["serve"],
+        ["serve", "--dataset", "nobody"],
+        ["promote", "--dataset", "synthetic"],
+    ],
+)
+def test_bad_usage_exits_with_2(arguments):
+    with pytest.raises(SystemExit) as exited:
+        main(arguments)
+    assert exited.value.code == 2
+
+
+@pytest.mark.parametrize("dataset", ["movielens-100k", "open-bandit", "synthetic"])
+def test_promote_without_a_decision_fails_with_one_line(capsys, tmp_path, dataset):
+    arguments = [
+        "promote",
+        "--dataset",
+        dataset,
+        "--date",
+        "2025-06-09",
+        "--reports",
+        str(tmp_path),
+    ]
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines()[-1].startswith("error: decision ")
+
+
+def test_a_held_candidate_exits_with_99_and_imports_nothing_heavy(tmp_path):
+    folder = tmp_path / "synthetic" / "gate" / "2025-06-09"
+    folder.mkdir(parents=True)
+    (folder / "decision.json").write_text(json.dumps({"decision": "hold", "reasons": ["few"]}))
+    code = (
+        "import sys; from serving.__main__ import main; "
+        f"code = main(['promote', '--dataset', 'synthetic', '--date', '2025-06-09', "
+        f"'--reports', {str(tmp_path)!r}]); "
+        "heavy = {'torch', 'kserve', 'feast', 'mlflow', 'pyarrow'} & set(sys.modules); "
+        "sys.exit(code if not heavy else 3)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 99, done.stderr
+    assert json.loads(done.stdout) == {
+        "dataset": "synthetic",
+        "date": "2025-06-09",
+        "skipped": "the gate decided hold: few",
+    }
+
+
+def test_the_door_opens_as_a_module():
+    done = run("--help")
+    assert done.returncode == 0
+    assert "serve" in done.stdout
+    assert "promote" in done.stdout

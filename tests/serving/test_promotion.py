@@ -1,0 +1,158 @@
+"""Promotion: when the alias moves, when it goes back, and when nothing is done."""
+
+import datetime
+import http.server
+import json
+import threading
+
+import pytest
+import stand_ins
+
+from serving.promotion import (
+    Endpoint,
+    PromotionError,
+    SkippedError,
+    promote,
+    read_decision,
+)
+
+DAY = datetime.date(2025, 6, 9)
+YES = {"decision": "promote", "reasons": []}
+
+
+def promoted(server_or_registry, version, *, url, decision=YES, day=DAY):
+    registry = getattr(server_or_registry, "registry", server_or_registry)
+    registry.set_alias("newest", version)
+    return promote(registry, decision=decision, day=day, endpoint=Endpoint(url))
+
+
+@pytest.fixture
+def registry(tmp_path):
+    registry = stand_ins.FileRegistry(tmp_path)
+    registry.set_alias("champion", "2025-06-01-first")
+    return registry
+
+
+@pytest.fixture
+def nowhere(free_ports):
+    return f"http://127.0.0.1:{free_ports[0]}"
+
+
+def test_it_is_done_when_the_endpoint_answers_with_the_new_version(server, body):
+    done = promoted(server, "2025-06-09-second", url=server.url)
+    assert done == {
+        "version": "2025-06-09-second",
+        "previous": "2025-06-01-first",
+        "endpoint": server.url,
+        "served": True,
+    }
+    assert server.infer(body()).json()["model_version"] == "2025-06-09-second"
+    assert server.registry.alias("champion") == "2025-06-09-second"
+
+
+def test_a_candidate_that_does_not_load_is_rolled_back(server, body):
+    with pytest.raises(PromotionError, match=r"golden response.*back at 2025-06-01-first"):
+        promoted(server, "2025-06-09-broken", url=server.url)
+    assert server.registry.alias("champion") == "2025-06-01-first"
+    assert server.infer(body()).json()["model_version"] == "2025-06-01-first"
+
+
+def test_an_endpoint_that_stays_on_another_version_is_a_failure(registry, monkeypatch):
+    """It loads from a registry of its own, for example, and says that all went well."""
+    monkeypatch.setattr("serving.promotion.ANSWER_TIMEOUT_SECONDS", 0.3)
+    answers = _fake_endpoint({"versions": ["2020-01-01-other"]})
+    with answers as url, pytest.raises(PromotionError, match="answers with 2020-01-01-other"):
+        promoted(registry, "2025-06-09-second", url=url)
+    assert registry.alias("champion") == "2025-06-01-first"
+
+
+def test_without_an_endpoint_the_alias_moves_and_the_summary_says_so(registry, nowhere):
+    done = promoted(registry, "2025-06-09-second", url=nowhere)
+    assert (done["served"], done["note"]) == (
+        False,
+        "no endpoint answers; the next start loads the champion",
+    )
+    assert registry.alias("champion") == "2025-06-09-second"
+
+
+def test_the_first_champion_has_no_predecessor(tmp_path, nowhere):
+    registry = stand_ins.FileRegistry(tmp_path)
+    assert promoted(registry, "2025-06-09-second", url=nowhere)["previous"] is None
+
+
+def test_a_first_champion_that_does_not_load_leaves_no_alias(tmp_path):
+    registry = stand_ins.FileRegistry(tmp_path)
+    with _fake_endpoint({"error": "no"}, status=409) as url, pytest.raises(PromotionError):
+        promoted(registry, "2025-06-09-second", url=url)
+    assert registry.alias("champion") is None
+
+
+@pytest.mark.parametrize("day", ["2025-06-01", "2025-05-31"])
+def test_a_day_that_is_not_newer_never_moves_the_alias(registry, nowhere, day):
+    with pytest.raises(SkippedError, match="champion 2025-06-01-first is of 2025-06-01"):
+        promoted(registry, f"{day}-again", url=nowhere, day=datetime.date.fromisoformat(day))
+    assert registry.alias("champion") == "2025-06-01-first"
+
+
+def test_a_promotion_that_died_before_its_load_is_finished_by_its_retry(server, body):
+    server.registry.set_alias("champion", "2025-06-09-second")
+    done = promoted(server, "2025-06-09-second", url=server.url)
+    assert (done["version"], done["served"]) == ("2025-06-09-second", True)
+    assert server.infer(body()).json()["model_version"] == "2025-06-09-second"
+    with pytest.raises(SkippedError, match="only a day after it"):
+        promoted(server, "2025-06-09-second", url=server.url)
+
+
+@pytest.mark.parametrize("decision", ["hold", "refuse"])
+def test_any_other_decision_moves_nothing(registry, nowhere, decision):
+    refused = {"decision": decision, "reasons": ["too few samples"]}
+    with pytest.raises(SkippedError, match=f"the gate decided {decision}: too few samples"):
+        promoted(registry, "2025-06-09-second", url=nowhere, decision=refused)
+    assert registry.alias("champion") == "2025-06-01-first"
+
+
+def test_a_candidate_of_another_day_is_refused(registry, nowhere):
+    with pytest.raises(ValueError, match=r"candidate 2025-06-08-x: of 2025-06-08; the day is"):
+        promoted(registry, "2025-06-08-x", url=nowhere)
+    assert registry.alias("champion") == "2025-06-01-first"
+
+
+def test_the_decision_may_name_the_candidate(registry, nowhere):
+    named = {**YES, "candidate": "2025-06-09-named"}
+    done = promoted(registry, "2025-06-30-later", url=nowhere, decision=named)
+    assert done["version"] == "2025-06-09-named"
+
+
+def test_the_decision_is_read_from_the_reports(tmp_path):
+    folder = tmp_path / "synthetic" / "gate" / "2025-06-09"
+    with pytest.raises(ValueError, match="does not exist; run `python -m training evaluate`"):
+        read_decision(tmp_path, dataset="synthetic", day=DAY)
+    folder.mkdir(parents=True)
+    (folder / "decision.json").write_text(json.dumps(YES))
+    assert read_decision(tmp_path, dataset="synthetic", day=DAY) == YES
+
+
+class _fake_endpoint:  # noqa: N801 - used like a function
+    """Answers everything with one JSON body."""
+
+    def __init__(self, content, *, status=200):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(json.dumps(content).encode())
+
+            do_POST = do_GET  # noqa: N815 - the base class's name
+
+            def log_message(self, *args):
+                """Say nothing."""
+
+        self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def __exit__(self, *exception):
+        self.server.shutdown()
+        self.server.server_close()
