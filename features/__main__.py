@@ -133,6 +133,20 @@ def _prune(options: argparse.Namespace) -> Summary:
     return {"removed": removed}
 
 
+def _bench(options: argparse.Namespace) -> Summary:
+    from features.bench import run_bench
+
+    return run_bench(options.folder, sizes=options.rows, feast_rows=options.feast_rows)
+
+
+def _document(options: argparse.Namespace) -> Summary:
+    from features.document import reference
+
+    text = reference(SCHEMAS.values())
+    options.output.write_text(text)
+    return {"output": str(options.output), "lines": text.count("\n")}
+
+
 def _workspace(options: argparse.Namespace) -> "Workspace":
     from features.jobs import Workspace
     from features.spark import start_session
@@ -147,7 +161,9 @@ def _days(options: argparse.Namespace) -> list[datetime.date]:
     last = options.to or options.date
     if last < options.date:
         raise ValueError(f"--to: {last}; not before --date {options.date}")
-    return [options.date + datetime.timedelta(days=n) for n in range((last - options.date).days + 1)]
+    return [
+        options.date + datetime.timedelta(days=n) for n in range((last - options.date).days + 1)
+    ]
 
 
 def _written(partitions: "Sequence[Partition]") -> Summary:
@@ -181,7 +197,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, run: Callable[[argparse.Namespace], Summary], text: str, *folders: str) -> Any:
+    def verb(
+        name: str, run: Callable[[argparse.Namespace], Summary], text: str, *folders: str
+    ) -> Any:
         added = verbs.add_parser(name, help=text, description=text)
         added.set_defaults(run=run)
         added.add_argument("--dataset", required=True, choices=sorted(SCHEMAS))
@@ -199,8 +217,16 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     fetch = verb("fetch", _fetch, "Get a log and land it, one file a day.", "--landing")
-    for name, default in (("rows", 100_000), ("users", 2_000), ("items", 1_000), ("days", 30), ("seed", 0)):
-        fetch.add_argument(f"--{name}", type=int, default=default, help=f"synthetic only ({default})")
+    for name, default in (
+        ("rows", 100_000),
+        ("users", 2_000),
+        ("items", 1_000),
+        ("days", 30),
+        ("seed", 0),
+    ):
+        fetch.add_argument(
+            f"--{name}", type=int, default=default, help=f"synthetic only ({default})"
+        )
     dated(verb("ingest", _ingest, "Landed impressions into the lake.", "--landing", "--lake"))
     check = dated(
         verb("validate", _validate, "Check rows; stop, quarantine or report.", "--lake", "--docs")
@@ -222,6 +248,17 @@ def _parser() -> argparse.ArgumentParser:
     dated(verb("examples", _examples, "Join impressions with features.", "--lake"))
     prune = dated(verb("prune", _prune, "Drop partitions that nothing needs.", "--lake"))
     prune.add_argument("--keep-days", type=int, default=400, help="days to keep (400)")
+    bench = verbs.add_parser("bench", help="Measure rows per second of state, aggregates and join.")
+    bench.set_defaults(run=_bench)
+    bench.add_argument("--folder", type=Path, default=Path("var/bench"), help="scratch (var/bench)")
+    sizes = [100_000, 1_000_000, 10_000_000]
+    bench.add_argument("--rows", type=int, nargs="+", default=sizes, help="sizes, smallest first")
+    bench.add_argument(
+        "--feast-rows", type=int, default=50_000, help="size at which Feast's join runs too (50000)"
+    )
+    document = verbs.add_parser("document", help="Write the feature reference.")
+    document.set_defaults(run=_document)
+    document.add_argument("--output", type=Path, default=Path("docs/features.md"))
     return parser
 
 

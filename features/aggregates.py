@@ -141,7 +141,7 @@ def item_daily(
     counts = daily.agg(*(F.sum(name).alias(name) for name in _SUMS))
     number = F.unix_date(DAY)
     in_days = Window.partitionBy(item).orderBy(number)
-    after_carry = F.col(DAY) > F.lit(carry_day) if carry_day else F.lit(True)  # noqa: FBT003  # Spark's literal
+    after_carry = F.col(DAY) > F.lit(carry_day) if carry_day else F.lit(True)  # Spark's literal
     ever = in_days.rangeBetween(Window.unboundedPreceding, Window.currentRow)
     columns = {
         f"{name}_all": F.sum(F.when(after_carry, F.col(name)).otherwise(0)).over(ever)
@@ -171,7 +171,11 @@ def item_daily(
 
 
 def first_impression_day(
-    schema: Schema, table: FeatureTable, *, first_day: datetime.date, carry_day: datetime.date | None
+    schema: Schema,
+    table: FeatureTable,
+    *,
+    first_day: datetime.date,
+    carry_day: datetime.date | None,
 ) -> datetime.date:
     """First day of impressions that ``item_daily`` reads for rows from ``first_day`` on."""
     if carry_day is None:

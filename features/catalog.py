@@ -4,8 +4,7 @@ from features.datasets import movielens_100k, open_bandit, synthetic
 from features.schema import Schema
 
 SCHEMAS: dict[str, Schema] = {
-    schema.name: schema
-    for schema in (movielens_100k.SCHEMA, open_bandit.SCHEMA, synthetic.SCHEMA)
+    schema.name: schema for schema in (movielens_100k.SCHEMA, open_bandit.SCHEMA, synthetic.SCHEMA)
 }
 
 

@@ -1,4 +1,4 @@
-"""Raw columns become model inputs here, and only here: the training data set and the server call it.
+"""Raw columns become model inputs here, for the training data set and for the server alike.
 
 NumPy and Arrow only. Whatever can be differentiated (log, standardisation, filling of missing
 numbers) is left to the model, so that it is exported with it.
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.schema import REQUEST_TIME, Column, Dtype, FeatureTable, Kind, Schema
+from features.schema import DENSE_KINDS, REQUEST_TIME, Column, Dtype, FeatureTable, Kind, Schema
 
 IntArray = npt.NDArray[np.int64]
 Columns = Mapping[str, pa.Array]
@@ -72,7 +72,9 @@ class ModelInputs:
 
     def take(self, rows: IntArray) -> "ModelInputs":
         """The inputs of some rows, in the order given."""
-        return ModelInputs(self.dense[rows], {name: ids.take(rows) for name, ids in self.ids.items()})
+        return ModelInputs(
+            self.dense[rows], {name: ids.take(rows) for name, ids in self.ids.items()}
+        )
 
 
 def encode(schema: Schema, columns: Columns) -> ModelInputs:
@@ -93,13 +95,17 @@ def encode(schema: Schema, columns: Columns) -> ModelInputs:
     for column in schema.sparse_inputs():
         if column.name in bags:
             bag = bags[column.name]
-            values = _labelled_items(_column(columns, bag.items), _column(columns, bag.labels), bag.label)
+            values = _labelled_items(
+                _column(columns, bag.items), _column(columns, bag.labels), bag.label
+            )
         elif column.name in schema.time_context:
             values = pa.array(_time_context(column.name, request_time))
         else:
             values = _column(columns, column.name)
         owner = _table_owner(schema, column)
-        ids[column.name] = _bag_ids(owner, values) if column.dtype.is_list else _single_ids(owner, values)
+        ids[column.name] = (
+            _bag_ids(owner, values) if column.dtype.is_list else _single_ids(owner, values)
+        )
     return ModelInputs(_dense(schema, columns, request_time), ids)
 
 
@@ -168,7 +174,8 @@ def _hash_strings(values: pa.Array, hash_size: int) -> IntArray:
         for value in encoded.dictionary.to_pylist()
     ]
     table = np.array([1 + digest % hash_size for digest in digests] or [0], dtype=np.int64)
-    return table[pc.fill_null(encoded.indices, 0).to_numpy(zero_copy_only=False)]
+    indices = pc.fill_null(encoded.indices, 0).to_numpy(zero_copy_only=False)
+    return np.asarray(table[indices], dtype=np.int64)
 
 
 def _table_owner(schema: Schema, column: Column) -> Column:
@@ -203,7 +210,7 @@ def _time_context(name: str, request_time: IntArray) -> IntArray:
 
 
 def _dense(schema: Schema, columns: Columns, request_time: IntArray) -> npt.NDArray[np.float32]:
-    numbers = schema.inputs(Kind.DENSE, Kind.COUNT, Kind.AGE)
+    numbers = schema.inputs(*DENSE_KINDS)
     dense = np.empty((len(request_time), len(numbers) + len(schema.tables)), dtype=np.float32)
     for place, column in enumerate(numbers):
         values = _column(columns, column.name)

@@ -23,7 +23,7 @@ from pyspark.sql import functions as F
 from features.aggregates import is_positive
 from features.jobs import IMPRESSIONS, IMPRESSIONS_RAW, QUARANTINE, Workspace
 from features.rules import Check, Rule, feature_rules, impression_rules
-from features.schema import DAY, LABEL, FeatureTable, Schema, Severity, TableKind
+from features.schema import DAY, LABEL, Schema, Severity, TableKind
 from features.spark import feature_struct, impressions_struct
 from features.tables import ONE_DAY
 
@@ -123,13 +123,8 @@ class _Suite:
         result = self._validate(cached, [*typed, *map(_expectation, rules), *whole])
         warnings = [rule for rule in rules if rule.severity is Severity.WARNING]
         bad = _with_broken_rules(cached, warnings)
-        broken = {
-            rule: count
-            for rule, count in bad.select(F.explode(_RULES).alias("rule"))
-            .groupBy("rule")
-            .count()
-            .collect()
-        }
+        counts = bad.select(F.explode(_RULES).alias("rule")).groupBy("rule").count()
+        broken: dict[str, int] = dict(counts.collect())
         quarantined = bad.where(F.size(_RULES) > 0).count() if broken else 0
         failed = [r for r in result["results"] if not r["success"]]
         outcome = Outcome(

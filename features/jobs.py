@@ -118,9 +118,7 @@ def visible_days(
     return work.lake.days_between(table.name, first - _whole_days(table.ttl) - ONE_DAY, last)
 
 
-def carry_days(
-    work: Workspace, table: FeatureTable, before: datetime.date
-) -> list[datetime.date]:
+def carry_days(work: Workspace, table: FeatureTable, before: datetime.date) -> list[datetime.date]:
     """Days of a state table that the state of ``before`` builds on."""
     ttl = _whole_days(table.ttl or datetime.timedelta(0))
     return work.lake.days_between(table.name, before - ttl - ONE_DAY, before - ONE_DAY)

@@ -91,7 +91,9 @@ def state_until(
     first = (since - table.delay).date()
     landed = day_range(first - label_delay_days(schema), until.date())
     reader = READERS[schema.name]
-    present = [day for day in landed if any((landing / schema.name / "impressions").glob(f"{day}.*"))]
+    present = [
+        day for day in landed if any((landing / schema.name / "impressions").glob(f"{day}.*"))
+    ]
     raw = reader.read_impressions(work.spark, landing / schema.name, present)
     for rule in impression_rules(schema):
         if rule.check is not Check.UNIQUE:

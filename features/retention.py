@@ -9,7 +9,9 @@ from features.schema import Schema, TableKind
 from features.tables import ONE_DAY, Lake
 
 
-def prune(schema: Schema, lake_root: Path, *, today: datetime.date, keep_days: int) -> dict[str, int]:
+def prune(
+    schema: Schema, lake_root: Path, *, today: datetime.date, keep_days: int
+) -> dict[str, int]:
     """Remove old partitions; returns how many of each table.
 
     Args:

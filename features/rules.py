@@ -67,10 +67,10 @@ class Rule:
             Check.DAY: lambda: F.to_date(value) != F.col(DAY),
             Check.UNIQUE: lambda: F.count("*").over(Window.partitionBy(*self.columns)) > 1,
         }
-        return F.coalesce(predicates[self.check](), F.lit(False))  # noqa: FBT003  # a Spark literal
+        return F.coalesce(predicates[self.check](), F.lit(False))  # a Spark literal
 
     def _outside(self, value: SparkColumn) -> SparkColumn:
-        outside = F.lit(False)  # noqa: FBT003  # a Spark literal
+        outside = F.lit(False)  # a Spark literal
         if self.minimum is not None:
             outside = outside | (value < self.minimum)
         if self.maximum is not None:

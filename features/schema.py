@@ -61,12 +61,17 @@ class Kind(enum.StrEnum):
     """An id, or a bag of ids, looked up in an embedding table."""
     DENSE = "dense"
     """A number that enters the bottom MLP."""
+    RATE = "rate"
+    """A share strictly between 0 and 1: dense, as its log odds inside the model."""
     COUNT = "count"
     """A non-negative number with a long tail: dense, after log(1 + x) inside the model."""
     AGE = "age"
-    """Epoch microseconds of a past event: dense, as the seconds until the request, after log(1 + x)."""
+    """Epoch microseconds of a past event: dense, as log(1 + seconds until the request)."""
     STORED = "stored"
     """Kept in the tables, not an input of the model."""
+
+
+DENSE_KINDS = (Kind.DENSE, Kind.RATE, Kind.COUNT, Kind.AGE)
 
 
 class Severity(enum.StrEnum):
@@ -321,19 +326,19 @@ class Schema:
 
     def dense_inputs(self) -> tuple[str, ...]:
         """Names of the dense inputs: the numbers, then one missing indicator for each table."""
-        numbers = self.inputs(Kind.DENSE, Kind.COUNT, Kind.AGE)
+        numbers = self.inputs(*DENSE_KINDS)
         indicators = (table.missing_indicator for table in self.tables)
         return (*(column.name for column in numbers), *indicators)
 
-    def log_scaled_inputs(self) -> tuple[bool, ...]:
-        """For each dense input, whether the model takes log(1 + x) of it first."""
-        scaled = {column.name for column in self.inputs(Kind.COUNT, Kind.AGE)}
-        return tuple(name in scaled for name in self.dense_inputs())
+    def dense_kinds(self) -> tuple[Kind, ...]:
+        """The kind of each dense input, which says what the model does with it first."""
+        numbers = self.inputs(*DENSE_KINDS)
+        return (*(column.kind for column in numbers), *(Kind.DENSE for _ in self.tables))
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change whenever anything that shapes an input does.
 
-        Descriptions, limits and severities are left out: to reword a column must not retire a model.
+        Descriptions, limits and severities are left out: to reword one must not retire a model.
         """
         left_out = {"doc", "unit", "severity", "licence", "limits"}
         content = json.dumps(_plain(self, left_out), sort_keys=True)
@@ -380,7 +385,12 @@ TIME_CONTEXT = (
 
 
 def user_state(
-    *, item: Column, label: Label, history_length: int, ttl: datetime.timedelta, delay: datetime.timedelta
+    *,
+    item: Column,
+    label: Label,
+    history_length: int,
+    ttl: datetime.timedelta,
+    delay: datetime.timedelta,
 ) -> FeatureTable:
     """The running state of a user: counts, rates, recency and the last items with their labels."""
     history = (
@@ -429,7 +439,11 @@ def user_state(
 
 
 def item_daily(
-    *, label: Label, windows_days: tuple[int, ...], ttl: datetime.timedelta, delay: datetime.timedelta
+    *,
+    label: Label,
+    windows_days: tuple[int, ...],
+    ttl: datetime.timedelta,
+    delay: datetime.timedelta,
 ) -> FeatureTable:
     """The aggregates of an item over trailing windows and all time, as of the end of each day."""
     windows = (*(f"{days}d" for days in windows_days), "all")
@@ -477,7 +491,7 @@ def _counts(owner: str, window: str, label: Label) -> tuple[Column, ...]:
         Column(
             name=f"{owner}_positive_rate_{window}",
             dtype=Dtype.FLOAT64,
-            kind=Kind.DENSE,
+            kind=Kind.RATE,
             minimum=0,
             maximum=1,
             unit="share",

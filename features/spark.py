@@ -15,7 +15,15 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from features.schema import CREATED, EVENT_TIMESTAMP, EXAMPLE_ID, Column, Dtype, FeatureTable, Schema
+from features.schema import (
+    CREATED,
+    EVENT_TIMESTAMP,
+    EXAMPLE_ID,
+    Column,
+    Dtype,
+    FeatureTable,
+    Schema,
+)
 
 _TYPES: dict[Dtype, DataType] = {
     Dtype.INT64: LongType(),

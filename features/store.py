@@ -58,7 +58,7 @@ sqlite3.register_converter("timestamp", lambda text: _EPOCH + int(text) * _MICRO
 class NewestSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
     """Configuration of the store below, as ``feature_store.yaml`` names it."""
 
-    type: Literal["features.store.NewestSqliteOnlineStore"] = (  # type: ignore[assignment]
+    type: Literal["features.store.NewestSqliteOnlineStore"] = (
         "features.store.NewestSqliteOnlineStore"
     )
 

@@ -105,7 +105,9 @@ class Lake:
             hashes = self._hashes(frame.sparkSession, frame.schema, staging)
             strangers = sorted(set(hashes) - set(days))
             if strangers:
-                raise ValueError(f"{table}: rows of {strangers[:3]} are outside the days to replace")
+                raise ValueError(
+                    f"{table}: rows of {strangers[:3]} are outside the days to replace"
+                )
             empty = hashlib.sha256(b"0").hexdigest()[:16]
             return [self._commit(table, day, staging, *hashes.get(day, (0, empty))) for day in days]
         finally:
@@ -115,7 +117,7 @@ class Lake:
     def _hashes(
         spark: SparkSession, struct: StructType, staging: Path
     ) -> dict[datetime.date, tuple[int, str]]:
-        """Rows and content hash of each written day: a sum of row hashes, so order cannot matter."""
+        """Rows and content hash of each written day; sums of row hashes, so order cannot matter."""
         written = spark.read.schema(struct).parquet(str(staging))
         columns = sorted(field.name for field in struct.fields if field.name != DAY)
         row = F.xxhash64(*(F.col(name) for name in columns))
@@ -139,7 +141,12 @@ class Lake:
             staged.rename(version)
         else:
             version.mkdir()
-        manifest = {"table": table, "day": day.isoformat(), "rows": rows, "content_hash": content_hash}
+        manifest = {
+            "table": table,
+            "day": day.isoformat(),
+            "rows": rows,
+            "content_hash": content_hash,
+        }
         (version / _MANIFEST).write_text(json.dumps(manifest))
         replaced = Path(os.path.realpath(link)) if link.is_symlink() else None
         swap = link.with_name(f".{link.name}-{uuid.uuid4().hex[:12]}")

@@ -116,7 +116,9 @@ def _prune(options: argparse.Namespace) -> Summary:
     from training.retention import prune
 
     schema = schema_of(options.dataset)
-    return prune(schema, options.checkpoints, options.artifacts, options.tracking, keep=options.keep)
+    return prune(
+        schema, options.checkpoints, options.artifacts, options.tracking, keep=options.keep
+    )
 
 
 _FOLDERS = {
@@ -136,7 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, run: Callable[[argparse.Namespace], Summary], text: str, *folders: str) -> Any:
+    def verb(
+        name: str, run: Callable[[argparse.Namespace], Summary], text: str, *folders: str
+    ) -> Any:
         added = verbs.add_parser(name, help=text, description=text)
         added.set_defaults(run=run)
         added.add_argument("--dataset", required=True, choices=sorted(SCHEMAS))
@@ -157,7 +161,9 @@ def _parser() -> argparse.ArgumentParser:
     ):
         folders = ("--lake", "--checkpoints", "--tracking", "--reports")
         train = dated(verb(name, run, text, *folders))
-        train.add_argument("--holdout-days", type=int, help="newest days not to train on (schema's)")
+        train.add_argument(
+            "--holdout-days", type=int, help="newest days not to train on (schema's)"
+        )
         train.add_argument("--recipe", choices=sorted(RECIPES), default="wukong-small")
         train.add_argument("--ranks", type=int, default=2, help="processes (2)")
         train.add_argument("--mlflow-run", default="", help=argparse.SUPPRESS)

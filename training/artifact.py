@@ -7,7 +7,6 @@ are whole, that it fits the schema, and that it still answers its golden request
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from pathlib import Path
@@ -91,7 +90,7 @@ def write(root: Path, ranker: Ranker, schema: Schema, golden: pa.Table, **fields
     if target.exists():
         shutil.rmtree(staging)
         return read_manifest(target)
-    os.rename(staging, target)
+    staging.rename(target)
     return manifest
 
 
@@ -99,8 +98,8 @@ def load(directory: Path, schema: Schema) -> Artifact:
     """Load an artifact and prove it.
 
     Raises:
-        ArtifactError: A file is missing, changed or cut off; the schema is another one; or the golden
-            request is not answered as when the artifact was written.
+        ArtifactError: A file is missing, changed or cut off; the schema is another one; or the
+            golden request is not answered as when the artifact was written.
     """
     manifest = read_manifest(directory)
     for name, expected in manifest.content_sha256.items():
@@ -109,8 +108,8 @@ def load(directory: Path, schema: Schema) -> Artifact:
             raise ArtifactError(f"{directory / name}: sha256 {found}; expected {expected}")
     if manifest.schema_fingerprint != schema.fingerprint():
         raise ArtifactError(
-            f"artifact {manifest.version}: schema {manifest.schema_fingerprint}; this code's schema "
-            f"of {schema.name} is {schema.fingerprint()}"
+            f"artifact {manifest.version}: schema {manifest.schema_fingerprint}; expected that of "
+            f"{schema.name}, {schema.fingerprint()}"
         )
     ranker = Ranker(schema, model_from_dict(manifest.config["model"]))
     ranker.load_state_dict(load_file(directory / _WEIGHTS))

@@ -1,5 +1,7 @@
-"""The rolling backtest: each of the last days predicted by a ranker that has seen only earlier days,
-beside two simple rivals under the same rule."""
+"""The rolling backtest: each day is predicted by models that have seen only earlier days.
+
+Beside the ranker stand two simple rivals under the same rule.
+"""
 
 import dataclasses
 import datetime
@@ -14,11 +16,11 @@ from tqdm import tqdm
 
 from features.schema import Schema
 from training.config import Recipe
-from training.dataset import Examples, ExampleTable
+from training.dataset import Examples, ExampleTable, user_groups
 from training.evaluation import regret
 from training.gate import Comparison, GateConfig, Holdout, compare
 from training.metrics import Metrics, evaluate
-from training.trainer import Session, first_rows, user_groups
+from training.trainer import Session, first_rows
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import json
-import os
 import shutil
 import uuid
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
+from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 from torchrec.distributed.model_parallel import DistributedModelParallel
 
 from features.schema import Schema
@@ -121,7 +121,7 @@ class Checkpoints:
         dist.broadcast_object_list(names, src=0)
         staging = self.root / names[0]
         staging.mkdir(parents=True, exist_ok=True)
-        dcp.save(tensors, storage_writer=FileSystemWriter(str(staging)))
+        save_distributed(tensors, storage_writer=FileSystemWriter(str(staging)))
         if dist.get_rank() == 0:
             (staging / _MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=1))
             _replace_folder(staging, target)
@@ -161,7 +161,7 @@ def load_training_state(
     """
     state = training_state(model, dense_optimizer)
     try:
-        dcp.load(state, storage_reader=FileSystemReader(str(path)))
+        load_distributed(state, storage_reader=FileSystemReader(str(path)))
     except BaseException as error:
         # CheckpointException derives from BaseException.
         if isinstance(error, KeyboardInterrupt | SystemExit):
@@ -180,7 +180,7 @@ def load_whole(path: Path, model: nn.Module) -> None:
     """
     state = {"model": model.state_dict()}
     try:
-        dcp.load(state, storage_reader=FileSystemReader(str(path)), no_dist=True)
+        load_distributed(state, storage_reader=FileSystemReader(str(path)), no_dist=True)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
@@ -230,7 +230,7 @@ def _replace_folder(staging: Path, target: Path) -> None:
     aside = None
     if target.exists():
         aside = target.with_name(f".replaced-{uuid.uuid4().hex[:12]}")
-        os.rename(target, aside)
-    os.rename(staging, target)
+        target.rename(aside)
+    staging.rename(target)
     if aside is not None:
         shutil.rmtree(aside)

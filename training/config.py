@@ -22,7 +22,7 @@ class LayerConfig:
     mlp: tuple[int, ...]
     """Hidden widths of the block's MLP."""
     attention: tuple[int, ...] = ()
-    """Compressed tokens, then hidden widths, of the MLP that makes Y from the input; (): static Y."""
+    """Compressed tokens, then hidden widths, of the MLP that makes Y; (): static Y."""
     norm_groups: tuple[tuple[int, int], ...] = ()
     """Growth groups of the block's LayerNorm: the (n, k) corner that each growth step reached, the
     last one the present (n, k); (): one group, as in the paper."""
@@ -135,8 +135,8 @@ def model_from_dict(values: dict[str, Any]) -> ModelConfig:
         )
         for layer in values["layers"]
     )
-    rest = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in values.items()}
-    return ModelConfig(**{**rest, "layers": layers})
+    rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return ModelConfig(**(rest | {"layers": layers}))
 
 
 def _positive(name: str, value: int) -> None:

@@ -41,12 +41,16 @@ class ExampleTable:
         self.schema = schema
         self.root = lake / schema.name / TABLE
         if not self.root.exists():
-            raise ValueError(f"table {self.root}: does not exist; run `python -m features examples`")
+            raise ValueError(
+                f"table {self.root}: does not exist; run `python -m features examples`"
+            )
 
     def days(self, first: datetime.date, last: datetime.date) -> list[datetime.date]:
         """Days from ``first`` to ``last`` that have a partition, oldest first."""
         names = (path.name.removeprefix(f"{DAY}=") for path in self.root.glob(f"{DAY}=*"))
-        return [day for day in sorted(map(datetime.date.fromisoformat, names)) if first <= day <= last]
+        return [
+            day for day in sorted(map(datetime.date.fromisoformat, names)) if first <= day <= last
+        ]
 
     def content_hashes(self, days: Sequence[datetime.date]) -> dict[str, str]:
         """Content hash of each partition, as its manifest says."""
@@ -62,13 +66,15 @@ class ExampleTable:
 
     def read(self, days: Sequence[datetime.date]) -> Examples:
         """All examples of some days, ordered by day, then as stored."""
-        tables = [pq.read_table(path, partitioning=None) for day in days for path in self._files(day)]
+        tables = [
+            pq.read_table(path, partitioning=None) for day in days for path in self._files(day)
+        ]
         if not tables:
             raise ValueError(f"examples: no rows from {days[:1]} to {days[-1:]} in {self.root}")
         return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
 
     def buffers(self, days: Sequence[datetime.date], *, rows: int) -> Iterator[Examples]:
-        """The examples of some days in order, in buffers of about ``rows``, row groups kept whole."""
+        """The examples of some days in order, in buffers of about ``rows`` whole row groups."""
         held: list[pa.Table] = []
         count = 0
         for day in days:
@@ -100,6 +106,14 @@ def encode_examples(schema: Schema, table: pa.Table) -> Examples:
     )
 
 
+def user_groups(examples: Examples, schema: Schema) -> npt.NDArray[np.int64]:
+    """A number for each row's user; without a user id every row is a group of its own."""
+    if schema.user is None:
+        return np.arange(len(examples))
+    users = examples.table.column(schema.user.name).to_numpy()
+    return np.unique(users, return_inverse=True)[1]
+
+
 def batches(
     table: ExampleTable,
     days: Sequence[datetime.date],
@@ -113,8 +127,9 @@ def batches(
     """This rank's part of every global batch of one pass over some days.
 
     A global batch holds ``batch_size`` examples, the last one the rest; rank r takes every
-    ``world_size``-th of them from the r-th on, so every rank sees as many batches, and together they
-    see each example once. A rank without an example in a last small batch gets one of weight 0.
+    ``world_size``-th of them from the r-th on, so every rank sees as many batches, and together
+    they see each example once. A rank without an example in a small last batch gets one of
+    weight 0.
     """
     random = np.random.default_rng([seed, len(days)])
     for examples in table.buffers(days, rows=shuffle_rows):

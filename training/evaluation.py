@@ -11,10 +11,9 @@ import numpy.typing as npt
 from features.schema import Role, Schema, TableKind
 from training import artifact
 from training.artifact import Artifact
-from training.dataset import Examples, ExampleTable
+from training.dataset import Examples, ExampleTable, user_groups
 from training.gate import Decision, GateConfig, Holdout, decide
 from training.metrics import log_losses
-from training.trainer import user_groups
 
 _NEW_USER_IMPRESSIONS, _HEAVY_USER_IMPRESSIONS, _NEW_ITEM_IMPRESSIONS = 10, 100, 10
 
@@ -55,7 +54,7 @@ def evaluate_candidate(
         day: Last day of the holdout.
         candidate_version: The candidate's artifact.
         champion_version: The champion's; None when nothing serves yet.
-        is_spoilt: A drill: the candidate's scores are dealt out to other rows before they are judged.
+        is_spoilt: A drill: the candidate's scores are dealt out to other rows first.
         config: The gate's limits.
 
     Raises:
@@ -116,9 +115,7 @@ def named_slices(examples: Examples, schema: Schema) -> dict[str, npt.NDArray[np
     return slices
 
 
-def regret(
-    schema: Schema, examples: Examples, scores: npt.NDArray[np.float32]
-) -> float | None:
+def regret(schema: Schema, examples: Examples, scores: npt.NDArray[np.float32]) -> float | None:
     """Log loss of the scores above that of the true probabilities; None where they are unknown."""
     if not schema.best_log_loss_column:
         return None

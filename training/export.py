@@ -20,8 +20,8 @@ def export(
     manifest = checkpoint.manifest
     if manifest.schema_fingerprint != schema.fingerprint():
         raise ValueError(
-            f"checkpoint {checkpoint.name}: schema {manifest.schema_fingerprint}; this code's schema "
-            f"of {schema.name} is {schema.fingerprint()}"
+            f"checkpoint {checkpoint.name}: schema {manifest.schema_fingerprint}; expected that of "
+            f"{schema.name}, {schema.fingerprint()}"
         )
     ranker = Ranker(schema, model_from_dict(manifest.recipe["model"]))
     load_whole(checkpoint.path, ranker)

@@ -178,7 +178,8 @@ def _broken(
     low, high = config.calibration
     if calibration[1] < low or calibration[0] > high:
         reasons.append(
-            f"calibration: {calibration[0]:.3f} to {calibration[1]:.3f}; must reach into {low} to {high}"
+            f"calibration: {calibration[0]:.3f} to {calibration[1]:.3f}; "
+            f"must reach into {low} to {high}"
         )
     for name, comparison in slices.items():
         if comparison.low > config.slice_margin:

@@ -51,7 +51,9 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
         succeeded=succeeded,
     )
     if not succeeded or result is None:
-        raise ChildProcessError(f"training of {options.date}: torchrun exited with {done.returncode}")
+        raise ChildProcessError(
+            f"training of {options.date}: torchrun exited with {done.returncode}"
+        )
     return _summary(schema, options, result, run)
 
 
@@ -60,7 +62,7 @@ def holdout_start(schema: Schema, options: argparse.Namespace) -> datetime.date:
     days = schema.holdout_days if options.holdout_days is None else options.holdout_days
     if days < 0:
         raise ValueError(f"holdout_days: {days}; at least 0")
-    return options.date - datetime.timedelta(days=days)  # type: ignore[no-any-return]
+    return options.date - datetime.timedelta(days=days)
 
 
 def _summary(

@@ -18,7 +18,7 @@ class Metrics:
     log_loss: float
     """Mean, in nats."""
     ne: float
-    """Normalised entropy: log loss over the entropy of the base rate; below 1 beats the base rate."""
+    """Normalised entropy: log loss over the entropy of the base rate, which itself has 1."""
     auc: float
     """NaN when all labels are equal."""
     gauc: float
@@ -31,7 +31,9 @@ class Metrics:
     def to_dict(self) -> dict[str, float | None]:
         """Plain values for JSON, None for what is not defined."""
         values = dataclasses.asdict(self)
-        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
+        return {
+            k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()
+        }
 
 
 def evaluate(
@@ -50,14 +52,16 @@ def evaluate(
         auc=auc(probability, label),
         gauc=gauc,
         one_class_users=one_class,
-        calibration=float(np.float64(probability).mean() / base_rate) if base_rate else float("nan"),
+        calibration=float(np.float64(probability).mean() / base_rate)
+        if base_rate
+        else float("nan"),
     )
 
 
 def log_losses(probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> FloatArray:
     """Log loss of each row, in nats; probabilities are kept 1e-7 away from 0 and 1."""
     bounded = np.clip(np.float64(probability), _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
-    return -np.where(label == 1, np.log(bounded), np.log1p(-bounded))
+    return np.asarray(-np.log(np.where(label == 1, bounded, 1 - bounded)))
 
 
 def entropy(rate: float) -> float:
@@ -71,7 +75,7 @@ def auc(probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> f
     negatives = len(label) - positives
     if not positives or not negatives:
         return float("nan")
-    rank_sum = rankdata(probability)[label == 1].sum()
+    rank_sum = np.asarray(rankdata(probability))[label == 1].sum()
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
 
 

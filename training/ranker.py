@@ -11,13 +11,15 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from features.schema import Schema
+from features.schema import Kind, Schema
 from training.config import ModelConfig
 from training.wukong import Wukong, mlp
 
 
 class DenseNormaliser(nn.Module):
-    """log(1 + x) of long-tailed numbers, then (x - mean) / deviation; missing numbers become 0.
+    """log(1 + x) of long-tailed numbers and log odds of rates, then (x - mean) / deviation.
+
+    Missing numbers become 0, the mean.
 
     Mean and deviation are buffers, measured once on the first training days and kept from then on:
     to move them later would change what the weights behind them mean.
@@ -26,11 +28,15 @@ class DenseNormaliser(nn.Module):
     mean: Tensor
     deviation: Tensor
     is_log: Tensor
+    is_rate: Tensor
 
-    def __init__(self, log_scaled: tuple[bool, ...]) -> None:
+    def __init__(self, kinds: tuple[Kind, ...]) -> None:
         super().__init__()
-        size = len(log_scaled)
-        self.register_buffer("is_log", torch.tensor(log_scaled), persistent=False)
+        size = len(kinds)
+        is_log = torch.tensor([kind in {Kind.COUNT, Kind.AGE} for kind in kinds])
+        is_rate = torch.tensor([kind is Kind.RATE for kind in kinds])
+        self.register_buffer("is_log", is_log, persistent=False)
+        self.register_buffer("is_rate", is_rate, persistent=False)
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("deviation", torch.ones(size))
 
@@ -49,7 +55,8 @@ class DenseNormaliser(nn.Module):
         self.deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
     def _scaled(self, dense: Tensor) -> Tensor:
-        return torch.where(self.is_log, torch.log1p(dense.clamp(min=0)), dense)
+        logs = torch.where(self.is_log, torch.log1p(dense.clamp(min=0)), dense)
+        return torch.where(self.is_rate, torch.logit(dense, eps=1e-6), logs)
 
 
 class InteractionArch(nn.Module):
@@ -57,7 +64,7 @@ class InteractionArch(nn.Module):
 
     def __init__(self, schema: Schema, config: ModelConfig) -> None:
         super().__init__()
-        dense = schema.log_scaled_inputs()
+        dense = schema.dense_kinds()
         self.normaliser = DenseNormaliser(dense)
         self.bottom = mlp((len(dense), *config.bottom_mlp, config.embedding_dim))
         self.wukong = Wukong(len(schema.sparse_inputs()) + 1, config)

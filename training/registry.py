@@ -41,7 +41,9 @@ class Registry:
             if experiment
             else self._client.create_experiment(self.name, artifact_location=self._artifacts)
         )
-        run = self._client.create_run(experiment_id, run_name=day.isoformat(), tags={_DAY: str(day)})
+        run = self._client.create_run(
+            experiment_id, run_name=day.isoformat(), tags={_DAY: str(day)}
+        )
         for key, value in parameters.items():
             self._client.log_param(run.info.run_id, key, str(value)[:500])
         return str(run.info.run_id)
@@ -90,8 +92,11 @@ class Registry:
         """Artifact version behind an alias; None when nothing has the alias."""
         try:
             return str(self._client.get_model_version_by_alias(self.name, name).tags[_VERSION])
-        except MlflowException:
-            return None
+        except MlflowException as error:
+            # Neither a missing model nor a missing alias is a fault; a broken database is.
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                return None
+            raise
 
     def set_alias(self, name: str, version: str | None) -> None:
         """Move an alias to a version, or away from all with None; ValueError for an unknown one."""
@@ -107,7 +112,9 @@ class Registry:
         """The newest artifact version of a day's run; ValueError when there is none."""
         versions = [v for v in self._versions() if v.tags.get(_DAY) == day.isoformat()]
         if not versions:
-            raise ValueError(f"version of {day}: none in {self.name}; run `python -m training export`")
+            raise ValueError(
+                f"version of {day}: none in {self.name}; run `python -m training export`"
+            )
         return str(max(versions, key=lambda v: int(v.version)).tags[_VERSION])
 
     def day_of(self, version: str) -> datetime.date:

@@ -12,42 +12,18 @@ mpl.use("svg")
 import jinja2
 import numpy as np
 import numpy.typing as npt
-from matplotlib import pyplot as plt
 from markupsafe import Markup
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from training.evaluation import Evaluation, summary
 
 _CALIBRATION_BINS = 10
-_STYLE = """
-body{font:15px/1.5 system-ui;margin:2em auto;max-width:62em;color:#222}
-table{border-collapse:collapse}td,th{padding:.25em .9em;text-align:left;border-bottom:1px solid #ccc}
-.promote{color:#07632d}.refuse{color:#a11212}.hold{color:#8a5a00}figure{display:inline-block;margin:0}
-"""
-_ENVIRONMENT = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-_GATE = _ENVIRONMENT.from_string("""<!doctype html><meta charset="utf-8">
-<title>Gate {{ day }}: {{ s.decision }}</title><style>{{ style }}</style>
-<h1>{{ dataset }}, {{ day }}: <span class="{{ s.decision }}">{{ s.decision }}</span></h1>
-{% if s.drill %}<p><b>Drill: {{ s.drill }}.</b> Its scores were dealt out to other rows on purpose.</p>{% endif %}
-<ul>{% for reason in s.reasons %}<li>{{ reason }}</li>{% endfor %}</ul>
-<p>Candidate {{ s.candidate }}, champion {{ s.champion or "none" }}; judged on {{ s.holdout[0] }} to
-{{ s.holdout[1] }}, which neither has trained on.</p>
-<table><tr><th><th>rows<th>log loss<th>NE<th>AUC<th>GAUC<th>calibration</tr>
-{% for name, m in models %}<tr><td>{{ name }}<td>{{ m.rows }}{% for k in keys %}
-<td>{{ "%.4f"|format(m[k]) if m[k] is not none else "–" }}{% endfor %}</tr>{% endfor %}</table>
-{% if s.regret is not none %}<p>Regret to the best log loss that is possible: {{ "%.4f"|format(s.regret) }}.</p>{% endif %}
-<h2>Log loss against the champion</h2>
-<table><tr><th>rows of<th>rows<th>change<th>95 % interval, users resampled</tr>
-{% for name, c in comparisons %}<tr><td>{{ name }}<td>{{ c.rows }}<td>{{ "%+.2f %%"|format(100 * c.change) }}
-<td>{{ "%+.2f to %+.2f %%"|format(100 * c.low, 100 * c.high) }}</tr>{% endfor %}</table>
-<figure>{{ calibration }}</figure><figure>{{ curve }}</figure>
-<h2>Family</h2><p>{{ family|join(" → ") }}</p>
-""")
-_CURVE = _ENVIRONMENT.from_string("""<!doctype html><meta charset="utf-8">
-<title>Training {{ day }}</title><style>{{ style }}</style><h1>{{ dataset }}: training of {{ day }}</h1>
-<table>{% for k, v in facts.items() %}<tr><th>{{ k }}<td>{{ v }}</tr>{% endfor %}</table>
-<figure>{{ curve }}</figure>
-""")
+_PAGES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "pages"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+)
 
 
 def write_training_page(
@@ -58,8 +34,8 @@ def write_training_page(
     folder = (reports / page).parent
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "curve.json").write_text(json.dumps(curve))
-    content = _CURVE.render(
-        day=day, dataset=dataset, facts=facts, style=_STYLE, curve=_markup(_curve_figure(curve))
+    content = _PAGES.get_template("training.html").render(
+        day=day, dataset=dataset, facts=facts, curve=_markup(_curve_figure(curve))
     )
     (reports / page).write_text(content)
     return str(page)
@@ -80,11 +56,10 @@ def write_gate_page(reports: Path, dataset: str, day: str, evaluation: Evaluatio
     models = [("candidate", values["metrics"])]
     if values["champion_metrics"]:
         models.append(("champion", values["champion_metrics"]))
-    content = _GATE.render(
+    content = _PAGES.get_template("gate.html").render(
         day=day,
         dataset=dataset,
         s=values,
-        style=_STYLE,
         keys=("log_loss", "ne", "auc", "gauc", "calibration"),
         models=models,
         comparisons=[("all", values["log_loss_change"]), *values["slices"].items()],
@@ -132,4 +107,4 @@ def _markup(figure: Figure) -> Any:
     figure.savefig(text, format="svg")
     plt.close(figure)
     svg = text.getvalue()
-    return Markup(svg[svg.index("<svg") :])  # noqa: S704  # drawn here, not given
+    return Markup(svg[svg.index("<svg") :])  # drawn here, not given

@@ -84,7 +84,11 @@ def shard(
     apply_optimizer_in_backward(
         RowWiseAdagrad,
         ranker.embeddings.parameters(),
-        {"lr": training.sparse_learning_rate, "weight_decay": training.embedding_decay, "eps": 1e-8},
+        {
+            "lr": training.sparse_learning_rate,
+            "weight_decay": training.embedding_decay,
+            "eps": 1e-8,
+        },
     )
     chosen = plan(
         ranker,
@@ -109,7 +113,7 @@ def local_shards(model: DistributedModelParallel) -> dict[str, list[dict[str, An
     types = {
         name: parameter.sharding_type
         for module in model.plan.plan.values()
-        for name, parameter in module.items()  # type: ignore[attr-defined]
+        for name, parameter in module.items()
     }
     for key, value in model.state_dict().items():
         if not hasattr(value, "local_shards"):

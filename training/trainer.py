@@ -29,7 +29,7 @@ from training.checkpoint import (
     training_state,
 )
 from training.config import Recipe, TrainingConfig
-from training.dataset import Examples, ExampleTable, batches, num_batches
+from training.dataset import Examples, ExampleTable, batches, num_batches, user_groups
 from training.metrics import Metrics, evaluate
 from training.ranker import Ranker, embedding_tables
 from training.sharding import local_shards, shard
@@ -142,7 +142,7 @@ class Session:
         return loop.curve
 
     def predict(self, examples: Examples) -> npt.NDArray[np.float32]:
-        """Probabilities of all examples in their order, on every rank; each rank scores its part."""
+        """Probabilities of all examples in order, on every rank; each rank scores its part."""
         rank, world_size = dist.get_rank(), dist.get_world_size()
         mine = np.arange(rank, len(examples), world_size)
         longest = -(-len(examples) // world_size)
@@ -160,9 +160,7 @@ class Session:
             probability[places] = values
         return probability
 
-    def _scores(
-        self, examples: Examples, rows: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float32]:
+    def _scores(self, examples: Examples, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         # A rank without rows left must take part in the exchange of embeddings all the same.
         asked = rows if len(rows) else np.zeros(1, dtype=np.int64)
         inputs, label = examples.inputs.take(asked), examples.label[asked]
@@ -177,14 +175,6 @@ def dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     return torch.optim.AdamW(
         dense, lr=config.dense_learning_rate, weight_decay=config.dense_decay, eps=1e-8
     )
-
-
-def user_groups(examples: Examples, schema: Schema) -> npt.NDArray[np.int64]:
-    """A number for each row's user; without a user id every row is a group of its own."""
-    if schema.user is None:
-        return np.arange(len(examples))
-    users = examples.table.column(schema.user.name).to_numpy()
-    return np.unique(users, return_inverse=True)[1]
 
 
 class _Loop:
@@ -216,7 +206,9 @@ class _Loop:
                 bar.update()
                 if self.steps % LOG_EVERY_STEPS == 0 or self.steps == self.total_steps:
                     self.curve.append({"step": self.steps, "loss": loss, **self.metrics.compute()})
-                    bar.set_postfix({k: f"{v:.4f}" for k, v in self.curve[-1].items() if k != "step"})
+                    bar.set_postfix(
+                        {k: f"{v:.4f}" for k, v in self.curve[-1].items() if k != "step"}
+                    )
 
     def _step(self, batch: Batch) -> float:
         self._set_learning_rates()
@@ -231,9 +223,7 @@ class _Loop:
         return float(loss.detach())
 
     def _set_learning_rates(self) -> None:
-        share = learning_rate_share(
-            self.config, self.steps, self.total_steps, is_warm=self.is_warm
-        )
+        share = learning_rate_share(self.config, self.steps, self.total_steps, is_warm=self.is_warm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.dense_learning_rate * share
         for group in self.model.fused_optimizer.param_groups:
@@ -245,8 +235,9 @@ def learning_rate_share(
 ) -> float:
     """Learning rate of a step, as a share of the configured one.
 
-    A cold run rises over the warm-up, then falls in a straight line to ``final_learning_rate_share``,
-    and warm runs go on from there: Adam's moments are warm already, and one day is no new schedule.
+    A cold run rises over the warm-up, then falls in a straight line to
+    ``final_learning_rate_share``, and warm runs go on from there: Adam's moments are warm already,
+    and one day is no new schedule.
     """
     if is_warm:
         return config.final_learning_rate_share
@@ -315,7 +306,9 @@ def first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> Tensor:
     """Raw dense inputs of the first examples, (rows, inputs), for fitting the normaliser."""
     buffer = next(table.buffers(days, rows=_NORMALISER_ROWS), None)
     if buffer is None:
-        raise ValueError(f"examples: no rows through {days[-1:]}; run `python -m features examples`")
+        raise ValueError(
+            f"examples: no rows through {days[-1:]}; run `python -m features examples`"
+        )
     return torch.from_numpy(buffer.inputs.dense)
 
 
@@ -329,7 +322,7 @@ def _tell(
     if dist.get_rank() == 0:
         logger.info("%s; %d days to train on (%s)", start, len(days), span)
         for module, parameters in model.plan.plan.items():
-            for name, parameter in parameters.items():  # type: ignore[attr-defined]
+            for name, parameter in parameters.items():
                 logger.info(
                     "plan: %s.%s %s on ranks %s, kernel %s",
                     module,

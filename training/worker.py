@@ -62,7 +62,9 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _plain(run: Run, table: ExampleTable, result: Result, shards: list[object]) -> dict[str, object]:
+def _plain(
+    run: Run, table: ExampleTable, result: Result, shards: list[object]
+) -> dict[str, object]:
     return {
         "checkpoint": str(result.checkpoint),
         "recipe": run.recipe.name,

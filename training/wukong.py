@@ -39,8 +39,8 @@ def token_mixer(num_in: int, num_out: int) -> nn.Parameter:
 class GroupedLayerNorm(nn.Module):
     """LayerNorm over the flattened (N, K) output of a factorization machine, by growth group.
 
-    One group is the paper's LayerNorm. A model that grew has one more group for each growth step, so
-    that new entries leave the statistics of the old ones, and with them the function, as they were.
+    One group is the paper's LayerNorm. A model that grew has one more group for each growth step,
+    so that new entries leave the statistics of the old ones, and the function, as they were.
 
     Args:
         rows: N.
@@ -177,9 +177,7 @@ class Wukong(nn.Module):
         layers = []
         for layer in config.layers:
             layers.append(
-                WukongLayer(
-                    num_in, dim, layer, eps=config.layer_norm_eps, dropout=config.dropout
-                )
+                WukongLayer(num_in, dim, layer, eps=config.layer_norm_eps, dropout=config.dropout)
             )
             num_in = layer.num_fm + layer.num_linear
         self.layers = nn.Sequential(*layers)

@@ -6,5 +6,7 @@ from pathlib import Path
 from features.catalog import schema_of
 from features.store import feast_objects
 
-for _object in feast_objects(schema_of(os.environ["RANKING_DATASET"]), Path(os.environ["RANKING_LAKE"])):
+for _object in feast_objects(
+    schema_of(os.environ["RANKING_DATASET"]), Path(os.environ["RANKING_LAKE"])
+):
     globals()[_object.name] = _object

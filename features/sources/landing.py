@@ -87,7 +87,9 @@ def read_delimited(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
     """
     missing = [path for path in paths if not path.exists()]
     if missing:
-        raise ValueError(f"file {missing[0]}: has not landed ({len(missing)} of {len(paths)} missing)")
+        raise ValueError(
+            f"file {missing[0]}: has not landed ({len(missing)} of {len(paths)} missing)"
+        )
     with paths[0].open() as first:
         header = first.readline().rstrip("\n").split("\t")
     reader = spark.read.schema(", ".join(f"`{name}` string" for name in header))
@@ -113,4 +115,3 @@ def split_list(column: SparkColumn) -> SparkColumn:
 def _last_line(text: str) -> str:
     lines = [line for line in text.strip().splitlines() if line]
     return lines[-1][:200] if lines else "no message"
-

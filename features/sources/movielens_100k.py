@@ -42,7 +42,9 @@ _USER_HEADER = ("user_id", "age", "gender", "occupation", "zip_code")
 _ITEM_HEADER = ("item_id", "title", "release_year", "genres")
 
 
-def read_impressions(spark: SparkSession, landing: Path, days: Sequence[datetime.date]) -> DataFrame:
+def read_impressions(
+    spark: SparkSession, landing: Path, days: Sequence[datetime.date]
+) -> DataFrame:
     """Impressions of some landed days, typed, with ``day``."""
     paths = [land.impressions_file(landing, day, SUFFIX) for day in days]
     raw = land.read_delimited(spark, paths)

@@ -5,6 +5,7 @@ import datetime
 import io
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -36,7 +37,7 @@ def fetch(landing: Path, **_: int) -> dict[str, int]:
                 number += 1
     for day, rows in by_day.items():
         path = land.impressions_file(landing, datetime.date.fromisoformat(day), SUFFIX)
-        land.write_rows(path, (*_HEADER, *_USER_FEATURES), sorted(rows, key=lambda row: row[2]))
+        land.write_rows(path, (*_HEADER, *_USER_FEATURES), sorted(rows, key=itemgetter(2)))
     items = [
         (f"{campaign}-{row['item_id']}", *(row[name] for name in _ITEM_FEATURES))
         for campaign in _CAMPAIGNS
@@ -63,7 +64,9 @@ def _landed(row: dict[str, str], number: int, policy: str, campaign: str) -> tup
     )
 
 
-def read_impressions(spark: SparkSession, landing: Path, days: Sequence[datetime.date]) -> DataFrame:
+def read_impressions(
+    spark: SparkSession, landing: Path, days: Sequence[datetime.date]
+) -> DataFrame:
     """Impressions of some landed days, typed, with ``day``."""
     paths = [land.impressions_file(landing, day, SUFFIX) for day in days]
     raw = land.read_delimited(spark, paths)

@@ -3,8 +3,8 @@
 The log odds of a click are a sum of main effects (item quality, price, device), a second-order
 interaction (segment with category, and the dot product of a user and an item vector), a third-order
 interaction (segment, category and device) and a slow drift of the categories. Every random number
-is a hash of the seed and the ids that it belongs to, so a row depends on its ids alone, whatever the
-number of Spark partitions.
+is a hash of the seed and the ids that it belongs to, so a row depends on its ids alone, whatever
+the number of Spark partitions.
 """
 
 import datetime
@@ -61,12 +61,16 @@ def fetch(
     return {"rows": rows, "days": days, "best_log_loss": float(best[0]) if best else math.nan}
 
 
-def read_impressions(spark: SparkSession, landing: Path, days: Sequence[datetime.date]) -> DataFrame:
+def read_impressions(
+    spark: SparkSession, landing: Path, days: Sequence[datetime.date]
+) -> DataFrame:
     """Impressions of some landed days, typed, with ``day``."""
     paths = [land.impressions_file(landing, day, SUFFIX) for day in days]
     missing = [path for path in paths if not path.exists()]
     if missing:
-        raise ValueError(f"file {missing[0]}: has not landed ({len(missing)} of {len(paths)} missing)")
+        raise ValueError(
+            f"file {missing[0]}: has not landed ({len(missing)} of {len(paths)} missing)"
+        )
     names = [column.name for column in SCHEMA.impression_columns()]
     types = _landed_types(names)
     frame = spark.read.schema(types).parquet(*map(str, paths))
@@ -83,7 +87,7 @@ def read_attributes(spark: SparkSession, landing: Path, table: FeatureTable) -> 
 
 def _landed_types(names: Sequence[str]) -> str:
     integers, floats = {"user_id", "item_id", "click"}, {"true_probability"}
-    types = {name: "bigint" for name in integers} | {name: "double" for name in floats}
+    types = dict.fromkeys(integers, "bigint") | dict.fromkeys(floats, "double")
     types["timestamp"] = "timestamp"
     return f"{EXAMPLE_ID} bigint, " + ", ".join(f"{n} {types.get(n, 'string')}" for n in names)
 
