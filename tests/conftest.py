@@ -1,0 +1,59 @@
+"""What the whole suite shares: one Spark session, and one small generated log made into examples."""
+
+import dataclasses
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from features.catalog import schema_of
+from features.schema import Schema
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[object]:
+    from features.spark import start_session
+
+    session = start_session("tests", spark_driver_memory="2g", spark_sql_shuffle_partitions="2")
+    yield session
+    session.stop()
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A log of six days, taken all the way to examples."""
+
+    schema: Schema
+    root: Path
+    days: list[datetime.date]
+    best_log_loss: float
+
+    @property
+    def lake(self) -> Path:
+        return self.root / "lake"
+
+    @property
+    def landing(self) -> Path:
+        return self.root / "landing"
+
+
+@pytest.fixture(scope="session")
+def built(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    from features import expectations, jobs
+    from features.sources import synthetic
+    from features.tables import Lake, day_range
+
+    root = tmp_path_factory.mktemp("built")
+    schema = schema_of("synthetic")
+    found = synthetic.fetch(
+        root / "landing" / schema.name, rows=6_000, users=150, items=60, days=6, seed=3
+    )
+    days = day_range(schema.first_day, schema.first_day + datetime.timedelta(days=5))
+    work = jobs.Workspace(spark, schema, Lake(root / "lake", schema.name))
+    jobs.ingest(work, root / "landing", days)
+    outcome = expectations.check_impressions(work, days, root / "reports")
+    assert not outcome.critical
+    jobs.build(work, root / "landing", days)
+    jobs.examples(work, days)
+    return Built(schema, root, days, float(found["best_log_loss"]))

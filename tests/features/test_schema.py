@@ -1,0 +1,52 @@
+import dataclasses
+
+import pytest
+
+from features.catalog import SCHEMAS, schema_of
+from features.schema import Column, Dtype, Kind, Schema
+
+MOVIES = schema_of("movielens-100k")
+
+
+def test_an_unknown_data_set_is_refused_with_the_names_that_exist():
+    with pytest.raises(ValueError, match=r"'movies': unknown.*open-bandit"):
+        schema_of("movies")
+
+
+def test_rewording_a_column_leaves_the_fingerprint():
+    reworded = dataclasses.replace(MOVIES.item, doc="A motion picture.")
+    assert dataclasses.replace(MOVIES, item=reworded).fingerprint() == MOVIES.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"history_length": 21},
+        {"time_context": ("hour_of_day",)},
+        {"item": dataclasses.replace(MOVIES.item, num_ids=2000)},
+        {"label": dataclasses.replace(MOVIES.label, positive_from=3)},
+        {"tables": MOVIES.tables[:-1]},
+    ],
+)
+def test_whatever_shapes_an_input_changes_the_fingerprint(change):
+    assert dataclasses.replace(MOVIES, **change).fingerprint() != MOVIES.fingerprint()
+
+
+def test_a_sparse_column_names_exactly_one_way_to_its_table():
+    with pytest.raises(ValueError, match="colour: 2 of vocabulary, num_ids, hash_size"):
+        Column(
+            name="colour", dtype=Dtype.STRING, kind=Kind.SPARSE, doc="x", num_ids=3, hash_size=4
+        )
+
+
+def test_a_column_may_be_declared_once_only():
+    with pytest.raises(ValueError, match="'rating'.*declared twice"):
+        dataclasses.replace(MOVIES, context=(MOVIES.stored[0],))
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=str)
+def test_every_schema_has_inputs_within_bounds_and_a_text_for_each_column(schema: Schema):
+    assert all(column.doc.endswith(".") or column.doc for column in schema.columns())
+    assert len(schema.dense_kinds()) == len(schema.dense_inputs())
+    for table in schema.tables:
+        assert table.ttl is None or 1 <= table.ttl.days <= 366
