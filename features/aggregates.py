@@ -21,6 +21,8 @@ from features.schema import (
     FeatureTable,
     Label,
     Schema,
+    recent_lengths,
+    recent_rate_name,
 )
 from features.spark import feature_struct
 
@@ -100,6 +102,10 @@ def user_state(
         user,
         EVENT_TIMESTAMP,
         *_count_columns("user", "all", schema.label, "_{}"),
+        *(
+            _recent_rate(F.coalesce(F.col("_history.label"), F.array()), length, schema.label)
+            for length in recent_lengths(schema.history_length)
+        ),
         F.unix_micros("_shown_at").alias("user_last_event_at"),
         F.coalesce(F.col("_history.item"), F.array()).alias("user_history_item_ids"),
         F.coalesce(F.col("_history.label"), F.array()).alias("user_history_labels"),
@@ -288,6 +294,15 @@ def _carried_counts(schema: Schema, table: FeatureTable, carry: DataFrame) -> Da
         F.col("item_positives_all").alias("_positives_carried"),
         rating.alias("_rating_sum_carried"),
     )
+
+
+def _recent_rate(labels: SparkColumn, length: int, label: Label) -> SparkColumn:
+    """Smoothed positive rate of the last labels, as ``features.schema`` names it."""
+    last = F.slice(labels, F.greatest(F.size(labels) - (length - 1), F.lit(1)), length)
+    positives = F.size(F.filter(last, lambda value: value == 1)).cast("double")
+    prior = label.prior_rate * label.prior_weight
+    rate = (positives + prior) / (F.size(last).cast("double") + label.prior_weight)
+    return rate.alias(recent_rate_name(length))
 
 
 def _count_columns(owner: str, window: str, label: Label, source: str) -> list[SparkColumn]:

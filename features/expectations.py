@@ -62,6 +62,8 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
     if not outcome.critical:
         names = [*impressions_struct(work.schema).names, DAY]
         _publish(work, bad, IMPRESSIONS, days, names=names)
+    # Spark finds cached rows by their path, and the path stays when a partition is replaced.
+    work.spark.catalog.clearCache()
     return outcome
 
 
@@ -77,6 +79,7 @@ def check_features(work: Workspace, days: Sequence[datetime.date], reports: Path
         if outcome.quarantined and not outcome.critical:
             _publish(work, bad, table.name, table_days, names=[*struct.names, DAY])
         outcomes.append(outcome)
+    work.spark.catalog.clearCache()
     return outcomes
 
 

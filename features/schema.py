@@ -415,7 +415,12 @@ def user_state(
         name="user_state",
         kind=TableKind.STATE,
         role=Role.USER,
-        columns=(*_counts("user", "all", label), _last_event_at("user"), *history),
+        columns=(
+            *_counts("user", "all", label),
+            *(_recent_rate(length, label) for length in recent_lengths(history_length)),
+            _last_event_at("user"),
+            *history,
+        ),
         ttl=ttl,
         delay=delay,
         bags=tuple(
@@ -435,6 +440,29 @@ def user_state(
             for value, word in ((1, "positive"), (0, "negative"))
         ),
         doc="What a user has done, after each moment at which something happened.",
+    )
+
+
+def recent_lengths(history_length: int) -> tuple[int, ...]:
+    """Over how many of a user's last labelled items the recent rates are taken."""
+    return (max(1, history_length // 4), history_length)
+
+
+def recent_rate_name(length: int) -> str:
+    """Column of the positive rate among a user's last ``length`` labelled items."""
+    return f"user_positive_rate_last_{length}"
+
+
+def _recent_rate(length: int, label: Label) -> Column:
+    return Column(
+        name=recent_rate_name(length),
+        dtype=Dtype.FLOAT64,
+        kind=Kind.RATE,
+        minimum=0,
+        maximum=1,
+        unit="share",
+        doc=f"Positives among the last {length} labelled items, smoothed with "
+        f"{label.prior_weight:g} impressions at {label.prior_rate:g}.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What the whole suite shares: one Spark session, and one small generated log made into examples."""
+"""What the suite shares: one Spark session, and one small generated log made into examples."""
 
 import dataclasses
 import datetime

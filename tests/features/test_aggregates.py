@@ -13,6 +13,7 @@ from features.aggregates import first_impression_day, item_daily, user_state
 from features.catalog import schema_of
 from features.jobs import declared_availability
 from features.schema import CREATED, EXAMPLE_ID, TableKind
+from features.schema import user_state as user_state_table
 from features.spark import feature_struct, impressions_struct
 from features.tables import day_range
 
@@ -23,7 +24,13 @@ DAY = datetime.timedelta(days=1)
 FIRST = datetime.date(2025, 1, 1)
 BASE = schema_of("synthetic")
 # A short memory and a long label delay, so that small logs cross every limit.
-STATE = dataclasses.replace(BASE.table("user_state"), ttl=2 * DAY)
+STATE = user_state_table(
+    item=BASE.item,
+    label=BASE.label,
+    history_length=3,
+    ttl=2 * DAY,
+    delay=datetime.timedelta(seconds=60),
+)
 DELAYED = dataclasses.replace(
     BASE,
     label=dataclasses.replace(BASE.label, delay=datetime.timedelta(hours=5)),
@@ -208,6 +215,17 @@ def test_daily_aggregates_are_what_their_definition_says_in_one_range_or_two(spa
     later = daily(recent, days[4:], carry, days[3])
     expected = {k: v for k, v in collected_daily(whole).items() if k[1] >= days[4]}
     assert collected_daily(later) == expected
+
+
+def test_recent_rates_are_those_of_the_last_labels(spark):
+    prior, weight = PROMPT.label.prior_rate, PROMPT.label.prior_weight
+    rows = states(spark, PROMPT, log(seed=6), FIRST, FIRST + 10 * DAY).collect()
+    for length in (1, 3):
+        expected = [
+            (sum(last) + prior * weight) / (len(last) + weight)
+            for last in (r["user_history_labels"][-length:] for r in rows)
+        ]
+        assert [r[f"user_positive_rate_last_{length}"] for r in rows] == expected
 
 
 def test_a_state_row_merges_all_that_happened_at_one_moment(spark):

@@ -54,7 +54,9 @@ def drawn_queries(seed: int, rows: int = 60) -> list[tuple]:
 def feature_frame(spark, rows):
     struct = feature_struct(SCHEMA, TABLE)
     width = len(TABLE.columns)
-    filled = [(item, event, created, value, *[None] * (width - 1)) for item, event, created, value in rows]
+    filled = [
+        (item, event, created, value, *[None] * (width - 1)) for item, event, created, value in rows
+    ]
     return spark.createDataFrame(filled, struct)
 
 
@@ -115,7 +117,9 @@ def test_feast_gives_the_same_rows(spark, tmp_path):
     feast = store.open_store(schema, tmp_path / "feast", tmp_path / "lake")
     asked = spark.createDataFrame(queries, QUERIES).withColumnRenamed("at", "event_timestamp")
     answer = feast.get_historical_features(
-        asked.toPandas(), [f"{TABLE.name}:{TABLE.columns[0].name}"], filter_by_created_timestamp=True
+        asked.toPandas(),
+        [f"{TABLE.name}:{TABLE.columns[0].name}"],
+        filter_by_created_timestamp=True,
     ).to_spark_df()
     theirs = {row["number"]: row[TABLE.columns[0].name] for row in answer.collect()}
     assert len(theirs) == len(queries)

@@ -37,7 +37,9 @@ def sparse(dtype: Dtype, **how: object) -> Column:
 def test_hashed_ids_never_move():
     # A changed hash would silently retire every trained table: these numbers are a promise.
     numbers = embedding_rows(sparse(Dtype.INT64, hash_size=1000), pa.array([0, 1, -5, 2**62, None]))
-    texts = embedding_rows(sparse(Dtype.STRING, hash_size=1000), pa.array(["a", "men-12", None, "a"]))
+    texts = embedding_rows(
+        sparse(Dtype.STRING, hash_size=1000), pa.array(["a", "men-12", None, "a"])
+    )
     assert numbers.tolist() == [536, 466, 515, 76, 0]
     assert texts.tolist() == [929, 740, 0, 929]
 

@@ -34,13 +34,11 @@ def test_whatever_shapes_an_input_changes_the_fingerprint(change):
 
 def test_a_sparse_column_names_exactly_one_way_to_its_table():
     with pytest.raises(ValueError, match="colour: 2 of vocabulary, num_ids, hash_size"):
-        Column(
-            name="colour", dtype=Dtype.STRING, kind=Kind.SPARSE, doc="x", num_ids=3, hash_size=4
-        )
+        Column(name="colour", dtype=Dtype.STRING, kind=Kind.SPARSE, doc="x", num_ids=3, hash_size=4)
 
 
 def test_a_column_may_be_declared_once_only():
-    with pytest.raises(ValueError, match="'rating'.*declared twice"):
+    with pytest.raises(ValueError, match=r"'rating'.*declared twice"):
         dataclasses.replace(MOVIES, context=(MOVIES.stored[0],))
 
 

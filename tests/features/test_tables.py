@@ -73,7 +73,7 @@ def test_a_job_killed_while_writing_leaves_the_old_partition(spark, tmp_path):
         from features.tables import Lake
         spark = start_session("killed", spark_driver_memory="512m")
         lake = Lake(pathlib.Path({str(tmp_path)!r}), "d")
-        lake._commit = lambda *a: os.kill(os.getpid(), signal.SIGKILL)  # all files are written by now
+        lake._commit = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
         frame = spark.createDataFrame([(datetime.date(2025, 1, 6), "new", [1], 1.0)],
                                       "day date, id string, list array<int>, value double")
         lake.replace(frame, "t", [datetime.date(2025, 1, 6)], keys=["id"])

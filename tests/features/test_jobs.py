@@ -1,0 +1,175 @@
+"""The jobs on a small generated log: repetition, corrections, checks, quarantine, retention."""
+
+import datetime
+import shutil
+
+import pytest
+from pyspark.sql import functions as F
+
+from features import expectations, jobs
+from features.retention import prune
+from features.schema import CREATED, EVENT_TIMESTAMP, Severity
+from features.spark import impressions_struct
+from features.tables import Lake
+
+pytestmark = pytest.mark.spark
+
+DAY = datetime.timedelta(days=1)
+
+
+@pytest.fixture
+def work(spark, built, tmp_path):
+    """The built lake, copied, so that a test may change it."""
+    shutil.copytree(built.lake, tmp_path / "lake", symlinks=True)
+    return jobs.Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))
+
+
+def hashes(work, days):
+    tables = ["user_state", "item_daily", jobs.EXAMPLES, jobs.IMPRESSIONS_RAW]
+    return {(t, d): work.lake.manifest(t, d).content_hash for t in tables for d in days}
+
+
+def test_the_bootstrap_and_single_days_write_the_same_rows(work, built):
+    before = hashes(work, built.days)
+    for day in built.days[-2:]:
+        jobs.ingest(work, built.landing, [day])
+        jobs.build(work, built.landing, [day])
+        jobs.examples(work, [day])
+    assert hashes(work, built.days) == before
+
+
+def test_a_correction_keeps_what_was_published_and_counts_from_its_moment(work, built):
+    day = built.days[-1]
+    table = work.schema.table("user_state")
+    published = work.features(table, [day]).count()
+    moment = datetime.datetime(2025, 3, 1, tzinfo=datetime.UTC)
+    for _ in range(2):  # a correction that is repeated is the same correction
+        jobs.build(work, built.landing, [day], available_at=moment)
+        rows = work.features(table, [day])
+        assert rows.where(F.col(CREATED) == F.lit(moment)).count() == published
+        assert rows.count() == 2 * published
+    jobs.build(work, built.landing, [day])
+    assert work.features(table, [day]).count() == 2 * published
+
+
+def raw_with(work, spark, day, **changes):
+    """The raw partition of a day with some values of its first rows changed."""
+    ordered = work.impressions([day], jobs.IMPRESSIONS_RAW).orderBy("example_id").collect()
+    rows = [row.asDict() for row in ordered]
+    for column, values in changes.items():
+        for row, value in zip(rows, values, strict=False):
+            row[column] = value
+    frame = spark.createDataFrame(rows, impressions_struct(work.schema))
+    work.lake.replace(
+        frame.withColumn("day", F.lit(day)), jobs.IMPRESSIONS_RAW, [day], keys=["example_id"]
+    )
+
+
+def test_rows_that_break_a_warning_are_quarantined_with_rule_and_reason(
+    work, spark, built, tmp_path
+):
+    day = built.days[0]
+    raw_with(work, spark, day, device=["fridge", "phone", None], click=[1, 7, 0])
+    outcome = expectations.check_impressions(work, [day], tmp_path / "reports")
+    assert outcome.critical == []
+    assert outcome.quarantined == 3
+    assert outcome.broken_rules == {"device:vocabulary": 1, "device:present": 1, "click:range": 1}
+    rows = work.lake.manifest(jobs.IMPRESSIONS_RAW, day).rows
+    assert work.lake.manifest(jobs.IMPRESSIONS, day).rows == rows - 3
+    moved = spark.read.parquet(str(work.lake.path("quarantine_impressions", day))).collect()
+    assert {tuple(row["rules"]): tuple(row["reasons"]) for row in moved} == {
+        ("device:vocabulary",): ("not one of the 3 known values",),
+        ("device:present",): ("missing, or it could not be read as its type",),
+        ("click:range",): ("outside 0 to 1",),
+    }
+    assert (tmp_path / "reports" / outcome.data_docs).exists()
+
+
+def test_great_expectations_counts_the_rows_that_the_rules_route(work, spark, built, tmp_path):
+    from features.rules import impression_rules
+
+    day = built.days[0]
+    raw_with(work, spark, day, device=["fridge", "toaster"], click=[9])
+    frame = work.impressions([day], jobs.IMPRESSIONS_RAW)
+    rules = impression_rules(work.schema)
+    suite = expectations._Suite(
+        work.schema, "impressions", impressions_struct(work.schema), tmp_path / "reports"
+    )
+    result = suite._validate(frame.cache(), [expectations._expectation(rule) for rule in rules])
+    seen = {
+        r["expectation_config"]["meta"]["rule"]: r["result"].get("unexpected_count", 0)
+        for r in result["results"]
+    }
+    routed = {
+        rule.name: frame.withColumn("broken", rule.broken()).where("broken").count()
+        for rule in rules
+    }
+    assert {name: seen[name] for name in routed} == routed
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"example_id": [1, 1]}, "example_id:unique"),
+        ({"item_id": [None]}, "item_id:present"),
+        ({"item_id": [-4]}, "item_id:range"),
+    ],
+)
+def test_a_critical_rule_stops_the_day_and_nothing_is_published(
+    work, spark, built, tmp_path, changes, rule
+):
+    day = built.days[0]
+    raw_with(work, spark, day, **changes)
+    before = work.lake.manifest(jobs.IMPRESSIONS, day)
+    outcome = expectations.check_impressions(work, [day], tmp_path / "reports")
+    assert [sentence.split(": ")[0] for sentence in outcome.critical] == [rule]
+    assert work.lake.manifest(jobs.IMPRESSIONS, day) == before
+
+
+def test_a_strange_day_is_reported_and_a_strange_label_rate_stops_it(work, spark, built, tmp_path):
+    day = built.days[-1]
+    rows = work.lake.manifest(jobs.IMPRESSIONS_RAW, day).rows
+    raw_with(work, spark, day, click=[1] * rows)
+    outcome = expectations.check_impressions(work, [day], tmp_path / "reports")
+    assert outcome.critical[0].startswith("label rate")
+    few = work.impressions([day], jobs.IMPRESSIONS_RAW).limit(5)
+    work.lake.replace(few, jobs.IMPRESSIONS_RAW, [day], keys=["example_id"])
+    outcome = expectations.check_impressions(work, [day], tmp_path / "reports")
+    assert outcome.critical == []
+    assert any(text.startswith("rows against the trailing") for text in outcome.reported)
+
+
+def test_bad_feature_rows_leave_the_table(work, spark, built, tmp_path):
+    day, table = built.days[-1], work.schema.table("item_daily")
+    good = work.features(table, [day])
+    spoilt = F.when(F.col("item_id") == 3, -1).otherwise(F.col("item_impressions_1d"))
+    frame = good.withColumn("item_impressions_1d", spoilt.cast("bigint")).cache()
+    frame.count()
+    work.lake.replace(frame, table.name, [day], keys=["item_id", EVENT_TIMESTAMP, CREATED])
+    before = work.lake.manifest(table.name, day).rows
+    outcomes = {o.table: o for o in expectations.check_features(work, [day], tmp_path / "reports")}
+    assert outcomes["item_daily"].broken_rules == {"item_impressions_1d:range": 1}
+    assert work.lake.manifest(table.name, day).rows == before - 1
+    assert outcomes["user_state"].quarantined == 0
+
+
+def test_retention_keeps_what_later_jobs_read(work, built):
+    today = built.days[-1] + 40 * DAY
+    removed = prune(work.schema, work.lake.root.parent, today=today, keep_days=1)
+    assert removed[jobs.EXAMPLES] == len(built.days) - 1
+    assert work.lake.days("item_daily") == built.days[-1:]
+    assert work.lake.days("user_attributes") == [work.schema.epoch]
+    kept = prune(work.schema, work.lake.root.parent, today=built.days[-1], keep_days=1)
+    assert kept == {}
+
+
+def test_every_critical_rule_is_about_keys():
+    from features.catalog import SCHEMAS
+    from features.rules import impression_rules
+
+    for schema in SCHEMAS.values():
+        keys = {"example_id", "timestamp", *(column.name for _, column in schema.entities())}
+        for rule in impression_rules(schema):
+            if rule.severity is Severity.CRITICAL:
+                assert set(rule.columns) <= keys
+

