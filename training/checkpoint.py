@@ -42,6 +42,7 @@ class CheckpointManifest:
     trained_days: int
     examples: int
     steps: int
+    ranks: int
     parent: str | None
     """Folder name of the checkpoint it was warm started from."""
     family: list[str]

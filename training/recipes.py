@@ -14,7 +14,7 @@ def uniform_layers(
 
 
 def wukong_small() -> Recipe:
-    """The laptop's ranker: two layers, 64 dimensions, kept from memorising a thousand people.
+    """The laptop's ranker: two layers, 32 dimensions, kept from memorising a thousand people.
 
     ``python -m training train --dataset movielens-100k --date 1998-04-19 --recipe wukong-small``
     takes about half a minute on two cores, most of it start-up; ``make bench-quality`` measures it.
@@ -22,7 +22,7 @@ def wukong_small() -> Recipe:
     return Recipe(
         name="wukong-small",
         model=ModelConfig(
-            embedding_dim=64,
+            embedding_dim=32,
             layers=uniform_layers(depth=2, num_fm=8, num_linear=8, rank=8, mlp=(64,)),
             bottom_mlp=(64,),
             head=(64,),
@@ -30,13 +30,13 @@ def wukong_small() -> Recipe:
         ),
         training=TrainingConfig(
             batch_size=512,
-            cold_epochs=3,
+            cold_epochs=5,
             dense_learning_rate=2e-3,
-            dense_decay=0.05,
-            sparse_learning_rate=0.02,
-            embedding_decay=3e-3,
+            dense_decay=0.1,
+            sparse_learning_rate=0.05,
+            embedding_decay=1e-2,
         ),
-        sharding=ShardingConfig(column_wise=("item_id",), min_partition=32),
+        sharding=ShardingConfig(column_wise=("item_id",), min_partition=16),
     )
 
 

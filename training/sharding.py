@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
+from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
 from torch import nn
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.model_parallel import DistributedModelParallel
@@ -87,6 +88,8 @@ def shard(
         {
             "lr": training.sparse_learning_rate,
             "weight_decay": training.embedding_decay,
+            # FBGEMM's default mode ignores weight_decay without a word.
+            "weight_decay_mode": WeightDecayMode.L2,
             "eps": 1e-8,
         },
     )

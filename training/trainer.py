@@ -84,6 +84,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     days = table.days(first, run.through)
     session = Session(run.schema, run.recipe, None if parent else first_rows(table, days))
     if parent is not None:
+        _refuse_other_ranks(run.recipe, parent)
         load_training_state(parent.path, session.model, session.optimizer)
     _tell(parent, days, session.model)
     epochs = config.warm_epochs if parent else config.cold_epochs
@@ -312,6 +313,16 @@ def first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> Tensor:
     return torch.from_numpy(buffer.inputs.dense)
 
 
+def _refuse_other_ranks(recipe: Recipe, parent: Checkpoint) -> None:
+    """Row-wise Adagrad keeps one moment for each row and column shard, so shards must be the same."""
+    ranks = dist.get_world_size()
+    if recipe.sharding.column_wise and parent.manifest.ranks != ranks:
+        raise ValueError(
+            f"ranks: {ranks}; checkpoint {parent.name} has its tables "
+            f"{list(recipe.sharding.column_wise)} split over {parent.manifest.ranks}"
+        )
+
+
 def _tell(
     parent: Checkpoint | None,
     days: Sequence[datetime.date],
@@ -352,6 +363,7 @@ def _manifest(
         trained_days=len(days),
         examples=table.num_rows(days),
         steps=steps,
+        ranks=dist.get_world_size(),
         parent=parent.name if parent else None,
         family=[*parent.manifest.family, parent.name] if parent else [],
         partitions=table.content_hashes(days),

@@ -1,0 +1,118 @@
+"""# Daily ranking: one day of the log, from its landing to the endpoint.
+
+**What.** Each run works for one day, its data interval's start (`1998-04-20`). It takes the day's
+impressions into the lake, checks them, builds and checks features, brings them online, makes
+examples, trains a candidate on the days before the holdout, judges candidate and champion on the
+holdout, and promotes it when the gate says so. What nothing uses any more is removed.
+
+**Normal.** Green from left to right. *Skipped* is normal too: the day has not landed (`landed` says
+which file is missing), or the gate kept the champion (`promote` gives the reason; the decision is
+in `evaluate`). Days run in order: a task that logs *Waiting for the run lease* lets an earlier day,
+or another run of this data set, finish first.
+
+**Look.** Each task's XCom `return_value` is its job's summary. The task's extra link opens its
+page: Data Docs, quarantine counts, training curve, gate report.
+
+**Do.** Read the alert in the task's log (`ALERT {…}`), open the page of `infra/runbooks/` that it
+names, clear the task when the cause is gone. To run a past day again, clear its run, or
+`airflow backfill create --dag-id daily_ranking --from-date D --to-date D --reprocess-behavior
+completed`: it rewrites that day's partitions and nothing else. It never writes older values online,
+never moves the champion and never touches the server.
+"""
+
+import datetime
+
+import ranking_assets as assets
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
+from ranking_jobs import DAY, DEFAULTS, MACROS, LandedSensor, job
+
+HOLDOUT = "--holdout-days={{ params.holdout_days }}"
+RECIPE = "{% if params.recipe %}--recipe={{ params.recipe }}{% endif %}"
+AVAILABLE_AT = "{% if params.available_at %}--available-at={{ params.available_at }}{% endif %}"
+QUALITY = f"{assets.DATASET}/quality/{DAY}"  # a day that is stopped has a page too
+SHORT = datetime.timedelta(minutes=20)
+
+with DAG(
+    dag_id="daily_ranking",
+    description="One day of the log: checked, turned into features, learnt from, promoted",
+    doc_md=__doc__,
+    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+    start_date=assets.midnight(assets.FIRST_DAY),
+    # A finished log ends, and so does its schedule: unpaused, it makes no run for today.
+    end_date=assets.midnight(assets.LAST_DAY) if assets.LAST_DAY else None,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=datetime.timedelta(hours=20),
+    default_args=DEFAULTS,
+    user_defined_macros=MACROS,
+    params={
+        "recipe": Param("", type="string", description="Training recipe; empty: the usual one"),
+        "holdout_days": Param(assets.LOG.holdout_days, type="integer", minimum=1, maximum=60),
+        "available_at": Param("", type="string", description="From when corrected features count"),
+        "keep_days": Param(assets.KEEP_DAYS, type="integer", minimum=1),
+        "keep_versions": Param(assets.KEEP_VERSIONS, type="integer", minimum=2),
+    },
+    tags=["ranking", assets.DATASET],
+) as dag:
+    landed = LandedSensor(
+        task_id="landed",
+        timeout=assets.LANDING_TIMEOUT_SECONDS,
+        poke_interval=assets.LANDING_POLL_SECONDS,
+        outlets=[assets.LANDED_IMPRESSIONS],
+    )
+    ingest = job("ingest", "features", "ingest", folders="landing lake", execution_timeout=SHORT)
+    validate_impressions = job(
+        "validate_impressions", "features", "validate", "--table=impressions", folders="lake docs",
+        link="Data Docs", page=f"{QUALITY}-impressions.html", outlets=[assets.IMPRESSIONS],
+        execution_timeout=SHORT,
+    )  # fmt: skip
+    build = job(
+        "build_features", "features", "build", AVAILABLE_AT, folders="landing lake",
+        inlets=[assets.IMPRESSIONS], outlets=[assets.FEATURES],
+    )  # fmt: skip
+    validate_features = job(
+        "validate_features", "features", "validate", "--table=features", folders="lake docs",
+        link="Data Docs", page=f"{QUALITY}-features.html", outlets=[assets.CHECKED_FEATURES],
+        execution_timeout=SHORT,
+    )  # fmt: skip
+    materialize = job(
+        "materialize", "features", "materialize", folders="lake store",
+        inlets=[assets.FEATURES], outlets=[assets.ONLINE_FEATURES],
+    )  # fmt: skip
+    examples = job(
+        "examples", "features", "examples", folders="lake",
+        inlets=[assets.IMPRESSIONS, assets.FEATURES], outlets=[assets.EXAMPLES],
+    )  # fmt: skip
+    train = job(
+        "train", "training", "train", HOLDOUT, RECIPE, folders="lake checkpoints tracking reports",
+        link="Training curve", inlets=[assets.EXAMPLES], outlets=[assets.CHECKPOINT],
+        execution_timeout=datetime.timedelta(hours=6),
+    )  # fmt: skip
+    export = job(
+        "export", "training", "export", folders="lake checkpoints artifacts tracking",
+        inlets=[assets.CHECKPOINT], outlets=[assets.ARTIFACT], execution_timeout=SHORT,
+    )  # fmt: skip
+    evaluate = job(
+        "evaluate", "training", "evaluate", folders="lake artifacts tracking reports",
+        link="Gate report", inlets=[assets.ARTIFACT], outlets=[assets.DECISION],
+    )  # fmt: skip
+    promote = job(
+        "promote", "serving", "promote", f"--endpoint={assets.ENDPOINT}",
+        folders="artifacts tracking reports", link="Gate report", outlets=[assets.CHAMPION],
+        inlets=[assets.DECISION, assets.ONLINE_FEATURES], execution_timeout=SHORT,
+    )  # fmt: skip
+    prune_features = job(
+        "prune_features", "features", "prune", "--keep-days={{ params.keep_days }}", folders="lake",
+        execution_timeout=SHORT,
+    )  # fmt: skip
+    prune_models = job(
+        "prune_models", "training", "prune", "--keep={{ params.keep_versions }}", is_dated=False,
+        folders="checkpoints artifacts tracking", execution_timeout=SHORT,
+    )  # fmt: skip
+
+    chain(landed, ingest, validate_impressions, build, validate_features, [materialize, examples])
+    examples >> train >> export >> evaluate
+    [materialize, evaluate] >> promote
+    # Retention is due whatever the gate decides, and spares what is in use: nothing waits for it.
+    examples >> prune_features
+    export >> prune_models

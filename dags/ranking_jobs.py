@@ -1,0 +1,286 @@
+"""The one way a task becomes a process.
+
+``job("ingest", "features", "ingest", folders="landing lake")`` is a task that starts
+``python -m features ingest --dataset=… --date=… --landing=… --lake=…``. The process logs to
+stderr, which streams into the task's log; the last line of its stdout is one JSON object, the
+task's XCom. Its exit code decides:
+
+    0   done
+    99  nothing to do: the task is skipped, for the reason that the JSON gives
+    2   called wrongly: failed, no retry can help
+    any other, or a signal: failed, and retried
+
+The JSON's ``report`` is a path under the reports folder; the task gets a link to that page.
+On a cluster this module is where a task becomes a pod instead; DAG files stay as they are.
+"""
+
+import datetime
+import logging
+import signal
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, cast
+
+import ranking_alerts
+import ranking_assets as assets
+import ranking_lease as leases
+import ranking_processes as processes
+from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator, Context, timezone
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowRuntimeError,
+    AirflowSkipException,
+)
+from airflow.sdk.types import TaskInstanceKey
+
+EXIT_USAGE = 2
+EXIT_NOTHING_TO_DO = 99
+DAY = "{{ day(dag_run) }}"
+"""Template of the day for which a run works; needs MACROS."""
+log = logging.getLogger(__name__)
+
+
+def day_of(dag_run: Any) -> str:
+    """The day for which a run works: the start of its data interval.
+
+    Raises:
+        ValueError: The run has no logical date, or its day is outside the schedule's bounds.
+    """
+    if dag_run.logical_date is None:
+        raise ValueError(f"run {dag_run.run_id}: logical date None; trigger it with the day's date")
+    day = dag_run.logical_date.date()
+    if day < assets.FIRST_DAY or (assets.LAST_DAY is not None and day > assets.LAST_DAY):
+        raise ValueError(
+            f"run {dag_run.run_id}: day {day}; {assets.DATASET} has {assets.FIRST_DAY} "
+            f"to {assets.LAST_DAY or 'today'}"
+        )
+    return str(day)
+
+
+MACROS = {"day": day_of}
+
+
+class ReportLink(BaseOperatorLink):
+    """Button on a task that opens the page which its job wrote."""
+
+    def __init__(self, label: str) -> None:
+        """A button with this text."""
+        self.label = label
+
+    @property
+    def name(self) -> str:
+        """Text of the button."""
+        return self.label
+
+    @property
+    def xcom_key(self) -> str:
+        """Where the task runner leaves the link for the UI."""
+        return "report_link"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Address under the reports plugin; the data set's index where there is no page."""
+        task = cast("JobOperator", operator)
+        return f"{assets.REPORTS_URL}/{task.report or task.page or assets.DATASET + '/'}"
+
+
+class JobOperator(BaseOperator):
+    """Runs ``python -m <package> <verb> <arguments>`` and returns its JSON summary.
+
+    Arguments are templates; one that renders to an empty text is left out.
+    """
+
+    template_fields: Sequence[str] = ("arguments", "page")
+    ui_color = "#e8f0fe"
+
+    def __init__(
+        self,
+        *,
+        package: str,
+        verb: str,
+        arguments: Sequence[str],
+        link: str,
+        page: str = "",
+        **kwargs: Any,
+    ) -> None:
+        """A task for one verb.
+
+        Args:
+            package: Whose door to open.
+            verb: What to ask there.
+            arguments: Flags; templates.
+            link: Text of the button that opens the job's page.
+            page: That page, where the job ends without naming one; a template.
+            **kwargs: Passed to the base class.
+        """
+        super().__init__(**kwargs)
+        self.package = package
+        self.verb = verb
+        self.arguments = list(arguments)
+        self.operator_extra_links = (ReportLink(link),)
+        self.page = page
+        self.report = ""
+        self.job: processes.Job | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Take the lease, run the process, and turn its end into the task's."""
+        _take_lease(context)
+        arguments = [argument for argument in self.arguments if argument]
+        command = [assets.PYTHON, "-m", self.package, self.verb, *arguments]
+        self.log.info("Starting %s", " ".join(command))
+        return self._conclude(context, self._run(command))
+
+    def on_kill(self) -> None:
+        """End the process and all that it started: the task was cleared, stopped or timed out."""
+        if self.job is not None:
+            self.job.kill()
+
+    def _run(self, command: Sequence[str]) -> processes.Ended:
+        environment = assets.job_environment()
+        with leases.process_lock(assets.lease_file(assets.DATASET)) as lock:
+            self.job = processes.Job(
+                command, directory=assets.VAR, environment=environment, inherited=(lock,)
+            )
+            try:
+                return self.job.run(on_line=self.log.info)
+            finally:
+                self.job.kill()
+
+    def _conclude(self, context: Context, ended: processes.Ended) -> dict[str, Any]:
+        summary = ended.summary
+        self.report = str(summary.get("report", ""))
+        name = f"{self.package} {self.verb}"
+        if ended.exit_code == 0:
+            if not summary:
+                raise AirflowException(f"{name}: last line of stdout {ended.last_line!r}; not JSON")
+            return summary
+        # A task that is skipped or fails returns nothing, but its summary is what one wants to see.
+        context["ti"].xcom_push(key="return_value", value=summary)
+        if ended.exit_code == EXIT_NOTHING_TO_DO:
+            raise AirflowSkipException(str(summary.get("skipped", "nothing to do")))
+        if ended.exit_code == EXIT_USAGE:
+            raise AirflowFailException(f"{name}: called wrongly: {ended.error}")
+        if ended.exit_code < 0:
+            cause = signal.Signals(-ended.exit_code).name
+            raise AirflowException(f"{name}: ended by {cause}; {ended.error or 'no error line'}")
+        raise AirflowException(f"{name}: {ended.error or f'exit code {ended.exit_code}'}")
+
+
+class LandedSensor(BaseSensorOperator):
+    """Waits, without holding a worker, until a day's file has landed; then gives up by skipping."""
+
+    template_fields: Sequence[str] = ("day",)
+    ui_color = "#fff4e5"
+
+    def __init__(self, *, day: str = DAY, **kwargs: Any) -> None:
+        """Wait for ``day``, by default the run's; ``timeout`` says how long."""
+        super().__init__(mode="reschedule", soft_fail=True, **kwargs)
+        self.day = day
+
+    def poke(self, context: Context) -> bool:
+        """Whether the file is there."""
+        return processes.exists(assets.landing_pattern(self.day))
+
+    def execute(self, context: Context) -> dict[str, str]:
+        """The day, once it has landed."""
+        try:
+            super().execute(context)
+        except AirflowSkipException as error:
+            reason = (
+                f"day {self.day} of {assets.DATASET} did not land within {self.timeout:.0f} s: "
+                f"no {assets.landing_pattern(self.day)}"
+            )
+            context["ti"].xcom_push(key="return_value", value={"skipped": reason})
+            raise AirflowSkipException(reason) from error
+        return {"landed": self.day}
+
+
+def job(
+    task_id: str,
+    package: str,
+    verb: str,
+    *arguments: str,
+    folders: str,
+    link: str = "Reports",
+    is_dated: bool = True,
+    **kwargs: Any,
+) -> JobOperator:
+    """The task that runs one verb of one package's door, for the run's day.
+
+    Args:
+        task_id: Name of the task.
+        package: ``features``, ``training`` or ``serving``.
+        verb: What its door is asked to do.
+        *arguments: Flags beside the data set, the day and the folders; templates.
+        folders: Names of the folders that the verb is given, apart by spaces.
+        link: Text of the button that opens the job's page.
+        is_dated: Whether the verb works for a day.
+        **kwargs: Passed to the operator.
+    """
+    named = [f"--{name}={assets.FOLDERS[name]}" for name in folders.split()]
+    date = [f"--date={DAY}"] if is_dated else []
+    arguments = (f"--dataset={assets.DATASET}", *date, *named, *arguments)
+    return JobOperator(
+        task_id=task_id, package=package, verb=verb, arguments=arguments, link=link, **kwargs
+    )
+
+
+DEFAULTS: dict[str, Any] = {
+    "owner": "ranking",
+    "retries": 2,
+    "retry_delay": datetime.timedelta(seconds=30),
+    "execution_timeout": datetime.timedelta(hours=1),
+    "on_failure_callback": ranking_alerts.alert,
+    "pool": assets.POOL,
+}
+"""What every task has unless its DAG says otherwise."""
+
+
+def _take_lease(context: Context) -> None:
+    """Hold the data set's lease, or give the worker back and ask again a little later."""
+    ti = context["ti"]
+    run = leases.Run(dag_id=ti.dag_id, run_id=ti.run_id)
+    try:
+        leases.take(
+            assets.lease_file(assets.DATASET),
+            run=run,
+            is_active=lambda other: _is_active(ti, other),
+            earlier=lambda: _earlier_run(ti),
+        )
+    except leases.LeaseHeldError as held:
+        now = timezone.utcnow()
+        waited = (now - (ti.get_first_reschedule_date(context) or now)).total_seconds()
+        if waited > assets.LEASE_TIMEOUT_SECONDS:
+            raise AirflowFailException(
+                f"waited {waited:.0f} s for the run lease; limit {assets.LEASE_TIMEOUT_SECONDS} s; "
+                f"{held}"
+            ) from held
+        log.info("Waiting for the run lease: %s", held)
+        again = now + datetime.timedelta(seconds=assets.LEASE_POLL_SECONDS)
+        raise AirflowRescheduleException(again) from held
+
+
+def _is_active(ti: Any, run: leases.Run) -> bool:
+    try:
+        state = ti.get_dagrun_state(dag_id=run.dag_id, run_id=run.run_id)
+    except AirflowRuntimeError as error:
+        if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
+            raise  # Airflow could not say: that is no leave to take over
+        log.info("Run %s is gone from Airflow's database", run)
+        return False
+    return state in {"running", "queued"}
+
+
+def _earlier_run(ti: Any) -> str | None:
+    """A run of an earlier day that is under way.
+
+    Of the runs that are only queued, those of a backfill count: they start as soon as Airflow gets
+    to them. Others may be queued because this very run is the one that may be active.
+    """
+    if (running := ti.get_previous_dagrun(state="running")) is not None:
+        return str(running.run_id)
+    queued = ti.get_previous_dagrun(state="queued")
+    if queued is not None and queued.run_type == "backfill":
+        return str(queued.run_id)
+    return None

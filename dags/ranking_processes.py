@@ -1,0 +1,165 @@
+"""A job's operating-system process: start it, stream its log, read its last line, end all of it."""
+
+import ctypes
+import dataclasses
+import glob
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+GRACE_SECONDS = 3.0
+"""From asking to forcing: less than the 5 s after which Airflow forces the task itself."""
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a job's process ended, and what it said."""
+
+    exit_code: int
+    last_line: str
+    """Last line of stdout that is not blank."""
+    error: str
+    """The last line of stderr that begins with ``error:``, without that word."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The JSON object of the last line; empty where it is none."""
+        try:
+            value = json.loads(self.last_line)
+        except json.JSONDecodeError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+class Job:
+    """A process in a process group of its own."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        directory: Path,
+        environment: Mapping[str, str],
+        inherited: Sequence[int] = (),
+    ) -> None:
+        """Start the process.
+
+        Args:
+            command: The interpreter and its arguments.
+            directory: Working directory; made where it is missing.
+            environment: All that the process sees of the environment.
+            inherited: Open file descriptors to hand on.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        self.process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=inherited,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+            text=True,
+            errors="replace",
+        )
+
+    def run(self, *, on_line: Callable[[str], object]) -> Ended:
+        """Pass each line of stderr on as it comes, and wait for the end."""
+        stdout, stderr = self.process.stdout, self.process.stderr
+        assert stdout is not None
+        assert stderr is not None
+        last: deque[str] = deque(maxlen=1)
+        reader = threading.Thread(target=_keep_last, args=(stdout, last), daemon=True)
+        reader.start()
+        error = ""
+        for line in stderr:
+            text = line.rstrip()
+            on_line(text)
+            error = text.removeprefix("error:").strip() if text.startswith("error:") else error
+        exit_code = self.process.wait()
+        reader.join()
+        return Ended(exit_code=exit_code, last_line=last[0] if last else "", error=error)
+
+    def kill(self) -> None:
+        """End the process and its descendants: ask, wait a little, force."""
+        pid = self.process.pid
+        # Read while the process lives: torchrun's ranks are in sessions of their own, and once
+        # their parent is gone nothing tells whose they were.
+        family = descendants(pid) if self.process.poll() is None else set()
+        _signal_group(pid, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline and (self.process.poll() is None or _any_alive(family)):
+            time.sleep(0.05)
+        _signal_group(pid, signal.SIGKILL)
+        for process in family:
+            _signal(process, signal.SIGKILL)
+        self.process.wait()
+
+
+def exists(pattern: str) -> bool:
+    """Whether a file matches a glob."""
+    return bool(glob.glob(pattern))  # noqa: PTH207 - the pattern is absolute
+
+
+def descendants(pid: int) -> set[int]:
+    """Processes that a process started, directly or not."""
+    children: dict[int, list[int]] = {}
+    for child, parent in _parents():
+        children.setdefault(parent, []).append(child)
+    found: set[int] = set()
+    pending = [pid]
+    while pending:
+        new = [child for child in children.get(pending.pop(), []) if child not in found]
+        found.update(new)
+        pending.extend(new)
+    return found
+
+
+def _parents() -> Iterable[tuple[int, int]]:
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            stat = path.read_text(encoding="utf-8", errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+        # The name, in brackets, may itself hold spaces and brackets.
+        yield int(path.parent.name), int(stat.rpartition(")")[2].split()[1])
+
+
+def _any_alive(pids: Iterable[int]) -> bool:
+    return any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return  # the group is empty: all have ended
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return  # it has ended
+
+
+def _keep_last(stream: IO[str], last: "deque[str]") -> None:
+    for line in stream:
+        if line.strip():
+            last.append(line.strip())
+
+
+def _end_with_parent() -> None:
+    """In the child: ask the kernel for SIGTERM when the task's process dies, however it dies."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,166 @@
+"""The demo's account: what took how long, what was measured and decided, and what to open."""
+
+import html
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from settings import HOST
+
+if TYPE_CHECKING:
+    from demo import Demo
+
+Account = dict[str, Any]
+TOLD = ("running", "success", "failed", "skipped", "up_for_retry", "upstream_failed")
+"""States of a task that are news."""
+METRICS = ("ne", "auc", "gauc", "calibration", "log_loss")
+
+
+def build(
+    demo: "Demo", *, seconds: float, drill: dict[str, Any], answer: dict[str, Any]
+) -> Account:
+    """Everything that the table, the report and the JSON line are made from."""
+    failed = [task for task in demo.tasks if task["state"] in {"failed", "upstream_failed"}]
+    gates = [
+        _gate(task["day"], task["result"]) for task in demo.tasks if task["task"] == "evaluate"
+    ]
+    settings = demo.settings
+    return {
+        "dataset": settings.dataset,
+        "history": [str(day) for day in demo.history],
+        "days": [str(day) for day in demo.days],
+        "seconds": seconds,
+        "peak_memory_mb": demo.sampler.peak_mb,
+        "stages": [*_bootstrap_stages(demo), *_daily_stages(demo)],
+        "tasks": demo.tasks,
+        "failed_tasks": [f"{task['day']} {task['task']}" for task in failed],
+        "bootstrap_gate": _first_gate(demo),
+        "gates": gates,
+        "drill": {**_gate(str(demo.days[-1]), drill), "candidate": "spoilt on purpose"},
+        "answer": answer,
+        "urls": {
+            "Airflow, after `make up`": f"{settings.airflow_url}/dags/daily_ranking",
+            "reports": f"{settings.airflow_url}/ranking/reports/",
+            "endpoint, REST": f"{settings.endpoint_url}/v2/models/ranker",
+            "endpoint, gRPC": f"{HOST}:{settings.grpc_port}",
+        },
+    }
+
+
+def headline(account: Account) -> Account:
+    """The one JSON line: what a script would look at."""
+    names = ("dataset", "days", "seconds", "peak_memory_mb", "failed_tasks")
+    decisions = {gate["day"]: gate["decision"] for gate in account["gates"]}
+    drill = account["drill"]["decision"]
+    return {**{name: account[name] for name in names}, "decisions": decisions, "drill": drill}
+
+
+def write(account: Account, folder: Path) -> None:
+    """``report.json`` and ``report.html``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
+    page = (
+        "<!doctype html><meta charset=utf-8><title>Demo</title><style>body{font:15px/1.5 "
+        "system-ui,sans-serif;margin:2rem}pre{font:13px/1.45 ui-monospace,monospace}</style>"
+        f"<h1>The main job on {html.escape(account['dataset'])}</h1>"
+        f"<pre>{html.escape(table(account))}</pre>"
+    )
+    (folder / "report.html").write_text(page, encoding="utf-8")
+
+
+def table(account: Account) -> str:
+    """The account for a terminal."""
+    lines = ["", f"{'stage':<30}{'seconds':>9}{'rows':>12}{'peak MB':>9}"]
+    for stage in account["stages"]:
+        rows = f"{stage['rows']:,}" if stage["rows"] is not None else ""
+        lines.append(
+            f"{stage['stage']:<30}{stage['seconds']:>9.1f}{rows:>12}{stage['peak_mb'] or '':>9}"
+        )
+    total = f"{'all, with what overlapped':<30}{account['seconds']:>9.1f}"
+    lines += [f"{total}{'':>12}{account['peak_memory_mb']:>9}", ""]
+    lines += [*_metric_lines(account), *_gate_lines(account), *_answer_lines(account["answer"])]
+    lines += [f"{name:<26}{url}" for name, url in account["urls"].items()]
+    failed = account["failed_tasks"]
+    return "\n".join([*lines, f"FAILED: {', '.join(failed)}"] if failed else lines)
+
+
+def _bootstrap_stages(demo: "Demo") -> Iterable[dict[str, Any]]:
+    for stage in demo.jobs.stages:
+        yield {
+            "stage": stage.name,
+            "seconds": stage.seconds,
+            "rows": _rows(stage.result),
+            "peak_mb": demo.sampler.peaks_mb.get(stage.name),
+        }
+
+
+def _daily_stages(demo: "Demo") -> Iterable[dict[str, Any]]:
+    """The tasks of the daily part, the days of each added up."""
+    for name in dict.fromkeys(task["task"] for task in demo.tasks):
+        tasks = [task for task in demo.tasks if task["task"] == name]
+        rows = [count for task in tasks if (count := _rows(task["result"])) is not None]
+        yield {
+            "stage": f"Airflow: {name} x{len(tasks)}",
+            "seconds": round(sum(task["seconds"] for task in tasks), 1),
+            "rows": sum(rows) if rows else None,
+            "peak_mb": demo.sampler.peaks_mb.get(f"daily {name}"),
+        }
+
+
+def _rows(result: Mapping[str, Any]) -> int | None:
+    rows = result.get("rows")
+    return rows if isinstance(rows, int) else None
+
+
+def _first_gate(demo: "Demo") -> dict[str, Any]:
+    stage = next(stage for stage in demo.jobs.stages if stage.name == "evaluate")
+    return _gate(str(demo.history[1]), stage.result)
+
+
+def _gate(day: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "day": day,
+        "decision": result.get("decision", "none"),
+        "reasons": result.get("reasons", []),
+        "metrics": {"candidate": result.get("metrics"), "champion": result.get("champion_metrics")},
+        "report": result.get("report", ""),
+    }
+
+
+def _metric_lines(account: Account) -> list[str]:
+    lines = [f"{'metrics by day':<30}" + "".join(f"{name:>13}" for name in METRICS)]
+    for gate in (account["bootstrap_gate"], *account["gates"]):
+        for who, values in gate["metrics"].items():
+            cells = "".join(_cell((values or {}).get(name)) for name in METRICS)
+            lines += [f"{gate['day'] + ' ' + who:<30}{cells}"] if values else []
+    return [*lines, ""]
+
+
+def _cell(value: object) -> str:
+    return f"{value:>13.4f}" if isinstance(value, int | float) else f"{'':>13}"
+
+
+def _gate_lines(account: Account) -> list[str]:
+    first = {**account["bootstrap_gate"], "label": "bootstrap"}
+    drill = {**account["drill"], "label": "DRILL: candidate spoilt on purpose"}
+    lines = ["decisions of the gate"]
+    for gate in (first, *account["gates"], drill):
+        label = f"  [{gate['label']}]" if "label" in gate else ""
+        lines.append(f"  {gate['day']}  {gate['decision']}{label}")
+        lines += [f"      {reason}" for reason in gate["reasons"]]
+    return [*lines, ""]
+
+
+def _answer_lines(answer: Mapping[str, Any]) -> list[str]:
+    if not answer["items"]:
+        return [f"no ranked answer; {answer['note']}", ""]
+    lines = [
+        f"ranked for user {answer['user']} as of {answer['as_of']} by {answer['model_version']}"
+    ]
+    for item in answer["items"]:
+        what = item["title"] or item["item"]
+        known = {k: v for k, v in item.items() if k not in {"rank", "item", "title", "score"}}
+        truth = ", ".join(f"{name} {value}" for name, value in known.items())
+        lines.append(f"  {item['rank']:>3}  {item['score']:.4f}  {what}  ({truth})")
+    return [*lines, ""]

@@ -1,0 +1,97 @@
+"""One ranked answer of the running endpoint: a real user, films that they rated, titles to read."""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+from stack import call
+
+from features.schema import REQUEST_TIME, Column, Dtype, Role, Schema, TableKind
+
+NUM_CANDIDATES = 15
+_DATATYPES = {Dtype.INT64: "INT64", Dtype.FLOAT64: "FP64", Dtype.STRING: "BYTES"}
+_SETTLING = datetime.timedelta(hours=3)
+"""After a day's end: by then its daily features are available, in every data set."""
+
+
+def ranked_answer(
+    schema: Schema, *, lake: Path, day: datetime.date, endpoint: str
+) -> dict[str, Any]:
+    """Rank the candidates that a user of a day had, as of the night after it."""
+    rows = _impressions(schema, lake / schema.name / "impressions" / f"day={day}")
+    moment = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+    moment += datetime.timedelta(days=1) + _SETTLING
+    body = {"inputs": _inputs(schema, rows, moment)}
+    answer = call(f"{endpoint}/v2/models/ranker/infer", method="POST", body=body)
+    outputs = {output["name"]: output["data"] for output in answer["outputs"]}
+    titles = _titles(schema, lake / schema.name)
+    ranked = sorted(zip(outputs["score"], rows, strict=True), key=lambda pair: -pair[0])
+    return {
+        "user": rows[0][schema.user.name] if schema.user else None,
+        "as_of": moment.isoformat(),
+        "model_version": answer["model_version"],
+        "items": [
+            {
+                "rank": rank,
+                "item": row[schema.item.name],
+                "title": titles.get(row[schema.item.name], ""),
+                "score": round(score, 4),
+                schema.label.column: row[schema.label.column],
+            }
+            for rank, (score, row) in enumerate(ranked, start=1)
+        ],
+        "request": body,
+    }
+
+
+def _impressions(schema: Schema, folder: Path) -> list[dict[str, Any]]:
+    """A day's impressions of its most active user, each item once."""
+    rows = _read(folder)
+    if not rows:
+        raise ValueError(f"partition {folder}: no rows; the answer needs a day with impressions")
+    if schema.user is not None:
+        name = schema.user.name
+        users = [row[name] for row in rows]
+        # The lowest id among equals, so that the answer is the same each time.
+        busiest = min(set(users), key=lambda user: (-users.count(user), user))
+        rows = [row for row in rows if row[name] == busiest]
+    by_item = {row[schema.item.name]: row for row in rows}
+    return [by_item[item] for item in sorted(by_item)][:NUM_CANDIDATES]
+
+
+def _inputs(
+    schema: Schema, rows: list[dict[str, Any]], moment: datetime.datetime
+) -> list[dict[str, Any]]:
+    inputs = [_tensor(schema.item, [row[schema.item.name] for row in rows])]
+    if schema.user is not None:
+        inputs.append(_tensor(schema.user, [rows[0][schema.user.name]]))
+    inputs += [_tensor(column, [row[column.name] for row in rows]) for column in schema.context]
+    microseconds = int(moment.timestamp() * 1_000_000)
+    time = {"name": REQUEST_TIME.name, "shape": [1], "datatype": "INT64", "data": [microseconds]}
+    return [*inputs, time]
+
+
+def _tensor(column: Column, values: list[Any]) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "shape": [len(values)],
+        "datatype": _DATATYPES[column.dtype],
+        "data": values,
+    }
+
+
+def _titles(schema: Schema, lake: Path) -> dict[Any, str]:
+    if not schema.item_title:
+        return {}
+    tables = [t for t in schema.tables_of(TableKind.ATTRIBUTES) if t.role is Role.ITEM]
+    newest = max((lake / tables[0].name).glob("day=*"))
+    return {row[schema.item.name]: row[schema.item_title] or "" for row in _read(newest)}
+
+
+def _read(folder: Path) -> list[dict[str, Any]]:
+    files = sorted(map(str, folder.glob("*.parquet")))
+    if not files:
+        return []
+    rows: list[dict[str, Any]] = ds.dataset(files).to_table().to_pylist()
+    return rows

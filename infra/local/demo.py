@@ -1,0 +1,189 @@
+"""The main job on one machine: bootstrap a history, then let Airflow run days of it, one by one.
+
+    python infra/local/demo.py                  MovieLens-100k, 20 to 22 April 1998
+    python infra/local/demo.py --dataset synthetic --rows 20000 --days 4 --daily 1
+
+The days before the first daily one go through the same doors as a range of days in each job. Then
+Airflow's own scheduler runs the daily ones as a backfill, one after the other. Everything starts
+from nothing: what an earlier demo left for the data set is removed first. Progress goes to stderr;
+the last line of stdout is one JSON object; the whole account is in ``var/demo/``. What it leaves
+behind is what ``make up`` shows.
+"""
+
+import argparse
+import concurrent.futures
+import datetime
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import account
+import bootstrap
+import psutil
+from answer import ranked_answer
+from measure import MemorySampler
+from processes import end_trees, is_recorded_alive, terminate_as_interrupt
+from scheduler import Scheduler, Task
+from settings import Settings
+from stack import Stack, answers
+
+from features.catalog import schema_of
+from features.schema import Schema
+
+ONE_DAY = datetime.timedelta(days=1)
+DAILY = "daily "
+_SHARED = ("airflow", "demo", "mlflow")
+_OF_THE_DATASET = ("landing", "lake", "feast", "checkpoints", "artifacts", "reports")
+
+
+class Demo:
+    """One demo: its settings, its days, and what it has seen so far."""
+
+    def __init__(self, options: argparse.Namespace, settings: Settings) -> None:
+        """Args: the command line, and the stack's settings."""
+        self.settings = settings
+        self.schema = schema_of(settings.dataset)
+        last = last_day(self.schema, options.days)
+        self.days = [last - n * ONE_DAY for n in reversed(range(options.daily))]
+        self.history = (self.schema.first_day, self.days[0] - ONE_DAY)
+        self.sizes = [f"--{name}={getattr(options, name)}" for name in SIZES]
+        self.sampler = MemorySampler()
+        self.folder = settings.var / "demo"
+        self.jobs = bootstrap.Jobs(settings, self.sampler, logs=self.folder / "logs")
+        self.tasks: list[Task] = []
+        self.account: dict[str, Any] = {}
+        self._seen: dict[tuple[str, str], str] = {}
+
+    def run(self) -> dict[str, Any]:
+        """The whole of it; returns the account that is also written."""
+        background = concurrent.futures.ThreadPoolExecutor()
+        with self.sampler.running(), Stack(self.settings) as stack, background:
+            sizes = self.sizes if self.settings.dataset == "synthetic" else []
+            self.jobs.run("fetch", "features", "fetch", *sizes, folders="landing")
+            airflow = background.submit(stack.start_airflow)
+            bootstrap.prepare(self.jobs, *self.history)
+            holdout_days = self.schema.holdout_days
+            bootstrap.together(
+                lambda: self._open_endpoint(stack),
+                lambda: bootstrap.learn(self.jobs, *self.history, holdout_days=holdout_days),
+            )
+            airflow.result()
+            self._stage("endpoint answers", lambda: stack.wait_for_endpoint(with_model=False))
+            bootstrap.promote(self.jobs, self.history[1])
+            self._stage("Airflow is healthy", stack.wait_for_airflow)
+            self._run_days(Scheduler(self.settings.airflow_url))
+            drill = self._drill()
+            answer = self._answer()
+        seconds = round(time.monotonic() - self.jobs.started, 1)
+        self.account = account.build(self, seconds=seconds, drill=drill, answer=answer)
+        return self.account
+
+    def _open_endpoint(self, stack: Stack) -> None:
+        """Fill the online store, then start what reads it: its imports take a core for 15 s."""
+        bootstrap.bring_online(self.jobs, *self.history)
+        stack.start_endpoint()
+
+    def _answer(self) -> dict[str, Any]:
+        """One ranked answer; without a champion there is nothing that could rank."""
+        endpoint = self.settings.endpoint_url
+        if not answers(f"{endpoint}/v2/health/ready"):
+            return {"items": [], "note": "no champion: the gate has not let one through yet"}
+        lake = self.settings.var / "lake"
+        return ranked_answer(self.schema, lake=lake, day=self.days[-1], endpoint=endpoint)
+
+    def _run_days(self, scheduler: Scheduler) -> None:
+        scheduler.wait_for_dag()
+        span = f"{self.days[0]} to {self.days[-1]}"
+        self.jobs.say(f"Airflow runs {span}; watch it at {self.settings.airflow_url}")
+        scheduler.backfill(self.days[0], self.days[-1])
+        self.tasks = scheduler.watch(self.days, on_poll=self._on_poll)
+        self.sampler.set_active(set(), prefix=DAILY)
+
+    def _on_poll(self, tasks: list[Task]) -> None:
+        """Tell what changed since the last look, and what the memory samples belong to."""
+        running = {DAILY + task["task"] for task in tasks if task["state"] == "running"}
+        self.sampler.set_active(running, prefix=DAILY)
+        for task in tasks:
+            state, key = task["state"] or "", (task["day"], task["task"])
+            if state in account.TOLD and self._seen.get(key) != state:
+                self._seen[key] = state
+                took = "" if state == "running" else f", {task['seconds']:.1f} s"
+                self.jobs.say(f"{task['day']} {task['task']:<22}{state}{took}")
+
+    def _drill(self) -> dict[str, Any]:
+        """A candidate spoilt on purpose, which the gate must refuse; reported apart."""
+        result = self.jobs.run(
+            *("drill spoilt", "training", "evaluate", f"--date={self.days[-1]}", "--drill=spoilt"),
+            folders="lake artifacts tracking reports",
+        )
+        if result.get("decision") != "refuse":
+            raise RuntimeError(f"drill: the gate said {result.get('decision')!r}; it must refuse")
+        return result
+
+    def _stage(self, name: str, wait: Any) -> None:
+        started = time.monotonic()
+        wait()
+        self.jobs.say(f"{name}, waited {time.monotonic() - started:.1f} s")
+
+
+SIZES = {"rows": 20_000, "users": 500, "items": 300, "days": 4, "seed": 0}
+"""Sizes of generated data; they mean nothing for the others."""
+
+
+def last_day(schema: Schema, num_days: int) -> datetime.date:
+    """The last day of the log; generated data have as many days as were asked for."""
+    return schema.last_day or schema.first_day + (num_days - 1) * ONE_DAY
+
+
+def clear(settings: Settings) -> None:
+    """Remove what an earlier demo left: its results must not be taken for this one's."""
+    if is_recorded_alive(settings.record):
+        raise ValueError(f"stack {settings.record}: is running; end it first with `make down`")
+    folders = [settings.var / name for name in _SHARED]
+    folders += [settings.var / name / settings.dataset for name in _OF_THE_DATASET]
+    for folder in folders:
+        if folder.exists():
+            shutil.rmtree(folder)
+    settings.var.mkdir(parents=True, exist_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; returns the exit code."""
+    defaults = Settings.from_environment()
+    parser = argparse.ArgumentParser(prog="demo.py", description="The main job, on this machine.")
+    parser.add_argument("--dataset", default=defaults.dataset)
+    parser.add_argument(
+        "--daily", type=int, default=3, help="days that Airflow runs, the last ones"
+    )
+    for name, size in SIZES.items():
+        parser.add_argument(f"--{name}", type=int, default=size, help="of generated data")
+    options = parser.parse_args(arguments)
+    os.environ["RANKING_DATASET"] = options.dataset
+    settings = Settings.from_environment()
+    # Generated data end too, and the schedule with them: no run for today beside the backfill.
+    os.environ["RANKING_LAST_DAY"] = str(last_day(schema_of(options.dataset), options.days))
+    terminate_as_interrupt()
+    try:
+        clear(settings)
+        demo = Demo(options, settings)
+        told = demo.run()
+    except KeyboardInterrupt:
+        sys.stderr.write("ended before the end\n")
+        return 130
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    finally:
+        end_trees(child.pid for child in psutil.Process().children())
+    account.write(told, demo.folder)
+    sys.stdout.write(account.table(told) + "\n")
+    sys.stdout.write(json.dumps(account.headline(told)) + "\n")
+    return 1 if told["failed_tasks"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

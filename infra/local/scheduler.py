@@ -1,0 +1,89 @@
+"""Airflow's own scheduler, driven over its public API: run days of ``daily_ranking`` and watch."""
+
+import datetime
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from stack import call
+
+DAG = "daily_ranking"
+ENDED = {"success", "failed"}
+POLL_SECONDS = 1.0
+Task = dict[str, Any]
+"""One task of one day: ``day``, ``task``, ``state``, ``seconds``, ``start``, ``end``, ``run``."""
+
+
+class Scheduler:
+    """The DAG on a running Airflow."""
+
+    def __init__(self, url: str) -> None:
+        """Args: the address of Airflow's UI."""
+        self.api = f"{url}/api/v2"
+
+    def wait_for_dag(self, *, seconds: float = 60) -> None:
+        """Return when the DAG has been parsed; RuntimeError with the import errors otherwise."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                call(f"{self.api}/dags/{DAG}")
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    found = call(f"{self.api}/importErrors")
+                    raise RuntimeError(f"DAG {DAG}: not parsed; {found}") from error
+                time.sleep(0.5)
+            else:
+                return
+
+    def backfill(self, first: datetime.date, last: datetime.date) -> None:
+        """Have the scheduler run these days, one after the other."""
+        call(f"{self.api}/dags/{DAG}", method="PATCH", body={"is_paused": False})
+        wanted = {
+            "dag_id": DAG,
+            "from_date": f"{first}T00:00:00Z",
+            "to_date": f"{last}T00:00:00Z",
+            "max_active_runs": 1,
+        }
+        call(f"{self.api}/backfills", method="POST", body=wanted)
+
+    def watch(
+        self, days: Sequence[datetime.date], *, on_poll: Callable[[list[Task]], None]
+    ) -> list[Task]:
+        """Poll until the runs of these days have ended; returns their tasks with their results."""
+        while True:
+            runs = [run for run in self._runs() if run["logical_date"][:10] in map(str, days)]
+            tasks = [task for run in runs for task in self._tasks(run)]
+            on_poll(tasks)
+            if len(runs) == len(days) and all(run["state"] in ENDED for run in runs):
+                return [{**task, "result": self._result(task)} for task in tasks]
+            time.sleep(POLL_SECONDS)
+
+    def _runs(self) -> list[dict[str, Any]]:
+        found = call(f"{self.api}/dags/{DAG}/dagRuns?order_by=logical_date&limit=100")
+        return list(found["dag_runs"])
+
+    def _tasks(self, run: dict[str, Any]) -> Iterator[Task]:
+        found = call(f"{self._run_url(run['dag_run_id'])}/taskInstances?limit=100")
+        for entry in sorted(found["task_instances"], key=lambda task: task["start_date"] or "z"):
+            yield {
+                "day": run["logical_date"][:10],
+                "run": run["dag_run_id"],
+                "task": entry["task_id"],
+                "state": entry["state"],
+                "seconds": round(entry["duration"] or 0, 1),
+                "start": entry["start_date"],
+                "end": entry["end_date"],
+                "tries": entry["try_number"],
+            }
+
+    def _result(self, task: Task) -> dict[str, Any]:
+        url = f"{self._run_url(task['run'])}/taskInstances/{task['task']}/xcomEntries/return_value"
+        try:
+            value = call(f"{url}?deserialize=true")["value"]
+        except OSError:
+            return {}  # it failed, or was skipped, before it had a result
+        return value if isinstance(value, dict) else {}
+
+    def _run_url(self, run: str) -> str:
+        return f"{self.api}/dags/{DAG}/dagRuns/{quote(run, safe='')}"

@@ -1,0 +1,121 @@
+"""Settings of the local stack, and the environments that it gives to Airflow and to the jobs."""
+
+import dataclasses
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HOST = "127.0.0.1"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where the stack keeps its state and on which ports of loopback it listens."""
+
+    var: Path
+    dataset: str
+    airflow_port: int = 8080
+    http_port: int = 8081
+    grpc_port: int = 8082
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """RANKING_VAR, RANKING_DATASET and the variables of PORT_VARIABLES, where they are set."""
+        ports = {
+            name: int(environment[variable])
+            for name, variable in PORT_VARIABLES.items()
+            if environment.get(variable)
+        }
+        return cls(
+            var=Path(environment.get("RANKING_VAR") or REPOSITORY / "var").resolve(),
+            dataset=environment.get("RANKING_DATASET") or "movielens-100k",
+            **ports,
+        )
+
+    @property
+    def home(self) -> Path:
+        """Airflow's own folder."""
+        return self.var / "airflow"
+
+    @property
+    def record(self) -> Path:
+        """File with the stack's processes, for ``down``."""
+        return self.home / "stack.json"
+
+    @property
+    def airflow_url(self) -> str:
+        """Where the UI is."""
+        return f"http://{HOST}:{self.airflow_port}"
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where the ranking endpoint answers over REST."""
+        return f"http://{HOST}:{self.http_port}"
+
+
+PORT_VARIABLES = {
+    "airflow_port": "RANKING_AIRFLOW_PORT",
+    "http_port": "RANKING_HTTP_PORT",
+    "grpc_port": "RANKING_GRPC_PORT",
+}
+
+
+def job_environment(settings: Settings) -> dict[str, str]:
+    """What a job sees, started by hand or by Airflow."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        "RANKING_VAR": str(settings.var),
+        "RANKING_DATASET": settings.dataset,
+        "RANKING_ENDPOINT": settings.endpoint_url,
+        "RANKING_PYTHON": sys.executable,
+    }
+
+
+def airflow_environment(settings: Settings) -> dict[str, str]:
+    """All settings of Airflow, and those of the DAGs."""
+    home, url = settings.home, settings.airflow_url
+    options = {
+        "CORE__DAGS_FOLDER": REPOSITORY / "dags",
+        "CORE__PLUGINS_FOLDER": REPOSITORY / "infra" / "airflow" / "plugins",
+        "CORE__LOAD_EXAMPLES": False,
+        "CORE__EXECUTOR": "LocalExecutor",
+        # Two jobs at once is what two cores and the memory budget bear; the pool says the same for
+        # the tasks, and is sized when the database is made.
+        "CORE__PARALLELISM": 2,
+        "CORE__DEFAULT_POOL_TASK_SLOT_COUNT": 2,
+        # No password: the server listens on loopback only.
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
+        "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "LOGGING__BASE_LOG_FOLDER": home / "logs",
+        "API__HOST": HOST,
+        "API__PORT": settings.airflow_port,
+        "API__BASE_URL": url,
+        "API__WORKERS": 1,
+        "API_AUTH__JWT_SECRET": _secret(home / "jwt.key"),
+        "DAG_PROCESSOR__PARSING_PROCESSES": 1,
+        # A finished task waits for the scheduler's next look: a second for each, by default.
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
+        # A supervisor that misses its task's end by a hair sleeps until its next heartbeat.
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
+    }
+    return {
+        **job_environment(settings),
+        **{f"AIRFLOW__{name}": str(value) for name, value in options.items()},
+        "AIRFLOW_HOME": str(home),
+        # glibc gives each thread an arena of its own; two keep the API server 50 MB smaller.
+        "MALLOC_ARENA_MAX": "2",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+
+
+def _secret(file: Path) -> str:
+    """The key with which Airflow's parts sign for each other; made at the first start."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(64), encoding="utf-8")
+    return file.read_text(encoding="utf-8")

@@ -1,0 +1,202 @@
+"""The pipeline on one machine: Airflow and the ranking endpoint, in the foreground, on loopback.
+
+    python infra/local/stack.py up              until Ctrl-C or SIGTERM, which end all of it
+    python infra/local/stack.py down            ends a stack that was started elsewhere
+    python infra/local/stack.py airflow …       the airflow command with this stack's settings
+
+Airflow is its scheduler with the LocalExecutor, its DAG processor and its API server with the UI.
+(``airflow standalone`` would add a triggerer, for which no task has a use, and log servers that
+listen on every interface.) Every setting of Airflow is in settings.py and
+nowhere else. All state is under the folder RANKING_VAR, by default ``var``.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from processes import Processes, end_recorded, terminate_as_interrupt
+from settings import HOST, PORT_VARIABLES, Settings, airflow_environment, job_environment
+
+START_SECONDS = 180.0
+"""Longest time that the parts may take to answer; 20 to 30 s is usual."""
+
+
+class Stack:
+    """The running parts; a context manager that ends them all."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is started yet."""
+        self.settings = settings
+        self.processes = Processes(record=settings.record, logs=settings.home / "logs")
+
+    def __enter__(self) -> "Stack":
+        """The stack itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End every process, and the processes that these started."""
+        self.processes.end()
+
+    def start_airflow(self) -> None:
+        """Make or migrate the database and start the three parts; returns before they answer."""
+        require_free_port(self.settings.airflow_port, "RANKING_AIRFLOW_PORT")
+        environment = airflow_environment(self.settings)
+        _run([*AIRFLOW, "db", "migrate"], environment, self.settings.home)
+        for name, arguments in COMPONENTS.items():
+            self.processes.start(name, [*AIRFLOW, *arguments], environment, self.settings.home)
+
+    def start_endpoint(self) -> None:
+        """Start the ranking endpoint; returns before it answers."""
+        settings = self.settings
+        require_free_port(settings.http_port, "RANKING_HTTP_PORT")
+        require_free_port(settings.grpc_port, "RANKING_GRPC_PORT")
+        folders = {"store": "feast", "artifacts": "artifacts", "tracking": "mlflow"}
+        command = [
+            *(sys.executable, "-m", "serving", "serve", f"--dataset={settings.dataset}"),
+            *(f"--{flag}={settings.var / folder}" for flag, folder in folders.items()),
+            *(f"--host={HOST}", f"--http-port={settings.http_port}"),
+            f"--grpc-port={settings.grpc_port}",
+        ]
+        self.processes.start("endpoint", command, job_environment(settings), settings.var)
+
+    def wait_for_airflow(self) -> None:
+        """Return when scheduler and DAG processor say that they are healthy."""
+        self._wait("airflow", self._is_airflow_healthy)
+
+    def wait_for_endpoint(self, *, with_model: bool = True) -> None:
+        """Return when the endpoint answers; ``with_model``: when it has loaded the champion."""
+        path = "/v2/health/ready" if with_model else "/v2/health/live"
+        self._wait("endpoint", lambda: answers(self.settings.endpoint_url + path))
+
+    def _wait(self, name: str, is_ready: Any) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not is_ready():
+            self.processes.require_alive()
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{name}: no answer within {START_SECONDS:.0f} s; see its log")
+            time.sleep(0.3)
+
+    def _is_airflow_healthy(self) -> bool:
+        try:
+            health = call(f"{self.settings.airflow_url}/api/v2/monitor/health")
+        except OSError:
+            return False
+        parts = (health[part]["status"] for part in ("scheduler", "dag_processor"))
+        return all(status == "healthy" for status in parts)
+
+
+AIRFLOW = (sys.executable, "-m", "airflow")
+COMPONENTS = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+}
+
+
+def call(url: str, *, method: str = "GET", body: object = None) -> Any:
+    """The JSON answer to a JSON request; OSError where there is none."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        url, data=data, method=method, headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def answers(url: str) -> bool:
+    """Whether an address answers with success."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def require_free_port(port: int, variable: str) -> None:
+    """ValueError naming the port where something listens on it already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ValueError(
+                f"port {port}: in use; end what listens there (`make down` ends a stack of ours), "
+                f"or choose another with {variable}"
+            ) from error
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        command, env=environment, cwd=directory, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command[1:])}: {(done.stderr or done.stdout)[-2000:]}")
+
+
+def up(settings: Settings) -> None:
+    """Run the stack until it is interrupted or a part of it dies."""
+    started = time.monotonic()
+    with Stack(settings) as stack:
+        say(f"starting; logs in {settings.home / 'logs'}")
+        stack.start_endpoint()
+        stack.start_airflow()
+        stack.wait_for_airflow()
+        say(f"Airflow   {settings.airflow_url}  (healthy after {time.monotonic() - started:.0f} s)")
+        stack.wait_for_endpoint(with_model=False)
+        has_model = answers(f"{settings.endpoint_url}/v2/health/ready")
+        note = "" if has_model else "  (no champion yet: not ready until one is promoted)"
+        say(f"endpoint  {settings.endpoint_url}  gRPC {HOST}:{settings.grpc_port}{note}")
+        say("Ctrl-C ends all of it")
+        while True:
+            stack.processes.require_alive()
+            time.sleep(1)
+
+
+def say(text: str) -> None:
+    """Progress, for the person who started it."""
+    sys.stderr.write(f"stack: {text}\n")
+    sys.stderr.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="stack.py", description="Airflow and the endpoint, here.")
+    parser.add_argument("command", choices=("up", "down", "airflow"))
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of the airflow command")
+    defaults = Settings.from_environment()
+    for name, variable in PORT_VARIABLES.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=int, default=getattr(defaults, name), help=f"or {variable}")
+    options = parser.parse_args(arguments)
+    settings = dataclasses.replace(
+        defaults, **{name: getattr(options, name) for name in PORT_VARIABLES}
+    )
+    if options.command == "airflow":
+        os.execve(sys.executable, [*AIRFLOW, *options.rest], airflow_environment(settings))
+    if options.command == "down":
+        say(f"ended {end_recorded(settings.record)} processes")
+        return 0
+    terminate_as_interrupt()
+    try:
+        up(settings)
+    except KeyboardInterrupt:
+        say("ended")
+    except (OSError, RuntimeError, ValueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

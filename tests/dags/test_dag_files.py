@@ -1,0 +1,168 @@
+"""Rules that every DAG file keeps."""
+
+import ast
+import datetime
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+DAG_FILES = ("daily_ranking.py",)
+HELPERS = (
+    "ranking_alerts.py",
+    "ranking_assets.py",
+    "ranking_jobs.py",
+    "ranking_lease.py",
+    "ranking_processes.py",
+)
+HEAVY = {"torch", "torchrec", "pyspark", "feast", "kserve", "mlflow", "great_expectations"}
+OURS = {"features", "training", "serving"}
+_PROBE = """
+import json, sys, time
+import airflow.sdk
+from airflow.sdk import DAG, Asset, BaseOperator, BaseSensorOperator, Param
+from airflow.sdk import CronDataIntervalTimetable
+import airflow.sdk.exceptions, airflow.sdk.types
+sys.path.insert(0, sys.argv[1])
+started = time.perf_counter()
+__import__(sys.argv[2])
+seconds = time.perf_counter() - started
+modules = sorted({name.partition(".")[0] for name in sys.modules})
+print(json.dumps({"seconds": seconds, "modules": modules}))
+"""
+
+
+def test_every_dag_file_is_listed() -> None:
+    """A file that nobody listed here has no rules."""
+    assert sorted([*DAG_FILES, *HELPERS]) == sorted(path.name for path in DAGS.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", DAG_FILES)
+def test_a_dag_file_imports_fast_and_light(name: str) -> None:
+    """Under a second beside Airflow itself, and with none of the jobs' libraries."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE, str(DAGS), name.removesuffix(".py")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["seconds"] < 1
+    assert (HEAVY | OURS) & set(seen["modules"]) == set()
+
+
+@pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS])
+def test_a_dag_file_imports_airflow_the_standard_library_and_its_helpers(name: str) -> None:
+    """Nothing else: the Airflow image has nothing else."""
+    helpers = {helper.removesuffix(".py") for helper in HELPERS}
+    allowed = {"airflow", *helpers, *sys.stdlib_module_names}
+    assert _imported(DAGS / name) - allowed == set()
+
+
+@pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS])
+def test_paths_and_settings_come_from_one_module(name: str) -> None:
+    """Only ranking_assets reads the environment or joins a path from parts."""
+    source = (DAGS / name).read_text()
+    found = [text for text in ("os.environ", "os.path", "s3://", '"var"') if text in source]
+    assert found == [] or name == "ranking_assets.py"
+
+
+def test_helpers_are_not_parsed_as_dag_files() -> None:
+    """Airflow would import each of them every half minute."""
+    assert "ranking_*.py" in (DAGS / ".airflowignore").read_text().splitlines()
+
+
+def test_the_logs_facts_equal_their_schemas() -> None:
+    """The DAGs repeat four facts of each schema, because they import no package of ours."""
+    import ranking_assets
+
+    from features.catalog import SCHEMAS
+
+    expected = {
+        name: (schema.first_day, schema.last_day, schema.holdout_days)
+        for name, schema in SCHEMAS.items()
+    }
+    actual = {
+        name: (log.first_day, log.last_day, log.holdout_days)
+        for name, log in ranking_assets.LOGS.items()
+    }
+    assert expected == actual
+
+
+@pytest.mark.parametrize("name", DAG_FILES)
+def test_a_dag_tells_the_person_on_call_what_to_do(name: str) -> None:
+    """Its documentation is the file's docstring, and it is not long code with a comment."""
+    dag = _dag(name)
+    assert dag.doc_md == sys.modules[name.removesuffix(".py")].__doc__
+    assert all(part in dag.doc_md for part in ("**What.**", "**Normal.**", "**Do.**"))
+    assert len((DAGS / name).read_text().splitlines()) <= 120
+
+
+@pytest.mark.parametrize("name", DAG_FILES)
+def test_every_task_retries_ends_and_tells(name: str) -> None:
+    """No task can hang for ever, fail at the first hiccup, or fail in silence."""
+    import ranking_alerts
+
+    for task in _dag(name).tasks:
+        assert task.retries >= 1, task.task_id
+        assert task.execution_timeout <= datetime.timedelta(hours=6), task.task_id
+        assert list(task.on_failure_callback) == [ranking_alerts.alert], task.task_id
+
+
+@pytest.mark.parametrize("name", DAG_FILES)
+def test_a_dag_runs_one_day_at_a_time_inside_its_log(name: str) -> None:
+    """Unpaused, a finished log makes no run for today: its schedule has an end."""
+    import ranking_assets
+
+    dag = _dag(name)
+    assert (dag.max_active_runs, dag.catchup) == (1, False)
+    assert dag.start_date.date() == ranking_assets.FIRST_DAY
+    assert dag.end_date.date() == ranking_assets.LAST_DAY
+
+
+def test_an_unpaused_finished_log_has_no_next_run_and_its_days_can_be_backfilled() -> None:
+    """What the scheduler asks the timetable, and what a backfill asks it."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    dag = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(_dag("daily_ranking.py")))
+    first, last = (datetime.datetime(1998, 4, day, tzinfo=datetime.UTC) for day in (20, 22))
+    days = [info.logical_date.date() for info in dag.iter_dagrun_infos_between(first, last)]
+    assert dag.next_dagrun_info(last_automated_run_info=None) is None
+    assert days == [datetime.date(1998, 4, day) for day in (20, 21, 22)]
+
+
+def test_the_day_flows_from_landing_to_promotion() -> None:
+    """Promotion needs the gate and the online features; nothing waits for retention."""
+    dag = _dag("daily_ranking.py")
+    upstream = {task.task_id: set(task.upstream_task_ids) for task in dag.tasks}
+    assert upstream["promote"] == {"materialize", "evaluate"}
+    assert upstream["ingest"] == {"landed"}
+    leaves = {task.task_id for task in dag.tasks if not task.downstream_task_ids}
+    assert leaves == {"promote", "prune_features", "prune_models"}
+
+
+def test_every_alert_has_its_runbook() -> None:
+    """Each page that an alert can name exists."""
+    import ranking_alerts
+
+    runbooks = DAGS.parent / "infra" / "runbooks"
+    pages = {*ranking_alerts.RUNBOOKS.values(), "job-failed", "lease-waits"}
+    assert [page for page in sorted(pages) if not (runbooks / f"{page}.md").exists()] == []
+
+
+def _dag(name: str):
+    module = __import__(name.removesuffix(".py"))
+    return module.dag
+
+
+def _imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found

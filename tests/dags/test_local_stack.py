@@ -1,0 +1,131 @@
+"""The local stack: its settings, its processes, what it measures."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import measure
+import processes
+import psutil
+import pytest
+import stack
+from settings import Settings, airflow_environment, job_environment
+
+SLEEPER = "import subprocess, sys, time; c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); print(c.pid, flush=True); time.sleep(60)"  # fmt: skip  # noqa: E501
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    """A stack that keeps its state in an empty folder."""
+    return Settings(var=tmp_path, dataset="synthetic", airflow_port=18080)
+
+
+def test_airflow_listens_on_loopback_and_keeps_its_state_below_var(settings, tmp_path) -> None:
+    """Nothing is written beside the one folder, and nobody outside can reach the UI."""
+    environment = airflow_environment(settings)
+    assert environment["AIRFLOW__API__HOST"] == "127.0.0.1"
+    places = ("AIRFLOW_HOME", "AIRFLOW__LOGGING__BASE_LOG_FOLDER")
+    assert [environment[name].startswith(str(tmp_path)) for name in places] == [True, True]
+    assert f"sqlite:///{tmp_path}" in environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+
+
+def test_the_signing_key_is_made_once_and_is_ours_alone(settings) -> None:
+    """Airflow's parts, started at different times, must share it."""
+    first = airflow_environment(settings)["AIRFLOW__API_AUTH__JWT_SECRET"]
+    assert first == airflow_environment(settings)["AIRFLOW__API_AUTH__JWT_SECRET"]
+    assert (settings.home / "jwt.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_job_started_by_hand_sees_no_airflow_either(settings, monkeypatch) -> None:
+    """The same environment as in a task."""
+    monkeypatch.setenv("AIRFLOW_HOME", "/elsewhere")
+    environment = job_environment(settings)
+    assert "AIRFLOW_HOME" not in environment
+    assert environment["RANKING_DATASET"] == "synthetic"
+
+
+def test_a_port_in_use_is_named_with_its_variable() -> None:
+    """So that the reader knows what to type."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"port {port}: in use; .*RANKING_HTTP_PORT"):
+            stack.require_free_port(port, "RANKING_HTTP_PORT")
+
+
+def test_ending_takes_the_grandchildren_along(tmp_path) -> None:
+    """A job's child in a session of its own ends with the stack."""
+    group = processes.Processes(record=tmp_path / "stack.json", logs=tmp_path / "logs")
+    group.start("part", [sys.executable, "-c", SLEEPER], dict(os.environ), tmp_path)
+    grandchild = _first_number(group.log("part"))
+    group.end()
+    assert _is_gone(grandchild)
+    assert not (tmp_path / "stack.json").exists()
+
+
+def test_down_ends_what_was_recorded_and_no_namesake(tmp_path) -> None:
+    """A process number may belong to somebody else by now; its start time tells."""
+    ours, other = (
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2)
+    )
+    record = tmp_path / "stack.json"
+    entries = [processes._identity(ours.pid), {"pid": other.pid, "started": 1.0}, None]
+    record.write_text(json.dumps([entry for entry in entries if entry]))
+    assert processes.is_recorded_alive(record)
+    assert processes.end_recorded(record) == 1
+    assert (psutil.pid_exists(ours.pid), other.poll()) == (False, None)
+    assert processes.end_recorded(record) == 0
+    other.kill()
+    other.wait()
+    ours.wait()
+
+
+def test_a_part_that_dies_is_told_with_the_end_of_its_log(tmp_path) -> None:
+    """The person at the terminal need not look for it."""
+    group = processes.Processes(record=tmp_path / "stack.json", logs=tmp_path / "logs")
+    group.start("part", [sys.executable, "-c", "exit('no database')"], dict(os.environ), tmp_path)
+    group.running["part"].wait()
+    with pytest.raises(RuntimeError, match=r"part: ended with code 1(.|\n)*no database"):
+        group.require_alive()
+    group.end()
+
+
+def test_memory_counts_the_children_and_belongs_to_the_stages_under_way() -> None:
+    """A child that takes 60 MB is seen in the sum and in its stage, and not in another's."""
+    hog = "x = b'1' * 60_000_000; print('ready', flush=True); import time; time.sleep(30)"
+    sampler = measure.MemorySampler()
+    with sampler.running():
+        before = measure.tree_pss(os.getpid())
+        child = subprocess.Popen([sys.executable, "-c", hog], stdout=subprocess.PIPE)
+        assert child.stdout.readline() == b"ready\n"
+        with sampler.stage("big"):
+            time.sleep(2.5)
+        child.kill()
+        child.communicate()
+    assert sampler.peaks_mb.keys() == {"big"}
+    assert sampler.peaks_mb["big"] * measure.MEGABYTE > before + 55_000_000
+    assert sampler.peak_mb >= sampler.peaks_mb["big"]
+
+
+def _first_number(log) -> int:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if log.read_text().strip():
+            return int(log.read_text().split()[0])
+        time.sleep(0.05)
+    raise TimeoutError(log)
+
+
+def _is_gone(pid: int) -> bool:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False

@@ -1,0 +1,83 @@
+"""The reports plugin: read-only, below one folder, with an index."""
+
+import pytest
+import ranking_reports
+from starlette.testclient import TestClient
+
+
+@pytest.fixture
+def client(tmp_path):
+    """The site over a folder with one gate report, beside a secret."""
+    report = tmp_path / "reports" / "movielens-100k" / "gate" / "1998-04-20"
+    report.mkdir(parents=True)
+    (report / "index.html").write_text("<h1>promote</h1>")
+    (report / "decision.json").write_text("{}")
+    (report.parent / "1998-04-19").mkdir()
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "reports" / "link").symlink_to(tmp_path / "secret.txt")
+    app = ranking_reports.create_app(tmp_path / "reports")
+    return TestClient(app, root_path="/ranking")
+
+
+def test_a_report_is_served(client) -> None:
+    """By its path; a folder by its index page."""
+    base = "/reports/movielens-100k/gate/1998-04-20"
+    assert client.get(f"{base}/index.html").text == "<h1>promote</h1>"
+    assert client.get(f"{base}/").text == "<h1>promote</h1>"
+    assert client.get(f"{base}/decision.json").json() == {}
+
+
+def test_a_folder_without_the_slash_is_sent_to_it(client) -> None:
+    """Relative links of its page would point elsewhere."""
+    answer = client.get("/reports/movielens-100k", follow_redirects=False)
+    assert answer.headers["location"] == "/ranking/reports/movielens-100k/"
+
+
+def test_the_index_lists_data_sets_reports_and_days_newest_first(client) -> None:
+    """From the front page to a day in three clicks."""
+    assert 'href="./movielens-100k/"' in client.get("/reports/").text
+    assert 'href="./gate/"' in client.get("/reports/movielens-100k/").text
+    days = client.get("/reports/movielens-100k/gate/").text
+    assert 0 < days.index("1998-04-20") < days.index("1998-04-19")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/reports/../secret.txt",
+        "/reports/%2e%2e/secret.txt",
+        "/reports/..%2fsecret.txt",
+        "/reports//etc/passwd",
+        "/reports/movielens-100k/../../secret.txt",
+        "/reports/link",
+        "/reports/%00",
+        "/reports/" + "a" * 5000,
+        "/reports/missing.html",
+    ],
+)
+def test_nothing_outside_the_folder_is_served(client, path) -> None:
+    """Neither by dots, encoded or not, nor by an absolute path, nor through a link."""
+    answer = client.get(path)
+    assert (answer.status_code, "secret" in answer.text.replace("secret.txt", "")) == (404, False)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_it_is_read_only(client, method) -> None:
+    """No method changes anything."""
+    assert client.request(method, "/reports/movielens-100k/gate/").status_code == 405
+
+
+def test_no_reports_yet(tmp_path) -> None:
+    """Before the first job the index says so."""
+    client = TestClient(ranking_reports.create_app(tmp_path / "none"))
+    assert "No reports yet" in client.get("/reports/").text
+
+
+def test_the_plugin_is_in_the_navigation() -> None:
+    """Airflow serves it under the prefix to which the view and the tasks' links point."""
+    import ranking_assets
+
+    (app,) = ranking_reports.RankingReportsPlugin.fastapi_apps
+    (view,) = ranking_reports.RankingReportsPlugin.external_views
+    assert app["url_prefix"] == "/ranking"
+    assert view["href"] == ranking_assets.REPORTS_URL + "/"
