@@ -229,6 +229,8 @@ class _Loop:
             group["lr"] = self.config.dense_learning_rate * share
         for group in self.model.fused_optimizer.param_groups:
             group["lr"] = self.config.sparse_learning_rate * share
+        # The kernels read the new rate on this call; they step inside the backward pass.
+        self.model.fused_optimizer.zero_grad()
 
 
 def learning_rate_share(
@@ -314,7 +316,7 @@ def first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> Tensor:
 
 
 def _refuse_other_ranks(recipe: Recipe, parent: Checkpoint) -> None:
-    """Row-wise Adagrad keeps one moment for each row and column shard, so shards must be the same."""
+    """Row-wise Adagrad keeps a moment for each row and column shard: shards must be the same."""
     ranks = dist.get_world_size()
     if recipe.sharding.column_wise and parent.manifest.ranks != ranks:
         raise ValueError(

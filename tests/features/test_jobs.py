@@ -172,4 +172,3 @@ def test_every_critical_rule_is_about_keys():
         for rule in impression_rules(schema):
             if rule.severity is Severity.CRITICAL:
                 assert set(rule.columns) <= keys
-

@@ -260,18 +260,20 @@ def test_embedding_decay_reaches_the_fused_optimiser():
     from training.trainer import Session
     from training.worker import process_group
 
-    recipe = recipe_of("wukong-tiny")
+    recipe = recipe_of("wukong-small")
     config = dataclasses.replace(recipe.training, embedding_decay=1.0)
-    schema = schema_of("open-bandit")
+    schema = schema_of("movielens-100k")
     with process_group():
         session = Session(schema, dataclasses.replace(recipe, training=config), None)
-        name = next(k for k in session.model.state_dict() if "position" in k and "weight" in k)
+        name = next(k for k in session.model.state_dict() if "item_id" in k and "weight" in k)
         table = session.model.state_dict()[name].local_shards()[0].tensor
         before = table.clone()
         pooled = session.model.module.embeddings(_one_row(schema)).to_dict()
-        (sum(value.sum() for value in pooled.values()) * 0.0).backward()
-        assert torch.linalg.norm(table[2]) < torch.linalg.norm(before[2])
-        assert torch.equal(table[1], before[1])
+        (sum(value.sum() for value in pooled.values()) * 1e-3).backward()
+        after = session.model.state_dict()[name].local_shards()[0].tensor
+        # The loss alone would move every column alike; the decay pulls them towards each other.
+        assert after[2].std() < before[2].std() / 2
+        assert torch.equal(after[1], before[1])
 
 
 def _one_row(schema):
