@@ -1,0 +1,68 @@
+"""Rules that the repository keeps about itself."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import features
+from features.catalog import SCHEMAS
+from features.document import reference
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).exists()]
+
+
+def test_the_feature_reference_is_fresh():
+    assert (ROOT / "docs" / "features.md").read_text() == reference(SCHEMAS.values()), (
+        "run make docs"
+    )
+
+
+def test_the_packages_are_ours():
+    assert Path(features.__file__).is_relative_to(ROOT)
+
+
+def test_every_command_in_the_documents_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*##", makefile, re.M))
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("infra/*/*.md")]:
+        named = set(re.findall(r"`make ([a-z-]+)", page.read_text()))
+        assert named <= targets, page
+
+
+def test_links_between_documents_resolve():
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name} -> {link}"
+
+
+def test_no_data_notebook_or_large_file_is_tracked():
+    for path in tracked():
+        assert path.suffix not in {".ipynb", ".whl", ".parquet", ".db"}, path
+        assert path.stat().st_size <= 300_000, path
+
+
+def test_modules_stay_readable():
+    for path in tracked():
+        if path.suffix == ".py" and "tests" not in path.parts:
+            assert len(path.read_text().splitlines()) <= 480, path
+            assert path.stem not in {"utils", "helpers", "common", "misc", "base"}, path
+
+
+@pytest.mark.parametrize("package", ["features", "training", "serving"])
+def test_each_package_has_one_door_that_explains_itself(package):
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", package, "--help"], capture_output=True, text=True, check=True
+    )
+    assert "VERB" in done.stdout
+    assert done.stderr == ""
