@@ -83,7 +83,7 @@ def process_lock(lease: Path) -> Iterator[int]:
 def _write(lease: Path, run: Run) -> None:
     draft = lease.with_suffix(".draft")
     draft.write_text(json.dumps(dataclasses.asdict(run)), encoding="utf-8")
-    os.replace(draft, lease)  # noqa: PTH105 - replaces atomically, and says so
+    os.replace(draft, lease)
 
 
 def _has_live_process(lease: Path) -> bool:

@@ -13,17 +13,8 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from features.schema import (
-    CREATED,
-    DAY,
-    EVENT_TIMESTAMP,
-    EXAMPLE_ID,
-    FeatureTable,
-    Label,
-    Schema,
-    recent_lengths,
-    recent_rate_name,
-)
+from features.computed import recent_lengths, recent_rate_name
+from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, Label, Schema
 from features.spark import feature_struct
 
 _AT = "_at"
@@ -297,7 +288,7 @@ def _carried_counts(schema: Schema, table: FeatureTable, carry: DataFrame) -> Da
 
 
 def _recent_rate(labels: SparkColumn, length: int, label: Label) -> SparkColumn:
-    """Smoothed positive rate of the last labels, as ``features.schema`` names it."""
+    """Smoothed positive rate of the last labels, as ``features.computed`` names it."""
     last = F.slice(labels, F.greatest(F.size(labels) - (length - 1), F.lit(1)), length)
     positives = F.size(F.filter(last, lambda value: value == 1)).cast("double")
     prior = label.prior_rate * label.prior_weight
@@ -306,7 +297,7 @@ def _recent_rate(labels: SparkColumn, length: int, label: Label) -> SparkColumn:
 
 
 def _count_columns(owner: str, window: str, label: Label, source: str) -> list[SparkColumn]:
-    """The columns of ``features.schema._counts``, in its order, from integer sums."""
+    """The columns of ``features.computed._counts``, in its order, from integer sums."""
     impressions, labelled, positives, ratings = (
         F.col(source.format(name.removeprefix("_"))) for name in _SUMS
     )

@@ -74,8 +74,8 @@ class TrainingConfig:
     dense_learning_rate: float = 1e-3
     sparse_learning_rate: float = 0.05
     embedding_decay: float = 0.0
-    """L2 on the embedding rows that a batch touches. FBGEMM's CPU kernel was seen to apply it only to
-    tables that several columns share, such as the items' and their histories'."""
+    """L2 on the embedding rows that a batch touches. FBGEMM's CPU kernel was seen to apply it only
+    to tables that several columns share, such as the items' and their histories'."""
     dense_decay: float = 0.0
     warm_up_share: float = 0.1
     """Share of a run's steps over which the dense learning rate rises, as in the paper."""

@@ -2,6 +2,7 @@
 
 import datetime
 
+from features.computed import item_daily
 from features.schema import (
     Column,
     Dtype,
@@ -13,7 +14,6 @@ from features.schema import (
     Schema,
     Severity,
     TableKind,
-    item_daily,
 )
 
 ITEM = Column(

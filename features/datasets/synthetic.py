@@ -2,6 +2,7 @@
 
 import datetime
 
+from features.computed import item_daily, user_state
 from features.schema import (
     Column,
     Dtype,
@@ -13,8 +14,6 @@ from features.schema import (
     Schema,
     Severity,
     TableKind,
-    item_daily,
-    user_state,
 )
 
 SEGMENTS = tuple(f"segment-{n}" for n in range(8))

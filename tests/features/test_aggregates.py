@@ -11,9 +11,9 @@ from pyspark.sql.types import StructType
 
 from features.aggregates import first_impression_day, item_daily, user_state
 from features.catalog import schema_of
+from features.computed import user_state as user_state_table
 from features.jobs import declared_availability
 from features.schema import CREATED, EXAMPLE_ID, TableKind
-from features.schema import user_state as user_state_table
 from features.spark import feature_struct, impressions_struct
 from features.tables import day_range
 

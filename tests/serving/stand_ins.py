@@ -18,19 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from features.computed import item_daily, user_state
 from features.datasets import synthetic
 from features.encoding import ModelInputs
-from features.schema import (
-    Column,
-    Dtype,
-    FeatureTable,
-    Kind,
-    Role,
-    Schema,
-    TableKind,
-    item_daily,
-    user_state,
-)
+from features.schema import Column, Dtype, FeatureTable, Kind, Role, Schema, TableKind
 
 NOON = datetime.datetime(2025, 6, 15, 12, tzinfo=datetime.UTC)
 ITEM = Column(name="item_id", dtype=Dtype.STRING, kind=Kind.SPARSE, hash_size=100, doc="Item.")
