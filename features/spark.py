@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 from pyspark.sql.types import (
@@ -41,6 +42,8 @@ LAPTOP_CONF = {
     # collector keeps the heap small. On a cluster both are left to the submit command.
     "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss4m",
 }
+CLASS_ARCHIVE = Path(sys.prefix) / "spark-classes.jsa"
+"""Classes that the JVM maps instead of loading; written by ``make install``, and may be missing."""
 SESSION_CONF = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
@@ -65,7 +68,12 @@ def start_session(name: str, **conf: str) -> SparkSession:
     master = os.environ.get("SPARK_MASTER", "")
     builder = SparkSession.builder.appName(name).config(map=dict(SESSION_CONF))
     if not master:
-        builder = builder.master("local[*]").config(map=dict(LAPTOP_CONF))
+        laptop: dict[str, bool | float | int | str | None] = {**LAPTOP_CONF}
+        if CLASS_ARCHIVE.exists():
+            shared = f" -XX:SharedArchiveFile={CLASS_ARCHIVE} -Xshare:auto -Xlog:disable"
+            options = LAPTOP_CONF["spark.driver.extraJavaOptions"]
+            laptop["spark.driver.extraJavaOptions"] = options + shared
+        builder = builder.master("local[*]").config(map=laptop)
     else:
         builder = builder.master(master)
     for key, value in conf.items():

@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         train.add_argument("--recipe", choices=sorted(RECIPES), default="wukong-small")
         train.add_argument("--ranks", type=int, default=2, help="processes (2)")
-        train.add_argument("--mlflow-run", default="", help=argparse.SUPPRESS)
+        train.add_argument("--mlflow-run", type=Path, help=argparse.SUPPRESS)
         train.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     every = ("--lake", "--checkpoints", "--artifacts", "--tracking")
     dated(verb("export", _export, "Make a day's checkpoint an artifact and register it.", *every))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from features.schema import Schema
 from training.artifact import GOLDEN_ROWS, write
-from training.checkpoint import Checkpoints, load_whole
+from training.checkpoint import load_whole
+from training.checkpoints import Checkpoints
 from training.config import model_from_dict
 from training.dataset import ExampleTable
 from training.manifest import Manifest

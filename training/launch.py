@@ -1,6 +1,8 @@
 """Starts a training run with torchrun and tracks it; light, so that only the ranks import torch."""
 
 import argparse
+import contextlib
+import dataclasses
 import datetime
 import json
 import logging
@@ -8,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,6 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
     """
     if options.ranks < 1:
         raise ValueError(f"ranks: {options.ranks}; at least 1")
-    registry = Registry(options.tracking, schema.name)
     parameters = {
         "dataset": schema.name,
         "schema_fingerprint": schema.fingerprint(),
@@ -34,27 +36,51 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
         "ranks": options.ranks,
         **_flat(recipe.to_dict()),
     }
-    run = registry.start_run(options.date, parameters)
     with tempfile.TemporaryDirectory() as folder:
-        result_file = Path(folder) / "result.json"
-        command, environment = _command(options, run, result_file), _environment(options)
-        # Our stdout is for the one JSON line.
-        done = subprocess.run(command, env=environment, stdout=sys.stderr.fileno(), check=False)
-        result = json.loads(result_file.read_text()) if result_file.exists() else None
-    succeeded = done.returncode == 0 and result is not None
+        files = _Files(Path(folder) / "mlflow_run", Path(folder) / "result.json")
+        with _torchrun(options, files) as ranks:
+            # MLflow opens its database while the ranks import torch.
+            registry = Registry(options.tracking, schema.name)
+            run = registry.start_run(options.date, parameters)
+            files.mlflow_run.write_text(run)
+            code = ranks.wait()
+        result = json.loads(files.result.read_text()) if files.result.exists() else {}
     registry.finish_run(
         run,
-        metrics=(result or {}).get("metrics", {}),
-        tags={"checkpoint": (result or {}).get("checkpoint", "")}
-        | {f"partition_{day}": h for day, h in (result or {}).get("partitions", {}).items()},
-        curve=(result or {}).get("curve", []),
-        succeeded=succeeded,
+        metrics=result.get("metrics", {}),
+        tags={"checkpoint": result.get("checkpoint", "")}
+        | {f"partition_{day}": value for day, value in result.get("partitions", {}).items()},
+        curve=result.get("curve", []),
+        succeeded=code == 0 and bool(result),
     )
-    if not succeeded or result is None:
-        raise ChildProcessError(
-            f"training of {options.date}: torchrun exited with {done.returncode}"
-        )
+    if code != 0 or not result:
+        raise ChildProcessError(f"training of {options.date}: torchrun exited with {code}")
     return _summary(schema, options, result, run)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Files:
+    """How this process and the ranks tell each other what they have."""
+
+    mlflow_run: Path
+    """Written by this process once the run is open; read by rank 0 when it saves."""
+    result: Path
+    """Written by rank 0 at the end."""
+
+
+@contextlib.contextmanager
+def _torchrun(options: argparse.Namespace, files: _Files) -> Iterator["subprocess.Popen[bytes]"]:
+    """The ranks, started; ended with this process whatever happens to it."""
+    # Our stdout is for the one JSON line.
+    ranks = subprocess.Popen(
+        _command(options, files), env=_environment(options), stdout=sys.stderr.fileno()
+    )
+    try:
+        yield ranks
+    finally:
+        if ranks.poll() is None:
+            ranks.terminate()
+            ranks.wait()
 
 
 def holdout_start(schema: Schema, options: argparse.Namespace) -> datetime.date:
@@ -80,7 +106,7 @@ def _summary(
     return {**shown, "mlflow_run": run, "report": page}
 
 
-def _command(options: argparse.Namespace, run: str, result_file: Path) -> list[str]:
+def _command(options: argparse.Namespace, files: _Files) -> list[str]:
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--standalone", f"--nproc-per-node={options.ranks}", "--module", "training", "worker"),
@@ -90,8 +116,8 @@ def _command(options: argparse.Namespace, run: str, result_file: Path) -> list[s
         f"--date={options.date.isoformat()}",
         f"--recipe={options.recipe}",
         f"--ranks={options.ranks}",
-        f"--mlflow-run={run}",
-        f"--result={result_file}",
+        f"--mlflow-run={files.mlflow_run}",
+        f"--result={files.result}",
     ]
     if options.holdout_days is not None:
         command.append(f"--holdout-days={options.holdout_days}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from features.schema import Schema
-from training.checkpoint import Checkpoints
+from training.checkpoints import Checkpoints
 from training.manifest import read_manifest
 from training.registry import CHALLENGER, CHAMPION, Registry
 

@@ -21,13 +21,8 @@ from tqdm import tqdm
 
 from features.schema import Schema
 from training.batch import Batch, make_batch
-from training.checkpoint import (
-    Checkpoint,
-    CheckpointManifest,
-    Checkpoints,
-    load_training_state,
-    training_state,
-)
+from training.checkpoint import load_training_state, save, training_state
+from training.checkpoints import Checkpoint, CheckpointManifest, Checkpoints
 from training.config import Recipe, TrainingConfig
 from training.dataset import Examples, ExampleTable, batches, num_batches, user_groups
 from training.metrics import Metrics, evaluate
@@ -52,7 +47,8 @@ class Run:
     """Last day to train on."""
     holdout: Sequence[datetime.date]
     """Days to evaluate on; none of them is trained on."""
-    mlflow_run: str
+    mlflow_run: Path
+    """File with the id of the MLflow run; there by the time the training is done."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +93,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     manifest = _manifest(run, parent, table, days, session.steps, holdout)
     state = training_state(session.model, session.optimizer)
     return Result(
-        checkpoint=checkpoints.save(state, manifest, run.run_day),
+        checkpoint=save(checkpoints.root, state, manifest, run.run_day),
         parent=parent.name if parent else None,
         days=days,
         examples=table.num_rows(days),
@@ -369,6 +365,6 @@ def _manifest(
         parent=parent.name if parent else None,
         family=[*parent.manifest.family, parent.name] if parent else [],
         partitions=table.content_hashes(days),
-        mlflow_run=run.mlflow_run,
+        mlflow_run=run.mlflow_run.read_text(),
         metrics=holdout.to_dict() if holdout else {},
     )

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from features.schema import Schema
-from training.checkpoint import Checkpoints
+from training.checkpoints import Checkpoints
 from training.config import Recipe
 from training.dataset import ExampleTable
 from training.launch import holdout_start

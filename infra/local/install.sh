@@ -70,4 +70,6 @@ say "installing $(grep -c == "$requirements/requirements.txt") pinned packages i
 .venv/bin/uv pip install --quiet --python .venv/bin/python \
     --requirements "$requirements/requirements.txt" --overrides "$requirements/overrides.txt"
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+# An archive that could not be written only costs time, at each start of Spark.
+.venv/bin/python infra/local/share_classes.py >/dev/null || say "Spark will start without shared classes"
 touch .venv/.installed

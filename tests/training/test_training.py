@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from training.artifact import load
-from training.checkpoint import Checkpoints
+from training.checkpoints import Checkpoints
 from training.dataset import ExampleTable, batches
 from training.manifest import ArtifactError, read_manifest
 

@@ -1,0 +1,111 @@
+"""The checkpoints on disk: manifests, descent, and which may go. No tensors, so no torch."""
+
+import dataclasses
+import datetime
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from features.schema import Schema
+from training.config import Recipe
+
+MANIFEST = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointManifest:
+    """What a checkpoint is, beside its tensors."""
+
+    dataset: str
+    schema_fingerprint: str
+    model_fingerprint: str
+    recipe: dict[str, Any]
+    run_day: str
+    """Day whose run wrote it."""
+    trained_through: str
+    """Last day whose examples entered the weights."""
+    trained_days: int
+    examples: int
+    steps: int
+    ranks: int
+    parent: str | None
+    """Folder name of the checkpoint it was warm started from."""
+    family: list[str]
+    """Names of its ancestors, the oldest first."""
+    partitions: dict[str, str]
+    """Content hashes of the example partitions of this run."""
+    mlflow_run: str
+    metrics: dict[str, float | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A finished checkpoint on disk."""
+
+    path: Path
+    manifest: CheckpointManifest
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        return self.path.name
+
+    @property
+    def trained_through(self) -> datetime.date:
+        """Last day whose examples entered the weights."""
+        return datetime.date.fromisoformat(self.manifest.trained_through)
+
+
+class Checkpoints:
+    """The checkpoints of one data set; a run of day d owns the folder named d."""
+
+    def __init__(self, root: Path, schema: Schema) -> None:
+        """Open the folder; it is made by the first write."""
+        self.root = root / schema.name
+        self.schema = schema
+
+    def all(self) -> list[Checkpoint]:
+        """Finished checkpoints, the oldest run first."""
+        found = []
+        for path in sorted(self.root.glob(f"[0-9]*/{MANIFEST}")):
+            manifest = CheckpointManifest(**json.loads(path.read_text()))
+            found.append(Checkpoint(path.parent, manifest))
+        return found
+
+    def of_run(self, day: datetime.date) -> Checkpoint:
+        """The checkpoint of a day's run; ValueError when it is not there."""
+        for checkpoint in self.all():
+            if checkpoint.manifest.run_day == day.isoformat():
+                return checkpoint
+        have = [checkpoint.name for checkpoint in self.all()]
+        raise ValueError(f"checkpoint of {day}: not in {self.root}; there are {have}")
+
+    def parent_for(
+        self, recipe: Recipe, run_day: datetime.date, through: datetime.date
+    ) -> Checkpoint | None:
+        """The newest earlier checkpoint that fits and stopped before ``through``; None: start cold.
+
+        It depends on the day and on earlier runs only, so that a run that is repeated has the same
+        parent again.
+        """
+        fitting = [
+            checkpoint
+            for checkpoint in self.all()
+            if checkpoint.manifest.run_day < run_day.isoformat()
+            and checkpoint.trained_through < through
+            and checkpoint.manifest.schema_fingerprint == self.schema.fingerprint()
+            and checkpoint.manifest.model_fingerprint == recipe.model_fingerprint()
+        ]
+        return max(fitting, key=lambda checkpoint: checkpoint.trained_through, default=None)
+
+    def prune(self, *, keep: int, in_use: set[str]) -> list[str]:
+        """Remove all but the ``keep`` newest checkpoints and those in use; returns their names."""
+        if keep < 1:
+            raise ValueError(f"keep: {keep}; at least 1")
+        removed = []
+        for checkpoint in self.all()[:-keep]:
+            if checkpoint.name not in in_use:
+                shutil.rmtree(checkpoint.path)
+                removed.append(checkpoint.name)
+        return removed
