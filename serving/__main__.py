@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         description="The ranking endpoint and what changes the model that it serves.",
         epilog="Exit codes: 0 done, 1 failed, 2 bad usage, 99 nothing to do.",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="VERB")
     _add_serve(commands)
     _add_promote(commands)
     return parser

@@ -147,7 +147,7 @@ def test_a_thousand_impressions_at_twenty_moments_are_equal_to_the_bit(work):
     seen = 0
     # The first push starts where this short history does, each later one where the last ended.
     since = datetime.datetime.combine(FIRST, datetime.time(0, 1), UTC)
-    for moment in moments(table):
+    for moment in moments(table, states):
         online.push_until(work, root / "landing", root / "feast", until=moment, since=since)
         online.materialize_days(work, root / "feast", [_landing(moment) - ONE_DAY])
         since = moment
@@ -170,12 +170,11 @@ def test_a_thousand_impressions_at_twenty_moments_are_equal_to_the_bit(work):
     )
 
 
-def moments(table: pa.Table) -> list[datetime.datetime]:
-    """Twenty moments at which somebody rates, spread over the last days, two hours clear of
-    landing."""
-    times = [at for at in table.column("timestamp").to_pylist() if 3 <= at.hour < 20]
-    step = (len(times) - 600) // MOMENTS
-    return [times[place * step] for place in range(MOMENTS)]
+def moments(table: pa.Table, states: dict) -> list[datetime.datetime]:
+    """Twenty moments of the last days at which somebody rates and enough others follow."""
+    times = table.column("timestamp").to_pylist()[::40]
+    fitting = [at for at in times if len(chosen(table, states, at)) == EACH]
+    return fitting[:: len(fitting) // MOMENTS][:MOMENTS]
 
 
 def created_by_user(work) -> dict[int, list[datetime.datetime]]:

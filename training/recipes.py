@@ -50,7 +50,9 @@ def wukong_tiny() -> Recipe:
             bottom_mlp=(16,),
             head=(16,),
         ),
-        training=TrainingConfig(batch_size=512, sparse_learning_rate=0.05),
+        training=TrainingConfig(
+            batch_size=128, cold_epochs=2, dense_learning_rate=5e-3, sparse_learning_rate=0.05
+        ),
         sharding=ShardingConfig(column_wise=("item_id",), min_partition=4),
     )
 
