@@ -89,7 +89,8 @@ def _evaluate(options: argparse.Namespace) -> Summary:
         options.artifacts,
         day=options.date,
         candidate_version=candidate,
-        champion_version=champion if champion != candidate else None,
+        # A drill may spoil the champion itself, and is judged against what it was.
+        champion_version=champion if champion != candidate or options.drill else None,
         is_spoilt=options.drill == "spoilt",
     )
     page = report.write_gate_page(options.reports, schema.name, options.date.isoformat(), judged)
