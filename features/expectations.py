@@ -5,8 +5,10 @@ warning move to a quarantine partition with the rule and the reason; information
 Great Expectations is imported here only.
 """
 
+import concurrent.futures
 import dataclasses
 import datetime
+import functools
 import html
 import json
 import logging
@@ -16,20 +18,20 @@ from typing import Any
 
 import great_expectations as gx
 import great_expectations.expectations as gxe
-from great_expectations.checkpoint import UpdateDataDocsAction
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.aggregates import is_positive
 from features.jobs import IMPRESSIONS, IMPRESSIONS_RAW, QUARANTINE, Workspace
 from features.rules import Check, Rule, feature_rules, impression_rules
-from features.schema import DAY, LABEL, Schema, Severity, TableKind
+from features.schema import DAY, LABEL, FeatureTable, Schema, Severity, TableKind
 from features.spark import feature_struct, impressions_struct
 from features.tables import ONE_DAY
 
 logger = logging.getLogger(__name__)
 
 _RULES, _REASONS = "rules", "reasons"
+_CHECKS_AT_ONCE = 2
 _SMALLEST_DAY_FOR_LABEL_RATE = 500
 """Below it a label rate outside the limits is chance, and only reported."""
 
@@ -58,7 +60,9 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
     rules = impression_rules(work.schema)
     whole = _day_expectations(work, frame, days)
     labelled = frame.withColumn(LABEL, is_positive(work.schema.label))
-    outcome, bad = suite.run(labelled, rules, whole)
+    suite.define(rules, whole)
+    outcome, bad = suite.run(labelled)
+    _update_docs([suite])
     if not outcome.critical:
         names = [*impressions_struct(work.schema).names, DAY]
         _publish(work, bad, IMPRESSIONS, days, names=names)
@@ -69,18 +73,38 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
 
 def check_features(work: Workspace, days: Sequence[datetime.date], reports: Path) -> list[Outcome]:
     """Check every feature table; its bad rows move to quarantine, or a critical stops the day."""
-    outcomes = []
-    for table in work.schema.tables:
-        table_days = days if table.kind is not TableKind.ATTRIBUTES else [work.schema.epoch]
-        struct = feature_struct(work.schema, table)
-        frame = work.features(table, table_days)
-        suite = _Suite(work.schema, table.name, struct, reports)
-        outcome, bad = suite.run(frame, feature_rules(work.schema, table), [])
+    checks = [_table_check(work, table, days, reports) for table in work.schema.tables]
+    # Python and the JVM take turns in one check: two at once keep both busy.
+    with concurrent.futures.ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool:
+        found = list(pool.map(lambda check: check.suite.run(check.frame), checks))
+    _update_docs([check.suite for check in checks])
+    for check, (outcome, bad) in zip(checks, found, strict=True):
         if outcome.quarantined and not outcome.critical:
-            _publish(work, bad, table.name, table_days, names=[*struct.names, DAY])
-        outcomes.append(outcome)
+            _publish(work, bad, check.suite.table, check.days, names=check.names)
     work.spark.catalog.clearCache()
-    return outcomes
+    return [outcome for outcome, _ in found]
+
+
+@dataclasses.dataclass(frozen=True)
+class _TableCheck:
+    """What the check of one feature table needs."""
+
+    suite: "_Suite"
+    frame: DataFrame
+    days: Sequence[datetime.date]
+    names: Sequence[str]
+
+
+def _table_check(
+    work: Workspace, table: FeatureTable, days: Sequence[datetime.date], reports: Path
+) -> _TableCheck:
+    table_days = [work.schema.epoch] if table.kind is TableKind.ATTRIBUTES else days
+    struct = feature_struct(work.schema, table)
+    suite = _Suite(work.schema, table.name, struct, reports)
+    suite.define(feature_rules(work.schema, table), [])
+    return _TableCheck(
+        suite, work.features(table, table_days), table_days, names=[*struct.names, DAY]
+    )
 
 
 def _publish(
@@ -102,7 +126,10 @@ def _publish(
 
 
 class _Suite:
-    """The Great Expectations side of one table's check."""
+    """The Great Expectations side of one table's check: define, then run.
+
+    Only ``run`` may be called beside other suites' runs.
+    """
 
     def __init__(self, schema: Schema, table: str, struct: Any, reports: Path) -> None:
         self.name = f"{schema.name}-{table}"
@@ -110,21 +137,49 @@ class _Suite:
         self.struct = struct
         self.root = reports / schema.name / "expectations"
         self.reports = reports
+        self.rules: Sequence[Rule] = ()
+        self.checkpoint: Any = None
+        self.result_ids: list[Any] = []
 
-    def run(
-        self, frame: DataFrame, rules: Sequence[Rule], whole: Sequence[gxe.Expectation]
-    ) -> tuple[Outcome, DataFrame]:
-        """Validate a frame; returns the outcome, and the frame with each row's broken warnings."""
-        cached = frame.cache()
-        rows = cached.count()
+    def define(self, rules: Sequence[Rule], whole: Sequence[gxe.Expectation]) -> None:
+        """Write the suite: the types of the columns, the rules of rows, and those of the whole."""
+        self.rules = rules
         typed = [
             gxe.ExpectColumnValuesToBeOfType(
                 column=field.name, type_=type(field.dataType).__name__, severity="critical"
             )
             for field in self.struct.fields
         ]
-        result = self._validate(cached, [*typed, *map(_expectation, rules), *whole])
-        warnings = [rule for rule in rules if rule.severity is Severity.WARNING]
+        context = _context(self.root)
+        source = context.data_sources.add_or_update_spark(name=self.name)
+        batch = source.add_dataframe_asset(name=self.table).add_batch_definition_whole_dataframe(
+            "rows"
+        )
+        expectations = [*typed, *map(_expectation, rules), *whole]
+        suite = context.suites.add_or_update(
+            gx.ExpectationSuite(name=self.name, expectations=expectations)
+        )
+        definition = context.validation_definitions.add_or_update(
+            gx.ValidationDefinition(name=self.name, data=batch, suite=suite)
+        )
+        self.checkpoint = context.checkpoints.add_or_update(
+            gx.Checkpoint(
+                name=self.name,
+                validation_definitions=[definition],
+                # Counts and twenty broken values; what SUMMARY adds is another query for each
+                # expectation, and COMPLETE would bring all broken rows to the driver.
+                result_format="BASIC",
+            )
+        )
+
+    def run(self, frame: DataFrame) -> tuple[Outcome, DataFrame]:
+        """Validate a frame; returns the outcome, and the frame with each row's broken warnings."""
+        cached = frame.cache()
+        rows = cached.count()
+        results = self.checkpoint.run(batch_parameters={"dataframe": cached}).run_results
+        self.result_ids = list(results)
+        result = next(iter(results.values())).to_json_dict()
+        warnings = [rule for rule in self.rules if rule.severity is Severity.WARNING]
         bad = _with_broken_rules(cached, warnings)
         counts = bad.select(F.explode(_RULES).alias("rule")).groupBy("rule").count()
         broken: dict[str, int] = dict(counts.collect())
@@ -144,33 +199,22 @@ class _Suite:
     def _docs(self) -> Path:
         return self.root / "gx" / "uncommitted" / "data_docs" / "local_site" / "index.html"
 
-    def _validate(
-        self, frame: DataFrame, expectations: Sequence[gxe.Expectation]
-    ) -> dict[str, Any]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        context = gx.get_context(mode="file", project_root_dir=str(self.root))
-        context.variables.progress_bars = {"globally": False}
-        context.variables.analytics_enabled = False
-        source = context.data_sources.add_or_update_spark(name=self.name)
-        batch = source.add_dataframe_asset(name=self.table).add_batch_definition_whole_dataframe(
-            "rows"
-        )
-        suite = gx.ExpectationSuite(name=self.name, expectations=list(expectations))
-        suite = context.suites.add_or_update(suite)
-        definition = context.validation_definitions.add_or_update(
-            gx.ValidationDefinition(name=self.name, data=batch, suite=suite)
-        )
-        checkpoint = context.checkpoints.add_or_update(
-            gx.Checkpoint(
-                name=self.name,
-                validation_definitions=[definition],
-                actions=[UpdateDataDocsAction(name="data_docs")],
-                # COMPLETE would bring the broken rows to the driver; the predicates route them.
-                result_format="SUMMARY",
-            )
-        )
-        result = checkpoint.run(batch_parameters={"dataframe": frame})
-        return next(iter(result.run_results.values())).to_json_dict()
+
+def _update_docs(suites: Sequence[_Suite]) -> None:
+    """Write the Data Docs pages of what the suites last found."""
+    results = [result for suite in suites for result in suite.result_ids]
+    named = [result.expectation_suite_identifier for result in results]
+    _context(suites[0].root).build_data_docs(resource_identifiers=[*named, *results])
+
+
+@functools.cache
+def _context(root: Path) -> Any:
+    """The Great Expectations project of one data set, opened once."""
+    root.mkdir(parents=True, exist_ok=True)
+    context = gx.get_context(mode="file", project_root_dir=str(root))
+    context.variables.progress_bars = {"globally": False}
+    context.variables.analytics_enabled = False
+    return context
 
 
 def _with_broken_rules(frame: DataFrame, rules: Sequence[Rule]) -> DataFrame:

@@ -1,6 +1,6 @@
 """Promotion: the alias ``champion`` moves, and the running endpoint is asked to follow.
 
-Standard library only; the registry is an argument. The alias never moves back in time: a re-run of
+No heavy import; the registry is an argument. The alias never moves back in time: a re-run of
 an old day must not undo a newer model.
 """
 
@@ -14,6 +14,8 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
+
+from features.door import SkippedError
 
 CHAMPION = "champion"
 LOAD_TIMEOUT_SECONDS = 120.0
@@ -41,10 +43,6 @@ class Versions(Protocol):
     def version_of(self, day: datetime.date) -> str:
         """The newest version of a day's run; ValueError where there is none."""
         ...
-
-
-class SkippedError(Exception):
-    """There is nothing to promote; the text says why."""
 
 
 class PromotionError(RuntimeError):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from features.schema import Schema
 def spark() -> Iterator[object]:
     from features.spark import start_session
 
+    # Its finalizers log when pytest has closed the streams.
+    logging.getLogger("py4j").setLevel(logging.ERROR)
     session = start_session("tests", spark_driver_memory="2g", spark_sql_shuffle_partitions="2")
     yield session
     session.stop()

@@ -1,45 +1,19 @@
-"""The door of the ranker: ``python -m training VERB --help``.
-
-Every verb logs to stderr and prints one JSON object as its last line on stdout. Exit code 0: done;
-1: failed, with ``error: …``; 2: wrong use; 99: nothing to do, with the reason under ``skipped``.
-"""
+"""The door of the ranker: ``python -m training VERB --help``."""
 
 import argparse
-import contextlib
 import datetime
-import json
-import logging
 import sys
-import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from features.catalog import SCHEMAS, schema_of
+from features.catalog import schema_of
+from features.door import Door, Summary, add_date
 from training.recipes import RECIPES, recipe_of
-
-Summary = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    # FBGEMM logs each library that it loads to the root logger.
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-    logging.getLogger("training").setLevel(logging.INFO)
-    # TorchRec and DCP warn on every use of what they will drop some day.
-    warnings.simplefilter("ignore")
-    started = time.monotonic()
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            summary = options.run(options)
-    except (ValueError, ChildProcessError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    seconds = round(time.monotonic() - started, 1)
-    sys.stdout.write(json.dumps({"job": options.verb, **summary, "seconds": seconds}) + "\n")
-    return 0
+    return _door().main(arguments)
 
 
 def _train(options: argparse.Namespace) -> Summary:
@@ -77,12 +51,14 @@ def _evaluate(options: argparse.Namespace) -> Summary:
     candidate, champion = registry.version_of(options.date), registry.alias(CHAMPION)
     if champion is not None and registry.day_of(champion) > options.date:
         # Judged on these days again, a later champion would have trained on them.
-        return {
+        held = {
             "decision": "hold",
             "candidate": candidate,
             "champion": champion,
             "reasons": [f"champion is of {registry.day_of(champion)}, after {options.date}"],
         }
+        report.write_decision(options.reports, schema.name, options.date.isoformat(), held)
+        return held
     judged = evaluation.evaluate_candidate(
         schema,
         ExampleTable(options.lake, schema),
@@ -123,65 +99,59 @@ def _prune(options: argparse.Namespace) -> Summary:
 
 
 _FOLDERS = {
-    "--lake": ("lake", "the Parquet tables"),
-    "--checkpoints": ("checkpoints", "the training checkpoints"),
-    "--artifacts": ("artifacts", "the exported rankers"),
-    "--tracking": ("mlflow", "the MLflow database"),
-    "--reports": ("reports", "where pages are written"),
+    "lake": ("lake", "the Parquet tables"),
+    "checkpoints": ("checkpoints", "the training checkpoints"),
+    "artifacts": ("artifacts", "the exported rankers"),
+    "tracking": ("mlflow", "the MLflow database"),
+    "reports": ("reports", "where pages are written"),
 }
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training",
+def _door() -> Door:
+    door = Door(
+        "training",
         description="Train, export and judge the ranker, one job a verb.",
         epilog="The recipes are described in training/recipes.py.",
+        folders=_FOLDERS,
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(
-        name: str, run: Callable[[argparse.Namespace], Summary], text: str, *folders: str
-    ) -> Any:
-        added = verbs.add_parser(name, help=text, description=text)
-        added.set_defaults(run=run)
-        added.add_argument("--dataset", required=True, choices=sorted(SCHEMAS))
-        for folder in folders:
-            default, meaning = _FOLDERS[folder]
-            path = Path("var") / default
-            added.add_argument(folder, type=Path, default=path, help=f"{meaning} (default: {path})")
-        return added
-
-    def dated(added: Any) -> Any:
-        day = datetime.date.fromisoformat
-        added.add_argument("--date", type=day, required=True, help="day of the run, YYYY-MM-DD")
-        return added
-
-    for name, run, text in (
-        ("train", _train, "Train the candidate of a day, warm from the last checkpoint."),
-        ("worker", _worker, "One rank of a training run; started by torchrun, not by hand."),
-    ):
-        folders = ("--lake", "--checkpoints", "--tracking", "--reports")
-        train = dated(verb(name, run, text, *folders))
-        train.add_argument(
-            "--holdout-days", type=int, help="newest days not to train on (schema's)"
-        )
-        train.add_argument("--recipe", choices=sorted(RECIPES), default="wukong-small")
-        train.add_argument("--ranks", type=int, default=2, help="processes (2)")
-        train.add_argument("--mlflow-run", type=Path, help=argparse.SUPPRESS)
-        train.add_argument("--result", type=Path, help=argparse.SUPPRESS)
-    every = ("--lake", "--checkpoints", "--artifacts", "--tracking")
-    dated(verb("export", _export, "Make a day's checkpoint an artifact and register it.", *every))
-    judged = ("--lake", "--artifacts", "--tracking", "--reports")
-    evaluate = dated(verb("evaluate", _evaluate, "Judge a day's candidate; the gate.", *judged))
+    _add_training(door)
+    text = "Make a day's checkpoint an artifact and register it."
+    add_date(door.verb("export", _export, text, "lake", "checkpoints", "artifacts", "tracking"))
+    text = "Judge a day's candidate; the gate."
+    evaluate = door.verb("evaluate", _evaluate, text, "lake", "artifacts", "tracking", "reports")
+    add_date(evaluate)
     evaluate.add_argument("--drill", choices=("spoilt",), help="spoil the candidate on purpose")
     text = "Predict the last days one by one, beside simple rivals."
-    backtest = dated(verb("backtest", _backtest, text, "--lake"))
-    backtest.add_argument("--days", type=int, default=28, help="days to predict, to --date (28)")
-    backtest.add_argument("--recipe", choices=sorted(RECIPES), default="wukong-small")
-    kept = ("--checkpoints", "--artifacts", "--tracking")
-    prune = verb("prune", _prune, "Drop checkpoints and artifacts that nothing needs.", *kept)
-    prune.add_argument("--keep", type=int, default=10, help="newest to keep of each (10)")
-    return parser
+    backtest = door.verb("backtest", _backtest, text, "lake")
+    add_date(backtest)
+    backtest.add_argument("--days", type=int, default=28, help="days to predict, to --date")
+    _add_recipe(backtest)
+    text = "Drop checkpoints and artifacts that nothing needs."
+    prune = door.verb("prune", _prune, text, "checkpoints", "artifacts", "tracking")
+    prune.add_argument("--keep", type=int, default=10, help="newest to keep of each")
+    return door
+
+
+def _add_training(door: Door) -> None:
+    for name, run, text in (
+        ("train", _train, "Train the candidate of a day, warm from the last checkpoint."),
+        ("worker", _worker, "Be one rank of a training run; torchrun starts it, not a person."),
+    ):
+        train = door.verb(name, run, text, "lake", "checkpoints", "tracking", "reports")
+        add_date(train, "day of the run, YYYY-MM-DD")
+        train.add_argument(
+            "--holdout-days", type=int, help="newest days not to train on (else the schema's)"
+        )
+        _add_recipe(train)
+        train.add_argument("--ranks", type=int, default=2, help="processes")
+        train.add_argument("--mlflow-run", type=Path, help=argparse.SUPPRESS)
+        train.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+
+
+def _add_recipe(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--recipe", choices=sorted(RECIPES), default="wukong-small", help="what to train, and how"
+    )
 
 
 if __name__ == "__main__":

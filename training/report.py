@@ -67,9 +67,19 @@ def write_gate_page(reports: Path, dataset: str, day: str, evaluation: Evaluatio
         curve=_markup(_curve_figure(curve)),
         family=[*evaluation.candidate.manifest.parents, evaluation.candidate.manifest.version],
     )
-    (folder / "decision.json").write_text(json.dumps(values, indent=1))
     (reports / page).write_text(content)
+    _write_json(folder / "decision.json", values)
     return str(page)
+
+
+def write_decision(reports: Path, dataset: str, day: str, values: dict[str, Any]) -> None:
+    """A decision that needed no comparison, where a promotion looks for it."""
+    _write_json(reports / dataset / "gate" / day / "decision.json", values)
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=1))
 
 
 def _curve_figure(curve: list[dict[str, float]]) -> Figure:

@@ -70,6 +70,9 @@ say "installing $(grep -c == "$requirements/requirements.txt") pinned packages i
 .venv/bin/uv pip install --quiet --python .venv/bin/python \
     --requirements "$requirements/requirements.txt" --overrides "$requirements/overrides.txt"
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+# Compiled once here: each of a day's processes imports thousands of modules, and where Python may
+# write no caches it would compile them all again. Some packages carry files that do not compile.
+PYTHONDONTWRITEBYTECODE= .venv/bin/python -m compileall -q -j 0 .venv/lib/python*/site-packages >/dev/null 2>&1 || true
 # An archive that could not be written only costs time, at each start of Spark.
 .venv/bin/python infra/local/share_classes.py >/dev/null || say "Spark will start without shared classes"
 touch .venv/.installed

@@ -1,4 +1,4 @@
-"""Writes the archive of loaded classes with which Spark's JVM starts in half the time.
+"""Writes the archive of loaded classes with which Spark's JVM starts sooner.
 
 ``make install`` runs it once. A job without the archive, or with another Java, starts as usual
 (https://docs.oracle.com/en/java/javase/17/vm/class-data-sharing.html).

@@ -95,10 +95,12 @@ def test_great_expectations_counts_the_rows_that_the_rules_route(work, spark, bu
     suite = expectations._Suite(
         work.schema, "impressions", impressions_struct(work.schema), tmp_path / "reports"
     )
-    result = suite._validate(frame.cache(), [expectations._expectation(rule) for rule in rules])
+    suite.define(rules, [])
+    results = suite.checkpoint.run(batch_parameters={"dataframe": frame.cache()}).run_results
     seen = {
-        r["expectation_config"]["meta"]["rule"]: r["result"].get("unexpected_count", 0)
-        for r in result["results"]
+        r.expectation_config.meta["rule"]: r.result.get("unexpected_count", 0)
+        for r in next(iter(results.values())).results
+        if "rule" in (r.expectation_config.meta or {})
     }
     routed = {
         rule.name: frame.withColumn("broken", rule.broken()).where("broken").count()

@@ -60,7 +60,7 @@ def test_promote_without_a_decision_fails_with_one_line(capsys, tmp_path, datase
     ]
     assert main(arguments) == 1
     captured = capsys.readouterr()
-    assert captured.out == ""
+    assert json.loads(captured.out)["error"].startswith("decision ")
     assert captured.err.splitlines()[-1].startswith("error: decision ")
 
 
@@ -79,11 +79,7 @@ def test_a_held_candidate_exits_with_99_and_imports_nothing_heavy(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 99, done.stderr
-    assert json.loads(done.stdout) == {
-        "dataset": "synthetic",
-        "date": "2025-06-09",
-        "skipped": "the gate decided hold: few",
-    }
+    assert json.loads(done.stdout)["skipped"] == "the gate decided hold: few"
 
 
 def test_the_door_opens_as_a_module():

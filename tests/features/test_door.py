@@ -1,0 +1,61 @@
+"""A command line ends with one JSON object and an exit code, whatever its verb does."""
+
+import json
+
+import pytest
+
+from features.door import Door, FailedError, SkippedError
+
+
+def outcome_of(run, capsys):
+    door = Door("features", description="", epilog="", folders={"lake": ("lake", "the tables")})
+    door.verb("try", run, "Try it. At length.", "lake", has_dataset=False)
+    code = door.main(["try"])
+    captured = capsys.readouterr()
+    return code, json.loads(captured.out.splitlines()[-1]), captured.err
+
+
+def raising(error):
+    def run(options):
+        raise error
+
+    return run
+
+
+def test_a_summary_is_the_last_line_and_prints_on_stdout_go_elsewhere(capsys):
+    def run(options):
+        print("a library talks")  # noqa: T201 - what the door must catch
+        return {"rows": 3}
+
+    code, summary, err = outcome_of(run, capsys)
+    assert (code, summary["job"], summary["rows"]) == (0, "try", 3)
+    assert summary["seconds"] >= 0
+    assert "a library talks" in err
+
+
+def test_nothing_to_do_has_its_own_code_and_a_reason(capsys):
+    code, summary, _ = outcome_of(raising(SkippedError("no champion yet")), capsys)
+    assert (code, summary["skipped"]) == (99, "no champion yet")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("rows: 0; at least 1"), ConnectionError("host: away"), KeyError("lost")],
+)
+def test_a_failure_says_why_on_both_streams(error, capsys):
+    code, summary, err = outcome_of(raising(error), capsys)
+    assert (code, summary["error"]) == (1, str(error))
+    assert err.splitlines()[-1] == f"error: {error}"
+
+
+def test_a_failure_can_bring_what_it_found(capsys):
+    error = FailedError("1 critical rule broken", {"critical": ["rows: none"]})
+    code, summary, _ = outcome_of(raising(error), capsys)
+    assert code == 1
+    assert summary["critical"] == ["rows: none"]
+
+
+def test_folders_follow_the_environment(monkeypatch, capsys):
+    monkeypatch.setenv("RANKING_VAR", "/elsewhere")
+    _, summary, _ = outcome_of(lambda options: {"lake": str(options.lake)}, capsys)
+    assert summary["lake"] == "/elsewhere/lake"
