@@ -8,6 +8,7 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+from filelock import FileLock
 from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -29,7 +30,12 @@ class Registry:
         """Open, or make, the tracking database under ``tracking_dir``."""
         tracking_dir.mkdir(parents=True, exist_ok=True)
         uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{tracking_dir.resolve()}/mlflow.db")
-        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        # MLflow makes and migrates its tables when it opens them; two processes that do so at once
+        # leave a database that neither can open.
+        with FileLock(tracking_dir / "open.lock"):
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            self._client.search_experiments(max_results=1)
+            self._client.search_registered_models(max_results=1)
         self._artifacts = (tracking_dir / "runs").resolve().as_uri()
         self.name = f"ranker-{dataset}"
 
