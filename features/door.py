@@ -1,6 +1,7 @@
 """What the command lines of all packages share: verbs, days, folders, one JSON object, exit codes.
 
-Every verb logs to stderr and prints one JSON object as its last line on stdout. Exit code 0: done;
+Every verb logs to stderr and prints one JSON object as its last line on stdout; what a summary has
+under ``markdown`` is printed before it. Exit code 0: done;
 1: failed, with the reason under ``error``; 2: wrong use; 99: nothing to do, with the reason under
 ``skipped``.
 """
@@ -35,10 +36,10 @@ class SkippedError(Exception):
 class FailedError(ValueError):
     """The verb found what must stop its caller; ``summary`` joins the JSON object."""
 
-    def __init__(self, reason: str, summary: Summary) -> None:
+    def __init__(self, reason: str, summary: Summary | None = None) -> None:
         """Args: the sentence for people, and what was found."""
         super().__init__(reason)
-        self.summary = summary
+        self.summary = summary or {}
 
 
 class Door:
@@ -110,7 +111,9 @@ class Door:
         started = time.monotonic()
         code, summary = _run(options)
         seconds = round(time.monotonic() - started, 1)
-        sys.stdout.write(json.dumps({"job": options.verb, **summary, "seconds": seconds}) + "\n")
+        if text := summary.pop("markdown", None):
+            sys.stdout.write(f"{text}\n")
+        sys.stdout.write(json.dumps({"job": options.verb, "seconds": seconds, **summary}) + "\n")
         return code
 
 

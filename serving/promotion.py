@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from features.door import SkippedError
+from features.door import FailedError, SkippedError
 
 CHAMPION = "champion"
 LOAD_TIMEOUT_SECONDS = 120.0
@@ -45,7 +45,7 @@ class Versions(Protocol):
         ...
 
 
-class PromotionError(RuntimeError):
+class PromotionError(FailedError):
     """The endpoint did not follow; the alias and the endpoint are as they were."""
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from features.catalog import schema_of
+from features.catalog import SCHEMAS, schema_of
 from features.door import Door, Summary, add_date
 from training.recipes import RECIPES, recipe_of
 
@@ -89,6 +89,21 @@ def _backtest(options: argparse.Namespace) -> Summary:
     return {"dataset": schema.name, "recipe": recipe.name, **to_dict(found)}
 
 
+def _benchmark(options: argparse.Namespace) -> Summary:
+    from training.benchmark.run import run_benchmark
+    from training.worker import process_group
+
+    with process_group():
+        return run_benchmark(
+            options.dataset,
+            options.data,
+            options.model,
+            recipe=options.recipe,
+            seeds=options.seeds,
+            trials=options.search,
+        )
+
+
 def _prune(options: argparse.Namespace) -> Summary:
     from training.retention import prune
 
@@ -126,6 +141,7 @@ def _door() -> Door:
     add_date(backtest)
     backtest.add_argument("--days", type=int, default=28, help="days to predict, to --date")
     _add_recipe(backtest)
+    _add_benchmark(door)
     text = "Drop checkpoints and artifacts that nothing needs."
     prune = door.verb("prune", _prune, text, "checkpoints", "artifacts", "tracking")
     prune.add_argument("--keep", type=int, default=10, help="newest to keep of each")
@@ -146,6 +162,41 @@ def _add_training(door: Door) -> None:
         train.add_argument("--ranks", type=int, default=2, help="processes")
         train.add_argument("--mlflow-run", type=Path, help=argparse.SUPPRESS)
         train.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+
+
+_BENCHMARKS = (
+    "frappe",
+    "frappe-stand-in",
+    "movielens-latest",
+    "microvideo",
+    "kuaivideo",
+    "taobao-ad",
+    "criteo-kaggle",
+    "criteo-terabyte",
+    *sorted(SCHEMAS),
+)
+_MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
+
+
+def _add_benchmark(door: Door) -> None:
+    text = (
+        "Train a ranker on a public data set and print its test figures. The files are read as "
+        "they are published (docs/benchmarks.md says which); validation decides when to stop and "
+        "what a search keeps, the test split is scored once."
+    )
+    benchmark = door.verb("benchmark", _benchmark, text, has_dataset=False)
+    benchmark.add_argument("--dataset", required=True, choices=_BENCHMARKS, help="the data set")
+    benchmark.add_argument(
+        "--data", type=Path, default=Path("var/lake"), metavar="DIR", help="where its files are"
+    )
+    benchmark.add_argument("--model", choices=_MODELS, default="wukong", help="the ranker")
+    benchmark.add_argument(
+        "--recipe", choices=sorted(RECIPES), help="else the data set's own for the model"
+    )
+    benchmark.add_argument("--seeds", type=int, default=3, help="runs to average")
+    benchmark.add_argument(
+        "--search", type=int, default=0, metavar="N", help="settings to try on validation first"
+    )
 
 
 def _add_recipe(verb: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ from features.schema import Schema
 from training.batch import jagged
 from training.config import model_from_dict
 from training.dataset import encode_examples
+from training.inputs import inputs_of
 from training.manifest import MANIFEST, ArtifactError, Manifest, read_manifest
 from training.ranker import Ranker
 
@@ -111,7 +112,7 @@ def load(directory: Path, schema: Schema) -> Artifact:
             f"artifact {manifest.version}: schema {manifest.schema_fingerprint}; expected that of "
             f"{schema.name}, {schema.fingerprint()}"
         )
-    ranker = Ranker(schema, model_from_dict(manifest.config["model"]))
+    ranker = Ranker(inputs_of(schema), model_from_dict(manifest.config["model"]))
     ranker.load_state_dict(load_file(directory / _WEIGHTS))
     artifact = Artifact(manifest, ranker)
     _prove(artifact, directory, schema)

@@ -19,6 +19,7 @@ from training.config import Recipe
 from training.dataset import Examples, ExampleTable, user_groups
 from training.evaluation import regret
 from training.gate import Comparison, GateConfig, Holdout, compare
+from training.inputs import inputs_of
 from training.metrics import Metrics, evaluate
 from training.trainer import Session, first_rows
 
@@ -48,7 +49,7 @@ def run_backtest(
     daily pipeline does. The rivals are fitted anew before each day.
     """
     before = table.days(datetime.date.min, days[0] - datetime.timedelta(days=1))
-    session = Session(schema, recipe, first_rows(table, before))
+    session = Session(inputs_of(schema), recipe, first_rows(table, before))
     session.fit(table, before, epochs=recipe.training.cold_epochs, is_warm=False)
     past = _rates(table.read(before), schema)
     scores: dict[str, list[Scores]] = {RANKER: [], REGRESSION: [], BASE_RATE: []}
@@ -56,7 +57,7 @@ def run_backtest(
     for day in tqdm(predicted, unit="day", mininterval=5):
         examples = table.read([day])
         rates = _rates(examples, schema)
-        scores[RANKER].append(session.predict(examples))
+        scores[RANKER].append(session.predict(examples.inputs))
         scores[REGRESSION].append(_regression(past, rates))
         scores[BASE_RATE].append(np.full(len(examples), past[1].mean(), dtype=np.float32))
         session.fit(table, [day], epochs=recipe.training.warm_epochs, is_warm=True)

@@ -4,9 +4,12 @@ Configurations live here, recipes (named complete configurations) in ``training.
 """
 
 import dataclasses
+import enum
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import pydantic
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,30 +40,187 @@ class LayerConfig:
             _positive("width", width)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The whole ranker: embeddings, dense tower, Wukong stack, head."""
+class Ablation(enum.StrEnum):
+    """Parts of a Wukong layer whose output can be zeroed, to see what they are worth."""
 
-    embedding_dim: int
-    """d, of every embedding that enters the stack."""
+    FMB = "fmb"
+    LCB = "lcb"
+    RESIDUAL = "residual"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WukongConfig:
+    """The Wukong stack and its head (https://arxiv.org/abs/2403.02545)."""
+
+    kind: Literal["wukong"] = "wukong"
     layers: tuple[LayerConfig, ...]
-    bottom_mlp: tuple[int, ...]
-    """Hidden widths of the MLP that turns the dense inputs into one embedding."""
+    """From the input up; they may differ (a pyramid)."""
     head: tuple[int, ...]
     """Hidden widths of the MLP from the last layer to the logit."""
-    embedding_std: float = 0.05
     layer_norm_eps: float = 1e-5
     """Far below the variance of the first factorization machine's output at this embedding_std;
     with 1e-4 instead, LayerNorm would return almost zero and the block would start dead."""
+    zeroed: tuple[Ablation, ...] = ()
+    """Parts that give zero in every layer; for ablations only."""
+
+    def __post_init__(self) -> None:
+        """Refuse a stack without layers."""
+        if not self.layers:
+            raise ValueError("layers: none; at least one")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DLRMConfig:
+    """Dot products of all pairs, then an MLP (https://arxiv.org/abs/1906.00091)."""
+
+    kind: Literal["dlrm"] = "dlrm"
+    over_arch: tuple[int, ...]
+    """Hidden widths of the MLP over the interactions."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DCNv2Config:
+    """Cross layers, then an MLP on top of them (https://arxiv.org/abs/2008.13535)."""
+
+    kind: Literal["dcnv2"] = "dcnv2"
+    num_cross: int
+    rank: int = 0
+    """Of the cross layers' weights; 0: full."""
+    mlp: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoIntConfig:
+    """AutoInt+: self-attention over the embeddings beside an MLP (arXiv 1810.11921)."""
+
+    kind: Literal["autoint"] = "autoint"
+    num_attention: int
+    attention_dim: int
+    num_heads: int
+    mlp: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse heads that do not share the attention's width evenly."""
+        if self.attention_dim % self.num_heads:
+            raise ValueError(
+                f"num_heads: {self.num_heads}; a divisor of attention_dim {self.attention_dim}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinalMLPConfig:
+    """Two MLP streams with gated inputs, fused bilinearly by heads (arXiv 2304.00902)."""
+
+    kind: Literal["finalmlp"] = "finalmlp"
+    first: tuple[int, ...]
+    """Widths of the first stream, its output last."""
+    second: tuple[int, ...]
+    num_heads: int = 1
+    gate: tuple[int, ...] = ()
+    """Hidden widths of the feature gates; (): no gates."""
+
+    def __post_init__(self) -> None:
+        """Refuse heads that do not share both outputs evenly."""
+        for name in ("first", "second"):
+            width = getattr(self, name)[-1]
+            if width % self.num_heads:
+                raise ValueError(f"num_heads: {self.num_heads}; a divisor of {name}[-1] {width}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskNetConfig:
+    """Blocks that multiply their input with a mask made from the instance (arXiv 2102.07619)."""
+
+    kind: Literal["masknet"] = "masknet"
+    num_blocks: int
+    block_dim: int
+    reduction: float = 1.0
+    """Width of a mask's hidden layer as a multiple of the flattened embeddings."""
+    is_parallel: bool = True
+    mlp: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class XDeepFMConfig:
+    """Compressed interaction network beside an MLP and a linear part (arXiv 1803.05170)."""
+
+    kind: Literal["xdeepfm"] = "xdeepfm"
+    cin: tuple[int, ...]
+    """Feature maps of each layer."""
+    mlp: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AFNConfig:
+    """AFN+: products of learnt powers beside an MLP (https://arxiv.org/abs/1909.03276)."""
+
+    kind: Literal["afn"] = "afn"
+    num_log_neurons: int
+    afn_mlp: tuple[int, ...]
+    mlp: tuple[int, ...]
+
+
+InteractionConfig = (
+    WukongConfig
+    | DLRMConfig
+    | DCNv2Config
+    | AutoIntConfig
+    | FinalMLPConfig
+    | MaskNetConfig
+    | XDeepFMConfig
+    | AFNConfig
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmbeddingGroup:
+    """Unimportant features with small tables, mapped together to full embeddings (Wukong, 3.2)."""
+
+    features: tuple[str, ...]
+    dim: int
+    """Dimension of each one's own table."""
+    num_tokens: int = 1
+    """Embeddings that the whole group becomes."""
+    mlp: tuple[int, ...] = ()
+    """Hidden widths of the MLP that maps them."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that make no group."""
+        for name in ("dim", "num_tokens"):
+            _positive(name, getattr(self, name))
+        if not self.features:
+            raise ValueError("features: none; at least one")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The whole ranker: embeddings, dense tower, and what interacts them."""
+
+    embedding_dim: int
+    """d, of every embedding that enters the interaction."""
+    interaction: Annotated[InteractionConfig, pydantic.Field(discriminator="kind")]
+    bottom_mlp: tuple[int, ...]
+    """Hidden widths of the MLP that turns the dense inputs into embeddings."""
+    num_dense_tokens: int = 1
+    """Embeddings that the dense inputs become."""
+    significant: tuple[tuple[str, int], ...] = ()
+    """Significant features, each with the number of embeddings that it has instead of one."""
+    groups: tuple[EmbeddingGroup, ...] = ()
+    embedding_std: float = 0.05
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse sizes that make no model."""
+        """Refuse sizes that make no model, and features that are named twice."""
         _positive("embedding_dim", self.embedding_dim)
-        if not self.layers:
-            raise ValueError("layers: none; at least one")
+        _positive("num_dense_tokens", self.num_dense_tokens)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: {self.dropout}; at least 0 and below 1")
+        for name, count in self.significant:
+            _positive(f"significant {name}", count)
+        named = [name for name, _ in self.significant]
+        named += [name for group in self.groups for name in group.features]
+        if twice := {name for name in named if named.count(name) > 1}:
+            raise ValueError(f"features {sorted(twice)}: in two groups; at most in one")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,11 +236,16 @@ class TrainingConfig:
     embedding_decay: float = 0.0
     """L2 on the embedding rows that a batch touches. FBGEMM's CPU kernel was seen to apply it only
     to tables that several columns share, such as the items' and their histories'."""
+    embedding_penalty: float = 0.0
+    """Weight λ of λ/2 ‖e‖² in the loss, over each embedding row of a batch once; part of the
+    gradient under every optimiser, kernel and sharding."""
     dense_decay: float = 0.0
     warm_up_share: float = 0.1
     """Share of a run's steps over which the dense learning rate rises, as in the paper."""
     final_learning_rate_share: float = 0.1
     """Where the falling learning rates of a cold run end, as a share; warm runs stay there."""
+    is_compiled: bool = False
+    """Whether the dense part is compiled; worth its half minute only in long runs."""
     shuffle_rows: int = 262_144
     """Examples that are shuffled together; bounds the memory of the input."""
     seed: int = 0
@@ -124,20 +289,8 @@ class Recipe:
 
 
 def model_from_dict(values: dict[str, Any]) -> ModelConfig:
-    """A model configuration from the plain values of a manifest."""
-    layers = tuple(
-        LayerConfig(
-            **{
-                **layer,
-                "mlp": tuple(layer["mlp"]),
-                "attention": tuple(layer["attention"]),
-                "norm_groups": tuple(tuple(group) for group in layer["norm_groups"]),
-            }
-        )
-        for layer in values["layers"]
-    )
-    rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return ModelConfig(**(rest | {"layers": layers}))
+    """A model configuration from the plain values of a manifest; ValueError names what is wrong."""
+    return pydantic.TypeAdapter(ModelConfig).validate_python(values)
 
 
 def _positive(name: str, value: int) -> None:

@@ -9,6 +9,7 @@ from training.checkpoint import load_whole
 from training.checkpoints import Checkpoints
 from training.config import model_from_dict
 from training.dataset import ExampleTable
+from training.inputs import inputs_of
 from training.manifest import Manifest
 from training.ranker import Ranker
 
@@ -24,7 +25,7 @@ def export(
             f"checkpoint {checkpoint.name}: schema {manifest.schema_fingerprint}; expected that of "
             f"{schema.name}, {schema.fingerprint()}"
         )
-    ranker = Ranker(schema, model_from_dict(manifest.recipe["model"]))
+    ranker = Ranker(inputs_of(schema), model_from_dict(manifest.recipe["model"]))
     load_whole(checkpoint.path, ranker)
     table = ExampleTable(lake, schema)
     days = [d for d in table.days(datetime.date.min, day) if table.num_rows([d])]

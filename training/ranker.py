@@ -1,8 +1,9 @@
-"""The ranker: embedding tables, dense tower and interaction stack behind one forward.
+"""The ranker: embedding tables, dense tower and interaction net behind one forward.
 
 The same class trains sharded (its ``embeddings`` replaced by TorchRec's sharded ones) and serves.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -11,9 +12,22 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from features.schema import Kind, Schema
-from training.config import ModelConfig
-from training.wukong import Wukong, mlp
+from features.schema import Kind
+from training.config import (
+    AFNConfig,
+    AutoIntConfig,
+    DCNv2Config,
+    DLRMConfig,
+    FinalMLPConfig,
+    MaskNetConfig,
+    ModelConfig,
+    WukongConfig,
+    XDeepFMConfig,
+)
+from training.inputs import Inputs, PretrainedInput
+from training.layers import mlp
+from training.rivals import AFN, DLRM, AutoInt, DCNv2, FinalMLP, MaskNet, XDeepFM
+from training.wukong import Wukong
 
 
 class DenseNormaliser(nn.Module):
@@ -59,64 +73,213 @@ class DenseNormaliser(nn.Module):
         return torch.where(self.is_rate, torch.logit(dense, eps=1e-6), logs)
 
 
+class TokenArch(nn.Module):
+    """Pooled embeddings and raw numbers become the tokens that interact (Wukong, section 3.2).
+
+    An input is one token; a significant one is several; a group of unimportant ones with small
+    tables is mapped to one or more by an MLP; so are the dense inputs, all together.
+    """
+
+    def __init__(self, inputs: Inputs, config: ModelConfig) -> None:
+        super().__init__()
+        self.dim = config.embedding_dim
+        self.widths = [table_dim(sparse.name, config) for sparse in inputs.sparse]
+        grouped = {name: number for number, g in enumerate(config.groups) for name in g.features}
+        names = [sparse.name for sparse in inputs.sparse]
+        self.single = [place for place, name in enumerate(names) if name not in grouped]
+        self.members = [[names.index(name) for name in group.features] for group in config.groups]
+        self.group_mlps = nn.ModuleList(
+            mlp((len(g.features) * g.dim, *g.mlp, g.num_tokens * self.dim)) for g in config.groups
+        )
+        self.pretrained_maps = nn.ModuleList(
+            mlp((pretrained.dim, self.dim)) for pretrained in inputs.pretrained
+        )
+        self.num_tokens = sum(self.widths[place] for place in self.single) // self.dim
+        self.num_tokens += sum(group.num_tokens for group in config.groups) + len(inputs.pretrained)
+        self.bottom: nn.Module | None = None
+        if inputs.dense:
+            self.normaliser = DenseNormaliser(inputs.dense)
+            out = config.num_dense_tokens * self.dim
+            self.bottom = mlp((len(inputs.dense), *config.bottom_mlp, out))
+            self.num_tokens += config.num_dense_tokens
+
+    def forward(self, dense: Tensor, pooled_BE: Tensor, pretrained: list[Tensor]) -> Tensor:
+        """To (B, N, D), the dense tokens last.
+
+        Args:
+            dense: (B, inputs), raw.
+            pooled_BE: The pooled embeddings of all sparse inputs beside each other.
+            pretrained: The pooled pretrained vectors, (B, their dimension) each.
+        """
+        parts = []
+        if len(self.single) == len(self.widths):
+            parts.append(pooled_BE)
+        else:
+            split = pooled_BE.split(self.widths, dim=1)
+            parts += [split[place] for place in self.single]
+            for members, group_mlp in zip(self.members, self.group_mlps, strict=True):
+                parts.append(group_mlp(torch.cat([split[place] for place in members], dim=1)))
+        mapped = zip(self.pretrained_maps, pretrained, strict=True)
+        parts += [project(vectors) for project, vectors in mapped]
+        if self.bottom is not None:
+            parts.append(self.bottom(self.normaliser(dense)))
+        return torch.cat(parts, dim=1).view(-1, self.num_tokens, self.dim)
+
+
 class InteractionArch(nn.Module):
     """Everything but the tables: what grows, and what is the same on every rank."""
 
-    def __init__(self, schema: Schema, config: ModelConfig) -> None:
+    def __init__(self, inputs: Inputs, config: ModelConfig) -> None:
         super().__init__()
-        dense = schema.dense_kinds()
-        self.normaliser = DenseNormaliser(dense)
-        self.bottom = mlp((len(dense), *config.bottom_mlp, config.embedding_dim))
-        self.wukong = Wukong(len(schema.sparse_inputs()) + 1, config)
+        self.tokens = TokenArch(inputs, config)
+        net = _NETS[type(config.interaction)]
+        self.net: nn.Module = net(
+            self.tokens.num_tokens,
+            config.embedding_dim,
+            config.interaction,
+            dropout=config.dropout,
+        )
 
-    def forward(self, dense: Tensor, tokens_BFD: Tensor) -> Tensor:
-        """Raw dense inputs (B, inputs) and pooled embeddings (B, F, D) to logits (B,)."""
-        token_B1D = self.bottom(self.normaliser(dense)).unsqueeze(1)
-        return self.wukong(torch.cat([tokens_BFD, token_B1D], dim=1))
+    def forward(self, dense: Tensor, pooled_BE: Tensor, pretrained: list[Tensor]) -> Tensor:
+        """What ``TokenArch`` takes, to logits (B,)."""
+        return self.net(self.tokens(dense, pooled_BE, pretrained))
+
+
+_NETS: dict[type, Callable[..., nn.Module]] = {
+    WukongConfig: Wukong,
+    DLRMConfig: DLRM,
+    DCNv2Config: DCNv2,
+    AutoIntConfig: AutoInt,
+    FinalMLPConfig: FinalMLP,
+    MaskNetConfig: MaskNet,
+    XDeepFMConfig: XDeepFM,
+    AFNConfig: AFN,
+}
+
+
+class PretrainedTables(nn.Module):
+    """Vectors from elsewhere that do not train; each bag is the mean of its vectors."""
+
+    def __init__(self, inputs: Sequence[PretrainedInput]) -> None:
+        super().__init__()
+        self.names = [pretrained.name for pretrained in inputs]
+        for pretrained in inputs:
+            zeros = torch.zeros(pretrained.num_rows, pretrained.dim)
+            self.register_buffer(pretrained.name, zeros)
+
+    def forward(self, sparse: KeyedJaggedTensor) -> list[Tensor]:
+        """The pooled vectors of each input, (B, its dimension)."""
+        jagged = sparse.to_dict() if self.names else {}
+        return [
+            nn.functional.embedding_bag(
+                jagged[name].values(),
+                self.get_buffer(name),
+                jagged[name].offsets(),
+                mode="mean",
+                include_last_offset=True,
+            )
+            for name in self.names
+        ]
 
 
 class Ranker(nn.Module):
     """Tables and interaction: a batch's inputs to logits.
 
     Args:
-        schema: The data set's schema; fixes the tables and the order of the inputs.
+        inputs: What it reads; fixes the tables and the order.
         config: The model's configuration.
         device: Where the tables are made; ``meta`` makes them only on the ranks that own a shard.
     """
 
     def __init__(
-        self, schema: Schema, config: ModelConfig, *, device: torch.device | None = None
+        self, inputs: Inputs, config: ModelConfig, *, device: torch.device | None = None
     ) -> None:
         super().__init__()
-        self.features = [column.name for column in schema.sparse_inputs()]
+        refuse_unknown_features(inputs, config)
+        self.features = [sparse.name for sparse in inputs.sparse]
         self.embeddings = EmbeddingBagCollection(
-            tables=embedding_tables(schema, config), device=device or torch.device("cpu")
+            tables=embedding_tables(inputs, config), device=device or torch.device("cpu")
         )
-        self.interaction = InteractionArch(schema, config)
+        self.pretrained = PretrainedTables(inputs.pretrained)
+        self.interaction = InteractionArch(inputs, config)
+
+        self.embedding_penalty = 0.0
+        """Weight λ of λ/2 ‖e‖² over each embedding row of a training batch once."""
+        self.widths = [table_dim(name, config) for name in self.features]
 
     def forward(self, dense: Tensor, sparse: KeyedJaggedTensor) -> Tensor:
         """Raw dense inputs (B, inputs) and embedding rows by feature to logits (B,)."""
-        pooled = self.embeddings(sparse).to_dict()
-        tokens_BFD = torch.stack([pooled[name] for name in self.features], dim=1)
-        return self.interaction(dense, tokens_BFD)
+        pooled_BE = self.pool(sparse)
+        if self.embedding_penalty and pooled_BE.requires_grad:
+            shares_BF = row_shares(sparse, self.features)
+            widths = torch.tensor(self.widths, device=shares_BF.device)
+            weights_BE = shares_BF.repeat_interleave(widths, dim=1) * self.embedding_penalty
+            # The gradient of the penalty, added where the loss's own arrives: in the loss itself it
+            # would be reported as log loss.
+            pooled_BE.register_hook(lambda gradient: gradient + weights_BE * pooled_BE.detach())
+        return self.interaction(dense, pooled_BE, self.pretrained(sparse))
+
+    def pool(self, sparse: KeyedJaggedTensor) -> Tensor:
+        """The pooled embeddings of all features beside each other, in the inputs' order."""
+        pooled = self.embeddings(sparse)
+        if pooled.keys() == self.features:
+            return pooled.values()
+        values = pooled.to_dict()
+        return torch.cat([values[name] for name in self.features], dim=1)
 
 
-def embedding_tables(schema: Schema, config: ModelConfig) -> list[EmbeddingBagConfig]:
-    """One table for each sparse column that owns one, with the columns that share it."""
-    inputs = schema.sparse_inputs()
+def embedding_tables(inputs: Inputs, config: ModelConfig) -> list[EmbeddingBagConfig]:
+    """One table for each that is named, with the features that read it."""
     return [
         EmbeddingBagConfig(
-            name=column.name,
-            num_embeddings=column.num_rows,
-            embedding_dim=config.embedding_dim,
-            feature_names=[
-                other.name
-                for other in inputs
-                if other is column or other.shares_table_with == column.name
-            ],
+            name=owner.name,
+            num_embeddings=owner.num_rows,
+            embedding_dim=table_dim(owner.name, config),
+            feature_names=[other.name for other in inputs.sparse if other.table == owner.name],
             pooling=PoolingType.MEAN,
             init_fn=partial(nn.init.normal_, std=config.embedding_std),
         )
-        for column in inputs
-        if not column.shares_table_with
+        for owner in inputs.sparse
+        if owner.table == owner.name
     ]
+
+
+def row_shares(sparse: KeyedJaggedTensor, features: Sequence[str]) -> Tensor:
+    """(B, F): one over the number of examples that have this example's row; sums to one a row.
+
+    A bag of several rows counts as a row of its own.
+    """
+    batch_size = sparse.stride()
+    columns = []
+    for name in features:
+        jagged = sparse[name]
+        if len(jagged.values()) != batch_size:
+            columns.append(torch.full((batch_size,), 1 / batch_size, device=sparse.device()))
+            continue
+        _, row, count = jagged.values().unique(return_inverse=True, return_counts=True)
+        columns.append(1 / count[row])
+    return torch.stack(columns, dim=1)
+
+
+def table_dim(feature: str, config: ModelConfig) -> int:
+    """Columns of a feature's table: d, several times d, or its group's."""
+    grouped = [group.dim for group in config.groups if feature in group.features]
+    return (
+        grouped[0] if grouped else config.embedding_dim * dict(config.significant).get(feature, 1)
+    )
+
+
+def refuse_unknown_features(inputs: Inputs, config: ModelConfig) -> None:
+    """ValueError when a configuration names what is not read, or sizes a shared table twice."""
+    names = {sparse.name for sparse in inputs.sparse}
+    named = [name for name, _ in config.significant]
+    named += [name for group in config.groups for name in group.features]
+    if unknown := sorted(set(named) - names):
+        raise ValueError(f"features {unknown}: not read; the features are {sorted(names)}")
+    for sparse in inputs.sparse:
+        mine, owners = table_dim(sparse.name, config), table_dim(sparse.table, config)
+        if mine != owners:
+            raise ValueError(
+                f"feature {sparse.name}: {mine} columns, but it shares the table of {sparse.table} "
+                f"with {owners}"
+            )

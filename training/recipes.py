@@ -1,8 +1,24 @@
 """Named complete configurations; the command line picks one by its name."""
 
+import dataclasses
 from collections.abc import Callable
 
-from training.config import LayerConfig, ModelConfig, Recipe, ShardingConfig, TrainingConfig
+from training.config import (
+    AFNConfig,
+    AutoIntConfig,
+    DCNv2Config,
+    DLRMConfig,
+    FinalMLPConfig,
+    InteractionConfig,
+    LayerConfig,
+    MaskNetConfig,
+    ModelConfig,
+    Recipe,
+    ShardingConfig,
+    TrainingConfig,
+    WukongConfig,
+    XDeepFMConfig,
+)
 
 
 def uniform_layers(
@@ -19,15 +35,57 @@ def wukong_small() -> Recipe:
     ``python -m training train --dataset movielens-100k --date 1998-04-19 --recipe wukong-small``
     takes about half a minute on two cores, most of it start-up; ``make bench-quality`` measures it.
     """
-    return Recipe(
-        name="wukong-small",
-        model=ModelConfig(
-            embedding_dim=32,
-            layers=uniform_layers(depth=2, num_fm=8, num_linear=8, rank=8, mlp=(64,)),
-            bottom_mlp=(64,),
-            head=(64,),
-            dropout=0.5,
+    return _small(
+        "wukong-small",
+        WukongConfig(
+            layers=uniform_layers(depth=2, num_fm=8, num_linear=8, rank=8, mlp=(64,)), head=(64,)
         ),
+    )
+
+
+def dlrm_small() -> Recipe:
+    """DLRM of the laptop ranker's size; TorchRec's OverArch has no dropout."""
+    recipe = _small("dlrm-small", DLRMConfig(over_arch=(64, 64)))
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, dropout=0.0))
+
+
+def dcnv2_small() -> Recipe:
+    """DCNv2 of the laptop ranker's size."""
+    return _small("dcnv2-small", DCNv2Config(num_cross=2, rank=32, mlp=(64, 64)))
+
+
+def autoint_small() -> Recipe:
+    """AutoInt+ of the laptop ranker's size."""
+    config = AutoIntConfig(num_attention=2, attention_dim=32, num_heads=2, mlp=(64, 64))
+    return _small("autoint-small", config)
+
+
+def finalmlp_small() -> Recipe:
+    """FinalMLP of the laptop ranker's size."""
+    return _small("finalmlp-small", FinalMLPConfig(first=(64, 64), second=(64,), num_heads=4))
+
+
+def masknet_small() -> Recipe:
+    """MaskNet of the laptop ranker's size, blocks side by side."""
+    return _small(
+        "masknet-small", MaskNetConfig(num_blocks=2, block_dim=64, reduction=0.1, mlp=(64,))
+    )
+
+
+def xdeepfm_small() -> Recipe:
+    """XDeepFM of the laptop ranker's size."""
+    return _small("xdeepfm-small", XDeepFMConfig(cin=(16, 16), mlp=(64, 64)))
+
+
+def afn_small() -> Recipe:
+    """AFN+ of the laptop ranker's size."""
+    return _small("afn-small", AFNConfig(num_log_neurons=32, afn_mlp=(64,), mlp=(64, 64)))
+
+
+def _small(name: str, interaction: InteractionConfig) -> Recipe:
+    return Recipe(
+        name=name,
+        model=ModelConfig(embedding_dim=32, interaction=interaction, bottom_mlp=(64,), dropout=0.5),
         training=TrainingConfig(
             batch_size=512,
             cold_epochs=5,
@@ -46,9 +104,11 @@ def wukong_tiny() -> Recipe:
         name="wukong-tiny",
         model=ModelConfig(
             embedding_dim=8,
-            layers=uniform_layers(depth=2, num_fm=4, num_linear=4, rank=4, mlp=(16,)),
+            interaction=WukongConfig(
+                layers=uniform_layers(depth=2, num_fm=4, num_linear=4, rank=4, mlp=(16,)),
+                head=(16,),
+            ),
             bottom_mlp=(16,),
-            head=(16,),
         ),
         training=TrainingConfig(
             batch_size=128, cold_epochs=2, dense_learning_rate=5e-3, sparse_learning_rate=0.05
@@ -59,6 +119,13 @@ def wukong_tiny() -> Recipe:
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "wukong-small": wukong_small,
+    "dlrm-small": dlrm_small,
+    "dcnv2-small": dcnv2_small,
+    "autoint-small": autoint_small,
+    "finalmlp-small": finalmlp_small,
+    "masknet-small": masknet_small,
+    "xdeepfm-small": xdeepfm_small,
+    "afn-small": afn_small,
     "wukong-tiny": wukong_tiny,
 }
 

@@ -4,7 +4,8 @@ import dataclasses
 import datetime
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from torchrec.metrics.metrics_config import RecTaskInfo
 from torchrec.metrics.ne import NEMetric
 from tqdm import tqdm
 
+from features.encoding import ModelInputs
 from features.schema import Schema
 from training.batch import Batch, make_batch
 from training.checkpoint import load_training_state, save, training_state
 from training.checkpoints import Checkpoint, CheckpointManifest, Checkpoints
 from training.config import Recipe, TrainingConfig
-from training.dataset import Examples, ExampleTable, batches, num_batches, user_groups
+from training.dataset import ExampleTable, batches, num_batches, user_groups
+from training.inputs import Inputs, inputs_of
 from training.metrics import Metrics, evaluate
 from training.ranker import Ranker, embedding_tables
 from training.sharding import local_shards, shard
@@ -78,7 +81,9 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     parent = checkpoints.parent_for(run.recipe, run.run_day, run.through)
     first = parent.trained_through + datetime.timedelta(days=1) if parent else datetime.date.min
     days = table.days(first, run.through)
-    session = Session(run.schema, run.recipe, None if parent else first_rows(table, days))
+    session = Session(
+        inputs_of(run.schema), run.recipe, None if parent else first_rows(table, days)
+    )
     if parent is not None:
         _refuse_other_ranks(run.recipe, parent)
         load_training_state(parent.path, session.model, session.optimizer)
@@ -89,7 +94,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     if table.num_rows(run.holdout):
         examples = table.read(run.holdout)
         groups = user_groups(examples, run.schema)
-        holdout = evaluate(session.predict(examples), examples.label, groups)
+        holdout = evaluate(session.predict(examples.inputs), examples.label, groups)
     manifest = _manifest(run, parent, table, days, session.steps, holdout)
     state = training_state(session.model, session.optimizer)
     return Result(
@@ -107,11 +112,11 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
 class Session:
     """A sharded ranker in training: passes over days, predictions in between."""
 
-    def __init__(self, schema: Schema, recipe: Recipe, first_rows: Tensor | None) -> None:
+    def __init__(self, inputs: Inputs, recipe: Recipe, first_rows: Tensor | None) -> None:
         """A fresh ranker on this rank.
 
         Args:
-            schema: The data set's schema.
+            inputs: What it reads.
             recipe: The run.
             first_rows: Raw dense inputs on which to fit the normaliser; None when a checkpoint will
                 bring it.
@@ -119,10 +124,13 @@ class Session:
         self.config = recipe.training
         self.device = device_of_rank()
         torch.manual_seed(self.config.seed)
-        ranker = Ranker(schema, recipe.model)
-        if first_rows is not None:
-            ranker.interaction.normaliser.fit(first_rows)
-        tables = embedding_tables(schema, recipe.model)
+        ranker = Ranker(inputs, recipe.model)
+        ranker.embedding_penalty = self.config.embedding_penalty
+        if first_rows is not None and inputs.dense:
+            ranker.interaction.tokens.normaliser.fit(first_rows)
+        if self.config.is_compiled:
+            compile_interaction(ranker)
+        tables = embedding_tables(inputs, recipe.model)
         self.model = shard(ranker, tables, recipe.sharding, self.config, device=self.device)
         self.optimizer = dense_optimizer(self.model, self.config)
         self.steps = 0
@@ -135,35 +143,96 @@ class Session:
         loop = _Loop(self, total_steps=total, is_warm=is_warm)
         for epoch in range(epochs):
             loop.run(_rank_batches(table, days, self.config, epoch))
-        self.steps += loop.steps
         return loop.curve
 
-    def predict(self, examples: Examples) -> npt.NDArray[np.float32]:
-        """Probabilities of all examples in order, on every rank; each rank scores its part."""
+    def step(self, batch: Batch, *, learning_rate_share: float) -> tuple[Tensor, Tensor]:
+        """One optimiser step of tables and dense part; the detached loss and logits of this rank.
+
+        Args:
+            batch: On this rank's device.
+            learning_rate_share: The learning rates of this step, as a share of the configured ones.
+        """
+        self._set_learning_rates(learning_rate_share)
+        self.optimizer.zero_grad(set_to_none=True)
+        logits = self.model(batch.dense, batch.sparse)
+        # Weights make the mean over ranks of these sums the mean over the global batch's examples.
+        loss = weighted_loss(logits, batch)
+        loss.backward()
+        self.optimizer.step()
+        self.steps += 1
+        return loss.detach(), logits.detach()
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of this rank's weights and buffers."""
+        return {key: value.clone() for key, value in self._local_tensors()}
+
+    def restore(self, snapshot: dict[str, Tensor]) -> None:
+        """Put a copy back; the optimisers' state stays as it is."""
+        with torch.no_grad():
+            for key, value in self._local_tensors():
+                value.copy_(snapshot[key])
+
+    def set_pretrained(self, vectors: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Fill the tables that do not train; ValueError names one whose shape is another."""
+        tables = self.model.module.pretrained
+        for name, values in vectors.items():
+            table = tables.get_buffer(name)
+            if tuple(table.shape) != values.shape:
+                raise ValueError(
+                    f"pretrained {name}: {values.shape}; the table is {tuple(table.shape)}"
+                )
+            table.copy_(torch.from_numpy(values))
+
+    def _local_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for key, value in self.model.state_dict().items():
+            if hasattr(value, "local_shards"):
+                for place, shard in enumerate(value.local_shards()):
+                    yield f"{key}.{place}", shard.tensor
+            else:
+                yield key, value
+
+    def _set_learning_rates(self, share: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.dense_learning_rate * share
+        for group in self.model.fused_optimizer.param_groups:
+            group["lr"] = self.config.sparse_learning_rate * share
+        # The kernels read the new rate on this call; they step inside the backward pass.
+        self.model.fused_optimizer.zero_grad()
+
+    def predict(self, inputs: ModelInputs) -> npt.NDArray[np.float32]:
+        """Probabilities of all rows in order, on every rank; each rank scores its part."""
         rank, world_size = dist.get_rank(), dist.get_world_size()
-        mine = np.arange(rank, len(examples), world_size)
-        longest = -(-len(examples) // world_size)
+        mine = np.arange(rank, len(inputs), world_size)
+        longest = -(-len(inputs) // world_size)
         scores = [np.empty(0, dtype=np.float32)]
         self.model.eval()
         with torch.no_grad():
             for start in range(0, longest, self.config.batch_size):
                 rows = mine[start : start + self.config.batch_size]
-                scores.append(self._scores(examples, rows))
+                scores.append(self._scores(inputs, rows))
         self.model.train()
         parts: list[Any] = [None] * world_size
         dist.all_gather_object(parts, (mine, np.concatenate(scores)))
-        probability = np.empty(len(examples), dtype=np.float32)
+        probability = np.empty(len(inputs), dtype=np.float32)
         for places, values in parts:
             probability[places] = values
         return probability
 
-    def _scores(self, examples: Examples, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def _scores(self, inputs: ModelInputs, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         # A rank without rows left must take part in the exchange of embeddings all the same.
         asked = rows if len(rows) else np.zeros(1, dtype=np.int64)
-        inputs, label = examples.inputs.take(asked), examples.label[asked]
-        batch = make_batch(inputs, label, np.ones(len(asked), np.float32)).to(self.device)
+        nothing = np.zeros(len(asked), dtype=np.float32)
+        batch = make_batch(inputs.take(asked), nothing, nothing).to(self.device)
         scores = torch.sigmoid(self.model(batch.dense, batch.sparse))
         return np.asarray(scores.cpu().numpy()[: len(rows)])
+
+
+def compile_interaction(ranker: Ranker) -> None:
+    """Compile everything but the tables, in place; eager with a warning where nothing can build."""
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        logger.warning("torch.compile: no C++ compiler; the dense part runs eager")
+        return
+    ranker.interaction.compile()
 
 
 def dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -178,10 +247,7 @@ class _Loop:
     """Steps over batches, with the learning rate, the running metrics and the progress bar."""
 
     def __init__(self, session: Session, *, total_steps: int, is_warm: bool) -> None:
-        self.model = session.model
-        self.optimizer = session.optimizer
-        self.config = session.config
-        self.device = session.device
+        self.session = session
         self.total_steps = total_steps
         self.is_warm = is_warm
         self.steps = 0
@@ -199,34 +265,21 @@ class _Loop:
         )
         with bar:
             for batch in stream:
-                loss = self._step(batch.to(self.device))
+                loss = self._step(batch.to(self.session.device))
                 bar.update()
                 if self.steps % LOG_EVERY_STEPS == 0 or self.steps == self.total_steps:
-                    self.curve.append({"step": self.steps, "loss": loss, **self.metrics.compute()})
-                    bar.set_postfix(
-                        {k: f"{v:.4f}" for k, v in self.curve[-1].items() if k != "step"}
-                    )
+                    point = {"step": self.steps, "loss": float(loss), **self.metrics.compute()}
+                    self.curve.append(point)
+                    bar.set_postfix({k: f"{v:.4f}" for k, v in point.items() if k != "step"})
 
-    def _step(self, batch: Batch) -> float:
-        self._set_learning_rates()
-        self.optimizer.zero_grad(set_to_none=True)
-        logits = self.model(batch.dense, batch.sparse)
-        # Weights make the mean over ranks of these sums the mean over the global batch's examples.
-        loss = weighted_loss(logits, batch)
-        loss.backward()
-        self.optimizer.step()
+    def _step(self, batch: Batch) -> Tensor:
+        share = learning_rate_share(
+            self.session.config, self.steps, self.total_steps, is_warm=self.is_warm
+        )
+        loss, logits = self.session.step(batch, learning_rate_share=share)
         self.metrics.update(logits, batch)
         self.steps += 1
-        return float(loss.detach())
-
-    def _set_learning_rates(self) -> None:
-        share = learning_rate_share(self.config, self.steps, self.total_steps, is_warm=self.is_warm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.dense_learning_rate * share
-        for group in self.model.fused_optimizer.param_groups:
-            group["lr"] = self.config.sparse_learning_rate * share
-        # The kernels read the new rate on this call; they step inside the backward pass.
-        self.model.fused_optimizer.zero_grad()
+        return loss
 
 
 def learning_rate_share(

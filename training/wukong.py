@@ -5,35 +5,13 @@ machine block (the paper's n_F), L of the linear compression block (n_L), G = M 
 D embedding dimension, K rank, C compressed tokens, P = N·K entries of the factorization machine.
 """
 
-import itertools
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from training.config import LayerConfig, ModelConfig
-
-
-def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers with ReLU between them, none after the last; weights scaled by true fan-in."""
-    layers: list[nn.Module] = []
-    pairs = list(itertools.pairwise(widths))
-    for place, (fan_in, fan_out) in enumerate(pairs):
-        linear = nn.Linear(fan_in, fan_out)
-        is_last = place == len(pairs) - 1
-        # He's gain where a ReLU halves the variance, none on the way out.
-        nn.init.normal_(linear.weight, std=math.sqrt((1.0 if is_last else 2.0) / fan_in))
-        nn.init.zeros_(linear.bias)
-        layers.append(linear)
-        if not is_last:
-            layers += [nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
-    return nn.Sequential(*layers)
-
-
-def token_mixer(num_in: int, num_out: int) -> nn.Parameter:
-    """A matrix (num_in, num_out) that mixes embeddings, scaled so that variance is kept."""
-    return nn.Parameter(torch.randn(num_in, num_out) / math.sqrt(num_in))
+from training.config import Ablation, LayerConfig, WukongConfig
+from training.layers import mlp, token_mixer
 
 
 class GroupedLayerNorm(nn.Module):
@@ -146,7 +124,14 @@ class WukongLayer(nn.Module):
     """
 
     def __init__(
-        self, num_in: int, dim: int, config: LayerConfig, *, eps: float, dropout: float = 0.0
+        self,
+        num_in: int,
+        dim: int,
+        config: LayerConfig,
+        *,
+        eps: float,
+        dropout: float = 0.0,
+        zeroed: Sequence[Ablation] = (),
     ) -> None:
         super().__init__()
         num_out = config.num_fm + config.num_linear
@@ -154,13 +139,18 @@ class WukongLayer(nn.Module):
         self.linear_compression = token_mixer(num_in, config.num_linear)
         self.residual = token_mixer(num_in, num_out) if num_in != num_out else None
         self.norm = nn.LayerNorm(dim, eps=eps)
+        self.zeroed = frozenset(zeroed)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """(B, N, D) to (B, G, D)."""
-        linear_BLD = self.linear_compression.T @ x_BND
-        both_BGD = torch.cat([self.fmb(x_BND), linear_BLD], dim=1)
+        fmb_BMD = self._unless_zeroed(Ablation.FMB, self.fmb(x_BND))
+        linear_BLD = self._unless_zeroed(Ablation.LCB, self.linear_compression.T @ x_BND)
         residual_BGD = x_BND if self.residual is None else self.residual.T @ x_BND
-        return self.norm(both_BGD + residual_BGD)
+        residual_BGD = self._unless_zeroed(Ablation.RESIDUAL, residual_BGD)
+        return self.norm(torch.cat([fmb_BMD, linear_BLD], dim=1) + residual_BGD)
+
+    def _unless_zeroed(self, part: Ablation, output: Tensor) -> Tensor:
+        return torch.zeros_like(output) if part in self.zeroed else output
 
 
 class Wukong(nn.Module):
@@ -168,20 +158,28 @@ class Wukong(nn.Module):
 
     Args:
         num_in: N, embeddings that enter.
-        config: The model's configuration.
+        dim: D.
+        config: The stack.
+        dropout: Of every hidden activation.
     """
 
-    def __init__(self, num_in: int, config: ModelConfig) -> None:
+    def __init__(
+        self, num_in: int, dim: int, config: WukongConfig, *, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        dim = config.embedding_dim
         layers = []
         for layer in config.layers:
             layers.append(
-                WukongLayer(num_in, dim, layer, eps=config.layer_norm_eps, dropout=config.dropout)
+                WukongLayer(
+                    *(num_in, dim, layer),
+                    eps=config.layer_norm_eps,
+                    dropout=dropout,
+                    zeroed=config.zeroed,
+                )
             )
             num_in = layer.num_fm + layer.num_linear
         self.layers = nn.Sequential(*layers)
-        self.head = mlp((num_in * dim, *config.head, 1), dropout=config.dropout)
+        self.head = mlp((num_in * dim, *config.head, 1), dropout=dropout)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """(B, N, D) to (B,)."""

@@ -26,6 +26,7 @@ from serving.calls import from_rest
 from serving.predictor import Ranker
 from serving.request import input_types, parse
 from training import artifact
+from training.inputs import inputs_of
 from training.manifest import Manifest
 from training.ranker import Ranker as WukongRanker
 from training.recipes import wukong_tiny
@@ -87,7 +88,7 @@ def write_artifact(root, day):
     model = wukong_tiny().model
     return artifact.write(
         root,
-        WukongRanker(SCHEMA, model),
+        WukongRanker(inputs_of(SCHEMA), model),
         SCHEMA,
         pa.table(columns),
         day=day.isoformat(),
@@ -174,7 +175,7 @@ def test_promote_serve_reload_and_roll_back(workspace, free_ports, capsys):
         endpoint = f"--endpoint=http://127.0.0.1:{http_port}"
         code = main(["promote", f"--dataset={SCHEMA.name}", f"--date={date}", endpoint, *flags])
         captured = capsys.readouterr()
-        return code, json.loads(captured.out) if captured.out else captured.err
+        return code, json.loads(captured.out)
 
     # No endpoint yet: the alias moves all the same.
     code, done = promote("2025-06-01")
@@ -196,9 +197,9 @@ def test_promote_serve_reload_and_roll_back(workspace, free_ports, capsys):
         weights = folder / second / "weights.safetensors"
         good = weights.read_bytes()
         weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-        code, error = promote("2025-06-09")
-        assert (code, error.splitlines()[-1].startswith("error: endpoint")) == (1, True)
-        assert "sha256" in error
+        code, failed = promote("2025-06-09")
+        assert (code, failed["error"].startswith("endpoint")) == (1, True)
+        assert "sha256" in failed["error"]
         assert workspace.registry.alias("champion") == first
         assert answer(http)["model_version"] == first
 

@@ -256,6 +256,7 @@ def test_embedding_decay_reaches_the_fused_optimiser():
     import torch
 
     from features.catalog import schema_of
+    from training.inputs import inputs_of
     from training.recipes import recipe_of
     from training.trainer import Session
     from training.worker import process_group
@@ -264,7 +265,7 @@ def test_embedding_decay_reaches_the_fused_optimiser():
     config = dataclasses.replace(recipe.training, embedding_decay=1.0)
     schema = schema_of("movielens-100k")
     with process_group():
-        session = Session(schema, dataclasses.replace(recipe, training=config), None)
+        session = Session(inputs_of(schema), dataclasses.replace(recipe, training=config), None)
         name = next(k for k in session.model.state_dict() if "item_id" in k and "weight" in k)
         table = session.model.state_dict()[name].local_shards()[0].tensor
         before = table.clone()

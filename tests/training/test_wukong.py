@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.config import LayerConfig, ModelConfig
+from training.config import LayerConfig, ModelConfig, WukongConfig
 from training.recipes import uniform_layers
 from training.wukong import FactorizationMachine, GroupedLayerNorm, Wukong, WukongLayer
 
@@ -89,13 +89,11 @@ def test_rotating_the_embeddings_leaves_the_static_machine():
 
 def test_the_factorization_machine_block_is_alive_at_initialisation():
     torch.manual_seed(0)
+    layers = uniform_layers(depth=1, num_fm=4, num_linear=4, rank=4, mlp=(32,))
     config = ModelConfig(
-        embedding_dim=16,
-        layers=uniform_layers(depth=1, num_fm=4, num_linear=4, rank=4, mlp=(32,)),
-        bottom_mlp=(),
-        head=(),
+        embedding_dim=16, interaction=WukongConfig(layers=layers, head=()), bottom_mlp=()
     )
-    block = Wukong(12, config).layers[0].fmb
+    block = Wukong(12, 16, config.interaction).layers[0].fmb
     x = torch.randn(64, 12, 16) * config.embedding_std
     assert block.norm(block.interaction(x)).std() > 0.9
     assert block(x).std() > 0.1

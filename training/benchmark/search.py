@@ -1,0 +1,75 @@
+"""Random search of the settings that every ranker has, judged on the validation split alone."""
+
+import dataclasses
+import logging
+from typing import Any
+
+import numpy as np
+
+from training.benchmark.data import BenchmarkData
+from training.benchmark.protocol import run_seed
+from training.config import Recipe
+
+logger = logging.getLogger(__name__)
+
+LEARNING_RATE_FACTORS = (0.3, 0.5, 1.0, 2.0, 3.0)
+DROPOUTS = (0.0, 0.1, 0.2, 0.3, 0.5)
+PENALTY_FACTORS = (0.3, 0.5, 1.0, 2.0, 3.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One setting and what it reached."""
+
+    settings: dict[str, Any]
+    valid_auc: float
+    valid_log_loss: float
+
+
+def search(data: BenchmarkData, recipe: Recipe, *, trials: int, seed: int = 0) -> Recipe:
+    """The recipe with the best validation AUC of ``trials`` settings, the given one first."""
+    random = np.random.default_rng(seed)
+    best, best_auc = recipe, -1.0
+    for number in range(trials):
+        candidate = _drawn(recipe, random) if number else recipe
+        result = run_seed(
+            data, candidate, seed=seed, with_test=False, label=f"search {number + 1}/{trials}"
+        )
+        trial = Trial(settings_of(candidate), result.valid.auc, result.valid.log_loss)
+        logger.info("search %d of %d: %s", number + 1, trials, trial)
+        if trial.valid_auc > best_auc:
+            best, best_auc = candidate, trial.valid_auc
+    return best
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """What a search may change, as the recipe has it."""
+    training = recipe.training
+    return {
+        "dense_learning_rate": training.dense_learning_rate,
+        "sparse_learning_rate": training.sparse_learning_rate,
+        "embedding_penalty": training.embedding_penalty,
+        "dropout": recipe.model.dropout,
+    }
+
+
+def _drawn(recipe: Recipe, random: np.random.Generator) -> Recipe:
+    training, model = recipe.training, recipe.model
+
+    def times(value: float, factors: tuple[float, ...]) -> float:
+        return value * float(random.choice(factors))
+
+    dropout = float(random.choice(DROPOUTS))
+    return dataclasses.replace(
+        recipe,
+        training=dataclasses.replace(
+            training,
+            dense_learning_rate=times(training.dense_learning_rate, LEARNING_RATE_FACTORS),
+            sparse_learning_rate=times(training.sparse_learning_rate, LEARNING_RATE_FACTORS),
+            embedding_penalty=times(training.embedding_penalty, PENALTY_FACTORS),
+        ),
+        # DLRM's over-arch, which is TorchRec's, has no dropout to draw.
+        model=model
+        if model.interaction.kind == "dlrm"
+        else dataclasses.replace(model, dropout=dropout),
+    )

@@ -1,0 +1,113 @@
+"""Training rows in a text file larger than memory: parsed, encoded and given out block by block."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv
+
+from training.benchmark.data import Split
+from training.benchmark.errors import FormatError
+
+BLOCK_BYTES = 64 << 20
+"""Bytes of text in memory at a time; rows are shuffled within it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFormat:
+    """How the lines of a file are read; every column as a string."""
+
+    columns: tuple[str, ...]
+    delimiter: str = ","
+    has_header: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedRows:
+    """Rows ``start`` to ``stop`` of some files read one after the other, encoded on the way."""
+
+    paths: Sequence[Path]
+    text: TextFormat
+    encode: Callable[[pa.Table, Path, int], Split]
+    """From a block, its file and the line before its first row."""
+    start: int
+    stop: int
+
+    def parts(self) -> Iterator[Split]:
+        """One pass, a block at a time."""
+        for block, path, line in blocks(self.paths, self.text, start=self.start, stop=self.stop):
+            yield self.encode(block, path, line)
+
+    def num_rows(self) -> int:
+        """Rows of one pass."""
+        return self.stop - self.start
+
+
+def blocks(
+    paths: Sequence[Path], text: TextFormat, *, start: int = 0, stop: int | None = None
+) -> Iterator[tuple[pa.Table, Path, int]]:
+    """The rows of some files in blocks, each with its file and the line before its first row.
+
+    Raises:
+        FormatError: A line has another number of fields, or the header lacks a column.
+    """
+    seen = 0
+    for path in paths:
+        line = 1 if text.has_header else 0
+        for batch in _batches(path, text):
+            first, last = max(0, start - seen), batch.num_rows
+            if stop is not None:
+                last = min(last, stop - seen)
+            if first < last:
+                table = pa.table(batch.slice(first, last - first))
+                yield table, path, line + first
+            seen += batch.num_rows
+            line += batch.num_rows
+            if stop is not None and seen >= stop:
+                return
+
+
+def _batches(path: Path, text: TextFormat) -> Iterator[pa.RecordBatch]:
+    wrong: list[csv.InvalidRow] = []
+
+    def note(row: csv.InvalidRow) -> str:
+        wrong.append(row)
+        return "error"
+
+    names = None if text.has_header else list(text.columns)
+    try:
+        with csv.open_csv(
+            path,
+            read_options=csv.ReadOptions(
+                use_threads=False, block_size=BLOCK_BYTES, column_names=names
+            ),
+            parse_options=csv.ParseOptions(
+                delimiter=text.delimiter, quote_char=False, invalid_row_handler=note
+            ),
+            convert_options=csv.ConvertOptions(
+                column_types={name: pa.string() for name in text.columns},
+                include_columns=list(text.columns),
+                strings_can_be_null=True,
+                null_values=[""],
+                quoted_strings_can_be_null=True,
+            ),
+        ) as reader:
+            yield from reader
+    except KeyError as error:
+        raise FormatError(
+            path, line=1, column="header", found=str(error), expected=", ".join(text.columns)
+        ) from error
+    except pa.ArrowInvalid as error:
+        if not wrong:
+            raise FormatError(
+                path, line=1, column=1, found=str(error), expected="lines of text"
+            ) from error
+        row = wrong[0]
+        raise FormatError(
+            path,
+            line=row.number or 0,
+            column=min(row.actual_columns, row.expected_columns) + 1,
+            found=row.text,
+            expected=f"{row.expected_columns} fields, found {row.actual_columns}",
+        ) from error

@@ -1,0 +1,51 @@
+"""What a ranker reads, of whatever data set: sparse inputs with their tables, and numbers."""
+
+import dataclasses
+
+from features.schema import Kind, Schema
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseInput:
+    """A bag of embedding rows for each example."""
+
+    name: str
+    num_rows: int
+    """Rows of the table that it reads."""
+    table: str
+    """The table: its own name, or that of the input whose table it shares."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedInput:
+    """A sparse input that is also looked up in vectors that do not train."""
+
+    name: str
+    num_rows: int
+    dim: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Everything a ranker reads, in the order of ``features.encoding.ModelInputs``."""
+
+    sparse: tuple[SparseInput, ...]
+    dense: tuple[Kind, ...]
+    pretrained: tuple[PretrainedInput, ...] = ()
+
+
+def inputs_of(schema: Schema) -> Inputs:
+    """The inputs that a schema declares."""
+    columns = schema.sparse_inputs()
+    rows = {column.name: column.num_rows for column in columns}
+    return Inputs(
+        sparse=tuple(
+            SparseInput(
+                name=column.name,
+                num_rows=rows[column.shares_table_with or column.name],
+                table=column.shares_table_with or column.name,
+            )
+            for column in columns
+        ),
+        dense=tuple(schema.dense_kinds()),
+    )

@@ -1,0 +1,29 @@
+"""Layers that several interaction nets are made of."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers with ReLU between them, none after the last; weights scaled by true fan-in."""
+    layers: list[nn.Module] = []
+    pairs = list(itertools.pairwise(widths))
+    for place, (fan_in, fan_out) in enumerate(pairs):
+        linear = nn.Linear(fan_in, fan_out)
+        is_last = place == len(pairs) - 1
+        # He's gain where a ReLU halves the variance, none on the way out.
+        nn.init.normal_(linear.weight, std=math.sqrt((1.0 if is_last else 2.0) / fan_in))
+        nn.init.zeros_(linear.bias)
+        layers.append(linear)
+        if not is_last:
+            layers += [nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+    return nn.Sequential(*layers)
+
+
+def token_mixer(num_in: int, num_out: int) -> nn.Parameter:
+    """A matrix (num_in, num_out) that mixes embeddings, scaled so that variance is kept."""
+    return nn.Parameter(torch.randn(num_in, num_out) / math.sqrt(num_in))
