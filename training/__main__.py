@@ -104,6 +104,17 @@ def _benchmark(options: argparse.Namespace) -> Summary:
         )
 
 
+def _speed(options: argparse.Namespace) -> Summary:
+    from training import speed
+    from training.worker import process_group
+
+    with process_group():
+        if options.profile:
+            return {"markdown": speed.profile(options.configuration, is_compiled=options.compile)}
+        found = speed.measure(options.configuration, is_compiled=options.compile)
+    return speed.to_dict(found)
+
+
 def _prune(options: argparse.Namespace) -> Summary:
     from training.retention import prune
 
@@ -142,6 +153,7 @@ def _door() -> Door:
     backtest.add_argument("--days", type=int, default=28, help="days to predict, to --date")
     _add_recipe(backtest)
     _add_benchmark(door)
+    _add_speed(door)
     text = "Drop checkpoints and artifacts that nothing needs."
     prune = door.verb("prune", _prune, text, "checkpoints", "artifacts", "tracking")
     prune.add_argument("--keep", type=int, default=10, help="newest to keep of each")
@@ -197,6 +209,17 @@ def _add_benchmark(door: Door) -> None:
     benchmark.add_argument(
         "--search", type=int, default=0, metavar="N", help="settings to try on validation first"
     )
+
+
+def _add_speed(door: Door) -> None:
+    text = (
+        "Measure the training speed of a fixed configuration. Full steps on all threads, as a "
+        "share of the machine's best float32 matrix product; `make bench-train` runs both."
+    )
+    speed = door.verb("speed", _speed, text, has_dataset=False)
+    speed.add_argument("--configuration", choices=("A", "B"), required=True, help="which one")
+    speed.add_argument("--compile", action="store_true", help="compile the dense part")
+    speed.add_argument("--profile", action="store_true", help="print the operators instead")
 
 
 def _add_recipe(verb: argparse.ArgumentParser) -> None:

@@ -128,8 +128,7 @@ class Session:
         ranker.embedding_penalty = self.config.embedding_penalty
         if first_rows is not None and inputs.dense:
             ranker.interaction.tokens.normaliser.fit(first_rows)
-        if self.config.is_compiled:
-            compile_interaction(ranker)
+        self.is_compiled = self.config.is_compiled and compile_interaction(ranker)
         tables = embedding_tables(inputs, recipe.model)
         self.model = shard(ranker, tables, recipe.sharding, self.config, device=self.device)
         self.optimizer = dense_optimizer(self.model, self.config)
@@ -227,19 +226,24 @@ class Session:
         return np.asarray(scores.cpu().numpy()[: len(rows)])
 
 
-def compile_interaction(ranker: Ranker) -> None:
-    """Compile everything but the tables, in place; eager with a warning where nothing can build."""
-    if shutil.which(os.environ.get("CXX", "g++")) is None:
-        logger.warning("torch.compile: no C++ compiler; the dense part runs eager")
-        return
+def compile_interaction(ranker: Ranker) -> bool:
+    """Compile everything but the tables, in place; False where no C++ compiler is found.
+
+    The CPU's kernels are built on the first step.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        logger.warning("torch.compile: %s not found (CXX names another); runs eager", compiler)
+        return False
     ranker.interaction.compile()
+    return True
 
 
 def dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Adam over everything but the tables, whose optimiser runs inside the backward pass."""
     dense = [parameter for name, parameter in model.named_parameters() if "interaction" in name]
     return torch.optim.AdamW(
-        dense, lr=config.dense_learning_rate, weight_decay=config.dense_decay, eps=1e-8
+        dense, lr=config.dense_learning_rate, weight_decay=config.dense_decay, eps=1e-8, fused=True
     )
 
 

@@ -1,0 +1,191 @@
+"""The benchmark's protocol: what it optimises, what it keeps, what it prints."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from training.__main__ import main
+from training.batch import make_batch
+from training.benchmark.data import BenchmarkData, InMemory, Split, split_of
+from training.benchmark.frappe_stand_in import (
+    CONTEXTS,
+    NEGATIVES,
+    NUM_APPS,
+    NUM_POSITIVES,
+    NUM_USERS,
+    frappe_stand_in,
+)
+from training.benchmark.protocol import run_seed
+from training.benchmark.run import recipe_for
+from training.benchmark.search import search, settings_of
+from training.inputs import Inputs, SparseInput
+from training.ranker import Ranker, row_shares
+from training.recipes import recipe_of
+from training.trainer import Session
+from training.worker import process_group
+
+INPUTS = Inputs(sparse=(SparseInput("user", 8, "user"), SparseInput("item", 12, "item")), dense=())
+USERS = np.array([1, 1, 1, 2, 5, 5])
+ITEMS = np.array([3, 4, 3, 4, 7, 3])
+LABEL = np.array([1, 0, 1, 0, 1, 0])
+
+
+def small_recipe(**training):
+    recipe = recipe_of("wukong-tiny")
+    return dataclasses.replace(
+        recipe,
+        training=dataclasses.replace(recipe.training, **training),
+        sharding=dataclasses.replace(recipe.sharding, column_wise=()),
+    )
+
+
+def split(users=USERS, items=ITEMS, label=LABEL) -> Split:
+    return split_of({"user": users, "item": items}, label, group="user")
+
+
+def gradients(penalty):
+    torch.manual_seed(0)
+    ranker = Ranker(INPUTS, recipe_of("wukong-tiny").model)
+    ranker.embedding_penalty = penalty
+    rows = split()
+    batch = make_batch(rows.inputs, rows.label, np.full(6, 1 / 6, np.float32))
+    logits = ranker(batch.dense, batch.sparse)
+    torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.label).backward()
+    bags = ranker.embeddings.embedding_bags
+    return {name: (bags[name].weight, bags[name].weight.grad) for name in ("user", "item")}
+
+
+def test_the_penalty_pulls_each_row_of_a_batch_once_and_no_other():
+    plain, penalised = gradients(0.0), gradients(0.25)
+    for name, rows in (("user", USERS), ("item", ITEMS)):
+        weight, gradient = plain[name]
+        pulled = penalised[name][1] - gradient
+        expected = torch.zeros_like(weight)
+        expected[np.unique(rows)] = 0.25 * weight.detach()[np.unique(rows)]
+        torch.testing.assert_close(pulled, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_the_penalty_reaches_the_fused_optimiser_of_the_tables():
+    """A row whose loss gradient is zero must shrink by the penalty alone."""
+    with process_group():
+        session = Session(INPUTS, small_recipe(embedding_penalty=0.5), None)
+        (key,) = (k for k in session.snapshot() if "item" in k)
+        before = session.snapshot()[key]
+        rows = split()
+        batch = make_batch(rows.inputs, rows.label, np.zeros(6, np.float32))
+        for _ in range(3):
+            session.step(batch, learning_rate_share=1.0)
+        after = session.snapshot()[key]
+    touched, others = np.unique(ITEMS), [0, 1, 2, 5, 6, 8]
+    assert (after[touched].norm(dim=1) < before[touched].norm(dim=1)).all()
+    torch.testing.assert_close(after[others], before[others])
+
+
+def test_shares_of_a_row_sum_to_one():
+    rows = split()
+    batch = make_batch(rows.inputs, rows.label, np.ones(6, np.float32))
+    shares = row_shares(batch.sparse, ["user", "item"]).numpy()
+    for column, values in zip(shares.T, (USERS, ITEMS), strict=True):
+        for value in np.unique(values):
+            assert column[values == value].sum() == pytest.approx(1)
+
+
+def problem(rows=3_000, noise=0.0):
+    random = np.random.default_rng(3)
+    users, items = random.integers(1, 8, rows), random.integers(1, 12, rows)
+    taste = random.normal(size=(8, 12))
+    label = (taste[users, items] + noise * random.normal(size=rows) > 0).astype(np.int64)
+    parts = [
+        slice(0, rows * 2 // 3),
+        slice(rows * 2 // 3, rows * 5 // 6),
+        slice(rows * 5 // 6, rows),
+    ]
+    train, valid, test = (split(users[p], items[p], label[p]) for p in parts)
+    return BenchmarkData(name="small", inputs=INPUTS, train=InMemory(train), valid=valid, test=test)
+
+
+def test_training_ends_when_validation_stops_rising_and_the_best_weights_are_kept():
+    data = problem(noise=1.0)
+    recipe = small_recipe(cold_epochs=60, batch_size=64, dense_learning_rate=0.02)
+    with process_group():
+        long = run_seed(data, recipe, seed=1)
+        same = run_seed(
+            data,
+            dataclasses.replace(
+                recipe, training=dataclasses.replace(recipe.training, cold_epochs=long.epochs - 2)
+            ),
+            seed=1,
+        )
+    assert long.epochs < 60
+    # The last two epochs were worse, so leaving them out changes nothing.
+    assert same.valid.auc == long.valid.auc
+    assert same.test == long.test
+
+
+def test_a_snapshot_restores_the_predictions():
+    data = problem()
+    with process_group():
+        session = Session(data.inputs, small_recipe(), None)
+        before, kept = session.predict(data.test.inputs), session.snapshot()
+        rows = data.valid
+        batch = make_batch(rows.inputs, rows.label, np.full(len(rows), 1 / len(rows), np.float32))
+        session.step(batch, learning_rate_share=1.0)
+        assert not np.allclose(session.predict(data.test.inputs), before)
+        session.restore(kept)
+        np.testing.assert_array_equal(session.predict(data.test.inputs), before)
+
+
+def test_a_search_never_looks_at_the_test_split():
+    data = problem()
+    blind = dataclasses.replace(data, test=None)
+    recipe = small_recipe(cold_epochs=2, batch_size=256, embedding_penalty=1e-3)
+    with process_group():
+        found = search(blind, recipe, trials=2)
+    assert set(settings_of(found)) == set(settings_of(recipe))
+
+
+def test_the_stand_in_has_the_shape_of_frappe_and_knows_its_best_loss():
+    data = frappe_stand_in()
+    sizes = {"user": NUM_USERS, "item": NUM_APPS, **CONTEXTS}
+    assert sum(sizes.values()) == 5_382
+    assert NUM_POSITIVES * (1 + NEGATIVES) == 288_609
+    assert data.train.num_rows() + len(data.valid) + len(data.test) == 288_609
+    assert [sparse.num_rows - 1 for sparse in data.inputs.sparse] == list(sizes.values())
+    assert data.test.label.mean() == pytest.approx(1 / 3, abs=0.01)
+    assert 0.02 < data.best_log_loss < 0.2
+
+
+def test_a_recipe_of_another_model_is_refused():
+    with pytest.raises(ValueError, match="--recipe dlrm-small: of dlrm; --model is wukong"):
+        recipe_for("frappe", "wukong", "dlrm-small")
+
+
+def test_the_command_prints_a_table_and_one_line_of_figures(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    header = "label,user,item,daytime,weekday,isweekend,homework,cost,weather,country,city"
+    for name, rows in (("train", 400), ("valid", 100), ("test", 100)):
+        lines = [
+            ",".join(map(str, [random.integers(2), *random.integers(9, size=10)]))
+            for _ in range(rows)
+        ]
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n")
+    arguments = ["benchmark", "--dataset=frappe", f"--data={tmp_path}", "--model=wukong"]
+    assert main([*arguments, "--recipe=wukong-tiny", "--seeds=2"]) == 0
+    *table, line = capsys.readouterr().out.strip().splitlines()
+    figures = json.loads(line)
+    assert len(table) == 3
+    assert table[2].startswith("| frappe | wukong |")
+    for key in ("auc", "log_loss", "gauc", "ne", "seconds", "samples_per_second"):
+        assert figures[key] > 0
+        assert figures["spreads"][key] >= 0
+    assert (figures["seeds"], figures["rows"]["train"]) == (2, 400)
+    assert figures["params"] > 0
+    assert figures["mflop_per_example"] > 0
+
+
+def test_the_command_names_the_folder_that_lacks_the_files(tmp_path, capsys):
+    assert main(["benchmark", "--dataset=frappe", f"--data={tmp_path}"]) == 1
+    assert "no train.csv, valid.csv, test.csv" in json.loads(capsys.readouterr().out)["error"]
