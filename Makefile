@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
 
-.PHONY: help install demo test check up down clean lock docs bench-features bench-quality
+.PHONY: help install demo test check up down clean lock docs bench-features bench-train bench-quality
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ docs: install       ## write the generated pages of docs/
 
 bench-features: install ## rows/s of state, aggregates and join at 0.1, 1 and 10 million rows
 	@$(PYTHON) -m features bench
+
+bench-train: install    ## training speed as a share of the machine's matrix product
+	@$(PYTHON) infra/local/speed.py
 
 bench-quality: install  ## the last 28 days of MovieLens, rolled daily, against simple rivals
 	@$(PYTHON) infra/local/quality.py

@@ -40,7 +40,11 @@ LAPTOP_CONF = {
     "spark.sql.shuffle.partitions": "4",
     # Few, small jobs: the optimising compiler would cost more seconds than it saves, and the serial
     # collector keeps the heap small. On a cluster both are left to the submit command.
-    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss4m",
+    # That compiler alone would have 48 MB for its code; a long job fills them, and then compiles
+    # no more.
+    "spark.driver.extraJavaOptions": (
+        "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -Xss4m"
+    ),
 }
 CLASS_ARCHIVE = Path(sys.prefix) / "spark-classes.jsa"
 """Classes that the JVM maps instead of loading; written by ``make install``, and may be missing."""

@@ -244,6 +244,8 @@ class TrainingConfig:
     """Share of a run's steps over which the dense learning rate rises, as in the paper."""
     final_learning_rate_share: float = 0.1
     """Where the falling learning rates of a cold run end, as a share; warm runs stay there."""
+    average_decay: float = 0.0
+    """Of the moving average of all weights that a benchmark evaluates and keeps; 0: no average."""
     is_compiled: bool = False
     """Whether the dense part is compiled; worth its half minute only in long runs."""
     shuffle_rows: int = 262_144
@@ -254,7 +256,7 @@ class TrainingConfig:
         """Refuse what cannot train."""
         for name in ("batch_size", "cold_epochs", "warm_epochs", "shuffle_rows"):
             _positive(name, getattr(self, name))
-        for name in ("warm_up_share", "final_learning_rate_share"):
+        for name in ("warm_up_share", "final_learning_rate_share", "average_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; from 0 to 1")
 

@@ -163,12 +163,12 @@ class Session:
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of this rank's weights and buffers."""
-        return {key: value.clone() for key, value in self._local_tensors()}
+        return {key: value.clone() for key, value in self.local_tensors()}
 
     def restore(self, snapshot: dict[str, Tensor]) -> None:
         """Put a copy back; the optimisers' state stays as it is."""
         with torch.no_grad():
-            for key, value in self._local_tensors():
+            for key, value in self.local_tensors():
                 value.copy_(snapshot[key])
 
     def set_pretrained(self, vectors: Mapping[str, npt.NDArray[np.float32]]) -> None:
@@ -182,7 +182,8 @@ class Session:
                 )
             table.copy_(torch.from_numpy(values))
 
-    def _local_tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def local_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """This rank's weights and buffers, by name, as training changes them."""
         for key, value in self.model.state_dict().items():
             if hasattr(value, "local_shards"):
                 for place, shard in enumerate(value.local_shards()):

@@ -189,3 +189,32 @@ def test_the_command_prints_a_table_and_one_line_of_figures(tmp_path, capsys):
 def test_the_command_names_the_folder_that_lacks_the_files(tmp_path, capsys):
     assert main(["benchmark", "--dataset=frappe", f"--data={tmp_path}"]) == 1
     assert "no train.csv, valid.csv, test.csv" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_the_moving_average_is_in_place_only_while_it_is_asked_for():
+    from training.averaging import WeightAverage
+
+    weight = torch.zeros(3)
+    average = WeightAverage([weight], decay=0.5)
+    for value in (1.0, 2.0, 4.0):
+        weight.fill_(value)
+        average.update()
+    # The decay rises: 1/11, 2/12, 3/13 of the average are kept.
+    expected = 0.0
+    for step, value in enumerate((1.0, 2.0, 4.0), start=1):
+        kept = step / (10 + step)
+        expected = kept * expected + (1 - kept) * value
+    with average.in_place():
+        torch.testing.assert_close(weight, torch.full((3,), expected))
+    torch.testing.assert_close(weight, torch.full((3,), 4.0))
+
+
+def test_the_averaged_weights_are_those_that_are_judged_and_kept():
+    data = problem()
+    recipe = small_recipe(cold_epochs=3, batch_size=64, average_decay=0.99)
+    plain = dataclasses.replace(
+        recipe, training=dataclasses.replace(recipe.training, average_decay=0.0)
+    )
+    with process_group():
+        averaged, last = run_seed(data, recipe, seed=1), run_seed(data, plain, seed=1)
+    assert averaged.test.log_loss != last.test.log_loss

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.config import LayerConfig, ModelConfig, WukongConfig
+from training.config import Ablation, LayerConfig, ModelConfig, WukongConfig
 from training.recipes import uniform_layers
 from training.wukong import FactorizationMachine, GroupedLayerNorm, Wukong, WukongLayer
 
@@ -122,3 +122,55 @@ def test_groups_must_end_at_the_present_shape():
 def test_impossible_sizes_are_refused_by_field_and_value():
     with pytest.raises(ValueError, match="num_fm: 0; at least 1"):
         LayerConfig(num_fm=0, num_linear=1, rank=1, mlp=())
+
+
+@pytest.mark.parametrize("part", list(Ablation))
+def test_a_zeroed_part_gives_nothing_and_the_others_stay(part):
+    """Figure 4 of the paper zeroes one part at a time."""
+    torch.manual_seed(0)
+    config = LayerConfig(num_fm=3, num_linear=4, rank=2, mlp=(8,))
+    whole = WukongLayer(6, 8, config, eps=EPS)
+    zeroed = WukongLayer(6, 8, config, eps=EPS, zeroed=(part,))
+    zeroed.load_state_dict(whole.state_dict())
+    x = torch.randn(5, 6, 8)
+    fmb, lcb = whole.fmb(x), whole.linear_compression.T @ x
+    residual = whole.residual.T @ x
+    kept = {
+        Ablation.FMB: torch.cat([torch.zeros_like(fmb), lcb], dim=1) + residual,
+        Ablation.LCB: torch.cat([fmb, torch.zeros_like(lcb)], dim=1) + residual,
+        Ablation.RESIDUAL: torch.cat([fmb, lcb], dim=1),
+    }
+    torch.testing.assert_close(zeroed(x), whole.norm(kept[part]))
+
+
+def test_linear_compression_mixes_embeddings_and_never_their_dimensions():
+    layer = WukongLayer(6, 8, LayerConfig(num_fm=3, num_linear=4, rank=2, mlp=(8,)), eps=EPS)
+    x = torch.randn(2, 6, 8)
+    x[:, :, 5] = 0
+    compressed = layer.linear_compression.T @ x
+    assert (compressed[:, :, 5] == 0).all()
+    torch.testing.assert_close(layer.linear_compression.T @ (3 * x), 3 * compressed)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_each_layer_doubles_the_order_of_the_interactions(depth):
+    """Without norms and ReLU, scaling the input shows a polynomial of order 2 ** depth."""
+    torch.manual_seed(0)
+    config = LayerConfig(num_fm=2, num_linear=2, rank=2, mlp=())
+    layers = [WukongLayer(4, 3, config, eps=EPS).double() for _ in range(depth)]
+    for layer in layers:
+        layer.norm = torch.nn.Identity()
+        layer.fmb.norm = torch.nn.Identity()
+    stack = torch.nn.Sequential(*layers)
+    x = torch.randn(1, 4, 3, dtype=torch.float64)
+    order = 2**depth
+    scales = torch.linspace(-1, 1, 3 * order + 1, dtype=torch.float64)
+    values = torch.stack([stack(scale * x).sum() for scale in scales]).detach().numpy()
+    fits = [np.polyfit(scales.numpy(), values, degree) for degree in (order, order - 1)]
+    residual = [np.abs(np.polyval(fit, scales.numpy()) - values).max() for fit in fits]
+    assert residual[0] < 1e-8 < residual[1]
+
+
+def test_the_order_of_multiplication_does_not_change_the_machine():
+    x, y = torch.randn(3, 6, 8, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
+    torch.testing.assert_close(x @ (x.transpose(1, 2) @ y), (x @ x.transpose(1, 2)) @ y)

@@ -2,10 +2,12 @@
 
 Adam for the dense part and row-wise Adagrad for the tables, L2 on the embeddings, the learning
 rates cut by ten whenever the validation AUC has not risen for an epoch, the end after two such
-epochs, the weights of the best epoch kept. With one epoch there is one pass and nothing to stop.
+epochs, the weights of the best epoch kept (their moving average, where the recipe has one). With
+one epoch there is one pass and nothing to stop.
 Validation decides everything; the test split is scored once, by the weights that were kept.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from training.averaging import WeightAverage
 from training.batch import Batch, make_batch
 from training.benchmark.data import BenchmarkData, Split
 from training.config import Recipe
@@ -60,22 +63,26 @@ def run_seed(
     config = dataclasses.replace(recipe.training, seed=seed)
     session = Session(data.inputs, dataclasses.replace(recipe, training=config), _first_rows(data))
     session.set_pretrained(data.pretrained)
+    average = None
+    if config.average_decay:
+        weights = [value for _, value in session.local_tensors() if value.is_floating_point()]
+        average = WeightAverage(weights, config.average_decay)
     best_auc, best_state, share, since_best = -1.0, session.snapshot(), 1.0, 0
     trained = 0.0
     epoch = 0
     for epoch in range(1, config.cold_epochs + 1):
         epoch_started = time.monotonic()
-        _train_epoch(session, data, share, epoch=epoch, label=label)
+        _train_epoch(session, data, share, average, epoch=epoch, label=label)
         trained += time.monotonic() - epoch_started
-        found = auc(session.predict(data.valid.inputs), data.valid.label)
-        if found > best_auc + 1e-6:
-            best_auc, best_state, since_best = found, session.snapshot(), 0
-            continue
+        with average.in_place() if average else contextlib.nullcontext():
+            found = auc(session.predict(data.valid.inputs), data.valid.label)
+            if found > best_auc + 1e-6:
+                best_auc, best_state, since_best = found, session.snapshot(), 0
+                continue
         since_best += 1
         share *= REDUCTION
         if since_best >= patience:
             break
-        session.restore(best_state)
     session.restore(best_state)
     return SeedResult(
         valid=score(session, data.valid),
@@ -103,7 +110,13 @@ def shuffled_batches(data: BenchmarkData, *, batch_size: int, seed: int) -> Iter
 
 
 def _train_epoch(
-    session: Session, data: BenchmarkData, share: float, *, epoch: int, label: str
+    session: Session,
+    data: BenchmarkData,
+    share: float,
+    average: WeightAverage | None,
+    *,
+    epoch: int,
+    label: str,
 ) -> None:
     config = session.config
     total = -(-data.train.num_rows() // config.batch_size)
@@ -114,6 +127,8 @@ def _train_epoch(
     ):
         rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
         loss, _ = session.step(batch.to(session.device), learning_rate_share=share * rising)
+        if average:
+            average.update()
         if not torch.isfinite(loss):
             raise ValueError(
                 f"loss: {float(loss)} at step {step} of epoch {epoch}; a finite number"

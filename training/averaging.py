@@ -1,0 +1,47 @@
+"""An exponential moving average of weights (Polyak averaging): one model, less of its noise."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+_EARLY = 10
+"""Steps over which the decay rises, so that the first weights do not linger."""
+
+
+class WeightAverage:
+    """The moving average of some tensors, which training goes on changing in place.
+
+    Args:
+        tensors: The weights; of floating point.
+        decay: Share of the average that a step keeps, once warm.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], decay: float) -> None:
+        self._tensors = [tensor.detach() for tensor in tensors]
+        self._average = [tensor.clone() for tensor in self._tensors]
+        self._decay = decay
+        self._steps = 0
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take one step's weights in."""
+        self._steps += 1
+        decay = min(self._decay, self._steps / (_EARLY + self._steps))
+        torch._foreach_lerp_(self._average, self._tensors, 1 - decay)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within it the model has the averaged weights, after it those of training again."""
+        kept = [tensor.clone() for tensor in self._tensors]
+        self._copy(self._average)
+        try:
+            yield
+        finally:
+            self._copy(kept)
+
+    @torch.no_grad()
+    def _copy(self, values: Sequence[Tensor]) -> None:
+        for tensor, value in zip(self._tensors, values, strict=True):
+            tensor.copy_(value)
