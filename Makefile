@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
 
-.PHONY: help install demo test check up down clean lock docs bench-features bench-train bench-quality
+.PHONY: help install demo test check up down clean lock docs bench-features bench-train bench-quality bench-models
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ bench-train: install    ## training speed as a share of the machine's matrix pro
 
 bench-quality: install  ## the last 28 days of MovieLens, rolled daily, against simple rivals
 	@$(PYTHON) infra/local/quality.py
+
+bench-models: install   ## eight rankers on three data sets, equal budget and search (an hour)
+	@$(PYTHON) infra/local/models.py
 
 lock: install       ## resolve requirements.in into requirements.txt
 	@bash infra/local/install.sh lock

@@ -1,11 +1,14 @@
-"""Layers that several interaction nets are made of."""
+"""Layers that several interaction nets are made of.
+
+B batch, N embeddings in, S embeddings out, D embedding dimension.
+"""
 
 import itertools
 import math
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
@@ -22,6 +25,17 @@ def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
         if not is_last:
             layers += [nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
     return nn.Sequential(*layers)
+
+
+def mix_tokens(x_BND: Tensor, weight_NS: Tensor) -> Tensor:
+    """Linear combinations of embeddings, transposed: (B, N, D) and (N, S) to XᵀW, (B, D, S).
+
+    One product of (B·D, N) with (N, S); WᵀX instead would be B small ones, and its weight gradient
+    a sum over B matrices.
+    """
+    batch, num_in, dim = x_BND.shape
+    rows = x_BND.transpose(1, 2).reshape(batch * dim, num_in)
+    return (rows @ weight_NS).view(batch, dim, weight_NS.shape[1])
 
 
 def token_mixer(num_in: int, num_out: int) -> nn.Parameter:

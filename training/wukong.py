@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Ablation, LayerConfig, WukongConfig
-from training.layers import mlp, token_mixer
+from training.layers import mix_tokens, mlp, token_mixer
 
 
 class GroupedLayerNorm(nn.Module):
@@ -85,9 +85,9 @@ class FactorizationMachine(nn.Module):
         if self.is_plain:
             return (x_BND @ x_BND.transpose(1, 2)).flatten(1)
         if self.attention is None:
-            xy_BDK = x_BND.transpose(1, 2) @ self.projection
+            xy_BDK = mix_tokens(x_BND, self.projection)
         else:
-            compressed_BCD = self.compression.T @ x_BND
+            compressed_BCD = mix_tokens(x_BND, self.compression).transpose(1, 2)
             y_BNK = self.attention(compressed_BCD.flatten(1)).view(-1, self.num_in, self.columns)
             xy_BDK = x_BND.transpose(1, 2) @ y_BNK
         return (x_BND @ xy_BDK).flatten(1)
@@ -144,10 +144,20 @@ class WukongLayer(nn.Module):
     def forward(self, x_BND: Tensor) -> Tensor:
         """(B, N, D) to (B, G, D)."""
         fmb_BMD = self._unless_zeroed(Ablation.FMB, self.fmb(x_BND))
-        linear_BLD = self._unless_zeroed(Ablation.LCB, self.linear_compression.T @ x_BND)
-        residual_BGD = x_BND if self.residual is None else self.residual.T @ x_BND
+        linear_BLD, residual_BGD = self._mixed(x_BND)
+        linear_BLD = self._unless_zeroed(Ablation.LCB, linear_BLD)
         residual_BGD = self._unless_zeroed(Ablation.RESIDUAL, residual_BGD)
         return self.norm(torch.cat([fmb_BMD, linear_BLD], dim=1) + residual_BGD)
+
+    def _mixed(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
+        """The linear compression (B, L, D) and the residual (B, G, D)."""
+        if self.residual is None:
+            return mix_tokens(x_BND, self.linear_compression).transpose(1, 2), x_BND
+        weights = torch.cat([self.linear_compression, self.residual], dim=1)
+        mixed_BSD = mix_tokens(x_BND, weights).transpose(1, 2)
+        sizes = [self.linear_compression.shape[1], self.residual.shape[1]]
+        linear_BLD, residual_BGD = mixed_BSD.split(sizes, dim=1)
+        return linear_BLD, residual_BGD
 
     def _unless_zeroed(self, part: Ablation, output: Tensor) -> Tensor:
         return torch.zeros_like(output) if part in self.zeroed else output

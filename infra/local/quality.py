@@ -1,32 +1,13 @@
 """``make bench-quality``: the last 28 days of MovieLens, rolled daily, against simple rivals."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
+from doors import prepare_examples, run_door
 from settings import REPOSITORY
 
-FIRST, LAST = "1997-09-20", "1998-04-22"
+LAST = "1998-04-22"
 FOLDER = REPOSITORY / "var" / "quality"
-LANDING, LAKE = f"--landing={FOLDER / 'landing'}", f"--lake={FOLDER / 'lake'}"
-RANGE = (f"--date={FIRST}", f"--to={LAST}")
-JOBS = (
-    ("features", "fetch", LANDING),
-    ("features", "ingest", LANDING, LAKE, *RANGE),
-    ("features", "validate", "--table=impressions", LAKE, f"--docs={FOLDER / 'reports'}", *RANGE),
-    ("features", "build", LANDING, LAKE, *RANGE),
-    ("features", "examples", LAKE, *RANGE),
-    ("training", "backtest", LAKE, f"--date={LAST}", "--days=28"),
-)
-
-
-def run(package: str, verb: str, *flags: str) -> dict[str, object]:
-    """One job's summary; its log goes to our stderr."""
-    command = [sys.executable, "-m", package, verb, "--dataset=movielens-100k", *flags]
-    sys.stderr.write(f"== {package} {verb}\n")
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def table(found: dict[str, object]) -> str:
@@ -47,10 +28,11 @@ def table(found: dict[str, object]) -> str:
 
 def main() -> None:
     """Prepare the lake, run the backtest, print the table and one JSON object."""
-    Path(FOLDER).mkdir(parents=True, exist_ok=True)
-    results = [run(*job) for job in JOBS]
-    sys.stderr.write(table(results[-1]))
-    sys.stdout.write(json.dumps(results[-1]) + "\n")
+    lake = prepare_examples("movielens-100k", FOLDER, last=LAST)
+    named = ("--dataset=movielens-100k", f"--lake={lake}", f"--date={LAST}")
+    found = run_door("training", "backtest", *named, "--days=28")
+    sys.stderr.write(table(found))
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

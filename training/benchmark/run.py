@@ -1,6 +1,7 @@
 """The command: read a data set, perhaps search, train some seeds, tell the means and spreads."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,9 +99,9 @@ def _figures(
         "seconds": [result.seconds for result in results],
         "samples_per_second": [result.samples_per_second for result in results],
     }
-    means = {name: float(np.mean(values)) for name, values in columns.items()}
+    means = {name: _or_none(float(np.mean(values))) for name, values in columns.items()}
     spreads = {
-        name: float(np.std(values, ddof=1)) if len(values) > 1 else None
+        name: _or_none(float(np.std(values, ddof=1))) if len(values) > 1 else None
         for name, values in columns.items()
     }
     figures = {
@@ -124,12 +125,19 @@ def _figures(
     return {**figures, "markdown": _table(figures)}
 
 
+def _or_none(value: float) -> float | None:
+    """None for what is not defined, such as GAUC without users; JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
 def _table(figures: dict[str, Any]) -> str:
     """The figures as Markdown, each mean with its spread over the seeds."""
 
     def cell(name: str, digits: int) -> str:
-        spread = figures["spreads"][name]
-        return f"{figures[name]:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread else "")
+        value, spread = figures[name], figures["spreads"][name]
+        if value is None:
+            return "not defined"
+        return f"{value:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread else "")
 
     titles = "data set | model | AUC | log loss | GAUC | NE | parameters | MFLOP/example | s"
     cells = [

@@ -1,0 +1,31 @@
+"""Jobs run one after the other through their command lines, for the benches of this folder."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from features.catalog import schema_of
+
+
+def run_door(package: str, verb: str, *flags: str) -> dict[str, Any]:
+    """One job's summary; its log goes to our stderr, and its failure ends us."""
+    command = [sys.executable, "-m", package, verb, *flags]
+    sys.stderr.write(f"== {package} {' '.join((verb, *flags))}\n")
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def prepare_examples(dataset: str, folder: Path, *, last: str, sizes: tuple[str, ...] = ()) -> Path:
+    """Fetch a log and take all its days to training examples; returns the lake."""
+    landing, lake = f"--landing={folder / 'landing'}", f"--lake={folder / 'lake'}"
+    days = (f"--date={schema_of(dataset).first_day}", f"--to={last}")
+    docs = f"--docs={folder / 'reports'}"
+    named = f"--dataset={dataset}"
+    run_door("features", "fetch", named, landing, *sizes)
+    run_door("features", "ingest", named, landing, lake, *days)
+    run_door("features", "validate", named, "--table=impressions", lake, docs, *days)
+    run_door("features", "build", named, landing, lake, *days)
+    run_door("features", "examples", named, lake, *days)
+    return folder / "lake"
