@@ -6,6 +6,7 @@ numbers) is left to the model, so that it is exported with it.
 
 import dataclasses
 import enum
+import functools
 import hashlib
 from collections.abc import Mapping
 
@@ -44,12 +45,20 @@ class Ids:
     values: IntArray
     lengths: npt.NDArray[np.int32]
 
+    @functools.cached_property
+    def _has_one_each(self) -> bool:
+        return len(self.values) == len(self.lengths) and bool((self.lengths == 1).all())
+
+    @functools.cached_property
+    def _starts(self) -> IntArray:
+        return np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+
     def take(self, rows: IntArray) -> "Ids":
         """The bags of some rows, in the order given."""
         lengths = self.lengths[rows]
-        if len(self.values) == len(self.lengths) and (self.lengths == 1).all():
+        if self._has_one_each:
             return Ids(self.values[rows], lengths)
-        starts = np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+        starts = self._starts
         ends = np.cumsum(lengths, dtype=np.int64)
         within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
         return Ids(self.values[np.repeat(starts[rows], lengths) + within], lengths)

@@ -59,7 +59,7 @@ class WukongConfig:
     """Hidden widths of the MLP from the last layer to the logit."""
     layer_norm_eps: float = 1e-5
     """Far below the variance of the first factorization machine's output at this embedding_std;
-    with 1e-4 instead, LayerNorm would return almost zero and the block would start dead."""
+    above that variance it would shrink what LayerNorm returns, and the block would start dead."""
     zeroed: tuple[Ablation, ...] = ()
     """Parts that give zero in every layer; for ablations only."""
 
@@ -237,11 +237,12 @@ class TrainingConfig:
     """L2 on the embedding rows that a batch touches. FBGEMM's CPU kernel was seen to apply it only
     to tables that several columns share, such as the items' and their histories'."""
     embedding_penalty: float = 0.0
-    """Weight λ of λ/2 ‖e‖² in the loss, over each embedding row of a batch once; part of the
-    gradient under every optimiser, kernel and sharding."""
+    """Weight λ of λ/2 ‖e‖² over each embedding row of a rank's batch, once for each feature that
+    reads it, averaged over the ranks; part of the gradient under every optimiser and kernel."""
     dense_decay: float = 0.0
     warm_up_share: float = 0.1
-    """Share of a run's steps over which the dense learning rate rises, as in the paper."""
+    """Share of a run's steps over which the learning rates rise, as in the paper; in a benchmark of
+    the first epoch's."""
     final_learning_rate_share: float = 0.1
     """Where the falling learning rates of a cold run end, as a share; warm runs stay there."""
     average_decay: float = 0.0

@@ -83,6 +83,9 @@ def grouped_auc(
     probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64], group: npt.NDArray[np.int64]
 ) -> tuple[float, float]:
     """AUC within each group weighted by rows, and the share of groups with one class only."""
+    if len(np.unique(group)) == len(group):
+        # Nobody has two rows, so nobody has both labels.
+        return float("nan"), 1.0
     order = np.argsort(group, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(group[order]) != 0])
     parts = np.split(order, starts[1:])

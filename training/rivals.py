@@ -2,7 +2,9 @@
 
 DLRM and DCNv2 are made of TorchRec's own modules. The others follow their papers; where one needs
 statistics of a batch (AFN), LayerNorm takes the place of BatchNorm, since the ranks of a sharded
-run see different batches. B batch, N embeddings, D embedding dimension, H heads, K log neurons.
+run see different batches. AFN+ reads one set of embeddings, not a second one for its MLP.
+
+B batch, N embeddings, D embedding dimension, H heads, K log neurons.
 """
 
 import itertools
@@ -29,7 +31,10 @@ _SMALLEST_MAGNITUDE = 1e-5
 
 
 class DLRM(nn.Module):
-    """Dot products of all pairs beside the last embedding (the dense one), then an MLP."""
+    """Dot products of all pairs beside the last embedding, then an MLP.
+
+    The last embedding is the dense inputs', or another one's where there are none.
+    """
 
     def __init__(self, num_in: int, dim: int, config: DLRMConfig, *, dropout: float) -> None:
         super().__init__()

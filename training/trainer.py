@@ -300,7 +300,8 @@ def learning_rate_share(
         return config.final_learning_rate_share
     warm_up = round(config.warm_up_share * total_steps)
     rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
-    fallen = (1 - config.final_learning_rate_share) * step / max(1, total_steps)
+    # The number of steps is an estimate: each part of the input ends with a batch of what is left.
+    fallen = (1 - config.final_learning_rate_share) * min(1.0, step / max(1, total_steps))
     return rising * (1 - fallen)
 
 

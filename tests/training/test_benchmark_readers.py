@@ -1,6 +1,7 @@
 """Readers of the public data sets, on small files of exactly their formats."""
 
 import gzip
+import json
 
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def test_frappe_csv(frappe):
     assert train.label.tolist() == [1, 0, 0]
     assert ids(train, "user") == [1, 1, 2]
     assert ids(train, "item") == [1, 2, 3]
-    assert train.group.tolist() == [1, 1, 2]
+    assert train.group[0] == train.group[1] != train.group[2]
+    assert data.test.group[0] == train.group[0]
     # A value that the training rows lack has the row of the unknown.
     assert ids(data.test, "item") == [0]
     assert data.inputs.sparse[1].num_rows == 4
@@ -141,11 +143,26 @@ def test_microvideo_has_histories_and_pretrained_vectors(microvideo):
     assert data.valid.inputs.ids["clicked_items"].lengths.tolist() == [3]
     train = next(iter(data.train.parts()))
     assert train.inputs.ids["clicked_items"].lengths.tolist() == [0] * 9
-    # Item 9 is in the test rows only and has a vector, so it has a row.
-    row = ids(data.test, "item_id")[0]
-    assert row > 0
-    assert data.pretrained["item_id"][row].tolist() == [36, 37, 38, 39]
-    assert data.pretrained["item_id"].shape == (11, 4)
+    # Item 9 is in the test rows only: no trained row, and a vector all the same.
+    assert ids(data.test, "item_id") == [0]
+    vectors = data.pretrained["item_id_vector"]
+    assert vectors[ids(data.test, "item_id_vector")[0]].tolist() == [36, 37, 38, 39]
+    assert vectors.shape == (11, 4)
+    assert not vectors[0].any()
+
+
+def test_pretrained_vectors_reach_the_model(microvideo, capsys):
+    from training.__main__ import main
+
+    arguments = ["benchmark", "--dataset=microvideo", f"--data={microvideo}", "--seeds=1"]
+    # One row to validate: its AUC is not defined, and the run says so instead of choosing by it.
+    assert main([*arguments, "--recipe=wukong-tiny"]) == 1
+    assert "auc" in json.loads(capsys.readouterr().out)["error"]
+    rows = [f"{n % 3},{n % 10},5,{n % 2},{1000 + n},1^2,5" for n in range(80)]
+    write(microvideo / "train.csv", MICROVIDEO_HEADER, *rows)
+    write(microvideo / "test.csv", MICROVIDEO_HEADER, *rows[:10])
+    assert main([*arguments, "--recipe=wukong-tiny"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["log_loss"] > 0
 
 
 def test_a_long_history_keeps_its_newest_values(microvideo):
@@ -227,7 +244,7 @@ def test_criteo_terabyte_tests_on_its_last_day(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (criteo_line(7, "00000001"), "line 2, column 1: '7'; expected 0 or 1"),
+        (criteo_line(7, "00000001"), "line 2, column label: '7'; expected 0 or 1"),
         (criteo_line(1, "xyz"), "line 2, column C1: 'xyz'; expected eight hexadecimal digits"),
         ("1\t2\t3", "line 2, column 4: .*expected 40 fields, found 3"),
         (criteo_line(1, "00000001").replace("\t5\t", "\tfive\t", 1), "line 2, column I3: 'five'"),

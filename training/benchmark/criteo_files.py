@@ -16,40 +16,48 @@ import pyarrow.compute as pc
 from features.schema import Kind
 from training.benchmark.data import BenchmarkData, Split, split_of
 from training.benchmark.errors import FormatError, require_files
-from training.benchmark.sequence_files import numbers_of, whole
-from training.benchmark.streamed_csv import StreamedRows, TextFormat, blocks
+from training.benchmark.streamed_csv import (
+    StreamedRows,
+    TextFormat,
+    labels_of,
+    num_rows_of,
+    numbers_of,
+    whole,
+)
 from training.inputs import Inputs, SparseInput
 
 LABEL = "label"
 COUNTS = tuple(f"I{n}" for n in range(1, 14))
 CATEGORIES = tuple(f"C{n}" for n in range(1, 27))
 TEXT = TextFormat((LABEL, *COUNTS, *CATEGORIES), delimiter="\t", has_header=False)
-TABLE_ROWS = (
+TERABYTE_CARDINALITIES = (
     *(40_000_000, 39_060, 17_295, 7_424, 20_265, 3, 7_122, 1_543, 63, 40_000_000, 3_067_956),
     *(405_282, 10, 2_209, 11_938, 155, 4, 976, 14, 40_000_000, 40_000_000, 40_000_000, 590_152),
     *(12_973, 108, 36),
 )
-"""Rows of each table of the Terabyte, as MLPerf caps them; their sum is 204,184,588."""
-KAGGLE_MOST_ROWS = 1_000_000
+"""Values of each category, as MLPerf counts and caps them; their sum is 204,184,588."""
+_SPARE, _MOST_ROWS = 4, 40_000_000
+TERABYTE_ROWS = tuple(min(_SPARE * values, _MOST_ROWS) for values in TERABYTE_CARDINALITIES)
+"""Four rows for each value, so that most values have a row of their own under the remainder."""
+KAGGLE_ROWS = (1_000_000,) * len(CATEGORIES)
 _TRAIN, _VALID = 0.8, 0.9
 
 
 def read_criteo_kaggle(folder: Path) -> BenchmarkData:
     """``train.txt`` of the challenge; its ``test.txt`` has no labels and is not read."""
     paths = require_files(folder, ("train.txt",))
-    num_rows = _num_rows(paths)
-    caps = tuple(min(rows, KAGGLE_MOST_ROWS) for rows in TABLE_ROWS)
+    num_rows = num_rows_of(paths, TEXT)
     ends = [0, round(num_rows * _TRAIN), round(num_rows * _VALID), num_rows]
-    return _data("criteo-kaggle", paths, ends, caps)
+    return _data("criteo-kaggle", paths, ends, KAGGLE_ROWS)
 
 
 def read_criteo_terabyte(folder: Path) -> BenchmarkData:
     """The days that are there, at least two, in their order; the last one tests."""
     days = _days(folder)
-    counts = [_num_rows([path]) for path in days]
+    counts = [num_rows_of([path], TEXT) for path in days]
     total, before = sum(counts), sum(counts[:-1])
     ends = [0, before - round(counts[-2] * (1 - _VALID)), before, total]
-    return _data("criteo-terabyte", days, ends, TABLE_ROWS)
+    return _data("criteo-terabyte", days, ends, TERABYTE_ROWS)
 
 
 def _days(folder: Path) -> list[Path]:
@@ -86,22 +94,14 @@ def _data(name: str, paths: list[Path], ends: list[int], rows: tuple[int, ...]) 
     )
 
 
-def _num_rows(paths: list[Path]) -> int:
-    return sum(block.num_rows for block, _, _ in blocks(paths, TEXT))
-
-
 def _encoded(block: pa.Table, path: Path, line: int, rows: tuple[int, ...]) -> Split:
-    label = numbers_of(block, LABEL, path, line)
-    if not np.isin(label, (0, 1)).all():
-        place = int(np.flatnonzero(~np.isin(label, (0, 1)))[0])
-        found = str(block[LABEL][place].as_py())
-        raise FormatError(path, line=line + place + 1, column=1, found=found, expected="0 or 1")
+    label = labels_of(block, LABEL, path, line)
     dense = np.stack([numbers_of(block, name, path, line) for name in COUNTS], axis=1)
     columns = {
         name: _rows(block[name], path, line, name, size)
         for name, size in zip(CATEGORIES, rows, strict=True)
     }
-    return split_of(columns, label.astype(np.int64), dense=dense)
+    return split_of(columns, label, dense=dense)
 
 
 def _rows(

@@ -50,7 +50,7 @@ def read_categorical_csv(name: str, folder: Path, *, user: str) -> BenchmarkData
 
     def split(table: pa.Table, path: str) -> Split:
         columns = {field: vocabularies[field].rows(table[field]) for field in fields}
-        return split_of(columns, labels_of(table, folder / path), group=user)
+        return split_of(columns, labels_of(table, folder / path), users=table[user])
 
     sparse = tuple(SparseInput(f, v.num_rows, f) for f, v in vocabularies.items())
     return BenchmarkData(
@@ -78,7 +78,7 @@ def read_strings(path: Path, *, label: str = LABEL) -> pa.Table:
         path,
         # One thread, so that a row without its fields is known by its line.
         read_options=csv.ReadOptions(use_threads=False),
-        parse_options=csv.ParseOptions(invalid_row_handler=note),
+        parse_options=csv.ParseOptions(invalid_row_handler=note, ignore_empty_lines=False),
         convert_options=csv.ConvertOptions(column_types={n: pa.string() for n in header}),
     )
     if wrong:

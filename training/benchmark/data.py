@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pandas.util import hash_array
 
 from features.encoding import Ids, ModelInputs
 from training.inputs import Inputs
@@ -114,7 +115,7 @@ def split_of(
     label: IntArray,
     *,
     dense: npt.NDArray[np.float32] | None = None,
-    group: str | None = None,
+    users: pa.ChunkedArray | pa.Array | None = None,
 ) -> Split:
     """A split of columns that are embedding rows already.
 
@@ -122,15 +123,21 @@ def split_of(
         columns: By feature, in the order of the inputs.
         label: 0 or 1.
         dense: (rows, inputs); None: no dense inputs.
-        group: Feature that tells the users apart.
+        users: (rows,) who they are, by their own ids: rare users share an embedding row, and are
+            still different people; None: every row is its own.
     """
     ids = {
         name: value if isinstance(value, Ids) else one_each(value)
         for name, value in columns.items()
     }
     inputs = ModelInputs(no_dense(len(label)) if dense is None else dense, ids)
-    groups = ids[group].values if group else np.arange(len(label))
-    return Split(inputs, label, groups)
+    return Split(inputs, label, np.arange(len(label)) if users is None else _numbered(users))
+
+
+def _numbered(users: pa.ChunkedArray | pa.Array) -> IntArray:
+    """A number for each user that is the same in every block of a file."""
+    hashed = hash_array(np.asarray(users, dtype=object), categorize=True)
+    return np.asarray(hashed).view(np.int64)
 
 
 def take_rows(split: Split, rows: Sequence[int] | IntArray) -> Split:

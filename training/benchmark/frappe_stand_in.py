@@ -7,11 +7,11 @@ the probability of the label given the row is known: p/(p + 2/apps), with p the 
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from training.benchmark.data import BenchmarkData, InMemory, Split, split_of, take_rows
 from training.inputs import Inputs, SparseInput
@@ -31,7 +31,7 @@ CONTEXTS = {
 }
 NUM_USERS, NUM_APPS, NUM_POSITIVES, NEGATIVES = 957, 4_082, 96_203, 2
 SPLIT = (0.7, 0.9)
-"""Where the training rows and the validation rows end, as shares of all rows in random order."""
+"""Where the training events and the validation events end, as shares of all events."""
 _LATENT = 8
 _REPERTOIRE = (4, 60)
 """Fewest and most apps that a user keeps."""
@@ -68,13 +68,13 @@ def frappe_stand_in(*, seed: int = 0) -> BenchmarkData:
     event = np.repeat(np.arange(NUM_POSITIVES), 1 + NEGATIVES)
     label = (np.arange(len(event)) % (1 + NEGATIVES) == 0).astype(np.int64)
     odds = probability(event, all_apps) / (NEGATIVES / NUM_APPS)
-    order = random.permutation(len(label))
     columns = {"user": users[event] + 1, "item": all_apps + 1}
     columns |= {name: contexts[name][event] + 1 for name in CONTEXTS}
-    whole = split_of(columns, label, group="user")
-    ends = [0, *(round(share * len(label)) for share in SPLIT), len(label)]
-    parts = [order[a:b] for a, b in itertools.pairwise(ends)]
-    train, valid, test = (take_rows(whole, rows) for rows in parts)
+    whole = split_of(columns, label, users=pa.array(users[event]))
+    # Whole events: of the three rows of one, two would tell the label of the third.
+    part_of_event = np.searchsorted(SPLIT, random.random(NUM_POSITIVES), side="right")
+    parts = [np.flatnonzero(part_of_event[event] == number) for number in range(3)]
+    train, valid, test = (take_rows(whole, random.permutation(rows)) for rows in parts)
     best = odds / (1 + odds)
     return BenchmarkData(
         name="frappe-stand-in",
@@ -97,7 +97,7 @@ def _with_unknown(split: Split, train: Split) -> Split:
     for name, ids in split.inputs.ids.items():
         is_known = np.isin(ids.values, train.inputs.ids[name].values)
         columns[name] = np.where(is_known, ids.values, 0)
-    return split_of(columns, split.label, group="user")
+    return split_of(columns, split.label, users=pa.array(split.group))
 
 
 def _world(random: np.random.Generator) -> _World:

@@ -36,7 +36,7 @@ def read_libfm(name: str, paths: list[Path], *, fields: tuple[str, ...]) -> Benc
 
     def split(table: pa.Table, label: np.ndarray) -> Split:
         columns = {field: vocabularies[field].rows(table[field]) for field in fields}
-        return split_of(columns, label, group=fields[0])
+        return split_of(columns, label, users=table[fields[0]])
 
     train, valid, test = (split(*table) for table in tables)
     sparse = tuple(SparseInput(f, v.num_rows, f) for f, v in vocabularies.items())

@@ -1,4 +1,4 @@
-"""One seed of one ranker on one data set: the protocol of the public leaderboard.
+"""One seed of one ranker on one data set: early stopping as the public leaderboard has it.
 
 Adam for the dense part and row-wise Adagrad for the tables, L2 on the embeddings, the learning
 rates cut by ten whenever the validation AUC has not risen for an epoch, the end after two such
@@ -9,6 +9,7 @@ Validation decides everything; the test split is scored once, by the weights tha
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 
@@ -25,6 +26,10 @@ from training.trainer import Session
 
 REDUCTION = 0.1
 _NORMALISER_ROWS = 262_144
+
+
+class DivergedError(ValueError):
+    """The loss is no number any more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +81,8 @@ def run_seed(
         trained += time.monotonic() - epoch_started
         with average.in_place() if average else contextlib.nullcontext():
             found = auc(session.predict(data.valid.inputs), data.valid.label)
+            if not math.isfinite(found):
+                raise ValueError(f"auc of {len(data.valid)} rows to validate: {found}; both labels")
             if found > best_auc + 1e-6:
                 best_auc, best_state, since_best = found, session.snapshot(), 0
                 continue
@@ -130,9 +137,7 @@ def _train_epoch(
         if average:
             average.update()
         if not torch.isfinite(loss):
-            raise ValueError(
-                f"loss: {float(loss)} at step {step} of epoch {epoch}; a finite number"
-            )
+            raise DivergedError(f"loss: {float(loss)} at step {step} of epoch {epoch}; finite")
 
 
 def _first_rows(data: BenchmarkData) -> torch.Tensor:

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from training.benchmark.data import BenchmarkData
-from training.benchmark.protocol import run_seed
+from training.benchmark.protocol import DivergedError, run_seed
 from training.config import Recipe
 
 logger = logging.getLogger(__name__)
 
-LEARNING_RATE_FACTORS = (0.3, 0.5, 1.0, 2.0, 3.0)
+DENSE_LEARNING_RATES = (3e-4, 1e-3, 2e-3, 5e-3)
+SPARSE_LEARNING_RATES = (0.02, 0.05, 0.1, 0.2)
+EMBEDDING_PENALTIES = (0.0, 1e-4, 1e-3, 3e-3)
 DROPOUTS = (0.0, 0.1, 0.2, 0.3, 0.5)
-PENALTY_FACTORS = (0.3, 0.5, 1.0, 2.0, 3.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +33,12 @@ def search(data: BenchmarkData, recipe: Recipe, *, trials: int, seed: int = 0) -
     best, best_auc = recipe, -1.0
     for number in range(trials):
         candidate = _drawn(recipe, random) if number else recipe
-        result = run_seed(
-            data, candidate, seed=seed, with_test=False, label=f"search {number + 1}/{trials}"
-        )
+        label = f"search {number + 1}/{trials}"
+        try:
+            result = run_seed(data, candidate, seed=seed, with_test=False, label=label)
+        except DivergedError as error:
+            logger.warning("%s: %s with %s", label, error, settings_of(candidate))
+            continue
         trial = Trial(settings_of(candidate), result.valid.auc, result.valid.log_loss)
         logger.info("search %d of %d: %s", number + 1, trials, trial)
         if trial.valid_auc > best_auc:
@@ -56,17 +60,14 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
 def _drawn(recipe: Recipe, random: np.random.Generator) -> Recipe:
     training, model = recipe.training, recipe.model
 
-    def times(value: float, factors: tuple[float, ...]) -> float:
-        return value * float(random.choice(factors))
-
     dropout = float(random.choice(DROPOUTS))
     return dataclasses.replace(
         recipe,
         training=dataclasses.replace(
             training,
-            dense_learning_rate=times(training.dense_learning_rate, LEARNING_RATE_FACTORS),
-            sparse_learning_rate=times(training.sparse_learning_rate, LEARNING_RATE_FACTORS),
-            embedding_penalty=times(training.embedding_penalty, PENALTY_FACTORS),
+            dense_learning_rate=float(random.choice(DENSE_LEARNING_RATES)),
+            sparse_learning_rate=float(random.choice(SPARSE_LEARNING_RATES)),
+            embedding_penalty=float(random.choice(EMBEDDING_PENALTIES)),
         ),
         # DLRM's over-arch, which is TorchRec's, has no dropout to draw.
         model=model

@@ -7,7 +7,6 @@ stops on the test rows; here the last tenth of the training rows validates.
 
 import dataclasses
 from collections.abc import Mapping
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,21 @@ import pyarrow.compute as pc
 from features.encoding import Ids
 from features.schema import Kind
 from training.benchmark.data import BenchmarkData, Split, Vocabulary, split_of
-from training.benchmark.errors import FormatError, require_files
-from training.benchmark.streamed_csv import StreamedRows, TextFormat, blocks
+from training.benchmark.errors import require_files
+from training.benchmark.streamed_csv import (
+    StreamedRows,
+    TextFormat,
+    blocks,
+    labels_of,
+    num_rows_of,
+    numbers_of,
+    whole,
+)
 from training.inputs import Inputs, PretrainedInput, SparseInput
 
 SEPARATOR = "^"
+VECTOR = "_vector"
+"""Suffix of the input that looks a field up in its pretrained vectors."""
 VALID_SHARE = 0.1
 
 
@@ -90,53 +99,44 @@ def read_sequences(name: str, folder: Path, form: SequenceFormat) -> BenchmarkDa
     """
     train, test = require_files(folder, ("train.csv", "test.csv"))
     text = TextFormat(form.columns)
-    num_rows, vocabularies = _count(train, text, form)
-    vectors = {field: _vectors(folder / file) for field, file in form.vectors.items()}
-    for field, (keys, _) in vectors.items():
-        # An item that only the test rows have still has a vector: every key has a row.
-        known = pc.is_in(keys, value_set=vocabularies[field].values)
-        extra = keys.filter(pc.invert(known))
-        merged = pa.concat_arrays([vocabularies[field].values, extra])
-        vocabularies[field] = Vocabulary(merged)
+    num_rows = num_rows_of([train], text)
+    ends = round(num_rows * (1 - VALID_SHARE))
+    vocabularies = _vocabularies(train, text, form, ends)
+    readers = {field: field for field in form.fields} | dict(form.histories)
+    sparse = [SparseInput(r, vocabularies[f].num_rows, f) for r, f in readers.items()]
+    pretrained, vectors = [], {}
+    for field, file in form.vectors.items():
+        keys, values = _vectors(folder / file)
+        # Ids of their own: an item that no training row has still has a vector, and no trained row.
+        vocabularies[field + VECTOR] = Vocabulary(keys)
+        table = np.concatenate([np.zeros((1, values.shape[1]), dtype=np.float32), values])
+        for reader in (reader for reader, owner in readers.items() if owner == field):
+            pretrained.append(PretrainedInput(reader + VECTOR, *table.shape))
+            vectors[reader + VECTOR] = table
 
     def encode(block: pa.Table, path: Path, line: int) -> Split:
         return _encoded(block, path, line, form, vocabularies)
 
-    ends = round(num_rows * (1 - VALID_SHARE))
-    readers = [*form.fields, *form.histories]
-    owner = {field: field for field in form.fields} | dict(form.histories)
-    pretrained = {
-        reader: _aligned(vocabularies[owner[reader]], *vectors[owner[reader]])
-        for reader in readers
-        if owner[reader] in vectors
-    }
     return BenchmarkData(
         name=name,
         inputs=Inputs(
-            sparse=tuple(
-                SparseInput(reader, vocabularies[owner[reader]].num_rows, owner[reader])
-                for reader in readers
-            ),
+            sparse=tuple(sparse),
             dense=(Kind.COUNT,) * len(form.numbers),
-            pretrained=tuple(
-                PretrainedInput(reader, *values.shape) for reader, values in pretrained.items()
-            ),
+            pretrained=tuple(pretrained),
         ),
         train=StreamedRows([train], text, encode, 0, ends),
         valid=whole(StreamedRows([train], text, encode, ends, num_rows)),
-        test=whole(StreamedRows([test], text, encode, 0, _num_rows(test, text))),
-        pretrained=pretrained,
+        test=whole(StreamedRows([test], text, encode, 0, num_rows_of([test], text))),
+        pretrained=vectors,
     )
 
 
-def _count(
-    train: Path, text: TextFormat, form: SequenceFormat
-) -> tuple[int, dict[str, Vocabulary]]:
-    """Rows of the training file, and the vocabulary of each field, its histories included."""
+def _vocabularies(
+    train: Path, text: TextFormat, form: SequenceFormat, stop: int
+) -> dict[str, Vocabulary]:
+    """The vocabulary of each field in the training rows, its histories included."""
     counts: dict[str, dict[str, int]] = {field: {} for field in form.fields}
-    num_rows = 0
-    for block, _, _ in blocks([train], text):
-        num_rows += block.num_rows
+    for block, _, _ in blocks([train], text, stop=stop):
         for column in (*form.fields, *form.histories):
             values = block[column].combine_chunks()
             if column in form.histories:
@@ -145,37 +145,12 @@ def _count(
             for pair in pc.value_counts(values).to_pylist():
                 if pair["values"]:
                     found[pair["values"]] = found.get(pair["values"], 0) + pair["counts"]
-    vocabularies = {
+    return {
         field: Vocabulary(
             pa.array([value for value, n in found.items() if n >= form.min_count], pa.string())
         )
         for field, found in counts.items()
     }
-    return num_rows, vocabularies
-
-
-def _num_rows(path: Path, text: TextFormat) -> int:
-    return sum(block.num_rows for block, _, _ in blocks([path], text))
-
-
-def whole(rows: StreamedRows) -> Split:
-    """All rows of a stream, held in memory."""
-    return reduce(_joined, rows.parts())
-
-
-def _joined(first: Split, second: Split) -> Split:
-    ids = {
-        name: Ids(
-            np.concatenate([value.values, second.inputs.ids[name].values]),
-            np.concatenate([value.lengths, second.inputs.ids[name].lengths]),
-        )
-        for name, value in first.inputs.ids.items()
-    }
-    return Split(
-        type(first.inputs)(np.concatenate([first.inputs.dense, second.inputs.dense]), ids),
-        np.concatenate([first.label, second.label]),
-        np.concatenate([first.group, second.group]),
-    )
 
 
 def _encoded(
@@ -185,28 +160,28 @@ def _encoded(
     form: SequenceFormat,
     vocabularies: Mapping[str, Vocabulary],
 ) -> Split:
-    columns: dict[str, npt.NDArray[np.int64] | Ids] = {
-        field: vocabularies[field].rows(block[field].combine_chunks()) for field in form.fields
-    }
+    columns: dict[str, npt.NDArray[np.int64] | Ids] = {}
+    vectors: dict[str, npt.NDArray[np.int64] | Ids] = {}
+    for field in form.fields:
+        values = block[field].combine_chunks()
+        columns[field] = vocabularies[field].rows(values)
+        if field in form.vectors:
+            vectors[field + VECTOR] = vocabularies[field + VECTOR].rows(values)
     for history, field in form.histories.items():
         columns[history] = _bags(block[history], vocabularies[field], form.max_length)
-    label = numbers_of(block, form.label, path, line).astype(np.int64)
-    if strange := np.flatnonzero((label != 0) & (label != 1)).tolist():
-        raise FormatError(
-            path,
-            line=line + strange[0] + 1,
-            column=form.label,
-            found=str(label[strange[0]]),
-            expected="0 or 1",
-        )
-    dense = (
-        np.stack(
-            [numbers_of(block, name, path, line) for name in form.numbers], axis=1, dtype=np.float32
-        )
-        if form.numbers
-        else None
+        if field in form.vectors:
+            known = vocabularies[field + VECTOR]
+            vectors[history + VECTOR] = _bags(block[history], known, form.max_length)
+    dense = None
+    if form.numbers:
+        numbers = [numbers_of(block, name, path, line) for name in form.numbers]
+        dense = np.stack(numbers, axis=1)
+    return split_of(
+        {**columns, **vectors},
+        labels_of(block, form.label, path, line),
+        dense=dense,
+        users=block[form.user],
     )
-    return split_of(columns, label, dense=dense, group=form.user)
 
 
 def _bags(values: pa.ChunkedArray, vocabulary: Vocabulary, max_length: int) -> Ids:
@@ -227,31 +202,8 @@ def _bags(values: pa.ChunkedArray, vocabulary: Vocabulary, max_length: int) -> I
     return Ids(flat[starts + within], lengths_kept.astype(np.int32))
 
 
-def numbers_of(block: pa.Table, name: str, path: Path, line: int) -> npt.NDArray[np.float32]:
-    """A column of numbers, NaN where it is empty; FormatError names the line that has none."""
-    column = block[name].combine_chunks()
-    try:
-        numbers = pc.cast(column, pa.float32())
-    except pa.ArrowInvalid as error:
-        for place, text in enumerate(column.to_pylist()):
-            if text is not None and not _is_number(text):
-                raise FormatError(
-                    path, line=line + place + 1, column=name, found=text, expected="a number"
-                ) from error
-        raise
-    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float32)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _vectors(path: Path) -> tuple[pa.Array, npt.NDArray[np.float32]]:
-    """Keys as strings and their vectors, from HDF5 or NumPy files with ``key`` and ``value``."""
+    """Keys as strings and their vectors, from an HDF5 file with ``key`` and ``value``."""
     import h5py
 
     if not path.is_file():
@@ -264,13 +216,3 @@ def _vectors(path: Path) -> tuple[pa.Array, npt.NDArray[np.float32]]:
     if values.ndim != 2 or len(values) != len(keys):
         raise ValueError(f"{path}: value has shape {values.shape}; ({len(keys)}, dimension)")
     return pa.array(keys, pa.string()), values
-
-
-def _aligned(
-    vocabulary: Vocabulary, keys: pa.Array, values: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """The vector of each row of a table; zeros where there is none."""
-    table = np.zeros((vocabulary.num_rows, values.shape[1]), dtype=np.float32)
-    table[vocabulary.rows(keys)] = values
-    table[0] = 0
-    return table

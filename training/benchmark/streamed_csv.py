@@ -4,9 +4,13 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
+from features.encoding import Ids, ModelInputs
 from training.benchmark.data import Split
 from training.benchmark.errors import FormatError
 
@@ -83,7 +87,11 @@ def _batches(path: Path, text: TextFormat) -> Iterator[pa.RecordBatch]:
                 use_threads=False, block_size=BLOCK_BYTES, column_names=names
             ),
             parse_options=csv.ParseOptions(
-                delimiter=text.delimiter, quote_char=False, invalid_row_handler=note
+                delimiter=text.delimiter,
+                quote_char=False,
+                # Left out, they would not count, and every later line would be named too low.
+                ignore_empty_lines=False,
+                invalid_row_handler=note,
             ),
             convert_options=csv.ConvertOptions(
                 column_types={name: pa.string() for name in text.columns},
@@ -111,3 +119,66 @@ def _batches(path: Path, text: TextFormat) -> Iterator[pa.RecordBatch]:
             found=row.text,
             expected=f"{row.expected_columns} fields, found {row.actual_columns}",
         ) from error
+
+
+def num_rows_of(paths: Sequence[Path], text: TextFormat) -> int:
+    """Rows of some files."""
+    return sum(block.num_rows for block, _, _ in blocks(paths, text))
+
+
+def whole(rows: StreamedRows) -> Split:
+    """All rows of a stream, held in memory."""
+    parts = list(rows.parts())
+    if not parts:
+        raise ValueError(f"{rows.paths[-1]}: no rows; at least one to evaluate")
+    ids = {
+        name: Ids(
+            np.concatenate([part.inputs.ids[name].values for part in parts]),
+            np.concatenate([part.inputs.ids[name].lengths for part in parts]),
+        )
+        for name in parts[0].inputs.ids
+    }
+    dense = np.concatenate([part.inputs.dense for part in parts])
+    return Split(
+        ModelInputs(dense, ids),
+        np.concatenate([part.label for part in parts]),
+        np.concatenate([part.group for part in parts]),
+    )
+
+
+def labels_of(block: pa.Table, name: str, path: Path, line: int) -> npt.NDArray[np.int64]:
+    """A column of 0 and 1; FormatError names the line that has neither."""
+    label = numbers_of(block, name, path, line)
+    is_label = np.isin(label, (0, 1))
+    if not is_label.all():
+        place = int(np.flatnonzero(~is_label)[0])
+        found = str(block[name][place].as_py())
+        raise FormatError(path, line=line + place + 1, column=name, found=found, expected="0 or 1")
+    return label.astype(np.int64)
+
+
+def numbers_of(block: pa.Table, name: str, path: Path, line: int) -> npt.NDArray[np.float32]:
+    """A column of numbers, NaN where it is empty; FormatError names the line that has none."""
+    column = block[name].combine_chunks()
+    try:
+        numbers = pc.cast(column, pa.float32())
+    except pa.ArrowInvalid as error:
+        for place, value in enumerate(column):
+            if not _is_number(value):
+                raise FormatError(
+                    path,
+                    line=line + place + 1,
+                    column=name,
+                    found=value.as_py(),
+                    expected="a number",
+                ) from error
+        raise
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float32)
+
+
+def _is_number(value: pa.Scalar) -> bool:
+    try:
+        value.cast(pa.float32())
+    except pa.ArrowInvalid:
+        return False
+    return True
