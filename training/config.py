@@ -236,9 +236,9 @@ class TrainingConfig:
     embedding_decay: float = 0.0
     """L2 on the embedding rows that a batch touches. FBGEMM's CPU kernel was seen to apply it only
     to tables that several columns share, such as the items' and their histories'."""
-    embedding_penalty: float = 0.0
-    """Weight λ of λ/2 ‖e‖² over each embedding row of a rank's batch, once for each feature that
-    reads it, averaged over the ranks; part of the gradient under every optimiser and kernel."""
+    table_decay: float = 0.0
+    """Share of every embedding that a step takes away, at the full learning rate: L2 decoupled from
+    the optimiser, over all rows, seen or not. A pass over the tables each step: for small ones."""
     dense_decay: float = 0.0
     warm_up_share: float = 0.1
     """Share of a run's steps over which the learning rates rise, as in the paper; in a benchmark of
@@ -257,7 +257,9 @@ class TrainingConfig:
         """Refuse what cannot train."""
         for name in ("batch_size", "cold_epochs", "warm_epochs", "shuffle_rows"):
             _positive(name, getattr(self, name))
-        for name in ("warm_up_share", "final_learning_rate_share", "average_decay"):
+        for name in (
+            *("warm_up_share", "final_learning_rate_share", "average_decay", "table_decay"),
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; from 0 to 1")
 

@@ -203,22 +203,9 @@ class Ranker(nn.Module):
         self.pretrained = PretrainedTables(inputs.pretrained)
         self.interaction = InteractionArch(inputs, config)
 
-        self.embedding_penalty = 0.0
-        """Weight λ of λ/2 ‖e‖² over each embedding row of a rank's batch, once a feature."""
-        self.widths = [table_dim(name, config) for name in self.features]
-
     def forward(self, dense: Tensor, sparse: KeyedJaggedTensor) -> Tensor:
         """Raw dense inputs (B, inputs) and embedding rows by feature to logits (B,)."""
-        pooled_BE = self.pool(sparse)
-        if self.embedding_penalty and pooled_BE.requires_grad:
-            shares_BF = row_shares(sparse, self.features)
-            widths = torch.tensor(self.widths, device=shares_BF.device)
-            weights_BE = shares_BF.repeat_interleave(widths, dim=1) * self.embedding_penalty
-            pull_BE = weights_BE * pooled_BE.detach()
-            # The gradient of the penalty, added where the loss's own arrives: in the loss itself it
-            # would be reported as log loss.
-            pooled_BE.register_hook(lambda gradient: gradient + pull_BE)
-        return self.interaction(dense, pooled_BE, self.pretrained(sparse))
+        return self.interaction(dense, self.pool(sparse), self.pretrained(sparse))
 
     def pool(self, sparse: KeyedJaggedTensor) -> Tensor:
         """The pooled embeddings of all features beside each other, in the inputs' order."""
@@ -243,23 +230,6 @@ def embedding_tables(inputs: Inputs, config: ModelConfig) -> list[EmbeddingBagCo
         for owner in inputs.sparse
         if owner.table == owner.name
     ]
-
-
-def row_shares(sparse: KeyedJaggedTensor, features: Sequence[str]) -> Tensor:
-    """(B, F): one over the number of examples that have this example's row; sums to one a row.
-
-    A feature with bags of other than one row counts each bag as a row of its own.
-    """
-    batch_size = sparse.stride()
-    columns = []
-    for name in features:
-        jagged = sparse[name]
-        if not bool((jagged.lengths() == 1).all()):
-            columns.append(torch.full((batch_size,), 1 / batch_size, device=sparse.device()))
-            continue
-        _, row, count = jagged.values().unique(return_inverse=True, return_counts=True)
-        columns.append(1 / count[row])
-    return torch.stack(columns, dim=1)
 
 
 def table_dim(feature: str, config: ModelConfig) -> int:

@@ -125,13 +125,13 @@ class Session:
         self.device = device_of_rank()
         torch.manual_seed(self.config.seed)
         ranker = Ranker(inputs, recipe.model)
-        ranker.embedding_penalty = self.config.embedding_penalty
         if first_rows is not None and inputs.dense:
             ranker.interaction.tokens.normaliser.fit(first_rows)
         self.is_compiled = self.config.is_compiled and compile_interaction(ranker)
         tables = embedding_tables(inputs, recipe.model)
         self.model = shard(ranker, tables, recipe.sharding, self.config, device=self.device)
         self.optimizer = dense_optimizer(self.model, self.config)
+        self._tables = [value for key, value in self.local_tensors() if "embeddings" in key]
         self.steps = 0
 
     def fit(
@@ -158,6 +158,9 @@ class Session:
         loss = weighted_loss(logits, batch)
         loss.backward()
         self.optimizer.step()
+        if self.config.table_decay:
+            kept = 1 - self.config.table_decay * learning_rate_share
+            torch._foreach_mul_(self._tables, kept)
         self.steps += 1
         return loss.detach(), logits.detach()
 

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 DENSE_LEARNING_RATES = (3e-4, 1e-3, 2e-3, 5e-3)
 SPARSE_LEARNING_RATES = (0.02, 0.05, 0.1, 0.2)
-EMBEDDING_PENALTIES = (0.0, 1e-4, 1e-3, 3e-3)
+TABLE_DECAYS = (0.0, 1e-3, 3e-3, 1e-2)
 DROPOUTS = (0.0, 0.1, 0.2, 0.3, 0.5)
 
 
@@ -52,7 +52,7 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     return {
         "dense_learning_rate": training.dense_learning_rate,
         "sparse_learning_rate": training.sparse_learning_rate,
-        "embedding_penalty": training.embedding_penalty,
+        "table_decay": training.table_decay,
         "dropout": recipe.model.dropout,
     }
 
@@ -67,7 +67,7 @@ def _drawn(recipe: Recipe, random: np.random.Generator) -> Recipe:
             training,
             dense_learning_rate=float(random.choice(DENSE_LEARNING_RATES)),
             sparse_learning_rate=float(random.choice(SPARSE_LEARNING_RATES)),
-            embedding_penalty=float(random.choice(EMBEDDING_PENALTIES)),
+            table_decay=float(random.choice(TABLE_DECAYS)),
         ),
         # DLRM's over-arch, which is TorchRec's, has no dropout to draw.
         model=model
