@@ -57,22 +57,8 @@ def user_state(
     start, end = _midnight(first_day), _midnight(last_day + datetime.timedelta(days=1))
     fresh = _occurrences(schema, impressions).where(F.col(_AT) >= start).where(F.col(_AT) < end)
     events = _carried_events(schema, table, carry).unionByName(fresh)
-    in_order = Window.partitionBy(user).orderBy(_AT)
-    idle = F.unix_micros(_AT) - F.unix_micros(F.lag(_AT).over(in_order))
-    starts_anew = (idle > _ttl_microseconds(table)).cast("int")
-    life = F.sum(F.coalesce(starts_anew, F.lit(0))).over(in_order)
-    events = events.withColumn("_life", life)
-    order = (_AT, "_place", "_item", EXAMPLE_ID)
-    known = events.where(F.col("_item").isNotNull())
-    trailing = (
-        Window.partitionBy(user, "_life").orderBy(*order).rowsBetween(1 - schema.history_length, 0)
-    )
-    history = F.collect_list(F.struct(F.col("_item").alias("item"), F.col("_label").alias("label")))
-    histories = (
-        known.withColumn("_history", history.over(trailing))
-        .groupBy(user, "_life", _AT)
-        .agg(F.max_by("_history", F.struct(*order)).alias("_history"))
-    )
+    events = events.withColumn("_life", _life(user, table))
+    histories = _histories(events, user, length=schema.history_length)
     sums = [F.sum(name).alias(name) for name in _SUMS]
     moments = events.groupBy(user, "_life", _AT).agg(*sums, F.max("_shown_at").alias("_shown_at"))
     joined = moments.join(histories, on=[user, "_life", _AT], how="left")
@@ -101,6 +87,27 @@ def user_state(
         F.coalesce(F.col("_history.item"), F.array()).alias("user_history_item_ids"),
         F.coalesce(F.col("_history.label"), F.array()).alias("user_history_labels"),
         F.to_date(EVENT_TIMESTAMP).alias(DAY),
+    )
+
+
+def _life(user: str, table: FeatureTable) -> SparkColumn:
+    """Which of a user's lives an event belongs to: a new one starts after the time-to-live."""
+    in_order = Window.partitionBy(user).orderBy(_AT)
+    idle = F.unix_micros(_AT) - F.unix_micros(F.lag(_AT).over(in_order))
+    starts_anew = (idle > _ttl_microseconds(table)).cast("int")
+    return F.sum(F.coalesce(starts_anew, F.lit(0))).over(in_order)
+
+
+def _histories(events: DataFrame, user: str, *, length: int) -> DataFrame:
+    """The newest items with their labels as of each moment of a life, oldest first."""
+    order = (_AT, "_place", "_item", EXAMPLE_ID)
+    trailing = Window.partitionBy(user, "_life").orderBy(*order).rowsBetween(1 - length, 0)
+    history = F.collect_list(F.struct(F.col("_item").alias("item"), F.col("_label").alias("label")))
+    return (
+        events.where(F.col("_item").isNotNull())
+        .withColumn("_history", history.over(trailing))
+        .groupBy(user, "_life", _AT)
+        .agg(F.max_by("_history", F.struct(*order)).alias("_history"))
     )
 
 
@@ -136,17 +143,7 @@ def item_daily(
     grid = seen.select(item, calendar, *(F.lit(0).cast("bigint").alias(name) for name in _SUMS))
     daily = grid.unionByName(deltas.select(item, DAY, *_SUMS)).groupBy(item, DAY)
     counts = daily.agg(*(F.sum(name).alias(name) for name in _SUMS))
-    number = F.unix_date(DAY)
-    in_days = Window.partitionBy(item).orderBy(number)
-    after_carry = F.col(DAY) > F.lit(carry_day) if carry_day else F.lit(True)  # Spark's literal
-    ever = in_days.rangeBetween(Window.unboundedPreceding, Window.currentRow)
-    columns = {
-        f"{name}_all": F.sum(F.when(after_carry, F.col(name)).otherwise(0)).over(ever)
-        for name in _SUMS
-    }
-    for window in table.windows_days:
-        trailing = in_days.rangeBetween(1 - window, 0)
-        columns |= {f"{name}_{window}d": F.sum(name).over(trailing) for name in _SUMS}
+    columns = _windowed_sums(item, table, carry_day)
     summed = counts.withColumns(columns).where(F.col(DAY).isin(list(days)))
     whole = summed.join(carried, on=item, how="left").withColumns(
         {
@@ -165,6 +162,23 @@ def item_daily(
         ),
         DAY,
     )
+
+
+def _windowed_sums(
+    item: str, table: FeatureTable, carry_day: datetime.date | None
+) -> dict[str, SparkColumn]:
+    """Sums over each trailing window, and over all days after the carried ones."""
+    in_days = Window.partitionBy(item).orderBy(F.unix_date(DAY))
+    after_carry = F.col(DAY) > F.lit(carry_day) if carry_day else F.lit(True)  # Spark's literal
+    ever = in_days.rangeBetween(Window.unboundedPreceding, Window.currentRow)
+    columns = {
+        f"{name}_all": F.sum(F.when(after_carry, F.col(name)).otherwise(0)).over(ever)
+        for name in _SUMS
+    }
+    for window in table.windows_days:
+        trailing = in_days.rangeBetween(1 - window, 0)
+        columns |= {f"{name}_{window}d": F.sum(name).over(trailing) for name in _SUMS}
+    return columns
 
 
 def first_impression_day(

@@ -115,7 +115,7 @@ def _counts(owner: str, window: str, label: Label) -> tuple[Column, ...]:
     """Integer sums and the rates derived from them; sums cannot depend on the order of addition."""
     span = "ever" if window == "all" else f"in the last {window}"
     impressions = f"{owner}_impressions_{window}"
-    columns = [
+    counts = (
         Column(
             name=impressions,
             dtype=Dtype.INT64,
@@ -150,28 +150,30 @@ def _counts(owner: str, window: str, label: Label) -> tuple[Column, ...]:
             doc=f"Positives over labelled {span}, smoothed with {label.prior_weight:g} "
             f"impressions at {label.prior_rate:g}.",
         ),
-    ]
-    if label.has_rating:
-        columns += [
-            Column(
-                name=f"{owner}_rating_sum_{window}",
-                dtype=Dtype.INT64,
-                kind=Kind.STORED,
-                minimum=0,
-                unit="stars",
-                doc=f"Sum of the ratings {span}.",
-            ),
-            Column(
-                name=f"{owner}_rating_mean_{window}",
-                dtype=Dtype.FLOAT64,
-                kind=Kind.DENSE,
-                is_nullable=True,
-                minimum=0,
-                unit="stars",
-                doc=f"Mean rating {span}; empty without one.",
-            ),
-        ]
-    return tuple(columns)
+    )
+    return counts + (_ratings(owner, window, span) if label.has_rating else ())
+
+
+def _ratings(owner: str, window: str, span: str) -> tuple[Column, ...]:
+    return (
+        Column(
+            name=f"{owner}_rating_sum_{window}",
+            dtype=Dtype.INT64,
+            kind=Kind.STORED,
+            minimum=0,
+            unit="stars",
+            doc=f"Sum of the ratings {span}.",
+        ),
+        Column(
+            name=f"{owner}_rating_mean_{window}",
+            dtype=Dtype.FLOAT64,
+            kind=Kind.DENSE,
+            is_nullable=True,
+            minimum=0,
+            unit="stars",
+            doc=f"Mean rating {span}; empty without one.",
+        ),
+    )
 
 
 def _last_event_at(owner: str) -> Column:
