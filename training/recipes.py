@@ -120,25 +120,27 @@ def wukong_tiny() -> Recipe:
 def wukong_frappe() -> Recipe:
     """Wukong for Frappe: 200,000 rows and 5,382 values, which a free model learns by heart.
 
-    ``python -m training benchmark --dataset frappe --data DIR --model wukong``; tuned on
-    ``frappe-stand-in``, generated logs of the same shape.
+    ``python -m training benchmark --dataset frappe --data DIR --model wukong``; chosen on
+    ``frappe-stand-in``, generated logs of the same shape: wide embeddings, whose products can tell
+    single pairs of user and app apart, and tables that decay.
     """
     return Recipe(
         name="wukong-frappe",
         model=ModelConfig(
-            embedding_dim=32,
+            embedding_dim=128,
             interaction=WukongConfig(
-                layers=uniform_layers(depth=2, num_fm=16, num_linear=16, rank=16, mlp=(256,)),
+                layers=uniform_layers(depth=2, num_fm=8, num_linear=8, rank=16, mlp=(256,)),
                 head=(128,),
             ),
             bottom_mlp=(),
-            dropout=0.3,
+            embedding_std=0.1,
+            dropout=0.2,
         ),
         training=TrainingConfig(
-            batch_size=2048,
+            batch_size=1024,
             cold_epochs=40,
-            dense_learning_rate=1e-3,
-            sparse_learning_rate=0.05,
+            dense_learning_rate=5e-4,
+            sparse_learning_rate=0.3,
             table_decay=1e-2,
             average_decay=0.98,
             warm_up_share=1.0,

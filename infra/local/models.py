@@ -12,11 +12,11 @@ FOLDER = REPOSITORY / "var" / "models"
 DATASETS = {
     "movielens-100k": ("1998-04-22", ()),
     "open-bandit": ("2019-11-30", ()),
-    "synthetic": ("2025-01-30", ("--rows=200000", "--users=2000", "--items=1000", "--days=30")),
+    "synthetic": ("2025-01-30", ("--rows=100000", "--users=2000", "--items=1000", "--days=30")),
 }
 """Of each data set its last day, and how much of it is generated."""
 MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
-SEEDS, TRIALS = 3, 4
+SEEDS, TRIALS = 3, 2
 _T_OF_THREE = 4.303
 """Student's t, 95 % on both sides, for the two degrees of freedom that three seeds leave."""
 
