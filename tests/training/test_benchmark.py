@@ -188,3 +188,16 @@ def test_the_averaged_weights_are_those_that_are_judged_and_kept():
     with process_group():
         averaged, last = run_seed(data, recipe, seed=1), run_seed(data, plain, seed=1)
     assert averaged.test.log_loss != last.test.log_loss
+
+
+def test_the_command_offers_exactly_the_data_sets_and_models_that_there_are():
+    """The names are written out in the door, which must not import torch."""
+    from typing import get_args
+
+    from training import __main__ as door
+    from training.benchmark.run import DATASETS
+    from training.config import InteractionConfig
+
+    kinds = {config.__dataclass_fields__["kind"].default for config in get_args(InteractionConfig)}
+    assert set(door._BENCHMARKS) == set(DATASETS)
+    assert set(door._MODELS) == kinds
