@@ -74,8 +74,7 @@ def user_state(
         F.max("_shown_at").over(so_far).alias("_shown_at"),
         F.last("_history", ignorenulls=True).over(so_far).alias("_history"),
     )
-    wanted = running.where(F.col(EVENT_TIMESTAMP) >= start)
-    return wanted.select(
+    return running.where(F.col(EVENT_TIMESTAMP) >= start).select(
         user,
         EVENT_TIMESTAMP,
         *_count_columns("user", "all", schema.label, "_{}"),
