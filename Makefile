@@ -44,7 +44,7 @@ bench-train: install    ## training speed as a share of the machine's matrix pro
 bench-quality: install  ## the last 28 days of MovieLens, rolled daily, against simple rivals
 	@$(PYTHON) infra/local/quality.py
 
-bench-models: install   ## eight rankers on three data sets, equal budget and search (half an hour)
+bench-models: install   ## eight rankers on three data sets, equal budget and search
 	@$(PYTHON) infra/local/models.py
 
 lock: install       ## resolve requirements.in into requirements.txt

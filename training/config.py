@@ -257,9 +257,8 @@ class TrainingConfig:
         """Refuse what cannot train."""
         for name in ("batch_size", "cold_epochs", "warm_epochs", "shuffle_rows"):
             _positive(name, getattr(self, name))
-        for name in (
-            *("warm_up_share", "final_learning_rate_share", "average_decay", "table_decay"),
-        ):
+        shares = ("warm_up_share", "final_learning_rate_share", "average_decay", "table_decay")
+        for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; from 0 to 1")
 
