@@ -23,7 +23,7 @@ def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
         nn.init.zeros_(linear.bias)
         layers.append(linear)
         if not is_last:
-            layers += [nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+            layers += [nn.ReLU(inplace=True), *([nn.Dropout(dropout)] if dropout else [])]
     return nn.Sequential(*layers)
 
 

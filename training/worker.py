@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from features.schema import Schema
+from training.allocator import keep_freed_memory
 from training.checkpoints import Checkpoints
 from training.config import Recipe
 from training.dataset import ExampleTable
@@ -43,6 +44,7 @@ def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> Non
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
     """Join the process group that torchrun set up; alone, one of this process."""
+    keep_freed_memory()
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     if "RANK" not in os.environ:
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_PORT=str(_free_port()))

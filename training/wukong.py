@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Ablation, LayerConfig, WukongConfig
+from training.fused_layer import FusedLayer, Sizes
 from training.layers import mix_tokens, mlp, token_mixer
 
 
@@ -140,14 +141,46 @@ class WukongLayer(nn.Module):
         self.residual = token_mixer(num_in, num_out) if num_in != num_out else None
         self.norm = nn.LayerNorm(dim, eps=eps)
         self.zeroed = frozenset(zeroed)
+        self.dropout = dropout
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """(B, N, D) to (B, G, D)."""
+        if self._is_fused(x_BND):
+            return self._fused(x_BND)
         fmb_BMD = self._unless_zeroed(Ablation.FMB, self.fmb(x_BND))
         linear_BLD, residual_BGD = self._mixed(x_BND)
         linear_BLD = self._unless_zeroed(Ablation.LCB, linear_BLD)
         residual_BGD = self._unless_zeroed(Ablation.RESIDUAL, residual_BGD)
         return self.norm(torch.cat([fmb_BMD, linear_BLD], dim=1) + residual_BGD)
+
+    def _is_fused(self, x_BND: Tensor) -> bool:
+        """Whether the hand-written training step applies: to the paper's layer, on a CPU."""
+        return (
+            torch.is_grad_enabled()
+            and x_BND.device.type == "cpu"
+            and not torch.compiler.is_compiling()
+            and not torch.is_autocast_enabled("cpu")
+            and not self.zeroed
+            and self.fmb.norm.num_groups == 1
+            and not self.fmb.interaction.is_plain
+            and self.fmb.interaction.attention is None
+        )
+
+    def _fused(self, x_BND: Tensor) -> Tensor:
+        mixers = [self.fmb.interaction.projection, self.linear_compression]
+        if self.residual is not None:
+            mixers.append(self.residual)
+        sizes = Sizes(
+            rank=self.fmb.interaction.columns,
+            num_linear=self.linear_compression.shape[1],
+            num_fm=self.fmb.num_out,
+            eps=self.norm.eps,
+            dropout=self.dropout if self.training else 0.0,
+        )
+        linear = [layer for layer in self.fmb.mlp if isinstance(layer, nn.Linear)]
+        norms = (self.fmb.norm, self.norm)
+        parameters = [value for part in (*norms, *linear) for value in (part.weight, part.bias)]
+        return FusedLayer.apply(x_BND.contiguous(), torch.cat(mixers, dim=1), sizes, *parameters)
 
     def _mixed(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
         """The linear compression (B, L, D) and the residual (B, G, D)."""
