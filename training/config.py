@@ -223,6 +223,16 @@ class ModelConfig:
             raise ValueError(f"features {sorted(twice)}: in two groups; at most in one")
 
 
+class TableOptimizer(enum.StrEnum):
+    """How embedding tables are trained."""
+
+    ROWWISE_ADAGRAD = "rowwise_adagrad"
+    """Sharded, one moment a row, the step inside the backward pass: for tables of any size."""
+    ADAM = "adam"
+    """Every rank holds them whole, with the dense part's Adam: for small tables, whose L2 then
+    pulls every row in every step, seen or not, in proportion to Adam's own step."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How a ranker is trained, cold (all days) and warm (the days since yesterday's)."""
@@ -233,9 +243,11 @@ class TrainingConfig:
     warm_epochs: int = 1
     dense_learning_rate: float = 1e-3
     sparse_learning_rate: float = 0.05
+    table_optimizer: TableOptimizer = TableOptimizer.ROWWISE_ADAGRAD
     embedding_decay: float = 0.0
-    """L2 on the embedding rows that a batch touches. FBGEMM's CPU kernel was seen to apply it only
-    to tables that several columns share, such as the items' and their histories'."""
+    """L2 on embeddings, as a term of the loss: with Adam on all rows, with row-wise Adagrad on those
+    that a batch touches. FBGEMM's CPU kernel was seen to apply it only to tables that several
+    columns share, such as the items' and their histories'."""
     table_decay: float = 0.0
     """Share of every embedding that a step takes away, at the full learning rate: L2 decoupled from
     the optimiser, over all rows, seen or not. A pass over the tables each step: for small ones."""

@@ -17,7 +17,7 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from training.config import ShardingConfig, TrainingConfig
+from training.config import ShardingConfig, TableOptimizer, TrainingConfig
 from training.ranker import Ranker
 
 _RESERVED_SHARE = 0.15
@@ -80,8 +80,13 @@ def shard(
 ) -> DistributedModelParallel:
     """The ranker spread over the process group, its tables with fused row-wise Adagrad.
 
-    Every rank computes the same plan, so none has to be sent.
+    Every rank computes the same plan, so none has to be sent. Tables that Adam trains are part of
+    the dense model: no shards, and gradients that are averaged as every other.
     """
+    if training.table_optimizer is TableOptimizer.ADAM:
+        return DistributedModelParallel(
+            module=ranker, device=device, plan=ShardingPlan(plan={}), sharders=[]
+        )
     apply_optimizer_in_backward(
         RowWiseAdagrad,
         ranker.embeddings.parameters(),

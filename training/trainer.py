@@ -25,7 +25,7 @@ from features.schema import Schema
 from training.batch import Batch, make_batch
 from training.checkpoint import load_training_state, save, training_state
 from training.checkpoints import Checkpoint, CheckpointManifest, Checkpoints
-from training.config import Recipe, TrainingConfig
+from training.config import Recipe, TableOptimizer, TrainingConfig
 from training.dataset import ExampleTable, batches, num_batches, user_groups
 from training.inputs import Inputs, inputs_of
 from training.metrics import Metrics, evaluate
@@ -196,7 +196,7 @@ class Session:
 
     def _set_learning_rates(self, share: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.dense_learning_rate * share
+            group["lr"] = group["full_learning_rate"] * share
         for group in self.model.fused_optimizer.param_groups:
             group["lr"] = self.config.sparse_learning_rate * share
         # The kernels read the new rate on this call; they step inside the backward pass.
@@ -244,11 +244,27 @@ def compile_interaction(ranker: Ranker) -> bool:
 
 
 def dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam over everything but the tables, whose optimiser runs inside the backward pass."""
-    dense = [parameter for name, parameter in model.named_parameters() if "interaction" in name]
-    return torch.optim.AdamW(
-        dense, lr=config.dense_learning_rate, weight_decay=config.dense_decay, eps=1e-8, fused=True
-    )
+    """Adam over everything whose optimiser does not run inside the backward pass.
+
+    The decay of the dense part is decoupled (AdamW), the tables' is a term of the loss.
+    """
+    groups = [
+        {
+            "params": [p for name, p in model.named_parameters() if "interaction" in name],
+            "full_learning_rate": config.dense_learning_rate,
+            "weight_decay": config.dense_decay,
+        }
+    ]
+    if config.table_optimizer is TableOptimizer.ADAM:
+        groups.append(
+            {
+                "params": [p for name, p in model.named_parameters() if "embeddings" in name],
+                "full_learning_rate": config.sparse_learning_rate,
+                "weight_decay": config.embedding_decay,
+                "decoupled_weight_decay": False,
+            }
+        )
+    return torch.optim.AdamW(groups, eps=1e-8, fused=True)
 
 
 class _Loop:

@@ -15,7 +15,7 @@ from training.benchmark.frappe_stand_in import (
     CONTEXTS,
     NEGATIVES,
     NUM_APPS,
-    NUM_POSITIVES,
+    NUM_USES,
     NUM_USERS,
     frappe_stand_in,
 )
@@ -120,7 +120,7 @@ def test_the_stand_in_has_the_shape_of_frappe_and_knows_its_best_loss():
     data = frappe_stand_in()
     sizes = {"user": NUM_USERS, "item": NUM_APPS, **CONTEXTS}
     assert sum(sizes.values()) == 5_382
-    assert NUM_POSITIVES * (1 + NEGATIVES) == 288_609
+    assert NUM_USES * (1 + NEGATIVES) == 288_609
     assert data.train.num_rows() + len(data.valid) + len(data.test) == 288_609
     assert [sparse.num_rows - 1 for sparse in data.inputs.sparse] == list(sizes.values())
     assert data.test.label.mean() == pytest.approx(1 / 3, abs=0.01)

@@ -277,6 +277,42 @@ def test_embedding_decay_reaches_the_fused_optimiser():
         assert torch.equal(after[1], before[1])
 
 
+def test_adams_embedding_decay_pulls_rows_that_no_example_asked_for():
+    import torch
+
+    from features.catalog import schema_of
+    from training.batch import Batch
+    from training.config import TableOptimizer
+    from training.inputs import inputs_of
+    from training.recipes import recipe_of
+    from training.trainer import Session
+    from training.worker import process_group
+
+    recipe = recipe_of("wukong-small")
+    config = dataclasses.replace(
+        recipe.training,
+        embedding_decay=0.1,
+        sparse_learning_rate=1e-3,
+        table_optimizer=TableOptimizer.ADAM,
+    )
+    schema = schema_of("movielens-100k")
+    inputs = inputs_of(schema)
+    with process_group():
+        session = Session(inputs, dataclasses.replace(recipe, training=config), None)
+        name = next(key for key, _ in session.local_tensors() if "item_id" in key)
+        before = session.snapshot()[name]
+        dense = torch.zeros(1, len(inputs.dense))
+        batch = Batch(dense, _one_row(schema), torch.ones(1), torch.ones(1))
+        for _ in range(3):
+            session.step(batch, learning_rate_share=1.0)
+        after = session.snapshot()[name]
+    # Adam takes steps of its learning rate against a gradient that stays the same.
+    unseen = before[5]
+    assert (unseen.abs() > 0.01).any()
+    steps = torch.where(unseen.abs() > 0.01, 3e-3 * unseen.sign(), unseen - after[5])
+    torch.testing.assert_close(after[5], unseen - steps, rtol=0, atol=2e-4)
+
+
 def _one_row(schema):
     import torch
     from torchrec.sparse.jagged_tensor import KeyedJaggedTensor

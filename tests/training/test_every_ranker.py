@@ -1,0 +1,43 @@
+"""All rankers go the same way: two ranks, checkpoint, artifact, and the same scores at its end."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("every_ranker.py")
+MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def results(built, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("every")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", **os.environ}
+    done = subprocess.run(
+        [*launcher, str(SCRIPT), str(built.lake), str(folder)],
+        env={**environment, "PYTHONPATH": str(SCRIPT.parents[2]), "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {line["model"]: line for line in lines}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_artifact_scores_as_the_sharded_ranker_did(results, model):
+    found = results[model]
+    assert found["difference"] < 1e-5
+    assert found["spread"] > 1e-3, "all scores alike show nothing"
+
+
+def test_tables_that_adam_trains_are_whole_on_every_rank(results):
+    assert results["wukong:adam"]["difference"] < 1e-5
+    assert results["wukong:adam"]["shards"] > results["wukong"]["shards"]
