@@ -25,7 +25,8 @@ def keep_freed_memory() -> bool:
         return False
     libc = ctypes.CDLL(None)
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _PAD_BYTES))
-    is_set = all([libc.mallopt(name, value) == 1 for name, value in settings])
+    taken = [libc.mallopt(name, value) for name, value in settings]
+    is_set = all(taken)
     if not is_set:
         logger.warning("malloc: glibc refused a setting; training steps will fault pages in again")
     return is_set

@@ -20,8 +20,9 @@ from training.dataset import Examples, ExampleTable, user_groups
 from training.evaluation import regret
 from training.gate import Comparison, GateConfig, Holdout, compare
 from training.inputs import inputs_of
+from training.loop import first_rows, fit
 from training.metrics import Metrics, evaluate
-from training.trainer import Session, first_rows
+from training.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def run_backtest(
     """
     before = table.days(datetime.date.min, days[0] - datetime.timedelta(days=1))
     session = Session(inputs_of(schema), recipe, first_rows(table, before))
-    session.fit(table, before, epochs=recipe.training.cold_epochs, is_warm=False)
+    fit(session, table, before, epochs=recipe.training.cold_epochs, is_warm=False)
     past = _rates(table.read(before), schema)
     scores: dict[str, list[Scores]] = {RANKER: [], REGRESSION: [], BASE_RATE: []}
     predicted = [day for day in days if table.num_rows([day])]
@@ -60,7 +61,7 @@ def run_backtest(
         scores[RANKER].append(session.predict(examples.inputs))
         scores[REGRESSION].append(_regression(past, rates))
         scores[BASE_RATE].append(np.full(len(examples), past[1].mean(), dtype=np.float32))
-        session.fit(table, [day], epochs=recipe.training.warm_epochs, is_warm=True)
+        fit(session, table, [day], epochs=recipe.training.warm_epochs, is_warm=True)
         past = (np.concatenate([past[0], rates[0]]), np.concatenate([past[1], rates[1]]))
     return _pooled(schema, table.read(predicted), scores, len(predicted))
 

@@ -245,8 +245,8 @@ class TrainingConfig:
     sparse_learning_rate: float = 0.05
     table_optimizer: TableOptimizer = TableOptimizer.ROWWISE_ADAGRAD
     embedding_decay: float = 0.0
-    """L2 on embeddings, as a term of the loss: with Adam on all rows, with row-wise Adagrad on those
-    that a batch touches. FBGEMM's CPU kernel was seen to apply it only to tables that several
+    """L2 on embeddings, as a term of the loss: with Adam on all rows, with row-wise Adagrad on the
+    rows that a batch touches. FBGEMM's CPU kernel was seen to apply it only to tables that several
     columns share, such as the items' and their histories'."""
     table_decay: float = 0.0
     """Share of every embedding that a step takes away, at the full learning rate: L2 decoupled from

@@ -39,7 +39,7 @@ class FusedLayer(Function):
     """LN(concat(FMB(X), LCB(X)) + X) with the gradients of everything in it."""
 
     @staticmethod
-    def forward(  # type: ignore[override]  # each Function has arguments of its own
+    def forward(
         ctx: Any, x_BND: Tensor, mixers_NS: Tensor, sizes: Sizes, *parameters: Tensor
     ) -> Tensor:
         """(B, N, D) to (B, G, D).
@@ -72,9 +72,7 @@ class FusedLayer(Function):
         block_B = _rows(sum_BGD, num_fm)
         torch.add(_rows(residual_BGD, num_fm), mlp[-1], out=block_B)
         block_B.addmm_(hidden, mlp[-2].t())
-        torch.add(
-            residual_BGD[:, num_fm:], mixed_BSD[:, k : k + linear], out=sum_BGD[:, num_fm:]
-        )
+        torch.add(residual_BGD[:, num_fm:], mixed_BSD[:, k : k + linear], out=sum_BGD[:, num_fm:])
         out_BGD, mean, rstd = aten.native_layer_norm(sum_BGD, [dim], weight, bias, eps)
         ctx.sizes = sizes
         ctx.num_parameters = len(parameters)

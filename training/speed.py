@@ -27,7 +27,7 @@ from training.config import ModelConfig, Recipe, ShardingConfig, TrainingConfig,
 from training.costs import cost_of
 from training.inputs import Inputs, SparseInput
 from training.recipes import uniform_layers
-from training.trainer import Session
+from training.session import Session
 
 logger = logging.getLogger(__name__)
 

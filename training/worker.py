@@ -17,7 +17,8 @@ from training.checkpoints import Checkpoints
 from training.config import Recipe
 from training.dataset import ExampleTable
 from training.launch import holdout_start
-from training.trainer import Result, Run, device_of_rank, train
+from training.session import device_of_rank
+from training.trainer import Result, Run, train
 
 
 def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> None:

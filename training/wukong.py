@@ -167,7 +167,7 @@ class WukongLayer(nn.Module):
         )
 
     def _fused(self, x_BND: Tensor) -> Tensor:
-        mixers = [self.fmb.interaction.projection, self.linear_compression]
+        mixers: list[Tensor] = [self.fmb.interaction.projection, self.linear_compression]
         if self.residual is not None:
             mixers.append(self.residual)
         sizes = Sizes(

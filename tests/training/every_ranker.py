@@ -20,9 +20,10 @@ from training.checkpoints import CheckpointManifest
 from training.config import ShardingConfig, TableOptimizer
 from training.dataset import ExampleTable
 from training.inputs import inputs_of
+from training.loop import first_rows, fit
 from training.ranker import Ranker
 from training.recipes import recipe_of
-from training.trainer import Session, first_rows
+from training.session import Session
 from training.worker import process_group
 
 MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
@@ -37,7 +38,7 @@ def run(name, table, folder):
     recipe = dataclasses.replace(recipe, name=name, training=training, sharding=sharding)
     days = table.days(datetime.date.min, datetime.date.max)
     session = Session(inputs_of(table.schema), recipe, first_rows(table, days))
-    session.fit(table, days[:2], epochs=1, is_warm=False)
+    fit(session, table, days[:2], epochs=1, is_warm=False)
     examples = table.read(days[2:3])
     expected = session.predict(examples.inputs)
     manifest = CheckpointManifest(
@@ -66,7 +67,7 @@ def run(name, table, folder):
         difference = np.abs(loaded.score(examples.inputs) - expected).max()
         shards = [key for key, value in session.local_tensors() if "embeddings" in key]
         line = {"model": name, "difference": float(difference), "shards": len(shards)}
-        print(json.dumps({**line, "spread": float(expected.std())}))
+        sys.stdout.write(json.dumps({**line, "spread": float(expected.std())}) + "\n")
     dist.barrier()
 
 

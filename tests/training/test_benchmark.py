@@ -15,8 +15,8 @@ from training.benchmark.frappe_stand_in import (
     CONTEXTS,
     NEGATIVES,
     NUM_APPS,
-    NUM_USES,
     NUM_USERS,
+    NUM_USES,
     frappe_stand_in,
 )
 from training.benchmark.protocol import run_seed
@@ -24,7 +24,7 @@ from training.benchmark.run import recipe_for
 from training.benchmark.search import search, settings_of
 from training.inputs import Inputs, SparseInput
 from training.recipes import recipe_of
-from training.trainer import Session
+from training.session import Session
 from training.worker import process_group
 
 INPUTS = Inputs(sparse=(SparseInput("user", 8, "user"), SparseInput("item", 12, "item")), dense=())

@@ -42,7 +42,7 @@ def test_the_dense_part_exports_for_any_batch_size(model):
 
 def test_without_a_compiler_it_runs_eager_and_says_so(monkeypatch, caplog):
     from training.ranker import Ranker
-    from training.trainer import compile_interaction
+    from training.session import compile_interaction
 
     monkeypatch.setenv("CXX", "no-such-compiler")
     ranker = Ranker(INPUTS, recipe_of("wukong-tiny").model)

@@ -258,7 +258,7 @@ def test_embedding_decay_reaches_the_fused_optimiser():
     from features.catalog import schema_of
     from training.inputs import inputs_of
     from training.recipes import recipe_of
-    from training.trainer import Session
+    from training.session import Session
     from training.worker import process_group
 
     recipe = recipe_of("wukong-small")
@@ -285,7 +285,7 @@ def test_adams_embedding_decay_pulls_rows_that_no_example_asked_for():
     from training.config import TableOptimizer
     from training.inputs import inputs_of
     from training.recipes import recipe_of
-    from training.trainer import Session
+    from training.session import Session
     from training.worker import process_group
 
     recipe = recipe_of("wukong-small")

@@ -117,10 +117,8 @@ def _with_unknown(split: Split, train: Split) -> Split:
     return split_of(columns, split.label, users=pa.array(split.group))
 
 
-def _contexts(
-    world: _World, users: IntArray, random: np.random.Generator
-) -> dict[str, IntArray]:
-    """(uses,) of each field: situations of a skewed mix, and where one lives, which rarely changes."""
+def _contexts(world: _World, users: IntArray, random: np.random.Generator) -> dict[str, IntArray]:
+    """(uses,) of each field: situations of a skewed mix, and where one lives, rarely elsewhere."""
     contexts = {}
     for name, size in CONTEXTS.items():
         shares = random.dirichlet(np.full(size, 2.0))

@@ -22,7 +22,7 @@ from training.batch import Batch, make_batch
 from training.benchmark.data import BenchmarkData, Split
 from training.config import Recipe
 from training.metrics import Metrics, auc, evaluate
-from training.trainer import Session
+from training.session import Session
 
 REDUCTION = 0.1
 _NORMALISER_ROWS = 262_144
