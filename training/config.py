@@ -26,9 +26,10 @@ class LayerConfig:
     """Hidden widths of the block's MLP."""
     attention: tuple[int, ...] = ()
     """Compressed tokens, then hidden widths, of the MLP that makes Y; (): static Y."""
-    norm_groups: tuple[tuple[int, int], ...] = ()
-    """Growth groups of the block's LayerNorm: the (n, k) corner that each growth step reached, the
-    last one the present (n, k); (): one group, as in the paper."""
+    norm_groups: tuple[tuple[int, int, int], ...] = ()
+    """Growth groups of the block's LayerNorm: embeddings from the block and from the linear
+    compression below, and rank, at each growth step, the present ones last; (): one group, as in
+    the paper."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that make no layer."""

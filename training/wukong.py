@@ -24,24 +24,29 @@ class GroupedLayerNorm(nn.Module):
     Args:
         rows: N.
         columns: K.
-        groups: The (n, k) corner that each growth step reached, the last one (N, K); (): one group.
+        groups: At each growth step the first rows that were there, the rows after N's first part,
+            which begins where the last step's first rows end, and the columns; (): one group.
         eps: Added to the variance.
     """
 
     def __init__(
-        self, rows: int, columns: int, *, groups: Sequence[tuple[int, int]] = (), eps: float
+        self, rows: int, columns: int, *, groups: Sequence[tuple[int, int, int]] = (), eps: float
     ) -> None:
         super().__init__()
-        corners = tuple(groups) or ((rows, columns),)
-        if corners[-1] != (rows, columns):
-            raise ValueError(f"groups: the last is {corners[-1]}; expected {(rows, columns)}")
+        steps = tuple(groups) or ((rows, 0, columns),)
+        first, second, last_columns = steps[-1]
+        if (first + second, last_columns) != (rows, columns):
+            raise ValueError(
+                f"groups: the last is {steps[-1]}; expected {rows} rows, {columns} columns"
+            )
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(rows * columns))
         self.bias = nn.Parameter(torch.zeros(rows * columns))
         group = torch.full((rows, columns), -1)
-        for number, (n, k) in reversed(list(enumerate(corners))):
-            group[:n, :k] = number
-        self.num_groups = len(corners)
+        for number, (head, tail, k) in reversed(list(enumerate(steps))):
+            group[:head, :k] = number
+            group[first : first + tail, :k] = number
+        self.num_groups = len(steps)
         for number in range(self.num_groups):
             places = (group.flatten() == number).nonzero().flatten()
             self.register_buffer(f"places_{number}", places, persistent=False)

@@ -106,7 +106,7 @@ def test_one_growth_group_is_the_papers_norm():
 
 
 def test_entries_of_a_later_group_leave_the_earlier_ones():
-    grown = GroupedLayerNorm(5, 4, groups=((4, 3), (5, 4)), eps=EPS)
+    grown = GroupedLayerNorm(5, 4, groups=((4, 0, 3), (5, 0, 4)), eps=EPS)
     old = torch.randn(2, 4, 3)
     x = torch.randn(2, 5, 4)
     x[:, :4, :3] = old
@@ -115,8 +115,10 @@ def test_entries_of_a_later_group_leave_the_earlier_ones():
 
 
 def test_groups_must_end_at_the_present_shape():
-    with pytest.raises(ValueError, match=r"groups: the last is \(4, 3\); expected \(5, 4\)"):
-        GroupedLayerNorm(5, 4, groups=((4, 3),), eps=EPS)
+    with pytest.raises(
+        ValueError, match=r"groups: the last is \(4, 0, 3\); expected 5 rows, 4 columns"
+    ):
+        GroupedLayerNorm(5, 4, groups=((4, 0, 3),), eps=EPS)
 
 
 def test_impossible_sizes_are_refused_by_field_and_value():

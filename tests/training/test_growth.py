@@ -1,0 +1,198 @@
+"""A grown stack computes what its parent computed, and all that is new in it learns."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.config import LayerConfig, ModelConfig, WukongConfig
+from training.growth import GrowthError, changes, grow, grown_model
+from training.wukong import Wukong
+
+TOKENS, DIM = 5, 4
+EPS = 1e-7
+"""Smaller than the default, so that what it costs a new layer is told from an error."""
+
+
+def model(*layers: LayerConfig, head=(6,), dim=DIM) -> ModelConfig:
+    stack = WukongConfig(layers=layers, head=head, layer_norm_eps=EPS)
+    return ModelConfig(embedding_dim=dim, interaction=stack, bottom_mlp=())
+
+
+def layer(*, num_fm=3, num_linear=2, rank=2, mlp=(5,), attention=()) -> LayerConfig:
+    return LayerConfig(
+        num_fm=num_fm, num_linear=num_linear, rank=rank, mlp=mlp, attention=attention
+    )
+
+
+def trained(config: ModelConfig, dropout=0.0) -> Wukong:
+    """A stack all of whose weights have moved away from their initialisation."""
+    torch.manual_seed(1)
+    net = Wukong(TOKENS, DIM, config.interaction, dropout=dropout).double()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    return net
+
+
+def grown(parent: Wukong, source: ModelConfig, target: ModelConfig) -> tuple[Wukong, ModelConfig]:
+    config = grown_model(source, target, num_tokens=TOKENS)
+    torch.manual_seed(2)
+    net = Wukong(TOKENS, DIM, config.interaction).double()
+    state = grow(parent.state_dict(), net.state_dict(), source, config, num_tokens=TOKENS)
+    net.load_state_dict(state)
+    return net, config
+
+
+def difference(parent: Wukong, net: Wukong) -> float:
+    x = torch.randn(7, TOKENS, DIM, dtype=torch.float64)
+    return float((parent(x) - net(x)).abs().max().detach())
+
+
+BASE = (layer(), layer())
+GROWN = {
+    "n_F": (layer(num_fm=4), layer(num_fm=4)),
+    "n_F of the last layer": (layer(), layer(num_fm=4)),
+    "n_L": (layer(num_linear=4), layer(num_linear=4)),
+    "k": (layer(rank=4), layer(rank=3)),
+    "MLP width": (layer(mlp=(9,)), layer(mlp=(7,))),
+    "MLP depth": (layer(mlp=(5, 6)), layer(mlp=(5, 5, 8))),
+    "l": (*BASE, layer()),
+    "l twice, of other sizes": (*BASE, layer(mlp=(4, 4)), layer(num_fm=4, num_linear=3)),
+    "all": (
+        layer(num_fm=5, num_linear=4, rank=4, mlp=(8, 9)),
+        layer(num_fm=5, num_linear=4, rank=3, mlp=(7, 7)),
+        layer(num_fm=5, num_linear=4, rank=4),
+    ),
+}
+
+
+@pytest.mark.parametrize("attention", [(), (2,), (3, 6)])
+@pytest.mark.parametrize("axis", GROWN)
+def test_the_function_is_kept_on_every_axis(axis, attention):
+    source, target = (
+        model(*(dataclasses.replace(one, attention=attention) for one in layers), head=head)
+        for layers, head in ((BASE, (6,)), (GROWN[axis], (8, 7)))
+    )
+    parent = trained(source)
+    net, _ = grown(parent, source, target)
+    # Only a new layer is not exact: its LayerNorm adds eps to the variance once more.
+    is_deeper = len(GROWN[axis]) > len(BASE)
+    assert difference(parent, net) < (10 * EPS if is_deeper else 1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_the_function_is_kept_for_any_sizes(data):
+    def sizes(low, high):
+        return data.draw(st.integers(low, high))
+
+    depth = sizes(1, 3)
+    old, new = [], []
+    fm, linear = sizes(1, 3), sizes(1, 3)
+    more_fm, more_linear = fm + sizes(0, 2), linear + sizes(0, 2)
+    for _ in range(depth):
+        mlp = tuple(sizes(2, 5) for _ in range(sizes(1, 2)))
+        rank = sizes(1, 3)
+        old.append(layer(num_fm=fm, num_linear=linear, rank=rank, mlp=mlp))
+        wider = tuple(width + sizes(0, 2) for width in mlp)
+        deeper = (mlp[-1] + 1,) * sizes(0, 1)
+        new.append(
+            layer(
+                num_fm=more_fm,
+                num_linear=more_linear,
+                rank=rank + sizes(0, 2),
+                mlp=(*wider, *deeper),
+            )
+        )
+    source, target = model(*old), model(*new, *new[-1:] * sizes(0, 1), head=(6 + sizes(0, 2),))
+    parent = trained(source)
+    try:
+        net, _ = grown(parent, source, target)
+    except GrowthError as error:
+        assert "residual" in str(error)
+        return
+    assert difference(parent, net) < 100 * EPS
+
+
+def test_it_grows_again_from_what_has_grown():
+    first, second, third = (model(*GROWN[axis]) for axis in ("n_F", "k", "all"))
+    second = model(*(dataclasses.replace(one, num_fm=4) for one in GROWN["k"]))
+    parent = trained(first)
+    child, second = grown(parent, first, second)
+    with torch.no_grad():
+        for parameter in child.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    grandchild, third = grown(child, second, third)
+    assert difference(child, grandchild) < 10 * EPS
+    # Layer 0 grew its k once, layer 1 its k and then its inputs; the last one is new.
+    assert [len(one.norm_groups) for one in third.interaction.layers] == [2, 3, 0]
+
+
+def test_every_new_weight_has_moved_after_three_steps():
+    source, target = model(*BASE), model(*GROWN["all"], head=(8, 8))
+    net, _ = grown(trained(source), source, target)
+    before = {name: value.clone() for name, value in net.named_parameters()}
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        net(torch.randn(64, TOKENS, DIM, dtype=torch.float64)).square().mean().backward()
+        optimizer.step()
+    for name, value in net.named_parameters():
+        # A unit whose ReLU is shut for every row rests.
+        assert (value != before[name]).double().mean() > 0.7, name
+
+
+def test_moments_follow_their_weights_and_new_ones_are_zero():
+    source, target = model(*BASE), model(*GROWN["all"])
+    parent = trained(source)
+    net, config = grown(parent, source, target)
+    moments = {name: torch.ones_like(value) for name, value in parent.state_dict().items()}
+    zeros = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
+    found = grow(moments, zeros, source, config, num_tokens=TOKENS, are_weights=False)
+    assert sum(float(value.sum()) for value in found.values()) == sum(
+        value.numel() for value in moments.values()
+    )
+    weights = net.state_dict()
+    inherited = found["layers.0.linear_compression"] == 1
+    expected = parent.state_dict()["layers.0.linear_compression"]
+    assert torch.equal(weights["layers.0.linear_compression"][inherited], expected.flatten())
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (model(layer(), layer(rank=1)), "layer 1: rank 2 to 1; cannot shrink"),
+        (model(layer()), "layers: 2 to 1; cannot shrink"),
+        (model(layer(mlp=(4,)), layer()), r"layer 0: mlp \(5,\) to \(4,\); cannot shrink"),
+        (model(layer(mlp=(5, 4)), layer()), "a new hidden layer hands on 5, so at least that wide"),
+        (model(*BASE, head=(6, 5)), r"head \(6,\) to \(6, 5\); a new hidden layer hands on 6"),
+        (model(*BASE, dim=8), "embedding_dim: 4 to 8; the tables and tokens must be equal"),
+        (model(layer(attention=(2,)), layer()), r"layer 0: attention \(\) to \(2,\)"),
+        (model(*BASE, layer(num_fm=2)), "a new layer hands on its 5 inputs, so at least 5"),
+        (
+            model(layer(num_fm=4), layer(num_linear=3)),
+            "let n_F grow equally in both",
+        ),
+    ],
+)
+def test_what_cannot_keep_the_function_is_refused(target, message):
+    source = model(*BASE)
+    with pytest.raises(GrowthError, match=message):
+        grown(trained(source), source, target)
+
+
+def test_a_projection_that_was_trained_is_never_dropped():
+    source = model(layer(num_fm=2, num_linear=2))
+    with pytest.raises(GrowthError, match="no projection any more"):
+        grown(trained(source), source, model(layer(num_fm=3, num_linear=2)))
+
+
+def test_changes_are_told_by_the_papers_names():
+    found = [str(change) for change in changes(model(*BASE), model(*GROWN["all"], head=(9,)))]
+    assert found[0] == "stack: l 2 to 3"
+    assert "layer 0: n_F 3 to 5" in found
+    assert "layer 1: MLP (5,) to (7, 7)" in found
+    assert found[-1] == "head: MLP (6,) to (9,)"
