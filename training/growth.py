@@ -2,8 +2,9 @@
 
 Every axis of the paper grows, alone or with others: layers (l), embeddings (n_F, n_L), rank (k),
 width and depth of the MLPs. What the parent had keeps its weights and its place; what is new starts
-at random, and whatever would hand new values to old ones starts at zero (Net2Net, arXiv 1511.05641).
-Weights at zero still receive a gradient, so that every new one learns after a few steps.
+at random, and whatever would hand new values to old ones starts at zero (Net2Net, arXiv
+1511.05641). Weights at zero still receive a gradient, so that every new one learns after a few
+steps.
 
 Three places need more than zeros. The block's LayerNorm runs over all of X(XᵀY), so the new entries
 are normalised apart from the old ones (``LayerConfig.norm_groups``). A new layer would normalise
