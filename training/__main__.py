@@ -30,6 +30,23 @@ def _worker(options: argparse.Namespace) -> Summary:
     return {}
 
 
+def _upscale(options: argparse.Namespace) -> Summary:
+    from training.checkpoints import Checkpoints
+    from training.launch import upscale_on_ranks
+
+    # A wrong name is told before any process is started.
+    source = Checkpoints(options.checkpoints, schema_of(options.dataset)).named(options.source)
+    options.ranks = source.manifest.ranks
+    return upscale_on_ranks(options)
+
+
+def _grow(options: argparse.Namespace) -> Summary:
+    from training.worker import grow_rank
+
+    grow_rank(schema_of(options.dataset), recipe_of(options.target), options)
+    return {}
+
+
 def _export(options: argparse.Namespace) -> Summary:
     from training.export import export
     from training.registry import Registry
@@ -141,6 +158,7 @@ def _door() -> Door:
         folders=_FOLDERS,
     )
     _add_training(door)
+    _add_upscale(door)
     text = "Make a day's checkpoint an artifact and register it."
     add_date(door.verb("export", _export, text, "lake", "checkpoints", "artifacts", "tracking"))
     text = "Judge a day's candidate; the gate."
@@ -176,6 +194,36 @@ def _add_training(door: Door) -> None:
         train.add_argument("--result", type=Path, help=argparse.SUPPRESS)
 
 
+def _add_upscale(door: Door) -> None:
+    text = (
+        "Grow a checkpoint into a larger Wukong that computes the same. More layers, embeddings, "
+        "rank and wider or deeper MLPs keep what was trained, tables and moments included; before "
+        "it is written, its logits are compared with the parent's on the newest examples. The next "
+        "`train --recipe TARGET` goes on from it."
+    )
+    for name, run, shown in (
+        ("upscale", _upscale, text),
+        ("grow", _grow, "Be one rank of an upscaling; torchrun starts it, not a person."),
+    ):
+        upscale = door.verb(name, run, shown, "lake", "checkpoints")
+        upscale.add_argument(
+            *("--from",),
+            dest="source",
+            required=True,
+            metavar="CHECKPOINT",
+            help="its folder's name",
+        )
+        upscale.add_argument(
+            *("--to",),
+            dest="target",
+            required=True,
+            type=_recipe_name,
+            metavar="RECIPE",
+            help="what to grow to, such as wukong-small-x2",
+        )
+        upscale.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+
+
 _BENCHMARKS = (
     "frappe",
     "frappe-stand-in",
@@ -203,7 +251,10 @@ def _add_benchmark(door: Door) -> None:
     )
     benchmark.add_argument("--model", choices=_MODELS, default="wukong", help="the ranker")
     benchmark.add_argument(
-        "--recipe", choices=sorted(RECIPES), help="else the data set's own for the model"
+        "--recipe",
+        type=_recipe_name,
+        metavar="RECIPE",
+        help="else the data set's own for the model",
     )
     benchmark.add_argument("--seeds", type=int, default=3, help="runs to average")
     benchmark.add_argument(
@@ -224,8 +275,21 @@ def _add_speed(door: Door) -> None:
 
 def _add_recipe(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "--recipe", choices=sorted(RECIPES), default="wukong-small", help="what to train, and how"
+        "--recipe",
+        type=_recipe_name,
+        default="wukong-small",
+        metavar="RECIPE",
+        help=f"what to train, and how: {', '.join(sorted(RECIPES))}; -x2 to -x9 behind one of "
+        "Wukong's scales it up",
     )
+
+
+def _recipe_name(name: str) -> str:
+    """A name that ``recipe_of`` knows."""
+    try:
+        return recipe_of(name).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The tensors of a checkpoint: sharded files, written whole or not at all, loaded by name."""
 
 import dataclasses
-import datetime
 import json
 import shutil
 import uuid
@@ -25,14 +24,12 @@ class CheckpointError(ValueError):
     """A checkpoint that does not fit what is to be loaded into it."""
 
 
-def save(
-    root: Path, tensors: dict[str, Any], manifest: CheckpointManifest, run_day: datetime.date
-) -> Path:
+def save(root: Path, tensors: dict[str, Any], manifest: CheckpointManifest, name: str) -> Path:
     """Write all ranks' tensors and the manifest beside, then put them in place at once."""
-    target = root / run_day.isoformat()
-    names = [f".writing-{uuid.uuid4().hex[:12]}"]
-    dist.broadcast_object_list(names, src=0)
-    staging = root / names[0]
+    target = root / name
+    staging_names = [f".writing-{uuid.uuid4().hex[:12]}"]
+    dist.broadcast_object_list(staging_names, src=0)
+    staging = root / staging_names[0]
     staging.mkdir(parents=True, exist_ok=True)
     save_distributed(tensors, storage_writer=FileSystemWriter(str(staging)))
     if dist.get_rank() == 0:

@@ -37,6 +37,9 @@ class CheckpointManifest:
     """Content hashes of the example partitions of this run."""
     mlflow_run: str
     metrics: dict[str, float | None]
+    growth: dict[str, Any] | None = None
+    """How it grew out of its parent: the parent's name and manifest's hash, the changes, and the
+    largest difference of a logit that was measured; None: it was trained."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +61,10 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one data set; a run of day d owns the folder named d."""
+    """The checkpoints of one data set.
+
+    A run of day d owns the folder named d; what was grown from it has the target's name behind.
+    """
 
     def __init__(self, root: Path, schema: Schema) -> None:
         """Open the folder; it is made by the first write."""
@@ -75,11 +81,15 @@ class Checkpoints:
 
     def of_run(self, day: datetime.date) -> Checkpoint:
         """The checkpoint of a day's run; ValueError when it is not there."""
+        return self.named(day.isoformat())
+
+    def named(self, name: str) -> Checkpoint:
+        """A checkpoint by its folder's name; ValueError when it is not there."""
         for checkpoint in self.all():
-            if checkpoint.manifest.run_day == day.isoformat():
+            if checkpoint.name == name:
                 return checkpoint
         have = [checkpoint.name for checkpoint in self.all()]
-        raise ValueError(f"checkpoint of {day}: not in {self.root}; there are {have}")
+        raise ValueError(f"checkpoint of {name}: not in {self.root}; there are {have}")
 
     def parent_for(
         self, recipe: Recipe, run_day: datetime.date, through: datetime.date

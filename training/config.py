@@ -300,14 +300,25 @@ class Recipe:
         return dataclasses.asdict(self)
 
     def model_fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of the model's shape: equal for checkpoints that fit."""
-        content = json.dumps(dataclasses.asdict(self.model), sort_keys=True)
+        """Sixteen hexadecimal digits of the model's shape: equal for checkpoints that fit.
+
+        Growth groups are left out: how a model came to its shape is the checkpoint's to know.
+        """
+        model = dataclasses.asdict(self.model)
+        for layer in model["interaction"].get("layers", ()):
+            del layer["norm_groups"]
+        content = json.dumps(model, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def model_from_dict(values: dict[str, Any]) -> ModelConfig:
     """A model configuration from the plain values of a manifest; ValueError names what is wrong."""
     return pydantic.TypeAdapter(ModelConfig).validate_python(values)
+
+
+def recipe_from_dict(values: dict[str, Any]) -> Recipe:
+    """A recipe from the plain values of a manifest; ValueError names what is wrong."""
+    return pydantic.TypeAdapter(Recipe).validate_python(values)
 
 
 def _positive(name: str, value: int) -> None:

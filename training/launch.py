@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
     }
     with tempfile.TemporaryDirectory() as folder:
         files = _Files(Path(folder) / "mlflow_run", Path(folder) / "result.json")
-        with _torchrun(options, files) as ranks:
+        with _torchrun(_training_command(options, files), options.ranks) as ranks:
             # MLflow opens its database while the ranks import torch.
             registry = Registry(options.tracking, schema.name)
             run = registry.start_run(options.date, parameters)
@@ -58,6 +58,29 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
     return _summary(schema, options, result, run)
 
 
+def upscale_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
+    """Grow a checkpoint on as many processes as wrote it; returns what rank 0 found.
+
+    Raises:
+        ChildProcessError: A rank failed; its own error is on stderr.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        flags = (
+            f"--dataset={options.dataset}",
+            f"--lake={options.lake}",
+            f"--checkpoints={options.checkpoints}",
+            f"--from={options.source}",
+            f"--to={options.target}",
+            f"--result={result}",
+        )
+        with _torchrun(("grow", *flags), options.ranks) as ranks:
+            code = ranks.wait()
+        if code != 0 or not result.exists():
+            raise ChildProcessError(f"upscaling of {options.source}: torchrun exited with {code}")
+        return dict(json.loads(result.read_text()))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Files:
     """How this process and the ranks tell each other what they have."""
@@ -69,18 +92,20 @@ class _Files:
 
 
 @contextlib.contextmanager
-def _torchrun(options: argparse.Namespace, files: _Files) -> Iterator["subprocess.Popen[bytes]"]:
-    """The ranks, started; ended with this process whatever happens to it."""
+def _torchrun(worker: Sequence[str], ranks: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """The ranks of a worker's verb, started; ended with this process whatever happens to it."""
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run"),
+        *("--standalone", f"--nproc-per-node={ranks}", "--module", "training", *worker),
+    ]
     # Our stdout is for the one JSON line.
-    ranks = subprocess.Popen(
-        _command(options, files), env=_environment(options), stdout=sys.stderr.fileno()
-    )
+    started = subprocess.Popen(command, env=_environment(ranks), stdout=sys.stderr.fileno())
     try:
-        yield ranks
+        yield started
     finally:
-        if ranks.poll() is None:
-            ranks.terminate()
-            ranks.wait()
+        if started.poll() is None:
+            started.terminate()
+            started.wait()
 
 
 def holdout_start(schema: Schema, options: argparse.Namespace) -> datetime.date:
@@ -106,10 +131,9 @@ def _summary(
     return {**shown, "mlflow_run": run, "report": page}
 
 
-def _command(options: argparse.Namespace, files: _Files) -> list[str]:
+def _training_command(options: argparse.Namespace, files: _Files) -> list[str]:
     command = [
-        *(sys.executable, "-m", "torch.distributed.run"),
-        *("--standalone", f"--nproc-per-node={options.ranks}", "--module", "training", "worker"),
+        "worker",
         f"--dataset={options.dataset}",
         f"--lake={options.lake}",
         f"--checkpoints={options.checkpoints}",
@@ -124,9 +148,9 @@ def _command(options: argparse.Namespace, files: _Files) -> list[str]:
     return command
 
 
-def _environment(options: argparse.Namespace) -> dict[str, str]:
+def _environment(ranks: int) -> dict[str, str]:
     """One machine's cores shared out over the ranks, and its loopback for their traffic."""
-    threads = max(1, (os.cpu_count() or 1) // options.ranks)
+    threads = max(1, (os.cpu_count() or 1) // ranks)
     return {
         "OMP_NUM_THREADS": str(threads),
         "GLOO_SOCKET_IFNAME": "lo",

@@ -1,6 +1,7 @@
 """Named complete configurations; the command line picks one by its name."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 from training.config import (
@@ -165,8 +166,46 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 }
 
 
+_FACTOR = re.compile(r"(?P<base>.+)-x(?P<factor>[2-9])")
+
+
 def recipe_of(name: str) -> Recipe:
-    """A recipe by name; ValueError with the names that exist."""
-    if name not in RECIPES:
-        raise ValueError(f"recipe {name!r}: unknown; the recipes are {sorted(RECIPES)}")
-    return RECIPES[name]()
+    """A recipe by name; ``NAME-x2`` to ``NAME-x9``: a Wukong scaled up, for growing into.
+
+    Raises:
+        ValueError: With the names that exist.
+    """
+    if name in RECIPES:
+        return RECIPES[name]()
+    found = _FACTOR.fullmatch(name)
+    if found and found["base"] in RECIPES:
+        return _scaled(RECIPES[found["base"]](), name, int(found["factor"]))
+    raise ValueError(
+        f"recipe {name!r}: unknown; the recipes are {sorted(RECIPES)}, and those of Wukong with "
+        "-x2 to -x9 behind"
+    )
+
+
+def _scaled(recipe: Recipe, name: str, factor: int) -> Recipe:
+    """One layer more, and n_F, n_L, k and all MLPs wider; the tables as they are.
+
+    The paper scales the number of layers first, then the rest together (section 3.8).
+    """
+    stack = recipe.model.interaction
+    if stack.kind != "wukong":
+        raise ValueError(f"recipe {name!r}: of {stack.kind}; only wukong is scaled")
+    layers = tuple(
+        dataclasses.replace(
+            layer,
+            num_fm=layer.num_fm * factor,
+            num_linear=layer.num_linear * factor,
+            rank=layer.rank * factor,
+            mlp=tuple(width * factor for width in layer.mlp),
+        )
+        for layer in stack.layers
+    )
+    head = tuple(width * factor for width in stack.head)
+    wider = dataclasses.replace(stack, layers=(*layers, layers[-1]), head=head)
+    return dataclasses.replace(
+        recipe, name=name, model=dataclasses.replace(recipe.model, interaction=wider)
+    )

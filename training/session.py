@@ -41,6 +41,7 @@ class Session:
             first_rows: Raw dense inputs on which to fit the normaliser; None when a checkpoint will
                 bring it.
         """
+        self.recipe = recipe
         self.config = recipe.training
         self.device = device_of_rank()
         torch.manual_seed(self.config.seed)

@@ -13,7 +13,7 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 from features.schema import Schema
 from training.checkpoint import load_training_state, save, training_state
 from training.checkpoints import Checkpoint, CheckpointManifest, Checkpoints
-from training.config import Recipe
+from training.config import Recipe, recipe_from_dict
 from training.dataset import ExampleTable, user_groups
 from training.inputs import inputs_of
 from training.loop import first_rows, fit
@@ -59,6 +59,10 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     parent = checkpoints.parent_for(run.recipe, run.run_day, run.through)
     first = parent.trained_through + datetime.timedelta(days=1) if parent else datetime.date.min
     days = table.days(first, run.through)
+    if parent is not None:
+        # A grown parent knows its growth groups; in all else the fingerprint has found them equal.
+        model = recipe_from_dict(parent.manifest.recipe).model
+        run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, model=model))
     session = Session(
         inputs_of(run.schema), run.recipe, None if parent else first_rows(table, days)
     )
@@ -76,7 +80,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     manifest = _manifest(run, parent, table, days, session.steps, holdout)
     state = training_state(session.model, session.optimizer)
     return Result(
-        checkpoint=save(checkpoints.root, state, manifest, run.run_day),
+        checkpoint=save(checkpoints.root, state, manifest, run.run_day.isoformat()),
         parent=parent.name if parent else None,
         days=days,
         examples=table.num_rows(days),

@@ -19,6 +19,7 @@ from training.dataset import ExampleTable
 from training.launch import holdout_start
 from training.session import device_of_rank
 from training.trainer import Result, Run, train
+from training.upscale import upscale
 
 
 def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> None:
@@ -40,6 +41,17 @@ def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> Non
         if dist.get_rank() == 0:
             values = _plain(run, table, result, shards)
             options.result.write_text(json.dumps(values))
+
+
+def grow_rank(schema: Schema, target: Recipe, options: argparse.Namespace) -> None:
+    """Join the process group, grow a checkpoint, and let rank 0 write the result file."""
+    with process_group():
+        checkpoints = Checkpoints(options.checkpoints, schema)
+        table = ExampleTable(options.lake, schema)
+        source = checkpoints.named(options.source)
+        found = upscale(schema, source, target, table, checkpoints.root)
+        if dist.get_rank() == 0:
+            options.result.write_text(json.dumps(found))
 
 
 @contextlib.contextmanager
