@@ -1,7 +1,9 @@
 """The door of the ranker: ``python -m training VERB --help``."""
 
 import argparse
+import dataclasses
 import datetime
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -132,6 +134,24 @@ def _speed(options: argparse.Namespace) -> Summary:
     return speed.to_dict(found)
 
 
+def _plan(options: argparse.Namespace) -> Summary:
+    from training.inputs import inputs_of
+    from training.plan import planned
+    from training.sharding import Machine
+
+    inputs = inputs_of(schema_of(options.dataset))
+    machine = Machine(
+        device=options.devices, ranks=options.ranks, hbm_bytes=options.hbm, ddr_bytes=options.ddr
+    )
+    recipe = recipe_of(options.recipe)
+    if options.batch_size:
+        training = dataclasses.replace(recipe.training, batch_size=options.batch_size)
+        recipe = dataclasses.replace(recipe, training=training)
+    return planned(
+        inputs.with_rows_times(options.rows_times), recipe, machine, teraflops=options.teraflops
+    )
+
+
 def _prune(options: argparse.Namespace) -> Summary:
     from training.retention import prune
 
@@ -170,6 +190,7 @@ def _door() -> Door:
     add_date(backtest)
     backtest.add_argument("--days", type=int, default=28, help="days to predict, to --date")
     _add_recipe(backtest)
+    _add_plan(door)
     _add_benchmark(door)
     _add_speed(door)
     text = "Drop checkpoints and artifacts that nothing needs."
@@ -271,6 +292,47 @@ def _add_speed(door: Door) -> None:
     speed.add_argument("--configuration", choices=("A", "B"), required=True, help="which one")
     speed.add_argument("--compile", action="store_true", help="compile the dense part")
     speed.add_argument("--profile", action="store_true", help="print the operators instead")
+
+
+_UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
+
+
+def _bytes(text: str) -> int:
+    """``80GB`` as a number."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)", text, re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r}: a size such as 80GB or 512MB")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def _count(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number, at least 1")
+    return int(text)
+
+
+def _add_plan(door: Door) -> None:
+    text = (
+        "Print how a recipe's tables would be spread over devices. The trainer plans with the same "
+        "code; nothing is allocated, so that a plan for GPUs is made on a laptop."
+    )
+    plan = door.verb("plan", _plan, text, has_dataset=False)
+    plan.add_argument(
+        "--dataset", choices=sorted(SCHEMAS), default="movielens-100k", help="whose tables"
+    )
+    _add_recipe(plan)
+    plan.add_argument("--devices", choices=("cpu", "cuda"), default="cuda", help="of the ranks")
+    plan.add_argument("--ranks", type=_count, default=8, help="processes, one a device")
+    plan.add_argument("--hbm", type=_bytes, metavar="SIZE", help="a device's memory, such as 80GB")
+    plan.add_argument("--ddr", type=_bytes, metavar="SIZE", help="the host's memory for a rank")
+    plan.add_argument("--batch-size", type=_count, help="of all ranks (else the recipe's)")
+    plan.add_argument(
+        "--rows-times", type=_count, default=1, help="plan for tables so many times as long"
+    )
+    plan.add_argument(
+        "--teraflops", type=float, default=20.0, help="what a rank reaches on the dense part"
+    )
 
 
 def _add_recipe(verb: argparse.ArgumentParser) -> None:

@@ -33,6 +33,13 @@ class Inputs:
     dense: tuple[Kind, ...]
     pretrained: tuple[PretrainedInput, ...] = ()
 
+    def with_rows_times(self, factor: int) -> "Inputs":
+        """The same inputs with longer tables, for planning ahead."""
+        longer = (
+            dataclasses.replace(sparse, num_rows=sparse.num_rows * factor) for sparse in self.sparse
+        )
+        return dataclasses.replace(self, sparse=tuple(longer))
+
 
 def inputs_of(schema: Schema) -> Inputs:
     """The inputs that a schema declares."""

@@ -145,7 +145,7 @@ def wukong_frappe() -> Recipe:
             sparse_learning_rate=1e-3,
             table_optimizer=TableOptimizer.ADAM,
             embedding_decay=0.1,
-            average_decay=0.98,
+            average_decay=0.995,
             warm_up_share=0.0,
         ),
         sharding=ShardingConfig(),

@@ -1,5 +1,6 @@
 """How the embedding tables are spread over ranks: the plan, and the sharded model."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -9,9 +10,16 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMo
 from torch import nn
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.model_parallel import DistributedModelParallel
-from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
+from torchrec.distributed.planner import EmbeddingShardingPlanner
 from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
-from torchrec.distributed.planner.types import ParameterConstraints
+from torchrec.distributed.planner.types import (
+    KernelConfig,
+    ParameterConstraints,
+    ShardingOption,
+    Stats,
+    TopologyFactory,
+    TrainerConfig,
+)
 from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
 from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
@@ -20,7 +28,8 @@ from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 from training.config import ShardingConfig, TableOptimizer, TrainingConfig
 from training.ranker import Ranker
 
-_RESERVED_SHARE = 0.15
+RESERVED_SHARE = 0.15
+"""Of each device's memory, for everything but the tables."""
 
 
 def sharders() -> list[ModuleSharder[nn.Module]]:
@@ -50,24 +59,69 @@ def constraints(
     return chosen
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where a plan is for; need not be where it is made."""
+
+    device: str
+    """``cpu`` or ``cuda``."""
+    ranks: int
+    hbm_bytes: int | None = None
+    """Memory of one device; None: the planner's default."""
+    ddr_bytes: int | None = None
+    """The host's memory for one rank; None: the planner's default."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the planner chose, with what it expects of it."""
+
+    sharding: ShardingPlan
+    options: list[ShardingOption]
+    """For each table its type, kernel and shards with their memory and times."""
+
+
 def plan(
     model: nn.Module,
     tables: Sequence[EmbeddingBagConfig],
     config: ShardingConfig,
     *,
-    world_size: int,
-    device: str,
+    machine: Machine,
     batch_size: int,
-) -> ShardingPlan:
-    """The sharding plan for a number of ranks; needs no process group."""
+) -> Plan:
+    """The plan for a number of ranks; needs no process group, and the model may be on ``meta``.
+
+    Raises:
+        PlannerError: The tables do not fit.
+    """
+    kept = _KeptOptions()
+    topology = TopologyFactory.create_topology(
+        trainer_config=TrainerConfig(
+            world_size=machine.ranks,
+            hbm_cap_bytes=machine.hbm_bytes,
+            ddr_cap_bytes=machine.ddr_bytes,
+        ),
+        kernel_config=KernelConfig(compute_device=machine.device),
+    )
     planner = EmbeddingShardingPlanner(
-        topology=Topology(world_size=world_size, compute_device=device),
-        batch_size=max(1, batch_size // world_size),
-        constraints=constraints(tables, config, world_size=world_size, device=device),
-        storage_reservation=FixedPercentageStorageReservation(percentage=_RESERVED_SHARE),
+        topology=topology,
+        batch_size=max(1, batch_size // machine.ranks),
+        constraints=constraints(tables, config, world_size=machine.ranks, device=machine.device),
+        storage_reservation=FixedPercentageStorageReservation(percentage=RESERVED_SHARE),
+        stats=kept,
         debug=False,
     )
-    return planner.plan(model, sharders())
+    return Plan(planner.plan(model, sharders()), kept.options)
+
+
+class _KeptOptions(Stats):
+    """The planner's own report, kept instead of logged."""
+
+    def __init__(self) -> None:
+        self.options: list[ShardingOption] = []
+
+    def log(self, *_: Any, best_plan: list[ShardingOption], **__: Any) -> None:
+        self.options = best_plan
 
 
 def shard(
@@ -102,14 +156,13 @@ def shard(
         ranker,
         tables,
         sharding,
-        world_size=dist.get_world_size(),
-        device=device.type,
+        machine=Machine(device=device.type, ranks=dist.get_world_size()),
         batch_size=training.batch_size,
     )
     return DistributedModelParallel(
         module=ranker,
         device=device,
-        plan=chosen,
+        plan=chosen.sharding,
         sharders=sharders(),
         init_data_parallel=True,
     )

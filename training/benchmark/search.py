@@ -8,13 +8,16 @@ import numpy as np
 
 from training.benchmark.data import BenchmarkData
 from training.benchmark.protocol import DivergedError, run_seed
-from training.config import Recipe
+from training.config import Recipe, TableOptimizer
 
 logger = logging.getLogger(__name__)
 
 DENSE_LEARNING_RATES = (3e-4, 1e-3, 2e-3, 5e-3)
 SPARSE_LEARNING_RATES = (0.02, 0.05, 0.1, 0.2)
 TABLE_DECAYS = (0.0, 1e-3, 3e-3, 1e-2)
+ADAM_LEARNING_RATES = (5e-4, 1e-3, 2e-3)
+ADAM_EMBEDDING_DECAYS = (0.03, 0.05, 0.1, 0.2)
+"""L2 as a term of the mean loss, where Adam trains the tables."""
 DROPOUTS = (0.0, 0.1, 0.2, 0.3, 0.5)
 
 
@@ -53,22 +56,28 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
         "dense_learning_rate": training.dense_learning_rate,
         "sparse_learning_rate": training.sparse_learning_rate,
         "table_decay": training.table_decay,
+        "embedding_decay": training.embedding_decay,
         "dropout": recipe.model.dropout,
     }
 
 
 def _drawn(recipe: Recipe, random: np.random.Generator) -> Recipe:
     training, model = recipe.training, recipe.model
-
+    if training.table_optimizer is TableOptimizer.ADAM:
+        tables: dict[str, Any] = {
+            "sparse_learning_rate": float(random.choice(ADAM_LEARNING_RATES)),
+            "embedding_decay": float(random.choice(ADAM_EMBEDDING_DECAYS)),
+        }
+    else:
+        tables = {
+            "sparse_learning_rate": float(random.choice(SPARSE_LEARNING_RATES)),
+            "table_decay": float(random.choice(TABLE_DECAYS)),
+        }
+    dense = float(random.choice(DENSE_LEARNING_RATES))
     dropout = float(random.choice(DROPOUTS))
     return dataclasses.replace(
         recipe,
-        training=dataclasses.replace(
-            training,
-            dense_learning_rate=float(random.choice(DENSE_LEARNING_RATES)),
-            sparse_learning_rate=float(random.choice(SPARSE_LEARNING_RATES)),
-            table_decay=float(random.choice(TABLE_DECAYS)),
-        ),
+        training=dataclasses.replace(training, dense_learning_rate=dense, **tables),
         # DLRM's over-arch, which is TorchRec's, has no dropout to draw.
         model=model
         if model.interaction.kind == "dlrm"
