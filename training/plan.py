@@ -103,8 +103,9 @@ def _markdown(figures: dict[str, Any]) -> str:
     dense = figures["dense_bytes_by_rank"] / 2**20
     lines.append(
         f"\nA rank holds up to {largest:,.0f} MB of tables on its device, {host:,.0f} MB in the "
-        fX
-        f"{figures['step_milliseconds']:.2f} ms: {figures['lookup_milliseconds']:.2f} of lookups "
+        f"host's memory, and {dense:,.0f} MB of the dense part with its moments. A step takes "
+        f"about {figures['step_milliseconds']:.2f} ms: {figures['lookup_milliseconds']:.2f} of "
+        "lookups "
         f"(the planner's estimate) and {figures['dense_milliseconds']:.2f} of the dense part."
     )
     return "\n".join(lines)
