@@ -211,6 +211,14 @@ def _add_training(door: Door) -> None:
         )
         _add_recipe(train)
         train.add_argument("--ranks", type=int, default=2, help="processes")
+        train.add_argument(
+            "--checkpoint-steps",
+            type=int,
+            help="steps that a kill may cost; 0: all of them (else the recipe's)",
+        )
+        train.add_argument(
+            "--id-log", type=Path, metavar="DIR", help="log the ids of every step's examples here"
+        )
         train.add_argument("--mlflow-run", type=Path, help=argparse.SUPPRESS)
         train.add_argument("--result", type=Path, help=argparse.SUPPRESS)
 

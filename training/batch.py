@@ -22,6 +22,8 @@ class Batch:
     """(B,) float32."""
     weight: Tensor
     """(B,) float32; 0 for a row that only keeps a rank in step."""
+    example_id: Tensor | None = None
+    """(B,) int64, on the CPU, where the examples have one."""
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
@@ -30,6 +32,7 @@ class Batch:
             self.sparse.to(device, non_blocking=True),
             self.label.to(device, non_blocking=True),
             self.weight.to(device, non_blocking=True),
+            self.example_id,
         )
 
 
@@ -42,11 +45,18 @@ def jagged(inputs: ModelInputs) -> KeyedJaggedTensor:
     )
 
 
-def make_batch(inputs: ModelInputs, label: np.ndarray, weight: np.ndarray) -> Batch:
+def make_batch(
+    inputs: ModelInputs,
+    label: np.ndarray,
+    weight: np.ndarray,
+    *,
+    example_id: np.ndarray | None = None,
+) -> Batch:
     """A batch of encoded rows with their labels and weights."""
     return Batch(
         torch.from_numpy(inputs.dense),
         jagged(inputs),
         torch.from_numpy(label.astype(np.float32)),
         torch.from_numpy(weight.astype(np.float32)),
+        None if example_id is None else torch.from_numpy(example_id),
     )

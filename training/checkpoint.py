@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_distribu
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 from torchrec.distributed.model_parallel import DistributedModelParallel
 
-from training.checkpoints import MANIFEST, CheckpointManifest
+from training.checkpoints import MANIFEST, CheckpointManifest, file_hashes
 
 _DENSE_OPTIMIZER = "dense_optimizer"
 
@@ -33,7 +33,8 @@ def save(root: Path, tensors: dict[str, Any], manifest: CheckpointManifest, name
     staging.mkdir(parents=True, exist_ok=True)
     save_distributed(tensors, storage_writer=FileSystemWriter(str(staging)))
     if dist.get_rank() == 0:
-        (staging / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=1))
+        whole = dataclasses.replace(manifest, files=file_hashes(staging))
+        (staging / MANIFEST).write_text(json.dumps(dataclasses.asdict(whole), indent=1))
         _replace_folder(staging, target)
     dist.barrier()
     return target

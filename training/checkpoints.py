@@ -2,15 +2,24 @@
 
 import dataclasses
 import datetime
+import hashlib
 import json
+import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from features.schema import Schema
 from training.config import Recipe
 
+logger = logging.getLogger(__name__)
+
 MANIFEST = "manifest.json"
+
+
+class CorruptError(ValueError):
+    """A checkpoint whose files are not what was written."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +46,8 @@ class CheckpointManifest:
     """Content hashes of the example partitions of this run."""
     mlflow_run: str
     metrics: dict[str, float | None]
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    """SHA-256 of each file of tensors."""
     growth: dict[str, Any] | None = None
     """How it grew out of its parent: the parent's name and manifest's hash, the changes, and the
     largest difference of a logit that was measured; None: it was trained."""
@@ -58,6 +69,10 @@ class Checkpoint:
     def trained_through(self) -> datetime.date:
         """Last day whose examples entered the weights."""
         return datetime.date.fromisoformat(self.manifest.trained_through)
+
+    def verify(self) -> None:
+        """Read all files; CorruptError names one that is missing, cut off or changed."""
+        verify_files(self.path, self.manifest.files)
 
 
 class Checkpoints:
@@ -97,7 +112,7 @@ class Checkpoints:
         """The newest earlier checkpoint that fits and stopped before ``through``; None: start cold.
 
         It depends on the day and on earlier runs only, so that a run that is repeated has the same
-        parent again.
+        parent again. One whose files are damaged is named in the log, and the one before it taken.
         """
         fitting = [
             checkpoint
@@ -107,7 +122,14 @@ class Checkpoints:
             and checkpoint.manifest.schema_fingerprint == self.schema.fingerprint()
             and checkpoint.manifest.model_fingerprint == recipe.model_fingerprint()
         ]
-        return max(fitting, key=lambda checkpoint: checkpoint.trained_through, default=None)
+        for checkpoint in sorted(fitting, key=lambda found: found.trained_through, reverse=True):
+            try:
+                checkpoint.verify()
+            except CorruptError as error:
+                logger.warning("%s; the checkpoint before it is taken", error)
+                continue
+            return checkpoint
+        return None
 
     def prune(self, *, keep: int, in_use: set[str]) -> list[str]:
         """Remove all but the ``keep`` newest checkpoints and those in use; returns their names."""
@@ -119,3 +141,22 @@ class Checkpoints:
                 shutil.rmtree(checkpoint.path)
                 removed.append(checkpoint.name)
         return removed
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a folder but its manifest."""
+    return {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+
+
+def verify_files(folder: Path, hashes: Mapping[str, str]) -> None:
+    """CorruptError unless the folder's files have these hashes."""
+    for name, expected in hashes.items():
+        path = folder / name
+        found = _sha256(path) if path.exists() else "no file"
+        if found != expected:
+            raise CorruptError(f"checkpoint file {path}: sha256 {found}; expected {expected}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

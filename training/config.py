@@ -264,6 +264,8 @@ class TrainingConfig:
     """Whether the dense part is compiled; worth its half minute only in long runs."""
     shuffle_rows: int = 262_144
     """Examples that are shuffled together; bounds the memory of the input."""
+    checkpoint_steps: int = 1_000
+    """Steps of a run that a kill may cost, at most; 0: all, nothing is saved while it runs."""
     seed: int = 0
 
     def __post_init__(self) -> None:

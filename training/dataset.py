@@ -1,7 +1,9 @@
 """Training examples from the lake: read by day, encoded, shuffled in a bounded buffer, batched."""
 
+import concurrent.futures
 import dataclasses
 import datetime
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,6 +33,15 @@ class Examples:
     def __len__(self) -> int:
         """Number of examples."""
         return len(self.label)
+
+
+@dataclasses.dataclass(frozen=True)
+class Buffer:
+    """Row groups that are shuffled together."""
+
+    row_groups: tuple[tuple[Path, int], ...]
+    """File and number of the group in it."""
+    num_rows: int
 
 
 class ExampleTable:
@@ -73,23 +84,32 @@ class ExampleTable:
             raise ValueError(f"examples: no rows from {days[:1]} to {days[-1:]} in {self.root}")
         return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
 
-    def buffers(self, days: Sequence[datetime.date], *, rows: int) -> Iterator[Examples]:
-        """The examples of some days in order, in buffers of about ``rows`` whole row groups."""
-        held: list[pa.Table] = []
+    def buffers(self, days: Sequence[datetime.date], *, rows: int) -> list["Buffer"]:
+        """The examples of some days in order, cut at row groups into about ``rows`` each.
+
+        Read from the files' footers alone; ``read_buffer`` reads one.
+        """
+        found: list[Buffer] = []
+        held: list[tuple[Path, int]] = []
         count = 0
         for day in days:
             for path in self._files(day):
-                with pq.ParquetFile(path) as file:
-                    for group in range(file.num_row_groups):
-                        held.append(file.read_row_group(group))
-                        count += held[-1].num_rows
-                        if count >= rows:
-                            yield encode_examples(
-                                self.schema, pa.concat_tables(held).combine_chunks()
-                            )
-                            held, count = [], 0
-        if count:
-            yield encode_examples(self.schema, pa.concat_tables(held).combine_chunks())
+                metadata = pq.read_metadata(path)
+                for group in range(metadata.num_row_groups):
+                    held.append((path, group))
+                    count += metadata.row_group(group).num_rows
+                    if count >= rows:
+                        found.append(Buffer(tuple(held), count))
+                        held, count = [], 0
+        return [*found, Buffer(tuple(held), count)] if count else found
+
+    def read_buffer(self, buffer: "Buffer") -> Examples:
+        """The examples of one buffer, in the order of the files."""
+        tables = []
+        for path, groups in itertools.groupby(buffer.row_groups, key=lambda place: place[0]):
+            with pq.ParquetFile(path) as file:
+                tables.append(file.read_row_groups([group for _, group in groups]))
+        return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
 
     def _files(self, day: datetime.date) -> list[Path]:
         return sorted((self.root / f"{DAY}={day.isoformat()}").glob("*.parquet"))
@@ -123,18 +143,38 @@ def batches(
     seed: int,
     rank: int = 0,
     world_size: int = 1,
+    skip: int = 0,
 ) -> Iterator[Batch]:
     """This rank's part of every global batch of one pass over some days.
 
-    A global batch holds ``batch_size`` examples, the last one the rest; rank r takes every
-    ``world_size``-th of them from the r-th on, so every rank sees as many batches, and together
-    they see each example once. A rank without an example in a small last batch gets one of
+    A global batch holds ``batch_size`` examples, the last one of a buffer the rest; rank r takes
+    every ``world_size``-th of them from the r-th on, so every rank sees as many batches, and
+    together they see each example once. A rank without an example in a small last batch gets one of
     weight 0.
+
+    Which examples a global batch holds depends on the data, ``batch_size``, ``shuffle_rows`` and
+    ``seed`` alone: its number is a position from which any number of ranks can go on. The next
+    buffer is read while the batches of this one are used.
+
+    Args:
+        table: The examples.
+        days: Which of them.
+        batch_size: Of a global batch.
+        shuffle_rows: Rows of a buffer, about; bounds the memory.
+        seed: Of the order.
+        rank: This rank.
+        world_size: How many ranks there are.
+        skip: Global batches that have been used already; their buffers are not read.
     """
-    random = np.random.default_rng([seed, len(days)])
-    for examples in table.buffers(days, rows=shuffle_rows):
-        order = random.permutation(len(examples))
-        for start in range(0, len(order), batch_size):
+    wanted: list[tuple[int, Buffer, int]] = []
+    for number, buffer in enumerate(table.buffers(days, rows=shuffle_rows)):
+        count = -(-buffer.num_rows // batch_size)
+        if skip < count:
+            wanted.append((number, buffer, skip))
+        skip = max(0, skip - count)
+    for (number, _, first), examples in zip(wanted, _read_ahead(table, wanted), strict=True):
+        order = np.random.default_rng([seed, number]).permutation(len(examples))
+        for start in range(first * batch_size, len(order), batch_size):
             rows = order[start : start + batch_size]
             mine = rows[rank::world_size]
             weight = np.ones(len(mine), dtype=np.float32)
@@ -142,9 +182,31 @@ def batches(
                 mine, weight = rows[:1], np.zeros(1, dtype=np.float32)
             # The loss of a rank is a sum; so scaled, the mean over ranks is the mean over examples.
             weight *= world_size / len(rows)
-            yield make_batch(examples.inputs.take(mine), examples.label[mine], weight)
+            yield make_batch(
+                examples.inputs.take(mine),
+                examples.label[mine],
+                weight,
+                example_id=examples.example_id[mine],
+            )
 
 
-def num_batches(table: ExampleTable, days: Sequence[datetime.date], *, batch_size: int) -> int:
-    """About how many batches a pass has; exact when one buffer holds all examples."""
-    return -(-table.num_rows(days) // batch_size)
+def _read_ahead(
+    table: ExampleTable, wanted: Sequence[tuple[int, Buffer, int]]
+) -> Iterator[Examples]:
+    """The wanted buffers, each read while the one before is used."""
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as reader:
+        coming: concurrent.futures.Future[Examples] | None = None
+        for _, buffer, _ in wanted:
+            ready, coming = coming, reader.submit(table.read_buffer, buffer)
+            if ready is not None:
+                yield ready.result()
+        if coming is not None:
+            yield coming.result()
+
+
+def num_batches(
+    table: ExampleTable, days: Sequence[datetime.date], *, batch_size: int, shuffle_rows: int
+) -> int:
+    """Global batches of a pass."""
+    buffers = table.buffers(days, rows=shuffle_rows)
+    return sum(-(-buffer.num_rows // batch_size) for buffer in buffers)

@@ -20,11 +20,15 @@ from training.registry import Registry
 
 logger = logging.getLogger(__name__)
 
+MAX_RESTARTS = 3
+"""Times that torchrun starts all ranks again when one of them died."""
+
 
 def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> dict[str, Any]:
     """Run one day's training on ``options.ranks`` processes under an MLflow run.
 
     Raises:
+        ValueError: The ranks refused what they were given.
         ChildProcessError: A rank failed; its own error is on stderr.
     """
     if options.ranks < 1:
@@ -51,8 +55,10 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
         tags={"checkpoint": result.get("checkpoint", "")}
         | {f"partition_{day}": value for day, value in result.get("partitions", {}).items()},
         curve=result.get("curve", []),
-        succeeded=code == 0 and bool(result),
+        succeeded=code == 0 and bool(result) and "error" not in result,
     )
+    if "error" in result:
+        raise ValueError(result["error"])
     if code != 0 or not result:
         raise ChildProcessError(f"training of {options.date}: torchrun exited with {code}")
     return _summary(schema, options, result, run)
@@ -78,7 +84,10 @@ def upscale_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
             code = ranks.wait()
         if code != 0 or not result.exists():
             raise ChildProcessError(f"upscaling of {options.source}: torchrun exited with {code}")
-        return dict(json.loads(result.read_text()))
+        found = dict(json.loads(result.read_text()))
+    if "error" in found:
+        raise ValueError(found["error"])
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +105,8 @@ def _torchrun(worker: Sequence[str], ranks: int) -> Iterator["subprocess.Popen[b
     """The ranks of a worker's verb, started; ended with this process whatever happens to it."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
-        *("--standalone", f"--nproc-per-node={ranks}", "--module", "training", *worker),
+        *("--standalone", f"--nproc-per-node={ranks}", f"--max-restarts={MAX_RESTARTS}"),
+        *("--module", "training", *worker),
     ]
     # Our stdout is for the one JSON line.
     started = subprocess.Popen(command, env=_environment(ranks), stdout=sys.stderr.fileno())
@@ -143,8 +153,10 @@ def _training_command(options: argparse.Namespace, files: _Files) -> list[str]:
         f"--mlflow-run={files.mlflow_run}",
         f"--result={files.result}",
     ]
-    if options.holdout_days is not None:
-        command.append(f"--holdout-days={options.holdout_days}")
+    for name in ("holdout_days", "checkpoint_steps", "id_log"):
+        value = getattr(options, name)
+        if value is not None:
+            command.append(f"--{name.replace('_', '-')}={value}")
     return command
 
 

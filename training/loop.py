@@ -1,8 +1,13 @@
 """Passes over the lake's days: learning rates, running metrics, progress."""
 
+import contextlib
 import datetime
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -14,6 +19,7 @@ from tqdm import tqdm
 from training.batch import Batch
 from training.config import TrainingConfig
 from training.dataset import ExampleTable, batches, num_batches
+from training.progress import Position, Progress
 from training.session import Session
 
 LOG_EVERY_STEPS = 20
@@ -28,28 +34,58 @@ def fit(
     *,
     epochs: int,
     is_warm: bool,
+    progress: Progress | None = None,
+    id_log: Path | None = None,
 ) -> list[dict[str, float]]:
-    """Train on some days; returns the learning curve."""
-    total = epochs * num_batches(table, days, batch_size=session.config.batch_size)
-    loop = _Loop(session, total_steps=total, is_warm=is_warm)
-    for epoch in range(epochs):
-        loop.run(_rank_batches(table, days, session.config, epoch))
+    """Train on some days; returns the learning curve.
+
+    Args:
+        session: The ranker; goes on from where ``progress`` finds it.
+        table: The examples.
+        days: Which of them.
+        epochs: Passes over them.
+        is_warm: Whether the ranker comes from an earlier run.
+        progress: Where a killed run is found again.
+        id_log: Folder for the ids of the examples of every step, a file a rank; for drills.
+    """
+    config = session.config
+    start = progress.restore(session) if progress else Position()
+    total = epochs * num_batches(
+        table, days, batch_size=config.batch_size, shuffle_rows=config.shuffle_rows
+    )
+    loop = _Loop(session, start, total_steps=total, is_warm=is_warm, progress=progress)
+    with _ids_from(id_log, start.step) as loop.id_log:
+        for epoch in range(start.epoch, epochs):
+            skip = start.batch if epoch == start.epoch else 0
+            loop.run(_rank_batches(table, days, config, epoch, skip), epoch, skip)
+    if progress:
+        progress.wait()
     return loop.curve
 
 
 class _Loop:
     """Steps over batches, with the learning rate, the running metrics and the progress bar."""
 
-    def __init__(self, session: Session, *, total_steps: int, is_warm: bool) -> None:
+    def __init__(
+        self,
+        session: Session,
+        start: Position,
+        *,
+        total_steps: int,
+        is_warm: bool,
+        progress: Progress | None,
+    ) -> None:
         self.session = session
         self.total_steps = total_steps
         self.is_warm = is_warm
-        self.steps = 0
-        self.curve: list[dict[str, float]] = []
+        self.progress = progress
+        self.id_log: TextIO | None = None
+        self.steps = start.step
+        self.curve = list(start.curve)
         self.metrics = _RunningMetrics(session.config)
 
-    def run(self, stream: Iterator[Batch]) -> None:
-        """One pass."""
+    def run(self, stream: Iterator[Batch], epoch: int, skipped: int) -> None:
+        """One pass, or what is left of it."""
         bar = tqdm(
             total=self.total_steps,
             initial=self.steps,
@@ -58,22 +94,50 @@ class _Loop:
             disable=dist.get_rank() != 0,
         )
         with bar:
-            for batch in stream:
+            for number, batch in enumerate(stream, start=skipped + 1):
                 loss = self._step(batch.to(self.session.device))
                 bar.update()
                 if self.steps % LOG_EVERY_STEPS == 0 or self.steps == self.total_steps:
                     point = {"step": self.steps, "loss": float(loss), **self.metrics.compute()}
                     self.curve.append(point)
                     bar.set_postfix({k: f"{v:.4f}" for k, v in point.items() if k != "step"})
+                if self.progress:
+                    place = Position(epoch, number, self.steps, tuple(self.curve))
+                    self.progress.after_step(self.session, place)
 
     def _step(self, batch: Batch) -> Tensor:
         share = learning_rate_share(
             self.session.config, self.steps, self.total_steps, is_warm=self.is_warm
         )
+        # What is dropped depends on the step alone, so that a resumed run drops the same.
+        torch.manual_seed(_seed_of(self.session.config.seed, self.steps, dist.get_rank()))
         loss, logits = self.session.step(batch, learning_rate_share=share)
         self.metrics.update(logits, batch)
         self.steps += 1
+        if self.id_log is not None and batch.example_id is not None:
+            ids = batch.example_id[batch.weight.cpu() > 0].tolist()
+            self.id_log.write(json.dumps({"step": self.steps, "ids": ids}) + "\n")
         return loss
+
+
+def _seed_of(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextlib.contextmanager
+def _ids_from(folder: Path | None, step: int) -> Iterator[TextIO | None]:
+    """This rank's log of ids, without the steps after ``step``, which are done again."""
+    if folder is None:
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"rank-{dist.get_rank()}.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    # A kill may have cut the last line off; its step is done again as well.
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    path.write_text("".join(f"{line}\n" for line in kept))
+    with path.open("a", buffering=1) as log:
+        yield log
 
 
 def learning_rate_share(
@@ -89,7 +153,6 @@ def learning_rate_share(
         return config.final_learning_rate_share
     warm_up = round(config.warm_up_share * total_steps)
     rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
-    # The number of steps is an estimate: each part of the input ends with a batch of what is left.
     fallen = (1 - config.final_learning_rate_share) * min(1.0, step / max(1, total_steps))
     return rising * (1 - fallen)
 
@@ -130,7 +193,11 @@ class _RunningMetrics:
 
 
 def _rank_batches(
-    table: ExampleTable, days: Sequence[datetime.date], config: TrainingConfig, epoch: int
+    table: ExampleTable,
+    days: Sequence[datetime.date],
+    config: TrainingConfig,
+    epoch: int,
+    skip: int,
 ) -> Iterator[Batch]:
     return batches(
         table,
@@ -140,14 +207,15 @@ def _rank_batches(
         seed=config.seed + epoch,
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),
+        skip=skip,
     )
 
 
 def first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> Tensor:
     """Raw dense inputs of the first examples, (rows, inputs), for fitting the normaliser."""
-    buffer = next(table.buffers(days, rows=_NORMALISER_ROWS), None)
-    if buffer is None:
+    buffers = table.buffers(days, rows=_NORMALISER_ROWS)
+    if not buffers:
         raise ValueError(
             f"examples: no rows through {days[-1:]}; run `python -m features examples`"
         )
-    return torch.from_numpy(buffer.inputs.dense)
+    return torch.from_numpy(table.read_buffer(buffers[0]).inputs.dense)

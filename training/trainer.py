@@ -18,6 +18,7 @@ from training.dataset import ExampleTable, user_groups
 from training.inputs import inputs_of
 from training.loop import first_rows, fit
 from training.metrics import Metrics, evaluate
+from training.progress import Progress
 from training.session import Session
 from training.sharding import local_shards
 
@@ -35,6 +36,10 @@ class Run:
     """Last day to train on."""
     holdout: Sequence[datetime.date]
     """Days to evaluate on; none of them is trained on."""
+    checkpoint_steps: int | None = None
+    """Steps that a kill may cost; None: the recipe's."""
+    id_log: Path | None = None
+    """Folder for the ids of every step's examples."""
     mlflow_run: Path
     """File with the id of the MLflow run; there by the time the training is done."""
 
@@ -56,7 +61,7 @@ class Result:
 def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     """Train one day's candidate; every rank of the process group calls this."""
     config = run.recipe.training
-    parent = checkpoints.parent_for(run.recipe, run.run_day, run.through)
+    parent = _agreed_parent(run, checkpoints)
     first = parent.trained_through + datetime.timedelta(days=1) if parent else datetime.date.min
     days = table.days(first, run.through)
     if parent is not None:
@@ -71,7 +76,16 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         load_training_state(parent.path, session.model, session.optimizer)
     _tell(parent, days, session.model)
     epochs = config.warm_epochs if parent else config.cold_epochs
-    curve = fit(session, table, days, epochs=epochs, is_warm=parent is not None)
+    progress = _progress(run, parent, table, days, checkpoints)
+    curve = fit(
+        session,
+        table,
+        days,
+        epochs=epochs,
+        is_warm=parent is not None,
+        progress=progress,
+        id_log=run.id_log,
+    )
     holdout = None
     if table.num_rows(run.holdout):
         examples = table.read(run.holdout)
@@ -79,8 +93,10 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         holdout = evaluate(session.predict(examples.inputs), examples.label, groups)
     manifest = _manifest(run, parent, table, days, session.steps, holdout)
     state = training_state(session.model, session.optimizer)
+    saved = save(checkpoints.root, state, manifest, run.run_day.isoformat())
+    progress.remove()
     return Result(
-        checkpoint=save(checkpoints.root, state, manifest, run.run_day.isoformat()),
+        checkpoint=saved,
         parent=parent.name if parent else None,
         days=days,
         examples=table.num_rows(days),
@@ -88,6 +104,39 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         curve=curve,
         holdout=holdout,
         shards=local_shards(session.model),
+    )
+
+
+def _agreed_parent(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:
+    """The parent that rank 0 finds: one rank reads the files, and all take the same."""
+    names: list[str | None] = [None]
+    if dist.get_rank() == 0:
+        found = checkpoints.parent_for(run.recipe, run.run_day, run.through)
+        names = [found.name if found else None]
+    dist.broadcast_object_list(names, src=0)
+    return checkpoints.named(names[0]) if names[0] else None
+
+
+def _progress(
+    run: Run,
+    parent: Checkpoint | None,
+    table: ExampleTable,
+    days: Sequence[datetime.date],
+    checkpoints: Checkpoints,
+) -> Progress:
+    at_most = run.checkpoint_steps
+    identity = {
+        "schema": run.schema.fingerprint(),
+        "recipe": run.recipe.to_dict(),
+        "parent": parent.name if parent else None,
+        "partitions": table.content_hashes(days),
+        # Their moments cannot be split another way.
+        "ranks": dist.get_world_size() if run.recipe.sharding.column_wise else None,
+    }
+    return Progress(
+        checkpoints.root / f".running-{run.run_day.isoformat()}",
+        identity,
+        at_most=run.recipe.training.checkpoint_steps if at_most is None else at_most,
     )
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -24,7 +25,7 @@ from training.upscale import upscale
 
 def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> None:
     """Join the process group, train, and let rank 0 write the result file."""
-    with process_group():
+    with process_group(), _told_refusals(options.result):
         table = ExampleTable(options.lake, schema)
         through = holdout_start(schema, options)
         run = Run(
@@ -33,6 +34,8 @@ def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> Non
             run_day=options.date,
             through=through,
             holdout=table.days(through + datetime.timedelta(days=1), options.date),
+            checkpoint_steps=options.checkpoint_steps,
+            id_log=options.id_log,
             mlflow_run=options.mlflow_run,
         )
         result = train(run, table, Checkpoints(options.checkpoints, schema))
@@ -45,13 +48,26 @@ def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> Non
 
 def grow_rank(schema: Schema, target: Recipe, options: argparse.Namespace) -> None:
     """Join the process group, grow a checkpoint, and let rank 0 write the result file."""
-    with process_group():
+    with process_group(), _told_refusals(options.result):
         checkpoints = Checkpoints(options.checkpoints, schema)
         table = ExampleTable(options.lake, schema)
         source = checkpoints.named(options.source)
         found = upscale(schema, source, target, table, checkpoints.root)
         if dist.get_rank() == 0:
             options.result.write_text(json.dumps(found))
+
+
+@contextlib.contextmanager
+def _told_refusals(result: Path) -> Iterator[None]:
+    """Write what is wrong with the input, which all ranks see alike, as the result.
+
+    A rank that failed would be started again by torchrun, which cannot help here.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if dist.get_rank() == 0:
+            result.write_text(json.dumps({"error": str(error)}))
 
 
 @contextlib.contextmanager
