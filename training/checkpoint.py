@@ -11,13 +11,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 from torchrec.distributed.model_parallel import DistributedModelParallel
 
 from training.checkpoints import MANIFEST, CheckpointManifest, file_hashes
+from training.moments import Conversion, column_split, convert
 
 _DENSE_OPTIMIZER = "dense_optimizer"
+_MOMENTS = "sparse_optimizer.state"
 
 
 class CheckpointError(ValueError):
@@ -53,23 +56,69 @@ def training_state(
 
 def load_training_state(
     path: Path, model: DistributedModelParallel, dense_optimizer: torch.optim.Optimizer
-) -> None:
+) -> list[Conversion]:
     """Load a checkpoint into a sharded model and its optimisers, whatever ranks it was written by.
+
+    Weights are the same to the bit under any sharding. So are row-wise Adagrad's moments under the
+    same column split; under another they are converted (``training.moments``).
+
+    Returns:
+        The tables whose moments were converted.
 
     Raises:
         CheckpointError: A tensor is missing or has another shape.
     """
     state = training_state(model, dense_optimizer)
+    saved = FileSystemReader(str(path)).read_metadata().state_dict_metadata
+    moments = state["sparse_optimizer"]["state"]
+    conversions = _conversions(state["model"], moments, saved)
+    kept = {name: value for name, value in moments.items() if name not in conversions}
+    _load(state | {"sparse_optimizer": {"state": kept}}, path)
+    for name, conversion in conversions.items():
+        for key, sharded in moments[name].items():
+            _convert_into(sharded, f"{_MOMENTS}.{name}.{key}", conversion, saved, path)
+    model.load_state_dict(state["model"])
+    model.fused_optimizer.load_state_dict(state["sparse_optimizer"])
+    set_adam_state(model, dense_optimizer, state[_DENSE_OPTIMIZER])
+    return list(conversions.values())
+
+
+def _conversions(
+    tables: dict[str, Any], moments: dict[str, Any], saved: dict[str, Any]
+) -> dict[str, Conversion]:
+    found = {}
+    for name in moments:
+        table = saved.get(f"model.{name}")
+        if not isinstance(table, TensorStorageMetadata):
+            continue
+        before = column_split((chunk.offsets, chunk.sizes) for chunk in table.chunks)
+        shards = tables[name].metadata().shards_metadata
+        after = column_split((shard.shard_offsets, shard.shard_sizes) for shard in shards)
+        if before != after:
+            found[name] = Conversion(name.split(".")[-2], before, after)
+    return found
+
+
+def _convert_into(
+    sharded: Any, name: str, conversion: Conversion, saved: dict[str, Any], path: Path
+) -> None:
+    """Fill this rank's shards; a table's moments are a small part of its weights."""
+    whole = {name: torch.empty(saved[name].size)}
+    _load(whole, path)
+    converted = convert(whole[name], conversion.saved, conversion.wanted)
+    for shard in sharded.local_shards():
+        start = shard.metadata.shard_offsets[0]
+        shard.tensor.copy_(converted[start : start + len(shard.tensor)])
+
+
+def _load(tensors: dict[str, Any], path: Path) -> None:
     try:
-        load_distributed(state, storage_reader=FileSystemReader(str(path)))
+        load_distributed(tensors, storage_reader=FileSystemReader(str(path)))
     except BaseException as error:
         # CheckpointException derives from BaseException.
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         raise CheckpointError(f"checkpoint {path}: does not fit the model: {error}") from error
-    model.load_state_dict(state["model"])
-    model.fused_optimizer.load_state_dict(state["sparse_optimizer"])
-    set_adam_state(model, dense_optimizer, state[_DENSE_OPTIMIZER])
 
 
 def load_whole(path: Path, model: nn.Module) -> None:

@@ -284,6 +284,8 @@ class ShardingConfig:
 
     column_wise: tuple[str, ...] = ()
     """Tables split by columns over the ranks."""
+    row_wise: tuple[str, ...] = ()
+    """Tables split by rows over the ranks."""
     min_partition: int = 8
     """Fewest columns of a shard; TorchRec's own default of 128 would never split small tables."""
 

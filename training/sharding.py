@@ -34,7 +34,19 @@ RESERVED_SHARE = 0.15
 
 def sharders() -> list[ModuleSharder[nn.Module]]:
     """What may be sharded, and by which module."""
-    return [cast("ModuleSharder[nn.Module]", EmbeddingBagCollectionSharder())]
+    return [cast("ModuleSharder[nn.Module]", _Sharder())]
+
+
+class _Sharder(EmbeddingBagCollectionSharder):
+    """TorchRec's, with row-wise sharding on the CPU too.
+
+    It works there and is left out of the list (https://github.com/pytorch/torchrec/issues/1252).
+    """
+
+    def sharding_types(self, compute_device_type: str) -> list[str]:
+        types = list(super().sharding_types(compute_device_type))
+        by_rows = ShardingType.ROW_WISE.value
+        return types if by_rows in types else [*types, by_rows]
 
 
 def constraints(
@@ -42,9 +54,9 @@ def constraints(
 ) -> dict[str, ParameterConstraints]:
     """What the planner may do with each table.
 
-    Named tables are split by columns when there is more than one rank. The others are left to the
-    planner on CUDA, and stay whole on the CPU, where TorchRec's data-parallel kernel has no
-    registered gradient.
+    Named tables are split by columns or by rows when there is more than one rank. The others are
+    left to the planner on CUDA, and stay whole on the CPU, where TorchRec's data-parallel kernel
+    has no registered gradient.
     """
     whole = {} if device == "cuda" else {"sharding_types": [ShardingType.TABLE_WISE.value]}
     chosen = {}
@@ -54,6 +66,8 @@ def constraints(
                 sharding_types=[ShardingType.COLUMN_WISE.value],
                 min_partition=config.min_partition,
             )
+        elif table.name in config.row_wise and world_size > 1:
+            chosen[table.name] = ParameterConstraints(sharding_types=[ShardingType.ROW_WISE.value])
         else:
             chosen[table.name] = ParameterConstraints(**whole)
     return chosen

@@ -72,8 +72,9 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         inputs_of(run.schema), run.recipe, None if parent else first_rows(table, days)
     )
     if parent is not None:
-        _refuse_other_ranks(run.recipe, parent)
-        load_training_state(parent.path, session.model, session.optimizer)
+        for converted in load_training_state(parent.path, session.model, session.optimizer):
+            if dist.get_rank() == 0:
+                logger.warning("moments of row-wise Adagrad converted: %s", converted)
     _tell(parent, days, session.model)
     epochs = config.warm_epochs if parent else config.cold_epochs
     progress = _progress(run, parent, table, days, checkpoints)
@@ -130,24 +131,12 @@ def _progress(
         "recipe": run.recipe.to_dict(),
         "parent": parent.name if parent else None,
         "partitions": table.content_hashes(days),
-        # Their moments cannot be split another way.
-        "ranks": dist.get_world_size() if run.recipe.sharding.column_wise else None,
     }
     return Progress(
         checkpoints.root / f".running-{run.run_day.isoformat()}",
         identity,
         at_most=run.recipe.training.checkpoint_steps if at_most is None else at_most,
     )
-
-
-def _refuse_other_ranks(recipe: Recipe, parent: Checkpoint) -> None:
-    """Row-wise Adagrad keeps a moment for each row and column shard: shards must be the same."""
-    ranks = dist.get_world_size()
-    if recipe.sharding.column_wise and parent.manifest.ranks != ranks:
-        raise ValueError(
-            f"ranks: {ranks}; checkpoint {parent.name} has its tables "
-            f"{list(recipe.sharding.column_wise)} split over {parent.manifest.ranks}"
-        )
 
 
 def _tell(

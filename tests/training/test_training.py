@@ -32,7 +32,6 @@ class Trained:
     root: Path
     cold: dict
     warm: dict
-    other_ranks: str
     artifact: Path
     decision: dict
     drill: dict
@@ -56,14 +55,13 @@ def trained(built, tmp_path_factory) -> Trained:
     first, second = (f"--date={day}" for day in built.days[-2:])
     cold = door("train", *shared, recipe, first, *folders(root))
     warm = door("train", *shared, recipe, second, *folders(root))
-    refused = door("train", *shared, recipe, second, "--ranks=1", *folders(root), code=1)
     artifacts = f"--artifacts={root / 'artifacts'}"
     tracking, reports = f"--tracking={root / 'mlflow'}", f"--reports={root / 'reports'}"
     checkpoints = f"--checkpoints={root / 'checkpoints'}"
     exported = door("export", *shared, second, checkpoints, artifacts, tracking)
     decision = door("evaluate", *shared, second, artifacts, tracking, reports)
     drill = door("evaluate", *shared, second, artifacts, tracking, reports, "--drill=spoilt")
-    return Trained(root, cold, warm, refused["error"], Path(exported["artifact"]), decision, drill)
+    return Trained(root, cold, warm, Path(exported["artifact"]), decision, drill)
 
 
 def test_a_table_is_really_split_by_columns_over_both_ranks(trained):
@@ -119,12 +117,6 @@ def test_an_overlap_of_training_and_holdout_is_refused(trained, built):
         ValueError, match=r"trained_through .*must be before the holdout's first day"
     ):
         refuse_overlap(artifact, [built.days[-2]])
-
-
-def test_other_ranks_than_the_checkpoints_are_refused(trained, built):
-    assert f"ranks: 1; checkpoint {built.days[-2]} has its tables ['item_id'] split over 2" in (
-        trained.other_ranks
-    )
 
 
 def test_one_process_measures_exactly_what_two_ranks_did(trained, built):

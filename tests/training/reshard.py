@@ -1,0 +1,68 @@
+"""One rank of a test: load a checkpoint, if one is named, take steps, and save again.
+
+torchrun reshard.py LAKE SHARDING STEPS TARGET [SOURCE]
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import torch.distributed as dist
+
+from features.catalog import schema_of
+from training.checkpoint import load_training_state, save, training_state
+from training.checkpoints import CheckpointManifest
+from training.config import ShardingConfig
+from training.dataset import ExampleTable, batches
+from training.inputs import inputs_of
+from training.loop import first_rows
+from training.recipes import recipe_of
+from training.session import Session
+from training.worker import process_group
+
+TABLES = ("item_id", "user_id")
+SHARDINGS = {
+    "table": ShardingConfig(),
+    "column": ShardingConfig(column_wise=TABLES, min_partition=4),
+    "row": ShardingConfig(row_wise=TABLES),
+}
+
+
+def main(lake: Path, sharding: str, steps: int, target: Path, source: Path | None) -> None:
+    table = ExampleTable(lake, schema_of("synthetic"))
+    days = table.days(schema_of("synthetic").first_day, schema_of("synthetic").first_day)
+    recipe = dataclasses.replace(recipe_of("wukong-tiny"), sharding=SHARDINGS[sharding])
+    with process_group():
+        session = Session(inputs_of(table.schema), recipe, first_rows(table, days))
+        converted = []
+        if source:
+            converted = load_training_state(source, session.model, session.optimizer)
+        rank, size = dist.get_rank(), dist.get_world_size()
+        stream = batches(
+            table, days, batch_size=64, shuffle_rows=999, seed=0, rank=rank, world_size=size
+        )
+        for batch, _ in zip(stream, range(steps), strict=False):
+            session.step(batch, learning_rate_share=1.0)
+        values = dict.fromkeys([f.name for f in dataclasses.fields(CheckpointManifest)], "")
+        state = training_state(session.model, session.optimizer)
+        save(target.parent, state, CheckpointManifest(**values), target.name)
+        scores = session.predict(table.read(days).inputs)
+        if rank == 0:
+            types = {
+                name: parameter.sharding_type
+                for name, parameter in session.model.plan.plan["embeddings"].items()
+            }
+            line = {"converted": [str(c) for c in converted], "type": types["item_id"]}
+            target.with_suffix(".json").write_text(json.dumps({**line, "scores": scores.tolist()}))
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    main(
+        Path(arguments[0]),
+        arguments[1],
+        int(arguments[2]),
+        Path(arguments[3]),
+        Path(arguments[4]) if arguments[4:] else None,
+    )

@@ -1,0 +1,113 @@
+"""A checkpoint loads on any number of ranks, under any sharding."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.distributed.checkpoint.state_dict_loader import _load_state_dict_from_keys
+
+from training.moments import Columns, column_split, convert
+
+SCRIPT = Path(__file__).with_name("reshard.py")
+
+
+def run(built, ranks, *arguments):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    environment = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", **os.environ}
+    done = subprocess.run(
+        [
+            *launcher,
+            f"--nproc-per-node={ranks}",
+            str(SCRIPT),
+            str(built.lake),
+            *map(str, arguments),
+        ],
+        env={**environment, "PYTHONPATH": str(SCRIPT.parents[2]), "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    target = Path(arguments[2])
+    told = json.loads(target.with_suffix(".json").read_text())
+    return told, _load_state_dict_from_keys(checkpoint_id=target)
+
+
+@pytest.fixture(scope="module")
+def parent(built, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reshard")
+    return folder / "parent", *run(built, 2, "column", 5, folder / "parent")
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    ("ranks", "sharding", "shards"), [(1, "table", 1), (2, "row", 1), (4, "column", 2)]
+)
+def test_weights_and_outputs_are_the_same(parent, built, ranks, sharding, shards):
+    source, told, state = parent
+    target = source.parent / f"{sharding}-{ranks}"
+    assert told["type"] == "column_wise"
+    found, loaded = run(built, ranks, sharding, 0, target, source)
+    assert state["model"].keys() == loaded["model"].keys()
+    for name, value in state["model"].items():
+        assert torch.equal(value, loaded["model"][name]), name
+    np.testing.assert_allclose(found["scores"], told["scores"], rtol=0, atol=1e-6)
+    was, now = (item_moments(one).view(-1, one_rows(state)) for one in (state, loaded))
+    if shards == 2:
+        assert found["converted"] == []
+        assert torch.equal(now, was)
+    else:
+        assert f"item_id: 2 column shards to {shards}" in found["converted"]
+        torch.testing.assert_close(now[0], was.mean(0))
+
+
+def item_moments(state):
+    held = state["sparse_optimizer"]["state"]["embeddings.embedding_bags.item_id.weight"]
+    return next(iter(held.values()))
+
+
+def one_rows(state):
+    return len(state["model"]["embeddings.embedding_bags.item_id.weight"])
+
+
+@pytest.mark.distributed
+def test_the_same_split_keeps_the_moments_to_the_bit(parent, built):
+    source, told, state = parent
+    found, loaded = run(built, 2, "column", 0, source.parent / "same", source)
+    assert found["converted"] == []
+    assert found["scores"] == told["scores"]
+    for name, value in state["sparse_optimizer"]["state"].items():
+        for key, moment in value.items():
+            assert torch.equal(moment, loaded["sparse_optimizer"]["state"][name][key])
+
+
+def split(*sizes):
+    offsets = np.cumsum([0, *sizes[:-1]])
+    return tuple(Columns(int(offset), size) for offset, size in zip(offsets, sizes, strict=True))
+
+
+def test_shards_that_merge_give_a_mean_weighted_by_their_columns():
+    moments = torch.tensor([1.0, 2.0, 5.0, 10.0])  # two shards of two rows
+    found = convert(moments, split(6, 2), split(8))
+    torch.testing.assert_close(found, torch.tensor([0.75 * 1 + 0.25 * 5, 0.75 * 2 + 0.25 * 10]))
+
+
+def test_a_shard_that_is_split_is_copied():
+    moments = torch.tensor([1.0, 2.0])
+    assert convert(moments, split(8), split(3, 5)).tolist() == [1.0, 2.0, 1.0, 2.0]
+
+
+def test_a_shard_may_take_from_two():
+    moments = torch.tensor([1.0, 4.0, 7.0])  # three shards of one row
+    found = convert(moments, split(2, 2, 2), split(3, 3))
+    torch.testing.assert_close(found, torch.tensor([2.0, 6.0]))
+
+
+def test_rows_are_no_column_shards():
+    by_rows = [([0, 0], [50, 8]), ([50, 0], [50, 8])]
+    assert column_split(by_rows) == (Columns(0, 8),)
