@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
 
-.PHONY: help install demo test check up down clean lock docs bench-features bench-train bench-quality bench-models drill-train
+.PHONY: help install demo test check up down clean lock docs bench-features bench-train bench-quality bench-models bench-stream drill-train
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ bench-quality: install  ## the last 28 days of MovieLens, rolled daily, against 
 
 bench-models: install   ## eight rankers on three data sets, equal budget and search
 	@$(PYTHON) infra/local/models.py
+
+bench-stream: install   ## memory of a training on a day of 2 and of 20 million rows
+	@$(PYTHON) infra/local/stream.py
 
 drill-train: install    ## kill -9 a training at 20 random moments; what was lost: nothing
 	@$(PYTHON) infra/local/train_drill.py

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from features.catalog import SCHEMAS, schema_of
 from features.door import Door, Summary, add_date
+from training.config import Recipe
 from training.recipes import RECIPES, recipe_of
 
 
@@ -21,15 +22,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(options: argparse.Namespace) -> Summary:
     from training.launch import train_and_track
 
-    schema, recipe = schema_of(options.dataset), recipe_of(options.recipe)
-    return train_and_track(schema, recipe, options)
+    return train_and_track(schema_of(options.dataset), _recipe_to_train(options), options)
 
 
 def _worker(options: argparse.Namespace) -> Summary:
     from training.worker import run_rank
 
-    run_rank(schema_of(options.dataset), recipe_of(options.recipe), options)
+    run_rank(schema_of(options.dataset), _recipe_to_train(options), options)
     return {}
+
+
+def _recipe_to_train(options: argparse.Namespace) -> Recipe:
+    """The recipe that was named, with what the command line says otherwise."""
+    recipe = recipe_of(options.recipe)
+    training = recipe.training
+    if options.batch_size:
+        training = dataclasses.replace(training, batch_size=options.batch_size)
+    if options.epochs:
+        epochs = options.epochs
+        training = dataclasses.replace(training, cold_epochs=epochs, warm_epochs=epochs)
+    return dataclasses.replace(recipe, training=training)
 
 
 def _upscale(options: argparse.Namespace) -> Summary:
@@ -125,9 +137,15 @@ def _benchmark(options: argparse.Namespace) -> Summary:
 
 def _speed(options: argparse.Namespace) -> Summary:
     from training import speed
+    from training.launch import speed_on_ranks
     from training.worker import process_group
 
+    if options.ranks > 1:
+        return speed_on_ranks(options)
     with process_group():
+        if options.result:
+            options.result.write_text(str(speed.samples_per_second(options.configuration)))
+            return {}
         if options.profile:
             return {"markdown": speed.profile(options.configuration, is_compiled=options.compile)}
         found = speed.measure(options.configuration, is_compiled=options.compile)
@@ -211,6 +229,8 @@ def _add_training(door: Door) -> None:
         )
         _add_recipe(train)
         train.add_argument("--ranks", type=int, default=2, help="processes")
+        train.add_argument("--batch-size", type=_count, help="of all ranks (else the recipe's)")
+        train.add_argument("--epochs", type=_count, help="passes over the days (else the recipe's)")
         train.add_argument(
             "--checkpoint-steps",
             type=int,
@@ -300,6 +320,8 @@ def _add_speed(door: Door) -> None:
     speed.add_argument("--configuration", choices=("A", "B"), required=True, help="which one")
     speed.add_argument("--compile", action="store_true", help="compile the dense part")
     speed.add_argument("--profile", action="store_true", help="print the operators instead")
+    speed.add_argument("--ranks", type=_count, default=1, help="processes that share the cores")
+    speed.add_argument("--result", type=Path, help=argparse.SUPPRESS)
 
 
 _UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}

@@ -90,6 +90,24 @@ def upscale_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def speed_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
+    """The speed of full steps on one rank and on several that share the same cores."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for ranks in (1, options.ranks):
+            result = Path(folder) / f"{ranks}"
+            flags = (f"--configuration={options.configuration}", f"--result={result}")
+            with _torchrun(("speed", *flags), ranks) as started:
+                code = started.wait()
+            if code != 0 or not result.exists():
+                raise ChildProcessError(f"speed on {ranks} ranks: torchrun exited with {code}")
+            found[ranks] = float(result.read_text())
+    return {
+        "samples_per_second_by_ranks": found,
+        "share_of_one_rank": found[options.ranks] / found[1],
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class _Files:
     """How this process and the ranks tell each other what they have."""
@@ -153,7 +171,7 @@ def _training_command(options: argparse.Namespace, files: _Files) -> list[str]:
         f"--mlflow-run={files.mlflow_run}",
         f"--result={files.result}",
     ]
-    for name in ("holdout_days", "checkpoint_steps", "id_log"):
+    for name in ("holdout_days", "batch_size", "epochs", "checkpoint_steps", "id_log"):
         value = getattr(options, name)
         if value is not None:
             command.append(f"--{name.replace('_', '-')}={value}")

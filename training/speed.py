@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from tqdm import tqdm
 
 from features.encoding import ModelInputs
@@ -113,6 +114,29 @@ def measure(name: str, *, is_compiled: bool) -> Speed:
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         is_compiled=session.is_compiled,
     )
+
+
+def samples_per_second(name: str) -> float:
+    """Of full steps on all ranks of the process group, each with its part of the batch."""
+    inputs, recipe = configuration(name, is_compiled=False)
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    data = _random_rows(inputs, recipe.training.batch_size * _ROWS_IN_BATCHES)
+    session = Session(inputs, recipe, torch.from_numpy(next(iter(data.train.parts())).inputs.dense))
+    share = recipe.training.batch_size // ranks
+    batches = list(shuffled_batches(data, batch_size=share, seed=rank))
+    # As many steps on every rank: each step is an exchange.
+    steps = list(itertools.islice(itertools.cycle(batches), _WARM_UP_STEPS))
+    for batch in steps:
+        session.step(batch, learning_rate_share=1.0)
+    seconds = []
+    for _ in tqdm(range(ROUNDS), desc=f"{name} on {ranks} ranks", unit="round", disable=rank > 0):
+        dist.barrier()
+        started = time.perf_counter()
+        for batch in steps:
+            session.step(batch, learning_rate_share=1.0)
+        dist.barrier()
+        seconds.append((time.perf_counter() - started) / len(steps))
+    return share * ranks / statistics.median(seconds)
 
 
 def profile(name: str, *, is_compiled: bool, rows: int = 25) -> str:

@@ -1,0 +1,80 @@
+"""``make bench-stream``: one pass over days that do not fit memory, and the memory that it takes.
+
+A generated day is written again and again, with new example ids, until a day has 2 and 20 million
+rows; the same training reads both. Its memory is bounded by the buffer in which rows are shuffled.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from doors import prepare_examples, run_door
+from measure import MemorySampler
+from settings import REPOSITORY
+
+from features.schema import EXAMPLE_ID
+
+DATASET, DAY = "synthetic", "2025-01-01"
+SIZES = ("--rows=100000", "--users=2000", "--items=1000", "--days=1")
+MILLIONS = (2, 20)
+ROW_GROUP = 65_536
+FOLDER = REPOSITORY / "var" / "stream"
+
+
+def main() -> None:
+    """Write the days, train on each, print a table and one JSON object."""
+    source = prepare_examples(DATASET, FOLDER, last=DAY, sizes=SIZES)
+    found = {}
+    for millions in MILLIONS:
+        rows = millions * 1_000_000
+        lake = FOLDER / f"lake-{millions}"
+        write_day(source, lake, rows)
+        found[rows] = train(lake, FOLDER / f"run-{millions}-{time.time_ns()}", rows)
+        sys.stderr.write(
+            f"{rows:>12,} rows: {found[rows]['peak_memory_mb']:,} MB, "
+            f"{found[rows]['rows_per_second']:,.0f} rows/s with start-up\n"
+        )
+    small, large = (found[millions * 1_000_000]["peak_memory_mb"] for millions in MILLIONS)
+    sys.stdout.write(json.dumps({**found, "memory_ratio": large / small}) + "\n")
+
+
+def write_day(source: Path, lake: Path, rows: int) -> None:
+    """One partition of so many rows, its examples told apart by their ids alone."""
+    place = Path(DATASET) / "examples" / f"day={DAY}"
+    base = pq.read_table(source / place, partitioning=None)
+    target = lake / place
+    target.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(target / "part-00000.parquet", base.schema) as writer:
+        for start in range(0, rows, len(base)):
+            part = base.slice(0, min(len(base), rows - start))
+            ids = pa.array(np.arange(start, start + len(part)), base.schema.field(EXAMPLE_ID).type)
+            column = base.schema.get_field_index(EXAMPLE_ID)
+            writer.write_table(part.set_column(column, EXAMPLE_ID, ids), row_group_size=ROW_GROUP)
+    (target / "_manifest.json").write_text(json.dumps({"content_hash": f"repeated-{rows}"}))
+
+
+def train(lake: Path, folder: Path, rows: int) -> dict[str, float]:
+    """One pass on two ranks; its memory is that of all processes."""
+    flags = (f"--{name}={folder / name}" for name in ("checkpoints", "tracking", "reports"))
+    started = time.monotonic()
+    sampler = MemorySampler()
+    with sampler.running():
+        run_door(
+            *("training", "train", f"--dataset={DATASET}", f"--lake={lake}", f"--date={DAY}"),
+            *("--recipe=wukong-tiny", "--epochs=1", "--batch-size=8192", "--holdout-days=0"),
+            *flags,
+        )
+    seconds = time.monotonic() - started
+    return {
+        "peak_memory_mb": sampler.peak_mb,
+        "seconds": round(seconds, 1),
+        "rows_per_second": rows / seconds,
+    }
+
+
+if __name__ == "__main__":
+    main()

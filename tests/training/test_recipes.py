@@ -1,0 +1,51 @@
+import json
+
+import pytest
+
+from training.__main__ import main
+from training.recipes import RECIPES, recipe_of
+
+
+def test_a_factor_behind_a_name_scales_wukong():
+    small, large = recipe_of("wukong-small"), recipe_of("wukong-small-x3")
+    before, after = small.model.interaction, large.model.interaction
+    assert len(after.layers) == len(before.layers) + 1
+    for field in ("num_fm", "num_linear", "rank"):
+        assert getattr(after.layers[0], field) == 3 * getattr(before.layers[0], field)
+    assert after.layers[0].mlp == tuple(3 * width for width in before.layers[0].mlp)
+    assert large.name == "wukong-small-x3"
+    assert large.model.embedding_dim == small.model.embedding_dim
+    assert large.training == small.training
+
+
+@pytest.mark.parametrize("name", ["wukong", "wukong-small-x1", "wukong-small-x10", "nothing-x2"])
+def test_an_unknown_name_is_told_with_those_that_exist(name):
+    with pytest.raises(ValueError, match="unknown; the recipes are") as refused:
+        recipe_of(name)
+    assert all(known in str(refused.value) for known in RECIPES)
+
+
+def test_only_wukong_is_scaled():
+    with pytest.raises(ValueError, match="'dlrm-small-x2': of dlrm; only wukong is scaled"):
+        recipe_of("dlrm-small-x2")
+
+
+def test_a_wrong_recipe_on_the_command_line_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--dataset=synthetic", "--date=2025-01-01", "--recipe=wukong-huge"])
+    assert ended.value.code == 2
+    assert "wukong-small" in capsys.readouterr().err
+
+
+def test_how_a_model_came_to_its_shape_is_not_in_its_fingerprint():
+    """A run of the target's recipe goes on from a checkpoint that grew to it."""
+    import dataclasses
+
+    recipe = recipe_of("wukong-small")
+    stack = recipe.model.interaction
+    first = dataclasses.replace(stack.layers[0], norm_groups=((5, 0, 4), (9, 0, 8)))
+    grown = dataclasses.replace(stack, layers=(first, *stack.layers[1:]))
+    model = dataclasses.replace(recipe.model, interaction=grown)
+    other = dataclasses.replace(recipe, model=model)
+    assert json.loads(json.dumps(other.to_dict())) != json.loads(json.dumps(recipe.to_dict()))
+    assert other.model_fingerprint() == recipe.model_fingerprint()
