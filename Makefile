@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
 
-.PHONY: help install demo test check up down clean lock docs bench-features bench-train bench-quality bench-models bench-stream drill-train
+.PHONY: help install demo test check up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-stream drill-train
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ bench-quality: install  ## the last 28 days of MovieLens, rolled daily, against 
 
 bench-models: install   ## eight rankers on three data sets, equal budget and search
 	@$(PYTHON) infra/local/models.py
+
+bench-growth: install   ## loss against compute: small, large, and small grown to large
+	@$(PYTHON) infra/local/growth.py
 
 bench-stream: install   ## memory of a training on a day of 2 and of 20 million rows
 	@$(PYTHON) infra/local/stream.py

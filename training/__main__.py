@@ -170,6 +170,18 @@ def _plan(options: argparse.Namespace) -> Summary:
     )
 
 
+def _growth(options: argparse.Namespace) -> Summary:
+    from training.dataset import ExampleTable
+    from training.growth_bench import Comparison, compare
+    from training.worker import process_group
+
+    table = ExampleTable(options.lake, schema_of(options.dataset))
+    recipes = (recipe_of(options.recipe), recipe_of(options.target))
+    with process_group():
+        comparison = Comparison(table, *recipes, batch_size=options.batch_size)
+        return compare(comparison, seeds=options.seeds)
+
+
 def _prune(options: argparse.Namespace) -> Summary:
     from training.retention import prune
 
@@ -209,6 +221,7 @@ def _door() -> Door:
     backtest.add_argument("--days", type=int, default=28, help="days to predict, to --date")
     _add_recipe(backtest)
     _add_plan(door)
+    _add_growth(door)
     _add_benchmark(door)
     _add_speed(door)
     text = "Drop checkpoints and artifacts that nothing needs."
@@ -363,6 +376,26 @@ def _add_plan(door: Door) -> None:
     plan.add_argument(
         "--teraflops", type=float, default=20.0, help="what a rank reaches on the dense part"
     )
+
+
+def _add_growth(door: Door) -> None:
+    text = (
+        "Compare growing a ranker with training the large one from scratch. Loss against training "
+        "FLOPs over one pass of the lake's days, for the small, the large and the small one grown "
+        "at several moments; `make bench-growth` runs it on two data sets."
+    )
+    growth = door.verb("growth", _growth, text, "lake")
+    _add_recipe(growth)
+    growth.add_argument(
+        "--to",
+        dest="target",
+        type=_recipe_name,
+        default="wukong-small-x3",
+        metavar="RECIPE",
+        help="what to grow to",
+    )
+    growth.add_argument("--batch-size", type=_count, default=512, help="of every run")
+    growth.add_argument("--seeds", type=_count, default=3, help="runs of each")
 
 
 def _add_recipe(verb: argparse.ArgumentParser) -> None:

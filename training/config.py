@@ -30,6 +30,9 @@ class LayerConfig:
     """Growth groups of the block's LayerNorm: embeddings from the block and from the linear
     compression below, and rank, at each growth step, the present ones last; (): one group, as in
     the paper."""
+    is_normalised: bool = True
+    """Whether the layer ends in its LayerNorm, as in the paper; False: the stack grew deeper, and
+    the layer above took the norm over."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that make no layer."""
@@ -306,11 +309,12 @@ class Recipe:
     def model_fingerprint(self) -> str:
         """Sixteen hexadecimal digits of the model's shape: equal for checkpoints that fit.
 
-        Growth groups are left out: how a model came to its shape is the checkpoint's to know.
+        Growth groups and norms are left out: how a model came to its shape is the checkpoint's to
+        know.
         """
         model = dataclasses.asdict(self.model)
         for layer in model["interaction"].get("layers", ()):
-            del layer["norm_groups"]
+            del layer["norm_groups"], layer["is_normalised"]
         content = json.dumps(model, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 

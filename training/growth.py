@@ -8,9 +8,9 @@ steps.
 
 Three places need more than zeros. The block's LayerNorm runs over all of X(XᵀY), so the new entries
 are normalised apart from the old ones (``LayerConfig.norm_groups``). A new layer would normalise
-once more, so it takes over the affine of the layer before it, which becomes a constant:
-normalising twice is normalising once, up to eps. A new hidden layer of an MLP is the identity on
-the activations before it, which ReLU leaves as they are.
+once more, so it takes over the norm of the layer before it, which has none from then on
+(``LayerConfig.is_normalised``): the sum that it normalised is handed through. A new hidden layer of
+an MLP is the identity on the activations before it, which ReLU leaves as they are.
 
 Positions are indices, in a tensor of the grown model, of the parent's entries in their order.
 """
@@ -25,11 +25,6 @@ from torch import Tensor
 from training.config import LayerConfig, ModelConfig, WukongConfig
 
 State = Mapping[str, Tensor]
-
-_BETWEEN_NORMS = 2.0**0.5
-"""Scale that is left between two norms. With eps, LN(c·LN(x)) is x/√(v + eps·(v + eps)/c²), v the
-variance of x, and LN(x) is x/√(v + eps): equal where v is c², and a sum of a residual and a block
-has a variance near 2."""
 
 
 class GrowthError(ValueError):
@@ -79,9 +74,14 @@ def grown_model(source: ModelConfig, target: ModelConfig, *, num_tokens: int) ->
         new = layers[place]
         _check_layer(f"layer {place}", old, new)
         layers[place] = dataclasses.replace(
-            new, norm_groups=_groups(place, old, new, rows_before, rows_after)
+            new,
+            norm_groups=_groups(place, old, new, rows_before, rows_after),
+            is_normalised=old.is_normalised,
         )
         rows_before, rows_after = (old.num_fm, old.num_linear), (new.num_fm, new.num_linear)
+    # The norm is the last layer's, however many are new.
+    for place in range(len(before.layers) - 1, len(layers) - 1):
+        layers[place] = dataclasses.replace(layers[place], is_normalised=False)
     stack = dataclasses.replace(after, layers=tuple(layers))
     return dataclasses.replace(target, interaction=stack)
 
@@ -130,7 +130,8 @@ def grow(
         if place < len(before.layers):
             old_inputs = growing.layer(place, before.layers[place], new, old_inputs, num_inputs)
         else:
-            old_inputs = growing.new_layer(place, new, old_inputs, num_inputs)
+            top = len(before.layers) - 1
+            old_inputs = growing.new_layer(place, new, old_inputs, num_inputs, top=top)
         num_inputs = new.num_fm + new.num_linear
     growing.mlp("head", _blocks(old_inputs, target.embedding_dim), torch.arange(1))
     return growing.grown
@@ -162,15 +163,26 @@ class _Growing:
             self._attention(f"{fm}.attention", entries, columns, width)
         for vector in ("weight", "bias"):
             self._vector(f"{name}.fmb.norm.{vector}", entries)
-            self._vector(f"{name}.norm.{vector}", torch.arange(self.dim))
+            if new.is_normalised:
+                self._vector(f"{name}.norm.{vector}", torch.arange(self.dim))
         self.mlp(f"{name}.fmb.mlp", entries, torch.arange(old.num_fm * self.dim))
         self._mixer(f"{name}.linear_compression", inputs, torch.arange(old.num_linear))
         self._residual(name, inputs, outputs)
         return outputs
 
-    def new_layer(self, place: int, new: LayerConfig, inputs: Tensor, num_inputs: int) -> Tensor:
-        """Make a layer that hands its input on; returns the positions of the parent's outputs."""
-        name, below = f"layers.{place}", f"layers.{place - 1}"
+    def new_layer(
+        self, place: int, new: LayerConfig, inputs: Tensor, num_inputs: int, *, top: int
+    ) -> Tensor:
+        """Make a layer that hands its input on; returns the positions of the parent's outputs.
+
+        Args:
+            place: Of the layer.
+            new: Its configuration.
+            inputs: Positions of the parent's embeddings.
+            num_inputs: How many there are with the new ones.
+            top: Place of the parent's last layer, whose norm it takes over.
+        """
+        name = f"layers.{place}"
         num_outputs = new.num_fm + new.num_linear
         if int(inputs.max()) >= num_outputs:
             raise GrowthError(
@@ -181,9 +193,10 @@ class _Growing:
         for zeroed in (f"{last}.weight", f"{last}.bias", f"{name}.linear_compression"):
             self.grown[zeroed].zero_()
         self._identity(name, inputs, inputs)
-        for vector, neutral in (("weight", self.one * _BETWEEN_NORMS), ("bias", 0.0)):
-            self.grown[f"{name}.norm.{vector}"] = self.grown[f"{below}.norm.{vector}"].clone()
-            self.grown[f"{below}.norm.{vector}"].fill_(neutral)
+        if new.is_normalised:
+            for vector in ("weight", "bias"):
+                norm = self.parent[f"layers.{top}.norm.{vector}"]
+                self.grown[f"{name}.norm.{vector}"] = norm.clone()
         return inputs
 
     def mlp(self, name: str, inputs: Tensor, outputs: Tensor) -> None:

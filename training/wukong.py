@@ -144,9 +144,10 @@ class WukongLayer(nn.Module):
         self.fmb = FactorizationMachineBlock(num_in, dim, config, eps=eps, dropout=dropout)
         self.linear_compression = token_mixer(num_in, config.num_linear)
         self.residual = token_mixer(num_in, num_out) if num_in != num_out else None
-        self.norm = nn.LayerNorm(dim, eps=eps)
+        self.norm = nn.LayerNorm(dim, eps=eps) if config.is_normalised else nn.Identity()
         self.zeroed = frozenset(zeroed)
         self.dropout = dropout
+        self.eps = eps
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """(B, N, D) to (B, G, D)."""
@@ -166,6 +167,7 @@ class WukongLayer(nn.Module):
             and not torch.compiler.is_compiling()
             and not torch.is_autocast_enabled("cpu")
             and not self.zeroed
+            and isinstance(self.norm, nn.LayerNorm)
             and self.fmb.norm.num_groups == 1
             and not self.fmb.interaction.is_plain
             and self.fmb.interaction.attention is None
@@ -179,7 +181,7 @@ class WukongLayer(nn.Module):
             rank=self.fmb.interaction.columns,
             num_linear=self.linear_compression.shape[1],
             num_fm=self.fmb.num_out,
-            eps=self.norm.eps,
+            eps=self.eps,
             dropout=self.dropout if self.training else 0.0,
         )
         linear = [layer for layer in self.fmb.mlp if isinstance(layer, nn.Linear)]

@@ -1,0 +1,48 @@
+"""``make bench-growth``: what growing a ranker saves, on generated data and on MovieLens."""
+
+import json
+import sys
+from typing import Any
+
+from doors import prepare_examples, run_door
+from settings import REPOSITORY
+
+FOLDER = REPOSITORY / "var" / "growth"
+DATASETS = {
+    "synthetic": ("2025-01-24", ("--rows=400000", "--users=4000", "--items=2000", "--days=24")),
+    "movielens-100k": ("1998-04-22", ()),
+}
+SEEDS = 3
+
+
+def main() -> None:
+    """Prepare the lakes, compare, print a table a data set and one JSON object."""
+    found: dict[str, dict[str, Any]] = {}
+    for dataset, (last, sizes) in DATASETS.items():
+        lake = prepare_examples(dataset, FOLDER, last=last, sizes=sizes)
+        flags = (f"--dataset={dataset}", f"--lake={lake}", f"--seeds={SEEDS}")
+        found[dataset] = run_door("training", "growth", *flags)
+        sys.stderr.write(table(dataset, found[dataset]) + "\n")
+    keys = ("max_logit_difference", "compute_to_scratch_loss")
+    (FOLDER / "curves.json").write_text(json.dumps(found))
+    told = {name: {key: values[key] for key in keys} for name, values in found.items()}
+    sys.stdout.write(json.dumps(told) + "\n")
+
+
+def table(dataset: str, found: dict[str, Any]) -> str:
+    """Final losses by run, and at what share of the compute the loss from scratch was reached."""
+    lines = [
+        f"### {dataset}, {found['steps']:,} steps\n",
+        "| run | training FLOPs | log loss on the last days, by seed | compute to scratch's loss |",
+        "|---|---|---|---|",
+    ]
+    for name, losses in found["final_log_loss"].items():
+        ratio = found["compute_to_scratch_loss_by_moment"].get(name)
+        shown = "" if not name.startswith("grown") else "never" if ratio is None else f"{ratio:.2f}"
+        flops = f"{found['training_flops'][name]:.3g}"
+        lines.append(f"| {name} | {flops} | {' '.join(f'{x:.4f}' for x in losses)} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The comparison behind ``make bench-growth``, on a log that is too small to show anything."""
+
+import pytest
+
+from training import growth_bench
+from training.dataset import ExampleTable
+from training.growth_bench import Comparison, Curve, compare
+from training.recipes import recipe_of
+from training.worker import process_group
+
+
+@pytest.fixture(scope="module")
+def found(built):
+    with pytest.MonkeyPatch.context() as patch, process_group():
+        patch.setattr(growth_bench, "MOMENTS", (0.5,))
+        patch.setattr(growth_bench, "LEARNING_RATES", (3e-3,))
+        patch.setattr(growth_bench, "POINTS", 4)
+        table = ExampleTable(built.lake, built.schema)
+        recipes = (recipe_of("wukong-tiny"), recipe_of("wukong-tiny-x2"))
+        yield compare(Comparison(table, *recipes, batch_size=128), seeds=1)
+
+
+def test_the_days_are_apart_and_in_order(built):
+    split = growth_bench.Split.of(built.days)
+    assert [*split.train, *split.valid, *split.test] == built.days
+
+
+def test_a_grown_run_costs_its_parents_part_and_its_own(found):
+    small, large = found["training_flops"]["small"], found["training_flops"]["large"]
+    grown = found["training_flops"]["grown at 50%"]
+    assert small < grown < large
+    half = round(found["steps"] / 2)
+    expected = (small * half + large * (found["steps"] - half)) / found["steps"]
+    # Both halves have full batches but for the last of a buffer.
+    assert grown == pytest.approx(expected, rel=0.02)
+
+
+def test_growing_keeps_the_function_and_the_runs_their_points(found):
+    assert found["max_logit_difference"] < 1e-5
+    grown = [curve for curve in found["curves"] if curve["name"] == "grown at 50%"]
+    assert grown[0]["max_logit_difference"] == found["max_logit_difference"]
+    lengths = {len(curve["log_loss"]) for curve in found["curves"]}
+    assert len(lengths) == 1
+    assert set(found["final_log_loss"]) == {"small", "large", "grown at 50%"}
+
+
+def test_the_ratio_is_the_compute_at_which_scratchs_loss_is_reached():
+    scratch = [Curve("large", 1, [5.0, 10.0], [0.6, 0.5])]
+    reaches = [Curve("grown", 1, [2.0, 4.0, 6.0], [0.7, 0.5, 0.4])]
+    never = [Curve("grown", 1, [2.0, 4.0], [0.7, 0.6])]
+    assert growth_bench._compute_ratio(reaches, scratch) == pytest.approx(0.4)
+    assert growth_bench._compute_ratio(never, scratch) is None

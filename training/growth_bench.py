@@ -1,0 +1,232 @@
+"""Loss against compute: a small Wukong, a large one from scratch, and the small one grown into it.
+
+One pass over the days in order, as a ranker is trained every day; the same batches, the same steps
+and the same stopping for all, the learning rate of each size chosen on days of validation. The last
+days are scored at equal steps by an average of the weights. A grown ranker's compute includes its
+parent's. Growth is the product's own: the parent is saved, upscaled with its proof, and loaded.
+"""
+
+import dataclasses
+import datetime
+import itertools
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from training.averaging import WeightAverage
+from training.batch import Batch
+from training.checkpoint import load_training_state, save, training_state
+from training.checkpoints import MANIFEST, Checkpoint, CheckpointManifest
+from training.config import Recipe, recipe_from_dict
+from training.costs import cost_of
+from training.dataset import Examples, ExampleTable, batches, num_batches
+from training.inputs import inputs_of
+from training.loop import first_rows
+from training.metrics import log_losses
+from training.session import Session
+from training.upscale import upscale
+
+logger = logging.getLogger(__name__)
+
+MOMENTS = (0.25, 0.5, 0.75)
+"""When to grow, as shares of the pass."""
+LEARNING_RATES = (1e-3, 3e-3)
+"""Of the dense part, tried for each size."""
+POINTS = 16
+"""Evaluations of a pass."""
+_AVERAGE_DECAY = 0.98
+_WARM_UP_STEPS = 50
+_SHUFFLE_ROWS = 65_536
+_MANIFEST_FIELDS = [field.name for field in dataclasses.fields(CheckpointManifest)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Days to train on, to choose learning rates on, and to score on, in this order in time."""
+
+    train: Sequence[datetime.date]
+    valid: Sequence[datetime.date]
+    test: Sequence[datetime.date]
+
+    @classmethod
+    def of(cls, days: Sequence[datetime.date]) -> "Split":
+        """The last eighth scores, the eighth before chooses."""
+        eighth = max(1, len(days) // 8)
+        return cls(days[: -2 * eighth], days[-2 * eighth : -eighth], days[-eighth:])
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One run: training FLOPs so far and log loss, point by point."""
+
+    name: str
+    seed: int
+    flops: list[float]
+    log_loss: list[float]
+    max_logit_difference: float = 0.0
+
+
+class Comparison:
+    """The runs on one data set.
+
+    Args:
+        table: The examples.
+        small: What grows.
+        large: What it grows to, and what is trained from scratch.
+        batch_size: Of all runs.
+    """
+
+    def __init__(
+        self, table: ExampleTable, small: Recipe, large: Recipe, *, batch_size: int
+    ) -> None:
+        self.table = table
+        self.split = Split.of(table.days(datetime.date.min, datetime.date.max))
+        self.recipes = {"small": small, "large": large}
+        self.batch_size = batch_size
+        self.steps = num_batches(
+            table, self.split.train, batch_size=batch_size, shuffle_rows=_SHUFFLE_ROWS
+        )
+        self.examples = {"valid": table.read(self.split.valid), "test": table.read(self.split.test)}
+        self.rates: dict[str, float] = {}
+
+    def choose_learning_rates(self) -> None:
+        """The best of the same rates for each size, on the days of validation."""
+        for size in self.recipes:
+            losses = {}
+            for rate in LEARNING_RATES:
+                self.rates[size] = rate
+                losses[rate] = self.run(size, seed=0, judged_on="valid").log_loss[-1]
+            self.rates[size] = min(losses, key=lambda rate: losses[rate])
+            logger.info("%s: learning rates %s; %g is taken", size, losses, self.rates[size])
+
+    def run(
+        self, name: str, *, seed: int, moment: float | None = None, judged_on: str = "test"
+    ) -> Curve:
+        """Train one ranker over the whole pass; with a ``moment`` the small one, then the large."""
+        grow_at = None if moment is None else round(moment * self.steps)
+        size = "small" if grow_at else name
+        session = self._session(self._recipe(size, seed))
+        curve = Curve(name, seed, [], [])
+        flops = 0.0
+        average = self._average(session)
+        every = max(1, self.steps // POINTS)
+        shown = tqdm(self._batches(seed), total=self.steps, desc=f"{name} seed {seed}", leave=False)
+        for step, batch in enumerate(shown, start=1):
+            session.step(batch, learning_rate_share=min(1.0, step / _WARM_UP_STEPS))
+            average.update()
+            flops += self._flops(size) * len(batch.label)
+            if step == grow_at:
+                size = "large"
+                session, difference = self._grown(session, self._recipe("large", seed))
+                curve = dataclasses.replace(curve, max_logit_difference=difference)
+                average = self._average(session)
+            if step % every == 0 or step == self.steps:
+                with average.in_place():
+                    loss = self._loss(session, self.examples[judged_on])
+                curve.flops.append(flops)
+                curve.log_loss.append(loss)
+        return curve
+
+    def _session(self, recipe: Recipe) -> Session:
+        inputs = inputs_of(self.table.schema)
+        return Session(inputs, recipe, first_rows(self.table, self.split.train))
+
+    def _recipe(self, size: str, seed: int) -> Recipe:
+        recipe = self.recipes[size]
+        training = dataclasses.replace(
+            recipe.training,
+            batch_size=self.batch_size,
+            dense_learning_rate=self.rates[size],
+            seed=seed,
+        )
+        return dataclasses.replace(recipe, training=training)
+
+    def _grown(self, session: Session, target: Recipe) -> tuple[Session, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            values: dict[str, Any] = dict.fromkeys(_MANIFEST_FIELDS, "")
+            manifest = CheckpointManifest(
+                **{**values, "recipe": session.recipe.to_dict(), "family": [], "run_day": "parent"}
+            )
+            state = training_state(session.model, session.optimizer)
+            path = save(Path(folder), state, manifest, "parent")
+            source = Checkpoint(path, manifest)
+            told = upscale(self.table.schema, source, target, self.table, Path(folder))
+            grown = Path(told["checkpoint"])
+            manifest_text = (grown / MANIFEST).read_text()
+            model = recipe_from_dict(json.loads(manifest_text)["recipe"]).model
+            larger = self._session(dataclasses.replace(target, model=model))
+            load_training_state(grown, larger.model, larger.optimizer)
+            return larger, float(told["max_logit_difference"])
+
+    def _flops(self, size: str) -> int:
+        return cost_of(inputs_of(self.table.schema), self.recipes[size].model).training_flops
+
+    def _batches(self, seed: int) -> Iterator[Batch]:
+        return batches(
+            self.table,
+            self.split.train,
+            batch_size=self.batch_size,
+            shuffle_rows=_SHUFFLE_ROWS,
+            seed=seed,
+        )
+
+    @staticmethod
+    def _average(session: Session) -> WeightAverage:
+        weights = [value for _, value in session.local_tensors() if value.is_floating_point()]
+        return WeightAverage(weights, _AVERAGE_DECAY)
+
+    @staticmethod
+    def _loss(session: Session, examples: Examples) -> float:
+        return float(log_losses(session.predict(examples.inputs), examples.label).mean())
+
+
+def compare(comparison: Comparison, *, seeds: int) -> dict[str, Any]:
+    """All runs of a data set, and what growth saved."""
+    comparison.choose_learning_rates()
+    curves = []
+    for seed in range(1, seeds + 1):
+        curves += [comparison.run(size, seed=seed) for size in comparison.recipes]
+        curves += [
+            comparison.run(f"grown at {moment:.0%}", seed=seed, moment=moment) for moment in MOMENTS
+        ]
+    by_name = {
+        name: list(runs)
+        for name, runs in itertools.groupby(
+            sorted(curves, key=lambda curve: curve.name), key=lambda curve: curve.name
+        )
+    }
+    ratios = {
+        name: _compute_ratio(runs, by_name["large"])
+        for name, runs in by_name.items()
+        if name.startswith("grown")
+    }
+    reached = [ratio for ratio in ratios.values() if ratio is not None]
+    return {
+        "steps": comparison.steps,
+        "learning_rates": dict(comparison.rates),
+        "final_log_loss": {
+            name: [run.log_loss[-1] for run in runs] for name, runs in by_name.items()
+        },
+        "training_flops": {name: runs[0].flops[-1] for name, runs in by_name.items()},
+        "max_logit_difference": max(curve.max_logit_difference for curve in curves),
+        "compute_to_scratch_loss_by_moment": ratios,
+        "compute_to_scratch_loss": min(reached, default=None),
+        "curves": [dataclasses.asdict(curve) for curve in curves],
+    }
+
+
+def _compute_ratio(grown: Sequence[Curve], scratch: Sequence[Curve]) -> float | None:
+    """Compute at which the grown runs' mean reaches the scratch runs' final mean, as a ratio.
+
+    None: it never does.
+    """
+    target = np.mean([run.log_loss[-1] for run in scratch])
+    mean = np.mean([run.log_loss for run in grown], axis=0)
+    reached = np.flatnonzero(mean <= target)
+    return float(grown[0].flops[reached[0]] / scratch[0].flops[-1]) if len(reached) else None
