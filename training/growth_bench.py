@@ -38,7 +38,7 @@ MOMENTS = (0.25, 0.5, 0.75)
 """When to grow, as shares of the pass."""
 LEARNING_RATES = (1e-3, 3e-3)
 """Of the dense part, tried for each size."""
-POINTS = 16
+POINTS = 10
 """Evaluations of a pass."""
 _AVERAGE_DECAY = 0.98
 _WARM_UP_STEPS = 50

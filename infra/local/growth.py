@@ -9,7 +9,7 @@ from settings import REPOSITORY
 
 FOLDER = REPOSITORY / "var" / "growth"
 DATASETS = {
-    "synthetic": ("2025-01-24", ("--rows=400000", "--users=4000", "--items=2000", "--days=24")),
+    "synthetic": ("2025-01-24", ("--rows=200000", "--users=4000", "--items=2000", "--days=24")),
     "movielens-100k": ("1998-04-22", ()),
 }
 SEEDS = 3
