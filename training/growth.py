@@ -16,6 +16,7 @@ Positions are indices, in a tensor of the grown model, of the parent's entries i
 """
 
 import dataclasses
+import enum
 import re
 from collections.abc import Mapping
 
@@ -25,6 +26,14 @@ from torch import Tensor
 from training.config import LayerConfig, ModelConfig, WukongConfig
 
 State = Mapping[str, Tensor]
+
+
+class Kind(enum.Enum):
+    """What a state dict of the stack holds."""
+
+    WEIGHTS = "weights"
+    FIRST_MOMENTS = "exp_avg"
+    SECOND_MOMENTS = "exp_avg_sq"
 
 
 class GrowthError(ValueError):
@@ -110,19 +119,21 @@ def grow(
     target: ModelConfig,
     *,
     num_tokens: int,
-    are_weights: bool = True,
+    kind: Kind = Kind.WEIGHTS,
 ) -> dict[str, Tensor]:
     """The grown stack's tensors, by the names of ``Wukong``'s state dict.
 
     Args:
         parent: The trained stack's weights, or one of Adam's moments by the same names.
-        fresh: Of the grown stack: its initialisation, or zeros for moments.
+        fresh: Of the grown stack: its initialisation; of moments the shapes count alone.
         source: The parent's configuration.
         target: What ``grown_model`` returned.
         num_tokens: Embeddings that enter the stack.
-        are_weights: False for moments, which an identity does not have.
+        kind: What ``parent`` is. New first moments are zero. New second moments are the mean of
+            their tensor's: Adam no longer corrects for a short history there, and zeros would let
+            new weights take steps several times too long.
     """
-    growing = _Growing(parent, fresh, are_weights=are_weights, dim=target.embedding_dim)
+    growing = _Growing(parent, fresh, kind, dim=target.embedding_dim)
     before, after = _stack(source), _stack(target)
     old_inputs = torch.arange(num_tokens)
     num_inputs = num_tokens
@@ -140,11 +151,16 @@ def grow(
 class _Growing:
     """The grown tensors, first the fresh ones, then with the parent's in their places."""
 
-    def __init__(self, parent: State, fresh: State, *, are_weights: bool, dim: int) -> None:
+    def __init__(self, parent: State, fresh: State, kind: Kind, *, dim: int) -> None:
         self.parent = parent
-        self.grown = {name: value.clone() for name, value in fresh.items()}
-        self.one = 1.0 if are_weights else 0.0
+        self.kind = kind
         self.dim = dim
+        is_weights = kind is Kind.WEIGHTS
+        self.grown = {
+            name: value.clone() if is_weights else torch.zeros_like(value)
+            for name, value in fresh.items()
+        }
+        self.one = 1.0 if is_weights else 0.0
 
     def layer(
         self, place: int, old: LayerConfig, new: LayerConfig, inputs: Tensor, num_inputs: int
@@ -220,18 +236,28 @@ class _Growing:
         self._linear(old[-1], new[-1], inputs, outputs)
 
     def _linear(self, before: str, after: str, inputs: Tensor, outputs: Tensor) -> None:
-        weight = self.grown[f"{after}.weight"]
-        weight[outputs] = 0
+        weight = self._blank(f"{before}.weight", f"{after}.weight")
+        weight[outputs] = self._usual(f"{before}.weight")
         weight[outputs[:, None], inputs] = self.parent[f"{before}.weight"]
-        self.grown[f"{after}.bias"][outputs] = self.parent[f"{before}.bias"]
+        self._blank(f"{before}.bias", f"{after}.bias")[outputs] = self.parent[f"{before}.bias"]
 
     def _mixer(self, name: str, inputs: Tensor, outputs: Tensor) -> None:
-        weight = self.grown[name]
-        weight[:, outputs] = 0
+        weight = self._blank(name, name)
+        weight[:, outputs] = self._usual(name)
         weight[inputs[:, None], outputs] = self.parent[name]
 
     def _vector(self, name: str, positions: Tensor) -> None:
-        self.grown[name][positions] = self.parent[name]
+        self._blank(name, name)[positions] = self.parent[name]
+
+    def _usual(self, before: str) -> float:
+        """What stands where new values meet old ones."""
+        is_second = self.kind is Kind.SECOND_MOMENTS
+        return float(self.parent[before].mean()) if is_second else 0.0
+
+    def _blank(self, before: str, after: str) -> Tensor:
+        """A grown tensor, its new entries as they begin."""
+        grown = self.grown[after]
+        return grown if self.kind is Kind.WEIGHTS else grown.fill_(self._usual(before))
 
     def _attention(self, name: str, entries: Tensor, columns: Tensor, width: int) -> None:
         """The MLP that makes Y: no new row of Y may reach an old column of X(XᵀY)."""
@@ -239,12 +265,12 @@ class _Growing:
         for linear in hidden:
             for part in ("weight", "bias"):
                 self.grown[f"{linear}.{part}"] = self.parent[f"{linear}.{part}"].clone()
-        is_old_column = torch.isin(torch.arange(len(self.grown[f"{last}.bias"])) % width, columns)
-        self.grown[f"{last}.weight"][is_old_column] = 0
-        self.grown[f"{last}.bias"][is_old_column] = 0
         before = _linears(self.parent, name)[-1]
-        self.grown[f"{last}.weight"][entries] = self.parent[f"{before}.weight"]
-        self.grown[f"{last}.bias"][entries] = self.parent[f"{before}.bias"]
+        for part in ("weight", "bias"):
+            made = self._blank(f"{before}.{part}", f"{last}.{part}")
+            is_old_column = torch.isin(torch.arange(len(made)) % width, columns)
+            made[is_old_column] = self._usual(f"{before}.{part}")
+            made[entries] = self.parent[f"{before}.{part}"]
 
     def _residual(self, name: str, inputs: Tensor, outputs: Tensor) -> None:
         if f"{name}.residual" not in self.parent:

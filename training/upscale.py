@@ -21,7 +21,7 @@ from training.checkpoint import load_training_state, save, training_state
 from training.checkpoints import MANIFEST, Checkpoint
 from training.config import ModelConfig, Recipe, recipe_from_dict
 from training.dataset import ExampleTable
-from training.growth import GrowthError, changes, grow, grown_model
+from training.growth import GrowthError, Kind, changes, grow, grown_model
 from training.inputs import Inputs, inputs_of
 from training.ranker import InteractionArch
 from training.session import Session
@@ -33,7 +33,7 @@ TOLERANCE = 1e-5
 GOLDEN_ROWS = 1_024
 _NET = "net."
 _INTERACTION = "interaction."
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_MOMENTS = (Kind.FIRST_MOMENTS, Kind.SECOND_MOMENTS)
 
 
 def upscale(
@@ -152,7 +152,7 @@ def _grown_interaction(
         grown = InteractionArch(inputs, target)
     state = {key: value.cpu() for key, value in parent.state_dict().items()}
     fresh = grown.state_dict()
-    grown.load_state_dict(_grown(state, fresh, source, target, parent, are_weights=True))
+    grown.load_state_dict(_grown(state, fresh, source, target, parent, Kind.WEIGHTS))
     return grown.to(device)
 
 
@@ -162,8 +162,7 @@ def _grown(
     source: ModelConfig,
     target: ModelConfig,
     parent: InteractionArch,
-    *,
-    are_weights: bool,
+    kind: Kind,
 ) -> dict[str, Tensor]:
     """The stack's tensors grown, all others as the parent has them."""
     stack, fresh_stack = (
@@ -171,7 +170,7 @@ def _grown(
         for values in (state, fresh)
     )
     num_tokens = parent.tokens.num_tokens
-    found = grow(stack, fresh_stack, source, target, num_tokens=num_tokens, are_weights=are_weights)
+    found = grow(stack, fresh_stack, source, target, num_tokens=num_tokens, kind=kind)
     others = {key: value for key, value in state.items() if not key.startswith(_NET)}
     return others | {f"{_NET}{key}": value for key, value in found.items()}
 
@@ -192,9 +191,11 @@ def _grown_state(
     names = [name for name, _ in parent.named_parameters()]
     zeros = {name: torch.zeros_like(p) for name, p in grown.named_parameters()}
     for moment in _MOMENTS:
-        held = {name: state["dense_optimizer"][f"{_INTERACTION}{name}.{moment}"] for name in names}
-        moved = _grown(held, zeros, source, target, parent, are_weights=False)
-        adam |= {f"{_INTERACTION}{name}.{moment}": value for name, value in moved.items()}
+        held = {
+            name: state["dense_optimizer"][f"{_INTERACTION}{name}.{moment.value}"] for name in names
+        }
+        moved = _grown(held, zeros, source, target, parent, moment)
+        adam |= {f"{_INTERACTION}{name}.{moment.value}": value for name, value in moved.items()}
     steps = [state["dense_optimizer"][f"{_INTERACTION}{name}.step"] for name in names]
     for name in zeros:
         # A tensor that is new as a whole begins Adam's correction for short histories anew.

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from training.config import LayerConfig, ModelConfig, WukongConfig
-from training.growth import GrowthError, changes, grow, grown_model
+from training.growth import GrowthError, Kind, changes, grow, grown_model
 from training.wukong import Wukong
 
 TOKENS, DIM = 5, 4
@@ -142,20 +142,33 @@ def test_every_new_weight_has_moved_after_three_steps():
         assert (value != before[name]).double().mean() > 0.7, name
 
 
-def test_moments_follow_their_weights_and_new_ones_are_zero():
+def moments_of(kind):
     source, target = model(*BASE), model(*GROWN["all"])
     parent = trained(source)
     net, config = grown(parent, source, target)
-    moments = {name: torch.ones_like(value) for name, value in parent.state_dict().items()}
-    zeros = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
-    found = grow(moments, zeros, source, config, num_tokens=TOKENS, are_weights=False)
-    assert sum(float(value.sum()) for value in found.values()) == sum(
-        value.numel() for value in moments.values()
-    )
-    weights = net.state_dict()
-    inherited = found["layers.0.linear_compression"] == 1
-    expected = parent.state_dict()["layers.0.linear_compression"]
-    assert torch.equal(weights["layers.0.linear_compression"][inherited], expected.flatten())
+    # Of every tensor its own number, so that each place tells where it comes from.
+    held = {
+        name: torch.full_like(value, 1.0 + number)
+        for number, (name, value) in enumerate(parent.state_dict().items())
+    }
+    found = grow(held, net.state_dict(), source, config, num_tokens=TOKENS, kind=kind)
+    return held, found
+
+
+def test_first_moments_follow_their_weights_and_new_ones_are_zero():
+    held, found = moments_of(Kind.FIRST_MOMENTS)
+    total = sum(float(value.sum()) for value in found.values())
+    assert total == sum(float(value.sum()) for value in held.values())
+    mixers = found["layers.0.linear_compression"]
+    assert mixers.unique().tolist() == [0, held["layers.0.linear_compression"][0, 0]]
+
+
+def test_new_second_moments_are_as_large_as_their_neighbours():
+    """Zeros would let Adam, its correction long over, step several times too far."""
+    held, found = moments_of(Kind.SECOND_MOMENTS)
+    mixers = found["layers.0.linear_compression"]
+    assert mixers.unique().tolist() == [held["layers.0.linear_compression"][0, 0]]
+    assert not found["layers.2.linear_compression"].any(), "a new layer has no history at all"
 
 
 @pytest.mark.parametrize(
