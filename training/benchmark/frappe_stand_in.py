@@ -4,9 +4,8 @@
 uniform negatives of the same user and context; rows split at random, as the published ones are.
 A user keeps some apps, which popularity, country and taste choose; which of them is used depends
 on the app and the context, and on user, app and context together (third order); now and then it is
-an app that the user does not keep. Sizes and strengths were chosen so that models which the public
-leaderboard has on Frappe come out in its order and near its figures: popularity alone reaches AUC
-0.93, a plain MLP with the leaderboard's settings 0.978 (there 0.936 and 0.983).
+an app that the user does not keep. Sizes and strengths were chosen so that the public leaderboard's
+plain MLP, with its settings, comes out near its figures: validation AUC 0.978, on Frappe 0.985.
 """
 
 from collections.abc import Callable
