@@ -32,6 +32,10 @@ KILLS_OF_A_RUN = 5
 _POLL_SECONDS = 0.02
 
 
+class KilledError(Exception):
+    """The job ended by a kill of ours."""
+
+
 class Run:
     """One training of the last day, in a folder of its own."""
 
@@ -92,34 +96,37 @@ def undisturbed(run: Run) -> dict[str, Any]:
 def summary_of(job: "subprocess.Popen[str]") -> dict[str, Any]:
     """The job's last line, once it has ended."""
     output, _ = job.communicate()
+    if job.returncode == -signal.SIGKILL:
+        raise KilledError
     if job.returncode != 0:
         raise ChildProcessError(f"training ended with {job.returncode}: {output[-500:]}")
     return dict(json.loads(output.splitlines()[-1]))
 
 
-def killed(run: Run, kills: int, total_steps: int, chance: random.Random) -> dict[str, Any]:
-    """Train to the end through ``kills`` kills; returns the last attempt's summary."""
-    left = kills
+def killed(
+    run: Run, kills: int, total_steps: int, chance: random.Random, one_rank_share: float
+) -> tuple[dict[str, Any], int]:
+    """Train to the end through up to ``kills`` kills; the last summary, and how many there were."""
+    done = 0
     while True:
         with run.started() as job:
-            while left and job.poll() is None:
+            while done < kills and run.step() < total_steps:
                 if not _wait_for(job, run, chance.randint(run.step() + 1, total_steps)):
                     break
                 time.sleep(chance.random() * 0.2)
                 ranks = _ranks(job)
                 if not ranks:
                     continue
-                left -= 1
-                if chance.random() < 0.5:
+                done += 1
+                if chance.random() >= one_rank_share:
                     os.killpg(job.pid, signal.SIGKILL)
                     for rank in ranks:
                         _kill(rank)
                     break
                 _kill(chance.choice(ranks))
-            else:
-                return summary_of(job)
-            if job.poll() == 0:
-                return summary_of(job)
+            if job.poll() is None or job.returncode == 0:
+                with contextlib.suppress(KilledError):
+                    return summary_of(job), done
 
 
 def _wait_for(job: "subprocess.Popen[str]", run: Run, step: int) -> bool:
@@ -156,19 +163,22 @@ def compare(reference: Run, other: Run) -> tuple[int, int]:
     return (wanted - found).total(), (found - wanted).total()
 
 
-def drill(lake: Path, folder: Path, *, kills: int, ranks: int, seed: int = 0) -> dict[str, Any]:
-    """Kill so many times; returns the figures."""
+def drill(
+    lake: Path, folder: Path, *, kills: int, ranks: int, seed: int = 0, one_rank_share: float = 0.5
+) -> dict[str, Any]:
+    """Kill so many times, a share of them one rank alone; returns the figures."""
     chance = random.Random(seed)
     reference = Run(lake, folder / "reference", ranks)
     expected = undisturbed(reference)
-    lost = repeated = done = 0
+    lost = repeated = done = number = 0
     difference = 0.0
     while done < kills:
         now = min(KILLS_OF_A_RUN, kills - done)
-        run = Run(lake, folder / f"killed-{done}", ranks)
-        found = killed(run, now, expected["steps"], chance)
+        number += 1
+        run = Run(lake, folder / f"killed-{number}", ranks)
+        found, happened = killed(run, now, expected["steps"], chance, one_rank_share)
         missing, extra = compare(reference, run)
-        lost, repeated, done = lost + missing, repeated + extra, done + now
+        lost, repeated, done = lost + missing, repeated + extra, done + happened
         gap = abs(found["metrics"]["log_loss"] - expected["metrics"]["log_loss"])
         difference = max(difference, gap)
         sys.stderr.write(
