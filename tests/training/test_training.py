@@ -4,13 +4,12 @@ import dataclasses
 import datetime
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from training_door import door
 
 from training.artifact import load
 from training.checkpoints import Checkpoints
@@ -18,13 +17,6 @@ from training.dataset import ExampleTable, batches
 from training.manifest import ArtifactError, read_manifest
 
 pytestmark = pytest.mark.distributed
-
-
-def door(*arguments: object, code: int = 0) -> dict:
-    command = [sys.executable, "-m", "training", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1]) if code == 0 else {"error": done.stderr}
 
 
 @dataclasses.dataclass(frozen=True)

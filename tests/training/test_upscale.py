@@ -1,15 +1,13 @@
 """A trained checkpoint grows, on two ranks, and the next day's training goes on from it."""
 
 import dataclasses
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict_from_keys
+from training_door import door
 
 from training.checkpoint import load_whole
 from training.checkpoints import Checkpoint, Checkpoints
@@ -19,13 +17,6 @@ from training.ranker import Ranker
 
 pytestmark = pytest.mark.distributed
 TARGET = "wukong-tiny-x2"
-
-
-def door(*arguments: object, code: int = 0) -> dict:
-    command = [sys.executable, "-m", "training", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1]) if code == 0 else {"error": done.stderr}
 
 
 @dataclasses.dataclass(frozen=True)
