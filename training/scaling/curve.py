@@ -70,7 +70,7 @@ class Curve:
         basis = independent(observed)
         fits = {form: fit_with_draws(basis, form, seed=i) for i, form in enumerate(Form)}
         notes = (*_notes_on_noise(observed), *_notes_on_forms(fits))
-        why_no_floor = _why_no_floor(fits[Form.FLOOR], observed)
+        why_no_floor = _why_no_floor(fits, observed)
         return cls(
             axis=runs[0].axis,
             model=runs[0].model,
@@ -207,7 +207,7 @@ def _notes_on_noise(observed: Observations) -> list[str]:
 
 _NAMES = {
     Form.FLOOR: "a power law with a floor",
-    Form.POWER: "one without",
+    Form.POWER: "a power law without one",
     Form.FLAT: "no effect at all",
 }
 
@@ -216,8 +216,8 @@ def _notes_on_forms(fits: dict[Form, Fitted]) -> list[str]:
     if fits[Form.FLOOR].criterion is None:
         size = len(fits[Form.FLOOR].residuals)
         return [
-            f"{size} independent observations are too few to compare a power law with a floor with "
-            "one without; both count the same."
+            f"{size} independent observations are too few to compare {_NAMES[Form.FLOOR]} with "
+            f"{_NAMES[Form.POWER]}; both count the same."
         ]
     criteria = {form: found.criterion or 0.0 for form, found in fits.items()}
     least = min(criteria.values())
@@ -225,18 +225,23 @@ def _notes_on_forms(fits: dict[Form, Fitted]) -> list[str]:
     if len(near) == 1:
         return []
     apart = max(criteria[form] for form in near) - least
-    names = ", ".join(_NAMES[form] for form in near[:-1]) + " or " + _NAMES[near[-1]]
+    names = ", ".join(_NAMES[form] for form in near[:-1]) + " from " + _NAMES[near[-1]]
     if Form.FLOOR not in near:
-        names = names.replace("one without", "a power law without a floor")
+        names = names.replace("without one", "without a floor")
     return [f"The points cannot tell {names}: the AICc differ by {apart:.1f}, less than {_SAME:g}."]
 
 
-def _why_no_floor(floor: Fitted, observed: Observations) -> str | None:
+def _why_no_floor(fits: dict[Form, Fitted], observed: Observations) -> str | None:
     """Why the floor is not identified; None when it is."""
+    floor = fits[Form.FLOOR]
     gamma = Interval.of(floor.law.gamma[0], floor.draws.gamma)
     observed_range = float(np.ptp(observed.means))
     share_at_bound = float(np.mean(floor.draws.beta <= BETA_RANGE[0] * 1.001))
     start = "The floor is not identified: "
+    criteria = {form: found.criterion for form, found in fits.items() if found.criterion}
+    best = min(criteria, key=lambda form: criteria[form])
+    if Form.FLOOR in criteria and criteria[Form.FLOOR] - criteria[best] >= _SAME:
+        return f"{start}{_NAMES[best]} tells the points with fewer parameters."
     if gamma.low <= 0:
         return f"{start}its interval reaches 0 ({gamma.low:.4g} to {gamma.high:.4g})."
     if gamma.high - gamma.low > observed_range:
