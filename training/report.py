@@ -1,29 +1,17 @@
 """Pages for people: the training curve of a run, and the gate's one-page report."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("svg")
-
-import jinja2
 import numpy as np
 import numpy.typing as npt
-from markupsafe import Markup
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from training.evaluation import Evaluation, summary
+from training.templates import PAGES, markup
 
 _CALIBRATION_BINS = 10
-_PAGES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "pages"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-)
 
 
 def write_training_page(
@@ -34,8 +22,8 @@ def write_training_page(
     folder = (reports / page).parent
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "curve.json").write_text(json.dumps(curve))
-    content = _PAGES.get_template("training.html").render(
-        day=day, dataset=dataset, facts=facts, curve=_markup(_curve_figure(curve))
+    content = PAGES.get_template("training.html").render(
+        day=day, dataset=dataset, facts=facts, curve=markup(_curve_figure(curve))
     )
     (reports / page).write_text(content)
     return str(page)
@@ -56,15 +44,15 @@ def write_gate_page(reports: Path, dataset: str, day: str, evaluation: Evaluatio
     models = [("candidate", values["metrics"])]
     if values["champion_metrics"]:
         models.append(("champion", values["champion_metrics"]))
-    content = _PAGES.get_template("gate.html").render(
+    content = PAGES.get_template("gate.html").render(
         day=day,
         dataset=dataset,
         s=values,
         keys=("log_loss", "ne", "auc", "gauc", "calibration"),
         models=models,
         comparisons=[("all", values["log_loss_change"]), *values["slices"].items()],
-        calibration=_markup(_calibration_figure(evaluation)),
-        curve=_markup(_curve_figure(curve)),
+        calibration=markup(_calibration_figure(evaluation)),
+        curve=markup(_curve_figure(curve)),
         family=[*evaluation.candidate.manifest.parents, evaluation.candidate.manifest.version],
     )
     (reports / page).write_text(content)
@@ -83,7 +71,8 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def _curve_figure(curve: list[dict[str, float]]) -> Figure:
-    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
     axes.plot([p["step"] for p in curve], [p.get("ne", np.nan) for p in curve], color="#1f5fa8")
     axes.axhline(1, color="#999", linewidth=0.8)
     axes.set(xlabel="step", ylabel="normalised entropy, window", title="Training")
@@ -91,7 +80,8 @@ def _curve_figure(curve: list[dict[str, float]]) -> Figure:
 
 
 def _calibration_figure(evaluation: Evaluation) -> Figure:
-    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#999", linewidth=0.8)
     scored = {"candidate": evaluation.candidate_scores, "champion": evaluation.champion_scores}
     for name, scores in scored.items():
@@ -110,11 +100,3 @@ def reliability(
     filled = [rows for rows in parts if len(rows)]
     means = [np.float64(scores[rows]).mean() for rows in filled]
     return np.array(means), np.array([label[rows].mean() for rows in filled])
-
-
-def _markup(figure: Figure) -> Any:
-    text = io.StringIO()
-    figure.savefig(text, format="svg")
-    plt.close(figure)
-    svg = text.getvalue()
-    return Markup(svg[svg.index("<svg") :])  # drawn here, not given
