@@ -182,6 +182,17 @@ def _growth(options: argparse.Namespace) -> Summary:
         return compare(comparison, seeds=options.seeds)
 
 
+def _law(options: argparse.Namespace) -> Summary:
+    from training.scaling.page import write_law_page
+    from training.scaling.points import read_points
+    from training.scaling.study import read_current, study
+
+    current = read_current(options.current) if options.current else None
+    found = study(read_points(options.points), current)
+    page = write_law_page(options.reports, options.points.stem, found)
+    return {**found.to_dict(), "report": page}
+
+
 def _prune(options: argparse.Namespace) -> Summary:
     from training.retention import prune
 
@@ -222,6 +233,7 @@ def _door() -> Door:
     _add_recipe(backtest)
     _add_plan(door)
     _add_growth(door)
+    _add_law(door)
     _add_benchmark(door)
     _add_speed(door)
     text = "Drop checkpoints and artifacts that nothing needs."
@@ -396,6 +408,24 @@ def _add_growth(door: Door) -> None:
     )
     growth.add_argument("--batch-size", type=_count, default=512, help="of every run")
     growth.add_argument("--seeds", type=_count, default=3, help="runs of each")
+
+
+def _add_law(door: Door) -> None:
+    text = (
+        "Say what to grow next from points that were run. Fits the NE against each resource, with "
+        "and without a floor, and writes one page with law.json beside it; docs/scaling.md has the "
+        "format of the points and how the fit works."
+    )
+    law = door.verb("law", _law, text, "reports", has_dataset=False)
+    law.add_argument(
+        "--points", type=Path, required=True, metavar="FILE", help="JSON lines, one run each"
+    )
+    law.add_argument(
+        "--current",
+        type=Path,
+        metavar="FILE",
+        help="JSON of the production model: name, model, x by axis, ne (else each axis's last run)",
+    )
 
 
 def _add_recipe(verb: argparse.ArgumentParser) -> None:

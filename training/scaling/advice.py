@@ -11,7 +11,7 @@ import numpy as np
 from training.scaling.bootstrap import DRAWS, LEVEL, Interval
 from training.scaling.curve import Curve
 from training.scaling.laws import FloatArray, Form, geometric_mean
-from training.scaling.points import AXES
+from training.scaling.points import AXES, is_positive
 
 WORTH = 0.0002
 """Smallest relative gain that counts: 0.02 %, significant to the Wukong paper (section 7)."""
@@ -47,10 +47,10 @@ class Current:
         for axis, x in self.x.items():
             if axis not in AXES:
                 raise ValueError(f"current, x: {axis!r}; an axis is one of {sorted(AXES)}")
-            if not x > 0:
-                raise ValueError(f"current, x of {axis}: {x!r}; above 0")
-        if self.ne is not None and not self.ne > 0:
-            raise ValueError(f"current, ne: {self.ne!r}; above 0")
+            if not is_positive(x):
+                raise ValueError(f"current, x of {axis}: {x!r}; a finite number above 0")
+        if self.ne is not None and not is_positive(self.ne):
+            raise ValueError(f"current, ne: {self.ne!r}; a finite number above 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,9 +113,8 @@ class Advice:
     @property
     def sentences(self) -> list[str]:
         """The advice for people, the recommendation first."""
-        chosen = self.next
-        others = [_told(step) for step in self.steps if step is not chosen]
-        return [_recommended(chosen, self.steps), *others]
+        others = [_told(step) for step in self.steps if step is not self.next]
+        return [_recommended(self.next, self.steps), *others]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -224,44 +223,41 @@ def _regime(curve: Curve, doubling: Interval) -> Regime:
 def _recommended(step: Step | None, steps: Sequence[Step]) -> str:
     if step is None:
         return (
-            f"No resource is shown to gain {WORTH:.2%} of the NE when it is doubled: more points "
-            "or seeds before the next step."
+            f"No resource is shown to take {100 * WORTH:g} % off the NE when it is doubled: more "
+            "points or seeds before the next step."
         )
-    change, reach = step.ne_change, f", to {step.recipe}" if step.recipe else ""
-    text = (
-        f"Next: {_action(step)}{reach}: expected NE {_percent(change.estimate)} "
-        f"({LEVEL:.0%} interval {_percent(change.low)} to {_percent(change.high)}) at "
-        f"{_times(step.compute_factor)} training compute."
-    )
+    reach = f", to {step.recipe}" if step.recipe else ""
+    action = AXES[step.axis].step.format(factor=f"{step.factor:.2g}")
+    text = f"Next: {action}{reach}: expected NE {_change(step.ne_change)} {_price(step)}."
     if len(steps) > 1:
-        text += (
-            f" Its doubling buys most of {len(steps)} resources in {step.share_best:.0%} of draws."
-        )
-    return f"{text} It is beyond what was run." if step.is_extrapolated else text
+        share = f"{100 * step.share_best:.0f} %"
+        text += f" Of {len(steps)} resources, doubling this one buys most in {share} of the draws."
+    return f"{text} The step goes beyond what was run." if step.is_extrapolated else text
 
 
 def _told(step: Step) -> str:
-    doubling, title = step.doubling, AXES[step.axis].title
+    title = AXES[step.axis].title
     if step.regime is Regime.WORSE:
         return f"{title}: the NE gets worse as it grows."
     if step.regime is Regime.SATURATED:
-        return f"{title}: saturated, a doubling takes at most {-doubling.low:.2%} off the NE."
+        most = -100 * step.doubling.low
+        return f"{title}: saturated; a doubling takes at most {most:.2f} % off the NE."
     word = "gains" if step.regime is Regime.GROWING else "not clear"
-    return (
-        f"{title}: {word}, a doubling changes the NE by {_percent(doubling.estimate)} "
-        f"({_percent(doubling.low)} to {_percent(doubling.high)})."
-    )
+    reach = f" ({step.recipe})" if step.recipe else ""
+    grown = f"{step.factor:.2g}×{reach}"
+    return f"{title}: {word}; {grown} changes the NE by {_change(step.ne_change)} {_price(step)}."
 
 
-def _action(step: Step) -> str:
-    return AXES[step.axis].step.format(factor=f"{step.factor:.2g}", unit=step.unit)
+def _change(change: Interval) -> str:
+    ends = f"{_signed(change.low)} to {_signed(change.high)} %"
+    return f"{_signed(change.estimate)} % ({100 * LEVEL:.0f} % interval {ends})"
 
 
-def _percent(share: float) -> str:
-    """Signed, and without a sign where it rounds to nothing."""
-    text = f"{100 * share:+.2f}".replace("-", "\N{MINUS SIGN}")
-    return f"{text.lstrip('+' + chr(0x2212)) if float(text[1:]) == 0 else text} %"
+def _signed(share: float) -> str:
+    """A share in per cent, with a sign unless it rounds to nothing."""
+    rounded = round(100 * share, 2)
+    return f"{rounded:+.2f}".replace("-", "−") if rounded else "0.00"
 
 
-def _times(factor: float) -> str:
-    return f"{factor:.2g} times the" if abs(factor - 1) > 0.005 else "the same"
+def _price(step: Step) -> str:
+    return f"at {step.compute_factor:.2g}× training compute"

@@ -241,7 +241,7 @@ def _why_no_floor(fits: dict[Form, Fitted], observed: Observations) -> str | Non
     criteria = {form: found.criterion for form, found in fits.items() if found.criterion}
     best = min(criteria, key=lambda form: criteria[form])
     if Form.FLOOR in criteria and criteria[Form.FLOOR] - criteria[best] >= _SAME:
-        return f"{start}{_NAMES[best]} tells the points with fewer parameters."
+        return f"{start}the AICc prefers {_NAMES[best]}."
     if gamma.low <= 0:
         return f"{start}its interval reaches 0 ({gamma.low:.4g} to {gamma.high:.4g})."
     if gamma.high - gamma.low > observed_range:

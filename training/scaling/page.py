@@ -20,7 +20,7 @@ from training.scaling.study import Study
 from training.templates import PAGES, markup
 
 _COLOURS = ("#1f5fa8", "#7a4fa3", "#2f7d6b", "#a0522d", "#5b6770", "#b0892f", "#94436a", "#4a6b2a")
-"""Of families, in the order of their names."""
+"""Of families, the one that advice is for first."""
 _PRODUCTION, _NEXT, _QUIET = "#222222", "#c25e00", "#8a8a8a"
 _STYLE = {
     # Letters stay letters: the page's own font, and text that can be found and copied.
@@ -61,6 +61,7 @@ def page(study: Study, *, name: str = "") -> str:
         advice=study.advice,
         level=LEVEL,
         axes=AXES,
+        short=_short,
         panels=[(axis, _panel_markup(study, axis)) for axis in ranked],
         forms=list(Form),
         curves=[curve for axis in ranked for curve in study.curves if curve.axis == axis],
@@ -78,7 +79,8 @@ def panel(study: Study, axis: str) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     curves = [curve for curve in study.curves if curve.axis == axis]
     steps = [step for step in study.advice.steps if step.axis == axis]
-    models = sorted({curve.model for curve in study.curves})
+    others = {curve.model for curve in study.curves} - {study.advice.model}
+    models = [study.advice.model, *sorted(others)]
     x = _drawn_x(curves, steps)
     for curve in curves:
         colour = _COLOURS[models.index(curve.model) % len(_COLOURS)]
@@ -120,22 +122,23 @@ def _draw_floor(
     """Draw the floor where it is known and near; returns the lowest NE to show."""
     low, high = limits
     name = "floor" if is_only else f"floor of {curve.model}"
-    text = {"fontsize": 8, "color": colour, "transform": axes.get_yaxis_transform()}
+    text: dict[str, Any] = {
+        "fontsize": 8,
+        "color": colour,
+        "transform": axes.get_yaxis_transform(),
+        "va": "bottom",
+    }
     if not curve.is_floor_identified:
         if is_only:
-            axes.text(
-                *(0.015, 0.03),
-                "floor not identified",
-                **{**text, "transform": axes.transAxes, "color": _QUIET},
-            )
+            axes.text(0.015, low, "floor not identified", **{**text, "color": _QUIET})
         return low
     gamma = curve.gamma
     if gamma.low < low - _FLOOR_REACH * (high - low):
-        axes.text(0.015, low, f"{name} at {gamma.estimate:.4f} ↓", va="bottom", **text)
+        axes.text(0.015, low, f"{name} at {gamma.estimate:.4f} ↓", **text)
         return low
     axes.axhspan(gamma.low, gamma.high, color=colour, alpha=0.07, linewidth=0)
     axes.axhline(gamma.estimate, color=colour, linewidth=0.9, linestyle=(0, (1, 1.6)))
-    axes.text(0.015, gamma.estimate, f"{name} {gamma.estimate:.4f}", va="bottom", **text)
+    axes.text(0.015, gamma.estimate, f"{name} {gamma.estimate:.4f}", **text)
     return gamma.low - 0.06 * (high - gamma.low)
 
 
@@ -199,5 +202,5 @@ def _short(value: float, _: Any = None) -> str:
     """``2M`` for 2,000,000."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"

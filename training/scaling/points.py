@@ -18,16 +18,18 @@ class Axis:
 
     title: str
     step: str
-    """What a person does to grow it; ``{factor}`` and ``{unit}`` are filled in."""
+    """What a person does to grow it; ``{factor}`` is filled in."""
 
 
 AXES = {
-    "data": Axis("Data", "train on {factor} times the {unit}"),
-    "rows": Axis("Rows per table", "give the tables {factor} times the rows"),
-    "dim": Axis("Embedding width", "make the embeddings {factor} times as wide"),
-    "overarch": Axis("Over-arch", "make the over-arch {factor} times as wide"),
-    "dense": Axis("All MLPs", "make all MLPs {factor} times as wide"),
-    "compute": Axis("Wukong's ladder", "climb Wukong's ladder to {factor} times the {unit}"),
+    "data": Axis("Data", "train on {factor}× the examples"),
+    "rows": Axis("Rows per table", "give the tables {factor}× the rows"),
+    "dim": Axis("Embedding width", "make the embeddings {factor}× as wide"),
+    "overarch": Axis("Over-arch", "make the over-arch {factor}× as wide"),
+    "dense": Axis("All MLPs", "make all MLPs {factor}× as wide"),
+    "compute": Axis(
+        "Wukong's ladder", "climb Wukong's ladder to {factor}× the compute of an example"
+    ),
 }
 """Every resource by its name."""
 
@@ -70,11 +72,11 @@ class Point:
             raise ValueError(f"axis: {self.axis!r}; one of {sorted(AXES)}")
         for name in ("x", "ne", "log_loss", "training_flops", "examples", "learning_rate"):
             value = getattr(self, name)
-            if not _is_number(value) or value <= 0:
+            if not is_positive(value):
                 raise ValueError(f"{name}: {value!r}; a finite number above 0")
         # A ranker may have no dense part.
         flops = self.dense_flops_per_example
-        if not _is_number(flops) or flops < 0:
+        if flops != 0 and not is_positive(flops):
             raise ValueError(f"dense_flops_per_example: {flops!r}; a finite number, at least 0")
 
     @property
@@ -83,9 +85,10 @@ class Point:
         return self.axis, self.model, self.x, self.seed
 
 
-def _is_number(value: Any) -> bool:
-    is_numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_numeric and math.isfinite(value)
+def is_positive(value: Any) -> bool:
+    """Whether it is a finite number above 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value > 0
 
 
 def read_points(path: Path) -> list[Point]:

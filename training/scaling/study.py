@@ -1,7 +1,9 @@
 """A whole study: points in, curves and advice out."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from training.scaling.advice import Advice, Current, advise
@@ -40,3 +42,15 @@ def study(points: Sequence[Point], current: Current | None = None) -> Study:
     if not curves:
         raise ValueError("; ".join(refused) or "points: 0; at least 5 of one axis")
     return Study(tuple(curves), advise(curves, current), current, tuple(refused))
+
+
+def read_current(path: Path) -> Current:
+    """The production model from a JSON object with ``Current``'s fields.
+
+    Raises:
+        ValueError: Naming the file and what is wrong in it.
+    """
+    try:
+        return Current(**json.loads(path.read_text()))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from error
