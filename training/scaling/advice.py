@@ -10,7 +10,7 @@ import numpy as np
 
 from training.scaling.bootstrap import DRAWS, LEVEL, Interval
 from training.scaling.curve import Curve
-from training.scaling.laws import FloatArray, Form, geometric_mean
+from training.scaling.laws import FloatArray, geometric_mean
 from training.scaling.points import AXES, is_positive
 
 WORTH = 0.0002
@@ -139,12 +139,7 @@ def advise(curves: Sequence[Curve], current: Current | None = None) -> Advice:
     if not chosen:
         raise ValueError(f"current, model: {model!r}; one of {sorted({c.model for c in curves})}")
     starts = [_start(curve, current) for curve in chosen]
-    # A curve's draws come form by form; another curve's must not meet them in that order.
-    generator = np.random.default_rng(0)
-    doublings = [
-        generator.choice(curve.change(x, 2 * x)[1], size=DRAWS)
-        for curve, x in zip(chosen, starts, strict=True)
-    ]
+    doublings = [curve.change(x, 2 * x)[1] for curve, x in zip(chosen, starts, strict=True)]
     shares = np.bincount(np.argmin(doublings, axis=0), minlength=len(chosen)) / DRAWS
     steps = [
         dataclasses.replace(_step(curve, x), share_best=float(share))
@@ -170,7 +165,7 @@ def _step(curve: Curve, x: float) -> Step:
         x=x,
         to=to,
         ne_change=Interval.of(*change),
-        ne=Interval.of(curve.expected([to])[0], curve.mixture.at([to])[:, 0]),
+        ne=Interval.of(curve.expected(to)[0], curve.drawn(to)[:, 0]),
         compute_factor=compute,
         recipe=recipe,
         doubling=doubling,
@@ -214,10 +209,11 @@ def _interpolated(at: float, x: FloatArray, y: FloatArray) -> float:
 def _regime(curve: Curve, doubling: Interval) -> Regime:
     if curve.rises:
         return Regime.WORSE
+    if curve.may_be_flat:
+        return Regime.SATURATED if doubling.low > -_LITTLE else Regime.UNCLEAR
     if doubling.high < -WORTH:
         return Regime.GROWING
-    has_no_effect = curve.best is Form.FLAT and doubling.low > -_LITTLE
-    return Regime.SATURATED if doubling.low > -WORTH or has_no_effect else Regime.UNCLEAR
+    return Regime.SATURATED if doubling.low > -WORTH else Regime.UNCLEAR
 
 
 def _recommended(step: Step | None, steps: Sequence[Step]) -> str:

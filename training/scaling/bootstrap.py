@@ -1,4 +1,4 @@
-"""How sure a law is: bootstrap draws, intervals, and an information criterion over the forms.
+"""How sure a law is: bootstrap draws, intervals, and an information criterion.
 
 Draws are a law's own predictions with its relative residuals dealt out anew. The residuals are
 widened for the parameters that were fitted, and in each draw for not knowing the noise itself
@@ -64,10 +64,6 @@ class Observations:
         """(points,) geometric means of the losses."""
         return np.asarray(np.exp(np.bincount(self.place, self.log_loss) / self.counts))
 
-    def fit(self, form: Form) -> Laws:
-        """The best law of a form."""
-        return fit(form, self.x, self.means[None], self.counts)
-
     def collapsed(self) -> "Observations":
         """Each point's mean as if it were one run."""
         return Observations(self.x, np.arange(len(self.x)), np.log(self.means))
@@ -87,7 +83,7 @@ def lack_of_fit(observations: Observations) -> float | None:
     freedom = points - Form.FLOOR.parameters
     if runs == points or freedom <= 0:
         return None
-    law = observations.fit(Form.FLOOR)
+    law = fit_form(observations, Form.FLOOR).law
     within = observations.log_loss - np.log(observations.means)[observations.place]
     beside = np.log(observations.means) - np.log(law.at(observations.x)[0])
     noise = max(float(within @ within) / (runs - points), _EXACT**2)
@@ -113,35 +109,36 @@ class Fitted:
 
     form: Form
     law: Laws
-    draws: Laws
+    """Of size 1."""
     residuals: FloatArray
     """(observations,), relative, in the order of the observations."""
     criterion: float | None
     """AICc, the noise counted as a parameter; None when there are too few observations for it."""
 
 
-def fit_with_draws(
-    observations: Observations, form: Form, *, seed: int, draws: int = DRAWS
-) -> Fitted:
-    """Fit a form, and draw more of it.
+def fit_form(observations: Observations, form: Form) -> Fitted:
+    """The best law of a form, and how far the observations are from it."""
+    law = fit(form, observations.x, observations.means[None], observations.counts)
+    residuals = observations.residuals(law)
+    return Fitted(form, law, residuals, _criterion(residuals, form))
+
+
+def draw(observations: Observations, fitted: Fitted, *, seed: int, size: int = DRAWS) -> Laws:
+    """``size`` laws that the noise could have led to as well.
 
     Args:
         observations: Independent ones, more than the form has parameters.
-        form: Which.
+        fitted: The form's fit to them.
         seed: Of the draws.
-        draws: How many.
+        size: How many.
     """
-    law = observations.fit(form)
-    residuals = observations.residuals(law)
-    size, generator = len(residuals), np.random.default_rng(seed)
-    freedom = size - form.parameters
-    widened = residuals * np.sqrt(size / freedom)
-    errors = generator.choice(widened, size=(draws, size))
-    errors *= np.sqrt(freedom / generator.chisquare(freedom, size=(draws, 1)))
+    runs, generator = len(fitted.residuals), np.random.default_rng(seed)
+    freedom = runs - fitted.form.parameters
+    errors = generator.choice(fitted.residuals * np.sqrt(runs / freedom), size=(size, runs))
+    errors *= np.sqrt(freedom / generator.chisquare(freedom, size=(size, 1)))
     is_at = np.eye(len(observations.x))[observations.place] / observations.counts
-    drawn = law.at(observations.x) * np.exp(errors @ is_at)
-    found = fit(form, observations.x, drawn, observations.counts)
-    return Fitted(form, law, found, residuals, _criterion(residuals, form))
+    drawn = fitted.law.at(observations.x) * np.exp(errors @ is_at)
+    return fit(fitted.form, observations.x, drawn, observations.counts)
 
 
 def _criterion(residuals: FloatArray, form: Form) -> float | None:
@@ -153,19 +150,3 @@ def _criterion(residuals: FloatArray, form: Form) -> float | None:
     return float(
         size * np.log(variance) + 2 * parameters + 2 * parameters * (parameters + 1) / spare
     )
-
-
-def weights(fits: dict[Form, Fitted]) -> dict[Form, float]:
-    """Akaike's weights, which sum to 1.
-
-    Where observations are too few to compare a floor with none, both count the same.
-    """
-    criteria = {form: found.criterion for form, found in fits.items()}
-    if criteria[Form.FLOOR] is None:
-        criteria[Form.FLOOR] = criteria[Form.POWER]
-    values = np.array([value for value in criteria.values() if value is not None])
-    if len(values) < len(criteria):
-        raise ValueError(f"observations: {len(fits[Form.FLAT].residuals)}; at least 5 for a law")
-    relative = np.exp(-(values - values.min()) / 2)
-    shares = relative / relative.sum()
-    return dict(zip(criteria, map(float, shares), strict=True))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,15 +11,14 @@ import numpy.typing as npt
 from scipy import stats
 
 from training.scaling.bootstrap import (
-    DRAWS,
     LEVEL,
     Fitted,
     Interval,
     Observations,
-    fit_with_draws,
+    draw,
+    fit_form,
     independent,
     lack_of_fit,
-    weights,
 )
 from training.scaling.laws import BETA_RANGE, FloatArray, Form, Laws
 from training.scaling.points import Point
@@ -27,14 +27,16 @@ MIN_POINTS = 5
 """Different amounts of a resource that a law needs."""
 _SAME = 2.0
 """A difference of AICc below it decides nothing."""
+_FEW = 10
+"""Fewer independent observations, and what the AICc adds for parameters decides, not the points."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
     """NE against one resource.
 
-    Predictions are Akaike's mean over the forms, their draws a mixture of the forms' draws, so that
-    not knowing the form is part of every interval.
+    Predictions are the floored law's, which has the other forms within it: γ = 0 and α = 0. The
+    AICc says which form the points ask for and changes no prediction (decision 11).
     """
 
     axis: str
@@ -45,9 +47,8 @@ class Curve:
     observed: Observations
     """The runs' NE."""
     fits: Mapping[Form, Fitted]
-    weights: Mapping[Form, float]
-    mixture: Laws
-    """(draws,)."""
+    draws: Laws
+    """Of the floored law."""
     notes: tuple[str, ...]
     """What the points cannot tell, in sentences."""
     is_floor_identified: bool
@@ -68,9 +69,11 @@ class Curve:
         if len(observed.x) < MIN_POINTS:
             raise ValueError(f"{name}, points: {len(observed.x)}; at least {MIN_POINTS} for a law")
         basis = independent(observed)
-        fits = {form: fit_with_draws(basis, form, seed=i) for i, form in enumerate(Form)}
+        fits = {form: fit_form(basis, form) for form in Form}
+        # Of its own for each curve: the draws of two are compared as if independent.
+        draws = draw(basis, fits[Form.FLOOR], seed=zlib.crc32(name.encode()))
         notes = (*_notes_on_noise(observed), *_notes_on_forms(fits))
-        why_no_floor = _why_no_floor(fits, observed)
+        why_no_floor = _why_no_floor(fits, draws, observed)
         return cls(
             axis=runs[0].axis,
             model=runs[0].model,
@@ -78,16 +81,25 @@ class Curve:
             points=runs,
             observed=observed,
             fits=fits,
-            weights=weights(fits),
-            mixture=_mixture(fits),
+            draws=draws,
             notes=(*notes, why_no_floor) if why_no_floor else notes,
             is_floor_identified=not why_no_floor,
         )
 
     @property
-    def best(self) -> Form:
-        """The form with the largest weight; with a floor when two are equal."""
-        return max(self.weights, key=lambda form: self.weights[form])
+    def law(self) -> Laws:
+        """What predicts, of size 1."""
+        return self.fits[Form.FLOOR].law
+
+    @property
+    def criteria(self) -> dict[Form, float]:
+        """AICc above the least one, of the forms that have one."""
+        return _above_least(self.fits)
+
+    @property
+    def may_be_flat(self) -> bool:
+        """Whether the AICc does not tell the points from no effect at all."""
+        return self.criteria[Form.FLAT] < _SAME
 
     @property
     def gamma(self) -> Interval:
@@ -100,19 +112,20 @@ class Curve:
         return self._parameter("beta")
 
     def _parameter(self, name: str) -> Interval:
-        floor = self.fits[Form.FLOOR]
-        return Interval.of(getattr(floor.law, name)[0], getattr(floor.draws, name))
+        return Interval.of(getattr(self.law, name)[0], getattr(self.draws, name))
 
     def expected(self, x: npt.ArrayLike) -> FloatArray:
-        """(points,) NE at (points,) amounts, Akaike's mean over the forms."""
-        return np.asarray(
-            sum(weight * self.fits[form].law.at(x)[0] for form, weight in self.weights.items())
-        )
+        """(points,) NE at (points,) amounts."""
+        return np.asarray(self.law.at(x)[0])
+
+    def drawn(self, x: npt.ArrayLike) -> FloatArray:
+        """(draws, points) the same, drawn."""
+        return self.draws.at(x)
 
     def band(self, x: npt.ArrayLike) -> FloatArray:
         """(2, points) lower and upper end of the interval of the NE."""
         ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-        return np.asarray(np.quantile(self.mixture.at(x), ends, axis=0))
+        return np.asarray(np.quantile(self.drawn(x), ends, axis=0))
 
     def change(self, x: float, to: float) -> tuple[float, FloatArray]:
         """Relative change of the NE from one amount to another, negative is better.
@@ -121,14 +134,13 @@ class Curve:
             The expected one, and (draws,).
         """
         now, then = self.expected([x, to])
-        draws = self.mixture.at([x, to])
+        draws = self.drawn([x, to])
         return float(then / now - 1), draws[:, 1] / draws[:, 0] - 1
 
     def distance_to_floor(self, x: float) -> Interval:
         """Share of the NE at ``x`` that more of this resource could still take away."""
-        floor = self.fits[Form.FLOOR]
-        share = 1 - floor.law.gamma / floor.law.at(x)[:, 0]
-        return Interval.of(share[0], 1 - floor.draws.gamma / floor.draws.at(x)[:, 0])
+        share = 1 - self.law.gamma[0] / self.expected(x)[0]
+        return Interval.of(share, 1 - self.draws.gamma / self.drawn(x)[:, 0])
 
     @property
     def rises(self) -> bool:
@@ -152,22 +164,16 @@ class Curve:
                     "beta": float(found.law.beta[0]),
                     "gamma": float(found.law.gamma[0]),
                     "aicc": found.criterion,
-                    "weight": self.weights[form],
                     "relative_residuals": found.residuals.tolist(),
                 }
                 for form, found in self.fits.items()
             },
-            "best_form": self.best,
-            "alpha": dataclasses.asdict(self._alpha()),
+            "alpha": dataclasses.asdict(self._parameter("alpha_of_one_unit")),
             "beta": dataclasses.asdict(self.beta),
             "gamma": dataclasses.asdict(self.gamma),
             "is_floor_identified": self.is_floor_identified,
             "notes": list(self.notes),
         }
-
-    def _alpha(self) -> Interval:
-        floor = self.fits[Form.FLOOR]
-        return Interval.of(floor.law.alpha_of_one_unit[0], floor.draws.alpha_of_one_unit)
 
 
 def curves_of(points: Sequence[Point]) -> tuple[list[Curve], list[str]]:
@@ -182,14 +188,10 @@ def curves_of(points: Sequence[Point]) -> tuple[list[Curve], list[str]]:
     return found, refused
 
 
-def _mixture(fits: dict[Form, Fitted]) -> Laws:
-    """Draws of each form, as many as its weight says."""
-    mixture = None
-    for form, weight in weights(fits).items():
-        part = fits[form].draws.head(round(weight * DRAWS))
-        mixture = mixture.with_others(part) if mixture else part
-    assert mixture is not None
-    return mixture
+def _above_least(fits: Mapping[Form, Fitted]) -> dict[Form, float]:
+    known = {form: fit.criterion for form, fit in fits.items() if fit.criterion is not None}
+    least = min(known.values())
+    return {form: value - least for form, value in known.items()}
 
 
 def _notes_on_noise(observed: Observations) -> list[str]:
@@ -212,35 +214,33 @@ _NAMES = {
 }
 
 
-def _notes_on_forms(fits: dict[Form, Fitted]) -> list[str]:
-    if fits[Form.FLOOR].criterion is None:
-        size = len(fits[Form.FLOOR].residuals)
+def _notes_on_forms(fits: Mapping[Form, Fitted]) -> list[str]:
+    size, above = len(fits[Form.FLOOR].residuals), _above_least(fits)
+    if size < _FEW:
         return [
-            f"{size} independent observations are too few to compare {_NAMES[Form.FLOOR]} with "
-            f"{_NAMES[Form.POWER]}; both count the same."
+            f"{size} independent observations are too few for the AICc to tell "
+            f"{_NAMES[Form.FLOOR]} from {_NAMES[Form.POWER]}; at least {_FEW}."
         ]
-    criteria = {form: found.criterion or 0.0 for form, found in fits.items()}
-    least = min(criteria.values())
-    near = [form for form in criteria if criteria[form] - least < _SAME]
+    near = [form for form in above if above[form] < _SAME]
     if len(near) == 1:
         return []
-    apart = max(criteria[form] for form in near) - least
     names = ", ".join(_NAMES[form] for form in near[:-1]) + " from " + _NAMES[near[-1]]
     if Form.FLOOR not in near:
         names = names.replace("without one", "without a floor")
+    apart = max(above[form] for form in near)
     return [f"The points cannot tell {names}: the AICc differ by {apart:.1f}, less than {_SAME:g}."]
 
 
-def _why_no_floor(fits: dict[Form, Fitted], observed: Observations) -> str | None:
+def _why_no_floor(fits: Mapping[Form, Fitted], draws: Laws, observed: Observations) -> str | None:
     """Why the floor is not identified; None when it is."""
     floor = fits[Form.FLOOR]
-    gamma = Interval.of(floor.law.gamma[0], floor.draws.gamma)
+    gamma = Interval.of(floor.law.gamma[0], draws.gamma)
     observed_range = float(np.ptp(observed.means))
-    share_at_bound = float(np.mean(floor.draws.beta <= BETA_RANGE[0] * 1.001))
+    share_at_bound = float(np.mean(draws.beta <= BETA_RANGE[0] * 1.001))
     start = "The floor is not identified: "
-    criteria = {form: found.criterion for form, found in fits.items() if found.criterion}
-    best = min(criteria, key=lambda form: criteria[form])
-    if Form.FLOOR in criteria and criteria[Form.FLOOR] - criteria[best] >= _SAME:
+    above = _above_least(fits)
+    best = min(above, key=lambda form: above[form])
+    if len(floor.residuals) >= _FEW and above[Form.FLOOR] >= _SAME:
         return f"{start}the AICc prefers {_NAMES[best]}."
     if gamma.low <= 0:
         return f"{start}its interval reaches 0 ({gamma.low:.4g} to {gamma.high:.4g})."

@@ -24,7 +24,7 @@ BETA_RANGE = (0.01, 3.0)
 """Of the floored law; below, it cannot be told from a logarithm."""
 _GRID_SIZE = 40
 _ZOOM_SIZE = 11
-_ZOOMS = 3
+_ZOOMS = 4
 
 
 class Form(enum.StrEnum):
@@ -63,19 +63,6 @@ class Laws:
         ratio = np.log(np.atleast_1d(np.asarray(x, float)) / self.scale)
         power = np.exp(-self.beta[:, None] * ratio)
         return np.asarray(self.alpha[:, None] * power + self.gamma[:, None])
-
-    def head(self, size: int) -> "Laws":
-        """The first of them."""
-        return Laws(self.alpha[:size], self.beta[:size], self.gamma[:size], self.scale)
-
-    def with_others(self, other: "Laws") -> "Laws":
-        """Both, one behind the other."""
-        return Laws(
-            np.concatenate([self.alpha, other.alpha]),
-            np.concatenate([self.beta, other.beta]),
-            np.concatenate([self.gamma, other.gamma]),
-            self.scale,
-        )
 
     @property
     def alpha_of_one_unit(self) -> FloatArray:

@@ -14,9 +14,9 @@ X = np.geomspace(1e5, 1e7, 6)
 def test_a_law_is_recovered_from_points_without_noise(beta):
     loss = 0.1 * (X / 1e6) ** -beta + 0.7
     law = fit(Form.FLOOR, X, loss[None], np.ones(6))
-    assert law.beta == pytest.approx([beta], rel=1e-2)
-    assert law.gamma == pytest.approx([0.7], abs=2e-3)
-    assert law.at(X)[0] == pytest.approx(loss, rel=1e-5)
+    assert law.beta == pytest.approx([beta], rel=1e-3)
+    assert law.gamma == pytest.approx([0.7], abs=1e-3)
+    assert law.at(X)[0] == pytest.approx(loss, rel=2e-4)
     assert law.alpha_of_one_unit == pytest.approx([0.1 * 1e6**beta], rel=0.15)
 
 
