@@ -100,48 +100,68 @@ def fit(form: Form, x: FloatArray, loss: FloatArray, weight: FloatArray) -> Laws
 
 
 def _floored(ratio: FloatArray, loss: FloatArray, weight: FloatArray, scale: float) -> Laws:
-    """Two passes: residuals relative to the losses, then to the law that this gives."""
-    laws = _search(ratio, loss, weight / loss**2, scale)
-    return _search(ratio, loss, weight / laws.at(ratio * scale) ** 2, scale)
+    """Two searches: residuals relative to the losses, then to the law that this gives."""
+    rough = _search(ratio, loss, weight / loss**2, scale, zooms=0)
+    return _search(ratio, loss, weight / rough.at(ratio * scale) ** 2, scale, zooms=_ZOOMS)
 
 
-def _search(ratio: FloatArray, loss: FloatArray, weight: FloatArray, scale: float) -> Laws:
+def _search(
+    ratio: FloatArray, loss: FloatArray, weight: FloatArray, scale: float, *, zooms: int
+) -> Laws:
     grid = np.geomspace(*BETA_RANGE, _GRID_SIZE)
     step, rows = np.log(grid[1] / grid[0]), np.arange(len(loss))
-    beta = np.broadcast_to(grid, (len(loss), _GRID_SIZE))
-    for _ in range(_ZOOMS + 1):
+    beta = grid[None]
+    for left in range(zooms, -1, -1):
         alpha, gamma, cost = _linear_part(ratio, loss, weight, beta)
         best = cost.argmin(axis=1)
-        found = Laws(alpha[rows, best], beta[rows, best], gamma[rows, best], scale)
-        near = np.exp(np.linspace(-step, step, _ZOOM_SIZE))
-        beta = np.clip(found.beta[:, None] * near, *BETA_RANGE)
-        step /= _ZOOM_SIZE // 2
+        exponents = np.broadcast_to(beta, cost.shape)
+        found = Laws(alpha[rows, best], exponents[rows, best], gamma[rows, best], scale)
+        if left:
+            near = np.exp(np.linspace(-step, step, _ZOOM_SIZE))
+            beta = np.clip(found.beta[:, None] * near, *BETA_RANGE)
+            step /= _ZOOM_SIZE // 2
     return found
 
 
 def _linear_part(
     ratio: FloatArray, loss: FloatArray, weight: FloatArray, beta: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Least squares of α ≥ 0 and 0 ≤ γ ≤ the row's least loss, for each (size, grid) β.
+    """Least squares of α ≥ 0 and 0 ≤ γ ≤ the row's least loss, for each β.
 
     A convex problem of two variables: where its free minimum is outside the box, the minimum is on
-    an edge, and each edge has one variable.
+    an edge, and each edge has one variable. α = 0 is no edge of interest: γ would be at its top.
+
+    Args:
+        ratio: (points,), x / x₀.
+        loss: (size, points).
+        weight: (size, points), of the squared residuals.
+        beta: (size or 1, grid).
+
+    Returns:
+        (size, grid) α, γ and sums of squares.
     """
     power = np.exp(-beta[..., None] * np.log(ratio))
-    rows, w = loss[:, None, :], weight[:, None, :]
-    top = np.broadcast_to(loss.min(axis=1)[:, None], beta.shape)
-    total, p, pp = w.sum(-1), (w * power).sum(-1), (w * power**2).sum(-1)
-    y, py = (w * rows).sum(-1), (w * power * rows).sum(-1)
+    p, py = _sums(power, weight), _sums(power, weight * loss)
+    pp = _sums(power**2, weight)
+    total, y, yy = (
+        (weight * part).sum(axis=1)[:, None] for part in (np.ones(loss.shape), loss, loss**2)
+    )
+    top = np.broadcast_to(loss.min(axis=1)[:, None], p.shape)
     # At least 5 different x and β ≥ 0.01: the powers are not all equal.
     determinant = total * pp - p**2
     alpha, gamma = (total * py - p * y) / determinant, (pp * y - p * py) / determinant
     is_inside = (alpha >= 0) & (gamma >= 0) & (gamma <= top)
-    edges = [(np.maximum((py - edge * p) / pp, 0), edge) for edge in (np.zeros(beta.shape), top)]
-    alphas = np.stack([alpha, *(edge[0] for edge in edges)])
-    gammas = np.stack([gamma, *(edge[1] for edge in edges)])
-    residual = rows - alphas[..., None] * power - gammas[..., None]
-    costs = (w * residual**2).sum(-1)
+    edges = (np.zeros(p.shape), top)
+    alphas = np.stack([alpha, *(np.maximum((py - edge * p) / pp, 0) for edge in edges)])
+    gammas = np.stack([gamma, *edges])
+    costs = yy + alphas * (alphas * pp - 2 * py) + gammas * (gammas * total - 2 * y)
+    costs += 2 * alphas * gammas * p
     costs[0] = np.where(is_inside, costs[0], np.inf)
     best = costs.argmin(axis=0)[None]
     chosen = [np.take_along_axis(a, best, axis=0)[0] for a in (alphas, gammas, costs)]
     return chosen[0], chosen[1], chosen[2]
+
+
+def _sums(power: FloatArray, weight: FloatArray) -> FloatArray:
+    """(size, grid) sums over the points of (size or 1, grid, points) × (size, points)."""
+    return np.asarray(np.matmul(power, weight[..., None])[..., 0])
