@@ -245,11 +245,11 @@ def _told(step: Step) -> str:
 
 
 def _change(change: Interval) -> str:
-    ends = f"{_signed(change.low)} to {_signed(change.high)} %"
-    return f"{_signed(change.estimate)} % ({100 * LEVEL:.0f} % interval {ends})"
+    ends = f"{signed_percent(change.low)} to {signed_percent(change.high)} %"
+    return f"{signed_percent(change.estimate)} % ({100 * LEVEL:.0f} % interval {ends})"
 
 
-def _signed(share: float) -> str:
+def signed_percent(share: float) -> str:
     """A share in per cent, with a sign unless it rounds to nothing."""
     rounded = round(100 * share, 2)
     return f"{rounded:+.2f}".replace("-", "−") if rounded else "0.00"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from training.scaling.advice import Step
+from training.scaling.advice import Step, signed_percent
 from training.scaling.bootstrap import LEVEL
 from training.scaling.curve import Curve
 from training.scaling.laws import FloatArray, Form
@@ -62,6 +62,7 @@ def page(study: Study, *, name: str = "") -> str:
         level=LEVEL,
         axes=AXES,
         short=_short,
+        signed=signed_percent,
         panels=[(axis, _panel_markup(study, axis)) for axis in ranked],
         forms=list(Form),
         curves=[curve for axis in ranked for curve in study.curves if curve.axis == axis],
