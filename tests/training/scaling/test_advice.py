@@ -101,10 +101,22 @@ def test_a_resource_that_makes_it_worse_is_never_grown():
     assert (found.steps[0].regime, found.next) == (Regime.WORSE, None)
 
 
+def test_without_a_production_model_the_family_with_the_least_ne_is_advised():
+    worse = runs(lambda x: ladder(x) + 0.01, LADDER, axis="compute", model="dlrm", unit="FLOPs")
+    found = study([*worse, *points()]).advice
+    assert found.model == "wukong"
+    assert {step.model for step in found.steps} == {"wukong"}
+
+
 def test_training_flops_are_read_off_the_runs_and_go_on_as_they_ended():
-    curve = Curve.of(runs(ladder, LADDER, flops=lambda x: 1e12 * (x / 1e6) ** 0.5, axis="compute"))
-    for start, end in ((1e6, 2.1e6), (1.3e6, 3e6), (9e6, 36e6), (1e5, 1e6)):
-        assert compute_factor(curve, start, end) == pytest.approx((end / start) ** 0.5)
+    def flops(x):
+        return 1e12 * (1 + x / 1e6)
+
+    curve = Curve.of(runs(ladder, LADDER, flops=flops, axis="compute"))
+    assert compute_factor(curve, 1e6, 4.5e6) == pytest.approx(5.5 / 2)
+    assert compute_factor(curve, 1e6, 3e6) == pytest.approx(flops(3e6) / flops(1e6), rel=0.03)
+    last = np.log2(flops(9e6) / flops(4.5e6))
+    assert compute_factor(curve, 9e6, 18e6) == pytest.approx(2**last)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ def test_a_floor_that_the_points_bend_to_is_found_within_its_interval():
     [
         (lambda x: 0.85 * (x / 1e6) ** -0.02, "the AICc prefers a power law without one"),
         (lambda x: 0.5 * (x / 1e6) ** -0.05 + 0.35, "cannot tell a power law with a floor from"),
+        (lambda x: 0.2 * (x / 1e6) ** -0.1 + 0.65, "is wider than the range of the measured NE"),
         (lambda x: 0.85, "the AICc prefers no effect at all"),
         (lambda x: 0.85 - 0.01 * np.log(x / 1e6), "The floor is not identified"),
     ],

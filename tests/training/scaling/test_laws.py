@@ -80,10 +80,13 @@ def test_the_form_without_a_floor_is_the_wukong_papers_fit_to_its_seven_points()
     assert residuals == pytest.approx(expected, abs=2e-3)
 
 
-def test_more_seeds_make_a_point_weigh_more():
-    loss = 0.1 * (X / 1e6) ** -0.3 + 0.7
-    loss[2] *= 1.01
-    plain, heavy = (
-        fit(Form.POWER, X, loss[None], np.array([1, 1, w, 1, 1, 1.0])) for w in (1.0, 50.0)
-    )
-    assert abs(heavy.at(X)[0, 2] - loss[2]) < abs(plain.at(X)[0, 2] - loss[2])
+def test_a_point_weighs_as_much_as_it_has_seeds():
+    generator = np.random.default_rng(3)
+    loss = (0.8 * (X / 1e6) ** -0.1) * np.exp(0.01 * generator.standard_normal(6))
+    seeds = np.array([1.0, 5, 2, 1, 1, 3])
+    slope, level = np.polyfit(np.log(X), np.log(loss), 1, w=np.sqrt(seeds))
+    law = fit(Form.POWER, X, loss[None], seeds)
+    assert law.beta == pytest.approx([-slope])
+    assert law.alpha_of_one_unit == pytest.approx([np.exp(level)])
+    repeated = fit(Form.FLOOR, np.repeat(X, 2), np.repeat(loss, 2)[None], np.repeat(seeds, 2))
+    assert repeated.at(X) == pytest.approx(fit(Form.FLOOR, X, loss[None], seeds).at(X), rel=1e-4)
