@@ -65,6 +65,7 @@ def test_a_panel_shows_points_law_band_floor_production_and_the_step(found):
     assert (diamond.get_xdata()[0], diamond.get_ydata()[0]) == (LADDER[4], 0.8403)
     texts = " ".join(text.get_text() for text in upper.texts)
     gamma = next(c.gamma for c in found.curves if (c.axis, c.model) == ("compute", "wukong"))
+    assert gamma.estimate in [line.get_ydata()[0] for line in upper.lines]
     assert f"floor of wukong {gamma.estimate:.4f}" in texts
     assert lower.get_xlabel() == "FLOPs an example"
     flat = panel(found, "rows").axes[0]
