@@ -36,7 +36,7 @@ class Curve:
     """NE against one resource.
 
     Predictions are the floored law's, which has the other forms within it: γ = 0 and α = 0. The
-    AICc says which form the points ask for and changes no prediction (decision 11).
+    AICc says which form the points ask for and changes no prediction (decision 12).
     """
 
     axis: str
