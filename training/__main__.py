@@ -12,6 +12,7 @@ from features.catalog import SCHEMAS, schema_of
 from features.door import Door, Summary, add_date
 from training.config import Recipe
 from training.recipes import RECIPES, recipe_of
+from training.scaling.points import AXES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -182,6 +183,27 @@ def _growth(options: argparse.Namespace) -> Summary:
         return compare(comparison, seeds=options.seeds)
 
 
+def _scaling(options: argparse.Namespace) -> Summary:
+    from training.dataset import ExampleTable
+    from training.registry import Registry
+    from training.sizes import sizes_of
+    from training.sweep import Sweep
+    from training.worker import process_group
+
+    schema = schema_of(options.dataset)
+    sizes = sizes_of(options.axis, recipe_of(options.recipe), num_points=options.points)
+    with process_group():
+        sweep = Sweep(
+            ExampleTable(options.lake, schema),
+            options.study,
+            Registry(options.tracking, f"{schema.name}-scaling"),
+            batch_size=options.batch_size,
+            seeds=options.seeds,
+            budget_seconds=options.budget * 60,
+        )
+        return {"axis": options.axis, "recipe": options.recipe, **sweep.run(sizes)}
+
+
 def _law(options: argparse.Namespace) -> Summary:
     from training.scaling.page import write_law_page
     from training.scaling.points import read_points
@@ -208,6 +230,7 @@ _FOLDERS = {
     "artifacts": ("artifacts", "the exported rankers"),
     "tracking": ("mlflow", "the MLflow database"),
     "reports": ("reports", "where pages are written"),
+    "study": ("scaling", "the runs and points of scaling studies"),
 }
 
 
@@ -233,6 +256,7 @@ def _door() -> Door:
     _add_recipe(backtest)
     _add_plan(door)
     _add_growth(door)
+    _add_scaling(door)
     _add_law(door)
     _add_benchmark(door)
     _add_speed(door)
@@ -408,6 +432,30 @@ def _add_growth(door: Door) -> None:
     )
     growth.add_argument("--batch-size", type=_count, default=512, help="of every run")
     growth.add_argument("--seeds", type=_count, default=3, help="runs of each")
+
+
+def _add_scaling(door: Door) -> None:
+    text = (
+        "Run the points of a scaling law: one resource at a time, one pass over the lake's days, "
+        "every size with the learning rate that validation days choose. Tells the estimated time "
+        "first and keeps to the budget; the same command goes on where it stopped. `law` then says "
+        "what the points mean."
+    )
+    scaling = door.verb("scaling", _scaling, text, "lake", "study", "tracking")
+    _add_recipe(scaling)
+    scaling.add_argument(
+        "--axis",
+        required=True,
+        choices=sorted(AXES),
+        help="the resource that grows: Wukong's ladder, examples, all MLPs, embedding width, the "
+        "MLP behind the interactions, rows of the tables",
+    )
+    scaling.add_argument("--points", type=_count, default=5, help="sizes of it; at least 5")
+    scaling.add_argument("--seeds", type=_count, default=3, help="runs of each size")
+    scaling.add_argument(
+        "--budget", type=float, default=60.0, metavar="MINUTES", help="of this call"
+    )
+    scaling.add_argument("--batch-size", type=_count, default=512, help="of every run")
 
 
 def _add_law(door: Door) -> None:
