@@ -154,8 +154,8 @@ def _speed(options: argparse.Namespace) -> Summary:
 
 def _plan(options: argparse.Namespace) -> Summary:
     from training.inputs import inputs_of
+    from training.machine import Machine
     from training.plan import planned
-    from training.sharding import Machine
 
     inputs = inputs_of(schema_of(options.dataset))
     machine = Machine(
