@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import fully_shard
 from torchrec.distributed.model_parallel import (
     DataParallelWrapper,
     DefaultDataParallelWrapper,
@@ -15,13 +15,15 @@ from torchrec.distributed.model_parallel import (
 from torchrec.distributed.types import ShardingEnv
 
 from training.config import DenseParallelism, Recipe, TableOptimizer
-from training.machine import Machine
-from training.ranker import Ranker
+from training.machine import Machine, is_bf16
+from training.ranker import InteractionArch, Ranker
 
 RESERVED_SHARE = 0.15
 """Of each device's memory, for everything but the tables."""
 _KEPT_BYTES = 16
 """Of a parameter: weight, gradient and Adam's two moments, float32."""
+_CAST_BYTES = 2
+"""Of a parameter under bf16: autocast's copy, which the backward pass needs."""
 _GATHERED_BYTES = 8
 """Of a parameter whose block runs under FSDP2: its weight and gradient, whole."""
 _GATHERED_BLOCKS = 2
@@ -38,7 +40,8 @@ class DensePlan:
     state_bytes: int
     """Weights, gradients and moments."""
     activation_bytes: int
-    """What the backward pass needs of a batch: an estimate, float32, an upper bound under bf16."""
+    """What the backward pass needs: an estimate in float32, above what bf16 needs, and autocast's
+    copy of the weights."""
     reserved_share: float
     """Of a device's memory, that tables may not have."""
 
@@ -57,8 +60,10 @@ def plan_dense(ranker: Ranker, recipe: Recipe, machine: Machine) -> DensePlan:
         ValueError: The dense part does not fit a device even in pieces.
     """
     activations = activation_bytes(ranker) * max(1, recipe.training.batch_size // machine.ranks)
+    if is_bf16(recipe.training.precision, machine.device):
+        activations += _CAST_BYTES * _num_parameters(ranker.interaction)
     sizes = {
-        DenseParallelism.DDP: _whole_bytes(ranker, recipe),
+        DenseParallelism.DDP: _kept_bytes(ranker, recipe),
         DenseParallelism.FSDP2: _pieces_bytes(ranker, recipe, machine.ranks),
     }
     parallelism, device = recipe.sharding.dense_parallelism, machine.device_bytes
@@ -76,28 +81,27 @@ def plan_dense(ranker: Ranker, recipe: Recipe, machine: Machine) -> DensePlan:
     return DensePlan(parallelism, sizes[parallelism], activations, share)
 
 
-def _whole_bytes(ranker: Ranker, recipe: Recipe) -> int:
-    return _KEPT_BYTES * sum(map(_num_parameters, _dense_modules(ranker, recipe)))
+def has_dense_tables(recipe: Recipe) -> bool:
+    """Whether the tables are trained as part of the dense part, and not sharded by TorchRec."""
+    return recipe.training.table_optimizer is TableOptimizer.ADAM
+
+
+def _kept_bytes(ranker: Ranker, recipe: Recipe) -> int:
+    parts = [ranker.interaction, *([ranker.embeddings] if has_dense_tables(recipe) else [])]
+    return _KEPT_BYTES * sum(map(_num_parameters, parts))
 
 
 def _pieces_bytes(ranker: Ranker, recipe: Recipe, ranks: int) -> int:
-    modules = _dense_modules(ranker, recipe)
-    blocks = [block for module in modules for block in _blocks(module)]
-    gathered = sorted(map(_num_parameters, blocks or modules))[-_GATHERED_BLOCKS:]
-    return -(-_whole_bytes(ranker, recipe) // ranks) + _GATHERED_BYTES * sum(gathered)
+    blocks = sorted(map(_num_parameters, _blocks(ranker.interaction)))
+    gathered = sum(blocks[-_GATHERED_BLOCKS:]) or _num_parameters(ranker.interaction)
+    if has_dense_tables(recipe):
+        gathered += _num_parameters(ranker.embeddings)
+    return -(-_kept_bytes(ranker, recipe) // ranks) + _GATHERED_BYTES * gathered
 
 
-def _dense_modules(ranker: Ranker, recipe: Recipe) -> list[nn.Module]:
-    """What is not sharded by TorchRec: the interaction, and tables that Adam trains."""
-    if recipe.training.table_optimizer is TableOptimizer.ADAM:
-        return [ranker.interaction, ranker.embeddings]
-    return [ranker.interaction]
-
-
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+def _blocks(interaction: InteractionArch) -> Iterator[nn.Module]:
     """Parts that run one after the other: the members of the interaction net's lists."""
-    net = getattr(module, "net", nn.Module())
-    for part in net.children():
+    for part in interaction.net.children():
         if isinstance(part, nn.Sequential | nn.ModuleList):
             yield from (block for block in part if _num_parameters(block))
 
@@ -143,34 +147,30 @@ def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_buffers()
 
 
-def wrapper_of(chosen: DensePlan, recipe: Recipe, *, is_bf16: bool) -> DataParallelWrapper:
+def wrapper_of(chosen: DensePlan, recipe: Recipe) -> DataParallelWrapper:
     """What makes ``DistributedModelParallel`` spread the dense part as planned."""
     if chosen.parallelism is DenseParallelism.DDP:
         return DefaultDataParallelWrapper()
-    return FullyShardedWrapper(recipe, is_bf16=is_bf16)
+    return FullyShardedWrapper(recipe)
 
 
 class FullyShardedWrapper(DataParallelWrapper):
     """FSDP2 over the blocks of the dense part, in place of DDP.
 
-    Gradients are averaged over ranks, as DDP does. Under bf16 weights are gathered in bf16: what
-    autocast would otherwise cast, and keep whole until the backward pass.
+    Gradients are averaged over ranks, as DDP does. Weights are gathered in float32 and cast by
+    autocast, as under DDP: gathered in bf16 they could not predict in float32, as a server does.
     """
 
-    def __init__(self, recipe: Recipe, *, is_bf16: bool) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._policy = MixedPrecisionPolicy(
-            param_dtype=torch.bfloat16 if is_bf16 else None,
-            reduce_dtype=torch.float32,
-            # Raw numbers would be rounded; autocast knows which operators may.
-            cast_forward_inputs=False,
-        )
 
     def wrap(self, dmp: DistributedModelParallel, env: ShardingEnv, device: torch.device) -> None:
         """Replace the dense part's parameters by this rank's pieces."""
         ranker = dmp._dmp_wrapped_module.to(device)
         mesh = init_device_mesh(device.type, (env.world_size,))
-        for module in _dense_modules(ranker, self._recipe):
-            policy = self._policy if module is ranker.interaction else MixedPrecisionPolicy()
-            for part in (*_blocks(module), module):
-                fully_shard(part, mesh=mesh, mp_policy=policy)
+        parts = [*_blocks(ranker.interaction), ranker.interaction]
+        if has_dense_tables(self._recipe):
+            # Their own module has a layout that FSDP2 cannot extend.
+            parts.append(ranker)
+        for part in parts:
+            fully_shard(part, mesh=mesh)

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Never, TextIO
 
 import numpy as np
 import torch
@@ -107,7 +107,7 @@ class _Loop:
                     place = Position(epoch, number, self.steps, tuple(self.curve))
                     self.progress.after_step(self.session, place)
 
-    def _note(self, bar: "tqdm[None]", loss: Tensor) -> None:
+    def _note(self, bar: "tqdm[Never]", loss: Tensor) -> None:
         if self.steps % LOG_EVERY_STEPS == 0 or self.steps == self.total_steps:
             point = {"step": self.steps, "loss": float(loss), **self.metrics.compute()}
             self.curve.append(point)

@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 from torchrec.distributed.planner.constants import HBM_CAP
 
+from training.config import Precision
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -38,6 +40,19 @@ def device_of_rank() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return torch.device("cpu")
+
+
+def is_bf16(precision: Precision, device: str) -> bool:
+    """Whether the dense part trains under bf16 autocast on ``cpu`` or ``cuda``.
+
+    Where no CUDA device is at hand, as for a plan made elsewhere, it is taken to have bf16.
+    """
+    if precision is Precision.AUTO:
+        lacks = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+        return device == "cuda" and not lacks
+    return precision is Precision.BF16
 
 
 def this_machine(device: torch.device) -> Machine:

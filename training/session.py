@@ -17,9 +17,9 @@ from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 
 from features.encoding import ModelInputs
 from training.batch import Batch, make_batch
-from training.config import DenseParallelism, Precision, Recipe, TableOptimizer, TrainingConfig
+from training.config import DenseParallelism, Recipe, TableOptimizer, TrainingConfig
 from training.inputs import Inputs
-from training.machine import device_of_rank, this_machine
+from training.machine import device_of_rank, is_bf16, this_machine
 from training.ranker import Ranker
 from training.sharding import Plan, plan, shard
 
@@ -49,9 +49,9 @@ class Session:
             ranker.interaction.tokens.normaliser.fit(first_rows)
         self.plan = plan(ranker, recipe, machine=this_machine(self.device))
         refuse_cached_decay(self.config, self.plan)
-        self.is_bf16 = is_bf16(self.config.precision, self.device)
+        self.is_bf16 = is_bf16(self.config.precision, self.device.type)
         self.is_compiled = can_compile(self.config, self.plan) and compile_interaction(ranker)
-        self.model = shard(ranker, recipe, self.plan, device=self.device, is_bf16=self.is_bf16)
+        self.model = shard(ranker, recipe, self.plan, device=self.device)
         self.optimizer = dense_optimizer(self.model, self.config)
         self._tables = [value for key, value in self.local_tensors() if "embeddings" in key]
         self.steps = 0
@@ -161,13 +161,6 @@ class Session:
         batch = make_batch(inputs.take(asked), nothing, nothing).to(self.device)
         scores = torch.sigmoid(self.model(batch.dense, batch.sparse))
         return np.asarray(scores.cpu().numpy()[: len(rows)])
-
-
-def is_bf16(precision: Precision, device: torch.device) -> bool:
-    """Whether the dense part trains under bf16 autocast on a device."""
-    if precision is Precision.AUTO:
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return precision is Precision.BF16
 
 
 def refuse_cached_decay(config: TrainingConfig, chosen: Plan) -> None:

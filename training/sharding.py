@@ -26,8 +26,8 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from training.config import Recipe, ShardingConfig, TableOptimizer
-from training.dense import DensePlan, plan_dense, wrapper_of
+from training.config import Recipe, ShardingConfig
+from training.dense import DensePlan, has_dense_tables, plan_dense, wrapper_of
 from training.machine import Machine
 from training.ranker import Ranker
 
@@ -61,9 +61,7 @@ def constraints(
     left to the planner on CUDA, with kernels that keep rows in the host's memory, and stay whole on
     the CPU.
     """
-    whole: dict[str, Any] = {"sharding_types": [ShardingType.TABLE_WISE.value]}
-    if device == "cuda":
-        whole = {"sharding_types": list(_ON_CUDA), "min_partition": config.min_partition}
+    whole = list(_ON_CUDA) if device == "cuda" else [ShardingType.TABLE_WISE.value]
     chosen = {}
     for table in tables:
         if table.name in config.column_wise and world_size > 1:
@@ -74,7 +72,7 @@ def constraints(
         elif table.name in config.row_wise and world_size > 1:
             chosen[table.name] = ParameterConstraints(sharding_types=[ShardingType.ROW_WISE.value])
         else:
-            chosen[table.name] = ParameterConstraints(**whole)
+            chosen[table.name] = ParameterConstraints(sharding_types=whole)
     return chosen
 
 
@@ -100,7 +98,7 @@ def plan(ranker: Ranker, recipe: Recipe, *, machine: Machine) -> Plan:
         ValueError: The dense part does not fit.
     """
     dense = plan_dense(ranker, recipe, machine)
-    if recipe.training.table_optimizer is TableOptimizer.ADAM:
+    if has_dense_tables(recipe):
         return Plan(ShardingPlan(plan={}), [], {}, dense)
     kept = _KeptOptions()
     topology = TopologyFactory.create_topology(
@@ -144,7 +142,7 @@ class _KeptOptions(Stats):
 
 
 def shard(
-    ranker: Ranker, recipe: Recipe, chosen: Plan, *, device: torch.device, is_bf16: bool
+    ranker: Ranker, recipe: Recipe, chosen: Plan, *, device: torch.device
 ) -> DistributedModelParallel:
     """The ranker spread over the process group as planned; fused row-wise Adagrad on its tables.
 
@@ -152,7 +150,7 @@ def shard(
     the dense model: no shards, and gradients that are averaged as every other.
     """
     training = recipe.training
-    is_sharded = training.table_optimizer is not TableOptimizer.ADAM
+    is_sharded = not has_dense_tables(recipe)
     if is_sharded:
         apply_optimizer_in_backward(
             RowWiseAdagrad,
@@ -170,7 +168,7 @@ def shard(
         device=device,
         plan=chosen.sharding,
         sharders=sharders() if is_sharded else [],
-        data_parallel_wrapper=wrapper_of(chosen.dense, recipe, is_bf16=is_bf16),
+        data_parallel_wrapper=wrapper_of(chosen.dense, recipe),
     )
 
 
