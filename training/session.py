@@ -13,11 +13,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torchrec.distributed.embedding_lookup import GroupedPooledEmbeddingsLookup
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 
 from features.encoding import ModelInputs
 from training.batch import Batch, make_batch
 from training.config import DenseParallelism, Recipe, TableOptimizer, TrainingConfig
+from training.dense import has_dense_tables
 from training.inputs import Inputs
 from training.machine import device_of_rank, is_bf16, this_machine
 from training.ranker import Ranker
@@ -44,7 +46,7 @@ class Session:
         self.config = recipe.training
         self.device = device_of_rank()
         torch.manual_seed(self.config.seed)
-        ranker = Ranker(inputs, recipe.model)
+        ranker = Ranker(inputs, recipe.model, device=device_of_tables(recipe, self.device))
         if first_rows is not None and inputs.dense:
             ranker.interaction.tokens.normaliser.fit(first_rows)
         self.plan = plan(ranker, recipe, machine=this_machine(self.device))
@@ -109,6 +111,11 @@ class Session:
         with torch.no_grad():
             for key, value in self.local_tensors():
                 value.copy_(snapshot[key])
+        if self.device.type == "cuda":
+            for module in self.model.modules():
+                if isinstance(module, GroupedPooledEmbeddingsLookup):
+                    # Rows that the device cached from the host's memory are the old ones.
+                    module.purge()
 
     def set_pretrained(self, vectors: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Fill the tables that do not train; ValueError names one whose shape is another."""
@@ -161,6 +168,17 @@ class Session:
         batch = make_batch(inputs.take(asked), nothing, nothing).to(self.device)
         scores = torch.sigmoid(self.model(batch.dense, batch.sparse))
         return np.asarray(scores.cpu().numpy()[: len(rows)])
+
+
+def device_of_tables(recipe: Recipe, device: torch.device) -> torch.device:
+    """Where the ranker's tables are made before they are sharded.
+
+    On CUDA nowhere: TorchRec makes each shard on the rank that owns it, and no host need hold a
+    table whole. On the CPU they are made first, so that runs of earlier versions can be repeated.
+    """
+    if device.type == "cuda" and not has_dense_tables(recipe):
+        return torch.device("meta")
+    return torch.device("cpu")
 
 
 def refuse_cached_decay(config: TrainingConfig, chosen: Plan) -> None:

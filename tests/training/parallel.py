@@ -5,6 +5,7 @@ torchrun parallel.py LAKE FOLDER: rank 0 writes FOLDER/found.json and checkpoint
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import sys
 from pathlib import Path
@@ -70,7 +71,7 @@ def session_of(table, *, parallelism=DenseParallelism.DDP, **training) -> Sessio
 
 
 def days_of(table):
-    return table.days(table.schema.first_day, table.schema.first_day)
+    return table.days(datetime.date.min, datetime.date.max)[:3]
 
 
 def train(session, table, folder, *, stop=10**9):
