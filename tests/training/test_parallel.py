@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from features.encoding import ModelInputs
 from features.schema import Kind
+from training.batch import make_batch
+from training.benchmark.data import one_each
 from training.checkpoint import adam_state, load_training_state
 from training.config import DenseParallelism, ShardingConfig
 from training.dataset import ExampleTable
@@ -20,6 +23,7 @@ from training.ranker import Ranker
 from training.recipes import recipe_of
 from training.session import Session
 from training.worker import process_group
+from training.wukong import GroupedLayerNorm, WukongLayer
 
 SCRIPT = Path(__file__).with_name("parallel.py")
 MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
@@ -49,7 +53,7 @@ def found(folder):
 @pytest.mark.distributed
 def test_the_pipeline_changes_no_bit(found):
     ahead = found["pipeline"]
-    assert ahead["steps"] > 40
+    assert ahead["steps"] > 20
     assert [ahead[what] for what in ("loss", "dense", "tables", "scores")] == [0.0] * 4
     assert ahead["ids"], "the log has the batches that entered the weights, not those read ahead"
 
@@ -74,7 +78,8 @@ def test_adams_tables_may_be_in_pieces_too(found):
 @pytest.mark.parametrize("way", ["bf16", "all"])
 def test_bf16_learns_near_float32_and_keeps_float32(found, way):
     low = found[way]
-    assert 0 < low["loss"] < 0.01, "0 would be float32"
+    assert 0 < low["loss"] < 0.02, "0 would be float32"
+    assert 0 < low["mean_scores"] < 0.03
     assert low["learnt"] > 0.01
     assert low["dtypes"] == ["torch.float32"]
     assert low["ids"]
@@ -90,7 +95,9 @@ def test_a_checkpoint_of_pieces_loads_whole_on_as_many_ranks_and_on_one(found, f
     assert found["moved"] == 0.0
     table = ExampleTable(built.lake, built.schema)
     with process_group():
-        session = Session(inputs_of(table.schema), recipe_of("wukong-tiny"), None)
+        recipe = recipe_of("wukong-tiny")
+        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, dropout=0.3))
+        session = Session(inputs_of(table.schema), recipe, None)
         load_training_state(folder / "checkpoint", session.model, session.optimizer)
         moments = adam_state(session.model, session.optimizer)
         state = session.model.state_dict() | {f"adam.{key}": v for key, v in moments.items()}
@@ -156,8 +163,6 @@ def test_every_ranker_runs_under_bf16_autocast(model):
 
 
 def test_a_grown_layer_runs_under_bf16_autocast():
-    from training.wukong import GroupedLayerNorm
-
     norm = GroupedLayerNorm(4, 3, groups=((2, 0, 2), (2, 2, 3)), eps=1e-5)
     rows = torch.randn(5, 12)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -165,14 +170,27 @@ def test_a_grown_layer_runs_under_bf16_autocast():
     torch.testing.assert_close(found, norm(rows), rtol=0.05, atol=0.05)
 
 
-def test_activations_are_counted_as_autograd_keeps_them():
-    """One linear layer keeps its input for each example, whatever the batch."""
-    ranker = ranker_of("wukong")
-    found = activation_bytes(ranker)
-    layer = ranker.interaction.net.layers[0]
-    tokens = ranker.interaction.tokens.num_tokens
-    assert found > 4 * 32 * tokens
-    assert found < 100 * 4 * 32 * (tokens + layer.fmb.num_out) * len(ranker.interaction.net.layers)
+@pytest.mark.parametrize("model", MODELS)
+def test_activations_are_counted_as_autograd_keeps_them(model, monkeypatch):
+    """What a real forward pass keeps grows with the batch by as much as was counted on meta."""
+    monkeypatch.setattr(WukongLayer, "_is_fused", lambda *_: False)
+    ranker = ranker_of(model)
+    weights = {value.untyped_storage().data_ptr() for value in ranker.parameters()}
+
+    def kept_bytes(batch):
+        kept = {}
+
+        def keep(tensor):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+            return tensor
+
+        pooled = torch.randn(batch, 4 * 32, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            ranker.interaction(torch.rand(batch, 2), pooled, [])
+        return sum(value.nbytes() for place, value in kept.items() if place not in weights)
+
+    grown = (kept_bytes(96) - kept_bytes(32)) / 64
+    assert activation_bytes(ranker) == pytest.approx(grown, rel=0.1)
 
 
 def test_a_compiled_recipe_with_fsdp2_runs_eager_and_says_so(group, caplog):
@@ -188,16 +206,10 @@ def test_a_compiled_recipe_with_fsdp2_runs_eager_and_says_so(group, caplog):
 
 def test_tables_that_are_made_where_they_are_sharded_train(group, monkeypatch):
     """As on CUDA, where no host need hold a table whole."""
-    import training.session as under_test
-    from training.batch import make_batch
-    from training.benchmark.data import one_each
-
-    monkeypatch.setattr(under_test, "device_of_tables", lambda *_: torch.device("meta"))
+    monkeypatch.setattr("training.session.device_of_tables", lambda *_: torch.device("meta"))
     session = Session(INPUTS, recipe_of("wukong-tiny"), torch.rand(9, 2))
     before = {key: value for key, value in session.snapshot().items() if "embeddings" in key}
     assert 0.02 < float(torch.cat([v.flatten() for v in before.values()]).std()) < 0.08
-    from features.encoding import ModelInputs
-
     ids = {f"field_{n}": one_each(torch.arange(6).numpy()) for n in range(4)}
     label = torch.ones(6).numpy()
     batch = make_batch(ModelInputs(torch.rand(6, 2).numpy(), ids), label, label / 6)
