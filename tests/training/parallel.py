@@ -19,9 +19,10 @@ from features.catalog import schema_of
 from training.checkpoint import load_training_state, save, training_state
 from training.checkpoints import CheckpointManifest
 from training.config import DenseParallelism, Pipeline, Precision, ShardingConfig, TableOptimizer
-from training.dataset import ExampleTable
+from training.dataset import ExampleTable, user_groups
 from training.inputs import inputs_of
 from training.loop import first_rows, fit
+from training.metrics import evaluate
 from training.progress import Progress
 from training.recipes import recipe_of
 from training.session import Session
@@ -126,21 +127,23 @@ def log_of(folder):
 
 @functools.cache
 def run(way, table, folder):
-    """Session, losses and scores of an undisturbed run."""
+    """Session, losses, scores and normalised entropy of an undisturbed run."""
     session = session_of(table, way)
     curve = train(session, table, folder / way)
-    scores = session.predict(table.read(days_of(table)).inputs)
-    return session, [point["loss"] for point in curve], scores
+    examples = table.read(days_of(table))
+    scores = session.predict(examples.inputs)
+    metrics = evaluate(scores, examples.label, user_groups(examples, table.schema))
+    return session, [point["loss"] for point in curve], scores, metrics.ne
 
 
 def compared(way, base, table, folder):
     """A run one way against the run it must be equal to, or near."""
-    expected, expected_losses, expected_scores = run(base, table, folder)
-    session, losses, scores = run(way, table, folder)
+    expected, expected_losses, expected_scores, _ = run(base, table, folder)
+    session, losses, scores, ne = run(way, table, folder)
     dense = dense_of(session)
     found = {
         "loss": max(abs(a - b) for a, b in zip(losses, expected_losses, strict=True)),
-        "learnt": losses[0] - losses[-1],
+        "ne": ne,
         "dense": farthest(dense, dense_of(expected)),
         "scores": float(abs(scores - expected_scores).max()),
         "mean_scores": float(abs(scores - expected_scores).mean()),
@@ -156,7 +159,7 @@ def compared(way, base, table, folder):
 
 def resumed(way, table, folder):
     """A run that ends after step 12 and goes on from step 10, against one that does not."""
-    undisturbed, _, _ = run(way, table, folder)
+    undisturbed, *_ = run(way, table, folder)
     stopped = folder / f"{way} stopped"
     with contextlib.suppress(StoppedError):
         train(session_of(table, way), table, stopped, at_most=10, stop=12)
