@@ -57,13 +57,13 @@ class GroupedLayerNorm(nn.Module):
             return nn.functional.layer_norm(
                 fm_BP, fm_BP.shape[-1:], self.weight, self.bias, self.eps
             )
-        # Under autocast the machine gives bf16, and the norm of a part what autocast makes of it.
-        normal_BP = torch.empty_like(fm_BP, dtype=self.weight.dtype)
+        # Under autocast the machine gives bf16; norms are float32, as autocast has them on CUDA.
+        fm_BP = fm_BP.to(self.weight.dtype)
+        normal_BP = torch.empty_like(fm_BP)
         for number in range(self.num_groups):
             places = getattr(self, f"places_{number}")
             part = fm_BP[:, places]
-            normal_BQ = nn.functional.layer_norm(part, part.shape[-1:], eps=self.eps)
-            normal_BP[:, places] = normal_BQ.to(normal_BP.dtype)
+            normal_BP[:, places] = nn.functional.layer_norm(part, part.shape[-1:], eps=self.eps)
         return normal_BP * self.weight + self.bias
 
 
