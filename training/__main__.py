@@ -49,8 +49,8 @@ def _recipe_to_train(options: argparse.Namespace) -> Recipe:
 def _with_parallelism(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     if not options.dense_parallelism:
         return recipe
-    parallelism = DenseParallelism(options.dense_parallelism)
-    sharding = dataclasses.replace(recipe.sharding, dense_parallelism=parallelism)
+    chosen = DenseParallelism(options.dense_parallelism)
+    sharding = dataclasses.replace(recipe.sharding, dense_parallelism=chosen)
     return dataclasses.replace(recipe, sharding=sharding)
 
 
@@ -167,7 +167,6 @@ def _plan(options: argparse.Namespace) -> Summary:
     from training.machine import Machine
     from training.plan import planned
 
-    inputs = inputs_of(schema_of(options.dataset))
     machine = Machine(
         device=options.devices,
         ranks=options.ranks,
@@ -179,9 +178,8 @@ def _plan(options: argparse.Namespace) -> Summary:
     if options.batch_size:
         training = dataclasses.replace(recipe.training, batch_size=options.batch_size)
         recipe = dataclasses.replace(recipe, training=training)
-    return planned(
-        inputs.with_rows_times(options.rows_times), recipe, machine, teraflops=options.teraflops
-    )
+    inputs = inputs_of(schema_of(options.dataset)).with_rows_times(options.rows_times)
+    return planned(inputs, recipe, machine, teraflops=options.teraflops)
 
 
 def _growth(options: argparse.Namespace) -> Summary:
