@@ -60,3 +60,15 @@ def built(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Built:
     jobs.build(work, root / "landing", days)
     jobs.examples(work, days)
     return Built(schema, root, days, float(found["best_log_loss"]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked ``gpu`` on a machine without a CUDA device."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from features.catalog import SCHEMAS, schema_of
 from features.door import Door, Summary, add_date
-from training.config import Recipe
+from training.config import DenseParallelism, Precision, Recipe
 from training.recipes import RECIPES, recipe_of
 from training.scaling.points import AXES
 
@@ -42,7 +42,17 @@ def _recipe_to_train(options: argparse.Namespace) -> Recipe:
     if options.epochs:
         epochs = options.epochs
         training = dataclasses.replace(training, cold_epochs=epochs, warm_epochs=epochs)
-    return dataclasses.replace(recipe, training=training)
+    if options.precision:
+        training = dataclasses.replace(training, precision=Precision(options.precision))
+    return _with_parallelism(dataclasses.replace(recipe, training=training), options)
+
+
+def _with_parallelism(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    if not options.dense_parallelism:
+        return recipe
+    chosen = DenseParallelism(options.dense_parallelism)
+    sharding = dataclasses.replace(recipe.sharding, dense_parallelism=chosen)
+    return dataclasses.replace(recipe, sharding=sharding)
 
 
 def _upscale(options: argparse.Namespace) -> Summary:
@@ -155,20 +165,22 @@ def _speed(options: argparse.Namespace) -> Summary:
 
 def _plan(options: argparse.Namespace) -> Summary:
     from training.inputs import inputs_of
+    from training.machine import Machine
     from training.plan import planned
-    from training.sharding import Machine
 
-    inputs = inputs_of(schema_of(options.dataset))
     machine = Machine(
-        device=options.devices, ranks=options.ranks, hbm_bytes=options.hbm, ddr_bytes=options.ddr
+        device=options.devices,
+        ranks=options.ranks,
+        ranks_per_host=options.ranks_per_host,
+        hbm_bytes=options.hbm,
+        ddr_bytes=options.ddr,
     )
-    recipe = recipe_of(options.recipe)
+    recipe = _with_parallelism(recipe_of(options.recipe), options)
     if options.batch_size:
         training = dataclasses.replace(recipe.training, batch_size=options.batch_size)
         recipe = dataclasses.replace(recipe, training=training)
-    return planned(
-        inputs.with_rows_times(options.rows_times), recipe, machine, teraflops=options.teraflops
-    )
+    inputs = inputs_of(schema_of(options.dataset)).with_rows_times(options.rows_times)
+    return planned(inputs, recipe, machine, teraflops=options.teraflops)
 
 
 def _growth(options: argparse.Namespace) -> Summary:
@@ -281,6 +293,10 @@ def _add_training(door: Door) -> None:
         train.add_argument("--batch-size", type=_count, help="of all ranks (else the recipe's)")
         train.add_argument("--epochs", type=_count, help="passes over the days (else the recipe's)")
         train.add_argument(
+            "--precision", choices=list(Precision), help="of the dense part (else the recipe's)"
+        )
+        _add_dense_parallelism(train)
+        train.add_argument(
             "--checkpoint-steps",
             type=int,
             help="steps that a kill may cost; 0: all of them (else the recipe's)",
@@ -290,6 +306,14 @@ def _add_training(door: Door) -> None:
         )
         train.add_argument("--mlflow-run", type=Path, help=argparse.SUPPRESS)
         train.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+
+
+def _add_dense_parallelism(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dense-parallelism",
+        choices=list(DenseParallelism),
+        help="auto: whole on every rank (ddp) while it fits, else in pieces (else the recipe's)",
+    )
 
 
 def _add_upscale(door: Door) -> None:
@@ -403,6 +427,10 @@ def _add_plan(door: Door) -> None:
     _add_recipe(plan)
     plan.add_argument("--devices", choices=("cpu", "cuda"), default="cuda", help="of the ranks")
     plan.add_argument("--ranks", type=_count, default=8, help="processes, one a device")
+    plan.add_argument(
+        "--ranks-per-host", type=_count, metavar="N", help="that share fast links (else all)"
+    )
+    _add_dense_parallelism(plan)
     plan.add_argument("--hbm", type=_bytes, metavar="SIZE", help="a device's memory, such as 80GB")
     plan.add_argument("--ddr", type=_bytes, metavar="SIZE", help="the host's memory for a rank")
     plan.add_argument("--batch-size", type=_count, help="of all ranks (else the recipe's)")

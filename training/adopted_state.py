@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from training.adoption import Adoption, Fate
 from training.checkpoint import (
@@ -99,6 +100,20 @@ def _saved_dense(path: Path) -> dict[tuple[str, str], dict[str, Tensor]]:
     }
 
 
+def _whole(value: Tensor) -> Tensor:
+    """A copy of all of a tensor, of which FSDP2 may hold a part here."""
+    return (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
+
+
+def _put(place: Tensor, value: Tensor) -> None:
+    if isinstance(place, DTensor):
+        value = distribute_tensor(
+            value.to(place.device), place.device_mesh, place.placements, src_data_rank=None
+        )
+    with torch.no_grad():
+        place.copy_(value)
+
+
 class _DensePart:
     """Where the tensors of the old interaction belong in the new one."""
 
@@ -112,15 +127,16 @@ class _DensePart:
     def adopt(self, saved: State, wanted: dict[str, Tensor], kind: Kind) -> dict[str, str]:
         """Fill the new tensors; returns what was not simply kept."""
         made = {name: value for name, value in saved.items() if name in wanted}
-        made |= self._inputs(saved, wanted, kind)
+        fresh = {name: _whole(value) for name, value in wanted.items()}
+        made |= self._inputs(saved, fresh, kind)
         told: dict[str, str] = {}
         if len(self.places) < len(self.after):
-            stack, told = self._stack(saved, wanted, kind)
+            stack, told = self._stack(saved, fresh, kind)
             made = {name: value for name, value in made.items() if not name.startswith(_NET)}
             made |= stack
         for name, value in wanted.items():
             if name in made and made[name].shape == value.shape:
-                value.copy_(made[name])
+                _put(value, made[name])
             else:
                 told[name] = f"{Fate.NEW}: {tuple(value.shape)}"
         return told
@@ -132,7 +148,7 @@ class _DensePart:
         for name in (*_NORMALISER, _BOTTOM):
             if name not in saved or name not in wanted:
                 continue
-            found[name] = wanted[name].cpu().clone()
+            found[name] = wanted[name].clone()
             if name == _BOTTOM:
                 is_second = kind is Kind.SECOND_MOMENTS
                 found[name].fill_(float(saved[name].mean()) if is_second else 0.0)
@@ -148,7 +164,6 @@ class _DensePart:
             stack = {name: value for name, value in saved.items() if name.startswith(_NET)}
             return stack, {"interaction": f"tensors of another shape are new: {what}"}
         old, fresh = _under(saved, _NET), _under(wanted, _NET)
-        fresh = {name: value.cpu() for name, value in fresh.items()}
         try:
             stack = grow(
                 *(old, fresh, self.source, self.target),

@@ -5,13 +5,15 @@ import dataclasses
 import numpy as np
 import torch
 from torch import Tensor
+from torch.fx._symbolic_trace import PHWithMeta
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+from torchrec.streamable import Pipelineable
 
 from features.encoding import ModelInputs
 
 
 @dataclasses.dataclass
-class Batch:
+class Batch(Pipelineable):
     """Inputs of B examples, and what they are to be compared with."""
 
     dense: Tensor
@@ -25,15 +27,34 @@ class Batch:
     example_id: Tensor | None = None
     """(B,) int64, on the CPU, where the examples have one."""
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device, non_blocking: bool = True) -> "Batch":
         """The batch on a device."""
         return Batch(
-            self.dense.to(device, non_blocking=True),
-            self.sparse.to(device, non_blocking=True),
-            self.label.to(device, non_blocking=True),
-            self.weight.to(device, non_blocking=True),
+            self.dense.to(device, non_blocking=non_blocking),
+            self.sparse.to(device, non_blocking=non_blocking),
+            self.label.to(device, non_blocking=non_blocking),
+            self.weight.to(device, non_blocking=non_blocking),
             self.example_id,
         )
+
+    def pin_memory(self) -> "Batch":
+        """The batch in memory that a CUDA device copies from on its own."""
+        return Batch(
+            self.dense.pin_memory(),
+            self.sparse.pin_memory(),
+            self.label.pin_memory(),
+            self.weight.pin_memory(),
+            self.example_id,
+        )
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Keep the device's memory until a stream is done with it."""
+        for part in (self.dense, self.sparse, self.label, self.weight):
+            part.record_stream(stream)
+
+    def to_proxy_tuple(self, _: object) -> dict[str, PHWithMeta]:
+        """Which field is which argument of ``Ranker.forward``, for TorchRec's pipeline."""
+        return {name: PHWithMeta(ph_key=name) for name in ("dense", "sparse")}
 
 
 def jagged(inputs: ModelInputs) -> KeyedJaggedTensor:

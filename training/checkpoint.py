@@ -237,7 +237,7 @@ def adam_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
     state: dict[str, Tensor] = {}
     for name, parameter in _optimised(model, optimizer):
         held = optimizer.state.get(parameter, {})
-        state[f"{name}.step"] = held.get("step", torch.zeros(()))
+        state[f"{name}.step"] = held.get("step", torch.zeros((), device=parameter.device))
         for moment in ("exp_avg", "exp_avg_sq"):
             state[f"{name}.{moment}"] = held.get(moment, torch.zeros_like(parameter.data))
     return state

@@ -237,6 +237,37 @@ class TableOptimizer(enum.StrEnum):
     pulls every row in every step, seen or not, in proportion to Adam's own step."""
 
 
+class Precision(enum.StrEnum):
+    """Numbers that the dense part computes with in training; what is kept is float32 always."""
+
+    AUTO = "auto"
+    """``bf16`` on a CUDA device that has it, else ``float32``."""
+    FLOAT32 = "float32"
+    """Products in full float32 too, not in TF32."""
+    BF16 = "bf16"
+    """Autocast. Weights, moments, tables, the loss, and predictions stay float32."""
+
+
+class Pipeline(enum.StrEnum):
+    """Whether TorchRec's ``TrainPipelineSparseDist`` copies and exchanges the next batch early."""
+
+    AUTO = "auto"
+    """On a CUDA device, where copies and exchanges run beside the computation."""
+    ON = "on"
+    OFF = "off"
+
+
+class DenseParallelism(enum.StrEnum):
+    """How the dense part is spread over ranks."""
+
+    AUTO = "auto"
+    """DDP while the dense part fits the share of a CUDA device that tables leave, else FSDP2."""
+    DDP = "ddp"
+    """Whole on every rank."""
+    FSDP2 = "fsdp2"
+    """Weights, gradients and moments in pieces; a block's weights are gathered when it runs."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How a ranker is trained, cold (all days) and warm (the days since yesterday's)."""
@@ -263,6 +294,8 @@ class TrainingConfig:
     """Where the falling learning rates of a cold run end, as a share; warm runs stay there."""
     average_decay: float = 0.0
     """Of the moving average of all weights that a benchmark evaluates and keeps; 0: no average."""
+    precision: Precision = Precision.AUTO
+    pipeline: Pipeline = Pipeline.AUTO
     is_compiled: bool = False
     """Whether the dense part is compiled; worth its half minute only in long runs."""
     shuffle_rows: int = 262_144
@@ -283,7 +316,7 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardingConfig:
-    """Which embedding tables are split, and how small the pieces may be."""
+    """Which embedding tables are split, how small the pieces may be, and the dense part."""
 
     column_wise: tuple[str, ...] = ()
     """Tables split by columns over the ranks."""
@@ -291,6 +324,7 @@ class ShardingConfig:
     """Tables split by rows over the ranks."""
     min_partition: int = 8
     """Fewest columns of a shard; TorchRec's own default of 128 would never split small tables."""
+    dense_parallelism: DenseParallelism = DenseParallelism.AUTO
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,16 @@ logger = logging.getLogger(__name__)
 
 MAX_RESTARTS = 3
 """Times that torchrun starts all ranks again when one of them died."""
+_PASSED_ON = (
+    "holdout_days",
+    "batch_size",
+    "epochs",
+    "precision",
+    "dense_parallelism",
+    "checkpoint_steps",
+    "id_log",
+)
+"""Options of a training that its ranks take as they are."""
 
 
 def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> dict[str, Any]:
@@ -171,7 +181,7 @@ def _training_command(options: argparse.Namespace, files: _Files) -> list[str]:
         f"--mlflow-run={files.mlflow_run}",
         f"--result={files.result}",
     ]
-    for name in ("holdout_days", "batch_size", "epochs", "checkpoint_steps", "id_log"):
+    for name in _PASSED_ON:
         value = getattr(options, name)
         if value is not None:
             command.append(f"--{name.replace('_', '-')}={value}")

@@ -2,10 +2,11 @@
 
 import contextlib
 import datetime
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Never, TextIO
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from training.batch import Batch
 from training.config import TrainingConfig
 from training.dataset import ExampleTable, batches, num_batches
+from training.pipeline import Steps, steps_over
 from training.progress import Position, Progress
 from training.session import Session
 
@@ -82,7 +84,7 @@ class _Loop:
         self.id_log: TextIO | None = None
         self.steps = start.step
         self.curve = list(start.curve)
-        self.metrics = _RunningMetrics(session.config)
+        self.metrics = _RunningMetrics(session.config, session.device)
 
     def run(self, stream: Iterator[Batch], epoch: int, skipped: int) -> None:
         """One pass, or what is left of it."""
@@ -93,31 +95,40 @@ class _Loop:
             mininterval=5,
             disable=dist.get_rank() != 0,
         )
-        with bar:
-            for number, batch in enumerate(stream, start=skipped + 1):
-                loss = self._step(batch.to(self.session.device))
+        with bar, steps_over(self.session, stream) as steps:
+            for number in itertools.count(skipped + 1):
+                loss = self._step(steps)
+                if loss is None:
+                    break
                 bar.update()
-                if self.steps % LOG_EVERY_STEPS == 0 or self.steps == self.total_steps:
-                    point = {"step": self.steps, "loss": float(loss), **self.metrics.compute()}
-                    self.curve.append(point)
-                    bar.set_postfix({k: f"{v:.4f}" for k, v in point.items() if k != "step"})
+                self._note(bar, loss)
                 if self.progress:
+                    # Batches that were read ahead have entered no weight and are not counted.
                     place = Position(epoch, number, self.steps, tuple(self.curve))
                     self.progress.after_step(self.session, place)
 
-    def _step(self, batch: Batch) -> Tensor:
+    def _note(self, bar: "tqdm[Never]", loss: Tensor) -> None:
+        if self.steps % LOG_EVERY_STEPS == 0 or self.steps == self.total_steps:
+            point = {"step": self.steps, "loss": float(loss), **self.metrics.compute()}
+            self.curve.append(point)
+            bar.set_postfix({k: f"{v:.4f}" for k, v in point.items() if k != "step"})
+
+    def _step(self, steps: Steps) -> Tensor | None:
         share = learning_rate_share(
             self.session.config, self.steps, self.total_steps, is_warm=self.is_warm
         )
         # What is dropped depends on the step alone, so that a resumed run drops the same.
         torch.manual_seed(_seed_of(self.session.config.seed, self.steps, dist.get_rank()))
-        loss, logits = self.session.step(batch, learning_rate_share=share)
-        self.metrics.update(logits, batch)
+        done = steps.next(learning_rate_share=share)
+        if done is None:
+            return None
+        batch = done.batch
+        self.metrics.update(done.logits, batch)
         self.steps += 1
         if self.id_log is not None and batch.example_id is not None:
             ids = batch.example_id[batch.weight.cpu() > 0].tolist()
             self.id_log.write(json.dumps({"step": self.steps, "ids": ids}) + "\n")
-        return loss
+        return done.loss
 
 
 def _seed_of(seed: int, step: int, rank: int) -> int:
@@ -160,7 +171,7 @@ def learning_rate_share(
 class _RunningMetrics:
     """Normalised entropy and calibration while training, over all ranks, from TorchRec."""
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
         tasks = [RecTaskInfo(name=_TASK)]
         world_size = dist.get_world_size()
         shared = {
@@ -171,7 +182,8 @@ class _RunningMetrics:
             "window_size": max(config.batch_size, 1) * 50,
             "compute_on_all_ranks": True,
         }
-        self._metrics = {"ne": NEMetric(**shared), "calibration": CalibrationMetric(**shared)}
+        metrics = {"ne": NEMetric(**shared), "calibration": CalibrationMetric(**shared)}
+        self._metrics = {name: metric.to(device) for name, metric in metrics.items()}
 
     def update(self, logits: Tensor, batch: Batch) -> None:
         shown = (batch.weight > 0).double()

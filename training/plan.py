@@ -9,12 +9,11 @@ from torchrec.distributed.planner.types import PlannerError, ShardingOption
 
 from training.config import Recipe
 from training.costs import cost_of
+from training.dense import DensePlan
 from training.inputs import Inputs
-from training.ranker import Ranker, embedding_tables
-from training.sharding import RESERVED_SHARE, Machine, plan
-
-_BYTES_OF_A_DENSE_PARAMETER = 16
-"""Weight, gradient and Adam's two moments, float32."""
+from training.machine import Machine
+from training.ranker import Ranker
+from training.sharding import plan
 
 
 def planned(
@@ -29,13 +28,12 @@ def planned(
         teraflops: What one rank reaches on the dense part, for the time of a step.
 
     Raises:
-        ValueError: The tables do not fit, with the planner's reason.
+        ValueError: The tables do not fit, with the planner's reason, or the dense part does not.
     """
     ranker = Ranker(inputs, recipe.model, device=torch.device("meta"))
-    tables = embedding_tables(inputs, recipe.model)
     batch_size = recipe.training.batch_size
     try:
-        chosen = plan(ranker, tables, recipe.sharding, machine=machine, batch_size=batch_size)
+        chosen = plan(ranker, recipe, machine=machine)
     except PlannerError as error:
         raise ValueError(f"{recipe.name} on {machine.ranks} x {machine.device}: {error}") from error
     cost = cost_of(inputs, recipe.model)
@@ -47,23 +45,31 @@ def planned(
             hbm[shard.rank] += shard.storage.hbm
             ddr[shard.rank] += shard.storage.ddr
             milliseconds[shard.rank] += shard.perf.total
-    dense_bytes = cost.dense_parameters * _BYTES_OF_A_DENSE_PARAMETER
     dense_ms = cost.training_flops * batch_size / machine.ranks / teraflops / 1e9
-    lookups_ms = max(milliseconds.values())
+    lookups_ms = max(milliseconds.values(), default=0.0)
     figures = {
         "recipe": recipe.name,
         **dataclasses.asdict(machine),
         "fits": True,
         "tables": [_told(option) for option in chosen.options],
+        "considered": chosen.considered,
         "hbm_bytes_by_rank": [hbm[rank] for rank in range(machine.ranks)],
         "ddr_bytes_by_rank": [ddr[rank] for rank in range(machine.ranks)],
-        "dense_bytes_by_rank": dense_bytes,
-        "reserved_share": RESERVED_SHARE,
+        **_told_dense(chosen.dense),
         "lookup_milliseconds": lookups_ms,
         "dense_milliseconds": dense_ms,
         "step_milliseconds": lookups_ms + dense_ms,
     }
     return {**figures, "markdown": _markdown(figures)}
+
+
+def _told_dense(dense: DensePlan) -> dict[str, Any]:
+    return {
+        "dense": dense.parallelism.value,
+        "dense_bytes_by_rank": dense.bytes_by_rank,
+        "dense_activation_bytes_by_rank": dense.activation_bytes,
+        "reserved_share": dense.reserved_share,
+    }
 
 
 def _told(option: ShardingOption) -> dict[str, Any]:
@@ -101,9 +107,12 @@ def _markdown(figures: dict[str, Any]) -> str:
     largest = max(figures["hbm_bytes_by_rank"], default=0) / 2**20
     host = max(figures["ddr_bytes_by_rank"], default=0) / 2**20
     dense = figures["dense_bytes_by_rank"] / 2**20
+    if not figures["tables"]:
+        lines = ["Adam trains the tables as part of the dense part; none is sharded."]
     lines.append(
         f"\nA rank holds up to {largest:,.0f} MB of tables on its device, {host:,.0f} MB in the "
-        f"host's memory, and {dense:,.0f} MB of the dense part with its moments. A step takes "
+        f"host's memory, and {dense:,.0f} MB of the dense part ({figures['dense']}) with its "
+        "gradients, moments and activations. A step takes "
         f"about {figures['step_milliseconds']:.2f} ms: {figures['lookup_milliseconds']:.2f} of "
         "lookups "
         f"(the planner's estimate) and {figures['dense_milliseconds']:.2f} of the dense part."

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from features.schema import Kind
 from training.config import (
@@ -207,11 +208,19 @@ class Ranker(nn.Module):
 
     def pool(self, sparse: KeyedJaggedTensor) -> Tensor:
         """The pooled embeddings of all features beside each other, in the inputs' order."""
-        pooled = self.embeddings(sparse)
-        if pooled.keys() == self.features:
-            return pooled.values()
-        values = pooled.to_dict()
-        return torch.cat([values[name] for name in self.features], dim=1)
+        return in_order(self.embeddings(sparse), self.features)
+
+
+@torch.fx.wrap
+def in_order(pooled: KeyedTensor, features: list[str]) -> Tensor:
+    """Pooled embeddings beside each other, in the order of ``features``.
+
+    Wrapped: TorchRec's pipeline traces the ranker's forward, where no value may steer.
+    """
+    if pooled.keys() == features:
+        return pooled.values()
+    values = pooled.to_dict()
+    return torch.cat([values[name] for name in features], dim=1)
 
 
 def embedding_tables(inputs: Inputs, config: ModelConfig) -> list[EmbeddingBagConfig]:

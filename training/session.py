@@ -1,5 +1,6 @@
 """A sharded ranker in training on this rank: one step, predictions, copies of its weights."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -11,22 +12,22 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torchrec.distributed.embedding_lookup import GroupedPooledEmbeddingsLookup
+from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 
 from features.encoding import ModelInputs
 from training.batch import Batch, make_batch
-from training.config import Recipe, TableOptimizer, TrainingConfig
+from training.config import DenseParallelism, Recipe, TableOptimizer, TrainingConfig
+from training.dense import has_dense_tables
 from training.inputs import Inputs
-from training.ranker import Ranker, embedding_tables
-from training.sharding import shard
+from training.machine import device_of_rank, is_bf16, this_machine
+from training.ranker import Ranker
+from training.sharding import Plan, plan, shard
 
 logger = logging.getLogger(__name__)
 
-
-def device_of_rank() -> torch.device:
-    """This rank's device: its GPU where there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    return torch.device("cpu")
+_CACHED = EmbeddingComputeKernel.FUSED_UVM_CACHING.value
 
 
 class Session:
@@ -45,12 +46,14 @@ class Session:
         self.config = recipe.training
         self.device = device_of_rank()
         torch.manual_seed(self.config.seed)
-        ranker = Ranker(inputs, recipe.model)
+        ranker = Ranker(inputs, recipe.model, device=device_of_tables(recipe, self.device))
         if first_rows is not None and inputs.dense:
             ranker.interaction.tokens.normaliser.fit(first_rows)
-        self.is_compiled = self.config.is_compiled and compile_interaction(ranker)
-        tables = embedding_tables(inputs, recipe.model)
-        self.model = shard(ranker, tables, recipe.sharding, self.config, device=self.device)
+        self.plan = plan(ranker, recipe, machine=this_machine(self.device))
+        refuse_cached_decay(self.config, self.plan)
+        self.is_bf16 = is_bf16(self.config.precision, self.device.type)
+        self.is_compiled = can_compile(self.config, self.plan) and compile_interaction(ranker)
+        self.model = shard(ranker, recipe, self.plan, device=self.device)
         self.optimizer = dense_optimizer(self.model, self.config)
         self._tables = [value for key, value in self.local_tensors() if "embeddings" in key]
         self.steps = 0
@@ -62,18 +65,42 @@ class Session:
             batch: On this rank's device.
             learning_rate_share: The learning rates of this step, as a share of the configured ones.
         """
-        self._set_learning_rates(learning_rate_share)
+        self.begin_step(learning_rate_share)
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.model(batch.dense, batch.sparse)
-        # Weights make the mean over ranks of these sums the mean over the global batch's examples.
-        loss = weighted_loss(logits, batch)
+        loss, logits = self.forward(batch)
         loss.backward()
         self.optimizer.step()
+        self.end_step(learning_rate_share)
+        return loss.detach(), logits.detach()
+
+    def begin_step(self, learning_rate_share: float) -> None:
+        """Set the learning rates of the step that comes."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["full_learning_rate"] * learning_rate_share
+        for group in self.model.fused_optimizer.param_groups:
+            group["lr"] = self.config.sparse_learning_rate * learning_rate_share
+        # The kernels read the new rate on this call; they step inside the backward pass.
+        self.model.fused_optimizer.zero_grad()
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss and logits of a batch on this rank's device, both float32, to go backward from."""
+        with self._autocast():
+            logits = self.model(batch.dense, batch.sparse)
+        logits = logits.float()
+        # Weights make the mean over ranks of these sums the mean over the global batch's examples.
+        return weighted_loss(logits, batch), logits
+
+    def end_step(self, learning_rate_share: float) -> None:
+        """What follows the optimisers' step."""
         if self.config.table_decay:
             kept = 1 - self.config.table_decay * learning_rate_share
             torch._foreach_mul_(self._tables, kept)
         self.steps += 1
-        return loss.detach(), logits.detach()
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if not self.is_bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of this rank's weights and buffers."""
@@ -84,6 +111,11 @@ class Session:
         with torch.no_grad():
             for key, value in self.local_tensors():
                 value.copy_(snapshot[key])
+        if self.device.type == "cuda":
+            for module in self.model.modules():
+                if isinstance(module, GroupedPooledEmbeddingsLookup):
+                    # Rows that the device cached from the host's memory are the old ones.
+                    module.purge()
 
     def set_pretrained(self, vectors: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Fill the tables that do not train; ValueError names one whose shape is another."""
@@ -102,19 +134,16 @@ class Session:
             if hasattr(value, "local_shards"):
                 for place, shard in enumerate(value.local_shards()):
                     yield f"{key}.{place}", shard.tensor
+            elif isinstance(value, DTensor):
+                yield key, value.to_local()
             else:
                 yield key, value
 
-    def _set_learning_rates(self, share: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["full_learning_rate"] * share
-        for group in self.model.fused_optimizer.param_groups:
-            group["lr"] = self.config.sparse_learning_rate * share
-        # The kernels read the new rate on this call; they step inside the backward pass.
-        self.model.fused_optimizer.zero_grad()
-
     def predict(self, inputs: ModelInputs) -> npt.NDArray[np.float32]:
-        """Probabilities of all rows in order, on every rank; each rank scores its part."""
+        """Probabilities of all rows in order, on every rank; each rank scores its part.
+
+        In float32, as a server does, whatever the precision of training.
+        """
         rank, world_size = dist.get_rank(), dist.get_world_size()
         mine = np.arange(rank, len(inputs), world_size)
         longest = -(-len(inputs) // world_size)
@@ -139,6 +168,35 @@ class Session:
         batch = make_batch(inputs.take(asked), nothing, nothing).to(self.device)
         scores = torch.sigmoid(self.model(batch.dense, batch.sparse))
         return np.asarray(scores.cpu().numpy()[: len(rows)])
+
+
+def device_of_tables(recipe: Recipe, device: torch.device) -> torch.device:
+    """Where the ranker's tables are made before they are sharded.
+
+    On CUDA nowhere: TorchRec makes each shard on the rank that owns it, and no host need hold a
+    table whole. On the CPU they are made first, so that runs of earlier versions can be repeated.
+    """
+    if device.type == "cuda" and not has_dense_tables(recipe):
+        return torch.device("meta")
+    return torch.device("cpu")
+
+
+def refuse_cached_decay(config: TrainingConfig, chosen: Plan) -> None:
+    """ValueError when decay of all rows would miss those that a device caches."""
+    cached = [o.name for o in chosen.options if o.compute_kernel == _CACHED]
+    if config.table_decay and cached:
+        raise ValueError(
+            f"table_decay: {config.table_decay}; 0 where tables are cached from the host's memory, "
+            f"as {sorted(cached)} are"
+        )
+
+
+def can_compile(config: TrainingConfig, chosen: Plan) -> bool:
+    """Whether the dense part is to be compiled; with FSDP2 it is not, which is told."""
+    is_whole = chosen.dense.parallelism is DenseParallelism.DDP
+    if config.is_compiled and not is_whole:
+        logger.warning("torch.compile: not with FSDP2, whose hooks gather weights; runs eager")
+    return config.is_compiled and is_whole
 
 
 def compile_interaction(ranker: Ranker) -> bool:

@@ -1,11 +1,11 @@
 """How the embedding tables are spread over ranks: the plan, and the sharded model."""
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
 from torch import nn
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
@@ -13,6 +13,7 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.planner import EmbeddingShardingPlanner
 from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
 from torchrec.distributed.planner.types import (
+    Enumerator,
     KernelConfig,
     ParameterConstraints,
     ShardingOption,
@@ -25,11 +26,13 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from training.config import ShardingConfig, TableOptimizer, TrainingConfig
+from training.config import Recipe, ShardingConfig
+from training.dense import DensePlan, has_dense_tables, plan_dense, wrapper_of
+from training.machine import Machine
 from training.ranker import Ranker
 
-RESERVED_SHARE = 0.15
-"""Of each device's memory, for everything but the tables."""
+_ON_CUDA = tuple(by.value for by in ShardingType if by is not ShardingType.DATA_PARALLEL)
+"""All that the planner may choose for a table there, ``grid_shard`` named as it has to be."""
 
 
 def sharders() -> list[ModuleSharder[nn.Module]]:
@@ -55,10 +58,10 @@ def constraints(
     """What the planner may do with each table.
 
     Named tables are split by columns or by rows when there is more than one rank. The others are
-    left to the planner on CUDA, and stay whole on the CPU, where TorchRec's data-parallel kernel
-    has no registered gradient.
+    left to the planner on CUDA, with kernels that keep rows in the host's memory, and stay whole on
+    the CPU.
     """
-    whole = {} if device == "cuda" else {"sharding_types": [ShardingType.TABLE_WISE.value]}
+    whole = list(_ON_CUDA) if device == "cuda" else [ShardingType.TABLE_WISE.value]
     chosen = {}
     for table in tables:
         if table.name in config.column_wise and world_size > 1:
@@ -69,21 +72,8 @@ def constraints(
         elif table.name in config.row_wise and world_size > 1:
             chosen[table.name] = ParameterConstraints(sharding_types=[ShardingType.ROW_WISE.value])
         else:
-            chosen[table.name] = ParameterConstraints(**whole)
+            chosen[table.name] = ParameterConstraints(sharding_types=whole)
     return chosen
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Machine:
-    """Where a plan is for; need not be where it is made."""
-
-    device: str
-    """``cpu`` or ``cuda``."""
-    ranks: int
-    hbm_bytes: int | None = None
-    """Memory of one device; None: the planner's default."""
-    ddr_bytes: int | None = None
-    """The host's memory for one rank; None: the planner's default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,39 +83,45 @@ class Plan:
     sharding: ShardingPlan
     options: list[ShardingOption]
     """For each table its type, kernel and shards with their memory and times."""
+    considered: dict[str, tuple[str, ...]]
+    """For each sharding type that was weighed, its kernels."""
+    dense: DensePlan
 
 
-def plan(
-    model: nn.Module,
-    tables: Sequence[EmbeddingBagConfig],
-    config: ShardingConfig,
-    *,
-    machine: Machine,
-    batch_size: int,
-) -> Plan:
-    """The plan for a number of ranks; needs no process group, and the model may be on ``meta``.
+def plan(ranker: Ranker, recipe: Recipe, *, machine: Machine) -> Plan:
+    """The plan for a number of ranks; needs no process group, and tables may be on ``meta``.
+
+    Tables that Adam trains are part of the dense part: nothing is planned for them.
 
     Raises:
         PlannerError: The tables do not fit.
+        ValueError: The dense part does not fit.
     """
+    dense = plan_dense(ranker, recipe, machine)
+    if has_dense_tables(recipe):
+        return Plan(ShardingPlan(plan={}), [], {}, dense)
     kept = _KeptOptions()
     topology = TopologyFactory.create_topology(
         trainer_config=TrainerConfig(
             world_size=machine.ranks,
+            local_world_size=machine.ranks_per_host,
             hbm_cap_bytes=machine.hbm_bytes,
             ddr_cap_bytes=machine.ddr_bytes,
         ),
         kernel_config=KernelConfig(compute_device=machine.device),
     )
+    tables = ranker.embeddings.embedding_bag_configs()
     planner = EmbeddingShardingPlanner(
         topology=topology,
-        batch_size=max(1, batch_size // machine.ranks),
-        constraints=constraints(tables, config, world_size=machine.ranks, device=machine.device),
-        storage_reservation=FixedPercentageStorageReservation(percentage=RESERVED_SHARE),
+        batch_size=max(1, recipe.training.batch_size // machine.ranks),
+        constraints=constraints(
+            tables, recipe.sharding, world_size=machine.ranks, device=machine.device
+        ),
+        storage_reservation=FixedPercentageStorageReservation(percentage=dense.reserved_share),
         stats=kept,
         debug=False,
     )
-    return Plan(planner.plan(model, sharders()), kept.options)
+    return Plan(planner.plan(ranker, sharders()), kept.options, kept.considered, dense)
 
 
 class _KeptOptions(Stats):
@@ -133,52 +129,46 @@ class _KeptOptions(Stats):
 
     def __init__(self) -> None:
         self.options: list[ShardingOption] = []
+        self.considered: dict[str, tuple[str, ...]] = {}
 
-    def log(self, *_: Any, best_plan: list[ShardingOption], **__: Any) -> None:
+    def log(
+        self, *_: Any, best_plan: list[ShardingOption], enumerator: Enumerator, **__: Any
+    ) -> None:
         self.options = best_plan
+        kernels: dict[str, set[str]] = collections.defaultdict(set)
+        for option in enumerator.last_stored_search_space or ():
+            kernels[option.sharding_type].add(option.compute_kernel)
+        self.considered = {by: tuple(sorted(found)) for by, found in sorted(kernels.items())}
 
 
 def shard(
-    ranker: Ranker,
-    tables: Sequence[EmbeddingBagConfig],
-    sharding: ShardingConfig,
-    training: TrainingConfig,
-    *,
-    device: torch.device,
+    ranker: Ranker, recipe: Recipe, chosen: Plan, *, device: torch.device
 ) -> DistributedModelParallel:
-    """The ranker spread over the process group, its tables with fused row-wise Adagrad.
+    """The ranker spread over the process group as planned; fused row-wise Adagrad on its tables.
 
     Every rank computes the same plan, so none has to be sent. Tables that Adam trains are part of
     the dense model: no shards, and gradients that are averaged as every other.
     """
-    if training.table_optimizer is TableOptimizer.ADAM:
-        return DistributedModelParallel(
-            module=ranker, device=device, plan=ShardingPlan(plan={}), sharders=[]
+    training = recipe.training
+    is_sharded = not has_dense_tables(recipe)
+    if is_sharded:
+        apply_optimizer_in_backward(
+            RowWiseAdagrad,
+            ranker.embeddings.parameters(),
+            {
+                "lr": training.sparse_learning_rate,
+                "weight_decay": training.embedding_decay,
+                # FBGEMM's default mode ignores weight_decay without a word.
+                "weight_decay_mode": WeightDecayMode.L2,
+                "eps": 1e-8,
+            },
         )
-    apply_optimizer_in_backward(
-        RowWiseAdagrad,
-        ranker.embeddings.parameters(),
-        {
-            "lr": training.sparse_learning_rate,
-            "weight_decay": training.embedding_decay,
-            # FBGEMM's default mode ignores weight_decay without a word.
-            "weight_decay_mode": WeightDecayMode.L2,
-            "eps": 1e-8,
-        },
-    )
-    chosen = plan(
-        ranker,
-        tables,
-        sharding,
-        machine=Machine(device=device.type, ranks=dist.get_world_size()),
-        batch_size=training.batch_size,
-    )
     return DistributedModelParallel(
         module=ranker,
         device=device,
         plan=chosen.sharding,
-        sharders=sharders(),
-        init_data_parallel=True,
+        sharders=sharders() if is_sharded else [],
+        data_parallel_wrapper=wrapper_of(chosen.dense, recipe),
     )
 
 

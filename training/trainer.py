@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from torchrec.distributed.model_parallel import DistributedModelParallel
 
 from features.schema import Schema
 from training.adopted_state import load_adopted_state
@@ -21,6 +20,7 @@ from training.growth import with_tokens
 from training.inputs import inputs_of
 from training.loop import first_rows, fit
 from training.metrics import Metrics, evaluate
+from training.pipeline import is_pipelined
 from training.progress import Progress
 from training.ranker import token_names
 from training.session import Session
@@ -78,7 +78,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     is_fitted = parent is None or adoption is not None
     session = Session(inputs, run.recipe, first_rows(table, days) if is_fitted else None)
     told = _load(parent, adoption, session) if parent else {}
-    _tell(parent, days, session.model)
+    _tell(parent, days, session)
     epochs = config.warm_epochs if parent else config.cold_epochs
     progress = _progress(run, parent, table, days, checkpoints)
     curve = fit(
@@ -161,13 +161,20 @@ def _progress(
 def _tell(
     parent: Checkpoint | None,
     days: Sequence[datetime.date],
-    model: DistributedModelParallel,
+    session: Session,
 ) -> None:
     start = f"warm from {parent.name}" if parent else "cold: no earlier checkpoint fits"
     span = f"{days[0]} to {days[-1]}" if days else "none"
     if dist.get_rank() == 0:
         logger.info("%s; %d days to train on (%s)", start, len(days), span)
-        for module, parameters in model.plan.plan.items():
+        logger.info(
+            "dense part: %s, about %s MB on each rank, %s; batches %s",
+            session.plan.dense.parallelism,
+            f"{session.plan.dense.bytes_by_rank / 2**20:,.0f}",
+            "bf16 autocast" if session.is_bf16 else "float32",
+            "copied and exchanged ahead" if is_pipelined(session) else "one after the other",
+        )
+        for module, parameters in session.model.plan.plan.items():
             for name, parameter in parameters.items():
                 logger.info(
                     "plan: %s.%s %s on ranks %s, kernel %s",

@@ -19,7 +19,7 @@ from features.schema import Schema
 from training.batch import Batch, make_batch
 from training.checkpoint import load_training_state, save, training_state
 from training.checkpoints import MANIFEST, Checkpoint
-from training.config import ModelConfig, Recipe, recipe_from_dict
+from training.config import DenseParallelism, ModelConfig, Recipe, recipe_from_dict
 from training.dataset import ExampleTable
 from training.growth import GrowthError, Kind, changes, grow, grown_model
 from training.inputs import Inputs, inputs_of
@@ -53,7 +53,9 @@ def upscale(
     """
     inputs = inputs_of(schema)
     recipe = recipe_from_dict(source.manifest.recipe)
-    session = Session(inputs, recipe, None)
+    # Growing reads whole tensors, whatever the run that wrote them did.
+    whole = dataclasses.replace(recipe.sharding, dense_parallelism=DenseParallelism.DDP)
+    session = Session(inputs, dataclasses.replace(recipe, sharding=whole), None)
     load_training_state(source.path, session.model, session.optimizer)
     parent = session.model.module.interaction
     config = grown_model(recipe.model, target.model, num_tokens=parent.tokens.num_tokens)

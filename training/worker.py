@@ -18,7 +18,7 @@ from training.checkpoints import Checkpoints
 from training.config import Recipe
 from training.dataset import ExampleTable
 from training.launch import holdout_start
-from training.session import device_of_rank
+from training.machine import device_of_rank
 from training.trainer import Result, Run, train
 from training.upscale import upscale
 
@@ -83,7 +83,9 @@ def process_group() -> Iterator[None]:
     device = device_of_rank()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
+    # Saves while training goes on, and exchanges of Python objects, need a backend of the CPU.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=WAIT)
     try:
         yield
     finally:

@@ -57,6 +57,8 @@ class GroupedLayerNorm(nn.Module):
             return nn.functional.layer_norm(
                 fm_BP, fm_BP.shape[-1:], self.weight, self.bias, self.eps
             )
+        # Under autocast the machine gives bf16; norms are float32, as autocast has them on CUDA.
+        fm_BP = fm_BP.to(self.weight.dtype)
         normal_BP = torch.empty_like(fm_BP)
         for number in range(self.num_groups):
             places = getattr(self, f"places_{number}")

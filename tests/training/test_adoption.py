@@ -10,7 +10,7 @@ from training.adopted_state import load_adopted_state
 from training.adoption import Adoption, AdoptionError, InputsRecord
 from training.checkpoint import CheckpointError, load_training_state, save, training_state
 from training.checkpoints import CheckpointManifest, Checkpoints
-from training.config import TableOptimizer
+from training.config import DenseParallelism, TableOptimizer
 from training.dataset import ExampleTable, batches
 from training.inputs import inputs_of
 from training.loop import first_rows
@@ -106,11 +106,15 @@ def whole(value):
 
 
 @pytest.mark.usefixtures("group")
-def test_with_longer_tables_alone_the_scores_are_the_same(built, tmp_path):
+@pytest.mark.parametrize("parallelism", [DenseParallelism.DDP, DenseParallelism.FSDP2])
+def test_with_longer_tables_alone_the_scores_are_the_same(built, tmp_path, parallelism):
     today = built.schema
     device = dataclasses.replace(today.context[0], vocabulary=today.context[0].vocabulary[:2])
     before = dataclasses.replace(today, context=(device,))
-    parent, child, _ = adopted(built, before, today, recipe(), tmp_path)
+    made = recipe()
+    sharding = dataclasses.replace(made.sharding, dense_parallelism=parallelism)
+    made = dataclasses.replace(made, sharding=sharding)
+    parent, child, _ = adopted(built, before, today, made, tmp_path)
     device = ExampleTable(built.lake, today).read(built.days[-1:]).inputs.ids["device"].values
     is_known = device < today.context[0].num_rows - 1
     was, now = scores(built, before, parent), scores(built, today, child)

@@ -1,0 +1,75 @@
+"""Where a plan is for: devices, ranks and their memory; need not be where it is made."""
+
+import dataclasses
+import os
+
+import torch
+import torch.distributed as dist
+from torchrec.distributed.planner.constants import HBM_CAP
+
+from training.config import Precision
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Machine:
+    """As many ranks as there are devices, with what each may hold."""
+
+    device: str
+    """``cpu`` or ``cuda``."""
+    ranks: int
+    ranks_per_host: int | None = None
+    """Ranks that share a host's fast links; None: all."""
+    hbm_bytes: int | None = None
+    """Memory of one device; None: the planner's default."""
+    ddr_bytes: int | None = None
+    """The host's memory for one rank; None: the planner's default."""
+
+    def __post_init__(self) -> None:
+        """Refuse hosts that are not alike."""
+        if self.ranks_per_host is not None and self.ranks % self.ranks_per_host:
+            raise ValueError(f"ranks_per_host: {self.ranks_per_host}; a divisor of {self.ranks}")
+
+    @property
+    def device_bytes(self) -> int | None:
+        """Memory of one device; None on the CPU, which shares the host's."""
+        return (self.hbm_bytes or HBM_CAP) if self.device == "cuda" else None
+
+
+def device_of_rank() -> torch.device:
+    """This rank's device: its GPU where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return torch.device("cpu")
+
+
+def is_bf16(precision: Precision, device: str) -> bool:
+    """Whether the dense part trains under bf16 autocast on ``cpu`` or ``cuda``.
+
+    Where no CUDA device is at hand, as for a plan made elsewhere, it is taken to have bf16.
+    """
+    if precision is Precision.AUTO:
+        lacks = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+        return device == "cuda" and not lacks
+    return precision is Precision.BF16
+
+
+def this_machine(device: torch.device) -> Machine:
+    """The process group's machine, the same on every rank: the smallest of the devices counts."""
+    ranks = dist.get_world_size()
+    if device.type != "cuda":
+        return Machine(device=device.type, ranks=ranks)
+    ranks_per_host = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
+    host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = torch.cuda.get_device_properties(device).total_memory
+    smallest = torch.tensor([memory, host_bytes // ranks_per_host], device=device)
+    dist.all_reduce(smallest, op=dist.ReduceOp.MIN)
+    hbm_bytes, ddr_bytes = smallest.tolist()
+    return Machine(
+        device=device.type,
+        ranks=ranks,
+        ranks_per_host=ranks_per_host,
+        hbm_bytes=hbm_bytes,
+        ddr_bytes=ddr_bytes,
+    )
