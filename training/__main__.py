@@ -5,13 +5,14 @@ import dataclasses
 import datetime
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from features.catalog import SCHEMAS, schema_of
 from features.door import Door, Summary, add_date
+from training.checkpoints import CONTROL, GROWN
 from training.config import Recipe
-from training.recipes import RECIPES, recipe_of
+from training.recipes import RECIPES, USUAL, recipe_of, target_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,8 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> Summary:
     from training.launch import train_and_track
+    from training.lineage import training_recipe
 
-    return train_and_track(schema_of(options.dataset), _recipe_to_train(options), options)
+    schema = schema_of(options.dataset)
+    options.recipe = training_recipe(schema, options)
+    return train_and_track(schema, _recipe_to_train(options), options)
 
 
 def _worker(options: argparse.Namespace) -> Summary:
@@ -45,12 +49,13 @@ def _recipe_to_train(options: argparse.Namespace) -> Recipe:
 
 
 def _upscale(options: argparse.Namespace) -> Summary:
-    from training.checkpoints import Checkpoints
     from training.launch import upscale_on_ranks
+    from training.lineage import growth_source
 
     # A wrong name is told before any process is started.
-    source = Checkpoints(options.checkpoints, schema_of(options.dataset)).named(options.source)
-    options.ranks = source.manifest.ranks
+    source = growth_source(schema_of(options.dataset), options)
+    options.source, options.ranks = source.name, source.manifest.ranks
+    options.target = target_of(source.recipe_name, options.target)
     return upscale_on_ranks(options)
 
 
@@ -66,45 +71,34 @@ def _export(options: argparse.Namespace) -> Summary:
     from training.registry import Registry
 
     schema = schema_of(options.dataset)
-    manifest = export(schema, options.lake, options.checkpoints, options.artifacts, options.date)
+    name = options.checkpoint or options.date.isoformat()
+    manifest = export(schema, options.lake, options.checkpoints, options.artifacts, name)
     directory = options.artifacts / schema.name / manifest.version
     Registry(options.tracking, schema.name).register(manifest, directory)
     return {"version": manifest.version, "artifact": str(directory), "metrics": manifest.metrics}
 
 
 def _evaluate(options: argparse.Namespace) -> Summary:
-    from training import evaluation, report
-    from training.dataset import ExampleTable
-    from training.registry import CHAMPION, Registry
+    from training.judging import judge
+
+    return judge(schema_of(options.dataset), options)
+
+
+def _family(options: argparse.Namespace) -> Summary:
+    from training.family import family
+    from training.registry import Registry
+    from training.report import write_family_page
 
     schema = schema_of(options.dataset)
-    registry = Registry(options.tracking, schema.name)
-    candidate, champion = registry.version_of(options.date), registry.alias(CHAMPION)
-    if champion is not None and registry.day_of(champion) > options.date:
-        # Judged on these days again, a later champion would have trained on them.
-        held = {
-            "decision": "hold",
-            "candidate": candidate,
-            "champion": champion,
-            "reasons": [f"champion is of {registry.day_of(champion)}, after {options.date}"],
-        }
-        report.write_decision(options.reports, schema.name, options.date.isoformat(), held)
-        return held
-    judged = evaluation.evaluate_candidate(
+    members = family(
         schema,
-        ExampleTable(options.lake, schema),
-        options.artifacts,
-        day=options.date,
-        candidate_version=candidate,
-        # A drill may spoil the champion itself, and is judged against what it was.
-        champion_version=champion if champion != candidate or options.drill else None,
-        is_spoilt=options.drill == "spoilt",
+        Registry(options.tracking, schema.name),
+        checkpoints=options.checkpoints,
+        artifacts=options.artifacts,
     )
-    page = report.write_gate_page(options.reports, schema.name, options.date.isoformat(), judged)
-    summary = evaluation.summary(judged)
-    if not judged.is_spoilt:
-        registry.set_decision(candidate, summary["decision"])
-    return {**summary, "report": page}
+    page = write_family_page(options.reports, schema.name, members)
+    plain = [member.to_dict() for member in members]
+    return {"dataset": schema.name, "members": plain, "report": page}
 
 
 def _backtest(options: argparse.Namespace) -> Summary:
@@ -209,12 +203,10 @@ def _door() -> Door:
     )
     _add_training(door)
     _add_upscale(door)
-    text = "Make a day's checkpoint an artifact and register it."
-    add_date(door.verb("export", _export, text, "lake", "checkpoints", "artifacts", "tracking"))
-    text = "Judge a day's candidate; the gate."
-    evaluate = door.verb("evaluate", _evaluate, text, "lake", "artifacts", "tracking", "reports")
-    add_date(evaluate)
-    evaluate.add_argument("--drill", choices=("spoilt",), help="spoil the candidate on purpose")
+    _add_export(door)
+    _add_evaluate(door)
+    text = "Print the family of the rankers: who was trained, or grew, from whom."
+    door.verb("family", _family, text, "checkpoints", "artifacts", "tracking", "reports")
     text = "Predict the last days one by one, beside simple rivals."
     backtest = door.verb("backtest", _backtest, text, "lake")
     add_date(backtest)
@@ -230,6 +222,26 @@ def _door() -> Door:
     return door
 
 
+def _add_export(door: Door) -> None:
+    text = "Make a checkpoint an artifact and register it."
+    export = door.verb("export", _export, text, "lake", "checkpoints", "artifacts", "tracking")
+    which = export.add_mutually_exclusive_group(required=True)
+    which.add_argument("--date", type=_day, metavar="YYYY-MM-DD", help="day whose checkpoint")
+    which.add_argument("--checkpoint", metavar="CHECKPOINT", help="else its folder's name")
+
+
+def _add_evaluate(door: Door) -> None:
+    text = (
+        "Judge a day's candidate; the gate. With --candidate and --control, judge a ranker that "
+        "grew: it must be shown to be better than the champion and than the one that did not grow."
+    )
+    evaluate = door.verb("evaluate", _evaluate, text, *_FOLDERS)
+    add_date(evaluate, "last day of the holdout, YYYY-MM-DD")
+    evaluate.add_argument("--drill", choices=("spoilt",), help="spoil the candidate on purpose")
+    evaluate.add_argument("--candidate", metavar="VERSION", help="else the day's newest")
+    evaluate.add_argument("--control", metavar="VERSION", help="the un-grown one of a trial")
+
+
 def _add_training(door: Door) -> None:
     for name, run, text in (
         ("train", _train, "Train the candidate of a day, warm from the last checkpoint."),
@@ -237,10 +249,26 @@ def _add_training(door: Door) -> None:
     ):
         train = door.verb(name, run, text, "lake", "checkpoints", "tracking", "reports")
         add_date(train, "day of the run, YYYY-MM-DD")
+        _add_holdout(train)
         train.add_argument(
-            "--holdout-days", type=int, help="newest days not to train on (else the schema's)"
+            "--recipe",
+            type=_recipe_name,
+            metavar="RECIPE",
+            help=f"{_RECIPES}; else that of --from, of this day's earlier run, of the champion, or "
+            f"{USUAL}, in this order",
         )
-        _add_recipe(train)
+        train.add_argument(
+            *("--from",),
+            dest="source",
+            metavar="CHECKPOINT",
+            help="what to go on from (else the newest that fits)",
+        )
+        train.add_argument(
+            "--trial",
+            choices=(GROWN, CONTROL),
+            default="",
+            help="train for a comparison, beside the day's own run: what grew, or what did not",
+        )
         train.add_argument("--ranks", type=int, default=2, help="processes")
         train.add_argument("--batch-size", type=_count, help="of all ranks (else the recipe's)")
         train.add_argument("--epochs", type=_count, help="passes over the days (else the recipe's)")
@@ -261,29 +289,36 @@ def _add_upscale(door: Door) -> None:
         "Grow a checkpoint into a larger Wukong that computes the same. More layers, embeddings, "
         "rank and wider or deeper MLPs keep what was trained, tables and moments included; before "
         "it is written, its logits are compared with the parent's on the newest examples. The next "
-        "`train --recipe TARGET` goes on from it."
+        "`train --recipe TARGET` goes on from it. With --date, an older checkpoint of the source's "
+        "family grows, one that leaves days to train on."
     )
-    for name, run, shown in (
-        ("upscale", _upscale, text),
-        ("grow", _grow, "Be one rank of an upscaling; torchrun starts it, not a person."),
-    ):
-        upscale = door.verb(name, run, shown, "lake", "checkpoints")
-        upscale.add_argument(
-            *("--from",),
-            dest="source",
-            required=True,
-            metavar="CHECKPOINT",
-            help="its folder's name",
-        )
-        upscale.add_argument(
-            *("--to",),
-            dest="target",
-            required=True,
-            type=_recipe_name,
-            metavar="RECIPE",
-            help="what to grow to, such as wukong-small-x2",
-        )
-        upscale.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+    upscale = door.verb("upscale", _upscale, text, "lake", "checkpoints", "tracking")
+    _add_growth_ends(upscale, "its folder's name, or champion or challenger", _target)
+    upscale.add_argument(
+        "--date", type=_day, metavar="YYYY-MM-DD", help="day of the run that will train it on"
+    )
+    _add_holdout(upscale)
+    upscale.add_argument(
+        "--budget-days", type=_count, default=14, help="with --date: most days to train on"
+    )
+    text = "Be one rank of an upscaling; torchrun starts it, not a person."
+    grow = door.verb("grow", _grow, text, "lake", "checkpoints")
+    _add_growth_ends(grow, "its folder's name", _recipe_name)
+    grow.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+
+
+def _add_growth_ends(
+    verb: argparse.ArgumentParser, source: str, target: Callable[[str], str]
+) -> None:
+    verb.add_argument(*("--from",), dest="source", required=True, metavar="CHECKPOINT", help=source)
+    verb.add_argument(
+        *("--to",),
+        dest="target",
+        required=True,
+        type=target,
+        metavar="TARGET",
+        help="a recipe such as wukong-small-x2, or 2 to 9: so many times the source's",
+    )
 
 
 _BENCHMARKS = (
@@ -398,15 +433,28 @@ def _add_growth(door: Door) -> None:
     growth.add_argument("--seeds", type=_count, default=3, help="runs of each")
 
 
+_RECIPES = (
+    f"what to train, and how: {', '.join(sorted(RECIPES))}; -x2 to -x9 behind one of Wukong's "
+    "scales it up"
+)
+
+
 def _add_recipe(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--recipe", type=_recipe_name, default=USUAL, metavar="RECIPE", help=_RECIPES)
+
+
+def _add_holdout(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "--recipe",
-        type=_recipe_name,
-        default="wukong-small",
-        metavar="RECIPE",
-        help=f"what to train, and how: {', '.join(sorted(RECIPES))}; -x2 to -x9 behind one of "
-        "Wukong's scales it up",
+        "--holdout-days", type=int, help="newest days not to train on (else the schema's)"
     )
+
+
+def _target(text: str) -> str:
+    """A recipe's name, or how many times the source's size."""
+    return text if text in "23456789" and len(text) == 1 else _recipe_name(text)
+
+
+_day = datetime.date.fromisoformat
 
 
 def _recipe_name(name: str) -> str:

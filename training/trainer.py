@@ -12,7 +12,7 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 
 from features.schema import Schema
 from training.checkpoint import load_training_state, save, training_state
-from training.checkpoints import Checkpoint, CheckpointManifest, Checkpoints
+from training.checkpoints import Checkpoint, CheckpointManifest, Checkpoints, checkpoint_name
 from training.config import Recipe, recipe_from_dict
 from training.dataset import ExampleTable, user_groups
 from training.inputs import inputs_of
@@ -36,12 +36,21 @@ class Run:
     """Last day to train on."""
     holdout: Sequence[datetime.date]
     """Days to evaluate on; none of them is trained on."""
+    parent: str | None = None
+    """Checkpoint to go on from, checked before; None: the newest that fits, or a cold start."""
+    role: str = ""
+    """In a trial ``grown`` or ``control``; else empty."""
     checkpoint_steps: int | None = None
     """Steps that a kill may cost; None: the recipe's."""
     id_log: Path | None = None
     """Folder for the ids of every step's examples."""
     mlflow_run: Path
     """File with the id of the MLflow run; there by the time the training is done."""
+
+    @property
+    def name(self) -> str:
+        """Folder of the checkpoint that it writes."""
+        return checkpoint_name(self.run_day, role=self.role, recipe=self.recipe.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +103,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         holdout = evaluate(session.predict(examples.inputs), examples.label, groups)
     manifest = _manifest(run, parent, table, days, session.steps, holdout)
     state = training_state(session.model, session.optimizer)
-    saved = save(checkpoints.root, state, manifest, run.run_day.isoformat())
+    saved = save(checkpoints.root, state, manifest, run.name)
     progress.remove()
     return Result(
         checkpoint=saved,
@@ -109,7 +118,9 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
 
 
 def _agreed_parent(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:
-    """The parent that rank 0 finds: one rank reads the files, and all take the same."""
+    """The parent that was named, or that rank 0 finds: one reads the files, all take the same."""
+    if run.parent is not None:
+        return checkpoints.named(run.parent)
     names: list[str | None] = [None]
     if dist.get_rank() == 0:
         found = checkpoints.parent_for(run.recipe, run.run_day, run.through)
@@ -133,7 +144,7 @@ def _progress(
         "partitions": table.content_hashes(days),
     }
     return Progress(
-        checkpoints.root / f".running-{run.run_day.isoformat()}",
+        checkpoints.root / f".running-{run.name}",
         identity,
         at_most=run.recipe.training.checkpoint_steps if at_most is None else at_most,
     )
@@ -185,4 +196,5 @@ def _manifest(
         partitions=table.content_hashes(days),
         mlflow_run=run.mlflow_run.read_text(),
         metrics=holdout.to_dict() if holdout else {},
+        role=run.role,
     )

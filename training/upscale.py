@@ -66,6 +66,8 @@ def upscale(
     state = _grown_state(session, grown, recipe.model, config)
     growth = {
         "parent": source.name,
+        "from": recipe.name,
+        "to": target.name,
         "parent_manifest_sha256": hashlib.sha256((source.path / MANIFEST).read_bytes()).hexdigest(),
         "changes": told,
         "max_logit_difference": max(differences.values()),
@@ -78,6 +80,7 @@ def upscale(
         parent=source.name,
         family=[*source.manifest.family, source.name],
         growth=growth,
+        role="",
         metrics={},
     )
     name = f"{source.manifest.run_day}-{target.name}"
@@ -88,7 +91,10 @@ def upscale(
         )
     return {
         "checkpoint": str(path),
+        "name": path.name,
+        "recipe": target.name,
         "parent": source.name,
+        "parent_recipe": recipe.name,
         "changes": told,
         "max_logit_difference": max(differences.values()),
         "logit_differences": differences,

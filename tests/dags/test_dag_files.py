@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-DAG_FILES = ("daily_ranking.py",)
+DAG_FILES = ("daily_ranking.py", "upscale_dense.py")
 HELPERS = (
     "ranking_alerts.py",
     "ranking_assets.py",

@@ -51,8 +51,9 @@ def trained(built, tmp_path_factory) -> Trained:
     tracking, reports = f"--tracking={root / 'mlflow'}", f"--reports={root / 'reports'}"
     checkpoints = f"--checkpoints={root / 'checkpoints'}"
     exported = door("export", *shared, second, checkpoints, artifacts, tracking)
-    decision = door("evaluate", *shared, second, artifacts, tracking, reports)
-    drill = door("evaluate", *shared, second, artifacts, tracking, reports, "--drill=spoilt")
+    evaluate = ["evaluate", *shared, second, checkpoints, artifacts, tracking, reports]
+    decision = door(*evaluate)
+    drill = door(*evaluate, "--drill=spoilt")
     return Trained(root, cold, warm, Path(exported["artifact"]), decision, drill)
 
 
