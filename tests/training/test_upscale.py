@@ -3,6 +3,7 @@
 The chain of verbs that the DAG ``upscale_dense`` runs, on a small generated log.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import datetime
@@ -59,13 +60,16 @@ def family(built, tmp_path_factory) -> Family:
     before = files(parent.path)
     grow = ["upscale", *shared, where["tracking"], "--to=2", f"--date={last}"]
     told = door(*grow, "--from=champion", "--budget-days=2")
-    refused = door("upscale", *shared, f"--from={first}", "--to=wukong-tiny", code=1)
     grown = checkpoints.named(told["name"])
     trial = [*train, f"--date={last}", "--epochs=3", "--ranks=1"]
-    trained = {
-        "grown": door(*trial, "--trial=grown", f"--from={told['name']}"),
-        "control": door(*trial, "--trial=control", f"--from={told['parent']}"),
-    }
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        both = {
+            "grown": pool.submit(door, *trial, "--trial=grown", f"--from={told['name']}"),
+            "control": pool.submit(door, *trial, "--trial=control", f"--from={told['parent']}"),
+        }
+        same_size = ("upscale", *shared, f"--from={first}", "--to=wukong-tiny")
+        refused = pool.submit(door, *same_size, code=1).result()
+    trained = {role: running.result() for role, running in both.items()}
     versions = {
         role: inside(*export, f"--checkpoint={summary['name']}")["version"]
         for role, summary in trained.items()
