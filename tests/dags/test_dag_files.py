@@ -209,8 +209,6 @@ def test_params_of_a_trial_are_checked_before_it_starts(conf, is_valid) -> None:
     """A source that is no alias, a factor that is none, a budget of nothing: no run is made."""
     from airflow.sdk.exceptions import ParamValidationError
 
-    from airflow.sdk.exceptions import ParamValidationError
-
     params = copy.deepcopy(_dag("upscale_dense.py").params)
     refused = contextlib.nullcontext() if is_valid else pytest.raises(ParamValidationError)
     with refused:
