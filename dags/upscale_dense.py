@@ -65,7 +65,6 @@ with DAG(
     doc_md=__doc__,
     schedule=None,
     start_date=assets.midnight(assets.FIRST_DAY),
-    end_date=assets.midnight(assets.LAST_DAY) if assets.LAST_DAY else None,
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=datetime.timedelta(hours=20),
