@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from features.schema import Schema
+from training.adoption import Adoption, AdoptionError, InputsRecord
 from training.config import Recipe
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,10 @@ class CheckpointManifest:
     metrics: dict[str, float | None]
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     """SHA-256 of each file of tensors."""
+    inputs: dict[str, Any] | None = None
+    """What it reads (``training.adoption.InputsRecord``), for the days when the schema changes."""
+    adopted: dict[str, str] = dataclasses.field(default_factory=dict)
+    """What was kept, resized or new, where its parent had another schema."""
     growth: dict[str, Any] | None = None
     """How it grew out of its parent: the parent's name and manifest's hash, the changes, and the
     largest difference of a logit that was measured; None: it was trained."""
@@ -124,23 +129,41 @@ class Checkpoints:
         It depends on the day and on earlier runs only, so that a run that is repeated has the same
         parent again. One whose files are damaged is named in the log, and the one before it taken.
         """
-        fitting = [
+        earlier = [
             checkpoint
             for checkpoint in self.all()
             if checkpoint.manifest.run_day < run_day.isoformat()
             and checkpoint.trained_through < through
-            and checkpoint.manifest.schema_fingerprint == self.schema.fingerprint()
             and checkpoint.manifest.model_fingerprint == recipe.model_fingerprint()
             and checkpoint.manifest.role != CONTROL
         ]
-        for checkpoint in sorted(fitting, key=lambda found: found.trained_through, reverse=True):
+        for checkpoint in sorted(earlier, key=lambda found: found.trained_through, reverse=True):
             try:
+                self.adoption_from(checkpoint)
                 checkpoint.verify()
-            except CorruptError as error:
+            except (CorruptError, AdoptionError) as error:
                 logger.warning("%s; the checkpoint before it is taken", error)
                 continue
             return checkpoint
         return None
+
+    def adoption_from(self, checkpoint: Checkpoint) -> Adoption | None:
+        """How a checkpoint's inputs lie in the schema's; None: the schema is the same.
+
+        Raises:
+            AdoptionError: They do not.
+        """
+        if checkpoint.manifest.schema_fingerprint == self.schema.fingerprint():
+            return None
+        if checkpoint.manifest.inputs is None:
+            raise AdoptionError(
+                f"checkpoint {checkpoint.path}: another schema, and it does not tell its inputs"
+            )
+        before = InputsRecord.from_dict(checkpoint.manifest.inputs)
+        try:
+            return Adoption(before, InputsRecord.of(self.schema))
+        except AdoptionError as error:
+            raise AdoptionError(f"checkpoint {checkpoint.path}: {error}") from error
 
     def prune(self, *, keep: int, in_use: set[str]) -> list[str]:
         """Remove all but the ``keep`` newest checkpoints and those in use; returns their names."""

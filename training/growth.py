@@ -95,6 +95,18 @@ def grown_model(source: ModelConfig, target: ModelConfig, *, num_tokens: int) ->
     return dataclasses.replace(target, interaction=stack)
 
 
+def with_tokens(model: ModelConfig, num_tokens: int) -> ModelConfig:
+    """The same model for another number of embeddings that enter its stack."""
+    stack = model.interaction
+    if not isinstance(stack, WukongConfig) or not stack.layers[0].norm_groups:
+        return model
+    # Each group had all tokens and some columns; it has the new tokens as well.
+    groups = tuple((num_tokens, 0, rank) for _, _, rank in stack.layers[0].norm_groups)
+    first = dataclasses.replace(stack.layers[0], norm_groups=groups)
+    stack = dataclasses.replace(stack, layers=(first, *stack.layers[1:]))
+    return dataclasses.replace(model, interaction=stack)
+
+
 def changes(source: ModelConfig, target: ModelConfig) -> list[Change]:
     """The axes that grow from one configuration to the other, for people and manifests."""
     before, after = _stack(source), _stack(target)
@@ -119,6 +131,7 @@ def grow(
     target: ModelConfig,
     *,
     num_tokens: int,
+    places: Tensor | None = None,
     kind: Kind = Kind.WEIGHTS,
 ) -> dict[str, Tensor]:
     """The grown stack's tensors, by the names of ``Wukong``'s state dict.
@@ -128,14 +141,15 @@ def grow(
         fresh: Of the grown stack: its initialisation; of moments the shapes count alone.
         source: The parent's configuration.
         target: What ``grown_model`` returned.
-        num_tokens: Embeddings that enter the stack.
+        num_tokens: Embeddings that enter the grown stack.
+        places: Positions among them of those that entered the parent's; None: they are the same.
         kind: What ``parent`` is. New first moments are zero. New second moments are the mean of
             their tensor's: Adam no longer corrects for a short history there, and zeros would let
             new weights take steps several times too long.
     """
     growing = _Growing(parent, fresh, kind, dim=target.embedding_dim)
     before, after = _stack(source), _stack(target)
-    old_inputs = torch.arange(num_tokens)
+    old_inputs = torch.arange(num_tokens) if places is None else places
     num_inputs = num_tokens
     for place, new in enumerate(after.layers):
         if place < len(before.layers):
@@ -168,7 +182,7 @@ class _Growing:
         """Grow a layer that the parent has; returns the positions of its outputs."""
         name = f"layers.{place}"
         outputs = torch.cat([torch.arange(old.num_fm), new.num_fm + torch.arange(old.num_linear)])
-        columns = torch.arange(old.rank or len(inputs))
+        columns = torch.arange(old.rank) if old.rank else inputs
         width = new.rank or num_inputs
         entries = (inputs[:, None] * width + columns).flatten()
         fm = f"{name}.fmb.interaction"

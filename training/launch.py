@@ -173,9 +173,15 @@ def _training_command(recipe: Recipe, options: argparse.Namespace, files: _Files
 
 
 def _environment(ranks: int) -> dict[str, str]:
-    """One machine's cores shared out over the ranks, and its loopback for their traffic."""
+    """One machine's cores shared out over the ranks, and its loopback for their traffic.
+
+    torchrun's own store outlives a restart and still has the addresses of the ranks that died, for
+    which the new ones would wait (https://github.com/pytorch/pytorch/issues/135712); so rank 0
+    opens one at every start.
+    """
     threads = max(1, (os.cpu_count() or 1) // ranks)
     return {
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": str(threads),
         "GLOO_SOCKET_IFNAME": "lo",
         **os.environ,

@@ -94,14 +94,12 @@ class TokenArch(nn.Module):
         self.pretrained_maps = nn.ModuleList(
             mlp((pretrained.dim, self.dim)) for pretrained in inputs.pretrained
         )
-        self.num_tokens = sum(self.widths[place] for place in self.single) // self.dim
-        self.num_tokens += sum(group.num_tokens for group in config.groups) + len(inputs.pretrained)
+        self.num_tokens = len(token_names(inputs, config))
         self.bottom: nn.Module | None = None
         if inputs.dense:
             self.normaliser = DenseNormaliser(inputs.dense)
             out = config.num_dense_tokens * self.dim
             self.bottom = mlp((len(inputs.dense), *config.bottom_mlp, out))
-            self.num_tokens += config.num_dense_tokens
 
     def forward(self, dense: Tensor, pooled_BE: Tensor, pretrained: list[Tensor]) -> Tensor:
         """To (B, N, D), the dense tokens last.
@@ -230,6 +228,17 @@ def embedding_tables(inputs: Inputs, config: ModelConfig) -> list[EmbeddingBagCo
         for owner in inputs.sparse
         if owner.table == owner.name
     ]
+
+
+def token_names(inputs: Inputs, config: ModelConfig) -> list[str]:
+    """What each embedding that enters the interaction is made of, in their order."""
+    grouped = {name for group in config.groups for name in group.features}
+    counts = [(s.name, table_dim(s.name, config)) for s in inputs.sparse if s.name not in grouped]
+    tokens = [(name, columns // config.embedding_dim) for name, columns in counts]
+    tokens += [(f"group {n}", group.num_tokens) for n, group in enumerate(config.groups)]
+    tokens += [(f"pretrained {pretrained.name}", 1) for pretrained in inputs.pretrained]
+    tokens += [("dense inputs", config.num_dense_tokens)] if inputs.dense else []
+    return [f"{name} {number}" for name, count in tokens for number in range(count)]
 
 
 def table_dim(feature: str, config: ModelConfig) -> int:

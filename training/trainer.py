@@ -11,14 +11,18 @@ import torch.distributed as dist
 from torchrec.distributed.model_parallel import DistributedModelParallel
 
 from features.schema import Schema
+from training.adopted_state import load_adopted_state
+from training.adoption import Adoption, InputsRecord
 from training.checkpoint import load_training_state, save, training_state
 from training.checkpoints import Checkpoint, CheckpointManifest, Checkpoints, checkpoint_name
 from training.config import Recipe, recipe_from_dict
 from training.dataset import ExampleTable, user_groups
+from training.growth import with_tokens
 from training.inputs import inputs_of
 from training.loop import first_rows, fit
 from training.metrics import Metrics, evaluate
 from training.progress import Progress
+from training.ranker import token_names
 from training.session import Session
 from training.sharding import local_shards
 
@@ -73,17 +77,16 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     parent = _agreed_parent(run, checkpoints)
     first = parent.trained_through + datetime.timedelta(days=1) if parent else datetime.date.min
     days = table.days(first, run.through)
+    adoption = checkpoints.adoption_from(parent) if parent else None
+    inputs = inputs_of(run.schema)
     if parent is not None:
         # A grown parent knows its growth groups; in all else the fingerprint has found them equal.
         model = recipe_from_dict(parent.manifest.recipe).model
+        model = with_tokens(model, len(token_names(inputs, model)))
         run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, model=model))
-    session = Session(
-        inputs_of(run.schema), run.recipe, None if parent else first_rows(table, days)
-    )
-    if parent is not None:
-        for converted in load_training_state(parent.path, session.model, session.optimizer):
-            if dist.get_rank() == 0:
-                logger.warning("moments of row-wise Adagrad converted: %s", converted)
+    is_fitted = parent is None or adoption is not None
+    session = Session(inputs, run.recipe, first_rows(table, days) if is_fitted else None)
+    told = _load(parent, adoption, session) if parent else {}
     _tell(parent, days, session.model)
     epochs = config.warm_epochs if parent else config.cold_epochs
     progress = _progress(run, parent, table, days, checkpoints)
@@ -102,6 +105,8 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         groups = user_groups(examples, run.schema)
         holdout = evaluate(session.predict(examples.inputs), examples.label, groups)
     manifest = _manifest(run, parent, table, days, session.steps, holdout)
+    if adoption is not None:
+        manifest = dataclasses.replace(manifest, adopted=told)
     state = training_state(session.model, session.optimizer)
     saved = save(checkpoints.root, state, manifest, run.name)
     progress.remove()
@@ -127,6 +132,20 @@ def _agreed_parent(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:
         names = [found.name if found else None]
     dist.broadcast_object_list(names, src=0)
     return checkpoints.named(names[0]) if names[0] else None
+
+
+def _load(parent: Checkpoint, adoption: Adoption | None, session: Session) -> dict[str, str]:
+    """Fill the ranker from its parent; returns, and logs, what was not taken over as it was."""
+    if adoption is None:
+        found = load_training_state(parent.path, session.model, session.optimizer)
+        told = {f"moments of {one.table}": f"converted: {one}" for one in found}
+    else:
+        source = recipe_from_dict(parent.manifest.recipe).model
+        told = load_adopted_state(parent.path, session, adoption, source)
+    if dist.get_rank() == 0:
+        for what, fate in told.items():
+            logger.warning("from checkpoint %s: %s: %s", parent.name, what, fate)
+    return told
 
 
 def _progress(
@@ -195,6 +214,7 @@ def _manifest(
         family=[*parent.manifest.family, parent.name] if parent else [],
         partitions=table.content_hashes(days),
         mlflow_run=run.mlflow_run.read_text(),
+        inputs=dataclasses.asdict(InputsRecord.of(run.schema)),
         metrics=holdout.to_dict() if holdout else {},
         role=run.role,
     )

@@ -22,6 +22,9 @@ from training.session import device_of_rank
 from training.trainer import Result, Run, train
 from training.upscale import upscale
 
+WAIT = datetime.timedelta(minutes=10)
+"""Of a rank for the others; a rank that waits longer fails, and torchrun starts all again."""
+
 
 def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> None:
     """Join the process group, train, and let rank 0 write the result file."""
@@ -82,7 +85,7 @@ def process_group() -> Iterator[None]:
     device = device_of_rank()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
     try:
         yield
     finally:

@@ -104,9 +104,12 @@ def summary_of(job: "subprocess.Popen[str]") -> dict[str, Any]:
 
 
 def killed(
-    run: Run, kills: int, total_steps: int, chance: random.Random, one_rank_share: float
+    run: Run, kills: int, total_steps: int, chance: random.Random
 ) -> tuple[dict[str, Any], int]:
-    """Train to the end through up to ``kills`` kills; the last summary, and how many there were."""
+    """Train to the end through up to ``kills`` kills; the last summary, and how many there were.
+
+    One rank alone and everything at once take turns.
+    """
     done = 0
     while True:
         with run.started() as job:
@@ -118,15 +121,15 @@ def killed(
                 if not ranks:
                     continue
                 done += 1
-                if chance.random() >= one_rank_share:
-                    os.killpg(job.pid, signal.SIGKILL)
-                    for rank in ranks:
-                        _kill(rank)
-                    break
-                _kill(chance.choice(ranks))
-            if job.poll() is None or job.returncode == 0:
-                with contextlib.suppress(KilledError):
-                    return summary_of(job), done
+                if done % 2:
+                    _kill(chance.choice(ranks))
+                    continue
+                os.killpg(job.pid, signal.SIGKILL)
+                for rank in ranks:
+                    _kill(rank)
+                break
+            with contextlib.suppress(KilledError):
+                return summary_of(job), done
 
 
 def _wait_for(job: "subprocess.Popen[str]", run: Run, step: int) -> bool:
@@ -163,10 +166,8 @@ def compare(reference: Run, other: Run) -> tuple[int, int]:
     return (wanted - found).total(), (found - wanted).total()
 
 
-def drill(
-    lake: Path, folder: Path, *, kills: int, ranks: int, seed: int = 0, one_rank_share: float = 0.5
-) -> dict[str, Any]:
-    """Kill so many times, a share of them one rank alone; returns the figures."""
+def drill(lake: Path, folder: Path, *, kills: int, ranks: int, seed: int = 0) -> dict[str, Any]:
+    """Kill so many times; returns the figures."""
     chance = random.Random(seed)
     reference = Run(lake, folder / "reference", ranks)
     expected = undisturbed(reference)
@@ -176,7 +177,7 @@ def drill(
         now = min(KILLS_OF_A_RUN, kills - done)
         number += 1
         run = Run(lake, folder / f"killed-{number}", ranks)
-        found, happened = killed(run, now, expected["steps"], chance, one_rank_share)
+        found, happened = killed(run, now, expected["steps"], chance)
         missing, extra = compare(reference, run)
         lost, repeated, done = lost + missing, repeated + extra, done + happened
         gap = abs(found["metrics"]["log_loss"] - expected["metrics"]["log_loss"])

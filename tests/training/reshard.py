@@ -1,6 +1,8 @@
 """One rank of a test: load a checkpoint, if one is named, take steps, and save again.
 
 torchrun reshard.py LAKE SHARDING STEPS TARGET [SOURCE]
+
+SHARDING:before is of the schema as it was before; today's takes such a SOURCE over.
 """
 
 import dataclasses
@@ -11,6 +13,9 @@ from pathlib import Path
 import torch.distributed as dist
 
 from features.catalog import schema_of
+from tests.training.schema_before import schema_before
+from training.adopted_state import load_adopted_state
+from training.adoption import Adoption, InputsRecord
 from training.checkpoint import load_training_state, save, training_state
 from training.checkpoints import CheckpointManifest
 from training.config import ShardingConfig
@@ -30,13 +35,17 @@ SHARDINGS = {
 
 
 def main(lake: Path, sharding: str, steps: int, target: Path, source: Path | None) -> None:
-    table = ExampleTable(lake, schema_of("synthetic"))
+    sharding, _, is_before = sharding.partition(":")
+    table = ExampleTable(lake, schema_before() if is_before else schema_of("synthetic"))
     days = table.days(schema_of("synthetic").first_day, schema_of("synthetic").first_day)
     recipe = dataclasses.replace(recipe_of("wukong-tiny"), sharding=SHARDINGS[sharding])
     with process_group():
         session = Session(inputs_of(table.schema), recipe, first_rows(table, days))
         converted = []
-        if source:
+        if source and source.name.endswith("before"):
+            adoption = Adoption(InputsRecord.of(schema_before()), InputsRecord.of(table.schema))
+            converted = [*load_adopted_state(source, session, adoption, recipe.model).items()]
+        elif source:
             converted = load_training_state(source, session.model, session.optimizer)
         rank, size = dist.get_rank(), dist.get_world_size()
         stream = batches(

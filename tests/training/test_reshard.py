@@ -86,6 +86,23 @@ def test_the_same_split_keeps_the_moments_to_the_bit(parent, built):
             assert torch.equal(moment, loaded["sparse_optimizer"]["state"][name][key])
 
 
+@pytest.mark.distributed
+def test_tables_that_grew_are_taken_over_shard_by_shard(built, tmp_path):
+    """Four ranks and rows take over what two ranks and columns saved with fewer devices."""
+    source = tmp_path / "before"
+    _, was = run(built, 2, "column:before", 5, source)
+    _, now = run(built, 4, "row", 0, tmp_path / "now", source)
+    for table, rows in (("device", 3), ("item_category", 7), ("item_id", 100_001)):
+        name = f"embeddings.embedding_bags.{table}.weight"
+        assert torch.equal(was["model"][name], now["model"][name][:rows])
+        old, new = (
+            next(iter(one["sparse_optimizer"]["state"][name].values())) for one in (was, now)
+        )
+        old = old.view(-1, rows).mean(0)
+        torch.testing.assert_close(new.flatten()[:rows], old)
+        assert float(old.sum()) > 0
+
+
 def split(*sizes):
     offsets = np.cumsum([0, *sizes[:-1]])
     return tuple(Columns(int(offset), size) for offset, size in zip(offsets, sizes, strict=True))
