@@ -85,11 +85,7 @@ def check_parent(
 ) -> None:
     """ValueError unless training with a recipe, to ``through``, can go on from a checkpoint."""
     found = checkpoints.named(name)
-    if found.manifest.schema_fingerprint != checkpoints.schema.fingerprint():
-        raise ValueError(
-            f"checkpoint {name}: schema {found.manifest.schema_fingerprint}; expected that of "
-            f"{checkpoints.schema.name}, {checkpoints.schema.fingerprint()}"
-        )
+    checkpoints.adoption_from(found)
     if found.manifest.model_fingerprint != recipe.model_fingerprint():
         raise ValueError(f"checkpoint {name}: of {found.recipe_name}, no parent of {recipe.name}")
     if found.trained_through >= through:

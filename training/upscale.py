@@ -81,6 +81,7 @@ def upscale(
         family=[*source.manifest.family, source.name],
         growth=growth,
         role="",
+        adopted={},
         metrics={},
     )
     name = f"{source.manifest.run_day}-{target.name}"
