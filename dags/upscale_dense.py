@@ -4,7 +4,7 @@
 
 - *grown*: a checkpoint of the source's family, made larger without changing what it computes
   (`grow` proves it: no logit moves by more than 1e-5), then trained on;
-- *control*: the same checkpoint, not grown, trained on the same days in the same batches;
+- *control*: the same checkpoint, not grown, trained on the same days;
 - the *champion*, as it is.
 
 The source's own newest checkpoint has seen every day before the holdout, so an older one of its

@@ -266,7 +266,6 @@ def _add_training(door: Door) -> None:
         train.add_argument(
             "--trial",
             choices=(GROWN, CONTROL),
-            default="",
             help="train for a comparison, beside the day's own run: what grew, or what did not",
         )
         train.add_argument("--ranks", type=int, default=2, help="processes")

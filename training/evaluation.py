@@ -17,6 +17,7 @@ from training import artifact
 from training.artifact import Artifact
 from training.dataset import Examples, ExampleTable, user_groups
 from training.gate import Decision, GateConfig, Holdout, decide, joined
+from training.manifest import Manifest
 from training.metrics import log_losses
 
 _NEW_USER_IMPRESSIONS, _HEAVY_USER_IMPRESSIONS, _NEW_ITEM_IMPRESSIONS = 10, 100, 10
@@ -72,7 +73,8 @@ def evaluate_candidate(
         is_spoilt: A drill: the candidate's scores are dealt out to other rows first.
 
     Raises:
-        ValueError: A model has trained on a day of the holdout, or the holdout has no rows.
+        ValueError: A model has trained on a day of the holdout, the holdout has no rows, or the
+            control is not the candidate's.
     """
     root = artifacts / schema.name
     candidate = artifact.load(root / candidate_version, schema)
@@ -82,6 +84,8 @@ def evaluate_candidate(
     days = table.days(through + datetime.timedelta(days=1), day)
     for model in filter(None, (candidate, champion, control)):
         refuse_overlap(model, days)
+    if control is not None:
+        refuse_stranger(candidate.manifest, control.manifest)
     examples = table.read(days)
     scores = candidate.score(examples.inputs)
     if is_spoilt:
@@ -120,6 +124,21 @@ def refuse_overlap(model: Artifact, days: list[datetime.date]) -> None:
         raise ValueError(
             f"trained_through of {model.manifest.version}: {through}; must be before the holdout's "
             f"first day {days[0]}"
+        )
+
+
+def refuse_stranger(candidate: Manifest, control: Manifest) -> None:
+    """ValueError unless a control went on from what the candidate grew from, as far as it did."""
+    grown_from = (candidate.growth or {}).get("parent")
+    if grown_from is None or control.parents[-1:] != [grown_from]:
+        raise ValueError(
+            f"control {control.version}: went on from {control.parents[-1:]}; the candidate "
+            f"{candidate.version} grew from {grown_from}"
+        )
+    if control.trained_through != candidate.trained_through:
+        raise ValueError(
+            f"control {control.version}: trained through {control.trained_through}; the candidate "
+            f"through {candidate.trained_through}"
         )
 
 

@@ -40,7 +40,7 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
         "ranks": options.ranks,
         **_flat(recipe.to_dict()),
     }
-    name = checkpoint_name(options.date, role=options.trial, recipe=recipe.name)
+    name = checkpoint_name(options.date, role=options.trial or "", recipe=recipe.name)
     with tempfile.TemporaryDirectory() as folder:
         files = _Files(Path(folder) / "mlflow_run", Path(folder) / "result.json")
         command = _training_command(recipe, options, files)
@@ -167,7 +167,7 @@ def _training_command(recipe: Recipe, options: argparse.Namespace, files: _Files
     ]
     for name in ("holdout_days", "batch_size", "epochs", "checkpoint_steps", "id_log", "trial"):
         value = getattr(options, name)
-        if value not in (None, ""):
+        if value is not None:
             command.append(f"--{name.replace('_', '-')}={value}")
     return command if options.source is None else [*command, f"--from={options.source}"]
 

@@ -38,7 +38,7 @@ def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> Non
             through=through,
             holdout=table.days(through + datetime.timedelta(days=1), options.date),
             parent=options.source,
-            role=options.trial,
+            role=options.trial or "",
             checkpoint_steps=options.checkpoint_steps,
             id_log=options.id_log,
             mlflow_run=options.mlflow_run,

@@ -22,6 +22,7 @@ from training.checkpoint import load_whole
 from training.checkpoints import Checkpoint, Checkpoints
 from training.config import recipe_from_dict
 from training.inputs import inputs_of
+from training.manifest import read_manifest
 from training.ranker import Ranker
 from training.registry import CHAMPION, Registry
 
@@ -185,6 +186,22 @@ def test_the_gate_asks_the_grown_one_to_be_better_than_both(family, built):
     assert (decision["decision"] == "promote") == is_better
     assert "/gate-upscale/" in decision["report"]
     assert all(f"against {rival}" in family.page for rival in ("the champion", "the un-grown"))
+
+
+def test_a_control_of_another_parent_or_another_day_is_refused(family, built):
+    from training.evaluation import refuse_stranger
+
+    root = family.parent.path.parents[2] / "artifacts" / "synthetic"
+    candidate = read_manifest(root / family.decision["candidate"])
+    control = read_manifest(root / family.decision["control"]["version"])
+    refuse_stranger(candidate, control)
+    for change, message in (
+        ({"parents": []}, "went on from"),
+        ({"parents": [*control.parents, "2025-01-05"]}, "went on from .* grew from 2025-01-04"),
+        ({"trained_through": str(built.days[0])}, "trained through 2025-01-01"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            refuse_stranger(candidate, dataclasses.replace(control, **change))
 
 
 def test_the_family_tells_who_grew_from_whom_at_what_cost(family):
