@@ -1,14 +1,13 @@
 """What a training comes from: recipes of days, parents by name, and how far a growth goes back."""
 
-import dataclasses
 import datetime
-import json
 
 import pytest
+from training_manifests import write
 
 from features.catalog import schema_of
 from features.door import SkippedError
-from training.checkpoints import CONTROL, GROWN, MANIFEST, CheckpointManifest, Checkpoints
+from training.checkpoints import CONTROL, GROWN, Checkpoints
 from training.lineage import check_parent, checkpoint_of_alias, recipe_of_day, rewound
 from training.manifest import Manifest
 from training.recipes import recipe_of
@@ -31,30 +30,6 @@ def checkpoints(tmp_path) -> Checkpoints:
         write(known, str(day(number)), through=day(number - 1), family=family)
         family = [*family, str(day(number))]
     return known
-
-
-def write(known, name, *, through, family=(), recipe=SMALL, **fields) -> None:
-    whole = recipe_of(recipe)
-    manifest = CheckpointManifest(
-        dataset=SCHEMA.name,
-        schema_fingerprint=SCHEMA.fingerprint(),
-        model_fingerprint=whole.model_fingerprint(),
-        recipe=whole.to_dict(),
-        run_day=name[:10],
-        trained_through=str(through),
-        trained_days=1,
-        examples=1,
-        steps=1,
-        ranks=2,
-        parent=[*family, None][-1] if family else None,
-        family=list(family),
-        partitions={},
-        mlflow_run="",
-        metrics={},
-    )
-    manifest = dataclasses.replace(manifest, **fields)
-    (known.root / name).mkdir(parents=True)
-    (known.root / name / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest)))
 
 
 @pytest.fixture
