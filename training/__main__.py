@@ -3,16 +3,25 @@
 import argparse
 import dataclasses
 import datetime
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from features.catalog import SCHEMAS, schema_of
 from features.door import Door, Summary, add_date
-from training.checkpoints import CONTROL, GROWN
 from training.config import Recipe
-from training.recipes import RECIPES, USUAL, recipe_of, target_of
+from training.flags import (
+    add_holdout,
+    add_recipe,
+    add_training,
+    count,
+    day,
+    growth_target,
+    recipe_name,
+    size_in_bytes,
+)
+from training.recipes import recipe_of, target_of
+from training.scaling.points import AXES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,20 +94,9 @@ def _evaluate(options: argparse.Namespace) -> Summary:
 
 
 def _family(options: argparse.Namespace) -> Summary:
-    from training.family import family
-    from training.registry import Registry
-    from training.report import write_family_page
+    from training.judging import show_family
 
-    schema = schema_of(options.dataset)
-    members = family(
-        schema,
-        Registry(options.tracking, schema.name),
-        checkpoints=options.checkpoints,
-        artifacts=options.artifacts,
-    )
-    page = write_family_page(options.reports, schema.name, members)
-    plain = [member.to_dict() for member in members]
-    return {"dataset": schema.name, "members": plain, "report": page}
+    return show_family(schema_of(options.dataset), options)
 
 
 def _backtest(options: argparse.Namespace) -> Summary:
@@ -176,6 +174,38 @@ def _growth(options: argparse.Namespace) -> Summary:
         return compare(comparison, seeds=options.seeds)
 
 
+def _scaling(options: argparse.Namespace) -> Summary:
+    from training.dataset import ExampleTable
+    from training.registry import Registry
+    from training.sizes import sizes_of
+    from training.sweep import Sweep
+    from training.worker import process_group
+
+    schema = schema_of(options.dataset)
+    sizes = sizes_of(options.axis, recipe_of(options.recipe), num_points=options.points)
+    with process_group():
+        sweep = Sweep(
+            ExampleTable(options.lake, schema),
+            options.study,
+            Registry(options.tracking, f"{schema.name}-scaling"),
+            batch_size=options.batch_size,
+            seeds=options.seeds,
+            budget_seconds=options.budget * 60,
+        )
+        return {"axis": options.axis, "recipe": options.recipe, **sweep.run(sizes)}
+
+
+def _law(options: argparse.Namespace) -> Summary:
+    from training.scaling.page import write_law_page
+    from training.scaling.points import read_points
+    from training.scaling.study import read_current, study
+
+    current = read_current(options.current) if options.current else None
+    found = study(read_points(options.points), current)
+    page = write_law_page(options.reports, options.points.stem, found)
+    return {**found.to_dict(), "report": page}
+
+
 def _prune(options: argparse.Namespace) -> Summary:
     from training.retention import prune
 
@@ -191,6 +221,7 @@ _FOLDERS = {
     "artifacts": ("artifacts", "the exported rankers"),
     "tracking": ("mlflow", "the MLflow database"),
     "reports": ("reports", "where pages are written"),
+    "study": ("scaling", "the runs and points of scaling studies"),
 }
 
 
@@ -211,9 +242,11 @@ def _door() -> Door:
     backtest = door.verb("backtest", _backtest, text, "lake")
     add_date(backtest)
     backtest.add_argument("--days", type=int, default=28, help="days to predict, to --date")
-    _add_recipe(backtest)
+    add_recipe(backtest)
     _add_plan(door)
     _add_growth(door)
+    _add_scaling(door)
+    _add_law(door)
     _add_benchmark(door)
     _add_speed(door)
     text = "Drop checkpoints and artifacts that nothing needs."
@@ -226,7 +259,7 @@ def _add_export(door: Door) -> None:
     text = "Make a checkpoint an artifact and register it."
     export = door.verb("export", _export, text, "lake", "checkpoints", "artifacts", "tracking")
     which = export.add_mutually_exclusive_group(required=True)
-    which.add_argument("--date", type=_day, metavar="YYYY-MM-DD", help="day whose checkpoint")
+    which.add_argument("--date", type=day, metavar="YYYY-MM-DD", help="day whose checkpoint")
     which.add_argument("--checkpoint", metavar="CHECKPOINT", help="else its folder's name")
 
 
@@ -249,38 +282,7 @@ def _add_training(door: Door) -> None:
     ):
         train = door.verb(name, run, text, "lake", "checkpoints", "tracking", "reports")
         add_date(train, "day of the run, YYYY-MM-DD")
-        _add_holdout(train)
-        train.add_argument(
-            "--recipe",
-            type=_recipe_name,
-            metavar="RECIPE",
-            help=f"{_RECIPES}; else that of --from, of this day's earlier run, of the champion, or "
-            f"{USUAL}, in this order",
-        )
-        train.add_argument(
-            *("--from",),
-            dest="source",
-            metavar="CHECKPOINT",
-            help="what to go on from (else the newest that fits)",
-        )
-        train.add_argument(
-            "--trial",
-            choices=(GROWN, CONTROL),
-            help="train for a comparison, beside the day's own run: what grew, or what did not",
-        )
-        train.add_argument("--ranks", type=int, default=2, help="processes")
-        train.add_argument("--batch-size", type=_count, help="of all ranks (else the recipe's)")
-        train.add_argument("--epochs", type=_count, help="passes over the days (else the recipe's)")
-        train.add_argument(
-            "--checkpoint-steps",
-            type=int,
-            help="steps that a kill may cost; 0: all of them (else the recipe's)",
-        )
-        train.add_argument(
-            "--id-log", type=Path, metavar="DIR", help="log the ids of every step's examples here"
-        )
-        train.add_argument("--mlflow-run", type=Path, help=argparse.SUPPRESS)
-        train.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+        add_training(train)
 
 
 def _add_upscale(door: Door) -> None:
@@ -292,17 +294,17 @@ def _add_upscale(door: Door) -> None:
         "family grows, one that leaves days to train on."
     )
     upscale = door.verb("upscale", _upscale, text, "lake", "checkpoints", "tracking")
-    _add_growth_ends(upscale, "its folder's name, or champion or challenger", _target)
+    _add_growth_ends(upscale, "its folder's name, or champion or challenger", growth_target)
     upscale.add_argument(
-        "--date", type=_day, metavar="YYYY-MM-DD", help="day of the run that will train it on"
+        "--date", type=day, metavar="YYYY-MM-DD", help="day of the run that will train it on"
     )
-    _add_holdout(upscale)
+    add_holdout(upscale)
     upscale.add_argument(
-        "--budget-days", type=_count, default=14, help="with --date: most days to train on"
+        "--budget-days", type=count, default=14, help="with --date: most days to train on"
     )
     text = "Be one rank of an upscaling; torchrun starts it, not a person."
     grow = door.verb("grow", _grow, text, "lake", "checkpoints")
-    _add_growth_ends(grow, "its folder's name", _recipe_name)
+    _add_growth_ends(grow, "its folder's name", recipe_name)
     grow.add_argument("--result", type=Path, help=argparse.SUPPRESS)
 
 
@@ -348,7 +350,7 @@ def _add_benchmark(door: Door) -> None:
     benchmark.add_argument("--model", choices=_MODELS, default="wukong", help="the ranker")
     benchmark.add_argument(
         "--recipe",
-        type=_recipe_name,
+        type=recipe_name,
         metavar="RECIPE",
         help="else the data set's own for the model",
     )
@@ -367,26 +369,8 @@ def _add_speed(door: Door) -> None:
     speed.add_argument("--configuration", choices=("A", "B"), required=True, help="which one")
     speed.add_argument("--compile", action="store_true", help="compile the dense part")
     speed.add_argument("--profile", action="store_true", help="print the operators instead")
-    speed.add_argument("--ranks", type=_count, default=1, help="processes that share the cores")
+    speed.add_argument("--ranks", type=count, default=1, help="processes that share the cores")
     speed.add_argument("--result", type=Path, help=argparse.SUPPRESS)
-
-
-_UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
-
-
-def _bytes(text: str) -> int:
-    """``80GB`` as a number."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)", text, re.IGNORECASE)
-    if not found or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"{text!r}: a size such as 80GB or 512MB")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
-
-
-def _count(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number, at least 1")
-    return int(text)
 
 
 def _add_plan(door: Door) -> None:
@@ -398,14 +382,18 @@ def _add_plan(door: Door) -> None:
     plan.add_argument(
         "--dataset", choices=sorted(SCHEMAS), default="movielens-100k", help="whose tables"
     )
-    _add_recipe(plan)
+    add_recipe(plan)
     plan.add_argument("--devices", choices=("cpu", "cuda"), default="cuda", help="of the ranks")
-    plan.add_argument("--ranks", type=_count, default=8, help="processes, one a device")
-    plan.add_argument("--hbm", type=_bytes, metavar="SIZE", help="a device's memory, such as 80GB")
-    plan.add_argument("--ddr", type=_bytes, metavar="SIZE", help="the host's memory for a rank")
-    plan.add_argument("--batch-size", type=_count, help="of all ranks (else the recipe's)")
+    plan.add_argument("--ranks", type=count, default=8, help="processes, one a device")
     plan.add_argument(
-        "--rows-times", type=_count, default=1, help="plan for tables so many times as long"
+        "--hbm", type=size_in_bytes, metavar="SIZE", help="a device's memory, such as 80GB"
+    )
+    plan.add_argument(
+        "--ddr", type=size_in_bytes, metavar="SIZE", help="the host's memory for a rank"
+    )
+    plan.add_argument("--batch-size", type=count, help="of all ranks (else the recipe's)")
+    plan.add_argument(
+        "--rows-times", type=count, default=1, help="plan for tables so many times as long"
     )
     plan.add_argument(
         "--teraflops", type=float, default=20.0, help="what a rank reaches on the dense part"
@@ -419,49 +407,59 @@ def _add_growth(door: Door) -> None:
         "at several moments; `make bench-growth` runs it on two data sets."
     )
     growth = door.verb("growth", _growth, text, "lake")
-    _add_recipe(growth)
+    add_recipe(growth)
     growth.add_argument(
         "--to",
         dest="target",
-        type=_recipe_name,
+        type=recipe_name,
         default="wukong-small-x3",
         metavar="RECIPE",
         help="what to grow to",
     )
-    growth.add_argument("--batch-size", type=_count, default=512, help="of every run")
-    growth.add_argument("--seeds", type=_count, default=3, help="runs of each")
+    growth.add_argument("--batch-size", type=count, default=512, help="of every run")
+    growth.add_argument("--seeds", type=count, default=3, help="runs of each")
 
 
-_RECIPES = (
-    f"what to train, and how: {', '.join(sorted(RECIPES))}; -x2 to -x9 behind one of Wukong's "
-    "scales it up"
-)
-
-
-def _add_recipe(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--recipe", type=_recipe_name, default=USUAL, metavar="RECIPE", help=_RECIPES)
-
-
-def _add_holdout(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--holdout-days", type=int, help="newest days not to train on (else the schema's)"
+def _add_scaling(door: Door) -> None:
+    text = (
+        "Run the points of a scaling law: one resource at a time, one pass over the lake's days, "
+        "every size with the learning rate that validation days choose. Tells the estimated time "
+        "first and keeps to the budget; the same command goes on where it stopped. `law` then says "
+        "what the points mean."
     )
+    scaling = door.verb("scaling", _scaling, text, "lake", "study", "tracking")
+    add_recipe(scaling)
+    scaling.add_argument(
+        "--axis",
+        required=True,
+        choices=sorted(AXES),
+        help="the resource that grows: Wukong's ladder, examples, all MLPs, embedding width, the "
+        "MLP behind the interactions, rows of the tables",
+    )
+    scaling.add_argument("--points", type=count, default=5, help="sizes of it; at least 5")
+    scaling.add_argument("--seeds", type=count, default=3, help="runs of each size")
+    scaling.add_argument(
+        "--budget", type=float, default=60.0, metavar="MINUTES", help="of this call"
+    )
+    scaling.add_argument("--batch-size", type=count, default=512, help="of every run")
 
 
-def _target(text: str) -> str:
-    """A recipe's name, or how many times the source's size."""
-    return text if text in "23456789" and len(text) == 1 else _recipe_name(text)
-
-
-_day = datetime.date.fromisoformat
-
-
-def _recipe_name(name: str) -> str:
-    """A name that ``recipe_of`` knows."""
-    try:
-        return recipe_of(name).name
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def _add_law(door: Door) -> None:
+    text = (
+        "Say what to grow next from points that were run. Fits the NE against each resource, with "
+        "and without a floor, and writes one page with law.json beside it; docs/scaling.md has the "
+        "format of the points and how the fit works."
+    )
+    law = door.verb("law", _law, text, "reports", has_dataset=False)
+    law.add_argument(
+        "--points", type=Path, required=True, metavar="FILE", help="JSON lines, one run each"
+    )
+    law.add_argument(
+        "--current",
+        type=Path,
+        metavar="FILE",
+        help="JSON of the production model: name, model, x by axis, ne (else each axis's last run)",
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The ``evaluate`` verb: who is compared with whom, and where the decision is written."""
+"""The ``evaluate`` and ``family`` verbs: who is compared with whom, and where it is written."""
 
 import argparse
 from typing import Any
@@ -46,6 +46,19 @@ def judge(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
         options.reports, schema.name, options.date.isoformat(), judged, known
     )
     return {**decided, "report": page}
+
+
+def show_family(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
+    """Write the page of the family; returns its members and the page."""
+    members = family(
+        schema,
+        Registry(options.tracking, schema.name),
+        checkpoints=options.checkpoints,
+        artifacts=options.artifacts,
+    )
+    page = report.write_family_page(options.reports, schema.name, members)
+    plain = [member.to_dict() for member in members]
+    return {"dataset": schema.name, "members": plain, "report": page}
 
 
 def _hold(

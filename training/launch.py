@@ -47,7 +47,7 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
         with _torchrun(command, options.ranks) as ranks:
             # MLflow opens its database while the ranks import torch.
             registry = Registry(options.tracking, schema.name)
-            run = registry.start_run(name, day=options.date, parameters=parameters)
+            run = registry.start_run(options.date, parameters, name=name)
             files.mlflow_run.write_text(run)
             code = ranks.wait()
         result = json.loads(files.result.read_text()) if files.result.exists() else {}

@@ -58,15 +58,17 @@ class Registry:
         self._artifacts = (tracking_dir / "runs").resolve().as_uri()
         self.name = f"ranker-{dataset}"
 
-    def start_run(self, name: str, *, day: datetime.date, parameters: dict[str, Any]) -> str:
-        """A new run of a day; returns its id."""
+    def start_run(self, day: datetime.date, parameters: dict[str, Any], *, name: str = "") -> str:
+        """A new run of a day, named after it where no name is given; returns its id."""
         experiment = self._client.get_experiment_by_name(self.name)
         experiment_id = (
             experiment.experiment_id
             if experiment
             else self._client.create_experiment(self.name, artifact_location=self._artifacts)
         )
-        run = self._client.create_run(experiment_id, run_name=name, tags={_DAY: str(day)})
+        run = self._client.create_run(
+            experiment_id, run_name=name or str(day), tags={_DAY: str(day)}
+        )
         for key, value in parameters.items():
             self._client.log_param(run.info.run_id, key, str(value)[:500])
         return str(run.info.run_id)

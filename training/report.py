@@ -1,31 +1,20 @@
 """Pages for people: the training curve of a run, the gate's report, the family of the rankers."""
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("svg")
-
-import jinja2
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from training.evaluation import Evaluation, summary
 from training.family import Member, lanes
+from training.templates import PAGES, markup
 
 _CALIBRATION_BINS = 10
-_PAGES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "pages"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-)
 
 
 def write_training_page(
@@ -36,8 +25,8 @@ def write_training_page(
     folder = (reports / page).parent
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "curve.json").write_text(json.dumps(curve))
-    content = _PAGES.get_template("training.html").render(
-        name=name, dataset=dataset, facts=facts, curve=_markup(_curve_figure(curve))
+    content = PAGES.get_template("training.html").render(
+        name=name, dataset=dataset, facts=facts, curve=markup(_curve_figure(curve))
     )
     (reports / page).write_text(content)
     return str(page)
@@ -67,7 +56,7 @@ def write_gate_page(
     if values["control"]:
         models.append(("control", values["control"]["metrics"]))
         rivals.append(("the un-grown control", values["control"]))
-    content = _PAGES.get_template("gate.html").render(
+    content = PAGES.get_template("gate.html").render(
         day=day,
         dataset=dataset,
         s=values,
@@ -76,8 +65,8 @@ def write_gate_page(
         rivals=[
             (name, [("all", v["log_loss_change"]), *v["slices"].items()]) for name, v in rivals
         ],
-        calibration=_markup(_calibration_figure(evaluation)),
-        curve=_markup(_curve_figure(curve)),
+        calibration=markup(_calibration_figure(evaluation)),
+        curve=markup(_curve_figure(curve)),
         members=members,
         tree=_tree(members),
     )
@@ -96,7 +85,7 @@ def write_family_page(reports: Path, dataset: str, members: Sequence[Member]) ->
     """The family's drawing and table; returns the page's path below ``reports``."""
     page = Path(dataset) / "family" / "index.html"
     (reports / page).parent.mkdir(parents=True, exist_ok=True)
-    template = _PAGES.get_template("family.html")
+    template = PAGES.get_template("family.html")
     content = template.render(dataset=dataset, members=members, tree=_tree(members))
     (reports / page).write_text(content)
     return str(page)
@@ -129,11 +118,12 @@ def _tree(members: Sequence[Member]) -> Any:
         "nodes": nodes,
         "edges": edges,
     }
-    return Markup(_PAGES.get_template("family.svg").render(d=drawing))  # escaped by the template
+    return Markup(PAGES.get_template("family.svg").render(d=drawing))  # escaped by the template
 
 
 def _curve_figure(curve: list[dict[str, float]]) -> Figure:
-    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
     axes.plot([p["step"] for p in curve], [p.get("ne", np.nan) for p in curve], color="#1f5fa8")
     axes.axhline(1, color="#999", linewidth=0.8)
     axes.set(xlabel="step", ylabel="normalised entropy, window", title="Training")
@@ -141,7 +131,8 @@ def _curve_figure(curve: list[dict[str, float]]) -> Figure:
 
 
 def _calibration_figure(evaluation: Evaluation) -> Figure:
-    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#999", linewidth=0.8)
     scored = {"candidate": evaluation.candidate_scores, "champion": evaluation.champion_scores}
     if evaluation.control is not None:
@@ -162,11 +153,3 @@ def reliability(
     filled = [rows for rows in parts if len(rows)]
     means = [np.float64(scores[rows]).mean() for rows in filled]
     return np.array(means), np.array([label[rows].mean() for rows in filled])
-
-
-def _markup(figure: Figure) -> Any:
-    text = io.StringIO()
-    figure.savefig(text, format="svg")
-    plt.close(figure)
-    svg = text.getvalue()
-    return Markup(svg[svg.index("<svg") :])  # drawn here, not given

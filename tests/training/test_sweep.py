@@ -1,0 +1,115 @@
+"""A sweep is done once, keeps to its budget, and is judged on rows that it did not train on."""
+
+import json
+
+import numpy as np
+import pytest
+
+from training.dataset import ExampleTable
+from training.recipes import recipe_of
+from training.registry import Registry
+from training.scaling.points import read_points
+from training.sizes import sizes_of
+from training.sweep import LEARNING_RATES, Sweep
+from training.worker import process_group
+
+
+@pytest.fixture(scope="module")
+def group():
+    with process_group():
+        yield
+
+
+def sweep(built, folder, *, budget_seconds=600, seeds=2):
+    return Sweep(
+        ExampleTable(built.lake, built.schema),
+        folder / "scaling",
+        Registry(folder / "mlflow", "synthetic-scaling"),
+        batch_size=256,
+        seeds=seeds,
+        budget_seconds=budget_seconds,
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(built, group, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("swept")
+    sizes = sizes_of("data", recipe_of("wukong-tiny"), num_points=5)
+    found = sweep(built, folder).run(sizes)
+    return folder, sizes, found
+
+
+def runs(folder):
+    return (folder / "scaling" / "synthetic-runs.jsonl").read_text().splitlines()
+
+
+def test_every_size_has_its_seeds_at_the_rate_that_validation_chose(built, swept):
+    folder, _, found = swept
+    points = read_points(folder / "scaling" / "synthetic.jsonl")
+    assert found["left_out"] == []
+    amounts = sorted({point.x for point in points})
+    assert len(amounts) == 5
+    assert amounts[-1] == ExampleTable(built.lake, built.schema).num_rows(built.days[:-2])
+    assert amounts[0] == pytest.approx(amounts[-1] / 16, rel=0.1)
+    journal = [json.loads(line) for line in runs(folder)]
+    for point in points:
+        tried = [run for run in journal if run["examples"] == point.examples and run["seed"] == 0]
+        best = min(tried, key=lambda run: run["valid_ne"])["learning_rate"]
+        assert point.learning_rate == best
+        rates = sorted(run["learning_rate"] for run in tried)
+        assert rates == [rate for rate in LEARNING_RATES if rates[0] <= rate <= rates[-1]]
+        assert len(rates) >= 2
+
+
+def test_a_sweep_that_is_done_does_nothing_again(built, swept):
+    folder, sizes, _ = swept
+    before = runs(folder)
+    again = sweep(built, folder, budget_seconds=0)
+    found = again.run(sizes)
+    assert runs(folder) == before
+    assert found["left_out"] == []
+    assert found["estimated_minutes"] == 0
+
+
+def test_a_line_that_a_kill_cut_off_is_a_run_to_do_again(built, swept, tmp_path):
+    folder, sizes, _ = swept
+    journal = tmp_path / "scaling" / "synthetic-runs.jsonl"
+    journal.parent.mkdir(parents=True)
+    lines = runs(folder)
+    journal.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])
+    resumed = sweep(built, tmp_path)
+    assert len(resumed.outcomes) == len(lines) - 1
+    resumed.run(sizes)
+    assert {json.loads(line)["key"] for line in lines} == set(resumed.outcomes)
+
+
+def test_what_the_budget_does_not_hold_is_named(built, group, tmp_path):
+    found = sweep(built, tmp_path, budget_seconds=0).run(
+        sizes_of("overarch", recipe_of("wukong-tiny"), num_points=5)
+    )
+    assert found["left_out"] == ["×0.25", "×0.5", "×1", "×2", "×4"]
+    assert found["estimated_minutes"] > 0
+
+
+def test_fewer_rows_share_ids_and_keep_the_unknown(built, group, tmp_path):
+    made = sweep(built, tmp_path)
+    (smallest, *_) = sizes_of("rows", recipe_of("wukong-tiny"), num_points=5)
+    table = made._table(smallest)
+    examples = table.read_buffer(table.buffers(built.days[:1], rows=10_000)[0])
+    whole = ExampleTable(built.lake, built.schema)
+    original = whole.read_buffer(whole.buffers(built.days[:1], rows=10_000)[0])
+    for sparse in table.inputs.sparse:
+        now, was = examples.inputs.ids[sparse.name], original.inputs.ids[sparse.name]
+        assert now.values.max() < sparse.num_rows
+        assert np.array_equal(now.values == 0, was.values == 0)
+        assert np.array_equal(now.lengths, was.lengths)
+    items = dict(zip([s.name for s in table.inputs.sparse], table.inputs.sparse, strict=True))
+    assert items["item_id"].num_rows == round(100_001 / 256)
+    assert items["device"].num_rows == 4
+
+
+def test_another_configuration_is_another_key(built, group, tmp_path):
+    made = sweep(built, tmp_path)
+    sizes = sizes_of("data", recipe_of("wukong-tiny"), num_points=5)
+    assert made._key(sizes[-1], 1e-3, 0) != made._key(sizes[-1], 1e-3, 1)
+    assert made._key(sizes[-1], 1e-3, 0) != made._key(sizes[0], 1e-3, 0)

@@ -1,0 +1,144 @@
+"""The points of a scaling study: one finished run each, a JSON line each."""
+
+import dataclasses
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """A resource that is grown while the others are held."""
+
+    title: str
+    step: str
+    """What a person does to grow it; ``{factor}`` is filled in."""
+
+
+AXES = {
+    "data": Axis("Data", "train on {factor}× the examples"),
+    "rows": Axis("Rows per table", "give the tables {factor}× the rows"),
+    "dim": Axis("Embedding width", "make the embeddings {factor}× as wide"),
+    "overarch": Axis("Over-arch", "make the over-arch {factor}× as wide"),
+    "dense": Axis("All MLPs", "make all MLPs {factor}× as wide"),
+    "compute": Axis(
+        "Wukong's ladder", "climb Wukong's ladder to {factor}× the compute of an example"
+    ),
+}
+"""Every resource by its name."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Point:
+    """One run: how much of a resource it had, and how well it predicts the days after.
+
+    Raises:
+        ValueError: Naming the field, the value and the limit.
+    """
+
+    axis: str
+    """The resource that was varied; one of ``AXES``."""
+    model: str
+    """The family of rankers, such as wukong; each has a curve of its own on an axis."""
+    x: float
+    """How much of the resource, in ``unit``."""
+    unit: str
+    ne: float
+    """Normalised entropy on the days after the training's last."""
+    log_loss: float
+    """On the same rows, in nats."""
+    seed: int
+    dense_flops_per_example: float
+    """Of training, 6 × MACs of the dense part."""
+    training_flops: float
+    """Of the whole run."""
+    examples: int
+    """That were trained on."""
+    learning_rate: float
+    """Of the dense part."""
+    recipe: str | None = None
+    """A name that ``training.recipes`` knows, where the run's size has one."""
+    key: str
+    """Hash of the code and the configuration behind the run."""
+
+    def __post_init__(self) -> None:
+        if self.axis not in AXES:
+            raise ValueError(f"axis: {self.axis!r}; one of {sorted(AXES)}")
+        for name in ("x", "ne", "log_loss", "training_flops", "examples", "learning_rate"):
+            value = getattr(self, name)
+            if not is_positive(value):
+                raise ValueError(f"{name}: {value!r}; a finite number above 0")
+        # A ranker may have no dense part.
+        flops = self.dense_flops_per_example
+        if flops != 0 and not is_positive(flops):
+            raise ValueError(f"dense_flops_per_example: {flops!r}; a finite number, at least 0")
+
+    @property
+    def run(self) -> tuple[str, str, float, int]:
+        """What a run is called: of two points with the same name, the later one counts."""
+        return self.axis, self.model, self.x, self.seed
+
+
+def is_positive(value: Any) -> bool:
+    """Whether it is a finite number above 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value > 0
+
+
+def read_points(path: Path) -> list[Point]:
+    """The points of a file, in its order; of a run that is there twice, the later one.
+
+    A last line that a killed run left unfinished is skipped with a warning.
+
+    Raises:
+        ValueError: Naming the file, the line and what is wrong there.
+    """
+    runs: dict[tuple[str, str, float, int], Point] = {}
+    lines = path.read_text().split("\n")
+    if _is_cut_off(lines[-1]):
+        logger.warning("%s: the last line is cut off, and skipped", path)
+        del lines[-1]
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            point = _parsed(line, f"{path}, line {number}")
+            runs[point.run] = point
+    return list(runs.values())
+
+
+def append_points(path: Path, points: Iterable[Point]) -> None:
+    """Add finished runs to a file; a line that a killed run left unfinished is dropped first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        file.seek(0)
+        text = file.read()
+        whole, end, tail = text.rpartition(b"\n")
+        if _is_cut_off(tail.decode(errors="replace")):
+            file.truncate(len(whole) + len(end))
+        elif tail:
+            file.write(b"\n")
+        for point in points:
+            file.write(json.dumps(dataclasses.asdict(point)).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _is_cut_off(tail: str) -> bool:
+    """What stands behind the last line's end, if it is no whole JSON object."""
+    try:
+        return bool(tail.strip()) and not json.loads(tail)
+    except ValueError:
+        return True
+
+
+def _parsed(line: str, place: str) -> Point:
+    try:
+        values = json.loads(line)
+        return Point(**values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{place}: {error}") from error

@@ -1,0 +1,407 @@
+"""Runs the points of a scaling law: one resource at a time, every size with its own learning rate.
+
+A run is one pass over the training days in order of time, with weights averaged at its end. The
+days behind them choose the learning rate of a size, the last days judge it; all sizes are judged on
+the same rows. Every finished run is a line of a journal, found by the hash of the code and of its
+configuration, so that a killed sweep goes on and never does a run twice.
+"""
+
+import dataclasses
+import datetime
+import functools
+import hashlib
+import itertools
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from features.encoding import Ids, ModelInputs
+from training.averaging import WeightAverage
+from training.batch import Batch
+from training.config import Recipe
+from training.costs import cost_of
+from training.dataset import Examples, ExampleTable, batches, num_batches, user_groups
+from training.inputs import Inputs, inputs_of
+from training.loop import first_rows
+from training.metrics import evaluate
+from training.recipes import recipe_of
+from training.registry import Registry
+from training.scaling.points import Point, append_points
+from training.session import Session
+from training.sizes import Size
+
+logger = logging.getLogger(__name__)
+
+LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+"""Of the dense part; each size has the best of them, searched from the last size's outwards."""
+_FIRST_RATE = 2
+_AVERAGE_DECAY = 0.98
+_WARM_UP_STEPS = 50
+_WARM_UP_SHARE = 0.1
+"""The learning rate rises over these steps, or over this share of a short run."""
+_SHUFFLE_ROWS = 65_536
+_TIMED_STEPS = 6
+_SMALL_TABLE = 64
+"""Rows that a table keeps at the least."""
+_CODE = (Path(__file__).parent, Path(__file__).parents[1] / "features")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One finished run, as the journal has it."""
+
+    key: str
+    axis: str
+    model: str
+    label: str
+    learning_rate: float
+    seed: int
+    valid_ne: float
+    test_ne: float
+    test_log_loss: float
+    examples: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Days:
+    """Days to train on, to choose learning rates on, and to judge on, in this order in time."""
+
+    train: Sequence[datetime.date]
+    valid: Sequence[datetime.date]
+    test: Sequence[datetime.date]
+
+    @classmethod
+    def of(cls, days: Sequence[datetime.date]) -> "Days":
+        """The last eighth judges, the eighth before chooses.
+
+        Raises:
+            ValueError: There are too few days.
+        """
+        eighth = max(1, len(days) // 8)
+        if len(days) < 3:
+            raise ValueError(f"days with examples: {len(days)}; at least 3")
+        return cls(days[: -2 * eighth], days[-2 * eighth : -eighth], days[-eighth:])
+
+
+class Sweep:
+    """The runs of one data set.
+
+    Args:
+        table: The examples.
+        folder: For the journal and the points.
+        registry: Where every run is an MLflow run.
+        batch_size: Of all runs.
+        seeds: Runs of each size, at its learning rate.
+        budget_seconds: Of this call; no run is begun that would go beyond it.
+    """
+
+    def __init__(
+        self,
+        table: ExampleTable,
+        folder: Path,
+        registry: Registry,
+        *,
+        batch_size: int,
+        seeds: int,
+        budget_seconds: float,
+    ) -> None:
+        self.table = table
+        self.days = Days.of(
+            [d for d in table.days(datetime.date.min, datetime.date.max) if table.num_rows([d])]
+        )
+        self.examples = {"valid": table.read(self.days.valid), "test": table.read(self.days.test)}
+        self.inputs = inputs_of(table.schema)
+        self.num_steps = num_batches(
+            table, self.days.train, batch_size=batch_size, shuffle_rows=_SHUFFLE_ROWS
+        )
+        self.points = folder / f"{table.schema.name}.jsonl"
+        self._runs = folder / f"{table.schema.name}-runs.jsonl"
+        self.registry = registry
+        self.batch_size = batch_size
+        self.seeds = seeds
+        self.ends = time.monotonic() + budget_seconds
+        self.budget_seconds = budget_seconds
+        self.outcomes = {outcome.key: outcome for outcome in self._journal()}
+
+    def run(self, sizes: Sequence[Size]) -> dict[str, Any]:
+        """All runs of some sizes that are not done, the smallest size first.
+
+        Returns:
+            What was done, what it cost against the estimate, and what the budget left out.
+        """
+        estimates = [self._estimate(size) for size in sizes]
+        self._tell(sizes, estimates)
+        started, rate, left = time.monotonic(), _FIRST_RATE, []
+        with tqdm(total=round(sum(estimates)), unit="s", desc=sizes[0].axis, smoothing=0) as bar:
+            for size, estimate in zip(sizes, estimates, strict=True):
+                done = bar.n
+                rate, is_whole = self._size(size, rate, estimate / self._num_runs, bar)
+                bar.update(max(0, done + round(estimate) - bar.n))
+                if not is_whole:
+                    left.append(size.label)
+        return {
+            "points": str(self.points),
+            "estimated_minutes": sum(estimates) / 60,
+            "minutes": (time.monotonic() - started) / 60,
+            "left_out": left,
+        }
+
+    @property
+    def _num_runs(self) -> int:
+        """Of a size, usually: its learning rate's neighbours, and the other seeds."""
+        return 3 + self.seeds - 1
+
+    def _size(self, size: Size, rate: int, seconds: float, bar: "tqdm[Any]") -> tuple[int, bool]:
+        """The learning rate of a size, then its seeds; the rate, and whether all was done."""
+        tried: dict[int, float] = {}
+        wanted = [place for place in (rate, rate - 1, rate + 1) if self._is_rate(place)]
+        while wanted:
+            place = wanted.pop(0)
+            outcome = self._outcome(size, LEARNING_RATES[place], 0, seconds, bar)
+            if outcome is None:
+                return rate, False
+            tried[place] = outcome.valid_ne
+            best = min(tried, key=lambda found: tried[found])
+            wanted += [
+                near
+                for near in (best - 1, best + 1)
+                if self._is_rate(near) and near not in tried and near not in wanted
+            ]
+        best = min(tried, key=lambda found: tried[found])
+        outcomes = [
+            self._outcome(size, LEARNING_RATES[best], seed, seconds, bar)
+            for seed in range(self.seeds)
+        ]
+        append_points(self.points, [self._point(size, one) for one in outcomes if one])
+        return best, all(outcomes)
+
+    @staticmethod
+    def _is_rate(place: int) -> bool:
+        return 0 <= place < len(LEARNING_RATES)
+
+    def _outcome(
+        self, size: Size, rate: float, seed: int, seconds: float, bar: "tqdm[Any]"
+    ) -> Outcome | None:
+        """A run, or what the journal has of it; None when it would go beyond the budget."""
+        key = self._key(size, rate, seed)
+        if key in self.outcomes:
+            return self.outcomes[key]
+        if time.monotonic() + seconds > self.ends:
+            return None
+        bar.set_postfix_str(f"{size.label}, learning rate {rate:g}, seed {seed}")
+        outcome = self._trained(size, rate, seed, key)
+        bar.update(min(round(seconds), max(0, int((bar.total or 0) - bar.n))))
+        self.outcomes[key] = outcome
+        self._runs.parent.mkdir(parents=True, exist_ok=True)
+        with self._runs.open("a") as journal:
+            journal.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
+        return outcome
+
+    def _trained(self, size: Size, rate: float, seed: int, key: str) -> Outcome:
+        started = time.monotonic()
+        recipe, table = self._recipe(size, rate, seed), self._table(size)
+        parameters = {"axis": size.axis, "size": size.label, "seed": seed, "learning_rate": rate}
+        run = self.registry.start_run(self.days.test[-1], {**parameters, "key": key})
+        session = self._session(recipe, table)
+        average = WeightAverage(
+            [value for _, value in session.local_tensors() if value.is_floating_point()],
+            _AVERAGE_DECAY,
+        )
+        steps = self._num_steps(size)
+        warm_up = min(_WARM_UP_STEPS, math.ceil(_WARM_UP_SHARE * steps))
+        examples = 0
+        stream = itertools.islice(self._batches(table, seed), steps)
+        for step, batch in enumerate(stream, start=1):
+            session.step(batch, learning_rate_share=min(1.0, step / warm_up))
+            average.update()
+            examples += len(batch.label)
+        with average.in_place():
+            valid, test = (
+                evaluate(
+                    session.predict(table.hashed(part.inputs)),
+                    part.label,
+                    user_groups(part, self.table.schema),
+                )
+                for part in (self.examples["valid"], self.examples["test"])
+            )
+        self.registry.finish_run(
+            run, metrics=test.to_dict(), tags={"valid_ne": str(valid.ne)}, curve=[], succeeded=True
+        )
+        return Outcome(
+            key=key,
+            **parameters_of(size),
+            learning_rate=rate,
+            seed=seed,
+            valid_ne=valid.ne,
+            test_ne=test.ne,
+            test_log_loss=test.log_loss,
+            examples=examples,
+            seconds=time.monotonic() - started,
+        )
+
+    def _point(self, size: Size, outcome: Outcome) -> Point:
+        recipe = size.recipe
+        flops = cost_of(self._table(size).inputs, recipe.model).training_flops
+        x, unit = self._resource(size, flops, outcome.examples)
+        return Point(
+            axis=size.axis,
+            model=recipe.model.interaction.kind,
+            x=x,
+            unit=unit,
+            ne=outcome.test_ne,
+            log_loss=outcome.test_log_loss,
+            seed=outcome.seed,
+            dense_flops_per_example=flops,
+            training_flops=float(flops) * outcome.examples,
+            examples=outcome.examples,
+            learning_rate=outcome.learning_rate,
+            recipe=_known(recipe),
+            key=outcome.key,
+        )
+
+    def _resource(self, size: Size, flops: int, examples: int) -> tuple[float, str]:
+        """How much of its axis's resource a size has, and the unit."""
+        if size.axis == "data":
+            return float(examples), "examples"
+        if size.axis == "rows":
+            largest = max(self.inputs.sparse, key=lambda sparse: sparse.num_rows)
+            return float(_capped(largest.num_rows, size.rows_share)), "rows of the largest table"
+        if size.axis == "dim":
+            return float(size.recipe.model.embedding_dim), "dimensions"
+        return float(flops), "dense FLOPs per example"
+
+    def _estimate(self, size: Size) -> float:
+        """Seconds that a size will take, from a few of its own steps; 0 when it is done."""
+        keys = (
+            self._key(size, rate, seed) for rate in LEARNING_RATES for seed in (self.seeds - 1,)
+        )
+        if any(key in self.outcomes for key in keys):
+            return 0.0
+        table = self._table(size)
+        session = self._session(self._recipe(size, 1e-3, 0), table)
+        stream = self._batches(table, seed=0)
+        session.step(next(stream), learning_rate_share=1.0)
+        started = time.monotonic()
+        steps = 0
+        for batch, _ in zip(stream, range(_TIMED_STEPS), strict=False):
+            session.step(batch, learning_rate_share=1.0)
+            steps += 1
+        step = (time.monotonic() - started) / max(1, steps)
+        # A forward pass is a third of a step.
+        judged = sum(len(part) for part in self.examples.values()) / self.batch_size / 3
+        return self._num_runs * step * (self._num_steps(size) + judged)
+
+    def _tell(self, sizes: Sequence[Size], estimates: Sequence[float]) -> None:
+        for size, seconds in zip(sizes, estimates, strict=True):
+            told = f"{seconds / 60:.1f} minutes" if seconds else "done"
+            logger.info("%s %s: %s", size.axis, size.label, told)
+        total, budget = sum(estimates) / 60, self.budget_seconds / 60
+        logger.info("estimated: %.1f minutes; the budget is %.1f", total, budget)
+        if total > budget:
+            logger.warning("the largest sizes will be left out; the same command goes on with them")
+
+    def _num_steps(self, size: Size) -> int:
+        return max(1, round(self.num_steps * size.data_share))
+
+    def _table(self, size: Size) -> "_HashedTable":
+        return _HashedTable(self.table, self.inputs, size.rows_share)
+
+    def _session(self, recipe: Recipe, table: "_HashedTable") -> Session:
+        return Session(table.inputs, recipe, first_rows(self.table, self.days.train))
+
+    def _recipe(self, size: Size, rate: float, seed: int) -> Recipe:
+        training = dataclasses.replace(
+            size.recipe.training, batch_size=self.batch_size, dense_learning_rate=rate, seed=seed
+        )
+        # Nothing is learnt by heart in one pass.
+        model = dataclasses.replace(size.recipe.model, dropout=0.0)
+        return dataclasses.replace(size.recipe, model=model, training=training)
+
+    def _batches(self, table: "_HashedTable", seed: int) -> Iterator[Batch]:
+        return batches(
+            *(table, self.days.train),
+            batch_size=self.batch_size,
+            shuffle_rows=_SHUFFLE_ROWS,
+            seed=seed,
+        )
+
+    def _key(self, size: Size, rate: float, seed: int) -> str:
+        recipe = self._recipe(size, rate, seed)
+        content = {
+            "code": code_hash(),
+            "recipe": dataclasses.replace(recipe, name="").to_dict(),
+            "shares": (size.data_share, size.rows_share),
+            "schema": self.table.schema.fingerprint(),
+            "partitions": self.table.content_hashes(
+                [*self.days.train, *self.days.valid, *self.days.test]
+            ),
+        }
+        text = json.dumps(content, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _journal(self) -> Iterator[Outcome]:
+        lines = self._runs.read_text().splitlines() if self._runs.exists() else []
+        for line in lines:
+            # A kill may have cut the last line off; its run is done again.
+            if line.endswith("}"):
+                yield Outcome(**json.loads(line))
+
+
+class _HashedTable(ExampleTable):
+    """The same examples with fewer rows in each embedding table; ids beyond them share rows."""
+
+    def __init__(self, table: ExampleTable, inputs: Inputs, rows_share: float) -> None:
+        self.schema, self.root = table.schema, table.root
+        sparse = tuple(
+            dataclasses.replace(one, num_rows=_capped(one.num_rows, rows_share))
+            for one in inputs.sparse
+        )
+        self.inputs = dataclasses.replace(inputs, sparse=sparse)
+
+    def read_buffer(self, buffer: Any) -> Examples:
+        """The examples of one buffer."""
+        examples = super().read_buffer(buffer)
+        return dataclasses.replace(examples, inputs=self.hashed(examples.inputs))
+
+    def hashed(self, inputs: ModelInputs) -> ModelInputs:
+        """Ids in the rows that there are; row 0 stays missing or unknown."""
+        found = {}
+        for sparse in self.inputs.sparse:
+            ids = inputs.ids[sparse.name]
+            rows = np.where(ids.values > 0, 1 + (ids.values - 1) % (sparse.num_rows - 1), 0)
+            found[sparse.name] = Ids(rows, ids.lengths)
+        return ModelInputs(inputs.dense, found)
+
+
+def _capped(num_rows: int, share: float) -> int:
+    return max(min(num_rows, _SMALL_TABLE), round(num_rows * share))
+
+
+def _known(recipe: Recipe) -> str | None:
+    try:
+        return recipe_of(recipe.name).name
+    except ValueError:
+        return None
+
+
+def parameters_of(size: Size) -> dict[str, str]:
+    """What names a size in the journal."""
+    return {"axis": size.axis, "model": size.recipe.model.interaction.kind, "label": size.label}
+
+
+@functools.cache
+def code_hash() -> str:
+    """Of the modules that make a run what it is: training's and features' own, no subpackages."""
+    found = hashlib.sha256()
+    for folder in _CODE:
+        for path in sorted(folder.glob("*.py")):
+            found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()[:16]
