@@ -46,7 +46,7 @@ with DAG(
     default_args=DEFAULTS,
     user_defined_macros=MACROS,
     params={
-        "recipe": Param("", type="string", description="Training recipe; empty: the usual one"),
+        "recipe": Param("", type="string", description="Training recipe; empty: the champion's"),
         "holdout_days": Param(assets.LOG.holdout_days, type="integer", minimum=1, maximum=60),
         "available_at": Param("", type="string", description="From when corrected features count"),
         "keep_days": Param(assets.KEEP_DAYS, type="integer", minimum=1),
@@ -93,7 +93,7 @@ with DAG(
         inlets=[assets.CHECKPOINT], outlets=[assets.ARTIFACT], execution_timeout=SHORT,
     )  # fmt: skip
     evaluate = job(
-        "evaluate", "training", "evaluate", folders="lake artifacts tracking reports",
+        "evaluate", "training", "evaluate", folders="lake checkpoints artifacts tracking reports",
         link="Gate report", inlets=[assets.ARTIFACT], outlets=[assets.DECISION],
     )  # fmt: skip
     promote = job(

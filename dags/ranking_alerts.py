@@ -11,6 +11,8 @@ RUNBOOKS = {
     "validate_impressions": "critical-validation",
     "validate_features": "critical-validation",
     "train": "train-failed",
+    "train_grown": "train-failed",
+    "train_control": "train-failed",
     "evaluate": "gate-refused-or-hold",
     "promote": "promote-failed",
 }

@@ -5,6 +5,7 @@ import dataclasses
 import glob
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -16,6 +17,8 @@ from typing import IO, Any
 
 GRACE_SECONDS = 3.0
 """From asking to forcing: less than the 5 s after which Airflow forces the task itself."""
+_ERROR = re.compile(r"(python -m [\w ]+: )?error:")
+"""How a job, or argparse where it was called wrongly, begins its reason."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -28,7 +31,7 @@ class Ended:
     last_line: str
     """Last line of stdout that is not blank."""
     error: str
-    """The last line of stderr that begins with ``error:``, without that word."""
+    """The last line of stderr that begins as an error does, without that beginning."""
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -86,7 +89,8 @@ class Job:
         for line in stderr:
             text = line.rstrip()
             on_line(text)
-            error = text.removeprefix("error:").strip() if text.startswith("error:") else error
+            found = _ERROR.match(text)
+            error = text[found.end() :].strip() if found else error
         exit_code = self.process.wait()
         reader.join()
         return Ended(exit_code=exit_code, last_line=last[0] if last else "", error=error)

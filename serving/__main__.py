@@ -46,10 +46,14 @@ def _door() -> Door:
         "`champion` to the candidate of a day whose gate said promote, has the endpoint load it, "
         "and waits until it answers with that version. When the endpoint cannot load it, the alias "
         "goes back and the command fails. When no endpoint answers, the alias moves and the JSON "
-        "says so. A day that is not newer than the champion's is skipped.",
+        "says so. A day that is not newer than the champion's is skipped; with --upscaled, a "
+        "ranker that grew may replace the champion of its own day, shown to be better than it.",
         *("artifacts", "tracking", "reports"),
     )
     add_date(promote, "day of the candidate")
+    promote.add_argument(
+        "--upscaled", action="store_true", help="the day's candidate that grew, not the daily one"
+    )
     promote.add_argument(
         "--endpoint", default="http://127.0.0.1:8081", help="the server's REST address"
     )
@@ -75,7 +79,12 @@ def _serve(options: argparse.Namespace) -> Summary:
 def _promote(options: argparse.Namespace) -> Summary:
     from serving import promotion
 
-    decision = promotion.read_decision(options.reports, dataset=options.dataset, day=options.date)
+    decision = promotion.read_decision(
+        options.reports,
+        dataset=options.dataset,
+        day=options.date,
+        is_upscaled=options.upscaled,
+    )
     if decision["decision"] != "promote":
         raise SkippedError(promotion.why_not(decision))
     from training.registry import Registry

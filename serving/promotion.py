@@ -1,7 +1,8 @@
 """Promotion: the alias ``champion`` moves, and the running endpoint is asked to follow.
 
 No heavy import; the registry is an argument. The alias never moves back in time: a re-run of
-an old day must not undo a newer model.
+an old day must not undo a newer model. Within a day it moves only to a ranker that was shown to be
+better than the very champion that it replaces.
 """
 
 import dataclasses
@@ -96,9 +97,12 @@ class Endpoint:
         return content if isinstance(content, dict) else {}
 
 
-def read_decision(reports: Path, *, dataset: str, day: datetime.date) -> dict[str, Any]:
-    """The gate's decision on a day's candidate; ValueError where there is none."""
-    path = reports / dataset / "gate" / day.isoformat() / "decision.json"
+def read_decision(
+    reports: Path, *, dataset: str, day: datetime.date, is_upscaled: bool = False
+) -> dict[str, Any]:
+    """The gate's decision on a day's candidate, or on the one that grew; ValueError without one."""
+    kind = "gate-upscale" if is_upscaled else "gate"
+    path = reports / dataset / kind / day.isoformat() / "decision.json"
     if not path.exists():
         raise ValueError(f"decision {path}: does not exist; run `python -m training evaluate`")
     content = json.loads(path.read_text())
@@ -128,8 +132,10 @@ def promote(
         What was done: ``version``, ``previous``, ``endpoint`` and whether it is ``served``.
 
     Raises:
-        SkippedError: The gate did not say promote, or the champion is of this day or newer (unless
-            it is this very version and the endpoint never followed, which is then made up for).
+        SkippedError: The gate did not say promote, or the champion is of this day or newer. A
+            champion of this day gives way to a ranker that grew and was shown to be better than it;
+            where this very version is the champion and the endpoint never followed, that is made
+            up for.
         PromotionError: The endpoint failed to load; alias and endpoint are as they were.
     """
     if decision["decision"] != "promote":
@@ -137,11 +143,8 @@ def promote(
     version = _candidate(registry, decision, day)
     previous = registry.alias(CHAMPION)
     is_unfinished = previous == version and _lags(endpoint, version)
-    if previous is not None and registry.day_of(previous) >= day and not is_unfinished:
-        raise SkippedError(
-            f"champion {previous} is of {registry.day_of(previous)}; only a day after it may "
-            f"replace it, and this is {day}"
-        )
+    if previous is not None and not is_unfinished:
+        _require_newer(registry, decision, previous=previous, version=version, day=day)
     registry.set_alias(CHAMPION, version)
     logger.info("alias %s: %s -> %s", CHAMPION, previous, version)
     is_served = _serve(registry, endpoint, version=version, previous=previous)
@@ -162,6 +165,24 @@ def _candidate(registry: Versions, decision: Mapping[str, Any], day: datetime.da
     if registry.day_of(version) != day:
         raise ValueError(f"candidate {version}: of {registry.day_of(version)}; the day is {day}")
     return version
+
+
+def _require_newer(
+    registry: Versions,
+    decision: Mapping[str, Any],
+    *,
+    previous: str,
+    version: str,
+    day: datetime.date,
+) -> None:
+    """SkippedError unless the day is after the champion's, or this beat it on the same day."""
+    has_beaten = bool(decision.get("control")) and decision.get("champion") == previous != version
+    of = registry.day_of(previous)
+    if of < day or (of == day and has_beaten):
+        return
+    raise SkippedError(
+        f"champion {previous} is of {of}; only a day after it may replace it, and this is {day}"
+    )
 
 
 def _lags(endpoint: Endpoint, version: str) -> bool:

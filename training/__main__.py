@@ -3,15 +3,25 @@
 import argparse
 import dataclasses
 import datetime
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from features.catalog import SCHEMAS, schema_of
 from features.door import Door, Summary, add_date
 from training.config import DenseParallelism, Precision, Recipe
-from training.recipes import RECIPES, recipe_of
+from training.flags import (
+    add_dense_parallelism,
+    add_holdout,
+    add_recipe,
+    add_training,
+    count,
+    day,
+    growth_target,
+    recipe_name,
+    size_in_bytes,
+)
+from training.recipes import recipe_of, target_of
 from training.scaling.points import AXES
 
 
@@ -22,8 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> Summary:
     from training.launch import train_and_track
+    from training.lineage import training_recipe
 
-    return train_and_track(schema_of(options.dataset), _recipe_to_train(options), options)
+    schema = schema_of(options.dataset)
+    options.recipe = training_recipe(schema, options)
+    return train_and_track(schema, _recipe_to_train(options), options)
 
 
 def _worker(options: argparse.Namespace) -> Summary:
@@ -56,12 +69,13 @@ def _with_parallelism(recipe: Recipe, options: argparse.Namespace) -> Recipe:
 
 
 def _upscale(options: argparse.Namespace) -> Summary:
-    from training.checkpoints import Checkpoints
     from training.launch import upscale_on_ranks
+    from training.lineage import growth_source
 
     # A wrong name is told before any process is started.
-    source = Checkpoints(options.checkpoints, schema_of(options.dataset)).named(options.source)
-    options.ranks = source.manifest.ranks
+    source = growth_source(schema_of(options.dataset), options)
+    options.source, options.ranks = source.name, source.manifest.ranks
+    options.target = target_of(source.recipe_name, options.target)
     return upscale_on_ranks(options)
 
 
@@ -77,45 +91,23 @@ def _export(options: argparse.Namespace) -> Summary:
     from training.registry import Registry
 
     schema = schema_of(options.dataset)
-    manifest = export(schema, options.lake, options.checkpoints, options.artifacts, options.date)
+    name = options.checkpoint or options.date.isoformat()
+    manifest = export(schema, options.lake, options.checkpoints, options.artifacts, name)
     directory = options.artifacts / schema.name / manifest.version
     Registry(options.tracking, schema.name).register(manifest, directory)
     return {"version": manifest.version, "artifact": str(directory), "metrics": manifest.metrics}
 
 
 def _evaluate(options: argparse.Namespace) -> Summary:
-    from training import evaluation, report
-    from training.dataset import ExampleTable
-    from training.registry import CHAMPION, Registry
+    from training.judging import judge
 
-    schema = schema_of(options.dataset)
-    registry = Registry(options.tracking, schema.name)
-    candidate, champion = registry.version_of(options.date), registry.alias(CHAMPION)
-    if champion is not None and registry.day_of(champion) > options.date:
-        # Judged on these days again, a later champion would have trained on them.
-        held = {
-            "decision": "hold",
-            "candidate": candidate,
-            "champion": champion,
-            "reasons": [f"champion is of {registry.day_of(champion)}, after {options.date}"],
-        }
-        report.write_decision(options.reports, schema.name, options.date.isoformat(), held)
-        return held
-    judged = evaluation.evaluate_candidate(
-        schema,
-        ExampleTable(options.lake, schema),
-        options.artifacts,
-        day=options.date,
-        candidate_version=candidate,
-        # A drill may spoil the champion itself, and is judged against what it was.
-        champion_version=champion if champion != candidate or options.drill else None,
-        is_spoilt=options.drill == "spoilt",
-    )
-    page = report.write_gate_page(options.reports, schema.name, options.date.isoformat(), judged)
-    summary = evaluation.summary(judged)
-    if not judged.is_spoilt:
-        registry.set_decision(candidate, summary["decision"])
-    return {**summary, "report": page}
+    return judge(schema_of(options.dataset), options)
+
+
+def _family(options: argparse.Namespace) -> Summary:
+    from training.judging import show_family
+
+    return show_family(schema_of(options.dataset), options)
 
 
 def _backtest(options: argparse.Namespace) -> Summary:
@@ -255,17 +247,15 @@ def _door() -> Door:
     )
     _add_training(door)
     _add_upscale(door)
-    text = "Make a day's checkpoint an artifact and register it."
-    add_date(door.verb("export", _export, text, "lake", "checkpoints", "artifacts", "tracking"))
-    text = "Judge a day's candidate; the gate."
-    evaluate = door.verb("evaluate", _evaluate, text, "lake", "artifacts", "tracking", "reports")
-    add_date(evaluate)
-    evaluate.add_argument("--drill", choices=("spoilt",), help="spoil the candidate on purpose")
+    _add_export(door)
+    _add_evaluate(door)
+    text = "Print the family of the rankers: who was trained, or grew, from whom."
+    door.verb("family", _family, text, "checkpoints", "artifacts", "tracking", "reports")
     text = "Predict the last days one by one, beside simple rivals."
     backtest = door.verb("backtest", _backtest, text, "lake")
     add_date(backtest)
     backtest.add_argument("--days", type=int, default=28, help="days to predict, to --date")
-    _add_recipe(backtest)
+    add_recipe(backtest)
     _add_plan(door)
     _add_growth(door)
     _add_scaling(door)
@@ -278,6 +268,26 @@ def _door() -> Door:
     return door
 
 
+def _add_export(door: Door) -> None:
+    text = "Make a checkpoint an artifact and register it."
+    export = door.verb("export", _export, text, "lake", "checkpoints", "artifacts", "tracking")
+    which = export.add_mutually_exclusive_group(required=True)
+    which.add_argument("--date", type=day, metavar="YYYY-MM-DD", help="day whose checkpoint")
+    which.add_argument("--checkpoint", metavar="CHECKPOINT", help="else its folder's name")
+
+
+def _add_evaluate(door: Door) -> None:
+    text = (
+        "Judge a day's candidate; the gate. With --candidate and --control, judge a ranker that "
+        "grew: it must be shown to be better than the champion and than the one that did not grow."
+    )
+    evaluate = door.verb("evaluate", _evaluate, text, *_FOLDERS)
+    add_date(evaluate, "last day of the holdout, YYYY-MM-DD")
+    evaluate.add_argument("--drill", choices=("spoilt",), help="spoil the candidate on purpose")
+    evaluate.add_argument("--candidate", metavar="VERSION", help="else the day's newest")
+    evaluate.add_argument("--control", metavar="VERSION", help="the un-grown one of a trial")
+
+
 def _add_training(door: Door) -> None:
     for name, run, text in (
         ("train", _train, "Train the candidate of a day, warm from the last checkpoint."),
@@ -285,35 +295,7 @@ def _add_training(door: Door) -> None:
     ):
         train = door.verb(name, run, text, "lake", "checkpoints", "tracking", "reports")
         add_date(train, "day of the run, YYYY-MM-DD")
-        train.add_argument(
-            "--holdout-days", type=int, help="newest days not to train on (else the schema's)"
-        )
-        _add_recipe(train)
-        train.add_argument("--ranks", type=int, default=2, help="processes")
-        train.add_argument("--batch-size", type=_count, help="of all ranks (else the recipe's)")
-        train.add_argument("--epochs", type=_count, help="passes over the days (else the recipe's)")
-        train.add_argument(
-            "--precision", choices=list(Precision), help="of the dense part (else the recipe's)"
-        )
-        _add_dense_parallelism(train)
-        train.add_argument(
-            "--checkpoint-steps",
-            type=int,
-            help="steps that a kill may cost; 0: all of them (else the recipe's)",
-        )
-        train.add_argument(
-            "--id-log", type=Path, metavar="DIR", help="log the ids of every step's examples here"
-        )
-        train.add_argument("--mlflow-run", type=Path, help=argparse.SUPPRESS)
-        train.add_argument("--result", type=Path, help=argparse.SUPPRESS)
-
-
-def _add_dense_parallelism(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dense-parallelism",
-        choices=list(DenseParallelism),
-        help="auto: whole on every rank (ddp) while it fits, else in pieces (else the recipe's)",
-    )
+        add_training(train)
 
 
 def _add_upscale(door: Door) -> None:
@@ -321,29 +303,36 @@ def _add_upscale(door: Door) -> None:
         "Grow a checkpoint into a larger Wukong that computes the same. More layers, embeddings, "
         "rank and wider or deeper MLPs keep what was trained, tables and moments included; before "
         "it is written, its logits are compared with the parent's on the newest examples. The next "
-        "`train --recipe TARGET` goes on from it."
+        "`train --recipe TARGET` goes on from it. With --date, an older checkpoint of the source's "
+        "family grows, one that leaves days to train on."
     )
-    for name, run, shown in (
-        ("upscale", _upscale, text),
-        ("grow", _grow, "Be one rank of an upscaling; torchrun starts it, not a person."),
-    ):
-        upscale = door.verb(name, run, shown, "lake", "checkpoints")
-        upscale.add_argument(
-            *("--from",),
-            dest="source",
-            required=True,
-            metavar="CHECKPOINT",
-            help="its folder's name",
-        )
-        upscale.add_argument(
-            *("--to",),
-            dest="target",
-            required=True,
-            type=_recipe_name,
-            metavar="RECIPE",
-            help="what to grow to, such as wukong-small-x2",
-        )
-        upscale.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+    upscale = door.verb("upscale", _upscale, text, "lake", "checkpoints", "tracking")
+    _add_growth_ends(upscale, "its folder's name, or champion or challenger", growth_target)
+    upscale.add_argument(
+        "--date", type=day, metavar="YYYY-MM-DD", help="day of the run that will train it on"
+    )
+    add_holdout(upscale)
+    upscale.add_argument(
+        "--budget-days", type=count, default=14, help="with --date: most days to train on"
+    )
+    text = "Be one rank of an upscaling; torchrun starts it, not a person."
+    grow = door.verb("grow", _grow, text, "lake", "checkpoints")
+    _add_growth_ends(grow, "its folder's name", recipe_name)
+    grow.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+
+
+def _add_growth_ends(
+    verb: argparse.ArgumentParser, source: str, target: Callable[[str], str]
+) -> None:
+    verb.add_argument(*("--from",), dest="source", required=True, metavar="CHECKPOINT", help=source)
+    verb.add_argument(
+        *("--to",),
+        dest="target",
+        required=True,
+        type=target,
+        metavar="TARGET",
+        help="a recipe such as wukong-small-x2, or 2 to 9: so many times the source's",
+    )
 
 
 _BENCHMARKS = (
@@ -374,7 +363,7 @@ def _add_benchmark(door: Door) -> None:
     benchmark.add_argument("--model", choices=_MODELS, default="wukong", help="the ranker")
     benchmark.add_argument(
         "--recipe",
-        type=_recipe_name,
+        type=recipe_name,
         metavar="RECIPE",
         help="else the data set's own for the model",
     )
@@ -393,26 +382,8 @@ def _add_speed(door: Door) -> None:
     speed.add_argument("--configuration", choices=("A", "B"), required=True, help="which one")
     speed.add_argument("--compile", action="store_true", help="compile the dense part")
     speed.add_argument("--profile", action="store_true", help="print the operators instead")
-    speed.add_argument("--ranks", type=_count, default=1, help="processes that share the cores")
+    speed.add_argument("--ranks", type=count, default=1, help="processes that share the cores")
     speed.add_argument("--result", type=Path, help=argparse.SUPPRESS)
-
-
-_UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
-
-
-def _bytes(text: str) -> int:
-    """``80GB`` as a number."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)", text, re.IGNORECASE)
-    if not found or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"{text!r}: a size such as 80GB or 512MB")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
-
-
-def _count(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number, at least 1")
-    return int(text)
 
 
 def _add_plan(door: Door) -> None:
@@ -424,18 +395,22 @@ def _add_plan(door: Door) -> None:
     plan.add_argument(
         "--dataset", choices=sorted(SCHEMAS), default="movielens-100k", help="whose tables"
     )
-    _add_recipe(plan)
+    add_recipe(plan)
     plan.add_argument("--devices", choices=("cpu", "cuda"), default="cuda", help="of the ranks")
-    plan.add_argument("--ranks", type=_count, default=8, help="processes, one a device")
+    plan.add_argument("--ranks", type=count, default=8, help="processes, one a device")
     plan.add_argument(
-        "--ranks-per-host", type=_count, metavar="N", help="that share fast links (else all)"
+        "--ranks-per-host", type=count, metavar="N", help="that share fast links (else all)"
     )
-    _add_dense_parallelism(plan)
-    plan.add_argument("--hbm", type=_bytes, metavar="SIZE", help="a device's memory, such as 80GB")
-    plan.add_argument("--ddr", type=_bytes, metavar="SIZE", help="the host's memory for a rank")
-    plan.add_argument("--batch-size", type=_count, help="of all ranks (else the recipe's)")
+    add_dense_parallelism(plan)
     plan.add_argument(
-        "--rows-times", type=_count, default=1, help="plan for tables so many times as long"
+        "--hbm", type=size_in_bytes, metavar="SIZE", help="a device's memory, such as 80GB"
+    )
+    plan.add_argument(
+        "--ddr", type=size_in_bytes, metavar="SIZE", help="the host's memory for a rank"
+    )
+    plan.add_argument("--batch-size", type=count, help="of all ranks (else the recipe's)")
+    plan.add_argument(
+        "--rows-times", type=count, default=1, help="plan for tables so many times as long"
     )
     plan.add_argument(
         "--teraflops", type=float, default=20.0, help="what a rank reaches on the dense part"
@@ -449,17 +424,17 @@ def _add_growth(door: Door) -> None:
         "at several moments; `make bench-growth` runs it on two data sets."
     )
     growth = door.verb("growth", _growth, text, "lake")
-    _add_recipe(growth)
+    add_recipe(growth)
     growth.add_argument(
         "--to",
         dest="target",
-        type=_recipe_name,
+        type=recipe_name,
         default="wukong-small-x3",
         metavar="RECIPE",
         help="what to grow to",
     )
-    growth.add_argument("--batch-size", type=_count, default=512, help="of every run")
-    growth.add_argument("--seeds", type=_count, default=3, help="runs of each")
+    growth.add_argument("--batch-size", type=count, default=512, help="of every run")
+    growth.add_argument("--seeds", type=count, default=3, help="runs of each")
 
 
 def _add_scaling(door: Door) -> None:
@@ -470,7 +445,7 @@ def _add_scaling(door: Door) -> None:
         "what the points mean."
     )
     scaling = door.verb("scaling", _scaling, text, "lake", "study", "tracking")
-    _add_recipe(scaling)
+    add_recipe(scaling)
     scaling.add_argument(
         "--axis",
         required=True,
@@ -478,12 +453,12 @@ def _add_scaling(door: Door) -> None:
         help="the resource that grows: Wukong's ladder, examples, all MLPs, embedding width, the "
         "MLP behind the interactions, rows of the tables",
     )
-    scaling.add_argument("--points", type=_count, default=5, help="sizes of it; at least 5")
-    scaling.add_argument("--seeds", type=_count, default=3, help="runs of each size")
+    scaling.add_argument("--points", type=count, default=5, help="sizes of it; at least 5")
+    scaling.add_argument("--seeds", type=count, default=3, help="runs of each size")
     scaling.add_argument(
         "--budget", type=float, default=60.0, metavar="MINUTES", help="of this call"
     )
-    scaling.add_argument("--batch-size", type=_count, default=512, help="of every run")
+    scaling.add_argument("--batch-size", type=count, default=512, help="of every run")
 
 
 def _add_law(door: Door) -> None:
@@ -502,25 +477,6 @@ def _add_law(door: Door) -> None:
         metavar="FILE",
         help="JSON of the production model: name, model, x by axis, ne (else each axis's last run)",
     )
-
-
-def _add_recipe(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--recipe",
-        type=_recipe_name,
-        default="wukong-small",
-        metavar="RECIPE",
-        help=f"what to train, and how: {', '.join(sorted(RECIPES))}; -x2 to -x9 behind one of "
-        "Wukong's scales it up",
-    )
-
-
-def _recipe_name(name: str) -> str:
-    """A name that ``recipe_of`` knows."""
-    try:
-        return recipe_of(name).name
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

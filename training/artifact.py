@@ -59,8 +59,8 @@ class Artifact:
 def write(root: Path, ranker: Ranker, schema: Schema, golden: pa.Table, **fields: Any) -> Manifest:
     """Write an artifact under ``root/<dataset>/<version>``, whole or not at all.
 
-    The version is the run's day and the first digits of the weights' hash: writing the same weights
-    again gives the same version.
+    The version is the run's day, the role in a trial, and the first digits of the weights' hash:
+    writing the same weights again gives the same version.
 
     Args:
         root: Folder of all artifacts.
@@ -68,7 +68,7 @@ def write(root: Path, ranker: Ranker, schema: Schema, golden: pa.Table, **fields
         schema: The data set's schema.
         golden: Examples whose scores are kept as the golden answer.
         fields: The manifest's other fields: day, trained_through, recipe, config, parents, metrics,
-            mlflow_run.
+            mlflow_run, checkpoint, role, growth.
     """
     staging = root / schema.name / f".writing-{uuid.uuid4().hex[:12]}"
     staging.mkdir(parents=True)
@@ -84,7 +84,7 @@ def write(root: Path, ranker: Ranker, schema: Schema, golden: pa.Table, **fields
     scores = Artifact(manifest, ranker).score(inputs)
     pq.write_table(golden.append_column(_SCORE, pa.array(scores)), staging / _GOLDEN)
     hashes = {name: _sha256(staging / name) for name in (_WEIGHTS, _GOLDEN)}
-    version = f"{manifest.day}-{hashes[_WEIGHTS][:8]}"
+    version = "-".join(filter(None, (manifest.day, manifest.role, hashes[_WEIGHTS][:8])))
     manifest = dataclasses.replace(manifest, version=version, content_sha256=hashes)
     (staging / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=1))
     target = root / schema.name / version

@@ -17,6 +17,8 @@ from training.config import Recipe
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+GROWN, CONTROL = "grown", "control"
+"""Roles in a trial: the ranker that grew, and the un-grown one that it is compared with."""
 
 
 class CorruptError(ValueError):
@@ -56,6 +58,8 @@ class CheckpointManifest:
     growth: dict[str, Any] | None = None
     """How it grew out of its parent: the parent's name and manifest's hash, the changes, and the
     largest difference of a logit that was measured; None: it was trained."""
+    role: str = ""
+    """In a trial ``grown`` or ``control``; else empty."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +79,11 @@ class Checkpoint:
         """Last day whose examples entered the weights."""
         return datetime.date.fromisoformat(self.manifest.trained_through)
 
+    @property
+    def recipe_name(self) -> str:
+        """The recipe that it was trained, or grown, by."""
+        return str(self.manifest.recipe["name"])
+
     def verify(self) -> None:
         """Read all files; CorruptError names one that is missing, cut off or changed."""
         verify_files(self.path, self.manifest.files)
@@ -83,7 +92,8 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one data set.
 
-    A run of day d owns the folder named d; what was grown from it has the target's name behind.
+    A run of day d owns the folder named d; what was grown from it has the target's name behind, and
+    what was trained for a trial its role and recipe (``checkpoint_name``).
     """
 
     def __init__(self, root: Path, schema: Schema) -> None:
@@ -99,17 +109,17 @@ class Checkpoints:
             found.append(Checkpoint(path.parent, manifest))
         return found
 
-    def of_run(self, day: datetime.date) -> Checkpoint:
-        """The checkpoint of a day's run; ValueError when it is not there."""
-        return self.named(day.isoformat())
+    def find(self, name: str) -> Checkpoint | None:
+        """A checkpoint by its folder's name; None when it is not there."""
+        return next((found for found in self.all() if found.name == name), None)
 
     def named(self, name: str) -> Checkpoint:
         """A checkpoint by its folder's name; ValueError when it is not there."""
-        for checkpoint in self.all():
-            if checkpoint.name == name:
-                return checkpoint
-        have = [checkpoint.name for checkpoint in self.all()]
-        raise ValueError(f"checkpoint of {name}: not in {self.root}; there are {have}")
+        found = self.find(name)
+        if found is None:
+            have = [checkpoint.name for checkpoint in self.all()]
+            raise ValueError(f"checkpoint of {name}: not in {self.root}; there are {have}")
+        return found
 
     def parent_for(
         self, recipe: Recipe, run_day: datetime.date, through: datetime.date
@@ -125,6 +135,7 @@ class Checkpoints:
             if checkpoint.manifest.run_day < run_day.isoformat()
             and checkpoint.trained_through < through
             and checkpoint.manifest.model_fingerprint == recipe.model_fingerprint()
+            and checkpoint.manifest.role != CONTROL
         ]
         for checkpoint in sorted(earlier, key=lambda found: found.trained_through, reverse=True):
             try:
@@ -164,6 +175,11 @@ class Checkpoints:
                 shutil.rmtree(checkpoint.path)
                 removed.append(checkpoint.name)
         return removed
+
+
+def checkpoint_name(day: datetime.date, *, role: str, recipe: str) -> str:
+    """Folder of what a day's run writes; in a trial with its role and recipe behind."""
+    return f"{day}-{role}-{recipe}" if role else day.isoformat()
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

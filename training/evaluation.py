@@ -1,4 +1,8 @@
-"""The evaluation job: candidate and champion on days that neither has seen, and the gate's word."""
+"""The evaluation job: candidate and champion on days that neither has seen, and the gate's word.
+
+A trial has a third ranker, the control: what the candidate grew from, trained on the same days.
+Then the candidate must be shown to be better than both.
+"""
 
 import dataclasses
 import datetime
@@ -12,7 +16,8 @@ from features.schema import Role, Schema, TableKind
 from training import artifact
 from training.artifact import Artifact
 from training.dataset import Examples, ExampleTable, user_groups
-from training.gate import Decision, GateConfig, Holdout, decide
+from training.gate import Decision, GateConfig, Holdout, decide, joined
+from training.manifest import Manifest
 from training.metrics import log_losses
 
 _NEW_USER_IMPRESSIONS, _HEAVY_USER_IMPRESSIONS, _NEW_ITEM_IMPRESSIONS = 10, 100, 10
@@ -29,9 +34,19 @@ class Evaluation:
     label: npt.NDArray[np.int64]
     candidate_scores: npt.NDArray[np.float32]
     champion_scores: npt.NDArray[np.float32] | None
+    control: "Control | None"
     regret: float | None
     """Log loss above that of the true probabilities, in generated data."""
     is_spoilt: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """The un-grown ranker of a trial, and how the candidate compares with it."""
+
+    artifact: Artifact
+    scores: npt.NDArray[np.float32]
+    decision: Decision
 
 
 def evaluate_candidate(
@@ -42,8 +57,8 @@ def evaluate_candidate(
     day: datetime.date,
     candidate_version: str,
     champion_version: str | None,
+    control_version: str | None = None,
     is_spoilt: bool = False,
-    config: GateConfig | None = None,
 ) -> Evaluation:
     """Score candidate and champion on (candidate's trained_through, day] and let the gate decide.
 
@@ -54,29 +69,40 @@ def evaluate_candidate(
         day: Last day of the holdout.
         candidate_version: The candidate's artifact.
         champion_version: The champion's; None when nothing serves yet.
+        control_version: The un-grown ranker's in a trial; then better is asked for.
         is_spoilt: A drill: the candidate's scores are dealt out to other rows first.
-        config: The gate's limits.
 
     Raises:
-        ValueError: A model has trained on a day of the holdout, or the holdout has no rows.
+        ValueError: A model has trained on a day of the holdout, the holdout has no rows, or the
+            control is not the candidate's.
     """
     root = artifacts / schema.name
     candidate = artifact.load(root / candidate_version, schema)
     champion = artifact.load(root / champion_version, schema) if champion_version else None
+    control = artifact.load(root / control_version, schema) if control_version else None
     through = datetime.date.fromisoformat(candidate.manifest.trained_through)
     days = table.days(through + datetime.timedelta(days=1), day)
-    for model in filter(None, (candidate, champion)):
+    for model in filter(None, (candidate, champion, control)):
         refuse_overlap(model, days)
+    if control is not None:
+        refuse_stranger(candidate.manifest, control.manifest)
     examples = table.read(days)
     scores = candidate.score(examples.inputs)
     if is_spoilt:
         scores = np.random.default_rng(0).permutation(scores)
     rival = champion.score(examples.inputs) if champion else None
     holdout = Holdout(examples.label, user_groups(examples, schema), named_slices(examples, schema))
+    config = GateConfig(must_be_better=control is not None)
     # The prior of the label is a declared constant, so it has seen no day of the holdout.
-    decision = decide(
-        config or GateConfig(), holdout, scores, rival, base_rate=schema.label.prior_rate
-    )
+    base_rate = schema.label.prior_rate
+    decision = decide(config, holdout, scores, rival, base_rate=base_rate)
+    compared = None
+    if control is not None:
+        answers = control.score(examples.inputs)
+        name = "the un-grown ranker"
+        judged = decide(config, holdout, scores, answers, base_rate=base_rate, rival=name)
+        compared = Control(control, answers, judged)
+        decision = joined(decision, judged)
     return Evaluation(
         decision=decision,
         candidate=candidate,
@@ -85,6 +111,7 @@ def evaluate_candidate(
         label=examples.label,
         candidate_scores=scores,
         champion_scores=rival,
+        control=compared,
         regret=regret(schema, examples, scores),
         is_spoilt=is_spoilt,
     )
@@ -97,6 +124,21 @@ def refuse_overlap(model: Artifact, days: list[datetime.date]) -> None:
         raise ValueError(
             f"trained_through of {model.manifest.version}: {through}; must be before the holdout's "
             f"first day {days[0]}"
+        )
+
+
+def refuse_stranger(candidate: Manifest, control: Manifest) -> None:
+    """ValueError unless a control went on from what the candidate grew from, as far as it did."""
+    grown_from = (candidate.growth or {}).get("parent")
+    if grown_from is None or control.parents[-1:] != [grown_from]:
+        raise ValueError(
+            f"control {control.version}: went on from {control.parents[-1:]}; the candidate "
+            f"{candidate.version} grew from {grown_from}"
+        )
+    if control.trained_through != candidate.trained_through:
+        raise ValueError(
+            f"control {control.version}: trained through {control.trained_through}; the candidate "
+            f"through {candidate.trained_through}"
         )
 
 
@@ -127,7 +169,7 @@ def regret(schema: Schema, examples: Examples, scores: npt.NDArray[np.float32]) 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
     """The decision as plain values, for JSON."""
     decision = evaluation.decision
-    champion = evaluation.champion
+    champion, control = evaluation.champion, evaluation.control
     return {
         "decision": decision.verdict.value,
         "drill": "spoilt candidate" if evaluation.is_spoilt else None,
@@ -138,7 +180,22 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "metrics": decision.candidate.to_dict(),
         "champion_metrics": decision.champion.to_dict() if decision.champion else None,
         "log_loss_change": dataclasses.asdict(decision.overall),
-        "slices": {name: dataclasses.asdict(value) for name, value in decision.slices.items()},
+        "slices": _plain(decision),
+        "control": None if control is None else _control_summary(control),
         "calibration_interval": decision.calibration_interval,
         "regret": evaluation.regret,
     }
+
+
+def _control_summary(control: Control) -> dict[str, Any]:
+    judged = control.decision
+    return {
+        "version": control.artifact.manifest.version,
+        "metrics": judged.champion.to_dict() if judged.champion else None,
+        "log_loss_change": dataclasses.asdict(judged.overall),
+        "slices": _plain(judged),
+    }
+
+
+def _plain(decision: Decision) -> dict[str, Any]:
+    return {name: dataclasses.asdict(value) for name, value in decision.slices.items()}

@@ -2,11 +2,12 @@
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 from features.schema import Schema
 from training.artifact import GOLDEN_ROWS, write
 from training.checkpoint import load_whole
-from training.checkpoints import Checkpoints
+from training.checkpoints import Checkpoint, Checkpoints
 from training.config import model_from_dict
 from training.dataset import ExampleTable
 from training.inputs import inputs_of
@@ -14,12 +15,12 @@ from training.manifest import Manifest
 from training.ranker import Ranker
 
 
-def export(
-    schema: Schema, lake: Path, checkpoints: Path, artifacts: Path, day: datetime.date
-) -> Manifest:
-    """Write the artifact of a day's checkpoint; its golden request is the day's newest examples."""
-    checkpoint = Checkpoints(checkpoints, schema).of_run(day)
+def export(schema: Schema, lake: Path, checkpoints: Path, artifacts: Path, name: str) -> Manifest:
+    """Write the artifact of a checkpoint; its golden request is its day's newest examples."""
+    known = Checkpoints(checkpoints, schema)
+    checkpoint = known.named(name)
     manifest = checkpoint.manifest
+    day = datetime.date.fromisoformat(manifest.run_day)
     if manifest.schema_fingerprint != schema.fingerprint():
         raise ValueError(
             f"checkpoint {checkpoint.name}: schema {manifest.schema_fingerprint}; expected that of "
@@ -42,4 +43,13 @@ def export(
         parents=[*manifest.family],
         metrics=manifest.metrics,
         mlflow_run=manifest.mlflow_run,
+        checkpoint=checkpoint.name,
+        role=manifest.role,
+        growth=_growth(known, checkpoint),
     )
+
+
+def _growth(known: Checkpoints, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """How a checkpoint grew, or the one that it was trained from."""
+    parent = known.find(checkpoint.manifest.parent) if checkpoint.manifest.parent else None
+    return checkpoint.manifest.growth or (parent.manifest.growth if parent else None)

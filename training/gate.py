@@ -1,7 +1,8 @@
 """The gate: may a candidate replace the champion? Pure functions on predictions.
 
 Promote when the candidate is shown not to be worse, refuse when it is shown to be worse or broken,
-hold when the holdout cannot tell.
+hold when the holdout cannot tell. A candidate that costs more than its rival must be shown to be
+better (``GateConfig.must_be_better``).
 """
 
 import dataclasses
@@ -26,7 +27,9 @@ class GateConfig:
     """The limits; fixed before any candidate is seen."""
 
     margin: float = 0.01
-    """Largest log loss of the candidate above the champion's, as a share of the champion's."""
+    """Largest log loss of the candidate above the rival's, as a share of the rival's."""
+    must_be_better: bool = False
+    """Promote only below the rival's log loss, the whole interval; the margin is 0 then."""
     slice_margin: float = 0.05
     """The same within a named slice."""
     calibration: tuple[float, float] = (0.9, 1.1)
@@ -79,6 +82,7 @@ def decide(
     champion: npt.NDArray[np.float32] | None,
     *,
     base_rate: float,
+    rival: str = "the champion",
 ) -> Decision:
     """Judge a candidate's predictions against the champion's, or the base rate without one.
 
@@ -88,19 +92,20 @@ def decide(
         candidate: (rows,) probabilities.
         champion: (rows,) probabilities; None when nothing serves yet.
         base_rate: Positive rate of the training days, the rival of a first candidate.
+        rival: What the reasons call whose predictions ``champion`` are.
     """
-    rival = np.full(len(candidate), base_rate, np.float32) if champion is None else champion
+    scores = np.full(len(candidate), base_rate, np.float32) if champion is None else champion
     everything = np.ones(len(candidate), dtype=np.bool_)
-    overall = compare(config, holdout, candidate, rival, everything)
+    overall = compare(config, holdout, candidate, scores, everything)
     slices = {
-        name: compare(config, holdout, candidate, rival, rows)
+        name: compare(config, holdout, candidate, scores, rows)
         for name, rows in holdout.slices.items()
         if rows.sum() >= config.min_slice_rows
     }
     calibration = _calibration_interval(config, holdout, candidate)
-    verdict, reasons = _verdict(
-        config, holdout, overall, slices, calibration, is_first=champion is None
-    )
+    if champion is None:
+        config, rival = dataclasses.replace(config, margin=0.0), "the base rate"
+    verdict, reasons = _verdict(config, holdout, overall, slices, calibration, rival=rival)
     return Decision(
         verdict=verdict,
         reasons=reasons,
@@ -110,6 +115,17 @@ def decide(
         slices=slices,
         calibration_interval=calibration,
     )
+
+
+def joined(first: Decision, second: Decision) -> Decision:
+    """The decision on a candidate that was judged twice: the harder verdict, all its reasons.
+
+    Numbers are those of the first.
+    """
+    order = (Verdict.PROMOTE, Verdict.HOLD, Verdict.REFUSE)
+    verdict = max(first.verdict, second.verdict, key=order.index)
+    told = [*first.reasons, *second.reasons]
+    return dataclasses.replace(first, verdict=verdict, reasons=list(dict.fromkeys(told)))
 
 
 def compare(
@@ -143,7 +159,7 @@ def _verdict(
     slices: dict[str, Comparison],
     calibration: tuple[float, float],
     *,
-    is_first: bool,
+    rival: str,
 ) -> tuple[Verdict, list[str]]:
     rows, users = len(holdout.label), len(np.unique(holdout.group))
     if rows < config.min_rows or users < config.min_users:
@@ -151,12 +167,15 @@ def _verdict(
             f"holdout: {rows} rows of {users} users; at least {config.min_rows} rows of "
             f"{config.min_users} users"
         ]
-    margin = 0.0 if is_first else config.margin
-    rival = "the base rate" if is_first else "the champion"
+    margin = 0.0 if config.must_be_better else config.margin
     broken = _broken(config, overall, slices, calibration, margin=margin, rival=rival)
     if broken:
         return Verdict.REFUSE, broken
     seen = f"log loss against {rival}: {_text(overall)}"
+    if config.must_be_better:
+        if overall.high >= 0:
+            return Verdict.HOLD, [f"{seen}; not shown to be better: it must end below 0"]
+        return Verdict.PROMOTE, [f"{seen}; better"]
     if overall.high > margin:
         return Verdict.HOLD, [f"{seen}; it may be above {margin:+.1%}"]
     return Verdict.PROMOTE, [f"{seen}; at most {margin:+.1%}"]
@@ -184,7 +203,8 @@ def _broken(
     for name, comparison in slices.items():
         if comparison.low > config.slice_margin:
             reasons.append(
-                f"slice {name}: log loss {_text(comparison)}; at most {config.slice_margin:+.1%}"
+                f"slice {name}: log loss against {rival}: {_text(comparison)}; "
+                f"at most {config.slice_margin:+.1%}"
             )
     return reasons
 

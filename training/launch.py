@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import datetime
 import json
 import logging
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from features.schema import Schema
+from training.checkpoints import checkpoint_name
 from training.config import Recipe
 from training.registry import Registry
 
@@ -26,6 +26,7 @@ _PASSED_ON = (
     "holdout_days",
     "batch_size",
     "epochs",
+    "trial",
     "precision",
     "dense_parallelism",
     "checkpoint_steps",
@@ -50,12 +51,14 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
         "ranks": options.ranks,
         **_flat(recipe.to_dict()),
     }
+    name = checkpoint_name(options.date, role=options.trial or "", recipe=recipe.name)
     with tempfile.TemporaryDirectory() as folder:
         files = _Files(Path(folder) / "mlflow_run", Path(folder) / "result.json")
-        with _torchrun(_training_command(options, files), options.ranks) as ranks:
+        command = _training_command(recipe, options, files)
+        with _torchrun(command, options.ranks) as ranks:
             # MLflow opens its database while the ranks import torch.
             registry = Registry(options.tracking, schema.name)
-            run = registry.start_run(options.date, parameters)
+            run = registry.start_run(options.date, parameters, name=name)
             files.mlflow_run.write_text(run)
             code = ranks.wait()
         result = json.loads(files.result.read_text()) if files.result.exists() else {}
@@ -146,14 +149,6 @@ def _torchrun(worker: Sequence[str], ranks: int) -> Iterator["subprocess.Popen[b
             started.wait()
 
 
-def holdout_start(schema: Schema, options: argparse.Namespace) -> datetime.date:
-    """Last day to train on: the run's day less the holdout."""
-    days = schema.holdout_days if options.holdout_days is None else options.holdout_days
-    if days < 0:
-        raise ValueError(f"holdout_days: {days}; at least 0")
-    return options.date - datetime.timedelta(days=days)
-
-
 def _summary(
     schema: Schema, options: argparse.Namespace, result: dict[str, Any], run: str
 ) -> dict[str, Any]:
@@ -163,20 +158,20 @@ def _summary(
         key: result[key]
         for key in ("parent", "trained_through", "days", "examples", "steps", "recipe")
     }
-    day = options.date.isoformat()
-    page = write_training_page(options.reports, schema.name, day, result["curve"], facts)
+    name = result["name"]
+    page = write_training_page(options.reports, schema.name, name, result["curve"], facts)
     shown = {key: value for key, value in result.items() if key not in {"curve", "partitions"}}
     return {**shown, "mlflow_run": run, "report": page}
 
 
-def _training_command(options: argparse.Namespace, files: _Files) -> list[str]:
+def _training_command(recipe: Recipe, options: argparse.Namespace, files: _Files) -> list[str]:
     command = [
         "worker",
         f"--dataset={options.dataset}",
         f"--lake={options.lake}",
         f"--checkpoints={options.checkpoints}",
         f"--date={options.date.isoformat()}",
-        f"--recipe={options.recipe}",
+        f"--recipe={recipe.name}",
         f"--ranks={options.ranks}",
         f"--mlflow-run={files.mlflow_run}",
         f"--result={files.result}",
@@ -185,7 +180,7 @@ def _training_command(options: argparse.Namespace, files: _Files) -> list[str]:
         value = getattr(options, name)
         if value is not None:
             command.append(f"--{name.replace('_', '-')}={value}")
-    return command
+    return command if options.source is None else [*command, f"--from={options.source}"]
 
 
 def _environment(ranks: int) -> dict[str, str]:

@@ -29,6 +29,12 @@ class Manifest:
     metrics: dict[str, float | None]
     mlflow_run: str
     content_sha256: dict[str, str]
+    checkpoint: str = ""
+    """Folder name of the checkpoint that it was made of."""
+    role: str = ""
+    """In a trial ``grown`` or ``control``; else empty."""
+    growth: dict[str, Any] | None = None
+    """How its checkpoint, or the one that it was trained from, grew; None: it did not."""
 
 
 def read_manifest(directory: Path) -> Manifest:

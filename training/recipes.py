@@ -152,6 +152,9 @@ def wukong_frappe() -> Recipe:
     )
 
 
+USUAL = "wukong-small"
+"""What is trained where nothing says otherwise."""
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "wukong-small": wukong_small,
     "dlrm-small": dlrm_small,
@@ -166,6 +169,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 }
 
 
+_MAX_FACTOR = 9
 _FACTOR = re.compile(r"(?P<base>.+)-x(?P<factor>[2-9])")
 
 
@@ -184,6 +188,29 @@ def recipe_of(name: str) -> Recipe:
         f"recipe {name!r}: unknown; the recipes are {sorted(RECIPES)}, and those of Wukong with "
         "-x2 to -x9 behind"
     )
+
+
+def target_of(source: str, target: str) -> str:
+    """The recipe's name that a growth ends at: ``target``, or so many times the source's size.
+
+    Args:
+        source: Name of the recipe that grows, scaled already or not.
+        target: A recipe's name, or a whole number from 2 to 9.
+
+    Raises:
+        ValueError: The product is above 9, or there is no such recipe.
+    """
+    if not target.isdecimal():
+        return recipe_of(target).name
+    found = _FACTOR.fullmatch(source)
+    base, before = (found["base"], int(found["factor"])) if found else (source, 1)
+    times = before * int(target)
+    if not before < times <= _MAX_FACTOR:
+        raise ValueError(
+            f"factor {target} of {source}: {times} times {base}; more than {before} and at most "
+            f"{_MAX_FACTOR} times"
+        )
+    return recipe_of(f"{base}-x{times}").name
 
 
 def _scaled(recipe: Recipe, name: str, factor: int) -> Recipe:

@@ -1,5 +1,6 @@
 """Runs, versions and aliases in MLflow, which is imported here only."""
 
+import dataclasses
 import datetime
 import logging
 import os
@@ -14,6 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from training.checkpoints import CONTROL
 from training.manifest import Manifest
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -21,6 +23,23 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _VERSION, _DAY, _DECISION = "artifact_version", "day", "decision"
+_CHECKPOINT, _RECIPE, _ROLE = "checkpoint", "recipe", "role"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Version:
+    """A registered artifact."""
+
+    version: str
+    day: datetime.date
+    checkpoint: str
+    """Folder name of the checkpoint that it was made of."""
+    recipe: str
+    """Empty for one that was registered before recipes were noted."""
+    role: str
+    """In a trial ``grown`` or ``control``; else empty."""
+    decision: str
+    """What the gate last said of it; empty where it has not been judged."""
 
 
 class Registry:
@@ -39,8 +58,8 @@ class Registry:
         self._artifacts = (tracking_dir / "runs").resolve().as_uri()
         self.name = f"ranker-{dataset}"
 
-    def start_run(self, day: datetime.date, parameters: dict[str, Any]) -> str:
-        """A new run of a day; returns its id."""
+    def start_run(self, day: datetime.date, parameters: dict[str, Any], *, name: str = "") -> str:
+        """A new run of a day, named after it where no name is given; returns its id."""
         experiment = self._client.get_experiment_by_name(self.name)
         experiment_id = (
             experiment.experiment_id
@@ -48,7 +67,7 @@ class Registry:
             else self._client.create_experiment(self.name, artifact_location=self._artifacts)
         )
         run = self._client.create_run(
-            experiment_id, run_name=day.isoformat(), tags={_DAY: str(day)}
+            experiment_id, run_name=name or str(day), tags={_DAY: str(day)}
         )
         for key, value in parameters.items():
             self._client.log_param(run.info.run_id, key, str(value)[:500])
@@ -79,7 +98,11 @@ class Registry:
         self._client.set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
 
     def register(self, manifest: Manifest, directory: Path) -> None:
-        """Make an artifact a version of the model, and the challenger; once is enough."""
+        """Make an artifact a version of the model, and the challenger; once is enough.
+
+        Its tags tell of its family: the nearest ancestor that is a version too, and what grew. The
+        control of a trial is no challenger: nothing will ever ask to promote it.
+        """
         if self._find(manifest.version) is None:
             try:
                 self._client.create_registered_model(self.name)
@@ -90,9 +113,10 @@ class Registry:
                 self.name,
                 source=directory.resolve().as_uri(),
                 run_id=manifest.mlflow_run or None,
-                tags={_VERSION: manifest.version, _DAY: manifest.day},
+                tags=self._tags(manifest),
             )
-        self.set_alias(CHALLENGER, manifest.version)
+        if manifest.role != CONTROL:
+            self.set_alias(CHALLENGER, manifest.version)
 
     def alias(self, name: str) -> str | None:
         """Artifact version behind an alias; None when nothing has the alias."""
@@ -115,8 +139,9 @@ class Registry:
         self._client.set_registered_model_alias(self.name, name, found.version)
 
     def version_of(self, day: datetime.date) -> str:
-        """The newest artifact version of a day's run; ValueError when there is none."""
-        versions = [v for v in self._versions() if v.tags.get(_DAY) == day.isoformat()]
+        """The newest artifact version of a day's run, no trial's; ValueError when there is none."""
+        of_day = [v for v in self._versions() if v.tags.get(_DAY) == day.isoformat()]
+        versions = [v for v in of_day if not v.tags.get(_ROLE)]
         if not versions:
             raise ValueError(
                 f"version of {day}: none in {self.name}; run `python -m training export`"
@@ -124,11 +149,19 @@ class Registry:
         return str(max(versions, key=lambda v: int(v.version)).tags[_VERSION])
 
     def day_of(self, version: str) -> datetime.date:
-        """Day of the run that made a version."""
-        found = self._find(version)
+        """Day of the run that made a version; ValueError for an unknown one."""
+        return self.version(version).day
+
+    def version(self, name: str) -> Version:
+        """What is known of a version; ValueError for an unknown one."""
+        found = self._find(name)
         if found is None:
-            raise ValueError(f"version {version}: not registered in {self.name}")
-        return datetime.date.fromisoformat(found.tags[_DAY])
+            raise ValueError(f"version {name}: not registered in {self.name}")
+        return _version(found)
+
+    def all(self) -> list[Version]:
+        """Every version, the oldest first."""
+        return [_version(found) for found in sorted(self._versions(), key=lambda v: int(v.version))]
 
     def set_decision(self, version: str, decision: str) -> None:
         """Note what the gate said of a version."""
@@ -136,8 +169,36 @@ class Registry:
         if found is not None:
             self._client.set_model_version_tag(self.name, found.version, _DECISION, decision)
 
+    def _tags(self, manifest: Manifest) -> dict[str, str]:
+        versions = {known.checkpoint: known.version for known in self.all()}
+        parents = [versions[name] for name in manifest.parents if name in versions]
+        growth = manifest.growth or {}
+        tags = {
+            _VERSION: manifest.version,
+            _DAY: manifest.day,
+            _CHECKPOINT: manifest.checkpoint,
+            _RECIPE: manifest.recipe,
+            _ROLE: manifest.role,
+            "parent_version": parents[-1] if parents else "",
+            "grown_from": str(growth.get("from", "")),
+            "grown_to": str(growth.get("to", "")),
+        }
+        return {key: value for key, value in tags.items() if value}
+
     def _versions(self) -> list[ModelVersion]:
         return list(self._client.search_model_versions(f"name = '{self.name}'", max_results=10_000))
 
     def _find(self, version: str) -> ModelVersion | None:
         return next((v for v in self._versions() if v.tags.get(_VERSION) == version), None)
+
+
+def _version(found: ModelVersion) -> Version:
+    tags = found.tags
+    return Version(
+        version=tags[_VERSION],
+        day=datetime.date.fromisoformat(tags[_DAY]),
+        checkpoint=tags.get(_CHECKPOINT, tags[_DAY]),
+        recipe=tags.get(_RECIPE, ""),
+        role=tags.get(_ROLE, ""),
+        decision=tags.get(_DECISION, ""),
+    )

@@ -21,8 +21,9 @@ def prune(
     root = artifacts / schema.name
     versions = sorted(path.parent for path in root.glob("[0-9]*/manifest.json"))
     removed = [path for path in versions[:-keep] if path.name not in in_use]
-    days = {read_manifest(root / version).day for version in in_use if (root / version).exists()}
+    kept = [read_manifest(root / version) for version in in_use if (root / version).exists()]
+    made_of = {manifest.checkpoint or manifest.day for manifest in kept}
     for path in removed:
         shutil.rmtree(path)
-    gone = Checkpoints(checkpoints, schema).prune(keep=keep, in_use=days)
+    gone = Checkpoints(checkpoints, schema).prune(keep=keep, in_use=made_of)
     return {"removed": {"artifacts": [path.name for path in removed], "checkpoints": gone}}

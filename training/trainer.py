@@ -13,7 +13,7 @@ from features.schema import Schema
 from training.adopted_state import load_adopted_state
 from training.adoption import Adoption, InputsRecord
 from training.checkpoint import load_training_state, save, training_state
-from training.checkpoints import Checkpoint, CheckpointManifest, Checkpoints
+from training.checkpoints import Checkpoint, CheckpointManifest, Checkpoints, checkpoint_name
 from training.config import Recipe, recipe_from_dict
 from training.dataset import ExampleTable, user_groups
 from training.growth import with_tokens
@@ -40,12 +40,21 @@ class Run:
     """Last day to train on."""
     holdout: Sequence[datetime.date]
     """Days to evaluate on; none of them is trained on."""
+    parent: str | None = None
+    """Checkpoint to go on from, checked before; None: the newest that fits, or a cold start."""
+    role: str = ""
+    """In a trial ``grown`` or ``control``; else empty."""
     checkpoint_steps: int | None = None
     """Steps that a kill may cost; None: the recipe's."""
     id_log: Path | None = None
     """Folder for the ids of every step's examples."""
     mlflow_run: Path
     """File with the id of the MLflow run; there by the time the training is done."""
+
+    @property
+    def name(self) -> str:
+        """Folder of the checkpoint that it writes."""
+        return checkpoint_name(self.run_day, role=self.role, recipe=self.recipe.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +108,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     if adoption is not None:
         manifest = dataclasses.replace(manifest, adopted=told)
     state = training_state(session.model, session.optimizer)
-    saved = save(checkpoints.root, state, manifest, run.run_day.isoformat())
+    saved = save(checkpoints.root, state, manifest, run.name)
     progress.remove()
     return Result(
         checkpoint=saved,
@@ -114,7 +123,9 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
 
 
 def _agreed_parent(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:
-    """The parent that rank 0 finds: one rank reads the files, and all take the same."""
+    """The parent that was named, or that rank 0 finds: one reads the files, all take the same."""
+    if run.parent is not None:
+        return checkpoints.named(run.parent)
     names: list[str | None] = [None]
     if dist.get_rank() == 0:
         found = checkpoints.parent_for(run.recipe, run.run_day, run.through)
@@ -152,7 +163,7 @@ def _progress(
         "partitions": table.content_hashes(days),
     }
     return Progress(
-        checkpoints.root / f".running-{run.run_day.isoformat()}",
+        checkpoints.root / f".running-{run.name}",
         identity,
         at_most=run.recipe.training.checkpoint_steps if at_most is None else at_most,
     )
@@ -212,4 +223,5 @@ def _manifest(
         mlflow_run=run.mlflow_run.read_text(),
         inputs=dataclasses.asdict(InputsRecord.of(run.schema)),
         metrics=holdout.to_dict() if holdout else {},
+        role=run.role,
     )

@@ -68,6 +68,8 @@ def upscale(
     state = _grown_state(session, grown, recipe.model, config)
     growth = {
         "parent": source.name,
+        "from": recipe.name,
+        "to": target.name,
         "parent_manifest_sha256": hashlib.sha256((source.path / MANIFEST).read_bytes()).hexdigest(),
         "changes": told,
         "max_logit_difference": max(differences.values()),
@@ -80,6 +82,8 @@ def upscale(
         parent=source.name,
         family=[*source.manifest.family, source.name],
         growth=growth,
+        role="",
+        adopted={},
         metrics={},
     )
     name = f"{source.manifest.run_day}-{target.name}"
@@ -90,7 +94,10 @@ def upscale(
         )
     return {
         "checkpoint": str(path),
+        "name": path.name,
+        "recipe": target.name,
         "parent": source.name,
+        "parent_recipe": recipe.name,
         "changes": told,
         "max_logit_difference": max(differences.values()),
         "logit_differences": differences,

@@ -17,7 +17,7 @@ from training.allocator import keep_freed_memory
 from training.checkpoints import Checkpoints
 from training.config import Recipe
 from training.dataset import ExampleTable
-from training.launch import holdout_start
+from training.lineage import holdout_start
 from training.machine import device_of_rank
 from training.trainer import Result, Run, train
 from training.upscale import upscale
@@ -37,6 +37,8 @@ def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> Non
             run_day=options.date,
             through=through,
             holdout=table.days(through + datetime.timedelta(days=1), options.date),
+            parent=options.source,
+            role=options.trial or "",
             checkpoint_steps=options.checkpoint_steps,
             id_log=options.id_log,
             mlflow_run=options.mlflow_run,
@@ -103,6 +105,7 @@ def _plain(
 ) -> dict[str, object]:
     return {
         "checkpoint": str(result.checkpoint),
+        "name": result.checkpoint.name,
         "recipe": run.recipe.name,
         "parent": result.parent,
         "trained_through": run.through.isoformat(),

@@ -134,7 +134,10 @@ def learn(jobs: Jobs, first: datetime.date, last: datetime.date, *, holdout_days
         folders="lake checkpoints tracking reports",
     )
     jobs.run("export", "training", "export", date, folders="lake checkpoints artifacts tracking")
-    jobs.run("evaluate", "training", "evaluate", date, folders="lake artifacts tracking reports")
+    jobs.run(
+        *("evaluate", "training", "evaluate", date),
+        folders="lake checkpoints artifacts tracking reports",
+    )
 
 
 def promote(jobs: Jobs, day: datetime.date) -> None:

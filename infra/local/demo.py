@@ -118,7 +118,7 @@ class Demo:
         """A candidate spoilt on purpose, which the gate must refuse; reported apart."""
         result = self.jobs.run(
             *("drill spoilt", "training", "evaluate", f"--date={self.days[-1]}", "--drill=spoilt"),
-            folders="lake artifacts tracking reports",
+            folders="lake checkpoints artifacts tracking reports",
         )
         if result.get("decision") != "refuse":
             raise RuntimeError(f"drill: the gate said {result.get('decision')!r}; it must refuse")

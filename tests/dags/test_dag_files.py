@@ -1,16 +1,20 @@
 """Rules that every DAG file keeps."""
 
 import ast
+import contextlib
+import copy
 import datetime
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-DAG_FILES = ("daily_ranking.py",)
+DAG_FILES = ("daily_ranking.py", "upscale_dense.py")
 HELPERS = (
     "ranking_alerts.py",
     "ranking_assets.py",
@@ -20,6 +24,21 @@ HELPERS = (
 )
 HEAVY = {"torch", "torchrec", "pyspark", "feast", "kserve", "mlflow", "great_expectations"}
 OURS = {"features", "training", "serving"}
+UTC = datetime.UTC
+TRAININGS = ("train_grown", "train_control")
+TOLD = {
+    "grow": {
+        "name": "1998-04-07-x",
+        "recipe": "wukong-small-x2",
+        "parent": "1998-04-07",
+        "parent_recipe": "wukong-small",
+    },
+    "train_grown": {"name": "1998-04-21-grown-wukong-small-x2"},
+    "train_control": {"name": "1998-04-21-control-wukong-small"},
+    "export_grown": {"version": "g"},
+    "export_control": {"version": "c"},
+}
+"""What tasks of a trial hand on."""
 _PROBE = """
 import json, sys, time
 import airflow.sdk
@@ -114,13 +133,20 @@ def test_every_task_retries_ends_and_tells(name: str) -> None:
 
 @pytest.mark.parametrize("name", DAG_FILES)
 def test_a_dag_runs_one_day_at_a_time_inside_its_log(name: str) -> None:
-    """Unpaused, a finished log makes no run for today: its schedule has an end."""
+    """Unpaused, a finished log makes no run for today: its schedule has an end.
+
+    A DAG without a schedule has none: Airflow would not say why a day after it never starts, and
+    the day's own check does.
+    """
     import ranking_assets
 
     dag = _dag(name)
     assert (dag.max_active_runs, dag.catchup) == (1, False)
     assert dag.start_date.date() == ranking_assets.FIRST_DAY
-    assert dag.end_date.date() == ranking_assets.LAST_DAY
+    if dag.schedule is None:
+        assert dag.end_date is None
+    else:
+        assert dag.end_date.date() == ranking_assets.LAST_DAY
 
 
 def test_an_unpaused_finished_log_has_no_next_run_and_its_days_can_be_backfilled() -> None:
@@ -142,6 +168,58 @@ def test_the_day_flows_from_landing_to_promotion() -> None:
     assert upstream["ingest"] == {"landed"}
     leaves = {task.task_id for task in dag.tasks if not task.downstream_task_ids}
     assert leaves == {"promote", "prune_features", "prune_models"}
+
+
+def test_a_trial_trains_both_sides_and_promotes_after_the_gate_only() -> None:
+    """What grew and what did not come from one parent, and promotion needs both judged."""
+    dag = _dag("upscale_dense.py")
+    upstream = {task.task_id: set(task.upstream_task_ids) for task in dag.tasks}
+    assert upstream["train_grown"] == upstream["train_control"] == {"grow"}
+    assert upstream["promote"] == {"evaluate"}
+    assert upstream["evaluate"] == {"export_grown", "export_control"}
+
+
+@pytest.mark.parametrize("name", DAG_FILES)
+def test_every_jobs_arguments_are_what_its_door_takes(name: str) -> None:
+    """Rendered with the params' defaults, as Airflow would, and given to the packages' parsers."""
+    dag = _dag(name)
+    run = SimpleNamespace(run_id="r", logical_date=datetime.datetime(1998, 4, 21, tzinfo=UTC))
+    told = SimpleNamespace(xcom_pull=lambda *, task_ids: TOLD[task_ids])
+    context = {"params": dag.params.dump(), "dag_run": run, "ti": told}
+    seen = {}
+    for task in (task for task in dag.tasks if hasattr(task, "verb")):
+        arguments = task.render_template(task.arguments, context, dag.get_template_env())
+        parser = importlib.import_module(f"{task.package}.__main__")._door().parser
+        asked = [task.verb, *filter(None, arguments)]
+        seen[task.task_id] = vars(parser.parse_args(asked))
+    assert all(options["dataset"] == "movielens-100k" for options in seen.values())
+    if name == "upscale_dense.py":
+        sides = [(seen[task]["source"], seen[task]["recipe"]) for task in TRAININGS]
+        assert sides == [("1998-04-07-x", "wukong-small-x2"), ("1998-04-07", "wukong-small")]
+        assert (seen["grow"]["source"], seen["grow"]["target"]) == ("champion", "2")
+        assert [seen["evaluate"][key] for key in ("candidate", "control")] == ["g", "c"]
+        assert seen["promote"]["upscaled"]
+
+
+@pytest.mark.parametrize(
+    ("conf", "is_valid"),
+    [
+        ({"source": "challenger", "target": "wukong-small-x3"}, True),
+        ({"source": "yesterday"}, False),
+        ({"target": "10"}, False),
+        ({"target": "2 --ranks=9"}, False),
+        ({"budget_days": 0}, False),
+        ({"passes": 1.5}, False),
+    ],
+)
+def test_params_of_a_trial_are_checked_before_it_starts(conf, is_valid) -> None:
+    """A source that is no alias, a factor that is none, a budget of nothing: no run is made."""
+    from airflow.sdk.exceptions import ParamValidationError
+
+    params = copy.deepcopy(_dag("upscale_dense.py").params)
+    refused = contextlib.nullcontext() if is_valid else pytest.raises(ParamValidationError)
+    with refused:
+        params.update(conf)
 
 
 def test_every_alert_has_its_runbook() -> None:

@@ -125,6 +125,7 @@ def test_stderr_streams_while_the_job_runs(door, monkeypatch) -> None:
 SKIPS = """print('{"skipped": "champion is newer"}'); sys.exit(99)"""
 FAILS = """sys.stderr.write('x\\nerror: rows: 0; at least 1\\n'); sys.exit(1)"""
 MISUSED = "sys.stderr.write('error: no such flag\\n'); sys.exit(2)"
+UNPARSED = "import argparse; argparse.ArgumentParser('python -m door go').error('no --date')"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +134,7 @@ MISUSED = "sys.stderr.write('error: no such flag\\n'); sys.exit(2)"
         (SKIPS, AirflowSkipException, "champion is newer"),
         (FAILS, AirflowException, "door go: rows: 0; at least 1"),
         (MISUSED, AirflowFailException, "called wrongly: no such flag"),
+        (UNPARSED, AirflowFailException, "called wrongly: no --date"),
         ("os.kill(os.getpid(), 9)", AirflowException, "ended by SIGKILL"),
         ("print('done')", AirflowException, "'done'; not JSON"),
         ("print('[1]')", AirflowException, "not JSON"),
@@ -220,6 +222,17 @@ def test_a_second_run_gives_its_worker_back_and_asks_again(door, assets) -> None
     second.states = {Instance.run_id: "failed"}
     assert execute() == {"rows": 2}
     assert leases.holder_of(assets.lease_file(assets.DATASET)).run_id == "manual__1"
+
+
+def test_the_lease_is_the_data_sets_whichever_dag_asks(door) -> None:
+    """A trial waits for the daily run, also where both runs have the same name."""
+    door("print('{\"rows\": 1}')")[1]()
+    trial = Instance(dag_id="upscale_dense", states={Instance.run_id: "running"})
+    _, execute = door("print('{\"rows\": 2}')", instance=trial)
+    with pytest.raises(AirflowRescheduleException):
+        execute()
+    trial.states = {Instance.run_id: "success"}
+    assert execute() == {"rows": 2}
 
 
 def test_a_run_that_airflow_forgot_is_over_but_an_answer_that_fails_is_none(door) -> None:

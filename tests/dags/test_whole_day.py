@@ -1,6 +1,7 @@
 """One whole day of ``daily_ranking`` with the real jobs, on a small generated log."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,8 @@ def test_a_day_runs_from_landing_to_retention(tmp_path) -> None:
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=environment, check=True)
     done = subprocess.run(
         [sys.executable, "-c", _RUN_THE_DAY, DAY],
-        env={**environment, "PYTHONPATH": str(REPOSITORY / "dags")},
+        # The jobs too are this checkout's, wherever the packages were installed from.
+        env={**environment, "PYTHONPATH": f"{REPOSITORY / 'dags'}{os.pathsep}{REPOSITORY}"},
         capture_output=True,
         text=True,
         check=False,

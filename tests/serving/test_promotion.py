@@ -123,6 +123,41 @@ def test_the_decision_may_name_the_candidate(registry, nowhere):
     assert done["version"] == "2025-06-09-named"
 
 
+BEATEN = {**YES, "champion": "2025-06-01-first", "control": {"version": "2025-06-01-control"}}
+
+
+def test_a_ranker_that_beat_the_champion_of_its_own_day_replaces_it(registry, nowhere):
+    day = datetime.date(2025, 6, 1)
+    done = promoted(registry, "2025-06-01-grown", url=nowhere, decision=BEATEN, day=day)
+    assert (done["version"], done["previous"]) == ("2025-06-01-grown", "2025-06-01-first")
+    assert registry.alias("champion") == "2025-06-01-grown"
+
+
+@pytest.mark.parametrize(
+    ("decision", "day"),
+    [
+        ({**BEATEN, "champion": "2025-05-30-other"}, "2025-06-01"),
+        ({**BEATEN, "control": None}, "2025-06-01"),
+        (BEATEN, "2025-05-31"),
+    ],
+)
+def test_only_who_beat_this_champion_with_a_control_may_do_so(registry, nowhere, decision, day):
+    asked = {"decision": decision, "day": datetime.date.fromisoformat(day)}
+    with pytest.raises(SkippedError, match="only a day after it may replace it"):
+        promoted(registry, f"{day}-grown", url=nowhere, **asked)
+    assert registry.alias("champion") == "2025-06-01-first"
+
+
+def test_a_trials_decision_is_not_the_days(tmp_path):
+    folder = tmp_path / "synthetic" / "gate-upscale" / "2025-06-09"
+    folder.mkdir(parents=True)
+    (folder / "decision.json").write_text(json.dumps(BEATEN))
+    asked = {"dataset": "synthetic", "day": DAY}
+    assert read_decision(tmp_path, **asked, is_upscaled=True) == BEATEN
+    with pytest.raises(ValueError, match="does not exist"):
+        read_decision(tmp_path, **asked)
+
+
 def test_the_decision_is_read_from_the_reports(tmp_path):
     folder = tmp_path / "synthetic" / "gate" / "2025-06-09"
     with pytest.raises(ValueError, match="does not exist; run `python -m training evaluate`"):

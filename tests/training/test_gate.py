@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.gate import GateConfig, Holdout, Verdict, decide
+from training.gate import GateConfig, Holdout, Verdict, decide, joined
 
 ROWS, USERS = 4_000, 200
 RANDOM = np.random.default_rng(1)
@@ -69,3 +69,38 @@ def test_a_first_candidate_must_beat_the_base_rate():
     flat = np.full(ROWS, 0.5, np.float32)
     assert judged(flat, None).verdict is Verdict.PROMOTE  # equal to the base rate: not worse
     assert judged(scores(3.0), None).verdict is Verdict.REFUSE
+
+
+@pytest.mark.parametrize(
+    ("candidate", "rival", "verdict"),
+    [
+        (scores(0.0), scores(1.0), Verdict.PROMOTE),
+        (scores(0.1, seed=3), scores(0.1), Verdict.HOLD),
+        (scores(0.1), scores(0.1), Verdict.HOLD),  # equal to the bit: not better
+        (scores(0.6), scores(0.3), Verdict.REFUSE),
+    ],
+)
+def test_where_better_is_asked_for_not_worse_is_not_enough(candidate, rival, verdict):
+    decision = judged(candidate, rival, must_be_better=True)
+    assert decision.verdict is verdict
+    assert (decision.overall.high < 0) == (verdict is Verdict.PROMOTE)
+
+
+def test_a_candidate_within_the_margin_is_refused_once_it_must_be_better():
+    slightly_worse = scores(0.25), scores(0.0)
+    assert judged(*slightly_worse, margin=0.05).verdict is Verdict.PROMOTE
+    assert judged(*slightly_worse, margin=0.05, must_be_better=True).verdict is Verdict.REFUSE
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_rivals_the_harder_verdict_counts_and_both_are_told(order):
+    rivals = {"the champion": scores(1.0), "the control": scores(0.0)}
+    config = GateConfig(must_be_better=True)
+    first, second = [
+        decide(config, HOLDOUT, scores(0.0), answers, base_rate=0.5, rival=name)
+        for name, answers in rivals.items()
+    ][::order]
+    decision = joined(first, second)
+    assert {first.verdict, second.verdict} == {Verdict.PROMOTE, Verdict.HOLD}
+    assert decision.verdict is Verdict.HOLD
+    assert [name for name in rivals if name in " ".join(decision.reasons)] == list(rivals)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from training.__main__ import main
-from training.recipes import RECIPES, recipe_of
+from training.recipes import RECIPES, recipe_of, target_of
 
 
 def test_a_factor_behind_a_name_scales_wukong():
@@ -23,6 +23,24 @@ def test_an_unknown_name_is_told_with_those_that_exist(name):
     with pytest.raises(ValueError, match="unknown; the recipes are") as refused:
         recipe_of(name)
     assert all(known in str(refused.value) for known in RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        ("wukong-small", "2", "wukong-small-x2"),
+        ("wukong-small-x2", "3", "wukong-small-x6"),
+        ("wukong-small", "wukong-small-x4", "wukong-small-x4"),
+    ],
+)
+def test_a_growth_ends_at_a_recipe_or_a_multiple_of_its_source(source, target, expected):
+    assert target_of(source, target) == expected
+
+
+@pytest.mark.parametrize(("source", "target"), [("wukong-small-x3", "4"), ("wukong-small", "1")])
+def test_a_multiple_that_no_recipe_has_is_refused_with_the_limits(source, target):
+    with pytest.raises(ValueError, match=rf"factor {target} of {source}: .* at most 9 times"):
+        target_of(source, target)
 
 
 def test_only_wukong_is_scaled():

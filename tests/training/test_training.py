@@ -51,8 +51,9 @@ def trained(built, tmp_path_factory) -> Trained:
     tracking, reports = f"--tracking={root / 'mlflow'}", f"--reports={root / 'reports'}"
     checkpoints = f"--checkpoints={root / 'checkpoints'}"
     exported = door("export", *shared, second, checkpoints, artifacts, tracking)
-    decision = door("evaluate", *shared, second, artifacts, tracking, reports)
-    drill = door("evaluate", *shared, second, artifacts, tracking, reports, "--drill=spoilt")
+    evaluate = ["evaluate", *shared, second, checkpoints, artifacts, tracking, reports]
+    decision = door(*evaluate)
+    drill = door(*evaluate, "--drill=spoilt")
     return Trained(root, cold, warm, Path(exported["artifact"]), decision, drill)
 
 
@@ -166,14 +167,14 @@ def test_the_manifest_tells_where_the_artifact_comes_from(trained, built):
     assert manifest.trained_through == str(built.days[-2])
 
 
-def test_a_checkpoint_of_another_schema_is_no_parent(trained, built):
+def test_a_checkpoint_with_an_input_that_is_gone_is_no_parent(trained, built):
     from training.recipes import recipe_of
 
     recipe = recipe_of("wukong-tiny")
     day = built.days[-1] + datetime.timedelta(days=1)
     asked = (recipe, day, day)
     assert Checkpoints(trained.root / "checkpoints", built.schema).parent_for(*asked) is not None
-    other = dataclasses.replace(built.schema, history_length=7)
+    other = dataclasses.replace(built.schema, time_context=("hour_of_day",))
     assert Checkpoints(trained.root / "checkpoints", other).parent_for(*asked) is None
 
 

@@ -1,0 +1,112 @@
+"""What several verbs of the command line share: values that they read, and flags."""
+
+import argparse
+import datetime
+import re
+from pathlib import Path
+
+from training.checkpoints import CONTROL, GROWN
+from training.config import DenseParallelism, Precision
+from training.recipes import RECIPES, USUAL, recipe_of
+
+_UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
+
+
+def size_in_bytes(text: str) -> int:
+    """``80GB`` as a number."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)", text, re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r}: a size such as 80GB or 512MB")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def count(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number, at least 1")
+    return int(text)
+
+
+_RECIPES_HELP = (
+    f"what to train, and how: {', '.join(sorted(RECIPES))}; -x2 to -x9 behind one of Wukong's "
+    "scales it up"
+)
+
+
+def add_recipe(verb: argparse.ArgumentParser) -> None:
+    """Give a verb its ``--recipe``."""
+    verb.add_argument(
+        "--recipe", type=recipe_name, default=USUAL, metavar="RECIPE", help=_RECIPES_HELP
+    )
+
+
+def add_holdout(verb: argparse.ArgumentParser) -> None:
+    """Give a verb its ``--holdout-days``."""
+    verb.add_argument(
+        "--holdout-days", type=int, help="newest days not to train on (else the schema's)"
+    )
+
+
+def add_training(verb: argparse.ArgumentParser) -> None:
+    """Give a verb what says how a day is trained."""
+    add_holdout(verb)
+    verb.add_argument(
+        "--recipe",
+        type=recipe_name,
+        metavar="RECIPE",
+        help=f"{_RECIPES_HELP}; else that of --from, of this day's earlier run, of the champion, "
+        f"or {USUAL}, in this order",
+    )
+    verb.add_argument(
+        *("--from",),
+        dest="source",
+        metavar="CHECKPOINT",
+        help="what to go on from (else the newest that fits)",
+    )
+    verb.add_argument(
+        "--trial",
+        choices=(GROWN, CONTROL),
+        help="train for a comparison, beside the day's own run: what grew, or what did not",
+    )
+    verb.add_argument("--ranks", type=int, default=2, help="processes")
+    verb.add_argument("--batch-size", type=count, help="of all ranks (else the recipe's)")
+    verb.add_argument("--epochs", type=count, help="passes over the days (else the recipe's)")
+    verb.add_argument(
+        "--precision", choices=list(Precision), help="of the dense part (else the recipe's)"
+    )
+    add_dense_parallelism(verb)
+    verb.add_argument(
+        "--checkpoint-steps",
+        type=int,
+        help="steps that a kill may cost; 0: all of them (else the recipe's)",
+    )
+    verb.add_argument(
+        "--id-log", type=Path, metavar="DIR", help="log the ids of every step's examples here"
+    )
+    verb.add_argument("--mlflow-run", type=Path, help=argparse.SUPPRESS)
+    verb.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+
+
+def add_dense_parallelism(verb: argparse.ArgumentParser) -> None:
+    """Give a verb its ``--dense-parallelism``."""
+    verb.add_argument(
+        "--dense-parallelism",
+        choices=list(DenseParallelism),
+        help="auto: whole on every rank (ddp) while it fits, else in pieces (else the recipe's)",
+    )
+
+
+def growth_target(text: str) -> str:
+    """A recipe's name, or how many times the source's size."""
+    return text if text in "23456789" and len(text) == 1 else recipe_name(text)
+
+
+day = datetime.date.fromisoformat
+
+
+def recipe_name(name: str) -> str:
+    """A name that ``recipe_of`` knows."""
+    try:
+        return recipe_of(name).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
