@@ -9,17 +9,18 @@ from pathlib import Path
 
 from features.catalog import SCHEMAS, schema_of
 from features.door import Door, Summary, add_date
-from training.config import DenseParallelism, Precision, Recipe
 from training.flags import (
     add_dense_parallelism,
     add_holdout,
     add_recipe,
     add_training,
+    chosen_recipe,
     count,
     day,
     growth_target,
     recipe_name,
     size_in_bytes,
+    with_parallelism,
 )
 from training.recipes import recipe_of, target_of
 from training.scaling.points import AXES
@@ -36,36 +37,14 @@ def _train(options: argparse.Namespace) -> Summary:
 
     schema = schema_of(options.dataset)
     options.recipe = training_recipe(schema, options)
-    return train_and_track(schema, _recipe_to_train(options), options)
+    return train_and_track(schema, chosen_recipe(options), options)
 
 
 def _worker(options: argparse.Namespace) -> Summary:
     from training.worker import run_rank
 
-    run_rank(schema_of(options.dataset), _recipe_to_train(options), options)
+    run_rank(schema_of(options.dataset), chosen_recipe(options), options)
     return {}
-
-
-def _recipe_to_train(options: argparse.Namespace) -> Recipe:
-    """The recipe that was named, with what the command line says otherwise."""
-    recipe = recipe_of(options.recipe)
-    training = recipe.training
-    if options.batch_size:
-        training = dataclasses.replace(training, batch_size=options.batch_size)
-    if options.epochs:
-        epochs = options.epochs
-        training = dataclasses.replace(training, cold_epochs=epochs, warm_epochs=epochs)
-    if options.precision:
-        training = dataclasses.replace(training, precision=Precision(options.precision))
-    return _with_parallelism(dataclasses.replace(recipe, training=training), options)
-
-
-def _with_parallelism(recipe: Recipe, options: argparse.Namespace) -> Recipe:
-    if not options.dense_parallelism:
-        return recipe
-    chosen = DenseParallelism(options.dense_parallelism)
-    sharding = dataclasses.replace(recipe.sharding, dense_parallelism=chosen)
-    return dataclasses.replace(recipe, sharding=sharding)
 
 
 def _upscale(options: argparse.Namespace) -> Summary:
@@ -167,7 +146,7 @@ def _plan(options: argparse.Namespace) -> Summary:
         hbm_bytes=options.hbm,
         ddr_bytes=options.ddr,
     )
-    recipe = _with_parallelism(recipe_of(options.recipe), options)
+    recipe = with_parallelism(recipe_of(options.recipe), options)
     if options.batch_size:
         training = dataclasses.replace(recipe.training, batch_size=options.batch_size)
         recipe = dataclasses.replace(recipe, training=training)

@@ -1,12 +1,13 @@
 """What several verbs of the command line share: values that they read, and flags."""
 
 import argparse
+import dataclasses
 import datetime
 import re
 from pathlib import Path
 
 from training.checkpoints import CONTROL, GROWN
-from training.config import DenseParallelism, Precision
+from training.config import DenseParallelism, Precision, Recipe
 from training.recipes import RECIPES, USUAL, recipe_of
 
 _UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
@@ -110,3 +111,26 @@ def recipe_name(name: str) -> str:
         return recipe_of(name).name
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def chosen_recipe(options: argparse.Namespace) -> Recipe:
+    """The recipe that was named, with what the command line says otherwise."""
+    recipe = recipe_of(options.recipe)
+    training = recipe.training
+    if options.batch_size:
+        training = dataclasses.replace(training, batch_size=options.batch_size)
+    if options.epochs:
+        epochs = options.epochs
+        training = dataclasses.replace(training, cold_epochs=epochs, warm_epochs=epochs)
+    if options.precision:
+        training = dataclasses.replace(training, precision=Precision(options.precision))
+    return with_parallelism(dataclasses.replace(recipe, training=training), options)
+
+
+def with_parallelism(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    """A recipe under another parallelism of its dense part, where one is named."""
+    if not options.dense_parallelism:
+        return recipe
+    chosen = DenseParallelism(options.dense_parallelism)
+    sharding = dataclasses.replace(recipe.sharding, dense_parallelism=chosen)
+    return dataclasses.replace(recipe, sharding=sharding)

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 MOMENTS = (0.25, 0.5, 0.75)
 """When to grow, as shares of the pass."""
-LEARNING_RATES = (1e-3, 3e-3)
+LEARNING_RATES = (1e-3, 3e-3, 1e-2)
 """Of the dense part, tried for each size."""
 POINTS = 10
 """Evaluations of a pass."""
@@ -145,7 +145,9 @@ class Comparison:
             dense_learning_rate=self.rates[size],
             seed=seed,
         )
-        return dataclasses.replace(recipe, training=training)
+        # Nothing is learnt by heart in one pass.
+        model = dataclasses.replace(recipe.model, dropout=0.0)
+        return dataclasses.replace(recipe, model=model, training=training)
 
     def _grown(self, session: Session, target: Recipe) -> tuple[Session, float]:
         with tempfile.TemporaryDirectory() as folder:

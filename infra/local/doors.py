@@ -6,7 +6,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from settings import REPOSITORY
+
 from features.catalog import schema_of
+
+LOGS = {
+    "synthetic": ("2025-01-24", ("--rows=300000", "--users=6000", "--items=3000", "--days=24")),
+    "movielens-100k": ("1998-04-22", ()),
+}
+"""Last day and size of the logs on which growing and scaling are measured."""
+LAWS = REPOSITORY / "var" / "laws"
+"""Where they are."""
 
 
 def run_door(package: str, verb: str, *flags: str) -> dict[str, Any]:
@@ -29,3 +39,12 @@ def prepare_examples(dataset: str, folder: Path, *, last: str, sizes: tuple[str,
     run_door("features", "build", named, landing, lake, *days)
     run_door("features", "examples", named, lake, *days)
     return folder / "lake"
+
+
+def lake_of(dataset: str) -> Path:
+    """The lake with one of ``LOGS``, prepared once."""
+    lake = LAWS / "lake"
+    if not (lake / dataset / "examples").exists():
+        last, sizes = LOGS[dataset]
+        prepare_examples(dataset, LAWS, last=last, sizes=sizes)
+    return lake

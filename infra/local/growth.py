@@ -4,27 +4,20 @@ import json
 import sys
 from typing import Any
 
-from doors import prepare_examples, run_door
-from settings import REPOSITORY
+from doors import LAWS, LOGS, lake_of, run_door
 
-FOLDER = REPOSITORY / "var" / "growth"
-DATASETS = {
-    "synthetic": ("2025-01-24", ("--rows=200000", "--users=4000", "--items=2000", "--days=24")),
-    "movielens-100k": ("1998-04-22", ()),
-}
 SEEDS = 3
 
 
 def main() -> None:
     """Prepare the lakes, compare, print a table a data set and one JSON object."""
     found: dict[str, dict[str, Any]] = {}
-    for dataset, (last, sizes) in DATASETS.items():
-        lake = prepare_examples(dataset, FOLDER, last=last, sizes=sizes)
-        flags = (f"--dataset={dataset}", f"--lake={lake}", f"--seeds={SEEDS}")
-        found[dataset] = run_door("training", "growth", *flags)
+    for dataset in LOGS:
+        flags = (f"--dataset={dataset}", f"--lake={lake_of(dataset)}", f"--seeds={SEEDS}")
+        found[dataset] = run_door("training", "growth", *flags, "--batch-size=256")
         sys.stderr.write(table(dataset, found[dataset]) + "\n")
     keys = ("max_logit_difference", "compute_to_scratch_loss")
-    (FOLDER / "curves.json").write_text(json.dumps(found))
+    (LAWS / "growth.json").write_text(json.dumps(found))
     told = {name: {key: values[key] for key in keys} for name, values in found.items()}
     sys.stdout.write(json.dumps(told) + "\n")
 

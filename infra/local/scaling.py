@@ -13,15 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from doors import prepare_examples, run_door
+from doors import LAWS, LOGS, lake_of, run_door
 from settings import REPOSITORY
 
-FOLDER = REPOSITORY / "var" / "scaling"
 EVIDENCE = REPOSITORY / "docs" / "scaling"
-DATASETS = {
-    "synthetic": ("2025-01-24", ("--rows=300000", "--users=6000", "--items=3000", "--days=24")),
-    "movielens-100k": ("1998-04-22", ()),
-}
 SWEEPS = (
     ("wukong-small", "compute", 8),
     ("dlrm-small", "compute", 8),
@@ -35,28 +30,25 @@ SMALLER = tuple((recipe, axis, 5) for recipe, axis, _ in SWEEPS)
 def main() -> None:
     """Prepare, sweep, fit, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", choices=sorted(DATASETS), default="synthetic")
+    parser.add_argument("--dataset", choices=sorted(LOGS), default="synthetic")
     parser.add_argument("--budget", type=float, default=85.0, help="minutes of all sweeps together")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each size")
     options = parser.parse_args()
-    last, sizes = DATASETS[options.dataset]
-    lake = FOLDER / "lake"
-    if not (lake / options.dataset).exists():
-        prepare_examples(options.dataset, FOLDER, last=last, sizes=sizes)
+    lake = lake_of(options.dataset)
     left, swept = options.budget, []
     for recipe, axis, points in SWEEPS if options.dataset == "synthetic" else SMALLER:
         found = run_door(
             *("training", "scaling", f"--dataset={options.dataset}", f"--lake={lake}"),
-            *(f"--study={FOLDER}", f"--tracking={FOLDER / 'mlflow'}", f"--recipe={recipe}"),
+            *(f"--study={LAWS}", f"--tracking={LAWS / 'mlflow'}", f"--recipe={recipe}"),
             *(f"--axis={axis}", f"--points={points}", f"--seeds={options.seeds}"),
             *(f"--budget={left}", "--batch-size=256"),
         )
         swept.append({"recipe": recipe, **found})
         left = max(0.0, left - found["minutes"])
-    points = FOLDER / f"{options.dataset}.jsonl"
+    points = LAWS / f"{options.dataset}.jsonl"
     EVIDENCE.mkdir(parents=True, exist_ok=True)
     shutil.copy(points, EVIDENCE)
-    law = run_door("training", "law", f"--points={points}", f"--reports={FOLDER / 'reports'}")
+    law = run_door("training", "law", f"--points={points}", f"--reports={LAWS / 'reports'}")
     told = {"swept": swept, "law": law["advice"]["text"], "report": law["report"]}
     if options.dataset == "synthetic":
         told["known_floor_ne"] = known_floor(lake / options.dataset)
