@@ -99,6 +99,7 @@ CHECKPOINTS = VAR / "checkpoints"
 ARTIFACTS = VAR / "artifacts"
 TRACKING = VAR / "mlflow"
 REPORTS = VAR / "reports"
+STUDY = VAR / "scaling"
 FOLDERS = {
     "landing": LANDING,
     "lake": LAKE,
@@ -108,6 +109,7 @@ FOLDERS = {
     "tracking": TRACKING,
     "reports": REPORTS,
     "docs": REPORTS,
+    "study": STUDY,
 }
 """The folder behind each flag of the jobs that names one."""
 ALERTS = REPORTS / DATASET / "alerts"

@@ -14,8 +14,9 @@ cuts nothing short. The gate judges on the holdout, which none of the three has 
 only what is shown to be better than the champion *and* the control.
 
 **Normal.** Green to `evaluate`, `promote` skipped: *hold* means that growing was not shown to help.
-`grow` skipped: the champion has grown on this day already. After a promotion `daily_ranking`, its
-`recipe` left empty, trains the champion's recipe, so it goes on from the larger ranker.
+`grow` skipped: the champion has grown on this day already, or no advice says what to grow. After a
+promotion `daily_ranking`, its `recipe` left empty, trains the champion's recipe, so it goes on from
+the larger ranker.
 
 **Look.** The link on `evaluate`: both comparisons and the family tree. XCom `return_value` of
 `grow`: what grew, by how much the logits moved, who was the parent.
@@ -73,8 +74,9 @@ with DAG(
     params={
         "source": Param("champion", type="string", enum=["champion", "challenger"]),
         "target": Param(
-            "2", type="string", pattern="^([2-9]|[a-z0-9]+(-[a-z0-9]+)+)$",
-            description="2 to 9: so many times the source's size; or a recipe's name",
+            "2", type="string", pattern="^([2-9]|advice|[a-z0-9]+(-[a-z0-9]+)+)$",
+            description="2 to 9: so many times the source's size; a recipe's name; or advice: what "
+            "the newest scaling study recommends",
         ),
         "budget_days": Param(14, type="integer", minimum=1, description="Most days to train on"),
         "passes": Param(1, type="integer", minimum=1, maximum=20, description="Over those days"),
@@ -84,8 +86,8 @@ with DAG(
 ) as dag:  # fmt: skip
     grow = job(
         "grow", "training", "upscale", "--from={{ params.source }}", "--to={{ params.target }}",
-        "--budget-days={{ params.budget_days }}", HOLDOUT, folders="lake checkpoints tracking",
-        inlets=[assets.CHECKPOINT],
+        "--budget-days={{ params.budget_days }}", HOLDOUT, inlets=[assets.CHECKPOINT],
+        folders="lake checkpoints tracking study",
     )  # fmt: skip
     train_grown = train("train_grown", "grown", "name", "recipe")
     train_control = train("train_control", "control", "parent", "parent_recipe")

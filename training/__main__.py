@@ -10,10 +10,12 @@ from pathlib import Path
 from features.catalog import SCHEMAS, schema_of
 from features.door import Door, Summary, add_date
 from training.flags import (
+    ADVICE,
     add_dense_parallelism,
     add_holdout,
     add_recipe,
     add_training,
+    axes,
     chosen_recipe,
     count,
     day,
@@ -23,7 +25,6 @@ from training.flags import (
     with_parallelism,
 )
 from training.recipes import recipe_of, target_of
-from training.scaling.points import AXES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +52,10 @@ def _upscale(options: argparse.Namespace) -> Summary:
     from training.launch import upscale_on_ranks
     from training.lineage import growth_source
 
+    if options.target == ADVICE:
+        from training.scaling_study import advised_target
+
+        options.target = advised_target(options.study, schema_of(options.dataset))
     # A wrong name is told before any process is started.
     source = growth_source(schema_of(options.dataset), options)
     options.source, options.ranks = source.name, source.manifest.ranks
@@ -167,24 +172,11 @@ def _growth(options: argparse.Namespace) -> Summary:
 
 
 def _scaling(options: argparse.Namespace) -> Summary:
-    from training.dataset import ExampleTable
-    from training.registry import Registry
-    from training.sizes import sizes_of
-    from training.sweep import Sweep
+    from training.scaling_study import run_study
     from training.worker import process_group
 
-    schema = schema_of(options.dataset)
-    sizes = sizes_of(options.axis, recipe_of(options.recipe), num_points=options.points)
     with process_group():
-        sweep = Sweep(
-            ExampleTable(options.lake, schema),
-            options.study,
-            Registry(options.tracking, f"{schema.name}-scaling"),
-            batch_size=options.batch_size,
-            seeds=options.seeds,
-            budget_seconds=options.budget * 60,
-        )
-        return {"axis": options.axis, "recipe": options.recipe, **sweep.run(sizes)}
+        return run_study(schema_of(options.dataset), options)
 
 
 def _law(options: argparse.Namespace) -> Summary:
@@ -260,7 +252,8 @@ def _add_evaluate(door: Door) -> None:
         "Judge a day's candidate; the gate. With --candidate and --control, judge a ranker that "
         "grew: it must be shown to be better than the champion and than the one that did not grow."
     )
-    evaluate = door.verb("evaluate", _evaluate, text, *_FOLDERS)
+    folders = ("lake", "checkpoints", "artifacts", "tracking", "reports")
+    evaluate = door.verb("evaluate", _evaluate, text, *folders)
     add_date(evaluate, "last day of the holdout, YYYY-MM-DD")
     evaluate.add_argument("--drill", choices=("spoilt",), help="spoil the candidate on purpose")
     evaluate.add_argument("--candidate", metavar="VERSION", help="else the day's newest")
@@ -285,7 +278,7 @@ def _add_upscale(door: Door) -> None:
         "`train --recipe TARGET` goes on from it. With --date, an older checkpoint of the source's "
         "family grows, one that leaves days to train on."
     )
-    upscale = door.verb("upscale", _upscale, text, "lake", "checkpoints", "tracking")
+    upscale = door.verb("upscale", _upscale, text, "lake", "checkpoints", "tracking", "study")
     _add_growth_ends(upscale, "its folder's name, or champion or challenger", growth_target)
     upscale.add_argument(
         "--date", type=day, metavar="YYYY-MM-DD", help="day of the run that will train it on"
@@ -420,17 +413,21 @@ def _add_scaling(door: Door) -> None:
     text = (
         "Run the points of a scaling law: one resource at a time, one pass over the lake's days, "
         "every size with the learning rate that validation days choose. Tells the estimated time "
-        "first and keeps to the budget; the same command goes on where it stopped. `law` then says "
-        "what the points mean."
+        "first and keeps to the budget; the same command goes on where it stopped. Then fits "
+        "a law to all points of the data set, writes its page, and says what to grow next, which "
+        "`upscale --to advice` takes as its target."
     )
-    scaling = door.verb("scaling", _scaling, text, "lake", "study", "tracking")
-    add_recipe(scaling)
+    scaling = door.verb("scaling", _scaling, text, "lake", "study", "tracking", "reports")
+    add_recipe(scaling, default=None, otherwise="the champion's, or the usual one")
     scaling.add_argument(
         "--axis",
+        dest="axes",
+        type=axes,
         required=True,
-        choices=sorted(AXES),
-        help="the resource that grows: Wukong's ladder, examples, all MLPs, embedding width, the "
-        "MLP behind the interactions, rows of the tables",
+        metavar="AXIS[,AXIS]",
+        help="the resource that grows, or several one after the other: compute (Wukong's ladder), "
+        "data, dense (all MLPs), dim (embedding width), overarch (the MLP behind the "
+        "interactions), rows (of the tables)",
     )
     scaling.add_argument("--points", type=count, default=5, help="sizes of it; at least 5")
     scaling.add_argument("--seeds", type=count, default=3, help="runs of each size")
@@ -438,6 +435,9 @@ def _add_scaling(door: Door) -> None:
         "--budget", type=float, default=60.0, metavar="MINUTES", help="of this call"
     )
     scaling.add_argument("--batch-size", type=count, default=512, help="of every run")
+    scaling.add_argument(
+        "--date", type=day, metavar="YYYY-MM-DD", help="last day to use (else the newest)"
+    )
 
 
 def _add_law(door: Door) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from training.checkpoints import CONTROL, GROWN
 from training.config import DenseParallelism, Precision, Recipe
 from training.recipes import RECIPES, USUAL, recipe_of
+from training.scaling.points import AXES
 
 _UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 
@@ -34,11 +35,12 @@ _RECIPES_HELP = (
 )
 
 
-def add_recipe(verb: argparse.ArgumentParser) -> None:
-    """Give a verb its ``--recipe``."""
-    verb.add_argument(
-        "--recipe", type=recipe_name, default=USUAL, metavar="RECIPE", help=_RECIPES_HELP
-    )
+def add_recipe(
+    verb: argparse.ArgumentParser, *, default: str | None = USUAL, otherwise: str = ""
+) -> None:
+    """Give a verb its ``--recipe``; ``otherwise`` says what is taken where none is named."""
+    text = f"{_RECIPES_HELP} (else {otherwise})" if otherwise else _RECIPES_HELP
+    verb.add_argument("--recipe", type=recipe_name, default=default, metavar="RECIPE", help=text)
 
 
 def add_holdout(verb: argparse.ArgumentParser) -> None:
@@ -97,9 +99,22 @@ def add_dense_parallelism(verb: argparse.ArgumentParser) -> None:
     )
 
 
+ADVICE = "advice"
+"""As a growth's target: what the newest scaling study recommends."""
+
+
 def growth_target(text: str) -> str:
-    """A recipe's name, or how many times the source's size."""
-    return text if text in "23456789" and len(text) == 1 else recipe_name(text)
+    """A recipe's name, how many times the source's size, or ``ADVICE``."""
+    is_told = text == ADVICE or (text in "23456789" and len(text) == 1)
+    return text if is_told else recipe_name(text)
+
+
+def axes(text: str) -> list[str]:
+    """``compute,data`` as names of axes; a name that is there twice counts once."""
+    names = list(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in AXES]:
+        raise argparse.ArgumentTypeError(f"{unknown}: axes are {sorted(AXES)}")
+    return names
 
 
 day = datetime.date.fromisoformat

@@ -5,11 +5,12 @@ below the base fewer layers and less of n_F, n_L, k and the MLPs, above it the r
 into.
 """
 
+import contextlib
 import dataclasses
 from typing import Any
 
 from training.config import InteractionConfig, ModelConfig, Recipe, WukongConfig
-from training.recipes import recipe_of
+from training.recipes import recipe_of, target_of
 from training.scaling.points import AXES
 
 MIN_POINTS = 5
@@ -122,12 +123,21 @@ def _ladder(base: Recipe, num_points: int) -> list[Size]:
     rungs = [
         *(_rung(base, depth, width) for depth, width in _BELOW),
         base,
-        *(recipe_of(f"{base.name}-x{factor}") for factor in _ABOVE),
+        *_larger(base),
     ]
     if num_points > len(rungs):
         raise ValueError(f"points: {num_points}; the ladder has {len(rungs)}")
     places = [round(place * (len(rungs) - 1) / (num_points - 1)) for place in range(num_points)]
     return [Size(axis="compute", label=rungs[place].name, recipe=rungs[place]) for place in places]
+
+
+def _larger(base: Recipe) -> list[Recipe]:
+    """What a base can grow into; one that has grown itself has fewer."""
+    found = []
+    for factor in _ABOVE:
+        with contextlib.suppress(ValueError):
+            found.append(recipe_of(target_of(base.name, str(factor))))
+    return found
 
 
 def _rung(base: Recipe, depth: int, width: float) -> Recipe:

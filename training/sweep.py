@@ -98,6 +98,7 @@ class Sweep:
         table: The examples.
         folder: For the journal and the points.
         registry: Where every run is an MLflow run.
+        last: Last day to use; None: the newest.
         batch_size: Of all runs.
         seeds: Runs of each size, at its learning rate.
         budget_seconds: Of this call; no run is begun that would go beyond it.
@@ -109,14 +110,14 @@ class Sweep:
         folder: Path,
         registry: Registry,
         *,
+        last: datetime.date | None = None,
         batch_size: int,
         seeds: int,
         budget_seconds: float,
     ) -> None:
         self.table = table
-        self.days = Days.of(
-            [d for d in table.days(datetime.date.min, datetime.date.max) if table.num_rows([d])]
-        )
+        days = table.days(datetime.date.min, last or datetime.date.max)
+        self.days = Days.of([day for day in days if table.num_rows([day])])
         self.examples = {"valid": table.read(self.days.valid), "test": table.read(self.days.test)}
         self.inputs = inputs_of(table.schema)
         self.num_steps = num_batches(
@@ -136,7 +137,17 @@ class Sweep:
 
         Returns:
             What was done, what it cost against the estimate, and what the budget left out.
+
+        Raises:
+            ValueError: The data are too few for so many sizes.
         """
+        if len({(size.recipe, size.rows_share, self._num_steps(size)) for size in sizes}) < len(
+            sizes
+        ):
+            raise ValueError(
+                f"axis {sizes[0].axis}: {self.num_steps} steps of {self.batch_size} examples; too "
+                f"few for {len(sizes)} sizes; take a smaller --batch-size"
+            )
         estimates = [self._estimate(size) for size in sizes]
         self._tell(sizes, estimates)
         started, rate, left = time.monotonic(), _FIRST_RATE, []

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-DAG_FILES = ("daily_ranking.py", "upscale_dense.py")
+DAG_FILES = ("daily_ranking.py", "scaling_study.py", "upscale_dense.py")
 HELPERS = (
     "ranking_alerts.py",
     "ranking_assets.py",
@@ -206,6 +206,7 @@ def test_every_jobs_arguments_are_what_its_door_takes(name: str) -> None:
     [
         ({"source": "challenger", "target": "wukong-small-x3"}, True),
         ({"source": "yesterday"}, False),
+        ({"target": "advice"}, True),
         ({"target": "10"}, False),
         ({"target": "2 --ranks=9"}, False),
         ({"budget_days": 0}, False),
@@ -220,6 +221,18 @@ def test_params_of_a_trial_are_checked_before_it_starts(conf, is_valid) -> None:
     refused = contextlib.nullcontext() if is_valid else pytest.raises(ParamValidationError)
     with refused:
         params.update(conf)
+
+
+def test_a_study_is_weekly_paused_and_within_a_budget() -> None:
+    """Nobody's machine is kept busy who did not ask for it, and no task outlives its time-out."""
+    from training.scaling.points import AXES
+
+    dag = _dag("scaling_study.py")
+    assert dag.is_paused_upon_creation
+    assert sorted(dag.params.get_param("axes").schema["items"]["enum"]) == sorted(AXES)
+    (task,) = dag.tasks
+    longest = dag.params.get_param("budget_minutes").schema["maximum"]
+    assert datetime.timedelta(minutes=longest) < task.execution_timeout
 
 
 def test_every_alert_has_its_runbook() -> None:

@@ -1,0 +1,59 @@
+"""# Scaling study: what would the next unit of data, parameters or compute buy?
+
+**What.** Once a week, within a budget: rankers of several sizes are trained on the lake's days, one
+resource at a time, every size with its own learning rate and seeds, and judged on the newest days.
+A law fitted to them says how far the floor is and what to grow next. It is advice: nothing is
+promoted. `upscale_dense` takes it with `target` *advice*. Paused until somebody unpauses it, for it
+keeps the machine busy.
+
+**Normal.** One green task. The points stay: a run that was ended, or whose budget was too small, is
+gone on with by the next one, the smallest sizes first (`left_out` in the task's XCom `return_value`
+names the rest). After a change of the code, the schema or the days all points are run anew.
+
+**Look.** The link on the task: the curves with their intervals, the floor, the points, production,
+the recommendation. Each run is an MLflow run of the experiment `ranker-<data set>-scaling`.
+
+**Do.** *No law yet*: an axis needs five sizes; raise `budget_minutes`, or let the next run go on.
+For failures read the alert in the task's log (`ALERT {…}`) and open the page of `infra/runbooks/`
+that it names. Clearing the task repeats nothing that is done.
+"""
+
+import datetime
+
+import ranking_assets as assets
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+from ranking_jobs import DEFAULTS, MACROS, job
+
+AXES = ["compute", "data", "dense", "dim", "overarch", "rows"]
+
+with DAG(
+    dag_id="scaling_study",
+    description="Weekly: a scaling law from our own runs, and what to grow next",
+    doc_md=__doc__,
+    schedule=CronDataIntervalTimetable("0 6 * * 0", timezone="UTC"),
+    start_date=assets.midnight(assets.FIRST_DAY),
+    end_date=assets.midnight(assets.LAST_DAY) if assets.LAST_DAY else None,
+    catchup=False,
+    is_paused_upon_creation=True,
+    max_active_runs=1,
+    dagrun_timeout=datetime.timedelta(hours=20),
+    default_args=DEFAULTS,
+    user_defined_macros=MACROS,
+    params={
+        "axes": Param(["compute", "data"], type="array", items={"enum": AXES}, minItems=1),
+        "recipe": Param("", type="string", description="What is scaled; empty: the champion's"),
+        "points": Param(5, type="integer", minimum=5, maximum=8, description="Sizes of an axis"),
+        "seeds": Param(3, type="integer", minimum=1, maximum=10, description="Runs of each size"),
+        "budget_minutes": Param(120, type="integer", minimum=1, maximum=340),
+    },
+    tags=["ranking", assets.DATASET],
+) as dag:
+    study = job(
+        "study", "training", "scaling", "--axis={{ params.axes | join(',') }}",
+        "{% if params.recipe %}--recipe={{ params.recipe }}{% endif %}",
+        "--points={{ params.points }}", "--seeds={{ params.seeds }}",
+        "--budget={{ params.budget_minutes }}", folders="lake study tracking reports",
+        link="Scaling law", inlets=[assets.EXAMPLES],
+        # The budget ends it long before; a run that was begun ends as a run.
+        execution_timeout=datetime.timedelta(hours=6),
+    )  # fmt: skip
