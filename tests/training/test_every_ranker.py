@@ -1,12 +1,10 @@
 """All rankers go the same way: two ranks, checkpoint, artifact, and the same scores at its end."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from training_door import torchrun
 
 SCRIPT = Path(__file__).with_name("every_ranker.py")
 MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
@@ -17,17 +15,8 @@ pytestmark = pytest.mark.distributed
 @pytest.fixture(scope="module")
 def results(built, tmp_path_factory):
     folder = tmp_path_factory.mktemp("every")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", **os.environ}
-    done = subprocess.run(
-        [*launcher, str(SCRIPT), str(built.lake), str(folder)],
-        env={**environment, "PYTHONPATH": str(SCRIPT.parents[2]), "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    printed = torchrun(SCRIPT, built.lake, folder)
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     return {line["model"]: line for line in lines}
 
 

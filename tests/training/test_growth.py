@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from training.config import LayerConfig, ModelConfig, WukongConfig
-from training.growth import GrowthError, Kind, changes, grow, grown_model
+from training.growth import GrowthError, Kind, changes, grow, grown_model, with_tokens
 from training.wukong import Wukong
 
 TOKENS, DIM = 5, 4
@@ -206,3 +206,26 @@ def test_changes_are_told_by_the_papers_names():
     assert "layer 0: n_F 3 to 5" in found
     assert "layer 1: MLP (5,) to (7, 7)" in found
     assert found[-1] == "head: MLP (6,) to (9,)"
+
+
+@pytest.mark.parametrize("attention", [(), (2, 3)])
+def test_a_stack_that_has_grown_takes_a_new_token_in(attention):
+    """Whatever the new token is, the old tokens' products and compressions are what they were."""
+    base = model(layer(attention=attention), layer())
+    parent, config = grown(trained(base), base, model(layer(rank=3, attention=attention), layer()))
+    wider = with_tokens(config, TOKENS + 1)
+    net = Wukong(TOKENS + 1, DIM, wider.interaction).double()
+    places = torch.tensor([0, 1, 3, 4, 5])
+    state = grow(
+        *(parent.state_dict(), net.state_dict(), config, wider),
+        num_tokens=TOKENS + 1,
+        places=places,
+    )
+    net.load_state_dict(state)
+    x = torch.randn(7, TOKENS + 1, DIM, dtype=torch.float64)
+    before, after = parent.layers[0], net.layers[0]
+    products = after.fmb.interaction(x).view(7, TOKENS + 1, 3)[:, places]
+    torch.testing.assert_close(products.flatten(1), before.fmb.interaction(x[:, places]))
+    assert torch.equal(after.linear_compression[places], before.linear_compression)
+    assert not after.linear_compression[2].any()
+    assert [group[:1] for group in wider.interaction.layers[0].norm_groups] == [(6,), (6,)]

@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from training_door import torchrun
 
 from features.encoding import ModelInputs
 from features.schema import Kind
@@ -32,16 +30,7 @@ MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm"
 @pytest.fixture(scope="module")
 def folder(built, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parallel")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", **os.environ}
-    done = subprocess.run(
-        [*launcher, str(SCRIPT), str(built.lake), str(folder)],
-        env={**environment, "PYTHONPATH": str(SCRIPT.parents[2]), "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    torchrun(SCRIPT, built.lake, folder)
     return folder
 
 

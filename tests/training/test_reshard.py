@@ -1,15 +1,13 @@
 """A checkpoint loads on any number of ranks, under any sharding."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict_from_keys
+from training_door import torchrun
 
 from training.moments import Columns, column_split, convert
 
@@ -17,22 +15,7 @@ SCRIPT = Path(__file__).with_name("reshard.py")
 
 
 def run(built, ranks, *arguments):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    environment = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", **os.environ}
-    done = subprocess.run(
-        [
-            *launcher,
-            f"--nproc-per-node={ranks}",
-            str(SCRIPT),
-            str(built.lake),
-            *map(str, arguments),
-        ],
-        env={**environment, "PYTHONPATH": str(SCRIPT.parents[2]), "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    torchrun(SCRIPT, built.lake, *arguments, ranks=ranks)
     target = Path(arguments[2])
     told = json.loads(target.with_suffix(".json").read_text())
     return told, _load_state_dict_from_keys(checkpoint_id=target)
