@@ -48,6 +48,7 @@ _WARM_UP_SHARE = 0.1
 """The learning rate rises over these steps, or over this share of a short run."""
 _SHUFFLE_ROWS = 65_536
 _TIMED_STEPS = 6
+_BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed} of about {remaining} more{postfix}"
 _SMALL_TABLE = 64
 """Rows that a table keeps at the least."""
 _CODE = (Path(__file__).parent, Path(__file__).parents[1] / "features")
@@ -141,9 +142,8 @@ class Sweep:
         Raises:
             ValueError: The data are too few for so many sizes.
         """
-        if len({(size.recipe, size.rows_share, self._num_steps(size)) for size in sizes}) < len(
-            sizes
-        ):
+        different = {(size.recipe, size.rows_share, self._num_steps(size)) for size in sizes}
+        if len(different) < len(sizes):
             raise ValueError(
                 f"axis {sizes[0].axis}: {self.num_steps} steps of {self.batch_size} examples; too "
                 f"few for {len(sizes)} sizes; take a smaller --batch-size"
@@ -151,11 +151,11 @@ class Sweep:
         estimates = [self._estimate(size) for size in sizes]
         self._tell(sizes, estimates)
         started, rate, left = time.monotonic(), _FIRST_RATE, []
-        with tqdm(total=round(sum(estimates)), unit="s", desc=sizes[0].axis, smoothing=0) as bar:
+        with tqdm(total=sum(estimates), desc=sizes[0].axis, bar_format=_BAR, smoothing=0) as bar:
             for size, estimate in zip(sizes, estimates, strict=True):
                 done = bar.n
                 rate, is_whole = self._size(size, rate, estimate / self._num_runs, bar)
-                bar.update(max(0, done + round(estimate) - bar.n))
+                bar.update(done + estimate - bar.n)
                 if not is_whole:
                     left.append(size.label)
         return {
@@ -173,6 +173,7 @@ class Sweep:
     def _size(self, size: Size, rate: int, seconds: float, bar: "tqdm[Any]") -> tuple[int, bool]:
         """The learning rate of a size, then its seeds; the rate, and whether all was done."""
         tried: dict[int, float] = {}
+        share, limit = seconds, bar.n + seconds * self._num_runs
         wanted = [place for place in (rate, rate - 1, rate + 1) if self._is_rate(place)]
         while wanted:
             place = wanted.pop(0)
@@ -180,6 +181,9 @@ class Sweep:
             if outcome is None:
                 return rate, False
             tried[place] = outcome.valid_ne
+            # Its own first run tells better than a few timed steps.
+            seconds = outcome.seconds
+            bar.update(min(share, limit - bar.n))
             best = min(tried, key=lambda found: tried[found])
             wanted += [
                 near
@@ -209,7 +213,6 @@ class Sweep:
             return None
         bar.set_postfix_str(f"{size.label}, learning rate {rate:g}, seed {seed}")
         outcome = self._trained(size, rate, seed, key)
-        bar.update(min(round(seconds), max(0, int((bar.total or 0) - bar.n))))
         self.outcomes[key] = outcome
         self._runs.parent.mkdir(parents=True, exist_ok=True)
         with self._runs.open("a") as journal:
