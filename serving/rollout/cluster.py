@@ -58,7 +58,7 @@ class Cluster:
         *,
         namespace: str,
         name: str,
-        pause_seconds: float = PAUSE_SECONDS,
+        pause_seconds: float,
     ) -> None:
         self.name = name
         self.pause_seconds = pause_seconds

@@ -180,10 +180,15 @@ def _rollback(options: argparse.Namespace) -> Summary:
 
 
 def _cluster(options: argparse.Namespace) -> "Cluster":
-    from serving.rollout.cluster import Cluster, connect
+    from serving.rollout import cluster
 
-    api = connect(kubeconfig=options.kubeconfig, context=options.context)
-    return Cluster(api, namespace=options.namespace, name=options.service)
+    api = cluster.connect(kubeconfig=options.kubeconfig, context=options.context)
+    return cluster.Cluster(
+        api,
+        namespace=options.namespace,
+        name=options.service,
+        pause_seconds=cluster.PAUSE_SECONDS,
+    )
 
 
 def _model(options: argparse.Namespace) -> "Model":

@@ -84,7 +84,7 @@ class ApiServer(KubernetesEmulator):
         self.num_applies += 1
         manager, force = request.params["fieldManager"], request.params.get("force") == "true"
         body = yaml.safe_load(request.body)
-        key = (SERVICES, request.namespace, request.name)
+        key = (request.resource, request.namespace, request.name)
         live = copy.deepcopy(self.objects[key].raw) if key in self.objects else {}
         if conflicts := self.conflicts(live, body, manager=manager, force=force):
             return _status(409, "Conflict", "Apply failed", causes=conflicts)
