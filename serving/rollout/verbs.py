@@ -49,10 +49,10 @@ def add_canary(door: Door) -> None:
     verb = door.verb(
         "canary",
         _canary,
-        "Give a new model 0, 5, 25, 50 and 100 % of a service's traffic, checking each step. "
-        "At 0 % it must get ready. From 5 % on its pods' metrics are held against those of the "
+        "Give a new model 0, 5, 25, 50 and 100 percent of a service's traffic, checking each step. "
+        "At 0 it must get ready. From 5 on its pods' metrics are held against those of the "
         "stable model over the same time: enough requests, error rate, p95, mean scores. At "
-        "100 % the stable model stays up; `promote --service` then lets it go. When a check fails, "
+        "100 the stable model stays up; `promote --service` then lets it go. When a check fails, "
         "or time is up, or on Ctrl-C, all traffic goes back and the exit code is 1.",
         has_dataset=False,
     )

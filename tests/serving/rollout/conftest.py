@@ -18,7 +18,6 @@ import yaml
 from kmock import KubernetesEmulator, Server
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-
 APPLY = "application/apply-patch+yaml"
 SERVICES = "serving.kserve.io/v1beta1/inferenceservices"
 VERSION = "app.kubernetes.io/version"

@@ -150,7 +150,9 @@ def test_a_bad_canary_is_rolled_back_with_the_reason(api, deploy, call, changes,
 
 def test_ctrl_c_takes_the_traffic_back(api, deploy, call, monkeypatch):
     deploy()
-    monkeypatch.setattr(steps, "objections", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        steps, "objections", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         canary(call)
     assert "canary" not in api.live["spec"]
