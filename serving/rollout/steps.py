@@ -65,9 +65,10 @@ class Canary:
             # Whatever ends the try, Ctrl-C included, must not leave the canary with traffic.
             self._roll_back()
             summary = {"version": self.model.version, "steps": seen, "rolled_back": True}
-            if not isinstance(error, ValueError | OSError):
+            if not isinstance(error, ValueError | OSError | KeyboardInterrupt):
                 raise
-            raise CanaryError(f"{error}; all traffic is at {control} again", summary) from error
+            reason = str(error) or "stopped by a signal"
+            raise CanaryError(f"{reason}; all traffic is at {control} again", summary) from error
         return {"version": self.model.version, "control": control, "steps": seen}
 
     def _control_of(self, live: Live) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import signal
 from typing import TYPE_CHECKING
 
 from features.catalog import SCHEMAS
@@ -53,7 +54,7 @@ def add_canary(door: Door) -> None:
         "At 0 it must get ready. From 5 on its pods' metrics are held against those of the "
         "stable model over the same time: enough requests, error rate, p95, mean scores. At "
         "100 the stable model stays up; `promote --service` then lets it go. When a check fails, "
-        "or time is up, or on Ctrl-C, all traffic goes back and the exit code is 1.",
+        "or time is up, or on SIGINT or SIGTERM, all traffic goes back and the exit code is 1.",
         has_dataset=False,
     )
     _add_place(verb)
@@ -160,7 +161,12 @@ def _canary(options: argparse.Namespace) -> Summary:
         image=options.image,
         force=options.force,
     )
-    return {"service": options.service, **canary.run()}
+    # A job that is told to end must not leave its canary behind: as by Ctrl-C, it goes back.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return {"service": options.service, **canary.run()}
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _rollback(options: argparse.Namespace) -> Summary:

@@ -61,6 +61,7 @@ class ApiServer(KubernetesEmulator):
         self.owners: dict[str, set[tuple[str, ...]]] = {}
         self.shares: list[int] = []
         self.delay_seconds = 0.0
+        self.is_controller_away = False
         self.refused_applies: list[str] = []
         self.num_applies = 0
 
@@ -93,7 +94,7 @@ class ApiServer(KubernetesEmulator):
         self.owners[manager] = _leaves(body)
         generation = live.get("metadata", {}).get("generation", 0)
         new["metadata"]["generation"] = generation + (new["spec"] != live.get("spec"))
-        new["status"] = self.reconciled(new)
+        new["status"] = live["status"] if self.is_controller_away else self.reconciled(new)
         self.objects[key] = new
         return aiohttp.web.json_response(new)
 

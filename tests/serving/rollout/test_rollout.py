@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import signal
 
 import pytest
 import yaml
@@ -86,6 +88,14 @@ def test_a_service_that_is_never_ready_ends_with_what_its_conditions_say(api, de
     assert "after 0.1 s; Ready is False: no node has 2 CPUs" in told["error"]
 
 
+def test_the_readiness_of_what_was_there_before_does_not_count(api, deploy):
+    deploy()
+    api.is_controller_away = True
+    code, told = deploy("--min-replicas", "3", "--ready-timeout-seconds", "0.1")
+    assert code == 1
+    assert told["error"].endswith("KServe has seen generation 1 of 2")
+
+
 def test_an_api_that_does_not_answer_in_time_ends_the_verb(api, deploy, monkeypatch):
     monkeypatch.setattr(cluster, "REQUEST_TIMEOUT_SECONDS", 0.05)
     api.delay_seconds = 0.4
@@ -148,13 +158,13 @@ def test_a_bad_canary_is_rolled_back_with_the_reason(api, deploy, call, changes,
     assert max(api.shares) <= 5
 
 
-def test_ctrl_c_takes_the_traffic_back(api, deploy, call, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_takes_the_traffic_back(api, deploy, call, monkeypatch, number):
     deploy()
-    monkeypatch.setattr(
-        steps, "objections", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
-    )
-    with pytest.raises(KeyboardInterrupt):
-        canary(call)
+    monkeypatch.setattr(steps, "objections", lambda *_, **__: os.kill(os.getpid(), number))
+    code, told = canary(call)
+    assert (code, told["rolled_back"]) == (1, True)
+    assert told["error"].startswith("stopped by a signal; ")
     assert "canary" not in api.live["spec"]
 
 
