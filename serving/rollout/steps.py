@@ -79,6 +79,9 @@ class Canary:
                 f"canary: {traffic.canary_version(live)} has {under_way} %; "
                 "promote it or roll it back first"
             )
+        is_stable = traffic.canary_version(live) is None
+        if is_stable and traffic.stable_version(live) == self.model.version:
+            raise ValueError(f"version: {self.model.version}; it is the stable one already")
         return traffic.control_of(live)
 
     def _apply(self, percent: int) -> Live:

@@ -121,7 +121,7 @@ def with_share(
         return desired
     changed["name"] = revision_name(live["metadata"]["name"], model)
     if changed["name"] == desired["spec"]["predictor"].get("name"):
-        raise ValueError(f"version: {model.version}; it is the stable one already")
+        raise ValueError(f"version: {model.version}; another name than {changed['name']}'s")
     alone = {name: value for name, value in changed.items() if name not in _SCALING}
     desired["spec"]["canary"] = [{"trafficPercent": percent, "predictor": alone}]
     return desired

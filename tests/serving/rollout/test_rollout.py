@@ -187,6 +187,14 @@ def test_the_verb_rollback_takes_a_canary_away_at_any_step(api, deploy, call):
     assert (code, "has no canary" in told["error"]) == (1, True)
 
 
+@pytest.mark.parametrize("mode", [STANDARD, KNATIVE])
+def test_the_stable_model_is_no_canary(api, deploy, call, mode):
+    deploy(*mode)
+    code, told = call("canary", "--version", CONTROL, "--storage-uri", "s3://models/old")
+    assert (code, told["error"]) == (1, f"version: {CONTROL}; it is the stable one already")
+    assert api.num_applies == 1
+
+
 def test_a_second_canary_waits_for_the_first(api, deploy, call):
     deploy()
     canary(call)
