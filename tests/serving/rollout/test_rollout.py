@@ -13,6 +13,7 @@ from serving.rollout import cluster, steps
 
 CONTROL, CANDIDATE = "2025-06-01-aaaa", "2025-06-02-bbbb"
 CANDIDATE_MODEL = ["--version", CANDIDATE, "--storage-uri", "s3://models/new"]
+BRIEF = ["--min-requests", "200"]
 STANDARD, KNATIVE = [], ["--mode", "Knative"]
 
 
@@ -121,7 +122,7 @@ def test_a_good_canary_takes_every_step_and_leaves_the_stable_side_as_it_is(api,
 
 def test_promote_gives_the_canary_the_stable_place_and_its_scaling(api, deploy, call):
     deploy()
-    canary(call)
+    canary(call, *BRIEF)
     pods = copy.deepcopy(api.live["spec"]["canary"][0]["predictor"])
     code, told = call("promote")
     assert (code, told["version"]) == (0, CANDIDATE)
@@ -179,7 +180,7 @@ def test_a_rollback_is_tried_again_when_the_api_refuses_it(api, deploy, call):
 
 def test_the_verb_rollback_takes_a_canary_away_at_any_step(api, deploy, call):
     deploy()
-    canary(call)
+    canary(call, *BRIEF)
     code, told = call("rollback")
     assert (code, told["from"], told["to"]) == (0, CANDIDATE, CONTROL)
     assert "canary" not in api.live["spec"]
@@ -197,7 +198,7 @@ def test_the_stable_model_is_no_canary(api, deploy, call, mode):
 
 def test_a_second_canary_waits_for_the_first(api, deploy, call):
     deploy()
-    canary(call)
+    canary(call, *BRIEF)
     code, told = call("canary", "--version", "third", "--storage-uri", "s3://models/third")
     assert code == 1
     assert told["error"].startswith(f"canary: {CANDIDATE} has 100 %")
