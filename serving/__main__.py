@@ -1,11 +1,14 @@
-"""The door of serving: ``python -m serving serve`` and ``python -m serving promote``."""
+"""The door of serving: serve, promote, and on a cluster deploy, canary, rollback."""
 
 import argparse
+import datetime
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from features.catalog import schema_of
-from features.door import Door, SkippedError, Summary, add_date
+from features.catalog import SCHEMAS, schema_of
+from features.door import Door, SkippedError, Summary
+from serving.rollout import verbs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +42,20 @@ def _door() -> Door:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
     serve.add_argument("--http-port", type=int, default=8081, help="port of REST")
     serve.add_argument("--grpc-port", type=int, default=8082, help="port of gRPC")
+    serve.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="serve this artifact, whatever the champion is, such as a folder mounted in a pod",
+    )
+    verbs.add_deploy(door)
+    verbs.add_canary(door)
+    _add_promote(door)
+    verbs.add_rollback(door)
+    return door
+
+
+def _add_promote(door: Door) -> None:
     promote = door.verb(
         "promote",
         _promote,
@@ -47,17 +64,29 @@ def _door() -> Door:
         "and waits until it answers with that version. When the endpoint cannot load it, the alias "
         "goes back and the command fails. When no endpoint answers, the alias moves and the JSON "
         "says so. A day that is not newer than the champion's is skipped; with --upscaled, a "
-        "ranker that grew may replace the champion of its own day, shown to be better than it.",
+        "ranker that grew may replace the champion of its own day, shown to be better than it. "
+        "With --service it works on a cluster instead: the canary of that InferenceService becomes "
+        "its stable model.",
         *("artifacts", "tracking", "reports"),
+        has_dataset=False,
     )
-    add_date(promote, "day of the candidate")
+    promote.set_defaults(misused=promote.error)
+    promote.add_argument(
+        "--dataset", choices=sorted(SCHEMAS), help="the data set; required without --service"
+    )
+    promote.add_argument(
+        "--date",
+        type=datetime.date.fromisoformat,
+        metavar="YYYY-MM-DD",
+        help="day of the candidate; required without --service",
+    )
     promote.add_argument(
         "--upscaled", action="store_true", help="the day's candidate that grew, not the daily one"
     )
     promote.add_argument(
         "--endpoint", default="http://127.0.0.1:8081", help="the server's REST address"
     )
-    return door
+    verbs.add_promotion(promote)
 
 
 def _serve(options: argparse.Namespace) -> Summary:
@@ -71,12 +100,19 @@ def _serve(options: argparse.Namespace) -> Summary:
         host=options.host,
         http_port=options.http_port,
         grpc_port=options.grpc_port,
+        model=options.model,
     )
     running.start()
     return {"dataset": options.dataset, "version": running.ranker.version, "stopped": True}
 
 
 def _promote(options: argparse.Namespace) -> Summary:
+    if options.service:
+        if options.dataset or options.date or options.upscaled:
+            options.misused("--service: takes no --dataset, --date or --upscaled")
+        return verbs.promote(options)
+    if not (options.dataset and options.date):
+        options.misused("--dataset and --date are required, or --service for a cluster")
     from serving import promotion
 
     decision = promotion.read_decision(

@@ -102,6 +102,11 @@ class Ranker(kserve.Model):
                 "model_version", version, f"{loaded} is loaded", status=HTTPStatus.NOT_FOUND
             )
 
+    async def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Answer one call, of REST or of gRPC, and count the seconds that it took."""
+        with counters.timed():
+            return await super().__call__(*arguments, **options)
+
     async def preprocess(
         self, payload: InferenceCall, headers: dict[str, str] | None = None
     ) -> tuple[InferenceCall, Candidates, Champion]:
@@ -130,7 +135,7 @@ class Ranker(kserve.Model):
     ) -> InferResponse:
         """The answer, with the outputs that the call asked for."""
         call, ranking = result
-        counters.count(ranking.candidates)
+        counters.count(ranking.candidates, ranking.scores)
         return _response(self.schema, call, ranking)
 
 

@@ -111,11 +111,11 @@ async def _answer(
     try:
         return await behaviour(_readable(request), context)
     except RefusedError as refused:
-        code = _CODES.get(refused.status, grpc.StatusCode.INVALID_ARGUMENT)
-        await _refuse(context, method, code, str(refused))
+        await _refuse(context, method, refused.status, str(refused))
     except ModelNotFound as error:
-        await _refuse(context, method, grpc.StatusCode.NOT_FOUND, str(error))
+        await _refuse(context, method, HTTPStatus.NOT_FOUND, str(error))
     except Exception:
+        counters.count_error(HTTPStatus.INTERNAL_SERVER_ERROR)
         logger.exception("%s failed", method)
         await context.abort(grpc.StatusCode.INTERNAL, "server: failed; its log says why")
 
@@ -126,7 +126,8 @@ def _readable(request: Any) -> Any:
     return request
 
 
-async def _refuse(context: Any, method: str, code: grpc.StatusCode, reason: str) -> None:
-    counters.REQUESTS.labels("refused").inc()
+async def _refuse(context: Any, method: str, status: HTTPStatus, reason: str) -> None:
+    counters.count_error(status)
+    code = _CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT)
     logger.warning("refused: %s: %s %s", method, code.name, reason)
     await context.abort(code, reason)

@@ -133,20 +133,30 @@ def open_server(
     host: str,
     http_port: int,
     grpc_port: int,
+    model: Path | None = None,
 ) -> RankingServer:
-    """The server on the real online store, registry and artifacts."""
+    """The server on the real online store, registry and artifacts.
+
+    With ``model``, the folder of one artifact, that is what is served: a pod's model comes with
+    the pod and changes with it, so there is no alias to follow.
+    """
     from features.store import OnlineFeatures
     from training import artifact
+    from training.manifest import read_manifest
     from training.registry import Registry
 
     def load_champion(version: str) -> Champion:
-        loaded = artifact.load(artifacts / schema.name / version, schema)
+        loaded = artifact.load(model or artifacts / schema.name / version, schema)
         return Champion(version=loaded.manifest.version, score=loaded.score)
 
-    registry = Registry(tracking, schema.name)
+    def champion_version() -> str | None:
+        if model is not None:
+            return read_manifest(model).version
+        return Registry(tracking, schema.name).alias(ALIAS)
+
     ranker = Ranker(schema, online=OnlineFeatures.open(schema, store))
     repository = ChampionRepository(
-        ranker, champion_version=lambda: registry.alias(ALIAS), load_champion=load_champion
+        ranker, champion_version=champion_version, load_champion=load_champion
     )
     return build(ranker, repository=repository, host=host, http_port=http_port, grpc_port=grpc_port)
 

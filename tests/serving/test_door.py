@@ -9,6 +9,7 @@ import pytest
 from serving.__main__ import main
 
 PLACES = ["--store", "--artifacts", "--tracking"]
+CLUSTER = ["--service", "--namespace", "--kubeconfig", "--context"]
 
 
 def run(*arguments):
@@ -19,8 +20,22 @@ def run(*arguments):
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
-        ("serve", ["--dataset", *PLACES, "--host", "--http-port", "--grpc-port"]),
-        ("promote", ["--dataset", *PLACES[1:], "--reports", "--date", "--endpoint"]),
+        ("serve", ["--dataset", *PLACES, "--host", "--http-port", "--grpc-port", "--model"]),
+        (
+            "promote",
+            [
+                "--dataset",
+                *PLACES[1:],
+                "--reports",
+                "--date",
+                "--endpoint",
+                "--upscaled",
+                *CLUSTER,
+                "--force",
+                "--ready-timeout-seconds",
+            ],
+        ),
+        ("rollback", [*CLUSTER, "--ready-timeout-seconds"]),
     ],
 )
 def test_help_names_exactly_the_flags(capsys, command, flags):
@@ -39,6 +54,8 @@ def test_help_names_exactly_the_flags(capsys, command, flags):
         ["serve"],
         ["serve", "--dataset", "nobody"],
         ["promote", "--dataset", "synthetic"],
+        ["promote", "--service", "ranker", "--date", "2025-06-09"],
+        ["rollback"],
     ],
 )
 def test_bad_usage_exits_with_2(arguments):

@@ -14,6 +14,7 @@ import tritonclient.http
 from features.encoding import encode
 from serving.calls import from_rest
 from serving.request import parse
+from serving.rollout.observation import observe, samples
 from serving.tensors import MAX_CANDIDATES
 
 
@@ -117,6 +118,20 @@ class TestAnswer:
         text = server.http.get("/metrics").text
         assert 'ranking_requests_total{outcome="degraded"}' in text
         assert 'ranking_feature_rows_total{status="unknown",table="user_state"}' in text
+
+    def test_metrics_have_what_a_rollout_reads(self, server, body):
+        before = {"pod": samples(server.http.get("/metrics").text)}
+        for _ in range(3):
+            server.infer(body())
+        server.infer(body(user_id={"data": ["x"]}))
+        seen = observe(before, {"pod": samples(server.http.get("/metrics").text)})
+        assert (seen.num_answered, seen.num_failed) == (3, 0)
+        assert (sum(seen.seconds.counts), sum(seen.scores.counts)) == (3, 3)
+
+    def test_metrics_tell_our_failures_from_the_callers(self, server):
+        assert {answer.status_code for answer in server.before_load.values()} >= {503}
+        text = server.http.get("/metrics").text
+        assert 'ranking_requests_total{outcome="failed"}' in text
 
 
 class TestTritonClient:

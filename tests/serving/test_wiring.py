@@ -25,6 +25,7 @@ from serving.__main__ import main
 from serving.calls import from_rest
 from serving.predictor import Ranker
 from serving.request import input_types, parse
+from serving.server import open_server
 from training import artifact
 from training.inputs import inputs_of
 from training.manifest import Manifest
@@ -214,3 +215,20 @@ def test_promote_serve_reload_and_roll_back(workspace, free_ports, capsys):
         code, done = promote("2025-06-01")
         assert (code, "only a day after it" in done["skipped"]) == (99, True)
         assert answer(http)["model_version"] == second
+
+
+def test_a_server_with_a_folder_serves_that_artifact_whatever_the_champion_is(workspace, tmp_path):
+    first, second = workspace.versions
+    workspace.registry.set_alias("champion", second)
+    running = open_server(
+        SCHEMA,
+        store=workspace.root / "store",
+        artifacts=tmp_path / "none",
+        tracking=tmp_path / "none",
+        host="127.0.0.1",
+        http_port=0,
+        grpc_port=0,
+        model=workspace.root / "artifacts" / SCHEMA.name / first,
+    )
+    assert running.ranker.version == first
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,100 @@
+"""The manifest: what KServe's and Kubernetes' own types and schemas say of it."""
+
+import kserve
+import kubernetes_validate
+import pytest
+from kubernetes import client
+
+from serving.rollout.manifest import Autoscaler, Mode, Model, Service, render
+
+MODEL = Model(version="1998-04-19-5f2c01ab", storage_uri="s3://models/1998-04-19-5f2c01ab")
+KINDS = [
+    (Mode.STANDARD, Autoscaler.HPA),
+    (Mode.STANDARD, Autoscaler.KEDA),
+    (Mode.KNATIVE, Autoscaler.KPA),
+]
+
+
+def service(**changes):
+    fields = {
+        "name": "ranker",
+        "namespace": "ranking",
+        "dataset": "synthetic",
+        "image": "registry.example/ranking:1",
+        "store_claim": "online-store",
+    }
+    return Service(**{**fields, **changes})
+
+
+def assert_known(kind, content):
+    """Every key is a field of the SDK's type, down to the Kubernetes parts."""
+    names = {json: python for python, json in kind.attribute_map.items()}
+    assert set(content) <= set(names)
+    for name, value in content.items():
+        inner = kind.openapi_types[names[name]]
+        item = getattr(kserve, inner.removeprefix("list[").removesuffix("]"), None)
+        if item is not None:
+            for one in value if isinstance(value, list) else [value]:
+                assert_known(item, one)
+
+
+@pytest.mark.parametrize(("mode", "autoscaler"), KINDS)
+def test_it_has_only_fields_that_the_sdk_knows(mode, autoscaler):
+    rendered = render(service(mode=mode, autoscaler=autoscaler), MODEL)
+    assert_known(kserve.V1beta1InferenceServiceSpec, rendered["spec"])
+    annotations = rendered["metadata"]["annotations"]
+    assert annotations["serving.kserve.io/deploymentMode"] == mode.value
+    assert (
+        annotations.get("serving.kserve.io/autoscalerClass", "kpa"),
+        "autoScaling" in rendered["spec"]["predictor"],
+    ) == (autoscaler.value, autoscaler is Autoscaler.KEDA)
+
+
+@pytest.mark.parametrize(("mode", "autoscaler"), KINDS)
+def test_its_pod_is_valid_by_the_strict_schema_of_kubernetes(mode, autoscaler):
+    predictor = render(service(mode=mode, autoscaler=autoscaler), MODEL)["spec"]["predictor"]
+    known = {field.alias or name for name, field in client.V1PodSpec.model_fields.items()}
+    spec = {name: value for name, value in predictor.items() if name in known}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec}
+    kubernetes_validate.validate(pod, "1.33", strict=True)
+
+
+def test_its_container_may_write_nowhere_but_in_scratch_and_store():
+    predictor = render(service(), MODEL)["spec"]["predictor"]
+    (container,) = predictor["containers"]
+    security = container["securityContext"]
+    assert security["readOnlyRootFilesystem"]
+    assert security["runAsNonRoot"]
+    assert not security["allowPrivilegeEscalation"]
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert predictor["securityContext"]["runAsUser"] > 0
+    mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert mounted == ["/tmp", "/var/ranking/feast"]
+
+
+def test_its_container_serves_the_folder_that_kserve_fills():
+    (container,) = render(service(), MODEL)["spec"]["predictor"]["containers"]
+    env = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert (container["name"], env["STORAGE_URI"]) == ("kserve-container", MODEL.storage_uri)
+    from serving.__main__ import _door
+
+    options = _door().parser.parse_args(container["args"][2:])
+    assert (str(options.model), options.http_port, options.host) == ("/mnt/models", 8080, "0.0.0.0")
+    probes = {name: value for name, value in container.items() if name.endswith("Probe")}
+    assert {probe["httpGet"]["port"] for probe in probes.values()} == {8080}
+    assert probes["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"name": "Ranker"}, "name: 'Ranker'"),
+        ({"min_replicas": 5}, "min_replicas: 5; from 1 to max_replicas, 4"),
+        ({"memory": "4 GB"}, "memory: '4 GB'"),
+        ({"mode": Mode.KNATIVE}, "autoscaler: hpa"),
+        ({"name": "a" * 40}, "at most 63"),
+    ],
+)
+def test_what_kserve_would_refuse_is_refused_with_field_value_and_limit(changes, says):
+    with pytest.raises(ValueError, match=says):
+        render(service(**changes), MODEL)

@@ -1,0 +1,224 @@
+"""Rollouts through the door, over HTTP, against a Kubernetes API that keeps state."""
+
+import copy
+import json
+import os
+import signal
+
+import pytest
+import yaml
+
+from serving.__main__ import main
+from serving.rollout import cluster, steps
+
+CONTROL, CANDIDATE = "2025-06-01-aaaa", "2025-06-02-bbbb"
+CANDIDATE_MODEL = ["--version", CANDIDATE, "--storage-uri", "s3://models/new"]
+BRIEF = ["--min-requests", "200"]
+STANDARD, KNATIVE = [], ["--mode", "Knative"]
+
+
+@pytest.fixture
+def call(api, tmp_path, monkeypatch, capsys):
+    """Run a verb on the API; returns the exit code and the JSON object."""
+    monkeypatch.setattr(cluster, "PAUSE_SECONDS", 0.01)
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        "clusters": [{"name": "here", "cluster": {"server": api.address}}],
+        "users": [{"name": "me", "user": {}}],
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    place = ["--service", "ranker", "--namespace", "ranking", "--kubeconfig", str(path)]
+
+    def run(verb, *arguments):
+        code = main([verb, *place, *arguments])
+        return code, json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    return run
+
+
+@pytest.fixture
+def deploy(call):
+    def run(*arguments):
+        model = ["--version", CONTROL, "--storage-uri", "s3://models/old", "--image", "ranking:1"]
+        return call(
+            "deploy", *model, "--dataset", "synthetic", "--store-claim", "feast", *arguments
+        )
+
+    return run
+
+
+def canary(call, *arguments):
+    return call("canary", *CANDIDATE_MODEL, "--ready-timeout-seconds", "0.5", *arguments)
+
+
+def test_deploy_applies_waits_and_is_done_when_the_service_is_ready(api, deploy):
+    code, told = deploy()
+    assert (code, told["applied"], told["url"]) == (0, True, "http://ranker")
+    assert api.live["spec"]["predictor"]["minReplicas"] == 2
+    assert deploy("--min-replicas", "3")[0] == 0
+    assert api.live["spec"]["predictor"]["minReplicas"] == 3
+
+
+def test_a_dry_run_prints_the_manifest_and_asks_no_cluster(api, capsys, deploy, call):
+    arguments = ["--dataset", "synthetic", "--store-claim", "feast", "--image", "ranking:1"]
+    main(["deploy", "--service", "ranker", *CANDIDATE_MODEL, *arguments, "--dry-run"])
+    *lines, _ = capsys.readouterr().out.strip().splitlines()
+    assert yaml.safe_load("\n".join(lines))["kind"] == "InferenceService"
+    assert api.num_applies == 0
+
+
+def test_a_conflict_names_the_field_and_its_manager_and_changes_nothing(api, deploy):
+    deploy()
+    api.edit("kubectl-edit", ("spec", "predictor", "maxReplicas"), 9)
+    code, told = deploy("--max-replicas", "6")
+    assert code == 1
+    assert '.spec.predictor.maxReplicas: conflict with "kubectl-edit"' in told["error"]
+    assert api.live["spec"]["predictor"]["maxReplicas"] == 9
+    assert deploy("--max-replicas", "6", "--force")[0] == 0
+    assert api.live["spec"]["predictor"]["maxReplicas"] == 6
+
+
+def test_a_service_that_is_never_ready_ends_with_what_its_conditions_say(api, deploy):
+    api.behaviour(CONTROL).never_ready = "no node has 2 CPUs"
+    code, told = deploy("--ready-timeout-seconds", "0.1")
+    assert code == 1
+    assert "after 0.1 s; Ready is False: no node has 2 CPUs" in told["error"]
+
+
+def test_the_readiness_of_what_was_there_before_does_not_count(api, deploy):
+    deploy()
+    api.is_controller_away = True
+    code, told = deploy("--min-replicas", "3", "--ready-timeout-seconds", "0.1")
+    assert code == 1
+    assert told["error"].endswith("KServe has seen generation 1 of 2")
+
+
+def test_an_api_that_does_not_answer_in_time_ends_the_verb(api, deploy, monkeypatch):
+    monkeypatch.setattr(cluster, "REQUEST_TIMEOUT_SECONDS", 0.05)
+    api.delay_seconds = 0.4
+    code, told = deploy()
+    assert code == 1
+    assert "apply ranking/ranker: " in told["error"]
+    assert "timed out" in told["error"].lower()
+
+
+def test_a_good_canary_takes_every_step_and_leaves_the_stable_side_as_it_is(api, deploy, call):
+    deploy("--autoscaler", "keda")
+    api.edit("kubectl-edit", ("spec", "predictor", "maxReplicas"), 9)
+    before = copy.deepcopy(api.live["spec"]["predictor"])
+    code, told = canary(call)
+    assert code == 0, told
+    assert [step["percent"] for step in told["steps"]] == [5, 25, 50, 100]
+    assert all(step["canary"]["requests"] >= 1_000 for step in told["steps"])
+    assert list(dict.fromkeys(api.shares)) == [0, 5, 25, 50, 100]
+    assert api.live["spec"]["predictor"] == before
+    (tried,) = api.live["spec"]["canary"]
+    assert tried["predictor"]["containers"][0]["env"][0]["value"] == "s3://models/new"
+
+
+def test_promote_gives_the_canary_the_stable_place_and_its_scaling(api, deploy, call):
+    deploy()
+    canary(call, *BRIEF)
+    pods = copy.deepcopy(api.live["spec"]["canary"][0]["predictor"])
+    code, told = call("promote")
+    assert (code, told["version"]) == (0, CANDIDATE)
+    stable = api.live["spec"]["predictor"]
+    assert "canary" not in api.live["spec"]
+    # KServe keeps the pods running where the name and the pods' description stay the same.
+    assert {name: stable[name] for name in pods} == pods
+    assert (stable["maxReplicas"], stable["scaleMetric"]) == (4, "cpu")
+    assert call("promote")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"failed_share": 0.02}, "error rate: 0.0200"),
+        ({"failed_share": 1.0}, "error rate: 1.0000"),
+        ({"seconds": 0.2}, "p95: "),
+        ({"score": 0.85}, "score distribution: PSI"),
+        ({"requests_per_scrape": 1}, "canary: "),
+        ({"never_ready": "image cannot be pulled"}, "image cannot be pulled"),
+    ],
+)
+def test_a_bad_canary_is_rolled_back_with_the_reason(api, deploy, call, changes, says):
+    deploy()
+    before = copy.deepcopy(api.live["spec"])
+    for name, value in changes.items():
+        setattr(api.behaviour(CANDIDATE), name, value)
+    code, told = canary(call, "--step-timeout-seconds", "1")
+    assert code == 1
+    assert says in told["error"]
+    assert told["error"].endswith(f"all traffic is at {CONTROL} again")
+    assert told["rolled_back"]
+    assert api.live["spec"] == before
+    assert max(api.shares) <= 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_takes_the_traffic_back(api, deploy, call, monkeypatch, number):
+    deploy()
+    monkeypatch.setattr(steps, "objections", lambda *_, **__: os.kill(os.getpid(), number))
+    code, told = canary(call)
+    assert (code, told["rolled_back"]) == (1, True)
+    assert told["error"].startswith("stopped by a signal; ")
+    assert "canary" not in api.live["spec"]
+
+
+def test_a_rollback_is_tried_again_when_the_api_refuses_it(api, deploy, call):
+    deploy()
+    api.behaviour(CANDIDATE).never_ready = "no"
+    api.refused_applies = ["webhook is away", "webhook is away", "", ""]
+    code, told = canary(call)
+    assert (code, told["rolled_back"]) == (1, True)
+    assert "canary" not in api.live["spec"]
+
+
+def test_the_verb_rollback_takes_a_canary_away_at_any_step(api, deploy, call):
+    deploy()
+    canary(call, *BRIEF)
+    code, told = call("rollback")
+    assert (code, told["from"], told["to"]) == (0, CANDIDATE, CONTROL)
+    assert "canary" not in api.live["spec"]
+    code, told = call("rollback")
+    assert (code, "has no canary" in told["error"]) == (1, True)
+
+
+@pytest.mark.parametrize("mode", [STANDARD, KNATIVE])
+def test_the_stable_model_is_no_canary(api, deploy, call, mode):
+    deploy(*mode)
+    code, told = call("canary", "--version", CONTROL, "--storage-uri", "s3://models/old")
+    assert (code, told["error"]) == (1, f"version: {CONTROL}; it is the stable one already")
+    assert api.num_applies == 1
+
+
+def test_a_second_canary_waits_for_the_first(api, deploy, call):
+    deploy()
+    canary(call, *BRIEF)
+    code, told = call("canary", "--version", "third", "--storage-uri", "s3://models/third")
+    assert code == 1
+    assert told["error"].startswith(f"canary: {CANDIDATE} has 100 %")
+
+
+def test_knative_moves_the_share_of_the_newest_revision(api, deploy, call):
+    deploy(*KNATIVE)
+    code, told = canary(call)
+    assert code == 0, told
+    assert list(dict.fromkeys(api.shares[1:])) == [0, 5, 25, 50, 100]
+    assert api.live["spec"]["predictor"]["canaryTrafficPercent"] == 100
+    assert call("promote")[0] == 0
+    assert "canaryTrafficPercent" not in api.live["spec"]["predictor"]
+
+
+def test_knative_sends_all_traffic_to_the_revision_before_when_a_check_fails(api, deploy, call):
+    deploy(*KNATIVE)
+    api.behaviour(CANDIDATE).failed_share = 0.5
+    code, told = canary(call)
+    assert (code, told["rolled_back"]) == (1, True)
+    assert api.live["spec"]["predictor"]["canaryTrafficPercent"] == 0
+    assert api.behaviour(CONTROL).has_traffic
+    assert not api.behaviour(CANDIDATE).has_traffic
