@@ -1,6 +1,6 @@
 """Prometheus counters of the endpoint; KServe serves them at /metrics beside its own."""
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from features.encoding import RowStatus
 from serving.transformer import Candidates
@@ -15,6 +15,9 @@ FEATURE_ROWS = Counter(
 )
 MISSING_CONTEXT = Counter(
     "ranking_missing_context", "Requests without a usable value of a context column.", ["column"]
+)
+IN_FLIGHT = Gauge(
+    "ranking_requests_in_flight", "Requests to infer that are being read or answered."
 )
 LOADS = Counter("ranking_loads", "Loads of the champion, by outcome: swapped, failed.", ["outcome"])
 

@@ -18,6 +18,7 @@ from serving import counters
 from serving.calls import InferenceCall
 from serving.refusal import RefusedError
 from serving.request import SCORE, input_types, output_types, parse, status_output
+from serving.settings import MAX_CANDIDATES
 from serving.transformer import Candidates, OnlineReader, Transformer, worst_status
 
 NAME = "ranker"
@@ -50,12 +51,15 @@ class Ranker(kserve.Model):
     A request takes the reference once, so that its scores and its version belong together.
     """
 
-    def __init__(self, schema: Schema, *, online: OnlineReader) -> None:
-        """Args: the schema that requests follow, and the store of its features."""
+    def __init__(
+        self, schema: Schema, *, online: OnlineReader, max_candidates: int = MAX_CANDIDATES
+    ) -> None:
+        """Args: the schema of requests, the store of features, how many items one may name."""
         super().__init__(NAME)
         self.schema = schema
         self.transformer = Transformer(schema, online=online)
         self.why_not_ready = "no champion has been loaded"
+        self._max_candidates = max_candidates
         self._champion: Champion | None = None
 
     @property
@@ -108,6 +112,7 @@ class Ranker(kserve.Model):
         """Check the call, read and encode its features; in a thread, for the loop must go on."""
         if not isinstance(payload, InferenceCall):
             raise RefusedError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
+        self._check_size(payload)
         self.check_version(payload.model_version)
         champion = self.champion()
         return payload, await asyncio.to_thread(self.candidates, payload), champion
@@ -132,6 +137,14 @@ class Ranker(kserve.Model):
         call, ranking = result
         counters.count(ranking.candidates)
         return _response(self.schema, call, ranking)
+
+    def _check_size(self, call: InferenceCall) -> None:
+        name = self.schema.item.name
+        size = len(call.tensors[name].values) if name in call.tensors else 0
+        if size > self._max_candidates:
+            raise RefusedError(
+                f"{name}.shape", [size], f"[n] with n from 1 to {self._max_candidates}"
+            )
 
 
 def _score(candidates: Candidates, champion: Champion) -> Ranking:

@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import datetime
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -200,15 +201,28 @@ def scorer(version: str) -> Any:
     return scored
 
 
+def tell_canaries(event: str, arguments: tuple[Any, ...]) -> None:
+    """Say on stderr when a path with the word canary in it reaches the file system."""
+    if event.startswith(("open", "os.", "shutil.", "glob.")) and "canary" in repr(arguments):
+        os.write(2, f"\nFILE SYSTEM: {event}\n".encode())
+
+
 def main(options: Mapping[str, Any]) -> None:
     """Serve."""
     from serving.predictor import Champion, Ranker
     from serving.repository import ChampionRepository
     from serving.server import build
+    from serving.settings import Settings
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     registry = FileRegistry(options["folder"])
-    ranker = Ranker(SCHEMA, online=StandInStore(SCHEMA, sample_rows()))
+    sys.addaudithook(tell_canaries)
+    settings = Settings.from_environment()
+    ranker = Ranker(
+        SCHEMA,
+        online=StandInStore(SCHEMA, sample_rows()),
+        max_candidates=settings.limits.max_candidates,
+    )
     repository = ChampionRepository(
         ranker,
         champion_version=lambda: registry.alias("champion"),
@@ -220,6 +234,7 @@ def main(options: Mapping[str, Any]) -> None:
         host="127.0.0.1",
         http_port=options["http_port"],
         grpc_port=options["grpc_port"],
+        settings=settings,
     ).start()
 
 
