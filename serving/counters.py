@@ -22,6 +22,13 @@ IN_FLIGHT = Gauge(
 LOADS = Counter("ranking_loads", "Loads of the champion, by outcome: swapped, failed.", ["outcome"])
 
 
+LOGGED = Counter(
+    "ranking_logged_answers",
+    "Answers chosen for the request log, by outcome: written, dropped, failed.",
+    ["outcome"],
+)
+
+
 def count(candidates: Candidates) -> None:
     """Count one answered request."""
     REQUESTS.labels("degraded" if candidates.is_degraded else "complete").inc()

@@ -18,7 +18,8 @@ from serving import counters
 from serving.calls import InferenceCall
 from serving.refusal import RefusedError
 from serving.request import SCORE, input_types, output_types, parse, status_output
-from serving.settings import MAX_CANDIDATES
+from serving.request_log import Answered, RequestLog
+from serving.settings import Settings
 from serving.transformer import Candidates, OnlineReader, Transformer, worst_status
 
 NAME = "ranker"
@@ -52,14 +53,16 @@ class Ranker(kserve.Model):
     """
 
     def __init__(
-        self, schema: Schema, *, online: OnlineReader, max_candidates: int = MAX_CANDIDATES
+        self, schema: Schema, *, online: OnlineReader, settings: Settings | None = None
     ) -> None:
-        """Args: the schema of requests, the store of features, how many items one may name."""
+        """Args: the schema of requests, the store of features, the limits and the log."""
         super().__init__(NAME)
         self.schema = schema
         self.transformer = Transformer(schema, online=online)
         self.why_not_ready = "no champion has been loaded"
-        self._max_candidates = max_candidates
+        settings = settings or Settings()
+        self._max_candidates = settings.limits.max_candidates
+        self.log = RequestLog(schema, settings.logging)
         self._champion: Champion | None = None
 
     @property
@@ -136,6 +139,15 @@ class Ranker(kserve.Model):
         """The answer, with the outputs that the call asked for."""
         call, ranking = result
         counters.count(ranking.candidates)
+        self.log.offer(
+            Answered(
+                request_id=call.id,
+                answered_at=datetime.datetime.now(datetime.UTC),
+                model_version=ranking.version,
+                scores=ranking.scores,
+                candidates=ranking.candidates,
+            )
+        )
         return _response(self.schema, call, ranking)
 
     def _check_size(self, call: InferenceCall) -> None:

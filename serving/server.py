@@ -96,7 +96,11 @@ class RankingServer(kserve.ModelServer):
             _check_free(self.host, port)
         self._routes.register(app)
         app.add_middleware(Gateway, settings=self._settings)
-        asyncio.run(self.serve())
+        self.ranker.log.start()
+        try:
+            asyncio.run(self.serve())
+        finally:
+            self.ranker.log.stop()
 
     async def serve(self) -> None:
         """Both sides, until uvicorn has answered what it had begun after a signal."""
@@ -172,11 +176,7 @@ def open_server(
 
     registry = Registry(tracking, schema.name)
     settings = Settings.from_environment()
-    ranker = Ranker(
-        schema,
-        online=OnlineFeatures.open(schema, store),
-        max_candidates=settings.limits.max_candidates,
-    )
+    ranker = Ranker(schema, online=OnlineFeatures.open(schema, store), settings=settings)
     repository = ChampionRepository(
         ranker, champion_version=lambda: registry.alias(ALIAS), load_champion=load_champion
     )
@@ -203,7 +203,7 @@ def _tell(settings: Settings) -> None:
     tls, limits = settings.tls, settings.limits
     logger.info(
         "callers: token %s, TLS %s, client certificates %s; at most %d bytes, %d candidates, "
-        "%g seconds, %d at one time",
+        "%g seconds, %d at one time; answers logged: %g",
         "asked for" if settings.token else "not asked for",
         "on" if tls.certificate else "off",
         "asked for" if tls.authority else "not asked for",
@@ -211,6 +211,7 @@ def _tell(settings: Settings) -> None:
         limits.max_candidates,
         limits.max_seconds,
         limits.max_concurrent,
+        settings.logging.share,
     )
 
 

@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     command = [str(uv), "tool", "run", "--quiet", "--from", PIP_AUDIT, "pip-audit"]
     command += [f"--requirement={REQUIREMENTS}", *OPTIONS, *arguments]
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         print(f"not audited: {error}; `make install` sets uv up", file=sys.stderr)
         return UNKNOWN

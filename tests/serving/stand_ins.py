@@ -218,11 +218,7 @@ def main(options: Mapping[str, Any]) -> None:
     registry = FileRegistry(options["folder"])
     sys.addaudithook(tell_canaries)
     settings = Settings.from_environment()
-    ranker = Ranker(
-        SCHEMA,
-        online=StandInStore(SCHEMA, sample_rows()),
-        max_candidates=settings.limits.max_candidates,
-    )
+    ranker = Ranker(SCHEMA, online=StandInStore(SCHEMA, sample_rows()), settings=settings)
     repository = ChampionRepository(
         ranker,
         champion_version=lambda: registry.alias("champion"),
