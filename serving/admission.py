@@ -41,10 +41,19 @@ class Admission:
                 in time (408).
         """
         self._enter()
+        with counters.REQUEST_SECONDS.time():
+            return await self._run(read, work)
+
+    async def _run(
+        self,
+        read: Callable[[], Awaitable[Content]],
+        work: Callable[[Content], Coroutine[Any, Any, Answer]],
+    ) -> Answer:
         deadline = asyncio.get_running_loop().time() + self._limits.max_seconds
         try:
-            async with asyncio.timeout_at(deadline):
-                content = await read()
+            with counters.STAGE_SECONDS.labels("receive").time():
+                async with asyncio.timeout_at(deadline):
+                    content = await read()
         except BaseException as error:
             self._leave()
             if isinstance(error, TimeoutError):

@@ -1,6 +1,6 @@
-"""Prometheus counters of the endpoint; KServe serves them at /metrics beside its own."""
+"""Prometheus metrics of the endpoint; KServe serves them at /metrics beside its own."""
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from features.encoding import RowStatus
 from serving.transformer import Candidates
@@ -16,6 +16,25 @@ FEATURE_ROWS = Counter(
 MISSING_CONTEXT = Counter(
     "ranking_missing_context", "Requests without a usable value of a context column.", ["column"]
 )
+REFUSALS = Counter(
+    "ranking_refusals",
+    "Refused calls of any kind, by transport (rest, grpc) and code.",
+    ["transport", "code"],
+)
+ANSWERS = Counter("ranking_answers", "Requests to infer answered, by model version.", ["version"])
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+REQUEST_SECONDS = Histogram(
+    "ranking_request_seconds",
+    "Time of a request to infer from its head to its answer or refusal.",
+    buckets=_BUCKETS,
+)
+STAGE_SECONDS = Histogram(
+    "ranking_stage_seconds",
+    "Time of a stage: receive the body, features (check, read, encode), score.",
+    ["stage"],
+    buckets=_BUCKETS,
+)
+VERSION = Gauge("ranking_model_version", "1 for the version that is loaded.", ["version"])
 IN_FLIGHT = Gauge(
     "ranking_requests_in_flight", "Requests to infer that are being read or answered."
 )
@@ -28,9 +47,32 @@ LOGGED = Counter(
     ["outcome"],
 )
 
+# There from the start, at zero: what appears with its first count has no rate at that moment.
+for _counter, _outcomes in (
+    (REQUESTS, ("complete", "degraded", "refused")),
+    (LOADS, ("swapped", "failed")),
+    (LOGGED, ("written", "dropped", "failed")),
+):
+    for _outcome in _outcomes:
+        _counter.labels(_outcome)
 
-def count(candidates: Candidates) -> None:
-    """Count one answered request."""
+
+def refuse(transport: str, code: str) -> None:
+    """Count one refused call."""
+    REQUESTS.labels("refused").inc()
+    REFUSALS.labels(transport, code).inc()
+
+
+def load(version: str) -> None:
+    """Tell that a version is the one that is loaded from now on."""
+    VERSION.clear()
+    VERSION.labels(version).set(1)
+    LOADS.labels("swapped").inc()
+
+
+def count(candidates: Candidates, version: str) -> None:
+    """Count one request that a version answered."""
+    ANSWERS.labels(version).inc()
     REQUESTS.labels("degraded" if candidates.is_degraded else "complete").inc()
     for table, rows in candidates.statuses.items():
         for status in RowStatus:

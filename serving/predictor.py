@@ -118,7 +118,9 @@ class Ranker(kserve.Model):
         self._check_size(payload)
         self.check_version(payload.model_version)
         champion = self.champion()
-        return payload, await asyncio.to_thread(self.candidates, payload), champion
+        with counters.STAGE_SECONDS.labels("features").time():
+            candidates = await asyncio.to_thread(self.candidates, payload)
+        return payload, candidates, champion
 
     async def predict(
         self,
@@ -128,7 +130,8 @@ class Ranker(kserve.Model):
     ) -> tuple[InferenceCall, Ranking]:
         """Score the candidates, in a thread."""
         call, candidates, champion = payload
-        return call, await asyncio.to_thread(_score, candidates, champion)
+        with counters.STAGE_SECONDS.labels("score").time():
+            return call, await asyncio.to_thread(_score, candidates, champion)
 
     async def postprocess(
         self,
@@ -138,7 +141,7 @@ class Ranker(kserve.Model):
     ) -> InferResponse:
         """The answer, with the outputs that the call asked for."""
         call, ranking = result
-        counters.count(ranking.candidates)
+        counters.count(ranking.candidates, ranking.version)
         self.log.offer(
             Answered(
                 request_id=call.id,

@@ -94,7 +94,7 @@ class ChampionRepository(kserve.ModelRepository):
                 reason = f"{type(error).__name__}: {error}; {old or 'no version'} stays loaded"
                 raise RefusedError(ALIAS, version, reason, status=HTTPStatus.CONFLICT) from error
             self._ranker.swap(champion)
-            counters.LOADS.labels("swapped").inc()
+            counters.load(champion.version)
             seconds = time.monotonic() - started
             logger.info(
                 "load: %s -> %s, verified and warm in %.2f s", old, champion.version, seconds

@@ -197,7 +197,7 @@ class _Answer:
     async def fail(self, status: int, reason: str) -> None:
         if self._is_started:
             raise RuntimeError(f"{self._scope['path']}: answer begun; cannot become: {reason}")
-        counters.REQUESTS.labels("refused").inc()
+        counters.refuse("rest", str(int(status)))
         logger.warning(
             "refused: %s %s: %d %s", self._scope["method"], self._scope["path"], status, reason
         )

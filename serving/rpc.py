@@ -169,6 +169,6 @@ def _readable(request: Any) -> Any:
 
 
 async def _refuse(context: Any, method: str, code: grpc.StatusCode, reason: str) -> None:
-    counters.REQUESTS.labels("refused").inc()
+    counters.refuse("grpc", code.name)
     logger.warning("refused: %s: %s %s", method, code.name, reason)
     await context.abort(code, reason)
