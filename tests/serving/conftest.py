@@ -143,7 +143,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         "RANKING_TLS_CLIENT_AUTHORITY": str(made.authority),
         "RANKING_MAX_BODY_BYTES": "20000",
         "RANKING_MAX_CANDIDATES": "5",
-        "RANKING_MAX_SECONDS": "0.4",
+        "RANKING_MAX_SECONDS": "0.8",
         "RANKING_MAX_CONCURRENT": "2",
         "RANKING_LOG_SHARE": "1",
         "RANKING_LOG_FOLDER": str(records),

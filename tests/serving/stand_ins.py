@@ -186,7 +186,10 @@ class FileRegistry:
 
 
 def scorer(version: str) -> Any:
-    """How a version scores: ``-broken`` fails its golden request, ``-nan`` and ``-slow`` are."""
+    """How a version scores: ``-broken`` fails its golden request, ``-nan`` and ``-slow`` are.
+
+    ``-stuck`` is slow too, but not when it warms up.
+    """
     if version.endswith("-broken"):
         raise ValueError("golden response: off by 0.5; 1e-05")
     if version.endswith("-nan"):
@@ -196,6 +199,8 @@ def scorer(version: str) -> Any:
     def scored(inputs: ModelInputs) -> npt.NDArray[np.float32]:
         if version.endswith("-slow"):
             time.sleep(0.6)
+        if version.endswith("-stuck") and len(inputs) == 3:
+            time.sleep(1.6)
         return score(inputs, offset=day.day)
 
     return scored
