@@ -24,7 +24,7 @@ REFUSALS = Counter(
 ANSWERS = Counter("ranking_answers", "Requests to infer answered, by model version.", ["version"])
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 REQUEST_SECONDS = Histogram(
-    "ranking_request_seconds",
+    "ranking_admitted_seconds",
     "Time of a request to infer from its head to its answer or refusal.",
     buckets=_BUCKETS,
 )

@@ -82,7 +82,7 @@ def test_stages_versions_and_refusals_are_counted_for_each_request(guarded, expo
     assert grown("ranking_answers_total", version=version) == 1
     assert grown("ranking_requests_total", outcome="complete") == 1
     assert grown("ranking_refusals_total", transport="rest", code="401") == 1
-    assert grown("ranking_request_seconds_count") == 1
+    assert grown("ranking_admitted_seconds_count") == 1
     for stage in ("receive", "features", "score"):
         assert grown("ranking_stage_seconds_count", stage=stage) == 1
     loaded = [s.labels for s in after if s.name == "ranking_model_version"]
