@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
 
-.PHONY: help install demo test check up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-stream drill-train
+.PHONY: help install demo test check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-stream drill-train
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ check: install      ## ruff, mypy strict on the three packages, import contracts
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
 	@.venv/bin/lint-imports
+
+audit: install      ## look the pinned packages up among known vulnerabilities; needs the internet
+	@$(PYTHON) infra/local/audit.py
 
 up: install         ## Airflow on 8080, the endpoint on 8081 (REST) and 8082 (gRPC), until Ctrl-C
 	@$(PYTHON) infra/local/stack.py up

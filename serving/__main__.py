@@ -129,7 +129,7 @@ def _promote(options: argparse.Namespace) -> Summary:
         Registry(options.tracking, options.dataset),
         decision=decision,
         day=options.date,
-        endpoint=promotion.Endpoint(options.endpoint),
+        endpoint=promotion.Endpoint.from_environment(options.endpoint),
     )
     return {"dataset": options.dataset, "date": options.date.isoformat(), **done}
 

@@ -1,4 +1,4 @@
-"""Prometheus counters of the endpoint; KServe serves them at /metrics beside its own."""
+"""Prometheus metrics of the endpoint; KServe serves them at /metrics beside its own."""
 
 import time
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from features.encoding import RowStatus
 from serving.transformer import Candidates
@@ -23,6 +23,28 @@ FEATURE_ROWS = Counter(
 MISSING_CONTEXT = Counter(
     "ranking_missing_context", "Requests without a usable value of a context column.", ["column"]
 )
+REFUSALS = Counter(
+    "ranking_refusals",
+    "Refused calls of any kind, by transport (rest, grpc) and code.",
+    ["transport", "code"],
+)
+ANSWERS = Counter("ranking_answers", "Requests to infer answered, by model version.", ["version"])
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+REQUEST_SECONDS = Histogram(
+    "ranking_admitted_seconds",
+    "Time of a request to infer from its head to its answer or refusal.",
+    buckets=_BUCKETS,
+)
+STAGE_SECONDS = Histogram(
+    "ranking_stage_seconds",
+    "Time of a stage: receive the body, features (check, read, encode), score.",
+    ["stage"],
+    buckets=_BUCKETS,
+)
+VERSION = Gauge("ranking_model_version", "1 for the version that is loaded.", ["version"])
+IN_FLIGHT = Gauge(
+    "ranking_requests_in_flight", "Requests to infer that are being read or answered."
+)
 LOADS = Counter("ranking_loads", "Loads of the champion, by outcome: swapped, failed.", ["outcome"])
 SECONDS = Histogram(
     "ranking_request_seconds",
@@ -36,6 +58,22 @@ MEAN_SCORE = Histogram(
 )
 
 
+LOGGED = Counter(
+    "ranking_logged_answers",
+    "Answers chosen for the request log, by outcome: written, dropped, failed.",
+    ["outcome"],
+)
+
+# There from the start, at zero: what appears with its first count has no rate at that moment.
+for _counter, _outcomes in (
+    (REQUESTS, ("complete", "degraded", "refused", "failed")),
+    (LOADS, ("swapped", "failed")),
+    (LOGGED, ("written", "dropped", "failed")),
+):
+    for _outcome in _outcomes:
+        _counter.labels(_outcome)
+
+
 @contextmanager
 def timed() -> Iterator[None]:
     """Count the seconds of a request that is answered."""
@@ -44,15 +82,24 @@ def timed() -> Iterator[None]:
     SECONDS.observe(time.perf_counter() - started)
 
 
-def count_error(status: int) -> None:
-    """Count a request that was not answered: the caller's fault, or ours from 500 on."""
-    is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+def refuse(transport: str, code: str, *, status: int) -> None:
+    """Count one call that was not answered: a fault of ours (500), or of the call or the load."""
+    is_ours = status == HTTPStatus.INTERNAL_SERVER_ERROR
     REQUESTS.labels("failed" if is_ours else "refused").inc()
+    REFUSALS.labels(transport, code).inc()
 
 
-def count(candidates: Candidates, scores: npt.NDArray[np.float32]) -> None:
-    """Count one answered request."""
+def load(version: str) -> None:
+    """Tell that a version is the one that is loaded from now on."""
+    VERSION.clear()
+    VERSION.labels(version).set(1)
+    LOADS.labels("swapped").inc()
+
+
+def count(candidates: Candidates, version: str, scores: npt.NDArray[np.float32]) -> None:
+    """Count one request that a version answered."""
     MEAN_SCORE.observe(float(scores.mean()))
+    ANSWERS.labels(version).inc()
     REQUESTS.labels("degraded" if candidates.is_degraded else "complete").inc()
     for table, rows in candidates.statuses.items():
         for status in RowStatus:

@@ -18,6 +18,8 @@ from serving import counters
 from serving.calls import InferenceCall
 from serving.refusal import RefusedError
 from serving.request import SCORE, input_types, output_types, parse, status_output
+from serving.request_log import Answered, RequestLog
+from serving.settings import Settings
 from serving.transformer import Candidates, OnlineReader, Transformer, worst_status
 
 NAME = "ranker"
@@ -50,12 +52,17 @@ class Ranker(kserve.Model):
     A request takes the reference once, so that its scores and its version belong together.
     """
 
-    def __init__(self, schema: Schema, *, online: OnlineReader) -> None:
-        """Args: the schema that requests follow, and the store of its features."""
+    def __init__(
+        self, schema: Schema, *, online: OnlineReader, settings: Settings | None = None
+    ) -> None:
+        """Args: the schema of requests, the store of features, the limits and the log."""
         super().__init__(NAME)
         self.schema = schema
         self.transformer = Transformer(schema, online=online)
         self.why_not_ready = "no champion has been loaded"
+        settings = settings or Settings()
+        self._max_candidates = settings.limits.max_candidates
+        self.log = RequestLog(schema, settings.logging)
         self._champion: Champion | None = None
 
     @property
@@ -113,9 +120,12 @@ class Ranker(kserve.Model):
         """Check the call, read and encode its features; in a thread, for the loop must go on."""
         if not isinstance(payload, InferenceCall):
             raise RefusedError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
+        self._check_size(payload)
         self.check_version(payload.model_version)
         champion = self.champion()
-        return payload, await asyncio.to_thread(self.candidates, payload), champion
+        with counters.STAGE_SECONDS.labels("features").time():
+            candidates = await asyncio.to_thread(self.candidates, payload)
+        return payload, candidates, champion
 
     async def predict(
         self,
@@ -125,7 +135,8 @@ class Ranker(kserve.Model):
     ) -> tuple[InferenceCall, Ranking]:
         """Score the candidates, in a thread."""
         call, candidates, champion = payload
-        return call, await asyncio.to_thread(_score, candidates, champion)
+        with counters.STAGE_SECONDS.labels("score").time():
+            return call, await asyncio.to_thread(_score, candidates, champion)
 
     async def postprocess(
         self,
@@ -135,8 +146,25 @@ class Ranker(kserve.Model):
     ) -> InferResponse:
         """The answer, with the outputs that the call asked for."""
         call, ranking = result
-        counters.count(ranking.candidates, ranking.scores)
+        counters.count(ranking.candidates, ranking.version, ranking.scores)
+        self.log.offer(
+            Answered(
+                request_id=call.id,
+                answered_at=datetime.datetime.now(datetime.UTC),
+                model_version=ranking.version,
+                scores=ranking.scores,
+                candidates=ranking.candidates,
+            )
+        )
         return _response(self.schema, call, ranking)
+
+    def _check_size(self, call: InferenceCall) -> None:
+        name = self.schema.item.name
+        size = len(call.tensors[name].values) if name in call.tensors else 0
+        if size > self._max_candidates:
+            raise RefusedError(
+                f"{name}.shape", [size], f"[n] with n from 1 to {self._max_candidates}"
+            )
 
 
 def _score(candidates: Candidates, champion: Champion) -> Ranking:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from features.door import FailedError, SkippedError
+from serving.settings import Tls, token_of
 
 CHAMPION = "champion"
 LOAD_TIMEOUT_SECONDS = 120.0
@@ -59,6 +60,13 @@ class Endpoint:
     """A running server, seen from outside."""
 
     url: str
+    token: str | None = dataclasses.field(default=None, repr=False)
+    tls: Tls = dataclasses.field(default_factory=Tls)
+
+    @classmethod
+    def from_environment(cls, url: str) -> "Endpoint":
+        """The server at an address, with RANKING_TOKEN and the client's certificates."""
+        return cls(url, token=token_of(), tls=Tls.of_client())
 
     def load(self) -> None:
         """Have it load the champion; PromotionError with its reason where it cannot."""
@@ -82,8 +90,11 @@ class Endpoint:
 
     def _call(self, path: str, *, method: str, timeout: float) -> dict[str, Any]:
         request = urllib.request.Request(self.url.rstrip("/") + path, method=method)
+        if self.token:
+            request.add_header("Authorization", f"Bearer {self.token}")
+        context = self.tls.client_context() if self.url.startswith("https:") else None
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as answer:
+            with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:
                 content = json.loads(answer.read())
         except urllib.error.HTTPError as error:
             reason = error.read().decode(errors="replace")

@@ -53,12 +53,15 @@ class ChampionRepository(kserve.ModelRepository):
         self._champion_version = champion_version
         self._load_champion = load_champion
         self._one_at_a_time = threading.Lock()
+        self._turn = asyncio.Lock()
         self.update(ranker)
 
     async def load(self, name: str) -> bool:
         """Swap to the champion of this moment; on any failure the old model stays."""
         _check_name(name)
-        await asyncio.to_thread(self.load_now)
+        # Loads wait here, not in threads: those are for requests to infer.
+        async with self._turn:
+            await asyncio.to_thread(self.load_now)
         return True
 
     def load_model(self, name: str) -> bool:
@@ -91,7 +94,7 @@ class ChampionRepository(kserve.ModelRepository):
                 reason = f"{type(error).__name__}: {error}; {old or 'no version'} stays loaded"
                 raise RefusedError(ALIAS, version, reason, status=HTTPStatus.CONFLICT) from error
             self._ranker.swap(champion)
-            counters.LOADS.labels("swapped").inc()
+            counters.load(champion.version)
             seconds = time.monotonic() - started
             logger.info(
                 "load: %s -> %s, verified and warm in %.2f s", old, champion.version, seconds

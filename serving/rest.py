@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -17,13 +17,20 @@ from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving import counters
+from serving.admission import Admission, check_token
 from serving.calls import JSON_LENGTH_HEADER, from_rest
 from serving.predictor import NAME, Ranker
 from serving.refusal import RefusedError
 from serving.repository import ChampionRepository
+from serving.settings import Settings
 
-MAX_BODY_BYTES = 16 * 1024 * 1024
 CONTENT_TYPES = ("application/json", "application/octet-stream")
+OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
+"""Answered without a token: whoever asks whether a server is well has none."""
+_HEADERS = {
+    HTTPStatus.UNAUTHORIZED: (b"www-authenticate", b"Bearer"),
+    HTTPStatus.SERVICE_UNAVAILABLE: (b"retry-after", b"1"),
+}
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +44,15 @@ class Routes:
     """The endpoints that differ from KServe's."""
 
     def __init__(
-        self, *, dataplane: DataPlane, ranker: Ranker, repository: ChampionRepository
+        self,
+        *,
+        dataplane: DataPlane,
+        ranker: Ranker,
+        repository: ChampionRepository,
+        admission: Admission,
     ) -> None:
-        """Args: KServe's data plane, the model, and the repository that loads it."""
+        """Args: KServe's data plane, the model, the repository that loads it, who may enter."""
+        self._admission = admission
         self._dataplane = dataplane
         self._ranker = ranker
         self._repository = repository
@@ -54,9 +67,9 @@ class Routes:
         app.add_api_route(f"{version}/ready", self.ready, methods=["GET"], response_model=None)
         index = "/v2/repository/index"
         app.add_api_route(index, self.index, methods=["GET", "POST"], response_model=None)
-        for verb in ("predict", "explain"):
-            path = f"/v1/models/{{model_name}}:{verb}"
-            app.add_api_route(path, self.refuse_v1, methods=["POST"], response_model=None)
+        v1 = "/v1/models/{model_name}"
+        app.add_api_route(f"{v1}:predict", self.refuse_v1, methods=["POST"], response_model=None)
+        app.add_api_route(f"{v1}:explain", self.explain, methods=["POST"], response_model=None)
 
     async def infer(self, request: Request, model_name: str, model_version: str = "") -> Response:
         """Rank; the body is JSON, or JSON followed by binary tensors."""
@@ -64,13 +77,16 @@ class Routes:
         self._ranker.check_version(model_version)
         _check_content(request)
         length = request.headers.get(JSON_LENGTH_HEADER)
-        body = await request.body()
-        # In a thread: a body may be so large that reading it takes longer than others can wait.
-        call = await asyncio.to_thread(
-            from_rest, body, json_length=length, model_version=model_version
-        )
-        answer, _ = await self._dataplane.infer(model_name=model_name, request=call)
-        content, json_length = answer.to_rest()
+
+        async def work(body: bytes) -> tuple[Any, int | None]:
+            # In a thread: reading a large body takes longer than others can wait.
+            call = await asyncio.to_thread(
+                from_rest, body, json_length=length, model_version=model_version
+            )
+            answer, _ = await self._dataplane.infer(model_name=model_name, request=call)
+            return cast(tuple[Any, int | None], answer.to_rest())
+
+        content, json_length = await self._admission.run(read=request.body, work=work)
         if json_length is None:
             return _json(content)
         headers = {JSON_LENGTH_HEADER: str(json_length)}
@@ -97,13 +113,20 @@ class Routes:
         self._dataplane.get_model_from_registry(model_name)
         raise RefusedError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
 
+    async def explain(self, model_name: str) -> Response:
+        """No scores are explained, in any protocol."""
+        self._dataplane.get_model_from_registry(model_name)
+        status = HTTPStatus.NOT_IMPLEMENTED
+        raise RefusedError("verb", "explain", "scores are not explained", status=status)
+
 
 class Gateway:
-    """ASGI middleware: bounds every body, and gives every error a body ``{"error": …}``."""
+    """ASGI middleware: asks for the token, bounds every body, gives errors one form of body."""
 
-    def __init__(self, app: App) -> None:
-        """Args: the app inside."""
+    def __init__(self, app: App, *, settings: Settings) -> None:
+        """Args: the app inside; the token and the limits."""
         self._app = app
+        self._settings = settings
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass one request on and its answer back."""
@@ -112,7 +135,12 @@ class Gateway:
             return
         answer = _Answer(scope, send)
         try:
-            await self._app(scope, _Bounded(scope, receive), answer.send)
+            headers = dict(scope["headers"])
+            if scope["path"] not in OPEN_PATHS:
+                check_token(self._settings.token, headers.get(b"authorization"))
+            declared = headers.get(b"content-length", b"0")
+            bounded = _Bounded(receive, declared, self._settings.limits.max_body_bytes)
+            await self._app(scope, bounded, answer.send)
         except RefusedError as refused:
             await answer.fail(refused.status, str(refused))
         except ClientDisconnect:
@@ -125,19 +153,24 @@ class Gateway:
 class _Bounded:
     """A request's body that may not grow past the limit, whatever its headers claim."""
 
-    def __init__(self, scope: Message, receive: Receive) -> None:
+    def __init__(self, receive: Receive, declared: bytes, max_bytes: int) -> None:
         self._receive = receive
         self._num_bytes = 0
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
-            raise _too_large(int(declared))
+        self._max_bytes = max_bytes
+        if declared.isdigit():
+            self._check(int(declared))
 
     async def __call__(self) -> Message:
         message = await self._receive()
         self._num_bytes += len(message.get("body", b""))
-        if self._num_bytes > MAX_BODY_BYTES:
-            raise _too_large(self._num_bytes)
+        self._check(self._num_bytes)
         return message
+
+    def _check(self, num_bytes: int) -> None:
+        if num_bytes > self._max_bytes:
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            limit = f"at most {self._max_bytes}"
+            raise RefusedError("body", f"{num_bytes} bytes", limit, status=status)
 
 
 class _Answer:
@@ -164,13 +197,14 @@ class _Answer:
     async def fail(self, status: int, reason: str) -> None:
         if self._is_started:
             raise RuntimeError(f"{self._scope['path']}: answer begun; cannot become: {reason}")
-        counters.count_error(status)
+        counters.refuse("rest", str(int(status)), status=status)
         logger.warning(
             "refused: %s %s: %d %s", self._scope["method"], self._scope["path"], status, reason
         )
         body = orjson.dumps({"error": reason})
         length = str(len(body)).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+        headers += [_HEADERS[HTTPStatus(status)]] if status in _HEADERS else []
         await self._send({"type": "http.response.start", "status": int(status), "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -214,8 +248,3 @@ def _check_content(request: Request) -> None:
 
 def _json(content: Any) -> Response:
     return Response(orjson.dumps(content), media_type="application/json")
-
-
-def _too_large(num_bytes: int) -> RefusedError:
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    return RefusedError("body", f"{num_bytes} bytes", f"at most {MAX_BODY_BYTES}", status=status)

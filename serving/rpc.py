@@ -16,17 +16,21 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServi
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from serving import counters
+from serving.admission import Admission, check_token
 from serving.calls import from_grpc
 from serving.refusal import RefusedError
 from serving.repository import ChampionExtension
-from serving.rest import MAX_BODY_BYTES
+from serving.settings import MAX_BODY_BYTES, Settings, Tls
 
 _CODES = {
     HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     HTTPStatus.CONFLICT: grpc.StatusCode.FAILED_PRECONDITION,
     HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
 }
 """Any other refusal is INVALID_ARGUMENT."""
+_OPEN_METHODS = ("/ServerLive", "/ServerReady")
+"""Answered without a token."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,17 +38,27 @@ logger = logging.getLogger(__name__)
 class RankingServicer(InferenceServicer):
     """KServe's service; what differs is named beside it."""
 
-    def __init__(self, dataplane: DataPlane, *, extension: ChampionExtension) -> None:
-        """Args: KServe's data plane and repository extension."""
+    def __init__(
+        self, dataplane: DataPlane, *, extension: ChampionExtension, admission: Admission
+    ) -> None:
+        """Args: KServe's data plane and repository extension, and who may enter."""
+        self._admission = admission
         super().__init__(dataplane, extension)
         self._dataplane = dataplane
         self._extension = extension
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
         """Rank; KServe's decoding trusts shapes and sizes."""
-        call = await asyncio.to_thread(from_grpc, request)
-        answer, _ = await self._dataplane.infer(model_name=request.model_name, request=call)
-        return answer.to_grpc()
+
+        async def read() -> Any:
+            return request
+
+        async def work(message: Any) -> Any:
+            call = await asyncio.to_thread(from_grpc, message)
+            answer, _ = await self._dataplane.infer(model_name=message.model_name, request=call)
+            return answer.to_grpc()
+
+        return await self._admission.run(read=read, work=work)
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
         """Metadata; KServe leaves the versions out."""
@@ -64,7 +78,11 @@ class RankingServicer(InferenceServicer):
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
-    """Every failure of a method, even of reading its message, becomes a status with a reason."""
+    """Asks for the token; every failure, even of reading a message, is a status with a reason."""
+
+    def __init__(self, token: str | None) -> None:
+        """Args: the token that callers must show, if any."""
+        self._token = token
 
     async def intercept_service(
         self,
@@ -75,26 +93,45 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
+        method = handler_call_details.method
+        token = None if method.endswith(_OPEN_METHODS) else self._token
         return grpc.unary_unary_rpc_method_handler(
-            functools.partial(_answer, handler.unary_unary, handler_call_details.method),
+            functools.partial(_answer, handler.unary_unary, method, token),
             request_deserializer=functools.partial(_deserialized, handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
 
-def create_server(servicer: RankingServicer) -> grpc.aio.Server:
-    """A gRPC server with the service, not bound to a port yet."""
+def create_server(
+    servicer: RankingServicer, *, settings: Settings, address: str
+) -> grpc.aio.Server:
+    """A gRPC server with the service, bound to an address: encrypted where there are files."""
     server = grpc.aio.server(
-        interceptors=[StatusInterceptor()],
+        interceptors=[StatusInterceptor(settings.token)],
         options=[
-            ("grpc.max_receive_message_length", MAX_BODY_BYTES),
+            ("grpc.max_receive_message_length", settings.limits.max_body_bytes),
             ("grpc.max_send_message_length", MAX_BODY_BYTES),
             # Two servers on one port would take turns in answering.
             ("grpc.so_reuseport", 0),
         ],
     )
     add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    credentials = _credentials(settings.tls)
+    if credentials is None:
+        server.add_insecure_port(address)
+    else:
+        server.add_secure_port(address, credentials)
     return server
+
+
+def _credentials(tls: Tls) -> Any:
+    if tls.certificate is None or tls.key is None:
+        return None
+    return grpc.ssl_server_credentials(
+        [(tls.key.read_bytes(), tls.certificate.read_bytes())],
+        root_certificates=tls.authority.read_bytes() if tls.authority else None,
+        require_client_auth=tls.authority is not None,
+    )
 
 
 def _deserialized(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
@@ -106,16 +143,21 @@ def _deserialized(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
 
 
 async def _answer(
-    behaviour: Callable[..., Awaitable[Any]], method: str, request: Any, context: Any
+    behaviour: Callable[..., Awaitable[Any]],
+    method: str,
+    token: str | None,
+    request: Any,
+    context: Any,
 ) -> Any:
     try:
+        check_token(token, dict(context.invocation_metadata() or ()).get("authorization"))
         return await behaviour(_readable(request), context)
     except RefusedError as refused:
         await _refuse(context, method, refused.status, str(refused))
     except ModelNotFound as error:
         await _refuse(context, method, HTTPStatus.NOT_FOUND, str(error))
     except Exception:
-        counters.count_error(HTTPStatus.INTERNAL_SERVER_ERROR)
+        counters.refuse("grpc", "INTERNAL", status=HTTPStatus.INTERNAL_SERVER_ERROR)
         logger.exception("%s failed", method)
         await context.abort(grpc.StatusCode.INTERNAL, "server: failed; its log says why")
 
@@ -127,7 +169,7 @@ def _readable(request: Any) -> Any:
 
 
 async def _refuse(context: Any, method: str, status: HTTPStatus, reason: str) -> None:
-    counters.count_error(status)
     code = _CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT)
+    counters.refuse("grpc", code.name, status=status)
     logger.warning("refused: %s: %s %s", method, code.name, reason)
     await context.abort(code, reason)

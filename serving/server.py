@@ -8,6 +8,7 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer
 
 from features.schema import Schema
+from serving.admission import Admission
 from serving.predictor import NAME, Champion, Ranker
 from serving.refusal import RefusedError
 from serving.repository import ALIAS, ChampionExtension, ChampionRepository
 from serving.rest import Gateway, JsonErrorProtocol, Routes
 from serving.rpc import RankingServicer, create_server
+from serving.settings import Settings, Tls
 
 GRACE_SECONDS = 10
 CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
@@ -62,8 +65,9 @@ class RankingServer(kserve.ModelServer):
         host: str,
         http_port: int,
         grpc_port: int,
+        settings: Settings,
     ) -> None:
-        """Args: the model, the repository that holds it, and where to listen."""
+        """Args: the model, the repository that holds it, where to listen, and for whom."""
         super().__init__(
             http_port=http_port,
             grpc_port=grpc_port,
@@ -77,15 +81,26 @@ class RankingServer(kserve.ModelServer):
         self.ranker = ranker
         self.dataplane = RankingDataPlane(ranker, repository=repository)
         self.model_repository_extension = ChampionExtension(repository)
-        self._routes = Routes(dataplane=self.dataplane, ranker=ranker, repository=repository)
+        self._settings = settings
+        self._admission = Admission(settings.limits)
+        self._routes = Routes(
+            dataplane=self.dataplane,
+            ranker=ranker,
+            repository=repository,
+            admission=self._admission,
+        )
 
     def start(self, models: list[kserve.Model] | None = None) -> None:
         """Answer until SIGINT or SIGTERM; a model that is not ready yet is no obstacle."""
         for port in (self.http_port, self.grpc_port):
             _check_free(self.host, port)
         self._routes.register(app)
-        app.add_middleware(Gateway)
-        asyncio.run(self.serve())
+        app.add_middleware(Gateway, settings=self._settings)
+        self.ranker.log.start()
+        try:
+            asyncio.run(self.serve())
+        finally:
+            self.ranker.log.stop()
 
     async def serve(self) -> None:
         """Both sides, until uvicorn has answered what it had begun after a signal."""
@@ -98,20 +113,31 @@ class RankingServer(kserve.ModelServer):
         )
         rest.config.host = self.host
         rest.config.http = JsonErrorProtocol
-        servicer = RankingServicer(self.dataplane, extension=self.model_repository_extension)
-        grpc_server = create_server(servicer)
-        grpc_server.add_insecure_port(f"{self.host}:{self.grpc_port}")
+        _encrypt(rest.config, self._settings.tls)
+        servicer = RankingServicer(
+            self.dataplane, extension=self.model_repository_extension, admission=self._admission
+        )
+        grpc_server = create_server(
+            servicer, settings=self._settings, address=f"{self.host}:{self.grpc_port}"
+        )
         _let_uvicorn_stop()
         await grpc_server.start()
         logger.info(
             "serving %s on %s: REST %d, gRPC %d", NAME, self.host, self.http_port, self.grpc_port
         )
+        _tell(self._settings)
         await rest.start()
         await grpc_server.stop(self.grace_period)
 
 
 def build(
-    ranker: Ranker, *, repository: ChampionRepository, host: str, http_port: int, grpc_port: int
+    ranker: Ranker,
+    *,
+    repository: ChampionRepository,
+    host: str,
+    http_port: int,
+    grpc_port: int,
+    settings: Settings,
 ) -> RankingServer:
     """A server whose champion is loaded, or which says on every request why it is not."""
     try:
@@ -120,7 +146,12 @@ def build(
         # Up without a model: /v2/health/ready says so, and the next load can mend it.
         logger.warning("serving without a model: %s", refused)
     return RankingServer(
-        ranker, repository=repository, host=host, http_port=http_port, grpc_port=grpc_port
+        ranker,
+        repository=repository,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        settings=settings,
     )
 
 
@@ -135,7 +166,7 @@ def open_server(
     grpc_port: int,
     model: Path | None = None,
 ) -> RankingServer:
-    """The server on the real online store, registry and artifacts.
+    """The server on the real online store, registry and artifacts, set by the environment.
 
     With ``model``, the folder of one artifact, that is what is served: a pod's model comes with
     the pod and changes with it, so there is no alias to follow.
@@ -154,11 +185,44 @@ def open_server(
             return read_manifest(model).version
         return Registry(tracking, schema.name).alias(ALIAS)
 
-    ranker = Ranker(schema, online=OnlineFeatures.open(schema, store))
+    settings = Settings.from_environment()
+    ranker = Ranker(schema, online=OnlineFeatures.open(schema, store), settings=settings)
     repository = ChampionRepository(
         ranker, champion_version=champion_version, load_champion=load_champion
     )
-    return build(ranker, repository=repository, host=host, http_port=http_port, grpc_port=grpc_port)
+    return build(
+        ranker,
+        repository=repository,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        settings=settings,
+    )
+
+
+def _encrypt(config: Any, tls: Tls) -> None:
+    """Set uvicorn's side; KServe's server takes the first two of the four."""
+    if tls.certificate is None:
+        return
+    config.ssl_certfile, config.ssl_keyfile = str(tls.certificate), str(tls.key)
+    if tls.authority is not None:
+        config.ssl_ca_certs, config.ssl_cert_reqs = str(tls.authority), ssl.CERT_REQUIRED
+
+
+def _tell(settings: Settings) -> None:
+    tls, limits = settings.tls, settings.limits
+    logger.info(
+        "callers: token %s, TLS %s, client certificates %s; at most %d bytes, %d candidates, "
+        "%g seconds, %d at one time; answers logged: %g",
+        "asked for" if settings.token else "not asked for",
+        "on" if tls.certificate else "off",
+        "asked for" if tls.authority else "not asked for",
+        limits.max_body_bytes,
+        limits.max_candidates,
+        limits.max_seconds,
+        limits.max_concurrent,
+        settings.logging.share,
+    )
 
 
 def _check_free(host: str, port: int) -> None:

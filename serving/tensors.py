@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.refusal import RefusedError
-
-MAX_CANDIDATES = 10_000
+from serving.settings import MAX_CANDIDATES
 
 INTEGERS: dict[str, Any] = {
     "INT64": np.int64,

@@ -37,7 +37,14 @@ class Candidates:
     inputs: ModelInputs
     statuses: dict[str, Statuses]
     """For each feature table, RowStatus values: one for a user table, N for an item table."""
-    missing_context: tuple[str, ...]
+    request: RankingRequest
+    columns: dict[str, pa.Array]
+    """What was encoded: N raw values of each column, null where a row could not be used."""
+
+    @property
+    def missing_context(self) -> tuple[str, ...]:
+        """Context columns of which a value was absent or outside the schema's limits."""
+        return self.request.missing_context
 
     @property
     def is_degraded(self) -> bool:
@@ -72,7 +79,8 @@ class Transformer:
         return Candidates(
             inputs=encode(self._schema, columns),
             statuses=statuses,
-            missing_context=request.missing_context,
+            request=request,
+            columns=columns,
         )
 
 

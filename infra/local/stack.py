@@ -109,6 +109,8 @@ def call(url: str, *, method: str = "GET", body: object = None) -> Any:
     request = urllib.request.Request(
         url, data=data, method=method, headers={"Content-Type": "application/json"}
     )
+    if token := os.environ.get("RANKING_TOKEN"):
+        request.add_header("Authorization", f"Bearer {token}")
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read() or b"null")
 

@@ -3,12 +3,13 @@
 import contextlib
 import dataclasses
 import datetime
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 # The stand-ins are shared by the tests here and by the server's process; tests are no package.
 sys.path.insert(0, str(Path(__file__).parent))
 
+import certificates
 import stand_ins
 
 FIRST = "2025-06-01-first"
@@ -66,8 +68,14 @@ def body_fixture() -> Any:
     return body
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@contextlib.contextmanager
+def running(
+    tmp_path_factory: pytest.TempPathFactory,
+    environment: Mapping[str, str],
+    scheme: str = "http",
+    **options: Any,
+) -> Iterator[Server]:
+    """The stand-ins' server in a process of its own, until it has ended well."""
     folder = tmp_path_factory.mktemp("registry")
     log = tmp_path_factory.mktemp("log") / "server.log"
     http_port, grpc_port = _free_ports(2)
@@ -75,26 +83,81 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     command += [f"--http-port={http_port}", f"--grpc-port={grpc_port}"]
     with (
         log.open("w") as stderr,
-        subprocess.Popen(command, stderr=stderr, stdout=stderr) as process,
+        subprocess.Popen(
+            command, stderr=stderr, stdout=stderr, env={**os.environ, **environment}
+        ) as process,
     ):
-        url = f"http://127.0.0.1:{http_port}"
-        with httpx.Client(base_url=url, timeout=20) as http:
+        url = f"{scheme}://127.0.0.1:{http_port}"
+        with httpx.Client(base_url=url, timeout=20, **options) as http:
             try:
                 _wait_until_live(http, process, log)
-                paths = ("health/live", "health/ready", "models/ranker", "repository/index")
-                before = {path: http.get(f"/v2/{path}") for path in paths}
-                before["infer"] = http.post("/v2/models/ranker/infer", json=body())
-                before["load"] = http.post("/v2/repository/models/ranker/load")
                 registry = stand_ins.FileRegistry(folder)
-                running = Server(http, url, f"127.0.0.1:{grpc_port}", registry, before, log)
-                running.reload(FIRST).raise_for_status()
-                yield running
+                yield Server(http, url, f"127.0.0.1:{grpc_port}", registry, {}, log)
             finally:
                 process.send_signal(signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(15)
                 process.kill()
     assert process.returncode == 0, log.read_text()[-2000:]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory, {}) as plain:
+        paths = ("health/live", "health/ready", "models/ranker", "repository/index")
+        before = {path: plain.http.get(f"/v2/{path}") for path in paths}
+        before["infer"] = plain.http.post("/v2/models/ranker/infer", json=body())
+        before["load"] = plain.http.post("/v2/repository/models/ranker/load")
+        plain.before_load.update(before)
+        plain.reload(FIRST).raise_for_status()
+        yield plain
+
+
+@dataclasses.dataclass
+class Guarded:
+    """A server with everything turned on, and what its callers need."""
+
+    server: Server
+    certificates: certificates.Certificates
+    token: str
+    records: Path
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def infer(self, body: Any, **options: Any) -> httpx.Response:
+        return self.server.infer(body, headers=self.headers, **options)
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """Token, client certificates, low limits, and a log of every answer."""
+    made = certificates.make(tmp_path_factory.mktemp("certificates"))
+    records = tmp_path_factory.mktemp("records")
+    token = "a-token-of-the-tests"
+    environment = {
+        "RANKING_TOKEN": token,
+        "RANKING_TLS_CERTIFICATE": str(made.server),
+        "RANKING_TLS_KEY": str(made.server_key),
+        "RANKING_TLS_CLIENT_AUTHORITY": str(made.authority),
+        "RANKING_MAX_BODY_BYTES": "20000",
+        "RANKING_MAX_CANDIDATES": "5",
+        "RANKING_MAX_SECONDS": "0.8",
+        "RANKING_MAX_CONCURRENT": "2",
+        "RANKING_LOG_SHARE": "1",
+        "RANKING_LOG_FOLDER": str(records),
+        "RANKING_LOG_SECONDS": "0.2",
+    }
+    context = made.client_context()
+    with running(tmp_path_factory, environment, "https", verify=context) as secured:
+        secured.registry.set_alias("champion", FIRST)
+        headers = {"Authorization": f"Bearer {token}"}
+        load = secured.http.post("/v2/repository/models/ranker/load", headers=headers)
+        load.raise_for_status()
+        yield Guarded(secured, made, token, records)
+        # An idle TLS connection that does not read delays the server's end by its grace.
+        secured.http.close()
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import datetime
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -185,7 +186,10 @@ class FileRegistry:
 
 
 def scorer(version: str) -> Any:
-    """How a version scores: ``-broken`` fails its golden request, ``-nan`` and ``-slow`` are."""
+    """How a version scores: ``-broken`` fails its golden request, ``-nan`` and ``-slow`` are.
+
+    ``-stuck`` is slow too, but not when it warms up.
+    """
     if version.endswith("-broken"):
         raise ValueError("golden response: off by 0.5; 1e-05")
     if version.endswith("-nan"):
@@ -195,9 +199,17 @@ def scorer(version: str) -> Any:
     def scored(inputs: ModelInputs) -> npt.NDArray[np.float32]:
         if version.endswith("-slow"):
             time.sleep(0.6)
+        if version.endswith("-stuck") and len(inputs) == 3:
+            time.sleep(1.6)
         return score(inputs, offset=day.day)
 
     return scored
+
+
+def tell_canaries(event: str, arguments: tuple[Any, ...]) -> None:
+    """Say on stderr when a path with the word canary in it reaches the file system."""
+    if event.startswith(("open", "os.", "shutil.", "glob.")) and "canary" in repr(arguments):
+        os.write(2, f"\nFILE SYSTEM: {event}\n".encode())
 
 
 def main(options: Mapping[str, Any]) -> None:
@@ -205,10 +217,13 @@ def main(options: Mapping[str, Any]) -> None:
     from serving.predictor import Champion, Ranker
     from serving.repository import ChampionRepository
     from serving.server import build
+    from serving.settings import Settings
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     registry = FileRegistry(options["folder"])
-    ranker = Ranker(SCHEMA, online=StandInStore(SCHEMA, sample_rows()))
+    sys.addaudithook(tell_canaries)
+    settings = Settings.from_environment()
+    ranker = Ranker(SCHEMA, online=StandInStore(SCHEMA, sample_rows()), settings=settings)
     repository = ChampionRepository(
         ranker,
         champion_version=lambda: registry.alias("champion"),
@@ -220,6 +235,7 @@ def main(options: Mapping[str, Any]) -> None:
         host="127.0.0.1",
         http_port=options["http_port"],
         grpc_port=options["grpc_port"],
+        settings=settings,
     ).start()
 
 

@@ -221,7 +221,7 @@ PATHS = [
     ("GET", "/v2/models/nobody/ready", 404),
     ("GET", "/v2/models/ranker/infer", 405),
     ("POST", "/v1/models/ranker:predict", 400),
-    ("POST", "/v1/models/ranker:explain", 400),
+    ("POST", "/v1/models/ranker:explain", 501),
     ("POST", "/v1/models/nobody:predict", 404),
     ("POST", "/v2/repository/models/nobody/load", 404),
     ("POST", "/v2/repository/models/nobody/unload", 404),

@@ -1,0 +1,172 @@
+"""What the environment decides of the endpoint: limits, who may call, what is logged.
+
+Each value is checked at the start: a server with a setting that it cannot keep does not start.
+"""
+
+import dataclasses
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+MAX_CANDIDATES = 10_000
+MIN_TOKEN_CHARACTERS = 16
+
+Environment = Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much one caller, and all of them together, may ask of the server."""
+
+    max_body_bytes: int = MAX_BODY_BYTES
+    max_candidates: int = MAX_CANDIDATES
+    max_seconds: float = 30.0
+    """Time of one request to infer, its body included."""
+    max_concurrent: int = 64
+    """Requests to infer that are being read or answered at one time."""
+
+    @classmethod
+    def from_environment(cls, environment: Environment = os.environ) -> "Limits":
+        """RANKING_MAX_BODY_BYTES, _CANDIDATES, _SECONDS and _CONCURRENT, where they are set."""
+        return cls(
+            max_body_bytes=int(
+                _number(environment, "RANKING_MAX_BODY_BYTES", MAX_BODY_BYTES, (1, MAX_BODY_BYTES))
+            ),
+            max_candidates=int(
+                _number(environment, "RANKING_MAX_CANDIDATES", MAX_CANDIDATES, (1, MAX_CANDIDATES))
+            ),
+            max_seconds=_number(environment, "RANKING_MAX_SECONDS", cls.max_seconds, (0.01, 3600)),
+            max_concurrent=int(
+                _number(environment, "RANKING_MAX_CONCURRENT", cls.max_concurrent, (1, 10_000))
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tls:
+    """Files of one side of encrypted connections, in PEM."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    authority: Path | None = None
+    """Who must have signed the other side; for a server None asks callers for no certificate."""
+
+    @classmethod
+    def of_server(cls, environment: Environment = os.environ) -> "Tls":
+        """RANKING_TLS_CERTIFICATE and _KEY; RANKING_TLS_CLIENT_AUTHORITY."""
+        tls = cls._read(environment, "RANKING_TLS", "RANKING_TLS_CLIENT_AUTHORITY")
+        if tls.authority and not tls.certificate:
+            raise ValueError(
+                f"RANKING_TLS_CLIENT_AUTHORITY: {tls.authority}; only with RANKING_TLS_CERTIFICATE"
+            )
+        return tls
+
+    @classmethod
+    def of_client(cls, environment: Environment = os.environ) -> "Tls":
+        """RANKING_TLS_AUTHORITY; RANKING_TLS_CLIENT_CERTIFICATE and _KEY."""
+        return cls._read(environment, "RANKING_TLS_CLIENT", "RANKING_TLS_AUTHORITY")
+
+    @classmethod
+    def _read(cls, environment: Environment, prefix: str, authority: str) -> "Tls":
+        certificate, key = f"{prefix}_CERTIFICATE", f"{prefix}_KEY"
+        tls = cls(
+            certificate=_file(environment, certificate),
+            key=_file(environment, key),
+            authority=_file(environment, authority),
+        )
+        if bool(tls.certificate) != bool(tls.key):
+            raise ValueError(f"{certificate}, {key}: one of them is set; both or neither")
+        return tls
+
+    def client_context(self) -> ssl.SSLContext:
+        """How a client connects: it checks the server, and shows its certificate if it has one."""
+        context = ssl.create_default_context(cafile=self.authority)
+        if self.certificate:
+            context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Logging:
+    """Which answers are written down, and where."""
+
+    share: float = 0.0
+    """Of all answers; 0 is off."""
+    folder: Path = Path()
+    flush_seconds: float = 60.0
+    """How long an answer waits at most until it is in a file."""
+
+    @classmethod
+    def from_environment(cls, environment: Environment = os.environ) -> "Logging":
+        """RANKING_LOG_SHARE, and with it RANKING_LOG_FOLDER and RANKING_LOG_SECONDS."""
+        share = _number(environment, "RANKING_LOG_SHARE", 0.0, (0.0, 1.0))
+        folder = environment.get("RANKING_LOG_FOLDER", "")
+        if share and not folder:
+            raise ValueError(f"RANKING_LOG_FOLDER: not set; a folder, as RANKING_LOG_SHARE={share}")
+        seconds = _number(environment, "RANKING_LOG_SECONDS", cls.flush_seconds, (0.1, 3600))
+        return cls(share=share, folder=Path(folder), flush_seconds=seconds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All of them; the defaults are those of an empty environment."""
+
+    limits: Limits = Limits()
+    tls: Tls = Tls()
+    token: str | None = dataclasses.field(default=None, repr=False)
+    logging: Logging = Logging()
+
+    @classmethod
+    def from_environment(cls, environment: Environment = os.environ) -> "Settings":
+        """What the environment says; ValueError names the variable, its value and its limit."""
+        return cls(
+            limits=Limits.from_environment(environment),
+            tls=Tls.of_server(environment),
+            token=token_of(environment),
+            logging=Logging.from_environment(environment),
+        )
+
+
+def token_of(environment: Environment = os.environ) -> str | None:
+    """RANKING_TOKEN, which callers must show; None where it is not set.
+
+    Set but empty is an error: a secret that failed to arrive must not open the server.
+    """
+    token = environment.get("RANKING_TOKEN")
+    if token is None:
+        return None
+    is_plain = token.isascii() and token.isprintable() and " " not in token
+    if len(token) < MIN_TOKEN_CHARACTERS or not is_plain:
+        raise ValueError(
+            f"RANKING_TOKEN: {len(token)} characters; at least {MIN_TOKEN_CHARACTERS} of printable "
+            "ASCII without spaces, or not set at all"
+        )
+    return token
+
+
+def _number(
+    environment: Environment, name: str, default: float, bounds: tuple[float, float]
+) -> float:
+    text = environment.get(name)
+    if not text:
+        return default
+    kind = int if isinstance(default, int) else float
+    low, high = bounds
+    try:
+        value = kind(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {text!r}; a number from {low} to {high}") from error
+    if not low <= value <= high:
+        raise ValueError(f"{name}: {text!r}; a number from {low} to {high}")
+    return value
+
+
+def _file(environment: Environment, name: str) -> Path | None:
+    text = environment.get(name)
+    if text is None:
+        return None
+    if not Path(text).is_file():
+        raise ValueError(f"{name}: {text!r}; a file that exists, or not set at all")
+    return Path(text)

@@ -1,0 +1,65 @@
+"""Settings from the environment: what is read, and what stops the start."""
+
+import pytest
+
+from serving.settings import Limits, Logging, Settings, Tls, token_of
+
+TOKEN = "0123456789abcdef"
+
+
+def test_an_empty_environment_gives_the_defaults():
+    assert Settings.from_environment({}) == Settings()
+
+
+def test_limits_are_read(tmp_path):
+    environment = {
+        "RANKING_MAX_BODY_BYTES": "1000",
+        "RANKING_MAX_CANDIDATES": "50",
+        "RANKING_MAX_SECONDS": "0.5",
+        "RANKING_MAX_CONCURRENT": "3",
+    }
+    expected = Limits(max_body_bytes=1000, max_candidates=50, max_seconds=0.5, max_concurrent=3)
+    assert Limits.from_environment(environment) == expected
+
+
+def test_the_token_is_read_and_not_shown():
+    settings = Settings.from_environment({"RANKING_TOKEN": TOKEN})
+    assert (settings.token, TOKEN in repr(settings)) == (TOKEN, False)
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"RANKING_MAX_BODY_BYTES": "16777217"}, "RANKING_MAX_BODY_BYTES: '16777217'; a number"),
+        ({"RANKING_MAX_CANDIDATES": "0"}, "RANKING_MAX_CANDIDATES: '0'; a number from 1 to 10000"),
+        ({"RANKING_MAX_CANDIDATES": "2.5"}, "RANKING_MAX_CANDIDATES"),
+        ({"RANKING_MAX_SECONDS": "nan"}, "RANKING_MAX_SECONDS"),
+        ({"RANKING_MAX_CONCURRENT": "many"}, "RANKING_MAX_CONCURRENT"),
+        ({"RANKING_TOKEN": ""}, "RANKING_TOKEN: 0 characters; at least 16"),
+        ({"RANKING_TOKEN": "short"}, "RANKING_TOKEN: 5 characters"),
+        ({"RANKING_TOKEN": TOKEN + "\n"}, "RANKING_TOKEN: 17 characters"),
+        ({"RANKING_TLS_CERTIFICATE": "/nowhere"}, "RANKING_TLS_CERTIFICATE: '/nowhere'; a file"),
+        ({"RANKING_TLS_KEY": ""}, "RANKING_TLS_KEY: ''"),
+        ({"RANKING_LOG_SHARE": "0.1"}, "RANKING_LOG_FOLDER: not set"),
+        ({"RANKING_LOG_SHARE": "2"}, "RANKING_LOG_SHARE: '2'; a number from 0.0 to 1.0"),
+    ],
+)
+def test_a_setting_that_cannot_be_kept_stops_the_start(environment, says):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is compared below
+        Settings.from_environment(environment)
+    assert str(caught.value).startswith(says)
+    assert not environment.get("RANKING_TOKEN") or "short" not in str(caught.value)
+
+
+def test_client_certificates_need_a_certificate_of_the_server(tmp_path):
+    (tmp_path / "ca.crt").write_text("x")
+    name = str(tmp_path / "ca.crt")
+    with pytest.raises(ValueError, match="only with RANKING_TLS_CERTIFICATE"):
+        Tls.of_server({"RANKING_TLS_CLIENT_AUTHORITY": name})
+    with pytest.raises(ValueError, match="both or neither"):
+        Tls.of_server({"RANKING_TLS_CERTIFICATE": name})
+
+
+def test_the_log_is_off_unless_a_share_is_set():
+    assert Logging.from_environment({"RANKING_LOG_FOLDER": "/var/log/x"}).share == 0
+    assert token_of({}) is None
