@@ -79,9 +79,8 @@ def _told_refusals(result: Path) -> Iterator[None]:
 def process_group() -> Iterator[None]:
     """Join the process group that torchrun set up; alone, one of this process."""
     keep_freed_memory()
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    if "RANK" not in os.environ:
-        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_PORT=str(_free_port()))
+    alone = {} if "RANK" in os.environ else _environment_alone()
+    os.environ.update(alone)
     device = device_of_rank()
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -92,6 +91,19 @@ def process_group() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+        # A process that is started later is no rank of this group.
+        for name in alone:
+            del os.environ[name]
+
+
+def _environment_alone() -> dict[str, str]:
+    return {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+    }
 
 
 def _free_port() -> int:

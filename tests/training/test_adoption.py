@@ -199,6 +199,8 @@ def test_a_daily_run_goes_on_when_the_schema_has_grown(built, tmp_path):
         found.append(train(run, table, Checkpoints(tmp_path / "checkpoints", schema)))
     assert found[1].parent == first.isoformat()
     assert found[1].days == built.days[3:5]
-    manifest = Checkpoints(tmp_path / "checkpoints", built.schema).of_run(second).manifest
+    manifest = (
+        Checkpoints(tmp_path / "checkpoints", built.schema).named(second.isoformat()).manifest
+    )
     assert manifest.adopted["table device"] == "resized: 3 rows to 4"
     assert manifest.adopted["table item_id"].startswith("kept")
