@@ -33,7 +33,7 @@ from training.loop import first_rows
 from training.metrics import evaluate
 from training.recipes import recipe_of
 from training.registry import Registry
-from training.scaling.points import Point, append_points
+from training.scaling.points import Point, append_points, read_points
 from training.session import Session
 from training.sizes import Size
 
@@ -131,6 +131,7 @@ class Sweep:
         self.seeds = seeds
         self.ends = time.monotonic() + budget_seconds
         self.budget_seconds = budget_seconds
+        self._known_points = read_points(self.points) if self.points.exists() else []
         self.outcomes = {outcome.key: outcome for outcome in self._journal()}
 
     def run(self, sizes: Sequence[Size]) -> dict[str, Any]:
@@ -195,7 +196,8 @@ class Sweep:
             self._outcome(size, LEARNING_RATES[best], seed, seconds, bar)
             for seed in range(self.seeds)
         ]
-        append_points(self.points, [self._point(size, one) for one in outcomes if one])
+        points = [self._point(size, one) for one in outcomes if one]
+        append_points(self.points, [point for point in points if point not in self._known_points])
         return best, all(outcomes)
 
     @staticmethod
