@@ -41,15 +41,14 @@ def main() -> None:
             *("training", "scaling", f"--dataset={options.dataset}", f"--lake={lake}"),
             *(f"--study={LAWS}", f"--tracking={LAWS / 'mlflow'}", f"--recipe={recipe}"),
             *(f"--axis={axis}", f"--points={points}", f"--seeds={options.seeds}"),
-            *(f"--budget={left}", "--batch-size=256"),
+            *(f"--budget={left}", "--batch-size=256", f"--reports={LAWS / 'reports'}"),
         )
-        swept.append({"recipe": recipe, **found})
-        left = max(0.0, left - found["minutes"])
+        swept.append({"recipe": recipe, **found["swept"]})
+        left = max(0.0, left - found["swept"][axis]["minutes"])
     points = LAWS / f"{options.dataset}.jsonl"
     EVIDENCE.mkdir(parents=True, exist_ok=True)
     shutil.copy(points, EVIDENCE)
-    law = run_door("training", "law", f"--points={points}", f"--reports={LAWS / 'reports'}")
-    told = {"swept": swept, "law": law["advice"]["text"], "report": law["report"]}
+    told = {"swept": swept, **{key: found.get(key) for key in ("law", "advice", "report")}}
     if options.dataset == "synthetic":
         told["known_floor_ne"] = known_floor(lake / options.dataset)
     print(json.dumps(told))
