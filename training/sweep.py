@@ -69,6 +69,8 @@ class Outcome:
     test_log_loss: float
     examples: int
     seconds: float
+    setting: str = ""
+    """Hash of the code, the schema and the days: points are of one curve under one setting only."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +133,9 @@ class Sweep:
         self.seeds = seeds
         self.ends = time.monotonic() + budget_seconds
         self.budget_seconds = budget_seconds
-        self._known_points = read_points(self.points) if self.points.exists() else []
+        self._setting = self._hash_of_setting()
         self.outcomes = {outcome.key: outcome for outcome in self._journal()}
+        self._known_points = self._points_of_setting()
 
     def run(self, sizes: Sequence[Size]) -> dict[str, Any]:
         """All runs of some sizes that are not done, the smallest size first.
@@ -261,6 +264,7 @@ class Sweep:
             test_log_loss=test.log_loss,
             examples=examples,
             seconds=time.monotonic() - started,
+            setting=self._setting,
         )
 
     def _point(self, size: Size, outcome: Outcome) -> Point:
@@ -352,16 +356,37 @@ class Sweep:
     def _key(self, size: Size, rate: float, seed: int) -> str:
         recipe = self._recipe(size, rate, seed)
         content = {
-            "code": code_hash(),
+            "setting": self._setting,
             "recipe": dataclasses.replace(recipe, name="").to_dict(),
             "shares": (size.data_share, size.rows_share),
-            "schema": self.table.schema.fingerprint(),
-            "partitions": self.table.content_hashes(
-                [*self.days.train, *self.days.valid, *self.days.test]
-            ),
         }
-        text = json.dumps(content, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _hash(content)
+
+    def _hash_of_setting(self) -> str:
+        days = [*self.days.train, *self.days.valid, *self.days.test]
+        content = {
+            "code": code_hash(),
+            "schema": self.table.schema.fingerprint(),
+            "partitions": self.table.content_hashes(days),
+        }
+        return _hash(content)
+
+    def _points_of_setting(self) -> list[Point]:
+        """The points that belong to this code, schema and days; others leave the file.
+
+        They were judged on other rows, and would bend the curves; the journal still has their runs.
+        """
+        points = read_points(self.points) if self.points.exists() else []
+        current = {one.key for one in self.outcomes.values() if one.setting == self._setting}
+        kept = [point for point in points if point.key in current]
+        if len(kept) < len(points):
+            logger.warning(
+                "%s: %d points of other code, schema or days leave the study",
+                *(self.points, len(points) - len(kept)),
+            )
+            self.points.unlink()
+            append_points(self.points, kept)
+        return kept
 
     def _journal(self) -> Iterator[Outcome]:
         lines = self._runs.read_text().splitlines() if self._runs.exists() else []
@@ -411,6 +436,11 @@ def _known(recipe: Recipe) -> str | None:
 def parameters_of(size: Size) -> dict[str, str]:
     """What names a size in the journal."""
     return {"axis": size.axis, "model": size.recipe.model.interaction.kind, "label": size.label}
+
+
+def _hash(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @functools.cache

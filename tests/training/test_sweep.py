@@ -1,6 +1,7 @@
 """A sweep is done once, keeps to its budget, and is judged on rows that it did not train on."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -113,3 +114,21 @@ def test_another_configuration_is_another_key(built, group, tmp_path):
     sizes = sizes_of("data", recipe_of("wukong-tiny"), num_points=5)
     assert made._key(sizes[-1], 1e-3, 0) != made._key(sizes[-1], 1e-3, 1)
     assert made._key(sizes[-1], 1e-3, 0) != made._key(sizes[0], 1e-3, 0)
+
+
+def test_points_of_other_days_leave_the_study(built, swept, tmp_path):
+    """They were judged on other rows: no curve may mix the two."""
+    folder, _, _ = swept
+    shutil.copytree(folder / "scaling", tmp_path / "scaling")
+    assert read_points(tmp_path / "scaling" / "synthetic.jsonl") != []
+    earlier = Sweep(
+        ExampleTable(built.lake, built.schema),
+        tmp_path / "scaling",
+        Registry(tmp_path / "mlflow", "synthetic-scaling"),
+        last=built.days[-2],
+        batch_size=256,
+        seeds=2,
+        budget_seconds=0,
+    )
+    assert earlier.points.read_text() == ""
+    assert len(runs(tmp_path)) == len(runs(folder))
