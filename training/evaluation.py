@@ -99,8 +99,9 @@ def evaluate_candidate(
     compared = None
     if control is not None:
         answers = control.score(examples.inputs)
-        name = "the un-grown ranker"
-        judged = decide(config, holdout, scores, answers, base_rate=base_rate, rival=name)
+        judged = decide(
+            *(config, holdout, scores, answers), base_rate=base_rate, rival="the un-grown ranker"
+        )
         compared = Control(control, answers, judged)
         decision = joined(decision, judged)
     return Evaluation(

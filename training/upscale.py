@@ -18,7 +18,7 @@ from torch import Tensor
 from features.schema import Schema
 from training.batch import Batch, make_batch
 from training.checkpoint import load_training_state, save, training_state
-from training.checkpoints import MANIFEST, Checkpoint
+from training.checkpoints import MANIFEST, Checkpoint, CheckpointManifest
 from training.config import DenseParallelism, ModelConfig, Recipe, recipe_from_dict
 from training.dataset import ExampleTable
 from training.growth import GrowthError, Kind, changes, grow, grown_model
@@ -66,26 +66,8 @@ def upscale(
     batch = golden_batch(schema, table).to(session.device)
     differences = prove(session, grown, batch)
     state = _grown_state(session, grown, recipe.model, config)
-    growth = {
-        "parent": source.name,
-        "from": recipe.name,
-        "to": target.name,
-        "parent_manifest_sha256": hashlib.sha256((source.path / MANIFEST).read_bytes()).hexdigest(),
-        "changes": told,
-        "max_logit_difference": max(differences.values()),
-    }
     grown_recipe = dataclasses.replace(target, model=config)
-    manifest = dataclasses.replace(
-        source.manifest,
-        recipe=grown_recipe.to_dict(),
-        model_fingerprint=grown_recipe.model_fingerprint(),
-        parent=source.name,
-        family=[*source.manifest.family, source.name],
-        growth=growth,
-        role="",
-        adopted={},
-        metrics={},
-    )
+    manifest = _manifest(source, grown_recipe, told, max(differences.values()))
     name = f"{source.manifest.run_day}-{target.name}"
     path = save(root, state, manifest, name)
     if dist.get_rank() == 0:
@@ -104,6 +86,32 @@ def upscale(
         "dense_parameters": sum(p.numel() for p in grown.parameters()),
         "parent_dense_parameters": sum(p.numel() for p in parent.parameters()),
     }
+
+
+def _manifest(
+    source: Checkpoint, grown: Recipe, told: list[str], difference: float
+) -> CheckpointManifest:
+    """The parent's manifest with what grew, and out of what."""
+    digest = hashlib.sha256((source.path / MANIFEST).read_bytes()).hexdigest()
+    growth = {
+        "parent": source.name,
+        "from": source.recipe_name,
+        "to": grown.name,
+        "parent_manifest_sha256": digest,
+        "changes": told,
+        "max_logit_difference": difference,
+    }
+    return dataclasses.replace(
+        source.manifest,
+        recipe=grown.to_dict(),
+        model_fingerprint=grown.model_fingerprint(),
+        parent=source.name,
+        family=[*source.manifest.family, source.name],
+        growth=growth,
+        role="",
+        adopted={},
+        metrics={},
+    )
 
 
 def golden_batch(schema: Schema, table: ExampleTable) -> Batch:
