@@ -8,7 +8,7 @@ import dataclasses
 import enum
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,14 @@ class Ids:
         within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
         return Ids(self.values[np.repeat(starts[rows], lengths) + within], lengths)
 
+    @staticmethod
+    def joined(parts: Sequence["Ids"]) -> "Ids":
+        """The bags of several, one after the other."""
+        return Ids(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelInputs:
@@ -84,6 +92,59 @@ class ModelInputs:
         return ModelInputs(
             self.dense[rows], {name: ids.take(rows) for name, ids in self.ids.items()}
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestInputs:
+    """Model inputs of N candidates in which each of U users stands once.
+
+    What ``encode`` would say of N rows with the user's columns repeated, without the repetition: a
+    history of twenty items is looked up once for a user, not once for a candidate. Requests that
+    are scored together are joined by ``joined``.
+    """
+
+    dense: npt.NDArray[np.float32]
+    """(N, number of dense inputs), in ``Schema.dense_inputs`` order."""
+    shared: dict[str, Ids]
+    """Sparse inputs that are the same for all candidates of a user: U bags each."""
+    each: dict[str, Ids]
+    """The other sparse inputs: N bags each."""
+    user: IntArray
+    """(N,) the row of ``shared`` of each candidate, from 0 to U - 1."""
+
+    def __len__(self) -> int:
+        """Number of candidates."""
+        return len(self.dense)
+
+    def tiled(self, names: Sequence[str]) -> ModelInputs:
+        """What ``encode`` gives for the same candidates, to the bit.
+
+        Args:
+            names: The sparse inputs in the schema's order.
+        """
+        ids = {
+            name: self.each[name] if name in self.each else self.shared[name].take(self.user)
+            for name in names
+        }
+        return ModelInputs(self.dense, ids)
+
+    @staticmethod
+    def joined(parts: Sequence["RequestInputs"]) -> "RequestInputs":
+        """Several requests as one, in their order; users are not compared with each other."""
+        starts = np.cumsum([0, *(part.num_users for part in parts)])
+        users = [part.user + start for part, start in zip(parts, starts, strict=False)]
+        first = parts[0]
+        return RequestInputs(
+            dense=np.concatenate([part.dense for part in parts]),
+            shared={n: Ids.joined([part.shared[n] for part in parts]) for n in first.shared},
+            each={n: Ids.joined([part.each[n] for part in parts]) for n in first.each},
+            user=np.concatenate(users),
+        )
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return len(next(iter(self.shared.values())).lengths) if self.shared else 1
 
 
 def encode(schema: Schema, columns: Columns) -> ModelInputs:

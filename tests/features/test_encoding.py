@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.catalog import schema_of
-from features.encoding import Ids, RowStatus, embedding_rows, encode, epoch_microseconds, row_status
+from features.encoding import (
+    Ids,
+    RequestInputs,
+    RowStatus,
+    embedding_rows,
+    encode,
+    epoch_microseconds,
+    row_status,
+)
 from features.schema import Column, Dtype, Kind
 
 NOON = datetime.datetime(1998, 4, 20, 12, tzinfo=datetime.UTC)
@@ -124,3 +132,23 @@ def test_taking_rows_takes_their_bags(bags, data):
     taken = ids.take(np.array(rows, dtype=np.int64))
     assert taken.values.tolist() == [v for row in rows for v in bags[row]]
     assert taken.lengths.tolist() == [len(bags[row]) for row in rows]
+
+
+def test_users_that_stand_once_are_tiled_and_joined_as_if_each_row_had_its_own():
+    history = Ids(np.array([5, 6, 7]), np.array([2, 0, 1], dtype=np.int32))
+    items = Ids(np.array([1, 2, 3, 4]), np.ones(4, dtype=np.int32))
+    dense = np.arange(8, dtype=np.float32).reshape(4, 2)
+    user = np.array([2, 0, 0, 1])
+    whole = RequestInputs(dense, {"history": history}, {"item": items}, user)
+
+    tiled = whole.tiled(["item", "history"])
+
+    assert list(tiled.ids) == ["item", "history"]
+    assert tiled.ids["history"].lengths.tolist() == [1, 2, 2, 0]
+    assert tiled.ids["history"].values.tolist() == [7, 5, 6, 5, 6]
+    twice = RequestInputs.joined([whole, whole])
+    assert len(twice) == 8
+    assert twice.user.tolist() == [2, 0, 0, 1, 5, 3, 3, 4]
+    both = twice.tiled(["item", "history"])
+    assert both.ids["history"].values.tolist() == [7, 5, 6, 5, 6] * 2
+    assert both.ids["item"].values.tolist() == [1, 2, 3, 4] * 2
