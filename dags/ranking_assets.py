@@ -52,6 +52,7 @@ LOGS = {
         holdout_days=1,
     ),
     "synthetic": Log(first_day=datetime.date(2025, 1, 1), last_day=None, holdout_days=1),
+    "synthetic-fields": Log(first_day=datetime.date(2025, 1, 1), last_day=None, holdout_days=1),
 }
 
 

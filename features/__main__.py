@@ -193,7 +193,7 @@ def _add_daily_verbs(door: Door) -> None:
     fetch = door.verb("fetch", _fetch, "Get a log and land it, one file a day.", "landing")
     sizes = {"rows": 100_000, "users": 2_000, "items": 1_000, "days": 30, "seed": 0}
     for name, default in sizes.items():
-        fetch.add_argument(f"--{name}", type=int, default=default, help="synthetic only")
+        fetch.add_argument(f"--{name}", type=int, default=default, help="generated logs only")
     text = "Bring landed impressions into the lake."
     add_date(door.verb("ingest", _ingest, text, "landing", "lake"), is_range=True)
     text = "Check rows; stop, quarantine or report."

@@ -1,10 +1,11 @@
 """The data sets by name."""
 
-from features.datasets import movielens_100k, open_bandit, synthetic
+from features.datasets import movielens_100k, open_bandit, synthetic, synthetic_fields
 from features.schema import Schema
 
 SCHEMAS: dict[str, Schema] = {
-    schema.name: schema for schema in (movielens_100k.SCHEMA, open_bandit.SCHEMA, synthetic.SCHEMA)
+    module.SCHEMA.name: module.SCHEMA
+    for module in (movielens_100k, open_bandit, synthetic, synthetic_fields)
 }
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from pyspark.sql import DataFrame, SparkSession
 
 from features.schema import FeatureTable
-from features.sources import movielens_100k, open_bandit, synthetic
+from features.sources import movielens_100k, open_bandit, synthetic, synthetic_fields
 
 
 class Reader(Protocol):
@@ -32,4 +32,5 @@ READERS: dict[str, Reader] = {
     "movielens-100k": movielens_100k,  # type: ignore[dict-item]  # modules have no keyword protocol
     "open-bandit": open_bandit,  # type: ignore[dict-item]
     "synthetic": synthetic,  # type: ignore[dict-item]
+    "synthetic-fields": synthetic_fields,  # type: ignore[dict-item]
 }

@@ -11,6 +11,7 @@ from settings import REPOSITORY
 from features.catalog import schema_of
 
 LOGS = {
+    "synthetic-fields": ("2025-01-24", ("--rows=960000", "--days=24")),
     "synthetic": ("2025-01-24", ("--rows=300000", "--users=6000", "--items=3000", "--days=24")),
     "movielens-100k": ("1998-04-22", ()),
 }

@@ -1,0 +1,93 @@
+"""Generated impressions of small fields, whose clicks depend on interactions of two and three.
+
+Every value of a field is seen thousands of times, so its embedding is learnt early. What is left is
+to tell hundreds of interactions apart, which takes a larger dense part and more examples: the log
+on which growing a ranker, and a law of its size, can be measured against a known floor.
+"""
+
+import datetime
+
+from features.computed import item_daily
+from features.schema import Column, Dtype, Kind, Label, Limits, Schema, Severity
+
+NUM_ITEMS = 16
+NUM_VALUES = 8
+FIELDS = tuple(f"field_{number}" for number in range(1, 10))
+
+ITEM = Column(
+    name="item_id",
+    dtype=Dtype.INT64,
+    kind=Kind.SPARSE,
+    minimum=0,
+    maximum=NUM_ITEMS - 1,
+    num_ids=NUM_ITEMS,
+    doc="The generated item; takes part in the interactions as the other fields do.",
+    severity=Severity.CRITICAL,
+)
+LABEL = Label(
+    column="click",
+    positive_from=1,
+    delay=datetime.timedelta(minutes=10),
+    prior_rate=0.5,
+    prior_weight=10,
+)
+
+SCHEMA = Schema(
+    name="synthetic-fields",
+    doc="A click model of ten small fields with interactions of second and third order.",
+    licence="generated; none",
+    user=None,
+    item=ITEM,
+    context=tuple(
+        Column(
+            name=name,
+            dtype=Dtype.INT64,
+            kind=Kind.SPARSE,
+            minimum=0,
+            maximum=NUM_VALUES - 1,
+            num_ids=NUM_VALUES,
+            doc="A generated field of the request; takes part in the interactions.",
+        )
+        for name in FIELDS
+    ),
+    stored=(
+        Column(
+            name="click",
+            dtype=Dtype.INT64,
+            kind=Kind.STORED,
+            minimum=0,
+            maximum=1,
+            doc="Drawn with the true probability; the label.",
+        ),
+        Column(
+            name="true_probability",
+            dtype=Dtype.FLOAT64,
+            kind=Kind.STORED,
+            minimum=0,
+            maximum=1,
+            doc="Probability with which the click was drawn; never an input.",
+        ),
+    ),
+    time_context=(),
+    label=LABEL,
+    tables=(
+        item_daily(
+            label=LABEL,
+            windows_days=(7,),
+            ttl=datetime.timedelta(days=7),
+            delay=datetime.timedelta(hours=1),
+        ),
+    ),
+    limits=Limits(
+        min_positive_rate=0.01,
+        max_positive_rate=0.99,
+        min_share_of_trailing_rows=0.2,
+        max_times_trailing_rows=5,
+    ),
+    history_length=0,
+    epoch=datetime.date(2024, 1, 1),
+    first_day=datetime.date(2025, 1, 1),
+    last_day=None,
+    holdout_days=1,
+    best_log_loss_column="true_probability",
+)
