@@ -1,9 +1,10 @@
 """Loss against compute: a small Wukong, a large one from scratch, and the small one grown into it.
 
 One pass over the days in order, as a ranker is trained every day; the same batches, the same steps
-and the same stopping for all, the learning rate of each size chosen on days of validation. The last
-days are scored at equal steps by an average of the weights. A grown ranker's compute includes its
-parent's. Growth is the product's own: the parent is saved, upscaled with its proof, and loaded.
+and the same end for all. Three learning rates are chosen on days of validation from the same list:
+the small ranker's, the large one's, and that of a ranker after it has grown. The last days are
+scored at equal steps by an average of the weights. A grown ranker's compute includes its parent's.
+Growth is the product's own: the parent is saved, upscaled with its proof, and loaded.
 """
 
 import dataclasses
@@ -37,11 +38,15 @@ logger = logging.getLogger(__name__)
 MOMENTS = (0.25, 0.5, 0.75)
 """When to grow, as shares of the pass."""
 LEARNING_RATES = (1e-3, 3e-3, 1e-2)
-"""Of the dense part, tried for each size."""
+"""Of the dense part, tried for each size, and for what has grown."""
 POINTS = 10
 """Evaluations of a pass."""
+JUDGED_ROWS = 50_000
+"""Rows that an evaluation scores, spread evenly over its days; all where there are fewer."""
+_GROWN = "grown"
 _AVERAGE_DECAY = 0.98
 _WARM_UP_STEPS = 50
+"""Over which the learning rate rises, at the start and again after growing."""
 _SHUFFLE_ROWS = 65_536
 _MANIFEST_FIELDS = [field.name for field in dataclasses.fields(CheckpointManifest)]
 
@@ -92,18 +97,25 @@ class Comparison:
         self.steps = num_batches(
             table, self.split.train, batch_size=batch_size, shuffle_rows=_SHUFFLE_ROWS
         )
-        self.examples = {"valid": table.read(self.split.valid), "test": table.read(self.split.test)}
+        self.examples = {
+            part: _thinned(table.read(getattr(self.split, part))) for part in ("valid", "test")
+        }
         self.rates: dict[str, float] = {}
 
     def choose_learning_rates(self) -> None:
-        """The best of the same rates for each size, on the days of validation."""
-        for size in self.recipes:
+        """The best of the same rates for each size and after growing, on the validation days.
+
+        What grows is tried at the moment in the middle.
+        """
+        middle = MOMENTS[len(MOMENTS) // 2]
+        for name, moment in (("small", None), ("large", None), (_GROWN, middle)):
             losses = {}
             for rate in LEARNING_RATES:
-                self.rates[size] = rate
-                losses[rate] = self.run(size, seed=0, judged_on="valid").log_loss[-1]
-            self.rates[size] = min(losses, key=lambda rate: losses[rate])
-            logger.info("%s: learning rates %s; %g is taken", size, losses, self.rates[size])
+                self.rates[name] = rate
+                run = self.run(name, seed=0, moment=moment, judged_on="valid")
+                losses[rate] = run.log_loss[-1]
+            self.rates[name] = min(losses, key=lambda rate: losses[rate])
+            logger.info("%s: learning rates %s; %g is taken", name, losses, self.rates[name])
 
     def run(
         self, name: str, *, seed: int, moment: float | None = None, judged_on: str = "test"
@@ -111,19 +123,20 @@ class Comparison:
         """Train one ranker over the whole pass; with a ``moment`` the small one, then the large."""
         grow_at = None if moment is None else round(moment * self.steps)
         size = "small" if grow_at else name
-        session = self._session(self._recipe(size, seed))
+        session, born = self._session(self._recipe(size, self.rates[size], seed)), 0
         curve = Curve(name, seed, [], [])
         flops = 0.0
         average = self._average(session)
         every = max(1, self.steps // POINTS)
         shown = tqdm(self._batches(seed), total=self.steps, desc=f"{name} seed {seed}", leave=False)
         for step, batch in enumerate(shown, start=1):
-            session.step(batch, learning_rate_share=min(1.0, step / _WARM_UP_STEPS))
+            session.step(batch, learning_rate_share=min(1.0, (step - born) / _WARM_UP_STEPS))
             average.update()
             flops += self._flops(size) * len(batch.label)
             if step == grow_at:
-                size = "large"
-                session, difference = self._grown(session, self._recipe("large", seed))
+                size, born = "large", step
+                target = self._recipe("large", self.rates[_GROWN], seed)
+                session, difference = self._grown(session, target)
                 curve = dataclasses.replace(curve, max_logit_difference=difference)
                 average = self._average(session)
             if step % every == 0 or step == self.steps:
@@ -131,18 +144,22 @@ class Comparison:
                     loss = self._loss(session, self.examples[judged_on])
                 curve.flops.append(flops)
                 curve.log_loss.append(loss)
+        logger.info(
+            "%s, seed %d: log loss %.5f after %.3g FLOPs",
+            *(name, seed, curve.log_loss[-1], flops),
+        )
         return curve
 
     def _session(self, recipe: Recipe) -> Session:
         inputs = inputs_of(self.table.schema)
         return Session(inputs, recipe, first_rows(self.table, self.split.train))
 
-    def _recipe(self, size: str, seed: int) -> Recipe:
+    def _recipe(self, size: str, rate: float, seed: int) -> Recipe:
         recipe = self.recipes[size]
         training = dataclasses.replace(
             recipe.training,
             batch_size=self.batch_size,
-            dense_learning_rate=self.rates[size],
+            dense_learning_rate=rate,
             seed=seed,
         )
         # Nothing is learnt by heart in one pass.
@@ -178,6 +195,14 @@ class Comparison:
             seed=seed,
         )
 
+    def best_log_loss(self) -> float | None:
+        """Of the true probabilities on the rows that judge, where they are known."""
+        column, examples = self.table.schema.best_log_loss_column, self.examples["test"]
+        if not column:
+            return None
+        true = examples.table.column(column).to_numpy()
+        return float(log_losses(true, examples.label).mean())
+
     @staticmethod
     def _average(session: Session) -> WeightAverage:
         weights = [value for _, value in session.local_tensors() if value.is_floating_point()]
@@ -186,6 +211,17 @@ class Comparison:
     @staticmethod
     def _loss(session: Session, examples: Examples) -> float:
         return float(log_losses(session.predict(examples.inputs), examples.label).mean())
+
+
+def _thinned(examples: Examples) -> Examples:
+    """At most ``JUDGED_ROWS`` of the examples, evenly spread."""
+    places = np.linspace(0, len(examples) - 1, min(len(examples), JUDGED_ROWS)).astype(np.int64)
+    return Examples(
+        examples.inputs.take(places),
+        examples.label[places],
+        examples.example_id[places],
+        examples.table.take(places),
+    )
 
 
 def compare(comparison: Comparison, *, seeds: int) -> dict[str, Any]:
@@ -206,12 +242,13 @@ def compare(comparison: Comparison, *, seeds: int) -> dict[str, Any]:
     ratios = {
         name: _compute_ratio(runs, by_name["large"])
         for name, runs in by_name.items()
-        if name.startswith("grown")
+        if name != "large"
     }
-    reached = [ratio for ratio in ratios.values() if ratio is not None]
+    reached = [ratio for name, ratio in ratios.items() if ratio and name != "small"]
     return {
         "steps": comparison.steps,
         "learning_rates": dict(comparison.rates),
+        "best_log_loss": comparison.best_log_loss(),
         "final_log_loss": {
             name: [run.log_loss[-1] for run in runs] for name, runs in by_name.items()
         },
@@ -223,12 +260,16 @@ def compare(comparison: Comparison, *, seeds: int) -> dict[str, Any]:
     }
 
 
-def _compute_ratio(grown: Sequence[Curve], scratch: Sequence[Curve]) -> float | None:
-    """Compute at which the grown runs' mean reaches the scratch runs' final mean, as a ratio.
+def _compute_ratio(runs: Sequence[Curve], scratch: Sequence[Curve]) -> float | None:
+    """Compute at which the runs' mean reaches the scratch runs' final mean, as a ratio.
 
-    None: it never does.
+    Read off the straight line between two evaluations. None: it never does.
     """
     target = np.mean([run.log_loss[-1] for run in scratch])
-    mean = np.mean([run.log_loss for run in grown], axis=0)
+    mean, flops = np.mean([run.log_loss for run in runs], axis=0), np.array(runs[0].flops)
     reached = np.flatnonzero(mean <= target)
-    return float(grown[0].flops[reached[0]] / scratch[0].flops[-1]) if len(reached) else None
+    if not len(reached):
+        return None
+    last, before = reached[0], max(0, reached[0] - 1)
+    share = (mean[before] - target) / (mean[before] - mean[last]) if last != before else 1.0
+    return float((flops[before] + share * (flops[last] - flops[before])) / scratch[0].flops[-1])

@@ -23,6 +23,7 @@ SWEEPS = (
     ("wukong-small", "data", 7),
     ("dlrm-small", "data", 7),
 )
+BATCH_SIZES = {"synthetic-fields": 512}
 SMALLER = tuple((recipe, axis, 5) for recipe, axis, _ in SWEEPS)
 """For MovieLens: 85,000 examples to train on."""
 
@@ -30,18 +31,22 @@ SMALLER = tuple((recipe, axis, 5) for recipe, axis, _ in SWEEPS)
 def main() -> None:
     """Prepare, sweep, fit, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", choices=sorted(LOGS), default="synthetic")
+    parser.add_argument("--dataset", choices=sorted(LOGS), default="synthetic-fields")
     parser.add_argument("--budget", type=float, default=85.0, help="minutes of all sweeps together")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each size")
     options = parser.parse_args()
     lake = lake_of(options.dataset)
     left, swept = options.budget, []
-    for recipe, axis, points in SWEEPS if options.dataset == "synthetic" else SMALLER:
+    for recipe, axis, points in SWEEPS if options.dataset != "movielens-100k" else SMALLER:
         found = run_door(
             *("training", "scaling", f"--dataset={options.dataset}", f"--lake={lake}"),
             *(f"--study={LAWS}", f"--tracking={LAWS / 'mlflow'}", f"--recipe={recipe}"),
             *(f"--axis={axis}", f"--points={points}", f"--seeds={options.seeds}"),
-            *(f"--budget={left}", "--batch-size=256", f"--reports={LAWS / 'reports'}"),
+            *(
+                f"--budget={left}",
+                f"--batch-size={BATCH_SIZES.get(options.dataset, 256)}",
+                f"--reports={LAWS / 'reports'}",
+            ),
         )
         swept.append({"recipe": recipe, **found["swept"]})
         left = max(0.0, left - found["swept"][axis]["minutes"])
@@ -49,7 +54,7 @@ def main() -> None:
     EVIDENCE.mkdir(parents=True, exist_ok=True)
     shutil.copy(points, EVIDENCE)
     told = {"swept": swept, **{key: found.get(key) for key in ("law", "advice", "report")}}
-    if options.dataset == "synthetic":
+    if options.dataset != "movielens-100k":
         told["known_floor_ne"] = known_floor(lake / options.dataset)
     print(json.dumps(told))
 
