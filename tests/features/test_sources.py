@@ -6,11 +6,15 @@ import os
 import subprocess
 import sys
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from features.catalog import schema_of
 from features.sources import landing as land
-from features.sources import movielens_100k, open_bandit, synthetic
+from features.sources import movielens_100k, open_bandit, synthetic, synthetic_fields
+from training.metrics import log_losses
 
 pytestmark = pytest.mark.spark
 
@@ -151,3 +155,40 @@ def test_the_last_line_of_a_job_is_one_json_object(tmp_path):
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["rows"] == 200
     assert 0 < summary["best_log_loss"] < 0.7
+
+
+def test_the_log_of_small_fields_repeats_and_a_longer_one_begins_alike(spark, tmp_path):
+    synthetic_fields.fetch(tmp_path / "a", rows=600, days=3, seed=4)
+    synthetic_fields.fetch(tmp_path / "b", rows=800, days=4, seed=4)
+    synthetic_fields.fetch(tmp_path / "other", rows=600, days=3, seed=5)
+    days = land.landed_days(tmp_path / "a", "parquet")
+    a, b, other = (
+        synthetic_fields.read_impressions(spark, tmp_path / name, days)
+        for name in ("a", "b", "other")
+    )
+    assert a.count() == 600
+    assert a.exceptAll(b).isEmpty()
+    assert b.exceptAll(a).isEmpty()
+    assert not a.exceptAll(other).isEmpty()
+    with pytest.raises(ValueError, match="rows: 2; at least 3"):
+        synthetic_fields.fetch(tmp_path, rows=2, days=3, seed=0)
+
+
+def test_clicks_of_small_fields_are_drawn_as_they_say_and_fields_alone_explain_few(tmp_path):
+    """The best sum of one number a value stays far above the known floor: interactions decide."""
+    best = synthetic_fields.fetch(tmp_path, rows=40_000, days=2, seed=0)["best_log_loss"]
+    days = [pq.read_table(path) for path in sorted((tmp_path / "impressions").glob("*.parquet"))]
+    train, test = days
+    true, click = (test.column(name).to_numpy() for name in ("true_probability", "click"))
+    for low in (0.0, 0.25, 0.5, 0.75):
+        part = (low <= true) & (true < low + 0.25)
+        error = abs(click[part].mean() - true[part].mean())
+        assert error < 4 * 0.5 / np.sqrt(part.sum())
+
+    def one_hot(table):
+        names = ("item_id", *synthetic_fields.FIELDS)
+        return np.hstack([np.eye(16)[table.column(name).to_numpy()] for name in names])
+
+    additive = LogisticRegression().fit(one_hot(train), train.column("click").to_numpy())
+    probability = additive.predict_proba(one_hot(test))[:, 1]
+    assert log_losses(probability, click).mean() > 2 * best
