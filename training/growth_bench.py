@@ -27,6 +27,7 @@ from training.checkpoints import MANIFEST, Checkpoint, CheckpointManifest
 from training.config import Recipe, recipe_from_dict
 from training.costs import cost_of
 from training.dataset import Examples, ExampleTable, batches, num_batches
+from training.days import Days
 from training.inputs import inputs_of
 from training.loop import first_rows
 from training.metrics import log_losses
@@ -49,21 +50,6 @@ _WARM_UP_STEPS = 50
 """Over which the learning rate rises, at the start and again after growing."""
 _SHUFFLE_ROWS = 65_536
 _MANIFEST_FIELDS = [field.name for field in dataclasses.fields(CheckpointManifest)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """Days to train on, to choose learning rates on, and to score on, in this order in time."""
-
-    train: Sequence[datetime.date]
-    valid: Sequence[datetime.date]
-    test: Sequence[datetime.date]
-
-    @classmethod
-    def of(cls, days: Sequence[datetime.date]) -> "Split":
-        """The last eighth scores, the eighth before chooses."""
-        eighth = max(1, len(days) // 8)
-        return cls(days[: -2 * eighth], days[-2 * eighth : -eighth], days[-eighth:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +77,14 @@ class Comparison:
         self, table: ExampleTable, small: Recipe, large: Recipe, *, batch_size: int
     ) -> None:
         self.table = table
-        self.split = Split.of(table.days(datetime.date.min, datetime.date.max))
+        self.days = Days.of(table.days(datetime.date.min, datetime.date.max))
         self.recipes = {"small": small, "large": large}
         self.batch_size = batch_size
         self.steps = num_batches(
-            table, self.split.train, batch_size=batch_size, shuffle_rows=_SHUFFLE_ROWS
+            table, self.days.train, batch_size=batch_size, shuffle_rows=_SHUFFLE_ROWS
         )
         self.examples = {
-            part: _thinned(table.read(getattr(self.split, part))) for part in ("valid", "test")
+            part: _thinned(table.read(getattr(self.days, part))) for part in ("valid", "test")
         }
         self.rates: dict[str, float] = {}
 
@@ -152,7 +138,7 @@ class Comparison:
 
     def _session(self, recipe: Recipe) -> Session:
         inputs = inputs_of(self.table.schema)
-        return Session(inputs, recipe, first_rows(self.table, self.split.train))
+        return Session(inputs, recipe, first_rows(self.table, self.days.train))
 
     def _recipe(self, size: str, rate: float, seed: int) -> Recipe:
         recipe = self.recipes[size]
@@ -189,7 +175,7 @@ class Comparison:
     def _batches(self, seed: int) -> Iterator[Batch]:
         return batches(
             self.table,
-            self.split.train,
+            self.days.train,
             batch_size=self.batch_size,
             shuffle_rows=_SHUFFLE_ROWS,
             seed=seed,

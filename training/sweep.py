@@ -8,10 +8,7 @@ configuration, so that a killed sweep goes on and never does a run twice.
 
 import dataclasses
 import datetime
-import functools
-import hashlib
 import itertools
-import json
 import logging
 import math
 import time
@@ -19,16 +16,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from features.encoding import Ids, ModelInputs
 from training.averaging import WeightAverage
 from training.batch import Batch
 from training.config import Recipe
 from training.costs import cost_of
-from training.dataset import Examples, ExampleTable, batches, num_batches, user_groups
-from training.inputs import Inputs, inputs_of
+from training.dataset import ExampleTable, batches, num_batches, user_groups
+from training.days import Days
+from training.fewer_rows import HashedTable, capped
+from training.inputs import inputs_of
+from training.journal import Journal, Outcome, code_hash, hash_of
 from training.loop import first_rows
 from training.metrics import evaluate
 from training.recipes import recipe_of
@@ -49,49 +47,6 @@ _WARM_UP_SHARE = 0.1
 _SHUFFLE_ROWS = 65_536
 _TIMED_STEPS = 6
 _BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed} of about {remaining} more{postfix}"
-_SMALL_TABLE = 64
-"""Rows that a table keeps at the least."""
-_CODE = (Path(__file__).parent, Path(__file__).parents[1] / "features")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """One finished run, as the journal has it."""
-
-    key: str
-    axis: str
-    model: str
-    label: str
-    learning_rate: float
-    seed: int
-    valid_ne: float
-    test_ne: float
-    test_log_loss: float
-    examples: int
-    seconds: float
-    setting: str = ""
-    """Hash of the code, the schema and the days: points are of one curve under one setting only."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Days:
-    """Days to train on, to choose learning rates on, and to judge on, in this order in time."""
-
-    train: Sequence[datetime.date]
-    valid: Sequence[datetime.date]
-    test: Sequence[datetime.date]
-
-    @classmethod
-    def of(cls, days: Sequence[datetime.date]) -> "Days":
-        """The last eighth judges, the eighth before chooses.
-
-        Raises:
-            ValueError: There are too few days.
-        """
-        eighth = max(1, len(days) // 8)
-        if len(days) < 3:
-            raise ValueError(f"days with examples: {len(days)}; at least 3")
-        return cls(days[: -2 * eighth], days[-2 * eighth : -eighth], days[-eighth:])
 
 
 class Sweep:
@@ -127,14 +82,14 @@ class Sweep:
             table, self.days.train, batch_size=batch_size, shuffle_rows=_SHUFFLE_ROWS
         )
         self.points = folder / f"{table.schema.name}.jsonl"
-        self._runs = folder / f"{table.schema.name}-runs.jsonl"
+        self._journal = Journal(folder / f"{table.schema.name}-runs.jsonl")
         self.registry = registry
         self.batch_size = batch_size
         self.seeds = seeds
         self.ends = time.monotonic() + budget_seconds
         self.budget_seconds = budget_seconds
         self._setting = self._hash_of_setting()
-        self.outcomes = {outcome.key: outcome for outcome in self._journal()}
+        self.outcomes = {outcome.key: outcome for outcome in self._journal.outcomes()}
         self._known_points = self._points_of_setting()
 
     def run(self, sizes: Sequence[Size]) -> dict[str, Any]:
@@ -219,9 +174,7 @@ class Sweep:
         bar.set_postfix_str(f"{size.label}, learning rate {rate:g}, seed {seed}")
         outcome = self._trained(size, rate, seed, key)
         self.outcomes[key] = outcome
-        self._runs.parent.mkdir(parents=True, exist_ok=True)
-        with self._runs.open("a") as journal:
-            journal.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
+        self._journal.add(outcome)
         return outcome
 
     def _trained(self, size: Size, rate: float, seed: int, key: str) -> Outcome:
@@ -293,7 +246,7 @@ class Sweep:
             return float(examples), "examples"
         if size.axis == "rows":
             largest = max(self.inputs.sparse, key=lambda sparse: sparse.num_rows)
-            return float(_capped(largest.num_rows, size.rows_share)), "rows of the largest table"
+            return float(capped(largest.num_rows, size.rows_share)), "rows of the largest table"
         if size.axis == "dim":
             return float(size.recipe.model.embedding_dim), "dimensions"
         return float(flops), "dense FLOPs per example"
@@ -331,10 +284,10 @@ class Sweep:
     def _num_steps(self, size: Size) -> int:
         return max(1, round(self.num_steps * size.data_share))
 
-    def _table(self, size: Size) -> "_HashedTable":
-        return _HashedTable(self.table, self.inputs, size.rows_share)
+    def _table(self, size: Size) -> HashedTable:
+        return HashedTable(self.table, self.inputs, size.rows_share)
 
-    def _session(self, recipe: Recipe, table: "_HashedTable") -> Session:
+    def _session(self, recipe: Recipe, table: HashedTable) -> Session:
         return Session(table.inputs, recipe, first_rows(self.table, self.days.train))
 
     def _recipe(self, size: Size, rate: float, seed: int) -> Recipe:
@@ -345,7 +298,7 @@ class Sweep:
         model = dataclasses.replace(size.recipe.model, dropout=0.0)
         return dataclasses.replace(size.recipe, model=model, training=training)
 
-    def _batches(self, table: "_HashedTable", seed: int) -> Iterator[Batch]:
+    def _batches(self, table: HashedTable, seed: int) -> Iterator[Batch]:
         return batches(
             *(table, self.days.train),
             batch_size=self.batch_size,
@@ -360,7 +313,7 @@ class Sweep:
             "recipe": dataclasses.replace(recipe, name="").to_dict(),
             "shares": (size.data_share, size.rows_share),
         }
-        return _hash(content)
+        return hash_of(content)
 
     def _hash_of_setting(self) -> str:
         days = [*self.days.train, *self.days.valid, *self.days.test]
@@ -369,7 +322,7 @@ class Sweep:
             "schema": self.table.schema.fingerprint(),
             "partitions": self.table.content_hashes(days),
         }
-        return _hash(content)
+        return hash_of(content)
 
     def _points_of_setting(self) -> list[Point]:
         """The points that belong to this code, schema and days; others leave the file.
@@ -388,43 +341,6 @@ class Sweep:
             append_points(self.points, kept)
         return kept
 
-    def _journal(self) -> Iterator[Outcome]:
-        lines = self._runs.read_text().splitlines() if self._runs.exists() else []
-        for line in lines:
-            # A kill may have cut the last line off; its run is done again.
-            if line.endswith("}"):
-                yield Outcome(**json.loads(line))
-
-
-class _HashedTable(ExampleTable):
-    """The same examples with fewer rows in each embedding table; ids beyond them share rows."""
-
-    def __init__(self, table: ExampleTable, inputs: Inputs, rows_share: float) -> None:
-        self.schema, self.root = table.schema, table.root
-        sparse = tuple(
-            dataclasses.replace(one, num_rows=_capped(one.num_rows, rows_share))
-            for one in inputs.sparse
-        )
-        self.inputs = dataclasses.replace(inputs, sparse=sparse)
-
-    def read_buffer(self, buffer: Any) -> Examples:
-        """The examples of one buffer."""
-        examples = super().read_buffer(buffer)
-        return dataclasses.replace(examples, inputs=self.hashed(examples.inputs))
-
-    def hashed(self, inputs: ModelInputs) -> ModelInputs:
-        """Ids in the rows that there are; row 0 stays missing or unknown."""
-        found = {}
-        for sparse in self.inputs.sparse:
-            ids = inputs.ids[sparse.name]
-            rows = np.where(ids.values > 0, 1 + (ids.values - 1) % (sparse.num_rows - 1), 0)
-            found[sparse.name] = Ids(rows, ids.lengths)
-        return ModelInputs(inputs.dense, found)
-
-
-def _capped(num_rows: int, share: float) -> int:
-    return max(min(num_rows, _SMALL_TABLE), round(num_rows * share))
-
 
 def _known(recipe: Recipe) -> str | None:
     try:
@@ -436,18 +352,3 @@ def _known(recipe: Recipe) -> str | None:
 def parameters_of(size: Size) -> dict[str, str]:
     """What names a size in the journal."""
     return {"axis": size.axis, "model": size.recipe.model.interaction.kind, "label": size.label}
-
-
-def _hash(content: dict[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@functools.cache
-def code_hash() -> str:
-    """Of the modules that make a run what it is: training's and features' own, no subpackages."""
-    found = hashlib.sha256()
-    for folder in _CODE:
-        for path in sorted(folder.glob("*.py")):
-            found.update(path.name.encode() + path.read_bytes())
-    return found.hexdigest()[:16]

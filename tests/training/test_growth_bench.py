@@ -20,11 +20,6 @@ def found(built):
         yield compare(Comparison(table, *recipes, batch_size=128), seeds=1)
 
 
-def test_the_days_are_apart_and_in_order(built):
-    split = growth_bench.Split.of(built.days)
-    assert [*split.train, *split.valid, *split.test] == built.days
-
-
 def test_a_grown_run_costs_its_parents_part_and_its_own(found):
     small, large = found["training_flops"]["small"], found["training_flops"]["large"]
     grown = found["training_flops"]["grown at 50%"]
