@@ -18,8 +18,15 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from features.schema import DAY, Schema
+from features.schema import DAY, EXAMPLE_ID, Dtype, Schema
 from features.spark import struct_of
+
+_SQL_TYPES = {
+    Dtype.INT64: "bigint",
+    Dtype.FLOAT64: "double",
+    Dtype.STRING: "string",
+    Dtype.TIMESTAMP: "timestamp",
+}
 
 
 def impressions_file(landing: Path, day: datetime.date, suffix: str) -> Path:
@@ -85,17 +92,30 @@ def read_delimited(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
     Raises:
         ValueError: A file is not there.
     """
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise ValueError(
-            f"file {missing[0]}: has not landed ({len(missing)} of {len(paths)} missing)"
-        )
+    _require(paths)
     with paths[0].open() as first:
         header = first.readline().rstrip("\n").split("\t")
     reader = spark.read.schema(", ".join(f"`{name}` string" for name in header))
     frame = reader.csv([str(path) for path in paths], sep="\t", header=True, quote='"', escape='"')
     file_name = F.element_at(F.split(F.input_file_name(), "/"), -1)
     return frame.withColumn(DAY, F.to_date(F.substring(file_name, 1, 10)))
+
+
+def read_parquet(
+    spark: SparkSession, schema: Schema, landing: Path, days: Sequence[datetime.date]
+) -> DataFrame:
+    """Impressions of some landed days from Parquet, typed, with their id and ``day``.
+
+    Raises:
+        ValueError: A day has not landed.
+    """
+    paths = [impressions_file(landing, day, "parquet") for day in days]
+    _require(paths)
+    columns = schema.impression_columns()
+    types = [f"{EXAMPLE_ID} bigint", *(f"{one.name} {_SQL_TYPES[one.dtype]}" for one in columns)]
+    frame = spark.read.schema(", ".join(types)).parquet(*map(str, paths))
+    named = {column.name: F.col(column.name) for column in columns}
+    return frame.select(EXAMPLE_ID, *typed(schema, named), F.to_date("timestamp").alias(DAY))
 
 
 def typed(schema: Schema, columns: dict[str, SparkColumn]) -> list[SparkColumn]:
@@ -110,6 +130,14 @@ def typed(schema: Schema, columns: dict[str, SparkColumn]) -> list[SparkColumn]:
 def split_list(column: SparkColumn) -> SparkColumn:
     """Values of a space-separated text, in order; an empty text has none."""
     return F.filter(F.split(column, " "), lambda value: value != "")
+
+
+def _require(paths: Sequence[Path]) -> None:
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise ValueError(
+            f"file {missing[0]}: has not landed ({len(missing)} of {len(paths)} missing)"
+        )
 
 
 def _last_line(text: str) -> str:

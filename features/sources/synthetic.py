@@ -65,17 +65,7 @@ def read_impressions(
     spark: SparkSession, landing: Path, days: Sequence[datetime.date]
 ) -> DataFrame:
     """Impressions of some landed days, typed, with ``day``."""
-    paths = [land.impressions_file(landing, day, SUFFIX) for day in days]
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise ValueError(
-            f"file {missing[0]}: has not landed ({len(missing)} of {len(paths)} missing)"
-        )
-    names = [column.name for column in SCHEMA.impression_columns()]
-    types = _landed_types(names)
-    frame = spark.read.schema(types).parquet(*map(str, paths))
-    columns = {name: F.col(name) for name in names}
-    return frame.select(EXAMPLE_ID, *land.typed(SCHEMA, columns), F.to_date("timestamp").alias(DAY))
+    return land.read_parquet(spark, SCHEMA, landing, days)
 
 
 def read_attributes(spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:
@@ -83,13 +73,6 @@ def read_attributes(spark: SparkSession, landing: Path, table: FeatureTable) -> 
     frame = spark.read.parquet(str(landing / f"{table.role}s.parquet"))
     names = (SCHEMA.entity(table.role).name, *(column.name for column in table.columns))
     return frame.select(*land.typed(SCHEMA, {name: F.col(name) for name in names}))
-
-
-def _landed_types(names: Sequence[str]) -> str:
-    integers, floats = {"user_id", "item_id", "click"}, {"true_probability"}
-    types = dict.fromkeys(integers, "bigint") | dict.fromkeys(floats, "double")
-    types["timestamp"] = "timestamp"
-    return f"{EXAMPLE_ID} bigint, " + ", ".join(f"{n} {types.get(n, 'string')}" for n in names)
 
 
 def _impressions(

@@ -16,10 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from features.datasets.synthetic_fields import FIELDS, NUM_ITEMS, NUM_VALUES, SCHEMA
-from features.schema import DAY, EXAMPLE_ID, Dtype, FeatureTable
+from features.schema import EXAMPLE_ID, FeatureTable
 from features.sources import landing as land
 
 SUFFIX = "parquet"
@@ -32,7 +31,6 @@ _MEAN = 0.3
 _LOG_ODDS_DEVIATION = 4.0
 _MOST_LOG_ODDS = 6.0
 _SAMPLE_ROWS = 50_000
-_TYPES = {Dtype.INT64: "bigint", Dtype.FLOAT64: "double", Dtype.TIMESTAMP: "timestamp"}
 _SECONDS_PER_DAY = 86_400
 
 Ints = npt.NDArray[np.int64]
@@ -117,17 +115,7 @@ def read_impressions(
     spark: SparkSession, landing: Path, days: Sequence[datetime.date]
 ) -> DataFrame:
     """Impressions of some landed days, typed, with ``day``."""
-    paths = [land.impressions_file(landing, day, SUFFIX) for day in days]
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise ValueError(
-            f"file {missing[0]}: has not landed ({len(missing)} of {len(paths)} missing)"
-        )
-    columns = SCHEMA.impression_columns()
-    types = [f"{EXAMPLE_ID} bigint", *(f"{c.name} {_TYPES[c.dtype]}" for c in columns)]
-    frame = spark.read.schema(", ".join(types)).parquet(*map(str, paths))
-    named = {column.name: F.col(column.name) for column in columns}
-    return frame.select(EXAMPLE_ID, *land.typed(SCHEMA, named), F.to_date("timestamp").alias(DAY))
+    return land.read_parquet(spark, SCHEMA, landing, days)
 
 
 def read_attributes(spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:
