@@ -2,13 +2,25 @@
 
 Every value of a field is seen thousands of times, so its embedding is learnt early. What is left is
 to tell hundreds of interactions apart, which takes a larger dense part and more examples: the log
-on which growing a ranker, and a law of its size, can be measured against a known floor.
+on which growing a ranker, and a law of its size, can be measured against a known floor. Nothing in
+it changes with time, so that the first days say of the last what the last say of themselves; counts
+of items are left out, for they grow.
 """
 
 import datetime
 
-from features.computed import item_daily
-from features.schema import Column, Dtype, Kind, Label, Limits, Schema, Severity
+from features.schema import (
+    Column,
+    Dtype,
+    FeatureTable,
+    Kind,
+    Label,
+    Limits,
+    Role,
+    Schema,
+    Severity,
+    TableKind,
+)
 
 NUM_ITEMS = 16
 NUM_VALUES = 8
@@ -71,11 +83,23 @@ SCHEMA = Schema(
     time_context=(),
     label=LABEL,
     tables=(
-        item_daily(
-            label=LABEL,
-            windows_days=(7,),
-            ttl=datetime.timedelta(days=7),
-            delay=datetime.timedelta(hours=1),
+        FeatureTable(
+            name="item_attributes",
+            kind=TableKind.ATTRIBUTES,
+            role=Role.ITEM,
+            ttl=None,
+            doc="What is known of an item from the start.",
+            columns=(
+                Column(
+                    name="item_size",
+                    dtype=Dtype.FLOAT64,
+                    kind=Kind.DENSE,
+                    minimum=0,
+                    maximum=1,
+                    unit="share of the largest",
+                    doc="Size of the item; says nothing of clicks that its id does not.",
+                ),
+            ),
         ),
     ),
     limits=Limits(

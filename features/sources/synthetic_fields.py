@@ -16,12 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from features.datasets.synthetic_fields import FIELDS, NUM_ITEMS, NUM_VALUES, SCHEMA
 from features.schema import EXAMPLE_ID, FeatureTable
 from features.sources import landing as land
 
 SUFFIX = "parquet"
+_ITEMS = "items.parquet"
 _ORDERS = (2, 3)
 _NUM_PRODUCTS = 400
 _WEIGHT_EXPONENT = -0.3
@@ -108,6 +110,9 @@ def fetch(landing: Path, *, rows: int, days: int, seed: int, **_: int) -> dict[s
         pq.write_table(table, path)
         true = table.column("true_probability").to_numpy()
         total += float(-(true * np.log(true) + (1 - true) * np.log1p(-true)).sum())
+    items = np.arange(NUM_ITEMS)
+    sizes = pa.table({SCHEMA.item.name: items, "item_size": (items + 1) / NUM_ITEMS})
+    pq.write_table(sizes, landing / _ITEMS)
     return {"rows": rows, "days": days, "best_log_loss": total / rows}
 
 
@@ -119,8 +124,10 @@ def read_impressions(
 
 
 def read_attributes(spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:
-    """There are none: items are their ids."""
-    raise ValueError(f"table {table.name}: {SCHEMA.name} has no attributes")
+    """Attributes of the generated items."""
+    frame = spark.read.parquet(str(landing / _ITEMS))
+    names = (SCHEMA.item.name, *(column.name for column in table.columns))
+    return frame.select(*land.typed(SCHEMA, {name: F.col(name) for name in names}))
 
 
 def _values(random: np.random.Generator, rows: int) -> Ints:
