@@ -167,7 +167,7 @@ def _growth(options: argparse.Namespace) -> Summary:
     table = ExampleTable(options.lake, schema_of(options.dataset))
     recipes = (recipe_of(options.recipe), recipe_of(options.target))
     with process_group():
-        comparison = Comparison(table, *recipes, batch_size=options.batch_size)
+        comparison = Comparison(table, *recipes, batch_size=options.batch_size, share=options.share)
         return compare(comparison, seeds=options.seeds)
 
 
@@ -407,6 +407,12 @@ def _add_growth(door: Door) -> None:
     )
     growth.add_argument("--batch-size", type=count, default=512, help="of every run")
     growth.add_argument("--seeds", type=count, default=3, help="runs of each")
+    growth.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        help="of the log, what the large ranker sees from scratch; its compute is everyone's",
+    )
 
 
 def _add_scaling(door: Door) -> None:

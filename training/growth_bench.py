@@ -1,9 +1,11 @@
 """Loss against compute: a small Wukong, a large one from scratch, and the small one grown into it.
 
-One pass over the days in order, as a ranker is trained every day; the same batches, the same steps
-and the same end for all. Three learning rates are chosen on days of validation from the same list:
-the small ranker's, the large one's, and that of a ranker after it has grown. The last days are
-scored at equal steps by an average of the weights. A grown ranker's compute includes its parent's.
+One pass over the days in order, as a ranker is trained every day, with the same batches for all. A
+run ends when it has spent the compute of the large ranker over its share of the log, or with the
+log: a smaller ranker has seen more examples by then. Three learning rates are chosen on days of
+validation from the same list: the small ranker's, the large one's, and that of a ranker after it
+has grown. The last days are scored by an average of the weights. A grown ranker's compute includes
+its parent's.
 Growth is the product's own: the parent is saved, upscaled with its proof, and loaded.
 """
 
@@ -37,14 +39,15 @@ from training.upscale import upscale
 logger = logging.getLogger(__name__)
 
 MOMENTS = (0.25, 0.5, 0.75)
-"""When to grow, as shares of the pass."""
+"""When to grow, as shares of the steps that the large ranker from scratch takes."""
 LEARNING_RATES = (1e-3, 3e-3, 1e-2)
 """Of the dense part, tried for each size, and for what has grown."""
 POINTS = 10
-"""Evaluations of a pass."""
+"""Evaluations of the large ranker's steps; a run of more steps has more."""
 JUDGED_ROWS = 50_000
 """Rows that an evaluation scores, spread evenly over its days; all where there are fewer."""
 _GROWN = "grown"
+_BAR = "{desc} {percentage:3.0f}% of the compute |{bar}| {elapsed}"
 _AVERAGE_DECAY = 0.98
 _WARM_UP_STEPS = 50
 """Over which the learning rate rises, at the start and again after growing."""
@@ -71,18 +74,30 @@ class Comparison:
         small: What grows.
         large: What it grows to, and what is trained from scratch.
         batch_size: Of all runs.
+        share: Of the log's training examples, what the large ranker from scratch sees.
     """
 
     def __init__(
-        self, table: ExampleTable, small: Recipe, large: Recipe, *, batch_size: int
+        self,
+        table: ExampleTable,
+        small: Recipe,
+        large: Recipe,
+        *,
+        batch_size: int,
+        share: float = 1.0,
     ) -> None:
         self.table = table
         self.days = Days.of(table.days(datetime.date.min, datetime.date.max))
         self.recipes = {"small": small, "large": large}
         self.batch_size = batch_size
-        self.steps = num_batches(
+        log_steps = num_batches(
             table, self.days.train, batch_size=batch_size, shuffle_rows=_SHUFFLE_ROWS
         )
+        self.steps = round(share * log_steps)
+        if not 0 < share <= 1 or self.steps < POINTS:
+            raise ValueError(
+                f"share: {share} of {log_steps} steps; above 0, at most 1, and {POINTS} steps"
+            )
         self.examples = {
             part: _thinned(table.read(getattr(self.days, part))) for part in ("valid", "test")
         }
@@ -106,16 +121,16 @@ class Comparison:
     def run(
         self, name: str, *, seed: int, moment: float | None = None, judged_on: str = "test"
     ) -> Curve:
-        """Train one ranker over the whole pass; with a ``moment`` the small one, then the large."""
+        """Train one ranker to its end; with a ``moment`` the small one, then the large."""
         grow_at = None if moment is None else round(moment * self.steps)
         size = "small" if grow_at else name
         session, born = self._session(self._recipe(size, self.rates[size], seed)), 0
         curve = Curve(name, seed, [], [])
-        flops = 0.0
+        flops, budget = 0.0, float(self._flops("large")) * self.batch_size * self.steps
         average = self._average(session)
         every = max(1, self.steps // POINTS)
-        shown = tqdm(self._batches(seed), total=self.steps, desc=f"{name} seed {seed}", leave=False)
-        for step, batch in enumerate(shown, start=1):
+        bar = tqdm(total=1.0, desc=f"{name} seed {seed}", leave=False, bar_format=_BAR)
+        for step, batch in enumerate(self._batches(seed), start=1):
             session.step(batch, learning_rate_share=min(1.0, (step - born) / _WARM_UP_STEPS))
             average.update()
             flops += self._flops(size) * len(batch.label)
@@ -125,16 +140,28 @@ class Comparison:
                 session, difference = self._grown(session, target)
                 curve = dataclasses.replace(curve, max_logit_difference=difference)
                 average = self._average(session)
-            if step % every == 0 or step == self.steps:
-                with average.in_place():
-                    loss = self._loss(session, self.examples[judged_on])
-                curve.flops.append(flops)
-                curve.log_loss.append(loss)
+            bar.update(flops / budget - bar.n)
+            if step % every == 0:
+                self._judge(curve, flops, session, average, judged_on)
+            if flops >= budget:
+                break
+        if curve.flops[-1:] != [flops]:
+            self._judge(curve, flops, session, average, judged_on)
+        bar.close()
         logger.info(
             "%s, seed %d: log loss %.5f after %.3g FLOPs",
             *(name, seed, curve.log_loss[-1], flops),
         )
         return curve
+
+    def _judge(
+        self, curve: Curve, flops: float, session: Session, average: WeightAverage, part: str
+    ) -> None:
+        examples = self.examples[part]
+        with average.in_place():
+            probability = session.predict(examples.inputs)
+        curve.flops.append(flops)
+        curve.log_loss.append(float(log_losses(probability, examples.label).mean()))
 
     def _session(self, recipe: Recipe) -> Session:
         inputs = inputs_of(self.table.schema)
@@ -193,10 +220,6 @@ class Comparison:
     def _average(session: Session) -> WeightAverage:
         weights = [value for _, value in session.local_tensors() if value.is_floating_point()]
         return WeightAverage(weights, _AVERAGE_DECAY)
-
-    @staticmethod
-    def _loss(session: Session, examples: Examples) -> float:
-        return float(log_losses(session.predict(examples.inputs), examples.label).mean())
 
 
 def _thinned(examples: Examples) -> Examples:

@@ -45,6 +45,12 @@ def wukong_small() -> Recipe:
     )
 
 
+def wukong_mini() -> Recipe:
+    """What ``wukong-small`` grows out of: one layer less, all else half; its -x2 is of that shape."""
+    layers = uniform_layers(depth=1, num_fm=4, num_linear=4, rank=4, mlp=(32,))
+    return _small("wukong-mini", WukongConfig(layers=layers, head=(32,)))
+
+
 def dlrm_small() -> Recipe:
     """DLRM of the laptop ranker's size; TorchRec's OverArch has no dropout."""
     recipe = _small("dlrm-small", DLRMConfig(over_arch=(64, 64)))
@@ -156,6 +162,7 @@ USUAL = "wukong-small"
 """What is trained where nothing says otherwise."""
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "wukong-mini": wukong_mini,
     "wukong-small": wukong_small,
     "dlrm-small": dlrm_small,
     "dcnv2-small": dcnv2_small,

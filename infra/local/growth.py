@@ -2,29 +2,44 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
-from doors import LAWS, lake_of, run_door
+from doors import LAWS, lake_of, prepare_examples, run_door
 
 SEEDS = 3
 RUNS = {
-    "synthetic-fields": ("--to=wukong-small-x2", "--batch-size=512"),
+    "synthetic-fields": (
+        *("--recipe=wukong-mini", "--to=wukong-mini-x2"),
+        *("--batch-size=512", "--share=0.5"),
+    ),
     "movielens-100k": ("--to=wukong-small-x3", "--batch-size=256"),
 }
-"""By data set: what the usual ranker grows to, and the batch."""
+"""By data set: what grows and to what, the batch, and how much of the log the large one sees."""
+LONG_LOG = ("--rows=2400000", "--days=24")
+LONG_LOG_ENDS = "2025-01-24"
 
 
 def main() -> None:
     """Prepare the lakes, compare, print a table a data set and one JSON object."""
     found: dict[str, dict[str, Any]] = {}
     for dataset, sizes in RUNS.items():
-        flags = (f"--dataset={dataset}", f"--lake={lake_of(dataset)}", f"--seeds={SEEDS}")
+        lake = long_lake() if dataset == "synthetic-fields" else lake_of(dataset)
+        flags = (f"--dataset={dataset}", f"--lake={lake}", f"--seeds={SEEDS}")
         found[dataset] = run_door("training", "growth", *flags, *sizes)
         sys.stderr.write(table(dataset, found[dataset]) + "\n")
     keys = ("max_logit_difference", "compute_to_scratch_loss")
     (LAWS / "growth.json").write_text(json.dumps(found))
     told = {name: {key: values[key] for key in keys} for name, values in found.items()}
     sys.stdout.write(json.dumps(told) + "\n")
+
+
+def long_lake() -> Path:
+    """The generated log in which a small ranker has seen enough before the large one has."""
+    folder = LAWS / "growth"
+    if not (folder / "lake" / "synthetic-fields" / "examples").exists():
+        prepare_examples("synthetic-fields", folder, last=LONG_LOG_ENDS, sizes=LONG_LOG)
+    return folder / "lake"
 
 
 def table(dataset: str, found: dict[str, Any]) -> str:
