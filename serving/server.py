@@ -21,14 +21,17 @@ from kserve.protocol.rest.server import RESTServer
 
 from features.schema import Schema
 from serving.admission import Admission
+from serving.gateway import Gateway, JsonErrorProtocol
 from serving.predictor import NAME, Champion, Ranker
 from serving.refusal import RefusedError
-from serving.repository import ALIAS, ChampionExtension, ChampionRepository
-from serving.rest import Gateway, JsonErrorProtocol, Routes
+from serving.repository import ALIAS, ChampionExtension, ChampionRepository, check_name
+from serving.rest import Routes
 from serving.rpc import RankingServicer, create_server
 from serving.settings import Settings, Tls
 
 GRACE_SECONDS = 10
+EXTENSIONS = ("binary_tensor_data", "model_repository")
+"""As the protocol names them; KServe has a name of its own for the second."""
 CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
 """They write three lines a request; /metrics has the same in histograms."""
 
@@ -36,7 +39,10 @@ logger = logging.getLogger(__name__)
 
 
 class RankingDataPlane(DataPlane):
-    """KServe's data plane; it always says ready, and its metadata have no version."""
+    """KServe's data plane; it always says ready, and its metadata have no version.
+
+    What it refuses it says in the endpoint's one form.
+    """
 
     def __init__(self, ranker: Ranker, *, repository: ChampionRepository) -> None:
         """Args: the model and the repository that holds it."""
@@ -46,6 +52,16 @@ class RankingDataPlane(DataPlane):
     async def ready(self) -> bool:
         """Whether a model can answer."""
         return self._ranker.version is not None
+
+    def get_model_from_registry(self, name: str) -> kserve.Model:
+        """The ranker by its name; RefusedError (404) for every other."""
+        check_name(name)
+        return self._ranker
+
+    def metadata(self) -> dict[str, Any]:
+        """KServe's name and version, and what the endpoint has beyond the protocol's core."""
+        metadata: dict[str, Any] = super().metadata()
+        return {**metadata, "extensions": [*EXTENSIONS, *metadata["extensions"]]}
 
     async def model_metadata(self, model_name: str) -> dict[str, Any]:
         """Inputs and outputs with type and shape, and the version of the artifact."""
@@ -88,6 +104,7 @@ class RankingServer(kserve.ModelServer):
             ranker=ranker,
             repository=repository,
             admission=self._admission,
+            settings=settings,
         )
 
     def start(self, models: list[kserve.Model] | None = None) -> None:

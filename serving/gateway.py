@@ -1,0 +1,153 @@
+"""What stands around every REST route: the token, the bound on bodies, one form of error.
+
+ASGI middleware over KServe's app, and below it what answers a caller who speaks no HTTP.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serving import counters
+from serving.admission import check_token
+from serving.operations import OPEN_PATHS
+from serving.refusal import RefusedError
+from serving.settings import Settings
+
+_HEADERS = {
+    HTTPStatus.UNAUTHORIZED: (b"www-authenticate", b"Bearer"),
+    HTTPStatus.SERVICE_UNAVAILABLE: (b"retry-after", b"1"),
+}
+_KEPT_HEADERS = (b"allow",)
+"""Of an error answer from inside: a 405 must say which methods there are."""
+
+logger = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+class Gateway:
+    """ASGI middleware: asks for the token, bounds every body, gives errors one form of body."""
+
+    def __init__(self, app: App, *, settings: Settings) -> None:
+        """Args: the app inside; the token and the limits."""
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass one request on and its answer back."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(scope, send)
+        try:
+            headers = dict(scope["headers"])
+            if scope["path"] not in OPEN_PATHS:
+                check_token(self._settings.token, headers.get(b"authorization"))
+            declared = headers.get(b"content-length", b"0")
+            bounded = _Bounded(receive, declared, self._settings.limits.max_body_bytes)
+            await self._app(scope, bounded, answer.send)
+        except RefusedError as refused:
+            await answer.fail(refused.status, str(refused))
+        except ClientDisconnect:
+            logger.info("%s %s: the caller left", scope["method"], scope["path"])
+        except Exception:
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            await answer.fail(HTTPStatus.INTERNAL_SERVER_ERROR, "server: failed; its log says why")
+
+
+class _Bounded:
+    """A request's body that may not grow past the limit, whatever its headers claim.
+
+    Checked when it is read: a route that reads no body answers whatever the caller claims to send.
+    """
+
+    def __init__(self, receive: Receive, declared: bytes, max_bytes: int) -> None:
+        self._receive = receive
+        self._num_declared = int(declared) if declared.isdigit() else 0
+        self._num_bytes = 0
+        self._max_bytes = max_bytes
+
+    async def __call__(self) -> Message:
+        self._check(self._num_declared)
+        message = await self._receive()
+        self._num_bytes += len(message.get("body", b""))
+        self._check(self._num_bytes)
+        return message
+
+    def _check(self, num_bytes: int) -> None:
+        if num_bytes > self._max_bytes:
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            limit = f"at most {self._max_bytes}"
+            raise RefusedError("body", f"{num_bytes} bytes", limit, status=status)
+
+
+class _Answer:
+    """Passes answers through and holds errors back until their body is in the one form."""
+
+    def __init__(self, scope: Message, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self._is_started = False
+        self._held_status = 0
+        self._held_headers: list[tuple[bytes, bytes]] = []
+        self._held_body = b""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
+            self._held_status = message["status"]
+            self._held_headers = [h for h in message["headers"] if h[0] in _KEPT_HEADERS]
+        elif not self._held_status:
+            self._is_started = True
+            await self._send(message)
+        elif message["type"] == "http.response.body":
+            self._held_body += message.get("body", b"")
+            if not message.get("more_body", False):
+                await self.fail(self._held_status, self._reason())
+
+    async def fail(self, status: int, reason: str) -> None:
+        if self._is_started:
+            raise RuntimeError(f"{self._scope['path']}: answer begun; cannot become: {reason}")
+        counters.refuse("rest", str(int(status)), status=status)
+        logger.warning(
+            "refused: %s %s: %d %s", self._scope["method"], self._scope["path"], status, reason
+        )
+        body = orjson.dumps({"error": reason})
+        length = str(len(body)).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+        headers += self._held_headers
+        headers += [_HEADERS[HTTPStatus(status)]] if status in _HEADERS else []
+        await self._send({"type": "http.response.start", "status": int(status), "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _reason(self) -> str:
+        """What the body inside said, by whichever name."""
+        try:
+            content = orjson.loads(self._held_body)
+        except orjson.JSONDecodeError:
+            content = self._held_body.decode(errors="replace")
+        if isinstance(content, dict) and isinstance(content.get("error"), str):
+            return str(content["error"])
+        detail = content.get("detail", content) if isinstance(content, dict) else content
+        return f"path: {self._scope['path']!r}; {detail}"
+
+
+class JsonErrorProtocol(HttpToolsProtocol):
+    """What is no HTTP at all is refused below any app, in plain text; here in the one form."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer 400 and close."""
+        body = orjson.dumps({"error": f"http: {msg}; a well-formed HTTP/1.1 request"})
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
