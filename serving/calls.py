@@ -7,7 +7,7 @@ with a 500 where they are wrong.
 import collections
 import dataclasses
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from serving import json_fields
@@ -26,6 +26,8 @@ from serving.tensors import (
 
 JSON_LENGTH_HEADER = "inference-header-content-length"
 
+_UNSUPPORTED = ("classification", "shared_memory_region")
+"""Parameters of tensors that would change where or what values are; ignored, they would mislead."""
 _GRPC_CONTENTS = {
     "INT64": "int64_contents",
     "FP64": "fp64_contents",
@@ -83,6 +85,7 @@ def from_grpc(message: Any) -> InferenceCall:
     tensors: dict[str, Tensor] = {}
     for place, given in enumerate(message.inputs):
         _check_new_name(json_fields.text(given.name, f"inputs[{place}].name"), tensors)
+        _check_supported(f"inputs[{place}]", given.parameters)
         size = size_of(given.name, list(given.shape))
         if raw and given.HasField("contents"):
             raise RefusedError(
@@ -96,6 +99,8 @@ def from_grpc(message: Any) -> InferenceCall:
         tensors[given.name] = Tensor(given.name, given.datatype, values)
     outputs = [output.name for output in message.outputs]
     _check_unique(outputs)
+    for place, output in enumerate(message.outputs):
+        _check_supported(f"outputs[{place}]", output.parameters)
     return InferenceCall(
         id=_request_id(message.id),
         tensors=tensors,
@@ -140,6 +145,7 @@ def _rest_tensors(inputs: object, binary: bytes) -> dict[str, Tensor]:
 def _binary_size(name: str, described: Mapping[str, Any], num_left: int) -> int | None:
     """Bytes of the tensor behind the JSON; None where its values are in the JSON."""
     parameters = json_fields.mapping(described.get("parameters"), f"{name}.parameters")
+    _check_supported(name, parameters)
     if "binary_data_size" not in parameters:
         return None
     size = parameters["binary_data_size"]
@@ -175,10 +181,17 @@ def _rest_outputs(outputs: object) -> dict[str, bool | None]:
         field = f"outputs[{place}]"
         described = json_fields.mapping(given, field, is_required=True)
         parameters = json_fields.mapping(described.get("parameters"), f"{field}.parameters")
+        _check_supported(field, parameters)
         is_binary = json_fields.flag(parameters, "binary_data", f"{field}.parameters")
         asked.append((json_fields.text(described.get("name"), f"{field}.name"), is_binary))
     _check_unique([name for name, _ in asked])
     return dict(asked)
+
+
+def _check_supported(field: str, parameters: Container[str]) -> None:
+    for name in _UNSUPPORTED:
+        if name in parameters:
+            raise RefusedError(f"{field}.parameters", name, "not supported; values are in the body")
 
 
 def _check_unique(names: Sequence[str]) -> None:

@@ -14,16 +14,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving import counters
 from serving.admission import check_token
-from serving.operations import OPEN_PATHS
-from serving.refusal import RefusedError
+from serving.operations import OPEN_PATHS, allowed_methods
+from serving.refusal import RefusedError, shown
 from serving.settings import Settings
 
 _HEADERS = {
     HTTPStatus.UNAUTHORIZED: (b"www-authenticate", b"Bearer"),
     HTTPStatus.SERVICE_UNAVAILABLE: (b"retry-after", b"1"),
 }
-_KEPT_HEADERS = (b"allow",)
-"""Of an error answer from inside: a 405 must say which methods there are."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +55,9 @@ class Gateway:
         except RefusedError as refused:
             await answer.fail(refused.status, str(refused))
         except ClientDisconnect:
-            logger.info("%s %s: the caller left", scope["method"], scope["path"])
+            logger.info("%s %s: the caller left", scope["method"], shown(scope["path"]))
         except Exception:
-            logger.exception("%s %s failed", scope["method"], scope["path"])
+            logger.exception("%s %s failed", scope["method"], shown(scope["path"]))
             await answer.fail(HTTPStatus.INTERNAL_SERVER_ERROR, "server: failed; its log says why")
 
 
@@ -97,13 +95,11 @@ class _Answer:
         self._send = send
         self._is_started = False
         self._held_status = 0
-        self._held_headers: list[tuple[bytes, bytes]] = []
         self._held_body = b""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
             self._held_status = message["status"]
-            self._held_headers = [h for h in message["headers"] if h[0] in _KEPT_HEADERS]
         elif not self._held_status:
             self._is_started = True
             await self._send(message)
@@ -116,13 +112,15 @@ class _Answer:
         if self._is_started:
             raise RuntimeError(f"{self._scope['path']}: answer begun; cannot become: {reason}")
         counters.refuse("rest", str(int(status)), status=status)
-        logger.warning(
-            "refused: %s %s: %d %s", self._scope["method"], self._scope["path"], status, reason
-        )
+        where = shown(self._scope["path"])
+        logger.warning("refused: %s %s: %d %s", self._scope["method"], where, status, reason)
         body = orjson.dumps({"error": reason})
         length = str(len(body)).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", length)]
-        headers += self._held_headers
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            # The app names the methods of the first route of the path; a path may have several.
+            methods = ", ".join(allowed_methods(self._scope["path"]))
+            headers.append((b"allow", methods.encode()))
         headers += [_HEADERS[HTTPStatus(status)]] if status in _HEADERS else []
         await self._send({"type": "http.response.start", "status": int(status), "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
@@ -136,7 +134,7 @@ class _Answer:
         if isinstance(content, dict) and isinstance(content.get("error"), str):
             return str(content["error"])
         detail = content.get("detail", content) if isinstance(content, dict) else content
-        return f"path: {self._scope['path']!r}; {detail}"
+        return f"path: {shown(self._scope['path'])}; {detail}"
 
 
 class JsonErrorProtocol(HttpToolsProtocol):

@@ -5,6 +5,7 @@ endpoint is held against it.
 """
 
 import dataclasses
+import re
 from http import HTTPStatus
 
 _MODEL = "/v2/models/{model_name}"
@@ -42,6 +43,13 @@ class Operation:
     def is_open(self) -> bool:
         """Whether it is answered without a token."""
         return self.path in OPEN_PATHS
+
+    def matches(self, path: str) -> bool:
+        """Whether a path, as it was requested, is one of this operation's."""
+        # A name holds no colon: "ranker:predict" is a verb of ranker, not a model.
+        named = re.escape(self.path).replace(r"\{model_name\}", "[^/:]+")
+        pattern = named.replace(r"\{model_version\}", "[^/]+")
+        return re.fullmatch(pattern, path) is not None
 
     def statuses(self, *, has_token: bool) -> list[HTTPStatus]:
         """The statuses in order, for a server with a token or without."""
@@ -227,3 +235,8 @@ OPERATIONS = (
         codes=(404, 409),
     ),
 )
+
+
+def allowed_methods(path: str) -> list[str]:
+    """The methods of a path as it was requested; none where there is no such path."""
+    return sorted(operation.method for operation in OPERATIONS if operation.matches(path))

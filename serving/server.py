@@ -132,7 +132,10 @@ class RankingServer(kserve.ModelServer):
         rest.config.http = JsonErrorProtocol
         _encrypt(rest.config, self._settings.tls)
         servicer = RankingServicer(
-            self.dataplane, extension=self.model_repository_extension, admission=self._admission
+            self.dataplane,
+            ranker=self.ranker,
+            extension=self.model_repository_extension,
+            admission=self._admission,
         )
         grpc_server = create_server(
             servicer, settings=self._settings, address=f"{self.host}:{self.grpc_port}"

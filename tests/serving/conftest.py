@@ -36,6 +36,7 @@ class Server:
     before_load: dict[str, httpx.Response]
     """What it answered while no champion was set."""
     log: Path
+    pid: int
 
     def infer(self, body: Any, *, path: str = "ranker/infer", **options: Any) -> httpx.Response:
         return self.http.post(f"/v2/models/{path}", json=body, **options)
@@ -92,7 +93,7 @@ def running(
             try:
                 _wait_until_live(http, process, log)
                 registry = stand_ins.FileRegistry(folder)
-                yield Server(http, url, f"127.0.0.1:{grpc_port}", registry, {}, log)
+                yield Server(http, url, f"127.0.0.1:{grpc_port}", registry, {}, log, process.pid)
             finally:
                 process.send_signal(signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
