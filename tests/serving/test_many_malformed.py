@@ -19,6 +19,7 @@ from serving.operations import OPERATIONS
 NUM_REST, NUM_STREAMS, NUM_GRPC = 6500, 500, 3000
 SECONDS = float(os.environ.get("RANKING_FUZZ_SECONDS", "0"))
 NUM_CONNECTIONS, DEPTH = 4, 16
+MAX_GROWTH_BYTES = 8 * 2**20
 """Caches of the allocator and of the interpreter fill in the warm-up; this is for what is left."""
 
 
