@@ -51,7 +51,7 @@ class Admission:
     ) -> Answer:
         deadline = asyncio.get_running_loop().time() + self._limits.max_seconds
         try:
-            with counters.STAGE_SECONDS.labels("receive").time():
+            with counters.stage("receive"):
                 content = await self.receive(read)
         except BaseException:
             self._leave()

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from prometheus_client import Counter, Gauge, Histogram
 
 from features.encoding import RowStatus
+from serving import tracing
 from serving.transformer import Candidates
 
 REQUESTS = Counter(
@@ -37,7 +38,7 @@ REQUEST_SECONDS = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "ranking_stage_seconds",
-    "Time of a stage: receive the body, features (check, read, encode), score.",
+    "Time of a stage: receive the body, features (check, read, encode), score, respond.",
     ["stage"],
     buckets=_BUCKETS,
 )
@@ -72,6 +73,13 @@ for _counter, _outcomes in (
 ):
     for _outcome in _outcomes:
         _counter.labels(_outcome)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Count the seconds of a stage of a request, and make its span where there are spans."""
+    with STAGE_SECONDS.labels(name).time(), tracing.span(name):
+        yield
 
 
 @contextmanager

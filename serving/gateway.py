@@ -3,6 +3,7 @@
 ASGI middleware over KServe's app, and below it what answers a caller who speaks no HTTP.
 """
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
@@ -12,9 +13,9 @@ import orjson
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving import counters
+from serving import counters, tracing
 from serving.admission import check_token
-from serving.operations import OPEN_PATHS, allowed_methods
+from serving.operations import OPEN_PATHS, allowed_methods, operation_at
 from serving.refusal import RefusedError, shown
 from serving.settings import Settings
 
@@ -44,9 +45,15 @@ class Gateway:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = dict(scope["headers"])
+        with _traced(scope, headers):
+            await self._answer(scope, headers, receive=receive, send=send)
+
+    async def _answer(
+        self, scope: Message, headers: dict[bytes, bytes], *, receive: Receive, send: Send
+    ) -> None:
         answer = _Answer(scope, send)
         try:
-            headers = dict(scope["headers"])
             if scope["path"] not in OPEN_PATHS:
                 check_token(self._settings.token, headers.get(b"authorization"))
             declared = headers.get(b"content-length", b"0")
@@ -56,9 +63,26 @@ class Gateway:
             await answer.fail(refused.status, str(refused))
         except ClientDisconnect:
             logger.info("%s %s: the caller left", scope["method"], shown(scope["path"]))
-        except Exception:
+        except Exception as error:
+            tracing.failed(error)
             logger.exception("%s %s failed", scope["method"], shown(scope["path"]))
             await answer.fail(HTTPStatus.INTERNAL_SERVER_ERROR, "server: failed; its log says why")
+
+
+def _traced(scope: Message, headers: dict[bytes, bytes]) -> contextlib.AbstractContextManager[None]:
+    """The span of a request that works: none of what is only asked, as health and metrics are."""
+    if not tracing.is_on() or scope["method"] != "POST":
+        return contextlib.nullcontext()
+    operation = operation_at(scope["method"], scope["path"])
+    if operation is None:
+        return contextlib.nullcontext()
+    texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+    return tracing.request(
+        f"{operation.method} {operation.path}",
+        texts,
+        http__request__method=operation.method,
+        http__route=operation.path,
+    )
 
 
 class _Bounded:
@@ -101,6 +125,8 @@ class _Answer:
         if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
             self._held_status = message["status"]
         elif not self._held_status:
+            if not self._is_started:
+                tracing.answered(message["status"])
             self._is_started = True
             await self._send(message)
         elif message["type"] == "http.response.body":
@@ -111,6 +137,7 @@ class _Answer:
     async def fail(self, status: int, reason: str) -> None:
         if self._is_started:
             raise RuntimeError(f"{self._scope['path']}: answer begun; cannot become: {reason}")
+        tracing.answered(status, reason)
         counters.refuse("rest", str(int(status)), status=status)
         where = shown(self._scope["path"])
         logger.warning("refused: %s %s: %d %s", self._scope["method"], where, status, reason)

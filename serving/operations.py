@@ -240,3 +240,9 @@ OPERATIONS = (
 def allowed_methods(path: str) -> list[str]:
     """The methods of a path as it was requested; none where there is no such path."""
     return sorted(operation.method for operation in OPERATIONS if operation.matches(path))
+
+
+def operation_at(method: str, path: str) -> Operation | None:
+    """The operation of a request, if there is one."""
+    found = (o for o in OPERATIONS if o.method == method and o.matches(path))
+    return next(found, None)

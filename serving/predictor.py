@@ -14,7 +14,7 @@ from kserve.protocol.infer_type import InferOutput, InferResponse, RequestedOutp
 
 from features.encoding import ModelInputs, RowStatus
 from features.schema import Role, Schema
-from serving import counters
+from serving import counters, tracing
 from serving.calls import InferenceCall
 from serving.refusal import RefusedError
 from serving.request import SCORE, input_types, output_types, parse, status_output
@@ -123,7 +123,7 @@ class Ranker(kserve.Model):
         self._check_size(payload)
         self.check_version(payload.model_version)
         champion = self.champion()
-        with counters.STAGE_SECONDS.labels("features").time():
+        with counters.stage("features"):
             candidates = await asyncio.to_thread(self.candidates, payload)
         return payload, candidates, champion
 
@@ -135,7 +135,7 @@ class Ranker(kserve.Model):
     ) -> tuple[InferenceCall, Ranking]:
         """Score the candidates, in a thread."""
         call, candidates, champion = payload
-        with counters.STAGE_SECONDS.labels("score").time():
+        with counters.stage("score"):
             return call, await asyncio.to_thread(_score, candidates, champion)
 
     async def postprocess(
@@ -147,6 +147,11 @@ class Ranker(kserve.Model):
         """The answer, with the outputs that the call asked for."""
         call, ranking = result
         counters.count(ranking.candidates, ranking.version, ranking.scores)
+        tracing.describe(
+            model_version=ranking.version,
+            candidates=len(ranking.scores),
+            degraded=ranking.candidates.is_degraded,
+        )
         self.log.offer(
             Answered(
                 request_id=call.id,

@@ -7,13 +7,14 @@ KServe's when its server adds its own.
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.infer_type import InferResponse
 
-from serving import json_fields
+from serving import counters, json_fields, tracing
 from serving.admission import Admission
 from serving.calls import JSON_LENGTH_HEADER, InferenceCall, from_rest
 from serving.instances import from_v1, to_v1
@@ -102,19 +103,15 @@ class Routes:
         def read(body: bytes) -> InferenceCall:
             return from_rest(body, json_length=length, model_version=model_version)
 
-        content, json_length = await self._rank(request, read)
-        if json_length is None:
-            return _json(content)
-        headers = {JSON_LENGTH_HEADER: str(json_length)}
-        return Response(content, headers=headers, media_type=CONTENT_TYPES[1])
+        return await self._rank(request, read, _scores)
 
     async def predict(self, request: Request, model_name: str) -> Response:
         """Rank; the body has one object a candidate."""
         self._dataplane.get_model_from_registry(model_name)
         self._ranker.check_version("")
         _check_content(request, (JSON,))
-        content, _ = await self._rank(request, lambda body: from_v1(body, self._ranker.schema))
-        return _json(to_v1(content))
+        schema = self._ranker.schema
+        return await self._rank(request, lambda body: from_v1(body, schema), _predictions)
 
     async def explain(self, model_name: str) -> Response:
         """No scores are explained, in any protocol."""
@@ -179,18 +176,38 @@ class Routes:
         return json_fields.message(body) if body else {}
 
     async def _rank(
-        self, request: Request, read: Callable[[bytes], InferenceCall]
-    ) -> tuple[Any, int | None]:
-        """The answer to a call: content, and the bytes of it that are JSON where not all are."""
+        self,
+        request: Request,
+        read: Callable[[bytes], InferenceCall],
+        respond: Callable[[InferResponse], Response],
+    ) -> Response:
+        """Answer a call: read it from the body, rank, write the scores."""
 
-        async def work(body: bytes) -> tuple[Any, int | None]:
+        async def work(body: bytes) -> Response:
             # In a thread: reading a large body takes longer than others can wait.
             call = await asyncio.to_thread(read, body)
+            tracing.describe(request_id=call.id)
             answer, _ = await self._dataplane.infer(model_name=NAME, request=call)
-            return cast(tuple[Any, int | None], answer.to_rest())
+            with counters.stage("respond"):
+                return respond(answer)
 
         body: Callable[[], Awaitable[bytes]] = request.body
         return await self._admission.run(read=body, work=work)
+
+
+def _scores(answer: InferResponse) -> Response:
+    """In protocol V2: JSON, or JSON and then binary tensors."""
+    content, json_length = answer.to_rest()
+    if json_length is None:
+        return _json(content)
+    headers = {JSON_LENGTH_HEADER: str(json_length)}
+    return Response(content, headers=headers, media_type=CONTENT_TYPES[1])
+
+
+def _predictions(answer: InferResponse) -> Response:
+    """In protocol V1."""
+    content, _ = answer.to_rest()
+    return _json(to_v1(content))
 
 
 def _check_content(request: Request, allowed: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """The gRPC side: KServe's service with our reading of requests, and a status for every error."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from kserve.protocol.grpc.servicer import InferenceServicer
 
-from serving import counters
+from serving import counters, tracing
 from serving.admission import Admission, check_token
 from serving.calls import from_grpc
 from serving.predictor import NAME, Ranker
@@ -32,6 +33,7 @@ _CODES = {
 """Any other refusal is INVALID_ARGUMENT."""
 _TRITON_MODEL, _TRITON_PARAMETERS = 2, 3
 """Fields of Triton's requests to the repository, which tritonclient sends."""
+_TRACED = ("ModelInfer", "RepositoryModel")
 _OPEN_METHODS = ("/ServerLive", "/ServerReady")
 """Answered without a token."""
 
@@ -65,8 +67,10 @@ class RankingServicer(InferenceServicer):
         async def work(message: Any) -> Any:
             self._dataplane.get_model_from_registry(message.model_name)
             call = await asyncio.to_thread(from_grpc, message)
+            tracing.describe(request_id=call.id)
             answer, _ = await self._dataplane.infer(model_name=NAME, request=call)
-            return answer.to_grpc()
+            with counters.stage("respond"):
+                return answer.to_grpc()
 
         return await self._admission.run(read=read, work=work)
 
@@ -177,6 +181,17 @@ def _deserialized(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
         return RefusedError("message", str(error), "a message of the Open Inference Protocol")
 
 
+def _traced(method: str, metadata: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
+    """The span of a call that works; none of health and metadata."""
+    service, _, name = method.strip("/").partition("/")
+    if not tracing.is_on() or not name.startswith(_TRACED):
+        return contextlib.nullcontext()
+    texts = {key: value for key, value in metadata.items() if isinstance(value, str)}
+    return tracing.request(
+        f"{service}/{name}", texts, rpc__system="grpc", rpc__service=service, rpc__method=name
+    )
+
+
 async def _answer(
     behaviour: Callable[..., Awaitable[Any]],
     method: str,
@@ -184,15 +199,34 @@ async def _answer(
     request: Any,
     context: Any,
 ) -> Any:
+    metadata = dict(context.invocation_metadata() or ())
+    with _traced(method, metadata):
+        return await _checked(behaviour, method, request, context, token=token, metadata=metadata)
+
+
+async def _checked(
+    behaviour: Callable[..., Awaitable[Any]],
+    method: str,
+    request: Any,
+    context: Any,
+    *,
+    token: str | None,
+    metadata: dict[str, Any],
+) -> Any:
     try:
-        check_token(token, dict(context.invocation_metadata() or ()).get("authorization"))
-        return await behaviour(_readable(request), context)
+        check_token(token, metadata.get("authorization"))
+        answer = await behaviour(_readable(request), context)
     except RefusedError as refused:
         await _refuse(context, method, refused.status, str(refused))
-    except Exception:
+    except Exception as error:
+        tracing.failed(error)
+        tracing.answered_grpc("INTERNAL", grpc.StatusCode.INTERNAL.value[0], "server: failed")
         counters.refuse("grpc", "INTERNAL", status=HTTPStatus.INTERNAL_SERVER_ERROR)
         logger.exception("%s failed", method)
         await context.abort(grpc.StatusCode.INTERNAL, "server: failed; its log says why")
+    else:
+        tracing.answered_grpc("OK", 0)
+        return answer
 
 
 def _readable(request: Any) -> Any:
@@ -204,5 +238,6 @@ def _readable(request: Any) -> Any:
 async def _refuse(context: Any, method: str, status: HTTPStatus, reason: str) -> None:
     code = _CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT)
     counters.refuse("grpc", code.name, status=status)
+    tracing.answered_grpc(code.name, code.value[0], reason)
     logger.warning("refused: %s: %s %s", method, code.name, reason)
     await context.abort(code, reason)

@@ -20,6 +20,7 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer
 
 from features.schema import Schema
+from serving import tracing
 from serving.admission import Admission
 from serving.gateway import Gateway, JsonErrorProtocol
 from serving.predictor import NAME, Champion, Ranker
@@ -113,11 +114,13 @@ class RankingServer(kserve.ModelServer):
             _check_free(self.host, port)
         self._routes.register(app)
         app.add_middleware(Gateway, settings=self._settings)
+        tracing.start(self._settings.tracing)
         self.ranker.log.start()
         try:
             asyncio.run(self.serve())
         finally:
             self.ranker.log.stop()
+            tracing.stop()
 
     async def serve(self) -> None:
         """Both sides, until uvicorn has answered what it had begun after a signal."""
@@ -233,7 +236,7 @@ def _tell(settings: Settings) -> None:
     tls, limits = settings.tls, settings.limits
     logger.info(
         "callers: token %s, TLS %s, client certificates %s; at most %d bytes, %d candidates, "
-        "%g seconds, %d at one time; answers logged: %g",
+        "%g seconds, %d at one time; answers logged: %g; spans: %s",
         "asked for" if settings.token else "not asked for",
         "on" if tls.certificate else "off",
         "asked for" if tls.authority else "not asked for",
@@ -242,6 +245,7 @@ def _tell(settings: Settings) -> None:
         limits.max_seconds,
         limits.max_concurrent,
         settings.logging.share,
+        settings.tracing.exporter or "none",
     )
 
 

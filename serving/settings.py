@@ -110,6 +110,31 @@ class Logging:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Tracing:
+    """Whether and where spans of requests go, by OpenTelemetry's own variables."""
+
+    exporter: str = ""
+    """``otlp`` or ``console``; empty: there are no spans."""
+
+    @classmethod
+    def from_environment(cls, environment: Environment = os.environ) -> "Tracing":
+        """OTEL_TRACES_EXPORTER; without it, otlp where there is an OTEL_EXPORTER_OTLP_ENDPOINT."""
+        has_endpoint = any(
+            environment.get(f"OTEL_EXPORTER_OTLP_{name}")
+            for name in ("ENDPOINT", "TRACES_ENDPOINT")
+        )
+        exporter = environment.get("OTEL_TRACES_EXPORTER") or ("otlp" if has_endpoint else "none")
+        if exporter not in {"otlp", "console", "none"}:
+            raise ValueError(f"OTEL_TRACES_EXPORTER: {exporter!r}; otlp, console or none")
+        for name in ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"):
+            protocol = environment.get(name) or "http/protobuf"
+            if exporter == "otlp" and protocol != "http/protobuf":
+                raise ValueError(f"{name}: {protocol!r}; http/protobuf, or not set at all")
+        is_disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+        return cls(exporter="" if is_disabled or exporter == "none" else exporter)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """All of them; the defaults are those of an empty environment."""
 
@@ -117,6 +142,7 @@ class Settings:
     tls: Tls = Tls()
     token: str | None = dataclasses.field(default=None, repr=False)
     logging: Logging = Logging()
+    tracing: Tracing = Tracing()
 
     @classmethod
     def from_environment(cls, environment: Environment = os.environ) -> "Settings":
@@ -126,6 +152,7 @@ class Settings:
             tls=Tls.of_server(environment),
             token=token_of(environment),
             logging=Logging.from_environment(environment),
+            tracing=Tracing.from_environment(environment),
         )
 
 
