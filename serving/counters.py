@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,10 +76,15 @@ for _counter, _outcomes in (
         _counter.labels(_outcome)
 
 
-@contextmanager
-def stage(name: str) -> Iterator[None]:
+def stage(name: str) -> AbstractContextManager[Any]:
     """Count the seconds of a stage of a request, and make its span where there are spans."""
-    with STAGE_SECONDS.labels(name).time(), tracing.span(name):
+    timer: AbstractContextManager[Any] = STAGE_SECONDS.labels(name).time()
+    return _timed_span(timer, name) if tracing.is_on() else timer
+
+
+@contextmanager
+def _timed_span(timer: AbstractContextManager[Any], name: str) -> Iterator[None]:
+    with timer, tracing.span(name):
         yield
 
 

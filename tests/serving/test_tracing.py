@@ -92,7 +92,19 @@ def test_a_refusal_is_told_and_is_no_error_of_the_server(traced, body):
     assert span.name == "POST /v1/models/{model_name}:predict"
 
 
-def test_a_fault_of_the_server_is_an_error_with_its_reason(traced, body):
+def test_a_fault_of_the_server_is_an_error_with_its_exception(traced, body):
+    running, kept = traced
+    running.reload("2025-06-03-raising")
+    answer = running.infer({**body(), "id": "fault"})
+    running.reload(FIRST)
+    assert (answer.status_code, list(answer.json())) == (500, ["error"])
+    span, below = kept.of(request_id="fault")
+    assert (span.attributes["http.response.status_code"], span.is_error) == (500, True)
+    assert span.events == ["exception"]
+    assert set(below) == {span.name, *STAGES} - {"respond"}
+
+
+def test_what_is_not_implemented_is_an_error_with_its_reason(traced):
     running, kept = traced
     running.http.post("/v1/models/ranker:explain", json={})
     span, _ = kept.of(refusal="verb: 'explain'; scores are not explained")
