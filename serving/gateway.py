@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving import counters, tracing
 from serving.admission import check_token
+from serving.json_fields import MAX_TEXT
 from serving.operations import OPEN_PATHS, allowed_methods, operation_at
 from serving.refusal import RefusedError, shown
 from serving.settings import Settings
@@ -62,11 +63,17 @@ class Gateway:
         except RefusedError as refused:
             await answer.fail(refused.status, str(refused))
         except ClientDisconnect:
-            logger.info("%s %s: the caller left", scope["method"], shown(scope["path"]))
+            logger.info("%s %s: the caller left", scope["method"], _where(scope))
         except Exception as error:
             tracing.failed(error)
-            logger.exception("%s %s failed", scope["method"], shown(scope["path"]))
+            logger.exception("%s %s failed", scope["method"], _where(scope))
             await answer.fail(HTTPStatus.INTERNAL_SERVER_ERROR, "server: failed; its log says why")
+
+
+def _where(scope: Message) -> str:
+    """The path for one line of a log: a decoded one may hold line ends, and be of any length."""
+    path: str = scope["path"]
+    return path if path.isprintable() and len(path) <= MAX_TEXT else shown(path)
 
 
 def _traced(scope: Message, headers: dict[bytes, bytes]) -> contextlib.AbstractContextManager[None]:
@@ -139,7 +146,7 @@ class _Answer:
             raise RuntimeError(f"{self._scope['path']}: answer begun; cannot become: {reason}")
         tracing.answered(status, reason)
         counters.refuse("rest", str(int(status)), status=status)
-        where = shown(self._scope["path"])
+        where = _where(self._scope)
         logger.warning("refused: %s %s: %d %s", self._scope["method"], where, status, reason)
         body = orjson.dumps({"error": reason})
         length = str(len(body)).encode()

@@ -4,9 +4,11 @@ The first protocol has no names, types or shapes of tensors: an instance is a ca
 are columns of the schema, and what may be in them follows from the schema.
 """
 
+import dataclasses
+import math
 import uuid
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +20,26 @@ from serving.request import SCORE, input_columns
 from serving.settings import MAX_CANDIDATES
 from serving.tensors import BYTES, LARGEST_FLOAT, Tensor, Values
 
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """Exact types, for a JSON true is an int to Python and is none here; and bounds of numbers."""
+
+    types: frozenset[type]
+    limit: str
+    lowest: float | None = None
+    highest: float = math.inf
+
+    def holds(self, value: Any) -> bool:
+        is_typed = type(value) in self.types
+        return is_typed and (self.lowest is None or self.lowest <= value <= self.highest)
+
+
 _INT64 = np.iinfo(np.int64)
-_MOMENT = "epoch microseconds or ISO 8601"
+_INTEGER = _Rule(frozenset({int}), "an integer of 64 bits", int(_INT64.min), int(_INT64.max))
+_FLOAT = _Rule(frozenset({int, float}), "a finite number in float32", -LARGEST_FLOAT, LARGEST_FLOAT)
+_TEXT = _Rule(frozenset({str}), "a string")
+_MOMENT = _Rule(frozenset({str}), "epoch microseconds or ISO 8601")
 
 
 def from_v1(body: bytes, schema: Schema) -> InferenceCall:
@@ -83,8 +103,7 @@ def _tensor(column: Column, instances: list[dict[str, Any]], *, is_once: bool) -
 
 def _is_same(values: list[Any]) -> bool:
     """Whether all are the first one, in value and in type: to Python true is 1."""
-    first = values[0]
-    return all(type(value) is type(first) and value == first for value in values)
+    return len(set(map(type, values))) == 1 and values.count(values[0]) == len(values)
 
 
 def _check_equal(name: str, values: list[Any]) -> None:
@@ -98,31 +117,22 @@ def _check_equal(name: str, values: list[Any]) -> None:
 def _typed(column: Column, values: list[Any]) -> Tensor:
     name, dtype = column.name, column.dtype
     if dtype is Dtype.FLOAT64:
-        _check(name, values, _is_float, "a finite number in float32")
+        _check(name, values, _FLOAT)
         return Tensor(name, "FP64", np.array(values, dtype=np.float64))
     if dtype is Dtype.INT64 or (dtype is Dtype.TIMESTAMP and type(values[0]) is int):
-        limit = "an integer of 64 bits" if dtype is Dtype.INT64 else _MOMENT
-        _check(name, values, _is_integer, limit)
+        _check(name, values, _INTEGER)
         return Tensor(name, "INT64", np.array(values, dtype=np.int64))
-    _check(name, values, _is_text, "a string" if dtype is Dtype.STRING else _MOMENT)
+    _check(name, values, _TEXT if dtype is Dtype.STRING else _MOMENT)
     texts: Values = values
     return Tensor(name, BYTES, texts)
 
 
-def _check(name: str, values: list[Any], is_good: Callable[[Any], bool], limit: str) -> None:
+def _check(name: str, values: list[Any], rule: _Rule) -> None:
+    """Refuse the first value that breaks the rule; where none does, that is found out in C."""
+    if set(map(type, values)) <= rule.types and (
+        rule.lowest is None or (rule.lowest <= min(values) and max(values) <= rule.highest)
+    ):
+        return
     for place, value in enumerate(values):
-        if not is_good(value):
-            raise RefusedError(f"instances[{place}].{name}", value, limit)
-
-
-def _is_integer(value: object) -> bool:
-    """Exact types: a JSON true is an int to Python, and is none here."""
-    return type(value) is int and _INT64.min <= value <= _INT64.max
-
-
-def _is_float(value: object) -> bool:
-    return type(value) in {int, float} and abs(cast(float, value)) <= LARGEST_FLOAT
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+        if not rule.holds(value):
+            raise RefusedError(f"instances[{place}].{name}", value, rule.limit)

@@ -39,20 +39,9 @@ def test_every_route_of_ours_and_of_kserve_is_an_operation_and_the_reverse():
     register_v1_endpoints(app, None, None)
     register_v2_endpoints(app, None, None)
     registered = {
-        (method, route.path)
-        for route in flattened(app.routes)
-        for method in route.methods - {"HEAD"}
+        (method, route.path) for route in app.routes for method in route.methods - {"HEAD"}
     }
     assert registered == {(o.method, o.path) for o in OPERATIONS}
-
-
-def flattened(routes):
-    for route in routes:
-        inner = getattr(route, "original_router", None)
-        if inner is not None:
-            yield from flattened(inner.routes)
-        else:
-            yield route
 
 
 def test_the_description_has_exactly_the_operations_and_their_statuses():
