@@ -198,3 +198,11 @@ def _wait_until_live(http: httpx.Client, process: Any, log: Path) -> None:
         assert process.poll() is None, log.read_text()[-3000:]
         time.sleep(0.1)
     raise TimeoutError(log.read_text()[-3000:])
+
+
+def wait_for(is_true: Any, *, seconds: float = 10) -> None:
+    """Return as soon as something is true; an error when it does not become so."""
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "not within the time"
+        time.sleep(0.05)
