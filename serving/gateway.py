@@ -1,6 +1,6 @@
 """What stands around every REST route: the token, the bound on bodies, one form of error.
 
-ASGI middleware over KServe's app, and below it what answers a caller who speaks no HTTP.
+ASGI middleware over KServe's app.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ from typing import Any
 
 import orjson
 from starlette.requests import ClientDisconnect
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving import counters, tracing
 from serving.admission import check_token
@@ -169,17 +168,3 @@ class _Answer:
             return str(content["error"])
         detail = content.get("detail", content) if isinstance(content, dict) else content
         return f"path: {shown(self._scope['path'])}; {detail}"
-
-
-class JsonErrorProtocol(HttpToolsProtocol):
-    """What is no HTTP at all is refused below any app, in plain text; here in the one form."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer 400 and close."""
-        body = orjson.dumps({"error": f"http: {msg}; a well-formed HTTP/1.1 request"})
-        head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()

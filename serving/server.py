@@ -22,13 +22,14 @@ from kserve.protocol.rest.server import RESTServer
 from features.schema import Schema
 from serving import tracing
 from serving.admission import Admission
-from serving.gateway import Gateway, JsonErrorProtocol
+from serving.gateway import Gateway
 from serving.predictor import NAME, Champion, Ranker
 from serving.refusal import RefusedError
 from serving.repository import ALIAS, ChampionExtension, ChampionRepository, check_name
 from serving.rest import Routes
 from serving.rpc import RankingServicer, create_server
 from serving.settings import Settings, Tls
+from serving.wire import HttpProtocol
 
 GRACE_SECONDS = 10
 EXTENSIONS = ("binary_tensor_data", "model_repository")
@@ -132,7 +133,8 @@ class RankingServer(kserve.ModelServer):
             grace_period=self.grace_period,
         )
         rest.config.host = self.host
-        rest.config.http = JsonErrorProtocol
+        rest.config.http = HttpProtocol
+        rest.config.ws = "none"
         _encrypt(rest.config, self._settings.tls)
         servicer = RankingServicer(
             self.dataplane,

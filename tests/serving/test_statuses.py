@@ -95,7 +95,9 @@ def test_each_occurs(limited):
     with ThreadPoolExecutor() as pool:
         late = [operation for operation, _ in pairs({408})]
         statuses = pool.map(lambda one: status_of_a_body_that_does_not_end(limited, one), late)
-        found |= {(operation.name, 408): status for operation, status in zip(late, statuses)}
+        found |= {
+            (operation.name, 408): status for operation, status in zip(late, statuses, strict=True)
+        }
     limited.reload(RAISING)
     for operation, status in pairs({500}):
         version = RAISING if "model_version" in operation.path else None
