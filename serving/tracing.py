@@ -101,7 +101,7 @@ def request(name: str, headers: Mapping[str, str], **attributes: str) -> Iterato
 
 def span(name: str) -> contextlib.AbstractContextManager[Any]:
     """A part of the request; nothing outside of a request and while spans are off."""
-    if _ACTIVE.tracer is None or _REQUEST.get() is None:
+    if _ACTIVE.tracer is None or _open_span() is None:
         return _NOTHING
     manager: contextlib.AbstractContextManager[Any] = _ACTIVE.tracer.start_as_current_span(
         name, set_status_on_exception=False
@@ -111,7 +111,7 @@ def span(name: str) -> contextlib.AbstractContextManager[Any]:
 
 def describe(**attributes: str | int | bool) -> None:
     """Say of the request what is known of it now; names are prefixed with ``ranking.``."""
-    span_ = _REQUEST.get()
+    span_ = _open_span()
     if span_ is not None:
         span_.set_attributes({f"ranking.{name}": value for name, value in attributes.items()})
 
@@ -129,13 +129,19 @@ def answered_grpc(code: str, number: int, reason: str = "") -> None:
 
 def failed(error: BaseException) -> None:
     """Keep the traceback of a failure of ours."""
-    span_ = _REQUEST.get()
+    span_ = _open_span()
     if span_ is not None:
         span_.record_exception(error)
 
 
-def _end(attribute: str, value: int, *, reason: str, is_fault: bool) -> None:
+def _open_span() -> Any:
+    """The server span; none outside of a request, and none of one that was answered meanwhile."""
     span_ = _REQUEST.get()
+    return span_ if span_ is not None and span_.is_recording() else None
+
+
+def _end(attribute: str, value: int, *, reason: str, is_fault: bool) -> None:
+    span_ = _open_span()
     if span_ is None:
         return
     span_.set_attribute(attribute, value)

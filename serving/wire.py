@@ -4,14 +4,18 @@ It answers what is no HTTP in plain text, keeps a head of any size in memory, lo
 request that offers another protocol, and hands WebSockets past the token.
 """
 
+import logging
 import re
 from http import HTTPStatus
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serving import counters
+
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's line and headers together, give or take what one read of the socket brings."""
+logger = logging.getLogger(__name__)
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 
 
@@ -49,6 +53,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _end(self, status: HTTPStatus, reason: str) -> None:
         if self.transport.is_closing():
             return
+        counters.refuse("rest", str(status.value), status=status)
+        logger.warning("refused: no request: %d %s", status, reason)
         body = orjson.dumps({"error": reason})
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"

@@ -1,11 +1,13 @@
 """Protocol V1: one object a candidate gives the scores and flags that V2 gives."""
 
+import asyncio
 import dataclasses
 
 import numpy as np
 import orjson
 import pytest
 import stand_ins
+from kserve.inference_client import InferenceRESTClient, RESTConfig
 
 from serving.calls import from_rest
 from serving.instances import from_v1
@@ -118,6 +120,19 @@ def test_a_refusal_is_400_and_another_type_of_content_415(server):
     assert (answer.status_code, list(answer.json())) == (400, ["error"])
     headers = {"Content-Type": "application/octet-stream"}
     assert server.http.post(PREDICT, content=b"{}", headers=headers).status_code == 415
+
+
+def test_kserves_own_client_of_v1_takes_the_answer(server, body):
+    async def call():
+        client = InferenceRESTClient(RESTConfig(protocol="v1"))
+        try:
+            assert await client.is_model_ready(server.url, "ranker")
+            return await client.infer(server.url, instances(), model_name="ranker")
+        finally:
+            await client.close()
+
+    answer = asyncio.run(call())
+    assert answer["predictions"] == server.infer(body()).json()["outputs"][0]["data"]
 
 
 def test_models_and_readiness_are_those_of_kserve(server):

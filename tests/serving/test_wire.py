@@ -3,6 +3,7 @@
 import socket
 import time
 
+import grpc
 import orjson
 import psutil
 import pytest
@@ -66,6 +67,8 @@ def test_a_head_without_end_is_cut_off_at_once(server, start):
         "error": "head: over 65536 bytes; at most that"
     }
     assert time.monotonic() - started < 5
+    text = server.http.get("/metrics").text
+    assert 'ranking_refusals_total{code="431",transport="rest"}' in text
     assert process.memory_info().rss - before < 8 * 2**20
 
 
@@ -84,3 +87,11 @@ def test_many_requests_in_one_piece_are_not_one_long_head(server):
     with connect(server) as connection:
         connection.sendall(one * 20 + last)
         assert read_all(connection).count(b"HTTP/1.1 200 OK") == 21
+
+
+def test_over_grpc_metadata_of_that_size_exhaust_resources(server):
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"", metadata=[("x-long", "a" * 70_000)], timeout=10)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
