@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
 
-.PHONY: help install demo test check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-stream drill-train fuzz-serve
+.PHONY: help install demo test check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-stream drill-train
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -19,6 +19,10 @@ demo: install       ## the main job: MovieLens-100k, day by day through Airflow,
 
 test: install       ## the whole test suite
 	@$(PYTHON) -m pytest
+
+.PHONY: fuzz-serve
+fuzz-serve: install ## minutes of made-up calls to the endpoint: by its OpenAPI, and malformed ones
+	@RANKING_FUZZ_SECONDS=300 $(PYTHON) -m pytest tests/serving/test_fuzz.py tests/serving/test_many_malformed.py
 
 check: install      ## ruff, mypy strict on the three packages, import contracts
 	@$(PYTHON) -m ruff check .
@@ -61,9 +65,6 @@ bench-stream: install   ## memory of a training on a day of 2 and of 20 million 
 
 drill-train: install    ## kill -9 a training at 20 random moments; what was lost: nothing
 	@$(PYTHON) infra/local/train_drill.py
-
-fuzz-serve: install     ## minutes of made-up calls to the endpoint: by its OpenAPI, and malformed ones
-	@RANKING_FUZZ_SECONDS=300 $(PYTHON) -m pytest tests/serving/test_fuzz.py tests/serving/test_many_malformed.py
 
 lock: install       ## resolve requirements.in into requirements.txt
 	@bash infra/local/install.sh lock

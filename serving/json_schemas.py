@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from features.encoding import RowStatus
 from features.schema import REQUEST_TIME, Column, Dtype, Schema
 from serving.calls import JSON_LENGTH_HEADER
 from serving.json_fields import MAX_TEXT
@@ -37,6 +38,7 @@ _LIMITS: dict[Dtype, Json] = {
         ]
     },
 }
+_STATUSES = ["ok", *(s.name.lower() for s in RowStatus if s is not RowStatus.USABLE)]
 _EXAMPLES: dict[Dtype, Any] = {
     Dtype.INT64: 1,
     Dtype.FLOAT64: 0.5,
@@ -153,7 +155,7 @@ def _scores(schema: Schema) -> Json:
                 "data": _list(
                     {"type": "number", "minimum": 0, "maximum": 1}
                     if described["datatype"] in FLOATS
-                    else {"enum": ["ok", "future", "expired", "unknown"]}
+                    else {"enum": _STATUSES}
                 ),
                 "parameters": {"type": "object"},
             },

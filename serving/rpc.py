@@ -84,9 +84,11 @@ class RankingServicer(InferenceServicer):
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
         """Whether the model, or that version of it, can answer; KServe answers for any version."""
         self._dataplane.get_model_from_registry(request.name)
-        loaded = self._ranker.version
-        is_ready = loaded is not None and request.version in {"", loaded}
-        return messages.ModelReadyResponse(ready=is_ready)
+        try:
+            self._ranker.check_version(request.version)
+        except RefusedError:
+            return messages.ModelReadyResponse(ready=False)
+        return messages.ModelReadyResponse(ready=True)
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
         """Load; KServe subscripts None after it."""
