@@ -111,7 +111,8 @@ def load(version: str) -> None:
 
 
 def count(candidates: Candidates, version: str, scores: npt.NDArray[np.float32]) -> None:
-    """Count one request that a version answered."""
+    """Count one request that a version answered, and say so in its span."""
+    tracing.describe(model_version=version, candidates=len(scores), degraded=candidates.is_degraded)
     MEAN_SCORE.observe(float(scores.mean()))
     ANSWERS.labels(version).inc()
     REQUESTS.labels("degraded" if candidates.is_degraded else "complete").inc()

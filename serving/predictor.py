@@ -14,7 +14,7 @@ from kserve.protocol.infer_type import InferOutput, InferResponse, RequestedOutp
 
 from features.encoding import ModelInputs, RowStatus
 from features.schema import Role, Schema
-from serving import counters, tracing
+from serving import counters
 from serving.calls import InferenceCall
 from serving.refusal import RefusedError
 from serving.request import SCORE, input_types, output_types, parse, status_output
@@ -147,11 +147,6 @@ class Ranker(kserve.Model):
         """The answer, with the outputs that the call asked for."""
         call, ranking = result
         counters.count(ranking.candidates, ranking.version, ranking.scores)
-        tracing.describe(
-            model_version=ranking.version,
-            candidates=len(ranking.scores),
-            degraded=ranking.candidates.is_degraded,
-        )
         self.log.offer(
             Answered(
                 request_id=call.id,

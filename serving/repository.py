@@ -58,7 +58,7 @@ class ChampionRepository(kserve.ModelRepository):
 
     async def load(self, name: str) -> bool:
         """Swap to the champion of this moment; on any failure the old model stays."""
-        check_name(name)
+        _check_name(name)
         # Loads wait here, not in threads: those are for requests to infer.
         async with self._turn:
             await asyncio.to_thread(self.load_now)
@@ -66,13 +66,13 @@ class ChampionRepository(kserve.ModelRepository):
 
     def load_model(self, name: str) -> bool:
         """The same for a caller without an event loop."""
-        check_name(name)
+        _check_name(name)
         self.load_now()
         return True
 
     def unload(self, name: str) -> NoReturn:
         """Refused: without its only model the endpoint has no use."""
-        check_name(name)
+        _check_name(name)
         raise RefusedError("model", name, "the only model stays loaded", status=HTTPStatus.CONFLICT)
 
     def load_now(self) -> None:
@@ -100,11 +100,9 @@ class ChampionRepository(kserve.ModelRepository):
                 "load: %s -> %s, verified and warm in %.2f s", old, champion.version, seconds
             )
 
-    def index(self, *, only_ready: bool = False) -> list[dict[str, str]]:
+    def index(self) -> list[dict[str, str]]:
         """The repository's content, as the Open Inference Protocol lists it."""
         version = self._ranker.version
-        if only_ready and version is None:
-            return []
         state = {"state": "READY", "reason": ""}
         if version is None:
             state = {"state": "UNAVAILABLE", "reason": self._ranker.why_not_ready}
@@ -139,8 +137,7 @@ class ChampionExtension(ModelRepositoryExtension):
         self._repository.unload(model_name)
 
 
-def check_name(name: str) -> None:
-    """Refuse (404) a model that is not the ranker."""
+def _check_name(name: str) -> None:
     if name != NAME:
         raise RefusedError("model", name, f"the only model is {NAME}", status=HTTPStatus.NOT_FOUND)
 

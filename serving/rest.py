@@ -154,7 +154,8 @@ class Routes:
         """The same, or with ``{"ready": true}`` only what can answer."""
         message = await self._message(request)
         only_ready = json_fields.flag(message, "ready", "body")
-        return _json(self._repository.index(only_ready=bool(only_ready)))
+        listed = self._repository.index()
+        return _json([one for one in listed if not only_ready or one["state"] == "READY"])
 
     async def load(self, request: Request, model_name: str) -> Response:
         """Load the champion; a body that asks for another model or configuration is refused."""

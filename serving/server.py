@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import threading
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from serving.admission import Admission
 from serving.gateway import Gateway
 from serving.predictor import NAME, Champion, Ranker
 from serving.refusal import RefusedError
-from serving.repository import ALIAS, ChampionExtension, ChampionRepository, check_name
+from serving.repository import ALIAS, ChampionExtension, ChampionRepository
 from serving.rest import Routes
 from serving.rpc import RankingServicer, create_server
 from serving.settings import Settings, Tls
@@ -57,7 +58,9 @@ class RankingDataPlane(DataPlane):
 
     def get_model_from_registry(self, name: str) -> kserve.Model:
         """The ranker by its name; RefusedError (404) for every other."""
-        check_name(name)
+        if name != NAME:
+            not_found = HTTPStatus.NOT_FOUND
+            raise RefusedError("model", name, f"the only model is {NAME}", status=not_found)
         return self._ranker
 
     def metadata(self) -> dict[str, Any]:

@@ -89,27 +89,6 @@ class Tls:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Logging:
-    """Which answers are written down, and where."""
-
-    share: float = 0.0
-    """Of all answers; 0 is off."""
-    folder: Path = Path()
-    flush_seconds: float = 60.0
-    """How long an answer waits at most until it is in a file."""
-
-    @classmethod
-    def from_environment(cls, environment: Environment = os.environ) -> "Logging":
-        """RANKING_LOG_SHARE, and with it RANKING_LOG_FOLDER and RANKING_LOG_SECONDS."""
-        share = _number(environment, "RANKING_LOG_SHARE", 0.0, (0.0, 1.0))
-        folder = environment.get("RANKING_LOG_FOLDER", "")
-        if share and not folder:
-            raise ValueError(f"RANKING_LOG_FOLDER: not set; a folder, as RANKING_LOG_SHARE={share}")
-        seconds = _number(environment, "RANKING_LOG_SECONDS", cls.flush_seconds, (0.1, 3600))
-        return cls(share=share, folder=Path(folder), flush_seconds=seconds)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Tracing:
     """Whether and where spans of requests go, by OpenTelemetry's own variables."""
 
@@ -135,14 +114,35 @@ class Tracing:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Logging:
+    """Which answers are written down, and where."""
+
+    share: float = 0.0
+    """Of all answers; 0 is off."""
+    folder: Path = Path()
+    flush_seconds: float = 60.0
+    """How long an answer waits at most until it is in a file."""
+
+    @classmethod
+    def from_environment(cls, environment: Environment = os.environ) -> "Logging":
+        """RANKING_LOG_SHARE, and with it RANKING_LOG_FOLDER and RANKING_LOG_SECONDS."""
+        share = _number(environment, "RANKING_LOG_SHARE", 0.0, (0.0, 1.0))
+        folder = environment.get("RANKING_LOG_FOLDER", "")
+        if share and not folder:
+            raise ValueError(f"RANKING_LOG_FOLDER: not set; a folder, as RANKING_LOG_SHARE={share}")
+        seconds = _number(environment, "RANKING_LOG_SECONDS", cls.flush_seconds, (0.1, 3600))
+        return cls(share=share, folder=Path(folder), flush_seconds=seconds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """All of them; the defaults are those of an empty environment."""
 
     limits: Limits = Limits()
     tls: Tls = Tls()
     token: str | None = dataclasses.field(default=None, repr=False)
-    logging: Logging = Logging()
     tracing: Tracing = Tracing()
+    logging: Logging = Logging()
 
     @classmethod
     def from_environment(cls, environment: Environment = os.environ) -> "Settings":
@@ -151,8 +151,8 @@ class Settings:
             limits=Limits.from_environment(environment),
             tls=Tls.of_server(environment),
             token=token_of(environment),
-            logging=Logging.from_environment(environment),
             tracing=Tracing.from_environment(environment),
+            logging=Logging.from_environment(environment),
         )
 
 

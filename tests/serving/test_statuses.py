@@ -38,7 +38,7 @@ def limited(tmp_path_factory):
     """A server with low limits, no champion yet, and spans on its log."""
     environment = {
         "RANKING_MAX_BODY_BYTES": "20000",
-        "RANKING_MAX_SECONDS": "1.5",
+        "RANKING_MAX_SECONDS": "2.5",
         "OTEL_TRACES_EXPORTER": "console",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
