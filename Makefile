@@ -20,6 +20,10 @@ demo: install       ## the main job: MovieLens-100k, day by day through Airflow,
 test: install       ## the whole test suite
 	@$(PYTHON) -m pytest
 
+.PHONY: fuzz-serve
+fuzz-serve: install ## minutes of made-up calls to the endpoint: by its OpenAPI, and malformed ones
+	@RANKING_FUZZ_SECONDS=300 $(PYTHON) -m pytest tests/serving/test_fuzz.py tests/serving/test_many_malformed.py
+
 check: install      ## ruff, mypy strict on the three packages, import contracts
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .

@@ -51,13 +51,10 @@ class Admission:
     ) -> Answer:
         deadline = asyncio.get_running_loop().time() + self._limits.max_seconds
         try:
-            with counters.STAGE_SECONDS.labels("receive").time():
-                async with asyncio.timeout_at(deadline):
-                    content = await read()
-        except BaseException as error:
+            with counters.stage("receive"):
+                content = await self.receive(read)
+        except BaseException:
             self._leave()
-            if isinstance(error, TimeoutError):
-                raise self._late("body", HTTPStatus.REQUEST_TIMEOUT) from error
             raise
         task = asyncio.create_task(work(content))
         task.add_done_callback(self._ended)
@@ -66,6 +63,14 @@ class Admission:
         if not done:
             raise self._late("answer", HTTPStatus.SERVICE_UNAVAILABLE)
         return task.result()
+
+    async def receive(self, read: Callable[[], Awaitable[Content]]) -> Content:
+        """A request's body, which must arrive in time; RefusedError (408) where it does not."""
+        try:
+            async with asyncio.timeout(self._limits.max_seconds):
+                return await read()
+        except TimeoutError as error:
+            raise self._late("body", HTTPStatus.REQUEST_TIMEOUT) from error
 
     def _enter(self) -> None:
         most = self._limits.max_concurrent

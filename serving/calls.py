@@ -7,11 +7,10 @@ with a 500 where they are wrong.
 import collections
 import dataclasses
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-import orjson
-
+from serving import json_fields
 from serving.refusal import RefusedError
 from serving.tensors import (
     BYTES,
@@ -27,6 +26,8 @@ from serving.tensors import (
 
 JSON_LENGTH_HEADER = "inference-header-content-length"
 
+_UNSUPPORTED = ("classification", "shared_memory_region")
+"""Parameters of tensors that would change where or what values are; ignored, they would mislead."""
 _GRPC_CONTENTS = {
     "INT64": "int64_contents",
     "FP64": "fp64_contents",
@@ -35,7 +36,6 @@ _GRPC_CONTENTS = {
     **dict.fromkeys(("INT32", "INT16", "INT8"), "int_contents"),
     **dict.fromkeys(("UINT32", "UINT16", "UINT8"), "uint_contents"),
 }
-_MAX_NAME = 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,13 +64,13 @@ def from_rest(body: bytes, *, json_length: str | None, model_version: str = "") 
         RefusedError: Anything about the message that is not as the protocol has it.
     """
     length = len(body) if json_length is None else _header_number(json_length, len(body))
-    message = _json_object(body[:length])
-    parameters = _mapping(message.get("parameters"), "parameters")
+    message = json_fields.message(body[:length])
+    parameters = json_fields.mapping(message.get("parameters"), "parameters")
     return InferenceCall(
         id=_request_id(message.get("id")),
         tensors=_rest_tensors(message.get("inputs"), body[length:]),
         outputs=_rest_outputs(message.get("outputs")),
-        is_binary=bool(_flag(parameters, "binary_data_output", "parameters")),
+        is_binary=bool(json_fields.flag(parameters, "binary_data_output", "parameters")),
         model_version=model_version,
     )
 
@@ -84,7 +84,8 @@ def from_grpc(message: Any) -> InferenceCall:
         )
     tensors: dict[str, Tensor] = {}
     for place, given in enumerate(message.inputs):
-        _check_new_name(_text(given.name, f"inputs[{place}].name"), tensors)
+        _check_new_name(json_fields.text(given.name, f"inputs[{place}].name"), tensors)
+        _check_supported(f"inputs[{place}]", given.parameters)
         size = size_of(given.name, list(given.shape))
         if raw and given.HasField("contents"):
             raise RefusedError(
@@ -98,8 +99,10 @@ def from_grpc(message: Any) -> InferenceCall:
         tensors[given.name] = Tensor(given.name, given.datatype, values)
     outputs = [output.name for output in message.outputs]
     _check_unique(outputs)
+    for place, output in enumerate(message.outputs):
+        _check_supported(f"outputs[{place}]", output.parameters)
     return InferenceCall(
-        id=message.id or str(uuid.uuid4()),
+        id=_request_id(message.id),
         tensors=tensors,
         outputs=dict.fromkeys(outputs, None),
         is_binary=bool(raw),
@@ -114,34 +117,19 @@ def _header_number(text: str, body_bytes: int) -> int:
     return int(text)
 
 
-def _json_object(text: bytes) -> dict[str, Any]:
-    try:
-        message = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise RefusedError("body", str(error), "a JSON object in UTF-8") from error
-    return _mapping(message, "body", is_required=True)
-
-
 def _request_id(value: object) -> str:
-    return str(uuid.uuid4()) if value is None or value == "" else _text(value, "id")
-
-
-def _flag(parameters: Mapping[str, Any], name: str, field: str) -> bool | None:
-    value = parameters.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise RefusedError(f"{field}.{name}", value, "true or false")
-    return value
+    return str(uuid.uuid4()) if value is None or value == "" else json_fields.text(value, "id")
 
 
 def _rest_tensors(inputs: object, binary: bytes) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     start = 0
-    for place, given in enumerate(_listing(inputs, "inputs")):
-        described = _mapping(given, f"inputs[{place}]", is_required=True)
-        name = _text(described.get("name"), f"inputs[{place}].name")
+    for place, given in enumerate(json_fields.listing(inputs, "inputs")):
+        described = json_fields.mapping(given, f"inputs[{place}]", is_required=True)
+        name = json_fields.text(described.get("name"), f"inputs[{place}].name")
         _check_new_name(name, tensors)
         size = size_of(name, described.get("shape"))
-        datatype = _text(described.get("datatype"), f"{name}.datatype")
+        datatype = json_fields.text(described.get("datatype"), f"{name}.datatype")
         num_bytes = _binary_size(name, described, len(binary) - start)
         if num_bytes is None:
             values = checked_values(name, datatype, values=described.get("data"), size=size)
@@ -156,7 +144,8 @@ def _rest_tensors(inputs: object, binary: bytes) -> dict[str, Tensor]:
 
 def _binary_size(name: str, described: Mapping[str, Any], num_left: int) -> int | None:
     """Bytes of the tensor behind the JSON; None where its values are in the JSON."""
-    parameters = _mapping(described.get("parameters"), f"{name}.parameters")
+    parameters = json_fields.mapping(described.get("parameters"), f"{name}.parameters")
+    _check_supported(name, parameters)
     if "binary_data_size" not in parameters:
         return None
     size = parameters["binary_data_size"]
@@ -188,38 +177,24 @@ def _rest_outputs(outputs: object) -> dict[str, bool | None]:
     if outputs is None:
         return {}
     asked: list[tuple[str, bool | None]] = []
-    for place, given in enumerate(_listing(outputs, "outputs")):
+    for place, given in enumerate(json_fields.listing(outputs, "outputs")):
         field = f"outputs[{place}]"
-        described = _mapping(given, field, is_required=True)
-        parameters = _mapping(described.get("parameters"), f"{field}.parameters")
-        is_binary = _flag(parameters, "binary_data", f"{field}.parameters")
-        asked.append((_text(described.get("name"), f"{field}.name"), is_binary))
+        described = json_fields.mapping(given, field, is_required=True)
+        parameters = json_fields.mapping(described.get("parameters"), f"{field}.parameters")
+        _check_supported(field, parameters)
+        is_binary = json_fields.flag(parameters, "binary_data", f"{field}.parameters")
+        asked.append((json_fields.text(described.get("name"), f"{field}.name"), is_binary))
     _check_unique([name for name, _ in asked])
     return dict(asked)
+
+
+def _check_supported(field: str, parameters: Container[str]) -> None:
+    for name in _UNSUPPORTED:
+        if name in parameters:
+            raise RefusedError(f"{field}.parameters", name, "not supported; values are in the body")
 
 
 def _check_unique(names: Sequence[str]) -> None:
     repeated = [name for name, count in collections.Counter(names).items() if count > 1]
     if repeated:
         raise RefusedError("outputs", repeated[0], "each name once")
-
-
-def _mapping(value: object, field: str, *, is_required: bool = False) -> dict[str, Any]:
-    if value is None and not is_required:
-        return {}
-    if not isinstance(value, dict):
-        raise RefusedError(field, value, "a JSON object")
-    return value
-
-
-def _listing(value: object, field: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise RefusedError(field, value, "a JSON array")
-    return value
-
-
-def _text(value: object, field: str) -> str:
-    """A name, fit to be part of an error message and of a log line."""
-    if not isinstance(value, str) or not 1 <= len(value) <= _MAX_NAME or not value.isprintable():
-        raise RefusedError(field, value, f"a printable string of 1 to {_MAX_NAME} characters")
-    return value

@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import Counter, Gauge, Histogram
 
 from features.encoding import RowStatus
+from serving import tracing
 from serving.transformer import Candidates
 
 REQUESTS = Counter(
@@ -37,7 +39,7 @@ REQUEST_SECONDS = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "ranking_stage_seconds",
-    "Time of a stage: receive the body, features (check, read, encode), score.",
+    "Time of a stage: receive the body, features (check, read, encode), score, respond.",
     ["stage"],
     buckets=_BUCKETS,
 )
@@ -74,6 +76,18 @@ for _counter, _outcomes in (
         _counter.labels(_outcome)
 
 
+def stage(name: str) -> AbstractContextManager[Any]:
+    """Count the seconds of a stage of a request, and make its span where there are spans."""
+    timer: AbstractContextManager[Any] = STAGE_SECONDS.labels(name).time()
+    return _timed_span(timer, name) if tracing.is_on() else timer
+
+
+@contextmanager
+def _timed_span(timer: AbstractContextManager[Any], name: str) -> Iterator[None]:
+    with timer, tracing.span(name):
+        yield
+
+
 @contextmanager
 def timed() -> Iterator[None]:
     """Count the seconds of a request that is answered."""
@@ -97,7 +111,8 @@ def load(version: str) -> None:
 
 
 def count(candidates: Candidates, version: str, scores: npt.NDArray[np.float32]) -> None:
-    """Count one request that a version answered."""
+    """Count one request that a version answered, and say so in its span."""
+    tracing.describe(model_version=version, candidates=len(scores), degraded=candidates.is_degraded)
     MEAN_SCORE.observe(float(scores.mean()))
     ANSWERS.labels(version).inc()
     REQUESTS.labels("degraded" if candidates.is_degraded else "complete").inc()

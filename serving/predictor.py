@@ -123,7 +123,7 @@ class Ranker(kserve.Model):
         self._check_size(payload)
         self.check_version(payload.model_version)
         champion = self.champion()
-        with counters.STAGE_SECONDS.labels("features").time():
+        with counters.stage("features"):
             candidates = await asyncio.to_thread(self.candidates, payload)
         return payload, candidates, champion
 
@@ -135,7 +135,7 @@ class Ranker(kserve.Model):
     ) -> tuple[InferenceCall, Ranking]:
         """Score the candidates, in a thread."""
         call, candidates, champion = payload
-        with counters.STAGE_SECONDS.labels("score").time():
+        with counters.stage("score"):
             return call, await asyncio.to_thread(_score, candidates, champion)
 
     async def postprocess(

@@ -9,6 +9,11 @@ _SHOWN.maxlevel = 2
 _SHOWN.maxstring = _SHOWN.maxother = 80
 
 
+def shown(value: object) -> str:
+    """A value of a caller, fit for one line of a log: of bounded length, control signs escaped."""
+    return _SHOWN.repr(value)
+
+
 class RefusedError(ValueError):
     """A request that is answered with a reason instead of a result.
 

@@ -98,6 +98,16 @@ def input_columns(schema: Schema) -> dict[str, Column]:
     return columns
 
 
+def accepted_datatypes(column: Column) -> tuple[str, ...]:
+    """The datatypes in which a tensor of this column may come."""
+    return _DATATYPES[column.dtype][1]
+
+
+def last_moment() -> int:
+    """The latest time of a request, in epoch microseconds."""
+    return _LAST_MOMENT
+
+
 def input_types(schema: Schema) -> list[dict[str, Any]]:
     """Name, type and shape of every input, for the model's metadata; -1 is any number of values."""
     one_value = {REQUEST_TIME.name, schema.user.name if schema.user else ""}

@@ -1,6 +1,7 @@
 """The gRPC side: KServe's service with our reading of requests, and a status for every error."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable
@@ -9,15 +10,16 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from kserve.errors import ModelNotFound
+from google.protobuf.unknown_fields import UnknownFieldSet
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from kserve.protocol.grpc.servicer import InferenceServicer
 
-from serving import counters
+from serving import counters, tracing
 from serving.admission import Admission, check_token
 from serving.calls import from_grpc
+from serving.predictor import NAME, Ranker
 from serving.refusal import RefusedError
 from serving.repository import ChampionExtension
 from serving.settings import MAX_BODY_BYTES, Settings, Tls
@@ -29,6 +31,9 @@ _CODES = {
     HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
 }
 """Any other refusal is INVALID_ARGUMENT."""
+_TRITON_MODEL, _TRITON_PARAMETERS = 2, 3
+"""Fields of Triton's requests to the repository, which tritonclient sends."""
+_TRACED = ("ModelInfer", "RepositoryModel")
 _OPEN_METHODS = ("/ServerLive", "/ServerReady")
 """Answered without a token."""
 
@@ -39,12 +44,18 @@ class RankingServicer(InferenceServicer):
     """KServe's service; what differs is named beside it."""
 
     def __init__(
-        self, dataplane: DataPlane, *, extension: ChampionExtension, admission: Admission
+        self,
+        dataplane: DataPlane,
+        *,
+        ranker: Ranker,
+        extension: ChampionExtension,
+        admission: Admission,
     ) -> None:
-        """Args: KServe's data plane and repository extension, and who may enter."""
+        """Args: KServe's data plane, the model, the repository extension, and who may enter."""
         self._admission = admission
         super().__init__(dataplane, extension)
         self._dataplane = dataplane
+        self._ranker = ranker
         self._extension = extension
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
@@ -54,27 +65,42 @@ class RankingServicer(InferenceServicer):
             return request
 
         async def work(message: Any) -> Any:
+            self._dataplane.get_model_from_registry(message.model_name)
             call = await asyncio.to_thread(from_grpc, message)
-            answer, _ = await self._dataplane.infer(model_name=message.model_name, request=call)
-            return answer.to_grpc()
+            tracing.describe(request_id=call.id)
+            answer, _ = await self._dataplane.infer(model_name=NAME, request=call)
+            with counters.stage("respond"):
+                return answer.to_grpc()
 
         return await self._admission.run(read=read, work=work)
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
-        """Metadata; KServe leaves the versions out."""
-        return messages.ModelMetadataResponse(**await self._dataplane.model_metadata(request.name))
+        """Metadata; KServe leaves the versions out, and answers for any."""
+        metadata = await self._dataplane.model_metadata(request.name)
+        if request.version:
+            self._ranker.check_version(request.version)
+        return messages.ModelMetadataResponse(**metadata)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
+        """Whether the model, or that version of it, can answer; KServe answers for any version."""
+        self._dataplane.get_model_from_registry(request.name)
+        try:
+            self._ranker.check_version(request.version)
+        except RefusedError:
+            return messages.ModelReadyResponse(ready=False)
+        return messages.ModelReadyResponse(ready=True)
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
         """Load; KServe subscripts None after it."""
-        await self._extension.load(request.model_name)
-        return messages.RepositoryModelLoadResponse(model_name=request.model_name, isLoaded=True)
+        name = _repository_name(request)
+        await self._extension.load(name)
+        return messages.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
         """Unload, which is refused."""
-        await self._extension.unload(request.model_name)
-        return messages.RepositoryModelUnloadResponse(
-            model_name=request.model_name, isUnloaded=True
-        )
+        name = _repository_name(request)
+        await self._extension.unload(name)
+        return messages.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
@@ -124,6 +150,21 @@ def create_server(
     return server
 
 
+def _repository_name(request: Any) -> str:
+    """The model of a request to the repository: KServe's first field, or Triton's second.
+
+    In Triton's message the first field is a repository's name and the third has parameters, which
+    are refused: the registry says what is loaded.
+    """
+    others = {field.field_number: field.data for field in UnknownFieldSet(request)}
+    if _TRITON_PARAMETERS in others and isinstance(request, messages.RepositoryModelLoadRequest):
+        raise RefusedError("parameters", "present", "none: the registry says what is loaded")
+    if request.model_name or _TRITON_MODEL not in others:
+        return str(request.model_name)
+    name = others[_TRITON_MODEL]
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
 def _credentials(tls: Tls) -> Any:
     if tls.certificate is None or tls.key is None:
         return None
@@ -142,6 +183,17 @@ def _deserialized(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
         return RefusedError("message", str(error), "a message of the Open Inference Protocol")
 
 
+def _traced(method: str, metadata: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
+    """The span of a call that works; none of health and metadata."""
+    service, _, name = method.strip("/").partition("/")
+    if not tracing.is_on() or not name.startswith(_TRACED):
+        return contextlib.nullcontext()
+    texts = {key: value for key, value in metadata.items() if isinstance(value, str)}
+    return tracing.request(
+        f"{service}/{name}", texts, rpc__system="grpc", rpc__service=service, rpc__method=name
+    )
+
+
 async def _answer(
     behaviour: Callable[..., Awaitable[Any]],
     method: str,
@@ -149,17 +201,34 @@ async def _answer(
     request: Any,
     context: Any,
 ) -> Any:
+    metadata = dict(context.invocation_metadata() or ())
+    with _traced(method, metadata):
+        return await _checked(behaviour, method, request, context, token=token, metadata=metadata)
+
+
+async def _checked(
+    behaviour: Callable[..., Awaitable[Any]],
+    method: str,
+    request: Any,
+    context: Any,
+    *,
+    token: str | None,
+    metadata: dict[str, Any],
+) -> Any:
     try:
-        check_token(token, dict(context.invocation_metadata() or ()).get("authorization"))
-        return await behaviour(_readable(request), context)
+        check_token(token, metadata.get("authorization"))
+        answer = await behaviour(_readable(request), context)
     except RefusedError as refused:
         await _refuse(context, method, refused.status, str(refused))
-    except ModelNotFound as error:
-        await _refuse(context, method, HTTPStatus.NOT_FOUND, str(error))
-    except Exception:
+    except Exception as error:
+        tracing.failed(error)
+        tracing.answered_grpc("INTERNAL", grpc.StatusCode.INTERNAL.value[0], "server: failed")
         counters.refuse("grpc", "INTERNAL", status=HTTPStatus.INTERNAL_SERVER_ERROR)
         logger.exception("%s failed", method)
         await context.abort(grpc.StatusCode.INTERNAL, "server: failed; its log says why")
+    else:
+        tracing.answered_grpc("OK", 0)
+        return answer
 
 
 def _readable(request: Any) -> Any:
@@ -171,5 +240,6 @@ def _readable(request: Any) -> Any:
 async def _refuse(context: Any, method: str, status: HTTPStatus, reason: str) -> None:
     code = _CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT)
     counters.refuse("grpc", code.name, status=status)
+    tracing.answered_grpc(code.name, code.value[0], reason)
     logger.warning("refused: %s: %s %s", method, code.name, reason)
     await context.abort(code, reason)

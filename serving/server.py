@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import threading
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,20 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer
 
 from features.schema import Schema
+from serving import tracing
 from serving.admission import Admission
+from serving.gateway import Gateway
 from serving.predictor import NAME, Champion, Ranker
 from serving.refusal import RefusedError
 from serving.repository import ALIAS, ChampionExtension, ChampionRepository
-from serving.rest import Gateway, JsonErrorProtocol, Routes
+from serving.rest import Routes
 from serving.rpc import RankingServicer, create_server
 from serving.settings import Settings, Tls
+from serving.wire import HttpProtocol
 
 GRACE_SECONDS = 10
+EXTENSIONS = ("binary_tensor_data", "model_repository")
+"""As the protocol names them; KServe has a name of its own for the second."""
 CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
 """They write three lines a request; /metrics has the same in histograms."""
 
@@ -36,7 +42,10 @@ logger = logging.getLogger(__name__)
 
 
 class RankingDataPlane(DataPlane):
-    """KServe's data plane; it always says ready, and its metadata have no version."""
+    """KServe's data plane; it always says ready, and its metadata have no version.
+
+    What it refuses it says in the endpoint's one form.
+    """
 
     def __init__(self, ranker: Ranker, *, repository: ChampionRepository) -> None:
         """Args: the model and the repository that holds it."""
@@ -46,6 +55,18 @@ class RankingDataPlane(DataPlane):
     async def ready(self) -> bool:
         """Whether a model can answer."""
         return self._ranker.version is not None
+
+    def get_model_from_registry(self, name: str) -> kserve.Model:
+        """The ranker by its name; RefusedError (404) for every other."""
+        if name != NAME:
+            not_found = HTTPStatus.NOT_FOUND
+            raise RefusedError("model", name, f"the only model is {NAME}", status=not_found)
+        return self._ranker
+
+    def metadata(self) -> dict[str, Any]:
+        """KServe's name and version, and what the endpoint has beyond the protocol's core."""
+        metadata: dict[str, Any] = super().metadata()
+        return {**metadata, "extensions": [*EXTENSIONS, *metadata["extensions"]]}
 
     async def model_metadata(self, model_name: str) -> dict[str, Any]:
         """Inputs and outputs with type and shape, and the version of the artifact."""
@@ -88,6 +109,7 @@ class RankingServer(kserve.ModelServer):
             ranker=ranker,
             repository=repository,
             admission=self._admission,
+            settings=settings,
         )
 
     def start(self, models: list[kserve.Model] | None = None) -> None:
@@ -96,11 +118,13 @@ class RankingServer(kserve.ModelServer):
             _check_free(self.host, port)
         self._routes.register(app)
         app.add_middleware(Gateway, settings=self._settings)
+        tracing.start(self._settings.tracing)
         self.ranker.log.start()
         try:
             asyncio.run(self.serve())
         finally:
             self.ranker.log.stop()
+            tracing.stop()
 
     async def serve(self) -> None:
         """Both sides, until uvicorn has answered what it had begun after a signal."""
@@ -112,10 +136,14 @@ class RankingServer(kserve.ModelServer):
             grace_period=self.grace_period,
         )
         rest.config.host = self.host
-        rest.config.http = JsonErrorProtocol
+        rest.config.http = HttpProtocol
+        rest.config.ws = "none"
         _encrypt(rest.config, self._settings.tls)
         servicer = RankingServicer(
-            self.dataplane, extension=self.model_repository_extension, admission=self._admission
+            self.dataplane,
+            ranker=self.ranker,
+            extension=self.model_repository_extension,
+            admission=self._admission,
         )
         grpc_server = create_server(
             servicer, settings=self._settings, address=f"{self.host}:{self.grpc_port}"
@@ -213,7 +241,7 @@ def _tell(settings: Settings) -> None:
     tls, limits = settings.tls, settings.limits
     logger.info(
         "callers: token %s, TLS %s, client certificates %s; at most %d bytes, %d candidates, "
-        "%g seconds, %d at one time; answers logged: %g",
+        "%g seconds, %d at one time; answers logged: %g; spans: %s",
         "asked for" if settings.token else "not asked for",
         "on" if tls.certificate else "off",
         "asked for" if tls.authority else "not asked for",
@@ -222,6 +250,7 @@ def _tell(settings: Settings) -> None:
         limits.max_seconds,
         limits.max_concurrent,
         settings.logging.share,
+        settings.tracing.exporter or "none",
     )
 
 

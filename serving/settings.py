@@ -89,6 +89,31 @@ class Tls:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Tracing:
+    """Whether and where spans of requests go, by OpenTelemetry's own variables."""
+
+    exporter: str = ""
+    """``otlp`` or ``console``; empty: there are no spans."""
+
+    @classmethod
+    def from_environment(cls, environment: Environment = os.environ) -> "Tracing":
+        """OTEL_TRACES_EXPORTER; without it, otlp where there is an OTEL_EXPORTER_OTLP_ENDPOINT."""
+        has_endpoint = any(
+            environment.get(f"OTEL_EXPORTER_OTLP_{name}")
+            for name in ("ENDPOINT", "TRACES_ENDPOINT")
+        )
+        exporter = environment.get("OTEL_TRACES_EXPORTER") or ("otlp" if has_endpoint else "none")
+        if exporter not in {"otlp", "console", "none"}:
+            raise ValueError(f"OTEL_TRACES_EXPORTER: {exporter!r}; otlp, console or none")
+        for name in ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"):
+            protocol = environment.get(name) or "http/protobuf"
+            if exporter == "otlp" and protocol != "http/protobuf":
+                raise ValueError(f"{name}: {protocol!r}; http/protobuf, or not set at all")
+        is_disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+        return cls(exporter="" if is_disabled or exporter == "none" else exporter)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Logging:
     """Which answers are written down, and where."""
 
@@ -116,6 +141,7 @@ class Settings:
     limits: Limits = Limits()
     tls: Tls = Tls()
     token: str | None = dataclasses.field(default=None, repr=False)
+    tracing: Tracing = Tracing()
     logging: Logging = Logging()
 
     @classmethod
@@ -125,6 +151,7 @@ class Settings:
             limits=Limits.from_environment(environment),
             tls=Tls.of_server(environment),
             token=token_of(environment),
+            tracing=Tracing.from_environment(environment),
             logging=Logging.from_environment(environment),
         )
 

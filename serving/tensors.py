@@ -25,7 +25,8 @@ INTEGERS: dict[str, Any] = {
 }
 FLOATS: dict[str, Any] = {"FP64": np.float64, "FP32": np.float32}
 BYTES = "BYTES"
-_LARGEST_FLOAT = float(np.finfo(np.float32).max)
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+"""Of the float32 that models read."""
 
 Values = npt.NDArray[np.int64] | npt.NDArray[np.float64] | list[str]
 
@@ -128,7 +129,7 @@ def utf8(name: str, place: int, value: bytes) -> str:
 
 def _finite(name: str, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The values, none of them NaN, infinite, or infinite as the float32 that models read."""
-    bad = np.flatnonzero(~(np.abs(values) <= _LARGEST_FLOAT))
+    bad = np.flatnonzero(~(np.abs(values) <= LARGEST_FLOAT))
     if len(bad):
         raise RefusedError(f"{name}[{bad[0]}]", float(values[bad[0]]), "a finite number in float32")
     return values

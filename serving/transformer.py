@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from features.encoding import ModelInputs, RowStatus, encode, row_status
 from features.schema import FeatureTable, Kind, Role, Schema
+from serving import tracing
 from serving.request import RankingRequest
 
 Statuses = npt.NDArray[np.int8]
@@ -67,7 +68,8 @@ class Transformer:
         statuses: dict[str, Statuses] = {}
         for role, _ in self._schema.entities():
             ids, rows = _ids_and_rows(request, role)
-            stored = self._online.read(role, ids)
+            with tracing.span(f"features.{role}"):
+                stored = self._online.read(role, ids)
             moment = np.full(len(ids), request.request_time, dtype=np.int64)
             for table in self._schema.tables:
                 if table.role is role:

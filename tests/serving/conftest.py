@@ -36,6 +36,7 @@ class Server:
     before_load: dict[str, httpx.Response]
     """What it answered while no champion was set."""
     log: Path
+    pid: int
 
     def infer(self, body: Any, *, path: str = "ranker/infer", **options: Any) -> httpx.Response:
         return self.http.post(f"/v2/models/{path}", json=body, **options)
@@ -92,7 +93,7 @@ def running(
             try:
                 _wait_until_live(http, process, log)
                 registry = stand_ins.FileRegistry(folder)
-                yield Server(http, url, f"127.0.0.1:{grpc_port}", registry, {}, log)
+                yield Server(http, url, f"127.0.0.1:{grpc_port}", registry, {}, log, process.pid)
             finally:
                 process.send_signal(signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -197,3 +198,11 @@ def _wait_until_live(http: httpx.Client, process: Any, log: Path) -> None:
         assert process.poll() is None, log.read_text()[-3000:]
         time.sleep(0.1)
     raise TimeoutError(log.read_text()[-3000:])
+
+
+def wait_for(is_true: Any, *, seconds: float = 10) -> None:
+    """Return as soon as something is true; an error when it does not become so."""
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "not within the time"
+        time.sleep(0.05)

@@ -188,7 +188,7 @@ class FileRegistry:
 def scorer(version: str) -> Any:
     """How a version scores: ``-broken`` fails its golden request, ``-nan`` and ``-slow`` are.
 
-    ``-stuck`` is slow too, but not when it warms up.
+    ``-stuck`` is slow too, but not when it warms up; ``-raising`` fails, but not then either.
     """
     if version.endswith("-broken"):
         raise ValueError("golden response: off by 0.5; 1e-05")
@@ -201,6 +201,8 @@ def scorer(version: str) -> Any:
             time.sleep(0.6)
         if version.endswith("-stuck") and len(inputs) == 3:
             time.sleep(1.6)
+        if version.endswith("-raising") and len(inputs) == 3:
+            raise RuntimeError("out of luck")
         return score(inputs, offset=day.day)
 
     return scored

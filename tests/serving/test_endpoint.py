@@ -1,10 +1,5 @@
 """The endpoint over real HTTP and gRPC: answers, flags, metadata, readiness."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import orjson
 import pytest
@@ -167,22 +162,6 @@ class TestTritonClient:
         statuses = [s if isinstance(s, str) else s.decode() for s in result.as_numpy("item_status")]
         assert statuses == ["ok"] * 3
         assert result.get_response()["model_version"] == "2025-06-01-first"
-
-    def test_grpc(self, server, body):
-        moment = str(int(stand_ins.NOON.timestamp() * 1_000_000))
-        script = Path(__file__).with_name("triton_grpc_calls.py")
-        command = [sys.executable, str(script), server.grpc_address, moment]
-        answers = json.loads(subprocess.check_output(command, timeout=60))
-        assert answers == {
-            "is_ready": [True, True],
-            "versions": ["2025-06-01-first"],
-            "metadata_outputs": ["score", "item_status", "user_status"],
-            "score": expected_scores(body()),
-            "user_status": ["ok"],
-            "model_version": "2025-06-01-first",
-            "is_degraded": False,
-            "narrow_outputs": ["score"],
-        }
 
     def test_readiness_metadata_and_index(self, server):
         with tritonclient.http.InferenceServerClient(server.url.removeprefix("http://")) as client:

@@ -1,0 +1,163 @@
+"""OpenTelemetry spans of requests, when the environment asks for them; otherwise they cost nothing.
+
+One server span a request that works, not for health, metadata or metrics, and below it a span for
+each stage. The SDK reads the rest of its environment itself: endpoint, headers, sampler, resource.
+Nothing of it is imported before ``start``.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from serving.settings import Tracing
+
+SERVICE = "ranking-endpoint"
+FLUSH_SECONDS = 3.0
+_GRPC_FAULTS = frozenset({"UNKNOWN", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+"""Codes that are the server's failure; any other refusal is the caller's."""
+_NOTHING = contextlib.nullcontext()
+
+
+@dataclasses.dataclass
+class _Active:
+    """What makes spans; None while they are not asked for."""
+
+    provider: Any = None
+    tracer: Any = None
+
+
+logger = logging.getLogger(__name__)
+_ACTIVE = _Active()
+_REQUEST: contextvars.ContextVar[Any] = contextvars.ContextVar("request_span", default=None)
+"""The server span; tasks and threads that a request starts see it too."""
+
+
+def start(tracing: Tracing) -> None:
+    """Make spans from now on, where they are asked for."""
+    if not tracing.exporter:
+        return
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    has_name = "OTEL_SERVICE_NAME" in os.environ
+    has_name |= "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    resource = Resource.create({} if has_name else {"service.name": SERVICE})
+    # Ended by the server itself, in time for its last spans.
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(_exporter(tracing)))
+    _ACTIVE.provider, _ACTIVE.tracer = provider, provider.get_tracer("serving")
+
+
+def stop() -> None:
+    """Send what has ended and was not sent yet, and make no more.
+
+    A collector that does not answer delays the end by FLUSH_SECONDS and no more: the SDK itself
+    would try for half a minute.
+    """
+    provider, _ACTIVE.provider, _ACTIVE.tracer = _ACTIVE.provider, None, None
+    if provider is not None:
+        sending = threading.Thread(target=provider.shutdown, daemon=True)
+        sending.start()
+        sending.join(FLUSH_SECONDS)
+        if sending.is_alive():
+            logger.warning("spans: not all sent within %g seconds", FLUSH_SECONDS)
+
+
+def is_on() -> bool:
+    """Whether spans are made."""
+    return _ACTIVE.tracer is not None
+
+
+@contextlib.contextmanager
+def request(name: str, headers: Mapping[str, str], **attributes: str) -> Iterator[None]:
+    """The server span of one request, below the caller's span if ``traceparent`` names one.
+
+    Args:
+        name: The operation.
+        headers: Of the request, in lower case.
+        attributes: Known from the start, with ``__`` for a dot.
+    """
+    from opentelemetry.trace import SpanKind, use_span
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    caller = TraceContextTextMapPropagator().extract(dict(headers))
+    said = {key.replace("__", "."): value for key, value in attributes.items()}
+    span_ = _ACTIVE.tracer.start_span(name, context=caller, kind=SpanKind.SERVER, attributes=said)
+    token = _REQUEST.set(span_)
+    try:
+        with use_span(span_, True, record_exception=False, set_status_on_exception=False):
+            yield
+    finally:
+        _REQUEST.reset(token)
+
+
+def span(name: str) -> contextlib.AbstractContextManager[Any]:
+    """A part of the request; nothing outside of a request and while spans are off."""
+    if _ACTIVE.tracer is None or _open_span() is None:
+        return _NOTHING
+    manager: contextlib.AbstractContextManager[Any] = _ACTIVE.tracer.start_as_current_span(
+        name, set_status_on_exception=False
+    )
+    return manager
+
+
+def describe(**attributes: str | int | bool) -> None:
+    """Say of the request what is known of it now; names are prefixed with ``ranking.``."""
+    span_ = _open_span()
+    if span_ is not None:
+        span_.set_attributes({f"ranking.{name}": value for name, value in attributes.items()})
+
+
+def answered(status: int, reason: str = "") -> None:
+    """Tell the status of a REST request and, where it was refused, why."""
+    is_fault = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    _end("http.response.status_code", int(status), reason=reason, is_fault=is_fault)
+
+
+def answered_grpc(code: str, number: int, reason: str = "") -> None:
+    """Tell the code of a gRPC request and, where it was refused, why."""
+    _end("rpc.grpc.status_code", number, reason=reason, is_fault=code in _GRPC_FAULTS)
+
+
+def failed(error: BaseException) -> None:
+    """Keep the traceback of a failure of ours."""
+    span_ = _open_span()
+    if span_ is not None:
+        span_.record_exception(error)
+
+
+def _open_span() -> Any:
+    """The server span; none outside of a request, and none of one that was answered meanwhile."""
+    span_ = _REQUEST.get()
+    return span_ if span_ is not None and span_.is_recording() else None
+
+
+def _end(attribute: str, value: int, *, reason: str, is_fault: bool) -> None:
+    span_ = _open_span()
+    if span_ is None:
+        return
+    span_.set_attribute(attribute, value)
+    if reason:
+        span_.set_attribute("ranking.refusal", reason)
+    if is_fault:
+        from opentelemetry.trace import StatusCode
+
+        span_.set_status(StatusCode.ERROR, reason)
+
+
+def _exporter(tracing: Tracing) -> Any:
+    if tracing.exporter == "console":
+        from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+
+        return ConsoleSpanExporter(out=sys.stderr)
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter()
