@@ -46,7 +46,7 @@ def wukong_small() -> Recipe:
 
 
 def wukong_mini() -> Recipe:
-    """What ``wukong-small`` grows out of: one layer less, all else half; its -x2 is of that shape."""
+    """One layer less than ``wukong-small`` and all else half, so that its -x2 has that shape."""
     layers = uniform_layers(depth=1, num_fm=4, num_linear=4, rank=4, mlp=(32,))
     return _small("wukong-mini", WukongConfig(layers=layers, head=(32,)))
 
