@@ -1,7 +1,7 @@
 """The inputs of a ranking request from parts that were encoded before.
 
-A feature table is encoded once, when its rows are read, by the functions that ``encode`` is made of.
-A request then takes rows of it: the result is, to the bit, what ``encode`` gives for the raw rows.
+A feature table is encoded once, when its rows are read, by the functions that ``encode`` is made
+of. A request takes rows of it: the result is what ``encode`` gives for the raw rows, to the bit.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ class EncodedTable:
             self.table,
             self.moments[rows],
             is_known=self.is_known[rows],
-            request_time=np.int64(request_time),
+            request_time=np.array([request_time], dtype=np.int64),
         )
         usable = np.where(status == RowStatus.USABLE, rows, self.null_row)
         return Part(encoded=self, rows=usable, status=status)

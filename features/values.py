@@ -77,6 +77,7 @@ def labelled_items(items: pa.Array, labels: pa.Array, label: int) -> pa.Array:
 
 
 def time_context(name: str, request_time: IntArray) -> IntArray:
+    """The hour, or the day of the week, of requests at these epoch microseconds."""
     seconds = request_time // MICROSECONDS_PER_SECOND
     if name == "hour_of_day":
         return seconds // _SECONDS_PER_HOUR % 24
