@@ -22,6 +22,7 @@ from kserve.protocol.rest.server import RESTServer
 from features.schema import Schema
 from serving.admission import Admission
 from serving.predictor import NAME, Champion, Ranker
+from serving.refresh import ItemRefresh
 from serving.refusal import RefusedError
 from serving.repository import ALIAS, ChampionExtension, ChampionRepository
 from serving.rest import Gateway, JsonErrorProtocol, Routes
@@ -29,6 +30,8 @@ from serving.rpc import RankingServicer, create_server
 from serving.settings import Settings, Tls
 
 GRACE_SECONDS = 10
+LOAD_SECONDS = 10.0
+"""How long the store may take to answer when all items are loaded."""
 CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
 """They write three lines a request; /metrics has the same in histograms."""
 
@@ -171,7 +174,9 @@ def open_server(
     With ``model``, the folder of one artifact, that is what is served: a pod's model comes with
     the pod and changes with it, so there is no alias to follow.
     """
-    from features.store import OnlineFeatures
+    import torch
+
+    from features.rows import open_rows
     from training import artifact
     from training.manifest import read_manifest
     from training.registry import Registry
@@ -186,7 +191,14 @@ def open_server(
         return Registry(tracking, schema.name).alias(ALIAS)
 
     settings = Settings.from_environment()
-    ranker = Ranker(schema, online=OnlineFeatures.open(schema, store), settings=settings)
+    if settings.scoring.torch_threads:
+        torch.set_num_threads(settings.scoring.torch_threads)
+    rows = open_rows(schema, store, timeout_seconds=settings.store.max_seconds)
+    # All items take longer to read than a request may wait.
+    all_rows = open_rows(schema, store, timeout_seconds=LOAD_SECONDS)
+    items = ItemRefresh(schema, all_rows, settings.store)
+    items.start()
+    ranker = Ranker(schema, online=rows, items=items, settings=settings)
     repository = ChampionRepository(
         ranker, champion_version=champion_version, load_champion=load_champion
     )

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from features.computed import item_daily, user_state
 from features.datasets import synthetic
-from features.encoding import ModelInputs
+from features.encoding import ModelInputs, RequestInputs
 from features.schema import Column, Dtype, FeatureTable, Kind, Role, Schema, TableKind
 
 NOON = datetime.datetime(2025, 6, 15, 12, tzinfo=datetime.UTC)
@@ -150,6 +150,11 @@ def sample_rows() -> Rows:
             attributes, datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC), item_weight=place / 10
         )
     return rows
+
+
+def tiled(inputs: RequestInputs) -> ModelInputs:
+    """A request's inputs row by row."""
+    return inputs.tiled([column.name for column in SCHEMA.sparse_inputs()])
 
 
 def score(inputs: ModelInputs, *, offset: float = 0.0) -> npt.NDArray[np.float32]:

@@ -30,7 +30,7 @@ def expected_scores(body, *, version_day=1):
     scores = []
     for place, item in enumerate(request.item_ids):
         columns = {name: values.slice(place, 1) for name, values in request.columns.items()}
-        columns |= store.read(stand_ins.Role.USER, [request.user_id])
+        columns |= store.read(stand_ins.Role.USER, request.user_ids)
         columns |= store.read(stand_ins.Role.ITEM, [item])
         inputs = encode(stand_ins.SCHEMA, columns)
         scores.append(float(stand_ins.score(inputs, offset=version_day)[0]))
@@ -206,7 +206,7 @@ class TestMetadata:
         }
         assert described == {
             "inputs": [
-                ("user_id", "INT64", [1]),
+                ("user_id", "INT64", [-1]),
                 ("item_id", "BYTES", [-1]),
                 ("position", "INT64", [-1]),
                 ("price", "FP64", [-1]),
@@ -216,7 +216,7 @@ class TestMetadata:
             "outputs": [
                 ("score", "FP32", [-1]),
                 ("item_status", "BYTES", [-1]),
-                ("user_status", "BYTES", [1]),
+                ("user_status", "BYTES", [-1]),
             ],
         }
 

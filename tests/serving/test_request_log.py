@@ -45,7 +45,7 @@ def answered(body, *, at=stand_ins.NOON, request_id="one"):
     call = from_rest(orjson.dumps(body), json_length=None)
     request = parse(stand_ins.SCHEMA, call, now=stand_ins.NOON)
     candidates = Transformer(stand_ins.SCHEMA, online=store).transform(request)
-    scores = stand_ins.score(candidates.inputs)
+    scores = stand_ins.score(stand_ins.tiled(candidates.inputs))
     return Answered(
         request_id=request_id,
         answered_at=at,
