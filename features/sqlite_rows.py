@@ -134,6 +134,7 @@ class SqliteRows:
         opened: tuple[int, sqlite3.Connection] | None = getattr(self._own, "opened", None)
         if opened is None or opened[0] != self._inode:
             if opened is not None:
+                self._own.opened = None
                 opened[1].close()
             address = f"file:{quote(str(self._path))}?mode=ro"
             connection = sqlite3.connect(address, uri=True, timeout=self._timeout)

@@ -80,7 +80,7 @@ class Batches(Generic[Job, Answer]):
         future: asyncio.Future[Answer] = loop.create_future()
         with self._changed:
             self._waiting.append(_Waiting(job, loop, future))
-            if not self._num_idle and self._num_threads < self._settings.workers:
+            if not self._num_idle and self._num_threads < self._settings.num_workers:
                 self._num_threads += 1
                 name = f"score-{self._num_threads}"
                 threading.Thread(target=self._score_on, name=name, daemon=True).start()

@@ -144,17 +144,22 @@ class Store:
 class Scoring:
     """How the machine's cores are shared out among requests that are to be scored."""
 
-    batch_rows: int = 4_096
+    batch_rows: int = 2_048
     """Most candidates of requests that are scored together; 1: each request alone."""
-    workers: int = 1
-    """Batches that are scored at one time."""
-    torch_threads: int = 0
+    workers: int = 0
+    """Batches that are scored at one time; 0: as many as there are cores."""
+    torch_threads: int = 1
     """Threads of one of them; 0: as many as torch takes."""
+
+    @property
+    def num_workers(self) -> int:
+        """Batches that are scored at one time."""
+        return self.workers or len(os.sched_getaffinity(0))
 
     @classmethod
     def from_environment(cls, environment: Environment = os.environ) -> "Scoring":
         """RANKING_BATCH_ROWS, RANKING_SCORING_WORKERS and RANKING_TORCH_THREADS."""
-        bounds = {"BATCH_ROWS": (1, 10**6), "SCORING_WORKERS": (1, 64), "TORCH_THREADS": (0, 256)}
+        bounds = {"BATCH_ROWS": (1, 10**6), "SCORING_WORKERS": (0, 64), "TORCH_THREADS": (0, 256)}
         defaults = (cls.batch_rows, cls.workers, cls.torch_threads)
         rows, workers, threads = (
             int(_number(environment, f"RANKING_{name}", default, limit))

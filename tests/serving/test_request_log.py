@@ -99,6 +99,19 @@ def test_an_answer_over_rest_is_read_back_with_all_that_it_was_made_of(guarded, 
     assert all(before <= row["answered_at"] <= after for row in rows)
 
 
+def test_each_candidate_of_several_users_is_logged_with_its_own(guarded, body):
+    given = body(user_id={"shape": [3], "data": [7, 200, 7]})
+    answer = guarded.infer({**given, "id": "several"}).json()
+    assert answer["outputs"][2]["data"] == ["ok", "unknown", "ok"]
+    rows = rows_of(guarded.records, "several").to_pylist()
+    assert [(row["sent_user_id"], row["user_id"]) for row in rows] == [
+        (7, 7),
+        (200, None),
+        (7, 7),
+    ]
+    assert [row["user_state__status"] for row in rows] == ["usable", "unknown", "usable"]
+
+
 def test_the_logged_columns_encode_again_to_the_inputs_that_were_scored(guarded, degraded):
     answer = guarded.infer({**degraded, "id": "replayed"}).json()
     table = rows_of(guarded.records, "replayed").combine_chunks()
