@@ -30,6 +30,7 @@ from serving.request import (
     status_output,
 )
 from serving.request_log import Answered, RequestLog
+from serving.responses import RankingResponse
 from serving.settings import Settings
 from serving.transformer import (
     Candidates,
@@ -284,7 +285,7 @@ def _response(schema: Schema, call: InferenceCall, ranking: Ranking) -> InferRes
                 worst = worst[request.user]
             tensors[status_output(role)] = ("BYTES", _STATUS_TEXT[worst])
     asked = {name: call.outputs.get(name) for name in call.outputs or tensors}
-    return InferResponse(
+    return RankingResponse(
         response_id=call.id,
         model_name=NAME,
         model_version=ranking.version,
