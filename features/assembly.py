@@ -22,6 +22,7 @@ from features.encoding import (
     status_at,
 )
 from features.schema import DENSE_KINDS, Column, FeatureTable, Kind, Role, Schema
+from features.stored import ARROW_TYPES, STAMP
 from features.values import IntArray, epoch_microseconds
 
 Statuses = npt.NDArray[np.int8]
@@ -34,7 +35,7 @@ class EncodedTable:
 
     table: FeatureTable
     raw: dict[str, pa.Array]
-    """The stored columns that inputs are made of, and the event timestamp."""
+    """The stored columns that inputs are made of, and the event timestamp; without the last row."""
     moments: IntArray
     """Event timestamps as epoch microseconds; 0 where there is no row."""
     is_known: npt.NDArray[np.bool_]
@@ -42,17 +43,34 @@ class EncodedTable:
     ids: dict[str, Ids]
 
     @staticmethod
-    def of(schema: Schema, table: FeatureTable, stored: Columns) -> "EncodedTable":
-        """Encode what a store has; all columns of the table, and its event timestamp."""
-        raw = {name: _with_null(stored[name]) for name in needed_columns(table)}
-        stamps = raw[table.timestamp_column]
+    def nothing(schema: Schema, table: FeatureTable) -> "EncodedTable":
+        """Only the row that is all null."""
+        kinds = {column.name: ARROW_TYPES[column.dtype] for column in table.columns}
+        kinds[table.timestamp_column] = STAMP
+        null = _encoded(schema, table, {name: pa.nulls(1, kind) for name, kind in kinds.items()})
+        raw = {name: values.slice(1) for name, values in null.raw.items()}
+        return dataclasses.replace(null, raw=raw)
+
+    @staticmethod
+    def of(
+        schema: Schema, table: FeatureTable, stored: Columns, *, nothing: "EncodedTable"
+    ) -> "EncodedTable":
+        """Encode what a store has.
+
+        Args:
+            schema: The data set's schema.
+            table: The table.
+            stored: All its columns, and its event timestamp.
+            nothing: ``nothing`` of the table; kept by the caller, since it is always the same.
+        """
+        rows = _encoded(schema, table, stored)
         return EncodedTable(
             table=table,
-            raw=raw,
-            moments=epoch_microseconds(stamps),
-            is_known=stamps.is_valid().to_numpy(zero_copy_only=False),
-            numbers=encode_numbers(dense_columns(table), raw, size=len(stamps)),
-            ids=encode_ids(schema, sparse_columns(table), raw, request_time=_NO_TIME),
+            raw=rows.raw,
+            moments=np.concatenate([rows.moments, nothing.moments]),
+            is_known=np.concatenate([rows.is_known, nothing.is_known]),
+            numbers=Numbers.joined([rows.numbers, nothing.numbers]),
+            ids={name: Ids.joined([ids, nothing.ids[name]]) for name, ids in rows.ids.items()},
         )
 
     @property
@@ -90,7 +108,8 @@ class Part:
 
     def column(self, name: str) -> pa.Array:
         """Raw values that were encoded, null where a row could not be used."""
-        return self.encoded.raw[name].take(pa.array(self.rows))
+        rows = pa.array(self.rows, mask=self.rows == self.encoded.null_row)
+        return self.encoded.raw[name].take(rows)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,5 +192,14 @@ def needed_columns(table: FeatureTable) -> list[str]:
     return [*names, table.timestamp_column]
 
 
-def _with_null(values: pa.Array) -> pa.Array:
-    return pa.concat_arrays([values, pa.nulls(1, values.type)])
+def _encoded(schema: Schema, table: FeatureTable, stored: Columns) -> EncodedTable:
+    raw = {name: stored[name] for name in needed_columns(table)}
+    stamps = raw[table.timestamp_column]
+    return EncodedTable(
+        table=table,
+        raw=raw,
+        moments=epoch_microseconds(stamps),
+        is_known=stamps.is_valid().to_numpy(zero_copy_only=False),
+        numbers=encode_numbers(dense_columns(table), raw, size=len(stamps)),
+        ids=encode_ids(schema, sparse_columns(table), raw, request_time=_NO_TIME),
+    )

@@ -6,7 +6,7 @@ taken apart at once. Keys: feast/infra/key_encoding_utils.py, version 3. Values:
 """
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -197,6 +197,8 @@ def in_order(
     keys: Sequence[bytes], found: dict[bytes, int], columns: dict[str, pa.Array]
 ) -> dict[str, pa.Array]:
     """Columns of the rows that were found, put into the order of the keys; null where not found."""
-    places: Iterable[int | None] = map(found.get, keys)
-    rows = pa.array(list(places), pa.int64())
+    places = [found.get(key) for key in keys]
+    if places == list(range(len(found))):
+        return columns
+    rows = pa.array(places, pa.int64())
     return {name: values.take(rows) for name, values in columns.items()}

@@ -22,7 +22,9 @@ _EPOCH_WEEKDAY = 3  # 1 January 1970 was a Thursday; Monday is 0.
 
 def epoch_microseconds(timestamps: pa.Array) -> IntArray:
     """Microseconds since 1970 in UTC; 0 where null."""
-    as_integers = pc.fill_null(timestamps.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()), 0)
+    as_integers = timestamps.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    if as_integers.null_count:
+        as_integers = pc.fill_null(as_integers, 0)
     return np.asarray(as_integers.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 

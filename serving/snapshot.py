@@ -59,7 +59,9 @@ class Snapshot:
     ) -> "Snapshot":
         """Encode every item table; row for row the ids."""
         tables = {
-            table.name: EncodedTable.of(schema, table, columns)
+            table.name: EncodedTable.of(
+                schema, table, columns, nothing=EncodedTable.nothing(schema, table)
+            )
             for table in schema.tables
             if table.role is Role.ITEM
         }

@@ -16,7 +16,6 @@ import pyarrow as pa
 from features.assembly import EncodedTable, Part, RequestColumns, Statuses, assemble, needed_columns
 from features.encoding import RequestInputs, RowStatus
 from features.schema import Role, Schema
-from features.stored import ARROW_TYPES, STAMP
 from features.values import IntArray
 from serving.request import RankingRequest
 from serving.snapshot import Snapshot
@@ -110,17 +109,7 @@ class Transformer:
         self._schema = schema
         self._online = online
         self._items = items
-        self._absent = {
-            table.name: EncodedTable.of(
-                schema,
-                table,
-                {
-                    **{c.name: pa.array([], ARROW_TYPES[c.dtype]) for c in table.columns},
-                    table.timestamp_column: pa.array([], STAMP),
-                },
-            )
-            for table in schema.tables
-        }
+        self._nothing = {table.name: EncodedTable.nothing(schema, table) for table in schema.tables}
 
     @property
     def must_read(self) -> bool:
@@ -150,7 +139,7 @@ class Transformer:
         nothing = np.zeros(len(request), dtype=np.int64)
         tables = {
             table.name: (
-                self._absent[table.name],
+                self._nothing[table.name],
                 nobody if table.role is Role.USER else nothing,
             )
             for table in self._schema.tables
@@ -180,7 +169,9 @@ class Transformer:
     def _encoded(self, role: Role, ids: Sequence[int | str]) -> dict[str, EncodedTable]:
         stored = self._online.read(role, ids)
         return {
-            table.name: EncodedTable.of(self._schema, table, stored)
+            table.name: EncodedTable.of(
+                self._schema, table, stored, nothing=self._nothing[table.name]
+            )
             for table in self._schema.tables
             if table.role is role
         }

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from features.assembly import EncodedTable, RequestColumns, assemble
+from features.assembly import EncodedTable, RequestColumns, assemble, needed_columns
 from features.catalog import SCHEMAS
 from features.encoding import RowStatus, encode
 from features.schema import REQUEST_TIME, Dtype, Kind, Role
@@ -76,6 +76,11 @@ def arrow(table, rows):
     return {name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()}
 
 
+def encoded_table(schema, table, rows):
+    nothing = EncodedTable.nothing(schema, table)
+    return EncodedTable.of(schema, table, arrow(table, rows), nothing=nothing)
+
+
 def is_usable(table, row):
     stamp = row[table.timestamp_column]
     return stamp is not None and stamp <= NOW and (table.ttl is None or stamp + table.ttl >= NOW)
@@ -106,7 +111,7 @@ def test_an_assembled_request_equals_the_encoding_of_its_rows(name, seed):
     parts, statuses = {}, set()
     for table in schema.tables:
         rows = stored_rows(table, rng)
-        encoded = EncodedTable.of(schema, table, arrow(table, rows))
+        encoded = encoded_table(schema, table, rows)
         size = USERS if table.role is Role.USER else CANDIDATES
         # One in ten is in no row at all.
         taken = rng.integers(0, ROWS * 11 // 10, size)
@@ -116,7 +121,11 @@ def test_an_assembled_request_equals_the_encoding_of_its_rows(name, seed):
         nothing = dict.fromkeys(rows[0])
         usable = [r if is_usable(table, r) else nothing for r in [*rows, nothing]]
         places = taken[user] if table.role is Role.USER else taken
-        expected |= arrow(table, [usable[place] for place in places])
+        raw = arrow(table, [usable[place] for place in places])
+        rows_of_users = pa.array(user if table.role is Role.USER else np.arange(CANDIDATES))
+        for key in needed_columns(table):
+            assert parts[table.name].column(key).take(rows_of_users).equals(raw[key])
+        expected |= raw
     request = RequestColumns(
         each=each,
         users=shared,
@@ -141,7 +150,7 @@ def test_a_users_rows_stand_once_in_the_inputs():
     rng = np.random.default_rng(0)
     parts = {}
     for table in schema.tables:
-        encoded = EncodedTable.of(schema, table, arrow(table, stored_rows(table, rng)))
+        encoded = encoded_table(schema, table, stored_rows(table, rng))
         parts[table.name] = encoded.part(
             np.zeros(1 if table.role is Role.USER else 500, dtype=np.int64), micros(NOW)
         )
