@@ -8,6 +8,7 @@ import pytest
 import stand_ins
 from redis_server import running_redis
 
+from serving import patience as patience_module
 from serving.calls import from_rest
 from serving.patience import FAILURES, PAUSE_SECONDS, StorePatience
 from serving.predictor import Champion, Ranker
@@ -88,6 +89,18 @@ def test_a_read_that_hangs_costs_its_budget_and_no_more():
         return time.monotonic() - started
 
     assert BUDGET <= asyncio.run(run()) < 0.5
+
+
+def test_a_read_whose_thread_begins_late_is_not_the_stores_fault(monkeypatch):
+    monkeypatch.setattr(patience_module, "_THREADS", 1)
+
+    async def run():
+        patience = StorePatience(BUDGET)
+        reads = [patience.read(lambda: time.sleep(0.6 * BUDGET)) for _ in range(2)]
+        reads.append(patience.read(lambda: "rows"))
+        return await asyncio.gather(*reads)
+
+    assert asyncio.run(run())[2] == "rows"
 
 
 class Client:
