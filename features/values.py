@@ -33,11 +33,14 @@ def embedding_rows(column: Column, values: pa.Array) -> IntArray:
     if column.vocabulary:
         index = pc.index_in(values, value_set=pa.array(column.vocabulary, pa.string()))
         return np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64) + 1
-    present = pc.is_valid(values).to_numpy(zero_copy_only=False)
+    # Without nulls two calls of Arrow are spared, which is much for the one value of a user.
+    has_nulls = values.null_count > 0
+    present = pc.is_valid(values).to_numpy(zero_copy_only=False) if has_nulls else np.True_
     if column.dtype.element is Dtype.STRING:
         rows = _hash_strings(values, column.hash_size)
     else:
-        integers = np.asarray(pc.fill_null(values, 0).to_numpy(zero_copy_only=False), np.int64)
+        filled = pc.fill_null(values, 0) if has_nulls else values
+        integers = np.asarray(filled.to_numpy(zero_copy_only=False), np.int64)
         if column.num_ids:
             present = present & (integers >= 0) & (integers < column.num_ids)
             rows = integers + 1
