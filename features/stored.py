@@ -34,6 +34,7 @@ _TAGS = {
     Dtype.INT64_LIST: 0x72,
 }
 """First byte of a value: field number and wire type."""
+_DOUBLE = np.dtype([("tag", "u1"), ("value", "<f8")])
 _NULL_TAG = 0x98
 _NESTED_TAG = 0x0A
 """Field 1 with a length, of which a list is made."""
@@ -100,6 +101,9 @@ def decoded(name: str, dtype: Dtype, values: Sequence[bytes | None]) -> pa.Array
     Raises:
         ValueError: A value is of another type than the column's.
     """
+    whole = _numbers_without_nulls(dtype, values)
+    if whole is not None:
+        return pa.array(whole, ARROW_TYPES[dtype])
     tag = _TAGS[dtype]
     there = [value for value in values if value and value[0] == tag]
     is_there = np.array([bool(value and value[0] == tag) for value in values], dtype=np.bool_)
@@ -109,7 +113,7 @@ def decoded(name: str, dtype: Dtype, values: Sequence[bytes | None]) -> pa.Array
     if dtype is Dtype.INT64:
         return _scalars(_varints(b"".join(there))[1::2].astype(np.int64), is_there, dtype)
     if dtype is Dtype.FLOAT64:
-        records = np.frombuffer(b"".join(there), dtype=[("tag", "u1"), ("value", "<f8")])
+        records = np.frombuffer(b"".join(there), dtype=_DOUBLE)
         return _scalars(records["value"], is_there, dtype)
     if dtype is Dtype.STRING:
         texts = iter(_text(value, 1)[0] for value in there)
@@ -118,6 +122,24 @@ def decoded(name: str, dtype: Dtype, values: Sequence[bytes | None]) -> pa.Array
         return _integer_lists(there, is_there)
     lists = iter(_texts(value) for value in there)
     return pa.array([next(lists) if one else None for one in is_there], ARROW_TYPES[dtype])
+
+
+def _numbers_without_nulls(
+    dtype: Dtype, values: Sequence[bytes | None]
+) -> npt.NDArray[np.generic] | None:
+    """A column of numbers that are all there, as is usual; None for any other."""
+    if dtype not in {Dtype.INT64, Dtype.FLOAT64} or None in values:
+        return None
+    content = b"".join(values)  # type: ignore[arg-type]
+    if dtype is Dtype.FLOAT64:
+        if len(content) != len(values) * _DOUBLE.itemsize:
+            return None
+        records = np.frombuffer(content, dtype=_DOUBLE)
+        return records["value"] if (records["tag"] == _TAGS[dtype]).all() else None
+    numbers = _varints(content)
+    # A null has no bytes, and one of another kind another tag.
+    is_whole = len(numbers) == 2 * len(values) and (numbers[::2] == _TAGS[dtype]).all()
+    return numbers[1::2].astype(np.int64) if is_whole else None
 
 
 def _scalars(
