@@ -12,10 +12,10 @@ from typing import Any
 import kserve
 import numpy as np
 import numpy.typing as npt
-from kserve.protocol.infer_type import InferOutput, InferResponse, RequestedOutput
+from kserve.protocol.infer_type import InferResponse
 
-from features.encoding import ModelInputs, RequestInputs, RowStatus
-from features.schema import Role, Schema
+from features.encoding import ModelInputs, RequestInputs
+from features.schema import Schema
 from serving import counters
 from serving.batches import Batches
 from serving.calls import InferenceCall
@@ -27,10 +27,9 @@ from serving.request import (
     input_types,
     output_types,
     parse,
-    status_output,
 )
 from serving.request_log import Answered, RequestLog
-from serving.responses import RankingResponse
+from serving.responses import answer
 from serving.settings import Settings
 from serving.transformer import (
     Candidates,
@@ -38,17 +37,12 @@ from serving.transformer import (
     Items,
     OnlineReader,
     Transformer,
-    worst_status,
 )
 
 NAME = "ranker"
 INLINE_VALUES = 2_000
 """Requests of no more values than these are checked on the event loop, in well under a millisecond;
 a thread would take as long to begin."""
-_STATUS_TEXT = np.array(
-    ["ok" if status is RowStatus.USABLE else status.name.lower() for status in RowStatus],
-    dtype=np.object_,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +204,14 @@ class Ranker(kserve.Model):
                 candidates=ranking.candidates,
             )
         )
-        return _response(self.schema, call, ranking)
+        return answer(
+            self.schema,
+            call,
+            model=NAME,
+            version=ranking.version,
+            scores=ranking.scores,
+            candidates=ranking.candidates,
+        )
 
     def _check_size(self, call: InferenceCall) -> None:
         name = self.schema.item.name
@@ -271,47 +272,3 @@ def _not_finite(scores: npt.NDArray[np.float32]) -> RefusedError | None:
         return None
     # A champion that scores its golden request does this only for inputs beyond all reason.
     return RefusedError(f"{SCORE}[{bad[0]}]", float(scores[bad[0]]), "inputs with a finite score")
-
-
-def _response(schema: Schema, call: InferenceCall, ranking: Ranking) -> InferResponse:
-    tensors: dict[str, tuple[str, npt.NDArray[Any]]] = {
-        SCORE: ("FP32", np.asarray(ranking.scores, dtype=np.float32))
-    }
-    for role in (Role.ITEM, Role.USER):
-        if role in dict(schema.entities()):
-            worst = worst_status(schema, role, ranking.candidates.statuses)
-            request = ranking.candidates.request
-            if role is Role.USER and request.has_many_users:
-                worst = worst[request.user]
-            tensors[status_output(role)] = ("BYTES", _STATUS_TEXT[worst])
-    asked = {name: call.outputs.get(name) for name in call.outputs or tensors}
-    return RankingResponse(
-        response_id=call.id,
-        model_name=NAME,
-        model_version=ranking.version,
-        parameters=_parameters(ranking.candidates),
-        infer_outputs=[
-            InferOutput(name=name, shape=[len(values)], datatype=datatype, data=values)
-            for name in asked
-            for datatype, values in [tensors[name]]
-        ],
-        requested_outputs=[
-            RequestedOutput(
-                name, {"binary_data": call.is_binary if is_binary is None else is_binary}
-            )
-            for name, is_binary in asked.items()
-        ],
-    )
-
-
-def _parameters(candidates: Candidates) -> dict[str, str | bool | int]:
-    """Flags of the whole request: counts of rows that could not be used, by table and reason."""
-    parameters: dict[str, str | bool | int] = {"degraded": candidates.is_degraded}
-    for table, rows in candidates.statuses.items():
-        for status, num_rows in enumerate(np.bincount(rows).tolist()):
-            if num_rows and status != RowStatus.USABLE:
-                parameters[f"num_{RowStatus(status).name.lower()}_{table}"] = num_rows
-    parameters |= dict.fromkeys(candidates.flags, True)
-    if candidates.missing_context:
-        parameters["missing_context"] = ",".join(candidates.missing_context)
-    return parameters

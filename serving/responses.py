@@ -3,9 +3,26 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
-from kserve.protocol.infer_type import InferOutput, InferResponse, to_grpc_parameters
+from kserve.protocol.infer_type import (
+    InferOutput,
+    InferResponse,
+    RequestedOutput,
+    to_grpc_parameters,
+)
+
+from features.encoding import RowStatus
+from features.schema import Role, Schema
+from serving.calls import InferenceCall
+from serving.request import SCORE, status_output
+from serving.transformer import Candidates, worst_status
+
+_STATUS_TEXT = np.array(
+    ["ok" if status is RowStatus.USABLE else status.name.lower() for status in RowStatus],
+    dtype=np.object_,
+)
 
 
 class RankingResponse(InferResponse):
@@ -55,6 +72,59 @@ class RankingResponse(InferResponse):
             described.parameters["binary_data_size"].int64_param = len(content)
             message.raw_output_contents.append(content)
         return message
+
+
+def answer(
+    schema: Schema,
+    call: InferenceCall,
+    *,
+    model: str,
+    version: str,
+    scores: npt.NDArray[np.float32],
+    candidates: Candidates,
+) -> RankingResponse:
+    """The outputs that a call asks for, in its form, and what is said of the whole request."""
+    tensors: dict[str, tuple[str, npt.NDArray[Any]]] = {
+        SCORE: ("FP32", np.asarray(scores, dtype=np.float32))
+    }
+    for role in (Role.ITEM, Role.USER):
+        if role in dict(schema.entities()):
+            worst = worst_status(schema, role, candidates.statuses)
+            request = candidates.request
+            if role is Role.USER and request.has_many_users:
+                worst = worst[request.user]
+            tensors[status_output(role)] = ("BYTES", _STATUS_TEXT[worst])
+    asked = {name: call.outputs.get(name) for name in call.outputs or tensors}
+    return RankingResponse(
+        response_id=call.id,
+        model_name=model,
+        model_version=version,
+        parameters=_parameters(candidates),
+        infer_outputs=[
+            InferOutput(name=name, shape=[len(values)], datatype=datatype, data=values)
+            for name in asked
+            for datatype, values in [tensors[name]]
+        ],
+        requested_outputs=[
+            RequestedOutput(
+                name, {"binary_data": call.is_binary if is_binary is None else is_binary}
+            )
+            for name, is_binary in asked.items()
+        ],
+    )
+
+
+def _parameters(candidates: Candidates) -> dict[str, str | bool | int]:
+    """Flags of the whole request: counts of rows that could not be used, by table and reason."""
+    parameters: dict[str, str | bool | int] = {"degraded": candidates.is_degraded}
+    for table, rows in candidates.statuses.items():
+        for status, num_rows in enumerate(np.bincount(rows).tolist()):
+            if num_rows and status != RowStatus.USABLE:
+                parameters[f"num_{RowStatus(status).name.lower()}_{table}"] = num_rows
+    parameters |= dict.fromkeys(candidates.flags, True)
+    if candidates.missing_context:
+        parameters["missing_context"] = ",".join(candidates.missing_context)
+    return parameters
 
 
 def _raw(output: InferOutput) -> bytes:

@@ -67,7 +67,7 @@ def _figures(model: Path, rows: OnlineRows, size: int) -> dict[str, float]:
     figures["in_memory_ms"] = _median_ms(
         lambda place: in_memory.transform(requests[place % len(requests)])
     )
-    figures["feast_ms"] = _median_ms(_feast(requests), repeats=6)
+    figures["feast_ms"] = _median_ms(_feast(requests), repeats=4)
     return figures
 
 
