@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
 
-.PHONY: help install demo test check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-stream drill-train
+.PHONY: help install demo test check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-stream bench-serve drill-train
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ bench-scaling: install  ## a scaling law from own runs, on data whose best loss 
 
 bench-stream: install   ## memory of a training on a day of 2 and of 20 million rows
 	@$(PYTHON) infra/local/stream.py
+
+bench-serve: install    ## the endpoint under load, beside its parts alone
+	@$(PYTHON) infra/local/serve_bench.py
 
 drill-train: install    ## kill -9 a training at 20 random moments; what was lost: nothing
 	@$(PYTHON) infra/local/train_drill.py

@@ -7,23 +7,25 @@ numbers) is left to the model, so that it is exported with it.
 import dataclasses
 import enum
 import functools
-import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.schema import DENSE_KINDS, REQUEST_TIME, Column, Dtype, FeatureTable, Kind, Schema
+from features.schema import DENSE_KINDS, REQUEST_TIME, Column, FeatureTable, Kind, Schema
+from features.values import (
+    MICROSECONDS_PER_SECOND,
+    IntArray,
+    embedding_rows,
+    epoch_microseconds,
+    labelled_items,
+    time_context,
+)
 
-IntArray = npt.NDArray[np.int64]
 Columns = Mapping[str, pa.Array]
-
-MICROSECONDS_PER_SECOND = 1_000_000
-_SECONDS_PER_HOUR = 3_600
-_SECONDS_PER_DAY = 86_400
-_EPOCH_WEEKDAY = 3  # 1 January 1970 was a Thursday; Monday is 0.
 
 
 class RowStatus(enum.IntEnum):
@@ -147,6 +149,41 @@ class RequestInputs:
         return len(next(iter(self.shared.values())).lengths) if self.shared else 1
 
 
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """Dense inputs of B rows, in which ages wait for the time of the request."""
+
+    values: npt.NDArray[np.float32]
+    """(B, number of columns); NaN where a number is missing, and in every age."""
+    moments: dict[int, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
+    """By place among the columns: the epoch microseconds of an age, and whether it is missing."""
+
+    def take(self, rows: IntArray) -> "Numbers":
+        """The numbers of some rows, in the order given."""
+        moments = {place: (at[rows], gone[rows]) for place, (at, gone) in self.moments.items()}
+        return Numbers(self.values[rows], moments)
+
+    @staticmethod
+    def joined(parts: Sequence["Numbers"]) -> "Numbers":
+        """The rows of several, one after the other."""
+        moments = {
+            place: (
+                np.concatenate([part.moments[place][0] for part in parts]),
+                np.concatenate([part.moments[place][1] for part in parts]),
+            )
+            for place in parts[0].moments
+        }
+        return Numbers(np.concatenate([part.values for part in parts]), moments)
+
+    def at(self, request_time: IntArray) -> npt.NDArray[np.float32]:
+        """The dense inputs of requests at these epoch microseconds: (B,), or one for all rows."""
+        values = self.values.copy() if self.moments else self.values
+        for place, (moment, is_missing) in self.moments.items():
+            age = np.maximum(request_time - moment, 0) / MICROSECONDS_PER_SECOND
+            values[:, place] = np.where(is_missing, np.nan, age)
+        return values
+
+
 def encode(schema: Schema, columns: Columns) -> ModelInputs:
     """Model inputs of B rows of raw columns.
 
@@ -160,23 +197,50 @@ def encode(schema: Schema, columns: Columns) -> ModelInputs:
         ValueError: A column is missing; names it.
     """
     request_time = epoch_microseconds(_column(columns, REQUEST_TIME.name))
+    numbers = encode_numbers(schema.inputs(*DENSE_KINDS), columns, size=len(request_time))
+    gone = [_is_null(_column(columns, table.timestamp_column)) for table in schema.tables]
+    dense = np.column_stack([numbers.at(request_time), *gone]).astype(np.float32, copy=False)
+    ids = encode_ids(schema, schema.sparse_inputs(), columns, request_time=request_time)
+    return ModelInputs(dense, ids)
+
+
+def encode_numbers(wanted: Sequence[Column], columns: Columns, *, size: int) -> Numbers:
+    """Dense inputs of some columns, for ``size`` rows."""
+    values = np.empty((size, len(wanted)), dtype=np.float32)
+    moments = {}
+    for place, column in enumerate(wanted):
+        given = _column(columns, column.name)
+        is_missing = _is_null(given)
+        filled = _filled(given)
+        if column.kind is Kind.AGE:
+            moments[place] = (filled, is_missing)
+            values[:, place] = np.nan
+        else:
+            values[:, place] = np.where(is_missing, np.nan, filled)
+    return Numbers(values, moments)
+
+
+def encode_ids(
+    schema: Schema, wanted: Sequence[Column], columns: Columns, *, request_time: IntArray
+) -> dict[str, Ids]:
+    """Sparse inputs of some columns; a column of the time context has a bag for each time."""
     bags = {bag.column.name: bag for table in schema.tables for bag in table.bags}
     ids = {}
-    for column in schema.sparse_inputs():
+    for column in wanted:
         if column.name in bags:
             bag = bags[column.name]
-            values = _labelled_items(
+            values = labelled_items(
                 _column(columns, bag.items), _column(columns, bag.labels), bag.label
             )
         elif column.name in schema.time_context:
-            values = pa.array(_time_context(column.name, request_time))
+            values = pa.array(time_context(column.name, request_time))
         else:
             values = _column(columns, column.name)
         owner = _table_owner(schema, column)
         ids[column.name] = (
             _bag_ids(owner, values) if column.dtype.is_list else _single_ids(owner, values)
         )
-    return ModelInputs(_dense(schema, columns, request_time), ids)
+    return ids
 
 
 def row_status(
@@ -191,61 +255,25 @@ def row_status(
         event_timestamp: (B,) timestamps, null where the store has no row.
         request_time: (B,) epoch microseconds.
     """
-    missing = pc.is_null(event_timestamp).to_numpy(zero_copy_only=False)
-    age = request_time - epoch_microseconds(event_timestamp)
-    status = np.full(len(request_time), RowStatus.USABLE, dtype=np.int8)
+    moments = epoch_microseconds(event_timestamp)
+    return status_at(table, moments, is_known=~_is_null(event_timestamp), request_time=request_time)
+
+
+def status_at(
+    table: FeatureTable,
+    moments: IntArray,
+    *,
+    is_known: npt.NDArray[np.bool_],
+    request_time: IntArray,
+) -> npt.NDArray[np.int8]:
+    """``row_status`` of event timestamps that are epoch microseconds already."""
+    age = request_time - moments
+    status = np.full(len(moments), RowStatus.USABLE, dtype=np.int8)
     if table.ttl is not None:
         status[age > round(table.ttl.total_seconds() * MICROSECONDS_PER_SECOND)] = RowStatus.EXPIRED
     status[age < 0] = RowStatus.FUTURE
-    status[missing] = RowStatus.UNKNOWN
+    status[~is_known] = RowStatus.UNKNOWN
     return status
-
-
-def epoch_microseconds(timestamps: pa.Array) -> IntArray:
-    """Microseconds since 1970 in UTC; 0 where null."""
-    as_integers = pc.fill_null(timestamps.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()), 0)
-    return np.asarray(as_integers.to_numpy(zero_copy_only=False), dtype=np.int64)
-
-
-def embedding_rows(column: Column, values: pa.Array) -> IntArray:
-    """Rows of the column's embedding table for single values; 0 for missing or unknown."""
-    if column.vocabulary:
-        index = pc.index_in(values, value_set=pa.array(column.vocabulary, pa.string()))
-        return np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64) + 1
-    present = pc.is_valid(values).to_numpy(zero_copy_only=False)
-    if column.dtype.element is Dtype.STRING:
-        rows = _hash_strings(values, column.hash_size)
-    else:
-        integers = np.asarray(pc.fill_null(values, 0).to_numpy(zero_copy_only=False), np.int64)
-        if column.num_ids:
-            present = present & (integers >= 0) & (integers < column.num_ids)
-            rows = integers + 1
-        else:
-            rows = _hash_integers(integers, column.hash_size)
-    return np.where(present, rows, 0)
-
-
-def _hash_integers(values: IntArray, hash_size: int) -> IntArray:
-    """SplitMix64's finaliser: https://prng.di.unimi.it/splitmix64.c."""
-    mixed = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return 1 + (mixed % np.uint64(hash_size)).astype(np.int64)
-
-
-def _hash_strings(values: pa.Array, hash_size: int) -> IntArray:
-    """BLAKE2b of the UTF-8 bytes, taken once for each distinct value."""
-    encoded = pc.dictionary_encode(values)
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    digests = [
-        int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "little")
-        for value in encoded.dictionary.to_pylist()
-    ]
-    table = np.array([1 + digest % hash_size for digest in digests] or [0], dtype=np.int64)
-    indices = pc.fill_null(encoded.indices, 0).to_numpy(zero_copy_only=False)
-    return np.asarray(table[indices], dtype=np.int64)
 
 
 def _table_owner(schema: Schema, column: Column) -> Column:
@@ -263,37 +291,19 @@ def _bag_ids(owner: Column, values: pa.Array) -> Ids:
     return Ids(embedding_rows(owner, values.flatten()), lengths.astype(np.int32))
 
 
-def _labelled_items(items: pa.Array, labels: pa.Array, label: int) -> pa.Array:
-    """The items of each row's history whose label is ``label``, in the history's order."""
-    kept = pc.equal(labels.flatten(), label)
-    rows = pc.list_parent_indices(items).filter(kept).to_numpy(zero_copy_only=False)
-    counts = np.bincount(rows, minlength=len(items))
-    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), items.flatten().filter(kept))
+def _filled(values: pa.Array) -> npt.NDArray[Any]:
+    """The numbers, 0 where null."""
+    # An Arrow function costs as much as a thousand of its values.
+    given = pc.fill_null(values, 0) if values.null_count else values
+    filled: npt.NDArray[Any] = given.to_numpy(zero_copy_only=False)
+    return filled
 
 
-def _time_context(name: str, request_time: IntArray) -> IntArray:
-    seconds = request_time // MICROSECONDS_PER_SECOND
-    if name == "hour_of_day":
-        return seconds // _SECONDS_PER_HOUR % 24
-    return (seconds // _SECONDS_PER_DAY + _EPOCH_WEEKDAY) % 7
-
-
-def _dense(schema: Schema, columns: Columns, request_time: IntArray) -> npt.NDArray[np.float32]:
-    numbers = schema.inputs(*DENSE_KINDS)
-    dense = np.empty((len(request_time), len(numbers) + len(schema.tables)), dtype=np.float32)
-    for place, column in enumerate(numbers):
-        values = _column(columns, column.name)
-        missing = pc.is_null(values).to_numpy(zero_copy_only=False)
-        filled = pc.fill_null(values, 0).to_numpy(zero_copy_only=False)
-        if column.kind is Kind.AGE:
-            filled = np.maximum(request_time - filled, 0) / MICROSECONDS_PER_SECOND
-        dense[:, place] = np.where(missing, np.nan, filled)
-    for place, table in enumerate(schema.tables, start=len(numbers)):
-        dense[:, place] = pc.is_null(_column(columns, table.timestamp_column)).to_numpy(
-            zero_copy_only=False
-        )
-    return dense
+def _is_null(values: pa.Array) -> npt.NDArray[np.bool_]:
+    if not values.null_count:
+        return np.zeros(len(values), dtype=np.bool_)
+    is_null: npt.NDArray[np.bool_] = pc.is_null(values).to_numpy(zero_copy_only=False)
+    return is_null
 
 
 def _column(columns: Columns, name: str) -> pa.Array:

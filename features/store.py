@@ -29,6 +29,9 @@ from features.schema import (
     Schema,
     TableKind,
 )
+from features.sqlite_rows import VERSIONS
+from features.stored import ARROW_TYPES, PROJECT, redis_project
+from features.stores import Redis, place_of
 
 SERVICE = "ranking"
 REPOSITORY = Path(__file__).parent / "repo"
@@ -40,13 +43,6 @@ _FIELD_TYPES: dict[Dtype, FeastType] = {
     Dtype.STRING_LIST: Array(String),
 }
 _ENTITY_TYPES = {Dtype.INT64: ValueType.INT64, Dtype.STRING: ValueType.STRING}
-_ARROW_TYPES = {
-    Dtype.INT64: pa.int64(),
-    Dtype.FLOAT64: pa.float64(),
-    Dtype.STRING: pa.string(),
-    Dtype.INT64_LIST: pa.list_(pa.int64()),
-    Dtype.STRING_LIST: pa.list_(pa.string()),
-}
 _EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001  # Feast hands naive UTC to SQLite
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
@@ -61,6 +57,8 @@ class NewestSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
     type: Literal["features.store.NewestSqliteOnlineStore"] = (
         "features.store.NewestSqliteOnlineStore"
     )
+    connection_string: str = ""
+    """Not read: the one repository file names the settings of both stores."""
 
 
 class NewestSqliteOnlineStore(SqliteOnlineStore):
@@ -84,7 +82,20 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
                 "< (OLD.event_ts, coalesce(OLD.created_ts, 0)) "
                 "BEGIN SELECT RAISE(IGNORE); END"
             )
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {VERSIONS} (name TEXT PRIMARY KEY, version INTEGER)"
+        )
         connection.commit()
+
+    def online_write_batch(self, config: Any, table: Any, *args: Any, **kwargs: Any) -> None:
+        """Write as Feast does, and count: a copy of the table in memory is old from now on."""
+        super().online_write_batch(config, table, *args, **kwargs)
+        with self._get_conn(config) as connection:
+            connection.execute(
+                f"INSERT INTO {VERSIONS} VALUES (?, 1) "
+                "ON CONFLICT (name) DO UPDATE SET version = version + 1",
+                (table.name,),
+            )
 
 
 def feast_objects(schema: Schema, lake: Path) -> list[Entity | FeatureView | FeatureService]:
@@ -134,12 +145,28 @@ def open_store(schema: Schema, store_dir: Path, lake: Path) -> FeatureStore:
     """Feast's store of a data set, as its repository file declares it."""
     folder = store_dir / schema.name
     folder.mkdir(parents=True, exist_ok=True)
-    # feature_store.yaml and definitions.py read these; `feast apply` by hand needs the same three.
+    # feature_store.yaml and definitions.py read these; `feast apply` by hand needs the same.
     os.environ["RANKING_DATASET"] = schema.name
     os.environ["RANKING_STORE"] = str(folder.resolve())
     os.environ["RANKING_LAKE"] = str(lake.resolve())
+    os.environ.update(_online_variables(schema, place_of(os.environ)))
     os.environ.setdefault("FEAST_USAGE", "False")
     return FeatureStore(repo_path=str(REPOSITORY))
+
+
+def _online_variables(schema: Schema, redis: Redis | None) -> dict[str, str]:
+    """What feature_store.yaml says of the online store: the file beside the registry, or Redis."""
+    if redis is None:
+        return {
+            "RANKING_PROJECT": PROJECT,
+            "RANKING_ONLINE_TYPE": "features.store.NewestSqliteOnlineStore",
+            "RANKING_ONLINE_ADDRESS": "",
+        }
+    return {
+        "RANKING_PROJECT": redis_project(schema),
+        "RANKING_ONLINE_TYPE": "features.redis_store.NewestRedisOnlineStore",
+        "RANKING_ONLINE_ADDRESS": redis.connection_string,
+    }
 
 
 def apply(schema: Schema, store_dir: Path, lake: Path) -> int:
@@ -201,7 +228,7 @@ class OnlineFeatures:
         for table in tables:
             for column in table.columns:
                 values = [_plain(value) for value in vectors[column.name].values]
-                columns[column.name] = pa.array(values, _ARROW_TYPES[column.dtype])
+                columns[column.name] = pa.array(values, ARROW_TYPES[column.dtype])
             moments = [
                 stamp.seconds * 1_000_000 + stamp.nanos // 1_000 or None
                 for stamp in vectors[table.columns[0].name].event_timestamps

@@ -66,11 +66,47 @@ LOGGED = Counter(
     ["outcome"],
 )
 
+STORE_READS = Counter(
+    "ranking_store_reads",
+    "Reads of the online store for requests: done, failed, late (out of its time), "
+    "skipped (after several that failed).",
+    ["outcome"],
+)
+FLAGGED = Counter(
+    "ranking_flagged_answers",
+    "Answers without the store (store_unavailable), or from old items (items_stale).",
+    ["flag"],
+)
+BATCH_REQUESTS = Histogram(
+    "ranking_batch_requests",
+    "Requests that were scored together.",
+    buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32, 64),
+)
+DROPPED = Counter("ranking_dropped_requests", "Requests whose time was up before they were scored.")
+ITEMS_AGE = Gauge(
+    "ranking_items_age_seconds",
+    "Since the items in memory were last found equal to the store's; NaN where there are none.",
+)
+ITEMS_AGE.set(float("nan"))
+ITEMS_ROWS = Gauge("ranking_items_rows", "Items in memory.")
+ITEMS_BYTES = Gauge("ranking_items_bytes", "Memory of the items, raw and encoded.")
+ITEMS_FAILING = Gauge(
+    "ranking_items_failing", "1 where the last look at the store's items failed, else 0."
+)
+ITEM_REFRESHES = Counter(
+    "ranking_item_refreshes",
+    "Loads of all items into memory: swapped, failed, too_many (they are read for each request).",
+    ["outcome"],
+)
+
 # There from the start, at zero: what appears with its first count has no rate at that moment.
 for _counter, _outcomes in (
     (REQUESTS, ("complete", "degraded", "refused", "failed")),
     (LOADS, ("swapped", "failed")),
     (LOGGED, ("written", "dropped", "failed")),
+    (STORE_READS, ("done", "failed", "late", "skipped")),
+    (FLAGGED, ("store_unavailable", "items_stale")),
+    (ITEM_REFRESHES, ("swapped", "failed", "too_many")),
 ):
     for _outcome in _outcomes:
         _counter.labels(_outcome)
@@ -116,10 +152,11 @@ def count(candidates: Candidates, version: str, scores: npt.NDArray[np.float32])
     MEAN_SCORE.observe(float(scores.mean()))
     ANSWERS.labels(version).inc()
     REQUESTS.labels("degraded" if candidates.is_degraded else "complete").inc()
+    for flag in candidates.flags:
+        FLAGGED.labels(flag).inc()
     for table, rows in candidates.statuses.items():
-        for status in RowStatus:
-            num_rows = int((rows == status).sum())
+        for status, num_rows in enumerate(np.bincount(rows, minlength=len(RowStatus)).tolist()):
             if num_rows:
-                FEATURE_ROWS.labels(table, status.name.lower()).inc(num_rows)
+                FEATURE_ROWS.labels(table, RowStatus(status).name.lower()).inc(num_rows)
     for column in candidates.missing_context:
         MISSING_CONTEXT.labels(column).inc()

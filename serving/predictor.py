@@ -3,30 +3,46 @@
 import asyncio
 import dataclasses
 import datetime
-from collections.abc import Callable
+import functools
+import time
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import kserve
 import numpy as np
 import numpy.typing as npt
-from kserve.protocol.infer_type import InferOutput, InferResponse, RequestedOutput
+from kserve.protocol.infer_type import InferResponse
 
-from features.encoding import ModelInputs, RowStatus
-from features.schema import Role, Schema
+from features.encoding import ModelInputs, RequestInputs
+from features.schema import Schema
 from serving import counters
+from serving.batches import Batches
 from serving.calls import InferenceCall
+from serving.patience import StorePatience
 from serving.refusal import RefusedError
-from serving.request import SCORE, input_types, output_types, parse, status_output
+from serving.request import (
+    SCORE,
+    RankingRequest,
+    input_types,
+    output_types,
+    parse,
+)
 from serving.request_log import Answered, RequestLog
+from serving.responses import answer
 from serving.settings import Settings
-from serving.transformer import Candidates, OnlineReader, Transformer, worst_status
+from serving.transformer import (
+    Candidates,
+    FeatureRows,
+    Items,
+    OnlineReader,
+    Transformer,
+)
 
 NAME = "ranker"
-_STATUS_TEXT = np.array(
-    ["ok" if status is RowStatus.USABLE else status.name.lower() for status in RowStatus],
-    dtype=np.object_,
-)
+INLINE_VALUES = 2_000
+"""Requests of no more values than these are checked on the event loop, in well under a millisecond;
+a thread would take as long to begin."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +62,27 @@ class Ranking:
     version: str
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """A request that is ready to be scored by the version that it began with."""
+
+    call: InferenceCall
+    request: RankingRequest
+    rows: FeatureRows
+    champion: Champion
+    deadline: float
+
+    @property
+    def num_rows(self) -> int:
+        """Candidates."""
+        return len(self.request)
+
+    @property
+    def group(self) -> object:
+        """Who scores it."""
+        return self.champion
+
+
 class Ranker(kserve.Model):
     """Answers ranking requests with the champion, which may be swapped at any time.
 
@@ -53,15 +90,25 @@ class Ranker(kserve.Model):
     """
 
     def __init__(
-        self, schema: Schema, *, online: OnlineReader, settings: Settings | None = None
+        self,
+        schema: Schema,
+        *,
+        online: OnlineReader,
+        items: Callable[[], Items | None] = lambda: None,
+        settings: Settings | None = None,
     ) -> None:
-        """Args: the schema of requests, the store of features, the limits and the log."""
+        """Args: the schema of requests, the store of features, items in memory, the settings."""
         super().__init__(NAME)
         self.schema = schema
-        self.transformer = Transformer(schema, online=online)
+        self.transformer = Transformer(schema, online=online, items=items)
         self.why_not_ready = "no champion has been loaded"
         settings = settings or Settings()
-        self._max_candidates = settings.limits.max_candidates
+        self._limits = settings.limits
+        self._store = settings.store
+        self._patience = StorePatience(settings.store.max_seconds)
+        self._batches: Batches[Job, Ranking] = Batches(
+            self._score, too_late=self._too_late, settings=settings.scoring
+        )
         self.log = RequestLog(schema, settings.logging)
         self._champion: Champion | None = None
 
@@ -116,27 +163,28 @@ class Ranker(kserve.Model):
 
     async def preprocess(
         self, payload: InferenceCall, headers: dict[str, str] | None = None
-    ) -> tuple[InferenceCall, Candidates, Champion]:
-        """Check the call, read and encode its features; in a thread, for the loop must go on."""
+    ) -> Job:
+        """Check the call and read its features, in threads, for the loop must go on."""
+        deadline = time.monotonic() + self._limits.max_seconds
         if not isinstance(payload, InferenceCall):
             raise RefusedError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
         self._check_size(payload)
         self.check_version(payload.model_version)
         champion = self.champion()
         with counters.stage("features"):
-            candidates = await asyncio.to_thread(self.candidates, payload)
-        return payload, candidates, champion
+            request = await self._request(payload)
+            rows = await self._rows(request)
+        return Job(call=payload, request=request, rows=rows, champion=champion, deadline=deadline)
 
     async def predict(
         self,
-        payload: tuple[InferenceCall, Candidates, Champion],
+        payload: Job,
         headers: dict[str, str] | None = None,
         response_headers: dict[str, str] | None = None,
     ) -> tuple[InferenceCall, Ranking]:
-        """Score the candidates, in a thread."""
-        call, candidates, champion = payload
+        """Score the candidates, together with those of requests that wait at the same time."""
         with counters.stage("score"):
-            return call, await asyncio.to_thread(_score, candidates, champion)
+            return payload.call, await self._batches.run(payload)
 
     async def postprocess(
         self,
@@ -156,64 +204,71 @@ class Ranker(kserve.Model):
                 candidates=ranking.candidates,
             )
         )
-        return _response(self.schema, call, ranking)
+        return answer(
+            self.schema,
+            call,
+            model=NAME,
+            version=ranking.version,
+            scores=ranking.scores,
+            candidates=ranking.candidates,
+        )
 
     def _check_size(self, call: InferenceCall) -> None:
         name = self.schema.item.name
         size = len(call.tensors[name].values) if name in call.tensors else 0
-        if size > self._max_candidates:
+        if size > self._limits.max_candidates:
             raise RefusedError(
-                f"{name}.shape", [size], f"[n] with n from 1 to {self._max_candidates}"
+                f"{name}.shape", [size], f"[n] with n from 1 to {self._limits.max_candidates}"
             )
 
+    async def _request(self, call: InferenceCall) -> RankingRequest:
+        now = datetime.datetime.now(datetime.UTC)
+        size = max((len(tensor.values) for tensor in call.tensors.values()), default=0)
+        if size <= INLINE_VALUES:
+            return parse(self.schema, call, now=now)
+        return await asyncio.to_thread(parse, self.schema, call, now=now)
 
-def _score(candidates: Candidates, champion: Champion) -> Ranking:
-    scores = champion.score(candidates.inputs)
+    async def _rows(self, request: RankingRequest) -> FeatureRows:
+        """What could be read in time; RefusedError (503) where that is not all, and must be."""
+        rows: FeatureRows | None = None
+        if not self.transformer.must_read:
+            return self.transformer.read(request)
+        rows = await self._patience.read(functools.partial(self.transformer.read, request))
+        if rows is not None:
+            return rows
+        if self._store.is_strict:
+            limit = f"within {self._store.max_seconds:g} seconds; try again"
+            unavailable = HTTPStatus.SERVICE_UNAVAILABLE
+            raise RefusedError("store", "no answer", limit, status=unavailable)
+        return self.transformer.without_store(request)
+
+    def _score(self, jobs: Sequence[Job]) -> Sequence[Ranking | RefusedError]:
+        """Answers to requests of one version; one whose scores are not finite is refused alone."""
+        champion = jobs[0].champion
+        candidates = [self.transformer.put_together(job.request, job.rows) for job in jobs]
+        inputs = RequestInputs.joined([one.inputs for one in candidates])
+        scores = score(champion, inputs, self.schema)
+        ends = np.cumsum([len(one.inputs) for one in candidates])
+        parts = np.split(scores, ends[:-1])
+        return [
+            _not_finite(part) or Ranking(scores=part, candidates=one, version=champion.version)
+            for one, part in zip(candidates, parts, strict=True)
+        ]
+
+    def _too_late(self, job: Job) -> RefusedError:
+        limit = f"within {self._limits.max_seconds:g} seconds"
+        return RefusedError("answer", "not there", limit, status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def score(champion: Champion, inputs: RequestInputs, schema: Schema) -> npt.NDArray[np.float32]:
+    """A version's scores of candidates: (N,), in their order."""
+    names = [column.name for column in schema.sparse_inputs()]
+    return champion.score(inputs.tiled(names))
+
+
+def _not_finite(scores: npt.NDArray[np.float32]) -> RefusedError | None:
     bad = np.flatnonzero(~np.isfinite(scores))
-    if len(bad):
-        # A champion that scores its golden request does this only for inputs beyond all reason.
-        raise RefusedError(
-            f"{SCORE}[{bad[0]}]", float(scores[bad[0]]), "inputs with a finite score"
-        )
-    return Ranking(scores=scores, candidates=candidates, version=champion.version)
-
-
-def _response(schema: Schema, call: InferenceCall, ranking: Ranking) -> InferResponse:
-    tensors: dict[str, tuple[str, npt.NDArray[Any]]] = {
-        SCORE: ("FP32", np.asarray(ranking.scores, dtype=np.float32))
-    }
-    for role in (Role.ITEM, Role.USER):
-        if role in dict(schema.entities()):
-            worst = worst_status(schema, role, ranking.candidates.statuses)
-            tensors[status_output(role)] = ("BYTES", _STATUS_TEXT[worst])
-    asked = {name: call.outputs.get(name) for name in call.outputs or tensors}
-    return InferResponse(
-        response_id=call.id,
-        model_name=NAME,
-        model_version=ranking.version,
-        parameters=_parameters(ranking.candidates),
-        infer_outputs=[
-            InferOutput(name=name, shape=[len(values)], datatype=datatype, data=values)
-            for name in asked
-            for datatype, values in [tensors[name]]
-        ],
-        requested_outputs=[
-            RequestedOutput(
-                name, {"binary_data": call.is_binary if is_binary is None else is_binary}
-            )
-            for name, is_binary in asked.items()
-        ],
-    )
-
-
-def _parameters(candidates: Candidates) -> dict[str, str | bool | int]:
-    """Flags of the whole request: counts of rows that could not be used, by table and reason."""
-    parameters: dict[str, str | bool | int] = {"degraded": candidates.is_degraded}
-    for table, rows in candidates.statuses.items():
-        for status in RowStatus:
-            num_rows = int((rows == status).sum())
-            if num_rows and status is not RowStatus.USABLE:
-                parameters[f"num_{status.name.lower()}_{table}"] = num_rows
-    if candidates.missing_context:
-        parameters["missing_context"] = ",".join(candidates.missing_context)
-    return parameters
+    if not len(bad):
+        return None
+    # A champion that scores its golden request does this only for inputs beyond all reason.
+    return RefusedError(f"{SCORE}[{bad[0]}]", float(scores[bad[0]]), "inputs with a finite score")

@@ -19,7 +19,7 @@ from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from features.schema import Dtype, Schema
 from serving import counters
 from serving.calls import InferenceCall
-from serving.predictor import NAME, Champion, Ranker
+from serving.predictor import NAME, Champion, Ranker, score
 from serving.refusal import RefusedError
 from serving.request import input_columns
 from serving.tensors import Tensor
@@ -114,7 +114,7 @@ class ChampionRepository(kserve.ModelRepository):
         champion = self._load_champion(version)
         for size in WARM_UP_CANDIDATES:
             candidates = self._ranker.candidates(_made_up(self._ranker.schema, size))
-            scores = champion.score(candidates.inputs)
+            scores = score(champion, candidates.inputs, self._ranker.schema)
             if len(scores) != size or not np.isfinite(scores).all():
                 raise ValueError(f"warm-up scores: {scores[:3]}; {size} finite numbers")
         return champion

@@ -6,17 +6,18 @@ is unknown to the model, so it becomes null, which is row 0 of its embedding tab
 
 import dataclasses
 import datetime
+import functools
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.schema import REQUEST_TIME, Column, Dtype, Role, Schema
+from features.values import IntArray
 from serving.calls import InferenceCall
 from serving.refusal import RefusedError
-from serving.tensors import BYTES, FLOATS, INTEGERS, Tensor
+from serving.tensors import BYTES, FLOATS, INTEGERS, Tensor, Values
 
 SCORE = "score"
 ITEM_STATUS = "item_status"
@@ -36,21 +37,37 @@ _LAST_MOMENT = 253_402_300_800_000_000 - 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RankingRequest:
-    """What to rank: one user, N candidates, their context, and the moment."""
+    """What to rank: N candidates of one or several users, their context, and the moment."""
 
-    user_id: int | str | None
-    """As it was sent; None where the schema has no user."""
-    item_ids: list[int] | list[str]
+    user_ids: list[int] | list[str]
+    """The U users as they were sent, each once; empty where the schema has no user."""
+    user: IntArray
+    """(N,) whose candidate each is, from 0 to U - 1."""
+    has_many_users: bool
+    """Whether a user was sent for each candidate, and not one for all."""
+    item_ids: Values
+    """As they were sent."""
     request_time: int
     """Epoch microseconds."""
-    columns: dict[str, pa.Array]
-    """The request's share of the raw columns, N rows each: ids, context and request time."""
+    each: dict[str, pa.Array]
+    """N raw values of the item's id and of each context column."""
+    users: dict[str, pa.Array]
+    """U raw values of the user's id."""
     missing_context: tuple[str, ...]
     """Context columns of which a value was absent or outside the schema's limits."""
 
     def __len__(self) -> int:
         """Number of candidates."""
         return len(self.item_ids)
+
+    @property
+    def columns(self) -> dict[str, pa.Array]:
+        """The request's share of the raw columns, N rows each: ids, context and request time."""
+        rows = pa.array(self.user)
+        users = {name: values.take(rows) for name, values in self.users.items()}
+        moments: IntArray = np.full(len(self), self.request_time, dtype=np.int64)
+        stamps = pa.array(moments).cast(pa.timestamp("us", tz="UTC"))
+        return {**self.each, **users, REQUEST_TIME.name: stamps}
 
 
 def parse(schema: Schema, call: InferenceCall, *, now: datetime.datetime) -> RankingRequest:
@@ -68,23 +85,27 @@ def parse(schema: Schema, call: InferenceCall, *, now: datetime.datetime) -> Ran
         _check_datatype(expected[name], tensor)
     items = _required(schema.item, call)
     size = len(items.values)
-    columns = {schema.item.name: _column(schema.item, items, size)}
-    user_id = None
-    if schema.user is not None:
-        user = _one(_required(schema.user, call))
-        user_id = _plain(user)[0]
-        columns[schema.user.name] = _column(schema.user, user, size)
+    each = {schema.item.name: _column(schema.item, items, size)}
     for column in schema.context:
-        columns[column.name] = _column(column, call.tensors.get(column.name), size)
-    request_time = _request_time(call, now)
-    columns[REQUEST_TIME.name] = _moments(request_time, size)
-    missing = [column.name for column in schema.context if columns[column.name].null_count]
+        each[column.name] = _column(column, call.tensors.get(column.name), size)
+    users: dict[str, pa.Array] = {}
+    user_ids: list[Any] = []
+    user, num_values = np.zeros(size, dtype=np.int64), 1
+    if schema.user is not None:
+        sent = _required(schema.user, call)
+        num_values = _check_count(schema.user, len(sent.values), size)
+        user_ids, user = _distinct(sent, size)
+        distinct = Tensor(sent.name, sent.datatype, _like(sent, user_ids))
+        users[schema.user.name] = _column(schema.user, distinct, len(user_ids))
     return RankingRequest(
-        user_id=user_id,
-        item_ids=_plain(items),
-        request_time=request_time,
-        columns=columns,
-        missing_context=tuple(missing),
+        user_ids=user_ids,
+        user=user,
+        has_many_users=num_values > 1,
+        item_ids=items.values,
+        request_time=_request_time(call, now),
+        each=each,
+        users=users,
+        missing_context=tuple(c.name for c in schema.context if each[c.name].null_count),
     )
 
 
@@ -110,12 +131,11 @@ def last_moment() -> int:
 
 def input_types(schema: Schema) -> list[dict[str, Any]]:
     """Name, type and shape of every input, for the model's metadata; -1 is any number of values."""
-    one_value = {REQUEST_TIME.name, schema.user.name if schema.user else ""}
     return [
         {
             "name": name,
             "datatype": _DATATYPES[column.dtype][0],
-            "shape": [1 if name in one_value else -1],
+            "shape": [1 if column is REQUEST_TIME else -1],
         }
         for name, column in input_columns(schema).items()
     ]
@@ -128,7 +148,7 @@ def output_types(schema: Schema) -> list[dict[str, Any]]:
         {"name": ITEM_STATUS, "datatype": BYTES, "shape": [-1]},
     ]
     if schema.user is not None:
-        types.append({"name": USER_STATUS, "datatype": BYTES, "shape": [1]})
+        types.append({"name": USER_STATUS, "datatype": BYTES, "shape": [-1]})
     return types
 
 
@@ -168,31 +188,51 @@ def _plain(tensor: Tensor) -> list[Any]:
     return tensor.values if isinstance(tensor.values, list) else tensor.values.tolist()
 
 
+def _distinct(tensor: Tensor, size: int) -> tuple[list[Any], IntArray]:
+    """The values, each once, and for each of ``size`` candidates the place of its own."""
+    values = _plain(tensor)
+    if len(values) == 1:
+        return values, np.zeros(size, dtype=np.int64)
+    places: dict[Any, int] = {}
+    rows = [places.setdefault(value, len(places)) for value in values]
+    return list(places), np.array(rows, dtype=np.int64)
+
+
+def _like(tensor: Tensor, values: list[Any]) -> Any:
+    """Other values in the form of a tensor's."""
+    return values if isinstance(tensor.values, list) else np.array(values, tensor.values.dtype)
+
+
+def _check_count(column: Column, num_values: int, size: int) -> int:
+    if num_values not in {1, size}:
+        limit = f"[1] or [{size}], the number of candidates"
+        raise RefusedError(f"{column.name}.shape", [num_values], limit)
+    return num_values
+
+
 def _column(column: Column, tensor: Tensor | None, size: int) -> pa.Array:
     """N values of a column: null where absent or outside the limits, one value repeated."""
     arrow_type = _ARROW_TYPES[column.dtype]
     if tensor is None:
         return pa.nulls(size, arrow_type)
-    num_values = len(tensor.values)
-    if num_values not in {1, size}:
-        limit = f"[1] or [{size}], the number of candidates"
-        raise RefusedError(f"{column.name}.shape", [num_values], limit)
+    num_values = _check_count(column, len(tensor.values), size)
     values = pa.array(tensor.values, arrow_type)
-    values = pc.if_else(_is_within(column, values), values, pa.scalar(None, arrow_type))
+    within = _is_within(column, values)
+    if within is not None:
+        values = pc.if_else(within, values, pa.scalar(None, arrow_type))
     return values if num_values == size else values.take(pa.array(np.zeros(size, np.int64)))
 
 
-def _is_within(column: Column, values: pa.Array) -> pa.Array:
-    within = pa.array(np.ones(len(values), dtype=bool))
+def _is_within(column: Column, values: pa.Array) -> pa.Array | None:
+    """Which values are within the column's limits; None where it has none."""
+    checks = []
     if column.minimum is not None:
-        within = pc.and_(within, pc.greater_equal(values, column.minimum))
+        checks.append(pc.greater_equal(values, column.minimum))
     if column.maximum is not None:
-        within = pc.and_(within, pc.less_equal(values, column.maximum))
+        checks.append(pc.less_equal(values, column.maximum))
     if column.vocabulary:
-        within = pc.and_(
-            within, pc.is_in(values, value_set=pa.array(column.vocabulary, pa.string()))
-        )
-    return within
+        checks.append(pc.is_in(values, value_set=pa.array(column.vocabulary, pa.string())))
+    return functools.reduce(pc.and_, checks) if checks else None
 
 
 def _request_time(call: InferenceCall, now: datetime.datetime) -> int:
@@ -219,8 +259,3 @@ def _iso_microseconds(text: str) -> int:
 def _microseconds(moment: datetime.datetime) -> int:
     epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     return (moment - epoch) // datetime.timedelta(microseconds=1)
-
-
-def _moments(request_time: int, size: int) -> pa.Array:
-    moments: npt.NDArray[np.int64] = np.full(size, request_time, dtype=np.int64)
-    return pa.array(moments).cast(pa.timestamp("us", tz="UTC"))

@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -155,10 +155,12 @@ def table_of(schema: Schema, answered: Answered) -> pa.Table:
         "is_degraded": _repeated(candidates.is_degraded, size),
         "missing_context": _repeated(list(request.missing_context), size, pa.list_(pa.string())),
     }
-    if request.user_id is not None:
-        own["sent_user_id"] = _repeated(request.user_id, size)
+    if request.user_ids:
+        own["sent_user_id"] = pa.array(request.user_ids).take(pa.array(request.user))
     for table in schema.tables:
-        own[f"{table.name}__status"] = _status(candidates.statuses, table.name, table.role, size)
+        status = candidates.statuses[table.name]
+        rows = status[request.user] if table.role is Role.USER else status
+        own[f"{table.name}__status"] = _STATUS_NAMES.take(pa.array(rows.astype(np.int64)))
     return pa.table({**own, **candidates.columns})
 
 
@@ -170,14 +172,6 @@ def _check_names(schema: Schema) -> None:
 
 def _repeated(value: object, size: int, arrow_type: pa.DataType | None = None) -> pa.Array:
     return pa.repeat(pa.scalar(value, arrow_type), size)
-
-
-def _status(
-    statuses: Mapping[str, npt.NDArray[np.int8]], table: str, role: Role, size: int
-) -> pa.Array:
-    status = statuses[table]
-    rows = np.repeat(status, size) if role is Role.USER else status
-    return _STATUS_NAMES.take(pa.array(rows.astype(np.int64)))
 
 
 def _hour(answered: Answered) -> datetime.datetime:

@@ -25,6 +25,7 @@ from serving import tracing
 from serving.admission import Admission
 from serving.gateway import Gateway
 from serving.predictor import NAME, Champion, Ranker
+from serving.refresh import ItemRefresh
 from serving.refusal import RefusedError
 from serving.repository import ALIAS, ChampionExtension, ChampionRepository
 from serving.rest import Routes
@@ -35,6 +36,8 @@ from serving.wire import HttpProtocol
 GRACE_SECONDS = 10
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 """As the protocol names them; KServe has a name of its own for the second."""
+LOAD_SECONDS = 10.0
+"""How long the store may take to answer when all items are loaded."""
 CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
 """They write three lines a request; /metrics has the same in histograms."""
 
@@ -199,7 +202,9 @@ def open_server(
     With ``model``, the folder of one artifact, that is what is served: a pod's model comes with
     the pod and changes with it, so there is no alias to follow.
     """
-    from features.store import OnlineFeatures
+    import torch
+
+    from features.rows import open_rows
     from training import artifact
     from training.manifest import read_manifest
     from training.registry import Registry
@@ -214,7 +219,14 @@ def open_server(
         return Registry(tracking, schema.name).alias(ALIAS)
 
     settings = Settings.from_environment()
-    ranker = Ranker(schema, online=OnlineFeatures.open(schema, store), settings=settings)
+    if settings.scoring.torch_threads:
+        torch.set_num_threads(settings.scoring.torch_threads)
+    rows = open_rows(schema, store, timeout_seconds=settings.store.max_seconds)
+    # All items take longer to read than a request may wait.
+    all_rows = open_rows(schema, store, timeout_seconds=LOAD_SECONDS)
+    items = ItemRefresh(schema, all_rows, settings.store)
+    items.start()
+    ranker = Ranker(schema, online=rows, items=items, settings=settings)
     repository = ChampionRepository(
         ranker, champion_version=champion_version, load_champion=load_champion
     )

@@ -135,6 +135,65 @@ class Logging:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Store:
+    """How long a request waits for the online store, and what it gets without it."""
+
+    max_seconds: float = 0.1
+    """Of one request, for all that it reads."""
+    is_strict: bool = False
+    """Whether a request whose features cannot be read is refused; else it is degraded."""
+    max_item_rows: int = 1_000_000
+    """Most items that are held in memory; of more, those of a request are read. 0: none."""
+    poll_seconds: float = 1.0
+    """How often the store is asked whether items have changed."""
+    stale_seconds: float = 30.0
+    """Items in memory that were not compared with the store for longer are flagged."""
+
+    @classmethod
+    def from_environment(cls, environment: Environment = os.environ) -> "Store":
+        """RANKING_STORE_SECONDS, RANKING_STRICT, and RANKING_ITEMS_ for items in memory."""
+
+        def number(name: str, default: float, low: float, high: float) -> float:
+            return _number(environment, f"RANKING_{name}", default, (low, high))
+
+        return cls(
+            max_seconds=number("STORE_SECONDS", cls.max_seconds, 0.001, 60),
+            is_strict=bool(number("STRICT", 0, 0, 1)),
+            max_item_rows=int(number("ITEMS_MAX_ROWS", cls.max_item_rows, 0, 10**9)),
+            poll_seconds=number("ITEMS_POLL_SECONDS", cls.poll_seconds, 0.01, 3600),
+            stale_seconds=number("ITEMS_STALE_SECONDS", cls.stale_seconds, 0.01, 10**6),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How the machine's cores are shared out among requests that are to be scored."""
+
+    batch_rows: int = 2_048
+    """Most candidates of requests that are scored together; 1: each request alone."""
+    workers: int = 0
+    """Batches that are scored at one time; 0: as many as there are cores."""
+    torch_threads: int = 1
+    """Threads of one of them; 0: as many as torch takes."""
+
+    @property
+    def num_workers(self) -> int:
+        """Batches that are scored at one time."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+    @classmethod
+    def from_environment(cls, environment: Environment = os.environ) -> "Scoring":
+        """RANKING_BATCH_ROWS, RANKING_SCORING_WORKERS and RANKING_TORCH_THREADS."""
+        bounds = {"BATCH_ROWS": (1, 10**6), "SCORING_WORKERS": (0, 64), "TORCH_THREADS": (0, 256)}
+        defaults = (cls.batch_rows, cls.workers, cls.torch_threads)
+        rows, workers, threads = (
+            int(_number(environment, f"RANKING_{name}", default, limit))
+            for (name, limit), default in zip(bounds.items(), defaults, strict=True)
+        )
+        return cls(batch_rows=rows, workers=workers, torch_threads=threads)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """All of them; the defaults are those of an empty environment."""
 
@@ -143,6 +202,8 @@ class Settings:
     token: str | None = dataclasses.field(default=None, repr=False)
     tracing: Tracing = Tracing()
     logging: Logging = Logging()
+    store: Store = Store()
+    scoring: Scoring = Scoring()
 
     @classmethod
     def from_environment(cls, environment: Environment = os.environ) -> "Settings":
@@ -153,6 +214,8 @@ class Settings:
             token=token_of(environment),
             tracing=Tracing.from_environment(environment),
             logging=Logging.from_environment(environment),
+            store=Store.from_environment(environment),
+            scoring=Scoring.from_environment(environment),
         )
 
 

@@ -1,23 +1,25 @@
 """A request and the online store become model inputs, with the status of every row that was read.
 
-One read for the user and one for the items. The store knows no time-to-live, so it is applied
-here, against the request time; a row that cannot be used is nulled, as the training join does.
+Users are read once for a request; items are held in memory, or read once for it. The store knows no
+time-to-live, so it is applied here, against the request's time; a row that cannot be used counts as
+one that is all null, as the training join has it.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from features.encoding import ModelInputs, RowStatus, encode, row_status
-from features.schema import FeatureTable, Kind, Role, Schema
+from features.assembly import EncodedTable, Part, RequestColumns, Statuses, assemble, needed_columns
+from features.encoding import RequestInputs, RowStatus
+from features.schema import Role, Schema
+from features.values import IntArray
 from serving import tracing
 from serving.request import RankingRequest
-
-Statuses = npt.NDArray[np.int8]
+from serving.snapshot import Snapshot
 
 _SEVERITY = (RowStatus.USABLE, RowStatus.FUTURE, RowStatus.EXPIRED, RowStatus.UNKNOWN)
 """From harmless to worst: an entity of several tables shows its worst status."""
@@ -31,16 +33,49 @@ class OnlineReader(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True)
+class FeatureRows:
+    """Of each feature table the encoded rows, and which of them are a request's."""
+
+    tables: dict[str, tuple[EncodedTable, IntArray]]
+    """U rows of a user's table, N of an item's."""
+    flags: tuple[str, ...] = ()
+    """What is to be told of how they were come by: ``store_unavailable``, ``items_stale``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+    """Items in memory, and whether they are older than they may be without a word."""
+
+    snapshot: Snapshot
+    is_stale: bool = False
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Candidates:
     """N encoded candidates and what is to be said about their features."""
 
-    inputs: ModelInputs
-    statuses: dict[str, Statuses]
-    """For each feature table, RowStatus values: one for a user table, N for an item table."""
+    inputs: RequestInputs
+    parts: dict[str, Part]
     request: RankingRequest
-    columns: dict[str, pa.Array]
-    """What was encoded: N raw values of each column, null where a row could not be used."""
+    flags: tuple[str, ...] = ()
+
+    @property
+    def statuses(self) -> dict[str, Statuses]:
+        """For each feature table, RowStatus values: U for a user table, N for an item table."""
+        return {name: part.status for name, part in self.parts.items()}
+
+    @functools.cached_property
+    def columns(self) -> dict[str, pa.Array]:
+        """What was encoded: N raw values of each column, null where a row could not be used."""
+        columns = self.request.columns
+        for part in self.parts.values():
+            table = part.encoded.table
+            place = pa.array(self.request.user) if table.role is Role.USER else None
+            for name in needed_columns(table):
+                values = part.column(name)
+                columns[name] = values if place is None else values.take(place)
+        return columns
 
     @property
     def missing_context(self) -> tuple[str, ...]:
@@ -49,41 +84,99 @@ class Candidates:
 
     @property
     def is_degraded(self) -> bool:
-        """Whether any input of the model was missing that could have been there."""
-        return bool(self.missing_context) or any(status.any() for status in self.statuses.values())
+        """Whether any input of the model was missing that could have been there, or is old."""
+        is_complete = not self.missing_context and not self.flags
+        return not is_complete or any(part.status.any() for part in self.parts.values())
 
 
 class Transformer:
-    """Reads features and encodes them, for one schema and one store."""
+    """Reads features and puts a request's inputs together, for one schema and one store."""
 
-    def __init__(self, schema: Schema, *, online: OnlineReader) -> None:
-        """Args: the schema, and the store that holds its features."""
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        online: OnlineReader,
+        items: Callable[[], Items | None] = lambda: None,
+    ) -> None:
+        """Hold what a request needs.
+
+        Args:
+            schema: The data set's schema.
+            online: The store that holds its features.
+            items: Where the items in memory are, which may change from request to request; None
+                where there are none, and a request's are read.
+        """
         self._schema = schema
         self._online = online
-        self._needed = {table.name: _needed_columns(table) for table in schema.tables}
+        self._items = items
+        self._nothing = {table.name: EncodedTable.nothing(schema, table) for table in schema.tables}
+
+    @property
+    def must_read(self) -> bool:
+        """Whether a request needs the store at all."""
+        return self._schema.user is not None or self._items() is None
 
     def transform(self, request: RankingRequest) -> Candidates:
         """The model inputs of a request, in the order of its candidates."""
-        columns = dict(request.columns)
-        statuses: dict[str, Statuses] = {}
-        for role, _ in self._schema.entities():
-            ids, rows = _ids_and_rows(request, role)
-            with tracing.span(f"features.{role}"):
-                stored = self._online.read(role, ids)
-            moment = np.full(len(ids), request.request_time, dtype=np.int64)
-            for table in self._schema.tables:
-                if table.role is role:
-                    status = row_status(table, stored[table.timestamp_column], moment)
-                    usable = pa.array(rows, mask=status[rows] != RowStatus.USABLE)
-                    for name in self._needed[table.name]:
-                        columns[name] = stored[name].take(usable)
-                    statuses[table.name] = status if role is Role.USER else status[rows]
-        return Candidates(
-            inputs=encode(self._schema, columns),
-            statuses=statuses,
-            request=request,
-            columns=columns,
+        return self.put_together(request, self.read(request))
+
+    def read(self, request: RankingRequest) -> FeatureRows:
+        """The request's rows: users and, where they are not in memory, items; may take long."""
+        users = self._encoded(Role.USER, request.user_ids) if request.user_ids else {}
+        places = np.arange(len(request.user_ids))
+        tables = {name: (table, places) for name, table in users.items()}
+        items = self._items()
+        if items is None:
+            ids, rows = _distinct(request)
+            encoded = self._encoded(Role.ITEM, ids)
+            return FeatureRows({**tables, **{name: (e, rows) for name, e in encoded.items()}})
+        return _with_items(tables, items, request)
+
+    def without_store(self, request: RankingRequest) -> FeatureRows:
+        """What there is of a request's rows when the store gives none."""
+        flags = ("store_unavailable",)
+        nobody = np.zeros(len(request.user_ids), dtype=np.int64)
+        nothing = np.zeros(len(request), dtype=np.int64)
+        tables = {
+            table.name: (
+                self._nothing[table.name],
+                nobody if table.role is Role.USER else nothing,
+            )
+            for table in self._schema.tables
+        }
+        items = self._items()
+        if items is None:
+            return FeatureRows(tables, flags)
+        rows = _with_items(tables, items, request)
+        return FeatureRows(rows.tables, (*flags, *rows.flags))
+
+    def put_together(self, request: RankingRequest, rows: FeatureRows) -> Candidates:
+        """The inputs of a request whose rows are there; reads nothing."""
+        parts = {
+            name: encoded.part(places, request.request_time)
+            for name, (encoded, places) in rows.tables.items()
+        }
+        columns = RequestColumns(
+            each=request.each,
+            users=request.users,
+            user=request.user,
+            num_users=max(1, len(request.user_ids)),
+            request_time=request.request_time,
         )
+        inputs = assemble(self._schema, columns, parts)
+        return Candidates(inputs=inputs, parts=parts, request=request, flags=rows.flags)
+
+    def _encoded(self, role: Role, ids: Sequence[int | str]) -> dict[str, EncodedTable]:
+        with tracing.span(f"features.{role}"):
+            stored = self._online.read(role, ids)
+        return {
+            table.name: EncodedTable.of(
+                self._schema, table, stored, nothing=self._nothing[table.name]
+            )
+            for table in self._schema.tables
+            if table.role is role
+        }
 
 
 def worst_status(schema: Schema, role: Role, statuses: dict[str, Statuses]) -> Statuses:
@@ -96,21 +189,19 @@ def worst_status(schema: Schema, role: Role, statuses: dict[str, Statuses]) -> S
     return status
 
 
-def _needed_columns(table: FeatureTable) -> list[str]:
-    """Stored columns that the encoder reads, and the row's event timestamp."""
-    in_bags = {name for bag in table.bags for name in (bag.items, bag.labels)}
-    names = [c.name for c in table.columns if c.kind is not Kind.STORED or c.name in in_bags]
-    return [*names, table.timestamp_column]
+def _with_items(
+    tables: dict[str, tuple[EncodedTable, IntArray]], items: Items, request: RankingRequest
+) -> FeatureRows:
+    """Rows of items in memory beside those that are there."""
+    rows = items.snapshot.rows(request.item_ids)
+    own = {name: (encoded, rows) for name, encoded in items.snapshot.tables.items()}
+    return FeatureRows({**tables, **own}, ("items_stale",) if items.is_stale else ())
 
 
-def _ids_and_rows(
-    request: RankingRequest, role: Role
-) -> tuple[Sequence[int | str], npt.NDArray[np.int64]]:
-    """The ids to read, each once, and for each candidate the place of its id among them."""
-    if role is Role.USER:
-        if request.user_id is None:
-            raise ValueError("user_id: None; a schema with a user needs one")
-        return [request.user_id], np.zeros(len(request), dtype=np.int64)
+def _distinct(request: RankingRequest) -> tuple[list[int | str], IntArray]:
+    """The items to read, each once, and for each candidate the place of its own among them."""
     places: dict[int | str, int] = {}
-    rows = [places.setdefault(item_id, len(places)) for item_id in request.item_ids]
+    sent = request.item_ids
+    ids = sent if isinstance(sent, list) else sent.tolist()
+    rows = [places.setdefault(one, len(places)) for one in ids]
     return list(places), np.array(rows, dtype=np.int64)

@@ -85,6 +85,7 @@ def online_inputs(ranker, table: pa.Table, rows: list[int]) -> ModelInputs:
     from serving.calls import from_rest
 
     parts = []
+    names = [column.name for column in SCHEMA.sparse_inputs()]
     for row in rows:
         values = {name: table.column(name)[row].as_py() for name in ("user_id", "item_id")}
         micros = table.column("timestamp")[row].value
@@ -95,7 +96,7 @@ def online_inputs(ranker, table: pa.Table, rows: list[int]) -> ModelInputs:
             ]
         }
         call = from_rest(json.dumps(body).encode(), json_length=None)
-        parts.append(ranker.candidates(call).inputs)
+        parts.append(ranker.candidates(call).inputs.tiled(names))
     return joined(parts)
 
 

@@ -42,6 +42,21 @@ check_java() {
     exit 1
 }
 
+# For the Redis store's tests and the bench of the endpoint; they skip where there is none.
+offer_redis() {
+    command -v redis-server >/dev/null && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing redis-server, which tests start on ports of their own"
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; } >&2 ||
+            { say "there is no redis-server to be had; the tests of the Redis store will skip"; return; }
+        # The package starts a service, which nobody asked for.
+        systemctl disable --quiet --now redis-server 2>/dev/null || service redis-server stop >/dev/null 2>&1 || true
+    else
+        say "no redis-server was found: the tests of the Redis store will skip. On Debian or Ubuntu type:"
+        say "    sudo apt-get install redis-server"
+    fi
+}
+
 # uv does not read pip's configuration; a folder of wheels that pip is set up with counts here too.
 find_links() {
     .venv/bin/python -m pip config list 2>/dev/null |
@@ -49,6 +64,7 @@ find_links() {
 }
 
 check_java
+offer_redis
 if [ ! -x .venv/bin/uv ]; then
     [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv
     say "installing uv $uv_version"

@@ -106,6 +106,17 @@ def test_missing_numbers_are_nan_and_missing_tables_are_flagged():
     assert np.isnan(age[1])
 
 
+def test_an_age_is_the_seconds_until_the_request_and_never_negative():
+    schema = schema_of("movielens-100k")
+    column = next(c for c in schema.columns() if c.kind is Kind.AGE)
+    micros = int(NOON.timestamp() * 1_000_000)
+    columns = nothing(schema, 4)
+    columns[column.name] = pa.array([micros - 1_500_000, micros, micros + 9, None])
+    place = schema.dense_inputs().index(column.name)
+    ages = encode(schema, columns).dense[:, place]
+    np.testing.assert_array_equal(ages, np.array([1.5, 0, 0, np.nan], dtype=np.float32))
+
+
 def test_the_time_context_is_the_hour_and_the_weekday_in_utc():
     columns = nothing(schema_of("synthetic"), 1)
     moment = datetime.datetime(2025, 6, 15, 23, 59, tzinfo=datetime.UTC)  # a Sunday

@@ -3,13 +3,14 @@
 import contextlib
 import dataclasses
 import datetime
+import functools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def running(
     tmp_path_factory: pytest.TempPathFactory,
     environment: Mapping[str, str],
     scheme: str = "http",
+    flags: Sequence[str] = (),
     **options: Any,
 ) -> Iterator[Server]:
     """The stand-ins' server in a process of its own, until it has ended well."""
@@ -81,7 +83,7 @@ def running(
     log = tmp_path_factory.mktemp("log") / "server.log"
     http_port, grpc_port = _free_ports(2)
     command = [sys.executable, str(Path(stand_ins.__file__)), f"--folder={folder}"]
-    command += [f"--http-port={http_port}", f"--grpc-port={grpc_port}"]
+    command += [f"--http-port={http_port}", f"--grpc-port={grpc_port}", *flags]
     with (
         log.open("w") as stderr,
         subprocess.Popen(
@@ -169,6 +171,12 @@ def first_champion(request: pytest.FixtureRequest) -> Iterator[None]:
         running = request.getfixturevalue("server")
         if running.registry.alias("champion") != FIRST:
             running.reload(FIRST).raise_for_status()
+
+
+@pytest.fixture
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A server of the test's own, in a block: environment and flags."""
+    return functools.partial(running, tmp_path_factory)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from features.computed import item_daily, user_state
 from features.datasets import synthetic
-from features.encoding import ModelInputs
+from features.encoding import ModelInputs, RequestInputs
 from features.schema import Column, Dtype, FeatureTable, Kind, Role, Schema, TableKind
 
 NOON = datetime.datetime(2025, 6, 15, 12, tzinfo=datetime.UTC)
@@ -152,6 +152,29 @@ def sample_rows() -> Rows:
     return rows
 
 
+def tiled(inputs: RequestInputs) -> ModelInputs:
+    """A request's inputs row by row."""
+    return inputs.tiled([column.name for column in SCHEMA.sparse_inputs()])
+
+
+def fill(store_dir: Path) -> None:
+    """Write the sample rows into the online store that RANKING_ONLINE names."""
+    import pandas as pd
+
+    from features import store
+    from features.schema import CREATED, EVENT_TIMESTAMP
+
+    store.apply(SCHEMA, store_dir, store_dir / "lake")
+    feast = store.open_store(SCHEMA, store_dir, store_dir / "lake")
+    for table in SCHEMA.tables:
+        found = {one: row for (name, one), row in sample_rows().items() if name == table.name}
+        frame = pd.DataFrame([values for _, values in found.values()])
+        frame[SCHEMA.entity(table.role).name] = list(found)
+        frame[EVENT_TIMESTAMP] = [pd.Timestamp(moment) for moment, _ in found.values()]
+        frame[CREATED] = frame[EVENT_TIMESTAMP]
+        feast.write_to_online_store(table.name, frame)
+
+
 def score(inputs: ModelInputs, *, offset: float = 0.0) -> npt.NDArray[np.float32]:
     """Numbers in (0, 1) that depend on every input of the row and on nothing else."""
     dense = np.log1p(np.abs(np.nan_to_num(inputs.dense.astype(np.float64))))
@@ -215,8 +238,10 @@ def tell_canaries(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def main(options: Mapping[str, Any]) -> None:
-    """Serve."""
+    """Serve; with ``store`` from the online store there that RANKING_ONLINE names."""
+    from features.rows import open_rows
     from serving.predictor import Champion, Ranker
+    from serving.refresh import ItemRefresh
     from serving.repository import ChampionRepository
     from serving.server import build
     from serving.settings import Settings
@@ -225,7 +250,13 @@ def main(options: Mapping[str, Any]) -> None:
     registry = FileRegistry(options["folder"])
     sys.addaudithook(tell_canaries)
     settings = Settings.from_environment()
-    ranker = Ranker(SCHEMA, online=StandInStore(SCHEMA, sample_rows()), settings=settings)
+    if options["store"]:
+        online = open_rows(SCHEMA, options["store"], timeout_seconds=settings.store.max_seconds)
+        items = ItemRefresh(SCHEMA, online, settings.store)
+        items.start()
+        ranker = Ranker(SCHEMA, online=online, items=items, settings=settings)
+    else:
+        ranker = Ranker(SCHEMA, online=StandInStore(SCHEMA, sample_rows()), settings=settings)
     repository = ChampionRepository(
         ranker,
         champion_version=lambda: registry.alias("champion"),
@@ -244,6 +275,7 @@ def main(options: Mapping[str, Any]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--store", type=Path)
     parser.add_argument("--http-port", type=int, required=True)
     parser.add_argument("--grpc-port", type=int, required=True)
     main(vars(parser.parse_args()))

@@ -1,5 +1,7 @@
 """The endpoint over real HTTP and gRPC: answers, flags, metadata, readiness."""
 
+import concurrent.futures
+
 import numpy as np
 import orjson
 import pytest
@@ -25,7 +27,7 @@ def expected_scores(body, *, version_day=1):
     scores = []
     for place, item in enumerate(request.item_ids):
         columns = {name: values.slice(place, 1) for name, values in request.columns.items()}
-        columns |= store.read(stand_ins.Role.USER, [request.user_id])
+        columns |= store.read(stand_ins.Role.USER, request.user_ids)
         columns |= store.read(stand_ins.Role.ITEM, [item])
         inputs = encode(stand_ins.SCHEMA, columns)
         scores.append(float(stand_ins.score(inputs, offset=version_day)[0]))
@@ -72,6 +74,34 @@ class TestAnswer:
         answer = server.infer(body(user_id={"data": [user_id]}))
         assert outputs(answer)["user_status"] == ["unknown"]
         assert len(outputs(answer)["score"]) == 3
+
+    def test_each_candidate_may_have_a_user_of_its_own(self, server, body):
+        users = {"shape": [3], "data": [8, 7, 8]}
+        answer = server.infer(body(user_id=users))
+        assert outputs(answer)["user_status"] == ["unknown", "ok", "unknown"]
+        assert answer.json()["parameters"] == {"degraded": True, "num_unknown_user_state": 1}
+        alone = [
+            outputs(server.infer(body(user_id={"data": [user]})))["score"][place]
+            for place, user in enumerate(users["data"])
+        ]
+        assert outputs(answer)["score"] == pytest.approx(alone, abs=1e-7)
+        assert len({round(score, 6) for score in alone}) == 3
+
+    def test_neither_one_user_nor_one_for_each_candidate_is_refused(self, server, body):
+        answer = server.infer(body(user_id={"shape": [2], "data": [7, 8]}))
+        says = "user_id.shape: [2]; [1] or [3], the number of candidates"
+        assert (answer.status_code, answer.json()) == (400, {"error": says})
+
+    def test_many_callers_at_once_get_the_answers_that_each_gets_alone(self, server, body):
+        """Scored together, sums may be ordered differently: equal within 1e-6."""
+        bodies = [
+            body(user_id={"data": [7 + place % 2]}, price={"data": [float(place)]})
+            for place in range(24)
+        ]
+        alone = [outputs(server.infer(one))["score"] for one in bodies]
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            together = [outputs(answer)["score"] for answer in pool.map(server.infer, bodies)]
+        np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
 
     def test_absent_or_impossible_context_is_flagged_and_still_ranked(self, server, body):
         answer = server.infer(body(position={"data": [1, 7, 2]}, device=None))
@@ -185,7 +215,7 @@ class TestMetadata:
         }
         assert described == {
             "inputs": [
-                ("user_id", "INT64", [1]),
+                ("user_id", "INT64", [-1]),
                 ("item_id", "BYTES", [-1]),
                 ("position", "INT64", [-1]),
                 ("price", "FP64", [-1]),
@@ -195,7 +225,7 @@ class TestMetadata:
             "outputs": [
                 ("score", "FP32", [-1]),
                 ("item_status", "BYTES", [-1]),
-                ("user_status", "BYTES", [1]),
+                ("user_status", "BYTES", [-1]),
             ],
         }
 

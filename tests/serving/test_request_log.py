@@ -45,7 +45,7 @@ def answered(body, *, at=stand_ins.NOON, request_id="one"):
     call = from_rest(orjson.dumps(body), json_length=None)
     request = parse(stand_ins.SCHEMA, call, now=stand_ins.NOON)
     candidates = Transformer(stand_ins.SCHEMA, online=store).transform(request)
-    scores = stand_ins.score(candidates.inputs)
+    scores = stand_ins.score(stand_ins.tiled(candidates.inputs))
     return Answered(
         request_id=request_id,
         answered_at=at,
@@ -97,6 +97,19 @@ def test_an_answer_over_rest_is_read_back_with_all_that_it_was_made_of(guarded, 
     assert [row["item_weight"] for row in rows] == [0.0, 0.3, None]
     assert {row["timestamp"] for row in rows} == {stand_ins.NOON}
     assert all(before <= row["answered_at"] <= after for row in rows)
+
+
+def test_each_candidate_of_several_users_is_logged_with_its_own(guarded, body):
+    given = body(user_id={"shape": [3], "data": [7, 200, 7]})
+    answer = guarded.infer({**given, "id": "several"}).json()
+    assert answer["outputs"][2]["data"] == ["ok", "unknown", "ok"]
+    rows = rows_of(guarded.records, "several").to_pylist()
+    assert [(row["sent_user_id"], row["user_id"]) for row in rows] == [
+        (7, 7),
+        (200, None),
+        (7, 7),
+    ]
+    assert [row["user_state__status"] for row in rows] == ["usable", "unknown", "usable"]
 
 
 def test_the_logged_columns_encode_again_to_the_inputs_that_were_scored(guarded, degraded):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.settings import Limits, Logging, Settings, Tls, token_of
+from serving.settings import Limits, Logging, Scoring, Settings, Store, Tls, token_of
 
 TOKEN = "0123456789abcdef"
 
@@ -22,6 +22,25 @@ def test_limits_are_read(tmp_path):
     assert Limits.from_environment(environment) == expected
 
 
+def test_the_store_and_scoring_are_read():
+    environment = {
+        "RANKING_STORE_SECONDS": "0.02",
+        "RANKING_STRICT": "1",
+        "RANKING_ITEMS_MAX_ROWS": "0",
+        "RANKING_ITEMS_POLL_SECONDS": "2.5",
+        "RANKING_ITEMS_STALE_SECONDS": "60",
+        "RANKING_BATCH_ROWS": "1",
+        "RANKING_SCORING_WORKERS": "3",
+        "RANKING_TORCH_THREADS": "0",
+    }
+    settings = Settings.from_environment(environment)
+    assert settings.store == Store(
+        max_seconds=0.02, is_strict=True, max_item_rows=0, poll_seconds=2.5, stale_seconds=60
+    )
+    assert settings.scoring == Scoring(batch_rows=1, workers=3, torch_threads=0)
+    assert (settings.scoring.num_workers, Scoring().num_workers > 0) == (3, True)
+
+
 def test_the_token_is_read_and_not_shown():
     settings = Settings.from_environment({"RANKING_TOKEN": TOKEN})
     assert (settings.token, TOKEN in repr(settings)) == (TOKEN, False)
@@ -35,6 +54,9 @@ def test_the_token_is_read_and_not_shown():
         ({"RANKING_MAX_CANDIDATES": "2.5"}, "RANKING_MAX_CANDIDATES"),
         ({"RANKING_MAX_SECONDS": "nan"}, "RANKING_MAX_SECONDS"),
         ({"RANKING_MAX_CONCURRENT": "many"}, "RANKING_MAX_CONCURRENT"),
+        ({"RANKING_STORE_SECONDS": "0"}, "RANKING_STORE_SECONDS: '0'; a number from 0.001 to 60"),
+        ({"RANKING_STRICT": "yes"}, "RANKING_STRICT: 'yes'; a number from 0 to 1"),
+        ({"RANKING_BATCH_ROWS": "0"}, "RANKING_BATCH_ROWS: '0'; a number from 1 to 1000000"),
         ({"RANKING_TOKEN": ""}, "RANKING_TOKEN: 0 characters; at least 16"),
         ({"RANKING_TOKEN": "short"}, "RANKING_TOKEN: 5 characters"),
         ({"RANKING_TOKEN": TOKEN + "\n"}, "RANKING_TOKEN: 17 characters"),

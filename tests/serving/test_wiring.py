@@ -189,7 +189,8 @@ def test_promote_serve_reload_and_roll_back(workspace, free_ports, capsys):
         assert content["user_status"] == ["ok"]
         online = feast_store.OnlineFeatures.open(SCHEMA, workspace.root / "store")
         call = from_rest(orjson.dumps(body(SCHEMA, ITEMS)), json_length=None)
-        inputs = Ranker(SCHEMA, online=online).candidates(call).inputs
+        names = [column.name for column in SCHEMA.sparse_inputs()]
+        inputs = Ranker(SCHEMA, online=online).candidates(call).inputs.tiled(names)
         folder = workspace.root / "artifacts" / SCHEMA.name
         expected = artifact.load(folder / first, SCHEMA).score(inputs)
         np.testing.assert_allclose(content["score"], expected, rtol=0, atol=1e-5)

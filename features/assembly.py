@@ -1,0 +1,205 @@
+"""The inputs of a ranking request from parts that were encoded before.
+
+A feature table is encoded once, when its rows are read, by the functions that ``encode`` is made
+of. A request takes rows of it: the result is what ``encode`` gives for the raw rows, to the bit.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from features.encoding import (
+    Columns,
+    Ids,
+    Numbers,
+    RequestInputs,
+    RowStatus,
+    encode_ids,
+    encode_numbers,
+    status_at,
+)
+from features.schema import DENSE_KINDS, Column, FeatureTable, Kind, Role, Schema
+from features.stored import ARROW_TYPES, STAMP
+from features.values import IntArray, epoch_microseconds
+
+Statuses = npt.NDArray[np.int8]
+_NO_TIME: IntArray = np.zeros(0, dtype=np.int64)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncodedTable:
+    """Rows of a feature table as model inputs; behind the last stands one that is all null."""
+
+    table: FeatureTable
+    raw: dict[str, pa.Array]
+    """The stored columns that inputs are made of, and the event timestamp; without the last row."""
+    moments: IntArray
+    """Event timestamps as epoch microseconds; 0 where there is no row."""
+    is_known: npt.NDArray[np.bool_]
+    numbers: Numbers
+    ids: dict[str, Ids]
+
+    @staticmethod
+    def nothing(schema: Schema, table: FeatureTable) -> "EncodedTable":
+        """Only the row that is all null."""
+        kinds = {column.name: ARROW_TYPES[column.dtype] for column in table.columns}
+        kinds[table.timestamp_column] = STAMP
+        null = _encoded(schema, table, {name: pa.nulls(1, kind) for name, kind in kinds.items()})
+        raw = {name: values.slice(1) for name, values in null.raw.items()}
+        return dataclasses.replace(null, raw=raw)
+
+    @staticmethod
+    def of(
+        schema: Schema, table: FeatureTable, stored: Columns, *, nothing: "EncodedTable"
+    ) -> "EncodedTable":
+        """Encode what a store has.
+
+        Args:
+            schema: The data set's schema.
+            table: The table.
+            stored: All its columns, and its event timestamp.
+            nothing: ``nothing`` of the table; kept by the caller, since it is always the same.
+        """
+        rows = _encoded(schema, table, stored)
+        return EncodedTable(
+            table=table,
+            raw=rows.raw,
+            moments=np.concatenate([rows.moments, nothing.moments]),
+            is_known=np.concatenate([rows.is_known, nothing.is_known]),
+            numbers=Numbers.joined([rows.numbers, nothing.numbers]),
+            ids={name: Ids.joined([ids, nothing.ids[name]]) for name, ids in rows.ids.items()},
+        )
+
+    @property
+    def null_row(self) -> int:
+        """The row that stands for "nothing can be used"."""
+        return len(self.moments) - 1
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the encoded and the raw rows."""
+        encoded = self.numbers.values.nbytes + self.moments.nbytes + self.is_known.nbytes
+        encoded += sum(ids.values.nbytes + ids.lengths.nbytes for ids in self.ids.values())
+        return int(encoded + sum(values.nbytes for values in self.raw.values()))
+
+    def part(self, rows: IntArray, request_time: int) -> "Part":
+        """Rows as a request of that moment may use them; ``null_row`` for one that is not there."""
+        status = status_at(
+            self.table,
+            self.moments[rows],
+            is_known=self.is_known[rows],
+            request_time=np.array([request_time], dtype=np.int64),
+        )
+        usable = np.where(status == RowStatus.USABLE, rows, self.null_row)
+        return Part(encoded=self, rows=usable, status=status)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """The rows of one table that a request uses, each the table's null row where it may not."""
+
+    encoded: EncodedTable
+    rows: IntArray
+    status: Statuses
+    """Why: for each of ``rows`` a RowStatus."""
+
+    def column(self, name: str) -> pa.Array:
+        """Raw values that were encoded, null where a row could not be used."""
+        rows = pa.array(self.rows, mask=self.rows == self.encoded.null_row)
+        return self.encoded.raw[name].take(rows)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RequestColumns:
+    """What a request brings along: N candidates of U users at one moment."""
+
+    each: Columns
+    """The item's id and the context columns, N values each."""
+    users: Columns
+    """The user's id, U values; empty where the schema has no user."""
+    user: IntArray
+    """(N,) whose candidate each is, from 0 to U - 1."""
+    num_users: int
+    request_time: int
+    """Epoch microseconds."""
+
+
+def assemble(schema: Schema, request: RequestColumns, parts: Mapping[str, Part]) -> RequestInputs:
+    """Put a request and its feature rows together.
+
+    Args:
+        schema: The data set's schema.
+        request: The request's own columns.
+        parts: By table name: U rows of a user's table, N of an item's.
+    """
+    size = len(request.user)
+    moments = np.full(request.num_users, request.request_time, dtype=np.int64)
+    shared = encode_ids(schema, shared_columns(schema), request.users, request_time=moments)
+    each = encode_ids(schema, each_columns(schema), request.each, request_time=_NO_TIME)
+    context = [column for column in schema.context if column.kind in DENSE_KINDS]
+    width = len(schema.dense_inputs())
+    dense = np.empty((size, width), dtype=np.float32)
+    moment = np.array([request.request_time], dtype=np.int64)
+    dense[:, : len(context)] = encode_numbers(context, request.each, size=size).at(moment)
+    start = len(context)
+    for place, table in enumerate(schema.tables, start=width - len(schema.tables)):
+        part = parts[table.name]
+        encoded = part.encoded
+        numbers = encoded.numbers.take(part.rows).at(moment)
+        is_missing = part.rows == encoded.null_row
+        ids = {name: bags.take(part.rows) for name, bags in encoded.ids.items()}
+        end = start + numbers.shape[1]
+        if table.role is Role.USER:
+            numbers, is_missing = numbers[request.user], is_missing[request.user]
+            shared |= ids
+        else:
+            each |= ids
+        dense[:, start:end], dense[:, place] = numbers, is_missing
+        start = end
+    return RequestInputs(dense=dense, shared=shared, each=each, user=request.user)
+
+
+def dense_columns(table: FeatureTable) -> tuple[Column, ...]:
+    """The table's dense inputs: one block of a model's, in its order."""
+    return tuple(column for column in table.columns if column.kind in DENSE_KINDS)
+
+
+def sparse_columns(table: FeatureTable) -> tuple[Column, ...]:
+    """The table's sparse inputs, its bags among them."""
+    own = (column for column in table.columns if column.kind is Kind.SPARSE)
+    return (*own, *(bag.column for bag in table.bags))
+
+
+def shared_columns(schema: Schema) -> tuple[Column, ...]:
+    """Sparse inputs of no table that are the same for all candidates of a user."""
+    names = {*schema.time_context, schema.user.name if schema.user else ""}
+    return tuple(column for column in schema.sparse_inputs() if column.name in names)
+
+
+def each_columns(schema: Schema) -> tuple[Column, ...]:
+    """Sparse inputs of no table that may differ from candidate to candidate."""
+    names = {schema.item.name, *(column.name for column in schema.context)}
+    return tuple(column for column in schema.sparse_inputs() if column.name in names)
+
+
+def needed_columns(table: FeatureTable) -> list[str]:
+    """Stored columns that the encoder reads, and the row's event timestamp."""
+    in_bags = {name for bag in table.bags for name in (bag.items, bag.labels)}
+    names = [c.name for c in table.columns if c.kind is not Kind.STORED or c.name in in_bags]
+    return [*names, table.timestamp_column]
+
+
+def _encoded(schema: Schema, table: FeatureTable, stored: Columns) -> EncodedTable:
+    raw = {name: stored[name] for name in needed_columns(table)}
+    stamps = raw[table.timestamp_column]
+    return EncodedTable(
+        table=table,
+        raw=raw,
+        moments=epoch_microseconds(stamps),
+        is_known=stamps.is_valid().to_numpy(zero_copy_only=False),
+        numbers=encode_numbers(dense_columns(table), raw, size=len(stamps)),
+        ids=encode_ids(schema, sparse_columns(table), raw, request_time=_NO_TIME),
+    )

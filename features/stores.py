@@ -1,0 +1,69 @@
+"""Which online store there is: the SQLite file beside Feast's registry, or a Redis server."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+VARIABLE = "RANKING_ONLINE"
+_LIMIT = "sqlite, or redis://[:password@]host[:port][/database], or rediss:// for TLS"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Redis:
+    """Where a Redis server is, and how to enter."""
+
+    host: str
+    port: int = 6379
+    database: int = 0
+    username: str | None = None
+    password: str | None = dataclasses.field(default=None, repr=False)
+    is_encrypted: bool = False
+
+    @property
+    def connection_string(self) -> str:
+        """The same as Feast writes it."""
+        parts = [f"{self.host}:{self.port}", f"db={self.database}"]
+        parts += [f"username={self.username}"] if self.username else []
+        parts += [f"password={self.password}"] if self.password else []
+        return ",".join([*parts, *(["ssl=true"] if self.is_encrypted else [])])
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same as redis-py takes it."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "db": self.database,
+            "username": self.username,
+            "password": self.password,
+        }
+
+
+def place_of(environment: Mapping[str, str]) -> Redis | None:
+    """RANKING_ONLINE: None for ``sqlite``, which is the default.
+
+    Raises:
+        ValueError: It is neither; the value is not repeated, for it may hold a password.
+    """
+    text = environment.get(VARIABLE) or "sqlite"
+    if text == "sqlite":
+        return None
+    try:
+        url = urlsplit(text)
+        port, database = url.port or 6379, int(url.path.strip("/") or 0)
+    except ValueError as error:
+        raise ValueError(f"{VARIABLE}: not readable; {_LIMIT}") from error
+    if url.scheme not in {"redis", "rediss"} or not url.hostname or url.query:
+        raise ValueError(f"{VARIABLE}: scheme {url.scheme!r}; {_LIMIT}")
+    password = unquote(url.password) if url.password else None
+    if password and "," in password:
+        raise ValueError(f"{VARIABLE}: a comma in the password; Feast's settings have no place for")
+    return Redis(
+        host=url.hostname,
+        port=port,
+        database=database,
+        username=unquote(url.username) if url.username else None,
+        password=password,
+        is_encrypted=url.scheme == "rediss",
+    )

@@ -1,0 +1,169 @@
+"""``make bench-serve``: the endpoint under load, beside the fastest that its parts are alone.
+
+Latency and throughput of the real server at 1, 8 and 32 clients, for 100, 500 and 2,000 candidates,
+over REST (JSON and binary) and gRPC, with the SQLite store and with Redis. In the same run, in a
+process of their own: the read of the same rows straight from the store, Feast's, and the model.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import serve_baselines
+import serve_data
+from serve_load import (
+    Measured,
+    answer_grpc,
+    grpc_messages,
+    load_grpc,
+    load_rest,
+    rest_messages,
+)
+from settings import HOST
+from tqdm import tqdm
+
+CANDIDATES = (100, 500, 2_000)
+CLIENTS = (1, 8, 32)
+PROTOCOLS = ("rest json", "rest binary", "grpc")
+TOLERANCE = 1e-5
+"""Largest difference between an answer and the same rows scored in another process."""
+
+Cell = tuple[str, int, int]
+
+
+def main() -> None:
+    """Measure both stores; print the tables, then one JSON object."""
+    options = _options()
+    model = serve_data.prepare()
+    figures = {"sqlite": measure("sqlite", model, options.seconds)}
+    if shutil.which("redis-server") is None:
+        sys.stderr.write("no redis-server on this machine: Redis is left out\n")
+    else:
+        with serve_data.running_redis() as url:
+            os.environ["RANKING_ONLINE"] = url
+            serve_data.materialize()
+            figures["redis"] = measure("redis", model, options.seconds)
+    sys.stdout.write(json.dumps({**figures["sqlite"], "stores": figures}) + "\n")
+
+
+def measure(store: str, model: Path, seconds: float) -> dict[str, Any]:
+    """One store: baselines, then the server."""
+    command = [sys.executable, serve_baselines.__file__, f"--model={model}", "--candidates"]
+    done = subprocess.run(
+        [*command, *map(str, CANDIDATES)], stdout=subprocess.PIPE, text=True, check=True
+    )
+    baselines = {int(k): v for k, v in json.loads(done.stdout.splitlines()[-1]).items()}
+    maxima = serve_baselines.maximum(model, 500)
+    with serve_data.serving(model, {}) as (http_port, grpc_port, _):
+        check_answer(model, grpc_port)
+        cells = load(http_port, grpc_port, seconds)
+        degraded = _degraded(http_port)
+    figures = summary(cells, baselines, max(maxima.values()))
+    figures |= {"degraded_answers": degraded, "maxima": maxima, "baselines": baselines}
+    sys.stderr.write(table(store, cells, baselines, figures) + "\n")
+    return figures
+
+
+def load(http_port: int, grpc_port: int, seconds: float) -> dict[Cell, Measured]:
+    """Every protocol, number of candidates and number of clients."""
+    cells: dict[Cell, Measured] = {}
+    with tqdm(total=len(PROTOCOLS) * len(CANDIDATES) * len(CLIENTS), unit="cell") as bar:
+        for size in CANDIDATES:
+            requests = serve_data.requests(size)
+            contents = {
+                "rest json": rest_messages(requests, is_binary=False),
+                "rest binary": rest_messages(requests, is_binary=True),
+                "grpc": grpc_messages(requests),
+            }
+            for protocol in PROTOCOLS:
+                for clients in CLIENTS:
+                    send, port = (
+                        (load_grpc, grpc_port) if protocol == "grpc" else (load_rest, http_port)
+                    )
+                    bar.set_description(f"{protocol}, {size} candidates, {clients} clients")
+                    cells[protocol, size, clients] = send(
+                        port, contents[protocol], clients=clients, seconds=seconds
+                    )
+                    bar.update()
+    return cells
+
+
+def summary(
+    cells: dict[Cell, Measured], baselines: dict[int, dict[str, float]], most: float
+) -> dict[str, Any]:
+    """The three figures that count, and the same against a process with the items in memory."""
+    base = baselines[500]["read_ms"] + baselines[500]["forward_ms"]
+    memory = baselines[500]["in_memory_ms"] + baselines[500]["forward_ms"]
+    grpc, rest = cells["grpc", 500, 1].p50_ms, cells["rest json", 500, 1].p50_ms
+    return {
+        "grpc_500_ratio": round(grpc / base, 3),
+        "rest_500_ratio": round(rest / base, 3),
+        "throughput_share_8": round(cells["grpc", 500, 8].per_second / most, 3),
+        "grpc_500_ratio_in_memory": round(grpc / memory, 3),
+        "rest_500_ratio_in_memory": round(rest / memory, 3),
+    }
+
+
+def table(
+    store: str,
+    cells: dict[Cell, Measured],
+    baselines: dict[int, dict[str, float]],
+    figures: dict[str, Any],
+) -> str:
+    """Markdown: the server, then what its parts cost alone."""
+    head = (
+        "| protocol | candidates | clients | p50 ms | p90 ms | p99 ms | requests/s | client CPU |"
+    )
+    lines = [f"\n### The endpoint with {store}\n", head, "|---|--:|--:|--:|--:|--:|--:|--:|"]
+    lines += [
+        f"| {protocol} | {size:,} | {clients} | {m.p50_ms:.1f} | {m.p90_ms:.1f} | {m.p99_ms:.1f} "
+        f"| {m.per_second:.0f} | {m.client_share:.0%} |"
+        for (protocol, size, clients), m in cells.items()
+    ]
+    names = sorted({name for found in baselines.values() for name in found})
+    lines += ["", f"| alone, ms | {' | '.join(f'{size:,}' for size in baselines)} |"]
+    lines.append("|---|" + "--:|" * len(baselines))
+    for name in names:
+        row = " | ".join(f"{found[name]:.2f}" for found in baselines.values())
+        lines.append(f"| {name.removesuffix('_ms')} | {row} |")
+    plain = {name: value for name, value in figures.items() if name != "baselines"}
+    return "\n".join([*lines, "", *(f"{name}: {value}" for name, value in plain.items())])
+
+
+def check_answer(model: Path, grpc_port: int) -> None:
+    """RuntimeError where the server's scores are not those of the same rows in this process."""
+    request = serve_data.requests(500)[0]
+    answer = answer_grpc(grpc_port, grpc_messages([request])[0])
+    worst = float(np.abs(answer - serve_baselines.expected_scores(model, request)).max())
+    if not worst <= TOLERANCE:
+        raise RuntimeError(f"answer: off by {worst:.3g}; at most {TOLERANCE:g}")
+
+
+def _degraded(http_port: int) -> dict[str, float]:
+    """Answers that were flagged for the store's sake; an expired row is no fault of it."""
+    with contextlib.closing(urllib.request.urlopen(f"http://{HOST}:{http_port}/metrics")) as page:
+        text = page.read().decode()
+    found = {}
+    for line in text.splitlines():
+        if line.startswith(("ranking_flagged_answers_total", "ranking_store_reads_total")):
+            name, _, value = line.rpartition(" ")
+            found[name.partition('"')[2].rstrip('"}')] = float(value)
+    return found
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure the endpoint.")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each cell")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""What the bench of the endpoint works on: a generated log, taken through the real jobs once."""
+
+import dataclasses
+import datetime
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import orjson
+from doors import prepare_examples, run_door
+from settings import HOST, REPOSITORY
+
+DATASET = "synthetic"
+FOLDER = REPOSITORY / "var" / "serve"
+LAST = "2025-01-06"
+SIZES = ("--rows=60000", "--users=3000", "--items=3000", "--days=6")
+NUM_USERS, NUM_ITEMS = 3_000, 3_000
+NUM_REQUESTS = 64
+"""Different requests of each size, so that no answer is the last one again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One request, whatever it goes over."""
+
+    user: int
+    items: np.ndarray
+    device: str
+    moment: int
+    """Epoch microseconds."""
+
+
+def prepare() -> Path:
+    """The artifact's folder; the jobs run where it is not there yet."""
+    artifacts = FOLDER / "artifacts" / DATASET
+    if not list(artifacts.glob("2025*")):
+        prepare_examples(DATASET, FOLDER, last=LAST, sizes=SIZES)
+        materialize()
+        named = [f"--dataset={DATASET}", f"--date={LAST}", f"--lake={FOLDER / 'lake'}"]
+        named += [f"--checkpoints={FOLDER / 'checkpoints'}", f"--tracking={FOLDER / 'mlflow'}"]
+        run_door("training", "train", *named, f"--reports={FOLDER / 'reports'}")
+        run_door("training", "export", *named, f"--artifacts={FOLDER / 'artifacts'}")
+    return sorted(artifacts.glob("2025*"))[-1]
+
+
+def materialize() -> None:
+    """Bring the log's features online, into the store that RANKING_ONLINE names."""
+    named = (f"--dataset={DATASET}", f"--lake={FOLDER / 'lake'}", f"--store={FOLDER / 'feast'}")
+    run_door("features", "apply", *named)
+    run_door("features", "materialize", *named, "--date=2025-01-01", f"--to={LAST}")
+
+
+def requests(num_candidates: int) -> list[Request]:
+    """Requests of users and items of the log, shortly after its end."""
+    rng = np.random.default_rng(num_candidates)
+    day = datetime.date.fromisoformat(LAST) + datetime.timedelta(days=1)
+    moment = datetime.datetime.combine(day, datetime.time(6), datetime.UTC)
+    return [
+        Request(
+            user=int(rng.integers(NUM_USERS)),
+            items=rng.choice(NUM_ITEMS, num_candidates, replace=False).astype(np.int64),
+            device=("phone", "tablet", "desktop")[int(rng.integers(3))],
+            moment=int(moment.timestamp() * 1_000_000) + place,
+        )
+        for place in range(NUM_REQUESTS)
+    ]
+
+
+def json_body(request: Request) -> bytes:
+    """The request as protocol V2 over REST has it in JSON."""
+    tensors = {
+        "user_id": ("INT64", [request.user]),
+        "item_id": ("INT64", request.items.tolist()),
+        "device": ("BYTES", [request.device]),
+        "timestamp": ("INT64", [request.moment]),
+    }
+    inputs = [
+        {"name": name, "shape": [len(values)], "datatype": datatype, "data": values}
+        for name, (datatype, values) in tensors.items()
+    ]
+    return orjson.dumps({"inputs": inputs})
+
+
+def raw_tensors(request: Request) -> dict[str, tuple[str, int, bytes]]:
+    """Of each input its datatype, its number of values and their bytes."""
+    device = request.device.encode()
+    return {
+        "user_id": ("INT64", 1, np.int64(request.user).tobytes()),
+        "item_id": ("INT64", len(request.items), request.items.tobytes()),
+        "device": ("BYTES", 1, len(device).to_bytes(4, "little") + device),
+        "timestamp": ("INT64", 1, np.int64(request.moment).tobytes()),
+    }
+
+
+def binary_body(request: Request) -> tuple[bytes, int]:
+    """The request in JSON with the tensors behind it, and how long the JSON is."""
+    tensors = raw_tensors(request)
+    inputs = [
+        {
+            "name": name,
+            "shape": [size],
+            "datatype": datatype,
+            "parameters": {"binary_data_size": len(content)},
+        }
+        for name, (datatype, size, content) in tensors.items()
+    ]
+    head = orjson.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}})
+    return head + b"".join(content for _, _, content in tensors.values()), len(head)
+
+
+def free_port() -> int:
+    """A port of loopback that no one listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_redis() -> Iterator[str]:
+    """A Redis server of the bench's own, which keeps nothing; its address."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", HOST, "--save", ""]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for_port(port, process)
+            yield f"redis://{HOST}:{port}/0"
+        finally:
+            process.terminate()
+
+
+def wait_for_port(port: int, process: "subprocess.Popen[bytes]", seconds: float = 120.0) -> None:
+    """Return when something listens; RuntimeError when the process ended, or in the end."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"port {port}: no one listens; {process.args}")
+
+
+@contextmanager
+def serving(model: Path, environment: Mapping[str, str]) -> Iterator[tuple[int, int, int]]:
+    """The real server on an artifact; its REST port, its gRPC port and its process id."""
+    http_port, grpc_port = free_port(), free_port()
+    command = ["python", "-m", "serving", "serve", f"--dataset={DATASET}", f"--model={model}"]
+    command += [f"--store={FOLDER / 'feast'}", f"--http-port={http_port}"]
+    command = [str(REPOSITORY / ".venv" / "bin" / "python"), *command[1:]]
+    log = FOLDER / "server.log"
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(
+            [*command, f"--grpc-port={grpc_port}"],
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            env={**os.environ, **environment},
+            cwd=REPOSITORY,
+        ) as process,
+    ):
+        try:
+            wait_for_port(http_port, process)
+            wait_for_port(grpc_port, process)
+            yield http_port, grpc_port, process.pid
+        finally:
+            process.terminate()

@@ -1,0 +1,166 @@
+"""Clients of the endpoint that cost little: prebuilt bytes, and answers that are only counted."""
+
+import asyncio
+import dataclasses
+import selectors
+import socket
+import time
+from collections.abc import Sequence
+
+import grpc
+import numpy as np
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+from serve_data import Request, binary_body, json_body, raw_tensors
+from settings import HOST
+
+WARM_SECONDS = 0.4
+FEWEST = 10
+"""Answers that a figure is made of, however long they take."""
+_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+_READ_BYTES = 1 << 18
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a number of clients saw."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    per_second: float
+    client_share: float
+    """Of one core, for the clients themselves."""
+
+    @staticmethod
+    def of(seconds: Sequence[float], *, elapsed: float, cpu: float) -> "Measured":
+        """Args: latencies, the time of the whole, and the client's processor time."""
+        p50, p90, p99 = np.percentile(np.array(seconds) * 1e3, [50, 90, 99]).tolist()
+        return Measured(p50, p90, p99, len(seconds) / elapsed, cpu / elapsed)
+
+
+def rest_messages(requests: Sequence[Request], *, is_binary: bool) -> list[bytes]:
+    """Whole HTTP requests, head and body."""
+    found = []
+    for request in requests:
+        body, json_length = binary_body(request) if is_binary else (json_body(request), None)
+        head = f"POST /v2/models/ranker/infer HTTP/1.1\r\nHost: {HOST}\r\n"
+        head += f"Content-Length: {len(body)}\r\n"
+        if json_length is None:
+            head += "Content-Type: application/json\r\n\r\n"
+        else:
+            head += "Content-Type: application/octet-stream\r\n"
+            head += f"Inference-Header-Content-Length: {json_length}\r\n\r\n"
+        found.append(head.encode() + body)
+    return found
+
+
+def grpc_messages(requests: Sequence[Request]) -> list[bytes]:
+    """Serialised ModelInferRequest messages with raw contents."""
+    found = []
+    for request in requests:
+        message = messages.ModelInferRequest(model_name="ranker")
+        for name, (datatype, size, content) in raw_tensors(request).items():
+            message.inputs.add(name=name, datatype=datatype, shape=[size])
+            message.raw_input_contents.append(content)
+        found.append(message.SerializeToString())
+    return found
+
+
+class _Connection:
+    """One client: it sends, waits for the whole answer, and sends again."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection((HOST, port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.started = 0.0
+        self._head = b""
+        self._left = -1
+
+    def send(self, message: bytes) -> None:
+        self.started = time.perf_counter()
+        self._head, self._left = b"", -1
+        self.socket.sendall(message)
+
+    def is_done(self) -> bool:
+        """Read what is there; whether the answer is complete. RuntimeError where it is no 200."""
+        content = self.socket.recv(_READ_BYTES)
+        if not content:
+            raise RuntimeError("the server closed a connection")
+        if self._left < 0:
+            self._head += content
+            head, end, body = self._head.partition(b"\r\n\r\n")
+            if not end:
+                return False
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(f"not 200: {self._head[:300]!r}")
+            length = head.lower().split(b"\r\ncontent-length:")[1].split(b"\r\n")[0]
+            self._left = int(length) - len(body)
+        else:
+            self._left -= len(content)
+        return self._left == 0
+
+
+def load_rest(port: int, contents: list[bytes], *, clients: int, seconds: float) -> Measured:
+    """So many clients over HTTP/1.1, each with a connection of its own."""
+    selector = selectors.DefaultSelector()
+    connections = [_Connection(port) for _ in range(clients)]
+    count = 0
+    latencies: list[float] = []
+    for connection in connections:
+        selector.register(connection.socket, selectors.EVENT_READ, connection)
+        connection.send(contents[count % len(contents)])
+        count += 1
+    begin = time.perf_counter() + WARM_SECONDS
+    cpu = time.process_time()
+    is_warm = False
+    while (now := time.perf_counter()) < begin + seconds or len(latencies) < FEWEST:
+        if not is_warm and now >= begin:
+            is_warm, cpu, latencies = True, time.process_time(), []
+        for key, _ in selector.select(timeout=1):
+            connection = key.data
+            if connection.is_done():
+                latencies.append(time.perf_counter() - connection.started)
+                connection.send(contents[count % len(contents)])
+                count += 1
+    spent = time.process_time() - cpu
+    for connection in connections:
+        connection.socket.close()
+    return Measured.of(latencies, elapsed=time.perf_counter() - begin, cpu=spent)
+
+
+def load_grpc(port: int, contents: list[bytes], *, clients: int, seconds: float) -> Measured:
+    """So many clients over gRPC; they share one channel, as callers of one process do."""
+    return asyncio.run(_load_grpc(port, contents, clients=clients, seconds=seconds))
+
+
+async def _load_grpc(port: int, contents: list[bytes], *, clients: int, seconds: float) -> Measured:
+    latencies: list[float] = []
+    options = [("grpc.max_receive_message_length", -1)]
+    async with grpc.aio.insecure_channel(f"{HOST}:{port}", options=options) as channel:
+        infer = channel.unary_unary(_METHOD)
+        await infer(contents[0])
+        begin = time.perf_counter() + WARM_SECONDS
+        end = begin + seconds
+
+        async def call(first: int) -> None:
+            place = first
+            while (started := time.perf_counter()) < end or len(latencies) < FEWEST:
+                await infer(contents[place % len(contents)])
+                place += clients
+                if started >= begin:
+                    latencies.append(time.perf_counter() - started)
+
+        async def clock() -> float:
+            await asyncio.sleep(WARM_SECONDS)
+            return time.process_time()
+
+        cpu, *_ = await asyncio.gather(clock(), *(call(place) for place in range(clients)))
+        spent = time.process_time() - cpu
+    return Measured.of(latencies, elapsed=time.perf_counter() - begin, cpu=spent)
+
+
+def answer_grpc(port: int, content: bytes) -> np.ndarray:
+    """The scores of one request."""
+    with grpc.insecure_channel(f"{HOST}:{port}") as channel:
+        answer = messages.ModelInferResponse.FromString(channel.unary_unary(_METHOD)(content))
+    return np.frombuffer(answer.raw_output_contents[0], dtype=np.float32)

@@ -1,0 +1,106 @@
+"""Keeps the items in memory equal to the store's: loaded at the start, and again when they change.
+
+One thread asks the store, every second or so, for a number that changes with each write. A request
+takes the snapshot that is there; it never waits for a load.
+"""
+
+import logging
+import threading
+import time
+
+from features.rows import OnlineRows
+from features.schema import Role, Schema
+from features.stored import TooManyRowsError
+from serving import counters
+from serving.settings import Store
+from serving.snapshot import Snapshot
+from serving.transformer import Items
+
+logger = logging.getLogger(__name__)
+
+_NEVER = object()
+
+
+class ItemRefresh:
+    """Holds the newest snapshot; ``__call__`` gives it to a request."""
+
+    def __init__(self, schema: Schema, rows: OnlineRows, settings: Store) -> None:
+        """Args: the schema, the store, and how often it is asked for what."""
+        self._schema = schema
+        self._rows = rows
+        self._settings = settings
+        self._snapshot: Snapshot | None = None
+        self._version: object = _NEVER
+        self._equal_at = float("-inf")
+        self._is_failing = False
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="item-refresh", daemon=True)
+
+    def __call__(self) -> Items | None:
+        """The items, flagged where they were not compared with the store for too long."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return None
+        return Items(snapshot, is_stale=self.age_seconds > self._settings.stale_seconds)
+
+    @property
+    def age_seconds(self) -> float:
+        """Since the items were last found equal to the store's."""
+        return time.monotonic() - self._equal_at
+
+    def start(self) -> None:
+        """Load, and go on comparing; a store that does not answer now may do so later."""
+        if self._settings.max_item_rows:
+            counters.ITEMS_AGE.set_function(lambda: self.age_seconds)
+            self.look()
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+
+    def look(self) -> None:
+        """Compare once, and load where the store has changed."""
+        try:
+            # Before the rows are read: what is written meanwhile is seen at the next look.
+            started, version = time.monotonic(), self._rows.version(Role.ITEM)
+            if version != self._version:
+                self._load()
+                self._version = version
+        except Exception:
+            # Whatever the store's client raises: the items that are there go on serving, and age.
+            if not self._is_failing:
+                logger.exception("items: the store cannot be read; what is in memory stays")
+            self._is_failing = True
+            counters.ITEMS_FAILING.set(1)
+            counters.ITEM_REFRESHES.labels("failed").inc()
+        else:
+            self._equal_at = started
+            self._is_failing = False
+            counters.ITEMS_FAILING.set(0)
+
+    def _load(self) -> None:
+        started = time.monotonic()
+        try:
+            ids, columns = self._rows.read_all(Role.ITEM, most=self._settings.max_item_rows)
+        except TooManyRowsError as error:
+            logger.warning("items: %s; they are read for each request", error)
+            counters.ITEM_REFRESHES.labels("too_many").inc()
+            self._snapshot = None
+            return
+        if not ids and self._snapshot is not None and self._snapshot.num_items:
+            # A Redis that was restarted without its data: who fills it again writes, and is seen.
+            raise ValueError(f"items: none; {self._snapshot.num_items} are in memory")
+        snapshot = Snapshot.of(self._schema, ids, columns)
+        self._snapshot = snapshot
+        counters.ITEM_REFRESHES.labels("swapped").inc()
+        counters.ITEMS_ROWS.set(snapshot.num_items)
+        counters.ITEMS_BYTES.set(snapshot.num_bytes)
+        seconds = time.monotonic() - started
+        logger.info("items: %d in memory, loaded in %.2f s", snapshot.num_items, seconds)
+
+    def _poll(self) -> None:
+        while not self._stopped.wait(self._settings.poll_seconds):
+            self.look()

@@ -1,0 +1,84 @@
+"""Item features held in memory: encoded once, looked up by id."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from features.assembly import EncodedTable
+from features.schema import Dtype, Role, Schema
+from features.values import IntArray
+
+Identifiers = Sequence[int] | Sequence[str] | npt.NDArray[Any]
+
+
+class NumberIndex:
+    """Places of integer ids."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        """Args: the ids; each stands once."""
+        given = np.array(ids, dtype=np.int64)
+        self._places = np.argsort(given)
+        self._sorted = given[self._places]
+
+    def rows(self, ids: Identifiers, *, absent: int) -> IntArray:
+        """The place of each id, ``absent`` where it is not there."""
+        wanted = np.asarray(ids, dtype=np.int64)
+        if not len(self._sorted):
+            return np.full(len(wanted), absent, dtype=np.int64)
+        near = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
+        return np.where(self._sorted[near] == wanted, self._places[near], absent)
+
+
+class TextIndex:
+    """Places of ids that are text."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        """Args: the ids; each stands once."""
+        self._places = {one: place for place, one in enumerate(ids)}
+
+    def rows(self, ids: Identifiers, *, absent: int) -> IntArray:
+        """The place of each id, ``absent`` where it is not there."""
+        get = self._places.get
+        return np.fromiter((get(one, absent) for one in ids), np.int64, len(ids))  # type: ignore[arg-type]
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """All items of a store as they were at one time."""
+
+    index: NumberIndex | TextIndex
+    tables: dict[str, EncodedTable]
+
+    @staticmethod
+    def of(
+        schema: Schema, ids: list[int] | list[str], columns: Mapping[str, pa.Array]
+    ) -> "Snapshot":
+        """Encode every item table; row for row the ids."""
+        tables = {
+            table.name: EncodedTable.of(
+                schema, table, columns, nothing=EncodedTable.nothing(schema, table)
+            )
+            for table in schema.tables
+            if table.role is Role.ITEM
+        }
+        is_text = schema.item.dtype is Dtype.STRING
+        index = TextIndex(ids) if is_text else NumberIndex(ids)  # type: ignore[arg-type]
+        return Snapshot(index, tables)
+
+    @property
+    def num_items(self) -> int:
+        """Items that have a row in any table."""
+        return min((table.null_row for table in self.tables.values()), default=0)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the tables."""
+        return sum(table.num_bytes for table in self.tables.values())
+
+    def rows(self, ids: Identifiers) -> IntArray:
+        """The row of each item in every table."""
+        return self.index.rows(ids, absent=self.num_items)

@@ -1,0 +1,222 @@
+"""Requests that are scored together: who waits, who does not, and who pays for whom."""
+
+import asyncio
+import dataclasses
+import threading
+import time
+
+import numpy as np
+import orjson
+import pytest
+import stand_ins
+
+from serving.batches import Batches
+from serving.calls import from_rest
+from serving.predictor import Champion, Ranker
+from serving.refusal import RefusedError
+from serving.settings import Limits, Scoring, Settings
+
+FOREVER = 1e12
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    name: str
+    num_rows: int = 1
+    group: object = "a"
+    deadline: float = FOREVER
+
+
+class Recorder:
+    """Scores when it may, and keeps what came together."""
+
+    def __init__(self):
+        self.batches = []
+        self.may_go = threading.Event()
+
+    def __call__(self, jobs):
+        self.batches.append([job.name for job in jobs])
+        assert self.may_go.wait(10)
+        if any(job.name == "bad" for job in jobs):
+            raise ArithmeticError("bad")
+        return [job.name.upper() for job in jobs]
+
+
+def together(jobs, *, recorder, before_release=lambda: None, **scoring):
+    """Send a first request, and the others while it is being scored; what each one got."""
+    scoring = {"workers": 1, "batch_rows": 100, **scoring}
+    batches = Batches(
+        recorder, too_late=lambda job: TimeoutError(job.name), settings=Scoring(**scoring)
+    )
+
+    async def run():
+        first = asyncio.create_task(batches.run(Job("first")))
+        while not recorder.batches:
+            await asyncio.sleep(0.001)
+        others = [asyncio.create_task(batches.run(job)) for job in jobs]
+        await asyncio.sleep(0.01)
+        before_release()
+        recorder.may_go.set()
+        return await asyncio.gather(first, *others, return_exceptions=True)
+
+    return asyncio.run(run())
+
+
+def test_the_first_starts_at_once_and_those_that_wait_meanwhile_are_scored_together():
+    recorder = Recorder()
+    answers = together([Job("b"), Job("c"), Job("d")], recorder=recorder)
+    assert recorder.batches == [["first"], ["b", "c", "d"]]
+    assert answers == ["FIRST", "B", "C", "D"]
+
+
+def test_a_batch_has_no_more_rows_than_the_bound_except_for_one_large_request():
+    recorder = Recorder()
+    jobs = [Job("b", 60), Job("c", 40), Job("d", 1), Job("e", 500), Job("f", 1)]
+    together(jobs, recorder=recorder)
+    assert recorder.batches == [["first"], ["b", "c"], ["d"], ["e"], ["f"]]
+
+
+def test_requests_of_two_versions_are_never_scored_together_and_keep_their_order():
+    recorder = Recorder()
+    old, new = object(), object()
+    jobs = [Job("b", group=old), Job("c", group=old), Job("d", group=new), Job("e", group=old)]
+    together(jobs, recorder=recorder)
+    assert recorder.batches == [["first"], ["b", "c"], ["d"], ["e"]]
+
+
+def test_a_request_whose_time_is_up_is_not_scored():
+    recorder = Recorder()
+    soon = time.monotonic() + 0.05
+    jobs = [Job("late", deadline=soon), Job("c")]
+    answers = together(jobs, recorder=recorder, before_release=lambda: time.sleep(0.1))
+    assert recorder.batches == [["first"], ["c"]]
+    assert isinstance(answers[1], TimeoutError)
+    assert answers[2] == "C"
+
+
+def test_one_that_fails_does_not_fail_the_others():
+    answers = together([Job("b"), Job("bad"), Job("d")], recorder=Recorder())
+    assert answers[1] == "B"
+    assert isinstance(answers[2], ArithmeticError)
+    assert answers[3] == "D"
+
+
+def test_as_many_batches_at_one_time_as_there_are_workers():
+    recorder = Recorder()
+    started = []
+    together(
+        [Job("b", 100), Job("c")],
+        recorder=recorder,
+        workers=2,
+        before_release=lambda: started.extend(recorder.batches),
+    )
+    assert started == [["first"], ["b"]]
+    assert recorder.batches[2:] == [["c"]]
+
+
+@pytest.fixture
+def store():
+    return stand_ins.StandInStore(stand_ins.SCHEMA, stand_ins.sample_rows())
+
+
+def call(body, **changes):
+    return from_rest(orjson.dumps(body(**changes)), json_length=None)
+
+
+def answers_of(ranker, calls):
+    """Answers, or what was raised, of calls that arrive together."""
+
+    async def run():
+        return await asyncio.gather(*(ranker(one) for one in calls), return_exceptions=True)
+
+    return [one if isinstance(one, BaseException) else one[0] for one in asyncio.run(run())]
+
+
+def test_a_score_that_is_not_finite_is_refused_alone(store, body):
+    sizes = []
+
+    def score(inputs):
+        sizes.append(len(inputs))
+        price = inputs.dense[:, 0]
+        time.sleep(0.05)
+        return np.where(price > 1e30, np.nan, stand_ins.score(inputs)).astype(np.float32)
+
+    ranker = Ranker(stand_ins.SCHEMA, online=store, settings=Settings(scoring=Scoring(workers=1)))
+    ranker.swap(Champion("v", score))
+    calls = [call(body, price={"data": [price]}) for price in (1.0, 2.0, 1e38, 3.0)]
+    answers = answers_of(ranker, calls)
+    assert max(sizes) > 3
+    assert isinstance(answers[2], RefusedError)
+    assert str(answers[2]) == "score[0]: nan; inputs with a finite score"
+    for place in (0, 1, 3):
+        expected = stand_ins.score(stand_ins.tiled(ranker.candidates(calls[place]).inputs))
+        found = answers[place].outputs[0].as_numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_a_request_ends_with_the_version_that_it_began_with(store, body):
+    release = threading.Event()
+
+    def slowly(inputs):
+        assert release.wait(10)
+        return stand_ins.score(inputs)
+
+    settings = Settings(scoring=Scoring(workers=1), limits=Limits(max_seconds=20))
+    ranker = Ranker(stand_ins.SCHEMA, online=store, settings=settings)
+    ranker.swap(Champion("old", slowly))
+
+    async def run():
+        before = [asyncio.create_task(ranker(call(body))) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        ranker.swap(Champion("new", stand_ins.score))
+        after = [asyncio.create_task(ranker(call(body))) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        release.set()
+        return await asyncio.gather(*before, *after)
+
+    versions = [answer.model_version for answer, _ in asyncio.run(run())]
+    assert versions == ["old"] * 3 + ["new"] * 2
+
+
+def test_a_wukong_scores_requests_together_as_it_scores_each_alone():
+    """Within 1e-6: a matrix product of more rows may order its sums differently."""
+    import torch
+
+    from features.catalog import SCHEMAS
+    from features.encoding import RequestInputs
+    from serving.predictor import score
+    from serving.request import parse
+    from serving.transformer import Transformer
+    from training.artifact import Artifact
+    from training.inputs import inputs_of
+    from training.ranker import Ranker as Model
+    from training.recipes import wukong_tiny
+
+    schema = SCHEMAS["synthetic"]
+    torch.manual_seed(1)
+    champion = Champion("v", Artifact(None, Model(inputs_of(schema), wukong_tiny().model)).score)
+    yesterday = stand_ins.NOON.replace(day=14)
+    rows = {
+        (table.name, one): stand_ins.row(table, yesterday)
+        for table in schema.tables
+        for one in range(5)
+    }
+    transformer = Transformer(schema, online=stand_ins.StandInStore(schema, rows))
+    parts = []
+    for user, size in ((0, 1), (3, 7), (99, 64), (1, 3)):
+        inputs = {"user_id": [user], "item_id": list(range(size)), "device": ["phone"]}
+        tensors = [
+            {
+                "name": name,
+                "shape": [len(values)],
+                "datatype": "BYTES" if name == "device" else "INT64",
+                "data": values,
+            }
+            for name, values in inputs.items()
+        ]
+        sent = from_rest(orjson.dumps({"inputs": tensors}), json_length=None)
+        parts.append(transformer.transform(parse(schema, sent, now=stand_ins.NOON)).inputs)
+    together = score(champion, RequestInputs.joined(parts), schema)
+    alone = np.concatenate([score(champion, part, schema) for part in parts])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
+    assert len(np.unique(alone.round(6))) > 5

@@ -1,0 +1,181 @@
+"""A store that is killed, hangs, or comes back: degraded answers in time, never an error."""
+
+import asyncio
+import time
+
+import orjson
+import pytest
+import stand_ins
+from redis_server import running_redis
+
+from serving import patience as patience_module
+from serving.calls import from_rest
+from serving.patience import FAILURES, PAUSE_SECONDS, StorePatience
+from serving.predictor import Champion, Ranker
+from serving.refusal import RefusedError
+from serving.settings import Settings, Store
+
+BUDGET = 0.15
+SLACK = 0.5
+"""For a machine that does other things too."""
+
+
+class DeadStore(stand_ins.StandInStore):
+    def read(self, role, ids):
+        raise ConnectionError("gone")
+
+
+def answer(ranker, body):
+    call = from_rest(orjson.dumps(body), json_length=None)
+    return asyncio.run(ranker(call))[0]
+
+
+@pytest.fixture
+def dead(body):
+    def made(settings):
+        store = DeadStore(stand_ins.SCHEMA, stand_ins.sample_rows())
+        ranker = Ranker(stand_ins.SCHEMA, online=store, settings=settings)
+        ranker.swap(Champion("v", stand_ins.score))
+        return ranker
+
+    return made
+
+
+def test_without_the_store_all_are_unknown_and_the_answer_says_why(dead, body):
+    found = answer(dead(Settings()), body())
+    assert found.parameters["store_unavailable"] is True
+    assert found.parameters["degraded"] is True
+    assert [list(output.data) for output in found.outputs][1:] == [["unknown"] * 3, ["unknown"]]
+
+
+def test_a_strict_endpoint_refuses_instead(dead, body):
+    with pytest.raises(RefusedError, match=r"store: 'no answer'; within 0\.1 seconds") as caught:
+        answer(dead(Settings(store=Store(is_strict=True))), body())
+    assert caught.value.status == 503
+
+
+def test_after_some_failures_the_store_is_asked_once_a_second_and_then_trusted_again():
+    asked = []
+    works = False
+
+    def work():
+        asked.append(time.monotonic())
+        if not works:
+            raise ConnectionError
+        return "rows"
+
+    async def run():
+        nonlocal works
+        patience = StorePatience(BUDGET)
+        for _ in range(FAILURES + 5):
+            assert await patience.read(work) is None
+        assert len(asked) == FAILURES
+        await asyncio.sleep(PAUSE_SECONDS + 0.02)
+        assert await patience.read(work) is None
+        assert await patience.read(work) is None
+        assert len(asked) == FAILURES + 1
+        works = True
+        await asyncio.sleep(PAUSE_SECONDS + 0.02)
+        return [await patience.read(work) for _ in range(3)]
+
+    assert asyncio.run(run()) == ["rows"] * 3
+
+
+def test_a_read_that_hangs_costs_its_budget_and_no_more():
+    async def run():
+        patience = StorePatience(BUDGET)
+        started = time.monotonic()
+        assert await patience.read(lambda: time.sleep(0.6)) is None
+        return time.monotonic() - started
+
+    assert BUDGET <= asyncio.run(run()) < 0.5
+
+
+def test_a_read_whose_thread_begins_late_is_not_the_stores_fault(monkeypatch):
+    monkeypatch.setattr(patience_module, "_THREADS", 1)
+
+    async def run():
+        patience = StorePatience(BUDGET)
+        reads = [patience.read(lambda: time.sleep(0.6 * BUDGET)) for _ in range(2)]
+        reads.append(patience.read(lambda: "rows"))
+        return await asyncio.gather(*reads)
+
+    assert asyncio.run(run())[2] == "rows"
+
+
+class Client:
+    """Asks the server again and again."""
+
+    def __init__(self, server, body):
+        self.server = server
+        self.body = body
+
+    def ask(self):
+        started = time.monotonic()
+        found = self.server.infer(self.body)
+        self.seconds = time.monotonic() - started
+        assert found.status_code == 200, found.text
+        content = found.json()
+        return content["parameters"], {o["name"]: o["data"] for o in content["outputs"]}
+
+    def ask_until(self, accepts):
+        """Ask on until the parameters are as wanted; returns the last answer."""
+        deadline = time.monotonic() + 10
+        while not accepts((found := self.ask())[0]):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
+        return found
+
+
+def test_redis_frozen_killed_emptied_and_filled_again(start_server, body, tmp_path, monkeypatch):
+    """One story over real HTTP, because each start of a server takes seconds."""
+    with running_redis() as redis:
+        monkeypatch.setenv("RANKING_ONLINE", redis.url)
+        stand_ins.fill(tmp_path)
+        environment = {
+            "RANKING_ONLINE": redis.url,
+            "RANKING_STORE_SECONDS": str(BUDGET),
+            "RANKING_ITEMS_POLL_SECONDS": "0.1",
+            "RANKING_ITEMS_STALE_SECONDS": "1.5",
+        }
+        with start_server(environment, flags=[f"--store={tmp_path}"]) as server:
+            server.reload("2025-06-01-first").raise_for_status()
+            client = Client(server, body())
+            parameters, healthy = client.ask()
+            assert parameters == {"degraded": False}
+
+            redis.freeze()
+            for _ in range(FAILURES + 3):
+                parameters, found = client.ask()
+                assert client.seconds < BUDGET + SLACK
+                assert parameters["store_unavailable"] is True
+                assert found["user_status"] == ["unknown"]
+                assert found["item_status"] == ["ok"] * 3
+            client.ask_until(lambda parameters: "items_stale" in parameters)
+            redis.thaw()
+            _, found = client.ask_until(lambda parameters: not parameters["degraded"])
+            assert found == healthy
+
+            redis.kill()
+            for _ in range(FAILURES + 3):
+                assert client.ask()[0]["store_unavailable"] is True
+                assert client.seconds < BUDGET + SLACK
+            redis.start()
+            # It came back without its data: items are kept, users are unknown.
+            parameters, found = client.ask_until(lambda p: "store_unavailable" not in p)
+            assert found["user_status"] == ["unknown"]
+            assert found["item_status"] == ["ok"] * 3
+            stand_ins.fill(tmp_path)
+            _, found = client.ask_until(lambda parameters: not parameters["degraded"])
+            assert found == healthy
+            metrics = server.http.get("/metrics").text
+    counts = {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+        for line in metrics.splitlines()
+        if line.startswith(("ranking_store_reads_total", "ranking_flagged_answers_total"))
+    }
+    assert counts['ranking_flagged_answers_total{flag="store_unavailable"}'] >= 2 * FAILURES + 6
+    assert counts['ranking_flagged_answers_total{flag="items_stale"}'] >= 1
+    missed = [counts[f'ranking_store_reads_total{{outcome="{o}"}}'] for o in ("late", "failed")]
+    assert sum(missed) >= 2 * FAILURES
+    assert counts['ranking_store_reads_total{outcome="skipped"}'] >= 2
