@@ -16,10 +16,12 @@ from features.encoding import ModelInputs, RowStatus
 from features.schema import Role, Schema
 from serving import counters
 from serving.calls import InferenceCall
+from serving.lineup import Lineup, key_of
 from serving.refusal import RefusedError
 from serving.request import SCORE, input_types, output_types, parse, status_output
 from serving.request_log import Answered, RequestLog
 from serving.settings import Settings
+from serving.shadow import Shadow
 from serving.transformer import Candidates, OnlineReader, Transformer, worst_status
 
 NAME = "ranker"
@@ -63,17 +65,22 @@ class Ranker(kserve.Model):
         settings = settings or Settings()
         self._max_candidates = settings.limits.max_candidates
         self.log = RequestLog(schema, settings.logging)
-        self._champion: Champion | None = None
+        self.shadow = Shadow(self.log)
+        self.lineup: Lineup[Champion] = Lineup()
 
     @property
     def version(self) -> str | None:
-        """Version of the artifact that answers; None before the first load."""
-        return self._champion.version if self._champion else None
+        """Version of the champion; None before the first load."""
+        return self.lineup.champion.version if self.lineup.champion else None
 
     def swap(self, champion: Champion) -> None:
-        """Let a champion answer every request that starts from now on."""
-        self._champion = champion
-        self.ready = True
+        """Let a champion answer every request that starts from now on, with nobody beside it."""
+        self.follow(Lineup(champion=champion))
+
+    def follow(self, lineup: Lineup[Champion]) -> None:
+        """Let every request that starts from now on be answered by this lineup."""
+        self.lineup = lineup
+        self.ready = lineup.champion is not None
 
     def load(self) -> bool:
         """Whether there is a model; KServe calls this before a request, the repository loads."""
@@ -94,20 +101,32 @@ class Ranker(kserve.Model):
 
     def champion(self) -> Champion:
         """What answers; RefusedError (503) with the reason where nothing can."""
-        if self._champion is None:
+        if self.lineup.champion is None:
             unavailable = HTTPStatus.SERVICE_UNAVAILABLE
             raise RefusedError(
                 "model", NAME, f"not ready: {self.why_not_ready}", status=unavailable
             )
-        return self._champion
+        return self.lineup.champion
 
     def check_version(self, version: str) -> None:
-        """Refuse a request for another version than the one loaded; empty asks for any."""
-        loaded = self.champion().version
-        if version not in {"", loaded}:
-            raise RefusedError(
-                "model_version", version, f"{loaded} is loaded", status=HTTPStatus.NOT_FOUND
-            )
+        """Refuse a request for another version than those that answer; empty asks for any."""
+        self.champion()
+        if version and self.lineup.named(version) is None:
+            raise self._not_loaded(version)
+
+    def answering(self, call: InferenceCall) -> Champion:
+        """Who answers a call: the version that it names, else champion or canary by its user."""
+        self.champion()
+        lineup, version = self.lineup, call.model_version
+        found = lineup.named(version) if version else lineup.chosen(key_of(self.schema, call))
+        if found is None:
+            raise self._not_loaded(version)
+        return found
+
+    def _not_loaded(self, version: str) -> RefusedError:
+        loaded = " and ".join(model.version for model in self.lineup.answering)
+        limit = f"{loaded} is loaded"
+        return RefusedError("model_version", version, limit, status=HTTPStatus.NOT_FOUND)
 
     async def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Answer one call, of REST or of gRPC, and count the seconds that it took."""
@@ -121,8 +140,7 @@ class Ranker(kserve.Model):
         if not isinstance(payload, InferenceCall):
             raise RefusedError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
         self._check_size(payload)
-        self.check_version(payload.model_version)
-        champion = self.champion()
+        champion = self.answering(payload)
         with counters.STAGE_SECONDS.labels("features").time():
             candidates = await asyncio.to_thread(self.candidates, payload)
         return payload, candidates, champion
@@ -135,7 +153,8 @@ class Ranker(kserve.Model):
     ) -> tuple[InferenceCall, Ranking]:
         """Score the candidates, in a thread."""
         call, candidates, champion = payload
-        with counters.STAGE_SECONDS.labels("score").time():
+        timed = counters.STAGE_SECONDS.labels("score").time()
+        with timed, counters.scoring(champion.version):
             return call, await asyncio.to_thread(_score, candidates, champion)
 
     async def postprocess(
@@ -147,15 +166,17 @@ class Ranker(kserve.Model):
         """The answer, with the outputs that the call asked for."""
         call, ranking = result
         counters.count(ranking.candidates, ranking.version, ranking.scores)
-        self.log.offer(
-            Answered(
-                request_id=call.id,
-                answered_at=datetime.datetime.now(datetime.UTC),
-                model_version=ranking.version,
-                scores=ranking.scores,
-                candidates=ranking.candidates,
-            )
+        lineup = self.lineup
+        answered = Answered(
+            request_id=call.id,
+            answered_at=datetime.datetime.now(datetime.UTC),
+            model_version=ranking.version,
+            scores=ranking.scores,
+            candidates=ranking.candidates,
+            role=lineup.role_of(ranking.version),
         )
+        is_mirrored = self.shadow.offer(lineup.shadow, answered)
+        self.log.offer(answered, is_chosen=is_mirrored)
         return _response(self.schema, call, ranking)
 
     def _check_size(self, call: InferenceCall) -> None:

@@ -20,11 +20,13 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer
 
 from features.schema import Schema
+from serving.admin import LineupRoutes
 from serving.admission import Admission
 from serving.predictor import NAME, Champion, Ranker
 from serving.refusal import RefusedError
-from serving.repository import ALIAS, ChampionExtension, ChampionRepository
+from serving.repository import ChampionExtension, ChampionRepository
 from serving.rest import Gateway, JsonErrorProtocol, Routes
+from serving.roles import CHAMPION, Shares, read_shares
 from serving.rpc import RankingServicer, create_server
 from serving.settings import Settings, Tls
 
@@ -48,10 +50,10 @@ class RankingDataPlane(DataPlane):
         return self._ranker.version is not None
 
     async def model_metadata(self, model_name: str) -> dict[str, Any]:
-        """Inputs and outputs with type and shape, and the version of the artifact."""
+        """Inputs and outputs with type and shape, and the versions that answer."""
         metadata: dict[str, Any] = await super().model_metadata(model_name)
-        version = self._ranker.version
-        return {**metadata, "platform": "wukong", "versions": [version] if version else []}
+        versions = [model.version for model in self._ranker.lineup.answering]
+        return {**metadata, "platform": "wukong", "versions": versions}
 
 
 class RankingServer(kserve.ModelServer):
@@ -89,17 +91,21 @@ class RankingServer(kserve.ModelServer):
             repository=repository,
             admission=self._admission,
         )
+        self._lineup_routes = LineupRoutes(ranker, repository=repository)
 
     def start(self, models: list[kserve.Model] | None = None) -> None:
         """Answer until SIGINT or SIGTERM; a model that is not ready yet is no obstacle."""
         for port in (self.http_port, self.grpc_port):
             _check_free(self.host, port)
         self._routes.register(app)
+        self._lineup_routes.register(app)
         app.add_middleware(Gateway, settings=self._settings)
         self.ranker.log.start()
+        self.ranker.shadow.start()
         try:
             asyncio.run(self.serve())
         finally:
+            self.ranker.shadow.stop()
             self.ranker.log.stop()
 
     async def serve(self) -> None:
@@ -183,12 +189,21 @@ def open_server(
     def champion_version() -> str | None:
         if model is not None:
             return read_manifest(model).version
-        return Registry(tracking, schema.name).alias(ALIAS)
+        return registry().alias(CHAMPION)
+
+    def shares() -> Shares:
+        return Shares() if model is not None else read_shares(registry())
+
+    def registry() -> Registry:
+        return Registry(tracking, schema.name)
 
     settings = Settings.from_environment()
     ranker = Ranker(schema, online=OnlineFeatures.open(schema, store), settings=settings)
     repository = ChampionRepository(
-        ranker, champion_version=champion_version, load_champion=load_champion
+        ranker,
+        champion_version=champion_version,
+        load_champion=load_champion,
+        shares=shares,
     )
     return build(
         ranker,

@@ -178,6 +178,16 @@ class FileRegistry:
         else:
             (self.folder / name).write_text(version)
 
+    def tag(self, version: str, name: str) -> str | None:
+        path = self.folder / f"{version}@{name}"
+        return path.read_text() if path.exists() else None
+
+    def set_tag(self, version: str, name: str, value: str | None) -> None:
+        if value is None:
+            (self.folder / f"{version}@{name}").unlink(missing_ok=True)
+        else:
+            (self.folder / f"{version}@{name}").write_text(value)
+
     def version_of(self, day: datetime.date) -> str:
         return (self.folder / "newest").read_text()
 
@@ -188,7 +198,7 @@ class FileRegistry:
 def scorer(version: str) -> Any:
     """How a version scores: ``-broken`` fails its golden request, ``-nan`` and ``-slow`` are.
 
-    ``-stuck`` is slow too, but not when it warms up.
+    ``-stuck`` is slow too, but not when it warms up; ``-raising`` fails, but not then either.
     """
     if version.endswith("-broken"):
         raise ValueError("golden response: off by 0.5; 1e-05")
@@ -201,14 +211,18 @@ def scorer(version: str) -> Any:
             time.sleep(0.6)
         if version.endswith("-stuck") and len(inputs) == 3:
             time.sleep(1.6)
+        if version.endswith("-raising") and len(inputs) == 3:
+            raise RuntimeError("out of luck")
+        if version.endswith("-lame"):
+            time.sleep(0.02)
         return score(inputs, offset=day.day)
 
     return scored
 
 
-def tell_canaries(event: str, arguments: tuple[Any, ...]) -> None:
-    """Say on stderr when a path with the word canary in it reaches the file system."""
-    if event.startswith(("open", "os.", "shutil.", "glob.")) and "canary" in repr(arguments):
+def tell_lures(event: str, arguments: tuple[Any, ...]) -> None:
+    """Say on stderr when a path with the word lure in it reaches the file system."""
+    if event.startswith(("open", "os.", "shutil.", "glob.")) and "lure" in repr(arguments):
         os.write(2, f"\nFILE SYSTEM: {event}\n".encode())
 
 
@@ -216,18 +230,20 @@ def main(options: Mapping[str, Any]) -> None:
     """Serve."""
     from serving.predictor import Champion, Ranker
     from serving.repository import ChampionRepository
+    from serving.roles import read_shares
     from serving.server import build
     from serving.settings import Settings
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     registry = FileRegistry(options["folder"])
-    sys.addaudithook(tell_canaries)
+    sys.addaudithook(tell_lures)
     settings = Settings.from_environment()
     ranker = Ranker(SCHEMA, online=StandInStore(SCHEMA, sample_rows()), settings=settings)
     repository = ChampionRepository(
         ranker,
         champion_version=lambda: registry.alias("champion"),
         load_champion=lambda version: Champion(version, scorer(version)),
+        shares=lambda: read_shares(registry),
     )
     build(
         ranker,
