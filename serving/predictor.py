@@ -79,7 +79,10 @@ class Ranker(kserve.Model):
 
     def follow(self, lineup: Lineup[Champion]) -> None:
         """Let every request that starts from now on be answered by this lineup."""
+        before, now = (one.shadow.model if one.shadow else None for one in (self.lineup, lineup))
         self.lineup = lineup
+        if now is not before:
+            self.shadow.forget()
         self.ready = lineup.champion is not None
 
     def load(self) -> bool:

@@ -68,6 +68,14 @@ class Shadow:
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
 
+    def forget(self) -> None:
+        """Drop what waits: it was for a challenger that is gone."""
+        with self._changed:
+            counters.SHADOW.labels("dropped").inc(len(self._waiting))
+            self._waiting.clear()
+            self._num_candidates = 0
+            counters.SHADOW_WAITING.set(0)
+
     def offer(self, beside: Beside[Scorer] | None, answered: Answered) -> bool:
         """Take a copy of a request or leave it; returns at once, and whether it was taken.
 
@@ -120,13 +128,13 @@ class Shadow:
                 self._has_failed.add(model.version)
                 logger.exception("shadow: %s failed; told once", model.version)
             return
-        counters.SHADOW.labels("scored").inc()
         counters.SHADOW_DIFFERENCE.observe(float(np.abs(scores - answered.scores).mean()))
         correlation = rank_correlation(scores, answered.scores)
         if correlation is not None:
             counters.SHADOW_CORRELATION.observe(correlation)
         told = dataclasses.replace(answered, model_version=model.version, scores=scores, role=ROLE)
         self._log.offer(told, is_chosen=True)
+        counters.SHADOW.labels("scored").inc()
 
 
 def rank_correlation(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float | None:
