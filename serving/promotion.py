@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from features.door import FailedError, SkippedError
 from serving import roles
 from serving.endpoint import Endpoint, EndpointError, NoEndpointError
-from serving.roles import CANARY, CHAMPION
+from training import aliases
+from training.aliases import CANARY, CHAMPION
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def candidate_of(
     previous = registry.alias(CHAMPION)
     if previous == version and endpoint is not None and _lags(endpoint, version):
         return version
-    if registry.tag(version, roles.ROLLED_BACK) and not again:
+    if registry.tag(version, aliases.ROLLED_BACK) and not again:
         raise SkippedError(f"version {version}: was rolled back; --again promotes it all the same")
     if previous is not None:
         _require_newer(registry, decision, previous=previous, version=version, day=day)
@@ -129,8 +130,8 @@ def install(registry: Versions, version: str) -> None:
     """
     previous = registry.alias(CHAMPION)
     if previous not in {None, version}:
-        registry.set_tag(version, roles.PREVIOUS, previous)
-    registry.set_tag(version, roles.ROLLED_BACK, None)
+        registry.set_tag(version, aliases.PREVIOUS, previous)
+    registry.set_tag(version, aliases.ROLLED_BACK, None)
     if registry.alias(CANARY) == version:
         roles.clear_share(registry, CANARY)
     registry.set_alias(CHAMPION, version)

@@ -26,8 +26,9 @@ from serving.lineup import Beside, Lineup
 from serving.predictor import NAME, Champion, Ranker
 from serving.refusal import RefusedError
 from serving.request import input_columns
-from serving.roles import CANARY, CHAMPION, SHADOW, Shares
+from serving.roles import Shares
 from serving.tensors import Tensor
+from training.aliases import CANARY, CHAMPION, SHADOW
 
 Result = TypeVar("Result")
 WARM_UP_CANDIDATES = (1, 500)

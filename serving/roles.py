@@ -9,9 +9,8 @@ import hashlib
 import json
 from typing import Protocol
 
-CHAMPION, CHALLENGER, CANARY, SHADOW = "champion", "challenger", "canary", "shadow"
-PREVIOUS, ROLLED_BACK = "previous_champion", "rolled_back"
-"""Tags of a version: who was champion before it, and that it was taken back."""
+from training.aliases import CANARY, SHADOW
+
 _ALL = 100
 
 

@@ -12,7 +12,9 @@ from features.door import FailedError, SkippedError
 from serving import roles
 from serving.endpoint import Endpoint, EndpointError, NoEndpointError
 from serving.promotion import go_back, served
-from serving.roles import CANARY, CHAMPION, Versions
+from serving.roles import Versions
+from training import aliases
+from training.aliases import CANARY, CHAMPION
 
 _NO_ENDPOINT = "no endpoint answers; the next start loads the champion"
 
@@ -46,7 +48,7 @@ def roll_back(
         raise RollbackError(f"alias {CHAMPION}: not set; nothing to go back from")
     if to is None and (canary := registry.alias(CANARY)):
         return _without_canary(registry, endpoint, canary=canary, champion=champion)
-    target = to or registry.tag(champion, roles.PREVIOUS)
+    target = to or registry.tag(champion, aliases.PREVIOUS)
     if target is None:
         raise RollbackError(f"champion {champion}: none came before it; --to names another version")
     if target == champion:
@@ -61,7 +63,7 @@ def _without_canary(
     registry: Versions, endpoint: Endpoint, *, canary: str, champion: str
 ) -> dict[str, Any]:
     roles.clear_share(registry, CANARY)
-    registry.set_tag(canary, roles.ROLLED_BACK, "yes")
+    registry.set_tag(canary, aliases.ROLLED_BACK, "yes")
     logger.info("canary %s: taken away; %s has all requests", canary, champion)
     try:
         endpoint.follow()
@@ -84,8 +86,8 @@ def _install(registry: Versions, endpoint: Endpoint, *, target: str, champion: s
         go_back(registry, endpoint, champion)
         raise RollbackError(f"{error}; alias {CHAMPION} is back at {champion}") from error
     # Only now: a version that is champion still has not been rolled back.
-    registry.set_tag(champion, roles.ROLLED_BACK, "yes")
-    registry.set_tag(target, roles.ROLLED_BACK, None)
+    registry.set_tag(champion, aliases.ROLLED_BACK, "yes")
+    registry.set_tag(target, aliases.ROLLED_BACK, None)
     return is_served
 
 

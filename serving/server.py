@@ -26,9 +26,10 @@ from serving.predictor import NAME, Champion, Ranker
 from serving.refusal import RefusedError
 from serving.repository import ChampionExtension, ChampionRepository
 from serving.rest import Gateway, JsonErrorProtocol, Routes
-from serving.roles import CHAMPION, Shares, read_shares
+from serving.roles import Shares, read_shares
 from serving.rpc import RankingServicer, create_server
 from serving.settings import Settings, Tls
+from training.aliases import CHAMPION
 
 GRACE_SECONDS = 10
 CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")

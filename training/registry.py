@@ -15,13 +15,13 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from training.aliases import CHALLENGER
 from training.checkpoints import CONTROL
 from training.manifest import Manifest
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 _VERSION, _DAY, _DECISION = "artifact_version", "day", "decision"
 _CHECKPOINT, _RECIPE, _ROLE = "checkpoint", "recipe", "role"
 

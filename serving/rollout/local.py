@@ -10,9 +10,10 @@ from typing import Any
 
 from serving import roles
 from serving.endpoint import Endpoint, EndpointError, NoEndpointError
-from serving.roles import CANARY, CHAMPION, Share, Versions
+from serving.roles import Share, Versions
 from serving.rollout.observation import version_samples
 from serving.rollout.place import ConflictError, NotReadyError, PlaceError, Reading
+from training.aliases import CANARY, CHAMPION
 
 PAUSE_SECONDS = 0.5
 

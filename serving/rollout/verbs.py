@@ -264,7 +264,7 @@ def _local_place(options: argparse.Namespace) -> "Place | None":
     if not options.dataset:
         options.misused("--dataset is required, or --service for a cluster")
     version = options.version or _candidate(options)
-    from serving.roles import CHAMPION
+    from training.aliases import CHAMPION
     from training.registry import Registry
 
     registry = Registry(options.tracking, options.dataset)
@@ -316,22 +316,23 @@ def _rollback_service(options: argparse.Namespace) -> Summary:
 def _shadow(options: argparse.Namespace) -> Summary:
     from serving import roles
     from serving.endpoint import Endpoint, NoEndpointError
+    from training import aliases
     from training.registry import Registry
 
     registry = Registry(options.tracking, options.dataset)
-    version = options.version or registry.alias(roles.CHALLENGER)
+    version = options.version or registry.alias(aliases.CHALLENGER)
     if not options.percent:
-        roles.clear_share(registry, roles.SHADOW)
+        roles.clear_share(registry, aliases.SHADOW)
     elif version is None:
-        raise ValueError(f"alias {roles.CHALLENGER}: not set; --version names a version")
+        raise ValueError(f"alias {aliases.CHALLENGER}: not set; --version names a version")
     else:
         share = roles.Share(version=version, percent=options.percent)
-        roles.write_share(registry, roles.SHADOW, share)
+        roles.write_share(registry, aliases.SHADOW, share)
     try:
         lineup = Endpoint.from_environment(options.endpoint).follow()
     except NoEndpointError:
         return {"served": False, "note": "no endpoint answers; the next start follows"}
-    return {"served": True, "shadow": lineup.get(roles.SHADOW)}
+    return {"served": True, "shadow": lineup.get(aliases.SHADOW)}
 
 
 def _cluster(options: argparse.Namespace) -> "Cluster":

@@ -28,8 +28,9 @@ import rehearsal
 
 from serving.__main__ import main
 from serving.endpoint import Endpoint, EndpointError
-from serving.roles import CANARY, CHAMPION, Share, clear_share, read_share, write_share
+from serving.roles import Share, clear_share, read_share, write_share
 from serving.server import open_server
+from training.aliases import CANARY, CHAMPION
 from training.artifact import _sha256
 from training.manifest import MANIFEST
 

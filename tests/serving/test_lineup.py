@@ -11,7 +11,8 @@ from serving.calls import from_rest
 from serving.lineup import Beside, Lineup, key_of
 from serving.predictor import Champion, Ranker
 from serving.repository import ChampionRepository
-from serving.roles import CANARY, SHADOW, Share, clear_share, read_shares, write_share
+from serving.roles import Share, clear_share, read_shares, write_share
+from training.aliases import CANARY, SHADOW
 
 FIRST, TWIN = "2025-06-01-first", "2025-06-01-twin"
 USERS = [str(user) for user in range(20_000)]

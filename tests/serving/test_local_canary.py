@@ -11,12 +11,13 @@ import pytest
 import stand_ins
 
 from serving.endpoint import Endpoint
-from serving.roles import CANARY, Share, clear_share, read_share, write_share
+from serving.roles import Share, clear_share, read_share, write_share
 from serving.rollout import local, steps
 from serving.rollout.local import LocalPlace
 from serving.rollout.observation import version_samples
 from serving.rollout.steps import Canary, CanaryError
 from serving.rollout.verdict import Limits
+from training.aliases import CANARY
 
 FIRST, TWIN, OTHER = "2025-06-01-first", "2025-06-01-twin", "2025-06-09-other"
 BRIEF = Limits(min_requests=20, max_p95_ratio=20, max_score_psi=1.5, step_timeout_seconds=20)

@@ -18,10 +18,11 @@ from serving.lineup import Beside
 from serving.predictor import Champion
 from serving.request import parse
 from serving.request_log import Answered, RequestLog
-from serving.roles import CANARY, SHADOW, Share, clear_share, write_share
+from serving.roles import Share, clear_share, write_share
 from serving.settings import Logging, Tls
 from serving.shadow import Shadow, rank_correlation
 from serving.transformer import Transformer
+from training.aliases import CANARY, SHADOW
 
 FIRST = "2025-06-01-first"
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-LOCAL = Path(__file__).resolve().parents[2] / "infra" / "local"
-sys.path.append(str(LOCAL))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "infra" / "local"))
 
 import soak
 from open_loop import Answer
@@ -19,7 +18,7 @@ def test_under_load_swaps_and_store_restarts_lose_no_request():
     """A dozen seconds of what `make soak` does for ten minutes."""
     brief = ["--seconds=12", "--swap-seconds=2.5", "--capacity-seconds=2"]
     done = subprocess.run(
-        [sys.executable, str(LOCAL / "soak.py"), *brief],
+        [sys.executable, soak.__file__, *brief],
         capture_output=True,
         text=True,
         timeout=300,
