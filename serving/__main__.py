@@ -7,7 +7,7 @@ from pathlib import Path
 
 from features.catalog import schema_of
 from features.door import Door, SkippedError, Summary
-from serving.rollout import verbs
+from serving.rollout import actions, verbs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +95,7 @@ def _promote(options: argparse.Namespace) -> Summary:
     if options.service:
         if bool(options.dataset) != bool(options.date) or (options.upscaled and not options.date):
             options.misused("--service: with both --dataset and --date, or with neither")
-        return verbs.promote(options)
+        return actions.promote(options)
     if not (options.dataset and options.date):
         options.misused("--dataset and --date are required, or --service for a cluster")
     from serving import promotion

@@ -76,5 +76,14 @@ class ServicePlace:
         return canary, control
 
     def roll_back(self) -> None:
-        """Apply the object without the canary's traffic."""
-        self.cluster.apply(traffic.rolled_back(self.cluster.read()), force=True)
+        """Take all traffic from the canary."""
+        take_back(self.cluster)
+
+
+def take_back(cluster: Cluster) -> int:
+    """Take all traffic from a service's canary, whoever changed it last; the generation."""
+    applied = cluster.apply(traffic.rolled_back(cluster.read()), force=True)
+    if traffic.canary_share(applied):
+        applied = cluster.apply(traffic.taken_over(applied), force=True)
+        applied = cluster.apply(traffic.rolled_back(applied), force=True)
+    return int(applied["metadata"]["generation"])
