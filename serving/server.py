@@ -5,6 +5,7 @@ artifacts and is the only function that knows them.
 """
 
 import asyncio
+import functools
 import logging
 import signal
 import socket
@@ -195,7 +196,9 @@ def open_server(
     def shares() -> Shares:
         return Shares() if model is not None else read_shares(registry())
 
+    @functools.cache
     def registry() -> Registry:
+        # Opening it takes a second of Python, which every load would take from the requests.
         return Registry(tracking, schema.name)
 
     settings = Settings.from_environment()
