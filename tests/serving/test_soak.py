@@ -15,8 +15,8 @@ from open_loop import Answer
 
 
 def test_under_load_swaps_and_store_restarts_lose_no_request():
-    """A dozen seconds of what `make soak` does for ten minutes."""
-    brief = ["--seconds=12", "--swap-seconds=2.5", "--capacity-seconds=2", "--share=0.5"]
+    """Nine seconds of what `make soak` does for ten minutes."""
+    brief = ["--seconds=9", "--swap-seconds=2", "--capacity-seconds=2", "--share=0.5"]
     done = subprocess.run(
         [sys.executable, soak.__file__, *brief],
         capture_output=True,
