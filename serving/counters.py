@@ -137,9 +137,11 @@ def scoring(version: str) -> Iterator[None]:
     started = time.perf_counter()
     try:
         yield
-    except Exception:
-        # Whatever it was, a version that cannot score what passed every check is at fault.
-        VERSION_REQUESTS.labels(version, "failed").inc()
+    except Exception as error:
+        # Whatever it was, a version that cannot score what passed every check is at fault; but not
+        # for an overload, which the others share.
+        if getattr(error, "status", None) != HTTPStatus.SERVICE_UNAVAILABLE:
+            VERSION_REQUESTS.labels(version, "failed").inc()
         raise
     VERSION_SECONDS.labels(version).observe(time.perf_counter() - started)
     VERSION_REQUESTS.labels(version, "answered").inc()

@@ -141,7 +141,11 @@ def serve(
     command += [f"--http-port={http_port}", f"--grpc-port={grpc_port}"]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, env={**os.environ, **environment}
+            command,
+            stdout=output,
+            stderr=output,
+            # Whatever folder the door has a default for is below the world too.
+            env={**os.environ, "RANKING_VAR": str(world.root), **environment},
         )
     deadline = time.monotonic() + START_SECONDS
     while not _is_ready(f"http://127.0.0.1:{http_port}/v2/health/ready"):
