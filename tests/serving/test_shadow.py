@@ -25,6 +25,8 @@ from serving.transformer import Transformer
 from training.aliases import CANARY, SHADOW
 
 FIRST = "2025-06-01-first"
+SCORES = np.array([0.1, 0.5, 0.3], dtype=np.float32)
+"""Of the answer's three candidates."""
 
 
 def count(outcome):
@@ -43,7 +45,7 @@ def answered(body):
         request_id="one",
         answered_at=stand_ins.NOON,
         model_version=FIRST,
-        scores=stand_ins.score(candidates.inputs),
+        scores=SCORES,
         candidates=candidates,
     )
 
@@ -73,7 +75,7 @@ def test_a_challenger_that_hangs_leaves_the_queue_bounded_and_the_caller_alone(
 ):
     monkeypatch.setattr(shadow, "MAX_WAITING_REQUESTS", 8)
     is_over, before = threading.Event(), count("dropped")
-    stuck = challenger(lambda inputs: is_over.wait(20) and stand_ins.score(inputs))
+    stuck = challenger(lambda inputs: is_over.wait(20) and SCORES)
     assert mirror.offer(stuck, answered)
     wait_until(lambda: not mirror._waiting)
     started = time.monotonic()
@@ -89,7 +91,7 @@ def test_a_challenger_that_hangs_leaves_the_queue_bounded_and_the_caller_alone(
 def test_many_candidates_fill_the_queue_too(mirror, answered, monkeypatch):
     monkeypatch.setattr(shadow, "MAX_WAITING_CANDIDATES", 7)
     is_over = threading.Event()
-    stuck = challenger(lambda inputs: is_over.wait(20) and stand_ins.score(inputs))
+    stuck = challenger(lambda inputs: is_over.wait(20) and SCORES)
     mirror.offer(stuck, answered)
     wait_until(lambda: not mirror._waiting)
     assert [mirror.offer(stuck, answered) for _ in range(3)] == [True, True, False]
@@ -109,14 +111,14 @@ def test_a_challenger_that_fails_is_counted_and_the_next_one_scores(mirror, answ
     failed, scored = count("failed"), count("scored")
     mirror.offer(challenger(score), answered)
     wait_until(lambda: count("failed") == failed + 1)
-    mirror.offer(challenger(stand_ins.score), answered)
+    mirror.offer(challenger(lambda inputs: SCORES), answered)
     wait_until(lambda: count("scored") == scored + 1)
 
 
 def test_a_share_of_the_requests_is_mirrored(mirror, answered, monkeypatch):
     chances = iter([0.0, 0.249, 0.25, 0.9])
     monkeypatch.setattr(shadow.random, "random", lambda: next(chances))
-    quarter = challenger(stand_ins.score, percent=25)
+    quarter = challenger(lambda inputs: SCORES, percent=25)
     assert [mirror.offer(quarter, answered) for _ in range(4)] == [True, True, False, False]
     assert not mirror.offer(None, answered)
 
@@ -129,7 +131,7 @@ def test_differences_and_ranks_are_told(mirror, answered):
         return value("ranking_shadow_difference_sum"), below
 
     before, scored = told(), count("scored")
-    mirror.offer(challenger(lambda inputs: 0.9 - stand_ins.score(inputs)), answered)
+    mirror.offer(challenger(lambda inputs: 0.9 - SCORES), answered)
     wait_until(lambda: count("scored") == scored + 1)
     difference, num_reversed = np.array(told()) - before
     expected = np.abs(0.9 - 2 * answered.scores).mean()
