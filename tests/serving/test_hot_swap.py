@@ -159,7 +159,11 @@ def live(tmp_path_factory):
         ports = [one.getsockname()[1], other.getsockname()[1]]
     world = rehearsal.build(tmp_path_factory.mktemp("world"), num_versions=4)
     log = world.root / "server.log"
-    process = rehearsal.serve(world, http_port=ports[0], grpc_port=ports[1], log=log)
+    # Versions are told apart by whole answers: a read of the store may be late on a busy machine.
+    patient = {"RANKING_STORE_SECONDS": "20"}
+    process = rehearsal.serve(
+        world, http_port=ports[0], grpc_port=ports[1], log=log, environment=patient
+    )
     try:
         opened = Live(world, *ports)
         opened.learn()
