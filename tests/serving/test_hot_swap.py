@@ -33,6 +33,7 @@ from serving.server import open_server
 from training.aliases import CANARY, CHAMPION
 from training.artifact import _sha256
 from training.manifest import MANIFEST
+from training.retention import prune
 
 TOLERANCE = 1e-5
 """As the artifact's own golden request."""
@@ -389,3 +390,20 @@ def test_the_verb_shadow_begins_and_ends(live, door):
     assert (code, told["shadow"]) == (0, {"version": newest, "percent": 10})
     code, told = door("shadow", "--percent=0")
     assert (code, told["shadow"]) == (0, None)
+
+
+def test_retention_leaves_the_way_back_and_what_stands_beside_the_champion(live, door, tmp_path):
+    first, second, third, _ = live.world.versions
+    door("promote", "--date=2025-06-02")
+    door("shadow", f"--version={third}")
+    shutil.copytree(live.world.artifacts, tmp_path / "artifacts" / rehearsal.SCHEMA.name)
+    places = (tmp_path / "checkpoints", tmp_path / "artifacts", live.world.root / "tracking")
+
+    def removed():
+        return prune(rehearsal.SCHEMA, *places, keep=1)["removed"]["artifacts"]
+
+    assert removed() == []
+    door("shadow", "--percent=0")
+    assert removed() == [third]
+    live.world.registry.set_tag(second, "previous_champion", None)
+    assert removed() == [first]
