@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
 
-.PHONY: help install demo test check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-stream bench-serve drill-train
+.PHONY: help install demo test check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-stream bench-serve drill-train fuzz-serve soak
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ bench-serve: install    ## the endpoint under load, beside its parts alone
 
 drill-train: install    ## kill -9 a training at 20 random moments; what was lost: nothing
 	@$(PYTHON) infra/local/train_drill.py
+
+soak: install       ## ten minutes of load with swaps and a store that restarts: nothing lost, flat memory
+	@$(PYTHON) infra/local/soak.py
 
 lock: install       ## resolve requirements.in into requirements.txt
 	@bash infra/local/install.sh lock

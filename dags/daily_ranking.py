@@ -2,16 +2,14 @@
 
 **What.** Each run works for one day, its data interval's start (`1998-04-20`). It takes the day's
 impressions into the lake, checks them, builds and checks features, brings them online, makes
-examples, trains a candidate on the days before the holdout, judges candidate and champion on the
-holdout, and promotes it when the gate says so. What nothing uses any more is removed.
+examples, trains a candidate, and judges it and the champion on the days held out. When the gate
+says so, the candidate answers 5, 25, 50 and 100 % of the users, each step checked, and is promoted.
 
-**Normal.** Green from left to right. *Skipped* is normal too: the day has not landed (`landed` says
-which file is missing), or the gate kept the champion (`promote` gives the reason; the decision is
-in `evaluate`). Days run in order: a task that logs *Waiting for the run lease* lets an earlier day,
-or another run of this data set, finish first.
+**Normal.** Green from left to right. *Skipped* is normal: the day has not landed (`landed` names
+the file), or the gate kept the champion (`canary` gives the reason). Days run in order: a task that
+logs *Waiting for the run lease* lets an earlier day, or another run of this data set, finish first.
 
-**Look.** Each task's XCom `return_value` is its job's summary. The task's extra link opens its
-page: Data Docs, quarantine counts, training curve, gate report.
+**Look.** Each task's XCom `return_value` is its job's summary; its link opens the job's page.
 
 **Do.** Read the alert in the task's log (`ALERT {…}`), open the page of `infra/runbooks/` that it
 names, clear the task when the cause is gone. To run a past day again, clear its run, or
@@ -30,7 +28,9 @@ HOLDOUT = "--holdout-days={{ params.holdout_days }}"
 RECIPE = "{% if params.recipe %}--recipe={{ params.recipe }}{% endif %}"
 AVAILABLE_AT = "{% if params.available_at %}--available-at={{ params.available_at }}{% endif %}"
 QUALITY = f"{assets.DATASET}/quality/{DAY}"  # a day that is stopped has a page too
-SHORT = datetime.timedelta(minutes=20)
+KEEP_DAYS = "--keep-days={{ params.keep_days }}"
+MIN_REQUESTS = "--min-requests={{ params.min_requests }}"
+SHORT, LONG = datetime.timedelta(minutes=20), datetime.timedelta(hours=6)
 
 with DAG(
     dag_id="daily_ranking",
@@ -49,6 +49,7 @@ with DAG(
         "recipe": Param("", type="string", description="Training recipe; empty: the champion's"),
         "holdout_days": Param(assets.LOG.holdout_days, type="integer", minimum=1, maximum=60),
         "available_at": Param("", type="string", description="From when corrected features count"),
+        "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=0),
         "keep_days": Param(assets.KEEP_DAYS, type="integer", minimum=1),
         "keep_versions": Param(assets.KEEP_VERSIONS, type="integer", minimum=2),
     },
@@ -86,7 +87,7 @@ with DAG(
     train = job(
         "train", "training", "train", HOLDOUT, RECIPE, folders="lake checkpoints tracking reports",
         link="Training curve", inlets=[assets.EXAMPLES], outlets=[assets.CHECKPOINT],
-        execution_timeout=datetime.timedelta(hours=6),
+        execution_timeout=LONG,
     )  # fmt: skip
     export = job(
         "export", "training", "export", folders="lake checkpoints artifacts tracking",
@@ -96,15 +97,16 @@ with DAG(
         "evaluate", "training", "evaluate", folders="lake checkpoints artifacts tracking reports",
         link="Gate report", inlets=[assets.ARTIFACT], outlets=[assets.DECISION],
     )  # fmt: skip
+    canary = job(
+        "canary", "serving", "canary", *assets.PLACE, assets.STORAGE, MIN_REQUESTS, retries=1,
+        folders="artifacts tracking reports", execution_timeout=LONG,
+        inlets=[assets.DECISION, assets.ONLINE_FEATURES],
+    )  # fmt: skip
     promote = job(
-        "promote", "serving", "promote", f"--endpoint={assets.ENDPOINT}",
-        folders="artifacts tracking reports", link="Gate report", outlets=[assets.CHAMPION],
-        inlets=[assets.DECISION, assets.ONLINE_FEATURES], execution_timeout=SHORT,
+        "promote", "serving", "promote", *assets.PLACE, folders="artifacts tracking reports",
+        link="Gate report", outlets=[assets.CHAMPION], execution_timeout=SHORT,
     )  # fmt: skip
-    prune_features = job(
-        "prune_features", "features", "prune", "--keep-days={{ params.keep_days }}", folders="lake",
-        execution_timeout=SHORT,
-    )  # fmt: skip
+    prune_features = job("prune_features", "features", "prune", KEEP_DAYS, folders="lake")
     prune_models = job(
         "prune_models", "training", "prune", "--keep={{ params.keep_versions }}", is_dated=False,
         folders="checkpoints artifacts tracking", execution_timeout=SHORT,
@@ -112,7 +114,7 @@ with DAG(
 
     chain(landed, ingest, validate_impressions, build, validate_features, [materialize, examples])
     examples >> train >> export >> evaluate
-    [materialize, evaluate] >> promote
+    [materialize, evaluate] >> canary >> promote
     # Retention is due whatever the gate decides, and spares what is in use: nothing waits for it.
     examples >> prune_features
     export >> prune_models

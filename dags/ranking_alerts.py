@@ -14,6 +14,7 @@ RUNBOOKS = {
     "train_grown": "train-failed",
     "train_control": "train-failed",
     "evaluate": "gate-refused-or-hold",
+    "canary": "canary-failed",
     "promote": "promote-failed",
 }
 """Page of infra/runbooks for a task's alert; ``job-failed`` for the tasks not named."""

@@ -1,14 +1,13 @@
-"""The door of serving: serve, promote, and on a cluster deploy, canary, rollback."""
+"""The door of serving: serve, canary, promote, rollback, shadow, and on a cluster deploy."""
 
 import argparse
-import datetime
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from features.catalog import SCHEMAS, schema_of
+from features.catalog import schema_of
 from features.door import Door, SkippedError, Summary
-from serving.rollout import verbs
+from serving.rollout import actions, verbs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +51,7 @@ def _door() -> Door:
     verbs.add_canary(door)
     _add_promote(door)
     verbs.add_rollback(door)
+    verbs.add_shadow(door)
     return door
 
 
@@ -66,26 +66,11 @@ def _add_promote(door: Door) -> None:
         "says so. A day that is not newer than the champion's is skipped; with --upscaled, a "
         "ranker that grew may replace the champion of its own day, shown to be better than it. "
         "With --service it works on a cluster instead: the canary of that InferenceService becomes "
-        "its stable model.",
+        "its stable model, and with --dataset and --date, the champion too.",
         *("artifacts", "tracking", "reports"),
         has_dataset=False,
     )
     promote.set_defaults(misused=promote.error)
-    promote.add_argument(
-        "--dataset", choices=sorted(SCHEMAS), help="the data set; required without --service"
-    )
-    promote.add_argument(
-        "--date",
-        type=datetime.date.fromisoformat,
-        metavar="YYYY-MM-DD",
-        help="day of the candidate; required without --service",
-    )
-    promote.add_argument(
-        "--upscaled", action="store_true", help="the day's candidate that grew, not the daily one"
-    )
-    promote.add_argument(
-        "--endpoint", default="http://127.0.0.1:8081", help="the server's REST address"
-    )
     verbs.add_promotion(promote)
 
 
@@ -108,12 +93,13 @@ def _serve(options: argparse.Namespace) -> Summary:
 
 def _promote(options: argparse.Namespace) -> Summary:
     if options.service:
-        if options.dataset or options.date or options.upscaled:
-            options.misused("--service: takes no --dataset, --date or --upscaled")
-        return verbs.promote(options)
+        if bool(options.dataset) != bool(options.date) or (options.upscaled and not options.date):
+            options.misused("--service: with both --dataset and --date, or with neither")
+        return actions.promote(options)
     if not (options.dataset and options.date):
         options.misused("--dataset and --date are required, or --service for a cluster")
     from serving import promotion
+    from serving.endpoint import Endpoint
 
     decision = promotion.read_decision(
         options.reports,
@@ -129,7 +115,8 @@ def _promote(options: argparse.Namespace) -> Summary:
         Registry(options.tracking, options.dataset),
         decision=decision,
         day=options.date,
-        endpoint=promotion.Endpoint.from_environment(options.endpoint),
+        endpoint=Endpoint.from_environment(options.endpoint),
+        again=options.again,
     )
     return {"dataset": options.dataset, "date": options.date.isoformat(), **done}
 

@@ -1,7 +1,7 @@
 """Prometheus metrics of the endpoint; KServe serves them at /metrics beside its own."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -43,7 +43,12 @@ STAGE_SECONDS = Histogram(
     ["stage"],
     buckets=_BUCKETS,
 )
-VERSION = Gauge("ranking_model_version", "1 for the version that is loaded.", ["version"])
+VERSION = Gauge("ranking_model_version", "1 for the version of the champion.", ["version"])
+SHARE = Gauge(
+    "ranking_version_share",
+    "Percent of the requests that a loaded version has in a role: champion, canary, shadow.",
+    ["role", "version"],
+)
 IN_FLIGHT = Gauge(
     "ranking_requests_in_flight", "Requests to infer that are being read or answered."
 )
@@ -53,13 +58,54 @@ SECONDS = Histogram(
     "Time to answer a request to infer, from the decoded request to the answer.",
     buckets=(0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.4, 0.8, 2.0),
 )
+MEAN_SCORE_BUCKETS = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+)
 MEAN_SCORE = Histogram(
     "ranking_mean_score",
     "Mean score of a request's candidates; one value a request, so that values are independent.",
-    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    buckets=MEAN_SCORE_BUCKETS,
 )
 
-
+VERSION_REQUESTS = Counter(
+    "ranking_version_requests",
+    "Requests that a version was to score, by outcome: answered, failed.",
+    ["version", "outcome"],
+)
+VERSION_SECONDS = Histogram(
+    "ranking_version_seconds",
+    "Time until a version had scored a request, from its features on.",
+    ["version"],
+    buckets=(
+        *(0.0005, 0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.032, 0.048),
+        *(0.064, 0.1, 0.2, 0.4, 0.8, 2.0),
+    ),
+)
+VERSION_MEAN_SCORE = Histogram(
+    "ranking_version_mean_score",
+    "As ranking_mean_score, by the version that scored.",
+    ["version"],
+    buckets=MEAN_SCORE_BUCKETS,
+)
+SHADOW = Counter(
+    "ranking_shadow_requests",
+    "Requests mirrored to the challenger, by outcome: scored, dropped, failed.",
+    ["outcome"],
+)
+SHADOW_WAITING = Gauge("ranking_shadow_waiting", "Mirrored requests that wait for the challenger.")
+SHADOW_SECONDS = Histogram(
+    "ranking_shadow_seconds", "Time of the challenger for a request.", buckets=_BUCKETS
+)
+SHADOW_DIFFERENCE = Histogram(
+    "ranking_shadow_difference",
+    "Mean absolute difference between the challenger's scores of a request and the answer's.",
+    buckets=(0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+)
+SHADOW_CORRELATION = Histogram(
+    "ranking_shadow_rank_correlation",
+    "Spearman's rank correlation between both, of requests with two candidates or more.",
+    buckets=(-0.5, 0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999),
+)
 LOGGED = Counter(
     "ranking_logged_answers",
     "Answers chosen for the request log, by outcome: written, dropped, failed.",
@@ -98,6 +144,7 @@ ITEM_REFRESHES = Counter(
     "Loads of all items into memory: swapped, failed, too_many (they are read for each request).",
     ["outcome"],
 )
+_VERSION_OUTCOMES = ("answered", "failed")
 
 # There from the start, at zero: what appears with its first count has no rate at that moment.
 for _counter, _outcomes in (
@@ -107,6 +154,7 @@ for _counter, _outcomes in (
     (STORE_READS, ("done", "failed", "late", "skipped")),
     (FLAGGED, ("store_unavailable", "items_stale")),
     (ITEM_REFRESHES, ("swapped", "failed", "too_many")),
+    (SHADOW, ("scored", "dropped", "failed")),
 ):
     for _outcome in _outcomes:
         _counter.labels(_outcome)
@@ -132,6 +180,61 @@ def timed() -> Iterator[None]:
     SECONDS.observe(time.perf_counter() - started)
 
 
+@contextmanager
+def scoring(version: str) -> Iterator[None]:
+    """Count one request that a version scores: its seconds, or that it failed."""
+    started = time.perf_counter()
+    try:
+        yield
+    except Exception as error:
+        # Whatever it was, a version that cannot score what passed every check is at fault; but not
+        # for an overload, which the others share.
+        if getattr(error, "status", None) != HTTPStatus.SERVICE_UNAVAILABLE:
+            VERSION_REQUESTS.labels(version, "failed").inc()
+        raise
+    VERSION_SECONDS.labels(version).observe(time.perf_counter() - started)
+    VERSION_REQUESTS.labels(version, "answered").inc()
+
+
+class LoadedVersions:
+    """The versions that have a role, and the series that tell of them.
+
+    Series of a version that has left stay for one more change, so that its last answers are seen;
+    a server that lives for a year would else tell of all its versions.
+    """
+
+    def __init__(self) -> None:
+        """None is loaded yet."""
+        self._now: set[str] = set()
+        self._before: set[str] = set()
+
+    def line_up(self, told: Mapping[str, tuple[str, float] | None]) -> None:
+        """Tell who has which share: version and percent of each role."""
+        roles = {role: one for role, one in told.items() if one is not None}
+        SHARE.clear()
+        for role, (version, percent) in roles.items():
+            SHARE.labels(role, version).set(percent)
+            self._begin(version)
+        self._change({version for version, _ in roles.values()})
+
+    def _begin(self, version: str) -> None:
+        """At zero from the start, so that a rollout finds the series before the first request."""
+        VERSION_SECONDS.labels(version)
+        VERSION_MEAN_SCORE.labels(version)
+        for outcome in _VERSION_OUTCOMES:
+            VERSION_REQUESTS.labels(version, outcome)
+
+    def _change(self, now: set[str]) -> None:
+        if now == self._now:
+            return
+        for version in self._before - self._now - now:
+            VERSION_SECONDS.remove(version)
+            VERSION_MEAN_SCORE.remove(version)
+            for outcome in _VERSION_OUTCOMES:
+                VERSION_REQUESTS.remove(version, outcome)
+        self._before, self._now = self._now, now
+
+
 def refuse(transport: str, code: str, *, status: int) -> None:
     """Count one call that was not answered: a fault of ours (500), or of the call or the load."""
     is_ours = status == HTTPStatus.INTERNAL_SERVER_ERROR
@@ -150,6 +253,7 @@ def count(candidates: Candidates, version: str, scores: npt.NDArray[np.float32])
     """Count one request that a version answered, and say so in its span."""
     tracing.describe(model_version=version, candidates=len(scores), degraded=candidates.is_degraded)
     MEAN_SCORE.observe(float(scores.mean()))
+    VERSION_MEAN_SCORE.labels(version).observe(float(scores.mean()))
     ANSWERS.labels(version).inc()
     REQUESTS.labels("degraded" if candidates.is_degraded else "complete").inc()
     for flag in candidates.flags:

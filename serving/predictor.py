@@ -19,6 +19,7 @@ from features.schema import Schema
 from serving import counters
 from serving.batches import Batches
 from serving.calls import InferenceCall
+from serving.lineup import Lineup, key_of
 from serving.patience import StorePatience
 from serving.refusal import RefusedError
 from serving.request import (
@@ -31,6 +32,7 @@ from serving.request import (
 from serving.request_log import Answered, RequestLog
 from serving.responses import answer
 from serving.settings import Settings
+from serving.shadow import Shadow
 from serving.transformer import (
     Candidates,
     FeatureRows,
@@ -110,17 +112,25 @@ class Ranker(kserve.Model):
             self._score, too_late=self._too_late, settings=settings.scoring
         )
         self.log = RequestLog(schema, settings.logging)
-        self._champion: Champion | None = None
+        self.shadow = Shadow(self.log)
+        self.lineup: Lineup[Champion] = Lineup()
 
     @property
     def version(self) -> str | None:
-        """Version of the artifact that answers; None before the first load."""
-        return self._champion.version if self._champion else None
+        """Version of the champion; None before the first load."""
+        return self.lineup.champion.version if self.lineup.champion else None
 
     def swap(self, champion: Champion) -> None:
-        """Let a champion answer every request that starts from now on."""
-        self._champion = champion
-        self.ready = True
+        """Let a champion answer every request that starts from now on, with nobody beside it."""
+        self.follow(Lineup(champion=champion))
+
+    def follow(self, lineup: Lineup[Champion]) -> None:
+        """Let every request that starts from now on be answered by this lineup."""
+        before, now = (one.shadow.model if one.shadow else None for one in (self.lineup, lineup))
+        self.lineup = lineup
+        if now is not before:
+            self.shadow.forget()
+        self.ready = lineup.champion is not None
 
     def load(self) -> bool:
         """Whether there is a model; KServe calls this before a request, the repository loads."""
@@ -141,20 +151,32 @@ class Ranker(kserve.Model):
 
     def champion(self) -> Champion:
         """What answers; RefusedError (503) with the reason where nothing can."""
-        if self._champion is None:
+        if self.lineup.champion is None:
             unavailable = HTTPStatus.SERVICE_UNAVAILABLE
             raise RefusedError(
                 "model", NAME, f"not ready: {self.why_not_ready}", status=unavailable
             )
-        return self._champion
+        return self.lineup.champion
 
     def check_version(self, version: str) -> None:
-        """Refuse a request for another version than the one loaded; empty asks for any."""
-        loaded = self.champion().version
-        if version not in {"", loaded}:
-            raise RefusedError(
-                "model_version", version, f"{loaded} is loaded", status=HTTPStatus.NOT_FOUND
-            )
+        """Refuse a request for another version than those that answer; empty asks for any."""
+        self.champion()
+        if version and self.lineup.named(version) is None:
+            raise self._not_loaded(version)
+
+    def answering(self, call: InferenceCall) -> Champion:
+        """Who answers a call: the version that it names, else champion or canary by its user."""
+        self.champion()
+        lineup, version = self.lineup, call.model_version
+        found = lineup.named(version) if version else lineup.chosen(key_of(self.schema, call))
+        if found is None:
+            raise self._not_loaded(version)
+        return found
+
+    def _not_loaded(self, version: str) -> RefusedError:
+        loaded = " and ".join(model.version for model in self.lineup.answering)
+        limit = f"{loaded} is loaded"
+        return RefusedError("model_version", version, limit, status=HTTPStatus.NOT_FOUND)
 
     async def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Answer one call, of REST or of gRPC, and count the seconds that it took."""
@@ -169,8 +191,7 @@ class Ranker(kserve.Model):
         if not isinstance(payload, InferenceCall):
             raise RefusedError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
         self._check_size(payload)
-        self.check_version(payload.model_version)
-        champion = self.champion()
+        champion = self.answering(payload)
         with counters.stage("features"):
             request = await self._request(payload)
             rows = await self._rows(request)
@@ -183,7 +204,7 @@ class Ranker(kserve.Model):
         response_headers: dict[str, str] | None = None,
     ) -> tuple[InferenceCall, Ranking]:
         """Score the candidates, together with those of requests that wait at the same time."""
-        with counters.stage("score"):
+        with counters.stage("score"), counters.scoring(payload.champion.version):
             return payload.call, await self._batches.run(payload)
 
     async def postprocess(
@@ -195,15 +216,17 @@ class Ranker(kserve.Model):
         """The answer, with the outputs that the call asked for."""
         call, ranking = result
         counters.count(ranking.candidates, ranking.version, ranking.scores)
-        self.log.offer(
-            Answered(
-                request_id=call.id,
-                answered_at=datetime.datetime.now(datetime.UTC),
-                model_version=ranking.version,
-                scores=ranking.scores,
-                candidates=ranking.candidates,
-            )
+        lineup = self.lineup
+        answered = Answered(
+            request_id=call.id,
+            answered_at=datetime.datetime.now(datetime.UTC),
+            model_version=ranking.version,
+            scores=ranking.scores,
+            candidates=ranking.candidates,
+            role=lineup.role_of(ranking.version),
         )
+        is_mirrored = self.shadow.offer(lineup.shadow, answered)
+        self.log.offer(answered, is_chosen=is_mirrored)
         return answer(
             self.schema,
             call,

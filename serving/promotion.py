@@ -5,38 +5,24 @@ an old day must not undo a newer model. Within a day it moves only to a ranker t
 better than the very champion that it replaces.
 """
 
-import dataclasses
 import datetime
 import json
 import logging
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from features.door import FailedError, SkippedError
-from serving.settings import Tls, token_of
-
-CHAMPION = "champion"
-LOAD_TIMEOUT_SECONDS = 120.0
-ANSWER_TIMEOUT_SECONDS = 10.0
-_PAUSE_SECONDS = 0.2
+from serving import roles
+from serving.endpoint import Endpoint, EndpointError, NoEndpointError
+from training import aliases
+from training.aliases import CANARY, CHAMPION
 
 logger = logging.getLogger(__name__)
 
 
-class Versions(Protocol):
+class Versions(roles.Versions, Protocol):
     """What promotion asks of the registry."""
-
-    def alias(self, name: str) -> str | None:
-        """Version to which an alias points."""
-        ...
-
-    def set_alias(self, name: str, version: str | None) -> None:
-        """Point an alias at a version; None removes it."""
-        ...
 
     def day_of(self, version: str) -> datetime.date:
         """The day whose run made a version."""
@@ -49,63 +35,6 @@ class Versions(Protocol):
 
 class PromotionError(FailedError):
     """The endpoint did not follow; the alias and the endpoint are as they were."""
-
-
-class NoEndpointError(ConnectionError):
-    """Nothing answers at the address."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Endpoint:
-    """A running server, seen from outside."""
-
-    url: str
-    token: str | None = dataclasses.field(default=None, repr=False)
-    tls: Tls = dataclasses.field(default_factory=Tls)
-
-    @classmethod
-    def from_environment(cls, url: str) -> "Endpoint":
-        """The server at an address, with RANKING_TOKEN and the client's certificates."""
-        return cls(url, token=token_of(), tls=Tls.of_client())
-
-    def load(self) -> None:
-        """Have it load the champion; PromotionError with its reason where it cannot."""
-        self._call("/v2/repository/models/ranker/load", method="POST", timeout=LOAD_TIMEOUT_SECONDS)
-
-    def version(self) -> str | None:
-        """The version that answers now."""
-        content = self._call("/v2/models/ranker", method="GET", timeout=ANSWER_TIMEOUT_SECONDS)
-        versions = content.get("versions") or [None]
-        return str(versions[0]) if versions[0] else None
-
-    def wait_for(self, version: str) -> None:
-        """Return when it answers with a version; PromotionError when it does not in time."""
-        deadline = time.monotonic() + ANSWER_TIMEOUT_SECONDS
-        while (answered := self.version()) != version:
-            if time.monotonic() > deadline:
-                raise PromotionError(
-                    f"endpoint {self.url}: answers with {answered}; {version} was loaded"
-                )
-            time.sleep(_PAUSE_SECONDS)
-
-    def _call(self, path: str, *, method: str, timeout: float) -> dict[str, Any]:
-        request = urllib.request.Request(self.url.rstrip("/") + path, method=method)
-        if self.token:
-            request.add_header("Authorization", f"Bearer {self.token}")
-        context = self.tls.client_context() if self.url.startswith("https:") else None
-        try:
-            with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:
-                content = json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            reason = error.read().decode(errors="replace")
-            raise PromotionError(f"endpoint {self.url}: {error.code}; {reason}") from error
-        except urllib.error.URLError as error:
-            raise NoEndpointError(f"endpoint {self.url}: {error.reason}") from error
-        except (OSError, ValueError) as error:
-            raise PromotionError(
-                f"endpoint {self.url}: {error}; no answer to {method} {path}"
-            ) from error
-        return content if isinstance(content, dict) else {}
 
 
 def read_decision(
@@ -129,7 +58,12 @@ def why_not(decision: Mapping[str, Any]) -> str:
 
 
 def promote(
-    registry: Versions, *, decision: Mapping[str, Any], day: datetime.date, endpoint: Endpoint
+    registry: Versions,
+    *,
+    decision: Mapping[str, Any],
+    day: datetime.date,
+    endpoint: Endpoint,
+    again: bool = False,
 ) -> dict[str, Any]:
     """Make the day's candidate the champion, where the gate said so, and have it served.
 
@@ -138,26 +72,19 @@ def promote(
         decision: What the gate decided.
         day: The day whose candidate it decided on.
         endpoint: Where the server is, if one runs.
+        again: Promote a version that was rolled back, too.
 
     Returns:
         What was done: ``version``, ``previous``, ``endpoint`` and whether it is ``served``.
 
     Raises:
-        SkippedError: The gate did not say promote, or the champion is of this day or newer. A
-            champion of this day gives way to a ranker that grew and was shown to be better than it;
-            where this very version is the champion and the endpoint never followed, that is made
-            up for.
+        SkippedError: As ``candidate_of``; but where this very version is the champion and the
+            endpoint never followed, that is made up for.
         PromotionError: The endpoint failed to load; alias and endpoint are as they were.
     """
-    if decision["decision"] != "promote":
-        raise SkippedError(why_not(decision))
-    version = _candidate(registry, decision, day)
+    version = candidate_of(registry, decision=decision, day=day, again=again, endpoint=endpoint)
     previous = registry.alias(CHAMPION)
-    is_unfinished = previous == version and _lags(endpoint, version)
-    if previous is not None and not is_unfinished:
-        _require_newer(registry, decision, previous=previous, version=version, day=day)
-    registry.set_alias(CHAMPION, version)
-    logger.info("alias %s: %s -> %s", CHAMPION, previous, version)
+    install(registry, version)
     is_served = _serve(registry, endpoint, version=version, previous=previous)
     return {
         "version": version,
@@ -166,6 +93,49 @@ def promote(
         "served": is_served,
         **({} if is_served else {"note": "no endpoint answers; the next start loads the champion"}),
     }
+
+
+def candidate_of(
+    registry: Versions,
+    *,
+    decision: Mapping[str, Any],
+    day: datetime.date,
+    again: bool = False,
+    endpoint: Endpoint | None = None,
+) -> str:
+    """The version of a day that may become the champion; it may be the champion already.
+
+    Raises:
+        SkippedError: The gate did not say promote, the version was rolled back, or the champion is
+            of this day or newer. A champion of this day gives way to a ranker that grew and was
+            shown to be better than it. The champion itself passes where the endpoint lags behind.
+    """
+    if decision["decision"] != "promote":
+        raise SkippedError(why_not(decision))
+    version = _candidate(registry, decision, day)
+    previous = registry.alias(CHAMPION)
+    if previous == version and endpoint is not None and _lags(endpoint, version):
+        return version
+    if registry.tag(version, aliases.ROLLED_BACK) and not again:
+        raise SkippedError(f"version {version}: was rolled back; --again promotes it all the same")
+    if previous is not None:
+        _require_newer(registry, decision, previous=previous, version=version, day=day)
+    return version
+
+
+def install(registry: Versions, version: str) -> None:
+    """Move the alias to a version, note who had it, and end the version's canary.
+
+    The canary's share goes first: should the load fail, all requests are the old champion's.
+    """
+    previous = registry.alias(CHAMPION)
+    if previous not in {None, version}:
+        registry.set_tag(version, aliases.PREVIOUS, previous)
+    registry.set_tag(version, aliases.ROLLED_BACK, None)
+    if registry.alias(CANARY) == version:
+        roles.clear_share(registry, CANARY)
+    registry.set_alias(CHAMPION, version)
+    logger.info("alias %s: %s -> %s", CHAMPION, previous, version)
 
 
 def _candidate(registry: Versions, decision: Mapping[str, Any], day: datetime.date) -> str:
@@ -207,24 +177,31 @@ def _lags(endpoint: Endpoint, version: str) -> bool:
 def _serve(registry: Versions, endpoint: Endpoint, *, version: str, previous: str | None) -> bool:
     """Whether the endpoint serves the version now; False where there is no endpoint."""
     try:
+        return served(endpoint, version)
+    except EndpointError as error:
+        go_back(registry, endpoint, previous)
+        raise PromotionError(f"{error}; alias {CHAMPION} is back at {previous}") from error
+
+
+def served(endpoint: Endpoint, version: str) -> bool:
+    """Have the endpoint load the champion; False where none answers; EndpointError else."""
+    try:
         endpoint.load()
         endpoint.wait_for(version)
     except NoEndpointError as error:
         logger.warning("%s; the alias has moved", error)
         return False
-    except PromotionError as error:
-        _roll_back(registry, endpoint, previous)
-        raise PromotionError(f"{error}; alias {CHAMPION} is back at {previous}") from error
     return True
 
 
-def _roll_back(registry: Versions, endpoint: Endpoint, previous: str | None) -> None:
+def go_back(registry: roles.Versions, endpoint: Endpoint, previous: str | None) -> None:
+    """Point the alias where it was, after a load that failed."""
     registry.set_alias(CHAMPION, previous)
-    logger.error("rolled back: alias %s is at %s again", CHAMPION, previous)
+    logger.error("alias %s is at %s again", CHAMPION, previous)
     if previous is None:
         return
     try:
         endpoint.load()
-    except (PromotionError, NoEndpointError) as error:
+    except (EndpointError, NoEndpointError) as error:
         # The server keeps its model when a load fails, so this is news, not a second failure.
         logger.warning("reloading %s: %s", previous, error)

@@ -1,16 +1,19 @@
 """The model repository: one model, whose version is wherever the alias ``champion`` points.
 
+Beside it stand a canary and a challenger in the shadow, where the registry names them.
 KServe's own repository loads nothing and says that it did; its extension hides the reason of a
 failure behind a class name.
 """
 
 import asyncio
+import concurrent.futures
+import dataclasses
 import logging
 import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import kserve
 import numpy as np
@@ -19,12 +22,15 @@ from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from features.schema import Dtype, Schema
 from serving import counters
 from serving.calls import InferenceCall
+from serving.lineup import Beside, Lineup
 from serving.predictor import NAME, Champion, Ranker, score
 from serving.refusal import RefusedError
 from serving.request import input_columns
+from serving.roles import Shares
 from serving.tensors import Tensor
+from training.aliases import CANARY, CHAMPION, SHADOW
 
-ALIAS = "champion"
+Result = TypeVar("Result")
 WARM_UP_CANDIDATES = (1, 500)
 
 logger = logging.getLogger(__name__)
@@ -39,6 +45,7 @@ class ChampionRepository(kserve.ModelRepository):
         *,
         champion_version: Callable[[], str | None],
         load_champion: Callable[[str], Champion],
+        shares: Callable[[], Shares] = Shares,
     ) -> None:
         """Hold a ranker that is filled on the first load.
 
@@ -47,25 +54,42 @@ class ChampionRepository(kserve.ModelRepository):
             champion_version: Where the alias points now; None: nowhere.
             load_champion: Opens and verifies the artifact of a version, its golden request
                 included; raises where anything is wrong with it.
+            shares: Who is to stand beside the champion now.
         """
         super().__init__()
         self._ranker = ranker
         self._champion_version = champion_version
         self._load_champion = load_champion
+        self._shares = shares
         self._one_at_a_time = threading.Lock()
         self._turn = asyncio.Lock()
+        # A thread of its own: a load that took one of asyncio's would keep it from the requests.
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._versions = counters.LoadedVersions()
         self.update(ranker)
+
+    def check_name(self, name: str) -> None:
+        """Refuse (404) any name but that of the one model."""
+        _check_name(name)
 
     async def load(self, name: str) -> bool:
         """Swap to the champion of this moment; on any failure the old model stays."""
         _check_name(name)
-        # Loads wait here, not in threads: those are for requests to infer.
-        async with self._turn:
-            await asyncio.to_thread(self.load_now)
+        await self._run(self.load_now)
         return True
 
+    async def follow(self, name: str) -> dict[str, object]:
+        """Let canary and shadow be who the registry says now; the champion stays; the lineup.
+
+        Raises:
+            RefusedError: One of them cannot be loaded; the lineup is as it was (409).
+        """
+        _check_name(name)
+        await self._run(self.follow_now)
+        return self._ranker.lineup.told()
+
     def load_model(self, name: str) -> bool:
-        """The same for a caller without an event loop."""
+        """As ``load``, for a caller without an event loop."""
         _check_name(name)
         self.load_now()
         return True
@@ -76,7 +100,9 @@ class ChampionRepository(kserve.ModelRepository):
         raise RefusedError("model", name, "the only model stays loaded", status=HTTPStatus.CONFLICT)
 
     def load_now(self) -> None:
-        """Read the alias, verify, warm up, swap.
+        """Read the aliases, verify, warm up, swap.
+
+        A canary or a shadow that cannot be loaded is left out: it must not keep a champion away.
 
         Raises:
             RefusedError: The alias points nowhere or its artifact fails; says why (409).
@@ -84,33 +110,92 @@ class ChampionRepository(kserve.ModelRepository):
         with self._one_at_a_time:
             started = time.monotonic()
             old = self._ranker.version
-            version = self._champion_version()
-            try:
-                champion = self._verified(version)
-            except Exception as error:
-                counters.LOADS.labels("failed").inc()
-                self._ranker.why_not_ready = f"{ALIAS} {version}: {error}"
-                logger.exception("load failed: %s %s; %s stays", ALIAS, version, old)
-                reason = f"{type(error).__name__}: {error}; {old or 'no version'} stays loaded"
-                raise RefusedError(ALIAS, version, reason, status=HTTPStatus.CONFLICT) from error
-            self._ranker.swap(champion)
+            champion = self._champion()
+            beside = self._beside(champion.version, is_strict=False)
+            self._change(dataclasses.replace(beside, champion=champion))
             counters.load(champion.version)
             seconds = time.monotonic() - started
             logger.info(
                 "load: %s -> %s, verified and warm in %.2f s", old, champion.version, seconds
             )
 
+    def follow_now(self) -> None:
+        """As ``follow``, for a caller without an event loop."""
+        with self._one_at_a_time:
+            champion = self._ranker.champion()
+            beside = self._beside(champion.version, is_strict=True)
+            self._change(dataclasses.replace(beside, champion=champion))
+            logger.info("lineup: %s", self._ranker.lineup.told())
+
     def index(self) -> list[dict[str, str]]:
         """The repository's content, as the Open Inference Protocol lists it."""
-        version = self._ranker.version
-        state = {"state": "READY", "reason": ""}
-        if version is None:
-            state = {"state": "UNAVAILABLE", "reason": self._ranker.why_not_ready}
-        return [{"name": NAME, "version": version or "", **state}]
+        lineup = self._ranker.lineup
+        if lineup.champion is None:
+            reason = self._ranker.why_not_ready
+            return [{"name": NAME, "version": "", "state": "UNAVAILABLE", "reason": reason}]
+        ready = {"name": NAME, "state": "READY", "reason": ""}
+        return [{**ready, "version": model.version} for model in lineup.answering]
+
+    async def _run(self, change: Callable[[], Result]) -> Result:
+        """One change at a time; those that wait hold no thread."""
+        async with self._turn:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, change)
+
+    def _change(self, lineup: Lineup[Champion]) -> None:
+        self._ranker.follow(lineup)
+        champion = lineup.champion
+        beside = {CANARY: lineup.canary, SHADOW: lineup.shadow}
+        shares = {role: one.share for role, one in beside.items() if one}
+        left = 100.0 - (shares[CANARY].percent if CANARY in shares else 0.0)
+        self._versions.line_up(
+            {
+                CHAMPION: (champion.version, left) if champion else None,
+                **{role: (share.version, share.percent) for role, share in shares.items()},
+            }
+        )
+
+    def _champion(self) -> Champion:
+        version = self._champion_version()
+        try:
+            return self._verified(version)
+        except Exception as error:
+            refused = self._refused(CHAMPION, version, error)
+            self._ranker.why_not_ready = f"{CHAMPION} {version}: {error}"
+            raise refused from error
+
+    def _beside(self, champion: str, *, is_strict: bool) -> Lineup[Champion]:
+        """Canary and shadow; what is loaded already is not loaded again."""
+        now = self._ranker.lineup
+        shares = self._shares()
+        found: dict[str, Beside[Champion] | None] = {}
+        for role, share, loaded in (
+            (CANARY, shares.canary, now.canary),
+            (SHADOW, shares.shadow, now.shadow),
+        ):
+            # A champion has all requests already, and beside itself there is nothing to see.
+            found[role] = None
+            if share is not None and share.version != champion:
+                try:
+                    is_there = loaded is not None and loaded.model.version == share.version
+                    model = loaded.model if loaded and is_there else self._verified(share.version)
+                    found[role] = Beside(model=model, share=share)
+                except Exception as error:
+                    refused = self._refused(role, share.version, error)
+                    if is_strict:
+                        raise refused from error
+        return Lineup(canary=found[CANARY], shadow=found[SHADOW])
+
+    def _refused(self, role: str, version: str | None, error: Exception) -> RefusedError:
+        """Tell and count a load that failed."""
+        old = self._ranker.version
+        counters.LOADS.labels("failed").inc()
+        logger.exception("load failed: %s %s; %s stays", role, version, old)
+        reason = f"{type(error).__name__}: {error}; {old or 'no version'} stays loaded"
+        return RefusedError(role, version, reason, status=HTTPStatus.CONFLICT)
 
     def _verified(self, version: str | None) -> Champion:
         if version is None:
-            raise ValueError(f"alias {ALIAS}: not set; promote a version first")
+            raise ValueError(f"alias {CHAMPION}: not set; promote a version first")
         champion = self._load_champion(version)
         for size in WARM_UP_CANDIDATES:
             candidates = self._ranker.candidates(_made_up(self._ranker.schema, size))

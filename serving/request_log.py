@@ -30,7 +30,7 @@ MAX_WAITING_ROWS = 200_000
 FLUSH_ROWS = MAX_WAITING_ROWS // 4
 STOP_SECONDS = 10.0
 OWN_COLUMNS = frozenset(
-    {"request_id", "answered_at", "model_version", "place", "score", "is_degraded"}
+    {"request_id", "answered_at", "model_version", "role", "place", "score", "is_degraded"}
     | {"missing_context", "sent_item_id", "sent_user_id"}
 )
 """Columns of the log that are no column of a schema, beside ``<table>__status`` of each table."""
@@ -48,6 +48,8 @@ class Answered:
     model_version: str
     scores: npt.NDArray[np.float32]
     candidates: Candidates
+    role: str = "champion"
+    """Champion or canary; or shadow, whose scores no caller saw."""
 
 
 class RequestLog:
@@ -85,10 +87,14 @@ class RequestLog:
                 self._changed.notify()
             self._thread.join(STOP_SECONDS)
 
-    def offer(self, answered: Answered) -> None:
-        """Take an answer or leave it, by chance; returns at once."""
+    def offer(self, answered: Answered, *, is_chosen: bool = False) -> None:
+        """Take an answer or leave it, by chance; returns at once.
+
+        ``is_chosen``: take it, where anything is logged at all; chance has spoken elsewhere.
+        """
         # By chance and not by the id: callers choose ids, and could choose what is logged.
-        if random.random() >= self._settings.share:
+        share = self._settings.share
+        if not share or (random.random() >= share and not is_chosen):
             return
         num_rows = len(answered.scores)
         with self._changed:
@@ -149,6 +155,7 @@ def table_of(schema: Schema, answered: Answered) -> pa.Table:
         "request_id": _repeated(answered.request_id, size),
         "answered_at": _repeated(answered.answered_at, size, pa.timestamp("us", tz="UTC")),
         "model_version": _repeated(answered.model_version, size),
+        "role": _repeated(answered.role, size),
         "place": pa.array(np.arange(size, dtype=np.int32)),
         "sent_item_id": pa.array(request.item_ids),
         "score": pa.array(answered.scores, pa.float32()),

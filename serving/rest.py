@@ -55,11 +55,13 @@ class Routes:
             "index": self.index,
             "index_of": self.index_of,
             "infer": self.infer,
+            "lineup": self.lineup,
             "load": self.load,
             "metadata": self.metadata,
             "predict": self.predict,
             "ready": self.ready,
             "ready_v1": self.ready,
+            "renew_lineup": self.renew_lineup,
             "server_ready": self.server_ready,
             "unload": self.unload,
             "version_infer": self.version_infer,
@@ -170,6 +172,18 @@ class Routes:
     async def unload(self, model_name: str) -> Response:
         """Refused."""
         self._repository.unload(model_name)
+
+    async def lineup(self, model_name: str) -> Response:
+        """Champion, canary and shadow: versions and shares."""
+        self._repository.check_name(model_name)
+        return _json({"name": NAME, **self._ranker.lineup.told()})
+
+    async def renew_lineup(self, model_name: str) -> Response:
+        """Let canary and shadow be who the registry says now.
+
+        The caller names no version, so none can have a file opened that the registry does not name.
+        """
+        return _json({"name": NAME, **await self._repository.follow(model_name)})
 
     async def _message(self, request: Request) -> dict[str, Any]:
         """The JSON object in a body, which may be empty."""

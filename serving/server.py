@@ -5,6 +5,7 @@ artifacts and is the only function that knows them.
 """
 
 import asyncio
+import functools
 import logging
 import signal
 import socket
@@ -27,11 +28,13 @@ from serving.gateway import Gateway
 from serving.predictor import NAME, Champion, Ranker
 from serving.refresh import ItemRefresh
 from serving.refusal import RefusedError
-from serving.repository import ALIAS, ChampionExtension, ChampionRepository
+from serving.repository import ChampionExtension, ChampionRepository
 from serving.rest import Routes
+from serving.roles import Shares, read_shares
 from serving.rpc import RankingServicer, create_server
 from serving.settings import Settings, Tls
 from serving.wire import HttpProtocol
+from training.aliases import CHAMPION
 
 GRACE_SECONDS = 10
 EXTENSIONS = ("binary_tensor_data", "model_repository")
@@ -72,10 +75,10 @@ class RankingDataPlane(DataPlane):
         return {**metadata, "extensions": [*EXTENSIONS, *metadata["extensions"]]}
 
     async def model_metadata(self, model_name: str) -> dict[str, Any]:
-        """Inputs and outputs with type and shape, and the version of the artifact."""
+        """Inputs and outputs with type and shape, and the versions that answer."""
         metadata: dict[str, Any] = await super().model_metadata(model_name)
-        version = self._ranker.version
-        return {**metadata, "platform": "wukong", "versions": [version] if version else []}
+        versions = [model.version for model in self._ranker.lineup.answering]
+        return {**metadata, "platform": "wukong", "versions": versions}
 
 
 class RankingServer(kserve.ModelServer):
@@ -123,9 +126,11 @@ class RankingServer(kserve.ModelServer):
         app.add_middleware(Gateway, settings=self._settings)
         tracing.start(self._settings.tracing)
         self.ranker.log.start()
+        self.ranker.shadow.start()
         try:
             asyncio.run(self.serve())
         finally:
+            self.ranker.shadow.stop()
             self.ranker.log.stop()
             tracing.stop()
 
@@ -216,7 +221,15 @@ def open_server(
     def champion_version() -> str | None:
         if model is not None:
             return read_manifest(model).version
-        return Registry(tracking, schema.name).alias(ALIAS)
+        return registry().alias(CHAMPION)
+
+    def shares() -> Shares:
+        return Shares() if model is not None else read_shares(registry())
+
+    @functools.cache
+    def registry() -> Registry:
+        # Opening it takes a second of Python, which every load would take from the requests.
+        return Registry(tracking, schema.name)
 
     settings = Settings.from_environment()
     if settings.scoring.torch_threads:
@@ -228,7 +241,10 @@ def open_server(
     items.start()
     ranker = Ranker(schema, online=rows, items=items, settings=settings)
     repository = ChampionRepository(
-        ranker, champion_version=champion_version, load_champion=load_champion
+        ranker,
+        champion_version=champion_version,
+        load_champion=load_champion,
+        shares=shares,
     )
     return build(
         ranker,

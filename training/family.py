@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from features.schema import Schema
+from training.aliases import CHALLENGER, CHAMPION
 from training.checkpoints import CONTROL, Checkpoint, Checkpoints
 from training.config import recipe_from_dict
 from training.costs import Cost, cost_of
 from training.inputs import inputs_of
 from training.manifest import MANIFEST, read_manifest
-from training.registry import CHALLENGER, CHAMPION, Registry, Version
+from training.registry import Registry, Version
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,11 @@ from typing import Any
 
 from features.schema import Schema
 from training import report
+from training.aliases import CHAMPION
 from training.dataset import ExampleTable
 from training.evaluation import evaluate_candidate, summary
 from training.family import family
-from training.registry import CHAMPION, Registry
+from training.registry import Registry
 
 
 def judge(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:

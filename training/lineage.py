@@ -6,10 +6,11 @@ import logging
 
 from features.door import SkippedError
 from features.schema import Schema
+from training.aliases import CHALLENGER, CHAMPION
 from training.checkpoints import GROWN, Checkpoint, Checkpoints
 from training.config import Recipe
 from training.recipes import USUAL, recipe_of
-from training.registry import CHALLENGER, CHAMPION, Registry
+from training.registry import Registry
 
 logger = logging.getLogger(__name__)
 

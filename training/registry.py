@@ -15,13 +15,13 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from training.aliases import CHALLENGER
 from training.checkpoints import CONTROL
 from training.manifest import Manifest
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 _VERSION, _DAY, _DECISION = "artifact_version", "day", "decision"
 _CHECKPOINT, _RECIPE, _ROLE = "checkpoint", "recipe", "role"
 
@@ -133,10 +133,21 @@ class Registry:
         if version is None:
             self._client.delete_registered_model_alias(self.name, name)
             return
-        found = self._find(version)
-        if found is None:
-            raise ValueError(f"version {version}: not registered in {self.name}")
+        found = self._required(version)
         self._client.set_registered_model_alias(self.name, name, found.version)
+
+    def tag(self, version: str, name: str) -> str | None:
+        """What a tag of a version says; None without one; ValueError for an unknown version."""
+        value = self._required(version).tags.get(name)
+        return None if value is None else str(value)
+
+    def set_tag(self, version: str, name: str, value: str | None) -> None:
+        """Set a tag of a version, or remove it with None; ValueError for an unknown version."""
+        found = self._required(version)
+        if value is not None:
+            self._client.set_model_version_tag(self.name, found.version, name, value)
+        elif name in found.tags:
+            self._client.delete_model_version_tag(self.name, found.version, name)
 
     def version_of(self, day: datetime.date) -> str:
         """The newest artifact version of a day's run, no trial's; ValueError when there is none."""
@@ -154,10 +165,7 @@ class Registry:
 
     def version(self, name: str) -> Version:
         """What is known of a version; ValueError for an unknown one."""
-        found = self._find(name)
-        if found is None:
-            raise ValueError(f"version {name}: not registered in {self.name}")
-        return _version(found)
+        return _version(self._required(name))
 
     def all(self) -> list[Version]:
         """Every version, the oldest first."""
@@ -187,6 +195,12 @@ class Registry:
 
     def _versions(self) -> list[ModelVersion]:
         return list(self._client.search_model_versions(f"name = '{self.name}'", max_results=10_000))
+
+    def _required(self, version: str) -> ModelVersion:
+        found = self._find(version)
+        if found is None:
+            raise ValueError(f"version {version}: not registered in {self.name}")
+        return found
 
     def _find(self, version: str) -> ModelVersion | None:
         return next((v for v in self._versions() if v.tags.get(_VERSION) == version), None)

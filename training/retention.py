@@ -5,19 +5,27 @@ from pathlib import Path
 from typing import Any
 
 from features.schema import Schema
+from training.aliases import CANARY, CHALLENGER, CHAMPION, PREVIOUS, SHADOW
 from training.checkpoints import Checkpoints
 from training.manifest import read_manifest
-from training.registry import CHALLENGER, CHAMPION, Registry
+from training.registry import Registry
 
 
 def prune(
     schema: Schema, checkpoints: Path, artifacts: Path, tracking: Path, *, keep: int
 ) -> dict[str, Any]:
-    """Keep the newest ``keep`` of each, the champion, the challenger and their checkpoints."""
+    """Keep the newest ``keep`` of each, those in use, and their checkpoints.
+
+    In use is what has an alias, and the champion before this one: the way back must be open.
+    """
     if keep < 1:
         raise ValueError(f"keep: {keep}; at least 1")
     registry = Registry(tracking, schema.name)
-    in_use = {version for alias in (CHAMPION, CHALLENGER) if (version := registry.alias(alias))}
+    aliases = (CHAMPION, CHALLENGER, CANARY, SHADOW)
+    in_use = {version for alias in aliases if (version := registry.alias(alias))}
+    champion = registry.alias(CHAMPION)
+    if champion and (previous := registry.tag(champion, PREVIOUS)):
+        in_use.add(previous)
     root = artifacts / schema.name
     versions = sorted(path.parent for path in root.glob("[0-9]*/manifest.json"))
     removed = [path for path in versions[:-keep] if path.name not in in_use]

@@ -8,12 +8,13 @@ from typing import Any
 
 from features.door import SkippedError
 from features.schema import Schema
+from training.aliases import CHAMPION
 from training.config import Recipe
 from training.costs import cost_of
 from training.dataset import ExampleTable
 from training.inputs import inputs_of
 from training.recipes import USUAL, recipe_of
-from training.registry import CHAMPION, Registry
+from training.registry import Registry
 from training.scaling.advice import Current
 from training.scaling.page import write_law_page
 from training.scaling.points import read_points

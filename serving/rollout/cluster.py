@@ -18,8 +18,8 @@ from kserve.constants.constants import (
 )
 from kubernetes import client, config
 
-from features.door import FailedError
 from serving.rollout.manifest import HTTP_PORT
+from serving.rollout.place import ConflictError, NotReadyError, PlaceError
 
 FIELD_MANAGER = "wukong-ranking"
 REQUEST_TIMEOUT_SECONDS = 10.0
@@ -30,15 +30,15 @@ logger = logging.getLogger(__name__)
 Live = dict[str, Any]
 
 
-class ClusterError(FailedError):
+class ClusterError(PlaceError):
     """The cluster refused, or could not be reached; the text says what and why."""
 
 
-class ConflictError(ClusterError):
+class ClusterConflictError(ClusterError, ConflictError):
     """Fields belong to another manager."""
 
 
-class NotReadyError(ClusterError):
+class ClusterNotReadyError(ClusterError, NotReadyError):
     """The service did not get ready in time; the text has what its conditions say."""
 
 
@@ -82,7 +82,7 @@ class Cluster:
         """Have the object be as described; a field left out that we had set is removed.
 
         Raises:
-            ConflictError: Another manager set a field to another value, and ``force`` is false.
+            ClusterConflictError: Another manager set a field to another value; no ``force``.
             ClusterError: The cluster refused it, a webhook of KServe included.
         """
 
@@ -104,7 +104,7 @@ class Cluster:
         """Return the object once KServe has seen this generation and it is as wanted.
 
         Raises:
-            NotReadyError: It is not so in time; with the messages of what is not ready.
+            ClusterNotReadyError: It is not so in time; with the messages of what is not ready.
         """
         deadline = time.monotonic() + timeout_seconds
         while True:
@@ -113,7 +113,7 @@ class Cluster:
             if seen >= generation and is_done(live):
                 return live
             if time.monotonic() > deadline:
-                raise NotReadyError(
+                raise ClusterNotReadyError(
                     f"service {self._namespace}/{self.name}: not {what} after "
                     f"{timeout_seconds:g} s; {_complaints(live, generation)}"
                 )
@@ -211,6 +211,6 @@ def _refusal(place: str, error: client.ApiException) -> ClusterError:
     conflicts = [one for one in causes if one.get("reason") == "FieldManagerConflict"]
     if conflicts:
         fields = "; ".join(f"{one.get('field')}: {one.get('message')}" for one in conflicts)
-        return ConflictError(f"{place}: {fields}; --force takes the fields over")
+        return ClusterConflictError(f"{place}: {fields}; --force takes the fields over")
     message = status.get("message") or error.reason or error.body
     return ClusterError(f"{place}: {error.status}; {message}")

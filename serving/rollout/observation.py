@@ -14,6 +14,12 @@ _REQUESTS, _SECONDS, _SCORES = (
     "ranking_mean_score_bucket",
 )
 _LABELS = {_REQUESTS: "outcome", _SECONDS: "le", _SCORES: "le"}
+_OF_A_VERSION = {
+    "ranking_version_requests_total": (_REQUESTS, "outcome"),
+    "ranking_version_seconds_bucket": (_SECONDS, "le"),
+    "ranking_version_mean_score_bucket": (_SCORES, "le"),
+}
+_OUTCOMES = {"answered": "complete", "failed": "failed"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,10 +76,30 @@ def samples(text: str) -> Samples:
         for sample in family.samples:
             if label := _LABELS.get(sample.name):
                 found[sample.name, sample.labels[label]] = sample.value
+    _require(found)
+    return found
+
+
+def version_samples(text: str, version: str) -> Samples:
+    """As ``samples``, of one version among those that a server has.
+
+    Its seconds are those of scoring: reading features is the same for every version.
+    """
+    found: Samples = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name in _OF_A_VERSION and sample.labels["version"] == version:
+                name, label = _OF_A_VERSION[sample.name]
+                value = sample.labels[label]
+                found[name, _OUTCOMES.get(value, value)] = sample.value
+    _require(found)
+    return found
+
+
+def _require(found: Samples) -> None:
     missing = sorted({_SECONDS, _SCORES} - {name for name, _ in found})
     if missing:
         raise ValueError(f"metrics: no {', '.join(missing)}; an endpoint of this version has them")
-    return found
 
 
 def observe(before: Mapping[str, Samples], after: Mapping[str, Samples]) -> Observation:

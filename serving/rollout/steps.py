@@ -8,10 +8,8 @@ from typing import Any
 from tqdm import tqdm
 
 from features.door import FailedError
-from serving.rollout import traffic
-from serving.rollout.cluster import Cluster, ClusterError, Live
-from serving.rollout.manifest import Model
-from serving.rollout.observation import Observation, Samples, observe, samples
+from serving.rollout.observation import Observation, observe
+from serving.rollout.place import Place, PlaceError
 from serving.rollout.verdict import Limits, fails_early, objections
 
 STEPS = (0, 5, 25, 50, 100)
@@ -19,7 +17,6 @@ STEPS = (0, 5, 25, 50, 100)
 ROLL_BACK_ATTEMPTS = 5
 
 logger = logging.getLogger(__name__)
-Reading = dict[str, Samples]
 
 
 class CanaryError(FailedError):
@@ -28,32 +25,26 @@ class CanaryError(FailedError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Canary:
-    """One model's try.
+    """One version's try.
 
     Args:
-        cluster: The service that it joins.
-        model: What is tried.
+        place: The version, and where it is tried.
         limits: What it must keep.
-        image: Another image than the stable one's.
-        force: Take over fields that others manage.
     """
 
-    cluster: Cluster
-    model: Model
+    place: Place
     limits: Limits
-    image: str | None = None
-    force: bool = False
 
     def run(self) -> dict[str, Any]:
         """Take every step; returns what was seen at each.
 
         Raises:
             CanaryError: A check failed, or the canary was not ready in time; it has no traffic.
-            ClusterError: The cluster refused the first step; nothing has changed.
+            PlaceError: The first step was refused; nothing has changed.
         """
-        live = self.cluster.read()
-        control = self._control_of(live)
-        self._apply(STEPS[0])
+        control = self.place.begin()
+        version = self.place.version
+        self.place.ask(STEPS[0])
         seen: list[dict[str, Any]] = []
         before: Observation | None = None
         try:
@@ -64,39 +55,18 @@ class Canary:
         except BaseException as error:
             # Whatever ends the try, Ctrl-C included, must not leave the canary with traffic.
             self._roll_back()
-            summary = {"version": self.model.version, "steps": seen, "rolled_back": True}
+            summary = {"version": version, "steps": seen, "rolled_back": True}
             if not isinstance(error, ValueError | OSError | KeyboardInterrupt):
                 raise
             reason = str(error) or "stopped by a signal"
             raise CanaryError(f"{reason}; all traffic is at {control} again", summary) from error
-        return {"version": self.model.version, "control": control, "steps": seen}
-
-    def _control_of(self, live: Live) -> str:
-        """The control, in words; ValueError where no canary can begin."""
-        under_way = traffic.canary_share(live)
-        if under_way:
-            raise ValueError(
-                f"canary: {traffic.canary_version(live)} has {under_way} %; "
-                "promote it or roll it back first"
-            )
-        is_stable = traffic.canary_version(live) is None
-        if is_stable and traffic.stable_version(live) == self.model.version:
-            raise ValueError(f"version: {self.model.version}; it is the stable one already")
-        return traffic.control_of(live)
-
-    def _apply(self, percent: int) -> Live:
-        desired = traffic.with_share(
-            self.cluster.read(), self.model, percent=percent, image=self.image
-        )
-        return self.cluster.apply(desired, force=self.force)
+        return {"version": version, "control": control, "steps": seen}
 
     def _shift(self, percent: int) -> None:
-        logger.info("%s: %d %% of the traffic", self.model.version, percent)
-        applied = self._apply(percent)
-        self.cluster.wait(
-            lambda live: traffic.has_share(live, self.model, percent=percent),
-            generation=applied["metadata"]["generation"],
-            what=f"ready with {percent} % for {self.model.version}",
+        logger.info("%s: %d %% of the traffic", self.place.version, percent)
+        self.place.wait(
+            self.place.ask(percent),
+            percent=percent,
             timeout_seconds=self.limits.ready_timeout_seconds,
         )
 
@@ -115,9 +85,9 @@ class Canary:
         found = objections(canary, control=beside, limits=self.limits)
         told = {"percent": percent, **_told(canary, beside), "objections": found}
         seen.append(told)
-        logger.info("%s: %s", self.model.version, told)
+        logger.info("%s: %s", self.place.version, told)
         if found:
-            raise CanaryError(f"{self.model.version} at {percent} %: {'; '.join(found)}")
+            raise CanaryError(f"{self.place.version} at {percent} %: {'; '.join(found)}")
         return beside
 
     def _watch(
@@ -126,14 +96,14 @@ class Canary:
         """Canary and control until both have enough requests, the canary fails, or time is up."""
         limits = self.limits
         deadline = time.monotonic() + limits.step_timeout_seconds
-        first = self._read()
+        first = self.place.read()
         with tqdm(total=limits.min_requests, desc=f"{percent} %", unit="request") as bar:
             while True:
-                time.sleep(self.cluster.pause_seconds)
+                time.sleep(self.place.pause_seconds)
                 is_late = time.monotonic() > deadline
                 try:
-                    last = self._read()
-                except ClusterError as error:
+                    last = self.place.read()
+                except PlaceError as error:
                     # One reading that fails, of a pod that just ended, is no reason to go back.
                     if is_late:
                         raise
@@ -148,28 +118,18 @@ class Canary:
                 if fails_early(canary, control=beside, limits=limits):
                     return canary, beside
 
-    def _read(self) -> tuple[Reading, Reading]:
-        """Counters of the pods of the canary, and of the control."""
-        live = self.cluster.read()
-        both = traffic.pod_labels(live)
-        canary, control = (
-            {pod: samples(text) for pod, text in self.cluster.pod_metrics(labels).items()}
-            for labels in both
-        )
-        return canary, control
-
     def _roll_back(self) -> None:
         for attempt in range(1, ROLL_BACK_ATTEMPTS + 1):
             try:
-                self.cluster.apply(traffic.rolled_back(self.cluster.read()), force=True)
-            except ClusterError as error:
+                self.place.roll_back()
+            except PlaceError as error:
                 logger.warning("roll back, attempt %d: %s", attempt, error)
-                time.sleep(self.cluster.pause_seconds * attempt)
+                time.sleep(self.place.pause_seconds * attempt)
             else:
-                logger.error("rolled back: %s has no traffic", self.model.version)
+                logger.error("rolled back: %s has no traffic", self.place.version)
                 return
         raise CanaryError(
-            f"{self.model.version}: could not be rolled back in {ROLL_BACK_ATTEMPTS} attempts; "
+            f"{self.place.version}: could not be rolled back in {ROLL_BACK_ATTEMPTS} attempts; "
             "run `python -m serving rollback`"
         )
 

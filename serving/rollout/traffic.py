@@ -154,6 +154,17 @@ def rolled_back(live: Mapping[str, Any]) -> Manifest:
     return desired
 
 
+def taken_over(live: Mapping[str, Any]) -> Manifest:
+    """The object in which a canary of mode Standard is ours, without traffic.
+
+    A canary that somebody else changed is theirs, and stays when we leave it out of what we apply.
+    """
+    desired = _ours(live)
+    canary = copy.deepcopy(live["spec"]["canary"][0]["predictor"])
+    desired["spec"]["canary"] = [{"trafficPercent": 0, "predictor": canary}]
+    return desired
+
+
 def _ours(live: Mapping[str, Any]) -> Manifest:
     """What we apply of a live object: its name, our annotations, the stable predictor as it is."""
     metadata = live["metadata"]

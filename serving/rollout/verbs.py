@@ -1,24 +1,22 @@
-"""The verbs that work on a cluster, and their flags; nothing heavy until one of them runs."""
+"""The verbs that change what serves, and their flags; nothing heavy until one of them runs."""
 
 import argparse
 import dataclasses
-import signal
-from typing import TYPE_CHECKING
+import datetime
 
 from features.catalog import SCHEMAS
-from features.door import Door, Summary
+from features.door import Door
+from serving.rollout import actions
 from serving.rollout.verdict import Limits
 
-if TYPE_CHECKING:
-    from serving.rollout.cluster import Cluster
-    from serving.rollout.manifest import Model
+ENDPOINT = "http://127.0.0.1:8081"
 
 
 def add_deploy(door: Door) -> None:
     """`deploy`: one model that has all traffic."""
     verb = door.verb(
         "deploy",
-        _deploy,
+        actions.deploy,
         "Apply an InferenceService to a Kubernetes cluster with KServe and wait until it is ready. "
         "One model, which has all traffic at once: for the first one, or to change what stays "
         "around the model. A new model takes over by `canary`. Prints the manifest with "
@@ -49,16 +47,27 @@ def add_canary(door: Door) -> None:
     """`canary`: a new model beside the stable one, with more and more traffic."""
     verb = door.verb(
         "canary",
-        _canary,
-        "Give a new model 0, 5, 25, 50 and 100 percent of a service's traffic, checking each step. "
-        "At 0 it must get ready. From 5 on its pods' metrics are held against those of the "
+        actions.canary,
+        "Give a new model 0, 5, 25, 50 and 100 percent of the traffic, checking each step. "
+        "At 0 it must get ready. From 5 on its metrics are held against those of the "
         "stable model over the same time: enough requests, error rate, p95, mean scores. At "
-        "100 the stable model stays up; `promote --service` then lets it go. When a check fails, "
-        "or time is up, or on SIGINT or SIGTERM, all traffic goes back and the exit code is 1.",
+        "100 the stable model stays up; `promote` then lets it go. When a check fails, "
+        "or time is up, or on SIGINT or SIGTERM, all traffic goes back and the exit code is 1. "
+        "Works on the local server, for the candidate of a day whose gate said promote or for a "
+        "version, and with --service on a cluster.",
+        *("artifacts", "tracking", "reports"),
         has_dataset=False,
     )
-    _add_place(verb)
-    _add_model(verb)
+    verb.set_defaults(misused=verb.error)
+    _add_local(verb)
+    _add_day(verb)
+    verb.add_argument("--version", help="version of the exported ranker, instead of --date")
+    verb.add_argument(
+        "--storage-uri",
+        help="with --service: its folder, such as s3://bucket/{version}, where {version} becomes "
+        "the version",
+    )
+    _add_place(verb, is_required=False)
     verb.add_argument("--image", help="container image; without it, the stable model's")
     _add_force(verb)
     for field in dataclasses.fields(Limits):
@@ -68,40 +77,46 @@ def add_canary(door: Door) -> None:
 
 
 def add_rollback(door: Door) -> None:
-    """`rollback`: all traffic back to the stable model."""
+    """`rollback`: all traffic back to the stable model, or to the champion before this one."""
     verb = door.verb(
         "rollback",
-        _rollback,
-        "Take all traffic from a service's canary. The stable model, which never stopped, has all "
-        "of it again. Fields that others manage are taken over where need be.",
+        actions.rollback,
+        "Undo the newest change of the model that serves. On the local server: a canary loses its "
+        "traffic; without a canary the champion gives way to the one before it, and running this "
+        "again goes further back. What was taken back is not promoted again by a re-run of its "
+        "day. With --service, on a cluster: all traffic is taken from the service's canary; fields "
+        "that others manage are taken over where need be.",
+        *("artifacts", "tracking"),
         has_dataset=False,
     )
-    _add_place(verb)
+    verb.set_defaults(misused=verb.error)
+    _add_local(verb)
+    verb.add_argument("--to", metavar="VERSION", help="make this version the champion")
+    _add_place(verb, is_required=False)
     _add_ready(verb)
+
+
+def add_shadow(door: Door) -> None:
+    """`shadow`: a challenger that scores copies of requests and answers none."""
+    verb = door.verb(
+        "shadow",
+        actions.shadow,
+        "Let a challenger score copies of a share of the requests on the local server. Its scores "
+        "are compared and logged, and no caller gets them. The share 0 ends it.",
+        "tracking",
+    )
+    verb.add_argument("--endpoint", default=ENDPOINT, help="the server's REST address")
+    verb.add_argument("--version", help="the challenger; without it, the alias `challenger`")
+    verb.add_argument("--percent", type=float, default=10.0, help="of the requests; 0: none")
 
 
 def add_promotion(verb: argparse.ArgumentParser) -> None:
-    """The flags of `promote` by which it works on a cluster."""
+    """The flags of `promote`."""
+    _add_local(verb)
+    _add_day(verb)
     _add_place(verb, is_required=False)
     _add_force(verb)
     _add_ready(verb)
-
-
-def promote(options: argparse.Namespace) -> Summary:
-    """Make the canary of a service its stable model."""
-    from serving.rollout import traffic
-
-    cluster = _cluster(options)
-    live = cluster.read()
-    version = traffic.canary_version(live)
-    applied = cluster.apply(traffic.promoted(live), force=options.force)
-    cluster.wait(
-        traffic.is_stable,
-        generation=applied["metadata"]["generation"],
-        what=f"ready with all traffic at {version}",
-        timeout_seconds=options.ready_timeout_seconds,
-    )
-    return {"service": options.service, "version": version}
 
 
 _LIMITS = {
@@ -114,93 +129,26 @@ _LIMITS = {
 }
 
 
-def _deploy(options: argparse.Namespace) -> Summary:
-    from serving.rollout import manifest, traffic
-
-    mode = manifest.Mode(options.mode)
-    default = "hpa" if mode is manifest.Mode.STANDARD else "kpa"
-    service = manifest.Service(
-        name=options.service,
-        namespace=options.namespace,
-        dataset=options.dataset,
-        image=options.image,
-        store_claim=options.store_claim,
-        mode=mode,
-        autoscaler=manifest.Autoscaler(options.autoscaler or default),
-        min_replicas=options.min_replicas,
-        max_replicas=options.max_replicas,
-        cpu=options.cpu,
-        memory=options.memory,
+def _add_local(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--dataset", choices=sorted(SCHEMAS), help="the data set; required without --service"
     )
-    model = _model(options)
-    desired = manifest.render(service, model)
-    summary = {"service": options.service, "version": model.version}
-    if options.dry_run:
-        import yaml
+    verb.add_argument("--endpoint", default=ENDPOINT, help="the local server's REST address")
 
-        return {**summary, "applied": False, "markdown": yaml.safe_dump(desired, sort_keys=False)}
-    cluster = _cluster(options)
-    applied = cluster.apply(desired, force=options.force)
-    live = cluster.wait(
-        traffic.is_stable,
-        generation=applied["metadata"]["generation"],
-        what=f"ready with {model.version}",
-        timeout_seconds=options.ready_timeout_seconds,
+
+def _add_day(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--date",
+        type=datetime.date.fromisoformat,
+        metavar="YYYY-MM-DD",
+        help="day of the candidate, whose gate must have said promote",
     )
-    return {**summary, "applied": True, "url": live["status"].get("url")}
-
-
-def _canary(options: argparse.Namespace) -> Summary:
-    from serving.rollout.steps import Canary
-
-    limits = {field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)}
-    canary = Canary(
-        cluster=_cluster(options),
-        model=_model(options),
-        limits=Limits(**limits),
-        image=options.image,
-        force=options.force,
+    verb.add_argument(
+        "--upscaled", action="store_true", help="the day's candidate that grew, not the daily one"
     )
-    # A job that is told to end must not leave its canary behind: as by Ctrl-C, it goes back.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return {"service": options.service, **canary.run()}
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _rollback(options: argparse.Namespace) -> Summary:
-    from serving.rollout import traffic
-
-    cluster = _cluster(options)
-    live = cluster.read()
-    version = traffic.canary_version(live)
-    applied = cluster.apply(traffic.rolled_back(live), force=True)
-    live = cluster.wait(
-        traffic.is_rolled_back,
-        generation=applied["metadata"]["generation"],
-        what=f"ready without traffic for {version}",
-        timeout_seconds=options.ready_timeout_seconds,
+    verb.add_argument(
+        "--again", action="store_true", help="a version that was rolled back, all the same"
     )
-    return {"service": options.service, "from": version, "to": traffic.control_of(live)}
-
-
-def _cluster(options: argparse.Namespace) -> "Cluster":
-    from serving.rollout import cluster
-
-    api = cluster.connect(kubeconfig=options.kubeconfig, context=options.context)
-    return cluster.Cluster(
-        api,
-        namespace=options.namespace,
-        name=options.service,
-        pause_seconds=cluster.PAUSE_SECONDS,
-    )
-
-
-def _model(options: argparse.Namespace) -> "Model":
-    from serving.rollout.manifest import Model
-
-    return Model(version=options.version, storage_uri=options.storage_uri)
 
 
 def _add_place(verb: argparse.ArgumentParser, *, is_required: bool = True) -> None:

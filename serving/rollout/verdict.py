@@ -6,6 +6,8 @@ import math
 from serving.rollout.observation import Histogram, Observation
 
 _P95 = 0.95
+_FEWEST = 100
+"""Requests of each side below which a p95 or a distribution is chance, whatever is asked for."""
 _SMOOTHING = 0.5
 """Added to each bucket, so that one that is empty on one side has a logarithm."""
 
@@ -17,6 +19,9 @@ class Limits:
     ``max_score_psi`` bounds the population stability index between the mean scores of both models'
     requests, sum((p - q) ln(p / q)) over buckets. Of two samples of one distribution it is about
     (buckets - 1)(1/n + 1/m): 0.03 at 1,000 requests each.
+
+    ``min_requests`` may be 0, for a place that may have no traffic: a step is then judged on what
+    arrived in one pause, by its failures, and from 100 requests of each side on by all checks.
     """
 
     min_requests: int = 1_000
@@ -30,8 +35,10 @@ class Limits:
         """Refuse limits under which every canary fails or none can."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{field.name}: {value}; a finite number above 0")
+            may_be_zero = field.name == "min_requests"
+            if not math.isfinite(value) or value < 0 or (value == 0 and not may_be_zero):
+                least = "of at least" if may_be_zero else "above"
+                raise ValueError(f"{field.name}: {value}; a finite number {least} 0")
         if self.max_p95_ratio < 1:
             raise ValueError(f"max_p95_ratio: {self.max_p95_ratio}; at least 1")
 
@@ -54,6 +61,8 @@ def objections(canary: Observation, *, control: Observation, limits: Limits) -> 
             f"error rate: {canary.error_rate:.4f} of {canary.num_requests} requests; "
             f"at most {most:.4f}, the control has {control.error_rate:.4f}"
         )
+    if not limits.min_requests and min(canary.num_answered, control.num_answered) < _FEWEST:
+        return found
     p95, p95_of_control = (seen.seconds.quantile(_P95) for seen in (canary, control))
     if p95 is not None and p95_of_control is not None:
         bound = p95_of_control * limits.max_p95_ratio

@@ -6,6 +6,7 @@ import copy
 import datetime
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -161,10 +162,11 @@ def test_an_unpaused_finished_log_has_no_next_run_and_its_days_can_be_backfilled
 
 
 def test_the_day_flows_from_landing_to_promotion() -> None:
-    """Promotion needs the gate and the online features; nothing waits for retention."""
+    """A canary needs the gate and the online features; nothing waits for retention."""
     dag = _dag("daily_ranking.py")
     upstream = {task.task_id: set(task.upstream_task_ids) for task in dag.tasks}
-    assert upstream["promote"] == {"materialize", "evaluate"}
+    assert upstream["canary"] == {"materialize", "evaluate"}
+    assert upstream["promote"] == {"canary"}
     assert upstream["ingest"] == {"landed"}
     leaves = {task.task_id for task in dag.tasks if not task.downstream_task_ids}
     assert leaves == {"promote", "prune_features", "prune_models"}
@@ -199,6 +201,41 @@ def test_every_jobs_arguments_are_what_its_door_takes(name: str) -> None:
         assert (seen["grow"]["source"], seen["grow"]["target"]) == ("champion", "2")
         assert [seen["evaluate"][key] for key in ("candidate", "control")] == ["g", "c"]
         assert seen["promote"]["upscaled"]
+
+
+_ON_A_CLUSTER = """
+import daily_ranking, json
+tasks = {task.task_id: task for task in daily_ranking.dag.tasks}
+minimum = daily_ranking.dag.params["min_requests"]
+told = {name: tasks[name].arguments for name in ("canary", "promote")}
+print(json.dumps({**told, "min_requests": minimum}))
+"""
+
+
+def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
+    """One DAG: where RANKING_SERVICE is set, its models change by the same two verbs."""
+    from serving.__main__ import _door
+
+    uri = "s3://models/{version}"
+    environment = {"RANKING_SERVICE": "ranker", "RANKING_STORAGE_URI": uri, "PYTHONPATH": str(DAGS)}
+    done = subprocess.run(
+        [sys.executable, "-c", _ON_A_CLUSTER],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["min_requests"] == 1_000
+    fill = {"{{ day(dag_run) }}": "1998-04-21", "{{ params.min_requests }}": "1000"}
+    for verb in ("canary", "promote"):
+        arguments = filter(None, seen[verb])
+        for template, value in fill.items():
+            arguments = [argument.replace(template, value) for argument in arguments]
+        options = _door().parser.parse_args([verb, *arguments])
+        assert (options.service, options.namespace) == ("ranker", "default")
+        assert (options.dataset, str(options.date)) == ("movielens-100k", "1998-04-21")
+        assert getattr(options, "storage_uri", uri) == uri
 
 
 @pytest.mark.parametrize(

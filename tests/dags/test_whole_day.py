@@ -26,7 +26,7 @@ print("RESULT " + json.dumps({"run": run.state, "states": states, "results": res
 @pytest.mark.spark
 @pytest.mark.distributed
 def test_a_day_runs_from_landing_to_retention(tmp_path) -> None:
-    """Every task runs its real job; the gate may keep the champion, and then promote is skipped."""
+    """Every task runs its real job; canary and promote are skipped where the gate says so."""
     environment = _environment(tmp_path)
     _door(environment, "fetch", "--landing", *SIZES)
     _door(environment, "ingest", "--landing", "--lake", *HISTORY)
@@ -46,11 +46,11 @@ def test_a_day_runs_from_landing_to_retention(tmp_path) -> None:
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stdout[-3000:] + done.stderr[-3000:]
     seen = json.loads(lines[0].removeprefix("RESULT "))
-    promoted = seen["states"].pop("promote")
+    canary, promoted = (seen["states"].pop(task) for task in ("canary", "promote"))
     assert set(seen["states"].values()) == {"success"}, done.stdout[-3000:]
     assert seen["run"] == "success"
     decision = seen["results"]["evaluate"]["decision"]
-    assert promoted == {"promote": "success"}.get(decision, "skipped")
+    assert canary == promoted == {"promote": "success"}.get(decision, "skipped")
     assert (tmp_path / "reports" / seen["results"]["evaluate"]["report"]).exists()
 
 

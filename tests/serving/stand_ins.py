@@ -201,6 +201,16 @@ class FileRegistry:
         else:
             (self.folder / name).write_text(version)
 
+    def tag(self, version: str, name: str) -> str | None:
+        path = self.folder / f"{version}@{name}"
+        return path.read_text() if path.exists() else None
+
+    def set_tag(self, version: str, name: str, value: str | None) -> None:
+        if value is None:
+            (self.folder / f"{version}@{name}").unlink(missing_ok=True)
+        else:
+            (self.folder / f"{version}@{name}").write_text(value)
+
     def version_of(self, day: datetime.date) -> str:
         return (self.folder / "newest").read_text()
 
@@ -226,14 +236,16 @@ def scorer(version: str) -> Any:
             time.sleep(1.6)
         if version.endswith("-raising") and len(inputs) == 3:
             raise RuntimeError("out of luck")
+        if version.endswith("-lame"):
+            time.sleep(0.02)
         return score(inputs, offset=day.day)
 
     return scored
 
 
-def tell_canaries(event: str, arguments: tuple[Any, ...]) -> None:
-    """Say on stderr when a path with the word canary in it reaches the file system."""
-    if event.startswith(("open", "os.", "shutil.", "glob.")) and "canary" in repr(arguments):
+def tell_lures(event: str, arguments: tuple[Any, ...]) -> None:
+    """Say on stderr when a path with the word lure in it reaches the file system."""
+    if event.startswith(("open", "os.", "shutil.", "glob.")) and "lure" in repr(arguments):
         os.write(2, f"\nFILE SYSTEM: {event}\n".encode())
 
 
@@ -243,12 +255,13 @@ def main(options: Mapping[str, Any]) -> None:
     from serving.predictor import Champion, Ranker
     from serving.refresh import ItemRefresh
     from serving.repository import ChampionRepository
+    from serving.roles import read_shares
     from serving.server import build
     from serving.settings import Settings
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     registry = FileRegistry(options["folder"])
-    sys.addaudithook(tell_canaries)
+    sys.addaudithook(tell_lures)
     settings = Settings.from_environment()
     if options["store"]:
         online = open_rows(SCHEMA, options["store"], timeout_seconds=settings.store.max_seconds)
@@ -261,6 +274,7 @@ def main(options: Mapping[str, Any]) -> None:
         ranker,
         champion_version=lambda: registry.alias("champion"),
         load_champion=lambda version: Champion(version, scorer(version)),
+        shares=lambda: read_shares(registry),
     )
     build(
         ranker,

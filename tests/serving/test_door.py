@@ -30,12 +30,17 @@ def run(*arguments):
                 "--date",
                 "--endpoint",
                 "--upscaled",
+                "--again",
                 *CLUSTER,
                 "--force",
                 "--ready-timeout-seconds",
             ],
         ),
-        ("rollback", [*CLUSTER, "--ready-timeout-seconds"]),
+        (
+            "rollback",
+            ["--dataset", *PLACES[1:], "--endpoint", "--to", *CLUSTER, "--ready-timeout-seconds"],
+        ),
+        ("shadow", ["--dataset", "--tracking", "--endpoint", "--version", "--percent"]),
     ],
 )
 def test_help_names_exactly_the_flags(capsys, command, flags):
@@ -56,6 +61,13 @@ def test_help_names_exactly_the_flags(capsys, command, flags):
         ["promote", "--dataset", "synthetic"],
         ["promote", "--service", "ranker", "--date", "2025-06-09"],
         ["rollback"],
+        ["rollback", "--dataset", "synthetic", "--service", "ranker"],
+        ["rollback", "--service", "ranker", "--to", "v"],
+        ["canary"],
+        ["canary", "--date", "2025-06-09"],
+        ["canary", "--date", "2025-06-09", "--version", "v"],
+        ["canary", "--version", "v"],
+        ["canary", "--version", "v", "--service", "ranker"],
     ],
 )
 def test_bad_usage_exits_with_2(arguments):

@@ -16,7 +16,7 @@ import stand_ins
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
 
-from serving.promotion import Endpoint, PromotionError
+from serving.endpoint import Endpoint, EndpointError
 from serving.settings import Tls
 
 FIRST = "2025-06-01-first"
@@ -119,7 +119,7 @@ class TestToken:
             authority=guarded.certificates.authority,
         )
         assert Endpoint(guarded.server.url, token=guarded.token, tls=tls).version() == FIRST
-        with pytest.raises(PromotionError, match="401"):
+        with pytest.raises(EndpointError, match="401"):
             Endpoint(guarded.server.url, tls=tls).version()
 
 
@@ -203,8 +203,8 @@ class TestLimits:
 
 
 NAMES = [
-    "../canary", "..%2f..%2fcanary", "%2e%2e%2fcanary", "..%252fcanary", "%2ftmp%2fcanary",
-    "....//canary", "..%5ccanary", "canary%00.json", "%c0%ae%2fcanary", "file:%2f%2f%2fcanary",
+    "../lure", "..%2f..%2flure", "%2e%2e%2flure", "..%252flure", "%2ftmp%2flure",
+    "....//lure", "..%5clure", "lure%00.json", "%c0%ae%2flure", "file:%2f%2f%2flure",
 ]  # fmt: skip
 
 
@@ -231,7 +231,7 @@ class TestNames:
             connection.close()
         assert "FILE SYSTEM" not in server.log.read_text()
 
-    @pytest.mark.parametrize("name", ["../canary", "/tmp/canary", "..%2fcanary"])
+    @pytest.mark.parametrize("name", ["../lure", "/tmp/lure", "..%2flure"])
     def test_no_name_in_a_message_reaches_the_file_system(self, server, name):
         with grpc.insecure_channel(server.grpc_address) as channel:
             rpc = service.GRPCInferenceServiceStub(channel)
@@ -251,8 +251,8 @@ class TestNames:
 
     def test_the_watch_on_the_file_system_sees_a_path(self):
         code = (
-            "import sys, stand_ins, contextlib; sys.addaudithook(stand_ins.tell_canaries)\n"
-            "with contextlib.suppress(OSError): open('/nowhere/canary')"
+            "import sys, stand_ins, contextlib; sys.addaudithook(stand_ins.tell_lures)\n"
+            "with contextlib.suppress(OSError): open('/nowhere/lure')"
         )
         folder = Path(stand_ins.__file__).parent
         done = subprocess.run(

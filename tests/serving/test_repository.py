@@ -75,6 +75,26 @@ def test_the_server_answers_others_while_one_request_takes_its_time(server, body
         assert slow.result().status_code == 200
 
 
+def test_loads_leave_the_event_loop_and_the_ranking_threads_to_the_requests(server, body):
+    """Twelve loads wait for each other, each for more than a second; requests wait for none."""
+    server.registry.set_alias("champion", "2025-06-09-slow")
+    path, seconds = "/v2/repository/models/ranker/load", []
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        loads = [pool.submit(server.http.post, path) for _ in range(2)]
+        # Canaries too; what cannot be refused quickly waits with the others.
+        loads += [pool.submit(server.http.post, path.replace("load", "lineup")) for _ in range(10)]
+        time.sleep(0.2)
+        while not loads[0].done():
+            started = time.monotonic()
+            answer = server.infer(body())
+            assert answer.json()["model_version"] in {"2025-06-01-first", "2025-06-09-slow"}
+            if answer.json()["model_version"] == "2025-06-01-first":
+                seconds.append(time.monotonic() - started)
+        assert {load.result().status_code for load in loads} == {200}
+    assert len(seconds) >= 10
+    assert sorted(seconds)[len(seconds) // 2] < 0.2
+
+
 def test_each_load_and_refusal_is_a_line_of_the_log(server):
     server.reload("2025-06-09-second")
     server.reload("2025-06-09-broken")

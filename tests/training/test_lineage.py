@@ -7,11 +7,12 @@ from training_manifests import write
 
 from features.catalog import schema_of
 from features.door import SkippedError
+from training.aliases import CHALLENGER, CHAMPION
 from training.checkpoints import CONTROL, GROWN, Checkpoints
 from training.lineage import check_parent, checkpoint_of_alias, recipe_of_day, rewound
 from training.manifest import Manifest
 from training.recipes import recipe_of
-from training.registry import CHALLENGER, CHAMPION, Registry
+from training.registry import Registry
 
 SCHEMA = schema_of("synthetic")
 SMALL, LARGE = "wukong-tiny", "wukong-tiny-x2"

@@ -207,7 +207,8 @@ def test_a_day_without_examples_is_a_clear_error(tmp_path, built):
 
 
 def test_the_registry_moves_aliases_and_refuses_unknown_versions(tmp_path, trained):
-    from training.registry import CHAMPION, Registry
+    from training.aliases import CHAMPION
+    from training.registry import Registry
 
     registry = Registry(trained.root / "mlflow", "synthetic")
     version = read_manifest(trained.artifact).version
@@ -220,7 +221,8 @@ def test_the_registry_moves_aliases_and_refuses_unknown_versions(tmp_path, train
 
 
 def test_retention_keeps_the_champion_however_old(trained, built, tmp_path):
-    from training.registry import CHAMPION, Registry
+    from training.aliases import CHAMPION
+    from training.registry import Registry
     from training.retention import prune
 
     root = tmp_path / "kept"

@@ -18,13 +18,14 @@ from torch.distributed.checkpoint.state_dict_loader import _load_state_dict_from
 from training_door import door
 
 from training.__main__ import main
+from training.aliases import CHAMPION
 from training.checkpoint import load_whole
 from training.checkpoints import Checkpoint, Checkpoints
 from training.config import recipe_from_dict
 from training.inputs import inputs_of
 from training.manifest import read_manifest
 from training.ranker import Ranker
-from training.registry import CHAMPION, Registry
+from training.registry import Registry
 
 pytestmark = pytest.mark.distributed
 TARGET = "wukong-tiny-x2"

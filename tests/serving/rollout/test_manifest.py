@@ -6,6 +6,7 @@ import pytest
 from kubernetes import client
 
 from serving.rollout.manifest import Autoscaler, Mode, Model, Service, render
+from serving.rollout.traffic import promoted, with_share
 
 MODEL = Model(version="1998-04-19-5f2c01ab", storage_uri="s3://models/1998-04-19-5f2c01ab")
 KINDS = [
@@ -57,6 +58,24 @@ def test_its_pod_is_valid_by_the_strict_schema_of_kubernetes(mode, autoscaler):
     spec = {name: value for name, value in predictor.items() if name in known}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec}
     kubernetes_validate.validate(pod, "1.33", strict=True)
+
+
+@pytest.mark.parametrize(("mode", "autoscaler"), KINDS)
+def test_a_canary_beside_it_is_known_and_valid_too(mode, autoscaler):
+    """At 5 % and promoted: what the rollout applies is held against the same types and schemas."""
+    other = Model(version="1998-04-20-77e09d3c", storage_uri="s3://models/1998-04-20-77e09d3c")
+    live = render(service(mode=mode, autoscaler=autoscaler), MODEL)
+    shared = with_share(live, other, percent=5)
+    known = {field.alias or name for name, field in client.V1PodSpec.model_fields.items()}
+    for desired in (shared, promoted(shared)):
+        assert_known(kserve.V1beta1InferenceServiceSpec, desired["spec"])
+        spec = desired["spec"]
+        predictors = [spec["predictor"], *(one["predictor"] for one in spec.get("canary", []))]
+        for predictor in predictors:
+            pod = {name: value for name, value in predictor.items() if name in known}
+            whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": pod}
+            kubernetes_validate.validate(whole, "1.33", strict=True)
+    assert (len(shared["spec"].get("canary", [])) == 1) == (mode is Mode.STANDARD)
 
 
 def test_its_container_may_write_nowhere_but_in_scratch_and_store():

@@ -52,5 +52,5 @@ def test_the_stability_index_is_the_sum_over_buckets():
 def test_a_limit_under_which_no_canary_can_hold_is_refused():
     with pytest.raises(ValueError, match=r"max_p95_ratio: 0.5; at least 1"):
         Limits(max_p95_ratio=0.5)
-    with pytest.raises(ValueError, match="min_requests: 0"):
-        Limits(min_requests=0)
+    with pytest.raises(ValueError, match="min_requests: -1; a finite number of at least 0"):
+        Limits(min_requests=-1)

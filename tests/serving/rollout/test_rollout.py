@@ -4,8 +4,10 @@ import copy
 import json
 import os
 import signal
+import time
 
 import pytest
+import stand_ins
 import yaml
 
 from serving.__main__ import main
@@ -222,3 +224,62 @@ def test_knative_sends_all_traffic_to_the_revision_before_when_a_check_fails(api
     assert api.live["spec"]["predictor"]["canaryTrafficPercent"] == 0
     assert api.behaviour(CONTROL).has_traffic
     assert not api.behaviour(CANDIDATE).has_traffic
+
+
+def test_a_days_candidate_goes_by_the_gate_and_becomes_champion_too(
+    deploy, call, tmp_path, monkeypatch
+):
+    """What the DAG does on a cluster: the same two verbs, with the day and the service."""
+    registry = stand_ins.FileRegistry(tmp_path)
+    registry.set_alias("champion", CONTROL)
+    monkeypatch.setattr("training.registry.Registry", lambda *_: registry)
+    folder = tmp_path / "synthetic" / "gate" / "2025-06-02"
+    folder.mkdir(parents=True)
+    decision = {"decision": "promote", "candidate": CANDIDATE}
+    (folder / "decision.json").write_text(json.dumps(decision))
+    day = ["--dataset", "synthetic", "--date", "2025-06-02", "--reports", str(tmp_path)]
+    deploy()
+    code, told = call("promote", *day)
+    assert (code, told["error"]) == (
+        1,
+        f"canary: None; the day's candidate, {CANDIDATE}: run its canary",
+    )
+    code, told = call("canary", *day, *BRIEF, "--storage-uri", "s3://models/{version}")
+    assert (code, told["version"]) == (0, CANDIDATE)
+    assert registry.alias("champion") == CONTROL
+    code, told = call("promote", *day)
+    assert (code, told["version"]) == (0, CANDIDATE)
+    assert registry.alias("champion") == CANDIDATE
+    assert registry.tag(CANDIDATE, "previous_champion") == CONTROL
+    assert call("canary", *day, "--storage-uri", "s3://models/{version}")[0] == 99
+
+
+@pytest.mark.parametrize("manager", ["kubectl-edit", "another-controller"])
+def test_somebody_else_who_changes_the_share_is_a_conflict_and_all_traffic_goes_back(
+    api, deploy, call, monkeypatch, manager
+):
+    """Theirs would stay when left out of what is applied: it is taken over, and then taken away."""
+    deploy()
+
+    def interfere(*_, **__):
+        (tried,) = copy.deepcopy(api.live["spec"]["canary"])
+        api.edit(manager, ("spec", "canary"), [{**tried, "trafficPercent": 90}])
+        return []
+
+    monkeypatch.setattr(steps, "objections", interfere)
+    code, told = canary(call, *BRIEF)
+    assert (code, told["rolled_back"]) == (1, True)
+    assert f'.spec.canary: conflict with "{manager}"' in told["error"]
+    assert "canary" not in api.live["spec"]
+    assert api.behaviour(CONTROL).has_traffic
+
+
+def test_a_pod_whose_metrics_do_not_come_in_time_ends_the_step(api, deploy, call, monkeypatch):
+    deploy()
+    monkeypatch.setattr(cluster, "REQUEST_TIMEOUT_SECONDS", 0.2)
+    pods = api.pods
+    monkeypatch.setattr(api, "pods", lambda request: time.sleep(0.5) or pods(request))
+    code, told = canary(call, *BRIEF, "--step-timeout-seconds", "1")
+    assert (code, told["rolled_back"]) == (1, True)
+    assert "timed out" in told["error"].lower()
+    assert "canary" not in api.live["spec"]

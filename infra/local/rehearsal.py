@@ -1,0 +1,210 @@
+"""A small world in which serving can be rehearsed: online features, rankers, a registry.
+
+Made in seconds from the schema of the generated log. The rankers have random weights and the
+features random values, so nothing is learnt here; but the store, the artifacts and the registry are
+the real ones, written and read by the product's own code.
+"""
+
+import dataclasses
+import datetime
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from features import store as online_store
+from features.catalog import schema_of
+from features.schema import (
+    CREATED,
+    EVENT_TIMESTAMP,
+    EXAMPLE_ID,
+    LABEL,
+    REQUEST_TIME,
+    Column,
+    Dtype,
+    FeatureTable,
+    Role,
+)
+from training import artifact
+from training.inputs import inputs_of
+from training.manifest import Manifest
+from training.ranker import Ranker
+from training.recipes import wukong_tiny
+from training.registry import Registry
+
+SCHEMA = schema_of("synthetic")
+NOON = datetime.datetime(2025, 6, 15, 12, tzinfo=datetime.UTC)
+NUM_USERS, NUM_ITEMS = 50, 200
+START_SECONDS = 120.0
+_HISTORY = 10
+_GOLDEN_ROWS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """Its folders, its registry and the names of its versions, the oldest first."""
+
+    root: Path
+    registry: Registry
+    versions: list[str]
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of the data set's artifacts."""
+        return self.root / "artifacts" / SCHEMA.name
+
+    def flags(self, *names: str) -> list[str]:
+        """Flags of the doors for some of its folders."""
+        return [f"--{name}={self.root / name}" for name in names]
+
+
+def build(root: Path, *, num_versions: int) -> World:
+    """Fill a folder; the first version is the champion, and each has its gate's decision."""
+    random = np.random.default_rng(0)
+    _fill_store(root, random)
+    registry = Registry(root / "tracking", SCHEMA.name)
+    versions = []
+    for number in range(num_versions):
+        day = datetime.date(2025, 6, 1 + number)
+        manifest = write_artifact(root, day=day, seed=number)
+        registry.register(manifest, root / "artifacts" / SCHEMA.name / manifest.version)
+        versions.append(manifest.version)
+        decide(root, day, manifest.version)
+    registry.set_alias("champion", versions[0])
+    return World(root, registry, versions)
+
+
+def decide(root: Path, day: datetime.date, version: str) -> None:
+    """Write down that the gate said promote."""
+    folder = root / "reports" / SCHEMA.name / "gate" / day.isoformat()
+    folder.mkdir(parents=True, exist_ok=True)
+    decision = {"decision": "promote", "reasons": [], "candidate": version}
+    (folder / "decision.json").write_text(json.dumps(decision))
+
+
+def write_artifact(root: Path, *, day: datetime.date, seed: int) -> Manifest:
+    """A ranker with random weights and its golden request, as training would write it."""
+    import torch
+
+    torch.manual_seed(seed)
+    model = wukong_tiny().model
+    ranker = Ranker(inputs_of(SCHEMA), model)
+    with torch.no_grad():
+        # Fresh weights score everything alike; versions are to be told apart by their scores.
+        for parameter in ranker.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return artifact.write(
+        root / "artifacts",
+        ranker,
+        SCHEMA,
+        pa.table(_golden()),
+        day=day.isoformat(),
+        trained_through=day.isoformat(),
+        recipe="wukong-tiny",
+        config={"model": dataclasses.asdict(model)},
+        parents=[],
+        metrics={},
+        mlflow_run="",
+    )
+
+
+def request(user: int, items: list[int], *, request_id: str) -> dict[str, Any]:
+    """A request of the protocol for noon, from a phone."""
+    values = {
+        SCHEMA.entity(Role.USER).name: ("INT64", [user]),
+        SCHEMA.item.name: ("INT64", items),
+        "device": ("BYTES", ["phone"]),
+        REQUEST_TIME.name: ("INT64", [int(NOON.timestamp() * 1_000_000)]),
+    }
+    inputs = [
+        {"name": name, "shape": [len(data)], "datatype": datatype, "data": data}
+        for name, (datatype, data) in values.items()
+    ]
+    return {"id": request_id, "inputs": inputs}
+
+
+def serve(
+    world: World, *, http_port: int, grpc_port: int, log: Path, environment: Mapping[str, str] = {}
+) -> "subprocess.Popen[bytes]":
+    """Start the endpoint on the world and return when it can rank."""
+    command = [sys.executable, "-m", "serving", "serve", f"--dataset={SCHEMA.name}"]
+    command += world.flags("store", "artifacts", "tracking")
+    command += [f"--http-port={http_port}", f"--grpc-port={grpc_port}"]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            # Whatever folder the door has a default for is below the world too.
+            env={**os.environ, "RANKING_VAR": str(world.root), **environment},
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while not _is_ready(f"http://127.0.0.1:{http_port}/v2/health/ready"):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise RuntimeError(f"endpoint: did not start; {log} ends: {log.read_text()[-2000:]}")
+        time.sleep(0.2)
+    return process
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _fill_store(root: Path, random: np.random.Generator) -> None:
+    online_store.apply(SCHEMA, root / "store", root / "lake")
+    store = online_store.open_store(SCHEMA, root / "store", root / "lake")
+    for table in SCHEMA.tables:
+        rows = _rows(table, NUM_USERS if table.role is Role.USER else NUM_ITEMS, random)
+        frame = pd.DataFrame(rows)
+        frame[EVENT_TIMESTAMP] = frame[CREATED] = pd.Timestamp(NOON - datetime.timedelta(hours=20))
+        store.write_to_online_store(table.name, frame)
+
+
+def _rows(table: FeatureTable, size: int, random: np.random.Generator) -> dict[str, list[Any]]:
+    columns = {column.name: _values(column, size, random) for column in table.columns}
+    return {SCHEMA.entity(table.role).name: list(range(size)), **columns}
+
+
+def _values(column: Column, size: int, random: np.random.Generator) -> list[Any]:
+    if column.dtype.is_list:
+        return [_singles(column, _HISTORY, random) for _ in range(size)]
+    return _singles(column, size, random)
+
+
+def _singles(column: Column, size: int, random: np.random.Generator) -> list[Any]:
+    if column.vocabulary:
+        return [str(word) for word in random.choice(column.vocabulary, size)]
+    if column.dtype.element is Dtype.STRING:
+        return [f"text-{number}" for number in random.integers(0, 9, size)]
+    if column.dtype.element is Dtype.FLOAT64:
+        return [float(number) for number in random.random(size)]
+    return [int(number) for number in random.integers(0, 2, size)]
+
+
+def _golden() -> dict[str, pa.Array]:
+    """Sixteen examples with values of their own; what is asked of a version at every load."""
+    random, size = np.random.default_rng(1), _GOLDEN_ROWS
+    moment = pa.scalar(NOON, pa.timestamp("us", tz="UTC"))
+    columns: dict[str, Any] = {REQUEST_TIME.name: pa.repeat(moment, size)}
+    for table in SCHEMA.tables:
+        for name, values in _rows(table, size, random).items():
+            columns[name] = pa.array(values)
+        columns[table.timestamp_column] = pa.repeat(moment, size)
+    for column in SCHEMA.context:
+        columns[column.name] = pa.array(_values(column, size, random))
+    labels = pa.array([number % 2 for number in range(size)])
+    return {**columns, LABEL: labels, EXAMPLE_ID: pa.array(range(size))}

@@ -1,0 +1,150 @@
+"""A challenger that scores copies of requests which somebody else has answered.
+
+The answer is made before the copy is taken, so nothing here can change it. Copies wait in a bounded
+queue for one thread of low priority; what does not fit is dropped and counted. A challenger that is
+slow fills the queue, one that fails is counted, and both leave the callers alone.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import logging
+import os
+import random
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from serving import counters
+from serving.lineup import Beside, Versioned
+from serving.request_log import Answered, RequestLog
+
+MAX_WAITING_REQUESTS = 64
+MAX_WAITING_CANDIDATES = 20_000
+NICENESS = 10
+"""Of the thread, from 0 to 19: it gets the processor where the ranking threads leave it."""
+STOP_SECONDS = 5.0
+ROLE = "shadow"
+_ALL = 100
+
+logger = logging.getLogger(__name__)
+
+
+class Scorer(Versioned, Protocol):
+    """What is asked of a challenger."""
+
+    @property
+    def score(self) -> Callable[[Any], npt.NDArray[np.float32]]:
+        """From what the transformer made of a request to probabilities, in its order."""
+        ...
+
+
+class Shadow:
+    """The queue and its thread."""
+
+    def __init__(self, log: RequestLog) -> None:
+        """Args: the log of answers, which gets the challenger's scores too."""
+        self._log = log
+        self._changed = threading.Condition()
+        self._waiting: collections.deque[tuple[Scorer, Answered]] = collections.deque()
+        self._num_candidates = 0
+        self._is_stopping = False
+        self._has_failed: set[str] = set()
+        self._thread = threading.Thread(target=self._score_on, name=ROLE, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Drop what waits and end the thread; one that scores just now ends with the process."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+
+    def forget(self) -> None:
+        """Drop what waits: it was for a challenger that is gone."""
+        with self._changed:
+            counters.SHADOW.labels("dropped").inc(len(self._waiting))
+            self._waiting.clear()
+            self._num_candidates = 0
+            counters.SHADOW_WAITING.set(0)
+
+    def offer(self, beside: Beside[Scorer] | None, answered: Answered) -> bool:
+        """Take a copy of a request or leave it; returns at once, and whether it was taken.
+
+        Args:
+            beside: The challenger and its share of the requests, if there is one.
+            answered: The request and its answer.
+        """
+        # By chance: another part of the users each time, so that none is looked at twice as much.
+        if beside is None or random.random() * _ALL >= beside.share.percent:
+            return False
+        with self._changed:
+            is_taken = self._has_room(len(answered.scores)) and not self._is_stopping
+            if is_taken:
+                self._waiting.append((beside.model, answered))
+                self._num_candidates += len(answered.scores)
+                counters.SHADOW_WAITING.set(len(self._waiting))
+                self._changed.notify()
+        if not is_taken:
+            counters.SHADOW.labels("dropped").inc()
+        return is_taken
+
+    def _has_room(self, size: int) -> bool:
+        is_short = len(self._waiting) < MAX_WAITING_REQUESTS
+        return is_short and self._num_candidates + size <= MAX_WAITING_CANDIDATES
+
+    def _score_on(self) -> None:
+        with contextlib.suppress(OSError):
+            # On Linux the niceness is the thread's; elsewhere it would be the whole process's.
+            if os.uname().sysname == "Linux":
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._is_stopping)
+                if self._is_stopping:
+                    return
+                model, answered = self._waiting.popleft()
+                self._num_candidates -= len(answered.scores)
+                counters.SHADOW_WAITING.set(len(self._waiting))
+            self._score(model, answered)
+
+    def _score(self, model: Scorer, answered: Answered) -> None:
+        try:
+            with counters.SHADOW_SECONDS.time():
+                scores = np.asarray(model.score(answered.candidates.inputs), dtype=np.float32)
+            _check(scores, size=len(answered.scores))
+        except Exception:
+            # A challenger may fail in any way; the server ranks on, and a counter tells.
+            counters.SHADOW.labels("failed").inc()
+            if model.version not in self._has_failed:
+                self._has_failed.add(model.version)
+                logger.exception("shadow: %s failed; told once", model.version)
+            return
+        counters.SHADOW_DIFFERENCE.observe(float(np.abs(scores - answered.scores).mean()))
+        correlation = rank_correlation(scores, answered.scores)
+        if correlation is not None:
+            counters.SHADOW_CORRELATION.observe(correlation)
+        told = dataclasses.replace(answered, model_version=model.version, scores=scores, role=ROLE)
+        self._log.offer(told, is_chosen=True)
+        counters.SHADOW.labels("scored").inc()
+
+
+def rank_correlation(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float | None:
+    """Spearman's, with mean ranks for equal scores; None where one side has a single rank."""
+    first, second = (rankdata(scores) for scores in (one, other))
+    if len(one) < 2 or not first.std() or not second.std():
+        return None
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _check(scores: npt.NDArray[np.float32], *, size: int) -> None:
+    if scores.shape != (size,) or not np.isfinite(scores).all():
+        raise ValueError(f"scores: {scores[:3]} of shape {scores.shape}; {size} finite numbers")

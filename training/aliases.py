@@ -1,0 +1,6 @@
+"""Names in the registry that training and serving share; standard library only."""
+
+CHAMPION, CHALLENGER, CANARY, SHADOW = "champion", "challenger", "canary", "shadow"
+"""Aliases: what answers, what was made last, what answers a share, what scores copies."""
+PREVIOUS, ROLLED_BACK = "previous_champion", "rolled_back"
+"""Tags of a version: who was champion before it, and that it was taken back."""
