@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import datetime
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -73,13 +74,37 @@ def _grow(options: argparse.Namespace) -> Summary:
 def _export(options: argparse.Namespace) -> Summary:
     from training.export import export
     from training.registry import Registry
+    from training.tables import TablePrecision
 
     schema = schema_of(options.dataset)
     name = options.checkpoint or options.date.isoformat()
-    manifest = export(schema, options.lake, options.checkpoints, options.artifacts, name)
+    manifest = export(
+        *(schema, options.lake, options.checkpoints, options.artifacts, name),
+        tables=TablePrecision(options.tables),
+    )
     directory = options.artifacts / schema.name / manifest.version
     Registry(options.tracking, schema.name).register(manifest, directory)
-    return {"version": manifest.version, "artifact": str(directory), "metrics": manifest.metrics}
+    return {
+        "version": manifest.version,
+        "artifact": str(directory),
+        "metrics": manifest.metrics,
+        "tables": manifest.tables,
+        "table_costs": manifest.table_costs,
+    }
+
+
+def _compile(options: argparse.Namespace) -> Summary:
+    from training.compilation import compile_dense
+    from training.config import model_from_dict
+    from training.inputs import inputs_of
+    from training.manifest import read_manifest
+
+    # A server on this machine goes first.
+    os.nice(10)
+    manifest = read_manifest(options.artifact)
+    config = model_from_dict(manifest.config["model"])
+    inputs = inputs_of(schema_of(manifest.dataset))
+    return compile_dense(inputs, config, options.compiled)
 
 
 def _evaluate(options: argparse.Namespace) -> Summary:
@@ -206,6 +231,7 @@ _FOLDERS = {
     "tracking": ("mlflow", "the MLflow database"),
     "reports": ("reports", "where pages are written"),
     "study": ("scaling", "the runs and points of scaling studies"),
+    "compiled": ("compiled", "native code of this machine, which only this user may write"),
 }
 
 
@@ -245,6 +271,21 @@ def _add_export(door: Door) -> None:
     which = export.add_mutually_exclusive_group(required=True)
     which.add_argument("--date", type=day, metavar="YYYY-MM-DD", help="day whose checkpoint")
     which.add_argument("--checkpoint", metavar="CHECKPOINT", help="else its folder's name")
+    export.add_argument(
+        "--tables",
+        choices=("fp32", "int8", "int4"),
+        default="int8",
+        help="numbers of the embedding tables; the summary has the cost of each",
+    )
+    text = (
+        "Compile an artifact's dense part for this machine. A server does it by itself when it "
+        "loads an architecture that it has not met; done before, the load is quick. The code has "
+        "no weights in it, and serves every artifact of the same architecture."
+    )
+    compiling = door.verb("compile", _compile, text, "compiled", has_dataset=False)
+    compiling.add_argument(
+        "--artifact", type=Path, required=True, metavar="DIR", help="folder of one artifact"
+    )
 
 
 def _add_evaluate(door: Door) -> None:

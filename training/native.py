@@ -1,0 +1,230 @@
+"""Native code of the dense part: kept by what it depends on, verified, and run.
+
+An artifact is data. Code is made on the machine that serves, from the model's configuration and
+without weights (``training.compilation``); those are the artifact's, handed over after the load.
+So tomorrow's weights of the same architecture reuse today's code. It lies in a folder that only
+this user can write, under a key of all that shapes it, beside its hash.
+"""
+
+import dataclasses
+import enum
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training.config import ModelConfig
+from training.inputs import Inputs
+from training.scoring import MAX_ROWS, ServedDense
+
+logger = logging.getLogger(__name__)
+
+VARIABLE = "RANKING_COMPILE"
+SECONDS_AT_LOAD = 90.0
+"""How long a load waits for a compilation; ``promote`` waits 120 for the load."""
+PACKAGE, NOTE = "dense.pt2", "dense.json"
+"""Files of an entry: the code, and its hash."""
+_SOURCES = ("native", "compilation", "scoring", "ranker", "wukong", "rivals", "layers", "config")
+"""Modules of this package that shape the code."""
+
+
+class Compile(enum.StrEnum):
+    """Whether the dense part runs as native code."""
+
+    OFF = "off"
+    AUTO = "auto"
+    """Where it can; eager, told in the log, where not."""
+    REQUIRED = "required"
+    """An artifact without it does not load."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Compile":
+        """RANKING_COMPILE; ``auto`` where it is not set."""
+        text = environment.get(VARIABLE, cls.AUTO.value)
+        if text not in list(cls):
+            raise ValueError(f"{VARIABLE}: {text!r}; one of {[str(mode) for mode in cls]}")
+        return cls(text)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NativeCode:
+    """Whether native code is used, and the folder that keeps it."""
+
+    mode: Compile
+    folder: Path
+
+
+class NativeError(ValueError):
+    """Native code cannot be made or must not be used; the text says why."""
+
+
+class NativeDense:
+    """A dense part in native code, with the weights of one artifact."""
+
+    def __init__(self, package: Path, module: ServedDense) -> None:
+        """Load verified code and hand it a module's weights, which it reads where they are.
+
+        Raises:
+            NativeError: The code does not load, or asks for other weights.
+        """
+        self._module = module
+        runners = len(os.sched_getaffinity(0))
+        try:
+            # The C++ loader; torch._inductor.aoti_load_package would unpickle what it finds.
+            self._loader = torch._C._aoti.AOTIModelPackageLoader(
+                str(package), "model", False, runners, -1
+            )
+            weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+            wanted = self._loader.get_constant_fqns()
+            constants = {name: weights[name].detach() for name in wanted}
+            self._loader.load_constants(constants, False, True, True, False)
+        except (RuntimeError, KeyError) as error:
+            raise NativeError(f"{package}: does not load: {error}") from error
+        tokens = module.interaction.tokens
+        self._shapes = (tokens.num_dense, sum(tokens.widths))
+
+    def __call__(self, dense: Tensor, pooled_BE: Tensor) -> Tensor:
+        """What ``ServedDense`` takes and gives."""
+        # The code checks no shape: with another one it would read beyond the memory.
+        assert (dense.shape[1], pooled_BE.shape[1]) == self._shapes
+        assert len(dense) == len(pooled_BE) <= MAX_ROWS
+        if len(dense) == 1:  # the code is for two rows and more
+            return self(dense.expand(2, -1), pooled_BE.expand(2, -1))[:1]
+        (probability,) = self._loader.boxed_run([dense.contiguous(), pooled_BE.contiguous()])
+        return probability
+
+
+def native_dense(
+    native: NativeCode, artifact: Path, *, inputs: Inputs, config: ModelConfig, module: ServedDense
+) -> NativeDense:
+    """The native code of an artifact's dense part; compiled first, in a process, where it is not.
+
+    Args:
+        native: Where it is kept.
+        artifact: The artifact's folder.
+        inputs: What the model reads.
+        config: The model's configuration.
+        module: The eager dense part with the artifact's weights.
+
+    Raises:
+        NativeError: There is none and none can be made, or it must not be trusted.
+    """
+    folder = private_folder(native.folder, apart_from=artifact)
+    entry = folder / key_of(inputs, config)
+    try:
+        return NativeDense(verified(entry), module)
+    except NativeError as error:
+        logger.info("compiling %s: %s", entry.name, error)
+    _compile_apart(artifact, folder)
+    return NativeDense(verified(entry), module)
+
+
+def verified(entry: Path) -> Path:
+    """The package of a cache entry whose hash is as it was noted when it was made.
+
+    Raises:
+        NativeError: There is none, or it is not what was made; names the file.
+    """
+    package = entry / PACKAGE
+    try:
+        expected = json.loads((entry / NOTE).read_text())["sha256"]
+        found = sha256(package)
+    except FileNotFoundError as error:
+        raise NativeError(f"{error.filename}: no native code yet") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NativeError(f"{entry}: cannot be read: {error}") from error
+    if found != expected:
+        raise NativeError(f"{package}: sha256 {found}; expected {expected}")
+    return package
+
+
+def private_folder(folder: Path, *, apart_from: Path | None = None) -> Path:
+    """A folder for native code, made where there is none.
+
+    Raises:
+        NativeError: Others than this user may write it, it belongs to another one, it cannot be
+            made, or it lies in ``apart_from``, such as an artifact, which brings data only.
+    """
+    resolved = folder.resolve()
+    if apart_from is not None and resolved.is_relative_to(apart_from.resolve()):
+        raise NativeError(f"{resolved}: inside the artifact {apart_from}; a folder elsewhere")
+    try:
+        resolved.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = resolved.stat()
+    except OSError as error:
+        raise NativeError(f"{resolved}: {error.strerror}") from error
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid != os.getuid() or mode & 0o077:
+        raise NativeError(
+            f"{resolved}: owner {found.st_uid}, mode {mode:o}; must be of user {os.getuid()}, 700"
+        )
+    return resolved
+
+
+def key_of(inputs: Inputs, config: ModelConfig) -> str:
+    """Thirty-two hexadecimal digits of everything that shapes the code: model, versions, CPU."""
+    sources = hashlib.sha256()
+    for name in _SOURCES:
+        sources.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    content = {
+        "sparse": [sparse.name for sparse in inputs.sparse],
+        "dense": [kind.value for kind in inputs.dense],
+        "model": dataclasses.asdict(config),
+        "versions": [torch.__version__, version("torchrec"), platform.python_version()],
+        "sources": sources.hexdigest(),
+        "cpu": [platform.machine(), torch.backends.cpu.get_cpu_capability(), *_cpu()],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _cpu() -> list[str]:
+    """Model and instruction sets of the first core."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return [platform.processor()]
+    return [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+
+
+def work_prefix(process: int) -> str:
+    """How the folder begins in which a process compiles."""
+    return f".compiling-{process}-"
+
+
+def _compile_apart(artifact: Path, folder: Path) -> None:
+    """Compile in a process of its own, so that a server that answers goes on answering."""
+    command = [sys.executable, "-m", "training", "compile"]
+    command += [f"--artifact={artifact}", f"--compiled={folder}"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            _, log = process.communicate(timeout=SECONDS_AT_LOAD)
+        except subprocess.TimeoutExpired as error:
+            os.killpg(process.pid, signal.SIGKILL)  # the compiler is its child
+            for left in folder.glob(f"{work_prefix(process.pid)}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            raise NativeError(f"compilation: not done in {SECONDS_AT_LOAD:g} s") from error
+    if process.returncode:
+        raise NativeError(f"compilation: {log.strip().splitlines()[-1:] or process.returncode}")
+
+
+def sha256(path: Path) -> str:
+    """Of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
