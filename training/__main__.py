@@ -72,7 +72,8 @@ def _grow(options: argparse.Namespace) -> Summary:
 
 
 def _export(options: argparse.Namespace) -> Summary:
-    from training.export import export
+    from training.export import compiled, export
+    from training.native import NativeCode
     from training.registry import Registry
     from training.tables import TablePrecision
 
@@ -90,6 +91,7 @@ def _export(options: argparse.Namespace) -> Summary:
         "metrics": manifest.metrics,
         "tables": manifest.tables,
         "table_costs": manifest.table_costs,
+        "native": compiled(NativeCode.from_environment(options.compiled), schema, directory),
     }
 
 
@@ -267,7 +269,8 @@ def _door() -> Door:
 
 def _add_export(door: Door) -> None:
     text = "Make a checkpoint an artifact and register it."
-    export = door.verb("export", _export, text, "lake", "checkpoints", "artifacts", "tracking")
+    folders = ("lake", "checkpoints", "artifacts", "tracking", "compiled")
+    export = door.verb("export", _export, text, *folders)
     which = export.add_mutually_exclusive_group(required=True)
     which.add_argument("--date", type=day, metavar="YYYY-MM-DD", help="day whose checkpoint")
     which.add_argument("--checkpoint", metavar="CHECKPOINT", help="else its folder's name")

@@ -1,6 +1,7 @@
 """From a sharded checkpoint to an artifact that a server can load."""
 
 import datetime
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,16 @@ from training.checkpoints import Checkpoint, Checkpoints
 from training.config import model_from_dict
 from training.dataset import ExampleTable
 from training.inputs import inputs_of
-from training.manifest import Manifest
+from training.manifest import Manifest, read_manifest
 from training.metrics import entropy, log_losses
+from training.native import Compile, NativeCode, NativeError, ensure
 from training.ranker import Ranker
 from training.scoring import Scorer
 from training.tables import TablePrecision
+
+logger = logging.getLogger(__name__)
+
+SECONDS_TO_COMPILE = 600.0
 
 
 def export(
@@ -67,6 +73,23 @@ def export(
         role=manifest.role,
         growth=_growth(known, checkpoint),
     )
+
+
+def compiled(native: NativeCode, schema: Schema, directory: Path) -> str:
+    """Compile an artifact's dense part here, where it is not yet; the key, or why there is none."""
+    if native.mode is Compile.OFF:
+        return Compile.OFF.value
+    config = model_from_dict(read_manifest(directory).config["model"])
+    inputs = inputs_of(schema)
+    try:
+        return ensure(
+            native, directory, inputs=inputs, config=config, seconds=SECONDS_TO_COMPILE
+        ).name
+    except NativeError as error:
+        logger.warning("artifact %s: no native code: %s", directory.name, error)
+        if native.mode is Compile.REQUIRED:
+            raise
+        return str(error)
 
 
 def table_costs(

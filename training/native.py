@@ -21,6 +21,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -64,6 +65,11 @@ class NativeCode:
 
     mode: Compile
     folder: Path
+
+    @classmethod
+    def from_environment(cls, folder: Path, environment: Mapping[str, str] = os.environ) -> Self:
+        """In some folder, as RANKING_COMPILE says."""
+        return cls(mode=Compile.from_environment(environment), folder=folder)
 
 
 class NativeError(ValueError):
@@ -121,14 +127,33 @@ def native_dense(
     Raises:
         NativeError: There is none and none can be made, or it must not be trusted.
     """
+    entry = ensure(native, artifact, inputs=inputs, config=config, seconds=SECONDS_AT_LOAD)
+    return NativeDense(verified(entry), module)
+
+
+def ensure(
+    native: NativeCode, artifact: Path, *, inputs: Inputs, config: ModelConfig, seconds: float
+) -> Path:
+    """The entry of an artifact's native code, compiled in a process where there is none.
+
+    Args:
+        native: Where it is kept.
+        artifact: The artifact's folder.
+        inputs: What the model reads.
+        config: The model's configuration.
+        seconds: How long a compilation may take.
+
+    Raises:
+        NativeError: There is none and none can be made, or the folder must not be trusted.
+    """
     folder = private_folder(native.folder, apart_from=artifact)
     entry = folder / key_of(inputs, config)
     try:
-        return NativeDense(verified(entry), module)
+        verified(entry)
     except NativeError as error:
         logger.info("compiling %s: %s", entry.name, error)
-    _compile_apart(artifact, folder)
-    return NativeDense(verified(entry), module)
+        _compile_apart(artifact, folder, seconds=seconds)
+    return entry
 
 
 def verified(entry: Path) -> Path:
@@ -203,7 +228,7 @@ def work_prefix(process: int) -> str:
     return f".compiling-{process}-"
 
 
-def _compile_apart(artifact: Path, folder: Path) -> None:
+def _compile_apart(artifact: Path, folder: Path, *, seconds: float) -> None:
     """Compile in a process of its own, so that a server that answers goes on answering."""
     command = [sys.executable, "-m", "training", "compile"]
     command += [f"--artifact={artifact}", f"--compiled={folder}"]
@@ -215,14 +240,15 @@ def _compile_apart(artifact: Path, folder: Path) -> None:
         start_new_session=True,
     ) as process:
         try:
-            _, log = process.communicate(timeout=SECONDS_AT_LOAD)
+            _, log = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired as error:
             os.killpg(process.pid, signal.SIGKILL)  # the compiler is its child
             for left in folder.glob(f"{work_prefix(process.pid)}*"):
                 shutil.rmtree(left, ignore_errors=True)
-            raise NativeError(f"compilation: not done in {SECONDS_AT_LOAD:g} s") from error
+            raise NativeError(f"compilation: not done in {seconds:g} s") from error
     if process.returncode:
-        raise NativeError(f"compilation: {log.strip().splitlines()[-1:] or process.returncode}")
+        said = log.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+        raise NativeError(f"compilation: {said[0]}")
 
 
 def sha256(path: Path) -> str:

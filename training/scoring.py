@@ -3,8 +3,9 @@
 One path for requests and for rows of examples; eager or native code, any precision of the tables.
 """
 
+import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from training.tables import ServedTables, TablePrecision, packed
 
 MAX_ROWS = 8_192
 """Rows that the dense part sees at one time; bounds its memory."""
+
+THREADS = "RANKING_THREADS"
+"""Variable of the environment: threads inside one call."""
 
 Dense = Callable[[Tensor, Tensor], Tensor]
 """Raw dense inputs (B, inputs) and pooled embeddings (B, columns) to probabilities (B,)."""
@@ -107,6 +111,18 @@ class Scorer:
         if self.num_threads is not None and not hasattr(self._thread, "is_set"):
             torch.set_num_threads(self.num_threads)
             self._thread.is_set = True
+
+
+def threads_of(environment: Mapping[str, str] = os.environ) -> int:
+    """RANKING_THREADS; 1 where it is not set, for then calls share the cores without waiting.
+
+    Raises:
+        ValueError: It is no whole number, or there are fewer cores.
+    """
+    text, cores = environment.get(THREADS, "1"), len(os.sched_getaffinity(0))
+    if not text.isdecimal() or not 1 <= int(text) <= cores:
+        raise ValueError(f"{THREADS}: {text!r}; a whole number from 1 to {cores}, the cores")
+    return int(text)
 
 
 def _tiled(shared_UE: Tensor, user: npt.NDArray[np.int64]) -> Tensor:
