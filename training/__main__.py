@@ -109,6 +109,16 @@ def _compile(options: argparse.Namespace) -> Summary:
     return compile_dense(inputs, config, options.compiled)
 
 
+def _export_bench(options: argparse.Namespace) -> Summary:
+    from training.export_bench import measure
+
+    cores = len(os.sched_getaffinity(0))
+    schema = schema_of(options.dataset)
+    return {
+        name: measure(schema, name, options.compiled, num_cores=cores) for name in options.recipes
+    }
+
+
 def _evaluate(options: argparse.Namespace) -> Summary:
     from training.judging import judge
 
@@ -247,6 +257,7 @@ def _door() -> Door:
     _add_training(door)
     _add_upscale(door)
     _add_export(door)
+    _add_export_bench(door)
     _add_evaluate(door)
     text = "Print the family of the rankers: who was trained, or grew, from whom."
     door.verb("family", _family, text, "checkpoints", "artifacts", "tracking", "reports")
@@ -288,6 +299,22 @@ def _add_export(door: Door) -> None:
     compiling = door.verb("compile", _compile, text, "compiled", has_dataset=False)
     compiling.add_argument(
         "--artifact", type=Path, required=True, metavar="DIR", help="folder of one artifact"
+    )
+
+
+def _add_export_bench(door: Door) -> None:
+    text = (
+        "Measure what scoring a request costs. Milliseconds eager and native, with tables of each "
+        "precision, beside the machine's limit; `make bench-export` has the loss in NE too."
+    )
+    bench = door.verb("export-bench", _export_bench, text, "compiled")
+    bench.add_argument(
+        "--recipes",
+        nargs="+",
+        type=recipe_name,
+        default=["wukong-small", "wukong-small-x3"],
+        metavar="RECIPE",
+        help="whose dense parts",
     )
 
 

@@ -18,6 +18,7 @@ from training.native import (
     PACKAGE,
     NativeDense,
     NativeError,
+    check_compiler,
     key_of,
     private_folder,
     sha256,
@@ -41,9 +42,7 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
     Raises:
         NativeError: No compiler, a failure of it, or other numbers than eager's.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        raise NativeError(f"{compiler} not found; CXX names another compiler")
+    check_compiler()
     key = key_of(inputs, config)
     with torch.random.fork_rng(devices=[]), _work(private_folder(folder)) as work:
         module = ServedDense(InteractionArch(inputs, config)).eval()

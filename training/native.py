@@ -230,6 +230,7 @@ def work_prefix(process: int) -> str:
 
 def _compile_apart(artifact: Path, folder: Path, *, seconds: float) -> None:
     """Compile in a process of its own, so that a server that answers goes on answering."""
+    check_compiler()
     command = [sys.executable, "-m", "training", "compile"]
     command += [f"--artifact={artifact}", f"--compiled={folder}"]
     with subprocess.Popen(
@@ -249,6 +250,13 @@ def _compile_apart(artifact: Path, folder: Path, *, seconds: float) -> None:
     if process.returncode:
         said = log.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
         raise NativeError(f"compilation: {said[0]}")
+
+
+def check_compiler() -> None:
+    """NativeError where there is no C++ compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise NativeError(f"compilation: {compiler} not found; CXX names another compiler")
 
 
 def sha256(path: Path) -> str:

@@ -30,6 +30,17 @@ class TablePrecision(enum.StrEnum):
     INT8 = "int8"
     INT4 = "int4"
 
+    def num_bytes(self, config: EmbeddingBagConfig) -> int:
+        """Bytes of a table."""
+        return config.num_embeddings * self.row_bytes(config)
+
+    def row_bytes(self, config: EmbeddingBagConfig) -> int:
+        """Bytes of a row of a table."""
+        columns = config.embedding_dim
+        if self is TablePrecision.FP32:
+            return 4 * columns
+        return 4 + (columns if self is TablePrecision.INT8 else columns // 2)
+
 
 class ServedTables:
     """The tables of a ranker in one precision, in one piece of memory.
@@ -137,18 +148,6 @@ def packed(weight: Tensor, precision: TablePrecision) -> Tensor:
     return torch.cat([fused[:, -4:], fused[:, :-4]], dim=1)
 
 
-def num_bytes(config: EmbeddingBagConfig, precision: TablePrecision) -> int:
-    """Bytes of a table in a file."""
-    return config.num_embeddings * _row_bytes(config, precision)
-
-
-def _row_bytes(config: EmbeddingBagConfig, precision: TablePrecision) -> int:
-    columns = config.embedding_dim
-    if precision is TablePrecision.FP32:
-        return 4 * columns
-    return 4 + (columns if precision is TablePrecision.INT8 else columns // 2)
-
-
 def _check(
     config: EmbeddingBagConfig, rows: Mapping[str, Tensor], precision: TablePrecision
 ) -> None:
@@ -156,7 +155,7 @@ def _check(
         raise ValueError(f"table {config.name}: missing; there are {sorted(rows)}")
     found = rows[config.name]
     kind = torch.float32 if precision is TablePrecision.FP32 else torch.uint8
-    width = _row_bytes(config, precision) // kind.itemsize
+    width = precision.row_bytes(config) // kind.itemsize
     if (tuple(found.shape), found.dtype) != ((config.num_embeddings, width), kind):
         raise ValueError(
             f"table {config.name}: {tuple(found.shape)} {found.dtype}; expected "
