@@ -140,14 +140,12 @@ def load(
         raise ArtifactError(
             f"{directory / _WEIGHTS}: does not fit the manifest's model: {error}"
         ) from error
-    _prove(scorer, directory, schema)
+    _proven(scorer, directory, schema)
     why_eager: str | None = "not asked for"
     if native is not None and native.mode is not Compile.OFF:
         try:
-            compiled = native_dense(native, directory, inputs=inputs, config=config, module=module)
-            faster = Scorer(scorer.features, scorer.tables, compiled, num_threads=num_threads)
-            _prove(faster, directory, schema)
-            scorer, why_eager = faster, None
+            code = native_dense(native, directory, inputs=inputs, config=config, module=module)
+            scorer, why_eager = _proven(scorer.with_dense(code), directory, schema), None
         except (NativeError, ArtifactError) as error:
             if native.mode is Compile.REQUIRED:
                 raise ArtifactError(f"{directory}: no native code: {error}") from error
@@ -210,7 +208,11 @@ def _check_files(directory: Path, manifest: Manifest) -> None:
             raise ArtifactError(f"{directory / name}: sha256 {found}; expected {expected}")
 
 
-def _prove(scorer: Scorer, directory: Path, schema: Schema) -> None:
+def _proven(scorer: Scorer, directory: Path, schema: Schema) -> Scorer:
+    """The scorer, which has answered the golden request; ArtifactError where it answers another.
+
+    Rows that share nothing, and rows with a user each, are answered.
+    """
     path = directory / _GOLDEN
     expected = pq.read_table(path, columns=[_SCORE]).column(_SCORE).to_numpy()
     inputs = golden_inputs(directory, schema)
@@ -220,6 +222,7 @@ def _prove(scorer: Scorer, directory: Path, schema: Schema) -> None:
             raise ArtifactError(
                 f"{path}: golden answer differs by {worst:.3g}; at most {GOLDEN_TOLERANCE:g}"
             )
+    return scorer
 
 
 def _as_one_user_each(inputs: ModelInputs) -> RequestInputs:

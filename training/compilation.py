@@ -99,7 +99,14 @@ def _difference(native: Dense, module: ServedDense) -> float:
 
 @contextlib.contextmanager
 def _work(folder: Path) -> Iterator[Path]:
-    """A folder for all that a compilation writes, gone afterwards, for the rest of this process."""
+    """A folder for all that a compilation writes, gone afterwards."""
     with tempfile.TemporaryDirectory(prefix=work_prefix(os.getpid()), dir=folder) as name:
-        os.environ |= {"TORCHINDUCTOR_CACHE_DIR": f"{name}/inductor", "TMPDIR": name}
-        yield Path(name)
+        ours = {"TORCHINDUCTOR_CACHE_DIR": f"{name}/inductor", "TMPDIR": name}
+        before = {variable: os.environ.get(variable) for variable in ours}
+        os.environ |= ours
+        try:
+            yield Path(name)
+        finally:
+            for variable, value in before.items():
+                os.environ.pop(variable)
+                os.environ |= {} if value is None else {variable: value}

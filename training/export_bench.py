@@ -94,8 +94,7 @@ def _scorers(ranker: Ranker, native: NativeDense) -> dict[str, Scorer]:
     eager = {f"eager_{p}": Scorer.of(ranker, p) for p in (TablePrecision.FP32, TablePrecision.INT8)}
     fast = {}
     for precision in TablePrecision:
-        fast[f"native_{precision}"] = Scorer.of(ranker, precision)
-        fast[f"native_{precision}"].dense = native
+        fast[f"native_{precision}"] = Scorer.of(ranker, precision).with_dense(native)
     return {**eager, **fast}
 
 

@@ -78,6 +78,10 @@ class Scorer:
         tables = ServedTables(configs, rows, precision)
         return cls(ranker.features, tables, ServedDense(ranker.interaction).eval())
 
+    def with_dense(self, dense: Dense) -> "Scorer":
+        """The same tables with another dense part."""
+        return Scorer(self.features, self.tables, dense, num_threads=self.num_threads)
+
     def score(self, inputs: RequestInputs | ModelInputs) -> npt.NDArray[np.float32]:
         """Probabilities of a request's candidates, or of encoded rows, in their order."""
         request = inputs if isinstance(inputs, RequestInputs) else _as_request(inputs)
