@@ -186,6 +186,8 @@ def open_server(
     def load_champion(version: str) -> Champion:
         directory = model or artifacts / schema.name / version
         loaded = artifact.load(directory, schema, native=native, num_threads=num_threads)
+        how = "native code" if loaded.is_native else f"eager, native code {loaded.why_eager}"
+        logger.info("%s: %s, %d threads a call", version, how, num_threads)
         return Champion(version=loaded.manifest.version, score=loaded.score)
 
     def champion_version() -> str | None:

@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 SIZES = (100, 500, 2_000)
 CALLERS = 8
 _SQUARES = (1024, 2048)
-_ROUNDS = 9
-_SECONDS_OF_CALLS = 0.08
+_ROUNDS = 5
+_SECONDS_OF_CALLS = 0.05
 _SECONDS_OF_CALLERS = 2.0
 _HISTORY = 20
 """Items in a user's bag."""

@@ -18,10 +18,11 @@ import signal
 import stat
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -86,12 +87,8 @@ class NativeDense:
             NativeError: The code does not load, or asks for other weights.
         """
         self._module = module
-        runners = len(os.sched_getaffinity(0))
         try:
-            # The C++ loader; torch._inductor.aoti_load_package would unpickle what it finds.
-            self._loader = torch._C._aoti.AOTIModelPackageLoader(
-                str(package), "model", False, runners, -1
-            )
+            self._loader = _borrowed(package, self)
             weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
             wanted = self._loader.get_constant_fqns()
             constants = {name: weights[name].detach() for name in wanted}
@@ -110,6 +107,26 @@ class NativeDense:
             return self(dense.expand(2, -1), pooled_BE.expand(2, -1))[:1]
         (probability,) = self._loader.boxed_run([dense.contiguous(), pooled_BE.contiguous()])
         return probability
+
+
+_FREE: dict[str, list[Any]] = {}
+"""Loaded code that no dense part uses, by its hash."""
+
+
+def _borrowed(package: Path, borrower: NativeDense) -> Any:
+    """Loaded code, free again when the borrower is gone.
+
+    A library in C++ is never unloaded, so to load each day's version anew would leak it.
+    """
+    free = _FREE.setdefault(sha256(package), [])
+    try:
+        loader = free.pop()
+    except IndexError:
+        # The C++ loader; torch._inductor.aoti_load_package would unpickle what it finds.
+        runners = len(os.sched_getaffinity(0))
+        loader = torch._C._aoti.AOTIModelPackageLoader(str(package), "model", False, runners, -1)
+    weakref.finalize(borrower, free.append, loader)
+    return loader
 
 
 def native_dense(

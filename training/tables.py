@@ -6,7 +6,6 @@ FBGEMM's inference kernel reads all three alike, and looks all features of a cal
 
 import dataclasses
 import enum
-import functools
 from collections.abc import Mapping, Sequence
 
 import fbgemm_gpu  # noqa: F401  # registers the operators
@@ -69,6 +68,7 @@ class ServedTables:
             starts |= dict.fromkeys(config.feature_names, size)
             size += -(-rows[config.name].nbytes // _ALIGNMENT) * _ALIGNMENT
         self._starts = starts
+        self._lookups: dict[tuple[str, ...], _Lookup] = {}
         self._memory = torch.zeros(size, dtype=torch.uint8)
         for config in configs:
             flat = rows[config.name].contiguous().view(torch.uint8).flatten()
@@ -104,8 +104,13 @@ class ServedTables:
             row_alignment=1,
         )
 
-    @functools.cache  # noqa: B019  # as many entries as there are kinds of call: two
     def _lookup(self, names: tuple[str, ...]) -> "_Lookup":
+        """What the kernel is told of some features; kept, for there are two such sets."""
+        if names not in self._lookups:
+            self._lookups[names] = self._made_lookup(names)
+        return self._lookups[names]
+
+    def _made_lookup(self, names: tuple[str, ...]) -> "_Lookup":
         widths = [self.widths[name] for name in names]
         code, count = SparseType(self.precision.value).as_int(), len(names)
         ends = torch.tensor([0, *np.cumsum(widths)], dtype=torch.int32)

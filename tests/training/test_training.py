@@ -130,7 +130,7 @@ def test_one_process_measures_exactly_what_two_ranks_did(trained, built, tmp_pat
         assert getattr(found, name) == pytest.approx(trained.warm["metrics"][name], rel=1e-5), name
 
 
-def test_the_gate_judges_the_precision_that_is_served_and_the_export_tells_all_three(trained, built):
+def test_the_gate_judges_the_tables_that_are_served_and_export_tells_the_others(trained, built):
     manifest = read_manifest(trained.artifact)
     costs = manifest.table_costs
     assert manifest.tables == "int8"
