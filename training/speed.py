@@ -101,7 +101,7 @@ def measure(name: str, *, is_compiled: bool) -> Speed:
         steps.append(_seconds_a_step(session, batches))
         pipeline.append(_seconds_a_batch(data, recipe))
         for size in SQUARES:
-            peaks[size].append(gflops_of_square(size))
+            peaks[size].append(_gflops_of_square(size))
     step = statistics.median(steps)
     flops = cost_of(inputs, recipe.model).training_flops * recipe.training.batch_size
     peak = max(statistics.median(values) for values in peaks.values())
@@ -181,8 +181,7 @@ def _seconds_a_batch(data: BenchmarkData, recipe: Recipe) -> float:
     return (time.perf_counter() - started) / count
 
 
-def gflops_of_square(size: int) -> float:
-    """Of a float32 matrix product of this size, on the threads that torch has."""
+def _gflops_of_square(size: int) -> float:
     left, right = torch.randn(size, size), torch.randn(size, size)
     out = torch.empty(size, size)
     torch.mm(left, right, out=out)
