@@ -61,9 +61,16 @@ class Artifact:
         """Whether the dense part runs as native code."""
         return self.why_eager is None
 
-    def score(self, inputs: RequestInputs | ModelInputs) -> npt.NDArray[np.float32]:
-        """Probabilities of a request's candidates, or of encoded rows, in their order."""
-        return self._scorer.score(inputs)
+    def score(
+        self, inputs: RequestInputs | ModelInputs, *, num_threads: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Probabilities of a request's candidates, or of encoded rows, in their order.
+
+        Args:
+            inputs: What to score.
+            num_threads: Threads inside this call; None: the number that it was loaded with.
+        """
+        return self._scorer.score(inputs, num_threads=num_threads)
 
 
 def write(root: Path, ranker: Ranker, schema: Schema, golden: pa.Table, **fields: Any) -> Manifest:

@@ -4,7 +4,6 @@ One path for requests and for rows of examples; eager or native code, any precis
 """
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -61,7 +60,6 @@ class Scorer:
         self.tables = tables
         self.dense = dense
         self.num_threads = num_threads
-        self._thread = threading.local()
 
     @classmethod
     def of(cls, ranker: Ranker, precision: TablePrecision = TablePrecision.FP32) -> "Scorer":
@@ -82,10 +80,19 @@ class Scorer:
         """The same tables with another dense part."""
         return Scorer(self.features, self.tables, dense, num_threads=self.num_threads)
 
-    def score(self, inputs: RequestInputs | ModelInputs) -> npt.NDArray[np.float32]:
-        """Probabilities of a request's candidates, or of encoded rows, in their order."""
+    def score(
+        self, inputs: RequestInputs | ModelInputs, *, num_threads: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Probabilities of a request's candidates, or of encoded rows, in their order.
+
+        Args:
+            inputs: What to score.
+            num_threads: Threads inside this call; None: the scorer's number.
+        """
         request = inputs if isinstance(inputs, RequestInputs) else _as_request(inputs)
-        self._set_threads()
+        if threads := num_threads or self.num_threads:
+            # OpenMP keeps the number by calling thread, and others may have set it since.
+            torch.set_num_threads(threads)
         with torch.inference_mode():
             # A user is looked up once, however many candidates there are and parts they come in.
             shared = self.tables.pool(request.shared) if request.shared else None
@@ -109,12 +116,6 @@ class Scorer:
     def _columns(self, names: Iterable[str], pooled: Tensor) -> dict[str, Tensor]:
         widths = {name: self.tables.widths[name] for name in names}
         return dict(zip(widths, pooled.split(list(widths.values()), dim=1), strict=True))
-
-    def _set_threads(self) -> None:
-        """Once for each calling thread: OpenMP keeps the number by thread."""
-        if self.num_threads is not None and not hasattr(self._thread, "is_set"):
-            torch.set_num_threads(self.num_threads)
-            self._thread.is_set = True
 
 
 def threads_of(environment: Mapping[str, str] = os.environ) -> int:

@@ -140,7 +140,7 @@ def test_threads_are_read_and_bounded_by_the_cores():
             threads_of({"RANKING_THREADS": text})
 
 
-def test_each_calling_thread_gets_the_number_of_threads_once():
+def test_a_call_has_the_threads_that_it_asks_for_in_whatever_thread_it_runs():
     import threading
 
     scorer = Scorer.of(random_ranker(SCHEMA))
@@ -149,9 +149,10 @@ def test_each_calling_thread_gets_the_number_of_threads_once():
     before, found = torch.get_num_threads(), []
 
     def call():
-        torch.set_num_threads(2)
-        scorer.score(request)
-        found.append(torch.get_num_threads())
+        torch.set_num_threads(3)
+        for asked in (None, 2, None):
+            scorer.score(request, num_threads=asked)
+            found.append(torch.get_num_threads())
 
     try:
         for _ in range(2):
@@ -160,4 +161,4 @@ def test_each_calling_thread_gets_the_number_of_threads_once():
             thread.join()
     finally:
         torch.set_num_threads(before)
-    assert found == [1, 1]
+    assert found == [1, 2, 1, 1, 2, 1]
