@@ -178,16 +178,14 @@ def open_server(
     from training.manifest import read_manifest
     from training.native import NativeCode
     from training.registry import Registry
-    from training.scoring import threads_of
 
     native = NativeCode.from_environment(compiled) if compiled else None
-    num_threads = threads_of()
 
     def load_champion(version: str) -> Champion:
         directory = model or artifacts / schema.name / version
-        loaded = artifact.load(directory, schema, native=native, num_threads=num_threads)
+        loaded = artifact.load(directory, schema, native=native)
         how = "native code" if loaded.is_native else f"eager, native code {loaded.why_eager}"
-        logger.info("%s: %s, %d threads a call", version, how, num_threads)
+        logger.info("%s: %s", version, how)
         return Champion(version=loaded.manifest.version, score=loaded.score)
 
     def champion_version() -> str | None:

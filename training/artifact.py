@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -125,7 +126,7 @@ def load(
         directory: Its folder.
         schema: The data set's schema.
         native: Whether and where native code is kept; None: eager.
-        num_threads: Threads inside one call of ``score``; None leaves the process's number.
+        num_threads: Threads inside one call of ``score``; None: torch's number at this moment.
 
     Raises:
         ArtifactError: A file is missing, changed or cut off; the schema is another one; the golden
@@ -140,6 +141,8 @@ def load(
             f"{schema.name}, {schema.fingerprint()}"
         )
     inputs = inputs_of(schema)
+    # Native code does not ask torch: in a new thread it would take all cores.
+    num_threads = num_threads or torch.get_num_threads()
     try:
         config = model_from_dict(manifest.config["model"])
         scorer, module = _eager(directory, manifest, inputs, config, num_threads)
@@ -186,7 +189,7 @@ def _eager(
     manifest: Manifest,
     inputs: Inputs,
     config: ModelConfig,
-    num_threads: int | None,
+    num_threads: int,
 ) -> tuple[Scorer, ServedDense]:
     """The scorer of an artifact's weights, and its dense part."""
     contents = load_file(directory / _WEIGHTS)

@@ -3,8 +3,7 @@
 One path for requests and for rows of examples; eager or native code, any precision of the tables.
 """
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +16,6 @@ from training.tables import ServedTables, TablePrecision, packed
 
 MAX_ROWS = 8_192
 """Rows that the dense part sees at one time; bounds its memory."""
-
-THREADS = "RANKING_THREADS"
-"""Variable of the environment: threads inside one call."""
 
 Dense = Callable[[Tensor, Tensor], Tensor]
 """Raw dense inputs (B, inputs) and pooled embeddings (B, columns) to probabilities (B,)."""
@@ -116,18 +112,6 @@ class Scorer:
     def _columns(self, names: Iterable[str], pooled: Tensor) -> dict[str, Tensor]:
         widths = {name: self.tables.widths[name] for name in names}
         return dict(zip(widths, pooled.split(list(widths.values()), dim=1), strict=True))
-
-
-def threads_of(environment: Mapping[str, str] = os.environ) -> int:
-    """RANKING_THREADS; 1 where it is not set, for then calls share the cores without waiting.
-
-    Raises:
-        ValueError: It is no whole number, or there are fewer cores.
-    """
-    text, cores = environment.get(THREADS, "1"), len(os.sched_getaffinity(0))
-    if not text.isdecimal() or not 1 <= int(text) <= cores:
-        raise ValueError(f"{THREADS}: {text!r}; a whole number from 1 to {cores}, the cores")
-    return int(text)
 
 
 def _tiled(shared_UE: Tensor, user: npt.NDArray[np.int64]) -> Tensor:

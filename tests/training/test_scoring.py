@@ -11,7 +11,7 @@ from features.encoding import Ids, RequestInputs
 from training import scoring
 from training.batch import jagged
 from training.dataset import encode_examples
-from training.scoring import Scorer, threads_of
+from training.scoring import Scorer
 from training.tables import ServedTables, TablePrecision, packed
 
 SCHEMA = schema_of("synthetic")
@@ -130,14 +130,6 @@ def test_int8_scores_are_close_and_int4_scores_are_less_close():
     worst = {p: np.abs(Scorer.of(ranker, p).score(rows) - exact).max() for p in TablePrecision}
     assert worst["fp32"] == 0
     assert 0 < worst["int8"] < worst["int4"] < 0.2
-
-
-def test_threads_are_read_and_bounded_by_the_cores():
-    assert threads_of({}) == 1
-    assert threads_of({"RANKING_THREADS": "1"}) == 1
-    for text in ("0", "many", "100000"):
-        with pytest.raises(ValueError, match=rf"RANKING_THREADS: '{text}'; a whole number from 1"):
-            threads_of({"RANKING_THREADS": text})
 
 
 def test_a_call_has_the_threads_that_it_asks_for_in_whatever_thread_it_runs():
