@@ -38,8 +38,13 @@ SECONDS_AT_LOAD = 90.0
 """How long a load waits for a compilation; ``promote`` waits 120 for the load."""
 PACKAGE, NOTE = "dense.pt2", "dense.json"
 """Files of an entry: the code, and its hash."""
-_SOURCES = ("native", "compilation", "scoring", "ranker", "wukong", "rivals", "layers", "config")
+_SHAPING = ("native", "compilation", "scoring", "ranker", "wukong", "rivals", "layers", "config")
 """Modules of this package that shape the code."""
+_SOURCES = [
+    hashlib.sha256(Path(__file__).with_name(f"{name}.py").read_bytes()).hexdigest()
+    for name in _SHAPING
+]
+"""As they are when this process starts: files that change later are not what it runs."""
 
 
 class Compile(enum.StrEnum):
@@ -217,15 +222,12 @@ def private_folder(folder: Path, *, apart_from: Path | None = None) -> Path:
 
 def key_of(inputs: Inputs, config: ModelConfig) -> str:
     """Thirty-two hexadecimal digits of everything that shapes the code: model, versions, CPU."""
-    sources = hashlib.sha256()
-    for name in _SOURCES:
-        sources.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     content = {
         "sparse": [sparse.name for sparse in inputs.sparse],
         "dense": [kind.value for kind in inputs.dense],
         "model": dataclasses.asdict(config),
         "versions": [torch.__version__, version("torchrec"), platform.python_version()],
-        "sources": sources.hexdigest(),
+        "sources": _SOURCES,
         "cpu": [platform.machine(), torch.backends.cpu.get_cpu_capability(), *_cpu()],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

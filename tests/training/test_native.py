@@ -12,7 +12,7 @@ from made_artifacts import request_of, write_random
 from torch._dynamo.utils import counters
 
 from features.catalog import schema_of
-from training import native
+from training import export, native
 from training.artifact import load
 from training.inputs import inputs_of
 from training.manifest import ArtifactError
@@ -111,6 +111,18 @@ def test_code_with_other_numbers_does_not_serve(compiled, folder, monkeypatch):
     assert "golden answer differs by 0.0001" in loaded.why_eager
     with pytest.raises(ArtifactError, match="golden answer differs"):
         load(folder, SCHEMA, native=required(compiled))
+
+
+def test_export_tells_the_key_of_the_code_or_why_there_is_none(
+    compiled, folder, tmp_path, monkeypatch
+):
+    (entry,) = compiled.iterdir()
+    assert export.compiled(required(compiled), SCHEMA, folder) == entry.name
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    nowhere = tmp_path / "nowhere"
+    assert "no-such-compiler not found" in export.compiled(automatic(nowhere), SCHEMA, folder)
+    with pytest.raises(NativeError, match="no-such-compiler not found"):
+        export.compiled(required(nowhere), SCHEMA, folder)
 
 
 def test_a_folder_that_others_may_write_is_not_used(copy, folder):
