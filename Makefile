@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
 
-.PHONY: help install demo test check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-stream bench-serve drill-train fuzz-serve soak
+.PHONY: help install demo test check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-serve drill-train fuzz-serve soak
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ bench-growth: install   ## loss against compute: small, large, and small grown t
 
 bench-scaling: install  ## a scaling law from own runs, on data whose best loss is known
 	@$(PYTHON) infra/local/scaling.py
+
+bench-export: install   ## scoring a request: eager, native, int8 and int4 tables, beside the limit
+	@$(PYTHON) infra/local/export.py
 
 bench-stream: install   ## memory of a training on a day of 2 and of 20 million rows
 	@$(PYTHON) infra/local/stream.py

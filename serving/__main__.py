@@ -20,6 +20,7 @@ _FOLDERS = {
     "artifacts": ("artifacts", "the exported rankers"),
     "tracking": ("mlflow", "the MLflow database, which holds the aliases"),
     "reports": ("reports", "where the gate's decisions are"),
+    "compiled": ("compiled", "native code of this machine, which only this user may write"),
 }
 
 
@@ -36,7 +37,7 @@ def _door() -> Door:
         "Answer ranking requests until SIGINT or SIGTERM. The model `ranker` over REST and gRPC: "
         "features from the online store, scores from the champion. Starts without a champion too: "
         "/v2/health/ready then answers 503 until a load succeeds.",
-        *("store", "artifacts", "tracking"),
+        *("store", "artifacts", "tracking", "compiled"),
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
     serve.add_argument("--http-port", type=int, default=8081, help="port of REST")
@@ -86,6 +87,7 @@ def _serve(options: argparse.Namespace) -> Summary:
         http_port=options.http_port,
         grpc_port=options.grpc_port,
         model=options.model,
+        compiled=options.compiled,
     )
     running.start()
     return {"dataset": options.dataset, "version": running.ranker.version, "stopped": True}

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from kserve.protocol.infer_type import InferResponse
 
-from features.encoding import ModelInputs, RequestInputs
+from features.encoding import RequestInputs
 from features.schema import Schema
 from serving import counters
 from serving.batches import Batches
@@ -52,7 +52,7 @@ class Champion:
     """A verified artifact: its version, and how it scores."""
 
     version: str
-    score: Callable[[ModelInputs], npt.NDArray[np.float32]]
+    score: Callable[[RequestInputs], npt.NDArray[np.float32]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -270,7 +270,7 @@ class Ranker(kserve.Model):
         champion = jobs[0].champion
         candidates = [self.transformer.put_together(job.request, job.rows) for job in jobs]
         inputs = RequestInputs.joined([one.inputs for one in candidates])
-        scores = score(champion, inputs, self.schema)
+        scores = champion.score(inputs)
         ends = np.cumsum([len(one.inputs) for one in candidates])
         parts = np.split(scores, ends[:-1])
         return [
@@ -281,12 +281,6 @@ class Ranker(kserve.Model):
     def _too_late(self, job: Job) -> RefusedError:
         limit = f"within {self._limits.max_seconds:g} seconds"
         return RefusedError("answer", "not there", limit, status=HTTPStatus.SERVICE_UNAVAILABLE)
-
-
-def score(champion: Champion, inputs: RequestInputs, schema: Schema) -> npt.NDArray[np.float32]:
-    """A version's scores of candidates: (N,), in their order."""
-    names = [column.name for column in schema.sparse_inputs()]
-    return champion.score(inputs.tiled(names))
 
 
 def _not_finite(scores: npt.NDArray[np.float32]) -> RefusedError | None:

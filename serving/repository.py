@@ -23,7 +23,7 @@ from features.schema import Dtype, Schema
 from serving import counters
 from serving.calls import InferenceCall
 from serving.lineup import Beside, Lineup
-from serving.predictor import NAME, Champion, Ranker, score
+from serving.predictor import NAME, Champion, Ranker
 from serving.refusal import RefusedError
 from serving.request import input_columns
 from serving.roles import Shares
@@ -199,7 +199,7 @@ class ChampionRepository(kserve.ModelRepository):
         champion = self._load_champion(version)
         for size in WARM_UP_CANDIDATES:
             candidates = self._ranker.candidates(_made_up(self._ranker.schema, size))
-            scores = score(champion, candidates.inputs, self._ranker.schema)
+            scores = champion.score(candidates.inputs)
             if len(scores) != size or not np.isfinite(scores).all():
                 raise ValueError(f"warm-up scores: {scores[:3]}; {size} finite numbers")
         return champion

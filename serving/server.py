@@ -201,21 +201,29 @@ def open_server(
     http_port: int,
     grpc_port: int,
     model: Path | None = None,
+    compiled: Path | None = None,
 ) -> RankingServer:
     """The server on the real online store, registry and artifacts, set by the environment.
 
     With ``model``, the folder of one artifact, that is what is served: a pod's model comes with
-    the pod and changes with it, so there is no alias to follow.
+    the pod and changes with it, so there is no alias to follow. With ``compiled``, the folder of
+    this machine's native code, the model runs as such code, as the environment says.
     """
     import torch
 
     from features.rows import open_rows
     from training import artifact
     from training.manifest import read_manifest
+    from training.native import NativeCode
     from training.registry import Registry
 
+    native = NativeCode.from_environment(compiled) if compiled else None
+
     def load_champion(version: str) -> Champion:
-        loaded = artifact.load(model or artifacts / schema.name / version, schema)
+        directory = model or artifacts / schema.name / version
+        loaded = artifact.load(directory, schema, native=native)
+        how = "native code" if loaded.is_native else f"eager, native code {loaded.why_eager}"
+        logger.info("%s: %s", version, how)
         return Champion(version=loaded.manifest.version, score=loaded.score)
 
     def champion_version() -> str | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 
 from features.catalog import schema_of
 from features.schema import Schema
+
+# Half a minute for each architecture; tests of native code ask for it.
+os.environ.setdefault("RANKING_COMPILE", "off")
 
 
 @pytest.fixture(scope="session")

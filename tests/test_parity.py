@@ -137,16 +137,16 @@ def test_a_thousand_impressions_at_twenty_moments_are_equal_to_the_bit(work):
     from features import online, store
     from features.encoding import encode
     from serving.predictor import Ranker
-    from training.artifact import Artifact
     from training.inputs import inputs_of
     from training.ranker import Ranker as Model
     from training.recipes import recipe_of
+    from training.scoring import Scorer
 
     root = work.lake.root.parent.parent
     table = examples(work)
     states = created_by_user(work)
     model = Model(inputs_of(SCHEMA), recipe_of("wukong-tiny").model)
-    scorer = Artifact(None, model)
+    scorer = Scorer.of(model)
     seen = 0
     # The first push starts where this short history does, each later one where the last ended.
     since = datetime.datetime.combine(FIRST, datetime.time(0, 1), UTC)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from features.catalog import SCHEMAS, schema_of
 from features.door import Door, Summary, add_date
+from training import delivery
 from training.flags import (
     ADVICE,
     add_dense_parallelism,
@@ -68,18 +69,6 @@ def _grow(options: argparse.Namespace) -> Summary:
 
     grow_rank(schema_of(options.dataset), recipe_of(options.target), options)
     return {}
-
-
-def _export(options: argparse.Namespace) -> Summary:
-    from training.export import export
-    from training.registry import Registry
-
-    schema = schema_of(options.dataset)
-    name = options.checkpoint or options.date.isoformat()
-    manifest = export(schema, options.lake, options.checkpoints, options.artifacts, name)
-    directory = options.artifacts / schema.name / manifest.version
-    Registry(options.tracking, schema.name).register(manifest, directory)
-    return {"version": manifest.version, "artifact": str(directory), "metrics": manifest.metrics}
 
 
 def _evaluate(options: argparse.Namespace) -> Summary:
@@ -206,6 +195,7 @@ _FOLDERS = {
     "tracking": ("mlflow", "the MLflow database"),
     "reports": ("reports", "where pages are written"),
     "study": ("scaling", "the runs and points of scaling studies"),
+    "compiled": ("compiled", "native code of this machine, which only this user may write"),
 }
 
 
@@ -218,7 +208,9 @@ def _door() -> Door:
     )
     _add_training(door)
     _add_upscale(door)
-    _add_export(door)
+    delivery.add_export(door)
+    delivery.add_compile(door)
+    delivery.add_bench(door)
     _add_evaluate(door)
     text = "Print the family of the rankers: who was trained, or grew, from whom."
     door.verb("family", _family, text, "checkpoints", "artifacts", "tracking", "reports")
@@ -237,14 +229,6 @@ def _door() -> Door:
     prune = door.verb("prune", _prune, text, "checkpoints", "artifacts", "tracking")
     prune.add_argument("--keep", type=int, default=10, help="newest to keep of each")
     return door
-
-
-def _add_export(door: Door) -> None:
-    text = "Make a checkpoint an artifact and register it."
-    export = door.verb("export", _export, text, "lake", "checkpoints", "artifacts", "tracking")
-    which = export.add_mutually_exclusive_group(required=True)
-    which.add_argument("--date", type=day, metavar="YYYY-MM-DD", help="day whose checkpoint")
-    which.add_argument("--checkpoint", metavar="CHECKPOINT", help="else its folder's name")
 
 
 def _add_evaluate(door: Door) -> None:

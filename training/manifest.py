@@ -35,6 +35,10 @@ class Manifest:
     """In a trial ``grown`` or ``control``; else empty."""
     growth: dict[str, Any] | None = None
     """How its checkpoint, or the one that it was trained from, grew; None: it did not."""
+    tables: str = "fp32"
+    """Numbers of the embedding tables: fp32, int8 or int4."""
+    table_costs: dict[str, Any] | None = None
+    """What each precision of the tables costs in bytes and NE, and the days that were scored."""
 
 
 def read_manifest(directory: Path) -> Manifest:

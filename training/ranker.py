@@ -84,6 +84,7 @@ class TokenArch(nn.Module):
     def __init__(self, inputs: Inputs, config: ModelConfig) -> None:
         super().__init__()
         self.dim = config.embedding_dim
+        self.num_dense = len(inputs.dense)
         self.widths = [table_dim(sparse.name, config) for sparse in inputs.sparse]
         grouped = {name: number for number, g in enumerate(config.groups) for name in g.features}
         names = [sparse.name for sparse in inputs.sparse]

@@ -155,6 +155,8 @@ class WukongLayer(nn.Module):
         """(B, N, D) to (B, G, D)."""
         if self._is_fused(x_BND):
             return self._fused(x_BND)
+        if self._has_plain_answer(x_BND):
+            return self._answer(x_BND)
         fmb_BMD = self._unless_zeroed(Ablation.FMB, self.fmb(x_BND))
         linear_BLD, residual_BGD = self._mixed(x_BND)
         linear_BLD = self._unless_zeroed(Ablation.LCB, linear_BLD)
@@ -165,20 +167,44 @@ class WukongLayer(nn.Module):
         """Whether the hand-written training step applies: to the paper's layer, on a CPU."""
         return (
             torch.is_grad_enabled()
-            and x_BND.device.type == "cpu"
+            and self._has_one_product(x_BND)
             and not torch.compiler.is_compiling()
-            and not torch.is_autocast_enabled("cpu")
-            and not self.zeroed
             and isinstance(self.norm, nn.LayerNorm)
             and self.fmb.norm.num_groups == 1
+        )
+
+    def _has_plain_answer(self, x_BND: Tensor) -> bool:
+        """Whether ``_answer`` applies: no gradient is wanted, compiled or not, on a CPU."""
+        return not torch.is_grad_enabled() and self._has_one_product(x_BND)
+
+    def _has_one_product(self, x_BND: Tensor) -> bool:
+        """Whether one float32 product on a CPU may mix for Y, W_L and W_R together."""
+        return (
+            x_BND.device.type == "cpu"
+            and not torch.is_autocast_enabled("cpu")
+            and not self.zeroed
             and not self.fmb.interaction.is_plain
             and self.fmb.interaction.attention is None
         )
 
-    def _fused(self, x_BND: Tensor) -> Tensor:
+    def _answer(self, x_BND: Tensor) -> Tensor:
+        """What ``forward`` states, in fewer passes over memory: WᵀX, so nothing is transposed."""
+        k, num_linear = self.fmb.interaction.columns, self.linear_compression.shape[1]
+        mixed_BSD = torch.matmul(self._mixers().t(), x_BND)
+        fm_BP = torch.bmm(x_BND, mixed_BSD[:, :k].transpose(1, 2)).flatten(1)
+        fmb_BMD = self.fmb.mlp(self.fmb.norm(fm_BP)).view(-1, self.fmb.num_out, self.fmb.dim)
+        residual_BGD = x_BND if self.residual is None else mixed_BSD[:, k + num_linear :]
+        linear_BLD = mixed_BSD[:, k : k + num_linear]
+        return self.norm(torch.cat([fmb_BMD, linear_BLD], dim=1) + residual_BGD)
+
+    def _mixers(self) -> Tensor:
+        """[Y | W_L | W_R], the last where shapes differ: (N, S)."""
         mixers: list[Tensor] = [self.fmb.interaction.projection, self.linear_compression]
         if self.residual is not None:
             mixers.append(self.residual)
+        return torch.cat(mixers, dim=1)
+
+    def _fused(self, x_BND: Tensor) -> Tensor:
         sizes = Sizes(
             rank=self.fmb.interaction.columns,
             num_linear=self.linear_compression.shape[1],
@@ -189,7 +215,7 @@ class WukongLayer(nn.Module):
         linear = [layer for layer in self.fmb.mlp if isinstance(layer, nn.Linear)]
         norms = (self.fmb.norm, self.norm)
         parameters = [value for part in (*norms, *linear) for value in (part.weight, part.bias)]
-        return FusedLayer.apply(x_BND.contiguous(), torch.cat(mixers, dim=1), sizes, *parameters)
+        return FusedLayer.apply(x_BND.contiguous(), self._mixers(), sizes, *parameters)
 
     def _mixed(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
         """The linear compression (B, L, D) and the residual (B, G, D)."""

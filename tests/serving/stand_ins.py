@@ -175,8 +175,10 @@ def fill(store_dir: Path) -> None:
         feast.write_to_online_store(table.name, frame)
 
 
-def score(inputs: ModelInputs, *, offset: float = 0.0) -> npt.NDArray[np.float32]:
+def score(inputs: RequestInputs | ModelInputs, *, offset: float = 0.0) -> npt.NDArray[np.float32]:
     """Numbers in (0, 1) that depend on every input of the row and on nothing else."""
+    if isinstance(inputs, RequestInputs):
+        inputs = tiled(inputs)
     dense = np.log1p(np.abs(np.nan_to_num(inputs.dense.astype(np.float64))))
     total = dense @ np.linspace(0.1, 0.9, dense.shape[1]) + offset
     for place, ids in enumerate(inputs.ids.values()):
@@ -229,7 +231,7 @@ def scorer(version: str) -> Any:
         return lambda inputs: np.full(len(inputs), np.nan, dtype=np.float32)
     day = datetime.date.fromisoformat(version[:10])
 
-    def scored(inputs: ModelInputs) -> npt.NDArray[np.float32]:
+    def scored(inputs: RequestInputs) -> npt.NDArray[np.float32]:
         if version.endswith("-slow"):
             time.sleep(0.6)
         if version.endswith("-stuck") and len(inputs) == 3:

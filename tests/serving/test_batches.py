@@ -184,17 +184,17 @@ def test_a_wukong_scores_requests_together_as_it_scores_each_alone():
 
     from features.catalog import SCHEMAS
     from features.encoding import RequestInputs
-    from serving.predictor import score
     from serving.request import parse
     from serving.transformer import Transformer
-    from training.artifact import Artifact
     from training.inputs import inputs_of
     from training.ranker import Ranker as Model
     from training.recipes import wukong_tiny
+    from training.scoring import Scorer
 
     schema = SCHEMAS["synthetic"]
     torch.manual_seed(1)
-    champion = Champion("v", Artifact(None, Model(inputs_of(schema), wukong_tiny().model)).score)
+    scorer = Scorer.of(Model(inputs_of(schema), wukong_tiny().model))
+    champion = Champion("v", scorer.score)
     yesterday = stand_ins.NOON.replace(day=14)
     rows = {
         (table.name, one): stand_ins.row(table, yesterday)
@@ -216,7 +216,7 @@ def test_a_wukong_scores_requests_together_as_it_scores_each_alone():
         ]
         sent = from_rest(orjson.dumps({"inputs": tensors}), json_length=None)
         parts.append(transformer.transform(parse(schema, sent, now=stand_ins.NOON)).inputs)
-    together = score(champion, RequestInputs.joined(parts), schema)
-    alone = np.concatenate([score(champion, part, schema) for part in parts])
+    together = champion.score(RequestInputs.joined(parts))
+    alone = np.concatenate([champion.score(part) for part in parts])
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
     assert len(np.unique(alone.round(6))) > 5

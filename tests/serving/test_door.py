@@ -20,7 +20,10 @@ def run(*arguments):
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
-        ("serve", ["--dataset", *PLACES, "--host", "--http-port", "--grpc-port", "--model"]),
+        (
+            "serve",
+            ["--dataset", *PLACES, "--host", "--http-port", "--grpc-port", "--model", "--compiled"],
+        ),
         (
             "promote",
             [

@@ -7,6 +7,8 @@ import conftest
 import pytest
 
 from serving.operations import OPERATIONS
+from serving.roles import Share, clear_share, write_share
+from training.aliases import CANARY
 
 FIRST, RAISING, BROKEN = "2025-06-01-first", "2025-06-02-raising", "2025-06-03-broken"
 LARGE = b" " * 20_001
@@ -80,8 +82,21 @@ def occurred(server, operation, status):
     return ask(server, operation, **good).status_code
 
 
+def status_of_a_canary_that_cannot_be_loaded(server):
+    write_share(server.registry, CANARY, Share(version=BROKEN, percent=5))
+    answer = server.http.post("/v2/repository/models/ranker/lineup")
+    clear_share(server.registry, CANARY)
+    return answer.status_code
+
+
 def pairs(statuses):
-    return [(o, code) for o in OPERATIONS for code in o.codes if code in statuses]
+    """Operations and statuses; a lineup's 409 needs a canary, which one test makes."""
+    return [
+        (o, code)
+        for o in OPERATIONS
+        for code in o.codes
+        if code in statuses and (o.name, code) != ("renew_lineup", 409)
+    ]
 
 
 def test_each_occurs(limited):
@@ -98,6 +113,7 @@ def test_each_occurs(limited):
         found |= {
             (operation.name, 408): status for operation, status in zip(late, statuses, strict=True)
         }
+    found["renew_lineup", 409] = status_of_a_canary_that_cannot_be_loaded(limited)
     limited.reload(RAISING)
     for operation, status in pairs({500}):
         version = RAISING if "model_version" in operation.path else None

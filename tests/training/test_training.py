@@ -112,17 +112,34 @@ def test_an_overlap_of_training_and_holdout_is_refused(trained, built):
         refuse_overlap(artifact, [built.days[-2]])
 
 
-def test_one_process_measures_exactly_what_two_ranks_did(trained, built):
-    examples = ExampleTable(built.lake, built.schema).read(built.days[-1:])
-    artifact = load(trained.artifact, built.schema)
+def test_one_process_measures_exactly_what_two_ranks_did(trained, built, tmp_path):
     from training.dataset import user_groups
+    from training.export import export
     from training.metrics import evaluate
+    from training.tables import TablePrecision
+
+    folders_ = (built.lake, trained.root / "checkpoints", tmp_path, str(built.days[-1]))
+    manifest = export(built.schema, *folders_, tables=TablePrecision.FP32)
+    artifact = load(tmp_path / built.schema.name / manifest.version, built.schema)
+    examples = ExampleTable(built.lake, built.schema).read(built.days[-1:])
 
     found = evaluate(
         artifact.score(examples.inputs), examples.label, user_groups(examples, built.schema)
     )
     for name in ("rows", "log_loss", "ne", "auc", "gauc", "calibration"):
         assert getattr(found, name) == pytest.approx(trained.warm["metrics"][name], rel=1e-5), name
+
+
+def test_the_gate_judges_the_tables_that_are_served_and_export_tells_the_others(trained, built):
+    manifest = read_manifest(trained.artifact)
+    costs = manifest.table_costs
+    assert manifest.tables == "int8"
+    assert (costs["days"], costs["is_unseen"]) == ([str(built.days[-1])] * 2, True)
+    assert costs["int4"]["bytes"] < costs["int8"]["bytes"] < costs["fp32"]["bytes"] / 2
+    assert costs["fp32"]["ne_change"] == 0
+    assert len({costs[name]["ne"] for name in ("fp32", "int8", "int4")}) == 3
+    assert abs(costs["int8"]["ne_change"]) < 1e-3
+    assert trained.decision["metrics"]["ne"] == pytest.approx(costs["int8"]["ne"], rel=1e-7)
 
 
 @pytest.mark.parametrize("spoil", ["truncate", "flip", "golden", "schema", "manifest"])

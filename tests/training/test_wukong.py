@@ -71,6 +71,8 @@ def test_a_layer_is_the_papers_equations(num_in, dim, rank, num_fm, num_linear, 
     x = torch.randn(3, num_in, dim, dtype=torch.float64)
     expected = np.stack([transcribed(layer, example) for example in x.numpy()])
     np.testing.assert_allclose(layer(x).detach().numpy(), expected, rtol=0, atol=1e-10)
+    with torch.no_grad():
+        np.testing.assert_allclose(layer(x).numpy(), expected, rtol=0, atol=1e-10)
 
 
 def test_the_optimised_machine_with_identity_is_the_plain_one():

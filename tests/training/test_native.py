@@ -1,0 +1,182 @@
+"""Native code is made here, kept privately, verified, shared by weights, and never a condition."""
+
+import dataclasses
+import shutil
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from made_artifacts import request_of, write_random
+from torch._dynamo.utils import counters
+
+from features.catalog import schema_of
+from training import export, native
+from training.artifact import load
+from training.inputs import inputs_of
+from training.manifest import ArtifactError
+from training.native import Compile, NativeCode, NativeDense, NativeError, key_of, private_folder
+from training.recipes import recipe_of
+
+SCHEMA = schema_of("synthetic")
+events: list[str] = []
+sys.addaudithook(
+    lambda event, arguments: (
+        events.append(f"{event} {arguments[0]}")
+        if event in {"open", "subprocess.Popen", "os.mkdir", "ctypes.dlopen"}
+        else None
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_random(tmp_path_factory.mktemp("artifacts"), SCHEMA, tables="int8")
+
+
+@pytest.fixture(scope="module")
+def compiled(folder, tmp_path_factory):
+    """A folder with the code of the artifact's architecture, made by its load."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++: there is nothing to compile with")
+    place = tmp_path_factory.mktemp("native") / "compiled"
+    native.SECONDS_AT_LOAD, before = 600.0, native.SECONDS_AT_LOAD
+    loaded = load(folder, SCHEMA, native=NativeCode(mode=Compile.REQUIRED, folder=place))
+    native.SECONDS_AT_LOAD = before
+    assert loaded.is_native
+    return place
+
+
+@pytest.fixture
+def copy(compiled, tmp_path):
+    return shutil.copytree(compiled, tmp_path / "compiled")
+
+
+def required(place):
+    return NativeCode(mode=Compile.REQUIRED, folder=place)
+
+
+def automatic(place):
+    return NativeCode(mode=Compile.AUTO, folder=place)
+
+
+def test_other_weights_of_the_architecture_take_the_code_that_is_there(compiled, folder, tmp_path):
+    other = write_random(tmp_path, SCHEMA, seed=5)
+    before = sorted(compiled.rglob("*"))
+    events.clear()
+    loaded = load(other, SCHEMA, native=required(compiled))
+    assert not [event for event in events if event.startswith("subprocess")]
+    assert sorted(compiled.rglob("*")) == before
+    for users in ([1], [2], [1, 1], [64], [30, 600], [9_000]):
+        request, _ = request_of(SCHEMA, users)
+        expected = load(other, SCHEMA).score(request)
+        np.testing.assert_allclose(loaded.score(request), expected, rtol=0, atol=1e-6)
+        assert len(users) == 1 or expected.std() > 1e-3
+    first = load(folder, SCHEMA, native=required(compiled)).score(request)
+    assert np.abs(first - expected).max() > 0.01, "each has its own weights"
+
+
+def test_after_the_load_nothing_is_compiled_opened_or_started(compiled, folder):
+    loaded = load(folder, SCHEMA, native=required(compiled))
+    requests = [request_of(SCHEMA, users)[0] for users in ([1], [3], [77, 1], [1_234], [500])]
+    counters.clear()
+    events.clear()
+    for request in requests:
+        loaded.score(request)
+    assert events == []
+    assert not counters
+
+
+def test_code_that_is_not_what_was_made_is_not_loaded(copy, folder, monkeypatch, caplog):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    package = next(copy.rglob("dense.pt2"))
+    content = bytearray(package.read_bytes())
+    content[len(content) // 2] ^= 1
+    package.write_bytes(content)
+    caplog.set_level("INFO", logger="training")
+    loaded = load(folder, SCHEMA, native=automatic(copy))
+    assert not loaded.is_native
+    assert "no-such-compiler not found" in loaded.why_eager
+    assert "dense.pt2: sha256" in caplog.text
+    assert "the dense part runs eager" in caplog.text
+    with pytest.raises(ArtifactError, match=r"no native code: compilation: .*no-such-compiler"):
+        load(folder, SCHEMA, native=required(copy))
+
+
+def test_code_with_other_numbers_does_not_serve(compiled, folder, monkeypatch):
+    right = NativeDense.__call__
+    monkeypatch.setattr(NativeDense, "__call__", lambda self, *x: right(self, *x) + 1e-4)
+    loaded = load(folder, SCHEMA, native=automatic(compiled))
+    assert "golden answer differs by 0.0001" in loaded.why_eager
+    with pytest.raises(ArtifactError, match="golden answer differs"):
+        load(folder, SCHEMA, native=required(compiled))
+
+
+def test_export_tells_the_key_of_the_code_or_why_there_is_none(
+    compiled, folder, tmp_path, monkeypatch
+):
+    (entry,) = compiled.iterdir()
+    assert export.compiled(required(compiled), SCHEMA, folder) == entry.name
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    nowhere = tmp_path / "nowhere"
+    assert "no-such-compiler not found" in export.compiled(automatic(nowhere), SCHEMA, folder)
+    with pytest.raises(NativeError, match="no-such-compiler not found"):
+        export.compiled(required(nowhere), SCHEMA, folder)
+
+
+def test_a_folder_that_others_may_write_is_not_used(copy, folder):
+    copy.chmod(0o770)
+    with pytest.raises(NativeError, match=r"mode 770; must be of user \d+, 700"):
+        private_folder(copy)
+    assert "mode 770" in load(folder, SCHEMA, native=automatic(copy)).why_eager
+
+
+def test_no_code_comes_from_the_artifact(copy, folder, tmp_path):
+    artifact = shutil.copytree(folder, tmp_path / "artifact")
+    inside = shutil.copytree(copy, artifact / "compiled")
+    link = tmp_path / "link"
+    link.symlink_to(inside)
+    for place in (inside, link):
+        loaded = load(artifact, SCHEMA, native=automatic(place))
+        assert "inside the artifact" in loaded.why_eager
+
+
+def test_a_folder_that_cannot_be_made_is_no_obstacle(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    loaded = load(folder, SCHEMA, native=automatic(tmp_path / "file" / "compiled"))
+    assert "Not a directory" in loaded.why_eager
+
+
+def test_a_compilation_that_takes_too_long_is_ended_and_leaves_nothing(tmp_path, monkeypatch):
+    slow = tmp_path / "slow"
+    slow.write_text(f"#!/bin/bash\nmkdir {tmp_path}/.compiling-$$-x\nsleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    started = time.monotonic()
+    with pytest.raises(NativeError, match="not done in 1 s"):
+        native._compile_apart(tmp_path, tmp_path, seconds=1.0)
+    assert time.monotonic() - started < 20
+    assert list(tmp_path.glob(".compiling-*")) == []
+
+
+def test_the_key_is_of_all_that_shapes_the_code(monkeypatch):
+    inputs, config = inputs_of(SCHEMA), recipe_of("wukong-tiny").model
+    longer = inputs.with_rows_times(2)
+    wider = dataclasses.replace(config, bottom_mlp=(17,))
+    key = key_of(inputs, config)
+    assert key_of(longer, config) == key, "tables are not compiled"
+    assert key_of(inputs, wider) != key
+    assert key_of(dataclasses.replace(inputs, dense=inputs.dense[1:]), config) != key
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    assert key_of(inputs, config) != key
+    monkeypatch.undo()
+    monkeypatch.setattr(native, "_cpu", lambda: ["another"])
+    assert key_of(inputs, config) != key
+
+
+def test_the_environment_says_off_auto_or_required():
+    assert Compile.from_environment({}) is Compile.AUTO
+    assert Compile.from_environment({"RANKING_COMPILE": "off"}) is Compile.OFF
+    with pytest.raises(ValueError, match="RANKING_COMPILE: 'yes'; one of"):
+        Compile.from_environment({"RANKING_COMPILE": "yes"})

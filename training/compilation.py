@@ -1,0 +1,112 @@
+"""Compile the dense part for this machine: AOTInductor packages it, without weights."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.config import ModelConfig
+from training.inputs import Inputs
+from training.native import (
+    NOTE,
+    PACKAGE,
+    NativeDense,
+    NativeError,
+    check_compiler,
+    key_of,
+    private_folder,
+    sha256,
+    work_prefix,
+)
+from training.ranker import InteractionArch
+from training.scoring import MAX_ROWS, Dense, ServedDense
+
+TOLERANCE = 1e-5
+"""Largest difference of a probability from the eager one."""
+_SIZES = (1, 2, 7, 100, 2_000)
+"""Rows at which new code is compared with eager."""
+
+
+def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str, Any]:
+    """Compile a dense part and keep the code; what was made, as plain values.
+
+    The code is compared with eager before it is kept, so that code which this machine cannot run
+    ends this process and not a server.
+
+    Raises:
+        NativeError: No compiler, a failure of it, or other numbers than eager's.
+    """
+    check_compiler()
+    key = key_of(inputs, config)
+    with torch.random.fork_rng(devices=[]), _work(private_folder(folder)) as work:
+        module = ServedDense(InteractionArch(inputs, config)).eval()
+        made = _packaged(module, work / "inductor.pt2")
+        difference = _difference(NativeDense(made, module), module)
+        if not difference <= TOLERANCE:
+            raise NativeError(f"native code differs by {difference:.3g}; at most {TOLERANCE:g}")
+        entry = work / key
+        entry.mkdir(mode=0o700)
+        shutil.copyfile(made, entry / PACKAGE)
+        note = {
+            "sha256": sha256(entry / PACKAGE),
+            "bytes": (entry / PACKAGE).stat().st_size,
+            "difference": difference,
+            "torch": torch.__version__,
+        }
+        (entry / NOTE).write_text(json.dumps(note))
+        target = folder / key
+        if target.exists():
+            target.rename(work / "replaced")
+        entry.rename(target)
+    return {"key": key, **note}
+
+
+def _packaged(module: ServedDense, path: Path) -> Path:
+    """Export for any number of rows and compile; the package has no weights in it."""
+    tokens = module.interaction.tokens
+    example = (torch.rand(8, tokens.num_dense), torch.randn(8, sum(tokens.widths)))
+    rows = torch.export.Dim("rows", min=2, max=MAX_ROWS)
+    settings = {
+        "aot_inductor.package_constants_in_so": False,
+        # Else the number of threads at this moment would be part of the code.
+        "cpp.dynamic_threads": True,
+        "compile_threads": 1,
+    }
+    with torch.no_grad():
+        program = torch.export.export(module, example, dynamic_shapes=({0: rows}, {0: rows}))
+        torch._inductor.aoti_compile_and_package(
+            program, package_path=str(path), inductor_configs=settings
+        )
+    return path
+
+
+def _difference(native: Dense, module: ServedDense) -> float:
+    """The largest difference of a probability, over several sizes."""
+    tokens = module.interaction.tokens
+    worst = 0.0
+    for size in _SIZES:
+        example = (torch.rand(size, tokens.num_dense), torch.randn(size, sum(tokens.widths)))
+        with torch.inference_mode():
+            worst = max(worst, float((native(*example) - module(*example)).abs().max()))
+    return worst
+
+
+@contextlib.contextmanager
+def _work(folder: Path) -> Iterator[Path]:
+    """A folder for all that a compilation writes, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix=work_prefix(os.getpid()), dir=folder) as name:
+        ours = {"TORCHINDUCTOR_CACHE_DIR": f"{name}/inductor", "TMPDIR": name}
+        before = {variable: os.environ.get(variable) for variable in ours}
+        os.environ |= ours
+        try:
+            yield Path(name)
+        finally:
+            for variable, value in before.items():
+                os.environ.pop(variable)
+                os.environ |= {} if value is None else {variable: value}
