@@ -241,7 +241,7 @@ FAULTS = {
     wrong_fingerprint: "schema another; expected that of synthetic",
     wrong_golden_answer: "golden answer differs by 0.001; at most 1e-05",
     truncated_weights: "sha256",
-    truncated_weights_with_a_fitting_hash: "SafetensorError",
+    truncated_weights_with_a_fitting_hash: "does not fit the manifest.s model",
     missing_weights: "sha256 no file",
     missing_folder: "no readable manifest",
 }
