@@ -26,6 +26,7 @@ def deploy(options: argparse.Namespace) -> Summary:
         dataset=options.dataset,
         image=options.image,
         store_claim=options.store_claim,
+        secret=options.secret,
         mode=mode,
         autoscaler=manifest.Autoscaler(options.autoscaler or default),
         min_replicas=options.min_replicas,

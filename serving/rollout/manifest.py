@@ -73,8 +73,9 @@ class Model:
 class Service:
     """What stays when the model changes.
 
-    ``store_claim`` is the volume claim with the Feast registry and online store. ``cpu`` and
-    ``memory`` are requested for a pod; ``memory`` is its limit too.
+    ``store_claim`` is the volume claim with the Feast registry and online store. ``secret`` is the
+    secret whose entries become the pod's environment, such as RANKING_TOKEN and RANKING_ONLINE.
+    ``cpu`` and ``memory`` are requested for a pod; ``memory`` is its limit too.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Service:
     dataset: str
     image: str
     store_claim: str
+    secret: str = ""
     mode: Mode = Mode.STANDARD
     autoscaler: Autoscaler = Autoscaler.HPA
     min_replicas: int = 2
@@ -94,6 +96,8 @@ class Service:
         for field in ("name", "namespace", "store_claim"):
             if not _LABEL.fullmatch(value := getattr(self, field)):
                 raise ValueError(f"{field}: {value!r}; lower-case letters, digits and '-'")
+        if self.secret and not _LABEL.fullmatch(self.secret):
+            raise ValueError(f"secret: {self.secret!r}; lower-case letters, digits and '-'")
         for field in ("cpu", "memory"):
             if not _QUANTITY.fullmatch(value := getattr(self, field)):
                 raise ValueError(f"{field}: {value!r}; a quantity such as 500m or 4Gi")
@@ -177,12 +181,15 @@ def _container(service: Service, model: Model) -> client.V1Container:
     serve = ["-m", "serving", "serve", "--dataset", service.dataset, "--host", "0.0.0.0"]
     ports = ["--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT)]
     env = {STORAGE_URI: model.storage_uri, "HOME": "/tmp", "TMPDIR": "/tmp"}
+    places = ["--store", _STORE_FOLDER, "--model", MODEL_FOLDER, "--compiled", "/tmp/compiled"]
+    secret = client.V1EnvFromSource(secret_ref=client.V1SecretEnvSource(name=service.secret))
     return client.V1Container(
         name=CONTAINER,
         image=service.image,
         command=["python"],
-        args=[*serve, *ports, "--store", _STORE_FOLDER, "--model", MODEL_FOLDER],
+        args=[*serve, *ports, *places],
         env=[client.V1EnvVar(name=name, value=value) for name, value in env.items()],
+        env_from=[secret] if service.secret else None,
         ports=_ports(service.mode),
         resources=client.V1ResourceRequirements(
             requests={"cpu": service.cpu, "memory": service.memory},

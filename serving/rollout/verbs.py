@@ -29,6 +29,11 @@ def add_deploy(door: Door) -> None:
     verb.add_argument("--image", required=True, help="container image with this package")
     verb.add_argument("--store-claim", required=True, help="volume claim with the online store")
     verb.add_argument(
+        "--secret",
+        default="",
+        help="secret whose entries become the pod's environment, such as RANKING_TOKEN",
+    )
+    verb.add_argument(
         "--mode", choices=("Standard", "Knative"), default="Standard", help="of KServe"
     )
     verb.add_argument(

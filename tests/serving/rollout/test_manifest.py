@@ -117,3 +117,10 @@ def test_its_container_serves_the_folder_that_kserve_fills():
 def test_what_kserve_would_refuse_is_refused_with_field_value_and_limit(changes, says):
     with pytest.raises(ValueError, match=says):
         render(service(**changes), MODEL)
+
+
+def test_secrets_reach_the_pod_as_its_environment_and_stand_in_no_manifest():
+    predictor = render(service(secret="ranker-environment"), MODEL)["spec"]["predictor"]
+    (container,) = predictor["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "ranker-environment"}}]
+    assert "envFrom" not in render(service(), MODEL)["spec"]["predictor"]["containers"][0]
