@@ -26,12 +26,13 @@ from training.checkpoint import (
     training_state,
 )
 from training.config import ModelConfig, WukongConfig
-from training.growth import GrowthError, Kind, State, grow
+from training.growth import GrowthError, Kind, State, grow, wound_back
 from training.ranker import token_names
 from training.session import Session
 
 logger = logging.getLogger(__name__)
 
+_MOMENTS = (Kind.FIRST_MOMENTS, Kind.SECOND_MOMENTS)
 _INTERACTION, _NET = "interaction.", "net."
 _BOTTOM = "tokens.bottom.0.weight"
 _NORMALISER = ("tokens.normaliser.mean", "tokens.normaliser.deviation")
@@ -61,15 +62,22 @@ def load_adopted_state(
     saved = _saved_dense(path)
     part = _INTERACTION
     told |= dense.adopt(saved["model", ""], _under(state["model"], part), Kind.WEIGHTS)
-    for kind in (Kind.FIRST_MOMENTS, Kind.SECOND_MOMENTS):
+    for kind in _MOMENTS:
         suffix = f".{kind.value}"
         wanted = _under(state[DENSE_OPTIMIZER], part, suffix)
         dense.adopt(saved[DENSE_OPTIMIZER, suffix], wanted, kind)
     steps = saved[DENSE_OPTIMIZER, ".step"]
-    for name, step in _under(state[DENSE_OPTIMIZER], part, ".step").items():
+    betas = session.optimizer.param_groups[0]["betas"]
+    adam = state[DENSE_OPTIMIZER]
+    for name, step in _under(adam, part, ".step").items():
         # A parameter that is new all through begins Adam's correction anew.
         if name in steps:
             step.copy_(steps[name])
+        if name in dense.resized:
+            first, second = (adam[f"{part}{name}.{moment.value}"] for moment in _MOMENTS)
+            wound = wound_back(first, second, step.clone(), betas)
+            for place, value in zip((first, second, step), wound, strict=True):
+                place.copy_(value)
     set_training_state(session.model, session.optimizer, state)
     return told
 
@@ -122,6 +130,8 @@ class _DensePart:
         before = token_names(adoption.before.inputs(), source)
         self.after = token_names(adoption.after.inputs(), target)
         self.places = torch.tensor([self.after.index(name) for name in before])
+        self.resized: set[str] = set()
+        """Tensors that have old entries and new ones."""
         self.dense = torch.tensor(adoption.dense_places(), dtype=torch.long).view(-1, 2).unbind(1)
 
     def adopt(self, saved: State, wanted: dict[str, Tensor], kind: Kind) -> dict[str, str]:
@@ -137,6 +147,8 @@ class _DensePart:
         for name, value in wanted.items():
             if name in made and made[name].shape == value.shape:
                 _put(value, made[name])
+                if saved[name].shape != value.shape:
+                    self.resized.add(name)
             else:
                 told[name] = f"{Fate.NEW}: {tuple(value.shape)}"
         return told
@@ -150,8 +162,7 @@ class _DensePart:
                 continue
             found[name] = wanted[name].clone()
             if name == _BOTTOM:
-                is_second = kind is Kind.SECOND_MOMENTS
-                found[name].fill_(float(saved[name].mean()) if is_second else 0.0)
+                found[name].zero_()
             found[name][..., now] = saved[name][..., was]
         return found
 

@@ -143,9 +143,8 @@ def grow(
         target: What ``grown_model`` returned.
         num_tokens: Embeddings that enter the grown stack.
         places: Positions among them of those that entered the parent's; None: they are the same.
-        kind: What ``parent`` is. New first moments are zero. New second moments are the mean of
-            their tensor's: Adam no longer corrects for a short history there, and zeros would let
-            new weights take steps several times too long.
+        kind: What ``parent`` is. New moments are zero; ``wound_back`` makes Adam take them for what
+            they are, the moments of a first step.
     """
     growing = _Growing(parent, fresh, kind, dim=target.embedding_dim)
     before, after = _stack(source), _stack(target)
@@ -160,6 +159,29 @@ def grow(
         num_inputs = new.num_fm + new.num_linear
     growing.mlp("head", _blocks(old_inputs, target.embedding_dim), torch.arange(1))
     return growing.grown
+
+
+def wound_back(
+    first: Tensor, second: Tensor, step: Tensor, betas: tuple[float, float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Adam's state of a tensor that grew, with its clock at the first step.
+
+    Adam divides its moments by what they lack of a long history, by one count of steps for a whole
+    tensor. Late in a run that is nothing, and new entries that begin at zero would take steps
+    several times too long; with a second moment borrowed from old entries they were seen to learn
+    too slowly (decision 23). At the first step the correction fits new entries, and old ones are
+    scaled so that their corrected moments are what they were.
+
+    Args:
+        first: First moments.
+        second: Second moments.
+        step: How many steps made them.
+        betas: Adam's.
+    """
+    if step <= 1:
+        return first, second, step
+    shares = [(1 - beta) / (1 - beta ** float(step)) for beta in betas]
+    return first * shares[0], second * shares[1], torch.ones_like(step)
 
 
 class _Growing:
@@ -250,28 +272,18 @@ class _Growing:
         self._linear(old[-1], new[-1], inputs, outputs)
 
     def _linear(self, before: str, after: str, inputs: Tensor, outputs: Tensor) -> None:
-        weight = self._blank(f"{before}.weight", f"{after}.weight")
-        weight[outputs] = self._usual(f"{before}.weight")
+        weight = self.grown[f"{after}.weight"]
+        weight[outputs] = 0
         weight[outputs[:, None], inputs] = self.parent[f"{before}.weight"]
-        self._blank(f"{before}.bias", f"{after}.bias")[outputs] = self.parent[f"{before}.bias"]
+        self.grown[f"{after}.bias"][outputs] = self.parent[f"{before}.bias"]
 
     def _mixer(self, name: str, inputs: Tensor, outputs: Tensor) -> None:
-        weight = self._blank(name, name)
-        weight[:, outputs] = self._usual(name)
+        weight = self.grown[name]
+        weight[:, outputs] = 0
         weight[inputs[:, None], outputs] = self.parent[name]
 
     def _vector(self, name: str, positions: Tensor) -> None:
-        self._blank(name, name)[positions] = self.parent[name]
-
-    def _usual(self, before: str) -> float:
-        """What stands where new values meet old ones."""
-        is_second = self.kind is Kind.SECOND_MOMENTS
-        return float(self.parent[before].mean()) if is_second else 0.0
-
-    def _blank(self, before: str, after: str) -> Tensor:
-        """A grown tensor, its new entries as they begin."""
-        grown = self.grown[after]
-        return grown if self.kind is Kind.WEIGHTS else grown.fill_(self._usual(before))
+        self.grown[name][positions] = self.parent[name]
 
     def _attention(self, name: str, entries: Tensor, columns: Tensor, width: int) -> None:
         """The MLP that makes Y: no new row of Y may reach an old column of X(XᵀY)."""
@@ -281,9 +293,9 @@ class _Growing:
                 self.grown[f"{linear}.{part}"] = self.parent[f"{linear}.{part}"].clone()
         before = _linears(self.parent, name)[-1]
         for part in ("weight", "bias"):
-            made = self._blank(f"{before}.{part}", f"{last}.{part}")
+            made = self.grown[f"{last}.{part}"]
             is_old_column = torch.isin(torch.arange(len(made)) % width, columns)
-            made[is_old_column] = self._usual(f"{before}.{part}")
+            made[is_old_column] = 0
             made[entries] = self.parent[f"{before}.{part}"]
 
     def _residual(self, name: str, inputs: Tensor, outputs: Tensor) -> None:

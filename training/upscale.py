@@ -21,7 +21,7 @@ from training.checkpoint import load_training_state, save, training_state
 from training.checkpoints import MANIFEST, Checkpoint, CheckpointManifest
 from training.config import DenseParallelism, ModelConfig, Recipe, recipe_from_dict
 from training.dataset import ExampleTable
-from training.growth import GrowthError, Kind, changes, grow, grown_model
+from training.growth import GrowthError, Kind, changes, grow, grown_model, wound_back
 from training.inputs import Inputs, inputs_of
 from training.ranker import InteractionArch
 from training.session import Session
@@ -34,6 +34,7 @@ GOLDEN_ROWS = 1_024
 _NET = "net."
 _INTERACTION = "interaction."
 _MOMENTS = (Kind.FIRST_MOMENTS, Kind.SECOND_MOMENTS)
+_ADAM = (*(moment.value for moment in _MOMENTS), "step")
 
 
 def upscale(
@@ -213,9 +214,11 @@ def _grown_state(
         }
         moved = _grown(held, zeros, source, target, parent, moment)
         adam |= {f"{_INTERACTION}{name}.{moment.value}": value for name, value in moved.items()}
-    steps = [state["dense_optimizer"][f"{_INTERACTION}{name}.step"] for name in names]
-    for name in zeros:
-        # A tensor that is new as a whole begins Adam's correction for short histories anew.
-        is_new = not bool(adam[f"{_INTERACTION}{name}.exp_avg_sq"].any())
-        adam[f"{_INTERACTION}{name}.step"] = torch.zeros(()) if is_new else steps[0].clone()
+    betas = session.optimizer.param_groups[0]["betas"]
+    step = state["dense_optimizer"][f"{_INTERACTION}{names[0]}.step"]
+    for key in (f"{_INTERACTION}{name}" for name in zeros):
+        first, second = (adam[f"{key}.{moment.value}"] for moment in _MOMENTS)
+        taken = step.clone() if second.any() else torch.zeros(())
+        for part, value in zip(_ADAM, wound_back(first, second, taken, betas), strict=True):
+            adam[f"{key}.{part}"] = value
     return {**state, "model": model, "dense_optimizer": adam}

@@ -216,7 +216,8 @@ def test_the_family_tells_who_grew_from_whom_at_what_cost(family):
     assert large["dense_parameters"] == family.told["dense_parameters"]
     assert large["dense_training_flops"] > small["dense_training_flops"]
     log_loss = family.decision["metrics"]["log_loss"]
-    assert trained["grown"]["log_loss"] == pytest.approx(log_loss, rel=1e-6)
+    # The gate scores what is served, with its tables in int8.
+    assert trained["grown"]["log_loss"] == pytest.approx(log_loss, rel=1e-3)
     assert trained["grown"]["aliases"] == ["champion", "challenger"]
     assert trained["grown"]["decision"] == family.decision["decision"]
     assert family.page.count("<circle") == len(members)
