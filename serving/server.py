@@ -5,7 +5,6 @@ artifacts and is the only function that knows them.
 """
 
 import asyncio
-import functools
 import logging
 import signal
 import socket
@@ -25,16 +24,14 @@ from features.schema import Schema
 from serving import tracing
 from serving.admission import Admission
 from serving.gateway import Gateway
-from serving.predictor import NAME, Champion, Ranker
+from serving.predictor import NAME, Ranker
 from serving.refresh import ItemRefresh
 from serving.refusal import RefusedError
 from serving.repository import ChampionExtension, ChampionRepository
 from serving.rest import Routes
-from serving.roles import Shares, read_shares
 from serving.rpc import RankingServicer, create_server
 from serving.settings import Settings, Tls
 from serving.wire import HttpProtocol
-from training.aliases import CHAMPION
 
 GRACE_SECONDS = 10
 EXTENSIONS = ("binary_tensor_data", "model_repository")
@@ -205,40 +202,14 @@ def open_server(
 ) -> RankingServer:
     """The server on the real online store, registry and artifacts, set by the environment.
 
-    With ``model``, the folder of one artifact, that is what is served: a pod's model comes with
-    the pod and changes with it, so there is no alias to follow. With ``compiled``, the folder of
-    this machine's native code, the model runs as such code, as the environment says.
+    ``model`` and ``compiled`` are as ``serving.models.Models`` has them.
     """
     import torch
 
     from features.rows import open_rows
-    from training import artifact
-    from training.manifest import read_manifest
-    from training.native import NativeCode
-    from training.registry import Registry
+    from serving.models import Models
 
-    native = NativeCode.from_environment(compiled) if compiled else None
-
-    def load_champion(version: str) -> Champion:
-        directory = model or artifacts / schema.name / version
-        loaded = artifact.load(directory, schema, native=native)
-        how = "native code" if loaded.is_native else f"eager, native code {loaded.why_eager}"
-        logger.info("%s: %s", version, how)
-        return Champion(version=loaded.manifest.version, score=loaded.score)
-
-    def champion_version() -> str | None:
-        if model is not None:
-            return read_manifest(model).version
-        return registry().alias(CHAMPION)
-
-    def shares() -> Shares:
-        return Shares() if model is not None else read_shares(registry())
-
-    @functools.cache
-    def registry() -> Registry:
-        # Opening it takes a second of Python, which every load would take from the requests.
-        return Registry(tracking, schema.name)
-
+    models = Models(schema, artifacts=artifacts, tracking=tracking, model=model, compiled=compiled)
     settings = Settings.from_environment()
     if settings.scoring.torch_threads:
         torch.set_num_threads(settings.scoring.torch_threads)
@@ -250,9 +221,9 @@ def open_server(
     ranker = Ranker(schema, online=rows, items=items, settings=settings)
     repository = ChampionRepository(
         ranker,
-        champion_version=champion_version,
-        load_champion=load_champion,
-        shares=shares,
+        champion_version=models.champion_version,
+        load_champion=models.load,
+        shares=models.shares,
     )
     return build(
         ranker,
