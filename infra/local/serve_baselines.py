@@ -19,11 +19,12 @@ import torch
 from features.catalog import schema_of
 from features.rows import OnlineRows, open_rows
 from features.schema import Role
-from serving.predictor import Champion, score
 from serving.refresh import ItemRefresh
 from serving.request import RankingRequest
 from serving.settings import Store
 from serving.transformer import Items, Transformer
+from training.artifact import Artifact, load
+from training.native import NativeCode
 
 SCHEMA = schema_of(serve_data.DATASET)
 REPEATS = 40
@@ -47,14 +48,13 @@ def main() -> None:
 
 def _figures(model: Path, rows: OnlineRows, size: int) -> dict[str, float]:
     requests = [_ranking(request) for request in serve_data.requests(size)]
-    champion = _champion(model)
+    artifact = _artifact(model)
     in_memory = _with_items(rows)
     inputs = [in_memory.transform(request).inputs for request in requests]
     figures = {}
     for threads in range(1, (os.cpu_count() or 1) + 1):
-        torch.set_num_threads(threads)
         figures[f"forward_{threads}_ms"] = _median_ms(
-            lambda place: score(champion, inputs[place % len(inputs)], SCHEMA)
+            lambda place, n=threads: artifact.score(inputs[place % len(inputs)], num_threads=n)
         )
     figures["forward_ms"] = min(figures.values())
 
@@ -106,12 +106,12 @@ def _one_share(model: Path, rows: OnlineRows, size: int, threads: int) -> None:
     """Requests a second of this process; it begins at the next whole ten seconds."""
     torch.set_num_threads(threads)
     requests = [_ranking(request) for request in serve_data.requests(size)]
-    champion = _champion(model)
+    artifact = _artifact(model)
     transformer = Transformer(SCHEMA, online=rows)
 
     def one(place: int) -> None:
         inputs = transformer.transform(requests[place % len(requests)]).inputs
-        score(champion, inputs, SCHEMA)
+        artifact.score(inputs)
 
     for place in range(5):
         one(place)
@@ -140,11 +140,10 @@ def _with_items(rows: OnlineRows) -> Transformer:
     return Transformer(SCHEMA, online=rows, items=lambda: items)
 
 
-def _champion(model: Path) -> Champion:
-    from training import artifact
-
-    loaded = artifact.load(model, SCHEMA)
-    return Champion(version=loaded.manifest.version, score=loaded.score)
+def _artifact(model: Path) -> Artifact:
+    """The exported model as the server runs it, in the same native code where it can be had."""
+    native = NativeCode.from_environment(serve_data.FOLDER / "compiled")
+    return load(model, SCHEMA, native=native)
 
 
 def _median_ms(work: Callable[[int], object], repeats: int = REPEATS) -> float:
@@ -162,7 +161,7 @@ def expected_scores(model: Path, request: serve_data.Request) -> np.ndarray:
     """What the endpoint must answer."""
     rows = open_rows(SCHEMA, serve_data.FOLDER / "feast", timeout_seconds=10)
     inputs = Transformer(SCHEMA, online=rows).transform(_ranking(request)).inputs
-    return score(_champion(model), inputs, SCHEMA)
+    return _artifact(model).score(inputs)
 
 
 if __name__ == "__main__":

@@ -148,6 +148,7 @@ def serving(model: Path, environment: Mapping[str, str]) -> Iterator[tuple[int, 
     """The real server on an artifact; its REST port, its gRPC port and its process id."""
     http_port, grpc_port = free_port(), free_port()
     command = ["python", "-m", "serving", "serve", f"--dataset={DATASET}", f"--model={model}"]
+    command.append(f"--compiled={FOLDER / 'compiled'}")
     command += [f"--store={FOLDER / 'feast'}", f"--http-port={http_port}"]
     command = [str(REPOSITORY / ".venv" / "bin" / "python"), *command[1:]]
     log = FOLDER / "server.log"
