@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from training.config import ModelConfig
 from training.inputs import Inputs
@@ -22,6 +23,7 @@ from training.native import (
     key_of,
     private_folder,
     sha256,
+    single_numbers,
     work_prefix,
 )
 from training.ranker import InteractionArch
@@ -46,7 +48,10 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
     key = key_of(inputs, config)
     with torch.random.fork_rng(devices=[]), _work(private_folder(folder)) as work:
         module = ServedDense(InteractionArch(inputs, config)).eval()
+        _draw(module)
         made = _packaged(module, work / "inductor.pt2")
+        # Compared with weights that the compiler has not seen: none of its own may be in the code.
+        _draw(module)
         difference = _difference(NativeDense(made, module), module)
         if not difference <= TOLERANCE:
             raise NativeError(f"native code differs by {difference:.3g}; at most {TOLERANCE:g}")
@@ -67,10 +72,25 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
     return {"key": key, **note}
 
 
+class _Logits(nn.Module):
+    """A served dense part but for its last step, with the same names of weights."""
+
+    def __init__(self, module: ServedDense) -> None:
+        super().__init__()
+        self.interaction = module.interaction
+
+    def forward(self, dense: Tensor, pooled_BE: Tensor) -> Tensor:
+        """(B, inputs) raw and (B, E) pooled to logits (B,)."""
+        return self.interaction(dense, pooled_BE, [])
+
+
 def _packaged(module: ServedDense, path: Path) -> Path:
     """Export for any number of rows and compile; the package has no weights in it."""
     tokens = module.interaction.tokens
     example = (torch.rand(8, tokens.num_dense), torch.randn(8, sum(tokens.widths)))
+    with torch.no_grad():
+        for value in single_numbers(module).values():
+            value.zero_()
     rows = torch.export.Dim("rows", min=2, max=MAX_ROWS)
     settings = {
         "aot_inductor.package_constants_in_so": False,
@@ -79,11 +99,27 @@ def _packaged(module: ServedDense, path: Path) -> Path:
         "compile_threads": 1,
     }
     with torch.no_grad():
-        program = torch.export.export(module, example, dynamic_shapes=({0: rows}, {0: rows}))
+        program = torch.export.export(
+            _Logits(module), example, dynamic_shapes=({0: rows}, {0: rows})
+        )
         torch._inductor.aoti_compile_and_package(
             program, package_path=str(path), inductor_configs=settings
         )
     return path
+
+
+def _draw(module: ServedDense) -> None:
+    """Give all weights and statistics numbers at random.
+
+    A fresh module's means, biases and norms are all 0 or all 1, and the compiler puts tensors of
+    one value into the code, where the weights of a trained ranker cannot replace them.
+    """
+    with torch.no_grad():
+        for value in (*module.parameters(), *module.buffers()):
+            if value.is_floating_point() and value.ndim > 1:
+                value.normal_(std=value.shape[-1] ** -0.5)
+            elif value.is_floating_point():
+                value.uniform_(0.5, 1.5)
 
 
 def _difference(native: Dense, module: ServedDense) -> float:
