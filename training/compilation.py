@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from training.config import ModelConfig
 from training.inputs import Inputs
@@ -23,7 +22,6 @@ from training.native import (
     key_of,
     private_folder,
     sha256,
-    single_numbers,
     work_prefix,
 )
 from training.ranker import InteractionArch
@@ -72,36 +70,21 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
     return {"key": key, **note}
 
 
-class _Logits(nn.Module):
-    """A served dense part but for its last step, with the same names of weights."""
-
-    def __init__(self, module: ServedDense) -> None:
-        super().__init__()
-        self.interaction = module.interaction
-
-    def forward(self, dense: Tensor, pooled_BE: Tensor) -> Tensor:
-        """(B, inputs) raw and (B, E) pooled to logits (B,)."""
-        return self.interaction(dense, pooled_BE, [])
-
-
 def _packaged(module: ServedDense, path: Path) -> Path:
     """Export for any number of rows and compile; the package has no weights in it."""
     tokens = module.interaction.tokens
     example = (torch.rand(8, tokens.num_dense), torch.randn(8, sum(tokens.widths)))
-    with torch.no_grad():
-        for value in single_numbers(module).values():
-            value.zero_()
     rows = torch.export.Dim("rows", min=2, max=MAX_ROWS)
     settings = {
         "aot_inductor.package_constants_in_so": False,
+        # Else weights of eight numbers or fewer, such as the last bias, would be part of the code.
+        "always_keep_tensor_constants": True,
         # Else the number of threads at this moment would be part of the code.
         "cpp.dynamic_threads": True,
         "compile_threads": 1,
     }
     with torch.no_grad():
-        program = torch.export.export(
-            _Logits(module), example, dynamic_shapes=({0: rows}, {0: rows})
-        )
+        program = torch.export.export(module, example, dynamic_shapes=({0: rows}, {0: rows}))
         torch._inductor.aoti_compile_and_package(
             program, package_path=str(path), inductor_configs=settings
         )

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.config import ModelConfig
 from training.inputs import Inputs
@@ -92,15 +92,12 @@ class NativeDense:
             NativeError: The code does not load, or asks for other weights.
         """
         self._module = module
-        single = single_numbers(module)
-        # Such numbers would be part of the code; it is made without them, and they are added here.
-        self._bias = sum((value.detach().view(()) for value in single.values()), torch.zeros(()))
         try:
             self._loader = _borrowed(package, self)
             weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
             wanted = self._loader.get_constant_fqns()
             for name, value in weights.items():
-                if value.is_floating_point() and name not in {*wanted, *single}:
+                if value.is_floating_point() and name not in wanted:
                     raise NativeError(f"{package}: {name} is part of the code; a weight of its own")
             constants = {name: weights[name].detach() for name in wanted}
             self._loader.load_constants(constants, False, True, True, False)
@@ -116,17 +113,8 @@ class NativeDense:
         assert len(dense) == len(pooled_BE) <= MAX_ROWS
         if len(dense) == 1:  # the code is for two rows and more
             return self(dense.expand(2, -1), pooled_BE.expand(2, -1))[:1]
-        (logits,) = self._loader.boxed_run([dense.contiguous(), pooled_BE.contiguous()])
-        return torch.sigmoid(logits + self._bias)
-
-
-def single_numbers(module: ServedDense) -> dict[str, nn.Parameter]:
-    """Parameters of one number, such as the last bias: the compiler takes them for constants.
-
-    All of them are taken for parts of the logit's sum; a model where they are not answers other
-    than eager, and is not compiled.
-    """
-    return {name: value for name, value in module.named_parameters() if value.numel() == 1}
+        (probability,) = self._loader.boxed_run([dense.contiguous(), pooled_BE.contiguous()])
+        return probability
 
 
 _FREE: dict[str, list[Any]] = {}
