@@ -64,6 +64,8 @@ class Curve:
     flops: list[float]
     log_loss: list[float]
     max_logit_difference: float = 0.0
+    grown_after: float = 0.0
+    """Training FLOPs at which it grew; what it reached before was the small ranker's."""
 
 
 class Comparison:
@@ -138,7 +140,9 @@ class Comparison:
                 size, born = "large", step
                 target = self._recipe("large", self.rates[_GROWN], seed)
                 session, difference = self._grown(session, target)
-                curve = dataclasses.replace(curve, max_logit_difference=difference)
+                curve = dataclasses.replace(
+                    curve, max_logit_difference=difference, grown_after=flops
+                )
                 average = self._average(session)
             bar.update(flops / budget - bar.n)
             if step % every == 0:
@@ -272,11 +276,11 @@ def compare(comparison: Comparison, *, seeds: int) -> dict[str, Any]:
 def _compute_ratio(runs: Sequence[Curve], scratch: Sequence[Curve]) -> float | None:
     """Compute at which the runs' mean reaches the scratch runs' final mean, as a ratio.
 
-    Read off the straight line between two evaluations. None: it never does.
+    Read off the straight line between two evaluations. None: it never does, after it has grown.
     """
     target = np.mean([run.log_loss[-1] for run in scratch])
     mean, flops = np.mean([run.log_loss for run in runs], axis=0), np.array(runs[0].flops)
-    reached = np.flatnonzero(mean <= target)
+    reached = np.flatnonzero((mean <= target) & (flops > runs[0].grown_after))
     if not len(reached):
         return None
     last, before = reached[0], max(0, reached[0] - 1)

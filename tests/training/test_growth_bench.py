@@ -45,3 +45,5 @@ def test_the_ratio_is_the_compute_at_which_scratchs_loss_is_reached():
     never = [Curve("grown", 1, [2.0, 4.0], [0.7, 0.6])]
     assert growth_bench._compute_ratio(reaches, scratch) == pytest.approx(0.4)
     assert growth_bench._compute_ratio(never, scratch) is None
+    before_it_grew = [Curve("grown", 1, [2.0, 4.0], [0.4, 0.6], grown_after=3.0)]
+    assert growth_bench._compute_ratio(before_it_grew, scratch) is None
