@@ -21,7 +21,7 @@ from features.encoding import (
     encode_numbers,
     status_at,
 )
-from features.schema import DENSE_KINDS, Column, FeatureTable, Kind, Role, Schema
+from features.schema import DENSE_KINDS, FeatureTable, Role, Schema
 from features.stored import ARROW_TYPES, STAMP
 from features.values import IntArray, epoch_microseconds
 
@@ -137,8 +137,8 @@ def assemble(schema: Schema, request: RequestColumns, parts: Mapping[str, Part])
     """
     size = len(request.user)
     moments = np.full(request.num_users, request.request_time, dtype=np.int64)
-    shared = encode_ids(schema, shared_columns(schema), request.users, request_time=moments)
-    each = encode_ids(schema, each_columns(schema), request.each, request_time=_NO_TIME)
+    shared = encode_ids(schema, schema.shared_sparse_inputs, request.users, request_time=moments)
+    each = encode_ids(schema, schema.each_sparse_inputs, request.each, request_time=_NO_TIME)
     context = [column for column in schema.context if column.kind in DENSE_KINDS]
     width = len(schema.dense_inputs())
     dense = np.empty((size, width), dtype=np.float32)
@@ -162,44 +162,14 @@ def assemble(schema: Schema, request: RequestColumns, parts: Mapping[str, Part])
     return RequestInputs(dense=dense, shared=shared, each=each, user=request.user)
 
 
-def dense_columns(table: FeatureTable) -> tuple[Column, ...]:
-    """The table's dense inputs: one block of a model's, in its order."""
-    return tuple(column for column in table.columns if column.kind in DENSE_KINDS)
-
-
-def sparse_columns(table: FeatureTable) -> tuple[Column, ...]:
-    """The table's sparse inputs, its bags among them."""
-    own = (column for column in table.columns if column.kind is Kind.SPARSE)
-    return (*own, *(bag.column for bag in table.bags))
-
-
-def shared_columns(schema: Schema) -> tuple[Column, ...]:
-    """Sparse inputs of no table that are the same for all candidates of a user."""
-    names = {*schema.time_context, schema.user.name if schema.user else ""}
-    return tuple(column for column in schema.sparse_inputs() if column.name in names)
-
-
-def each_columns(schema: Schema) -> tuple[Column, ...]:
-    """Sparse inputs of no table that may differ from candidate to candidate."""
-    names = {schema.item.name, *(column.name for column in schema.context)}
-    return tuple(column for column in schema.sparse_inputs() if column.name in names)
-
-
-def needed_columns(table: FeatureTable) -> list[str]:
-    """Stored columns that the encoder reads, and the row's event timestamp."""
-    in_bags = {name for bag in table.bags for name in (bag.items, bag.labels)}
-    names = [c.name for c in table.columns if c.kind is not Kind.STORED or c.name in in_bags]
-    return [*names, table.timestamp_column]
-
-
 def _encoded(schema: Schema, table: FeatureTable, stored: Columns) -> EncodedTable:
-    raw = {name: stored[name] for name in needed_columns(table)}
+    raw = {name: stored[name] for name in table.encoded_columns}
     stamps = raw[table.timestamp_column]
     return EncodedTable(
         table=table,
         raw=raw,
         moments=epoch_microseconds(stamps),
         is_known=stamps.is_valid().to_numpy(zero_copy_only=False),
-        numbers=encode_numbers(dense_columns(table), raw, size=len(stamps)),
-        ids=encode_ids(schema, sparse_columns(table), raw, request_time=_NO_TIME),
+        numbers=encode_numbers(table.dense_columns, raw, size=len(stamps)),
+        ids=encode_ids(schema, table.sparse_columns, raw, request_time=_NO_TIME),
     )

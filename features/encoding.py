@@ -224,11 +224,9 @@ def encode_ids(
     schema: Schema, wanted: Sequence[Column], columns: Columns, *, request_time: IntArray
 ) -> dict[str, Ids]:
     """Sparse inputs of some columns; a column of the time context has a bag for each time."""
-    bags = {bag.column.name: bag for table in schema.tables for bag in table.bags}
     ids = {}
     for column in wanted:
-        if column.name in bags:
-            bag = bags[column.name]
+        if bag := schema.bags.get(column.name):
             values = labelled_items(
                 _column(columns, bag.items), _column(columns, bag.labels), bag.label
             )
@@ -236,7 +234,7 @@ def encode_ids(
             values = pa.array(time_context(column.name, request_time))
         else:
             values = _column(columns, column.name)
-        owner = _table_owner(schema, column)
+        owner = schema.table_owners[column.name]
         ids[column.name] = (
             _bag_ids(owner, values) if column.dtype.is_list else _single_ids(owner, values)
         )
@@ -274,12 +272,6 @@ def status_at(
     status[age < 0] = RowStatus.FUTURE
     status[~is_known] = RowStatus.UNKNOWN
     return status
-
-
-def _table_owner(schema: Schema, column: Column) -> Column:
-    if not column.shares_table_with:
-        return column
-    return next(c for c in schema.columns() if c.name == column.shares_table_with)
 
 
 def _single_ids(owner: Column, values: pa.Array) -> Ids:

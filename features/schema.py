@@ -12,6 +12,7 @@ the table's declared delay, never a clock). The day for which a job runs is its 
 import dataclasses
 import datetime
 import enum
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -192,10 +193,28 @@ class FeatureTable:
         """Dense input that is 1 where the table had no usable row."""
         return f"{self.name}_missing"
 
-    @property
+    @functools.cached_property
     def timestamp_column(self) -> str:
         """Name of this table's event timestamp in joined rows."""
         return f"{self.name}__{EVENT_TIMESTAMP}"
+
+    @functools.cached_property
+    def dense_columns(self) -> tuple[Column, ...]:
+        """Its dense inputs: one block of a model's, in its order."""
+        return tuple(column for column in self.columns if column.kind in DENSE_KINDS)
+
+    @functools.cached_property
+    def sparse_columns(self) -> tuple[Column, ...]:
+        """Its sparse inputs, its bags among them."""
+        own = (column for column in self.columns if column.kind is Kind.SPARSE)
+        return (*own, *(bag.column for bag in self.bags))
+
+    @functools.cached_property
+    def encoded_columns(self) -> tuple[str, ...]:
+        """Names of what the encoder reads: inputs, what bags are made of, the event timestamp."""
+        in_bags = {name for bag in self.bags for name in (bag.items, bag.labels)}
+        names = [c.name for c in self.columns if c.kind is not Kind.STORED or c.name in in_bags]
+        return (*names, self.timestamp_column)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -322,10 +341,43 @@ class Schema:
 
     def sparse_inputs(self) -> tuple[Column, ...]:
         """Columns that are looked up in embedding tables."""
+        return self._sparse_inputs
+
+    # What every request asks for is looked up once.
+
+    @functools.cached_property
+    def _sparse_inputs(self) -> tuple[Column, ...]:
         return self.inputs(Kind.SPARSE)
+
+    @functools.cached_property
+    def shared_sparse_inputs(self) -> tuple[Column, ...]:
+        """Those of no table that are the same for all candidates of a user."""
+        names = {*self.time_context, self.user.name if self.user else ""}
+        return tuple(column for column in self._sparse_inputs if column.name in names)
+
+    @functools.cached_property
+    def each_sparse_inputs(self) -> tuple[Column, ...]:
+        """Those of no table that may differ from candidate to candidate."""
+        names = {self.item.name, *(column.name for column in self.context)}
+        return tuple(column for column in self._sparse_inputs if column.name in names)
+
+    @functools.cached_property
+    def bags(self) -> dict[str, Bag]:
+        """The bags of all tables by the names of their columns."""
+        return {bag.column.name: bag for table in self.tables for bag in table.bags}
+
+    @functools.cached_property
+    def table_owners(self) -> dict[str, Column]:
+        """By the name of each column, the one whose embedding table it uses."""
+        by_name = {column.name: column for column in self.columns()}
+        return {name: by_name[c.shares_table_with or name] for name, c in by_name.items()}
 
     def dense_inputs(self) -> tuple[str, ...]:
         """Names of the dense inputs: the numbers, then one missing indicator for each table."""
+        return self._dense_inputs
+
+    @functools.cached_property
+    def _dense_inputs(self) -> tuple[str, ...]:
         numbers = self.inputs(*DENSE_KINDS)
         indicators = (table.missing_indicator for table in self.tables)
         return (*(column.name for column in numbers), *indicators)

@@ -1,6 +1,7 @@
 """The door of serving: serve, canary, promote, rollback, shadow, and on a cluster deploy."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,6 +77,9 @@ def _add_promote(door: Door) -> None:
 
 
 def _serve(options: argparse.Namespace) -> Summary:
+    # Read when torch is imported. Threads of libgomp look for work for milliseconds before they
+    # sleep, on cores that the rest of a request needs; a thousand looks are some microseconds.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from serving import server
 
     running = server.open_server(

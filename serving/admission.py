@@ -4,7 +4,7 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from serving import counters
 from serving.refusal import RefusedError
@@ -12,6 +12,10 @@ from serving.settings import Limits
 
 Content = TypeVar("Content")
 Answer = TypeVar("Answer")
+Given = ParamSpec("Given")
+INLINE_BYTES = 16_384
+"""Messages of no more than these are read on the event loop, in well under a millisecond; the
+thread that larger ones have, for others must not wait so long, would take as long to begin."""
 
 
 class Admission:
@@ -98,6 +102,15 @@ class Admission:
         return RefusedError(
             what, "not there", f"within {self._limits.max_seconds:g} seconds", status=status
         )
+
+
+async def inline_or_thread(
+    num_bytes: int, work: Callable[Given, Answer], *args: Given.args, **kwargs: Given.kwargs
+) -> Answer:
+    """Do work on a message of that size."""
+    if num_bytes <= INLINE_BYTES:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def check_token(expected: str | None, header: bytes | str | None) -> None:

@@ -1,20 +1,18 @@
-"""Requests that wait while others are scored, and are then scored together.
+"""Requests that wait while others are worked on, and are then worked on together.
 
-An idle worker starts at once: no request waits for company. All requests of a batch are answered by
-one version of the model.
+An idle thread starts at once: no request waits for company. So are features read and candidates
+scored; all requests of a batch are scored by one version of the model.
 """
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
-
-from serving import counters
-from serving.settings import Scoring
 
 
 class Sized(Protocol):
@@ -22,12 +20,12 @@ class Sized(Protocol):
 
     @property
     def num_rows(self) -> int:
-        """Its candidates."""
+        """Its candidates, or its rows to read."""
         ...
 
     @property
     def group(self) -> object:
-        """Only requests of one and the same group are scored together."""
+        """Only requests of one and the same group come together."""
         ...
 
     @property
@@ -54,53 +52,67 @@ class Batches(Generic[Job, Answer]):
 
     def __init__(
         self,
-        work: Callable[[Sequence[Job]], Sequence[Answer | BaseException]],
+        work: Callable[[Sequence[Job]], Iterable[Answer | BaseException]],
         *,
+        name: str,
+        max_rows: int,
+        num_threads: int,
         too_late: Callable[[Job], BaseException],
-        settings: Scoring,
+        tell: Callable[[int, int], None] = lambda num_done, num_late: None,
+        again_alone: bool = True,
     ) -> None:
         """Hold what a batch is given to.
 
         Args:
-            work: Scores a batch; for each request an answer, or what is raised to its caller.
+            work: Does a batch; for each request an answer, or what is raised to its caller. One is
+                given to its caller before the next is asked for.
+            name: Of the threads.
+            max_rows: Most rows of a batch; a single request may have more.
+            num_threads: Batches at one time.
             too_late: What is raised to the caller of a request whose time is up.
-            settings: Rows of a batch, and how many batches at one time.
+            tell: Is told of each batch the number of requests, and of those that came too late.
+            again_alone: Whether each request of a batch that failed is tried alone: one of them may
+                be to blame, and the others must not pay for it.
         """
         self._work = work
+        self._name = name
+        self._max_rows = max_rows
+        self._most_threads = num_threads
         self._too_late = too_late
-        self._settings = settings
+        self._tell = tell
+        self._again_alone = again_alone
         self._changed = threading.Condition()
         self._waiting: collections.deque[_Waiting[Job, Answer]] = collections.deque()
         self._num_threads = 0
         self._num_idle = 0
 
-    async def run(self, job: Job) -> Answer:
-        """The answer to a request; raises what ``work`` has for it."""
+    def submit(self, job: Job) -> "asyncio.Future[Answer]":
+        """The answer to a request, or what ``work`` has for it; cancelled, it is not begun."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         with self._changed:
             self._waiting.append(_Waiting(job, loop, future))
-            if not self._num_idle and self._num_threads < self._settings.num_workers:
+            if not self._num_idle and self._num_threads < self._most_threads:
                 self._num_threads += 1
-                name = f"score-{self._num_threads}"
-                threading.Thread(target=self._score_on, name=name, daemon=True).start()
+                name = f"{self._name}-{self._num_threads}"
+                threading.Thread(target=self._work_on, name=name, daemon=True).start()
             self._changed.notify()
-        return await future
+        return future
 
-    def _score_on(self) -> None:
+    def _work_on(self) -> None:
         while True:
             with self._changed:
                 self._num_idle += 1
                 self._changed.wait_for(lambda: self._waiting)
                 self._num_idle -= 1
-                batch = self._take()
-            late = [waiting for waiting in batch if waiting.job.deadline < time.monotonic()]
+                taken = [waiting for waiting in self._take() if not waiting.future.done()]
+            late = [waiting for waiting in taken if waiting.job.deadline < time.monotonic()]
             for waiting in late:
-                counters.DROPPED.inc()
                 _give(waiting, self._too_late(waiting.job))
-            batch = [waiting for waiting in batch if waiting not in late]
+            batch = [waiting for waiting in taken if waiting not in late]
+            if taken:
+                self._tell(len(batch), len(late))
             if batch:
-                counters.BATCH_REQUESTS.observe(len(batch))
                 for waiting, answer in zip(batch, self._answers(batch), strict=True):
                     _give(waiting, answer)
 
@@ -111,24 +123,32 @@ class Batches(Generic[Job, Answer]):
         while self._waiting:
             job = self._waiting[0].job
             num_rows += job.num_rows
-            if job.group is not batch[0].job.group or num_rows > self._settings.batch_rows:
+            if job.group is not batch[0].job.group or num_rows > self._max_rows:
                 break
             batch.append(self._waiting.popleft())
         return batch
 
-    def _answers(self, batch: list[_Waiting[Job, Answer]]) -> Sequence[Answer | BaseException]:
+    def _answers(self, batch: list[_Waiting[Job, Answer]]) -> Iterator[Answer | BaseException]:
+        """One for each request, as soon as it is there."""
+        num_given = 0
         try:
-            return self._work([waiting.job for waiting in batch])
+            for answer in self._work([waiting.job for waiting in batch]):
+                yield answer
+                num_given += 1
         except Exception as error:
-            logger.exception("scoring %d requests together failed", len(batch))
-            if len(batch) == 1:
-                return [error]
-            # One of them may be to blame, and the others must not pay for it.
-            return [self._answers([waiting])[0] for waiting in batch]
+            left = batch[num_given:]
+            if len(batch) == 1 or not self._again_alone:
+                yield from [error] * len(left)
+                return
+            logger.exception("%s: %d requests together failed", self._name, len(batch))
+            for waiting in left:
+                yield from self._answers([waiting])
 
 
 def _give(waiting: "_Waiting[Job, Answer]", answer: Answer | BaseException) -> None:
-    waiting.loop.call_soon_threadsafe(_set, waiting.future, answer)
+    # A loop that has ended has no one who waits.
+    with contextlib.suppress(RuntimeError):
+        waiting.loop.call_soon_threadsafe(_set, waiting.future, answer)
 
 
 def _set(future: "asyncio.Future[Answer]", answer: Answer | BaseException) -> None:

@@ -128,6 +128,11 @@ BATCH_REQUESTS = Histogram(
     "Requests that were scored together.",
     buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32, 64),
 )
+READ_REQUESTS = Histogram(
+    "ranking_read_requests",
+    "Requests whose rows were read from the store together.",
+    buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32, 64),
+)
 DROPPED = Counter("ranking_dropped_requests", "Requests whose time was up before they were scored.")
 ITEMS_AGE = Gauge(
     "ranking_items_age_seconds",
@@ -158,6 +163,19 @@ for _counter, _outcomes in (
 ):
     for _outcome in _outcomes:
         _counter.labels(_outcome)
+
+
+def scored_together(num_scored: int, num_late: int) -> None:
+    """Count a batch, and the requests that came too late for it."""
+    if num_scored:
+        BATCH_REQUESTS.observe(num_scored)
+    DROPPED.inc(num_late)
+
+
+def read_together(num_read: int, num_late: int) -> None:
+    """Count a read of the store; those that came too late count as late reads already."""
+    if num_read:
+        READ_REQUESTS.observe(num_read)
 
 
 def stage(name: str) -> AbstractContextManager[Any]:

@@ -27,6 +27,7 @@ class Models:
             pod and changes with it, so there is no alias to follow.
         compiled: The folder of this machine's native code; the environment says whether the model
             runs as such code. None: it does not.
+        num_threads: Of a request that has the server to itself; all others have one.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class Models:
         tracking: Path,
         model: Path | None = None,
         compiled: Path | None = None,
+        num_threads: int = 1,
     ) -> None:
         self._schema = schema
         self._artifacts = artifacts
         self._tracking = tracking
         self._model = model
+        self._num_threads = num_threads
         self._native = NativeCode.from_environment(compiled) if compiled else None
 
     def champion_version(self) -> str | None:
@@ -57,10 +60,14 @@ class Models:
     def load(self, version: str) -> Champion:
         """An artifact that has proven itself; ArtifactError says what is wrong with it."""
         directory = self._model or self._artifacts / self._schema.name / version
-        loaded = artifact.load(directory, self._schema, native=self._native)
+        loaded = artifact.load(directory, self._schema, native=self._native, num_threads=1)
         how = "native code" if loaded.is_native else f"eager, native code {loaded.why_eager}"
         logger.info("%s: %s", version, how)
-        return Champion(version=loaded.manifest.version, score=loaded.score)
+        return Champion(
+            version=loaded.manifest.version,
+            score=loaded.score,
+            score_alone=functools.partial(loaded.score, num_threads=self._num_threads),
+        )
 
     @functools.cached_property
     def _registry(self) -> Registry:

@@ -1,27 +1,51 @@
 """How long a request waits for the online store: its budget, and after some failures not at all."""
 
 import asyncio
-import concurrent.futures
 import contextvars
+import dataclasses
 import logging
-from collections.abc import Callable
-from typing import Any, TypeVar
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
-from serving import counters
+from serving import counters, tracing
+from serving.batches import Batches
 
 FAILURES = 3
 """One after the other; then the store is left alone for a while."""
 PAUSE_SECONDS = 1.0
-_THREADS = 8
+MAX_ROWS = 1_000
+"""Rows that are read together for several requests."""
+_THREADS = 1
 """Reads at one time. A store that is well answers in a millisecond, and more threads would only
-wait for each other."""
+wait for each other; requests that wait meanwhile are read for together."""
 
 logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
+Asked = TypeVar("Asked")
+Rows = TypeVar("Rows")
+Found = TypeVar("Found")
 
 
-class StorePatience:
+@dataclasses.dataclass(slots=True)
+class _Read(Generic[Asked]):
+    asked: Asked
+    num_rows: int
+    asked_at: float
+    deadline: float
+    context: contextvars.Context
+    """Of the request, for its spans."""
+    begun: float | None = None
+    """The moment, of ``time.monotonic``."""
+    has_answer: bool = False
+    """Whether the store has done its part."""
+
+    @property
+    def group(self) -> None:
+        return None
+
+
+class StorePatience(Generic[Asked, Rows, Found]):
     """Runs reads in threads of their own, each within its time; used from one event loop only.
 
     A read that is late goes on in its thread until the client's own time-out ends it. After some
@@ -29,58 +53,92 @@ class StorePatience:
     a dead store costs one request a second its budget, and all others nothing.
     """
 
-    def __init__(self, budget_seconds: float) -> None:
-        """Args: the most that a request waits."""
-        self._budget = budget_seconds
-        self._failures = 0
-        self._asked_at = float("-inf")
-        self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS, "store")
+    def __init__(
+        self,
+        budget_seconds: float,
+        read: Callable[[Sequence[Asked]], Sequence[Rows]],
+        *,
+        finish: Callable[[Asked, Rows], Found],
+        num_rows: Callable[[Asked], int] = lambda asked: 1,
+    ) -> None:
+        """Hold how to read.
 
-    async def read(self, work: Callable[[], Result]) -> Result | None:
-        """The result of a read; None where there is none in time."""
-        loop = asyncio.get_running_loop()
-        if self._failures >= FAILURES and loop.time() - self._asked_at < PAUSE_SECONDS:
+        Args:
+            budget_seconds: The most that a request waits for the store.
+            read: Reads for several requests at once.
+            finish: Makes of a request and its rows what it asks for; is not the store's time.
+            num_rows: Rows to read for one.
+        """
+        self._budget = budget_seconds
+        self._read = read
+        self._finish = finish
+        self._num_rows = num_rows
+        self._failures = 0
+        self._asked_at = self._answered_at = float("-inf")
+        self._reads: Batches[_Read[Asked], Found] = Batches(
+            self._begin,
+            name="store",
+            max_rows=MAX_ROWS,
+            num_threads=_THREADS,
+            too_late=lambda read: TimeoutError(f"not begun in {2 * budget_seconds:g} seconds"),
+            tell=counters.read_together,
+            again_alone=False,
+        )
+
+    async def read(self, asked: Asked) -> Found | None:
+        """What a request asks for; None where it is not there in time."""
+        now = time.monotonic()
+        if self._failures >= FAILURES and now - self._asked_at < PAUSE_SECONDS:
             counters.STORE_READS.labels("skipped").inc()
             return None
-        self._asked_at = loop.time()
-        begun: list[float] = []
-
-        def timed() -> Result:
-            begun.append(loop.time())
-            return work()
-
-        future = loop.run_in_executor(self._pool, contextvars.copy_context().run, timed)
-        if not await self._is_done(future, begun):
+        self._asked_at = now
+        context = contextvars.copy_context()
+        read = _Read(asked, self._num_rows(asked), now, now + 2 * self._budget, context)
+        future = self._reads.submit(read)
+        if not await self._is_done(future, read):
             future.cancel()
-            future.add_done_callback(_look_at)
-            self._failed("late", None, is_of_store=bool(begun))
+            self._failed("late", None, is_of_store=read.begun is not None)
             return None
         error = future.exception()
-        if error is not None:
+        if error is not None and not read.has_answer:
             self._failed("failed", error)
             return None
         if self._failures >= FAILURES:
             logger.warning("store: answers again")
-        self._failures = 0
+        self._failures, self._answered_at = 0, time.monotonic()
         counters.STORE_READS.labels("done").inc()
         return future.result()
 
-    async def _is_done(self, future: "asyncio.Future[Any]", begun: list[float]) -> bool:
+    def _begin(self, reads: Sequence[_Read[Asked]]) -> Iterator[Found | BaseException]:
+        now = time.monotonic()
+        for read in reads:
+            read.begun = now
+        with tracing.shared([read.context for read in reads]):
+            rows = self._read([read.asked for read in reads])
+        for read in reads:
+            read.has_answer = True
+        for read, its in zip(reads, rows, strict=True):
+            yield self._finish(read.asked, its)
+
+    async def _is_done(self, future: "asyncio.Future[Any]", read: _Read[Asked]) -> bool:
         """Whether a read ends within its budget, which begins when the read does.
 
         On a busy machine a thread may begin late, which is no fault of the store; but a read that
-        has not begun after its whole budget waits once more, and only while others succeed.
+        has not begun after its whole budget waits once more, and only if another one has succeeded
+        meanwhile. What is left once the store has answered is not its time.
         """
-        loop = asyncio.get_running_loop()
         left, has_waited = self._budget, False
         while left > 0:
             done, _ = await asyncio.wait({future}, timeout=left)
             if done:
                 return True
-            if begun:
-                left = begun[0] + self._budget - loop.time()
+            if read.has_answer:
+                left = self._budget
+            elif read.begun is not None:
+                left = read.begun + self._budget - time.monotonic()
             else:
-                left = 0.0 if has_waited or self._failures >= FAILURES else self._budget
+                is_well = self._answered_at > read.asked_at
+                left = self._budget if is_well and not has_waited else 0.0
                 has_waited = True
         return False
 
@@ -91,9 +149,3 @@ class StorePatience:
         self._failures += is_of_store
         if self._failures == FAILURES and is_of_store:
             logger.warning("store: %s (%s); asked once a second from now on", outcome, error)
-
-
-def _look_at(future: "asyncio.Future[Any]") -> None:
-    """Or asyncio would report the failure of a read that no one waits for any more."""
-    if not future.cancelled():
-        future.exception()

@@ -35,7 +35,6 @@ from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.transformer import (
     Candidates,
-    FeatureRows,
     Items,
     OnlineReader,
     Transformer,
@@ -46,13 +45,18 @@ INLINE_VALUES = 2_000
 """Requests of no more values than these are checked on the event loop, in well under a millisecond;
 a thread would take as long to begin."""
 
+Score = Callable[[RequestInputs], npt.NDArray[np.float32]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Champion:
     """A verified artifact: its version, and how it scores."""
 
     version: str
-    score: Callable[[RequestInputs], npt.NDArray[np.float32]]
+    score: Score
+    score_alone: Score | None = None
+    """The same on more threads, for a request that has the server to itself; called from one thread
+    only, for each thread that calls it has a team of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,15 +73,14 @@ class Job:
     """A request that is ready to be scored by the version that it began with."""
 
     call: InferenceCall
-    request: RankingRequest
-    rows: FeatureRows
+    candidates: Candidates
     champion: Champion
     deadline: float
 
     @property
     def num_rows(self) -> int:
         """Candidates."""
-        return len(self.request)
+        return len(self.candidates.inputs)
 
     @property
     def group(self) -> object:
@@ -107,10 +110,21 @@ class Ranker(kserve.Model):
         settings = settings or Settings()
         self._limits = settings.limits
         self._store = settings.store
-        self._patience = StorePatience(settings.store.max_seconds)
-        self._batches: Batches[Job, Ranking] = Batches(
-            self._score, too_late=self._too_late, settings=settings.scoring
+        self._patience = StorePatience(
+            settings.store.max_seconds,
+            self.transformer.read_together,
+            finish=self.transformer.put_together,
+            num_rows=self.transformer.num_reads,
         )
+        scored = functools.partial(
+            Batches[Job, Ranking],
+            max_rows=settings.scoring.batch_rows,
+            too_late=self._too_late,
+            tell=counters.scored_together,
+        )
+        self._batches = scored(self._score, name="score", num_threads=settings.scoring.num_workers)
+        self._alone = scored(self._score_alone, name="score-alone", num_threads=1)
+        self._num_inside = 0
         self.log = RequestLog(schema, settings.logging)
         self.shadow = Shadow(self.log)
         self.lineup: Lineup[Champion] = Lineup()
@@ -180,8 +194,12 @@ class Ranker(kserve.Model):
 
     async def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Answer one call, of REST or of gRPC, and count the seconds that it took."""
-        with counters.timed():
-            return await super().__call__(*arguments, **options)
+        self._num_inside += 1
+        try:
+            with counters.timed():
+                return await super().__call__(*arguments, **options)
+        finally:
+            self._num_inside -= 1
 
     async def preprocess(
         self, payload: InferenceCall, headers: dict[str, str] | None = None
@@ -194,8 +212,8 @@ class Ranker(kserve.Model):
         champion = self.answering(payload)
         with counters.stage("features"):
             request = await self._request(payload)
-            rows = await self._rows(request)
-        return Job(call=payload, request=request, rows=rows, champion=champion, deadline=deadline)
+            candidates = await self._candidates(request)
+        return Job(call=payload, candidates=candidates, champion=champion, deadline=deadline)
 
     async def predict(
         self,
@@ -204,8 +222,9 @@ class Ranker(kserve.Model):
         response_headers: dict[str, str] | None = None,
     ) -> tuple[InferenceCall, Ranking]:
         """Score the candidates, together with those of requests that wait at the same time."""
+        batches = self._alone if self._num_inside == 1 else self._batches
         with counters.stage("score"), counters.scoring(payload.champion.version):
-            return payload.call, await self._batches.run(payload)
+            return payload.call, await batches.submit(payload)
 
     async def postprocess(
         self,
@@ -251,26 +270,33 @@ class Ranker(kserve.Model):
             return parse(self.schema, call, now=now)
         return await asyncio.to_thread(parse, self.schema, call, now=now)
 
-    async def _rows(self, request: RankingRequest) -> FeatureRows:
-        """What could be read in time; RefusedError (503) where that is not all, and must be."""
-        rows: FeatureRows | None = None
+    async def _candidates(self, request: RankingRequest) -> Candidates:
+        """With what was read in time; RefusedError (503) where that is not all, and must be."""
         if not self.transformer.must_read:
-            return self.transformer.read(request)
-        rows = await self._patience.read(functools.partial(self.transformer.read, request))
-        if rows is not None:
-            return rows
+            return await asyncio.to_thread(self.transformer.transform, request)
+        candidates = await self._patience.read(request)
+        if candidates is not None:
+            return candidates
         if self._store.is_strict:
             limit = f"within {self._store.max_seconds:g} seconds; try again"
             unavailable = HTTPStatus.SERVICE_UNAVAILABLE
             raise RefusedError("store", "no answer", limit, status=unavailable)
-        return self.transformer.without_store(request)
+        return await asyncio.to_thread(self.transformer.transform_without_store, request)
+
+    def _score_alone(self, jobs: Sequence[Job]) -> Sequence[Ranking | RefusedError]:
+        """As ``_score``, on all cores where the champion can."""
+        champion = jobs[0].champion
+        return self._scored(jobs, champion.score_alone or champion.score)
 
     def _score(self, jobs: Sequence[Job]) -> Sequence[Ranking | RefusedError]:
         """Answers to requests of one version; one whose scores are not finite is refused alone."""
+        return self._scored(jobs, jobs[0].champion.score)
+
+    def _scored(self, jobs: Sequence[Job], score: Score) -> Sequence[Ranking | RefusedError]:
         champion = jobs[0].champion
-        candidates = [self.transformer.put_together(job.request, job.rows) for job in jobs]
+        candidates = [job.candidates for job in jobs]
         inputs = RequestInputs.joined([one.inputs for one in candidates])
-        scores = champion.score(inputs)
+        scores = score(inputs)
         ends = np.cumsum([len(one.inputs) for one in candidates])
         parts = np.split(scores, ends[:-1])
         return [

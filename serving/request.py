@@ -217,14 +217,26 @@ def _column(column: Column, tensor: Tensor | None, size: int) -> pa.Array:
         return pa.nulls(size, arrow_type)
     num_values = _check_count(column, len(tensor.values), size)
     values = pa.array(tensor.values, arrow_type)
-    within = _is_within(column, values)
-    if within is not None:
+    if not _are_all_within(column, tensor.values):
+        within = _is_within(column, values)
         values = pc.if_else(within, values, pa.scalar(None, arrow_type))
-    return values if num_values == size else values.take(pa.array(np.zeros(size, np.int64)))
+    return values if num_values == size else pa.repeat(values[0], size)
 
 
-def _is_within(column: Column, values: pa.Array) -> pa.Array | None:
-    """Which values are within the column's limits; None where it has none."""
+def _are_all_within(column: Column, values: Values) -> bool:
+    """Whether no value is beyond the column's limits, as is usual; an Arrow function costs more."""
+    if column.vocabulary:
+        return set(values) <= set(column.vocabulary)
+    if column.minimum is None and column.maximum is None:
+        return True
+    least = -np.inf if column.minimum is None else column.minimum
+    most = np.inf if column.maximum is None else column.maximum
+    numbers = np.asarray(values)
+    return bool(least <= numbers.min() and numbers.max() <= most)
+
+
+def _is_within(column: Column, values: pa.Array) -> pa.Array:
+    """Which values are within the column's limits, of which it has one or more."""
     checks = []
     if column.minimum is not None:
         checks.append(pc.greater_equal(values, column.minimum))
@@ -232,7 +244,7 @@ def _is_within(column: Column, values: pa.Array) -> pa.Array | None:
         checks.append(pc.less_equal(values, column.maximum))
     if column.vocabulary:
         checks.append(pc.is_in(values, value_set=pa.array(column.vocabulary, pa.string())))
-    return functools.reduce(pc.and_, checks) if checks else None
+    return functools.reduce(pc.and_, checks)
 
 
 def _request_time(call: InferenceCall, now: datetime.datetime) -> int:

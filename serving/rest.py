@@ -4,7 +4,6 @@ They are added to KServe's public FastAPI app. A route registered first wins, so
 KServe's when its server adds its own.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
@@ -15,7 +14,7 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.infer_type import InferResponse
 
 from serving import counters, json_fields, tracing
-from serving.admission import Admission
+from serving.admission import Admission, inline_or_thread
 from serving.calls import JSON_LENGTH_HEADER, InferenceCall, from_rest
 from serving.instances import from_v1, to_v1
 from serving.openapi import document
@@ -199,8 +198,7 @@ class Routes:
         """Answer a call: read it from the body, rank, write the scores."""
 
         async def work(body: bytes) -> Response:
-            # In a thread: reading a large body takes longer than others can wait.
-            call = await asyncio.to_thread(read, body)
+            call = await inline_or_thread(len(body), read, body)
             tracing.describe(request_id=call.id)
             answer, _ = await self._dataplane.infer(model_name=NAME, request=call)
             with counters.stage("respond"):

@@ -1,6 +1,5 @@
 """The gRPC side: KServe's service with our reading of requests, and a status for every error."""
 
-import asyncio
 import contextlib
 import functools
 import logging
@@ -17,7 +16,7 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServi
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from serving import counters, tracing
-from serving.admission import Admission, check_token
+from serving.admission import Admission, check_token, inline_or_thread
 from serving.calls import from_grpc
 from serving.predictor import NAME, Ranker
 from serving.refusal import RefusedError
@@ -66,7 +65,7 @@ class RankingServicer(InferenceServicer):
 
         async def work(message: Any) -> Any:
             self._dataplane.get_model_from_registry(message.model_name)
-            call = await asyncio.to_thread(from_grpc, message)
+            call = await inline_or_thread(message.ByteSize(), from_grpc, message)
             tracing.describe(request_id=call.id)
             answer, _ = await self._dataplane.infer(model_name=NAME, request=call)
             with counters.stage("respond"):

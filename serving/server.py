@@ -209,10 +209,17 @@ def open_server(
     from features.rows import open_rows
     from serving.models import Models
 
-    models = Models(schema, artifacts=artifacts, tracking=tracking, model=model, compiled=compiled)
     settings = Settings.from_environment()
-    if settings.scoring.torch_threads:
-        torch.set_num_threads(settings.scoring.torch_threads)
+    models = Models(
+        schema,
+        artifacts=artifacts,
+        tracking=tracking,
+        model=model,
+        compiled=compiled,
+        num_threads=settings.scoring.num_threads,
+    )
+    # Of whatever is no request that is alone: training.scoring says why.
+    torch.set_num_threads(1)
     rows = open_rows(schema, store, timeout_seconds=settings.store.max_seconds)
     # All items take longer to read than a request may wait.
     all_rows = open_rows(schema, store, timeout_seconds=LOAD_SECONDS)

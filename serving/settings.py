@@ -173,13 +173,18 @@ class Scoring:
     """Most candidates of requests that are scored together; 1: each request alone."""
     workers: int = 0
     """Batches that are scored at one time; 0: as many as there are cores."""
-    torch_threads: int = 1
-    """Threads of one of them; 0: as many as torch takes."""
+    torch_threads: int = 0
+    """Threads of a request that has the server to itself; 0: one for each core. A batch has one."""
 
     @property
     def num_workers(self) -> int:
         """Batches that are scored at one time."""
         return self.workers or len(os.sched_getaffinity(0))
+
+    @property
+    def num_threads(self) -> int:
+        """Threads of a request that has the server to itself."""
+        return self.torch_threads or len(os.sched_getaffinity(0))
 
     @classmethod
     def from_environment(cls, environment: Environment = os.environ) -> "Scoring":

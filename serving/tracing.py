@@ -12,7 +12,8 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -37,6 +38,9 @@ logger = logging.getLogger(__name__)
 _ACTIVE = _Active()
 _REQUEST: contextvars.ContextVar[Any] = contextvars.ContextVar("request_span", default=None)
 """The server span; tasks and threads that a request starts see it too."""
+_SHARED: contextvars.ContextVar[Sequence[contextvars.Context]] = contextvars.ContextVar(
+    "shared_spans", default=()
+)
 
 
 def start(tracing: Tracing) -> None:
@@ -101,12 +105,46 @@ def request(name: str, headers: Mapping[str, str], **attributes: str) -> Iterato
 
 def span(name: str) -> contextlib.AbstractContextManager[Any]:
     """A part of the request; nothing outside of a request and while spans are off."""
-    if _ACTIVE.tracer is None or _open_span() is None:
+    if _ACTIVE.tracer is None:
+        return _NOTHING
+    if contexts := _SHARED.get():
+        return _stamped(name, contexts)
+    if _open_span() is None:
         return _NOTHING
     manager: contextlib.AbstractContextManager[Any] = _ACTIVE.tracer.start_as_current_span(
         name, set_status_on_exception=False
     )
     return manager
+
+
+@contextlib.contextmanager
+def shared(contexts: Sequence[contextvars.Context]) -> Iterator[None]:
+    """What is done now is done for several requests: each ``span`` inside is one of each of them.
+
+    Args:
+        contexts: The requests'.
+    """
+    token = _SHARED.set(contexts)
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+@contextlib.contextmanager
+def _stamped(name: str, contexts: Sequence[contextvars.Context]) -> Iterator[None]:
+    started = time.time_ns()
+    try:
+        yield
+    finally:
+        ended = time.time_ns()
+        for context in contexts:
+            context.run(_span_of_then, name, started, ended)
+
+
+def _span_of_then(name: str, started: int, ended: int) -> None:
+    if _ACTIVE.tracer is not None and _open_span() is not None:
+        _ACTIVE.tracer.start_span(name, start_time=started).end(ended)
 
 
 def describe(**attributes: str | int | bool) -> None:

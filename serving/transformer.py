@@ -7,13 +7,14 @@ one that is all null, as the training join has it.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from features.assembly import EncodedTable, Part, RequestColumns, Statuses, assemble, needed_columns
+from features.assembly import EncodedTable, Part, RequestColumns, Statuses, assemble
 from features.encoding import RequestInputs, RowStatus
 from features.schema import Role, Schema
 from features.values import IntArray
@@ -23,6 +24,11 @@ from serving.snapshot import Snapshot
 
 _SEVERITY = (RowStatus.USABLE, RowStatus.FUTURE, RowStatus.EXPIRED, RowStatus.UNKNOWN)
 """From harmless to worst: an entity of several tables shows its worst status."""
+
+
+_Wanted = tuple[Sequence[int | str], IntArray]
+"""Ids to read, and the places among them that a request uses."""
+_Tables = dict[str, tuple[EncodedTable, IntArray]]
 
 
 class OnlineReader(Protocol):
@@ -72,7 +78,7 @@ class Candidates:
         for part in self.parts.values():
             table = part.encoded.table
             place = pa.array(self.request.user) if table.role is Role.USER else None
-            for name in needed_columns(table):
+            for name in table.encoded_columns:
                 values = part.column(name)
                 columns[name] = values if place is None else values.take(place)
         return columns
@@ -121,20 +127,32 @@ class Transformer:
         """The model inputs of a request, in the order of its candidates."""
         return self.put_together(request, self.read(request))
 
+    def num_reads(self, request: RankingRequest) -> int:
+        """Rows that the store is asked for, at most."""
+        return len(request.user_ids) + (0 if self._items() else len(request))
+
     def read(self, request: RankingRequest) -> FeatureRows:
         """The request's rows: users and, where they are not in memory, items; may take long."""
-        users = self._encoded(Role.USER, request.user_ids) if request.user_ids else {}
-        places = np.arange(len(request.user_ids))
-        tables = {name: (table, places) for name, table in users.items()}
-        items = self._items()
-        if items is None:
-            ids, rows = _distinct(request)
-            encoded = self._encoded(Role.ITEM, ids)
-            return FeatureRows({**tables, **{name: (e, rows) for name, e in encoded.items()}})
-        return _with_items(tables, items, request)
+        (rows,) = self.read_together([request])
+        return rows
 
-    def without_store(self, request: RankingRequest) -> FeatureRows:
-        """What there is of a request's rows when the store gives none."""
+    def read_together(self, requests: Sequence[RankingRequest]) -> list[FeatureRows]:
+        """``read`` of several requests, with one read of the store for each side."""
+        users = self._together(Role.USER, [_users(request) for request in requests])
+        items = self._items()
+        if items is not None:
+            return [
+                _with_items(tables, items, request)
+                for tables, request in zip(users, requests, strict=True)
+            ]
+        distinct = self._together(Role.ITEM, [_distinct(request) for request in requests])
+        return [FeatureRows({**u, **i}) for u, i in zip(users, distinct, strict=True)]
+
+    def transform_without_store(self, request: RankingRequest) -> Candidates:
+        """The model inputs of a request when the store gives no rows."""
+        return self.put_together(request, self._without_store(request))
+
+    def _without_store(self, request: RankingRequest) -> FeatureRows:
         flags = ("store_unavailable",)
         nobody = np.zeros(len(request.user_ids), dtype=np.int64)
         nothing = np.zeros(len(request), dtype=np.int64)
@@ -167,6 +185,18 @@ class Transformer:
         inputs = assemble(self._schema, columns, parts)
         return Candidates(inputs=inputs, parts=parts, request=request, flags=rows.flags)
 
+    def _together(self, role: Role, wanted: Sequence[_Wanted]) -> list[_Tables]:
+        """For each request, by table of one side, all rows that were read and which it uses."""
+        ids = [one for given, _ in wanted for one in given]
+        if not ids:
+            return [{} for _ in wanted]
+        encoded = self._encoded(role, ids)
+        starts = itertools.accumulate((len(given) for given, _ in wanted), initial=0)
+        return [
+            {name: (table, rows + start) for name, table in encoded.items()}
+            for (_, rows), start in zip(wanted, starts, strict=False)
+        ]
+
     def _encoded(self, role: Role, ids: Sequence[int | str]) -> dict[str, EncodedTable]:
         with tracing.span(f"features.{role}"):
             stored = self._online.read(role, ids)
@@ -189,16 +219,19 @@ def worst_status(schema: Schema, role: Role, statuses: dict[str, Statuses]) -> S
     return status
 
 
-def _with_items(
-    tables: dict[str, tuple[EncodedTable, IntArray]], items: Items, request: RankingRequest
-) -> FeatureRows:
+def _with_items(tables: _Tables, items: Items, request: RankingRequest) -> FeatureRows:
     """Rows of items in memory beside those that are there."""
     rows = items.snapshot.rows(request.item_ids)
     own = {name: (encoded, rows) for name, encoded in items.snapshot.tables.items()}
     return FeatureRows({**tables, **own}, ("items_stale",) if items.is_stale else ())
 
 
-def _distinct(request: RankingRequest) -> tuple[list[int | str], IntArray]:
+def _users(request: RankingRequest) -> _Wanted:
+    """The users to read, and the place of each."""
+    return request.user_ids, np.arange(len(request.user_ids))
+
+
+def _distinct(request: RankingRequest) -> _Wanted:
     """The items to read, each once, and for each candidate the place of its own among them."""
     places: dict[int | str, int] = {}
     sent = request.item_ids

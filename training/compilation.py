@@ -1,10 +1,11 @@
-"""Compile the dense part for this machine: AOTInductor packages it, without weights."""
+"""Compile the dense part for this machine: AOTInductor makes a library of it, without weights."""
 
 import contextlib
 import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import torch
 from training.config import ModelConfig
 from training.inputs import Inputs
 from training.native import (
+    LIBRARY,
     NOTE,
-    PACKAGE,
     NativeDense,
     NativeError,
     check_compiler,
@@ -47,7 +48,7 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
     with torch.random.fork_rng(devices=[]), _work(private_folder(folder)) as work:
         module = ServedDense(InteractionArch(inputs, config)).eval()
         _draw(module)
-        made = _packaged(module, work / "inductor.pt2")
+        made = _library(module, work)
         # Compared with weights that the compiler has not seen: none of its own may be in the code.
         _draw(module)
         difference = _difference(NativeDense(made, module), module)
@@ -55,10 +56,10 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
             raise NativeError(f"native code differs by {difference:.3g}; at most {TOLERANCE:g}")
         entry = work / key
         entry.mkdir(mode=0o700)
-        shutil.copyfile(made, entry / PACKAGE)
+        shutil.copyfile(made, entry / LIBRARY)
         note = {
-            "sha256": sha256(entry / PACKAGE),
-            "bytes": (entry / PACKAGE).stat().st_size,
+            "sha256": sha256(entry / LIBRARY),
+            "bytes": (entry / LIBRARY).stat().st_size,
             "difference": difference,
             "torch": torch.__version__,
         }
@@ -70,8 +71,8 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
     return {"key": key, **note}
 
 
-def _packaged(module: ServedDense, path: Path) -> Path:
-    """Export for any number of rows and compile; the package has no weights in it."""
+def _library(module: ServedDense, work: Path) -> Path:
+    """Export for any number of rows and compile; the library has no weights in it."""
     tokens = module.interaction.tokens
     example = (torch.rand(8, tokens.num_dense), torch.randn(8, sum(tokens.widths)))
     rows = torch.export.Dim("rows", min=2, max=MAX_ROWS)
@@ -85,10 +86,13 @@ def _packaged(module: ServedDense, path: Path) -> Path:
     }
     with torch.no_grad():
         program = torch.export.export(module, example, dynamic_shapes=({0: rows}, {0: rows}))
-        torch._inductor.aoti_compile_and_package(
-            program, package_path=str(path), inductor_configs=settings
+        package = torch._inductor.aoti_compile_and_package(
+            program, package_path=str(work / "dense.pt2"), inductor_configs=settings
         )
-    return path
+    # Beside its sources, which nobody needs where the code runs.
+    with zipfile.ZipFile(package) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".so")]
+        return Path(archive.extract(name, work / "package"))
 
 
 def _draw(module: ServedDense) -> None:

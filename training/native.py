@@ -18,17 +18,17 @@ import signal
 import stat
 import subprocess
 import sys
-import weakref
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from training.config import ModelConfig
 from training.inputs import Inputs
+from training.library import Instance, Library, LibraryError
 from training.scoring import MAX_ROWS, ServedDense
 
 logger = logging.getLogger(__name__)
@@ -36,9 +36,19 @@ logger = logging.getLogger(__name__)
 VARIABLE = "RANKING_COMPILE"
 SECONDS_AT_LOAD = 90.0
 """How long a load waits for a compilation; ``promote`` waits 120 for the load."""
-PACKAGE, NOTE = "dense.pt2", "dense.json"
+LIBRARY, NOTE = "dense.so", "dense.json"
 """Files of an entry: the code, and its hash."""
-_SHAPING = ("native", "compilation", "scoring", "ranker", "wukong", "rivals", "layers", "config")
+_SHAPING = (
+    "native",
+    "library",
+    "compilation",
+    "scoring",
+    "ranker",
+    "wukong",
+    "rivals",
+    "layers",
+    "config",
+)
 """Modules of this package that shape the code."""
 _SOURCES = [
     hashlib.sha256(Path(__file__).with_name(f"{name}.py").read_bytes()).hexdigest()
@@ -85,7 +95,7 @@ class NativeError(ValueError):
 class NativeDense:
     """A dense part in native code, with the weights of one artifact."""
 
-    def __init__(self, package: Path, module: ServedDense) -> None:
+    def __init__(self, library: Path, module: ServedDense) -> None:
         """Load verified code and hand it a module's weights, which it reads where they are.
 
         Raises:
@@ -93,16 +103,15 @@ class NativeDense:
         """
         self._module = module
         try:
-            self._loader = _borrowed(package, self)
+            self._code = Instance(_loaded(library), num_runners=_NUM_RUNNERS)
             weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-            wanted = self._loader.get_constant_fqns()
+            wanted = self._code.weight_names()
             for name, value in weights.items():
-                if value.is_floating_point() and name not in wanted:
-                    raise NativeError(f"{package}: {name} is part of the code; a weight of its own")
-            constants = {name: weights[name].detach() for name in wanted}
-            self._loader.load_constants(constants, False, True, True, False)
-        except (RuntimeError, KeyError) as error:
-            raise NativeError(f"{package}: does not load: {error}") from error
+                if value.is_floating_point() and name not in wanted.values():
+                    raise NativeError(f"{library}: {name} is part of the code; a weight of its own")
+            self._code.take_weights({own: weights[name].detach() for own, name in wanted.items()})
+        except (OSError, AttributeError, LibraryError, KeyError) as error:
+            raise NativeError(f"{library}: does not load: {error}") from error
         tokens = module.interaction.tokens
         self._shapes = (tokens.num_dense, sum(tokens.widths))
 
@@ -113,28 +122,20 @@ class NativeDense:
         assert len(dense) == len(pooled_BE) <= MAX_ROWS
         if len(dense) == 1:  # the code is for two rows and more
             return self(dense.expand(2, -1), pooled_BE.expand(2, -1))[:1]
-        (probability,) = self._loader.boxed_run([dense.contiguous(), pooled_BE.contiguous()])
-        return probability
+        return self._code.run([dense.contiguous(), pooled_BE.contiguous()])
 
 
-_FREE: dict[str, list[Any]] = {}
-"""Loaded code that no dense part uses, by its hash."""
+_NUM_RUNNERS = len(os.sched_getaffinity(0)) + 1
+"""Calls of one dense part at one time: a batch on each core, and a request that is alone."""
+_LOADED: dict[str, Library] = {}
+"""By hash; a library is never unloaded, so to load each day's anew would leak it."""
 
 
-def _borrowed(package: Path, borrower: NativeDense) -> Any:
-    """Loaded code, free again when the borrower is gone.
-
-    A library in C++ is never unloaded, so to load each day's version anew would leak it.
-    """
-    free = _FREE.setdefault(sha256(package), [])
-    try:
-        loader = free.pop()
-    except IndexError:
-        # The C++ loader; torch._inductor.aoti_load_package would unpickle what it finds.
-        runners = len(os.sched_getaffinity(0))
-        loader = torch._C._aoti.AOTIModelPackageLoader(str(package), "model", False, runners, -1)
-    weakref.finalize(borrower, free.append, loader)
-    return loader
+def _loaded(path: Path) -> Library:
+    key = sha256(path)
+    if key not in _LOADED:
+        _LOADED[key] = Library(path)
+    return _LOADED[key]
 
 
 def native_dense(
@@ -182,22 +183,22 @@ def ensure(
 
 
 def verified(entry: Path) -> Path:
-    """The package of a cache entry whose hash is as it was noted when it was made.
+    """The library of a cache entry whose hash is as it was noted when it was made.
 
     Raises:
         NativeError: There is none, or it is not what was made; names the file.
     """
-    package = entry / PACKAGE
+    library = entry / LIBRARY
     try:
         expected = json.loads((entry / NOTE).read_text())["sha256"]
-        found = sha256(package)
+        found = sha256(library)
     except FileNotFoundError as error:
         raise NativeError(f"{error.filename}: no native code yet") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NativeError(f"{entry}: cannot be read: {error}") from error
     if found != expected:
-        raise NativeError(f"{package}: sha256 {found}; expected {expected}")
-    return package
+        raise NativeError(f"{library}: sha256 {found}; expected {expected}")
+    return library
 
 
 def private_folder(folder: Path, *, apart_from: Path | None = None) -> Path:

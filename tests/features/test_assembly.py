@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from features.assembly import EncodedTable, RequestColumns, assemble, needed_columns
+from features.assembly import EncodedTable, RequestColumns, assemble
 from features.catalog import SCHEMAS
 from features.encoding import RowStatus, encode
 from features.schema import REQUEST_TIME, Dtype, Kind, Role
@@ -123,7 +123,7 @@ def test_an_assembled_request_equals_the_encoding_of_its_rows(name, seed):
         places = taken[user] if table.role is Role.USER else taken
         raw = arrow(table, [usable[place] for place in places])
         rows_of_users = pa.array(user if table.role is Role.USER else np.arange(CANDIDATES))
-        for key in needed_columns(table):
+        for key in table.encoded_columns:
             assert parts[table.name].column(key).take(rows_of_users).equals(raw[key])
         expected |= raw
     request = RequestColumns(

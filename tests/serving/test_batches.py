@@ -14,7 +14,7 @@ from serving.batches import Batches
 from serving.calls import from_rest
 from serving.predictor import Champion, Ranker
 from serving.refusal import RefusedError
-from serving.settings import Limits, Scoring, Settings
+from serving.settings import Limits, Scoring, Settings, Store
 
 FOREVER = 1e12
 
@@ -44,16 +44,14 @@ class Recorder:
 
 def together(jobs, *, recorder, before_release=lambda: None, **scoring):
     """Send a first request, and the others while it is being scored; what each one got."""
-    scoring = {"workers": 1, "batch_rows": 100, **scoring}
-    batches = Batches(
-        recorder, too_late=lambda job: TimeoutError(job.name), settings=Scoring(**scoring)
-    )
+    scoring = {"name": "test", "num_threads": 1, "max_rows": 100, **scoring}
+    batches = Batches(recorder, too_late=lambda job: TimeoutError(job.name), **scoring)
 
     async def run():
-        first = asyncio.create_task(batches.run(Job("first")))
+        first = batches.submit(Job("first"))
         while not recorder.batches:
             await asyncio.sleep(0.001)
-        others = [asyncio.create_task(batches.run(job)) for job in jobs]
+        others = [batches.submit(job) for job in jobs]
         await asyncio.sleep(0.01)
         before_release()
         recorder.may_go.set()
@@ -107,7 +105,7 @@ def test_as_many_batches_at_one_time_as_there_are_workers():
     together(
         [Job("b", 100), Job("c")],
         recorder=recorder,
-        workers=2,
+        num_threads=2,
         before_release=lambda: started.extend(recorder.batches),
     )
     assert started == [["first"], ["b"]]
@@ -220,3 +218,132 @@ def test_a_wukong_scores_requests_together_as_it_scores_each_alone():
     alone = np.concatenate([champion.score(part) for part in parts])
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
     assert len(np.unique(alone.round(6))) > 5
+
+
+def test_an_answer_is_given_before_the_next_is_asked_for():
+    may_go_on = threading.Event()
+
+    def work(jobs):
+        for job in jobs:
+            yield job.name
+            assert may_go_on.wait(10)
+
+    batches = Batches(
+        work, name="test", max_rows=9, num_threads=1, too_late=lambda job: TimeoutError()
+    )
+
+    async def run():
+        first, second = batches.submit(Job("a")), batches.submit(Job("b"))
+        found = [await first, second.done()]
+        may_go_on.set()
+        return [*found, await second]
+
+    assert asyncio.run(run()) == ["a", False, "b"]
+
+
+def test_a_batch_that_must_not_be_tried_again_fails_those_without_an_answer():
+    tried = []
+
+    def work(jobs):
+        tried.append(len(jobs))
+        yield "there"
+        raise ArithmeticError("then it broke")
+
+    batches = Batches(
+        work,
+        name="test",
+        max_rows=9,
+        num_threads=1,
+        too_late=lambda job: TimeoutError(),
+        again_alone=False,
+    )
+
+    async def run():
+        with batches._changed:  # both wait before one is taken
+            both = [batches.submit(Job("a")), batches.submit(Job("b"))]
+        return await asyncio.gather(*both, return_exceptions=True)
+
+    answers = asyncio.run(run())
+    assert answers[0] == "there"
+    assert isinstance(answers[1], ArithmeticError)
+    assert tried == [2]
+
+
+def test_one_that_was_given_up_is_not_begun():
+    recorder = Recorder()
+    batches = Batches(
+        recorder, name="test", max_rows=1, num_threads=1, too_late=lambda job: TimeoutError()
+    )
+
+    async def run():
+        first = batches.submit(Job("first"))
+        while not recorder.batches:
+            await asyncio.sleep(0.001)
+        given_up, last = batches.submit(Job("given up")), batches.submit(Job("last"))
+        given_up.cancel()
+        recorder.may_go.set()
+        await asyncio.gather(first, last)
+
+    asyncio.run(run())
+    assert recorder.batches == [["first"], ["last"]]
+
+
+def test_only_a_request_that_has_the_server_to_itself_is_scored_on_all_cores(store, body):
+    threads = []
+
+    def scorer(name):
+        def score(inputs):
+            threads.append((name, threading.current_thread().name))
+            time.sleep(0.02)
+            return stand_ins.score(inputs)
+
+        return score
+
+    ranker = Ranker(stand_ins.SCHEMA, online=store, settings=Settings())
+    ranker.swap(Champion("v", scorer("one"), scorer("all")))
+    answers_of(ranker, [call(body)])
+    answers_of(ranker, [call(body)])
+    assert threads == [("all", "score-alone-1")] * 2
+    threads.clear()
+    answers_of(ranker, [call(body) for _ in range(3)])
+    assert {name for name, _ in threads} == {"one"}
+    assert {thread.rpartition("-")[0] for _, thread in threads} == {"score"}
+
+
+def test_rows_of_requests_that_wait_for_the_store_are_read_together(body):
+    """Each gets the answer that it gets alone, and unknown users stay unknown."""
+    may_go = threading.Event()
+    reads = []
+
+    class SlowStore(stand_ins.StandInStore):
+        def read(self, role, ids):
+            reads.append((str(role), len(ids)))
+            assert may_go.wait(10)
+            return super().read(role, ids)
+
+    store = SlowStore(stand_ins.SCHEMA, stand_ins.sample_rows())
+    settings = Settings(store=Store(max_seconds=20), limits=Limits(max_seconds=30))
+    ranker = Ranker(stand_ins.SCHEMA, online=store, settings=settings)
+    ranker.swap(Champion("v", stand_ins.score))
+    users = [7, 8, 7, 99]
+    calls = [call(body, user_id={"data": [user]}) for user in users]
+
+    async def run():
+        tasks = [asyncio.create_task(ranker(calls[0]))]
+        while not reads:
+            await asyncio.sleep(0.001)
+        tasks += [asyncio.create_task(ranker(one)) for one in calls[1:]]
+        await asyncio.sleep(0.05)
+        may_go.set()
+        return [answer for answer, _ in await asyncio.gather(*tasks)]
+
+    answers = asyncio.run(run())
+    assert len(reads) == 4, "users and items of the first, then of all others"
+    assert reads[2] == ("user", len(users) - 1)
+    for one, found in zip(calls, answers, strict=True):
+        ((alone, _),) = [asyncio.run(ranker(one))]
+        assert found.parameters == alone.parameters
+        for output, expected in zip(found.outputs, alone.outputs, strict=True):
+            np.testing.assert_array_equal(output.data, expected.data)
+    known = [list(answer.outputs[2].data) for answer in answers]
+    assert known == [["ok"], ["unknown"], ["ok"], ["unknown"]]

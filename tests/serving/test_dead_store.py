@@ -54,6 +54,13 @@ def test_a_strict_endpoint_refuses_instead(dead, body):
     assert caught.value.status == 503
 
 
+def patience_of(budget):
+    """Runs what it is asked for."""
+    return StorePatience(
+        budget, lambda works: [work() for work in works], finish=lambda work, rows: rows
+    )
+
+
 def test_after_some_failures_the_store_is_asked_once_a_second_and_then_trusted_again():
     asked = []
     works = False
@@ -66,7 +73,7 @@ def test_after_some_failures_the_store_is_asked_once_a_second_and_then_trusted_a
 
     async def run():
         nonlocal works
-        patience = StorePatience(BUDGET)
+        patience = patience_of(BUDGET)
         for _ in range(FAILURES + 5):
             assert await patience.read(work) is None
         assert len(asked) == FAILURES
@@ -83,7 +90,7 @@ def test_after_some_failures_the_store_is_asked_once_a_second_and_then_trusted_a
 
 def test_a_read_that_hangs_costs_its_budget_and_no_more():
     async def run():
-        patience = StorePatience(BUDGET)
+        patience = patience_of(BUDGET)
         started = time.monotonic()
         assert await patience.read(lambda: time.sleep(0.6)) is None
         return time.monotonic() - started
@@ -93,14 +100,44 @@ def test_a_read_that_hangs_costs_its_budget_and_no_more():
 
 def test_a_read_whose_thread_begins_late_is_not_the_stores_fault(monkeypatch):
     monkeypatch.setattr(patience_module, "_THREADS", 1)
+    monkeypatch.setattr(patience_module, "MAX_ROWS", 1)
 
     async def run():
-        patience = StorePatience(BUDGET)
+        patience = patience_of(BUDGET)
         reads = [patience.read(lambda: time.sleep(0.6 * BUDGET)) for _ in range(2)]
         reads.append(patience.read(lambda: "rows"))
         return await asyncio.gather(*reads)
 
     assert asyncio.run(run())[2] == "rows"
+
+
+def test_a_read_that_waits_behind_one_that_hangs_is_given_up_in_its_own_budget(monkeypatch):
+    monkeypatch.setattr(patience_module, "_THREADS", 1)
+
+    async def run():
+        patience = patience_of(BUDGET)
+        hangs = asyncio.create_task(patience.read(lambda: time.sleep(6 * BUDGET)))
+        await asyncio.sleep(0.2 * BUDGET)
+        started = time.monotonic()
+        assert await patience.read(lambda: "rows") is None
+        taken = time.monotonic() - started
+        assert await hangs is None
+        return taken
+
+    assert asyncio.run(run()) < 2 * BUDGET
+
+
+def test_what_fails_after_the_store_has_answered_is_not_the_stores_fault():
+    def finish(work, rows):
+        raise ArithmeticError("ours")
+
+    async def run():
+        patience = StorePatience(BUDGET, lambda works: works, finish=finish)
+        for _ in range(FAILURES + 1):
+            with pytest.raises(ArithmeticError, match="ours"):
+                await patience.read("anything")
+
+    asyncio.run(run())
 
 
 class Client:

@@ -137,7 +137,7 @@ def test_a_store_that_cannot_be_read_leaves_the_items_which_age_and_are_flagged(
     assert sample("ranking_item_refreshes_total", outcome="failed") == failed + 1
     time.sleep(1.01)
     request = parse(SCHEMA, from_rest(orjson.dumps(body()), json_length=None), now=stand_ins.NOON)
-    candidates = transformer.put_together(request, transformer.without_store(request))
+    candidates = transformer.transform_without_store(request)
     assert candidates.flags == ("store_unavailable", "items_stale")
     assert candidates.is_degraded
     assert candidates.statuses["item_daily"].tolist() == [0, 0, 0]

@@ -1,9 +1,12 @@
 """Native code is made here, kept privately, verified, shared by weights, and never a condition."""
 
 import dataclasses
+import gc
 import shutil
 import sys
+import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from features.catalog import schema_of
 from training import export, native
 from training.artifact import load
 from training.inputs import inputs_of
+from training.library import Instance
 from training.manifest import ArtifactError
 from training.native import Compile, NativeCode, NativeDense, NativeError, key_of, private_folder
 from training.recipes import recipe_of
@@ -88,9 +92,58 @@ def test_after_the_load_nothing_is_compiled_opened_or_started(compiled, folder):
     assert not counters
 
 
+def test_other_threads_of_python_run_while_the_code_does(compiled, folder):
+    """Torch's own binding keeps the interpreter to itself until the code is done."""
+    loaded = load(folder, SCHEMA, native=required(compiled), num_threads=1)
+    request, _ = request_of(SCHEMA, [8_000])
+    calls, ticks, is_over = [], [], threading.Event()
+    run = Instance.run
+
+    def timed(*given):
+        started = time.perf_counter()
+        output = run(*given)
+        calls.append((started, time.perf_counter()))
+        return output
+
+    def tick():
+        while not is_over.is_set():
+            ticks.append(time.perf_counter())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Instance, "run", timed)
+        ticker = threading.Thread(target=tick)
+        ticker.start()
+        for _ in range(5):
+            loaded.score(request)
+        is_over.set()
+        ticker.join()
+    inside = [sum(start < at < end for at in ticks) for start, end in calls]
+    # A thread that waits for the interpreter's lock is seen once or twice, around the call.
+    assert max(inside) > 20, inside
+
+
+def test_code_and_weights_are_let_go_of_with_the_artifact(compiled, folder):
+    loaded = load(folder, SCHEMA, native=required(compiled))
+    code = weakref.ref(loaded._scorer.dense._code)
+    weights = weakref.ref(next(loaded._scorer.dense._module.parameters()))
+    loaded.score(request_of(SCHEMA, [3])[0])
+    assert (code() is not None, weights() is not None) == (True, True)
+    del loaded
+    gc.collect()
+    assert (code(), weights()) == (None, None)
+
+
+def test_a_file_that_is_no_library_is_an_error_with_its_name(tmp_path, folder):
+    nothing = tmp_path / "dense.so"
+    nothing.write_bytes(b"no library")
+    module = load(folder, SCHEMA)._scorer.dense
+    with pytest.raises(NativeError, match=r"dense\.so: does not load: .*"):
+        NativeDense(nothing, module)
+
+
 def test_code_that_is_not_what_was_made_is_not_loaded(copy, folder, monkeypatch, caplog):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    package = next(copy.rglob("dense.pt2"))
+    package = next(copy.rglob("dense.so"))
     content = bytearray(package.read_bytes())
     content[len(content) // 2] ^= 1
     package.write_bytes(content)
@@ -98,7 +151,7 @@ def test_code_that_is_not_what_was_made_is_not_loaded(copy, folder, monkeypatch,
     loaded = load(folder, SCHEMA, native=automatic(copy))
     assert not loaded.is_native
     assert "no-such-compiler not found" in loaded.why_eager
-    assert "dense.pt2: sha256" in caplog.text
+    assert "dense.so: sha256" in caplog.text
     assert "the dense part runs eager" in caplog.text
     with pytest.raises(ArtifactError, match=r"no native code: compilation: .*no-such-compiler"):
         load(folder, SCHEMA, native=required(copy))

@@ -57,8 +57,24 @@ def test_a_request_of_more_than_one_part_scores_as_one(monkeypatch):
     scorer = Scorer.of(random_ranker(SCHEMA))
     request, _ = request_of(SCHEMA, [20, 13])
     whole = scorer.score(request)
+    sizes = []
+    dense = scorer.dense
+    scorer.dense = lambda *given: sizes.append(len(given[0])) or dense(*given)
     monkeypatch.setattr(scoring, "MAX_ROWS", 8)
     np.testing.assert_allclose(scorer.score(request), whole, rtol=0, atol=1e-6)
+    assert sizes == [6, 7, 6, 7, 7], "as many as it takes, of about one size"
+
+
+def test_parts_grow_with_the_threads_and_no_part_is_a_remainder(monkeypatch):
+    scorer = Scorer.of(random_ranker(SCHEMA))
+    request, _ = request_of(SCHEMA, [12, 10])
+    sizes = []
+    dense = scorer.dense
+    scorer.dense = lambda *given: sizes.append(len(given[0])) or dense(*given)
+    monkeypatch.setattr(scoring, "ROWS_PER_THREAD", 7)
+    scorer.score(request, num_threads=1)
+    scorer.score(request, num_threads=2)
+    assert sizes == [7, 7, 8, 11, 11]
 
 
 def test_a_user_is_looked_up_once_however_many_candidates():
@@ -154,3 +170,32 @@ def test_a_call_has_the_threads_that_it_asks_for_in_whatever_thread_it_runs():
     finally:
         torch.set_num_threads(before)
     assert found == [1, 2, 1, 1, 2, 1]
+
+
+def test_beside_another_call_none_has_more_than_one_thread():
+    import threading
+
+    scorer = Scorer.of(random_ranker(SCHEMA))
+    request, _ = request_of(SCHEMA, [3])
+    is_inside, may_go, found = threading.Event(), threading.Event(), []
+    dense, before = scorer.dense, torch.get_num_threads()
+
+    def slow(*given):
+        is_inside.set()
+        assert may_go.wait(10)
+        return dense(*given)
+
+    try:
+        first = threading.Thread(target=scorer.with_dense(slow).score, args=[request])
+        first.start()
+        assert is_inside.wait(10)
+        scorer.score(request, num_threads=2)
+        found.append(torch.get_num_threads())
+        may_go.set()
+        first.join()
+        scorer.score(request, num_threads=2)
+        found.append(torch.get_num_threads())
+    finally:
+        may_go.set()
+        torch.set_num_threads(before)
+    assert found == [1, 2]

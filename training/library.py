@@ -1,0 +1,136 @@
+"""A compiled dense part as a library: its C interface, called without Python's lock.
+
+Torch's own binding (``AOTIModelPackageLoader.boxed_run``) holds the interpreter for as long as the
+code runs, so that a server with any number of threads scores on one core and answers no one
+meanwhile; ``ctypes`` lets go of it. The functions are those of AOTInductor's
+``torch/csrc/inductor/aoti_runtime/interface.h``, made to be called from C.
+"""
+
+import ctypes
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_Handle = ctypes.c_void_p
+_Strings = ctypes.POINTER(ctypes.c_char_p)
+_Sizes = ctypes.POINTER(ctypes.c_size_t)
+_Handles = ctypes.POINTER(_Handle)
+
+
+class _Entry(ctypes.Structure):
+    """``AOTInductorConstantMapEntry``."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("handle", _Handle))
+
+
+_PREFIX = "AOTInductorModelContainer"
+_ARGUMENTS = {
+    "CreateWithDevice": (_Handles, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_char_p),
+    "Delete": (_Handle,),
+    "GetNumConstants": (_Handle, _Sizes),
+    "GetConstantName": (_Handle, ctypes.c_size_t, _Strings),
+    "GetConstantOriginalFQN": (_Handle, ctypes.c_size_t, _Strings),
+    "UpdateUserManagedConstantBufferPairs": (
+        *(_Handle, ctypes.POINTER(_Entry), ctypes.c_size_t),
+        *(ctypes.c_bool, ctypes.c_bool),
+    ),
+    "Run": (_Handle, _Handles, ctypes.c_size_t, _Handles, ctypes.c_size_t, _Handle, _Handle),
+}
+
+_to_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_to_pointer.restype, _to_pointer.argtypes = _Handle, (ctypes.py_object, ctypes.c_char_p)
+_to_capsule = ctypes.pythonapi.PyCapsule_New
+_to_capsule.restype, _to_capsule.argtypes = ctypes.py_object, (_Handle, ctypes.c_char_p, _Handle)
+
+
+class LibraryError(RuntimeError):
+    """A call of the library failed; it has written to stderr why."""
+
+
+class Library:
+    """A library without weights; any number of instances with weights may run at one time."""
+
+    def __init__(self, path: Path) -> None:
+        """Load it.
+
+        Raises:
+            OSError: It is no library of this machine.
+            AttributeError: It is not AOTInductor's.
+        """
+        self._library = ctypes.CDLL(str(path))
+        for name, arguments in _ARGUMENTS.items():
+            getattr(self._library, _PREFIX + name).argtypes = arguments
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a function; LibraryError where it fails."""
+        if getattr(self._library, _PREFIX + name)(*arguments):
+            raise LibraryError(f"{name}: failed")
+
+
+class Instance:
+    """A library with weights: from some tensors to one."""
+
+    def __init__(self, library: Library, *, num_runners: int) -> None:
+        """Make one without its weights.
+
+        Args:
+            library: The code.
+            num_runners: Calls at one time; one more waits.
+        """
+        self._library = library
+        self._container = _Handle()
+        library.call("CreateWithDevice", ctypes.byref(self._container), num_runners, b"cpu", None)
+        self._handles: list[Any] = []
+        weakref.finalize(self, _close, library, self._container, self._handles)
+
+    def weight_names(self) -> dict[str, str]:
+        """By the library's own name of each weight the module's."""
+        number = ctypes.c_size_t()
+        self._library.call("GetNumConstants", self._container, ctypes.byref(number))
+        return {
+            self._text("GetConstantName", place): self._text("GetConstantOriginalFQN", place)
+            for place in range(number.value)
+        }
+
+    def take_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Read these weights, by the library's own names, from now on and where they are."""
+        handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(list(weights.values()))
+        self._handles += handles
+        pairs = (_Entry * len(weights))(
+            *(
+                _Entry(name.encode(), _to_pointer(handle, None))
+                for name, handle in zip(weights, handles, strict=True)
+            )
+        )
+        is_for_later, is_checked = False, True
+        self._library.call(
+            "UpdateUserManagedConstantBufferPairs",
+            *(self._container, pairs, len(weights), is_for_later, is_checked),
+        )
+
+    def run(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The output for contiguous inputs; other Python threads go on meanwhile."""
+        handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(list(inputs))
+        # The library takes the handles of its inputs, and leaves that of its output to the caller.
+        taken = (_Handle * len(handles))(*(_to_pointer(handle, None) for handle in handles))
+        made = (_Handle * 1)()
+        self._library.call("Run", self._container, taken, len(handles), made, 1, None, None)
+        output: Tensor = torch._C._aoti.alloc_tensor_by_stealing_from_void_ptr(
+            _to_capsule(made[0], None, None)
+        )
+        return output
+
+    def _text(self, function: str, place: int) -> str:
+        found = ctypes.c_char_p()
+        self._library.call(function, self._container, place, ctypes.byref(found))
+        return (found.value or b"").decode()
+
+
+def _close(library: Library, container: _Handle, handles: list[Any]) -> None:
+    """Free an instance, then let go of its weights: it does not own them."""
+    library.call("Delete", container)
+    torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(handles)
