@@ -40,7 +40,7 @@ Job = TypeVar("Job", bound=Sized)
 Answer = TypeVar("Answer")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Waiting(Generic[Job, Answer]):
     job: Job
     loop: asyncio.AbstractEventLoop
@@ -106,12 +106,15 @@ class Batches(Generic[Job, Answer]):
                 self._changed.wait_for(lambda: self._waiting)
                 self._num_idle -= 1
                 taken = [waiting for waiting in self._take() if not waiting.future.done()]
-            late = [waiting for waiting in taken if waiting.job.deadline < time.monotonic()]
-            for waiting in late:
-                _give(waiting, self._too_late(waiting.job))
-            batch = [waiting for waiting in taken if waiting not in late]
+            batch = []
+            now = time.monotonic()
+            for waiting in taken:
+                if waiting.job.deadline < now:
+                    _give(waiting, self._too_late(waiting.job))
+                else:
+                    batch.append(waiting)
             if taken:
-                self._tell(len(batch), len(late))
+                self._tell(len(batch), len(taken) - len(batch))
             if batch:
                 for waiting, answer in zip(batch, self._answers(batch), strict=True):
                     _give(waiting, answer)

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
@@ -15,11 +16,7 @@ FAILURES = 3
 """One after the other; then the store is left alone for a while."""
 PAUSE_SECONDS = 1.0
 MAX_ROWS = 1_000
-"""Rows that are read together for several requests."""
-_THREADS = 1
-"""Reads at one time. A store that is well answers in a millisecond, and more threads would only
-wait for each other; requests that wait meanwhile are read for together."""
-
+"""Most rows that are read together for several requests."""
 logger = logging.getLogger(__name__)
 
 Asked = TypeVar("Asked")
@@ -31,8 +28,6 @@ Found = TypeVar("Found")
 class _Read(Generic[Asked]):
     asked: Asked
     num_rows: int
-    asked_at: float
-    deadline: float
     context: contextvars.Context
     """Of the request, for its spans."""
     begun: float | None = None
@@ -44,9 +39,16 @@ class _Read(Generic[Asked]):
     def group(self) -> None:
         return None
 
+    @property
+    def deadline(self) -> float:
+        return math.inf
+
 
 class StorePatience(Generic[Asked, Rows, Found]):
-    """Runs reads in threads of their own, each within its time; used from one event loop only.
+    """Runs reads in a thread of their own, each within its time; used from one event loop only.
+
+    One at a time: a store that is well answers in a millisecond, and more threads would wait for
+    each other. What is asked for meanwhile is read together, in one round trip.
 
     A read that is late goes on in its thread until the client's own time-out ends it. After some
     failures reads are skipped, and one in a second is let through to see whether the store is back:
@@ -74,13 +76,14 @@ class StorePatience(Generic[Asked, Rows, Found]):
         self._finish = finish
         self._num_rows = num_rows
         self._failures = 0
-        self._asked_at = self._answered_at = float("-inf")
+        self._asked_at = float("-inf")
+        self._reading_since: float | None = None
         self._reads: Batches[_Read[Asked], Found] = Batches(
             self._begin,
             name="store",
             max_rows=MAX_ROWS,
-            num_threads=_THREADS,
-            too_late=lambda read: TimeoutError(f"not begun in {2 * budget_seconds:g} seconds"),
+            num_threads=1,
+            too_late=lambda read: TimeoutError(),
             tell=counters.read_together,
             again_alone=False,
         )
@@ -93,7 +96,7 @@ class StorePatience(Generic[Asked, Rows, Found]):
             return None
         self._asked_at = now
         context = contextvars.copy_context()
-        read = _Read(asked, self._num_rows(asked), now, now + 2 * self._budget, context)
+        read = _Read(asked, self._num_rows(asked), context)
         future = self._reads.submit(read)
         if not await self._is_done(future, read):
             future.cancel()
@@ -105,41 +108,40 @@ class StorePatience(Generic[Asked, Rows, Found]):
             return None
         if self._failures >= FAILURES:
             logger.warning("store: answers again")
-        self._failures, self._answered_at = 0, time.monotonic()
+        self._failures = 0
         counters.STORE_READS.labels("done").inc()
         return future.result()
 
     def _begin(self, reads: Sequence[_Read[Asked]]) -> Iterator[Found | BaseException]:
-        now = time.monotonic()
+        self._reading_since = now = time.monotonic()
         for read in reads:
             read.begun = now
-        with tracing.shared([read.context for read in reads]):
-            rows = self._read([read.asked for read in reads])
+        try:
+            with tracing.shared([read.context for read in reads]):
+                rows = self._read([read.asked for read in reads])
+        finally:
+            self._reading_since = None
         for read in reads:
             read.has_answer = True
         for read, its in zip(reads, rows, strict=True):
             yield self._finish(read.asked, its)
 
     async def _is_done(self, future: "asyncio.Future[Any]", read: _Read[Asked]) -> bool:
-        """Whether a read ends within its budget, which begins when the read does.
+        """Whether the store answers within a read's budget, which begins when the read does.
 
-        On a busy machine a thread may begin late, which is no fault of the store; but a read that
-        has not begun after its whole budget waits once more, and only if another one has succeeded
-        meanwhile. What is left once the store has answered is not its time.
+        On a busy machine a read may begin late, and what it has read may be put together late, both
+        of which are no fault of the store. But one that has not begun in its whole budget is given
+        up where the store keeps the one before it waiting for as long.
         """
-        left, has_waited = self._budget, False
+        left = self._budget
         while left > 0:
             done, _ = await asyncio.wait({future}, timeout=left)
             if done:
                 return True
-            if read.has_answer:
-                left = self._budget
-            elif read.begun is not None:
-                left = read.begun + self._budget - time.monotonic()
-            else:
-                is_well = self._answered_at > read.asked_at
-                left = self._budget if is_well and not has_waited else 0.0
-                has_waited = True
+            since = read.begun if read.begun is not None else self._reading_since
+            left = self._budget
+            if since is not None and not read.has_answer:
+                left += since - time.monotonic()
         return False
 
     def _failed(

@@ -99,7 +99,6 @@ def test_a_read_that_hangs_costs_its_budget_and_no_more():
 
 
 def test_a_read_whose_thread_begins_late_is_not_the_stores_fault(monkeypatch):
-    monkeypatch.setattr(patience_module, "_THREADS", 1)
     monkeypatch.setattr(patience_module, "MAX_ROWS", 1)
 
     async def run():
@@ -111,9 +110,7 @@ def test_a_read_whose_thread_begins_late_is_not_the_stores_fault(monkeypatch):
     assert asyncio.run(run())[2] == "rows"
 
 
-def test_a_read_that_waits_behind_one_that_hangs_is_given_up_in_its_own_budget(monkeypatch):
-    monkeypatch.setattr(patience_module, "_THREADS", 1)
-
+def test_a_read_that_waits_behind_one_that_hangs_is_given_up_in_its_own_budget():
     async def run():
         patience = patience_of(BUDGET)
         hangs = asyncio.create_task(patience.read(lambda: time.sleep(6 * BUDGET)))
@@ -125,6 +122,20 @@ def test_a_read_that_waits_behind_one_that_hangs_is_given_up_in_its_own_budget(m
         return taken
 
     assert asyncio.run(run()) < 2 * BUDGET
+
+
+def test_putting_together_what_was_read_is_not_the_stores_time():
+    def finish(work, rows):
+        time.sleep(1.5 * BUDGET)
+        return rows
+
+    async def run():
+        patience = StorePatience(BUDGET, lambda works: works, finish=finish)
+        first = asyncio.create_task(patience.read("first"))
+        await asyncio.sleep(0.1 * BUDGET)
+        return await asyncio.gather(first, patience.read("behind it"), patience.read("and it"))
+
+    assert asyncio.run(run()) == ["first", "behind it", "and it"]
 
 
 def test_what_fails_after_the_store_has_answered_is_not_the_stores_fault():
