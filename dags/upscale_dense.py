@@ -10,10 +10,11 @@
 The source's own newest checkpoint has seen every day before the holdout, so an older one of its
 family grows: the oldest that leaves at most `budget_days` days up to the holdout. Both trainings
 take those days, `passes` times. That is the budget; it is known before anything is trained, and
-cuts nothing short. The gate judges on the holdout, which none of the three has seen, and promotes
-only what is shown to be better than the champion *and* the control.
+cuts nothing short. The gate judges on the holdout, which none of the three has seen, and lets
+through only what is shown to be better than the champion *and* the control. That one answers 5, 25,
+50 and 100 % of the users, each step checked, and is promoted.
 
-**Normal.** Green to `evaluate`, `promote` skipped: *hold* means that growing was not shown to help.
+**Normal.** Green to `evaluate`, then skipped: *hold* means that growing was not shown to help.
 `grow` skipped: the champion has grown on this day already, or no advice says what to grow. After a
 promotion `daily_ranking`, its `recipe` left empty, trains the champion's recipe, so it goes on from
 the larger ranker.
@@ -33,6 +34,7 @@ from airflow.sdk import DAG, Param, chain
 from ranking_jobs import DEFAULTS, MACROS, job
 
 HOLDOUT = "--holdout-days={{ params.holdout_days }}"
+MIN_REQUESTS = "--min-requests={{ params.min_requests }}"
 SHORT = datetime.timedelta(minutes=20)
 LONG = datetime.timedelta(hours=6)
 
@@ -81,6 +83,10 @@ with DAG(
         "budget_days": Param(14, type="integer", minimum=1, description="Most days to train on"),
         "passes": Param(1, type="integer", minimum=1, maximum=20, description="Over those days"),
         "holdout_days": Param(assets.LOG.holdout_days, type="integer", minimum=1, maximum=60),
+        "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=0),
+        "max_p95_ratio": Param(
+            2.0, type="number", minimum=1, description="To score, the grown one over the champion"
+        ),
     },
     tags=["ranking", assets.DATASET],
 ) as dag:  # fmt: skip
@@ -98,10 +104,15 @@ with DAG(
         f"--control={told('export_control', 'version')}", link="Gate report",
         folders="lake checkpoints artifacts tracking reports",
     )  # fmt: skip
+    canary = job(
+        "canary", "serving", "canary", "--upscaled", *assets.PLACE, assets.STORAGE, MIN_REQUESTS,
+        "--max-p95-ratio={{ params.max_p95_ratio }}", retries=1, execution_timeout=LONG,
+        folders="artifacts tracking reports", inlets=[assets.ONLINE_FEATURES],
+    )  # fmt: skip
     promote = job(
-        "promote", "serving", "promote", "--upscaled", f"--endpoint={assets.ENDPOINT}",
-        folders="artifacts tracking reports", link="Gate report", outlets=[assets.CHAMPION],
-        inlets=[assets.ONLINE_FEATURES], execution_timeout=SHORT,
+        "promote", "serving", "promote", "--upscaled", *assets.PLACE, link="Gate report",
+        folders="artifacts tracking reports", outlets=[assets.CHAMPION], execution_timeout=SHORT,
     )  # fmt: skip
 
-    chain(grow, [train_grown, train_control], [export_grown, export_control], evaluate, promote)
+    chain(grow, [train_grown, train_control], [export_grown, export_control])
+    chain([export_grown, export_control], evaluate, canary, promote)

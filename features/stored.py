@@ -38,6 +38,8 @@ _DOUBLE = np.dtype([("tag", "u1"), ("value", "<f8")])
 _NULL_TAG = 0x98
 _NESTED_TAG = 0x0A
 """Field 1 with a length, of which a list is made."""
+_SHORT = 256
+"""So few bytes are taken apart faster by Python than by a dozen of NumPy's functions."""
 
 
 class TooManyRowsError(ValueError):
@@ -157,6 +159,9 @@ def _integer_lists(there: list[bytes], is_there: npt.NDArray[np.bool_]) -> pa.Ar
 
     Every one of these numbers is a varint, so the bytes of all lists are taken apart together.
     """
+    if sum(map(len, there)) <= _SHORT:
+        lists = iter([_signed(_few_varints(value)[4:]) for value in there])
+        return pa.array([next(lists) if one else None for one in is_there], pa.list_(pa.int64()))
     numbers = _varints(b"".join(there))
     ends = np.frombuffer(b"".join(there), dtype=np.uint8) < 0x80
     starts = np.cumsum([0, *map(len, there)])
@@ -177,8 +182,8 @@ def _integer_lists(there: list[bytes], is_there: npt.NDArray[np.bool_]) -> pa.Ar
 
 def _varints(content: bytes) -> npt.NDArray[np.uint64]:
     """All numbers of a run of varints: seven bits a byte, the lowest first."""
-    if not content:
-        return np.zeros(0, dtype=np.uint64)
+    if len(content) <= _SHORT:
+        return np.array(_few_varints(content), dtype=np.uint64)
     octets = np.frombuffer(content, dtype=np.uint8)
     last = np.flatnonzero(octets < 0x80)
     starts = np.concatenate(([0], last[:-1] + 1))
@@ -186,6 +191,24 @@ def _varints(content: bytes) -> npt.NDArray[np.uint64]:
     bits = (octets & 0x7F).astype(np.uint64) << (7 * within).astype(np.uint64)
     numbers: npt.NDArray[np.uint64] = np.add.reduceat(bits, starts)
     return numbers
+
+
+def _few_varints(content: bytes) -> list[int]:
+    """``_varints`` of few bytes, as the one row of a user has."""
+    numbers = []
+    number, shift = 0, 0
+    for octet in content:
+        number |= (octet & 0x7F) << shift
+        shift += 7
+        if octet < 0x80:
+            numbers.append(number)
+            number, shift = 0, 0
+    return numbers
+
+
+def _signed(numbers: list[int]) -> list[int]:
+    """Integers of 64 bits, of which a varint has the two's complement."""
+    return [number - (1 << 64) if number >> 63 else number for number in numbers]
 
 
 def _text(value: bytes, start: int) -> tuple[str, int]:

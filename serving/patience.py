@@ -13,7 +13,7 @@ from serving import counters, tracing
 from serving.batches import Batches
 
 FAILURES = 3
-"""One after the other; then the store is left alone for a while."""
+"""Reads that fail one after the other; then the store is left alone for a while."""
 PAUSE_SECONDS = 1.0
 MAX_ROWS = 1_000
 """Most rows that are read together for several requests."""
@@ -76,6 +76,8 @@ class StorePatience(Generic[Asked, Rows, Found]):
         self._finish = finish
         self._num_rows = num_rows
         self._failures = 0
+        self._failed_read: float | None = None
+        """When the last read that failed began."""
         self._asked_at = float("-inf")
         self._reading_since: float | None = None
         self._reads: Batches[_Read[Asked], Found] = Batches(
@@ -100,11 +102,11 @@ class StorePatience(Generic[Asked, Rows, Found]):
         future = self._reads.submit(read)
         if not await self._is_done(future, read):
             future.cancel()
-            self._failed("late", None, is_of_store=read.begun is not None)
+            self._failed("late", None, read.begun)
             return None
         error = future.exception()
         if error is not None and not read.has_answer:
-            self._failed("failed", error)
+            self._failed("failed", error, read.begun)
             return None
         if self._failures >= FAILURES:
             logger.warning("store: answers again")
@@ -124,7 +126,15 @@ class StorePatience(Generic[Asked, Rows, Found]):
         for read in reads:
             read.has_answer = True
         for read, its in zip(reads, rows, strict=True):
-            yield self._finish(read.asked, its)
+            yield self._finished(read.asked, its)
+
+    def _finished(self, asked: Asked, rows: Rows) -> Found | BaseException:
+        try:
+            return self._finish(asked, rows)
+        except Exception as error:
+            # No fault of the store, nor of the requests beside it: this one's caller is told.
+            logger.exception("a request's inputs cannot be put together")
+            return error
 
     async def _is_done(self, future: "asyncio.Future[Any]", read: _Read[Asked]) -> bool:
         """Whether the store answers within a read's budget, which begins when the read does.
@@ -144,10 +154,12 @@ class StorePatience(Generic[Asked, Rows, Found]):
                 left += since - time.monotonic()
         return False
 
-    def _failed(
-        self, outcome: str, error: BaseException | None, *, is_of_store: bool = True
-    ) -> None:
+    def _failed(self, outcome: str, error: BaseException | None, begun: float | None) -> None:
         counters.STORE_READS.labels(outcome).inc()
-        self._failures += is_of_store
-        if self._failures == FAILURES and is_of_store:
+        if begun is None or begun == self._failed_read:
+            # Not the store's failure, or one that another request of the same read has told.
+            return
+        self._failed_read = begun
+        self._failures += 1
+        if self._failures == FAILURES:
             logger.warning("store: %s (%s); asked once a second from now on", outcome, error)

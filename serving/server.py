@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import kserve
+import uvloop
 from kserve.constants.constants import FASTAPI_APP_IMPORT_STRING
 from kserve.model_server import app
 from kserve.protocol.dataplane import DataPlane
@@ -125,7 +126,8 @@ class RankingServer(kserve.ModelServer):
         self.ranker.log.start()
         self.ranker.shadow.start()
         try:
-            asyncio.run(self.serve())
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self.serve())
         finally:
             self.ranker.shadow.stop()
             self.ranker.log.stop()

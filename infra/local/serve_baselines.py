@@ -1,15 +1,18 @@
 """The fastest that the endpoint's parts are in a process of their own: reads, and the model.
 
-Run by ``serve_bench.py`` for one store, so that nothing else is in the process; prints JSON.
+Run by ``serve_bench.py`` for one store, so that nothing else is in the process. It prints all
+figures as JSON; with ``--asked`` it measures one of them whenever it is asked to, so that the same
+moments of a noisy machine are compared.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,18 +35,69 @@ SHARE_SECONDS = 3.0
 
 
 def main() -> None:
-    """Measure, or be one of the processes that share the cores."""
+    """Measure all, or one figure whenever a line comes in."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--candidates", type=int, nargs="+", required=True)
-    parser.add_argument("--threads", type=int, default=0, help="be one process of the maximum")
+    parser.add_argument("--asked", choices=["milliseconds", "per_second"], help="a line, a figure")
+    parser.add_argument("--threads", type=int, default=1, help="of a process that shares the cores")
     options = parser.parse_args()
     rows = open_rows(SCHEMA, serve_data.FOLDER / "feast", timeout_seconds=10)
-    if options.threads:
-        _one_share(options.model, rows, options.candidates[0], options.threads)
-        return
-    found = {size: _figures(options.model, rows, size) for size in options.candidates}
-    sys.stdout.write(json.dumps(found) + "\n")
+    size = options.candidates[0]
+    if options.asked == "milliseconds":
+        _on_demand(_read_and_forward(options.model, rows, size))
+    elif options.asked == "per_second":
+        _on_demand(_one_share(options.model, rows, size, options.threads))
+    else:
+        found = {size: _figures(options.model, rows, size) for size in options.candidates}
+        sys.stdout.write(json.dumps(found) + "\n")
+
+
+class Helpers:
+    """Processes that measure one figure at the same time, when they are asked to."""
+
+    def __init__(self, processes: "list[subprocess.Popen[str]]") -> None:
+        """Args: the processes, each about to say that it is ready."""
+        self._processes = processes
+        self._answers()
+
+    def ask(self) -> float:
+        """The sum of their figures of this moment."""
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        return sum(map(float, self._answers()))
+
+    def _answers(self) -> list[str]:
+        return [process.stdout.readline() for process in self._processes if process.stdout]
+
+
+@contextlib.contextmanager
+def helpers(
+    model: Path, size: int, *, asked: str, number: int = 1, threads: int = 1
+) -> Iterator[Helpers]:
+    """So many processes; nothing runs in them until they are asked."""
+    command = [sys.executable, __file__, f"--model={model}", f"--candidates={size}"]
+    command += [f"--asked={asked}", f"--threads={threads}"]
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for _ in range(number):
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            # At the end of its input each one ends.
+            processes.append(stack.enter_context(process))
+        yield Helpers(processes)
+
+
+def _on_demand(work: Callable[[], float]) -> None:
+    work()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for _ in sys.stdin:
+        sys.stdout.write(f"{work()}\n")
+        sys.stdout.flush()
 
 
 def _figures(model: Path, rows: OnlineRows, size: int) -> dict[str, float]:
@@ -57,13 +111,7 @@ def _figures(model: Path, rows: OnlineRows, size: int) -> dict[str, float]:
             lambda place, n=threads: artifact.score(inputs[place % len(inputs)], num_threads=n)
         )
     figures["forward_ms"] = min(figures.values())
-
-    def read(place: int) -> None:
-        request = requests[place % len(requests)]
-        rows.read(Role.USER, request.user_ids)
-        rows.read(Role.ITEM, request.item_ids.tolist())
-
-    figures["read_ms"] = _median_ms(read)
+    figures["read_ms"] = _median_ms(lambda place: _read(rows, requests[place % len(requests)]))
     figures["in_memory_ms"] = _median_ms(
         lambda place: in_memory.transform(requests[place % len(requests)])
     )
@@ -89,38 +137,45 @@ def _feast(requests: list[RankingRequest]) -> Callable[[int], object]:
     return read
 
 
-def maximum(model: Path, size: int) -> dict[str, float]:
-    """Requests a second of read and forward, by how the cores are shared out."""
-    cores = os.cpu_count() or 1
-    found = {}
-    for processes, threads in {(cores, 1), (1, cores)}:
-        command = [sys.executable, __file__, f"--model={model}", f"--candidates={size}"]
-        command.append(f"--threads={threads}")
-        shares = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(processes)]
-        counts = [float(share.communicate()[0].splitlines()[-1]) for share in shares]
-        found[f"{processes} x {threads}"] = sum(counts)
-    return found
+def _read_and_forward(model: Path, rows: OnlineRows, size: int) -> Callable[[], float]:
+    """Milliseconds of the read of a request's rows and of the model at its best thread count."""
+    requests = [_ranking(request) for request in serve_data.requests(size)]
+    artifact = _artifact(model)
+    in_memory = _with_items(rows)
+    inputs = [in_memory.transform(request).inputs for request in requests]
+
+    def measured() -> float:
+        read = _median_ms(lambda place: _read(rows, requests[place % len(requests)]))
+        forward = min(
+            _median_ms(lambda place, n=n: artifact.score(inputs[place % 64], num_threads=n))
+            for n in range(1, (os.cpu_count() or 1) + 1)
+        )
+        return read + forward
+
+    return measured
 
 
-def _one_share(model: Path, rows: OnlineRows, size: int, threads: int) -> None:
-    """Requests a second of this process; it begins at the next whole ten seconds."""
+def _one_share(model: Path, rows: OnlineRows, size: int, threads: int) -> Callable[[], float]:
+    """Requests a second of this process, which reads and scores one after the other."""
     torch.set_num_threads(threads)
     requests = [_ranking(request) for request in serve_data.requests(size)]
     artifact = _artifact(model)
     transformer = Transformer(SCHEMA, online=rows)
 
-    def one(place: int) -> None:
-        inputs = transformer.transform(requests[place % len(requests)]).inputs
-        artifact.score(inputs)
+    def measured() -> float:
+        started, count = time.perf_counter(), 0
+        while time.perf_counter() - started < SHARE_SECONDS:
+            inputs = transformer.transform(requests[count % len(requests)]).inputs
+            artifact.score(inputs, num_threads=threads)
+            count += 1
+        return count / (time.perf_counter() - started)
 
-    for place in range(5):
-        one(place)
-    time.sleep(10 - time.time() % 10)
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < SHARE_SECONDS:
-        one(count)
-        count += 1
-    sys.stdout.write(f"{count / (time.perf_counter() - started)}\n")
+    return measured
+
+
+def _read(rows: OnlineRows, request: RankingRequest) -> None:
+    rows.read(Role.USER, request.user_ids)
+    rows.read(Role.ITEM, request.item_ids.tolist())
 
 
 def _ranking(request: serve_data.Request) -> RankingRequest:

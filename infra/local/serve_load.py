@@ -159,6 +159,19 @@ async def _load_grpc(port: int, contents: list[bytes], *, clients: int, seconds:
     return Measured.of(latencies, elapsed=time.perf_counter() - begin, cpu=spent)
 
 
+def sequence_grpc(port: int, contents: list[bytes], number: int) -> list[float]:
+    """Seconds of so many requests, one after the other, over a connection that is there."""
+    taken = []
+    with grpc.insecure_channel(f"{HOST}:{port}") as channel:
+        grpc.channel_ready_future(channel).result(timeout=30)
+        infer = channel.unary_unary(_METHOD)
+        for place in range(number):
+            started = time.perf_counter()
+            infer(contents[place % len(contents)])
+            taken.append(time.perf_counter() - started)
+    return taken
+
+
 def answer_grpc(port: int, content: bytes) -> np.ndarray:
     """The scores of one request."""
     with grpc.insecure_channel(f"{HOST}:{port}") as channel:

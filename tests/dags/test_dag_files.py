@@ -177,7 +177,8 @@ def test_a_trial_trains_both_sides_and_promotes_after_the_gate_only() -> None:
     dag = _dag("upscale_dense.py")
     upstream = {task.task_id: set(task.upstream_task_ids) for task in dag.tasks}
     assert upstream["train_grown"] == upstream["train_control"] == {"grow"}
-    assert upstream["promote"] == {"evaluate"}
+    assert upstream["promote"] == {"canary"}
+    assert upstream["canary"] == {"evaluate"}
     assert upstream["evaluate"] == {"export_grown", "export_control"}
 
 
@@ -201,6 +202,8 @@ def test_every_jobs_arguments_are_what_its_door_takes(name: str) -> None:
         assert (seen["grow"]["source"], seen["grow"]["target"]) == ("champion", "2")
         assert [seen["evaluate"][key] for key in ("candidate", "control")] == ["g", "c"]
         assert seen["promote"]["upscaled"]
+        assert seen["canary"]["upscaled"]
+        assert seen["canary"]["max_p95_ratio"] == 2.0
 
 
 _ON_A_CLUSTER = """
@@ -248,6 +251,7 @@ def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
         ({"target": "2 --ranks=9"}, False),
         ({"budget_days": 0}, False),
         ({"passes": 1.5}, False),
+        ({"max_p95_ratio": 0.9}, False),
     ],
 )
 def test_params_of_a_trial_are_checked_before_it_starts(conf, is_valid) -> None:

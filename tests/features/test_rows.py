@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from redis_server import running_redis
 
 from features import store
+from features import stored as stored_module
 from features.catalog import SCHEMAS
 from features.rows import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, Dtype, Role
@@ -49,7 +50,12 @@ def test_stored_bytes_are_read_as_protobuf_reads_them(dtype, data):
         nulls[place % 3] if value is None else message(value).SerializeToString()
         for place, value in enumerate(values)
     ]
-    assert decoded("column", dtype, stored).to_pylist() == values
+    for short in (0, 256):  # the way of many bytes, and that of few
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stored_module, "_SHORT", short)
+            found = decoded("column", dtype, stored)
+        assert found.to_pylist() == values
+        found.validate(full=True)
 
 
 def test_bytes_of_another_type_are_refused_by_name():

@@ -124,6 +124,28 @@ def test_a_read_that_waits_behind_one_that_hangs_is_given_up_in_its_own_budget()
     assert asyncio.run(run()) < 2 * BUDGET
 
 
+def test_a_read_that_fails_for_many_requests_has_failed_once():
+    asked = []
+
+    def read(works):
+        asked.append(len(works))
+        time.sleep(0.02)
+        if len(asked) < FAILURES:
+            raise ConnectionError
+        return works
+
+    async def run():
+        patience = StorePatience(BUDGET, read, finish=lambda work, rows: rows)
+        first = asyncio.create_task(patience.read("first"))
+        await asyncio.sleep(0.01)
+        others = [asyncio.create_task(patience.read("other")) for _ in range(5)]
+        assert await asyncio.gather(first, *others) == [None] * 6
+        return await patience.read("again")
+
+    assert asyncio.run(run()) == "again", "two reads have failed, and not six"
+    assert asked == [1, 5, 1]
+
+
 def test_putting_together_what_was_read_is_not_the_stores_time():
     def finish(work, rows):
         time.sleep(1.5 * BUDGET)
