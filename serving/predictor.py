@@ -30,7 +30,7 @@ from serving.request import (
     parse,
 )
 from serving.request_log import Answered, RequestLog
-from serving.responses import answer
+from serving.responses import RankingResponse, answer
 from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.transformer import (
@@ -163,6 +163,11 @@ class Ranker(kserve.Model):
         request = parse(self.schema, call, now=datetime.datetime.now(datetime.UTC))
         return self.transformer.transform(request)
 
+    def candidates_without_store(self, call: InferenceCall) -> Candidates:
+        """As ``candidates`` where the store gives nothing."""
+        request = parse(self.schema, call, now=datetime.datetime.now(datetime.UTC))
+        return self.transformer.transform_without_store(request)
+
     def champion(self) -> Champion:
         """What answers; RefusedError (503) with the reason where nothing can."""
         if self.lineup.champion is None:
@@ -246,6 +251,9 @@ class Ranker(kserve.Model):
         )
         is_mirrored = self.shadow.offer(lineup.shadow, answered)
         self.log.offer(answered, is_chosen=is_mirrored)
+        return self._answer(call, ranking)
+
+    def _answer(self, call: InferenceCall, ranking: Ranking) -> RankingResponse:
         return answer(
             self.schema,
             call,
@@ -254,6 +262,19 @@ class Ranker(kserve.Model):
             scores=ranking.scores,
             candidates=ranking.candidates,
         )
+
+    async def rehearse(self, call: InferenceCall) -> None:
+        """Answer a call for nobody: what answers is at work when the first caller comes.
+
+        Threads begin, connections open, and torch makes the one team of threads; the answer is
+        neither counted nor logged.
+        """
+        candidates = await self._candidates(await self._request(call))
+        deadline = time.monotonic() + self._limits.max_seconds
+        job = Job(call=call, candidates=candidates, champion=self.champion(), deadline=deadline)
+        for batches in (self._alone, self._batches):
+            ranking = await batches.submit(job)
+            self._answer(call, ranking).to_grpc()
 
     def _check_size(self, call: InferenceCall) -> None:
         name = self.schema.item.name

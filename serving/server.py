@@ -106,6 +106,7 @@ class RankingServer(kserve.ModelServer):
         self.ranker = ranker
         self.dataplane = RankingDataPlane(ranker, repository=repository)
         self.model_repository_extension = ChampionExtension(repository)
+        self._repository = repository
         self._settings = settings
         self._admission = Admission(settings.limits)
         self._routes = Routes(
@@ -156,6 +157,7 @@ class RankingServer(kserve.ModelServer):
             servicer, settings=self._settings, address=f"{self.host}:{self.grpc_port}"
         )
         _let_uvicorn_stop()
+        await self._repository.rehearse()
         await grpc_server.start()
         logger.info(
             "serving %s on %s: REST %d, gRPC %d", NAME, self.host, self.http_port, self.grpc_port

@@ -17,6 +17,7 @@ WARM_SECONDS = 0.4
 FEWEST = 10
 """Answers that a figure is made of, however long they take."""
 _METHOD = "/inference.GRPCInferenceService/ModelInfer"
+_READY_METHOD = "/inference.GRPCInferenceService/ServerReady"
 _READ_BYTES = 1 << 18
 
 
@@ -159,13 +160,15 @@ async def _load_grpc(port: int, contents: list[bytes], *, clients: int, seconds:
     return Measured.of(latencies, elapsed=time.perf_counter() - begin, cpu=spent)
 
 
-def sequence_grpc(port: int, contents: list[bytes], number: int) -> list[float]:
-    """Seconds of so many requests, one after the other, over a connection that is there."""
+def sequence_grpc(port: int, contents: list[bytes], pauses: Sequence[float]) -> list[float]:
+    """Seconds of requests to a server that has said it is ready, each after a pause in seconds."""
     taken = []
     with grpc.insecure_channel(f"{HOST}:{port}") as channel:
-        grpc.channel_ready_future(channel).result(timeout=30)
+        ready = channel.unary_unary(_READY_METHOD)(b"", wait_for_ready=True)
+        assert messages.ServerReadyResponse.FromString(ready).ready
         infer = channel.unary_unary(_METHOD)
-        for place in range(number):
+        for place, pause in enumerate(pauses):
+            time.sleep(pause)
             started = time.perf_counter()
             infer(contents[place % len(contents)])
             taken.append(time.perf_counter() - started)

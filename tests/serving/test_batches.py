@@ -350,3 +350,47 @@ def test_rows_of_requests_that_wait_for_the_store_are_read_together(body):
             np.testing.assert_array_equal(output.data, expected.data)
     known = [list(answer.outputs[2].data) for answer in answers]
     assert known == [["ok"], ["unknown"], ["ok"], ["unknown"]]
+
+
+def test_a_champion_that_is_loaded_has_answered_through_every_thread(store, body):
+    """So that the first caller finds threads, connections and torch's team at work."""
+    from serving.repository import ChampionRepository
+
+    seen = []
+
+    def scorer(name):
+        def score(inputs):
+            if threading.current_thread().name.startswith("score"):
+                seen.append(name)
+            return stand_ins.score(inputs)
+
+        return score
+
+    ranker = Ranker(stand_ins.SCHEMA, online=store, settings=Settings())
+    repository = ChampionRepository(
+        ranker,
+        champion_version=lambda: "v",
+        load_champion=lambda version: Champion(version, scorer("one"), scorer("all")),
+    )
+    asyncio.run(repository.load("ranker"))
+    assert seen == ["all", "one"]
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_a_store_that_is_away_does_not_keep_a_champion_from_being_loaded(is_strict):
+    from serving.repository import ChampionRepository
+
+    class Away(stand_ins.StandInStore):
+        def read(self, role, ids):
+            raise ConnectionError("away")
+
+    store = Away(stand_ins.SCHEMA, stand_ins.sample_rows())
+    settings = Settings(store=Store(is_strict=is_strict))
+    ranker = Ranker(stand_ins.SCHEMA, online=store, settings=settings)
+    repository = ChampionRepository(
+        ranker,
+        champion_version=lambda: "v",
+        load_champion=lambda version: Champion(version, stand_ins.score),
+    )
+    assert asyncio.run(repository.load("ranker"))
+    assert ranker.version == "v"
