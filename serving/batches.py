@@ -57,7 +57,7 @@ class Batches(Generic[Job, Answer]):
         name: str,
         max_rows: int,
         num_threads: int,
-        too_late: Callable[[Job], BaseException],
+        too_late: Callable[[Job], BaseException] = lambda job: TimeoutError(),
         tell: Callable[[int, int], None] = lambda num_done, num_late: None,
         again_alone: bool = True,
     ) -> None:
@@ -116,8 +116,17 @@ class Batches(Generic[Job, Answer]):
             if taken:
                 self._tell(len(batch), len(taken) - len(batch))
             if batch:
-                for waiting, answer in zip(batch, self._answers(batch), strict=True):
-                    _give(waiting, answer)
+                self._do(batch)
+
+    def _do(self, batch: list[_Waiting[Job, Answer]]) -> None:
+        try:
+            for waiting, answer in zip(batch, self._answers(batch), strict=True):
+                _give(waiting, answer)
+        except Exception as error:
+            # Such as too few answers. The thread goes on, and nobody waits for what does not come.
+            logger.exception("%s: a batch of %d was not done", self._name, len(batch))
+            for waiting in batch:
+                _give(waiting, error)
 
     def _take(self) -> list[_Waiting[Job, Answer]]:
         """The first that waits, and those behind it for as long as they fit."""

@@ -4,6 +4,11 @@ import functools
 import logging
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from features.encoding import RequestInputs
 from features.schema import Schema
 from serving.predictor import Champion
 from serving.roles import Shares, read_shares
@@ -12,6 +17,9 @@ from training.aliases import CHAMPION
 from training.manifest import read_manifest
 from training.native import NativeCode
 from training.registry import Registry
+
+_ROWS_PER_THREAD = 50
+"""Fewest candidates for which a thread more pays."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,15 +67,19 @@ class Models:
 
     def load(self, version: str) -> Champion:
         """An artifact that has proven itself; ArtifactError says what is wrong with it."""
+        # A new thread has the number that was set last, which may be a lone request's.
+        torch.set_num_threads(1)
         directory = self._model or self._artifacts / self._schema.name / version
         loaded = artifact.load(directory, self._schema, native=self._native, num_threads=1)
         how = "native code" if loaded.is_native else f"eager, native code {loaded.why_eager}"
         logger.info("%s: %s", version, how)
-        return Champion(
-            version=loaded.manifest.version,
-            score=loaded.score,
-            score_alone=functools.partial(loaded.score, num_threads=self._num_threads),
-        )
+
+        def score_alone(inputs: RequestInputs) -> npt.NDArray[np.float32]:
+            threads = min(self._num_threads, max(1, len(inputs) // _ROWS_PER_THREAD))
+            return loaded.score(inputs, num_threads=threads)
+
+        version = loaded.manifest.version
+        return Champion(version=version, score=loaded.score, score_alone=score_alone)
 
     @functools.cached_property
     def _registry(self) -> Registry:

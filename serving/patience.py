@@ -1,8 +1,10 @@
 """How long a request waits for the online store: its budget, and after some failures not at all."""
 
 import asyncio
+import contextlib
 import contextvars
 import dataclasses
+import functools
 import logging
 import math
 import time
@@ -17,6 +19,8 @@ FAILURES = 3
 PAUSE_SECONDS = 1.0
 MAX_ROWS = 1_000
 """Most rows that are read together for several requests."""
+SMALL_ROWS = 100
+"""Reads of no more rows, such as one user's, are not held up by larger ones."""
 logger = logging.getLogger(__name__)
 
 Asked = TypeVar("Asked")
@@ -44,11 +48,33 @@ class _Read(Generic[Asked]):
         return math.inf
 
 
-class StorePatience(Generic[Asked, Rows, Found]):
-    """Runs reads in a thread of their own, each within its time; used from one event loop only.
+class _Clock:
+    """How long the store has kept a reader waiting, in all."""
 
-    One at a time: a store that is well answers in a millisecond, and more threads would wait for
-    each other. What is asked for meanwhile is read together, in one round trip.
+    def __init__(self) -> None:
+        # One value, for two threads look at it.
+        self._state: tuple[float, float | None] = (0.0, None)
+
+    @property
+    def seconds(self) -> float:
+        before, since = self._state
+        return before if since is None else before + time.monotonic() - since
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        self._state = (self.seconds, time.monotonic())
+        try:
+            yield
+        finally:
+            self._state = (self.seconds, None)
+
+
+class StorePatience(Generic[Asked, Rows, Found]):
+    """Runs reads in threads of their own, each within its time; used from one event loop only.
+
+    One small and one large read at a time: a store that is well answers in a millisecond, and more
+    threads would wait for each other. What is asked for meanwhile is read together, in one round
+    trip.
 
     A read that is late goes on in its thread until the client's own time-out ends it. After some
     failures reads are skipped, and one in a second is let through to see whether the store is back:
@@ -79,16 +105,19 @@ class StorePatience(Generic[Asked, Rows, Found]):
         self._failed_read: float | None = None
         """When the last read that failed began."""
         self._asked_at = float("-inf")
-        self._reading_since: float | None = None
-        self._reads: Batches[_Read[Asked], Found] = Batches(
-            self._begin,
-            name="store",
+        self._small, self._large = self._lane("small"), self._lane("large")
+
+    def _lane(self, name: str) -> tuple[Batches[_Read[Asked], Found], _Clock]:
+        clock = _Clock()
+        reads: Batches[_Read[Asked], Found] = Batches(
+            functools.partial(self._begin, clock),
+            name=f"store-{name}",
             max_rows=MAX_ROWS,
             num_threads=1,
-            too_late=lambda read: TimeoutError(),
             tell=counters.read_together,
             again_alone=False,
         )
+        return reads, clock
 
     async def read(self, asked: Asked) -> Found | None:
         """What a request asks for; None where it is not there in time."""
@@ -97,10 +126,10 @@ class StorePatience(Generic[Asked, Rows, Found]):
             counters.STORE_READS.labels("skipped").inc()
             return None
         self._asked_at = now
-        context = contextvars.copy_context()
-        read = _Read(asked, self._num_rows(asked), context)
-        future = self._reads.submit(read)
-        if not await self._is_done(future, read):
+        read = _Read(asked, self._num_rows(asked), contextvars.copy_context())
+        reads, clock = self._small if read.num_rows <= SMALL_ROWS else self._large
+        future = reads.submit(read)
+        if not await self._is_done(future, read, clock):
             future.cancel()
             self._failed("late", None, read.begun)
             return None
@@ -114,15 +143,14 @@ class StorePatience(Generic[Asked, Rows, Found]):
         counters.STORE_READS.labels("done").inc()
         return future.result()
 
-    def _begin(self, reads: Sequence[_Read[Asked]]) -> Iterator[Found | BaseException]:
-        self._reading_since = now = time.monotonic()
+    def _begin(
+        self, clock: _Clock, reads: Sequence[_Read[Asked]]
+    ) -> Iterator[Found | BaseException]:
+        now = time.monotonic()
         for read in reads:
             read.begun = now
-        try:
-            with tracing.shared([read.context for read in reads]):
-                rows = self._read([read.asked for read in reads])
-        finally:
-            self._reading_since = None
+        with clock.running(), tracing.shared([read.context for read in reads]):
+            rows = self._read([read.asked for read in reads])
         for read in reads:
             read.has_answer = True
         for read, its in zip(reads, rows, strict=True):
@@ -136,22 +164,26 @@ class StorePatience(Generic[Asked, Rows, Found]):
             logger.exception("a request's inputs cannot be put together")
             return error
 
-    async def _is_done(self, future: "asyncio.Future[Any]", read: _Read[Asked]) -> bool:
+    async def _is_done(
+        self, future: "asyncio.Future[Any]", read: _Read[Asked], clock: _Clock
+    ) -> bool:
         """Whether the store answers within a read's budget, which begins when the read does.
 
         On a busy machine a read may begin late, and what it has read may be put together late, both
-        of which are no fault of the store. But one that has not begun in its whole budget is given
-        up where the store keeps the one before it waiting for as long.
+        of which are no fault of the store. But one that waits is given up when the store has taken
+        a whole budget for those before it.
         """
+        asked_at = clock.seconds
         left = self._budget
         while left > 0:
             done, _ = await asyncio.wait({future}, timeout=left)
             if done:
                 return True
-            since = read.begun if read.begun is not None else self._reading_since
             left = self._budget
-            if since is not None and not read.has_answer:
-                left += since - time.monotonic()
+            if read.begun is None:
+                left -= clock.seconds - asked_at
+            elif not read.has_answer:
+                left -= time.monotonic() - read.begun
         return False
 
     def _failed(self, outcome: str, error: BaseException | None, begun: float | None) -> None:

@@ -209,7 +209,7 @@ class Ranker(kserve.Model):
     async def preprocess(
         self, payload: InferenceCall, headers: dict[str, str] | None = None
     ) -> Job:
-        """Check the call and read its features, in threads, for the loop must go on."""
+        """Check the call and read its features; what may take long in threads."""
         deadline = time.monotonic() + self._limits.max_seconds
         if not isinstance(payload, InferenceCall):
             raise RefusedError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
@@ -266,8 +266,8 @@ class Ranker(kserve.Model):
     async def rehearse(self, call: InferenceCall) -> None:
         """Answer a call for nobody: what answers is at work when the first caller comes.
 
-        Threads begin, connections open, and torch makes the one team of threads; the answer is
-        neither counted nor logged.
+        Threads begin, connections open, and torch makes the one team of threads. The answer is
+        neither logged nor counted; the read and the two batches are.
         """
         candidates = await self._candidates(await self._request(call))
         deadline = time.monotonic() + self._limits.max_seconds
@@ -286,7 +286,7 @@ class Ranker(kserve.Model):
 
     async def _request(self, call: InferenceCall) -> RankingRequest:
         now = datetime.datetime.now(datetime.UTC)
-        size = max((len(tensor.values) for tensor in call.tensors.values()), default=0)
+        size = sum(len(tensor.values) for tensor in call.tensors.values())
         if size <= INLINE_VALUES:
             return parse(self.schema, call, now=now)
         return await asyncio.to_thread(parse, self.schema, call, now=now)

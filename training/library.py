@@ -34,7 +34,7 @@ _ARGUMENTS = {
     "GetNumConstants": (_Handle, _Sizes),
     "GetConstantName": (_Handle, ctypes.c_size_t, _Strings),
     "GetConstantOriginalFQN": (_Handle, ctypes.c_size_t, _Strings),
-    "UpdateUserManagedConstantBufferPairs": (
+    "UpdateConstantBufferPairs": (
         *(_Handle, ctypes.POINTER(_Entry), ctypes.c_size_t),
         *(ctypes.c_bool, ctypes.c_bool),
     ),
@@ -84,8 +84,8 @@ class Instance:
         self._library = library
         self._container = _Handle()
         library.call("CreateWithDevice", ctypes.byref(self._container), num_runners, b"cpu", None)
-        self._handles: list[Any] = []
-        weakref.finalize(self, _close, library, self._container, self._handles)
+        # Not at exit: a thread that nobody waits for may still be inside.
+        weakref.finalize(self, library.call, "Delete", self._container).atexit = False
 
     def weight_names(self) -> dict[str, str]:
         """By the library's own name of each weight the module's."""
@@ -97,9 +97,13 @@ class Instance:
         }
 
     def take_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Read these weights, by the library's own names, from now on and where they are."""
-        handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(list(weights.values()))
-        self._handles += handles
+        """Copy these weights, by the library's own names, into the instance.
+
+        It could read them where they are, but then torch keeps a reference to each for ever.
+        """
+        # The library copies storages and not tensors: each has one of its own.
+        copies = [value.detach().clone() for value in weights.values()]
+        handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(copies)
         pairs = (_Entry * len(weights))(
             *(
                 _Entry(name.encode(), _to_pointer(handle, None))
@@ -107,10 +111,13 @@ class Instance:
             )
         )
         is_for_later, is_checked = False, True
-        self._library.call(
-            "UpdateUserManagedConstantBufferPairs",
-            *(self._container, pairs, len(weights), is_for_later, is_checked),
-        )
+        try:
+            self._library.call(
+                "UpdateConstantBufferPairs",
+                *(self._container, pairs, len(weights), is_for_later, is_checked),
+            )
+        finally:
+            torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(handles)
 
     def run(self, inputs: Sequence[Tensor]) -> Tensor:
         """The output for contiguous inputs; other Python threads go on meanwhile."""
@@ -119,18 +126,12 @@ class Instance:
         taken = (_Handle * len(handles))(*(_to_pointer(handle, None) for handle in handles))
         made = (_Handle * 1)()
         self._library.call("Run", self._container, taken, len(handles), made, 1, None, None)
-        output: Tensor = torch._C._aoti.alloc_tensor_by_stealing_from_void_ptr(
-            _to_capsule(made[0], None, None)
-        )
+        # Torch's function for a single one does not take it, and it would stay for ever.
+        outputs = [_to_capsule(made[0], None, None)]
+        (output,) = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(outputs)
         return output
 
     def _text(self, function: str, place: int) -> str:
         found = ctypes.c_char_p()
         self._library.call(function, self._container, place, ctypes.byref(found))
         return (found.value or b"").decode()
-
-
-def _close(library: Library, container: _Handle, handles: list[Any]) -> None:
-    """Free an instance, then let go of its weights: it does not own them."""
-    library.call("Delete", container)
-    torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(handles)

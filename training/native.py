@@ -96,12 +96,11 @@ class NativeDense:
     """A dense part in native code, with the weights of one artifact."""
 
     def __init__(self, library: Path, module: ServedDense) -> None:
-        """Load verified code and hand it a module's weights, which it reads where they are.
+        """Load verified code and give it a copy of a module's weights.
 
         Raises:
             NativeError: The code does not load, or asks for other weights.
         """
-        self._module = module
         try:
             self._code = Instance(_loaded(library), num_runners=_NUM_RUNNERS)
             weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -109,7 +108,7 @@ class NativeDense:
             for name, value in weights.items():
                 if value.is_floating_point() and name not in wanted.values():
                     raise NativeError(f"{library}: {name} is part of the code; a weight of its own")
-            self._code.take_weights({own: weights[name].detach() for own, name in wanted.items()})
+            self._code.take_weights({own: weights[name] for own, name in wanted.items()})
         except (OSError, AttributeError, LibraryError, KeyError) as error:
             raise NativeError(f"{library}: does not load: {error}") from error
         tokens = module.interaction.tokens

@@ -119,7 +119,7 @@ class Scorer:
 
         Args:
             inputs: What to score.
-            num_threads: Threads inside this call, or one where another call runs at the same time;
+            num_threads: Threads inside this call, or one where it begins while another call runs;
                 None: the scorer's number.
         """
         request = inputs if isinstance(inputs, RequestInputs) else _as_request(inputs)

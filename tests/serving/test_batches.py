@@ -272,6 +272,23 @@ def test_a_batch_that_must_not_be_tried_again_fails_those_without_an_answer():
     assert tried == [2]
 
 
+def test_a_thread_goes_on_after_work_that_gives_too_few_answers():
+    batches = Batches(
+        lambda jobs: [] if jobs[0].name == "bad" else ["fine"],
+        name="test",
+        max_rows=1,
+        num_threads=1,
+    )
+
+    async def run():
+        both = [batches.submit(Job("bad")), batches.submit(Job("good"))]
+        return await asyncio.wait_for(asyncio.gather(*both, return_exceptions=True), 10)
+
+    answers = asyncio.run(run())
+    assert isinstance(answers[0], ValueError)
+    assert answers[1] == "fine"
+
+
 def test_one_that_was_given_up_is_not_begun():
     recorder = Recorder()
     batches = Batches(
@@ -352,7 +369,7 @@ def test_rows_of_requests_that_wait_for_the_store_are_read_together(body):
     assert known == [["ok"], ["unknown"], ["ok"], ["unknown"]]
 
 
-def test_a_champion_that_is_loaded_has_answered_through_every_thread(store, body):
+def test_a_champion_that_is_loaded_has_answered_alone_and_in_a_batch(store):
     """So that the first caller finds threads, connections and torch's team at work."""
     from serving.repository import ChampionRepository
 

@@ -1,6 +1,7 @@
 """A store that is killed, hangs, or comes back: degraded answers in time, never an error."""
 
 import asyncio
+import threading
 import time
 
 import orjson
@@ -10,7 +11,7 @@ from redis_server import running_redis
 
 from serving import patience as patience_module
 from serving.calls import from_rest
-from serving.patience import FAILURES, PAUSE_SECONDS, StorePatience
+from serving.patience import FAILURES, PAUSE_SECONDS, SMALL_ROWS, StorePatience
 from serving.predictor import Champion, Ranker
 from serving.refusal import RefusedError
 from serving.settings import Settings, Store
@@ -98,18 +99,6 @@ def test_a_read_that_hangs_costs_its_budget_and_no_more():
     assert BUDGET <= asyncio.run(run()) < 0.5
 
 
-def test_a_read_whose_thread_begins_late_is_not_the_stores_fault(monkeypatch):
-    monkeypatch.setattr(patience_module, "MAX_ROWS", 1)
-
-    async def run():
-        patience = patience_of(BUDGET)
-        reads = [patience.read(lambda: time.sleep(0.6 * BUDGET)) for _ in range(2)]
-        reads.append(patience.read(lambda: "rows"))
-        return await asyncio.gather(*reads)
-
-    assert asyncio.run(run())[2] == "rows"
-
-
 def test_a_read_that_waits_behind_one_that_hangs_is_given_up_in_its_own_budget():
     async def run():
         patience = patience_of(BUDGET)
@@ -144,6 +133,43 @@ def test_a_read_that_fails_for_many_requests_has_failed_once():
 
     assert asyncio.run(run()) == "again", "two reads have failed, and not six"
     assert asked == [1, 5, 1]
+
+
+def test_a_small_read_is_not_held_up_by_a_large_one():
+    rows = {"small": 1, "large": SMALL_ROWS + 1}
+    begun = threading.Event()
+
+    def read(works):
+        if "large" in works:
+            begun.set()
+            time.sleep(0.6 * BUDGET)
+        return works
+
+    async def run():
+        patience = StorePatience(BUDGET, read, finish=lambda work, found: found, num_rows=rows.get)
+        large = asyncio.create_task(patience.read("large"))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        small = await patience.read("small")
+        return small, large.done(), await large
+
+    assert asyncio.run(run()) == ("small", False, "large")
+
+
+def test_behind_slow_reads_one_waits_its_budget_and_no_more(monkeypatch):
+    """Each is within its budget, but six of them one after the other are not."""
+    monkeypatch.setattr(patience_module, "MAX_ROWS", 1)
+
+    async def run():
+        patience = patience_of(BUDGET)
+        started = time.monotonic()
+        slow = [patience.read(lambda: time.sleep(0.8 * BUDGET) or "rows") for _ in range(6)]
+        found = await asyncio.gather(*slow)
+        return found, time.monotonic() - started
+
+    found, taken = asyncio.run(run())
+    assert found == ["rows", "rows", None, None, None, None]
+    assert taken < 3 * BUDGET
 
 
 def test_putting_together_what_was_read_is_not_the_stores_time():

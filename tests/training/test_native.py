@@ -18,7 +18,7 @@ from features.catalog import schema_of
 from training import export, native
 from training.artifact import load
 from training.inputs import inputs_of
-from training.library import Instance
+from training.library import Instance, Library
 from training.manifest import ArtifactError
 from training.native import Compile, NativeCode, NativeDense, NativeError, key_of, private_folder
 from training.recipes import recipe_of
@@ -117,20 +117,47 @@ def test_other_threads_of_python_run_while_the_code_does(compiled, folder):
             loaded.score(request)
         is_over.set()
         ticker.join()
-    inside = [sum(start < at < end for at in ticks) for start, end in calls]
+    # In the first half: who had to wait for the lock could tick between the code's end and ours.
+    inside = [sum(start < at < (start + end) / 2 for at in ticks) for start, end in calls]
     # A thread that waits for the interpreter's lock is seen once or twice, around the call.
     assert max(inside) > 20, inside
 
 
-def test_code_and_weights_are_let_go_of_with_the_artifact(compiled, folder):
+def test_code_is_let_go_of_with_the_artifact_and_weights_once_it_has_them(
+    compiled, folder, monkeypatch
+):
+    called, modules = [], []
+    call, take = Library.call, Instance.take_weights
+
+    def told(self, name, *given):
+        called.append(name)
+        return call(self, name, *given)
+
+    def taken(self, weights):
+        take(self, weights)
+        modules.extend(map(weakref.ref, weights.values()))
+        # A detached one shares the storage; a reference too many would be torch's.
+        assert {value.detach()._use_count() for value in weights.values()} == {1}
+
+    monkeypatch.setattr(Library, "call", told)
+    monkeypatch.setattr(Instance, "take_weights", taken)
     loaded = load(folder, SCHEMA, native=required(compiled))
-    code = weakref.ref(loaded._scorer.dense._code)
-    weights = weakref.ref(next(loaded._scorer.dense._module.parameters()))
+    gc.collect()
+    assert modules
+    assert not [module for module in modules if module() is not None]
     loaded.score(request_of(SCHEMA, [3])[0])
-    assert (code() is not None, weights() is not None) == (True, True)
+    assert "Delete" not in called
     del loaded
     gc.collect()
-    assert (code(), weights()) == (None, None)
+    assert called[-1] == "Delete"
+
+
+def test_an_output_is_the_callers_alone(compiled, folder):
+    """Torch's function for a single handle copies it, and leaves the output to nobody."""
+    code = load(folder, SCHEMA, native=required(compiled))._scorer.dense
+    num_dense, num_pooled = code._shapes
+    output = code(torch.rand(8, num_dense), torch.rand(8, num_pooled))
+    assert output._use_count() == torch.rand(8)._use_count() == 1
 
 
 def test_a_file_that_is_no_library_is_an_error_with_its_name(tmp_path, folder):
