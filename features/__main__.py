@@ -175,11 +175,13 @@ def _workspace(options: argparse.Namespace) -> "Workspace":
 
 
 def _workspace_beside(options: argparse.Namespace, module: str) -> "Workspace":
-    """The workspace, its JVM started while this process imports a heavy module."""
+    """The workspace, its session started while this process imports a heavy module."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        work = pool.submit(_workspace, options)
-        importlib.import_module(module)
-    return work.result()
+        imported = pool.submit(importlib.import_module, module)
+        # In this thread: a session is active in the one that started it, and Feast asks for that.
+        work = _workspace(options)
+    imported.result()
+    return work
 
 
 def _days(options: argparse.Namespace) -> list[datetime.date]:
