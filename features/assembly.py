@@ -5,6 +5,7 @@ of. A request takes rows of it: the result is what ``encode`` gives for the raw 
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -106,10 +107,42 @@ class Part:
     status: Statuses
     """Why: for each of ``rows`` a RowStatus."""
 
+    @property
+    def table(self) -> FeatureTable:
+        """Whose rows they are."""
+        return self.encoded.table
+
     def column(self, name: str) -> pa.Array:
         """Raw values that were encoded, null where a row could not be used."""
-        rows = pa.array(self.rows, mask=self.rows == self.encoded.null_row)
-        return self.encoded.raw[name].take(rows)
+        return self.encoded.raw[name].take(self._places)
+
+    def copied(self) -> "OwnRows":
+        """The rows alone: what keeps them does not keep the table in memory."""
+        raw = self.encoded.raw
+        columns = {name: raw[name].take(self._places) for name in self.table.encoded_columns}
+        return OwnRows(table=self.table, columns=columns, status=self.status)
+
+    @functools.cached_property
+    def _places(self) -> pa.Array:
+        return pa.array(self.rows, mask=self.rows == self.encoded.null_row)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnRows:
+    """A request's rows of one table, apart from it."""
+
+    table: FeatureTable
+    columns: dict[str, pa.Array]
+    status: Statuses
+    """As ``Part`` has it."""
+
+    def column(self, name: str) -> pa.Array:
+        """As ``Part`` gives it."""
+        return self.columns[name]
+
+    def copied(self) -> "OwnRows":
+        """It is apart already."""
+        return self
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -89,7 +89,7 @@ class Shadow:
         with self._changed:
             is_taken = self._has_room(len(answered.scores)) and not self._is_stopping
             if is_taken:
-                self._waiting.append((beside.model, answered))
+                self._waiting.append((beside.model, answered.copied()))
                 self._num_candidates += len(answered.scores)
                 counters.SHADOW_WAITING.set(len(self._waiting))
                 self._changed.notify()
