@@ -18,6 +18,9 @@ from serving.transformer import Items
 
 logger = logging.getLogger(__name__)
 
+LOADS_ARE_ONE_IN = 5
+"""A load is followed by four times its time without one: items that are written all the time would
+else be loaded all the time, beside the requests."""
 _NEVER = object()
 
 
@@ -32,6 +35,7 @@ class ItemRefresh:
         self._snapshot: Snapshot | None = None
         self._version: object = _NEVER
         self._equal_at = float("-inf")
+        self._next_load = float("-inf")
         self._is_failing = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="item-refresh", daemon=True)
@@ -61,14 +65,18 @@ class ItemRefresh:
         if self._thread.is_alive():
             self._thread.join(10)
 
-    def look(self) -> None:
-        """Compare once, and load where the store has changed."""
+    def look(self, *, may_load: bool = True) -> None:
+        """Compare once, and load where the store has changed; without, the items age."""
         try:
             # Before the rows are read: what is written meanwhile is seen at the next look.
             started, version = time.monotonic(), self._rows.version(Role.ITEM)
             if version != self._version:
+                if not may_load:
+                    return
                 self._load()
                 self._version = version
+                ended = time.monotonic()
+                self._next_load = ended + (LOADS_ARE_ONE_IN - 1) * (ended - started)
         except Exception:
             # Whatever the store's client raises: the items that are there go on serving, and age.
             if not self._is_failing:
@@ -103,4 +111,4 @@ class ItemRefresh:
 
     def _poll(self) -> None:
         while not self._stopped.wait(self._settings.poll_seconds):
-            self.look()
+            self.look(may_load=time.monotonic() >= self._next_load)
