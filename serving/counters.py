@@ -155,7 +155,8 @@ ITEMS_FAILING = Gauge(
 )
 ITEM_REFRESHES = Counter(
     "ranking_item_refreshes",
-    "Loads of all items into memory: swapped, failed, too_many (they are read for each request).",
+    "Loads of items into memory: swapped (all), renewed (what was written), failed, too_many "
+    "(they are read for each request).",
     ["outcome"],
 )
 _VERSION_OUTCOMES = ("answered", "failed")
@@ -167,7 +168,7 @@ for _counter, _outcomes in (
     (LOGGED, ("written", "dropped", "failed")),
     (STORE_READS, ("done", "failed", "late", "skipped")),
     (FLAGGED, ("store_unavailable", "items_stale")),
-    (ITEM_REFRESHES, ("swapped", "failed", "too_many")),
+    (ITEM_REFRESHES, ("swapped", "renewed", "failed", "too_many")),
     (SHADOW, ("scored", "dropped", "failed", "hung")),
 ):
     for _outcome in _outcomes:
