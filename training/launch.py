@@ -17,6 +17,7 @@ from features.schema import Schema
 from training.checkpoints import checkpoint_name
 from training.config import Recipe
 from training.registry import Registry
+from training.resources import num_cores
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +191,7 @@ def _environment(ranks: int) -> dict[str, str]:
     which the new ones would wait (https://github.com/pytorch/pytorch/issues/135712); so rank 0
     opens one at every start.
     """
-    threads = max(1, (os.cpu_count() or 1) // ranks)
+    threads = max(1, num_cores() // ranks)
     return {
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": str(threads),
