@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
 
-.PHONY: help install demo test check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-serve drill-train fuzz-serve soak
+.PHONY: help install demo test check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve drill-train fuzz-serve soak
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ bench-export: install   ## scoring a request: eager, native, int8 and int4 table
 
 bench-stream: install   ## memory of a training on a day of 2 and of 20 million rows
 	@$(PYTHON) infra/local/stream.py
+
+bench-gate: install     ## memory and time of the gate on a holdout of a million users
+	@$(PYTHON) infra/local/gate_bench.py
 
 bench-serve: install    ## the endpoint under load, beside its parts alone
 	@$(PYTHON) infra/local/serve_bench.py
