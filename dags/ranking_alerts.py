@@ -17,7 +17,10 @@ RUNBOOKS = {
     "canary": "canary-failed",
     "promote": "promote-failed",
 }
-"""Page of infra/runbooks for a task's alert; ``job-failed`` for the tasks not named."""
+"""Page of infra/runbooks for a task's alert; ``job-failed`` for the tasks not named.
+
+A job that knows better names its page as ``runbook`` in its JSON; the task's exception has it then.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +28,11 @@ log = logging.getLogger(__name__)
 def alert(context: Context) -> None:
     """Failure callback: one structured line in the log, and the same as a file for the reports."""
     ti = context["ti"]
+    told = getattr(context.get("exception"), "runbook", "")
+    page = told or RUNBOOKS.get(ti.task_id, "job-failed")
     notice = {
-        "alert": RUNBOOKS.get(ti.task_id, "job-failed"),
-        "runbook": f"infra/runbooks/{RUNBOOKS.get(ti.task_id, 'job-failed')}.md",
+        "alert": page,
+        "runbook": f"infra/runbooks/{page}.md",
         "dataset": assets.DATASET,
         "dag": ti.dag_id,
         "run": ti.run_id,
@@ -37,5 +42,5 @@ def alert(context: Context) -> None:
     }
     log.error("ALERT %s", json.dumps(notice))
     assets.ALERTS.mkdir(parents=True, exist_ok=True)
-    page = assets.ALERTS / f"{ti.run_id}-{ti.task_id}.json"
-    page.write_text(json.dumps(notice, indent=1) + "\n", encoding="utf-8")
+    file = assets.ALERTS / f"{ti.run_id}-{ti.task_id}.json"
+    file.write_text(json.dumps(notice, indent=1) + "\n", encoding="utf-8")

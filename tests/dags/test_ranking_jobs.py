@@ -314,6 +314,18 @@ def test_an_alert_is_a_line_and_a_file(assets, caplog) -> None:
     assert json.loads(caplog.messages[0].removeprefix("ALERT ")) == notice
 
 
+def test_a_job_may_name_the_page_of_its_alert(door, assets) -> None:
+    """A training that diverged is no ordinary failure of the task."""
+    _, execute = door(
+        """print('{"error": "step 7: loss nan", "runbook": "training-diverged"}'); sys.exit(1)"""
+    )
+    with pytest.raises(AirflowException) as failed:
+        execute()
+    ranking_alerts.alert({"ti": Instance(task_id="train"), "exception": failed.value})
+    (page,) = assets.ALERTS.glob("*.json")
+    assert json.loads(page.read_text())["runbook"] == "infra/runbooks/training-diverged.md"
+
+
 def _is_gone(pid: int) -> bool:
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
