@@ -40,15 +40,15 @@ def impressions_file(landing: Path, day: datetime.date, suffix: str) -> Path:
     return landing / "impressions" / f"{day.isoformat()}.{suffix}"
 
 
-def landed_files(landing: Path, day: datetime.date, suffix: str) -> list[Path]:
-    """What has landed of a day so far: its file, else its parts by name.
+def landed_files(landing: Path, day: str, suffix: str) -> list[Path]:
+    """What has landed so far of a day, YYYY-MM-DD: its file, else its parts by name.
 
     Names that begin with a dot or an underscore are of files that are still written.
     """
-    whole = impressions_file(landing, day, suffix)
+    whole = landing / "impressions" / f"{day}.{suffix}"
     if whole.exists():
         return [whole]
-    parts = (landing / INTRADAY / day.isoformat()).glob(f"*.{suffix}")
+    parts = (landing / INTRADAY / day).glob(f"*.{suffix}")
     return sorted(path for path in parts if path.name[0] not in "._")
 
 
