@@ -17,6 +17,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 
+from features.leaks import refuse_label_leaks
+
 EVENT_TIMESTAMP = "event_timestamp"
 """When a feature row's value became true."""
 CREATED = "created"
@@ -176,7 +178,7 @@ class FeatureTable:
     doc: str
     ttl: datetime.timedelta | None
     """A row older than this at the request is expired; None: never."""
-    delay: datetime.timedelta = datetime.timedelta(0)
+    delay: datetime.timedelta
     """From the event (of a daily table: the day's end) until a reader may count on the row."""
     windows_days: tuple[int, ...] = ()
     """Trailing windows of a daily table; every daily table also has its all-time counts."""
@@ -242,10 +244,15 @@ class Limits:
     min_positive_rate: float
     max_positive_rate: float
     min_share_of_trailing_rows: float
-    """Fewest rows of a day, as a share of the trailing days' mean; below it: reported."""
+    """Fewest published rows of a day, as a share of the trailing days' median; below it, with
+    enough trailing days, the day stops."""
     max_times_trailing_rows: float
-    """Most rows of a day, in trailing means; above it: reported."""
+    """Most published rows of a day, in trailing medians; above it: reported."""
     trailing_days: int = 28
+    min_rows: int = 1
+    """Fewest published rows of a day; below it the day stops. 0 where a day may be empty."""
+    max_quarantined_share: float = 0.05
+    """Largest share of a day's rows that may go to quarantine; above it the day stops."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -281,7 +288,8 @@ class Schema:
     """Stored column with the true probability, in generated data."""
 
     def __post_init__(self) -> None:
-        """Column names are unique over the schema, and references resolve."""
+        """Names are unique, references resolve, and no input can be an impression's own label."""
+        refuse_label_leaks(self)
         names = [column.name for column in self.columns()]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -392,9 +400,33 @@ class Schema:
 
         Descriptions, limits and severities are left out: to reword one must not retire a model.
         """
-        left_out = {"doc", "unit", "severity", "licence", "limits"}
-        content = json.dumps(_plain(self, left_out), sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return _digest(self)
+
+    def impressions_fingerprint(self) -> str:
+        """As ``rows_fingerprint``, of the impressions alone: a new feature leaves the log as is."""
+        return _digest(tuple(map(_stored, self.impression_columns())))
+
+    def rows_fingerprint(self) -> str:
+        """Changes with whatever shapes the rows of features and examples in the lake.
+
+        How a stored value is encoded is left out: a larger embedding table makes no row stale.
+        """
+        tables = tuple(
+            (t.name, t.kind, t.role, t.ttl, t.delay, t.windows_days, tuple(map(_stored, t.columns)))
+            for t in self.tables
+        )
+        own = (self.label, self.history_length, self.epoch)
+        return _digest((self.impressions_fingerprint(), tables, own))
+
+
+def _stored(column: Column) -> tuple[str, Dtype, int]:
+    return column.name, column.dtype, column.max_length
+
+
+def _digest(value: object) -> str:
+    left_out = {"doc", "unit", "severity", "licence", "limits"}
+    content = json.dumps(_plain(value, left_out), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _plain(value: object, left_out: set[str]) -> object:

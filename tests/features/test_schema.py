@@ -48,3 +48,26 @@ def test_every_schema_has_inputs_within_bounds_and_a_text_for_each_column(schema
     assert len(schema.dense_kinds()) == len(schema.dense_inputs())
     for table in schema.tables:
         assert table.ttl is None or 1 <= table.ttl.days <= 366
+
+
+TABLES = MOVIES.tables
+OTHER_DELAY = dataclasses.replace(TABLES[0], delay=2 * TABLES[0].delay)
+
+
+@pytest.mark.parametrize(
+    ("change", "rows", "impressions"),
+    [
+        ({"item": dataclasses.replace(MOVIES.item, num_ids=2000)}, False, False),
+        ({"time_context": ("hour_of_day",)}, False, False),
+        ({"holdout_days": 3}, False, False),
+        ({"tables": TABLES[:-1]}, True, False),
+        ({"tables": (OTHER_DELAY, *TABLES[1:])}, True, False),
+        ({"history_length": 21}, True, False),
+        ({"label": dataclasses.replace(MOVIES.label, positive_from=3)}, True, False),
+        ({"item": dataclasses.replace(MOVIES.item, dtype=Dtype.STRING)}, True, True),
+    ],
+)
+def test_rows_are_stale_when_what_is_stored_changes(change, rows, impressions):
+    other = dataclasses.replace(MOVIES, **change)
+    assert (other.rows_fingerprint() != MOVIES.rows_fingerprint()) is rows
+    assert (other.impressions_fingerprint() != MOVIES.impressions_fingerprint()) is impressions
