@@ -8,6 +8,7 @@ from airflow.sdk import Context
 
 RUNBOOKS = {
     "landed": "day-not-landed",
+    "ingest": "day-not-landed",
     "validate_impressions": "critical-validation",
     "validate_features": "critical-validation",
     "train": "train-failed",
@@ -17,23 +18,24 @@ RUNBOOKS = {
     "canary": "canary-failed",
     "promote": "promote-failed",
 }
-"""Page of infra/runbooks for a task's alert; ``job-failed`` for the tasks not named."""
+"""Page of infra/runbooks for a task's alert where its job names none; else ``job-failed``."""
 
 log = logging.getLogger(__name__)
 
 
 def alert(context: Context) -> None:
     """Failure callback: one structured line in the log, and the same as a file for the reports."""
-    ti = context["ti"]
+    ti, error = context["ti"], context.get("exception")
+    page_name = getattr(error, "runbook", "") or RUNBOOKS.get(ti.task_id, "job-failed")
     notice = {
-        "alert": RUNBOOKS.get(ti.task_id, "job-failed"),
-        "runbook": f"infra/runbooks/{RUNBOOKS.get(ti.task_id, 'job-failed')}.md",
+        "alert": page_name,
+        "runbook": f"infra/runbooks/{page_name}.md",
         "dataset": assets.DATASET,
         "dag": ti.dag_id,
         "run": ti.run_id,
         "task": ti.task_id,
         "try": ti.try_number,
-        "error": str(context.get("exception") or "the task's process ended without a word"),
+        "error": str(error or "the task's process ended without a word"),
     }
     log.error("ALERT %s", json.dumps(notice))
     assets.ALERTS.mkdir(parents=True, exist_ok=True)
