@@ -11,17 +11,17 @@ built before it. *Waiting for the run lease*: an earlier day, or another run, go
 
 **Look.** Each task's XCom `return_value` is its job's summary; its link opens the job's page.
 
-**Do.** Read the alert in the task's log (`ALERT {…}`), open the page of `infra/runbooks/` that it
-names, clear the task when the cause is gone. To run a past day again, clear its run, or `airflow
-backfill create --dag-id daily_ranking --from-date D --to-date D --reprocess-behavior completed`: it
-rewrites that day's partitions; it writes no older values online, nor moves champion or server.
+**Do.** Read the alert in the task's log (`ALERT {…}`; also of a green `evaluate`), open its page of
+`infra/runbooks/`, clear the task when the cause is gone. To run a past day again, clear its run, or
+`airflow backfill create --dag-id daily_ranking --from-date D --to-date D --reprocess-behavior
+completed`: it rewrites that day's partitions; not the champion, the server, newer online values.
 """
 
 import datetime
 
 import ranking_assets as assets
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
-from ranking_jobs import DAY, DEFAULTS, MACROS, LandedSensor, job
+from ranking_jobs import ANCHOR, DAY, DEFAULTS, MACROS, LandedSensor, job
 
 HOLDOUT = "--holdout-days={{ params.holdout_days }}"
 RECIPE = "{% if params.recipe %}--recipe={{ params.recipe }}{% endif %}"
@@ -38,7 +38,7 @@ with DAG(
     schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
     start_date=assets.midnight(assets.FIRST_DAY),
     end_date=assets.midnight(assets.LAST_DAY) if assets.LAST_DAY else None,
-    catchup=True,  # later days build on one that an outage missed
+    catchup=True,  # later days build on one that was missed
     max_active_runs=1,
     dagrun_timeout=datetime.timedelta(hours=20),
     default_args=DEFAULTS,
@@ -47,6 +47,7 @@ with DAG(
         "recipe": Param("", type="string", description="Training recipe; empty: the champion's"),
         "holdout_days": Param(assets.LOG.holdout_days, type="integer", minimum=1, maximum=60),
         "available_at": Param("", type="string", description="From when corrected features count"),
+        "anchor_days": Param(assets.ANCHOR_DAYS, type="integer", minimum=0),
         "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=0),
         "keep_days": Param(assets.KEEP_DAYS, type="integer", minimum=1),
         "keep_versions": Param(assets.KEEP_VERSIONS, type="integer", minimum=2),
@@ -54,11 +55,9 @@ with DAG(
     tags=["ranking", assets.DATASET],
 ) as dag:
     landed = LandedSensor(
-        task_id="landed",
-        timeout=assets.LANDING_TIMEOUT_SECONDS,
-        poke_interval=assets.LANDING_POLL_SECONDS,
-        outlets=[assets.LANDED_IMPRESSIONS],
-    )
+        task_id="landed", outlets=[assets.LANDED_IMPRESSIONS],
+        timeout=assets.LANDING_TIMEOUT_SECONDS, poke_interval=assets.LANDING_POLL_SECONDS,
+    )  # fmt: skip
     apply = job("apply", "features", "apply", folders="lake store", is_dated=False)
     ingest = job("ingest", "features", "ingest", AVAILABLE_AT, folders="landing lake")
     validate_impressions = job(
@@ -93,8 +92,8 @@ with DAG(
         inlets=[assets.CHECKPOINT], outlets=[assets.ARTIFACT], execution_timeout=SHORT,
     )  # fmt: skip
     evaluate = job(
-        "evaluate", "training", "evaluate", folders="lake checkpoints artifacts tracking reports",
-        link="Gate report", inlets=[assets.ARTIFACT], outlets=[assets.DECISION],
+        "evaluate", "training", "evaluate", ANCHOR, link="Gate report", outlets=[assets.DECISION],
+        folders="lake checkpoints artifacts tracking reports", inlets=[assets.ARTIFACT],
     )  # fmt: skip
     canary = job(
         "canary", "serving", "canary", *assets.PLACE, assets.STORAGE, MIN_REQUESTS, retries=1,
@@ -107,12 +106,12 @@ with DAG(
     )  # fmt: skip
     prune_features = job("prune_features", "features", "prune", KEEP_DAYS, folders="lake")
     prune_models = job(
-        "prune_models", "training", "prune", "--keep={{ params.keep_versions }}", is_dated=False,
-        folders="checkpoints artifacts tracking", execution_timeout=SHORT,
+        "prune_models", "training", "prune", "--keep={{ params.keep_versions }}", ANCHOR,
+        is_dated=False, folders="checkpoints artifacts tracking", execution_timeout=SHORT,
     )  # fmt: skip
 
     chain(landed, ingest, validate_impressions, build, validate_features, [materialize, examples])
-    landed >> apply >> materialize  # it needs the schema alone, so it runs beside the first jobs
+    landed >> apply >> materialize
     examples >> train >> export >> evaluate
     [materialize, evaluate] >> canary >> promote
     # Retention is due whatever the gate decides, and spares what is in use: nothing waits for it.

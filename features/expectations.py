@@ -7,13 +7,14 @@ Great Expectations is imported here only.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import datetime
 import functools
 import html
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,24 +64,23 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
     rules = impression_rules(work.schema)
     frame = _routed(work.impressions(days, IMPRESSIONS_RAW), rules)
     published = F.col(_PUBLISHED) == 1
-    labelled = frame.withColumn(LABEL, F.when(published, is_positive(work.schema.label))).cache()
+    labelled = frame.withColumn(LABEL, F.when(published, is_positive(work.schema.label)))
     suite = _Suite(work.schema, IMPRESSIONS, impressions_struct(work.schema), reports)
-    sums = labelled.groupBy(DAY).agg(F.sum(_PUBLISHED)).collect()
-    rows_of: dict[datetime.date, int] = dict(sums)
-    suite.define(rules, _day_expectations(work.schema, rows_of))
-    outcome = suite.run(labelled)
-    counts = {day: rows_of.get(day, 0) for day in days}
-    too_few, unusual = judge(work.schema.limits, counts, _trailing_rows(work, days))
-    outcome.critical.extend(too_few)
-    outcome.reported.extend(unusual)
-    _update_docs([suite])
-    if not outcome.critical:
-        names = [*impressions_struct(work.schema).names, DAY]
-        keys = _quarantine(work, labelled, IMPRESSIONS, days, names=names)
-        good = labelled.where(published).select(*names)
-        publish_impressions(work, good, days, keys=keys)
-    # Spark finds cached rows by their path, and the path stays when a partition is replaced.
-    work.spark.catalog.clearCache()
+    with _cached(labelled):
+        sums = labelled.groupBy(DAY).agg(F.sum(_PUBLISHED)).collect()
+        rows_of: dict[datetime.date, int] = dict(sums)
+        suite.define(rules, _day_expectations(work.schema, rows_of))
+        outcome = suite.run(labelled)
+        counts = {day: rows_of.get(day, 0) for day in days}
+        too_few, unusual = judge(work.schema.limits, counts, _trailing_rows(work, days))
+        outcome.critical.extend(too_few)
+        outcome.reported.extend(unusual)
+        _update_docs([suite])
+        if not outcome.critical:
+            names = [*impressions_struct(work.schema).names, DAY]
+            keys = _quarantine(work, labelled, IMPRESSIONS, days, names=names)
+            good = labelled.where(published).select(*names)
+            publish_impressions(work, good, days, keys=keys)
     return outcome
 
 
@@ -88,17 +88,31 @@ def check_features(work: Workspace, days: Sequence[datetime.date], reports: Path
     """Check every feature table; its bad rows move to quarantine, or a critical stops the day."""
     checks = [_table_check(work, table, days, reports) for table in work.schema.tables]
     # Python and the JVM take turns in one check: two at once keep both busy.
-    with concurrent.futures.ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool:
+    with (
+        contextlib.ExitStack() as caches,
+        concurrent.futures.ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool,
+    ):
+        for check in checks:
+            caches.enter_context(_cached(check.frame))
         outcomes = list(pool.map(lambda check: check.suite.run(check.frame), checks))
-    _update_docs([check.suite for check in checks])
-    for check, outcome in zip(checks, outcomes, strict=True):
-        if outcome.quarantined and not outcome.critical:
-            table = check.suite.table
-            keys = _quarantine(work, check.frame, table, check.days, names=check.names)
-            good = check.frame.where(F.col(_PUBLISHED) == 1).select(*check.names)
-            work.replace(good, table, check.days, keys=keys)
-    work.spark.catalog.clearCache()
+        _update_docs([check.suite for check in checks])
+        for check, outcome in zip(checks, outcomes, strict=True):
+            if outcome.quarantined and not outcome.critical:
+                table = check.suite.table
+                keys = _quarantine(work, check.frame, table, check.days, names=check.names)
+                good = check.frame.where(F.col(_PUBLISHED) == 1).select(*check.names)
+                work.replace(good, table, check.days, keys=keys)
     return outcomes
+
+
+@contextlib.contextmanager
+def _cached(frame: DataFrame) -> Iterator[None]:
+    """Keep a frame's rows in memory for the block; other sessions may have caches of their own."""
+    frame.cache()
+    try:
+        yield
+    finally:
+        frame.unpersist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +131,7 @@ def _table_check(
     table_days = [work.schema.epoch] if table.kind is TableKind.ATTRIBUTES else days
     struct = feature_struct(work.schema, table)
     rules = feature_rules(work.schema, table)
-    frame = _routed(work.features(table, table_days), rules).cache()
+    frame = _routed(work.features(table, table_days), rules)
     suite = _Suite(work.schema, table.name, struct, reports)
     has_rows = any(work.lake.manifest(table.name, day).rows for day in table_days)
     suite.define(rules, [_quarantine_expectation(work.schema)] if has_rows else [])

@@ -7,6 +7,7 @@ here too: rows that are computed from them count no earlier than the correction.
 import datetime
 from collections.abc import Sequence
 
+from features.fingerprints import impressions_fingerprint, rows_fingerprint
 from features.runbooks import RunbookError
 from features.schema import Schema, TableKind
 from features.tables import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE, Lake
@@ -20,7 +21,7 @@ TO_EXAMPLES = ("examples",)
 def fingerprint_of(schema: Schema, table: str) -> str:
     """What the manifests of a table carry under this schema."""
     is_log = table in _FROM_THE_LOG
-    return schema.impressions_fingerprint() if is_log else schema.rows_fingerprint()
+    return impressions_fingerprint(schema) if is_log else rows_fingerprint(schema)
 
 
 def require_day_before(

@@ -181,8 +181,9 @@ def _build_table(
 
 def _first_visible(table: FeatureTable, day: datetime.date) -> datetime.datetime:
     """The earliest moment from which a row of a day can count, as declared."""
-    event = day + ONE_DAY if table.kind is TableKind.DAILY else day
-    return datetime.datetime.combine(event, datetime.time(), datetime.UTC) + table.delay
+    is_next_day = table.kind is TableKind.DAILY or table.counts_from_day_end
+    since = day + ONE_DAY if is_next_day else day
+    return datetime.datetime.combine(since, datetime.time(), datetime.UTC) + table.delay
 
 
 def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
@@ -323,7 +324,9 @@ def _with_availability(
 def declared_availability(table: FeatureTable) -> SparkColumn:
     """From when a row can be counted on when nothing was corrected."""
     delay = round(table.delay.total_seconds() * 1_000_000)
-    return F.timestamp_micros(F.unix_micros(EVENT_TIMESTAMP) + delay)
+    day_end = F.to_timestamp(F.date_add(F.to_date(EVENT_TIMESTAMP), 1))
+    since = day_end if table.counts_from_day_end else F.col(EVENT_TIMESTAMP)
+    return F.timestamp_micros(F.unix_micros(since) + delay)
 
 
 def _whole_days(span: datetime.timedelta) -> datetime.timedelta:

@@ -6,7 +6,8 @@ an impression that already knows of it:
 
 - a state row becomes true at the impressions that it counts, and is visible a table's ``delay``
   later, which must be above zero; their labels follow the label's delay after that;
-- a daily row counts what was known before its event, the day's end: a delay of zero will do;
+- a daily row counts what was known before its event, the day's end, and a state row whose delay
+  counts from there is later than its event anyway: a delay of zero will do;
 - what is known only after the request (the label, and what it is drawn from) is stored beside the
   impression, and is never an input.
 """
@@ -38,7 +39,7 @@ def _check_delay(table: "FeatureTable", label_delay: datetime.timedelta) -> None
             f"table {table.name}: delay {_seconds(table.delay)}; no row is known before its event, "
             "so at least 0 s"
         )
-    if table.kind == "state" and table.delay == _NONE:
+    if table.kind == "state" and table.delay == _NONE and not table.counts_from_day_end:
         raise ValueError(
             f"table {table.name}: delay 0 s, label delay {_seconds(label_delay)}; a row would be "
             "visible at the very impression that it counts, so the table's delay must be above 0 s"

@@ -13,10 +13,9 @@ import dataclasses
 import datetime
 import enum
 import functools
-import hashlib
-import json
 from collections.abc import Iterator
 
+from features.fingerprints import digest
 from features.leaks import refuse_label_leaks
 
 EVENT_TIMESTAMP = "event_timestamp"
@@ -180,6 +179,9 @@ class FeatureTable:
     """A row older than this at the request is expired; None: never."""
     delay: datetime.timedelta
     """From the event (of a daily table: the day's end) until a reader may count on the row."""
+    counts_from_day_end: bool = False
+    """Of a state table: the delay counts from the end of the event's day, for only the daily build
+    brings its rows online."""
     windows_days: tuple[int, ...] = ()
     """Trailing windows of a daily table; every daily table also has its all-time counts."""
     bags: tuple[Bag, ...] = ()
@@ -199,6 +201,16 @@ class FeatureTable:
     def timestamp_column(self) -> str:
         """Name of this table's event timestamp in joined rows."""
         return f"{self.name}__{EVENT_TIMESTAMP}"
+
+    @functools.cached_property
+    def visible_at_column(self) -> str:
+        """Name of the moment from which its row counts, in rows that an online store gave."""
+        return f"{self.name}__visible_at"
+
+    @functools.cached_property
+    def earlier_column(self) -> str:
+        """Name of the place of the row before it, in rows that an online store gave."""
+        return f"{self.name}__earlier"
 
     @functools.cached_property
     def dense_columns(self) -> tuple[Column, ...]:
@@ -330,6 +342,23 @@ class Schema:
         """The feature tables that are computed in one way."""
         return tuple(table for table in self.tables if table.kind is kind)
 
+    def without_push(self) -> "Schema":
+        """The same where nothing brings state online within a day: it counts when daily rows do.
+
+        Raises:
+            ValueError: No daily table says when that is.
+        """
+        delays = [table.delay for table in self.tables_of(TableKind.DAILY)]
+        if not delays and self.tables_of(TableKind.STATE):
+            raise ValueError(f"schema {self.name}: no daily table; state needs one or a push")
+        tables = tuple(
+            dataclasses.replace(table, delay=max(delays), counts_from_day_end=True)
+            if table.kind is TableKind.STATE
+            else table
+            for table in self.tables
+        )
+        return dataclasses.replace(self, tables=tables)
+
     def impression_columns(self) -> tuple[Column, ...]:
         """Columns of one impression, in the order in which they are stored."""
         entities = tuple(column for _, column in self.entities())
@@ -400,42 +429,7 @@ class Schema:
 
         Descriptions, limits and severities are left out: to reword one must not retire a model.
         """
-        return _digest(self)
-
-    def impressions_fingerprint(self) -> str:
-        """As ``rows_fingerprint``, of the impressions alone: a new feature leaves the log as is."""
-        return _digest(tuple(map(_stored, self.impression_columns())))
-
-    def rows_fingerprint(self) -> str:
-        """Changes with whatever shapes the rows of features and examples in the lake.
-
-        How a stored value is encoded is left out: a larger embedding table makes no row stale.
-        """
-        tables = tuple(
-            (t.name, t.kind, t.role, t.ttl, t.delay, t.windows_days, tuple(map(_stored, t.columns)))
-            for t in self.tables
-        )
-        own = (self.label, self.history_length, self.epoch)
-        return _digest((self.impressions_fingerprint(), tables, own))
-
-
-def _stored(column: Column) -> tuple[str, Dtype, int]:
-    return column.name, column.dtype, column.max_length
-
-
-def _digest(value: object) -> str:
-    left_out = {"doc", "unit", "severity", "licence", "limits"}
-    content = json.dumps(_plain(value, left_out), sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def _plain(value: object, left_out: set[str]) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [field.name for field in dataclasses.fields(value) if field.name not in left_out]
-        return {name: _plain(getattr(value, name), left_out) for name in fields}
-    if isinstance(value, tuple):
-        return [_plain(item, left_out) for item in value]
-    return value if isinstance(value, int | float | bool | str | None) else str(value)
+        return digest(self)
 
 
 REQUEST_TIME = Column(

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.encoding import ModelInputs, encode
+from features.fingerprints import rows_fingerprint
 from features.schema import DAY, EXAMPLE_ID, LABEL, Schema
 from training.batch import Batch, make_batch
 
@@ -84,6 +86,22 @@ class ExampleTable:
             raise ValueError(f"examples: no rows from {days[:1]} to {days[-1:]} in {self.root}")
         return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
 
+    def stream(self, days: Sequence[datetime.date], *, rows: int) -> Iterator[Examples]:
+        """The same, at most ``rows`` at a time, so that memory does not grow with the days."""
+        for path in (path for day in days for path in self._files(day)):
+            with pq.ParquetFile(path) as file:
+                for part in file.iter_batches(batch_size=rows):
+                    yield encode_examples(self.schema, pa.Table.from_batches([part]))
+
+    def positives(self, days: Sequence[datetime.date]) -> int:
+        """Examples of some days whose label is 1."""
+        columns = (
+            pq.read_table(path, columns=[LABEL], partitioning=None).column(LABEL)
+            for day in days
+            for path in self._files(day)
+        )
+        return sum(pc.sum(column).as_py() or 0 for column in columns)
+
     def buffers(self, days: Sequence[datetime.date], *, rows: int) -> list["Buffer"]:
         """The examples of some days in order, cut at row groups into about ``rows`` each.
 
@@ -112,7 +130,7 @@ class ExampleTable:
         return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
 
     def _files(self, day: datetime.date) -> list[Path]:
-        if self._fingerprint(day) != self.schema.rows_fingerprint():
+        if self._fingerprint(day) != rows_fingerprint(self.schema):
             raise ValueError(self._stale())
         return sorted((self.root / f"{DAY}={day.isoformat()}").glob("*.parquet"))
 
@@ -123,7 +141,7 @@ class ExampleTable:
 
     def _stale(self) -> str:
         """Which days were made by another schema, and what makes them again."""
-        expected = self.schema.rows_fingerprint()
+        expected = rows_fingerprint(self.schema)
         days = self.days(datetime.date.min, datetime.date.max)
         stale = [day for day in days if self._fingerprint(day) != expected]
         first_day = "" if stale[0] <= self.schema.first_day else " --first-day"

@@ -4,7 +4,8 @@ A day has landed when ``impressions/<day>.<suffix>`` is there, under exactly tha
 So write a file under another name, such as ``.<day>.part``, and rename it into place: a rename is
 atomic. What was written in place and is cut off is found where its end shows it: a text must end
 with a line break, Parquet with its footer, and a folder must hold no ``_temporary``. A day on which
-nothing happened has a file without rows.
+nothing happened has a file without rows. Within a day impressions may land in parts,
+``intraday/<day>/<any name>.<suffix>``, by the same rule. The day's own file replaces its parts.
 """
 
 import csv
@@ -36,6 +37,10 @@ _IS_OF_TYPE = {
     Dtype.STRING: pa.types.is_string,
     Dtype.TIMESTAMP: pa.types.is_timestamp,
 }
+INTRADAY = "intraday"
+"""Folder of the parts of days that are not over."""
+_DAY_OF_PATH = r"(\d{4}-\d{2}-\d{2})[^/]*(?:/[^/]*)?$"
+"""The day is in the name of a day's file, and in the name of the folder of parts."""
 _SQL_TYPES = {
     Dtype.INT64: "bigint",
     Dtype.FLOAT64: "double",
@@ -47,6 +52,19 @@ _SQL_TYPES = {
 def impressions_file(landing: Path, day: datetime.date, suffix: str) -> Path:
     """The file that holds the impressions of one day."""
     return landing / "impressions" / f"{day.isoformat()}.{suffix}"
+
+
+def landed_files(landing: Path, day: datetime.date, suffix: str) -> list[Path]:
+    """What has landed of a day so far: its file, else its parts by name.
+
+    Names that begin with a dot or an underscore are of files that are still written, and what has
+    no proper end is cut off: neither counts.
+    """
+    day_file = impressions_file(landing, day, suffix)
+    if is_whole(day_file):
+        return [day_file]
+    parts = (landing / INTRADAY / day.isoformat()).glob(f"*.{suffix}")
+    return sorted(path for path in parts if path.name[0] not in "._" and is_whole(path))
 
 
 def landed_days(landing: Path, suffix: str) -> list[datetime.date]:
@@ -128,19 +146,15 @@ def read_delimited(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
         header = first.readline().rstrip("\n").split("\t")
     reader = spark.read.schema(", ".join(f"`{name}` string" for name in header))
     frame = reader.csv([str(path) for path in paths], sep="\t", header=True, quote='"', escape='"')
-    file_name = F.element_at(F.split(F.input_file_name(), "/"), -1)
-    return frame.withColumn(DAY, F.to_date(F.substring(file_name, 1, 10)))
+    return frame.withColumn(DAY, F.to_date(F.regexp_extract(F.input_file_name(), _DAY_OF_PATH, 1)))
 
 
-def read_parquet(
-    spark: SparkSession, schema: Schema, landing: Path, days: Sequence[datetime.date]
-) -> DataFrame:
-    """Impressions of some landed days from Parquet, typed, with their id and ``day``.
+def read_parquet(spark: SparkSession, schema: Schema, paths: Sequence[Path]) -> DataFrame:
+    """Impressions of some landed files from Parquet, typed, with their id and ``day``.
 
     Raises:
-        ValueError: A day has not landed, is cut off, or has a column of another type.
+        RunbookError: A file is not there, is cut off, or has a column of another type.
     """
-    paths = [impressions_file(landing, day, "parquet") for day in days]
     _require(paths)
     columns = schema.impression_columns()
     for path in paths:

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from features.catalog import SCHEMAS, schema_of
+from features.fingerprints import impressions_fingerprint, rows_fingerprint
 from features.schema import Column, Dtype, Kind, Schema
 
 MOVIES = schema_of("movielens-100k")
@@ -69,5 +70,5 @@ OTHER_DELAY = dataclasses.replace(TABLES[0], delay=2 * TABLES[0].delay)
 )
 def test_rows_are_stale_when_what_is_stored_changes(change, rows, impressions):
     other = dataclasses.replace(MOVIES, **change)
-    assert (other.rows_fingerprint() != MOVIES.rows_fingerprint()) is rows
-    assert (other.impressions_fingerprint() != MOVIES.impressions_fingerprint()) is impressions
+    assert (rows_fingerprint(other) != rows_fingerprint(MOVIES)) is rows
+    assert (impressions_fingerprint(other) != impressions_fingerprint(MOVIES)) is impressions
