@@ -146,7 +146,7 @@ def read_delimited(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
         header = first.readline().rstrip("\n").split("\t")
     reader = spark.read.schema(", ".join(f"`{name}` string" for name in header))
     frame = reader.csv([str(path) for path in paths], sep="\t", header=True, quote='"', escape='"')
-    return frame.withColumn(DAY, F.to_date(F.regexp_extract(F.input_file_name(), _DAY_OF_PATH, 1)))
+    return frame.withColumn(DAY, _day_of_file())
 
 
 def read_parquet(spark: SparkSession, schema: Schema, paths: Sequence[Path]) -> DataFrame:
@@ -162,7 +162,12 @@ def read_parquet(spark: SparkSession, schema: Schema, paths: Sequence[Path]) -> 
     types = [f"{EXAMPLE_ID} bigint", *(f"{one.name} {_SQL_TYPES[one.dtype]}" for one in columns)]
     frame = spark.read.schema(", ".join(types)).parquet(*map(str, paths))
     named = {column.name: F.col(column.name) for column in columns}
-    return frame.select(EXAMPLE_ID, *typed(schema, named), F.to_date("timestamp").alias(DAY))
+    return frame.select(EXAMPLE_ID, *typed(schema, named), _day_of_file().alias(DAY))
+
+
+def _day_of_file() -> SparkColumn:
+    """The day as which a row landed; the checks find a row whose moment is on another."""
+    return F.to_date(F.regexp_extract(F.input_file_name(), _DAY_OF_PATH, 1))
 
 
 def typed(schema: Schema, columns: dict[str, SparkColumn]) -> list[SparkColumn]:
