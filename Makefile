@@ -6,7 +6,7 @@ VAR := $(or $(RANKING_VAR),var)
 # Two at once is what two cores bear; `python -m pytest` alone runs one after the other.
 SIDE_BY_SIDE := -n 2 --dist loadgroup
 
-.PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-serve drill-train fuzz-serve soak
+.PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve drill-train fuzz-serve soak
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ bench-export: install   ## scoring a request: eager, native, int8 and int4 table
 
 bench-stream: install   ## memory of a training on a day of 2 and of 20 million rows
 	@$(PYTHON) infra/local/stream.py
+
+bench-gate: install     ## memory and time of the gate on a holdout of a million users
+	@$(PYTHON) infra/local/gate_bench.py
 
 bench-serve: install    ## the endpoint under load, beside its parts alone
 	@$(PYTHON) infra/local/serve_bench.py

@@ -157,3 +157,24 @@ def _is_gone(pid: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+@pytest.mark.parametrize(
+    ("dataset", "switch", "starts"),
+    [("synthetic", "on", True), ("synthetic", "off", False), ("open-bandit", "on", False)],
+)
+def test_a_push_runs_where_there_are_users_and_it_is_wanted(
+    tmp_path, monkeypatch, dataset, switch, starts
+) -> None:
+    """It would end at once for want of a purpose, and the stack with it."""
+    monkeypatch.setenv("RANKING_PUSH", switch)
+    one = stack.Stack(Settings(var=tmp_path, dataset=dataset, push_port=0))
+    started = {}
+    monkeypatch.setattr(
+        one.processes, "start", lambda name, command, *_: started.update({name: command})
+    )
+    one.start_push()
+    assert set(started) == ({"push"} if starts else set())
+    if starts:
+        assert "--follow" in started["push"]
+        assert f"--lake={tmp_path / 'lake'}" in started["push"]
