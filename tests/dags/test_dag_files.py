@@ -60,6 +60,7 @@ def test_every_dag_file_is_listed() -> None:
     assert sorted([*DAG_FILES, *HELPERS]) == sorted(path.name for path in DAGS.glob("*.py"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", DAG_FILES)
 def test_a_dag_file_imports_fast_and_light(name: str) -> None:
     """Under a second beside Airflow itself, and with none of the jobs' libraries."""
@@ -216,6 +217,7 @@ print(json.dumps({**told, "min_requests": minimum}))
 """
 
 
+@pytest.mark.process
 def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
     """One DAG: where RANKING_SERVICE is set, its models change by the same two verbs."""
     from serving.__main__ import _door

@@ -6,6 +6,8 @@ import sys
 OPEN = """
 import sys, time
 from pathlib import Path
+
+import pytest
 from training.registry import Registry
 folder = Path(sys.argv[1])
 (folder / f"ready-{sys.argv[2]}").touch()
@@ -15,6 +17,7 @@ print(Registry(folder / "mlflow", "synthetic").alias("champion"))
 """
 
 
+@pytest.mark.process
 def test_processes_that_open_a_new_database_at_once_all_get_it(tmp_path):
     running = [
         subprocess.Popen(
