@@ -3,14 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 OPEN = """
 import sys, time
 from pathlib import Path
-
-import pytest
 from training.registry import Registry
-
-import pytest
 folder = Path(sys.argv[1])
 (folder / f"ready-{sys.argv[2]}").touch()
 while len(list(folder.glob("ready-*"))) < 3:
