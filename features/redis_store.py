@@ -3,6 +3,9 @@
 Apart from ``features.store``, so that a machine with the SQLite store needs no Redis client.
 """
 
+import features.feast_import  # noqa: F401 - before anything of Feast
+
+# isort: split
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 

@@ -3,6 +3,9 @@
 Feast is imported here and in ``features/repo`` only.
 """
 
+import features.feast_import  # noqa: F401 - before anything of Feast
+
+# isort: split
 import datetime
 import os
 import sqlite3
