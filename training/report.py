@@ -1,35 +1,60 @@
-"""Pages for people: the training curve of a run, the gate's report, the family of the rankers."""
+"""Pages of training: the learning curve of a run, and the gate's report."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from features.pages import figures, site
+from features.pages.content import (
+    Block,
+    Bullets,
+    Chart,
+    Charts,
+    Facts,
+    Heading,
+    Notice,
+    Page,
+    Prose,
+    Table,
+    Tone,
+    decimal,
+    percent,
+)
 from training.evaluation import Evaluation, summary
-from training.family import Member, lanes
-from training.templates import PAGES, markup
+from training.family import Member
+from training.family_page import family_blocks
 
 _CALIBRATION_BINS = 10
+_METRICS = ("log_loss", "ne", "auc", "gauc", "calibration")
+_TONES = {"promote": Tone.GOOD, "hold": Tone.UNSURE, "refuse": Tone.BAD}
+_SIZE = (5.6, 3.4)
+"""Of a chart, in inches at the size of the page's letters."""
+
+Curve = Sequence[Mapping[str, float]]
+Scores = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
 
 
 def write_training_page(
-    reports: Path, dataset: str, name: str, curve: list[dict[str, float]], facts: dict[str, Any]
+    reports: Path, dataset: str, name: str, curve: Curve, facts: Mapping[str, Any]
 ) -> str:
     """The learning curve of a run, by its checkpoint's name; returns its page below ``reports``."""
-    page = Path(dataset) / "training" / name / "index.html"
-    folder = (reports / page).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "curve.json").write_text(json.dumps(curve))
-    content = PAGES.get_template("training.html").render(
-        name=name, dataset=dataset, facts=facts, curve=markup(_curve_figure(curve))
-    )
-    (reports / page).write_text(content)
-    return str(page)
+    path = Path(dataset) / "training" / name / "index.html"
+    page = training_page(dataset, name, curve, facts)
+    written = site.write(page, reports, path)
+    (reports / path).with_name("curve.json").write_text(json.dumps(curve))
+    return written
+
+
+def training_page(dataset: str, name: str, curve: Curve, facts: Mapping[str, Any]) -> Page:
+    """What a run was, and its learning curve."""
+    told = [(key.replace("_", " "), value) for key, value in facts.items()]
+    return Page(f"{dataset}: training of {name}", [Facts(told), *_curve_blocks(curve)])
 
 
 def gate_kind(*, is_trial: bool, is_drill: bool = False) -> str:
@@ -42,111 +67,171 @@ def write_gate_page(
 ) -> str:
     """The gate's report, ``decision.json`` beside it; returns the page's path below ``reports``."""
     kind = gate_kind(is_trial=evaluation.control is not None, is_drill=evaluation.is_spoilt)
-    page = Path(dataset) / kind / day / "index.html"
-    folder = (reports / page).parent
-    folder.mkdir(parents=True, exist_ok=True)
+    path = Path(dataset) / kind / day / "index.html"
     values = summary(evaluation)
-    candidate = evaluation.candidate.manifest
-    trained = reports / dataset / "training" / (candidate.checkpoint or day) / "curve.json"
-    curve = json.loads(trained.read_text()) if trained.exists() else []
-    models = [("candidate", values["metrics"])]
-    rivals = [("the champion" if evaluation.champion else "the base rate", values)]
-    if values["champion_metrics"]:
-        models.append(("champion", values["champion_metrics"]))
-    if values["control"]:
-        models.append(("control", values["control"]["metrics"]))
-        rivals.append(("the un-grown control", values["control"]))
-    content = PAGES.get_template("gate.html").render(
-        day=day,
-        dataset=dataset,
-        s=values,
-        keys=("log_loss", "ne", "auc", "gauc", "calibration"),
-        models=models,
-        rivals=[
-            (name, [("all", v["log_loss_change"]), *v["slices"].items()]) for name, v in rivals
-        ],
-        calibration=markup(_calibration_figure(evaluation)),
-        curve=markup(_curve_figure(curve)),
+    checkpoint = evaluation.candidate.manifest.checkpoint or day
+    trained = reports / dataset / "training" / checkpoint / "curve.json"
+    page = gate_page(
+        f"{dataset}, {day}",
+        values,
+        scores=_scores(evaluation),
+        label=evaluation.label,
+        curve=json.loads(trained.read_text()) if trained.exists() else [],
         members=members,
-        tree=_tree(members),
     )
-    (reports / page).write_text(content)
-    write_decision(folder, values)
-    return str(page)
+    written = site.write(page, reports, path)
+    write_decision((reports / path).parent, values)
+    return written
 
 
-def write_decision(folder: Path, values: dict[str, Any]) -> None:
+def write_decision(folder: Path, values: Mapping[str, Any]) -> None:
     """A decision where a promotion looks for it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "decision.json").write_text(json.dumps(values, indent=1))
 
 
-def write_family_page(reports: Path, dataset: str, members: Sequence[Member]) -> str:
-    """The family's drawing and table; returns the page's path below ``reports``."""
-    page = Path(dataset) / "family" / "index.html"
-    (reports / page).parent.mkdir(parents=True, exist_ok=True)
-    template = PAGES.get_template("family.html")
-    content = template.render(dataset=dataset, members=members, tree=_tree(members))
-    (reports / page).write_text(content)
-    return str(page)
+def gate_page(
+    title: str,
+    values: Mapping[str, Any],
+    *,
+    scores: Mapping[str, Scores],
+    label: Labels,
+    curve: Curve,
+    members: Sequence[Member],
+) -> Page:
+    """The gate's report.
+
+    Args:
+        title: Data set and day.
+        values: The decision, as ``evaluation.summary`` tells it.
+        scores: (rows,) probabilities of each ranker, by what the page calls it.
+        label: (rows,) of the holdout.
+        curve: How the candidate was trained.
+        members: The family, of which the candidate is one.
+    """
+    return Page(
+        title,
+        [
+            *_drill(values),
+            Bullets(values["reasons"]),
+            _who(values),
+            _metrics(values),
+            *_regret(values),
+            *_comparisons(values),
+            Heading("Calibration by decile"),
+            Charts([_chart("Predicted and seen", lambda: _calibration_figure(scores, label))]),
+            *_curve_blocks(curve),
+            Heading("Family"),
+            *family_blocks(members),
+        ],
+        verdict=values["decision"],
+        tone=_TONES.get(values["decision"], Tone.PLAIN),
+    )
 
 
-def _tree(members: Sequence[Member]) -> Any:
-    """The family as inline SVG: generations to the right, a lane for each branch."""
-    at = {
-        name: (50 + 70 * column, 30 + 72 * lane) for name, (column, lane) in lanes(members).items()
-    }
-    lane_of = {name: y for name, (_, y) in at.items()}
-    edges = [
-        dict(zip(("x1", "y1", "x2", "y2"), (*at[member.parent], *at[member.name]), strict=True))
-        | {"grown": bool(member.grown), "gone": member.generations_gone}
-        for member in members
-        if member.parent
-    ]
-    nodes = [
-        {
-            "member": member,
-            "x": at[member.name][0],
-            "y": at[member.name][1],
-            "is_first": lane_of[member.name] != lane_of.get(member.parent or ""),
-        }
-        for member in members
-    ]
-    drawing = {
-        "width": max((x for x, _ in at.values()), default=0) + 130,
-        "height": max((y for _, y in at.values()), default=0) + 45,
-        "nodes": nodes,
-        "edges": edges,
-    }
-    return Markup(PAGES.get_template("family.svg").render(d=drawing))  # escaped by the template
+def _drill(values: Mapping[str, Any]) -> list[Block]:
+    if not values["drill"]:
+        return []
+    scores = "Its scores were dealt out to other rows on purpose."
+    return [Notice(f"Drill: {values['drill']}. {scores}", Tone.ACCENT)]
 
 
-def _curve_figure(curve: list[dict[str, float]]) -> Figure:
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
+def _who(values: Mapping[str, Any]) -> Prose:
+    control = values["control"]
+    names = f"Candidate {values['candidate']}, champion {values['champion'] or 'none'}"
+    if control:
+        names += f", un-grown control {control['version']}"
+    first, last = values["holdout"]
+    told = f"{names}; judged on {first} to {last}, on which none has trained."
+    if control:
+        told += (
+            " Candidate and control go on from one checkpoint, which grew for the candidate, and "
+            "trained on the same days. The candidate costs more to serve, so it must be shown to "
+            "be better than both."
+        )
+    return Prose(told)
+
+
+def _metrics(values: Mapping[str, Any]) -> Table:
+    models = [("candidate", values["metrics"])]
+    if values["champion_metrics"]:
+        models.append(("champion", values["champion_metrics"]))
+    if values["control"]:
+        models.append(("control", values["control"]["metrics"]))
+    return Table(
+        ("", "rows", "log loss", "NE", "AUC", "GAUC", "calibration"),
+        [(name, m["rows"], *(decimal(m[key]) for key in _METRICS)) for name, m in models],
+    )
+
+
+def _regret(values: Mapping[str, Any]) -> list[Block]:
+    if values["regret"] is None:
+        return []
+    return [Prose(f"Regret to the best log loss that is possible: {values['regret']:.4f}.")]
+
+
+def _comparisons(values: Mapping[str, Any]) -> list[Block]:
+    """A table for each rival: all rows, then the slices."""
+    rivals = [("the champion" if values["champion"] else "the base rate", values)]
+    if values["control"]:
+        rivals.append(("the un-grown control", values["control"]))
+    blocks: list[Block] = []
+    for rival, compared in rivals:
+        parts = [("all", compared["log_loss_change"]), *compared["slices"].items()]
+        rows = [
+            (name, part["rows"], percent(part["change"]), _interval(part)) for name, part in parts
+        ]
+        columns = ("rows of", "rows", "change", "95 % interval, users resampled")
+        blocks += [Heading(f"Log loss against {rival}"), Table(columns, rows)]
+    return blocks
+
+
+def _interval(compared: Mapping[str, float]) -> str:
+    return f"{compared['low']:+.2%} to {compared['high']:+.2%}"
+
+
+def _scores(evaluation: Evaluation) -> dict[str, Scores]:
+    scores = {"candidate": evaluation.candidate_scores, "champion": evaluation.champion_scores}
+    if evaluation.control is not None:
+        scores["control"] = evaluation.control.scores
+    return {name: values for name, values in scores.items() if values is not None}
+
+
+def _curve_blocks(curve: Curve) -> list[Block]:
+    """The learning curve; a point without a measured NE cannot be drawn."""
+    points = [point for point in curve if np.isfinite(point.get("ne", np.nan))]
+    if not points:
+        return [Prose("No learning curve: the run noted no normalised entropy.", Tone.QUIET)]
+    return [Heading("Training"), Charts([_chart("Learning curve", lambda: _curve_figure(points))])]
+
+
+def _chart(title: str, draw: Any) -> Chart:
+    return Chart(figures.svg(draw, label=title), title)
+
+
+def _curve_figure(points: Curve) -> Figure:
+    figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
-    axes.plot([p["step"] for p in curve], [p.get("ne", np.nan) for p in curve], color="#1f5fa8")
-    axes.axhline(1, color="#999", linewidth=0.8)
-    axes.set(xlabel="step", ylabel="normalised entropy, window", title="Training")
+    axes.axhline(1, color=figures.LINE, linewidth=0.8)
+    steps, values = [p["step"] for p in points], [p["ne"] for p in points]
+    figures.plot(axes, steps, values, colour=figures.SERIES[0])
+    axes.set(xlabel="step", ylabel="normalised entropy, window")
     return figure
 
 
-def _calibration_figure(evaluation: Evaluation) -> Figure:
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
+def _calibration_figure(scores: Mapping[str, Scores], label: Labels) -> Figure:
+    figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="#999", linewidth=0.8)
-    scored = {"candidate": evaluation.candidate_scores, "champion": evaluation.champion_scores}
-    if evaluation.control is not None:
-        scored["control"] = evaluation.control.scores
-    for name, scores in scored.items():
-        if scores is not None:
-            axes.plot(*reliability(scores, evaluation.label), marker="o", markersize=3, label=name)
-    axes.set(xlabel="mean prediction", ylabel="share of positives", title="Calibration by decile")
+    axes.plot([0, 1], [0, 1], color=figures.LINE, linewidth=0.8)
+    for (name, predicted), colour in zip(scores.items(), figures.SERIES, strict=False):
+        figures.plot(axes, *reliability(predicted, label), colour=colour, label=name)
+    axes.set(xlabel="mean prediction", ylabel="share of positives")
     axes.legend(frameon=False)
     return figure
 
 
 def reliability(
-    scores: npt.NDArray[np.float32], label: npt.NDArray[np.int64]
+    scores: Scores, label: Labels
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Mean prediction and share of positives in ten equal parts of the rows, by prediction."""
     parts = np.array_split(np.argsort(scores, kind="stable"), _CALIBRATION_BINS)
