@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from features.pages import site
 from features.pages.content import Block, Cell, Chart, Charts, Page, Prose, Table, Tone, decimal
+from training.aliases import CHAMPION
 from training.family import Member, lanes
 
 _PITCH, _LANE = 70, 72
@@ -17,8 +18,7 @@ _TREE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).fr
     Path(__file__).with_name("family.svg.j2").read_text(encoding="utf-8")
 )
 _COLUMNS = (
-    *("checkpoint", "from", "recipe", "grown", "dense parameters", "FLOPs", "log loss"),
-    *("gate", "alias"),
+    *("checkpoint", "from", "recipe", "grown", "dense parameters", "FLOPs", "log loss", "gate"),
 )
 
 
@@ -48,8 +48,9 @@ def family_blocks(members: Sequence[Member]) -> list[Block]:
 def _row(member: Member) -> list[Cell | str | int | None]:
     gone = f"{member.generations_gone} between them are gone" if member.generations_gone else ""
     changes = Cell(f"{len(member.grown)} changes", lines=member.grown) if member.grown else None
+    tone = Tone.GOOD if CHAMPION in member.aliases else Tone.PLAIN
     return [
-        member.name,
+        Cell(member.name, note=", ".join(member.aliases), tone=tone),
         Cell(member.parent or "–", note=gone),
         Cell(member.recipe, note=member.role),
         changes,
@@ -59,7 +60,6 @@ def _row(member: Member) -> list[Cell | str | int | None]:
         else Cell(f"{member.dense_training_flops:.3g}", is_number=True),
         decimal(member.log_loss),
         member.decision or None,
-        ", ".join(member.aliases) or None,
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from features.pages import figures, site
 from features.pages.content import (
@@ -32,7 +33,7 @@ from training.family_page import family_blocks
 _CALIBRATION_BINS = 10
 _METRICS = ("log_loss", "ne", "auc", "gauc", "calibration")
 _TONES = {"promote": Tone.GOOD, "hold": Tone.UNSURE, "refuse": Tone.BAD}
-_SIZE = (5.6, 3.4)
+_SIZE = (4.6, 3)
 """Of a chart, in inches at the size of the page's letters."""
 
 Curve = Sequence[Mapping[str, float]]
@@ -54,7 +55,7 @@ def write_training_page(
 def training_page(dataset: str, name: str, curve: Curve, facts: Mapping[str, Any]) -> Page:
     """What a run was, and its learning curve."""
     told = [(key.replace("_", " "), value) for key, value in facts.items()]
-    return Page(f"{dataset}: training of {name}", [Facts(told), *_curve_blocks(curve)])
+    return Page(f"{dataset}: training of {name}", [Facts(told), _curve_block(curve)])
 
 
 def gate_kind(*, is_trial: bool, is_drill: bool = False) -> str:
@@ -118,9 +119,12 @@ def gate_page(
             _metrics(values),
             *_regret(values),
             *_comparisons(values),
-            Heading("Calibration by decile"),
-            Charts([_chart("Predicted and seen", lambda: _calibration_figure(scores, label))]),
-            *_curve_blocks(curve),
+            Charts(
+                [
+                    _chart("Calibration by decile", lambda: _calibration_figure(scores, label)),
+                    *_curve_chart(curve),
+                ]
+            ),
             Heading("Family"),
             *family_blocks(members),
         ],
@@ -197,12 +201,17 @@ def _scores(evaluation: Evaluation) -> dict[str, Scores]:
     return {name: values for name, values in scores.items() if values is not None}
 
 
-def _curve_blocks(curve: Curve) -> list[Block]:
+def _curve_block(curve: Curve) -> Block:
+    chart = _curve_chart(curve)
+    if not chart:
+        return Prose("No learning curve: the run noted no normalised entropy.", Tone.QUIET)
+    return Charts(chart)
+
+
+def _curve_chart(curve: Curve) -> list[Chart]:
     """The learning curve; a point without a measured NE cannot be drawn."""
     points = [point for point in curve if np.isfinite(point.get("ne", np.nan))]
-    if not points:
-        return [Prose("No learning curve: the run noted no normalised entropy.", Tone.QUIET)]
-    return [Heading("Training"), Charts([_chart("Learning curve", lambda: _curve_figure(points))])]
+    return [_chart("Learning curve", lambda: _curve_figure(points))] if points else []
 
 
 def _chart(title: str, draw: Any) -> Chart:
@@ -213,8 +222,10 @@ def _curve_figure(points: Curve) -> Figure:
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
     axes.axhline(1, color=figures.LINE, linewidth=0.8)
+    axes.annotate("the base rate", (0.02, 1), xycoords=("axes fraction", "data"), va="bottom")
     steps, values = [p["step"] for p in points], [p["ne"] for p in points]
     figures.plot(axes, steps, values, colour=figures.SERIES[0])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True) if steps[1:] else FixedLocator(steps))
     axes.set(xlabel="step", ylabel="normalised entropy, window")
     return figure
 

@@ -152,14 +152,13 @@ def decimal(value: float | None, places: int = 4, *, note: str = "") -> Cell:
 
 
 def percent(share: float | None, places: int = 2, *, note: str = "") -> Cell:
-    """A change as a percentage with its sign: 0.0123 as ``+1.23 %``."""
-    return _number(None if share is None else 100 * share, f"+.{places}f", note, unit=" %")
+    """A change as a percentage with its sign: 0.0123 as ``+1.23%``."""
+    return _number(None if share is None else 100 * share, f"+.{places}f", note, unit="%")
 
 
 def _number(value: float | None, form: str, note: str, unit: str = "") -> Cell:
-    if value is None:
-        return _GAP
-    return Cell(f"{value:{form}}{unit}", note=note, is_number=True)
+    told = "–" if value is None else f"{value:{form}}{unit}"
+    return Cell(told, note=note, is_number=True)
 
 
 _GAP = Cell("–")

@@ -31,7 +31,7 @@ _STYLE = {
     "svg.hashsalt": "page",
     "font.family": "sans-serif",
     "font.sans-serif": ["system-ui", "DejaVu Sans"],
-    "font.size": 10,
+    "font.size": 9,
     "text.color": TEXT,
     "axes.spines.top": False,
     "axes.spines.right": False,

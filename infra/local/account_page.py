@@ -93,12 +93,12 @@ def _metrics(account: Mapping[str, Any]) -> Table:
         for who, values in gate["metrics"].items():
             if values:
                 rows.append((gate["day"], who, *(decimal(values.get(name)) for name in METRICS)))
-    return Table(("day", "ranker", *METRICS), rows)
+    return Table(("day", "ranker", *(name.replace("_", " ") for name in METRICS)), rows)
 
 
 def _by_day(account: Mapping[str, Any]) -> Figure:
     """NE of candidate and champion on each day's holdout."""
-    figure = Figure(figsize=(6, 2.8), layout="constrained")
+    figure = Figure(figsize=(4.6, 2.6), layout="constrained")
     axes = figure.subplots()
     gates = (account["bootstrap_gate"], *account["gates"])
     for who, colour in zip(("candidate", "champion"), figures.SERIES, strict=False):

@@ -98,8 +98,14 @@ def _newest_first(entries: Iterable[Path]) -> list[Path]:
 
 def _row(entry: Path) -> list[dict[str, str]]:
     name = entry.name + ("/" if entry.is_dir() else "")
-    about = f"{sum(1 for _ in entry.iterdir())} entries" if entry.is_dir() else _size(entry)
-    return [{"text": name, "link": f"./{quote(name)}"}, {"text": about}]
+    return [{"text": name, "link": f"./{quote(name)}"}, {"text": _about(entry)}]
+
+
+def _about(entry: Path) -> str:
+    if not entry.is_dir():
+        return _size(entry)
+    count = sum(1 for _ in entry.iterdir())
+    return f"{count} {'entry' if count == 1 else 'entries'}"
 
 
 def _size(file: Path) -> str:
