@@ -210,11 +210,11 @@ class Ranker(kserve.Model):
         self, payload: InferenceCall, headers: dict[str, str] | None = None
     ) -> Job:
         """Check the call and read its features; what may take long in threads."""
-        deadline = time.monotonic() + self._limits.max_seconds
         if not isinstance(payload, InferenceCall):
             raise RefusedError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
         self._check_size(payload)
         champion = self.answering(payload)
+        deadline = min(payload.deadline, time.monotonic() + self._limits.max_seconds)
         with counters.stage("features"):
             request = await self._request(payload)
             candidates = await self._candidates(request)
@@ -229,7 +229,7 @@ class Ranker(kserve.Model):
         """Score the candidates, together with those of requests that wait at the same time."""
         batches = self._alone if self._num_inside == 1 else self._batches
         with counters.stage("score"), counters.scoring(payload.champion.version):
-            return payload.call, await batches.submit(payload)
+            return payload.call, await batches.run(payload)
 
     async def postprocess(
         self,

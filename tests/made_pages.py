@@ -2,6 +2,7 @@
 
 import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from made_points import runs
@@ -9,13 +10,18 @@ from made_points import runs
 from features.catalog import schema_of
 from features.expectations import Outcome
 from features.quality_page import write_quality_page
+from training.comparison import Holdout
+from training.evaluation import BaseRate, Evaluation, Rival
 from training.family import Member
 from training.family_page import write_family_page
-from training.report import gate_page, training_page
+from training.findings import GateConfig
+from training.gate import ANCHOR, CHAMPION, CONTROL, decide
+from training.report import training_page, write_gate_page, write_training_page
 from training.scaling.advice import Current
 from training.scaling.page import write_law_page
 from training.scaling.study import study
 
+ROWS = 1_214
 LADDER = 1e6 * 2.0 ** np.arange(6)
 FACTS = {
     "parent": "1998-04-19-wukong-movielens-100k-a-rather-long-name",
@@ -55,55 +61,48 @@ def family():
     return members
 
 
-def decision(**changed):
-    """As ``decision.json`` has it."""
-    metrics = {
-        **{"rows": 1_214, "log_loss": 0.5812, "ne": 0.8731, "auc": 0.7645, "gauc": None},
-        **{"one_class_users": 0.2, "calibration": 0.8921},
-    }
-    change = {"rows": 1_214, "change": -0.0031, "low": -0.0102, "high": 0.0044}
-    compared = {"log_loss_change": change, "slices": {"new users": change, "heavy users": change}}
-    return {
-        "decision": "promote",
-        "drill": None,
-        "reasons": ["log loss against the champion: -0.31% (-1.02% to +0.44%, 1214 rows)"],
-        "candidate": "1998-04-20-0123abcd",
-        "champion": "1998-04-19-4567cdef",
-        "holdout": ["1998-04-20", "1998-04-20"],
-        "metrics": metrics,
-        "champion_metrics": metrics,
-        "control": None,
-        "calibration_interval": [0.81, 0.97],
-        "regret": None,
-        **compared,
-        **changed,
-    }
-
-
-def gate(**changed):
-    """A gate's report on made-up scores."""
+def write_gate(reports, *, is_trial=False):
+    """The gate's report on made-up scores; of a trial: a drill that is refused, with a control."""
     generator = np.random.default_rng(0)
-    probability = generator.beta(2, 3, 1_214)
-    label = (generator.random(1_214) < probability).astype(np.int64)
-    scores = {"candidate": np.float32(probability), "champion": np.float32(probability**1.1)}
-    return gate_page(
-        "movielens-100k, 1998-04-20",
-        decision(**changed),
-        scores=scores,
-        label=label,
-        curve=[POINT],
-        members=family(),
+    truth = generator.beta(2, 3, ROWS)
+    label = (generator.random(ROWS) < truth).astype(np.int64)
+    rows = np.arange(ROWS)
+    holdout = Holdout(
+        label=label, group=rows % 97, example_id=rows, slices={"new users": rows % 97 < 40}
     )
+    candidate = np.float32(truth[::-1] if is_trial else 0.75 * truth)
+    scores = {CHAMPION: np.float32(0.6 * truth), ANCHOR: np.float32(0.5 + 0.1 * truth)}
+    if is_trial:
+        scores[CONTROL] = np.float32(truth)
+    config = GateConfig()
+    day = datetime.date(1998, 4, 20)
+    evaluation = Evaluation(
+        config=config,
+        decision=decide(config, holdout, candidate, scores, base_rate=0.41),
+        candidate=ranker("1998-04-20-0123abcd"),
+        champion=ranker("1998-04-19-4567cdef"),
+        days=[day],
+        label=label,
+        candidate_scores=candidate,
+        champion_scores=scores[CHAMPION],
+        anchor=Rival(ranker("1998-03-23-89abef01"), scores[ANCHOR]),
+        anchor_notes=["anchor 1998-03-22-0123abcd: cannot be scored: no such artifact"],
+        control=Rival(ranker("1998-04-20-89abef01"), scores[CONTROL]) if is_trial else None,
+        base_rate=BaseRate(0.41, 91_203, datetime.date(1997, 9, 20), day),
+        regret=0.0123 if is_trial else None,
+        is_spoilt=is_trial,
+    )
+    name = family()[-1].name
+    write_training_page(reports, "movielens-100k", name, [POINT], FACTS)
+    return write_gate_page(reports, "movielens-100k", day.isoformat(), evaluation, family())
 
 
-def trial():
-    """Of a ranker that grew, refused, with a control and as a drill."""
-    compared = decision()
-    control = {"version": "1998-04-20-89abef01", **{
-        key: compared[key] for key in ("metrics", "log_loss_change", "slices")
-    }}  # fmt: skip
-    told = ["slice new items: log loss against the un-grown ranker: +9.31% (+6.02% to +12.4%)"]
-    return gate(decision="refuse", drill="spoilt candidate", control=control, reasons=told * 3)
+def ranker(version):
+    """Of an artifact, what the report tells."""
+    name = family()[-1].name
+    return SimpleNamespace(
+        manifest=SimpleNamespace(version=version, day=version[:10], checkpoint=name)
+    )
 
 
 def training(steps):
@@ -163,7 +162,7 @@ def account():
         {
             "day": f"1998-04-{day}",
             "decision": "promote",
-            "reasons": decision()["reasons"],
+            "reasons": ["log loss against the champion: -0.31% (-1.02% to +0.44%, 1214 rows)"],
             "metrics": {
                 who: {"ne": 0.87 + 0.001 * day, "auc": 0.76, "calibration": 0.9, "log_loss": 0.58}
                 for who in ("candidate", "champion")
@@ -212,12 +211,12 @@ def write_all(reports: Path) -> dict[str, Path]:
     made = {
         "training-of-one-step": training(1),
         "training-of-many-steps": training(120),
-        "gate": gate(),
-        "gate-of-a-trial": trial(),
         "demo": account_page(account()),
     }
     written = {
         "family": write_family(reports),
+        "gate": write_gate(reports),
+        "gate-of-a-trial": write_gate(reports, is_trial=True),
         "scaling": write_law(reports),
         "quality": write_quality(reports),
         **{name: site.write(page, reports, Path(f"{name}.html")) for name, page in made.items()},

@@ -64,10 +64,11 @@ def _draw_curve(axes: Axes, curve: Curve, x: FloatArray, colour: str) -> None:
     axes.plot(beyond, curve.expected(beyond), color=colour, linewidth=1.6, linestyle=(0, (3, 2)))
     runs = curve.points
     axes.plot([p.x for p in runs], [p.ne for p in runs], "o", color=colour, ms=2.6, alpha=0.45)
-    edge = {"mec": figures.BACKGROUND, "mew": 0.8}
-    axes.plot(
-        *(curve.observed.x, curve.observed.means, "o"), color=colour, ms=5, gid=figures.MARK, **edge
+    observed = curve.observed
+    (dots,) = axes.plot(
+        observed.x, observed.means, "o", color=colour, ms=5, mec=figures.BACKGROUND, mew=0.8
     )
+    dots.set_gid(figures.MARK)
 
 
 def _draw_floor(
