@@ -20,6 +20,7 @@ from features.encoding import ModelInputs
 from training.batch import Batch, make_batch
 from training.config import DenseParallelism, Recipe, TableOptimizer, TrainingConfig
 from training.dense import has_dense_tables
+from training.divergence import clipped_norm, told_by_gradient
 from training.inputs import Inputs
 from training.machine import device_of_rank, is_bf16, this_machine
 from training.ranker import Ranker
@@ -55,6 +56,9 @@ class Session:
         self.is_compiled = can_compile(self.config, self.plan) and compile_interaction(ranker)
         self.model = shard(ranker, recipe, self.plan, device=self.device)
         self.optimizer = dense_optimizer(self.model, self.config)
+        self.optimizer.register_step_pre_hook(lambda *_: self._clip())
+        self.gradient_norm = torch.zeros(())
+        """Of the last step, of all that the dense optimiser trains, before it was clipped."""
         self._tables = [value for key, value in self.local_tensors() if "embeddings" in key]
         self.steps = 0
 
@@ -88,7 +92,7 @@ class Session:
             logits = self.model(batch.dense, batch.sparse)
         logits = logits.float()
         # Weights make the mean over ranks of these sums the mean over the global batch's examples.
-        return weighted_loss(logits, batch), logits
+        return told_by_gradient(weighted_loss(logits, batch)), logits
 
     def end_step(self, learning_rate_share: float) -> None:
         """What follows the optimisers' step."""
@@ -96,6 +100,10 @@ class Session:
             kept = 1 - self.config.table_decay * learning_rate_share
             torch._foreach_mul_(self._tables, kept)
         self.steps += 1
+
+    def _clip(self) -> None:
+        parameters = (p for group in self.optimizer.param_groups for p in group["params"])
+        self.gradient_norm = clipped_norm(parameters, self.config.clip_norm)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if not self.is_bf16:

@@ -74,7 +74,8 @@ def table(account: Account) -> str:
         )
     total = f"{'all, with what overlapped':<30}{account['seconds']:>9.1f}"
     lines += [f"{total}{'':>12}{account['peak_memory_mb']:>9}", ""]
-    lines += [*_metric_lines(account), *_gate_lines(account), *_answer_lines(account["answer"])]
+    lines += [*_metric_lines(account), *_gate_lines(account)]
+    lines += [*_freshness_lines(account.get("freshness", {})), *_answer_lines(account["answer"])]
     lines += [f"{name:<26}{url}" for name, url in account["urls"].items()]
     failed = account["failed_tasks"]
     return "\n".join([*lines, f"FAILED: {', '.join(failed)}"] if failed else lines)
@@ -145,6 +146,21 @@ def _gate_lines(account: Account) -> list[str]:
         lines.append(f"  {gate['day']}  {gate['decision']}{label}")
         lines += [f"      {reason}" for reason in gate["reasons"]]
     return [*lines, ""]
+
+
+def _freshness_lines(freshness: Mapping[str, Any]) -> list[str]:
+    """From the landing of an impression until the endpoint can read it, beside the delay."""
+    if "impressions" not in freshness:
+        return []
+    head = f"freshness of users, {freshness['day']} at {freshness['times_real_time']:,} x real time"
+    return [
+        head,
+        f"  {'impressions':>12}{'p50 s':>9}{'p99 s':>9}{'declared s':>12}{'late':>7}",
+        f"  {freshness['impressions']:>12,}{freshness['p50_seconds']:>9.2f}"
+        f"{freshness['p99_seconds']:>9.2f}{freshness['declared_delay_seconds']:>12.0f}"
+        f"{freshness['late']:>7}",
+        "",
+    ]
 
 
 def _answer_lines(answer: Mapping[str, Any]) -> list[str]:

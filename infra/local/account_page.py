@@ -44,6 +44,7 @@ def account_page(account: Mapping[str, Any]) -> Page:
             Heading("Metrics by day"),
             _metrics(account),
             Charts([Chart(figures.svg(lambda: _by_day(account), label=_BY_DAY), _BY_DAY)]),
+            *_freshness(account.get("freshness", {})),
             *_answer(account["answer"]),
             Heading("Stages"),
             Prose("A stage of Airflow counts all its days. Some overlap.", Tone.QUIET),
@@ -111,6 +112,30 @@ def _by_day(account: Mapping[str, Any]) -> Figure:
     if axes.lines:
         axes.legend(frameon=False)
     return figure
+
+
+def _freshness(freshness: Mapping[str, Any]) -> Iterable[Block]:
+    """From the landing of an impression until the endpoint can read it, beside the delay."""
+    if "impressions" not in freshness:
+        return
+    yield Heading("Freshness of users online")
+    yield Prose(
+        f"The impressions of {freshness['day']}, replayed in order of arrival at "
+        f"{freshness['times_real_time']:,} times real time: seconds from landing to visible.",
+        Tone.QUIET,
+    )
+    yield Table(
+        ("impressions", "p50, s", "p99, s", "declared delay, s", "late"),
+        [
+            (
+                freshness["impressions"],
+                decimal(freshness["p50_seconds"], 2),
+                decimal(freshness["p99_seconds"], 2),
+                decimal(freshness["declared_delay_seconds"], 0),
+                freshness["late"],
+            )
+        ],
+    )
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> Table:

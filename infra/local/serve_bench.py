@@ -3,9 +3,15 @@
 Latency and throughput of the real server at 1, 8 and 32 clients, for 100, 500 and 2,000 candidates,
 over REST (JSON and binary) and gRPC, with the SQLite store and with Redis. In the same run, in a
 process of their own: the read of the same rows straight from the store, Feast's, and the model.
+
+``work_ratio_<n>`` and ``work_share_<n>`` compare the server with exactly the work that it does for
+a request of n candidates: the read of one user, the inputs put together with the items in memory,
+and the model. The ratio is the median latency of one client over that work's; the share is the
+requests a second of eight clients over what all cores can do of that work with nothing else.
 """
 
 import argparse
+import collections
 import contextlib
 import json
 import os
@@ -32,10 +38,14 @@ from serve_load import (
 from settings import HOST
 from tqdm import tqdm
 
+from training.resources import num_cores
+
 CANDIDATES = (100, 500, 2_000)
+MAIN_SIZE = 500
 CLIENTS = (1, 8, 32)
+STORES = ("sqlite", "redis")
 PROTOCOLS = ("rest json", "rest binary", "grpc")
-ROUNDS = 5
+ROUNDS = {100: 3, 500: 5, 2_000: 3}
 """In each the parts alone and the server, one after the other; of the ratios the median counts."""
 PAUSES = [1.0, *[0.0] * 99, *[1.0] * 5]
 """Seconds before each request to a new server: the first, ninety-nine without a pause, five with
@@ -50,15 +60,17 @@ def main() -> None:
     """Measure both stores; print the tables, then one JSON object."""
     options = _options()
     model = serve_data.prepare()
-    figures = {"sqlite": measure("sqlite", model, options.seconds)}
-    if shutil.which("redis-server") is None:
+    figures: dict[str, dict[str, Any]] = {}
+    if "sqlite" in options.stores:
+        figures["sqlite"] = measure("sqlite", model, options.seconds)
+    if "redis" in options.stores and shutil.which("redis-server") is None:
         sys.stderr.write("no redis-server on this machine: Redis is left out\n")
-    else:
+    elif "redis" in options.stores:
         with serve_data.running_redis() as url:
             os.environ["RANKING_ONLINE"] = url
             serve_data.materialize()
             figures["redis"] = measure("redis", model, options.seconds)
-    sys.stdout.write(json.dumps({**figures["sqlite"], "stores": figures}) + "\n")
+    sys.stdout.write(json.dumps({**figures.get("sqlite", {}), "stores": figures}) + "\n")
 
 
 def measure(store: str, model: Path, seconds: float) -> dict[str, Any]:
@@ -72,7 +84,7 @@ def measure(store: str, model: Path, seconds: float) -> dict[str, Any]:
         first = first_requests(grpc_port)
         check_answer(model, grpc_port)
         cells = load(http_port, grpc_port, seconds)
-        figures = ratios(model, http_port, grpc_port, seconds)
+        figures = ratios(model, (http_port, grpc_port), seconds)
         degraded = _degraded(http_port)
     figures |= first | {"degraded_answers": degraded, "baselines": baselines}
     sys.stderr.write(table(store, cells, baselines, figures) + "\n")
@@ -89,30 +101,51 @@ def first_requests(grpc_port: int) -> dict[str, float]:
     }
 
 
-def ratios(model: Path, http_port: int, grpc_port: int, seconds: float) -> dict[str, Any]:
-    """The three figures that count; the machine is a noisy one, so in rounds."""
-    grpc, rest = _contents("grpc", 500), _contents("rest json", 500)
-    found: dict[str, list[float]] = {"grpc_500_ratio": [], "rest_500_ratio": []}
-    shares: dict[str, list[float]] = {"throughput_share_8": []}
-    cores = os.cpu_count() or 1
-    with serve_baselines.helpers(model, 500, asked="milliseconds") as alone:
-        for _ in tqdm(range(ROUNDS), desc="beside the parts alone", unit="round"):
-            base = alone.ask()
-            served = load_grpc(grpc_port, grpc, clients=1, seconds=seconds)
-            found["grpc_500_ratio"].append(served.p50_ms / base)
-            base = alone.ask()
-            served = load_rest(http_port, rest, clients=1, seconds=seconds)
-            found["rest_500_ratio"].append(served.p50_ms / base)
+def ratios(model: Path, ports: tuple[int, int], seconds: float) -> dict[str, Any]:
+    """The figures that count; the machine is a noisy one, so in rounds."""
+    every: dict[str, list[float]] = {}
+    for size in CANDIDATES:
+        every |= _latencies(model, ports, size, seconds) | _shares(model, ports[1], size, seconds)
+    rounded = {name: [round(one, 3) for one in values] for name, values in every.items()}
+    return {**{name: statistics.median(v) for name, v in rounded.items()}, "rounds": rounded}
+
+
+def _latencies(
+    model: Path, ports: tuple[int, int], size: int, seconds: float
+) -> dict[str, list[float]]:
+    """One client's median latency over the work of a request; over all its reads at 500."""
+    http_port, grpc_port = ports
+    grpc, rest = _contents("grpc", size), _contents("rest json", size)
+    found: dict[str, list[float]] = collections.defaultdict(list)
+    with serve_baselines.helpers(model, size, asked="milliseconds") as alone:
+        for _ in tqdm(range(ROUNDS[size]), desc=f"latency, {size} candidates", unit="round"):
+            work, all_read = alone.ask()
+            served = load_grpc(grpc_port, grpc, clients=1, seconds=seconds).p50_ms
+            found[f"work_ratio_{size}"].append(served / work)
+            found["grpc_500_ratio"] += [served / all_read] if size == MAIN_SIZE else []
+            work, all_read = alone.ask()
+            served = load_rest(http_port, rest, clients=1, seconds=seconds).p50_ms
+            found[f"rest_work_ratio_{size}"].append(served / work)
+            found["rest_500_ratio"] += [served / all_read] if size == MAIN_SIZE else []
+    return {name: values for name, values in found.items() if values}
+
+
+def _shares(model: Path, port: int, size: int, seconds: float) -> dict[str, list[float]]:
+    """Requests a second of eight clients over what the cores can do of the same work."""
+    grpc, cores = _contents("grpc", size), num_cores()
+    found: dict[str, list[float]] = collections.defaultdict(list)
     with (
-        serve_baselines.helpers(model, 500, asked="per_second", number=cores) as apart,
-        serve_baselines.helpers(model, 500, asked="per_second", threads=cores) as together,
+        serve_baselines.helpers(model, size, asked="per_second", number=cores) as apart,
+        serve_baselines.helpers(model, size, asked="per_second", threads=cores) as together,
     ):
-        for _ in tqdm(range(ROUNDS), desc="beside all cores alone", unit="round"):
-            most = max(apart.ask(), together.ask())
-            served = load_grpc(grpc_port, grpc, clients=8, seconds=seconds)
-            shares["throughput_share_8"].append(served.per_second / most)
-    every = {name: [round(one, 3) for one in values] for name, values in (found | shares).items()}
-    return {**{name: statistics.median(v) for name, v in every.items()}, "rounds": every}
+        for _ in tqdm(range(ROUNDS[size]), desc=f"throughput, {size} candidates", unit="round"):
+            pairs = apart.ask(), together.ask()
+            served = load_grpc(port, grpc, clients=8, seconds=seconds).per_second
+            found[f"work_share_{size}"].append(served / max(work for work, _ in pairs))
+            if size == MAIN_SIZE:
+                most = max(all_read for _, all_read in pairs)
+                found["throughput_share_8"].append(served / most)
+    return found
 
 
 def _contents(protocol: str, size: int) -> list[bytes]:
@@ -190,7 +223,8 @@ def _degraded(http_port: int) -> dict[str, float]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the endpoint.")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each cell")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each cell")
+    parser.add_argument("--stores", nargs="+", choices=STORES, default=STORES, help="which to try")
     return parser.parse_args()
 
 

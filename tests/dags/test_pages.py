@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from features.pages import site
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
+pytestmark = pytest.mark.process
 
 KINDS = (
     *("training-of-one-step", "training-of-many-steps", "gate", "gate-of-a-trial", "family"),
@@ -36,6 +36,8 @@ NUM_CHARTS = {"gate": 3, "gate-of-a-trial": 3, "scaling": 3, "quality": 0, "inde
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium")
     with browser(tmp_path_factory.mktemp("chromium")) as one:
         yield one
 
