@@ -11,9 +11,11 @@ import pytest
 from made_points import runs
 from markupsafe import escape
 
+from features.pages import site
 from training.__main__ import main
 from training.scaling.advice import Current
-from training.scaling.page import page, panel
+from training.scaling.page import page
+from training.scaling.panel import panel
 from training.scaling.points import append_points
 from training.scaling.study import study
 
@@ -44,9 +46,12 @@ def found():
 
 
 def test_the_page_has_the_advice_a_panel_an_axis_and_nothing_of_the_points_unescaped(found):
-    html = page(found, name="trial")
+    html = site.html(page(found, name="trial"))
     assert escape(found.advice.sentences[0]) in html
-    assert re.findall(r"<section><h2>(.*?)</h2>", html) == ["Wukong&#39;s ladder", "Rows per table"]
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", html) == [
+        "Wukong&#39;s ladder",
+        "Rows per table",
+    ]
     for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
         ElementTree.fromstring(svg)
     assert not re.search(r"<(b|i|u)>", html)
