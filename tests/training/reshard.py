@@ -14,13 +14,13 @@ import torch
 import torch.distributed as dist
 
 from features.catalog import schema_of
-from tests.training.schema_before import schema_before
+from tests.training.schema_before import AnyExamples, schema_before
 from training.adopted_state import load_adopted_state
 from training.adoption import Adoption, InputsRecord
 from training.checkpoint import load_training_state, save, training_state
 from training.checkpoints import CheckpointManifest
 from training.config import ShardingConfig
-from training.dataset import ExampleTable, batches
+from training.dataset import batches
 from training.inputs import inputs_of
 from training.loop import first_rows
 from training.recipes import recipe_of
@@ -37,7 +37,7 @@ SHARDINGS = {
 
 def main(lake: Path, sharding: str, steps: int, target: Path, source: Path | None) -> None:
     sharding, _, is_before = sharding.partition(":")
-    table = ExampleTable(lake, schema_before() if is_before else schema_of("synthetic"))
+    table = AnyExamples(lake, schema_before() if is_before else schema_of("synthetic"))
     days = table.days(schema_of("synthetic").first_day, schema_of("synthetic").first_day)
     recipe = dataclasses.replace(recipe_of("wukong-tiny"), sharding=SHARDINGS[sharding])
     with process_group():
