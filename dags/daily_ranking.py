@@ -3,7 +3,7 @@
 **What.** Each run works for one day, its data interval's start (`1998-04-20`). It takes the day's
 impressions into the lake, checks them, builds and checks features, brings them online, makes
 examples, trains a candidate, and judges it and the champion on the days held out. When the gate
-says so, the candidate answers 5, 25, 50 and 100 % of the users, each step checked, and is promoted.
+says so, the candidate answers 5, 25, 50 and 95 % of the users, each step checked, and is promoted.
 
 **Normal.** Green from left to right. *Skipped* is normal: the day has not landed (`landed` names
 the file), or the gate kept the champion (`canary` gives the reason). Days run in order: a task that
@@ -49,7 +49,7 @@ with DAG(
         "recipe": Param("", type="string", description="Training recipe; empty: the champion's"),
         "holdout_days": Param(assets.LOG.holdout_days, type="integer", minimum=1, maximum=60),
         "available_at": Param("", type="string", description="From when corrected features count"),
-        "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=0),
+        "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=100),
         "keep_days": Param(assets.KEEP_DAYS, type="integer", minimum=1),
         "keep_versions": Param(assets.KEEP_VERSIONS, type="integer", minimum=2),
     },

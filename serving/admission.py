@@ -79,6 +79,7 @@ class Admission:
     def _enter(self) -> None:
         most = self._limits.max_concurrent
         if self._num_inside >= most:
+            counters.TURNED_AWAY.inc()
             raise RefusedError(
                 "requests",
                 self._num_inside,

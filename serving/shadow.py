@@ -43,18 +43,39 @@ class Scorer(Versioned, Protocol):
         ...
 
 
+Scores = npt.NDArray[np.float32]
+Tell = Callable[[Scorer, Answered, Scores], None]
+"""Who scored, the answer, and the scores in its order."""
+
+
 class Shadow:
     """The queue and its thread."""
 
-    def __init__(self, log: RequestLog) -> None:
-        """Args: the log of answers, which gets the challenger's scores too."""
+    def __init__(
+        self,
+        log: RequestLog,
+        *,
+        name: str = ROLE,
+        copies: counters.Copies = counters.SHADOW_COPIES,
+        tell: Tell | None = None,
+    ) -> None:
+        """A queue that is not read yet.
+
+        Args:
+            log: The log of answers, which gets the challenger's scores too.
+            name: Of the thread.
+            copies: What counts the requests here.
+            tell: What is done with the scores, instead of comparing and logging a challenger's.
+        """
         self._log = log
+        self._copies = copies
+        self._tell = tell or self._tell_challenger
         self._changed = threading.Condition()
         self._waiting: collections.deque[tuple[Scorer, Answered]] = collections.deque()
         self._num_candidates = 0
         self._is_stopping = False
         self._has_failed: set[str] = set()
-        self._thread = threading.Thread(target=self._score_on, name=ROLE, daemon=True)
+        self._thread = threading.Thread(target=self._score_on, name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -71,10 +92,10 @@ class Shadow:
     def forget(self) -> None:
         """Drop what waits: it was for a challenger that is gone."""
         with self._changed:
-            counters.SHADOW.labels("dropped").inc(len(self._waiting))
+            self._copies.requests.labels("dropped").inc(len(self._waiting))
             self._waiting.clear()
             self._num_candidates = 0
-            counters.SHADOW_WAITING.set(0)
+            self._copies.waiting.set(0)
 
     def offer(self, beside: Beside[Scorer] | None, answered: Answered) -> bool:
         """Take a copy of a request or leave it; returns at once, and whether it was taken.
@@ -91,10 +112,10 @@ class Shadow:
             if is_taken:
                 self._waiting.append((beside.model, answered))
                 self._num_candidates += len(answered.scores)
-                counters.SHADOW_WAITING.set(len(self._waiting))
+                self._copies.waiting.set(len(self._waiting))
                 self._changed.notify()
         if not is_taken:
-            counters.SHADOW.labels("dropped").inc()
+            self._copies.requests.labels("dropped").inc()
         return is_taken
 
     def _has_room(self, size: int) -> bool:
@@ -113,31 +134,35 @@ class Shadow:
                     return
                 model, answered = self._waiting.popleft()
                 self._num_candidates -= len(answered.scores)
-                counters.SHADOW_WAITING.set(len(self._waiting))
+                self._copies.waiting.set(len(self._waiting))
             self._score(model, answered)
 
     def _score(self, model: Scorer, answered: Answered) -> None:
         try:
-            with counters.SHADOW_SECONDS.time():
+            with self._copies.seconds.time():
                 scores = np.asarray(model.score(answered.candidates.inputs), dtype=np.float32)
             _check(scores, size=len(answered.scores))
         except Exception:
             # A challenger may fail in any way; the server ranks on, and a counter tells.
-            counters.SHADOW.labels("failed").inc()
+            self._copies.requests.labels("failed").inc()
             if model.version not in self._has_failed:
                 self._has_failed.add(model.version)
-                logger.exception("shadow: %s failed; told once", model.version)
+                name = self._thread.name
+                logger.exception("%s: %s failed; told once", name, model.version)
             return
+        self._tell(model, answered, scores)
+        self._copies.requests.labels("scored").inc()
+
+    def _tell_challenger(self, model: Scorer, answered: Answered, scores: Scores) -> None:
         counters.SHADOW_DIFFERENCE.observe(float(np.abs(scores - answered.scores).mean()))
         correlation = rank_correlation(scores, answered.scores)
         if correlation is not None:
             counters.SHADOW_CORRELATION.observe(correlation)
         told = dataclasses.replace(answered, model_version=model.version, scores=scores, role=ROLE)
         self._log.offer(told, is_chosen=True)
-        counters.SHADOW.labels("scored").inc()
 
 
-def rank_correlation(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float | None:
+def rank_correlation(one: Scores, other: Scores) -> float | None:
     """Spearman's, with mean ranks for equal scores; None where one side has a single rank."""
     first, second = (rankdata(scores) for scores in (one, other))
     if len(one) < 2 or not first.std() or not second.std():
@@ -145,6 +170,6 @@ def rank_correlation(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _check(scores: npt.NDArray[np.float32], *, size: int) -> None:
+def _check(scores: Scores, *, size: int) -> None:
     if scores.shape != (size,) or not np.isfinite(scores).all():
         raise ValueError(f"scores: {scores[:3]} of shape {scores.shape}; {size} finite numbers")

@@ -22,6 +22,8 @@ STORAGE_URI = "STORAGE_URI"
 VERSION_LABEL = "app.kubernetes.io/version"
 MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
 AUTOSCALER_ANNOTATION = "serving.kserve.io/autoscalerClass"
+PASSED_ANNOTATION = "wukong-ranking/canary-passed"
+"""The version whose canary has passed every step; it goes with the canary."""
 MAX_LABEL_CHARACTERS = 63
 _STORE_FOLDER = "/var/ranking/feast"
 _USER_ID = 1000

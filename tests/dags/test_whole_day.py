@@ -57,9 +57,9 @@ def test_a_day_runs_from_landing_to_retention(tmp_path) -> None:
 def _environment(var: Path) -> dict[str, str]:
     from settings import Settings, airflow_environment
 
-    # No endpoint listens on port 9: promotion moves the alias and says that nobody follows.
-    environment = airflow_environment(Settings(var=var, dataset="synthetic", http_port=9))
-    return {**environment, "RANKING_LAST_DAY": DAY}
+    environment = airflow_environment(Settings(var=var, dataset="synthetic"))
+    # Without an endpoint, promotion moves the alias and says that nobody follows.
+    return {**environment, "RANKING_ENDPOINT": "none", "RANKING_LAST_DAY": DAY}
 
 
 def _door(environment: dict[str, str], verb: str, *arguments: str) -> None:
