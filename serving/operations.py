@@ -223,7 +223,7 @@ OPERATIONS = (
         path=f"{_REPOSITORY}/models/{{model_name}}/load",
         name="load",
         summary="Load the champion of this moment",
-        codes=(200, *_READ, 404, 409, 503),
+        codes=(200, *_READ, 404, 409),
         body="load",
         answer="loaded",
     ),

@@ -102,8 +102,8 @@ class ChampionRepository(kserve.ModelRepository):
         """Swap to the champion of this moment; on any failure the old model stays.
 
         Raises:
-            RefusedError: It cannot be loaded (409), or not within LOAD_SECONDS (503); what stays
-                loaded is then as it was, whatever a thread is still at.
+            RefusedError: It cannot be loaded, or not within LOAD_SECONDS (409); what is loaded is
+                then as it was, and stays so, whatever a thread is still at.
         """
         _check_name(name)
         await self._run(self.load_now)
@@ -127,8 +127,8 @@ class ChampionRepository(kserve.ModelRepository):
         """Let canary and shadow be who the registry says now; the champion stays; the lineup.
 
         Raises:
-            RefusedError: One of them cannot be loaded (409), or not within LOAD_SECONDS (503); the
-                lineup is as it was.
+            RefusedError: One of them cannot be loaded, or not within LOAD_SECONDS (409); the lineup
+                is as it was.
         """
         _check_name(name)
         await self._run(self.follow_now)
@@ -306,7 +306,7 @@ class ChampionExtension(ModelRepositoryExtension):
 
 def _too_late() -> RefusedError:
     limit = f"within {LOAD_SECONDS:g} seconds; what was loaded before stays"
-    return RefusedError("load", "not done", limit, status=HTTPStatus.SERVICE_UNAVAILABLE)
+    return RefusedError("load", "not done", limit, status=HTTPStatus.CONFLICT)
 
 
 def _check_name(name: str) -> None:

@@ -59,7 +59,7 @@ def test_a_load_that_takes_too_long_is_refused_and_its_model_never_serves(world,
     world.registry.set_alias(CHAMPION, SLOW)
     with pytest.raises(RefusedError, match=r"load: 'not done'; within 0.1 seconds") as refused:
         asyncio.run(world.repository.load("ranker"))
-    assert refused.value.status == 503
+    assert refused.value.status == 409
     world.end()
     assert world.ranker.version == FIRST
     # The alias is still there: the next load takes it.
