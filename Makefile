@@ -9,10 +9,14 @@ VAR := $(or $(RANKING_VAR),var)
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-.venv/.installed: infra/requirements/requirements.txt infra/requirements/overrides.txt infra/local/install.sh pyproject.toml
-	@bash infra/local/install.sh
+# Asked for another accelerator than .venv was made for, it is made anew.
+ifneq ($(filter-out $(shell cat .venv/.accelerator 2>/dev/null),$(ACCELERATOR)),)
+.PHONY: .venv/.installed
+endif
+.venv/.installed: $(wildcard infra/requirements/*.txt) infra/local/install.sh pyproject.toml
+	@ACCELERATOR=$(ACCELERATOR) bash infra/local/install.sh
 
-install: .venv/.installed ## set up .venv and check Java; seconds when it is done already
+install: .venv/.installed ## set up .venv and check Java, seconds when done already; ACCELERATOR=cuda for a GPU
 
 demo: install       ## the main job: MovieLens-100k, day by day through Airflow, to a ranked answer
 	@$(PYTHON) infra/local/demo.py
@@ -75,7 +79,7 @@ drill-train: install    ## kill -9 a training at 20 random moments; what was los
 soak: install       ## ten minutes of load with swaps and a store that restarts: nothing lost, flat memory
 	@$(PYTHON) infra/local/soak.py
 
-lock: install       ## resolve requirements.in into requirements.txt
+lock: install       ## resolve requirements.in into requirements.txt (CPU) and requirements-cuda.txt
 	@bash infra/local/install.sh lock
 
 clean:              ## remove .venv and all local state (var/)

@@ -160,6 +160,11 @@ READ_REQUESTS = Histogram(
     buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32, 64),
 )
 DROPPED = Counter("ranking_dropped_requests", "Requests whose time was up before they were scored.")
+CONNECTIONS = Gauge("ranking_connections", "Connections over REST.")
+ABANDONED = Counter(
+    "ranking_abandoned_requests",
+    "Requests to infer whose time was up or whose caller left before the answer.",
+)
 ITEMS_AGE = Gauge(
     "ranking_items_age_seconds",
     "Since the items in memory were last found equal to the store's; NaN where there are none.",

@@ -212,11 +212,11 @@ class Ranker(kserve.Model):
         self, payload: InferenceCall, headers: dict[str, str] | None = None
     ) -> Job:
         """Check the call and read its features; what may take long in threads."""
-        deadline = time.monotonic() + self._limits.max_seconds
         if not isinstance(payload, InferenceCall):
             raise RefusedError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
         self._check_size(payload)
         champion = self.answering(payload)
+        deadline = min(payload.deadline, time.monotonic() + self._limits.max_seconds)
         with counters.stage("features"):
             request = await self._request(payload)
             with counters.charged(champion.version):
@@ -232,7 +232,7 @@ class Ranker(kserve.Model):
         """Score the candidates, together with those of requests that wait at the same time."""
         batches = self._alone if self._num_inside == 1 else self._batches
         with counters.stage("score"), counters.scoring(payload.champion.version):
-            ranking = await batches.submit(payload)
+            ranking = await batches.run(payload)
             if time.monotonic() > payload.deadline:
                 # Nobody waits for it any more: to its caller it is a failure.
                 raise self._too_late(payload)

@@ -52,12 +52,14 @@ class Snapshot:
 
     index: NumberIndex | TextIndex
     tables: dict[str, EncodedTable]
+    num_items: int
+    """Items that have a row in any table."""
 
     @staticmethod
     def of(
         schema: Schema, ids: list[int] | list[str], columns: Mapping[str, pa.Array]
     ) -> "Snapshot":
-        """Encode every item table; row for row the ids."""
+        """Encode every item table; the newest rows are row for row the ids."""
         tables = {
             table.name: EncodedTable.of(
                 schema, table, columns, nothing=EncodedTable.nothing(schema, table)
@@ -67,12 +69,7 @@ class Snapshot:
         }
         is_text = schema.item.dtype is Dtype.STRING
         index = TextIndex(ids) if is_text else NumberIndex(ids)  # type: ignore[arg-type]
-        return Snapshot(index, tables)
-
-    @property
-    def num_items(self) -> int:
-        """Items that have a row in any table."""
-        return min((table.null_row for table in self.tables.values()), default=0)
+        return Snapshot(index, tables, len(ids))
 
     @property
     def num_bytes(self) -> int:
@@ -80,5 +77,5 @@ class Snapshot:
         return sum(table.num_bytes for table in self.tables.values())
 
     def rows(self, ids: Identifiers) -> IntArray:
-        """The row of each item in every table."""
-        return self.index.rows(ids, absent=self.num_items)
+        """The newest row of each item in every table; -1, the null row, where it has none."""
+        return self.index.rows(ids, absent=-1)

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from features.schema import Schema
 
 # Half a minute for each architecture; tests of native code ask for it.
 os.environ.setdefault("RANKING_COMPILE", "off")
+CONNECT_TOKEN = "a-token-of-the-tests"
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +24,29 @@ def spark() -> Iterator[object]:
 
     # Its finalizers log when pytest has closed the streams.
     logging.getLogger("py4j").setLevel(logging.ERROR)
-    session = start_session("tests", spark_driver_memory="2g", spark_sql_shuffle_partitions="2")
+    session = start_session(
+        "tests",
+        spark_driver_memory="2g",
+        spark_sql_shuffle_partitions="2",
+        # For the tests of jobs that share a server; a port of the system's choice, on loopback.
+        spark_plugins="org.apache.spark.sql.connect.SparkConnectPlugin",
+        spark_connect_grpc_binding_address="127.0.0.1",
+        spark_connect_grpc_binding_port="0",
+        spark_connect_authenticate_token=CONNECT_TOKEN,
+    )
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def spark_remote(spark: Any) -> dict[str, str]:
+    """What tells a process of its own to use the tests' Spark as a Spark Connect server."""
+    scala_object = getattr(spark._jvm, "org.apache.spark.sql.connect.service.SparkConnectService$")
+    port = getattr(scala_object, "MODULE$").localPort()
+    return {
+        "SPARK_REMOTE": f"sc://localhost:{port}",
+        "SPARK_CONNECT_AUTHENTICATE_TOKEN": CONNECT_TOKEN,
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,3 +5,5 @@ CHAMPION, CHALLENGER, CANARY, SHADOW = "champion", "challenger", "canary", "shad
 PREVIOUS, ROLLED_BACK, VERDICT = "previous_champion", "rolled_back", "canary_verdict"
 """Tags of a version: who was champion before it, that it was taken back and why, and what its
 canary came to."""
+ANCHOR_DAYS = 28
+"""Age of the champion with which the gate compares too, beside that of today."""

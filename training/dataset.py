@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.encoding import ModelInputs, encode
@@ -83,6 +84,22 @@ class ExampleTable:
         if not tables:
             raise ValueError(f"examples: no rows from {days[:1]} to {days[-1:]} in {self.root}")
         return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
+
+    def stream(self, days: Sequence[datetime.date], *, rows: int) -> Iterator[Examples]:
+        """The same, at most ``rows`` at a time, so that memory does not grow with the days."""
+        for path in (path for day in days for path in self._files(day)):
+            with pq.ParquetFile(path) as file:
+                for part in file.iter_batches(batch_size=rows):
+                    yield encode_examples(self.schema, pa.Table.from_batches([part]))
+
+    def positives(self, days: Sequence[datetime.date]) -> int:
+        """Examples of some days whose label is 1."""
+        columns = (
+            pq.read_table(path, columns=[LABEL], partitioning=None).column(LABEL)
+            for day in days
+            for path in self._files(day)
+        )
+        return sum(pc.sum(column).as_py() or 0 for column in columns)
 
     def buffers(self, days: Sequence[datetime.date], *, rows: int) -> list["Buffer"]:
         """The examples of some days in order, cut at row groups into about ``rows`` each.

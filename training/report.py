@@ -10,8 +10,10 @@ import numpy.typing as npt
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from training.evaluation import Evaluation, summary
+from training.decisions import summary
+from training.evaluation import Evaluation
 from training.family import Member, lanes
+from training.gate import BASE_RATE
 from training.templates import PAGES, markup
 
 _CALIBRATION_BINS = 10
@@ -49,22 +51,14 @@ def write_gate_page(
     candidate = evaluation.candidate.manifest
     trained = reports / dataset / "training" / (candidate.checkpoint or day) / "curve.json"
     curve = json.loads(trained.read_text()) if trained.exists() else []
-    models = [("candidate", values["metrics"])]
-    rivals = [("the champion" if evaluation.champion else "the base rate", values)]
-    if values["champion_metrics"]:
-        models.append(("champion", values["champion_metrics"]))
-    if values["control"]:
-        models.append(("control", values["control"]["metrics"]))
-        rivals.append(("the un-grown control", values["control"]))
+    models, rivals = _compared(values)
     content = PAGES.get_template("gate.html").render(
         day=day,
         dataset=dataset,
         s=values,
         keys=("log_loss", "ne", "auc", "gauc", "calibration"),
         models=models,
-        rivals=[
-            (name, [("all", v["log_loss_change"]), *v["slices"].items()]) for name, v in rivals
-        ],
+        rivals=rivals,
         calibration=markup(_calibration_figure(evaluation)),
         curve=markup(_curve_figure(curve)),
         members=members,
@@ -73,6 +67,29 @@ def write_gate_page(
     (reports / page).write_text(content)
     write_decision(folder, values)
     return str(page)
+
+
+def _compared(values: dict[str, Any]) -> tuple[list[tuple[str, Any]], list[dict[str, Any]]]:
+    """Metrics of each model that has some, and the comparison with each rival."""
+    rivals = [("the " + values["compared_with"].replace("_", " "), values)]
+    models = [("candidate", values["metrics"]), ("champion", values["champion_metrics"])]
+    for key, name in (("anchor", "the anchor"), ("control", "the un-grown control")):
+        if values[key]:
+            models.append((key, values[key]["metrics"]))
+            rivals.append((name, values[key]))
+    if values["compared_with"] != BASE_RATE:
+        rivals.append(("the base rate", values["base_rate"]))
+    told = [
+        {
+            "name": name,
+            "losses": [("all", found["log_loss_change"]), *found["slices"].items()],
+            "gauc": found["gauc_change"],
+            "gauc_users": found["gauc_users"],
+        }
+        for name, found in rivals
+        if found["log_loss_change"]
+    ]
+    return [(name, metrics) for name, metrics in models if metrics], told
 
 
 def write_decision(folder: Path, values: dict[str, Any]) -> None:

@@ -62,9 +62,14 @@ class Demo:
         """The whole of it; returns the account that is also written."""
         background = concurrent.futures.ThreadPoolExecutor()
         with self.sampler.running(), Stack(self.settings) as stack, background:
-            sizes = self.sizes if self.settings.dataset == "synthetic" else []
+            stack.start_spark()
+            sizes = []
+            if self.settings.dataset == "synthetic":
+                sizes = self.sizes
+                stack.wait_for_spark()  # which generates the log
             self.jobs.run("fetch", "features", "fetch", *sizes, folders="landing")
             airflow = background.submit(stack.start_airflow)
+            stack.wait_for_spark()
             bootstrap.prepare(self.jobs, *self.history)
             holdout_days = self.schema.holdout_days
             bootstrap.together(

@@ -1,4 +1,4 @@
-"""The pipeline on one machine: Airflow and the ranking endpoint, in the foreground, on loopback.
+"""The pipeline on one machine, in the foreground, on loopback: Airflow, Spark, the endpoint.
 
     python infra/local/stack.py up              until Ctrl-C or SIGTERM, which end all of it
     python infra/local/stack.py down            ends a stack that was started elsewhere
@@ -6,7 +6,8 @@
 
 Airflow is its scheduler with the LocalExecutor, its DAG processor and its API server with the UI.
 (``airflow standalone`` would add a triggerer, for which no task has a use, and log servers that
-listen on every interface.) Every setting of Airflow is in settings.py and
+listen on every interface.) Spark is one Connect server, in which the jobs have sessions
+(spark_server.py). Every setting of Airflow is in settings.py and
 nowhere else. All state is under the folder RANKING_VAR, by default ``var``.
 """
 
@@ -47,6 +48,16 @@ class Stack:
         """End every process, and the processes that these started."""
         self.processes.end()
 
+    def start_spark(self) -> None:
+        """Start the Spark server, where this stack has one; returns before it answers."""
+        if not (port := self.settings.spark_port):
+            return
+        import spark_server  # it imports pyspark, for which the other parts need not wait
+
+        require_free_port(port, "RANKING_SPARK_PORT")
+        environment = spark_server.environment(self.settings, os.environ)
+        self.processes.start("spark", spark_server.command(port), environment, self.settings.var)
+
     def start_airflow(self) -> None:
         """Make or migrate the database and start the three parts; returns before they answer."""
         require_free_port(self.settings.airflow_port, "RANKING_AIRFLOW_PORT")
@@ -68,6 +79,11 @@ class Stack:
             f"--grpc-port={settings.grpc_port}",
         ]
         self.processes.start("endpoint", command, job_environment(settings), settings.var)
+
+    def wait_for_spark(self) -> None:
+        """Return when the Spark server takes connections."""
+        if port := self.settings.spark_port:
+            self._wait("spark", lambda: listens(port))
 
     def wait_for_airflow(self) -> None:
         """Return when scheduler and DAG processor say that they are healthy."""
@@ -124,6 +140,15 @@ def answers(url: str) -> bool:
         return False
 
 
+def listens(port: int) -> bool:
+    """Whether something takes connections at a port of loopback."""
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def require_free_port(port: int, variable: str) -> None:
     """ValueError naming the port where something listens on it already."""
     with socket.socket() as probe:
@@ -151,13 +176,17 @@ def up(settings: Settings) -> None:
     started = time.monotonic()
     with Stack(settings) as stack:
         say(f"starting; logs in {settings.home / 'logs'}")
+        stack.start_spark()
         stack.start_endpoint()
         stack.start_airflow()
+        stack.wait_for_spark()
         stack.wait_for_airflow()
         say(f"Airflow   {settings.airflow_url}  (healthy after {time.monotonic() - started:.0f} s)")
         stack.wait_for_endpoint(with_model=False)
         has_model = answers(f"{settings.endpoint_url}/v2/health/ready")
         note = "" if has_model else "  (no champion yet: not ready until one is promoted)"
+        if settings.spark_port:
+            say(f"Spark     sc://localhost:{settings.spark_port}  (a token is asked for)")
         say(f"endpoint  {settings.endpoint_url}  gRPC {HOST}:{settings.grpc_port}{note}")
         say("Ctrl-C ends all of it")
         while True:

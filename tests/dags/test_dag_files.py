@@ -201,6 +201,7 @@ def test_every_jobs_arguments_are_what_its_door_takes(name: str) -> None:
         assert sides == [("1998-04-07-x", "wukong-small-x2"), ("1998-04-07", "wukong-small")]
         assert (seen["grow"]["source"], seen["grow"]["target"]) == ("champion", "2")
         assert [seen["evaluate"][key] for key in ("candidate", "control")] == ["g", "c"]
+        assert seen["evaluate"]["anchor_days"] == 28
         assert seen["promote"]["upscaled"]
         assert seen["canary"]["upscaled"]
         assert seen["canary"]["max_p95_ratio"] == 2.0
@@ -280,8 +281,10 @@ def test_every_alert_has_its_runbook() -> None:
     """Each page that an alert can name exists."""
     import ranking_alerts
 
+    from training.gate import RECALIBRATE
+
     runbooks = DAGS.parent / "infra" / "runbooks"
-    pages = {*ranking_alerts.RUNBOOKS.values(), "job-failed", "lease-waits"}
+    pages = {*ranking_alerts.RUNBOOKS.values(), "job-failed", "lease-waits", RECALIBRATE}
     assert [page for page in sorted(pages) if not (runbooks / f"{page}.md").exists()] == []
 
 

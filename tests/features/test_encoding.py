@@ -14,7 +14,7 @@ from features.encoding import (
     embedding_rows,
     encode,
     epoch_microseconds,
-    row_status,
+    status_at,
 )
 from features.schema import Column, Dtype, Kind
 
@@ -77,8 +77,16 @@ def test_unknown_and_missing_ids_share_row_zero(how, values, rows):
 def test_a_row_counts_until_exactly_its_time_to_live(age, status):
     table = schema_of("movielens-100k").table("item_daily")
     stamp = pa.array([None if age is None else NOON - age], ARROW[Dtype.TIMESTAMP])
+    moments = epoch_microseconds(stamp)
     now = epoch_microseconds(pa.array([NOON], ARROW[Dtype.TIMESTAMP]))
-    assert row_status(table, stamp, now).tolist() == [status]
+    found = status_at(
+        table,
+        moments,
+        visible_at=moments,
+        is_known=np.array([age is not None]),
+        request_time=now,
+    )
+    assert found.tolist() == [status]
 
 
 def test_a_history_splits_into_positive_and_negative_items_in_order():

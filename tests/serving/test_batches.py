@@ -336,7 +336,7 @@ def test_rows_of_requests_that_wait_for_the_store_are_read_together(body):
     reads = []
 
     class SlowStore(stand_ins.StandInStore):
-        def read(self, role, ids):
+        def read(self, role, ids, *, since=None):
             reads.append((str(role), len(ids)))
             assert may_go.wait(10)
             return super().read(role, ids)
@@ -398,7 +398,7 @@ def test_a_store_that_is_away_does_not_keep_a_champion_from_being_loaded(is_stri
     from serving.repository import ChampionRepository
 
     class Away(stand_ins.StandInStore):
-        def read(self, role, ids):
+        def read(self, role, ids, *, since=None):
             raise ConnectionError("away")
 
     store = Away(stand_ins.SCHEMA, stand_ins.sample_rows())

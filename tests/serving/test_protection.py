@@ -169,7 +169,7 @@ class TestLimits:
         def slowly():
             content = orjson.dumps(body())
             yield content[:10]
-            time.sleep(1.2)
+            time.sleep(1.5)
             yield content[10:]
 
         answer = guarded.server.http.post(

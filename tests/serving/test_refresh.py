@@ -31,8 +31,8 @@ class Counted:
         self.rows = rows
         self.loads = 0
 
-    def read(self, role, ids):
-        return self.rows.read(role, ids)
+    def read(self, role, ids, *, since=None):
+        return self.rows.read(role, ids, since=since)
 
     def version(self, role):
         return self.rows.version(role)
