@@ -53,7 +53,7 @@ class Place(Protocol):
 
     @property
     def quiet_seconds(self) -> float | None:
-        """After so long without one request there is no traffic, which is no failure here.
+        """After so long with far too few requests there is no traffic, which is no failure here.
 
         None: to be without traffic is a failure.
         """

@@ -27,6 +27,8 @@ one of the same moments at each of them."""
 FIRST, LAST = 0, 100
 """Percent at which it must be ready, and that it gets once it has passed every step."""
 ROLL_BACK_ATTEMPTS = 5
+_HOPELESS = 0.25
+"""Of the requests that a step needs: fewer than these in its whole time are no traffic."""
 _MAX_LOOK = EARLY_LOOKS + LATE_LOOKS
 
 logger = logging.getLogger(__name__)
@@ -172,15 +174,16 @@ class Canary:
                     logger.warning("%s; reading again", error)
                     continue
                 canary, control = (observe(a, b) for a, b in zip(first, last, strict=True))
-                seen = self._look(seen, canary, control, seconds=seconds)
+                is_late = self._is_over(percent, canary, control, seconds=seconds)
+                seen = self._look(seen, canary, control, is_late=is_late)
                 bar.update(min(seen.num_requests, self.limits.min_requests) - bar.n)
                 if seen.outcome is not None:
                     return seen
 
     def _look(
-        self, before: _Seen | None, canary: Observation, control: Observation, *, seconds: float
+        self, before: _Seen | None, canary: Observation, control: Observation, *, is_late: bool
     ) -> _Seen:
-        """Judge, where a look is due: at twice the requests of the last one, and at the end."""
+        """Judge, where a look is due: at twice the requests of the last one."""
         look = before.look if before else -1
         findings = before.findings if before else ()
         now = _Seen(
@@ -188,7 +191,7 @@ class Canary:
             control=control,
             look=look,
             findings=findings,
-            is_late=self._is_over(canary, control, seconds),
+            is_late=is_late,
         )
         due = look
         while due < _MAX_LOOK and now.num_requests >= self.limits.requests_of(due + 1):
@@ -198,12 +201,18 @@ class Canary:
         judged = judge(canary, control, limits=self.limits, look=due)
         return dataclasses.replace(now, look=due, findings=tuple(judged))
 
-    def _is_over(self, canary: Observation, control: Observation, seconds: float) -> bool:
-        """Whether the step's time is up, or nothing comes where that may be so."""
+    def _is_over(
+        self, percent: int, canary: Observation, control: Observation, *, seconds: float
+    ) -> bool:
+        """Whether the step's time is up, or far too little comes where that may be so."""
+        most = self.limits.step_timeout_seconds
         quiet = self.place.quiet_seconds
-        num_requests = canary.num_requests + control.num_requests
-        is_quiet = quiet is not None and not num_requests and seconds >= quiet
-        return is_quiet or seconds > self.limits.step_timeout_seconds
+        if quiet is None or seconds < quiet:
+            return seconds > most
+        # By the share and not by what the smaller side has had: that is chance at first.
+        share = min(percent, LAST - percent) / LAST
+        expected = (canary.num_requests + control.num_requests) * share * most / seconds
+        return seconds > most or expected < _HOPELESS * self.limits.min_requests
 
     def _roll_back(self) -> None:
         for attempt in range(1, ROLL_BACK_ATTEMPTS + 1):

@@ -46,7 +46,7 @@ def place(server, version, **options):
         registry=server.registry,
         endpoint=Endpoint(server.url),
         version=version,
-        **{"pause_seconds": 0.02, "quiet_seconds": 0.05, **options},
+        **{"pause_seconds": 0.02, "quiet_seconds": 5.0, **options},
     )
 
 
@@ -160,7 +160,7 @@ def test_a_bad_canary_goes_back_by_itself_with_the_reason(
 
 
 def test_without_traffic_nothing_is_known_and_the_verdict_says_so(server, registry):
-    told = Canary(place=place(server, OTHER), limits=Limits()).run()
+    told = Canary(place=place(server, OTHER, quiet_seconds=0.05), limits=Limits()).run()
     assert (told["verdict"], told["rolled_back"]) == ("no traffic", True)
     assert "0 requests of the canary and 0 of the control; at least 2000 of each" in told["note"]
     assert told["note"].endswith("; the gate alone decides")
@@ -232,7 +232,7 @@ def test_a_canary_that_cannot_begin_changes_nothing(tmp_path, champion, under_wa
 def test_a_canary_that_a_killed_process_left_begins_again(server, registry):
     left = Share(version=TWIN, percent=25, salt="old")
     write_share(registry, CANARY, left)
-    told = Canary(place=place(server, TWIN), limits=Limits()).run()
+    told = Canary(place=place(server, TWIN, quiet_seconds=0.05), limits=Limits()).run()
     assert told["steps"][0]["percent"] == 5
 
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
@@ -12,7 +13,8 @@ from serving import counters
 from serving.rollout import intervals
 from serving.rollout.intervals import Interval
 from serving.rollout.observation import Histogram, observe, samples
-from serving.rollout.steps import Outcome, _Seen
+from serving.rollout.place import Outcome
+from serving.rollout.steps import Canary, _Seen
 from serving.rollout.verdict import EARLY_LOOKS, LATE_LOOKS, Limits, judge, limits_of_gate
 
 SECONDS, SCORES = "ranking_version_seconds", "ranking_version_mean_score"
@@ -174,6 +176,26 @@ def test_without_requests_no_check_is_kept_at_any_look():
         assert {finding.told()["value"] for finding in findings} == {None}
     seen = _Seen(canary=nothing, control=nothing, is_late=True)
     assert seen.outcome is Outcome.NO_TRAFFIC
+
+
+@pytest.mark.parametrize(
+    ("num_requests", "seconds", "is_over"),
+    [
+        (0, 1.9, False),  # too soon to tell
+        (0, 2.0, True),
+        (1, 2.0, True),  # one stray request must not make a step wait for an hour
+        (5, 2.0, True),  # 450 of the canary in an hour; a quarter of 2,000 are 500
+        (6, 2.0, False),
+        (6, 3_601.0, True),
+    ],
+)
+def test_a_step_waits_only_for_traffic_that_can_be_enough(num_requests, seconds, is_over):
+    seen, nothing = (observe({}, {"pod": pod(number)}) for number in (num_requests, 0))
+    quiet, strict = (
+        Canary(place=SimpleNamespace(quiet_seconds=quiet), limits=Limits()) for quiet in (2.0, None)
+    )
+    assert quiet._is_over(5, nothing, seen, seconds=seconds) is is_over
+    assert strict._is_over(5, nothing, seen, seconds=seconds) is (seconds > 3_600)
 
 
 @pytest.mark.parametrize(
