@@ -23,16 +23,20 @@ RUNBOOKS = {
     "canary": "canary-failed",
     "promote": "promote-failed",
 }
-"""Page of infra/runbooks for a task's alert where its job names none; else ``job-failed``."""
+"""Page of infra/runbooks for a task's alert; ``job-failed`` for the tasks not named.
+
+A job that knows better names its page as ``runbook`` in its JSON; the task's exception has it then.
+"""
 
 log = logging.getLogger(__name__)
 
 
 def alert(context: Context) -> None:
-    """Failure callback: the task's alert, with the page that its job names or that of its task."""
-    ti, exception = context["ti"], context.get("exception")
-    name = getattr(exception, "runbook", "") or RUNBOOKS.get(ti.task_id, "job-failed")
-    error = str(exception or "the task's process ended without a word")
+    """Failure callback: the task's alert."""
+    ti = context["ti"]
+    of_job = getattr(context.get("exception"), "runbook", "")
+    name = of_job or RUNBOOKS.get(ti.task_id, "job-failed")
+    error = str(context.get("exception") or "the task's process ended without a word")
     _tell(context, f"{ti.run_id}-{ti.task_id}", name=name, told={"error": error})
 
 

@@ -10,7 +10,8 @@ task's XCom. Its exit code decides:
     2   called wrongly: failed, no retry can help
     any other, or a signal: failed, and retried
 
-The JSON's ``report`` is a path under the reports folder; the task gets a link to that page.
+The JSON's ``report`` is a path under the reports folder; the task gets a link to that page. Its
+``runbook`` is the page of infra/runbooks that the alert of this failure is to name.
 On a cluster this module is where a task becomes a pod instead; DAG files stay as they are.
 """
 
@@ -62,6 +63,15 @@ def day_of(dag_run: Any) -> str:
 
 
 MACROS = {"day": day_of}
+
+
+class JobFailedError(AirflowException):
+    """A job failed; another try may help."""
+
+    def __init__(self, message: str, *, runbook: str = "") -> None:
+        """Args: the job's words, and the page that its alert is to name; empty: the task's."""
+        super().__init__(message)
+        self.runbook = runbook
 
 
 class ReportLink(BaseOperatorLink):
@@ -167,17 +177,10 @@ class JobOperator(BaseOperator):
         if ended.exit_code < 0:
             cause = signal.Signals(-ended.exit_code).name
             raise AirflowException(f"{name}: ended by {cause}; {ended.error or 'no error line'}")
-        reason = f"{name}: {ended.error or f'exit code {ended.exit_code}'}"
-        raise JobFailedError(reason, runbook=str(summary.get("runbook", "")))
-
-
-class JobFailedError(AirflowException):
-    """A job ended with a code that means failure."""
-
-    def __init__(self, reason: str, *, runbook: str = "") -> None:
-        """Args: the job's words, and the page that it names for them, if it names one."""
-        super().__init__(reason)
-        self.runbook = runbook
+        raise JobFailedError(
+            f"{name}: {ended.error or f'exit code {ended.exit_code}'}",
+            runbook=str(summary.get("runbook", "")),
+        )
 
 
 class LandedSensor(BaseSensorOperator):

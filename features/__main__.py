@@ -49,13 +49,13 @@ def _ingest(options: argparse.Namespace) -> Summary:
 def _validate(options: argparse.Namespace) -> Summary:
     days = _days(options)
     work = _workspace_beside(options, "features.expectations")
-    from features import expectations
+    from features import expectations, quality_page
 
     if options.table == "impressions":
         outcomes = [expectations.check_impressions(work, days, options.docs)]
     else:
         outcomes = expectations.check_features(work, days, options.docs)
-    page = expectations.write_quality_page(options.docs, work.schema, days, outcomes)
+    page = quality_page.write_quality_page(options.docs, work.schema, options.table, days, outcomes)
     summary = {
         "rows": sum(o.rows for o in outcomes),
         "quarantined": {o.table: o.quarantined for o in outcomes if o.quarantined},

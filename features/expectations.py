@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import html
 import json
 import logging
 import threading
@@ -385,34 +384,3 @@ def _sentence(result: dict[str, Any]) -> str:
     asked = {k: v for k, v in config["kwargs"].items() if k.endswith("_value") or k == "type_"}
     numbers = {k: seen[k] for k in ("observed_value", "unexpected_count") if k in seen}
     return f"{rule}: {json.dumps(numbers, default=str)}; expected {json.dumps(asked, default=str)}"
-
-
-def write_quality_page(
-    reports: Path, schema: Schema, days: Sequence[datetime.date], outcomes: Sequence[Outcome]
-) -> str:
-    """One page with what was checked, stopped and quarantined; returns its path below reports."""
-    name = "impressions" if outcomes[0].table == IMPRESSIONS else "features"
-    page = Path(schema.name) / "quality" / f"{days[-1].isoformat()}-{name}.html"
-    rows = "".join(
-        f"<tr><td>{outcome.table}</td><td>{outcome.rows}</td><td>{outcome.quarantined}</td>"
-        f"<td>{_listing(outcome.critical)}</td><td>{_listing(outcome.reported)}</td>"
-        f"<td>{_listing([f'{k}: {v} rows' for k, v in outcome.broken_rules.items()])}</td></tr>"
-        for outcome in outcomes
-    )
-    docs = Path("..") / Path(outcomes[0].data_docs).relative_to(schema.name)
-    span = " to ".join(sorted({days[0].isoformat(), days[-1].isoformat()}))
-    content = (
-        "<!doctype html><meta charset=utf-8><title>Data quality</title>"
-        "<style>body{font:15px system-ui;margin:2em}td,th{padding:.3em .8em;text-align:left;"
-        "vertical-align:top;border-bottom:1px solid #ccc}</style>"
-        f"<h1>{schema.name}: {name} of {span}</h1><table><tr><th>table<th>rows<th>quarantined"
-        f"<th>critical<th>reported<th>rules broken by rows</tr>{rows}</table>"
-        f'<p><a href="{docs}">Data Docs: every expectation and what was seen</a></p>'
-    )
-    (reports / page).parent.mkdir(parents=True, exist_ok=True)
-    (reports / page).write_text(content)
-    return str(page)
-
-
-def _listing(sentences: Sequence[str]) -> str:
-    return "<br>".join(map(html.escape, sentences)) or "none"

@@ -40,7 +40,8 @@ def summary(evaluation: Evaluation) -> Values:
             "days": [base_rate.first_day.isoformat(), base_rate.last_day.isoformat()],
             **_against(decision.against.get(gate.BASE_RATE)),
         },
-        "regret": evaluation.regret,
+        "agreement": evaluation.agreement,
+        "regret": None if evaluation.regret is None else _finite(evaluation.regret),
     }
 
 

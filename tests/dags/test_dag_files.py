@@ -64,6 +64,7 @@ def test_every_dag_file_is_listed() -> None:
     assert sorted([*DAG_FILES, *HELPERS]) == sorted(path.name for path in DAGS.glob("*.py"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", DAG_FILES)
 def test_a_dag_file_imports_fast_and_light(name: str) -> None:
     """Under a second beside Airflow itself, and with none of the jobs' libraries."""
@@ -251,6 +252,7 @@ print(json.dumps({**told, "min_requests": minimum}))
 """
 
 
+@pytest.mark.process
 def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
     """One DAG: where RANKING_SERVICE is set, its models change by the same two verbs."""
     from serving.__main__ import _door
@@ -265,8 +267,8 @@ def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
         check=True,
     )
     seen = json.loads(done.stdout.splitlines()[-1])
-    assert seen["min_requests"] == 1_000
-    fill = {"{{ day(dag_run) }}": "1998-04-21", "{{ params.min_requests }}": "1000"}
+    assert seen["min_requests"] == 2_000
+    fill = {"{{ day(dag_run) }}": "1998-04-21", "{{ params.min_requests }}": "2000"}
     for verb in ("canary", "promote"):
         arguments = filter(None, seen[verb])
         for template, value in fill.items():

@@ -394,6 +394,18 @@ def test_a_job_without_alerts_raises_none(door, assets) -> None:
     assert not assets.ALERTS.exists()
 
 
+def test_a_job_may_name_the_page_of_its_alert(door, assets) -> None:
+    """A training that diverged is no ordinary failure of the task."""
+    _, execute = door(
+        """print('{"error": "step 7: loss nan", "runbook": "training-diverged"}'); sys.exit(1)"""
+    )
+    with pytest.raises(AirflowException) as failed:
+        execute()
+    ranking_alerts.alert({"ti": Instance(task_id="train"), "exception": failed.value})
+    (page,) = assets.ALERTS.glob("*.json")
+    assert json.loads(page.read_text())["runbook"] == "infra/runbooks/training-diverged.md"
+
+
 def _is_gone(pid: int) -> bool:
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
