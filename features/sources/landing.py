@@ -39,6 +39,18 @@ _IS_OF_TYPE = {
 }
 INTRADAY = "intraday"
 """Folder of the parts of days that are not over."""
+_DAY_OF_PATH = rf"/(?:impressions|{INTRADAY})/(\d{{4}}-\d{{2}}-\d{{2}})[^/]*(?:/[^/]*){{0,2}}$"
+"""The day is in the name of a day's file or folder, and in the name of the folder of parts."""
+_ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n"}
+"""Last bytes of a file that is whole, by the end of its name."""
+_IS_OF_TYPE = {
+    Dtype.INT64: pa.types.is_integer,
+    Dtype.FLOAT64: pa.types.is_floating,
+    Dtype.STRING: pa.types.is_string,
+    Dtype.TIMESTAMP: pa.types.is_timestamp,
+}
+INTRADAY = "intraday"
+"""Folder of the parts of days that are not over."""
 _DAY_OF_PATH = r"(\d{4}-\d{2}-\d{2})[^/]*(?:/[^/]*)?$"
 """The day is in the name of a day's file, and in the name of the folder of parts."""
 _SQL_TYPES = {
