@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 Clock = Callable[[datetime.datetime], datetime.datetime]
 """Given the moment of the newest impression, the moment up to which rows are true."""
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_PARTITIONS = "spark.sql.shuffle.partitions"
 _MOST_PARTS = 16
 """Cached parts of what has landed; more are put into one, so that plans stay small."""
 
@@ -93,6 +94,8 @@ class LandedUsers:
 
     def look(self, clock: Clock) -> Batch | None:
         """The rows to offer since the last look; None where there are none."""
+        # A Spark server drops sessions of which it hears nothing for minutes.
+        self._num_partitions = int(self._work.spark.conf.get(_PARTITIONS) or 1)
         first_day = self._fixed_day or self._day_after_builds()
         files = frozenset(self._landed(first_day))
         if first_day != self._first_day or not self._files <= files:
@@ -220,15 +223,14 @@ class LandedUsers:
     def _compact(self) -> None:
         if len(self._parts) <= _MOST_PARTS:
             return
-        num_partitions = int(self._work.spark.conf.get("spark.sql.shuffle.partitions") or 1)
-        whole = _union(self._parts).coalesce(num_partitions).localCheckpoint()
+        whole = _union(self._parts).coalesce(self._num_partitions).localCheckpoint()
         for part in self._parts:
             part.unpersist()
         self._parts = [whole]
 
 
 def _union(frames: Sequence[DataFrame]) -> DataFrame:
-    return functools.reduce(DataFrame.unionByName, frames)
+    return functools.reduce(lambda whole, part: whole.unionByName(part), frames)
 
 
 def push_until(

@@ -1,5 +1,6 @@
 """Prometheus metrics of the endpoint; KServe serves them at /metrics beside its own."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping
@@ -110,15 +111,21 @@ PAIRS = Counter(
     ["outcome"],
 )
 PAIRS_WAITING = Gauge("ranking_pairs_waiting", "Answers of a canary that wait for the champion.")
+PAIRS_HUNG = Gauge(
+    "ranking_pairs_hung", "1 when the champion hung while it scored an answer of a canary, else 0."
+)
 PAIR_SECONDS = Histogram(
     "ranking_pair_seconds", "Time of the champion for an answer of a canary.", buckets=_BUCKETS
 )
 SHADOW = Counter(
     "ranking_shadow_requests",
-    "Requests mirrored to the challenger, by outcome: scored, dropped, failed.",
+    "Requests mirrored to the challenger, by outcome: scored, dropped, failed, hung.",
     ["outcome"],
 )
 SHADOW_WAITING = Gauge("ranking_shadow_waiting", "Mirrored requests that wait for the challenger.")
+SHADOW_HUNG = Gauge(
+    "ranking_shadow_hung", "1 where the challenger did not come back and is given up, else 0."
+)
 SHADOW_SECONDS = Histogram(
     "ranking_shadow_seconds", "Time of the challenger for a request.", buckets=_BUCKETS
 )
@@ -177,7 +184,8 @@ ITEMS_FAILING = Gauge(
 )
 ITEM_REFRESHES = Counter(
     "ranking_item_refreshes",
-    "Loads of all items into memory: swapped, failed, too_many (they are read for each request).",
+    "Loads of items into memory: swapped (all), renewed (what was written), failed, too_many "
+    "(they are read for each request).",
     ["outcome"],
 )
 
@@ -189,10 +197,11 @@ class Copies:
     requests: Counter
     waiting: Gauge
     seconds: Histogram
+    hung: Gauge
 
 
-SHADOW_COPIES = Copies(SHADOW, SHADOW_WAITING, SHADOW_SECONDS)
-PAIR_COPIES = Copies(PAIRS, PAIRS_WAITING, PAIR_SECONDS)
+SHADOW_COPIES = Copies(SHADOW, SHADOW_WAITING, SHADOW_SECONDS, SHADOW_HUNG)
+PAIR_COPIES = Copies(PAIRS, PAIRS_WAITING, PAIR_SECONDS, PAIRS_HUNG)
 _VERSION_OUTCOMES = ("complete", "degraded", "failed")
 _OF_A_VERSION = (VERSION_SECONDS, VERSION_MEAN_SCORE, PAIR_SCORE_RATIO, PAIR_RANK_DISTANCE)
 
@@ -203,9 +212,9 @@ for _counter, _outcomes in (
     (LOGGED, ("written", "dropped", "failed")),
     (STORE_READS, ("done", "failed", "late", "skipped")),
     (FLAGGED, ("store_unavailable", "items_stale")),
-    (ITEM_REFRESHES, ("swapped", "failed", "too_many")),
-    (SHADOW, ("scored", "dropped", "failed")),
-    (PAIRS, ("scored", "dropped", "failed")),
+    (ITEM_REFRESHES, ("swapped", "renewed", "failed", "too_many")),
+    (SHADOW, ("scored", "dropped", "failed", "hung")),
+    (PAIRS, ("scored", "dropped", "failed", "hung")),
 ):
     for _outcome in _outcomes:
         _counter.labels(_outcome)
@@ -307,6 +316,8 @@ class LoadedVersions:
         if now == self._now:
             return
         for version in self._before - self._now - now:
+            with contextlib.suppress(KeyError):  # it has answered nothing
+                ANSWERS.remove(version)
             for histogram in _OF_A_VERSION:
                 histogram.remove(version)
             for outcome in _VERSION_OUTCOMES:

@@ -2,7 +2,8 @@
 
 The answer is made before the copy is taken, so nothing here can change it. Copies wait in a bounded
 queue for one thread of low priority; what does not fit is dropped and counted. A challenger that is
-slow fills the queue, one that fails is counted, and both leave the callers alone.
+slow fills the queue, one that fails is counted, one that hangs is given up with its thread, and all
+leave the callers alone.
 """
 
 import collections
@@ -12,6 +13,7 @@ import logging
 import os
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -28,6 +30,8 @@ MAX_WAITING_CANDIDATES = 20_000
 NICENESS = 10
 """Of the thread, from 0 to 19: it gets the processor where the ranking threads leave it."""
 STOP_SECONDS = 5.0
+HANG_SECONDS = 30.0
+"""A challenger that takes longer for one request is given up: none would wait so long for it."""
 ROLE = "shadow"
 _ALL = 100
 
@@ -75,11 +79,18 @@ class Shadow:
         self._num_candidates = 0
         self._is_stopping = False
         self._has_failed: set[str] = set()
-        self._thread = threading.Thread(target=self._score_on, name=name, daemon=True)
+        self._begun: tuple[Scorer, float] | None = None
+        """Who scores now, and since which moment of ``time.monotonic``."""
+        self._given_up: Scorer | None = None
+        self._name = name
+        self._thread = self._new_thread()
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._score_on, name=self._name, daemon=True)
 
     def stop(self) -> None:
         """Drop what waits and end the thread; one that scores just now ends with the process."""
@@ -92,10 +103,15 @@ class Shadow:
     def forget(self) -> None:
         """Drop what waits: it was for a challenger that is gone."""
         with self._changed:
-            self._copies.requests.labels("dropped").inc(len(self._waiting))
-            self._waiting.clear()
-            self._num_candidates = 0
-            self._copies.waiting.set(0)
+            self._drop()
+            self._given_up = None
+            self._copies.hung.set(0)
+
+    def _drop(self) -> None:
+        self._copies.requests.labels("dropped").inc(len(self._waiting))
+        self._waiting.clear()
+        self._num_candidates = 0
+        self._copies.waiting.set(0)
 
     def offer(self, beside: Beside[Scorer] | None, answered: Answered) -> bool:
         """Take a copy of a request or leave it; returns at once, and whether it was taken.
@@ -108,15 +124,32 @@ class Shadow:
         if beside is None or random.random() * _ALL >= beside.share.percent:
             return False
         with self._changed:
-            is_taken = self._has_room(len(answered.scores)) and not self._is_stopping
+            self._give_up_what_hangs()
+            is_gone = self._is_stopping or beside.model is self._given_up
+            is_taken = not is_gone and self._has_room(len(answered.scores))
             if is_taken:
-                self._waiting.append((beside.model, answered))
+                self._waiting.append((beside.model, answered.copied()))
                 self._num_candidates += len(answered.scores)
                 self._copies.waiting.set(len(self._waiting))
                 self._changed.notify()
         if not is_taken:
             self._copies.requests.labels("dropped").inc()
         return is_taken
+
+    def _give_up_what_hangs(self) -> None:
+        """A thread cannot be stopped: it is left alone with its challenger, and another begins."""
+        if self._begun is None or time.monotonic() - self._begun[1] < HANG_SECONDS:
+            return
+        self._given_up, self._begun = self._begun[0], None
+        self._copies.requests.labels("hung").inc()
+        self._copies.hung.set(1)
+        logger.error(
+            "%s: %s has not scored a request within %g seconds; it gets no more of them",
+            *(self._name, self._given_up.version, HANG_SECONDS),
+        )
+        self._drop()
+        self._thread = self._new_thread()
+        self._thread.start()
 
     def _has_room(self, size: int) -> bool:
         is_short = len(self._waiting) < MAX_WAITING_REQUESTS
@@ -129,10 +162,14 @@ class Shadow:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while True:
             with self._changed:
+                if threading.current_thread() is not self._thread:
+                    return
+                self._begun = None
                 self._changed.wait_for(lambda: self._waiting or self._is_stopping)
                 if self._is_stopping:
                     return
                 model, answered = self._waiting.popleft()
+                self._begun = model, time.monotonic()
                 self._num_candidates -= len(answered.scores)
                 self._copies.waiting.set(len(self._waiting))
             self._score(model, answered)
@@ -143,12 +180,15 @@ class Shadow:
                 scores = np.asarray(model.score(answered.candidates.inputs), dtype=np.float32)
             _check(scores, size=len(answered.scores))
         except Exception:
+            if threading.current_thread() is not self._thread:
+                return
             # A challenger may fail in any way; the server ranks on, and a counter tells.
             self._copies.requests.labels("failed").inc()
             if model.version not in self._has_failed:
                 self._has_failed.add(model.version)
-                name = self._thread.name
-                logger.exception("%s: %s failed; told once", name, model.version)
+                logger.exception("%s: %s failed; told once", self._name, model.version)
+            return
+        if threading.current_thread() is not self._thread:
             return
         self._tell(model, answered, scores)
         self._copies.requests.labels("scored").inc()

@@ -41,7 +41,7 @@ def summary(evaluation: Evaluation) -> Values:
             **_against(decision.against.get(gate.BASE_RATE)),
         },
         "agreement": evaluation.agreement,
-        "regret": evaluation.regret,
+        "regret": None if evaluation.regret is None else _finite(evaluation.regret),
     }
 
 

@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torchrec.distributed.planner.constants import HBM_CAP
 
 from training.config import Precision
+from training.resources import memory_bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ def this_machine(device: torch.device) -> Machine:
     if device.type != "cuda":
         return Machine(device=device.type, ranks=ranks)
     ranks_per_host = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
-    host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    host_bytes = memory_bytes()
     memory = torch.cuda.get_device_properties(device).total_memory
     smallest = torch.tensor([memory, host_bytes // ranks_per_host], device=device)
     dist.all_reduce(smallest, op=dist.ReduceOp.MIN)
