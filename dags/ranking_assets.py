@@ -12,15 +12,16 @@ Settings come from the environment, so that one set of DAG files serves a laptop
                         be no traffic, and a step is judged on what arrives
     RANKING_PYTHON      interpreter that runs the jobs; default Airflow's own
     RANKING_POOL        Airflow pool of the jobs; default ``default_pool``
-    RANKING_FIRST_DAY   } bounds of the schedule, where they differ
-    RANKING_LAST_DAY    } from the log's
+    RANKING_FIRST_DAY   first day that the DAG works on, and so of the schedule, which catches up
+                        from it: the day after those that were bootstrapped; default the log's first
+    RANKING_LAST_DAY    last one; default the log's
     RANKING_LANDING_TIMEOUT_SECONDS, RANKING_LANDING_POLL_SECONDS   waiting for a day to land
     RANKING_LEASE_TIMEOUT_SECONDS, RANKING_LEASE_POLL_SECONDS       waiting for another run
     RANKING_ANCHOR_DAYS     age of the champion with which the gate compares, too; default 28
     RANKING_KEEP_DAYS, RANKING_KEEP_VERSIONS                        retention
 
-The facts about a log repeat four values of its schema, because a DAG file imports no package of
-ours; a test compares the two.
+The facts about a log repeat four values of its schema and reader, because a DAG file imports no
+package of ours; a test compares them.
 """
 
 import dataclasses
@@ -44,6 +45,8 @@ class Log:
     """Last day of a finished log; None where the log goes on."""
     holdout_days: int
     """Newest days that a candidate does not train on, so that it can be judged on them."""
+    suffix: str
+    """How the name of a landed day ends."""
 
 
 LOGS = {
@@ -51,14 +54,20 @@ LOGS = {
         first_day=datetime.date(1997, 9, 20),
         last_day=datetime.date(1998, 4, 22),
         holdout_days=7,
+        suffix="tsv",
     ),
     "open-bandit": Log(
         first_day=datetime.date(2019, 11, 24),
         last_day=datetime.date(2019, 11, 30),
         holdout_days=1,
+        suffix="tsv",
     ),
-    "synthetic": Log(first_day=datetime.date(2025, 1, 1), last_day=None, holdout_days=1),
-    "synthetic-fields": Log(first_day=datetime.date(2025, 1, 1), last_day=None, holdout_days=1),
+    "synthetic": Log(
+        first_day=datetime.date(2025, 1, 1), last_day=None, holdout_days=1, suffix="parquet"
+    ),
+    "synthetic-fields": Log(
+        first_day=datetime.date(2025, 1, 1), last_day=None, holdout_days=1, suffix="parquet"
+    ),
 }
 
 
@@ -138,9 +147,9 @@ def job_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(withheld)}
 
 
-def landing_pattern(day: str) -> str:
-    """Glob of the file whose presence says that a day has landed."""
-    return str(LANDING / DATASET / "impressions" / f"{day}.*")
+def landed_file(day: str) -> Path:
+    """The file, or folder, whose presence under this very name says that a day has landed."""
+    return LANDING / DATASET / "impressions" / f"{day}.{LOG.suffix}"
 
 
 def lease_file(dataset: str) -> Path:

@@ -47,7 +47,7 @@ class Thread:
 
 def test_a_day_lands_again_and_every_impression_is_timed(spark, built, tmp_path, monkeypatch):
     monkeypatch.setenv("RANKING_ONLINE", "sqlite")
-    monkeypatch.setattr(replay, "DURATION_SECONDS", 2.0)
+    monkeypatch.setattr(replay, "DURATION_SECONDS", 1.0)
     for name in ("landing", "lake"):
         (tmp_path / name).symlink_to(built.root / name)
     work = jobs.Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))

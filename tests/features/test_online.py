@@ -101,18 +101,6 @@ def test_a_push_has_every_landed_day_that_is_not_built_yet(
     assert pushed_states(work.schema, tmp_path, touched) == {u: expected[u] for u in touched}
 
 
-def test_a_push_that_is_repeated_changes_nothing(work, feast, built, tmp_path):
-    until = midnight(built.days[3]) + 6 * 3600 * SECOND
-    partly = dataclasses.replace(work, lake=LakeUntil(work.lake, built.days[2]))
-    first = push.push_until(partly, built.landing, tmp_path, until=until)
-    users = list(newest_states(work, built.days, until))
-    before = pushed_states(work.schema, tmp_path, users)
-    again = push.push_until(partly, built.landing, tmp_path, until=until)
-    assert again == first
-    assert first["rows"] > 20
-    assert pushed_states(work.schema, tmp_path, users) == before
-
-
 def test_a_store_that_was_never_applied_is_refused(work, tmp_path):
     with pytest.raises(ValueError, match=r"registry.db: does not exist"):
         open_rows(work.schema, tmp_path / "nowhere", timeout_seconds=5)

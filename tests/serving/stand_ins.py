@@ -64,7 +64,7 @@ SCHEMA = dataclasses.replace(
             label=synthetic.LABEL,
             history_length=5,
             ttl=datetime.timedelta(days=30),
-            delay=datetime.timedelta(0),
+            delay=datetime.timedelta(microseconds=1),
         ),
         item_daily(
             label=synthetic.LABEL,
@@ -77,6 +77,7 @@ SCHEMA = dataclasses.replace(
             kind=TableKind.ATTRIBUTES,
             role=Role.ITEM,
             ttl=None,
+            delay=datetime.timedelta(0),
             doc="Attributes.",
             columns=(
                 Column(name="item_weight", dtype=Dtype.FLOAT64, kind=Kind.DENSE, doc="Weight."),

@@ -77,6 +77,7 @@ def test_a_panel_shows_points_law_band_floor_production_and_the_step(found):
     assert "floor not identified" in [text.get_text() for text in flat.texts]
 
 
+@pytest.mark.process
 def test_the_verb_prints_the_law_and_writes_the_page_without_torch(tmp_path):
     file, current = tmp_path / "trial.jsonl", tmp_path / "current.json"
     append_points(file, points())
