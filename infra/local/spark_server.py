@@ -1,6 +1,6 @@
 """The Spark Connect server of the local stack: one JVM that the jobs of a day share.
 
-A job that starts its own Spark waits some 5 s for a JVM, and then runs all its code cold. Here a
+A job that starts its own Spark waits for a JVM, and then runs all its code cold. Here a
 job is a client: it sends its query plans and reads the answers (SPARK_REMOTE in features/spark.py).
 """
 
