@@ -3,7 +3,7 @@
 **What.** Each run works for one day, its data interval's start (`1998-04-20`). It takes the day's
 impressions into the lake, checks them, builds and checks features, brings them online, makes
 examples, trains a candidate, and judges it and the champion on the days held out. When the gate
-says so, the candidate answers 5, 25, 50 and 100 % of the users, each step checked, and is promoted.
+says so, the candidate answers 5, 25, 50 and 95 % of the users, each step checked, and is promoted.
 
 **Normal.** Green, day after day; missed days are caught up. *Skipped* is normal where the gate kept
 the champion (`canary` says why). Is `landed` skipped, the day has not landed, and no later one is
@@ -48,7 +48,7 @@ with DAG(
         "holdout_days": Param(assets.LOG.holdout_days, type="integer", minimum=1, maximum=60),
         "available_at": Param("", type="string", description="From when corrected features count"),
         "anchor_days": Param(assets.ANCHOR_DAYS, type="integer", minimum=0),
-        "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=0),
+        "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=100),
         "keep_days": Param(assets.KEEP_DAYS, type="integer", minimum=1),
         "keep_versions": Param(assets.KEEP_VERSIONS, type="integer", minimum=2),
     },

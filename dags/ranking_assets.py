@@ -4,12 +4,12 @@ Settings come from the environment, so that one set of DAG files serves a laptop
 
     RANKING_VAR         folder of all local state; default ``var`` beside ``dags``
     RANKING_DATASET     data set that the DAGs work on; default ``movielens-100k``
-    RANKING_ENDPOINT    REST address of the ranking endpoint; default http://127.0.0.1:8081
+    RANKING_ENDPOINT    REST address of the ranking endpoint, which must answer; default
+                        http://127.0.0.1:8081, if one answers there; ``none``: there is none
     RANKING_SERVICE     InferenceService on a cluster, instead of that endpoint; with
                         RANKING_NAMESPACE (`default`) and RANKING_STORAGE_URI, in which
                         ``{version}`` stands for the version, such as s3://models/{version}
-    RANKING_MIN_REQUESTS    at each step of a canary; default 1000 on a cluster, else 0: there may
-                        be no traffic, and a step is judged on what arrives
+    RANKING_MIN_REQUESTS    of each version at each step of a canary; default 2000
     RANKING_PYTHON      interpreter that runs the jobs; default Airflow's own
     RANKING_POOL        Airflow pool of the jobs; default ``default_pool``
     RANKING_FIRST_DAY   first day that the DAG works on, and so of the schedule, which catches up
@@ -97,16 +97,18 @@ LOG = log_of(DATASET)
 FIRST_DAY = _day("RANKING_FIRST_DAY", LOG.first_day) or LOG.first_day
 LAST_DAY = _day("RANKING_LAST_DAY", LOG.last_day)
 PYTHON = os.environ.get("RANKING_PYTHON") or sys.executable
-ENDPOINT = os.environ.get("RANKING_ENDPOINT") or "http://127.0.0.1:8081"
+ENDPOINT = os.environ.get("RANKING_ENDPOINT") or ""
 SERVICE = os.environ.get("RANKING_SERVICE") or ""
 NAMESPACE = os.environ.get("RANKING_NAMESPACE") or "default"
 PLACE = (
-    (f"--service={SERVICE}", f"--namespace={NAMESPACE}") if SERVICE else (f"--endpoint={ENDPOINT}",)
+    (f"--service={SERVICE}", f"--namespace={NAMESPACE}")
+    if SERVICE
+    else ((f"--endpoint={ENDPOINT}",) if ENDPOINT else ())
 )
 """Where models serve, for the jobs that change them."""
 STORAGE = f"--storage-uri={os.environ.get('RANKING_STORAGE_URI') or ''}" if SERVICE else ""
 POOL = os.environ.get("RANKING_POOL") or "default_pool"
-MIN_REQUESTS = _number("RANKING_MIN_REQUESTS", 1_000 if SERVICE else 0)
+MIN_REQUESTS = _number("RANKING_MIN_REQUESTS", 2_000)
 ANCHOR_DAYS = _number("RANKING_ANCHOR_DAYS", 28)
 KEEP_DAYS = _number("RANKING_KEEP_DAYS", 400)
 KEEP_VERSIONS = _number("RANKING_KEEP_VERSIONS", 14)

@@ -267,8 +267,8 @@ def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
         check=True,
     )
     seen = json.loads(done.stdout.splitlines()[-1])
-    assert seen["min_requests"] == 1_000
-    fill = {"{{ day(dag_run) }}": "1998-04-21", "{{ params.min_requests }}": "1000"}
+    assert seen["min_requests"] == 2_000
+    fill = {"{{ day(dag_run) }}": "1998-04-21", "{{ params.min_requests }}": "2000"}
     for verb in ("canary", "promote"):
         arguments = filter(None, seen[verb])
         for template, value in fill.items():
