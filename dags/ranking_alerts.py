@@ -13,6 +13,7 @@ from airflow.sdk import Context
 
 RUNBOOKS = {
     "landed": "day-not-landed",
+    "ingest": "day-not-landed",
     "validate_impressions": "critical-validation",
     "validate_features": "critical-validation",
     "train": "train-failed",

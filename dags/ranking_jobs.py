@@ -184,7 +184,10 @@ class JobOperator(BaseOperator):
 
 
 class LandedSensor(BaseSensorOperator):
-    """Waits, without holding a worker, until a day's file has landed; then gives up by skipping."""
+    """Waits, without holding a worker, until a day has landed; gives up with an alert, and skips.
+
+    A file that is still being written does not count: it has another name, or no proper end.
+    """
 
     template_fields: Sequence[str] = ("day",)
     ui_color = "#fff4e5"
@@ -195,8 +198,8 @@ class LandedSensor(BaseSensorOperator):
         self.day = day
 
     def poke(self, context: Context) -> bool:
-        """Whether the file is there."""
-        return processes.exists(assets.landing_pattern(self.day))
+        """Whether the file is there, and whole."""
+        return processes.has_landed(assets.landed_file(self.day))
 
     def execute(self, context: Context) -> dict[str, str]:
         """The day, once it has landed."""
@@ -205,9 +208,11 @@ class LandedSensor(BaseSensorOperator):
         except AirflowSkipException as error:
             reason = (
                 f"day {self.day} of {assets.DATASET} did not land within {self.timeout:.0f} s: "
-                f"no {assets.landing_pattern(self.day)}"
+                f"no whole {assets.landed_file(self.day)}"
             )
             context["ti"].xcom_push(key="return_value", value={"skipped": reason})
+            # No later day is built before this one, so somebody has to know; a skip calls nobody.
+            ranking_alerts.alert({**context, "exception": AirflowSkipException(reason)})
             raise AirflowSkipException(reason) from error
         return {"landed": self.day}
 

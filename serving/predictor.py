@@ -16,10 +16,10 @@ from kserve.protocol.infer_type import InferResponse
 
 from features.encoding import RequestInputs
 from features.schema import Schema
-from serving import counters
+from serving import counters, pairs
 from serving.batches import Batches
 from serving.calls import InferenceCall
-from serving.lineup import Lineup, key_of
+from serving.lineup import Beside, Lineup, key_of
 from serving.patience import StorePatience
 from serving.refusal import RefusedError
 from serving.request import (
@@ -131,6 +131,7 @@ class Ranker(kserve.Model):
         self._num_inside = 0
         self.log = RequestLog(schema, settings.logging)
         self.shadow = Shadow(self.log)
+        self.pairs = pairs.open_pairs(self.log)
         self.lineup: Lineup[Champion] = Lineup()
 
     @property
@@ -144,10 +145,11 @@ class Ranker(kserve.Model):
 
     def follow(self, lineup: Lineup[Champion]) -> None:
         """Let every request that starts from now on be answered by this lineup."""
-        before, now = (one.shadow.model if one.shadow else None for one in (self.lineup, lineup))
-        self.lineup = lineup
-        if now is not before:
+        before, self.lineup = self.lineup, lineup
+        if not _is_same(before.shadow, lineup.shadow):
             self.shadow.forget()
+        if before.champion is not lineup.champion or not _is_same(before.canary, lineup.canary):
+            self.pairs.forget()
         self.ready = lineup.champion is not None
 
     def load(self) -> bool:
@@ -224,7 +226,8 @@ class Ranker(kserve.Model):
         deadline = min(payload.deadline, time.monotonic() + self._limits.max_seconds)
         with counters.stage("features"):
             request = await self._request(payload)
-            candidates = await self._candidates(request)
+            with counters.charged(champion.version):
+                candidates = await self._candidates(request)
         return Job(
             call=payload, candidates=candidates, champion=champion, role=role, deadline=deadline
         )
@@ -238,7 +241,11 @@ class Ranker(kserve.Model):
         """Score the candidates, together with those of requests that wait at the same time."""
         batches = self._alone if self._num_inside == 1 else self._batches
         with counters.stage("score"), counters.scoring(payload.champion.version):
-            return payload.call, await batches.run(payload)
+            ranking = await batches.run(payload)
+            if time.monotonic() > payload.deadline:
+                # Nobody waits for it any more: to its caller it is a failure.
+                raise self._too_late(payload)
+            return payload.call, ranking
 
     async def postprocess(
         self,
@@ -248,6 +255,8 @@ class Ranker(kserve.Model):
     ) -> InferResponse:
         """The answer, with the outputs that the call asked for."""
         call, ranking = result
+        with counters.charged(ranking.version):
+            response = self._answer(call, ranking)
         counters.count(ranking.candidates, ranking.version, ranking.scores)
         answered = Answered(
             request_id=call.id,
@@ -259,7 +268,8 @@ class Ranker(kserve.Model):
         )
         is_mirrored = self.shadow.offer(self.lineup.shadow, answered)
         self.log.offer(answered, is_chosen=is_mirrored)
-        return self._answer(call, ranking)
+        self.pairs.offer(self.lineup.pair_of(ranking.version), answered)
+        return response
 
     def _answer(self, call: InferenceCall, ranking: Ranking) -> RankingResponse:
         return answer(
@@ -335,7 +345,7 @@ class Ranker(kserve.Model):
         ends = np.cumsum([len(one.inputs) for one in candidates])
         parts = np.split(scores, ends[:-1])
         return [
-            _not_finite(part)
+            _not_finite(part, champion.version)
             or Ranking(
                 scores=part, candidates=job.candidates, version=champion.version, role=job.role
             )
@@ -347,9 +357,19 @@ class Ranker(kserve.Model):
         return RefusedError("answer", "not there", limit, status=HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _not_finite(scores: npt.NDArray[np.float32]) -> RefusedError | None:
+def _is_same(before: Beside[Champion] | None, now: Beside[Champion] | None) -> bool:
+    """Whether the same model stands there, with whatever share."""
+    return (before.model if before else None) is (now.model if now else None)
+
+
+def _not_finite(scores: npt.NDArray[np.float32], version: str) -> RefusedError | None:
     bad = np.flatnonzero(~np.isfinite(scores))
     if not len(bad):
         return None
-    # A champion that scores its golden request does this only for inputs beyond all reason.
-    return RefusedError(f"{SCORE}[{bad[0]}]", float(scores[bad[0]]), "inputs with a finite score")
+    # The inputs have passed every check: what cannot score them is at fault, not their sender.
+    return RefusedError(
+        f"{SCORE}[{bad[0]}]",
+        float(scores[bad[0]]),
+        f"a finite number from {version}",
+        status=HTTPStatus.INTERNAL_SERVER_ERROR,
+    )

@@ -47,12 +47,33 @@ class Scorer(Versioned, Protocol):
         ...
 
 
+Scores = npt.NDArray[np.float32]
+Tell = Callable[[Scorer, Answered, Scores], None]
+"""Who scored, the answer, and the scores in its order."""
+
+
 class Shadow:
     """The queue and its thread."""
 
-    def __init__(self, log: RequestLog) -> None:
-        """Args: the log of answers, which gets the challenger's scores too."""
+    def __init__(
+        self,
+        log: RequestLog,
+        *,
+        name: str = ROLE,
+        copies: counters.Copies = counters.SHADOW_COPIES,
+        tell: Tell | None = None,
+    ) -> None:
+        """A queue that is not read yet.
+
+        Args:
+            log: The log of answers, which gets the challenger's scores too.
+            name: Of the thread.
+            copies: What counts the requests here.
+            tell: What is done with the scores, instead of comparing and logging a challenger's.
+        """
         self._log = log
+        self._copies = copies
+        self._tell = tell or self._tell_challenger
         self._changed = threading.Condition()
         self._waiting: collections.deque[tuple[Scorer, Answered]] = collections.deque()
         self._num_candidates = 0
@@ -61,6 +82,7 @@ class Shadow:
         self._begun: tuple[Scorer, float] | None = None
         """Who scores now, and since which moment of ``time.monotonic``."""
         self._given_up: Scorer | None = None
+        self._name = name
         self._thread = self._new_thread()
 
     def start(self) -> None:
@@ -68,7 +90,7 @@ class Shadow:
         self._thread.start()
 
     def _new_thread(self) -> threading.Thread:
-        return threading.Thread(target=self._score_on, name=ROLE, daemon=True)
+        return threading.Thread(target=self._score_on, name=self._name, daemon=True)
 
     def stop(self) -> None:
         """Drop what waits and end the thread; one that scores just now ends with the process."""
@@ -83,13 +105,13 @@ class Shadow:
         with self._changed:
             self._drop()
             self._given_up = None
-            counters.SHADOW_HUNG.set(0)
+            self._copies.hung.set(0)
 
     def _drop(self) -> None:
-        counters.SHADOW.labels("dropped").inc(len(self._waiting))
+        self._copies.requests.labels("dropped").inc(len(self._waiting))
         self._waiting.clear()
         self._num_candidates = 0
-        counters.SHADOW_WAITING.set(0)
+        self._copies.waiting.set(0)
 
     def offer(self, beside: Beside[Scorer] | None, answered: Answered) -> bool:
         """Take a copy of a request or leave it; returns at once, and whether it was taken.
@@ -108,10 +130,10 @@ class Shadow:
             if is_taken:
                 self._waiting.append((beside.model, answered.copied()))
                 self._num_candidates += len(answered.scores)
-                counters.SHADOW_WAITING.set(len(self._waiting))
+                self._copies.waiting.set(len(self._waiting))
                 self._changed.notify()
         if not is_taken:
-            counters.SHADOW.labels("dropped").inc()
+            self._copies.requests.labels("dropped").inc()
         return is_taken
 
     def _give_up_what_hangs(self) -> None:
@@ -119,11 +141,11 @@ class Shadow:
         if self._begun is None or time.monotonic() - self._begun[1] < HANG_SECONDS:
             return
         self._given_up, self._begun = self._begun[0], None
-        counters.SHADOW.labels("hung").inc()
-        counters.SHADOW_HUNG.set(1)
+        self._copies.requests.labels("hung").inc()
+        self._copies.hung.set(1)
         logger.error(
-            "shadow: %s has not scored a request within %g seconds; it gets no more of them",
-            *(self._given_up.version, HANG_SECONDS),
+            "%s: %s has not scored a request within %g seconds; it gets no more of them",
+            *(self._name, self._given_up.version, HANG_SECONDS),
         )
         self._drop()
         self._thread = self._new_thread()
@@ -149,35 +171,38 @@ class Shadow:
                 model, answered = self._waiting.popleft()
                 self._begun = model, time.monotonic()
                 self._num_candidates -= len(answered.scores)
-                counters.SHADOW_WAITING.set(len(self._waiting))
+                self._copies.waiting.set(len(self._waiting))
             self._score(model, answered)
 
     def _score(self, model: Scorer, answered: Answered) -> None:
         try:
-            with counters.SHADOW_SECONDS.time():
+            with self._copies.seconds.time():
                 scores = np.asarray(model.score(answered.candidates.inputs), dtype=np.float32)
             _check(scores, size=len(answered.scores))
         except Exception:
             if threading.current_thread() is not self._thread:
                 return
             # A challenger may fail in any way; the server ranks on, and a counter tells.
-            counters.SHADOW.labels("failed").inc()
+            self._copies.requests.labels("failed").inc()
             if model.version not in self._has_failed:
                 self._has_failed.add(model.version)
-                logger.exception("shadow: %s failed; told once", model.version)
+                logger.exception("%s: %s failed; told once", self._name, model.version)
             return
         if threading.current_thread() is not self._thread:
             return
+        self._tell(model, answered, scores)
+        self._copies.requests.labels("scored").inc()
+
+    def _tell_challenger(self, model: Scorer, answered: Answered, scores: Scores) -> None:
         counters.SHADOW_DIFFERENCE.observe(float(np.abs(scores - answered.scores).mean()))
         correlation = rank_correlation(scores, answered.scores)
         if correlation is not None:
             counters.SHADOW_CORRELATION.observe(correlation)
         told = dataclasses.replace(answered, model_version=model.version, scores=scores, role=ROLE)
         self._log.offer(told, is_chosen=True)
-        counters.SHADOW.labels("scored").inc()
 
 
-def rank_correlation(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float | None:
+def rank_correlation(one: Scores, other: Scores) -> float | None:
     """Spearman's, with mean ranks for equal scores; None where one side has a single rank."""
     first, second = (rankdata(scores) for scores in (one, other))
     if len(one) < 2 or not first.std() or not second.std():
@@ -185,6 +210,6 @@ def rank_correlation(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _check(scores: npt.NDArray[np.float32], *, size: int) -> None:
+def _check(scores: Scores, *, size: int) -> None:
     if scores.shape != (size,) or not np.isfinite(scores).all():
         raise ValueError(f"scores: {scores[:3]} of shape {scores.shape}; {size} finite numbers")

@@ -11,7 +11,16 @@ import pytest
 
 SPARK = {"spark", "built"}
 """Fixtures that need a Spark session, or what one has made."""
-PROCESS = {"server", "guarded", "start_server", "live", "workspace", "redis", "spark_remote"}
+PROCESS = {
+    "server",
+    "guarded",
+    "start_server",
+    "live",
+    "workspace",
+    "door",
+    "compiled",
+    "spark_remote",
+}
 """Fixtures that start a process or a server."""
 SLOW = ("spark", "distributed", "process", "gpu")
 _ONE_SESSION = "spark"

@@ -71,8 +71,8 @@ def work(spark, tmp_path_factory):
     work = jobs.Workspace(spark, SCHEMA, Lake(root / "lake", SCHEMA.name))
     jobs.ingest(work, root / "log", days)
     raw = work.impressions(days, jobs.IMPRESSIONS_RAW)
-    work.lake.replace(raw, jobs.IMPRESSIONS, days, keys=["example_id"])
-    jobs.build(work, root / "log", days)
+    work.replace(raw, jobs.IMPRESSIONS, days, keys=["example_id"])
+    jobs.build(work, root / "log", days, is_first=True)
     jobs.examples(work, days)
     store.apply(SCHEMA, root / "feast", root / "lake")
     return work

@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from features.schema import Schema
-from training import champions, report
+from training import champions, family_page, report
 from training.aliases import CHAMPION
 from training.dataset import ExampleTable
 from training.decisions import summary
@@ -33,8 +33,6 @@ def judge(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
     if champion is not None and registry.day_of(champion) > options.date:
         return _hold(schema, options, registry, candidate=candidate, champion=champion)
     versions = _versions(registry, options, candidate=candidate)
-    if options.first and versions.champion:
-        raise ValueError(f"first: {versions.champion} is champion; --first is for the first one")
     limits = GateConfig(accepts_unknown=options.first)
     judged = evaluate_candidate(
         *(schema, ExampleTable(options.lake, schema), options.artifacts, versions),
@@ -78,7 +76,7 @@ def show_family(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
         checkpoints=options.checkpoints,
         artifacts=options.artifacts,
     )
-    page = report.write_family_page(options.reports, schema.name, members)
+    page = family_page.write_family_page(options.reports, schema.name, members)
     plain = [member.to_dict() for member in members]
     return {"dataset": schema.name, "members": plain, "report": page}
 

@@ -3,6 +3,7 @@
 The same class trains sharded (its ``embeddings`` replaced by TorchRec's sharded ones) and serves.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -188,7 +189,8 @@ class Ranker(nn.Module):
     Args:
         inputs: What it reads; fixes the tables and the order.
         config: The model's configuration.
-        device: Where the tables are made; ``meta`` makes them only on the ranks that own a shard.
+        device: Where the tables are made; ``meta`` makes them only on the ranks that own a shard,
+            which have to fill them (``training.sharding.fill_tables``).
     """
 
     def __init__(
@@ -197,9 +199,11 @@ class Ranker(nn.Module):
         super().__init__()
         refuse_unknown_features(inputs, config)
         self.features = [sparse.name for sparse in inputs.sparse]
-        self.embeddings = EmbeddingBagCollection(
-            tables=embedding_tables(inputs, config), device=device or torch.device("cpu")
-        )
+        device = device or torch.device("cpu")
+        tables = embedding_tables(inputs, config)
+        if device.type == "meta":
+            tables = [dataclasses.replace(one, init_fn=nn.init.zeros_) for one in tables]
+        self.embeddings = EmbeddingBagCollection(tables=tables, device=device)
         self.pretrained = PretrainedTables(inputs.pretrained)
         self.interaction = InteractionArch(inputs, config)
 

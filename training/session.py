@@ -24,7 +24,7 @@ from training.divergence import clipped_norm, told_by_gradient
 from training.inputs import Inputs
 from training.machine import device_of_rank, is_bf16, this_machine
 from training.ranker import Ranker
-from training.sharding import Plan, plan, shard
+from training.sharding import Plan, fill_tables, plan, shard
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Session:
         self.config = recipe.training
         self.device = device_of_rank()
         torch.manual_seed(self.config.seed)
-        ranker = Ranker(inputs, recipe.model, device=device_of_tables(recipe, self.device))
+        ranker = Ranker(inputs, recipe.model, device=device_of_tables(recipe))
         if first_rows is not None and inputs.dense:
             ranker.interaction.tokens.normaliser.fit(first_rows)
         self.plan = plan(ranker, recipe, machine=this_machine(self.device))
@@ -55,6 +55,7 @@ class Session:
         self.is_bf16 = is_bf16(self.config.precision, self.device.type)
         self.is_compiled = can_compile(self.config, self.plan) and compile_interaction(ranker)
         self.model = shard(ranker, recipe, self.plan, device=self.device)
+        fill_tables(self.model, recipe)
         self.optimizer = dense_optimizer(self.model, self.config)
         self.optimizer.register_step_pre_hook(lambda *_: self._clip())
         self.gradient_norm = torch.zeros(())
@@ -178,15 +179,13 @@ class Session:
         return np.asarray(scores.cpu().numpy()[: len(rows)])
 
 
-def device_of_tables(recipe: Recipe, device: torch.device) -> torch.device:
+def device_of_tables(recipe: Recipe) -> torch.device:
     """Where the ranker's tables are made before they are sharded.
 
-    On CUDA nowhere: TorchRec makes each shard on the rank that owns it, and no host need hold a
-    table whole. On the CPU they are made first, so that runs of earlier versions can be repeated.
+    Nowhere: TorchRec makes each shard on the rank that owns it; no host need hold a whole table.
+    Tables that every rank holds whole are no shards.
     """
-    if device.type == "cuda" and not has_dense_tables(recipe):
-        return torch.device("meta")
-    return torch.device("cpu")
+    return torch.device("cpu" if has_dense_tables(recipe) else "meta")
 
 
 def refuse_cached_decay(config: TrainingConfig, chosen: Plan) -> None:

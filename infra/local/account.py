@@ -1,12 +1,14 @@
 """The demo's account: what took how long, what was measured and decided, and what to open."""
 
-import html
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from account_page import METRICS, account_page
 from settings import HOST
+
+from features.pages import site
 
 if TYPE_CHECKING:
     from demo import Demo
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 Account = dict[str, Any]
 TOLD = ("running", "success", "failed", "skipped", "up_for_retry", "upstream_failed")
 """States of a task that are news."""
-METRICS = ("ne", "auc", "gauc", "calibration", "log_loss")
 
 
 def build(
@@ -60,13 +61,7 @@ def write(account: Account, folder: Path) -> None:
     """``report.json`` and ``report.html``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
-    page = (
-        "<!doctype html><meta charset=utf-8><title>Demo</title><style>body{font:15px/1.5 "
-        "system-ui,sans-serif;margin:2rem}pre{font:13px/1.45 ui-monospace,monospace}</style>"
-        f"<h1>The main job on {html.escape(account['dataset'])}</h1>"
-        f"<pre>{html.escape(table(account))}</pre>"
-    )
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / "report.html").write_text(site.html(account_page(account)), encoding="utf-8")
 
 
 def table(account: Account) -> str:

@@ -4,7 +4,7 @@
     python infra/local/demo.py --dataset synthetic --rows 20000 --days 4 --daily 1
 
 The days before the first daily one go through the same doors as a range of days in each job. Then
-Airflow's own scheduler runs the daily ones as a backfill, one after the other. Everything starts
+Airflow's own scheduler catches up: it runs the daily ones, one after the other. Everything starts
 from nothing: what an earlier demo left for the data set is removed first. Progress goes to stderr;
 the last line of stdout is one JSON object; the whole account is in ``var/demo/``. What it leaves
 behind is what ``make up`` shows.
@@ -118,7 +118,7 @@ class Demo:
         scheduler.wait_for_dag()
         span = f"{self.days[0]} to {self.days[-1]}"
         self.jobs.say(f"Airflow runs {span}; watch it at {self.settings.airflow_url}")
-        scheduler.backfill(self.days[0], self.days[-1])
+        scheduler.unpause()
         self.tasks = scheduler.watch(self.days, on_poll=self._on_poll)
         self.sampler.set_active(set(), prefix=DAILY)
 
@@ -183,12 +183,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.environ["RANKING_DATASET"] = options.dataset
     settings = Settings.from_environment()
-    # Generated data end too, and the schedule with them: no run for today beside the backfill.
+    # Generated data end too, and the schedule with them: no run for today.
     os.environ["RANKING_LAST_DAY"] = str(last_day(schema_of(options.dataset), options.days))
     terminate_as_interrupt()
     try:
         clear(settings)
         demo = Demo(options, settings)
+        # The schedule catches up from the end of the history, not from the log's first day.
+        os.environ["RANKING_FIRST_DAY"] = str(demo.days[0])
         told = demo.run()
     except KeyboardInterrupt:
         sys.stderr.write("ended before the end\n")

@@ -32,8 +32,7 @@ from training.resources import num_cores
 SCHEMA = schema_of(serve_data.DATASET)
 REPEATS = 40
 SHARE_SECONDS = 1.2
-Pair = tuple[float, float]
-"""The server's own work, with its items in memory; and with all rows read from the store."""
+Figures = dict[str, float]
 
 
 def main() -> None:
@@ -63,14 +62,14 @@ class Helpers:
         self._processes = processes
         self._answers()
 
-    def ask(self) -> Pair:
+    def ask(self) -> Figures:
         """The sums of their figures of this moment."""
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
-        pairs = [json.loads(answer) for answer in self._answers()]
-        return sum(work for work, _ in pairs), sum(all_read for _, all_read in pairs)
+        found = [json.loads(answer) for answer in self._answers()]
+        return {name: sum(one[name] for one in found) for name in found[0]}
 
     def _answers(self) -> list[str]:
         return [process.stdout.readline() for process in self._processes if process.stdout]
@@ -94,7 +93,7 @@ def helpers(
         yield Helpers(processes)
 
 
-def _on_demand(work: Callable[[], Pair]) -> None:
+def _on_demand(work: Callable[[], Figures]) -> None:
     work()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -140,27 +139,27 @@ def _feast(requests: list[RankingRequest]) -> Callable[[int], object]:
     return read
 
 
-def _milliseconds(model: Path, rows: OnlineRows, size: int) -> Callable[[], Pair]:
-    """Of a request: the read of its rows, what is put together, the model at its best threads."""
+def _milliseconds(model: Path, rows: OnlineRows, size: int) -> Callable[[], Figures]:
+    """Of a request: its inputs as the server makes them, the model, and a read of all its rows."""
     requests = [_ranking(request) for request in serve_data.requests(size)]
     artifact = _artifact(model)
     in_memory = _with_items(rows)
     inputs = [in_memory.transform(request).inputs for request in requests]
 
-    def measured() -> Pair:
+    def measured() -> Figures:
         read = _median_ms(lambda place: _read(rows, requests[place % len(requests)]))
         own = _median_ms(lambda place: in_memory.transform(requests[place % len(requests)]))
         forward = min(
             _median_ms(lambda place, n=n: artifact.score(inputs[place % 64], num_threads=n))
             for n in range(1, num_cores() + 1)
         )
-        return own + forward, read + forward
+        return {"inputs": own, "forward": forward, "read": read}
 
     return measured
 
 
-def _one_share(model: Path, rows: OnlineRows, size: int, threads: int) -> Callable[[], Pair]:
-    """Requests a second of this process, which reads and scores one after the other."""
+def _one_share(model: Path, rows: OnlineRows, size: int, threads: int) -> Callable[[], Figures]:
+    """Requests a second, one after the other: inputs as the server makes them, or all rows read."""
     torch.set_num_threads(threads)
     requests = [_ranking(request) for request in serve_data.requests(size)]
     artifact = _artifact(model)
@@ -174,7 +173,7 @@ def _one_share(model: Path, rows: OnlineRows, size: int, threads: int) -> Callab
             count += 1
         return count / (time.perf_counter() - started)
 
-    return lambda: (rate(own), rate(all_read))
+    return lambda: {"work": rate(own), "all_read": rate(all_read)}
 
 
 def _read(rows: OnlineRows, request: RankingRequest) -> None:

@@ -15,6 +15,7 @@ import collections
 import contextlib
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -113,21 +114,32 @@ def ratios(model: Path, ports: tuple[int, int], seconds: float) -> dict[str, Any
 def _latencies(
     model: Path, ports: tuple[int, int], size: int, seconds: float
 ) -> dict[str, list[float]]:
-    """One client's median latency over the work of a request; over all its reads at 500."""
+    """One client's median latency over the work of a request; over all its reads at 500.
+
+    Beside it where the server's time went, in milliseconds: the means of its own stages, and of the
+    same work in a process without a server.
+    """
     http_port, grpc_port = ports
     grpc, rest = _contents("grpc", size), _contents("rest json", size)
     found: dict[str, list[float]] = collections.defaultdict(list)
     with serve_baselines.helpers(model, size, asked="milliseconds") as alone:
         for _ in tqdm(range(ROUNDS[size]), desc=f"latency, {size} candidates", unit="round"):
-            work, all_read = alone.ask()
+            base, before = alone.ask(), _stages(http_port)
             served = load_grpc(grpc_port, grpc, clients=1, seconds=seconds).p50_ms
-            found[f"work_ratio_{size}"].append(served / work)
-            found["grpc_500_ratio"] += [served / all_read] if size == MAIN_SIZE else []
-            work, all_read = alone.ask()
+            for stage, mean in _means(before, _stages(http_port)).items():
+                found[f"{stage}_ms_{size}"].append(mean)
+            for name in ("inputs", "forward"):
+                found[f"{name}_alone_ms_{size}"].append(base[name])
+            found[f"grpc_p50_ms_{size}"].append(served)
+            found[f"work_ratio_{size}"].append(served / (base["inputs"] + base["forward"]))
+            if size == MAIN_SIZE:
+                found["grpc_500_ratio"].append(served / (base["read"] + base["forward"]))
+            base = alone.ask()
             served = load_rest(http_port, rest, clients=1, seconds=seconds).p50_ms
-            found[f"rest_work_ratio_{size}"].append(served / work)
-            found["rest_500_ratio"] += [served / all_read] if size == MAIN_SIZE else []
-    return {name: values for name, values in found.items() if values}
+            found[f"rest_work_ratio_{size}"].append(served / (base["inputs"] + base["forward"]))
+            if size == MAIN_SIZE:
+                found["rest_500_ratio"].append(served / (base["read"] + base["forward"]))
+    return found
 
 
 def _shares(model: Path, port: int, size: int, seconds: float) -> dict[str, list[float]]:
@@ -139,13 +151,38 @@ def _shares(model: Path, port: int, size: int, seconds: float) -> dict[str, list
         serve_baselines.helpers(model, size, asked="per_second", threads=cores) as together,
     ):
         for _ in tqdm(range(ROUNDS[size]), desc=f"throughput, {size} candidates", unit="round"):
-            pairs = apart.ask(), together.ask()
+            rates = apart.ask(), together.ask()
             served = load_grpc(port, grpc, clients=8, seconds=seconds).per_second
-            found[f"work_share_{size}"].append(served / max(work for work, _ in pairs))
+            found[f"work_share_{size}"].append(served / max(one["work"] for one in rates))
             if size == MAIN_SIZE:
-                most = max(all_read for _, all_read in pairs)
+                most = max(one["all_read"] for one in rates)
                 found["throughput_share_8"].append(served / most)
     return found
+
+
+def _stages(http_port: int) -> dict[str, tuple[float, float]]:
+    """Seconds and number of requests of each stage until now, and of the whole, by the server."""
+    found: dict[str, dict[str, float]] = collections.defaultdict(dict)
+    pattern = r'^ranking_(?:stage|(admitted))_seconds_(sum|count)(?:\{stage="(\w+)"\})? (\S+)$'
+    for admitted, kind, stage, value in re.findall(pattern, _metrics(http_port), re.MULTILINE):
+        found[stage or admitted][kind] = float(value)
+    return {stage: (one["sum"], one["count"]) for stage, one in found.items()}
+
+
+def _means(
+    before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]]
+) -> dict[str, float]:
+    """Milliseconds of a request in each stage between two looks."""
+    means = {}
+    for stage, (seconds, number) in after.items():
+        seconds_before, number_before = before.get(stage, (0.0, 0.0))
+        means[stage] = (seconds - seconds_before) / max(1.0, number - number_before) * 1e3
+    return means
+
+
+def _metrics(http_port: int) -> str:
+    with contextlib.closing(urllib.request.urlopen(f"http://{HOST}:{http_port}/metrics")) as page:
+        return str(page.read().decode())
 
 
 def _contents(protocol: str, size: int) -> list[bytes]:
@@ -211,10 +248,8 @@ def check_answer(model: Path, grpc_port: int) -> None:
 
 def _degraded(http_port: int) -> dict[str, float]:
     """Answers that were flagged for the store's sake; an expired row is no fault of it."""
-    with contextlib.closing(urllib.request.urlopen(f"http://{HOST}:{http_port}/metrics")) as page:
-        text = page.read().decode()
     found = {}
-    for line in text.splitlines():
+    for line in _metrics(http_port).splitlines():
         if line.startswith(("ranking_flagged_answers_total", "ranking_store_reads_total")):
             name, _, value = line.rpartition(" ")
             found[name.partition('"')[2].rstrip('"}')] = float(value)

@@ -59,6 +59,8 @@ def test_jobs_are_told_of_the_stacks_spark_and_the_server_listens_on_loopback(se
     assert token == server["SPARK_CONNECT_AUTHENTICATE_TOKEN"] != ""
     assert token not in " ".join(command)
     assert "spark.connect.grpc.binding.address=127.0.0.1" in command
+    # By default a push that has had nothing to do for an hour finds its session gone.
+    assert "spark.connect.session.manager.defaultSessionTimeout=-1" in command
     assert (settings.home / "spark.key").stat().st_mode & 0o077 == 0
 
 
@@ -85,6 +87,7 @@ def test_a_port_in_use_is_named_with_its_variable() -> None:
             stack.require_free_port(port, "RANKING_HTTP_PORT")
 
 
+@pytest.mark.process
 def test_ending_takes_the_grandchildren_along(tmp_path) -> None:
     """A job's child in a session of its own ends with the stack."""
     group = processes.Processes(record=tmp_path / "stack.json", logs=tmp_path / "logs")
@@ -95,6 +98,7 @@ def test_ending_takes_the_grandchildren_along(tmp_path) -> None:
     assert not (tmp_path / "stack.json").exists()
 
 
+@pytest.mark.process
 def test_down_ends_what_was_recorded_and_no_namesake(tmp_path) -> None:
     """A process number may belong to somebody else by now; its start time tells."""
     ours, other = (
@@ -112,6 +116,7 @@ def test_down_ends_what_was_recorded_and_no_namesake(tmp_path) -> None:
     ours.wait()
 
 
+@pytest.mark.process
 def test_a_part_that_dies_is_told_with_the_end_of_its_log(tmp_path) -> None:
     """The person at the terminal need not look for it."""
     group = processes.Processes(record=tmp_path / "stack.json", logs=tmp_path / "logs")
@@ -122,6 +127,7 @@ def test_a_part_that_dies_is_told_with_the_end_of_its_log(tmp_path) -> None:
     group.end()
 
 
+@pytest.mark.process
 def test_memory_counts_the_children_and_belongs_to_the_stages_under_way() -> None:
     """A child that takes 60 MB is seen in the sum and in its stage, and not in another's."""
     hog = "x = b'1' * 60_000_000; print('ready', flush=True); import time; time.sleep(30)"

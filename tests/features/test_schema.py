@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from features.catalog import SCHEMAS, schema_of
+from features.fingerprints import impressions_fingerprint, rows_fingerprint
 from features.schema import Column, Dtype, Kind, Schema
 
 MOVIES = schema_of("movielens-100k")
@@ -63,3 +64,26 @@ def test_without_a_push_state_counts_when_daily_rows_do_and_the_schema_is_anothe
 def test_a_switch_of_the_push_that_is_neither_on_nor_off_is_refused():
     with pytest.raises(ValueError, match="RANKING_PUSH: 'yes'; on or off"):
         schema_of("synthetic", environment={"RANKING_PUSH": "yes"})
+
+
+TABLES = MOVIES.tables
+OTHER_DELAY = dataclasses.replace(TABLES[0], delay=2 * TABLES[0].delay)
+
+
+@pytest.mark.parametrize(
+    ("change", "rows", "impressions"),
+    [
+        ({"item": dataclasses.replace(MOVIES.item, num_ids=2000)}, False, False),
+        ({"time_context": ("hour_of_day",)}, False, False),
+        ({"holdout_days": 3}, False, False),
+        ({"tables": TABLES[:-1]}, True, False),
+        ({"tables": (OTHER_DELAY, *TABLES[1:])}, True, False),
+        ({"history_length": 21}, True, False),
+        ({"label": dataclasses.replace(MOVIES.label, positive_from=3)}, True, False),
+        ({"item": dataclasses.replace(MOVIES.item, dtype=Dtype.STRING)}, True, True),
+    ],
+)
+def test_rows_are_stale_when_what_is_stored_changes(change, rows, impressions):
+    other = dataclasses.replace(MOVIES, **change)
+    assert (rows_fingerprint(other) != rows_fingerprint(MOVIES)) is rows
+    assert (impressions_fingerprint(other) != impressions_fingerprint(MOVIES)) is impressions

@@ -150,7 +150,7 @@ def test_a_score_that_is_not_finite_is_refused_alone(store, body):
     answers = answers_of(ranker, calls)
     assert max(sizes) > 3
     assert isinstance(answers[2], RefusedError)
-    assert str(answers[2]) == "score[0]: nan; inputs with a finite score"
+    assert str(answers[2]) == "score[0]: nan; a finite number from v"
     for place in (0, 1, 3):
         expected = stand_ins.score(stand_ins.tiled(ranker.candidates(calls[place]).inputs))
         found = answers[place].outputs[0].as_numpy()

@@ -258,7 +258,7 @@ def test_items_that_are_written_all_the_time_are_not_loaded_all_the_time(monkeyp
 
 def test_memory_is_flat_under_a_stream_of_item_pushes(body):
     """What waits to be logged and to be mirrored keeps its own rows, and no table of all items."""
-    alive = weakref.WeakSet()
+    made = []
     log = RequestLog(SCHEMA, Logging(share=1.0))
     shadow = Shadow(log)
     challenger = Champion("challenger", stand_ins.score)
@@ -268,7 +268,7 @@ def test_memory_is_flat_under_a_stream_of_item_pushes(body):
     expected = None
     for _ in range(12):  # as many item pushes, each with a request
         snapshot = Snapshot.of(SCHEMA, list("abcdef"), rows.read(Role.ITEM, list("abcdef")))
-        alive.update([snapshot, *snapshot.tables.values()])
+        made += map(weakref.ref, [snapshot, *snapshot.tables.values()])
         items = Items(snapshot)
         candidates = Transformer(SCHEMA, online=rows, items=lambda now=items: now).transform(
             request
@@ -286,7 +286,8 @@ def test_memory_is_flat_under_a_stream_of_item_pushes(body):
     del snapshot, items, candidates, answered
     gc.collect()
     assert (len(log._waiting), len(shadow._waiting)) == (12, 12)
-    assert not list(alive), "tables of items that have been replaced"
+    assert len(made) == 36
+    assert not [one for one in made if one() is not None], "tables that have been replaced"
     for kept in (log._waiting[0], shadow._waiting[0][1]):
         columns = {name: values.to_pylist() for name, values in kept.candidates.columns.items()}
         assert columns == expected

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from training.aliases import ANCHOR_DAYS
 from training.comparison import Holdout
-from training.findings import GateConfig, Verdict
+from training.findings import GateConfig, Verdict, below_zero, kept
 from training.gate import ANCHOR, BASE_RATE, CHAMPION, CONTROL, RECALIBRATE, decide
 from training.metrics import log_losses
 
@@ -95,6 +95,15 @@ def test_one_score_that_is_no_probability_refuses_with_its_count_and_example(bad
         Verdict.REFUSE,
         ["scores of the candidate: 2 of 4,000 are no probabilities; the first is example_id 1017"],
     )
+
+
+@pytest.mark.parametrize("low", [np.nan, -np.inf, -1.0])
+@pytest.mark.parametrize("high", [np.nan, np.inf, -0.5])
+def test_an_interval_with_an_end_that_is_not_finite_tells_nothing(low, high):
+    is_known = np.isfinite([low, high]).all()
+    expected = Verdict.PROMOTE if is_known else Verdict.HOLD
+    assert kept(low, high, at_most=0.0) is expected
+    assert below_zero(low, high) is expected
 
 
 def test_a_label_that_is_missing_refuses_with_its_example():
