@@ -66,16 +66,16 @@ def impressions_file(landing: Path, day: datetime.date, suffix: str) -> Path:
     return landing / "impressions" / f"{day.isoformat()}.{suffix}"
 
 
-def landed_files(landing: Path, day: datetime.date, suffix: str) -> list[Path]:
-    """What has landed of a day so far: its file, else its parts by name.
+def landed_files(landing: Path, day: str, suffix: str) -> list[Path]:
+    """What has landed so far of a day, YYYY-MM-DD: its file, else its parts by name.
 
     Names that begin with a dot or an underscore are of files that are still written, and what has
     no proper end is cut off: neither counts.
     """
-    day_file = impressions_file(landing, day, suffix)
-    if is_whole(day_file):
-        return [day_file]
-    parts = (landing / INTRADAY / day.isoformat()).glob(f"*.{suffix}")
+    whole = landing / "impressions" / f"{day}.{suffix}"
+    if is_whole(whole):
+        return [whole]
+    parts = (landing / INTRADAY / day).glob(f"*.{suffix}")
     return sorted(path for path in parts if path.name[0] not in "._" and is_whole(path))
 
 
