@@ -3,22 +3,31 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
+# Two at once is what two cores bear; `python -m pytest` alone runs one after the other.
+SIDE_BY_SIDE := -n 2 --dist loadgroup
 
-.PHONY: help install demo test check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-serve drill-train fuzz-serve soak
+.PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve drill-train fuzz-serve soak
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-.venv/.installed: infra/requirements/requirements.txt infra/requirements/overrides.txt infra/local/install.sh pyproject.toml
-	@bash infra/local/install.sh
+# Asked for another accelerator than .venv was made for, it is made anew.
+ifneq ($(filter-out $(shell cat .venv/.accelerator 2>/dev/null),$(ACCELERATOR)),)
+.PHONY: .venv/.installed
+endif
+.venv/.installed: $(wildcard infra/requirements/*.txt) infra/local/install.sh pyproject.toml
+	@ACCELERATOR=$(ACCELERATOR) bash infra/local/install.sh
 
-install: .venv/.installed ## set up .venv and check Java; seconds when it is done already
+install: .venv/.installed ## set up .venv and check Java, seconds when done already; ACCELERATOR=cuda for a GPU
 
 demo: install       ## the main job: MovieLens-100k, day by day through Airflow, to a ranked answer
 	@$(PYTHON) infra/local/demo.py
 
-test: install       ## the whole test suite
-	@$(PYTHON) -m pytest
+test: install       ## the whole test suite, a scheduled day included
+	@$(PYTHON) -m pytest $(SIDE_BY_SIDE)
+
+test-fast: install  ## what needs neither Spark nor a process of its own
+	@$(PYTHON) -m pytest $(SIDE_BY_SIDE) -m "not (spark or distributed or process or gpu)"
 
 .PHONY: fuzz-serve
 fuzz-serve: install ## minutes of made-up calls to the endpoint: by its OpenAPI, and malformed ones
@@ -66,6 +75,9 @@ bench-export: install   ## scoring a request: eager, native, int8 and int4 table
 bench-stream: install   ## memory of a training on a day of 2 and of 20 million rows
 	@$(PYTHON) infra/local/stream.py
 
+bench-gate: install     ## memory and time of the gate on a holdout of a million users
+	@$(PYTHON) infra/local/gate_bench.py
+
 bench-serve: install    ## the endpoint under load, beside its parts alone
 	@$(PYTHON) infra/local/serve_bench.py
 
@@ -75,7 +87,7 @@ drill-train: install    ## kill -9 a training at 20 random moments; what was los
 soak: install       ## ten minutes of load with swaps and a store that restarts: nothing lost, flat memory
 	@$(PYTHON) infra/local/soak.py
 
-lock: install       ## resolve requirements.in into requirements.txt
+lock: install       ## resolve requirements.in into requirements.txt (CPU) and requirements-cuda.txt
 	@bash infra/local/install.sh lock
 
 clean:              ## remove .venv and all local state (var/)

@@ -11,18 +11,17 @@ logs *Waiting for the run lease* lets an earlier day, or another run of this dat
 
 **Look.** Each task's XCom `return_value` is its job's summary; its link opens the job's page.
 
-**Do.** Read the alert in the task's log (`ALERT {…}`), open the page of `infra/runbooks/` that it
-names, clear the task when the cause is gone. To run a past day again, clear its run, or
+**Do.** Read the alert in the task's log (`ALERT {…}`; also of a green `evaluate`), open its page of
+`infra/runbooks/`, clear the task when the cause is gone. To run a past day again, clear its run, or
 `airflow backfill create --dag-id daily_ranking --from-date D --to-date D --reprocess-behavior
-completed`: it rewrites that day's partitions and nothing else. It never writes older values online,
-never moves the champion and never touches the server.
+completed`: it rewrites that day's partitions; not the champion, the server, newer online values.
 """
 
 import datetime
 
 import ranking_assets as assets
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
-from ranking_jobs import DAY, DEFAULTS, MACROS, LandedSensor, job
+from ranking_jobs import ANCHOR, DAY, DEFAULTS, MACROS, LandedSensor, job
 
 HOLDOUT = "--holdout-days={{ params.holdout_days }}"
 RECIPE = "{% if params.recipe %}--recipe={{ params.recipe }}{% endif %}"
@@ -49,6 +48,7 @@ with DAG(
         "recipe": Param("", type="string", description="Training recipe; empty: the champion's"),
         "holdout_days": Param(assets.LOG.holdout_days, type="integer", minimum=1, maximum=60),
         "available_at": Param("", type="string", description="From when corrected features count"),
+        "anchor_days": Param(assets.ANCHOR_DAYS, type="integer", minimum=0),
         "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=0),
         "keep_days": Param(assets.KEEP_DAYS, type="integer", minimum=1),
         "keep_versions": Param(assets.KEEP_VERSIONS, type="integer", minimum=2),
@@ -94,8 +94,8 @@ with DAG(
         inlets=[assets.CHECKPOINT], outlets=[assets.ARTIFACT], execution_timeout=SHORT,
     )  # fmt: skip
     evaluate = job(
-        "evaluate", "training", "evaluate", folders="lake checkpoints artifacts tracking reports",
-        link="Gate report", inlets=[assets.ARTIFACT], outlets=[assets.DECISION],
+        "evaluate", "training", "evaluate", ANCHOR, link="Gate report", outlets=[assets.DECISION],
+        folders="lake checkpoints artifacts tracking reports", inlets=[assets.ARTIFACT],
     )  # fmt: skip
     canary = job(
         "canary", "serving", "canary", *assets.PLACE, assets.STORAGE, MIN_REQUESTS, retries=1,
@@ -108,8 +108,8 @@ with DAG(
     )  # fmt: skip
     prune_features = job("prune_features", "features", "prune", KEEP_DAYS, folders="lake")
     prune_models = job(
-        "prune_models", "training", "prune", "--keep={{ params.keep_versions }}", is_dated=False,
-        folders="checkpoints artifacts tracking", execution_timeout=SHORT,
+        "prune_models", "training", "prune", "--keep={{ params.keep_versions }}", ANCHOR,
+        is_dated=False, folders="checkpoints artifacts tracking", execution_timeout=SHORT,
     )  # fmt: skip
 
     chain(landed, ingest, validate_impressions, build, validate_features, [materialize, examples])

@@ -1,7 +1,12 @@
-"""What happens when a task has failed for good: one alert, in the log and among the reports."""
+"""Alerts, in the log and among the reports: of a task that failed for good, or that a job raised.
+
+A job raises one by naming it under ``alerts`` in its summary: it is done, and somebody has to look.
+"""
 
 import json
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import ranking_assets as assets
 from airflow.sdk import Context
@@ -26,21 +31,37 @@ log = logging.getLogger(__name__)
 
 
 def alert(context: Context) -> None:
-    """Failure callback: one structured line in the log, and the same as a file for the reports."""
+    """Failure callback: the task's alert."""
     ti = context["ti"]
-    told = getattr(context.get("exception"), "runbook", "")
-    page = told or RUNBOOKS.get(ti.task_id, "job-failed")
+    of_job = getattr(context.get("exception"), "runbook", "")
+    name = of_job or RUNBOOKS.get(ti.task_id, "job-failed")
+    error = str(context.get("exception") or "the task's process ended without a word")
+    _tell(context, f"{ti.run_id}-{ti.task_id}", name=name, told={"error": error})
+
+
+def raised(context: Context, summary: Mapping[str, Any]) -> None:
+    """The alerts of a job that is done."""
+    ti = context["ti"]
+    for one in summary.get("alerts", ()):
+        name = str(one["alert"])
+        page = f"{ti.run_id}-{ti.task_id}-{name}"
+        _tell(context, page, name=name, told={"what": str(one["what"])})
+
+
+def _tell(context: Context, page: str, *, name: str, told: Mapping[str, str]) -> None:
+    """One structured line in the log, and the same as a file for the reports."""
+    ti = context["ti"]
     notice = {
-        "alert": page,
-        "runbook": f"infra/runbooks/{page}.md",
+        "alert": name,
+        "runbook": f"infra/runbooks/{name}.md",
         "dataset": assets.DATASET,
         "dag": ti.dag_id,
         "run": ti.run_id,
         "task": ti.task_id,
         "try": ti.try_number,
-        "error": str(context.get("exception") or "the task's process ended without a word"),
+        **told,
     }
     log.error("ALERT %s", json.dumps(notice))
     assets.ALERTS.mkdir(parents=True, exist_ok=True)
-    file = assets.ALERTS / f"{ti.run_id}-{ti.task_id}.json"
-    file.write_text(json.dumps(notice, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(notice, indent=1) + "\n"
+    (assets.ALERTS / f"{page}.json").write_text(text, encoding="utf-8")

@@ -16,6 +16,7 @@ Settings come from the environment, so that one set of DAG files serves a laptop
     RANKING_LAST_DAY    } from the log's
     RANKING_LANDING_TIMEOUT_SECONDS, RANKING_LANDING_POLL_SECONDS   waiting for a day to land
     RANKING_LEASE_TIMEOUT_SECONDS, RANKING_LEASE_POLL_SECONDS       waiting for another run
+    RANKING_ANCHOR_DAYS     age of the champion with which the gate compares, too; default 28
     RANKING_KEEP_DAYS, RANKING_KEEP_VERSIONS                        retention
 
 The facts about a log repeat four values of its schema, because a DAG file imports no package of
@@ -97,6 +98,7 @@ PLACE = (
 STORAGE = f"--storage-uri={os.environ.get('RANKING_STORAGE_URI') or ''}" if SERVICE else ""
 POOL = os.environ.get("RANKING_POOL") or "default_pool"
 MIN_REQUESTS = _number("RANKING_MIN_REQUESTS", 1_000 if SERVICE else 0)
+ANCHOR_DAYS = _number("RANKING_ANCHOR_DAYS", 28)
 KEEP_DAYS = _number("RANKING_KEEP_DAYS", 400)
 KEEP_VERSIONS = _number("RANKING_KEEP_VERSIONS", 14)
 LANDING_TIMEOUT_SECONDS = _number("RANKING_LANDING_TIMEOUT_SECONDS", 6 * 3600)

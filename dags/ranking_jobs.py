@@ -40,6 +40,8 @@ EXIT_USAGE = 2
 EXIT_NOTHING_TO_DO = 99
 DAY = "{{ day(dag_run) }}"
 """Template of the day for which a run works; needs MACROS."""
+ANCHOR = "--anchor-days={{ params.anchor_days }}"
+"""Of the gate, and of the retention that keeps for it what it compares with."""
 log = logging.getLogger(__name__)
 
 
@@ -164,6 +166,7 @@ class JobOperator(BaseOperator):
         if ended.exit_code == 0:
             if not summary:
                 raise AirflowException(f"{name}: last line of stdout {ended.last_line!r}; not JSON")
+            ranking_alerts.raised(context, summary)
             return summary
         # A task that is skipped or fails returns nothing, but its summary is what one wants to see.
         context["ti"].xcom_push(key="return_value", value=summary)

@@ -31,7 +31,7 @@ import datetime
 
 import ranking_assets as assets
 from airflow.sdk import DAG, Param, chain
-from ranking_jobs import DEFAULTS, MACROS, job
+from ranking_jobs import ANCHOR, DEFAULTS, MACROS, job
 
 HOLDOUT = "--holdout-days={{ params.holdout_days }}"
 MIN_REQUESTS = "--min-requests={{ params.min_requests }}"
@@ -83,6 +83,7 @@ with DAG(
         "budget_days": Param(14, type="integer", minimum=1, description="Most days to train on"),
         "passes": Param(1, type="integer", minimum=1, maximum=20, description="Over those days"),
         "holdout_days": Param(assets.LOG.holdout_days, type="integer", minimum=1, maximum=60),
+        "anchor_days": Param(assets.ANCHOR_DAYS, type="integer", minimum=0),
         "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=0),
         "max_p95_ratio": Param(
             2.0, type="number", minimum=1, description="To score, the grown one over the champion"
@@ -101,7 +102,7 @@ with DAG(
     export_control = export("export_control", "train_control")
     evaluate = job(
         "evaluate", "training", "evaluate", f"--candidate={told('export_grown', 'version')}",
-        f"--control={told('export_control', 'version')}", link="Gate report",
+        f"--control={told('export_control', 'version')}", ANCHOR, link="Gate report",
         folders="lake checkpoints artifacts tracking reports",
     )  # fmt: skip
     canary = job(

@@ -5,13 +5,17 @@ import concurrent.futures
 import datetime
 import importlib
 import logging
+import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features.catalog import SCHEMAS, schema_of
-from features.door import Door, FailedError, Summary, add_date
+from features.catalog import PUSH, SCHEMAS, has_push, schema_of
+from features.door import Door, FailedError, SkippedError, Summary, add_date
+from features.schema import TableKind
 
 if TYPE_CHECKING:
     from features.jobs import Workspace
@@ -45,13 +49,13 @@ def _ingest(options: argparse.Namespace) -> Summary:
 def _validate(options: argparse.Namespace) -> Summary:
     days = _days(options)
     work = _workspace_beside(options, "features.expectations")
-    from features import expectations
+    from features import expectations, quality_page
 
     if options.table == "impressions":
         outcomes = [expectations.check_impressions(work, days, options.docs)]
     else:
         outcomes = expectations.check_features(work, days, options.docs)
-    page = expectations.write_quality_page(options.docs, work.schema, days, outcomes)
+    page = quality_page.write_quality_page(options.docs, work.schema, options.table, days, outcomes)
     summary = {
         "rows": sum(o.rows for o in outcomes),
         "quarantined": {o.table: o.quarantined for o in outcomes if o.quarantined},
@@ -89,12 +93,47 @@ def _materialize(options: argparse.Namespace) -> Summary:
 
 
 def _push(options: argparse.Namespace) -> Summary:
-    work = _workspace_beside(options, "features.online")
-    from features.online import push_until
+    if not has_push():
+        raise SkippedError(f"{PUSH}=off: only the daily build brings users online")
+    if not schema_of(options.dataset).tables_of(TableKind.STATE):
+        raise SkippedError(f"dataset {options.dataset}: no users whose state could be pushed")
+    if options.follow:
+        return _follow(options)
+    work = _workspace_beside(options, "features.push")
+    from features.push import push_until
 
+    until = options.until or datetime.datetime.now(datetime.UTC)
     return push_until(
-        work, options.landing, options.store, until=options.until, since=options.since
+        work, options.landing, options.store, until=until, first_day=options.first_day
     )
+
+
+def _follow(options: argparse.Namespace) -> Summary:
+    """Push until a signal; a second one ends at once."""
+    if options.until:
+        raise ValueError("--until: not with --follow, which goes on until it is told to end")
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda given, _frame: _stop(stopped, given))
+    work = _workspace_beside(options, "features.follow")
+    from features.follow import follow
+
+    return follow(
+        work,
+        landing=options.landing,
+        store_dir=options.store,
+        alerts=options.docs / work.schema.name / "alerts",
+        first_day=options.first_day,
+        is_replay=options.replay,
+        interval_seconds=options.interval,
+        metrics_port=options.metrics_port,
+        stopped=stopped,
+    )
+
+
+def _stop(stopped: threading.Event, number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    stopped.set()
 
 
 def _examples(options: argparse.Namespace) -> Summary:
@@ -136,11 +175,13 @@ def _workspace(options: argparse.Namespace) -> "Workspace":
 
 
 def _workspace_beside(options: argparse.Namespace, module: str) -> "Workspace":
-    """The workspace, its JVM started while this process imports a heavy module."""
+    """The workspace, its session started while this process imports a heavy module."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        work = pool.submit(_workspace, options)
-        importlib.import_module(module)
-    return work.result()
+        imported = pool.submit(importlib.import_module, module)
+        # In this thread: a session is active in the one that started it, and Feast asks for that.
+        work = _workspace(options)
+    imported.result()
+    return work
 
 
 def _days(options: argparse.Namespace) -> list[datetime.date]:
@@ -221,10 +262,36 @@ def _add_daily_verbs(door: Door) -> None:
 
 def _add_other_verbs(door: Door) -> None:
     """What runs beside the days."""
-    text = "Bring touched users online within a day."
-    pushed = door.verb("push", _push, text, "landing", "lake", "store")
-    pushed.add_argument("--until", type=_moment, required=True, help="push rows countable by then")
-    pushed.add_argument("--since", type=_moment, help="last push (else the recorded one)")
+    text = (
+        "Bring users online within a day. Reads what has landed since the newest built day: days, "
+        "and parts of days under intraday/. May be repeated: what was pushed before is offered "
+        "again with the same values."
+    )
+    pushed = door.verb("push", _push, text, "landing", "lake", "store", "docs")
+    pushed.add_argument("--until", type=_moment, help="push rows true by then (else by now)")
+    pushed.add_argument("--follow", action="store_true", help="go on, whenever impressions land")
+    day = datetime.date.fromisoformat
+    pushed.add_argument(
+        *("--first-day",),
+        type=day,
+        metavar="YYYY-MM-DD",
+        help="first day to take from landing (else the one after the newest built day)",
+    )
+    pushed.add_argument(
+        "--replay",
+        action="store_true",
+        help="with --follow: it is as late as the newest impression says, not as the clock does",
+    )
+    pushed.add_argument(
+        "--interval", type=float, default=2.0, metavar="SECONDS", help="between two looks"
+    )
+    port = int(os.environ.get("RANKING_PUSH_PORT") or 8083)
+    pushed.add_argument(
+        *("--metrics-port",),
+        type=int,
+        default=port,
+        help="of loopback, for Prometheus, with --follow; 0: none",
+    )
     text = "Measure rows per second of state, aggregates and join."
     bench = door.verb("bench", _bench, text, has_dataset=False)
     bench.add_argument("--folder", type=Path, default=Path("var/bench"), help="scratch")

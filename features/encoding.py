@@ -37,7 +37,18 @@ class RowStatus(enum.IntEnum):
     EXPIRED = 2
     """The row is older than its table's time-to-live."""
     FUTURE = 3
-    """The row became true after the request; a past request must not see it."""
+    """The row may be counted on only after the request, which therefore must not see it."""
+
+
+class InfiniteError(ValueError):
+    """A number that is infinite as the float32 that models read; NaN and null are missing."""
+
+    def __init__(self, column: str, row: int, value: float) -> None:
+        """Args: the dense input, the row among those that were encoded, and the value."""
+        super().__init__(
+            f"column {column}: {value}; a finite number in float32, or null or NaN where missing"
+        )
+        self.row = row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,14 +205,23 @@ def encode(schema: Schema, columns: Columns) -> ModelInputs:
             timestamp, which is null where the table has no usable row.
 
     Raises:
+        InfiniteError: A number is infinite; names the column.
         ValueError: A column is missing; names it.
     """
     request_time = epoch_microseconds(_column(columns, REQUEST_TIME.name))
     numbers = encode_numbers(schema.inputs(*DENSE_KINDS), columns, size=len(request_time))
     gone = [_is_null(_column(columns, table.timestamp_column)) for table in schema.tables]
     dense = np.column_stack([numbers.at(request_time), *gone]).astype(np.float32, copy=False)
+    _refuse_infinite(schema, dense)
     ids = encode_ids(schema, schema.sparse_inputs(), columns, request_time=request_time)
     return ModelInputs(dense, ids)
+
+
+def _refuse_infinite(schema: Schema, dense: npt.NDArray[np.float32]) -> None:
+    is_infinite = np.isinf(dense)
+    if is_infinite.any():
+        row, place = np.argwhere(is_infinite)[0]
+        raise InfiniteError(schema.dense_inputs()[place], int(row), float(dense[row, place]))
 
 
 def encode_numbers(wanted: Sequence[Column], columns: Columns, *, size: int) -> Numbers:
@@ -241,35 +261,31 @@ def encode_ids(
     return ids
 
 
-def row_status(
-    table: FeatureTable, event_timestamp: pa.Array, request_time: IntArray
-) -> npt.NDArray[np.int8]:
-    """Whether each row of a table is usable at its request: one RowStatus value per row.
-
-    A row exactly as old as the time-to-live still counts, as in Feast's point-in-time join.
-
-    Args:
-        table: The feature table.
-        event_timestamp: (B,) timestamps, null where the store has no row.
-        request_time: (B,) epoch microseconds.
-    """
-    moments = epoch_microseconds(event_timestamp)
-    return status_at(table, moments, is_known=~_is_null(event_timestamp), request_time=request_time)
-
-
 def status_at(
     table: FeatureTable,
     moments: IntArray,
     *,
+    visible_at: IntArray,
     is_known: npt.NDArray[np.bool_],
     request_time: IntArray,
 ) -> npt.NDArray[np.int8]:
-    """``row_status`` of event timestamps that are epoch microseconds already."""
-    age = request_time - moments
+    """Whether each row of a table is usable at its request: one RowStatus value per row.
+
+    A row counts from ``visible_at`` on, as in the training join. One exactly as old as the
+    time-to-live still counts, as in Feast's point-in-time join.
+
+    Args:
+        table: The feature table.
+        moments: (B,) event timestamps in epoch microseconds; any number where there is no row.
+        visible_at: (B,) epoch microseconds from which the rows may be counted on.
+        is_known: (B,) whether there is a row.
+        request_time: (B,) or (1,) epoch microseconds.
+    """
     status = np.full(len(moments), RowStatus.USABLE, dtype=np.int8)
     if table.ttl is not None:
-        status[age > round(table.ttl.total_seconds() * MICROSECONDS_PER_SECOND)] = RowStatus.EXPIRED
-    status[age < 0] = RowStatus.FUTURE
+        ttl = round(table.ttl.total_seconds() * MICROSECONDS_PER_SECOND)
+        status[request_time - moments > ttl] = RowStatus.EXPIRED
+    status[request_time < visible_at] = RowStatus.FUTURE
     status[~is_known] = RowStatus.UNKNOWN
     return status
 

@@ -6,13 +6,13 @@ Great Expectations is imported here only.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import datetime
 import functools
-import html
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +61,12 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
     whole = _day_expectations(work, frame, days)
     labelled = frame.withColumn(LABEL, is_positive(work.schema.label))
     suite.define(rules, whole)
-    outcome, bad = suite.run(labelled)
-    _update_docs([suite])
-    if not outcome.critical:
-        names = [*impressions_struct(work.schema).names, DAY]
-        _publish(work, bad, IMPRESSIONS, days, names=names)
-    # Spark finds cached rows by their path, and the path stays when a partition is replaced.
-    work.spark.catalog.clearCache()
+    with _cached(labelled):
+        outcome, bad = suite.run(labelled)
+        _update_docs([suite])
+        if not outcome.critical:
+            names = [*impressions_struct(work.schema).names, DAY]
+            _publish(work, bad, IMPRESSIONS, days, names=names)
     return outcome
 
 
@@ -75,14 +74,28 @@ def check_features(work: Workspace, days: Sequence[datetime.date], reports: Path
     """Check every feature table; its bad rows move to quarantine, or a critical stops the day."""
     checks = [_table_check(work, table, days, reports) for table in work.schema.tables]
     # Python and the JVM take turns in one check: two at once keep both busy.
-    with concurrent.futures.ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool:
+    with (
+        contextlib.ExitStack() as caches,
+        concurrent.futures.ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool,
+    ):
+        for check in checks:
+            caches.enter_context(_cached(check.frame))
         found = list(pool.map(lambda check: check.suite.run(check.frame), checks))
-    _update_docs([check.suite for check in checks])
-    for check, (outcome, bad) in zip(checks, found, strict=True):
-        if outcome.quarantined and not outcome.critical:
-            _publish(work, bad, check.suite.table, check.days, names=check.names)
-    work.spark.catalog.clearCache()
+        _update_docs([check.suite for check in checks])
+        for check, (outcome, bad) in zip(checks, found, strict=True):
+            if outcome.quarantined and not outcome.critical:
+                _publish(work, bad, check.suite.table, check.days, names=check.names)
     return [outcome for outcome, _ in found]
+
+
+@contextlib.contextmanager
+def _cached(frame: DataFrame) -> Iterator[None]:
+    """Keep a frame's rows in memory for the block; other sessions may have caches of their own."""
+    frame.cache()
+    try:
+        yield
+    finally:
+        frame.unpersist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,14 +186,13 @@ class _Suite:
         )
 
     def run(self, frame: DataFrame) -> tuple[Outcome, DataFrame]:
-        """Validate a frame; returns the outcome, and the frame with each row's broken warnings."""
-        cached = frame.cache()
-        rows = cached.count()
-        results = self.checkpoint.run(batch_parameters={"dataframe": cached}).run_results
+        """Validate a cached frame; returns the outcome, and the frame with what each row broke."""
+        rows = frame.count()
+        results = self.checkpoint.run(batch_parameters={"dataframe": frame}).run_results
         self.result_ids = list(results)
         result = next(iter(results.values())).to_json_dict()
         warnings = [rule for rule in self.rules if rule.severity is Severity.WARNING]
-        bad = _with_broken_rules(cached, warnings)
+        bad = _with_broken_rules(frame, warnings)
         counts = bad.select(F.explode(_RULES).alias("rule")).groupBy("rule").count()
         broken: dict[str, int] = dict(counts.collect())
         quarantined = bad.where(F.size(_RULES) > 0).count() if broken else 0
@@ -325,34 +337,3 @@ def _sentence(result: dict[str, Any]) -> str:
     asked = {k: v for k, v in config["kwargs"].items() if k.endswith("_value") or k == "type_"}
     numbers = {k: seen[k] for k in ("observed_value", "unexpected_count") if k in seen}
     return f"{rule}: {json.dumps(numbers, default=str)}; expected {json.dumps(asked, default=str)}"
-
-
-def write_quality_page(
-    reports: Path, schema: Schema, days: Sequence[datetime.date], outcomes: Sequence[Outcome]
-) -> str:
-    """One page with what was checked, stopped and quarantined; returns its path below reports."""
-    name = "impressions" if outcomes[0].table == IMPRESSIONS else "features"
-    page = Path(schema.name) / "quality" / f"{days[-1].isoformat()}-{name}.html"
-    rows = "".join(
-        f"<tr><td>{outcome.table}</td><td>{outcome.rows}</td><td>{outcome.quarantined}</td>"
-        f"<td>{_listing(outcome.critical)}</td><td>{_listing(outcome.reported)}</td>"
-        f"<td>{_listing([f'{k}: {v} rows' for k, v in outcome.broken_rules.items()])}</td></tr>"
-        for outcome in outcomes
-    )
-    docs = Path("..") / Path(outcomes[0].data_docs).relative_to(schema.name)
-    span = " to ".join(sorted({days[0].isoformat(), days[-1].isoformat()}))
-    content = (
-        "<!doctype html><meta charset=utf-8><title>Data quality</title>"
-        "<style>body{font:15px system-ui;margin:2em}td,th{padding:.3em .8em;text-align:left;"
-        "vertical-align:top;border-bottom:1px solid #ccc}</style>"
-        f"<h1>{schema.name}: {name} of {span}</h1><table><tr><th>table<th>rows<th>quarantined"
-        f"<th>critical<th>reported<th>rules broken by rows</tr>{rows}</table>"
-        f'<p><a href="{docs}">Data Docs: every expectation and what was seen</a></p>'
-    )
-    (reports / page).parent.mkdir(parents=True, exist_ok=True)
-    (reports / page).write_text(content)
-    return str(page)
-
-
-def _listing(sentences: Sequence[str]) -> str:
-    return "<br>".join(map(html.escape, sentences)) or "none"

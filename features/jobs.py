@@ -204,7 +204,9 @@ def _with_availability(
 def declared_availability(table: FeatureTable) -> SparkColumn:
     """From when a row can be counted on when nothing was corrected."""
     delay = round(table.delay.total_seconds() * 1_000_000)
-    return F.timestamp_micros(F.unix_micros(EVENT_TIMESTAMP) + delay)
+    day_end = F.to_timestamp(F.date_add(F.to_date(EVENT_TIMESTAMP), 1))
+    since = day_end if table.counts_from_day_end else F.col(EVENT_TIMESTAMP)
+    return F.timestamp_micros(F.unix_micros(since) + delay)
 
 
 def _whole_days(span: datetime.timedelta) -> datetime.timedelta:

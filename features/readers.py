@@ -24,6 +24,9 @@ class Reader(Protocol):
     ) -> DataFrame:
         """Impressions of some landed days, typed as the schema says, with ``day``."""
 
+    def read_files(self, spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
+        """The same of some landed files, which may hold parts of days."""
+
     def read_attributes(self, spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:
         """Attributes of an entity: its id and the table's columns."""
 

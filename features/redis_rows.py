@@ -1,7 +1,7 @@
 """Rows straight from the Redis server that Feast writes to: one round trip a read, no Feast.
 
 Feast keeps a hash for each entity: its key is the entity's and the project's name, its fields are
-the hashes of ``table:column``, and ``_ts:table`` is the event time.
+the hashes of ``table:column``; ``_order:table`` has the times of the row.
 """
 
 import ssl
@@ -14,19 +14,23 @@ import mmh3
 import pyarrow as pa
 import redis
 
-from features.schema import Role, Schema
+from features.schema import FeatureTable, Role, Schema
 from features.stored import (
     TooManyRowsError,
+    content_of,
     entity_keys,
     ids_of,
     key_prefix,
     redis_project,
-    stored_columns,
 )
 from features.stores import Redis
+from features.visibility import EARLIER, joined_columns, newest_columns, with_earlier
 
 _ENTITIES_AT_ONCE = 1_000
 _CONNECTIONS = 64
+_DIGITS = 18
+_BEFORE_1970 = 10**17
+"""Added to moments, so that none is negative."""
 _SCANNED_AT_ONCE = 5_000
 
 
@@ -35,9 +39,29 @@ def order_field(table: str) -> str:
     return f"_order:{table}"
 
 
+def order_text(order: tuple[int, int]) -> str:
+    """Event and ``created`` as texts of one length, ordered as the numbers are."""
+    return "".join(f"{moment + _BEFORE_1970:0{_DIGITS}d}" for moment in order)
+
+
+def times_of(order: bytes) -> tuple[int, int]:
+    """Event and ``created`` of a text that ``order_text`` made."""
+    return int(order[:_DIGITS]) - _BEFORE_1970, int(order[_DIGITS:]) - _BEFORE_1970
+
+
+def hashed(name: str) -> bytes:
+    """Feast's name of a field: Murmur3, little-endian."""
+    return struct.pack("<I", mmh3.hash(name, signed=False))
+
+
 def version_key(project: str, table: str) -> str:
     """Key of how often a table was written."""
     return f"ranking_version:{project}:{table}"
+
+
+def changes_key(project: str, table: str) -> str:
+    """Key of a sorted set: of each entity with which version of the table it was written last."""
+    return f"ranking_changes:{project}:{table}"
 
 
 class RedisRows:
@@ -62,12 +86,21 @@ class RedisRows:
             **place.options,
         )
 
-    def read(self, role: Role, ids: Sequence[int | str]) -> dict[str, pa.Array]:
+    def read(
+        self, role: Role, ids: Sequence[int | str], *, since: int | None = None
+    ) -> dict[str, pa.Array]:
         """Stored columns of every table of a role, for each id in the order given.
 
+        Args:
+            role: Whose tables.
+            ids: Of whom.
+            since: Epoch microseconds before which no request is: rows that none can see from then
+                on are left out.
+
         Returns:
-            For each table its columns and its event timestamp (``<table>__event_timestamp``), null
-            where the store has no row. Time-to-live is for the caller to apply.
+            For each table its columns, its event timestamp and from when the row counts, null
+            where the store has no row; earlier rows as ``features.visibility`` appends them.
+            Availability and time-to-live are for the caller to apply.
 
         Raises:
             redis.RedisError: The server does not answer, or not in time.
@@ -78,18 +111,16 @@ class RedisRows:
         tables = [table for table in self._schema.tables if table.role is role]
         fields: list[bytes] = []
         for table in tables:
-            fields += [_hashed(f"{table.name}:{column.name}") for column in table.columns]
-            fields.append(f"_ts:{table.name}".encode())
+            names = [column.name for column in table.columns]
+            fields += [hashed(f"{table.name}:{name}") for name in (*names, EARLIER)]
+            fields.append(order_field(table.name).encode())
         answers = list(zip(*self._fetch(keys, fields), strict=True)) or [()] * len(fields)
         columns: dict[str, pa.Array] = {}
         start = 0
         for table in tables:
-            end = start + len(table.columns)
-            names = [column.name for column in table.columns]
-            values = dict(zip(names, answers[start:end], strict=True))
-            moments = [_moment(stamp) if stamp else None for stamp in answers[end]]
-            columns |= stored_columns(table, values, moments)
-            start = end + 1
+            end = start + len(table.columns) + 2
+            columns |= _columns(table, answers[start:end], since)
+            start = end
         return columns
 
     def read_all(
@@ -112,11 +143,14 @@ class RedisRows:
             if len(found) > most:
                 raise TooManyRowsError(f"{role} rows: more than {most}")
         ids = ids_of(entity.name, entity.dtype, list(found))
-        parts = [
-            self.read(role, ids[start : start + _ENTITIES_AT_ONCE])
-            for start in range(0, len(ids), _ENTITIES_AT_ONCE)
-        ] or [self.read(role, [])]
-        return ids, {name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]}
+        starts = range(0, len(ids), _ENTITIES_AT_ONCE)
+        some = [ids[start : start + _ENTITIES_AT_ONCE] for start in starts] or [[]]
+        parts = [self.read(role, part) for part in some]
+        columns: dict[str, pa.Array] = {}
+        for table in self._schema.tables:
+            if table.role is role:
+                columns |= joined_columns(table, parts, [len(part) for part in some])
+        return ids, columns
 
     def version(self, role: Role) -> object:
         """What changes whenever a table of a role is written; cheap enough for every second.
@@ -128,6 +162,27 @@ class RedisRows:
         client = redis.Redis(connection_pool=self._pool)
         keys = [version_key(self._project, name) for name in names]
         return tuple(client.mget(keys))
+
+    def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
+        """Entities of a role that were written since a version; None where it cannot be told.
+
+        Raises:
+            redis.RedisError: The server does not answer, or not in time.
+        """
+        names = [table.name for table in self._schema.tables if table.role is role]
+        now = self.version(role)
+        if not isinstance(since, tuple) or not isinstance(now, tuple):
+            return None
+        client = redis.Redis(connection_pool=self._pool)
+        found: dict[bytes, None] = {}
+        for name, before, after in zip(names, since, now, strict=True):
+            # Less than before: it is another server's, or has lost what it had.
+            if int(after or 0) < int(before or 0):
+                return None
+            key = changes_key(self._project, name)
+            found |= dict.fromkeys(client.zrangebyscore(key, f"({int(before or 0)}", "+inf"))
+        entity, suffix = self._schema.entity(role), len(self._project.encode())
+        return ids_of(entity.name, entity.dtype, [key[:-suffix] for key in found])
 
     def _fetch(self, keys: list[bytes], fields: list[bytes]) -> list[list[bytes | None]]:
         """For each key its fields' contents.
@@ -161,26 +216,18 @@ class RedisRows:
             raise redis.TimeoutError(f"read: not done within {self._timeout:g} seconds")
 
 
-def _hashed(name: str) -> bytes:
-    """Feast's name of a field: Murmur3, little-endian."""
-    return struct.pack("<I", mmh3.hash(name, signed=False))
-
-
-def _moment(stamp: bytes) -> int:
-    """Epoch microseconds of a stored protobuf Timestamp: seconds and nanoseconds, as varints."""
-    fields: dict[int, int] = {1: 0, 2: 0}
-    place = 0
-    while place < len(stamp):
-        number, value, shift = stamp[place] >> 3, 0, 0
-        while True:
-            place += 1
-            value |= (stamp[place] & 0x7F) << shift
-            shift += 7
-            if stamp[place] < 0x80:
-                break
-        fields[number] = value - (1 << 64) if value >> 63 else value
-        place += 1
-    return fields[1] * 1_000_000 + fields[2] // 1_000
+def _columns(
+    table: FeatureTable, answers: Sequence[Sequence[bytes | None]], since: int | None
+) -> dict[str, pa.Array]:
+    """A table's columns: of each, then of the earlier rows, then of the order, what was stored."""
+    *stored, earlier, orders = answers
+    names = [column.name for column in table.columns]
+    values = {name: list(content) for name, content in zip(names, stored, strict=True)}
+    times = [times_of(order) if order else (None, None) for order in orders]
+    events, created = [event for event, _ in times], [at for _, at in times]
+    contents = {place: content_of(value) for place, value in enumerate(earlier) if value}
+    packed = {place: content for place, content in contents.items() if content}
+    return with_earlier(table, newest_columns(table, values, events, created), packed, since=since)
 
 
 def _literally(text: bytes) -> bytes:

@@ -18,8 +18,21 @@ class OnlineRows(Protocol):
     Whatever a method raises, the store could not be read.
     """
 
-    def read(self, role: Role, ids: Sequence[int | str]) -> dict[str, pa.Array]:
-        """Stored columns and event timestamps of these ids, in order; null where unknown."""
+    def read(
+        self, role: Role, ids: Sequence[int | str], *, since: int | None = None
+    ) -> dict[str, pa.Array]:
+        """Stored columns of these ids, in order; null where unknown.
+
+        Args:
+            role: Whose tables.
+            ids: Of whom.
+            since: Epoch microseconds before which no request is; None: any request.
+
+        Returns:
+            For each table its columns, its event timestamp (``table.timestamp_column``) and from
+            when the row counts (``table.visible_at_column``). Where a newer row may have to wait,
+            earlier ones follow, and ``table.earlier_column`` names the place of the one before.
+        """
         ...
 
     def read_all(
@@ -30,6 +43,10 @@ class OnlineRows(Protocol):
 
     def version(self, role: Role) -> object:
         """What changes whenever a table of a role is written."""
+        ...
+
+    def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
+        """Ids of a role that were written since ``version`` was so; None where it cannot tell."""
         ...
 
 

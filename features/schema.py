@@ -178,6 +178,9 @@ class FeatureTable:
     """A row older than this at the request is expired; None: never."""
     delay: datetime.timedelta = datetime.timedelta(0)
     """From the event (of a daily table: the day's end) until a reader may count on the row."""
+    counts_from_day_end: bool = False
+    """Of a state table: the delay counts from the end of the event's day, for only the daily build
+    brings its rows online."""
     windows_days: tuple[int, ...] = ()
     """Trailing windows of a daily table; every daily table also has its all-time counts."""
     bags: tuple[Bag, ...] = ()
@@ -197,6 +200,16 @@ class FeatureTable:
     def timestamp_column(self) -> str:
         """Name of this table's event timestamp in joined rows."""
         return f"{self.name}__{EVENT_TIMESTAMP}"
+
+    @functools.cached_property
+    def visible_at_column(self) -> str:
+        """Name of the moment from which its row counts, in rows that an online store gave."""
+        return f"{self.name}__visible_at"
+
+    @functools.cached_property
+    def earlier_column(self) -> str:
+        """Name of the place of the row before it, in rows that an online store gave."""
+        return f"{self.name}__earlier"
 
     @functools.cached_property
     def dense_columns(self) -> tuple[Column, ...]:
@@ -321,6 +334,23 @@ class Schema:
     def tables_of(self, kind: TableKind) -> tuple[FeatureTable, ...]:
         """The feature tables that are computed in one way."""
         return tuple(table for table in self.tables if table.kind is kind)
+
+    def without_push(self) -> "Schema":
+        """The same where nothing brings state online within a day: it counts when daily rows do.
+
+        Raises:
+            ValueError: No daily table says when that is.
+        """
+        delays = [table.delay for table in self.tables_of(TableKind.DAILY)]
+        if not delays and self.tables_of(TableKind.STATE):
+            raise ValueError(f"schema {self.name}: no daily table; state needs one or a push")
+        tables = tuple(
+            dataclasses.replace(table, delay=max(delays), counts_from_day_end=True)
+            if table.kind is TableKind.STATE
+            else table
+            for table in self.tables
+        )
+        return dataclasses.replace(self, tables=tables)
 
     def impression_columns(self) -> tuple[Column, ...]:
         """Columns of one impression, in the order in which they are stored."""

@@ -1,7 +1,20 @@
-"""The Spark session of every job, and the Spark side of the schema's types."""
+"""The Spark session of every job, and the Spark side of the schema's types.
 
+A session is one of three, by Spark's own environment variables:
+
+    neither         a JVM of the job's own, on all cores of this machine
+    SPARK_MASTER    a driver of the job's own, its executors at that master
+    SPARK_REMOTE    no JVM: a session on the Spark Connect server at that address, such as
+                    ``sc://localhost:15002``, which many jobs share
+
+SPARK_CONNECT_AUTHENTICATE_TOKEN is the token of a server that asks for one.
+"""
+
+import atexit
 import os
+import socket
 import sys
+import urllib.parse
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -51,40 +64,84 @@ CLASS_ARCHIVE = Path(sys.prefix) / "spark-classes.jsa"
 SESSION_CONF = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    "spark.sql.catalogImplementation": "in-memory",
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
     # Partitions of a range are listed by the driver: a job for that costs more than the listing.
     "spark.sql.sources.parallelPartitionDiscovery.threshold": "2000",
 }
+"""What a result depends on, in every session, whoever started its server."""
+DRIVER_CONF = {
+    "spark.sql.catalogImplementation": "in-memory",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+"""What is settled when a driver starts."""
+_CONNECT_PORT = 15002
+"""Spark's own, where an address names none."""
+_ANSWER_SECONDS = 5.0
 
 
 def start_session(name: str, **conf: str) -> SparkSession:
-    """A session as every job uses it: local with both cores unless SPARK_MASTER says otherwise.
+    """A session as every job uses it: by default local, with all cores.
 
     Args:
         name: Name of the job, as Spark shows it.
         conf: Settings that win over the defaults; dots of the key written as underscores.
+
+    Raises:
+        ConnectionError: SPARK_REMOTE names an address where nothing answers.
+        ValueError: SPARK_REMOTE is no address, or SPARK_MASTER is set beside it.
     """
+    builder = SparkSession.builder.appName(name).config(map=dict(SESSION_CONF))
+    for key, value in conf.items():
+        builder = builder.config(key.replace("_", "."), value)
+    if remote := os.environ.get("SPARK_REMOTE", ""):
+        return _remote_session(builder, remote)
     # Workers must run this interpreter; Spark would start whatever `python3` is first on the path.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     master = os.environ.get("SPARK_MASTER", "")
-    builder = SparkSession.builder.appName(name).config(map=dict(SESSION_CONF))
-    if not master:
-        laptop: dict[str, bool | float | int | str | None] = {**LAPTOP_CONF}
-        if CLASS_ARCHIVE.exists():
-            shared = f" -XX:SharedArchiveFile={CLASS_ARCHIVE} -Xshare:auto -Xlog:disable"
-            options = LAPTOP_CONF["spark.driver.extraJavaOptions"]
-            laptop["spark.driver.extraJavaOptions"] = options + shared
-        builder = builder.master("local[*]").config(map=laptop)
-    else:
-        builder = builder.master(master)
-    for key, value in conf.items():
-        builder = builder.config(key.replace("_", "."), value)
-    spark = builder.getOrCreate()
+    defaults = DRIVER_CONF if master else {**DRIVER_CONF, **local_conf()}
+    given = {key.replace("_", ".") for key in conf}
+    builder = builder.config(map={k: v for k, v in defaults.items() if k not in given})
+    spark = builder.master(master or "local[*]").getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+def local_conf() -> dict[str, str]:
+    """Settings of a driver on this machine: small, and quick to start."""
+    if not CLASS_ARCHIVE.exists():
+        return LAPTOP_CONF
+    options = LAPTOP_CONF["spark.driver.extraJavaOptions"]
+    shared = f"{options} -XX:SharedArchiveFile={CLASS_ARCHIVE} -Xshare:auto -Xlog:disable"
+    return {**LAPTOP_CONF, "spark.driver.extraJavaOptions": shared}
+
+
+def _remote_session(builder: SparkSession.Builder, remote: str) -> SparkSession:
+    """A session on a Spark Connect server, released when the job's process ends."""
+    if os.environ.get("SPARK_MASTER"):
+        raise ValueError(f"SPARK_REMOTE {remote!r}: SPARK_MASTER is set too; unset one of the two")
+    _require_answer(remote)
+    spark = builder.remote(remote).getOrCreate()
+    atexit.register(spark.stop)
+    return spark
+
+
+def _require_answer(remote: str) -> None:
+    """Spark's client would try for ten minutes before it says that nobody is there."""
+    address = urllib.parse.urlsplit(remote)
+    try:
+        host, port = address.hostname, address.port or _CONNECT_PORT
+    except ValueError:
+        host, port = None, 0  # the port is no number
+    if address.scheme != "sc" or not host:
+        raise ValueError(f"SPARK_REMOTE {remote!r}: not an address such as sc://localhost:15002")
+    try:
+        socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"SPARK_REMOTE {remote}: no Spark Connect server answers on {host}:{port} ({error}); "
+            "start it, or unset SPARK_REMOTE for a session of the job's own"
+        ) from error
 
 
 def spark_type(dtype: Dtype) -> DataType:

@@ -16,14 +16,20 @@ from features.schema import FeatureTable, Role, Schema
 from features.stored import (
     PROJECT,
     TooManyRowsError,
+    content_of,
     entity_keys,
     ids_of,
     in_order,
-    stored_columns,
 )
+from features.visibility import EARLIER, joined_columns, newest_columns, with_earlier
 
+_Stored = tuple[bytes, str, bytes, int, int | None]
+"""Key, feature, value, event and ``created`` of one stored value."""
 VERSIONS = "ranking_versions"
 """Table of the store with one row a feature table: how often it was written."""
+CHANGES = "ranking_changes"
+"""Table of the store with one row an entity of a feature table: with which of its versions it was
+written last."""
 _MOST_KEYS = 10_000
 """Keys of one query; SQLite takes 32,766 parameters."""
 _CACHE_KIBIBYTES = 16_384
@@ -40,12 +46,21 @@ class SqliteRows:
         self._inode = _inode(path)
         self._own = threading.local()
 
-    def read(self, role: Role, ids: Sequence[int | str]) -> dict[str, pa.Array]:
+    def read(
+        self, role: Role, ids: Sequence[int | str], *, since: int | None = None
+    ) -> dict[str, pa.Array]:
         """Stored columns of every table of a role, for each id in the order given.
 
+        Args:
+            role: Whose tables.
+            ids: Of whom.
+            since: Epoch microseconds before which no request is: rows that none can see from then
+                on are left out.
+
         Returns:
-            For each table its columns and its event timestamp (``<table>__event_timestamp``), null
-            where the store has no row. Time-to-live is for the caller to apply.
+            For each table its columns, its event timestamp and from when the row counts, null
+            where the store has no row; earlier rows as ``features.visibility`` appends them.
+            Availability and time-to-live are for the caller to apply.
 
         Raises:
             sqlite3.Error: The store cannot be read.
@@ -55,7 +70,7 @@ class SqliteRows:
         columns: dict[str, pa.Array] = {}
         for table in self._schema.tables:
             if table.role is role:
-                columns |= self._table(table, keys)
+                columns |= self._table(table, keys, since)
         return columns
 
     def read_all(
@@ -69,16 +84,19 @@ class SqliteRows:
         """
         entity = self._schema.entity(role)
         tables = [table for table in self._schema.tables if table.role is role]
-        union = " UNION ".join(f'SELECT entity_key FROM "{_name(table)}"' for table in tables)
+        union = " UNION ".join(
+            f'SELECT DISTINCT entity_key FROM "{_name(table)}"' for table in tables
+        )
         found = self._connection().execute(f"{union} LIMIT ?", (most + 1,)).fetchall()
         if len(found) > most:
             raise TooManyRowsError(f"{role} rows: more than {most}")
         ids = ids_of(entity.name, entity.dtype, [key for (key,) in found])
-        parts = [
-            self.read(role, ids[start : start + _MOST_KEYS])
-            for start in range(0, len(ids), _MOST_KEYS)
-        ] or [self.read(role, [])]
-        return ids, {name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]}
+        some = [ids[start : start + _MOST_KEYS] for start in range(0, len(ids), _MOST_KEYS)] or [[]]
+        parts = [self.read(role, part) for part in some]
+        columns: dict[str, pa.Array] = {}
+        for table in tables:
+            columns |= joined_columns(table, parts, [len(part) for part in some])
+        return ids, columns
 
     def version(self, role: Role) -> object:
         """What changes whenever a table of a role is written; cheap enough for every second.
@@ -101,27 +119,59 @@ class SqliteRows:
         )
         return self._inode, tuple(rows.fetchall())
 
-    def _table(self, table: FeatureTable, keys: Sequence[bytes]) -> dict[str, pa.Array]:
+    def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
+        """Entities of a role that were written since a version; None where it cannot be told.
+
+        Raises:
+            sqlite3.Error: The store cannot be read.
+        """
+        connection = self._connection()
+        has_changes = connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE name = ?", (CHANGES,)
+        ).fetchone()
+        if not has_changes or not isinstance(since, tuple) or since[0] != self._inode:
+            return None
+        before = dict(since[1])
+        found: dict[bytes, None] = {}
+        for table in self._schema.tables:
+            if table.role is role:
+                rows = connection.execute(
+                    f"SELECT entity_key FROM {CHANGES} WHERE name = ? AND version > ?",
+                    (table.name, before.get(table.name, 0)),
+                )
+                found |= dict.fromkeys(key for (key,) in rows)
+        entity = self._schema.entity(role)
+        return ids_of(entity.name, entity.dtype, list(found))
+
+    def _table(
+        self, table: FeatureTable, keys: Sequence[bytes], since: int | None
+    ) -> dict[str, pa.Array]:
         names = sorted(column.name for column in table.columns)
         found: dict[bytes, int] = {}
+        earlier: dict[bytes, bytes] = {}
         values: dict[str, list[bytes | None]] = {name: [] for name in names}
-        moments: list[int | None] = []
+        events: list[int | None] = []
+        created: list[int | None] = []
         for start in range(0, len(keys), _MOST_KEYS):
             some = list(keys[start : start + _MOST_KEYS])
-            for group in _groups(self._rows(table, some), names):
-                for place, key in enumerate(group.keys, start=len(moments)):
-                    found[key] = place
-                moments += group.moments
+            for group in _groups(self._rows(table, some), [EARLIER, *names]):
+                found |= {key: place for place, key in enumerate(group.keys, start=len(events))}
+                events += group.events
+                created += group.created
                 for name in names:
                     values[name] += group.values[name]
-        return in_order(keys, found, stored_columns(table, values, moments))
+                packed = zip(group.keys, group.values[EARLIER], strict=True)
+                earlier |= {key: content_of(value) for key, value in packed if value}
+        columns = in_order(keys, found, newest_columns(table, values, events, created))
+        places = {place: earlier[key] for place, key in enumerate(keys) if earlier.get(key)}
+        return with_earlier(table, columns, places, since=since)
 
-    def _rows(self, table: FeatureTable, keys: list[bytes]) -> list[tuple[bytes, str, bytes, int]]:
+    def _rows(self, table: FeatureTable, keys: list[bytes]) -> list[_Stored]:
         marks = ", ".join("?" * len(keys))
         return (
             self._connection()
             .execute(
-                "SELECT entity_key, feature_name, value, event_ts "
+                "SELECT entity_key, feature_name, value, event_ts, created_ts "
                 f'FROM "{_name(table)}" WHERE entity_key IN ({marks}) '
                 "ORDER BY entity_key, feature_name",
                 keys,
@@ -149,28 +199,31 @@ class _Group:
 
     keys: list[bytes]
     values: dict[str, list[bytes | None]]
-    moments: list[int | None]
+    events: list[int | None]
+    created: list[int | None]
 
 
-def _groups(rows: list[tuple[bytes, str, bytes, int]], names: list[str]) -> list[_Group]:
+def _groups(rows: list[_Stored], names: list[str]) -> list[_Group]:
     """Sorted rows by entity: all at once where every entity has every feature, as is usual."""
     if not rows:
         return []
     width = len(names)
-    keys, features, values, moments = zip(*rows, strict=True)
+    keys, features, values, events, created = zip(*rows, strict=True)
     num_entities, rest = divmod(len(rows), width)
     if not rest and list(features) == names * num_entities:
         columns = {name: list(values[place::width]) for place, name in enumerate(names)}
-        return [_Group(list(keys[::width]), columns, list(moments[::width]))]
+        times = list(events[::width]), list(created[::width])
+        return [_Group(list(keys[::width]), columns, *times)]
     by_entity: dict[bytes, dict[str, bytes]] = {}
-    times: dict[bytes, int] = {}
-    for key, feature, value, moment in rows:
+    moments: dict[bytes, tuple[int, int | None]] = {}
+    for key, feature, value, event, at in rows:
         by_entity.setdefault(key, {})[feature] = value
         if feature in names:
-            times[key] = moment
-    known = [key for key in by_entity if key in times]
+            moments[key] = event, at
+    known = [key for key in by_entity if key in moments]
     spread = {name: [by_entity[key].get(name) for key in known] for name in names}
-    return [_Group(known, spread, [times[key] for key in known])]
+    times = [moments[key][0] for key in known], [moments[key][1] for key in known]
+    return [_Group(known, spread, *times)]
 
 
 def _name(table: FeatureTable) -> str:

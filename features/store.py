@@ -3,35 +3,38 @@
 Feast is imported here and in ``features/repo`` only.
 """
 
+import features.feast_import  # noqa: F401 - before anything of Feast
+
+# isort: split
 import datetime
 import os
 import sqlite3
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import pyarrow as pa
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, PushSource, ValueType
 from feast.data_source import PushMode
+from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Array, FeastType, Float64, Int64, String
 
+from features.offers import Offered, row_of
 from features.schema import (
     CREATED,
     EVENT_TIMESTAMP,
     Dtype,
     FeatureTable,
-    Role,
     Schema,
     TableKind,
 )
-from features.sqlite_rows import VERSIONS
-from features.stored import ARROW_TYPES, PROJECT, redis_project
+from features.sqlite_rows import CHANGES, VERSIONS
+from features.stored import PROJECT, bytes_value, content_of, redis_project
 from features.stores import Redis, place_of
+from features.visibility import EARLIER, Row, merged
 
 SERVICE = "ranking"
 REPOSITORY = Path(__file__).parent / "repo"
@@ -45,10 +48,20 @@ _FIELD_TYPES: dict[Dtype, FeastType] = {
 _ENTITY_TYPES = {Dtype.INT64: ValueType.INT64, Dtype.STRING: ValueType.STRING}
 _EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001  # Feast hands naive UTC to SQLite
 _MICROSECOND = datetime.timedelta(microseconds=1)
+_KEY_VERSION = 3
+_KEYS_AT_ONCE = 10_000
+_WAIT_MILLISECONDS = 30_000
+"""For another writer to end: a day's rows and a push may meet."""
 
 # Feast's own adapters take a naive UTC time for local time and drop its microseconds.
 sqlite3.register_adapter(datetime.datetime, lambda moment: (moment - _EPOCH) // _MICROSECOND)
 sqlite3.register_converter("timestamp", lambda text: _EPOCH + int(text) * _MICROSECOND)
+
+
+_MAKE_CHANGES = (
+    f"CREATE TABLE IF NOT EXISTS {CHANGES} (name TEXT, entity_key BLOB, version INTEGER, "
+    "PRIMARY KEY (name, entity_key)) WITHOUT ROWID"
+)
 
 
 class NewestSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
@@ -65,7 +78,8 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
     """Feast's SQLite store, except that an older row never replaces a newer one.
 
     Feast's overwrites whatever the time, so that re-running an old day would undo newer features.
-    The rule is a trigger in the database: it holds for every writer and against races.
+    The rule is a trigger in the database: it holds for every writer and against races. Rows that
+    still answer while a newer one may not be counted on stand beside it (``features.visibility``).
     """
 
     def update(self, config: Any, *args: Any, **kwargs: Any) -> None:
@@ -85,17 +99,81 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {VERSIONS} (name TEXT PRIMARY KEY, version INTEGER)"
         )
+        connection.execute(_MAKE_CHANGES)
+        connection.execute(
+            f"CREATE INDEX IF NOT EXISTS {CHANGES}_by_version ON {CHANGES} (name, version)"
+        )
         connection.commit()
 
-    def online_write_batch(self, config: Any, table: Any, *args: Any, **kwargs: Any) -> None:
-        """Write as Feast does, and count: a copy of the table in memory is old from now on."""
-        super().online_write_batch(config, table, *args, **kwargs)
-        with self._get_conn(config) as connection:
+    def online_write_batch(
+        self, config: Any, table: Any, data: Sequence[Offered], progress: Any
+    ) -> None:
+        """Add rows, and count: a copy of the table in memory is old from now on.
+
+        Reading what is there and writing are one transaction, which no other writer interrupts.
+        """
+        offered: dict[bytes, list[Offered]] = {}
+        for one in data:
+            offered.setdefault(serialize_entity_key(one[0], _KEY_VERSION), []).append(one)
+        connection = self._get_conn(config)
+        connection.execute(f"PRAGMA busy_timeout = {_WAIT_MILLISECONDS}")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            stored = _stored_rows(connection, f"{config.project}_{table.name}", list(offered))
+            settled = [
+                _settled(rows, *stored.get(key, (None, b""))) for key, rows in offered.items()
+            ]
+            # Feast's own method ends the transaction.
+            super().online_write_batch(config, table, settled, progress)
+        except BaseException:
+            connection.rollback()
+            raise
+        with connection:
+            # Here too, for a store that was applied before there was one.
+            connection.execute(_MAKE_CHANGES)
             connection.execute(
                 f"INSERT INTO {VERSIONS} VALUES (?, 1) "
                 "ON CONFLICT (name) DO UPDATE SET version = version + 1",
                 (table.name,),
             )
+            connection.executemany(
+                f"INSERT INTO {CHANGES} SELECT name, ?, version FROM {VERSIONS} WHERE name = ? "
+                "ON CONFLICT (name, entity_key) DO UPDATE SET version = excluded.version",
+                [(key, table.name) for key in offered],
+            )
+
+
+def _stored_rows(
+    connection: sqlite3.Connection, name: str, keys: Sequence[bytes]
+) -> dict[bytes, tuple[Row, bytes]]:
+    """Of the entities that are there the newest row and the packed earlier ones."""
+    values: dict[bytes, dict[str, bytes]] = {}
+    times: dict[bytes, tuple[int, int]] = {}
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        some = keys[start : start + _KEYS_AT_ONCE]
+        found = connection.execute(
+            "SELECT entity_key, feature_name, value, "
+            "CAST(event_ts AS INTEGER), CAST(coalesce(created_ts, event_ts) AS INTEGER) "
+            f'FROM "{name}" WHERE entity_key IN ({", ".join("?" * len(some))})',
+            some,
+        )
+        for key, feature, value, event, created in found:
+            values.setdefault(key, {})[feature] = value
+            times[key] = event, created
+    earlier = {key: of.pop(EARLIER, None) for key, of in values.items()}
+    return {
+        key: (Row(*times[key], of), content_of(earlier[key] or bytes_value(b"")))
+        for key, of in values.items()
+    }
+
+
+def _settled(offered: Sequence[Offered], stored: Row | None, earlier: bytes) -> Offered:
+    """What Feast is to write for an entity: its newest row, with the earlier ones as a value."""
+    rows = [row_of(*one[1:]) for one in offered]
+    newest, rest = merged(stored, earlier, rows)
+    values = {name: Value.FromString(value) for name, value in newest.values.items()}
+    moments = (_EPOCH + at * _MICROSECOND for at in newest.order)
+    return offered[0][0], {**values, EARLIER: Value(bytes_val=rest)}, *moments
 
 
 def feast_objects(schema: Schema, lake: Path) -> list[Entity | FeatureView | FeatureService]:
@@ -176,70 +254,9 @@ def apply(schema: Schema, store_dir: Path, lake: Path) -> int:
     return len(objects)
 
 
-def materialize(
-    store: FeatureStore, table: FeatureTable, start: datetime.datetime, end: datetime.datetime
-) -> None:
-    """Bring the newest row of each entity with an event in [start, end] online.
-
-    The window is explicit: ``materialize_incremental`` keeps its watermark in the registry, and
-    ``feast apply`` has reset it (https://github.com/feast-dev/feast/issues/2905).
-    """
-    store.materialize(start, end, feature_views=[table.name])
-
-
-def push(store: FeatureStore, table: FeatureTable, rows: pd.DataFrame) -> None:
-    """Write state rows online through their push source."""
-    store.push(push_source(table), rows, to=PushMode.ONLINE)
-
-
-class OnlineFeatures:
-    """Reads the online store as Arrow columns; may be used from several threads."""
-
-    def __init__(self, schema: Schema, store: FeatureStore) -> None:
-        """Wrap an opened store."""
-        self._schema = schema
-        self._store = store
-        # Feast's SQLite store has one connection, which must not be used by two threads at once.
-        self._lock = threading.Lock()
-
-    @classmethod
-    def open(cls, schema: Schema, store_dir: Path) -> "OnlineFeatures":
-        """Open the store of a data set for reading; ValueError when nothing was applied there."""
-        registry = store_dir / schema.name / "registry.db"
-        if not registry.exists():
-            raise ValueError(f"store {registry}: does not exist; run `python -m features apply`")
-        return cls(schema, open_store(schema, store_dir, store_dir.parent / "lake"))
-
-    def read(self, role: Role, ids: Sequence[int | str]) -> dict[str, pa.Array]:
-        """Stored columns of every table of a role, for each id in the order given.
-
-        Returns:
-            For each table its columns and its event timestamp (``<table>__event_timestamp``), null
-            where the store has no row. Time-to-live is for the caller to apply.
-        """
-        tables = [table for table in self._schema.tables if table.role is role]
-        refs = [f"{table.name}:{column.name}" for table in tables for column in table.columns]
-        key = self._schema.entity(role).name
-        with self._lock:
-            response = self._store.get_online_features(refs, {key: list(ids)}).proto
-        names = list(response.metadata.feature_names.val)
-        vectors = dict(zip(names, response.results, strict=True))
-        columns: dict[str, pa.Array] = {}
-        for table in tables:
-            for column in table.columns:
-                values = [_plain(value) for value in vectors[column.name].values]
-                columns[column.name] = pa.array(values, ARROW_TYPES[column.dtype])
-            moments = [
-                stamp.seconds * 1_000_000 + stamp.nanos // 1_000 or None
-                for stamp in vectors[table.columns[0].name].event_timestamps
-            ]
-            columns[table.timestamp_column] = pa.array(moments, pa.timestamp("us", tz="UTC"))
-        return columns
-
-
-def _plain(value: Value) -> object:
-    kind = value.WhichOneof("val")
-    if kind is None or kind == "null_val":
-        return None
-    content = getattr(value, kind)
-    return list(content.val) if kind.endswith("list_val") else content
+def write(store: FeatureStore, table: FeatureTable, rows: pd.DataFrame) -> None:
+    """Offer rows of a table to the online store: a state table's through its push source."""
+    if table.kind is TableKind.STATE:
+        store.push(push_source(table), rows, to=PushMode.ONLINE)
+    else:
+        store.write_to_online_store(table.name, rows)

@@ -223,6 +223,23 @@ def _text(value: bytes, start: int) -> tuple[str, int]:
         shift += 7
 
 
+def bytes_value(content: bytes) -> bytes:
+    """Bytes as the message ``feast.types.Value`` holds them."""
+    size, octets = len(content), bytearray()
+    while size >= 0x80:
+        octets.append(size & 0x7F | 0x80)
+        size >>= 7
+    return b"%c%b%c%b" % (_NESTED_TAG, bytes(octets), size, content)
+
+
+def content_of(value: bytes) -> bytes:
+    """The bytes that ``bytes_value`` was made of."""
+    place = 1
+    while value[place] >= 0x80:
+        place += 1
+    return value[place + 1 :]
+
+
 def _texts(value: bytes) -> list[str]:
     """The texts of a list: its tag and length, then each with its own."""
     found = []

@@ -1,7 +1,9 @@
 """Who may enter: the token, and how many requests to infer are in the server for how long."""
 
 import asyncio
+import dataclasses
 import hmac
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, ParamSpec, TypeVar
@@ -18,6 +20,27 @@ INLINE_BYTES = 16_384
 thread that larger ones have, for others must not wait so long, would take as long to begin."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Deadline:
+    """Until when a request may take."""
+
+    seconds: float
+    """From its arrival."""
+    is_callers: bool = False
+    """Whether its caller said so, and not the server's limit."""
+    moment: float = dataclasses.field(init=False)
+    """Of ``time.monotonic``."""
+
+    def __post_init__(self) -> None:
+        """It counts from now."""
+        object.__setattr__(self, "moment", time.monotonic() + self.seconds)
+
+    @property
+    def seconds_left(self) -> float:
+        """Not below 0."""
+        return max(0.0, self.moment - time.monotonic())
+
+
 class Admission:
     """Bounds requests to infer over all transports: their number, and the time of each.
 
@@ -29,54 +52,85 @@ class Admission:
         self._limits = limits
         self._num_inside = 0
 
+    def deadline(self, caller_seconds: float | None = None) -> Deadline:
+        """Of a request that arrives now.
+
+        Args:
+            caller_seconds: How long its caller waits, where it has said so.
+        """
+        most = self._limits.max_seconds
+        if caller_seconds is None or caller_seconds >= most:
+            return Deadline(most)
+        return Deadline(caller_seconds, is_callers=True)
+
     async def run(
         self,
         *,
         read: Callable[[], Awaitable[Content]],
-        work: Callable[[Content], Coroutine[Any, Any, Answer]],
+        work: Callable[[Content, float], Coroutine[Any, Any, Answer]],
+        caller_seconds: float | None = None,
+        until_left: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> Answer:
         """Read a request and answer it, within the limits.
 
-        Work that runs out of time keeps its place until it has really ended, for a thread cannot be
-        stopped: otherwise there would be no bound on the threads.
+        A request has a place from the moment that it is there whole: who sends slowly takes none.
+        Work for which nobody waits any more is cancelled, because its time is up or its caller has
+        left. What has not begun then never does; what a thread is at keeps its place until it has
+        ended, for a thread cannot be stopped: otherwise there would be no bound on the work.
+
+        Args:
+            read: Receives it.
+            work: Answers what was received until a moment of ``time.monotonic``.
+            caller_seconds: How long its caller waits, where it has said so.
+            until_left: Raises when the caller has left; None: this call is cancelled then.
 
         Raises:
             RefusedError: All places are taken or the time is up (503), or the body did not arrive
                 in time (408).
         """
-        self._enter()
         with counters.REQUEST_SECONDS.time():
-            return await self._run(read, work)
-
-    async def _run(
-        self,
-        read: Callable[[], Awaitable[Content]],
-        work: Callable[[Content], Coroutine[Any, Any, Answer]],
-    ) -> Answer:
-        deadline = asyncio.get_running_loop().time() + self._limits.max_seconds
-        try:
+            deadline = self.deadline(caller_seconds)
+            self._check_room()
             with counters.stage("receive"):
-                content = await self.receive(read)
-        except BaseException:
-            self._leave()
-            raise
-        task = asyncio.create_task(work(content))
-        task.add_done_callback(self._ended)
-        left = deadline - asyncio.get_running_loop().time()
-        done, _ = await asyncio.wait({task}, timeout=max(0.0, left))
-        if not done:
-            raise self._late("answer", HTTPStatus.SERVICE_UNAVAILABLE)
-        return task.result()
+                content = await self.receive(read, deadline)
+            self._enter()
+            task = asyncio.create_task(work(content, deadline.moment))
+            task.add_done_callback(self._ended)
+            return await self._answered(task, deadline, until_left)
 
-    async def receive(self, read: Callable[[], Awaitable[Content]]) -> Content:
+    async def _answered(
+        self,
+        task: "asyncio.Task[Answer]",
+        deadline: Deadline,
+        until_left: Callable[[], Coroutine[Any, Any, None]] | None,
+    ) -> Answer:
+        watch = None if until_left is None else asyncio.create_task(until_left())
+        waited_for: set[asyncio.Task[Any]] = {task} if watch is None else {task, watch}
+        try:
+            await asyncio.wait(
+                waited_for, timeout=deadline.seconds_left, return_when=asyncio.FIRST_COMPLETED
+            )
+            if task.done():
+                return task.result()
+            if watch is not None and watch.done():
+                watch.result()
+            raise _late("answer", deadline, HTTPStatus.SERVICE_UNAVAILABLE)
+        finally:
+            if watch is not None:
+                watch.cancel()
+            if not task.done():
+                counters.ABANDONED.inc()
+                task.cancel()
+
+    async def receive(self, read: Callable[[], Awaitable[Content]], deadline: Deadline) -> Content:
         """A request's body, which must arrive in time; RefusedError (408) where it does not."""
         try:
-            async with asyncio.timeout(self._limits.max_seconds):
+            async with asyncio.timeout(deadline.seconds_left):
                 return await read()
         except TimeoutError as error:
-            raise self._late("body", HTTPStatus.REQUEST_TIMEOUT) from error
+            raise _late("body", deadline, HTTPStatus.REQUEST_TIMEOUT) from error
 
-    def _enter(self) -> None:
+    def _check_room(self) -> None:
         most = self._limits.max_concurrent
         if self._num_inside >= most:
             raise RefusedError(
@@ -85,23 +139,25 @@ class Admission:
                 f"fewer than {most} at one time; try again",
                 status=HTTPStatus.SERVICE_UNAVAILABLE,
             )
+
+    def _enter(self) -> None:
+        self._check_room()
         self._num_inside += 1
         counters.IN_FLIGHT.inc()
 
-    def _leave(self) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._num_inside -= 1
         counters.IN_FLIGHT.dec()
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._leave()
         if not task.cancelled():
             # Looked at, or asyncio would report the failure of work that no one waits for any more.
             task.exception()
 
-    def _late(self, what: str, status: HTTPStatus) -> RefusedError:
-        return RefusedError(
-            what, "not there", f"within {self._limits.max_seconds:g} seconds", status=status
-        )
+
+def _late(what: str, deadline: Deadline, status: HTTPStatus) -> RefusedError:
+    limit = f"within {deadline.seconds:g} seconds"
+    if deadline.is_callers:
+        status, limit = HTTPStatus.GATEWAY_TIMEOUT, f"{limit}, as the caller asked"
+    return RefusedError(what, "not there", limit, status=status)
 
 
 async def inline_or_thread(

@@ -40,11 +40,12 @@ Job = TypeVar("Job", bound=Sized)
 Answer = TypeVar("Answer")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False, slots=True)
 class _Waiting(Generic[Job, Answer]):
     job: Job
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Answer]"
+    has_begun: bool = False
 
 
 class Batches(Generic[Job, Answer]):
@@ -88,16 +89,56 @@ class Batches(Generic[Job, Answer]):
 
     def submit(self, job: Job) -> "asyncio.Future[Answer]":
         """The answer to a request, or what ``work`` has for it; cancelled, it is not begun."""
+        return self._submitted(job).future
+
+    async def run(self, job: Job) -> Answer:
+        """As ``submit``; cancelled, it ends only when no thread is at the request.
+
+        One that waits is taken out of the queue at once.
+        """
+        waiting = self._submitted(job)
+        try:
+            return await asyncio.shield(waiting.future)
+        except asyncio.CancelledError:
+            if not self._is_withdrawn(waiting):
+                await asyncio.wait({waiting.future})
+                # Looked at, or asyncio would report a failure that no one waits for.
+                waiting.future.exception()
+            raise
+
+    def _submitted(self, job: Job) -> _Waiting[Job, Answer]:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
+        waiting: _Waiting[Job, Answer] = _Waiting(job, loop, loop.create_future())
         with self._changed:
-            self._waiting.append(_Waiting(job, loop, future))
-            if not self._num_idle and self._num_threads < self._most_threads:
-                self._num_threads += 1
-                name = f"{self._name}-{self._num_threads}"
-                threading.Thread(target=self._work_on, name=name, daemon=True).start()
+            self._waiting.append(waiting)
+            # An idle thread that was woken for another request counts as idle until it runs.
+            if self._num_idle < len(self._waiting) and self._num_threads < self._most_threads:
+                self._start_thread()
             self._changed.notify()
-        return future
+        return waiting
+
+    def _start_thread(self) -> None:
+        name = f"{self._name}-{self._num_threads + 1}"
+        try:
+            threading.Thread(target=self._work_on, name=name, daemon=True).start()
+        except RuntimeError:
+            # The system has no more of them: those that are there do the work.
+            if not self._num_threads:
+                self._waiting.pop()
+                raise
+            logger.warning("%s: no thread more than %d", self._name, self._num_threads)
+        else:
+            self._num_threads += 1
+
+    def _is_withdrawn(self, waiting: _Waiting[Job, Answer]) -> bool:
+        """Whether a request is not begun, and will not be."""
+        with self._changed:
+            if waiting.has_begun:
+                return False
+            waiting.future.cancel()
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(waiting)
+            return True
 
     def _work_on(self) -> None:
         while True:
@@ -106,6 +147,8 @@ class Batches(Generic[Job, Answer]):
                 self._changed.wait_for(lambda: self._waiting)
                 self._num_idle -= 1
                 taken = [waiting for waiting in self._take() if not waiting.future.done()]
+                for waiting in taken:
+                    waiting.has_begun = True
             batch = []
             now = time.monotonic()
             for waiting in taken:

@@ -6,6 +6,7 @@ with a 500 where they are wrong.
 
 import collections
 import dataclasses
+import math
 import uuid
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -50,6 +51,8 @@ class InferenceCall:
     """Whether outputs are binary unless they say otherwise."""
     model_version: str = ""
     """The version that must answer; empty: whichever is loaded."""
+    deadline: float = math.inf
+    """The moment, of ``time.monotonic``, from which no one waits for the answer."""
 
 
 def from_rest(body: bytes, *, json_length: str | None, model_version: str = "") -> InferenceCall:

@@ -1,5 +1,6 @@
 """Prometheus metrics of the endpoint; KServe serves them at /metrics beside its own."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -89,10 +90,13 @@ VERSION_MEAN_SCORE = Histogram(
 )
 SHADOW = Counter(
     "ranking_shadow_requests",
-    "Requests mirrored to the challenger, by outcome: scored, dropped, failed.",
+    "Requests mirrored to the challenger, by outcome: scored, dropped, failed, hung.",
     ["outcome"],
 )
 SHADOW_WAITING = Gauge("ranking_shadow_waiting", "Mirrored requests that wait for the challenger.")
+SHADOW_HUNG = Gauge(
+    "ranking_shadow_hung", "1 where the challenger did not come back and is given up, else 0."
+)
 SHADOW_SECONDS = Histogram(
     "ranking_shadow_seconds", "Time of the challenger for a request.", buckets=_BUCKETS
 )
@@ -134,6 +138,11 @@ READ_REQUESTS = Histogram(
     buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32, 64),
 )
 DROPPED = Counter("ranking_dropped_requests", "Requests whose time was up before they were scored.")
+CONNECTIONS = Gauge("ranking_connections", "Connections over REST.")
+ABANDONED = Counter(
+    "ranking_abandoned_requests",
+    "Requests to infer whose time was up or whose caller left before the answer.",
+)
 ITEMS_AGE = Gauge(
     "ranking_items_age_seconds",
     "Since the items in memory were last found equal to the store's; NaN where there are none.",
@@ -146,7 +155,8 @@ ITEMS_FAILING = Gauge(
 )
 ITEM_REFRESHES = Counter(
     "ranking_item_refreshes",
-    "Loads of all items into memory: swapped, failed, too_many (they are read for each request).",
+    "Loads of items into memory: swapped (all), renewed (what was written), failed, too_many "
+    "(they are read for each request).",
     ["outcome"],
 )
 _VERSION_OUTCOMES = ("answered", "failed")
@@ -158,8 +168,8 @@ for _counter, _outcomes in (
     (LOGGED, ("written", "dropped", "failed")),
     (STORE_READS, ("done", "failed", "late", "skipped")),
     (FLAGGED, ("store_unavailable", "items_stale")),
-    (ITEM_REFRESHES, ("swapped", "failed", "too_many")),
-    (SHADOW, ("scored", "dropped", "failed")),
+    (ITEM_REFRESHES, ("swapped", "renewed", "failed", "too_many")),
+    (SHADOW, ("scored", "dropped", "failed", "hung")),
 ):
     for _outcome in _outcomes:
         _counter.labels(_outcome)
@@ -245,6 +255,8 @@ class LoadedVersions:
         if now == self._now:
             return
         for version in self._before - self._now - now:
+            with contextlib.suppress(KeyError):  # it has answered nothing
+                ANSWERS.remove(version)
             VERSION_SECONDS.remove(version)
             VERSION_MEAN_SCORE.remove(version)
             for outcome in _VERSION_OUTCOMES:

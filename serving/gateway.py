@@ -3,6 +3,7 @@
 ASGI middleware over KServe's app.
 """
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -24,6 +25,8 @@ _HEADERS = {
     HTTPStatus.SERVICE_UNAVAILABLE: (b"retry-after", b"1"),
 }
 
+BODIES_AT_ONCE = 16
+"""Bodies of the largest size that may be in memory at one time, or as many bytes of smaller."""
 logger = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
@@ -39,6 +42,7 @@ class Gateway:
         """Args: the app inside; the token and the limits."""
         self._app = app
         self._settings = settings
+        self._incoming = _Incoming(BODIES_AT_ONCE * settings.limits.max_body_bytes)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass one request on and its answer back."""
@@ -57,10 +61,15 @@ class Gateway:
             if scope["path"] not in OPEN_PATHS:
                 check_token(self._settings.token, headers.get(b"authorization"))
             declared = headers.get(b"content-length", b"0")
-            bounded = _Bounded(receive, declared, self._settings.limits.max_body_bytes)
-            await self._app(scope, bounded, answer.send)
+            max_bytes = self._settings.limits.max_body_bytes
+            with _Bounded(receive, declared, max_bytes, incoming=self._incoming) as bounded:
+                await self._app(scope, bounded, answer.send)
         except RefusedError as refused:
             await answer.fail(refused.status, str(refused))
+        except asyncio.CancelledError:
+            # The server ends, and has waited for this one as long as it may.
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            await answer.fail(status, "server: stopping; ask another one, or later")
         except ClientDisconnect:
             logger.info("%s %s: the caller left", scope["method"], _where(scope))
         except Exception as error:
@@ -91,22 +100,48 @@ def _traced(scope: Message, headers: dict[bytes, bytes]) -> contextlib.AbstractC
     )
 
 
+class _Incoming:
+    """Bytes of all bodies that are in memory: who sends slowly has no place yet, but has those."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+
+    def change(self, num_bytes: int) -> None:
+        self._num_bytes += num_bytes
+        if num_bytes > 0 and self._num_bytes > self._max_bytes:
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            limit = f"at most {self._max_bytes} of all requests; try again"
+            raise RefusedError("bodies", f"{self._num_bytes} bytes", limit, status=status)
+
+
 class _Bounded:
     """A request's body that may not grow past the limit, whatever its headers claim.
 
     Checked when it is read: a route that reads no body answers whatever the caller claims to send.
     """
 
-    def __init__(self, receive: Receive, declared: bytes, max_bytes: int) -> None:
+    def __init__(
+        self, receive: Receive, declared: bytes, max_bytes: int, *, incoming: _Incoming
+    ) -> None:
         self._receive = receive
+        self._incoming = incoming
         self._num_declared = int(declared) if declared.isdigit() else 0
         self._num_bytes = 0
         self._max_bytes = max_bytes
 
+    def __enter__(self) -> "_Bounded":
+        return self
+
+    def __exit__(self, *caught: object) -> None:
+        self._incoming.change(-self._num_bytes)
+
     async def __call__(self) -> Message:
         self._check(self._num_declared)
         message = await self._receive()
-        self._num_bytes += len(message.get("body", b""))
+        num_bytes = len(message.get("body", b""))
+        self._num_bytes += num_bytes
+        self._incoming.change(num_bytes)
         self._check(self._num_bytes)
         return message
 

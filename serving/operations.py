@@ -72,7 +72,6 @@ OPERATIONS = (
         name="metrics",
         summary="Metrics for Prometheus",
         codes=(200,),
-        is_ours=False,
         answer="metrics",
     ),
     Operation(

@@ -129,7 +129,13 @@ class StorePatience(Generic[Asked, Rows, Found]):
         read = _Read(asked, self._num_rows(asked), contextvars.copy_context())
         reads, clock = self._small if read.num_rows <= SMALL_ROWS else self._large
         future = reads.submit(read)
-        if not await self._is_done(future, read, clock):
+        try:
+            is_done = await self._is_done(future, read, clock)
+        except asyncio.CancelledError:
+            # Nobody waits for the request any more: a read that has not begun never does.
+            future.cancel()
+            raise
+        if not is_done:
             future.cancel()
             self._failed("late", None, read.begun)
             return None

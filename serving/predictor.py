@@ -39,6 +39,7 @@ from serving.transformer import (
     OnlineReader,
     Transformer,
 )
+from training.aliases import CHAMPION
 
 NAME = "ranker"
 INLINE_VALUES = 2_000
@@ -66,6 +67,8 @@ class Ranking:
     scores: npt.NDArray[np.float32]
     candidates: Candidates
     version: str
+    role: str
+    """In which it was chosen: the lineup may have changed since."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,7 @@ class Job:
     call: InferenceCall
     candidates: Candidates
     champion: Champion
+    role: str
     deadline: float
 
     @property
@@ -183,14 +187,17 @@ class Ranker(kserve.Model):
         if version and self.lineup.named(version) is None:
             raise self._not_loaded(version)
 
-    def answering(self, call: InferenceCall) -> Champion:
-        """Who answers a call: the version that it names, else champion or canary by its user."""
+    def answering(self, call: InferenceCall) -> tuple[Champion, str]:
+        """Who answers a call, and in which role.
+
+        The version that it names does, else champion or canary by its user.
+        """
         self.champion()
         lineup, version = self.lineup, call.model_version
         found = lineup.named(version) if version else lineup.chosen(key_of(self.schema, call))
         if found is None:
             raise self._not_loaded(version)
-        return found
+        return found, lineup.role_of(found.version)
 
     def _not_loaded(self, version: str) -> RefusedError:
         loaded = " and ".join(model.version for model in self.lineup.answering)
@@ -210,15 +217,17 @@ class Ranker(kserve.Model):
         self, payload: InferenceCall, headers: dict[str, str] | None = None
     ) -> Job:
         """Check the call and read its features; what may take long in threads."""
-        deadline = time.monotonic() + self._limits.max_seconds
         if not isinstance(payload, InferenceCall):
             raise RefusedError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
         self._check_size(payload)
-        champion = self.answering(payload)
+        champion, role = self.answering(payload)
+        deadline = min(payload.deadline, time.monotonic() + self._limits.max_seconds)
         with counters.stage("features"):
             request = await self._request(payload)
             candidates = await self._candidates(request)
-        return Job(call=payload, candidates=candidates, champion=champion, deadline=deadline)
+        return Job(
+            call=payload, candidates=candidates, champion=champion, role=role, deadline=deadline
+        )
 
     async def predict(
         self,
@@ -229,7 +238,7 @@ class Ranker(kserve.Model):
         """Score the candidates, together with those of requests that wait at the same time."""
         batches = self._alone if self._num_inside == 1 else self._batches
         with counters.stage("score"), counters.scoring(payload.champion.version):
-            return payload.call, await batches.submit(payload)
+            return payload.call, await batches.run(payload)
 
     async def postprocess(
         self,
@@ -240,16 +249,15 @@ class Ranker(kserve.Model):
         """The answer, with the outputs that the call asked for."""
         call, ranking = result
         counters.count(ranking.candidates, ranking.version, ranking.scores)
-        lineup = self.lineup
         answered = Answered(
             request_id=call.id,
             answered_at=datetime.datetime.now(datetime.UTC),
             model_version=ranking.version,
             scores=ranking.scores,
             candidates=ranking.candidates,
-            role=lineup.role_of(ranking.version),
+            role=ranking.role,
         )
-        is_mirrored = self.shadow.offer(lineup.shadow, answered)
+        is_mirrored = self.shadow.offer(self.lineup.shadow, answered)
         self.log.offer(answered, is_chosen=is_mirrored)
         return self._answer(call, ranking)
 
@@ -271,7 +279,13 @@ class Ranker(kserve.Model):
         """
         candidates = await self._candidates(await self._request(call))
         deadline = time.monotonic() + self._limits.max_seconds
-        job = Job(call=call, candidates=candidates, champion=self.champion(), deadline=deadline)
+        job = Job(
+            call=call,
+            candidates=candidates,
+            champion=self.champion(),
+            role=CHAMPION,
+            deadline=deadline,
+        )
         for batches in (self._alone, self._batches):
             ranking = await batches.submit(job)
             self._answer(call, ranking).to_grpc()
@@ -321,8 +335,11 @@ class Ranker(kserve.Model):
         ends = np.cumsum([len(one.inputs) for one in candidates])
         parts = np.split(scores, ends[:-1])
         return [
-            _not_finite(part) or Ranking(scores=part, candidates=one, version=champion.version)
-            for one, part in zip(candidates, parts, strict=True)
+            _not_finite(part)
+            or Ranking(
+                scores=part, candidates=job.candidates, version=champion.version, role=job.role
+            )
+            for job, part in zip(jobs, parts, strict=True)
         ]
 
     def _too_late(self, job: Job) -> RefusedError:

@@ -28,6 +28,11 @@ _STATUS_TEXT = np.array(
 class RankingResponse(InferResponse):
     """KServe's answer, whose outputs hold arrays; equal to KServe's to the byte."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the values of all outputs, about."""
+        return 4 * sum(len(output.data) for output in self.outputs)
+
     def to_rest(self) -> tuple[bytes | dict[str, Any], int | None]:
         """The content of a JSON body, or a body with binary tensors and how long its JSON is."""
         outputs, contents = [], []

@@ -4,14 +4,17 @@ They are added to KServe's public FastAPI app. A route registered first wins, so
 KServe's when its server adds its own.
 """
 
+import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from kserve.protocol.dataplane import DataPlane
-from kserve.protocol.infer_type import InferResponse
+from prometheus_client import REGISTRY, exposition
+from starlette.requests import ClientDisconnect
 
 from serving import counters, json_fields, tracing
 from serving.admission import Admission, inline_or_thread
@@ -22,6 +25,7 @@ from serving.operations import OPERATIONS
 from serving.predictor import NAME, Ranker
 from serving.refusal import RefusedError
 from serving.repository import ChampionRepository
+from serving.responses import RankingResponse
 from serving.settings import Settings
 
 JSON = "application/json"
@@ -57,6 +61,7 @@ class Routes:
             "lineup": self.lineup,
             "load": self.load,
             "metadata": self.metadata,
+            "metrics": self.metrics,
             "predict": self.predict,
             "ready": self.ready,
             "ready_v1": self.ready,
@@ -130,6 +135,12 @@ class Routes:
         self._ranker.check_version(model_version)
         return _json(metadata)
 
+    async def metrics(self, request: Request) -> Response:
+        """All metrics of the process; their text takes milliseconds, which no request waits for."""
+        encoder, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
+        content = await asyncio.to_thread(encoder, REGISTRY)
+        return Response(content, headers={"content-type": content_type})
+
     async def server_ready(self) -> Response:
         """Whether a model can answer; open to all, so it tells nothing more."""
         if not await self._dataplane.ready():
@@ -186,29 +197,35 @@ class Routes:
 
     async def _message(self, request: Request) -> dict[str, Any]:
         """The JSON object in a body, which may be empty."""
-        body = await self._admission.receive(request.body)
+        body = await self._admission.receive(request.body, self._admission.deadline())
         return json_fields.message(body) if body else {}
 
     async def _rank(
         self,
         request: Request,
         read: Callable[[bytes], InferenceCall],
-        respond: Callable[[InferResponse], Response],
+        respond: Callable[[RankingResponse], Response],
     ) -> Response:
         """Answer a call: read it from the body, rank, write the scores."""
 
-        async def work(body: bytes) -> Response:
+        async def work(body: bytes, deadline: float) -> Response:
             call = await inline_or_thread(len(body), read, body)
+            call = dataclasses.replace(call, deadline=deadline)
             tracing.describe(request_id=call.id)
             answer, _ = await self._dataplane.infer(model_name=NAME, request=call)
             with counters.stage("respond"):
-                return respond(answer)
+                return await inline_or_thread(answer.num_bytes, respond, answer)
+
+        async def until_left() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                """Nothing follows a body that was read whole."""
+            raise ClientDisconnect
 
         body: Callable[[], Awaitable[bytes]] = request.body
-        return await self._admission.run(read=body, work=work)
+        return await self._admission.run(read=body, work=work, until_left=until_left)
 
 
-def _scores(answer: InferResponse) -> Response:
+def _scores(answer: RankingResponse) -> Response:
     """In protocol V2: JSON, or JSON and then binary tensors."""
     content, json_length = answer.to_rest()
     if json_length is None:
@@ -217,10 +234,10 @@ def _scores(answer: InferResponse) -> Response:
     return Response(content, headers=headers, media_type=CONTENT_TYPES[1])
 
 
-def _predictions(answer: InferResponse) -> Response:
+def _predictions(answer: RankingResponse) -> Response:
     """In protocol V1."""
     content, _ = answer.to_rest()
-    return _json(to_v1(content))
+    return _json(to_v1(cast(dict[str, Any], content)))  # nothing of it is binary
 
 
 def _check_content(request: Request, allowed: tuple[str, ...]) -> None:

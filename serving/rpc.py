@@ -1,6 +1,7 @@
 """The gRPC side: KServe's service with our reading of requests, and a status for every error."""
 
 import contextlib
+import dataclasses
 import functools
 import logging
 from collections.abc import Awaitable, Callable
@@ -17,10 +18,11 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 
 from serving import counters, tracing
 from serving.admission import Admission, check_token, inline_or_thread
-from serving.calls import from_grpc
+from serving.calls import InferenceCall, from_grpc
 from serving.predictor import NAME, Ranker
 from serving.refusal import RefusedError
 from serving.repository import ChampionExtension
+from serving.responses import RankingResponse
 from serving.settings import MAX_BODY_BYTES, Settings, Tls
 
 _CODES = {
@@ -28,11 +30,19 @@ _CODES = {
     HTTPStatus.CONFLICT: grpc.StatusCode.FAILED_PRECONDITION,
     HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
+    HTTPStatus.REQUEST_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+    HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 """Any other refusal is INVALID_ARGUMENT."""
 _TRITON_MODEL, _TRITON_PARAMETERS = 2, 3
 """Fields of Triton's requests to the repository, which tritonclient sends."""
 _TRACED = ("ModelInfer", "RepositoryModel")
+_INFER = "/ModelInfer"
+MAX_OTHER_BYTES = 64 * 1024
+"""Of a message of any other call: it is decoded before any limit on their number."""
+CALLS_PER_PLACE = 4
+"""Calls over gRPC at one time for each request to infer that may be inside: those whose message is
+still to come, health and metadata. More are RESOURCE_EXHAUSTED at once."""
 _OPEN_METHODS = ("/ServerLive", "/ServerReady")
 """Answered without a token."""
 
@@ -51,27 +61,32 @@ class RankingServicer(InferenceServicer):
         admission: Admission,
     ) -> None:
         """Args: KServe's data plane, the model, the repository extension, and who may enter."""
-        self._admission = admission
+        self.admission = admission
         super().__init__(dataplane, extension)
         self._dataplane = dataplane
         self._ranker = ranker
         self._extension = extension
 
-    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
-        """Rank; KServe's decoding trusts shapes and sizes."""
+    async def ModelInfer(self, request: "Incoming", context: Any) -> Any:  # noqa: N802 - the service's name
+        """Rank; KServe's decoding trusts shapes and sizes, and comes before any limit."""
 
-        async def read() -> Any:
-            return request
-
-        async def work(message: Any) -> Any:
+        def read(content: bytes) -> InferenceCall:
+            message = request.decoded(content)
             self._dataplane.get_model_from_registry(message.model_name)
-            call = await inline_or_thread(message.ByteSize(), from_grpc, message)
+            return from_grpc(message)
+
+        async def work(content: bytes, deadline: float) -> Any:
+            call = await inline_or_thread(len(content), read, content)
+            call = dataclasses.replace(call, deadline=deadline)
             tracing.describe(request_id=call.id)
             answer, _ = await self._dataplane.infer(model_name=NAME, request=call)
             with counters.stage("respond"):
-                return answer.to_grpc()
+                return await inline_or_thread(answer.num_bytes, _serialized, answer)
 
-        return await self._admission.run(read=read, work=work)
+        caller_seconds = context.time_remaining()
+        return await self.admission.run(
+            read=request.content, work=work, caller_seconds=caller_seconds
+        )
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
         """Metadata; KServe leaves the versions out, and answers for any."""
@@ -102,12 +117,41 @@ class RankingServicer(InferenceServicer):
         return messages.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
 
-class StatusInterceptor(grpc.aio.ServerInterceptor):
-    """Asks for the token; every failure, even of reading a message, is a status with a reason."""
+class Incoming:
+    """A message that is still to come: neither read nor decoded."""
 
-    def __init__(self, token: str | None) -> None:
-        """Args: the token that callers must show, if any."""
+    def __init__(self, context: Any, decode: Callable[[bytes], Any]) -> None:
+        """Args: the call, and how its message is decoded."""
+        self._context = context
+        self._decode = decode
+
+    async def content(self) -> bytes:
+        """Its bytes, once they are all there."""
+        content = await self._context.read()
+        if content is grpc.aio.EOF:
+            raise RefusedError("message", "absent", "one message")
+        return bytes(content)
+
+    def decoded(self, content: bytes) -> Any:
+        """The message; RefusedError where the bytes are none: gRPC itself would answer INTERNAL."""
+        try:
+            return self._decode(content)
+        except DecodeError as error:
+            limit = "a message of the Open Inference Protocol"
+            raise RefusedError("message", str(error), limit) from error
+
+
+class StatusInterceptor(grpc.aio.ServerInterceptor):
+    """Asks for the token; every failure, even of reading a message, is a status with a reason.
+
+    To gRPC each call is one whose requests are a stream, which is the same on the wire: a message
+    is then read when we ask for it, and may take as long as we say.
+    """
+
+    def __init__(self, token: str | None, admission: Admission) -> None:
+        """Args: the token that callers must show, if any; and who says how long they may take."""
         self._token = token
+        self._admission = admission
 
     async def intercept_service(
         self,
@@ -120,25 +164,44 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             return handler
         method = handler_call_details.method
         token = None if method.endswith(_OPEN_METHODS) else self._token
-        return grpc.unary_unary_rpc_method_handler(
-            functools.partial(_answer, handler.unary_unary, method, token),
-            request_deserializer=functools.partial(_deserialized, handler.request_deserializer),
-            response_serializer=handler.response_serializer,
+        behaviour = functools.partial(self._read_and_answer, handler)
+        return grpc.stream_unary_rpc_method_handler(
+            functools.partial(_answer, behaviour, method, token),
+            request_deserializer=None,
+            response_serializer=None,
         )
+
+    async def _read_and_answer(self, handler: Any, method: str, context: Any) -> bytes:
+        """The answer's bytes; to infer, the request is read by who bounds how many there are."""
+        incoming = Incoming(context, handler.request_deserializer)
+        if method.endswith(_INFER):
+            answer: bytes = await handler.unary_unary(incoming, context)
+            return answer
+        deadline = self._admission.deadline(context.time_remaining())
+        content = await self._admission.receive(incoming.content, deadline)
+        if len(content) > MAX_OTHER_BYTES:
+            raise RefusedError("message", f"{len(content)} bytes", f"at most {MAX_OTHER_BYTES}")
+        answered = await handler.unary_unary(incoming.decoded(content), context)
+        serialized: bytes = handler.response_serializer(answered)
+        return serialized
 
 
 def create_server(
     servicer: RankingServicer, *, settings: Settings, address: str
 ) -> grpc.aio.Server:
     """A gRPC server with the service, bound to an address: encrypted where there are files."""
+    limits = settings.limits
     server = grpc.aio.server(
-        interceptors=[StatusInterceptor(settings.token)],
+        interceptors=[StatusInterceptor(settings.token, servicer.admission)],
         options=[
-            ("grpc.max_receive_message_length", settings.limits.max_body_bytes),
+            ("grpc.max_receive_message_length", limits.max_body_bytes),
             ("grpc.max_send_message_length", MAX_BODY_BYTES),
+            ("grpc.max_connection_age_ms", int(limits.max_connection_seconds * 1e3)),
+            ("grpc.max_connection_age_grace_ms", int(limits.max_seconds * 1e3)),
             # Two servers on one port would take turns in answering.
             ("grpc.so_reuseport", 0),
         ],
+        maximum_concurrent_rpcs=CALLS_PER_PLACE * limits.max_concurrent,
     )
     add_GRPCInferenceServiceServicer_to_server(servicer, server)
     credentials = _credentials(settings.tls)
@@ -174,12 +237,9 @@ def _credentials(tls: Tls) -> Any:
     )
 
 
-def _deserialized(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
-    """The message, or why there is none: gRPC itself would answer INTERNAL."""
-    try:
-        return deserialize(content)
-    except DecodeError as error:
-        return RefusedError("message", str(error), "a message of the Open Inference Protocol")
+def _serialized(answer: RankingResponse) -> bytes:
+    content: bytes = answer.to_grpc().SerializeToString()
+    return content
 
 
 def _traced(method: str, metadata: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
@@ -197,18 +257,17 @@ async def _answer(
     behaviour: Callable[..., Awaitable[Any]],
     method: str,
     token: str | None,
-    request: Any,
+    messages: Any,
     context: Any,
 ) -> Any:
     metadata = dict(context.invocation_metadata() or ())
     with _traced(method, metadata):
-        return await _checked(behaviour, method, request, context, token=token, metadata=metadata)
+        return await _checked(behaviour, method, context, token=token, metadata=metadata)
 
 
 async def _checked(
     behaviour: Callable[..., Awaitable[Any]],
     method: str,
-    request: Any,
     context: Any,
     *,
     token: str | None,
@@ -216,7 +275,7 @@ async def _checked(
 ) -> Any:
     try:
         check_token(token, metadata.get("authorization"))
-        answer = await behaviour(_readable(request), context)
+        answer = await behaviour(method, context)
     except RefusedError as refused:
         await _refuse(context, method, refused.status, str(refused))
     except Exception as error:
@@ -228,12 +287,6 @@ async def _checked(
     else:
         tracing.answered_grpc("OK", 0)
         return answer
-
-
-def _readable(request: Any) -> Any:
-    if isinstance(request, RefusedError):
-        raise request
-    return request
 
 
 async def _refuse(context: Any, method: str, status: HTTPStatus, reason: str) -> None:

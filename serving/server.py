@@ -5,6 +5,8 @@ artifacts and is the only function that knows them.
 """
 
 import asyncio
+import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -34,7 +36,6 @@ from serving.rpc import RankingServicer, create_server
 from serving.settings import Settings, Tls
 from serving.wire import HttpProtocol
 
-GRACE_SECONDS = 10
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 """As the protocol names them; KServe has a name of its own for the second."""
 LOAD_SECONDS = 10.0
@@ -55,10 +56,12 @@ class RankingDataPlane(DataPlane):
         """Args: the model and the repository that holds it."""
         super().__init__(repository)
         self._ranker = ranker
+        self.is_draining = False
+        """Whether the server is about to end."""
 
     async def ready(self) -> bool:
-        """Whether a model can answer."""
-        return self._ranker.version is not None
+        """Whether a model can answer, and goes on doing so."""
+        return self._ranker.version is not None and not self.is_draining
 
     def get_model_from_registry(self, name: str) -> kserve.Model:
         """The ranker by its name; RefusedError (404) for every other."""
@@ -98,7 +101,7 @@ class RankingServer(kserve.ModelServer):
             grpc_port=grpc_port,
             registered_models=repository,
             enable_latency_logging=False,
-            grace_period=GRACE_SECONDS,
+            grace_period=settings.limits.drain_seconds,
         )
         for name in CHATTY_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -135,7 +138,43 @@ class RankingServer(kserve.ModelServer):
             tracing.stop()
 
     async def serve(self) -> None:
-        """Both sides, until uvicorn has answered what it had begun after a signal."""
+        """Both sides, until a signal; then until what had begun is answered, or its time is up."""
+        rest, grpc_server = self._rest(), self._grpc()
+        stopping = self._stop_on_signals(rest)
+        await self._repository.rehearse()
+        await grpc_server.start()
+        logger.info(
+            "serving %s on %s: REST %d, gRPC %d", NAME, self.host, self.http_port, self.grpc_port
+        )
+        _tell(self._settings)
+        rest_ended = asyncio.create_task(rest.start())
+        told = asyncio.create_task(stopping.wait())
+        await asyncio.wait({rest_ended, told}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        # Both at one time: neither side begins anything while the other one ends.
+        await asyncio.gather(rest_ended, grpc_server.stop(self._settings.limits.drain_seconds))
+
+    def _stop_on_signals(self, rest: RESTServer) -> asyncio.Event:
+        """Have SIGINT and SIGTERM end both sides; a second one waits for nobody.
+
+        Uvicorn's own handlers end REST alone, and raise the signal again afterwards.
+        """
+        stopping = asyncio.Event()
+        uvicorn = rest._server
+        uvicorn.capture_signals = contextlib.nullcontext
+
+        def stop(name: str) -> None:
+            logger.info("stopped by %s", name)
+            uvicorn.force_exit = uvicorn.should_exit
+            self.dataplane.is_draining = uvicorn.should_exit = True
+            stopping.set()
+
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, stop, number.name)
+        return stopping
+
+    def _rest(self) -> RESTServer:
         rest = RESTServer(
             FASTAPI_APP_IMPORT_STRING,
             self.dataplane,
@@ -144,27 +183,21 @@ class RankingServer(kserve.ModelServer):
             grace_period=self.grace_period,
         )
         rest.config.host = self.host
-        rest.config.http = HttpProtocol
+        rest.config.http = functools.partial(HttpProtocol, limits=self._settings.limits)
         rest.config.ws = "none"
         _encrypt(rest.config, self._settings.tls)
+        return rest
+
+    def _grpc(self) -> Any:
         servicer = RankingServicer(
             self.dataplane,
             ranker=self.ranker,
             extension=self.model_repository_extension,
             admission=self._admission,
         )
-        grpc_server = create_server(
+        return create_server(
             servicer, settings=self._settings, address=f"{self.host}:{self.grpc_port}"
         )
-        _let_uvicorn_stop()
-        await self._repository.rehearse()
-        await grpc_server.start()
-        logger.info(
-            "serving %s on %s: REST %d, gRPC %d", NAME, self.host, self.http_port, self.grpc_port
-        )
-        _tell(self._settings)
-        await rest.start()
-        await grpc_server.stop(self.grace_period)
 
 
 def build(
@@ -279,12 +312,3 @@ def _check_free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise ValueError(f"port: {host}:{port}; a free one: {error.strerror}") from error
-
-
-def _let_uvicorn_stop() -> None:
-    """Uvicorn raises a signal again once it has stopped; that must not end the process then."""
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(
-                number, logger.info, "stopped by %s", number.name
-            )

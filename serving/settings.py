@@ -9,6 +9,8 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
+from training.resources import num_cores
+
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_CANDIDATES = 10_000
 MIN_TOKEN_CHARACTERS = 16
@@ -25,11 +27,17 @@ class Limits:
     max_seconds: float = 30.0
     """Time of one request to infer, its body included."""
     max_concurrent: int = 64
-    """Requests to infer that are being read or answered at one time."""
+    """Requests to infer that are being answered at one time."""
+    max_connections: int = 1_000
+    """Connections over REST at one time."""
+    max_connection_seconds: float = 300.0
+    """Age from which a caller is asked to connect again, so that new servers get their share."""
+    drain_seconds: float = 10.0
+    """How long requests that have begun may go on once the server is told to stop."""
 
     @classmethod
     def from_environment(cls, environment: Environment = os.environ) -> "Limits":
-        """RANKING_MAX_BODY_BYTES, _CANDIDATES, _SECONDS and _CONCURRENT, where they are set."""
+        """RANKING_DRAIN_SECONDS, and RANKING_MAX_ with the names of the other fields."""
         return cls(
             max_body_bytes=int(
                 _number(environment, "RANKING_MAX_BODY_BYTES", MAX_BODY_BYTES, (1, MAX_BODY_BYTES))
@@ -40,6 +48,18 @@ class Limits:
             max_seconds=_number(environment, "RANKING_MAX_SECONDS", cls.max_seconds, (0.01, 3600)),
             max_concurrent=int(
                 _number(environment, "RANKING_MAX_CONCURRENT", cls.max_concurrent, (1, 10_000))
+            ),
+            max_connections=int(
+                _number(environment, "RANKING_MAX_CONNECTIONS", cls.max_connections, (1, 100_000))
+            ),
+            max_connection_seconds=_number(
+                environment,
+                "RANKING_MAX_CONNECTION_SECONDS",
+                cls.max_connection_seconds,
+                (1, 86_400),
+            ),
+            drain_seconds=_number(
+                environment, "RANKING_DRAIN_SECONDS", cls.drain_seconds, (0.1, 3600)
             ),
         )
 
@@ -179,12 +199,12 @@ class Scoring:
     @property
     def num_workers(self) -> int:
         """Batches that are scored at one time."""
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or num_cores()
 
     @property
     def num_threads(self) -> int:
         """Threads of a request that has the server to itself."""
-        return self.torch_threads or len(os.sched_getaffinity(0))
+        return self.torch_threads or num_cores()
 
     @classmethod
     def from_environment(cls, environment: Environment = os.environ) -> "Scoring":

@@ -2,7 +2,8 @@
 
 The answer is made before the copy is taken, so nothing here can change it. Copies wait in a bounded
 queue for one thread of low priority; what does not fit is dropped and counted. A challenger that is
-slow fills the queue, one that fails is counted, and both leave the callers alone.
+slow fills the queue, one that fails is counted, one that hangs is given up with its thread, and all
+leave the callers alone.
 """
 
 import collections
@@ -12,6 +13,7 @@ import logging
 import os
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -28,6 +30,8 @@ MAX_WAITING_CANDIDATES = 20_000
 NICENESS = 10
 """Of the thread, from 0 to 19: it gets the processor where the ranking threads leave it."""
 STOP_SECONDS = 5.0
+HANG_SECONDS = 30.0
+"""A challenger that takes longer for one request is given up: none would wait so long for it."""
 ROLE = "shadow"
 _ALL = 100
 
@@ -54,11 +58,17 @@ class Shadow:
         self._num_candidates = 0
         self._is_stopping = False
         self._has_failed: set[str] = set()
-        self._thread = threading.Thread(target=self._score_on, name=ROLE, daemon=True)
+        self._begun: tuple[Scorer, float] | None = None
+        """Who scores now, and since which moment of ``time.monotonic``."""
+        self._given_up: Scorer | None = None
+        self._thread = self._new_thread()
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._score_on, name=ROLE, daemon=True)
 
     def stop(self) -> None:
         """Drop what waits and end the thread; one that scores just now ends with the process."""
@@ -71,10 +81,15 @@ class Shadow:
     def forget(self) -> None:
         """Drop what waits: it was for a challenger that is gone."""
         with self._changed:
-            counters.SHADOW.labels("dropped").inc(len(self._waiting))
-            self._waiting.clear()
-            self._num_candidates = 0
-            counters.SHADOW_WAITING.set(0)
+            self._drop()
+            self._given_up = None
+            counters.SHADOW_HUNG.set(0)
+
+    def _drop(self) -> None:
+        counters.SHADOW.labels("dropped").inc(len(self._waiting))
+        self._waiting.clear()
+        self._num_candidates = 0
+        counters.SHADOW_WAITING.set(0)
 
     def offer(self, beside: Beside[Scorer] | None, answered: Answered) -> bool:
         """Take a copy of a request or leave it; returns at once, and whether it was taken.
@@ -87,15 +102,32 @@ class Shadow:
         if beside is None or random.random() * _ALL >= beside.share.percent:
             return False
         with self._changed:
-            is_taken = self._has_room(len(answered.scores)) and not self._is_stopping
+            self._give_up_what_hangs()
+            is_gone = self._is_stopping or beside.model is self._given_up
+            is_taken = not is_gone and self._has_room(len(answered.scores))
             if is_taken:
-                self._waiting.append((beside.model, answered))
+                self._waiting.append((beside.model, answered.copied()))
                 self._num_candidates += len(answered.scores)
                 counters.SHADOW_WAITING.set(len(self._waiting))
                 self._changed.notify()
         if not is_taken:
             counters.SHADOW.labels("dropped").inc()
         return is_taken
+
+    def _give_up_what_hangs(self) -> None:
+        """A thread cannot be stopped: it is left alone with its challenger, and another begins."""
+        if self._begun is None or time.monotonic() - self._begun[1] < HANG_SECONDS:
+            return
+        self._given_up, self._begun = self._begun[0], None
+        counters.SHADOW.labels("hung").inc()
+        counters.SHADOW_HUNG.set(1)
+        logger.error(
+            "shadow: %s has not scored a request within %g seconds; it gets no more of them",
+            *(self._given_up.version, HANG_SECONDS),
+        )
+        self._drop()
+        self._thread = self._new_thread()
+        self._thread.start()
 
     def _has_room(self, size: int) -> bool:
         is_short = len(self._waiting) < MAX_WAITING_REQUESTS
@@ -108,10 +140,14 @@ class Shadow:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while True:
             with self._changed:
+                if threading.current_thread() is not self._thread:
+                    return
+                self._begun = None
                 self._changed.wait_for(lambda: self._waiting or self._is_stopping)
                 if self._is_stopping:
                     return
                 model, answered = self._waiting.popleft()
+                self._begun = model, time.monotonic()
                 self._num_candidates -= len(answered.scores)
                 counters.SHADOW_WAITING.set(len(self._waiting))
             self._score(model, answered)
@@ -122,11 +158,15 @@ class Shadow:
                 scores = np.asarray(model.score(answered.candidates.inputs), dtype=np.float32)
             _check(scores, size=len(answered.scores))
         except Exception:
+            if threading.current_thread() is not self._thread:
+                return
             # A challenger may fail in any way; the server ranks on, and a counter tells.
             counters.SHADOW.labels("failed").inc()
             if model.version not in self._has_failed:
                 self._has_failed.add(model.version)
                 logger.exception("shadow: %s failed; told once", model.version)
+            return
+        if threading.current_thread() is not self._thread:
             return
         counters.SHADOW_DIFFERENCE.observe(float(np.abs(scores - answered.scores).mean()))
         correlation = rank_correlation(scores, answered.scores)

@@ -18,9 +18,9 @@ Identifiers = Sequence[int] | Sequence[str] | npt.NDArray[Any]
 class NumberIndex:
     """Places of integer ids."""
 
-    def __init__(self, ids: Sequence[int]) -> None:
+    def __init__(self, ids: Sequence[int] | npt.NDArray[np.int64]) -> None:
         """Args: the ids; each stands once."""
-        given = np.array(ids, dtype=np.int64)
+        self._ids = given = np.array(ids, dtype=np.int64)
         self._places = np.argsort(given)
         self._sorted = given[self._places]
 
@@ -31,6 +31,10 @@ class NumberIndex:
             return np.full(len(wanted), absent, dtype=np.int64)
         near = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
         return np.where(self._sorted[near] == wanted, self._places[near], absent)
+
+    def extended(self, ids: Identifiers) -> "NumberIndex":
+        """The same, with more ids behind the last."""
+        return NumberIndex(np.concatenate([self._ids, np.asarray(ids, dtype=np.int64)]))
 
 
 class TextIndex:
@@ -45,6 +49,10 @@ class TextIndex:
         get = self._places.get
         return np.fromiter((get(one, absent) for one in ids), np.int64, len(ids))  # type: ignore[arg-type]
 
+    def extended(self, ids: Identifiers) -> "TextIndex":
+        """The same, with more ids behind the last."""
+        return TextIndex([*self._places, *ids])  # type: ignore[list-item]
+
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
@@ -52,12 +60,14 @@ class Snapshot:
 
     index: NumberIndex | TextIndex
     tables: dict[str, EncodedTable]
+    num_items: int
+    """Items that have a row in any table."""
 
     @staticmethod
     def of(
         schema: Schema, ids: list[int] | list[str], columns: Mapping[str, pa.Array]
     ) -> "Snapshot":
-        """Encode every item table; row for row the ids."""
+        """Encode every item table; the newest rows are row for row the ids."""
         tables = {
             table.name: EncodedTable.of(
                 schema, table, columns, nothing=EncodedTable.nothing(schema, table)
@@ -67,12 +77,28 @@ class Snapshot:
         }
         is_text = schema.item.dtype is Dtype.STRING
         index = TextIndex(ids) if is_text else NumberIndex(ids)  # type: ignore[arg-type]
-        return Snapshot(index, tables)
+        return Snapshot(index, tables, len(ids))
 
-    @property
-    def num_items(self) -> int:
-        """Items that have a row in any table."""
-        return min((table.null_row for table in self.tables.values()), default=0)
+    def renewed(
+        self, schema: Schema, ids: list[int] | list[str], columns: Mapping[str, pa.Array]
+    ) -> "Snapshot":
+        """The same with other rows for some items, or their first; nothing else is encoded."""
+        places = self.rows(ids)
+        is_new = places < 0
+        places[is_new] = self.num_items + np.arange(is_new.sum())
+        new = [one for one, is_one in zip(ids, is_new.tolist(), strict=True) if is_one]
+        tables = {
+            name: table.renewed(
+                EncodedTable.of(
+                    schema, table.table, columns, nothing=EncodedTable.nothing(schema, table.table)
+                ),
+                places,
+                num_entities=self.num_items,
+            )
+            for name, table in self.tables.items()
+        }
+        index = self.index.extended(new) if new else self.index
+        return Snapshot(index, tables, self.num_items + len(new))
 
     @property
     def num_bytes(self) -> int:
@@ -80,5 +106,5 @@ class Snapshot:
         return sum(table.num_bytes for table in self.tables.values())
 
     def rows(self, ids: Identifiers) -> IntArray:
-        """The row of each item in every table."""
-        return self.index.rows(ids, absent=self.num_items)
+        """The newest row of each item in every table; -1, the null row, where it has none."""
+        return self.index.rows(ids, absent=-1)

@@ -1,20 +1,20 @@
 """A request and the online store become model inputs, with the status of every row that was read.
 
-Users are read once for a request; items are held in memory, or read once for it. The store knows no
-time-to-live, so it is applied here, against the request's time; a row that cannot be used counts as
-one that is all null, as the training join has it.
+Users are read once for a request; items are held in memory, or read once for it. Whether a row
+may be counted on yet, and whether it is too old, is decided here, against the request's time; a
+row that cannot be used counts as one that is all null, as the training join has it.
 """
 
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from features.assembly import EncodedTable, Part, RequestColumns, Statuses, assemble
+from features.assembly import EncodedTable, OwnRows, Part, RequestColumns, Statuses, assemble
 from features.encoding import RequestInputs, RowStatus
 from features.schema import Role, Schema
 from features.values import IntArray
@@ -34,8 +34,10 @@ _Tables = dict[str, tuple[EncodedTable, IntArray]]
 class OnlineReader(Protocol):
     """What serving asks of the online store."""
 
-    def read(self, role: Role, ids: Sequence[int | str]) -> dict[str, pa.Array]:
-        """The stored columns and event timestamps of these ids, in order; null where unknown."""
+    def read(
+        self, role: Role, ids: Sequence[int | str], *, since: int | None = None
+    ) -> dict[str, pa.Array]:
+        """What ``features.rows.OnlineRows.read`` gives: stored columns, moments, earlier rows."""
         ...
 
 
@@ -62,7 +64,7 @@ class Candidates:
     """N encoded candidates and what is to be said about their features."""
 
     inputs: RequestInputs
-    parts: dict[str, Part]
+    parts: Mapping[str, Part | OwnRows]
     request: RankingRequest
     flags: tuple[str, ...] = ()
 
@@ -76,12 +78,18 @@ class Candidates:
         """What was encoded: N raw values of each column, null where a row could not be used."""
         columns = self.request.columns
         for part in self.parts.values():
-            table = part.encoded.table
+            table = part.table
             place = pa.array(self.request.user) if table.role is Role.USER else None
             for name in table.encoded_columns:
                 values = part.column(name)
                 columns[name] = values if place is None else values.take(place)
         return columns
+
+    @functools.cached_property
+    def copied(self) -> "Candidates":
+        """The same with copies of its rows: it may be kept when the tables have been replaced."""
+        parts = {name: part.copied() for name, part in self.parts.items()}
+        return dataclasses.replace(self, parts=parts)
 
     @property
     def missing_context(self) -> tuple[str, ...]:
@@ -138,14 +146,15 @@ class Transformer:
 
     def read_together(self, requests: Sequence[RankingRequest]) -> list[FeatureRows]:
         """``read`` of several requests, with one read of the store for each side."""
-        users = self._together(Role.USER, [_users(request) for request in requests])
+        since = min((request.request_time for request in requests), default=None)
+        users = self._together(Role.USER, [_users(request) for request in requests], since)
         items = self._items()
         if items is not None:
             return [
                 _with_items(tables, items, request)
                 for tables, request in zip(users, requests, strict=True)
             ]
-        distinct = self._together(Role.ITEM, [_distinct(request) for request in requests])
+        distinct = self._together(Role.ITEM, [_distinct(request) for request in requests], since)
         return [FeatureRows({**u, **i}) for u, i in zip(users, distinct, strict=True)]
 
     def transform_without_store(self, request: RankingRequest) -> Candidates:
@@ -185,21 +194,23 @@ class Transformer:
         inputs = assemble(self._schema, columns, parts)
         return Candidates(inputs=inputs, parts=parts, request=request, flags=rows.flags)
 
-    def _together(self, role: Role, wanted: Sequence[_Wanted]) -> list[_Tables]:
+    def _together(self, role: Role, wanted: Sequence[_Wanted], since: int | None) -> list[_Tables]:
         """For each request, by table of one side, all rows that were read and which it uses."""
         ids = [one for given, _ in wanted for one in given]
         if not ids:
             return [{} for _ in wanted]
-        encoded = self._encoded(role, ids)
+        encoded = self._encoded(role, ids, since)
         starts = itertools.accumulate((len(given) for given, _ in wanted), initial=0)
         return [
             {name: (table, rows + start) for name, table in encoded.items()}
             for (_, rows), start in zip(wanted, starts, strict=False)
         ]
 
-    def _encoded(self, role: Role, ids: Sequence[int | str]) -> dict[str, EncodedTable]:
+    def _encoded(
+        self, role: Role, ids: Sequence[int | str], since: int | None
+    ) -> dict[str, EncodedTable]:
         with tracing.span(f"features.{role}"):
-            stored = self._online.read(role, ids)
+            stored = self._online.read(role, ids, since=since)
         return {
             table.name: EncodedTable.of(
                 self._schema, table, stored, nothing=self._nothing[table.name]

@@ -1,20 +1,28 @@
 """HTTP/1.1 below the app: what uvicorn's protocol leaves open, closed.
 
-It answers what is no HTTP in plain text, keeps a head of any size in memory, loses the body of a
-request that offers another protocol, and hands WebSockets past the token.
+It answers what is no HTTP in plain text, keeps a head of any size in memory and waits for it for
+ever, takes any number of connections, loses the body of a request that offers another protocol, and
+hands WebSockets past the token.
 """
 
+import asyncio
 import logging
 import re
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving import counters
+from serving.settings import Limits
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's line and headers together, give or take what one read of the socket brings."""
+HEAD_SECONDS = 10.0
+"""Most time from a connection, or from the first byte of a later request, to the end of a head."""
+_SPARE_SECONDS = 1.0
+"""For the answer 408, which the app gives when a body is late, before the connection ends."""
 logger = logging.getLogger(__name__)
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 
@@ -25,6 +33,33 @@ class HttpProtocol(HttpToolsProtocol):
     _is_in_head = True
     """Whether the next byte belongs to a request's line or headers."""
     _num_head_bytes = 0
+    _num_messages = 0
+    _awaited: tuple[int, bool] | None = None
+    """What the timer is for: the number of a message, and whether it is its head."""
+    _timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *, limits: Limits, **options: Any) -> None:
+        """Args: the limits, and what uvicorn gives."""
+        super().__init__(**options)
+        self._limits = limits
+        self._old_from = self.loop.time() + limits.max_connection_seconds
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Begin, unless there are too many connections already."""
+        super().connection_made(transport)
+        counters.CONNECTIONS.inc()
+        most = self._limits.max_connections
+        if len(self.connections) > most:
+            limit = f"connections: {len(self.connections)}; at most {most}; try again"
+            self._end(HTTPStatus.SERVICE_UNAVAILABLE, limit)
+        else:
+            self._wait_for((self._num_messages, True))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        counters.CONNECTIONS.dec()
+        self._wait_for(None)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read what came; a head that grows past the limit ends the connection."""
@@ -35,16 +70,41 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_in_head and self._num_head_bytes > MAX_HEAD_BYTES:
             limit = f"head: over {MAX_HEAD_BYTES} bytes; at most that"
             self._end(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, limit)
+        is_between = self._is_in_head and not self._num_head_bytes
+        self._wait_for(None if is_between else (self._num_messages, self._is_in_head))
 
     def on_headers_complete(self) -> None:
         """A head is whole."""
         self._is_in_head, self._num_head_bytes = False, 0
         super().on_headers_complete()
+        if self.loop.time() > self._old_from:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """A request is whole."""
         self._is_in_head = True
+        self._num_messages += 1
         super().on_message_complete()
+
+    def _wait_for(self, awaited: tuple[int, bool] | None) -> None:
+        """Bound the time until a part of a message is there; None: nothing has begun."""
+        if awaited == self._awaited:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._awaited, self._timer = awaited, None
+        if awaited is not None and not self.transport.is_closing():
+            _, is_head = awaited
+            seconds = self._limits.max_seconds
+            seconds = min(HEAD_SECONDS, seconds) if is_head else seconds + _SPARE_SECONDS
+            self._timer = self.loop.call_later(seconds, self._late, is_head, seconds)
+
+    def _late(self, is_head: bool, seconds: float) -> None:
+        if is_head and self._num_head_bytes:
+            self._end(HTTPStatus.REQUEST_TIMEOUT, f"head: not there; within {seconds:g} seconds")
+        else:
+            # Nothing was asked, or the app has answered already.
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Answer 400 and close."""

@@ -4,9 +4,13 @@ import dataclasses
 import datetime
 import logging
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import filelock
+import kinds
 import pytest
 
 from features.catalog import schema_of
@@ -14,6 +18,7 @@ from features.schema import Schema
 
 # Half a minute for each architecture; tests of native code ask for it.
 os.environ.setdefault("RANKING_COMPILE", "off")
+CONNECT_TOKEN = "a-token-of-the-tests"
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +27,29 @@ def spark() -> Iterator[object]:
 
     # Its finalizers log when pytest has closed the streams.
     logging.getLogger("py4j").setLevel(logging.ERROR)
-    session = start_session("tests", spark_driver_memory="2g", spark_sql_shuffle_partitions="2")
+    session = start_session(
+        "tests",
+        spark_driver_memory="2g",
+        spark_sql_shuffle_partitions="2",
+        # For the tests of jobs that share a server; a port of the system's choice, on loopback.
+        spark_plugins="org.apache.spark.sql.connect.SparkConnectPlugin",
+        spark_connect_grpc_binding_address="127.0.0.1",
+        spark_connect_grpc_binding_port="0",
+        spark_connect_authenticate_token=CONNECT_TOKEN,
+    )
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def spark_remote(spark: Any) -> dict[str, str]:
+    """What tells a process of its own to use the tests' Spark as a Spark Connect server."""
+    scala_object = getattr(spark._jvm, "org.apache.spark.sql.connect.service.SparkConnectService$")
+    port = getattr(scala_object, "MODULE$").localPort()
+    return {
+        "SPARK_REMOTE": f"sc://localhost:{port}",
+        "SPARK_CONNECT_AUTHENTICATE_TOKEN": CONNECT_TOKEN,
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +71,24 @@ class Built:
 
 
 @pytest.fixture(scope="session")
-def built(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The log made into examples; by one of the workers, where pytest-xdist has several."""
+    if not hasattr(request.config, "workerinput"):
+        return _build(request.getfixturevalue("spark"), tmp_path_factory.mktemp("built"))
+    shared = tmp_path_factory.getbasetemp().parent
+    done = shared / "built.pickle"
+    with filelock.FileLock(shared / "built.lock"):
+        if not done.exists():
+            root = shared / "built"
+            done.write_bytes(pickle.dumps(_build(request.getfixturevalue("spark"), root)))
+    return pickle.loads(done.read_bytes())
+
+
+def _build(spark: Any, root: Path) -> Built:
     from features import expectations, jobs
     from features.sources import synthetic
     from features.tables import Lake, day_range
 
-    root = tmp_path_factory.mktemp("built")
     schema = schema_of("synthetic")
     found = synthetic.fetch(
         root / "landing" / schema.name, rows=6_000, users=150, items=60, days=6, seed=3
@@ -67,7 +104,9 @@ def built(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked ``gpu`` on a machine without a CUDA device."""
+    """Mark and sort tests; skip what is marked ``gpu`` on a machine without a CUDA device."""
+    kinds.mark(items)
+    kinds.sort(items)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
@@ -76,3 +115,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+_started = kinds.Started()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Hold tests to their kind."""
+    _started.take()
+    result = yield
+    kinds.require_marker(item, _started.take())
+    return result

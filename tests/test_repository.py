@@ -57,6 +57,7 @@ def test_modules_stay_readable():
             assert path.stem not in {"utils", "helpers", "common", "misc", "base"}, path
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("package", ["features", "training", "serving"])
 def test_each_package_has_one_door_that_explains_itself(package):
     import sys

@@ -12,6 +12,7 @@ from features.door import Door, Summary, add_date
 from training import delivery
 from training.flags import (
     ADVICE,
+    add_anchor,
     add_dense_parallelism,
     add_holdout,
     add_recipe,
@@ -34,11 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> Summary:
-    from training.launch import train_and_track
+    from training.launch import default_ranks, train_and_track
     from training.lineage import training_recipe
 
     schema = schema_of(options.dataset)
     options.recipe = training_recipe(schema, options)
+    options.ranks = options.ranks or default_ranks()
     return train_and_track(schema, chosen_recipe(options), options)
 
 
@@ -184,7 +186,9 @@ def _prune(options: argparse.Namespace) -> Summary:
 
     schema = schema_of(options.dataset)
     return prune(
-        schema, options.checkpoints, options.artifacts, options.tracking, keep=options.keep
+        *(schema, options.checkpoints, options.artifacts, options.tracking),
+        keep=options.keep,
+        anchor_days=options.anchor_days,
     )
 
 
@@ -228,13 +232,17 @@ def _door() -> Door:
     text = "Drop checkpoints and artifacts that nothing needs."
     prune = door.verb("prune", _prune, text, "checkpoints", "artifacts", "tracking")
     prune.add_argument("--keep", type=int, default=10, help="newest to keep of each")
+    add_anchor(prune, "keep the artifacts of champions as old as the gate's anchor")
     return door
 
 
 def _add_evaluate(door: Door) -> None:
     text = (
-        "Judge a day's candidate; the gate. With --candidate and --control, judge a ranker that "
-        "grew: it must be shown to be better than the champion and than the one that did not grow."
+        "Judge a day's candidate; the gate. It says promote when log loss, GAUC, calibration and "
+        "slices are shown to be within their limits beside the champion and an older one, the "
+        "anchor; refuse when one is shown to be beyond; hold when the days cannot tell. With "
+        "--candidate and --control, judge a ranker that grew: it must be shown to be better than "
+        "the champion and than the one that did not grow. docs/training.md has the limits."
     )
     folders = ("lake", "checkpoints", "artifacts", "tracking", "reports")
     evaluate = door.verb("evaluate", _evaluate, text, *folders)
@@ -242,6 +250,18 @@ def _add_evaluate(door: Door) -> None:
     evaluate.add_argument("--drill", choices=("spoilt",), help="spoil the candidate on purpose")
     evaluate.add_argument("--candidate", metavar="VERSION", help="else the day's newest")
     evaluate.add_argument("--control", metavar="VERSION", help="the un-grown one of a trial")
+    add_anchor(evaluate, "compare with who was champion so many days before, too; 0: do not")
+    evaluate.add_argument(
+        "--first",
+        action="store_true",
+        help="where nothing serves yet: let a candidate through that is shown to beat the base "
+        "rate, though too few rows tell of its calibration or a slice",
+    )
+    evaluate.add_argument(
+        "--no-gauc",
+        action="store_true",
+        help="do not compare GAUC: for logs in which hardly any user has both labels",
+    )
 
 
 def _add_training(door: Door) -> None:

@@ -4,3 +4,5 @@ CHAMPION, CHALLENGER, CANARY, SHADOW = "champion", "challenger", "canary", "shad
 """Aliases: what answers, what was made last, what answers a share, what scores copies."""
 PREVIOUS, ROLLED_BACK = "previous_champion", "rolled_back"
 """Tags of a version: who was champion before it, and that it was taken back."""
+ANCHOR_DAYS = 28
+"""Age of the champion with which the gate compares too, beside that of today."""

@@ -15,13 +15,13 @@ from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from features.schema import Schema
+from training.comparison import Comparison, Holdout, compare
 from training.config import Recipe
 from training.dataset import Examples, ExampleTable, user_groups
-from training.evaluation import regret
-from training.gate import Comparison, GateConfig, Holdout, compare
+from training.holdout import best_log_losses
 from training.inputs import inputs_of
 from training.loop import first_rows, fit
-from training.metrics import Metrics, evaluate
+from training.metrics import Metrics, evaluate, log_losses
 from training.session import Session
 
 logger = logging.getLogger(__name__)
@@ -71,16 +71,17 @@ def _pooled(
 ) -> Backtest:
     group = user_groups(examples, schema)
     pooled = {name: np.concatenate(parts) for name, parts in scores.items()}
-    holdout = Holdout(examples.label, group, {})
-    everything = np.ones(len(examples), dtype=np.bool_)
+    holdout = Holdout(label=examples.label, group=group, example_id=examples.example_id)
+    best = best_log_losses(schema, examples)
+    mine = log_losses(pooled[RANKER], examples.label)
     return Backtest(
         metrics={name: evaluate(p, examples.label, group) for name, p in pooled.items()},
         against={
-            name: compare(GateConfig(), holdout, pooled[RANKER], pooled[name], everything)
+            name: compare(holdout, pooled[RANKER], pooled[name]).log_loss
             for name in (REGRESSION, BASE_RATE)
         },
         days=days,
-        regret=regret(schema, examples, pooled[RANKER]),
+        regret=None if best is None else float(mine.mean() - best.mean()),
     )
 
 

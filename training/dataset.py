@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.encoding import ModelInputs, encode
+from features.encoding import InfiniteError, ModelInputs, encode
 from features.schema import DAY, EXAMPLE_ID, LABEL, Schema
 from training.batch import Batch, make_batch
 
@@ -84,6 +85,22 @@ class ExampleTable:
             raise ValueError(f"examples: no rows from {days[:1]} to {days[-1:]} in {self.root}")
         return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
 
+    def stream(self, days: Sequence[datetime.date], *, rows: int) -> Iterator[Examples]:
+        """The same, at most ``rows`` at a time, so that memory does not grow with the days."""
+        for path in (path for day in days for path in self._files(day)):
+            with pq.ParquetFile(path) as file:
+                for part in file.iter_batches(batch_size=rows):
+                    yield encode_examples(self.schema, pa.Table.from_batches([part]))
+
+    def positives(self, days: Sequence[datetime.date]) -> int:
+        """Examples of some days whose label is 1."""
+        columns = (
+            pq.read_table(path, columns=[LABEL], partitioning=None).column(LABEL)
+            for day in days
+            for path in self._files(day)
+        )
+        return sum(pc.sum(column).as_py() or 0 for column in columns)
+
     def buffers(self, days: Sequence[datetime.date], *, rows: int) -> list["Buffer"]:
         """The examples of some days in order, cut at row groups into about ``rows`` each.
 
@@ -116,10 +133,15 @@ class ExampleTable:
 
 
 def encode_examples(schema: Schema, table: pa.Table) -> Examples:
-    """Encode a table of examples."""
+    """Encode a table of examples; ValueError names one with a number that is infinite."""
     columns = {name: table.column(name) for name in table.column_names}
+    try:
+        inputs = encode(schema, columns)
+    except InfiniteError as error:
+        example = table.column(EXAMPLE_ID)[error.row].as_py()
+        raise ValueError(f"example {example}: {error}") from error
     return Examples(
-        encode(schema, columns),
+        inputs,
         table.column(LABEL).to_numpy(),
         table.column(EXAMPLE_ID).to_numpy(),
         table,

@@ -1,121 +1,174 @@
-"""The evaluation job: candidate and champion on days that neither has seen, and the gate's word.
+"""The evaluation job: a candidate and its rivals on days that none has seen, and the gate's word.
 
 A trial has a third ranker, the control: what the candidate grew from, trained on the same days.
-Then the candidate must be shown to be better than both.
+Then the candidate must be shown to be better than the champion and than it.
 """
 
 import dataclasses
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from features.schema import Role, Schema, TableKind
-from training import artifact
+from features.schema import Schema
+from training import artifact, gate
 from training.artifact import Artifact
-from training.dataset import Examples, ExampleTable, user_groups
-from training.gate import Decision, GateConfig, Holdout, decide, joined
-from training.manifest import Manifest
+from training.comparison import Scores
+from training.dataset import ExampleTable
+from training.findings import GateConfig
+from training.gate import Decision, decide
+from training.holdout import score_days
+from training.manifest import ArtifactError, Manifest
 from training.metrics import log_losses
 
-_NEW_USER_IMPRESSIONS, _HEAVY_USER_IMPRESSIONS, _NEW_ITEM_IMPRESSIONS = 10, 100, 10
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Versions:
+    """Who is judged, and against whom."""
+
+    candidate: str
+    champion: str | None = None
+    """None when nothing serves yet."""
+    anchors: Sequence[str] = ()
+    """Older champions; the first that can still be scored is the anchor."""
+    control: str | None = None
+    """The un-grown ranker of a trial; then better is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
+class Rival:
+    """Whom the candidate is compared with."""
+
+    artifact: Artifact
+    scores: Scores
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseRate:
+    """Positive rate of all days up to the last that the candidate has trained on."""
+
+    rate: float
+    rows: int
+    first_day: datetime.date
+    last_day: datetime.date
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """One evaluation: the decision, and what the report draws."""
 
+    config: GateConfig
     decision: Decision
     candidate: Artifact
     champion: Artifact | None
     days: list[datetime.date]
     label: npt.NDArray[np.int64]
-    candidate_scores: npt.NDArray[np.float32]
-    champion_scores: npt.NDArray[np.float32] | None
-    control: "Control | None"
+    candidate_scores: Scores
+    champion_scores: Scores | None
+    anchor: Rival | None
+    anchor_notes: list[str]
+    """Which anchors could not be scored, and why there is none."""
+    control: Rival | None
+    base_rate: BaseRate
     regret: float | None
     """Log loss above that of the true probabilities, in generated data."""
     is_spoilt: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Control:
-    """The un-grown ranker of a trial, and how the candidate compares with it."""
-
-    artifact: Artifact
-    scores: npt.NDArray[np.float32]
-    decision: Decision
 
 
 def evaluate_candidate(
     schema: Schema,
     table: ExampleTable,
     artifacts: Path,
+    versions: Versions,
     *,
     day: datetime.date,
-    candidate_version: str,
-    champion_version: str | None,
-    control_version: str | None = None,
+    config: GateConfig | None = None,
     is_spoilt: bool = False,
 ) -> Evaluation:
-    """Score candidate and champion on (candidate's trained_through, day] and let the gate decide.
+    """Score candidate and rivals on (candidate's trained_through, day] and let the gate decide.
 
     Args:
         schema: The data set's schema.
         table: The training examples.
         artifacts: Folder of all artifacts.
+        versions: Who is judged, and against whom.
         day: Last day of the holdout.
-        candidate_version: The candidate's artifact.
-        champion_version: The champion's; None when nothing serves yet.
-        control_version: The un-grown ranker's in a trial; then better is asked for.
+        config: The gate's limits; None: the usual ones.
         is_spoilt: A drill: the candidate's scores are dealt out to other rows first.
 
     Raises:
-        ValueError: A model has trained on a day of the holdout, the holdout has no rows, or the
-            control is not the candidate's.
+        ValueError: A model has trained on a day of the holdout, the holdout or the days before it
+            have no rows, or the control is not the candidate's.
     """
+    config = config or GateConfig()
     root = artifacts / schema.name
-    candidate = artifact.load(root / candidate_version, schema)
-    champion = artifact.load(root / champion_version, schema) if champion_version else None
-    control = artifact.load(root / control_version, schema) if control_version else None
-    through = datetime.date.fromisoformat(candidate.manifest.trained_through)
+    rankers = {"candidate": artifact.load(root / versions.candidate, schema)}
+    if versions.champion:
+        rankers[gate.CHAMPION] = artifact.load(root / versions.champion, schema)
+    anchor, notes = _anchor(root, versions.anchors, schema)
+    if anchor:
+        rankers[gate.ANCHOR] = anchor
+    if versions.control:
+        rankers[gate.CONTROL] = artifact.load(root / versions.control, schema)
+        refuse_stranger(rankers["candidate"].manifest, rankers[gate.CONTROL].manifest)
+    through = datetime.date.fromisoformat(rankers["candidate"].manifest.trained_through)
     days = table.days(through + datetime.timedelta(days=1), day)
-    for model in filter(None, (candidate, champion, control)):
-        refuse_overlap(model, days)
-    if control is not None:
-        refuse_stranger(candidate.manifest, control.manifest)
-    examples = table.read(days)
-    scores = candidate.score(examples.inputs)
+    for ranker in rankers.values():
+        refuse_overlap(ranker, days)
+    base_rate = base_rate_of(table, through)
+    scored = score_days(schema, table, days, rankers)
+    scores = scored.scores
+    candidate = scores.pop("candidate")
     if is_spoilt:
-        scores = np.random.default_rng(0).permutation(scores)
-    rival = champion.score(examples.inputs) if champion else None
-    holdout = Holdout(examples.label, user_groups(examples, schema), named_slices(examples, schema))
-    config = GateConfig(must_be_better=control is not None)
-    # The prior of the label is a declared constant, so it has seen no day of the holdout.
-    base_rate = schema.label.prior_rate
-    decision = decide(config, holdout, scores, rival, base_rate=base_rate)
-    compared = None
-    if control is not None:
-        answers = control.score(examples.inputs)
-        judged = decide(
-            *(config, holdout, scores, answers), base_rate=base_rate, rival="the un-grown ranker"
-        )
-        compared = Control(control, answers, judged)
-        decision = joined(decision, judged)
+        candidate = np.random.default_rng(0).permutation(candidate)
+    label, best = scored.holdout.label, scored.best_log_loss
     return Evaluation(
-        decision=decision,
-        candidate=candidate,
-        champion=champion,
+        config=config,
+        decision=decide(config, scored.holdout, candidate, scores, base_rate=base_rate.rate),
+        candidate=rankers["candidate"],
+        champion=rankers.get(gate.CHAMPION),
         days=days,
-        label=examples.label,
-        candidate_scores=scores,
-        champion_scores=rival,
-        control=compared,
-        regret=regret(schema, examples, scores),
+        label=label,
+        candidate_scores=candidate,
+        champion_scores=scores.get(gate.CHAMPION),
+        anchor=_rival(gate.ANCHOR, rankers, scores),
+        anchor_notes=notes,
+        control=_rival(gate.CONTROL, rankers, scores),
+        base_rate=base_rate,
+        regret=None if best is None else float(log_losses(candidate, label).mean()) - best,
         is_spoilt=is_spoilt,
     )
+
+
+def base_rate_of(table: ExampleTable, through: datetime.date) -> BaseRate:
+    """The base rate of all days through one of them; ValueError where none is left in the lake."""
+    days = table.days(datetime.date.min, through)
+    rows = table.num_rows(days)
+    if not rows:
+        raise ValueError(
+            f"base rate of the training days: no examples through {through} in {table.root}; run "
+            "`python -m features examples` for them"
+        )
+    return BaseRate(table.positives(days) / rows, rows, days[0], days[-1])
+
+
+def _anchor(
+    root: Path, versions: Sequence[str], schema: Schema
+) -> tuple[Artifact | None, list[str]]:
+    """The first artifact that can be scored, and why those before it, or all, cannot."""
+    notes: list[str] = []
+    for version in versions:
+        try:
+            return artifact.load(root / version, schema), notes
+        except ArtifactError as error:
+            notes.append(f"anchor {version}: cannot be scored: {error}")
+    return None, [*notes, "anchor: no older champion than the one that answers; not compared"]
+
+
+def _rival(key: str, rankers: dict[str, Artifact], scores: dict[str, Scores]) -> Rival | None:
+    return Rival(rankers[key], scores[key]) if key in rankers else None
 
 
 def refuse_overlap(model: Artifact, days: list[datetime.date]) -> None:
@@ -141,62 +194,3 @@ def refuse_stranger(candidate: Manifest, control: Manifest) -> None:
             f"control {control.version}: trained through {control.trained_through}; the candidate "
             f"through {candidate.trained_through}"
         )
-
-
-def named_slices(examples: Examples, schema: Schema) -> dict[str, npt.NDArray[np.bool_]]:
-    """Parts of the rows that must not break: new users, heavy users, new items."""
-    slices = {}
-    for table in schema.tables:
-        if table.kind is TableKind.ATTRIBUTES:
-            continue
-        count = examples.table.column(f"{table.role}_impressions_all").fill_null(0).to_numpy()
-        if table.role is Role.USER:
-            slices["new users"] = count < _NEW_USER_IMPRESSIONS
-            slices["heavy users"] = count >= _HEAVY_USER_IMPRESSIONS
-        else:
-            slices["new items"] = count < _NEW_ITEM_IMPRESSIONS
-    return slices
-
-
-def regret(schema: Schema, examples: Examples, scores: npt.NDArray[np.float32]) -> float | None:
-    """Log loss of the scores above that of the true probabilities; None where they are unknown."""
-    if not schema.best_log_loss_column:
-        return None
-    best = examples.table.column(schema.best_log_loss_column).to_numpy()
-    mine, least = log_losses(scores, examples.label), log_losses(best, examples.label)
-    return float(mine.mean() - least.mean())
-
-
-def summary(evaluation: Evaluation) -> dict[str, Any]:
-    """The decision as plain values, for JSON."""
-    decision = evaluation.decision
-    champion, control = evaluation.champion, evaluation.control
-    return {
-        "decision": decision.verdict.value,
-        "drill": "spoilt candidate" if evaluation.is_spoilt else None,
-        "reasons": decision.reasons,
-        "candidate": evaluation.candidate.manifest.version,
-        "champion": champion.manifest.version if champion else None,
-        "holdout": [evaluation.days[0].isoformat(), evaluation.days[-1].isoformat()],
-        "metrics": decision.candidate.to_dict(),
-        "champion_metrics": decision.champion.to_dict() if decision.champion else None,
-        "log_loss_change": dataclasses.asdict(decision.overall),
-        "slices": _plain(decision),
-        "control": None if control is None else _control_summary(control),
-        "calibration_interval": decision.calibration_interval,
-        "regret": evaluation.regret,
-    }
-
-
-def _control_summary(control: Control) -> dict[str, Any]:
-    judged = control.decision
-    return {
-        "version": control.artifact.manifest.version,
-        "metrics": judged.champion.to_dict() if judged.champion else None,
-        "log_loss_change": dataclasses.asdict(judged.overall),
-        "slices": _plain(judged),
-    }
-
-
-def _plain(decision: Decision) -> dict[str, Any]:
-    return {name: dataclasses.asdict(value) for name, value in decision.slices.items()}

@@ -6,6 +6,7 @@ import datetime
 import re
 from pathlib import Path
 
+from training.aliases import ANCHOR_DAYS
 from training.checkpoints import CONTROL, GROWN
 from training.config import DenseParallelism, Precision, Recipe
 from training.recipes import RECIPES, USUAL, recipe_of
@@ -26,6 +27,13 @@ def count(text: str) -> int:
     """A whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: a whole number, at least 1")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    """A whole number, 0 too."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number, at least 0")
     return int(text)
 
 
@@ -71,7 +79,11 @@ def add_training(verb: argparse.ArgumentParser) -> None:
         choices=(GROWN, CONTROL),
         help="train for a comparison, beside the day's own run: what grew, or what did not",
     )
-    verb.add_argument("--ranks", type=int, default=2, help="processes")
+    verb.add_argument(
+        "--ranks",
+        type=count,
+        help="processes (else one a CUDA device; on a CPU 2, or 1 where there is one core)",
+    )
     verb.add_argument("--batch-size", type=count, help="of all ranks (else the recipe's)")
     verb.add_argument("--epochs", type=count, help="passes over the days (else the recipe's)")
     verb.add_argument(
@@ -88,6 +100,11 @@ def add_training(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--mlflow-run", type=Path, help=argparse.SUPPRESS)
     verb.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+
+
+def add_anchor(verb: argparse.ArgumentParser, text: str) -> None:
+    """Give a verb its ``--anchor-days``."""
+    verb.add_argument("--anchor-days", type=whole, default=ANCHOR_DAYS, metavar="DAYS", help=text)
 
 
 def add_dense_parallelism(verb: argparse.ArgumentParser) -> None:

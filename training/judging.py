@@ -1,14 +1,17 @@
 """The ``evaluate`` and ``family`` verbs: who is compared with whom, and where it is written."""
 
 import argparse
+import dataclasses
 from typing import Any
 
 from features.schema import Schema
-from training import report
+from training import champions, family_page, report
 from training.aliases import CHAMPION
 from training.dataset import ExampleTable
-from training.evaluation import evaluate_candidate, summary
+from training.decisions import summary
+from training.evaluation import Versions, evaluate_candidate
 from training.family import family
+from training.findings import GateConfig
 from training.registry import Registry
 
 
@@ -16,8 +19,9 @@ def judge(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
     """Judge a day's candidate, or that of a trial, and write the decision and its page.
 
     Raises:
-        ValueError: There is no such candidate, one of a trial's two versions is missing, or a model
-            has trained on a day of the holdout.
+        ValueError: There is no such candidate, one of a trial's two versions is missing, a first
+            champion is asked for where there is one, or a model has trained on a day of the
+            holdout.
     """
     if bool(options.candidate) != bool(options.control):
         raise ValueError(
@@ -28,15 +32,14 @@ def judge(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
     champion = registry.alias(CHAMPION)
     if champion is not None and registry.day_of(champion) > options.date:
         return _hold(schema, options, registry, candidate=candidate, champion=champion)
+    versions = _versions(registry, options, candidate=candidate)
+    if options.first and versions.champion:
+        raise ValueError(f"first: {versions.champion} is champion; --first is for the first one")
+    limits = GateConfig(accepts_unknown=options.first)
     judged = evaluate_candidate(
-        schema,
-        ExampleTable(options.lake, schema),
-        options.artifacts,
+        *(schema, ExampleTable(options.lake, schema), options.artifacts, versions),
         day=options.date,
-        candidate_version=candidate,
-        # A drill may spoil the champion itself, and is judged against what it was.
-        champion_version=champion if champion != candidate or options.drill else None,
-        control_version=options.control,
+        config=dataclasses.replace(limits, gauc_margin=None) if options.no_gauc else limits,
         is_spoilt=options.drill == "spoilt",
     )
     decided = summary(judged)
@@ -49,6 +52,24 @@ def judge(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
     return {**decided, "report": page}
 
 
+def _versions(registry: Registry, options: argparse.Namespace, *, candidate: str) -> Versions:
+    """The candidate, and whom it is compared with.
+
+    One that has become champion since is judged again against whom it replaced, as before. A drill
+    may spoil the champion itself, and is judged against what it was.
+    """
+    line = champions.line_of_champions(registry)
+    if line and line[0].version == candidate and not options.drill:
+        line = line[1:]
+    anchors = champions.anchors(line, options.date, days=options.anchor_days)
+    return Versions(
+        candidate=candidate,
+        champion=line[0].version if line else None,
+        anchors=[version.version for version in anchors],
+        control=options.control,
+    )
+
+
 def show_family(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
     """Write the page of the family; returns its members and the page."""
     members = family(
@@ -57,7 +78,7 @@ def show_family(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
         checkpoints=options.checkpoints,
         artifacts=options.artifacts,
     )
-    page = report.write_family_page(options.reports, schema.name, members)
+    page = family_page.write_family_page(options.reports, schema.name, members)
     plain = [member.to_dict() for member in members]
     return {"dataset": schema.name, "members": plain, "report": page}
 
@@ -76,6 +97,7 @@ def _hold(
         "candidate": candidate,
         "champion": champion,
         "reasons": [f"champion is of {registry.day_of(champion)}, after {options.date}"],
+        "alerts": [],
     }
     kind = report.gate_kind(is_trial=bool(options.control))
     report.write_decision(options.reports / schema.name / kind / options.date.isoformat(), held)

@@ -1,13 +1,18 @@
 """Exact evaluation metrics over all rows, in NumPy; metrics while training are TorchRec's own."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+from scipy.stats import poisson, rankdata
 
 FloatArray = npt.NDArray[np.float64]
 _SMALLEST_PROBABILITY = 1e-7
+_GROUPS_AT_ONCE = 2_048
+_POISSON = poisson.ppf((np.arange(2**16) + 0.5) / 2**16, 1).astype(np.float32)
+"""A Poisson variable of mean 1 at equal steps of its distribution: one for each 16-bit number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,40 +88,73 @@ def grouped_auc(
     probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64], group: npt.NDArray[np.int64]
 ) -> tuple[float, float]:
     """AUC within each group weighted by rows, and the share of groups with one class only."""
-    if len(np.unique(group)) == len(group):
-        # Nobody has two rows, so nobody has both labels.
-        return float("nan"), 1.0
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(group[order]) != 0])
-    parts = np.split(order, starts[1:])
-    values = np.array([auc(probability[rows], label[rows]) for rows in parts])
-    sizes = np.array([len(rows) for rows in parts], dtype=np.float64)
+    values, sizes = group_aucs(probability, label, group)
     both = np.isfinite(values)
-    if not both.any():
-        return float("nan"), 1.0
-    return float((values[both] * sizes[both]).sum() / sizes[both].sum()), float(1 - both.mean())
+    one_class = float(1 - both.mean())
+    if not both.any() or not np.isfinite(probability).all():
+        return float("nan"), one_class
+    return float((values[both] * sizes[both]).sum() / sizes[both].sum()), one_class
 
 
-def bootstrap_means(
-    values: FloatArray, group: npt.NDArray[np.int64], *, draws: int, seed: int
+def group_aucs(
+    probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64], group: npt.NDArray[np.int64]
+) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """AUC of each group, NaN with one class only, and its rows; in the order of the groups."""
+    order = np.lexsort((probability, group))
+    ordered, scores, positive = group[order], probability[order], label[order] == 1
+    opens = _changes(ordered)
+    first_of_tie = np.flatnonzero(opens | _changes(scores))
+    tie = np.diff(first_of_tie, append=len(order))
+    starts = np.flatnonzero(opens)
+    sizes = np.diff(starts, append=len(order))
+    # Mean rank of the tie, counted from 0 within the group.
+    rank = np.repeat(first_of_tie + (tie - 1) / 2, tie) - np.repeat(starts, sizes)
+    positives = np.add.reduceat(positive, starts, dtype=np.int64)
+    rank_sum = np.add.reduceat(rank * positive, starts)
+    pairs = positives * (sizes - positives)
+    above = rank_sum - positives * (positives - 1) / 2
+    return np.divide(above, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0), sizes
+
+
+def bootstrap_sums(
+    columns: Callable[[npt.NDArray[np.int64]], FloatArray],
+    group: npt.NDArray[np.int64],
+    *,
+    draws: int,
+    seed: int,
 ) -> FloatArray:
-    """Means of columns over resampled groups, (draws, columns).
+    """Sums of columns over all rows, then over resampled groups: (1 + draws, columns).
 
-    Rows of one user are not independent, so whole users are drawn with replacement.
+    Rows of one user are not independent, so whole users are drawn: each counts in a draw as often
+    as a Poisson variable of mean 1 says, independent of the others (Hanley and MacGibbon 2006;
+    Chamandy et al. 2012). Ratios of the sums vary as those of a draw with replacement do, but no
+    user has to know of another, so memory is bounded by a block of them, however many there are.
 
     Args:
-        values: (rows, columns).
+        columns: Of some rows, all rows of a user among them and next to each other, the values:
+            (rows, columns).
         group: (rows,) numbers of the users.
         draws: How many resamples.
-        seed: Of the draws; the same seed gives the same users to every column.
+        seed: Of the draws; the same seed and users give the same draws for any columns.
     """
-    _, member = np.unique(group, return_inverse=True)
-    num_groups = int(member.max()) + 1
-    sums = np.stack([np.bincount(member, column, num_groups) for column in values.T], axis=1)
-    sizes = np.bincount(member, minlength=num_groups)
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(_changes(group[order]))
     random = np.random.default_rng(seed)
-    weights = random.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=draws)
-    return (weights @ sums) / (weights @ sizes)[:, None]
+    total: FloatArray | float = 0.0
+    for first in range(0, len(starts), _GROUPS_AT_ONCE):
+        block = starts[first : first + _GROUPS_AT_ONCE]
+        end = starts[first + _GROUPS_AT_ONCE] if first + _GROUPS_AT_ONCE < len(starts) else None
+        values = columns(order[block[0] : end])
+        sums = np.add.reduceat(values, block - block[0], axis=0)
+        times = _POISSON[random.integers(0, len(_POISSON), (draws, len(sums)), np.uint16)]
+        drawn = times @ sums.astype(np.float32)
+        total = total + np.concatenate([sums.sum(axis=0, keepdims=True), drawn])
+    return np.asarray(total)
+
+
+def _changes(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where a value differs from the one before; the first does."""
+    return np.r_[True, values[1:] != values[:-1]][: len(values)]
 
 
 def interval(draws: FloatArray, *, level: float = 0.95) -> tuple[float, float]:

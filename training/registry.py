@@ -15,7 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from training.aliases import CHALLENGER
+from training.aliases import CHALLENGER, PREVIOUS
 from training.checkpoints import CONTROL
 from training.manifest import Manifest
 
@@ -40,6 +40,8 @@ class Version:
     """In a trial ``grown`` or ``control``; else empty."""
     decision: str
     """What the gate last said of it; empty where it has not been judged."""
+    previous: str = ""
+    """The champion that it replaced; empty for one that replaced none."""
 
 
 class Registry:
@@ -215,4 +217,5 @@ def _version(found: ModelVersion) -> Version:
         recipe=tags.get(_RECIPE, ""),
         role=tags.get(_ROLE, ""),
         decision=tags.get(_DECISION, ""),
+        previous=tags.get(PREVIOUS, ""),
     )

@@ -5,18 +5,27 @@ from pathlib import Path
 from typing import Any
 
 from features.schema import Schema
-from training.aliases import CANARY, CHALLENGER, CHAMPION, PREVIOUS, SHADOW
+from training import champions
+from training.aliases import ANCHOR_DAYS, CANARY, CHALLENGER, CHAMPION, PREVIOUS, SHADOW
 from training.checkpoints import Checkpoints
 from training.manifest import read_manifest
 from training.registry import Registry
 
 
 def prune(
-    schema: Schema, checkpoints: Path, artifacts: Path, tracking: Path, *, keep: int
+    schema: Schema,
+    checkpoints: Path,
+    artifacts: Path,
+    tracking: Path,
+    *,
+    keep: int,
+    anchor_days: int = ANCHOR_DAYS,
 ) -> dict[str, Any]:
     """Keep the newest ``keep`` of each, those in use, and their checkpoints.
 
-    In use is what has an alias, and the champion before this one: the way back must be open.
+    In use is what has an alias, and the champion before this one: the way back must be open. Of the
+    champions of the last ``anchor_days`` days, and the one before these, the artifacts stay, since
+    the gate will compare with them.
     """
     if keep < 1:
         raise ValueError(f"keep: {keep}; at least 1")
@@ -28,7 +37,9 @@ def prune(
         in_use.add(previous)
     root = artifacts / schema.name
     versions = sorted(path.parent for path in root.glob("[0-9]*/manifest.json"))
-    removed = [path for path in versions[:-keep] if path.name not in in_use]
+    line = champions.line_of_champions(registry)
+    anchors = {found.version for found in champions.coming_anchors(line, days=anchor_days)}
+    removed = [path for path in versions[:-keep] if path.name not in in_use | anchors]
     kept = [read_manifest(root / version) for version in in_use if (root / version).exists()]
     made_of = {manifest.checkpoint or manifest.day for manifest in kept}
     for path in removed:

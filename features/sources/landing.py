@@ -1,6 +1,8 @@
 """What all readers share: the landing layout, pinned wheels, and delimited files by day.
 
 A day has landed when its file is there; a day on which nothing happened has a file without rows.
+Within a day impressions may land in parts, ``intraday/<day>/<any name>.<suffix>``, each of the form
+of a day's file and renamed into place when it is whole. The day's own file replaces its parts.
 """
 
 import csv
@@ -21,6 +23,10 @@ from pyspark.sql import functions as F
 from features.schema import DAY, EXAMPLE_ID, Dtype, Schema
 from features.spark import struct_of
 
+INTRADAY = "intraday"
+"""Folder of the parts of days that are not over."""
+_DAY_OF_PATH = r"(\d{4}-\d{2}-\d{2})[^/]*(?:/[^/]*)?$"
+"""The day is in the name of a day's file, and in the name of the folder of parts."""
 _SQL_TYPES = {
     Dtype.INT64: "bigint",
     Dtype.FLOAT64: "double",
@@ -32,6 +38,18 @@ _SQL_TYPES = {
 def impressions_file(landing: Path, day: datetime.date, suffix: str) -> Path:
     """The file that holds the impressions of one day."""
     return landing / "impressions" / f"{day.isoformat()}.{suffix}"
+
+
+def landed_files(landing: Path, day: datetime.date, suffix: str) -> list[Path]:
+    """What has landed of a day so far: its file, else its parts by name.
+
+    Names that begin with a dot or an underscore are of files that are still written.
+    """
+    whole = impressions_file(landing, day, suffix)
+    if whole.exists():
+        return [whole]
+    parts = (landing / INTRADAY / day.isoformat()).glob(f"*.{suffix}")
+    return sorted(path for path in parts if path.name[0] not in "._")
 
 
 def landed_days(landing: Path, suffix: str) -> list[datetime.date]:
@@ -97,19 +115,15 @@ def read_delimited(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
         header = first.readline().rstrip("\n").split("\t")
     reader = spark.read.schema(", ".join(f"`{name}` string" for name in header))
     frame = reader.csv([str(path) for path in paths], sep="\t", header=True, quote='"', escape='"')
-    file_name = F.element_at(F.split(F.input_file_name(), "/"), -1)
-    return frame.withColumn(DAY, F.to_date(F.substring(file_name, 1, 10)))
+    return frame.withColumn(DAY, F.to_date(F.regexp_extract(F.input_file_name(), _DAY_OF_PATH, 1)))
 
 
-def read_parquet(
-    spark: SparkSession, schema: Schema, landing: Path, days: Sequence[datetime.date]
-) -> DataFrame:
-    """Impressions of some landed days from Parquet, typed, with their id and ``day``.
+def read_parquet(spark: SparkSession, schema: Schema, paths: Sequence[Path]) -> DataFrame:
+    """Impressions of some landed files from Parquet, typed, with their id and ``day``.
 
     Raises:
-        ValueError: A day has not landed.
+        ValueError: A file is not there.
     """
-    paths = [impressions_file(landing, day, "parquet") for day in days]
     _require(paths)
     columns = schema.impression_columns()
     types = [f"{EXAMPLE_ID} bigint", *(f"{one.name} {_SQL_TYPES[one.dtype]}" for one in columns)]

@@ -46,7 +46,11 @@ def read_impressions(
     spark: SparkSession, landing: Path, days: Sequence[datetime.date]
 ) -> DataFrame:
     """Impressions of some landed days, typed, with ``day``."""
-    paths = [land.impressions_file(landing, day, SUFFIX) for day in days]
+    return read_files(spark, [land.impressions_file(landing, day, SUFFIX) for day in days])
+
+
+def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
+    """Impressions of some landed files, as ``read_impressions`` gives those of days."""
     raw = land.read_delimited(spark, paths)
     columns = {
         "user_id": F.col("user_id"),

@@ -120,7 +120,12 @@ def read_impressions(
     spark: SparkSession, landing: Path, days: Sequence[datetime.date]
 ) -> DataFrame:
     """Impressions of some landed days, typed, with ``day``."""
-    return land.read_parquet(spark, SCHEMA, landing, days)
+    return read_files(spark, [land.impressions_file(landing, day, SUFFIX) for day in days])
+
+
+def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
+    """Impressions of some landed files, as ``read_impressions`` gives those of days."""
+    return land.read_parquet(spark, SCHEMA, paths)
 
 
 def read_attributes(spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:

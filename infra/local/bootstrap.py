@@ -126,7 +126,10 @@ def bring_online(jobs: Jobs, first: datetime.date, last: datetime.date) -> None:
 
 
 def learn(jobs: Jobs, first: datetime.date, last: datetime.date, *, holdout_days: int) -> None:
-    """The first candidate, judged by the same gate as any other."""
+    """The first candidate, judged by the same gate as any other.
+
+    A short log may not tell of its calibration yet; as the first it needs to beat the base rate.
+    """
     span, date = (f"--date={first}", f"--to={last}"), f"--date={last}"
     jobs.run("examples", "features", "examples", *span, folders="lake")
     jobs.run(
@@ -135,7 +138,7 @@ def learn(jobs: Jobs, first: datetime.date, last: datetime.date, *, holdout_days
     )
     jobs.run("export", "training", "export", date, folders="lake checkpoints artifacts tracking")
     jobs.run(
-        *("evaluate", "training", "evaluate", date),
+        *("evaluate", "training", "evaluate", date, "--first"),
         folders="lake checkpoints artifacts tracking reports",
     )
 

@@ -27,8 +27,9 @@ import psutil
 from answer import ranked_answer
 from measure import MemorySampler
 from processes import end_trees, is_recorded_alive, terminate_as_interrupt
+from replay import Replay
 from scheduler import Scheduler, Task
-from settings import Settings
+from settings import Settings, job_environment
 from stack import Stack, answers
 
 from features.catalog import schema_of
@@ -54,6 +55,7 @@ class Demo:
         self.sampler = MemorySampler()
         self.folder = settings.var / "demo"
         self.jobs = bootstrap.Jobs(settings, self.sampler, logs=self.folder / "logs")
+        self.replay = Replay(self.schema, var=settings.var, day=self.days[-1])
         self.tasks: list[Task] = []
         self.account: dict[str, Any] = {}
         self._seen: dict[tuple[str, str], str] = {}
@@ -62,9 +64,14 @@ class Demo:
         """The whole of it; returns the account that is also written."""
         background = concurrent.futures.ThreadPoolExecutor()
         with self.sampler.running(), Stack(self.settings) as stack, background:
-            sizes = self.sizes if self.settings.dataset == "synthetic" else []
+            stack.start_spark()
+            sizes = []
+            if self.settings.dataset == "synthetic":
+                sizes = self.sizes
+                stack.wait_for_spark()  # which generates the log
             self.jobs.run("fetch", "features", "fetch", *sizes, folders="landing")
             airflow = background.submit(stack.start_airflow)
+            stack.wait_for_spark()
             bootstrap.prepare(self.jobs, *self.history)
             holdout_days = self.schema.holdout_days
             bootstrap.together(
@@ -76,16 +83,28 @@ class Demo:
             bootstrap.promote(self.jobs, self.history[1])
             self._stage("Airflow is healthy", stack.wait_for_airflow)
             self._run_days(Scheduler(self.settings.airflow_url))
+            freshness = background.submit(self._replay, stack)
             drill = self._drill()
             answer = self._answer()
+            fresh = freshness.result()
         seconds = round(time.monotonic() - self.jobs.started, 1)
         self.account = account.build(self, seconds=seconds, drill=drill, answer=answer)
+        self.account["freshness"] = fresh
         return self.account
 
     def _open_endpoint(self, stack: Stack) -> None:
         """Fill the online store, then start what reads it: its imports take a core for 15 s."""
         bootstrap.bring_online(self.jobs, *self.history)
+        self.replay.keep_store()
         stack.start_endpoint()
+
+    def _replay(self, stack: Stack) -> dict[str, Any]:
+        """The last day lands once more, impression by impression, and a push follows it."""
+        started = time.monotonic()
+        self.replay.start_push(stack.processes, job_environment(self.settings))
+        result = self.replay.run()
+        self.jobs.say(f"replay of {self.replay.day}, {time.monotonic() - started:.1f} s")
+        return result
 
     def _answer(self) -> dict[str, Any]:
         """One ranked answer; without a champion there is nothing that could rank."""

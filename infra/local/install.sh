@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Sets up .venv and checks Java; run by `make install`. With `lock`: resolves requirements.in anew.
+# Sets up .venv and checks Java; run by `make install`. ACCELERATOR=cuda: with FBGEMM's kernels for CUDA
+# (default: what .venv was made for, else cpu).
+# With `lock`: resolves requirements.in anew, for both.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 requirements=infra/requirements
 uv_version=0.13.9
+made_for=$(cat .venv/.accelerator 2>/dev/null || true)
+accelerator=${ACCELERATOR:-${made_for:-cpu}}
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -42,18 +46,25 @@ check_java() {
     exit 1
 }
 
-# For the Redis store's tests and the bench of the endpoint; they skip where there is none.
+# What some tests need and nothing else does: they skip where it is missing.
+offer() { # COMMAND PACKAGE TESTS
+    command -v "$1" >/dev/null && return
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        say "no $1 was found: $3 will skip. On Debian or Ubuntu type:"
+        say "    sudo apt-get install $2"
+        return
+    fi
+    say "installing $2 for $3"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2"; } >&2 ||
+        say "there is no $2 to be had: $3 will skip"
+}
+
 offer_redis() {
     command -v redis-server >/dev/null && return
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "installing redis-server, which tests start on ports of their own"
-        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; } >&2 ||
-            { say "there is no redis-server to be had; the tests of the Redis store will skip"; return; }
-        # The package starts a service, which nobody asked for.
+    offer redis-server redis-server "the tests of the Redis store"
+    # The package starts a service, which nobody asked for; tests start their own, on other ports.
+    if [ "$(id -u)" = 0 ]; then
         systemctl disable --quiet --now redis-server 2>/dev/null || service redis-server stop >/dev/null 2>&1 || true
-    else
-        say "no redis-server was found: the tests of the Redis store will skip. On Debian or Ubuntu type:"
-        say "    sudo apt-get install redis-server"
     fi
 }
 
@@ -63,29 +74,78 @@ find_links() {
         sed -nE "s/^(global|install|:env:)\.find-links='(.*)'$/\2/p" | tr ' ' '\n' | sort -u | paste -sd, -
 }
 
+# The same on every machine: from the index alone, whose torch is the CUDA build, and no folder of wheels.
+# CUDA first; then the CPU, held to the same versions and without what the CUDA build of torch brings.
+lock() {
+    local cuda=$requirements/requirements-cuda.txt brought
+    brought=$(mktemp)
+    compile "$requirements/cuda.in" --output-file "$cuda"
+    sed -nE 's/^((nvidia-|cuda-)[a-z0-9-]+|triton)==.*/\1/p' "$cuda" >"$brought"
+    compile "$requirements/cpu.in" --output-file "$requirements/requirements.txt" --constraint "$cuda" \
+        --excludes "$requirements/excludes-cpu.txt" --excludes "$brought"
+    rm "$brought"
+}
+
+compile() {
+    UV_FIND_LINKS= .venv/bin/uv pip compile "$requirements/requirements.in" "$@" --overrides "$requirements/overrides.txt" \
+        --python-version 3.11 --universal --no-annotate --no-header --quiet >/dev/null
+}
+
+# The CPU's environment takes a CPU build of torch from a folder of wheels, where pip is set up with one. The index's build
+# runs without a GPU too, and brings CUDA's libraries: requirements-cuda.txt pins those.
+install() {
+    local options=(--requirements "$requirements/requirements-cuda.txt")
+    if [ "$accelerator" = cpu ]; then
+        options=(--requirements "$requirements/requirements.txt" --constraint "$requirements/requirements-cuda.txt"
+            --excludes "$requirements/excludes-cpu.txt")
+        export UV_FIND_LINKS=${UV_FIND_LINKS-$(find_links)}
+    fi
+    say "installing $(grep -c == "${options[1]}") pinned packages for $accelerator into .venv (a minute or two the first time)"
+    .venv/bin/uv pip install --quiet --python .venv/bin/python "${options[@]}" --overrides "$requirements/overrides.txt"
+    .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+}
+
+# Both builds of FBGEMM are one module, so an environment is for one accelerator from its start.
+choose_accelerator() {
+    case $accelerator in
+    cpu | cuda) ;;
+    *)
+        say "error: ACCELERATOR is '$accelerator'; it must be cpu or cuda"
+        exit 1
+        ;;
+    esac
+    if [ "${made_for:-$accelerator}" != "$accelerator" ]; then
+        say ".venv was made for $made_for: making it anew for $accelerator"
+        rm -rf .venv
+    fi
+}
+
+# Not an error: an image may be made where there is no GPU.
+check_driver() {
+    [ "$accelerator" = cuda ] || return 0
+    PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep libnvidia-ml.so.1 >/dev/null ||
+        say "no NVIDIA driver was found (libnvidia-ml.so.1): FBGEMM's kernels for CUDA will not load on this machine"
+}
+
+choose_accelerator
+check_driver
 check_java
 offer_redis
+offer chromium chromium "the test of the pages in a browser"
 if [ ! -x .venv/bin/uv ]; then
     [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv
     say "installing uv $uv_version"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
 fi
-links=$(find_links)
-export UV_FIND_LINKS=${UV_FIND_LINKS:-$links} UV_LINK_MODE=${UV_LINK_MODE:-copy}
+export UV_LINK_MODE=${UV_LINK_MODE:-copy}
 
 if [ "${1:-}" = lock ]; then
-    .venv/bin/uv pip compile "$requirements/requirements.in" --overrides "$requirements/overrides.txt" \
-        --output-file "$requirements/requirements.txt" --python-version 3.11 --universal \
-        --no-annotate --no-header --no-emit-find-links --quiet >/dev/null
-    # A local build of torch serves here; elsewhere the index has the same version without the suffix.
-    sed -i -E 's/^(torch==[^+ ]*)\+[a-z0-9]+/\1/' "$requirements/requirements.txt"
+    lock
     exit
 fi
 
-say "installing $(grep -c == "$requirements/requirements.txt") pinned packages into .venv (a minute or two the first time)"
-.venv/bin/uv pip install --quiet --python .venv/bin/python \
-    --requirements "$requirements/requirements.txt" --overrides "$requirements/overrides.txt"
-.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+echo "$accelerator" >.venv/.accelerator
+install
 # Compiled once here: each of a day's processes imports thousands of modules, and where Python may
 # write no caches it would compile them all again. Some packages carry files that do not compile.
 PYTHONDONTWRITEBYTECODE= .venv/bin/python -m compileall -q -j 0 .venv/lib/python*/site-packages >/dev/null 2>&1 || true

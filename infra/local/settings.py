@@ -20,15 +20,24 @@ class Settings:
     airflow_port: int = 8080
     http_port: int = 8081
     grpc_port: int = 8082
+    push_port: int = 8083
+    """Of the metrics of the push."""
+    spark_port: int = 15002
+    """Of the Spark server that the jobs share; 0: none, each job has a Spark of its own."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """RANKING_VAR, RANKING_DATASET and the variables of PORT_VARIABLES, where they are set."""
+        """RANKING_VAR, RANKING_DATASET and the variables of PORT_VARIABLES, where they are set.
+
+        SPARK_REMOTE or SPARK_MASTER say where the jobs' Spark is, and then the stack starts none.
+        """
         ports = {
             name: int(environment[variable])
             for name, variable in PORT_VARIABLES.items()
             if environment.get(variable)
         }
+        if any(environment.get(name) for name in ("SPARK_REMOTE", "SPARK_MASTER")):
+            ports["spark_port"] = 0  # the jobs' Spark is elsewhere
         return cls(
             var=Path(environment.get("RANKING_VAR") or REPOSITORY / "var").resolve(),
             dataset=environment.get("RANKING_DATASET") or "movielens-100k",
@@ -46,6 +55,11 @@ class Settings:
         return self.home / "stack.json"
 
     @property
+    def spark_token(self) -> str:
+        """What a client of the Spark server must know: jobs of this stack alone."""
+        return _secret(self.home / "spark.key")
+
+    @property
     def airflow_url(self) -> str:
         """Where the UI is."""
         return f"http://{HOST}:{self.airflow_port}"
@@ -60,6 +74,8 @@ PORT_VARIABLES = {
     "airflow_port": "RANKING_AIRFLOW_PORT",
     "http_port": "RANKING_HTTP_PORT",
     "grpc_port": "RANKING_GRPC_PORT",
+    "push_port": "RANKING_PUSH_PORT",
+    "spark_port": "RANKING_SPARK_PORT",
 }
 
 
@@ -67,10 +83,22 @@ def job_environment(settings: Settings) -> dict[str, str]:
     """What a job sees, started by hand or by Airflow."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        **spark_client(settings),
         "RANKING_VAR": str(settings.var),
         "RANKING_DATASET": settings.dataset,
         "RANKING_ENDPOINT": settings.endpoint_url,
         "RANKING_PYTHON": sys.executable,
+    }
+
+
+def spark_client(settings: Settings) -> dict[str, str]:
+    """How a job finds the stack's Spark server."""
+    if not settings.spark_port:
+        return {}
+    return {
+        # By name: Spark's client sends a token without TLS to `localhost` and to nothing else.
+        "SPARK_REMOTE": f"sc://localhost:{settings.spark_port}",
+        "SPARK_CONNECT_AUTHENTICATE_TOKEN": settings.spark_token,
     }
 
 

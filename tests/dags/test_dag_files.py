@@ -60,6 +60,7 @@ def test_every_dag_file_is_listed() -> None:
     assert sorted([*DAG_FILES, *HELPERS]) == sorted(path.name for path in DAGS.glob("*.py"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", DAG_FILES)
 def test_a_dag_file_imports_fast_and_light(name: str) -> None:
     """Under a second beside Airflow itself, and with none of the jobs' libraries."""
@@ -201,6 +202,7 @@ def test_every_jobs_arguments_are_what_its_door_takes(name: str) -> None:
         assert sides == [("1998-04-07-x", "wukong-small-x2"), ("1998-04-07", "wukong-small")]
         assert (seen["grow"]["source"], seen["grow"]["target"]) == ("champion", "2")
         assert [seen["evaluate"][key] for key in ("candidate", "control")] == ["g", "c"]
+        assert seen["evaluate"]["anchor_days"] == 28
         assert seen["promote"]["upscaled"]
         assert seen["canary"]["upscaled"]
         assert seen["canary"]["max_p95_ratio"] == 2.0
@@ -215,6 +217,7 @@ print(json.dumps({**told, "min_requests": minimum}))
 """
 
 
+@pytest.mark.process
 def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
     """One DAG: where RANKING_SERVICE is set, its models change by the same two verbs."""
     from serving.__main__ import _door
@@ -280,8 +283,10 @@ def test_every_alert_has_its_runbook() -> None:
     """Each page that an alert can name exists."""
     import ranking_alerts
 
+    from training.gate import RECALIBRATE
+
     runbooks = DAGS.parent / "infra" / "runbooks"
-    pages = {*ranking_alerts.RUNBOOKS.values(), "job-failed", "lease-waits"}
+    pages = {*ranking_alerts.RUNBOOKS.values(), "job-failed", "lease-waits", RECALIBRATE}
     assert [page for page in sorted(pages) if not (runbooks / f"{page}.md").exists()] == []
 
 

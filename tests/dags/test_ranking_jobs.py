@@ -314,6 +314,26 @@ def test_an_alert_is_a_line_and_a_file(assets, caplog) -> None:
     assert json.loads(caplog.messages[0].removeprefix("ALERT ")) == notice
 
 
+def test_a_job_that_is_done_may_raise_alerts(door, assets, caplog) -> None:
+    """Its summary names the page to open; the task is green, and downstream goes on."""
+    raised = {"alert": "recalibrate", "runbook": "infra/runbooks/recalibrate.md", "what": "0.89"}
+    told = {"decision": "promote", "alerts": [raised]}
+    _, execute = door(f"print(json.dumps({told}))")
+    assert execute() == told
+    (page,) = assets.ALERTS.glob("*.json")
+    assert page.name == "backfill__1998-04-21-ingest-recalibrate.json"
+    notice = json.loads(page.read_text())
+    assert {name: notice[name] for name in raised} == raised
+    (line,) = [text for text in caplog.messages if text.startswith("ALERT ")]
+    assert json.loads(line.removeprefix("ALERT ")) == notice
+
+
+def test_a_job_without_alerts_raises_none(door, assets) -> None:
+    _, execute = door("print(json.dumps({'alerts': []}))")
+    execute()
+    assert not assets.ALERTS.exists()
+
+
 def test_a_job_may_name_the_page_of_its_alert(door, assets) -> None:
     """A training that diverged is no ordinary failure of the task."""
     _, execute = door(

@@ -2,15 +2,18 @@
 
 import dataclasses
 import datetime
+import json
 
-import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
-from features import jobs, online, store
-from features.encoding import RowStatus, epoch_microseconds, row_status
+from features import jobs, online, push, store
+from features.__main__ import main
+from features.rows import open_rows
 from features.schema import Role
 from features.tables import Lake
+from serving.refresh import ItemRefresh
+from serving.settings import Store
 
 pytestmark = pytest.mark.spark
 
@@ -29,100 +32,115 @@ def feast(work, tmp_path):
     return store.open_store(work.schema, tmp_path, work.lake.root.parent)
 
 
-def state_row(schema, moment: datetime.datetime, impressions: int) -> pd.DataFrame:
-    table = schema.table("user_state")
-    values = {
-        "user_id": 5,
-        "event_timestamp": moment,
-        "created": moment + table.delay,
-        **{column.name: 0 for column in table.columns},
-        "user_impressions_all": impressions,
-        "user_history_item_ids": [[1, 2]],
-        "user_history_labels": [[0, 1]],
-    }
-    return pd.DataFrame({k: v if isinstance(v, list) else [v] for k, v in values.items()})
-
-
-def test_an_older_row_never_replaces_a_newer_one(work, feast, tmp_path):
-    table = work.schema.table("user_state")
-    noon = datetime.datetime(2025, 1, 3, 12, 0, 0, 500_000, tzinfo=UTC)
-    microsecond = datetime.timedelta(microseconds=1)
-    reader = store.OnlineFeatures.open(work.schema, tmp_path)
-    for moment, impressions, expected in (
-        (noon, 7, 7),
-        (noon - microsecond, 6, 7),
-        (noon + microsecond, 8, 8),
-        (noon + microsecond, 9, 9),
-    ):
-        store.push(feast, table, state_row(work.schema, moment, impressions))
-        found = reader.read(Role.USER, [5, 6])
-        assert found["user_impressions_all"].to_pylist() == [expected, None]
-    assert found["user_state__event_timestamp"].to_pylist() == [noon + microsecond, None]
-    assert found["user_history_item_ids"].to_pylist() == [[1, 2], None]
-
-
 def test_running_an_old_day_again_leaves_the_newer_values_online(work, feast, built, tmp_path):
     online.materialize_days(work, tmp_path, built.days[-1:])
-    reader = store.OnlineFeatures.open(work.schema, tmp_path)
+    reader = open_rows(work.schema, tmp_path, timeout_seconds=5)
     newest = reader.read(Role.ITEM, list(range(60)))
     online.materialize_days(work, tmp_path, built.days[:1])
     assert reader.read(Role.ITEM, list(range(60))) == newest
-    midnight = datetime.datetime.combine(built.days[-1], datetime.time(), UTC)
-    expected = midnight + datetime.timedelta(days=1)
-    assert set(newest["item_daily__event_timestamp"].to_pylist()) - {None} == {expected}
+    # The day before answers until the last day's rows may be counted on.
+    last, before = (midnight(day + datetime.timedelta(days=1)) for day in built.days[:-3:-1])
+    moments = newest["item_daily__event_timestamp"].to_pylist()
+    assert set(moments[:60]) - {None} == {last}
+    assert set(moments[60:]) == {before}
 
 
-def test_a_push_writes_the_rows_of_the_daily_build_that_are_countable_by_then(
-    work, feast, built, tmp_path
-):
-    table, day = work.schema.table("user_state"), built.days[3]
-    until = datetime.datetime.combine(day, datetime.time(13, 37), UTC)
-    online.push_until(work, built.landing, tmp_path, until=until)
-    countable = work.features(table, built.days).where(F.col("created") <= F.lit(until))
-    midnight = datetime.datetime.combine(day, datetime.time(), UTC)
-    touched = countable.where(F.col("created") > F.lit(midnight)).select("user_id").distinct()
-    newest = (
-        countable.join(touched, "user_id")
-        .groupBy("user_id")
-        .agg(
-            F.max(
-                F.struct("event_timestamp", "user_impressions_all", "user_history_item_ids")
-            ).alias("r")
-        )
+def midnight(day: datetime.date) -> datetime.datetime:
+    return datetime.datetime.combine(day, datetime.time(), UTC)
+
+
+class LakeUntil(Lake):
+    """A lake of which only the days until one are built yet."""
+
+    def __init__(self, lake: Lake, last: datetime.date) -> None:
+        super().__init__(lake.root.parent, lake.root.name)
+        self.last = last
+
+    def days(self, table):
+        return [day for day in super().days(table) if day <= self.last]
+
+
+def newest_states(work, days, until: datetime.datetime) -> dict[int, tuple]:
+    """Of each user the newest row of the daily build that is true by a moment."""
+    rows = work.features(work.schema.table("user_state"), days).where(
+        F.col("event_timestamp") <= F.lit(until)
     )
-    expected = {row["user_id"]: tuple(row["r"]) for row in newest.collect()}
-    assert len(expected) > 20
-    found = store.OnlineFeatures.open(work.schema, tmp_path).read(Role.USER, list(expected))
-    columns = ("user_state__event_timestamp", "user_impressions_all", "user_history_item_ids")
-    seen = zip(*(found[name].to_pylist() for name in columns), strict=True)
-    assert {
-        user: (moment.replace(tzinfo=None), *rest)
-        for user, (moment, *rest) in zip(expected, seen, strict=True)
-    } == expected
+    names = ("event_timestamp", "user_impressions_all", "user_labelled_all", "user_history_labels")
+    newest = rows.groupBy("user_id").agg(F.max(F.struct(*names)).alias("r"))
+    return {row["user_id"]: tuple(row["r"]) for row in newest.collect()}
 
 
-def test_a_second_push_goes_on_where_the_first_ended(work, feast, built, tmp_path):
-    first = datetime.datetime.combine(built.days[3], datetime.time(6), UTC)
-    online.push_until(work, built.landing, tmp_path, until=first)
-    later = online.push_until(work, built.landing, tmp_path, until=first + 3600 * SECOND)
-    assert later["since"] == first.isoformat()
-    again = online.push_until(work, built.landing, tmp_path, until=first)
-    assert again["rows"] == 0
+def pushed_states(schema, folder, users) -> dict[int, tuple]:
+    found = open_rows(schema, folder, timeout_seconds=5).read(Role.USER, users)
+    names = ("user_impressions_all", "user_labelled_all", "user_history_labels")
+    moments = [m.replace(tzinfo=None) if m else None for m in stamps(found)[: len(users)]]
+    columns = [found[name].to_pylist()[: len(users)] for name in names]
+    return dict(zip(users, zip(moments, *columns, strict=True), strict=True))
 
 
-@pytest.mark.parametrize(("late", "status"), [(0, RowStatus.USABLE), (1, RowStatus.EXPIRED)])
-def test_online_rows_expire_when_offline_rows_do(work, feast, tmp_path, late, status):
-    table = dataclasses.replace(work.schema.table("user_state"))
-    noon = datetime.datetime(2025, 1, 3, 12, tzinfo=UTC)
-    store.push(feast, table, state_row(work.schema, noon, 1))
-    found = store.OnlineFeatures.open(work.schema, tmp_path).read(Role.USER, [5])
-    import pyarrow as pa
+def stamps(found):
+    return found["user_state__event_timestamp"].to_pylist()
 
-    now = pa.array([noon + table.ttl + late * SECOND], pa.timestamp("us", "UTC"))
-    stamps = found[table.timestamp_column]
-    assert row_status(table, stamps, epoch_microseconds(now)).tolist() == [status]
+
+@pytest.mark.parametrize(
+    ("built_until", "at"), [(2, (3, 13, 37)), (1, (3, 0, 20))], ids=["noon", "before the build"]
+)
+def test_a_push_has_every_landed_day_that_is_not_built_yet(
+    work, feast, built, tmp_path, built_until, at
+):
+    """At noon that is today; after midnight, until the nightly build, yesterday too."""
+    day, hour, minute = at
+    until = datetime.datetime.combine(built.days[day], datetime.time(hour, minute), UTC)
+    lake = LakeUntil(work.lake, built.days[built_until])
+    partly = dataclasses.replace(work, lake=lake)
+    push.push_until(partly, built.landing, tmp_path, until=until)
+    expected = newest_states(work, built.days, until)
+    first = midnight(built.days[built_until + 1]).replace(tzinfo=None)
+    touched = [user for user, row in expected.items() if row[0] >= first]
+    assert len(touched) > 20
+    assert pushed_states(work.schema, tmp_path, touched) == {u: expected[u] for u in touched}
 
 
 def test_a_store_that_was_never_applied_is_refused(work, tmp_path):
     with pytest.raises(ValueError, match=r"registry.db: does not exist"):
-        store.OnlineFeatures.open(work.schema, tmp_path / "nowhere")
+        open_rows(work.schema, tmp_path / "nowhere", timeout_seconds=5)
+
+
+def test_without_a_push_a_users_row_counts_from_the_nightly_hour(spark, work):
+    table = work.schema.without_push().table("user_state")
+    moments = ["2025-01-02 00:00:00", "2025-01-02 23:59:59.999999"]
+    rows = spark.createDataFrame([(one,) for one in moments], "text string").select(
+        F.to_timestamp("text").alias("event_timestamp")
+    )
+    found = rows.select(jobs.declared_availability(table)).collect()
+    nightly = datetime.datetime(2025, 1, 3) + work.schema.table("item_daily").delay  # noqa: DTZ001
+    assert [row[0] for row in found] == [nightly, nightly]
+
+
+@pytest.mark.parametrize(("at_hour", "day"), [(0.5, 1), (1.0, 2)])
+def test_a_finished_day_that_is_online_answers_from_its_hour(
+    work, feast, built, tmp_path, at_hour, day
+):
+    """Brought online at half past midnight, to be counted on from one o'clock."""
+    online.materialize_days(work, tmp_path, built.days[:3])
+    at = midnight(built.days[3]) + datetime.timedelta(hours=at_hour)
+    items = ItemRefresh(work.schema, open_rows(work.schema, tmp_path, timeout_seconds=5), Store())
+    items.look()
+    snapshot = items().snapshot
+    part = snapshot.tables["item_daily"].part(
+        snapshot.rows(list(range(60))), round(at.timestamp() * 1_000_000)
+    )
+    moments = set(part.column("item_daily__event_timestamp").to_pylist()) - {None}
+    assert moments == {midnight(built.days[day] + datetime.timedelta(days=1))}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "switch", "reason"),
+    [("open-bandit", "on", "no users"), ("synthetic", "off", "RANKING_PUSH=off")],
+)
+def test_a_push_without_a_purpose_is_skipped_with_the_reason(
+    dataset, switch, reason, monkeypatch, capsys
+):
+    monkeypatch.setenv("RANKING_PUSH", switch)
+    assert main(["push", f"--dataset={dataset}"]) == 99
+    assert reason in json.loads(capsys.readouterr().out)["skipped"]

@@ -110,7 +110,9 @@ class StandInStore:
         self.rows = rows
         self.reads: list[tuple[Role, list[int | str]]] = []
 
-    def read(self, role: Role, ids: Sequence[int | str]) -> dict[str, pa.Array]:
+    def read(
+        self, role: Role, ids: Sequence[int | str], *, since: int | None = None
+    ) -> dict[str, pa.Array]:
         self.reads.append((role, list(ids)))
         columns = {}
         for table in self.schema.tables:

@@ -12,8 +12,10 @@ import stand_ins
 
 from serving.batches import Batches
 from serving.calls import from_rest
+from serving.lineup import Beside, Lineup
 from serving.predictor import Champion, Ranker
 from serving.refusal import RefusedError
+from serving.roles import Share
 from serving.settings import Limits, Scoring, Settings, Store
 
 FOREVER = 1e12
@@ -336,7 +338,7 @@ def test_rows_of_requests_that_wait_for_the_store_are_read_together(body):
     reads = []
 
     class SlowStore(stand_ins.StandInStore):
-        def read(self, role, ids):
+        def read(self, role, ids, *, since=None):
             reads.append((str(role), len(ids)))
             assert may_go.wait(10)
             return super().read(role, ids)
@@ -398,7 +400,7 @@ def test_a_store_that_is_away_does_not_keep_a_champion_from_being_loaded(is_stri
     from serving.repository import ChampionRepository
 
     class Away(stand_ins.StandInStore):
-        def read(self, role, ids):
+        def read(self, role, ids, *, since=None):
             raise ConnectionError("away")
 
     store = Away(stand_ins.SCHEMA, stand_ins.sample_rows())
@@ -411,3 +413,28 @@ def test_a_store_that_is_away_does_not_keep_a_champion_from_being_loaded(is_stri
     )
     assert asyncio.run(repository.load("ranker"))
     assert ranker.version == "v"
+
+
+def test_an_answer_has_the_role_in_which_its_version_was_chosen(store, body, monkeypatch):
+    """The lineup may change between: a canary that is champion by then has answered as a canary."""
+    release, logged = threading.Event(), []
+
+    def slowly(inputs):
+        assert release.wait(10)
+        return stand_ins.score(inputs)
+
+    ranker = Ranker(stand_ins.SCHEMA, online=store, settings=Settings())
+    old, new = Champion("old", stand_ins.score), Champion("new", slowly)
+    share = Share(version="new", percent=100)
+    ranker.follow(Lineup(champion=old, canary=Beside(model=new, share=share)))
+    monkeypatch.setattr(ranker.log, "offer", lambda answered, is_chosen: logged.append(answered))
+
+    async def run():
+        asked = asyncio.create_task(ranker(call(body)))
+        await asyncio.sleep(0.1)
+        ranker.swap(new)
+        release.set()
+        await asked
+
+    asyncio.run(run())
+    assert [(one.model_version, one.role) for one in logged] == [("new", "canary")]

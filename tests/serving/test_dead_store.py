@@ -22,7 +22,7 @@ SLACK = 0.5
 
 
 class DeadStore(stand_ins.StandInStore):
-    def read(self, role, ids):
+    def read(self, role, ids, *, since=None):
         raise ConnectionError("gone")
 
 

@@ -169,7 +169,7 @@ class TestLimits:
         def slowly():
             content = orjson.dumps(body())
             yield content[:10]
-            time.sleep(1.2)
+            time.sleep(1.5)
             yield content[10:]
 
         answer = guarded.server.http.post(
@@ -251,6 +251,7 @@ class TestNames:
                 assert failure(call)[0] is grpc.StatusCode.NOT_FOUND
         assert "FILE SYSTEM" not in server.log.read_text()
 
+    @pytest.mark.process
     def test_the_watch_on_the_file_system_sees_a_path(self):
         code = (
             "import sys, stand_ins, contextlib; sys.addaudithook(stand_ins.tell_lures)\n"

@@ -17,8 +17,19 @@ def test_limits_are_read(tmp_path):
         "RANKING_MAX_CANDIDATES": "50",
         "RANKING_MAX_SECONDS": "0.5",
         "RANKING_MAX_CONCURRENT": "3",
+        "RANKING_MAX_CONNECTIONS": "7",
+        "RANKING_MAX_CONNECTION_SECONDS": "60",
+        "RANKING_DRAIN_SECONDS": "2.5",
     }
-    expected = Limits(max_body_bytes=1000, max_candidates=50, max_seconds=0.5, max_concurrent=3)
+    expected = Limits(
+        max_body_bytes=1000,
+        max_candidates=50,
+        max_seconds=0.5,
+        max_concurrent=3,
+        max_connections=7,
+        max_connection_seconds=60,
+        drain_seconds=2.5,
+    )
     assert Limits.from_environment(environment) == expected
 
 

@@ -20,6 +20,7 @@ import stand_ins
 
 from features import store as feast_store
 from features.catalog import schema_of
+from features.rows import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, EXAMPLE_ID, LABEL, Role
 from serving.__main__ import main
 from serving.calls import from_rest
@@ -187,7 +188,7 @@ def test_promote_serve_reload_and_roll_back(workspace, free_ports, capsys):
         assert content["model_version"] == first
         assert content["item_status"] == ["ok", "ok", "ok", "unknown"]
         assert content["user_status"] == ["ok"]
-        online = feast_store.OnlineFeatures.open(SCHEMA, workspace.root / "store")
+        online = open_rows(SCHEMA, workspace.root / "store", timeout_seconds=5)
         call = from_rest(orjson.dumps(body(SCHEMA, ITEMS)), json_length=None)
         names = [column.name for column in SCHEMA.sparse_inputs()]
         inputs = Ranker(SCHEMA, online=online).candidates(call).inputs.tiled(names)

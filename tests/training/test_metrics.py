@@ -1,8 +1,10 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from training.metrics import auc, bootstrap_means, entropy, evaluate, grouped_auc, interval
+from training.metrics import auc, bootstrap_sums, entropy, evaluate, grouped_auc, interval
 
 RANDOM = np.random.default_rng(0)
 
@@ -41,10 +43,85 @@ def test_no_rows_are_refused():
         evaluate(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
 
 
+def test_a_groups_auc_counts_ties_half_and_does_not_depend_on_the_order():
+    score, label, group = predictions(2_000)
+    by_group = [roc_auc_score(label[group == g], score[group == g]) for g in range(20)]
+    sizes = np.bincount(group)
+    expected = (np.array(by_group) * sizes).sum() / sizes.sum()
+    assert grouped_auc(score, label, group) == (pytest.approx(expected, rel=1e-12), 0.0)
+    order = RANDOM.permutation(len(group))
+    assert grouped_auc(score[order], label[order], group[order])[0] == pytest.approx(expected)
+
+
+def test_scores_that_are_no_numbers_have_no_metrics():
+    score, label, group = predictions()
+    score[3] = np.nan
+    found = evaluate(score, label, group).to_dict()
+    assert [found[name] for name in ("log_loss", "ne", "auc", "gauc", "calibration")] == [None] * 5
+
+
+# The bootstrap
+
+
+def mean_interval(values, group, *, draws=2_000, seed=0):
+    columns = np.stack([values, np.ones(len(values))], axis=1)
+    total, count = bootstrap_sums(lambda rows: columns[rows], group, draws=draws, seed=seed).T
+    assert total[0] == pytest.approx(values.sum())
+    assert count[0] == len(values)
+    return interval(total[1:] / count[1:])
+
+
+def multinomial_interval(values, group, *, draws=2_000):
+    """Users drawn with replacement, all at once: what the blocks of the bootstrap stand for."""
+    groups = group.max() + 1
+    sums, sizes = np.bincount(group, values, groups), np.bincount(group, minlength=groups)
+    random = np.random.default_rng(99)
+    weights = random.multinomial(groups, np.full(groups, 1 / groups), size=draws)
+    return interval((weights @ sums) / (weights @ sizes))
+
+
 def test_whole_users_are_resampled():
     # Rows of a user are equal: the interval must be that of 30 users, not of 3,000 rows.
     group = np.repeat(np.arange(30), 100)
-    values = RANDOM.normal(size=30)[group][:, None]
-    low, high = interval(bootstrap_means(values, group, draws=4000, seed=0)[:, 0])
+    values = RANDOM.normal(size=30)[group]
+    low, high = mean_interval(values, group)
     expected = 2 * 1.96 * values[::100].std() / np.sqrt(30)
     assert high - low == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize("users", [60, 3_000])
+def test_intervals_are_those_of_drawing_users_with_replacement(users):
+    # 3,000 users are two blocks; sizes differ, and values go with them.
+    group = np.sort(RANDOM.integers(0, users, users * 6))
+    values = RANDOM.normal(size=users)[group] + RANDOM.normal(size=len(group)) + 1
+    found, expected = mean_interval(values, group), multinomial_interval(values, group)
+    width = expected[1] - expected[0]
+    # Of 2,000 draws, the standard error of either end is 1.5 % of the width.
+    assert found == pytest.approx(expected, abs=0.06 * width)
+
+
+def test_draws_follow_from_the_seed_and_the_users_alone():
+    group = RANDOM.integers(0, 40, 500)
+    values = RANDOM.normal(size=500)
+    order = RANDOM.permutation(500)
+    assert mean_interval(values, group) == mean_interval(values, group)
+    assert mean_interval(values[order], group[order]) == pytest.approx(mean_interval(values, group))
+    assert mean_interval(values, group) != mean_interval(values, group, seed=1)
+
+
+def test_the_bootstrap_holds_a_block_of_users_at_a_time_however_many_there_are():
+    users, largest = 60_000, 0
+
+    def columns(rows):
+        nonlocal largest
+        largest = max(largest, len(rows))
+        return np.ones((len(rows), 1))
+
+    group = np.repeat(np.arange(users), 2)
+    tracemalloc.start()
+    bootstrap_sums(columns, group, draws=200, seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert largest == 2 * 2_048
+    # The draws of all users at once would take 96 MB, those of a block 3.
+    assert peak < 16e6

@@ -1,0 +1,149 @@
+"""``make bench-gate``: the memory and time of the gate on a holdout of a million users.
+
+Once the whole verb, ``python -m training evaluate``: two million made-up examples are read, scored
+by a candidate, a champion and an anchor, and compared. And once the decision alone, on scores that
+are made up, with ten slices. Each is a process of its own; its peak is what the kernel counted.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from settings import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "tests"))
+
+from made_artifacts import random_ranker, random_rows
+
+from features.catalog import schema_of
+from features.schema import EXAMPLE_ID
+from training import artifact
+from training.aliases import CHAMPION, PREVIOUS
+from training.manifest import read_manifest
+from training.recipes import recipe_of
+from training.registry import Registry
+
+SCHEMA = schema_of("synthetic")
+FOLDER = REPOSITORY / "var" / "gate-bench"
+HELD_OUT = datetime.date(2025, 3, 2)
+ROWS_A_USER, NUM_SLICES, ROW_GROUP = 2, 10, 65_536
+RECIPE = "wukong-tiny"
+
+
+def main() -> None:
+    """Measure both, and print one JSON object."""
+    parser = argparse.ArgumentParser(prog="gate_bench.py", description="The gate's memory.")
+    parser.add_argument("--users", type=int, default=1_000_000, help="of the holdout")
+    parser.add_argument("--decide", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.decide:
+        decide_alone(options.users)
+        return
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    write_lake(options.users)
+    write_rankers()
+    folders = [f"--{name}={FOLDER / name}" for name in ("lake", "artifacts", "tracking", "reports")]
+    verb = ["-m", "training", "evaluate", "--dataset=synthetic", f"--date={HELD_OUT}"]
+    found = {
+        "users": options.users,
+        "rows": options.users * ROWS_A_USER,
+        "evaluate": measured([*verb, f"--checkpoints={FOLDER / 'checkpoints'}", *folders]),
+        "decide, ten slices": measured([__file__, "--decide", f"--users={options.users}"]),
+    }
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+def measured(arguments: list[str]) -> dict[str, Any]:
+    """A process's peak of memory and its seconds."""
+    started = time.monotonic()
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{arguments}: exit code {process.returncode}")
+    seconds = round(time.monotonic() - started, 1)
+    return {"peak_memory_mb": round(usage.ru_maxrss * 1024 / 1e6), "seconds": seconds}
+
+
+def decide_alone(users: int) -> None:
+    """The decision on scores that are made up, with a champion, an anchor and ten slices."""
+    from training.comparison import Holdout
+    from training.findings import GateConfig
+    from training.gate import ANCHOR, CHAMPION, decide
+
+    random = np.random.default_rng(0)
+    rows = users * ROWS_A_USER
+    truth = random.random(rows, np.float32)
+    scores = [truth * np.float32(share) for share in (1.0, 0.99, 0.98)]
+    holdout = Holdout(
+        label=np.int64(random.random(rows, np.float32) < truth),
+        group=np.arange(rows) // ROWS_A_USER,
+        example_id=np.arange(rows),
+        slices={str(n): random.random(rows, np.float32) < 0.5 for n in range(NUM_SLICES)},
+    )
+    rivals = {CHAMPION: scores[1], ANCHOR: scores[2]}
+    decide(GateConfig(), holdout, scores[0], rivals, base_rate=0.5)
+
+
+def write_lake(users: int) -> None:
+    """A day to train on, and one held out with so many users."""
+    base = random_rows(SCHEMA, 2 * ROW_GROUP)
+    write_day(base.slice(0, 1_000), HELD_OUT - datetime.timedelta(days=1), 1_000)
+    write_day(base, HELD_OUT, users * ROWS_A_USER)
+
+
+def write_day(base: pa.Table, day: datetime.date, rows: int) -> None:
+    """A partition of so many rows, which repeat but for their user and their id."""
+    target = FOLDER / "lake" / SCHEMA.name / "examples" / f"day={day}"
+    target.mkdir(parents=True)
+    with pq.ParquetWriter(target / "part-00000.parquet", base.schema) as writer:
+        for start in range(0, rows, len(base)):
+            part = base.slice(0, min(len(base), rows - start))
+            ids = np.arange(start, start + len(part))
+            for name, values in ((EXAMPLE_ID, ids), ("user_id", ids // ROWS_A_USER)):
+                place = part.column_names.index(name)
+                part = part.set_column(place, name, pa.array(values, base.schema.field(name).type))
+            writer.write_table(part, row_group_size=ROW_GROUP)
+
+
+def write_rankers() -> None:
+    """A candidate, a champion and an older one, of random weights."""
+    registry = Registry(FOLDER / "tracking", SCHEMA.name)
+    days = ("2025-01-20", "2025-03-01", str(HELD_OUT))
+    first, champion, _ = [write_ranker(registry, day, seed) for seed, day in enumerate(days)]
+    registry.set_tag(champion, PREVIOUS, first)
+    registry.set_alias(CHAMPION, champion)
+
+
+def write_ranker(registry: Registry, day: str, seed: int) -> str:
+    """A registered artifact of a day, trained through the day before."""
+    manifest = artifact.write(
+        FOLDER / "artifacts",
+        random_ranker(SCHEMA, RECIPE, seed=seed),
+        SCHEMA,
+        random_rows(SCHEMA, artifact.GOLDEN_ROWS, seed=seed),
+        day=day,
+        trained_through=str(datetime.date.fromisoformat(day) - datetime.timedelta(days=1)),
+        recipe=RECIPE,
+        config=recipe_of(RECIPE).to_dict(),
+        parents=[],
+        metrics={},
+        mlflow_run="",
+        tables="int8",
+    )
+    folder = FOLDER / "artifacts" / SCHEMA.name / manifest.version
+    registry.register(read_manifest(folder), folder)
+    return manifest.version
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The Spark Connect server of the local stack: one JVM that the jobs of a day share.
+
+A job that starts its own Spark waits some 5 s for a JVM, and then runs all its code cold. Here a
+job is a client: it sends its query plans and reads the answers (SPARK_REMOTE in features/spark.py).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyspark
+from settings import HOST, Settings
+
+from features.spark import DRIVER_CONF, SESSION_CONF, local_conf
+
+SERVER_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
+_SUBMIT = Path(pyspark.__file__).parent / "bin" / "spark-submit"
+_CLIENT_SETTINGS = ("SPARK_REMOTE", "SPARK_LOCAL_REMOTE", "SPARK_CONNECT_MODE_ENABLED")
+
+
+def command(port: int) -> list[str]:
+    """Starts the server in the foreground, on loopback."""
+    conf = {
+        **SESSION_CONF,
+        **DRIVER_CONF,
+        **local_conf(),
+        "spark.log.level": "WARN",
+        "spark.connect.grpc.binding.address": HOST,
+        "spark.connect.grpc.binding.port": str(port),
+        # A job that was killed asks for its answers no more; its query is not worth the cores.
+        "spark.connect.execute.manager.detachedTimeout": "30s",
+        # A job releases its session; one that was killed cannot.
+        "spark.connect.session.manager.defaultSessionTimeout": "10m",
+    }
+    flags = [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
+    return [str(_SUBMIT), "--master", "local[*]", "--class", SERVER_CLASS, *flags, "spark-internal"]
+
+
+def environment(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
+    """What the server sees: the token that it asks of its clients, and nothing of a client's."""
+    kept = {name: value for name, value in base.items() if name not in _CLIENT_SETTINGS}
+    return {
+        **kept,
+        "SPARK_LOCAL_IP": HOST,
+        "SPARK_CONNECT_AUTHENTICATE_TOKEN": settings.spark_token,
+    }

@@ -1,0 +1,123 @@
+"""Jobs that share one Spark server, as they do in the local stack, beside a job with its own."""
+
+import datetime
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from features import expectations, jobs
+from features.spark import start_session
+from features.tables import Lake
+
+DAY = datetime.date(2025, 1, 1)
+NUM_DAYS = 2
+"""Of the log that is built, to build again: days do not depend on later ones."""
+_JOBS = """
+import sys
+from features.__main__ import main
+
+VERBS = {
+    "ingest": "landing lake",
+    "validate --table=impressions": "lake docs",
+    "build": "landing lake",
+    "examples": "lake",
+}
+folders = dict(flag.removeprefix("--").split("=") for flag in sys.argv[1:4])
+for verb, names in VERBS.items():
+    flags = [f"--{name}={folders[name]}" for name in names.split()]
+    assert main([*verb.split(), *flags, *sys.argv[4:]]) == 0, verb
+"""
+"""A day's Spark jobs in one process, which imports once."""
+
+
+@pytest.fixture(scope="module")
+def over_connect(spark_remote, built, tmp_path_factory) -> Lake:
+    """The lake that the same jobs write from the same log, as clients of a Spark Connect server."""
+    root = tmp_path_factory.mktemp("connect")
+    folders = {"landing": built.landing, "lake": root / "lake", "docs": root / "reports"}
+    flags = [f"--{name}={folder}" for name, folder in folders.items()]
+    span = (f"--date={built.days[0]}", f"--to={built.days[NUM_DAYS - 1]}")
+    command = [sys.executable, "-c", _JOBS, *flags, f"--dataset={built.schema.name}", *span]
+    subprocess.run(command, env={**os.environ, **spark_remote}, check=True)
+    return Lake(root / "lake", built.schema.name)
+
+
+@pytest.mark.spark
+def test_a_day_over_spark_connect_has_the_same_content_hashes(built, over_connect) -> None:
+    """Where Spark runs is no part of a result."""
+    own = Lake(built.lake, built.schema.name)
+    tables = [jobs.IMPRESSIONS, *(table.name for table in built.schema.tables), jobs.EXAMPLES]
+    written = [(name, day) for name in tables for day in over_connect.days(name)]
+    assert [day for name, day in written if name == jobs.EXAMPLES] == built.days[:NUM_DAYS]
+    for name, day in written:
+        assert over_connect.manifest(name, day) == own.manifest(name, day)
+
+
+@pytest.fixture
+def lake(tmp_path, spark):
+    """A table of one day with a row whose value is the given one."""
+    made = Lake(tmp_path / "lake", "made")
+
+    def write(value: int) -> None:
+        rows = spark.createDataFrame([(DAY, value)], "day date, value bigint")
+        made.replace(rows, "table", [DAY], keys=["value"])
+
+    write.lake = made
+    return write
+
+
+def _values(spark, lake: Lake):
+    struct = spark.createDataFrame([], "value bigint").schema
+    return lake.read(spark, "table", struct, [DAY])
+
+
+@pytest.mark.spark
+def test_rows_that_one_session_caches_are_not_read_for_a_newer_partition(spark, lake) -> None:
+    """A job that was killed leaves its cache on the server; the next one must not read from it."""
+    lake(1)
+    other = spark.newSession()
+    cached = _values(other, lake.lake).cache()
+    assert cached.count() == 1
+    lake(2)
+    assert [row.value for row in _values(spark, lake.lake).collect()] == [2]
+    cached.unpersist()
+
+
+@pytest.mark.spark
+def test_a_check_frees_its_own_cache_and_no_other_sessions(spark, built, tmp_path) -> None:
+    """Two checks may run side by side on one server."""
+    cached = spark.range(3).cache()
+    assert cached.count() == 3
+    before = _num_cached(spark)
+    work = jobs.Workspace(spark, built.schema, Lake(built.lake, built.schema.name))
+    expectations.check_features(work, built.days[-1:], tmp_path)
+    assert _num_cached(spark) == before
+    cached.unpersist()
+
+
+def _num_cached(spark) -> int:
+    return spark._jsc.sc().getPersistentRDDs().size()
+
+
+@pytest.mark.parametrize(
+    ("remote", "master", "told"),
+    [
+        ("sc://localhost:{port}", "", r"SPARK_REMOTE sc://.*: no Spark Connect server answers on"),
+        ("localhost:15002", "", "SPARK_REMOTE 'localhost:15002': not an address such as sc://"),
+        ("sc://localhost:15x2", "", "SPARK_REMOTE 'sc://localhost:15x2': not an address such as"),
+        ("sc://localhost:15002", "local", "SPARK_REMOTE .*: SPARK_MASTER is set too"),
+    ],
+)
+def test_an_address_where_no_server_is_fails_at_once_and_is_named(
+    remote, master, told, monkeypatch
+) -> None:
+    """Spark's own client would try for ten minutes."""
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("SPARK_REMOTE", remote.format(port=unheard.getsockname()[1]))
+        monkeypatch.setenv("SPARK_MASTER", master)
+        with pytest.raises((ConnectionError, ValueError), match=told):
+            start_session("nobody answers")
