@@ -3,8 +3,10 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
+# Two at once is what two cores bear; `python -m pytest` alone runs one after the other.
+SIDE_BY_SIDE := -n 2 --dist loadgroup
 
-.PHONY: help install demo test check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve drill-train fuzz-serve soak
+.PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve drill-train fuzz-serve soak
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -21,8 +23,11 @@ install: .venv/.installed ## set up .venv and check Java, seconds when done alre
 demo: install       ## the main job: MovieLens-100k, day by day through Airflow, to a ranked answer
 	@$(PYTHON) infra/local/demo.py
 
-test: install       ## the whole test suite
-	@$(PYTHON) -m pytest
+test: install       ## the whole test suite, a scheduled day included
+	@$(PYTHON) -m pytest $(SIDE_BY_SIDE)
+
+test-fast: install  ## what needs neither Spark nor a process of its own
+	@$(PYTHON) -m pytest $(SIDE_BY_SIDE) -m "not (spark or distributed or process or gpu)"
 
 .PHONY: fuzz-serve
 fuzz-serve: install ## minutes of made-up calls to the endpoint: by its OpenAPI, and malformed ones

@@ -3,11 +3,11 @@
 **What.** Each run works for one day, its data interval's start (`1998-04-20`). It takes the day's
 impressions into the lake, checks them, builds and checks features, brings them online, makes
 examples, trains a candidate, and judges it and the champion on the days held out. When the gate
-says so, the candidate answers 5, 25, 50 and 100 % of the users, each step checked, and is promoted.
+says so, the candidate answers 5, 25, 50 and 95 % of the users, each step checked, and is promoted.
 
-**Normal.** Green from left to right. *Skipped* is normal: the day has not landed (`landed` names
-the file), or the gate kept the champion (`canary` gives the reason). Days run in order: a task that
-logs *Waiting for the run lease* lets an earlier day, or another run of this data set, finish first.
+**Normal.** Green, day after day; missed days are caught up. *Skipped* is normal where the gate kept
+the champion (`canary` says why). Is `landed` skipped, the day has not landed, and no later one is
+built before it. *Waiting for the run lease*: an earlier day, or another run, goes first.
 
 **Look.** Each task's XCom `return_value` is its job's summary; its link opens the job's page.
 
@@ -37,9 +37,8 @@ with DAG(
     doc_md=__doc__,
     schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
     start_date=assets.midnight(assets.FIRST_DAY),
-    # A finished log ends, and so does its schedule: unpaused, it makes no run for today.
     end_date=assets.midnight(assets.LAST_DAY) if assets.LAST_DAY else None,
-    catchup=False,
+    catchup=True,  # later days build on one that was missed
     max_active_runs=1,
     dagrun_timeout=datetime.timedelta(hours=20),
     default_args=DEFAULTS,
@@ -49,19 +48,18 @@ with DAG(
         "holdout_days": Param(assets.LOG.holdout_days, type="integer", minimum=1, maximum=60),
         "available_at": Param("", type="string", description="From when corrected features count"),
         "anchor_days": Param(assets.ANCHOR_DAYS, type="integer", minimum=0),
-        "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=0),
+        "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=100),
         "keep_days": Param(assets.KEEP_DAYS, type="integer", minimum=1),
         "keep_versions": Param(assets.KEEP_VERSIONS, type="integer", minimum=2),
     },
     tags=["ranking", assets.DATASET],
 ) as dag:
     landed = LandedSensor(
-        task_id="landed",
-        timeout=assets.LANDING_TIMEOUT_SECONDS,
-        poke_interval=assets.LANDING_POLL_SECONDS,
-        outlets=[assets.LANDED_IMPRESSIONS],
-    )
-    ingest = job("ingest", "features", "ingest", folders="landing lake", execution_timeout=SHORT)
+        task_id="landed", outlets=[assets.LANDED_IMPRESSIONS],
+        timeout=assets.LANDING_TIMEOUT_SECONDS, poke_interval=assets.LANDING_POLL_SECONDS,
+    )  # fmt: skip
+    apply = job("apply", "features", "apply", folders="lake store", is_dated=False)
+    ingest = job("ingest", "features", "ingest", AVAILABLE_AT, folders="landing lake")
     validate_impressions = job(
         "validate_impressions", "features", "validate", "--table=impressions", folders="lake docs",
         link="Data Docs", page=f"{QUALITY}-impressions.html", outlets=[assets.IMPRESSIONS],
@@ -113,6 +111,7 @@ with DAG(
     )  # fmt: skip
 
     chain(landed, ingest, validate_impressions, build, validate_features, [materialize, examples])
+    landed >> apply >> materialize
     examples >> train >> export >> evaluate
     [materialize, evaluate] >> canary >> promote
     # Retention is due whatever the gate decides, and spares what is in use: nothing waits for it.

@@ -13,6 +13,7 @@ from airflow.sdk import Context
 
 RUNBOOKS = {
     "landed": "day-not-landed",
+    "ingest": "day-not-landed",
     "validate_impressions": "critical-validation",
     "validate_features": "critical-validation",
     "train": "train-failed",
@@ -22,7 +23,10 @@ RUNBOOKS = {
     "canary": "canary-failed",
     "promote": "promote-failed",
 }
-"""Page of infra/runbooks for a task's alert; ``job-failed`` for the tasks not named."""
+"""Page of infra/runbooks for a task's alert; ``job-failed`` for the tasks not named.
+
+A job that knows better names its page as ``runbook`` in its JSON; the task's exception has it then.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +34,8 @@ log = logging.getLogger(__name__)
 def alert(context: Context) -> None:
     """Failure callback: the task's alert."""
     ti = context["ti"]
-    name = RUNBOOKS.get(ti.task_id, "job-failed")
+    of_job = getattr(context.get("exception"), "runbook", "")
+    name = of_job or RUNBOOKS.get(ti.task_id, "job-failed")
     error = str(context.get("exception") or "the task's process ended without a word")
     _tell(context, f"{ti.run_id}-{ti.task_id}", name=name, told={"error": error})
 

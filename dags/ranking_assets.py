@@ -4,23 +4,24 @@ Settings come from the environment, so that one set of DAG files serves a laptop
 
     RANKING_VAR         folder of all local state; default ``var`` beside ``dags``
     RANKING_DATASET     data set that the DAGs work on; default ``movielens-100k``
-    RANKING_ENDPOINT    REST address of the ranking endpoint; default http://127.0.0.1:8081
+    RANKING_ENDPOINT    REST address of the ranking endpoint, which must answer; default
+                        http://127.0.0.1:8081, if one answers there; ``none``: there is none
     RANKING_SERVICE     InferenceService on a cluster, instead of that endpoint; with
                         RANKING_NAMESPACE (`default`) and RANKING_STORAGE_URI, in which
                         ``{version}`` stands for the version, such as s3://models/{version}
-    RANKING_MIN_REQUESTS    at each step of a canary; default 1000 on a cluster, else 0: there may
-                        be no traffic, and a step is judged on what arrives
+    RANKING_MIN_REQUESTS    of each version at each step of a canary; default 2000
     RANKING_PYTHON      interpreter that runs the jobs; default Airflow's own
     RANKING_POOL        Airflow pool of the jobs; default ``default_pool``
-    RANKING_FIRST_DAY   } bounds of the schedule, where they differ
-    RANKING_LAST_DAY    } from the log's
+    RANKING_FIRST_DAY   first day that the DAG works on, and so of the schedule, which catches up
+                        from it: the day after those that were bootstrapped; default the log's first
+    RANKING_LAST_DAY    last one; default the log's
     RANKING_LANDING_TIMEOUT_SECONDS, RANKING_LANDING_POLL_SECONDS   waiting for a day to land
     RANKING_LEASE_TIMEOUT_SECONDS, RANKING_LEASE_POLL_SECONDS       waiting for another run
     RANKING_ANCHOR_DAYS     age of the champion with which the gate compares, too; default 28
     RANKING_KEEP_DAYS, RANKING_KEEP_VERSIONS                        retention
 
-The facts about a log repeat four values of its schema, because a DAG file imports no package of
-ours; a test compares the two.
+The facts about a log repeat four values of its schema and reader, because a DAG file imports no
+package of ours; a test compares them.
 """
 
 import dataclasses
@@ -44,6 +45,8 @@ class Log:
     """Last day of a finished log; None where the log goes on."""
     holdout_days: int
     """Newest days that a candidate does not train on, so that it can be judged on them."""
+    suffix: str
+    """How the name of a landed day ends."""
 
 
 LOGS = {
@@ -51,14 +54,20 @@ LOGS = {
         first_day=datetime.date(1997, 9, 20),
         last_day=datetime.date(1998, 4, 22),
         holdout_days=7,
+        suffix="tsv",
     ),
     "open-bandit": Log(
         first_day=datetime.date(2019, 11, 24),
         last_day=datetime.date(2019, 11, 30),
         holdout_days=1,
+        suffix="tsv",
     ),
-    "synthetic": Log(first_day=datetime.date(2025, 1, 1), last_day=None, holdout_days=1),
-    "synthetic-fields": Log(first_day=datetime.date(2025, 1, 1), last_day=None, holdout_days=1),
+    "synthetic": Log(
+        first_day=datetime.date(2025, 1, 1), last_day=None, holdout_days=1, suffix="parquet"
+    ),
+    "synthetic-fields": Log(
+        first_day=datetime.date(2025, 1, 1), last_day=None, holdout_days=1, suffix="parquet"
+    ),
 }
 
 
@@ -88,16 +97,18 @@ LOG = log_of(DATASET)
 FIRST_DAY = _day("RANKING_FIRST_DAY", LOG.first_day) or LOG.first_day
 LAST_DAY = _day("RANKING_LAST_DAY", LOG.last_day)
 PYTHON = os.environ.get("RANKING_PYTHON") or sys.executable
-ENDPOINT = os.environ.get("RANKING_ENDPOINT") or "http://127.0.0.1:8081"
+ENDPOINT = os.environ.get("RANKING_ENDPOINT") or ""
 SERVICE = os.environ.get("RANKING_SERVICE") or ""
 NAMESPACE = os.environ.get("RANKING_NAMESPACE") or "default"
 PLACE = (
-    (f"--service={SERVICE}", f"--namespace={NAMESPACE}") if SERVICE else (f"--endpoint={ENDPOINT}",)
+    (f"--service={SERVICE}", f"--namespace={NAMESPACE}")
+    if SERVICE
+    else ((f"--endpoint={ENDPOINT}",) if ENDPOINT else ())
 )
 """Where models serve, for the jobs that change them."""
 STORAGE = f"--storage-uri={os.environ.get('RANKING_STORAGE_URI') or ''}" if SERVICE else ""
 POOL = os.environ.get("RANKING_POOL") or "default_pool"
-MIN_REQUESTS = _number("RANKING_MIN_REQUESTS", 1_000 if SERVICE else 0)
+MIN_REQUESTS = _number("RANKING_MIN_REQUESTS", 2_000)
 ANCHOR_DAYS = _number("RANKING_ANCHOR_DAYS", 28)
 KEEP_DAYS = _number("RANKING_KEEP_DAYS", 400)
 KEEP_VERSIONS = _number("RANKING_KEEP_VERSIONS", 14)
@@ -138,9 +149,9 @@ def job_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(withheld)}
 
 
-def landing_pattern(day: str) -> str:
-    """Glob of the file whose presence says that a day has landed."""
-    return str(LANDING / DATASET / "impressions" / f"{day}.*")
+def landed_file(day: str) -> Path:
+    """The file, or folder, whose presence under this very name says that a day has landed."""
+    return LANDING / DATASET / "impressions" / f"{day}.{LOG.suffix}"
 
 
 def lease_file(dataset: str) -> Path:

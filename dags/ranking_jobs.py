@@ -10,7 +10,8 @@ task's XCom. Its exit code decides:
     2   called wrongly: failed, no retry can help
     any other, or a signal: failed, and retried
 
-The JSON's ``report`` is a path under the reports folder; the task gets a link to that page.
+The JSON's ``report`` is a path under the reports folder; the task gets a link to that page. Its
+``runbook`` is the page of infra/runbooks that the alert of this failure is to name.
 On a cluster this module is where a task becomes a pod instead; DAG files stay as they are.
 """
 
@@ -62,6 +63,15 @@ def day_of(dag_run: Any) -> str:
 
 
 MACROS = {"day": day_of}
+
+
+class JobFailedError(AirflowException):
+    """A job failed; another try may help."""
+
+    def __init__(self, message: str, *, runbook: str = "") -> None:
+        """Args: the job's words, and the page that its alert is to name; empty: the task's."""
+        super().__init__(message)
+        self.runbook = runbook
 
 
 class ReportLink(BaseOperatorLink):
@@ -167,11 +177,17 @@ class JobOperator(BaseOperator):
         if ended.exit_code < 0:
             cause = signal.Signals(-ended.exit_code).name
             raise AirflowException(f"{name}: ended by {cause}; {ended.error or 'no error line'}")
-        raise AirflowException(f"{name}: {ended.error or f'exit code {ended.exit_code}'}")
+        raise JobFailedError(
+            f"{name}: {ended.error or f'exit code {ended.exit_code}'}",
+            runbook=str(summary.get("runbook", "")),
+        )
 
 
 class LandedSensor(BaseSensorOperator):
-    """Waits, without holding a worker, until a day's file has landed; then gives up by skipping."""
+    """Waits, without holding a worker, until a day has landed; gives up with an alert, and skips.
+
+    A file that is still being written does not count: it has another name, or no proper end.
+    """
 
     template_fields: Sequence[str] = ("day",)
     ui_color = "#fff4e5"
@@ -182,8 +198,8 @@ class LandedSensor(BaseSensorOperator):
         self.day = day
 
     def poke(self, context: Context) -> bool:
-        """Whether the file is there."""
-        return processes.exists(assets.landing_pattern(self.day))
+        """Whether the file is there, and whole."""
+        return processes.has_landed(assets.landed_file(self.day))
 
     def execute(self, context: Context) -> dict[str, str]:
         """The day, once it has landed."""
@@ -192,9 +208,11 @@ class LandedSensor(BaseSensorOperator):
         except AirflowSkipException as error:
             reason = (
                 f"day {self.day} of {assets.DATASET} did not land within {self.timeout:.0f} s: "
-                f"no {assets.landing_pattern(self.day)}"
+                f"no whole {assets.landed_file(self.day)}"
             )
             context["ti"].xcom_push(key="return_value", value={"skipped": reason})
+            # No later day is built before this one, so somebody has to know; a skip calls nobody.
+            ranking_alerts.alert({**context, "exception": AirflowSkipException(reason)})
             raise AirflowSkipException(reason) from error
         return {"landed": self.day}
 

@@ -12,7 +12,7 @@ family grows: the oldest that leaves at most `budget_days` days up to the holdou
 take those days, `passes` times. That is the budget; it is known before anything is trained, and
 cuts nothing short. The gate judges on the holdout, which none of the three has seen, and lets
 through only what is shown to be better than the champion *and* the control. That one answers 5, 25,
-50 and 100 % of the users, each step checked, and is promoted.
+50 and 95 % of the users, each step checked, and is promoted.
 
 **Normal.** Green to `evaluate`, then skipped: *hold* means that growing was not shown to help.
 `grow` skipped: the champion has grown on this day already, or no advice says what to grow. After a
@@ -84,9 +84,9 @@ with DAG(
         "passes": Param(1, type="integer", minimum=1, maximum=20, description="Over those days"),
         "holdout_days": Param(assets.LOG.holdout_days, type="integer", minimum=1, maximum=60),
         "anchor_days": Param(assets.ANCHOR_DAYS, type="integer", minimum=0),
-        "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=0),
+        "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=100),
         "max_p95_ratio": Param(
-            2.0, type="number", minimum=1, description="To score, the grown one over the champion"
+            2.0, type="number", exclusiveMinimum=1, description="To score, grown over champion"
         ),
     },
     tags=["ranking", assets.DATASET],

@@ -43,19 +43,19 @@ def _ingest(options: argparse.Namespace) -> Summary:
     from features import jobs
 
     work, days = _workspace(options), _days(options)
-    return _written(jobs.ingest(work, options.landing, days))
+    return _written(jobs.ingest(work, options.landing, days, available_at=options.available_at))
 
 
 def _validate(options: argparse.Namespace) -> Summary:
     days = _days(options)
     work = _workspace_beside(options, "features.expectations")
-    from features import expectations
+    from features import expectations, quality_page
 
     if options.table == "impressions":
         outcomes = [expectations.check_impressions(work, days, options.docs)]
     else:
         outcomes = expectations.check_features(work, days, options.docs)
-    page = expectations.write_quality_page(options.docs, work.schema, days, outcomes)
+    page = quality_page.write_quality_page(options.docs, work.schema, options.table, days, outcomes)
     summary = {
         "rows": sum(o.rows for o in outcomes),
         "quarantined": {o.table: o.quarantined for o in outcomes if o.quarantined},
@@ -74,7 +74,14 @@ def _build(options: argparse.Namespace) -> Summary:
     from features import jobs
 
     work, days = _workspace(options), _days(options)
-    return _written(jobs.build(work, options.landing, days, available_at=options.available_at))
+    written = jobs.build(
+        work,
+        options.landing,
+        days,
+        available_at=options.available_at,
+        is_first=options.first_day,
+    )
+    return _written(written)
 
 
 def _apply(options: argparse.Namespace) -> Summary:
@@ -236,7 +243,9 @@ def _add_daily_verbs(door: Door) -> None:
     for name, default in sizes.items():
         fetch.add_argument(f"--{name}", type=int, default=default, help="generated logs only")
     text = "Bring landed impressions into the lake."
-    add_date(door.verb("ingest", _ingest, text, "landing", "lake"), is_range=True)
+    ingest = door.verb("ingest", _ingest, text, "landing", "lake")
+    add_date(ingest, is_range=True)
+    _add_available_at(ingest)
     text = "Check rows; stop, quarantine or report."
     check = door.verb("validate", _validate, text, "lake", "docs")
     add_date(check, is_range=True)
@@ -245,10 +254,11 @@ def _add_daily_verbs(door: Door) -> None:
     )
     build = door.verb("build", _build, "Compute the feature tables.", "landing", "lake")
     add_date(build, is_range=True)
+    _add_available_at(build)
     build.add_argument(
-        "--available-at",
-        type=_moment,
-        help="for a correction of published days: from when the new rows count (else as declared)",
+        "--first-day",
+        action="store_true",
+        help="the lake begins with --date: no features of the day before are needed",
     )
     door.verb("apply", _apply, "Register the schema's objects with Feast.", "lake", "store")
     text = "Bring finished days online."
@@ -258,6 +268,16 @@ def _add_daily_verbs(door: Door) -> None:
     prune = door.verb("prune", _prune, "Drop partitions that nothing needs.", "lake")
     add_date(prune)
     prune.add_argument("--keep-days", type=int, default=400, help="days to keep")
+
+
+def _add_available_at(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--available-at",
+        type=_moment,
+        metavar="TIME",
+        help="for a correction of days that were used before: from when the new rows count, ISO "
+        "8601, UTC where no offset is given (else as declared)",
+    )
 
 
 def _add_other_verbs(door: Door) -> None:

@@ -3,6 +3,10 @@
 Both sides are sorted once per entity by the moment at which they become visible, and a running
 maximum over (event, created) carries the newest row along: linear, and two tied rows cannot
 multiply an impression. Feast's point-in-time join, a range join, is the oracle in the tests.
+
+The rule of ties, offline as online: a row may be used from its ``created`` on, that moment
+included, and until its age is exactly the time-to-live. No row that is created at an impression
+knows of it: ``features.leaks`` refuses a schema that would allow one.
 """
 
 from pyspark.sql import DataFrame, Window

@@ -5,6 +5,7 @@ of. A request takes rows of it: the result is what ``encode`` gives for the raw 
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -97,6 +98,72 @@ class EncodedTable:
         encoded += sum(ids.values.nbytes + ids.lengths.nbytes for ids in self.ids.values())
         return int(encoded + sum(values.nbytes for values in self.raw.values()))
 
+    def renewed(
+        self, changed: "EncodedTable", places: IntArray, *, num_entities: int
+    ) -> "EncodedTable":
+        """The same table in which some entities have other rows, or their first.
+
+        Args:
+            changed: The rows of C entities.
+            places: (C,) the place of each among all entities; new ones follow the last.
+            num_entities: Entities of this table.
+        """
+        start = self.null_row + 1
+        newest = np.arange(max(num_entities, int(places.max(initial=-1)) + 1))
+        newest[places] = np.arange(len(places)) + start
+        before = np.concatenate([self._earlier_or_none(0), changed._earlier_or_none(start)])
+        rows = [newest]
+        while len(more := before[rows[-1]][before[rows[-1]] >= 0]):
+            rows.append(more)
+        order = np.append(np.concatenate(rows), self.null_row)
+        moved = np.full(len(before), -1)
+        moved[order] = np.arange(len(order))
+        earlier = np.where(before[order] < 0, -1, moved[before[order]])
+        whole = self._with(changed)
+        return whole.take(order, earlier=None if len(rows) == 1 else earlier)
+
+    def _earlier_or_none(self, start: int) -> IntArray:
+        """Of each row the place of the one before it, where the first has the place ``start``."""
+        if self.earlier is None:
+            return np.full(len(self.moments), -1)
+        return np.where(self.earlier < 0, -1, self.earlier + start)
+
+    def _with(self, other: "EncodedTable") -> "EncodedTable":
+        """All rows of both, null rows included; raw ones too, for they have a place each."""
+        raw = {
+            name: pa.concat_arrays([values, pa.nulls(1, values.type), other.raw[name]])
+            for name, values in self.raw.items()
+        }
+        return EncodedTable(
+            table=self.table,
+            raw=raw,
+            moments=np.concatenate([self.moments, other.moments]),
+            visible_at=np.concatenate([self.visible_at, other.visible_at]),
+            earlier=None,
+            is_known=np.concatenate([self.is_known, other.is_known]),
+            numbers=Numbers.joined([self.numbers, other.numbers]),
+            ids={name: Ids.joined([ids, other.ids[name]]) for name, ids in self.ids.items()},
+        )
+
+    def take(self, rows: IntArray, *, earlier: IntArray | None) -> "EncodedTable":
+        """Some rows in another order, the last of them a null row.
+
+        Args:
+            rows: Their places.
+            earlier: ``earlier`` of the new table.
+        """
+        places = pa.array(rows[:-1])
+        return EncodedTable(
+            table=self.table,
+            raw={name: values.take(places) for name, values in self.raw.items()},
+            moments=self.moments[rows],
+            visible_at=self.visible_at[rows],
+            earlier=earlier,
+            is_known=self.is_known[rows],
+            numbers=self.numbers.take(rows),
+            ids={name: ids.take(rows) for name, ids in self.ids.items()},
+        )
+
     def part(self, rows: IntArray, request_time: int) -> "Part":
         """Rows as a request of that moment may use them; ``null_row`` for one that is not there.
 
@@ -136,10 +203,42 @@ class Part:
     status: Statuses
     """Why: for each of ``rows`` a RowStatus."""
 
+    @property
+    def table(self) -> FeatureTable:
+        """Whose rows they are."""
+        return self.encoded.table
+
     def column(self, name: str) -> pa.Array:
         """Raw values that were encoded, null where a row could not be used."""
-        rows = pa.array(self.rows, mask=self.rows == self.encoded.null_row)
-        return self.encoded.raw[name].take(rows)
+        return self.encoded.raw[name].take(self._places)
+
+    def copied(self) -> "OwnRows":
+        """The rows alone: what keeps them does not keep the table in memory."""
+        raw = self.encoded.raw
+        columns = {name: raw[name].take(self._places) for name in self.table.encoded_columns}
+        return OwnRows(table=self.table, columns=columns, status=self.status)
+
+    @functools.cached_property
+    def _places(self) -> pa.Array:
+        return pa.array(self.rows, mask=self.rows == self.encoded.null_row)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnRows:
+    """A request's rows of one table, apart from it."""
+
+    table: FeatureTable
+    columns: dict[str, pa.Array]
+    status: Statuses
+    """As ``Part`` has it."""
+
+    def column(self, name: str) -> pa.Array:
+        """As ``Part`` gives it."""
+        return self.columns[name]
+
+    def copied(self) -> "OwnRows":
+        """It is apart already."""
+        return self
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

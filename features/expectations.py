@@ -1,7 +1,8 @@
 """Great Expectations: the suite that the schema's rules become, its run, and what follows from it.
 
 Severity decides. A broken critical rule stops the day and nothing is written; rows that break a
-warning move to a quarantine partition with the rule and the reason; information is reported.
+warning move to a quarantine partition with the rule and the reason; information is reported. A day
+as a whole is judged by the rows that would be published, and by how many would not.
 Great Expectations is imported here only.
 """
 
@@ -10,31 +11,37 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import html
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import great_expectations as gx
 import great_expectations.expectations as gxe
-from pyspark.sql import DataFrame
+from great_expectations.core import config_provider
+from great_expectations.core.yaml_handler import YAMLHandler
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from features.aggregates import is_positive
-from features.jobs import IMPRESSIONS, IMPRESSIONS_RAW, QUARANTINE, Workspace
+from features.jobs import Workspace, publish_impressions
+from features.row_counts import judge
 from features.rules import Check, Rule, feature_rules, impression_rules
 from features.schema import DAY, LABEL, FeatureTable, Schema, Severity, TableKind
 from features.spark import feature_struct, impressions_struct
-from features.tables import ONE_DAY
+from features.tables import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE
 
 logger = logging.getLogger(__name__)
 
 _RULES, _REASONS = "rules", "reasons"
+_PUBLISHED, _QUARANTINED_SHARE = "published", "quarantined_share"
 _CHECKS_AT_ONCE = 2
 _SMALLEST_DAY_FOR_LABEL_RATE = 500
 """Below it a label rate outside the limits is chance, and only reported."""
+_FEW_QUARANTINED = 5
+"""So many rows of a day may go to quarantine whatever their share: a small day has such."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,18 +63,26 @@ class Outcome:
 
 def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: Path) -> Outcome:
     """Check raw impressions; publish the good rows, quarantine the rest, or stop on a critical."""
-    frame = work.impressions(days, IMPRESSIONS_RAW)
-    suite = _Suite(work.schema, IMPRESSIONS, impressions_struct(work.schema), reports)
     rules = impression_rules(work.schema)
-    whole = _day_expectations(work, frame, days)
-    labelled = frame.withColumn(LABEL, is_positive(work.schema.label))
-    suite.define(rules, whole)
+    frame = _routed(work.impressions(days, IMPRESSIONS_RAW), rules)
+    published = F.col(_PUBLISHED) == 1
+    labelled = frame.withColumn(LABEL, F.when(published, is_positive(work.schema.label)))
+    suite = _Suite(work.schema, IMPRESSIONS, impressions_struct(work.schema), reports)
     with _cached(labelled):
-        outcome, bad = suite.run(labelled)
+        sums = labelled.groupBy(DAY).agg(F.sum(_PUBLISHED)).collect()
+        rows_of: dict[datetime.date, int] = dict(sums)
+        suite.define(rules, _day_expectations(work.schema, rows_of))
+        outcome = suite.run(labelled)
+        counts = {day: rows_of.get(day, 0) for day in days}
+        too_few, unusual = judge(work.schema.limits, counts, _trailing_rows(work, days))
+        outcome.critical.extend(too_few)
+        outcome.reported.extend(unusual)
         _update_docs([suite])
         if not outcome.critical:
             names = [*impressions_struct(work.schema).names, DAY]
-            _publish(work, bad, IMPRESSIONS, days, names=names)
+            keys = _quarantine(work, labelled, IMPRESSIONS, days, names=names)
+            good = labelled.where(published).select(*names)
+            publish_impressions(work, good, days, keys=keys)
     return outcome
 
 
@@ -81,12 +96,15 @@ def check_features(work: Workspace, days: Sequence[datetime.date], reports: Path
     ):
         for check in checks:
             caches.enter_context(_cached(check.frame))
-        found = list(pool.map(lambda check: check.suite.run(check.frame), checks))
+        outcomes = list(pool.map(lambda check: check.suite.run(check.frame), checks))
         _update_docs([check.suite for check in checks])
-        for check, (outcome, bad) in zip(checks, found, strict=True):
+        for check, outcome in zip(checks, outcomes, strict=True):
             if outcome.quarantined and not outcome.critical:
-                _publish(work, bad, check.suite.table, check.days, names=check.names)
-    return [outcome for outcome, _ in found]
+                table = check.suite.table
+                keys = _quarantine(work, check.frame, table, check.days, names=check.names)
+                good = check.frame.where(F.col(_PUBLISHED) == 1).select(*check.names)
+                work.replace(good, table, check.days, keys=keys)
+    return outcomes
 
 
 @contextlib.contextmanager
@@ -114,29 +132,32 @@ def _table_check(
 ) -> _TableCheck:
     table_days = [work.schema.epoch] if table.kind is TableKind.ATTRIBUTES else days
     struct = feature_struct(work.schema, table)
+    rules = feature_rules(work.schema, table)
+    frame = _routed(work.features(table, table_days), rules)
     suite = _Suite(work.schema, table.name, struct, reports)
-    suite.define(feature_rules(work.schema, table), [])
-    return _TableCheck(
-        suite, work.features(table, table_days), table_days, names=[*struct.names, DAY]
-    )
+    has_rows = any(work.lake.manifest(table.name, day).rows for day in table_days)
+    suite.define(rules, [_quarantine_expectation(work.schema)] if has_rows else [])
+    return _TableCheck(suite, frame, table_days, names=[*struct.names, DAY])
 
 
-def _publish(
+def _quarantine(
     work: Workspace,
-    bad: DataFrame,
+    frame: DataFrame,
     table: str,
     days: Sequence[datetime.date],
     *,
     names: Sequence[str],
-) -> None:
-    """Quarantine first: a job killed in between is run again and finds the same bad rows."""
+) -> list[str]:
+    """Move bad rows before the good ones are published; returns the keys by which both are sorted.
+
+    A job that is killed in between is run again and finds the same bad rows.
+    """
     quarantine = f"{QUARANTINE}_{table}"
-    is_bad = F.size(_RULES) > 0
     keys = [name for name in names if name != DAY][:3]
-    if work.lake.days_between(quarantine, days[0], days[-1]) or not bad.where(is_bad).isEmpty():
-        moved = bad.where(is_bad).select(*names, _RULES, _REASONS)
-        work.lake.replace(moved, quarantine, days, keys=keys)
-    work.lake.replace(bad.where(~is_bad).select(*names), table, days, keys=keys)
+    bad = frame.where(F.col(_PUBLISHED) == 0)
+    if work.lake.days_between(quarantine, days[0], days[-1]) or not bad.isEmpty():
+        work.replace(bad.select(*names, _RULES, _REASONS), quarantine, days, keys=keys)
+    return keys
 
 
 class _Suite:
@@ -186,19 +207,17 @@ class _Suite:
             )
         )
 
-    def run(self, frame: DataFrame) -> tuple[Outcome, DataFrame]:
-        """Validate a cached frame; returns the outcome, and the frame with what each row broke."""
+    def run(self, frame: DataFrame) -> Outcome:
+        """Validate rows as ``_routed`` marks them; the caller caches them."""
         rows = frame.count()
         results = self.checkpoint.run(batch_parameters={"dataframe": frame}).run_results
         self.result_ids = list(results)
         result = next(iter(results.values())).to_json_dict()
-        warnings = [rule for rule in self.rules if rule.severity is Severity.WARNING]
-        bad = _with_broken_rules(frame, warnings)
-        counts = bad.select(F.explode(_RULES).alias("rule")).groupBy("rule").count()
+        counts = frame.select(F.explode(_RULES).alias("rule")).groupBy("rule").count()
         broken: dict[str, int] = dict(counts.collect())
-        quarantined = bad.where(F.size(_RULES) > 0).count() if broken else 0
+        quarantined = frame.where(F.col(_PUBLISHED) == 0).count() if broken else 0
         failed = [r for r in result["results"] if not r["success"]]
-        outcome = Outcome(
+        return Outcome(
             table=self.table,
             rows=rows,
             quarantined=quarantined,
@@ -207,7 +226,6 @@ class _Suite:
             broken_rules=broken,
             data_docs=str(self._docs().relative_to(self.reports)),
         )
-        return outcome, bad
 
     def _docs(self) -> Path:
         return self.root / "gx" / "uncommitted" / "data_docs" / "local_site" / "index.html"
@@ -220,9 +238,26 @@ def _update_docs(suites: Sequence[_Suite]) -> None:
     _context(suites[0].root).build_data_docs(resource_identifiers=[*named, *results])
 
 
+class _SharedYaml(YAMLHandler):
+    """Great Expectations reads its settings with one parser for all threads; this one is for that.
+
+    Two checks at once came upon each other's documents ("found another document").
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def load(self, stream: Any) -> Any:
+        """One at a time."""
+        with self._lock:
+            return super().load(stream)
+
+
 @functools.cache
 def _context(root: Path) -> Any:
     """The Great Expectations project of one data set, opened once."""
+    config_provider.yaml = _SharedYaml()
     root.mkdir(parents=True, exist_ok=True)
     context = gx.get_context(mode="file", project_root_dir=str(root))
     context.variables.progress_bars = {"globally": False}
@@ -230,15 +265,33 @@ def _context(root: Path) -> Any:
     return context
 
 
-def _with_broken_rules(frame: DataFrame, rules: Sequence[Rule]) -> DataFrame:
-    """The rows with the names and reasons of the rules that they break."""
+def _routed(frame: DataFrame, rules: Sequence[Rule]) -> DataFrame:
+    """The rows with the warnings that each breaks, and what would become of them.
+
+    ``published`` is 1 for a row that breaks no warning and 0 for one that goes to quarantine;
+    ``quarantined_share`` is that of the row's day, 0 where only a few rows of it are bad.
+    """
+    warnings = [rule for rule in rules if rule.severity is Severity.WARNING]
 
     def broken(value_of: Any) -> Any:
-        found = [F.when(rule.broken(), F.lit(value_of(rule))) for rule in rules]
+        found = [F.when(rule.broken(), F.lit(value_of(rule))) for rule in warnings]
         return F.array_compact(F.array(*found)) if found else F.array().cast("array<string>")
 
-    return frame.withColumns(
+    marked = frame.withColumns(
         {_RULES: broken(lambda rule: rule.name), _REASONS: broken(lambda rule: rule.reason)}
+    ).withColumn(_PUBLISHED, (F.size(_RULES) == 0).cast("bigint"))
+    of_day = Window.partitionBy(DAY)
+    bad = F.sum(1 - F.col(_PUBLISHED)).over(of_day)
+    share = F.when(bad > _FEW_QUARANTINED, bad / F.count("*").over(of_day)).otherwise(0.0)
+    return marked.withColumn(_QUARANTINED_SHARE, share)
+
+
+def _quarantine_expectation(schema: Schema) -> gxe.Expectation:
+    return gxe.ExpectColumnMaxToBeBetween(
+        column=_QUARANTINED_SHARE,
+        max_value=schema.limits.max_quarantined_share,
+        severity=Severity.CRITICAL.value,
+        meta={"rule": "largest share of a day's rows in quarantine"},
     )
 
 
@@ -290,38 +343,31 @@ def _sql(rule: Rule) -> str:
 
 
 def _day_expectations(
-    work: Workspace, frame: DataFrame, days: Sequence[datetime.date]
+    schema: Schema, published: Mapping[datetime.date, int]
 ) -> list[gxe.Expectation]:
-    """What a whole day must look like; of one day only, since a range has no trailing days."""
-    limits = work.schema.limits
-    rows = frame.count()
-    if not rows:
-        return []
-    severity = Severity.CRITICAL if rows >= _SMALLEST_DAY_FOR_LABEL_RATE else Severity.INFO
-    expectations: list[gxe.Expectation] = [
-        gxe.ExpectColumnMeanToBeBetween(
+    """What days must look like as a whole; of their numbers of rows see ``features.row_counts``."""
+    limits, rows = schema.limits, sum(published.values())
+    expectations = [_quarantine_expectation(schema)] if published else []
+    if rows:
+        severity = Severity.CRITICAL if rows >= _SMALLEST_DAY_FOR_LABEL_RATE else Severity.INFO
+        label_rate = gxe.ExpectColumnMeanToBeBetween(
             column=LABEL,
             min_value=limits.min_positive_rate,
             max_value=limits.max_positive_rate,
             severity=severity.value,
             meta={"rule": "label rate"},
         )
-    ]
-    trailing = work.lake.days_between(
-        IMPRESSIONS, days[0] - limits.trailing_days * ONE_DAY, days[0] - ONE_DAY
-    )
-    if len(days) == 1 and trailing:
-        counts = [work.lake.manifest(IMPRESSIONS, day).rows for day in trailing]
-        mean = sum(counts) / len(counts)
-        expectations.append(
-            gxe.ExpectTableRowCountToBeBetween(
-                min_value=int(mean * limits.min_share_of_trailing_rows),
-                max_value=max(1, int(mean * limits.max_times_trailing_rows)),
-                severity=Severity.INFO.value,
-                meta={"rule": f"rows against the trailing {len(counts)} days"},
-            )
-        )
+        expectations.append(label_rate)
     return expectations
+
+
+def _trailing_rows(work: Workspace, days: Sequence[datetime.date]) -> list[int]:
+    """Published rows of the days before a single day; a range is not compared with others."""
+    if len(days) > 1:
+        return []
+    first = days[0] - work.schema.limits.trailing_days * ONE_DAY
+    trailing = work.lake.days_between(IMPRESSIONS, first, days[0] - ONE_DAY)
+    return [work.lake.manifest(IMPRESSIONS, day).rows for day in trailing]
 
 
 def _severity(result: dict[str, Any]) -> str:
@@ -338,34 +384,3 @@ def _sentence(result: dict[str, Any]) -> str:
     asked = {k: v for k, v in config["kwargs"].items() if k.endswith("_value") or k == "type_"}
     numbers = {k: seen[k] for k in ("observed_value", "unexpected_count") if k in seen}
     return f"{rule}: {json.dumps(numbers, default=str)}; expected {json.dumps(asked, default=str)}"
-
-
-def write_quality_page(
-    reports: Path, schema: Schema, days: Sequence[datetime.date], outcomes: Sequence[Outcome]
-) -> str:
-    """One page with what was checked, stopped and quarantined; returns its path below reports."""
-    name = "impressions" if outcomes[0].table == IMPRESSIONS else "features"
-    page = Path(schema.name) / "quality" / f"{days[-1].isoformat()}-{name}.html"
-    rows = "".join(
-        f"<tr><td>{outcome.table}</td><td>{outcome.rows}</td><td>{outcome.quarantined}</td>"
-        f"<td>{_listing(outcome.critical)}</td><td>{_listing(outcome.reported)}</td>"
-        f"<td>{_listing([f'{k}: {v} rows' for k, v in outcome.broken_rules.items()])}</td></tr>"
-        for outcome in outcomes
-    )
-    docs = Path("..") / Path(outcomes[0].data_docs).relative_to(schema.name)
-    span = " to ".join(sorted({days[0].isoformat(), days[-1].isoformat()}))
-    content = (
-        "<!doctype html><meta charset=utf-8><title>Data quality</title>"
-        "<style>body{font:15px system-ui;margin:2em}td,th{padding:.3em .8em;text-align:left;"
-        "vertical-align:top;border-bottom:1px solid #ccc}</style>"
-        f"<h1>{schema.name}: {name} of {span}</h1><table><tr><th>table<th>rows<th>quarantined"
-        f"<th>critical<th>reported<th>rules broken by rows</tr>{rows}</table>"
-        f'<p><a href="{docs}">Data Docs: every expectation and what was seen</a></p>'
-    )
-    (reports / page).parent.mkdir(parents=True, exist_ok=True)
-    (reports / page).write_text(content)
-    return str(page)
-
-
-def _listing(sentences: Sequence[str]) -> str:
-    return "<br>".join(map(html.escape, sentences)) or "none"

@@ -59,6 +59,11 @@ def version_key(project: str, table: str) -> str:
     return f"ranking_version:{project}:{table}"
 
 
+def changes_key(project: str, table: str) -> str:
+    """Key of a sorted set: of each entity with which version of the table it was written last."""
+    return f"ranking_changes:{project}:{table}"
+
+
 class RedisRows:
     """Reads a data set's online store over pooled connections; may be used from several threads."""
 
@@ -157,6 +162,27 @@ class RedisRows:
         client = redis.Redis(connection_pool=self._pool)
         keys = [version_key(self._project, name) for name in names]
         return tuple(client.mget(keys))
+
+    def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
+        """Entities of a role that were written since a version; None where it cannot be told.
+
+        Raises:
+            redis.RedisError: The server does not answer, or not in time.
+        """
+        names = [table.name for table in self._schema.tables if table.role is role]
+        now = self.version(role)
+        if not isinstance(since, tuple) or not isinstance(now, tuple):
+            return None
+        client = redis.Redis(connection_pool=self._pool)
+        found: dict[bytes, None] = {}
+        for name, before, after in zip(names, since, now, strict=True):
+            # Less than before: it is another server's, or has lost what it had.
+            if int(after or 0) < int(before or 0):
+                return None
+            key = changes_key(self._project, name)
+            found |= dict.fromkeys(client.zrangebyscore(key, f"({int(before or 0)}", "+inf"))
+        entity, suffix = self._schema.entity(role), len(self._project.encode())
+        return ids_of(entity.name, entity.dtype, [key[:-suffix] for key in found])
 
     def _fetch(self, keys: list[bytes], fields: list[bytes]) -> list[list[bytes | None]]:
         """For each key its fields' contents.

@@ -3,6 +3,9 @@
 Apart from ``features.store``, so that a machine with the SQLite store needs no Redis client.
 """
 
+import features.feast_import  # noqa: F401 - before anything of Feast
+
+# isort: split
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -11,7 +14,7 @@ from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreCo
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from features.offers import Offered, row_of
-from features.redis_rows import hashed, order_field, order_text, times_of, version_key
+from features.redis_rows import changes_key, hashed, order_field, order_text, times_of, version_key
 from features.stored import bytes_value, content_of
 from features.visibility import EARLIER, Row, merged
 
@@ -22,6 +25,12 @@ if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
 redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
 redis.call('HSET', KEYS[1], unpack(ARGV, 3))
 return 1
+"""
+# One step: who reads the version finds all that was changed with it.
+_TELL = """
+local version = redis.call('INCR', KEYS[1])
+for _, key in ipairs(ARGV) do redis.call('ZADD', KEYS[2], version, key) end
+return version
 """
 
 
@@ -57,12 +66,14 @@ class NewestRedisOnlineStore(RedisOnlineStore):
             key = _redis_key(config.project, one[0], 3)
             offered.setdefault(key, []).append(row_of(*one[1:]))
         keys = list(offered)
+        told = [kind(config.project, table.name) for kind in (version_key, changes_key)]
+        tell = client.register_script(_TELL)
         for start in range(0, len(keys), _ENTITIES_AT_ONCE):
             some = keys[start : start + _ENTITIES_AT_ONCE]
             _add(client, table.name, {key: offered[key] for key in some})
+            tell(keys=told, args=some)
         if progress:
             progress(len(data))
-        client.incr(version_key(config.project, table.name))
 
 
 def _add(client: Any, table: str, offered: dict[bytes, list[Row]]) -> None:

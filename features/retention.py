@@ -4,9 +4,8 @@ import datetime
 from pathlib import Path
 
 from features.aggregates import label_delay_days
-from features.jobs import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW
 from features.schema import Schema, TableKind
-from features.tables import ONE_DAY, Lake
+from features.tables import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake
 
 
 def prune(

@@ -45,6 +45,10 @@ class OnlineRows(Protocol):
         """What changes whenever a table of a role is written."""
         ...
 
+    def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
+        """Ids of a role that were written since ``version`` was so; None where it cannot tell."""
+        ...
+
 
 def open_rows(
     schema: Schema,

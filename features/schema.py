@@ -13,9 +13,10 @@ import dataclasses
 import datetime
 import enum
 import functools
-import hashlib
-import json
 from collections.abc import Iterator
+
+from features.fingerprints import digest
+from features.leaks import refuse_label_leaks
 
 EVENT_TIMESTAMP = "event_timestamp"
 """When a feature row's value became true."""
@@ -176,7 +177,7 @@ class FeatureTable:
     doc: str
     ttl: datetime.timedelta | None
     """A row older than this at the request is expired; None: never."""
-    delay: datetime.timedelta = datetime.timedelta(0)
+    delay: datetime.timedelta
     """From the event (of a daily table: the day's end) until a reader may count on the row."""
     counts_from_day_end: bool = False
     """Of a state table: the delay counts from the end of the event's day, for only the daily build
@@ -255,10 +256,15 @@ class Limits:
     min_positive_rate: float
     max_positive_rate: float
     min_share_of_trailing_rows: float
-    """Fewest rows of a day, as a share of the trailing days' mean; below it: reported."""
+    """Fewest published rows of a day, as a share of the trailing days' median; below it, with
+    enough trailing days, the day stops."""
     max_times_trailing_rows: float
-    """Most rows of a day, in trailing means; above it: reported."""
+    """Most published rows of a day, in trailing medians; above it: reported."""
     trailing_days: int = 28
+    min_rows: int = 1
+    """Fewest published rows of a day; below it the day stops. 0 where a day may be empty."""
+    max_quarantined_share: float = 0.05
+    """Largest share of a day's rows that may go to quarantine; above it the day stops."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -294,7 +300,8 @@ class Schema:
     """Stored column with the true probability, in generated data."""
 
     def __post_init__(self) -> None:
-        """Column names are unique over the schema, and references resolve."""
+        """Names are unique, references resolve, and no input can be an impression's own label."""
+        refuse_label_leaks(self)
         names = [column.name for column in self.columns()]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -422,18 +429,7 @@ class Schema:
 
         Descriptions, limits and severities are left out: to reword one must not retire a model.
         """
-        left_out = {"doc", "unit", "severity", "licence", "limits"}
-        content = json.dumps(_plain(self, left_out), sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def _plain(value: object, left_out: set[str]) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [field.name for field in dataclasses.fields(value) if field.name not in left_out]
-        return {name: _plain(getattr(value, name), left_out) for name in fields}
-    if isinstance(value, tuple):
-        return [_plain(item, left_out) for item in value]
-    return value if isinstance(value, int | float | bool | str | None) else str(value)
+        return digest(self)
 
 
 REQUEST_TIME = Column(

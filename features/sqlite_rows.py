@@ -27,6 +27,9 @@ _Stored = tuple[bytes, str, bytes, int, int | None]
 """Key, feature, value, event and ``created`` of one stored value."""
 VERSIONS = "ranking_versions"
 """Table of the store with one row a feature table: how often it was written."""
+CHANGES = "ranking_changes"
+"""Table of the store with one row an entity of a feature table: with which of its versions it was
+written last."""
 _MOST_KEYS = 10_000
 """Keys of one query; SQLite takes 32,766 parameters."""
 _CACHE_KIBIBYTES = 16_384
@@ -115,6 +118,30 @@ class SqliteRows:
             f"SELECT name, version FROM {VERSIONS} WHERE name IN ({marks}) ORDER BY name", names
         )
         return self._inode, tuple(rows.fetchall())
+
+    def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
+        """Entities of a role that were written since a version; None where it cannot be told.
+
+        Raises:
+            sqlite3.Error: The store cannot be read.
+        """
+        connection = self._connection()
+        has_changes = connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE name = ?", (CHANGES,)
+        ).fetchone()
+        if not has_changes or not isinstance(since, tuple) or since[0] != self._inode:
+            return None
+        before = dict(since[1])
+        found: dict[bytes, None] = {}
+        for table in self._schema.tables:
+            if table.role is role:
+                rows = connection.execute(
+                    f"SELECT entity_key FROM {CHANGES} WHERE name = ? AND version > ?",
+                    (table.name, before.get(table.name, 0)),
+                )
+                found |= dict.fromkeys(key for (key,) in rows)
+        entity = self._schema.entity(role)
+        return ids_of(entity.name, entity.dtype, list(found))
 
     def _table(
         self, table: FeatureTable, keys: Sequence[bytes], since: int | None

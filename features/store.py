@@ -3,6 +3,9 @@
 Feast is imported here and in ``features/repo`` only.
 """
 
+import features.feast_import  # noqa: F401 - before anything of Feast
+
+# isort: split
 import datetime
 import os
 import sqlite3
@@ -28,7 +31,7 @@ from features.schema import (
     Schema,
     TableKind,
 )
-from features.sqlite_rows import VERSIONS
+from features.sqlite_rows import CHANGES, VERSIONS
 from features.stored import PROJECT, bytes_value, content_of, redis_project
 from features.stores import Redis, place_of
 from features.visibility import EARLIER, Row, merged
@@ -53,6 +56,12 @@ _WAIT_MILLISECONDS = 30_000
 # Feast's own adapters take a naive UTC time for local time and drop its microseconds.
 sqlite3.register_adapter(datetime.datetime, lambda moment: (moment - _EPOCH) // _MICROSECOND)
 sqlite3.register_converter("timestamp", lambda text: _EPOCH + int(text) * _MICROSECOND)
+
+
+_MAKE_CHANGES = (
+    f"CREATE TABLE IF NOT EXISTS {CHANGES} (name TEXT, entity_key BLOB, version INTEGER, "
+    "PRIMARY KEY (name, entity_key)) WITHOUT ROWID"
+)
 
 
 class NewestSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
@@ -90,6 +99,10 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {VERSIONS} (name TEXT PRIMARY KEY, version INTEGER)"
         )
+        connection.execute(_MAKE_CHANGES)
+        connection.execute(
+            f"CREATE INDEX IF NOT EXISTS {CHANGES}_by_version ON {CHANGES} (name, version)"
+        )
         connection.commit()
 
     def online_write_batch(
@@ -116,10 +129,17 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
             connection.rollback()
             raise
         with connection:
+            # Here too, for a store that was applied before there was one.
+            connection.execute(_MAKE_CHANGES)
             connection.execute(
                 f"INSERT INTO {VERSIONS} VALUES (?, 1) "
                 "ON CONFLICT (name) DO UPDATE SET version = version + 1",
                 (table.name,),
+            )
+            connection.executemany(
+                f"INSERT INTO {CHANGES} SELECT name, ?, version FROM {VERSIONS} WHERE name = ? "
+                "ON CONFLICT (name, entity_key) DO UPDATE SET version = excluded.version",
+                [(key, table.name) for key in offered],
             )
 
 

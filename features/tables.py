@@ -2,8 +2,9 @@
 
 A partition is a symbolic link to an immutable folder, and replacing it replaces the link: one
 atomic rename. A reader sees the old rows or the new ones, never half of either, and a job that is
-killed while writing leaves the old ones. Each folder holds a manifest with the number of rows and a
-content hash that depends on the rows alone, not on their order or on how many files hold them.
+killed while writing leaves the old ones. Each folder holds a manifest with the number of rows, a
+content hash that depends on the rows alone, not on their order or on how many files hold them, and
+the fingerprint of the schema by which they were made.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -22,6 +23,13 @@ from pyspark.sql.types import StructType
 
 from features.schema import DAY
 
+IMPRESSIONS_RAW = "impressions_raw"
+"""As they landed, typed."""
+IMPRESSIONS = "impressions"
+"""Those that the checks let through."""
+QUARANTINE = "quarantine"
+"""Prefix of the tables of rows that they did not."""
+EXAMPLES = "examples"
 ONE_DAY = datetime.timedelta(days=1)
 _VERSIONS = ".versions"
 _MANIFEST = "_manifest.json"
@@ -35,6 +43,10 @@ class Partition:
     day: datetime.date
     rows: int
     content_hash: str
+    fingerprint: str = ""
+    """Of the schema by which the rows were made; empty where that is not known."""
+    corrected_at: datetime.datetime | None = None
+    """Of impressions that were landed again after they had been used: from when they count."""
 
 
 def day_range(first: datetime.date, last: datetime.date) -> list[datetime.date]:
@@ -65,6 +77,10 @@ class Lake:
         """Days from ``first`` to ``last`` of which the table has a partition."""
         return [day for day in self.days(table) if first <= day <= last]
 
+    def has(self, table: str, day: datetime.date) -> bool:
+        """Whether the table has a partition of a day."""
+        return (self.path(table, day) / _MANIFEST).exists()
+
     def manifest(self, table: str, day: datetime.date) -> Partition:
         """What a partition holds; ValueError when there is none."""
         path = self.path(table, day) / _MANIFEST
@@ -74,7 +90,15 @@ class Lake:
                 f"{_span(self.days(table))}"
             )
         content = json.loads(path.read_text())
-        return Partition(table, day, content["rows"], content["content_hash"])
+        moment = content.get("corrected_at")
+        return Partition(
+            table,
+            day,
+            content["rows"],
+            content["content_hash"],
+            content.get("fingerprint", ""),
+            datetime.datetime.fromisoformat(moment) if moment else None,
+        )
 
     def read(
         self, spark: SparkSession, table: str, struct: StructType, days: Iterable[datetime.date]
@@ -92,7 +116,14 @@ class Lake:
         return reader.parquet(*paths)
 
     def replace(
-        self, frame: DataFrame, table: str, days: Sequence[datetime.date], *, keys: Sequence[str]
+        self,
+        frame: DataFrame,
+        table: str,
+        days: Sequence[datetime.date],
+        *,
+        keys: Sequence[str],
+        fingerprint: str = "",
+        corrected_at: Mapping[datetime.date, datetime.datetime] | None = None,
     ) -> list[Partition]:
         """Replace these days of a table by the rows of ``frame`` that carry them in ``day``.
 
@@ -101,7 +132,10 @@ class Lake:
             table: Name of the table.
             days: Every day to replace; a day without rows becomes an empty partition.
             keys: Columns by which the rows of a partition are sorted in its file.
+            fingerprint: Of the schema by which the rows were made.
+            corrected_at: Of days whose rows replace others that were used, from when they count.
         """
+        moments = corrected_at or {}
         staging = self.root / table / f".staging-{uuid.uuid4().hex}"
         try:
             ordered = frame.repartition(F.col(DAY)).sortWithinPartitions(DAY, *keys)
@@ -113,7 +147,13 @@ class Lake:
                     f"{table}: rows of {strangers[:3]} are outside the days to replace"
                 )
             empty = hashlib.sha256(b"0").hexdigest()[:16]
-            return [self._commit(table, day, staging, *hashes.get(day, (0, empty))) for day in days]
+            parts = [
+                Partition(table, day, *hashes.get(day, (0, empty)), fingerprint, moments.get(day))
+                for day in days
+            ]
+            for part in parts:
+                self._commit(part, staging)
+            return parts
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -133,10 +173,9 @@ class Lake:
             for day, rows, total, mixed in sums.collect()
         }
 
-    def _commit(
-        self, table: str, day: datetime.date, staging: Path, rows: int, content_hash: str
-    ) -> Partition:
+    def _commit(self, part: Partition, staging: Path) -> None:
         """Put a staged day in place of the partition, then drop what it replaced."""
+        table, day = part.table, part.day
         link = self.path(table, day)
         version = self.path(table) / _VERSIONS / f"{day.isoformat()}-{uuid.uuid4().hex[:12]}"
         version.parent.mkdir(parents=True, exist_ok=True)
@@ -145,20 +184,18 @@ class Lake:
             staged.rename(version)
         else:
             version.mkdir()
-        manifest = {
-            "table": table,
-            "day": day.isoformat(),
-            "rows": rows,
-            "content_hash": content_hash,
+        told = {
+            name: value for name, value in dataclasses.asdict(part).items() if value is not None
         }
-        (version / _MANIFEST).write_text(json.dumps(manifest))
+        (version / _MANIFEST).write_text(
+            json.dumps(told, default=lambda moment: moment.isoformat())
+        )
         replaced = Path(os.path.realpath(link)) if link.is_symlink() else None
         swap = link.with_name(f".{link.name}-{uuid.uuid4().hex[:12]}")
         swap.symlink_to(Path(_VERSIONS) / version.name)
         swap.replace(link)
         if replaced is not None:
             shutil.rmtree(replaced, ignore_errors=True)
-        return Partition(table, day, rows, content_hash)
 
     def remove(self, table: str, day: datetime.date) -> None:
         """Drop a partition: first its name, so that no reader finds half of it, then its files."""
@@ -166,6 +203,11 @@ class Lake:
         target = Path(os.path.realpath(link))
         link.unlink()
         shutil.rmtree(target, ignore_errors=True)
+
+
+def _manifest_text(part: Partition) -> str:
+    told = {name: value for name, value in dataclasses.asdict(part).items() if value is not None}
+    return json.dumps(told, default=lambda moment: moment.isoformat())
 
 
 def _span(days: list[datetime.date]) -> str:

@@ -133,6 +133,7 @@ class Admission:
     def _check_room(self) -> None:
         most = self._limits.max_concurrent
         if self._num_inside >= most:
+            counters.TURNED_AWAY.inc()
             raise RefusedError(
                 "requests",
                 self._num_inside,

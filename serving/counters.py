@@ -1,5 +1,7 @@
 """Prometheus metrics of the endpoint; KServe serves them at /metrics beside its own."""
 
+import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -30,8 +32,14 @@ REFUSALS = Counter(
     "Refused calls of any kind, by transport (rest, grpc) and code.",
     ["transport", "code"],
 )
+TURNED_AWAY = Counter(
+    "ranking_turned_away",
+    "Requests to infer that found every place taken, before it was known who would answer them.",
+)
 ANSWERS = Counter("ranking_answers", "Requests to infer answered, by model version.", ["version"])
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_FINE_BUCKETS = tuple(round(0.0005 * 1.25**power, 6) for power in range(39))
+"""Seconds, 0.5 ms to 2.4 s: a percentile that a rollout compares is known to a quarter at worst."""
 REQUEST_SECONDS = Histogram(
     "ranking_admitted_seconds",
     "Time of a request to infer from its head to its answer or refusal.",
@@ -56,7 +64,7 @@ LOADS = Counter("ranking_loads", "Loads of the champion, by outcome: swapped, fa
 SECONDS = Histogram(
     "ranking_request_seconds",
     "Time to answer a request to infer, from the decoded request to the answer.",
-    buckets=(0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.4, 0.8, 2.0),
+    buckets=_FINE_BUCKETS,
 )
 MEAN_SCORE_BUCKETS = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
@@ -69,17 +77,14 @@ MEAN_SCORE = Histogram(
 
 VERSION_REQUESTS = Counter(
     "ranking_version_requests",
-    "Requests that a version was to score, by outcome: answered, failed.",
+    "Requests that a version was to answer, by outcome: complete, degraded, failed.",
     ["version", "outcome"],
 )
 VERSION_SECONDS = Histogram(
     "ranking_version_seconds",
-    "Time until a version had scored a request, from its features on.",
+    "Time until a version had scored a request, or had failed to, from its features on.",
     ["version"],
-    buckets=(
-        *(0.0005, 0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.032, 0.048),
-        *(0.064, 0.1, 0.2, 0.4, 0.8, 2.0),
-    ),
+    buckets=_FINE_BUCKETS,
 )
 VERSION_MEAN_SCORE = Histogram(
     "ranking_version_mean_score",
@@ -87,12 +92,40 @@ VERSION_MEAN_SCORE = Histogram(
     ["version"],
     buckets=MEAN_SCORE_BUCKETS,
 )
+PAIR_SCORE_RATIO = Histogram(
+    "ranking_pair_score_ratio",
+    "Mean score of a canary's answer over the champion's for the same request; 2 where above.",
+    ["version"],
+    buckets=(0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.2, 1.3, 1.5, 1.75),
+)
+PAIR_RANK_DISTANCE = Histogram(
+    "ranking_pair_rank_distance",
+    "1 minus Spearman's rank correlation of both scores of a request: 0 equal, 1 chance.",
+    ["version"],
+    # Not the correlation itself: a histogram with negative bounds has no sum.
+    buckets=(0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5),
+)
+PAIRS = Counter(
+    "ranking_pairs",
+    "Answers of a canary that the champion was to score too, by outcome: scored, dropped, failed.",
+    ["outcome"],
+)
+PAIRS_WAITING = Gauge("ranking_pairs_waiting", "Answers of a canary that wait for the champion.")
+PAIRS_HUNG = Gauge(
+    "ranking_pairs_hung", "1 when the champion hung while it scored an answer of a canary, else 0."
+)
+PAIR_SECONDS = Histogram(
+    "ranking_pair_seconds", "Time of the champion for an answer of a canary.", buckets=_BUCKETS
+)
 SHADOW = Counter(
     "ranking_shadow_requests",
-    "Requests mirrored to the challenger, by outcome: scored, dropped, failed.",
+    "Requests mirrored to the challenger, by outcome: scored, dropped, failed, hung.",
     ["outcome"],
 )
 SHADOW_WAITING = Gauge("ranking_shadow_waiting", "Mirrored requests that wait for the challenger.")
+SHADOW_HUNG = Gauge(
+    "ranking_shadow_hung", "1 where the challenger did not come back and is given up, else 0."
+)
 SHADOW_SECONDS = Histogram(
     "ranking_shadow_seconds", "Time of the challenger for a request.", buckets=_BUCKETS
 )
@@ -151,10 +184,26 @@ ITEMS_FAILING = Gauge(
 )
 ITEM_REFRESHES = Counter(
     "ranking_item_refreshes",
-    "Loads of all items into memory: swapped, failed, too_many (they are read for each request).",
+    "Loads of items into memory: swapped (all), renewed (what was written), failed, too_many "
+    "(they are read for each request).",
     ["outcome"],
 )
-_VERSION_OUTCOMES = ("answered", "failed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Copies:
+    """What is told of requests that another model scores beside the one that answered."""
+
+    requests: Counter
+    waiting: Gauge
+    seconds: Histogram
+    hung: Gauge
+
+
+SHADOW_COPIES = Copies(SHADOW, SHADOW_WAITING, SHADOW_SECONDS, SHADOW_HUNG)
+PAIR_COPIES = Copies(PAIRS, PAIRS_WAITING, PAIR_SECONDS, PAIRS_HUNG)
+_VERSION_OUTCOMES = ("complete", "degraded", "failed")
+_OF_A_VERSION = (VERSION_SECONDS, VERSION_MEAN_SCORE, PAIR_SCORE_RATIO, PAIR_RANK_DISTANCE)
 
 # There from the start, at zero: what appears with its first count has no rate at that moment.
 for _counter, _outcomes in (
@@ -163,8 +212,9 @@ for _counter, _outcomes in (
     (LOGGED, ("written", "dropped", "failed")),
     (STORE_READS, ("done", "failed", "late", "skipped")),
     (FLAGGED, ("store_unavailable", "items_stale")),
-    (ITEM_REFRESHES, ("swapped", "failed", "too_many")),
-    (SHADOW, ("scored", "dropped", "failed")),
+    (ITEM_REFRESHES, ("swapped", "renewed", "failed", "too_many")),
+    (SHADOW, ("scored", "dropped", "failed", "hung")),
+    (PAIRS, ("scored", "dropped", "failed", "hung")),
 ):
     for _outcome in _outcomes:
         _counter.labels(_outcome)
@@ -203,19 +253,35 @@ def timed() -> Iterator[None]:
 
 
 @contextmanager
-def scoring(version: str) -> Iterator[None]:
-    """Count one request that a version scores: its seconds, or that it failed."""
-    started = time.perf_counter()
+def charged(version: str) -> Iterator[None]:
+    """Count against a version whatever keeps it from answering a request that passed every check.
+
+    Overload, time-outs and callers who left are meant too: the versions beside it share what is
+    not its own fault, and a rollout compares.
+    """
     try:
         yield
-    except Exception as error:
-        # Whatever it was, a version that cannot score what passed every check is at fault; but not
-        # for an overload, which the others share.
-        if getattr(error, "status", None) != HTTPStatus.SERVICE_UNAVAILABLE:
-            VERSION_REQUESTS.labels(version, "failed").inc()
+    except BaseException:
+        VERSION_REQUESTS.labels(version, "failed").inc()
         raise
-    VERSION_SECONDS.labels(version).observe(time.perf_counter() - started)
-    VERSION_REQUESTS.labels(version, "answered").inc()
+
+
+@contextmanager
+def scoring(version: str) -> Iterator[None]:
+    """Count the seconds of a version's scoring, whether it succeeds or not, and its failure."""
+    started = time.perf_counter()
+    try:
+        with charged(version):
+            yield
+    finally:
+        VERSION_SECONDS.labels(version).observe(time.perf_counter() - started)
+
+
+def paired(version: str, *, score_ratio: float, rank_distance: float | None) -> None:
+    """Count one answer of a canary that the champion has scored too."""
+    PAIR_SCORE_RATIO.labels(version).observe(score_ratio)
+    if rank_distance is not None:
+        PAIR_RANK_DISTANCE.labels(version).observe(rank_distance)
 
 
 class LoadedVersions:
@@ -241,8 +307,8 @@ class LoadedVersions:
 
     def _begin(self, version: str) -> None:
         """At zero from the start, so that a rollout finds the series before the first request."""
-        VERSION_SECONDS.labels(version)
-        VERSION_MEAN_SCORE.labels(version)
+        for histogram in _OF_A_VERSION:
+            histogram.labels(version)
         for outcome in _VERSION_OUTCOMES:
             VERSION_REQUESTS.labels(version, outcome)
 
@@ -250,8 +316,10 @@ class LoadedVersions:
         if now == self._now:
             return
         for version in self._before - self._now - now:
-            VERSION_SECONDS.remove(version)
-            VERSION_MEAN_SCORE.remove(version)
+            with contextlib.suppress(KeyError):  # it has answered nothing
+                ANSWERS.remove(version)
+            for histogram in _OF_A_VERSION:
+                histogram.remove(version)
             for outcome in _VERSION_OUTCOMES:
                 VERSION_REQUESTS.remove(version, outcome)
         self._before, self._now = self._now, now
@@ -277,7 +345,9 @@ def count(candidates: Candidates, version: str, scores: npt.NDArray[np.float32])
     MEAN_SCORE.observe(float(scores.mean()))
     VERSION_MEAN_SCORE.labels(version).observe(float(scores.mean()))
     ANSWERS.labels(version).inc()
-    REQUESTS.labels("degraded" if candidates.is_degraded else "complete").inc()
+    outcome = "degraded" if candidates.is_degraded else "complete"
+    REQUESTS.labels(outcome).inc()
+    VERSION_REQUESTS.labels(version, outcome).inc()
     for flag in candidates.flags:
         FLAGGED.labels(flag).inc()
     for table, rows in candidates.statuses.items():

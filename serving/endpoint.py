@@ -13,7 +13,11 @@ from typing import Any
 from features.door import FailedError
 from serving.settings import Tls, token_of
 
-LOAD_TIMEOUT_SECONDS = 120.0
+DEFAULT_URL, NOWHERE = "http://127.0.0.1:8081", "none"
+LOAD_SECONDS = 300.0
+"""How long a server works on a load or a new lineup before it gives up, and keeps what it has."""
+LOAD_TIMEOUT_SECONDS = LOAD_SECONDS + 60.0
+"""How long its client waits for the answer: never less, or both would go different ways."""
 ANSWER_TIMEOUT_SECONDS = 10.0
 _PAUSE_SECONDS = 0.2
 _MODEL = "/v2/repository/models/ranker"
@@ -23,22 +27,36 @@ class EndpointError(FailedError):
     """The endpoint refused, or did not do as it was told; the text says what and why."""
 
 
+class UnreachableError(EndpointError):
+    """Nothing answers at an address at which there was to be a server."""
+
+
 class NoEndpointError(ConnectionError):
-    """Nothing answers at the address."""
+    """Nothing answers, where that may be so."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """A running server, seen from outside."""
+    """A running server, seen from outside.
+
+    ``is_required``: that it does not answer is a failure, and not a machine without a server.
+    """
 
     url: str
     token: str | None = dataclasses.field(default=None, repr=False)
     tls: Tls = dataclasses.field(default_factory=Tls)
+    is_required: bool = False
 
     @classmethod
-    def from_environment(cls, url: str) -> "Endpoint":
-        """The server at an address, with RANKING_TOKEN and the client's certificates."""
-        return cls(url, token=token_of(), tls=Tls.of_client())
+    def from_environment(cls, url: str | None) -> "Endpoint":
+        """The server at an address, with RANKING_TOKEN and the client's certificates.
+
+        Whoever names an address means a server that is there. None: the one of this machine, if
+        there is one; ``none``: there is none, and nobody is asked.
+        """
+        is_required = url not in {None, NOWHERE}
+        url = url or DEFAULT_URL
+        return cls(url, token=token_of(), tls=Tls.of_client(), is_required=is_required)
 
     def load(self) -> None:
         """Have it load the champion; EndpointError with its reason where it cannot."""
@@ -81,6 +99,8 @@ class Endpoint:
         return content if isinstance(content, dict) else {}
 
     def _read(self, path: str, *, method: str, timeout: float) -> bytes:
+        if self.url == NOWHERE:
+            raise NoEndpointError(f"endpoint {NOWHERE}: nobody is asked")
         request = urllib.request.Request(self.url.rstrip("/") + path, method=method)
         if self.token:
             request.add_header("Authorization", f"Bearer {self.token}")
@@ -92,7 +112,10 @@ class Endpoint:
             reason = error.read().decode(errors="replace")
             raise EndpointError(f"endpoint {self.url}: {error.code}; {reason}") from error
         except urllib.error.URLError as error:
-            raise NoEndpointError(f"endpoint {self.url}: {error.reason}") from error
+            where = f"endpoint {self.url}: {error.reason}"
+            if self.is_required:
+                raise UnreachableError(f"{where}; a server that answers there") from error
+            raise NoEndpointError(where) from error
         except (OSError, ValueError) as error:
             raise EndpointError(
                 f"endpoint {self.url}: {error}; no answer to {method} {path}"

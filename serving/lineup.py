@@ -11,6 +11,10 @@ from features.schema import Schema
 from serving.calls import InferenceCall
 from serving.roles import Share
 
+PAIRED_PERCENT = 10.0
+"""Of all requests: those of a canary's answers that the champion scores too, at most."""
+_ALL = 100.0
+
 
 class Versioned(Protocol):
     """A model that has a version."""
@@ -55,6 +59,18 @@ class Lineup(Generic[Model_co]):
         if self.champion and self.canary and self.canary.share.covers(key):
             return self.canary.model
         return self.champion
+
+    def pair_of(self, version: str) -> Beside[Model_co] | None:
+        """Who scores a share of a version's answers too: the champion, where it is the canary.
+
+        The share keeps the work bounded: one in ``100 / PAIRED_PERCENT`` requests is scored twice.
+        """
+        canary = self.canary
+        if self.champion is None or canary is None or canary.model.version != version:
+            return None
+        percent = min(_ALL, _ALL * PAIRED_PERCENT / max(canary.share.percent, 1.0))
+        share = Share(version=self.champion.version, percent=percent)
+        return Beside(model=self.champion, share=share)
 
     def role_of(self, version: str) -> str:
         """In which role a version answers."""

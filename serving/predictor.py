@@ -16,10 +16,10 @@ from kserve.protocol.infer_type import InferResponse
 
 from features.encoding import RequestInputs
 from features.schema import Schema
-from serving import counters
+from serving import counters, pairs
 from serving.batches import Batches
 from serving.calls import InferenceCall
-from serving.lineup import Lineup, key_of
+from serving.lineup import Beside, Lineup, key_of
 from serving.patience import StorePatience
 from serving.refusal import RefusedError
 from serving.request import (
@@ -39,6 +39,7 @@ from serving.transformer import (
     OnlineReader,
     Transformer,
 )
+from training.aliases import CHAMPION
 
 NAME = "ranker"
 INLINE_VALUES = 2_000
@@ -66,6 +67,8 @@ class Ranking:
     scores: npt.NDArray[np.float32]
     candidates: Candidates
     version: str
+    role: str
+    """In which it was chosen: the lineup may have changed since."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,7 @@ class Job:
     call: InferenceCall
     candidates: Candidates
     champion: Champion
+    role: str
     deadline: float
 
     @property
@@ -127,6 +131,7 @@ class Ranker(kserve.Model):
         self._num_inside = 0
         self.log = RequestLog(schema, settings.logging)
         self.shadow = Shadow(self.log)
+        self.pairs = pairs.open_pairs(self.log)
         self.lineup: Lineup[Champion] = Lineup()
 
     @property
@@ -140,10 +145,11 @@ class Ranker(kserve.Model):
 
     def follow(self, lineup: Lineup[Champion]) -> None:
         """Let every request that starts from now on be answered by this lineup."""
-        before, now = (one.shadow.model if one.shadow else None for one in (self.lineup, lineup))
-        self.lineup = lineup
-        if now is not before:
+        before, self.lineup = self.lineup, lineup
+        if not _is_same(before.shadow, lineup.shadow):
             self.shadow.forget()
+        if before.champion is not lineup.champion or not _is_same(before.canary, lineup.canary):
+            self.pairs.forget()
         self.ready = lineup.champion is not None
 
     def load(self) -> bool:
@@ -183,14 +189,17 @@ class Ranker(kserve.Model):
         if version and self.lineup.named(version) is None:
             raise self._not_loaded(version)
 
-    def answering(self, call: InferenceCall) -> Champion:
-        """Who answers a call: the version that it names, else champion or canary by its user."""
+    def answering(self, call: InferenceCall) -> tuple[Champion, str]:
+        """Who answers a call, and in which role.
+
+        The version that it names does, else champion or canary by its user.
+        """
         self.champion()
         lineup, version = self.lineup, call.model_version
         found = lineup.named(version) if version else lineup.chosen(key_of(self.schema, call))
         if found is None:
             raise self._not_loaded(version)
-        return found
+        return found, lineup.role_of(found.version)
 
     def _not_loaded(self, version: str) -> RefusedError:
         loaded = " and ".join(model.version for model in self.lineup.answering)
@@ -213,12 +222,15 @@ class Ranker(kserve.Model):
         if not isinstance(payload, InferenceCall):
             raise RefusedError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
         self._check_size(payload)
-        champion = self.answering(payload)
+        champion, role = self.answering(payload)
         deadline = min(payload.deadline, time.monotonic() + self._limits.max_seconds)
         with counters.stage("features"):
             request = await self._request(payload)
-            candidates = await self._candidates(request)
-        return Job(call=payload, candidates=candidates, champion=champion, deadline=deadline)
+            with counters.charged(champion.version):
+                candidates = await self._candidates(request)
+        return Job(
+            call=payload, candidates=candidates, champion=champion, role=role, deadline=deadline
+        )
 
     async def predict(
         self,
@@ -229,7 +241,11 @@ class Ranker(kserve.Model):
         """Score the candidates, together with those of requests that wait at the same time."""
         batches = self._alone if self._num_inside == 1 else self._batches
         with counters.stage("score"), counters.scoring(payload.champion.version):
-            return payload.call, await batches.run(payload)
+            ranking = await batches.run(payload)
+            if time.monotonic() > payload.deadline:
+                # Nobody waits for it any more: to its caller it is a failure.
+                raise self._too_late(payload)
+            return payload.call, ranking
 
     async def postprocess(
         self,
@@ -239,19 +255,21 @@ class Ranker(kserve.Model):
     ) -> InferResponse:
         """The answer, with the outputs that the call asked for."""
         call, ranking = result
+        with counters.charged(ranking.version):
+            response = self._answer(call, ranking)
         counters.count(ranking.candidates, ranking.version, ranking.scores)
-        lineup = self.lineup
         answered = Answered(
             request_id=call.id,
             answered_at=datetime.datetime.now(datetime.UTC),
             model_version=ranking.version,
             scores=ranking.scores,
             candidates=ranking.candidates,
-            role=lineup.role_of(ranking.version),
+            role=ranking.role,
         )
-        is_mirrored = self.shadow.offer(lineup.shadow, answered)
+        is_mirrored = self.shadow.offer(self.lineup.shadow, answered)
         self.log.offer(answered, is_chosen=is_mirrored)
-        return self._answer(call, ranking)
+        self.pairs.offer(self.lineup.pair_of(ranking.version), answered)
+        return response
 
     def _answer(self, call: InferenceCall, ranking: Ranking) -> RankingResponse:
         return answer(
@@ -271,7 +289,13 @@ class Ranker(kserve.Model):
         """
         candidates = await self._candidates(await self._request(call))
         deadline = time.monotonic() + self._limits.max_seconds
-        job = Job(call=call, candidates=candidates, champion=self.champion(), deadline=deadline)
+        job = Job(
+            call=call,
+            candidates=candidates,
+            champion=self.champion(),
+            role=CHAMPION,
+            deadline=deadline,
+        )
         for batches in (self._alone, self._batches):
             ranking = await batches.submit(job)
             self._answer(call, ranking).to_grpc()
@@ -321,8 +345,11 @@ class Ranker(kserve.Model):
         ends = np.cumsum([len(one.inputs) for one in candidates])
         parts = np.split(scores, ends[:-1])
         return [
-            _not_finite(part) or Ranking(scores=part, candidates=one, version=champion.version)
-            for one, part in zip(candidates, parts, strict=True)
+            _not_finite(part, champion.version)
+            or Ranking(
+                scores=part, candidates=job.candidates, version=champion.version, role=job.role
+            )
+            for job, part in zip(jobs, parts, strict=True)
         ]
 
     def _too_late(self, job: Job) -> RefusedError:
@@ -330,9 +357,19 @@ class Ranker(kserve.Model):
         return RefusedError("answer", "not there", limit, status=HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _not_finite(scores: npt.NDArray[np.float32]) -> RefusedError | None:
+def _is_same(before: Beside[Champion] | None, now: Beside[Champion] | None) -> bool:
+    """Whether the same model stands there, with whatever share."""
+    return (before.model if before else None) is (now.model if now else None)
+
+
+def _not_finite(scores: npt.NDArray[np.float32], version: str) -> RefusedError | None:
     bad = np.flatnonzero(~np.isfinite(scores))
     if not len(bad):
         return None
-    # A champion that scores its golden request does this only for inputs beyond all reason.
-    return RefusedError(f"{SCORE}[{bad[0]}]", float(scores[bad[0]]), "inputs with a finite score")
+    # The inputs have passed every check: what cannot score them is at fault, not their sender.
+    return RefusedError(
+        f"{SCORE}[{bad[0]}]",
+        float(scores[bad[0]]),
+        f"a finite number from {version}",
+        status=HTTPStatus.INTERNAL_SERVER_ERROR,
+    )

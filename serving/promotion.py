@@ -10,13 +10,16 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from features.door import FailedError, SkippedError
 from serving import roles
 from serving.endpoint import Endpoint, EndpointError, NoEndpointError
 from training import aliases
 from training.aliases import CANARY, CHAMPION
+
+BY_HAND = "yes"
+"""What the tag of a version says that somebody rolled back; a canary writes why."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +34,10 @@ class Versions(roles.Versions, Protocol):
     def version_of(self, day: datetime.date) -> str:
         """The newest version of a day's run; ValueError where there is none."""
         ...
+
+
+class WentBackError(SkippedError):
+    """The version's canary went back."""
 
 
 class PromotionError(FailedError):
@@ -75,7 +82,8 @@ def promote(
         again: Promote a version that was rolled back, too.
 
     Returns:
-        What was done: ``version``, ``previous``, ``endpoint`` and whether it is ``served``.
+        What was done: ``version``, ``previous``, ``endpoint``, whether it is ``served``, and what
+        its ``canary`` came to: the gate alone decided where that is not ``passed``.
 
     Raises:
         SkippedError: As ``candidate_of``; but where this very version is the champion and the
@@ -84,6 +92,7 @@ def promote(
     """
     version = candidate_of(registry, decision=decision, day=day, again=again, endpoint=endpoint)
     previous = registry.alias(CHAMPION)
+    verdict = registry.tag(version, aliases.VERDICT)
     install(registry, version)
     is_served = _serve(registry, endpoint, version=version, previous=previous)
     return {
@@ -91,6 +100,7 @@ def promote(
         "previous": previous,
         "endpoint": endpoint.url,
         "served": is_served,
+        "canary": verdict or "not tried",
         **({} if is_served else {"note": "no endpoint answers; the next start loads the champion"}),
     }
 
@@ -116,11 +126,19 @@ def candidate_of(
     previous = registry.alias(CHAMPION)
     if previous == version and endpoint is not None and _lags(endpoint, version):
         return version
-    if registry.tag(version, aliases.ROLLED_BACK) and not again:
-        raise SkippedError(f"version {version}: was rolled back; --again promotes it all the same")
+    rolled_back = registry.tag(version, aliases.ROLLED_BACK)
+    if rolled_back and not again:
+        _skip_rolled_back(version, rolled_back)
     if previous is not None:
         _require_newer(registry, decision, previous=previous, version=version, day=day)
     return version
+
+
+def _skip_rolled_back(version: str, by: str) -> NoReturn:
+    insist = "--again promotes it all the same"
+    if by == BY_HAND:
+        raise SkippedError(f"version {version}: was rolled back; {insist}")
+    raise WentBackError(f"version {version}: was rolled back {by}; {insist}")
 
 
 def install(registry: Versions, version: str) -> None:

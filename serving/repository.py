@@ -22,6 +22,7 @@ from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from features.schema import Dtype, Schema
 from serving import counters
 from serving.calls import InferenceCall
+from serving.endpoint import LOAD_SECONDS
 from serving.lineup import Beside, Lineup
 from serving.predictor import NAME, Champion, Ranker
 from serving.refusal import RefusedError
@@ -34,6 +35,32 @@ Result = TypeVar("Result")
 WARM_UP_CANDIDATES = (1, 500)
 
 logger = logging.getLogger(__name__)
+
+
+class _Wish:
+    """Whether what a thread prepares is still wanted when it is ready.
+
+    A thread cannot be stopped; but what it takes up after its caller was told that it will not
+    would be a model that nobody knows of.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_done = self._is_given_up = False
+
+    def give_up(self) -> bool:
+        """Whether it is not taken up; False where that has begun already."""
+        with self._lock:
+            self._is_given_up = not self._is_done
+            return self._is_given_up
+
+    def take_up(self) -> None:
+        """Say that it is taken up now; RefusedError where nobody wants it any more."""
+        with self._lock:
+            if self._is_given_up:
+                logger.warning("load: ready too late, and not taken up")
+                raise _too_late()
+            self._is_done = True
 
 
 class ChampionRepository(kserve.ModelRepository):
@@ -62,7 +89,6 @@ class ChampionRepository(kserve.ModelRepository):
         self._load_champion = load_champion
         self._shares = shares
         self._one_at_a_time = threading.Lock()
-        self._turn = asyncio.Lock()
         # A thread of its own: a load that took one of asyncio's would keep it from the requests.
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="load")
         self._versions = counters.LoadedVersions()
@@ -73,7 +99,12 @@ class ChampionRepository(kserve.ModelRepository):
         _check_name(name)
 
     async def load(self, name: str) -> bool:
-        """Swap to the champion of this moment; on any failure the old model stays."""
+        """Swap to the champion of this moment; on any failure the old model stays.
+
+        Raises:
+            RefusedError: It cannot be loaded, or not within LOAD_SECONDS (409); what is loaded is
+                then as it was, and stays so, whatever a thread is still at.
+        """
         _check_name(name)
         await self._run(self.load_now)
         await self.rehearse()
@@ -96,7 +127,8 @@ class ChampionRepository(kserve.ModelRepository):
         """Let canary and shadow be who the registry says now; the champion stays; the lineup.
 
         Raises:
-            RefusedError: One of them cannot be loaded; the lineup is as it was (409).
+            RefusedError: One of them cannot be loaded, or not within LOAD_SECONDS (409); the lineup
+                is as it was.
         """
         _check_name(name)
         await self._run(self.follow_now)
@@ -113,7 +145,7 @@ class ChampionRepository(kserve.ModelRepository):
         _check_name(name)
         raise RefusedError("model", name, "the only model stays loaded", status=HTTPStatus.CONFLICT)
 
-    def load_now(self) -> None:
+    def load_now(self, wish: _Wish | None = None) -> None:
         """Read the aliases, verify, warm up, swap.
 
         A canary or a shadow that cannot be loaded is left out: it must not keep a champion away.
@@ -124,8 +156,10 @@ class ChampionRepository(kserve.ModelRepository):
         with self._one_at_a_time:
             started = time.monotonic()
             old = self._ranker.version
+            asked = self._asked()
             champion = self._champion()
             beside = self._beside(champion.version, is_strict=False)
+            self._require_asked(asked, wish)
             self._change(dataclasses.replace(beside, champion=champion))
             counters.load(champion.version)
             seconds = time.monotonic() - started
@@ -133,11 +167,12 @@ class ChampionRepository(kserve.ModelRepository):
                 "load: %s -> %s, verified and warm in %.2f s", old, champion.version, seconds
             )
 
-    def follow_now(self) -> None:
+    def follow_now(self, wish: _Wish | None = None) -> None:
         """As ``follow``, for a caller without an event loop."""
         with self._one_at_a_time:
-            champion = self._ranker.champion()
+            champion, asked = self._ranker.champion(), self._asked()
             beside = self._beside(champion.version, is_strict=True)
+            self._require_asked(asked, wish)
             self._change(dataclasses.replace(beside, champion=champion))
             logger.info("lineup: %s", self._ranker.lineup.told())
 
@@ -150,10 +185,41 @@ class ChampionRepository(kserve.ModelRepository):
         ready = {"name": NAME, "state": "READY", "reason": ""}
         return [{**ready, "version": model.version} for model in lineup.answering]
 
-    async def _run(self, change: Callable[[], Result]) -> Result:
-        """One change at a time; those that wait hold no thread."""
-        async with self._turn:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, change)
+    async def _run(self, change: Callable[[_Wish], Result]) -> Result:
+        """One change at a time, of which nothing comes once its caller has been told so."""
+        wish = _Wish()
+        future = asyncio.get_running_loop().run_in_executor(self._thread, change, wish)
+        try:
+            done, _ = await asyncio.wait({future}, timeout=LOAD_SECONDS)
+        except asyncio.CancelledError:
+            self._give_up(wish, future)
+            raise
+        if not done and self._give_up(wish, future):
+            raise _too_late()
+        return await future
+
+    def _give_up(self, wish: _Wish, future: "asyncio.Future[Result]") -> bool:
+        if not wish.give_up():
+            return False
+        # One that waits for its turn never begins; the failure of one that has is told by the log.
+        future.cancel()
+        return True
+
+    def _asked(self) -> tuple[str | None, Shares]:
+        """Who is to serve, as the registry says now."""
+        return self._champion_version(), self._shares()
+
+    def _require_asked(self, asked: tuple[str | None, Shares], wish: _Wish | None) -> None:
+        """RefusedError where what was prepared is not what is wanted any more.
+
+        A load may take minutes. Whoever asked may have gone, and moved the aliases back.
+        """
+        now = self._asked()
+        if now != asked:
+            limit = f"{asked[0]} beside {asked[1]}, as when the load began; ask again"
+            raise RefusedError("registry", now, limit, status=HTTPStatus.CONFLICT)
+        if wish is not None:
+            wish.take_up()
 
     def _change(self, lineup: Lineup[Champion]) -> None:
         self._ranker.follow(lineup)
@@ -236,6 +302,11 @@ class ChampionExtension(ModelRepositoryExtension):
     async def unload(self, model_name: str) -> None:
         """Refused."""
         self._repository.unload(model_name)
+
+
+def _too_late() -> RefusedError:
+    limit = f"within {LOAD_SECONDS:g} seconds; what was loaded before stays"
+    return RefusedError("load", "not done", limit, status=HTTPStatus.CONFLICT)
 
 
 def _check_name(name: str) -> None:

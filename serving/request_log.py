@@ -51,6 +51,10 @@ class Answered:
     role: str = "champion"
     """Champion or canary; or shadow, whose scores no caller saw."""
 
+    def copied(self) -> "Answered":
+        """The same, for a queue: it keeps no feature table in memory."""
+        return dataclasses.replace(self, candidates=self.candidates.copied)
+
 
 class RequestLog:
     """Takes answers, and writes a share of them to ``day=…/hour=…/`` of a folder, in UTC."""
@@ -100,7 +104,7 @@ class RequestLog:
         with self._changed:
             is_taken = self._num_rows + num_rows <= MAX_WAITING_ROWS and not self._is_stopping
             if is_taken:
-                self._waiting.append(answered)
+                self._waiting.append(answered.copied())
                 self._num_rows += num_rows
                 if self._num_rows >= FLUSH_ROWS:
                     self._changed.notify()

@@ -11,7 +11,7 @@ from typing import Any
 from features.door import FailedError, SkippedError
 from serving import roles
 from serving.endpoint import Endpoint, EndpointError, NoEndpointError
-from serving.promotion import go_back, served
+from serving.promotion import BY_HAND, go_back, served
 from serving.roles import Versions
 from training import aliases
 from training.aliases import CANARY, CHAMPION
@@ -53,20 +53,32 @@ def roll_back(
         raise RollbackError(f"champion {champion}: none came before it; --to names another version")
     if target == champion:
         raise SkippedError(f"version {target}: is the champion already")
+    _require_registered(registry, target)
     if not (artifacts / target).is_dir():
         raise RollbackError(f"artifact {artifacts / target}: is gone; --to names another version")
     is_served = _install(registry, endpoint, target=target, champion=champion)
     return _told(champion, target, endpoint=endpoint, is_served=is_served)
 
 
+def _require_registered(registry: Versions, version: str) -> None:
+    """Before anything is changed: no alias can point at what the registry does not know."""
+    try:
+        registry.tag(version, aliases.ROLLED_BACK)
+    except ValueError as error:
+        raise RollbackError(f"{error}; --to names a version that was exported here") from error
+
+
 def _without_canary(
     registry: Versions, endpoint: Endpoint, *, canary: str, champion: str
 ) -> dict[str, Any]:
     roles.clear_share(registry, CANARY)
-    registry.set_tag(canary, aliases.ROLLED_BACK, "yes")
+    registry.set_tag(canary, aliases.ROLLED_BACK, BY_HAND)
     logger.info("canary %s: taken away; %s has all requests", canary, champion)
     try:
         endpoint.follow()
+    except EndpointError as error:
+        reason = f"{error}; {canary} has no share any more, which the next start finds"
+        raise RollbackError(reason) from error
     except NoEndpointError:
         return _told(canary, champion, endpoint=endpoint, is_served=False)
     return _told(canary, champion, endpoint=endpoint, is_served=True)
@@ -86,7 +98,7 @@ def _install(registry: Versions, endpoint: Endpoint, *, target: str, champion: s
         go_back(registry, endpoint, champion)
         raise RollbackError(f"{error}; alias {CHAMPION} is back at {champion}") from error
     # Only now: a version that is champion still has not been rolled back.
-    registry.set_tag(champion, aliases.ROLLED_BACK, "yes")
+    registry.set_tag(champion, aliases.ROLLED_BACK, BY_HAND)
     registry.set_tag(target, aliases.ROLLED_BACK, None)
     return is_served
 

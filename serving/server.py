@@ -129,11 +129,13 @@ class RankingServer(kserve.ModelServer):
         tracing.start(self._settings.tracing)
         self.ranker.log.start()
         self.ranker.shadow.start()
+        self.ranker.pairs.start()
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self.serve())
         finally:
             self.ranker.shadow.stop()
+            self.ranker.pairs.stop()
             self.ranker.log.stop()
             tracing.stop()
 

@@ -9,6 +9,8 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
+from training.resources import num_cores
+
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_CANDIDATES = 10_000
 MIN_TOKEN_CHARACTERS = 16
@@ -197,12 +199,12 @@ class Scoring:
     @property
     def num_workers(self) -> int:
         """Batches that are scored at one time."""
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or num_cores()
 
     @property
     def num_threads(self) -> int:
         """Threads of a request that has the server to itself."""
-        return self.torch_threads or len(os.sched_getaffinity(0))
+        return self.torch_threads or num_cores()
 
     @classmethod
     def from_environment(cls, environment: Environment = os.environ) -> "Scoring":

@@ -18,9 +18,9 @@ Identifiers = Sequence[int] | Sequence[str] | npt.NDArray[Any]
 class NumberIndex:
     """Places of integer ids."""
 
-    def __init__(self, ids: Sequence[int]) -> None:
+    def __init__(self, ids: Sequence[int] | npt.NDArray[np.int64]) -> None:
         """Args: the ids; each stands once."""
-        given = np.array(ids, dtype=np.int64)
+        self._ids = given = np.array(ids, dtype=np.int64)
         self._places = np.argsort(given)
         self._sorted = given[self._places]
 
@@ -31,6 +31,10 @@ class NumberIndex:
             return np.full(len(wanted), absent, dtype=np.int64)
         near = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
         return np.where(self._sorted[near] == wanted, self._places[near], absent)
+
+    def extended(self, ids: Identifiers) -> "NumberIndex":
+        """The same, with more ids behind the last."""
+        return NumberIndex(np.concatenate([self._ids, np.asarray(ids, dtype=np.int64)]))
 
 
 class TextIndex:
@@ -44,6 +48,10 @@ class TextIndex:
         """The place of each id, ``absent`` where it is not there."""
         get = self._places.get
         return np.fromiter((get(one, absent) for one in ids), np.int64, len(ids))  # type: ignore[arg-type]
+
+    def extended(self, ids: Identifiers) -> "TextIndex":
+        """The same, with more ids behind the last."""
+        return TextIndex([*self._places, *ids])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +78,27 @@ class Snapshot:
         is_text = schema.item.dtype is Dtype.STRING
         index = TextIndex(ids) if is_text else NumberIndex(ids)  # type: ignore[arg-type]
         return Snapshot(index, tables, len(ids))
+
+    def renewed(
+        self, schema: Schema, ids: list[int] | list[str], columns: Mapping[str, pa.Array]
+    ) -> "Snapshot":
+        """The same with other rows for some items, or their first; nothing else is encoded."""
+        places = self.rows(ids)
+        is_new = places < 0
+        places[is_new] = self.num_items + np.arange(is_new.sum())
+        new: Any = [one for one, is_one in zip(ids, is_new.tolist(), strict=True) if is_one]
+        tables = {
+            name: table.renewed(
+                EncodedTable.of(
+                    schema, table.table, columns, nothing=EncodedTable.nothing(schema, table.table)
+                ),
+                places,
+                num_entities=self.num_items,
+            )
+            for name, table in self.tables.items()
+        }
+        index = self.index.extended(new) if new else self.index
+        return Snapshot(index, tables, self.num_items + len(new))
 
     @property
     def num_bytes(self) -> int:

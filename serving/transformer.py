@@ -8,13 +8,13 @@ row that cannot be used counts as one that is all null, as the training join has
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from features.assembly import EncodedTable, Part, RequestColumns, Statuses, assemble
+from features.assembly import EncodedTable, OwnRows, Part, RequestColumns, Statuses, assemble
 from features.encoding import RequestInputs, RowStatus
 from features.schema import Role, Schema
 from features.values import IntArray
@@ -64,7 +64,7 @@ class Candidates:
     """N encoded candidates and what is to be said about their features."""
 
     inputs: RequestInputs
-    parts: dict[str, Part]
+    parts: Mapping[str, Part | OwnRows]
     request: RankingRequest
     flags: tuple[str, ...] = ()
 
@@ -78,12 +78,18 @@ class Candidates:
         """What was encoded: N raw values of each column, null where a row could not be used."""
         columns = self.request.columns
         for part in self.parts.values():
-            table = part.encoded.table
+            table = part.table
             place = pa.array(self.request.user) if table.role is Role.USER else None
             for name in table.encoded_columns:
                 values = part.column(name)
                 columns[name] = values if place is None else values.take(place)
         return columns
+
+    @functools.cached_property
+    def copied(self) -> "Candidates":
+        """The same with copies of its rows: it may be kept when the tables have been replaced."""
+        parts = {name: part.copied() for name, part in self.parts.items()}
+        return dataclasses.replace(self, parts=parts)
 
     @property
     def missing_context(self) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._limits = limits
         self._old_from = self.loop.time() + limits.max_connection_seconds
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin, unless there are too many connections already."""
         super().connection_made(transport)
         counters.CONNECTIONS.inc()

@@ -4,10 +4,13 @@ import dataclasses
 import datetime
 import logging
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
+import kinds
 import pytest
 
 from features.catalog import schema_of
@@ -68,12 +71,24 @@ class Built:
 
 
 @pytest.fixture(scope="session")
-def built(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The log made into examples; by one of the workers, where pytest-xdist has several."""
+    if not hasattr(request.config, "workerinput"):
+        return _build(request.getfixturevalue("spark"), tmp_path_factory.mktemp("built"))
+    shared = tmp_path_factory.getbasetemp().parent
+    done = shared / "built.pickle"
+    with filelock.FileLock(shared / "built.lock"):
+        if not done.exists():
+            root = shared / "built"
+            done.write_bytes(pickle.dumps(_build(request.getfixturevalue("spark"), root)))
+    return pickle.loads(done.read_bytes())
+
+
+def _build(spark: Any, root: Path) -> Built:
     from features import expectations, jobs
     from features.sources import synthetic
     from features.tables import Lake, day_range
 
-    root = tmp_path_factory.mktemp("built")
     schema = schema_of("synthetic")
     found = synthetic.fetch(
         root / "landing" / schema.name, rows=6_000, users=150, items=60, days=6, seed=3
@@ -89,7 +104,9 @@ def built(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked ``gpu`` on a machine without a CUDA device."""
+    """Mark and sort tests; skip what is marked ``gpu`` on a machine without a CUDA device."""
+    kinds.mark(items)
+    kinds.sort(items)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
@@ -98,3 +115,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+_started = kinds.Started()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Hold tests to their kind."""
+    _started.take()
+    result = yield
+    kinds.require_marker(item, _started.take())
+    return result

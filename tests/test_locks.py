@@ -52,6 +52,7 @@ def test_every_requirement_is_pinned_in_the_lock_it_is_for():
                 assert exact is None or lock[name.lower()] == [exact], f"{source}: {line}"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("accelerator", ["tpu", "CPU", "cpu cuda"])
 def test_an_accelerator_that_is_none_is_refused_before_anything_happens(accelerator):
     done = subprocess.run(

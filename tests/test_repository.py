@@ -26,6 +26,15 @@ def test_the_feature_reference_is_fresh():
     )
 
 
+def test_the_endpoints_page_tells_every_data_set_and_its_ids():
+    page = (ROOT / "docs" / "endpoint.md").read_text()
+    for schema in SCHEMAS.values():
+        (row,) = re.findall(rf"^\| `{schema.name}` \|.*$", page, re.M)
+        names = [column.name for _, column in schema.entities()]
+        names += [schema.context[n].name for n in (0, -1) if schema.context]
+        assert all(f"`{name}`" in row for name in names), row
+
+
 def test_the_packages_are_ours():
     assert Path(features.__file__).is_relative_to(ROOT)
 
@@ -57,6 +66,7 @@ def test_modules_stay_readable():
             assert path.stem not in {"utils", "helpers", "common", "misc", "base"}, path
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("package", ["features", "training", "serving"])
 def test_each_package_has_one_door_that_explains_itself(package):
     import sys

@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_distribut
 from torchrec.distributed.model_parallel import DistributedModelParallel
 
 from training.checkpoints import MANIFEST, CheckpointManifest, file_hashes
+from training.divergence import refuse_non_finite
 from training.moments import Conversion, column_split, convert
 
 DENSE_OPTIMIZER = "dense_optimizer"
@@ -35,7 +36,12 @@ class CheckpointError(ValueError):
 
 
 def save(root: Path, tensors: dict[str, Any], manifest: CheckpointManifest, name: str) -> Path:
-    """Write all ranks' tensors and the manifest beside, then put them in place at once."""
+    """Write all ranks' tensors and the manifest beside, then put them in place at once.
+
+    Raises:
+        DivergedError: A number is not finite; what was there before stays.
+    """
+    refuse_non_finite(tensors, manifest.steps)
     target = root / name
     staging_names = [f".writing-{uuid.uuid4().hex[:12]}"]
     dist.broadcast_object_list(staging_names, src=0)

@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 
-from training.config import ModelConfig
-from training.inputs import Inputs
+from features.catalog import schema_of
+from training.config import ModelConfig, model_from_dict
+from training.inputs import Inputs, inputs_of
+from training.manifest import read_manifest
 from training.native import (
     LIBRARY,
     NOTE,
@@ -23,6 +25,7 @@ from training.native import (
     key_of,
     private_folder,
     sha256,
+    stamp,
     work_prefix,
 )
 from training.ranker import InteractionArch
@@ -51,9 +54,7 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
         made = _library(module, work)
         # Compared with weights that the compiler has not seen: none of its own may be in the code.
         _draw(module)
-        difference = _difference(NativeDense(made, module), module)
-        if not difference <= TOLERANCE:
-            raise NativeError(f"native code differs by {difference:.3g}; at most {TOLERANCE:g}")
+        difference = _checked_difference(NativeDense(made, module), module)
         entry = work / key
         entry.mkdir(mode=0o700)
         shutil.copyfile(made, entry / LIBRARY)
@@ -62,6 +63,7 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
             "bytes": (entry / LIBRARY).stat().st_size,
             "difference": difference,
             "torch": torch.__version__,
+            "stamp": stamp(),
         }
         (entry / NOTE).write_text(json.dumps(note))
         target = folder / key
@@ -69,6 +71,27 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
             target.rename(work / "replaced")
         entry.rename(target)
     return {"key": key, **note}
+
+
+def probe(artifact: str, library: str) -> None:
+    """Score with code that is there, beside eager; for a process that may die of it.
+
+    Raises:
+        NativeError: It does not load, or gives other numbers.
+    """
+    manifest = read_manifest(Path(artifact))
+    config = model_from_dict(manifest.config["model"])
+    inputs = inputs_of(schema_of(manifest.dataset))
+    module = ServedDense(InteractionArch(inputs, config)).eval()
+    _draw(module)
+    _checked_difference(NativeDense(Path(library), module), module)
+
+
+def _checked_difference(native: Dense, module: ServedDense) -> float:
+    difference = _difference(native, module)
+    if not difference <= TOLERANCE:
+        raise NativeError(f"native code differs by {difference:.3g}; at most {TOLERANCE:g}")
+    return difference
 
 
 def _library(module: ServedDense, work: Path) -> Path:

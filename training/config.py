@@ -7,6 +7,7 @@ import dataclasses
 import enum
 import hashlib
 import json
+import math
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -292,6 +293,11 @@ class TrainingConfig:
     the first epoch's."""
     final_learning_rate_share: float = 0.1
     """Where the falling learning rates of a cold run end, as a share; warm runs stay there."""
+    clip_norm: float = 0.0
+    """Largest norm of a step's gradient of all that Adam trains, averaged over ranks; a longer one
+    is scaled down; 0: off. Tables under row-wise Adagrad are not covered: they step inside the
+    backward pass, and Adagrad divides a row's gradient by the root of its mean square so far, so
+    that the longest gradient moves a row by little more than the learning rate."""
     average_decay: float = 0.0
     """Of the moving average of all weights that a benchmark evaluates and keeps; 0: no average."""
     precision: Precision = Precision.AUTO
@@ -312,6 +318,8 @@ class TrainingConfig:
         for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; from 0 to 1")
+        if not 0 <= self.clip_norm < math.inf:
+            raise ValueError(f"clip_norm: {self.clip_norm}; a finite number, at least 0 (0: off)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.encoding import ModelInputs, encode
+from features.encoding import InfiniteError, ModelInputs, encode
+from features.fingerprints import rows_fingerprint
 from features.schema import DAY, EXAMPLE_ID, LABEL, Schema
 from training.batch import Batch, make_batch
 
@@ -129,14 +130,40 @@ class ExampleTable:
         return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
 
     def _files(self, day: datetime.date) -> list[Path]:
+        if self._fingerprint(day) != rows_fingerprint(self.schema):
+            raise ValueError(self._stale())
         return sorted((self.root / f"{DAY}={day.isoformat()}").glob("*.parquet"))
+
+    def _fingerprint(self, day: datetime.date) -> str:
+        """Of the schema by which the examples of a day were made; empty where nobody says."""
+        manifest = self.root / f"{DAY}={day.isoformat()}" / "_manifest.json"
+        return str(json.loads(manifest.read_text()).get("fingerprint", ""))
+
+    def _stale(self) -> str:
+        """Which days were made by another schema, and what makes them again."""
+        expected = rows_fingerprint(self.schema)
+        days = self.days(datetime.date.min, datetime.date.max)
+        stale = [day for day in days if self._fingerprint(day) != expected]
+        first_day = "" if stale[0] <= self.schema.first_day else " --first-day"
+        span = f"--dataset {self.schema.name} --date {stale[0]} --to {stale[-1]}"
+        return (
+            f"examples: {len(stale)} of {len(days)} days, {stale[0]} to {stale[-1]}, were made by "
+            f"another schema (fingerprint {self._fingerprint(stale[0]) or 'none'}; "
+            f"{self.schema.name} has {expected}); make them again: python -m features build "
+            f"{span}{first_day} && python -m features examples {span}"
+        )
 
 
 def encode_examples(schema: Schema, table: pa.Table) -> Examples:
-    """Encode a table of examples."""
+    """Encode a table of examples; ValueError names one with a number that is infinite."""
     columns = {name: table.column(name) for name in table.column_names}
+    try:
+        inputs = encode(schema, columns)
+    except InfiniteError as error:
+        example = table.column(EXAMPLE_ID)[error.row].as_py()
+        raise ValueError(f"example {example}: {error}") from error
     return Examples(
-        encode(schema, columns),
+        inputs,
         table.column(LABEL).to_numpy(),
         table.column(EXAMPLE_ID).to_numpy(),
         table,

@@ -40,6 +40,7 @@ def summary(evaluation: Evaluation) -> Values:
             "days": [base_rate.first_day.isoformat(), base_rate.last_day.isoformat()],
             **_against(decision.against.get(gate.BASE_RATE)),
         },
+        "agreement": evaluation.agreement,
         "regret": None if evaluation.regret is None else _finite(evaluation.regret),
     }
 

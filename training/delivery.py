@@ -10,6 +10,7 @@ from pathlib import Path
 from features.catalog import schema_of
 from features.door import Door, Summary
 from training.flags import day, recipe_name
+from training.resources import num_cores
 
 
 def add_export(door: Door) -> None:
@@ -99,7 +100,7 @@ def _compile(options: argparse.Namespace) -> Summary:
 def _export_bench(options: argparse.Namespace) -> Summary:
     from training.export_bench import measure
 
-    cores = len(os.sched_getaffinity(0))
+    cores = num_cores()
     schema = schema_of(options.dataset)
     return {
         name: measure(schema, name, options.compiled, num_cores=cores) for name in options.recipes

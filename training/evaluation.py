@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from features.schema import Schema
 from training import artifact, gate
+from training.agreement import agreement
 from training.artifact import Artifact
 from training.comparison import Scores
 from training.dataset import ExampleTable
@@ -74,6 +75,8 @@ class Evaluation:
     """Which rivals could not be scored, and why there is no anchor."""
     control: Rival | None
     base_rate: BaseRate
+    agreement: dict[str, float | None] | None
+    """How candidate and champion agree (``training.agreement``); None without a champion."""
     regret: float | None
     """Log loss above that of the true probabilities, in generated data."""
     is_spoilt: bool
@@ -133,6 +136,7 @@ def evaluate_candidate(
     if is_spoilt:
         candidate = np.random.default_rng(0).permutation(candidate)
     label, best = scored.holdout.label, scored.best_log_loss
+    theirs, groups = scores.get(gate.CHAMPION), scored.holdout.group
     decision = decide(config, scored.holdout, candidate, scores, base_rate=base_rate.rate)
     return Evaluation(
         config=config,
@@ -143,11 +147,12 @@ def evaluate_candidate(
         days=days,
         label=label,
         candidate_scores=candidate,
-        champion_scores=scores.get(gate.CHAMPION),
+        champion_scores=theirs,
         anchor=_rival(gate.ANCHOR, rankers, scores),
         notes=notes,
         control=_rival(gate.CONTROL, rankers, scores),
         base_rate=base_rate,
+        agreement=None if theirs is None else agreement(candidate, theirs, groups),
         regret=None if best is None else float(log_losses(candidate, label).mean()) - best,
         is_spoilt=is_spoilt,
     )

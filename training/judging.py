@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from features.schema import Schema
-from training import champions, report
+from training import champions, family_page, report
 from training.aliases import CHAMPION
 from training.dataset import ExampleTable
 from training.decisions import summary
@@ -76,7 +76,7 @@ def show_family(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
         checkpoints=options.checkpoints,
         artifacts=options.artifacts,
     )
-    page = report.write_family_page(options.reports, schema.name, members)
+    page = family_page.write_family_page(options.reports, schema.name, members)
     plain = [member.to_dict() for member in members]
     return {"dataset": schema.name, "members": plain, "report": page}
 

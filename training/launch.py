@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import importlib.metadata
 import json
 import logging
 import os
@@ -13,15 +14,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from features.door import FailedError
 from features.schema import Schema
 from training.checkpoints import checkpoint_name
 from training.config import Recipe
+from training.failures import Failure, reported
 from training.registry import Registry
+from training.resources import num_cores
 
 logger = logging.getLogger(__name__)
 
+_CPU_RANKS = 2
+"""Enough to train as on many devices: tables are split, gradients averaged."""
 MAX_RESTARTS = 3
 """Times that torchrun starts all ranks again when one of them died."""
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 1.0
+"""For ranks that fail alike to say so, once the first has."""
 _PASSED_ON = (
     "holdout_days",
     "batch_size",
@@ -39,11 +48,9 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
     """Run one day's training on ``options.ranks`` processes under an MLflow run.
 
     Raises:
-        ValueError: The ranks refused what they were given.
-        ChildProcessError: A rank failed; its own error is on stderr.
+        FailedError: A rank failed, or the ranks refused what they were given; in their words.
+        ChildProcessError: A rank was lost more often than it could be replaced.
     """
-    if options.ranks < 1:
-        raise ValueError(f"ranks: {options.ranks}; at least 1")
     parameters = {
         "dataset": schema.name,
         "schema_fingerprint": schema.fingerprint(),
@@ -60,7 +67,7 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
             registry = Registry(options.tracking, schema.name)
             run = registry.start_run(options.date, parameters, name=name)
             files.mlflow_run.write_text(run)
-            code = ranks.wait()
+            code, failure = _ended(ranks, Path(folder), options.ranks)
         result = json.loads(files.result.read_text()) if files.result.exists() else {}
     registry.finish_run(
         run,
@@ -68,20 +75,39 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
         tags={"checkpoint": result.get("checkpoint", "")}
         | {f"partition_{day}": value for day, value in result.get("partitions", {}).items()},
         curve=result.get("curve", []),
-        succeeded=code == 0 and bool(result) and "error" not in result,
+        succeeded=code == 0 and bool(result),
     )
-    if "error" in result:
-        raise ValueError(result["error"])
+    if failure:
+        raise FailedError(failure.reason, failure.summary)
     if code != 0 or not result:
         raise ChildProcessError(f"training of {options.date}: torchrun exited with {code}")
     return _summary(schema, options, result, run)
+
+
+def default_ranks() -> int:
+    """One rank a CUDA device that can be used; without one two, or as many as there are cores."""
+    if not _is_cpu_build():
+        from training.machine import num_cuda_devices
+
+        if devices := num_cuda_devices():
+            return devices
+    return min(_CPU_RANKS, num_cores())
+
+
+def _is_cpu_build() -> bool:
+    """Whether what is installed is for the CPU alone, found without a second's import of torch."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.distribution("fbgemm-gpu-cpu")
+        return True
+    return False
 
 
 def upscale_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
     """Grow a checkpoint on as many processes as wrote it; returns what rank 0 found.
 
     Raises:
-        ChildProcessError: A rank failed; its own error is on stderr.
+        FailedError: A rank failed, or the ranks refused what they were given; in their words.
+        ChildProcessError: A rank was lost more often than it could be replaced.
     """
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
@@ -94,13 +120,12 @@ def upscale_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
             f"--result={result}",
         )
         with _torchrun(("grow", *flags), options.ranks) as ranks:
-            code = ranks.wait()
+            code, failure = _ended(ranks, Path(folder), options.ranks)
+        if failure:
+            raise FailedError(failure.reason, failure.summary)
         if code != 0 or not result.exists():
             raise ChildProcessError(f"upscaling of {options.source}: torchrun exited with {code}")
-        found = dict(json.loads(result.read_text()))
-    if "error" in found:
-        raise ValueError(found["error"])
-    return found
+        return dict(json.loads(result.read_text()))
 
 
 def speed_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
@@ -149,6 +174,23 @@ def _torchrun(worker: Sequence[str], ranks: int) -> Iterator["subprocess.Popen[b
             started.wait()
 
 
+def _ended(
+    started: "subprocess.Popen[bytes]", folder: Path, ranks: int
+) -> tuple[int, Failure | None]:
+    """Wait for the ranks; as soon as one has failed by itself, end the others.
+
+    Returns:
+        torchrun's exit code, and why a rank failed.
+    """
+    while not reported(folder, ranks):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return started.wait(_POLL_SECONDS), reported(folder, ranks)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        started.wait(_GRACE_SECONDS)
+    started.terminate()
+    return started.wait(), reported(folder, ranks)
+
+
 def _summary(
     schema: Schema, options: argparse.Namespace, result: dict[str, Any], run: str
 ) -> dict[str, Any]:
@@ -190,7 +232,7 @@ def _environment(ranks: int) -> dict[str, str]:
     which the new ones would wait (https://github.com/pytorch/pytorch/issues/135712); so rank 0
     opens one at every start.
     """
-    threads = max(1, (os.cpu_count() or 1) // ranks)
+    threads = max(1, num_cores() // ranks)
     return {
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": str(threads),

@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import logging
+from typing import TYPE_CHECKING
 
 from features.door import SkippedError
 from features.schema import Schema
@@ -10,7 +11,10 @@ from training.aliases import CHALLENGER, CHAMPION
 from training.checkpoints import GROWN, Checkpoint, Checkpoints
 from training.config import Recipe
 from training.recipes import USUAL, recipe_of
-from training.registry import Registry
+
+if TYPE_CHECKING:
+    # Each rank asks here for its days, and has no use for MLflow.
+    from training.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +31,8 @@ def training_recipe(schema: Schema, options: argparse.Namespace) -> str:
     elif options.source:
         name = checkpoints.named(options.source).recipe_name
     else:
+        from training.registry import Registry
+
         registry = Registry(options.tracking, schema.name)
         return recipe_of_day(checkpoints, registry, options.date)
     if options.source:
@@ -42,6 +48,8 @@ def growth_source(schema: Schema, options: argparse.Namespace) -> Checkpoint:
     """
     checkpoints = Checkpoints(options.checkpoints, schema)
     if options.source in ALIASES:
+        from training.registry import Registry
+
         registry = Registry(options.tracking, schema.name)
         found = checkpoint_of_alias(checkpoints, registry, options.source, day=options.date)
     else:
@@ -61,7 +69,7 @@ def holdout_start(schema: Schema, options: argparse.Namespace) -> datetime.date:
     return last
 
 
-def recipe_of_day(checkpoints: Checkpoints, registry: Registry, day: datetime.date) -> str:
+def recipe_of_day(checkpoints: Checkpoints, registry: "Registry", day: datetime.date) -> str:
     """Name of the recipe that a day's run trains where none is asked for.
 
     A day that is run again trains what it trained before. Else the champion's recipe, so that the
@@ -97,7 +105,7 @@ def check_parent(
 
 
 def checkpoint_of_alias(
-    checkpoints: Checkpoints, registry: Registry, alias: str, *, day: datetime.date | None
+    checkpoints: Checkpoints, registry: "Registry", alias: str, *, day: datetime.date | None
 ) -> Checkpoint:
     """The checkpoint behind an alias.
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from training.batch import Batch
 from training.config import TrainingConfig
 from training.dataset import ExampleTable, batches, num_batches
+from training.divergence import DivergedError, Watch
 from training.pipeline import Steps, steps_over
 from training.progress import Position, Progress
 from training.session import Session
@@ -49,6 +50,10 @@ def fit(
         is_warm: Whether the ranker comes from an earlier run.
         progress: Where a killed run is found again.
         id_log: Folder for the ids of the examples of every step, a file a rank; for drills.
+
+    Raises:
+        DivergedError: A loss, a gradient or what was to be saved is no finite number; on all ranks,
+            when the last save is whole.
     """
     config = session.config
     start = progress.restore(session) if progress else Position()
@@ -56,10 +61,15 @@ def fit(
         table, days, batch_size=config.batch_size, shuffle_rows=config.shuffle_rows
     )
     loop = _Loop(session, start, total_steps=total, is_warm=is_warm, progress=progress)
-    with _ids_from(id_log, start.step) as loop.id_log:
-        for epoch in range(start.epoch, epochs):
-            skip = start.batch if epoch == start.epoch else 0
-            loop.run(_rank_batches(table, days, config, epoch, skip), epoch, skip)
+    try:
+        with _ids_from(id_log, start.step) as loop.id_log:
+            for epoch in range(start.epoch, epochs):
+                skip = start.batch if epoch == start.epoch else 0
+                loop.run(_rank_batches(table, days, config, epoch, skip), epoch, skip)
+    except DivergedError:
+        if progress:
+            progress.wait()
+        raise
     if progress:
         progress.wait()
     return loop.curve
@@ -85,6 +95,7 @@ class _Loop:
         self.steps = start.step
         self.curve = list(start.curve)
         self.metrics = _RunningMetrics(session.config, session.device)
+        self.watch = Watch(session.device)
 
     def run(self, stream: Iterator[Batch], epoch: int, skipped: int) -> None:
         """One pass, or what is left of it."""
@@ -106,6 +117,7 @@ class _Loop:
                     # Batches that were read ahead have entered no weight and are not counted.
                     place = Position(epoch, number, self.steps, tuple(self.curve))
                     self.progress.after_step(self.session, place)
+        self.watch.finish()
 
     def _note(self, bar: "tqdm[Never]", loss: Tensor) -> None:
         if self.steps % LOG_EVERY_STEPS == 0 or self.steps == self.total_steps:
@@ -123,8 +135,9 @@ class _Loop:
         if done is None:
             return None
         batch = done.batch
-        self.metrics.update(done.logits, batch)
         self.steps += 1
+        self.watch.after_step(self.steps, done.loss, self.session.gradient_norm)
+        self.metrics.update(done.logits, batch)
         if self.id_log is not None and batch.example_id is not None:
             ids = batch.example_id[batch.weight.cpu() > 0].tolist()
             self.id_log.write(json.dumps({"step": self.steps, "ids": ids}) + "\n")

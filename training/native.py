@@ -6,6 +6,7 @@ So tomorrow's weights of the same architecture reuse today's code. It lies in a 
 this user can write, under a key of all that shapes it, beside its hash.
 """
 
+import ctypes
 import dataclasses
 import enum
 import hashlib
@@ -29,13 +30,18 @@ from torch import Tensor
 from training.config import ModelConfig
 from training.inputs import Inputs
 from training.library import Instance, Library, LibraryError
+from training.resources import num_cores
 from training.scoring import MAX_ROWS, ServedDense
 
 logger = logging.getLogger(__name__)
 
 VARIABLE = "RANKING_COMPILE"
 SECONDS_AT_LOAD = 90.0
-"""How long a load waits for a compilation; ``promote`` waits 120 for the load."""
+"""How long a version's load waits for a compilation; a server may load three versions at once, and
+gives up a load after more than three times this (``serving.endpoint``)."""
+SECONDS_OF_PROBE = 60.0
+"""How long a load waits until code that was made by another build has been tried."""
+_INPUTS = ("dense", "pooled_BE")
 LIBRARY, NOTE = "dense.so", "dense.json"
 """Files of an entry: the code, and its hash."""
 _SHAPING = (
@@ -102,7 +108,7 @@ class NativeDense:
             NativeError: The code does not load, or asks for other weights.
         """
         try:
-            self._code = Instance(_loaded(library), num_runners=_NUM_RUNNERS)
+            self._code = Instance(_loaded(library), num_runners=num_runners())
             weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
             wanted = self._code.weight_names()
             for name, value in weights.items():
@@ -116,16 +122,31 @@ class NativeDense:
 
     def __call__(self, dense: Tensor, pooled_BE: Tensor) -> Tensor:
         """What ``ServedDense`` takes and gives."""
-        # The code checks no shape: with another one it would read beyond the memory.
-        assert (dense.shape[1], pooled_BE.shape[1]) == self._shapes
-        assert len(dense) == len(pooled_BE) <= MAX_ROWS
+        # The code checks nothing: with other tensors it would read beyond the memory.
+        for name, given, width in zip(_INPUTS, (dense, pooled_BE), self._shapes, strict=True):
+            _check_input(name, given, width)
+        if not 1 <= len(dense) == len(pooled_BE) <= MAX_ROWS:
+            raise ValueError(
+                f"rows: {len(dense)} and {len(pooled_BE)}; as many of both, 1 to {MAX_ROWS}"
+            )
         if len(dense) == 1:  # the code is for two rows and more
             return self(dense.expand(2, -1), pooled_BE.expand(2, -1))[:1]
         return self._code.run([dense.contiguous(), pooled_BE.contiguous()])
 
 
-_NUM_RUNNERS = len(os.sched_getaffinity(0)) + 1
-"""Calls of one dense part at one time: a batch on each core, and a request that is alone."""
+def _check_input(name: str, given: Tensor, width: int) -> None:
+    """ValueError unless the code can read it: it takes the numbers to be as they were compiled."""
+    is_readable = given.dtype is torch.float32 and given.device.type == "cpu"
+    if not is_readable or given.ndim != 2 or given.shape[1] != width:
+        what = f"{given.dtype} {tuple(given.shape)} on {given.device}"
+        raise ValueError(f"{name}: {what}; torch.float32 (rows, {width}) on cpu")
+
+
+def num_runners() -> int:
+    """Calls of one dense part at one time: a batch on each core, a lone request, and a shadow's."""
+    return num_cores() + 2
+
+
 _LOADED: dict[str, Library] = {}
 """By hash; a library is never unloaded, so to load each day's anew would leak it."""
 
@@ -153,7 +174,9 @@ def native_dense(
         NativeError: There is none and none can be made, or it must not be trusted.
     """
     entry = ensure(native, artifact, inputs=inputs, config=config, seconds=SECONDS_AT_LOAD)
-    return NativeDense(verified(entry), module)
+    library = verified(entry)
+    _prove(entry, artifact)
+    return NativeDense(library, module)
 
 
 def ensure(
@@ -198,6 +221,39 @@ def verified(entry: Path) -> Path:
     if found != expected:
         raise NativeError(f"{library}: sha256 {found}; expected {expected}")
     return library
+
+
+def stamp() -> dict[str, str]:
+    """The build that native code is linked against: torch's, its interface for it, and C's."""
+    torchs = ctypes.CDLL(str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"))
+    interface = torchs.aoti_torch_abi_version
+    interface.restype = ctypes.c_uint64
+    return {
+        "torch": torch.__version__,
+        "git": str(torch.version.git_version),
+        "interface": f"{interface():x}",
+        "libc": "-".join(platform.libc_ver()),
+    }
+
+
+def _prove(entry: Path, artifact: Path) -> None:
+    """Have code of another build score in a process of its own first, which may die of it.
+
+    Code that was made by this build has proven itself there when it was made.
+
+    Raises:
+        NativeError: It ends its process, or scores otherwise than eager.
+    """
+    note = json.loads((entry / NOTE).read_text())
+    if note.get("stamp") == stamp():
+        return
+    logger.info("trying %s: made by %s, not by %s", entry.name, note.get("stamp"), stamp())
+    program = "import sys; from training.compilation import probe; probe(*sys.argv[1:])"
+    command = [sys.executable, "-c", program, str(artifact), str(entry / LIBRARY)]
+    _run_apart(command, "probe", seconds=SECONDS_OF_PROBE)
+    proven = entry / f".{NOTE}.{os.getpid()}"
+    proven.write_text(json.dumps({**note, "stamp": stamp()}))
+    proven.replace(entry / NOTE)
 
 
 def private_folder(folder: Path, *, apart_from: Path | None = None) -> Path:
@@ -255,6 +311,20 @@ def _compile_apart(artifact: Path, folder: Path, *, seconds: float) -> None:
     check_compiler()
     command = [sys.executable, "-m", "training", "compile"]
     command += [f"--artifact={artifact}", f"--compiled={folder}"]
+    _run_apart(command, "compilation", seconds=seconds, folder=folder)
+
+
+def _run_apart(
+    command: list[str], what: str, *, seconds: float, folder: Path | None = None
+) -> None:
+    """Run a process until it has ended well; NativeError where it does not, or not in time.
+
+    Args:
+        command: The process.
+        what: Its name in the error.
+        seconds: How long it may take.
+        folder: Where it leaves what it was at when it is killed.
+    """
     with subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -266,12 +336,14 @@ def _compile_apart(artifact: Path, folder: Path, *, seconds: float) -> None:
             _, log = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired as error:
             os.killpg(process.pid, signal.SIGKILL)  # the compiler is its child
-            for left in folder.glob(f"{work_prefix(process.pid)}*"):
+            for left in folder.glob(f"{work_prefix(process.pid)}*") if folder else ():
                 shutil.rmtree(left, ignore_errors=True)
-            raise NativeError(f"compilation: not done in {seconds:g} s") from error
+            raise NativeError(f"{what}: not done in {seconds:g} s") from error
+    if process.returncode < 0:
+        raise NativeError(f"{what}: ended by {signal.Signals(-process.returncode).name}")
     if process.returncode:
         said = log.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
-        raise NativeError(f"compilation: {said[0]}")
+        raise NativeError(f"{what}: {said[0]}")
 
 
 def check_compiler() -> None:

@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from training.checkpoint import load_training_state, training_state
 from training.checkpoints import MANIFEST, CorruptError, file_hashes, verify_files
+from training.divergence import refuse_non_finite
 from training.session import Session
 
 logger = logging.getLogger(__name__)
@@ -106,13 +107,15 @@ class Progress:
 
     def _save(self, session: Session, position: Position) -> None:
         self.wait()
+        state = training_state(session.model, session.optimizer)
+        refuse_non_finite(state, position.step)
         staging = self.folder / f".writing-{position.step:09d}"
         if dist.get_rank() == 0:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
         dist.barrier()
         saved = async_save(
-            training_state(session.model, session.optimizer),
+            state,
             storage_writer=FileSystemWriter(str(staging)),
             process_group=self._group,
         )

@@ -3,6 +3,8 @@
 The same class trains sharded (its ``embeddings`` replaced by TorchRec's sharded ones) and serves.
 """
 
+import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -34,7 +36,8 @@ from training.wukong import Wukong
 class DenseNormaliser(nn.Module):
     """log(1 + x) of long-tailed numbers and log odds of rates, then (x - mean) / deviation.
 
-    Missing numbers become 0, the mean.
+    Missing numbers, which are NaN, become 0, the mean. Infinite ones stay infinite: where examples
+    are encoded they are refused, and a score made of one is not finite and refused too.
 
     Mean and deviation are buffers, measured once on the first training days and kept from then on:
     to move them later would change what the weights behind them mean.
@@ -57,7 +60,8 @@ class DenseNormaliser(nn.Module):
 
     def forward(self, dense: Tensor) -> Tensor:
         """(B, inputs) raw to (B, inputs) normalised."""
-        return torch.nan_to_num((self._scaled(dense) - self.mean) / self.deviation, nan=0.0)
+        scaled = (self._scaled(dense) - self.mean) / self.deviation
+        return torch.nan_to_num(scaled, nan=0.0, posinf=math.inf, neginf=-math.inf)
 
     @torch.no_grad()
     def fit(self, dense: Tensor) -> None:
@@ -188,7 +192,8 @@ class Ranker(nn.Module):
     Args:
         inputs: What it reads; fixes the tables and the order.
         config: The model's configuration.
-        device: Where the tables are made; ``meta`` makes them only on the ranks that own a shard.
+        device: Where the tables are made; ``meta`` makes them only on the ranks that own a shard,
+            which have to fill them (``training.sharding.fill_tables``).
     """
 
     def __init__(
@@ -197,9 +202,11 @@ class Ranker(nn.Module):
         super().__init__()
         refuse_unknown_features(inputs, config)
         self.features = [sparse.name for sparse in inputs.sparse]
-        self.embeddings = EmbeddingBagCollection(
-            tables=embedding_tables(inputs, config), device=device or torch.device("cpu")
-        )
+        device = device or torch.device("cpu")
+        tables = embedding_tables(inputs, config)
+        if device.type == "meta":
+            tables = [dataclasses.replace(one, init_fn=nn.init.zeros_) for one in tables]
+        self.embeddings = EmbeddingBagCollection(tables=tables, device=device)
         self.pretrained = PretrainedTables(inputs.pretrained)
         self.interaction = InteractionArch(inputs, config)
 

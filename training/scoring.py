@@ -3,6 +3,7 @@
 One path for requests and for rows of examples; eager or native code, any precision of the tables.
 """
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -28,11 +29,12 @@ Dense = Callable[[Tensor, Tensor], Tensor]
 
 
 class _Calls:
-    """The calls that run in this process; entering tells whether there is no other.
+    """The calls on several threads in this process; entering tells whether there is no other.
 
-    A part of torch's number of threads is the process's: a call on several threads would give them
-    to a call beside it. With a second team of threads there are more of them than cores, and from
-    then on libgomp has all of them sleep between two loops: a call takes twice as long, for ever.
+    With a second team of threads there are more of them than cores, and from then on libgomp has
+    all of them sleep between two loops: a call takes twice as long, for ever. A call on one thread
+    has no team, and takes none away: so a challenger in the shadow, a load and a batch neither
+    count nor make a lone request slower by more than the core that they are on.
     """
 
     def __init__(self) -> None:
@@ -119,14 +121,17 @@ class Scorer:
 
         Args:
             inputs: What to score.
-            num_threads: Threads inside this call, or one where it begins while another call runs;
-                None: the scorer's number.
+            num_threads: Threads inside this call, or one where it begins while another call on
+                several threads runs; None: the scorer's number.
         """
         request = inputs if isinstance(inputs, RequestInputs) else _as_request(inputs)
         threads = num_threads or self.num_threads
-        with _CALLS as is_only_one, torch.inference_mode():
+        calls = contextlib.nullcontext(True) if threads == 1 else _CALLS
+        with calls as is_only_one, torch.inference_mode():
             if threads:
-                # OpenMP keeps the number by calling thread, and others may have set it since.
+                # OpenMP keeps the number by calling thread. A thread that torch does not know yet
+                # takes over the one that was set last, by whichever thread, when it first asks.
+                torch.get_num_threads()
                 torch.set_num_threads(threads if is_only_one else 1)
             # A user is looked up once, however many candidates there are and parts they come in.
             shared = self.tables.pool(request.shared) if request.shared else None

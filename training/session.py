@@ -20,10 +20,11 @@ from features.encoding import ModelInputs
 from training.batch import Batch, make_batch
 from training.config import DenseParallelism, Recipe, TableOptimizer, TrainingConfig
 from training.dense import has_dense_tables
+from training.divergence import clipped_norm, told_by_gradient
 from training.inputs import Inputs
 from training.machine import device_of_rank, is_bf16, this_machine
 from training.ranker import Ranker
-from training.sharding import Plan, plan, shard
+from training.sharding import Plan, fill_tables, plan, shard
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Session:
         self.config = recipe.training
         self.device = device_of_rank()
         torch.manual_seed(self.config.seed)
-        ranker = Ranker(inputs, recipe.model, device=device_of_tables(recipe, self.device))
+        ranker = Ranker(inputs, recipe.model, device=device_of_tables(recipe))
         if first_rows is not None and inputs.dense:
             ranker.interaction.tokens.normaliser.fit(first_rows)
         self.plan = plan(ranker, recipe, machine=this_machine(self.device))
@@ -54,7 +55,11 @@ class Session:
         self.is_bf16 = is_bf16(self.config.precision, self.device.type)
         self.is_compiled = can_compile(self.config, self.plan) and compile_interaction(ranker)
         self.model = shard(ranker, recipe, self.plan, device=self.device)
+        fill_tables(self.model, recipe)
         self.optimizer = dense_optimizer(self.model, self.config)
+        self.optimizer.register_step_pre_hook(lambda *_: self._clip())
+        self.gradient_norm = torch.zeros(())
+        """Of the last step, of all that the dense optimiser trains, before it was clipped."""
         self._tables = [value for key, value in self.local_tensors() if "embeddings" in key]
         self.steps = 0
 
@@ -88,7 +93,7 @@ class Session:
             logits = self.model(batch.dense, batch.sparse)
         logits = logits.float()
         # Weights make the mean over ranks of these sums the mean over the global batch's examples.
-        return weighted_loss(logits, batch), logits
+        return told_by_gradient(weighted_loss(logits, batch)), logits
 
     def end_step(self, learning_rate_share: float) -> None:
         """What follows the optimisers' step."""
@@ -96,6 +101,10 @@ class Session:
             kept = 1 - self.config.table_decay * learning_rate_share
             torch._foreach_mul_(self._tables, kept)
         self.steps += 1
+
+    def _clip(self) -> None:
+        parameters = (p for group in self.optimizer.param_groups for p in group["params"])
+        self.gradient_norm = clipped_norm(parameters, self.config.clip_norm)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if not self.is_bf16:
@@ -170,15 +179,13 @@ class Session:
         return np.asarray(scores.cpu().numpy()[: len(rows)])
 
 
-def device_of_tables(recipe: Recipe, device: torch.device) -> torch.device:
+def device_of_tables(recipe: Recipe) -> torch.device:
     """Where the ranker's tables are made before they are sharded.
 
-    On CUDA nowhere: TorchRec makes each shard on the rank that owns it, and no host need hold a
-    table whole. On the CPU they are made first, so that runs of earlier versions can be repeated.
+    Nowhere: TorchRec makes each shard on the rank that owns it; no host need hold a whole table.
+    Tables that every rank holds whole are no shards.
     """
-    if device.type == "cuda" and not has_dense_tables(recipe):
-        return torch.device("meta")
-    return torch.device("cpu")
+    return torch.device("cpu" if has_dense_tables(recipe) else "meta")
 
 
 def refuse_cached_decay(config: TrainingConfig, chosen: Plan) -> None:

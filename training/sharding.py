@@ -2,12 +2,16 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.planner import EmbeddingShardingPlanner
@@ -26,6 +30,7 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
+from training import initial_rows
 from training.config import Recipe, ShardingConfig
 from training.dense import DensePlan, has_dense_tables, plan_dense, wrapper_of
 from training.machine import Machine
@@ -170,6 +175,46 @@ def shard(
         sharders=sharders() if is_sharded else [],
         data_parallel_wrapper=wrapper_of(chosen.dense, recipe),
     )
+
+
+def fill_tables(model: DistributedModelParallel, recipe: Recipe) -> None:
+    """Give a fresh ranker's tables their first values, which no sharding changes.
+
+    TorchRec fills each shard by itself, from random numbers that all ranks share: equal shards of a
+    table would start alike.
+    """
+    for key, value in model.state_dict().items():
+        table = _table_of(key)
+        if not table:
+            continue
+        for part, offsets in _parts(value):
+            initial_rows.fill(
+                part,
+                seed=recipe.training.seed,
+                table=table,
+                num_columns=value.size(1),
+                std=recipe.model.embedding_std,
+                offsets=offsets,
+            )
+
+
+def _table_of(key: str) -> str:
+    found = re.search(r"embedding_bags\.([^.]+)\.weight$", key)
+    return found[1] if found else ""
+
+
+def _parts(value: Any) -> Iterator[tuple[Tensor, Sequence[int]]]:
+    """What this rank has of a table, with its first row and column."""
+    if isinstance(value, ShardedTensor):
+        for shard in value.local_shards():
+            yield shard.tensor, shard.metadata.shard_offsets
+    elif isinstance(value, DTensor):
+        _, offsets = compute_local_shape_and_global_offset(
+            value.shape, value.device_mesh, value.placements
+        )
+        yield value.to_local(), offsets
+    else:
+        yield value, (0, 0)
 
 
 def local_shards(model: DistributedModelParallel) -> dict[str, list[dict[str, Any]]]:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
 
 from features.schema import Schema
 from training.allocator import keep_freed_memory
 from training.checkpoints import Checkpoints
 from training.config import Recipe
 from training.dataset import ExampleTable
+from training.failures import report
 from training.lineage import holdout_start
 from training.machine import device_of_rank
 from training.trainer import Result, Run, train
@@ -24,11 +26,13 @@ from training.upscale import upscale
 
 WAIT = datetime.timedelta(minutes=10)
 """Of a rank for the others; a rank that waits longer fails, and torchrun starts all again."""
+_GLOO = "third_party/gloo"
+"""In the text of every error of gloo, which are of no type of their own."""
 
 
 def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> None:
     """Join the process group, train, and let rank 0 write the result file."""
-    with process_group(), _told_refusals(options.result):
+    with process_group(), told_failures(options.result.parent):
         table = ExampleTable(options.lake, schema)
         through = holdout_start(schema, options)
         run = Run(
@@ -53,7 +57,7 @@ def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> Non
 
 def grow_rank(schema: Schema, target: Recipe, options: argparse.Namespace) -> None:
     """Join the process group, grow a checkpoint, and let rank 0 write the result file."""
-    with process_group(), _told_refusals(options.result):
+    with process_group(), told_failures(options.result.parent):
         checkpoints = Checkpoints(options.checkpoints, schema)
         table = ExampleTable(options.lake, schema)
         source = checkpoints.named(options.source)
@@ -63,16 +67,26 @@ def grow_rank(schema: Schema, target: Recipe, options: argparse.Namespace) -> No
 
 
 @contextlib.contextmanager
-def _told_refusals(result: Path) -> Iterator[None]:
-    """Write what is wrong with the input, which all ranks see alike, as the result.
+def told_failures(folder: Path) -> Iterator[None]:
+    """Write a failure of this rank's own into a folder, for the launcher to end the run.
 
-    A rank that failed would be started again by torchrun, which cannot help here.
+    A rank that fails because another one was lost writes nothing: torchrun starts all again.
     """
     try:
         yield
-    except ValueError as error:
-        if dist.get_rank() == 0:
-            result.write_text(json.dumps({"error": str(error)}))
+    except (Exception, CheckpointException) as error:
+        if not _is_loss_of_a_rank(error):
+            report(folder, dist.get_rank(), error)
+        raise
+
+
+def _is_loss_of_a_rank(error: BaseException) -> bool:
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, dist.DistError) or _GLOO in str(chain):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
 
 
 @contextlib.contextmanager

@@ -71,6 +71,7 @@ USER_ATTRIBUTES = FeatureTable(
     kind=TableKind.ATTRIBUTES,
     role=Role.USER,
     ttl=None,
+    delay=datetime.timedelta(0),
     doc="What a person told of themselves when they joined.",
     columns=(
         Column(
@@ -110,6 +111,7 @@ ITEM_ATTRIBUTES = FeatureTable(
     kind=TableKind.ATTRIBUTES,
     role=Role.ITEM,
     ttl=None,
+    delay=datetime.timedelta(0),
     doc="What is known of a film before anyone rates it.",
     columns=(
         Column(
@@ -172,8 +174,10 @@ SCHEMA = Schema(
     limits=Limits(
         min_positive_rate=0.2,
         max_positive_rate=0.9,
-        min_share_of_trailing_rows=0.02,
+        # A thousand people: on two days nobody rated, on another one person did once.
+        min_share_of_trailing_rows=0,
         max_times_trailing_rows=20,
+        min_rows=0,
     ),
     history_length=20,
     epoch=datetime.date(1997, 1, 1),

@@ -96,6 +96,7 @@ SCHEMA = Schema(
             kind=TableKind.ATTRIBUTES,
             role=Role.ITEM,
             ttl=None,
+            delay=datetime.timedelta(0),
             doc="The shop's hashed description of a garment.",
             columns=(
                 Column(

@@ -99,6 +99,7 @@ SCHEMA = Schema(
             kind=TableKind.ATTRIBUTES,
             role=Role.USER,
             ttl=None,
+            delay=datetime.timedelta(0),
             doc="What is known of a user from the start.",
             columns=(
                 Column(
@@ -115,6 +116,7 @@ SCHEMA = Schema(
             kind=TableKind.ATTRIBUTES,
             role=Role.ITEM,
             ttl=None,
+            delay=datetime.timedelta(0),
             doc="What is known of an item from the start.",
             columns=(
                 Column(

@@ -88,6 +88,7 @@ SCHEMA = Schema(
             kind=TableKind.ATTRIBUTES,
             role=Role.ITEM,
             ttl=None,
+            delay=datetime.timedelta(0),
             doc="What is known of an item from the start.",
             columns=(
                 Column(

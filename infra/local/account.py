@@ -1,12 +1,14 @@
 """The demo's account: what took how long, what was measured and decided, and what to open."""
 
-import html
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from account_page import METRICS, account_page
 from settings import HOST
+
+from features.pages import site
 
 if TYPE_CHECKING:
     from demo import Demo
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 Account = dict[str, Any]
 TOLD = ("running", "success", "failed", "skipped", "up_for_retry", "upstream_failed")
 """States of a task that are news."""
-METRICS = ("ne", "auc", "gauc", "calibration", "log_loss")
 
 
 def build(
@@ -60,13 +61,7 @@ def write(account: Account, folder: Path) -> None:
     """``report.json`` and ``report.html``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
-    page = (
-        "<!doctype html><meta charset=utf-8><title>Demo</title><style>body{font:15px/1.5 "
-        "system-ui,sans-serif;margin:2rem}pre{font:13px/1.45 ui-monospace,monospace}</style>"
-        f"<h1>The main job on {html.escape(account['dataset'])}</h1>"
-        f"<pre>{html.escape(table(account))}</pre>"
-    )
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / "report.html").write_text(site.html(account_page(account)), encoding="utf-8")
 
 
 def table(account: Account) -> str:
@@ -79,7 +74,8 @@ def table(account: Account) -> str:
         )
     total = f"{'all, with what overlapped':<30}{account['seconds']:>9.1f}"
     lines += [f"{total}{'':>12}{account['peak_memory_mb']:>9}", ""]
-    lines += [*_metric_lines(account), *_gate_lines(account), *_answer_lines(account["answer"])]
+    lines += [*_metric_lines(account), *_gate_lines(account)]
+    lines += [*_freshness_lines(account.get("freshness", {})), *_answer_lines(account["answer"])]
     lines += [f"{name:<26}{url}" for name, url in account["urls"].items()]
     failed = account["failed_tasks"]
     return "\n".join([*lines, f"FAILED: {', '.join(failed)}"] if failed else lines)
@@ -150,6 +146,21 @@ def _gate_lines(account: Account) -> list[str]:
         lines.append(f"  {gate['day']}  {gate['decision']}{label}")
         lines += [f"      {reason}" for reason in gate["reasons"]]
     return [*lines, ""]
+
+
+def _freshness_lines(freshness: Mapping[str, Any]) -> list[str]:
+    """From the landing of an impression until the endpoint can read it, beside the delay."""
+    if "impressions" not in freshness:
+        return []
+    head = f"freshness of users, {freshness['day']} at {freshness['times_real_time']:,} x real time"
+    return [
+        head,
+        f"  {'impressions':>12}{'p50 s':>9}{'p99 s':>9}{'declared s':>12}{'late':>7}",
+        f"  {freshness['impressions']:>12,}{freshness['p50_seconds']:>9.2f}"
+        f"{freshness['p99_seconds']:>9.2f}{freshness['declared_delay_seconds']:>12.0f}"
+        f"{freshness['late']:>7}",
+        "",
+    ]
 
 
 def _answer_lines(answer: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@
     python infra/local/demo.py --dataset synthetic --rows 20000 --days 4 --daily 1
 
 The days before the first daily one go through the same doors as a range of days in each job. Then
-Airflow's own scheduler runs the daily ones as a backfill, one after the other. Everything starts
+Airflow's own scheduler catches up: it runs the daily ones, one after the other. Everything starts
 from nothing: what an earlier demo left for the data set is removed first. Progress goes to stderr;
 the last line of stdout is one JSON object; the whole account is in ``var/demo/``. What it leaves
 behind is what ``make up`` shows.
@@ -27,8 +27,9 @@ import psutil
 from answer import ranked_answer
 from measure import MemorySampler
 from processes import end_trees, is_recorded_alive, terminate_as_interrupt
+from replay import Replay
 from scheduler import Scheduler, Task
-from settings import Settings
+from settings import Settings, job_environment
 from stack import Stack, answers
 
 from features.catalog import schema_of
@@ -54,6 +55,7 @@ class Demo:
         self.sampler = MemorySampler()
         self.folder = settings.var / "demo"
         self.jobs = bootstrap.Jobs(settings, self.sampler, logs=self.folder / "logs")
+        self.replay = Replay(self.schema, var=settings.var, day=self.days[-1])
         self.tasks: list[Task] = []
         self.account: dict[str, Any] = {}
         self._seen: dict[tuple[str, str], str] = {}
@@ -81,16 +83,28 @@ class Demo:
             bootstrap.promote(self.jobs, self.history[1])
             self._stage("Airflow is healthy", stack.wait_for_airflow)
             self._run_days(Scheduler(self.settings.airflow_url))
+            freshness = background.submit(self._replay, stack)
             drill = self._drill()
             answer = self._answer()
+            fresh = freshness.result()
         seconds = round(time.monotonic() - self.jobs.started, 1)
         self.account = account.build(self, seconds=seconds, drill=drill, answer=answer)
+        self.account["freshness"] = fresh
         return self.account
 
     def _open_endpoint(self, stack: Stack) -> None:
         """Fill the online store, then start what reads it: its imports take a core for 15 s."""
         bootstrap.bring_online(self.jobs, *self.history)
+        self.replay.keep_store()
         stack.start_endpoint()
+
+    def _replay(self, stack: Stack) -> dict[str, Any]:
+        """The last day lands once more, impression by impression, and a push follows it."""
+        started = time.monotonic()
+        self.replay.start_push(stack.processes, job_environment(self.settings))
+        result = self.replay.run()
+        self.jobs.say(f"replay of {self.replay.day}, {time.monotonic() - started:.1f} s")
+        return result
 
     def _answer(self) -> dict[str, Any]:
         """One ranked answer; without a champion there is nothing that could rank."""
@@ -104,7 +118,7 @@ class Demo:
         scheduler.wait_for_dag()
         span = f"{self.days[0]} to {self.days[-1]}"
         self.jobs.say(f"Airflow runs {span}; watch it at {self.settings.airflow_url}")
-        scheduler.backfill(self.days[0], self.days[-1])
+        scheduler.unpause()
         self.tasks = scheduler.watch(self.days, on_poll=self._on_poll)
         self.sampler.set_active(set(), prefix=DAILY)
 
@@ -169,12 +183,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.environ["RANKING_DATASET"] = options.dataset
     settings = Settings.from_environment()
-    # Generated data end too, and the schedule with them: no run for today beside the backfill.
+    # Generated data end too, and the schedule with them: no run for today.
     os.environ["RANKING_LAST_DAY"] = str(last_day(schema_of(options.dataset), options.days))
     terminate_as_interrupt()
     try:
         clear(settings)
         demo = Demo(options, settings)
+        # The schedule catches up from the end of the history, not from the log's first day.
+        os.environ["RANKING_FIRST_DAY"] = str(demo.days[0])
         told = demo.run()
     except KeyboardInterrupt:
         sys.stderr.write("ended before the end\n")

@@ -120,7 +120,15 @@ choose_accelerator() {
     fi
 }
 
+# Not an error: an image may be made where there is no GPU.
+check_driver() {
+    [ "$accelerator" = cuda ] || return 0
+    PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep libnvidia-ml.so.1 >/dev/null ||
+        say "no NVIDIA driver was found (libnvidia-ml.so.1): FBGEMM's kernels for CUDA will not load on this machine"
+}
+
 choose_accelerator
+check_driver
 check_java
 offer_redis
 offer chromium chromium "the test of the pages in a browser"

@@ -36,16 +36,9 @@ class Scheduler:
             else:
                 return
 
-    def backfill(self, first: datetime.date, last: datetime.date) -> None:
-        """Have the scheduler run these days, one after the other."""
+    def unpause(self) -> None:
+        """Have the scheduler run the days of its schedule, one after the other."""
         call(f"{self.api}/dags/{DAG}", method="PATCH", body={"is_paused": False})
-        wanted = {
-            "dag_id": DAG,
-            "from_date": f"{first}T00:00:00Z",
-            "to_date": f"{last}T00:00:00Z",
-            "max_active_runs": 1,
-        }
-        call(f"{self.api}/backfills", method="POST", body=wanted)
 
     def watch(
         self, days: Sequence[datetime.date], *, on_poll: Callable[[list[Task]], None]

@@ -8,7 +8,6 @@ moments of a noisy machine are compared.
 import argparse
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -28,10 +27,12 @@ from serving.settings import Store
 from serving.transformer import Items, Transformer
 from training.artifact import Artifact, load
 from training.native import NativeCode
+from training.resources import num_cores
 
 SCHEMA = schema_of(serve_data.DATASET)
 REPEATS = 40
-SHARE_SECONDS = 3.0
+SHARE_SECONDS = 1.2
+Figures = dict[str, float]
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def main() -> None:
     rows = open_rows(SCHEMA, serve_data.FOLDER / "feast", timeout_seconds=10)
     size = options.candidates[0]
     if options.asked == "milliseconds":
-        _on_demand(_read_and_forward(options.model, rows, size))
+        _on_demand(_milliseconds(options.model, rows, size))
     elif options.asked == "per_second":
         _on_demand(_one_share(options.model, rows, size, options.threads))
     else:
@@ -61,13 +62,14 @@ class Helpers:
         self._processes = processes
         self._answers()
 
-    def ask(self) -> float:
-        """The sum of their figures of this moment."""
+    def ask(self) -> Figures:
+        """The sums of their figures of this moment."""
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
-        return sum(map(float, self._answers()))
+        found = [json.loads(answer) for answer in self._answers()]
+        return {name: sum(one[name] for one in found) for name in found[0]}
 
     def _answers(self) -> list[str]:
         return [process.stdout.readline() for process in self._processes if process.stdout]
@@ -91,12 +93,12 @@ def helpers(
         yield Helpers(processes)
 
 
-def _on_demand(work: Callable[[], float]) -> None:
+def _on_demand(work: Callable[[], Figures]) -> None:
     work()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for _ in sys.stdin:
-        sys.stdout.write(f"{work()}\n")
+        sys.stdout.write(f"{json.dumps(work())}\n")
         sys.stdout.flush()
 
 
@@ -106,7 +108,7 @@ def _figures(model: Path, rows: OnlineRows, size: int) -> dict[str, float]:
     in_memory = _with_items(rows)
     inputs = [in_memory.transform(request).inputs for request in requests]
     figures = {}
-    for threads in range(1, (os.cpu_count() or 1) + 1):
+    for threads in range(1, num_cores() + 1):
         figures[f"forward_{threads}_ms"] = _median_ms(
             lambda place, n=threads: artifact.score(inputs[place % len(inputs)], num_threads=n)
         )
@@ -137,32 +139,33 @@ def _feast(requests: list[RankingRequest]) -> Callable[[int], object]:
     return read
 
 
-def _read_and_forward(model: Path, rows: OnlineRows, size: int) -> Callable[[], float]:
-    """Milliseconds of the read of a request's rows and of the model at its best thread count."""
+def _milliseconds(model: Path, rows: OnlineRows, size: int) -> Callable[[], Figures]:
+    """Of a request: its inputs as the server makes them, the model, and a read of all its rows."""
     requests = [_ranking(request) for request in serve_data.requests(size)]
     artifact = _artifact(model)
     in_memory = _with_items(rows)
     inputs = [in_memory.transform(request).inputs for request in requests]
 
-    def measured() -> float:
+    def measured() -> Figures:
         read = _median_ms(lambda place: _read(rows, requests[place % len(requests)]))
+        own = _median_ms(lambda place: in_memory.transform(requests[place % len(requests)]))
         forward = min(
             _median_ms(lambda place, n=n: artifact.score(inputs[place % 64], num_threads=n))
-            for n in range(1, (os.cpu_count() or 1) + 1)
+            for n in range(1, num_cores() + 1)
         )
-        return read + forward
+        return {"inputs": own, "forward": forward, "read": read}
 
     return measured
 
 
-def _one_share(model: Path, rows: OnlineRows, size: int, threads: int) -> Callable[[], float]:
-    """Requests a second of this process, which reads and scores one after the other."""
+def _one_share(model: Path, rows: OnlineRows, size: int, threads: int) -> Callable[[], Figures]:
+    """Requests a second, one after the other: inputs as the server makes them, or all rows read."""
     torch.set_num_threads(threads)
     requests = [_ranking(request) for request in serve_data.requests(size)]
     artifact = _artifact(model)
-    transformer = Transformer(SCHEMA, online=rows)
+    own, all_read = _with_items(rows), Transformer(SCHEMA, online=rows)
 
-    def measured() -> float:
+    def rate(transformer: Transformer) -> float:
         started, count = time.perf_counter(), 0
         while time.perf_counter() - started < SHARE_SECONDS:
             inputs = transformer.transform(requests[count % len(requests)]).inputs
@@ -170,7 +173,7 @@ def _one_share(model: Path, rows: OnlineRows, size: int, threads: int) -> Callab
             count += 1
         return count / (time.perf_counter() - started)
 
-    return measured
+    return lambda: {"work": rate(own), "all_read": rate(all_read)}
 
 
 def _read(rows: OnlineRows, request: RankingRequest) -> None:

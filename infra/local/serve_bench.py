@@ -3,12 +3,19 @@
 Latency and throughput of the real server at 1, 8 and 32 clients, for 100, 500 and 2,000 candidates,
 over REST (JSON and binary) and gRPC, with the SQLite store and with Redis. In the same run, in a
 process of their own: the read of the same rows straight from the store, Feast's, and the model.
+
+``work_ratio_<n>`` and ``work_share_<n>`` compare the server with exactly the work that it does for
+a request of n candidates: the read of one user, the inputs put together with the items in memory,
+and the model. The ratio is the median latency of one client over that work's; the share is the
+requests a second of eight clients over what all cores can do of that work with nothing else.
 """
 
 import argparse
+import collections
 import contextlib
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -32,10 +39,14 @@ from serve_load import (
 from settings import HOST
 from tqdm import tqdm
 
+from training.resources import num_cores
+
 CANDIDATES = (100, 500, 2_000)
+MAIN_SIZE = 500
 CLIENTS = (1, 8, 32)
+STORES = ("sqlite", "redis")
 PROTOCOLS = ("rest json", "rest binary", "grpc")
-ROUNDS = 5
+ROUNDS = {100: 3, 500: 5, 2_000: 3}
 """In each the parts alone and the server, one after the other; of the ratios the median counts."""
 PAUSES = [1.0, *[0.0] * 99, *[1.0] * 5]
 """Seconds before each request to a new server: the first, ninety-nine without a pause, five with
@@ -50,15 +61,17 @@ def main() -> None:
     """Measure both stores; print the tables, then one JSON object."""
     options = _options()
     model = serve_data.prepare()
-    figures = {"sqlite": measure("sqlite", model, options.seconds)}
-    if shutil.which("redis-server") is None:
+    figures: dict[str, dict[str, Any]] = {}
+    if "sqlite" in options.stores:
+        figures["sqlite"] = measure("sqlite", model, options.seconds)
+    if "redis" in options.stores and shutil.which("redis-server") is None:
         sys.stderr.write("no redis-server on this machine: Redis is left out\n")
-    else:
+    elif "redis" in options.stores:
         with serve_data.running_redis() as url:
             os.environ["RANKING_ONLINE"] = url
             serve_data.materialize()
             figures["redis"] = measure("redis", model, options.seconds)
-    sys.stdout.write(json.dumps({**figures["sqlite"], "stores": figures}) + "\n")
+    sys.stdout.write(json.dumps({**figures.get("sqlite", {}), "stores": figures}) + "\n")
 
 
 def measure(store: str, model: Path, seconds: float) -> dict[str, Any]:
@@ -72,7 +85,7 @@ def measure(store: str, model: Path, seconds: float) -> dict[str, Any]:
         first = first_requests(grpc_port)
         check_answer(model, grpc_port)
         cells = load(http_port, grpc_port, seconds)
-        figures = ratios(model, http_port, grpc_port, seconds)
+        figures = ratios(model, (http_port, grpc_port), seconds)
         degraded = _degraded(http_port)
     figures |= first | {"degraded_answers": degraded, "baselines": baselines}
     sys.stderr.write(table(store, cells, baselines, figures) + "\n")
@@ -89,30 +102,87 @@ def first_requests(grpc_port: int) -> dict[str, float]:
     }
 
 
-def ratios(model: Path, http_port: int, grpc_port: int, seconds: float) -> dict[str, Any]:
-    """The three figures that count; the machine is a noisy one, so in rounds."""
-    grpc, rest = _contents("grpc", 500), _contents("rest json", 500)
-    found: dict[str, list[float]] = {"grpc_500_ratio": [], "rest_500_ratio": []}
-    shares: dict[str, list[float]] = {"throughput_share_8": []}
-    cores = os.cpu_count() or 1
-    with serve_baselines.helpers(model, 500, asked="milliseconds") as alone:
-        for _ in tqdm(range(ROUNDS), desc="beside the parts alone", unit="round"):
+def ratios(model: Path, ports: tuple[int, int], seconds: float) -> dict[str, Any]:
+    """The figures that count; the machine is a noisy one, so in rounds."""
+    every: dict[str, list[float]] = {}
+    for size in CANDIDATES:
+        every |= _latencies(model, ports, size, seconds) | _shares(model, ports[1], size, seconds)
+    rounded = {name: [round(one, 3) for one in values] for name, values in every.items()}
+    return {**{name: statistics.median(v) for name, v in rounded.items()}, "rounds": rounded}
+
+
+def _latencies(
+    model: Path, ports: tuple[int, int], size: int, seconds: float
+) -> dict[str, list[float]]:
+    """One client's median latency over the work of a request; over all its reads at 500.
+
+    Beside it where the server's time went, in milliseconds: the means of its own stages, and of the
+    same work in a process without a server.
+    """
+    http_port, grpc_port = ports
+    grpc, rest = _contents("grpc", size), _contents("rest json", size)
+    found: dict[str, list[float]] = collections.defaultdict(list)
+    with serve_baselines.helpers(model, size, asked="milliseconds") as alone:
+        for _ in tqdm(range(ROUNDS[size]), desc=f"latency, {size} candidates", unit="round"):
+            base, before = alone.ask(), _stages(http_port)
+            served = load_grpc(grpc_port, grpc, clients=1, seconds=seconds).p50_ms
+            for stage, mean in _means(before, _stages(http_port)).items():
+                found[f"{stage}_ms_{size}"].append(mean)
+            for name in ("inputs", "forward"):
+                found[f"{name}_alone_ms_{size}"].append(base[name])
+            found[f"grpc_p50_ms_{size}"].append(served)
+            found[f"work_ratio_{size}"].append(served / (base["inputs"] + base["forward"]))
+            if size == MAIN_SIZE:
+                found["grpc_500_ratio"].append(served / (base["read"] + base["forward"]))
             base = alone.ask()
-            served = load_grpc(grpc_port, grpc, clients=1, seconds=seconds)
-            found["grpc_500_ratio"].append(served.p50_ms / base)
-            base = alone.ask()
-            served = load_rest(http_port, rest, clients=1, seconds=seconds)
-            found["rest_500_ratio"].append(served.p50_ms / base)
+            served = load_rest(http_port, rest, clients=1, seconds=seconds).p50_ms
+            found[f"rest_work_ratio_{size}"].append(served / (base["inputs"] + base["forward"]))
+            if size == MAIN_SIZE:
+                found["rest_500_ratio"].append(served / (base["read"] + base["forward"]))
+    return found
+
+
+def _shares(model: Path, port: int, size: int, seconds: float) -> dict[str, list[float]]:
+    """Requests a second of eight clients over what the cores can do of the same work."""
+    grpc, cores = _contents("grpc", size), num_cores()
+    found: dict[str, list[float]] = collections.defaultdict(list)
     with (
-        serve_baselines.helpers(model, 500, asked="per_second", number=cores) as apart,
-        serve_baselines.helpers(model, 500, asked="per_second", threads=cores) as together,
+        serve_baselines.helpers(model, size, asked="per_second", number=cores) as apart,
+        serve_baselines.helpers(model, size, asked="per_second", threads=cores) as together,
     ):
-        for _ in tqdm(range(ROUNDS), desc="beside all cores alone", unit="round"):
-            most = max(apart.ask(), together.ask())
-            served = load_grpc(grpc_port, grpc, clients=8, seconds=seconds)
-            shares["throughput_share_8"].append(served.per_second / most)
-    every = {name: [round(one, 3) for one in values] for name, values in (found | shares).items()}
-    return {**{name: statistics.median(v) for name, v in every.items()}, "rounds": every}
+        for _ in tqdm(range(ROUNDS[size]), desc=f"throughput, {size} candidates", unit="round"):
+            rates = apart.ask(), together.ask()
+            served = load_grpc(port, grpc, clients=8, seconds=seconds).per_second
+            found[f"work_share_{size}"].append(served / max(one["work"] for one in rates))
+            if size == MAIN_SIZE:
+                most = max(one["all_read"] for one in rates)
+                found["throughput_share_8"].append(served / most)
+    return found
+
+
+def _stages(http_port: int) -> dict[str, tuple[float, float]]:
+    """Seconds and number of requests of each stage until now, and of the whole, by the server."""
+    found: dict[str, dict[str, float]] = collections.defaultdict(dict)
+    pattern = r'^ranking_(?:stage|(admitted))_seconds_(sum|count)(?:\{stage="(\w+)"\})? (\S+)$'
+    for admitted, kind, stage, value in re.findall(pattern, _metrics(http_port), re.MULTILINE):
+        found[stage or admitted][kind] = float(value)
+    return {stage: (one["sum"], one["count"]) for stage, one in found.items()}
+
+
+def _means(
+    before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]]
+) -> dict[str, float]:
+    """Milliseconds of a request in each stage between two looks."""
+    means = {}
+    for stage, (seconds, number) in after.items():
+        seconds_before, number_before = before.get(stage, (0.0, 0.0))
+        means[stage] = (seconds - seconds_before) / max(1.0, number - number_before) * 1e3
+    return means
+
+
+def _metrics(http_port: int) -> str:
+    with contextlib.closing(urllib.request.urlopen(f"http://{HOST}:{http_port}/metrics")) as page:
+        return str(page.read().decode())
 
 
 def _contents(protocol: str, size: int) -> list[bytes]:
@@ -178,10 +248,8 @@ def check_answer(model: Path, grpc_port: int) -> None:
 
 def _degraded(http_port: int) -> dict[str, float]:
     """Answers that were flagged for the store's sake; an expired row is no fault of it."""
-    with contextlib.closing(urllib.request.urlopen(f"http://{HOST}:{http_port}/metrics")) as page:
-        text = page.read().decode()
     found = {}
-    for line in text.splitlines():
+    for line in _metrics(http_port).splitlines():
         if line.startswith(("ranking_flagged_answers_total", "ranking_store_reads_total")):
             name, _, value = line.rpartition(" ")
             found[name.partition('"')[2].rstrip('"}')] = float(value)
@@ -190,7 +258,8 @@ def _degraded(http_port: int) -> dict[str, float]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the endpoint.")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each cell")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each cell")
+    parser.add_argument("--stores", nargs="+", choices=STORES, default=STORES, help="which to try")
     return parser.parse_args()
 
 

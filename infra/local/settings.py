@@ -20,6 +20,8 @@ class Settings:
     airflow_port: int = 8080
     http_port: int = 8081
     grpc_port: int = 8082
+    push_port: int = 8083
+    """Of the metrics of the push."""
     spark_port: int = 15002
     """Of the Spark server that the jobs share; 0: none, each job has a Spark of its own."""
 
@@ -72,6 +74,7 @@ PORT_VARIABLES = {
     "airflow_port": "RANKING_AIRFLOW_PORT",
     "http_port": "RANKING_HTTP_PORT",
     "grpc_port": "RANKING_GRPC_PORT",
+    "push_port": "RANKING_PUSH_PORT",
     "spark_port": "RANKING_SPARK_PORT",
 }
 

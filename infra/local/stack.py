@@ -1,4 +1,4 @@
-"""The pipeline on one machine, in the foreground, on loopback: Airflow, Spark, the endpoint.
+"""The pipeline on one machine, in the foreground, on loopback: Airflow, Spark, push, endpoint.
 
     python infra/local/stack.py up              until Ctrl-C or SIGTERM, which end all of it
     python infra/local/stack.py down            ends a stack that was started elsewhere
@@ -7,8 +7,9 @@
 Airflow is its scheduler with the LocalExecutor, its DAG processor and its API server with the UI.
 (``airflow standalone`` would add a triggerer, for which no task has a use, and log servers that
 listen on every interface.) Spark is one Connect server, in which the jobs have sessions
-(spark_server.py). Every setting of Airflow is in settings.py and
-nowhere else. All state is under the folder RANKING_VAR, by default ``var``.
+(spark_server.py). One more process brings users online whenever impressions land. Every setting of
+Airflow is in settings.py and nowhere else. All state is under the folder RANKING_VAR, by default
+``var``.
 """
 
 import argparse
@@ -27,6 +28,9 @@ from typing import Any
 
 from processes import Processes, end_recorded, terminate_as_interrupt
 from settings import HOST, PORT_VARIABLES, Settings, airflow_environment, job_environment
+
+from features.catalog import has_push, schema_of
+from features.schema import TableKind
 
 START_SECONDS = 180.0
 """Longest time that the parts may take to answer; 20 to 30 s is usual."""
@@ -80,6 +84,21 @@ class Stack:
         ]
         self.processes.start("endpoint", command, job_environment(settings), settings.var)
 
+    def start_push(self) -> None:
+        """Start what brings users online within a day, where there are any; it waits for data."""
+        settings = self.settings
+        if not (has_push() and schema_of(settings.dataset).tables_of(TableKind.STATE)):
+            return
+        require_free_port(settings.push_port, "RANKING_PUSH_PORT")
+        folders = {
+            "landing": settings.var / "landing",
+            "lake": settings.var / "lake",
+            "store": settings.var / "feast",
+            "docs": settings.var / "reports",
+        }
+        command = push_command(settings.dataset, folders, metrics_port=settings.push_port)
+        self.processes.start("push", command, job_environment(settings), settings.var)
+
     def wait_for_spark(self) -> None:
         """Return when the Spark server takes connections."""
         if port := self.settings.spark_port:
@@ -109,6 +128,15 @@ class Stack:
             return False
         parts = (health[part]["status"] for part in ("scheduler", "dag_processor"))
         return all(status == "healthy" for status in parts)
+
+
+def push_command(dataset: str, folders: Mapping[str, Path], *, metrics_port: int) -> list[str]:
+    """The push that goes on whenever impressions land."""
+    return [
+        *(sys.executable, "-m", "features", "push", f"--dataset={dataset}", "--follow"),
+        *(f"--{flag}={folder}" for flag, folder in folders.items()),
+        f"--metrics-port={metrics_port}",
+    ]
 
 
 AIRFLOW = (sys.executable, "-m", "airflow")
@@ -180,6 +208,7 @@ def up(settings: Settings) -> None:
         stack.start_endpoint()
         stack.start_airflow()
         stack.wait_for_spark()
+        stack.start_push()
         stack.wait_for_airflow()
         say(f"Airflow   {settings.airflow_url}  (healthy after {time.monotonic() - started:.0f} s)")
         stack.wait_for_endpoint(with_model=False)
@@ -188,6 +217,8 @@ def up(settings: Settings) -> None:
         if settings.spark_port:
             say(f"Spark     sc://localhost:{settings.spark_port}  (a token is asked for)")
         say(f"endpoint  {settings.endpoint_url}  gRPC {HOST}:{settings.grpc_port}{note}")
+        if "push" in stack.processes.running:
+            say(f"push      http://{HOST}:{settings.push_port}/metrics  (users within a day)")
         say("Ctrl-C ends all of it")
         while True:
             stack.processes.require_alive()

@@ -54,7 +54,9 @@ def write_day(source: Path, lake: Path, rows: int) -> None:
             ids = pa.array(np.arange(start, start + len(part)), base.schema.field(EXAMPLE_ID).type)
             column = base.schema.get_field_index(EXAMPLE_ID)
             writer.write_table(part.set_column(column, EXAMPLE_ID, ids), row_group_size=ROW_GROUP)
-    (target / "_manifest.json").write_text(json.dumps({"content_hash": f"repeated-{rows}"}))
+    made = json.loads((source / place / "_manifest.json").read_text())
+    manifest = {"content_hash": f"repeated-{rows}", "fingerprint": made["fingerprint"]}
+    (target / "_manifest.json").write_text(json.dumps(manifest))
 
 
 def train(lake: Path, folder: Path, rows: int) -> dict[str, float]:

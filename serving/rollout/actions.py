@@ -3,10 +3,11 @@
 import argparse
 import dataclasses
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from features.door import SkippedError, Summary
-from serving.rollout.verdict import Limits
+from features.door import FailedError, SkippedError, Summary
+from serving.rollout.verdict import Limits, limits_of_gate
 
 if TYPE_CHECKING:
     from serving.rollout.cluster import Cluster
@@ -60,22 +61,39 @@ def canary(options: argparse.Namespace) -> Summary:
         options.misused("--date or --version: one of them")
     if options.date and not options.dataset:
         options.misused("--date: with --dataset only")
-    limits = {field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)}
-    place = _service_place(options) if options.service else _local_place(options)
+    decision = _decision(options) if options.date else {}
+    place = _place(options, decision)
     if place is None:
-        return {"canary": None, "note": "nothing to compare with; promote decides alone"}
+        return {"canary": None, "note": "nothing to compare with; the gate alone decides"}
+    limits = _limits(options, decision)
     # A job that is told to end must not leave its canary behind: as by Ctrl-C, it goes back.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return {"service": options.service, **Canary(place=place, limits=Limits(**limits)).run()}
+        return {"service": options.service, **Canary(place=place, limits=limits).run()}
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _candidate(options: argparse.Namespace) -> str:
-    """The version of a day that may be promoted; SkippedError where there is none."""
+def _place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "Place | None":
+    from serving.promotion import WentBackError
+
+    try:
+        return (_service_place if options.service else _local_place)(options, decision)
+    except WentBackError as error:
+        # Not skipped: a task that is tried a second time must not end better than the first.
+        raise FailedError(str(error)) from error
+
+
+def _limits(options: argparse.Namespace, decision: Mapping[str, Any]) -> Limits:
+    """What was asked for; else what the gate saw; else the defaults."""
+    asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return Limits(**{**limits_of_gate(decision.get("agreement")), **given})
+
+
+def _decision(options: argparse.Namespace) -> dict[str, Any]:
+    """What the gate decided on a day; SkippedError where that was not to promote."""
     from serving import promotion
-    from serving.endpoint import Endpoint
 
     decision = promotion.read_decision(
         options.reports,
@@ -85,6 +103,13 @@ def _candidate(options: argparse.Namespace) -> str:
     )
     if decision["decision"] != "promote":
         raise SkippedError(promotion.why_not(decision))
+    return decision
+
+
+def _candidate(options: argparse.Namespace, decision: Mapping[str, Any]) -> str:
+    """The version of a day that may be promoted; SkippedError where there is none."""
+    from serving import promotion
+    from serving.endpoint import Endpoint
     from training.registry import Registry
 
     endpoint = None if options.service else Endpoint.from_environment(options.endpoint)
@@ -97,30 +122,36 @@ def _candidate(options: argparse.Namespace) -> str:
     )
 
 
-def _service_place(options: argparse.Namespace) -> "Place":
+def _service_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "Place":
     from serving.rollout.manifest import Model
     from serving.rollout.service import ServicePlace
 
     if not options.storage_uri:
         options.misused("--storage-uri: required with --service")
-    version = options.version or _candidate(options)
+    version = options.version or _candidate(options, decision)
+    registry = None
+    if options.dataset:
+        from training.registry import Registry
+
+        registry = Registry(options.tracking, options.dataset)
     uri = options.storage_uri.replace("{version}", version)
     return ServicePlace(
         cluster=_cluster(options),
         model=Model(version=version, storage_uri=uri),
         image=options.image,
         force=options.force,
+        registry=registry,
     )
 
 
-def _local_place(options: argparse.Namespace) -> "Place | None":
+def _local_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "Place | None":
     """Where the local server tries a version; None where no champion or no server is."""
     from serving.endpoint import Endpoint, NoEndpointError
     from serving.rollout.local import LocalPlace
 
     if not options.dataset:
         options.misused("--dataset is required, or --service for a cluster")
-    version = options.version or _candidate(options)
+    version = options.version or _candidate(options, decision)
     from training.aliases import CHAMPION
     from training.registry import Registry
 
@@ -212,15 +243,16 @@ def _model(options: argparse.Namespace) -> "Model":
 
 
 def promote(options: argparse.Namespace) -> Summary:
-    """Make the canary of a service its stable model; for a day's candidate, the champion too."""
+    """Make a service's passed canary its stable model; for a day's candidate, the champion too."""
     from serving.rollout import traffic
 
-    candidate = _candidate(options) if options.date else None
+    candidate = _candidate(options, _decision(options)) if options.date else None
     cluster = _cluster(options)
     live = cluster.read()
     version = traffic.canary_version(live)
     if candidate is not None and version != candidate:
         raise ValueError(f"canary: {version}; the day's candidate, {candidate}: run its canary")
+    version = traffic.require_passed(live)
     applied = cluster.apply(traffic.promoted(live), force=options.force)
     cluster.wait(
         traffic.is_stable,

@@ -9,13 +9,23 @@ from collections.abc import Callable
 from typing import Any
 
 from serving import roles
-from serving.endpoint import Endpoint, EndpointError, NoEndpointError
+from serving.endpoint import Endpoint, EndpointError, NoEndpointError, UnreachableError
 from serving.roles import Share, Versions
-from serving.rollout.observation import version_samples
-from serving.rollout.place import ConflictError, NotReadyError, PlaceError, Reading
+from serving.rollout.observation import samples
+from serving.rollout.place import (
+    ConflictError,
+    NotReadyError,
+    Outcome,
+    PlaceError,
+    Reading,
+    note,
+)
+from training import aliases
 from training.aliases import CANARY, CHAMPION
 
 PAUSE_SECONDS = 0.5
+QUIET_SECONDS = 2.0
+"""A server on one machine may have no traffic at all."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -26,6 +36,7 @@ class LocalPlace:
     endpoint: Endpoint
     version: str
     pause_seconds: float = PAUSE_SECONDS
+    quiet_seconds: float | None = QUIET_SECONDS
     _control: str = dataclasses.field(default="", init=False)
     _given: Share | None = dataclasses.field(default=None, init=False)
 
@@ -49,6 +60,7 @@ class LocalPlace:
             self.endpoint.load()
             self.endpoint.wait_for(control)
         self._control = control
+        self.registry.set_tag(self.version, aliases.VERDICT, None)
         return control
 
     def ask(self, percent: int) -> object:
@@ -76,8 +88,7 @@ class LocalPlace:
         """Counters of both versions, of the one server."""
         text = self._reached(self.endpoint.metrics)
         canary, control = (
-            {self.endpoint.url: version_samples(text, version)}
-            for version in (self.version, self._control)
+            {self.endpoint.url: samples(text, version)} for version in (self.version, self._control)
         )
         return canary, control
 
@@ -87,10 +98,14 @@ class LocalPlace:
             roles.clear_share(self.registry, CANARY)
         try:
             self.endpoint.follow()
-        except NoEndpointError:
+        except (NoEndpointError, UnreachableError):
             return  # Nothing serves; the next start finds no canary.
         except EndpointError as error:
             raise PlaceError(str(error)) from error
+
+    def conclude(self, outcome: Outcome, reason: str = "") -> None:
+        """Tag the version."""
+        note(self.registry, self.version, outcome, reason)
 
     def _require_ours(self) -> None:
         """ConflictError where somebody else moved what this rollout steers."""

@@ -22,6 +22,8 @@ STORAGE_URI = "STORAGE_URI"
 VERSION_LABEL = "app.kubernetes.io/version"
 MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
 AUTOSCALER_ANNOTATION = "serving.kserve.io/autoscalerClass"
+PASSED_ANNOTATION = "wukong-ranking/canary-passed"
+"""The version whose canary has passed every step; it goes with the canary."""
 MAX_LABEL_CHARACTERS = 63
 _LEAVE_SECONDS = 5
 """Before a pod is told to stop: until then the cluster goes on sending requests to it."""

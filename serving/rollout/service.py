@@ -3,11 +3,13 @@
 import dataclasses
 from typing import Any
 
+from serving.roles import Versions
 from serving.rollout import traffic
 from serving.rollout.cluster import Cluster
 from serving.rollout.manifest import Model
 from serving.rollout.observation import samples
-from serving.rollout.place import Reading
+from serving.rollout.place import Outcome, Reading, note
+from training import aliases
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,12 +21,14 @@ class ServicePlace:
         model: What is tried.
         image: Another image than the stable one's.
         force: Take over fields that others manage.
+        registry: Whose version it is; None: of none, as far as is known here.
     """
 
     cluster: Cluster
     model: Model
     image: str | None = None
     force: bool = False
+    registry: Versions | None = None
 
     @property
     def version(self) -> str:
@@ -35,6 +39,11 @@ class ServicePlace:
     def pause_seconds(self) -> float:
         """Between two looks."""
         return self.cluster.pause_seconds
+
+    @property
+    def quiet_seconds(self) -> float | None:
+        """None: on a cluster a canary that nobody asked is no canary."""
+        return None
 
     def begin(self) -> str:
         """The control, in words; ValueError where no canary can begin."""
@@ -48,6 +57,8 @@ class ServicePlace:
         is_stable = traffic.canary_version(live) is None
         if is_stable and traffic.stable_version(live) == self.version:
             raise ValueError(f"version: {self.version}; it is the stable one already")
+        if self.registry is not None:
+            self.registry.set_tag(self.version, aliases.VERDICT, None)
         return traffic.control_of(live)
 
     def ask(self, percent: int) -> object:
@@ -78,6 +89,15 @@ class ServicePlace:
     def roll_back(self) -> None:
         """Take all traffic from the canary."""
         take_back(self.cluster)
+
+    def conclude(self, outcome: Outcome, reason: str = "") -> None:
+        """Annotate the service, for ``promote``; tag the version, where there is a registry."""
+        if outcome is Outcome.PASSED:
+            live = self.cluster.read()
+            passed = traffic.passed(live, self.model, image=self.image)
+            self.cluster.apply(passed, force=self.force)
+        if self.registry is not None:
+            note(self.registry, self.version, outcome, reason)
 
 
 def take_back(cluster: Cluster) -> int:

@@ -9,18 +9,69 @@ from tqdm import tqdm
 
 from features.door import FailedError
 from serving.rollout.observation import Observation, observe
-from serving.rollout.place import Place, PlaceError
-from serving.rollout.verdict import Limits, fails_early, objections
+from serving.rollout.place import Outcome, Place, PlaceError
+from serving.rollout.verdict import (
+    EARLY_LOOKS,
+    LATE_LOOKS,
+    P95,
+    Finding,
+    Limits,
+    State,
+    judge,
+    state_of,
+)
 
-STEPS = (0, 5, 25, 50, 100)
-"""Percent of the traffic. The last one takes its control from the step before."""
+STEPS = (5, 25, 50, 95)
+"""Percent of the traffic at which the canary is judged; the rest is the control's, so that there is
+one of the same moments at each of them."""
+FIRST, LAST = 0, 100
+"""Percent at which it must be ready, and that it gets once it has passed every step."""
 ROLL_BACK_ATTEMPTS = 5
+_HOPELESS = 0.25
+"""Of the requests that a step needs: fewer than these in its whole time are no traffic."""
+_MAX_LOOK = EARLY_LOOKS + LATE_LOOKS
 
 logger = logging.getLogger(__name__)
 
 
 class CanaryError(FailedError):
     """The canary did not hold; the traffic is back where it was."""
+
+
+class _StepError(ValueError):
+    """A step that was not passed, and which way."""
+
+    def __init__(self, outcome: Outcome, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """The newest look at a step."""
+
+    canary: Observation
+    control: Observation
+    look: int = -1
+    findings: tuple[Finding, ...] = ()
+    is_late: bool = False
+
+    @property
+    def num_requests(self) -> int:
+        """Of the version that has fewer."""
+        return min(self.canary.num_requests, self.control.num_requests)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the step has come to; None while it goes on."""
+        state = state_of(list(self.findings)) if self.findings else State.OPEN
+        if state is State.BROKEN:
+            return Outcome.BROKEN
+        if state is State.KEPT:
+            return Outcome.PASSED
+        if self.look >= _MAX_LOOK or (self.is_late and self.look >= EARLY_LOOKS):
+            return Outcome.UNDECIDED
+        return Outcome.NO_TRAFFIC if self.is_late else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,31 +87,51 @@ class Canary:
     limits: Limits
 
     def run(self) -> dict[str, Any]:
-        """Take every step; returns what was seen at each.
+        """Take every step; returns what was seen at each, and the ``verdict``.
+
+        Where the place may be without traffic, that is no failure: the canary goes back, the
+        verdict is ``no traffic``, and whoever decides next knows that nothing was seen.
 
         Raises:
             CanaryError: A check failed, or the canary was not ready in time; it has no traffic.
             PlaceError: The first step was refused; nothing has changed.
         """
         control = self.place.begin()
-        version = self.place.version
-        self.place.ask(STEPS[0])
+        self.place.ask(FIRST)
         seen: list[dict[str, Any]] = []
-        before: Observation | None = None
+        summary = {"version": self.place.version, "control": control, "steps": seen}
         try:
+            self._shift(FIRST)
             for percent in STEPS:
                 self._shift(percent)
-                if percent:
-                    before = self._check(percent, control=control, before=before, seen=seen)
+                self._check(percent, seen=seen)
+            self._shift(LAST)
+            self.place.conclude(Outcome.PASSED)
         except BaseException as error:
             # Whatever ends the try, Ctrl-C included, must not leave the canary with traffic.
-            self._roll_back()
-            summary = {"version": version, "steps": seen, "rolled_back": True}
+            summary = self._went_back(error, summary)
             if not isinstance(error, ValueError | OSError | KeyboardInterrupt):
                 raise
-            reason = str(error) or "stopped by a signal"
-            raise CanaryError(f"{reason}; all traffic is at {control} again", summary) from error
-        return {"version": version, "control": control, "steps": seen}
+            if self._may_go_on(error):
+                return {**summary, "note": f"{_words(error)}; the gate alone decides"}
+            whole = f"{_words(error)}; all traffic is at {control} again"
+            raise CanaryError(whole, summary) from error
+        return {**summary, "verdict": Outcome.PASSED.value}
+
+    def _went_back(self, error: BaseException, summary: dict[str, Any]) -> dict[str, Any]:
+        """Give the traffic back and write down why; the summary."""
+        outcome = error.outcome if isinstance(error, _StepError) else None
+        try:
+            self._roll_back()
+        finally:
+            if outcome is not None:
+                self.place.conclude(outcome, str(error))
+        return {**summary, "verdict": outcome and outcome.value, "rolled_back": True}
+
+    def _may_go_on(self, error: BaseException) -> bool:
+        """Whether a try that ended so is no failure: there was no traffic, and need be none."""
+        is_quiet = isinstance(error, _StepError) and error.outcome is Outcome.NO_TRAFFIC
+        return is_quiet and self.place.quiet_seconds is not None
 
     def _shift(self, percent: int) -> None:
         logger.info("%s: %d %% of the traffic", self.place.version, percent)
@@ -70,53 +141,83 @@ class Canary:
             timeout_seconds=self.limits.ready_timeout_seconds,
         )
 
-    def _check(
-        self,
-        percent: int,
-        *,
-        control: str,
-        before: Observation | None,
-        seen: list[dict[str, Any]],
-    ) -> Observation | None:
-        """Watch one step; returns the control as it was at it, for the step after."""
-        # At the last step the control has no traffic left.
-        past = before if percent == STEPS[-1] else None
-        canary, beside = self._watch(percent, control=past)
-        found = objections(canary, control=beside, limits=self.limits)
-        told = {"percent": percent, **_told(canary, beside), "objections": found}
+    def _check(self, percent: int, *, seen: list[dict[str, Any]]) -> None:
+        """Watch one step until it has come to something; only what it passes returns."""
+        last = self._watch(percent)
+        told = {
+            "percent": percent,
+            **_told(last.canary, last.control),
+            "checks": [finding.told() for finding in last.findings],
+        }
         seen.append(told)
         logger.info("%s: %s", self.place.version, told)
-        if found:
-            raise CanaryError(f"{self.place.version} at {percent} %: {'; '.join(found)}")
-        return beside
+        outcome = last.outcome
+        if outcome is not Outcome.PASSED:
+            reason = f"{self.place.version} at {percent} %: {_reason(last, self.limits)}"
+            raise _StepError(outcome or Outcome.UNDECIDED, reason)
 
-    def _watch(
-        self, percent: int, *, control: Observation | None
-    ) -> tuple[Observation, Observation]:
-        """Canary and control until both have enough requests, the canary fails, or time is up."""
-        limits = self.limits
-        deadline = time.monotonic() + limits.step_timeout_seconds
+    def _watch(self, percent: int) -> _Seen:
+        """Canary and control of the same moments, until they have come to something."""
+        started = time.monotonic()
         first = self.place.read()
-        with tqdm(total=limits.min_requests, desc=f"{percent} %", unit="request") as bar:
+        seen: _Seen | None = None
+        with tqdm(total=self.limits.min_requests, desc=f"{percent} %", unit="request") as bar:
             while True:
                 time.sleep(self.place.pause_seconds)
-                is_late = time.monotonic() > deadline
+                seconds = time.monotonic() - started
                 try:
                     last = self.place.read()
                 except PlaceError as error:
                     # One reading that fails, of a pod that just ended, is no reason to go back.
-                    if is_late:
+                    if seconds > self.limits.step_timeout_seconds:
                         raise
                     logger.warning("%s; reading again", error)
                     continue
-                canary, beside = (observe(a, b) for a, b in zip(first, last, strict=True))
-                beside = control or beside
-                enough = min(canary.num_requests, beside.num_requests)
-                bar.update(min(enough, limits.min_requests) - bar.n)
-                if enough >= limits.min_requests or is_late:
-                    return canary, beside
-                if fails_early(canary, control=beside, limits=limits):
-                    return canary, beside
+                canary, control = (observe(a, b) for a, b in zip(first, last, strict=True))
+                is_late = self._is_over(percent, canary, control, seconds=seconds)
+                seen = self._look(seen, canary, control, is_late=is_late)
+                bar.update(min(seen.num_requests, self.limits.min_requests) - bar.n)
+                if seen.outcome is not None:
+                    return seen
+
+    def _look(
+        self, before: _Seen | None, canary: Observation, control: Observation, *, is_late: bool
+    ) -> _Seen:
+        """Judge, where a look is due: at twice the requests of the last one, and when time is up.
+
+        Few requests cannot show that a canary holds; but if all of them fail, that it does not.
+        """
+        look = before.look if before else -1
+        findings = before.findings if before else ()
+        now = _Seen(
+            canary=canary,
+            control=control,
+            look=look,
+            findings=findings,
+            is_late=is_late,
+        )
+        due = look
+        while due < _MAX_LOOK and now.num_requests >= self.limits.requests_of(due + 1):
+            due += 1
+        if due == look and is_late and look + 1 < EARLY_LOOKS:
+            due += 1
+        if due == look:
+            return now
+        judged = judge(canary, control, limits=self.limits, look=due)
+        return dataclasses.replace(now, look=due, findings=tuple(judged))
+
+    def _is_over(
+        self, percent: int, canary: Observation, control: Observation, *, seconds: float
+    ) -> bool:
+        """Whether the step's time is up, or far too little comes where that may be so."""
+        most = self.limits.step_timeout_seconds
+        quiet = self.place.quiet_seconds
+        if quiet is None or seconds < quiet:
+            return seconds > most
+        # By the share and not by what the smaller side has had: that is chance at first.
+        share = min(percent, LAST - percent) / LAST
+        expected = (canary.num_requests + control.num_requests) * share * most / seconds
+        return seconds > most or expected < _HOPELESS * self.limits.min_requests
 
     def _roll_back(self) -> None:
         for attempt in range(1, ROLL_BACK_ATTEMPTS + 1):
@@ -134,13 +235,36 @@ class Canary:
         )
 
 
+def _words(error: BaseException) -> str:
+    return str(error) or "stopped by a signal"
+
+
+def _reason(seen: _Seen, limits: Limits) -> str:
+    """Why a step was not passed."""
+    if seen.outcome is Outcome.NO_TRAFFIC:
+        return (
+            f"no traffic: {seen.canary.num_requests} requests of the canary and "
+            f"{seen.control.num_requests} of the control; at least {limits.min_requests} of each"
+        )
+    wrong = State.BROKEN if seen.outcome is Outcome.BROKEN else State.OPEN
+    found = "; ".join(str(finding) for finding in seen.findings if finding.state is wrong)
+    undecided = "" if wrong is State.BROKEN else f"not shown in {seen.num_requests} requests: "
+    return undecided + found
+
+
 def _told(canary: Observation, control: Observation) -> dict[str, Any]:
     """What a step's line in the summary has."""
     return {
         name: {
             "requests": seen.num_requests,
-            "error_rate": round(seen.error_rate, 5),
-            "p95_seconds": seen.seconds.quantile(0.95),
+            "failed": seen.num_failed,
+            "degraded": seen.num_degraded,
+            "p95_seconds": _finite(seen.seconds.quantile(P95)),
+            "pairs": None if seen.pairs is None else int(sum(seen.pairs.score_ratios.counts)),
         }
         for name, seen in (("canary", canary), ("control", control))
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if 0 <= value < float("inf") else None

@@ -15,6 +15,7 @@ from serving.rollout.manifest import (
     AUTOSCALER_ANNOTATION,
     CONTAINER,
     MODE_ANNOTATION,
+    PASSED_ANNOTATION,
     STORAGE_URI,
     VERSION_LABEL,
     Mode,
@@ -86,12 +87,22 @@ def is_rolled_back(live: Mapping[str, Any]) -> bool:
 
 def has_share(live: Mapping[str, Any], model: Model, *, percent: int) -> bool:
     """Whether the canary is ready and the traffic is split as asked."""
+    return _is_up(live, model.revision, percent=percent)
+
+
+def _revision_of(live: Mapping[str, Any]) -> str:
+    """The name of the canary's predictor; empty in mode Knative, which names revisions itself."""
+    canaries = live["spec"].get("canary") or [{"predictor": {}}]
+    return str(canaries[0]["predictor"].get("name", ""))
+
+
+def _is_up(live: Mapping[str, Any], revision: str, *, percent: int) -> bool:
     if mode_of(live) is Mode.KNATIVE:
         newest = _component(live).get("latestCreatedRevision")
         is_up = newest is not None and newest == _component(live).get("latestReadyRevision")
         return _is_ready(live) and is_up and _newest_share(live) == percent
     statuses = {one["name"]: one for one in live.get("status", {}).get("canaryStatuses", [])}
-    status = statuses.get(model.revision, {})
+    status = statuses.get(revision, {})
     return (
         _is_ready(live) and status.get("ready") is True and status.get("trafficPercent") == percent
     )
@@ -125,6 +136,35 @@ def with_share(
     alone = {name: value for name, value in changed.items() if name not in _SCALING}
     desired["spec"]["canary"] = [{"trafficPercent": percent, "predictor": alone}]
     return desired
+
+
+def passed(live: Mapping[str, Any], model: Model, *, image: str | None = None) -> Manifest:
+    """The object in which the model has all traffic and is said to have passed every step."""
+    desired = with_share(live, model, percent=_ALL, image=image)
+    desired["metadata"]["annotations"][PASSED_ANNOTATION] = model.version
+    return desired
+
+
+def require_passed(live: Mapping[str, Any]) -> str:
+    """The version of the canary that may be promoted.
+
+    Raises:
+        ValueError: There is none, it has not passed every step, or it is not ready with all
+            traffic now. In mode Knative a model that went back stays as a canary of 0 %.
+    """
+    _require_canary(live)
+    version, percent = str(canary_version(live)), canary_share(live)
+    if percent != _ALL:
+        raise ValueError(f"canary: {version} has {percent} % of the traffic; 100, after its steps")
+    found = live["metadata"].get("annotations", {}).get(PASSED_ANNOTATION)
+    if found != version:
+        raise ValueError(
+            f"annotation {PASSED_ANNOTATION}: {found}; {version}, which `python -m serving canary` "
+            "writes when every step is passed"
+        )
+    if not _is_up(live, _revision_of(live), percent=_ALL):
+        raise ValueError(f"canary: {version} is not ready with 100 % of the traffic; all of it")
+    return version
 
 
 def promoted(live: Mapping[str, Any]) -> Manifest:

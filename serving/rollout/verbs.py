@@ -6,10 +6,9 @@ import datetime
 
 from features.catalog import SCHEMAS
 from features.door import Door
+from serving.endpoint import DEFAULT_URL, NOWHERE
 from serving.rollout import actions
-from serving.rollout.verdict import Limits
-
-ENDPOINT = "http://127.0.0.1:8081"
+from serving.rollout.verdict import FROM_THE_GATE, Limits
 
 
 def add_deploy(door: Door) -> None:
@@ -53,11 +52,13 @@ def add_canary(door: Door) -> None:
     verb = door.verb(
         "canary",
         actions.canary,
-        "Give a new model 0, 5, 25, 50 and 100 percent of the traffic, checking each step. "
-        "At 0 it must get ready. From 5 on its metrics are held against those of the "
-        "stable model over the same time: enough requests, error rate, p95, mean scores. At "
-        "100 the stable model stays up; `promote` then lets it go. When a check fails, "
-        "or time is up, or on SIGINT or SIGTERM, all traffic goes back and the exit code is 1. "
+        "Give a new model 5, 25, 50 and 95 percent of the traffic, then all. At 0 it must get "
+        "ready. At each step it must be shown to do as well as the stable model in the same "
+        "minutes: failed and degraded requests, p95, scores. At 100 the stable model stays up; "
+        "`promote` then lets it go. When a check is broken, or not shown to be kept in four times "
+        "--min-requests, or time is up, or on SIGINT or SIGTERM, all traffic goes back and the "
+        "exit code is 1; a version that did not hold is not promoted by a re-run. A local server "
+        "without any traffic is no failure: the JSON says `no traffic`. "
         "Works on the local server, for the candidate of a day whose gate said promote or for a "
         "version, and with --service on a cluster.",
         *("artifacts", "tracking", "reports"),
@@ -78,7 +79,8 @@ def add_canary(door: Door) -> None:
     for field in dataclasses.fields(Limits):
         kind = int if isinstance(field.default, int) else float
         flag = f"--{field.name.replace('_', '-')}"
-        verb.add_argument(flag, type=kind, default=field.default, help=_LIMITS[field.name])
+        default = None if field.name in FROM_THE_GATE else field.default
+        verb.add_argument(flag, type=kind, default=default, help=_LIMITS[field.name])
 
 
 def add_rollback(door: Door) -> None:
@@ -110,7 +112,7 @@ def add_shadow(door: Door) -> None:
         "are compared and logged, and no caller gets them. The share 0 ends it.",
         "tracking",
     )
-    verb.add_argument("--endpoint", default=ENDPOINT, help="the server's REST address")
+    _add_endpoint(verb)
     verb.add_argument("--version", help="the challenger; without it, the alias `challenger`")
     verb.add_argument("--percent", type=float, default=10.0, help="of the requests; 0: none")
 
@@ -125,10 +127,16 @@ def add_promotion(verb: argparse.ArgumentParser) -> None:
 
 
 _LIMITS = {
-    "min_requests": "requests of each model at each step",
+    "min_requests": "requests of each model at each step, at least 100",
     "max_error_rate_increase": "failed share of requests above the stable model's",
+    "max_degraded_increase": "degraded share of requests above the stable model's",
     "max_p95_ratio": "p95 as a multiple of the stable model's",
-    "max_score_psi": "population stability index between the mean scores of requests",
+    "max_score_change": "share by which the mean score may be off from what is expected",
+    "expected_score_ratio": "mean score over the stable model's; without it what the gate saw on "
+    f"the days held out, or {Limits.expected_score_ratio:g}",
+    "max_score_psi": "population stability index between the mean scores of requests, on a cluster",
+    "min_rank_correlation": "with the stable model's scores within a request, on the local server; "
+    f"without it half of what the gate saw, or {Limits.min_rank_correlation:g}",
     "step_timeout_seconds": "a step without enough requests fails after this",
     "ready_timeout_seconds": "a canary that is not ready fails after this",
 }
@@ -138,7 +146,16 @@ def _add_local(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--dataset", choices=sorted(SCHEMAS), help="the data set; required without --service"
     )
-    verb.add_argument("--endpoint", default=ENDPOINT, help="the local server's REST address")
+    _add_endpoint(verb)
+
+
+def _add_endpoint(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help=f"REST address of the server, which must answer; without it {DEFAULT_URL}, if a "
+        f"server answers there; {NOWHERE}: there is none",
+    )
 
 
 def _add_day(verb: argparse.ArgumentParser) -> None:

@@ -5,16 +5,20 @@ import contextlib
 import copy
 import datetime
 import importlib
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pendulum
 import pytest
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
+FEATURES = DAGS.parent / "features"
 DAG_FILES = ("daily_ranking.py", "scaling_study.py", "upscale_dense.py")
 HELPERS = (
     "ranking_alerts.py",
@@ -60,6 +64,7 @@ def test_every_dag_file_is_listed() -> None:
     assert sorted([*DAG_FILES, *HELPERS]) == sorted(path.name for path in DAGS.glob("*.py"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", DAG_FILES)
 def test_a_dag_file_imports_fast_and_light(name: str) -> None:
     """Under a second beside Airflow itself, and with none of the jobs' libraries."""
@@ -96,17 +101,18 @@ def test_helpers_are_not_parsed_as_dag_files() -> None:
 
 
 def test_the_logs_facts_equal_their_schemas() -> None:
-    """The DAGs repeat four facts of each schema, because they import no package of ours."""
+    """The DAGs repeat four facts of each data set, because they import no package of ours."""
     import ranking_assets
 
     from features.catalog import SCHEMAS
+    from features.readers import READERS
 
     expected = {
-        name: (schema.first_day, schema.last_day, schema.holdout_days)
+        name: (schema.first_day, schema.last_day, schema.holdout_days, READERS[name].SUFFIX)
         for name, schema in SCHEMAS.items()
     }
     actual = {
-        name: (log.first_day, log.last_day, log.holdout_days)
+        name: (log.first_day, log.last_day, log.holdout_days, log.suffix)
         for name, log in ranking_assets.LOGS.items()
     }
     assert expected == actual
@@ -142,7 +148,7 @@ def test_a_dag_runs_one_day_at_a_time_inside_its_log(name: str) -> None:
     import ranking_assets
 
     dag = _dag(name)
-    assert (dag.max_active_runs, dag.catchup) == (1, False)
+    assert (dag.max_active_runs, dag.catchup) == (1, name == "daily_ranking.py")
     assert dag.start_date.date() == ranking_assets.FIRST_DAY
     if dag.schedule is None:
         assert dag.end_date is None
@@ -150,15 +156,44 @@ def test_a_dag_runs_one_day_at_a_time_inside_its_log(name: str) -> None:
         assert dag.end_date.date() == ranking_assets.LAST_DAY
 
 
-def test_an_unpaused_finished_log_has_no_next_run_and_its_days_can_be_backfilled() -> None:
-    """What the scheduler asks the timetable, and what a backfill asks it."""
+def test_missed_days_are_caught_up_in_order_and_a_finished_log_ends() -> None:
+    """What the scheduler asks the timetable, and what a backfill asks it.
+
+    The clock of the machine is years after each of these days: none of them is passed over.
+    """
     from airflow.serialization.serialized_objects import DagSerialization
+    from airflow.timetables.base import DagRunInfo
 
     dag = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(_dag("daily_ranking.py")))
-    first, last = (datetime.datetime(1998, 4, day, tzinfo=datetime.UTC) for day in (20, 22))
-    days = [info.logical_date.date() for info in dag.iter_dagrun_infos_between(first, last)]
-    assert dag.next_dagrun_info(last_automated_run_info=None) is None
-    assert days == [datetime.date(1998, 4, day) for day in (20, 21, 22)]
+    days = [datetime.datetime(1998, 4, day, tzinfo=UTC) for day in (20, 21, 22, 23)]
+    runs = [
+        DagRunInfo.interval(start=pendulum.instance(a), end=pendulum.instance(b))
+        for a, b in itertools.pairwise(days)
+    ]
+    first = dag.next_dagrun_info(last_automated_run_info=None)
+    assert first.logical_date.date() == datetime.date(1997, 9, 20)
+    after = [dag.next_dagrun_info(last_automated_run_info=run) for run in runs]
+    assert [info and info.logical_date for info in after] == [days[1], days[2], None]
+    backfilled = [info.logical_date for info in dag.iter_dagrun_infos_between(days[0], days[2])]
+    assert backfilled == days[:3]
+
+
+_FROM_A_DAY = """
+import daily_ranking
+print(daily_ranking.dag.start_date.date())
+"""
+
+
+def test_the_schedule_begins_after_the_days_that_were_bootstrapped() -> None:
+    """From there on it catches up; the days before were made by the jobs, as one range."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FROM_A_DAY],
+        env={**os.environ, "RANKING_FIRST_DAY": "1998-04-20", "PYTHONPATH": str(DAGS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "1998-04-20"
 
 
 def test_the_day_flows_from_landing_to_promotion() -> None:
@@ -167,7 +202,8 @@ def test_the_day_flows_from_landing_to_promotion() -> None:
     upstream = {task.task_id: set(task.upstream_task_ids) for task in dag.tasks}
     assert upstream["canary"] == {"materialize", "evaluate"}
     assert upstream["promote"] == {"canary"}
-    assert upstream["ingest"] == {"landed"}
+    assert upstream["ingest"] == upstream["apply"] == {"landed"}
+    assert upstream["materialize"] == {"validate_features", "apply"}
     leaves = {task.task_id for task in dag.tasks if not task.downstream_task_ids}
     assert leaves == {"promote", "prune_features", "prune_models"}
 
@@ -216,6 +252,7 @@ print(json.dumps({**told, "min_requests": minimum}))
 """
 
 
+@pytest.mark.process
 def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
     """One DAG: where RANKING_SERVICE is set, its models change by the same two verbs."""
     from serving.__main__ import _door
@@ -230,8 +267,8 @@ def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
         check=True,
     )
     seen = json.loads(done.stdout.splitlines()[-1])
-    assert seen["min_requests"] == 1_000
-    fill = {"{{ day(dag_run) }}": "1998-04-21", "{{ params.min_requests }}": "1000"}
+    assert seen["min_requests"] == 2_000
+    fill = {"{{ day(dag_run) }}": "1998-04-21", "{{ params.min_requests }}": "2000"}
     for verb in ("canary", "promote"):
         arguments = filter(None, seen[verb])
         for template, value in fill.items():
@@ -284,7 +321,9 @@ def test_every_alert_has_its_runbook() -> None:
     from training.gate import RECALIBRATE
 
     runbooks = DAGS.parent / "infra" / "runbooks"
-    pages = {*ranking_alerts.RUNBOOKS.values(), "job-failed", "lease-waits", RECALIBRATE}
+    named = re.findall(r'runbook="([a-z-]+)"', "".join(map(Path.read_text, FEATURES.rglob("*.py"))))
+    assert {"day-missing", "day-not-landed", "schema-changed"} <= {*named}
+    pages = {*ranking_alerts.RUNBOOKS.values(), *named, "job-failed", "lease-waits", RECALIBRATE}
     assert [page for page in sorted(pages) if not (runbooks / f"{page}.md").exists()] == []
 
 

@@ -11,8 +11,9 @@ import measure
 import processes
 import psutil
 import pytest
+import spark_server
 import stack
-from settings import Settings, airflow_environment, job_environment
+from settings import Settings, airflow_environment, job_environment, spark_client
 
 SLEEPER = "import subprocess, sys, time; c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); print(c.pid, flush=True); time.sleep(60)"  # fmt: skip  # noqa: E501
 
@@ -47,6 +48,35 @@ def test_a_job_started_by_hand_sees_no_airflow_either(settings, monkeypatch) -> 
     assert environment["RANKING_DATASET"] == "synthetic"
 
 
+def test_jobs_are_told_of_the_stacks_spark_and_the_server_listens_on_loopback(settings) -> None:
+    """The same address and token on both sides; the token stands in no command line."""
+    client = job_environment(settings)
+    server = spark_server.environment(settings, {"SPARK_REMOTE": "sc://elsewhere"})
+    command = spark_server.command(settings.spark_port)
+    assert client["SPARK_REMOTE"] == f"sc://localhost:{settings.spark_port}"
+    assert "SPARK_REMOTE" not in server
+    token = client["SPARK_CONNECT_AUTHENTICATE_TOKEN"]
+    assert token == server["SPARK_CONNECT_AUTHENTICATE_TOKEN"] != ""
+    assert token not in " ".join(command)
+    assert "spark.connect.grpc.binding.address=127.0.0.1" in command
+    # By default a push that has had nothing to do for an hour finds its session gone.
+    assert "spark.connect.session.manager.defaultSessionTimeout=-1" in command
+    assert (settings.home / "spark.key").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "given", [{"RANKING_SPARK_PORT": "0"}, {"SPARK_REMOTE": "sc://a"}, {"SPARK_MASTER": "local"}]
+)
+def test_the_stack_has_no_spark_where_the_jobs_have_another(given, tmp_path) -> None:
+    """It starts none, waits for none, and does not change what the jobs are told."""
+    named = Settings.from_environment({"RANKING_VAR": str(tmp_path), **given})
+    parts = stack.Stack(named)
+    parts.start_spark()
+    parts.wait_for_spark()
+    assert not parts.processes.running
+    assert not spark_client(named)
+
+
 def test_a_port_in_use_is_named_with_its_variable() -> None:
     """So that the reader knows what to type."""
     with socket.socket() as taken:
@@ -57,6 +87,7 @@ def test_a_port_in_use_is_named_with_its_variable() -> None:
             stack.require_free_port(port, "RANKING_HTTP_PORT")
 
 
+@pytest.mark.process
 def test_ending_takes_the_grandchildren_along(tmp_path) -> None:
     """A job's child in a session of its own ends with the stack."""
     group = processes.Processes(record=tmp_path / "stack.json", logs=tmp_path / "logs")
@@ -67,6 +98,7 @@ def test_ending_takes_the_grandchildren_along(tmp_path) -> None:
     assert not (tmp_path / "stack.json").exists()
 
 
+@pytest.mark.process
 def test_down_ends_what_was_recorded_and_no_namesake(tmp_path) -> None:
     """A process number may belong to somebody else by now; its start time tells."""
     ours, other = (
@@ -84,6 +116,7 @@ def test_down_ends_what_was_recorded_and_no_namesake(tmp_path) -> None:
     ours.wait()
 
 
+@pytest.mark.process
 def test_a_part_that_dies_is_told_with_the_end_of_its_log(tmp_path) -> None:
     """The person at the terminal need not look for it."""
     group = processes.Processes(record=tmp_path / "stack.json", logs=tmp_path / "logs")
@@ -94,6 +127,7 @@ def test_a_part_that_dies_is_told_with_the_end_of_its_log(tmp_path) -> None:
     group.end()
 
 
+@pytest.mark.process
 def test_memory_counts_the_children_and_belongs_to_the_stages_under_way() -> None:
     """A child that takes 60 MB is seen in the sum and in its stage, and not in another's."""
     hog = "x = b'1' * 60_000_000; print('ready', flush=True); import time; time.sleep(30)"
@@ -129,3 +163,24 @@ def _is_gone(pid: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+@pytest.mark.parametrize(
+    ("dataset", "switch", "starts"),
+    [("synthetic", "on", True), ("synthetic", "off", False), ("open-bandit", "on", False)],
+)
+def test_a_push_runs_where_there_are_users_and_it_is_wanted(
+    tmp_path, monkeypatch, dataset, switch, starts
+) -> None:
+    """It would end at once for want of a purpose, and the stack with it."""
+    monkeypatch.setenv("RANKING_PUSH", switch)
+    one = stack.Stack(Settings(var=tmp_path, dataset=dataset, push_port=0))
+    started = {}
+    monkeypatch.setattr(
+        one.processes, "start", lambda name, command, *_: started.update({name: command})
+    )
+    one.start_push()
+    assert set(started) == ({"push"} if starts else set())
+    if starts:
+        assert "--follow" in started["push"]
+        assert f"--lake={tmp_path / 'lake'}" in started["push"]

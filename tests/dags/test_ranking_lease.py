@@ -33,6 +33,7 @@ def test_a_run_that_is_over_is_taken_over(tmp_path) -> None:
     assert leases.holder_of(lease) == SECOND
 
 
+@pytest.mark.process
 def test_a_living_process_of_a_run_that_is_over_keeps_the_lease(tmp_path) -> None:
     """Airflow may think that a run is over while its job still writes."""
     lease = tmp_path / "synthetic.json"
@@ -59,6 +60,7 @@ def test_an_earlier_day_goes_first_but_never_before_the_holder(tmp_path) -> None
     assert leases.holder_of(lease) == FIRST
 
 
+@pytest.mark.process
 def test_only_one_of_many_gets_a_free_lease(tmp_path) -> None:
     """Processes that ask at once: between reading and writing, the lock keeps the others out."""
     program = (

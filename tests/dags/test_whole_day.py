@@ -1,70 +1,70 @@
-"""One whole day of ``daily_ranking`` with the real jobs, on a small generated log."""
+"""The main job itself, small: a history, a day by Airflow's own scheduler, a ranked answer."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from settings import PORT_VARIABLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SIZES = ("--rows=1500", "--users=60", "--items=40", "--days=3", "--seed=1")
-HISTORY = ("--date=2025-01-01", "--to=2025-01-02")
-DAY = "2025-01-03"
-_RUN_THE_DAY = """
-import datetime, json, sys
-import daily_ranking
-day = datetime.datetime.fromisoformat(sys.argv[1]).replace(tzinfo=datetime.UTC)
-run = daily_ranking.dag.test(logical_date=day)
-states = {ti.task_id: ti.state for ti in run.get_task_instances()}
-results = {ti.task_id: ti.xcom_pull(task_ids=ti.task_id) for ti in run.get_task_instances()}
-print("RESULT " + json.dumps({"run": run.state, "states": states, "results": results}))
-"""
+DEMO = REPOSITORY / "infra" / "local" / "demo.py"
+SIZES = ("--rows=20000", "--users=500", "--items=300", "--days=4", "--daily=1")
+TASKS_BY_DECISION = {"canary", "promote"}
 
 
 @pytest.mark.spark
 @pytest.mark.distributed
-def test_a_day_runs_from_landing_to_retention(tmp_path) -> None:
+def test_a_day_runs_from_landing_to_a_ranked_answer(tmp_path) -> None:
     """Every task runs its real job; canary and promote are skipped where the gate says so."""
-    environment = _environment(tmp_path)
-    _door(environment, "fetch", "--landing", *SIZES)
-    _door(environment, "ingest", "--landing", "--lake", *HISTORY)
-    _door(environment, "validate", "--lake", "--docs", "--table=impressions", *HISTORY)
-    _door(environment, "build", "--landing", "--lake", *HISTORY)
-    _door(environment, "apply", "--lake", "--store")
-    _door(environment, "examples", "--lake", *HISTORY)
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=environment, check=True)
-    done = subprocess.run(
-        [sys.executable, "-c", _RUN_THE_DAY, DAY],
-        # The jobs too are this checkout's, wherever the packages were installed from.
-        env={**environment, "PYTHONPATH": f"{REPOSITORY / 'dags'}{os.pathsep}{REPOSITORY}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    assert lines, done.stdout[-3000:] + done.stderr[-3000:]
-    seen = json.loads(lines[0].removeprefix("RESULT "))
-    canary, promoted = (seen["states"].pop(task) for task in ("canary", "promote"))
-    assert set(seen["states"].values()) == {"success"}, done.stdout[-3000:]
-    assert seen["run"] == "success"
-    decision = seen["results"]["evaluate"]["decision"]
-    assert canary == promoted == {"promote": "success"}.get(decision, "skipped")
-    assert (tmp_path / "reports" / seen["results"]["evaluate"]["report"]).exists()
+    with (tmp_path / "demo.log").open("w+") as log:
+        command = [sys.executable, str(DEMO), "--dataset=synthetic", *SIZES]
+        done = subprocess.run(
+            command, env=_environment(tmp_path), stdout=subprocess.DEVNULL, stderr=log, check=False
+        )
+        log.seek(0)
+        assert done.returncode == 0, log.read()[-5000:]
+    told = json.loads((tmp_path / "demo" / "report.json").read_text())
+    states = {task["task"]: task["state"] for task in told["tasks"]}
+    by_decision = {states.pop(task) for task in TASKS_BY_DECISION}
+    assert set(states.values()) == {"success"}
+    assert set(_dag_tasks()) == states.keys() | TASKS_BY_DECISION
+    (gate,) = told["gates"]
+    assert by_decision == {"success" if gate["decision"] == "promote" else "skipped"}
+    assert (tmp_path / "reports" / gate["report"]).exists()
+    assert told["drill"]["decision"] == "refuse"
+    scores = [item["score"] for item in told["answer"]["items"]]
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) > 1
+    assert not (tmp_path / "airflow" / "stack.json").exists(), "a part of the stack was left behind"
 
 
 def _environment(var: Path) -> dict[str, str]:
-    from settings import Settings, airflow_environment
+    variables = PORT_VARIABLES.values()
+    ports = dict(zip(variables, map(str, _free_ports(len(variables))), strict=True))
+    # The jobs too are this checkout's, wherever the packages were installed from.
+    return {**os.environ, **ports, "RANKING_VAR": str(var), "PYTHONPATH": _path()}
 
-    # No endpoint listens on port 9: promotion moves the alias and says that nobody follows.
-    environment = airflow_environment(Settings(var=var, dataset="synthetic", http_port=9))
-    return {**environment, "RANKING_LAST_DAY": DAY}
+
+def _path() -> str:
+    given = os.environ.get("PYTHONPATH", "")
+    return os.pathsep.join([str(REPOSITORY), *filter(None, [given])])
 
 
-def _door(environment: dict[str, str], verb: str, *arguments: str) -> None:
-    var = Path(environment["RANKING_VAR"])
-    folders = {"--landing": "landing", "--lake": "lake", "--store": "feast", "--docs": "reports"}
-    flags = [f"{name}={var / folders[name]}" if name in folders else name for name in arguments]
-    command = [sys.executable, "-m", "features", verb, "--dataset=synthetic", *flags]
-    subprocess.run(command, env=environment, cwd=var, check=True, capture_output=True, text=True)
+def _free_ports(number: int) -> list[int]:
+    probes = [socket.socket() for _ in range(number)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    found = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return found
+
+
+def _dag_tasks() -> list[str]:
+    import daily_ranking
+
+    return daily_ranking.dag.task_ids

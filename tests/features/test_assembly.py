@@ -174,3 +174,82 @@ def test_a_users_rows_stand_once_in_the_inputs():
         "user_positive_items": 1,
         "user_negative_items": 1,
     }
+
+
+def with_waiting_rows(table, rows, rng):
+    """Columns as a store gives them: some rows wait, and others answer until then."""
+    newest = arrow(table, rows)
+    size, before = len(rows), [None] * len(rows)
+    more = []
+    for place in range(size):
+        newer = place
+        for _ in range(int(rng.integers(0, 4))):
+            before[newer] = newer = size + len(more)
+            before.append(None)
+            more.append(stored_rows(table, rng)[int(rng.integers(5, ROWS))])
+    columns = arrow(table, [*rows, *more])
+    assert all(columns[name].slice(0, size).equals(newest[name]) for name in newest)
+    waits = rng.integers(-(10**12), 10**12, len(columns[table.timestamp_column]))
+    columns[table.visible_at_column] = pa.array(micros(NOW) + waits, pa.int64())
+    columns[table.earlier_column] = pa.array(before, pa.int64())
+    return columns
+
+
+def picked(table, columns, places):
+    """The columns of some entities, with all their rows, as a store gives them."""
+    before = columns[table.earlier_column].to_pylist()
+    order = list(places)
+    for place in places:
+        while (place := before[place]) is not None:
+            order.append(place)
+    moved = {old: new for new, old in enumerate(order)}
+    earlier = [None if before[old] is None else moved[before[old]] for old in order]
+    taken = {name: values.take(pa.array(order)) for name, values in columns.items()}
+    return {**taken, table.earlier_column: pa.array(earlier, pa.int64())}
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("place", range(len(SCHEMAS["synthetic"].tables)))
+def test_a_table_that_is_renewed_equals_one_that_is_encoded_anew(seed, place):
+    """Whatever the moment: rows, earlier rows that still answer, and what was not touched."""
+    schema, rng = SCHEMAS["synthetic"], np.random.default_rng(seed)
+    table = schema.tables[place]
+    nothing = EncodedTable.nothing(schema, table)
+
+    def of(columns):
+        return EncodedTable.of(schema, table, columns, nothing=nothing)
+
+    after = with_waiting_rows(table, stored_rows(table, rng), rng)
+    num_before = ROWS - 3
+    written = [*rng.choice(num_before, 6, replace=False).tolist(), ROWS - 3, ROWS - 2, ROWS - 1]
+    others = with_waiting_rows(table, stored_rows(table, rng), rng)
+    kept = [one for one in range(num_before) if one not in written]
+    first = of(picked(table, after, kept)).renewed(
+        of(picked(table, others, written[:6])),
+        np.arange(len(kept), num_before),
+        num_entities=len(kept),
+    )
+    by_place = np.argsort([*kept, *written[:6]])
+    renewed = first.renewed(
+        of(picked(table, after, written)),
+        np.array([*range(len(kept), num_before), num_before, num_before + 1, num_before + 2]),
+        num_entities=num_before,
+    )
+    expected = of(after)
+    assert len(renewed.moments) == len(expected.moments)
+    places = np.array([*by_place, num_before, num_before + 1, num_before + 2, -1])
+    same = np.array([*range(ROWS), -1])
+    for wait in (-(10**13), -(10**11), 0, 10**11, 10**13):
+        moment = micros(NOW) + wait
+        found, wanted = renewed.part(places, moment), expected.part(same, moment)
+        assert found.status.tolist() == wanted.status.tolist()
+        for name in table.encoded_columns:
+            assert found.column(name).equals(wanted.column(name))
+        numbers = [part.encoded.numbers.take(part.rows) for part in (found, wanted)]
+        np.testing.assert_array_equal(numbers[0].values, numbers[1].values)
+        at = np.array([moment])
+        np.testing.assert_array_equal(numbers[0].at(at), numbers[1].at(at))
+        for name, ids in expected.ids.items():
+            np.testing.assert_array_equal(
+                renewed.ids[name].take(found.rows).values, ids.take(wanted.rows).values
+            )

@@ -2,14 +2,18 @@
 
 import dataclasses
 import datetime
+import json
 
 import pytest
 from pyspark.sql import functions as F
 
 from features import jobs, online, push, store
+from features.__main__ import main
 from features.rows import open_rows
 from features.schema import Role
 from features.tables import Lake
+from serving.refresh import ItemRefresh
+from serving.settings import Store
 
 pytestmark = pytest.mark.spark
 
@@ -97,18 +101,46 @@ def test_a_push_has_every_landed_day_that_is_not_built_yet(
     assert pushed_states(work.schema, tmp_path, touched) == {u: expected[u] for u in touched}
 
 
-def test_a_push_that_is_repeated_changes_nothing(work, feast, built, tmp_path):
-    until = midnight(built.days[3]) + 6 * 3600 * SECOND
-    partly = dataclasses.replace(work, lake=LakeUntil(work.lake, built.days[2]))
-    first = push.push_until(partly, built.landing, tmp_path, until=until)
-    users = list(newest_states(work, built.days, until))
-    before = pushed_states(work.schema, tmp_path, users)
-    again = push.push_until(partly, built.landing, tmp_path, until=until)
-    assert again == first
-    assert first["rows"] > 20
-    assert pushed_states(work.schema, tmp_path, users) == before
-
-
 def test_a_store_that_was_never_applied_is_refused(work, tmp_path):
     with pytest.raises(ValueError, match=r"registry.db: does not exist"):
         open_rows(work.schema, tmp_path / "nowhere", timeout_seconds=5)
+
+
+def test_without_a_push_a_users_row_counts_from_the_nightly_hour(spark, work):
+    table = work.schema.without_push().table("user_state")
+    moments = ["2025-01-02 00:00:00", "2025-01-02 23:59:59.999999"]
+    rows = spark.createDataFrame([(one,) for one in moments], "text string").select(
+        F.to_timestamp("text").alias("event_timestamp")
+    )
+    found = rows.select(jobs.declared_availability(table)).collect()
+    nightly = datetime.datetime(2025, 1, 3) + work.schema.table("item_daily").delay  # noqa: DTZ001
+    assert [row[0] for row in found] == [nightly, nightly]
+
+
+@pytest.mark.parametrize(("at_hour", "day"), [(0.5, 1), (1.0, 2)])
+def test_a_finished_day_that_is_online_answers_from_its_hour(
+    work, feast, built, tmp_path, at_hour, day
+):
+    """Brought online at half past midnight, to be counted on from one o'clock."""
+    online.materialize_days(work, tmp_path, built.days[:3])
+    at = midnight(built.days[3]) + datetime.timedelta(hours=at_hour)
+    items = ItemRefresh(work.schema, open_rows(work.schema, tmp_path, timeout_seconds=5), Store())
+    items.look()
+    snapshot = items().snapshot
+    part = snapshot.tables["item_daily"].part(
+        snapshot.rows(list(range(60))), round(at.timestamp() * 1_000_000)
+    )
+    moments = set(part.column("item_daily__event_timestamp").to_pylist()) - {None}
+    assert moments == {midnight(built.days[day] + datetime.timedelta(days=1))}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "switch", "reason"),
+    [("open-bandit", "on", "no users"), ("synthetic", "off", "RANKING_PUSH=off")],
+)
+def test_a_push_without_a_purpose_is_skipped_with_the_reason(
+    dataset, switch, reason, monkeypatch, capsys
+):
+    monkeypatch.setenv("RANKING_PUSH", switch)
+    assert main(["push", f"--dataset={dataset}"]) == 99
+    assert reason in json.loads(capsys.readouterr().out)["skipped"]

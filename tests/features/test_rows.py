@@ -88,7 +88,7 @@ def redis():
         yield server
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.process)])
 def online(request, monkeypatch):
     """Either store, as RANKING_ONLINE names it."""
     url = "sqlite"
@@ -149,6 +149,31 @@ def test_rows_equal_what_feast_reads(name, online, tmp_path):
         }
         with pytest.raises(TooManyRowsError, match="more than 3"):
             direct.read_all(role, most=3)
+
+
+def test_a_store_tells_which_entities_were_written_since_a_version(online, tmp_path):
+    schema, rng = SCHEMAS["synthetic"], np.random.default_rng(5)
+    store.apply(schema, tmp_path, tmp_path / "lake")
+    feast = store.open_store(schema, tmp_path, tmp_path / "lake")
+    reader = open_rows(schema, tmp_path, timeout_seconds=5)
+    daily, attributes = (table for table in schema.tables if table.role is Role.ITEM)
+    state = schema.table("user_state")
+
+    def write(table, ids):
+        feast.write_to_online_store(table.name, random_frame(schema, table, ids, rng))
+
+    write(daily, [1, 2, 3])
+    before = reader.version(Role.ITEM)
+    assert reader.changed(Role.ITEM, before) == []
+    write(daily, [2, 9])
+    write(attributes, [2, 5])
+    write(state, [7, 8])
+    between = reader.version(Role.ITEM)
+    write(attributes, [5])
+    assert sorted(reader.changed(Role.ITEM, before)) == [2, 5, 9]
+    assert reader.changed(Role.ITEM, between) == [5]
+    assert reader.changed(Role.ITEM, reader.version(Role.ITEM)) == []
+    assert reader.changed(Role.ITEM, object()) is None, "no version of this store"
 
 
 def state_row(schema, moment, created, impressions):

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from features.catalog import SCHEMAS, schema_of
+from features.fingerprints import impressions_fingerprint, rows_fingerprint
 from features.schema import Column, Dtype, Kind, Schema
 
 MOVIES = schema_of("movielens-100k")
@@ -48,3 +49,41 @@ def test_every_schema_has_inputs_within_bounds_and_a_text_for_each_column(schema
     assert len(schema.dense_kinds()) == len(schema.dense_inputs())
     for table in schema.tables:
         assert table.ttl is None or 1 <= table.ttl.days <= 366
+
+
+def test_without_a_push_state_counts_when_daily_rows_do_and_the_schema_is_another():
+    with_push = schema_of("movielens-100k", environment={})
+    without = schema_of("movielens-100k", environment={"RANKING_PUSH": "off"})
+    state, daily = without.table("user_state"), without.table("item_daily")
+    assert (state.delay, state.counts_from_day_end) == (daily.delay, True)
+    assert with_push.table("user_state").delay.total_seconds() == 60
+    assert without.fingerprint() != with_push.fingerprint()
+    assert without.dense_inputs() == with_push.dense_inputs()
+
+
+def test_a_switch_of_the_push_that_is_neither_on_nor_off_is_refused():
+    with pytest.raises(ValueError, match="RANKING_PUSH: 'yes'; on or off"):
+        schema_of("synthetic", environment={"RANKING_PUSH": "yes"})
+
+
+TABLES = MOVIES.tables
+OTHER_DELAY = dataclasses.replace(TABLES[0], delay=2 * TABLES[0].delay)
+
+
+@pytest.mark.parametrize(
+    ("change", "rows", "impressions"),
+    [
+        ({"item": dataclasses.replace(MOVIES.item, num_ids=2000)}, False, False),
+        ({"time_context": ("hour_of_day",)}, False, False),
+        ({"holdout_days": 3}, False, False),
+        ({"tables": TABLES[:-1]}, True, False),
+        ({"tables": (OTHER_DELAY, *TABLES[1:])}, True, False),
+        ({"history_length": 21}, True, False),
+        ({"label": dataclasses.replace(MOVIES.label, positive_from=3)}, True, False),
+        ({"item": dataclasses.replace(MOVIES.item, dtype=Dtype.STRING)}, True, True),
+    ],
+)
+def test_rows_are_stale_when_what_is_stored_changes(change, rows, impressions):
+    other = dataclasses.replace(MOVIES, **change)
+    assert (rows_fingerprint(other) != rows_fingerprint(MOVIES)) is rows
+    assert (impressions_fingerprint(other) != impressions_fingerprint(MOVIES)) is impressions

@@ -64,7 +64,7 @@ SCHEMA = dataclasses.replace(
             label=synthetic.LABEL,
             history_length=5,
             ttl=datetime.timedelta(days=30),
-            delay=datetime.timedelta(0),
+            delay=datetime.timedelta(microseconds=1),
         ),
         item_daily(
             label=synthetic.LABEL,
@@ -77,6 +77,7 @@ SCHEMA = dataclasses.replace(
             kind=TableKind.ATTRIBUTES,
             role=Role.ITEM,
             ttl=None,
+            delay=datetime.timedelta(0),
             doc="Attributes.",
             columns=(
                 Column(name="item_weight", dtype=Dtype.FLOAT64, kind=Kind.DENSE, doc="Weight."),
@@ -225,13 +226,15 @@ class FileRegistry:
 def scorer(version: str) -> Any:
     """How a version scores: ``-broken`` fails its golden request, ``-nan`` and ``-slow`` are.
 
-    ``-stuck`` is slow too, but not when it warms up; ``-raising`` fails, but not then either.
+    ``-stuck`` is slow too, but not when it warms up; ``-raising`` fails, but not then either;
+    ``-turned`` gives each candidate the score of the one at the other end of the order.
     """
     if version.endswith("-broken"):
         raise ValueError("golden response: off by 0.5; 1e-05")
     if version.endswith("-nan"):
         return lambda inputs: np.full(len(inputs), np.nan, dtype=np.float32)
     day = datetime.date.fromisoformat(version[:10])
+    is_turned = version.endswith("-turned")
 
     def scored(inputs: RequestInputs) -> npt.NDArray[np.float32]:
         if version.endswith("-slow"):
@@ -242,7 +245,8 @@ def scorer(version: str) -> Any:
             raise RuntimeError("out of luck")
         if version.endswith("-lame"):
             time.sleep(0.02)
-        return score(inputs, offset=day.day)
+        scores = score(inputs, offset=day.day)
+        return np.sort(scores)[::-1][np.argsort(np.argsort(scores))] if is_turned else scores
 
     return scored
 

@@ -12,8 +12,10 @@ import stand_ins
 
 from serving.batches import Batches
 from serving.calls import from_rest
+from serving.lineup import Beside, Lineup
 from serving.predictor import Champion, Ranker
 from serving.refusal import RefusedError
+from serving.roles import Share
 from serving.settings import Limits, Scoring, Settings, Store
 
 FOREVER = 1e12
@@ -148,7 +150,7 @@ def test_a_score_that_is_not_finite_is_refused_alone(store, body):
     answers = answers_of(ranker, calls)
     assert max(sizes) > 3
     assert isinstance(answers[2], RefusedError)
-    assert str(answers[2]) == "score[0]: nan; inputs with a finite score"
+    assert str(answers[2]) == "score[0]: nan; a finite number from v"
     for place in (0, 1, 3):
         expected = stand_ins.score(stand_ins.tiled(ranker.candidates(calls[place]).inputs))
         found = answers[place].outputs[0].as_numpy()
@@ -411,3 +413,28 @@ def test_a_store_that_is_away_does_not_keep_a_champion_from_being_loaded(is_stri
     )
     assert asyncio.run(repository.load("ranker"))
     assert ranker.version == "v"
+
+
+def test_an_answer_has_the_role_in_which_its_version_was_chosen(store, body, monkeypatch):
+    """The lineup may change between: a canary that is champion by then has answered as a canary."""
+    release, logged = threading.Event(), []
+
+    def slowly(inputs):
+        assert release.wait(10)
+        return stand_ins.score(inputs)
+
+    ranker = Ranker(stand_ins.SCHEMA, online=store, settings=Settings())
+    old, new = Champion("old", stand_ins.score), Champion("new", slowly)
+    share = Share(version="new", percent=100)
+    ranker.follow(Lineup(champion=old, canary=Beside(model=new, share=share)))
+    monkeypatch.setattr(ranker.log, "offer", lambda answered, is_chosen: logged.append(answered))
+
+    async def run():
+        asked = asyncio.create_task(ranker(call(body)))
+        await asyncio.sleep(0.1)
+        ranker.swap(new)
+        release.set()
+        await asked
+
+    asyncio.run(run())
+    assert [(one.model_version, one.role) for one in logged] == [("new", "canary")]

@@ -96,6 +96,7 @@ def test_promote_without_a_decision_fails_with_one_line(capsys, tmp_path, datase
     assert captured.err.splitlines()[-1].startswith("error: decision ")
 
 
+@pytest.mark.process
 def test_a_held_candidate_exits_with_99_and_imports_nothing_heavy(tmp_path):
     folder = tmp_path / "synthetic" / "gate" / "2025-06-09"
     folder.mkdir(parents=True)
@@ -114,6 +115,7 @@ def test_a_held_candidate_exits_with_99_and_imports_nothing_heavy(tmp_path):
     assert json.loads(done.stdout)["skipped"] == "the gate decided hold: few"
 
 
+@pytest.mark.process
 def test_the_door_opens_as_a_module():
     done = run("--help")
     assert done.returncode == 0

@@ -5,7 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
+
+from serving import counters
 
 DASHBOARD = Path(__file__).parents[2] / "infra" / "grafana" / "ranking-endpoint.json"
 LABELS_OF_PROMETHEUS = {"instance", "job"}
@@ -88,3 +91,21 @@ def test_stages_versions_and_refusals_are_counted_for_each_request(guarded, expo
     loaded = [s.labels for s in after if s.name == "ranking_model_version"]
     assert loaded == [{"version": version}]
     assert value(after, "ranking_requests_in_flight") == 0
+
+
+def test_series_of_versions_that_have_left_are_gone_after_one_more_change():
+    """A server that lives for a year would else tell of all its versions."""
+    versions = counters.LoadedVersions()
+
+    def answered(version):
+        return REGISTRY.get_sample_value("ranking_answers_total", {"version": version})
+
+    for number in range(4):
+        version = f"one-of-many-{number}"
+        versions.line_up({"champion": (version, 100.0)})
+        counters.ANSWERS.labels(version).inc()
+    assert [answered(f"one-of-many-{number}") for number in range(4)] == [None, None, 1, 1]
+    versions.line_up({"champion": ("never-asked", 100.0)})
+    versions.line_up({})
+    versions.line_up({"champion": ("one-of-many-0", 100.0)})
+    assert answered("one-of-many-3") is None

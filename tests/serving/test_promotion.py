@@ -45,6 +45,7 @@ def test_it_is_done_when_the_endpoint_answers_with_the_new_version(server, body)
         "previous": "2025-06-01-first",
         "endpoint": server.url,
         "served": True,
+        "canary": "not tried",
     }
     assert server.infer(body()).json()["model_version"] == "2025-06-09-second"
     assert server.registry.alias("champion") == "2025-06-09-second"
@@ -73,6 +74,30 @@ def test_without_an_endpoint_the_alias_moves_and_the_summary_says_so(registry, n
         "no endpoint answers; the next start loads the champion",
     )
     assert registry.alias("champion") == "2025-06-09-second"
+
+
+def test_an_endpoint_that_must_answer_and_does_not_is_a_failure(registry, nowhere, monkeypatch):
+    """Who names an address means a server; without one the alias would say what nobody serves."""
+    named = Endpoint.from_environment(nowhere)
+    registry.set_alias("newest", "2025-06-09-second")
+    with pytest.raises(PromotionError, match="a server that answers there; alias champion is back"):
+        promote(registry, decision=YES, day=DAY, endpoint=named)
+    assert registry.alias("champion") == "2025-06-01-first"
+
+
+def test_none_is_no_server_and_nobody_is_asked(registry):
+    endpoint = Endpoint.from_environment("none")
+    registry.set_alias("newest", "2025-06-09-second")
+    done = promote(registry, decision=YES, day=DAY, endpoint=endpoint)
+    assert (done["served"], done["endpoint"]) == (False, "none")
+    assert not Endpoint.from_environment(None).is_required
+
+
+def test_what_its_canary_sent_back_is_not_promoted_by_a_re_run(registry, nowhere):
+    registry.set_tag("2025-06-09-second", "rolled_back", "by its canary: error rate: 0.5")
+    with pytest.raises(SkippedError, match=r"rolled back by its canary: error rate: 0\.5; --again"):
+        promoted(registry, "2025-06-09-second", url=nowhere)
+    assert registry.alias("champion") == "2025-06-01-first"
 
 
 def test_the_first_champion_has_no_predecessor(tmp_path, nowhere):

@@ -251,6 +251,7 @@ class TestNames:
                 assert failure(call)[0] is grpc.StatusCode.NOT_FOUND
         assert "FILE SYSTEM" not in server.log.read_text()
 
+    @pytest.mark.process
     def test_the_watch_on_the_file_system_sees_a_path(self):
         code = (
             "import sys, stand_ins, contextlib; sys.addaudithook(stand_ins.tell_lures)\n"

@@ -1,7 +1,9 @@
 """Items in memory follow the store: loaded, loaded again when they change, flagged when old."""
 
 import dataclasses
+import gc
 import time
+import weakref
 
 import numpy as np
 import orjson
@@ -12,13 +14,19 @@ import stand_ins
 
 from features import store
 from features.rows import open_rows
-from features.schema import CREATED, EVENT_TIMESTAMP
+from features.schema import CREATED, EVENT_TIMESTAMP, Role
+from serving import refresh as refresh_module
 from serving.calls import from_rest
+from serving.lineup import Beside
+from serving.predictor import Champion
 from serving.refresh import ItemRefresh
 from serving.request import parse
-from serving.settings import Store
-from serving.snapshot import NumberIndex, TextIndex
-from serving.transformer import Transformer
+from serving.request_log import Answered, RequestLog
+from serving.roles import Share
+from serving.settings import Logging, Store
+from serving.shadow import Shadow
+from serving.snapshot import NumberIndex, Snapshot, TextIndex
+from serving.transformer import Items, Transformer
 
 SCHEMA = stand_ins.SCHEMA
 SETTINGS = Store(poll_seconds=0.02, stale_seconds=5)
@@ -32,6 +40,7 @@ class Counted:
         self.loads = 0
 
     def read(self, role, ids, *, since=None):
+        self.read_ids = list(ids)
         return self.rows.read(role, ids, since=since)
 
     def version(self, role):
@@ -40,6 +49,9 @@ class Counted:
     def read_all(self, role, *, most):
         self.loads += 1
         return self.rows.read_all(role, most=most)
+
+    def changed(self, role, since):
+        return self.rows.changed(role, since)
 
 
 @pytest.fixture
@@ -89,7 +101,7 @@ def test_a_request_gets_the_same_from_memory_as_from_the_store(rows, body):
     assert memory.flags == ()
 
 
-def test_items_are_loaded_again_when_items_are_written_and_not_when_users_are(rows, folder):
+def test_items_that_are_written_are_loaded_and_no_others_and_none_for_users(rows, folder):
     refresh = ItemRefresh(SCHEMA, rows, SETTINGS)
     for _ in range(3):
         refresh.look()
@@ -100,13 +112,15 @@ def test_items_are_loaded_again_when_items_are_written_and_not_when_users_are(ro
     before = refresh()
     write(folder, "item_attributes", item_id="new", item_weight=0.75)
     refresh.look()
-    assert rows.loads == 2
+    assert rows.loads == 1, "only what was written is read"
+    assert sorted(rows.read_ids) == ["new"]
     snapshot = refresh().snapshot
+    assert snapshot.num_items == 7
     (row,) = snapshot.rows(["new"])
     weights = snapshot.tables["item_attributes"].raw["item_weight"]
     assert weights[row].as_py() == 0.75
     # A request that has begun keeps what it began with.
-    assert before.snapshot.rows(["new"]) == [before.snapshot.num_items]
+    assert before.snapshot.rows(["new"]) == [-1]
 
 
 def test_the_thread_sees_a_change_and_ends(rows, folder):
@@ -192,3 +206,89 @@ def test_a_store_that_comes_late_is_loaded_then(tmp_path, monkeypatch):
 )
 def test_an_index_finds_each_id_and_says_which_are_absent(index, wanted, places):
     assert index.rows(wanted, absent=9).tolist() == places
+
+
+class Written:
+    """A store that is written all the time, and takes a second of a made-up clock to load."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.loaded_at = []
+
+    def version(self, role):
+        self.clock.now += 0.01
+        return self.clock.now
+
+    def changed(self, role, since):
+        return None  # it cannot tell
+
+    def read_all(self, role, *, most):
+        self.loaded_at.append(self.clock.now)
+        self.clock.now += 1.0
+        rows = stand_ins.StandInStore(SCHEMA, stand_ins.sample_rows())
+        return list("abcdef"), rows.read(role, list("abcdef"))
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+def test_items_that_are_written_all_the_time_are_not_loaded_all_the_time(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(refresh_module, "time", clock)
+    written = Written(clock)
+    refresh = ItemRefresh(SCHEMA, written, SETTINGS)
+
+    class Stopped:
+        def wait(self, seconds):
+            clock.now += 0.5
+            return clock.now > 200
+
+        def set(self):
+            """It ends by itself."""
+
+    refresh._stopped = Stopped()
+    refresh.look()
+    refresh._poll()
+    assert 15 <= len(written.loaded_at) <= 21, "a second of each five"
+
+
+def test_memory_is_flat_under_a_stream_of_item_pushes(body):
+    """What waits to be logged and to be mirrored keeps its own rows, and no table of all items."""
+    made = []
+    log = RequestLog(SCHEMA, Logging(share=1.0))
+    shadow = Shadow(log)
+    challenger = Champion("challenger", stand_ins.score)
+    beside = Beside(model=challenger, share=Share(version="challenger", percent=100))
+    rows = stand_ins.StandInStore(SCHEMA, stand_ins.sample_rows())
+    request = parse(SCHEMA, from_rest(orjson.dumps(body()), json_length=None), now=stand_ins.NOON)
+    expected = None
+    for _ in range(12):  # as many item pushes, each with a request
+        snapshot = Snapshot.of(SCHEMA, list("abcdef"), rows.read(Role.ITEM, list("abcdef")))
+        made += map(weakref.ref, [snapshot, *snapshot.tables.values()])
+        items = Items(snapshot)
+        candidates = Transformer(SCHEMA, online=rows, items=lambda now=items: now).transform(
+            request
+        )
+        expected = expected or {name: c.to_pylist() for name, c in candidates.columns.items()}
+        answered = Answered(
+            request_id="one",
+            answered_at=stand_ins.NOON,
+            model_version="v",
+            scores=stand_ins.score(candidates.inputs),
+            candidates=candidates,
+        )
+        assert shadow.offer(beside, answered)
+        log.offer(answered)
+    del snapshot, items, candidates, answered
+    gc.collect()
+    assert (len(log._waiting), len(shadow._waiting)) == (12, 12)
+    assert len(made) == 36
+    assert not [one for one in made if one() is not None], "tables that have been replaced"
+    for kept in (log._waiting[0], shadow._waiting[0][1]):
+        columns = {name: values.to_pylist() for name, values in kept.candidates.columns.items()}
+        assert columns == expected
+        assert sum(values.nbytes for values in kept.candidates.columns.values()) < 4_000

@@ -88,6 +88,32 @@ def test_a_challenger_that_hangs_leaves_the_queue_bounded_and_the_caller_alone(
     is_over.set()
 
 
+def test_a_challenger_that_hangs_is_given_up_and_told_and_the_next_one_scores(
+    mirror, answered, monkeypatch, caplog
+):
+    hung, scored, is_over = count("hung"), count("scored"), threading.Event()
+    stuck = challenger(lambda inputs: is_over.wait(20) and SCORES)
+    mirror.offer(stuck, answered)
+    wait_until(lambda: mirror._begun)
+    abandoned = mirror._thread
+    assert mirror.offer(stuck, answered), "it may still come back"
+    monkeypatch.setattr(shadow, "HANG_SECONDS", 0.0)
+    assert not mirror.offer(stuck, answered)
+    monkeypatch.undo()
+    assert (count("hung") - hung, len(mirror._waiting)) == (1, 0)
+    assert prometheus_client.REGISTRY.get_sample_value("ranking_shadow_hung") == 1
+    assert "challenger has not scored a request" in caplog.text
+    assert not mirror.offer(stuck, answered)
+    mirror.forget()
+    mirror.offer(challenger(lambda inputs: SCORES), answered)
+    wait_until(lambda: count("scored") == scored + 1)
+    assert prometheus_client.REGISTRY.get_sample_value("ranking_shadow_hung") == 0
+    is_over.set()
+    abandoned.join(10)
+    assert not abandoned.is_alive()
+    assert count("scored") == scored + 1, "what comes too late counts for nothing"
+
+
 def test_many_candidates_fill_the_queue_too(mirror, answered, monkeypatch):
     monkeypatch.setattr(shadow, "MAX_WAITING_CANDIDATES", 7)
     is_over = threading.Event()

@@ -14,6 +14,7 @@ import soak
 from open_loop import Answer
 
 
+@pytest.mark.process
 def test_under_load_swaps_and_store_restarts_lose_no_request():
     """Nine seconds of what `make soak` does for ten minutes."""
     brief = ["--seconds=9", "--swap-seconds=2", "--capacity-seconds=2", "--share=0.5"]

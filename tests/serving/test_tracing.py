@@ -149,6 +149,7 @@ def test_what_the_caller_does_not_sample_and_what_is_only_asked_makes_no_span(tr
     }
 
 
+@pytest.mark.process
 def test_the_end_of_the_server_sends_what_waits(tmp_path_factory, body):
     with receiver() as kept:
         environment = {
@@ -164,6 +165,7 @@ def test_the_end_of_the_server_sends_what_waits(tmp_path_factory, body):
         assert span.service == "mine"
 
 
+@pytest.mark.process
 def test_a_collector_that_is_gone_delays_no_answer_and_no_end(tmp_path_factory, body, free_ports):
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_ports[0]}",
@@ -179,6 +181,7 @@ def test_a_collector_that_is_gone_delays_no_answer_and_no_end(tmp_path_factory, 
     assert time.monotonic() - ended < 3 + 4
 
 
+@pytest.mark.process
 def test_nothing_is_imported_and_nothing_made_while_it_is_off():
     script = "import sys, serving.server; print('opentelemetry.sdk' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}

@@ -10,16 +10,17 @@ import json
 import sys
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
 from features.catalog import schema_of
-from tests.training.schema_before import schema_before
+from tests.training.schema_before import AnyExamples, schema_before
 from training.adopted_state import load_adopted_state
 from training.adoption import Adoption, InputsRecord
 from training.checkpoint import load_training_state, save, training_state
 from training.checkpoints import CheckpointManifest
 from training.config import ShardingConfig
-from training.dataset import ExampleTable, batches
+from training.dataset import batches
 from training.inputs import inputs_of
 from training.loop import first_rows
 from training.recipes import recipe_of
@@ -36,11 +37,12 @@ SHARDINGS = {
 
 def main(lake: Path, sharding: str, steps: int, target: Path, source: Path | None) -> None:
     sharding, _, is_before = sharding.partition(":")
-    table = ExampleTable(lake, schema_before() if is_before else schema_of("synthetic"))
+    table = AnyExamples(lake, schema_before() if is_before else schema_of("synthetic"))
     days = table.days(schema_of("synthetic").first_day, schema_of("synthetic").first_day)
     recipe = dataclasses.replace(recipe_of("wukong-tiny"), sharding=SHARDINGS[sharding])
     with process_group():
         session = Session(inputs_of(table.schema), recipe, first_rows(table, days))
+        note_start(session, target)
         converted = []
         if source and source.name.endswith("before"):
             adoption = Adoption(InputsRecord.of(schema_before()), InputsRecord.of(table.schema))
@@ -64,6 +66,17 @@ def main(lake: Path, sharding: str, steps: int, target: Path, source: Path | Non
             }
             line = {"converted": [str(c) for c in converted], "type": types["item_id"]}
             target.with_suffix(".json").write_text(json.dumps({**line, "scores": scores.tolist()}))
+
+
+def note_start(session: Session, target: Path) -> None:
+    """Leave what this rank starts with beside the target: its shards, and the dense part."""
+    shards, dense = [], {}
+    for key, value in session.model.state_dict().items():
+        if hasattr(value, "local_shards"):
+            shards += [(key, s.metadata.shard_offsets, s.tensor) for s in value.local_shards()]
+        else:
+            dense[key] = value
+    torch.save((shards, dense), f"{target}.start-{dist.get_rank()}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from training.adoption import Adoption, AdoptionError, InputsRecord
 from training.checkpoint import CheckpointError, load_training_state, save, training_state
 from training.checkpoints import CheckpointManifest, Checkpoints
 from training.config import DenseParallelism, TableOptimizer
-from training.dataset import ExampleTable, batches
+from training.dataset import batches
 from training.inputs import inputs_of
 from training.loop import first_rows
 from training.recipes import recipe_of
@@ -19,7 +19,7 @@ from training.session import Session
 from training.trainer import Run, train
 from training.worker import process_group
 
-from .schema_before import schema_before
+from .schema_before import AnyExamples, schema_before
 
 TABLE = "embeddings.embedding_bags.{}.weight"
 
@@ -39,7 +39,7 @@ def recipe(kind="wukong-tiny", optimizer=TableOptimizer.ROWWISE_ADAGRAD):
 
 def session_of(built, schema, made, *, steps=0):
     """A ranker of a schema, after so many steps."""
-    table = ExampleTable(built.lake, schema)
+    table = AnyExamples(built.lake, schema)
     session = Session(inputs_of(schema), made, first_rows(table, built.days[:1]))
     stream = batches(table, built.days, batch_size=64, shuffle_rows=999, seed=0)
     for batch, _ in zip(stream, range(steps), strict=False):
@@ -54,7 +54,7 @@ def saved(session, folder):
 
 
 def scores(built, schema, session):
-    return session.predict(ExampleTable(built.lake, schema).read(built.days[-1:]).inputs)
+    return session.predict(AnyExamples(built.lake, schema).read(built.days[-1:]).inputs)
 
 
 def state_of(session):
@@ -115,7 +115,7 @@ def test_with_longer_tables_alone_the_scores_are_the_same(built, tmp_path, paral
     sharding = dataclasses.replace(made.sharding, dense_parallelism=parallelism)
     made = dataclasses.replace(made, sharding=sharding)
     parent, child, _ = adopted(built, before, today, made, tmp_path)
-    device = ExampleTable(built.lake, today).read(built.days[-1:]).inputs.ids["device"].values
+    device = AnyExamples(built.lake, today).read(built.days[-1:]).inputs.ids["device"].values
     is_known = device < today.context[0].num_rows - 1
     was, now = scores(built, before, parent), scores(built, today, child)
     assert 0 < is_known.sum() < len(is_known)
@@ -142,7 +142,7 @@ def test_any_ranker_learns_on_with_all_that_is_new(built, tmp_path, kind):
     assert "interaction" in told
     held = {name: value.clone() for name, value in child.local_tensors()}
     stream = batches(
-        ExampleTable(built.lake, today), built.days, batch_size=64, shuffle_rows=999, seed=0
+        AnyExamples(built.lake, today), built.days, batch_size=64, shuffle_rows=999, seed=0
     )
     for batch, _ in zip(stream, range(3), strict=False):
         loss, _ = child.step(batch, learning_rate_share=1.0)
@@ -195,7 +195,7 @@ def test_a_daily_run_goes_on_when_the_schema_has_grown(built, tmp_path):
             holdout=[],
             mlflow_run=tmp_path / "mlflow_run",
         )
-        table = ExampleTable(built.lake, schema)
+        table = AnyExamples(built.lake, schema)
         found.append(train(run, table, Checkpoints(tmp_path / "checkpoints", schema)))
     assert found[1].parent == first.isoformat()
     assert found[1].days == built.days[3:5]

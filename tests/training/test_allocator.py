@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 FAULTS = """
 import resource, sys, torch
 from training.allocator import keep_freed_memory
@@ -24,6 +26,7 @@ def faults(mode):
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.process
 def test_training_steps_reuse_the_memory_of_the_step_before():
     """Activations of 64 MB each: given back and faulted in again unless the process keeps them."""
     assert 10 * faults("keep") < faults("as it is")

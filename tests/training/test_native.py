@@ -2,7 +2,9 @@
 
 import dataclasses
 import gc
+import json
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -158,6 +160,68 @@ def test_an_output_is_the_callers_alone(compiled, folder):
     num_dense, num_pooled = code._shapes
     output = code(torch.rand(8, num_dense), torch.rand(8, num_pooled))
     assert output._use_count() == torch.rand(8)._use_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda d, p: (d[:, 1:], p), r"dense: torch.float32 \(8, \d+\) on cpu; torch.float32"),
+        (lambda d, p: (d, p[:, 1:]), "pooled_BE: torch.float32"),
+        (lambda d, p: (d.double(), p), "dense: torch.float64"),
+        (lambda d, p: (d, p.half()), "pooled_BE: torch.float16"),
+        (lambda d, p: (d[0], p), "dense: torch.float32"),
+        (lambda d, p: (d[1:], p), "rows: 7 and 8; as many of both"),
+        (lambda d, p: (d[:0], p[:0]), "rows: 0 and 0; as many of both, 1 to 8192"),
+    ],
+)
+def test_tensors_that_the_code_would_misread_are_errors(compiled, folder, change, says):
+    """And no assertions: those are gone under ``python -O``, and the code checks nothing."""
+    code = load(folder, SCHEMA, native=required(compiled))._scorer.dense
+    num_dense, num_pooled = code._shapes
+    given = torch.rand(8, num_dense), torch.rand(8, num_pooled)
+    with pytest.raises(ValueError, match=says):
+        code(*change(*given))
+
+
+def test_tensors_that_are_not_contiguous_score_as_their_copies(compiled, folder):
+    code = load(folder, SCHEMA, native=required(compiled))._scorer.dense
+    num_dense, num_pooled = code._shapes
+    dense, pooled = torch.rand(num_dense, 8).T, torch.rand(8, 2 * num_pooled)[:, ::2]
+    expected = code(dense.clone(memory_format=torch.contiguous_format), pooled.contiguous())
+    assert torch.equal(code(dense, pooled), expected)
+
+
+def of_another_build(entry, **changes):
+    note = json.loads((entry / native.NOTE).read_text())
+    note["stamp"] = {**note["stamp"], "git": "another", **changes}
+    note["sha256"] = native.sha256(entry / native.LIBRARY)
+    (entry / native.NOTE).write_text(json.dumps(note))
+
+
+def test_code_of_another_build_serves_once_a_process_of_its_own_has_tried_it(copy, folder, caplog):
+    (entry,) = copy.iterdir()
+    of_another_build(entry)
+    caplog.set_level("INFO", logger="training")
+    assert load(folder, SCHEMA, native=required(copy)).is_native
+    assert "'git': 'another'" in caplog.text
+    assert json.loads((entry / native.NOTE).read_text())["stamp"] == native.stamp()
+
+
+def test_code_that_ends_its_process_ends_no_server(copy, folder, tmp_path, caplog):
+    source = tmp_path / "ends.cpp"
+    source.write_text(
+        "#include <cstdlib>\nstruct Ends { Ends() { std::abort(); } };\nstatic Ends ends;\n"
+    )
+    (entry,) = copy.iterdir()
+    (entry / native.LIBRARY).unlink()
+    command = ["g++", "-shared", "-fPIC", str(source), "-o", str(entry / native.LIBRARY)]
+    subprocess.run(command, check=True)
+    of_another_build(entry)
+    loaded = load(folder, SCHEMA, native=automatic(copy))
+    assert loaded.why_eager == "probe: ended by SIGABRT"
+    assert "the dense part runs eager: probe: ended by SIGABRT" in caplog.text
+    with pytest.raises(ArtifactError, match="no native code: probe: ended by SIGABRT"):
+        load(folder, SCHEMA, native=required(copy))
 
 
 def test_a_file_that_is_no_library_is_an_error_with_its_name(tmp_path, folder):

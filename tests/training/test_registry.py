@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 OPEN = """
 import sys, time
 from pathlib import Path
@@ -15,6 +17,7 @@ print(Registry(folder / "mlflow", "synthetic").alias("champion"))
 """
 
 
+@pytest.mark.process
 def test_processes_that_open_a_new_database_at_once_all_get_it(tmp_path):
     running = [
         subprocess.Popen(

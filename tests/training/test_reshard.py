@@ -1,5 +1,6 @@
 """A checkpoint loads on any number of ranks, under any sharding."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -21,6 +22,30 @@ def run(built, ranks, *arguments):
     return told, _load_state_dict_from_keys(checkpoint_id=target)
 
 
+def start_of(target, shapes):
+    """What all ranks of a run started with: tables put together from shards, and dense parts."""
+    tables = {name: torch.full(shape, torch.nan) for name, shape in shapes.items()}
+    parts = [torch.load(path) for path in sorted(target.parent.glob(f"{target.name}.start-*"))]
+    for name, (row, column), tensor in itertools.chain.from_iterable(part[0] for part in parts):
+        rows, columns = tensor.shape
+        tables[name][row : row + rows, column : column + columns] = tensor
+    return tables, [part[1] for part in parts]
+
+
+def assert_same_start(targets, state):
+    """To the bit, on any number of ranks under any sharding."""
+    shapes = {name: v.shape for name, v in state["model"].items() if "embedding_bags" in name}
+    (tables, dense), *others = [start_of(target, shapes) for target in targets]
+    for name, rows in tables.items():
+        assert len(rows.unique(dim=0)) == len(rows), f"{name}: no shard starts as another one"
+        for other, _ in others:
+            assert torch.equal(rows, other[name]), name
+    for part in itertools.chain(dense, *(more for _, more in others)):
+        assert part.keys() == dense[0].keys()
+        assert all(torch.equal(part[name], value) for name, value in dense[0].items())
+    return tables
+
+
 @pytest.fixture(scope="module")
 def parent(built, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reshard")
@@ -36,6 +61,7 @@ def test_weights_and_outputs_are_the_same(parent, built, ranks, sharding, shards
     target = source.parent / f"{sharding}-{ranks}"
     assert told["type"] == "column_wise"
     found, loaded = run(built, ranks, sharding, 0, target, source)
+    assert_same_start([source, target], state)
     assert state["model"].keys() == loaded["model"].keys()
     for name, value in state["model"].items():
         assert torch.equal(value, loaded["model"][name]), name
@@ -75,9 +101,11 @@ def test_tables_that_grew_are_taken_over_shard_by_shard(built, tmp_path):
     source = tmp_path / "before"
     _, was = run(built, 2, "column:before", 5, source)
     _, now = run(built, 4, "row", 0, tmp_path / "now", source)
+    fresh = assert_same_start([tmp_path / "now"], now)
     for table, rows in (("device", 3), ("item_category", 7), ("item_id", 100_001)):
         name = f"embeddings.embedding_bags.{table}.weight"
         assert torch.equal(was["model"][name], now["model"][name][:rows])
+        assert torch.equal(now["model"][name][rows:], fresh[name][rows:])
         old, new = (
             next(iter(one["sparse_optimizer"]["state"][name].values())) for one in (was, now)
         )

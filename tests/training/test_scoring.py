@@ -172,6 +172,39 @@ def test_a_call_has_the_threads_that_it_asks_for_in_whatever_thread_it_runs():
     assert found == [1, 2, 1, 1, 2, 1]
 
 
+def test_a_call_on_one_thread_takes_no_thread_from_a_call_beside_it():
+    """So a challenger in the shadow that hangs leaves a lone request all its threads."""
+    import threading
+
+    scorer = Scorer.of(random_ranker(SCHEMA))
+    request, _ = request_of(SCHEMA, [3])
+    is_inside, may_go, found = threading.Event(), threading.Event(), []
+    dense, before = scorer.dense, torch.get_num_threads()
+
+    def hanging(*tensors):
+        is_inside.set()
+        assert may_go.wait(10)
+        found.append(torch.get_num_threads())
+        return dense(*tensors)
+
+    def counted(*tensors):
+        found.append(torch.get_num_threads())
+        return dense(*tensors)
+
+    try:
+        shadow = scorer.with_dense(hanging)
+        thread = threading.Thread(target=shadow.score, args=[request], kwargs={"num_threads": 1})
+        thread.start()
+        assert is_inside.wait(10)
+        scorer.with_dense(counted).score(request, num_threads=2)
+        may_go.set()
+        thread.join(10)
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == 2
+    assert found[-1] == 1
+
+
 def test_beside_another_call_none_has_more_than_one_thread():
     import threading
 

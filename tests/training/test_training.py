@@ -72,6 +72,10 @@ def test_the_second_day_starts_from_the_first_and_trains_on_the_new_day_only(tra
     assert trained.warm["trained_through"] == str(built.days[-2])
 
 
+def test_a_first_candidate_agrees_with_no_champion(trained):
+    assert trained.decision["agreement"] is None
+
+
 def test_training_learns_and_cannot_beat_the_true_probabilities(trained, built):
     assert trained.warm["metrics"]["ne"] < 0.99
     assert trained.decision["regret"] > 0

@@ -188,6 +188,9 @@ def test_the_gate_asks_the_grown_one_to_be_better_than_both(family, built):
     assert (asked == ["promote"] * 2) == is_better
     says = {check["says"] for check in decision["checks"]}
     assert decision["decision"] == next(v for v in ("refuse", "hold", "promote") if v in says)
+    # Grown from the champion and trained a little: nearly its scores, and what a canary is held to.
+    assert decision["agreement"]["score_ratio"] == pytest.approx(1, abs=0.5)
+    assert 0 < decision["agreement"]["rank_correlation"] < 1
     assert "/gate-upscale/" in decision["report"]
     assert all(f"against {rival}" in family.page for rival in ("the champion", "the un-grown"))
 

@@ -5,23 +5,25 @@ counts, training curve) is served here, and a task's extra link points at it. On
 reports folder are served, whatever a path or a symbolic link says.
 """
 
-import html
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
 
+import jinja2
 from airflow.plugins_manager import AirflowPlugin
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 PREFIX = "/ranking"
 REPOSITORY = Path(__file__).resolve().parents[3]
-_STYLE = (
-    "body{font:15px/1.6 system-ui,sans-serif;margin:2rem;color:#1f2328;background:#fff}"
-    "a{color:#0b57d0;text-decoration:none}a:hover{text-decoration:underline}"
-    "td{padding:.15rem 1.5rem .15rem 0}h1{font-size:1.3rem}"
+# The pages' template by its path: Airflow imports none of the packages. It takes plain mappings.
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(REPOSITORY / "features" / "pages"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 
 
@@ -74,14 +76,17 @@ def _below(root: Path, path: str) -> Path:
 
 def _index(folder: Path, *, is_root: bool) -> HTMLResponse:
     entries = _newest_first(sorted(folder.iterdir()) if folder.exists() else [])
-    title = "Ranking reports" if is_root else html.escape(folder.name)
-    up = "" if is_root else '<p><a href="../">up</a></p>'
-    rows = "".join(_row(entry) for entry in entries)
-    body = f"<table>{rows}</table>" if rows else "<p>No reports yet: no job has written one.</p>"
-    return HTMLResponse(
-        f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
-        f"<h1>{title}</h1>{up}{body}"
-    )
+    listing = {
+        "kind": "table",
+        "columns": ["report", "content"],
+        "is_numeric": [False, True],
+        "cells": [_row(entry) for entry in entries],
+    }
+    nothing = {"kind": "prose", "text": "No reports yet: no job has written one."}
+    up = [] if is_root else [{"kind": "link", "text": "one folder up", "link": "../"}]
+    title = "Ranking reports" if is_root else folder.name
+    page = {"title": title, "blocks": [*up, listing if entries else nothing]}
+    return HTMLResponse(_TEMPLATES.get_template("page.html.j2").render(page=page))
 
 
 def _newest_first(entries: Iterable[Path]) -> list[Path]:
@@ -91,10 +96,16 @@ def _newest_first(entries: Iterable[Path]) -> list[Path]:
     return named + dated[::-1]
 
 
-def _row(entry: Path) -> str:
+def _row(entry: Path) -> list[dict[str, str]]:
     name = entry.name + ("/" if entry.is_dir() else "")
-    about = f"{sum(1 for _ in entry.iterdir())} entries" if entry.is_dir() else _size(entry)
-    return f'<tr><td><a href="./{quote(name)}">{html.escape(name)}</a></td><td>{about}</td></tr>'
+    return [{"text": name, "link": f"./{quote(name)}"}, {"text": _about(entry)}]
+
+
+def _about(entry: Path) -> str:
+    if not entry.is_dir():
+        return _size(entry)
+    count = sum(1 for _ in entry.iterdir())
+    return f"{count} {'entry' if count == 1 else 'entries'}"
 
 
 def _size(file: Path) -> str:

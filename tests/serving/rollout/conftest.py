@@ -18,6 +18,8 @@ import yaml
 from kmock import KubernetesEmulator, Server
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
+from serving import counters
+
 APPLY = "application/apply-patch+yaml"
 SERVICES = "serving.kserve.io/v1beta1/inferenceservices"
 VERSION = "app.kubernetes.io/version"
@@ -28,6 +30,8 @@ class Behaviour:
     """How the pods of a version do; each scrape finds new requests, as long as it has traffic."""
 
     failed_share: float = 0.0
+    is_full: bool = False
+    """Its failures are requests that found no place."""
     seconds: float = 0.03
     score: float = 0.35
     requests_per_scrape: int = 200
@@ -36,17 +40,26 @@ class Behaviour:
 
     def __post_init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter("ranking_requests", "-", ["outcome"], registry=self.registry)
+        labels = ["version", "outcome"]
+        of_all = Counter("ranking_version_requests", "-", labels, registry=self.registry)
+        self.requests = {
+            outcome: of_all.labels("of-the-pod", outcome) for outcome in ("complete", "failed")
+        }
+        self.turned_away = Counter("ranking_turned_away", "-", registry=self.registry)
         self.latency = Histogram("ranking_request_seconds", "-", registry=self.registry)
-        bounds = [number / 10 for number in range(1, 10)]
-        self.scores = Histogram("ranking_mean_score", "-", buckets=bounds, registry=self.registry)
+        scores = Histogram(
+            *("ranking_version_mean_score", "-", ["version"]),
+            buckets=counters.MEAN_SCORE_BUCKETS,
+            registry=self.registry,
+        )
+        self.scores = scores.labels("of-the-pod")
 
     def scrape(self) -> bytes:
         for number in range(self.requests_per_scrape if self.has_traffic else 0):
             if number < self.failed_share * self.requests_per_scrape:
-                self.requests.labels("failed").inc()
+                (self.turned_away if self.is_full else self.requests["failed"]).inc()
                 continue
-            self.requests.labels("complete").inc()
+            self.requests["complete"].inc()
             self.latency.observe(self.seconds)
             self.scores.observe(self.score)
         return generate_latest(self.registry)

@@ -7,6 +7,7 @@ from kubernetes import client
 
 from serving.rollout.manifest import Autoscaler, Mode, Model, Service, render
 from serving.rollout.traffic import promoted, with_share
+from serving.settings import Limits
 
 MODEL = Model(version="1998-04-19-5f2c01ab", storage_uri="s3://models/1998-04-19-5f2c01ab")
 KINDS = [
@@ -124,3 +125,14 @@ def test_secrets_reach_the_pod_as_its_environment_and_stand_in_no_manifest():
     (container,) = predictor["containers"]
     assert container["envFrom"] == [{"secretRef": {"name": "ranker-environment"}}]
     assert "envFrom" not in render(service(), MODEL)["spec"]["predictor"]["containers"][0]
+
+
+def test_a_pod_waits_until_no_one_is_sent_to_it_and_may_drain_before_it_is_killed():
+    spec = render(service(), MODEL)["spec"]["predictor"]
+    (container,) = spec["containers"]
+    command, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert command == "sleep"
+    assert spec["terminationGracePeriodSeconds"] >= int(seconds) + 3 * Limits().drain_seconds
+    knative = render(service(mode=Mode.KNATIVE, autoscaler=Autoscaler.KPA), MODEL)
+    assert "terminationGracePeriodSeconds" not in knative["spec"]["predictor"]
+    assert "lifecycle" not in knative["spec"]["predictor"]["containers"][0]

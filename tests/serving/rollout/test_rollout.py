@@ -11,11 +11,12 @@ import stand_ins
 import yaml
 
 from serving.__main__ import main
-from serving.rollout import cluster, steps
+from serving.rollout import cluster, service, steps
 
 CONTROL, CANDIDATE = "2025-06-01-aaaa", "2025-06-02-bbbb"
 CANDIDATE_MODEL = ["--version", CANDIDATE, "--storage-uri", "s3://models/new"]
-BRIEF = ["--min-requests", "200"]
+BRIEF = ["--min-requests", "200", "--max-error-rate-increase", "0.05"]
+"""Few requests cannot show that errors are few."""
 STANDARD, KNATIVE = [], ["--mode", "Knative"]
 
 
@@ -114,9 +115,13 @@ def test_a_good_canary_takes_every_step_and_leaves_the_stable_side_as_it_is(api,
     before = copy.deepcopy(api.live["spec"]["predictor"])
     code, told = canary(call)
     assert code == 0, told
-    assert [step["percent"] for step in told["steps"]] == [5, 25, 50, 100]
-    assert all(step["canary"]["requests"] >= 1_000 for step in told["steps"])
-    assert list(dict.fromkeys(api.shares)) == [0, 5, 25, 50, 100]
+    assert [step["percent"] for step in told["steps"]] == [5, 25, 50, 95]
+    for step in told["steps"]:
+        # Both have had as many requests in the same minutes; at 100 % the control has none.
+        assert min(step[side]["requests"] for side in ("canary", "control")) >= 2_000
+        assert {check["state"] for check in step["checks"]} == {"kept"}
+    assert told["verdict"] == "passed"
+    assert list(dict.fromkeys(api.shares)) == [0, 5, 25, 50, 95, 100]
     assert api.live["spec"]["predictor"] == before
     (tried,) = api.live["spec"]["canary"]
     assert tried["predictor"]["containers"][0]["env"][0]["value"] == "s3://models/new"
@@ -139,11 +144,14 @@ def test_promote_gives_the_canary_the_stable_place_and_its_scaling(api, deploy, 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"failed_share": 0.02}, "error rate: 0.0200"),
-        ({"failed_share": 1.0}, "error rate: 1.0000"),
-        ({"seconds": 0.2}, "p95: "),
-        ({"score": 0.85}, "score distribution: PSI"),
-        ({"requests_per_scrape": 1}, "canary: "),
+        ({"failed_share": 0.02}, "error rate above the control's: 0.02 "),
+        ({"failed_share": 1.0}, "error rate above the control's: 1 "),
+        ({"failed_share": 0.3, "is_full": True}, "error rate above the control's: 0.3 "),
+        ({"seconds": 0.2}, "p95 over the control's: "),
+        ({"score": 0.45}, "mean score over the control's: 1.286 "),
+        ({"score": 0.85}, "PSI of the mean scores of requests: "),
+        ({"requests_per_scrape": 0}, "no traffic: 0 requests of the canary"),
+        ({"requests_per_scrape": 1}, "no traffic: "),
         ({"never_ready": "image cannot be pulled"}, "image cannot be pulled"),
     ],
 )
@@ -164,7 +172,7 @@ def test_a_bad_canary_is_rolled_back_with_the_reason(api, deploy, call, changes,
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_takes_the_traffic_back(api, deploy, call, monkeypatch, number):
     deploy()
-    monkeypatch.setattr(steps, "objections", lambda *_, **__: os.kill(os.getpid(), number))
+    monkeypatch.setattr(steps, "judge", lambda *_, **__: os.kill(os.getpid(), number))
     code, told = canary(call)
     assert (code, told["rolled_back"]) == (1, True)
     assert told["error"].startswith("stopped by a signal; ")
@@ -210,7 +218,7 @@ def test_knative_moves_the_share_of_the_newest_revision(api, deploy, call):
     deploy(*KNATIVE)
     code, told = canary(call)
     assert code == 0, told
-    assert list(dict.fromkeys(api.shares[1:])) == [0, 5, 25, 50, 100]
+    assert list(dict.fromkeys(api.shares[1:])) == [0, 5, 25, 50, 95, 100]
     assert api.live["spec"]["predictor"]["canaryTrafficPercent"] == 100
     assert call("promote")[0] == 0
     assert "canaryTrafficPercent" not in api.live["spec"]["predictor"]
@@ -224,6 +232,46 @@ def test_knative_sends_all_traffic_to_the_revision_before_when_a_check_fails(api
     assert api.live["spec"]["predictor"]["canaryTrafficPercent"] == 0
     assert api.behaviour(CONTROL).has_traffic
     assert not api.behaviour(CANDIDATE).has_traffic
+    # It stays the newest revision, and is no canary that could be promoted.
+    code, told = call("promote")
+    assert (code, told["error"]) == (
+        1,
+        f"canary: {CANDIDATE} has 0 % of the traffic; 100, after its steps",
+    )
+    assert api.live["spec"]["predictor"]["canaryTrafficPercent"] == 0
+
+
+@pytest.mark.parametrize("mode", [STANDARD, KNATIVE])
+@pytest.mark.parametrize(
+    ("percent", "says"),
+    [(5, "has 5 % of the traffic; 100"), (100, "annotation wukong-ranking/canary-passed: None")],
+)
+def test_promote_takes_no_canary_that_has_not_passed(
+    api, deploy, call, monkeypatch, mode, percent, says
+):
+    """One at a step, or one that somebody gave all traffic by hand."""
+    deploy(*mode)
+    monkeypatch.setattr(steps, "STEPS", ())
+    monkeypatch.setattr(steps, "LAST", percent)
+    monkeypatch.setattr(service.ServicePlace, "conclude", lambda *_: None)
+    assert canary(call)[0] == 0
+    before = copy.deepcopy(api.live["spec"])
+    code, told = call("promote")
+    assert (code, says in told["error"]) == (1, True)
+    assert api.live["spec"] == before
+
+
+def test_promote_takes_no_canary_that_has_passed_and_is_not_ready_now(api, deploy, call):
+    deploy()
+    assert canary(call, *BRIEF)[0] == 0
+    annotations = api.live["metadata"]["annotations"]
+    assert annotations["wukong-ranking/canary-passed"] == CANDIDATE
+    api.live["status"]["canaryStatuses"][0]["ready"] = False
+    code, told = call("promote")
+    assert (code, "is not ready with 100 % of the traffic" in told["error"]) == (1, True)
+    api.live["status"]["canaryStatuses"][0]["ready"] = True
+    assert call("promote")[0] == 0
+    assert "wukong-ranking/canary-passed" not in api.live["metadata"]["annotations"]
 
 
 def test_a_days_candidate_goes_by_the_gate_and_becomes_champion_too(
@@ -254,6 +302,32 @@ def test_a_days_candidate_goes_by_the_gate_and_becomes_champion_too(
     assert call("canary", *day, "--storage-uri", "s3://models/{version}")[0] == 99
 
 
+def test_a_days_candidate_that_went_back_is_not_tried_or_promoted_by_a_re_run(
+    api, deploy, call, tmp_path, monkeypatch
+):
+    registry = stand_ins.FileRegistry(tmp_path)
+    registry.set_alias("champion", CONTROL)
+    monkeypatch.setattr("training.registry.Registry", lambda *_: registry)
+    folder = tmp_path / "synthetic" / "gate" / "2025-06-02"
+    folder.mkdir(parents=True)
+    decision = {"decision": "promote", "candidate": CANDIDATE}
+    (folder / "decision.json").write_text(json.dumps(decision))
+    day = ["--dataset", "synthetic", "--date", "2025-06-02", "--reports", str(tmp_path)]
+    tried = ["canary", *day, *BRIEF, "--storage-uri", "s3://models/{version}"]
+    deploy()
+    api.behaviour(CANDIDATE).failed_share = 0.5
+    code, told = call(*tried)
+    assert (code, told["verdict"]) == (1, "broken")
+    applies = api.num_applies
+    # A task's second try fails as the first: skipped, it would tell nobody.
+    code, told = call(*tried)
+    assert code == 1
+    assert "was rolled back by its canary: 2025-06-02-bbbb at 5 %: error rate" in told["error"]
+    assert call("promote", *day)[0] == 99
+    assert api.num_applies == applies
+    assert registry.alias("champion") == CONTROL
+
+
 @pytest.mark.parametrize("manager", ["kubectl-edit", "another-controller"])
 def test_somebody_else_who_changes_the_share_is_a_conflict_and_all_traffic_goes_back(
     api, deploy, call, monkeypatch, manager
@@ -261,12 +335,14 @@ def test_somebody_else_who_changes_the_share_is_a_conflict_and_all_traffic_goes_
     """Theirs would stay when left out of what is applied: it is taken over, and then taken away."""
     deploy()
 
-    def interfere(*_, **__):
+    judge = steps.judge
+
+    def interfere(*seen, **options):
         (tried,) = copy.deepcopy(api.live["spec"]["canary"])
         api.edit(manager, ("spec", "canary"), [{**tried, "trafficPercent": 90}])
-        return []
+        return judge(*seen, **options)
 
-    monkeypatch.setattr(steps, "objections", interfere)
+    monkeypatch.setattr(steps, "judge", interfere)
     code, told = canary(call, *BRIEF)
     assert (code, told["rolled_back"]) == (1, True)
     assert f'.spec.canary: conflict with "{manager}"' in told["error"]

@@ -11,9 +11,11 @@ import pytest
 from made_points import runs
 from markupsafe import escape
 
+from features.pages import site
 from training.__main__ import main
 from training.scaling.advice import Current
-from training.scaling.page import page, panel
+from training.scaling.page import page
+from training.scaling.panel import panel
 from training.scaling.points import append_points
 from training.scaling.study import study
 
@@ -44,9 +46,12 @@ def found():
 
 
 def test_the_page_has_the_advice_a_panel_an_axis_and_nothing_of_the_points_unescaped(found):
-    html = page(found, name="trial")
+    html = site.html(page(found, name="trial"))
     assert escape(found.advice.sentences[0]) in html
-    assert re.findall(r"<section><h2>(.*?)</h2>", html) == ["Wukong&#39;s ladder", "Rows per table"]
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", html) == [
+        "Wukong&#39;s ladder",
+        "Rows per table",
+    ]
     for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
         ElementTree.fromstring(svg)
     assert not re.search(r"<(b|i|u)>", html)
@@ -72,6 +77,7 @@ def test_a_panel_shows_points_law_band_floor_production_and_the_step(found):
     assert "floor not identified" in [text.get_text() for text in flat.texts]
 
 
+@pytest.mark.process
 def test_the_verb_prints_the_law_and_writes_the_page_without_torch(tmp_path):
     file, current = tmp_path / "trial.jsonl", tmp_path / "current.json"
     append_points(file, points())

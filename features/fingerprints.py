@@ -1,0 +1,53 @@
+"""Short hashes of what a schema declares, by which what was made under it is recognised."""
+
+import dataclasses
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from features.schema import Column, Schema
+
+_LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
+"""To reword a description, or to move a limit, changes no row and no input."""
+
+
+def digest(value: object) -> str:
+    """Sixteen hexadecimal digits of a declaration: dataclasses, tuples and plain values."""
+    content = json.dumps(_plain(value), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def rows_fingerprint(schema: "Schema") -> str:
+    """Changes with whatever shapes the rows of features and examples in the lake.
+
+    How a stored value is encoded is left out: a larger embedding table makes no row stale.
+    """
+    tables = tuple(
+        (
+            (table.name, table.kind, table.role, table.ttl, table.windows_days),
+            (table.delay, table.counts_from_day_end),
+            tuple(map(_stored, table.columns)),
+        )
+        for table in schema.tables
+    )
+    own = (schema.label, schema.history_length, schema.epoch)
+    return digest((impressions_fingerprint(schema), tables, own))
+
+
+def impressions_fingerprint(schema: "Schema") -> str:
+    """As ``rows_fingerprint``, of the impressions alone: a new feature leaves the log as it is."""
+    return digest(tuple(map(_stored, schema.impression_columns())))
+
+
+def _stored(column: "Column") -> tuple[str, str, int]:
+    return column.name, column.dtype, column.max_length
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [field.name for field in dataclasses.fields(value) if field.name not in _LEFT_OUT]
+        return {name: _plain(getattr(value, name)) for name in fields}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, int | float | bool | str | None) else str(value)

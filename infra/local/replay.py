@@ -1,0 +1,168 @@
+"""A day's impressions land again in the order of their arrival, and a push brings them online.
+
+In the demo the last day is replayed at a multiple of real time, into a landing folder and a store
+of its own: the online store as it was before the daily runs. What is measured is what a user would
+notice: from the landing of an impression until the endpoint's reader finds it in the user's row.
+"""
+
+import csv
+import datetime
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from processes import Processes
+from stack import push_command
+
+from features.freshness import percentiles
+from features.readers import READERS
+from features.rows import open_rows
+from features.schema import REQUEST_TIME, Role, Schema, TableKind
+from features.sources.landing import INTRADAY, impressions_file, write_rows
+
+DURATION_SECONDS = 12.0
+"""In which the whole day lands."""
+STEP_SECONDS = 0.5
+"""Between two files."""
+MOST_SECONDS = 90.0
+"""Until the last impression must be visible."""
+POLL_SECONDS = 0.1
+
+Row = tuple[datetime.datetime, int, Any]
+"""Moment, user and content of one impression."""
+
+
+class Replay:
+    """One day of a data set, and the push that follows it."""
+
+    def __init__(self, schema: Schema, *, var: Path, day: datetime.date) -> None:
+        """Args: the data set, the folder of all state, and the day to replay."""
+        self.schema = schema
+        self.day = day
+        self.landing = var / "demo" / "replay" / "landing"
+        self.store = var / "demo" / "replay" / "feast"
+        self._var = var
+        self._states = schema.tables_of(TableKind.STATE)
+
+    def keep_store(self) -> None:
+        """Copy the online store as it is now, before the day is built."""
+        if self._states:
+            shutil.copytree(self._var / "feast" / self.schema.name, self.store / self.schema.name)
+
+    def start_push(self, processes: Processes, environment: Mapping[str, str]) -> None:
+        """Start the push that follows; it waits for the first file."""
+        if not self._states:
+            return
+        folders = {
+            "landing": self.landing,
+            "lake": self._var / "lake",
+            "store": self.store,
+            "docs": self._var / "reports",
+        }
+        command = push_command(self.schema.name, folders, metrics_port=0)
+        command += ["--replay", f"--first-day={self.day}", f"--interval={STEP_SECONDS}"]
+        # Its own store is a file, wherever the online store of the stack is.
+        processes.start(
+            "replay-push", command, {**environment, "RANKING_ONLINE": "sqlite"}, self._var
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Land the day and wait until all of it is visible; what was measured.
+
+        Raises:
+            RuntimeError: Not all of it was visible in time.
+        """
+        if not self._states:
+            return {"note": "no users whose state is pushed"}
+        steps = list(self._steps())
+        waiting: list[tuple[float, datetime.datetime, int]] = []
+        seconds: list[float] = []
+        reader = open_rows(
+            self.schema, self.store, timeout_seconds=5, environment={"RANKING_ONLINE": "sqlite"}
+        )
+        started = time.monotonic()
+        for number, rows in enumerate(steps):
+            while time.monotonic() < started + number * STEP_SECONDS:
+                time.sleep(POLL_SECONDS)
+                waiting = self._still_waiting(reader, waiting, seconds)
+            if rows:
+                self._land(number, [row for _, _, row in rows])
+                waiting += [(time.monotonic(), moment, user) for moment, user, _ in rows]
+        deadline = time.monotonic() + MOST_SECONDS
+        while waiting:
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"replay: {len(waiting)} of {len(waiting) + len(seconds)} impressions are not "
+                    f"visible {MOST_SECONDS:g} s after the last; see the log of replay-push"
+                )
+            time.sleep(POLL_SECONDS)
+            waiting = self._still_waiting(reader, waiting, seconds)
+        delay = self._states[0].delay.total_seconds()
+        return {
+            "day": str(self.day),
+            "impressions": len(seconds),
+            "times_real_time": round(86_400 / DURATION_SECONDS),
+            **percentiles(seconds),
+            "declared_delay_seconds": delay,
+            "late": sum(one > delay for one in seconds),
+        }
+
+    def _still_waiting(
+        self, reader: Any, waiting: list[tuple[float, datetime.datetime, int]], seconds: list[float]
+    ) -> list[tuple[float, datetime.datetime, int]]:
+        """Those impressions that the endpoint's reader does not find; measures the others."""
+        users = sorted({user for _, _, user in waiting})
+        if not users:
+            return []
+        column = self._states[0].timestamp_column
+        found = reader.read(Role.USER, users)[column][: len(users)].to_pylist()
+        now, newest = time.monotonic(), dict(zip(users, found, strict=True))
+        left = []
+        for landed, moment, user in waiting:
+            event = newest[user]
+            if event is not None and event >= moment:
+                seconds.append(now - landed)
+            else:
+                left.append((landed, moment, user))
+        return left
+
+    def _steps(self) -> Iterator[list[Row]]:
+        """The day's impressions, by the step at which they land."""
+        midnight = datetime.datetime.combine(self.day, datetime.time(), datetime.UTC)
+        num_steps = round(DURATION_SECONDS / STEP_SECONDS)
+        steps: list[list[Row]] = [[] for _ in range(num_steps)]
+        for row in sorted(self._rows(), key=lambda row: row[0]):
+            share = (row[0] - midnight) / datetime.timedelta(days=1)
+            steps[min(int(share * num_steps), num_steps - 1)].append(row)
+        yield from steps
+
+    def _rows(self) -> Iterator[Row]:
+        suffix = READERS[self.schema.name].SUFFIX
+        path = impressions_file(self._var / "landing" / self.schema.name, self.day, suffix)
+        user = self.schema.entity(Role.USER).name
+        if suffix == "parquet":
+            for row in pq.read_table(path, partitioning=None).to_pylist():
+                moment = row[REQUEST_TIME.name]
+                yield moment.replace(tzinfo=datetime.UTC), row[user], row
+            return
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                seconds = int(row[REQUEST_TIME.name])
+                yield datetime.datetime.fromtimestamp(seconds, datetime.UTC), int(row[user]), row
+
+    def _land(self, number: int, rows: list[dict[str, Any]]) -> None:
+        """A part of the day, whole or not at all."""
+        suffix = READERS[self.schema.name].SUFFIX
+        folder = self.landing / self.schema.name / INTRADAY / self.day.isoformat()
+        path = folder / f"{number:04d}.{suffix}"
+        if suffix != "parquet":
+            write_rows(path, list(rows[0]), [list(row.values()) for row in rows])
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        written = folder / f".{path.name}"
+        pq.write_table(pa.Table.from_pylist(rows), written)
+        written.rename(path)

@@ -1,0 +1,102 @@
+"""A lake and a landing folder that a drill may spoil, and the jobs as the DAG runs them."""
+
+import ast
+import datetime
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from features import __main__ as door
+from features import jobs
+from features.tables import Lake
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TABLES = (jobs.IMPRESSIONS_RAW, jobs.IMPRESSIONS, "user_state", "item_daily", jobs.EXAMPLES)
+DAY_OF_THE_DAG = ("ingest", "validate --table impressions", "build", "examples")
+"""What makes the rows of a day; the check of the features changes none of them."""
+
+
+class Place:
+    """A copy of the built log, without its last days, and the command line on it."""
+
+    def __init__(self, built, root: Path, capsys) -> None:
+        self.built, self.root, self.capsys = built, root, capsys
+        self.lake = Lake(root / "lake", built.schema.name)
+        for name in ("lake", "landing"):
+            shutil.copytree(built.root / name, root / name, symlinks=True)
+
+    def forget(self, *days: datetime.date) -> None:
+        """As on the evening before these days."""
+        for table in TABLES:
+            for day in days:
+                self.lake.remove(table, day)
+
+    def landed(self, day: datetime.date) -> Path:
+        return self.root / "landing" / "synthetic" / "impressions" / f"{day}.parquet"
+
+    def run(self, line: str) -> dict:
+        """One command line as it would be typed; returns its JSON object, with its exit code."""
+        verb, *flags = line.split()
+        folders = {name: f"--{name}={self.root / name}" for name in ("lake", "landing", "docs")}
+        folders["store"] = f"--store={self.root / 'feast'}"
+        taken = door._door().parser.parse_args([verb, *flags, *_needed(verb)])
+        named = [folders[name] for name in folders if hasattr(taken, name)]
+        code = door.main([verb, *flags, *named])
+        return {**json.loads(self.capsys.readouterr().out.splitlines()[-1]), "code": code}
+
+    def day(self, day: datetime.date) -> None:
+        """The jobs of one day, all of which must succeed."""
+        for verb in DAY_OF_THE_DAG:
+            found = self.run(f"{verb} --dataset synthetic --date {day}")
+            assert found["code"] == 0, found
+
+    def heal(self, error: str) -> None:
+        """Type what the error says."""
+        commands = re.findall(r"python -m features ([^&;]+)", error)
+        assert commands, error
+        for command in commands:
+            found = self.run(command.strip())
+            assert found["code"] == 0, found
+
+    def hashes(self, *days: datetime.date, lake: Lake | None = None) -> dict:
+        return {
+            (table, day): (lake or self.lake).manifest(table, day).content_hash
+            for table in TABLES
+            for day in days
+        }
+
+    def is_as_if_nothing_had_happened(self, *days: datetime.date) -> bool:
+        untouched = Lake(self.built.lake, self.built.schema.name)
+        return self.hashes(*days) == self.hashes(*days, lake=untouched)
+
+
+def _needed(verb: str) -> list[str]:
+    return ["--table=impressions"] if verb == "validate" else []
+
+
+@pytest.fixture
+def place(spark, built, tmp_path, monkeypatch, capsys) -> Place:
+    # One session for all: a job on a command line of its own would start one.
+    monkeypatch.setattr("features.spark.start_session", lambda name: spark)
+    return Place(built, tmp_path, capsys)
+
+
+@pytest.fixture(scope="session")
+def page_of():
+    """The runbook that the alert of a failed task names; its file must be there."""
+    source = ast.parse((REPOSITORY / "dags" / "ranking_alerts.py").read_text())
+    by_task = next(
+        ast.literal_eval(node.value)
+        for node in source.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "RUNBOOKS"
+    )
+
+    def page(task: str, summary: dict) -> str:
+        name = summary.get("runbook") or by_task.get(task, "job-failed")
+        assert (REPOSITORY / "infra" / "runbooks" / f"{name}.md").exists()
+        return name
+
+    return page

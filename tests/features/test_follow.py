@@ -1,0 +1,143 @@
+"""A push that follows: nothing is lost or repeated, whatever ends in between; it is measured."""
+
+import datetime
+import shutil
+
+import pytest
+
+from features import jobs, push, store
+from features.follow import Follower, Target
+from features.freshness import Freshness
+from features.rows import open_rows
+from features.schema import Role
+from features.sources import landing as land
+from features.tables import Lake
+
+pytestmark = pytest.mark.spark
+
+UTC = datetime.UTC
+DAY = 3
+HOURS = (6, 12)
+"""Of the day, until which its parts land, one after the other."""
+
+
+class LakeUntil(Lake):
+    """A lake of which only the days until one are built yet."""
+
+    def __init__(self, lake, last):
+        super().__init__(lake.root.parent, lake.root.name)
+        self.last = last
+
+    def days(self, table):
+        return [day for day in super().days(table) if day <= self.last]
+
+
+@pytest.fixture(scope="module")
+def work(spark, built):
+    lake = LakeUntil(Lake(built.lake, built.schema.name), built.days[DAY - 1])
+    return jobs.Workspace(spark, built.schema, lake)
+
+
+@pytest.fixture(scope="module")
+def parts(work, built, tmp_path_factory):
+    """Parts of a day as their producer writes them, before they are renamed into place."""
+    folder = tmp_path_factory.mktemp("parts")
+    path = land.impressions_file(built.landing / built.schema.name, built.days[DAY], "parquet")
+    rows = work.spark.read.parquet(str(path))
+    found, since = [], 0
+    for hour in HOURS:
+        within = rows.where(f"hour(timestamp) >= {since} and hour(timestamp) < {hour}")
+        within.coalesce(1).write.parquet(str(folder / str(hour)))
+        found.append(next((folder / str(hour)).glob("*.parquet")))
+        since = hour
+    return found
+
+
+@pytest.fixture
+def root(tmp_path, work, monkeypatch):
+    monkeypatch.setenv("RANKING_ONLINE", "sqlite")
+    store.apply(work.schema, tmp_path / "feast", tmp_path / "lake")
+    return tmp_path
+
+
+def land_part(work, root, built, parts, number):
+    folder = root / "landing" / work.schema.name / land.INTRADAY / built.days[DAY].isoformat()
+    folder.mkdir(parents=True, exist_ok=True)
+    hidden = shutil.copy(parts[number], folder / f".{number}.parquet")
+    shutil.move(hidden, folder / f"{number}.parquet")
+
+
+def follower(work, root):
+    freshness = Freshness(
+        delay_seconds=60.0,
+        mark=root / "measured.txt",
+        alerts=root / "alerts",
+        dataset=work.schema.name,
+    )
+    landed = push.LandedUsers(work, root / "landing")
+    target = Target(work, root / "feast")
+    return Follower(work, landed, target, freshness, lambda newest: newest)
+
+
+def states(work, root):
+    """Of every user all that a reader can see, and how often the table was written."""
+    rows = open_rows(work.schema, root / "feast", timeout_seconds=5)
+    found = rows.read(Role.USER, list(range(150)))
+    return {name: values.to_pylist() for name, values in found.items()}
+
+
+@pytest.fixture(scope="module")
+def expected(work, built, parts, tmp_path_factory):
+    """What one push of all parts makes of a new store."""
+    root = tmp_path_factory.mktemp("expected")
+    store.apply(work.schema, root / "feast", root / "lake")
+    for number in range(len(parts)):
+        land_part(work, root, built, parts, number)
+    assert follower(work, root).look()
+    seen = states(work, root)
+    assert sum(value is not None for value in seen["user_impressions_all"]) > 50
+    return seen
+
+
+def test_parts_one_by_one_end_where_one_push_of_all_does(work, root, built, parts, expected):
+    """Started anew for the second part, and the first lands again under another name."""
+    land_part(work, root, built, parts, 0)
+    assert follower(work, root).look()
+    first = land.landed_files(root / "landing" / work.schema.name, str(built.days[DAY]), "parquet")[
+        0
+    ]
+    shutil.copy(first, first.with_name("again.parquet"))
+    land_part(work, root, built, parts, 1)
+    running = follower(work, root)
+    assert running.look()
+    assert not running.look()
+    assert states(work, root) == expected
+
+
+def test_a_store_that_is_away_is_tried_again_and_one_that_was_made_anew_is_filled(
+    work, root, built, parts, expected, caplog
+):
+    running = follower(work, root)
+    land_part(work, root, built, parts, 0)
+    assert running.look()
+    (root / "feast" / work.schema.name).rename(root / "away")
+    land_part(work, root, built, parts, 1)
+    assert not running.look()
+    assert "tried again at each look" in caplog.text
+    # Another store comes back, in which nothing is.
+    store.apply(work.schema, root / "feast", root / "lake")
+    assert [running.look() for _ in range(3)] == [False, True, False]
+    assert "has lost rows" in caplog.text
+    assert states(work, root) == expected
+
+
+def test_a_file_that_cannot_be_read_is_left_out_and_named(work, root, built, parts, caplog):
+    folder = root / "landing" / work.schema.name / land.INTRADAY / built.days[DAY].isoformat()
+    folder.mkdir(parents=True)
+    (folder / "broken.parquet").write_bytes(b"PAR1 and no more")
+    land_part(work, root, built, parts, 0)
+    running = follower(work, root)
+    assert running.look()
+    assert "broken.parquet: cannot be read" in caplog.text
+    assert running.summary()["impressions"] > 100
+    assert running.summary()["freshness"]["files"] == 2

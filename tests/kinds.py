@@ -1,0 +1,90 @@
+"""The kinds of tests, by the fixtures that they ask for; and which of them run one after the other.
+
+``spark``, ``distributed`` and ``process`` are what `make test-fast` leaves out. A test that starts
+a process without any of them fails.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+SPARK = {"spark", "built"}
+"""Fixtures that need a Spark session, or what one has made."""
+PROCESS = {
+    "server",
+    "guarded",
+    "start_server",
+    "live",
+    "workspace",
+    "door",
+    "compiled",
+    "spark_remote",
+}
+"""Fixtures that start a process or a server."""
+SLOW = ("spark", "distributed", "process", "gpu")
+_ONE_SESSION = "spark"
+_FIRST = (
+    "test_whole_day.py",
+    _ONE_SESSION,
+    "test_upscale.py",
+    "test_training.py",
+    "test_resume.py",
+)
+"""Groups that take long: begun last, one would run alone at the end."""
+
+
+def mark(items: list[pytest.Item]) -> None:
+    """Mark tests by their fixtures, and say which must share a worker of pytest-xdist.
+
+    The tests with a Spark session are one group, so that there is one session. Every other file is
+    a group of its own: its tests share what the file has started.
+    """
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & SPARK:
+            item.add_marker(pytest.mark.spark)
+        if fixtures & PROCESS:
+            item.add_marker(pytest.mark.process)
+        group = _ONE_SESSION if "spark" in fixtures else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def sort(items: list[pytest.Item]) -> None:
+    """The longest groups first, in the order of the files otherwise."""
+    order = {name: place for place, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: order.get(_group(item), len(order)))
+
+
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    return marker.args[0] if marker else ""
+
+
+class Started:
+    """Programs that were started since the last look."""
+
+    def __init__(self) -> None:
+        """Watch from now on, for ever: an audit hook cannot be taken back."""
+        self._programs: list[str] = []
+        sys.addaudithook(self._note)
+
+    def _note(self, event: str, arguments: tuple[object, ...]) -> None:
+        if event in {"subprocess.Popen", "os.fork", "os.posix_spawn"}:
+            self._programs.append(str(arguments[0]) if arguments else "fork")
+
+    def take(self) -> list[str]:
+        """Their paths, oldest first."""
+        found, self._programs = self._programs, []
+        return found
+
+
+def require_marker(item: pytest.Item, programs: list[str]) -> None:
+    """Fail a test that started a program and does not say so."""
+    ours = [name for name in programs if Path(name).name not in _OF_LIBRARIES]
+    if ours and not any(item.get_closest_marker(name) for name in SLOW):
+        pytest.fail(f"{item.nodeid} started {ours[0]}; mark it with pytest.mark.process")
+
+
+_OF_LIBRARIES = {"git", "uname", "ldconfig", "gcc", "cc", "ld", "file"}
+"""What libraries ask about the machine when they are imported."""

@@ -1,0 +1,62 @@
+"""The guide to a new data set works as it is written: its code, then its commands."""
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from features import __main__ as door
+from features import catalog, readers
+from features.tables import Lake
+
+ROOT = Path(__file__).resolve().parents[1]
+GUIDE = (ROOT / "docs" / "add-a-data-set.md").read_text()
+
+
+def block(kind: str) -> str:
+    (found,) = re.findall(rf"^```{re.escape(kind)}\n(.*?)^```", GUIDE, re.M | re.S)
+    return found
+
+
+def load(folder: Path, path: str, monkeypatch):
+    """Write a module of the guide below a scratch folder, and import it under its name."""
+    file = folder / Path(path).name
+    folder.mkdir()
+    file.write_text(block(f"python {path}"))
+    name = path.removesuffix(".py").replace("/", ".")
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.spark
+def test_a_new_data_set_gets_from_its_log_to_the_store_and_to_examples(
+    spark, tmp_path, monkeypatch, capsys
+):
+    schema = load(tmp_path / "datasets", "features/datasets/visits.py", monkeypatch).SCHEMA
+    reader = load(tmp_path / "sources", "features/sources/visits.py", monkeypatch)
+    monkeypatch.setitem(catalog.SCHEMAS, "visits", schema)
+    monkeypatch.setitem(readers.READERS, "visits", reader)
+    monkeypatch.setattr("features.spark.start_session", lambda name: spark)
+    monkeypatch.setenv("RANKING_VAR", str(tmp_path))
+    for line in block("bash").splitlines():
+        code = door.main(line.removeprefix("python -m features ").split())
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert code == 0, (line, told)
+    lake = Lake(tmp_path / "lake", "visits")
+    assert [lake.manifest("examples", day).rows for day in lake.days("examples")] == [1000] * 3
+    assert (tmp_path / "feast" / "visits" / "online.db").stat().st_size > 0
+
+
+def test_what_the_schedule_is_told_is_what_the_schema_says():
+    told = block("python dags/ranking_assets.py")
+    schema = block("python features/datasets/visits.py")
+    reader = block("python features/sources/visits.py")
+    fact = r"(first_day=datetime\.date\([^)]*\)|last_day=None|holdout_days=1)"
+    assert all(f"{found}," in schema for found in re.findall(fact, told))
+    assert re.search(r'suffix="(\w+)"', told)[1] == re.search(r'SUFFIX = "(\w+)"', reader)[1]

@@ -1,0 +1,49 @@
+"""What a rank that failed by itself leaves for the process that started it; no torch.
+
+torchrun starts all ranks again when one of them ends, which helps a rank that was killed, and hides
+the words of one that failed: the others fail right after it, for want of a partner. So a rank
+writes down why it failed, and whoever started the ranks ends them all and tells it.
+"""
+
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+_PATTERN = "failure-*.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why a run of several ranks ended."""
+
+    reason: str
+    """The words of the rank that failed first, which they name unless all ranks said the same."""
+    summary: dict[str, Any]
+    """What joins the JSON object of the verb."""
+
+
+def report(folder: Path, rank: int, error: BaseException) -> None:
+    """Write down why a rank failed, whole or not at all."""
+    content = {
+        "rank": rank,
+        "at": time.time(),
+        "reason": str(error) or type(error).__name__,
+        "summary": getattr(error, "summary", {}),
+    }
+    staging = folder / f".failure-{rank}"
+    staging.write_text(json.dumps(content))
+    os.replace(staging, folder / f"failure-{rank}.json")
+
+
+def reported(folder: Path, ranks: int) -> Failure | None:
+    """The failure that the ranks of a run have written into a folder; None: there is none."""
+    found = [json.loads(path.read_text()) for path in folder.glob(_PATTERN)]
+    if not found:
+        return None
+    first = min(found, key=lambda one: one["at"])
+    is_shared = len(found) == ranks and len({one["reason"] for one in found}) == 1
+    reason = first["reason"] if is_shared else f"rank {first['rank']} of {ranks}: {first['reason']}"
+    return Failure(reason, first["summary"])
