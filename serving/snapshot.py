@@ -51,7 +51,7 @@ class TextIndex:
 
     def extended(self, ids: Identifiers) -> "TextIndex":
         """The same, with more ids behind the last."""
-        return TextIndex([*self._places, *ids])  # type: ignore[list-item]
+        return TextIndex([*self._places, *ids])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Snapshot:
         places = self.rows(ids)
         is_new = places < 0
         places[is_new] = self.num_items + np.arange(is_new.sum())
-        new = [one for one, is_one in zip(ids, is_new.tolist(), strict=True) if is_one]
+        new: Any = [one for one, is_one in zip(ids, is_new.tolist(), strict=True) if is_one]
         tables = {
             name: table.renewed(
                 EncodedTable.of(

@@ -35,11 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> Summary:
-    from training.launch import train_and_track
+    from training.launch import default_ranks, train_and_track
     from training.lineage import training_recipe
 
     schema = schema_of(options.dataset)
     options.recipe = training_recipe(schema, options)
+    options.ranks = options.ranks or default_ranks()
     return train_and_track(schema, chosen_recipe(options), options)
 
 

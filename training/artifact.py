@@ -32,6 +32,7 @@ from training.inputs import Inputs, inputs_of
 from training.manifest import MANIFEST, ArtifactError, Manifest, read_manifest
 from training.native import Compile, NativeCode, NativeError, native_dense
 from training.ranker import InteractionArch, Ranker, embedding_tables
+from training.resources import num_cores
 from training.scoring import Scorer, ServedDense
 from training.tables import ServedTables, TablePrecision, packed
 
@@ -142,7 +143,7 @@ def load(
         )
     inputs = inputs_of(schema)
     # Native code does not ask torch: in a new thread it would take all cores.
-    num_threads = num_threads or torch.get_num_threads()
+    num_threads = num_threads or min(torch.get_num_threads(), num_cores())
     try:
         config = model_from_dict(manifest.config["model"])
         scorer, module = _eager(directory, manifest, inputs, config, num_threads)

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import importlib.metadata
 import json
 import logging
 import os
@@ -23,6 +24,8 @@ from training.resources import num_cores
 
 logger = logging.getLogger(__name__)
 
+_CPU_RANKS = 2
+"""Enough to train as on many devices: tables are split, gradients averaged."""
 MAX_RESTARTS = 3
 """Times that torchrun starts all ranks again when one of them died."""
 _POLL_SECONDS = 0.2
@@ -48,8 +51,6 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
         FailedError: A rank failed, or the ranks refused what they were given; in their words.
         ChildProcessError: A rank was lost more often than it could be replaced.
     """
-    if options.ranks < 1:
-        raise ValueError(f"ranks: {options.ranks}; at least 1")
     parameters = {
         "dataset": schema.name,
         "schema_fingerprint": schema.fingerprint(),
@@ -81,6 +82,24 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
     if code != 0 or not result:
         raise ChildProcessError(f"training of {options.date}: torchrun exited with {code}")
     return _summary(schema, options, result, run)
+
+
+def default_ranks() -> int:
+    """One rank a CUDA device that can be used; without one two, or as many as there are cores."""
+    if not _is_cpu_build():
+        from training.machine import num_cuda_devices
+
+        if devices := num_cuda_devices():
+            return devices
+    return min(_CPU_RANKS, num_cores())
+
+
+def _is_cpu_build() -> bool:
+    """Whether what is installed is for the CPU alone, found without a second's import of torch."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.distribution("fbgemm-gpu-cpu")
+        return True
+    return False
 
 
 def upscale_on_ranks(options: argparse.Namespace) -> dict[str, Any]:

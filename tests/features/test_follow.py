@@ -103,7 +103,9 @@ def test_parts_one_by_one_end_where_one_push_of_all_does(work, root, built, part
     """Started anew for the second part, and the first lands again under another name."""
     land_part(work, root, built, parts, 0)
     assert follower(work, root).look()
-    first = land.landed_files(root / "landing" / work.schema.name, built.days[DAY], "parquet")[0]
+    first = land.landed_files(root / "landing" / work.schema.name, str(built.days[DAY]), "parquet")[
+        0
+    ]
     shutil.copy(first, first.with_name("again.parquet"))
     land_part(work, root, built, parts, 1)
     running = follower(work, root)
