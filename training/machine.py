@@ -53,8 +53,8 @@ def num_cuda_devices() -> int:
     if not _has_cuda_kernels():
         if os.environ.get("RANK", "0") == "0":
             logger.warning(
-                "torch sees %d CUDA devices, but the FBGEMM that is installed is the CPU's: training "
-                "on the CPU (`make install ACCELERATOR=cuda` installs the other)",
+                "torch sees %d CUDA devices, but the FBGEMM that is installed is the CPU's: "
+                "training on the CPU (`make install ACCELERATOR=cuda` installs the other)",
                 devices,
             )
         return 0

@@ -36,8 +36,8 @@ from training.wukong import Wukong
 class DenseNormaliser(nn.Module):
     """log(1 + x) of long-tailed numbers and log odds of rates, then (x - mean) / deviation.
 
-    Missing numbers, which are NaN, become 0, the mean. Infinite ones stay infinite: where examples are
-    encoded they are refused, and a score made of one is no number that could be taken for good.
+    Missing numbers, which are NaN, become 0, the mean. Infinite ones stay infinite: where examples
+    are encoded they are refused, and no score that is made of one can be taken for a good one.
 
     Mean and deviation are buffers, measured once on the first training days and kept from then on:
     to move them later would change what the weights behind them mean.
