@@ -90,7 +90,8 @@ class ModelInputs:
     """What a model reads for B rows.
 
     ``dense`` is (B, number of dense inputs) float32 in ``Schema.dense_inputs`` order, NaN where a
-    number is missing; ``ids`` has one entry for each of ``Schema.sparse_inputs``, in that order.
+    number is missing (null or NaN) and never infinite; ``ids`` has one entry for each of
+    ``Schema.sparse_inputs``, in that order.
     """
 
     dense: npt.NDArray[np.float32]

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import datetime
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -122,12 +123,13 @@ def _speed(options: argparse.Namespace) -> Summary:
         return speed_on_ranks(options)
     with process_group():
         if options.result:
-            options.result.write_text(str(speed.samples_per_second(options.configuration)))
+            found = speed.speed_of_ranks(options.configuration)
+            options.result.write_text(json.dumps(found))
             return {}
         if options.profile:
             return {"markdown": speed.profile(options.configuration, is_compiled=options.compile)}
-        found = speed.measure(options.configuration, is_compiled=options.compile)
-    return speed.to_dict(found)
+        measured = speed.measure(options.configuration, is_compiled=options.compile)
+    return speed.to_dict(measured)
 
 
 def _plan(options: argparse.Namespace) -> Summary:

@@ -129,8 +129,8 @@ def upscale_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def speed_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
-    """The speed of full steps on one rank and on several that share the same cores."""
-    found = {}
+    """The speed of steps and of their input, on one rank and on several that share the cores."""
+    found: dict[int, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for ranks in (1, options.ranks):
             result = Path(folder) / f"{ranks}"
@@ -139,10 +139,14 @@ def speed_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
                 code = started.wait()
             if code != 0 or not result.exists():
                 raise ChildProcessError(f"speed on {ranks} ranks: torchrun exited with {code}")
-            found[ranks] = float(result.read_text())
+            found[ranks] = json.loads(result.read_text())
     return {
-        "samples_per_second_by_ranks": found,
-        "share_of_one_rank": found[options.ranks] / found[1],
+        **{
+            f"{figure}_by_ranks": {ranks: round(one[figure], 3) for ranks, one in found.items()}
+            for figure in found[1]
+        },
+        "share_of_one_rank": found[options.ranks]["samples_per_second"]
+        / found[1]["samples_per_second"],
     }
 
 

@@ -37,7 +37,7 @@ class DenseNormaliser(nn.Module):
     """log(1 + x) of long-tailed numbers and log odds of rates, then (x - mean) / deviation.
 
     Missing numbers, which are NaN, become 0, the mean. Infinite ones stay infinite: where examples
-    are encoded they are refused, and a score made of one is not finite and refused too.
+    are encoded they are refused, and no score that is made of one can be taken for a good one.
 
     Mean and deviation are buffers, measured once on the first training days and kept from then on:
     to move them later would change what the weights behind them mean.

@@ -41,18 +41,6 @@ INTRADAY = "intraday"
 """Folder of the parts of days that are not over."""
 _DAY_OF_PATH = rf"/(?:impressions|{INTRADAY})/(\d{{4}}-\d{{2}}-\d{{2}})[^/]*(?:/[^/]*){{0,2}}$"
 """The day is in the name of a day's file or folder, and in the name of the folder of parts."""
-_ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n"}
-"""Last bytes of a file that is whole, by the end of its name."""
-_IS_OF_TYPE = {
-    Dtype.INT64: pa.types.is_integer,
-    Dtype.FLOAT64: pa.types.is_floating,
-    Dtype.STRING: pa.types.is_string,
-    Dtype.TIMESTAMP: pa.types.is_timestamp,
-}
-INTRADAY = "intraday"
-"""Folder of the parts of days that are not over."""
-_DAY_OF_PATH = r"(\d{4}-\d{2}-\d{2})[^/]*(?:/[^/]*)?$"
-"""The day is in the name of a day's file, and in the name of the folder of parts."""
 _SQL_TYPES = {
     Dtype.INT64: "bigint",
     Dtype.FLOAT64: "double",
@@ -72,9 +60,9 @@ def landed_files(landing: Path, day: str, suffix: str) -> list[Path]:
     Names that begin with a dot or an underscore are of files that are still written, and what has
     no proper end is cut off: neither counts.
     """
-    whole = landing / "impressions" / f"{day}.{suffix}"
-    if is_whole(whole):
-        return [whole]
+    day_file = landing / "impressions" / f"{day}.{suffix}"
+    if is_whole(day_file):
+        return [day_file]
     parts = (landing / INTRADAY / day).glob(f"*.{suffix}")
     return sorted(path for path in parts if path.name[0] not in "._" and is_whole(path))
 

@@ -134,7 +134,7 @@ def test_a_store_that_is_away_is_tried_again_and_one_that_was_made_anew_is_fille
 def test_a_file_that_cannot_be_read_is_left_out_and_named(work, root, built, parts, caplog):
     folder = root / "landing" / work.schema.name / land.INTRADAY / built.days[DAY].isoformat()
     folder.mkdir(parents=True)
-    (folder / "broken.parquet").write_bytes(b"PAR1 and no more")
+    (folder / "broken.parquet").write_bytes(b"PAR1, and not what its end promises, PAR1")
     land_part(work, root, built, parts, 0)
     running = follower(work, root)
     assert running.look()
