@@ -152,7 +152,7 @@ def test_the_anchor_is_scored_on_the_same_rows_and_told_in_decision_and_page(wor
     assert (judged["decision"], judged["compared_with"]) == ("promote", "champion")
     assert judged["gauc_change"]["low"] > 0
     page = (world.root / "reports" / judged["report"]).read_text()
-    words = (world.first, "GAUC against the anchor", "Base rate of the training days", "0.2500 of")
+    words = (world.first, "GAUC against the anchor", "base rate of the training days", "0.25")
     assert [word for word in words if word not in page] == []
 
 
