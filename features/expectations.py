@@ -13,12 +13,15 @@ import datetime
 import functools
 import json
 import logging
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import great_expectations as gx
 import great_expectations.expectations as gxe
+from great_expectations.core import config_provider
+from great_expectations.core.yaml_handler import YAMLHandler
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -235,9 +238,26 @@ def _update_docs(suites: Sequence[_Suite]) -> None:
     _context(suites[0].root).build_data_docs(resource_identifiers=[*named, *results])
 
 
+class _SharedYaml(YAMLHandler):
+    """Great Expectations reads its settings with one parser for all threads; this one is for that.
+
+    Two checks at once came upon each other's documents ("found another document").
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def load(self, stream: Any) -> Any:
+        """One at a time."""
+        with self._lock:
+            return super().load(stream)
+
+
 @functools.cache
 def _context(root: Path) -> Any:
     """The Great Expectations project of one data set, opened once."""
+    config_provider.yaml = _SharedYaml()
     root.mkdir(parents=True, exist_ok=True)
     context = gx.get_context(mode="file", project_root_dir=str(root))
     context.variables.progress_bars = {"globally": False}

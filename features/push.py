@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 Clock = Callable[[datetime.datetime], datetime.datetime]
 """Given the moment of the newest impression, the moment up to which rows are true."""
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MOST_AHEAD = datetime.timedelta(hours=1)
+"""Of our clock may be one of which impressions have their moments."""
 _PARTITIONS = "spark.sql.shuffle.partitions"
 _MOST_PARTS = 16
 """Cached parts of what has landed; more are put into one, so that plans stay small."""
@@ -108,16 +110,15 @@ class LandedUsers:
         if self._newest is None:
             return None
         until = clock(self._newest)
-        # A clock that is fast, where impressions come from, must not keep this one busy.
-        self._newest = min(self._newest, until)
+        # An impression of next year must not have this look for what is due until then.
+        self._newest = min(self._newest, until + _MOST_AHEAD)
         users = self._users(self._parts[num_before:], until)
-        if users is None:
-            return None
-        users = users.distinct().persist()
-        frame = stored_frame(self._work, self._table, self._rows(users, until))
-        users.unpersist()
+        is_due = users is not None and (bool(new) or not users.isEmpty())
+        frame = self._frame(users, until) if users is not None and is_due else None
         self._until = until
         self._compact()
+        if frame is None:
+            return None
         return Batch(files=tuple(new), impressions=impressions, rows=frame, until=until)
 
     def _day_after_builds(self) -> datetime.date:
@@ -128,21 +129,20 @@ class LandedUsers:
         suffix = READERS[self._work.schema.name].SUFFIX
         folders = [self._landing / "impressions", self._landing / INTRADAY]
         names = {path.name[:10] for folder in folders for path in folder.glob("????-??-??*")}
-        days = sorted(datetime.date.fromisoformat(name) for name in names)
-        return [
-            path
-            for day in days
-            if day >= first_day
-            for path in landed_files(self._landing, day, suffix)
-        ]
+        wanted = sorted(name for name in names if name >= first_day.isoformat())
+        return [path for name in wanted for path in landed_files(self._landing, name, suffix)]
 
     def _begin(self, first_day: datetime.date) -> None:
         """The state before a day, and the impressions before it whose labels are still to come."""
         self.forget()
         self._first_day = first_day
         work, schema = self._work, self._work.schema
+        # As the daily build: what was corrected later is not known to this day.
+        known_by = datetime.datetime.combine(first_day, datetime.time(), datetime.UTC)
+        known_by += self._table.delay
         carry = work.features(self._table, carry_days(work, self._table, first_day))
-        self._carry = newest_rows(carry.drop(DAY), self._user).persist()
+        known = carry.where(F.col(CREATED) <= F.lit(known_by)).drop(DAY)
+        self._carry = newest_rows(known, self._user).persist()
         since = first_day - label_delay_days(schema)
         days = work.lake.days_between(IMPRESSIONS, since, first_day - ONE_DAY)
         if schema.label.delay and days:
@@ -201,6 +201,12 @@ class LandedUsers:
 
         since = self._until or until
         return within(since, until) | within(since - delay, until - delay)
+
+    def _frame(self, users: DataFrame, until: datetime.datetime) -> pd.DataFrame:
+        kept = users.distinct().persist()
+        frame = stored_frame(self._work, self._table, self._rows(kept, until))
+        kept.unpersist()
+        return frame
 
     def _rows(self, users: DataFrame, until: datetime.datetime) -> DataFrame:
         """The needed state rows of some users."""

@@ -64,11 +64,12 @@ def _add_promote(door: Door) -> None:
         "Make a day's candidate the champion and have the endpoint load it. Moves the alias "
         "`champion` to the candidate of a day whose gate said promote, has the endpoint load it, "
         "and waits until it answers with that version. When the endpoint cannot load it, the alias "
-        "goes back and the command fails. When no endpoint answers, the alias moves and the JSON "
-        "says so. A day that is not newer than the champion's is skipped; with --upscaled, a "
-        "ranker that grew may replace the champion of its own day, shown to be better than it. "
-        "With --service it works on a cluster instead: the canary of that InferenceService becomes "
-        "its stable model, and with --dataset and --date, the champion too.",
+        "goes back and the command fails; so it does when a server that --endpoint names does not "
+        "answer. When none is named and none answers, the alias moves and the JSON says so. A day "
+        "that is not newer than the champion's is skipped; with --upscaled, a ranker that grew may "
+        "replace the champion of its own day, shown to be better than it. With --service it works "
+        "on a cluster instead: the canary of that InferenceService, which must have passed its "
+        "steps, becomes its stable model, and with --dataset and --date, the champion too.",
         *("artifacts", "tracking", "reports"),
         has_dataset=False,
     )

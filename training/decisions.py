@@ -15,17 +15,17 @@ Values = dict[str, Any]
 def summary(evaluation: Evaluation) -> Values:
     """The decision as plain values, for JSON; what is not finite is None."""
     decision, base_rate = evaluation.decision, evaluation.base_rate
-    champion, control, anchor = evaluation.champion, evaluation.control, evaluation.anchor
+    control, anchor = evaluation.control, evaluation.anchor
     answering = gate.CHAMPION if gate.CHAMPION in decision.against else gate.BASE_RATE
     return {
         "decision": decision.verdict.value,
         "drill": "spoilt candidate" if evaluation.is_spoilt else None,
         "reasons": decision.reasons,
         "alerts": [alert_values(alert) for alert in decision.alerts],
-        "notes": [*decision.notes, *evaluation.anchor_notes],
+        "notes": [*decision.notes, *evaluation.notes],
         "checks": [{"says": one.verdict.value, "what": one.text} for one in decision.findings],
         "candidate": evaluation.candidate.manifest.version,
-        "champion": champion.manifest.version if champion else None,
+        "champion": evaluation.champion_version,
         "holdout": [evaluation.days[0].isoformat(), evaluation.days[-1].isoformat()],
         "metrics": decision.candidate.to_dict() if decision.candidate else None,
         "champion_metrics": _metrics(decision, gate.CHAMPION),

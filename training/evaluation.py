@@ -21,7 +21,7 @@ from training.dataset import ExampleTable
 from training.findings import GateConfig
 from training.gate import Decision, decide
 from training.holdout import score_days
-from training.manifest import ArtifactError, Manifest
+from training.manifest import ArtifactError, Manifest, read_manifest
 from training.metrics import log_losses
 
 
@@ -63,14 +63,16 @@ class Evaluation:
     config: GateConfig
     decision: Decision
     candidate: Artifact
+    champion_version: str | None
     champion: Artifact | None
+    """None, too, where it reads other inputs than the days have: ``notes`` says so."""
     days: list[datetime.date]
     label: npt.NDArray[np.int64]
     candidate_scores: Scores
     champion_scores: Scores | None
     anchor: Rival | None
-    anchor_notes: list[str]
-    """Which anchors could not be scored, and why there is none."""
+    notes: list[str]
+    """Which rivals could not be scored, and why there is no anchor."""
     control: Rival | None
     base_rate: BaseRate
     agreement: dict[str, float | None] | None
@@ -103,14 +105,21 @@ def evaluate_candidate(
 
     Raises:
         ValueError: A model has trained on a day of the holdout, the holdout or the days before it
-            have no rows, or the control is not the candidate's.
+            have no rows, the control is not the candidate's, or a first champion is asked for where
+            there is one.
     """
     config = config or GateConfig()
     root = artifacts / schema.name
     rankers = {"candidate": artifact.load(root / versions.candidate, schema)}
-    if versions.champion:
+    notes = _stranger_to(schema, root, versions.champion)
+    if versions.champion and not notes:
+        if config.accepts_unknown:
+            raise ValueError(
+                f"first: {versions.champion} is champion; --first is for the first one"
+            )
         rankers[gate.CHAMPION] = artifact.load(root / versions.champion, schema)
-    anchor, notes = _anchor(root, versions.anchors, schema)
+    anchor, why_none = _anchor(root, versions.anchors, schema)
+    notes += why_none
     if anchor:
         rankers[gate.ANCHOR] = anchor
     if versions.control:
@@ -128,17 +137,19 @@ def evaluate_candidate(
         candidate = np.random.default_rng(0).permutation(candidate)
     label, best = scored.holdout.label, scored.best_log_loss
     theirs, groups = scores.get(gate.CHAMPION), scored.holdout.group
+    decision = decide(config, scored.holdout, candidate, scores, base_rate=base_rate.rate)
     return Evaluation(
         config=config,
-        decision=decide(config, scored.holdout, candidate, scores, base_rate=base_rate.rate),
+        decision=decision,
         candidate=rankers["candidate"],
+        champion_version=versions.champion,
         champion=rankers.get(gate.CHAMPION),
         days=days,
         label=label,
         candidate_scores=candidate,
         champion_scores=theirs,
         anchor=_rival(gate.ANCHOR, rankers, scores),
-        anchor_notes=notes,
+        notes=notes,
         control=_rival(gate.CONTROL, rankers, scores),
         base_rate=base_rate,
         agreement=None if theirs is None else agreement(candidate, theirs, groups),
@@ -159,6 +170,23 @@ def base_rate_of(table: ExampleTable, through: datetime.date) -> BaseRate:
     return BaseRate(table.positives(days) / rows, rows, days[0], days[-1])
 
 
+def _stranger_to(schema: Schema, root: Path, champion: str | None) -> list[str]:
+    """Why a champion cannot be scored since the schema changed; empty where it can.
+
+    Else no candidate of the new schema could ever replace it. A champion whose files are damaged is
+    no such case: it fails the evaluation when it is loaded.
+    """
+    if champion is None:
+        return []
+    found = read_manifest(root / champion).schema_fingerprint
+    if found == schema.fingerprint():
+        return []
+    return [
+        f"champion {champion}: reads the inputs of schema {found}, and the examples have those of "
+        f"{schema.fingerprint()}; not compared, and the base rate must be beaten"
+    ]
+
+
 def _anchor(
     root: Path, versions: Sequence[str], schema: Schema
 ) -> tuple[Artifact | None, list[str]]:
@@ -169,7 +197,7 @@ def _anchor(
             return artifact.load(root / version, schema), notes
         except ArtifactError as error:
             notes.append(f"anchor {version}: cannot be scored: {error}")
-    return None, [*notes, "anchor: no older champion than the one that answers; not compared"]
+    return None, [*notes, "anchor: no older champion; not compared"]
 
 
 def _rival(key: str, rankers: dict[str, Artifact], scores: dict[str, Scores]) -> Rival | None:

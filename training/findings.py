@@ -176,8 +176,9 @@ def of_calibration(config: GateConfig, found: Calibration, rows: int) -> Finding
         return Finding(verdict, f"{seen}; within {bounds}", is_calibration=True)
     if verdict is Verdict.REFUSE and found.positives >= fewest_positives(config, found, rows):
         return Finding(verdict, f"{seen}; outside {bounds}", is_calibration=True)
+    where = "may be" if least <= found.value <= most else "is, as far as can be told,"
     text = (
-        f"{seen}; may be outside {bounds}: {found.positives:,} positives, about {needed:,} would "
+        f"{seen}; {where} outside {bounds}: {found.positives:,} positives, about {needed:,} would "
         "tell"
     )
     return Finding(Verdict.HOLD, text, is_calibration=True)

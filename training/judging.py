@@ -33,8 +33,6 @@ def judge(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
     if champion is not None and registry.day_of(champion) > options.date:
         return _hold(schema, options, registry, candidate=candidate, champion=champion)
     versions = _versions(registry, options, candidate=candidate)
-    if options.first and versions.champion:
-        raise ValueError(f"first: {versions.champion} is champion; --first is for the first one")
     limits = GateConfig(accepts_unknown=options.first)
     judged = evaluate_candidate(
         *(schema, ExampleTable(options.lake, schema), options.artifacts, versions),

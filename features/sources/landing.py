@@ -39,8 +39,8 @@ _IS_OF_TYPE = {
 }
 INTRADAY = "intraday"
 """Folder of the parts of days that are not over."""
-_DAY_OF_PATH = r"(\d{4}-\d{2}-\d{2})[^/]*(?:/[^/]*)?$"
-"""The day is in the name of a day's file, and in the name of the folder of parts."""
+_DAY_OF_PATH = rf"/(?:impressions|{INTRADAY})/(\d{{4}}-\d{{2}}-\d{{2}})[^/]*(?:/[^/]*){{0,2}}$"
+"""The day is in the name of a day's file or folder, and in the name of the folder of parts."""
 _SQL_TYPES = {
     Dtype.INT64: "bigint",
     Dtype.FLOAT64: "double",
@@ -54,16 +54,16 @@ def impressions_file(landing: Path, day: datetime.date, suffix: str) -> Path:
     return landing / "impressions" / f"{day.isoformat()}.{suffix}"
 
 
-def landed_files(landing: Path, day: datetime.date, suffix: str) -> list[Path]:
-    """What has landed of a day so far: its file, else its parts by name.
+def landed_files(landing: Path, day: str, suffix: str) -> list[Path]:
+    """What has landed so far of a day, YYYY-MM-DD: its file, else its parts by name.
 
     Names that begin with a dot or an underscore are of files that are still written, and what has
     no proper end is cut off: neither counts.
     """
-    day_file = impressions_file(landing, day, suffix)
+    day_file = landing / "impressions" / f"{day}.{suffix}"
     if is_whole(day_file):
         return [day_file]
-    parts = (landing / INTRADAY / day.isoformat()).glob(f"*.{suffix}")
+    parts = (landing / INTRADAY / day).glob(f"*.{suffix}")
     return sorted(path for path in parts if path.name[0] not in "._" and is_whole(path))
 
 
@@ -146,7 +146,7 @@ def read_delimited(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
         header = first.readline().rstrip("\n").split("\t")
     reader = spark.read.schema(", ".join(f"`{name}` string" for name in header))
     frame = reader.csv([str(path) for path in paths], sep="\t", header=True, quote='"', escape='"')
-    return frame.withColumn(DAY, F.to_date(F.regexp_extract(F.input_file_name(), _DAY_OF_PATH, 1)))
+    return frame.withColumn(DAY, _day_of_file())
 
 
 def read_parquet(spark: SparkSession, schema: Schema, paths: Sequence[Path]) -> DataFrame:
@@ -162,7 +162,12 @@ def read_parquet(spark: SparkSession, schema: Schema, paths: Sequence[Path]) -> 
     types = [f"{EXAMPLE_ID} bigint", *(f"{one.name} {_SQL_TYPES[one.dtype]}" for one in columns)]
     frame = spark.read.schema(", ".join(types)).parquet(*map(str, paths))
     named = {column.name: F.col(column.name) for column in columns}
-    return frame.select(EXAMPLE_ID, *typed(schema, named), F.to_date("timestamp").alias(DAY))
+    return frame.select(EXAMPLE_ID, *typed(schema, named), _day_of_file().alias(DAY))
+
+
+def _day_of_file() -> SparkColumn:
+    """The day as which a row landed; the checks find a row whose moment is on another."""
+    return F.to_date(F.regexp_extract(F.input_file_name(), _DAY_OF_PATH, 1))
 
 
 def typed(schema: Schema, columns: dict[str, SparkColumn]) -> list[SparkColumn]:

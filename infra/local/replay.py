@@ -18,12 +18,15 @@ import pyarrow.parquet as pq
 from processes import Processes
 from stack import push_command
 
+from features.catalog import has_push
 from features.freshness import percentiles
 from features.readers import READERS
 from features.rows import open_rows
 from features.schema import REQUEST_TIME, Role, Schema, TableKind
 from features.sources.landing import INTRADAY, impressions_file, write_rows
 
+PUSH = "replay-push"
+"""Name of its process and of its log."""
 DURATION_SECONDS = 12.0
 """In which the whole day lands."""
 STEP_SECONDS = 0.5
@@ -46,7 +49,7 @@ class Replay:
         self.landing = var / "demo" / "replay" / "landing"
         self.store = var / "demo" / "replay" / "feast"
         self._var = var
-        self._states = schema.tables_of(TableKind.STATE)
+        self._states = schema.tables_of(TableKind.STATE) if has_push() else ()
 
     def keep_store(self) -> None:
         """Copy the online store as it is now, before the day is built."""
@@ -54,7 +57,11 @@ class Replay:
             shutil.copytree(self._var / "feast" / self.schema.name, self.store / self.schema.name)
 
     def start_push(self, processes: Processes, environment: Mapping[str, str]) -> None:
-        """Start the push that follows; it waits for the first file."""
+        """Start the push; returns when it follows, for its start is nothing that a user waits for.
+
+        Raises:
+            RuntimeError: It has ended, or takes too long.
+        """
         if not self._states:
             return
         folders = {
@@ -66,9 +73,13 @@ class Replay:
         command = push_command(self.schema.name, folders, metrics_port=0)
         command += ["--replay", f"--first-day={self.day}", f"--interval={STEP_SECONDS}"]
         # Its own store is a file, wherever the online store of the stack is.
-        processes.start(
-            "replay-push", command, {**environment, "RANKING_ONLINE": "sqlite"}, self._var
-        )
+        processes.start(PUSH, command, {**environment, "RANKING_ONLINE": "sqlite"}, self._var)
+        deadline = time.monotonic() + MOST_SECONDS
+        while "following" not in processes.log(PUSH).read_text(errors="replace"):
+            processes.require_alive()
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"replay: the push does not follow; see {processes.log(PUSH)}")
+            time.sleep(POLL_SECONDS)
 
     def run(self) -> dict[str, Any]:
         """Land the day and wait until all of it is visible; what was measured.
@@ -77,7 +88,7 @@ class Replay:
             RuntimeError: Not all of it was visible in time.
         """
         if not self._states:
-            return {"note": "no users whose state is pushed"}
+            return {"note": "no users whose state is pushed within a day"}
         steps = list(self._steps())
         waiting: list[tuple[float, datetime.datetime, int]] = []
         seconds: list[float] = []
@@ -97,7 +108,7 @@ class Replay:
             if time.monotonic() > deadline:
                 raise RuntimeError(
                     f"replay: {len(waiting)} of {len(waiting) + len(seconds)} impressions are not "
-                    f"visible {MOST_SECONDS:g} s after the last; see the log of replay-push"
+                    f"visible {MOST_SECONDS:g} s after the last; see the log of {PUSH}"
                 )
             time.sleep(POLL_SECONDS)
             waiting = self._still_waiting(reader, waiting, seconds)

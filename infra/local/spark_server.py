@@ -1,6 +1,6 @@
 """The Spark Connect server of the local stack: one JVM that the jobs of a day share.
 
-A job that starts its own Spark waits some 5 s for a JVM, and then runs all its code cold. Here a
+A job that starts its own Spark waits for a JVM, and then runs all its code cold. Here a
 job is a client: it sends its query plans and reads the answers (SPARK_REMOTE in features/spark.py).
 """
 
@@ -28,8 +28,9 @@ def command(port: int) -> list[str]:
         "spark.connect.grpc.binding.port": str(port),
         # A job that was killed asks for its answers no more; its query is not worth the cores.
         "spark.connect.execute.manager.detachedTimeout": "30s",
-        # A job releases its session; one that was killed cannot.
-        "spark.connect.session.manager.defaultSessionTimeout": "10m",
+        # The push asks for nothing until impressions land, which may take a night; a job that ends
+        # releases its session.
+        "spark.connect.session.manager.defaultSessionTimeout": "-1",
     }
     flags = [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
     return [str(_SUBMIT), "--master", "local[*]", "--class", SERVER_CLASS, *flags, "spark-internal"]

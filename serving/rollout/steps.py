@@ -183,7 +183,10 @@ class Canary:
     def _look(
         self, before: _Seen | None, canary: Observation, control: Observation, *, is_late: bool
     ) -> _Seen:
-        """Judge, where a look is due: at twice the requests of the last one."""
+        """Judge, where a look is due: at twice the requests of the last one, and when time is up.
+
+        Few requests cannot show that a canary holds; but if all of them fail, that it does not.
+        """
         look = before.look if before else -1
         findings = before.findings if before else ()
         now = _Seen(
@@ -195,6 +198,8 @@ class Canary:
         )
         due = look
         while due < _MAX_LOOK and now.num_requests >= self.limits.requests_of(due + 1):
+            due += 1
+        if due == look and is_late and look + 1 < EARLY_LOOKS:
             due += 1
         if due == look:
             return now

@@ -59,6 +59,8 @@ def test_jobs_are_told_of_the_stacks_spark_and_the_server_listens_on_loopback(se
     assert token == server["SPARK_CONNECT_AUTHENTICATE_TOKEN"] != ""
     assert token not in " ".join(command)
     assert "spark.connect.grpc.binding.address=127.0.0.1" in command
+    # By default a push that has had nothing to do for an hour finds its session gone.
+    assert "spark.connect.session.manager.defaultSessionTimeout=-1" in command
     assert (settings.home / "spark.key").stat().st_mode & 0o077 == 0
 
 

@@ -17,8 +17,9 @@ pytestmark = pytest.mark.spark
 class Thread:
     """Runs the push in this process, on the Spark session of the suite."""
 
-    def __init__(self, work, first_day):
+    def __init__(self, work, first_day, folder):
         self.work = work
+        self.folder = folder
         self.first_day = first_day
         self.stopped = threading.Event()
         self.summary = {}
@@ -31,6 +32,11 @@ class Thread:
         assert flags["first-day"] == str(self.first_day)
         self.thread = threading.Thread(target=self.run, args=[flags])
         self.thread.start()
+
+    def log(self, name):
+        path = self.folder / f"{name}.log"
+        path.write_text("following")
+        return path
 
     def run(self, flags):
         self.summary = follow(
@@ -56,7 +62,7 @@ def test_a_day_lands_again_and_every_impression_is_timed(spark, built, tmp_path,
     day = built.days[-1]
     one = replay.Replay(built.schema, var=tmp_path, day=day)
     one.keep_store()
-    thread = Thread(work, day)
+    thread = Thread(work, day, tmp_path)
     one.start_push(thread, {})
     try:
         told = one.run()

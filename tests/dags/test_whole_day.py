@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from settings import PORT_VARIABLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "infra" / "local" / "demo.py"
 SIZES = ("--rows=20000", "--users=500", "--items=300", "--days=4", "--daily=1")
-PORTS = ("RANKING_AIRFLOW_PORT", "RANKING_HTTP_PORT", "RANKING_GRPC_PORT", "RANKING_SPARK_PORT")
 TASKS_BY_DECISION = {"canary", "promote"}
 
 
@@ -43,7 +43,8 @@ def test_a_day_runs_from_landing_to_a_ranked_answer(tmp_path) -> None:
 
 
 def _environment(var: Path) -> dict[str, str]:
-    ports = dict(zip(PORTS, map(str, _free_ports(len(PORTS))), strict=True))
+    variables = PORT_VARIABLES.values()
+    ports = dict(zip(variables, map(str, _free_ports(len(variables))), strict=True))
     # The jobs too are this checkout's, wherever the packages were installed from.
     return {**os.environ, **ports, "RANKING_VAR": str(var), "PYTHONPATH": _path()}
 

@@ -103,7 +103,9 @@ def test_parts_one_by_one_end_where_one_push_of_all_does(work, root, built, part
     """Started anew for the second part, and the first lands again under another name."""
     land_part(work, root, built, parts, 0)
     assert follower(work, root).look()
-    first = land.landed_files(root / "landing" / work.schema.name, built.days[DAY], "parquet")[0]
+    first = land.landed_files(root / "landing" / work.schema.name, str(built.days[DAY]), "parquet")[
+        0
+    ]
     shutil.copy(first, first.with_name("again.parquet"))
     land_part(work, root, built, parts, 1)
     running = follower(work, root)
@@ -132,7 +134,7 @@ def test_a_store_that_is_away_is_tried_again_and_one_that_was_made_anew_is_fille
 def test_a_file_that_cannot_be_read_is_left_out_and_named(work, root, built, parts, caplog):
     folder = root / "landing" / work.schema.name / land.INTRADAY / built.days[DAY].isoformat()
     folder.mkdir(parents=True)
-    (folder / "broken.parquet").write_bytes(b"PAR1 and no more")
+    (folder / "broken.parquet").write_bytes(b"PAR1, and not what its end promises, PAR1")
     land_part(work, root, built, parts, 0)
     running = follower(work, root)
     assert running.look()

@@ -2,6 +2,7 @@
 
 import datetime
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pyspark.sql import functions as F
@@ -154,6 +155,13 @@ def test_bad_feature_rows_leave_the_table(work, spark, built, tmp_path):
     assert outcomes["item_daily"].broken_rules == {"item_impressions_1d:range": 1}
     assert work.lake.manifest(table.name, day).rows == before - 1
     assert outcomes["user_state"].quarantined == 0
+
+
+def test_two_checks_at_once_do_not_come_upon_each_others_settings(tmp_path):
+    context = expectations._context(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda _: context.config_provider.get_values(), range(200)))
+    assert all(values == read[0] for values in read)
 
 
 def test_retention_keeps_what_later_jobs_read(work, built):

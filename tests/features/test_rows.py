@@ -88,7 +88,7 @@ def redis():
         yield server
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.process)])
 def online(request, monkeypatch):
     """Either store, as RANKING_ONLINE names it."""
     url = "sqlite"

@@ -32,7 +32,7 @@ def redis():
         yield server
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.process)])
 def online(request, monkeypatch):
     """Either store, as RANKING_ONLINE names it."""
     url = "sqlite" if request.param == "sqlite" else request.getfixturevalue("redis").url

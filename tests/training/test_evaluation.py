@@ -15,12 +15,13 @@ import pytest
 from made_artifacts import random_ranker, random_rows
 
 from features.catalog import schema_of
+from features.fingerprints import rows_fingerprint
 from features.schema import EXAMPLE_ID, LABEL
 from training import artifact
 from training.__main__ import main
 from training.aliases import CHAMPION, PREVIOUS
 from training.dataset import encode_examples
-from training.manifest import read_manifest
+from training.manifest import MANIFEST, read_manifest
 from training.recipes import recipe_of
 from training.registry import Registry
 from training.scoring import Scorer
@@ -68,6 +69,8 @@ def write_day(lake: Path, day: datetime.date, rows: pa.Table) -> None:
     folder = lake / SCHEMA.name / "examples" / f"day={day}"
     folder.mkdir(parents=True)
     pq.write_table(rows, folder / "part-00000.parquet", row_group_size=700)
+    manifest = {"content_hash": "made", "fingerprint": rows_fingerprint(SCHEMA)}
+    (folder / "_manifest.json").write_text(json.dumps(manifest))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +172,21 @@ def test_anchor_and_gauc_may_be_left_out_and_it_is_said(world):
     assert any(note.startswith("anchor: no older champion") for note in told["notes"])
     assert "GAUC: not asked for; not compared" in told["notes"]
     assert not any(check["what"].startswith("GAUC") for check in told["checks"])
+
+
+def test_a_champion_of_another_schema_does_not_block_the_candidates_of_this_one(world):
+    """Its inputs are not in the examples any more, and it will never be scored again."""
+    world.line(world.champion)
+    path = world.root / "artifacts" / SCHEMA.name / world.champion / MANIFEST
+    before = path.read_text()
+    path.write_text(json.dumps({**json.loads(before), "schema_fingerprint": "before"}))
+    try:
+        told = world.evaluate()
+    finally:
+        path.write_text(before)
+    assert (told["decision"], told["champion"]) == ("promote", world.champion)
+    assert (told["compared_with"], told["champion_metrics"]) == ("base_rate", None)
+    assert any("reads the inputs of schema before" in note for note in told["notes"])
 
 
 def test_an_anchor_that_is_gone_gives_way_to_the_next_and_it_is_said(world):

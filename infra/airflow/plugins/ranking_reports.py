@@ -83,7 +83,7 @@ def _index(folder: Path, *, is_root: bool) -> HTMLResponse:
         "cells": [_row(entry) for entry in entries],
     }
     nothing = {"kind": "prose", "text": "No reports yet: no job has written one."}
-    up = [] if is_root else [{"kind": "link", "text": "all reports above", "link": "../"}]
+    up = [] if is_root else [{"kind": "link", "text": "one folder up", "link": "../"}]
     title = "Ranking reports" if is_root else folder.name
     page = {"title": title, "blocks": [*up, listing if entries else nothing]}
     return HTMLResponse(_TEMPLATES.get_template("page.html.j2").render(page=page))

@@ -179,6 +179,18 @@ def test_without_requests_no_check_is_kept_at_any_look():
 
 
 @pytest.mark.parametrize(
+    ("failed", "outcome"), [(10, Outcome.BROKEN), (1, Outcome.NO_TRAFFIC), (0, Outcome.NO_TRAFFIC)]
+)
+def test_when_time_is_up_a_few_requests_can_break_a_canary_and_never_pass_it(failed, outcome):
+    canary, control = (observe({}, {"pod": pod(10 - bad, bad)}) for bad in (failed, 0))
+    tried = Canary(place=SimpleNamespace(quiet_seconds=None), limits=Limits())
+    assert tried._look(None, canary, control, is_late=False).outcome is None
+    assert tried._look(None, canary, control, is_late=True).outcome is outcome
+    many = observe({}, {"pod": pod(1_999)})
+    assert tried._look(None, many, many, is_late=True).outcome is Outcome.NO_TRAFFIC
+
+
+@pytest.mark.parametrize(
     ("num_requests", "seconds", "is_over"),
     [
         (0, 1.9, False),  # too soon to tell
