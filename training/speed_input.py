@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import torch.distributed as dist
 
 from features.catalog import schema_of
+from features.fingerprints import rows_fingerprint
 from features.schema import DAY, EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Kind, Schema
 from training.config import TrainingConfig
 from training.dataset import TABLE, ExampleTable, batches
@@ -116,4 +117,4 @@ def _write(schema: Schema, lake: Path, num_rows: int) -> None:
     # As Spark writes them.
     path = folder / "part-0.parquet"
     pq.write_table(pa.table(columns), path, compression="snappy", row_group_size=_ROW_GROUP)
-    (folder / "_manifest.json").write_text(json.dumps({"rows": num_rows}))
+    (folder / "_manifest.json").write_text(json.dumps({"fingerprint": rows_fingerprint(schema)}))
