@@ -20,12 +20,13 @@ import pyarrow.parquet as pq
 import torch.distributed as dist
 
 from features.catalog import schema_of
+from features.fingerprints import rows_fingerprint
 from features.schema import DAY, EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Kind, Schema
 from training.config import TrainingConfig
 from training.dataset import TABLE, ExampleTable, batches
 from training.inputs import Inputs
 
-_DAY = datetime.date(2025, 1, 1)
+DAY_OF_ROWS = datetime.date(2025, 1, 1)
 _BUFFERS = 2
 """That are shuffled one after the other, so that one is read while the other is used."""
 _ROW_GROUP = 131_072
@@ -52,7 +53,7 @@ def input_samples_per_second(table: ExampleTable, config: TrainingConfig) -> flo
     started = time.perf_counter()
     stream = batches(
         table,
-        [_DAY],
+        [DAY_OF_ROWS],
         batch_size=config.batch_size,
         shuffle_rows=config.shuffle_rows,
         seed=config.seed,
@@ -62,7 +63,7 @@ def input_samples_per_second(table: ExampleTable, config: TrainingConfig) -> flo
     for _ in stream:
         pass
     dist.barrier()
-    return table.num_rows([_DAY]) / (time.perf_counter() - started)
+    return table.num_rows([DAY_OF_ROWS]) / (time.perf_counter() - started)
 
 
 def _schema(inputs: Inputs) -> Schema:
@@ -105,15 +106,15 @@ def _write(schema: Schema, lake: Path, num_rows: int) -> None:
         )
         for column in (schema.item, *schema.context)
     }
-    moment = datetime.datetime.combine(_DAY, datetime.time(12), datetime.UTC)
+    moment = datetime.datetime.combine(DAY_OF_ROWS, datetime.time(12), datetime.UTC)
     columns |= {
         LABEL: pa.array(random.integers(0, 2, num_rows)),
         EXAMPLE_ID: pa.array(np.arange(num_rows)),
         REQUEST_TIME.name: pa.repeat(pa.scalar(moment, pa.timestamp("us", "UTC")), num_rows),
     }
-    folder = lake / schema.name / TABLE / f"{DAY}={_DAY}"
+    folder = lake / schema.name / TABLE / f"{DAY}={DAY_OF_ROWS}"
     folder.mkdir(parents=True)
     # As Spark writes them.
     path = folder / "part-0.parquet"
     pq.write_table(pa.table(columns), path, compression="snappy", row_group_size=_ROW_GROUP)
-    (folder / "_manifest.json").write_text(json.dumps({"rows": num_rows}))
+    (folder / "_manifest.json").write_text(json.dumps({"fingerprint": rows_fingerprint(schema)}))
