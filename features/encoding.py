@@ -40,6 +40,17 @@ class RowStatus(enum.IntEnum):
     """The row may be counted on only after the request, which therefore must not see it."""
 
 
+class InfiniteError(ValueError):
+    """A number that is infinite as the float32 that models read; NaN and null are missing."""
+
+    def __init__(self, column: str, row: int, value: float) -> None:
+        """Args: the dense input, the row among those that were encoded, and the value."""
+        super().__init__(
+            f"column {column}: {value}; a finite number in float32, or null or NaN where missing"
+        )
+        self.row = row
+
+
 @dataclasses.dataclass(frozen=True)
 class Ids:
     """A batch of bags of embedding rows: row b has ``lengths[b]`` of ``values``, in order."""
@@ -79,7 +90,8 @@ class ModelInputs:
     """What a model reads for B rows.
 
     ``dense`` is (B, number of dense inputs) float32 in ``Schema.dense_inputs`` order, NaN where a
-    number is missing; ``ids`` has one entry for each of ``Schema.sparse_inputs``, in that order.
+    number is missing (null or NaN) and never infinite; ``ids`` has one entry for each of
+    ``Schema.sparse_inputs``, in that order.
     """
 
     dense: npt.NDArray[np.float32]
@@ -194,14 +206,23 @@ def encode(schema: Schema, columns: Columns) -> ModelInputs:
             timestamp, which is null where the table has no usable row.
 
     Raises:
+        InfiniteError: A number is infinite; names the column.
         ValueError: A column is missing; names it.
     """
     request_time = epoch_microseconds(_column(columns, REQUEST_TIME.name))
     numbers = encode_numbers(schema.inputs(*DENSE_KINDS), columns, size=len(request_time))
     gone = [_is_null(_column(columns, table.timestamp_column)) for table in schema.tables]
     dense = np.column_stack([numbers.at(request_time), *gone]).astype(np.float32, copy=False)
+    _refuse_infinite(schema, dense)
     ids = encode_ids(schema, schema.sparse_inputs(), columns, request_time=request_time)
     return ModelInputs(dense, ids)
+
+
+def _refuse_infinite(schema: Schema, dense: npt.NDArray[np.float32]) -> None:
+    is_infinite = np.isinf(dense)
+    if is_infinite.any():
+        row, place = np.argwhere(is_infinite)[0]
+        raise InfiniteError(schema.dense_inputs()[place], int(row), float(dense[row, place]))
 
 
 def encode_numbers(wanted: Sequence[Column], columns: Columns, *, size: int) -> Numbers:

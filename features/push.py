@@ -18,14 +18,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.aggregates import label_delay_days, newest_rows, user_state
-from features.jobs import IMPRESSIONS, Workspace, carry_days, declared_availability
+from features.jobs import Workspace, carry_days, declared_availability
 from features.online import needed_rows, stored_frame
 from features.readers import READERS
 from features.rules import Check, impression_rules
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, TableKind
 from features.sources.landing import INTRADAY, landed_files
 from features.store import open_store, write
-from features.tables import ONE_DAY
+from features.tables import IMPRESSIONS, ONE_DAY
 
 logger = logging.getLogger(__name__)
 Clock = Callable[[datetime.datetime], datetime.datetime]

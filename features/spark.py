@@ -95,6 +95,7 @@ def start_session(name: str, **conf: str) -> SparkSession:
         builder = builder.config(key.replace("_", "."), value)
     if remote := os.environ.get("SPARK_REMOTE", ""):
         return _remote_session(builder, remote)
+    os.environ.pop("SPARK_REMOTE", None)  # Spark takes an empty one for an address
     # Workers must run this interpreter; Spark would start whatever `python3` is first on the path.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")

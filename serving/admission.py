@@ -106,6 +106,8 @@ class Admission:
     ) -> Answer:
         watch = None if until_left is None else asyncio.create_task(until_left())
         waited_for: set[asyncio.Task[Any]] = {task} if watch is None else {task, watch}
+        if watch is not None:
+            watch.add_done_callback(_look_at)
         try:
             await asyncio.wait(
                 waited_for, timeout=deadline.seconds_left, return_when=asyncio.FIRST_COMPLETED
@@ -149,9 +151,13 @@ class Admission:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._num_inside -= 1
         counters.IN_FLIGHT.dec()
-        if not task.cancelled():
-            # Looked at, or asyncio would report the failure of work that no one waits for any more.
-            task.exception()
+        _look_at(task)
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    """So that asyncio does not report the failure of what no one waits for any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _late(what: str, deadline: Deadline, status: HTTPStatus) -> RefusedError:

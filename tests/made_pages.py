@@ -10,6 +10,7 @@ from made_points import runs
 from features.catalog import schema_of
 from features.expectations import Outcome
 from features.quality_page import write_quality_page
+from training.agreement import agreement
 from training.comparison import Holdout
 from training.evaluation import BaseRate, Evaluation, Rival
 from training.family import Member
@@ -80,14 +81,16 @@ def write_gate(reports, *, is_trial=False):
         config=config,
         decision=decide(config, holdout, candidate, scores, base_rate=0.41),
         candidate=ranker("1998-04-20-0123abcd"),
+        champion_version="1998-04-19-4567cdef",
         champion=ranker("1998-04-19-4567cdef"),
         days=[day],
         label=label,
         candidate_scores=candidate,
         champion_scores=scores[CHAMPION],
         anchor=Rival(ranker("1998-03-23-89abef01"), scores[ANCHOR]),
-        anchor_notes=["anchor 1998-03-22-0123abcd: cannot be scored: no such artifact"],
+        notes=["anchor 1998-03-22-0123abcd: cannot be scored: no such artifact"],
         control=Rival(ranker("1998-04-20-89abef01"), scores[CONTROL]) if is_trial else None,
+        agreement=agreement(candidate, scores[CHAMPION], holdout.group),
         base_rate=BaseRate(0.41, 91_203, datetime.date(1997, 9, 20), day),
         regret=0.0123 if is_trial else None,
         is_spoilt=is_trial,

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import datetime
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,11 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> Summary:
-    from training.launch import train_and_track
+    from training.launch import default_ranks, train_and_track
     from training.lineage import training_recipe
 
     schema = schema_of(options.dataset)
     options.recipe = training_recipe(schema, options)
+    options.ranks = options.ranks or default_ranks()
     return train_and_track(schema, chosen_recipe(options), options)
 
 
@@ -121,12 +123,13 @@ def _speed(options: argparse.Namespace) -> Summary:
         return speed_on_ranks(options)
     with process_group():
         if options.result:
-            options.result.write_text(str(speed.samples_per_second(options.configuration)))
+            found = speed.speed_of_ranks(options.configuration)
+            options.result.write_text(json.dumps(found))
             return {}
         if options.profile:
             return {"markdown": speed.profile(options.configuration, is_compiled=options.compile)}
-        found = speed.measure(options.configuration, is_compiled=options.compile)
-    return speed.to_dict(found)
+        measured = speed.measure(options.configuration, is_compiled=options.compile)
+    return speed.to_dict(measured)
 
 
 def _plan(options: argparse.Namespace) -> Summary:

@@ -180,8 +180,8 @@ class _Pair:
 def _with_both_labels(holdout: Holdout) -> int:
     if not holdout.has_users:
         return 0
-    values, _ = group_aucs(np.zeros(len(holdout), np.float32), holdout.label, holdout.group)
-    return int(np.isfinite(values).sum())
+    positive = holdout.label == 1
+    return len(np.intersect1d(holdout.group[positive], holdout.group[~positive]))
 
 
 def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:

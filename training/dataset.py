@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.encoding import ModelInputs, encode
+from features.encoding import InfiniteError, ModelInputs, encode
 from features.fingerprints import rows_fingerprint
 from features.schema import DAY, EXAMPLE_ID, LABEL, Schema
 from training.batch import Batch, make_batch
@@ -155,10 +155,15 @@ class ExampleTable:
 
 
 def encode_examples(schema: Schema, table: pa.Table) -> Examples:
-    """Encode a table of examples."""
+    """Encode a table of examples; ValueError names one with a number that is infinite."""
     columns = {name: table.column(name) for name in table.column_names}
+    try:
+        inputs = encode(schema, columns)
+    except InfiniteError as error:
+        example = table.column(EXAMPLE_ID)[error.row].as_py()
+        raise ValueError(f"example {example}: {error}") from error
     return Examples(
-        encode(schema, columns),
+        inputs,
         table.column(LABEL).to_numpy(),
         table.column(EXAMPLE_ID).to_numpy(),
         table,

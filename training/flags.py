@@ -79,7 +79,11 @@ def add_training(verb: argparse.ArgumentParser) -> None:
         choices=(GROWN, CONTROL),
         help="train for a comparison, beside the day's own run: what grew, or what did not",
     )
-    verb.add_argument("--ranks", type=int, default=2, help="processes")
+    verb.add_argument(
+        "--ranks",
+        type=count,
+        help="processes (else one a CUDA device; on a CPU 2, or 1 where there is one core)",
+    )
     verb.add_argument("--batch-size", type=count, help="of all ranks (else the recipe's)")
     verb.add_argument("--epochs", type=count, help="passes over the days (else the recipe's)")
     verb.add_argument(

@@ -13,7 +13,7 @@ from training.comparison import Holdout, Scores
 from training.dataset import Examples, ExampleTable
 from training.metrics import FloatArray, log_losses
 
-ROWS_AT_ONCE = 65_536
+ROWS_AT_ONCE = 8_192
 _NEW_USER_IMPRESSIONS, _HEAVY_USER_IMPRESSIONS, _NEW_ITEM_IMPRESSIONS = 10, 100, 10
 
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import importlib.metadata
 import json
 import logging
 import os
@@ -23,6 +24,8 @@ from training.resources import num_cores
 
 logger = logging.getLogger(__name__)
 
+_CPU_RANKS = 2
+"""Enough to train as on many devices: tables are split, gradients averaged."""
 MAX_RESTARTS = 3
 """Times that torchrun starts all ranks again when one of them died."""
 _POLL_SECONDS = 0.2
@@ -48,8 +51,6 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
         FailedError: A rank failed, or the ranks refused what they were given; in their words.
         ChildProcessError: A rank was lost more often than it could be replaced.
     """
-    if options.ranks < 1:
-        raise ValueError(f"ranks: {options.ranks}; at least 1")
     parameters = {
         "dataset": schema.name,
         "schema_fingerprint": schema.fingerprint(),
@@ -83,6 +84,24 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
     return _summary(schema, options, result, run)
 
 
+def default_ranks() -> int:
+    """One rank a CUDA device that can be used; without one two, or as many as there are cores."""
+    if not _is_cpu_build():
+        from training.machine import num_cuda_devices
+
+        if devices := num_cuda_devices():
+            return devices
+    return min(_CPU_RANKS, num_cores())
+
+
+def _is_cpu_build() -> bool:
+    """Whether what is installed is for the CPU alone, found without a second's import of torch."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.distribution("fbgemm-gpu-cpu")
+        return True
+    return False
+
+
 def upscale_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
     """Grow a checkpoint on as many processes as wrote it; returns what rank 0 found.
 
@@ -110,8 +129,8 @@ def upscale_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def speed_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
-    """The speed of full steps on one rank and on several that share the same cores."""
-    found = {}
+    """The speed of steps and of their input, on one rank and on several that share the cores."""
+    found: dict[int, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for ranks in (1, options.ranks):
             result = Path(folder) / f"{ranks}"
@@ -120,10 +139,14 @@ def speed_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
                 code = started.wait()
             if code != 0 or not result.exists():
                 raise ChildProcessError(f"speed on {ranks} ranks: torchrun exited with {code}")
-            found[ranks] = float(result.read_text())
+            found[ranks] = json.loads(result.read_text())
     return {
-        "samples_per_second_by_ranks": found,
-        "share_of_one_rank": found[options.ranks] / found[1],
+        **{
+            f"{figure}_by_ranks": {ranks: round(one[figure], 3) for ranks, one in found.items()}
+            for figure in found[1]
+        },
+        "share_of_one_rank": found[options.ranks]["samples_per_second"]
+        / found[1]["samples_per_second"],
     }
 
 

@@ -1,14 +1,22 @@
 """Where a plan is for: devices, ranks and their memory; need not be where it is made."""
 
 import dataclasses
+import functools
+import logging
 import os
 
+import fbgemm_gpu  # noqa: F401  # registers the operators
 import torch
 import torch.distributed as dist
 from torchrec.distributed.planner.constants import HBM_CAP
 
 from training.config import Precision
 from training.resources import memory_bytes
+
+logger = logging.getLogger(__name__)
+
+_KERNEL = "fbgemm::block_bucketize_sparse_features"
+"""One that every build of FBGEMM has for its own devices."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,9 +44,32 @@ class Machine:
         return (self.hbm_bytes or HBM_CAP) if self.device == "cuda" else None
 
 
+@functools.cache
+def num_cuda_devices() -> int:
+    """CUDA devices that torch and FBGEMM can both use; says once when only torch can."""
+    if not torch.cuda.is_available():
+        return 0
+    devices = torch.cuda.device_count()
+    if not _has_cuda_kernels():
+        if os.environ.get("RANK", "0") == "0":
+            logger.warning(
+                "torch sees %d CUDA devices, but the FBGEMM that is installed is the CPU's: "
+                "training on the CPU (`make install ACCELERATOR=cuda` installs the other)",
+                devices,
+            )
+        return 0
+    return devices
+
+
+def _has_cuda_kernels() -> bool:
+    """Whether FBGEMM, which looks the tables up, was built for CUDA."""
+    has_kernel: bool = torch._C._dispatch_has_kernel_for_dispatch_key(_KERNEL, "CUDA")
+    return has_kernel
+
+
 def device_of_rank() -> torch.device:
-    """This rank's device: its GPU where there is one, else the CPU."""
-    if torch.cuda.is_available():
+    """This rank's device: its GPU where there is one that can be used, else the CPU."""
+    if num_cuda_devices():
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return torch.device("cpu")
 

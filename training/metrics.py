@@ -1,7 +1,7 @@
 """Exact evaluation metrics over all rows, in NumPy; metrics while training are TorchRec's own."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -88,12 +88,16 @@ def grouped_auc(
     probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64], group: npt.NDArray[np.int64]
 ) -> tuple[float, float]:
     """AUC within each group weighted by rows, and the share of groups with one class only."""
-    values, sizes = group_aucs(probability, label, group)
-    both = np.isfinite(values)
-    one_class = float(1 - both.mean())
-    if not both.any() or not np.isfinite(probability).all():
-        return float("nan"), one_class
-    return float((values[both] * sizes[both]).sum() / sizes[both].sum()), one_class
+    weighted, num_rows, num_groups, num_both = 0.0, 0, 0, 0
+    for rows, _ in _blocks(group):
+        values, sizes = group_aucs(probability[rows], label[rows], group[rows])
+        both = np.isfinite(values)
+        weighted += float((values[both] * sizes[both]).sum())
+        num_rows += int(sizes[both].sum())
+        num_groups += len(sizes)
+        num_both += int(both.sum())
+    is_known = num_rows > 0 and bool(np.isfinite(probability).all())
+    return weighted / num_rows if is_known else float("nan"), 1 - num_both / num_groups
 
 
 def group_aucs(
@@ -137,19 +141,26 @@ def bootstrap_sums(
         draws: How many resamples.
         seed: Of the draws; the same seed and users give the same draws for any columns.
     """
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(_changes(group[order]))
     random = np.random.default_rng(seed)
     total: FloatArray | float = 0.0
-    for first in range(0, len(starts), _GROUPS_AT_ONCE):
-        block = starts[first : first + _GROUPS_AT_ONCE]
-        end = starts[first + _GROUPS_AT_ONCE] if first + _GROUPS_AT_ONCE < len(starts) else None
-        values = columns(order[block[0] : end])
-        sums = np.add.reduceat(values, block - block[0], axis=0)
+    for rows, starts in _blocks(group):
+        sums = np.add.reduceat(columns(rows), starts, axis=0)
         times = _POISSON[random.integers(0, len(_POISSON), (draws, len(sums)), np.uint16)]
         drawn = times @ sums.astype(np.float32)
         total = total + np.concatenate([sums.sum(axis=0, keepdims=True), drawn])
     return np.asarray(total)
+
+
+def _blocks(
+    group: npt.NDArray[np.int64],
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """The rows of some groups at a time, group by group, and where each group begins in them."""
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(_changes(group[order]))
+    for first in range(0, len(starts), _GROUPS_AT_ONCE):
+        block = starts[first : first + _GROUPS_AT_ONCE]
+        end = starts[first + _GROUPS_AT_ONCE] if first + _GROUPS_AT_ONCE < len(starts) else None
+        yield order[block[0] : end], block - block[0]
 
 
 def _changes(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -4,6 +4,7 @@ The same class trains sharded (its ``embeddings`` replaced by TorchRec's sharded
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -35,7 +36,8 @@ from training.wukong import Wukong
 class DenseNormaliser(nn.Module):
     """log(1 + x) of long-tailed numbers and log odds of rates, then (x - mean) / deviation.
 
-    Missing numbers become 0, the mean.
+    Missing numbers, which are NaN, become 0, the mean. Infinite ones stay infinite: where examples
+    are encoded they are refused, and no score that is made of one can be taken for a good one.
 
     Mean and deviation are buffers, measured once on the first training days and kept from then on:
     to move them later would change what the weights behind them mean.
@@ -58,7 +60,8 @@ class DenseNormaliser(nn.Module):
 
     def forward(self, dense: Tensor) -> Tensor:
         """(B, inputs) raw to (B, inputs) normalised."""
-        return torch.nan_to_num((self._scaled(dense) - self.mean) / self.deviation, nan=0.0)
+        scaled = (self._scaled(dense) - self.mean) / self.deviation
+        return torch.nan_to_num(scaled, nan=0.0, posinf=math.inf, neginf=-math.inf)
 
     @torch.no_grad()
     def fit(self, dense: Tensor) -> None:

@@ -182,8 +182,8 @@ class Session:
 def device_of_tables(recipe: Recipe) -> torch.device:
     """Where the ranker's tables are made before they are sharded.
 
-    Nowhere: TorchRec makes each shard on the rank that owns it; no host need hold a whole table.
-    Tables that every rank holds whole are no shards.
+    Nowhere: TorchRec makes each shard on the rank that owns it, and no host need hold a table
+    whole. Tables that every rank holds whole are no shards.
     """
     return torch.device("cpu" if has_dense_tables(recipe) else "meta")
 

@@ -29,6 +29,7 @@ from training.costs import cost_of
 from training.inputs import Inputs, SparseInput
 from training.recipes import uniform_layers
 from training.session import Session
+from training.speed_input import examples_of, input_samples_per_second
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ ROUNDS = 7
 _SECONDS_OF_STEPS = 3.0
 _WARM_UP_STEPS = 6
 _ROWS_IN_BATCHES = 24
+_INPUT_PASSES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +52,10 @@ class Speed:
     """Useful, of a full step."""
     peak_gflops: float
     share_of_peak: float
+    input_samples_per_second: float
+    """From Parquet files to batches, alone."""
     input_ratio: float
-    """Speed of the input pipeline alone over that of the step."""
+    """The input's samples/s over the step's."""
     peak_memory_mb: float
     is_compiled: bool
 
@@ -95,14 +99,13 @@ def measure(name: str, *, is_compiled: bool) -> Speed:
     for batch in itertools.islice(itertools.cycle(batches), _WARM_UP_STEPS):
         session.step(batch, learning_rate_share=1.0)
     steps: list[float] = []
-    pipeline: list[float] = []
     peaks: dict[int, list[float]] = {size: [] for size in SQUARES}
     for _ in tqdm(range(ROUNDS), desc=f"configuration {name}", unit="round"):
         steps.append(_seconds_a_step(session, batches))
-        pipeline.append(_seconds_a_batch(data, recipe))
         for size in SQUARES:
             peaks[size].append(_gflops_of_square(size))
     step = statistics.median(steps)
+    given = _input_samples_per_second(inputs, recipe)
     flops = cost_of(inputs, recipe.model).training_flops * recipe.training.batch_size
     peak = max(statistics.median(values) for values in peaks.values())
     return Speed(
@@ -110,10 +113,23 @@ def measure(name: str, *, is_compiled: bool) -> Speed:
         gflops=flops / step / 1e9,
         peak_gflops=peak,
         share_of_peak=flops / step / 1e9 / peak,
-        input_ratio=step / statistics.median(pipeline),
+        input_samples_per_second=given,
+        input_ratio=given * step / recipe.training.batch_size,
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         is_compiled=session.is_compiled,
     )
+
+
+def speed_of_ranks(name: str) -> dict[str, float]:
+    """Samples/s of full steps on all ranks of the process group, and of their input alone."""
+    inputs, recipe = configuration(name, is_compiled=False)
+    given = _input_samples_per_second(inputs, recipe)
+    step = samples_per_second(name)
+    return {
+        "samples_per_second": step,
+        "input_samples_per_second": given,
+        "input_ratio": given / step,
+    }
 
 
 def samples_per_second(name: str) -> float:
@@ -175,10 +191,10 @@ def _seconds_a_step(session: Session, batches: list[Batch]) -> float:
     return (time.perf_counter() - started) / count
 
 
-def _seconds_a_batch(data: BenchmarkData, recipe: Recipe) -> float:
-    started = time.perf_counter()
-    count = sum(1 for _ in _batches(data, recipe))
-    return (time.perf_counter() - started) / count
+def _input_samples_per_second(inputs: Inputs, recipe: Recipe) -> float:
+    with examples_of(inputs, recipe.training) as table:
+        passes = [input_samples_per_second(table, recipe.training) for _ in range(_INPUT_PASSES)]
+    return statistics.median(passes)
 
 
 def _gflops_of_square(size: int) -> float:

@@ -25,6 +25,7 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 from made_artifacts import random_ranker, random_rows
 
 from features.catalog import schema_of
+from features.fingerprints import rows_fingerprint
 from features.schema import EXAMPLE_ID
 from training import artifact
 from training.aliases import CHAMPION, PREVIOUS
@@ -113,6 +114,8 @@ def write_day(base: pa.Table, day: datetime.date, rows: int) -> None:
                 place = part.column_names.index(name)
                 part = part.set_column(place, name, pa.array(values, base.schema.field(name).type))
             writer.write_table(part, row_group_size=ROW_GROUP)
+    manifest = {"content_hash": "made", "fingerprint": rows_fingerprint(SCHEMA)}
+    (target / "_manifest.json").write_text(json.dumps(manifest))
 
 
 def write_rankers() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from features.catalog import schema_of
 from features.encoding import (
     Ids,
+    InfiniteError,
     RequestInputs,
     RowStatus,
     embedding_rows,
@@ -16,7 +17,7 @@ from features.encoding import (
     epoch_microseconds,
     status_at,
 )
-from features.schema import Column, Dtype, Kind
+from features.schema import DENSE_KINDS, Column, Dtype, Kind
 
 NOON = datetime.datetime(1998, 4, 20, 12, tzinfo=datetime.UTC)
 SECOND = datetime.timedelta(seconds=1)
@@ -171,3 +172,27 @@ def test_users_that_stand_once_are_tiled_and_joined_as_if_each_row_had_its_own()
     both = twice.tiled(["item", "history"])
     assert both.ids["history"].values.tolist() == [7, 5, 6, 5, 6] * 2
     assert both.ids["item"].values.tolist() == [1, 2, 3, 4] * 2
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e39])
+def test_a_number_that_is_infinite_to_the_model_is_refused_by_column_and_example(value):
+    from training.dataset import encode_examples
+
+    schema = schema_of("movielens-100k")
+    columns = nothing(schema, 3)
+    name = next(
+        c.name
+        for c in schema.inputs(*DENSE_KINDS)
+        if c.dtype is Dtype.FLOAT64 and c.name in columns
+    )
+    columns[name] = pa.array([None, 0.5, value])
+    with pytest.raises(InfiniteError, match=rf"column {name}: -?inf; a finite number") as refused:
+        encode(schema, columns)
+    assert refused.value.row == 2
+    columns |= {"label": pa.array([0, 1, 0]), "example_id": pa.array([70, 80, 90])}
+    with pytest.raises(ValueError, match=f"example 90: column {name}"):
+        encode_examples(schema, pa.table(columns))
+    columns[name] = pa.array([None, 0.5, np.nan])
+    place = schema.dense_inputs().index(name)
+    assert np.isnan(encode(schema, columns).dense[:, place]).tolist() == [True, False, True]

@@ -102,6 +102,13 @@ def _num_cached(spark) -> int:
     return spark._jsc.sc().getPersistentRDDs().size()
 
 
+@pytest.mark.spark
+def test_an_empty_address_is_none(spark, monkeypatch) -> None:
+    """A job's own session, as without the variable."""
+    monkeypatch.setenv("SPARK_REMOTE", "")
+    assert start_session("own", spark_sql_shuffle_partitions="2").sparkContext is spark.sparkContext
+
+
 @pytest.mark.parametrize(
     ("remote", "master", "told"),
     [

@@ -42,8 +42,12 @@ def test_old_connections_are_ended_so_that_callers_find_new_servers(aging):
         rest.sendall(ask)
         assert b"connection: close" not in received(rest, b'{"live":true}')
         received(old, b"max_age")  # the reason in a GOAWAY frame
-        rest.sendall(ask)
-        assert b"connection: close" in received(rest, b'{"live":true}')
+
+        def is_told():
+            rest.sendall(ask)
+            return b"connection: close" in received(rest, b'{"live":true}')
+
+        wait_until(is_told)
 
 
 def received(connection, last):

@@ -172,15 +172,16 @@ def test_promote_serve_reload_and_roll_back(workspace, free_ports, capsys):
     http_port, grpc_port = free_ports
     first, second = workspace.versions
 
-    def promote(date):
-        flags = workspace.flags("artifacts", "tracking", "reports")
-        endpoint = f"--endpoint=http://127.0.0.1:{http_port}"
-        code = main(["promote", f"--dataset={SCHEMA.name}", f"--date={date}", endpoint, *flags])
+    def promote(date, endpoint=f"http://127.0.0.1:{http_port}"):
+        flags = [*workspace.flags("artifacts", "tracking", "reports"), f"--endpoint={endpoint}"]
+        code = main(["promote", f"--dataset={SCHEMA.name}", f"--date={date}", *flags])
         captured = capsys.readouterr()
         return code, json.loads(captured.out)
 
-    # No endpoint yet: the alias moves all the same.
-    code, done = promote("2025-06-01")
+    # An endpoint that was named must answer; where there is said to be none, the alias moves.
+    assert promote("2025-06-01")[0] == 1
+    assert workspace.registry.alias("champion") is None
+    code, done = promote("2025-06-01", endpoint="none")
     assert (code, done["version"], done["served"]) == (0, first, False)
 
     with serving(workspace, http_port, grpc_port) as http:

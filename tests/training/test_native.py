@@ -292,6 +292,7 @@ def test_a_folder_that_cannot_be_made_is_no_obstacle(folder, tmp_path):
     assert "Not a directory" in loaded.why_eager
 
 
+@pytest.mark.process
 def test_a_compilation_that_takes_too_long_is_ended_and_leaves_nothing(tmp_path, monkeypatch):
     slow = tmp_path / "slow"
     slow.write_text(f"#!/bin/bash\nmkdir {tmp_path}/.compiling-$$-x\nsleep 60\n")

@@ -1,0 +1,23 @@
+"""The speed's input is what a training reads: from files, as the configuration has it."""
+
+import dataclasses
+
+import pytest
+
+from training import speed
+from training.inputs import inputs_of
+from training.speed_input import DAY_OF_ROWS, examples_of, input_samples_per_second
+from training.worker import process_group
+
+
+@pytest.mark.parametrize("name", ["A", "B"])
+def test_the_files_hold_the_configurations_inputs(name):
+    inputs, recipe = speed.configuration(name, is_compiled=False)
+    config = dataclasses.replace(recipe.training, batch_size=16, shuffle_rows=50)
+    with process_group(), examples_of(inputs, config) as table:
+        found = inputs_of(table.schema)
+        assert [sparse.num_rows for sparse in found.sparse] == [s.num_rows for s in inputs.sparse]
+        assert found.dense == inputs.dense
+        days = table.days(*([DAY_OF_ROWS] * 2))
+        assert len(table.read(days)) == 100
+        assert input_samples_per_second(table, config) > 0
