@@ -1,4 +1,4 @@
-"""Stops a training whose numbers are none any more, before they replace what is good.
+"""Stops a training whose numbers became NaN or infinite, before they replace what is good.
 
 Of each step two numbers are looked at: the loss of each rank, and the norm of the dense part's
 gradient after the average over ranks. A loss that is no finite number is made to spoil the gradient

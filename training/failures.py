@@ -1,8 +1,8 @@
-"""What a rank that failed by itself leaves for the process that started it; no torch.
+"""What a rank that failed leaves for the process that started it; imports no torch.
 
 torchrun starts all ranks again when one of them ends, which helps a rank that was killed, and hides
 the words of one that failed: the others fail right after it, for want of a partner. So a rank
-writes down why it failed, and whoever started the ranks ends them all and tells it.
+writes down why it failed, and whoever started the ranks ends them all and tells why.
 """
 
 import dataclasses

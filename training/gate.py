@@ -12,7 +12,7 @@ A rival of which some scores are no probabilities is compared on the other rows;
 block a good candidate nor let a bad one through, since the base rate must then be beaten too.
 
 One exception: a candidate that is not shown to be calibrated within the bounds may replace a
-champion from which it is shown to be nearer to 1, and an alert asks to recalibrate.
+champion if it is shown to be nearer to 1 than that one, and an alert asks to recalibrate.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""A rank that fails, or numbers that are none any more, end a training; what was good stays."""
+"""A rank that fails, or a NaN or infinity, ends a training; what was good stays."""
 
 import dataclasses
 import json
