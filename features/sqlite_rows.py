@@ -131,6 +131,8 @@ class SqliteRows:
         ).fetchone()
         if not has_changes or not isinstance(since, tuple) or since[0] != self._inode:
             return None
+        if not all(isinstance(one, tuple) for one in since[1]):
+            return None  # there were no versions then
         before = dict(since[1])
         found: dict[bytes, None] = {}
         for table in self._schema.tables:

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import hmac
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
@@ -173,7 +174,30 @@ async def inline_or_thread(
     """Do work on a message of that size."""
     if num_bytes <= INLINE_BYTES:
         return work(*args, **kwargs)
-    return await asyncio.to_thread(work, *args, **kwargs)
+    return await in_thread(work, *args, **kwargs)
+
+
+async def in_thread(
+    work: Callable[Given, Answer], *args: Given.args, **kwargs: Given.kwargs
+) -> Answer:
+    """As ``asyncio.to_thread``; cancelled, it ends when the thread has, or at once if not begun.
+
+    So whose request it is keeps its place for as long as somebody works on it.
+    """
+    has_begun = threading.Event()
+
+    def begin() -> Answer:
+        has_begun.set()
+        return work(*args, **kwargs)
+
+    task = asyncio.create_task(asyncio.to_thread(begin))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if has_begun.is_set():
+            await asyncio.wait({task})
+        task.cancel()
+        raise
 
 
 def check_token(expected: str | None, header: bytes | str | None) -> None:

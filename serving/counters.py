@@ -58,7 +58,7 @@ SHARE = Gauge(
     ["role", "version"],
 )
 IN_FLIGHT = Gauge(
-    "ranking_requests_in_flight", "Requests to infer that are being read or answered."
+    "ranking_requests_in_flight", "Requests to infer that have a place: there whole, not answered."
 )
 LOADS = Counter("ranking_loads", "Loads of the champion, by outcome: swapped, failed.", ["outcome"])
 SECONDS = Histogram(
@@ -107,7 +107,7 @@ PAIR_RANK_DISTANCE = Histogram(
 )
 PAIRS = Counter(
     "ranking_pairs",
-    "Answers of a canary that the champion was to score too, by outcome: scored, dropped, failed.",
+    "Answers of a canary that the champion was to score too: scored, dropped, failed, hung.",
     ["outcome"],
 )
 PAIRS_WAITING = Gauge("ranking_pairs_waiting", "Answers of a canary that wait for the champion.")

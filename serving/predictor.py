@@ -1,6 +1,5 @@
 """The model ``ranker``: from a request to scores and flags, inside KServe's life cycle."""
 
-import asyncio
 import dataclasses
 import datetime
 import functools
@@ -17,6 +16,7 @@ from kserve.protocol.infer_type import InferResponse
 from features.encoding import RequestInputs
 from features.schema import Schema
 from serving import counters, pairs
+from serving.admission import in_thread
 from serving.batches import Batches
 from serving.calls import InferenceCall
 from serving.lineup import Beside, Lineup, key_of
@@ -313,12 +313,12 @@ class Ranker(kserve.Model):
         size = sum(len(tensor.values) for tensor in call.tensors.values())
         if size <= INLINE_VALUES:
             return parse(self.schema, call, now=now)
-        return await asyncio.to_thread(parse, self.schema, call, now=now)
+        return await in_thread(parse, self.schema, call, now=now)
 
     async def _candidates(self, request: RankingRequest) -> Candidates:
         """With what was read in time; RefusedError (503) where that is not all, and must be."""
         if not self.transformer.must_read:
-            return await asyncio.to_thread(self.transformer.transform, request)
+            return await in_thread(self.transformer.transform, request)
         candidates = await self._patience.read(request)
         if candidates is not None:
             return candidates
@@ -326,7 +326,7 @@ class Ranker(kserve.Model):
             limit = f"within {self._store.max_seconds:g} seconds; try again"
             unavailable = HTTPStatus.SERVICE_UNAVAILABLE
             raise RefusedError("store", "no answer", limit, status=unavailable)
-        return await asyncio.to_thread(self.transformer.transform_without_store, request)
+        return await in_thread(self.transformer.transform_without_store, request)
 
     def _score_alone(self, jobs: Sequence[Job]) -> Sequence[Ranking | RefusedError]:
         """As ``_score``, on all cores where the champion can."""

@@ -124,7 +124,7 @@ class Shadow:
         if beside is None or random.random() * _ALL >= beside.share.percent:
             return False
         with self._changed:
-            self._give_up_what_hangs()
+            self._give_up_what_hangs(beside.model)
             is_gone = self._is_stopping or beside.model is self._given_up
             is_taken = not is_gone and self._has_room(len(answered.scores))
             if is_taken:
@@ -136,18 +136,23 @@ class Shadow:
             self._copies.requests.labels("dropped").inc()
         return is_taken
 
-    def _give_up_what_hangs(self) -> None:
-        """A thread cannot be stopped: it is left alone with its challenger, and another begins."""
+    def _give_up_what_hangs(self, now: Scorer) -> None:
+        """A thread cannot be stopped: it is left alone with its challenger, and another begins.
+
+        Who stands here now may be another one: then it has done nothing, and what waits is its own.
+        """
         if self._begun is None or time.monotonic() - self._begun[1] < HANG_SECONDS:
             return
-        self._given_up, self._begun = self._begun[0], None
+        hung, self._begun = self._begun[0], None
         self._copies.requests.labels("hung").inc()
-        self._copies.hung.set(1)
         logger.error(
             "%s: %s has not scored a request within %g seconds; it gets no more of them",
-            *(self._name, self._given_up.version, HANG_SECONDS),
+            *(self._name, hung.version, HANG_SECONDS),
         )
-        self._drop()
+        if hung is now:
+            self._given_up = hung
+            self._copies.hung.set(1)
+            self._drop()
         self._thread = self._new_thread()
         self._thread.start()
 

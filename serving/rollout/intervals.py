@@ -84,14 +84,16 @@ def mean(histogram: Histogram, *, highest: float, z: float) -> Interval:
 def quantile(histogram: Histogram, at: float, *, z: float) -> Interval:
     """A quantile between two order statistics, linear within a bucket.
 
-    Where it may lie in the last bucket, which has no end, it may be anything above.
+    Where it may lie in the last bucket, which has no end, it may be anything above, but is no less
+    than where that begins.
     """
     count = sum(histogram.counts)
     if not count:
         return UNKNOWN
     half = z * math.sqrt(at * (1 - at) / count)
     value, low, high = (histogram.quantile(x) for x in (at, max(at - half, 0.0), at + half))
-    return Interval(value, low, high)
+    begin = histogram.bounds[-2]
+    return Interval(min(value, begin), min(low, begin), high)
 
 
 def difference(one: Interval, other: Interval) -> Interval:

@@ -1,5 +1,6 @@
 """Rows read past Feast are those that Feast reads, from SQLite and from Redis."""
 
+import contextlib
 import datetime
 import sqlite3
 
@@ -20,6 +21,7 @@ from features import stored as stored_module
 from features.catalog import SCHEMAS
 from features.rows import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, Dtype, Role
+from features.sqlite_rows import CHANGES, VERSIONS
 from features.stored import TooManyRowsError, decoded, entity_keys, ids_of
 from features.stores import Redis, place_of
 
@@ -174,6 +176,26 @@ def test_a_store_tells_which_entities_were_written_since_a_version(online, tmp_p
     assert reader.changed(Role.ITEM, between) == [5]
     assert reader.changed(Role.ITEM, reader.version(Role.ITEM)) == []
     assert reader.changed(Role.ITEM, object()) is None, "no version of this store"
+
+
+def test_a_store_that_had_no_versions_yet_cannot_tell_what_has_changed(tmp_path):
+    """And says so, or a server that began with it would fail to read items for ever."""
+    schema, rng = SCHEMAS["synthetic"], np.random.default_rng(5)
+    store.apply(schema, tmp_path, tmp_path / "lake")
+    path = tmp_path / schema.name / "online.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for table in (VERSIONS, CHANGES):
+            connection.execute(f"DROP TABLE {table}")
+        connection.commit()
+    reader = open_rows(schema, tmp_path, timeout_seconds=5)
+    before = reader.version(Role.ITEM)
+    assert reader.changed(Role.ITEM, before) is None
+    store.apply(schema, tmp_path, tmp_path / "lake")
+    table = next(table for table in schema.tables if table.role is Role.ITEM)
+    feast = store.open_store(schema, tmp_path, tmp_path / "lake")
+    feast.write_to_online_store(table.name, random_frame(schema, table, [1, 2], rng))
+    assert reader.version(Role.ITEM) != before
+    assert reader.changed(Role.ITEM, before) is None
 
 
 def state_row(schema, moment, created, impressions):

@@ -17,7 +17,7 @@ from kserve.protocol.infer_type import InferOutput
 from starlette.requests import Request
 
 from serving import rest
-from serving.admission import Admission
+from serving.admission import INLINE_BYTES, Admission
 from serving.batches import Batches
 from serving.calls import from_rest
 from serving.predictor import Champion, Ranker
@@ -282,6 +282,38 @@ def test_work_that_a_thread_is_at_keeps_its_place_until_it_has_ended(body):
     assert 1 <= num_begun <= 2, "the rest was not begun"
     assert num_inside == num_begun
     assert len(scored) == num_begun
+
+
+def test_a_message_that_a_thread_is_at_keeps_its_place_and_one_that_waits_does_not():
+    """In a pool of one thread, so that the second one never begins."""
+    may_go, begun = threading.Event(), []
+
+    def decode():
+        begun.append(1)
+        assert may_go.wait(10)
+
+    async def run():
+        admission = Admission(Limits(max_seconds=0.2))
+        asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+
+        async def read():
+            """It is there."""
+
+        async def work(content, deadline):
+            await rest.inline_or_thread(INLINE_BYTES + 1, decode)
+
+        both = (admission.run(read=read, work=work) for _ in range(2))
+        late = await asyncio.gather(*both, return_exceptions=True)
+        await asyncio.sleep(0.05)
+        inside = admission._num_inside
+        may_go.set()
+        while admission._num_inside:
+            await asyncio.sleep(0.01)
+        return late, inside
+
+    late, num_inside = asyncio.run(asyncio.wait_for(run(), 10))
+    assert {type(one) for one in late} == {RefusedError}
+    assert (num_inside, begun) == (1, [1])
 
 
 class Job:

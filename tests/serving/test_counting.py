@@ -97,7 +97,7 @@ def test_scores_that_are_not_finite_are_the_models_fault_and_not_the_callers(ran
 def test_a_store_that_must_answer_and_does_not_counts_against_who_was_to_answer(
     ranker_of, call, store, monkeypatch
 ):
-    monkeypatch.setattr(store, "read", lambda *_: time.sleep(0.2))
+    monkeypatch.setattr(store, "read", lambda *_, **__: time.sleep(0.2))
     ranker = ranker_of(stand_ins.score, store=Store(max_seconds=0.02, is_strict=True))
     before = counted("failed")
     with pytest.raises(RefusedError, match="store"):

@@ -114,6 +114,25 @@ def test_a_challenger_that_hangs_is_given_up_and_told_and_the_next_one_scores(
     assert count("scored") == scored + 1, "what comes too late counts for nothing"
 
 
+def test_a_challenger_that_hung_before_it_was_replaced_is_not_told_of_the_next_one(
+    mirror, answered, monkeypatch
+):
+    hung, dropped, scored = (count(outcome) for outcome in ("hung", "dropped", "scored"))
+    is_over = threading.Event()
+    mirror.offer(challenger(lambda inputs: is_over.wait(20) and SCORES), answered)
+    wait_until(lambda: mirror._begun)
+    mirror.forget()
+    following = challenger(lambda inputs: SCORES)
+    assert mirror.offer(following, answered), "the thread may still come back"
+    monkeypatch.setattr(shadow, "HANG_SECONDS", 0.0)
+    assert mirror.offer(following, answered)
+    monkeypatch.undo()
+    wait_until(lambda: count("scored") == scored + 2)
+    assert (count("hung") - hung, count("dropped") - dropped) == (1, 0)
+    assert prometheus_client.REGISTRY.get_sample_value("ranking_shadow_hung") == 0
+    is_over.set()
+
+
 def test_many_candidates_fill_the_queue_too(mirror, answered, monkeypatch):
     monkeypatch.setattr(shadow, "MAX_WAITING_CANDIDATES", 7)
     is_over = threading.Event()

@@ -145,6 +145,19 @@ def test_a_mean_and_a_quantile_of_a_histogram_have_intervals_that_hold_what_is_t
     assert max(missed) <= 0.05 * 400 + 3 * math.sqrt(0.05 * 0.95 * 400)
 
 
+def test_a_quantile_beyond_the_last_bound_is_known_to_be_at_least_that():
+    bounds = (0.1, 2.0, math.inf)
+    fast = Histogram(bounds=bounds, counts=(2_000, 0, 0))
+    slow = Histogram(bounds=bounds, counts=(0, 0, 2_000))
+    found = intervals.quantile(slow, 0.95, z=3)
+    assert found == Interval(2.0, 2.0, math.inf)
+    ratio = intervals.difference(found.log(), intervals.quantile(fast, 0.95, z=3).log()).exp()
+    assert 10 < ratio.low < ratio.high == math.inf
+    # Of two that are beyond it nothing is known.
+    both = intervals.difference(found, found)
+    assert (both.low, both.high) == (-math.inf, math.inf)
+
+
 def test_of_too_few_values_nothing_is_known():
     few = Histogram(bounds=(0.5, math.inf), counts=(29, 0), total=10.0)
     assert intervals.mean(few, highest=1.0, z=2) is intervals.UNKNOWN
