@@ -205,10 +205,5 @@ class Lake:
         shutil.rmtree(target, ignore_errors=True)
 
 
-def _manifest_text(part: Partition) -> str:
-    told = {name: value for name, value in dataclasses.asdict(part).items() if value is not None}
-    return json.dumps(told, default=lambda moment: moment.isoformat())
-
-
 def _span(days: list[datetime.date]) -> str:
     return f"{len(days)} days from {days[0]} to {days[-1]}" if days else "no partition"
