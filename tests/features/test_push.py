@@ -1,0 +1,60 @@
+"""What a push builds on, told without Spark."""
+
+import datetime
+from types import SimpleNamespace
+
+import pytest
+
+from features import push
+from features.catalog import schema_of
+from features.jobs import Workspace
+from features.runbooks import RunbookError
+from features.tables import IMPRESSIONS, ONE_DAY, Lake, Partition
+
+SCHEMA = schema_of("synthetic")
+TABLES = (IMPRESSIONS, "user_state", "item_daily")
+DAY = SCHEMA.first_day + 3 * ONE_DAY
+"""The newest that is built."""
+
+
+@pytest.fixture
+def work(tmp_path):
+    lake = Lake(tmp_path / "lake", SCHEMA.name)
+    for number in range(4):
+        for table in TABLES:
+            build(lake, table, SCHEMA.first_day + number * ONE_DAY)
+    return Workspace(SimpleNamespace(conf={"spark.sql.shuffle.partitions": "1"}), SCHEMA, lake)
+
+
+def build(lake, table: str, day: datetime.date) -> None:
+    """A partition without rows."""
+    lake._commit(Partition(table, day, 0, "none"), lake.root)
+
+
+def test_a_day_that_is_built_again_is_read_again(work, tmp_path, monkeypatch):
+    """Else a push would go on from rows that are replaced, or from files that are gone."""
+    begun = []
+    monkeypatch.setattr(push.LandedUsers, "_begin", lambda self, day: begun.append(day))
+    landed = push.LandedUsers(work, tmp_path / "landing")
+
+    def looks() -> int:
+        begun.clear()
+        assert landed.look(lambda newest: newest) is None
+        return len(begun)
+
+    assert [looks(), looks()] == [1, 0]
+    build(work.lake, "user_state", DAY)
+    assert [looks(), looks()] == [1, 0]
+    build(work.lake, "item_daily", DAY)
+    assert looks() == 0
+    build(work.lake, "user_state", DAY + ONE_DAY)
+    assert looks() == 1
+    assert begun == [DAY + 2 * ONE_DAY]
+
+
+def test_a_first_day_that_leaves_a_gap_is_refused(work, tmp_path):
+    push.LandedUsers(work, tmp_path, first_day=DAY)
+    push.LandedUsers(work, tmp_path, first_day=DAY + ONE_DAY)
+    with pytest.raises(RunbookError, match=f"{DAY + ONE_DAY} is missing") as refused:
+        push.LandedUsers(work, tmp_path, first_day=DAY + 2 * ONE_DAY)
+    assert refused.value.summary == {"runbook": "day-missing"}
