@@ -57,8 +57,10 @@ class Target:
         write(self._opened[0], self._table, rows)
         # The store may have been made anew since it was looked at.
         self.require_rows()
-        newest = rows.loc[rows[EVENT_TIMESTAMP].idxmax()]
-        self._last = newest[self._user], newest[EVENT_TIMESTAMP].value // 1_000
+        # Users are written in this order: a store that has the last one has those before it.
+        last = rows[self._user].drop_duplicates().tolist()[-1]
+        event = rows.loc[rows[self._user] == last, EVENT_TIMESTAMP].max()
+        self._last = last, event.value // 1_000
         if not self._has_last():
             raise ValueError(f"store {self._store_dir}: {self._last} was written and is not there")
 

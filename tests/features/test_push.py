@@ -3,12 +3,15 @@
 import datetime
 from types import SimpleNamespace
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 
-from features import push
+from features import follow, push
 from features.catalog import schema_of
 from features.jobs import Workspace
 from features.runbooks import RunbookError
+from features.stored import STAMP
 from features.tables import IMPRESSIONS, ONE_DAY, Lake, Partition
 
 SCHEMA = schema_of("synthetic")
@@ -58,3 +61,35 @@ def test_a_first_day_that_leaves_a_gap_is_refused(work, tmp_path):
     with pytest.raises(RunbookError, match=f"{DAY + ONE_DAY} is missing") as refused:
         push.LandedUsers(work, tmp_path, first_day=DAY + 2 * ONE_DAY)
     assert refused.value.summary == {"runbook": "day-missing"}
+
+
+class Stored:
+    """A store that was brought back from a copy: it has the users of ``there`` alone."""
+
+    def __init__(self):
+        self.there = {}
+
+    def write(self, _store, _table, rows):
+        self.there = dict(zip(rows["user_id"], rows["event_timestamp"], strict=True))
+
+    def version(self, _role):
+        return 1
+
+    def read(self, _role, ids):
+        found = [self.there.get(one) for one in ids]
+        return {SCHEMA.table("user_state").timestamp_column: pa.array(found, STAMP)}
+
+
+def test_a_store_that_has_lost_the_end_of_a_write_is_told(work, tmp_path, monkeypatch):
+    """Whichever row is the newest: of two users the second is written last."""
+    stored = Stored()
+    monkeypatch.setattr(follow, "open_rows", lambda *_, **__: stored)
+    monkeypatch.setattr(follow, "open_store", lambda *_: stored)
+    monkeypatch.setattr(follow, "write", stored.write)
+    target = follow.Target(work, tmp_path)
+    moments = pd.to_datetime(["2025-01-05T10:05", "2025-01-05T10:00"], utc=True)
+    target.write(pd.DataFrame({"user_id": [1, 2], "event_timestamp": moments}))
+    target.require_rows()
+    del stored.there[2]
+    with pytest.raises(follow.LostRowsError):
+        target.require_rows()
