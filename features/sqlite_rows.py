@@ -112,7 +112,7 @@ class SqliteRows:
         ).fetchone()
         if not has_versions:
             # A store that was applied before there were versions: any write may be one of ours.
-            return self._inode, connection.execute("PRAGMA data_version").fetchone()
+            return None, self._inode, connection.execute("PRAGMA data_version").fetchone()
         marks = ", ".join("?" * len(names))
         rows = connection.execute(
             f"SELECT name, version FROM {VERSIONS} WHERE name IN ({marks}) ORDER BY name", names

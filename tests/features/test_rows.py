@@ -176,6 +176,25 @@ def test_a_store_tells_which_entities_were_written_since_a_version(online, tmp_p
     assert reader.changed(Role.ITEM, object()) is None, "no version of this store"
 
 
+def test_a_store_without_versions_that_is_applied_again_cannot_tell_what_was_written(
+    tmp_path, monkeypatch
+):
+    """An endpoint that saw it before reads all items then."""
+    monkeypatch.setenv("RANKING_ONLINE", "sqlite")
+    schema = SCHEMAS["synthetic"]
+    store.apply(schema, tmp_path, tmp_path / "lake")
+    path = tmp_path / schema.name / "online.db"
+    with sqlite3.connect(path) as connection:
+        for table in ("ranking_versions", "ranking_changes"):
+            connection.execute(f"DROP TABLE {table}")
+    reader = open_rows(schema, tmp_path, timeout_seconds=5)
+    before = reader.version(Role.ITEM)
+    assert reader.version(Role.ITEM) == before
+    store.apply(schema, tmp_path, tmp_path / "lake")
+    assert reader.version(Role.ITEM) != before
+    assert reader.changed(Role.ITEM, before) is None
+
+
 def state_row(schema, moment, created, impressions):
     table = schema.table("user_state")
     values = {column.name: 0 for column in table.columns}
