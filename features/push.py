@@ -174,9 +174,9 @@ class LandedUsers:
         """Keep the rows of files; returns how many. A file that cannot be read is left out."""
         if not paths:
             return 0
-        reader = READERS[self._work.schema.name]
+        read_files = READERS[self._work.schema.name].read_files
         try:
-            raw = reader.read_files(self._work.spark, paths)
+            raw = read_files(self._work.spark, paths)
             for rule in impression_rules(self._work.schema):
                 if rule.check is not Check.UNIQUE:
                     raw = raw.where(~rule.broken())
