@@ -9,6 +9,7 @@ import pytest
 
 from features import follow, push
 from features.catalog import schema_of
+from features.freshness import Freshness
 from features.jobs import Workspace
 from features.runbooks import RunbookError
 from features.stored import STAMP
@@ -93,3 +94,34 @@ def test_a_store_that_has_lost_the_end_of_a_write_is_told(work, tmp_path, monkey
     del stored.there[2]
     with pytest.raises(follow.LostRowsError):
         target.require_rows()
+
+
+class Landed:
+    """What has landed beside a lake whose days are of another schema, until they are made again."""
+
+    def __init__(self):
+        self.is_stale = True
+
+    def look(self, _clock):
+        if self.is_stale:
+            raise RunbookError("table user_state: another schema", runbook="schema-changed")
+        rows = pd.DataFrame({"user_id": [1]})
+        return push.Batch(files=(), impressions=1, rows=rows, until=NOW)
+
+
+NOW = datetime.datetime(2025, 1, 5, tzinfo=datetime.UTC)
+
+
+def test_a_lake_of_another_schema_does_not_end_a_push_that_follows(work, tmp_path, caplog):
+    """In the local stack the endpoint would end with it."""
+    landed, written = Landed(), []
+    target = SimpleNamespace(require_rows=lambda: None, write=written.append)
+    measured = Freshness(
+        delay_seconds=60, mark=tmp_path / "mark", alerts=tmp_path, dataset=SCHEMA.name
+    )
+    running = follow.Follower(work, landed, target, measured, lambda newest: newest)
+    assert [running.look(), running.look()] == [False, False]
+    assert caplog.text.count("lake: table user_state: another schema; tried again") == 1
+    landed.is_stale = False
+    assert running.look()
+    assert len(written) == 1
