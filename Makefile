@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
 # Two at once is what two cores bear; `python -m pytest` alone runs one after the other.
-SIDE_BY_SIDE := -n 2 --dist loadgroup
+SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve drill-train fuzz-serve soak
 

@@ -1,7 +1,8 @@
 """Pushes whenever impressions land, with one Spark session, until it is told to end.
 
-A write that fails is tried again. A store that has lost what was written, because it was made anew,
-is offered everything since the newest built day again.
+A write that fails is tried again, and so is a look at a lake whose days are made again under
+another schema. A store that has lost what was written, because it was made anew, is offered
+everything since the newest built day again.
 """
 
 import datetime
@@ -18,6 +19,7 @@ from features.freshness import BATCHES, IMPRESSIONS, ROWS, Freshness
 from features.jobs import Workspace
 from features.push import Batch, Clock, LandedUsers, state_table
 from features.rows import OnlineRows, open_rows
+from features.runbooks import RunbookError
 from features.schema import EVENT_TIMESTAMP
 from features.store import open_store, write
 
@@ -57,8 +59,10 @@ class Target:
         write(self._opened[0], self._table, rows)
         # The store may have been made anew since it was looked at.
         self.require_rows()
-        newest = rows.loc[rows[EVENT_TIMESTAMP].idxmax()]
-        self._last = newest[self._user], newest[EVENT_TIMESTAMP].value // 1_000
+        # Users are written in this order: a store that has the last one has those before it.
+        last = rows[self._user].drop_duplicates().tolist()[-1]
+        event = rows.loc[rows[self._user] == last, EVENT_TIMESTAMP].max()
+        self._last = last, event.value // 1_000
         if not self._has_last():
             raise ValueError(f"store {self._store_dir}: {self._last} was written and is not there")
 
@@ -127,11 +131,19 @@ class Follower:
         except Exception as error:  # noqa: BLE001  # whatever the store's client raises
             # It may answer at the next look.
             self._find()
-            self._failed(error)
+            self._failed("store", error)
         return False
 
     def _find(self) -> None:
-        if self._pending is None and (batch := self._landed.look(self._clock)) is not None:
+        if self._pending is not None:
+            return
+        try:
+            batch = self._landed.look(self._clock)
+        except RunbookError as error:
+            # Days of the lake are made again; until then the store answers with what it has.
+            self._failed("lake", error)
+            return
+        if batch is not None:
             self._pending = batch
             self._arrivals = self._freshness.arrivals(batch.files)
 
@@ -159,11 +171,11 @@ class Follower:
         )
         return True
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, what: str, error: Exception) -> None:
         BATCHES.labels("failed").inc()
         self._freshness.wait(self._arrivals)
         if not self._is_failing:
-            logger.warning("store: %s; tried again at each look", error)
+            logger.warning("%s: %s; tried again at each look", what, error)
         self._is_failing = True
 
     def _count(self, batch: Batch) -> None:

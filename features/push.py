@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.aggregates import label_delay_days, newest_rows, user_state
+from features.history import require_day_before
 from features.jobs import Workspace, carry_days, declared_availability
 from features.online import needed_rows, stored_frame
 from features.readers import READERS
@@ -75,21 +76,29 @@ class LandedUsers:
             landing: Where impressions land.
             first_day: First day to take from there; None: the one after the newest built day, which
                 moves on with the builds.
+
+        Raises:
+            RunbookError: The day before ``first_day`` is not built: what users did then would be
+                missing from their rows.
         """
+        if first_day:
+            require_day_before(work.lake, work.schema, [first_day], is_first=False)
         self._work = work
         self._table = state_table(work)
         self._user = work.schema.entity(self._table.role).name
         self._landing = landing / work.schema.name
         self._fixed_day = first_day
         self._parts: list[DataFrame] = []
+        self._cached: list[DataFrame] = []
         self.forget()
 
     def forget(self) -> None:
         """Take all that has landed for new, as after a start."""
-        for part in self._parts:
-            part.unpersist()
-        self._parts = []
+        for frame in [*self._parts, *self._cached]:
+            frame.unpersist()
+        self._parts, self._cached = [], []
         self._first_day: datetime.date | None = None
+        self._basis: tuple[object, ...] = ()
         self._files: frozenset[Path] = frozenset()
         self._newest: datetime.datetime | None = None
         self._until: datetime.datetime | None = None
@@ -99,10 +108,12 @@ class LandedUsers:
         # A Spark server drops sessions of which it hears nothing for minutes.
         self._num_partitions = int(self._work.spark.conf.get(_PARTITIONS) or 1)
         first_day = self._fixed_day or self._day_after_builds()
+        basis = self._basis_of(first_day)
         files = frozenset(self._landed(first_day))
-        if first_day != self._first_day or not self._files <= files:
-            # A day was built, or the parts of a day gave way to its file.
+        if basis != self._basis or not self._files <= files:
+            # A day was built, for the first time or again, or its parts gave way to its file.
             self._begin(first_day)
+            self._basis = basis
         new = sorted(files - self._files)
         num_before = len(self._parts)
         impressions = self._add(new)
@@ -125,6 +136,18 @@ class LandedUsers:
         built = self._work.lake.days(self._table.name)
         return built[-1] + ONE_DAY if built else self._work.schema.first_day
 
+    def _basis_of(self, first_day: datetime.date) -> tuple[object, ...]:
+        """What ``_begin`` reads of the lake, by the versions of the partitions."""
+        lake, table = self._work.lake, self._table
+        states = (lake.version(table.name, day) for day in carry_days(self._work, table, first_day))
+        logs = (lake.version(IMPRESSIONS, day) for day in self._unlabelled_days(first_day))
+        return (first_day, *states, *logs)
+
+    def _unlabelled_days(self, first_day: datetime.date) -> list[datetime.date]:
+        """Built days with impressions whose labels may become known from ``first_day`` on."""
+        since = first_day - label_delay_days(self._work.schema)
+        return self._work.lake.days_between(IMPRESSIONS, since, first_day - ONE_DAY)
+
     def _landed(self, first_day: datetime.date) -> list[Path]:
         suffix = READERS[self._work.schema.name].SUFFIX
         folders = [self._landing / "impressions", self._landing / INTRADAY]
@@ -136,25 +159,24 @@ class LandedUsers:
         """The state before a day, and the impressions before it whose labels are still to come."""
         self.forget()
         self._first_day = first_day
-        work, schema = self._work, self._work.schema
+        work = self._work
         # As the daily build: what was corrected later is not known to this day.
         known_by = datetime.datetime.combine(first_day, datetime.time(), datetime.UTC)
         known_by += self._table.delay
         carry = work.features(self._table, carry_days(work, self._table, first_day))
         known = carry.where(F.col(CREATED) <= F.lit(known_by)).drop(DAY)
         self._carry = newest_rows(known, self._user).persist()
-        since = first_day - label_delay_days(schema)
-        days = work.lake.days_between(IMPRESSIONS, since, first_day - ONE_DAY)
-        if schema.label.delay and days:
+        self._cached.append(self._carry)
+        if days := self._unlabelled_days(first_day):
             self._keep(work.impressions(days))
 
     def _add(self, paths: Sequence[Path]) -> int:
         """Keep the rows of files; returns how many. A file that cannot be read is left out."""
         if not paths:
             return 0
-        reader = READERS[self._work.schema.name]
+        read_files = READERS[self._work.schema.name].read_files
         try:
-            raw = reader.read_files(self._work.spark, paths)
+            raw = read_files(self._work.spark, paths)
             for rule in impression_rules(self._work.schema):
                 if rule.check is not Check.UNIQUE:
                     raw = raw.where(~rule.broken())

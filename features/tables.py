@@ -81,6 +81,10 @@ class Lake:
         """Whether the table has a partition of a day."""
         return (self.path(table, day) / _MANIFEST).exists()
 
+    def version(self, table: str, day: datetime.date) -> str:
+        """Where the rows of a partition are now: another place whenever it is replaced."""
+        return os.path.realpath(self.path(table, day))
+
     def manifest(self, table: str, day: datetime.date) -> Partition:
         """What a partition holds; ValueError when there is none."""
         path = self.path(table, day) / _MANIFEST
@@ -105,13 +109,14 @@ class Lake:
     ) -> DataFrame:
         """Rows of some partitions, with a ``day`` column; an empty frame for no partitions."""
         with_day = StructType([*struct.fields]).add(DAY, "date")
+        days = list(days)
         paths = [str(self.path(table, day)) for day in days]
         if not paths:
             return spark.createDataFrame([], with_day)
         reader = spark.read.schema(with_day).option("basePath", str(self.path(table)))
         # Spark takes cached rows for those of a read with the same paths and options, whichever
         # session cached them; the paths stay when a partition is replaced.
-        versions = "".join(os.path.realpath(path) for path in paths)
+        versions = "".join(self.version(table, day) for day in days)
         reader = reader.option("versions", hashlib.sha256(versions.encode()).hexdigest())
         return reader.parquet(*paths)
 
@@ -203,11 +208,6 @@ class Lake:
         target = Path(os.path.realpath(link))
         link.unlink()
         shutil.rmtree(target, ignore_errors=True)
-
-
-def _manifest_text(part: Partition) -> str:
-    told = {name: value for name, value in dataclasses.asdict(part).items() if value is not None}
-    return json.dumps(told, default=lambda moment: moment.isoformat())
 
 
 def _span(days: list[datetime.date]) -> str:

@@ -103,6 +103,7 @@ def _build(spark: Any, root: Path) -> Built:
     return Built(schema, root, days, float(found["best_log_loss"]))
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark and sort tests; skip what is marked ``gpu`` on a machine without a CUDA device."""
     kinds.mark(items)

@@ -53,6 +53,14 @@ def test_a_new_data_set_gets_from_its_log_to_the_store_and_to_examples(
     assert (tmp_path / "feast" / "visits" / "online.db").stat().st_size > 0
 
 
+def test_its_reader_offers_what_the_jobs_and_the_push_ask_of_one(tmp_path, monkeypatch):
+    load(tmp_path / "datasets", "features/datasets/visits.py", monkeypatch)
+    reader = load(tmp_path / "sources", "features/sources/visits.py", monkeypatch)
+    asked = {name for name in vars(readers.Reader) if not name.startswith("_")}
+    assert {"read_impressions", "read_files"} <= asked
+    assert asked | {"SUFFIX"} <= set(vars(reader))
+
+
 def test_what_the_schedule_is_told_is_what_the_schema_says():
     told = block("python dags/ranking_assets.py")
     schema = block("python features/datasets/visits.py")

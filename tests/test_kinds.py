@@ -61,3 +61,9 @@ def test_a_test_that_starts_a_process_and_does_not_say_so_fails() -> None:
     kinds.require_marker(marked, programs)
     kinds.require_marker(Item(), ["/usr/bin/git"])
     assert started.take() == []
+
+
+def test_pytest_xdist_takes_the_groups(request) -> None:
+    """It reads them in the hook that gives them, and must do so afterwards."""
+    if hasattr(request.config, "workerinput"):
+        assert request.node.nodeid.endswith("@test_kinds.py")

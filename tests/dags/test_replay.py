@@ -75,9 +75,19 @@ def test_a_day_lands_again_and_every_impression_is_timed(spark, built, tmp_path,
     assert thread.summary["impressions"] == 1_000
 
 
-def test_a_log_without_users_has_nothing_to_replay(tmp_path):
-    schema = schema_of("open-bandit")
+@pytest.mark.parametrize(
+    ("dataset", "store_name", "note"),
+    [
+        ("open-bandit", "sqlite", "no users"),
+        ("synthetic", "redis://127.0.0.1:6379", "no file that could be copied"),
+    ],
+)
+def test_without_users_or_a_copy_of_the_store_nothing_is_replayed(
+    tmp_path, monkeypatch, dataset, store_name, note
+):
+    monkeypatch.setenv("RANKING_ONLINE", store_name)
+    schema = schema_of(dataset)
     one = replay.Replay(schema, var=tmp_path, day=schema.first_day)
     one.keep_store()
     one.start_push(dataclasses.make_dataclass("Nothing", [])(), {})
-    assert "no users" in one.run()["note"]
+    assert note in one.run()["note"]

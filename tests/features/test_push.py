@@ -1,0 +1,127 @@
+"""What a push builds on, told without Spark."""
+
+import datetime
+from types import SimpleNamespace
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from features import follow, push
+from features.catalog import schema_of
+from features.freshness import Freshness
+from features.jobs import Workspace
+from features.runbooks import RunbookError
+from features.stored import STAMP
+from features.tables import IMPRESSIONS, ONE_DAY, Lake, Partition
+
+SCHEMA = schema_of("synthetic")
+TABLES = (IMPRESSIONS, "user_state", "item_daily")
+DAY = SCHEMA.first_day + 3 * ONE_DAY
+"""The newest that is built."""
+
+
+@pytest.fixture
+def work(tmp_path):
+    lake = Lake(tmp_path / "lake", SCHEMA.name)
+    for number in range(4):
+        for table in TABLES:
+            build(lake, table, SCHEMA.first_day + number * ONE_DAY)
+    return Workspace(SimpleNamespace(conf={"spark.sql.shuffle.partitions": "1"}), SCHEMA, lake)
+
+
+def build(lake, table: str, day: datetime.date) -> None:
+    """A partition without rows."""
+    lake._commit(Partition(table, day, 0, "none"), lake.root)
+
+
+def test_a_day_that_is_built_again_is_read_again(work, tmp_path, monkeypatch):
+    """Else a push would go on from rows that are replaced, or from files that are gone."""
+    begun = []
+    monkeypatch.setattr(push.LandedUsers, "_begin", lambda self, day: begun.append(day))
+    landed = push.LandedUsers(work, tmp_path / "landing")
+
+    def looks() -> int:
+        begun.clear()
+        assert landed.look(lambda newest: newest) is None
+        return len(begun)
+
+    assert [looks(), looks()] == [1, 0]
+    build(work.lake, "user_state", DAY)
+    assert [looks(), looks()] == [1, 0]
+    build(work.lake, "item_daily", DAY)
+    assert looks() == 0
+    build(work.lake, "user_state", DAY + ONE_DAY)
+    assert looks() == 1
+    assert begun == [DAY + 2 * ONE_DAY]
+
+
+def test_a_first_day_that_leaves_a_gap_is_refused(work, tmp_path):
+    push.LandedUsers(work, tmp_path, first_day=DAY)
+    push.LandedUsers(work, tmp_path, first_day=DAY + ONE_DAY)
+    with pytest.raises(RunbookError, match=f"{DAY + ONE_DAY} is missing") as refused:
+        push.LandedUsers(work, tmp_path, first_day=DAY + 2 * ONE_DAY)
+    assert refused.value.summary == {"runbook": "day-missing"}
+
+
+class Stored:
+    """A store that was brought back from a copy: it has the users of ``there`` alone."""
+
+    def __init__(self):
+        self.there = {}
+
+    def write(self, _store, _table, rows):
+        self.there = dict(zip(rows["user_id"], rows["event_timestamp"], strict=True))
+
+    def version(self, _role):
+        return 1
+
+    def read(self, _role, ids):
+        found = [self.there.get(one) for one in ids]
+        return {SCHEMA.table("user_state").timestamp_column: pa.array(found, STAMP)}
+
+
+def test_a_store_that_has_lost_the_end_of_a_write_is_told(work, tmp_path, monkeypatch):
+    """Whichever row is the newest: of two users the second is written last."""
+    stored = Stored()
+    monkeypatch.setattr(follow, "open_rows", lambda *_, **__: stored)
+    monkeypatch.setattr(follow, "open_store", lambda *_: stored)
+    monkeypatch.setattr(follow, "write", stored.write)
+    target = follow.Target(work, tmp_path)
+    moments = pd.to_datetime(["2025-01-05T10:05", "2025-01-05T10:00"], utc=True)
+    target.write(pd.DataFrame({"user_id": [1, 2], "event_timestamp": moments}))
+    target.require_rows()
+    del stored.there[2]
+    with pytest.raises(follow.LostRowsError):
+        target.require_rows()
+
+
+class Landed:
+    """What has landed beside a lake whose days are of another schema, until they are made again."""
+
+    def __init__(self):
+        self.is_stale = True
+
+    def look(self, _clock):
+        if self.is_stale:
+            raise RunbookError("table user_state: another schema", runbook="schema-changed")
+        rows = pd.DataFrame({"user_id": [1]})
+        return push.Batch(files=(), impressions=1, rows=rows, until=NOW)
+
+
+NOW = datetime.datetime(2025, 1, 5, tzinfo=datetime.UTC)
+
+
+def test_a_lake_of_another_schema_does_not_end_a_push_that_follows(work, tmp_path, caplog):
+    """In the local stack the endpoint would end with it."""
+    landed, written = Landed(), []
+    target = SimpleNamespace(require_rows=lambda: None, write=written.append)
+    measured = Freshness(
+        delay_seconds=60, mark=tmp_path / "mark", alerts=tmp_path, dataset=SCHEMA.name
+    )
+    running = follow.Follower(work, landed, target, measured, lambda newest: newest)
+    assert [running.look(), running.look()] == [False, False]
+    assert caplog.text.count("lake: table user_state: another schema; tried again") == 1
+    landed.is_stale = False
+    assert running.look()
+    assert len(written) == 1
