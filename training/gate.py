@@ -194,7 +194,8 @@ class _Judge:
         """A finding on a first candidate, let through where it is not known and may be."""
         if found.verdict is not Verdict.HOLD or not (found.is_calibration or found.is_slice):
             return found
-        if found.is_calibration and not (self.calibrated and self.calibrated.is_finite):
+        is_open = self.calibrated and findings.may_be_calibrated(self.config, self.calibrated)
+        if found.is_calibration and not is_open:
             return found
         return self._let_through(found, f"{found.text}; let through, as it is the first")
 

@@ -288,6 +288,16 @@ def test_a_calibration_without_an_interval_is_not_let_through_as_the_first():
     assert not decision.calibration.is_finite
 
 
+def test_a_calibration_that_is_outside_as_far_as_can_be_told_is_not_let_through_as_the_first():
+    rare = (np.random.default_rng(5).random(ROWS) < 0.01).astype(np.int64)
+    few = Holdout(label=rare, group=np.arange(ROWS), example_id=IDS, has_users=False)
+    twice = np.where(rare, 0.5, 0.015).astype(np.float32)
+    decision = judged(twice, None, few, base_rate=float(rare.mean()), accepts_unknown=True)
+    assert decision.verdict is Verdict.HOLD
+    assert decision.against[BASE_RATE].log_loss.high < 0
+    assert decision.calibration.low > 1.1
+
+
 def test_what_is_held_for_another_reason_asks_nobody_to_recalibrate():
     decision = judged(shrunk(0.82), shrunk(0.80), **WIDE, anchor=scores(0.0))
     assert (decision.verdict, decision.alerts) == (Verdict.HOLD, [])
