@@ -19,7 +19,7 @@ def agreement(candidate: Scores, champion: Scores, group: Groups) -> dict[str, f
 
     Args:
         candidate: (rows,) probabilities.
-        champion: (rows,) probabilities.
+        champion: (rows,) probabilities; rows where it has no finite score are left out.
         group: (rows,) numbers of the groups, such as users.
 
     Returns:
@@ -27,7 +27,9 @@ def agreement(candidate: Scores, champion: Scores, group: Groups) -> dict[str, f
         ``rank_correlation``: Spearman's, of the groups in which the champion has an order; one
         without an order of the candidate's counts as 0. None where nothing can be said.
     """
-    _, place = np.unique(group, return_inverse=True)
+    answers = np.isfinite(champion)
+    candidate, champion = candidate[answers], champion[answers]
+    _, place = np.unique(group[answers], return_inverse=True)
     return {
         "score_ratio": _ratio(candidate, champion, place),
         "rank_correlation": _correlation(candidate, champion, place),

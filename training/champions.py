@@ -31,8 +31,7 @@ def anchors(line: Sequence[Version], day: datetime.date, *, days: int) -> list[V
     """
     if days < 0:
         raise ValueError(f"anchor_days: {days}; at least 0")
-    last = day - datetime.timedelta(days=days)
-    younger = [version for version in line if version.day > last]
+    younger = [version for version in line if (day - version.day).days < days]
     return [*line[len(younger) : len(younger) + 1], *reversed(younger)][:-1] if line else []
 
 

@@ -92,6 +92,11 @@ class Calibration:
     high: float
     positives: int
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all of it is known; a draw without a positive has none."""
+        return all(map(math.isfinite, (self.value, self.low, self.high)))
+
 
 def compare(
     holdout: Holdout, candidate: Scores, rival: Scores, *, draws: int = 2_000, seed: int = 0

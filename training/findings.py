@@ -184,6 +184,12 @@ def of_calibration(config: GateConfig, found: Calibration, rows: int) -> Finding
     return Finding(Verdict.HOLD, text, is_calibration=True)
 
 
+def may_be_calibrated(config: GateConfig, found: Calibration) -> bool:
+    """Whether the interval is known and has a part within the bounds."""
+    least, most = config.calibration
+    return found.is_finite and found.low <= most and found.high >= least
+
+
 def fewest_positives(config: GateConfig, found: Calibration, rows: int) -> int:
     """Positives below which the interval is wider than the bounds, even if rows were independent.
 

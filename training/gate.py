@@ -149,10 +149,15 @@ class _Judge:
         found = calibrate(holdout, self.candidate, draws=config.draws, seed=config.seed)
         self.calibrated = found
         told = findings.of_calibration(config, found, len(holdout))
-        key = CHAMPION if CHAMPION in self.against else BASE_RATE
-        if told.verdict is not Verdict.PROMOTE and findings.is_nearer(self.against[key]):
-            text = f"{told.text}; shown to be nearer to 1 than {NAMES[key]}: let through"
-            told = self._let_through(told, text)
+        # A champion that is broken is compared on some rows; those of the base rate are all.
+        keys = [CHAMPION] if CHAMPION in self.rivals else [CHAMPION, BASE_RATE]
+        keys = [key for key in keys if key in self.against]
+        is_nearer = all(findings.is_nearer(self.against[key]) for key in keys)
+        if told.verdict is not Verdict.PROMOTE and is_nearer:
+            names = " and ".join(NAMES[key] for key in keys)
+            told = self._let_through(
+                told, f"{told.text}; shown to be nearer to 1 than {names}: let through"
+            )
         self.findings.append(told)
 
     def decision(self, *, is_first: bool) -> Decision:
@@ -188,6 +193,9 @@ class _Judge:
     def _accepted(self, found: Finding) -> Finding:
         """A finding on a first candidate, let through where it is not known and may be."""
         if found.verdict is not Verdict.HOLD or not (found.is_calibration or found.is_slice):
+            return found
+        is_open = self.calibrated and findings.may_be_calibrated(self.config, self.calibrated)
+        if found.is_calibration and not is_open:
             return found
         return self._let_through(found, f"{found.text}; let through, as it is the first")
 

@@ -129,7 +129,10 @@ class Progress:
             return
         manifest = {"position": dataclasses.asdict(position), "files": file_hashes(staging)}
         (staging / MANIFEST).write_text(json.dumps(manifest))
-        staging.rename(self.folder / f"{position.step:09d}")
+        target = self.folder / f"{position.step:09d}"
+        # A damaged one, whose steps were done again: a whole one would have been gone on from.
+        shutil.rmtree(target, ignore_errors=True)
+        staging.rename(target)
         for old in self._saves()[:-KEPT]:
             shutil.rmtree(self.folder / old)
 

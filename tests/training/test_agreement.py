@@ -26,6 +26,14 @@ def test_scores_dealt_out_within_a_group_keep_the_ratio_and_lose_the_order():
     assert found == pytest.approx({"score_ratio": 1.0, "rank_correlation": -1.0})
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_rows_that_the_champion_does_not_answer_are_left_out(bad):
+    champion, group = [0.1, bad, 0.3, bad, bad], [1, 1, 1, 2, 2]
+    found = of([0.1, 0.2, 0.3, 0.2, 0.1], champion, group)
+    assert found == pytest.approx({"score_ratio": 1.0, "rank_correlation": 1.0})
+    assert of([0.1, 0.2], [bad, bad], [1, 1]) == {"score_ratio": None, "rank_correlation": None}
+
+
 def test_where_nothing_can_be_said_nothing_is():
     assert of([0.1, 0.2], [0.0, 0.0], [1, 1]) == {"score_ratio": None, "rank_correlation": None}
     assert of([0.1, 0.2], [0.1, 0.2], [1, 2])["rank_correlation"] is None

@@ -101,6 +101,7 @@ def test_without_a_champion_there_is_no_line_and_no_anchor(kept):
         (48, 28, [20, 30, 35]),
         (41, 7, [30, 35]),
         (20, 28, [0, 10, 20, 30, 35]),  # too young a line: the first
+        (41, 10**10, [0, 10, 20, 30, 35]),
         (99, 28, []),  # the champion itself is that old
         (41, 0, []),
     ],

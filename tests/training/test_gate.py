@@ -223,13 +223,15 @@ def test_promoted_is_only_what_is_finite_and_within_its_limits(
             assert part.is_finite
             assert (part.low if is_first or part.rows < 300 else part.high) <= config.slice_margin
     calibration = decision.calibration
-    assert np.isfinite([calibration.value, calibration.low, calibration.high]).all()
+    assert calibration.is_finite
     low, high = config.calibration
     if not low <= calibration.low <= calibration.high <= high:
         assert [alert.name for alert in decision.alerts].count(RECALIBRATE) == 1
-        against = decision.against.get(CHAMPION) or decision.against[BASE_RATE]
+        keys = [CHAMPION] if CHAMPION in decision.rivals else [CHAMPION, BASE_RATE]
+        against = [decision.against[key] for key in keys if key in decision.against]
+        is_nearer = all(found.miscalibration.high < 0 for found in against)
         is_unknown = calibration.high >= low and calibration.low <= high
-        assert against.miscalibration.high < 0 or (is_first and is_unknown)
+        assert is_nearer or (is_first and is_unknown)
 
 
 # Calibration
@@ -256,6 +258,44 @@ def test_one_nearer_to_1_than_the_champion_may_replace_it_and_asks_to_be_recalib
 def test_one_farther_from_1_than_the_champion_may_not():
     decision = judged(shrunk(0.80), shrunk(0.82), **WIDE)
     assert (decision.verdict, decision.alerts) == (Verdict.REFUSE, [])
+
+
+def test_a_broken_champion_lets_no_calibration_through_on_the_rows_that_it_answers():
+    """Nearer to 1 there, and far from it where the champion has no answer."""
+    answers = np.arange(ROWS) < ROWS // 3
+    champion = np.where(answers, shrunk(0.7), np.nan).astype(np.float32)
+    truth = scores(0.0)
+    candidate = np.where(answers, truth, np.minimum(truth * 1.3, 0.95)).astype(np.float32)
+    decision = judged(candidate, champion, **WIDE, base_rate=float(LABEL.mean()))
+    assert decision.verdict is Verdict.REFUSE
+    assert decision.against[CHAMPION].miscalibration.high < 0
+    assert decision.against[BASE_RATE].log_loss.high < 0
+    assert [reason.split(":")[0] for reason in decision.reasons] == ["calibration"]
+    near = judged(candidate, champion, **WIDE, base_rate=0.2)
+    assert near.verdict is Verdict.PROMOTE
+    assert "nearer to 1 than the champion and the base rate: let through" in near.reasons[-1]
+
+
+def test_a_calibration_without_an_interval_is_not_let_through_as_the_first():
+    """Of six positives, some draw has none."""
+    label = np.zeros(ROWS, np.int64)
+    label[:6] = 1
+    few = Holdout(label=label, group=np.arange(ROWS), example_id=IDS, has_users=False)
+    known = np.where(label, 0.5, 1e-3).astype(np.float32)
+    decision = judged(known, None, few, base_rate=6 / ROWS, accepts_unknown=True)
+    assert decision.verdict is Verdict.HOLD
+    assert decision.against[BASE_RATE].log_loss.high < 0
+    assert not decision.calibration.is_finite
+
+
+def test_a_calibration_that_is_outside_as_far_as_can_be_told_is_not_let_through_as_the_first():
+    rare = (np.random.default_rng(5).random(ROWS) < 0.01).astype(np.int64)
+    few = Holdout(label=rare, group=np.arange(ROWS), example_id=IDS, has_users=False)
+    twice = np.where(rare, 0.5, 0.015).astype(np.float32)
+    decision = judged(twice, None, few, base_rate=float(rare.mean()), accepts_unknown=True)
+    assert decision.verdict is Verdict.HOLD
+    assert decision.against[BASE_RATE].log_loss.high < 0
+    assert decision.calibration.low > 1.1
 
 
 def test_what_is_held_for_another_reason_asks_nobody_to_recalibrate():

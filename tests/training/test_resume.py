@@ -132,6 +132,17 @@ def test_a_damaged_save_is_named_and_the_one_before_taken(
     assert "sha256" in caplog.text
 
 
+def test_a_run_that_goes_on_before_a_damaged_save_puts_a_whole_one_in_its_place(
+    built, table, group, tmp_path
+):
+    with pytest.raises(StoppedError):
+        train(built, table, tmp_path, stop=12)
+    spoil(next(sorted(tmp_path.glob("*/0*"))[-1].glob("*.distcp")), "cut off")
+    with pytest.raises(StoppedError):
+        train(built, table, tmp_path, stop=10)
+    assert progress(tmp_path).restore(session_of(built)).step == 10
+
+
 def spoil(file: Path, damage: str) -> None:
     content = bytearray(file.read_bytes())
     if damage == "missing":
