@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from features.fingerprints import impressions_fingerprint, rows_fingerprint
 from features.runbooks import RunbookError
 from features.schema import Schema, TableKind
-from features.tables import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE, Lake
+from features.tables import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE, Lake
 
 _FROM_THE_LOG = (IMPRESSIONS_RAW, IMPRESSIONS, f"{QUARANTINE}_{IMPRESSIONS}")
 TO_IMPRESSIONS = ("ingest", "validate --table impressions")
@@ -53,6 +53,25 @@ def require_day_before(
             + ("" if earlier else "; where the lake is to begin here, say --first-day"),
             runbook="day-missing",
         )
+
+
+def require_examples_before(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> None:
+    """Refuse to leave a gap in the examples: a warm start goes on behind it and never comes back.
+
+    Where there are none before these days, they are the first.
+
+    Raises:
+        RunbookError: There are earlier ones, and none of the day before; names the days missing.
+    """
+    earlier = lake.days_between(EXAMPLES, datetime.date.min, days[0] - ONE_DAY)
+    if not earlier or earlier[-1] == days[0] - ONE_DAY:
+        return
+    since, before = earlier[-1] + ONE_DAY, days[0] - ONE_DAY
+    raise RunbookError(
+        f"table {EXAMPLES}: {_span(since, before)} missing, and a training would go on from "
+        f"{days[0]} without them; first run {commands(schema, TO_EXAMPLES, since, before)}",
+        runbook="day-missing",
+    )
 
 
 def require_days(

@@ -30,6 +30,7 @@ from features.history import (
     require_current,
     require_day_before,
     require_days,
+    require_examples_before,
 )
 from features.readers import READERS
 from features.schema import (
@@ -192,6 +193,7 @@ def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
     computed = [table.name for table in schema.tables if table.kind is not TableKind.ATTRIBUTES]
     require_days(work.lake, schema, [IMPRESSIONS], days, TO_IMPRESSIONS)
     require_days(work.lake, schema, computed, days, TO_FEATURES)
+    require_examples_before(work.lake, schema, days)
     impressions = work.impressions(days).withColumn(LABEL, is_positive(schema.label))
     joined = impressions
     for table in schema.tables:

@@ -69,6 +69,8 @@ class Ranking:
     version: str
     role: str
     """In which it was chosen: the lineup may have changed since."""
+    seconds: float
+    """The scoring of its batch, without the wait for a thread."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -240,8 +242,9 @@ class Ranker(kserve.Model):
     ) -> tuple[InferenceCall, Ranking]:
         """Score the candidates, together with those of requests that wait at the same time."""
         batches = self._alone if self._num_inside == 1 else self._batches
-        with counters.stage("score"), counters.scoring(payload.champion.version):
+        with counters.stage("score"), counters.scoring(payload.champion.version) as scored:
             ranking = await batches.run(payload)
+            scored.seconds = ranking.seconds
             if time.monotonic() > payload.deadline:
                 # Nobody waits for it any more: to its caller it is a failure.
                 raise self._too_late(payload)
@@ -341,13 +344,19 @@ class Ranker(kserve.Model):
         champion = jobs[0].champion
         candidates = [job.candidates for job in jobs]
         inputs = RequestInputs.joined([one.inputs for one in candidates])
+        started = time.perf_counter()
         scores = score(inputs)
+        seconds = time.perf_counter() - started
         ends = np.cumsum([len(one.inputs) for one in candidates])
         parts = np.split(scores, ends[:-1])
         return [
             _not_finite(part, champion.version)
             or Ranking(
-                scores=part, candidates=job.candidates, version=champion.version, role=job.role
+                scores=part,
+                candidates=job.candidates,
+                version=champion.version,
+                role=job.role,
+                seconds=seconds,
             )
             for job, part in zip(jobs, parts, strict=True)
         ]

@@ -48,10 +48,15 @@ class Processes:
         """Log file of one."""
         return self.logs / f"{name}.log"
 
-    def require_alive(self) -> None:
-        """RuntimeError with the end of its log where one has ended."""
+    def has_ended(self, name: str) -> bool:
+        """Whether one was started and runs no more."""
+        process = self.running.get(name)
+        return process is not None and process.poll() is not None
+
+    def require_alive(self, *, but: str = "") -> None:
+        """RuntimeError with the end of its log where one has ended, ``but`` for the one named."""
         for name, process in self.running.items():
-            if (code := process.poll()) is not None:
+            if name != but and (code := process.poll()) is not None:
                 tail = self.log(name).read_text(encoding="utf-8", errors="replace")[-2000:]
                 raise RuntimeError(
                     f"{name}: ended with code {code}; {self.log(name)} ends:\n{tail}"

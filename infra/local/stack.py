@@ -33,6 +33,9 @@ from features.catalog import has_push, schema_of
 from features.schema import TableKind
 
 START_SECONDS = 180.0
+PUSH = "push"
+PUSH_RESTART_SECONDS = 30.0
+"""Between two starts of a push that ends by itself."""
 """Longest time that the parts may take to answer; 20 to 30 s is usual."""
 
 
@@ -43,6 +46,7 @@ class Stack:
         """Nothing is started yet."""
         self.settings = settings
         self.processes = Processes(record=settings.record, logs=settings.home / "logs")
+        self._push_started = 0.0
 
     def __enter__(self) -> "Stack":
         """The stack itself."""
@@ -97,7 +101,18 @@ class Stack:
             "docs": settings.var / "reports",
         }
         command = push_command(settings.dataset, folders, metrics_port=settings.push_port)
-        self.processes.start("push", command, job_environment(settings), settings.var)
+        self.processes.start(PUSH, command, job_environment(settings), settings.var)
+        self._push_started = time.monotonic()
+
+    def keep_push(self) -> None:
+        """Start a push that has ended again: the endpoint answers without it, with older users."""
+        is_due = time.monotonic() - self._push_started > PUSH_RESTART_SECONDS
+        if not (is_due and self.processes.has_ended(PUSH)):
+            return
+        log = self.processes.log(PUSH)
+        before = log.replace(log.with_suffix(".log.1"))
+        say(f"push: ended, and is started again; {before} says why")
+        self.start_push()
 
     def wait_for_spark(self) -> None:
         """Return when the Spark server takes connections."""
@@ -217,11 +232,12 @@ def up(settings: Settings) -> None:
         if settings.spark_port:
             say(f"Spark     sc://localhost:{settings.spark_port}  (a token is asked for)")
         say(f"endpoint  {settings.endpoint_url}  gRPC {HOST}:{settings.grpc_port}{note}")
-        if "push" in stack.processes.running:
+        if PUSH in stack.processes.running:
             say(f"push      http://{HOST}:{settings.push_port}/metrics  (users within a day)")
         say("Ctrl-C ends all of it")
         while True:
-            stack.processes.require_alive()
+            stack.processes.require_alive(but=PUSH)
+            stack.keep_push()
             time.sleep(1)
 
 

@@ -112,7 +112,7 @@ class Canary:
             summary = self._went_back(error, summary)
             if not isinstance(error, ValueError | OSError | KeyboardInterrupt):
                 raise
-            if self._may_go_on(error):
+            if self._may_go_on(error, seen):
                 return {**summary, "note": f"{_words(error)}; the gate alone decides"}
             whole = f"{_words(error)}; all traffic is at {control} again"
             raise CanaryError(whole, summary) from error
@@ -128,10 +128,14 @@ class Canary:
                 self.place.conclude(outcome, str(error))
         return {**summary, "verdict": outcome and outcome.value, "rolled_back": True}
 
-    def _may_go_on(self, error: BaseException) -> bool:
-        """Whether a try that ended so is no failure: there was no traffic, and need be none."""
+    def _may_go_on(self, error: BaseException, seen: list[dict[str, Any]]) -> bool:
+        """Whether a try that ended so is no failure: there was no traffic, and need be none.
+
+        Traffic that ends after a step that had enough of it is another matter: the canary may be
+        what ended it.
+        """
         is_quiet = isinstance(error, _StepError) and error.outcome is Outcome.NO_TRAFFIC
-        return is_quiet and self.place.quiet_seconds is not None
+        return is_quiet and self.place.quiet_seconds is not None and len(seen) == 1
 
     def _shift(self, percent: int) -> None:
         logger.info("%s: %d %% of the traffic", self.place.version, percent)

@@ -128,6 +128,27 @@ def test_a_part_that_dies_is_told_with_the_end_of_its_log(tmp_path) -> None:
 
 
 @pytest.mark.process
+def test_a_push_that_ends_is_started_again_and_takes_nothing_along(
+    settings, tmp_path, monkeypatch, capsys
+) -> None:
+    """Without it the endpoint answers on, with users as of the last build."""
+    says = [sys.executable, "-c", "exit('no lake')"]
+    monkeypatch.setattr(stack, "push_command", lambda *_, **__: says)
+    monkeypatch.setattr(stack, "PUSH_RESTART_SECONDS", 0.0)
+    monkeypatch.delenv("RANKING_PUSH", raising=False)
+    parts = stack.Stack(settings)
+    parts.start_push()
+    first = parts.processes.running[stack.PUSH]
+    first.wait()
+    parts.processes.require_alive(but=stack.PUSH)
+    parts.keep_push()
+    assert parts.processes.running[stack.PUSH].pid != first.pid
+    assert "is started again" in capsys.readouterr().err
+    assert "no lake" in (settings.home / "logs" / "push.log.1").read_text()
+    parts.processes.end()
+
+
+@pytest.mark.process
 def test_memory_counts_the_children_and_belongs_to_the_stages_under_way() -> None:
     """A child that takes 60 MB is seen in the sum and in its stage, and not in another's."""
     hog = "x = b'1' * 60_000_000; print('ready', flush=True); import time; time.sleep(30)"

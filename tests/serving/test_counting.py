@@ -193,3 +193,18 @@ def test_a_pair_is_a_ratio_of_means_and_a_distance_of_ranks(scores, control, rat
     assert pairs.rank_distance(one, other) == (
         None if distance is None else pytest.approx(distance)
     )
+
+
+def test_the_wait_for_a_thread_is_no_time_of_the_version(ranker_of, call):
+    """Versions share it: with it, a slow canary would look much like its control."""
+    ranker = ranker_of(stand_ins.score)
+    name, labels = "ranking_version_seconds_sum", {"version": CANARY}
+    before = prometheus_client.REGISTRY.get_sample_value(name, labels)
+
+    async def late(job):
+        await asyncio.sleep(0.2)
+        return ranker._score([job])[0]
+
+    ranker._alone.run = ranker._batches.run = late
+    asyncio.run(ranker(call()))
+    assert prometheus_client.REGISTRY.get_sample_value(name, labels) - before < 0.2

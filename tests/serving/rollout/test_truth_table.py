@@ -6,6 +6,7 @@ same counters as a real one.
 
 import dataclasses
 import functools
+import itertools
 import logging
 
 import numpy as np
@@ -202,3 +203,22 @@ def test_a_canary_that_fails_by_just_the_limit_more_is_rarely_passed(rate):
         findings = steps.judge(*observed, limits=Limits(), look=EARLY_LOOKS)
         num_passed += findings[0].state == "kept"
     assert num_passed <= 0.05 * DRAWS
+
+
+class EndsAfterAStep(Simulated):
+    """A server on which nothing is asked, or answered, any more once the first step is passed."""
+
+    quiet_seconds = 1e-9
+
+    def read(self):
+        if self.shares[-1] > 5:
+            self.sizes = itertools.repeat(0)
+        return super().read()
+
+
+def test_traffic_that_ends_during_a_try_is_a_failure_though_there_may_be_none(monkeypatch):
+    monkeypatch.setattr(steps.time, "sleep", lambda _seconds: None)
+    place = EndsAfterAStep(np.random.default_rng(0), Truth(), is_paired=True)
+    with pytest.raises(CanaryError, match="canary at 25 %: no traffic"):
+        Canary(place=place, limits=Limits()).run()
+    assert place.shares == [0, 0, 5, 25]
