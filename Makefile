@@ -42,7 +42,7 @@ check: install      ## ruff, mypy strict on the three packages, import contracts
 audit: install      ## look the pinned packages up among known vulnerabilities; needs the internet
 	@$(PYTHON) infra/local/audit.py
 
-up: install         ## Airflow on 8080, the endpoint on 8081 (REST) and 8082 (gRPC), until Ctrl-C
+up: install         ## Airflow on 8080, the endpoint on 8081 (REST) and 8082 (gRPC), the push of users, until Ctrl-C
 	@$(PYTHON) infra/local/stack.py up
 
 down: install       ## end a stack that runs elsewhere
