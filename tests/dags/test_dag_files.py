@@ -184,6 +184,7 @@ print(daily_ranking.dag.start_date.date())
 """
 
 
+@pytest.mark.process
 def test_the_schedule_begins_after_the_days_that_were_bootstrapped() -> None:
     """From there on it catches up; the days before were made by the jobs, as one range."""
     done = subprocess.run(

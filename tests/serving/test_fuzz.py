@@ -31,7 +31,9 @@ def fuzz(url, folder, *options, num_examples=30):
 
 def num_answered(server):
     seen = samples(server.http.get("/metrics").text)
-    return sum(seen["ranking_requests_total", outcome] for outcome in ("complete", "degraded"))
+    return sum(
+        seen["ranking_version_requests_total", outcome] for outcome in ("complete", "degraded")
+    )
 
 
 def test_every_answer_is_as_openapi_says(server, tmp_path):
