@@ -101,7 +101,7 @@ def evaluate_candidate(
         versions: Who is judged, and against whom.
         day: Last day of the holdout.
         config: The gate's limits; None: the usual ones.
-        is_spoilt: A drill: the candidate's scores are dealt out to other rows first.
+        is_spoilt: A drill: the candidate's scores are permuted between rows first.
 
     Raises:
         ValueError: A model has trained on a day of the holdout, the holdout or the days before it
@@ -109,22 +109,7 @@ def evaluate_candidate(
             there is one.
     """
     config = config or GateConfig()
-    root = artifacts / schema.name
-    rankers = {"candidate": artifact.load(root / versions.candidate, schema)}
-    notes = _stranger_to(schema, root, versions.champion)
-    if versions.champion and not notes:
-        if config.accepts_unknown:
-            raise ValueError(
-                f"first: {versions.champion} is champion; --first is for the first one"
-            )
-        rankers[gate.CHAMPION] = artifact.load(root / versions.champion, schema)
-    anchor, why_none = _anchor(root, versions.anchors, schema)
-    notes += why_none
-    if anchor:
-        rankers[gate.ANCHOR] = anchor
-    if versions.control:
-        rankers[gate.CONTROL] = artifact.load(root / versions.control, schema)
-        refuse_stranger(rankers["candidate"].manifest, rankers[gate.CONTROL].manifest)
+    rankers, notes = _load(schema, artifacts / schema.name, versions, config)
     through = datetime.date.fromisoformat(rankers["candidate"].manifest.trained_through)
     days = table.days(through + datetime.timedelta(days=1), day)
     for ranker in rankers.values():
@@ -156,6 +141,32 @@ def evaluate_candidate(
         regret=None if best is None else float(log_losses(candidate, label).mean()) - best,
         is_spoilt=is_spoilt,
     )
+
+
+def _load(
+    schema: Schema, root: Path, versions: Versions, config: GateConfig
+) -> tuple[dict[str, Artifact], list[str]]:
+    """The candidate and what it is held against, by role; and why one of these is not there.
+
+    Raises:
+        ValueError: The control is not the candidate's, or a first champion is asked for where there
+            is one.
+    """
+    rankers = {"candidate": artifact.load(root / versions.candidate, schema)}
+    notes = _stranger_to(schema, root, versions.champion)
+    if versions.champion and not notes:
+        if config.accepts_unknown:
+            raise ValueError(
+                f"first: {versions.champion} is champion; --first is for the first one"
+            )
+        rankers[gate.CHAMPION] = artifact.load(root / versions.champion, schema)
+    anchor, why_none = _anchor(root, versions.anchors, schema)
+    if anchor:
+        rankers[gate.ANCHOR] = anchor
+    if versions.control:
+        rankers[gate.CONTROL] = artifact.load(root / versions.control, schema)
+        refuse_stranger(rankers["candidate"].manifest, rankers[gate.CONTROL].manifest)
+    return rankers, [*notes, *why_none]
 
 
 def base_rate_of(table: ExampleTable, through: datetime.date) -> BaseRate:

@@ -29,4 +29,5 @@ def test_examples_leave_no_day_out_behind_which_a_training_would_go_on():
 
 @pytest.mark.parametrize("present", [[], DAYS[:3], DAYS, DAYS[4:]])
 def test_the_first_examples_follow_nothing_and_the_others_the_day_before(present):
-    require_examples_before(lake_with(*present), schema_of("synthetic"), DAYS[3:])
+    schema = schema_of("synthetic")
+    assert require_examples_before(lake_with(*present), schema, DAYS[3:]) is None
