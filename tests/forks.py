@@ -1,7 +1,8 @@
 """Commands in processes that a warm one forks: torch and TorchRec are imported once, not for each.
 
-Their import is most of what a short process of a test takes. The product starts its own processes,
-ranks by torchrun, all the same; tests/training/test_training.py and test_resume.py go that way.
+Their import is most of what a short process of a test takes. The ranks of a training are forked
+too, instead of started by torchrun, unless a test asks for that: test_failures.py, test_resume.py,
+test_training.py for its first run, and the whole day do.
 """
 
 import contextlib
@@ -10,15 +11,18 @@ import multiprocessing
 import os
 import runpy
 import socket
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["training.worker", "training.judging", "training.delivery"])
+_FORKS.set_forkserver_preload(
+    ["training.worker", "training.judging", "training.delivery", "training.launch"]
+)
 DEADLINE_SECONDS = 540.0
 
 
@@ -31,29 +35,35 @@ class Done:
     stderr: str
 
 
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Done:
+def run(command: Sequence[str], *, by_torchrun: bool = False) -> Done:
     """A command, as ``python COMMAND`` would run it: ``-m module …`` or ``script …``."""
-    (done,) = _run_all(command, [environment or os.environ])
+    (done,) = _run_all(command, [os.environ], prepare=None if by_torchrun else _fork_ranks)
     return done
 
 
 def run_ranks(command: Sequence[str], ranks: int) -> Done:
     """A command on so many ranks of one thread each, as torchrun starts them; ended together."""
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "OMP_NUM_THREADS": "1"}
-    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GLOO_SOCKET_IFNAME": "lo"}
-    found = _run_all(
-        command,
-        [{**os.environ, **shared, "RANK": str(n), "LOCAL_RANK": str(n)} for n in range(ranks)],
-    )
+    found = _run_all(command, _environments(ranks))
     code = next((done.returncode for done in found if done.returncode), 0)
     return Done(code, *("".join(getattr(d, name) for d in found) for name in ("stdout", "stderr")))
 
 
-def _run_all(command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> list[Done]:
+def _environments(ranks: int) -> list[dict[str, str]]:
+    """What torchrun tells each rank."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "OMP_NUM_THREADS": "1"}
+    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GLOO_SOCKET_IFNAME": "lo"}
+    return [{**os.environ, **shared, "RANK": str(n), "LOCAL_RANK": str(n)} for n in range(ranks)]
+
+
+def _run_all(
+    command: Sequence[str],
+    environments: Sequence[Mapping[str, str]],
+    prepare: Callable[[], None] | None = None,
+) -> list[Done]:
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / str(number) for number in range(len(environments))]
         processes = [
-            _FORKS.Process(target=_child, args=(list(command), dict(environment), file))
+            _FORKS.Process(target=_child, args=(list(command), dict(environment), file, prepare))
             for environment, file in zip(environments, files, strict=True)
         ]
         for process in processes:
@@ -80,12 +90,77 @@ def _wait(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
         time.sleep(0.02)
 
 
-def _child(command: list[str], environment: dict[str, str], file: Path) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
+class _Ranks:
+    """Forked ranks, with as much of a ``subprocess.Popen`` as their launcher uses."""
+
+    def __init__(self, worker: Sequence[str], ranks: int) -> None:
+        forks = multiprocessing.get_context("fork")
+        command = ["-m", "training", *worker]
+        self.processes = [
+            forks.Process(target=_rank, args=(command, environment))
+            for environment in _environments(ranks)
+        ]
+        for process in self.processes:
+            process.start()
+
+    def poll(self) -> int | None:
+        if any(process.is_alive() for process in self.processes):
+            return None
+        return next((process.exitcode for process in self.processes if process.exitcode), 0)
+
+    def wait(self, seconds: float = DEADLINE_SECONDS) -> int:
+        deadline = time.monotonic() + seconds
+        while (code := self.poll()) is None:
+            if any(process.exitcode for process in self.processes):
+                self.terminate()  # the others would wait for it
+            elif time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("ranks", seconds)
+            time.sleep(0.01)
+        return code
+
+    def terminate(self) -> None:
+        for process in self.processes:
+            process.terminate()
+
+
+def _fork_ranks() -> None:
+    """In a forked process: have ``training.launch`` fork its ranks."""
+    from training import launch
+
+    @contextlib.contextmanager
+    def forked(worker: Sequence[str], ranks: int) -> Iterator[_Ranks]:
+        started = _Ranks(worker, ranks)
+        try:
+            yield started
+        finally:
+            started.terminate()
+            started.wait()
+
+    launch._torchrun = forked
+
+
+def _child(
+    command: list[str],
+    environment: dict[str, str],
+    file: Path,
+    prepare: Callable[[], None] | None,
+) -> None:
     for number, suffix in ((1, ".out"), (2, ".err")):
         with file.with_suffix(suffix).open("wb") as written:
             os.dup2(written.fileno(), number)
+    if prepare is not None:
+        prepare()
+    _run(command, environment)
+
+
+def _rank(command: list[str], environment: dict[str, str]) -> None:
+    os.dup2(2, 1)  # stdout is for the one JSON line of the launcher
+    _run(command, environment)
+
+
+def _run(command: list[str], environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
     sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115
     warnings.simplefilter("ignore")
     if threads := environment.get("OMP_NUM_THREADS"):

@@ -23,10 +23,13 @@ PROCESS = {
 }
 """Fixtures that start a process or a server."""
 SLOW = ("spark", "distributed", "process", "gpu")
-_ONE_SESSION = "spark"
+_SESSION, _REPLAYS = "spark", "spark_replays"
+"""Groups that have a Spark session each; whole days that are replayed take as long as all else."""
+_REPLAYED = ("test_bad_days.py", "test_parity.py")
 _FIRST = (
     "test_whole_day.py",
-    _ONE_SESSION,
+    _SESSION,
+    _REPLAYS,
     "test_upscale.py",
     "test_training.py",
     "test_resume.py",
@@ -37,8 +40,8 @@ _FIRST = (
 def mark(items: list[pytest.Item]) -> None:
     """Mark tests by their fixtures, and say which must share a worker of pytest-xdist.
 
-    The tests with a Spark session are one group, so that there is one session. Every other file is
-    a group of its own: its tests share what the file has started.
+    The tests with a Spark session are two groups, so that there are two sessions. Every other file
+    is a group of its own: its tests share what the file has started.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
@@ -46,7 +49,9 @@ def mark(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.spark)
         if fixtures & PROCESS:
             item.add_marker(pytest.mark.process)
-        group = _ONE_SESSION if "spark" in fixtures else item.path.name
+        group = item.path.name
+        if "spark" in fixtures:
+            group = _REPLAYS if group in _REPLAYED else _SESSION
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,10 @@ from training.dataset import Examples, ExampleTable
 from training.metrics import FloatArray, log_losses
 
 ROWS_AT_ONCE = 8_192
+_LABEL, _EXAMPLE, _USER, _BEST = "label", "example_id", "user", "best"
+_SLICE, _SCORE = "slice ", "score "
+"""How the names of those columns begin of which there are several."""
+_Column = npt.NDArray[Any]
 _NEW_USER_IMPRESSIONS, _HEAVY_USER_IMPRESSIONS, _NEW_ITEM_IMPRESSIONS = 10, 100, 10
 
 
@@ -28,18 +33,6 @@ class ScoredDays:
     """Mean log loss of the true probabilities; None where they are unknown."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Part:
-    """Some of the rows."""
-
-    label: npt.NDArray[np.int64]
-    example_id: npt.NDArray[np.int64]
-    user: npt.NDArray[np.generic] | None
-    slices: dict[str, npt.NDArray[np.bool_]]
-    scores: dict[str, Scores]
-    best: FloatArray | None
-
-
 def score_days(
     schema: Schema,
     table: ExampleTable,
@@ -51,40 +44,60 @@ def score_days(
     Raises:
         ValueError: The days have no rows.
     """
-    stream = table.stream(days, rows=ROWS_AT_ONCE)
-    parts = [_part(schema, examples, rankers) for examples in stream]
-    if not parts:
+    parts = (_part(schema, examples, rankers) for examples in table.stream(days, rows=ROWS_AT_ONCE))
+    columns = _joined(parts, num_rows=table.num_rows(days))
+    if not columns:
         raise ValueError(f"examples: no rows from {days[:1]} to {days[-1:]} in {table.root}")
-    label = np.concatenate([part.label for part in parts])
-    users = [part.user for part in parts if part.user is not None]
-    group = np.unique(np.concatenate(users), return_inverse=True)[1] if users else None
-    best = [part.best for part in parts if part.best is not None]
+    label, best = columns[_LABEL], columns.pop(_BEST, None)
+    user = columns.pop(_USER, None)
+    group = None if user is None else np.unique(user, return_inverse=True)[1]
     return ScoredDays(
         holdout=Holdout(
             label=label,
             group=np.arange(len(label)) if group is None else group,
-            example_id=np.concatenate([part.example_id for part in parts]),
+            example_id=columns[_EXAMPLE],
             slices={
-                name: np.concatenate([part.slices[name] for part in parts])
-                for name in parts[0].slices
+                name.removeprefix(_SLICE): rows
+                for name, rows in columns.items()
+                if name.startswith(_SLICE)
             },
             has_users=group is not None,
         ),
-        scores={name: np.concatenate([part.scores[name] for part in parts]) for name in rankers},
-        best_log_loss=float(np.concatenate(best).mean()) if best else None,
+        scores={name: columns[_SCORE + name] for name in rankers},
+        best_log_loss=None if best is None else float(best.mean()),
     )
 
 
-def _part(schema: Schema, examples: Examples, rankers: Mapping[str, Artifact]) -> _Part:
-    user = examples.table.column(schema.user.name).to_numpy() if schema.user else None
-    return _Part(
-        label=examples.label,
-        example_id=examples.example_id,
-        user=user,
-        slices=named_slices(examples, schema),
-        scores={name: ranker.score(examples.inputs) for name, ranker in rankers.items()},
-        best=best_log_losses(schema, examples),
-    )
+def _part(
+    schema: Schema, examples: Examples, rankers: Mapping[str, Artifact]
+) -> dict[str, _Column]:
+    """What is kept of some rows, by name."""
+    kept: dict[str, _Column] = {_LABEL: examples.label, _EXAMPLE: examples.example_id}
+    if schema.user:
+        kept[_USER] = examples.table.column(schema.user.name).to_numpy()
+    best = best_log_losses(schema, examples)
+    if best is not None:
+        kept[_BEST] = best
+    kept |= {_SLICE + name: rows for name, rows in named_slices(examples, schema).items()}
+    return kept | {_SCORE + name: one.score(examples.inputs) for name, one in rankers.items()}
+
+
+def _joined(parts: Iterable[dict[str, _Column]], *, num_rows: int) -> dict[str, _Column]:
+    """Columns whose parts are copied into place as they come; empty without a part.
+
+    Kept as they are, the small parts would lie between what each of them leaves free, and that
+    memory could be used for nothing larger.
+    """
+    columns: dict[str, _Column] = {}
+    start = 0
+    for part in parts:
+        stop = start + len(part[_LABEL])
+        for name, values in part.items():
+            if name not in columns:
+                columns[name] = np.empty(num_rows, values.dtype)
+            columns[name][start:stop] = values
+        start = stop
+    return columns
 
 
 def named_slices(examples: Examples, schema: Schema) -> dict[str, npt.NDArray[np.bool_]]:

@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +63,14 @@ class Jobs:
         """Run one door as a process; returns its JSON summary."""
         named = [f"--{flag}={self.settings.var / _FOLDERS[flag]}" for flag in folders.split()]
         dataset = f"--dataset={self.settings.dataset}"
-        command = [sys.executable, "-m", package, verb, dataset, *named, *flags]
+        environment = job_environment(self.settings)
+        python = environment["RANKING_PYTHON"]
+        command = [python, "-m", package, verb, dataset, *named, *flags]
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{next(self.count):02d}-{name.replace(' ', '-')}.log"
         started = time.monotonic()
         with self.sampler.stage(name):
-            code, stdout = self._wait(name, command, log)
+            code, stdout = self._wait(name, command, environment, log)
         stage = Stage(
             name=name,
             seconds=round(time.monotonic() - started, 1),
@@ -81,14 +83,16 @@ class Jobs:
             raise JobFailedError(f"{name}: exit code {code}; {_error_line(log)}; log {log}")
         return stage.result
 
-    def _wait(self, name: str, command: Sequence[str], log: Path) -> tuple[int, str]:
+    def _wait(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path
+    ) -> tuple[int, str]:
         self.say(f"{name:<22}started")
         with contextlib.ExitStack() as stack:
             errors = stack.enter_context(log.open("w"))
             output = stack.enter_context(log.with_suffix(".out").open("w+"))
             process = subprocess.Popen(
                 command,
-                env=job_environment(self.settings),
+                env=environment,
                 cwd=self.settings.var,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -64,6 +64,7 @@ class Demo:
         """The whole of it; returns the account that is also written."""
         background = concurrent.futures.ThreadPoolExecutor()
         with self.sampler.running(), Stack(self.settings) as stack, background:
+            stack.start_jobs()
             stack.start_spark()
             sizes = []
             if self.settings.dataset == "synthetic":

@@ -55,6 +55,11 @@ class Settings:
         return self.home / "stack.json"
 
     @property
+    def warm_python(self) -> Path:
+        """Interpreter of the jobs while a stack runs, see job_server.py."""
+        return self.home / "warm-python"
+
+    @property
     def spark_token(self) -> str:
         """What a client of the Spark server must know: jobs of this stack alone."""
         return _secret(self.home / "spark.key")
@@ -87,7 +92,9 @@ def job_environment(settings: Settings) -> dict[str, str]:
         "RANKING_VAR": str(settings.var),
         "RANKING_DATASET": settings.dataset,
         "RANKING_ENDPOINT": settings.endpoint_url,
-        "RANKING_PYTHON": sys.executable,
+        "RANKING_PYTHON": str(settings.warm_python)
+        if settings.warm_python.exists()
+        else sys.executable,
     }
 
 

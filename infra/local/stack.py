@@ -7,7 +7,8 @@
 Airflow is its scheduler with the LocalExecutor, its DAG processor and its API server with the UI.
 (``airflow standalone`` would add a triggerer, for which no task has a use, and log servers that
 listen on every interface.) Spark is one Connect server, in which the jobs have sessions
-(spark_server.py). One more process brings users online whenever impressions land. Every setting of
+(spark_server.py); their Python processes are forked by one that has the libraries loaded
+(job_server.py). One more process brings users online whenever impressions land. Every setting of
 Airflow is in settings.py and nowhere else. All state is under the folder RANKING_VAR, by default
 ``var``.
 """
@@ -16,9 +17,11 @@ import argparse
 import dataclasses
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -47,6 +50,7 @@ class Stack:
         self.settings = settings
         self.processes = Processes(record=settings.record, logs=settings.home / "logs")
         self._push_started = 0.0
+        self._sockets: Path | None = None
 
     def __enter__(self) -> "Stack":
         """The stack itself."""
@@ -54,7 +58,22 @@ class Stack:
 
     def __exit__(self, *_: object) -> None:
         """End every process, and the processes that these started."""
+        self.settings.warm_python.unlink(missing_ok=True)
         self.processes.end()
+        if self._sockets is not None:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def start_jobs(self) -> None:
+        """Start what forks the jobs (job_server.py); a job that comes early waits a little."""
+        from job_server import write_interpreter
+
+        # The path of a socket has at most 107 bytes, and RANKING_VAR may be longer.
+        self._sockets = Path(tempfile.mkdtemp(prefix="ranking-"))
+        path = self._sockets / "jobs"
+        command = [sys.executable, str(JOB_SERVER), f"--socket={path}"]
+        self.processes.start("jobs", command, job_environment(self.settings), self.settings.var)
+        self._wait("jobs", path.exists)
+        write_interpreter(self.settings.warm_python, path)
 
     def start_spark(self) -> None:
         """Start the Spark server, where this stack has one; returns before it answers."""
@@ -154,6 +173,7 @@ def push_command(dataset: str, folders: Mapping[str, Path], *, metrics_port: int
     ]
 
 
+JOB_SERVER = Path(__file__).with_name("job_server.py")
 AIRFLOW = (sys.executable, "-m", "airflow")
 COMPONENTS = {
     "api-server": ("api-server",),
@@ -219,6 +239,7 @@ def up(settings: Settings) -> None:
     started = time.monotonic()
     with Stack(settings) as stack:
         say(f"starting; logs in {settings.home / 'logs'}")
+        stack.start_jobs()
         stack.start_spark()
         stack.start_endpoint()
         stack.start_airflow()

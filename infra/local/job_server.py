@@ -1,0 +1,216 @@
+"""One process that has the large libraries loaded, and forks a process for each job of the stack.
+
+Importing torch, TorchRec, MLflow, Great Expectations and Feast takes a core 2 to 7 s: the larger
+part of most jobs of a small day. ``write_interpreter`` makes the program that RANKING_PYTHON names
+in the stack: called as an interpreter with ``-m PACKAGE VERB …`` it hands its arguments,
+environment, folder and open files to this server, and ends as the job ends (job_call.py). When the
+caller is ended, so are the job and all that it started.
+
+Only libraries are loaded beforehand: a job runs the product's code as it is on disk.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import dataclasses
+import gc
+import importlib
+import json
+import logging
+import os
+import runpy
+import selectors
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PRELOADED = (
+    "pyspark.sql.connect.session",
+    "great_expectations.expectations",
+    "feast",
+    "torchrec",
+    "mlflow",
+)
+"""In the order in which a first day needs them."""
+GRACE_SECONDS = 2.0
+"""For a job whose caller has ended, from asking to forcing."""
+_CALL_SECONDS = 10.0
+_MOST_FILES = 64
+_PR_SET_PDEATHSIG = 1
+
+
+def write_interpreter(file: Path, path: Path) -> None:
+    """Write the program that has jobs run by the server at a socket."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    caller = Path(__file__).with_name("job_call.py")
+    command = f'"{sys.executable}" -I -S "{caller}" "{path}" "{sys.executable}"'
+    file.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+    file.chmod(0o700)
+
+
+class Server:
+    """Forks a process for each call, and answers how it ended."""
+
+    def __init__(self, path: str, preloaded: list[str]) -> None:
+        """Listen at a path; whoever calls while a library is being loaded waits."""
+        self.preloaded = preloaded
+        self.selector = selectors.DefaultSelector()
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        Path(path).chmod(0o600)
+        self.listener.listen()
+        self.selector.register(self.listener, selectors.EVENT_READ)
+        self.jobs: list[_Job] = []
+
+    def serve(self) -> dict[str, Any]:
+        """Serve for ever; returns in a forked process alone, with the call that it is to run."""
+        while True:
+            waits_seconds = 0 if self.preloaded else 0.2
+            for key, _ in self.selector.select(waits_seconds):
+                if key.data is not None:
+                    key.data()
+                elif call := self._accept():
+                    return call
+            if self.preloaded:
+                self._load(self.preloaded.pop(0))
+            for job in [job for job in self.jobs if job.is_over()]:
+                self.jobs.remove(job)
+
+    def _load(self, name: str) -> None:
+        started = time.monotonic()
+        importlib.import_module(name)
+        gc.collect()
+        gc.freeze()  # what no collection touches stays shared with the forked processes
+        sys.stderr.write(f"loaded {name} in {time.monotonic() - started:.1f} s\n")
+        sys.stderr.flush()
+
+    def _accept(self) -> dict[str, Any]:
+        """In a forked process the call, in the server nothing."""
+        connection, _ = self.listener.accept()
+        connection.settimeout(_CALL_SECONDS)
+        try:
+            call, files = _receive(connection)
+        except (OSError, ValueError) as error:
+            sys.stderr.write(f"a call was given up: {error}\n")
+            connection.close()
+            return {}
+        pid = os.fork()
+        if pid:
+            for number in files:
+                os.close(number)
+            self.jobs.append(_Job(pid, connection, self.selector))
+            return {}
+        for one in (self.selector, self.listener, connection):
+            one.close()
+        for job in self.jobs:
+            job.let_go()
+        for number, file in enumerate(files[:3]):
+            os.dup2(file, number)
+            os.close(file)
+        return call
+
+
+@dataclasses.dataclass
+class _Job:
+    """A forked process, as the server sees it."""
+
+    pid: int
+    connection: socket.socket
+    selector: selectors.BaseSelector
+    family: list[psutil.Process] = dataclasses.field(default_factory=list)
+    """What is to end, once the caller has ended."""
+    deadline: float = 0.0
+    has_ended: bool = False
+
+    def __post_init__(self) -> None:
+        self.end = os.pidfd_open(self.pid)
+        self.selector.register(self.end, selectors.EVENT_READ, self._ended)
+        self.selector.register(self.connection, selectors.EVENT_READ, self._called_off)
+
+    def let_go(self) -> None:
+        """Of its files, in another forked process."""
+        os.close(self.end)
+        self.connection.close()
+
+    def is_over(self) -> bool:
+        """Whether it has ended, and where its caller ended first all that it started too."""
+        if self.family and time.monotonic() > self.deadline:
+            self._each("kill")
+            self.family = []
+        return self.has_ended and not any(one.is_running() for one in self.family)
+
+    def _ended(self) -> None:
+        _, status = os.waitpid(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        with contextlib.suppress(OSError):  # the caller has ended
+            self.connection.sendall(code.to_bytes(8, "big", signed=True))
+        with contextlib.suppress(KeyError):  # it is registered no more
+            self.selector.unregister(self.connection)
+        self.selector.unregister(self.end)
+        self.let_go()
+        self.has_ended = True
+
+    def _called_off(self) -> None:
+        """A caller says nothing more after its call: what is heard is its end."""
+        if self.has_ended:
+            return
+        self.selector.unregister(self.connection)
+        root = psutil.Process(self.pid)
+        # Ranks of a training are in sessions of their own; only now are they known as its children.
+        self.family = [root, *root.children(recursive=True)]
+        self.deadline = time.monotonic() + GRACE_SECONDS
+        self._each("terminate")
+
+    def _each(self, action: str) -> None:
+        for process in self.family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                getattr(process, action)()
+
+
+def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    head, files, _, _ = socket.recv_fds(connection, 8, _MOST_FILES)
+    size, content = int.from_bytes(head, "big"), b""
+    while len(content) < size:
+        part = connection.recv(size - len(content))
+        if not part:
+            break
+        content += part
+    if not content or len(content) < size:
+        for number in files:
+            os.close(number)
+        raise ValueError(f"{len(content)} of {size} bytes came")
+    return json.loads(content), files
+
+
+def become(call: dict[str, Any]) -> None:
+    """Be the process that ``python -m …`` would have started."""
+    os.setsid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.chdir(call["directory"])
+    os.environ.clear()
+    os.environ.update(call["environment"])
+    # A library's, from before the job could say what it wants.
+    logging.getLogger().handlers.clear()
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()
+    sys.argv = list(call["arguments"])
+    sys.path[0] = str(Path.cwd())
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def main() -> None:
+    """Serve; a forked process leaves this function as its job ends."""
+    parser = argparse.ArgumentParser(prog="job_server.py", description="Forks the stack's jobs.")
+    parser.add_argument("--socket", required=True, help="path of the UNIX socket to listen at")
+    parser.add_argument("--preload", nargs="*", default=PRELOADED, help="modules to load first")
+    options = parser.parse_args()
+    become(Server(options.socket, list(options.preload)).serve())
+
+
+if __name__ == "__main__":
+    main()
