@@ -14,7 +14,7 @@ import functools
 import json
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import great_expectations as gx
 import great_expectations.expectations as gxe
 from great_expectations.core import config_provider
 from great_expectations.core.yaml_handler import YAMLHandler
+from great_expectations.execution_engine import SparkDFExecutionEngine
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 _RULES, _REASONS = "rules", "reasons"
 _PUBLISHED, _QUARANTINED_SHARE = "published", "quarantined_share"
 _CHECKS_AT_ONCE = 2
+_BROKEN_VALUES = 20
 _SMALLEST_DAY_FOR_LABEL_RATE = 500
 """Below it a label rate outside the limits is chance, and only reported."""
 _FEW_QUARANTINED = 5
@@ -191,28 +193,26 @@ class _Suite:
             "rows"
         )
         expectations = [*typed, *map(_expectation, rules), *whole]
-        suite = context.suites.add_or_update(
-            gx.ExpectationSuite(name=self.name, expectations=expectations)
-        )
-        definition = context.validation_definitions.add_or_update(
-            gx.ValidationDefinition(name=self.name, data=batch, suite=suite)
-        )
+        suite = gx.ExpectationSuite(name=self.name, expectations=expectations)
+        definition = gx.ValidationDefinition(name=self.name, data=batch, suite=suite)
+        # It adds or updates what it consists of, and each time all are compared with each other.
         self.checkpoint = context.checkpoints.add_or_update(
             gx.Checkpoint(
                 name=self.name,
                 validation_definitions=[definition],
-                # Counts and twenty broken values; what SUMMARY adds is another query for each
-                # expectation, and COMPLETE would bring all broken rows to the driver.
-                result_format="BASIC",
+                result_format=_counts_and(0),
             )
         )
 
     def run(self, frame: DataFrame) -> Outcome:
         """Validate rows as ``_routed`` marks them; the caller caches them."""
         rows = frame.count()
-        results = self.checkpoint.run(batch_parameters={"dataframe": frame}).run_results
-        self.result_ids = list(results)
-        result = next(iter(results.values())).to_json_dict()
+        result = self._validate(frame)
+        if any((found["result"] or {}).get("unexpected_count") for found in result["results"]):
+            self._forget_results()
+            self.checkpoint.result_format = _counts_and(_BROKEN_VALUES)
+            self.checkpoint.save()
+            result = self._validate(frame)
         counts = frame.select(F.explode(_RULES).alias("rule")).groupBy("rule").count()
         broken: dict[str, int] = dict(counts.collect())
         quarantined = frame.where(F.col(_PUBLISHED) == 0).count() if broken else 0
@@ -227,8 +227,27 @@ class _Suite:
             data_docs=str(self._docs().relative_to(self.reports)),
         )
 
+    def _validate(self, frame: DataFrame) -> dict[str, Any]:
+        results = self.checkpoint.run(batch_parameters={"dataframe": frame}).run_results
+        self.result_ids = list(results)
+        found: dict[str, Any] = next(iter(results.values())).to_json_dict()
+        return found
+
+    def _forget_results(self) -> None:
+        """The last run's, which another takes the place of."""
+        for result in self.result_ids:
+            _context(self.root).validation_results_store.remove_key(result)
+
     def _docs(self) -> Path:
         return self.root / "gx" / "uncommitted" / "data_docs" / "local_site" / "index.html"
+
+
+def _counts_and(values: int) -> dict[str, Any]:
+    """Results with the numbers of rows, and so many of the values that break a rule.
+
+    BASIC: SUMMARY adds another query for each expectation, and COMPLETE all broken rows.
+    """
+    return {"result_format": "BASIC", "partial_unexpected_count": values}
 
 
 def _update_docs(suites: Sequence[_Suite]) -> None:
@@ -254,10 +273,42 @@ class _SharedYaml(YAMLHandler):
             return super().load(stream)
 
 
+def _spared(resolve: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
+    """``resolve_metrics`` of the Spark engine, without its queries for no values.
+
+    Great Expectations asks Spark for the broken values of each expectation, also where it is to
+    keep none of them: on a day without any, half of its queries.
+    """
+
+    def resolve_metrics(
+        engine: Any, metrics_to_resolve: Iterable[Any], *arguments: Any, **options: Any
+    ) -> dict[Any, Any]:
+        spared = {metric.id for metric in metrics_to_resolve if _asks_for_no_values(metric)}
+        asked = {metric for metric in metrics_to_resolve if metric.id not in spared}
+        found = resolve(engine, asked, *arguments, **options) if asked else {}
+        return {**found, **{metric: [] for metric in spared}}
+
+    return resolve_metrics
+
+
+def _asks_for_no_values(metric: Any) -> bool:
+    limits = metric.metric_value_kwargs.get("result_format")
+    is_none = isinstance(limits, dict) and limits.get("partial_unexpected_count") == 0
+    return is_none and str(metric.metric_name).endswith(".unexpected_values")
+
+
+@functools.cache
+def _adapt_library() -> None:
+    """Once for the process."""
+    config_provider.yaml = _SharedYaml()
+    engine: Any = SparkDFExecutionEngine
+    engine.resolve_metrics = _spared(engine.resolve_metrics)
+
+
 @functools.cache
 def _context(root: Path) -> Any:
     """The Great Expectations project of one data set, opened once."""
-    config_provider.yaml = _SharedYaml()
+    _adapt_library()
     root.mkdir(parents=True, exist_ok=True)
     context = gx.get_context(mode="file", project_root_dir=str(root))
     context.variables.progress_bars = {"globally": False}
