@@ -8,6 +8,8 @@ champion on live requests is not the ranker that was judged.
 import numpy as np
 import numpy.typing as npt
 
+from training.metrics import blocks
+
 Scores = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.int64]
@@ -27,35 +29,35 @@ def agreement(candidate: Scores, champion: Scores, group: Groups) -> dict[str, f
         ``rank_correlation``: Spearman's, of the groups in which the champion has an order; one
         without an order of the candidate's counts as 0. None where nothing can be said.
     """
-    answers = np.isfinite(champion)
-    candidate, champion = candidate[answers], champion[answers]
-    _, place = np.unique(group[answers], return_inverse=True)
-    return {
-        "score_ratio": _ratio(candidate, champion, place),
-        "rank_correlation": _correlation(candidate, champion, place),
-    }
+    ratios, correlations = [], []
+    for rows, _ in blocks(group):
+        rows = rows[np.isfinite(champion[rows])]
+        if not len(rows):
+            continue
+        place = np.unique(group[rows], return_inverse=True)[1]
+        mine, theirs = candidate[rows], champion[rows]
+        ratios.append(_ratios(mine, theirs, place))
+        correlations.append(_correlations(mine, theirs, place))
+    return {"score_ratio": _mean(ratios), "rank_correlation": _mean(correlations)}
 
 
-def _ratio(candidate: Scores, champion: Scores, place: Groups) -> float | None:
+def _ratios(candidate: Scores, champion: Scores, place: Groups) -> Numbers:
+    """Of the groups in which the champion's mean is above 0."""
     mine, theirs = (np.bincount(place, np.float64(scores)) for scores in (candidate, champion))
     known = theirs > 0
-    if not known.any():
-        return None
-    return _finite(np.minimum(mine[known] / theirs[known], _HIGHEST_RATIO).mean())
+    return np.minimum(mine[known] / theirs[known], _HIGHEST_RATIO)
 
 
-def _correlation(candidate: Scores, champion: Scores, place: Groups) -> float | None:
+def _correlations(candidate: Scores, champion: Scores, place: Groups) -> Numbers:
+    """Of the groups in which the champion has an order."""
     size = np.bincount(place)
     mine, theirs = (_centred_ranks(scores, place, size) for scores in (candidate, champion))
     both, mine_squared, theirs_squared = (
         np.bincount(place, product) for product in (mine * theirs, mine * mine, theirs * theirs)
     )
-    ordered = theirs_squared > 0
-    if not ordered.any():
-        return None
     spread = np.sqrt(mine_squared * theirs_squared)
     found = np.divide(both, spread, out=np.zeros_like(both), where=spread > 0)
-    return _finite(found[ordered].mean())
+    return np.asarray(found[theirs_squared > 0])
 
 
 def _centred_ranks(scores: Scores, place: Groups, size: Groups) -> Numbers:
@@ -72,5 +74,8 @@ def _centred_ranks(scores: Scores, place: Groups, size: Groups) -> Numbers:
     return centred
 
 
-def _finite(value: np.float64) -> float | None:
+def _mean(parts: list[Numbers]) -> float | None:
+    """None where there is nothing, or it is not finite."""
+    values = np.concatenate([*parts, np.empty(0)])
+    value = values.mean() if len(values) else np.nan
     return float(value) if np.isfinite(value) else None

@@ -87,11 +87,15 @@ class ExampleTable:
         return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
 
     def stream(self, days: Sequence[datetime.date], *, rows: int) -> Iterator[Examples]:
-        """The same, at most ``rows`` at a time, so that memory does not grow with the days."""
+        """The same, at most ``rows`` at a time, so that memory does not grow with the days.
+
+        Row group by row group: ``iter_batches`` of a file keeps all columns that it has read.
+        """
         for path in (path for day in days for path in self._files(day)):
             with pq.ParquetFile(path) as file:
-                for part in file.iter_batches(batch_size=rows):
-                    yield encode_examples(self.schema, pa.Table.from_batches([part]))
+                for number in range(file.num_row_groups):
+                    for part in file.read_row_group(number).to_batches(max_chunksize=rows):
+                        yield encode_examples(self.schema, pa.Table.from_batches([part]))
 
     def positives(self, days: Sequence[datetime.date]) -> int:
         """Examples of some days whose label is 1."""

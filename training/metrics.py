@@ -89,7 +89,7 @@ def grouped_auc(
 ) -> tuple[float, float]:
     """AUC within each group weighted by rows, and the share of groups with one class only."""
     weighted, num_rows, num_groups, num_both = 0.0, 0, 0, 0
-    for rows, _ in _blocks(group):
+    for rows, _ in blocks(group):
         values, sizes = group_aucs(probability[rows], label[rows], group[rows])
         both = np.isfinite(values)
         weighted += float((values[both] * sizes[both]).sum())
@@ -143,7 +143,7 @@ def bootstrap_sums(
     """
     random = np.random.default_rng(seed)
     total: FloatArray | float = 0.0
-    for rows, starts in _blocks(group):
+    for rows, starts in blocks(group):
         sums = np.add.reduceat(columns(rows), starts, axis=0)
         times = _POISSON[random.integers(0, len(_POISSON), (draws, len(sums)), np.uint16)]
         drawn = times @ sums.astype(np.float32)
@@ -151,7 +151,7 @@ def bootstrap_sums(
     return np.asarray(total)
 
 
-def _blocks(
+def blocks(
     group: npt.NDArray[np.int64],
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """The rows of some groups at a time, group by group, and where each group begins in them."""
