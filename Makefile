@@ -3,8 +3,10 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
-# Two at once is what two cores bear; `python -m pytest` alone runs one after the other.
-SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
+# Tests wait as often as they compute: four at once, of one thread each, keep two cores busy.
+# `python -m pytest` alone runs one after the other.
+SIDE_BY_SIDE := -n 4 --dist loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 
 .PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve drill-train fuzz-serve soak
 
@@ -24,10 +26,10 @@ demo: install       ## the main job: MovieLens-100k, day by day through Airflow,
 	@$(PYTHON) infra/local/demo.py
 
 test: install       ## the whole test suite, a scheduled day included
-	@$(PYTHON) -m pytest $(SIDE_BY_SIDE)
+	@$(PYTEST) $(SIDE_BY_SIDE)
 
 test-fast: install  ## what needs neither Spark nor a process of its own
-	@$(PYTHON) -m pytest $(SIDE_BY_SIDE) -m "not (spark or distributed or process or gpu)"
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "not (spark or distributed or process or gpu)"
 
 .PHONY: fuzz-serve
 fuzz-serve: install ## minutes of made-up calls to the endpoint: by its OpenAPI, and malformed ones

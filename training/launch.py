@@ -66,7 +66,9 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
             # MLflow opens its database while the ranks import torch.
             registry = Registry(options.tracking, schema.name)
             run = registry.start_run(options.date, parameters, name=name)
-            files.mlflow_run.write_text(run)
+            written = files.mlflow_run.with_suffix(".part")
+            written.write_text(run)
+            written.rename(files.mlflow_run)
             code, failure = _ended(ranks, Path(folder), options.ranks)
         result = json.loads(files.result.read_text()) if files.result.exists() else {}
     registry.finish_run(

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from training.sharding import local_shards
 
 logger = logging.getLogger(__name__)
 
+_MLFLOW_SECONDS = 60.0
+"""Longest wait for the run in which a training is tracked."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
@@ -49,7 +53,7 @@ class Run:
     id_log: Path | None = None
     """Folder for the ids of every step's examples."""
     mlflow_run: Path
-    """File with the id of the MLflow run; there by the time the training is done."""
+    """File with the id of the MLflow run; a short training waits for it before it saves."""
 
     @property
     def name(self) -> str:
@@ -220,8 +224,18 @@ def _manifest(
         parent=parent.name if parent else None,
         family=[*parent.manifest.family, parent.name] if parent else [],
         partitions=table.content_hashes(days),
-        mlflow_run=run.mlflow_run.read_text(),
+        mlflow_run=_once_written(run.mlflow_run),
         inputs=dataclasses.asdict(InputsRecord.of(run.schema)),
         metrics=holdout.to_dict() if holdout else {},
         role=run.role,
     )
+
+
+def _once_written(file: Path) -> str:
+    """The text of a file that another process puts there while this one works."""
+    deadline = time.monotonic() + _MLFLOW_SECONDS
+    while not file.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{file}: no MLflow run within {_MLFLOW_SECONDS:.0f} s")
+        time.sleep(0.05)
+    return file.read_text()

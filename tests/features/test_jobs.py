@@ -1,6 +1,7 @@
 """The jobs on a small generated log: repetition, corrections, checks, quarantine, retention."""
 
 import datetime
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -108,6 +109,19 @@ def test_great_expectations_counts_the_rows_that_the_rules_route(work, spark, bu
         for rule in rules
     }
     assert {name: seen[name] for name in routed} == routed
+    # Where rows break a rule the page shows their values, and the run that only counted is gone.
+    suite.run(frame)
+    suite.run(frame)
+    kept = list((suite.root / "gx" / "uncommitted" / "validations").rglob("*.json"))
+    newest = max(kept, key=lambda path: path.stat().st_mtime)
+    values = {
+        found["expectation_config"]["meta"]["rule"]: found["result"]["partial_unexpected_list"]
+        for found in json.loads(newest.read_text())["results"]
+        if found["result"].get("unexpected_count")
+    }
+    assert sorted(values["device:vocabulary"]) == ["fridge", "toaster"]
+    assert [9] in values.values()
+    assert len(kept) == 3
 
 
 @pytest.mark.parametrize(

@@ -329,3 +329,15 @@ def _one_row(schema):
     ones = torch.ones(len(keys), dtype=torch.int32)
     values = torch.full((len(keys),), 2, dtype=torch.int64)
     return KeyedJaggedTensor.from_lengths_sync(keys=keys, values=values, lengths=ones)
+
+
+def test_a_training_that_is_done_before_mlflow_waits_for_its_run(tmp_path):
+    import threading
+
+    from training.trainer import _once_written
+
+    file = tmp_path / "mlflow_run"
+    writer = threading.Timer(0.2, file.write_text, ["a-run"])
+    writer.start()
+    assert _once_written(file) == "a-run"
+    writer.join()
