@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,13 +143,13 @@ class Sweep:
             # Its own first run tells better than a few timed steps.
             seconds = outcome.seconds
             bar.update(min(share, limit - bar.n))
-            best = min(tried, key=lambda found: tried[found])
+            best = best_rate(tried)
             wanted += [
                 near
                 for near in (best - 1, best + 1)
                 if self._is_rate(near) and near not in tried and near not in wanted
             ]
-        best = min(tried, key=lambda found: tried[found])
+        best = best_rate(tried)
         outcomes = [
             self._outcome(size, LEARNING_RATES[best], seed, seconds, bar)
             for seed in range(self.seeds)
@@ -352,3 +352,8 @@ def _known(recipe: Recipe) -> str | None:
 def parameters_of(size: Size) -> dict[str, str]:
     """What names a size in the journal."""
     return {"axis": size.axis, "model": size.recipe.model.interaction.kind, "label": size.label}
+
+
+def best_rate(tried: Mapping[int, float]) -> int:
+    """The place with the lowest loss; a run that diverged has none, and loses to any that has."""
+    return min(tried, key=lambda place: tried[place] if math.isfinite(tried[place]) else math.inf)

@@ -11,7 +11,7 @@ from training.recipes import recipe_of
 from training.registry import Registry
 from training.scaling.points import read_points
 from training.sizes import sizes_of
-from training.sweep import LEARNING_RATES, Sweep
+from training.sweep import LEARNING_RATES, Sweep, best_rate
 from training.worker import process_group
 
 
@@ -132,3 +132,9 @@ def test_points_of_other_days_leave_the_study(built, swept, tmp_path):
     )
     assert earlier.points.read_text() == ""
     assert len(runs(tmp_path)) == len(runs(folder))
+
+
+def test_a_learning_rate_at_which_training_diverged_is_never_the_best():
+    assert best_rate({2: float("nan"), 1: 0.9, 3: 0.8}) == 3
+    assert best_rate({2: float("inf"), 1: 0.9}) == 1
+    assert best_rate({2: float("nan")}) == 2
