@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_door import door
 
 from training.checkpoints import Checkpoints
 from training.dataset import ExampleTable, batches
@@ -164,13 +165,10 @@ def test_a_half_written_save_is_not_taken(built, table, group, tmp_path):
 
 @pytest.mark.distributed
 def test_a_damaged_parent_is_named_and_the_checkpoint_before_taken(built, tmp_path, caplog):
-    import subprocess
-
     shared = ["--dataset=synthetic", f"--lake={built.lake}", f"--checkpoints={tmp_path / 'c'}"]
     folders = [f"--{name}={tmp_path / name}" for name in ("tracking", "reports")]
     for day in built.days[-2:]:
-        command = [sys.executable, "-m", "training", "train", *shared, *folders, f"--date={day}"]
-        subprocess.run([*command, "--recipe=wukong-tiny"], check=True, capture_output=True)
+        door("train", *shared, *folders, f"--date={day}", "--recipe=wukong-tiny")
     checkpoints = Checkpoints(tmp_path / "c", built.schema)
     older, newer = checkpoints.all()
     tomorrow = built.days[-1] + datetime.timedelta(days=1)
