@@ -14,7 +14,7 @@ import functools
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ _RULES, _REASONS = "rules", "reasons"
 _PUBLISHED, _QUARANTINED_SHARE = "published", "quarantined_share"
 _CHECKS_AT_ONCE = 2
 _BROKEN_VALUES = 20
+"""That the Data Docs show of each rule."""
 _SMALLEST_DAY_FOR_LABEL_RATE = 500
 """Below it a label rate outside the limits is chance, and only reported."""
 _FEW_QUARANTINED = 5
@@ -281,7 +282,7 @@ def _spared(resolve: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, A
     """
 
     def resolve_metrics(
-        engine: Any, metrics_to_resolve: Iterable[Any], *arguments: Any, **options: Any
+        engine: Any, metrics_to_resolve: Collection[Any], *arguments: Any, **options: Any
     ) -> dict[Any, Any]:
         spared = {metric.id for metric in metrics_to_resolve if _asks_for_no_values(metric)}
         asked = {metric for metric in metrics_to_resolve if metric.id not in spared}

@@ -36,10 +36,10 @@ from features.catalog import has_push, schema_of
 from features.schema import TableKind
 
 START_SECONDS = 180.0
+"""Longest time that the parts may take to answer; 20 to 30 s is usual."""
 PUSH = "push"
 PUSH_RESTART_SECONDS = 30.0
 """Between two starts of a push that ends by itself."""
-"""Longest time that the parts may take to answer; 20 to 30 s is usual."""
 
 
 class Stack:

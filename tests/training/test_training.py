@@ -336,8 +336,9 @@ def test_a_training_that_is_done_before_mlflow_waits_for_its_run(tmp_path):
 
     from training.trainer import _once_written
 
-    file = tmp_path / "mlflow_run"
-    writer = threading.Timer(0.2, file.write_text, ["a-run"])
+    file, written = tmp_path / "mlflow_run", tmp_path / "mlflow_run.part"
+    written.write_text("a-run")
+    writer = threading.Timer(0.2, written.rename, [file])
     writer.start()
     assert _once_written(file) == "a-run"
     writer.join()
