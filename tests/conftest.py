@@ -31,6 +31,11 @@ def spark() -> Iterator[object]:
         "tests",
         spark_driver_memory="2g",
         spark_sql_shuffle_partitions="2",
+        # On some thousand rows, compiling the plan of a query takes longer than the query. The
+        # whole day compiles them.
+        spark_sql_codegen_wholeStage="false",
+        spark_sql_codegen_factoryMode="NO_CODEGEN",
+        spark_sql_adaptive_enabled="false",
         # For the tests of jobs that share a server; a port of the system's choice, on loopback.
         spark_plugins="org.apache.spark.sql.connect.SparkConnectPlugin",
         spark_connect_grpc_binding_address="127.0.0.1",

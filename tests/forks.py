@@ -2,7 +2,7 @@
 
 Their import is most of what a short process of a test takes. The ranks of a training are forked
 too, instead of started by torchrun, unless a test asks for that: test_failures.py, test_resume.py,
-test_training.py for its first run, and the whole day do.
+and the whole day do.
 """
 
 import contextlib

@@ -26,22 +26,30 @@ SLOW = ("spark", "distributed", "process", "gpu")
 _SESSION, _REPLAYS = "spark", "spark_replays"
 """Groups that have a Spark session each; whole days that are replayed take as long as all else."""
 _REPLAYED = ("test_bad_days.py", "test_parity.py")
-_FIRST = (
-    "test_whole_day.py",
-    _SESSION,
-    _REPLAYS,
-    "test_upscale.py",
-    "test_training.py",
-    "test_resume.py",
-)
+_TRAININGS = {
+    "test_upscale.py": "trainings",
+    "test_resume.py": "trainings",
+    "test_training.py": "trainings",
+    "test_every_ranker.py": "ranks",
+    "test_failures.py": "ranks",
+    "test_parallel.py": "ranks",
+    "test_registry.py": "ranks",
+    "test_reshard.py": "ranks",
+    "test_scaling_study.py": "ranks",
+}
+"""They fork processes from one that has torch loaded (forks.py); each worker has one of its own."""
+_ENDPOINTS = {"server", "guarded"}
+"""Fixtures that start a server for a whole run; each worker would start its own."""
+_FIRST = ("test_whole_day.py", _SESSION, _REPLAYS, "trainings", "ranks", "endpoint")
 """Groups that take long: begun last, one would run alone at the end."""
 
 
 def mark(items: list[pytest.Item]) -> None:
     """Mark tests by their fixtures, and say which must share a worker of pytest-xdist.
 
-    The tests with a Spark session are two groups, so that there are two sessions. Every other file
-    is a group of its own: its tests share what the file has started.
+    The tests with a Spark session are two groups, so that there are two sessions, and so are those
+    that train in processes; those with the endpoint are one. Every other file is a group of its
+    own: its tests share what the file has started.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
@@ -49,7 +57,9 @@ def mark(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.spark)
         if fixtures & PROCESS:
             item.add_marker(pytest.mark.process)
-        group = item.path.name
+        group = _TRAININGS.get(item.path.name, item.path.name)
+        if fixtures & _ENDPOINTS:
+            group = "endpoint"
         if "spark" in fixtures:
             group = _REPLAYS if group in _REPLAYED else _SESSION
         item.add_marker(pytest.mark.xdist_group(group))

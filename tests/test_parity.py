@@ -160,13 +160,11 @@ def moment_of(line: str) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(int(line.split("\t")[4]), UTC)
 
 
-def chosen(table: pa.Table, at: datetime.datetime) -> list[int]:
+def chosen(times: list, users: list, at: datetime.datetime) -> list[int]:
     """The first rows from a moment on that a store as of that moment can answer.
 
     Until the next build, and until something that the user did since could be counted on.
     """
-    times = table.column("timestamp").to_pylist()
-    users = table.column("user_id").to_pylist()
     end = midnight(at.date()) + BUILD_AFTER
     end += ONE_DAY if at >= end else datetime.timedelta(0)
     rows, acted = [], {}
@@ -278,14 +276,15 @@ def cause(table, taken: pa.Table, place: int, candidates) -> str:
 def moments(work, examples, tmp_path_factory) -> list[Moment]:
     """Twenty moments, with the endpoint over a copy of the store as it was then."""
     replay = Replay(work)
+    log = [examples.column(name).to_pylist() for name in ("timestamp", "user_id")]
     found = []
     for day, (kind, minutes) in itertools.product(DAYS, KINDS.items()):
         times = [midnight(day) + minute * MINUTE for minute in minutes]
-        at = max(times, key=lambda time: len(chosen(examples, time)))
+        at = max(times, key=lambda time: len(chosen(*log, time)))
         replay.advance(at)
         copy = tmp_path_factory.mktemp("store") / "feast"
         shutil.copytree(replay.root / "feast", copy)
-        found.append(Moment(kind, at, chosen(examples, at), Online(copy), copy))
+        found.append(Moment(kind, at, chosen(*log, at), Online(copy), copy))
     return found
 
 

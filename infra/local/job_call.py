@@ -1,6 +1,6 @@
 """The caller's side of ``job_server.py``: runs ``-m PACKAGE VERB …`` in a process of the server.
 
-    python -I -S job_call.py SOCKET PYTHON -m PACKAGE VERB …
+    python -I -S job_call.py SOCKET PYTHON [-u] -m PACKAGE VERB …
 
 Without a server at the socket, or without ``-m``, the interpreter PYTHON runs it as it always does.
 It is started for every job, so it imports nothing but modules of the standard library.
@@ -21,10 +21,11 @@ def main(path: str, python: str, *arguments: str) -> int:
         connection.connect(path)
     except OSError:
         os.execv(python, [python, *arguments])
-    if arguments[:1] != ("-m",):
+    module = arguments[1:] if arguments[:1] == ("-u",) else arguments  # torchrun says it
+    if module[:1] != ("-m",):
         os.execv(python, [python, *arguments])
     request = {
-        "arguments": arguments[1:],
+        "arguments": module[1:],
         "environment": dict(os.environ),
         "directory": str(Path.cwd()),
     }

@@ -24,6 +24,7 @@ import signal
 import socket
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,12 @@ def become(call: dict[str, Any]) -> None:
     logging.getLogger().handlers.clear()
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
+    # OpenMP and the interpreter read these when they start, which was for another job.
+    if (torch := sys.modules.get("torch")) and (threads := os.environ.get("OMP_NUM_THREADS")):
+        torch.set_num_threads(int(threads))
+    if os.environ.get("PYTHONWARNINGS") == "ignore":
+        warnings.simplefilter("ignore")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what -u asks for
     sys.argv = list(call["arguments"])
     sys.path[0] = str(Path.cwd())
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

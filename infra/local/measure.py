@@ -9,11 +9,13 @@ from collections.abc import Iterator
 import psutil
 
 PERIOD_SECONDS = 1.0
+MOST_SHARE = 0.03
+"""Of a core, that sampling may take; it waits longer where a sample takes long."""
 MEGABYTE = 1_000_000
 
 
 class MemorySampler:
-    """Each second, the sum of PSS over this process and all its descendants.
+    """About each second, the sum of PSS over this process and all its descendants.
 
     PSS counts a page that n processes share as 1/n in each, so the sum is what is really taken.
     A sample counts for every stage that is under way; stages may overlap.
@@ -59,7 +61,8 @@ class MemorySampler:
             self.peak_mb = max(self.peak_mb, self.now_mb)
             for name in tuple(self._active):
                 self.peaks_mb[name] = max(self.peaks_mb.get(name, 0), self.now_mb)
-            self._stopped.wait(max(0.0, PERIOD_SECONDS - (time.monotonic() - started)))
+            took = time.monotonic() - started
+            self._stopped.wait(max(PERIOD_SECONDS - took, took / MOST_SHARE))
 
 
 def tree_pss(pid: int) -> int:

@@ -86,15 +86,15 @@ PORT_VARIABLES = {
 
 def job_environment(settings: Settings) -> dict[str, str]:
     """What a job sees, started by hand or by Airflow."""
+    python = settings.warm_python if settings.warm_python.exists() else sys.executable
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
         **spark_client(settings),
         "RANKING_VAR": str(settings.var),
         "RANKING_DATASET": settings.dataset,
         "RANKING_ENDPOINT": settings.endpoint_url,
-        "RANKING_PYTHON": str(settings.warm_python)
-        if settings.warm_python.exists()
-        else sys.executable,
+        "RANKING_PYTHON": str(python),
+        "PYTHON_EXEC": str(python),  # with which torchrun starts its ranks
     }
 
 

@@ -55,9 +55,9 @@ def wait_until(is_true) -> None:
         time.sleep(0.02)
 
 
-def start(interpreter, *arguments, **options) -> "subprocess.Popen[str]":
+def start(interpreter, *arguments, flags=(), **options) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [interpreter, "-m", "a_job", *arguments],
+        [interpreter, *flags, "-m", "a_job", *arguments],
         cwd=interpreter.parents[1],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -67,10 +67,11 @@ def start(interpreter, *arguments, **options) -> "subprocess.Popen[str]":
     )
 
 
-@pytest.mark.parametrize("code", [0, 99])
-def test_a_job_has_its_callers_arguments_environment_folder_and_files(interpreter, code):
+@pytest.mark.parametrize(("code", "flags"), [(0, ()), (99, ("-u",))])
+def test_a_job_has_its_callers_arguments_environment_folder_and_files(interpreter, code, flags):
+    """Started as Airflow does, or as torchrun starts a rank."""
     environment = {"PATH": os.environ["PATH"], "A_NAME": "a value"}
-    job = start(interpreter, str(code), "--flag=x y", env=environment)
+    job = start(interpreter, str(code), "--flag=x y", env=environment, flags=flags)
     out, err = job.communicate(timeout=20)
     first, last = out.splitlines()
     seen = json.loads(last)

@@ -151,14 +151,16 @@ def test_a_push_that_ends_is_started_again_and_takes_nothing_along(
 @pytest.mark.process
 def test_memory_counts_the_children_and_belongs_to_the_stages_under_way() -> None:
     """A child that takes 60 MB is seen in the sum and in its stage, and not in another's."""
-    hog = "x = b'1' * 60_000_000; print('ready', flush=True); import time; time.sleep(30)"
+    hog = "x = b'1' * 60_000_000; print('ready', flush=True); import time; time.sleep(60)"
     sampler = measure.MemorySampler()
     with sampler.running():
         before = measure.tree_pss(os.getpid())
         child = subprocess.Popen([sys.executable, "-c", hog], stdout=subprocess.PIPE)
         assert child.stdout.readline() == b"ready\n"
         with sampler.stage("big"):
-            time.sleep(2.5)
+            deadline = time.monotonic() + 30
+            while not sampler.peaks_mb and time.monotonic() < deadline:
+                time.sleep(0.1)
         child.kill()
         child.communicate()
     assert sampler.peaks_mb.keys() == {"big"}

@@ -62,6 +62,8 @@ def door(assets, tmp_path, monkeypatch):
         package.mkdir(exist_ok=True)
         (package / "__main__.py").write_text("import json, os, sys, time\n" + program)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        # Two programs of one second and one size would share what was compiled of the first.
+        monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
         task = ranking_jobs.JobOperator(
             task_id="ingest",
             package="door",

@@ -36,6 +36,10 @@ def test_a_day_runs_from_landing_to_a_ranked_answer(tmp_path) -> None:
     assert by_decision == {"success" if gate["decision"] == "promote" else "skipped"}
     assert (tmp_path / "reports" / gate["report"]).exists()
     assert told["drill"]["decision"] == "refuse"
+    replay = told["freshness"]
+    assert replay["impressions"] == 5_000
+    assert 0 < replay["p50_seconds"] <= replay["p99_seconds"]
+    assert replay["declared_delay_seconds"] == 60
     scores = [item["score"] for item in told["answer"]["items"]]
     assert scores == sorted(scores, reverse=True)
     assert len(set(scores)) > 1

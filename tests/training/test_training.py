@@ -45,7 +45,7 @@ def trained(built, tmp_path_factory) -> Trained:
     shared = ["--dataset=synthetic", f"--lake={built.lake}"]
     recipe = "--recipe=wukong-tiny"
     first, second = (f"--date={day}" for day in built.days[-2:])
-    cold = door("train", *shared, recipe, first, *folders(root), by_torchrun=True)
+    cold = door("train", *shared, recipe, first, *folders(root))
     warm = door("train", *shared, recipe, second, *folders(root))
     artifacts = f"--artifacts={root / 'artifacts'}"
     tracking, reports = f"--tracking={root / 'mlflow'}", f"--reports={root / 'reports'}"
