@@ -113,7 +113,7 @@ class Job:
 def has_landed(path: Path) -> bool:
     """Whether a file, or a folder of files, is there and was written to its end.
 
-    The rule of ``features.sources.landing``, which a DAG file must not import; tests compare both.
+    The rule of ``features.spark.landing``, which a DAG file must not import; tests compare both.
     """
     if not path.exists():
         return False

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features.catalog import PUSH, SCHEMAS, has_push, schema_of
-from features.door import Door, FailedError, SkippedError, Summary, add_date
+from features.cli import Door, FailedError, SkippedError, Summary, add_date
+from features.datasets.catalog import PUSH, SCHEMAS, has_push, schema_of
 from features.schema import TableKind
 
 if TYPE_CHECKING:
-    from features.jobs import Workspace
-    from features.tables import Partition
+    from features.pipeline.jobs import Workspace
+    from features.spark.lake import Partition
 
 logger = logging.getLogger("features")
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> Summary:
-    from features.readers import READERS
+    from features.datasets.readers import READERS
 
     sizes = {name: getattr(options, name) for name in ("rows", "users", "items", "days", "seed")}
     schema = schema_of(options.dataset)
@@ -40,7 +40,7 @@ def _fetch(options: argparse.Namespace) -> Summary:
 
 
 def _ingest(options: argparse.Namespace) -> Summary:
-    from features import jobs
+    from features.pipeline import jobs
 
     work, days = _workspace(options), _days(options)
     return _written(jobs.ingest(work, options.landing, days, available_at=options.available_at))
@@ -48,8 +48,8 @@ def _ingest(options: argparse.Namespace) -> Summary:
 
 def _validate(options: argparse.Namespace) -> Summary:
     days = _days(options)
-    work = _workspace_beside(options, "features.expectations")
-    from features import expectations, quality_page
+    work = _workspace_beside(options, "features.validation.expectations")
+    from features.validation import expectations, quality_page
 
     if options.table == "impressions":
         outcomes = [expectations.check_impressions(work, days, options.docs)]
@@ -71,7 +71,7 @@ def _validate(options: argparse.Namespace) -> Summary:
 
 
 def _build(options: argparse.Namespace) -> Summary:
-    from features import jobs
+    from features.pipeline import jobs
 
     work, days = _workspace(options), _days(options)
     written = jobs.build(
@@ -85,15 +85,15 @@ def _build(options: argparse.Namespace) -> Summary:
 
 
 def _apply(options: argparse.Namespace) -> Summary:
-    from features import store
+    from features.online_store import feast_store
 
-    count = store.apply(schema_of(options.dataset), options.store, options.lake)
+    count = feast_store.apply(schema_of(options.dataset), options.store, options.lake)
     return {"objects": count, "registry": str(options.store / options.dataset / "registry.db")}
 
 
 def _materialize(options: argparse.Namespace) -> Summary:
-    work = _workspace_beside(options, "features.online")
-    from features.online import materialize_days
+    work = _workspace_beside(options, "features.pipeline.materialize")
+    from features.pipeline.materialize import materialize_days
 
     written = materialize_days(work, options.store, _days(options))
     return {"rows": sum(written.values()), "tables": written}
@@ -106,8 +106,8 @@ def _push(options: argparse.Namespace) -> Summary:
         raise SkippedError(f"dataset {options.dataset}: no users whose state could be pushed")
     if options.follow:
         return _follow(options)
-    work = _workspace_beside(options, "features.push")
-    from features.push import push_until
+    work = _workspace_beside(options, "features.push.push_day")
+    from features.push.push_day import push_until
 
     until = options.until or datetime.datetime.now(datetime.UTC)
     return push_until(
@@ -122,8 +122,8 @@ def _follow(options: argparse.Namespace) -> Summary:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda given, _frame: _stop(stopped, given))
-    work = _workspace_beside(options, "features.follow")
-    from features.follow import follow
+    work = _workspace_beside(options, "features.push.follow")
+    from features.push.follow import follow
 
     return follow(
         work,
@@ -144,13 +144,13 @@ def _stop(stopped: threading.Event, number: int) -> None:
 
 
 def _examples(options: argparse.Namespace) -> Summary:
-    from features import jobs
+    from features.pipeline import jobs
 
     return _written(jobs.examples(_workspace(options), _days(options)))
 
 
 def _prune(options: argparse.Namespace) -> Summary:
-    from features.retention import prune
+    from features.pipeline.retention import prune
 
     schema = schema_of(options.dataset)
     removed = prune(schema, options.lake, today=options.date, keep_days=options.keep_days)
@@ -164,7 +164,7 @@ def _bench(options: argparse.Namespace) -> Summary:
 
 
 def _document(options: argparse.Namespace) -> Summary:
-    from features.document import reference
+    from features.datasets.feature_reference import reference
 
     text = reference(SCHEMAS.values())
     options.output.write_text(text)
@@ -172,9 +172,9 @@ def _document(options: argparse.Namespace) -> Summary:
 
 
 def _workspace(options: argparse.Namespace) -> "Workspace":
-    from features.jobs import Workspace
-    from features.spark import start_session
-    from features.tables import Lake
+    from features.pipeline.jobs import Workspace
+    from features.spark.lake import Lake
+    from features.spark.session import start_session
 
     schema = schema_of(options.dataset)
     spark = start_session(f"{options.verb} {schema.name}")

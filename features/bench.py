@@ -17,15 +17,15 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from features import store
-from features.aggregates import item_daily, user_state
-from features.asof import join_as_of
-from features.catalog import schema_of
-from features.jobs import Workspace, declared_availability
+from features.datasets.catalog import schema_of
+from features.datasets.synthetic import reader as synthetic
+from features.online_store import feast_store
+from features.pipeline.aggregates import item_daily, user_state
+from features.pipeline.jobs import Workspace, declared_availability
+from features.pipeline.point_in_time import join_as_of
 from features.schema import CREATED, DAY, FeatureTable, TableKind
-from features.sources import synthetic
-from features.spark import feature_struct, start_session
-from features.tables import Lake, day_range
+from features.spark.lake import Lake, day_range
+from features.spark.session import feature_struct, start_session
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +86,8 @@ def _against_feast(folder: Path, rows: int) -> tuple[float, float]:
     path = str(lake.path(log.state.name))
     rows_frame = log.work.spark.read.parquet(path).drop(DAY)
     ours = min(_timed(_joined(log, rows_frame)) for _ in range(2))
-    store.apply(log.work.schema, folder / "feast", folder / "lake")
-    feast = store.open_store(log.work.schema, folder / "feast", folder / "lake")
+    feast_store.apply(log.work.schema, folder / "feast", folder / "lake")
+    feast = feast_store.open_store(log.work.schema, folder / "feast", folder / "lake")
     entities = log.impressions.select("user_id", F.col("timestamp").alias("event_timestamp"))
     refs = [f"{log.state.name}:{column.name}" for column in log.state.columns]
     started = time.perf_counter()

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from features.catalog import schema_of
-from features.door import Door, SkippedError, Summary
+from features.cli import Door, SkippedError, Summary
+from features.datasets.catalog import schema_of
 from serving.rollout import actions, verbs
 
 

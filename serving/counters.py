@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from prometheus_client import Counter, Gauge, Histogram
 
-from features.encoding import RowStatus
+from features.encoding.encode import RowStatus
 from serving import tracing
 from serving.transformer import Candidates
 

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from features.door import FailedError
+from features.cli import FailedError
 from serving.settings import Tls, token_of
 
 DEFAULT_URL, NOWHERE = "http://127.0.0.1:8081", "none"

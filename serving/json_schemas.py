@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from features.encoding import RowStatus
+from features.encoding.encode import RowStatus
 from features.schema import REQUEST_TIME, Column, Dtype, Schema
 from serving.calls import JSON_LENGTH_HEADER
 from serving.json_fields import MAX_TEXT

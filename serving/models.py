@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from features.encoding import RequestInputs
+from features.encoding.encode import RequestInputs
 from features.schema import Schema
 from serving.predictor import Champion
 from serving.roles import Shares, read_shares

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from kserve.protocol.infer_type import InferResponse
 
-from features.encoding import RequestInputs
+from features.encoding.encode import RequestInputs
 from features.schema import Schema
 from serving import counters, pairs
 from serving.admission import in_thread

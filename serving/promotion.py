@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from features.door import FailedError, SkippedError
+from features.cli import FailedError, SkippedError
 from serving import roles
 from serving.endpoint import Endpoint, EndpointError, NoEndpointError
 from training import aliases

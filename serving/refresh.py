@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Sequence
 
-from features.rows import OnlineRows
+from features.online_store.codec import TooManyRowsError
+from features.online_store.reader import OnlineRows
 from features.schema import Role, Schema
-from features.stored import TooManyRowsError
 from serving import counters
 from serving.settings import Store
 from serving.snapshot import Snapshot

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.encoding.primitives import IntArray
 from features.schema import REQUEST_TIME, Column, Dtype, Role, Schema
-from features.values import IntArray
 from serving.calls import InferenceCall
 from serving.refusal import RefusedError
 from serving.tensors import BYTES, FLOATS, INTEGERS, Tensor, Values

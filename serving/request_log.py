@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.encoding import RowStatus
+from features.encoding.encode import RowStatus
 from features.schema import Role, Schema
 from serving import counters
 from serving.settings import Logging
@@ -148,9 +148,9 @@ def table_of(schema: Schema, answered: Answered) -> pa.Table:
     """One row for each candidate, in the order of the request.
 
     The schema's columns, request time and event timestamps are those that were encoded, null where
-    a row or a value could not be used: ``features.encoding.encode`` makes the model's inputs of
-    them again, to the bit. Ids as they were sent are beside them: to the model an id out of range
-    is null.
+    a row or a value could not be used: ``features.encoding.encode.encode`` makes the model's inputs
+    of them again, to the bit. Ids as they were sent are beside them: to the model an id out of
+    range is null.
     """
     candidates = answered.candidates
     request = candidates.request

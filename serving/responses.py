@@ -13,7 +13,7 @@ from kserve.protocol.infer_type import (
     to_grpc_parameters,
 )
 
-from features.encoding import RowStatus
+from features.encoding.encode import RowStatus
 from features.schema import Role, Schema
 from serving.calls import InferenceCall
 from serving.request import SCORE, status_output

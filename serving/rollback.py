@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from features.door import FailedError, SkippedError
+from features.cli import FailedError, SkippedError
 from serving import roles
 from serving.endpoint import Endpoint, EndpointError, NoEndpointError
 from serving.promotion import BY_HAND, go_back, served

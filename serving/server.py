@@ -245,7 +245,7 @@ def open_server(
     """
     import torch
 
-    from features.rows import open_rows
+    from features.online_store.reader import open_rows
     from serving.models import Models
 
     settings = Settings.from_environment()

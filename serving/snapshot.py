@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.assembly import EncodedTable
+from features.encoding.primitives import IntArray
+from features.encoding.request import EncodedTable
 from features.schema import Dtype, Role, Schema
-from features.values import IntArray
 
 Identifiers = Sequence[int] | Sequence[str] | npt.NDArray[Any]
 

@@ -14,10 +14,17 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from features.assembly import EncodedTable, OwnRows, Part, RequestColumns, Statuses, assemble
-from features.encoding import RequestInputs, RowStatus
+from features.encoding.encode import RequestInputs, RowStatus
+from features.encoding.primitives import IntArray
+from features.encoding.request import (
+    EncodedTable,
+    OwnRows,
+    Part,
+    RequestColumns,
+    Statuses,
+    assemble,
+)
 from features.schema import Role, Schema
-from features.values import IntArray
 from serving import tracing
 from serving.request import RankingRequest
 from serving.snapshot import Snapshot
@@ -37,7 +44,7 @@ class OnlineReader(Protocol):
     def read(
         self, role: Role, ids: Sequence[int | str], *, since: int | None = None
     ) -> dict[str, pa.Array]:
-        """What ``features.rows.OnlineRows.read`` gives: stored columns, moments, earlier rows."""
+        """What ``OnlineRows.read`` gives: stored columns, moments, earlier rows."""
         ...
 
 

@@ -13,7 +13,7 @@ import filelock
 import kinds
 import pytest
 
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 from features.schema import Schema
 
 # Half a minute for each architecture; tests of native code ask for it.
@@ -23,7 +23,7 @@ CONNECT_TOKEN = "a-token-of-the-tests"
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[object]:
-    from features.spark import start_session
+    from features.spark.session import start_session
 
     # Its finalizers log when pytest has closed the streams.
     logging.getLogger("py4j").setLevel(logging.ERROR)
@@ -90,9 +90,10 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def _build(spark: Any, root: Path) -> Built:
-    from features import expectations, jobs
-    from features.sources import synthetic
-    from features.tables import Lake, day_range
+    from features.datasets.synthetic import reader as synthetic
+    from features.pipeline import jobs
+    from features.spark.lake import Lake, day_range
+    from features.validation import expectations
 
     schema = schema_of("synthetic")
     found = synthetic.fetch(

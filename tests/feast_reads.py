@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from features.stored import ARROW_TYPES, STAMP
+from features.online_store.codec import ARROW_TYPES, STAMP
 
 
 def feast_columns(feast, schema, role, ids):

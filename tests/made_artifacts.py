@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from features.encoding import ModelInputs, RequestInputs
+from features.encoding.encode import ModelInputs, RequestInputs
 from features.schema import EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Schema
 from training import artifact
 from training.dataset import encode_examples

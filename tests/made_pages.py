@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 from made_points import runs
 
-from features.catalog import schema_of
-from features.quality_page import write_quality_page
+from features.datasets.catalog import schema_of
+from features.validation.quality_page import write_quality_page
 from training.agreement import agreement
 from training.comparison import Holdout
 from training.evaluation import BaseRate, Evaluation, Rival
@@ -137,7 +137,7 @@ def write_law(reports):
 
 def write_quality(reports):
     """A day that is stopped."""
-    from features.expectations import Outcome  # most workers need no Great Expectations
+    from features.validation.expectations import Outcome  # most workers need no Great Expectations
 
     outcomes = [
         Outcome(

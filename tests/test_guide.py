@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from features import __main__ as door
-from features import catalog, readers
-from features.tables import Lake
+from features.datasets import catalog, readers
+from features.spark.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "docs" / "add-a-data-set.md").read_text()
@@ -22,9 +22,8 @@ def block(kind: str) -> str:
 
 
 def load(folder: Path, path: str, monkeypatch):
-    """Write a module of the guide below a scratch folder, and import it under its name."""
+    """Write a module of the guide into a scratch folder, and import it under its name."""
     file = folder / Path(path).name
-    folder.mkdir()
     file.write_text(block(f"python {path}"))
     name = path.removesuffix(".py").replace("/", ".")
     spec = importlib.util.spec_from_file_location(name, file)
@@ -38,11 +37,11 @@ def load(folder: Path, path: str, monkeypatch):
 def test_a_new_data_set_gets_from_its_log_to_the_store_and_to_examples(
     spark, tmp_path, monkeypatch, capsys
 ):
-    schema = load(tmp_path / "datasets", "features/datasets/visits.py", monkeypatch).SCHEMA
-    reader = load(tmp_path / "sources", "features/sources/visits.py", monkeypatch)
+    schema = load(tmp_path, "features/datasets/visits/schema.py", monkeypatch).SCHEMA
+    reader = load(tmp_path, "features/datasets/visits/reader.py", monkeypatch)
     monkeypatch.setitem(catalog.SCHEMAS, "visits", schema)
     monkeypatch.setitem(readers.READERS, "visits", reader)
-    monkeypatch.setattr("features.spark.start_session", lambda name: spark)
+    monkeypatch.setattr("features.spark.session.start_session", lambda name: spark)
     monkeypatch.setenv("RANKING_VAR", str(tmp_path))
     for line in block("bash").splitlines():
         code = door.main(line.removeprefix("python -m features ").split())
@@ -54,8 +53,8 @@ def test_a_new_data_set_gets_from_its_log_to_the_store_and_to_examples(
 
 
 def test_its_reader_offers_what_the_jobs_and_the_push_ask_of_one(tmp_path, monkeypatch):
-    load(tmp_path / "datasets", "features/datasets/visits.py", monkeypatch)
-    reader = load(tmp_path / "sources", "features/sources/visits.py", monkeypatch)
+    load(tmp_path, "features/datasets/visits/schema.py", monkeypatch)
+    reader = load(tmp_path, "features/datasets/visits/reader.py", monkeypatch)
     asked = {name for name in vars(readers.Reader) if not name.startswith("_")}
     assert {"read_impressions", "read_files"} <= asked
     assert asked | {"SUFFIX"} <= set(vars(reader))
@@ -63,8 +62,8 @@ def test_its_reader_offers_what_the_jobs_and_the_push_ask_of_one(tmp_path, monke
 
 def test_what_the_schedule_is_told_is_what_the_schema_says():
     told = block("python dags/ranking_assets.py")
-    schema = block("python features/datasets/visits.py")
-    reader = block("python features/sources/visits.py")
+    schema = block("python features/datasets/visits/schema.py")
+    reader = block("python features/datasets/visits/reader.py")
     fact = r"(first_day=datetime\.date\([^)]*\)|last_day=None|holdout_days=1)"
     assert all(f"{found}," in schema for found in re.findall(fact, told))
     assert re.search(r'suffix="(\w+)"', told)[1] == re.search(r'SUFFIX = "(\w+)"', reader)[1]

@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.catalog import schema_of
-from features.encoding import Ids, ModelInputs, RowStatus, encode
+from features.datasets.catalog import schema_of
+from features.encoding.encode import Ids, ModelInputs, RowStatus, encode
 from features.schema import TableKind
-from features.sources import landing as land
-from features.tables import ONE_DAY, Lake, day_range
+from features.spark import landing as land
+from features.spark.lake import ONE_DAY, Lake, day_range
 
 pytestmark = pytest.mark.spark
 
@@ -59,8 +59,9 @@ class LakeUntil(Lake):
 @pytest.fixture(scope="module")
 def work(spark, tmp_path_factory):
     """The last weeks of MovieLens, from the log to examples."""
-    from features import jobs, store
-    from features.sources import movielens_100k
+    from features.datasets.movielens_100k import reader as movielens_100k
+    from features.online_store import feast_store
+    from features.pipeline import jobs
 
     root = tmp_path_factory.mktemp("parity")
     try:
@@ -74,7 +75,7 @@ def work(spark, tmp_path_factory):
     work.replace(raw, jobs.IMPRESSIONS, days, keys=["example_id"])
     jobs.build(work, root / "log", days, is_first=True)
     jobs.examples(work, days)
-    store.apply(SCHEMA, root / "feast", root / "lake")
+    feast_store.apply(SCHEMA, root / "feast", root / "lake")
     return work
 
 
@@ -93,15 +94,15 @@ class Moment:
     kind: str
     at: datetime.datetime
     rows: list[int]
-    online: "Online"
-    store: object
+    materialize: "Online"
+    feast_store: object
 
 
 class Replay:
     """Lands the log, pushes and builds, up to any moment."""
 
     def __init__(self, work) -> None:
-        from features.push import LandedUsers
+        from features.push.push_day import LandedUsers
 
         self.root = work.lake.root.parent.parent
         self.log = self.root / "log" / SCHEMA.name
@@ -123,14 +124,14 @@ class Replay:
 
     def build(self, days: list[datetime.date]) -> None:
         """Days whose files land, that are built, and that come online."""
-        from features import online
+        from features.pipeline import materialize
 
         for day in days:
             path = land.impressions_file(self.landing, day, "tsv")
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(land.impressions_file(self.log, day, "tsv"), path)
         self.work.lake.last = days[-1]
-        online.materialize_days(self.work, self.root / "feast", days)
+        materialize.materialize_days(self.work, self.root / "feast", days)
 
     def land(self, until: datetime.datetime) -> None:
         """The rows since the last landing, as parts of their days."""
@@ -144,12 +145,12 @@ class Replay:
         self.now = max(self.now, until)
 
     def push(self, until: datetime.datetime) -> None:
-        from features import store
+        from features.online_store import feast_store
 
         batch = self.landed.look(lambda _newest: until)
         if batch is not None and len(batch.rows):
-            feast = store.open_store(SCHEMA, self.root / "feast", self.root / "lake")
-            store.write(feast, STATE, batch.rows)
+            feast = feast_store.open_store(SCHEMA, self.root / "feast", self.root / "lake")
+            feast_store.write(feast, STATE, batch.rows)
 
 
 def midnight(day: datetime.date) -> datetime.datetime:
@@ -179,7 +180,7 @@ class Online:
     """The endpoint's own path over a store: its reader, its items in memory, its assembly."""
 
     def __init__(self, folder) -> None:
-        from features.rows import open_rows
+        from features.online_store.reader import open_rows
         from serving.predictor import Ranker
         from serving.refresh import ItemRefresh
         from serving.settings import Store

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import features
-from features.catalog import SCHEMAS
-from features.document import reference
+from features.datasets.catalog import SCHEMAS
+from features.datasets.feature_reference import reference
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from features.catalog import SCHEMAS, schema_of
-from features.door import Door, Summary, add_date
+from features.cli import Door, Summary, add_date
+from features.datasets.catalog import SCHEMAS, schema_of
 from training import delivery
 from training.flags import (
     ADVICE,

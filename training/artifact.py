@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from features.encoding import ModelInputs, RequestInputs
+from features.encoding.encode import ModelInputs, RequestInputs
 from features.schema import Schema
 from training.config import ModelConfig, model_from_dict
 from training.dataset import encode_examples

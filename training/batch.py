@@ -9,7 +9,7 @@ from torch.fx._symbolic_trace import PHWithMeta
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
-from features.encoding import ModelInputs
+from features.encoding.encode import ModelInputs
 
 
 @dataclasses.dataclass

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 from training.config import ModelConfig, model_from_dict
 from training.inputs import Inputs, inputs_of
 from training.manifest import read_manifest

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.encoding import InfiniteError, ModelInputs, encode
-from features.fingerprints import rows_fingerprint
+from features.encoding.encode import InfiniteError, ModelInputs, encode
 from features.schema import DAY, EXAMPLE_ID, LABEL, Schema
+from features.schema.fingerprints import rows_fingerprint
 from training.batch import Batch, make_batch
 
 TABLE = "examples"

@@ -7,8 +7,8 @@ import argparse
 import os
 from pathlib import Path
 
-from features.catalog import schema_of
-from features.door import Door, Summary
+from features.cli import Door, Summary
+from features.datasets.catalog import schema_of
 from training.flags import day, recipe_name
 from training.resources import num_cores
 

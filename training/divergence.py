@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from features.door import FailedError
+from features.cli import FailedError
 
 RUNBOOK = "training-diverged"
 """Page of infra/runbooks that a failure of this kind names."""

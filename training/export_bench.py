@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from features.encoding import Ids, RequestInputs
+from features.encoding.encode import Ids, RequestInputs
 from features.schema import Role, Schema
 from training.batch import jagged
 from training.compilation import compile_dense

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from features.encoding import Ids, ModelInputs
+from features.encoding.encode import Ids, ModelInputs
 from training.dataset import Examples, ExampleTable
 from training.inputs import Inputs
 

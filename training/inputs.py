@@ -27,7 +27,7 @@ class PretrainedInput:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Everything a ranker reads, in the order of ``features.encoding.ModelInputs``."""
+    """Everything a ranker reads, in the order of ``features.encoding.encode.ModelInputs``."""
 
     sparse: tuple[SparseInput, ...]
     dense: tuple[Kind, ...]

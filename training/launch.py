@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from features.door import FailedError
+from features.cli import FailedError
 from features.schema import Schema
 from training.checkpoints import checkpoint_name
 from training.config import Recipe

@@ -5,7 +5,7 @@ import datetime
 import logging
 from typing import TYPE_CHECKING
 
-from features.door import SkippedError
+from features.cli import SkippedError
 from features.schema import Schema
 from training.aliases import CHALLENGER, CHAMPION
 from training.checkpoints import GROWN, Checkpoint, Checkpoints

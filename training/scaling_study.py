@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from features.door import SkippedError
+from features.cli import SkippedError
 from features.schema import Schema
 from training.aliases import CHAMPION
 from training.config import Recipe

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from features.encoding import ModelInputs, RequestInputs
+from features.encoding.encode import ModelInputs, RequestInputs
 from training.ranker import InteractionArch, Ranker
 from training.tables import ServedTables, TablePrecision, packed
 

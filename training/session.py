@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from torchrec.distributed.embedding_lookup import GroupedPooledEmbeddingsLookup
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 
-from features.encoding import ModelInputs
+from features.encoding.encode import ModelInputs
 from training.batch import Batch, make_batch
 from training.config import DenseParallelism, Recipe, TableOptimizer, TrainingConfig
 from training.dense import has_dense_tables

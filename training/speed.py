@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
-from features.encoding import ModelInputs
+from features.encoding.encode import ModelInputs
 from features.schema import Kind
 from training.batch import Batch
 from training.benchmark.data import BenchmarkData, InMemory, Split, one_each

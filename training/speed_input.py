@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch.distributed as dist
 
-from features.catalog import schema_of
-from features.fingerprints import rows_fingerprint
+from features.datasets.catalog import schema_of
 from features.schema import DAY, EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Kind, Schema
+from features.schema.fingerprints import rows_fingerprint
 from training.config import TrainingConfig
 from training.dataset import TABLE, ExampleTable, batches
 from training.inputs import Inputs

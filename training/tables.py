@@ -16,7 +16,7 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocati
 from torch import Tensor
 from torchrec.modules.embedding_configs import EmbeddingBagConfig
 
-from features.encoding import Ids
+from features.encoding.encode import Ids
 
 _ALIGNMENT = 64
 """Bytes; where each table begins."""

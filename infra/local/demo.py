@@ -32,7 +32,7 @@ from scheduler import Scheduler, Task
 from settings import Settings, job_environment
 from stack import Stack, answers
 
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 from features.schema import Schema
 
 ONE_DAY = datetime.timedelta(days=1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from settings import REPOSITORY
 
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 
 LOGS = {
     "synthetic-fields": ("2025-01-24", ("--rows=960000", "--days=24")),

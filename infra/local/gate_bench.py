@@ -24,9 +24,9 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 
 from made_artifacts import random_ranker, random_rows
 
-from features.catalog import schema_of
-from features.fingerprints import rows_fingerprint
+from features.datasets.catalog import schema_of
 from features.schema import EXAMPLE_ID
+from features.schema.fingerprints import rows_fingerprint
 from training import artifact
 from training.aliases import CHAMPION, PREVIOUS
 from training.manifest import read_manifest

@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from features import store as online_store
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
+from features.online_store import feast_store as online_store
 from features.schema import (
     CREATED,
     EVENT_TIMESTAMP,

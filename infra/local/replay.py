@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 from processes import Processes
 from stack import push_command
 
-from features.catalog import has_push
-from features.freshness import percentiles
-from features.readers import READERS
-from features.rows import open_rows
+from features.datasets.catalog import has_push
+from features.datasets.readers import READERS
+from features.online_store.config import place_of
+from features.online_store.reader import open_rows
+from features.push.freshness import percentiles
 from features.schema import REQUEST_TIME, Role, Schema, TableKind
-from features.sources.landing import INTRADAY, impressions_file, write_rows
-from features.stores import place_of
+from features.spark.landing import INTRADAY, impressions_file, write_rows
 
 PUSH = "replay-push"
 """Name of its process and of its log."""

@@ -18,8 +18,8 @@ import numpy as np
 import serve_data
 import torch
 
-from features.catalog import schema_of
-from features.rows import OnlineRows, open_rows
+from features.datasets.catalog import schema_of
+from features.online_store.reader import OnlineRows, open_rows
 from features.schema import Role
 from serving.refresh import ItemRefresh
 from serving.request import RankingRequest
@@ -123,7 +123,7 @@ def _figures(model: Path, rows: OnlineRows, size: int) -> dict[str, float]:
 
 def _feast(requests: list[RankingRequest]) -> Callable[[int], object]:
     """Feast's own read of the same rows."""
-    from features.store import open_store
+    from features.online_store.feast_store import open_store
 
     store = open_store(SCHEMA, serve_data.FOLDER / "feast", serve_data.FOLDER / "lake")
     refs = {

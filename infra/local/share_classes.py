@@ -12,7 +12,7 @@ from pathlib import Path
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
-from features.spark import CLASS_ARCHIVE, LAPTOP_CONF, start_session
+from features.spark.session import CLASS_ARCHIVE, LAPTOP_CONF, start_session
 
 
 def main() -> None:

@@ -112,7 +112,9 @@ class RedisStore:
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Store]:
     """Redis where this version reads it and the machine has it, else SQLite; until the end."""
-    if importlib.util.find_spec("features.stores") is None or not shutil.which("redis-server"):
+    if importlib.util.find_spec("features.online_store.config") is None or not shutil.which(
+        "redis-server"
+    ):
         yield SqliteStore(folder)
         return
     with socket.socket() as probe:

@@ -1,7 +1,8 @@
 """The Spark Connect server of the local stack: one JVM that the jobs of a day share.
 
 A job that starts its own Spark waits for a JVM, and then runs all its code cold. Here a
-job is a client: it sends its query plans and reads the answers (SPARK_REMOTE in features/spark.py).
+job is a client: it sends its query plans and reads the answers (SPARK_REMOTE in
+features/spark/session.py).
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 import pyspark
 from settings import HOST, Settings
 
-from features.spark import DRIVER_CONF, SESSION_CONF, local_conf
+from features.spark.session import DRIVER_CONF, SESSION_CONF, local_conf
 
 SERVER_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 _SUBMIT = Path(pyspark.__file__).parent / "bin" / "spark-submit"

@@ -32,7 +32,7 @@ from typing import Any
 from processes import Processes, end_recorded, terminate_as_interrupt
 from settings import HOST, PORT_VARIABLES, Settings, airflow_environment, job_environment
 
-from features.catalog import has_push, schema_of
+from features.datasets.catalog import has_push, schema_of
 from features.schema import TableKind
 
 START_SECONDS = 180.0

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from features.door import FailedError, SkippedError, Summary
+from features.cli import FailedError, SkippedError, Summary
 from serving.rollout.verdict import Limits, limits_of_gate
 
 if TYPE_CHECKING:

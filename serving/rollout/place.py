@@ -3,7 +3,7 @@
 import enum
 from typing import Protocol
 
-from features.door import FailedError
+from features.cli import FailedError
 from serving.roles import Versions
 from serving.rollout.observation import Samples
 from training import aliases

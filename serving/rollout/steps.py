@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from features.door import FailedError
+from features.cli import FailedError
 from serving.rollout.observation import Observation, observe
 from serving.rollout.place import Outcome, Place, PlaceError
 from serving.rollout.verdict import (

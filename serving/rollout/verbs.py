@@ -4,8 +4,8 @@ import argparse
 import dataclasses
 import datetime
 
-from features.catalog import SCHEMAS
-from features.door import Door
+from features.cli import Door
+from features.datasets.catalog import SCHEMAS
 from serving.endpoint import DEFAULT_URL, NOWHERE
 from serving.rollout import actions
 from serving.rollout.verdict import FROM_THE_GATE, Limits

@@ -104,8 +104,8 @@ def test_the_logs_facts_equal_their_schemas() -> None:
     """The DAGs repeat four facts of each data set, because they import no package of ours."""
     import ranking_assets
 
-    from features.catalog import SCHEMAS
-    from features.readers import READERS
+    from features.datasets.catalog import SCHEMAS
+    from features.datasets.readers import READERS
 
     expected = {
         name: (schema.first_day, schema.last_day, schema.holdout_days, READERS[name].SUFFIX)

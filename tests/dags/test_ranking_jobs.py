@@ -342,7 +342,7 @@ def test_a_file_that_is_still_being_written_has_not_landed(assets, name, content
 )
 def test_a_folder_has_landed_when_every_file_of_it_is_whole(tmp_path, files, is_whole) -> None:
     """The sensor and the reader have one rule, written twice."""
-    from features.sources.landing import is_whole as reader_takes
+    from features.spark.landing import is_whole as reader_takes
 
     folder = tmp_path / "1998-04-20.parquet"
     folder.mkdir()

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import replay
 
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 
 
 @pytest.mark.parametrize(

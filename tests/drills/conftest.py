@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from features import __main__ as door
-from features import jobs
-from features.tables import Lake
+from features.pipeline import jobs
+from features.spark.lake import Lake
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TABLES = (jobs.IMPRESSIONS_RAW, jobs.IMPRESSIONS, "user_state", "item_daily", jobs.EXAMPLES)
@@ -80,7 +80,7 @@ def _needed(verb: str) -> list[str]:
 @pytest.fixture
 def place(spark, built, tmp_path, monkeypatch, capsys) -> Place:
     # One session for all: a job on a command line of its own would start one.
-    monkeypatch.setattr("features.spark.start_session", lambda name: spark)
+    monkeypatch.setattr("features.spark.session.start_session", lambda name: spark)
     return Place(built, tmp_path, capsys)
 
 

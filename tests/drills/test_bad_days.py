@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from features import catalog, jobs
-from features.computed import item_daily
+from features.datasets import catalog
+from features.pipeline import jobs
+from features.schema.derived_tables import item_daily
 
 pytestmark = pytest.mark.spark
 

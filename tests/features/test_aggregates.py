@@ -9,13 +9,13 @@ import pytest
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from features.aggregates import first_impression_day, item_daily, user_state
-from features.catalog import schema_of
-from features.computed import user_state as user_state_table
-from features.jobs import declared_availability
+from features.datasets.catalog import schema_of
+from features.pipeline.aggregates import first_impression_day, item_daily, user_state
+from features.pipeline.jobs import declared_availability
 from features.schema import CREATED, EXAMPLE_ID, TableKind
-from features.spark import feature_struct, impressions_struct
-from features.tables import day_range
+from features.schema.derived_tables import user_state as user_state_table
+from features.spark.lake import day_range
+from features.spark.session import feature_struct, impressions_struct
 
 pytestmark = pytest.mark.spark
 

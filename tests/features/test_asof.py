@@ -8,12 +8,12 @@ import pytest
 from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StructField, StructType, TimestampType
 
-from features import store
-from features.asof import join_as_of
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
+from features.online_store import feast_store
+from features.pipeline.point_in_time import join_as_of
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP
-from features.spark import feature_struct
-from features.tables import Lake
+from features.spark.lake import Lake
+from features.spark.session import feature_struct
 
 pytestmark = pytest.mark.spark
 
@@ -113,8 +113,8 @@ def test_feast_gives_the_same_rows(spark, tmp_path):
     frame = feature_frame(spark, rows).withColumn(DAY, F.to_date(EVENT_TIMESTAMP))
     days = sorted({event.date() for _, event, _, _ in rows})
     lake.replace(frame, TABLE.name, days, keys=["item_id", EVENT_TIMESTAMP, CREATED])
-    store.apply(schema, tmp_path / "feast", tmp_path / "lake")
-    feast = store.open_store(schema, tmp_path / "feast", tmp_path / "lake")
+    feast_store.apply(schema, tmp_path / "feast", tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path / "feast", tmp_path / "lake")
     asked = spark.createDataFrame(queries, QUERIES).withColumnRenamed("at", "event_timestamp")
     answer = feast.get_historical_features(
         asked.toPandas(),

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from features.assembly import EncodedTable, RequestColumns, assemble
-from features.catalog import SCHEMAS
-from features.encoding import RowStatus, encode
+from features.datasets.catalog import SCHEMAS
+from features.encoding.encode import RowStatus, encode
+from features.encoding.request import EncodedTable, RequestColumns, assemble
 from features.schema import REQUEST_TIME, Dtype, Kind, Role
 
 NOW = datetime.datetime(2025, 6, 15, 12, 34, 56, 789, tzinfo=datetime.UTC)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from features.door import Door, FailedError, SkippedError
+from features.cli import Door, FailedError, SkippedError
 
 
 def outcome_of(run, capsys):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.catalog import schema_of
-from features.encoding import (
+from features.datasets.catalog import schema_of
+from features.encoding.encode import (
     Ids,
     InfiniteError,
     RequestInputs,

@@ -8,7 +8,7 @@ import pytest
 PROBE = """
 import sys, typeguard
 decorator = typeguard.typechecked
-import features.store
+import features.online_store.feast_store
 from feast import FeatureView
 from feast.torch_wrapper import get_torch
 print("torch" in sys.modules)

@@ -5,13 +5,15 @@ import shutil
 
 import pytest
 
-from features import jobs, push, store
-from features.follow import Follower, Target
-from features.freshness import Freshness
-from features.rows import open_rows
+from features.online_store import feast_store
+from features.online_store.reader import open_rows
+from features.pipeline import jobs
+from features.push import push_day
+from features.push.follow import Follower, Target
+from features.push.freshness import Freshness
 from features.schema import Role
-from features.sources import landing as land
-from features.tables import Lake
+from features.spark import landing as land
+from features.spark.lake import Lake
 
 pytestmark = pytest.mark.spark
 
@@ -56,7 +58,7 @@ def parts(work, built, tmp_path_factory):
 @pytest.fixture
 def root(tmp_path, work, monkeypatch):
     monkeypatch.setenv("RANKING_ONLINE", "sqlite")
-    store.apply(work.schema, tmp_path / "feast", tmp_path / "lake")
+    feast_store.apply(work.schema, tmp_path / "feast", tmp_path / "lake")
     return tmp_path
 
 
@@ -74,7 +76,7 @@ def follower(work, root):
         alerts=root / "alerts",
         dataset=work.schema.name,
     )
-    landed = push.LandedUsers(work, root / "landing")
+    landed = push_day.LandedUsers(work, root / "landing")
     target = Target(work, root / "feast")
     return Follower(work, landed, target, freshness, lambda newest: newest)
 
@@ -90,7 +92,7 @@ def states(work, root):
 def expected(work, built, parts, tmp_path_factory):
     """What one push of all parts makes of a new store."""
     root = tmp_path_factory.mktemp("expected")
-    store.apply(work.schema, root / "feast", root / "lake")
+    feast_store.apply(work.schema, root / "feast", root / "lake")
     for number in range(len(parts)):
         land_part(work, root, built, parts, number)
     assert follower(work, root).look()
@@ -125,7 +127,7 @@ def test_a_store_that_is_away_is_tried_again_and_one_that_was_made_anew_is_fille
     assert not running.look()
     assert "tried again at each look" in caplog.text
     # Another store comes back, in which nothing is.
-    store.apply(work.schema, root / "feast", root / "lake")
+    feast_store.apply(work.schema, root / "feast", root / "lake")
     assert [running.look() for _ in range(3)] == [False, True, False]
     assert "has lost rows" in caplog.text
     assert states(work, root) == expected

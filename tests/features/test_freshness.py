@@ -8,7 +8,7 @@ import prometheus_client
 import pytest
 import yaml
 
-from features import freshness
+from features.push import freshness
 
 FOLDER = Path(__file__).parents[2] / "infra" / "grafana"
 WORDS = {"sum", "max", "by", "on", "rate", "histogram_quantile", "or"}

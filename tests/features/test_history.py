@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from features.catalog import schema_of
-from features.history import require_examples_before
+from features.datasets.catalog import schema_of
+from features.pipeline.history import require_examples_before
 from features.runbooks import RunbookError
 
 DAYS = [datetime.date(2025, 1, day) for day in range(1, 6)]

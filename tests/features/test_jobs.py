@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pyspark.sql import functions as F
 
-from features import expectations, jobs
-from features.retention import prune
+from features.pipeline import jobs
+from features.pipeline.retention import prune
 from features.schema import CREATED, EVENT_TIMESTAMP, Severity
-from features.spark import impressions_struct
-from features.tables import Lake
+from features.spark.lake import Lake
+from features.spark.session import impressions_struct
+from features.validation import expectations
 
 pytestmark = pytest.mark.spark
 
@@ -88,7 +89,7 @@ def test_rows_that_break_a_warning_are_quarantined_with_rule_and_reason(
 
 
 def test_great_expectations_counts_the_rows_that_the_rules_route(work, spark, built, tmp_path):
-    from features.rules import impression_rules
+    from features.validation.row_rules import impression_rules
 
     day = built.days[0]
     raw_with(work, spark, day, device=["fridge", "toaster"], click=[9])
@@ -189,8 +190,8 @@ def test_retention_keeps_what_later_jobs_read(work, built):
 
 
 def test_every_critical_rule_is_about_keys():
-    from features.catalog import SCHEMAS
-    from features.rules import impression_rules
+    from features.datasets.catalog import SCHEMAS
+    from features.validation.row_rules import impression_rules
 
     for schema in SCHEMAS.values():
         keys = {"example_id", "timestamp", *(column.name for _, column in schema.entities())}

@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
-from features import jobs
-from features.aggregates import item_daily, user_state
-from features.asof import join_as_of
-from features.catalog import schema_of
-from features.computed import item_daily as item_daily_table
-from features.computed import user_state as user_state_table
+from features.datasets.catalog import schema_of
+from features.pipeline import jobs
+from features.pipeline.aggregates import item_daily, user_state
+from features.pipeline.point_in_time import join_as_of
 from features.schema import CREATED, Schema
-from features.spark import feature_struct, impressions_struct
-from features.tables import Lake, day_range
+from features.schema.derived_tables import item_daily as item_daily_table
+from features.schema.derived_tables import user_state as user_state_table
+from features.spark.lake import Lake, day_range
+from features.spark.session import feature_struct, impressions_struct
 
 UTC = datetime.UTC
 MICROSECOND = datetime.timedelta(microseconds=1)

@@ -7,11 +7,13 @@ import json
 import pytest
 from pyspark.sql import functions as F
 
-from features import jobs, online, push, store
 from features.__main__ import main
-from features.rows import open_rows
+from features.online_store import feast_store
+from features.online_store.reader import open_rows
+from features.pipeline import jobs, materialize
+from features.push import push_day
 from features.schema import Role
-from features.tables import Lake
+from features.spark.lake import Lake
 from serving.refresh import ItemRefresh
 from serving.settings import Store
 
@@ -28,15 +30,15 @@ def work(spark, built):
 
 @pytest.fixture
 def feast(work, tmp_path):
-    store.apply(work.schema, tmp_path, work.lake.root.parent)
-    return store.open_store(work.schema, tmp_path, work.lake.root.parent)
+    feast_store.apply(work.schema, tmp_path, work.lake.root.parent)
+    return feast_store.open_store(work.schema, tmp_path, work.lake.root.parent)
 
 
 def test_running_an_old_day_again_leaves_the_newer_values_online(work, feast, built, tmp_path):
-    online.materialize_days(work, tmp_path, built.days[-1:])
+    materialize.materialize_days(work, tmp_path, built.days[-1:])
     reader = open_rows(work.schema, tmp_path, timeout_seconds=5)
     newest = reader.read(Role.ITEM, list(range(60)))
-    online.materialize_days(work, tmp_path, built.days[:1])
+    materialize.materialize_days(work, tmp_path, built.days[:1])
     assert reader.read(Role.ITEM, list(range(60))) == newest
     # The day before answers until the last day's rows may be counted on.
     last, before = (midnight(day + datetime.timedelta(days=1)) for day in built.days[:-3:-1])
@@ -93,7 +95,7 @@ def test_a_push_has_every_landed_day_that_is_not_built_yet(
     until = datetime.datetime.combine(built.days[day], datetime.time(hour, minute), UTC)
     lake = LakeUntil(work.lake, built.days[built_until])
     partly = dataclasses.replace(work, lake=lake)
-    push.push_until(partly, built.landing, tmp_path, until=until)
+    push_day.push_until(partly, built.landing, tmp_path, until=until)
     expected = newest_states(work, built.days, until)
     first = midnight(built.days[built_until + 1]).replace(tzinfo=None)
     touched = [user for user, row in expected.items() if row[0] >= first]
@@ -122,7 +124,7 @@ def test_a_finished_day_that_is_online_answers_from_its_hour(
     work, feast, built, tmp_path, at_hour, day
 ):
     """Brought online at half past midnight, to be counted on from one o'clock."""
-    online.materialize_days(work, tmp_path, built.days[:3])
+    materialize.materialize_days(work, tmp_path, built.days[:3])
     at = midnight(built.days[3]) + datetime.timedelta(hours=at_hour)
     items = ItemRefresh(work.schema, open_rows(work.schema, tmp_path, timeout_seconds=5), Store())
     items.look()

@@ -82,7 +82,7 @@ def test_a_colour_that_would_not_follow_the_page_is_refused():
 def test_a_page_without_charts_is_made_without_heavy_packages():
     heavy = ("matplotlib", "numpy", "pandas", "pyspark", "torch", "pyarrow")
     code = (
-        "import sys; from features import quality_page; "
+        "import sys; from features.validation import quality_page; "
         f"sys.exit(' '.join(set({heavy}) & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -7,13 +7,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from features import follow, push
-from features.catalog import schema_of
-from features.freshness import Freshness
-from features.jobs import Workspace
+from features.datasets.catalog import schema_of
+from features.online_store.codec import STAMP
+from features.pipeline.jobs import Workspace
+from features.push import follow, push_day
+from features.push.freshness import Freshness
 from features.runbooks import RunbookError
-from features.stored import STAMP
-from features.tables import IMPRESSIONS, ONE_DAY, Lake, Partition
+from features.spark.lake import IMPRESSIONS, ONE_DAY, Lake, Partition
 
 SCHEMA = schema_of("synthetic")
 TABLES = (IMPRESSIONS, "user_state", "item_daily")
@@ -38,8 +38,8 @@ def build(lake, table: str, day: datetime.date) -> None:
 def test_a_day_that_is_built_again_is_read_again(work, tmp_path, monkeypatch):
     """Else a push would go on from rows that are replaced, or from files that are gone."""
     begun = []
-    monkeypatch.setattr(push.LandedUsers, "_begin", lambda self, day: begun.append(day))
-    landed = push.LandedUsers(work, tmp_path / "landing")
+    monkeypatch.setattr(push_day.LandedUsers, "_begin", lambda self, day: begun.append(day))
+    landed = push_day.LandedUsers(work, tmp_path / "landing")
 
     def looks() -> int:
         begun.clear()
@@ -57,10 +57,10 @@ def test_a_day_that_is_built_again_is_read_again(work, tmp_path, monkeypatch):
 
 
 def test_a_first_day_that_leaves_a_gap_is_refused(work, tmp_path):
-    push.LandedUsers(work, tmp_path, first_day=DAY)
-    push.LandedUsers(work, tmp_path, first_day=DAY + ONE_DAY)
+    push_day.LandedUsers(work, tmp_path, first_day=DAY)
+    push_day.LandedUsers(work, tmp_path, first_day=DAY + ONE_DAY)
     with pytest.raises(RunbookError, match=f"{DAY + ONE_DAY} is missing") as refused:
-        push.LandedUsers(work, tmp_path, first_day=DAY + 2 * ONE_DAY)
+        push_day.LandedUsers(work, tmp_path, first_day=DAY + 2 * ONE_DAY)
     assert refused.value.summary == {"runbook": "day-missing"}
 
 
@@ -106,7 +106,7 @@ class Landed:
         if self.is_stale:
             raise RunbookError("table user_state: another schema", runbook="schema-changed")
         rows = pd.DataFrame({"user_id": [1]})
-        return push.Batch(files=(), impressions=1, rows=rows, until=NOW)
+        return push_day.Batch(files=(), impressions=1, rows=rows, until=NOW)
 
 
 NOW = datetime.datetime(2025, 1, 5, tzinfo=datetime.UTC)

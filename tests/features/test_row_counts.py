@@ -5,8 +5,8 @@ import datetime
 
 import pytest
 
-from features.catalog import schema_of
-from features.row_counts import judge
+from features.datasets.catalog import schema_of
+from features.validation.row_counts import judge
 
 DAY = datetime.date(2025, 1, 6)
 LIMITS = schema_of("synthetic").limits  # at least one row, 0.2 to 5 trailing medians

@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis_server import running_redis
 
-from features import store
-from features import stored as stored_module
-from features.catalog import SCHEMAS
-from features.rows import open_rows
+from features.datasets.catalog import SCHEMAS
+from features.online_store import codec as stored_module
+from features.online_store import feast_store
+from features.online_store.codec import TooManyRowsError, decoded, entity_keys, ids_of
+from features.online_store.config import Redis, place_of
+from features.online_store.reader import open_rows
+from features.online_store.sqlite_reader import CHANGES, VERSIONS
 from features.schema import CREATED, EVENT_TIMESTAMP, Dtype, Role
-from features.sqlite_rows import CHANGES, VERSIONS
-from features.stored import TooManyRowsError, decoded, entity_keys, ids_of
-from features.stores import Redis, place_of
 
 NOON = datetime.datetime(2025, 6, 15, 12, 0, 0, 123_457, tzinfo=datetime.UTC)
 MICROSECOND = datetime.timedelta(microseconds=1)
@@ -125,8 +125,8 @@ def _value(dtype, rng):
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
 def test_rows_equal_what_feast_reads(name, online, tmp_path):
     schema, rng = SCHEMAS[name], np.random.default_rng(3)
-    store.apply(schema, tmp_path, tmp_path / "lake")
-    feast = store.open_store(schema, tmp_path, tmp_path / "lake")
+    feast_store.apply(schema, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path, tmp_path / "lake")
     direct = open_rows(schema, tmp_path, timeout_seconds=5)
     for role, entity in schema.entities():
         is_text = entity.dtype is Dtype.STRING
@@ -155,8 +155,8 @@ def test_rows_equal_what_feast_reads(name, online, tmp_path):
 
 def test_a_store_tells_which_entities_were_written_since_a_version(online, tmp_path):
     schema, rng = SCHEMAS["synthetic"], np.random.default_rng(5)
-    store.apply(schema, tmp_path, tmp_path / "lake")
-    feast = store.open_store(schema, tmp_path, tmp_path / "lake")
+    feast_store.apply(schema, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path, tmp_path / "lake")
     reader = open_rows(schema, tmp_path, timeout_seconds=5)
     daily, attributes = (table for table in schema.tables if table.role is Role.ITEM)
     state = schema.table("user_state")
@@ -181,7 +181,7 @@ def test_a_store_tells_which_entities_were_written_since_a_version(online, tmp_p
 def test_a_store_that_had_no_versions_yet_cannot_tell_what_has_changed(tmp_path):
     """And says so, or a server that began with it would fail to read items for ever."""
     schema, rng = SCHEMAS["synthetic"], np.random.default_rng(5)
-    store.apply(schema, tmp_path, tmp_path / "lake")
+    feast_store.apply(schema, tmp_path, tmp_path / "lake")
     path = tmp_path / schema.name / "online.db"
     with contextlib.closing(sqlite3.connect(path)) as connection:
         for table in (VERSIONS, CHANGES):
@@ -190,9 +190,9 @@ def test_a_store_that_had_no_versions_yet_cannot_tell_what_has_changed(tmp_path)
     reader = open_rows(schema, tmp_path, timeout_seconds=5)
     before = reader.version(Role.ITEM)
     assert reader.changed(Role.ITEM, before) is None
-    store.apply(schema, tmp_path, tmp_path / "lake")
+    feast_store.apply(schema, tmp_path, tmp_path / "lake")
     table = next(table for table in schema.tables if table.role is Role.ITEM)
-    feast = store.open_store(schema, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path, tmp_path / "lake")
     feast.write_to_online_store(table.name, random_frame(schema, table, [1, 2], rng))
     assert reader.version(Role.ITEM) != before
     assert reader.changed(Role.ITEM, before) is None
@@ -210,8 +210,8 @@ def state_row(schema, moment, created, impressions):
 def test_an_older_row_never_replaces_a_newer_one_in_either_store(online, tmp_path):
     """By event time to the microsecond, then by when it became available; equals are replaced."""
     schema = SCHEMAS["synthetic"]
-    store.apply(schema, tmp_path, tmp_path / "lake")
-    feast = store.open_store(schema, tmp_path, tmp_path / "lake")
+    feast_store.apply(schema, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path, tmp_path / "lake")
     reader = open_rows(schema, tmp_path, timeout_seconds=5)
     later = NOON + datetime.timedelta(hours=1)
     for moment, created, impressions, expected in (
@@ -225,7 +225,7 @@ def test_an_older_row_never_replaces_a_newer_one_in_either_store(online, tmp_pat
         (NOON, later, 8, 7),
     ):
         rows = state_row(schema, moment, created, impressions)
-        store.write(feast, schema.table("user_state"), rows)
+        feast_store.write(feast, schema.table("user_state"), rows)
         found = reader.read(Role.USER, [5])
         # Behind the newest row stand those that answer until it may be counted on.
         assert found["user_impressions_all"].to_pylist()[0] == expected
@@ -236,8 +236,8 @@ def test_a_column_that_was_renamed_is_not_mistaken_for_another(tmp_path, monkeyp
     """A store may hold rows that were written before a schema changed."""
     monkeypatch.setenv("RANKING_ONLINE", "sqlite")
     schema = SCHEMAS["synthetic"]
-    store.apply(schema, tmp_path, tmp_path / "lake")
-    feast = store.open_store(schema, tmp_path, tmp_path / "lake")
+    feast_store.apply(schema, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path, tmp_path / "lake")
     table = schema.table("item_attributes")
     frame = random_frame(schema, table, [1, 2], np.random.default_rng(0))
     frame["item_category"] = ["category-1", "category-2"]
@@ -259,13 +259,13 @@ def test_a_store_that_was_made_anew_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKING_ONLINE", "sqlite")
     schema = SCHEMAS["synthetic"]
     table = schema.table("item_attributes")
-    store.apply(schema, tmp_path, tmp_path / "lake")
+    feast_store.apply(schema, tmp_path, tmp_path / "lake")
     reader = open_rows(schema, tmp_path, timeout_seconds=5)
     before = reader.version(Role.ITEM)
     assert reader.read(Role.ITEM, [1])["item_price"].to_pylist() == [None]
     (tmp_path / "synthetic").rename(tmp_path / "gone")
-    store.apply(schema, tmp_path, tmp_path / "lake")
-    feast = store.open_store(schema, tmp_path, tmp_path / "lake")
+    feast_store.apply(schema, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path, tmp_path / "lake")
     frame = random_frame(schema, table, [1], np.random.default_rng(0))
     frame["item_price"] = [0.5]
     feast.write_to_online_store(table.name, frame)
@@ -277,8 +277,8 @@ def test_stores_of_two_data_sets_stand_apart_in_one_redis(redis, tmp_path, monke
     monkeypatch.setenv("RANKING_ONLINE", redis.url)
     first, second = SCHEMAS["synthetic"], SCHEMAS["movielens-100k"]
     for schema in (first, second):
-        store.apply(schema, tmp_path, tmp_path / "lake")
-    feast = store.open_store(first, tmp_path, tmp_path / "lake")
+        feast_store.apply(schema, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(first, tmp_path, tmp_path / "lake")
     frame = random_frame(first, first.table("item_attributes"), [77], np.random.default_rng(0))
     feast.write_to_online_store("item_attributes", frame)
     other = open_rows(second, tmp_path, timeout_seconds=5)

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from features.catalog import SCHEMAS, schema_of
-from features.fingerprints import impressions_fingerprint, rows_fingerprint
+from features.datasets.catalog import SCHEMAS, schema_of
 from features.schema import Column, Dtype, Kind, Schema
+from features.schema.fingerprints import impressions_fingerprint, rows_fingerprint
 
 MOVIES = schema_of("movielens-100k")
 

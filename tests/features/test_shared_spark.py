@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from features import expectations, jobs
-from features.spark import start_session
-from features.tables import Lake
+from features.pipeline import jobs
+from features.spark.lake import Lake
+from features.spark.session import start_session
+from features.validation import expectations
 
 DAY = datetime.date(2025, 1, 1)
 NUM_DAYS = 2

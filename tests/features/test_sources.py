@@ -11,9 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from features.catalog import schema_of
-from features.sources import landing as land
-from features.sources import movielens_100k, open_bandit, synthetic, synthetic_fields
+from features.datasets.catalog import schema_of
+from features.datasets.movielens_100k import reader as movielens_100k
+from features.datasets.open_bandit import reader as open_bandit
+from features.datasets.synthetic import reader as synthetic
+from features.datasets.synthetic_fields import reader as synthetic_fields
+from features.spark import landing as land
 from training.metrics import log_losses
 
 pytestmark = pytest.mark.spark

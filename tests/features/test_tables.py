@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from features.tables import Lake, day_range
+from features.spark.lake import Lake, day_range
 
 pytestmark = pytest.mark.spark
 
@@ -69,8 +69,8 @@ def test_a_job_killed_while_writing_leaves_the_old_partition(spark, tmp_path):
     script = textwrap.dedent(
         f"""
         import datetime, os, pathlib, signal
-        from features.spark import start_session
-        from features.tables import Lake
+        from features.spark.session import start_session
+        from features.spark.lake import Lake
         spark = start_session("killed", spark_driver_memory="512m")
         lake = Lake(pathlib.Path({str(tmp_path)!r}), "d")
         lake._commit = lambda *a: os.kill(os.getpid(), signal.SIGKILL)

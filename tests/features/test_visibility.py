@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis_server import running_redis
 
-from features import store
-from features.assembly import EncodedTable
-from features.catalog import schema_of
-from features.encoding import RowStatus
-from features.rows import open_rows
+from features.datasets.catalog import schema_of
+from features.encoding.encode import RowStatus
+from features.encoding.request import EncodedTable
+from features.online_store import feast_store
+from features.online_store.reader import open_rows
+from features.online_store.visibility import MOST_ROWS, Row, merged, needed, unpacked
 from features.schema import CREATED, EVENT_TIMESTAMP, Role
-from features.visibility import MOST_ROWS, Row, merged, needed, unpacked
 
 SCHEMA = schema_of("movielens-100k")
 DAILY, STATE = SCHEMA.table("item_daily"), SCHEMA.table("user_state")
@@ -42,8 +42,8 @@ def online(request, monkeypatch):
 
 @pytest.fixture
 def feast(online, tmp_path):
-    store.apply(SCHEMA, tmp_path, tmp_path / "lake")
-    return store.open_store(SCHEMA, tmp_path, tmp_path / "lake")
+    feast_store.apply(SCHEMA, tmp_path, tmp_path / "lake")
+    return feast_store.open_store(SCHEMA, tmp_path, tmp_path / "lake")
 
 
 def frame(table, entity, moment, number, *, created=None):
@@ -109,8 +109,8 @@ def test_all_rows_of_a_store_keep_their_earlier_ones(feast, tmp_path, monkeypatc
     for day in (1, 0):
         frames = [frame(DAILY, n, MIDNIGHT - day * DAY, 10 * n - day) for n in items if n - day]
         feast.write_to_online_store(DAILY.name, pd.concat(frames))
-    monkeypatch.setattr("features.sqlite_rows._MOST_KEYS", 3)
-    monkeypatch.setattr("features.redis_rows._ENTITIES_AT_ONCE", 3)
+    monkeypatch.setattr("features.online_store.sqlite_reader._MOST_KEYS", 3)
+    monkeypatch.setattr("features.online_store.redis_reader._ENTITIES_AT_ONCE", 3)
     rows = open_rows(SCHEMA, tmp_path, timeout_seconds=5)
     ids, columns = rows.read_all(Role.ITEM, most=10)
     table = EncodedTable.of(SCHEMA, DAILY, columns, nothing=EncodedTable.nothing(SCHEMA, DAILY))
@@ -157,7 +157,7 @@ def test_an_entity_that_does_too_much_keeps_its_newest_rows_and_one_that_answers
 
 def test_two_writers_lose_nothing(feast, online, tmp_path):
     """Each has a connection of its own, and both write rows of one user."""
-    other = store.open_store(SCHEMA, tmp_path, tmp_path / "lake")
+    other = feast_store.open_store(SCHEMA, tmp_path, tmp_path / "lake")
     second = datetime.timedelta(seconds=1)
 
     def write(target, first):

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.computed import item_daily, user_state
-from features.datasets import synthetic
-from features.encoding import ModelInputs, RequestInputs
+from features.datasets.synthetic import schema as synthetic
+from features.encoding.encode import ModelInputs, RequestInputs
 from features.schema import Column, Dtype, FeatureTable, Kind, Role, Schema, TableKind
+from features.schema.derived_tables import item_daily, user_state
 
 NOON = datetime.datetime(2025, 6, 15, 12, tzinfo=datetime.UTC)
 ITEM = Column(name="item_id", dtype=Dtype.STRING, kind=Kind.SPARSE, hash_size=100, doc="Item.")
@@ -164,11 +164,11 @@ def fill(store_dir: Path) -> None:
     """Write the sample rows into the online store that RANKING_ONLINE names."""
     import pandas as pd
 
-    from features import store
+    from features.online_store import feast_store
     from features.schema import CREATED, EVENT_TIMESTAMP
 
-    store.apply(SCHEMA, store_dir, store_dir / "lake")
-    feast = store.open_store(SCHEMA, store_dir, store_dir / "lake")
+    feast_store.apply(SCHEMA, store_dir, store_dir / "lake")
+    feast = feast_store.open_store(SCHEMA, store_dir, store_dir / "lake")
     for table in SCHEMA.tables:
         found = {one: row for (name, one), row in sample_rows().items() if name == table.name}
         frame = pd.DataFrame([values for _, values in found.values()])
@@ -259,7 +259,7 @@ def tell_lures(event: str, arguments: tuple[Any, ...]) -> None:
 
 def main(options: Mapping[str, Any]) -> None:
     """Serve; with ``store`` from the online store there that RANKING_ONLINE names."""
-    from features.rows import open_rows
+    from features.online_store.reader import open_rows
     from serving.predictor import Champion, Ranker
     from serving.refresh import ItemRefresh
     from serving.repository import ChampionRepository

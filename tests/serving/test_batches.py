@@ -185,8 +185,8 @@ def test_a_wukong_scores_requests_together_as_it_scores_each_alone():
     """Within 1e-6: a matrix product of more rows may order its sums differently."""
     import torch
 
-    from features.catalog import SCHEMAS
-    from features.encoding import RequestInputs
+    from features.datasets.catalog import SCHEMAS
+    from features.encoding.encode import RequestInputs
     from serving.request import parse
     from serving.transformer import Transformer
     from training.inputs import inputs_of

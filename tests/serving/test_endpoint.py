@@ -8,7 +8,7 @@ import pytest
 import stand_ins
 import tritonclient.http
 
-from features.encoding import encode
+from features.encoding.encode import encode
 from serving.calls import from_rest
 from serving.request import parse
 from serving.rollout.observation import observe, samples

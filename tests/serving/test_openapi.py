@@ -11,7 +11,9 @@ import stand_ins
 from kserve.protocol.rest.v1_endpoints import register_v1_endpoints
 from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
 
-from features.datasets import movielens_100k, open_bandit, synthetic
+from features.datasets.movielens_100k import schema as movielens_100k
+from features.datasets.open_bandit import schema as open_bandit
+from features.datasets.synthetic import schema as synthetic
 from serving.calls import from_rest
 from serving.instances import from_v1
 from serving.openapi import document

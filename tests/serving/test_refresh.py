@@ -12,8 +12,8 @@ import prometheus_client
 import pytest
 import stand_ins
 
-from features import store
-from features.rows import open_rows
+from features.online_store import feast_store
+from features.online_store.reader import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, Role
 from serving import refresh as refresh_module
 from serving.calls import from_rest
@@ -72,7 +72,7 @@ def write(folder, table, **values):
     row = {c.name: stand_ins._SAMPLES[c.dtype] for c in described.columns}
     frame = pd.DataFrame([{**row, **values}])
     frame[EVENT_TIMESTAMP] = frame[CREATED] = pd.Timestamp(stand_ins.NOON)
-    feast = store.open_store(SCHEMA, folder, folder / "lake")
+    feast = feast_store.open_store(SCHEMA, folder, folder / "lake")
     feast.write_to_online_store(table, frame)
 
 
@@ -165,7 +165,7 @@ def test_items_that_are_all_gone_are_taken_for_a_store_that_is_being_filled(rows
     refresh = ItemRefresh(SCHEMA, rows, SETTINGS)
     refresh.look()
     (folder / SCHEMA.name).rename(folder / "away")
-    store.apply(SCHEMA, folder, folder / "lake")
+    feast_store.apply(SCHEMA, folder, folder / "lake")
     refresh.look()
     assert refresh().snapshot.num_items == 6
     assert sample("ranking_items_failing") == 1

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import stand_ins
 
-from features.encoding import encode
+from features.encoding.encode import encode
 from serving import request_log
 from serving.calls import from_rest
 from serving.request import parse

@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 import pytest
 import stand_ins
 
-from features.encoding import encode
+from features.encoding.encode import encode
 from serving import shadow
 from serving.calls import from_rest
 from serving.endpoint import Endpoint

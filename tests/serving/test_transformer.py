@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 import stand_ins
 
-from features.catalog import SCHEMAS
-from features.encoding import RowStatus, encode
+from features.datasets.catalog import SCHEMAS
+from features.encoding.encode import RowStatus, encode
 from features.schema import REQUEST_TIME, Role
 from serving.calls import from_rest
 from serving.request import input_types, output_types, parse

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pytest
 import stand_ins
 
-from features import store as feast_store
-from features.catalog import schema_of
-from features.rows import open_rows
+from features.datasets.catalog import schema_of
+from features.online_store import feast_store
+from features.online_store.reader import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, EXAMPLE_ID, LABEL, Role
 from serving.__main__ import main
 from serving.calls import from_rest

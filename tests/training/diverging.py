@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 import training.loop
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 from training.checkpoint import training_state
 from training.config import DenseParallelism
 from training.dataset import ExampleTable

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch.distributed as dist
 
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 from training import artifact
 from training.checkpoint import load_whole, save, training_state
 from training.checkpoints import CheckpointManifest

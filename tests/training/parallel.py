@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 from training.checkpoint import load_training_state, save, training_state
 from training.checkpoints import CheckpointManifest
 from training.config import DenseParallelism, Pipeline, Precision, ShardingConfig, TableOptimizer

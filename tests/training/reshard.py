@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 from tests.training.schema_before import AnyExamples, schema_before
 from training.adopted_state import load_adopted_state
 from training.adoption import Adoption, InputsRecord

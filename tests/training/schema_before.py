@@ -3,9 +3,9 @@
 import dataclasses
 import datetime
 
-from features.catalog import schema_of
-from features.fingerprints import rows_fingerprint
+from features.datasets.catalog import schema_of
 from features.schema import Kind, Schema
+from features.schema.fingerprints import rows_fingerprint
 from training.dataset import ExampleTable
 
 

@@ -14,7 +14,7 @@ import torch
 from made_artifacts import random_ranker, request_of, write_random
 from safetensors.torch import load_file, save_file
 
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 from training import artifact
 from training.artifact import load
 from training.manifest import ArtifactError, read_manifest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 from training.aliases import CHAMPION, PREVIOUS
 from training.champions import anchors, coming_anchors, line_of_champions
 from training.manifest import MANIFEST, Manifest

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from made_artifacts import random_ranker, random_rows
 
-from features.catalog import schema_of
-from features.fingerprints import rows_fingerprint
+from features.datasets.catalog import schema_of
 from features.schema import EXAMPLE_ID, LABEL
+from features.schema.fingerprints import rows_fingerprint
 from training import artifact
 from training.__main__ import main
 from training.aliases import CHAMPION, PREVIOUS

@@ -7,7 +7,7 @@ import json
 import pytest
 from training_manifests import write
 
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 from training.checkpoints import CONTROL, GROWN, Checkpoints
 from training.family import family, lanes
 from training.family_page import write_family_page

@@ -5,8 +5,8 @@ import datetime
 import pytest
 from training_manifests import write
 
-from features.catalog import schema_of
-from features.door import SkippedError
+from features.cli import SkippedError
+from features.datasets.catalog import schema_of
 from training.aliases import CHALLENGER, CHAMPION
 from training.checkpoints import CONTROL, GROWN, Checkpoints
 from training.lineage import check_parent, checkpoint_of_alias, recipe_of_day, rewound

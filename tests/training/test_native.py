@@ -16,7 +16,7 @@ import torch
 from made_artifacts import request_of, write_random
 from torch._dynamo.utils import counters
 
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 from training import export, native
 from training.artifact import load
 from training.inputs import inputs_of

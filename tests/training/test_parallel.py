@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_door import torchrun
 
-from features.encoding import ModelInputs
+from features.encoding.encode import ModelInputs
 from features.schema import Kind
 from training.batch import make_batch
 from training.benchmark.data import one_each

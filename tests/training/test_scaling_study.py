@@ -5,7 +5,7 @@ import json
 import pytest
 from training_door import door
 
-from features.door import SkippedError
+from features.cli import SkippedError
 from training.scaling.points import read_points
 from training.scaling_study import advice_file, advised_target
 

@@ -6,8 +6,8 @@ import torch
 from made_artifacts import random_ranker, random_rows, request_of
 from torchrec.modules.embedding_configs import EmbeddingBagConfig
 
-from features.catalog import schema_of
-from features.encoding import Ids, RequestInputs
+from features.datasets.catalog import schema_of
+from features.encoding.encode import Ids, RequestInputs
 from training import scoring
 from training.batch import jagged
 from training.dataset import encode_examples

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from features.catalog import schema_of
+from features.datasets.catalog import schema_of
 from training.costs import cost_of
 from training.inputs import inputs_of
 from training.recipes import recipe_of

@@ -263,7 +263,7 @@ def test_embedding_decay_reaches_the_fused_optimiser():
     """FBGEMM ignores the decay in its default mode: a looked-up row must shrink without a loss."""
     import torch
 
-    from features.catalog import schema_of
+    from features.datasets.catalog import schema_of
     from training.inputs import inputs_of
     from training.recipes import recipe_of
     from training.session import Session
@@ -288,7 +288,7 @@ def test_embedding_decay_reaches_the_fused_optimiser():
 def test_adams_embedding_decay_pulls_rows_that_no_example_asked_for():
     import torch
 
-    from features.catalog import schema_of
+    from features.datasets.catalog import schema_of
     from training.batch import Batch
     from training.config import TableOptimizer
     from training.inputs import inputs_of

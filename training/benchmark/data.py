@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pandas.util import hash_array
 
-from features.encoding import Ids, ModelInputs
+from features.encoding.encode import Ids, ModelInputs
 from training.inputs import Inputs
 
 IntArray = npt.NDArray[np.int64]

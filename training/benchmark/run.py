@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from features.catalog import SCHEMAS
+from features.datasets.catalog import SCHEMAS
 from training.benchmark.criteo_files import read_criteo_kaggle, read_criteo_terabyte
 from training.benchmark.csv_files import read_categorical_csv
 from training.benchmark.data import BenchmarkData

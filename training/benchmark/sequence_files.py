@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.encoding import Ids
+from features.encoding.encode import Ids
 from features.schema import Kind
 from training.benchmark.data import BenchmarkData, Split, Vocabulary, split_of
 from training.benchmark.errors import require_files

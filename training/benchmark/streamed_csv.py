@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from features.encoding import Ids, ModelInputs
+from features.encoding.encode import Ids, ModelInputs
 from training.benchmark.data import Split
 from training.benchmark.errors import FormatError
 

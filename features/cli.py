@@ -1,0 +1,157 @@
+"""What the command lines of all packages share: verbs, days, folders, one JSON object, exit codes.
+
+Every verb logs to stderr and prints one JSON object as its last line on stdout; what a summary has
+under ``markdown`` is printed before it. Exit code 0: done;
+1: failed, with the reason under ``error``; 2: wrong use; 99: nothing to do, with the reason under
+``skipped``.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from features.datasets.catalog import SCHEMAS
+
+logger = logging.getLogger(__name__)
+Summary = dict[str, Any]
+EXIT_FAILED = 1
+EXIT_SKIPPED = 99
+_EXPECTED = (ValueError, OSError)
+"""Bad input and what the system refuses; anything else shows where it came from."""
+
+
+class SkippedError(Exception):
+    """There is nothing to do; the text says why."""
+
+
+class FailedError(ValueError):
+    """The verb found what must stop its caller; ``summary`` joins the JSON object."""
+
+    def __init__(self, reason: str, summary: Summary | None = None) -> None:
+        """Args: the sentence for people, and what was found."""
+        super().__init__(reason)
+        self.summary = summary or {}
+
+
+class Door:
+    """One package's command line.
+
+    Args:
+        package: Its name.
+        description: What ``--help`` opens with.
+        epilog: What it ends with.
+        folders: Of each folder flag the place below the root (``$RANKING_VAR``, else ``var``), and
+            what is there.
+        quiet: Loggers whose warnings are noise.
+    """
+
+    def __init__(
+        self,
+        package: str,
+        *,
+        description: str,
+        epilog: str,
+        folders: Mapping[str, tuple[str, str]],
+        quiet: Sequence[str] = (),
+    ) -> None:
+        self.package = package
+        self.folders = folders
+        self.quiet = quiet
+        self.parser = argparse.ArgumentParser(
+            prog=f"python -m {package}", description=description, epilog=epilog
+        )
+        self._verbs = self.parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(
+        self,
+        name: str,
+        run: Callable[[argparse.Namespace], Summary],
+        text: str,
+        *folders: str,
+        has_dataset: bool = True,
+    ) -> argparse.ArgumentParser:
+        """Add a verb; the first sentence of ``text`` stands in the list of verbs."""
+        added: argparse.ArgumentParser = self._verbs.add_parser(
+            name,
+            help=text.split(". ")[0].rstrip("."),
+            description=text,
+            formatter_class=_ShowDefaults,
+        )
+        added.set_defaults(run=run)
+        if has_dataset:
+            added.add_argument(
+                "--dataset", required=True, choices=sorted(SCHEMAS), help="the data set"
+            )
+        root = Path(os.environ.get("RANKING_VAR", "var"))
+        for folder in folders:
+            place, meaning = self.folders[folder]
+            added.add_argument(
+                f"--{folder}", type=Path, default=root / place, metavar="DIR", help=meaning
+            )
+        return added
+
+    def main(self, arguments: Sequence[str] | None = None) -> int:
+        """Run one verb; returns the exit code."""
+        options = self.parser.parse_args(arguments)
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+        logging.getLogger(self.package).setLevel(logging.INFO)
+        for noisy in self.quiet:
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        # Feast, TorchRec and DCP warn on every use of what they will change some day.
+        warnings.simplefilter("ignore")
+        started = time.monotonic()
+        code, summary = _run(options)
+        seconds = round(time.monotonic() - started, 1)
+        if text := summary.pop("markdown", None):
+            sys.stdout.write(f"{text}\n")
+        sys.stdout.write(json.dumps({"job": options.verb, "seconds": seconds, **summary}) + "\n")
+        return code
+
+
+def _run(options: argparse.Namespace) -> tuple[int, Summary]:
+    try:
+        # Feast and Great Expectations print; stdout is for the one JSON line.
+        with contextlib.redirect_stdout(sys.stderr):
+            return 0, options.run(options)
+    except SkippedError as skipped:
+        return EXIT_SKIPPED, {"skipped": str(skipped)}
+    except _EXPECTED as error:
+        return _failed(error)
+    except Exception as error:
+        logger.exception("a failure that no check foresaw")
+        return _failed(error)
+
+
+def _failed(error: Exception) -> tuple[int, Summary]:
+    reason = str(error) or type(error).__name__
+    sys.stderr.write(f"error: {reason}\n")
+    return EXIT_FAILED, {"error": reason, **getattr(error, "summary", {})}
+
+
+class _ShowDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells a default where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        has_none = action.default is None or action.required
+        return action.help if has_none else super()._get_help_string(action)
+
+
+def add_date(
+    verb: argparse.ArgumentParser, text: str = "the day, YYYY-MM-DD", *, is_range: bool = False
+) -> None:
+    """Give a verb its ``--date``, and ``--to`` where it takes a range of days."""
+    day = datetime.date.fromisoformat
+    verb.add_argument("--date", type=day, required=True, metavar="YYYY-MM-DD", help=text)
+    if is_range:
+        verb.add_argument(
+            "--to", type=day, metavar="YYYY-MM-DD", help="last day of a range from --date on"
+        )

@@ -1,0 +1,1 @@
+"""Open Bandit: impressions of a fashion shop, with clicks."""

@@ -1,0 +1,1 @@
+"""A generated log whose true click probabilities are known."""

@@ -1,0 +1,174 @@
+"""Generator of impressions whose true click probabilities are known.
+
+The log odds of a click are a sum of main effects (item quality, price, device), a second-order
+interaction (segment with category, and the dot product of a user and an item vector), a third-order
+interaction (segment, category and device) and a slow drift of the categories. Every random number
+is a hash of the seed and the ids that it belongs to, so a row depends on its ids alone, whatever
+the number of Spark partitions.
+"""
+
+import datetime
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from features.datasets.synthetic.schema import CATEGORIES, DEVICES, SCHEMA, SEGMENTS
+from features.schema import DAY, EXAMPLE_ID, FeatureTable
+from features.spark import landing as land
+from features.spark.session import start_session
+
+SUFFIX = "parquet"
+_SECONDS_PER_DAY = 86_400
+_UNIFORM_STEPS = 1 << 53
+_LATENT_DIMENSIONS = 4
+_DRIFT_PERIOD_DAYS = 60
+_BIAS = -1.1
+
+
+def fetch(
+    landing: Path, *, rows: int, users: int, items: int, days: int, seed: int
+) -> dict[str, int | float]:
+    """Generate and land a log of ``rows`` impressions over ``days`` days, and its users and items.
+
+    Returns:
+        The numbers of rows and days, and the mean log loss of the true probabilities, which is the
+        best that any model can expect.
+    """
+    for name, value in (("rows", rows), ("users", users), ("items", items), ("days", days)):
+        if value < 1:
+            raise ValueError(f"{name}: {value}; at least 1")
+    spark = start_session("generate")
+    log = _impressions(spark, rows=rows, users=users, items=items, days=days, seed=seed)
+    staging = landing / ".generated"
+    log.repartition(F.col(DAY)).write.mode("overwrite").partitionBy(DAY).parquet(str(staging))
+    for offset in range(days):
+        day = SCHEMA.first_day + datetime.timedelta(days=offset)
+        target = land.impressions_file(landing, day, SUFFIX)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = staging / f"{DAY}={day.isoformat()}"
+        source.rename(target) if source.exists() else target.mkdir()
+    shutil.rmtree(staging)
+    _users(spark, users, seed).write.mode("overwrite").parquet(str(landing / "users.parquet"))
+    _items(spark, items, seed).write.mode("overwrite").parquet(str(landing / "items.parquet"))
+    landed = spark.read.parquet(str(landing / "impressions" / f"*.{SUFFIX}"))
+    best = landed.agg(F.avg(_entropy(F.col("true_probability")))).first()
+    return {"rows": rows, "days": days, "best_log_loss": float(best[0]) if best else math.nan}
+
+
+def read_impressions(
+    spark: SparkSession, landing: Path, days: Sequence[datetime.date]
+) -> DataFrame:
+    """Impressions of some landed days, typed, with ``day``."""
+    return read_files(spark, [land.impressions_file(landing, day, SUFFIX) for day in days])
+
+
+def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
+    """Impressions of some landed files, as ``read_impressions`` gives those of days."""
+    return land.read_parquet(spark, SCHEMA, paths)
+
+
+def read_attributes(spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:
+    """Attributes of the generated users or items."""
+    frame = spark.read.parquet(str(landing / f"{table.role}s.parquet"))
+    names = (SCHEMA.entity(table.role).name, *(column.name for column in table.columns))
+    return frame.select(*land.typed(SCHEMA, {name: F.col(name) for name in names}))
+
+
+def _impressions(
+    spark: SparkSession, *, rows: int, users: int, items: int, days: int, seed: int
+) -> DataFrame:
+    """The log: who saw what, when, on which device, with which probability, and whether clicked."""
+    start = int(
+        datetime.datetime.combine(SCHEMA.first_day, datetime.time(), datetime.UTC).timestamp()
+    )
+    row = F.col(EXAMPLE_ID)
+    # Squaring a uniform number makes some users and items much more frequent than others.
+    drawn = spark.range(rows).select(
+        F.col("id").alias(EXAMPLE_ID),
+        F.floor(F.pow(_uniform(seed, "user", F.col("id")), 2) * users).alias("user_id"),
+        F.floor(F.pow(_uniform(seed, "item", F.col("id")), 2) * items).alias("item_id"),
+        F.floor(F.col("id") * (days * _SECONDS_PER_DAY / rows)).cast("bigint").alias("_second"),
+        _choice(seed, "device", F.col("id"), DEVICES).alias("device"),
+    )
+    day_number = F.floor(F.col("_second") / _SECONDS_PER_DAY)
+    scored = drawn.withColumn("_logit", _logit(seed, day_number))
+    clicked = scored.withColumn("true_probability", 1 / (1 + F.exp(-F.col("_logit"))))
+    return clicked.select(
+        EXAMPLE_ID,
+        "user_id",
+        "item_id",
+        F.timestamp_seconds(F.lit(start) + F.col("_second")).alias("timestamp"),
+        "device",
+        (_uniform(seed, "click", row) < F.col("true_probability")).cast("bigint").alias("click"),
+        "true_probability",
+        F.date_add(F.lit(SCHEMA.first_day), day_number.cast("int")).alias(DAY),
+    )
+
+
+def _logit(seed: int, day_number: SparkColumn) -> SparkColumn:
+    user, item, device = F.col("user_id"), F.col("item_id"), F.col("device")
+    segment = _choice(seed, "segment", user, SEGMENTS)
+    category = _choice(seed, "category", item, CATEGORIES)
+    affinity = sum(
+        (
+            _normal(seed, f"user-vector-{n}", user) * _normal(seed, f"item-vector-{n}", item)
+            for n in range(_LATENT_DIMENSIONS)
+        ),
+        F.lit(0.0),
+    )
+    phase = _uniform(seed, "phase", category) * (2 * math.pi)
+    drift = F.sin(phase + day_number * (2 * math.pi / _DRIFT_PERIOD_DAYS))
+    return (
+        F.lit(_BIAS)
+        + 0.6 * _normal(seed, "quality", item)
+        + 0.3 * _normal(seed, "device-effect", device)
+        - 0.3 * _price(seed, item)
+        + 0.35 * affinity
+        + 0.8 * _normal(seed, "pair", F.concat_ws("|", segment, category))
+        + 0.8 * _normal(seed, "triple", F.concat_ws("|", segment, category, device))
+        + 0.4 * drift
+    )
+
+
+def _users(spark: SparkSession, users: int, seed: int) -> DataFrame:
+    segment = _choice(seed, "segment", F.col("id"), SEGMENTS)
+    return spark.range(users).select(F.col("id").alias("user_id"), segment.alias("user_segment"))
+
+
+def _items(spark: SparkSession, items: int, seed: int) -> DataFrame:
+    return spark.range(items).select(
+        F.col("id").alias("item_id"),
+        _choice(seed, "category", F.col("id"), CATEGORIES).alias("item_category"),
+        _price(seed, F.col("id")).alias("item_price"),
+    )
+
+
+def _price(seed: int, item: SparkColumn) -> SparkColumn:
+    return F.abs(_normal(seed, "price", item))
+
+
+def _uniform(seed: int, purpose: str, key: SparkColumn) -> SparkColumn:
+    """A number in [0, 1) that depends on the seed, the purpose and the key only."""
+    mixed = F.xxhash64(F.lit(f"{seed}/{purpose}"), key.cast("string"))
+    return F.pmod(mixed, F.lit(_UNIFORM_STEPS)) / float(_UNIFORM_STEPS)
+
+
+def _normal(seed: int, purpose: str, key: SparkColumn) -> SparkColumn:
+    """A standard normal number that depends on the key only, by Box and Muller."""
+    radius = F.sqrt(-2 * F.log(1 - _uniform(seed, f"{purpose}/radius", key)))
+    return radius * F.cos(_uniform(seed, f"{purpose}/angle", key) * (2 * math.pi))
+
+
+def _choice(seed: int, purpose: str, key: SparkColumn, values: tuple[str, ...]) -> SparkColumn:
+    place = F.floor(_uniform(seed, purpose, key) * len(values)).cast("int")
+    return F.element_at(F.array(*map(F.lit, values)), place + 1)
+
+
+def _entropy(probability: SparkColumn) -> SparkColumn:
+    return -(probability * F.log(probability) + (1 - probability) * F.log(1 - probability))

@@ -1,0 +1,1 @@
+"""A generated log of categorical fields whose best loss is known."""

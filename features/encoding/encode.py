@@ -1,0 +1,322 @@
+"""Raw columns become model inputs here, for the training data set and for the server alike.
+
+NumPy and Arrow only. Whatever can be differentiated (log, standardisation, filling of missing
+numbers) is left to the model, so that it is exported with it.
+"""
+
+import dataclasses
+import enum
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.encoding.primitives import (
+    MICROSECONDS_PER_SECOND,
+    IntArray,
+    embedding_rows,
+    epoch_microseconds,
+    labelled_items,
+    time_context,
+)
+from features.schema import DENSE_KINDS, REQUEST_TIME, Column, FeatureTable, Kind, Schema
+
+Columns = Mapping[str, pa.Array]
+
+
+class RowStatus(enum.IntEnum):
+    """Whether a feature row can be used for a request."""
+
+    USABLE = 0
+    UNKNOWN = 1
+    """The store has no row for the entity."""
+    EXPIRED = 2
+    """The row is older than its table's time-to-live."""
+    FUTURE = 3
+    """The row may be counted on only after the request, which therefore must not see it."""
+
+
+class InfiniteError(ValueError):
+    """A number that is infinite as the float32 that models read; NaN and null are missing."""
+
+    def __init__(self, column: str, row: int, value: float) -> None:
+        """Args: the dense input, the row among those that were encoded, and the value."""
+        super().__init__(
+            f"column {column}: {value}; a finite number in float32, or null or NaN where missing"
+        )
+        self.row = row
+
+
+@dataclasses.dataclass(frozen=True)
+class Ids:
+    """A batch of bags of embedding rows: row b has ``lengths[b]`` of ``values``, in order."""
+
+    values: IntArray
+    lengths: npt.NDArray[np.int32]
+
+    @functools.cached_property
+    def _has_one_each(self) -> bool:
+        return len(self.values) == len(self.lengths) and bool((self.lengths == 1).all())
+
+    @functools.cached_property
+    def _starts(self) -> IntArray:
+        return np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+
+    def take(self, rows: IntArray) -> "Ids":
+        """The bags of some rows, in the order given."""
+        lengths = self.lengths[rows]
+        if self._has_one_each:
+            return Ids(self.values[rows], lengths)
+        starts = self._starts
+        ends = np.cumsum(lengths, dtype=np.int64)
+        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+        return Ids(self.values[np.repeat(starts[rows], lengths) + within], lengths)
+
+    @staticmethod
+    def joined(parts: Sequence["Ids"]) -> "Ids":
+        """The bags of several, one after the other."""
+        return Ids(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInputs:
+    """What a model reads for B rows.
+
+    ``dense`` is (B, number of dense inputs) float32 in ``Schema.dense_inputs`` order, NaN where a
+    number is missing (null or NaN) and never infinite; ``ids`` has one entry for each of
+    ``Schema.sparse_inputs``, in that order.
+    """
+
+    dense: npt.NDArray[np.float32]
+    ids: dict[str, Ids]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.dense)
+
+    def take(self, rows: IntArray) -> "ModelInputs":
+        """The inputs of some rows, in the order given."""
+        return ModelInputs(
+            self.dense[rows], {name: ids.take(rows) for name, ids in self.ids.items()}
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestInputs:
+    """Model inputs of N candidates in which each of U users stands once.
+
+    What ``encode`` would say of N rows with the user's columns repeated, without the repetition: a
+    history of twenty items is looked up once for a user, not once for a candidate. Requests that
+    are scored together are joined by ``joined``.
+    """
+
+    dense: npt.NDArray[np.float32]
+    """(N, number of dense inputs), in ``Schema.dense_inputs`` order."""
+    shared: dict[str, Ids]
+    """Sparse inputs that are the same for all candidates of a user: U bags each."""
+    each: dict[str, Ids]
+    """The other sparse inputs: N bags each."""
+    user: IntArray
+    """(N,) the row of ``shared`` of each candidate, from 0 to U - 1."""
+
+    def __len__(self) -> int:
+        """Number of candidates."""
+        return len(self.dense)
+
+    def tiled(self, names: Sequence[str]) -> ModelInputs:
+        """What ``encode`` gives for the same candidates, to the bit.
+
+        Args:
+            names: The sparse inputs in the schema's order.
+        """
+        ids = {
+            name: self.each[name] if name in self.each else self.shared[name].take(self.user)
+            for name in names
+        }
+        return ModelInputs(self.dense, ids)
+
+    @staticmethod
+    def joined(parts: Sequence["RequestInputs"]) -> "RequestInputs":
+        """Several requests as one, in their order; users are not compared with each other."""
+        starts = np.cumsum([0, *(part.num_users for part in parts)])
+        users = [part.user + start for part, start in zip(parts, starts, strict=False)]
+        first = parts[0]
+        return RequestInputs(
+            dense=np.concatenate([part.dense for part in parts]),
+            shared={n: Ids.joined([part.shared[n] for part in parts]) for n in first.shared},
+            each={n: Ids.joined([part.each[n] for part in parts]) for n in first.each},
+            user=np.concatenate(users),
+        )
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return len(next(iter(self.shared.values())).lengths) if self.shared else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """Dense inputs of B rows, in which ages wait for the time of the request."""
+
+    values: npt.NDArray[np.float32]
+    """(B, number of columns); NaN where a number is missing, and in every age."""
+    moments: dict[int, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
+    """By place among the columns: the epoch microseconds of an age, and whether it is missing."""
+
+    def take(self, rows: IntArray) -> "Numbers":
+        """The numbers of some rows, in the order given."""
+        moments = {place: (at[rows], gone[rows]) for place, (at, gone) in self.moments.items()}
+        return Numbers(self.values[rows], moments)
+
+    @staticmethod
+    def joined(parts: Sequence["Numbers"]) -> "Numbers":
+        """The rows of several, one after the other."""
+        moments = {
+            place: (
+                np.concatenate([part.moments[place][0] for part in parts]),
+                np.concatenate([part.moments[place][1] for part in parts]),
+            )
+            for place in parts[0].moments
+        }
+        return Numbers(np.concatenate([part.values for part in parts]), moments)
+
+    def at(self, request_time: IntArray) -> npt.NDArray[np.float32]:
+        """The dense inputs of requests at these epoch microseconds: (B,), or one for all rows."""
+        values = self.values.copy() if self.moments else self.values
+        for place, (moment, is_missing) in self.moments.items():
+            age = np.maximum(request_time - moment, 0) / MICROSECONDS_PER_SECOND
+            values[:, place] = np.where(is_missing, np.nan, age)
+        return values
+
+
+def encode(schema: Schema, columns: Columns) -> ModelInputs:
+    """Model inputs of B rows of raw columns.
+
+    Args:
+        schema: The data set's schema.
+        columns: One Arrow array of B values for each input of the schema that is not derived, for
+            the stored columns that bags read, for the request time and for each table's event
+            timestamp, which is null where the table has no usable row.
+
+    Raises:
+        InfiniteError: A number is infinite; names the column.
+        ValueError: A column is missing; names it.
+    """
+    request_time = epoch_microseconds(_column(columns, REQUEST_TIME.name))
+    numbers = encode_numbers(schema.inputs(*DENSE_KINDS), columns, size=len(request_time))
+    gone = [_is_null(_column(columns, table.timestamp_column)) for table in schema.tables]
+    dense = np.column_stack([numbers.at(request_time), *gone]).astype(np.float32, copy=False)
+    _refuse_infinite(schema, dense)
+    ids = encode_ids(schema, schema.sparse_inputs(), columns, request_time=request_time)
+    return ModelInputs(dense, ids)
+
+
+def _refuse_infinite(schema: Schema, dense: npt.NDArray[np.float32]) -> None:
+    is_infinite = np.isinf(dense)
+    if is_infinite.any():
+        row, place = np.argwhere(is_infinite)[0]
+        raise InfiniteError(schema.dense_inputs()[place], int(row), float(dense[row, place]))
+
+
+def encode_numbers(wanted: Sequence[Column], columns: Columns, *, size: int) -> Numbers:
+    """Dense inputs of some columns, for ``size`` rows."""
+    values = np.empty((size, len(wanted)), dtype=np.float32)
+    moments = {}
+    for place, column in enumerate(wanted):
+        given = _column(columns, column.name)
+        is_missing = _is_null(given)
+        filled = _filled(given)
+        if column.kind is Kind.AGE:
+            moments[place] = (filled, is_missing)
+            values[:, place] = np.nan
+        else:
+            values[:, place] = np.where(is_missing, np.nan, filled)
+    return Numbers(values, moments)
+
+
+def encode_ids(
+    schema: Schema, wanted: Sequence[Column], columns: Columns, *, request_time: IntArray
+) -> dict[str, Ids]:
+    """Sparse inputs of some columns; a column of the time context has a bag for each time."""
+    ids = {}
+    for column in wanted:
+        if bag := schema.bags.get(column.name):
+            values = labelled_items(
+                _column(columns, bag.items), _column(columns, bag.labels), bag.label
+            )
+        elif column.name in schema.time_context:
+            values = pa.array(time_context(column.name, request_time))
+        else:
+            values = _column(columns, column.name)
+        owner = schema.table_owners[column.name]
+        ids[column.name] = (
+            _bag_ids(owner, values) if column.dtype.is_list else _single_ids(owner, values)
+        )
+    return ids
+
+
+def status_at(
+    table: FeatureTable,
+    moments: IntArray,
+    *,
+    visible_at: IntArray,
+    is_known: npt.NDArray[np.bool_],
+    request_time: IntArray,
+) -> npt.NDArray[np.int8]:
+    """Whether each row of a table is usable at its request: one RowStatus value per row.
+
+    A row counts from ``visible_at`` on, as in the training join. One exactly as old as the
+    time-to-live still counts, as in Feast's point-in-time join.
+
+    Args:
+        table: The feature table.
+        moments: (B,) event timestamps in epoch microseconds; any number where there is no row.
+        visible_at: (B,) epoch microseconds from which the rows may be counted on.
+        is_known: (B,) whether there is a row.
+        request_time: (B,) or (1,) epoch microseconds.
+    """
+    status = np.full(len(moments), RowStatus.USABLE, dtype=np.int8)
+    if table.ttl is not None:
+        ttl = round(table.ttl.total_seconds() * MICROSECONDS_PER_SECOND)
+        status[request_time - moments > ttl] = RowStatus.EXPIRED
+    status[request_time < visible_at] = RowStatus.FUTURE
+    status[~is_known] = RowStatus.UNKNOWN
+    return status
+
+
+def _single_ids(owner: Column, values: pa.Array) -> Ids:
+    return Ids(embedding_rows(owner, values), np.ones(len(values), dtype=np.int32))
+
+
+def _bag_ids(owner: Column, values: pa.Array) -> Ids:
+    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
+    return Ids(embedding_rows(owner, values.flatten()), lengths.astype(np.int32))
+
+
+def _filled(values: pa.Array) -> npt.NDArray[Any]:
+    """The numbers, 0 where null."""
+    # An Arrow function costs as much as a thousand of its values.
+    given = pc.fill_null(values, 0) if values.null_count else values
+    filled: npt.NDArray[Any] = given.to_numpy(zero_copy_only=False)
+    return filled
+
+
+def _is_null(values: pa.Array) -> npt.NDArray[np.bool_]:
+    if not values.null_count:
+        return np.zeros(len(values), dtype=np.bool_)
+    is_null: npt.NDArray[np.bool_] = pc.is_null(values).to_numpy(zero_copy_only=False)
+    return is_null
+
+
+def _column(columns: Columns, name: str) -> pa.Array:
+    if name not in columns:
+        raise ValueError(f"column {name}: missing; there are {sorted(columns)}")
+    values = columns[name]
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

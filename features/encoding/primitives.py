@@ -1,0 +1,89 @@
+"""Values of one raw column as numbers: times, embedding rows, the items of a labelled history.
+
+What ``features.encoding.encode`` is made of; NumPy and Arrow only.
+"""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.schema import Column, Dtype
+
+IntArray = npt.NDArray[np.int64]
+
+MICROSECONDS_PER_SECOND = 1_000_000
+_SECONDS_PER_HOUR = 3_600
+_SECONDS_PER_DAY = 86_400
+_EPOCH_WEEKDAY = 3  # 1 January 1970 was a Thursday; Monday is 0.
+
+
+def epoch_microseconds(timestamps: pa.Array) -> IntArray:
+    """Microseconds since 1970 in UTC; 0 where null."""
+    as_integers = timestamps.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    if as_integers.null_count:
+        as_integers = pc.fill_null(as_integers, 0)
+    return np.asarray(as_integers.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def embedding_rows(column: Column, values: pa.Array) -> IntArray:
+    """Rows of the column's embedding table for single values; 0 for missing or unknown."""
+    if column.vocabulary:
+        index = pc.index_in(values, value_set=pa.array(column.vocabulary, pa.string()))
+        return np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64) + 1
+    # Without nulls two calls of Arrow are spared, which is much for the one value of a user.
+    has_nulls = values.null_count > 0
+    present = pc.is_valid(values).to_numpy(zero_copy_only=False) if has_nulls else np.True_
+    if column.dtype.element is Dtype.STRING:
+        rows = _hash_strings(values, column.hash_size)
+    else:
+        filled = pc.fill_null(values, 0) if has_nulls else values
+        integers = np.asarray(filled.to_numpy(zero_copy_only=False), np.int64)
+        if column.num_ids:
+            present = present & (integers >= 0) & (integers < column.num_ids)
+            rows = integers + 1
+        else:
+            rows = _hash_integers(integers, column.hash_size)
+    return np.where(present, rows, 0)
+
+
+def _hash_integers(values: IntArray, hash_size: int) -> IntArray:
+    """SplitMix64's finaliser: https://prng.di.unimi.it/splitmix64.c."""
+    mixed = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return 1 + (mixed % np.uint64(hash_size)).astype(np.int64)
+
+
+def _hash_strings(values: pa.Array, hash_size: int) -> IntArray:
+    """BLAKE2b of the UTF-8 bytes, taken once for each distinct value."""
+    encoded = pc.dictionary_encode(values)
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    digests = [
+        int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "little")
+        for value in encoded.dictionary.to_pylist()
+    ]
+    table = np.array([1 + digest % hash_size for digest in digests] or [0], dtype=np.int64)
+    indices = pc.fill_null(encoded.indices, 0).to_numpy(zero_copy_only=False)
+    return np.asarray(table[indices], dtype=np.int64)
+
+
+def labelled_items(items: pa.Array, labels: pa.Array, label: int) -> pa.Array:
+    """The items of each row's history whose label is ``label``, in the history's order."""
+    kept = pc.equal(labels.flatten(), label)
+    rows = pc.list_parent_indices(items).filter(kept).to_numpy(zero_copy_only=False)
+    counts = np.bincount(rows, minlength=len(items))
+    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), items.flatten().filter(kept))
+
+
+def time_context(name: str, request_time: IntArray) -> IntArray:
+    """The hour, or the day of the week, of requests at these epoch microseconds."""
+    seconds = request_time // MICROSECONDS_PER_SECOND
+    if name == "hour_of_day":
+        return seconds // _SECONDS_PER_HOUR % 24
+    return (seconds // _SECONDS_PER_DAY + _EPOCH_WEEKDAY) % 7

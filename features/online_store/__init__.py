@@ -1,0 +1,1 @@
+"""The online store: what Feast writes, and how the endpoint reads it."""

@@ -1,0 +1,236 @@
+"""Rows straight from the Redis server that Feast writes to: one round trip a read, no Feast.
+
+Feast keeps a hash for each entity: its key is the entity's and the project's name, its fields are
+the hashes of ``table:column``; ``_order:table`` has the times of the row.
+"""
+
+import ssl
+import struct
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import mmh3
+import pyarrow as pa
+import redis
+
+from features.online_store.codec import (
+    TooManyRowsError,
+    content_of,
+    entity_keys,
+    ids_of,
+    key_prefix,
+    redis_project,
+)
+from features.online_store.config import Redis
+from features.online_store.visibility import EARLIER, joined_columns, newest_columns, with_earlier
+from features.schema import FeatureTable, Role, Schema
+
+_ENTITIES_AT_ONCE = 1_000
+_CONNECTIONS = 64
+_DIGITS = 18
+_BEFORE_1970 = 10**17
+"""Added to moments, so that none is negative."""
+_SCANNED_AT_ONCE = 5_000
+
+
+def order_field(table: str) -> str:
+    """Field of an entity by which our writes to a table are ordered."""
+    return f"_order:{table}"
+
+
+def order_text(order: tuple[int, int]) -> str:
+    """Event and ``created`` as texts of one length, ordered as the numbers are."""
+    return "".join(f"{moment + _BEFORE_1970:0{_DIGITS}d}" for moment in order)
+
+
+def times_of(order: bytes) -> tuple[int, int]:
+    """Event and ``created`` of a text that ``order_text`` made."""
+    return int(order[:_DIGITS]) - _BEFORE_1970, int(order[_DIGITS:]) - _BEFORE_1970
+
+
+def hashed(name: str) -> bytes:
+    """Feast's name of a field: Murmur3, little-endian."""
+    return struct.pack("<I", mmh3.hash(name, signed=False))
+
+
+def version_key(project: str, table: str) -> str:
+    """Key of how often a table was written."""
+    return f"ranking_version:{project}:{table}"
+
+
+def changes_key(project: str, table: str) -> str:
+    """Key of a sorted set: of each entity with which version of the table it was written last."""
+    return f"ranking_changes:{project}:{table}"
+
+
+class RedisRows:
+    """Reads a data set's online store over pooled connections; may be used from several threads."""
+
+    def __init__(self, schema: Schema, place: Redis, *, timeout_seconds: float = 5.0) -> None:
+        """Args: the schema, where the server is, and how long to wait for each of its answers."""
+        self._schema = schema
+        self._project = redis_project(schema)
+        self._timeout = timeout_seconds
+        kind = redis.SSLConnection if place.is_encrypted else redis.Connection
+        self._pool = redis.BlockingConnectionPool(
+            connection_class=kind,
+            max_connections=_CONNECTIONS,
+            timeout=timeout_seconds,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            # A server that is gone is not asked twice: the budget is for one attempt.
+            retry=None,
+            retry_on_error=[],
+            **({"ssl_cert_reqs": ssl.CERT_REQUIRED} if place.is_encrypted else {}),
+            **place.options,
+        )
+
+    def read(
+        self, role: Role, ids: Sequence[int | str], *, since: int | None = None
+    ) -> dict[str, pa.Array]:
+        """Stored columns of every table of a role, for each id in the order given.
+
+        Args:
+            role: Whose tables.
+            ids: Of whom.
+            since: Epoch microseconds before which no request is: rows that none can see from then
+                on are left out.
+
+        Returns:
+            For each table its columns, its event timestamp and from when the row counts, null
+            where the store has no row; earlier rows as ``features.online_store.visibility`` appends
+            them. Availability and time-to-live are for the caller to apply.
+
+        Raises:
+            redis.RedisError: The server does not answer, or not in time.
+        """
+        entity = self._schema.entity(role)
+        suffix = self._project.encode()
+        keys = [key + suffix for key in entity_keys(entity.name, entity.dtype, ids)]
+        tables = [table for table in self._schema.tables if table.role is role]
+        fields: list[bytes] = []
+        for table in tables:
+            names = [column.name for column in table.columns]
+            fields += [hashed(f"{table.name}:{name}") for name in (*names, EARLIER)]
+            fields.append(order_field(table.name).encode())
+        answers = list(zip(*self._fetch(keys, fields), strict=True)) or [()] * len(fields)
+        columns: dict[str, pa.Array] = {}
+        start = 0
+        for table in tables:
+            end = start + len(table.columns) + 2
+            columns |= _columns(table, answers[start:end], since)
+            start = end
+        return columns
+
+    def read_all(
+        self, role: Role, *, most: int
+    ) -> tuple[list[int] | list[str], dict[str, pa.Array]]:
+        """All entities of a role that have a row in any table, and ``read`` of them.
+
+        Raises:
+            TooManyRowsError: There are more entities than ``most``.
+            redis.RedisError: The server does not answer, or not in time.
+        """
+        entity = self._schema.entity(role)
+        prefix, suffix = key_prefix(entity.name, entity.dtype), self._project.encode()
+        pattern = _literally(prefix) + b"*" + _literally(suffix)
+        found: dict[bytes, None] = {}
+        client = redis.Redis(connection_pool=self._pool)
+        # A scan may name a key twice.
+        for key in client.scan_iter(pattern, count=_SCANNED_AT_ONCE):
+            found[key[: -len(suffix)]] = None
+            if len(found) > most:
+                raise TooManyRowsError(f"{role} rows: more than {most}")
+        ids = ids_of(entity.name, entity.dtype, list(found))
+        starts = range(0, len(ids), _ENTITIES_AT_ONCE)
+        some = [ids[start : start + _ENTITIES_AT_ONCE] for start in starts] or [[]]
+        parts = [self.read(role, part) for part in some]
+        columns: dict[str, pa.Array] = {}
+        for table in self._schema.tables:
+            if table.role is role:
+                columns |= joined_columns(table, parts, [len(part) for part in some])
+        return ids, columns
+
+    def version(self, role: Role) -> object:
+        """What changes whenever a table of a role is written; cheap enough for every second.
+
+        Raises:
+            redis.RedisError: The server does not answer, or not in time.
+        """
+        names = [table.name for table in self._schema.tables if table.role is role]
+        client = redis.Redis(connection_pool=self._pool)
+        keys = [version_key(self._project, name) for name in names]
+        return tuple(client.mget(keys))
+
+    def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
+        """Entities of a role that were written since a version; None where it cannot be told.
+
+        Raises:
+            redis.RedisError: The server does not answer, or not in time.
+        """
+        names = [table.name for table in self._schema.tables if table.role is role]
+        now = self.version(role)
+        if not isinstance(since, tuple) or not isinstance(now, tuple):
+            return None
+        client = redis.Redis(connection_pool=self._pool)
+        found: dict[bytes, None] = {}
+        for name, before, after in zip(names, since, now, strict=True):
+            # Less than before: it is another server's, or has lost what it had.
+            if int(after or 0) < int(before or 0):
+                return None
+            key = changes_key(self._project, name)
+            found |= dict.fromkeys(client.zrangebyscore(key, f"({int(before or 0)}", "+inf"))
+        entity, suffix = self._schema.entity(role), len(self._project.encode())
+        return ids_of(entity.name, entity.dtype, [key[:-suffix] for key in found])
+
+    def _fetch(self, keys: list[bytes], fields: list[bytes]) -> list[list[bytes | None]]:
+        """For each key its fields' contents.
+
+        The commands are put together here: redis-py's pipeline takes longer to pack five hundred
+        of them than the server to answer.
+        """
+        head = b"*%d\r\n$5\r\nHMGET\r\n" % (len(fields) + 2)
+        tail = b"".join(b"\r\n$%d\r\n%b" % (len(field), field) for field in fields) + b"\r\n"
+        connection = self._pool.get_connection()
+        deadline = time.monotonic() + self._timeout
+        answers = []
+        try:
+            for start in range(0, len(keys), _ENTITIES_AT_ONCE):
+                some = keys[start : start + _ENTITIES_AT_ONCE]
+                commands = [b"%b$%d\r\n%b%b" % (head, len(key), key, tail) for key in some]
+                connection.send_packed_command([b"".join(commands)])
+                for _ in some:
+                    answers.append(connection.read_response(disable_decoding=True))
+                self._check(deadline)
+        except BaseException:
+            # Answers that are still to come belong to nobody.
+            connection.disconnect()
+            raise
+        finally:
+            self._pool.release(connection)
+        return answers
+
+    def _check(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise redis.TimeoutError(f"read: not done within {self._timeout:g} seconds")
+
+
+def _columns(
+    table: FeatureTable, answers: Sequence[Sequence[bytes | None]], since: int | None
+) -> dict[str, pa.Array]:
+    """A table's columns: of each, then of the earlier rows, then of the order, what was stored."""
+    *stored, earlier, orders = answers
+    names = [column.name for column in table.columns]
+    values = {name: list(content) for name, content in zip(names, stored, strict=True)}
+    times = [times_of(order) if order else (None, None) for order in orders]
+    events, created = [event for event, _ in times], [at for _, at in times]
+    contents = {place: content_of(value) for place, value in enumerate(earlier) if value}
+    packed = {place: content for place, content in contents.items() if content}
+    return with_earlier(table, newest_columns(table, values, events, created), packed, since=since)
+
+
+def _literally(text: bytes) -> bytes:
+    """A pattern that matches only this text."""
+    special: Any = b"\\*?[]^-"
+    return b"".join(b"\\%c" % octet if octet in special else b"%c" % octet for octet in text)

@@ -1,0 +1,1 @@
+"""The jobs of a day: ingest, build, join as of a moment, materialize, prune."""

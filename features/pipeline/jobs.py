@@ -1,0 +1,335 @@
+"""The Spark jobs between the landed log and the training examples, one function each.
+
+A job is a pure function of its days and its inputs: it replaces the partitions of these days and
+nothing else, and reads no clock. A range of days gives the same rows as day by day.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from features.datasets.readers import READERS
+from features.pipeline.aggregates import (
+    first_impression_day,
+    is_positive,
+    item_daily,
+    label_delay_days,
+    user_state,
+)
+from features.pipeline.history import (
+    TO_FEATURES,
+    TO_IMPRESSIONS,
+    fingerprint_of,
+    newest_correction,
+    require_current,
+    require_day_before,
+    require_days,
+    require_examples_before,
+)
+from features.pipeline.point_in_time import join_as_of
+from features.schema import (
+    CREATED,
+    DAY,
+    EVENT_TIMESTAMP,
+    EXAMPLE_ID,
+    LABEL,
+    FeatureTable,
+    Schema,
+    TableKind,
+)
+from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake, Partition
+from features.spark.session import feature_struct, impressions_struct
+
+
+@dataclasses.dataclass(frozen=True)
+class Workspace:
+    """What every job works with: the session, the schema and the lake."""
+
+    spark: SparkSession
+    schema: Schema
+    lake: Lake
+
+    def impressions(self, days: Sequence[datetime.date], table: str = IMPRESSIONS) -> DataFrame:
+        """Impressions of some days, with ``day``; ValueError where they are of another schema."""
+        require_current(self.lake, self.schema, table, days)
+        return self.lake.read(self.spark, table, impressions_struct(self.schema), days)
+
+    def features(self, table: FeatureTable, days: Sequence[datetime.date]) -> DataFrame:
+        """Rows of a feature table of some days, with ``day``; as ``impressions``."""
+        require_current(self.lake, self.schema, table.name, days)
+        return self.lake.read(self.spark, table.name, feature_struct(self.schema, table), days)
+
+    def replace(
+        self,
+        frame: DataFrame,
+        table: str,
+        days: Sequence[datetime.date],
+        *,
+        keys: Sequence[str],
+        corrected_at: Mapping[datetime.date, datetime.datetime] | None = None,
+    ) -> list[Partition]:
+        """``Lake.replace``, stamped with this schema."""
+        fingerprint = fingerprint_of(self.schema, table)
+        return self.lake.replace(
+            frame, table, days, keys=keys, fingerprint=fingerprint, corrected_at=corrected_at
+        )
+
+
+def ingest(
+    work: Workspace,
+    landing: Path,
+    days: Sequence[datetime.date],
+    *,
+    available_at: datetime.datetime | None = None,
+) -> list[Partition]:
+    """Landed impressions of some days, typed, into the lake.
+
+    Args:
+        work: Session, schema and lake.
+        landing: Where they have landed.
+        days: Which days to take.
+        available_at: From when they count, where they correct days that were used before: no
+            feature row that is computed from them will count earlier.
+    """
+    reader = READERS[work.schema.name]
+    frame = reader.read_impressions(work.spark, landing / work.schema.name, days)
+    corrected_at = dict.fromkeys(days, available_at) if available_at else _corrections(work, days)
+    keys = ["timestamp", EXAMPLE_ID]
+    return work.replace(frame, IMPRESSIONS_RAW, days, keys=keys, corrected_at=corrected_at)
+
+
+def _corrections(
+    work: Workspace, days: Sequence[datetime.date], table: str = IMPRESSIONS_RAW
+) -> dict[datetime.date, datetime.datetime]:
+    """Of the days that were corrected, when that began to count: to run one again forgets none."""
+    lake = work.lake
+    found = {day: lake.manifest(table, day).corrected_at for day in days if lake.has(table, day)}
+    return {day: moment for day, moment in found.items() if moment}
+
+
+def publish_impressions(
+    work: Workspace, frame: DataFrame, days: Sequence[datetime.date], *, keys: Sequence[str]
+) -> list[Partition]:
+    """Checked impressions, as corrected as the raw ones from which they were taken."""
+    corrected_at = _corrections(work, days)
+    return work.replace(frame, IMPRESSIONS, days, keys=keys, corrected_at=corrected_at)
+
+
+def build(
+    work: Workspace,
+    landing: Path,
+    days: Sequence[datetime.date],
+    *,
+    available_at: datetime.datetime | None = None,
+    is_first: bool = False,
+) -> list[Partition]:
+    """Feature rows of some days, for every table of the schema.
+
+    Args:
+        work: Session, schema and lake.
+        landing: Where the attributes have landed.
+        days: Days of which to compute rows, in order.
+        available_at: From when the rows can be counted on, for a correction of days that were
+            published before: the rows published then stay, so that what a model saw can be told.
+            None: as declared, from the event plus the table's delay; of impressions that were
+            ingested as a correction, from that moment on.
+        is_first: The lake begins with these days, and builds on none before.
+
+    Raises:
+        ValueError: A day is missing, or was made by another schema; names the command that mends.
+    """
+    require_days(work.lake, work.schema, [IMPRESSIONS], days, TO_IMPRESSIONS)
+    require_day_before(work.lake, work.schema, days, is_first=is_first)
+    # On small days Spark plans longer than it computes; the tables do not depend on each other.
+    with ThreadPoolExecutor(max_workers=len(work.schema.tables)) as pool:
+        written = pool.map(
+            lambda table: _build_table(work, landing, table, days, available_at),
+            work.schema.tables,
+        )
+        return [partition for partitions in written for partition in partitions]
+
+
+def _build_table(
+    work: Workspace,
+    landing: Path,
+    table: FeatureTable,
+    days: Sequence[datetime.date],
+    available_at: datetime.datetime | None,
+) -> list[Partition]:
+    if table.kind is TableKind.ATTRIBUTES:
+        return _build_attributes(work, landing, table)
+    corrected = newest_correction(work.lake, _first_input(work, table, days[0]), days[-1])
+    if corrected and len(days) > 1:
+        # It is known to the days from its own on, and counts from another moment for each.
+        each = (_build_table(work, landing, table, [day], available_at) for day in days)
+        return [partition for partitions in each for partition in partitions]
+    moment = max(filter(None, (available_at, corrected)), default=None)
+    if moment and moment <= _first_visible(table, days[0]):
+        moment = None  # it was known before any row of these days counts
+    compute = _state_rows if table.kind is TableKind.STATE else _daily_rows
+    rows = compute(work, table, days, moment or _first_visible(table, days[0]))
+    key = work.schema.entity(table.role).name
+    names = [*feature_struct(work.schema, table).names, DAY]
+    frame = _with_availability(work, table, rows, days, moment).select(*names)
+    return work.replace(frame, table.name, days, keys=[key, EVENT_TIMESTAMP, CREATED])
+
+
+def _first_visible(table: FeatureTable, day: datetime.date) -> datetime.datetime:
+    """The earliest moment from which a row of a day can count, as declared."""
+    is_next_day = table.kind is TableKind.DAILY or table.counts_from_day_end
+    since = day + ONE_DAY if is_next_day else day
+    return datetime.datetime.combine(since, datetime.time(), datetime.UTC) + table.delay
+
+
+def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
+    """Training examples: the impressions of some days with the features visible at each."""
+    schema = work.schema
+    computed = [table.name for table in schema.tables if table.kind is not TableKind.ATTRIBUTES]
+    require_days(work.lake, schema, [IMPRESSIONS], days, TO_IMPRESSIONS)
+    require_days(work.lake, schema, computed, days, TO_FEATURES)
+    require_examples_before(work.lake, schema, days)
+    impressions = work.impressions(days).withColumn(LABEL, is_positive(schema.label))
+    joined = impressions
+    for table in schema.tables:
+        rows = work.features(table, visible_days(work, table, days[0], days[-1])).drop(DAY)
+        key = schema.entity(table.role).name
+        joined = join_as_of(joined, rows, table, key=key, time="timestamp")
+    return work.replace(joined, EXAMPLES, days, keys=["timestamp", EXAMPLE_ID])
+
+
+def visible_days(
+    work: Workspace, table: FeatureTable, first: datetime.date, last: datetime.date
+) -> list[datetime.date]:
+    """Days whose partitions can hold a row that is usable between ``first`` and ``last``."""
+    if table.ttl is None:
+        return work.lake.days(table.name)
+    # A daily row becomes true at the end of its day, so one more day can still matter.
+    return work.lake.days_between(table.name, first - _whole_days(table.ttl) - ONE_DAY, last)
+
+
+def carry_days(work: Workspace, table: FeatureTable, before: datetime.date) -> list[datetime.date]:
+    """Days of a state table that the state of ``before`` builds on."""
+    ttl = _whole_days(table.ttl or datetime.timedelta(0))
+    return work.lake.days_between(table.name, before - ttl - ONE_DAY, before - ONE_DAY)
+
+
+def _first_input(work: Workspace, table: FeatureTable, day: datetime.date) -> datetime.date:
+    """First day of impressions from which rows of a day are computed, beside what is carried."""
+    if table.kind is TableKind.STATE:
+        return day - label_delay_days(work.schema)
+    carry_day = _carry_day(work, table, day)
+    return first_impression_day(work.schema, table, first_day=day, carry_day=carry_day)
+
+
+def _carry_day(work: Workspace, table: FeatureTable, before: datetime.date) -> datetime.date | None:
+    earlier = work.lake.days_between(table.name, datetime.date.min, before - ONE_DAY)
+    return earlier[-1] if earlier else None
+
+
+def _carry(
+    work: Workspace,
+    table: FeatureTable,
+    days: Sequence[datetime.date],
+    known_by: datetime.datetime,
+) -> DataFrame:
+    """Earlier rows to build on, without corrections that count only after ``known_by``."""
+    return work.features(table, days).where(F.col(CREATED) <= F.lit(known_by))
+
+
+def _state_rows(
+    work: Workspace,
+    table: FeatureTable,
+    days: Sequence[datetime.date],
+    known_by: datetime.datetime,
+) -> DataFrame:
+    since = _first_input(work, table, days[0])
+    impressions = work.impressions(work.lake.days_between(IMPRESSIONS, since, days[-1]))
+    return user_state(
+        work.schema,
+        table,
+        impressions=impressions,
+        carry=_carry(work, table, carry_days(work, table, days[0]), known_by),
+        first_day=days[0],
+        last_day=days[-1],
+    )
+
+
+def _daily_rows(
+    work: Workspace,
+    table: FeatureTable,
+    days: Sequence[datetime.date],
+    known_by: datetime.datetime,
+) -> DataFrame:
+    carry_day = _carry_day(work, table, days[0])
+    since = _first_input(work, table, days[0])
+    return item_daily(
+        work.schema,
+        table,
+        impressions=work.impressions(work.lake.days_between(IMPRESSIONS, since, days[-1])),
+        carry=_carry(work, table, [carry_day] if carry_day else [], known_by),
+        carry_day=carry_day,
+        days=days,
+    )
+
+
+def _build_attributes(work: Workspace, landing: Path, table: FeatureTable) -> list[Partition]:
+    """Attributes hold since the epoch, in one partition that is written when they change."""
+    schema = work.schema
+    reader = READERS[schema.name]
+    rows = reader.read_attributes(work.spark, landing / schema.name, table)
+    since = F.lit(datetime.datetime.combine(schema.epoch, datetime.time(), datetime.UTC))
+    times = {EVENT_TIMESTAMP: since, CREATED: since, DAY: F.lit(schema.epoch)}
+    names = [*feature_struct(schema, table).names, DAY]
+    key = schema.entity(table.role).name
+    frame = rows.withColumns(times).select(*names)
+    return work.replace(frame, table.name, [schema.epoch], keys=[key])
+
+
+def _with_availability(
+    work: Workspace,
+    table: FeatureTable,
+    rows: DataFrame,
+    days: Sequence[datetime.date],
+    available_at: datetime.datetime | None,
+) -> DataFrame:
+    """The rows with ``created``, and the published rows of other revisions beside them.
+
+    Rows of another schema do not stay: no model of this one has seen them.
+    """
+    declared = declared_availability(table)
+    names = [*feature_struct(work.schema, table).names, DAY]
+    if available_at is None:
+        published = rows.withColumn(CREATED, declared).select(*names)
+        corrections = F.col(CREATED) > declared
+    else:
+        moment = F.lit(available_at)
+        published = rows.withColumn(CREATED, F.greatest(moment, declared)).select(*names)
+        corrections = F.col(CREATED) < moment
+    current = fingerprint_of(work.schema, table.name)
+    kept_days = [
+        day
+        for day in work.lake.days_between(table.name, days[0], days[-1])
+        if work.lake.manifest(table.name, day).fingerprint == current
+    ]
+    if not kept_days:
+        return published
+    kept = work.features(table, kept_days).select(*names).where(corrections)
+    return published.unionByName(kept)
+
+
+def declared_availability(table: FeatureTable) -> SparkColumn:
+    """From when a row can be counted on when nothing was corrected."""
+    delay = round(table.delay.total_seconds() * 1_000_000)
+    day_end = F.to_timestamp(F.date_add(F.to_date(EVENT_TIMESTAMP), 1))
+    since = day_end if table.counts_from_day_end else F.col(EVENT_TIMESTAMP)
+    return F.timestamp_micros(F.unix_micros(since) + delay)
+
+
+def _whole_days(span: datetime.timedelta) -> datetime.timedelta:
+    return datetime.timedelta(days=-(-span // ONE_DAY))

@@ -1,0 +1,72 @@
+"""The job that brings finished days online."""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from features.online_store.feast_store import open_store, write
+from features.pipeline.jobs import Workspace
+from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, TableKind
+from features.spark.lake import ONE_DAY
+from features.spark.session import feature_struct
+
+
+def materialize_days(
+    work: Workspace, store_dir: Path, days: Sequence[datetime.date]
+) -> dict[str, int]:
+    """Bring the newest rows of finished days online; returns the rows offered for each table.
+
+    A row that is older than the one online is offered too, and the store keeps what answers. Rows
+    that may be counted on only later answer from then on, and those before them until then.
+    """
+    store = open_store(work.schema, store_dir, work.lake.root.parent)
+    written = {}
+    for table in work.schema.tables:
+        rows = work.features(table, _days_of(work, table, days)).drop(DAY)
+        frame = stored_frame(work, table, needed_rows(rows, work.schema.entity(table.role).name))
+        if not frame.empty:
+            write(store, table, frame)
+        written[table.name] = len(frame)
+    return written
+
+
+def _days_of(
+    work: Workspace, table: FeatureTable, days: Sequence[datetime.date]
+) -> list[datetime.date]:
+    """The partitions whose rows may answer when the last of some days is online."""
+    if table.kind is TableKind.ATTRIBUTES:
+        return work.lake.days_between(table.name, work.schema.epoch, work.schema.epoch)
+    if table.kind is TableKind.STATE:
+        return work.lake.days_between(table.name, days[0], days[-1])
+    # A day's rows answer until those of the next may be counted on.
+    waiting = -(-table.delay // ONE_DAY) * ONE_DAY
+    return work.lake.days_between(table.name, days[-1] - waiting, days[-1])
+
+
+def needed_rows(rows: DataFrame, key: str) -> DataFrame:
+    """The rows of each entity that an online store needs: see ``visibility.needed``.
+
+    Args:
+        rows: Rows with the id ``key``, both times and any columns.
+        key: Id column of the entity.
+    """
+    of_entity = Window.partitionBy(key)
+    visible_at = F.greatest(EVENT_TIMESTAMP, CREATED)
+    order = F.struct(EVENT_TIMESTAMP, CREATED)
+    with_newest = rows.withColumn("_newest", F.max(EVENT_TIMESTAMP).over(of_entity))
+    is_waiting = visible_at > F.col("_newest")
+    last_visible = F.max(F.when(~is_waiting, order)).over(of_entity)
+    marked = with_newest.withColumn("_is_needed", is_waiting | (order == last_visible))
+    return marked.where("_is_needed").select(*rows.columns)
+
+
+def stored_frame(work: Workspace, table: FeatureTable, rows: DataFrame) -> pd.DataFrame:
+    """Rows of a table as Feast takes them: its columns, both times in UTC."""
+    frame = rows.select(*feature_struct(work.schema, table).names).toPandas()
+    for name in (EVENT_TIMESTAMP, CREATED):
+        frame[name] = frame[name].dt.tz_localize("UTC")
+    return frame

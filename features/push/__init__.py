@@ -1,0 +1,1 @@
+"""Users brought online within the day, as their impressions land."""

@@ -1,1 +1,0 @@
-"""One reader a data set: fetches its log, lands it by day, and reads what landed."""

@@ -1,0 +1,71 @@
+"""The page of a day's data quality: what was checked, stopped, reported and quarantined."""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from features.pages import site
+from features.pages.content import Bullets, Cell, Heading, Link, Notice, Page, Table, Tone
+from features.schema import Schema
+
+if TYPE_CHECKING:
+    from features.validation.expectations import Outcome
+
+
+def write_quality_page(
+    reports: Path,
+    schema: Schema,
+    name: str,
+    days: Sequence[datetime.date],
+    outcomes: "Sequence[Outcome]",
+) -> str:
+    """The page of some tables' outcomes, as ``name``; returns its path below ``reports``."""
+    path = Path(schema.name) / "quality" / f"{days[-1].isoformat()}-{name}.html"
+    return site.write(_page(schema, name, days, outcomes), reports, path)
+
+
+def _page(
+    schema: Schema, name: str, days: Sequence[datetime.date], outcomes: "Sequence[Outcome]"
+) -> Page:
+    span = " to ".join(sorted({days[0].isoformat(), days[-1].isoformat()}))
+    is_stopped = any(outcome.critical for outcome in outcomes)
+    notices = [
+        Notice(f"{outcome.table}: {sentence}", Tone.BAD)
+        for outcome in outcomes
+        for sentence in outcome.critical
+    ]
+    docs = Path("..") / Path(outcomes[0].data_docs).relative_to(schema.name)
+    return Page(
+        f"{schema.name}: {name} of {span}",
+        [
+            *notices,
+            Table(
+                ("table", "rows", "quarantined", "critical", "reported", "rules that rows broke"),
+                [_row(outcome) for outcome in outcomes],
+            ),
+            *_sentences("Rules that rows broke", [(o.table, _broken(o)) for o in outcomes]),
+            *_sentences("Reported, not acted on", [(o.table, o.reported) for o in outcomes]),
+            Heading("More"),
+            Link("Data Docs: every expectation and what was seen", str(docs)),
+        ],
+        verdict="stopped" if is_stopped else "passed",
+        tone=Tone.BAD if is_stopped else Tone.GOOD,
+    )
+
+
+def _row(outcome: "Outcome") -> tuple[str | int | Cell, ...]:
+    tone = Tone.UNSURE if outcome.quarantined else Tone.PLAIN
+    share = f"{outcome.quarantined / outcome.rows:.2%}" if outcome.quarantined else ""
+    quarantined = Cell(f"{outcome.quarantined:,}", note=share, tone=tone, is_number=True)
+    counts = (len(outcome.critical), len(outcome.reported), len(outcome.broken_rules))
+    return (outcome.table, outcome.rows, quarantined, *counts)
+
+
+def _broken(outcome: "Outcome") -> list[str]:
+    return [f"{rule}: {rows:,} rows" for rule, rows in outcome.broken_rules.items()]
+
+
+def _sentences(title: str, found: Sequence[tuple[str, Sequence[str]]]) -> "list[Heading | Bullets]":
+    told = [f"{table}: {sentence}" for table, sentences in found for sentence in sentences]
+    return [Heading(title), Bullets(told)] if told else []
