@@ -8,7 +8,8 @@ from pathlib import Path
 
 from features.cli import Door, SkippedError, Summary
 from features.datasets.catalog import schema_of
-from serving.rollout import actions, verbs
+from serving.cli import arguments as verbs
+from serving.cli import commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,11 +103,11 @@ def _promote(options: argparse.Namespace) -> Summary:
     if options.service:
         if bool(options.dataset) != bool(options.date) or (options.upscaled and not options.date):
             options.misused("--service: with both --dataset and --date, or with neither")
-        return actions.promote(options)
+        return commands.promote(options)
     if not (options.dataset and options.date):
         options.misused("--dataset and --date are required, or --service for a cluster")
-    from serving import promotion
-    from serving.endpoint import Endpoint
+    from serving.release import promotion
+    from serving.release.endpoint_client import Endpoint
 
     decision = promotion.read_decision(
         options.reports,

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, ParamSpec, TypeVar
 
-from serving import counters
-from serving.refusal import RefusedError
+from serving.observability import metrics
+from serving.protocol.errors import RefusedError
 from serving.settings import Limits
 
 Content = TypeVar("Content")
@@ -89,10 +89,10 @@ class Admission:
             RefusedError: All places are taken or the time is up (503), or the body did not arrive
                 in time (408).
         """
-        with counters.REQUEST_SECONDS.time():
+        with metrics.REQUEST_SECONDS.time():
             deadline = self.deadline(caller_seconds)
             self._check_room()
-            with counters.stage("receive"):
+            with metrics.stage("receive"):
                 content = await self.receive(read, deadline)
             self._enter()
             task = asyncio.create_task(work(content, deadline.moment))
@@ -122,7 +122,7 @@ class Admission:
             if watch is not None:
                 watch.cancel()
             if not task.done():
-                counters.ABANDONED.inc()
+                metrics.ABANDONED.inc()
                 task.cancel()
 
     async def receive(self, read: Callable[[], Awaitable[Content]], deadline: Deadline) -> Content:
@@ -136,7 +136,7 @@ class Admission:
     def _check_room(self) -> None:
         most = self._limits.max_concurrent
         if self._num_inside >= most:
-            counters.TURNED_AWAY.inc()
+            metrics.TURNED_AWAY.inc()
             raise RefusedError(
                 "requests",
                 self._num_inside,
@@ -147,11 +147,11 @@ class Admission:
     def _enter(self) -> None:
         self._check_room()
         self._num_inside += 1
-        counters.IN_FLIGHT.inc()
+        metrics.IN_FLIGHT.inc()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._num_inside -= 1
-        counters.IN_FLIGHT.dec()
+        metrics.IN_FLIGHT.dec()
         _look_at(task)
 
 

@@ -24,17 +24,17 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer
 
 from features.schema import Schema
-from serving import tracing
 from serving.admission import Admission
-from serving.gateway import Gateway
-from serving.predictor import NAME, Ranker
-from serving.refresh import ItemRefresh
-from serving.refusal import RefusedError
-from serving.repository import ChampionExtension, ChampionRepository
-from serving.rest import Routes
-from serving.rpc import RankingServicer, create_server
+from serving.inference.ranker import NAME, Ranker
+from serving.inference.repository import ChampionExtension, ChampionRepository
+from serving.lookup.item_cache_refresh import ItemRefresh
+from serving.observability import tracing
+from serving.protocol.errors import RefusedError
 from serving.settings import Settings, Tls
-from serving.wire import HttpProtocol
+from serving.transport.grpc_servicer import RankingServicer, create_server
+from serving.transport.http_protocol import HttpProtocol
+from serving.transport.middleware import Gateway
+from serving.transport.routes import Routes
 
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 """As the protocol names them; KServe has a name of its own for the second."""
@@ -241,12 +241,12 @@ def open_server(
 ) -> RankingServer:
     """The server on the real online store, registry and artifacts, set by the environment.
 
-    ``model`` and ``compiled`` are as ``serving.models.Models`` has them.
+    ``model`` and ``compiled`` are as ``serving.inference.loader.Models`` has them.
     """
     import torch
 
     from features.online_store.reader import open_rows
-    from serving.models import Models
+    from serving.inference.loader import Models
 
     settings = Settings.from_environment()
     models = Models(

@@ -17,6 +17,9 @@ MIN_TOKEN_CHARACTERS = 16
 
 Environment = Mapping[str, str]
 
+LOAD_SECONDS = 300.0
+"""How long a server works on a load or a new lineup before it gives up, and keeps what it has."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:

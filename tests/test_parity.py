@@ -181,8 +181,8 @@ class Online:
 
     def __init__(self, folder) -> None:
         from features.online_store.reader import open_rows
-        from serving.predictor import Ranker
-        from serving.refresh import ItemRefresh
+        from serving.inference.ranker import Ranker
+        from serving.lookup.item_cache_refresh import ItemRefresh
         from serving.settings import Store
 
         rows = open_rows(SCHEMA, folder, timeout_seconds=5)
@@ -193,7 +193,7 @@ class Online:
 
     def candidates(self, table: pa.Table, rows: list[int]) -> list:
         """One request for each impression."""
-        from serving.calls import from_rest
+        from serving.protocol.inference_request import from_rest
 
         found = []
         for row in rows:

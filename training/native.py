@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 VARIABLE = "RANKING_COMPILE"
 SECONDS_AT_LOAD = 90.0
 """How long a version's load waits for a compilation; a server may load three versions at once, and
-gives up a load after more than three times this (``serving.endpoint``)."""
+gives up a load after more than three times this (``serving.release.endpoint_client``)."""
 SECONDS_OF_PROBE = 60.0
 """How long a load waits until code that was made by another build has been tried."""
 _INPUTS = ("dense", "pooled_BE")

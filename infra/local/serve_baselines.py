@@ -21,10 +21,10 @@ import torch
 from features.datasets.catalog import schema_of
 from features.online_store.reader import OnlineRows, open_rows
 from features.schema import Role
-from serving.refresh import ItemRefresh
-from serving.request import RankingRequest
+from serving.lookup.item_cache_refresh import ItemRefresh
+from serving.lookup.transformer import Items, Transformer
+from serving.protocol.ranking_request import RankingRequest
 from serving.settings import Store
-from serving.transformer import Items, Transformer
 from training.artifact import Artifact, load
 from training.native import NativeCode
 from training.resources import num_cores
@@ -184,8 +184,8 @@ def _read(rows: OnlineRows, request: RankingRequest) -> None:
 def _ranking(request: serve_data.Request) -> RankingRequest:
     import datetime
 
-    from serving.calls import from_rest
-    from serving.request import parse
+    from serving.protocol.inference_request import from_rest
+    from serving.protocol.ranking_request import parse
 
     call = from_rest(serve_data.json_body(request), json_length=None)
     return parse(SCHEMA, call, now=datetime.datetime.now(datetime.UTC))

@@ -37,7 +37,7 @@ from processes import terminate_as_interrupt
 from settings import HOST
 from tqdm import tqdm
 
-from serving.endpoint import Endpoint
+from serving.release.endpoint_client import Endpoint
 from training.aliases import CHAMPION
 
 NUM_VERSIONS, NUM_BODIES, NUM_CANDIDATES = 3, 12, 100

@@ -14,7 +14,7 @@ from features.pipeline import jobs, materialize
 from features.push import push_day
 from features.schema import Role
 from features.spark.lake import Lake
-from serving.refresh import ItemRefresh
+from serving.lookup.item_cache_refresh import ItemRefresh
 from serving.settings import Store
 
 pytestmark = pytest.mark.spark

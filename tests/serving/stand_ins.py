@@ -260,10 +260,10 @@ def tell_lures(event: str, arguments: tuple[Any, ...]) -> None:
 def main(options: Mapping[str, Any]) -> None:
     """Serve; with ``store`` from the online store there that RANKING_ONLINE names."""
     from features.online_store.reader import open_rows
-    from serving.predictor import Champion, Ranker
-    from serving.refresh import ItemRefresh
-    from serving.repository import ChampionRepository
-    from serving.roles import read_shares
+    from serving.inference.ranker import Champion, Ranker
+    from serving.inference.repository import ChampionRepository
+    from serving.lookup.item_cache_refresh import ItemRefresh
+    from serving.routing.traffic_split import read_shares
     from serving.server import build
     from serving.settings import Settings
 

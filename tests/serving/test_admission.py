@@ -16,15 +16,15 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.infer_type import InferOutput
 from starlette.requests import Request
 
-from serving import rest
 from serving.admission import INLINE_BYTES, Admission
-from serving.batches import Batches
-from serving.calls import from_rest
-from serving.predictor import Champion, Ranker
-from serving.refusal import RefusedError
-from serving.responses import RankingResponse
-from serving.rest import Routes
+from serving.inference.ranker import Champion, Ranker
+from serving.inference.responses import RankingResponse
+from serving.micro_batcher import Batches
+from serving.protocol.errors import RefusedError
+from serving.protocol.inference_request import from_rest
 from serving.settings import Limits, Scoring, Settings
+from serving.transport import routes as rest
+from serving.transport.routes import Routes
 
 FIRST = "2025-06-01-first"
 PLACES = Limits().max_concurrent

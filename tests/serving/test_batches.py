@@ -10,12 +10,12 @@ import orjson
 import pytest
 import stand_ins
 
-from serving.batches import Batches
-from serving.calls import from_rest
-from serving.lineup import Beside, Lineup
-from serving.predictor import Champion, Ranker
-from serving.refusal import RefusedError
-from serving.roles import Share
+from serving.inference.ranker import Champion, Ranker
+from serving.micro_batcher import Batches
+from serving.protocol.errors import RefusedError
+from serving.protocol.inference_request import from_rest
+from serving.routing.serving_versions import Beside, Lineup
+from serving.routing.traffic_split import Share
 from serving.settings import Limits, Scoring, Settings, Store
 
 FOREVER = 1e12
@@ -187,8 +187,8 @@ def test_a_wukong_scores_requests_together_as_it_scores_each_alone():
 
     from features.datasets.catalog import SCHEMAS
     from features.encoding.encode import RequestInputs
-    from serving.request import parse
-    from serving.transformer import Transformer
+    from serving.lookup.transformer import Transformer
+    from serving.protocol.ranking_request import parse
     from training.inputs import inputs_of
     from training.ranker import Ranker as Model
     from training.recipes import wukong_tiny
@@ -373,7 +373,7 @@ def test_rows_of_requests_that_wait_for_the_store_are_read_together(body):
 
 def test_a_champion_that_is_loaded_has_answered_alone_and_in_a_batch(store):
     """So that the first caller finds threads, connections and torch's team at work."""
-    from serving.repository import ChampionRepository
+    from serving.inference.repository import ChampionRepository
 
     seen = []
 
@@ -397,7 +397,7 @@ def test_a_champion_that_is_loaded_has_answered_alone_and_in_a_batch(store):
 
 @pytest.mark.parametrize("is_strict", [False, True])
 def test_a_store_that_is_away_does_not_keep_a_champion_from_being_loaded(is_strict):
-    from serving.repository import ChampionRepository
+    from serving.inference.repository import ChampionRepository
 
     class Away(stand_ins.StandInStore):
         def read(self, role, ids, *, since=None):

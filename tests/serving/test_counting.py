@@ -13,12 +13,14 @@ import prometheus_client
 import pytest
 import stand_ins
 
-from serving import counters, pairs, predictor
-from serving.calls import from_rest
-from serving.lineup import Beside, Lineup
-from serving.predictor import Champion, Ranker
-from serving.refusal import RefusedError
-from serving.roles import Share
+from serving.inference import ranker as predictor
+from serving.inference.ranker import Champion, Ranker
+from serving.observability import metrics
+from serving.protocol.errors import RefusedError
+from serving.protocol.inference_request import from_rest
+from serving.routing import shadow_pairs
+from serving.routing.serving_versions import Beside, Lineup
+from serving.routing.traffic_split import Share
 from serving.settings import Limits, Settings, Store
 
 CANARY, CONTROL = "canary-version", "control-version"
@@ -49,7 +51,7 @@ def ranker_of(store):
         share = Share(version=CANARY, percent=100)
         canary = Beside(model=Champion(CANARY, score), share=share)
         opened.follow(Lineup(champion=Champion(CONTROL, stand_ins.score), canary=canary))
-        counters.LoadedVersions().line_up({"canary": (CANARY, 100), "champion": (CONTROL, 0)})
+        metrics.LoadedVersions().line_up({"canary": (CANARY, 100), "champion": (CONTROL, 0)})
         return opened
 
     return made
@@ -189,8 +191,8 @@ def test_pairs_are_so_many_of_all_requests_whatever_the_share():
 )
 def test_a_pair_is_a_ratio_of_means_and_a_distance_of_ranks(scores, control, ratio, distance):
     one, other = (np.array(values, dtype=np.float32) for values in (scores, control))
-    assert pairs.score_ratio(one, other) == pytest.approx(ratio)
-    assert pairs.rank_distance(one, other) == (
+    assert shadow_pairs.score_ratio(one, other) == pytest.approx(ratio)
+    assert shadow_pairs.rank_distance(one, other) == (
         None if distance is None else pytest.approx(distance)
     )
 

@@ -9,11 +9,11 @@ import pytest
 import stand_ins
 from redis_server import running_redis
 
-from serving import patience as patience_module
-from serving.calls import from_rest
-from serving.patience import FAILURES, PAUSE_SECONDS, SMALL_ROWS, StorePatience
-from serving.predictor import Champion, Ranker
-from serving.refusal import RefusedError
+from serving.inference.ranker import Champion, Ranker
+from serving.lookup import store_breaker as patience_module
+from serving.lookup.store_breaker import FAILURES, PAUSE_SECONDS, SMALL_ROWS, StorePatience
+from serving.protocol.errors import RefusedError
+from serving.protocol.inference_request import from_rest
 from serving.settings import Settings, Store
 
 BUDGET = 0.15

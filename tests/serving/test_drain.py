@@ -14,8 +14,8 @@ import stand_ins
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from test_admission import address, grpc_request, metric, sockets, wait_until
 
-from serving.predictor import Champion, Ranker
-from serving.repository import ChampionRepository
+from serving.inference.ranker import Champion, Ranker
+from serving.inference.repository import ChampionRepository
 from serving.server import RankingDataPlane
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"

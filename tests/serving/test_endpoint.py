@@ -9,10 +9,10 @@ import stand_ins
 import tritonclient.http
 
 from features.encoding.encode import encode
-from serving.calls import from_rest
-from serving.request import parse
-from serving.rollout.observation import observe, samples
-from serving.tensors import MAX_CANDIDATES
+from serving.protocol.inference_request import from_rest
+from serving.protocol.ranking_request import parse
+from serving.protocol.tensors import MAX_CANDIDATES
+from serving.release.metrics_window import observe, samples
 
 
 def outputs(answer):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from serving.rollout.observation import samples
+from serving.release.metrics_window import samples
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = os.environ.get("RANKING_FUZZ_SECONDS")

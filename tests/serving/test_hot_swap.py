@@ -27,9 +27,9 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "infra" / "local"))
 import rehearsal
 
 from serving.__main__ import main
-from serving.endpoint import Endpoint, EndpointError
-from serving.roles import Share, clear_share, read_share, write_share
-from serving.rollout import steps
+from serving.release import canary
+from serving.release.endpoint_client import Endpoint, EndpointError
+from serving.routing.traffic_split import Share, clear_share, read_share, write_share
 from serving.server import open_server
 from training.aliases import CANARY, CHAMPION
 from training.artifact import _sha256
@@ -342,7 +342,7 @@ def test_a_days_canary_is_kept_over_a_restart_promoted_and_rolled_back(live, doo
     first, _, _, newest = live.world.versions
     registry = live.world.registry
     # Six users are no traffic to judge by; the steps have tests of their own.
-    monkeypatch.setattr(steps, "STEPS", ())
+    monkeypatch.setattr(canary, "STEPS", ())
     with load_of(live) as seen:
         code, told = door("canary", "--date=2025-06-04")
         assert (code, told.get("error"), told["verdict"]) == (0, None, "passed")

@@ -9,9 +9,9 @@ import pytest
 import stand_ins
 from kserve.inference_client import InferenceRESTClient, RESTConfig
 
-from serving.calls import from_rest
-from serving.instances import from_v1
-from serving.refusal import RefusedError
+from serving.protocol.errors import RefusedError
+from serving.protocol.inference_request import from_rest
+from serving.protocol.v1 import from_v1
 
 PREDICT = "/v1/models/ranker:predict"
 

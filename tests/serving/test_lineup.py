@@ -7,11 +7,11 @@ import orjson
 import pytest
 import stand_ins
 
-from serving.calls import from_rest
-from serving.lineup import Beside, Lineup, key_of
-from serving.predictor import Champion, Ranker
-from serving.repository import ChampionRepository
-from serving.roles import Share, clear_share, read_shares, write_share
+from serving.inference.ranker import Champion, Ranker
+from serving.inference.repository import ChampionRepository
+from serving.protocol.inference_request import from_rest
+from serving.routing.serving_versions import Beside, Lineup, key_of
+from serving.routing.traffic_split import Share, clear_share, read_shares, write_share
 from training.aliases import CANARY, SHADOW
 
 FIRST, TWIN = "2025-06-01-first", "2025-06-01-twin"

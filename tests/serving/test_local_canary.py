@@ -10,13 +10,13 @@ import httpx
 import pytest
 import stand_ins
 
-from serving.endpoint import Endpoint
-from serving.roles import Share, clear_share, read_share, write_share
-from serving.rollout import local, steps
-from serving.rollout.local import LocalPlace
-from serving.rollout.observation import samples
-from serving.rollout.steps import Canary, CanaryError
-from serving.rollout.verdict import Limits
+from serving.release import canary, local_target
+from serving.release.analysis import Limits
+from serving.release.canary import Canary, CanaryError
+from serving.release.endpoint_client import Endpoint
+from serving.release.local_target import LocalPlace
+from serving.release.metrics_window import samples
+from serving.routing.traffic_split import Share, clear_share, read_share, write_share
 from training.aliases import CANARY
 
 FIRST, TWIN, OTHER = "2025-06-01-first", "2025-06-01-twin", "2025-06-09-other"
@@ -38,7 +38,7 @@ def registry(server):
 @pytest.fixture
 def one_step(monkeypatch):
     """Both versions have their hundred requests soon, and enough of the canary's are paired."""
-    monkeypatch.setattr(steps, "STEPS", (25,))
+    monkeypatch.setattr(canary, "STEPS", (25,))
 
 
 def place(server, version, **options):
@@ -189,12 +189,16 @@ def test_somebody_else_who_moves_the_share_or_the_champion_is_a_conflict(server,
     tried.begin()
     tried.wait(tried.ask(5), percent=5, timeout_seconds=5)
     clear_share(registry, CANARY)
-    with pytest.raises(local.ConflictError, match=r"canary: None; .*which this rollout gave"):
+    with pytest.raises(
+        local_target.ConflictError, match=r"canary: None; .*which this rollout gave"
+    ):
         tried.ask(25)
     second = place(server, TWIN)
     second.begin()
     registry.set_alias("champion", OTHER)
-    with pytest.raises(local.ConflictError, match=f"champion: {OTHER}; the control, {FIRST}"):
+    with pytest.raises(
+        local_target.ConflictError, match=f"champion: {OTHER}; the control, {FIRST}"
+    ):
         second.ask(5)
 
 

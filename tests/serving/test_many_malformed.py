@@ -14,7 +14,7 @@ import orjson
 import psutil
 import pytest
 
-from serving.operations import OPERATIONS
+from serving.transport.operations import OPERATIONS
 
 NUM_REST, NUM_STREAMS, NUM_GRPC = 6500, 500, 3000
 SECONDS = float(os.environ.get("RANKING_FUZZ_SECONDS", "0"))

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving import counters
+from serving.observability import metrics as counters
 
 DASHBOARD = Path(__file__).parents[2] / "infra" / "grafana" / "ranking-endpoint.json"
 LABELS_OF_PROMETHEUS = {"instance", "job"}

@@ -14,13 +14,13 @@ from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
 from features.datasets.movielens_100k import schema as movielens_100k
 from features.datasets.open_bandit import schema as open_bandit
 from features.datasets.synthetic import schema as synthetic
-from serving.calls import from_rest
-from serving.instances import from_v1
-from serving.openapi import document
-from serving.operations import OPERATIONS, allowed_methods, operation_at
-from serving.request import parse
-from serving.rest import Routes
+from serving.protocol.inference_request import from_rest
+from serving.protocol.ranking_request import parse
+from serving.protocol.v1 import from_v1
 from serving.settings import Settings
+from serving.transport.openapi import document
+from serving.transport.operations import OPERATIONS, allowed_methods, operation_at
+from serving.transport.routes import Routes
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "endpoint.md").read_text()
 SCHEMAS = [stand_ins.SCHEMA, movielens_100k.SCHEMA, open_bandit.SCHEMA, synthetic.SCHEMA]

@@ -8,8 +8,8 @@ import threading
 import pytest
 import stand_ins
 
-from serving.endpoint import Endpoint
-from serving.promotion import (
+from serving.release.endpoint_client import Endpoint
+from serving.release.promotion import (
     PromotionError,
     SkippedError,
     promote,
@@ -60,7 +60,7 @@ def test_a_candidate_that_does_not_load_is_rolled_back(server, body):
 
 def test_an_endpoint_that_stays_on_another_version_is_a_failure(registry, monkeypatch):
     """It loads from a registry of its own, for example, and says that all went well."""
-    monkeypatch.setattr("serving.endpoint.ANSWER_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("serving.release.endpoint_client.ANSWER_TIMEOUT_SECONDS", 0.3)
     answers = _fake_endpoint({"versions": ["2020-01-01-other"]})
     with answers as url, pytest.raises(PromotionError, match="answers with 2020-01-01-other"):
         promoted(registry, "2025-06-09-second", url=url)

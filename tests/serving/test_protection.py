@@ -16,7 +16,7 @@ import stand_ins
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
 
-from serving.endpoint import Endpoint, EndpointError
+from serving.release.endpoint_client import Endpoint, EndpointError
 from serving.settings import Tls
 
 FIRST = "2025-06-01-first"

@@ -15,18 +15,18 @@ import stand_ins
 from features.online_store import feast_store
 from features.online_store.reader import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, Role
-from serving import refresh as refresh_module
-from serving.calls import from_rest
-from serving.lineup import Beside
-from serving.predictor import Champion
-from serving.refresh import ItemRefresh
-from serving.request import parse
-from serving.request_log import Answered, RequestLog
-from serving.roles import Share
+from serving.inference.ranker import Champion
+from serving.lookup import item_cache_refresh as refresh_module
+from serving.lookup.item_cache import NumberIndex, Snapshot, TextIndex
+from serving.lookup.item_cache_refresh import ItemRefresh
+from serving.lookup.transformer import Items, Transformer
+from serving.observability.prediction_log import Answered, RequestLog
+from serving.protocol.inference_request import from_rest
+from serving.protocol.ranking_request import parse
+from serving.routing.serving_versions import Beside
+from serving.routing.shadow import Shadow
+from serving.routing.traffic_split import Share
 from serving.settings import Logging, Store
-from serving.shadow import Shadow
-from serving.snapshot import NumberIndex, Snapshot, TextIndex
-from serving.transformer import Items, Transformer
 
 SCHEMA = stand_ins.SCHEMA
 SETTINGS = Store(poll_seconds=0.02, stale_seconds=5)

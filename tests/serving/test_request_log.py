@@ -15,12 +15,12 @@ import pytest
 import stand_ins
 
 from features.encoding.encode import encode
-from serving import request_log
-from serving.calls import from_rest
-from serving.request import parse
-from serving.request_log import Answered, RequestLog
+from serving.lookup.transformer import Transformer
+from serving.observability import prediction_log
+from serving.observability.prediction_log import Answered, RequestLog
+from serving.protocol.inference_request import from_rest
+from serving.protocol.ranking_request import parse
 from serving.settings import Logging
-from serving.transformer import Transformer
 
 
 def files(folder):
@@ -142,7 +142,7 @@ def test_each_hour_has_its_folder_and_stopping_writes_what_waits(tmp_path, body)
 
 def test_a_share_is_logged_and_none_by_default(tmp_path, body, monkeypatch):
     chances = iter([0.1, 0.29, 0.3, 0.9])
-    monkeypatch.setattr(request_log.random, "random", lambda: next(chances))
+    monkeypatch.setattr(prediction_log.random, "random", lambda: next(chances))
     log = RequestLog(stand_ins.SCHEMA, settings(tmp_path, share=0.3))
     log.start()
     for number in range(4):
@@ -165,9 +165,9 @@ def test_a_slow_disk_delays_no_answer_and_what_does_not_fit_is_counted(tmp_path,
         is_open.wait(20)
         write(*arguments, **options)
 
-    monkeypatch.setattr(request_log.pq, "write_table", blocked)
-    monkeypatch.setattr(request_log, "MAX_WAITING_ROWS", 9)
-    monkeypatch.setattr(request_log, "FLUSH_ROWS", 3)
+    monkeypatch.setattr(prediction_log.pq, "write_table", blocked)
+    monkeypatch.setattr(prediction_log, "MAX_WAITING_ROWS", 9)
+    monkeypatch.setattr(prediction_log, "FLUSH_ROWS", 3)
     log = RequestLog(stand_ins.SCHEMA, settings(tmp_path))
     log.start()
     one, before = answered(body()), (count("written"), count("dropped"))
@@ -197,7 +197,7 @@ def test_a_failed_write_is_counted_and_leaves_no_file(tmp_path, body, monkeypatc
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(request_log.pq, "write_table", full)
+    monkeypatch.setattr(prediction_log.pq, "write_table", full)
     log, before = RequestLog(stand_ins.SCHEMA, settings(tmp_path)), count("failed")
     log.start()
     log.offer(answered(body()))
@@ -208,6 +208,6 @@ def test_a_failed_write_is_counted_and_leaves_no_file(tmp_path, body, monkeypatc
 
 def test_tables_of_answers_with_and_without_features_fit_together(body, degraded):
     tables = [
-        request_log.table_of(stand_ins.SCHEMA, answered(given)) for given in (body(), degraded)
+        prediction_log.table_of(stand_ins.SCHEMA, answered(given)) for given in (body(), degraded)
     ]
     assert len(pa.concat_tables(tables)) == 6

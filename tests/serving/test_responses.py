@@ -5,7 +5,7 @@ import orjson
 import pytest
 from kserve.protocol.infer_type import InferOutput, InferResponse, RequestedOutput
 
-from serving.responses import RankingResponse
+from serving.inference.responses import RankingResponse
 
 
 def answer(kind, *, binary):

@@ -11,17 +11,17 @@ import pytest
 import stand_ins
 
 from features.encoding.encode import encode
-from serving import shadow
-from serving.calls import from_rest
-from serving.endpoint import Endpoint
-from serving.lineup import Beside
-from serving.predictor import Champion
-from serving.request import parse
-from serving.request_log import Answered, RequestLog
-from serving.roles import Share, clear_share, write_share
+from serving.inference.ranker import Champion
+from serving.lookup.transformer import Transformer
+from serving.observability.prediction_log import Answered, RequestLog
+from serving.protocol.inference_request import from_rest
+from serving.protocol.ranking_request import parse
+from serving.release.endpoint_client import Endpoint
+from serving.routing import shadow
+from serving.routing.serving_versions import Beside
+from serving.routing.shadow import Shadow, rank_correlation
+from serving.routing.traffic_split import Share, clear_share, write_share
 from serving.settings import Logging, Tls
-from serving.shadow import Shadow, rank_correlation
-from serving.transformer import Transformer
 from training.aliases import CANARY, SHADOW
 
 FIRST = "2025-06-01-first"

@@ -7,11 +7,12 @@ import time
 import pytest
 import stand_ins
 
-from serving import endpoint, repository
-from serving.predictor import Champion, Ranker
-from serving.refusal import RefusedError
-from serving.repository import ChampionRepository
-from serving.roles import Share, read_shares, write_share
+from serving.inference import repository
+from serving.inference.ranker import Champion, Ranker
+from serving.inference.repository import ChampionRepository
+from serving.protocol.errors import RefusedError
+from serving.release import endpoint_client
+from serving.routing.traffic_split import Share, read_shares, write_share
 from training import native
 from training.aliases import CANARY, CHAMPION
 
@@ -143,4 +144,4 @@ def test_a_load_that_waits_for_another_and_is_given_up_never_begins(world, monke
 
 def test_a_client_waits_longer_than_the_server_and_the_server_than_three_compilations():
     compilations = 3 * native.SECONDS_AT_LOAD
-    assert compilations < endpoint.LOAD_SECONDS < endpoint.LOAD_TIMEOUT_SECONDS
+    assert compilations < endpoint_client.LOAD_SECONDS < endpoint_client.LOAD_TIMEOUT_SECONDS

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import conftest
 import pytest
 
-from serving.operations import OPERATIONS
-from serving.roles import Share, clear_share, write_share
+from serving.routing.traffic_split import Share, clear_share, write_share
+from serving.transport.operations import OPERATIONS
 from training.aliases import CANARY
 
 FIRST, RAISING, BROKEN = "2025-06-01-first", "2025-06-02-raising", "2025-06-03-broken"

@@ -15,7 +15,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
 from otlp_receiver import receiver
 
-from serving import tracing
+from serving.observability import tracing
 from serving.settings import Tracing
 
 FIRST = "2025-06-01-first"

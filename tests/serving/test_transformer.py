@@ -12,9 +12,9 @@ import stand_ins
 from features.datasets.catalog import SCHEMAS
 from features.encoding.encode import RowStatus, encode
 from features.schema import REQUEST_TIME, Role
-from serving.calls import from_rest
-from serving.request import input_types, output_types, parse
-from serving.transformer import Transformer, worst_status
+from serving.lookup.transformer import Transformer, worst_status
+from serving.protocol.inference_request import from_rest
+from serving.protocol.ranking_request import input_types, output_types, parse
 
 MICROSECOND = datetime.timedelta(microseconds=1)
 

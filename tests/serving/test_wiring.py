@@ -23,9 +23,9 @@ from features.online_store import feast_store
 from features.online_store.reader import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, EXAMPLE_ID, LABEL, Role
 from serving.__main__ import main
-from serving.calls import from_rest
-from serving.predictor import Ranker
-from serving.request import input_types, parse
+from serving.inference.ranker import Ranker
+from serving.protocol.inference_request import from_rest
+from serving.protocol.ranking_request import input_types, parse
 from serving.server import open_server
 from training import artifact
 from training.inputs import inputs_of

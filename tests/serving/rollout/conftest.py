@@ -18,7 +18,7 @@ import yaml
 from kmock import KubernetesEmulator, Server
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from serving import counters
+from serving.observability import metrics
 
 APPLY = "application/apply-patch+yaml"
 SERVICES = "serving.kserve.io/v1beta1/inferenceservices"
@@ -49,7 +49,7 @@ class Behaviour:
         self.latency = Histogram("ranking_request_seconds", "-", registry=self.registry)
         scores = Histogram(
             *("ranking_version_mean_score", "-", ["version"]),
-            buckets=counters.MEAN_SCORE_BUCKETS,
+            buckets=metrics.MEAN_SCORE_BUCKETS,
             registry=self.registry,
         )
         self.scores = scores.labels("of-the-pod")

@@ -5,8 +5,8 @@ import kubernetes_validate
 import pytest
 from kubernetes import client
 
-from serving.rollout.manifest import Autoscaler, Mode, Model, Service, render
-from serving.rollout.traffic import promoted, with_share
+from serving.release.kserve.manifest import Autoscaler, Mode, Model, Service, render
+from serving.release.kserve.traffic import promoted, with_share
 from serving.settings import Limits
 
 MODEL = Model(version="1998-04-19-5f2c01ab", storage_uri="s3://models/1998-04-19-5f2c01ab")

@@ -9,13 +9,13 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client import Histogram as Exported
 
-from serving import counters
-from serving.rollout import intervals
-from serving.rollout.intervals import Interval
-from serving.rollout.observation import Histogram, observe, samples
-from serving.rollout.place import Outcome
-from serving.rollout.steps import Canary, _Seen
-from serving.rollout.verdict import EARLY_LOOKS, LATE_LOOKS, Limits, judge, limits_of_gate
+from serving.observability import metrics
+from serving.release import intervals
+from serving.release.analysis import EARLY_LOOKS, LATE_LOOKS, Limits, judge, limits_of_gate
+from serving.release.canary import Canary, _Seen
+from serving.release.canary_target import Outcome
+from serving.release.intervals import Interval
+from serving.release.metrics_window import Histogram, observe, samples
 
 SECONDS, SCORES = "ranking_version_seconds", "ranking_version_mean_score"
 REQUESTS = "ranking_version_requests_total"
@@ -91,7 +91,7 @@ def test_a_quantile_beyond_the_last_bound_has_no_end_and_of_nothing_is_not_known
 
 
 def test_buckets_of_seconds_are_a_quarter_apart_up_to_two_seconds():
-    bounds = counters._FINE_BUCKETS
+    bounds = metrics._FINE_BUCKETS
     assert (bounds[0], bounds[-1] > 2) == (0.0005, True)
     assert max(b / a for a, b in itertools.pairwise(bounds)) < 1.26
 

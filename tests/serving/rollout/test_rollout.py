@@ -11,7 +11,8 @@ import stand_ins
 import yaml
 
 from serving.__main__ import main
-from serving.rollout import cluster, service, steps
+from serving.release import canary as steps
+from serving.release.kserve import cluster, target
 
 CONTROL, CANDIDATE = "2025-06-01-aaaa", "2025-06-02-bbbb"
 CANDIDATE_MODEL = ["--version", CANDIDATE, "--storage-uri", "s3://models/new"]
@@ -253,7 +254,7 @@ def test_promote_takes_no_canary_that_has_not_passed(
     deploy(*mode)
     monkeypatch.setattr(steps, "STEPS", ())
     monkeypatch.setattr(steps, "LAST", percent)
-    monkeypatch.setattr(service.ServicePlace, "conclude", lambda *_: None)
+    monkeypatch.setattr(target.ServicePlace, "conclude", lambda *_: None)
     assert canary(call)[0] == 0
     before = copy.deepcopy(api.live["spec"])
     code, told = call("promote")

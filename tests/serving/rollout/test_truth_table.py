@@ -12,10 +12,10 @@ import logging
 import numpy as np
 import pytest
 
-from serving import counters
-from serving.rollout import steps
-from serving.rollout.steps import Canary, CanaryError
-from serving.rollout.verdict import EARLY_LOOKS, Limits
+from serving.observability import metrics
+from serving.release import canary as steps
+from serving.release.analysis import EARLY_LOOKS, Limits
+from serving.release.canary import Canary, CanaryError
 
 DRAWS = 200
 ERROR_RATE = 0.001
@@ -23,10 +23,10 @@ ERROR_RATE = 0.001
 SECONDS, SCORES = "ranking_version_seconds", "ranking_version_mean_score"
 RATIOS, DISTANCES = "ranking_pair_score_ratio", "ranking_pair_rank_distance"
 HISTOGRAMS = {
-    SECONDS: counters.VERSION_SECONDS,
-    SCORES: counters.VERSION_MEAN_SCORE,
-    RATIOS: counters.PAIR_SCORE_RATIO,
-    DISTANCES: counters.PAIR_RANK_DISTANCE,
+    SECONDS: metrics.VERSION_SECONDS,
+    SCORES: metrics.VERSION_MEAN_SCORE,
+    RATIOS: metrics.PAIR_SCORE_RATIO,
+    DISTANCES: metrics.PAIR_RANK_DISTANCE,
 }
 BOUNDS = {
     name: np.array([*histogram._kwargs["buckets"], np.inf])

@@ -1,0 +1,1 @@
+"""Versions that are loaded, and the request that one of them scores."""

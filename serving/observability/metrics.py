@@ -1,0 +1,371 @@
+"""Prometheus metrics of the endpoint; KServe serves them at /metrics beside its own."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import Counter, Gauge, Histogram
+
+from features.encoding.encode import RowStatus
+from serving.observability import tracing
+from serving.protocol.candidates import Candidates
+
+REQUESTS = Counter(
+    "ranking_requests", "Requests, by outcome: complete, degraded, refused, failed.", ["outcome"]
+)
+FEATURE_ROWS = Counter(
+    "ranking_feature_rows",
+    "Feature rows read for requests, by table and status.",
+    ["table", "status"],
+)
+MISSING_CONTEXT = Counter(
+    "ranking_missing_context", "Requests without a usable value of a context column.", ["column"]
+)
+REFUSALS = Counter(
+    "ranking_refusals",
+    "Refused calls of any kind, by transport (rest, grpc) and code.",
+    ["transport", "code"],
+)
+TURNED_AWAY = Counter(
+    "ranking_turned_away",
+    "Requests to infer that found every place taken, before it was known who would answer them.",
+)
+ANSWERS = Counter("ranking_answers", "Requests to infer answered, by model version.", ["version"])
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_FINE_BUCKETS = tuple(round(0.0005 * 1.25**power, 6) for power in range(39))
+"""Seconds, 0.5 ms to 2.4 s: a percentile that a rollout compares is known to a quarter at worst."""
+REQUEST_SECONDS = Histogram(
+    "ranking_admitted_seconds",
+    "Time of a request to infer from its head to its answer or refusal.",
+    buckets=_BUCKETS,
+)
+STAGE_SECONDS = Histogram(
+    "ranking_stage_seconds",
+    "Time of a stage: receive the body, features (check, read, encode), score, respond.",
+    ["stage"],
+    buckets=_BUCKETS,
+)
+VERSION = Gauge("ranking_model_version", "1 for the version of the champion.", ["version"])
+SHARE = Gauge(
+    "ranking_version_share",
+    "Percent of the requests that a loaded version has in a role: champion, canary, shadow.",
+    ["role", "version"],
+)
+IN_FLIGHT = Gauge(
+    "ranking_requests_in_flight", "Requests to infer that have a place: there whole, not answered."
+)
+LOADS = Counter("ranking_loads", "Loads of the champion, by outcome: swapped, failed.", ["outcome"])
+SECONDS = Histogram(
+    "ranking_request_seconds",
+    "Time to answer a request to infer, from the decoded request to the answer.",
+    buckets=_FINE_BUCKETS,
+)
+MEAN_SCORE_BUCKETS = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+)
+MEAN_SCORE = Histogram(
+    "ranking_mean_score",
+    "Mean score of a request's candidates; one value a request, so that values are independent.",
+    buckets=MEAN_SCORE_BUCKETS,
+)
+
+VERSION_REQUESTS = Counter(
+    "ranking_version_requests",
+    "Requests that a version was to answer, by outcome: complete, degraded, failed.",
+    ["version", "outcome"],
+)
+VERSION_SECONDS = Histogram(
+    "ranking_version_seconds",
+    "Time in which a version scored a request: without the wait for a thread, but where it failed.",
+    ["version"],
+    buckets=_FINE_BUCKETS,
+)
+VERSION_MEAN_SCORE = Histogram(
+    "ranking_version_mean_score",
+    "As ranking_mean_score, by the version that scored.",
+    ["version"],
+    buckets=MEAN_SCORE_BUCKETS,
+)
+PAIR_SCORE_RATIO = Histogram(
+    "ranking_pair_score_ratio",
+    "Mean score of a canary's answer over the champion's for the same request; 2 where above.",
+    ["version"],
+    buckets=(0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.2, 1.3, 1.5, 1.75),
+)
+PAIR_RANK_DISTANCE = Histogram(
+    "ranking_pair_rank_distance",
+    "1 minus Spearman's rank correlation of both scores of a request: 0 equal, 1 chance.",
+    ["version"],
+    # Not the correlation itself: a histogram with negative bounds has no sum.
+    buckets=(0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5),
+)
+PAIRS = Counter(
+    "ranking_pairs",
+    "Answers of a canary that the champion was to score too: scored, dropped, failed, hung.",
+    ["outcome"],
+)
+PAIRS_WAITING = Gauge("ranking_pairs_waiting", "Answers of a canary that wait for the champion.")
+PAIRS_HUNG = Gauge(
+    "ranking_pairs_hung", "1 when the champion hung while it scored an answer of a canary, else 0."
+)
+PAIR_SECONDS = Histogram(
+    "ranking_pair_seconds", "Time of the champion for an answer of a canary.", buckets=_BUCKETS
+)
+SHADOW = Counter(
+    "ranking_shadow_requests",
+    "Requests mirrored to the challenger, by outcome: scored, dropped, failed, hung.",
+    ["outcome"],
+)
+SHADOW_WAITING = Gauge("ranking_shadow_waiting", "Mirrored requests that wait for the challenger.")
+SHADOW_HUNG = Gauge(
+    "ranking_shadow_hung", "1 where the challenger did not come back and is given up, else 0."
+)
+SHADOW_SECONDS = Histogram(
+    "ranking_shadow_seconds", "Time of the challenger for a request.", buckets=_BUCKETS
+)
+SHADOW_DIFFERENCE = Histogram(
+    "ranking_shadow_difference",
+    "Mean absolute difference between the challenger's scores of a request and the answer's.",
+    buckets=(0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+)
+SHADOW_CORRELATION = Histogram(
+    "ranking_shadow_rank_correlation",
+    "Spearman's rank correlation between both, of requests with two candidates or more.",
+    buckets=(-0.5, 0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999),
+)
+LOGGED = Counter(
+    "ranking_logged_answers",
+    "Answers chosen for the request log, by outcome: written, dropped, failed.",
+    ["outcome"],
+)
+
+STORE_READS = Counter(
+    "ranking_store_reads",
+    "Reads of the online store for requests: done, failed, late (out of its time), "
+    "skipped (after several that failed).",
+    ["outcome"],
+)
+FLAGGED = Counter(
+    "ranking_flagged_answers",
+    "Answers without the store (store_unavailable), or from old items (items_stale).",
+    ["flag"],
+)
+BATCH_REQUESTS = Histogram(
+    "ranking_batch_requests",
+    "Requests that were scored together.",
+    buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32, 64),
+)
+READ_REQUESTS = Histogram(
+    "ranking_read_requests",
+    "Requests whose rows were read from the store together.",
+    buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32, 64),
+)
+DROPPED = Counter("ranking_dropped_requests", "Requests whose time was up before they were scored.")
+CONNECTIONS = Gauge("ranking_connections", "Connections over REST.")
+ABANDONED = Counter(
+    "ranking_abandoned_requests",
+    "Requests to infer whose time was up or whose caller left before the answer.",
+)
+ITEMS_AGE = Gauge(
+    "ranking_items_age_seconds",
+    "Since the items in memory were last found equal to the store's; NaN where there are none.",
+)
+ITEMS_AGE.set(float("nan"))
+ITEMS_ROWS = Gauge("ranking_items_rows", "Items in memory.")
+ITEMS_BYTES = Gauge("ranking_items_bytes", "Memory of the items, raw and encoded.")
+ITEMS_FAILING = Gauge(
+    "ranking_items_failing", "1 where the last look at the store's items failed, else 0."
+)
+ITEM_REFRESHES = Counter(
+    "ranking_item_refreshes",
+    "Loads of items into memory: swapped (all), renewed (what was written), failed, too_many "
+    "(they are read for each request).",
+    ["outcome"],
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Copies:
+    """What is told of requests that another model scores beside the one that answered."""
+
+    requests: Counter
+    waiting: Gauge
+    seconds: Histogram
+    hung: Gauge
+
+
+SHADOW_COPIES = Copies(SHADOW, SHADOW_WAITING, SHADOW_SECONDS, SHADOW_HUNG)
+PAIR_COPIES = Copies(PAIRS, PAIRS_WAITING, PAIR_SECONDS, PAIRS_HUNG)
+_VERSION_OUTCOMES = ("complete", "degraded", "failed")
+_OF_A_VERSION = (VERSION_SECONDS, VERSION_MEAN_SCORE, PAIR_SCORE_RATIO, PAIR_RANK_DISTANCE)
+
+# There from the start, at zero: what appears with its first count has no rate at that moment.
+for _counter, _outcomes in (
+    (REQUESTS, ("complete", "degraded", "refused", "failed")),
+    (LOADS, ("swapped", "failed")),
+    (LOGGED, ("written", "dropped", "failed")),
+    (STORE_READS, ("done", "failed", "late", "skipped")),
+    (FLAGGED, ("store_unavailable", "items_stale")),
+    (ITEM_REFRESHES, ("swapped", "renewed", "failed", "too_many")),
+    (SHADOW, ("scored", "dropped", "failed", "hung")),
+    (PAIRS, ("scored", "dropped", "failed", "hung")),
+):
+    for _outcome in _outcomes:
+        _counter.labels(_outcome)
+
+
+def scored_together(num_scored: int, num_late: int) -> None:
+    """Count a batch, and the requests that came too late for it."""
+    if num_scored:
+        BATCH_REQUESTS.observe(num_scored)
+    DROPPED.inc(num_late)
+
+
+def read_together(num_read: int, num_late: int) -> None:
+    """Count a read of the store; none of those that wait for one ever comes too late."""
+    READ_REQUESTS.observe(num_read)
+
+
+def stage(name: str) -> AbstractContextManager[Any]:
+    """Count the seconds of a stage of a request, and make its span where there are spans."""
+    timer: AbstractContextManager[Any] = STAGE_SECONDS.labels(name).time()
+    return _timed_span(timer, name) if tracing.is_on() else timer
+
+
+@contextmanager
+def _timed_span(timer: AbstractContextManager[Any], name: str) -> Iterator[None]:
+    with timer, tracing.span(name):
+        yield
+
+
+@contextmanager
+def timed() -> Iterator[None]:
+    """Count the seconds of a request that is answered."""
+    started = time.perf_counter()
+    yield
+    SECONDS.observe(time.perf_counter() - started)
+
+
+@contextmanager
+def charged(version: str) -> Iterator[None]:
+    """Count against a version whatever keeps it from answering a request that passed every check.
+
+    Overload, time-outs and callers who left are meant too: the versions beside it share what is
+    not its own fault, and a rollout compares.
+    """
+    try:
+        yield
+    except BaseException:
+        VERSION_REQUESTS.labels(version, "failed").inc()
+        raise
+
+
+@dataclasses.dataclass
+class Scored:
+    """How long a request was scored, once that is known."""
+
+    seconds: float | None = None
+
+
+@contextmanager
+def scoring(version: str) -> Iterator[Scored]:
+    """Count the seconds of a version's scoring, whether it succeeds or not, and its failure.
+
+    They are those that the caller writes into what it is given: versions share the wait for a
+    thread, which would hide the slower one. What was never scored counts with all of its time.
+    """
+    started, scored = time.perf_counter(), Scored()
+    try:
+        with charged(version):
+            yield scored
+    finally:
+        seconds = scored.seconds
+        took = time.perf_counter() - started if seconds is None else seconds
+        VERSION_SECONDS.labels(version).observe(took)
+
+
+def paired(version: str, *, score_ratio: float, rank_distance: float | None) -> None:
+    """Count one answer of a canary that the champion has scored too."""
+    PAIR_SCORE_RATIO.labels(version).observe(score_ratio)
+    if rank_distance is not None:
+        PAIR_RANK_DISTANCE.labels(version).observe(rank_distance)
+
+
+class LoadedVersions:
+    """The versions that have a role, and the series that tell of them.
+
+    Series of a version that has left stay for one more change, so that its last answers are seen;
+    a server that lives for a year would else tell of all its versions.
+    """
+
+    def __init__(self) -> None:
+        """None is loaded yet."""
+        self._now: set[str] = set()
+        self._before: set[str] = set()
+
+    def line_up(self, told: Mapping[str, tuple[str, float] | None]) -> None:
+        """Tell who has which share: version and percent of each role."""
+        roles = {role: one for role, one in told.items() if one is not None}
+        SHARE.clear()
+        for role, (version, percent) in roles.items():
+            SHARE.labels(role, version).set(percent)
+            self._begin(version)
+        self._change({version for version, _ in roles.values()})
+
+    def _begin(self, version: str) -> None:
+        """At zero from the start, so that a rollout finds the series before the first request."""
+        for histogram in _OF_A_VERSION:
+            histogram.labels(version)
+        for outcome in _VERSION_OUTCOMES:
+            VERSION_REQUESTS.labels(version, outcome)
+
+    def _change(self, now: set[str]) -> None:
+        if now == self._now:
+            return
+        for version in self._before - self._now - now:
+            with contextlib.suppress(KeyError):  # it has answered nothing
+                ANSWERS.remove(version)
+            for histogram in _OF_A_VERSION:
+                histogram.remove(version)
+            for outcome in _VERSION_OUTCOMES:
+                VERSION_REQUESTS.remove(version, outcome)
+        self._before, self._now = self._now, now
+
+
+def refuse(transport: str, code: str, *, status: int) -> None:
+    """Count one call that was not answered: a fault of ours (500), or of the call or the load."""
+    is_ours = status == HTTPStatus.INTERNAL_SERVER_ERROR
+    REQUESTS.labels("failed" if is_ours else "refused").inc()
+    REFUSALS.labels(transport, code).inc()
+
+
+def load(version: str) -> None:
+    """Tell that a version is the one that is loaded from now on."""
+    VERSION.clear()
+    VERSION.labels(version).set(1)
+    LOADS.labels("swapped").inc()
+
+
+def count(candidates: Candidates, version: str, scores: npt.NDArray[np.float32]) -> None:
+    """Count one request that a version answered, and say so in its span."""
+    tracing.describe(model_version=version, candidates=len(scores), degraded=candidates.is_degraded)
+    MEAN_SCORE.observe(float(scores.mean()))
+    VERSION_MEAN_SCORE.labels(version).observe(float(scores.mean()))
+    ANSWERS.labels(version).inc()
+    outcome = "degraded" if candidates.is_degraded else "complete"
+    REQUESTS.labels(outcome).inc()
+    VERSION_REQUESTS.labels(version, outcome).inc()
+    for flag in candidates.flags:
+        FLAGGED.labels(flag).inc()
+    for table, rows in candidates.statuses.items():
+        for status, num_rows in enumerate(np.bincount(rows, minlength=len(RowStatus)).tolist()):
+            if num_rows:
+                FEATURE_ROWS.labels(table, RowStatus(status).name.lower()).inc(num_rows)
+    for column in candidates.missing_context:
+        MISSING_CONTEXT.labels(column).inc()

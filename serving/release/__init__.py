@@ -1,0 +1,1 @@
+"""Promotion, canary and roll-back of a version."""

@@ -1,0 +1,274 @@
+"""A canary's way: ready without traffic, then more of it step by step, or back at once."""
+
+import dataclasses
+import logging
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from features.cli import FailedError
+from serving.release.analysis import (
+    EARLY_LOOKS,
+    LATE_LOOKS,
+    P95,
+    Finding,
+    Limits,
+    State,
+    judge,
+    state_of,
+)
+from serving.release.canary_target import Outcome, Place, PlaceError
+from serving.release.metrics_window import Observation, observe
+
+STEPS = (5, 25, 50, 95)
+"""Percent of the traffic at which the canary is judged; the rest is the control's, so that there is
+one of the same moments at each of them."""
+FIRST, LAST = 0, 100
+"""Percent at which it must be ready, and that it gets once it has passed every step."""
+ROLL_BACK_ATTEMPTS = 5
+_HOPELESS = 0.25
+"""Of the requests that a step needs: fewer than these in its whole time are no traffic."""
+_MAX_LOOK = EARLY_LOOKS + LATE_LOOKS
+
+logger = logging.getLogger(__name__)
+
+
+class CanaryError(FailedError):
+    """The canary did not hold; the traffic is back where it was."""
+
+
+class _StepError(ValueError):
+    """A step that was not passed, and which way."""
+
+    def __init__(self, outcome: Outcome, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """The newest look at a step."""
+
+    canary: Observation
+    control: Observation
+    look: int = -1
+    findings: tuple[Finding, ...] = ()
+    is_late: bool = False
+
+    @property
+    def num_requests(self) -> int:
+        """Of the version that has fewer."""
+        return min(self.canary.num_requests, self.control.num_requests)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the step has come to; None while it goes on."""
+        state = state_of(list(self.findings)) if self.findings else State.OPEN
+        if state is State.BROKEN:
+            return Outcome.BROKEN
+        if state is State.KEPT:
+            return Outcome.PASSED
+        if self.look >= _MAX_LOOK or (self.is_late and self.look >= EARLY_LOOKS):
+            return Outcome.UNDECIDED
+        return Outcome.NO_TRAFFIC if self.is_late else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Canary:
+    """One version's try.
+
+    Args:
+        place: The version, and where it is tried.
+        limits: What it must keep.
+    """
+
+    place: Place
+    limits: Limits
+
+    def run(self) -> dict[str, Any]:
+        """Take every step; returns what was seen at each, and the ``verdict``.
+
+        Where the place may be without traffic, that is no failure: the canary goes back, the
+        verdict is ``no traffic``, and whoever decides next knows that nothing was seen.
+
+        Raises:
+            CanaryError: A check failed, or the canary was not ready in time; it has no traffic.
+            PlaceError: The first step was refused; nothing has changed.
+        """
+        control = self.place.begin()
+        self.place.ask(FIRST)
+        seen: list[dict[str, Any]] = []
+        summary = {"version": self.place.version, "control": control, "steps": seen}
+        try:
+            self._shift(FIRST)
+            for percent in STEPS:
+                self._shift(percent)
+                self._check(percent, seen=seen)
+            self._shift(LAST)
+            self.place.conclude(Outcome.PASSED)
+        except BaseException as error:
+            # Whatever ends the try, Ctrl-C included, must not leave the canary with traffic.
+            summary = self._went_back(error, summary)
+            if not isinstance(error, ValueError | OSError | KeyboardInterrupt):
+                raise
+            if self._may_go_on(error, seen):
+                return {**summary, "note": f"{_words(error)}; the gate alone decides"}
+            whole = f"{_words(error)}; all traffic is at {control} again"
+            raise CanaryError(whole, summary) from error
+        return {**summary, "verdict": Outcome.PASSED.value}
+
+    def _went_back(self, error: BaseException, summary: dict[str, Any]) -> dict[str, Any]:
+        """Give the traffic back and write down why; the summary."""
+        outcome = error.outcome if isinstance(error, _StepError) else None
+        try:
+            self._roll_back()
+        finally:
+            if outcome is not None:
+                self.place.conclude(outcome, str(error))
+        return {**summary, "verdict": outcome and outcome.value, "rolled_back": True}
+
+    def _may_go_on(self, error: BaseException, seen: list[dict[str, Any]]) -> bool:
+        """Whether a try that ended so is no failure: there was no traffic, and need be none.
+
+        Traffic that ends after a step that had enough of it is another matter: the canary may be
+        what ended it.
+        """
+        is_quiet = isinstance(error, _StepError) and error.outcome is Outcome.NO_TRAFFIC
+        return is_quiet and self.place.quiet_seconds is not None and len(seen) == 1
+
+    def _shift(self, percent: int) -> None:
+        logger.info("%s: %d %% of the traffic", self.place.version, percent)
+        self.place.wait(
+            self.place.ask(percent),
+            percent=percent,
+            timeout_seconds=self.limits.ready_timeout_seconds,
+        )
+
+    def _check(self, percent: int, *, seen: list[dict[str, Any]]) -> None:
+        """Watch one step until it has come to something; only what it passes returns."""
+        last = self._watch(percent)
+        told = {
+            "percent": percent,
+            **_told(last.canary, last.control),
+            "checks": [finding.told() for finding in last.findings],
+        }
+        seen.append(told)
+        logger.info("%s: %s", self.place.version, told)
+        outcome = last.outcome
+        if outcome is not Outcome.PASSED:
+            reason = f"{self.place.version} at {percent} %: {_reason(last, self.limits)}"
+            raise _StepError(outcome or Outcome.UNDECIDED, reason)
+
+    def _watch(self, percent: int) -> _Seen:
+        """Canary and control of the same moments, until they have come to something."""
+        started = time.monotonic()
+        first = self.place.read()
+        seen: _Seen | None = None
+        with tqdm(total=self.limits.min_requests, desc=f"{percent} %", unit="request") as bar:
+            while True:
+                time.sleep(self.place.pause_seconds)
+                seconds = time.monotonic() - started
+                try:
+                    last = self.place.read()
+                except PlaceError as error:
+                    # One reading that fails, of a pod that just ended, is no reason to go back.
+                    if seconds > self.limits.step_timeout_seconds:
+                        raise
+                    logger.warning("%s; reading again", error)
+                    continue
+                canary, control = (observe(a, b) for a, b in zip(first, last, strict=True))
+                is_late = self._is_over(percent, canary, control, seconds=seconds)
+                seen = self._look(seen, canary, control, is_late=is_late)
+                bar.update(min(seen.num_requests, self.limits.min_requests) - bar.n)
+                if seen.outcome is not None:
+                    return seen
+
+    def _look(
+        self, before: _Seen | None, canary: Observation, control: Observation, *, is_late: bool
+    ) -> _Seen:
+        """Judge, where a look is due: at twice the requests of the last one, and when time is up.
+
+        Few requests cannot show that a canary holds; but if all of them fail, that it does not.
+        """
+        look = before.look if before else -1
+        findings = before.findings if before else ()
+        now = _Seen(
+            canary=canary,
+            control=control,
+            look=look,
+            findings=findings,
+            is_late=is_late,
+        )
+        due = look
+        while due < _MAX_LOOK and now.num_requests >= self.limits.requests_of(due + 1):
+            due += 1
+        if due == look and is_late and look + 1 < EARLY_LOOKS:
+            due += 1
+        if due == look:
+            return now
+        judged = judge(canary, control, limits=self.limits, look=due)
+        return dataclasses.replace(now, look=due, findings=tuple(judged))
+
+    def _is_over(
+        self, percent: int, canary: Observation, control: Observation, *, seconds: float
+    ) -> bool:
+        """Whether the step's time is up, or far too little comes where that may be so."""
+        most = self.limits.step_timeout_seconds
+        quiet = self.place.quiet_seconds
+        if quiet is None or seconds < quiet:
+            return seconds > most
+        # By the share and not by what the smaller side has had: that is chance at first.
+        share = min(percent, LAST - percent) / LAST
+        expected = (canary.num_requests + control.num_requests) * share * most / seconds
+        return seconds > most or expected < _HOPELESS * self.limits.min_requests
+
+    def _roll_back(self) -> None:
+        for attempt in range(1, ROLL_BACK_ATTEMPTS + 1):
+            try:
+                self.place.roll_back()
+            except PlaceError as error:
+                logger.warning("roll back, attempt %d: %s", attempt, error)
+                time.sleep(self.place.pause_seconds * attempt)
+            else:
+                logger.error("rolled back: %s has no traffic", self.place.version)
+                return
+        raise CanaryError(
+            f"{self.place.version}: could not be rolled back in {ROLL_BACK_ATTEMPTS} attempts; "
+            "run `python -m serving rollback`"
+        )
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or "stopped by a signal"
+
+
+def _reason(seen: _Seen, limits: Limits) -> str:
+    """Why a step was not passed."""
+    if seen.outcome is Outcome.NO_TRAFFIC:
+        return (
+            f"no traffic: {seen.canary.num_requests} requests of the canary and "
+            f"{seen.control.num_requests} of the control; at least {limits.min_requests} of each"
+        )
+    wrong = State.BROKEN if seen.outcome is Outcome.BROKEN else State.OPEN
+    found = "; ".join(str(finding) for finding in seen.findings if finding.state is wrong)
+    undecided = "" if wrong is State.BROKEN else f"not shown in {seen.num_requests} requests: "
+    return undecided + found
+
+
+def _told(canary: Observation, control: Observation) -> dict[str, Any]:
+    """What a step's line in the summary has."""
+    return {
+        name: {
+            "requests": seen.num_requests,
+            "failed": seen.num_failed,
+            "degraded": seen.num_degraded,
+            "p95_seconds": _finite(seen.seconds.quantile(P95)),
+            "pairs": None if seen.pairs is None else int(sum(seen.pairs.score_ratios.counts)),
+        }
+        for name, seen in (("canary", canary), ("control", control))
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if 0 <= value < float("inf") else None

@@ -1,0 +1,120 @@
+"""A running server, seen from outside: what it serves, and that it is to look again.
+
+No heavy import: the verbs that use it start quickly.
+"""
+
+import dataclasses
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from features.cli import FailedError
+from serving.settings import LOAD_SECONDS, Tls, token_of
+
+DEFAULT_URL, NOWHERE = "http://127.0.0.1:8081", "none"
+LOAD_TIMEOUT_SECONDS = LOAD_SECONDS + 60.0
+"""How long its client waits for the answer: never less, or both would go different ways."""
+ANSWER_TIMEOUT_SECONDS = 10.0
+_PAUSE_SECONDS = 0.2
+_MODEL = "/v2/repository/models/ranker"
+
+
+class EndpointError(FailedError):
+    """The endpoint refused, or did not do as it was told; the text says what and why."""
+
+
+class UnreachableError(EndpointError):
+    """Nothing answers at an address at which there was to be a server."""
+
+
+class NoEndpointError(ConnectionError):
+    """Nothing answers, where that may be so."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """A running server, seen from outside.
+
+    ``is_required``: that it does not answer is a failure, and not a machine without a server.
+    """
+
+    url: str
+    token: str | None = dataclasses.field(default=None, repr=False)
+    tls: Tls = dataclasses.field(default_factory=Tls)
+    is_required: bool = False
+
+    @classmethod
+    def from_environment(cls, url: str | None) -> "Endpoint":
+        """The server at an address, with RANKING_TOKEN and the client's certificates.
+
+        Whoever names an address means a server that is there. None: the one of this machine, if
+        there is one; ``none``: there is none, and nobody is asked.
+        """
+        is_required = url not in {None, NOWHERE}
+        url = url or DEFAULT_URL
+        return cls(url, token=token_of(), tls=Tls.of_client(), is_required=is_required)
+
+    def load(self) -> None:
+        """Have it load the champion; EndpointError with its reason where it cannot."""
+        self._call(f"{_MODEL}/load", method="POST", timeout=LOAD_TIMEOUT_SECONDS)
+
+    def version(self) -> str | None:
+        """The champion's version, which answers now; None without one."""
+        content = self._call("/v2/models/ranker", method="GET", timeout=ANSWER_TIMEOUT_SECONDS)
+        versions = content.get("versions") or [None]
+        return str(versions[0]) if versions[0] else None
+
+    def follow(self, *, timeout_seconds: float = LOAD_TIMEOUT_SECONDS) -> dict[str, Any]:
+        """Have it look who stands beside the champion; the lineup that it has then."""
+        return self._call(f"{_MODEL}/lineup", method="POST", timeout=timeout_seconds)
+
+    def lineup(self) -> dict[str, Any]:
+        """Champion, canary and shadow: versions and shares."""
+        return self._call(f"{_MODEL}/lineup", method="GET", timeout=ANSWER_TIMEOUT_SECONDS)
+
+    def metrics(self) -> str:
+        """Its Prometheus text."""
+        return self._read("/metrics", method="GET", timeout=ANSWER_TIMEOUT_SECONDS).decode()
+
+    def wait_for(self, version: str) -> None:
+        """Return when it answers with a version; EndpointError when it does not in time."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT_SECONDS
+        while (answered := self.version()) != version:
+            if time.monotonic() > deadline:
+                raise EndpointError(
+                    f"endpoint {self.url}: answers with {answered}; {version} was loaded"
+                )
+            time.sleep(_PAUSE_SECONDS)
+
+    def _call(self, path: str, *, method: str, timeout: float) -> dict[str, Any]:
+        answer = self._read(path, method=method, timeout=timeout)
+        try:
+            content = json.loads(answer)
+        except ValueError as error:
+            raise EndpointError(f"endpoint {self.url}: {error}; no JSON from {path}") from error
+        return content if isinstance(content, dict) else {}
+
+    def _read(self, path: str, *, method: str, timeout: float) -> bytes:
+        if self.url == NOWHERE:
+            raise NoEndpointError(f"endpoint {NOWHERE}: nobody is asked")
+        request = urllib.request.Request(self.url.rstrip("/") + path, method=method)
+        if self.token:
+            request.add_header("Authorization", f"Bearer {self.token}")
+        context = self.tls.client_context() if self.url.startswith("https:") else None
+        try:
+            with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            reason = error.read().decode(errors="replace")
+            raise EndpointError(f"endpoint {self.url}: {error.code}; {reason}") from error
+        except urllib.error.URLError as error:
+            where = f"endpoint {self.url}: {error.reason}"
+            if self.is_required:
+                raise UnreachableError(f"{where}; a server that answers there") from error
+            raise NoEndpointError(where) from error
+        except (OSError, ValueError) as error:
+            raise EndpointError(
+                f"endpoint {self.url}: {error}; no answer to {method} {path}"
+            ) from error

@@ -1,0 +1,1 @@
+"""The same on a cluster, as changes of a KServe InferenceService."""

@@ -1,0 +1,131 @@
+"""A canary's place on one machine: the registry's alias ``canary``, and the server that follows it.
+
+Whose requests the canary answers is decided by a hash of the user's id, salted by the pair of
+versions: a user who had it at 5 % has it at 25 %, and another rollout begins with other users.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from serving.release.canary_target import (
+    ConflictError,
+    NotReadyError,
+    Outcome,
+    PlaceError,
+    Reading,
+    note,
+)
+from serving.release.endpoint_client import (
+    Endpoint,
+    EndpointError,
+    NoEndpointError,
+    UnreachableError,
+)
+from serving.release.metrics_window import samples
+from serving.routing import traffic_split
+from serving.routing.traffic_split import Share, Versions
+from training import aliases
+from training.aliases import CANARY, CHAMPION
+
+PAUSE_SECONDS = 0.5
+QUIET_SECONDS = 2.0
+"""A server on one machine may have no traffic at all."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class LocalPlace:
+    """A registry and an endpoint, and the version that is tried on them."""
+
+    registry: Versions
+    endpoint: Endpoint
+    version: str
+    pause_seconds: float = PAUSE_SECONDS
+    quiet_seconds: float | None = QUIET_SECONDS
+    _control: str = dataclasses.field(default="", init=False)
+    _given: Share | None = dataclasses.field(default=None, init=False)
+
+    def begin(self) -> str:
+        """The champion, which the endpoint is made to serve; ValueError as ``Place`` says.
+
+        A canary of the same version that a killed process left behind begins again.
+        """
+        control = self.registry.alias(CHAMPION)
+        if control is None:
+            raise ValueError(f"alias {CHAMPION}: not set; a canary needs a control")
+        if control == self.version:
+            raise ValueError(f"version: {self.version}; it is the champion already")
+        self._given = traffic_split.read_share(self.registry, CANARY)
+        if self._given and self._given.percent and self._given.version != self.version:
+            raise ValueError(
+                f"canary: {self._given.version} has {self._given.percent:g} %; "
+                "promote it or roll it back first"
+            )
+        if self.endpoint.version() != control:
+            self.endpoint.load()
+            self.endpoint.wait_for(control)
+        self._control = control
+        self.registry.set_tag(self.version, aliases.VERDICT, None)
+        return control
+
+    def ask(self, percent: int) -> object:
+        """Write the share down; the share."""
+        self._require_ours()
+        salt = f"{self._control}>{self.version}"
+        self._given = Share(version=self.version, percent=percent, salt=salt)
+        traffic_split.write_share(self.registry, CANARY, self._given)
+        return self._given
+
+    def wait(self, asked: Any, *, percent: int, timeout_seconds: float) -> None:
+        """Have the endpoint follow: it verifies and warms the canary before it may answer."""
+        wanted = {"version": asked.version, "percent": asked.percent}
+        try:
+            seen = self.endpoint.follow(timeout_seconds=timeout_seconds)
+        except NoEndpointError as error:
+            raise NotReadyError(f"{error}; {self.version} cannot get {percent} %") from error
+        except EndpointError as error:
+            raise NotReadyError(f"{self.version}: not ready; {error}") from error
+        if seen.get(CANARY) != wanted:
+            # The alias was moved between our writing and the server's reading.
+            raise ConflictError(f"endpoint: canary {seen.get(CANARY)}; {wanted} was asked for")
+
+    def read(self) -> tuple[Reading, Reading]:
+        """Counters of both versions, of the one server."""
+        text = self._reached(self.endpoint.metrics)
+        canary, control = (
+            {self.endpoint.url: samples(text, version)} for version in (self.version, self._control)
+        )
+        return canary, control
+
+    def roll_back(self) -> None:
+        """Take the alias away, if it is ours still, and have the endpoint follow."""
+        if self.registry.alias(CANARY) == self.version:
+            traffic_split.clear_share(self.registry, CANARY)
+        try:
+            self.endpoint.follow()
+        except (NoEndpointError, UnreachableError):
+            return  # Nothing serves; the next start finds no canary.
+        except EndpointError as error:
+            raise PlaceError(str(error)) from error
+
+    def conclude(self, outcome: Outcome, reason: str = "") -> None:
+        """Tag the version."""
+        note(self.registry, self.version, outcome, reason)
+
+    def _require_ours(self) -> None:
+        """ConflictError where somebody else moved what this rollout steers."""
+        champion, share = (
+            self.registry.alias(CHAMPION),
+            traffic_split.read_share(self.registry, CANARY),
+        )
+        if champion != self._control:
+            raise ConflictError(f"champion: {champion}; the control, {self._control}")
+        if share != self._given:
+            raise ConflictError(f"canary: {share}; {self._given}, which this rollout gave")
+
+    def _reached(self, call: Callable[[], str]) -> str:
+        """A reading that fails is tried again: the server may be restarting."""
+        try:
+            return call()
+        except (NoEndpointError, EndpointError) as error:
+            raise PlaceError(str(error)) from error

@@ -1,0 +1,98 @@
+"""Who answers a request, and who scores it in the shadow.
+
+A lineup never changes: a new one takes its place in one assignment, and a request asks the one that
+it found. So no request sees half of a change.
+"""
+
+import dataclasses
+from typing import Generic, Protocol, TypeVar
+
+from features.schema import Schema
+from serving.protocol.inference_request import InferenceCall
+from serving.routing.traffic_split import Share
+
+PAIRED_PERCENT = 10.0
+"""Of all requests: those of a canary's answers that the champion scores too, at most."""
+_ALL = 100.0
+
+
+class Versioned(Protocol):
+    """A model that has a version."""
+
+    @property
+    def version(self) -> str:
+        """Its name in the registry."""
+        ...
+
+
+Model_co = TypeVar("Model_co", bound=Versioned, covariant=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Beside(Generic[Model_co]):
+    """A loaded model beside the champion, and its share of the requests."""
+
+    model: Model_co
+    share: Share
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lineup(Generic[Model_co]):
+    """The loaded models and their roles."""
+
+    champion: Model_co | None = None
+    canary: Beside[Model_co] | None = None
+    shadow: Beside[Model_co] | None = None
+
+    @property
+    def answering(self) -> list[Model_co]:
+        """The models that may answer, the champion first."""
+        canary = [self.canary.model] if self.canary else []
+        return [self.champion, *canary] if self.champion else []
+
+    def named(self, version: str) -> Model_co | None:
+        """The model of a version, among those that may answer."""
+        return next((model for model in self.answering if model.version == version), None)
+
+    def chosen(self, key: str) -> Model_co | None:
+        """Who answers the requests of a key; None where nothing is loaded."""
+        if self.champion and self.canary and self.canary.share.covers(key):
+            return self.canary.model
+        return self.champion
+
+    def pair_of(self, version: str) -> Beside[Model_co] | None:
+        """Who scores a share of a version's answers too: the champion, where it is the canary.
+
+        The share keeps the work bounded: one in ``100 / PAIRED_PERCENT`` requests is scored twice.
+        """
+        canary = self.canary
+        if self.champion is None or canary is None or canary.model.version != version:
+            return None
+        percent = min(_ALL, _ALL * PAIRED_PERCENT / max(canary.share.percent, 1.0))
+        share = Share(version=self.champion.version, percent=percent)
+        return Beside(model=self.champion, share=share)
+
+    def role_of(self, version: str) -> str:
+        """In which role a version answers."""
+        is_canary = self.canary is not None and self.canary.model.version == version
+        return "canary" if is_canary else "champion"
+
+    def told(self) -> dict[str, object]:
+        """The lineup for people and for the verbs: versions and shares."""
+        beside = {"canary": self.canary, "shadow": self.shadow}
+        return {
+            "champion": self.champion.version if self.champion else None,
+            **{
+                role: {"version": one.model.version, "percent": one.share.percent} if one else None
+                for role, one in beside.items()
+            },
+        }
+
+
+def key_of(schema: Schema, call: InferenceCall) -> str:
+    """Whose request a call is: its first user, or itself where the schema or it has no user.
+
+    The call has not been checked yet: what is no user id is refused later, by whoever answers.
+    """
+    tensor = call.tensors.get(schema.user.name) if schema.user else None
+    return call.id if tensor is None or not len(tensor.values) else str(tensor.values[0])

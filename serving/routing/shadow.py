@@ -1,0 +1,220 @@
+"""A challenger that scores copies of requests which somebody else has answered.
+
+The answer is made before the copy is taken, so nothing here can change it. Copies wait in a bounded
+queue for one thread of low priority; what does not fit is dropped and counted. A challenger that is
+slow fills the queue, one that fails is counted, one that hangs is given up with its thread, and all
+leave the callers alone.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from serving.observability import metrics
+from serving.observability.prediction_log import Answered, RequestLog
+from serving.routing.serving_versions import Beside, Versioned
+
+MAX_WAITING_REQUESTS = 64
+MAX_WAITING_CANDIDATES = 20_000
+NICENESS = 10
+"""Of the thread, from 0 to 19: it gets the processor where the ranking threads leave it."""
+STOP_SECONDS = 5.0
+HANG_SECONDS = 30.0
+"""A challenger that takes longer for one request is given up: none would wait so long for it."""
+ROLE = "shadow"
+_ALL = 100
+
+logger = logging.getLogger(__name__)
+
+
+class Scorer(Versioned, Protocol):
+    """What is asked of a challenger."""
+
+    @property
+    def score(self) -> Callable[[Any], npt.NDArray[np.float32]]:
+        """From what the transformer made of a request to probabilities, in its order."""
+        ...
+
+
+Scores = npt.NDArray[np.float32]
+Tell = Callable[[Scorer, Answered, Scores], None]
+"""Who scored, the answer, and the scores in its order."""
+
+
+class Shadow:
+    """The queue and its thread."""
+
+    def __init__(
+        self,
+        log: RequestLog,
+        *,
+        name: str = ROLE,
+        copies: metrics.Copies = metrics.SHADOW_COPIES,
+        tell: Tell | None = None,
+    ) -> None:
+        """A queue that is not read yet.
+
+        Args:
+            log: The log of answers, which gets the challenger's scores too.
+            name: Of the thread.
+            copies: What counts the requests here.
+            tell: What is done with the scores, instead of comparing and logging a challenger's.
+        """
+        self._log = log
+        self._copies = copies
+        self._tell = tell or self._tell_challenger
+        self._changed = threading.Condition()
+        self._waiting: collections.deque[tuple[Scorer, Answered]] = collections.deque()
+        self._num_candidates = 0
+        self._is_stopping = False
+        self._has_failed: set[str] = set()
+        self._begun: tuple[Scorer, float] | None = None
+        """Who scores now, and since which moment of ``time.monotonic``."""
+        self._given_up: Scorer | None = None
+        self._name = name
+        self._thread = self._new_thread()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._score_on, name=self._name, daemon=True)
+
+    def stop(self) -> None:
+        """Drop what waits and end the thread; one that scores just now ends with the process."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+
+    def forget(self) -> None:
+        """Drop what waits: it was for a challenger that is gone."""
+        with self._changed:
+            self._drop()
+            self._given_up = None
+            self._copies.hung.set(0)
+
+    def _drop(self) -> None:
+        self._copies.requests.labels("dropped").inc(len(self._waiting))
+        self._waiting.clear()
+        self._num_candidates = 0
+        self._copies.waiting.set(0)
+
+    def offer(self, beside: Beside[Scorer] | None, answered: Answered) -> bool:
+        """Take a copy of a request or leave it; returns at once, and whether it was taken.
+
+        Args:
+            beside: The challenger and its share of the requests, if there is one.
+            answered: The request and its answer.
+        """
+        # By chance: another part of the users each time, so that none is looked at twice as much.
+        if beside is None or random.random() * _ALL >= beside.share.percent:
+            return False
+        with self._changed:
+            self._give_up_what_hangs(beside.model)
+            is_gone = self._is_stopping or beside.model is self._given_up
+            is_taken = not is_gone and self._has_room(len(answered.scores))
+            if is_taken:
+                self._waiting.append((beside.model, answered.copied()))
+                self._num_candidates += len(answered.scores)
+                self._copies.waiting.set(len(self._waiting))
+                self._changed.notify()
+        if not is_taken:
+            self._copies.requests.labels("dropped").inc()
+        return is_taken
+
+    def _give_up_what_hangs(self, now: Scorer) -> None:
+        """A thread cannot be stopped: it is left alone with its challenger, and another begins.
+
+        Who stands here now may be another one: then it has done nothing, and what waits is its own.
+        """
+        if self._begun is None or time.monotonic() - self._begun[1] < HANG_SECONDS:
+            return
+        hung, self._begun = self._begun[0], None
+        self._copies.requests.labels("hung").inc()
+        logger.error(
+            "%s: %s has not scored a request within %g seconds; it gets no more of them",
+            *(self._name, hung.version, HANG_SECONDS),
+        )
+        if hung is now:
+            self._given_up = hung
+            self._copies.hung.set(1)
+            self._drop()
+        self._thread = self._new_thread()
+        self._thread.start()
+
+    def _has_room(self, size: int) -> bool:
+        is_short = len(self._waiting) < MAX_WAITING_REQUESTS
+        return is_short and self._num_candidates + size <= MAX_WAITING_CANDIDATES
+
+    def _score_on(self) -> None:
+        with contextlib.suppress(OSError):
+            # On Linux the niceness is the thread's; elsewhere it would be the whole process's.
+            if os.uname().sysname == "Linux":
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while True:
+            with self._changed:
+                if threading.current_thread() is not self._thread:
+                    return
+                self._begun = None
+                self._changed.wait_for(lambda: self._waiting or self._is_stopping)
+                if self._is_stopping:
+                    return
+                model, answered = self._waiting.popleft()
+                self._begun = model, time.monotonic()
+                self._num_candidates -= len(answered.scores)
+                self._copies.waiting.set(len(self._waiting))
+            self._score(model, answered)
+
+    def _score(self, model: Scorer, answered: Answered) -> None:
+        try:
+            with self._copies.seconds.time():
+                scores = np.asarray(model.score(answered.candidates.inputs), dtype=np.float32)
+            _check(scores, size=len(answered.scores))
+        except Exception:
+            if threading.current_thread() is not self._thread:
+                return
+            # A challenger may fail in any way; the server ranks on, and a counter tells.
+            self._copies.requests.labels("failed").inc()
+            if model.version not in self._has_failed:
+                self._has_failed.add(model.version)
+                logger.exception("%s: %s failed; told once", self._name, model.version)
+            return
+        if threading.current_thread() is not self._thread:
+            return
+        self._tell(model, answered, scores)
+        self._copies.requests.labels("scored").inc()
+
+    def _tell_challenger(self, model: Scorer, answered: Answered, scores: Scores) -> None:
+        metrics.SHADOW_DIFFERENCE.observe(float(np.abs(scores - answered.scores).mean()))
+        correlation = rank_correlation(scores, answered.scores)
+        if correlation is not None:
+            metrics.SHADOW_CORRELATION.observe(correlation)
+        told = dataclasses.replace(answered, model_version=model.version, scores=scores, role=ROLE)
+        self._log.offer(told, is_chosen=True)
+
+
+def rank_correlation(one: Scores, other: Scores) -> float | None:
+    """Spearman's, with mean ranks for equal scores; None where one side has a single rank."""
+    first, second = (rankdata(scores) for scores in (one, other))
+    if len(one) < 2 or not first.std() or not second.std():
+        return None
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _check(scores: Scores, *, size: int) -> None:
+    if scores.shape != (size,) or not np.isfinite(scores).all():
+        raise ValueError(f"scores: {scores[:3]} of shape {scores.shape}; {size} finite numbers")

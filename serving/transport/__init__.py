@@ -1,0 +1,1 @@
+"""HTTP and gRPC: routes, limits, and their OpenAPI description."""

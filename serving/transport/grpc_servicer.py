@@ -1,0 +1,298 @@
+"""The gRPC side: KServe's service with our reading of requests, and a status for every error."""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from kserve.protocol.grpc.servicer import InferenceServicer
+
+from serving.admission import Admission, check_token, inline_or_thread
+from serving.inference.ranker import NAME, Ranker
+from serving.inference.repository import ChampionExtension
+from serving.inference.responses import RankingResponse
+from serving.observability import metrics, tracing
+from serving.protocol.errors import RefusedError
+from serving.protocol.inference_request import InferenceCall, from_grpc
+from serving.settings import MAX_BODY_BYTES, Settings, Tls
+
+_CODES = {
+    HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    HTTPStatus.CONFLICT: grpc.StatusCode.FAILED_PRECONDITION,
+    HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
+    HTTPStatus.REQUEST_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+    HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+    HTTPStatus.INTERNAL_SERVER_ERROR: grpc.StatusCode.INTERNAL,
+}
+"""Any other refusal is INVALID_ARGUMENT."""
+_TRITON_MODEL, _TRITON_PARAMETERS = 2, 3
+"""Fields of Triton's requests to the repository, which tritonclient sends."""
+_TRACED = ("ModelInfer", "RepositoryModel")
+_INFER = "/ModelInfer"
+MAX_OTHER_BYTES = 64 * 1024
+"""Of a message of any other call: it is decoded before any limit on their number."""
+CALLS_PER_PLACE = 4
+"""Calls over gRPC at one time for each request to infer that may be inside: those whose message is
+still to come, health and metadata. More are RESOURCE_EXHAUSTED at once."""
+_OPEN_METHODS = ("/ServerLive", "/ServerReady")
+"""Answered without a token."""
+
+logger = logging.getLogger(__name__)
+
+
+class RankingServicer(InferenceServicer):
+    """KServe's service; what differs is named beside it."""
+
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        *,
+        ranker: Ranker,
+        extension: ChampionExtension,
+        admission: Admission,
+    ) -> None:
+        """Args: KServe's data plane, the model, the repository extension, and who may enter."""
+        self.admission = admission
+        super().__init__(dataplane, extension)
+        self._dataplane = dataplane
+        self._ranker = ranker
+        self._extension = extension
+
+    async def ModelInfer(self, request: "Incoming", context: Any) -> Any:  # noqa: N802 - the service's name
+        """Rank; KServe's decoding trusts shapes and sizes, and comes before any limit."""
+
+        def read(content: bytes) -> InferenceCall:
+            message = request.decoded(content)
+            self._dataplane.get_model_from_registry(message.model_name)
+            return from_grpc(message)
+
+        async def work(content: bytes, deadline: float) -> Any:
+            call = await inline_or_thread(len(content), read, content)
+            call = dataclasses.replace(call, deadline=deadline)
+            tracing.describe(request_id=call.id)
+            answer, _ = await self._dataplane.infer(model_name=NAME, request=call)
+            with metrics.stage("respond"):
+                return await inline_or_thread(answer.num_bytes, _serialized, answer)
+
+        caller_seconds = context.time_remaining()
+        return await self.admission.run(
+            read=request.content, work=work, caller_seconds=caller_seconds
+        )
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
+        """Metadata; KServe leaves the versions out, and answers for any."""
+        metadata = await self._dataplane.model_metadata(request.name)
+        if request.version:
+            self._ranker.check_version(request.version)
+        return messages.ModelMetadataResponse(**metadata)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
+        """Whether the model, or that version of it, can answer; KServe answers for any version."""
+        self._dataplane.get_model_from_registry(request.name)
+        try:
+            self._ranker.check_version(request.version)
+        except RefusedError:
+            return messages.ModelReadyResponse(ready=False)
+        return messages.ModelReadyResponse(ready=True)
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
+        """Load; KServe subscripts None after it."""
+        name = _repository_name(request)
+        await self._extension.load(name)
+        return messages.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
+        """Unload, which is refused."""
+        name = _repository_name(request)
+        await self._extension.unload(name)
+        return messages.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
+
+
+class Incoming:
+    """A message that is still to come: neither read nor decoded."""
+
+    def __init__(self, context: Any, decode: Callable[[bytes], Any]) -> None:
+        """Args: the call, and how its message is decoded."""
+        self._context = context
+        self._decode = decode
+
+    async def content(self) -> bytes:
+        """Its bytes, once they are all there."""
+        content = await self._context.read()
+        if content is grpc.aio.EOF:
+            raise RefusedError("message", "absent", "one message")
+        return bytes(content)
+
+    def decoded(self, content: bytes) -> Any:
+        """The message; RefusedError where the bytes are none: gRPC itself would answer INTERNAL."""
+        try:
+            return self._decode(content)
+        except DecodeError as error:
+            limit = "a message of the Open Inference Protocol"
+            raise RefusedError("message", str(error), limit) from error
+
+
+class StatusInterceptor(grpc.aio.ServerInterceptor):
+    """Asks for the token; every failure, even of reading a message, is a status with a reason.
+
+    To gRPC each call is one whose requests are a stream, which is the same on the wire: a message
+    is then read when we ask for it, and may take as long as we say.
+    """
+
+    def __init__(self, token: str | None, admission: Admission) -> None:
+        """Args: the token that callers must show, if any; and who says how long they may take."""
+        self._token = token
+        self._admission = admission
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the method's handler."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        method = handler_call_details.method
+        token = None if method.endswith(_OPEN_METHODS) else self._token
+        behaviour = functools.partial(self._read_and_answer, handler)
+        return grpc.stream_unary_rpc_method_handler(
+            functools.partial(_answer, behaviour, method, token),
+            request_deserializer=None,
+            response_serializer=None,
+        )
+
+    async def _read_and_answer(self, handler: Any, method: str, context: Any) -> bytes:
+        """The answer's bytes; to infer, the request is read by who bounds how many there are."""
+        incoming = Incoming(context, handler.request_deserializer)
+        if method.endswith(_INFER):
+            answer: bytes = await handler.unary_unary(incoming, context)
+            return answer
+        deadline = self._admission.deadline(context.time_remaining())
+        content = await self._admission.receive(incoming.content, deadline)
+        if len(content) > MAX_OTHER_BYTES:
+            raise RefusedError("message", f"{len(content)} bytes", f"at most {MAX_OTHER_BYTES}")
+        answered = await handler.unary_unary(incoming.decoded(content), context)
+        serialized: bytes = handler.response_serializer(answered)
+        return serialized
+
+
+def create_server(
+    servicer: RankingServicer, *, settings: Settings, address: str
+) -> grpc.aio.Server:
+    """A gRPC server with the service, bound to an address: encrypted where there are files."""
+    limits = settings.limits
+    server = grpc.aio.server(
+        interceptors=[StatusInterceptor(settings.token, servicer.admission)],
+        options=[
+            ("grpc.max_receive_message_length", limits.max_body_bytes),
+            ("grpc.max_send_message_length", MAX_BODY_BYTES),
+            ("grpc.max_connection_age_ms", int(limits.max_connection_seconds * 1e3)),
+            ("grpc.max_connection_age_grace_ms", int(limits.max_seconds * 1e3)),
+            # Two servers on one port would take turns in answering.
+            ("grpc.so_reuseport", 0),
+        ],
+        maximum_concurrent_rpcs=CALLS_PER_PLACE * limits.max_concurrent,
+    )
+    add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    credentials = _credentials(settings.tls)
+    if credentials is None:
+        server.add_insecure_port(address)
+    else:
+        server.add_secure_port(address, credentials)
+    return server
+
+
+def _repository_name(request: Any) -> str:
+    """The model of a request to the repository: KServe's first field, or Triton's second.
+
+    In Triton's message the first field is a repository's name and the third has parameters, which
+    are refused: the registry says what is loaded.
+    """
+    others = {field.field_number: field.data for field in UnknownFieldSet(request)}
+    if _TRITON_PARAMETERS in others and isinstance(request, messages.RepositoryModelLoadRequest):
+        raise RefusedError("parameters", "present", "none: the registry says what is loaded")
+    if request.model_name or _TRITON_MODEL not in others:
+        return str(request.model_name)
+    name = others[_TRITON_MODEL]
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
+def _credentials(tls: Tls) -> Any:
+    if tls.certificate is None or tls.key is None:
+        return None
+    return grpc.ssl_server_credentials(
+        [(tls.key.read_bytes(), tls.certificate.read_bytes())],
+        root_certificates=tls.authority.read_bytes() if tls.authority else None,
+        require_client_auth=tls.authority is not None,
+    )
+
+
+def _serialized(answer: RankingResponse) -> bytes:
+    content: bytes = answer.to_grpc().SerializeToString()
+    return content
+
+
+def _traced(method: str, metadata: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
+    """The span of a call that works; none of health and metadata."""
+    service, _, name = method.strip("/").partition("/")
+    if not tracing.is_on() or not name.startswith(_TRACED):
+        return contextlib.nullcontext()
+    texts = {key: value for key, value in metadata.items() if isinstance(value, str)}
+    return tracing.request(
+        f"{service}/{name}", texts, rpc__system="grpc", rpc__service=service, rpc__method=name
+    )
+
+
+async def _answer(
+    behaviour: Callable[..., Awaitable[Any]],
+    method: str,
+    token: str | None,
+    messages: Any,
+    context: Any,
+) -> Any:
+    metadata = dict(context.invocation_metadata() or ())
+    with _traced(method, metadata):
+        return await _checked(behaviour, method, context, token=token, metadata=metadata)
+
+
+async def _checked(
+    behaviour: Callable[..., Awaitable[Any]],
+    method: str,
+    context: Any,
+    *,
+    token: str | None,
+    metadata: dict[str, Any],
+) -> Any:
+    try:
+        check_token(token, metadata.get("authorization"))
+        answer = await behaviour(method, context)
+    except RefusedError as refused:
+        await _refuse(context, method, refused.status, str(refused))
+    except Exception as error:
+        tracing.failed(error)
+        tracing.answered_grpc("INTERNAL", grpc.StatusCode.INTERNAL.value[0], "server: failed")
+        metrics.refuse("grpc", "INTERNAL", status=HTTPStatus.INTERNAL_SERVER_ERROR)
+        logger.exception("%s failed", method)
+        await context.abort(grpc.StatusCode.INTERNAL, "server: failed; its log says why")
+    else:
+        tracing.answered_grpc("OK", 0)
+        return answer
+
+
+async def _refuse(context: Any, method: str, status: HTTPStatus, reason: str) -> None:
+    code = _CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT)
+    metrics.refuse("grpc", code.name, status=status)
+    tracing.answered_grpc(code.name, code.value[0], reason)
+    logger.warning("refused: %s: %s %s", method, code.name, reason)
+    await context.abort(code, reason)

@@ -1,0 +1,255 @@
+"""The REST side: our own answers where KServe has none or wrong ones.
+
+They are added to KServe's public FastAPI app. A route registered first wins, so these stand before
+KServe's when its server adds its own.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Coroutine
+from http import HTTPStatus
+from typing import Any, cast
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from kserve.protocol.dataplane import DataPlane
+from prometheus_client import REGISTRY, exposition
+from starlette.requests import ClientDisconnect
+
+from serving.admission import Admission, inline_or_thread
+from serving.inference.ranker import NAME, Ranker
+from serving.inference.repository import ChampionRepository
+from serving.inference.responses import RankingResponse
+from serving.observability import metrics, tracing
+from serving.protocol import json_fields
+from serving.protocol.errors import RefusedError
+from serving.protocol.inference_request import JSON_LENGTH_HEADER, InferenceCall, from_rest
+from serving.protocol.v1 import from_v1, to_v1
+from serving.settings import Settings
+from serving.transport.openapi import document
+from serving.transport.operations import OPERATIONS
+
+JSON = "application/json"
+CONTENT_TYPES = (JSON, "application/octet-stream")
+
+
+class Routes:
+    """The endpoints that differ from KServe's; each answers the operation of its name."""
+
+    def __init__(
+        self,
+        *,
+        dataplane: DataPlane,
+        ranker: Ranker,
+        repository: ChampionRepository,
+        admission: Admission,
+        settings: Settings,
+    ) -> None:
+        """Args: KServe's data plane, the model, the repository that loads it, who may enter."""
+        self._admission = admission
+        self._dataplane = dataplane
+        self._ranker = ranker
+        self._repository = repository
+        self._settings = settings
+
+    def register(self, app: FastAPI) -> None:
+        """Add the endpoints to an app, and have it describe all of them and nothing else."""
+        answers: dict[str, Callable[..., Coroutine[Any, Any, Response]]] = {
+            "explain": self.explain,
+            "index": self.index,
+            "index_of": self.index_of,
+            "infer": self.infer,
+            "lineup": self.lineup,
+            "load": self.load,
+            "metadata": self.metadata,
+            "metrics": self.metrics,
+            "predict": self.predict,
+            "ready": self.ready,
+            "ready_v1": self.ready,
+            "renew_lineup": self.renew_lineup,
+            "server_ready": self.server_ready,
+            "unload": self.unload,
+            "version_infer": self.version_infer,
+            "version_metadata": self.version_metadata,
+            "version_ready": self.version_ready,
+        }
+        for operation in OPERATIONS:
+            if operation.is_ours:
+                app.add_api_route(
+                    operation.path,
+                    answers.pop(operation.name),
+                    methods=[operation.method],
+                    response_model=None,
+                )
+        # A path with a slash too many is no path; elsewhere it would be answered 307.
+        app.router.redirect_slashes = False
+        app.openapi = self.openapi  # type: ignore[method-assign]
+
+    def openapi(self) -> dict[str, Any]:
+        """The description of the endpoint as it is now."""
+        return document(
+            self._ranker.schema,
+            has_token=self._settings.token is not None,
+            max_candidates=self._settings.limits.max_candidates,
+            version=self._ranker.version,
+        )
+
+    async def infer(self, request: Request, model_name: str) -> Response:
+        """Rank; the body is JSON, or JSON followed by binary tensors."""
+        return await self.version_infer(request, model_name, "")
+
+    async def version_infer(
+        self, request: Request, model_name: str, model_version: str
+    ) -> Response:
+        """Rank by that version."""
+        self._dataplane.get_model_from_registry(model_name)
+        self._ranker.check_version(model_version)
+        _check_content(request, CONTENT_TYPES)
+        length = request.headers.get(JSON_LENGTH_HEADER)
+
+        def read(body: bytes) -> InferenceCall:
+            return from_rest(body, json_length=length, model_version=model_version)
+
+        return await self._rank(request, read, _scores)
+
+    async def predict(self, request: Request, model_name: str) -> Response:
+        """Rank; the body has one object a candidate."""
+        self._dataplane.get_model_from_registry(model_name)
+        self._ranker.check_version("")
+        _check_content(request, (JSON,))
+        schema = self._ranker.schema
+        return await self._rank(request, lambda body: from_v1(body, schema), _predictions)
+
+    async def explain(self, model_name: str) -> Response:
+        """No scores are explained, in any protocol."""
+        self._dataplane.get_model_from_registry(model_name)
+        status = HTTPStatus.NOT_IMPLEMENTED
+        raise RefusedError("verb", "explain", "scores are not explained", status=status)
+
+    async def metadata(self, model_name: str) -> Response:
+        """Inputs, outputs, and the version that is loaded, if any."""
+        return _json(await self._dataplane.model_metadata(model_name))
+
+    async def version_metadata(self, model_name: str, model_version: str) -> Response:
+        """The same, insisting on a version."""
+        metadata = await self._dataplane.model_metadata(model_name)
+        self._ranker.check_version(model_version)
+        return _json(metadata)
+
+    async def metrics(self, request: Request) -> Response:
+        """All metrics of the process; their text takes milliseconds, which no request waits for."""
+        encoder, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
+        content = await asyncio.to_thread(encoder, REGISTRY)
+        return Response(content, headers={"content-type": content_type})
+
+    async def server_ready(self) -> Response:
+        """Whether a model can answer; open to all, so it tells nothing more."""
+        if not await self._dataplane.ready():
+            unavailable = HTTPStatus.SERVICE_UNAVAILABLE
+            raise RefusedError("server", "not ready", "a model that is loaded", status=unavailable)
+        return _json({"ready": True})
+
+    async def ready(self, model_name: str) -> Response:
+        """Whether the model can answer, and if not why."""
+        return await self.version_ready(model_name, "")
+
+    async def version_ready(self, model_name: str, model_version: str) -> Response:
+        """Whether that version is the one that answers."""
+        self._dataplane.get_model_from_registry(model_name)
+        self._ranker.check_version(model_version)
+        return _json({"name": model_name, "ready": True})
+
+    async def index(self) -> Response:
+        """What the repository holds."""
+        return _json(self._repository.index())
+
+    async def index_of(self, request: Request) -> Response:
+        """The same, or with ``{"ready": true}`` only what can answer."""
+        message = await self._message(request)
+        only_ready = json_fields.flag(message, "ready", "body")
+        listed = self._repository.index()
+        return _json([one for one in listed if not only_ready or one["state"] == "READY"])
+
+    async def load(self, request: Request, model_name: str) -> Response:
+        """Load the champion; a body that asks for another model or configuration is refused."""
+        self._dataplane.get_model_from_registry(model_name)
+        message = await self._message(request)
+        for name, value in json_fields.mapping(message.get("parameters"), "parameters").items():
+            limit = "none: the registry says what is loaded"
+            raise RefusedError("parameters", {name: value}, limit)
+        await self._repository.load(model_name)
+        return _json({"name": model_name, "load": True})
+
+    async def unload(self, model_name: str) -> Response:
+        """Refused."""
+        self._repository.unload(model_name)
+
+    async def lineup(self, model_name: str) -> Response:
+        """Champion, canary and shadow: versions and shares."""
+        self._repository.check_name(model_name)
+        return _json({"name": NAME, **self._ranker.lineup.told()})
+
+    async def renew_lineup(self, model_name: str) -> Response:
+        """Let canary and shadow be who the registry says now.
+
+        The caller names no version, so none can have a file opened that the registry does not name.
+        """
+        return _json({"name": NAME, **await self._repository.follow(model_name)})
+
+    async def _message(self, request: Request) -> dict[str, Any]:
+        """The JSON object in a body, which may be empty."""
+        body = await self._admission.receive(request.body, self._admission.deadline())
+        return json_fields.message(body) if body else {}
+
+    async def _rank(
+        self,
+        request: Request,
+        read: Callable[[bytes], InferenceCall],
+        respond: Callable[[RankingResponse], Response],
+    ) -> Response:
+        """Answer a call: read it from the body, rank, write the scores."""
+
+        async def work(body: bytes, deadline: float) -> Response:
+            call = await inline_or_thread(len(body), read, body)
+            call = dataclasses.replace(call, deadline=deadline)
+            tracing.describe(request_id=call.id)
+            answer, _ = await self._dataplane.infer(model_name=NAME, request=call)
+            with metrics.stage("respond"):
+                return await inline_or_thread(answer.num_bytes, respond, answer)
+
+        async def until_left() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                """Nothing follows a body that was read whole."""
+            raise ClientDisconnect
+
+        body: Callable[[], Awaitable[bytes]] = request.body
+        return await self._admission.run(read=body, work=work, until_left=until_left)
+
+
+def _scores(answer: RankingResponse) -> Response:
+    """In protocol V2: JSON, or JSON and then binary tensors."""
+    content, json_length = answer.to_rest()
+    if json_length is None:
+        return _json(content)
+    headers = {JSON_LENGTH_HEADER: str(json_length)}
+    return Response(content, headers=headers, media_type=CONTENT_TYPES[1])
+
+
+def _predictions(answer: RankingResponse) -> Response:
+    """In protocol V1."""
+    content, _ = answer.to_rest()
+    return _json(to_v1(cast(dict[str, Any], content)))  # nothing of it is binary
+
+
+def _check_content(request: Request, allowed: tuple[str, ...]) -> None:
+    unsupported = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    content_type = request.headers.get("content-type", JSON)
+    if content_type.partition(";")[0].strip().lower() not in allowed:
+        raise RefusedError("content-type", content_type, " or ".join(allowed), status=unsupported)
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        raise RefusedError("content-encoding", encoding, "not compressed", status=unsupported)
+
+
+def _json(content: Any) -> Response:
+    return Response(orjson.dumps(content), media_type=JSON)
