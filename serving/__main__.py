@@ -117,7 +117,7 @@ def _promote(options: argparse.Namespace) -> Summary:
     )
     if decision["decision"] != "promote":
         raise SkippedError(promotion.why_not(decision))
-    from training.registry import Registry
+    from training.registry.mlflow_registry import Registry
 
     done = promotion.promote(
         Registry(options.tracking, options.dataset),

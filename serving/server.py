@@ -257,7 +257,7 @@ def open_server(
         compiled=compiled,
         num_threads=settings.scoring.num_threads,
     )
-    # Of whatever is no request that is alone: training.scoring says why.
+    # Of whatever is no request that is alone: training.artifact.scorer says why.
     torch.set_num_threads(1)
     rows = open_rows(schema, store, timeout_seconds=settings.store.max_seconds)
     # All items take longer to read than a request may wait.

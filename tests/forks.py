@@ -21,7 +21,12 @@ from pathlib import Path
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["training.worker", "training.judging", "training.delivery", "training.launch"]
+    [
+        "training.cli.rank_worker",
+        "training.cli.evaluate",
+        "training.cli.export",
+        "training.cli.torchrun",
+    ]
 )
 DEADLINE_SECONDS = 540.0
 
@@ -124,8 +129,8 @@ class _Ranks:
 
 
 def _fork_ranks() -> None:
-    """In a forked process: have ``training.launch`` fork its ranks."""
-    from training import launch
+    """In a forked process: have ``training.cli.torchrun`` fork its ranks."""
+    from training.cli import torchrun
 
     @contextlib.contextmanager
     def forked(worker: Sequence[str], ranks: int) -> Iterator[_Ranks]:
@@ -136,7 +141,7 @@ def _fork_ranks() -> None:
             started.terminate()
             started.wait()
 
-    launch._torchrun = forked
+    torchrun._torchrun = forked
 
 
 def _child(

@@ -9,10 +9,10 @@ import torch
 
 from features.encoding.encode import ModelInputs, RequestInputs
 from features.schema import EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Schema
-from training import artifact
-from training.dataset import encode_examples
-from training.inputs import inputs_of
-from training.ranker import Ranker
+from training.artifact import artifact
+from training.data.dataset import encode_examples
+from training.model.inputs import inputs_of
+from training.model.ranker import Ranker
 from training.recipes import recipe_of
 
 NOON = 1_735_732_800_000_000

@@ -9,17 +9,17 @@ from made_points import runs
 
 from features.datasets.catalog import schema_of
 from features.validation.quality_page import write_quality_page
-from training.agreement import agreement
-from training.comparison import Holdout
-from training.evaluation import BaseRate, Evaluation, Rival
-from training.family import Member
-from training.family_page import write_family_page
-from training.findings import GateConfig
-from training.gate import ANCHOR, CHAMPION, CONTROL, decide
-from training.report import training_page, write_gate_page, write_training_page
-from training.scaling.advice import Current
-from training.scaling.page import write_law_page
-from training.scaling.study import study
+from training.evaluation.agreement import agreement
+from training.evaluation.comparison import Holdout
+from training.evaluation.evaluate import BaseRate, Evaluation, Rival
+from training.evaluation.family_page import write_family_page
+from training.evaluation.findings import GateConfig
+from training.evaluation.gate import ANCHOR, CHAMPION, CONTROL, decide
+from training.evaluation.reports import training_page, write_gate_page, write_training_page
+from training.experiments.scaling.advice import Current
+from training.experiments.scaling.page import write_law_page
+from training.experiments.scaling.study import study
+from training.registry.family_tree import Member
 
 ROWS = 1_214
 LADDER = 1e6 * 2.0 ** np.arange(6)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.scaling.points import Point
+from training.experiments.scaling.points import Point
 
 WUKONG = {
     0.53: -0.35, 1.25: -0.45, 2.12: -0.53, 5.6: -0.60, 22.23: -0.67, 61.0: -0.70, 108.0: -0.76

@@ -379,10 +379,10 @@ def test_a_wrong_value_is_told(examples, moments, tmp_path):
 
 
 def test_scores_are_equal_too(examples, moments):
-    from training.inputs import inputs_of
-    from training.ranker import Ranker as Model
+    from training.artifact.scorer import Scorer
+    from training.model.inputs import inputs_of
+    from training.model.ranker import Ranker as Model
     from training.recipes import recipe_of
-    from training.scoring import Scorer
 
     evening = of_kind(moments, "evening")
     scorer = Scorer.of(Model(inputs_of(SCHEMA), recipe_of("wukong-tiny").model))

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-from training.checkpoints import MANIFEST, CheckpointManifest, Checkpoints
+from training.checkpoint.catalog import MANIFEST, CheckpointManifest, Checkpoints
 from training.recipes import recipe_of
 
 SMALL = "wukong-tiny"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from features.cli import Door, Summary, add_date
 from features.datasets.catalog import SCHEMAS, schema_of
-from training import delivery
-from training.flags import (
+from training.cli import export
+from training.cli.arguments import (
     ADVICE,
     add_anchor,
     add_dense_parallelism,
@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> Summary:
-    from training.launch import default_ranks, train_and_track
-    from training.lineage import training_recipe
+    from training.cli.torchrun import default_ranks, train_and_track
+    from training.registry.parent_selection import training_recipe
 
     schema = schema_of(options.dataset)
     options.recipe = training_recipe(schema, options)
@@ -46,18 +46,18 @@ def _train(options: argparse.Namespace) -> Summary:
 
 
 def _worker(options: argparse.Namespace) -> Summary:
-    from training.worker import run_rank
+    from training.cli.rank_worker import run_rank
 
     run_rank(schema_of(options.dataset), chosen_recipe(options), options)
     return {}
 
 
 def _upscale(options: argparse.Namespace) -> Summary:
-    from training.launch import upscale_on_ranks
-    from training.lineage import growth_source
+    from training.cli.torchrun import upscale_on_ranks
+    from training.registry.parent_selection import growth_source
 
     if options.target == ADVICE:
-        from training.scaling_study import advised_target
+        from training.experiments.sweep.run_study import advised_target
 
         options.target = advised_target(options.study, schema_of(options.dataset))
     # A wrong name is told before any process is started.
@@ -68,28 +68,28 @@ def _upscale(options: argparse.Namespace) -> Summary:
 
 
 def _grow(options: argparse.Namespace) -> Summary:
-    from training.worker import grow_rank
+    from training.cli.rank_worker import grow_rank
 
     grow_rank(schema_of(options.dataset), recipe_of(options.target), options)
     return {}
 
 
 def _evaluate(options: argparse.Namespace) -> Summary:
-    from training.judging import judge
+    from training.cli.evaluate import judge
 
     return judge(schema_of(options.dataset), options)
 
 
 def _family(options: argparse.Namespace) -> Summary:
-    from training.judging import show_family
+    from training.cli.evaluate import show_family
 
     return show_family(schema_of(options.dataset), options)
 
 
 def _backtest(options: argparse.Namespace) -> Summary:
-    from training.backtest import run_backtest, to_dict
-    from training.dataset import ExampleTable
-    from training.worker import process_group
+    from training.cli.rank_worker import process_group
+    from training.data.dataset import ExampleTable
+    from training.experiments.backtest import run_backtest, to_dict
 
     schema, recipe = schema_of(options.dataset), recipe_of(options.recipe)
     table = ExampleTable(options.lake, schema)
@@ -100,8 +100,8 @@ def _backtest(options: argparse.Namespace) -> Summary:
 
 
 def _benchmark(options: argparse.Namespace) -> Summary:
-    from training.benchmark.run import run_benchmark
-    from training.worker import process_group
+    from training.cli.rank_worker import process_group
+    from training.experiments.public_data.run import run_benchmark
 
     with process_group():
         return run_benchmark(
@@ -115,27 +115,29 @@ def _benchmark(options: argparse.Namespace) -> Summary:
 
 
 def _speed(options: argparse.Namespace) -> Summary:
-    from training import speed
-    from training.launch import speed_on_ranks
-    from training.worker import process_group
+    from training.cli.rank_worker import process_group
+    from training.cli.torchrun import speed_on_ranks
+    from training.experiments import train_speed
 
     if options.ranks > 1:
         return speed_on_ranks(options)
     with process_group():
         if options.result:
-            found = speed.speed_of_ranks(options.configuration)
+            found = train_speed.speed_of_ranks(options.configuration)
             options.result.write_text(json.dumps(found))
             return {}
         if options.profile:
-            return {"markdown": speed.profile(options.configuration, is_compiled=options.compile)}
-        measured = speed.measure(options.configuration, is_compiled=options.compile)
-    return speed.to_dict(measured)
+            return {
+                "markdown": train_speed.profile(options.configuration, is_compiled=options.compile)
+            }
+        measured = train_speed.measure(options.configuration, is_compiled=options.compile)
+    return train_speed.to_dict(measured)
 
 
 def _plan(options: argparse.Namespace) -> Summary:
-    from training.inputs import inputs_of
-    from training.machine import Machine
-    from training.plan import planned
+    from training.distributed.device import Machine
+    from training.distributed.plan_report import planned
+    from training.model.inputs import inputs_of
 
     machine = Machine(
         device=options.devices,
@@ -153,9 +155,9 @@ def _plan(options: argparse.Namespace) -> Summary:
 
 
 def _growth(options: argparse.Namespace) -> Summary:
-    from training.dataset import ExampleTable
-    from training.growth_bench import Comparison, compare
-    from training.worker import process_group
+    from training.cli.rank_worker import process_group
+    from training.data.dataset import ExampleTable
+    from training.experiments.growth_comparison import Comparison, compare
 
     table = ExampleTable(options.lake, schema_of(options.dataset))
     recipes = (recipe_of(options.recipe), recipe_of(options.target))
@@ -165,17 +167,17 @@ def _growth(options: argparse.Namespace) -> Summary:
 
 
 def _scaling(options: argparse.Namespace) -> Summary:
-    from training.scaling_study import run_study
-    from training.worker import process_group
+    from training.cli.rank_worker import process_group
+    from training.experiments.sweep.run_study import run_study
 
     with process_group():
         return run_study(schema_of(options.dataset), options)
 
 
 def _law(options: argparse.Namespace) -> Summary:
-    from training.scaling.page import write_law_page
-    from training.scaling.points import read_points
-    from training.scaling.study import read_current, study
+    from training.experiments.scaling.page import write_law_page
+    from training.experiments.scaling.points import read_points
+    from training.experiments.scaling.study import read_current, study
 
     current = read_current(options.current) if options.current else None
     found = study(read_points(options.points), current)
@@ -184,7 +186,7 @@ def _law(options: argparse.Namespace) -> Summary:
 
 
 def _prune(options: argparse.Namespace) -> Summary:
-    from training.retention import prune
+    from training.registry.retention import prune
 
     schema = schema_of(options.dataset)
     return prune(
@@ -214,9 +216,9 @@ def _door() -> Door:
     )
     _add_training(door)
     _add_upscale(door)
-    delivery.add_export(door)
-    delivery.add_compile(door)
-    delivery.add_bench(door)
+    export.add_export(door)
+    export.add_compile(door)
+    export.add_bench(door)
     _add_evaluate(door)
     text = "Print the family of the rankers: who was trained, or grew, from whom."
     door.verb("family", _family, text, "checkpoints", "artifacts", "tracking", "reports")

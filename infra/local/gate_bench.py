@@ -27,11 +27,11 @@ from made_artifacts import random_ranker, random_rows
 from features.datasets.catalog import schema_of
 from features.schema import EXAMPLE_ID
 from features.schema.fingerprints import rows_fingerprint
-from training import artifact
-from training.aliases import CHAMPION, PREVIOUS
-from training.manifest import read_manifest
+from training.artifact import artifact
+from training.artifact.manifest import read_manifest
 from training.recipes import recipe_of
-from training.registry import Registry
+from training.registry.aliases import CHAMPION, PREVIOUS
+from training.registry.mlflow_registry import Registry
 
 SCHEMA = schema_of("synthetic")
 FOLDER = REPOSITORY / "var" / "gate-bench"
@@ -77,9 +77,9 @@ def measured(arguments: list[str]) -> dict[str, Any]:
 
 def decide_alone(users: int) -> None:
     """The decision on scores that are made up, with a champion, an anchor and ten slices."""
-    from training.comparison import Holdout
-    from training.findings import GateConfig
-    from training.gate import ANCHOR, CHAMPION, decide
+    from training.evaluation.comparison import Holdout
+    from training.evaluation.findings import GateConfig
+    from training.evaluation.gate import ANCHOR, CHAMPION, decide
 
     random = np.random.default_rng(0)
     rows = users * ROWS_A_USER

@@ -34,12 +34,12 @@ from features.schema import (
     FeatureTable,
     Role,
 )
-from training import artifact
-from training.inputs import inputs_of
-from training.manifest import Manifest
-from training.ranker import Ranker
+from training.artifact import artifact
+from training.artifact.manifest import Manifest
+from training.model.inputs import inputs_of
+from training.model.ranker import Ranker
 from training.recipes import wukong_tiny
-from training.registry import Registry
+from training.registry.mlflow_registry import Registry
 
 SCHEMA = schema_of("synthetic")
 NOON = datetime.datetime(2025, 6, 15, 12, tzinfo=datetime.UTC)

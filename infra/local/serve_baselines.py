@@ -25,8 +25,8 @@ from serving.lookup.item_cache_refresh import ItemRefresh
 from serving.lookup.transformer import Items, Transformer
 from serving.protocol.ranking_request import RankingRequest
 from serving.settings import Store
-from training.artifact import Artifact, load
-from training.native import NativeCode
+from training.artifact.aoti_cache import NativeCode
+from training.artifact.artifact import Artifact, load
 from training.resources import num_cores
 
 SCHEMA = schema_of(serve_data.DATASET)

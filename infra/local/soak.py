@@ -38,7 +38,7 @@ from settings import HOST
 from tqdm import tqdm
 
 from serving.release.endpoint_client import Endpoint
-from training.aliases import CHAMPION
+from training.registry.aliases import CHAMPION
 
 NUM_VERSIONS, NUM_BODIES, NUM_CANDIDATES = 3, 12, 100
 TOLERANCE = 1e-5

@@ -110,7 +110,7 @@ def _candidate(options: argparse.Namespace, decision: Mapping[str, Any]) -> str:
     """The version of a day that may be promoted; SkippedError where there is none."""
     from serving.release import promotion
     from serving.release.endpoint_client import Endpoint
-    from training.registry import Registry
+    from training.registry.mlflow_registry import Registry
 
     endpoint = None if options.service else Endpoint.from_environment(options.endpoint)
     return promotion.candidate_of(
@@ -131,7 +131,7 @@ def _service_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> 
     version = options.version or _candidate(options, decision)
     registry = None
     if options.dataset:
-        from training.registry import Registry
+        from training.registry.mlflow_registry import Registry
 
         registry = Registry(options.tracking, options.dataset)
     uri = options.storage_uri.replace("{version}", version)
@@ -152,8 +152,8 @@ def _local_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "P
     if not options.dataset:
         options.misused("--dataset is required, or --service for a cluster")
     version = options.version or _candidate(options, decision)
-    from training.aliases import CHAMPION
-    from training.registry import Registry
+    from training.registry.aliases import CHAMPION
+    from training.registry.mlflow_registry import Registry
 
     registry = Registry(options.tracking, options.dataset)
     endpoint = Endpoint.from_environment(options.endpoint)
@@ -173,7 +173,7 @@ def rollback(options: argparse.Namespace) -> Summary:
     if options.dataset:
         from serving.release.endpoint_client import Endpoint
         from serving.release.rollback import roll_back
-        from training.registry import Registry
+        from training.registry.mlflow_registry import Registry
 
         return roll_back(
             Registry(options.tracking, options.dataset),
@@ -205,8 +205,8 @@ def shadow(options: argparse.Namespace) -> Summary:
     """Begin, change or end a challenger's share of copies."""
     from serving.release.endpoint_client import Endpoint, NoEndpointError
     from serving.routing import traffic_split
-    from training import aliases
-    from training.registry import Registry
+    from training.registry import aliases
+    from training.registry.mlflow_registry import Registry
 
     registry = Registry(options.tracking, options.dataset)
     version = options.version or registry.alias(aliases.CHALLENGER)
@@ -262,7 +262,7 @@ def promote(options: argparse.Namespace) -> Summary:
     )
     if candidate is not None:
         from serving.release import promotion
-        from training.registry import Registry
+        from training.registry.mlflow_registry import Registry
 
         promotion.install(Registry(options.tracking, options.dataset), candidate)
     return {"service": options.service, "version": version}

@@ -12,11 +12,11 @@ from features.encoding.encode import RequestInputs
 from features.schema import Schema
 from serving.inference.ranker import Champion
 from serving.routing.traffic_split import Shares, read_shares
-from training import artifact
-from training.aliases import CHAMPION
-from training.manifest import read_manifest
-from training.native import NativeCode
-from training.registry import Registry
+from training.artifact import artifact
+from training.artifact.aoti_cache import NativeCode
+from training.artifact.manifest import read_manifest
+from training.registry.aliases import CHAMPION
+from training.registry.mlflow_registry import Registry
 
 _ROWS_PER_THREAD = 50
 """Fewest candidates for which a thread more pays."""

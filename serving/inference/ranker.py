@@ -40,7 +40,7 @@ from serving.routing import shadow_pairs
 from serving.routing.serving_versions import Beside, Lineup, key_of
 from serving.routing.shadow import Shadow
 from serving.settings import Settings
-from training.aliases import CHAMPION
+from training.registry.aliases import CHAMPION
 
 NAME = "ranker"
 INLINE_VALUES = 2_000

@@ -29,7 +29,7 @@ from serving.protocol.tensors import Tensor
 from serving.routing.serving_versions import Beside, Lineup
 from serving.routing.traffic_split import Shares
 from serving.settings import LOAD_SECONDS
-from training.aliases import CANARY, CHAMPION, SHADOW
+from training.registry.aliases import CANARY, CHAMPION, SHADOW
 
 Result = TypeVar("Result")
 WARM_UP_CANDIDATES = (1, 500)

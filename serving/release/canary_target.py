@@ -6,7 +6,7 @@ from typing import Protocol
 from features.cli import FailedError
 from serving.release.metrics_window import Samples
 from serving.routing.traffic_split import Versions
-from training import aliases
+from training.registry import aliases
 
 Reading = dict[str, Samples]
 """Counters by pod or server."""

@@ -25,8 +25,8 @@ from serving.release.endpoint_client import (
 from serving.release.metrics_window import samples
 from serving.routing import traffic_split
 from serving.routing.traffic_split import Share, Versions
-from training import aliases
-from training.aliases import CANARY, CHAMPION
+from training.registry import aliases
+from training.registry.aliases import CANARY, CHAMPION
 
 PAUSE_SECONDS = 0.5
 QUIET_SECONDS = 2.0

@@ -15,8 +15,8 @@ from typing import Any, NoReturn, Protocol
 from features.cli import FailedError, SkippedError
 from serving.release.endpoint_client import Endpoint, EndpointError, NoEndpointError
 from serving.routing import traffic_split
-from training import aliases
-from training.aliases import CANARY, CHAMPION
+from training.registry import aliases
+from training.registry.aliases import CANARY, CHAMPION
 
 BY_HAND = "yes"
 """What the tag of a version says that somebody rolled back; a canary writes why."""

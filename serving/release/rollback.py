@@ -13,8 +13,8 @@ from serving.release.endpoint_client import Endpoint, EndpointError, NoEndpointE
 from serving.release.promotion import BY_HAND, go_back, served
 from serving.routing import traffic_split
 from serving.routing.traffic_split import Versions
-from training import aliases
-from training.aliases import CANARY, CHAMPION
+from training.registry import aliases
+from training.registry.aliases import CANARY, CHAMPION
 
 _NO_ENDPOINT = "no endpoint answers; the next start loads the champion"
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Protocol
 
-from training.aliases import CANARY, SHADOW
+from training.registry.aliases import CANARY, SHADOW
 
 _ALL = 100
 

@@ -305,7 +305,7 @@ def test_params_of_a_trial_are_checked_before_it_starts(conf, is_valid) -> None:
 
 def test_a_study_is_weekly_paused_and_within_a_budget() -> None:
     """Nobody's machine is kept busy who did not ask for it, and no task outlives its time-out."""
-    from training.scaling.points import AXES
+    from training.experiments.scaling.points import AXES
 
     dag = _dag("scaling_study.py")
     assert dag.is_paused_upon_creation
@@ -319,7 +319,7 @@ def test_every_alert_has_its_runbook() -> None:
     """Each page that an alert can name exists."""
     import ranking_alerts
 
-    from training.gate import RECALIBRATE
+    from training.evaluation.gate import RECALIBRATE
 
     runbooks = DAGS.parent / "infra" / "runbooks"
     named = re.findall(r'runbook="([a-z-]+)"', "".join(map(Path.read_text, FEATURES.rglob("*.py"))))

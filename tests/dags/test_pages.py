@@ -95,7 +95,7 @@ def test_an_empty_chart_and_a_page_that_is_too_wide_are_noticed(tab, tmp_path):
 
 
 def test_a_point_without_a_measure_is_told_not_drawn():
-    from training.report import training_page
+    from training.evaluation.reports import training_page
 
     for point in ({**POINT, "ne": float("nan")}, {"step": 1, "loss": 0.6}):
         page = site.html(training_page("d", "n", [point], {}))

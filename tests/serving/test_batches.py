@@ -189,10 +189,10 @@ def test_a_wukong_scores_requests_together_as_it_scores_each_alone():
     from features.encoding.encode import RequestInputs
     from serving.lookup.transformer import Transformer
     from serving.protocol.ranking_request import parse
-    from training.inputs import inputs_of
-    from training.ranker import Ranker as Model
+    from training.artifact.scorer import Scorer
+    from training.model.inputs import inputs_of
+    from training.model.ranker import Ranker as Model
     from training.recipes import wukong_tiny
-    from training.scoring import Scorer
 
     schema = SCHEMAS["synthetic"]
     torch.manual_seed(1)

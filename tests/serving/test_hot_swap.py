@@ -31,10 +31,10 @@ from serving.release import canary
 from serving.release.endpoint_client import Endpoint, EndpointError
 from serving.routing.traffic_split import Share, clear_share, read_share, write_share
 from serving.server import open_server
-from training.aliases import CANARY, CHAMPION
-from training.artifact import _sha256
-from training.manifest import MANIFEST
-from training.retention import prune
+from training.artifact.artifact import _sha256
+from training.artifact.manifest import MANIFEST
+from training.registry.aliases import CANARY, CHAMPION
+from training.registry.retention import prune
 
 TOLERANCE = 1e-5
 """As the artifact's own golden request."""

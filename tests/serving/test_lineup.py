@@ -12,7 +12,7 @@ from serving.inference.repository import ChampionRepository
 from serving.protocol.inference_request import from_rest
 from serving.routing.serving_versions import Beside, Lineup, key_of
 from serving.routing.traffic_split import Share, clear_share, read_shares, write_share
-from training.aliases import CANARY, SHADOW
+from training.registry.aliases import CANARY, SHADOW
 
 FIRST, TWIN = "2025-06-01-first", "2025-06-01-twin"
 USERS = [str(user) for user in range(20_000)]

@@ -17,7 +17,7 @@ from serving.release.endpoint_client import Endpoint
 from serving.release.local_target import LocalPlace
 from serving.release.metrics_window import samples
 from serving.routing.traffic_split import Share, clear_share, read_share, write_share
-from training.aliases import CANARY
+from training.registry.aliases import CANARY
 
 FIRST, TWIN, OTHER = "2025-06-01-first", "2025-06-01-twin", "2025-06-09-other"
 MILD = {"min_requests": 100, "max_error_rate_increase": 0.2, "max_p95_ratio": 20}

@@ -22,7 +22,7 @@ from serving.routing.serving_versions import Beside
 from serving.routing.shadow import Shadow, rank_correlation
 from serving.routing.traffic_split import Share, clear_share, write_share
 from serving.settings import Logging, Tls
-from training.aliases import CANARY, SHADOW
+from training.registry.aliases import CANARY, SHADOW
 
 FIRST = "2025-06-01-first"
 SCORES = np.array([0.1, 0.5, 0.3], dtype=np.float32)

@@ -13,8 +13,8 @@ from serving.inference.repository import ChampionRepository
 from serving.protocol.errors import RefusedError
 from serving.release import endpoint_client
 from serving.routing.traffic_split import Share, read_shares, write_share
-from training import native
-from training.aliases import CANARY, CHAMPION
+from training.artifact import aoti_cache
+from training.registry.aliases import CANARY, CHAMPION
 
 FIRST, SLOW = "2025-06-01-first", "2025-06-09-slow"
 
@@ -143,5 +143,5 @@ def test_a_load_that_waits_for_another_and_is_given_up_never_begins(world, monke
 
 
 def test_a_client_waits_longer_than_the_server_and_the_server_than_three_compilations():
-    compilations = 3 * native.SECONDS_AT_LOAD
+    compilations = 3 * aoti_cache.SECONDS_AT_LOAD
     assert compilations < endpoint_client.LOAD_SECONDS < endpoint_client.LOAD_TIMEOUT_SECONDS

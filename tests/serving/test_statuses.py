@@ -8,7 +8,7 @@ import pytest
 
 from serving.routing.traffic_split import Share, clear_share, write_share
 from serving.transport.operations import OPERATIONS
-from training.aliases import CANARY
+from training.registry.aliases import CANARY
 
 FIRST, RAISING, BROKEN = "2025-06-01-first", "2025-06-02-raising", "2025-06-03-broken"
 LARGE = b" " * 20_001

@@ -27,12 +27,12 @@ from serving.inference.ranker import Ranker
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import input_types, parse
 from serving.server import open_server
-from training import artifact
-from training.inputs import inputs_of
-from training.manifest import Manifest
-from training.ranker import Ranker as WukongRanker
+from training.artifact import artifact
+from training.artifact.manifest import Manifest
+from training.model.inputs import inputs_of
+from training.model.ranker import Ranker as WukongRanker
 from training.recipes import wukong_tiny
-from training.registry import Registry
+from training.registry.mlflow_registry import Registry
 
 SCHEMA = schema_of("synthetic")
 ITEMS = [1, 2, 3, 4]

@@ -13,18 +13,18 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-import training.loop
+import training.trainer.loop
 from features.datasets.catalog import schema_of
-from training.checkpoint import training_state
+from training.checkpoint.tensors import training_state
+from training.cli.rank_worker import process_group
 from training.config import DenseParallelism
-from training.dataset import ExampleTable
-from training.divergence import DivergedError, refuse_non_finite
-from training.inputs import inputs_of
-from training.loop import first_rows, fit
-from training.progress import Progress
+from training.data.dataset import ExampleTable
+from training.distributed.divergence import DivergedError, refuse_non_finite
+from training.model.inputs import inputs_of
 from training.recipes import recipe_of
-from training.session import Session
-from training.worker import process_group
+from training.trainer.in_run_checkpoint import Progress
+from training.trainer.loop import first_rows, fit
+from training.trainer.session import Session
 
 BAD_STEP = 7
 """Of which the second rank's loss is infinite."""
@@ -69,7 +69,7 @@ def resumed(session, folder):
 
 def with_a_bad_batch(run):
     """Run with an infinite weight on the second rank, as a bug in the input would give."""
-    real = training.loop.batches
+    real = training.trainer.loop.batches
 
     def spoilt(*arguments, **options):
         for number, batch in enumerate(real(*arguments, **options), options["skip"] + 1):
@@ -77,11 +77,11 @@ def with_a_bad_batch(run):
                 batch.weight[:] = math.inf
             yield batch
 
-    training.loop.batches = spoilt
+    training.trainer.loop.batches = spoilt
     try:
         return run()
     finally:
-        training.loop.batches = real
+        training.trainer.loop.batches = real
 
 
 def healed(table, folder):
@@ -107,7 +107,7 @@ def clipped(table, **options):
 
     # After the hook of the session, so that what it sees is what enters the step.
     session.optimizer.register_step_pre_hook(seen)
-    stream = training.loop._rank_batches(table, days_of(table), session.config, 0, 0)
+    stream = training.trainer.loop._rank_batches(table, days_of(table), session.config, 0, 0)
     for batch, _ in zip(stream, range(3), strict=False):
         session.step(batch, learning_rate_share=1.0)
         norms.append(float(session.gradient_norm))

@@ -14,17 +14,17 @@ import numpy as np
 import torch.distributed as dist
 
 from features.datasets.catalog import schema_of
-from training import artifact
-from training.checkpoint import load_whole, save, training_state
-from training.checkpoints import CheckpointManifest
+from training.artifact import artifact
+from training.checkpoint.catalog import CheckpointManifest
+from training.checkpoint.tensors import load_whole, save, training_state
+from training.cli.rank_worker import process_group
 from training.config import ShardingConfig, TableOptimizer
-from training.dataset import ExampleTable
-from training.inputs import inputs_of
-from training.loop import first_rows, fit
-from training.ranker import Ranker
+from training.data.dataset import ExampleTable
+from training.model.inputs import inputs_of
+from training.model.ranker import Ranker
 from training.recipes import recipe_of
-from training.session import Session
-from training.worker import process_group
+from training.trainer.loop import first_rows, fit
+from training.trainer.session import Session
 
 MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
 

@@ -16,17 +16,17 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from features.datasets.catalog import schema_of
-from training.checkpoint import load_training_state, save, training_state
-from training.checkpoints import CheckpointManifest
+from training.checkpoint.catalog import CheckpointManifest
+from training.checkpoint.tensors import load_training_state, save, training_state
+from training.cli.rank_worker import process_group
 from training.config import DenseParallelism, Pipeline, Precision, ShardingConfig, TableOptimizer
-from training.dataset import ExampleTable, user_groups
-from training.inputs import inputs_of
-from training.loop import first_rows, fit
+from training.data.dataset import ExampleTable, user_groups
 from training.metrics import evaluate
-from training.progress import Progress
+from training.model.inputs import inputs_of
 from training.recipes import recipe_of
-from training.session import Session
-from training.worker import process_group
+from training.trainer.in_run_checkpoint import Progress
+from training.trainer.loop import first_rows, fit
+from training.trainer.session import Session
 
 # Said and not left to the device, so that the plain run is plain on CUDA too.
 PLAIN = {"pipeline": Pipeline.OFF, "precision": Precision.FLOAT32}

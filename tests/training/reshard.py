@@ -15,17 +15,17 @@ import torch.distributed as dist
 
 from features.datasets.catalog import schema_of
 from tests.training.schema_before import AnyExamples, schema_before
-from training.adopted_state import load_adopted_state
-from training.adoption import Adoption, InputsRecord
-from training.checkpoint import load_training_state, save, training_state
-from training.checkpoints import CheckpointManifest
+from training.checkpoint.catalog import CheckpointManifest
+from training.checkpoint.schema_migration import Adoption, InputsRecord
+from training.checkpoint.tensors import load_training_state, save, training_state
+from training.cli.rank_worker import process_group
 from training.config import ShardingConfig
-from training.dataset import batches
-from training.inputs import inputs_of
-from training.loop import first_rows
+from training.data.dataset import batches
+from training.model.inputs import inputs_of
 from training.recipes import recipe_of
-from training.session import Session
-from training.worker import process_group
+from training.trainer.loop import first_rows
+from training.trainer.migrate_state import load_adopted_state
+from training.trainer.session import Session
 
 TABLES = ("item_id", "user_id")
 SHARDINGS = {

@@ -6,7 +6,7 @@ import datetime
 from features.datasets.catalog import schema_of
 from features.schema import Kind, Schema
 from features.schema.fingerprints import rows_fingerprint
-from training.dataset import ExampleTable
+from training.data.dataset import ExampleTable
 
 
 def schema_before() -> Schema:

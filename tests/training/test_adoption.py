@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from training.adopted_state import load_adopted_state
-from training.adoption import Adoption, AdoptionError, InputsRecord
-from training.checkpoint import CheckpointError, load_training_state, save, training_state
-from training.checkpoints import CheckpointManifest, Checkpoints
+from training.checkpoint.catalog import CheckpointManifest, Checkpoints
+from training.checkpoint.schema_migration import Adoption, AdoptionError, InputsRecord
+from training.checkpoint.tensors import CheckpointError, load_training_state, save, training_state
+from training.cli.rank_worker import process_group
 from training.config import DenseParallelism, TableOptimizer
-from training.dataset import batches
-from training.inputs import inputs_of
-from training.loop import first_rows
+from training.data.dataset import batches
+from training.model.inputs import inputs_of
 from training.recipes import recipe_of
-from training.session import Session
-from training.trainer import Run, train
-from training.worker import process_group
+from training.trainer.loop import first_rows
+from training.trainer.migrate_state import load_adopted_state
+from training.trainer.session import Session
+from training.trainer.trainer import Run, train
 
 from .schema_before import AnyExamples, schema_before
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from training.agreement import agreement
+from training.evaluation.agreement import agreement
 
 
 def of(candidate, champion, group):

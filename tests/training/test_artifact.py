@@ -15,11 +15,11 @@ from made_artifacts import random_ranker, request_of, write_random
 from safetensors.torch import load_file, save_file
 
 from features.datasets.catalog import schema_of
-from training import artifact
-from training.artifact import load
-from training.manifest import ArtifactError, read_manifest
-from training.scoring import Scorer
-from training.tables import TablePrecision
+from training.artifact import artifact
+from training.artifact.artifact import load
+from training.artifact.manifest import ArtifactError, read_manifest
+from training.artifact.quantized_tables import TablePrecision
+from training.artifact.scorer import Scorer
 
 SCHEMA = schema_of("synthetic")
 FILES = ("weights.safetensors", "golden.parquet")

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from training.__main__ import main
-from training.batch import make_batch
-from training.benchmark.data import BenchmarkData, InMemory, Split, split_of
-from training.benchmark.frappe_stand_in import (
+from training.cli.rank_worker import process_group
+from training.data.batch import make_batch
+from training.experiments.public_data.data import BenchmarkData, InMemory, Split, split_of
+from training.experiments.public_data.frappe_stand_in import (
     CONTEXTS,
     NEGATIVES,
     NUM_APPS,
@@ -19,13 +20,12 @@ from training.benchmark.frappe_stand_in import (
     NUM_USES,
     frappe_stand_in,
 )
-from training.benchmark.protocol import run_seed
-from training.benchmark.run import recipe_for
-from training.benchmark.search import search, settings_of
-from training.inputs import Inputs, SparseInput
+from training.experiments.public_data.protocol import run_seed
+from training.experiments.public_data.run import recipe_for
+from training.experiments.public_data.search import search, settings_of
+from training.model.inputs import Inputs, SparseInput
 from training.recipes import recipe_of
-from training.session import Session
-from training.worker import process_group
+from training.trainer.session import Session
 
 INPUTS = Inputs(sparse=(SparseInput("user", 8, "user"), SparseInput("item", 12, "item")), dense=())
 USERS = np.array([1, 1, 1, 2, 5, 5])
@@ -161,7 +161,7 @@ def test_the_command_names_the_folder_that_lacks_the_files(tmp_path, capsys):
 
 
 def test_the_moving_average_is_in_place_only_while_it_is_asked_for():
-    from training.averaging import WeightAverage
+    from training.trainer.ema import WeightAverage
 
     weight = torch.zeros(3)
     average = WeightAverage([weight], decay=0.5)
@@ -195,8 +195,8 @@ def test_the_command_offers_exactly_the_data_sets_and_models_that_there_are():
     from typing import get_args
 
     from training import __main__ as door
-    from training.benchmark.run import DATASETS
     from training.config import InteractionConfig
+    from training.experiments.public_data.run import DATASETS
 
     kinds = {config.__dataclass_fields__["kind"].default for config in get_args(InteractionConfig)}
     assert set(door._BENCHMARKS) == set(DATASETS)

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from training.benchmark.criteo_files import read_criteo_kaggle, read_criteo_terabyte
-from training.benchmark.run import DATASETS, FRAPPE_FIELDS
+from training.experiments.public_data.criteo_files import read_criteo_kaggle, read_criteo_terabyte
+from training.experiments.public_data.run import DATASETS, FRAPPE_FIELDS
 
 FRAPPE_HEADER = "label,user,item,daytime,weekday,isweekend,homework,cost,weather,country,city"
 FRAPPE_ROWS = [
@@ -168,7 +168,7 @@ def test_pretrained_vectors_reach_the_model(microvideo, capsys):
 def test_a_long_history_keeps_its_newest_values(microvideo):
     import dataclasses
 
-    from training.benchmark.sequence_files import MICROVIDEO, read_sequences
+    from training.experiments.public_data.sequence_files import MICROVIDEO, read_sequences
 
     form = dataclasses.replace(MICROVIDEO, max_length=2)
     data = read_sequences("microvideo", microvideo, form)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from features.datasets.catalog import schema_of
-from training.aliases import CHAMPION, PREVIOUS
-from training.champions import anchors, coming_anchors, line_of_champions
-from training.manifest import MANIFEST, Manifest
-from training.registry import Registry, Version
-from training.retention import prune
+from training.artifact.manifest import MANIFEST, Manifest
+from training.registry.aliases import CHAMPION, PREVIOUS
+from training.registry.champions import anchors, coming_anchors, line_of_champions
+from training.registry.mlflow_registry import Registry, Version
+from training.registry.retention import prune
 
 SCHEMA = schema_of("synthetic")
 FIRST = datetime.date(2025, 1, 1)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from features.schema import Kind
-from training.inputs import Inputs, SparseInput
-from training.ranker import InteractionArch
+from training.model.inputs import Inputs, SparseInput
+from training.model.ranker import InteractionArch
 from training.recipes import recipe_of
 
 INPUTS = Inputs(
@@ -41,8 +41,8 @@ def test_the_dense_part_exports_for_any_batch_size(model):
 
 
 def test_without_a_compiler_it_runs_eager_and_says_so(monkeypatch, caplog):
-    from training.ranker import Ranker
-    from training.session import compile_interaction
+    from training.model.ranker import Ranker
+    from training.trainer.session import compile_interaction
 
     monkeypatch.setenv("CXX", "no-such-compiler")
     ranker = Ranker(INPUTS, recipe_of("wukong-tiny").model)

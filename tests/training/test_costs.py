@@ -15,9 +15,9 @@ from training.config import (
     ModelConfig,
     WukongConfig,
 )
-from training.costs import cost_of, num_parameters, wukong_cost
-from training.inputs import Inputs, PretrainedInput, SparseInput
-from training.wukong import Wukong
+from training.model.flops import cost_of, num_parameters, wukong_cost
+from training.model.inputs import Inputs, PretrainedInput, SparseInput
+from training.model.wukong import Wukong
 
 CRITEO = Inputs(
     sparse=tuple(SparseInput(f"C{n}", 10, f"C{n}") for n in range(26)), dense=(Kind.COUNT,) * 13
@@ -83,7 +83,7 @@ def test_significant_grouped_and_pretrained_inputs_become_the_tokens_that_were_a
         significant=(("item", 3),),
         groups=(EmbeddingGroup(features=("hour", "city"), dim=3, num_tokens=2, mlp=(5,)),),
     )
-    from training.ranker import InteractionArch, Ranker
+    from training.model.ranker import InteractionArch, Ranker
 
     arch = InteractionArch(inputs, config)
     # user 1, item 3, the group 2, the pretrained vectors 1, the numbers 2
@@ -97,7 +97,7 @@ def test_significant_grouped_and_pretrained_inputs_become_the_tokens_that_were_a
 
 
 def test_a_configuration_that_names_an_unknown_feature_is_refused():
-    from training.ranker import Ranker
+    from training.model.ranker import Ranker
 
     config = ModelConfig(
         embedding_dim=8,

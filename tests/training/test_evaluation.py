@@ -17,15 +17,15 @@ from made_artifacts import random_ranker, random_rows
 from features.datasets.catalog import schema_of
 from features.schema import EXAMPLE_ID, LABEL
 from features.schema.fingerprints import rows_fingerprint
-from training import artifact
 from training.__main__ import main
-from training.aliases import CHAMPION, PREVIOUS
-from training.dataset import encode_examples
-from training.manifest import MANIFEST, read_manifest
+from training.artifact import artifact
+from training.artifact.manifest import MANIFEST, read_manifest
+from training.artifact.quantized_tables import TablePrecision
+from training.artifact.scorer import Scorer
+from training.data.dataset import encode_examples
 from training.recipes import recipe_of
-from training.registry import Registry
-from training.scoring import Scorer
-from training.tables import TablePrecision
+from training.registry.aliases import CHAMPION, PREVIOUS
+from training.registry.mlflow_registry import Registry
 
 SCHEMA = schema_of("synthetic")
 ROWS, USERS = 3_000, 100

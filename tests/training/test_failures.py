@@ -10,19 +10,19 @@ import torch
 import torch.distributed as dist
 from training_door import door, torchrun
 
-from training.checkpoint import CheckpointError, save
-from training.checkpoints import CheckpointManifest
+from training.checkpoint.catalog import CheckpointManifest
+from training.checkpoint.tensors import CheckpointError, save
+from training.cli.rank_worker import process_group, told_failures
 from training.config import TrainingConfig
-from training.divergence import RUNBOOK, DivergedError, told_by_gradient
-from training.failures import report, reported
-from training.worker import process_group, told_failures
+from training.distributed.divergence import RUNBOOK, DivergedError, told_by_gradient
+from training.distributed.failures import report, reported
 
 SCRIPT = Path(__file__).with_name("diverging.py")
 FAILING = """
 import os
 if os.environ.get("RANK") == "{rank}":
-    import pyarrow, training.loop
-    real = training.loop.batches
+    import pyarrow, training.trainer.loop
+    real = training.trainer.loop.batches
 
     def batches(*arguments, **options):
         for number, batch in enumerate(real(*arguments, **options)):
@@ -32,7 +32,7 @@ if os.environ.get("RANK") == "{rank}":
                 raise pyarrow.ArrowInvalid("page 7 is cut off")
             yield batch
 
-    training.loop.batches = batches
+    training.trainer.loop.batches = batches
 """
 
 

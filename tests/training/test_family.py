@@ -8,12 +8,12 @@ import pytest
 from training_manifests import write
 
 from features.datasets.catalog import schema_of
-from training.checkpoints import CONTROL, GROWN, Checkpoints
-from training.family import family, lanes
-from training.family_page import write_family_page
-from training.manifest import MANIFEST, Manifest
+from training.artifact.manifest import MANIFEST, Manifest
+from training.checkpoint.catalog import CONTROL, GROWN, Checkpoints
+from training.evaluation.family_page import write_family_page
 from training.recipes import recipe_of
-from training.registry import Registry
+from training.registry.family_tree import family, lanes
+from training.registry.mlflow_registry import Registry
 
 SCHEMA = schema_of("synthetic")
 LARGE = "wukong-tiny-x2"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.config import LayerConfig
-from training.wukong import WukongLayer
+from training.model.wukong import WukongLayer
 
 DIM = 4
 

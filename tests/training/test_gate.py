@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.aliases import ANCHOR_DAYS
-from training.comparison import Holdout
-from training.findings import GateConfig, Verdict, below_zero, kept
-from training.gate import ANCHOR, BASE_RATE, CHAMPION, CONTROL, RECALIBRATE, decide
+from training.evaluation.comparison import Holdout
+from training.evaluation.findings import GateConfig, Verdict, below_zero, kept
+from training.evaluation.gate import ANCHOR, BASE_RATE, CHAMPION, CONTROL, RECALIBRATE, decide
 from training.metrics import log_losses
+from training.registry.aliases import ANCHOR_DAYS
 
 ROWS, USERS = 4_000, 200
 RANDOM = np.random.default_rng(1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from training_door import door
 
-from training.dataset import ExampleTable
+from training.data.dataset import ExampleTable
 
 pytestmark = [pytest.mark.gpu, pytest.mark.distributed]
 
@@ -45,8 +45,8 @@ def test_a_float32_server_scores_as_the_gpus_did(trained, built):
         "export", "--dataset=synthetic", f"--lake={built.lake}", day, *folders,
         f"--tracking={root / 'tracking'}",
     )  # fmt: skip
-    from training.artifact import load
-    from training.dataset import user_groups
+    from training.artifact.artifact import load
+    from training.data.dataset import user_groups
     from training.metrics import evaluate
 
     examples = ExampleTable(built.lake, built.schema).read(built.days[-1:])

@@ -9,8 +9,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from training.config import LayerConfig, ModelConfig, WukongConfig
-from training.growth import GrowthError, Kind, changes, grow, grown_model, with_tokens, wound_back
-from training.wukong import Wukong
+from training.model.grow import (
+    GrowthError,
+    Kind,
+    changes,
+    grow,
+    grown_model,
+    with_tokens,
+    wound_back,
+)
+from training.model.wukong import Wukong
 
 TOKENS, DIM = 5, 4
 

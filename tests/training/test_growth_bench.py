@@ -2,19 +2,19 @@
 
 import pytest
 
-from training import growth_bench
-from training.dataset import ExampleTable
-from training.growth_bench import Comparison, Curve, compare
+from training.cli.rank_worker import process_group
+from training.data.dataset import ExampleTable
+from training.experiments import growth_comparison
+from training.experiments.growth_comparison import Comparison, Curve, compare
 from training.recipes import recipe_of
-from training.worker import process_group
 
 
 @pytest.fixture(scope="module")
 def found(built):
     with pytest.MonkeyPatch.context() as patch, process_group():
-        patch.setattr(growth_bench, "MOMENTS", (0.5,))
-        patch.setattr(growth_bench, "LEARNING_RATES", (3e-3,))
-        patch.setattr(growth_bench, "POINTS", 4)
+        patch.setattr(growth_comparison, "MOMENTS", (0.5,))
+        patch.setattr(growth_comparison, "LEARNING_RATES", (3e-3,))
+        patch.setattr(growth_comparison, "POINTS", 4)
         table = ExampleTable(built.lake, built.schema)
         recipes = (recipe_of("wukong-tiny"), recipe_of("wukong-tiny-x2"))
         yield compare(Comparison(table, *recipes, batch_size=128), seeds=1)
@@ -43,7 +43,7 @@ def test_the_ratio_is_the_compute_at_which_scratchs_loss_is_reached():
     scratch = [Curve("large", 1, [5.0, 10.0], [0.6, 0.5])]
     reaches = [Curve("grown", 1, [2.0, 4.0, 6.0], [0.7, 0.5, 0.4])]
     never = [Curve("grown", 1, [2.0, 4.0], [0.7, 0.6])]
-    assert growth_bench._compute_ratio(reaches, scratch) == pytest.approx(0.4)
-    assert growth_bench._compute_ratio(never, scratch) is None
+    assert growth_comparison._compute_ratio(reaches, scratch) == pytest.approx(0.4)
+    assert growth_comparison._compute_ratio(never, scratch) is None
     before_it_grew = [Curve("grown", 1, [2.0, 4.0], [0.4, 0.6], grown_after=3.0)]
-    assert growth_bench._compute_ratio(before_it_grew, scratch) is None
+    assert growth_comparison._compute_ratio(before_it_grew, scratch) is None

@@ -7,12 +7,17 @@ from training_manifests import write
 
 from features.cli import SkippedError
 from features.datasets.catalog import schema_of
-from training.aliases import CHALLENGER, CHAMPION
-from training.checkpoints import CONTROL, GROWN, Checkpoints
-from training.lineage import check_parent, checkpoint_of_alias, recipe_of_day, rewound
-from training.manifest import Manifest
+from training.artifact.manifest import Manifest
+from training.checkpoint.catalog import CONTROL, GROWN, Checkpoints
 from training.recipes import recipe_of
-from training.registry import Registry
+from training.registry.aliases import CHALLENGER, CHAMPION
+from training.registry.mlflow_registry import Registry
+from training.registry.parent_selection import (
+    check_parent,
+    checkpoint_of_alias,
+    recipe_of_day,
+    rewound,
+)
 
 SCHEMA = schema_of("synthetic")
 SMALL, LARGE = "wukong-tiny", "wukong-tiny-x2"

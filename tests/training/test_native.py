@@ -17,12 +17,19 @@ from made_artifacts import request_of, write_random
 from torch._dynamo.utils import counters
 
 from features.datasets.catalog import schema_of
-from training import export, native
-from training.artifact import load
-from training.inputs import inputs_of
-from training.library import Instance, Library
-from training.manifest import ArtifactError
-from training.native import Compile, NativeCode, NativeDense, NativeError, key_of, private_folder
+from training.artifact import aoti_cache, export
+from training.artifact.aoti_cache import (
+    Compile,
+    NativeCode,
+    NativeDense,
+    NativeError,
+    key_of,
+    private_folder,
+)
+from training.artifact.aoti_runtime import Instance, Library
+from training.artifact.artifact import load
+from training.artifact.manifest import ArtifactError
+from training.model.inputs import inputs_of
 from training.recipes import recipe_of
 
 SCHEMA = schema_of("synthetic")
@@ -47,9 +54,9 @@ def compiled(folder, tmp_path_factory):
     if shutil.which("g++") is None:
         pytest.skip("no g++: there is nothing to compile with")
     place = tmp_path_factory.mktemp("native") / "compiled"
-    native.SECONDS_AT_LOAD, before = 600.0, native.SECONDS_AT_LOAD
+    aoti_cache.SECONDS_AT_LOAD, before = 600.0, aoti_cache.SECONDS_AT_LOAD
     loaded = load(folder, SCHEMA, native=NativeCode(mode=Compile.REQUIRED, folder=place))
-    native.SECONDS_AT_LOAD = before
+    aoti_cache.SECONDS_AT_LOAD = before
     assert loaded.is_native
     return place
 
@@ -192,10 +199,10 @@ def test_tensors_that_are_not_contiguous_score_as_their_copies(compiled, folder)
 
 
 def of_another_build(entry, **changes):
-    note = json.loads((entry / native.NOTE).read_text())
+    note = json.loads((entry / aoti_cache.NOTE).read_text())
     note["stamp"] = {**note["stamp"], "git": "another", **changes}
-    note["sha256"] = native.sha256(entry / native.LIBRARY)
-    (entry / native.NOTE).write_text(json.dumps(note))
+    note["sha256"] = aoti_cache.sha256(entry / aoti_cache.LIBRARY)
+    (entry / aoti_cache.NOTE).write_text(json.dumps(note))
 
 
 def test_code_of_another_build_serves_once_a_process_of_its_own_has_tried_it(copy, folder, caplog):
@@ -204,7 +211,7 @@ def test_code_of_another_build_serves_once_a_process_of_its_own_has_tried_it(cop
     caplog.set_level("INFO", logger="training")
     assert load(folder, SCHEMA, native=required(copy)).is_native
     assert "'git': 'another'" in caplog.text
-    assert json.loads((entry / native.NOTE).read_text())["stamp"] == native.stamp()
+    assert json.loads((entry / aoti_cache.NOTE).read_text())["stamp"] == aoti_cache.stamp()
 
 
 def test_code_that_ends_its_process_ends_no_server(copy, folder, tmp_path, caplog):
@@ -213,8 +220,8 @@ def test_code_that_ends_its_process_ends_no_server(copy, folder, tmp_path, caplo
         "#include <cstdlib>\nstruct Ends { Ends() { std::abort(); } };\nstatic Ends ends;\n"
     )
     (entry,) = copy.iterdir()
-    (entry / native.LIBRARY).unlink()
-    command = ["g++", "-shared", "-fPIC", str(source), "-o", str(entry / native.LIBRARY)]
+    (entry / aoti_cache.LIBRARY).unlink()
+    command = ["g++", "-shared", "-fPIC", str(source), "-o", str(entry / aoti_cache.LIBRARY)]
     subprocess.run(command, check=True)
     of_another_build(entry)
     loaded = load(folder, SCHEMA, native=automatic(copy))
@@ -300,7 +307,7 @@ def test_a_compilation_that_takes_too_long_is_ended_and_leaves_nothing(tmp_path,
     monkeypatch.setattr(sys, "executable", str(slow))
     started = time.monotonic()
     with pytest.raises(NativeError, match="not done in 1 s"):
-        native._compile_apart(tmp_path, tmp_path, seconds=1.0)
+        aoti_cache._compile_apart(tmp_path, tmp_path, seconds=1.0)
     assert time.monotonic() - started < 20
     assert list(tmp_path.glob(".compiling-*")) == []
 
@@ -316,7 +323,7 @@ def test_the_key_is_of_all_that_shapes_the_code(monkeypatch):
     monkeypatch.setattr(torch, "__version__", "9.9")
     assert key_of(inputs, config) != key
     monkeypatch.undo()
-    monkeypatch.setattr(native, "_cpu", lambda: ["another"])
+    monkeypatch.setattr(aoti_cache, "_cpu", lambda: ["another"])
     assert key_of(inputs, config) != key
 
 

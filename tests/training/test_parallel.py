@@ -10,18 +10,18 @@ from training_door import torchrun
 
 from features.encoding.encode import ModelInputs
 from features.schema import Kind
-from training.batch import make_batch
-from training.benchmark.data import one_each
-from training.checkpoint import adam_state, load_training_state
+from training.checkpoint.tensors import adam_state, load_training_state
+from training.cli.rank_worker import process_group
 from training.config import DenseParallelism, ShardingConfig
-from training.dataset import ExampleTable
-from training.dense import FullyShardedWrapper, activation_bytes
-from training.inputs import Inputs, SparseInput, inputs_of
-from training.ranker import Ranker
+from training.data.batch import make_batch
+from training.data.dataset import ExampleTable
+from training.distributed.dense_plan import FullyShardedWrapper, activation_bytes
+from training.experiments.public_data.data import one_each
+from training.model.inputs import Inputs, SparseInput, inputs_of
+from training.model.ranker import Ranker
+from training.model.wukong import GroupedLayerNorm, WukongLayer
 from training.recipes import recipe_of
-from training.session import Session
-from training.worker import process_group
-from training.wukong import GroupedLayerNorm, WukongLayer
+from training.trainer.session import Session
 
 SCRIPT = Path(__file__).with_name("parallel.py")
 MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")

@@ -103,12 +103,12 @@ def test_a_size_without_sense_is_a_usage_error(size, capsys):
 
 def test_the_trainer_plans_with_the_same_code(built):
     """The plan for this process is the plan that its session has."""
-    from training.inputs import inputs_of
-    from training.machine import Machine
-    from training.plan import planned as plan_of
+    from training.cli.rank_worker import process_group
+    from training.distributed.device import Machine
+    from training.distributed.plan_report import planned as plan_of
+    from training.model.inputs import inputs_of
     from training.recipes import recipe_of
-    from training.session import Session
-    from training.worker import process_group
+    from training.trainer.session import Session
 
     inputs, recipe = inputs_of(built.schema), recipe_of("wukong-tiny")
     figures = plan_of(inputs, recipe, Machine(device="cpu", ranks=1), teraflops=1)

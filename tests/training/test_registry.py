@@ -6,7 +6,7 @@ import pytest
 OPEN = """
 import os, sys, time
 from pathlib import Path
-from training.registry import Registry
+from training.registry.mlflow_registry import Registry
 folder = Path(sys.argv[1])
 (folder / f"ready-{os.environ['RANK']}").touch()
 while len(list(folder.glob("ready-*"))) < 3:

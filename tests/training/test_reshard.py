@@ -10,7 +10,7 @@ import torch
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict_from_keys
 from training_door import torchrun
 
-from training.moments import Columns, column_split, convert
+from training.checkpoint.adagrad_reshard import Columns, column_split, convert
 
 SCRIPT = Path(__file__).with_name("reshard.py")
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from training_door import door
 
-from training.checkpoints import Checkpoints
-from training.dataset import ExampleTable, batches
-from training.inputs import inputs_of
-from training.loop import fit
-from training.progress import Position, Progress
+from training.checkpoint.catalog import Checkpoints
+from training.cli.rank_worker import process_group
+from training.data.dataset import ExampleTable, batches
+from training.model.inputs import inputs_of
 from training.recipes import recipe_of
-from training.session import Session
-from training.worker import process_group
+from training.trainer.in_run_checkpoint import Position, Progress
+from training.trainer.loop import fit
+from training.trainer.session import Session
 
 LOCAL = Path(__file__).parents[2] / "infra" / "local"
 

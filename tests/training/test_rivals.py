@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from training.benchmark.data import BenchmarkData, InMemory, split_of
-from training.benchmark.protocol import run_seed
-from training.inputs import Inputs, SparseInput
+from training.cli.rank_worker import process_group
+from training.experiments.public_data.data import BenchmarkData, InMemory, split_of
+from training.experiments.public_data.protocol import run_seed
+from training.model.inputs import Inputs, SparseInput
 from training.recipes import recipe_of
-from training.worker import process_group
 
 MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
 VALUES = 6

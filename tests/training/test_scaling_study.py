@@ -6,8 +6,8 @@ import pytest
 from training_door import door
 
 from features.cli import SkippedError
-from training.scaling.points import read_points
-from training.scaling_study import advice_file, advised_target
+from training.experiments.scaling.points import read_points
+from training.experiments.sweep.run_study import advice_file, advised_target
 
 
 def test_a_study_writes_points_a_page_and_advice(built, tmp_path):

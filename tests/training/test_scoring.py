@@ -8,11 +8,11 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig
 
 from features.datasets.catalog import schema_of
 from features.encoding.encode import Ids, RequestInputs
-from training import scoring
-from training.batch import jagged
-from training.dataset import encode_examples
-from training.scoring import Scorer
-from training.tables import ServedTables, TablePrecision, packed
+from training.artifact import scorer as scoring
+from training.artifact.quantized_tables import ServedTables, TablePrecision, packed
+from training.artifact.scorer import Scorer
+from training.data.batch import jagged
+from training.data.dataset import encode_examples
 
 SCHEMA = schema_of("synthetic")
 CONFIGS = [

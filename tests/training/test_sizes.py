@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from features.datasets.catalog import schema_of
-from training.costs import cost_of
-from training.inputs import inputs_of
+from training.experiments.sweep.sizes import sizes_of
+from training.model.flops import cost_of
+from training.model.inputs import inputs_of
 from training.recipes import recipe_of
-from training.sizes import sizes_of
 
 INPUTS = inputs_of(schema_of("synthetic"))
 

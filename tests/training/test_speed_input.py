@@ -4,15 +4,19 @@ import dataclasses
 
 import pytest
 
-from training import speed
-from training.inputs import inputs_of
-from training.speed_input import DAY_OF_ROWS, examples_of, input_samples_per_second
-from training.worker import process_group
+from training.cli.rank_worker import process_group
+from training.experiments import train_speed
+from training.experiments.train_speed_input import (
+    DAY_OF_ROWS,
+    examples_of,
+    input_samples_per_second,
+)
+from training.model.inputs import inputs_of
 
 
 @pytest.mark.parametrize("name", ["A", "B"])
 def test_the_files_hold_the_configurations_inputs(name):
-    inputs, recipe = speed.configuration(name, is_compiled=False)
+    inputs, recipe = train_speed.configuration(name, is_compiled=False)
     config = dataclasses.replace(recipe.training, batch_size=16, shuffle_rows=50)
     with process_group(), examples_of(inputs, config) as table:
         found = inputs_of(table.schema)

@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from training.dataset import ExampleTable
+from training.cli.rank_worker import process_group
+from training.data.dataset import ExampleTable
+from training.experiments.scaling.points import read_points
+from training.experiments.sweep.sizes import sizes_of
+from training.experiments.sweep.sweep import LEARNING_RATES, Sweep, best_rate
 from training.recipes import recipe_of
-from training.registry import Registry
-from training.scaling.points import read_points
-from training.sizes import sizes_of
-from training.sweep import LEARNING_RATES, Sweep, best_rate
-from training.worker import process_group
+from training.registry.mlflow_registry import Registry
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from training_door import door
 
-from training.artifact import load
-from training.checkpoints import Checkpoints
-from training.dataset import ExampleTable, batches
-from training.manifest import ArtifactError, read_manifest
+from training.artifact.artifact import load
+from training.artifact.manifest import ArtifactError, read_manifest
+from training.checkpoint.catalog import Checkpoints
+from training.data.dataset import ExampleTable, batches
 
 pytestmark = pytest.mark.distributed
 
@@ -107,7 +107,7 @@ def test_the_gate_judges_on_days_that_were_not_trained_on_and_refuses_the_spoilt
 
 
 def test_an_overlap_of_training_and_holdout_is_refused(trained, built):
-    from training.evaluation import refuse_overlap
+    from training.evaluation.evaluate import refuse_overlap
 
     artifact = load(trained.artifact, built.schema)
     with pytest.raises(
@@ -117,10 +117,10 @@ def test_an_overlap_of_training_and_holdout_is_refused(trained, built):
 
 
 def test_one_process_measures_exactly_what_two_ranks_did(trained, built, tmp_path):
-    from training.dataset import user_groups
-    from training.export import export
+    from training.artifact.export import export
+    from training.artifact.quantized_tables import TablePrecision
+    from training.data.dataset import user_groups
     from training.metrics import evaluate
-    from training.tables import TablePrecision
 
     folders_ = (built.lake, trained.root / "checkpoints", tmp_path, str(built.days[-1]))
     manifest = export(built.schema, *folders_, tables=TablePrecision.FP32)
@@ -167,7 +167,7 @@ def test_a_bad_artifact_does_not_load(trained, built, tmp_path, spoil):
         )
         pq.write_table(wrong, folder / "golden.parquet")
         manifest = json.loads((folder / "manifest.json").read_text())
-        from training.artifact import _sha256
+        from training.artifact.artifact import _sha256
 
         manifest["content_sha256"]["golden.parquet"] = _sha256(folder / "golden.parquet")
         (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -228,8 +228,8 @@ def test_a_day_without_examples_is_a_clear_error(tmp_path, built):
 
 
 def test_the_registry_moves_aliases_and_refuses_unknown_versions(tmp_path, trained):
-    from training.aliases import CHAMPION
-    from training.registry import Registry
+    from training.registry.aliases import CHAMPION
+    from training.registry.mlflow_registry import Registry
 
     registry = Registry(trained.root / "mlflow", "synthetic")
     version = read_manifest(trained.artifact).version
@@ -242,9 +242,9 @@ def test_the_registry_moves_aliases_and_refuses_unknown_versions(tmp_path, train
 
 
 def test_retention_keeps_the_champion_however_old(trained, built, tmp_path):
-    from training.aliases import CHAMPION
-    from training.registry import Registry
-    from training.retention import prune
+    from training.registry.aliases import CHAMPION
+    from training.registry.mlflow_registry import Registry
+    from training.registry.retention import prune
 
     root = tmp_path / "kept"
     shutil.copytree(trained.root, root)
@@ -264,10 +264,10 @@ def test_embedding_decay_reaches_the_fused_optimiser():
     import torch
 
     from features.datasets.catalog import schema_of
-    from training.inputs import inputs_of
+    from training.cli.rank_worker import process_group
+    from training.model.inputs import inputs_of
     from training.recipes import recipe_of
-    from training.session import Session
-    from training.worker import process_group
+    from training.trainer.session import Session
 
     recipe = recipe_of("wukong-small")
     config = dataclasses.replace(recipe.training, embedding_decay=1.0)
@@ -289,12 +289,12 @@ def test_adams_embedding_decay_pulls_rows_that_no_example_asked_for():
     import torch
 
     from features.datasets.catalog import schema_of
-    from training.batch import Batch
+    from training.cli.rank_worker import process_group
     from training.config import TableOptimizer
-    from training.inputs import inputs_of
+    from training.data.batch import Batch
+    from training.model.inputs import inputs_of
     from training.recipes import recipe_of
-    from training.session import Session
-    from training.worker import process_group
+    from training.trainer.session import Session
 
     recipe = recipe_of("wukong-small")
     config = dataclasses.replace(
@@ -334,7 +334,7 @@ def _one_row(schema):
 def test_a_training_that_is_done_before_mlflow_waits_for_its_run(tmp_path):
     import threading
 
-    from training.trainer import _once_written
+    from training.trainer.trainer import _once_written
 
     file, written = tmp_path / "mlflow_run", tmp_path / "mlflow_run.part"
     written.write_text("a-run")

@@ -18,14 +18,14 @@ from torch.distributed.checkpoint.state_dict_loader import _load_state_dict_from
 from training_door import door
 
 from training.__main__ import main
-from training.aliases import CHAMPION
-from training.checkpoint import load_whole
-from training.checkpoints import Checkpoint, Checkpoints
+from training.artifact.manifest import read_manifest
+from training.checkpoint.catalog import Checkpoint, Checkpoints
+from training.checkpoint.tensors import load_whole
 from training.config import recipe_from_dict
-from training.inputs import inputs_of
-from training.manifest import read_manifest
-from training.ranker import Ranker
-from training.registry import Registry
+from training.model.inputs import inputs_of
+from training.model.ranker import Ranker
+from training.registry.aliases import CHAMPION
+from training.registry.mlflow_registry import Registry
 
 pytestmark = pytest.mark.distributed
 TARGET = "wukong-tiny-x2"
@@ -110,8 +110,8 @@ def test_the_parent_was_trained(family):
 
 
 def test_the_grown_checkpoint_answers_as_its_parent(family, built):
-    from training.dataset import ExampleTable
-    from training.upscale import golden_batch
+    from training.data.dataset import ExampleTable
+    from training.upscale.upscale import golden_batch
 
     batch = golden_batch(built.schema, ExampleTable(built.lake, built.schema))
     parent, grown = (
@@ -196,7 +196,7 @@ def test_the_gate_asks_the_grown_one_to_be_better_than_both(family, built):
 
 
 def test_a_control_of_another_parent_or_another_day_is_refused(family, built):
-    from training.evaluation import refuse_stranger
+    from training.evaluation.evaluate import refuse_stranger
 
     root = family.parent.path.parents[2] / "artifacts" / "synthetic"
     candidate = read_manifest(root / family.decision["candidate"])

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.config import Ablation, LayerConfig, ModelConfig, WukongConfig
+from training.model.wukong import FactorizationMachine, GroupedLayerNorm, Wukong, WukongLayer
 from training.recipes import uniform_layers
-from training.wukong import FactorizationMachine, GroupedLayerNorm, Wukong, WukongLayer
 
 EPS = 1e-5
 

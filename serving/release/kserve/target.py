@@ -9,7 +9,7 @@ from serving.release.kserve.cluster import Cluster
 from serving.release.kserve.manifest import Model
 from serving.release.metrics_window import samples
 from serving.routing.traffic_split import Versions
-from training import aliases
+from training.registry import aliases
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -281,7 +281,7 @@ def test_a_days_candidate_goes_by_the_gate_and_becomes_champion_too(
     """What the DAG does on a cluster: the same two verbs, with the day and the service."""
     registry = stand_ins.FileRegistry(tmp_path)
     registry.set_alias("champion", CONTROL)
-    monkeypatch.setattr("training.registry.Registry", lambda *_: registry)
+    monkeypatch.setattr("training.registry.mlflow_registry.Registry", lambda *_: registry)
     folder = tmp_path / "synthetic" / "gate" / "2025-06-02"
     folder.mkdir(parents=True)
     decision = {"decision": "promote", "candidate": CANDIDATE}
@@ -308,7 +308,7 @@ def test_a_days_candidate_that_went_back_is_not_tried_or_promoted_by_a_re_run(
 ):
     registry = stand_ins.FileRegistry(tmp_path)
     registry.set_alias("champion", CONTROL)
-    monkeypatch.setattr("training.registry.Registry", lambda *_: registry)
+    monkeypatch.setattr("training.registry.mlflow_registry.Registry", lambda *_: registry)
     folder = tmp_path / "synthetic" / "gate" / "2025-06-02"
     folder.mkdir(parents=True)
     decision = {"decision": "promote", "candidate": CANDIDATE}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.scaling.bootstrap import (
+from training.experiments.scaling.bootstrap import (
     LEVEL,
     Interval,
     Observations,
@@ -12,7 +12,7 @@ from training.scaling.bootstrap import (
     independent,
     lack_of_fit,
 )
-from training.scaling.laws import Form
+from training.experiments.scaling.laws import Form
 
 TRIALS = 200
 

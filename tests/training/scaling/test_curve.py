@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from made_points import point, published, runs
 
-from training.scaling.curve import Curve, curves_of
-from training.scaling.laws import Form
+from training.experiments.scaling.curve import Curve, curves_of
+from training.experiments.scaling.laws import Form
 
 X = np.geomspace(1e5, 1e7, 6)
 

@@ -5,7 +5,7 @@ import pytest
 from made_points import WUKONG
 from scipy.optimize import least_squares, lsq_linear
 
-from training.scaling.laws import BETA_RANGE, Form, _linear_part, fit
+from training.experiments.scaling.laws import BETA_RANGE, Form, _linear_part, fit
 
 X = np.geomspace(1e5, 1e7, 6)
 

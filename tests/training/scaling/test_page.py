@@ -13,11 +13,11 @@ from markupsafe import escape
 
 from features.pages import site
 from training.__main__ import main
-from training.scaling.advice import Current
-from training.scaling.page import page
-from training.scaling.panel import panel
-from training.scaling.points import append_points
-from training.scaling.study import study
+from training.experiments.scaling.advice import Current
+from training.experiments.scaling.page import page
+from training.experiments.scaling.panel import panel
+from training.experiments.scaling.points import append_points
+from training.experiments.scaling.study import study
 
 LADDER = 1e6 * 2.0 ** np.arange(6)
 

@@ -3,7 +3,7 @@
 import pytest
 from made_points import point
 
-from training.scaling.points import append_points, read_points
+from training.experiments.scaling.points import append_points, read_points
 
 
 def test_points_are_read_as_they_were_written(tmp_path):

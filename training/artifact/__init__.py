@@ -1,0 +1,1 @@
+"""What is served: exported weights, the scorer, quantized tables, compiled code."""

@@ -1,0 +1,358 @@
+"""Native code of the dense part: kept by what it depends on, verified, and run.
+
+An artifact is data. Code is made on the machine that serves, from the model's configuration and
+without weights (``training.artifact.aoti_compile``); those are the artifact's, handed over after
+the load. So tomorrow's weights of the same architecture reuse today's code. It lies in a folder
+that only this user can write, under a key of all that shapes it, beside its hash.
+"""
+
+import ctypes
+import dataclasses
+import enum
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from training.artifact.aoti_runtime import Instance, Library, LibraryError
+from training.artifact.scorer import MAX_ROWS, ServedDense
+from training.config import ModelConfig
+from training.model.inputs import Inputs
+from training.resources import num_cores
+
+logger = logging.getLogger(__name__)
+
+VARIABLE = "RANKING_COMPILE"
+SECONDS_AT_LOAD = 90.0
+"""How long a version's load waits for a compilation; a server may load three versions at once, and
+gives up a load after more than three times this (``serving.release.endpoint_client``)."""
+SECONDS_OF_PROBE = 60.0
+"""How long a load waits until code that was made by another build has been tried."""
+_INPUTS = ("dense", "pooled_BE")
+LIBRARY, NOTE = "dense.so", "dense.json"
+"""Files of an entry: the code, and its hash."""
+_SHAPING = (
+    "artifact/aoti_cache",
+    "artifact/aoti_runtime",
+    "artifact/aoti_compile",
+    "artifact/scorer",
+    "model/ranker",
+    "model/wukong",
+    "model/baselines",
+    "model/layers",
+    "config",
+)
+"""Modules of this package that shape the code."""
+_SOURCES = [
+    hashlib.sha256((Path(__file__).parents[1] / f"{name}.py").read_bytes()).hexdigest()
+    for name in _SHAPING
+]
+"""As they are when this process starts: files that change later are not what it runs."""
+
+
+class Compile(enum.StrEnum):
+    """Whether the dense part runs as native code."""
+
+    OFF = "off"
+    AUTO = "auto"
+    """Where it can; eager, told in the log, where not."""
+    REQUIRED = "required"
+    """An artifact without it does not load."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Compile":
+        """RANKING_COMPILE; ``auto`` where it is not set."""
+        text = environment.get(VARIABLE, cls.AUTO.value)
+        if text not in list(cls):
+            raise ValueError(f"{VARIABLE}: {text!r}; one of {[str(mode) for mode in cls]}")
+        return cls(text)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NativeCode:
+    """Whether native code is used, and the folder that keeps it."""
+
+    mode: Compile
+    folder: Path
+
+    @classmethod
+    def from_environment(cls, folder: Path, environment: Mapping[str, str] = os.environ) -> Self:
+        """In some folder, as RANKING_COMPILE says."""
+        return cls(mode=Compile.from_environment(environment), folder=folder)
+
+
+class NativeError(ValueError):
+    """Native code cannot be made or must not be used; the text says why."""
+
+
+class NativeDense:
+    """A dense part in native code, with the weights of one artifact."""
+
+    def __init__(self, library: Path, module: ServedDense) -> None:
+        """Load verified code and give it a copy of a module's weights.
+
+        Raises:
+            NativeError: The code does not load, or asks for other weights.
+        """
+        try:
+            self._code = Instance(_loaded(library), num_runners=num_runners())
+            weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+            wanted = self._code.weight_names()
+            for name, value in weights.items():
+                if value.is_floating_point() and name not in wanted.values():
+                    raise NativeError(f"{library}: {name} is part of the code; a weight of its own")
+            self._code.take_weights({own: weights[name] for own, name in wanted.items()})
+        except (OSError, AttributeError, LibraryError, KeyError) as error:
+            raise NativeError(f"{library}: does not load: {error}") from error
+        tokens = module.interaction.tokens
+        self._shapes = (tokens.num_dense, sum(tokens.widths))
+
+    def __call__(self, dense: Tensor, pooled_BE: Tensor) -> Tensor:
+        """What ``ServedDense`` takes and gives."""
+        # The code checks nothing: with other tensors it would read beyond the memory.
+        for name, given, width in zip(_INPUTS, (dense, pooled_BE), self._shapes, strict=True):
+            _check_input(name, given, width)
+        if not 1 <= len(dense) == len(pooled_BE) <= MAX_ROWS:
+            raise ValueError(
+                f"rows: {len(dense)} and {len(pooled_BE)}; as many of both, 1 to {MAX_ROWS}"
+            )
+        if len(dense) == 1:  # the code is for two rows and more
+            return self(dense.expand(2, -1), pooled_BE.expand(2, -1))[:1]
+        return self._code.run([dense.contiguous(), pooled_BE.contiguous()])
+
+
+def _check_input(name: str, given: Tensor, width: int) -> None:
+    """ValueError unless the code can read it: it takes the numbers to be as they were compiled."""
+    is_readable = given.dtype is torch.float32 and given.device.type == "cpu"
+    if not is_readable or given.ndim != 2 or given.shape[1] != width:
+        what = f"{given.dtype} {tuple(given.shape)} on {given.device}"
+        raise ValueError(f"{name}: {what}; torch.float32 (rows, {width}) on cpu")
+
+
+def num_runners() -> int:
+    """Calls of one dense part at one time: a batch on each core, a lone request, and a shadow's."""
+    return num_cores() + 2
+
+
+_LOADED: dict[str, Library] = {}
+"""By hash; a library is never unloaded, so to load each day's anew would leak it."""
+
+
+def _loaded(path: Path) -> Library:
+    key = sha256(path)
+    if key not in _LOADED:
+        _LOADED[key] = Library(path)
+    return _LOADED[key]
+
+
+def native_dense(
+    native: NativeCode, artifact: Path, *, inputs: Inputs, config: ModelConfig, module: ServedDense
+) -> NativeDense:
+    """The native code of an artifact's dense part; compiled first, in a process, where it is not.
+
+    Args:
+        native: Where it is kept.
+        artifact: The artifact's folder.
+        inputs: What the model reads.
+        config: The model's configuration.
+        module: The eager dense part with the artifact's weights.
+
+    Raises:
+        NativeError: There is none and none can be made, or it must not be trusted.
+    """
+    entry = ensure(native, artifact, inputs=inputs, config=config, seconds=SECONDS_AT_LOAD)
+    library = verified(entry)
+    _prove(entry, artifact)
+    return NativeDense(library, module)
+
+
+def ensure(
+    native: NativeCode, artifact: Path, *, inputs: Inputs, config: ModelConfig, seconds: float
+) -> Path:
+    """The entry of an artifact's native code, compiled in a process where there is none.
+
+    Args:
+        native: Where it is kept.
+        artifact: The artifact's folder.
+        inputs: What the model reads.
+        config: The model's configuration.
+        seconds: How long a compilation may take.
+
+    Raises:
+        NativeError: There is none and none can be made, or the folder must not be trusted.
+    """
+    folder = private_folder(native.folder, apart_from=artifact)
+    entry = folder / key_of(inputs, config)
+    try:
+        verified(entry)
+    except NativeError as error:
+        logger.info("compiling %s: %s", entry.name, error)
+        _compile_apart(artifact, folder, seconds=seconds)
+    return entry
+
+
+def verified(entry: Path) -> Path:
+    """The library of a cache entry whose hash is as it was noted when it was made.
+
+    Raises:
+        NativeError: There is none, or it is not what was made; names the file.
+    """
+    library = entry / LIBRARY
+    try:
+        expected = json.loads((entry / NOTE).read_text())["sha256"]
+        found = sha256(library)
+    except FileNotFoundError as error:
+        raise NativeError(f"{error.filename}: no native code yet") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NativeError(f"{entry}: cannot be read: {error}") from error
+    if found != expected:
+        raise NativeError(f"{library}: sha256 {found}; expected {expected}")
+    return library
+
+
+def stamp() -> dict[str, str]:
+    """The build that native code is linked against: torch's, its interface for it, and C's."""
+    torchs = ctypes.CDLL(str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"))
+    interface = torchs.aoti_torch_abi_version
+    interface.restype = ctypes.c_uint64
+    return {
+        "torch": torch.__version__,
+        "git": str(torch.version.git_version),
+        "interface": f"{interface():x}",
+        "libc": "-".join(platform.libc_ver()),
+    }
+
+
+def _prove(entry: Path, artifact: Path) -> None:
+    """Have code of another build score in a process of its own first, which may die of it.
+
+    Code that was made by this build has proven itself there when it was made.
+
+    Raises:
+        NativeError: It ends its process, or scores otherwise than eager.
+    """
+    note = json.loads((entry / NOTE).read_text())
+    if note.get("stamp") == stamp():
+        return
+    logger.info("trying %s: made by %s, not by %s", entry.name, note.get("stamp"), stamp())
+    program = "import sys; from training.artifact.aoti_compile import probe; probe(*sys.argv[1:])"
+    command = [sys.executable, "-c", program, str(artifact), str(entry / LIBRARY)]
+    _run_apart(command, "probe", seconds=SECONDS_OF_PROBE)
+    proven = entry / f".{NOTE}.{os.getpid()}"
+    proven.write_text(json.dumps({**note, "stamp": stamp()}))
+    proven.replace(entry / NOTE)
+
+
+def private_folder(folder: Path, *, apart_from: Path | None = None) -> Path:
+    """A folder for native code, made where there is none.
+
+    Raises:
+        NativeError: Others than this user may write it, it belongs to another one, it cannot be
+            made, or it lies in ``apart_from``, such as an artifact, which brings data only.
+    """
+    resolved = folder.resolve()
+    if apart_from is not None and resolved.is_relative_to(apart_from.resolve()):
+        raise NativeError(f"{resolved}: inside the artifact {apart_from}; a folder elsewhere")
+    try:
+        resolved.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = resolved.stat()
+    except OSError as error:
+        raise NativeError(f"{resolved}: {error.strerror}") from error
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid != os.getuid() or mode & 0o077:
+        raise NativeError(
+            f"{resolved}: owner {found.st_uid}, mode {mode:o}; must be of user {os.getuid()}, 700"
+        )
+    return resolved
+
+
+def key_of(inputs: Inputs, config: ModelConfig) -> str:
+    """Thirty-two hexadecimal digits of everything that shapes the code: model, versions, CPU."""
+    content = {
+        "sparse": [sparse.name for sparse in inputs.sparse],
+        "dense": [kind.value for kind in inputs.dense],
+        "model": dataclasses.asdict(config),
+        "versions": [torch.__version__, version("torchrec"), platform.python_version()],
+        "sources": _SOURCES,
+        "cpu": [platform.machine(), torch.backends.cpu.get_cpu_capability(), *_cpu()],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _cpu() -> list[str]:
+    """Model and instruction sets of the first core."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return [platform.processor()]
+    return [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+
+
+def work_prefix(process: int) -> str:
+    """How the folder begins in which a process compiles."""
+    return f".compiling-{process}-"
+
+
+def _compile_apart(artifact: Path, folder: Path, *, seconds: float) -> None:
+    """Compile in a process of its own, so that a server that answers goes on answering."""
+    check_compiler()
+    command = [sys.executable, "-m", "training", "compile"]
+    command += [f"--artifact={artifact}", f"--compiled={folder}"]
+    _run_apart(command, "compilation", seconds=seconds, folder=folder)
+
+
+def _run_apart(
+    command: list[str], what: str, *, seconds: float, folder: Path | None = None
+) -> None:
+    """Run a process until it has ended well; NativeError where it does not, or not in time.
+
+    Args:
+        command: The process.
+        what: Its name in the error.
+        seconds: How long it may take.
+        folder: Where it leaves what it was at when it is killed.
+    """
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            _, log = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            os.killpg(process.pid, signal.SIGKILL)  # the compiler is its child
+            for left in folder.glob(f"{work_prefix(process.pid)}*") if folder else ():
+                shutil.rmtree(left, ignore_errors=True)
+            raise NativeError(f"{what}: not done in {seconds:g} s") from error
+    if process.returncode < 0:
+        raise NativeError(f"{what}: ended by {signal.Signals(-process.returncode).name}")
+    if process.returncode:
+        said = log.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+        raise NativeError(f"{what}: {said[0]}")
+
+
+def check_compiler() -> None:
+    """NativeError where there is no C++ compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise NativeError(f"compilation: {compiler} not found; CXX names another compiler")
+
+
+def sha256(path: Path) -> str:
+    """Of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

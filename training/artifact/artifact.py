@@ -1,0 +1,259 @@
+"""What is served: weights, manifest and a golden request with its answer, in one folder.
+
+Safe to load: safetensors, JSON and Parquet, no pickle and no code. A loaded artifact has proven
+that its files are whole, that it fits the schema, and that it answers its golden request as when
+written, by the very path that will serve: the tables in their precision, the dense part eager or
+as native code made here.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from features.encoding.encode import ModelInputs, RequestInputs
+from features.schema import Schema
+from training.artifact.aoti_cache import Compile, NativeCode, NativeError, native_dense
+from training.artifact.manifest import MANIFEST, ArtifactError, Manifest, read_manifest
+from training.artifact.quantized_tables import ServedTables, TablePrecision, packed
+from training.artifact.scorer import Scorer, ServedDense
+from training.config import ModelConfig, model_from_dict
+from training.data.dataset import encode_examples
+from training.model.inputs import Inputs, inputs_of
+from training.model.ranker import InteractionArch, Ranker, embedding_tables
+from training.resources import num_cores
+
+logger = logging.getLogger(__name__)
+
+GOLDEN_ROWS = 64
+GOLDEN_TOLERANCE = 1e-5
+"""Largest difference of a golden probability: float32 sums may be ordered differently elsewhere."""
+WARM_UP_CANDIDATES = (1, 100, 500, 2_000)
+_WEIGHTS, _GOLDEN = "weights.safetensors", "golden.parquet"
+_FILES = (_WEIGHTS, _GOLDEN)
+_SCORE = "golden_score"
+_TABLE, _ROWS, _DENSE = "embeddings.embedding_bags.", ("weight", "rows"), "interaction."
+"""Names in the weights: a table's ``weight`` is float32, its ``rows`` are quantised."""
+
+
+class Artifact:
+    """A loaded artifact."""
+
+    def __init__(self, manifest: Manifest, scorer: Scorer, *, why_eager: str | None = None) -> None:
+        """Wrap a scorer that has been proven; ``why_eager`` is None where it is native code."""
+        self.manifest = manifest
+        self.why_eager = why_eager
+        self._scorer = scorer
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the dense part runs as native code."""
+        return self.why_eager is None
+
+    def score(
+        self, inputs: RequestInputs | ModelInputs, *, num_threads: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Probabilities of a request's candidates, or of encoded rows, in their order.
+
+        Args:
+            inputs: What to score.
+            num_threads: Threads inside this call; None: the number that it was loaded with.
+        """
+        return self._scorer.score(inputs, num_threads=num_threads)
+
+
+def write(root: Path, ranker: Ranker, schema: Schema, golden: pa.Table, **fields: Any) -> Manifest:
+    """Write an artifact under ``root/<dataset>/<version>``, whole or not at all.
+
+    The version is the run's day, the role in a trial, and the first digits of the weights' hash:
+    writing the same weights again gives the same version, in another precision another one.
+
+    Args:
+        root: Folder of all artifacts.
+        ranker: Unsharded, with its trained weights.
+        schema: The data set's schema.
+        golden: Examples whose scores are kept as the golden answer.
+        fields: The manifest's other fields: day, trained_through, recipe, config, parents, metrics,
+            mlflow_run, checkpoint, role, growth, tables, table_costs.
+    """
+    staging = root / schema.name / f".writing-{uuid.uuid4().hex[:12]}"
+    staging.mkdir(parents=True)
+    manifest = Manifest(
+        version="",
+        dataset=schema.name,
+        schema_fingerprint=schema.fingerprint(),
+        content_sha256={},
+        **fields,
+    )
+    precision = TablePrecision(manifest.tables)
+    save_file(_contents(ranker, precision), staging / _WEIGHTS)
+    scores = Scorer.of(ranker.eval(), precision).score(encode_examples(schema, golden).inputs)
+    pq.write_table(golden.append_column(_SCORE, pa.array(scores)), staging / _GOLDEN)
+    hashes = {name: _sha256(staging / name) for name in _FILES}
+    version = "-".join(filter(None, (manifest.day, manifest.role, hashes[_WEIGHTS][:8])))
+    manifest = dataclasses.replace(manifest, version=version, content_sha256=hashes)
+    (staging / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=1))
+    target = root / schema.name / version
+    if target.exists():
+        shutil.rmtree(staging)
+        return read_manifest(target)
+    staging.rename(target)
+    return manifest
+
+
+def load(
+    directory: Path,
+    schema: Schema,
+    *,
+    native: NativeCode | None = None,
+    num_threads: int | None = None,
+) -> Artifact:
+    """Load an artifact, prove it and warm it up.
+
+    Args:
+        directory: Its folder.
+        schema: The data set's schema.
+        native: Whether and where native code is kept; None: eager.
+        num_threads: Threads inside one call of ``score``; None: torch's number at this moment.
+
+    Raises:
+        ArtifactError: A file is missing, changed or cut off; the schema is another one; the golden
+            request is not answered as when the artifact was written; or native code is required and
+            there is none.
+    """
+    manifest = read_manifest(directory)
+    _check_files(directory, manifest)
+    if manifest.schema_fingerprint != schema.fingerprint():
+        raise ArtifactError(
+            f"{directory / MANIFEST}: schema {manifest.schema_fingerprint}; expected that of "
+            f"{schema.name}, {schema.fingerprint()}"
+        )
+    inputs = inputs_of(schema)
+    # Native code does not ask torch: in a new thread it would take all cores.
+    num_threads = num_threads or min(torch.get_num_threads(), num_cores())
+    try:
+        config = model_from_dict(manifest.config["model"])
+        scorer, module = _eager(directory, manifest, inputs, config, num_threads)
+    except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{directory / _WEIGHTS}: does not fit the manifest's model: {error}"
+        ) from error
+    _proven(scorer, directory, schema)
+    why_eager: str | None = "not asked for"
+    if native is not None and native.mode is not Compile.OFF:
+        try:
+            code = native_dense(native, directory, inputs=inputs, config=config, module=module)
+            scorer, why_eager = _proven(scorer.with_dense(code), directory, schema), None
+        except (NativeError, ArtifactError) as error:
+            if native.mode is Compile.REQUIRED:
+                raise ArtifactError(f"{directory}: no native code: {error}") from error
+            why_eager = str(error)
+            logger.warning("artifact %s: the dense part runs eager: %s", manifest.version, error)
+    _warm_up(scorer, golden_inputs(directory, schema))
+    return Artifact(manifest, scorer, why_eager=why_eager)
+
+
+def golden_inputs(directory: Path, schema: Schema) -> ModelInputs:
+    """The golden request as model inputs."""
+    return encode_examples(schema, pq.read_table(directory / _GOLDEN)).inputs
+
+
+def _contents(ranker: Ranker, precision: TablePrecision) -> dict[str, Tensor]:
+    """Tensors of the weights' file."""
+    state = {name: value.contiguous() for name, value in ranker.state_dict().items()}
+    if precision is TablePrecision.FP32:
+        return state
+    contents = {}
+    for name, value in state.items():
+        if name.startswith(_TABLE):
+            contents[name.removesuffix("weight") + "rows"] = packed(value, precision).contiguous()
+        else:
+            contents[name] = value
+    return contents
+
+
+def _eager(
+    directory: Path,
+    manifest: Manifest,
+    inputs: Inputs,
+    config: ModelConfig,
+    num_threads: int,
+) -> tuple[Scorer, ServedDense]:
+    """The scorer of an artifact's weights, and its dense part."""
+    contents = load_file(directory / _WEIGHTS)
+    interaction = InteractionArch(inputs, config)
+    dense = {name: v for name, v in contents.items() if name.startswith(_DENSE)}
+    interaction.load_state_dict({name.removeprefix(_DENSE): v for name, v in dense.items()})
+    module = ServedDense(interaction).eval().requires_grad_(False)
+    precision = TablePrecision(manifest.tables)
+    last = _ROWS[precision is not TablePrecision.FP32]
+    rows = {
+        name.removeprefix(_TABLE).removesuffix(f".{last}"): value
+        for name, value in contents.items()
+        if name.startswith(_TABLE)
+    }
+    tables = ServedTables(embedding_tables(inputs, config), rows, precision)
+    features = [sparse.name for sparse in inputs.sparse]
+    return Scorer(features, tables, module, num_threads=num_threads), module
+
+
+def _check_files(directory: Path, manifest: Manifest) -> None:
+    """ArtifactError unless both files are there as they were written."""
+    for name in _FILES:
+        expected = manifest.content_sha256.get(name, "a hash in the manifest")
+        found = _sha256(directory / name) if (directory / name).exists() else "no file"
+        if found != expected:
+            raise ArtifactError(f"{directory / name}: sha256 {found}; expected {expected}")
+
+
+def _proven(scorer: Scorer, directory: Path, schema: Schema) -> Scorer:
+    """The scorer, which has answered the golden request; ArtifactError where it answers another.
+
+    Rows that share nothing, and rows with a user each, are answered.
+    """
+    path = directory / _GOLDEN
+    expected = pq.read_table(path, columns=[_SCORE]).column(_SCORE).to_numpy()
+    inputs = golden_inputs(directory, schema)
+    for request in (inputs, _as_one_user_each(inputs)):
+        worst = float(np.abs(scorer.score(request) - expected).max(initial=0.0))
+        if not worst <= GOLDEN_TOLERANCE:
+            raise ArtifactError(
+                f"{path}: golden answer differs by {worst:.3g}; at most {GOLDEN_TOLERANCE:g}"
+            )
+    return scorer
+
+
+def _as_one_user_each(inputs: ModelInputs) -> RequestInputs:
+    """Rows as a request of as many users, all but the last sparse input being theirs."""
+    *shared, last = inputs.ids
+    return RequestInputs(
+        dense=inputs.dense,
+        shared={name: inputs.ids[name] for name in shared},
+        each={last: inputs.ids[last]},
+        user=np.arange(len(inputs)),
+    )
+
+
+def _warm_up(scorer: Scorer, inputs: ModelInputs) -> None:
+    """Score as often and as many as it takes for buffers to be there before the first request."""
+    if not len(inputs):
+        return
+    for size in WARM_UP_CANDIDATES:
+        scorer.score(inputs.take(np.arange(size) % len(inputs)))
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

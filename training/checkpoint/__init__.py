@@ -1,0 +1,1 @@
+"""Saved training states: their files, their catalog, and their move to another schema or split."""

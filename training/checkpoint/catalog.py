@@ -1,0 +1,202 @@
+"""The checkpoints on disk: manifests, descent, and which may go. No tensors, so no torch."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from features.schema import Schema
+from training.checkpoint.schema_migration import Adoption, AdoptionError, InputsRecord
+from training.config import Recipe
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+GROWN, CONTROL = "grown", "control"
+"""Roles in a trial: the ranker that grew, and the un-grown one that it is compared with."""
+
+
+class CorruptError(ValueError):
+    """A checkpoint whose files are not what was written."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointManifest:
+    """What a checkpoint is, beside its tensors."""
+
+    dataset: str
+    schema_fingerprint: str
+    model_fingerprint: str
+    recipe: dict[str, Any]
+    run_day: str
+    """Day whose run wrote it."""
+    trained_through: str
+    """Last day whose examples entered the weights."""
+    trained_days: int
+    examples: int
+    steps: int
+    ranks: int
+    parent: str | None
+    """Folder name of the checkpoint it was warm started from."""
+    family: list[str]
+    """Names of its ancestors, the oldest first."""
+    partitions: dict[str, str]
+    """Content hashes of the example partitions of this run."""
+    mlflow_run: str
+    metrics: dict[str, float | None]
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    """SHA-256 of each file of tensors."""
+    inputs: dict[str, Any] | None = None
+    """What it reads (``training.checkpoint.schema_migration.InputsRecord``), for the days when the
+    schema changes."""
+    adopted: dict[str, str] = dataclasses.field(default_factory=dict)
+    """What was kept, resized or new, where its parent had another schema."""
+    growth: dict[str, Any] | None = None
+    """How it grew out of its parent: the parent's name and manifest's hash, the changes, and the
+    largest difference of a logit that was measured; None: it was trained."""
+    role: str = ""
+    """In a trial ``grown`` or ``control``; else empty."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A finished checkpoint on disk."""
+
+    path: Path
+    manifest: CheckpointManifest
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        return self.path.name
+
+    @property
+    def trained_through(self) -> datetime.date:
+        """Last day whose examples entered the weights."""
+        return datetime.date.fromisoformat(self.manifest.trained_through)
+
+    @property
+    def recipe_name(self) -> str:
+        """The recipe that it was trained, or grown, by."""
+        return str(self.manifest.recipe["name"])
+
+    def verify(self) -> None:
+        """Read all files; CorruptError names one that is missing, cut off or changed."""
+        verify_files(self.path, self.manifest.files)
+
+
+class Checkpoints:
+    """The checkpoints of one data set.
+
+    A run of day d owns the folder named d; what was grown from it has the target's name behind, and
+    what was trained for a trial its role and recipe (``checkpoint_name``).
+    """
+
+    def __init__(self, root: Path, schema: Schema) -> None:
+        """Open the folder; it is made by the first write."""
+        self.root = root / schema.name
+        self.schema = schema
+
+    def all(self) -> list[Checkpoint]:
+        """Finished checkpoints, the oldest run first."""
+        found = []
+        for path in sorted(self.root.glob(f"[0-9]*/{MANIFEST}")):
+            manifest = CheckpointManifest(**json.loads(path.read_text()))
+            found.append(Checkpoint(path.parent, manifest))
+        return found
+
+    def find(self, name: str) -> Checkpoint | None:
+        """A checkpoint by its folder's name; None when it is not there."""
+        return next((found for found in self.all() if found.name == name), None)
+
+    def named(self, name: str) -> Checkpoint:
+        """A checkpoint by its folder's name; ValueError when it is not there."""
+        found = self.find(name)
+        if found is None:
+            have = [checkpoint.name for checkpoint in self.all()]
+            raise ValueError(f"checkpoint of {name}: not in {self.root}; there are {have}")
+        return found
+
+    def parent_for(
+        self, recipe: Recipe, run_day: datetime.date, through: datetime.date
+    ) -> Checkpoint | None:
+        """The newest earlier checkpoint that fits and stopped before ``through``; None: start cold.
+
+        It depends on the day and on earlier runs only, so that a run that is repeated has the same
+        parent again. One whose files are damaged is named in the log, and the one before it taken.
+        """
+        earlier = [
+            checkpoint
+            for checkpoint in self.all()
+            if checkpoint.manifest.run_day < run_day.isoformat()
+            and checkpoint.trained_through < through
+            and checkpoint.manifest.model_fingerprint == recipe.model_fingerprint()
+            and checkpoint.manifest.role != CONTROL
+        ]
+        for checkpoint in sorted(earlier, key=lambda found: found.trained_through, reverse=True):
+            try:
+                self.adoption_from(checkpoint)
+                checkpoint.verify()
+            except (CorruptError, AdoptionError) as error:
+                logger.warning("%s; the checkpoint before it is taken", error)
+                continue
+            return checkpoint
+        return None
+
+    def adoption_from(self, checkpoint: Checkpoint) -> Adoption | None:
+        """How a checkpoint's inputs lie in the schema's; None: the schema is the same.
+
+        Raises:
+            AdoptionError: They do not.
+        """
+        if checkpoint.manifest.schema_fingerprint == self.schema.fingerprint():
+            return None
+        if checkpoint.manifest.inputs is None:
+            raise AdoptionError(
+                f"checkpoint {checkpoint.path}: another schema, and it does not tell its inputs"
+            )
+        before = InputsRecord.from_dict(checkpoint.manifest.inputs)
+        try:
+            return Adoption(before, InputsRecord.of(self.schema))
+        except AdoptionError as error:
+            raise AdoptionError(f"checkpoint {checkpoint.path}: {error}") from error
+
+    def prune(self, *, keep: int, in_use: set[str]) -> list[str]:
+        """Remove all but the ``keep`` newest checkpoints and those in use; returns their names."""
+        if keep < 1:
+            raise ValueError(f"keep: {keep}; at least 1")
+        removed = []
+        for checkpoint in self.all()[:-keep]:
+            if checkpoint.name not in in_use:
+                shutil.rmtree(checkpoint.path)
+                removed.append(checkpoint.name)
+        return removed
+
+
+def checkpoint_name(day: datetime.date, *, role: str, recipe: str) -> str:
+    """Folder of what a day's run writes; in a trial with its role and recipe behind."""
+    return f"{day}-{role}-{recipe}" if role else day.isoformat()
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a folder but its manifest."""
+    return {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+
+
+def verify_files(folder: Path, hashes: Mapping[str, str]) -> None:
+    """CorruptError unless the folder's files have these hashes."""
+    for name, expected in hashes.items():
+        path = folder / name
+        found = _sha256(path) if path.exists() else "no file"
+        if found != expected:
+            raise CorruptError(f"checkpoint file {path}: sha256 {found}; expected {expected}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

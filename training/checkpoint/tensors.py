@@ -1,0 +1,286 @@
+"""The tensors of a checkpoint: sharded files, written whole or not at all, loaded by name."""
+
+import copy
+import dataclasses
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+from torch.distributed._shard.sharded_tensor.shard import Shard
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
+from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
+from torchrec.distributed.model_parallel import DistributedModelParallel
+
+from training.checkpoint.adagrad_reshard import Conversion, column_split, convert
+from training.checkpoint.catalog import MANIFEST, CheckpointManifest, file_hashes
+from training.distributed.divergence import refuse_non_finite
+
+DENSE_OPTIMIZER = "dense_optimizer"
+"""Part of a training state: Adam's moments, by parameter."""
+_TABLE = re.compile(r"embedding_bags\.([^.]+)\.weight")
+_MOMENTS = "sparse_optimizer.state"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that does not fit what is to be loaded into it."""
+
+
+def save(root: Path, tensors: dict[str, Any], manifest: CheckpointManifest, name: str) -> Path:
+    """Write all ranks' tensors and the manifest beside, then put them in place at once.
+
+    Raises:
+        DivergedError: A number is not finite; what was there before stays.
+    """
+    refuse_non_finite(tensors, manifest.steps)
+    target = root / name
+    staging_names = [f".writing-{uuid.uuid4().hex[:12]}"]
+    dist.broadcast_object_list(staging_names, src=0)
+    staging = root / staging_names[0]
+    staging.mkdir(parents=True, exist_ok=True)
+    save_distributed(tensors, storage_writer=FileSystemWriter(str(staging)))
+    if dist.get_rank() == 0:
+        whole = dataclasses.replace(manifest, files=file_hashes(staging))
+        (staging / MANIFEST).write_text(json.dumps(dataclasses.asdict(whole), indent=1))
+        _replace_folder(staging, target)
+    dist.barrier()
+    return target
+
+
+def training_state(
+    model: DistributedModelParallel, dense_optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Everything that training goes on from, as tensors by name."""
+    return {
+        "model": model.state_dict(),
+        "sparse_optimizer": model.fused_optimizer.state_dict(),
+        DENSE_OPTIMIZER: adam_state(model, dense_optimizer),
+    }
+
+
+def load_training_state(
+    path: Path, model: DistributedModelParallel, dense_optimizer: torch.optim.Optimizer
+) -> list[Conversion]:
+    """Load a checkpoint into a sharded model and its optimisers, whatever ranks it was written by.
+
+    Weights are the same to the bit under any sharding. So are row-wise Adagrad's moments under the
+    same column split; under another they are converted (``training.checkpoint.adagrad_reshard``).
+
+    Returns:
+        The tables whose moments were converted.
+
+    Raises:
+        CheckpointError: A tensor is missing, has another shape, or has no place in the model.
+    """
+    state = training_state(model, dense_optimizer)
+    saved = FileSystemReader(str(path)).read_metadata().state_dict_metadata
+    _refuse_leftovers(state, saved, path)
+    conversions = load_tables(state, path)
+    dense = {part: _without_tables(state[part]) for part in ("model", DENSE_OPTIMIZER)}
+    load_tensors(dense, path)
+    set_training_state(model, dense_optimizer, state)
+    return conversions
+
+
+def set_training_state(
+    model: DistributedModelParallel,
+    dense_optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+) -> None:
+    """Put what ``training_state`` returned, with other values, into a model and its optimisers."""
+    model.load_state_dict(state["model"])
+    model.fused_optimizer.load_state_dict(state["sparse_optimizer"])
+    set_adam_state(model, dense_optimizer, state[DENSE_OPTIMIZER])
+
+
+def load_tables(
+    state: dict[str, Any], path: Path, rows: Mapping[str, int] | None = None
+) -> list[Conversion]:
+    """Fill the embedding tables of a training state, and their optimiser's state, on every rank.
+
+    Args:
+        state: What ``training_state`` returned.
+        path: The checkpoint.
+        rows: First rows to fill of each table, as many as the checkpoint has; a table that is not
+            there stays as it is. None: all tables, whole.
+
+    Returns:
+        The tables whose moments were converted.
+    """
+    saved = FileSystemReader(str(path)).read_metadata().state_dict_metadata
+    tables = {
+        part: {
+            name: value if rows is None else first_rows_of(value, rows[table])
+            for name, value in state[part].items()
+            if (table := table_of(name)) and (rows is None or table in rows)
+        }
+        for part in ("model", DENSE_OPTIMIZER)
+    }
+    moments = state["sparse_optimizer"]["state"]
+    moments = {name: moments[name] for name in moments if name in tables["model"]}
+    splits = {name: _splits(name, state["model"], saved) for name in moments}
+    whole = {
+        name: value
+        for name, value in moments.items()
+        if splits[name].saved == splits[name].wanted
+        and tables["model"][name] is state["model"][name]
+    }
+    parts = {**tables, "sparse_optimizer": {"state": whole} if whole else {}}
+    load_tensors({part: tensors for part, tensors in parts.items() if tensors}, path)
+    for name in moments.keys() - whole.keys():
+        num_rows = state["model"][name].size(0)
+        for key, sharded in moments[name].items():
+            _convert_into(sharded, f"{_MOMENTS}.{name}.{key}", splits[name], num_rows, saved, path)
+    return [split for split in splits.values() if split.saved != split.wanted]
+
+
+def table_of(name: str) -> str:
+    """The embedding table to which a tensor of the state belongs; empty: to none."""
+    found = _TABLE.search(name)
+    return found[1] if found else ""
+
+
+def first_rows_of(value: Any, rows: int) -> Any:
+    """A tensor's first rows, plain or sharded, in the same memory; itself where that is all."""
+    if not value.dim() or value.size(0) == rows:
+        return value
+    if not isinstance(value, ShardedTensor):
+        return value[:rows]
+    metadata = copy.deepcopy(value.metadata())
+    metadata.size = torch.Size((rows, *value.size()[1:]))
+    for shard in metadata.shards_metadata:
+        shard.shard_sizes[0] = max(0, min(shard.shard_sizes[0], rows - shard.shard_offsets[0]))
+    metadata.shards_metadata = [s for s in metadata.shards_metadata if s.shard_sizes[0]]
+    kept = {tuple(shard.shard_offsets): shard for shard in metadata.shards_metadata}
+    local = [
+        Shard(shard.tensor[: place.shard_sizes[0]], place)
+        for shard in value.local_shards()
+        if (place := kept.get(tuple(shard.metadata.shard_offsets)))
+    ]
+    return ShardedTensor._init_from_local_shards_and_global_metadata(
+        local, metadata, process_group=value._process_group
+    )
+
+
+def _refuse_leftovers(state: dict[str, Any], saved: Mapping[str, Any], path: Path) -> None:
+    """CheckpointError when the checkpoint has tensors for which the model has no place."""
+    wanted = {f"{part}.{name}" for part in ("model", DENSE_OPTIMIZER) for name in state[part]}
+    parts = ("model.", f"{DENSE_OPTIMIZER}.")
+    left = sorted(name for name in saved if name.startswith(parts) and name not in wanted)
+    if left:
+        raise CheckpointError(f"checkpoint {path}: {left} have no place in the model")
+
+
+def _without_tables(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in tensors.items() if not table_of(name)}
+
+
+def _splits(name: str, tables: dict[str, Any], saved: Mapping[str, Any]) -> Conversion:
+    table = saved.get(f"model.{name}")
+    if not isinstance(table, TensorStorageMetadata):
+        raise CheckpointError(f"checkpoint: no tensor model.{name}")
+    before = column_split((chunk.offsets, chunk.sizes) for chunk in table.chunks)
+    shards = tables[name].metadata().shards_metadata
+    after = column_split((shard.shard_offsets, shard.shard_sizes) for shard in shards)
+    return Conversion(table_of(name), before, after)
+
+
+def _convert_into(
+    sharded: Any,
+    name: str,
+    split: Conversion,
+    num_rows: int,
+    saved: Mapping[str, Any],
+    path: Path,
+) -> None:
+    """Fill this rank's shards; a table's moments are a small part of its weights."""
+    whole = {name: torch.empty(saved[name].size)}
+    # Each rank for itself: not all of them hold a part of every table.
+    load_tensors(whole, path, no_dist=True)
+    converted = convert(whole[name].flatten(), split.saved, split.wanted)
+    by_shard = converted.view(len(split.wanted), -1)
+    for shard in sharded.local_shards():
+        # The column shards lie one behind the other.
+        column_shard, row = divmod(shard.metadata.shard_offsets[0], num_rows)
+        values = by_shard[column_shard, row : row + len(shard.tensor)]
+        shard.tensor[: len(values)].copy_(values.view(-1, *shard.tensor.shape[1:]))
+
+
+def load_tensors(tensors: dict[str, Any], path: Path, *, no_dist: bool = False) -> None:
+    """Fill tensors, plain or sharded, from a checkpoint; CheckpointError where one does not fit."""
+    try:
+        reader = FileSystemReader(str(path))
+        load_distributed(tensors, storage_reader=reader, no_dist=no_dist)
+    except BaseException as error:
+        # CheckpointException derives from BaseException.
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise CheckpointError(f"checkpoint {path}: does not fit the model: {error}") from error
+
+
+def load_whole(path: Path, model: nn.Module) -> None:
+    """Load a checkpoint's weights into an unsharded model, in one process.
+
+    Raises:
+        CheckpointError: A tensor is missing or has another shape.
+    """
+    state = {"model": model.state_dict()}
+    load_tensors(state, path, no_dist=True)
+    model.load_state_dict(state["model"])
+
+
+def adam_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Adam's moments by parameter name; zeros for a parameter that has not taken a step."""
+    state: dict[str, Tensor] = {}
+    for name, parameter in _optimised(model, optimizer):
+        held = optimizer.state.get(parameter, {})
+        state[f"{name}.step"] = held.get("step", torch.zeros((), device=parameter.device))
+        for moment in ("exp_avg", "exp_avg_sq"):
+            state[f"{name}.{moment}"] = held.get(moment, torch.zeros_like(parameter.data))
+    return state
+
+
+def set_adam_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]
+) -> None:
+    """Put moments by parameter name into an Adam optimiser."""
+    for name, parameter in _optimised(model, optimizer):
+        if state[f"{name}.step"] > 0:
+            optimizer.state[parameter] = {
+                key: state[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+
+
+def _optimised(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> list[tuple[str, nn.Parameter]]:
+    owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return [
+        (name.replace("module.", ""), parameter)
+        for name, parameter in model.named_parameters()
+        if id(parameter) in owned
+    ]
+
+
+def _replace_folder(staging: Path, target: Path) -> None:
+    """Put a finished folder in place; the one before is moved aside first, then removed.
+
+    A reader goes by the manifest's folder name, and between the two renames finds no checkpoint of
+    that day rather than a mixed one.
+    """
+    aside = None
+    if target.exists():
+        aside = target.with_name(f".replaced-{uuid.uuid4().hex[:12]}")
+        target.rename(aside)
+    staging.rename(target)
+    if aside is not None:
+        shutil.rmtree(aside)

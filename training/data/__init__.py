@@ -1,0 +1,1 @@
+"""Batches of training examples, read from the lake."""

@@ -1,0 +1,1 @@
+"""Devices, the split of a model over ranks, and how a rank fails."""

@@ -1,0 +1,240 @@
+"""How the embedding tables are spread over ranks: the plan, and the sharded model."""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
+from torch import Tensor, nn
+from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.distributed.planner import EmbeddingShardingPlanner
+from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
+from torchrec.distributed.planner.types import (
+    Enumerator,
+    KernelConfig,
+    ParameterConstraints,
+    ShardingOption,
+    Stats,
+    TopologyFactory,
+    TrainerConfig,
+)
+from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
+from torchrec.modules.embedding_configs import EmbeddingBagConfig
+from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
+from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
+
+from training.config import Recipe, ShardingConfig
+from training.distributed import initial_rows
+from training.distributed.dense_plan import DensePlan, has_dense_tables, plan_dense, wrapper_of
+from training.distributed.device import Machine
+from training.model.ranker import Ranker
+
+_ON_CUDA = tuple(by.value for by in ShardingType if by is not ShardingType.DATA_PARALLEL)
+"""All that the planner may choose for a table there, ``grid_shard`` named as it has to be."""
+
+
+def sharders() -> list[ModuleSharder[nn.Module]]:
+    """What may be sharded, and by which module."""
+    return [cast("ModuleSharder[nn.Module]", _Sharder())]
+
+
+class _Sharder(EmbeddingBagCollectionSharder):
+    """TorchRec's, with row-wise sharding on the CPU too.
+
+    It works there and is left out of the list (https://github.com/pytorch/torchrec/issues/1252).
+    """
+
+    def sharding_types(self, compute_device_type: str) -> list[str]:
+        types = list(super().sharding_types(compute_device_type))
+        by_rows = ShardingType.ROW_WISE.value
+        return types if by_rows in types else [*types, by_rows]
+
+
+def constraints(
+    tables: Sequence[EmbeddingBagConfig], config: ShardingConfig, *, world_size: int, device: str
+) -> dict[str, ParameterConstraints]:
+    """What the planner may do with each table.
+
+    Named tables are split by columns or by rows when there is more than one rank. The others are
+    left to the planner on CUDA, with kernels that keep rows in the host's memory, and stay whole on
+    the CPU.
+    """
+    whole = list(_ON_CUDA) if device == "cuda" else [ShardingType.TABLE_WISE.value]
+    chosen = {}
+    for table in tables:
+        if table.name in config.column_wise and world_size > 1:
+            chosen[table.name] = ParameterConstraints(
+                sharding_types=[ShardingType.COLUMN_WISE.value],
+                min_partition=config.min_partition,
+            )
+        elif table.name in config.row_wise and world_size > 1:
+            chosen[table.name] = ParameterConstraints(sharding_types=[ShardingType.ROW_WISE.value])
+        else:
+            chosen[table.name] = ParameterConstraints(sharding_types=whole)
+    return chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the planner chose, with what it expects of it."""
+
+    sharding: ShardingPlan
+    options: list[ShardingOption]
+    """For each table its type, kernel and shards with their memory and times."""
+    considered: dict[str, tuple[str, ...]]
+    """For each sharding type that was weighed, its kernels."""
+    dense: DensePlan
+
+
+def plan(ranker: Ranker, recipe: Recipe, *, machine: Machine) -> Plan:
+    """The plan for a number of ranks; needs no process group, and tables may be on ``meta``.
+
+    Tables that Adam trains are part of the dense part: nothing is planned for them.
+
+    Raises:
+        PlannerError: The tables do not fit.
+        ValueError: The dense part does not fit.
+    """
+    dense = plan_dense(ranker, recipe, machine)
+    if has_dense_tables(recipe):
+        return Plan(ShardingPlan(plan={}), [], {}, dense)
+    kept = _KeptOptions()
+    topology = TopologyFactory.create_topology(
+        trainer_config=TrainerConfig(
+            world_size=machine.ranks,
+            local_world_size=machine.ranks_per_host,
+            hbm_cap_bytes=machine.hbm_bytes,
+            ddr_cap_bytes=machine.ddr_bytes,
+        ),
+        kernel_config=KernelConfig(compute_device=machine.device),
+    )
+    tables = ranker.embeddings.embedding_bag_configs()
+    planner = EmbeddingShardingPlanner(
+        topology=topology,
+        batch_size=max(1, recipe.training.batch_size // machine.ranks),
+        constraints=constraints(
+            tables, recipe.sharding, world_size=machine.ranks, device=machine.device
+        ),
+        storage_reservation=FixedPercentageStorageReservation(percentage=dense.reserved_share),
+        stats=kept,
+        debug=False,
+    )
+    return Plan(planner.plan(ranker, sharders()), kept.options, kept.considered, dense)
+
+
+class _KeptOptions(Stats):
+    """The planner's own report, kept instead of logged."""
+
+    def __init__(self) -> None:
+        self.options: list[ShardingOption] = []
+        self.considered: dict[str, tuple[str, ...]] = {}
+
+    def log(
+        self, *_: Any, best_plan: list[ShardingOption], enumerator: Enumerator, **__: Any
+    ) -> None:
+        self.options = best_plan
+        kernels: dict[str, set[str]] = collections.defaultdict(set)
+        for option in enumerator.last_stored_search_space or ():
+            kernels[option.sharding_type].add(option.compute_kernel)
+        self.considered = {by: tuple(sorted(found)) for by, found in sorted(kernels.items())}
+
+
+def shard(
+    ranker: Ranker, recipe: Recipe, chosen: Plan, *, device: torch.device
+) -> DistributedModelParallel:
+    """The ranker spread over the process group as planned; fused row-wise Adagrad on its tables.
+
+    Every rank computes the same plan, so none has to be sent. Tables that Adam trains are part of
+    the dense model: no shards, and gradients that are averaged as every other.
+    """
+    training = recipe.training
+    is_sharded = not has_dense_tables(recipe)
+    if is_sharded:
+        apply_optimizer_in_backward(
+            RowWiseAdagrad,
+            ranker.embeddings.parameters(),
+            {
+                "lr": training.sparse_learning_rate,
+                "weight_decay": training.embedding_decay,
+                # FBGEMM's default mode ignores weight_decay without a word.
+                "weight_decay_mode": WeightDecayMode.L2,
+                "eps": 1e-8,
+            },
+        )
+    return DistributedModelParallel(
+        module=ranker,
+        device=device,
+        plan=chosen.sharding,
+        sharders=sharders() if is_sharded else [],
+        data_parallel_wrapper=wrapper_of(chosen.dense, recipe),
+    )
+
+
+def fill_tables(model: DistributedModelParallel, recipe: Recipe) -> None:
+    """Give a fresh ranker's tables their first values, which no sharding changes.
+
+    TorchRec fills each shard by itself, from random numbers that all ranks share: equal shards of a
+    table would start alike.
+    """
+    for key, value in model.state_dict().items():
+        table = _table_of(key)
+        if not table:
+            continue
+        for part, offsets in _parts(value):
+            initial_rows.fill(
+                part,
+                seed=recipe.training.seed,
+                table=table,
+                num_columns=value.size(1),
+                std=recipe.model.embedding_std,
+                offsets=offsets,
+            )
+
+
+def _table_of(key: str) -> str:
+    found = re.search(r"embedding_bags\.([^.]+)\.weight$", key)
+    return found[1] if found else ""
+
+
+def _parts(value: Any) -> Iterator[tuple[Tensor, Sequence[int]]]:
+    """What this rank has of a table, with its first row and column."""
+    if isinstance(value, ShardedTensor):
+        for shard in value.local_shards():
+            yield shard.tensor, shard.metadata.shard_offsets
+    elif isinstance(value, DTensor):
+        _, offsets = compute_local_shape_and_global_offset(
+            value.shape, value.device_mesh, value.placements
+        )
+        yield value.to_local(), offsets
+    else:
+        yield value, (0, 0)
+
+
+def local_shards(model: DistributedModelParallel) -> dict[str, list[dict[str, Any]]]:
+    """Of each table the pieces on this rank: their offsets, sizes and sharding type."""
+    pieces: dict[str, list[dict[str, Any]]] = {}
+    types = {
+        name: parameter.sharding_type
+        for module in model.plan.plan.values()
+        for name, parameter in module.items()
+    }
+    for key, value in model.state_dict().items():
+        if not hasattr(value, "local_shards"):
+            continue
+        name = key.removesuffix(".weight").rsplit(".", 1)[-1]
+        pieces[name] = [
+            {
+                "offsets": list(shard.metadata.shard_offsets),
+                "sizes": list(shard.metadata.shard_sizes),
+                "sharding_type": types[name],
+            }
+            for shard in value.local_shards()
+        ]
+    return pieces

@@ -1,0 +1,120 @@
+"""The sharding plan of a recipe for a machine that need not be this one."""
+
+import collections
+import dataclasses
+from typing import Any
+
+import torch
+from torchrec.distributed.planner.types import PlannerError, ShardingOption
+
+from training.config import Recipe
+from training.distributed.dense_plan import DensePlan
+from training.distributed.device import Machine
+from training.distributed.embedding_plan import plan
+from training.model.flops import cost_of
+from training.model.inputs import Inputs
+from training.model.ranker import Ranker
+
+
+def planned(
+    inputs: Inputs, recipe: Recipe, machine: Machine, *, teraflops: float
+) -> dict[str, Any]:
+    """The plan that the trainer would make there, told table by table.
+
+    Args:
+        inputs: What the ranker reads; its tables are made on no device.
+        recipe: Model, batch size and sharding.
+        machine: Where it is to run.
+        teraflops: What one rank reaches on the dense part, for the time of a step.
+
+    Raises:
+        ValueError: The tables do not fit, with the planner's reason, or the dense part does not.
+    """
+    ranker = Ranker(inputs, recipe.model, device=torch.device("meta"))
+    batch_size = recipe.training.batch_size
+    try:
+        chosen = plan(ranker, recipe, machine=machine)
+    except PlannerError as error:
+        raise ValueError(f"{recipe.name} on {machine.ranks} x {machine.device}: {error}") from error
+    cost = cost_of(inputs, recipe.model)
+    hbm: collections.Counter[int] = collections.Counter()
+    ddr: collections.Counter[int] = collections.Counter()
+    milliseconds: collections.Counter[int] = collections.Counter()
+    for option in chosen.options:
+        for shard in option.shards:
+            hbm[shard.rank] += shard.storage.hbm
+            ddr[shard.rank] += shard.storage.ddr
+            milliseconds[shard.rank] += shard.perf.total
+    dense_ms = cost.training_flops * batch_size / machine.ranks / teraflops / 1e9
+    lookups_ms = max(milliseconds.values(), default=0.0)
+    figures = {
+        "recipe": recipe.name,
+        **dataclasses.asdict(machine),
+        "fits": True,
+        "tables": [_told(option) for option in chosen.options],
+        "considered": chosen.considered,
+        "hbm_bytes_by_rank": [hbm[rank] for rank in range(machine.ranks)],
+        "ddr_bytes_by_rank": [ddr[rank] for rank in range(machine.ranks)],
+        **_told_dense(chosen.dense),
+        "lookup_milliseconds": lookups_ms,
+        "dense_milliseconds": dense_ms,
+        "step_milliseconds": lookups_ms + dense_ms,
+    }
+    return {**figures, "markdown": _markdown(figures)}
+
+
+def _told_dense(dense: DensePlan) -> dict[str, Any]:
+    return {
+        "dense": dense.parallelism.value,
+        "dense_bytes_by_rank": dense.bytes_by_rank,
+        "dense_activation_bytes_by_rank": dense.activation_bytes,
+        "reserved_share": dense.reserved_share,
+    }
+
+
+def _told(option: ShardingOption) -> dict[str, Any]:
+    return {
+        "table": option.name,
+        "rows": option.tensor.shape[0],
+        "columns": option.tensor.shape[1],
+        "sharding_type": option.sharding_type,
+        "kernel": option.compute_kernel,
+        "ranks": sorted({shard.rank for shard in option.shards}),
+        "shards": [list(shard.size) for shard in option.shards],
+        "hbm_bytes": sum(shard.storage.hbm for shard in option.shards),
+        "ddr_bytes": sum(shard.storage.ddr for shard in option.shards),
+        "milliseconds": max(shard.perf.total for shard in option.shards),
+    }
+
+
+def _markdown(figures: dict[str, Any]) -> str:
+    lines = [
+        "| table | rows x columns | sharding | kernel | ranks | HBM, MB | host, MB | ms |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for table in figures["tables"]:
+        cells = (
+            table["table"],
+            f"{table['rows']:,} x {table['columns']}",
+            table["sharding_type"],
+            table["kernel"],
+            ", ".join(map(str, table["ranks"])),
+            f"{table['hbm_bytes'] / 2**20:,.1f}",
+            f"{table['ddr_bytes'] / 2**20:,.1f}",
+            f"{table['milliseconds']:.3f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    largest = max(figures["hbm_bytes_by_rank"], default=0) / 2**20
+    host = max(figures["ddr_bytes_by_rank"], default=0) / 2**20
+    dense = figures["dense_bytes_by_rank"] / 2**20
+    if not figures["tables"]:
+        lines = ["Adam trains the tables as part of the dense part; none is sharded."]
+    lines.append(
+        f"\nA rank holds up to {largest:,.0f} MB of tables on its device, {host:,.0f} MB in the "
+        f"host's memory, and {dense:,.0f} MB of the dense part ({figures['dense']}) with its "
+        "gradients, moments and activations. A step takes "
+        f"about {figures['step_milliseconds']:.2f} ms: {figures['lookup_milliseconds']:.2f} of "
+        "lookups "
+        f"(the planner's estimate) and {figures['dense_milliseconds']:.2f} of the dense part."
+    )
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The gate: holdout, comparison, decision, and the pages that show them."""

@@ -1,0 +1,181 @@
+"""The gate's report: the verdict and why, the numbers behind it, and the family."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from features.pages.content import (
+    Block,
+    Bullets,
+    Cell,
+    Charts,
+    Facts,
+    Heading,
+    Notice,
+    Page,
+    Prose,
+    Table,
+    Tone,
+    Value,
+    decimal,
+    percent,
+)
+from training.evaluation.charts import Curve, Labels, Scores, calibration, learning_curve
+from training.evaluation.family_page import family_blocks
+from training.evaluation.gate import BASE_RATE
+from training.registry.family_tree import Member
+
+Values = Mapping[str, Any]
+
+_METRICS = ("log_loss", "ne", "auc", "gauc", "calibration")
+_TONES = {"promote": Tone.GOOD, "hold": Tone.UNSURE, "refuse": Tone.BAD}
+_UNKNOWN = "unknown"
+
+
+def gate_page(
+    title: str,
+    values: Values,
+    *,
+    scores: Mapping[str, Scores],
+    label: Labels,
+    curve: Curve,
+    members: Sequence[Member],
+) -> Page:
+    """The gate's report.
+
+    Args:
+        title: Data set and day.
+        values: The decision, as ``decisions.summary`` tells it.
+        scores: (rows,) probabilities of each ranker, by what the page calls it.
+        label: (rows,) of the holdout.
+        curve: How the candidate was trained.
+        members: The family, of which the candidate is one.
+    """
+    charts = [*calibration(scores, label), *learning_curve(curve)]
+    return Page(
+        title,
+        [
+            *_notices(values),
+            Bullets(values["reasons"]),
+            _who(values),
+            _metrics(values),
+            Facts([*_base_rate(values), *_calibration(values), *_regret(values)]),
+            *([Charts(charts)] if charts else []),
+            *_comparisons(values),
+            *_checks(values),
+            Heading("Family"),
+            *family_blocks(members),
+        ],
+        verdict=values["decision"],
+        tone=_tone(values["decision"]),
+    )
+
+
+def _tone(verdict: str) -> Tone:
+    return _TONES.get(verdict, Tone.PLAIN)
+
+
+def _notices(values: Values) -> list[Block]:
+    notices: list[Block] = []
+    if values["drill"]:
+        scores = "Its scores were dealt out to other rows on purpose."
+        notices.append(Notice(f"Drill: {values['drill']}. {scores}", Tone.ACCENT))
+    for alert in values["alerts"]:
+        told = f"Alert: {alert['alert']}. {alert['what']}. See {alert['runbook']}."
+        notices.append(Notice(told, Tone.UNSURE))
+    return notices
+
+
+def _who(values: Values) -> Prose:
+    anchor, control = values["anchor"], values["control"]
+    names = f"Candidate {values['candidate']}, champion {values['champion'] or 'none'}"
+    if anchor:
+        names += f", anchor {anchor['version']} of {anchor['day']}"
+    if control:
+        names += f", un-grown control {control['version']}"
+    first, last = values["holdout"]
+    told = f"{names}; judged on {first} to {last}, on which none has trained."
+    if control:
+        told += (
+            " Candidate and control go on from one checkpoint, which grew for the candidate, and "
+            "trained on the same days. The candidate costs more to serve, so it must be shown to "
+            "be better than champion and control."
+        )
+    return Prose(told)
+
+
+def _metrics(values: Values) -> Table:
+    models = [("candidate", values["metrics"]), ("champion", values["champion_metrics"])]
+    models += [(key, values[key]["metrics"]) for key in ("anchor", "control") if values[key]]
+    return Table(
+        ("", "rows", "log loss", "NE", "AUC", "GAUC", "calibration"),
+        [(name, m["rows"], *(decimal(m[key]) for key in _METRICS)) for name, m in models if m],
+    )
+
+
+def _base_rate(values: Values) -> list[tuple[str, Value]]:
+    told = values["base_rate"]
+    days = f"{told['rows']:,} rows of {told['days'][0]} to {told['days'][1]}"
+    return [("base rate of the training days", decimal(told["rate"], note=days))]
+
+
+def _calibration(values: Values) -> list[tuple[str, Value]]:
+    told = values["calibration"]
+    if not told:
+        return []
+    interval = f"95 %: {_between(told, '.3f')}; {told['positives']:,} positives"
+    bounds = f"bounds {told['bounds'][0]} to {told['bounds'][1]}"
+    value = decimal(told["value"], 3, note=f"{interval}; {bounds}")
+    return [("calibration, mean prediction over mean label", value)]
+
+
+def _regret(values: Values) -> list[tuple[str, Value]]:
+    if values["regret"] is None:
+        return []
+    return [("regret to the best log loss that is possible", decimal(values["regret"]))]
+
+
+def _comparisons(values: Values) -> list[Block]:
+    """A table for each rival that the candidate was compared with: all rows, then the slices."""
+    rivals = [("the " + values["compared_with"].replace("_", " "), values)]
+    for key, name in (("anchor", "the anchor"), ("control", "the un-grown control")):
+        rivals += [(name, values[key])] if values[key] else []
+    if values["compared_with"] != BASE_RATE:
+        rivals.append(("the base rate", values["base_rate"]))
+    return [
+        block
+        for name, found in rivals
+        if found["log_loss_change"]
+        for block in _against(name, found)
+    ]
+
+
+def _against(rival: str, found: Values) -> list[Block]:
+    parts = [("all", found["log_loss_change"]), *found["slices"].items()]
+    rows: list[Sequence[Value]] = [
+        (f"log loss, {name}", f"{part['rows']:,} rows", percent(part["change"]), _between(part))
+        for name, part in parts
+    ]
+    gauc = found["gauc_change"]
+    if gauc:
+        users = f"{found['gauc_users']:,} users with both labels"
+        change = decimal(gauc["change"], note="absolute")
+        rows.append(("GAUC", users, change, _between(gauc, "+.4f")))
+    columns = ("measure", "of", "change", "95 % interval, users resampled")
+    return [Heading(f"Against {rival}"), Table(columns, rows)]
+
+
+def _between(interval: Values, form: str = "+.2%") -> str:
+    """An interval; what is not finite is not known."""
+    low, high = (
+        _UNKNOWN if interval[end] is None else format(interval[end], form)
+        for end in ("low", "high")
+    )
+    return f"{low} to {high}"
+
+
+def _checks(values: Values) -> list[Block]:
+    rows = [(one["what"], Cell(one["says"], tone=_tone(one["says"]))) for one in values["checks"]]
+    blocks: list[Block] = [Heading("What each check says"), Table(("check", "says"), rows)]
+    if values["notes"]:
+        blocks += [Heading("Left out"), Bullets(values["notes"])]
+    return blocks

@@ -1,0 +1,122 @@
+"""The days held out, read and scored some rows at a time: what the gate compares, and no more."""
+
+import dataclasses
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.schema import Role, Schema, TableKind
+from training.artifact.artifact import Artifact
+from training.data.dataset import Examples, ExampleTable
+from training.evaluation.comparison import Holdout, Scores
+from training.metrics import FloatArray, log_losses
+
+ROWS_AT_ONCE = 8_192
+_LABEL, _EXAMPLE, _USER, _BEST = "label", "example_id", "user", "best"
+_SLICE, _SCORE = "slice ", "score "
+"""How the names of those columns begin of which there are several."""
+_Column = npt.NDArray[Any]
+_NEW_USER_IMPRESSIONS, _HEAVY_USER_IMPRESSIONS, _NEW_ITEM_IMPRESSIONS = 10, 100, 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoredDays:
+    """The rows of some days, and what each ranker says of them."""
+
+    holdout: Holdout
+    scores: dict[str, Scores]
+    """By ranker, in the order of the rows."""
+    best_log_loss: float | None
+    """Mean log loss of the true probabilities; None where they are unknown."""
+
+
+def score_days(
+    schema: Schema,
+    table: ExampleTable,
+    days: Sequence[datetime.date],
+    rankers: Mapping[str, Artifact],
+) -> ScoredDays:
+    """Read some days and score them with each ranker.
+
+    Raises:
+        ValueError: The days have no rows.
+    """
+    parts = (_part(schema, examples, rankers) for examples in table.stream(days, rows=ROWS_AT_ONCE))
+    columns = _joined(parts, num_rows=table.num_rows(days))
+    if not columns:
+        raise ValueError(f"examples: no rows from {days[:1]} to {days[-1:]} in {table.root}")
+    label, best = columns[_LABEL], columns.pop(_BEST, None)
+    user = columns.pop(_USER, None)
+    group = None if user is None else np.unique(user, return_inverse=True)[1]
+    return ScoredDays(
+        holdout=Holdout(
+            label=label,
+            group=np.arange(len(label)) if group is None else group,
+            example_id=columns[_EXAMPLE],
+            slices={
+                name.removeprefix(_SLICE): rows
+                for name, rows in columns.items()
+                if name.startswith(_SLICE)
+            },
+            has_users=group is not None,
+        ),
+        scores={name: columns[_SCORE + name] for name in rankers},
+        best_log_loss=None if best is None else float(best.mean()),
+    )
+
+
+def _part(
+    schema: Schema, examples: Examples, rankers: Mapping[str, Artifact]
+) -> dict[str, _Column]:
+    """What is kept of some rows, by name."""
+    kept: dict[str, _Column] = {_LABEL: examples.label, _EXAMPLE: examples.example_id}
+    if schema.user:
+        kept[_USER] = examples.table.column(schema.user.name).to_numpy()
+    best = best_log_losses(schema, examples)
+    if best is not None:
+        kept[_BEST] = best
+    kept |= {_SLICE + name: rows for name, rows in named_slices(examples, schema).items()}
+    return kept | {_SCORE + name: one.score(examples.inputs) for name, one in rankers.items()}
+
+
+def _joined(parts: Iterable[dict[str, _Column]], *, num_rows: int) -> dict[str, _Column]:
+    """Columns whose parts are copied into place as they come; empty without a part.
+
+    Kept as they are, the small parts would lie between what each of them leaves free, and that
+    memory could be used for nothing larger.
+    """
+    columns: dict[str, _Column] = {}
+    start = 0
+    for part in parts:
+        stop = start + len(part[_LABEL])
+        for name, values in part.items():
+            if name not in columns:
+                columns[name] = np.empty(num_rows, values.dtype)
+            columns[name][start:stop] = values
+        start = stop
+    return columns
+
+
+def named_slices(examples: Examples, schema: Schema) -> dict[str, npt.NDArray[np.bool_]]:
+    """Parts of the rows that must not break: new users, heavy users, new items."""
+    slices = {}
+    for table in schema.tables:
+        if table.kind is TableKind.ATTRIBUTES:
+            continue
+        count = examples.table.column(f"{table.role}_impressions_all").fill_null(0).to_numpy()
+        if table.role is Role.USER:
+            slices["new users"] = count < _NEW_USER_IMPRESSIONS
+            slices["heavy users"] = count >= _HEAVY_USER_IMPRESSIONS
+        else:
+            slices["new items"] = count < _NEW_ITEM_IMPRESSIONS
+    return slices
+
+
+def best_log_losses(schema: Schema, examples: Examples) -> FloatArray | None:
+    """Log losses of the true probabilities; None where they are unknown."""
+    if not schema.best_log_loss_column:
+        return None
+    return log_losses(examples.table.column(schema.best_log_loss_column).to_numpy(), examples.label)

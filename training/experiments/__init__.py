@@ -1,0 +1,1 @@
+"""Measurements that are no daily job: backtest, speed, growth, public data, scaling laws."""

@@ -1,0 +1,114 @@
+"""The rolling backtest: each day is predicted by models that have seen only earlier days.
+
+Beside the ranker stand two simple rivals under the same rule.
+"""
+
+import dataclasses
+import datetime
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from tqdm import tqdm
+
+from features.schema import Schema
+from training.config import Recipe
+from training.data.dataset import Examples, ExampleTable, user_groups
+from training.evaluation.comparison import Comparison, Holdout, compare
+from training.evaluation.holdout import best_log_losses
+from training.metrics import Metrics, evaluate, log_losses
+from training.model.inputs import inputs_of
+from training.trainer.loop import first_rows, fit
+from training.trainer.session import Session
+
+logger = logging.getLogger(__name__)
+
+RANKER, REGRESSION, BASE_RATE = "ranker", "logistic regression", "base rate"
+Scores = npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Backtest:
+    """Pooled over the predicted days."""
+
+    metrics: dict[str, Metrics]
+    against: dict[str, Comparison]
+    """The ranker's log loss against each rival's; negative is better."""
+    days: int
+    regret: float | None
+
+
+def run_backtest(
+    schema: Schema, recipe: Recipe, table: ExampleTable, days: Sequence[datetime.date]
+) -> Backtest:
+    """Predict each of ``days`` after training on everything before it, one day at a time.
+
+    Needs a process group; the ranker starts cold before the first day and warm from then on, as the
+    daily pipeline does. The rivals are fitted anew before each day.
+    """
+    before = table.days(datetime.date.min, days[0] - datetime.timedelta(days=1))
+    session = Session(inputs_of(schema), recipe, first_rows(table, before))
+    fit(session, table, before, epochs=recipe.training.cold_epochs, is_warm=False)
+    past = _rates(table.read(before), schema)
+    scores: dict[str, list[Scores]] = {RANKER: [], REGRESSION: [], BASE_RATE: []}
+    predicted = [day for day in days if table.num_rows([day])]
+    for day in tqdm(predicted, unit="day", mininterval=5):
+        examples = table.read([day])
+        rates = _rates(examples, schema)
+        scores[RANKER].append(session.predict(examples.inputs))
+        scores[REGRESSION].append(_regression(past, rates))
+        scores[BASE_RATE].append(np.full(len(examples), past[1].mean(), dtype=np.float32))
+        fit(session, table, [day], epochs=recipe.training.warm_epochs, is_warm=True)
+        past = (np.concatenate([past[0], rates[0]]), np.concatenate([past[1], rates[1]]))
+    return _pooled(schema, table.read(predicted), scores, len(predicted))
+
+
+def _pooled(
+    schema: Schema, examples: Examples, scores: dict[str, list[Scores]], days: int
+) -> Backtest:
+    group = user_groups(examples, schema)
+    pooled = {name: np.concatenate(parts) for name, parts in scores.items()}
+    holdout = Holdout(label=examples.label, group=group, example_id=examples.example_id)
+    best = best_log_losses(schema, examples)
+    mine = log_losses(pooled[RANKER], examples.label)
+    return Backtest(
+        metrics={name: evaluate(p, examples.label, group) for name, p in pooled.items()},
+        against={
+            name: compare(holdout, pooled[RANKER], pooled[name]).log_loss
+            for name in (REGRESSION, BASE_RATE)
+        },
+        days=days,
+        regret=None if best is None else float(mine.mean() - best.mean()),
+    )
+
+
+def _rates(
+    examples: Examples, schema: Schema
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Log odds of the smoothed positive rates of user and item, and the labels."""
+    names = [f"{role}_positive_rate_all" for role, _ in schema.entities()]
+    prior = schema.label.prior_rate
+    rates = [examples.table.column(name).fill_null(prior).to_numpy() for name in names]
+    stacked = np.stack(rates, axis=1)
+    return np.log(stacked / (1 - stacked)), examples.label
+
+
+def _regression(
+    past: tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]],
+    now: tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]],
+) -> Scores:
+    model = LogisticRegression().fit(*past)
+    return np.asarray(model.predict_proba(now[0])[:, 1], dtype=np.float32)
+
+
+def to_dict(backtest: Backtest) -> dict[str, Any]:
+    """Plain values, for JSON."""
+    return {
+        "days": backtest.days,
+        "metrics": {name: metrics.to_dict() for name, metrics in backtest.metrics.items()},
+        "log_loss_change": {n: dataclasses.asdict(c) for n, c in backtest.against.items()},
+        "regret": backtest.regret,
+    }

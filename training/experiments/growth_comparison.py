@@ -1,0 +1,288 @@
+"""Loss against compute: a small Wukong, a large one from scratch, and the small one grown into it.
+
+One pass over the days in order, as a ranker is trained every day, with the same batches for all. A
+run ends when it has spent the compute of the large ranker over its share of the log, or with the
+log: a smaller ranker has seen more examples by then. Three learning rates are chosen on days of
+validation from the same list: the small ranker's, the large one's, and that of a ranker after it
+has grown. The last days are scored by an average of the weights. A grown ranker's compute includes
+its parent's.
+Growth is the product's own: the parent is saved, upscaled with its proof, and loaded.
+"""
+
+import dataclasses
+import datetime
+import itertools
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from training.checkpoint.catalog import MANIFEST, Checkpoint, CheckpointManifest
+from training.checkpoint.tensors import load_training_state, save, training_state
+from training.config import Recipe, recipe_from_dict
+from training.data.batch import Batch
+from training.data.dataset import Examples, ExampleTable, batches, num_batches
+from training.data.day_split import Days
+from training.metrics import log_losses
+from training.model.flops import cost_of
+from training.model.inputs import inputs_of
+from training.trainer.ema import WeightAverage
+from training.trainer.loop import first_rows
+from training.trainer.session import Session
+from training.upscale.upscale import upscale
+
+logger = logging.getLogger(__name__)
+
+MOMENTS = (0.25, 0.5, 0.75)
+"""When to grow, as shares of the steps that the large ranker from scratch takes."""
+LEARNING_RATES = (1e-3, 3e-3, 1e-2)
+"""Of the dense part, tried for each size, and for what has grown."""
+POINTS = 10
+"""Evaluations of the large ranker's steps; a run of more steps has more."""
+JUDGED_ROWS = 50_000
+"""Rows that an evaluation scores, spread evenly over its days; all where there are fewer."""
+_GROWN = "grown"
+_BAR = "{desc} {percentage:3.0f}% of the compute |{bar}| {elapsed}"
+_AVERAGE_DECAY = 0.98
+_WARM_UP_STEPS = 50
+"""Over which the learning rate rises, at the start and again after growing."""
+_SHUFFLE_ROWS = 65_536
+_MANIFEST_FIELDS = [field.name for field in dataclasses.fields(CheckpointManifest)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One run: training FLOPs so far and log loss, point by point."""
+
+    name: str
+    seed: int
+    flops: list[float]
+    log_loss: list[float]
+    max_logit_difference: float = 0.0
+    grown_after: float = 0.0
+    """Training FLOPs at which it grew; what it reached before was the small ranker's."""
+
+
+class Comparison:
+    """The runs on one data set.
+
+    Args:
+        table: The examples.
+        small: What grows.
+        large: What it grows to, and what is trained from scratch.
+        batch_size: Of all runs.
+        share: Of the log's training examples, what the large ranker from scratch sees.
+    """
+
+    def __init__(
+        self,
+        table: ExampleTable,
+        small: Recipe,
+        large: Recipe,
+        *,
+        batch_size: int,
+        share: float = 1.0,
+    ) -> None:
+        self.table = table
+        self.days = Days.of(table.days(datetime.date.min, datetime.date.max))
+        self.recipes = {"small": small, "large": large}
+        self.batch_size = batch_size
+        log_steps = num_batches(
+            table, self.days.train, batch_size=batch_size, shuffle_rows=_SHUFFLE_ROWS
+        )
+        self.steps = round(share * log_steps)
+        if not 0 < share <= 1 or self.steps < POINTS:
+            raise ValueError(
+                f"share: {share} of {log_steps} steps; above 0, at most 1, and {POINTS} steps"
+            )
+        self.examples = {
+            part: _thinned(table.read(getattr(self.days, part))) for part in ("valid", "test")
+        }
+        self.rates: dict[str, float] = {}
+
+    def choose_learning_rates(self) -> None:
+        """The best of the same rates for each size and after growing, on the validation days.
+
+        What grows is tried at the moment in the middle.
+        """
+        middle = MOMENTS[len(MOMENTS) // 2]
+        for name, moment in (("small", None), ("large", None), (_GROWN, middle)):
+            losses = {}
+            for rate in LEARNING_RATES:
+                self.rates[name] = rate
+                run = self.run(name, seed=0, moment=moment, judged_on="valid")
+                losses[rate] = run.log_loss[-1]
+            self.rates[name] = min(losses, key=lambda rate: losses[rate])
+            logger.info("%s: learning rates %s; %g is taken", name, losses, self.rates[name])
+
+    def run(
+        self, name: str, *, seed: int, moment: float | None = None, judged_on: str = "test"
+    ) -> Curve:
+        """Train one ranker to its end; with a ``moment`` the small one, then the large."""
+        grow_at = None if moment is None else round(moment * self.steps)
+        size = "small" if grow_at else name
+        session, born = self._session(self._recipe(size, self.rates[size], seed)), 0
+        curve = Curve(name, seed, [], [])
+        flops, budget = 0.0, float(self._flops("large")) * self.batch_size * self.steps
+        average = self._average(session)
+        every = max(1, self.steps // POINTS)
+        bar = tqdm(total=1.0, desc=f"{name} seed {seed}", leave=False, bar_format=_BAR)
+        for step, batch in enumerate(self._batches(seed), start=1):
+            session.step(batch, learning_rate_share=min(1.0, (step - born) / _WARM_UP_STEPS))
+            average.update()
+            flops += self._flops(size) * len(batch.label)
+            if step == grow_at:
+                size, born = "large", step
+                target = self._recipe("large", self.rates[_GROWN], seed)
+                session, difference = self._grown(session, target)
+                curve = dataclasses.replace(
+                    curve, max_logit_difference=difference, grown_after=flops
+                )
+                average = self._average(session)
+            bar.update(flops / budget - bar.n)
+            if step % every == 0:
+                self._judge(curve, flops, session, average, judged_on)
+            if flops >= budget:
+                break
+        if curve.flops[-1:] != [flops]:
+            self._judge(curve, flops, session, average, judged_on)
+        bar.close()
+        logger.info(
+            "%s, seed %d: log loss %.5f after %.3g FLOPs",
+            *(name, seed, curve.log_loss[-1], flops),
+        )
+        return curve
+
+    def _judge(
+        self, curve: Curve, flops: float, session: Session, average: WeightAverage, part: str
+    ) -> None:
+        examples = self.examples[part]
+        with average.in_place():
+            probability = session.predict(examples.inputs)
+        curve.flops.append(flops)
+        curve.log_loss.append(float(log_losses(probability, examples.label).mean()))
+
+    def _session(self, recipe: Recipe) -> Session:
+        inputs = inputs_of(self.table.schema)
+        return Session(inputs, recipe, first_rows(self.table, self.days.train))
+
+    def _recipe(self, size: str, rate: float, seed: int) -> Recipe:
+        recipe = self.recipes[size]
+        training = dataclasses.replace(
+            recipe.training,
+            batch_size=self.batch_size,
+            dense_learning_rate=rate,
+            seed=seed,
+        )
+        # Nothing is learnt by heart in one pass.
+        model = dataclasses.replace(recipe.model, dropout=0.0)
+        return dataclasses.replace(recipe, model=model, training=training)
+
+    def _grown(self, session: Session, target: Recipe) -> tuple[Session, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            values: dict[str, Any] = dict.fromkeys(_MANIFEST_FIELDS, "")
+            manifest = CheckpointManifest(
+                **{**values, "recipe": session.recipe.to_dict(), "family": [], "run_day": "parent"}
+            )
+            state = training_state(session.model, session.optimizer)
+            path = save(Path(folder), state, manifest, "parent")
+            source = Checkpoint(path, manifest)
+            told = upscale(self.table.schema, source, target, self.table, Path(folder))
+            grown = Path(told["checkpoint"])
+            manifest_text = (grown / MANIFEST).read_text()
+            model = recipe_from_dict(json.loads(manifest_text)["recipe"]).model
+            larger = self._session(dataclasses.replace(target, model=model))
+            load_training_state(grown, larger.model, larger.optimizer)
+            return larger, float(told["max_logit_difference"])
+
+    def _flops(self, size: str) -> int:
+        return cost_of(inputs_of(self.table.schema), self.recipes[size].model).training_flops
+
+    def _batches(self, seed: int) -> Iterator[Batch]:
+        return batches(
+            self.table,
+            self.days.train,
+            batch_size=self.batch_size,
+            shuffle_rows=_SHUFFLE_ROWS,
+            seed=seed,
+        )
+
+    def best_log_loss(self) -> float | None:
+        """Of the true probabilities on the rows that judge, where they are known."""
+        column, examples = self.table.schema.best_log_loss_column, self.examples["test"]
+        if not column:
+            return None
+        true = examples.table.column(column).to_numpy()
+        return float(log_losses(true, examples.label).mean())
+
+    @staticmethod
+    def _average(session: Session) -> WeightAverage:
+        weights = [value for _, value in session.local_tensors() if value.is_floating_point()]
+        return WeightAverage(weights, _AVERAGE_DECAY)
+
+
+def _thinned(examples: Examples) -> Examples:
+    """At most ``JUDGED_ROWS`` of the examples, evenly spread."""
+    places = np.linspace(0, len(examples) - 1, min(len(examples), JUDGED_ROWS)).astype(np.int64)
+    return Examples(
+        examples.inputs.take(places),
+        examples.label[places],
+        examples.example_id[places],
+        examples.table.take(places),
+    )
+
+
+def compare(comparison: Comparison, *, seeds: int) -> dict[str, Any]:
+    """All runs of a data set, and what growth saved."""
+    comparison.choose_learning_rates()
+    curves = []
+    for seed in range(1, seeds + 1):
+        curves += [comparison.run(size, seed=seed) for size in comparison.recipes]
+        curves += [
+            comparison.run(f"grown at {moment:.0%}", seed=seed, moment=moment) for moment in MOMENTS
+        ]
+    by_name = {
+        name: list(runs)
+        for name, runs in itertools.groupby(
+            sorted(curves, key=lambda curve: curve.name), key=lambda curve: curve.name
+        )
+    }
+    ratios = {
+        name: _compute_ratio(runs, by_name["large"])
+        for name, runs in by_name.items()
+        if name != "large"
+    }
+    reached = [ratio for name, ratio in ratios.items() if ratio and name != "small"]
+    return {
+        "steps": comparison.steps,
+        "learning_rates": dict(comparison.rates),
+        "best_log_loss": comparison.best_log_loss(),
+        "final_log_loss": {
+            name: [run.log_loss[-1] for run in runs] for name, runs in by_name.items()
+        },
+        "training_flops": {name: runs[0].flops[-1] for name, runs in by_name.items()},
+        "max_logit_difference": max(curve.max_logit_difference for curve in curves),
+        "compute_to_scratch_loss_by_moment": ratios,
+        "compute_to_scratch_loss": min(reached, default=None),
+        "curves": [dataclasses.asdict(curve) for curve in curves],
+    }
+
+
+def _compute_ratio(runs: Sequence[Curve], scratch: Sequence[Curve]) -> float | None:
+    """Compute at which the runs' mean reaches the scratch runs' final mean, as a ratio.
+
+    Read off the straight line between two evaluations. None: it never does, after it has grown.
+    """
+    target = np.mean([run.log_loss[-1] for run in scratch])
+    mean, flops = np.mean([run.log_loss for run in runs], axis=0), np.array(runs[0].flops)
+    reached = np.flatnonzero((mean <= target) & (flops > runs[0].grown_after))
+    if not len(reached):
+        return None
+    last, before = reached[0], max(0, reached[0] - 1)
+    share = (mean[before] - target) / (mean[before] - mean[last]) if last != before else 1.0
+    return float((flops[before] + share * (flops[last] - flops[before])) / scratch[0].flops[-1])

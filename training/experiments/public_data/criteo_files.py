@@ -1,0 +1,125 @@
+"""Criteo's click logs: tab-separated, no header, a label, 13 counts and 26 hexadecimal categories.
+
+``train.txt`` of the Kaggle challenge: the first eight tenths train, the next validates, the last
+tests (the file is ordered by time). The Terabyte's ``day_0`` to ``day_23``, plain or gzipped: the
+last day tests, the last tenth of the day before validates. Both are streamed; a category's row is
+its number modulo the rows of its table, so no pass over the data has to count first.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.schema import Kind
+from training.experiments.public_data.data import BenchmarkData, Split, split_of
+from training.experiments.public_data.errors import FormatError, require_files
+from training.experiments.public_data.streamed_csv import (
+    StreamedRows,
+    TextFormat,
+    labels_of,
+    num_rows_of,
+    numbers_of,
+    whole,
+)
+from training.model.inputs import Inputs, SparseInput
+
+LABEL = "label"
+COUNTS = tuple(f"I{n}" for n in range(1, 14))
+CATEGORIES = tuple(f"C{n}" for n in range(1, 27))
+TEXT = TextFormat((LABEL, *COUNTS, *CATEGORIES), delimiter="\t", has_header=False)
+TERABYTE_CARDINALITIES = (
+    *(40_000_000, 39_060, 17_295, 7_424, 20_265, 3, 7_122, 1_543, 63, 40_000_000, 3_067_956),
+    *(405_282, 10, 2_209, 11_938, 155, 4, 976, 14, 40_000_000, 40_000_000, 40_000_000, 590_152),
+    *(12_973, 108, 36),
+)
+"""Values of each category, as MLPerf counts and caps them; their sum is 204,184,588."""
+_SPARE, _MOST_ROWS = 4, 40_000_000
+TERABYTE_ROWS = tuple(min(_SPARE * values, _MOST_ROWS) for values in TERABYTE_CARDINALITIES)
+"""Four rows for each value, so that most values have a row of their own under the remainder."""
+KAGGLE_ROWS = (1_000_000,) * len(CATEGORIES)
+_TRAIN, _VALID = 0.8, 0.9
+
+
+def read_criteo_kaggle(folder: Path) -> BenchmarkData:
+    """``train.txt`` of the challenge; its ``test.txt`` has no labels and is not read."""
+    paths = require_files(folder, ("train.txt",))
+    num_rows = num_rows_of(paths, TEXT)
+    ends = [0, round(num_rows * _TRAIN), round(num_rows * _VALID), num_rows]
+    return _data("criteo-kaggle", paths, ends, KAGGLE_ROWS)
+
+
+def read_criteo_terabyte(folder: Path) -> BenchmarkData:
+    """The days that are there, at least two, in their order; the last one tests."""
+    days = _days(folder)
+    counts = [num_rows_of([path], TEXT) for path in days]
+    total, before = sum(counts), sum(counts[:-1])
+    ends = [0, before - round(counts[-2] * (1 - _VALID)), before, total]
+    return _data("criteo-terabyte", days, ends, TERABYTE_ROWS)
+
+
+def _days(folder: Path) -> list[Path]:
+    found = {}
+    for number in range(24):
+        for path in (folder / f"day_{number}", folder / f"day_{number}.gz"):
+            if path.is_file():
+                found[number] = path
+    if len(found) < 2 or sorted(found) != list(range(min(found), max(found) + 1)):
+        raise ValueError(
+            f"--data {folder}: days {sorted(found)}; at least two of day_0 to day_23 (or .gz) in a "
+            "row"
+        )
+    return [found[number] for number in sorted(found)]
+
+
+def _data(name: str, paths: list[Path], ends: list[int], rows: tuple[int, ...]) -> BenchmarkData:
+    def encode(block: pa.Table, path: Path, line: int) -> Split:
+        return _encoded(block, path, line, rows)
+
+    def part(number: int) -> StreamedRows:
+        return StreamedRows(paths, TEXT, encode, ends[number], ends[number + 1])
+
+    sizes = zip(CATEGORIES, rows, strict=True)
+    return BenchmarkData(
+        name=name,
+        inputs=Inputs(
+            sparse=tuple(SparseInput(c, size + 1, c) for c, size in sizes),
+            dense=(Kind.COUNT,) * len(COUNTS),
+        ),
+        train=part(0),
+        valid=whole(part(1)),
+        test=whole(part(2)),
+    )
+
+
+def _encoded(block: pa.Table, path: Path, line: int, rows: tuple[int, ...]) -> Split:
+    label = labels_of(block, LABEL, path, line)
+    dense = np.stack([numbers_of(block, name, path, line) for name in COUNTS], axis=1)
+    columns = {
+        name: _rows(block[name], path, line, name, size)
+        for name, size in zip(CATEGORIES, rows, strict=True)
+    }
+    return split_of(columns, label, dense=dense)
+
+
+def _rows(
+    values: pa.ChunkedArray, path: Path, line: int, name: str, size: int
+) -> npt.NDArray[np.int64]:
+    """Row 0 for a missing category, else one of the rows 1 to ``size``."""
+    column = values.combine_chunks()
+    filled = pc.fill_null(column, "")
+    is_hex = pc.match_substring_regex(filled, "^[0-9a-fA-F]{0,8}$")
+    if not pc.all(is_hex).as_py():
+        place = int(pc.index(is_hex, False).as_py())
+        raise FormatError(
+            path,
+            line=line + place + 1,
+            column=name,
+            found=filled[place].as_py(),
+            expected="eight hexadecimal digits, or nothing",
+        )
+    numbers = pc.cast(pc.binary_join_element_wise("0x0", filled, ""), pa.int64())
+    is_missing = np.asarray(pc.equal(filled, ""))
+    return np.where(is_missing, 0, np.asarray(numbers) % size + 1)

@@ -1,0 +1,52 @@
+"""The pipeline's own data sets as benchmarks: training examples from the lake, split by time."""
+
+import datetime
+from pathlib import Path
+
+from features.schema import Schema
+from training.data.dataset import ExampleTable, user_groups
+from training.experiments.public_data.data import BenchmarkData, InMemory, Split
+from training.metrics import log_losses
+from training.model.inputs import inputs_of
+
+SHARES = (0.7, 0.85)
+"""Where the training days and the validation days end, as shares of the rows."""
+
+
+def read_lake(schema: Schema, lake: Path) -> BenchmarkData:
+    """All examples of a data set: the first days train, the next validate, the last test.
+
+    Raises:
+        ValueError: There are no examples; says which command makes them.
+    """
+    table = ExampleTable(lake, schema)
+    days = [
+        day for day in table.days(datetime.date.min, datetime.date.max) if table.num_rows([day])
+    ]
+    ends: list[int] = []
+    total, seen = table.num_rows(days), 0
+    for place, day in enumerate(days, start=1):
+        seen += table.num_rows([day])
+        while len(ends) < len(SHARES) and seen >= SHARES[len(ends)] * total:
+            ends.append(place)
+    if len(set(ends)) < len(SHARES) or ends[-1] == len(days):
+        raise ValueError(f"days of {table.root}: {len(days)} with rows; three parts need more")
+    train, valid, test = days[: ends[0]], days[ends[0] : ends[1]], days[ends[1] :]
+
+    def split(part: list[datetime.date]) -> Split:
+        examples = table.read(part)
+        return Split(examples.inputs, examples.label, user_groups(examples, schema))
+
+    best = None
+    if schema.best_log_loss_column:
+        examples = table.read(test)
+        column = examples.table.column(schema.best_log_loss_column).to_numpy()
+        best = float(log_losses(column, examples.label).mean())
+    return BenchmarkData(
+        name=schema.name,
+        inputs=inputs_of(schema),
+        train=InMemory(split(train)),
+        valid=split(valid),
+        test=split(test),
+        best_log_loss=best,
+    )

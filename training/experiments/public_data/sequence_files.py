@@ -1,0 +1,218 @@
+"""MicroVideo1.7M_x1, KuaiVideo_x1 and TaobaoAd_x1 as BARS publishes them.
+
+``train.csv`` and ``test.csv`` with a header, histories as ids joined by ``^`` with the newest
+last, pretrained vectors as ``key`` and ``value`` of an HDF5 file. BARS has no validation file and
+stops on the test rows; here the last tenth of the training rows validates.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.encoding.encode import Ids
+from features.schema import Kind
+from training.experiments.public_data.data import BenchmarkData, Split, Vocabulary, split_of
+from training.experiments.public_data.errors import require_files
+from training.experiments.public_data.streamed_csv import (
+    StreamedRows,
+    TextFormat,
+    blocks,
+    labels_of,
+    num_rows_of,
+    numbers_of,
+    whole,
+)
+from training.model.inputs import Inputs, PretrainedInput, SparseInput
+
+SEPARATOR = "^"
+VECTOR = "_vector"
+"""Suffix of the input that looks a field up in its pretrained vectors."""
+VALID_SHARE = 0.1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequenceFormat:
+    """What the columns of one data set mean; others are not read."""
+
+    label: str
+    user: str
+    fields: tuple[str, ...]
+    """One value each; the user among them."""
+    histories: Mapping[str, str]
+    """Columns of many values, each with the field whose table it shares."""
+    max_length: int
+    """Newest values of a history that are read."""
+    numbers: tuple[str, ...] = ()
+    min_count: int = 1
+    """Rarer values share the row of the unknown."""
+    vectors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Fields that have pretrained vectors too, with the file; their histories have them as well."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Everything that is read."""
+        return (self.label, *self.fields, *self.histories, *self.numbers)
+
+
+MICROVIDEO = SequenceFormat(
+    label="is_click",
+    user="user_id",
+    fields=("user_id", "item_id", "cate_id"),
+    histories={"clicked_items": "item_id", "clicked_categories": "cate_id"},
+    max_length=100,
+    vectors={"item_id": "item_image_emb_dim64.h5"},
+)
+KUAIVIDEO = SequenceFormat(
+    label="is_click",
+    user="user_id",
+    fields=("user_id", "item_id"),
+    histories={"pos_items": "item_id", "neg_items": "item_id"},
+    max_length=100,
+    min_count=10,
+    vectors={"item_id": "item_visual_emb_dim64.h5"},
+)
+TAOBAO_AD = SequenceFormat(
+    label="clk",
+    user="userid",
+    fields=(
+        *("userid", "cms_segid", "cms_group_id", "final_gender_code", "age_level", "pvalue_level"),
+        *("shopping_level", "occupation", "new_user_class_level", "adgroup_id", "cate_id"),
+        *("campaign_id", "customer", "brand", "pid", "btag"),
+    ),
+    histories={"btag_his": "btag", "cate_his": "cate_id", "brand_his": "brand"},
+    max_length=50,
+    numbers=("price",),
+    min_count=10,
+)
+
+
+def read_sequences(name: str, folder: Path, form: SequenceFormat) -> BenchmarkData:
+    """One of the three data sets; training rows are streamed, validation and test are held.
+
+    Raises:
+        ValueError: A file is missing, or is not in the format; names file, line and column.
+    """
+    train, test = require_files(folder, ("train.csv", "test.csv"))
+    text = TextFormat(form.columns)
+    num_rows = num_rows_of([train], text)
+    ends = round(num_rows * (1 - VALID_SHARE))
+    vocabularies = _vocabularies(train, text, form, ends)
+    readers = {field: field for field in form.fields} | dict(form.histories)
+    sparse = [SparseInput(r, vocabularies[f].num_rows, f) for r, f in readers.items()]
+    pretrained, vectors = [], {}
+    for field, file in form.vectors.items():
+        keys, values = _vectors(folder / file)
+        # Ids of their own: an item that no training row has still has a vector, and no trained row.
+        vocabularies[field + VECTOR] = Vocabulary(keys)
+        table = np.concatenate([np.zeros((1, values.shape[1]), dtype=np.float32), values])
+        for reader in (reader for reader, owner in readers.items() if owner == field):
+            pretrained.append(PretrainedInput(reader + VECTOR, *table.shape))
+            vectors[reader + VECTOR] = table
+
+    def encode(block: pa.Table, path: Path, line: int) -> Split:
+        return _encoded(block, path, line, form, vocabularies)
+
+    return BenchmarkData(
+        name=name,
+        inputs=Inputs(
+            sparse=tuple(sparse),
+            dense=(Kind.COUNT,) * len(form.numbers),
+            pretrained=tuple(pretrained),
+        ),
+        train=StreamedRows([train], text, encode, 0, ends),
+        valid=whole(StreamedRows([train], text, encode, ends, num_rows)),
+        test=whole(StreamedRows([test], text, encode, 0, num_rows_of([test], text))),
+        pretrained=vectors,
+    )
+
+
+def _vocabularies(
+    train: Path, text: TextFormat, form: SequenceFormat, stop: int
+) -> dict[str, Vocabulary]:
+    """The vocabulary of each field in the training rows, its histories included."""
+    counts: dict[str, dict[str, int]] = {field: {} for field in form.fields}
+    for block, _, _ in blocks([train], text, stop=stop):
+        for column in (*form.fields, *form.histories):
+            values = block[column].combine_chunks()
+            if column in form.histories:
+                values = pc.list_flatten(pc.split_pattern(values, SEPARATOR))
+            found = counts[form.histories.get(column, column)]
+            for pair in pc.value_counts(values).to_pylist():
+                if pair["values"]:
+                    found[pair["values"]] = found.get(pair["values"], 0) + pair["counts"]
+    return {
+        field: Vocabulary(
+            pa.array([value for value, n in found.items() if n >= form.min_count], pa.string())
+        )
+        for field, found in counts.items()
+    }
+
+
+def _encoded(
+    block: pa.Table,
+    path: Path,
+    line: int,
+    form: SequenceFormat,
+    vocabularies: Mapping[str, Vocabulary],
+) -> Split:
+    columns: dict[str, npt.NDArray[np.int64] | Ids] = {}
+    vectors: dict[str, npt.NDArray[np.int64] | Ids] = {}
+    for field in form.fields:
+        values = block[field].combine_chunks()
+        columns[field] = vocabularies[field].rows(values)
+        if field in form.vectors:
+            vectors[field + VECTOR] = vocabularies[field + VECTOR].rows(values)
+    for history, field in form.histories.items():
+        columns[history] = _bags(block[history], vocabularies[field], form.max_length)
+        if field in form.vectors:
+            known = vocabularies[field + VECTOR]
+            vectors[history + VECTOR] = _bags(block[history], known, form.max_length)
+    dense = None
+    if form.numbers:
+        numbers = [numbers_of(block, name, path, line) for name in form.numbers]
+        dense = np.stack(numbers, axis=1)
+    return split_of(
+        {**columns, **vectors},
+        labels_of(block, form.label, path, line),
+        dense=dense,
+        users=block[form.user],
+    )
+
+
+def _bags(values: pa.ChunkedArray, vocabulary: Vocabulary, max_length: int) -> Ids:
+    """The newest values of each history; an empty one has no rows."""
+    filled = pc.fill_null(values.combine_chunks(), "")
+    lists = pc.split_pattern(filled, SEPARATOR)
+    lengths = np.asarray(pc.list_value_length(lists)).astype(np.int64)
+    flat = vocabulary.rows(lists.flatten())
+    lengths_kept = np.minimum(lengths, max_length)
+    # "" splits into one empty string, which is no value.
+    is_empty = np.asarray(pc.equal(filled, ""))
+    lengths_kept[is_empty] = 0
+    ends = np.cumsum(lengths)
+    kept_ends = np.cumsum(lengths_kept)
+    within = np.arange(kept_ends[-1] if len(kept_ends) else 0)
+    within -= np.repeat(kept_ends - lengths_kept, lengths_kept)
+    starts = np.repeat(ends - lengths_kept, lengths_kept)
+    return Ids(flat[starts + within], lengths_kept.astype(np.int32))
+
+
+def _vectors(path: Path) -> tuple[pa.Array, npt.NDArray[np.float32]]:
+    """Keys as strings and their vectors, from an HDF5 file with ``key`` and ``value``."""
+    import h5py
+
+    if not path.is_file():
+        raise ValueError(f"{path}: does not exist; the pretrained vectors of the data set")
+    with h5py.File(path) as file:
+        if missing := {"key", "value"} - set(file):
+            raise ValueError(f"{path}: no {sorted(missing)}; an HDF5 file with key and value")
+        keys = [k.decode() if isinstance(k, bytes) else str(k) for k in file["key"][:].tolist()]
+        values = np.asarray(file["value"][:], dtype=np.float32)
+    if values.ndim != 2 or len(values) != len(keys):
+        raise ValueError(f"{path}: value has shape {values.shape}; ({len(keys)}, dimension)")
+    return pa.array(keys, pa.string()), values

@@ -1,0 +1,184 @@
+"""Training rows in a text file larger than memory: parsed, encoded and given out block by block."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from features.encoding.encode import Ids, ModelInputs
+from training.experiments.public_data.data import Split
+from training.experiments.public_data.errors import FormatError
+
+BLOCK_BYTES = 64 << 20
+"""Bytes of text in memory at a time; rows are shuffled within it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFormat:
+    """How the lines of a file are read; every column as a string."""
+
+    columns: tuple[str, ...]
+    delimiter: str = ","
+    has_header: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedRows:
+    """Rows ``start`` to ``stop`` of some files read one after the other, encoded on the way."""
+
+    paths: Sequence[Path]
+    text: TextFormat
+    encode: Callable[[pa.Table, Path, int], Split]
+    """From a block, its file and the line before its first row."""
+    start: int
+    stop: int
+
+    def parts(self) -> Iterator[Split]:
+        """One pass, a block at a time."""
+        for block, path, line in blocks(self.paths, self.text, start=self.start, stop=self.stop):
+            yield self.encode(block, path, line)
+
+    def num_rows(self) -> int:
+        """Rows of one pass."""
+        return self.stop - self.start
+
+
+def blocks(
+    paths: Sequence[Path], text: TextFormat, *, start: int = 0, stop: int | None = None
+) -> Iterator[tuple[pa.Table, Path, int]]:
+    """The rows of some files in blocks, each with its file and the line before its first row.
+
+    Raises:
+        FormatError: A line has another number of fields, or the header lacks a column.
+    """
+    seen = 0
+    for path in paths:
+        line = 1 if text.has_header else 0
+        for batch in _batches(path, text):
+            first, last = max(0, start - seen), batch.num_rows
+            if stop is not None:
+                last = min(last, stop - seen)
+            if first < last:
+                table = pa.table(batch.slice(first, last - first))
+                yield table, path, line + first
+            seen += batch.num_rows
+            line += batch.num_rows
+            if stop is not None and seen >= stop:
+                return
+
+
+def _batches(path: Path, text: TextFormat) -> Iterator[pa.RecordBatch]:
+    wrong: list[csv.InvalidRow] = []
+
+    def note(row: csv.InvalidRow) -> str:
+        wrong.append(row)
+        return "error"
+
+    names = None if text.has_header else list(text.columns)
+    try:
+        with csv.open_csv(
+            path,
+            read_options=csv.ReadOptions(
+                use_threads=False, block_size=BLOCK_BYTES, column_names=names
+            ),
+            parse_options=csv.ParseOptions(
+                delimiter=text.delimiter,
+                quote_char=False,
+                # Left out, they would not count, and every later line would be named too low.
+                ignore_empty_lines=False,
+                invalid_row_handler=note,
+            ),
+            convert_options=csv.ConvertOptions(
+                column_types={name: pa.string() for name in text.columns},
+                include_columns=list(text.columns),
+                strings_can_be_null=True,
+                null_values=[""],
+                quoted_strings_can_be_null=True,
+            ),
+        ) as reader:
+            yield from reader
+    except KeyError as error:
+        raise FormatError(
+            path, line=1, column="header", found=str(error), expected=", ".join(text.columns)
+        ) from error
+    except pa.ArrowInvalid as error:
+        if not wrong:
+            raise FormatError(
+                path, line=1, column=1, found=str(error), expected="lines of text"
+            ) from error
+        row = wrong[0]
+        raise FormatError(
+            path,
+            line=row.number or 0,
+            column=min(row.actual_columns, row.expected_columns) + 1,
+            found=row.text,
+            expected=f"{row.expected_columns} fields, found {row.actual_columns}",
+        ) from error
+
+
+def num_rows_of(paths: Sequence[Path], text: TextFormat) -> int:
+    """Rows of some files."""
+    return sum(block.num_rows for block, _, _ in blocks(paths, text))
+
+
+def whole(rows: StreamedRows) -> Split:
+    """All rows of a stream, held in memory."""
+    parts = list(rows.parts())
+    if not parts:
+        raise ValueError(f"{rows.paths[-1]}: no rows; at least one to evaluate")
+    ids = {
+        name: Ids(
+            np.concatenate([part.inputs.ids[name].values for part in parts]),
+            np.concatenate([part.inputs.ids[name].lengths for part in parts]),
+        )
+        for name in parts[0].inputs.ids
+    }
+    dense = np.concatenate([part.inputs.dense for part in parts])
+    return Split(
+        ModelInputs(dense, ids),
+        np.concatenate([part.label for part in parts]),
+        np.concatenate([part.group for part in parts]),
+    )
+
+
+def labels_of(block: pa.Table, name: str, path: Path, line: int) -> npt.NDArray[np.int64]:
+    """A column of 0 and 1; FormatError names the line that has neither."""
+    label = numbers_of(block, name, path, line)
+    is_label = np.isin(label, (0, 1))
+    if not is_label.all():
+        place = int(np.flatnonzero(~is_label)[0])
+        found = str(block[name][place].as_py())
+        raise FormatError(path, line=line + place + 1, column=name, found=found, expected="0 or 1")
+    return label.astype(np.int64)
+
+
+def numbers_of(block: pa.Table, name: str, path: Path, line: int) -> npt.NDArray[np.float32]:
+    """A column of numbers, NaN where it is empty; FormatError names the line that has none."""
+    column = block[name].combine_chunks()
+    try:
+        numbers = pc.cast(column, pa.float32())
+    except pa.ArrowInvalid as error:
+        for place, value in enumerate(column):
+            if not _is_number(value):
+                raise FormatError(
+                    path,
+                    line=line + place + 1,
+                    column=name,
+                    found=value.as_py(),
+                    expected="a number",
+                ) from error
+        raise
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float32)
+
+
+def _is_number(value: pa.Scalar) -> bool:
+    try:
+        value.cast(pa.float32())
+    except pa.ArrowInvalid:
+        return False
+    return True

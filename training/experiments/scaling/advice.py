@@ -1,0 +1,259 @@
+"""What to grow next: what each resource buys, and the step that buys most."""
+
+import dataclasses
+import enum
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from training.experiments.scaling.bootstrap import DRAWS, LEVEL, Interval
+from training.experiments.scaling.curve import Curve
+from training.experiments.scaling.laws import FloatArray, geometric_mean
+from training.experiments.scaling.points import AXES, is_positive
+
+WORTH = 0.0002
+"""Smallest relative gain that counts: 0.02 %, significant to the Wukong paper (section 7)."""
+_LITTLE = 0.001
+"""Largest gain of a doubling that a resource without a visible effect may still hide."""
+_FACTOR = 2.0
+_FACTORS = (math.sqrt(2), 4.0)
+"""Steps to a measured amount are between these."""
+
+
+class Regime(enum.StrEnum):
+    """What a doubling of a resource does."""
+
+    GROWING = "growing"
+    SATURATED = "saturated"
+    WORSE = "worse"
+    UNCLEAR = "unclear"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Current:
+    """The production model."""
+
+    name: str
+    model: str
+    """Its family, as in the points."""
+    x: Mapping[str, float]
+    """How much of each axis's resource it has; of an axis left out, the largest that was run."""
+    ne: float | None = None
+    """Its own NE on the days that the points were judged on."""
+
+    def __post_init__(self) -> None:
+        for axis, x in self.x.items():
+            if axis not in AXES:
+                raise ValueError(f"current, x: {axis!r}; an axis is one of {sorted(AXES)}")
+            if not is_positive(x):
+                raise ValueError(f"current, x of {axis}: {x!r}; a finite number above 0")
+        if self.ne is not None and not is_positive(self.ne):
+            raise ValueError(f"current, ne: {self.ne!r}; a finite number above 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """One resource, grown from where production is."""
+
+    axis: str
+    model: str
+    unit: str
+    x: float
+    to: float
+    ne_change: Interval
+    """Relative, of the whole step; negative is better."""
+    ne: Interval
+    """After the step, on the curve."""
+    compute_factor: float
+    """Training FLOPs after over those before."""
+    recipe: str | None
+    """What a run at ``to`` was made of, where one was."""
+    doubling: Interval
+    """Relative change of the NE for twice the resource: the marginal gain."""
+    compute_doubling: float | None
+    """The expected one for twice the training FLOPs; None where the resource takes none."""
+    distance_to_floor: Interval | None
+    """Share of the NE that more of it could still take away; None: no floor is identified."""
+    regime: Regime
+    is_extrapolated: bool
+    """Whether ``to`` is beyond what was run."""
+    share_best: float = 0.0
+    """Share of the draws in which no other resource's doubling buys more."""
+
+    @property
+    def factor(self) -> float:
+        """How many times the resource."""
+        return self.to / self.x
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**dataclasses.asdict(self), "factor": self.factor}
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """Steps, the one that buys most first."""
+
+    model: str
+    steps: tuple[Step, ...]
+
+    @property
+    def next(self) -> Step | None:
+        """The best step among those that are shown to gain."""
+        return next((step for step in self.steps if step.regime is Regime.GROWING), None)
+
+    @property
+    def target(self) -> str | None:
+        """The recipe of the best step that gains and has one: what to upscale to."""
+        gaining = (step for step in self.steps if step.regime is Regime.GROWING and step.recipe)
+        return next((step.recipe for step in gaining), None)
+
+    @property
+    def sentences(self) -> list[str]:
+        """The advice for people, the recommendation first."""
+        others = [_told(step) for step in self.steps if step is not self.next]
+        return [_recommended(self.next, self.steps), *others]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "model": self.model,
+            "text": self.sentences,
+            "next": self.next.to_dict() if self.next else None,
+            "target": self.target,
+            "interval": LEVEL,
+            "steps": [step.to_dict() for step in self.steps],
+        }
+
+
+def advise(curves: Sequence[Curve], current: Current | None = None) -> Advice:
+    """Compare the resources of one family: the current one's, else of the run with the least NE.
+
+    Raises:
+        ValueError: When the current family has no curve.
+    """
+    model = current.model if current else min(curves, key=lambda c: c.observed.means.min()).model
+    chosen = [curve for curve in curves if curve.model == model]
+    if not chosen:
+        raise ValueError(f"current, model: {model!r}; one of {sorted({c.model for c in curves})}")
+    starts = [_start(curve, current) for curve in chosen]
+    doublings = [curve.change(x, 2 * x)[1] for curve, x in zip(chosen, starts, strict=True)]
+    shares = np.bincount(np.argmin(doublings, axis=0), minlength=len(chosen)) / DRAWS
+    steps = [
+        dataclasses.replace(_step(curve, x), share_best=float(share))
+        for curve, x, share in zip(chosen, starts, shares, strict=True)
+    ]
+    return Advice(model, tuple(sorted(steps, key=lambda step: step.doubling.estimate)))
+
+
+def _start(curve: Curve, current: Current | None) -> float:
+    given = current.x.get(curve.axis) if current else None
+    return given if given is not None else float(curve.observed.x[-1])
+
+
+def _step(curve: Curve, x: float) -> Step:
+    to, recipe = _destination(curve, x)
+    change, doubling = curve.change(x, to), Interval.of(*curve.change(x, 2 * x))
+    compute, doubled = compute_factor(curve, x, to), compute_factor(curve, x, 2 * x)
+    takes_compute = doubled > 1.01
+    return Step(
+        axis=curve.axis,
+        model=curve.model,
+        unit=curve.unit,
+        x=x,
+        to=to,
+        ne_change=Interval.of(*change),
+        ne=Interval.of(curve.expected(to)[0], curve.drawn(to)[:, 0]),
+        compute_factor=compute,
+        recipe=recipe,
+        doubling=doubling,
+        compute_doubling=doubling.estimate / math.log2(doubled) if takes_compute else None,
+        distance_to_floor=curve.distance_to_floor(x) if curve.is_floor_identified else None,
+        regime=_regime(curve, doubling),
+        is_extrapolated=bool(to > curve.observed.x[-1]),
+    )
+
+
+def _destination(curve: Curve, x: float) -> tuple[float, str | None]:
+    """The amount that was run nearest to twice ``x``, with its recipe; else twice ``x``."""
+    low, high = _FACTORS
+    runs = [point for point in curve.points if low <= point.x / x <= high]
+    if not runs:
+        return _FACTOR * x, None
+    nearest = min(runs, key=lambda point: abs(math.log(point.x / x / _FACTOR)))
+    return nearest.x, nearest.recipe
+
+
+def compute_factor(curve: Curve, x: float, to: float) -> float:
+    """Training FLOPs at ``to`` over those at ``x``, between and beyond runs as a power of x."""
+    log_x = np.log(curve.observed.x)
+    flops = np.array(
+        [
+            geometric_mean(np.array([p.training_flops for p in curve.points if p.x == amount]))
+            for amount in curve.observed.x
+        ]
+    )
+    start, end = (_interpolated(math.log(amount), log_x, np.log(flops)) for amount in (x, to))
+    return math.exp(end - start)
+
+
+def _interpolated(at: float, x: FloatArray, y: FloatArray) -> float:
+    """Linear between the two nearest points on the way, and on from the first and last two."""
+    right = int(np.clip(np.searchsorted(x, at), 1, len(x) - 1))
+    slope = (y[right] - y[right - 1]) / (x[right] - x[right - 1])
+    return float(y[right - 1] + slope * (at - x[right - 1]))
+
+
+def _regime(curve: Curve, doubling: Interval) -> Regime:
+    if curve.rises:
+        return Regime.WORSE
+    if curve.may_be_flat:
+        return Regime.SATURATED if doubling.low > -_LITTLE else Regime.UNCLEAR
+    if doubling.high < -WORTH:
+        return Regime.GROWING
+    return Regime.SATURATED if doubling.low > -WORTH else Regime.UNCLEAR
+
+
+def _recommended(step: Step | None, steps: Sequence[Step]) -> str:
+    if step is None:
+        return (
+            f"No resource is shown to take {100 * WORTH:g} % off the NE when it is doubled: more "
+            "points or seeds before the next step."
+        )
+    reach = f", to {step.recipe}" if step.recipe else ""
+    action = AXES[step.axis].step.format(factor=f"{step.factor:.2g}")
+    text = f"Next: {action}{reach}: expected NE {_change(step.ne_change)} {_price(step)}."
+    if len(steps) > 1:
+        share = f"{100 * step.share_best:.0f} %"
+        text += f" Of {len(steps)} resources, doubling this one buys most in {share} of the draws."
+    return f"{text} The step goes beyond what was run." if step.is_extrapolated else text
+
+
+def _told(step: Step) -> str:
+    title = AXES[step.axis].title
+    if step.regime is Regime.WORSE:
+        return f"{title}: the NE gets worse as it grows."
+    if step.regime is Regime.SATURATED:
+        most = -100 * step.doubling.low
+        return f"{title}: saturated; a doubling takes at most {most:.2f} % off the NE."
+    word = "gains" if step.regime is Regime.GROWING else "not clear"
+    reach = f" ({step.recipe})" if step.recipe else ""
+    grown = f"{step.factor:.2g}×{reach}"
+    return f"{title}: {word}; {grown} changes the NE by {_change(step.ne_change)} {_price(step)}."
+
+
+def _change(change: Interval) -> str:
+    ends = f"{signed_percent(change.low)} to {signed_percent(change.high)} %"
+    return f"{signed_percent(change.estimate)} % ({100 * LEVEL:.0f} % interval {ends})"
+
+
+def signed_percent(share: float) -> str:
+    """A share in per cent, with a sign unless it rounds to nothing."""
+    rounded = round(100 * share, 2)
+    return f"{rounded:+.2f}".replace("-", "−") if rounded else "0.00"
+
+
+def _price(step: Step) -> str:
+    return f"at {step.compute_factor:.2g}× training compute"

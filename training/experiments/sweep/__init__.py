@@ -1,0 +1,1 @@
+"""Runs over sizes and learning rates, kept in a journal."""

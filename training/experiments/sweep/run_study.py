@@ -1,0 +1,101 @@
+"""A whole scaling study of a data set: sweeps within a budget, the law, its page and the advice."""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from features.cli import SkippedError
+from features.schema import Schema
+from training.config import Recipe
+from training.data.dataset import ExampleTable
+from training.experiments.scaling.advice import Current
+from training.experiments.scaling.page import write_law_page
+from training.experiments.scaling.points import read_points
+from training.experiments.scaling.study import study
+from training.experiments.sweep.sizes import sizes_of
+from training.experiments.sweep.sweep import Sweep
+from training.model.flops import cost_of
+from training.model.inputs import inputs_of
+from training.recipes import USUAL, recipe_of
+from training.registry.aliases import CHAMPION
+from training.registry.mlflow_registry import Registry
+
+logger = logging.getLogger(__name__)
+
+
+def run_study(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
+    """Run what is missing of some axes, then say what all points of the data set mean.
+
+    The advice goes to a file that ``upscale --to advice`` reads; it is kept when there are too few
+    points for a law.
+    """
+    champion = _champion(schema, options.tracking)
+    recipe = recipe_of(options.recipe or (champion.recipe if champion else "") or USUAL)
+    logger.info("recipe %s; champion %s", recipe.name, champion.version if champion else "none")
+    sweep = Sweep(
+        ExampleTable(options.lake, schema),
+        options.study,
+        Registry(options.tracking, f"{schema.name}-scaling"),
+        last=options.date,
+        batch_size=options.batch_size,
+        seeds=options.seeds,
+        budget_seconds=options.budget * 60,
+    )
+    swept = {
+        axis: sweep.run(sizes_of(axis, recipe, num_points=options.points)) for axis in options.axes
+    }
+    found = {"dataset": schema.name, "recipe": recipe.name, "swept": swept}
+    production = _current(schema, champion.version, champion.recipe) if champion else None
+    try:
+        law = study(read_points(sweep.points) if sweep.points.exists() else [], production)
+    except ValueError as error:
+        logger.warning("no law yet: %s", error)
+        return {**found, "law": str(error)}
+    advice = law.advice.to_dict()
+    advice_file(options.study, schema).write_text(json.dumps(advice, indent=1))
+    page = write_law_page(options.reports, schema.name, law)
+    return {**found, "advice": advice["text"], "target": advice["target"], "report": page}
+
+
+def advice_file(folder: Path, schema: Schema) -> Path:
+    """Where the newest advice for a data set is."""
+    return folder / f"{schema.name}-advice.json"
+
+
+def advised_target(folder: Path, schema: Schema) -> str:
+    """The recipe that the newest study advises to grow to.
+
+    Raises:
+        SkippedError: There is no study, or it shows no recipe to gain.
+    """
+    path = advice_file(folder, schema)
+    if not path.exists():
+        raise SkippedError(f"target advice: no {path}; run `python -m training scaling`")
+    advice = json.loads(path.read_text())
+    if not advice["target"]:
+        raise SkippedError(f"target advice: no recipe is shown to gain: {advice['text'][0]}")
+    return str(advice["target"])
+
+
+def _champion(schema: Schema, tracking: Path) -> Any:
+    registry = Registry(tracking, schema.name)
+    version = registry.alias(CHAMPION)
+    return registry.version(version) if version else None
+
+
+def _current(schema: Schema, version: str, recipe: str) -> Current | None:
+    """Where production is on the axes of which its recipe tells."""
+    if not recipe:
+        return None
+    made: Recipe = recipe_of(recipe)
+    flops = float(cost_of(inputs_of(schema), made.model).training_flops)
+    return Current(
+        name=version,
+        model=made.model.interaction.kind,
+        x={
+            **dict.fromkeys(("compute", "dense", "overarch"), flops),
+            "dim": float(made.model.embedding_dim),
+        },
+    )

@@ -1,0 +1,157 @@
+"""The sizes that an axis is measured at: recipes, and shares of the data, around a base recipe.
+
+The resources are the second paper's (arXiv 2208.08489, section 3). Compute is Wukong's ladder:
+below the base fewer layers and less of n_F, n_L, k and the MLPs, above it the recipes that it grows
+into.
+"""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+from training.config import InteractionConfig, ModelConfig, Recipe, WukongConfig
+from training.experiments.scaling.points import AXES
+from training.recipes import recipe_of, target_of
+
+MIN_POINTS = 5
+"""Fewest sizes of an axis: a law with a floor has three parameters."""
+_BELOW = ((1, 0.25), (1, 0.5), (0, 0.5))
+"""Layers (0: the base's), and multiples of n_F, n_L, k and MLP widths, below the base."""
+_ABOVE = (2, 3, 4, 6)
+"""Factors of the recipes above it."""
+_COLUMNS = 4
+"""Embedding widths are multiples of this: the kernels take no others."""
+_WIDTHS = {"mlp", "over_arch", "head", "first", "second", "afn_mlp", "gate", "bottom_mlp"}
+"""Fields of configurations that are hidden widths of MLPs."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Size:
+    """One size of an axis."""
+
+    axis: str
+    label: str
+    """Such as ``×0.25``."""
+    recipe: Recipe
+    data_share: float = 1.0
+    """Of the training examples, the first in time."""
+    rows_share: float = 1.0
+    """Of each table's rows; ids beyond them share rows."""
+
+
+def sizes_of(axis: str, base: Recipe, *, num_points: int) -> list[Size]:
+    """The sizes of an axis, the smallest first.
+
+    Args:
+        axis: One of ``AXES``.
+        base: What the other resources are held at.
+        num_points: How many sizes.
+
+    Raises:
+        ValueError: Too few sizes, more than the ladder has, or an axis that the ranker has not.
+    """
+    if axis not in AXES:
+        raise ValueError(f"axis: {axis!r}; one of {sorted(AXES)}")
+    if num_points < MIN_POINTS:
+        raise ValueError(f"points: {num_points}; at least {MIN_POINTS}")
+    if axis == "compute" and isinstance(base.model.interaction, WukongConfig):
+        return _ladder(base, num_points)
+    if axis in {"data", "rows"}:
+        field, factor = ("data_share", 2.0) if axis == "data" else ("rows_share", 4.0)
+        shares = [factor ** (place - num_points + 1) for place in range(num_points)]
+        return [
+            Size(axis=axis, label=f"×{share:g}", recipe=base, **{field: share}) for share in shares
+        ]
+    lowest = 2.0 ** -(num_points // 2)
+    factors = [lowest * 2.0**place for place in range(num_points)]
+    sizes = [
+        Size(axis=axis, label=f"×{factor:g}", recipe=_scaled(axis, base, factor))
+        for factor in factors
+    ]
+    if len({size.recipe.model_fingerprint() for size in sizes}) < len(sizes):
+        raise ValueError(f"axis {axis}: {base.name} is too small to have {num_points} sizes of it")
+    return sizes
+
+
+def _scaled(axis: str, base: Recipe, factor: float) -> Recipe:
+    scaled = {"dim": _wider_embeddings, "overarch": _wider_over_arch}.get(axis, _wider_mlps)
+    return _named(base, scaled(base.model, factor), f"{axis} ×{factor:g}")
+
+
+def _named(base: Recipe, model: ModelConfig, name: str) -> Recipe:
+    return dataclasses.replace(base, name=f"{base.name} {name}", model=model)
+
+
+def _times(width: int, factor: float) -> int:
+    return max(1, round(width * factor))
+
+
+def _widths(values: Any, factor: float) -> Any:
+    """A configuration with all hidden widths so many times as large."""
+    changed = {}
+    for field in dataclasses.fields(values):
+        value = getattr(values, field.name)
+        if field.name in _WIDTHS:
+            changed[field.name] = tuple(_times(width, factor) for width in value)
+        elif field.name == "layers":
+            changed[field.name] = tuple(_widths(layer, factor) for layer in value)
+    return dataclasses.replace(values, **changed)
+
+
+def _wider_mlps(model: ModelConfig, factor: float) -> ModelConfig:
+    interaction = _widths(model.interaction, factor)
+    return dataclasses.replace(_widths(model, factor), interaction=interaction)
+
+
+def _wider_embeddings(model: ModelConfig, factor: float) -> ModelConfig:
+    dim = _COLUMNS * _times(model.embedding_dim // _COLUMNS, factor)
+    return dataclasses.replace(model, embedding_dim=dim)
+
+
+def _wider_over_arch(model: ModelConfig, factor: float) -> ModelConfig:
+    """The MLP from the interactions to the logit, alone."""
+    names = [f.name for f in dataclasses.fields(model.interaction) if f.name in _WIDTHS]
+    before = getattr(model.interaction, names[-1]) if names else ()
+    if not before:
+        raise ValueError(f"axis overarch: {model.interaction.kind} has no over-arch")
+    widths: dict[str, Any] = {names[-1]: tuple(_times(width, factor) for width in before)}
+    interaction: InteractionConfig = dataclasses.replace(model.interaction, **widths)
+    return dataclasses.replace(model, interaction=interaction)
+
+
+def _ladder(base: Recipe, num_points: int) -> list[Size]:
+    rungs = [
+        *(_rung(base, depth, width) for depth, width in _BELOW),
+        base,
+        *_larger(base),
+    ]
+    if num_points > len(rungs):
+        raise ValueError(f"points: {num_points}; the ladder has {len(rungs)}")
+    places = [round(place * (len(rungs) - 1) / (num_points - 1)) for place in range(num_points)]
+    return [Size(axis="compute", label=rungs[place].name, recipe=rungs[place]) for place in places]
+
+
+def _larger(base: Recipe) -> list[Recipe]:
+    """What a base can grow into; one that has grown itself has fewer."""
+    found = []
+    for factor in _ABOVE:
+        with contextlib.suppress(ValueError):
+            found.append(recipe_of(target_of(base.name, str(factor))))
+    return found
+
+
+def _rung(base: Recipe, depth: int, width: float) -> Recipe:
+    stack = base.model.interaction
+    assert isinstance(stack, WukongConfig)
+    layers = tuple(
+        dataclasses.replace(
+            _widths(layer, width),
+            num_fm=_times(layer.num_fm, width),
+            num_linear=_times(layer.num_linear, width),
+            rank=_times(layer.rank, width),
+        )
+        for layer in stack.layers[: depth or len(stack.layers)]
+    )
+    smaller = dataclasses.replace(stack, layers=layers)
+    model = dataclasses.replace(base.model, interaction=smaller)
+    return _named(base, model, f"{len(layers)} layers ×{width:g}")

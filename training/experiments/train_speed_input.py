@@ -1,0 +1,120 @@
+"""Speed of the trainer's input: Parquet files to batches of one rank, for a fixed configuration.
+
+The rows are those of a lake (``training.data.dataset.ExampleTable``), of a data set that has
+nothing but the configuration's inputs, and go through the very functions that feed a training: row
+groups are read, encoded, shuffled and cut into batches, the next buffer while this one is used.
+"""
+
+import dataclasses
+import datetime
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch.distributed as dist
+
+from features.datasets.catalog import schema_of
+from features.schema import DAY, EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Kind, Schema
+from features.schema.fingerprints import rows_fingerprint
+from training.config import TrainingConfig
+from training.data.dataset import TABLE, ExampleTable, batches
+from training.model.inputs import Inputs
+
+DAY_OF_ROWS = datetime.date(2025, 1, 1)
+_BUFFERS = 2
+"""That are shuffled one after the other, so that one is read while the other is used."""
+_ROW_GROUP = 131_072
+
+
+@contextmanager
+def examples_of(inputs: Inputs, config: TrainingConfig) -> Iterator[ExampleTable]:
+    """A table of random rows with these inputs; rank 0 writes it, all ranks read it."""
+    schema = _schema(inputs)
+    with tempfile.TemporaryDirectory() as mine:
+        shared = [mine]
+        dist.broadcast_object_list(shared, src=0)
+        lake = Path(shared[0])
+        if dist.get_rank() == 0:
+            _write(schema, lake, _BUFFERS * config.shuffle_rows)
+        dist.barrier()
+        yield ExampleTable(lake, schema)
+        dist.barrier()
+
+
+def input_samples_per_second(table: ExampleTable, config: TrainingConfig) -> float:
+    """Of all ranks together, which read at the same time, in one pass over the table."""
+    dist.barrier()
+    started = time.perf_counter()
+    stream = batches(
+        table,
+        [DAY_OF_ROWS],
+        batch_size=config.batch_size,
+        shuffle_rows=config.shuffle_rows,
+        seed=config.seed,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+    )
+    for _ in stream:
+        pass
+    dist.barrier()
+    return table.num_rows([DAY_OF_ROWS]) / (time.perf_counter() - started)
+
+
+def _schema(inputs: Inputs) -> Schema:
+    """A data set whose inputs are these: the first field is the item, the others are context."""
+    item, *fields = (
+        Column(
+            name=sparse.name,
+            dtype=Dtype.INT64,
+            kind=Kind.SPARSE,
+            minimum=0,
+            hash_size=sparse.num_rows - 1,
+            doc="A random field.",
+        )
+        for sparse in inputs.sparse
+    )
+    numbers = [
+        Column(
+            name=f"number_{place}",
+            dtype=Dtype.INT64,
+            kind=kind,
+            unit="clicks",
+            minimum=0,
+            doc="A random number.",
+        )
+        for place, kind in enumerate(inputs.dense)
+    ]
+    usual = schema_of("synthetic-fields")
+    return dataclasses.replace(
+        usual, name="speed", item=item, context=(*fields, *numbers), tables=()
+    )
+
+
+def _write(schema: Schema, lake: Path, num_rows: int) -> None:
+    random = np.random.default_rng(0)
+    columns = {
+        column.name: pa.array(
+            random.integers(0, 10 * column.hash_size, num_rows)
+            if column.kind is Kind.SPARSE
+            else random.lognormal(2, 1, num_rows).astype(np.int64)
+        )
+        for column in (schema.item, *schema.context)
+    }
+    moment = datetime.datetime.combine(DAY_OF_ROWS, datetime.time(12), datetime.UTC)
+    columns |= {
+        LABEL: pa.array(random.integers(0, 2, num_rows)),
+        EXAMPLE_ID: pa.array(np.arange(num_rows)),
+        REQUEST_TIME.name: pa.repeat(pa.scalar(moment, pa.timestamp("us", "UTC")), num_rows),
+    }
+    folder = lake / schema.name / TABLE / f"{DAY}={DAY_OF_ROWS}"
+    folder.mkdir(parents=True)
+    # As Spark writes them.
+    path = folder / "part-0.parquet"
+    pq.write_table(pa.table(columns), path, compression="snappy", row_group_size=_ROW_GROUP)
+    (folder / "_manifest.json").write_text(json.dumps({"fingerprint": rows_fingerprint(schema)}))

@@ -1,0 +1,1 @@
+"""Wukong and the baselines: layers, cost, and growth."""

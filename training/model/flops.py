@@ -1,0 +1,102 @@
+"""Parameters and FLOPs of a ranker, counted by the Wukong paper's rule: 6 × MACs for training.
+
+One forward pass and a backward pass of twice its work; biases, norms and activations are not
+counted, nor are the lookups (arXiv 2403.02545, tables 3 and 5).
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from training.config import LayerConfig, ModelConfig, WukongConfig
+from training.model.inputs import Inputs
+from training.model.ranker import InteractionArch, embedding_tables
+
+FLOPS_PER_MAC_TRAINING = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one ranker costs."""
+
+    dense_parameters: int
+    embedding_parameters: int
+    macs: int
+    """Multiply-accumulates of one example's forward pass."""
+
+    @property
+    def training_flops(self) -> int:
+        """FLOPs of one training example."""
+        return FLOPS_PER_MAC_TRAINING * self.macs
+
+    @property
+    def parameters(self) -> int:
+        """Dense and embedding parameters."""
+        return self.dense_parameters + self.embedding_parameters
+
+
+def cost_of(inputs: Inputs, config: ModelConfig) -> Cost:
+    """The cost of any ranker, its MACs read off one forward pass of its dense part."""
+    # Counting must not move the random numbers of whoever counts.
+    with torch.random.fork_rng(devices=[]):
+        arch = InteractionArch(inputs, config).eval()
+    tables = embedding_tables(inputs, config)
+    dims = {name: table.embedding_dim for table in tables for name in table.feature_names}
+    pooled = torch.zeros(1, sum(dims[sparse.name] for sparse in inputs.sparse))
+    pretrained = [torch.zeros(1, source.dim) for source in inputs.pretrained]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        arch(torch.zeros(1, len(inputs.dense)), pooled, pretrained)
+    return Cost(
+        dense_parameters=num_parameters(arch),
+        embedding_parameters=sum(t.num_embeddings * t.embedding_dim for t in tables),
+        macs=counter.get_total_flops() // 2,
+    )
+
+
+def num_parameters(module: nn.Module) -> int:
+    """Trainable numbers of a module."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def wukong_cost(num_in: int, dim: int, config: WukongConfig) -> tuple[int, int]:
+    """Parameters and MACs of a Wukong stack and head, from its sizes alone, nothing built."""
+    parameters = macs = 0
+    for layer in config.layers:
+        more_parameters, more_macs = _layer_cost(num_in, dim, layer)
+        parameters, macs = parameters + more_parameters, macs + more_macs
+        num_in = layer.num_fm + layer.num_linear
+    head = (num_in * dim, *config.head, 1)
+    return parameters + _mlp_parameters(head), macs + _mlp_macs(head)
+
+
+def _layer_cost(num_in: int, dim: int, layer: LayerConfig) -> tuple[int, int]:
+    num_out = layer.num_fm + layer.num_linear
+    columns = layer.rank or num_in
+    block = (num_in * columns, *layer.mlp, layer.num_fm * dim)
+    parameters = 2 * num_in * columns + _mlp_parameters(block) + num_in * layer.num_linear + 2 * dim
+    macs = num_in * columns * dim + _mlp_macs(block) + num_in * layer.num_linear * dim
+    if num_in != num_out:
+        parameters, macs = parameters + num_in * num_out, macs + num_in * num_out * dim
+    if not layer.rank:
+        return parameters, macs
+    # Xᵀ Y; the plain machine has no Y.
+    macs += num_in * columns * dim
+    if not layer.attention:
+        return parameters + num_in * columns, macs
+    compressed, *hidden = layer.attention
+    attention = (compressed * dim, *hidden, num_in * columns)
+    parameters += num_in * compressed + _mlp_parameters(attention)
+    return parameters, macs + num_in * compressed * dim + _mlp_macs(attention)
+
+
+def _mlp_macs(widths: Sequence[int]) -> int:
+    return sum(math.prod(pair) for pair in itertools.pairwise(widths))
+
+
+def _mlp_parameters(widths: Sequence[int]) -> int:
+    return _mlp_macs(widths) + sum(widths[1:])

@@ -1,0 +1,282 @@
+"""The ranker: embedding tables, dense tower and interaction net behind one forward.
+
+The same class trains sharded (its ``embeddings`` replaced by TorchRec's sharded ones) and serves.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
+from torchrec.modules.embedding_modules import EmbeddingBagCollection
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
+
+from features.schema import Kind
+from training.config import (
+    AFNConfig,
+    AutoIntConfig,
+    DCNv2Config,
+    DLRMConfig,
+    FinalMLPConfig,
+    MaskNetConfig,
+    ModelConfig,
+    WukongConfig,
+    XDeepFMConfig,
+)
+from training.model.baselines import AFN, DLRM, AutoInt, DCNv2, FinalMLP, MaskNet, XDeepFM
+from training.model.inputs import Inputs, PretrainedInput
+from training.model.layers import mlp
+from training.model.wukong import Wukong
+
+
+class DenseNormaliser(nn.Module):
+    """log(1 + x) of long-tailed numbers and log odds of rates, then (x - mean) / deviation.
+
+    Missing numbers, which are NaN, become 0, the mean. Infinite ones stay infinite: where examples
+    are encoded they are refused, and no score that is made of one can be taken for a good one.
+
+    Mean and deviation are buffers, measured once on the first training days and kept from then on:
+    to move them later would change what the weights behind them mean.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    is_log: Tensor
+    is_rate: Tensor
+
+    def __init__(self, kinds: tuple[Kind, ...]) -> None:
+        super().__init__()
+        size = len(kinds)
+        is_log = torch.tensor([kind in {Kind.COUNT, Kind.AGE} for kind in kinds])
+        is_rate = torch.tensor([kind is Kind.RATE for kind in kinds])
+        self.register_buffer("is_log", is_log, persistent=False)
+        self.register_buffer("is_rate", is_rate, persistent=False)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("deviation", torch.ones(size))
+
+    def forward(self, dense: Tensor) -> Tensor:
+        """(B, inputs) raw to (B, inputs) normalised."""
+        scaled = (self._scaled(dense) - self.mean) / self.deviation
+        return torch.nan_to_num(scaled, nan=0.0, posinf=math.inf, neginf=-math.inf)
+
+    @torch.no_grad()
+    def fit(self, dense: Tensor) -> None:
+        """Measure mean and deviation on (rows, inputs) raw numbers."""
+        scaled = self._scaled(dense.double())
+        mean = torch.nan_to_num(scaled.nanmean(dim=0), nan=0.0)
+        deviation = torch.nan_to_num((scaled - mean).square().nanmean(dim=0), nan=0.0).sqrt()
+        self.mean.copy_(mean)
+        # A constant input, such as an indicator that was never set, is passed on unscaled.
+        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+
+    def _scaled(self, dense: Tensor) -> Tensor:
+        logs = torch.where(self.is_log, torch.log1p(dense.clamp(min=0)), dense)
+        return torch.where(self.is_rate, torch.logit(dense, eps=1e-6), logs)
+
+
+class TokenArch(nn.Module):
+    """Pooled embeddings and raw numbers become the tokens that interact (Wukong, section 3.2).
+
+    An input is one token; a significant one is several; a group of unimportant ones with small
+    tables is mapped to one or more by an MLP; so are the dense inputs, all together.
+    """
+
+    def __init__(self, inputs: Inputs, config: ModelConfig) -> None:
+        super().__init__()
+        self.dim = config.embedding_dim
+        self.num_dense = len(inputs.dense)
+        self.widths = [table_dim(sparse.name, config) for sparse in inputs.sparse]
+        grouped = {name: number for number, g in enumerate(config.groups) for name in g.features}
+        names = [sparse.name for sparse in inputs.sparse]
+        self.single = [place for place, name in enumerate(names) if name not in grouped]
+        self.members = [[names.index(name) for name in group.features] for group in config.groups]
+        self.group_mlps = nn.ModuleList(
+            mlp((len(g.features) * g.dim, *g.mlp, g.num_tokens * self.dim)) for g in config.groups
+        )
+        self.pretrained_maps = nn.ModuleList(
+            mlp((pretrained.dim, self.dim)) for pretrained in inputs.pretrained
+        )
+        self.num_tokens = len(token_names(inputs, config))
+        self.bottom: nn.Module | None = None
+        if inputs.dense:
+            self.normaliser = DenseNormaliser(inputs.dense)
+            out = config.num_dense_tokens * self.dim
+            self.bottom = mlp((len(inputs.dense), *config.bottom_mlp, out))
+
+    def forward(self, dense: Tensor, pooled_BE: Tensor, pretrained: list[Tensor]) -> Tensor:
+        """To (B, N, D), the dense tokens last.
+
+        Args:
+            dense: (B, inputs), raw.
+            pooled_BE: The pooled embeddings of all sparse inputs beside each other.
+            pretrained: The pooled pretrained vectors, (B, their dimension) each.
+        """
+        parts = []
+        if len(self.single) == len(self.widths):
+            parts.append(pooled_BE)
+        else:
+            split = pooled_BE.split(self.widths, dim=1)
+            parts += [split[place] for place in self.single]
+            for members, group_mlp in zip(self.members, self.group_mlps, strict=True):
+                parts.append(group_mlp(torch.cat([split[place] for place in members], dim=1)))
+        mapped = zip(self.pretrained_maps, pretrained, strict=True)
+        parts += [project(vectors) for project, vectors in mapped]
+        if self.bottom is not None:
+            parts.append(self.bottom(self.normaliser(dense)))
+        return torch.cat(parts, dim=1).view(-1, self.num_tokens, self.dim)
+
+
+class InteractionArch(nn.Module):
+    """Everything but the tables: what grows, and what is the same on every rank."""
+
+    def __init__(self, inputs: Inputs, config: ModelConfig) -> None:
+        super().__init__()
+        self.tokens = TokenArch(inputs, config)
+        net = _NETS[type(config.interaction)]
+        self.net: nn.Module = net(
+            self.tokens.num_tokens,
+            config.embedding_dim,
+            config.interaction,
+            dropout=config.dropout,
+        )
+
+    def forward(self, dense: Tensor, pooled_BE: Tensor, pretrained: list[Tensor]) -> Tensor:
+        """What ``TokenArch`` takes, to logits (B,)."""
+        return self.net(self.tokens(dense, pooled_BE, pretrained))
+
+
+_NETS: dict[type, Callable[..., nn.Module]] = {
+    WukongConfig: Wukong,
+    DLRMConfig: DLRM,
+    DCNv2Config: DCNv2,
+    AutoIntConfig: AutoInt,
+    FinalMLPConfig: FinalMLP,
+    MaskNetConfig: MaskNet,
+    XDeepFMConfig: XDeepFM,
+    AFNConfig: AFN,
+}
+
+
+class PretrainedTables(nn.Module):
+    """Vectors from elsewhere that do not train; each bag is the mean of its vectors."""
+
+    def __init__(self, inputs: Sequence[PretrainedInput]) -> None:
+        super().__init__()
+        self.names = [pretrained.name for pretrained in inputs]
+        for pretrained in inputs:
+            zeros = torch.zeros(pretrained.num_rows, pretrained.dim)
+            self.register_buffer(pretrained.name, zeros)
+
+    def forward(self, sparse: KeyedJaggedTensor) -> list[Tensor]:
+        """The pooled vectors of each input, (B, its dimension)."""
+        jagged = sparse.to_dict() if self.names else {}
+        return [
+            nn.functional.embedding_bag(
+                jagged[name].values(),
+                self.get_buffer(name),
+                jagged[name].offsets(),
+                mode="mean",
+                include_last_offset=True,
+            )
+            for name in self.names
+        ]
+
+
+class Ranker(nn.Module):
+    """Tables and interaction: a batch's inputs to logits.
+
+    Args:
+        inputs: What it reads; fixes the tables and the order.
+        config: The model's configuration.
+        device: Where the tables are made; ``meta`` makes them only on the ranks that own a shard,
+            which have to fill them (``training.distributed.embedding_plan.fill_tables``).
+    """
+
+    def __init__(
+        self, inputs: Inputs, config: ModelConfig, *, device: torch.device | None = None
+    ) -> None:
+        super().__init__()
+        refuse_unknown_features(inputs, config)
+        self.features = [sparse.name for sparse in inputs.sparse]
+        device = device or torch.device("cpu")
+        tables = embedding_tables(inputs, config)
+        if device.type == "meta":
+            tables = [dataclasses.replace(one, init_fn=nn.init.zeros_) for one in tables]
+        self.embeddings = EmbeddingBagCollection(tables=tables, device=device)
+        self.pretrained = PretrainedTables(inputs.pretrained)
+        self.interaction = InteractionArch(inputs, config)
+
+    def forward(self, dense: Tensor, sparse: KeyedJaggedTensor) -> Tensor:
+        """Raw dense inputs (B, inputs) and embedding rows by feature to logits (B,)."""
+        return self.interaction(dense, self.pool(sparse), self.pretrained(sparse))
+
+    def pool(self, sparse: KeyedJaggedTensor) -> Tensor:
+        """The pooled embeddings of all features beside each other, in the inputs' order."""
+        return in_order(self.embeddings(sparse), self.features)
+
+
+@torch.fx.wrap
+def in_order(pooled: KeyedTensor, features: list[str]) -> Tensor:
+    """Pooled embeddings beside each other, in the order of ``features``.
+
+    Wrapped: TorchRec's pipeline traces the ranker's forward, where no value may steer.
+    """
+    if pooled.keys() == features:
+        return pooled.values()
+    values = pooled.to_dict()
+    return torch.cat([values[name] for name in features], dim=1)
+
+
+def embedding_tables(inputs: Inputs, config: ModelConfig) -> list[EmbeddingBagConfig]:
+    """One table for each that is named, with the features that read it."""
+    return [
+        EmbeddingBagConfig(
+            name=owner.name,
+            num_embeddings=owner.num_rows,
+            embedding_dim=table_dim(owner.name, config),
+            feature_names=[other.name for other in inputs.sparse if other.table == owner.name],
+            pooling=PoolingType.MEAN,
+            init_fn=partial(nn.init.normal_, std=config.embedding_std),
+        )
+        for owner in inputs.sparse
+        if owner.table == owner.name
+    ]
+
+
+def token_names(inputs: Inputs, config: ModelConfig) -> list[str]:
+    """What each embedding that enters the interaction is made of, in their order."""
+    grouped = {name for group in config.groups for name in group.features}
+    counts = [(s.name, table_dim(s.name, config)) for s in inputs.sparse if s.name not in grouped]
+    tokens = [(name, columns // config.embedding_dim) for name, columns in counts]
+    tokens += [(f"group {n}", group.num_tokens) for n, group in enumerate(config.groups)]
+    tokens += [(f"pretrained {pretrained.name}", 1) for pretrained in inputs.pretrained]
+    tokens += [("dense inputs", config.num_dense_tokens)] if inputs.dense else []
+    return [f"{name} {number}" for name, count in tokens for number in range(count)]
+
+
+def table_dim(feature: str, config: ModelConfig) -> int:
+    """Columns of a feature's table: d, several times d, or its group's."""
+    grouped = [group.dim for group in config.groups if feature in group.features]
+    return (
+        grouped[0] if grouped else config.embedding_dim * dict(config.significant).get(feature, 1)
+    )
+
+
+def refuse_unknown_features(inputs: Inputs, config: ModelConfig) -> None:
+    """ValueError when a configuration names what is not read, or sizes a shared table twice."""
+    names = {sparse.name for sparse in inputs.sparse}
+    named = [name for name, _ in config.significant]
+    named += [name for group in config.groups for name in group.features]
+    if unknown := sorted(set(named) - names):
+        raise ValueError(f"features {unknown}: not read; the features are {sorted(names)}")
+    for sparse in inputs.sparse:
+        mine, owners = table_dim(sparse.name, config), table_dim(sparse.table, config)
+        if mine != owners:
+            raise ValueError(
+                f"feature {sparse.name}: {mine} columns, but it shares the table of {sparse.table} "
+                f"with {owners}"
+            )

@@ -1,0 +1,1 @@
+"""Versions, aliases and family of the models, in MLflow."""

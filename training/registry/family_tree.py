@@ -1,0 +1,190 @@
+"""The family of a data set's rankers: who was trained, or grew, from whom, and what each costs."""
+
+import dataclasses
+from collections.abc import Container, Sequence
+from pathlib import Path
+from typing import Any
+
+from features.schema import Schema
+from training.artifact.manifest import MANIFEST, read_manifest
+from training.checkpoint.catalog import CONTROL, Checkpoint, Checkpoints
+from training.config import recipe_from_dict
+from training.model.flops import Cost, cost_of
+from training.model.inputs import inputs_of
+from training.registry.aliases import CHALLENGER, CHAMPION
+from training.registry.mlflow_registry import Registry, Version
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Member:
+    """One ranker of the family, as its checkpoint, or else its artifact, tells."""
+
+    name: str
+    """Folder name of its checkpoint."""
+    parent: str | None
+    """Nearest ancestor of which something is left; None: there is none."""
+    generations_gone: int
+    """Ancestors after that one, of which nothing is left."""
+    recipe: str
+    day: str
+    trained_through: str
+    examples: int | None
+    """That its run trained on; None: grown, or only its artifact is left."""
+    role: str
+    """In a trial ``grown`` or ``control``; else empty."""
+    grown: tuple[str, ...]
+    """What grew between its parent and it; empty: it was trained."""
+    dense_parameters: int | None
+    dense_training_flops: int | None
+    """Of one training example; both None where it read another schema."""
+    log_loss: float | None
+    """On the holdout of its own run."""
+    versions: tuple[str, ...]
+    aliases: tuple[str, ...]
+    decision: str
+    """What the gate last said of its newest version; empty where it has not been judged."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Trace:
+    """What a checkpoint's and an artifact's manifest have in common."""
+
+    name: str
+    ancestors: list[str]
+    recipe: dict[str, Any]
+    schema_fingerprint: str
+    day: str
+    trained_through: str
+    examples: int | None
+    role: str
+    grown: tuple[str, ...]
+    log_loss: float | None
+
+
+def family(
+    schema: Schema, registry: Registry, *, checkpoints: Path, artifacts: Path
+) -> list[Member]:
+    """Every ranker of a data set of which a checkpoint or an artifact is left, parents first."""
+    traces = [_of_artifact(path) for path in (artifacts / schema.name).glob(f"[0-9]*/{MANIFEST}")]
+    traces += [_of_checkpoint(found) for found in Checkpoints(checkpoints, schema).all()]
+    by_name = {trace.name: trace for trace in traces}
+    versions = registry.all()
+    aliases = {name: registry.alias(name) for name in (CHAMPION, CHALLENGER)}
+    costs = _costs(schema, traces)
+    return [
+        _member(
+            trace,
+            parent=_nearest(trace.ancestors, by_name),
+            versions=[version for version in versions if version.checkpoint == trace.name],
+            aliases=aliases,
+            cost=costs.get(trace.name),
+        )
+        for trace in sorted(by_name.values(), key=lambda t: (len(t.ancestors), t.day, t.name))
+    ]
+
+
+def lanes(members: Sequence[Member]) -> dict[str, tuple[int, int]]:
+    """Where a drawing has each member: generation to the right, lane downwards.
+
+    A member stays in its parent's lane unless it grew, is a control, or a sibling is there already.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    taken: set[str] = set()
+    num_lanes = 0
+    for member in members:
+        column, lane = places.get(member.parent or "", (-1, -1))
+        branches = bool(member.grown) or member.role == CONTROL or member.parent in taken
+        if member.parent is None or branches:
+            lane, num_lanes = num_lanes, num_lanes + 1
+        else:
+            taken.add(member.parent)
+        places[member.name] = (column + 1, lane)
+    return places
+
+
+def _member(
+    trace: _Trace,
+    *,
+    parent: tuple[str | None, int],
+    versions: list[Version],
+    aliases: dict[str, str | None],
+    cost: Cost | None,
+) -> Member:
+    names = tuple(version.version for version in versions)
+    return Member(
+        name=trace.name,
+        parent=parent[0],
+        generations_gone=parent[1],
+        recipe=str(trace.recipe["name"]),
+        day=trace.day,
+        trained_through=trace.trained_through,
+        examples=trace.examples,
+        role=trace.role,
+        grown=trace.grown,
+        dense_parameters=cost.dense_parameters if cost else None,
+        dense_training_flops=cost.training_flops if cost else None,
+        log_loss=trace.log_loss,
+        versions=names,
+        aliases=tuple(alias for alias, version in aliases.items() if version in names),
+        decision=versions[-1].decision if versions else "",
+    )
+
+
+def _of_checkpoint(checkpoint: Checkpoint) -> _Trace:
+    manifest = checkpoint.manifest
+    return _Trace(
+        name=checkpoint.name,
+        ancestors=manifest.family,
+        recipe=manifest.recipe,
+        schema_fingerprint=manifest.schema_fingerprint,
+        day=manifest.run_day,
+        trained_through=manifest.trained_through,
+        examples=None if manifest.growth else manifest.examples,
+        role=manifest.role,
+        grown=tuple(manifest.growth["changes"]) if manifest.growth else (),
+        log_loss=manifest.metrics.get("log_loss"),
+    )
+
+
+def _of_artifact(path: Path) -> _Trace:
+    manifest = read_manifest(path.parent)
+    return _Trace(
+        name=manifest.checkpoint or manifest.day,
+        ancestors=manifest.parents,
+        recipe=manifest.config,
+        schema_fingerprint=manifest.schema_fingerprint,
+        day=manifest.day,
+        trained_through=manifest.trained_through,
+        examples=None,
+        role=manifest.role,
+        grown=(),
+        log_loss=manifest.metrics.get("log_loss"),
+    )
+
+
+def _nearest(ancestors: Sequence[str], known: Container[str]) -> tuple[str | None, int]:
+    """The youngest ancestor that is known, and how many after it are not."""
+    for gone, name in enumerate(reversed(ancestors)):
+        if name in known:
+            return name, gone
+    return None, len(ancestors)
+
+
+def _costs(schema: Schema, traces: Sequence[_Trace]) -> dict[str, Cost]:
+    """The cost of each ranker that reads the schema; equal models are counted once."""
+    inputs = inputs_of(schema)
+    by_model: dict[str, Cost] = {}
+    costs = {}
+    for trace in traces:
+        if trace.schema_fingerprint != schema.fingerprint():
+            continue
+        recipe = recipe_from_dict(trace.recipe)
+        model = recipe.model_fingerprint()
+        if model not in by_model:
+            by_model[model] = cost_of(inputs, recipe.model)
+        costs[trace.name] = by_model[model]
+    return costs

@@ -1,0 +1,188 @@
+"""Loads a checkpoint into a ranker of more inputs: what there was keeps its values and moments.
+
+Tables are loaded shard by shard, each rank its own. The dense part, which every rank holds whole,
+is laid out anew around the new tokens and dense inputs as a growth is (``training.model.grow``):
+their weights into old values are zero at first. It is no exact copy where tokens are new, for the
+first layer's LayerNorm runs over all of them. Of other rankers than Wukong, what has another shape
+is new.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from training.checkpoint.schema_migration import Adoption, Fate
+from training.checkpoint.tensors import (
+    DENSE_OPTIMIZER,
+    load_tables,
+    load_tensors,
+    set_training_state,
+    training_state,
+)
+from training.config import ModelConfig, WukongConfig
+from training.model.grow import GrowthError, Kind, State, grow, wound_back
+from training.model.ranker import token_names
+from training.trainer.session import Session
+
+logger = logging.getLogger(__name__)
+
+_MOMENTS = (Kind.FIRST_MOMENTS, Kind.SECOND_MOMENTS)
+_INTERACTION, _NET = "interaction.", "net."
+_BOTTOM = "tokens.bottom.0.weight"
+_NORMALISER = ("tokens.normaliser.mean", "tokens.normaliser.deviation")
+
+
+def load_adopted_state(
+    path: Path, session: Session, adoption: Adoption, source: ModelConfig
+) -> dict[str, str]:
+    """Load what a checkpoint of fewer inputs has, on every rank.
+
+    Args:
+        path: The checkpoint.
+        session: A fresh ranker of today's inputs, its normaliser fitted.
+        adoption: How the checkpoint's inputs lie in today's.
+        source: The checkpoint's model.
+
+    Returns:
+        What was kept, resized or new, for each table and each changed part.
+    """
+    state = training_state(session.model, session.optimizer)
+    told = adoption.told()
+    kept = [name for name in adoption.after.tables if adoption.table(name)[0] is not Fate.NEW]
+    rows = {name: adoption.before.tables[name].num_rows for name in kept}
+    for converted in load_tables(state, path, rows):
+        told[f"moments of {converted.table}"] = f"converted: {converted}"
+    dense = _DensePart(adoption, source, session.recipe.model)
+    saved = _saved_dense(path)
+    part = _INTERACTION
+    told |= dense.adopt(saved["model", ""], _under(state["model"], part), Kind.WEIGHTS)
+    for kind in _MOMENTS:
+        suffix = f".{kind.value}"
+        wanted = _under(state[DENSE_OPTIMIZER], part, suffix)
+        dense.adopt(saved[DENSE_OPTIMIZER, suffix], wanted, kind)
+    steps = saved[DENSE_OPTIMIZER, ".step"]
+    betas = session.optimizer.param_groups[0]["betas"]
+    adam = state[DENSE_OPTIMIZER]
+    for name, step in _under(adam, part, ".step").items():
+        # A parameter that is new all through begins Adam's correction anew.
+        if name in steps:
+            step.copy_(steps[name])
+        if name in dense.resized:
+            first, second = (adam[f"{part}{name}.{moment.value}"] for moment in _MOMENTS)
+            wound = wound_back(first, second, step.clone(), betas)
+            for place, value in zip((first, second, step), wound, strict=True):
+                place.copy_(value)
+    set_training_state(session.model, session.optimizer, state)
+    return told
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str, suffix: str = "") -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix).removesuffix(suffix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix) and name.endswith(suffix)
+    }
+
+
+def _saved_dense(path: Path) -> dict[tuple[str, str], dict[str, Tensor]]:
+    """The checkpoint's interaction and its moments, whole, by part of the state and suffix."""
+    sizes = FileSystemReader(str(path)).read_metadata().state_dict_metadata
+    whole = {
+        name: torch.empty(value.size, dtype=value.properties.dtype)
+        for name, value in sizes.items()
+        if isinstance(value, TensorStorageMetadata)
+        and name.startswith((f"model.{_INTERACTION}", f"{DENSE_OPTIMIZER}.{_INTERACTION}"))
+    }
+    load_tensors(whole, path)
+    parts = [("model", "")] + [
+        (DENSE_OPTIMIZER, suffix) for suffix in (".step", ".exp_avg", ".exp_avg_sq")
+    ]
+    return {
+        (part, suffix): _under(whole, f"{part}.{_INTERACTION}", suffix) for part, suffix in parts
+    }
+
+
+def _whole(value: Tensor) -> Tensor:
+    """A copy of all of a tensor, of which FSDP2 may hold a part here."""
+    return (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
+
+
+def _put(place: Tensor, value: Tensor) -> None:
+    if isinstance(place, DTensor):
+        value = distribute_tensor(
+            value.to(place.device), place.device_mesh, place.placements, src_data_rank=None
+        )
+    with torch.no_grad():
+        place.copy_(value)
+
+
+class _DensePart:
+    """Where the tensors of the old interaction belong in the new one."""
+
+    def __init__(self, adoption: Adoption, source: ModelConfig, target: ModelConfig) -> None:
+        self.source, self.target = source, target
+        before = token_names(adoption.before.inputs(), source)
+        self.after = token_names(adoption.after.inputs(), target)
+        self.places = torch.tensor([self.after.index(name) for name in before])
+        self.resized: set[str] = set()
+        """Tensors that have old entries and new ones."""
+        self.dense = torch.tensor(adoption.dense_places(), dtype=torch.long).view(-1, 2).unbind(1)
+
+    def adopt(self, saved: State, wanted: dict[str, Tensor], kind: Kind) -> dict[str, str]:
+        """Fill the new tensors; returns what was not simply kept."""
+        made = {name: value for name, value in saved.items() if name in wanted}
+        fresh = {name: _whole(value) for name, value in wanted.items()}
+        made |= self._inputs(saved, fresh, kind)
+        told: dict[str, str] = {}
+        if len(self.places) < len(self.after):
+            stack, told = self._stack(saved, fresh, kind)
+            made = {name: value for name, value in made.items() if not name.startswith(_NET)}
+            made |= stack
+        for name, value in wanted.items():
+            if name in made and made[name].shape == value.shape:
+                _put(value, made[name])
+                if saved[name].shape != value.shape:
+                    self.resized.add(name)
+            else:
+                told[name] = f"{Fate.NEW}: {tuple(value.shape)}"
+        return told
+
+    def _inputs(self, saved: State, wanted: State, kind: Kind) -> dict[str, Tensor]:
+        """Statistics of the dense inputs, and the weights that read them."""
+        was, now = self.dense
+        found = {}
+        for name in (*_NORMALISER, _BOTTOM):
+            if name not in saved or name not in wanted:
+                continue
+            found[name] = wanted[name].clone()
+            if name == _BOTTOM:
+                found[name].zero_()
+            found[name][..., now] = saved[name][..., was]
+        return found
+
+    def _stack(
+        self, saved: State, wanted: State, kind: Kind
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Wukong's stack around its new tokens."""
+        what = f"{len(self.after) - len(self.places)} new tokens of {len(self.after)}"
+        if not isinstance(self.target.interaction, WukongConfig):
+            stack = {name: value for name, value in saved.items() if name.startswith(_NET)}
+            return stack, {"interaction": f"tensors of another shape are new: {what}"}
+        old, fresh = _under(saved, _NET), _under(wanted, _NET)
+        try:
+            stack = grow(
+                *(old, fresh, self.source, self.target),
+                num_tokens=len(self.after),
+                places=self.places,
+                kind=kind,
+            )
+        except GrowthError as error:
+            return {}, {"interaction": f"{Fate.NEW}: {what}, and {error}"}
+        told = {"interaction": f"{Fate.RESIZED}: {what}"}
+        return {f"{_NET}{name}": value for name, value in stack.items()}, told

@@ -1,0 +1,249 @@
+"""A sharded ranker in training on this rank: one step, predictions, copies of its weights."""
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torchrec.distributed.embedding_lookup import GroupedPooledEmbeddingsLookup
+from torchrec.distributed.embedding_types import EmbeddingComputeKernel
+
+from features.encoding.encode import ModelInputs
+from training.config import DenseParallelism, Recipe, TableOptimizer, TrainingConfig
+from training.data.batch import Batch, make_batch
+from training.distributed.dense_plan import has_dense_tables
+from training.distributed.device import device_of_rank, is_bf16, this_machine
+from training.distributed.divergence import clipped_norm, told_by_gradient
+from training.distributed.embedding_plan import Plan, fill_tables, plan, shard
+from training.model.inputs import Inputs
+from training.model.ranker import Ranker
+
+logger = logging.getLogger(__name__)
+
+_CACHED = EmbeddingComputeKernel.FUSED_UVM_CACHING.value
+
+
+class Session:
+    """A sharded ranker, its optimisers, and the steps that it has taken."""
+
+    def __init__(self, inputs: Inputs, recipe: Recipe, first_rows: Tensor | None) -> None:
+        """A fresh ranker on this rank.
+
+        Args:
+            inputs: What it reads.
+            recipe: The run.
+            first_rows: Raw dense inputs on which to fit the normaliser; None when a checkpoint will
+                bring it.
+        """
+        self.recipe = recipe
+        self.config = recipe.training
+        self.device = device_of_rank()
+        torch.manual_seed(self.config.seed)
+        ranker = Ranker(inputs, recipe.model, device=device_of_tables(recipe))
+        if first_rows is not None and inputs.dense:
+            ranker.interaction.tokens.normaliser.fit(first_rows)
+        self.plan = plan(ranker, recipe, machine=this_machine(self.device))
+        refuse_cached_decay(self.config, self.plan)
+        self.is_bf16 = is_bf16(self.config.precision, self.device.type)
+        self.is_compiled = can_compile(self.config, self.plan) and compile_interaction(ranker)
+        self.model = shard(ranker, recipe, self.plan, device=self.device)
+        fill_tables(self.model, recipe)
+        self.optimizer = dense_optimizer(self.model, self.config)
+        self.optimizer.register_step_pre_hook(lambda *_: self._clip())
+        self.gradient_norm = torch.zeros(())
+        """Of the last step, of all that the dense optimiser trains, before it was clipped."""
+        self._tables = [value for key, value in self.local_tensors() if "embeddings" in key]
+        self.steps = 0
+
+    def step(self, batch: Batch, *, learning_rate_share: float) -> tuple[Tensor, Tensor]:
+        """One optimiser step of tables and dense part; the detached loss and logits of this rank.
+
+        Args:
+            batch: On this rank's device.
+            learning_rate_share: The learning rates of this step, as a share of the configured ones.
+        """
+        self.begin_step(learning_rate_share)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, logits = self.forward(batch)
+        loss.backward()
+        self.optimizer.step()
+        self.end_step(learning_rate_share)
+        return loss.detach(), logits.detach()
+
+    def begin_step(self, learning_rate_share: float) -> None:
+        """Set the learning rates of the step that comes."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["full_learning_rate"] * learning_rate_share
+        for group in self.model.fused_optimizer.param_groups:
+            group["lr"] = self.config.sparse_learning_rate * learning_rate_share
+        # The kernels read the new rate on this call; they step inside the backward pass.
+        self.model.fused_optimizer.zero_grad()
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss and logits of a batch on this rank's device, both float32, to go backward from."""
+        with self._autocast():
+            logits = self.model(batch.dense, batch.sparse)
+        logits = logits.float()
+        # Weights make the mean over ranks of these sums the mean over the global batch's examples.
+        return told_by_gradient(weighted_loss(logits, batch)), logits
+
+    def end_step(self, learning_rate_share: float) -> None:
+        """What follows the optimisers' step."""
+        if self.config.table_decay:
+            kept = 1 - self.config.table_decay * learning_rate_share
+            torch._foreach_mul_(self._tables, kept)
+        self.steps += 1
+
+    def _clip(self) -> None:
+        parameters = (p for group in self.optimizer.param_groups for p in group["params"])
+        self.gradient_norm = clipped_norm(parameters, self.config.clip_norm)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if not self.is_bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of this rank's weights and buffers."""
+        return {key: value.clone() for key, value in self.local_tensors()}
+
+    def restore(self, snapshot: dict[str, Tensor]) -> None:
+        """Put a copy back; the optimisers' state stays as it is."""
+        with torch.no_grad():
+            for key, value in self.local_tensors():
+                value.copy_(snapshot[key])
+        if self.device.type == "cuda":
+            for module in self.model.modules():
+                if isinstance(module, GroupedPooledEmbeddingsLookup):
+                    # Rows that the device cached from the host's memory are the old ones.
+                    module.purge()
+
+    def set_pretrained(self, vectors: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Fill the tables that do not train; ValueError names one whose shape is another."""
+        tables = self.model.module.pretrained
+        for name, values in vectors.items():
+            table = tables.get_buffer(name)
+            if tuple(table.shape) != values.shape:
+                raise ValueError(
+                    f"pretrained {name}: {values.shape}; the table is {tuple(table.shape)}"
+                )
+            table.copy_(torch.from_numpy(values))
+
+    def local_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """This rank's weights and buffers, by name, as training changes them."""
+        for key, value in self.model.state_dict().items():
+            if hasattr(value, "local_shards"):
+                for place, shard in enumerate(value.local_shards()):
+                    yield f"{key}.{place}", shard.tensor
+            elif isinstance(value, DTensor):
+                yield key, value.to_local()
+            else:
+                yield key, value
+
+    def predict(self, inputs: ModelInputs) -> npt.NDArray[np.float32]:
+        """Probabilities of all rows in order, on every rank; each rank scores its part.
+
+        In float32, as a server does, whatever the precision of training.
+        """
+        rank, world_size = dist.get_rank(), dist.get_world_size()
+        mine = np.arange(rank, len(inputs), world_size)
+        longest = -(-len(inputs) // world_size)
+        scores = [np.empty(0, dtype=np.float32)]
+        self.model.eval()
+        with torch.no_grad():
+            for start in range(0, longest, self.config.batch_size):
+                rows = mine[start : start + self.config.batch_size]
+                scores.append(self._scores(inputs, rows))
+        self.model.train()
+        parts: list[Any] = [None] * world_size
+        dist.all_gather_object(parts, (mine, np.concatenate(scores)))
+        probability = np.empty(len(inputs), dtype=np.float32)
+        for places, values in parts:
+            probability[places] = values
+        return probability
+
+    def _scores(self, inputs: ModelInputs, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        # A rank without rows left must take part in the exchange of embeddings all the same.
+        asked = rows if len(rows) else np.zeros(1, dtype=np.int64)
+        nothing = np.zeros(len(asked), dtype=np.float32)
+        batch = make_batch(inputs.take(asked), nothing, nothing).to(self.device)
+        scores = torch.sigmoid(self.model(batch.dense, batch.sparse))
+        return np.asarray(scores.cpu().numpy()[: len(rows)])
+
+
+def device_of_tables(recipe: Recipe) -> torch.device:
+    """Where the ranker's tables are made before they are sharded.
+
+    Nowhere: TorchRec makes each shard on the rank that owns it, and no host need hold a table
+    whole. Tables that every rank holds whole are no shards.
+    """
+    return torch.device("cpu" if has_dense_tables(recipe) else "meta")
+
+
+def refuse_cached_decay(config: TrainingConfig, chosen: Plan) -> None:
+    """ValueError when decay of all rows would miss those that a device caches."""
+    cached = [o.name for o in chosen.options if o.compute_kernel == _CACHED]
+    if config.table_decay and cached:
+        raise ValueError(
+            f"table_decay: {config.table_decay}; 0 where tables are cached from the host's memory, "
+            f"as {sorted(cached)} are"
+        )
+
+
+def can_compile(config: TrainingConfig, chosen: Plan) -> bool:
+    """Whether the dense part is to be compiled; with FSDP2 it is not, which is told."""
+    is_whole = chosen.dense.parallelism is DenseParallelism.DDP
+    if config.is_compiled and not is_whole:
+        logger.warning("torch.compile: not with FSDP2, whose hooks gather weights; runs eager")
+    return config.is_compiled and is_whole
+
+
+def compile_interaction(ranker: Ranker) -> bool:
+    """Compile everything but the tables, in place; False where no C++ compiler is found.
+
+    The CPU's kernels are built on the first step.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        logger.warning("torch.compile: %s not found (CXX names another); runs eager", compiler)
+        return False
+    ranker.interaction.compile()
+    return True
+
+
+def dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Adam over everything whose optimiser does not run inside the backward pass.
+
+    The decay of the dense part is decoupled (AdamW), the tables' is a term of the loss.
+    """
+    groups = [
+        {
+            "params": [p for name, p in model.named_parameters() if "interaction" in name],
+            "full_learning_rate": config.dense_learning_rate,
+            "weight_decay": config.dense_decay,
+        }
+    ]
+    if config.table_optimizer is TableOptimizer.ADAM:
+        groups.append(
+            {
+                "params": [p for name, p in model.named_parameters() if "embeddings" in name],
+                "full_learning_rate": config.sparse_learning_rate,
+                "weight_decay": config.embedding_decay,
+                "decoupled_weight_decay": False,
+            }
+        )
+    return torch.optim.AdamW(groups, eps=1e-8, fused=True)
+
+
+def weighted_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Weighted sum of the log losses of a batch."""
+    losses = nn.functional.binary_cross_entropy_with_logits(logits, batch.label, reduction="none")
+    return (losses * batch.weight).sum()

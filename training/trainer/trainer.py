@@ -1,0 +1,241 @@
+"""The training run of one day, on every rank: plan, load, train, evaluate, save."""
+
+import dataclasses
+import datetime
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from features.schema import Schema
+from training.checkpoint.catalog import Checkpoint, CheckpointManifest, Checkpoints, checkpoint_name
+from training.checkpoint.schema_migration import Adoption, InputsRecord
+from training.checkpoint.tensors import load_training_state, save, training_state
+from training.config import Recipe, recipe_from_dict
+from training.data.dataset import ExampleTable, user_groups
+from training.distributed.embedding_plan import local_shards
+from training.metrics import Metrics, evaluate
+from training.model.grow import with_tokens
+from training.model.inputs import inputs_of
+from training.model.ranker import token_names
+from training.trainer.in_run_checkpoint import Progress
+from training.trainer.loop import first_rows, fit
+from training.trainer.migrate_state import load_adopted_state
+from training.trainer.pipeline import is_pipelined
+from training.trainer.session import Session
+
+logger = logging.getLogger(__name__)
+
+_MLFLOW_SECONDS = 60.0
+"""Longest wait for the run in which a training is tracked."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What one run is to do."""
+
+    schema: Schema
+    recipe: Recipe
+    run_day: datetime.date
+    through: datetime.date
+    """Last day to train on."""
+    holdout: Sequence[datetime.date]
+    """Days to evaluate on; none of them is trained on."""
+    parent: str | None = None
+    """Checkpoint to go on from, checked before; None: the newest that fits, or a cold start."""
+    role: str = ""
+    """In a trial ``grown`` or ``control``; else empty."""
+    checkpoint_steps: int | None = None
+    """Steps that a kill may cost; None: the recipe's."""
+    id_log: Path | None = None
+    """Folder for the ids of every step's examples."""
+    mlflow_run: Path
+    """File with the id of the MLflow run; a short training waits for it before it saves."""
+
+    @property
+    def name(self) -> str:
+        """Folder of the checkpoint that it writes."""
+        return checkpoint_name(self.run_day, role=self.role, recipe=self.recipe.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What one run did."""
+
+    checkpoint: Path
+    parent: str | None
+    days: list[datetime.date]
+    examples: int
+    steps: int
+    curve: list[dict[str, float]]
+    holdout: Metrics | None
+    shards: dict[str, list[dict[str, Any]]]
+
+
+def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
+    """Train one day's candidate; every rank of the process group calls this."""
+    config = run.recipe.training
+    parent = _agreed_parent(run, checkpoints)
+    first = parent.trained_through + datetime.timedelta(days=1) if parent else datetime.date.min
+    days = table.days(first, run.through)
+    adoption = checkpoints.adoption_from(parent) if parent else None
+    inputs = inputs_of(run.schema)
+    if parent is not None:
+        # A grown parent knows its growth groups; in all else the fingerprint has found them equal.
+        model = recipe_from_dict(parent.manifest.recipe).model
+        model = with_tokens(model, len(token_names(inputs, model)))
+        run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, model=model))
+    is_fitted = parent is None or adoption is not None
+    session = Session(inputs, run.recipe, first_rows(table, days) if is_fitted else None)
+    told = _load(parent, adoption, session) if parent else {}
+    _tell(parent, days, session)
+    epochs = config.warm_epochs if parent else config.cold_epochs
+    progress = _progress(run, parent, table, days, checkpoints)
+    curve = fit(
+        session,
+        table,
+        days,
+        epochs=epochs,
+        is_warm=parent is not None,
+        progress=progress,
+        id_log=run.id_log,
+    )
+    holdout = None
+    if table.num_rows(run.holdout):
+        examples = table.read(run.holdout)
+        groups = user_groups(examples, run.schema)
+        holdout = evaluate(session.predict(examples.inputs), examples.label, groups)
+    manifest = _manifest(run, parent, table, days, session.steps, holdout)
+    if adoption is not None:
+        manifest = dataclasses.replace(manifest, adopted=told)
+    state = training_state(session.model, session.optimizer)
+    saved = save(checkpoints.root, state, manifest, run.name)
+    progress.remove()
+    return Result(
+        checkpoint=saved,
+        parent=parent.name if parent else None,
+        days=days,
+        examples=table.num_rows(days),
+        steps=session.steps,
+        curve=curve,
+        holdout=holdout,
+        shards=local_shards(session.model),
+    )
+
+
+def _agreed_parent(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:
+    """The parent that was named, or that rank 0 finds: one reads the files, all take the same."""
+    if run.parent is not None:
+        return checkpoints.named(run.parent)
+    names: list[str | None] = [None]
+    if dist.get_rank() == 0:
+        found = checkpoints.parent_for(run.recipe, run.run_day, run.through)
+        names = [found.name if found else None]
+    dist.broadcast_object_list(names, src=0)
+    return checkpoints.named(names[0]) if names[0] else None
+
+
+def _load(parent: Checkpoint, adoption: Adoption | None, session: Session) -> dict[str, str]:
+    """Fill the ranker from its parent; returns, and logs, what was not taken over as it was."""
+    if adoption is None:
+        found = load_training_state(parent.path, session.model, session.optimizer)
+        told = {f"moments of {one.table}": f"converted: {one}" for one in found}
+    else:
+        source = recipe_from_dict(parent.manifest.recipe).model
+        told = load_adopted_state(parent.path, session, adoption, source)
+    if dist.get_rank() == 0:
+        for what, fate in told.items():
+            logger.warning("from checkpoint %s: %s: %s", parent.name, what, fate)
+    return told
+
+
+def _progress(
+    run: Run,
+    parent: Checkpoint | None,
+    table: ExampleTable,
+    days: Sequence[datetime.date],
+    checkpoints: Checkpoints,
+) -> Progress:
+    at_most = run.checkpoint_steps
+    identity = {
+        "schema": run.schema.fingerprint(),
+        "recipe": run.recipe.to_dict(),
+        "parent": parent.name if parent else None,
+        "partitions": table.content_hashes(days),
+    }
+    return Progress(
+        checkpoints.root / f".running-{run.name}",
+        identity,
+        at_most=run.recipe.training.checkpoint_steps if at_most is None else at_most,
+    )
+
+
+def _tell(
+    parent: Checkpoint | None,
+    days: Sequence[datetime.date],
+    session: Session,
+) -> None:
+    start = f"warm from {parent.name}" if parent else "cold: no earlier checkpoint fits"
+    span = f"{days[0]} to {days[-1]}" if days else "none"
+    if dist.get_rank() == 0:
+        logger.info("%s; %d days to train on (%s)", start, len(days), span)
+        logger.info(
+            "dense part: %s, about %s MB on each rank, %s; batches %s",
+            session.plan.dense.parallelism,
+            f"{session.plan.dense.bytes_by_rank / 2**20:,.0f}",
+            "bf16 autocast" if session.is_bf16 else "float32",
+            "copied and exchanged ahead" if is_pipelined(session) else "one after the other",
+        )
+        for module, parameters in session.model.plan.plan.items():
+            for name, parameter in parameters.items():
+                logger.info(
+                    "plan: %s.%s %s on ranks %s, kernel %s",
+                    module,
+                    name,
+                    parameter.sharding_type,
+                    parameter.ranks,
+                    parameter.compute_kernel,
+                )
+
+
+def _manifest(
+    run: Run,
+    parent: Checkpoint | None,
+    table: ExampleTable,
+    days: Sequence[datetime.date],
+    steps: int,
+    holdout: Metrics | None,
+) -> CheckpointManifest:
+    through = days[-1] if days else (parent.trained_through if parent else run.through)
+    return CheckpointManifest(
+        dataset=run.schema.name,
+        schema_fingerprint=run.schema.fingerprint(),
+        model_fingerprint=run.recipe.model_fingerprint(),
+        recipe=run.recipe.to_dict(),
+        run_day=run.run_day.isoformat(),
+        trained_through=max(through, run.through).isoformat(),
+        trained_days=len(days),
+        examples=table.num_rows(days),
+        steps=steps,
+        ranks=dist.get_world_size(),
+        parent=parent.name if parent else None,
+        family=[*parent.manifest.family, parent.name] if parent else [],
+        partitions=table.content_hashes(days),
+        mlflow_run=_once_written(run.mlflow_run),
+        inputs=dataclasses.asdict(InputsRecord.of(run.schema)),
+        metrics=holdout.to_dict() if holdout else {},
+        role=run.role,
+    )
+
+
+def _once_written(file: Path) -> str:
+    """The text of a file that another process puts there while this one works."""
+    deadline = time.monotonic() + _MLFLOW_SECONDS
+    while not file.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{file}: no MLflow run within {_MLFLOW_SECONDS:.0f} s")
+        time.sleep(0.05)
+    return file.read_text()

@@ -1,0 +1,1 @@
+"""A checkpoint grown to a larger model of the same function."""

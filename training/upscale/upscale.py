@@ -1,0 +1,224 @@
+"""Dense upscaling of a checkpoint, on every rank: load, grow, prove, save.
+
+The tables and their optimiser's state stay on the ranks that own them, and are written again as
+they are; only the dense part, which every rank holds whole, grows.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from features.schema import Schema
+from training.checkpoint.catalog import MANIFEST, Checkpoint, CheckpointManifest
+from training.checkpoint.tensors import load_training_state, save, training_state
+from training.config import DenseParallelism, ModelConfig, Recipe, recipe_from_dict
+from training.data.batch import Batch, make_batch
+from training.data.dataset import ExampleTable
+from training.model.grow import GrowthError, Kind, changes, grow, grown_model, wound_back
+from training.model.inputs import Inputs, inputs_of
+from training.model.ranker import InteractionArch
+from training.trainer.session import Session
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-5
+"""Largest difference of a logit that a growth may make; logits are of order one."""
+GOLDEN_ROWS = 1_024
+_NET = "net."
+_INTERACTION = "interaction."
+_MOMENTS = (Kind.FIRST_MOMENTS, Kind.SECOND_MOMENTS)
+_ADAM = (*(moment.value for moment in _MOMENTS), "step")
+
+
+def upscale(
+    schema: Schema, source: Checkpoint, target: Recipe, table: ExampleTable, root: Path
+) -> dict[str, Any]:
+    """Write the grown checkpoint beside its parent; every rank of the process group calls this.
+
+    Args:
+        schema: Of the data set.
+        source: The parent; stays as it is.
+        target: What to grow to.
+        table: Examples, for the golden batch.
+        root: Where checkpoints are.
+
+    Raises:
+        GrowthError: The target cannot contain the parent, or the proof failed.
+    """
+    inputs = inputs_of(schema)
+    recipe = recipe_from_dict(source.manifest.recipe)
+    # Growing reads whole tensors, whatever the run that wrote them did.
+    whole = dataclasses.replace(recipe.sharding, dense_parallelism=DenseParallelism.DDP)
+    session = Session(inputs, dataclasses.replace(recipe, sharding=whole), None)
+    load_training_state(source.path, session.model, session.optimizer)
+    parent = session.model.module.interaction
+    config = grown_model(recipe.model, target.model, num_tokens=parent.tokens.num_tokens)
+    told = [str(change) for change in changes(recipe.model, config)]
+    if not told:
+        raise GrowthError(f"{recipe.name} to {target.name}: nothing grows")
+    grown = _grown_interaction(inputs, parent, recipe.model, config, session.device)
+    batch = golden_batch(schema, table).to(session.device)
+    differences = prove(session, grown, batch)
+    state = _grown_state(session, grown, recipe.model, config)
+    grown_recipe = dataclasses.replace(target, model=config)
+    manifest = _manifest(source, grown_recipe, told, max(differences.values()))
+    name = f"{source.manifest.run_day}-{target.name}"
+    path = save(root, state, manifest, name)
+    if dist.get_rank() == 0:
+        logger.info(
+            "%s: %s; logits moved by %.2g", path, "; ".join(told), max(differences.values())
+        )
+    return {
+        "checkpoint": str(path),
+        "name": path.name,
+        "recipe": target.name,
+        "parent": source.name,
+        "parent_recipe": recipe.name,
+        "changes": told,
+        "max_logit_difference": max(differences.values()),
+        "logit_differences": differences,
+        "dense_parameters": sum(p.numel() for p in grown.parameters()),
+        "parent_dense_parameters": sum(p.numel() for p in parent.parameters()),
+    }
+
+
+def _manifest(
+    source: Checkpoint, grown: Recipe, told: list[str], difference: float
+) -> CheckpointManifest:
+    """The parent's manifest with what grew, and out of what."""
+    digest = hashlib.sha256((source.path / MANIFEST).read_bytes()).hexdigest()
+    growth = {
+        "parent": source.name,
+        "from": source.recipe_name,
+        "to": grown.name,
+        "parent_manifest_sha256": digest,
+        "changes": told,
+        "max_logit_difference": difference,
+    }
+    return dataclasses.replace(
+        source.manifest,
+        recipe=grown.to_dict(),
+        model_fingerprint=grown.model_fingerprint(),
+        parent=source.name,
+        family=[*source.manifest.family, source.name],
+        growth=growth,
+        role="",
+        adopted={},
+        metrics={},
+    )
+
+
+def golden_batch(schema: Schema, table: ExampleTable) -> Batch:
+    """The newest examples, the same ones on every rank."""
+    days = [
+        day for day in table.days(datetime.date.min, datetime.date.max) if table.num_rows([day])
+    ]
+    newest = table.read(days[-1:])
+    rows = torch.arange(len(newest))[-GOLDEN_ROWS:].numpy()
+    label = newest.label[rows]
+    return make_batch(newest.inputs.take(rows), label, label * 0 + 1)
+
+
+def prove(session: Session, grown: InteractionArch, batch: Batch) -> dict[str, float]:
+    """Largest difference of a logit, evaluating and, where nothing is dropped, training.
+
+    Raises:
+        GrowthError: It is above the tolerance.
+    """
+    ranker = session.model.module
+    with torch.no_grad():
+        pooled = ranker.pool(batch.sparse)
+        pretrained = ranker.pretrained(batch.sparse)
+    found = {}
+    modes = [("evaluating", False)]
+    if not session.recipe.model.dropout:
+        modes.append(("training", True))
+    for name, is_training in modes:
+        logits = []
+        for arch in (ranker.interaction, grown):
+            was_training = arch.training
+            # With gradients the layers may take another path than without.
+            with torch.set_grad_enabled(is_training):
+                logits.append(arch.train(is_training)(batch.dense, pooled, pretrained).detach())
+            arch.train(was_training)
+        found[name] = float((logits[0] - logits[1]).abs().max())
+        if not found[name] <= TOLERANCE:
+            raise GrowthError(
+                f"logits moved by {found[name]:.3g} {name}; at most {TOLERANCE:g}; the parent's "
+                f"are up to {float(logits[0].abs().max()):.3g}"
+            )
+    return found
+
+
+def _grown_interaction(
+    inputs: Inputs,
+    parent: InteractionArch,
+    source: ModelConfig,
+    target: ModelConfig,
+    device: torch.device,
+) -> InteractionArch:
+    # The same on every rank: the new weights must be.
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        grown = InteractionArch(inputs, target)
+    state = {key: value.cpu() for key, value in parent.state_dict().items()}
+    fresh = grown.state_dict()
+    grown.load_state_dict(_grown(state, fresh, source, target, parent, Kind.WEIGHTS))
+    return grown.to(device)
+
+
+def _grown(
+    state: dict[str, Tensor],
+    fresh: dict[str, Tensor],
+    source: ModelConfig,
+    target: ModelConfig,
+    parent: InteractionArch,
+    kind: Kind,
+) -> dict[str, Tensor]:
+    """The stack's tensors grown, all others as the parent has them."""
+    stack, fresh_stack = (
+        {key.removeprefix(_NET): value for key, value in values.items() if key.startswith(_NET)}
+        for values in (state, fresh)
+    )
+    num_tokens = parent.tokens.num_tokens
+    found = grow(stack, fresh_stack, source, target, num_tokens=num_tokens, kind=kind)
+    others = {key: value for key, value in state.items() if not key.startswith(_NET)}
+    return others | {f"{_NET}{key}": value for key, value in found.items()}
+
+
+def _grown_state(
+    session: Session, grown: InteractionArch, source: ModelConfig, target: ModelConfig
+) -> dict[str, Any]:
+    """The parent's training state with the grown dense part and its moments."""
+    state = training_state(session.model, session.optimizer)
+    parent = session.model.module.interaction
+    model = {key: v for key, v in state["model"].items() if not key.startswith(_INTERACTION)}
+    model |= {f"{_INTERACTION}{key}": value for key, value in grown.state_dict().items()}
+    adam = {
+        key: value
+        for key, value in state["dense_optimizer"].items()
+        if not key.startswith(_INTERACTION)
+    }
+    names = [name for name, _ in parent.named_parameters()]
+    zeros = {name: torch.zeros_like(p) for name, p in grown.named_parameters()}
+    for moment in _MOMENTS:
+        held = {
+            name: state["dense_optimizer"][f"{_INTERACTION}{name}.{moment.value}"] for name in names
+        }
+        moved = _grown(held, zeros, source, target, parent, moment)
+        adam |= {f"{_INTERACTION}{name}.{moment.value}": value for name, value in moved.items()}
+    betas = session.optimizer.param_groups[0]["betas"]
+    step = state["dense_optimizer"][f"{_INTERACTION}{names[0]}.step"]
+    for key in (f"{_INTERACTION}{name}" for name in zeros):
+        first, second = (adam[f"{key}.{moment.value}"] for moment in _MOMENTS)
+        taken = step.clone() if second.any() else torch.zeros(())
+        for part, value in zip(_ADAM, wound_back(first, second, taken, betas), strict=True):
+            adam[f"{key}.{part}"] = value
+    return {**state, "model": model, "dense_optimizer": adam}
