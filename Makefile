@@ -33,7 +33,7 @@ test-fast: install  ## what needs neither Spark nor a process of its own
 
 .PHONY: fuzz-serve
 fuzz-serve: install ## minutes of made-up calls to the endpoint: by its OpenAPI, and malformed ones
-	@RANKING_FUZZ_SECONDS=300 $(PYTHON) -m pytest tests/serving/test_fuzz.py tests/serving/test_many_malformed.py
+	@RANKING_FUZZ_SECONDS=300 $(PYTHON) -m pytest tests/serving/transport/test_fuzz.py tests/serving/protocol/test_many_malformed.py
 
 check: install      ## ruff, mypy strict on the three packages, import contracts
 	@$(PYTHON) -m ruff check .

@@ -5,17 +5,21 @@ import datetime
 import logging
 import os
 import pickle
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import filelock
-import kinds
 import pytest
+from support import kinds
 
 from features.datasets.catalog import schema_of
 from features.schema import Schema
 
+# Before the first import of Airflow, which reads its configuration then and writes a default one.
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
+os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 # Half a minute for each architecture; tests of native code ask for it.
 os.environ.setdefault("RANKING_COMPILE", "off")
 CONNECT_TOKEN = "a-token-of-the-tests"

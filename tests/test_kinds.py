@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import kinds
 import pytest
+from support import kinds
 
 
 class Item:

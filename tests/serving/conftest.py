@@ -20,8 +20,7 @@ import pytest
 # The stand-ins are shared by the tests here and by the server's process; tests are no package.
 sys.path.insert(0, str(Path(__file__).parent))
 
-import certificates
-import stand_ins
+from support.serving import certificates, stand_ins
 
 FIRST = "2025-06-01-first"
 

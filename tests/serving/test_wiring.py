@@ -16,7 +16,7 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 import pytest
-import stand_ins
+from support.serving import stand_ins
 
 from features.datasets.catalog import schema_of
 from features.online_store import feast_store

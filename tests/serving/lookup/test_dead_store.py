@@ -1,0 +1,277 @@
+"""A store that is killed, hangs, or comes back: degraded answers in time, never an error."""
+
+import asyncio
+import threading
+import time
+
+import orjson
+import pytest
+from support.redis_server import running_redis
+from support.serving import stand_ins
+
+from serving.inference.ranker import Champion, Ranker
+from serving.lookup import store_breaker as patience_module
+from serving.lookup.store_breaker import FAILURES, PAUSE_SECONDS, SMALL_ROWS, StorePatience
+from serving.protocol.errors import RefusedError
+from serving.protocol.inference_request import from_rest
+from serving.settings import Settings, Store
+
+BUDGET = 0.15
+SLACK = 0.5
+"""For a machine that does other things too."""
+
+
+class DeadStore(stand_ins.StandInStore):
+    def read(self, role, ids, *, since=None):
+        raise ConnectionError("gone")
+
+
+def answer(ranker, body):
+    call = from_rest(orjson.dumps(body), json_length=None)
+    return asyncio.run(ranker(call))[0]
+
+
+@pytest.fixture
+def dead(body):
+    def made(settings):
+        store = DeadStore(stand_ins.SCHEMA, stand_ins.sample_rows())
+        ranker = Ranker(stand_ins.SCHEMA, online=store, settings=settings)
+        ranker.swap(Champion("v", stand_ins.score))
+        return ranker
+
+    return made
+
+
+def test_without_the_store_all_are_unknown_and_the_answer_says_why(dead, body):
+    found = answer(dead(Settings()), body())
+    assert found.parameters["store_unavailable"] is True
+    assert found.parameters["degraded"] is True
+    assert [list(output.data) for output in found.outputs][1:] == [["unknown"] * 3, ["unknown"]]
+
+
+def test_a_strict_endpoint_refuses_instead(dead, body):
+    with pytest.raises(RefusedError, match=r"store: 'no answer'; within 0\.1 seconds") as caught:
+        answer(dead(Settings(store=Store(is_strict=True))), body())
+    assert caught.value.status == 503
+
+
+def patience_of(budget):
+    """Runs what it is asked for."""
+    return StorePatience(
+        budget, lambda works: [work() for work in works], finish=lambda work, rows: rows
+    )
+
+
+def test_after_some_failures_the_store_is_asked_once_a_second_and_then_trusted_again():
+    asked = []
+    works = False
+
+    def work():
+        asked.append(time.monotonic())
+        if not works:
+            raise ConnectionError
+        return "rows"
+
+    async def run():
+        nonlocal works
+        patience = patience_of(BUDGET)
+        for _ in range(FAILURES + 5):
+            assert await patience.read(work) is None
+        assert len(asked) == FAILURES
+        await asyncio.sleep(PAUSE_SECONDS + 0.02)
+        assert await patience.read(work) is None
+        assert await patience.read(work) is None
+        assert len(asked) == FAILURES + 1
+        works = True
+        await asyncio.sleep(PAUSE_SECONDS + 0.02)
+        return [await patience.read(work) for _ in range(3)]
+
+    assert asyncio.run(run()) == ["rows"] * 3
+
+
+def test_a_read_that_hangs_costs_its_budget_and_no_more():
+    async def run():
+        patience = patience_of(BUDGET)
+        started = time.monotonic()
+        assert await patience.read(lambda: time.sleep(0.6)) is None
+        return time.monotonic() - started
+
+    assert BUDGET <= asyncio.run(run()) < 0.5
+
+
+def test_a_read_that_waits_behind_one_that_hangs_is_given_up_in_its_own_budget():
+    async def run():
+        patience = patience_of(BUDGET)
+        hangs = asyncio.create_task(patience.read(lambda: time.sleep(6 * BUDGET)))
+        await asyncio.sleep(0.2 * BUDGET)
+        started = time.monotonic()
+        assert await patience.read(lambda: "rows") is None
+        taken = time.monotonic() - started
+        assert await hangs is None
+        return taken
+
+    assert asyncio.run(run()) < 2 * BUDGET
+
+
+def test_a_read_that_fails_for_many_requests_has_failed_once():
+    asked = []
+
+    def read(works):
+        asked.append(len(works))
+        time.sleep(0.02)
+        if len(asked) < FAILURES:
+            raise ConnectionError
+        return works
+
+    async def run():
+        patience = StorePatience(BUDGET, read, finish=lambda work, rows: rows)
+        first = asyncio.create_task(patience.read("first"))
+        await asyncio.sleep(0.01)
+        others = [asyncio.create_task(patience.read("other")) for _ in range(5)]
+        assert await asyncio.gather(first, *others) == [None] * 6
+        return await patience.read("again")
+
+    assert asyncio.run(run()) == "again", "two reads have failed, and not six"
+    assert asked == [1, 5, 1]
+
+
+def test_a_small_read_is_not_held_up_by_a_large_one():
+    rows = {"small": 1, "large": SMALL_ROWS + 1}
+    begun = threading.Event()
+
+    def read(works):
+        if "large" in works:
+            begun.set()
+            time.sleep(0.6 * BUDGET)
+        return works
+
+    async def run():
+        patience = StorePatience(BUDGET, read, finish=lambda work, found: found, num_rows=rows.get)
+        large = asyncio.create_task(patience.read("large"))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        small = await patience.read("small")
+        return small, large.done(), await large
+
+    assert asyncio.run(run()) == ("small", False, "large")
+
+
+def test_behind_slow_reads_one_waits_its_budget_and_no_more(monkeypatch):
+    """Each is within its budget, but six of them one after the other are not."""
+    monkeypatch.setattr(patience_module, "MAX_ROWS", 1)
+
+    async def run():
+        patience = patience_of(BUDGET)
+        started = time.monotonic()
+        slow = [patience.read(lambda: time.sleep(0.8 * BUDGET) or "rows") for _ in range(6)]
+        found = await asyncio.gather(*slow)
+        return found, time.monotonic() - started
+
+    found, taken = asyncio.run(run())
+    assert found == ["rows", "rows", None, None, None, None]
+    assert taken < 3 * BUDGET
+
+
+def test_putting_together_what_was_read_is_not_the_stores_time():
+    def finish(work, rows):
+        time.sleep(1.5 * BUDGET)
+        return rows
+
+    async def run():
+        patience = StorePatience(BUDGET, lambda works: works, finish=finish)
+        first = asyncio.create_task(patience.read("first"))
+        await asyncio.sleep(0.1 * BUDGET)
+        return await asyncio.gather(first, patience.read("behind it"), patience.read("and it"))
+
+    assert asyncio.run(run()) == ["first", "behind it", "and it"]
+
+
+def test_what_fails_after_the_store_has_answered_is_not_the_stores_fault():
+    def finish(work, rows):
+        raise ArithmeticError("ours")
+
+    async def run():
+        patience = StorePatience(BUDGET, lambda works: works, finish=finish)
+        for _ in range(FAILURES + 1):
+            with pytest.raises(ArithmeticError, match="ours"):
+                await patience.read("anything")
+
+    asyncio.run(run())
+
+
+class Client:
+    """Asks the server again and again."""
+
+    def __init__(self, server, body):
+        self.server = server
+        self.body = body
+
+    def ask(self):
+        started = time.monotonic()
+        found = self.server.infer(self.body)
+        self.seconds = time.monotonic() - started
+        assert found.status_code == 200, found.text
+        content = found.json()
+        return content["parameters"], {o["name"]: o["data"] for o in content["outputs"]}
+
+    def ask_until(self, accepts):
+        """Ask on until the parameters are as wanted; returns the last answer."""
+        deadline = time.monotonic() + 10
+        while not accepts((found := self.ask())[0]):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
+        return found
+
+
+def test_redis_frozen_killed_emptied_and_filled_again(start_server, body, tmp_path, monkeypatch):
+    """One story over real HTTP, because each start of a server takes seconds."""
+    with running_redis() as redis:
+        monkeypatch.setenv("RANKING_ONLINE", redis.url)
+        stand_ins.fill(tmp_path)
+        environment = {
+            "RANKING_ONLINE": redis.url,
+            "RANKING_STORE_SECONDS": str(BUDGET),
+            "RANKING_ITEMS_POLL_SECONDS": "0.1",
+            "RANKING_ITEMS_STALE_SECONDS": "1.5",
+        }
+        with start_server(environment, flags=[f"--store={tmp_path}"]) as server:
+            server.reload("2025-06-01-first").raise_for_status()
+            client = Client(server, body())
+            parameters, healthy = client.ask()
+            assert parameters == {"degraded": False}
+
+            redis.freeze()
+            for _ in range(FAILURES + 3):
+                parameters, found = client.ask()
+                assert client.seconds < BUDGET + SLACK
+                assert parameters["store_unavailable"] is True
+                assert found["user_status"] == ["unknown"]
+                assert found["item_status"] == ["ok"] * 3
+            client.ask_until(lambda parameters: "items_stale" in parameters)
+            redis.thaw()
+            _, found = client.ask_until(lambda parameters: not parameters["degraded"])
+            assert found == healthy
+
+            redis.kill()
+            for _ in range(FAILURES + 3):
+                assert client.ask()[0]["store_unavailable"] is True
+                assert client.seconds < BUDGET + SLACK
+            redis.start()
+            # It came back without its data: items are kept, users are unknown.
+            parameters, found = client.ask_until(lambda p: "store_unavailable" not in p)
+            assert found["user_status"] == ["unknown"]
+            assert found["item_status"] == ["ok"] * 3
+            stand_ins.fill(tmp_path)
+            _, found = client.ask_until(lambda parameters: not parameters["degraded"])
+            assert found == healthy
+            metrics = server.http.get("/metrics").text
+    counts = {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+        for line in metrics.splitlines()
+        if line.startswith(("ranking_store_reads_total", "ranking_flagged_answers_total"))
+    }
+    assert counts['ranking_flagged_answers_total{flag="store_unavailable"}'] >= 2 * FAILURES + 6
+    assert counts['ranking_flagged_answers_total{flag="items_stale"}'] >= 1
+    missed = [counts[f'ranking_store_reads_total{{outcome="{o}"}}'] for o in ("late", "failed")]
+    assert sum(missed) >= 2 * FAILURES
+    assert counts['ranking_store_reads_total{outcome="skipped"}'] >= 2

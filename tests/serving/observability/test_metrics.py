@@ -1,0 +1,111 @@
+"""What /metrics tells, and that each query of the Grafana dashboard is about one of its metrics."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving.observability import metrics as counters
+
+DASHBOARD = Path(__file__).parents[3] / "infra" / "grafana" / "ranking-endpoint.json"
+LABELS_OF_PROMETHEUS = {"instance", "job"}
+"""Prometheus adds them to what it scrapes."""
+WORDS = {
+    *("sum", "max", "by", "on", "group_left", "rate", "increase", "histogram_quantile"),
+}
+
+
+def samples(guarded):
+    answer = guarded.server.http.get("/metrics", headers=guarded.headers)
+    families = text_string_to_metric_families(answer.text)
+    return [sample for family in families for sample in family.samples]
+
+
+def value(found, name, **labels):
+    return sum(s.value for s in found if s.name == name and labels.items() <= s.labels.items())
+
+
+@pytest.fixture(scope="module")
+def exposed(guarded):
+    """Metrics after an answer, a degraded answer and a refusal."""
+    inputs = [
+        {"name": "user_id", "shape": [1], "datatype": "INT64", "data": [7]},
+        {"name": "item_id", "shape": [1], "datatype": "BYTES", "data": ["a"]},
+    ]
+    guarded.infer({"inputs": inputs}).raise_for_status()
+    assert guarded.infer({}).status_code == 400
+    return samples(guarded)
+
+
+def queries():
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    return [target["expr"] for panel in panels for target in panel["targets"]]
+
+
+def metrics_and_labels(expression):
+    """Names of metrics, and names of labels, of a PromQL expression of the kinds used here."""
+    labels = set()
+    for matchers in re.findall(r"\{([^}]*)\}", expression):
+        labels |= set(re.findall(r"(\w+)\s*[!=]", matchers))
+    for listed in re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", expression):
+        labels |= set(re.findall(r"\w+", listed))
+    rest = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\b(?:by|on)\s*\([^)]*\)", " ", expression)
+    return set(re.findall(r"[a-zA-Z_:][\w:]*", rest)) - WORDS, labels - LABELS_OF_PROMETHEUS
+
+
+@pytest.mark.parametrize("expression", queries())
+def test_every_query_of_the_dashboard_names_metrics_and_labels_that_are_there(exposed, expression):
+    metrics, labels = metrics_and_labels(expression)
+    assert metrics
+    for metric in metrics:
+        found = [sample for sample in exposed if sample.name == metric]
+        assert found, f"{metric} is not at /metrics"
+        assert labels <= {label for sample in found for label in sample.labels}, metric
+
+
+def test_panels_lie_beside_each_other_and_have_a_source(exposed):
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
+    assert len(set(places)) == len(panels) == len({panel["id"] for panel in panels})
+    assert {panel["datasource"]["uid"] for panel in panels} == {"${source}"}
+
+
+def test_stages_versions_and_refusals_are_counted_for_each_request(guarded, exposed, body):
+    guarded.infer(body()).raise_for_status()
+    guarded.server.infer(body())  # without the token
+    after = samples(guarded)
+
+    def grown(name, **labels):
+        return value(after, name, **labels) - value(exposed, name, **labels)
+
+    version = "2025-06-01-first"
+    assert grown("ranking_answers_total", version=version) == 1
+    assert grown("ranking_requests_total", outcome="complete") == 1
+    assert grown("ranking_refusals_total", transport="rest", code="401") == 1
+    assert grown("ranking_admitted_seconds_count") == 1
+    for stage in ("receive", "features", "score"):
+        assert grown("ranking_stage_seconds_count", stage=stage) == 1
+    loaded = [s.labels for s in after if s.name == "ranking_model_version"]
+    assert loaded == [{"version": version}]
+    assert value(after, "ranking_requests_in_flight") == 0
+
+
+def test_series_of_versions_that_have_left_are_gone_after_one_more_change():
+    """A server that lives for a year would else tell of all its versions."""
+    versions = counters.LoadedVersions()
+
+    def answered(version):
+        return REGISTRY.get_sample_value("ranking_answers_total", {"version": version})
+
+    for number in range(4):
+        version = f"one-of-many-{number}"
+        versions.line_up({"champion": (version, 100.0)})
+        counters.ANSWERS.labels(version).inc()
+    assert [answered(f"one-of-many-{number}") for number in range(4)] == [None, None, 1, 1]
+    versions.line_up({"champion": ("never-asked", 100.0)})
+    versions.line_up({})
+    versions.line_up({"champion": ("one-of-many-0", 100.0)})
+    assert answered("one-of-many-3") is None
