@@ -23,7 +23,7 @@ endif
 install: .venv/.installed ## set up .venv and check Java, seconds when done already; ACCELERATOR=cuda for a GPU
 
 demo: install       ## the main job: MovieLens-100k, day by day through Airflow, to a ranked answer
-	@$(PYTHON) infra/local/demo.py
+	@$(PYTHON) -m infra.demo.demo
 
 test: install       ## the whole test suite, a scheduled day included
 	@$(PYTEST) $(SIDE_BY_SIDE)
@@ -42,13 +42,13 @@ check: install      ## ruff, mypy strict on the three packages, import contracts
 	@.venv/bin/lint-imports
 
 audit: install      ## look the pinned packages up among known vulnerabilities; needs the internet
-	@$(PYTHON) infra/local/audit.py
+	@$(PYTHON) -m infra.local.audit
 
 up: install         ## Airflow on 8080, the endpoint on 8081 (REST) and 8082 (gRPC), the push of users, until Ctrl-C
-	@$(PYTHON) infra/local/stack.py up
+	@$(PYTHON) -m infra.local.stack up
 
 down: install       ## end a stack that runs elsewhere
-	@$(PYTHON) infra/local/stack.py down
+	@$(PYTHON) -m infra.local.stack down
 
 docs: install       ## write the generated pages of docs/
 	@$(PYTHON) -m features document --output docs/features.md
@@ -57,37 +57,37 @@ bench-features: install ## rows/s of state, aggregates and join at 0.1, 1 and 10
 	@$(PYTHON) -m features bench
 
 bench-train: install    ## training speed as a share of the machine's matrix product
-	@$(PYTHON) infra/local/speed.py
+	@$(PYTHON) -m infra.bench.training.speed
 
 bench-quality: install  ## the last 28 days of MovieLens, rolled daily, against simple rivals
-	@$(PYTHON) infra/local/quality.py
+	@$(PYTHON) -m infra.bench.training.quality
 
 bench-models: install   ## eight rankers on three data sets, equal budget and search
-	@$(PYTHON) infra/local/models.py
+	@$(PYTHON) -m infra.bench.training.models
 
 bench-growth: install   ## loss against compute: small, large, and small grown to large
-	@$(PYTHON) infra/local/growth.py
+	@$(PYTHON) -m infra.bench.training.growth
 
 bench-scaling: install  ## a scaling law from own runs, on data whose best loss is known
-	@$(PYTHON) infra/local/scaling.py
+	@$(PYTHON) -m infra.bench.training.scaling
 
 bench-export: install   ## scoring a request: eager, native, int8 and int4 tables, beside the limit
-	@$(PYTHON) infra/local/export.py
+	@$(PYTHON) -m infra.bench.training.export
 
 bench-stream: install   ## memory of a training on a day of 2 and of 20 million rows
-	@$(PYTHON) infra/local/stream.py
+	@$(PYTHON) -m infra.bench.training.memory
 
 bench-gate: install     ## memory and time of the gate on a holdout of a million users
-	@$(PYTHON) infra/local/gate_bench.py
+	@$(PYTHON) -m infra.bench.training.gate
 
 bench-serve: install    ## the endpoint under load, beside its parts alone
-	@$(PYTHON) infra/local/serve_bench.py
+	@$(PYTHON) -m infra.bench.serving.bench
 
 drill-train: install    ## kill -9 a training at 20 random moments; what was lost: nothing
-	@$(PYTHON) infra/local/train_drill.py
+	@$(PYTHON) -m infra.drills.kill_training
 
 soak: install       ## ten minutes of load with swaps and a store that restarts: nothing lost, flat memory
-	@$(PYTHON) infra/local/soak.py
+	@$(PYTHON) -m infra.drills.soak
 
 lock: install       ## resolve requirements.in into requirements.txt (CPU) and requirements-cuda.txt
 	@bash infra/local/install.sh lock

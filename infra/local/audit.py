@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import Any
 
-from settings import REPOSITORY
+from infra.local.settings import REPOSITORY
 
 PIP_AUDIT = "pip-audit==2.10.1"
 REQUIREMENTS = REPOSITORY / "infra" / "requirements" / "requirements.txt"

@@ -150,5 +150,5 @@ install
 # write no caches it would compile them all again. Some packages carry files that do not compile.
 PYTHONDONTWRITEBYTECODE= .venv/bin/python -m compileall -q -j 0 .venv/lib/python*/site-packages >/dev/null 2>&1 || true
 # An archive that could not be written only costs time, at each start of Spark.
-.venv/bin/python infra/local/share_classes.py >/dev/null || say "Spark will start without shared classes"
+.venv/bin/python -m infra.local.spark_class_archive >/dev/null || say "Spark will start without shared classes"
 touch .venv/.installed

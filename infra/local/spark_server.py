@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pyspark
-from settings import HOST, Settings
 
 from features.spark.session import DRIVER_CONF, SESSION_CONF, local_conf
+from infra.local.settings import HOST, Settings
 
 SERVER_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 _SUBMIT = Path(pyspark.__file__).parent / "bin" / "spark-submit"

@@ -1,8 +1,8 @@
 """The pipeline on one machine, in the foreground, on loopback: Airflow, Spark, push, endpoint.
 
-    python infra/local/stack.py up              until Ctrl-C or SIGTERM, which end all of it
-    python infra/local/stack.py down            ends a stack that was started elsewhere
-    python infra/local/stack.py airflow …       the airflow command with this stack's settings
+    python -m infra.local.stack up              until Ctrl-C or SIGTERM, which end all of it
+    python -m infra.local.stack down            ends a stack that was started elsewhere
+    python -m infra.local.stack airflow …       the airflow command with this stack's settings
 
 Airflow is its scheduler with the LocalExecutor, its DAG processor and its API server with the UI.
 (``airflow standalone`` would add a triggerer, for which no task has a use, and log servers that
@@ -29,11 +29,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from processes import Processes, end_recorded, terminate_as_interrupt
-from settings import HOST, PORT_VARIABLES, Settings, airflow_environment, job_environment
-
 from features.datasets.catalog import has_push, schema_of
 from features.schema import TableKind
+from infra.local.processes import Processes, end_recorded, terminate_as_interrupt
+from infra.local.settings import (
+    HOST,
+    PORT_VARIABLES,
+    Settings,
+    airflow_environment,
+    job_environment,
+)
 
 START_SECONDS = 180.0
 """Longest time that the parts may take to answer; 20 to 30 s is usual."""
@@ -65,7 +70,7 @@ class Stack:
 
     def start_jobs(self) -> None:
         """Start what forks the jobs (job_server.py); a job that comes early waits a little."""
-        from job_server import write_interpreter
+        from infra.local.job_server import write_interpreter
 
         # The path of a socket has at most 107 bytes, and RANKING_VAR may be longer.
         self._sockets = Path(tempfile.mkdtemp(prefix="ranking-"))
@@ -79,7 +84,9 @@ class Stack:
         """Start the Spark server, where this stack has one; returns before it answers."""
         if not (port := self.settings.spark_port):
             return
-        import spark_server  # it imports pyspark, for which the other parts need not wait
+        from infra.local import (
+            spark_server,  # it imports pyspark, for which the other parts need not wait
+        )
 
         require_free_port(port, "RANKING_SPARK_PORT")
         environment = spark_server.environment(self.settings, os.environ)
@@ -270,7 +277,9 @@ def say(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="stack.py", description="Airflow and the endpoint, here.")
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.local.stack", description="Airflow and the endpoint, here."
+    )
     parser.add_argument("command", choices=("up", "down", "airflow"))
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of the airflow command")
     defaults = Settings.from_environment()

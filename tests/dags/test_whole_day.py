@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from settings import PORT_VARIABLES
+
+from infra.local.settings import PORT_VARIABLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "infra" / "local" / "demo.py"

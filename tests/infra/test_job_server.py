@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 
-import job_server
 import psutil
 import pytest
+
+from infra.local import job_server
 
 pytestmark = pytest.mark.process
 

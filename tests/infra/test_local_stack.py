@@ -7,13 +7,12 @@ import subprocess
 import sys
 import time
 
-import measure
-import processes
 import psutil
 import pytest
-import spark_server
-import stack
-from settings import Settings, airflow_environment, job_environment, spark_client
+
+from infra.demo import memory
+from infra.local import processes, spark_server, stack
+from infra.local.settings import Settings, airflow_environment, job_environment, spark_client
 
 SLEEPER = "import subprocess, sys, time; c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); print(c.pid, flush=True); time.sleep(60)"  # fmt: skip  # noqa: E501
 
@@ -152,9 +151,9 @@ def test_a_push_that_ends_is_started_again_and_takes_nothing_along(
 def test_memory_counts_the_children_and_belongs_to_the_stages_under_way() -> None:
     """A child that takes 60 MB is seen in the sum and in its stage, and not in another's."""
     hog = "x = b'1' * 60_000_000; print('ready', flush=True); import time; time.sleep(60)"
-    sampler = measure.MemorySampler()
+    sampler = memory.MemorySampler()
     with sampler.running():
-        before = measure.tree_pss(os.getpid())
+        before = memory.tree_pss(os.getpid())
         child = subprocess.Popen([sys.executable, "-c", hog], stdout=subprocess.PIPE)
         assert child.stdout.readline() == b"ready\n"
         with sampler.stage("big"):
@@ -164,7 +163,7 @@ def test_memory_counts_the_children_and_belongs_to_the_stages_under_way() -> Non
         child.kill()
         child.communicate()
     assert sampler.peaks_mb.keys() == {"big"}
-    assert sampler.peaks_mb["big"] * measure.MEGABYTE > before + 55_000_000
+    assert sampler.peaks_mb["big"] * memory.MEGABYTE > before + 55_000_000
     assert sampler.peak_mb >= sampler.peaks_mb["big"]
 
 

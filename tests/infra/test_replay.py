@@ -3,9 +3,9 @@
 import dataclasses
 
 import pytest
-import replay
 
 from features.datasets.catalog import schema_of
+from infra.demo import replay
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-import soak
-from open_loop import Answer
+
+from infra.bench.serving.load_client import Answer
+from infra.drills import soak
 
 
 @pytest.mark.process

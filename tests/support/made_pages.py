@@ -212,9 +212,8 @@ def account():
 
 def write_all(reports: Path) -> dict[str, Path]:
     """All of them but what Airflow serves, as files below ``reports``; by their kind."""
-    from account_page import account_page
-
     from features.pages import site
+    from infra.demo.report_page import account_page
 
     made = {
         "training-of-one-step": training(1),

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import rehearsal
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
 
+from infra.drills import fixtures
 from serving.__main__ import main
 from serving.release import canary
 from serving.release.endpoint_client import Endpoint, EndpointError
@@ -34,7 +34,7 @@ from training.registry.retention import prune
 TOLERANCE = 1e-5
 """As the artifact's own golden request."""
 BODIES = [
-    rehearsal.request(user, list(range(user, user + 8)), request_id=f"user-{user}")
+    fixtures.request(user, list(range(user, user + 8)), request_id=f"user-{user}")
     for user in range(6)
 ]
 
@@ -154,11 +154,11 @@ def live(tmp_path_factory):
         one.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
         ports = [one.getsockname()[1], other.getsockname()[1]]
-    world = rehearsal.build(tmp_path_factory.mktemp("world"), num_versions=4)
+    world = fixtures.build(tmp_path_factory.mktemp("world"), num_versions=4)
     log = world.root / "server.log"
     # Versions are told apart by whole answers: a read of the store may be late on a busy machine.
     patient = {"RANKING_STORE_SECONDS": "20"}
-    process = rehearsal.serve(
+    process = fixtures.serve(
         world, http_port=ports[0], grpc_port=ports[1], log=log, environment=patient
     )
     try:
@@ -275,7 +275,7 @@ def door(live, capsys):
     def run(verb, *arguments):
         names = {"rollback": ("artifacts", "tracking"), "shadow": ("tracking",)}
         folders = live.world.flags(*names.get(verb, ("artifacts", "tracking", "reports")))
-        place = [f"--dataset={rehearsal.SCHEMA.name}", f"--endpoint={live.url}", *folders]
+        place = [f"--dataset={fixtures.SCHEMA.name}", f"--endpoint={live.url}", *folders]
         code = main([verb, *place, *arguments])
         return code, json.loads(capsys.readouterr().out.splitlines()[-1])
 
@@ -348,7 +348,7 @@ def test_a_days_canary_is_kept_over_a_restart_promoted_and_rolled_back(live, doo
     assert {version for _, version, _ in seen[-4:]} == {newest}
 
     restarted = open_server(
-        rehearsal.SCHEMA,
+        fixtures.SCHEMA,
         **{name: live.world.root / name for name in ("store", "artifacts", "tracking")},
         host="127.0.0.1",
         http_port=0,
@@ -428,11 +428,11 @@ def test_retention_leaves_the_way_back_and_what_stands_beside_the_champion(live,
     first, second, third, _ = live.world.versions
     door("promote", "--date=2025-06-02")
     door("shadow", f"--version={third}")
-    shutil.copytree(live.world.artifacts, tmp_path / "artifacts" / rehearsal.SCHEMA.name)
+    shutil.copytree(live.world.artifacts, tmp_path / "artifacts" / fixtures.SCHEMA.name)
     places = (tmp_path / "checkpoints", tmp_path / "artifacts", live.world.root / "tracking")
 
     def removed():
-        return prune(rehearsal.SCHEMA, *places, keep=1)["removed"]["artifacts"]
+        return prune(fixtures.SCHEMA, *places, keep=1)["removed"]["artifacts"]
 
     assert removed() == []
     door("shadow", "--percent=0")

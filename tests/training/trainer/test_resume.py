@@ -3,13 +3,13 @@
 import dataclasses
 import datetime
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from support.training_commands import door
 
+from infra.drills import kill_training
 from training.checkpoint.catalog import Checkpoints
 from training.cli.rank_worker import process_group
 from training.data.dataset import ExampleTable, batches
@@ -18,8 +18,6 @@ from training.recipes import recipe_of
 from training.trainer.in_run_checkpoint import Position, Progress
 from training.trainer.loop import fit
 from training.trainer.session import Session
-
-LOCAL = Path(__file__).parents[3] / "infra" / "local"
 
 
 @pytest.fixture
@@ -48,15 +46,12 @@ def dense_inputs(built) -> int:
 @pytest.mark.distributed
 def test_kills_lose_nothing_and_repeat_nothing(built, tmp_path, monkeypatch):
     """The drill itself, short, on two ranks: SIGKILL for one of them, then for all processes."""
-    monkeypatch.syspath_prepend(LOCAL)
-    train_drill = __import__("train_drill")
     # The run that nobody disturbs has forked ranks; torchrun starts those that are killed.
-    monkeypatch.setattr(train_drill, "undisturbed", lambda run: door(*run.command[3:]))
-    found = train_drill.drill(built.lake, tmp_path, kills=2, ranks=2)
+    monkeypatch.setattr(kill_training, "undisturbed", lambda run: door(*run.command[3:]))
+    found = kill_training.drill(built.lake, tmp_path, kills=2, ranks=2)
     assert found["examples"] > 10_000
     assert (found["kills"], found["examples_lost"], found["examples_repeated"]) == (2, 0, 0)
     assert found["max_loss_difference"] < 1e-6
-    del sys.modules["train_drill"]
 
 
 def test_the_batches_after_a_position_are_those_of_the_whole_pass(table, built):

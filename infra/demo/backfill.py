@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import MemorySampler
-from settings import Settings, job_environment
+from infra.demo.memory import MemorySampler
+from infra.local.settings import Settings, job_environment
 
 EXIT_NOTHING_TO_DO = 99
 NEWS_SECONDS = 10.0

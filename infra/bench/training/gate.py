@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from settings import REPOSITORY
+
+from infra.local.settings import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 

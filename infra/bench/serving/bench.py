@@ -25,9 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import serve_baselines
-import serve_data
-from serve_load import (
+from tqdm import tqdm
+
+from infra.bench.serving import baselines as serve_baselines
+from infra.bench.serving import data
+from infra.bench.serving.load import (
     Measured,
     answer_grpc,
     grpc_messages,
@@ -36,9 +38,7 @@ from serve_load import (
     rest_messages,
     sequence_grpc,
 )
-from settings import HOST
-from tqdm import tqdm
-
+from infra.local.settings import HOST
 from training.resources import num_cores
 
 CANDIDATES = (100, 500, 2_000)
@@ -60,16 +60,16 @@ Cell = tuple[str, int, int]
 def main() -> None:
     """Measure both stores; print the tables, then one JSON object."""
     options = _options()
-    model = serve_data.prepare()
+    model = data.prepare()
     figures: dict[str, dict[str, Any]] = {}
     if "sqlite" in options.stores:
         figures["sqlite"] = measure("sqlite", model, options.seconds)
     if "redis" in options.stores and shutil.which("redis-server") is None:
         sys.stderr.write("no redis-server on this machine: Redis is left out\n")
     elif "redis" in options.stores:
-        with serve_data.running_redis() as url:
+        with data.running_redis() as url:
             os.environ["RANKING_ONLINE"] = url
-            serve_data.materialize()
+            data.materialize()
             figures["redis"] = measure("redis", model, options.seconds)
     sys.stdout.write(json.dumps({**figures.get("sqlite", {}), "stores": figures}) + "\n")
 
@@ -81,7 +81,7 @@ def measure(store: str, model: Path, seconds: float) -> dict[str, Any]:
         [*command, *map(str, CANDIDATES)], stdout=subprocess.PIPE, text=True, check=True
     )
     baselines = {int(k): v for k, v in json.loads(done.stdout.splitlines()[-1]).items()}
-    with serve_data.serving(model, {}) as (http_port, grpc_port, _):
+    with data.serving(model, {}) as (http_port, grpc_port, _):
         first = first_requests(grpc_port)
         check_answer(model, grpc_port)
         cells = load(http_port, grpc_port, seconds)
@@ -186,7 +186,7 @@ def _metrics(http_port: int) -> str:
 
 
 def _contents(protocol: str, size: int) -> list[bytes]:
-    requests = serve_data.requests(size)
+    requests = data.requests(size)
     if protocol == "grpc":
         return grpc_messages(requests)
     return rest_messages(requests, is_binary=protocol == "rest binary")
@@ -239,7 +239,7 @@ def table(
 
 def check_answer(model: Path, grpc_port: int) -> None:
     """RuntimeError where the server's scores are not those of the same rows in this process."""
-    request = serve_data.requests(500)[0]
+    request = data.requests(500)[0]
     answer = answer_grpc(grpc_port, grpc_messages([request])[0])
     worst = float(np.abs(answer - serve_baselines.expected_scores(model, request)).max())
     if not worst <= TOLERANCE:

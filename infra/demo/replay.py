@@ -17,8 +17,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from processes import Processes
-from stack import push_command
 
 from features.datasets.catalog import has_push
 from features.datasets.readers import READERS
@@ -27,6 +25,8 @@ from features.online_store.reader import open_rows
 from features.push.freshness import percentiles
 from features.schema import REQUEST_TIME, Role, Schema, TableKind
 from features.spark.landing import INTRADAY, impressions_file, write_rows
+from infra.local.processes import Processes
+from infra.local.stack import push_command
 
 PUSH = "replay-push"
 """Name of its process and of its log."""

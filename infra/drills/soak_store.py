@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from settings import HOST
+from infra.local.settings import HOST
 
 START_SECONDS = 10.0
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import orjson
-from doors import prepare_examples, run_door
-from settings import HOST, REPOSITORY
+
+from infra.bench.jobs import prepare_examples, run_door
+from infra.local.settings import HOST, REPOSITORY
 
 DATASET = "synthetic"
 FOLDER = REPOSITORY / "var" / "serve"

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from doors import prepare_examples
-from settings import REPOSITORY
+
+from infra.bench.jobs import prepare_examples
+from infra.local.settings import REPOSITORY
 
 DATASET, LAST = "synthetic", "2025-01-06"
 SIZES = ("--rows=30000", "--users=600", "--items=300", "--days=6")

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import grpc
 import numpy as np
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
-from serve_data import Request, binary_body, json_body, raw_tensors
-from settings import HOST
+
+from infra.bench.serving.data import Request, binary_body, json_body, raw_tensors
+from infra.local.settings import HOST
 
 WARM_SECONDS = 0.4
 FEWEST = 10

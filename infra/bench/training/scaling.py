@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from doors import LAWS, LOGS, lake_of, run_door
-from settings import REPOSITORY
+
+from infra.bench.jobs import LAWS, LOGS, lake_of, run_door
+from infra.local.settings import REPOSITORY
 
 EVIDENCE = REPOSITORY / "docs" / "scaling"
 SWEEPS = (

@@ -1,7 +1,7 @@
 """The main job on one machine: bootstrap a history, then let Airflow run days of it, one by one.
 
-    python infra/local/demo.py                  MovieLens-100k, 20 to 22 April 1998
-    python infra/local/demo.py --dataset synthetic --rows 20000 --days 4 --daily 1
+    python -m infra.demo.demo                  MovieLens-100k, 20 to 22 April 1998
+    python -m infra.demo.demo --dataset synthetic --rows 20000 --days 4 --daily 1
 
 The days before the first daily one go through the same doors as a range of days in each job. Then
 Airflow's own scheduler catches up: it runs the daily ones, one after the other. Everything starts
@@ -21,19 +21,18 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import account
-import bootstrap
 import psutil
-from answer import ranked_answer
-from measure import MemorySampler
-from processes import end_trees, is_recorded_alive, terminate_as_interrupt
-from replay import Replay
-from scheduler import Scheduler, Task
-from settings import Settings, job_environment
-from stack import Stack, answers
 
 from features.datasets.catalog import schema_of
 from features.schema import Schema
+from infra.demo import backfill, report
+from infra.demo.memory import MemorySampler
+from infra.demo.replay import Replay
+from infra.demo.sample_request import ranked_answer
+from infra.local.airflow_client import Scheduler, Task
+from infra.local.processes import end_trees, is_recorded_alive, terminate_as_interrupt
+from infra.local.settings import Settings, job_environment
+from infra.local.stack import Stack, answers
 
 ONE_DAY = datetime.timedelta(days=1)
 DAILY = "daily "
@@ -54,7 +53,7 @@ class Demo:
         self.sizes = [f"--{name}={getattr(options, name)}" for name in SIZES]
         self.sampler = MemorySampler()
         self.folder = settings.var / "demo"
-        self.jobs = bootstrap.Jobs(settings, self.sampler, logs=self.folder / "logs")
+        self.jobs = backfill.Jobs(settings, self.sampler, logs=self.folder / "logs")
         self.replay = Replay(self.schema, var=settings.var, day=self.days[-1])
         self.tasks: list[Task] = []
         self.account: dict[str, Any] = {}
@@ -73,15 +72,15 @@ class Demo:
             self.jobs.run("fetch", "features", "fetch", *sizes, folders="landing")
             airflow = background.submit(stack.start_airflow)
             stack.wait_for_spark()
-            bootstrap.prepare(self.jobs, *self.history)
+            backfill.prepare(self.jobs, *self.history)
             holdout_days = self.schema.holdout_days
-            bootstrap.together(
+            backfill.together(
                 lambda: self._open_endpoint(stack),
-                lambda: bootstrap.learn(self.jobs, *self.history, holdout_days=holdout_days),
+                lambda: backfill.learn(self.jobs, *self.history, holdout_days=holdout_days),
             )
             airflow.result()
             self._stage("endpoint answers", lambda: stack.wait_for_endpoint(with_model=False))
-            bootstrap.promote(self.jobs, self.history[1])
+            backfill.promote(self.jobs, self.history[1])
             self._stage("Airflow is healthy", stack.wait_for_airflow)
             self._run_days(Scheduler(self.settings.airflow_url))
             freshness = background.submit(self._replay, stack)
@@ -89,13 +88,13 @@ class Demo:
             answer = self._answer()
             fresh = freshness.result()
         seconds = round(time.monotonic() - self.jobs.started, 1)
-        self.account = account.build(self, seconds=seconds, drill=drill, answer=answer)
+        self.account = report.build(self, seconds=seconds, drill=drill, answer=answer)
         self.account["freshness"] = fresh
         return self.account
 
     def _open_endpoint(self, stack: Stack) -> None:
         """Fill the online store, then start what reads it: its imports take a core for 15 s."""
-        bootstrap.bring_online(self.jobs, *self.history)
+        backfill.bring_online(self.jobs, *self.history)
         self.replay.keep_store()
         stack.start_endpoint()
 
@@ -129,7 +128,7 @@ class Demo:
         self.sampler.set_active(running, prefix=DAILY)
         for task in tasks:
             state, key = task["state"] or "", (task["day"], task["task"])
-            if state in account.TOLD and self._seen.get(key) != state:
+            if state in report.TOLD and self._seen.get(key) != state:
                 self._seen[key] = state
                 took = "" if state == "running" else f", {task['seconds']:.1f} s"
                 self.jobs.say(f"{task['day']} {task['task']:<22}{state}{took}")
@@ -201,9 +200,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         end_trees(child.pid for child in psutil.Process().children())
-    account.write(told, demo.folder)
-    sys.stdout.write(account.table(told) + "\n")
-    sys.stdout.write(json.dumps(account.headline(told)) + "\n")
+    report.write(told, demo.folder)
+    sys.stdout.write(report.table(told) + "\n")
+    sys.stdout.write(json.dumps(report.headline(told)) + "\n")
     return 1 if told["failed_tasks"] else 0
 
 

@@ -3,8 +3,8 @@
 import json
 import sys
 
-from doors import prepare_examples, run_door
-from settings import REPOSITORY
+from infra.bench.jobs import prepare_examples, run_door
+from infra.local.settings import REPOSITORY
 
 LAST = "1998-04-22"
 FOLDER = REPOSITORY / "var" / "quality"

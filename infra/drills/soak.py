@@ -1,9 +1,9 @@
 """The endpoint under load for a long time, while everything around it changes.
 
-    python infra/local/soak.py                       10 minutes, as `make soak`
-    python infra/local/soak.py --seconds 12 --swap-seconds 3 --capacity-seconds 2
+    python -m infra.drills.soak                       10 minutes, as `make soak`
+    python -m infra.drills.soak --seconds 12 --swap-seconds 3 --capacity-seconds 2
 
-A small world is made (rehearsal.py). The capacity of the endpoint is measured; then requests come
+A small world is made (fixtures.py). The capacity of the endpoint is measured; then requests come
 at 70 % of it, over REST and gRPC, in an open loop. Each half minute another version is promoted;
 twice the online store restarts. Each answer must equal what exactly one version says for the same
 features: the version that it names. No request may be lost, and the server's memory must not grow.
@@ -28,15 +28,14 @@ from typing import Any
 
 import grpc
 import numpy as np
-import open_loop
 import psutil
-import rehearsal
-import soak_store
-from open_loop import Answer, Clients, Tally
-from processes import terminate_as_interrupt
-from settings import HOST
 from tqdm import tqdm
 
+from infra.bench.serving import load_client
+from infra.bench.serving.load_client import Answer, Clients, Tally
+from infra.drills import fixtures, soak_store
+from infra.local.processes import terminate_as_interrupt
+from infra.local.settings import HOST
 from serving.release.endpoint_client import Endpoint
 from training.registry.aliases import CHAMPION
 
@@ -56,7 +55,7 @@ class Soak:
     """One run on a running endpoint."""
 
     def __init__(
-        self, options: argparse.Namespace, *, world: rehearsal.World, store: soak_store.Store
+        self, options: argparse.Namespace, *, world: fixtures.World, store: soak_store.Store
     ) -> None:
         """Args: the command line, the world that is served, and its online store."""
         self.options = options
@@ -73,14 +72,14 @@ class Soak:
         self._endpoint = Endpoint(f"http://{HOST}:{http_port}")
         async with _clients(http_port, grpc_port) as clients:
             await self._learn(clients)
-            capacity = await open_loop.capacity(clients, seconds=options.capacity_seconds)
+            capacity = await load_client.capacity(clients, seconds=options.capacity_seconds)
             rate = options.share * capacity
             say(f"capacity {capacity:.0f} requests/s; sending {rate:.0f} for {options.seconds:g} s")
             changes = [
                 asyncio.create_task(work)
                 for work in (self._swap_on(), self._restart_on(), self._watch(server))
             ]
-            await open_loop.send(
+            await load_client.send(
                 clients, rate=rate, seconds=options.seconds, tally=self.tally, check=self.wrong
             )
             for change in changes:
@@ -187,9 +186,9 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with soak_store.opened(folder) as store:
         os.environ.update(store.environment)
         say("making a small world")
-        world = rehearsal.build(folder / "world", num_versions=NUM_VERSIONS)
+        world = fixtures.build(folder / "world", num_versions=NUM_VERSIONS)
         http_port, grpc_port = free_ports(2)
-        server = rehearsal.serve(
+        server = fixtures.serve(
             world,
             http_port=http_port,
             grpc_port=grpc_port,
@@ -208,7 +207,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 async def _clients(http_port: int, grpc_port: int) -> AsyncIterator[Clients]:
     # Other items for each, all of which the store has.
     bodies = [
-        rehearsal.request(user, list(range(user, user + NUM_CANDIDATES)), request_id=str(user))
+        fixtures.request(user, list(range(user, user + NUM_CANDIDATES)), request_id=str(user))
         for user in range(NUM_BODIES)
     ]
     async with grpc.aio.insecure_channel(f"{HOST}:{grpc_port}") as channel:
@@ -240,7 +239,9 @@ def _is_equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Soak; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="soak.py", description="The endpoint under long load.")
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.drills.soak", description="The endpoint under long load."
+    )
     parser.add_argument("--seconds", type=float, default=600.0, help="of the load")
     parser.add_argument("--swap-seconds", type=float, default=30.0, help="between two swaps")
     parser.add_argument("--capacity-seconds", type=float, default=10.0, help="of the measurement")

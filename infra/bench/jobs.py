@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from settings import REPOSITORY
-
 from features.datasets.catalog import schema_of
+from infra.local.settings import REPOSITORY
 
 LOGS = {
     "synthetic-fields": ("2025-01-24", ("--rows=960000", "--days=24")),

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from doors import prepare_examples, run_door
-from measure import MemorySampler
-from settings import REPOSITORY
 
 from features.schema import EXAMPLE_ID
+from infra.bench.jobs import prepare_examples, run_door
+from infra.demo.memory import MemorySampler
+from infra.local.settings import REPOSITORY
 
 DATASET, DAY = "synthetic", "2025-01-01"
 SIZES = ("--rows=100000", "--users=2000", "--items=1000", "--days=1")

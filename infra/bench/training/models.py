@@ -5,8 +5,8 @@ import math
 import sys
 from typing import Any
 
-from doors import prepare_examples, run_door
-from settings import REPOSITORY
+from infra.bench.jobs import prepare_examples, run_door
+from infra.local.settings import REPOSITORY
 
 FOLDER = REPOSITORY / "var" / "models"
 DATASETS = {

@@ -5,13 +5,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from account_page import METRICS, account_page
-from settings import HOST
-
 from features.pages import site
+from infra.demo.report_page import METRICS, account_page
+from infra.local.settings import HOST
 
 if TYPE_CHECKING:
-    from demo import Demo
+    from infra.demo.demo import Demo
 
 Account = dict[str, Any]
 TOLD = ("running", "success", "failed", "skipped", "up_for_retry", "upstream_failed")

@@ -1,6 +1,6 @@
 """The fastest that the endpoint's parts are in a process of their own: reads, and the model.
 
-Run by ``serve_bench.py`` for one store, so that nothing else is in the process. It prints all
+Run by ``bench.py`` for one store, so that nothing else is in the process. It prints all
 figures as JSON; with ``--asked`` it measures one of them whenever it is asked to, so that the same
 moments of a noisy machine are compared.
 """
@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import serve_data
 import torch
 
 from features.datasets.catalog import schema_of
 from features.online_store.reader import OnlineRows, open_rows
 from features.schema import Role
+from infra.bench.serving import data
 from serving.lookup.item_cache_refresh import ItemRefresh
 from serving.lookup.transformer import Items, Transformer
 from serving.protocol.ranking_request import RankingRequest
@@ -29,7 +29,7 @@ from training.artifact.aoti_cache import NativeCode
 from training.artifact.artifact import Artifact, load
 from training.resources import num_cores
 
-SCHEMA = schema_of(serve_data.DATASET)
+SCHEMA = schema_of(data.DATASET)
 REPEATS = 40
 SHARE_SECONDS = 1.2
 Figures = dict[str, float]
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--asked", choices=["milliseconds", "per_second"], help="a line, a figure")
     parser.add_argument("--threads", type=int, default=1, help="of a process that shares the cores")
     options = parser.parse_args()
-    rows = open_rows(SCHEMA, serve_data.FOLDER / "feast", timeout_seconds=10)
+    rows = open_rows(SCHEMA, data.FOLDER / "feast", timeout_seconds=10)
     size = options.candidates[0]
     if options.asked == "milliseconds":
         _on_demand(_milliseconds(options.model, rows, size))
@@ -103,7 +103,7 @@ def _on_demand(work: Callable[[], Figures]) -> None:
 
 
 def _figures(model: Path, rows: OnlineRows, size: int) -> dict[str, float]:
-    requests = [_ranking(request) for request in serve_data.requests(size)]
+    requests = [_ranking(request) for request in data.requests(size)]
     artifact = _artifact(model)
     in_memory = _with_items(rows)
     inputs = [in_memory.transform(request).inputs for request in requests]
@@ -125,7 +125,7 @@ def _feast(requests: list[RankingRequest]) -> Callable[[int], object]:
     """Feast's own read of the same rows."""
     from features.online_store.feast_store import open_store
 
-    store = open_store(SCHEMA, serve_data.FOLDER / "feast", serve_data.FOLDER / "lake")
+    store = open_store(SCHEMA, data.FOLDER / "feast", data.FOLDER / "lake")
     refs = {
         role: [f"{t.name}:{c.name}" for t in SCHEMA.tables if t.role is role for c in t.columns]
         for role in Role
@@ -141,7 +141,7 @@ def _feast(requests: list[RankingRequest]) -> Callable[[int], object]:
 
 def _milliseconds(model: Path, rows: OnlineRows, size: int) -> Callable[[], Figures]:
     """Of a request: its inputs as the server makes them, the model, and a read of all its rows."""
-    requests = [_ranking(request) for request in serve_data.requests(size)]
+    requests = [_ranking(request) for request in data.requests(size)]
     artifact = _artifact(model)
     in_memory = _with_items(rows)
     inputs = [in_memory.transform(request).inputs for request in requests]
@@ -161,7 +161,7 @@ def _milliseconds(model: Path, rows: OnlineRows, size: int) -> Callable[[], Figu
 def _one_share(model: Path, rows: OnlineRows, size: int, threads: int) -> Callable[[], Figures]:
     """Requests a second, one after the other: inputs as the server makes them, or all rows read."""
     torch.set_num_threads(threads)
-    requests = [_ranking(request) for request in serve_data.requests(size)]
+    requests = [_ranking(request) for request in data.requests(size)]
     artifact = _artifact(model)
     own, all_read = _with_items(rows), Transformer(SCHEMA, online=rows)
 
@@ -181,13 +181,13 @@ def _read(rows: OnlineRows, request: RankingRequest) -> None:
     rows.read(Role.ITEM, request.item_ids.tolist())
 
 
-def _ranking(request: serve_data.Request) -> RankingRequest:
+def _ranking(request: data.Request) -> RankingRequest:
     import datetime
 
     from serving.protocol.inference_request import from_rest
     from serving.protocol.ranking_request import parse
 
-    call = from_rest(serve_data.json_body(request), json_length=None)
+    call = from_rest(data.json_body(request), json_length=None)
     return parse(SCHEMA, call, now=datetime.datetime.now(datetime.UTC))
 
 
@@ -200,7 +200,7 @@ def _with_items(rows: OnlineRows) -> Transformer:
 
 def _artifact(model: Path) -> Artifact:
     """The exported model as the server runs it, in the same native code where it can be had."""
-    native = NativeCode.from_environment(serve_data.FOLDER / "compiled")
+    native = NativeCode.from_environment(data.FOLDER / "compiled")
     return load(model, SCHEMA, native=native)
 
 
@@ -215,9 +215,9 @@ def _median_ms(work: Callable[[int], object], repeats: int = REPEATS) -> float:
     return float(np.median(seconds)) * 1e3
 
 
-def expected_scores(model: Path, request: serve_data.Request) -> np.ndarray:
+def expected_scores(model: Path, request: data.Request) -> np.ndarray:
     """What the endpoint must answer."""
-    rows = open_rows(SCHEMA, serve_data.FOLDER / "feast", timeout_seconds=10)
+    rows = open_rows(SCHEMA, data.FOLDER / "feast", timeout_seconds=10)
     inputs = Transformer(SCHEMA, online=rows).transform(_ranking(request)).inputs
     return _artifact(model).score(inputs)
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from doors import LAWS, lake_of, prepare_examples, run_door
+from infra.bench.jobs import LAWS, lake_of, prepare_examples, run_door
 
 SEEDS = 3
 RUNS = {

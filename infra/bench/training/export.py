@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from doors import LAWS, LOGS, lake_of, run_door
+from infra.bench.jobs import LAWS, LOGS, lake_of, run_door
 
 DATASET = "movielens-100k"
 RECIPE = "wukong-small"
