@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features.cli import Door, FailedError, SkippedError, Summary, add_date
+from features.cli import CommandLine, FailedError, SkippedError, Summary, add_date
 from features.datasets.catalog import PUSH, SCHEMAS, has_push, schema_of
 from features.schema import TableKind
 
@@ -223,8 +223,8 @@ _FOLDERS = {
 }
 
 
-def _door() -> Door:
-    door = Door(
+def _door() -> CommandLine:
+    door = CommandLine(
         "features",
         description="The data path of the ranker, one job a verb.",
         epilog="Start with: python -m features fetch --dataset movielens-100k",
@@ -236,7 +236,7 @@ def _door() -> Door:
     return door
 
 
-def _add_daily_verbs(door: Door) -> None:
+def _add_daily_verbs(door: CommandLine) -> None:
     """The jobs of a day, in their order."""
     fetch = door.verb("fetch", _fetch, "Get a log and land it, one file a day.", "landing")
     sizes = {"rows": 100_000, "users": 2_000, "items": 1_000, "days": 30, "seed": 0}
@@ -280,7 +280,7 @@ def _add_available_at(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_other_verbs(door: Door) -> None:
+def _add_other_verbs(door: CommandLine) -> None:
     """What runs beside the days."""
     text = (
         "Bring users online within a day. Reads what has landed since the newest built day: days, "

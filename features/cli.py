@@ -42,7 +42,7 @@ class FailedError(ValueError):
         self.summary = summary or {}
 
 
-class Door:
+class CommandLine:
     """One package's command line.
 
     Args:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from features.cli import Door, SkippedError, Summary
+from features.cli import CommandLine, SkippedError, Summary
 from features.datasets.catalog import schema_of
 from serving.cli import arguments as verbs
 from serving.cli import commands
@@ -26,8 +26,8 @@ _FOLDERS = {
 }
 
 
-def _door() -> Door:
-    door = Door(
+def _door() -> CommandLine:
+    door = CommandLine(
         "serving",
         description="The ranking endpoint and what changes the model that it serves.",
         epilog="Exit codes: 0 done, 1 failed, 2 bad usage, 99 nothing to do.",
@@ -58,7 +58,7 @@ def _door() -> Door:
     return door
 
 
-def _add_promote(door: Door) -> None:
+def _add_promote(door: CommandLine) -> None:
     promote = door.verb(
         "promote",
         _promote,

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, ParamSpec, TypeVar
 
 from serving.observability import metrics
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 from serving.settings import Limits
 
 Content = TypeVar("Content")
@@ -86,7 +86,7 @@ class Admission:
             until_left: Raises when the caller has left; None: this call is cancelled then.
 
         Raises:
-            RefusedError: All places are taken or the time is up (503), or the body did not arrive
+            RequestError: All places are taken or the time is up (503), or the body did not arrive
                 in time (408).
         """
         with metrics.REQUEST_SECONDS.time():
@@ -126,7 +126,7 @@ class Admission:
                 task.cancel()
 
     async def receive(self, read: Callable[[], Awaitable[Content]], deadline: Deadline) -> Content:
-        """A request's body, which must arrive in time; RefusedError (408) where it does not."""
+        """A request's body, which must arrive in time; RequestError (408) where it does not."""
         try:
             async with asyncio.timeout(deadline.seconds_left):
                 return await read()
@@ -137,7 +137,7 @@ class Admission:
         most = self._limits.max_concurrent
         if self._num_inside >= most:
             metrics.TURNED_AWAY.inc()
-            raise RefusedError(
+            raise RequestError(
                 "requests",
                 self._num_inside,
                 f"fewer than {most} at one time; try again",
@@ -161,11 +161,11 @@ def _look_at(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def _late(what: str, deadline: Deadline, status: HTTPStatus) -> RefusedError:
+def _late(what: str, deadline: Deadline, status: HTTPStatus) -> RequestError:
     limit = f"within {deadline.seconds:g} seconds"
     if deadline.is_callers:
         status, limit = HTTPStatus.GATEWAY_TIMEOUT, f"{limit}, as the caller asked"
-    return RefusedError(what, "not there", limit, status=status)
+    return RequestError(what, "not there", limit, status=status)
 
 
 async def inline_or_thread(
@@ -212,7 +212,7 @@ def check_token(expected: str | None, header: bytes | str | None) -> None:
     scheme, _, token = sent.partition(b" ")
     is_right = hmac.compare_digest(token.strip(), expected.encode())
     if scheme.lower() != b"bearer" or not is_right:
-        raise RefusedError(
+        raise RequestError(
             "authorization",
             "absent" if not sent else "not right",
             "'Bearer ' and the server's token",

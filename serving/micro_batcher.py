@@ -48,7 +48,7 @@ class _Waiting(Generic[Job, Answer]):
     has_begun: bool = False
 
 
-class Batches(Generic[Job, Answer]):
+class MicroBatcher(Generic[Job, Answer]):
     """Threads that take requests in their order, as many at once as there is room for."""
 
     def __init__(

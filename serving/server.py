@@ -29,7 +29,7 @@ from serving.inference.ranker import NAME, Ranker
 from serving.inference.repository import ChampionExtension, ChampionRepository
 from serving.lookup.item_cache_refresh import ItemRefresh
 from serving.observability import tracing
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 from serving.settings import Settings, Tls
 from serving.transport.grpc_servicer import RankingServicer, create_server
 from serving.transport.http_protocol import HttpProtocol
@@ -64,10 +64,10 @@ class RankingDataPlane(DataPlane):
         return self._ranker.version is not None and not self.is_draining
 
     def get_model_from_registry(self, name: str) -> kserve.Model:
-        """The ranker by its name; RefusedError (404) for every other."""
+        """The ranker by its name; RequestError (404) for every other."""
         if name != NAME:
             not_found = HTTPStatus.NOT_FOUND
-            raise RefusedError("model", name, f"the only model is {NAME}", status=not_found)
+            raise RequestError("model", name, f"the only model is {NAME}", status=not_found)
         return self._ranker
 
     def metadata(self) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def build(
     """A server whose champion is loaded, or which says on every request why it is not."""
     try:
         repository.load_now()
-    except RefusedError as refused:
+    except RequestError as refused:
         # Up without a model: /v2/health/ready says so, and the next load can mend it.
         logger.warning("serving without a model: %s", refused)
     return RankingServer(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from features.cli import Door, Summary, add_date
+from features.cli import CommandLine, Summary, add_date
 from features.datasets.catalog import SCHEMAS, schema_of
 from training.cli import export
 from training.cli.arguments import (
@@ -207,8 +207,8 @@ _FOLDERS = {
 }
 
 
-def _door() -> Door:
-    door = Door(
+def _door() -> CommandLine:
+    door = CommandLine(
         "training",
         description="Train, export and judge the ranker, one job a verb.",
         epilog="The recipes are described in training/recipes.py.",
@@ -240,7 +240,7 @@ def _door() -> Door:
     return door
 
 
-def _add_evaluate(door: Door) -> None:
+def _add_evaluate(door: CommandLine) -> None:
     text = (
         "Judge a day's candidate; the gate. It says promote when log loss, GAUC, calibration and "
         "slices are shown to be within their limits beside the champion and an older one, the "
@@ -268,7 +268,7 @@ def _add_evaluate(door: Door) -> None:
     )
 
 
-def _add_training(door: Door) -> None:
+def _add_training(door: CommandLine) -> None:
     for name, run, text in (
         ("train", _train, "Train the candidate of a day, warm from the last checkpoint."),
         ("worker", _worker, "Be one rank of a training run; torchrun starts it, not a person."),
@@ -278,7 +278,7 @@ def _add_training(door: Door) -> None:
         add_training(train)
 
 
-def _add_upscale(door: Door) -> None:
+def _add_upscale(door: CommandLine) -> None:
     text = (
         "Grow a checkpoint into a larger Wukong that computes the same. More layers, embeddings, "
         "rank and wider or deeper MLPs keep what was trained, tables and moments included; before "
@@ -329,7 +329,7 @@ _BENCHMARKS = (
 _MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
 
 
-def _add_benchmark(door: Door) -> None:
+def _add_benchmark(door: CommandLine) -> None:
     text = (
         "Train a ranker on a public data set and print its test figures. The files are read as "
         "they are published (docs/benchmarks.md says which); validation decides when to stop and "
@@ -353,7 +353,7 @@ def _add_benchmark(door: Door) -> None:
     )
 
 
-def _add_speed(door: Door) -> None:
+def _add_speed(door: CommandLine) -> None:
     text = (
         "Measure the training speed of a fixed configuration. Full steps on all threads, as a "
         "share of the machine's best float32 matrix product; `make bench-train` runs both."
@@ -366,7 +366,7 @@ def _add_speed(door: Door) -> None:
     speed.add_argument("--result", type=Path, help=argparse.SUPPRESS)
 
 
-def _add_plan(door: Door) -> None:
+def _add_plan(door: CommandLine) -> None:
     text = (
         "Print how a recipe's tables would be spread over devices. The trainer plans with the same "
         "code; nothing is allocated, so that a plan for GPUs is made on a laptop."
@@ -397,7 +397,7 @@ def _add_plan(door: Door) -> None:
     )
 
 
-def _add_growth(door: Door) -> None:
+def _add_growth(door: CommandLine) -> None:
     text = (
         "Compare growing a ranker with training the large one from scratch. Loss against training "
         "FLOPs over one pass of the lake's days, for the small, the large and the small one grown "
@@ -423,7 +423,7 @@ def _add_growth(door: Door) -> None:
     )
 
 
-def _add_scaling(door: Door) -> None:
+def _add_scaling(door: CommandLine) -> None:
     text = (
         "Run the points of a scaling law: one resource at a time, one pass over the lake's days, "
         "every size with the learning rate that validation days choose. Tells the estimated time "
@@ -454,7 +454,7 @@ def _add_scaling(door: Door) -> None:
     )
 
 
-def _add_law(door: Door) -> None:
+def _add_law(door: CommandLine) -> None:
     text = (
         "Say what to grow next from points that were run. Fits the NE against each resource, with "
         "and without a floor, and writes one page with law.json beside it; docs/scaling.md has the "

@@ -4,14 +4,14 @@ import argparse
 import dataclasses
 import datetime
 
-from features.cli import Door
+from features.cli import CommandLine
 from features.datasets.catalog import SCHEMAS
 from serving.cli import commands
 from serving.release.analysis import FROM_THE_GATE, Limits
 from serving.release.endpoint_client import DEFAULT_URL, NOWHERE
 
 
-def add_deploy(door: Door) -> None:
+def add_deploy(door: CommandLine) -> None:
     """`deploy`: one model that has all traffic."""
     verb = door.verb(
         "deploy",
@@ -47,7 +47,7 @@ def add_deploy(door: Door) -> None:
     _add_ready(verb)
 
 
-def add_canary(door: Door) -> None:
+def add_canary(door: CommandLine) -> None:
     """`canary`: a new model beside the stable one, with more and more traffic."""
     verb = door.verb(
         "canary",
@@ -83,7 +83,7 @@ def add_canary(door: Door) -> None:
         verb.add_argument(flag, type=kind, default=default, help=_LIMITS[field.name])
 
 
-def add_rollback(door: Door) -> None:
+def add_rollback(door: CommandLine) -> None:
     """`rollback`: all traffic back to the stable model, or to the champion before this one."""
     verb = door.verb(
         "rollback",
@@ -103,7 +103,7 @@ def add_rollback(door: Door) -> None:
     _add_ready(verb)
 
 
-def add_shadow(door: Door) -> None:
+def add_shadow(door: CommandLine) -> None:
     """`shadow`: a challenger that scores copies of requests and answers none."""
     verb = door.verb(
         "shadow",

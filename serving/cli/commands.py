@@ -10,7 +10,7 @@ from features.cli import FailedError, SkippedError, Summary
 from serving.release.analysis import Limits, limits_of_gate
 
 if TYPE_CHECKING:
-    from serving.release.canary_target import Place
+    from serving.release.canary_target import CanaryTarget
     from serving.release.kserve.cluster import Cluster
     from serving.release.kserve.manifest import Model
 
@@ -74,7 +74,7 @@ def canary(options: argparse.Namespace) -> Summary:
         signal.signal(signal.SIGTERM, before)
 
 
-def _place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "Place | None":
+def _place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "CanaryTarget | None":
     from serving.release.promotion import WentBackError
 
     try:
@@ -122,7 +122,7 @@ def _candidate(options: argparse.Namespace, decision: Mapping[str, Any]) -> str:
     )
 
 
-def _service_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "Place":
+def _service_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "CanaryTarget":
     from serving.release.kserve.manifest import Model
     from serving.release.kserve.target import ServicePlace
 
@@ -144,7 +144,7 @@ def _service_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> 
     )
 
 
-def _local_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "Place | None":
+def _local_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "CanaryTarget | None":
     """Where the local server tries a version; None where no champion or no server is."""
     from serving.release.endpoint_client import Endpoint, NoEndpointError
     from serving.release.local_target import LocalPlace

@@ -17,17 +17,17 @@ from features.encoding.encode import RequestInputs
 from features.schema import Schema
 from serving.admission import in_thread
 from serving.inference.responses import RankingResponse, answer
-from serving.lookup.store_breaker import StorePatience
+from serving.lookup.store_breaker import StoreCircuitBreaker
 from serving.lookup.transformer import (
     Candidates,
     Items,
     OnlineReader,
     Transformer,
 )
-from serving.micro_batcher import Batches
+from serving.micro_batcher import MicroBatcher
 from serving.observability import metrics
 from serving.observability.prediction_log import Answered, RequestLog
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import InferenceCall
 from serving.protocol.ranking_request import (
     SCORE,
@@ -37,7 +37,7 @@ from serving.protocol.ranking_request import (
     parse,
 )
 from serving.routing import shadow_pairs
-from serving.routing.serving_versions import Beside, Lineup, key_of
+from serving.routing.serving_versions import ServingVersions, WeightedModel, key_of
 from serving.routing.shadow import Shadow
 from serving.settings import Settings
 from training.registry.aliases import CHAMPION
@@ -117,14 +117,14 @@ class Ranker(kserve.Model):
         settings = settings or Settings()
         self._limits = settings.limits
         self._store = settings.store
-        self._patience = StorePatience(
+        self._patience = StoreCircuitBreaker(
             settings.store.max_seconds,
             self.transformer.read_together,
             finish=self.transformer.put_together,
             num_rows=self.transformer.num_reads,
         )
         scored = functools.partial(
-            Batches[Job, Ranking],
+            MicroBatcher[Job, Ranking],
             max_rows=settings.scoring.batch_rows,
             too_late=self._too_late,
             tell=metrics.scored_together,
@@ -135,7 +135,7 @@ class Ranker(kserve.Model):
         self.log = RequestLog(schema, settings.logging)
         self.shadow = Shadow(self.log)
         self.pairs = shadow_pairs.open_pairs(self.log)
-        self.lineup: Lineup[Champion] = Lineup()
+        self.lineup: ServingVersions[Champion] = ServingVersions()
 
     @property
     def version(self) -> str | None:
@@ -144,9 +144,9 @@ class Ranker(kserve.Model):
 
     def swap(self, champion: Champion) -> None:
         """Let a champion answer every request that starts from now on, with nobody beside it."""
-        self.follow(Lineup(champion=champion))
+        self.follow(ServingVersions(champion=champion))
 
-    def follow(self, lineup: Lineup[Champion]) -> None:
+    def follow(self, lineup: ServingVersions[Champion]) -> None:
         """Let every request that starts from now on be answered by this lineup."""
         before, self.lineup = self.lineup, lineup
         if not _is_same(before.shadow, lineup.shadow):
@@ -178,10 +178,10 @@ class Ranker(kserve.Model):
         return self.transformer.transform_without_store(request)
 
     def champion(self) -> Champion:
-        """What answers; RefusedError (503) with the reason where nothing can."""
+        """What answers; RequestError (503) with the reason where nothing can."""
         if self.lineup.champion is None:
             unavailable = HTTPStatus.SERVICE_UNAVAILABLE
-            raise RefusedError(
+            raise RequestError(
                 "model", NAME, f"not ready: {self.why_not_ready}", status=unavailable
             )
         return self.lineup.champion
@@ -204,10 +204,10 @@ class Ranker(kserve.Model):
             raise self._not_loaded(version)
         return found, lineup.role_of(found.version)
 
-    def _not_loaded(self, version: str) -> RefusedError:
+    def _not_loaded(self, version: str) -> RequestError:
         loaded = " and ".join(model.version for model in self.lineup.answering)
         limit = f"{loaded} is loaded"
-        return RefusedError("model_version", version, limit, status=HTTPStatus.NOT_FOUND)
+        return RequestError("model_version", version, limit, status=HTTPStatus.NOT_FOUND)
 
     async def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Answer one call, of REST or of gRPC, and count the seconds that it took."""
@@ -223,7 +223,7 @@ class Ranker(kserve.Model):
     ) -> Job:
         """Check the call and read its features; what may take long in threads."""
         if not isinstance(payload, InferenceCall):
-            raise RefusedError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
+            raise RequestError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
         self._check_size(payload)
         champion, role = self.answering(payload)
         deadline = min(payload.deadline, time.monotonic() + self._limits.max_seconds)
@@ -308,7 +308,7 @@ class Ranker(kserve.Model):
         name = self.schema.item.name
         size = len(call.tensors[name].values) if name in call.tensors else 0
         if size > self._limits.max_candidates:
-            raise RefusedError(
+            raise RequestError(
                 f"{name}.shape", [size], f"[n] with n from 1 to {self._limits.max_candidates}"
             )
 
@@ -320,7 +320,7 @@ class Ranker(kserve.Model):
         return await in_thread(parse, self.schema, call, now=now)
 
     async def _candidates(self, request: RankingRequest) -> Candidates:
-        """With what was read in time; RefusedError (503) where that is not all, and must be."""
+        """With what was read in time; RequestError (503) where that is not all, and must be."""
         if not self.transformer.must_read:
             return await in_thread(self.transformer.transform, request)
         candidates = await self._patience.read(request)
@@ -329,19 +329,19 @@ class Ranker(kserve.Model):
         if self._store.is_strict:
             limit = f"within {self._store.max_seconds:g} seconds; try again"
             unavailable = HTTPStatus.SERVICE_UNAVAILABLE
-            raise RefusedError("store", "no answer", limit, status=unavailable)
+            raise RequestError("store", "no answer", limit, status=unavailable)
         return await in_thread(self.transformer.transform_without_store, request)
 
-    def _score_alone(self, jobs: Sequence[Job]) -> Sequence[Ranking | RefusedError]:
+    def _score_alone(self, jobs: Sequence[Job]) -> Sequence[Ranking | RequestError]:
         """As ``_score``, on all cores where the champion can."""
         champion = jobs[0].champion
         return self._scored(jobs, champion.score_alone or champion.score)
 
-    def _score(self, jobs: Sequence[Job]) -> Sequence[Ranking | RefusedError]:
+    def _score(self, jobs: Sequence[Job]) -> Sequence[Ranking | RequestError]:
         """Answers to requests of one version; one whose scores are not finite is refused alone."""
         return self._scored(jobs, jobs[0].champion.score)
 
-    def _scored(self, jobs: Sequence[Job], score: Score) -> Sequence[Ranking | RefusedError]:
+    def _scored(self, jobs: Sequence[Job], score: Score) -> Sequence[Ranking | RequestError]:
         champion = jobs[0].champion
         candidates = [job.candidates for job in jobs]
         inputs = RequestInputs.joined([one.inputs for one in candidates])
@@ -362,22 +362,22 @@ class Ranker(kserve.Model):
             for job, part in zip(jobs, parts, strict=True)
         ]
 
-    def _too_late(self, job: Job) -> RefusedError:
+    def _too_late(self, job: Job) -> RequestError:
         limit = f"within {self._limits.max_seconds:g} seconds"
-        return RefusedError("answer", "not there", limit, status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return RequestError("answer", "not there", limit, status=HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _is_same(before: Beside[Champion] | None, now: Beside[Champion] | None) -> bool:
+def _is_same(before: WeightedModel[Champion] | None, now: WeightedModel[Champion] | None) -> bool:
     """Whether the same model stands there, with whatever share."""
     return (before.model if before else None) is (now.model if now else None)
 
 
-def _not_finite(scores: npt.NDArray[np.float32], version: str) -> RefusedError | None:
+def _not_finite(scores: npt.NDArray[np.float32], version: str) -> RequestError | None:
     bad = np.flatnonzero(~np.isfinite(scores))
     if not len(bad):
         return None
     # The inputs have passed every check: what cannot score them is at fault, not their sender.
-    return RefusedError(
+    return RequestError(
         f"{SCORE}[{bad[0]}]",
         float(scores[bad[0]]),
         f"a finite number from {version}",

@@ -1,6 +1,6 @@
 """The model repository: one model, whose version is wherever the alias ``champion`` points.
 
-Beside it stand a canary and a challenger in the shadow, where the registry names them.
+WeightedModel it stand a canary and a challenger in the shadow, where the registry names them.
 KServe's own repository loads nothing and says that it did; its extension hides the reason of a
 failure behind a class name.
 """
@@ -22,11 +22,11 @@ from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from features.schema import Dtype, Schema
 from serving.inference.ranker import NAME, Champion, Ranker
 from serving.observability import metrics
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import InferenceCall
 from serving.protocol.ranking_request import input_columns
 from serving.protocol.tensors import Tensor
-from serving.routing.serving_versions import Beside, Lineup
+from serving.routing.serving_versions import ServingVersions, WeightedModel
 from serving.routing.traffic_split import Shares
 from serving.settings import LOAD_SECONDS
 from training.registry.aliases import CANARY, CHAMPION, SHADOW
@@ -55,7 +55,7 @@ class _Wish:
             return self._is_given_up
 
     def take_up(self) -> None:
-        """Say that it is taken up now; RefusedError where nobody wants it any more."""
+        """Say that it is taken up now; RequestError where nobody wants it any more."""
         with self._lock:
             if self._is_given_up:
                 logger.warning("load: ready too late, and not taken up")
@@ -102,7 +102,7 @@ class ChampionRepository(kserve.ModelRepository):
         """Swap to the champion of this moment; on any failure the old model stays.
 
         Raises:
-            RefusedError: It cannot be loaded, or not within LOAD_SECONDS (409); what is loaded is
+            RequestError: It cannot be loaded, or not within LOAD_SECONDS (409); what is loaded is
                 then as it was, and stays so, whatever a thread is still at.
         """
         _check_name(name)
@@ -127,7 +127,7 @@ class ChampionRepository(kserve.ModelRepository):
         """Let canary and shadow be who the registry says now; the champion stays; the lineup.
 
         Raises:
-            RefusedError: One of them cannot be loaded, or not within LOAD_SECONDS (409); the lineup
+            RequestError: One of them cannot be loaded, or not within LOAD_SECONDS (409); the lineup
                 is as it was.
         """
         _check_name(name)
@@ -143,7 +143,7 @@ class ChampionRepository(kserve.ModelRepository):
     def unload(self, name: str) -> NoReturn:
         """Refused: without its only model the endpoint has no use."""
         _check_name(name)
-        raise RefusedError("model", name, "the only model stays loaded", status=HTTPStatus.CONFLICT)
+        raise RequestError("model", name, "the only model stays loaded", status=HTTPStatus.CONFLICT)
 
     def load_now(self, wish: _Wish | None = None) -> None:
         """Read the aliases, verify, warm up, swap.
@@ -151,7 +151,7 @@ class ChampionRepository(kserve.ModelRepository):
         A canary or a shadow that cannot be loaded is left out: it must not keep a champion away.
 
         Raises:
-            RefusedError: The alias points nowhere or its artifact fails; says why (409).
+            RequestError: The alias points nowhere or its artifact fails; says why (409).
         """
         with self._one_at_a_time:
             started = time.monotonic()
@@ -210,18 +210,18 @@ class ChampionRepository(kserve.ModelRepository):
         return self._champion_version(), self._shares()
 
     def _require_asked(self, asked: tuple[str | None, Shares], wish: _Wish | None) -> None:
-        """RefusedError where what was prepared is not what is wanted any more.
+        """RequestError where what was prepared is not what is wanted any more.
 
         A load may take minutes. Whoever asked may have gone, and moved the aliases back.
         """
         now = self._asked()
         if now != asked:
             limit = f"{asked[0]} beside {asked[1]}, as when the load began; ask again"
-            raise RefusedError("registry", now, limit, status=HTTPStatus.CONFLICT)
+            raise RequestError("registry", now, limit, status=HTTPStatus.CONFLICT)
         if wish is not None:
             wish.take_up()
 
-    def _change(self, lineup: Lineup[Champion]) -> None:
+    def _change(self, lineup: ServingVersions[Champion]) -> None:
         self._ranker.follow(lineup)
         champion = lineup.champion
         beside = {CANARY: lineup.canary, SHADOW: lineup.shadow}
@@ -243,11 +243,11 @@ class ChampionRepository(kserve.ModelRepository):
             self._ranker.why_not_ready = f"{CHAMPION} {version}: {error}"
             raise refused from error
 
-    def _beside(self, champion: str, *, is_strict: bool) -> Lineup[Champion]:
+    def _beside(self, champion: str, *, is_strict: bool) -> ServingVersions[Champion]:
         """Canary and shadow; what is loaded already is not loaded again."""
         now = self._ranker.lineup
         shares = self._shares()
-        found: dict[str, Beside[Champion] | None] = {}
+        found: dict[str, WeightedModel[Champion] | None] = {}
         for role, share, loaded in (
             (CANARY, shares.canary, now.canary),
             (SHADOW, shares.shadow, now.shadow),
@@ -258,20 +258,20 @@ class ChampionRepository(kserve.ModelRepository):
                 try:
                     is_there = loaded is not None and loaded.model.version == share.version
                     model = loaded.model if loaded and is_there else self._verified(share.version)
-                    found[role] = Beside(model=model, share=share)
+                    found[role] = WeightedModel(model=model, share=share)
                 except Exception as error:
                     refused = self._refused(role, share.version, error)
                     if is_strict:
                         raise refused from error
-        return Lineup(canary=found[CANARY], shadow=found[SHADOW])
+        return ServingVersions(canary=found[CANARY], shadow=found[SHADOW])
 
-    def _refused(self, role: str, version: str | None, error: Exception) -> RefusedError:
+    def _refused(self, role: str, version: str | None, error: Exception) -> RequestError:
         """Tell and count a load that failed."""
         old = self._ranker.version
         metrics.LOADS.labels("failed").inc()
         logger.exception("load failed: %s %s; %s stays", role, version, old)
         reason = f"{type(error).__name__}: {error}; {old or 'no version'} stays loaded"
-        return RefusedError(role, version, reason, status=HTTPStatus.CONFLICT)
+        return RequestError(role, version, reason, status=HTTPStatus.CONFLICT)
 
     def _verified(self, version: str | None) -> Champion:
         if version is None:
@@ -304,14 +304,14 @@ class ChampionExtension(ModelRepositoryExtension):
         self._repository.unload(model_name)
 
 
-def _too_late() -> RefusedError:
+def _too_late() -> RequestError:
     limit = f"within {LOAD_SECONDS:g} seconds; what was loaded before stays"
-    return RefusedError("load", "not done", limit, status=HTTPStatus.CONFLICT)
+    return RequestError("load", "not done", limit, status=HTTPStatus.CONFLICT)
 
 
 def _check_name(name: str) -> None:
     if name != NAME:
-        raise RefusedError("model", name, f"the only model is {NAME}", status=HTTPStatus.NOT_FOUND)
+        raise RequestError("model", name, f"the only model is {NAME}", status=HTTPStatus.NOT_FOUND)
 
 
 def _made_up(schema: Schema, size: int) -> InferenceCall:

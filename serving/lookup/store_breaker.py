@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-from serving.micro_batcher import Batches
+from serving.micro_batcher import MicroBatcher
 from serving.observability import metrics, tracing
 
 FAILURES = 3
@@ -69,7 +69,7 @@ class _Clock:
             self._state = (self.seconds, None)
 
 
-class StorePatience(Generic[Asked, Rows, Found]):
+class StoreCircuitBreaker(Generic[Asked, Rows, Found]):
     """Runs reads in threads of their own, each within its time; used from one event loop only.
 
     One small and one large read at a time: a store that is well answers in a millisecond, and more
@@ -107,9 +107,9 @@ class StorePatience(Generic[Asked, Rows, Found]):
         self._asked_at = float("-inf")
         self._small, self._large = self._lane("small"), self._lane("large")
 
-    def _lane(self, name: str) -> tuple[Batches[_Read[Asked], Found], _Clock]:
+    def _lane(self, name: str) -> tuple[MicroBatcher[_Read[Asked], Found], _Clock]:
         clock = _Clock()
-        reads: Batches[_Read[Asked], Found] = Batches(
+        reads: MicroBatcher[_Read[Asked], Found] = MicroBatcher(
             functools.partial(self._begin, clock),
             name=f"store-{name}",
             max_rows=MAX_ROWS,

@@ -14,7 +14,7 @@ def shown(value: object) -> str:
     return _SHOWN.repr(value)
 
 
-class RefusedError(ValueError):
+class RequestError(ValueError):
     """A request that is answered with a reason instead of a result.
 
     Its text is ``<field>: <value>; <limit>``, which is the body of every error answer.

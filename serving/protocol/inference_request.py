@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from serving.protocol import json_fields
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 from serving.protocol.tensors import (
     BYTES,
     Tensor,
@@ -64,7 +64,7 @@ def from_rest(body: bytes, *, json_length: str | None, model_version: str = "") 
         model_version: The version in the path, if any.
 
     Raises:
-        RefusedError: Anything about the message that is not as the protocol has it.
+        RequestError: Anything about the message that is not as the protocol has it.
     """
     length = len(body) if json_length is None else _header_number(json_length, len(body))
     message = json_fields.message(body[:length])
@@ -79,10 +79,10 @@ def from_rest(body: bytes, *, json_length: str | None, model_version: str = "") 
 
 
 def from_grpc(message: Any) -> InferenceCall:
-    """The call in a gRPC ModelInferRequest; raises RefusedError as ``from_rest`` does."""
+    """The call in a gRPC ModelInferRequest; raises RequestError as ``from_rest`` does."""
     raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):
-        raise RefusedError(
+        raise RequestError(
             "raw_input_contents", len(raw), f"one for each of {len(message.inputs)} inputs"
         )
     tensors: dict[str, Tensor] = {}
@@ -91,7 +91,7 @@ def from_grpc(message: Any) -> InferenceCall:
         _check_supported(f"inputs[{place}]", given.parameters)
         size = size_of(given.name, list(given.shape))
         if raw and given.HasField("contents"):
-            raise RefusedError(
+            raise RequestError(
                 f"{given.name}.contents", "present", "empty beside raw_input_contents"
             )
         values = (
@@ -116,7 +116,7 @@ def from_grpc(message: Any) -> InferenceCall:
 def _header_number(text: str, body_bytes: int) -> int:
     limit = f"an integer from 0 to the body's {body_bytes} bytes"
     if not (text.isascii() and text.isdecimal()) or len(text) > 12 or int(text) > body_bytes:
-        raise RefusedError(JSON_LENGTH_HEADER, text, limit)
+        raise RequestError(JSON_LENGTH_HEADER, text, limit)
     return int(text)
 
 
@@ -141,7 +141,7 @@ def _rest_tensors(inputs: object, binary: bytes) -> dict[str, Tensor]:
             start += num_bytes
         tensors[name] = Tensor(name, datatype, values)
     if start != len(binary):
-        raise RefusedError("body", f"{len(binary) - start} bytes after the last tensor", "none")
+        raise RequestError("body", f"{len(binary) - start} bytes after the last tensor", "none")
     return tensors
 
 
@@ -153,16 +153,16 @@ def _binary_size(name: str, described: Mapping[str, Any], num_left: int) -> int 
         return None
     size = parameters["binary_data_size"]
     if "data" in described:
-        raise RefusedError(f"{name}.data", "present", "absent beside binary_data_size")
+        raise RequestError(f"{name}.data", "present", "absent beside binary_data_size")
     if type(size) is not int or not 0 <= size <= num_left:
         limit = f"an integer from 0 to the {num_left} bytes left in the body"
-        raise RefusedError(f"{name}.parameters.binary_data_size", size, limit)
+        raise RequestError(f"{name}.parameters.binary_data_size", size, limit)
     return int(size)
 
 
 def _check_new_name(name: str, tensors: Mapping[str, Tensor]) -> None:
     if name in tensors:
-        raise RefusedError("inputs", name, "each name once")
+        raise RequestError("inputs", name, "each name once")
 
 
 def _typed_contents(given: Any, size: int) -> Values:
@@ -194,10 +194,10 @@ def _rest_outputs(outputs: object) -> dict[str, bool | None]:
 def _check_supported(field: str, parameters: Container[str]) -> None:
     for name in _UNSUPPORTED:
         if name in parameters:
-            raise RefusedError(f"{field}.parameters", name, "not supported; values are in the body")
+            raise RequestError(f"{field}.parameters", name, "not supported; values are in the body")
 
 
 def _check_unique(names: Sequence[str]) -> None:
     repeated = [name for name, count in collections.Counter(names).items() if count > 1]
     if repeated:
-        raise RefusedError("outputs", repeated[0], "each name once")
+        raise RequestError("outputs", repeated[0], "each name once")

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 
 MAX_TEXT = 200
 
@@ -15,7 +15,7 @@ def message(content: bytes) -> dict[str, Any]:
     try:
         found = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise RefusedError("body", str(error), "a JSON object in UTF-8") from error
+        raise RequestError("body", str(error), "a JSON object in UTF-8") from error
     return mapping(found, "body", is_required=True)
 
 
@@ -24,21 +24,21 @@ def mapping(value: object, field: str, *, is_required: bool = False) -> dict[str
     if value is None and not is_required:
         return {}
     if not isinstance(value, dict):
-        raise RefusedError(field, value, "a JSON object")
+        raise RequestError(field, value, "a JSON object")
     return value
 
 
 def listing(value: object, field: str) -> list[Any]:
     """An array."""
     if not isinstance(value, list):
-        raise RefusedError(field, value, "a JSON array")
+        raise RequestError(field, value, "a JSON array")
     return value
 
 
 def text(value: object, field: str) -> str:
     """A name, fit to be part of an error message and of a log line."""
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT or not value.isprintable():
-        raise RefusedError(field, value, f"a printable string of 1 to {MAX_TEXT} characters")
+        raise RequestError(field, value, f"a printable string of 1 to {MAX_TEXT} characters")
     return value
 
 
@@ -46,5 +46,5 @@ def flag(parameters: Mapping[str, Any], name: str, field: str) -> bool | None:
     """A yes or no among the parameters of a field; None where it is absent."""
     value = parameters.get(name)
     if value is not None and not isinstance(value, bool):
-        raise RefusedError(f"{field}.{name}", value, "true or false")
+        raise RequestError(f"{field}.{name}", value, "true or false")
     return value

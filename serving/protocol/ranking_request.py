@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from features.encoding.primitives import IntArray
 from features.schema import REQUEST_TIME, Column, Dtype, Role, Schema
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import InferenceCall
 from serving.protocol.tensors import BYTES, FLOATS, INTEGERS, Tensor, Values
 
@@ -74,12 +74,12 @@ def parse(schema: Schema, call: InferenceCall, *, now: datetime.datetime) -> Ran
     """The request that a call makes of a model of this schema.
 
     Raises:
-        RefusedError: An input is missing, is unknown, or has the wrong type or size.
+        RequestError: An input is missing, is unknown, or has the wrong type or size.
     """
     expected = input_columns(schema)
     unknown = [name for name in call.tensors if name not in expected]
     if unknown:
-        raise RefusedError("inputs", unknown[0], f"one of {', '.join(expected)}")
+        raise RequestError("inputs", unknown[0], f"one of {', '.join(expected)}")
     _check_outputs(schema, call)
     for name, tensor in call.tensors.items():
         _check_datatype(expected[name], tensor)
@@ -161,26 +161,26 @@ def _check_outputs(schema: Schema, call: InferenceCall) -> None:
     names = [described["name"] for described in output_types(schema)]
     for name in call.outputs:
         if name not in names:
-            raise RefusedError("outputs", name, f"one of {', '.join(names)}")
+            raise RequestError("outputs", name, f"one of {', '.join(names)}")
 
 
 def _check_datatype(column: Column, tensor: Tensor) -> None:
     accepted = _DATATYPES[column.dtype][1]
     if tensor.datatype not in accepted:
-        raise RefusedError(
+        raise RequestError(
             f"{column.name}.datatype", tensor.datatype, f"one of {', '.join(accepted)}"
         )
 
 
 def _required(column: Column, call: InferenceCall) -> Tensor:
     if column.name not in call.tensors:
-        raise RefusedError(column.name, "missing", "a required input")
+        raise RequestError(column.name, "missing", "a required input")
     return call.tensors[column.name]
 
 
 def _one(tensor: Tensor) -> Tensor:
     if len(tensor.values) != 1:
-        raise RefusedError(f"{tensor.name}.shape", [len(tensor.values)], "[1]")
+        raise RequestError(f"{tensor.name}.shape", [len(tensor.values)], "[1]")
     return tensor
 
 
@@ -206,7 +206,7 @@ def _like(tensor: Tensor, values: list[Any]) -> Any:
 def _check_count(column: Column, num_values: int, size: int) -> int:
     if num_values not in {1, size}:
         limit = f"[1] or [{size}], the number of candidates"
-        raise RefusedError(f"{column.name}.shape", [num_values], limit)
+        raise RequestError(f"{column.name}.shape", [num_values], limit)
     return num_values
 
 
@@ -254,7 +254,7 @@ def _request_time(call: InferenceCall, now: datetime.datetime) -> int:
     value = _plain(_one(tensor))[0]
     moment = _iso_microseconds(value) if isinstance(value, str) else int(value)
     if not 0 <= moment <= _LAST_MOMENT:
-        raise RefusedError(REQUEST_TIME.name, value, "a moment of the years 1970 to 9999")
+        raise RequestError(REQUEST_TIME.name, value, "a moment of the years 1970 to 9999")
     return moment
 
 
@@ -262,9 +262,9 @@ def _iso_microseconds(text: str) -> int:
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError as error:
-        raise RefusedError(REQUEST_TIME.name, text, "epoch microseconds or ISO 8601") from error
+        raise RequestError(REQUEST_TIME.name, text, "epoch microseconds or ISO 8601") from error
     if moment.tzinfo is None:
-        raise RefusedError(REQUEST_TIME.name, text, "ISO 8601 with an offset, such as Z")
+        raise RequestError(REQUEST_TIME.name, text, "ISO 8601 with an offset, such as Z")
     return _microseconds(moment)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 from serving.settings import MAX_CANDIDATES
 
 INTEGERS: dict[str, Any] = {
@@ -44,16 +44,16 @@ def size_of(name: str, shape: object) -> int:
     """Number of values of a tensor of one dimension; every other shape is refused."""
     limit = f"[n] with n from 1 to {MAX_CANDIDATES}"
     if not isinstance(shape, list) or len(shape) != 1 or type(shape[0]) is not int:
-        raise RefusedError(f"{name}.shape", shape, limit)
+        raise RequestError(f"{name}.shape", shape, limit)
     if not 1 <= shape[0] <= MAX_CANDIDATES:
-        raise RefusedError(f"{name}.shape", shape, limit)
+        raise RequestError(f"{name}.shape", shape, limit)
     return int(shape[0])
 
 
 def checked_values(name: str, datatype: str, *, values: object, size: int) -> Values:
     """The values of a list, which must be as many as the shape says and all of the datatype."""
     if not isinstance(values, list):
-        raise RefusedError(f"{name}.data", values, "a JSON array")
+        raise RequestError(f"{name}.data", values, "a JSON array")
     check_count(name, len(values), size)
     if datatype in INTEGERS:
         return _json_integers(name, datatype, values)
@@ -71,7 +71,7 @@ def _json_integers(name: str, datatype: str, values: list[Any]) -> Values:
     bounds = np.iinfo(INTEGERS[datatype])
     for value in (min(values), max(values)):
         if not bounds.min <= value <= bounds.max:
-            raise RefusedError(name, value, f"{datatype} from {bounds.min} to {bounds.max}")
+            raise RequestError(name, value, f"{datatype} from {bounds.min} to {bounds.max}")
     return np.array(values, dtype=np.int64)
 
 
@@ -81,7 +81,7 @@ def _check_types(name: str, datatype: str, values: list[Any], allowed: tuple[typ
         return
     for place, value in enumerate(values):
         if type(value) not in allowed:
-            raise RefusedError(f"{name}.data[{place}]", value, f"a value of type {datatype}")
+            raise RequestError(f"{name}.data[{place}]", value, f"a value of type {datatype}")
 
 
 def binary_values(name: str, datatype: str, *, raw: bytes, size: int) -> Values:
@@ -93,7 +93,7 @@ def binary_values(name: str, datatype: str, *, raw: bytes, size: int) -> Values:
         raise unknown_datatype(name, datatype)
     expected = size * np.dtype(dtype).itemsize
     if len(raw) != expected:
-        raise RefusedError(
+        raise RequestError(
             name, f"{len(raw)} bytes", f"{expected} bytes for {size} {datatype} values"
         )
     values = np.frombuffer(raw, dtype=np.dtype(dtype).newbyteorder("<"))
@@ -112,7 +112,7 @@ def _length_prefixed(name: str, raw: bytes, size: int) -> list[str]:
             (length,) = struct.unpack_from("<I", raw, start)
             end += length
         if end > len(raw):
-            raise RefusedError(
+            raise RequestError(
                 f"{name}[{len(texts)}]", "cut off", "a length of 4 bytes, then as many bytes"
             )
         texts.append(utf8(name, len(texts), raw[start + 4 : end]))
@@ -126,25 +126,25 @@ def utf8(name: str, place: int, value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        raise RefusedError(f"{name}[{place}]", value, "text in UTF-8") from error
+        raise RequestError(f"{name}[{place}]", value, "text in UTF-8") from error
 
 
 def _finite(name: str, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The values, none of them NaN, infinite, or infinite as the float32 that models read."""
     bad = np.flatnonzero(~(np.abs(values) <= LARGEST_FLOAT))
     if len(bad):
-        raise RefusedError(f"{name}[{bad[0]}]", float(values[bad[0]]), "a finite number in float32")
+        raise RequestError(f"{name}[{bad[0]}]", float(values[bad[0]]), "a finite number in float32")
     return values
 
 
 def check_count(name: str, num_values: int, size: int) -> None:
     """Refuse more or fewer values than the shape says."""
     if num_values != size:
-        raise RefusedError(name, f"{num_values} values", f"{size}, as its shape says")
+        raise RequestError(name, f"{num_values} values", f"{size}, as its shape says")
 
 
-def unknown_datatype(name: str, datatype: str) -> RefusedError:
+def unknown_datatype(name: str, datatype: str) -> RequestError:
     """What to raise for a datatype that no input has."""
-    return RefusedError(
+    return RequestError(
         f"{name}.datatype", datatype, f"one of {', '.join((*INTEGERS, *FLOATS, BYTES))}"
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from features.schema import REQUEST_TIME, Column, Dtype, Schema
 from serving.protocol import json_fields
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import InferenceCall
 from serving.protocol.ranking_request import SCORE, input_columns
 from serving.protocol.tensors import BYTES, LARGEST_FLOAT, Tensor, Values
@@ -49,7 +49,7 @@ def from_v1(body: bytes, schema: Schema) -> InferenceCall:
     same one, and otherwise a value for each instance; the request time is one for all.
 
     Raises:
-        RefusedError: Names the instance, the column, its value and what it may be.
+        RequestError: Names the instance, the column, its value and what it may be.
     """
     instances = _instances(json_fields.message(body))
     columns = input_columns(schema)
@@ -57,7 +57,7 @@ def from_v1(body: bytes, schema: Schema) -> InferenceCall:
     unknown = [name for name in sorted(present) if name not in columns]
     if unknown:
         place = next(n for n, instance in enumerate(instances) if unknown[0] in instance)
-        raise RefusedError(f"instances[{place}]", unknown[0], f"one of {', '.join(columns)}")
+        raise RequestError(f"instances[{place}]", unknown[0], f"one of {', '.join(columns)}")
     one_value = {REQUEST_TIME.name, schema.user.name if schema.user else ""}
     needed = {column.name for _, column in schema.entities()}
     tensors = {}
@@ -80,7 +80,7 @@ def _instances(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     instances = json_fields.listing(message.get("instances"), "instances")
     if not 1 <= len(instances) <= MAX_CANDIDATES:
         limit = f"1 to {MAX_CANDIDATES}, one for each candidate"
-        raise RefusedError("instances", f"{len(instances)} instances", limit)
+        raise RequestError("instances", f"{len(instances)} instances", limit)
     return [
         json_fields.mapping(instance, f"instances[{place}]", is_required=True)
         for place, instance in enumerate(instances)
@@ -92,7 +92,7 @@ def _tensor(column: Column, instances: list[dict[str, Any]], *, is_once: bool) -
     missing = [place for place, instance in enumerate(instances) if name not in instance]
     if missing:
         limit = "in every instance" if len(missing) == len(instances) else "in all of them or none"
-        raise RefusedError(f"instances[{missing[0]}].{name}", "missing", limit)
+        raise RequestError(f"instances[{missing[0]}].{name}", "missing", limit)
     values = [instance[name] for instance in instances]
     if column.name == REQUEST_TIME.name:
         _check_equal(name, values)
@@ -109,7 +109,7 @@ def _is_same(values: list[Any]) -> bool:
 def _check_equal(name: str, values: list[Any]) -> None:
     if not _is_same(values):
         place = next(n for n, value in enumerate(values) if not _is_same([values[0], value]))
-        raise RefusedError(
+        raise RequestError(
             f"instances[{place}].{name}", values[place], "the same moment in all instances"
         )
 
@@ -135,4 +135,4 @@ def _check(name: str, values: list[Any], rule: _Rule) -> None:
         return
     for place, value in enumerate(values):
         if not rule.holds(value):
-            raise RefusedError(f"instances[{place}].{name}", value, rule.limit)
+            raise RequestError(f"instances[{place}].{name}", value, rule.limit)

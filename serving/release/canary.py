@@ -18,7 +18,7 @@ from serving.release.analysis import (
     judge,
     state_of,
 )
-from serving.release.canary_target import Outcome, Place, PlaceError
+from serving.release.canary_target import CanaryTarget, CanaryTargetError, Outcome
 from serving.release.metrics_window import Observation, observe
 
 STEPS = (5, 25, 50, 95)
@@ -83,7 +83,7 @@ class Canary:
         limits: What it must keep.
     """
 
-    place: Place
+    place: CanaryTarget
     limits: Limits
 
     def run(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Canary:
 
         Raises:
             CanaryError: A check failed, or the canary was not ready in time; it has no traffic.
-            PlaceError: The first step was refused; nothing has changed.
+            CanaryTargetError: The first step was refused; nothing has changed.
         """
         control = self.place.begin()
         self.place.ask(FIRST)
@@ -171,7 +171,7 @@ class Canary:
                 seconds = time.monotonic() - started
                 try:
                     last = self.place.read()
-                except PlaceError as error:
+                except CanaryTargetError as error:
                     # One reading that fails, of a pod that just ended, is no reason to go back.
                     if seconds > self.limits.step_timeout_seconds:
                         raise
@@ -227,7 +227,7 @@ class Canary:
         for attempt in range(1, ROLL_BACK_ATTEMPTS + 1):
             try:
                 self.place.roll_back()
-            except PlaceError as error:
+            except CanaryTargetError as error:
                 logger.warning("roll back, attempt %d: %s", attempt, error)
                 time.sleep(self.place.pause_seconds * attempt)
             else:

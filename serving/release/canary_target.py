@@ -26,19 +26,19 @@ class Outcome(enum.StrEnum):
     """Too few requests came for any verdict."""
 
 
-class PlaceError(FailedError):
+class CanaryTargetError(FailedError):
     """The place refused, or could not be reached; the text says what and why."""
 
 
-class ConflictError(PlaceError):
+class ConflictError(CanaryTargetError):
     """Somebody else steers the same thing."""
 
 
-class NotReadyError(PlaceError):
+class NotReadyError(CanaryTargetError):
     """What was asked for is not so in time; the text says what is missing."""
 
 
-class Place(Protocol):
+class CanaryTarget(Protocol):
     """Where one version is tried beside the one that serves."""
 
     @property

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from serving.release.canary_target import (
+    CanaryTargetError,
     ConflictError,
     NotReadyError,
     Outcome,
-    PlaceError,
     Reading,
     note,
 )
@@ -106,7 +106,7 @@ class LocalPlace:
         except (NoEndpointError, UnreachableError):
             return  # Nothing serves; the next start finds no canary.
         except EndpointError as error:
-            raise PlaceError(str(error)) from error
+            raise CanaryTargetError(str(error)) from error
 
     def conclude(self, outcome: Outcome, reason: str = "") -> None:
         """Tag the version."""
@@ -128,4 +128,4 @@ class LocalPlace:
         try:
             return call()
         except (NoEndpointError, EndpointError) as error:
-            raise PlaceError(str(error)) from error
+            raise CanaryTargetError(str(error)) from error

@@ -29,7 +29,7 @@ Model_co = TypeVar("Model_co", bound=Versioned, covariant=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Beside(Generic[Model_co]):
+class WeightedModel(Generic[Model_co]):
     """A loaded model beside the champion, and its share of the requests."""
 
     model: Model_co
@@ -37,12 +37,12 @@ class Beside(Generic[Model_co]):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Lineup(Generic[Model_co]):
+class ServingVersions(Generic[Model_co]):
     """The loaded models and their roles."""
 
     champion: Model_co | None = None
-    canary: Beside[Model_co] | None = None
-    shadow: Beside[Model_co] | None = None
+    canary: WeightedModel[Model_co] | None = None
+    shadow: WeightedModel[Model_co] | None = None
 
     @property
     def answering(self) -> list[Model_co]:
@@ -60,7 +60,7 @@ class Lineup(Generic[Model_co]):
             return self.canary.model
         return self.champion
 
-    def pair_of(self, version: str) -> Beside[Model_co] | None:
+    def pair_of(self, version: str) -> WeightedModel[Model_co] | None:
         """Who scores a share of a version's answers too: the champion, where it is the canary.
 
         The share keeps the work bounded: one in ``100 / PAIRED_PERCENT`` requests is scored twice.
@@ -70,7 +70,7 @@ class Lineup(Generic[Model_co]):
             return None
         percent = min(_ALL, _ALL * PAIRED_PERCENT / max(canary.share.percent, 1.0))
         share = Share(version=self.champion.version, percent=percent)
-        return Beside(model=self.champion, share=share)
+        return WeightedModel(model=self.champion, share=share)
 
     def role_of(self, version: str) -> str:
         """In which role a version answers."""

@@ -23,7 +23,7 @@ from scipy.stats import rankdata
 
 from serving.observability import metrics
 from serving.observability.prediction_log import Answered, RequestLog
-from serving.routing.serving_versions import Beside, Versioned
+from serving.routing.serving_versions import Versioned, WeightedModel
 
 MAX_WAITING_REQUESTS = 64
 MAX_WAITING_CANDIDATES = 20_000
@@ -113,7 +113,7 @@ class Shadow:
         self._num_candidates = 0
         self._copies.waiting.set(0)
 
-    def offer(self, beside: Beside[Scorer] | None, answered: Answered) -> bool:
+    def offer(self, beside: WeightedModel[Scorer] | None, answered: Answered) -> bool:
         """Take a copy of a request or leave it; returns at once, and whether it was taken.
 
         Args:

@@ -21,7 +21,7 @@ from serving.inference.ranker import NAME, Ranker
 from serving.inference.repository import ChampionExtension
 from serving.inference.responses import RankingResponse
 from serving.observability import metrics, tracing
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import InferenceCall, from_grpc
 from serving.settings import MAX_BODY_BYTES, Settings, Tls
 
@@ -101,7 +101,7 @@ class RankingServicer(InferenceServicer):
         self._dataplane.get_model_from_registry(request.name)
         try:
             self._ranker.check_version(request.version)
-        except RefusedError:
+        except RequestError:
             return messages.ModelReadyResponse(ready=False)
         return messages.ModelReadyResponse(ready=True)
 
@@ -130,16 +130,16 @@ class Incoming:
         """Its bytes, once they are all there."""
         content = await self._context.read()
         if content is grpc.aio.EOF:
-            raise RefusedError("message", "absent", "one message")
+            raise RequestError("message", "absent", "one message")
         return bytes(content)
 
     def decoded(self, content: bytes) -> Any:
-        """The message; RefusedError where the bytes are none: gRPC itself would answer INTERNAL."""
+        """The message; RequestError where the bytes are none: gRPC itself would answer INTERNAL."""
         try:
             return self._decode(content)
         except DecodeError as error:
             limit = "a message of the Open Inference Protocol"
-            raise RefusedError("message", str(error), limit) from error
+            raise RequestError("message", str(error), limit) from error
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
@@ -181,7 +181,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         deadline = self._admission.deadline(context.time_remaining())
         content = await self._admission.receive(incoming.content, deadline)
         if len(content) > MAX_OTHER_BYTES:
-            raise RefusedError("message", f"{len(content)} bytes", f"at most {MAX_OTHER_BYTES}")
+            raise RequestError("message", f"{len(content)} bytes", f"at most {MAX_OTHER_BYTES}")
         answered = await handler.unary_unary(incoming.decoded(content), context)
         serialized: bytes = handler.response_serializer(answered)
         return serialized
@@ -221,7 +221,7 @@ def _repository_name(request: Any) -> str:
     """
     others = {field.field_number: field.data for field in UnknownFieldSet(request)}
     if _TRITON_PARAMETERS in others and isinstance(request, messages.RepositoryModelLoadRequest):
-        raise RefusedError("parameters", "present", "none: the registry says what is loaded")
+        raise RequestError("parameters", "present", "none: the registry says what is loaded")
     if request.model_name or _TRITON_MODEL not in others:
         return str(request.model_name)
     name = others[_TRITON_MODEL]
@@ -277,7 +277,7 @@ async def _checked(
     try:
         check_token(token, metadata.get("authorization"))
         answer = await behaviour(method, context)
-    except RefusedError as refused:
+    except RequestError as refused:
         await _refuse(context, method, refused.status, str(refused))
     except Exception as error:
         tracing.failed(error)

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from serving.admission import check_token
 from serving.observability import metrics, tracing
-from serving.protocol.errors import RefusedError, shown
+from serving.protocol.errors import RequestError, shown
 from serving.protocol.json_fields import MAX_TEXT
 from serving.settings import Settings
 from serving.transport.operations import OPEN_PATHS, allowed_methods, operation_at
@@ -64,7 +64,7 @@ class Gateway:
             max_bytes = self._settings.limits.max_body_bytes
             with _Bounded(receive, declared, max_bytes, incoming=self._incoming) as bounded:
                 await self._app(scope, bounded, answer.send)
-        except RefusedError as refused:
+        except RequestError as refused:
             await answer.fail(refused.status, str(refused))
         except asyncio.CancelledError:
             # The server ends, and has waited for this one as long as it may.
@@ -112,7 +112,7 @@ class _Incoming:
         if num_bytes > 0 and self._num_bytes > self._max_bytes:
             status = HTTPStatus.SERVICE_UNAVAILABLE
             limit = f"at most {self._max_bytes} of all requests; try again"
-            raise RefusedError("bodies", f"{self._num_bytes} bytes", limit, status=status)
+            raise RequestError("bodies", f"{self._num_bytes} bytes", limit, status=status)
 
 
 class _Bounded:
@@ -149,7 +149,7 @@ class _Bounded:
         if num_bytes > self._max_bytes:
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
             limit = f"at most {self._max_bytes}"
-            raise RefusedError("body", f"{num_bytes} bytes", limit, status=status)
+            raise RequestError("body", f"{num_bytes} bytes", limit, status=status)
 
 
 class _Answer:

@@ -22,7 +22,7 @@ from serving.inference.repository import ChampionRepository
 from serving.inference.responses import RankingResponse
 from serving.observability import metrics, tracing
 from serving.protocol import json_fields
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import JSON_LENGTH_HEADER, InferenceCall, from_rest
 from serving.protocol.v1 import from_v1, to_v1
 from serving.settings import Settings
@@ -124,7 +124,7 @@ class Routes:
         """No scores are explained, in any protocol."""
         self._dataplane.get_model_from_registry(model_name)
         status = HTTPStatus.NOT_IMPLEMENTED
-        raise RefusedError("verb", "explain", "scores are not explained", status=status)
+        raise RequestError("verb", "explain", "scores are not explained", status=status)
 
     async def metadata(self, model_name: str) -> Response:
         """Inputs, outputs, and the version that is loaded, if any."""
@@ -146,7 +146,7 @@ class Routes:
         """Whether a model can answer; open to all, so it tells nothing more."""
         if not await self._dataplane.ready():
             unavailable = HTTPStatus.SERVICE_UNAVAILABLE
-            raise RefusedError("server", "not ready", "a model that is loaded", status=unavailable)
+            raise RequestError("server", "not ready", "a model that is loaded", status=unavailable)
         return _json({"ready": True})
 
     async def ready(self, model_name: str) -> Response:
@@ -176,7 +176,7 @@ class Routes:
         message = await self._message(request)
         for name, value in json_fields.mapping(message.get("parameters"), "parameters").items():
             limit = "none: the registry says what is loaded"
-            raise RefusedError("parameters", {name: value}, limit)
+            raise RequestError("parameters", {name: value}, limit)
         await self._repository.load(model_name)
         return _json({"name": model_name, "load": True})
 
@@ -245,10 +245,10 @@ def _check_content(request: Request, allowed: tuple[str, ...]) -> None:
     unsupported = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     content_type = request.headers.get("content-type", JSON)
     if content_type.partition(";")[0].strip().lower() not in allowed:
-        raise RefusedError("content-type", content_type, " or ".join(allowed), status=unsupported)
+        raise RequestError("content-type", content_type, " or ".join(allowed), status=unsupported)
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.strip().lower() != "identity":
-        raise RefusedError("content-encoding", encoding, "not compressed", status=unsupported)
+        raise RequestError("content-encoding", encoding, "not compressed", status=unsupported)
 
 
 def _json(content: Any) -> Response:

@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from features.cli import Door, FailedError, SkippedError
+from features.cli import CommandLine, FailedError, SkippedError
 
 
 def outcome_of(run, capsys):
-    door = Door("features", description="", epilog="", folders={"lake": ("lake", "the tables")})
+    door = CommandLine(
+        "features", description="", epilog="", folders={"lake": ("lake", "the tables")}
+    )
     door.verb("try", run, "Try it. At length.", "lake", has_dataset=False)
     code = door.main(["try"])
     captured = capsys.readouterr()

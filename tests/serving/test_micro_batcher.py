@@ -11,10 +11,10 @@ import pytest
 from support.serving import stand_ins
 
 from serving.inference.ranker import Champion, Ranker
-from serving.micro_batcher import Batches
-from serving.protocol.errors import RefusedError
+from serving.micro_batcher import MicroBatcher
+from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
-from serving.routing.serving_versions import Beside, Lineup
+from serving.routing.serving_versions import ServingVersions, WeightedModel
 from serving.routing.traffic_split import Share
 from serving.settings import Limits, Scoring, Settings, Store
 
@@ -50,7 +50,7 @@ class Recorder:
 def together(jobs, *, recorder, before_release=lambda: None, **scoring):
     """Send a first request, and the others while it is being scored; what each one got."""
     scoring = {"name": "test", "num_threads": 1, "max_rows": 100, **scoring}
-    batches = Batches(recorder, too_late=lambda job: TimeoutError(job.name), **scoring)
+    batches = MicroBatcher(recorder, too_late=lambda job: TimeoutError(job.name), **scoring)
 
     async def run():
         first = batches.submit(Job("first"))
@@ -149,7 +149,7 @@ def test_a_score_that_is_not_finite_is_refused_alone(store, body):
     calls = [call(body, price={"data": [price]}) for price in (1.0, 2.0, 1e38, 3.0)]
     answers = answers_of(ranker, calls)
     assert max(sizes) > 3
-    assert isinstance(answers[2], RefusedError)
+    assert isinstance(answers[2], RequestError)
     assert str(answers[2]) == "score[0]: nan; a finite number from v"
     for place in (0, 1, 3):
         expected = stand_ins.score(stand_ins.tiled(ranker.candidates(calls[place]).inputs))
@@ -233,7 +233,7 @@ def test_an_answer_is_given_before_the_next_is_asked_for():
             yield job.name
             assert may_go_on.wait(10)
 
-    batches = Batches(
+    batches = MicroBatcher(
         work, name="test", max_rows=9, num_threads=1, too_late=lambda job: TimeoutError()
     )
 
@@ -254,7 +254,7 @@ def test_a_batch_that_must_not_be_tried_again_fails_those_without_an_answer():
         yield "there"
         raise ArithmeticError("then it broke")
 
-    batches = Batches(
+    batches = MicroBatcher(
         work,
         name="test",
         max_rows=9,
@@ -275,7 +275,7 @@ def test_a_batch_that_must_not_be_tried_again_fails_those_without_an_answer():
 
 
 def test_a_thread_goes_on_after_work_that_gives_too_few_answers():
-    batches = Batches(
+    batches = MicroBatcher(
         lambda jobs: [] if jobs[0].name == "bad" else ["fine"],
         name="test",
         max_rows=1,
@@ -293,7 +293,7 @@ def test_a_thread_goes_on_after_work_that_gives_too_few_answers():
 
 def test_one_that_was_given_up_is_not_begun():
     recorder = Recorder()
-    batches = Batches(
+    batches = MicroBatcher(
         recorder, name="test", max_rows=1, num_threads=1, too_late=lambda job: TimeoutError()
     )
 
@@ -426,7 +426,7 @@ def test_an_answer_has_the_role_in_which_its_version_was_chosen(store, body, mon
     ranker = Ranker(stand_ins.SCHEMA, online=store, settings=Settings())
     old, new = Champion("old", stand_ins.score), Champion("new", slowly)
     share = Share(version="new", percent=100)
-    ranker.follow(Lineup(champion=old, canary=Beside(model=new, share=share)))
+    ranker.follow(ServingVersions(champion=old, canary=WeightedModel(model=new, share=share)))
     monkeypatch.setattr(ranker.log, "offer", lambda answered, is_chosen: logged.append(answered))
 
     async def run():

@@ -11,7 +11,7 @@ from features.datasets.catalog import schema_of
 from features.validation.quality_page import write_quality_page
 from training.evaluation.agreement import agreement
 from training.evaluation.comparison import Holdout
-from training.evaluation.evaluate import BaseRate, Evaluation, Rival
+from training.evaluation.evaluate import Baseline, BaseRate, Evaluation
 from training.evaluation.family_page import write_family_page
 from training.evaluation.findings import GateConfig
 from training.evaluation.gate import ANCHOR, CHAMPION, CONTROL, decide
@@ -86,9 +86,9 @@ def write_gate(reports, *, is_trial=False):
         label=label,
         candidate_scores=candidate,
         champion_scores=scores[CHAMPION],
-        anchor=Rival(ranker("1998-03-23-89abef01"), scores[ANCHOR]),
+        anchor=Baseline(ranker("1998-03-23-89abef01"), scores[ANCHOR]),
         notes=["anchor 1998-03-22-0123abcd: cannot be scored: no such artifact"],
-        control=Rival(ranker("1998-04-20-89abef01"), scores[CONTROL]) if is_trial else None,
+        control=Baseline(ranker("1998-04-20-89abef01"), scores[CONTROL]) if is_trial else None,
         agreement=agreement(candidate, scores[CHAMPION], holdout.group),
         base_rate=BaseRate(0.41, 91_203, datetime.date(1997, 9, 20), day),
         regret=0.0123 if is_trial else None,

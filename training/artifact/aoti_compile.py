@@ -112,7 +112,7 @@ def _library(module: ServedDense, work: Path) -> Path:
         package = torch._inductor.aoti_compile_and_package(
             program, package_path=str(work / "dense.pt2"), inductor_configs=settings
         )
-    # Beside its sources, which nobody needs where the code runs.
+    # WeightedModel its sources, which nobody needs where the code runs.
     with zipfile.ZipFile(package) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".so")]
         return Path(archive.extract(name, work / "package"))

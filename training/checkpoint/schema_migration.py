@@ -18,7 +18,7 @@ class AdoptionError(ValueError):
     """A checkpoint whose inputs are no part of today's."""
 
 
-class Fate(enum.StrEnum):
+class TableMigration(enum.StrEnum):
     """What becomes of a table or an input."""
 
     KEPT = "kept"
@@ -102,23 +102,26 @@ class Adoption:
                     f"sparse input {name}: read table {table}, reads {self.after.sparse[name]} now"
                 )
 
-    def table(self, name: str) -> tuple[Fate, str]:
+    def table(self, name: str) -> tuple[TableMigration, str]:
         """What becomes of one of today's tables, and why or how."""
         after, before = self.after.tables[name], self.before.tables.get(name)
         if before is None:
-            return Fate.NEW, f"{after.num_rows:,} rows"
+            return TableMigration.NEW, f"{after.num_rows:,} rows"
         if before == after:
-            return Fate.KEPT, f"{after.num_rows:,} rows"
+            return TableMigration.KEPT, f"{after.num_rows:,} rows"
         if before.hash_size != after.hash_size:
             sizes = f"hash_size {before.hash_size} to {after.hash_size}"
-            return Fate.NEW, f"{sizes}, under which its rows stand for other ids"
+            return TableMigration.NEW, f"{sizes}, under which its rows stand for other ids"
         if bool(before.vocabulary) != bool(after.vocabulary):
-            return Fate.NEW, "it has a vocabulary, or has none any more"
+            return TableMigration.NEW, "it has a vocabulary, or has none any more"
         if after.vocabulary[: len(before.vocabulary)] != before.vocabulary:
-            return Fate.NEW, "its vocabulary changed elsewhere than at its end"
+            return TableMigration.NEW, "its vocabulary changed elsewhere than at its end"
         if after.num_rows < before.num_rows:
-            return Fate.NEW, f"{before.num_rows:,} rows to {after.num_rows:,}, which cannot shrink"
-        return Fate.RESIZED, f"{before.num_rows:,} rows to {after.num_rows:,}"
+            return (
+                TableMigration.NEW,
+                f"{before.num_rows:,} rows to {after.num_rows:,}, which cannot shrink",
+            )
+        return TableMigration.RESIZED, f"{before.num_rows:,} rows to {after.num_rows:,}"
 
     def dense_places(self) -> list[tuple[int, int]]:
         """(place before, place now) of each dense input that means what it meant."""
@@ -134,7 +137,7 @@ class Adoption:
         kept = {now for _, now in self.dense_places()}
         tables = {f"table {name}": ": ".join(self.table(name)) for name in self.after.tables}
         dense = {
-            f"dense input {name}": f"{Fate.NEW}: {kind}"
+            f"dense input {name}": f"{TableMigration.NEW}: {kind}"
             for place, (name, kind) in enumerate(self.after.dense.items())
             if place not in kept
         }

@@ -7,13 +7,13 @@ import argparse
 import os
 from pathlib import Path
 
-from features.cli import Door, Summary
+from features.cli import CommandLine, Summary
 from features.datasets.catalog import schema_of
 from training.cli.arguments import day, recipe_name
 from training.resources import num_cores
 
 
-def add_export(door: Door) -> None:
+def add_export(door: CommandLine) -> None:
     """The verb ``export``."""
     text = "Make a checkpoint an artifact and register it."
     folders = ("lake", "checkpoints", "artifacts", "tracking", "compiled")
@@ -29,7 +29,7 @@ def add_export(door: Door) -> None:
     )
 
 
-def add_compile(door: Door) -> None:
+def add_compile(door: CommandLine) -> None:
     """The verb ``compile``."""
     text = (
         "Compile an artifact's dense part for this machine. A server does it by itself when it "
@@ -42,7 +42,7 @@ def add_compile(door: Door) -> None:
     )
 
 
-def add_bench(door: Door) -> None:
+def add_bench(door: CommandLine) -> None:
     """The verb ``export-bench``."""
     text = (
         "Measure what scoring a request costs. Milliseconds eager and native, with tables of each "

@@ -6,7 +6,7 @@ from typing import Any
 
 from training.evaluation import gate
 from training.evaluation.comparison import Against, Comparison
-from training.evaluation.evaluate import Evaluation, Rival
+from training.evaluation.evaluate import Baseline, Evaluation
 from training.evaluation.gate import Alert, Decision
 
 Values = dict[str, Any]
@@ -56,7 +56,7 @@ def _metrics(decision: Decision, key: str) -> Values | None:
     return found.to_dict() if found else None
 
 
-def _rival(decision: Decision, key: str, rival: Rival) -> Values:
+def _rival(decision: Decision, key: str, rival: Baseline) -> Values:
     manifest = rival.artifact.manifest
     told = {"version": manifest.version, "day": manifest.day, "metrics": _metrics(decision, key)}
     return {**told, **_against(decision.against.get(key))}

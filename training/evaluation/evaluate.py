@@ -40,7 +40,7 @@ class Versions:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rival:
+class Baseline:
     """Whom the candidate is compared with."""
 
     artifact: Artifact
@@ -71,10 +71,10 @@ class Evaluation:
     label: npt.NDArray[np.int64]
     candidate_scores: Scores
     champion_scores: Scores | None
-    anchor: Rival | None
+    anchor: Baseline | None
     notes: list[str]
     """Which rivals could not be scored, and why there is no anchor."""
-    control: Rival | None
+    control: Baseline | None
     base_rate: BaseRate
     agreement: dict[str, float | None] | None
     """How candidate and champion agree (``training.evaluation.agreement``); None without a
@@ -213,8 +213,8 @@ def _anchor(
     return None, [*notes, "anchor: no older champion; not compared"]
 
 
-def _rival(key: str, rankers: dict[str, Artifact], scores: dict[str, Scores]) -> Rival | None:
-    return Rival(rankers[key], scores[key]) if key in rankers else None
+def _rival(key: str, rankers: dict[str, Artifact], scores: dict[str, Scores]) -> Baseline | None:
+    return Baseline(rankers[key], scores[key]) if key in rankers else None
 
 
 def refuse_overlap(model: Artifact, days: list[datetime.date]) -> None:

@@ -143,7 +143,8 @@ def grow(
         target: What ``grown_model`` returned.
         num_tokens: Embeddings that enter the grown stack.
         places: Positions among them of those that entered the parent's; None: they are the same.
-        kind: What ``parent`` is. New moments are zero; ``wound_back`` makes Adam take them for what
+        kind: What ``parent`` is. New moments are zero; ``rewind_adam_step`` makes Adam take them
+        for what
             they are, the moments of a first step.
     """
     growing = _Growing(parent, fresh, kind, dim=target.embedding_dim)
@@ -161,7 +162,7 @@ def grow(
     return growing.grown
 
 
-def wound_back(
+def rewind_adam_step(
     first: Tensor, second: Tensor, step: Tensor, betas: tuple[float, float]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Adam's state of a tensor that grew, with its clock at the first step.

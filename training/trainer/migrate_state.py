@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from training.checkpoint.schema_migration import Adoption, Fate
+from training.checkpoint.schema_migration import Adoption, TableMigration
 from training.checkpoint.tensors import (
     DENSE_OPTIMIZER,
     load_tables,
@@ -26,7 +26,7 @@ from training.checkpoint.tensors import (
     training_state,
 )
 from training.config import ModelConfig, WukongConfig
-from training.model.grow import GrowthError, Kind, State, grow, wound_back
+from training.model.grow import GrowthError, Kind, State, grow, rewind_adam_step
 from training.model.ranker import token_names
 from training.trainer.session import Session
 
@@ -54,7 +54,9 @@ def load_adopted_state(
     """
     state = training_state(session.model, session.optimizer)
     told = adoption.told()
-    kept = [name for name in adoption.after.tables if adoption.table(name)[0] is not Fate.NEW]
+    kept = [
+        name for name in adoption.after.tables if adoption.table(name)[0] is not TableMigration.NEW
+    ]
     rows = {name: adoption.before.tables[name].num_rows for name in kept}
     for converted in load_tables(state, path, rows):
         told[f"moments of {converted.table}"] = f"converted: {converted}"
@@ -75,7 +77,7 @@ def load_adopted_state(
             step.copy_(steps[name])
         if name in dense.resized:
             first, second = (adam[f"{part}{name}.{moment.value}"] for moment in _MOMENTS)
-            wound = wound_back(first, second, step.clone(), betas)
+            wound = rewind_adam_step(first, second, step.clone(), betas)
             for place, value in zip((first, second, step), wound, strict=True):
                 place.copy_(value)
     set_training_state(session.model, session.optimizer, state)
@@ -150,7 +152,7 @@ class _DensePart:
                 if saved[name].shape != value.shape:
                     self.resized.add(name)
             else:
-                told[name] = f"{Fate.NEW}: {tuple(value.shape)}"
+                told[name] = f"{TableMigration.NEW}: {tuple(value.shape)}"
         return told
 
     def _inputs(self, saved: State, wanted: State, kind: Kind) -> dict[str, Tensor]:
@@ -183,6 +185,6 @@ class _DensePart:
                 kind=kind,
             )
         except GrowthError as error:
-            return {}, {"interaction": f"{Fate.NEW}: {what}, and {error}"}
-        told = {"interaction": f"{Fate.RESIZED}: {what}"}
+            return {}, {"interaction": f"{TableMigration.NEW}: {what}, and {error}"}
+        told = {"interaction": f"{TableMigration.RESIZED}: {what}"}
         return {f"{_NET}{name}": value for name, value in stack.items()}, told

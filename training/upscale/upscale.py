@@ -21,7 +21,7 @@ from training.checkpoint.tensors import load_training_state, save, training_stat
 from training.config import DenseParallelism, ModelConfig, Recipe, recipe_from_dict
 from training.data.batch import Batch, make_batch
 from training.data.dataset import ExampleTable
-from training.model.grow import GrowthError, Kind, changes, grow, grown_model, wound_back
+from training.model.grow import GrowthError, Kind, changes, grow, grown_model, rewind_adam_step
 from training.model.inputs import Inputs, inputs_of
 from training.model.ranker import InteractionArch
 from training.trainer.session import Session
@@ -219,6 +219,6 @@ def _grown_state(
     for key in (f"{_INTERACTION}{name}" for name in zeros):
         first, second = (adam[f"{key}.{moment.value}"] for moment in _MOMENTS)
         taken = step.clone() if second.any() else torch.zeros(())
-        for part, value in zip(_ADAM, wound_back(first, second, taken, betas), strict=True):
+        for part, value in zip(_ADAM, rewind_adam_step(first, second, taken, betas), strict=True):
             adam[f"{key}.{part}"] = value
     return {**state, "model": model, "dense_optimizer": adam}

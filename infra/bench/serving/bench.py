@@ -116,8 +116,8 @@ def _latencies(
 ) -> dict[str, list[float]]:
     """One client's median latency over the work of a request; over all its reads at 500.
 
-    Beside it where the server's time went, in milliseconds: the means of its own stages, and of the
-    same work in a process without a server.
+    WeightedModel it where the server's time went, in milliseconds: the means of its own stages, and
+    of the same work in a process without a server.
     """
     http_port, grpc_port = ports
     grpc, rest = _contents("grpc", size), _contents("rest json", size)

@@ -18,7 +18,7 @@ from kserve.constants.constants import (
 )
 from kubernetes import client, config
 
-from serving.release.canary_target import ConflictError, NotReadyError, PlaceError
+from serving.release.canary_target import CanaryTargetError, ConflictError, NotReadyError
 from serving.release.kserve.manifest import HTTP_PORT
 
 FIELD_MANAGER = "wukong-ranking"
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 Live = dict[str, Any]
 
 
-class ClusterError(PlaceError):
+class ClusterError(CanaryTargetError):
     """The cluster refused, or could not be reached; the text says what and why."""
 
 

@@ -10,7 +10,7 @@ from support.serving import stand_ins
 from serving.inference import repository
 from serving.inference.ranker import Champion, Ranker
 from serving.inference.repository import ChampionRepository
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 from serving.release import endpoint_client
 from serving.routing.traffic_split import Share, read_shares, write_share
 from training.artifact import aoti_cache
@@ -58,7 +58,7 @@ def world(tmp_path):
 def test_a_load_that_takes_too_long_is_refused_and_its_model_never_serves(world, monkeypatch):
     monkeypatch.setattr(repository, "LOAD_SECONDS", 0.1)
     world.registry.set_alias(CHAMPION, SLOW)
-    with pytest.raises(RefusedError, match=r"load: 'not done'; within 0.1 seconds") as refused:
+    with pytest.raises(RequestError, match=r"load: 'not done'; within 0.1 seconds") as refused:
         asyncio.run(world.repository.load("ranker"))
     assert refused.value.status == 409
     world.end()
@@ -71,7 +71,7 @@ def test_a_load_that_takes_too_long_is_refused_and_its_model_never_serves(world,
 def test_a_canary_that_takes_too_long_never_gets_its_share(world, monkeypatch):
     monkeypatch.setattr(repository, "LOAD_SECONDS", 0.1)
     write_share(world.registry, CANARY, Share(version=SLOW, percent=5))
-    with pytest.raises(RefusedError, match="not done"):
+    with pytest.raises(RequestError, match="not done"):
         asyncio.run(world.repository.follow("ranker"))
     world.end()
     assert world.ranker.lineup.canary is None
@@ -88,7 +88,7 @@ def test_an_alias_that_goes_back_during_a_load_keeps_the_old_model(world):
         world.release.set()
         await load
 
-    with pytest.raises(RefusedError, match="as when the load began; ask again") as refused:
+    with pytest.raises(RequestError, match="as when the load began; ask again") as refused:
         asyncio.run(moved())
     assert refused.value.status == 409
     assert world.ranker.version == FIRST
@@ -104,7 +104,7 @@ def test_a_share_that_is_taken_away_during_a_load_is_not_given(world):
         world.release.set()
         await follow
 
-    with pytest.raises(RefusedError, match="ask again"):
+    with pytest.raises(RequestError, match="ask again"):
         asyncio.run(taken())
     assert world.ranker.lineup.canary is None
 
@@ -136,7 +136,7 @@ def test_a_load_that_waits_for_another_and_is_given_up_never_begins(world, monke
         return await asyncio.gather(first, second, return_exceptions=True)
 
     started = time.monotonic()
-    assert all(isinstance(one, RefusedError) for one in asyncio.run(both()))
+    assert all(isinstance(one, RequestError) for one in asyncio.run(both()))
     assert time.monotonic() - started < 10
     world.end()
     assert not loads

@@ -11,8 +11,8 @@ from support.serving import stand_ins
 
 from serving.inference.ranker import Champion, Ranker
 from serving.lookup import store_breaker as patience_module
-from serving.lookup.store_breaker import FAILURES, PAUSE_SECONDS, SMALL_ROWS, StorePatience
-from serving.protocol.errors import RefusedError
+from serving.lookup.store_breaker import FAILURES, PAUSE_SECONDS, SMALL_ROWS, StoreCircuitBreaker
+from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
 from serving.settings import Settings, Store
 
@@ -50,14 +50,14 @@ def test_without_the_store_all_are_unknown_and_the_answer_says_why(dead, body):
 
 
 def test_a_strict_endpoint_refuses_instead(dead, body):
-    with pytest.raises(RefusedError, match=r"store: 'no answer'; within 0\.1 seconds") as caught:
+    with pytest.raises(RequestError, match=r"store: 'no answer'; within 0\.1 seconds") as caught:
         answer(dead(Settings(store=Store(is_strict=True))), body())
     assert caught.value.status == 503
 
 
 def patience_of(budget):
     """Runs what it is asked for."""
-    return StorePatience(
+    return StoreCircuitBreaker(
         budget, lambda works: [work() for work in works], finish=lambda work, rows: rows
     )
 
@@ -124,7 +124,7 @@ def test_a_read_that_fails_for_many_requests_has_failed_once():
         return works
 
     async def run():
-        patience = StorePatience(BUDGET, read, finish=lambda work, rows: rows)
+        patience = StoreCircuitBreaker(BUDGET, read, finish=lambda work, rows: rows)
         first = asyncio.create_task(patience.read("first"))
         await asyncio.sleep(0.01)
         others = [asyncio.create_task(patience.read("other")) for _ in range(5)]
@@ -146,7 +146,9 @@ def test_a_small_read_is_not_held_up_by_a_large_one():
         return works
 
     async def run():
-        patience = StorePatience(BUDGET, read, finish=lambda work, found: found, num_rows=rows.get)
+        patience = StoreCircuitBreaker(
+            BUDGET, read, finish=lambda work, found: found, num_rows=rows.get
+        )
         large = asyncio.create_task(patience.read("large"))
         while not begun.is_set():
             await asyncio.sleep(0.001)
@@ -178,7 +180,7 @@ def test_putting_together_what_was_read_is_not_the_stores_time():
         return rows
 
     async def run():
-        patience = StorePatience(BUDGET, lambda works: works, finish=finish)
+        patience = StoreCircuitBreaker(BUDGET, lambda works: works, finish=finish)
         first = asyncio.create_task(patience.read("first"))
         await asyncio.sleep(0.1 * BUDGET)
         return await asyncio.gather(first, patience.read("behind it"), patience.read("and it"))
@@ -191,7 +193,7 @@ def test_what_fails_after_the_store_has_answered_is_not_the_stores_fault():
         raise ArithmeticError("ours")
 
     async def run():
-        patience = StorePatience(BUDGET, lambda works: works, finish=finish)
+        patience = StoreCircuitBreaker(BUDGET, lambda works: works, finish=finish)
         for _ in range(FAILURES + 1):
             with pytest.raises(ArithmeticError, match="ours"):
                 await patience.read("anything")

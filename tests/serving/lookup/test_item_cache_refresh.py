@@ -23,7 +23,7 @@ from serving.lookup.transformer import Items, Transformer
 from serving.observability.prediction_log import Answered, RequestLog
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import parse
-from serving.routing.serving_versions import Beside
+from serving.routing.serving_versions import WeightedModel
 from serving.routing.shadow import Shadow
 from serving.routing.traffic_split import Share
 from serving.settings import Logging, Store
@@ -262,7 +262,7 @@ def test_memory_is_flat_under_a_stream_of_item_pushes(body):
     log = RequestLog(SCHEMA, Logging(share=1.0))
     shadow = Shadow(log)
     challenger = Champion("challenger", stand_ins.score)
-    beside = Beside(model=challenger, share=Share(version="challenger", percent=100))
+    beside = WeightedModel(model=challenger, share=Share(version="challenger", percent=100))
     rows = stand_ins.StandInStore(SCHEMA, stand_ins.sample_rows())
     request = parse(SCHEMA, from_rest(orjson.dumps(body()), json_length=None), now=stand_ins.NOON)
     expected = None

@@ -16,10 +16,10 @@ from support.serving import stand_ins
 from serving.inference import ranker as predictor
 from serving.inference.ranker import Champion, Ranker
 from serving.observability import metrics
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
 from serving.routing import shadow_pairs
-from serving.routing.serving_versions import Beside, Lineup
+from serving.routing.serving_versions import ServingVersions, WeightedModel
 from serving.routing.traffic_split import Share
 from serving.settings import Limits, Settings, Store
 
@@ -49,8 +49,8 @@ def ranker_of(store):
     def made(score, **settings):
         opened = Ranker(stand_ins.SCHEMA, online=store, settings=Settings(**settings))
         share = Share(version=CANARY, percent=100)
-        canary = Beside(model=Champion(CANARY, score), share=share)
-        opened.follow(Lineup(champion=Champion(CONTROL, stand_ins.score), canary=canary))
+        canary = WeightedModel(model=Champion(CANARY, score), share=share)
+        opened.follow(ServingVersions(champion=Champion(CONTROL, stand_ins.score), canary=canary))
         metrics.LoadedVersions().line_up({"canary": (CANARY, 100), "champion": (CONTROL, 0)})
         return opened
 
@@ -84,14 +84,14 @@ def too_slow(inputs):
 def test_whatever_a_version_does_not_answer_counts_against_it(ranker_of, call, score):
     ranker = ranker_of(score, limits=Limits(max_seconds=0.2))
     before, timed = counted("failed"), seconds_counted()
-    with pytest.raises((RefusedError, RuntimeError)):
+    with pytest.raises((RequestError, RuntimeError)):
         asyncio.run(ranker(call()))
     assert counted("failed") == before + 1
     assert seconds_counted() == timed + 1
 
 
 def test_scores_that_are_not_finite_are_the_models_fault_and_not_the_callers(ranker_of, call):
-    with pytest.raises(RefusedError, match=f"a finite number from {CANARY}") as refused:
+    with pytest.raises(RequestError, match=f"a finite number from {CANARY}") as refused:
         asyncio.run(ranker_of(nan_scores)(call()))
     assert refused.value.status == 500
 
@@ -102,7 +102,7 @@ def test_a_store_that_must_answer_and_does_not_counts_against_who_was_to_answer(
     monkeypatch.setattr(store, "read", lambda *_, **__: time.sleep(0.2))
     ranker = ranker_of(stand_ins.score, store=Store(max_seconds=0.02, is_strict=True))
     before = counted("failed")
-    with pytest.raises(RefusedError, match="store"):
+    with pytest.raises(RequestError, match="store"):
         asyncio.run(ranker(call()))
     assert counted("failed") == before + 1
 
@@ -131,7 +131,7 @@ def test_answers_are_told_apart_by_whether_anything_was_missing(ranker_of, call)
 def test_what_a_caller_got_wrong_counts_against_nobody(ranker_of, call, body, change):
     ranker = ranker_of(stand_ins.score)
     before = [counted(outcome) for outcome in ("complete", "degraded", "failed")]
-    with pytest.raises(RefusedError):
+    with pytest.raises(RequestError):
         asyncio.run(ranker(call(**change)))
     assert [counted(outcome) for outcome in ("complete", "degraded", "failed")] == before
 
@@ -170,12 +170,12 @@ def test_pairs_are_so_many_of_all_requests_whatever_the_share():
     model = Champion(CANARY, stand_ins.score)
     champion = Champion(CONTROL, stand_ins.score)
     for percent, expected in ((5, 100), (25, 40), (50, 20), (100, 10)):
-        canary = Beside(model=model, share=Share(version=CANARY, percent=percent))
-        lineup = Lineup(champion=champion, canary=canary)
+        canary = WeightedModel(model=model, share=Share(version=CANARY, percent=percent))
+        lineup = ServingVersions(champion=champion, canary=canary)
         assert lineup.pair_of(CANARY).share.percent == expected
         assert lineup.pair_of(CANARY).model is champion
         assert lineup.pair_of(CONTROL) is None
-    assert Lineup(champion=champion).pair_of(CANARY) is None
+    assert ServingVersions(champion=champion).pair_of(CANARY) is None
 
 
 @pytest.mark.parametrize(

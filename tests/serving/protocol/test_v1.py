@@ -9,7 +9,7 @@ import pytest
 from kserve.inference_client import InferenceRESTClient, RESTConfig
 from support.serving import stand_ins
 
-from serving.protocol.errors import RefusedError
+from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
 from serving.protocol.v1 import from_v1
 
@@ -110,7 +110,7 @@ BAD = [
 
 @pytest.mark.parametrize(("message", "says"), BAD)
 def test_a_bad_instance_is_refused_with_its_place_field_value_and_limit(message, says):
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(RequestError) as caught:
         from_v1(orjson.dumps(message), stand_ins.SCHEMA)
     assert str(caught.value).startswith(says)
 

@@ -10,7 +10,7 @@ from support.serving import stand_ins
 from serving.inference.ranker import Champion, Ranker
 from serving.inference.repository import ChampionRepository
 from serving.protocol.inference_request import from_rest
-from serving.routing.serving_versions import Beside, Lineup, key_of
+from serving.routing.serving_versions import ServingVersions, WeightedModel, key_of
 from serving.routing.traffic_split import Share, clear_share, read_shares, write_share
 from training.registry.aliases import CANARY, SHADOW
 
@@ -126,8 +126,8 @@ def test_a_canary_that_cannot_be_loaded_does_not_keep_a_champion_away(registry):
 def test_a_lineup_answers_by_key_by_version_and_by_role():
     model = Champion(FIRST, stand_ins.scorer(FIRST))
     other = Champion(TWIN, stand_ins.scorer(TWIN))
-    lineup = Lineup(
-        champion=model, canary=Beside(model=other, share=Share(version=TWIN, percent=100))
+    lineup = ServingVersions(
+        champion=model, canary=WeightedModel(model=other, share=Share(version=TWIN, percent=100))
     )
     assert (lineup.chosen("7"), lineup.named(FIRST), lineup.named("?")) == (other, model, None)
     assert (lineup.role_of(TWIN), lineup.role_of(FIRST)) == ("canary", "champion")

@@ -18,7 +18,7 @@ from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import parse
 from serving.release.endpoint_client import Endpoint
 from serving.routing import shadow
-from serving.routing.serving_versions import Beside
+from serving.routing.serving_versions import WeightedModel
 from serving.routing.shadow import Shadow, rank_correlation
 from serving.routing.traffic_split import Share, clear_share, write_share
 from serving.settings import Logging, Tls
@@ -60,7 +60,7 @@ def mirror():
 
 def challenger(score, *, percent=100):
     share = Share(version="challenger", percent=percent)
-    return Beside(model=Champion("challenger", score), share=share)
+    return WeightedModel(model=Champion("challenger", score), share=share)
 
 
 def wait_until(is_so):

@@ -19,8 +19,8 @@ from support.serving import stand_ins
 from serving.admission import INLINE_BYTES, Admission
 from serving.inference.ranker import Champion, Ranker
 from serving.inference.responses import RankingResponse
-from serving.micro_batcher import Batches
-from serving.protocol.errors import RefusedError
+from serving.micro_batcher import MicroBatcher
+from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
 from serving.settings import Limits, Scoring, Settings
 from serving.transport import routes as rest
@@ -232,7 +232,7 @@ def test_a_request_has_one_time_from_its_arrival_its_body_included():
             left.append(deadline - time.monotonic())
             await asyncio.sleep(0.3)
 
-        with pytest.raises(RefusedError, match="answer"):
+        with pytest.raises(RequestError, match="answer"):
             await admission.run(read=read, work=work)
 
     left = []
@@ -278,7 +278,7 @@ def test_work_that_a_thread_is_at_keeps_its_place_until_it_has_ended(body):
         return late, inside
 
     late, (num_inside, num_begun) = asyncio.run(asyncio.wait_for(run(), 10))
-    assert {type(one) for one in late} == {RefusedError}
+    assert {type(one) for one in late} == {RequestError}
     assert 1 <= num_begun <= 2, "the rest was not begun"
     assert num_inside == num_begun
     assert len(scored) == num_begun
@@ -312,7 +312,7 @@ def test_a_message_that_a_thread_is_at_keeps_its_place_and_one_that_waits_does_n
         return late, inside
 
     late, num_inside = asyncio.run(asyncio.wait_for(run(), 10))
-    assert {type(one) for one in late} == {RefusedError}
+    assert {type(one) for one in late} == {RequestError}
     assert (num_inside, begun) == (1, [1])
 
 
@@ -333,7 +333,7 @@ def test_a_request_never_waits_while_a_thread_more_may_start():
         both.wait()  # passes only when two are worked on at one time
         return [busy.set() or "done" for _ in jobs]
 
-    batches = Batches(work, name="test", max_rows=1, num_threads=2)
+    batches = MicroBatcher(work, name="test", max_rows=1, num_threads=2)
 
     async def run():
         await batches.submit(Job("warm"))
@@ -347,7 +347,9 @@ def test_a_request_never_waits_while_a_thread_more_may_start():
 
 
 def test_a_thread_that_cannot_be_started_is_told_and_not_counted(monkeypatch):
-    batches = Batches(lambda jobs: ["done"] * len(jobs), name="test", max_rows=1, num_threads=1)
+    batches = MicroBatcher(
+        lambda jobs: ["done"] * len(jobs), name="test", max_rows=1, num_threads=1
+    )
 
     def no_more(thread):
         raise RuntimeError("can't start new thread")

@@ -15,8 +15,8 @@ from training.model.grow import (
     changes,
     grow,
     grown_model,
+    rewind_adam_step,
     with_tokens,
-    wound_back,
 )
 from training.model.wukong import Wukong
 
@@ -193,7 +193,7 @@ def test_adam_wound_back_steps_old_entries_as_before_and_new_ones_by_no_more_tha
         for moment, beta in zip(kept[:2], (0.9, 0.999), strict=True)
     ]
 
-    first, second, step = wound_back(*kept, (0.9, 0.999))
+    first, second, step = rewind_adam_step(*kept, (0.9, 0.999))
 
     assert step == 1
     for moment, beta, expected in zip((first, second), (0.9, 0.999), corrected, strict=True):
@@ -215,7 +215,7 @@ def test_adam_wound_back_steps_old_entries_as_before_and_new_ones_by_no_more_tha
 
 def test_a_tensor_without_history_is_not_wound_back():
     nothing = (torch.zeros(2), torch.zeros(2), torch.zeros(()))
-    assert all(map(torch.equal, wound_back(*nothing, (0.9, 0.999)), nothing))
+    assert all(map(torch.equal, rewind_adam_step(*nothing, (0.9, 0.999)), nothing))
 
 
 @pytest.mark.parametrize(
