@@ -98,7 +98,7 @@ class ReportLink(BaseOperatorLink):
 
 
 class JobOperator(BaseOperator):
-    """Runs ``python -m <package> <verb> <arguments>`` and returns its JSON summary.
+    """Runs ``python -m <package> <command> <arguments>`` and returns its JSON summary.
 
     Arguments are templates; one that renders to an empty text is left out.
     """
@@ -110,17 +110,17 @@ class JobOperator(BaseOperator):
         self,
         *,
         package: str,
-        verb: str,
+        command: str,
         arguments: Sequence[str],
         link: str,
         page: str = "",
         **kwargs: Any,
     ) -> None:
-        """A task for one verb.
+        """A task for one command.
 
         Args:
             package: Whose door to open.
-            verb: What to ask there.
+            command: What to ask there.
             arguments: Flags; templates.
             link: Text of the button that opens the job's page.
             page: That page, where the job ends without naming one; a template.
@@ -128,7 +128,7 @@ class JobOperator(BaseOperator):
         """
         super().__init__(**kwargs)
         self.package = package
-        self.verb = verb
+        self.command = command
         self.arguments = list(arguments)
         self.operator_extra_links = (ReportLink(link),)
         self.page = page
@@ -139,7 +139,7 @@ class JobOperator(BaseOperator):
         """Take the lease, run the process, and turn its end into the task's."""
         _take_lease(context)
         arguments = [argument for argument in self.arguments if argument]
-        command = [assets.PYTHON, "-m", self.package, self.verb, *arguments]
+        command = [assets.PYTHON, "-m", self.package, self.command, *arguments]
         self.log.info("Starting %s", " ".join(command))
         return self._conclude(context, self._run(command))
 
@@ -162,7 +162,7 @@ class JobOperator(BaseOperator):
     def _conclude(self, context: Context, ended: processes.Ended) -> dict[str, Any]:
         summary = ended.summary
         self.report = str(summary.get("report", ""))
-        name = f"{self.package} {self.verb}"
+        name = f"{self.package} {self.command}"
         if ended.exit_code == 0:
             if not summary:
                 raise AirflowException(f"{name}: last line of stdout {ended.last_line!r}; not JSON")
@@ -220,30 +220,30 @@ class LandedSensor(BaseSensorOperator):
 def job(
     task_id: str,
     package: str,
-    verb: str,
+    command: str,
     *arguments: str,
     folders: str,
     link: str = "Reports",
     is_dated: bool = True,
     **kwargs: Any,
 ) -> JobOperator:
-    """The task that runs one verb of one package's door, for the run's day.
+    """The task that runs one command of one package's door, for the run's day.
 
     Args:
         task_id: Name of the task.
         package: ``features``, ``training`` or ``serving``.
-        verb: What its door is asked to do.
+        command: What its door is asked to do.
         *arguments: Flags beside the data set, the day and the folders; templates.
-        folders: Names of the folders that the verb is given, apart by spaces.
+        folders: Names of the folders that the command is given, apart by spaces.
         link: Text of the button that opens the job's page.
-        is_dated: Whether the verb works for a day.
+        is_dated: Whether the command works for a day.
         **kwargs: Passed to the operator.
     """
     named = [f"--{name}={assets.FOLDERS[name]}" for name in folders.split()]
     date = [f"--date={DAY}"] if is_dated else []
     arguments = (f"--dataset={assets.DATASET}", *date, *named, *arguments)
     return JobOperator(
-        task_id=task_id, package=package, verb=verb, arguments=arguments, link=link, **kwargs
+        task_id=task_id, package=package, command=command, arguments=arguments, link=link, **kwargs
     )
 
 

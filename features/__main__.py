@@ -25,8 +25,8 @@ logger = logging.getLogger("features")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code."""
-    return _door().main(arguments)
+    """Run one command; returns the exit code."""
+    return _command_line().main(arguments)
 
 
 def _fetch(options: argparse.Namespace) -> Summary:
@@ -177,7 +177,7 @@ def _workspace(options: argparse.Namespace) -> "Workspace":
     from features.spark.session import start_session
 
     schema = schema_of(options.dataset)
-    spark = start_session(f"{options.verb} {schema.name}")
+    spark = start_session(f"{options.command} {schema.name}")
     return Workspace(spark, schema, Lake(options.lake, schema.name))
 
 
@@ -223,10 +223,10 @@ _FOLDERS = {
 }
 
 
-def _door() -> CommandLine:
+def _command_line() -> CommandLine:
     door = CommandLine(
         "features",
-        description="The data path of the ranker, one job a verb.",
+        description="The data path of the ranker, one job a command.",
         epilog="Start with: python -m features fetch --dataset movielens-100k",
         folders=_FOLDERS,
         quiet=("py4j", "great_expectations", "feast", "pyspark"),
@@ -238,21 +238,21 @@ def _door() -> CommandLine:
 
 def _add_daily_verbs(door: CommandLine) -> None:
     """The jobs of a day, in their order."""
-    fetch = door.verb("fetch", _fetch, "Get a log and land it, one file a day.", "landing")
+    fetch = door.command("fetch", _fetch, "Get a log and land it, one file a day.", "landing")
     sizes = {"rows": 100_000, "users": 2_000, "items": 1_000, "days": 30, "seed": 0}
     for name, default in sizes.items():
         fetch.add_argument(f"--{name}", type=int, default=default, help="generated logs only")
     text = "Bring landed impressions into the lake."
-    ingest = door.verb("ingest", _ingest, text, "landing", "lake")
+    ingest = door.command("ingest", _ingest, text, "landing", "lake")
     add_date(ingest, is_range=True)
     _add_available_at(ingest)
     text = "Check rows; stop, quarantine or report."
-    check = door.verb("validate", _validate, text, "lake", "docs")
+    check = door.command("validate", _validate, text, "lake", "docs")
     add_date(check, is_range=True)
     check.add_argument(
         "--table", required=True, choices=("impressions", "features"), help="what to check"
     )
-    build = door.verb("build", _build, "Compute the feature tables.", "landing", "lake")
+    build = door.command("build", _build, "Compute the feature tables.", "landing", "lake")
     add_date(build, is_range=True)
     _add_available_at(build)
     build.add_argument(
@@ -260,18 +260,18 @@ def _add_daily_verbs(door: CommandLine) -> None:
         action="store_true",
         help="the lake begins with --date: no features of the day before are needed",
     )
-    door.verb("apply", _apply, "Register the schema's objects with Feast.", "lake", "store")
+    door.command("apply", _apply, "Register the schema's objects with Feast.", "lake", "store")
     text = "Bring finished days online."
-    add_date(door.verb("materialize", _materialize, text, "lake", "store"), is_range=True)
+    add_date(door.command("materialize", _materialize, text, "lake", "store"), is_range=True)
     text = "Join impressions with features."
-    add_date(door.verb("examples", _examples, text, "lake"), is_range=True)
-    prune = door.verb("prune", _prune, "Drop partitions that nothing needs.", "lake")
+    add_date(door.command("examples", _examples, text, "lake"), is_range=True)
+    prune = door.command("prune", _prune, "Drop partitions that nothing needs.", "lake")
     add_date(prune)
     prune.add_argument("--keep-days", type=int, default=400, help="days to keep")
 
 
-def _add_available_at(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
+def _add_available_at(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--available-at",
         type=_moment,
         metavar="TIME",
@@ -287,7 +287,7 @@ def _add_other_verbs(door: CommandLine) -> None:
         "and parts of days under intraday/. May be repeated: what was pushed before is offered "
         "again with the same values."
     )
-    pushed = door.verb("push", _push, text, "landing", "lake", "store", "docs")
+    pushed = door.command("push", _push, text, "landing", "lake", "store", "docs")
     pushed.add_argument("--until", type=_moment, help="push rows true by then (else by now)")
     pushed.add_argument("--follow", action="store_true", help="go on, whenever impressions land")
     day = datetime.date.fromisoformat
@@ -313,14 +313,16 @@ def _add_other_verbs(door: CommandLine) -> None:
         help="of loopback, for Prometheus, with --follow; 0: none",
     )
     text = "Measure rows per second of state, aggregates and join."
-    bench = door.verb("bench", _bench, text, has_dataset=False)
+    bench = door.command("bench", _bench, text, has_dataset=False)
     bench.add_argument("--folder", type=Path, default=Path("var/bench"), help="scratch")
     sizes = [100_000, 1_000_000, 10_000_000]
     bench.add_argument("--rows", type=int, nargs="+", default=sizes, help="sizes, smallest first")
     bench.add_argument(
         "--feast-rows", type=int, default=50_000, help="size at which Feast's join runs too"
     )
-    document = door.verb("document", _document, "Write the feature reference.", has_dataset=False)
+    document = door.command(
+        "document", _document, "Write the feature reference.", has_dataset=False
+    )
     document.add_argument(
         "--output", type=Path, default=Path("docs/features.md"), help="the page to write"
     )

@@ -1,9 +1,8 @@
-"""What the command lines of all packages share: verbs, days, folders, one JSON object, exit codes.
+"""What the command lines share: commands, days, folders, one JSON object, exit codes.
 
-Every verb logs to stderr and prints one JSON object as its last line on stdout; what a summary has
-under ``markdown`` is printed before it. Exit code 0: done;
-1: failed, with the reason under ``error``; 2: wrong use; 99: nothing to do, with the reason under
-``skipped``.
+Every command logs to stderr and prints one JSON object as its last line on stdout; what a summary
+has under ``markdown`` is printed before it. Exit code 0: done; 1: failed, with the reason under
+``error``; 2: wrong use; 99: nothing to do, with the reason under ``skipped``.
 """
 
 import argparse
@@ -34,7 +33,7 @@ class SkippedError(Exception):
 
 
 class FailedError(ValueError):
-    """The verb found what must stop its caller; ``summary`` joins the JSON object."""
+    """The command found what must stop its caller; ``summary`` joins the JSON object."""
 
     def __init__(self, reason: str, summary: Summary | None = None) -> None:
         """Args: the sentence for people, and what was found."""
@@ -69,9 +68,11 @@ class CommandLine:
         self.parser = argparse.ArgumentParser(
             prog=f"python -m {package}", description=description, epilog=epilog
         )
-        self._verbs = self.parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+        self._commands = self.parser.add_subparsers(
+            dest="command", required=True, metavar="COMMAND"
+        )
 
-    def verb(
+    def command(
         self,
         name: str,
         run: Callable[[argparse.Namespace], Summary],
@@ -79,8 +80,8 @@ class CommandLine:
         *folders: str,
         has_dataset: bool = True,
     ) -> argparse.ArgumentParser:
-        """Add a verb; the first sentence of ``text`` stands in the list of verbs."""
-        added: argparse.ArgumentParser = self._verbs.add_parser(
+        """Add a command; the first sentence of ``text`` stands in the list of commands."""
+        added: argparse.ArgumentParser = self._commands.add_parser(
             name,
             help=text.split(". ")[0].rstrip("."),
             description=text,
@@ -100,7 +101,7 @@ class CommandLine:
         return added
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
-        """Run one verb; returns the exit code."""
+        """Run one command; returns the exit code."""
         options = self.parser.parse_args(arguments)
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
         logging.getLogger(self.package).setLevel(logging.INFO)
@@ -113,7 +114,7 @@ class CommandLine:
         seconds = round(time.monotonic() - started, 1)
         if text := summary.pop("markdown", None):
             sys.stdout.write(f"{text}\n")
-        sys.stdout.write(json.dumps({"job": options.verb, "seconds": seconds, **summary}) + "\n")
+        sys.stdout.write(json.dumps({"job": options.command, "seconds": seconds, **summary}) + "\n")
         return code
 
 
@@ -146,12 +147,12 @@ class _ShowDefaults(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def add_date(
-    verb: argparse.ArgumentParser, text: str = "the day, YYYY-MM-DD", *, is_range: bool = False
+    command: argparse.ArgumentParser, text: str = "the day, YYYY-MM-DD", *, is_range: bool = False
 ) -> None:
-    """Give a verb its ``--date``, and ``--to`` where it takes a range of days."""
+    """Give a command its ``--date``, and ``--to`` where it takes a range of days."""
     day = datetime.date.fromisoformat
-    verb.add_argument("--date", type=day, required=True, metavar="YYYY-MM-DD", help=text)
+    command.add_argument("--date", type=day, required=True, metavar="YYYY-MM-DD", help=text)
     if is_range:
-        verb.add_argument(
+        command.add_argument(
             "--to", type=day, metavar="YYYY-MM-DD", help="last day of a range from --date on"
         )

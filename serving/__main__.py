@@ -8,13 +8,13 @@ from pathlib import Path
 
 from features.cli import CommandLine, SkippedError, Summary
 from features.datasets.catalog import schema_of
-from serving.cli import arguments as verbs
+from serving.cli import arguments as flags
 from serving.cli import commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    return _door().main(arguments)
+    return _command_line().main(arguments)
 
 
 _FOLDERS = {
@@ -26,14 +26,14 @@ _FOLDERS = {
 }
 
 
-def _door() -> CommandLine:
+def _command_line() -> CommandLine:
     door = CommandLine(
         "serving",
         description="The ranking endpoint and what changes the model that it serves.",
         epilog="Exit codes: 0 done, 1 failed, 2 bad usage, 99 nothing to do.",
         folders=_FOLDERS,
     )
-    serve = door.verb(
+    serve = door.command(
         "serve",
         _serve,
         "Answer ranking requests until SIGINT or SIGTERM. The model `ranker` over REST and gRPC: "
@@ -50,16 +50,16 @@ def _door() -> CommandLine:
         metavar="DIR",
         help="serve this artifact, whatever the champion is, such as a folder mounted in a pod",
     )
-    verbs.add_deploy(door)
-    verbs.add_canary(door)
+    flags.add_deploy(door)
+    flags.add_canary(door)
     _add_promote(door)
-    verbs.add_rollback(door)
-    verbs.add_shadow(door)
+    flags.add_rollback(door)
+    flags.add_shadow(door)
     return door
 
 
 def _add_promote(door: CommandLine) -> None:
-    promote = door.verb(
+    promote = door.command(
         "promote",
         _promote,
         "Make a day's candidate the champion and have the endpoint load it. Moves the alias "
@@ -75,7 +75,7 @@ def _add_promote(door: CommandLine) -> None:
         has_dataset=False,
     )
     promote.set_defaults(misused=promote.error)
-    verbs.add_promotion(promote)
+    flags.add_promotion(promote)
 
 
 def _serve(options: argparse.Namespace) -> Summary:

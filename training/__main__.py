@@ -31,8 +31,8 @@ from training.recipes import recipe_of, target_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code."""
-    return _door().main(arguments)
+    """Run one command; returns the exit code."""
+    return _command_line().main(arguments)
 
 
 def _train(options: argparse.Namespace) -> Summary:
@@ -207,10 +207,10 @@ _FOLDERS = {
 }
 
 
-def _door() -> CommandLine:
+def _command_line() -> CommandLine:
     door = CommandLine(
         "training",
-        description="Train, export and judge the ranker, one job a verb.",
+        description="Train, export and judge the ranker, one job a command.",
         epilog="The recipes are described in training/recipes.py.",
         folders=_FOLDERS,
     )
@@ -221,9 +221,9 @@ def _door() -> CommandLine:
     export.add_bench(door)
     _add_evaluate(door)
     text = "Print the family of the rankers: who was trained, or grew, from whom."
-    door.verb("family", _family, text, "checkpoints", "artifacts", "tracking", "reports")
+    door.command("family", _family, text, "checkpoints", "artifacts", "tracking", "reports")
     text = "Predict the last days one by one, beside simple rivals."
-    backtest = door.verb("backtest", _backtest, text, "lake")
+    backtest = door.command("backtest", _backtest, text, "lake")
     add_date(backtest)
     backtest.add_argument("--days", type=int, default=28, help="days to predict, to --date")
     add_recipe(backtest)
@@ -234,7 +234,7 @@ def _door() -> CommandLine:
     _add_benchmark(door)
     _add_speed(door)
     text = "Drop checkpoints and artifacts that nothing needs."
-    prune = door.verb("prune", _prune, text, "checkpoints", "artifacts", "tracking")
+    prune = door.command("prune", _prune, text, "checkpoints", "artifacts", "tracking")
     prune.add_argument("--keep", type=int, default=10, help="newest to keep of each")
     add_anchor(prune, "keep the artifacts of champions as old as the gate's anchor")
     return door
@@ -249,7 +249,7 @@ def _add_evaluate(door: CommandLine) -> None:
         "the champion and than the one that did not grow. docs/training.md has the limits."
     )
     folders = ("lake", "checkpoints", "artifacts", "tracking", "reports")
-    evaluate = door.verb("evaluate", _evaluate, text, *folders)
+    evaluate = door.command("evaluate", _evaluate, text, *folders)
     add_date(evaluate, "last day of the holdout, YYYY-MM-DD")
     evaluate.add_argument("--drill", choices=("spoilt",), help="spoil the candidate on purpose")
     evaluate.add_argument("--candidate", metavar="VERSION", help="else the day's newest")
@@ -273,7 +273,7 @@ def _add_training(door: CommandLine) -> None:
         ("train", _train, "Train the candidate of a day, warm from the last checkpoint."),
         ("worker", _worker, "Be one rank of a training run; torchrun starts it, not a person."),
     ):
-        train = door.verb(name, run, text, "lake", "checkpoints", "tracking", "reports")
+        train = door.command(name, run, text, "lake", "checkpoints", "tracking", "reports")
         add_date(train, "day of the run, YYYY-MM-DD")
         add_training(train)
 
@@ -286,7 +286,7 @@ def _add_upscale(door: CommandLine) -> None:
         "`train --recipe TARGET` goes on from it. With --date, an older checkpoint of the source's "
         "family grows, one that leaves days to train on."
     )
-    upscale = door.verb("upscale", _upscale, text, "lake", "checkpoints", "tracking", "study")
+    upscale = door.command("upscale", _upscale, text, "lake", "checkpoints", "tracking", "study")
     _add_growth_ends(upscale, "its folder's name, or champion or challenger", growth_target)
     upscale.add_argument(
         "--date", type=day, metavar="YYYY-MM-DD", help="day of the run that will train it on"
@@ -296,16 +296,18 @@ def _add_upscale(door: CommandLine) -> None:
         "--budget-days", type=count, default=14, help="with --date: most days to train on"
     )
     text = "Be one rank of an upscaling; torchrun starts it, not a person."
-    grow = door.verb("grow", _grow, text, "lake", "checkpoints")
+    grow = door.command("grow", _grow, text, "lake", "checkpoints")
     _add_growth_ends(grow, "its folder's name", recipe_name)
     grow.add_argument("--result", type=Path, help=argparse.SUPPRESS)
 
 
 def _add_growth_ends(
-    verb: argparse.ArgumentParser, source: str, target: Callable[[str], str]
+    command: argparse.ArgumentParser, source: str, target: Callable[[str], str]
 ) -> None:
-    verb.add_argument(*("--from",), dest="source", required=True, metavar="CHECKPOINT", help=source)
-    verb.add_argument(
+    command.add_argument(
+        *("--from",), dest="source", required=True, metavar="CHECKPOINT", help=source
+    )
+    command.add_argument(
         *("--to",),
         dest="target",
         required=True,
@@ -335,7 +337,7 @@ def _add_benchmark(door: CommandLine) -> None:
         "they are published (docs/benchmarks.md says which); validation decides when to stop and "
         "what a search keeps, the test split is scored once."
     )
-    benchmark = door.verb("benchmark", _benchmark, text, has_dataset=False)
+    benchmark = door.command("benchmark", _benchmark, text, has_dataset=False)
     benchmark.add_argument("--dataset", required=True, choices=_BENCHMARKS, help="the data set")
     benchmark.add_argument(
         "--data", type=Path, default=Path("var/lake"), metavar="DIR", help="where its files are"
@@ -358,7 +360,7 @@ def _add_speed(door: CommandLine) -> None:
         "Measure the training speed of a fixed configuration. Full steps on all threads, as a "
         "share of the machine's best float32 matrix product; `make bench-train` runs both."
     )
-    speed = door.verb("speed", _speed, text, has_dataset=False)
+    speed = door.command("speed", _speed, text, has_dataset=False)
     speed.add_argument("--configuration", choices=("A", "B"), required=True, help="which one")
     speed.add_argument("--compile", action="store_true", help="compile the dense part")
     speed.add_argument("--profile", action="store_true", help="print the operators instead")
@@ -371,7 +373,7 @@ def _add_plan(door: CommandLine) -> None:
         "Print how a recipe's tables would be spread over devices. The trainer plans with the same "
         "code; nothing is allocated, so that a plan for GPUs is made on a laptop."
     )
-    plan = door.verb("plan", _plan, text, has_dataset=False)
+    plan = door.command("plan", _plan, text, has_dataset=False)
     plan.add_argument(
         "--dataset", choices=sorted(SCHEMAS), default="movielens-100k", help="whose tables"
     )
@@ -403,7 +405,7 @@ def _add_growth(door: CommandLine) -> None:
         "FLOPs over one pass of the lake's days, for the small, the large and the small one grown "
         "at several moments; `make bench-growth` runs it on two data sets."
     )
-    growth = door.verb("growth", _growth, text, "lake")
+    growth = door.command("growth", _growth, text, "lake")
     add_recipe(growth)
     growth.add_argument(
         "--to",
@@ -431,7 +433,7 @@ def _add_scaling(door: CommandLine) -> None:
         "a law to all points of the data set, writes its page, and says what to grow next, which "
         "`upscale --to advice` takes as its target."
     )
-    scaling = door.verb("scaling", _scaling, text, "lake", "study", "tracking", "reports")
+    scaling = door.command("scaling", _scaling, text, "lake", "study", "tracking", "reports")
     add_recipe(scaling, default=None, otherwise="the champion's, or the usual one")
     scaling.add_argument(
         "--axis",
@@ -460,7 +462,7 @@ def _add_law(door: CommandLine) -> None:
         "and without a floor, and writes one page with law.json beside it; docs/scaling.md has the "
         "format of the points and how the fit works."
     )
-    law = door.verb("law", _law, text, "reports", has_dataset=False)
+    law = door.command("law", _law, text, "reports", has_dataset=False)
     law.add_argument(
         "--points", type=Path, required=True, metavar="FILE", help="JSON lines, one run each"
     )

@@ -46,10 +46,10 @@ def require_day_before(
             continue
         earlier = [day for day in lake.days(table.name) if day < before]
         since = earlier[-1] + ONE_DAY if earlier else before
-        verbs = (*TO_IMPRESSIONS, *TO_FEATURES, *TO_EXAMPLES)
+        commands = (*TO_IMPRESSIONS, *TO_FEATURES, *TO_EXAMPLES)
         raise RunbookError(
             f"table {table.name}: {_span(since, before)} missing, and {days[0]} builds on it; "
-            f"first run {commands(schema, verbs, since, before)}"
+            f"first run {commands(schema, commands, since, before)}"
             + ("" if earlier else "; where the lake is to begin here, say --first-day"),
             runbook="day-missing",
         )
@@ -79,16 +79,16 @@ def require_days(
     schema: Schema,
     tables: Sequence[str],
     days: Sequence[datetime.date],
-    verbs: Sequence[str],
+    commands: Sequence[str],
 ) -> None:
-    """Refuse to work on days of which a table has no partition; ``verbs`` would make it."""
+    """Refuse to work on days of which a table has no partition; ``commands`` would make it."""
     for table in tables:
         missing = [day for day in days if not lake.has(table, day)]
         if missing:
             raise RunbookError(
                 f"table {table}: {_span(missing[0], missing[-1])} missing ({len(missing)} of "
                 f"{len(days)} days); first run "
-                f"{commands(schema, verbs, missing[0], missing[-1])}",
+                f"{commands(schema, commands, missing[0], missing[-1])}",
                 runbook="day-missing",
             )
 
@@ -111,23 +111,25 @@ def require_current(lake: Lake, schema: Schema, table: str, days: Sequence[datet
 
 def rebuild_commands(schema: Schema, table: str, first: datetime.date, last: datetime.date) -> str:
     """What makes days of a table again after the schema changed, and all that follows from it."""
-    verbs: tuple[str, ...] = (*TO_FEATURES, *TO_EXAMPLES)
+    commands: tuple[str, ...] = (*TO_FEATURES, *TO_EXAMPLES)
     if table in _FROM_THE_LOG:
-        verbs = (*TO_IMPRESSIONS, *verbs)
+        commands = (*TO_IMPRESSIONS, *commands)
     if first > schema.first_day:
-        verbs = tuple("build --first-day" if verb == "build" else verb for verb in verbs)
-    return commands(schema, ("apply", *verbs, "materialize"), first, last)
+        commands = tuple(
+            "build --first-day" if command == "build" else command for command in commands
+        )
+    return commands(schema, ("apply", *commands, "materialize"), first, last)
 
 
 def commands(
-    schema: Schema, verbs: Sequence[str], first: datetime.date, last: datetime.date
+    schema: Schema, commands: Sequence[str], first: datetime.date, last: datetime.date
 ) -> str:
     """Command lines for a range of days, to be typed as they are."""
     span = f"--date {first}" + (f" --to {last}" if last > first else "")
     return " && ".join(
-        f"python -m features {verb} --dataset {schema.name}"
-        + ("" if verb == "apply" else f" {span}")
-        for verb in verbs
+        f"python -m features {command} --dataset {schema.name}"
+        + ("" if command == "apply" else f" {span}")
+        for command in commands
     )
 
 

@@ -19,10 +19,10 @@ LAWS = REPOSITORY / "var" / "laws"
 """Where they are."""
 
 
-def run_door(package: str, verb: str, *flags: str) -> dict[str, Any]:
+def run_job(package: str, name: str, *flags: str) -> dict[str, Any]:
     """One job's summary; its log goes to our stderr, and its failure ends us."""
-    command = [sys.executable, "-m", package, verb, *flags]
-    sys.stderr.write(f"== {package} {' '.join((verb, *flags))}\n")
+    command = [sys.executable, "-m", package, name, *flags]
+    sys.stderr.write(f"== {package} {' '.join((name, *flags))}\n")
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -33,11 +33,11 @@ def prepare_examples(dataset: str, folder: Path, *, last: str, sizes: tuple[str,
     days = (f"--date={schema_of(dataset).first_day}", f"--to={last}")
     docs = f"--docs={folder / 'reports'}"
     named = f"--dataset={dataset}"
-    run_door("features", "fetch", named, landing, *sizes)
-    run_door("features", "ingest", named, landing, lake, *days)
-    run_door("features", "validate", named, "--table=impressions", lake, docs, *days)
-    run_door("features", "build", named, landing, lake, *days)
-    run_door("features", "examples", named, lake, *days)
+    run_job("features", "fetch", named, landing, *sizes)
+    run_job("features", "ingest", named, landing, lake, *days)
+    run_job("features", "validate", named, "--table=impressions", lake, docs, *days)
+    run_job("features", "build", named, landing, lake, *days)
+    run_job("features", "examples", named, lake, *days)
     return folder / "lake"
 
 

@@ -58,14 +58,14 @@ class Jobs:
         self.count = itertools.count()
 
     def run(
-        self, name: str, package: str, verb: str, *flags: str, folders: str = ""
+        self, name: str, package: str, asked: str, *flags: str, folders: str = ""
     ) -> dict[str, Any]:
         """Run one door as a process; returns its JSON summary."""
         named = [f"--{flag}={self.settings.var / _FOLDERS[flag]}" for flag in folders.split()]
         dataset = f"--dataset={self.settings.dataset}"
         environment = job_environment(self.settings)
         python = environment["RANKING_PYTHON"]
-        command = [python, "-m", package, verb, dataset, *named, *flags]
+        command = [python, "-m", package, asked, dataset, *named, *flags]
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{next(self.count):02d}-{name.replace(' ', '-')}.log"
         started = time.monotonic()

@@ -1,6 +1,6 @@
-"""The caller's side of ``job_server.py``: runs ``-m PACKAGE VERB …`` in a process of the server.
+"""The caller's side of ``job_server.py``: runs ``-m PACKAGE COMMAND …`` in a process of the server.
 
-    python -I -S job_call.py SOCKET PYTHON [-u] -m PACKAGE VERB …
+    python -I -S job_call.py SOCKET PYTHON [-u] -m PACKAGE COMMAND …
 
 Without a server at the socket, or without ``-m``, the interpreter PYTHON runs it as it always does.
 It is started for every job, so it imports nothing but modules of the standard library.

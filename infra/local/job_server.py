@@ -2,7 +2,7 @@
 
 Importing torch, TorchRec, MLflow, Great Expectations and Feast takes a core 2 to 7 s: the larger
 part of most jobs of a small day. ``write_interpreter`` makes the program that RANKING_PYTHON names
-in the stack: called as an interpreter with ``-m PACKAGE VERB …`` it hands its arguments,
+in the stack: called as an interpreter with ``-m PACKAGE COMMAND …`` it hands its arguments,
 environment, folder and open files to this server, and ends as the job ends (job_call.py). When the
 caller is ended, so are the job and all that it started.
 

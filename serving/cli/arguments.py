@@ -1,4 +1,4 @@
-"""The verbs that change what serves, and their flags; nothing heavy until one of them runs."""
+"""The commands that change what serves, and their flags; nothing heavy until one of them runs."""
 
 import argparse
 import dataclasses
@@ -13,7 +13,7 @@ from serving.release.endpoint_client import DEFAULT_URL, NOWHERE
 
 def add_deploy(door: CommandLine) -> None:
     """`deploy`: one model that has all traffic."""
-    verb = door.verb(
+    command = door.command(
         "deploy",
         commands.deploy,
         "Apply an InferenceService to a Kubernetes cluster with KServe and wait until it is ready. "
@@ -22,34 +22,36 @@ def add_deploy(door: CommandLine) -> None:
         "--dry-run, and needs no cluster then.",
         has_dataset=False,
     )
-    verb.add_argument("--dataset", required=True, choices=sorted(SCHEMAS), help="the data set")
-    _add_place(verb)
-    _add_model(verb)
-    verb.add_argument("--image", required=True, help="container image with this package")
-    verb.add_argument("--store-claim", required=True, help="volume claim with the online store")
-    verb.add_argument(
+    command.add_argument("--dataset", required=True, choices=sorted(SCHEMAS), help="the data set")
+    _add_place(command)
+    _add_model(command)
+    command.add_argument("--image", required=True, help="container image with this package")
+    command.add_argument("--store-claim", required=True, help="volume claim with the online store")
+    command.add_argument(
         "--secret",
         default="",
         help="secret whose entries become the pod's environment, such as RANKING_TOKEN",
     )
-    verb.add_argument(
+    command.add_argument(
         "--mode", choices=("Standard", "Knative"), default="Standard", help="of KServe"
     )
-    verb.add_argument(
+    command.add_argument(
         "--autoscaler", choices=("hpa", "keda", "kpa"), help="hpa, or kpa in mode Knative"
     )
-    verb.add_argument("--min-replicas", type=int, default=2, help="pods at least")
-    verb.add_argument("--max-replicas", type=int, default=4, help="pods at most")
-    verb.add_argument("--cpu", default="2", help="CPUs requested for a pod")
-    verb.add_argument("--memory", default="4Gi", help="memory requested for a pod, and its limit")
-    verb.add_argument("--dry-run", action="store_true", help="print the manifest as YAML only")
-    _add_force(verb)
-    _add_ready(verb)
+    command.add_argument("--min-replicas", type=int, default=2, help="pods at least")
+    command.add_argument("--max-replicas", type=int, default=4, help="pods at most")
+    command.add_argument("--cpu", default="2", help="CPUs requested for a pod")
+    command.add_argument(
+        "--memory", default="4Gi", help="memory requested for a pod, and its limit"
+    )
+    command.add_argument("--dry-run", action="store_true", help="print the manifest as YAML only")
+    _add_force(command)
+    _add_ready(command)
 
 
 def add_canary(door: CommandLine) -> None:
     """`canary`: a new model beside the stable one, with more and more traffic."""
-    verb = door.verb(
+    command = door.command(
         "canary",
         commands.canary,
         "Give a new model 5, 25, 50 and 95 percent of the traffic, then all. At 0 it must get "
@@ -64,28 +66,28 @@ def add_canary(door: CommandLine) -> None:
         *("artifacts", "tracking", "reports"),
         has_dataset=False,
     )
-    verb.set_defaults(misused=verb.error)
-    _add_local(verb)
-    _add_day(verb)
-    verb.add_argument("--version", help="version of the exported ranker, instead of --date")
-    verb.add_argument(
+    command.set_defaults(misused=command.error)
+    _add_local(command)
+    _add_day(command)
+    command.add_argument("--version", help="version of the exported ranker, instead of --date")
+    command.add_argument(
         "--storage-uri",
         help="with --service: its folder, such as s3://bucket/{version}, where {version} becomes "
         "the version",
     )
-    _add_place(verb, is_required=False)
-    verb.add_argument("--image", help="container image; without it, the stable model's")
-    _add_force(verb)
+    _add_place(command, is_required=False)
+    command.add_argument("--image", help="container image; without it, the stable model's")
+    _add_force(command)
     for field in dataclasses.fields(Limits):
         kind = int if isinstance(field.default, int) else float
         flag = f"--{field.name.replace('_', '-')}"
         default = None if field.name in FROM_THE_GATE else field.default
-        verb.add_argument(flag, type=kind, default=default, help=_LIMITS[field.name])
+        command.add_argument(flag, type=kind, default=default, help=_LIMITS[field.name])
 
 
 def add_rollback(door: CommandLine) -> None:
     """`rollback`: all traffic back to the stable model, or to the champion before this one."""
-    verb = door.verb(
+    command = door.command(
         "rollback",
         commands.rollback,
         "Undo the newest change of the model that serves. On the local server: a canary loses its "
@@ -96,34 +98,34 @@ def add_rollback(door: CommandLine) -> None:
         *("artifacts", "tracking"),
         has_dataset=False,
     )
-    verb.set_defaults(misused=verb.error)
-    _add_local(verb)
-    verb.add_argument("--to", metavar="VERSION", help="make this version the champion")
-    _add_place(verb, is_required=False)
-    _add_ready(verb)
+    command.set_defaults(misused=command.error)
+    _add_local(command)
+    command.add_argument("--to", metavar="VERSION", help="make this version the champion")
+    _add_place(command, is_required=False)
+    _add_ready(command)
 
 
 def add_shadow(door: CommandLine) -> None:
     """`shadow`: a challenger that scores copies of requests and answers none."""
-    verb = door.verb(
+    command = door.command(
         "shadow",
         commands.shadow,
         "Let a challenger score copies of a share of the requests on the local server. Its scores "
         "are compared and logged, and no caller gets them. The share 0 ends it.",
         "tracking",
     )
-    _add_endpoint(verb)
-    verb.add_argument("--version", help="the challenger; without it, the alias `challenger`")
-    verb.add_argument("--percent", type=float, default=10.0, help="of the requests; 0: none")
+    _add_endpoint(command)
+    command.add_argument("--version", help="the challenger; without it, the alias `challenger`")
+    command.add_argument("--percent", type=float, default=10.0, help="of the requests; 0: none")
 
 
-def add_promotion(verb: argparse.ArgumentParser) -> None:
+def add_promotion(command: argparse.ArgumentParser) -> None:
     """The flags of `promote`."""
-    _add_local(verb)
-    _add_day(verb)
-    _add_place(verb, is_required=False)
-    _add_force(verb)
-    _add_ready(verb)
+    _add_local(command)
+    _add_day(command)
+    _add_place(command, is_required=False)
+    _add_force(command)
+    _add_ready(command)
 
 
 _LIMITS = {
@@ -142,15 +144,15 @@ _LIMITS = {
 }
 
 
-def _add_local(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
+def _add_local(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--dataset", choices=sorted(SCHEMAS), help="the data set; required without --service"
     )
-    _add_endpoint(verb)
+    _add_endpoint(command)
 
 
-def _add_endpoint(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
+def _add_endpoint(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--endpoint",
         metavar="URL",
         help=f"REST address of the server, which must answer; without it {DEFAULT_URL}, if a "
@@ -158,39 +160,41 @@ def _add_endpoint(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_day(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
+def _add_day(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--date",
         type=datetime.date.fromisoformat,
         metavar="YYYY-MM-DD",
         help="day of the candidate, whose gate must have said promote",
     )
-    verb.add_argument(
+    command.add_argument(
         "--upscaled", action="store_true", help="the day's candidate that grew, not the daily one"
     )
-    verb.add_argument(
+    command.add_argument(
         "--again", action="store_true", help="a version that was rolled back, all the same"
     )
 
 
-def _add_place(verb: argparse.ArgumentParser, *, is_required: bool = True) -> None:
-    verb.add_argument("--service", required=is_required, help="name of the InferenceService")
-    verb.add_argument("--namespace", default="default", help="its namespace")
-    verb.add_argument("--kubeconfig", help="file; without it, $KUBECONFIG or ~/.kube/config")
-    verb.add_argument("--context", help="context of the kubeconfig; without it, the current one")
+def _add_place(command: argparse.ArgumentParser, *, is_required: bool = True) -> None:
+    command.add_argument("--service", required=is_required, help="name of the InferenceService")
+    command.add_argument("--namespace", default="default", help="its namespace")
+    command.add_argument("--kubeconfig", help="file; without it, $KUBECONFIG or ~/.kube/config")
+    command.add_argument("--context", help="context of the kubeconfig; without it, the current one")
 
 
-def _add_model(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--version", required=True, help="version of the exported ranker")
-    verb.add_argument("--storage-uri", required=True, help="its folder, such as s3://bucket/folder")
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--version", required=True, help="version of the exported ranker")
+    command.add_argument(
+        "--storage-uri", required=True, help="its folder, such as s3://bucket/folder"
+    )
 
 
-def _add_force(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--force", action="store_true", help="take over fields that others manage")
+def _add_force(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--force", action="store_true", help="take over fields that others manage")
 
 
-def _add_ready(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
+def _add_ready(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--ready-timeout-seconds",
         type=float,
         default=Limits.ready_timeout_seconds,

@@ -1,4 +1,4 @@
-"""What the verbs do; each imports what it needs when it runs, so that the door opens quickly."""
+"""What the commands do; each imports what it needs when it runs, so that the door opens quickly."""
 
 import argparse
 import dataclasses

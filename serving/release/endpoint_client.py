@@ -1,6 +1,6 @@
 """A running server, seen from outside: what it serves, and that it is to look again.
 
-No heavy import: the verbs that use it start quickly.
+No heavy import: the commands that use it start quickly.
 """
 
 import dataclasses

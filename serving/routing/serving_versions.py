@@ -78,7 +78,7 @@ class ServingVersions(Generic[Model_co]):
         return "canary" if is_canary else "champion"
 
     def told(self) -> dict[str, object]:
-        """The lineup for people and for the verbs: versions and shares."""
+        """The lineup for people and for the commands: versions and shares."""
         beside = {"canary": self.canary, "shadow": self.shadow}
         return {
             "champion": self.champion.version if self.champion else None,

@@ -1,7 +1,7 @@
 """Who is to serve, as the registry says: champion, canary with a share, challenger in the shadow.
 
-Standard library only, for the server and for the verbs that steer it. A share lies in a tag of the
-version behind the alias, so that one write changes it and a restart finds it.
+Standard library only, for the server and for the commands that steer it. A share lies in a tag of
+the version behind the alias, so that one write changes it and a restart finds it.
 """
 
 import dataclasses

@@ -46,7 +46,7 @@ class Operation:
 
     def matches(self, path: str) -> bool:
         """Whether a path, as it was requested, is one of this operation's."""
-        # A name holds no colon: "ranker:predict" is a verb of ranker, not a model.
+        # A name holds no colon: "ranker:predict" is a command of ranker, not a model.
         named = re.escape(self.path).replace(r"\{model_name\}", "[^/:]+")
         pattern = named.replace(r"\{model_version\}", "[^/]+")
         return re.fullmatch(pattern, path) is not None

@@ -124,7 +124,7 @@ class Routes:
         """No scores are explained, in any protocol."""
         self._dataplane.get_model_from_registry(model_name)
         status = HTTPStatus.NOT_IMPLEMENTED
-        raise RequestError("verb", "explain", "scores are not explained", status=status)
+        raise RequestError("command", "explain", "scores are not explained", status=status)
 
     async def metadata(self, model_name: str) -> Response:
         """Inputs, outputs, and the version that is loaded, if any."""

@@ -227,10 +227,10 @@ def test_every_jobs_arguments_are_what_its_door_takes(name: str) -> None:
     told = SimpleNamespace(xcom_pull=lambda *, task_ids: TOLD[task_ids])
     context = {"params": dag.params.dump(), "dag_run": run, "ti": told}
     seen = {}
-    for task in (task for task in dag.tasks if hasattr(task, "verb")):
+    for task in (task for task in dag.tasks if hasattr(task, "command")):
         arguments = task.render_template(task.arguments, context, dag.get_template_env())
-        parser = importlib.import_module(f"{task.package}.__main__")._door().parser
-        asked = [task.verb, *filter(None, arguments)]
+        parser = importlib.import_module(f"{task.package}.__main__")._command_line().parser
+        asked = [task.command, *filter(None, arguments)]
         seen[task.task_id] = vars(parser.parse_args(asked))
     assert all(options["dataset"] == "movielens-100k" for options in seen.values())
     if name == "upscale_dense.py":
@@ -255,8 +255,8 @@ print(json.dumps({**told, "min_requests": minimum}))
 
 @pytest.mark.process
 def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
-    """One DAG: where RANKING_SERVICE is set, its models change by the same two verbs."""
-    from serving.__main__ import _door
+    """One DAG: where RANKING_SERVICE is set, its models change by the same two commands."""
+    from serving.__main__ import _command_line
 
     uri = "s3://models/{version}"
     environment = {"RANKING_SERVICE": "ranker", "RANKING_STORAGE_URI": uri, "PYTHONPATH": str(DAGS)}
@@ -270,11 +270,11 @@ def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["min_requests"] == 2_000
     fill = {"{{ day(dag_run) }}": "1998-04-21", "{{ params.min_requests }}": "2000"}
-    for verb in ("canary", "promote"):
-        arguments = filter(None, seen[verb])
+    for command in ("canary", "promote"):
+        arguments = filter(None, seen[command])
         for template, value in fill.items():
             arguments = [argument.replace(template, value) for argument in arguments]
-        options = _door().parser.parse_args([verb, *arguments])
+        options = _command_line().parser.parse_args([command, *arguments])
         assert (options.service, options.namespace) == ("ranker", "default")
         assert (options.dataset, str(options.date)) == ("movielens-100k", "1998-04-21")
         assert getattr(options, "storage_uri", uri) == uri

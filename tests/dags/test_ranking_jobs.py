@@ -55,7 +55,8 @@ class Instance(SimpleNamespace):
 
 @pytest.fixture
 def door(assets, tmp_path, monkeypatch):
-    """A package ``door`` whose one verb is the program given; returns a way to run it as a task."""
+    """A package ``door`` whose one command is the program given; returns a way to run it as a
+    task."""
 
     def run(program: str, *, instance=None, **settings):
         package = tmp_path / "door"
@@ -67,7 +68,7 @@ def door(assets, tmp_path, monkeypatch):
         task = ranking_jobs.JobOperator(
             task_id="ingest",
             package="door",
-            verb="go",
+            command="go",
             arguments=["--a=1", ""],
             link="Reports",
             **settings,

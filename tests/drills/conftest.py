@@ -39,18 +39,18 @@ class Place:
 
     def run(self, line: str) -> dict:
         """One command line as it would be typed; returns its JSON object, with its exit code."""
-        verb, *flags = line.split()
+        command, *flags = line.split()
         folders = {name: f"--{name}={self.root / name}" for name in ("lake", "landing", "docs")}
         folders["store"] = f"--store={self.root / 'feast'}"
-        taken = door._door().parser.parse_args([verb, *flags, *_needed(verb)])
+        taken = door._command_line().parser.parse_args([command, *flags, *_needed(command)])
         named = [folders[name] for name in folders if hasattr(taken, name)]
-        code = door.main([verb, *flags, *named])
+        code = door.main([command, *flags, *named])
         return {**json.loads(self.capsys.readouterr().out.splitlines()[-1]), "code": code}
 
     def day(self, day: datetime.date) -> None:
         """The jobs of one day, all of which must succeed."""
-        for verb in DAY_OF_THE_DAG:
-            found = self.run(f"{verb} --dataset synthetic --date {day}")
+        for command in DAY_OF_THE_DAG:
+            found = self.run(f"{command} --dataset synthetic --date {day}")
             assert found["code"] == 0, found
 
     def heal(self, error: str) -> None:
@@ -73,8 +73,8 @@ class Place:
         return self.hashes(*days) == self.hashes(*days, lake=untouched)
 
 
-def _needed(verb: str) -> list[str]:
-    return ["--table=impressions"] if verb == "validate" else []
+def _needed(command: str) -> list[str]:
+    return ["--table=impressions"] if command == "validate" else []
 
 
 @pytest.fixture

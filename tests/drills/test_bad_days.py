@@ -25,8 +25,8 @@ DATASET = "--dataset synthetic"
 def test_a_missed_day_is_named_and_run_before_the_next(place, built, page_of):
     missed, day = built.days[-2:]
     place.forget(missed, day)
-    for verb in ("ingest", "validate --table impressions"):
-        assert place.run(f"{verb} {DATASET} --date {day}")["code"] == 0
+    for command in ("ingest", "validate --table impressions"):
+        assert place.run(f"{command} {DATASET} --date {day}")["code"] == 0
     stopped = place.run(f"build {DATASET} --date {day}")
     assert stopped["code"] == 1
     assert f"table user_state: day {missed} is missing, and {day} builds on it" in stopped["error"]
@@ -138,8 +138,8 @@ def test_a_feature_that_is_added_makes_the_old_days_stale_until_they_are_made_ag
     )
     tables = tuple(wider if table is daily else table for table in old.tables)
     monkeypatch.setitem(catalog.SCHEMAS, "synthetic", dataclasses.replace(old, tables=tables))
-    for verb in ("ingest", "validate --table impressions"):
-        assert place.run(f"{verb} {DATASET} --date {day}")["code"] == 0
+    for command in ("ingest", "validate --table impressions"):
+        assert place.run(f"{command} {DATASET} --date {day}")["code"] == 0
     stopped = place.run(f"build {DATASET} --date {day}")
     assert stopped["code"] == 1
     assert "were made by another schema" in stopped["error"]
@@ -149,6 +149,6 @@ def test_a_feature_that_is_added_makes_the_old_days_stale_until_they_are_made_ag
     healed = place.hashes(*built.days)
     for table in ("user_state", "item_daily", jobs.EXAMPLES):
         shutil.rmtree(place.lake.path(table))
-    for verb in ("build", "examples"):
-        place.run(f"{verb} {DATASET} --date {built.days[0]} --to {day}")
+    for command in ("build", "examples"):
+        place.run(f"{command} {DATASET} --date {built.days[0]} --to {day}")
     assert healed == place.hashes(*built.days)

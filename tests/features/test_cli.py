@@ -1,4 +1,4 @@
-"""A command line ends with one JSON object and an exit code, whatever its verb does."""
+"""A command line ends with one JSON object and an exit code, whatever its command does."""
 
 import json
 
@@ -11,7 +11,7 @@ def outcome_of(run, capsys):
     door = CommandLine(
         "features", description="", epilog="", folders={"lake": ("lake", "the tables")}
     )
-    door.verb("try", run, "Try it. At length.", "lake", has_dataset=False)
+    door.command("try", run, "Try it. At length.", "lake", has_dataset=False)
     code = door.main(["try"])
     captured = capsys.readouterr()
     return code, json.loads(captured.out.splitlines()[-1]), captured.err

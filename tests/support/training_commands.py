@@ -7,7 +7,7 @@ from support import forks
 
 
 def door(*arguments: object, code: int = 0, by_torchrun: bool = False) -> dict:
-    """The summary of one verb, or where it must fail its log as ``error``."""
+    """The summary of one command, or where it must fail its log as ``error``."""
     done = forks.run(["-m", "training", *map(str, arguments)], by_torchrun=by_torchrun)
     assert done.returncode == code, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1]) if code == 0 else {"error": done.stderr}

@@ -1,4 +1,4 @@
-"""What several verbs of the command line share: values that they read, and flags."""
+"""What several commands of the command line share: values that they read, and flags."""
 
 import argparse
 import dataclasses
@@ -44,72 +44,74 @@ _RECIPES_HELP = (
 
 
 def add_recipe(
-    verb: argparse.ArgumentParser, *, default: str | None = USUAL, otherwise: str = ""
+    command: argparse.ArgumentParser, *, default: str | None = USUAL, otherwise: str = ""
 ) -> None:
-    """Give a verb its ``--recipe``; ``otherwise`` says what is taken where none is named."""
+    """Give a command its ``--recipe``; ``otherwise`` says what is taken where none is named."""
     text = f"{_RECIPES_HELP} (else {otherwise})" if otherwise else _RECIPES_HELP
-    verb.add_argument("--recipe", type=recipe_name, default=default, metavar="RECIPE", help=text)
+    command.add_argument("--recipe", type=recipe_name, default=default, metavar="RECIPE", help=text)
 
 
-def add_holdout(verb: argparse.ArgumentParser) -> None:
-    """Give a verb its ``--holdout-days``."""
-    verb.add_argument(
+def add_holdout(command: argparse.ArgumentParser) -> None:
+    """Give a command its ``--holdout-days``."""
+    command.add_argument(
         "--holdout-days", type=int, help="newest days not to train on (else the schema's)"
     )
 
 
-def add_training(verb: argparse.ArgumentParser) -> None:
-    """Give a verb what says how a day is trained."""
-    add_holdout(verb)
-    verb.add_argument(
+def add_training(command: argparse.ArgumentParser) -> None:
+    """Give a command what says how a day is trained."""
+    add_holdout(command)
+    command.add_argument(
         "--recipe",
         type=recipe_name,
         metavar="RECIPE",
         help=f"{_RECIPES_HELP}; else that of --from, of this day's earlier run, of the champion, "
         f"or {USUAL}, in this order",
     )
-    verb.add_argument(
+    command.add_argument(
         *("--from",),
         dest="source",
         metavar="CHECKPOINT",
         help="what to go on from (else the newest that fits)",
     )
-    verb.add_argument(
+    command.add_argument(
         "--trial",
         choices=(GROWN, CONTROL),
         help="train for a comparison, beside the day's own run: what grew, or what did not",
     )
-    verb.add_argument(
+    command.add_argument(
         "--ranks",
         type=count,
         help="processes (else one a CUDA device; on a CPU 2, or 1 where there is one core)",
     )
-    verb.add_argument("--batch-size", type=count, help="of all ranks (else the recipe's)")
-    verb.add_argument("--epochs", type=count, help="passes over the days (else the recipe's)")
-    verb.add_argument(
+    command.add_argument("--batch-size", type=count, help="of all ranks (else the recipe's)")
+    command.add_argument("--epochs", type=count, help="passes over the days (else the recipe's)")
+    command.add_argument(
         "--precision", choices=list(Precision), help="of the dense part (else the recipe's)"
     )
-    add_dense_parallelism(verb)
-    verb.add_argument(
+    add_dense_parallelism(command)
+    command.add_argument(
         "--checkpoint-steps",
         type=int,
         help="steps that a kill may cost; 0: all of them (else the recipe's)",
     )
-    verb.add_argument(
+    command.add_argument(
         "--id-log", type=Path, metavar="DIR", help="log the ids of every step's examples here"
     )
-    verb.add_argument("--mlflow-run", type=Path, help=argparse.SUPPRESS)
-    verb.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+    command.add_argument("--mlflow-run", type=Path, help=argparse.SUPPRESS)
+    command.add_argument("--result", type=Path, help=argparse.SUPPRESS)
 
 
-def add_anchor(verb: argparse.ArgumentParser, text: str) -> None:
-    """Give a verb its ``--anchor-days``."""
-    verb.add_argument("--anchor-days", type=whole, default=ANCHOR_DAYS, metavar="DAYS", help=text)
+def add_anchor(command: argparse.ArgumentParser, text: str) -> None:
+    """Give a command its ``--anchor-days``."""
+    command.add_argument(
+        "--anchor-days", type=whole, default=ANCHOR_DAYS, metavar="DAYS", help=text
+    )
 
 
-def add_dense_parallelism(verb: argparse.ArgumentParser) -> None:
-    """Give a verb its ``--dense-parallelism``."""
-    verb.add_argument(
+def add_dense_parallelism(command: argparse.ArgumentParser) -> None:
+    """Give a command its ``--dense-parallelism``."""
+    command.add_argument(
         "--dense-parallelism",
         choices=list(DenseParallelism),
         help="auto: whole on every rank (ddp) while it fits, else in pieces (else the recipe's)",

@@ -1,4 +1,4 @@
-"""The ``evaluate`` and ``family`` verbs: who is compared with whom, and where it is written."""
+"""The ``evaluate`` and ``family`` commands: who is compared with whom, and where it is written."""
 
 import argparse
 import dataclasses

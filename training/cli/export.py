@@ -1,4 +1,4 @@
-"""The verbs that make a ranker ready to serve: export, compile, and what both are worth.
+"""The commands that make a ranker ready to serve: export, compile, and what both are worth.
 
 They import what is slow to import when they run.
 """
@@ -14,10 +14,10 @@ from training.resources import num_cores
 
 
 def add_export(door: CommandLine) -> None:
-    """The verb ``export``."""
+    """The command ``export``."""
     text = "Make a checkpoint an artifact and register it."
     folders = ("lake", "checkpoints", "artifacts", "tracking", "compiled")
-    export = door.verb("export", _export, text, *folders)
+    export = door.command("export", _export, text, *folders)
     which = export.add_mutually_exclusive_group(required=True)
     which.add_argument("--date", type=day, metavar="YYYY-MM-DD", help="day whose checkpoint")
     which.add_argument("--checkpoint", metavar="CHECKPOINT", help="else its folder's name")
@@ -30,25 +30,25 @@ def add_export(door: CommandLine) -> None:
 
 
 def add_compile(door: CommandLine) -> None:
-    """The verb ``compile``."""
+    """The command ``compile``."""
     text = (
         "Compile an artifact's dense part for this machine. A server does it by itself when it "
         "loads an architecture that it has not met; done before, the load is quick. The code has "
         "no weights in it, and serves every artifact of the same architecture."
     )
-    compiling = door.verb("compile", _compile, text, "compiled", has_dataset=False)
+    compiling = door.command("compile", _compile, text, "compiled", has_dataset=False)
     compiling.add_argument(
         "--artifact", type=Path, required=True, metavar="DIR", help="folder of one artifact"
     )
 
 
 def add_bench(door: CommandLine) -> None:
-    """The verb ``export-bench``."""
+    """The command ``export-bench``."""
     text = (
         "Measure what scoring a request costs. Milliseconds eager and native, with tables of each "
         "precision, beside the machine's limit; `make bench-export` has the loss in NE too."
     )
-    bench = door.verb("export-bench", _export_bench, text, "compiled")
+    bench = door.command("export-bench", _export_bench, text, "compiled")
     bench.add_argument(
         "--recipes",
         nargs="+",

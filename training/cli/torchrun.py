@@ -164,7 +164,7 @@ class _Files:
 
 @contextlib.contextmanager
 def _torchrun(worker: Sequence[str], ranks: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """The ranks of a worker's verb, started; ended with this process whatever happens to it."""
+    """The ranks of a worker's command, started; ended with this process whatever happens to it."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--standalone", f"--nproc-per-node={ranks}", f"--max-restarts={MAX_RESTARTS}"),

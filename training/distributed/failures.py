@@ -22,7 +22,7 @@ class Failure:
     reason: str
     """The words of the rank that failed first, which they name unless all ranks said the same."""
     summary: dict[str, Any]
-    """What joins the JSON object of the verb."""
+    """What joins the JSON object of the command."""
 
 
 def report(folder: Path, rank: int, error: BaseException) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from infra.bench.jobs import prepare_examples, run_door
+from infra.bench.jobs import prepare_examples, run_job
 from infra.local.settings import HOST, REPOSITORY
 
 DATASET = "synthetic"
@@ -44,16 +44,16 @@ def prepare() -> Path:
         materialize()
         named = [f"--dataset={DATASET}", f"--date={LAST}", f"--lake={FOLDER / 'lake'}"]
         named += [f"--checkpoints={FOLDER / 'checkpoints'}", f"--tracking={FOLDER / 'mlflow'}"]
-        run_door("training", "train", *named, f"--reports={FOLDER / 'reports'}")
-        run_door("training", "export", *named, f"--artifacts={FOLDER / 'artifacts'}")
+        run_job("training", "train", *named, f"--reports={FOLDER / 'reports'}")
+        run_job("training", "export", *named, f"--artifacts={FOLDER / 'artifacts'}")
     return sorted(artifacts.glob("2025*"))[-1]
 
 
 def materialize() -> None:
     """Bring the log's features online, into the store that RANKING_ONLINE names."""
     named = (f"--dataset={DATASET}", f"--lake={FOLDER / 'lake'}", f"--store={FOLDER / 'feast'}")
-    run_door("features", "apply", *named)
-    run_door("features", "materialize", *named, "--date=2025-01-01", f"--to={LAST}")
+    run_job("features", "apply", *named)
+    run_job("features", "materialize", *named, "--date=2025-01-01", f"--to={LAST}")
 
 
 def requests(num_candidates: int) -> list[Request]:

@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from infra.bench.jobs import LAWS, LOGS, lake_of, run_door
+from infra.bench.jobs import LAWS, LOGS, lake_of, run_job
 
 DATASET = "movielens-100k"
 RECIPE = "wukong-small"
@@ -18,10 +18,10 @@ def main() -> None:
     folders = [f"--{name}={LAWS / 'export' / name}" for name in ("checkpoints", "tracking")]
     compiled = f"--compiled={LAWS / 'export' / 'compiled'}"
     reports = f"--reports={LAWS / 'export' / 'reports'}"
-    run_door("training", "train", named, lake, day, *folders, reports, f"--recipe={RECIPE}")
+    run_job("training", "train", named, lake, day, *folders, reports, f"--recipe={RECIPE}")
     artifacts = f"--artifacts={LAWS / 'export' / 'artifacts'}"
-    exported = run_door("training", "export", named, lake, day, *folders, artifacts, compiled)
-    found = run_door("training", "export-bench", named, compiled)
+    exported = run_job("training", "export", named, lake, day, *folders, artifacts, compiled)
+    found = run_job("training", "export-bench", named, compiled)
     found["table_costs"] = exported["table_costs"]
     sys.stderr.write(table(found) + "\n")
     sys.stdout.write(json.dumps(found) + "\n")

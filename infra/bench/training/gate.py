@@ -1,8 +1,9 @@
 """``make bench-gate``: the memory and time of the gate on a holdout of a million users.
 
-Once the whole verb, ``python -m training evaluate``: two million made-up examples are read, scored
-by a candidate, a champion and an anchor, and compared. And once the decision alone, on scores that
-are made up, with ten slices. Each is a process of its own; its peak is what the kernel counted.
+Once the whole command, ``python -m training evaluate``: two million made-up examples are read,
+scored by a candidate, a champion and an anchor, and compared. And once the decision alone, on
+scores that are made up, with ten slices. Each is a process of its own; its peak is what the kernel
+counted.
 """
 
 import argparse
@@ -54,11 +55,11 @@ def main() -> None:
     write_lake(options.users)
     write_rankers()
     folders = [f"--{name}={FOLDER / name}" for name in ("lake", "artifacts", "tracking", "reports")]
-    verb = ["-m", "training", "evaluate", "--dataset=synthetic", f"--date={HELD_OUT}"]
+    command = ["-m", "training", "evaluate", "--dataset=synthetic", f"--date={HELD_OUT}"]
     found = {
         "users": options.users,
         "rows": options.users * ROWS_A_USER,
-        "evaluate": measured([*verb, f"--checkpoints={FOLDER / 'checkpoints'}", *folders]),
+        "evaluate": measured([*command, f"--checkpoints={FOLDER / 'checkpoints'}", *folders]),
         "decide, ten slices": measured([__file__, "--decide", f"--users={options.users}"]),
     }
     sys.stdout.write(json.dumps(found) + "\n")

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from infra.bench.jobs import LAWS, lake_of, prepare_examples, run_door
+from infra.bench.jobs import LAWS, lake_of, prepare_examples, run_job
 
 SEEDS = 3
 RUNS = {
@@ -26,7 +26,7 @@ def main() -> None:
     for dataset, sizes in RUNS.items():
         lake = long_lake() if dataset == "synthetic-fields" else lake_of(dataset)
         flags = (f"--dataset={dataset}", f"--lake={lake}", f"--seeds={SEEDS}")
-        found[dataset] = run_door("training", "growth", *flags, *sizes)
+        found[dataset] = run_job("training", "growth", *flags, *sizes)
         sys.stderr.write(table(dataset, found[dataset]) + "\n")
     keys = ("max_logit_difference", "compute_to_scratch_loss")
     (LAWS / "growth.json").write_text(json.dumps(found))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.schema import EXAMPLE_ID
-from infra.bench.jobs import prepare_examples, run_door
+from infra.bench.jobs import prepare_examples, run_job
 from infra.demo.memory import MemorySampler
 from infra.local.settings import REPOSITORY
 
@@ -65,7 +65,7 @@ def train(lake: Path, folder: Path, rows: int) -> dict[str, float]:
     started = time.monotonic()
     sampler = MemorySampler()
     with sampler.running():
-        run_door(
+        run_job(
             *("training", "train", f"--dataset={DATASET}", f"--lake={lake}", f"--date={DAY}"),
             *("--recipe=wukong-tiny", "--epochs=1", "--batch-size=8192", "--holdout-days=0"),
             *flags,

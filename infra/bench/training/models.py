@@ -5,7 +5,7 @@ import math
 import sys
 from typing import Any
 
-from infra.bench.jobs import prepare_examples, run_door
+from infra.bench.jobs import prepare_examples, run_job
 from infra.local.settings import REPOSITORY
 
 FOLDER = REPOSITORY / "var" / "models"
@@ -30,7 +30,7 @@ def main() -> None:
         figures[dataset] = {}
         for model in MODELS:
             flags = (f"--model={model}", f"--seeds={SEEDS}", f"--search={TRIALS}")
-            figures[dataset][model] = run_door("training", "benchmark", *named, *flags)
+            figures[dataset][model] = run_job("training", "benchmark", *named, *flags)
         sys.stdout.write(table(dataset, figures[dataset]) + "\n")
     sys.stdout.write(json.dumps(figures) + "\n")
 

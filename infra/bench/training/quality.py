@@ -3,7 +3,7 @@
 import json
 import sys
 
-from infra.bench.jobs import prepare_examples, run_door
+from infra.bench.jobs import prepare_examples, run_job
 from infra.local.settings import REPOSITORY
 
 LAST = "1998-04-22"
@@ -30,7 +30,7 @@ def main() -> None:
     """Prepare the lake, run the backtest, print the table and one JSON object."""
     lake = prepare_examples("movielens-100k", FOLDER, last=LAST)
     named = ("--dataset=movielens-100k", f"--lake={lake}", f"--date={LAST}")
-    found = run_door("training", "backtest", *named, "--days=28")
+    found = run_job("training", "backtest", *named, "--days=28")
     sys.stderr.write(table(found))
     sys.stdout.write(json.dumps(found) + "\n")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from infra.bench.jobs import LAWS, LOGS, lake_of, run_door
+from infra.bench.jobs import LAWS, LOGS, lake_of, run_job
 from infra.local.settings import REPOSITORY
 
 EVIDENCE = REPOSITORY / "docs" / "scaling"
@@ -40,7 +40,7 @@ def main() -> None:
     lake = lake_of(options.dataset)
     left, swept = options.budget, []
     for recipe, axis, points in SWEEPS if options.dataset != "movielens-100k" else SMALLER:
-        found = run_door(
+        found = run_job(
             *("training", "scaling", f"--dataset={options.dataset}", f"--lake={lake}"),
             *(f"--study={LAWS}", f"--tracking={LAWS / 'mlflow'}", f"--recipe={recipe}"),
             *(f"--axis={axis}", f"--points={points}", f"--seeds={options.seeds}"),

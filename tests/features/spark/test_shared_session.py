@@ -27,9 +27,9 @@ VERBS = {
     "examples": "lake",
 }
 folders = dict(flag.removeprefix("--").split("=") for flag in sys.argv[1:4])
-for verb, names in VERBS.items():
+for command, names in VERBS.items():
     flags = [f"--{name}={folders[name]}" for name in names.split()]
-    assert main([*verb.split(), *flags, *sys.argv[4:]]) == 0, verb
+    assert main([*command.split(), *flags, *sys.argv[4:]]) == 0, command
 """
 """A day's Spark jobs in one process, which imports once."""
 

@@ -270,13 +270,13 @@ def test_a_bad_artifact_never_serves_under_the_same_load(live, tmp_path):
 
 @pytest.fixture
 def door(live, capsys):
-    """Run a verb on the world; returns the exit code and the JSON object."""
+    """Run a command on the world; returns the exit code and the JSON object."""
 
-    def run(verb, *arguments):
+    def run(command, *arguments):
         names = {"rollback": ("artifacts", "tracking"), "shadow": ("tracking",)}
-        folders = live.world.flags(*names.get(verb, ("artifacts", "tracking", "reports")))
+        folders = live.world.flags(*names.get(command, ("artifacts", "tracking", "reports")))
         place = [f"--dataset={fixtures.SCHEMA.name}", f"--endpoint={live.url}", *folders]
-        code = main([verb, *place, *arguments])
+        code = main([command, *place, *arguments])
         return code, json.loads(capsys.readouterr().out.splitlines()[-1])
 
     return run
@@ -378,8 +378,8 @@ def test_a_days_canary_is_kept_over_a_restart_promoted_and_rolled_back(live, doo
 def test_a_server_that_was_named_and_does_not_answer_is_a_failure_and_changes_nothing(live, door):
     first = live.world.versions[0]
     nobody = "--endpoint=http://127.0.0.1:9"
-    for verb in ("canary", "promote"):
-        code, told = door(verb, "--date=2025-06-04", nobody)
+    for command in ("canary", "promote"):
+        code, told = door(command, "--date=2025-06-04", nobody)
         assert (code, "127.0.0.1:9: " in told["error"]) == (1, True)
     door("promote", "--date=2025-06-02")
     code, told = door("rollback", nobody)

@@ -107,7 +107,7 @@ def test_a_fault_of_the_server_is_an_error_with_its_exception(traced, body):
 def test_what_is_not_implemented_is_an_error_with_its_reason(traced):
     running, kept = traced
     running.http.post("/v1/models/ranker:explain", json={})
-    span, _ = kept.of(refusal="verb: 'explain'; scores are not explained")
+    span, _ = kept.of(refusal="command: 'explain'; scores are not explained")
     assert (span.attributes["http.response.status_code"], span.is_error) == (501, True)
 
 

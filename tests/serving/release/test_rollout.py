@@ -23,7 +23,7 @@ STANDARD, KNATIVE = [], ["--mode", "Knative"]
 
 @pytest.fixture
 def call(api, tmp_path, monkeypatch, capsys):
-    """Run a verb on the API; returns the exit code and the JSON object."""
+    """Run a command on the API; returns the exit code and the JSON object."""
     monkeypatch.setattr(cluster, "PAUSE_SECONDS", 0.01)
     config = {
         "apiVersion": "v1",
@@ -37,8 +37,8 @@ def call(api, tmp_path, monkeypatch, capsys):
     path.write_text(yaml.safe_dump(config))
     place = ["--service", "ranker", "--namespace", "ranking", "--kubeconfig", str(path)]
 
-    def run(verb, *arguments):
-        code = main([verb, *place, *arguments])
+    def run(command, *arguments):
+        code = main([command, *place, *arguments])
         return code, json.loads(capsys.readouterr().out.splitlines()[-1])
 
     return run
@@ -278,7 +278,7 @@ def test_promote_takes_no_canary_that_has_passed_and_is_not_ready_now(api, deplo
 def test_a_days_candidate_goes_by_the_gate_and_becomes_champion_too(
     deploy, call, tmp_path, monkeypatch
 ):
-    """What the DAG does on a cluster: the same two verbs, with the day and the service."""
+    """What the DAG does on a cluster: the same two commands, with the day and the service."""
     registry = stand_ins.FileRegistry(tmp_path)
     registry.set_alias("champion", CONTROL)
     monkeypatch.setattr("training.registry.mlflow_registry.Registry", lambda *_: registry)

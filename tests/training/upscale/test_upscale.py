@@ -1,6 +1,6 @@
 """A champion's checkpoint grows, is tried against the un-grown one, and daily training goes on.
 
-The chain of verbs that the DAG ``upscale_dense`` runs, on a small generated log.
+The chain of commands that the DAG ``upscale_dense`` runs, on a small generated log.
 """
 
 import concurrent.futures
@@ -88,7 +88,8 @@ def family(built, tmp_path_factory) -> Family:
 
 
 def inside(*arguments: object) -> dict:
-    """The summary of a verb that this process can run itself, without the imports of a new one."""
+    """The summary of a command that this process can run itself, without the imports of a new
+    one."""
     with contextlib.redirect_stdout(io.StringIO()) as stdout:
         assert main([str(argument) for argument in arguments]) == 0
     return json.loads(stdout.getvalue().splitlines()[-1])

@@ -1,4 +1,4 @@
-"""The page of a study, and the verb that writes it."""
+"""The page of a study, and the command that writes it."""
 
 import json
 import re
