@@ -7,25 +7,26 @@ numbers) is left to the model, so that it is exported with it.
 import dataclasses
 import enum
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.encoding.dense import encode_numbers
 from features.encoding.primitives import (
     MICROSECONDS_PER_SECOND,
+    Columns,
     IntArray,
+    column_of,
     embedding_rows,
     epoch_microseconds,
+    is_null,
     labelled_items,
     time_context,
 )
-from features.schema import DENSE_KINDS, REQUEST_TIME, Column, FeatureTable, Kind, Schema
-
-Columns = Mapping[str, pa.Array]
+from features.schema import DENSE_KINDS, REQUEST_TIME, Column, FeatureTable, Schema
 
 
 class RowStatus(enum.IntEnum):
@@ -161,41 +162,6 @@ class RequestInputs:
         return len(next(iter(self.shared.values())).lengths) if self.shared else 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Numbers:
-    """Dense inputs of B rows, in which ages wait for the time of the request."""
-
-    values: npt.NDArray[np.float32]
-    """(B, number of columns); NaN where a number is missing, and in every age."""
-    moments: dict[int, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
-    """By place among the columns: the epoch microseconds of an age, and whether it is missing."""
-
-    def take(self, rows: IntArray) -> "Numbers":
-        """The numbers of some rows, in the order given."""
-        moments = {place: (at[rows], gone[rows]) for place, (at, gone) in self.moments.items()}
-        return Numbers(self.values[rows], moments)
-
-    @staticmethod
-    def joined(parts: Sequence["Numbers"]) -> "Numbers":
-        """The rows of several, one after the other."""
-        moments = {
-            place: (
-                np.concatenate([part.moments[place][0] for part in parts]),
-                np.concatenate([part.moments[place][1] for part in parts]),
-            )
-            for place in parts[0].moments
-        }
-        return Numbers(np.concatenate([part.values for part in parts]), moments)
-
-    def at(self, request_time: IntArray) -> npt.NDArray[np.float32]:
-        """The dense inputs of requests at these epoch microseconds: (B,), or one for all rows."""
-        values = self.values.copy() if self.moments else self.values
-        for place, (moment, is_missing) in self.moments.items():
-            age = np.maximum(request_time - moment, 0) / MICROSECONDS_PER_SECOND
-            values[:, place] = np.where(is_missing, np.nan, age)
-        return values
-
-
 def encode(schema: Schema, columns: Columns) -> ModelInputs:
     """Model inputs of B rows of raw columns.
 
@@ -209,9 +175,9 @@ def encode(schema: Schema, columns: Columns) -> ModelInputs:
         InfiniteError: A number is infinite; names the column.
         ValueError: A column is missing; names it.
     """
-    request_time = epoch_microseconds(_column(columns, REQUEST_TIME.name))
+    request_time = epoch_microseconds(column_of(columns, REQUEST_TIME.name))
     numbers = encode_numbers(schema.inputs(*DENSE_KINDS), columns, size=len(request_time))
-    gone = [_is_null(_column(columns, table.timestamp_column)) for table in schema.tables]
+    gone = [is_null(column_of(columns, table.timestamp_column)) for table in schema.tables]
     dense = np.column_stack([numbers.at(request_time), *gone]).astype(np.float32, copy=False)
     _refuse_infinite(schema, dense)
     ids = encode_ids(schema, schema.sparse_inputs(), columns, request_time=request_time)
@@ -225,22 +191,6 @@ def _refuse_infinite(schema: Schema, dense: npt.NDArray[np.float32]) -> None:
         raise InfiniteError(schema.dense_inputs()[place], int(row), float(dense[row, place]))
 
 
-def encode_numbers(wanted: Sequence[Column], columns: Columns, *, size: int) -> Numbers:
-    """Dense inputs of some columns, for ``size`` rows."""
-    values = np.empty((size, len(wanted)), dtype=np.float32)
-    moments = {}
-    for place, column in enumerate(wanted):
-        given = _column(columns, column.name)
-        is_missing = _is_null(given)
-        filled = _filled(given)
-        if column.kind is Kind.AGE:
-            moments[place] = (filled, is_missing)
-            values[:, place] = np.nan
-        else:
-            values[:, place] = np.where(is_missing, np.nan, filled)
-    return Numbers(values, moments)
-
-
 def encode_ids(
     schema: Schema, wanted: Sequence[Column], columns: Columns, *, request_time: IntArray
 ) -> dict[str, Ids]:
@@ -249,12 +199,12 @@ def encode_ids(
     for column in wanted:
         if bag := schema.bags.get(column.name):
             values = labelled_items(
-                _column(columns, bag.items), _column(columns, bag.labels), bag.label
+                column_of(columns, bag.items), column_of(columns, bag.labels), bag.label
             )
         elif column.name in schema.time_context:
             values = pa.array(time_context(column.name, request_time))
         else:
-            values = _column(columns, column.name)
+            values = column_of(columns, column.name)
         owner = schema.table_owners[column.name]
         ids[column.name] = (
             _bag_ids(owner, values) if column.dtype.is_list else _single_ids(owner, values)
@@ -298,25 +248,3 @@ def _single_ids(owner: Column, values: pa.Array) -> Ids:
 def _bag_ids(owner: Column, values: pa.Array) -> Ids:
     lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
     return Ids(embedding_rows(owner, values.flatten()), lengths.astype(np.int32))
-
-
-def _filled(values: pa.Array) -> npt.NDArray[Any]:
-    """The numbers, 0 where null."""
-    # An Arrow function costs as much as a thousand of its values.
-    given = pc.fill_null(values, 0) if values.null_count else values
-    filled: npt.NDArray[Any] = given.to_numpy(zero_copy_only=False)
-    return filled
-
-
-def _is_null(values: pa.Array) -> npt.NDArray[np.bool_]:
-    if not values.null_count:
-        return np.zeros(len(values), dtype=np.bool_)
-    is_null: npt.NDArray[np.bool_] = pc.is_null(values).to_numpy(zero_copy_only=False)
-    return is_null
-
-
-def _column(columns: Columns, name: str) -> pa.Array:
-    if name not in columns:
-        raise ValueError(f"column {name}: missing; there are {sorted(columns)}")
-    values = columns[name]
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

@@ -4,6 +4,7 @@ What ``features.encoding.encode`` is made of; NumPy and Arrow only.
 """
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ import pyarrow.compute as pc
 from features.schema import Column, Dtype
 
 IntArray = npt.NDArray[np.int64]
+Columns = Mapping[str, pa.Array]
+"""Raw columns by name."""
 
 MICROSECONDS_PER_SECOND = 1_000_000
 _SECONDS_PER_HOUR = 3_600
@@ -87,3 +90,19 @@ def time_context(name: str, request_time: IntArray) -> IntArray:
     if name == "hour_of_day":
         return seconds // _SECONDS_PER_HOUR % 24
     return (seconds // _SECONDS_PER_DAY + _EPOCH_WEEKDAY) % 7
+
+
+def is_null(values: pa.Array) -> npt.NDArray[np.bool_]:
+    """Whether each value is null."""
+    if not values.null_count:
+        return np.zeros(len(values), dtype=np.bool_)
+    found: npt.NDArray[np.bool_] = pc.is_null(values).to_numpy(zero_copy_only=False)
+    return found
+
+
+def column_of(columns: Columns, name: str) -> pa.Array:
+    """One column as a single array; ValueError names the column that is missing."""
+    if name not in columns:
+        raise ValueError(f"column {name}: missing; there are {sorted(columns)}")
+    values = columns[name]
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

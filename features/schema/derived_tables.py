@@ -6,7 +6,9 @@ schema.
 
 import datetime
 
-from features.schema import Bag, Column, Dtype, FeatureTable, Kind, Label, Role, TableKind
+from features.schema.columns import Column, Dtype, Kind
+from features.schema.schema import Label
+from features.schema.tables import Bag, FeatureTable, Role, TableKind
 
 
 def user_state(

@@ -16,7 +16,8 @@ import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from features.schema import FeatureTable, Schema
+    from features.schema.schema import Schema
+    from features.schema.tables import FeatureTable
 
 _NONE = datetime.timedelta(0)
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from features.encoding.encoded_table import EncodedTable
 from features.encoding.primitives import IntArray
-from features.encoding.request import EncodedTable
 from features.schema import Dtype, Role, Schema
 
 Identifiers = Sequence[int] | Sequence[str] | npt.NDArray[Any]
@@ -70,7 +70,7 @@ class Snapshot:
         """Encode every item table; the newest rows are row for row the ids."""
         tables = {
             table.name: EncodedTable.of(
-                schema, table, columns, nothing=EncodedTable.nothing(schema, table)
+                schema, table, columns, null_row=EncodedTable.null_row(schema, table)
             )
             for table in schema.tables
             if table.role is Role.ITEM
@@ -90,7 +90,10 @@ class Snapshot:
         tables = {
             name: table.renewed(
                 EncodedTable.of(
-                    schema, table.table, columns, nothing=EncodedTable.nothing(schema, table.table)
+                    schema,
+                    table.table,
+                    columns,
+                    null_row=EncodedTable.null_row(schema, table.table),
                 ),
                 places,
                 num_entities=self.num_items,

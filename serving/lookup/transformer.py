@@ -14,13 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from features.encoding.encode import RowStatus
+from features.encoding.encoded_table import EncodedTable, Statuses
 from features.encoding.primitives import IntArray
-from features.encoding.request import (
-    EncodedTable,
-    RequestColumns,
-    Statuses,
-    assemble,
-)
+from features.encoding.request import RequestColumns, assemble
 from features.schema import Role, Schema
 from serving.lookup.item_cache import Snapshot
 from serving.observability import tracing
@@ -85,7 +81,9 @@ class Transformer:
         self._schema = schema
         self._online = online
         self._items = items
-        self._nothing = {table.name: EncodedTable.nothing(schema, table) for table in schema.tables}
+        self._null_rows = {
+            table.name: EncodedTable.null_row(schema, table) for table in schema.tables
+        }
 
     @property
     def must_read(self) -> bool:
@@ -128,7 +126,7 @@ class Transformer:
         nothing = np.zeros(len(request), dtype=np.int64)
         tables = {
             table.name: (
-                self._nothing[table.name],
+                self._null_rows[table.name],
                 nobody if table.role is Role.USER else nothing,
             )
             for table in self._schema.tables
@@ -174,7 +172,7 @@ class Transformer:
             stored = self._online.read(role, ids, since=since)
         return {
             table.name: EncodedTable.of(
-                self._schema, table, stored, nothing=self._nothing[table.name]
+                self._schema, table, stored, null_row=self._null_rows[table.name]
             )
             for table in self._schema.tables
             if table.role is role

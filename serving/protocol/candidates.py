@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from features.encoding.encode import RequestInputs
-from features.encoding.request import OwnRows, Part, Statuses
+from features.encoding.encoded_table import OwnRows, Part, Statuses
 from features.schema import Role
 from serving.protocol.ranking_request import RankingRequest
 

@@ -8,7 +8,8 @@ import pytest
 
 from features.datasets.catalog import SCHEMAS
 from features.encoding.encode import RowStatus, encode
-from features.encoding.request import EncodedTable, RequestColumns, assemble
+from features.encoding.encoded_table import EncodedTable
+from features.encoding.request import RequestColumns, assemble
 from features.schema import REQUEST_TIME, Dtype, Kind, Role
 
 NOW = datetime.datetime(2025, 6, 15, 12, 34, 56, 789, tzinfo=datetime.UTC)
@@ -77,8 +78,8 @@ def arrow(table, rows):
 
 
 def encoded_table(schema, table, rows):
-    nothing = EncodedTable.nothing(schema, table)
-    return EncodedTable.of(schema, table, arrow(table, rows), nothing=nothing)
+    null_row = EncodedTable.null_row(schema, table)
+    return EncodedTable.of(schema, table, arrow(table, rows), null_row=null_row)
 
 
 def is_usable(table, row):
@@ -115,7 +116,7 @@ def test_an_assembled_request_equals_the_encoding_of_its_rows(name, seed):
         size = USERS if table.role is Role.USER else CANDIDATES
         # One in ten is in no row at all.
         taken = rng.integers(0, ROWS * 11 // 10, size)
-        taken = np.where(taken < ROWS, taken, encoded.null_row)
+        taken = np.where(taken < ROWS, taken, encoded.null_index)
         part = parts[table.name] = encoded.part(taken, micros(NOW))
         statuses |= set(part.status.tolist())
         nothing = dict.fromkeys(rows[0])
@@ -214,10 +215,10 @@ def test_a_table_that_is_renewed_equals_one_that_is_encoded_anew(seed, place):
     """Whatever the moment: rows, earlier rows that still answer, and what was not touched."""
     schema, rng = SCHEMAS["synthetic"], np.random.default_rng(seed)
     table = schema.tables[place]
-    nothing = EncodedTable.nothing(schema, table)
+    null_row = EncodedTable.null_row(schema, table)
 
     def of(columns):
-        return EncodedTable.of(schema, table, columns, nothing=nothing)
+        return EncodedTable.of(schema, table, columns, null_row=null_row)
 
     after = with_waiting_rows(table, stored_rows(table, rng), rng)
     num_before = ROWS - 3

@@ -12,7 +12,7 @@ from support.redis_server import running_redis
 
 from features.datasets.catalog import schema_of
 from features.encoding.encode import RowStatus
-from features.encoding.request import EncodedTable
+from features.encoding.encoded_table import EncodedTable
 from features.online_store import feast_store
 from features.online_store.reader import open_rows
 from features.online_store.visibility import MOST_ROWS, Row, merged, needed, unpacked
@@ -59,7 +59,7 @@ def frame(table, entity, moment, number, *, created=None):
 def answer(rows, table, entity, at):
     """The number of the row that a request of a moment sees, and the row's status."""
     stored = rows.read(table.role, [entity])
-    encoded = EncodedTable.of(SCHEMA, table, stored, nothing=EncodedTable.nothing(SCHEMA, table))
+    encoded = EncodedTable.of(SCHEMA, table, stored, null_row=EncodedTable.null_row(SCHEMA, table))
     part = encoded.part(np.array([0]), int(at.timestamp() * 1_000_000))
     (number,) = part.column(table.columns[0].name).to_pylist()
     return number, RowStatus(part.status[0]).name
@@ -113,7 +113,7 @@ def test_all_rows_of_a_store_keep_their_earlier_ones(feast, tmp_path, monkeypatc
     monkeypatch.setattr("features.online_store.redis_reader._ENTITIES_AT_ONCE", 3)
     rows = open_rows(SCHEMA, tmp_path, timeout_seconds=5)
     ids, columns = rows.read_all(Role.ITEM, most=10)
-    table = EncodedTable.of(SCHEMA, DAILY, columns, nothing=EncodedTable.nothing(SCHEMA, DAILY))
+    table = EncodedTable.of(SCHEMA, DAILY, columns, null_row=EncodedTable.null_row(SCHEMA, DAILY))
     for at, day in ((MIDNIGHT + HOUR, 1), (MIDNIGHT + 2 * HOUR, 0)):
         part = table.part(np.arange(len(ids)), int(at.timestamp() * 1_000_000))
         found = dict(zip(ids, part.column(DAILY.columns[0].name).to_pylist(), strict=True))

@@ -1,0 +1,152 @@
+"""Columns: what a value is, which values are allowed, and what the model makes of it."""
+
+import dataclasses
+import enum
+
+EVENT_TIMESTAMP = "event_timestamp"
+"""When a feature row's value became true."""
+CREATED = "created"
+"""From when a reader may count on a feature row."""
+EXAMPLE_ID = "example_id"
+"""Integer that the log gives to one impression, unique in the data set."""
+LABEL = "label"
+"""1 for a positive impression, 0 for a negative one."""
+DAY = "day"
+"""Partition column of every lake table."""
+
+
+class Dtype(enum.StrEnum):
+    """Physical type of a column."""
+
+    INT64 = "int64"
+    FLOAT64 = "float64"
+    STRING = "string"
+    TIMESTAMP = "timestamp"
+    INT64_LIST = "list<int64>"
+    STRING_LIST = "list<string>"
+
+    @property
+    def is_list(self) -> bool:
+        """Whether one row holds many values."""
+        return self in {Dtype.INT64_LIST, Dtype.STRING_LIST}
+
+    @property
+    def element(self) -> "Dtype":
+        """Type of one value of the column."""
+        return {Dtype.INT64_LIST: Dtype.INT64, Dtype.STRING_LIST: Dtype.STRING}.get(self, self)
+
+    @staticmethod
+    def list_of(element: "Dtype") -> "Dtype":
+        """The list type whose elements are ``element``."""
+        return Dtype(f"list<{element.value}>")
+
+
+class Kind(enum.StrEnum):
+    """What the model makes of a column."""
+
+    SPARSE = "sparse"
+    """An id, or a bag of ids, looked up in an embedding table."""
+    DENSE = "dense"
+    """A number that enters the bottom MLP."""
+    RATE = "rate"
+    """A share strictly between 0 and 1: dense, as its log odds inside the model."""
+    COUNT = "count"
+    """A non-negative number with a long tail: dense, after log(1 + x) inside the model."""
+    AGE = "age"
+    """Epoch microseconds of a past event: dense, as log(1 + seconds until the request)."""
+    STORED = "stored"
+    """Kept in the tables, not an input of the model."""
+
+
+DENSE_KINDS = (Kind.DENSE, Kind.RATE, Kind.COUNT, Kind.AGE)
+
+
+class Severity(enum.StrEnum):
+    """What a broken rule does."""
+
+    CRITICAL = "critical"
+    """The day stops."""
+    WARNING = "warning"
+    """The row goes to quarantine, with the rule and the reason."""
+    INFO = "info"
+    """It is reported."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column: its meaning, its limits and what the model makes of it.
+
+    Sparse columns name exactly one of ``vocabulary``, ``num_ids`` (ids are the integers below it)
+    and ``hash_size`` (any id, hashed). Row 0 of every embedding table stands for "missing or
+    unknown", so a table has one row more than the ids that it tells apart.
+    """
+
+    name: str
+    dtype: Dtype
+    kind: Kind
+    doc: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    vocabulary: tuple[str, ...] = ()
+    num_ids: int = 0
+    hash_size: int = 0
+    is_nullable: bool = False
+    max_length: int = 0
+    """Most values in one row of a list column; 0 where the column is no list."""
+    shares_table_with: str = ""
+    """Sparse column whose embedding table this one looks up, for example a history of item ids."""
+    severity: Severity = Severity.WARNING
+    """What a value outside the limits does to its row."""
+
+    def __post_init__(self) -> None:
+        """Refuse a declaration that no consumer could honour."""
+        sizes = [bool(self.vocabulary), self.num_ids > 0, self.hash_size > 0]
+        own_table = self.kind is Kind.SPARSE and not self.shares_table_with
+        if own_table and sum(sizes) != 1:
+            raise ValueError(
+                f"column {self.name}: {sum(sizes)} of vocabulary, num_ids, hash_size are set; "
+                "a sparse column needs exactly one"
+            )
+        if self.dtype.is_list != (self.max_length > 0):
+            raise ValueError(
+                f"column {self.name}: max_length {self.max_length} with type {self.dtype}; "
+                "list columns need a positive max_length, others none"
+            )
+        if not self.doc:
+            raise ValueError(f"column {self.name}: doc is empty; every column is described")
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the column's own embedding table, with row 0 for missing or unknown."""
+        return 1 + (len(self.vocabulary) or self.num_ids or self.hash_size)
+
+
+REQUEST_TIME = Column(
+    name="timestamp",
+    dtype=Dtype.TIMESTAMP,
+    kind=Kind.STORED,
+    unit="UTC, microseconds",
+    doc="When the impression happened; in a request, the moment for which to rank.",
+    severity=Severity.CRITICAL,
+)
+
+TIME_CONTEXT = (
+    Column(
+        name="hour_of_day",
+        dtype=Dtype.INT64,
+        kind=Kind.SPARSE,
+        num_ids=24,
+        unit="hours, UTC",
+        doc="Hour of the request.",
+    ),
+    Column(
+        name="day_of_week",
+        dtype=Dtype.INT64,
+        kind=Kind.SPARSE,
+        num_ids=7,
+        unit="days, Monday is 0",
+        doc="Day of the week of the request.",
+    ),
+)
+"""Inputs computed from the request time by the shared encoder."""

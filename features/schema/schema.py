@@ -1,0 +1,212 @@
+"""The schema of one data set, with its label and the limits of a day."""
+
+import dataclasses
+import datetime
+import functools
+from collections.abc import Iterator
+
+from features.schema.columns import DENSE_KINDS, REQUEST_TIME, TIME_CONTEXT, Column, Kind
+from features.schema.fingerprints import digest
+from features.schema.leak_checks import refuse_label_leaks
+from features.schema.tables import Bag, FeatureTable, Role, TableKind
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Label:
+    """What counts as a positive impression, and when that is known."""
+
+    column: str
+    """Impression column from which the label is read."""
+    positive_from: float
+    """Smallest value of that column that is a positive."""
+    delay: datetime.timedelta
+    """From the impression until the label may enter a feature."""
+    has_rating: bool = False
+    """Whether the column is a graded rating, whose mean is a feature too."""
+    prior_rate: float = 0.5
+    """Positive rate towards which small counts are smoothed."""
+    prior_weight: float = 10.0
+    """How many impressions that prior is worth."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a day may look like as a whole before it is stopped or reported."""
+
+    min_positive_rate: float
+    max_positive_rate: float
+    min_share_of_trailing_rows: float
+    """Fewest published rows of a day, as a share of the trailing days' median; below it, with
+    enough trailing days, the day stops."""
+    max_times_trailing_rows: float
+    """Most published rows of a day, in trailing medians; above it: reported."""
+    trailing_days: int = 28
+    min_rows: int = 1
+    """Fewest published rows of a day; below it the day stops. 0 where a day may be empty."""
+    max_quarantined_share: float = 0.05
+    """Largest share of a day's rows that may go to quarantine; above it the day stops."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schema:
+    """A data set: its impressions, its feature tables, its label and its limits."""
+
+    name: str
+    doc: str
+    licence: str
+    user: Column | None
+    """The user's id; None where users cannot be told apart, then they are request context."""
+    item: Column
+    context: tuple[Column, ...]
+    """Impression columns that a request brings along."""
+    stored: tuple[Column, ...]
+    """Impression columns that are kept, and are never inputs; the label's source among them."""
+    time_context: tuple[str, ...]
+    """Which of TIME_CONTEXT the model uses, computed from the request time when encoding."""
+    label: Label
+    tables: tuple[FeatureTable, ...]
+    limits: Limits
+    history_length: int
+    epoch: datetime.date
+    """Day since which attributes hold; before every impression."""
+    first_day: datetime.date
+    last_day: datetime.date | None
+    """Last day of a finished log; None where the log goes on."""
+    holdout_days: int
+    """Newest days that a candidate does not train on, so that it can be judged on them."""
+    item_title: str = ""
+    """Item attribute that names an item to a person."""
+    best_log_loss_column: str = ""
+    """Stored column with the true probability, in generated data."""
+
+    def __post_init__(self) -> None:
+        """Names are unique, references resolve, and no input can be an impression's own label."""
+        refuse_label_leaks(self)
+        names = [column.name for column in self.columns()]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"schema {self.name}: columns {repeated} are declared twice")
+        for column in self.columns():
+            if column.shares_table_with and column.shares_table_with not in names:
+                raise ValueError(
+                    f"column {column.name}: shares_table_with {column.shares_table_with!r} is no "
+                    f"column of schema {self.name}"
+                )
+        unknown = sorted(set(self.time_context) - {column.name for column in TIME_CONTEXT})
+        if unknown:
+            raise ValueError(f"schema {self.name}: time_context {unknown} is not defined")
+
+    def entities(self) -> Iterator[tuple[Role, Column]]:
+        """The entities of the data set, the user first where there is one."""
+        if self.user is not None:
+            yield Role.USER, self.user
+        yield Role.ITEM, self.item
+
+    def entity(self, role: Role) -> Column:
+        """The id column of one side of an impression."""
+        column = self.user if role is Role.USER else self.item
+        if column is None:
+            raise ValueError(f"schema {self.name}: role {role} has no id column")
+        return column
+
+    def table(self, name: str) -> FeatureTable:
+        """A feature table by name."""
+        for table in self.tables:
+            if table.name == name:
+                return table
+        raise ValueError(
+            f"table {name!r}: not in schema {self.name}; it has {[t.name for t in self.tables]}"
+        )
+
+    def tables_of(self, kind: TableKind) -> tuple[FeatureTable, ...]:
+        """The feature tables that are computed in one way."""
+        return tuple(table for table in self.tables if table.kind is kind)
+
+    def without_push(self) -> "Schema":
+        """The same where nothing brings state online within a day: it counts when daily rows do.
+
+        Raises:
+            ValueError: No daily table says when that is.
+        """
+        delays = [table.delay for table in self.tables_of(TableKind.DAILY)]
+        if not delays and self.tables_of(TableKind.STATE):
+            raise ValueError(f"schema {self.name}: no daily table; state needs one or a push")
+        tables = tuple(
+            dataclasses.replace(table, delay=max(delays), counts_from_day_end=True)
+            if table.kind is TableKind.STATE
+            else table
+            for table in self.tables
+        )
+        return dataclasses.replace(self, tables=tables)
+
+    def impression_columns(self) -> tuple[Column, ...]:
+        """Columns of one impression, in the order in which they are stored."""
+        entities = tuple(column for _, column in self.entities())
+        return (*entities, REQUEST_TIME, *self.context, *self.stored)
+
+    def columns(self) -> Iterator[Column]:
+        """Every column of the schema once: the impressions', the request time's, the tables'."""
+        yield from self.impression_columns()
+        yield from (column for column in TIME_CONTEXT if column.name in self.time_context)
+        for table in self.tables:
+            yield from table.columns
+            yield from (bag.column for bag in table.bags)
+
+    def inputs(self, *kinds: Kind) -> tuple[Column, ...]:
+        """Columns of these kinds in schema order, which is their order in a model's input."""
+        return tuple(column for column in self.columns() if column.kind in kinds)
+
+    def sparse_inputs(self) -> tuple[Column, ...]:
+        """Columns that are looked up in embedding tables."""
+        return self._sparse_inputs
+
+    # What every request asks for is looked up once.
+
+    @functools.cached_property
+    def _sparse_inputs(self) -> tuple[Column, ...]:
+        return self.inputs(Kind.SPARSE)
+
+    @functools.cached_property
+    def shared_sparse_inputs(self) -> tuple[Column, ...]:
+        """Those of no table that are the same for all candidates of a user."""
+        names = {*self.time_context, self.user.name if self.user else ""}
+        return tuple(column for column in self._sparse_inputs if column.name in names)
+
+    @functools.cached_property
+    def each_sparse_inputs(self) -> tuple[Column, ...]:
+        """Those of no table that may differ from candidate to candidate."""
+        names = {self.item.name, *(column.name for column in self.context)}
+        return tuple(column for column in self._sparse_inputs if column.name in names)
+
+    @functools.cached_property
+    def bags(self) -> dict[str, Bag]:
+        """The bags of all tables by the names of their columns."""
+        return {bag.column.name: bag for table in self.tables for bag in table.bags}
+
+    @functools.cached_property
+    def table_owners(self) -> dict[str, Column]:
+        """By the name of each column, the one whose embedding table it uses."""
+        by_name = {column.name: column for column in self.columns()}
+        return {name: by_name[c.shares_table_with or name] for name, c in by_name.items()}
+
+    def dense_inputs(self) -> tuple[str, ...]:
+        """Names of the dense inputs: the numbers, then one missing indicator for each table."""
+        return self._dense_inputs
+
+    @functools.cached_property
+    def _dense_inputs(self) -> tuple[str, ...]:
+        numbers = self.inputs(*DENSE_KINDS)
+        indicators = (table.missing_indicator for table in self.tables)
+        return (*(column.name for column in numbers), *indicators)
+
+    def dense_kinds(self) -> tuple[Kind, ...]:
+        """The kind of each dense input, which says what the model does with it first."""
+        numbers = self.inputs(*DENSE_KINDS)
+        return (*(column.kind for column in numbers), *(Kind.DENSE for _ in self.tables))
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change whenever anything that shapes an input does.
+
+        Descriptions, limits and severities are left out: to reword one must not retire a model.
+        """
+        return digest(self)

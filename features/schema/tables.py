@@ -1,0 +1,102 @@
+"""Feature tables: whose rows they hold, when a row counts, and which inputs it gives."""
+
+import dataclasses
+import datetime
+import enum
+import functools
+
+from features.schema.columns import DENSE_KINDS, EVENT_TIMESTAMP, Column, Kind
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bag:
+    """A sparse input that the encoder takes from a labelled history: the items with one label."""
+
+    column: Column
+    items: str
+    labels: str
+    label: int
+
+
+class TableKind(enum.StrEnum):
+    """How a feature table is computed and when its rows appear."""
+
+    STATE = "state"
+    """One row per entity and moment at which something happened to it."""
+    DAILY = "daily"
+    """One row per entity and day, as of the day's end."""
+    ATTRIBUTES = "attributes"
+    """One row per entity; true since ``Schema.epoch``."""
+
+
+class Role(enum.StrEnum):
+    """Which side of an impression an entity is on."""
+
+    USER = "user"
+    ITEM = "item"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureTable:
+    """A feature table: whose rows it has, when they can be counted on, and how long they hold."""
+
+    name: str
+    kind: TableKind
+    role: Role
+    columns: tuple[Column, ...]
+    """What is stored, in this order, beside the entity's id and the two times."""
+    doc: str
+    ttl: datetime.timedelta | None
+    """A row older than this at the request is expired; None: never."""
+    delay: datetime.timedelta
+    """From the event (of a daily table: the day's end) until a reader may count on the row."""
+    counts_from_day_end: bool = False
+    """Of a state table: the delay counts from the end of the event's day, for only the daily build
+    brings its rows online."""
+    windows_days: tuple[int, ...] = ()
+    """Trailing windows of a daily table; every daily table also has its all-time counts."""
+    bags: tuple[Bag, ...] = ()
+    """Sparse inputs that are computed from stored columns when encoding."""
+
+    def __post_init__(self) -> None:
+        """State must expire: its jobs read back exactly one time-to-live."""
+        if self.kind is TableKind.STATE and self.ttl is None:
+            raise ValueError(f"table {self.name}: ttl None; a state table needs a finite ttl")
+
+    @property
+    def missing_indicator(self) -> str:
+        """Dense input that is 1 where the table had no usable row."""
+        return f"{self.name}_missing"
+
+    @functools.cached_property
+    def timestamp_column(self) -> str:
+        """Name of this table's event timestamp in joined rows."""
+        return f"{self.name}__{EVENT_TIMESTAMP}"
+
+    @functools.cached_property
+    def visible_at_column(self) -> str:
+        """Name of the moment from which its row counts, in rows that an online store gave."""
+        return f"{self.name}__visible_at"
+
+    @functools.cached_property
+    def earlier_column(self) -> str:
+        """Name of the place of the row before it, in rows that an online store gave."""
+        return f"{self.name}__earlier"
+
+    @functools.cached_property
+    def dense_columns(self) -> tuple[Column, ...]:
+        """Its dense inputs: one block of a model's, in its order."""
+        return tuple(column for column in self.columns if column.kind in DENSE_KINDS)
+
+    @functools.cached_property
+    def sparse_columns(self) -> tuple[Column, ...]:
+        """Its sparse inputs, its bags among them."""
+        own = (column for column in self.columns if column.kind is Kind.SPARSE)
+        return (*own, *(bag.column for bag in self.bags))
+
+    @functools.cached_property
+    def encoded_columns(self) -> tuple[str, ...]:
+        """Names of what the encoder reads: inputs, what bags are made of, the event timestamp."""
+        in_bags = {name for bag in self.bags for name in (bag.items, bag.labels)}
+        names = [c.name for c in self.columns if c.kind is not Kind.STORED or c.name in in_bags]
+        return (*names, self.timestamp_column)
