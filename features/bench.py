@@ -20,9 +20,11 @@ from pyspark.sql import functions as F
 from features.datasets.catalog import schema_of
 from features.datasets.synthetic import reader as synthetic
 from features.online_store import feast_store
-from features.pipeline.aggregates import item_daily, user_state
-from features.pipeline.jobs import Workspace, declared_availability
+from features.pipeline.availability import declared_availability
+from features.pipeline.item_daily import item_daily
 from features.pipeline.point_in_time import join_as_of
+from features.pipeline.user_state import user_state
+from features.pipeline.workspace import Workspace
 from features.schema import CREATED, DAY, FeatureTable, TableKind
 from features.spark.lake import Lake, day_range
 from features.spark.session import feature_struct, start_session

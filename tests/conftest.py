@@ -96,17 +96,18 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def _build(spark: Any, root: Path) -> Built:
     from features.datasets.synthetic import reader as synthetic
     from features.pipeline import jobs
+    from features.pipeline.workspace import Workspace
     from features.spark.lake import Lake, day_range
-    from features.validation import expectations
+    from features.validation import checks
 
     schema = schema_of("synthetic")
     found = synthetic.fetch(
         root / "landing" / schema.name, rows=6_000, users=150, items=60, days=6, seed=3
     )
     days = day_range(schema.first_day, schema.first_day + datetime.timedelta(days=5))
-    work = jobs.Workspace(spark, schema, Lake(root / "lake", schema.name))
+    work = Workspace(spark, schema, Lake(root / "lake", schema.name))
     jobs.ingest(work, root / "landing", days)
-    outcome = expectations.check_impressions(work, days, root / "reports")
+    outcome = checks.check_impressions(work, days, root / "reports")
     assert not outcome.critical
     jobs.build(work, root / "landing", days)
     jobs.examples(work, days)

@@ -24,7 +24,7 @@ from features.datasets.catalog import schema_of
 from features.encoding.encode import Ids, ModelInputs, RowStatus, encode
 from features.schema import TableKind
 from features.spark import landing as land
-from features.spark.lake import ONE_DAY, Lake, day_range
+from features.spark.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake, day_range
 
 pytestmark = pytest.mark.spark
 
@@ -62,6 +62,7 @@ def work(spark, tmp_path_factory):
     from features.datasets.movielens_100k import reader as movielens_100k
     from features.online_store import feast_store
     from features.pipeline import jobs
+    from features.pipeline.workspace import Workspace
 
     root = tmp_path_factory.mktemp("parity")
     try:
@@ -69,10 +70,10 @@ def work(spark, tmp_path_factory):
     except ConnectionError as error:
         pytest.skip(str(error))
     days = day_range(FIRST, LAST)
-    work = jobs.Workspace(spark, SCHEMA, Lake(root / "lake", SCHEMA.name))
+    work = Workspace(spark, SCHEMA, Lake(root / "lake", SCHEMA.name))
     jobs.ingest(work, root / "log", days)
-    raw = work.impressions(days, jobs.IMPRESSIONS_RAW)
-    work.replace(raw, jobs.IMPRESSIONS, days, keys=["example_id"])
+    raw = work.impressions(days, IMPRESSIONS_RAW)
+    work.replace(raw, IMPRESSIONS, days, keys=["example_id"])
     jobs.build(work, root / "log", days, is_first=True)
     jobs.examples(work, days)
     feast_store.apply(SCHEMA, root / "feast", root / "lake")

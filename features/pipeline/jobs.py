@@ -4,35 +4,29 @@ A job is a pure function of its days and its inputs: it replaces the partitions 
 nothing else, and reads no clock. A range of days gives the same rows as day by day.
 """
 
-import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pyspark.sql import Column as SparkColumn
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.datasets.readers import READERS
-from features.pipeline.aggregates import (
-    first_impression_day,
-    is_positive,
-    item_daily,
-    label_delay_days,
-    user_state,
-)
+from features.pipeline.aggregates import is_positive, label_delay_days
+from features.pipeline.availability import first_visible, with_availability
 from features.pipeline.history import (
     TO_FEATURES,
     TO_IMPRESSIONS,
-    fingerprint_of,
     newest_correction,
-    require_current,
     require_day_before,
     require_days,
     require_examples_before,
 )
+from features.pipeline.item_daily import first_impression_day, item_daily
 from features.pipeline.point_in_time import join_as_of
+from features.pipeline.user_state import user_state
+from features.pipeline.workspace import Workspace, carry_days, visible_days
 from features.schema import (
     CREATED,
     DAY,
@@ -40,45 +34,10 @@ from features.schema import (
     EXAMPLE_ID,
     LABEL,
     FeatureTable,
-    Schema,
     TableKind,
 )
-from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake, Partition
-from features.spark.session import feature_struct, impressions_struct
-
-
-@dataclasses.dataclass(frozen=True)
-class Workspace:
-    """What every job works with: the session, the schema and the lake."""
-
-    spark: SparkSession
-    schema: Schema
-    lake: Lake
-
-    def impressions(self, days: Sequence[datetime.date], table: str = IMPRESSIONS) -> DataFrame:
-        """Impressions of some days, with ``day``; ValueError where they are of another schema."""
-        require_current(self.lake, self.schema, table, days)
-        return self.lake.read(self.spark, table, impressions_struct(self.schema), days)
-
-    def features(self, table: FeatureTable, days: Sequence[datetime.date]) -> DataFrame:
-        """Rows of a feature table of some days, with ``day``; as ``impressions``."""
-        require_current(self.lake, self.schema, table.name, days)
-        return self.lake.read(self.spark, table.name, feature_struct(self.schema, table), days)
-
-    def replace(
-        self,
-        frame: DataFrame,
-        table: str,
-        days: Sequence[datetime.date],
-        *,
-        keys: Sequence[str],
-        corrected_at: Mapping[datetime.date, datetime.datetime] | None = None,
-    ) -> list[Partition]:
-        """``Lake.replace``, stamped with this schema."""
-        fingerprint = fingerprint_of(self.schema, table)
-        return self.lake.replace(
-            frame, table, days, keys=keys, fingerprint=fingerprint, corrected_at=corrected_at
-        )
+from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Partition
+from features.spark.session import feature_struct
 
 
 def ingest(
@@ -170,21 +129,14 @@ def _build_table(
         each = (_build_table(work, landing, table, [day], available_at) for day in days)
         return [partition for partitions in each for partition in partitions]
     moment = max(filter(None, (available_at, corrected)), default=None)
-    if moment and moment <= _first_visible(table, days[0]):
+    if moment and moment <= first_visible(table, days[0]):
         moment = None  # it was known before any row of these days counts
     compute = _state_rows if table.kind is TableKind.STATE else _daily_rows
-    rows = compute(work, table, days, moment or _first_visible(table, days[0]))
+    rows = compute(work, table, days, moment or first_visible(table, days[0]))
     key = work.schema.entity(table.role).name
     names = [*feature_struct(work.schema, table).names, DAY]
-    frame = _with_availability(work, table, rows, days, moment).select(*names)
+    frame = with_availability(work, table, rows, days, moment).select(*names)
     return work.replace(frame, table.name, days, keys=[key, EVENT_TIMESTAMP, CREATED])
-
-
-def _first_visible(table: FeatureTable, day: datetime.date) -> datetime.datetime:
-    """The earliest moment from which a row of a day can count, as declared."""
-    is_next_day = table.kind is TableKind.DAILY or table.counts_from_day_end
-    since = day + ONE_DAY if is_next_day else day
-    return datetime.datetime.combine(since, datetime.time(), datetime.UTC) + table.delay
 
 
 def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
@@ -201,22 +153,6 @@ def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
         key = schema.entity(table.role).name
         joined = join_as_of(joined, rows, table, key=key, time="timestamp")
     return work.replace(joined, EXAMPLES, days, keys=["timestamp", EXAMPLE_ID])
-
-
-def visible_days(
-    work: Workspace, table: FeatureTable, first: datetime.date, last: datetime.date
-) -> list[datetime.date]:
-    """Days whose partitions can hold a row that is usable between ``first`` and ``last``."""
-    if table.ttl is None:
-        return work.lake.days(table.name)
-    # A daily row becomes true at the end of its day, so one more day can still matter.
-    return work.lake.days_between(table.name, first - _whole_days(table.ttl) - ONE_DAY, last)
-
-
-def carry_days(work: Workspace, table: FeatureTable, before: datetime.date) -> list[datetime.date]:
-    """Days of a state table that the state of ``before`` builds on."""
-    ttl = _whole_days(table.ttl or datetime.timedelta(0))
-    return work.lake.days_between(table.name, before - ttl - ONE_DAY, before - ONE_DAY)
 
 
 def _first_input(work: Workspace, table: FeatureTable, day: datetime.date) -> datetime.date:
@@ -289,47 +225,3 @@ def _build_attributes(work: Workspace, landing: Path, table: FeatureTable) -> li
     key = schema.entity(table.role).name
     frame = rows.withColumns(times).select(*names)
     return work.replace(frame, table.name, [schema.epoch], keys=[key])
-
-
-def _with_availability(
-    work: Workspace,
-    table: FeatureTable,
-    rows: DataFrame,
-    days: Sequence[datetime.date],
-    available_at: datetime.datetime | None,
-) -> DataFrame:
-    """The rows with ``created``, and the published rows of other revisions beside them.
-
-    Rows of another schema do not stay: no model of this one has seen them.
-    """
-    declared = declared_availability(table)
-    names = [*feature_struct(work.schema, table).names, DAY]
-    if available_at is None:
-        published = rows.withColumn(CREATED, declared).select(*names)
-        corrections = F.col(CREATED) > declared
-    else:
-        moment = F.lit(available_at)
-        published = rows.withColumn(CREATED, F.greatest(moment, declared)).select(*names)
-        corrections = F.col(CREATED) < moment
-    current = fingerprint_of(work.schema, table.name)
-    kept_days = [
-        day
-        for day in work.lake.days_between(table.name, days[0], days[-1])
-        if work.lake.manifest(table.name, day).fingerprint == current
-    ]
-    if not kept_days:
-        return published
-    kept = work.features(table, kept_days).select(*names).where(corrections)
-    return published.unionByName(kept)
-
-
-def declared_availability(table: FeatureTable) -> SparkColumn:
-    """From when a row can be counted on when nothing was corrected."""
-    delay = round(table.delay.total_seconds() * 1_000_000)
-    day_end = F.to_timestamp(F.date_add(F.to_date(EVENT_TIMESTAMP), 1))
-    since = day_end if table.counts_from_day_end else F.col(EVENT_TIMESTAMP)
-    return F.timestamp_micros(F.unix_micros(since) + delay)
-
-
-def _whole_days(span: datetime.timedelta) -> datetime.timedelta:
-    return datetime.timedelta(days=-(-span // ONE_DAY))

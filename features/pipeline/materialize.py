@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from features.online_store.feast_store import open_store, write
-from features.pipeline.jobs import Workspace
+from features.pipeline.workspace import Workspace
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, TableKind
 from features.spark.lake import ONE_DAY
 from features.spark.session import feature_struct

@@ -17,7 +17,7 @@ from prometheus_client import start_http_server
 
 from features.online_store.feast_store import open_store, write
 from features.online_store.reader import OnlineRows, open_rows
-from features.pipeline.jobs import Workspace
+from features.pipeline.workspace import Workspace
 from features.push.freshness import BATCHES, IMPRESSIONS, ROWS, Freshness
 from features.push.push_day import Batch, Clock, LandedUsers, state_table
 from features.runbooks import RunbookError

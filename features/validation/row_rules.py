@@ -8,9 +8,10 @@ that the report and the routing cannot disagree.
 import dataclasses
 import enum
 from collections.abc import Sequence
+from typing import Any
 
 from pyspark.sql import Column as SparkColumn
-from pyspark.sql import Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from features.schema import (
@@ -24,6 +25,12 @@ from features.schema import (
     Schema,
     Severity,
 )
+
+RULES, REASONS = "rules", "reasons"
+PUBLISHED, QUARANTINED_SHARE = "published", "quarantined_share"
+"""Columns that ``mark_broken_rules`` adds."""
+_FEW_QUARANTINED = 5
+"""So many rows of a day may go to quarantine whatever their share: a small day has such."""
 
 
 class Check(enum.StrEnum):
@@ -158,3 +165,24 @@ def _present(name: str, severity: Severity) -> Rule:
 def _unique(names: tuple[str, ...]) -> Rule:
     reason = "more than one row has this key"
     return Rule(check=Check.UNIQUE, columns=names, severity=Severity.CRITICAL, reason=reason)
+
+
+def mark_broken_rules(frame: DataFrame, rules: Sequence[Rule]) -> DataFrame:
+    """The rows with the warnings that each breaks, and what would become of them.
+
+    ``published`` is 1 for a row that breaks no warning and 0 for one that goes to quarantine;
+    ``quarantined_share`` is that of the row's day, 0 where only a few rows of it are bad.
+    """
+    warnings = [rule for rule in rules if rule.severity is Severity.WARNING]
+
+    def broken(value_of: Any) -> Any:
+        found = [F.when(rule.broken(), F.lit(value_of(rule))) for rule in warnings]
+        return F.array_compact(F.array(*found)) if found else F.array().cast("array<string>")
+
+    marked = frame.withColumns(
+        {RULES: broken(lambda rule: rule.name), REASONS: broken(lambda rule: rule.reason)}
+    ).withColumn(PUBLISHED, (F.size(RULES) == 0).cast("bigint"))
+    of_day = Window.partitionBy(DAY)
+    bad = F.sum(1 - F.col(PUBLISHED)).over(of_day)
+    share = F.when(bad > _FEW_QUARANTINED, bad / F.count("*").over(of_day)).otherwise(0.0)
+    return marked.withColumn(QUARANTINED_SHARE, share)

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from features import __main__ as door
-from features.pipeline import jobs
-from features.spark.lake import Lake
+from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TABLES = (jobs.IMPRESSIONS_RAW, jobs.IMPRESSIONS, "user_state", "item_daily", jobs.EXAMPLES)
+TABLES = (IMPRESSIONS_RAW, IMPRESSIONS, "user_state", "item_daily", EXAMPLES)
 DAY_OF_THE_DAG = ("ingest", "validate --table impressions", "build", "examples")
 """What makes the rows of a day; the check of the features changes none of them."""
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.datasets import catalog
-from features.pipeline import jobs
 from features.schema.derived_tables import item_daily
+from features.spark.lake import EXAMPLES, IMPRESSIONS
 
 pytestmark = pytest.mark.spark
 
@@ -92,7 +92,7 @@ def test_a_day_of_which_little_would_be_published_stops(
     assert "largest share of a day's rows in quarantine" in stopped["error"]
     assert words in stopped["error"]
     assert page_of("validate_impressions", stopped) == "critical-validation"
-    assert not place.lake.has(jobs.IMPRESSIONS, day)
+    assert not place.lake.has(IMPRESSIONS, day)
     land(place, day, good)
     place.day(day)
     assert place.is_as_if_nothing_had_happened(day)
@@ -147,7 +147,7 @@ def test_a_feature_that_is_added_makes_the_old_days_stale_until_they_are_made_ag
     place.heal(stopped["error"])
     place.day(day)
     healed = place.hashes(*built.days)
-    for table in ("user_state", "item_daily", jobs.EXAMPLES):
+    for table in ("user_state", "item_daily", EXAMPLES):
         shutil.rmtree(place.lake.path(table))
     for command in ("build", "examples"):
         place.run(f"{command} {DATASET} --date {built.days[0]} --to {day}")

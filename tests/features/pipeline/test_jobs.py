@@ -10,10 +10,11 @@ from pyspark.sql import functions as F
 
 from features.pipeline import jobs
 from features.pipeline.retention import prune
+from features.pipeline.workspace import Workspace
 from features.schema import CREATED, EVENT_TIMESTAMP, Severity
-from features.spark.lake import Lake
+from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake
 from features.spark.session import impressions_struct
-from features.validation import expectations
+from features.validation import checks, expectations
 
 pytestmark = pytest.mark.spark
 
@@ -24,11 +25,11 @@ DAY = datetime.timedelta(days=1)
 def work(spark, built, tmp_path):
     """The built lake, copied, so that a test may change it."""
     shutil.copytree(built.lake, tmp_path / "lake", symlinks=True)
-    return jobs.Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))
+    return Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))
 
 
 def hashes(work, days):
-    tables = ["user_state", "item_daily", jobs.EXAMPLES, jobs.IMPRESSIONS_RAW]
+    tables = ["user_state", "item_daily", EXAMPLES, IMPRESSIONS_RAW]
     return {(t, d): work.lake.manifest(t, d).content_hash for t in tables for d in days}
 
 
@@ -57,15 +58,13 @@ def test_a_correction_keeps_what_was_published_and_counts_from_its_moment(work, 
 
 def raw_with(work, spark, day, **changes):
     """The raw partition of a day with some values of its first rows changed."""
-    ordered = work.impressions([day], jobs.IMPRESSIONS_RAW).orderBy("example_id").collect()
+    ordered = work.impressions([day], IMPRESSIONS_RAW).orderBy("example_id").collect()
     rows = [row.asDict() for row in ordered]
     for column, values in changes.items():
         for row, value in zip(rows, values, strict=False):
             row[column] = value
     frame = spark.createDataFrame(rows, impressions_struct(work.schema))
-    work.replace(
-        frame.withColumn("day", F.lit(day)), jobs.IMPRESSIONS_RAW, [day], keys=["example_id"]
-    )
+    work.replace(frame.withColumn("day", F.lit(day)), IMPRESSIONS_RAW, [day], keys=["example_id"])
 
 
 def test_rows_that_break_a_warning_are_quarantined_with_rule_and_reason(
@@ -73,12 +72,12 @@ def test_rows_that_break_a_warning_are_quarantined_with_rule_and_reason(
 ):
     day = built.days[0]
     raw_with(work, spark, day, device=["fridge", "phone", None], click=[1, 7, 0])
-    outcome = expectations.check_impressions(work, [day], tmp_path / "reports")
+    outcome = checks.check_impressions(work, [day], tmp_path / "reports")
     assert outcome.critical == []
     assert outcome.quarantined == 3
     assert outcome.broken_rules == {"device:vocabulary": 1, "device:present": 1, "click:range": 1}
-    rows = work.lake.manifest(jobs.IMPRESSIONS_RAW, day).rows
-    assert work.lake.manifest(jobs.IMPRESSIONS, day).rows == rows - 3
+    rows = work.lake.manifest(IMPRESSIONS_RAW, day).rows
+    assert work.lake.manifest(IMPRESSIONS, day).rows == rows - 3
     moved = spark.read.parquet(str(work.lake.path("quarantine_impressions", day))).collect()
     assert {tuple(row["rules"]): tuple(row["reasons"]) for row in moved} == {
         ("device:vocabulary",): ("not one of the 3 known values",),
@@ -89,13 +88,13 @@ def test_rows_that_break_a_warning_are_quarantined_with_rule_and_reason(
 
 
 def test_great_expectations_counts_the_rows_that_the_rules_route(work, spark, built, tmp_path):
-    from features.validation.row_rules import impression_rules
+    from features.validation.row_rules import impression_rules, mark_broken_rules
 
     day = built.days[0]
     raw_with(work, spark, day, device=["fridge", "toaster"], click=[9])
     rules = impression_rules(work.schema)
-    frame = expectations._routed(work.impressions([day], jobs.IMPRESSIONS_RAW), rules)
-    suite = expectations._Suite(
+    frame = mark_broken_rules(work.impressions([day], IMPRESSIONS_RAW), rules)
+    suite = expectations.Suite(
         work.schema, "impressions", impressions_struct(work.schema), tmp_path / "reports"
     )
     suite.define(rules, [])
@@ -105,11 +104,11 @@ def test_great_expectations_counts_the_rows_that_the_rules_route(work, spark, bu
         for r in next(iter(results.values())).results
         if "rule" in (r.expectation_config.meta or {})
     }
-    routed = {
+    expected = {
         rule.name: frame.withColumn("broken", rule.broken()).where("broken").count()
         for rule in rules
     }
-    assert {name: seen[name] for name in routed} == routed
+    assert {name: seen[name] for name in expected} == expected
     # Where rows break a rule the page shows their values, and the run that only counted is gone.
     suite.run(frame)
     suite.run(frame)
@@ -138,21 +137,21 @@ def test_a_critical_rule_stops_the_day_and_nothing_is_published(
 ):
     day = built.days[0]
     raw_with(work, spark, day, **changes)
-    before = work.lake.manifest(jobs.IMPRESSIONS, day)
-    outcome = expectations.check_impressions(work, [day], tmp_path / "reports")
+    before = work.lake.manifest(IMPRESSIONS, day)
+    outcome = checks.check_impressions(work, [day], tmp_path / "reports")
     assert [sentence.split(": ")[0] for sentence in outcome.critical] == [rule]
-    assert work.lake.manifest(jobs.IMPRESSIONS, day) == before
+    assert work.lake.manifest(IMPRESSIONS, day) == before
 
 
 def test_a_strange_label_rate_or_number_of_rows_stops_the_day(work, spark, built, tmp_path):
     day = built.days[-1]
-    rows = work.lake.manifest(jobs.IMPRESSIONS_RAW, day).rows
+    rows = work.lake.manifest(IMPRESSIONS_RAW, day).rows
     raw_with(work, spark, day, click=[1] * rows)
-    outcome = expectations.check_impressions(work, [day], tmp_path / "reports")
+    outcome = checks.check_impressions(work, [day], tmp_path / "reports")
     assert outcome.critical[0].startswith("label rate")
-    few = work.impressions([day], jobs.IMPRESSIONS_RAW).limit(5)
-    work.replace(few, jobs.IMPRESSIONS_RAW, [day], keys=["example_id"])
-    outcome = expectations.check_impressions(work, [day], tmp_path / "reports")
+    few = work.impressions([day], IMPRESSIONS_RAW).limit(5)
+    work.replace(few, IMPRESSIONS_RAW, [day], keys=["example_id"])
+    outcome = checks.check_impressions(work, [day], tmp_path / "reports")
     assert outcome.critical == [
         "rows of 2025-01-06: 5 published; at least 200 (median of the 5 days before: 1000)"
     ]
@@ -166,7 +165,7 @@ def test_bad_feature_rows_leave_the_table(work, spark, built, tmp_path):
     frame.count()
     work.replace(frame, table.name, [day], keys=["item_id", EVENT_TIMESTAMP, CREATED])
     before = work.lake.manifest(table.name, day).rows
-    outcomes = {o.table: o for o in expectations.check_features(work, [day], tmp_path / "reports")}
+    outcomes = {o.table: o for o in checks.check_features(work, [day], tmp_path / "reports")}
     assert outcomes["item_daily"].broken_rules == {"item_impressions_1d:range": 1}
     assert work.lake.manifest(table.name, day).rows == before - 1
     assert outcomes["user_state"].quarantined == 0
@@ -182,7 +181,7 @@ def test_two_checks_at_once_do_not_come_upon_each_others_settings(tmp_path):
 def test_retention_keeps_what_later_jobs_read(work, built):
     today = built.days[-1] + 40 * DAY
     removed = prune(work.schema, work.lake.root.parent, today=today, keep_days=1)
-    assert removed[jobs.EXAMPLES] == len(built.days) - 1
+    assert removed[EXAMPLES] == len(built.days) - 1
     assert work.lake.days("item_daily") == built.days[-1:]
     assert work.lake.days("user_attributes") == [work.schema.epoch]
     kept = prune(work.schema, work.lake.root.parent, today=built.days[-1], keep_days=1)

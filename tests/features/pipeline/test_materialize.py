@@ -10,7 +10,9 @@ from pyspark.sql import functions as F
 from features.__main__ import main
 from features.online_store import feast_store
 from features.online_store.reader import open_rows
-from features.pipeline import jobs, materialize
+from features.pipeline import materialize
+from features.pipeline.availability import declared_availability
+from features.pipeline.workspace import Workspace
 from features.push import push_day
 from features.schema import Role
 from features.spark.lake import Lake
@@ -25,7 +27,7 @@ SECOND = datetime.timedelta(seconds=1)
 
 @pytest.fixture(scope="module")
 def work(spark, built):
-    return jobs.Workspace(spark, built.schema, Lake(built.lake, built.schema.name))
+    return Workspace(spark, built.schema, Lake(built.lake, built.schema.name))
 
 
 @pytest.fixture
@@ -114,7 +116,7 @@ def test_without_a_push_a_users_row_counts_from_the_nightly_hour(spark, work):
     rows = spark.createDataFrame([(one,) for one in moments], "text string").select(
         F.to_timestamp("text").alias("event_timestamp")
     )
-    found = rows.select(jobs.declared_availability(table)).collect()
+    found = rows.select(declared_availability(table)).collect()
     nightly = datetime.datetime(2025, 1, 3) + work.schema.table("item_daily").delay  # noqa: DTZ001
     assert [row[0] for row in found] == [nightly, nightly]
 

@@ -7,7 +7,7 @@ import pytest
 
 from features.online_store import feast_store
 from features.online_store.reader import open_rows
-from features.pipeline import jobs
+from features.pipeline.workspace import Workspace
 from features.push import push_day
 from features.push.follow import Follower, Target
 from features.push.freshness import Freshness
@@ -37,7 +37,7 @@ class LakeUntil(Lake):
 @pytest.fixture(scope="module")
 def work(spark, built):
     lake = LakeUntil(Lake(built.lake, built.schema.name), built.days[DAY - 1])
-    return jobs.Workspace(spark, built.schema, lake)
+    return Workspace(spark, built.schema, lake)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from features.datasets.catalog import schema_of
 from features.online_store.codec import STAMP
-from features.pipeline.jobs import Workspace
+from features.pipeline.workspace import Workspace
 from features.push import follow, push_day
 from features.push.freshness import Freshness
 from features.runbooks import RunbookError

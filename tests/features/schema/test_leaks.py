@@ -12,12 +12,15 @@ from pyspark.sql import functions as F
 
 from features.datasets.catalog import schema_of
 from features.pipeline import jobs
-from features.pipeline.aggregates import item_daily, user_state
+from features.pipeline.availability import declared_availability
+from features.pipeline.item_daily import item_daily
 from features.pipeline.point_in_time import join_as_of
+from features.pipeline.user_state import user_state
+from features.pipeline.workspace import Workspace
 from features.schema import CREATED, Schema
 from features.schema.derived_tables import item_daily as item_daily_table
 from features.schema.derived_tables import user_state as user_state_table
-from features.spark.lake import Lake, day_range
+from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake, day_range
 from features.spark.session import feature_struct, impressions_struct
 
 UTC = datetime.UTC
@@ -130,7 +133,7 @@ def examples_of(spark, schema, rows) -> dict[int, tuple]:
     dailies = item_daily(schema, daily, carry=empty[daily], carry_day=None, days=DAYS, **span)
     joined = impressions
     for table, found in ((state, states), (daily, dailies)):
-        created = found.withColumn(CREATED, jobs.declared_availability(table))
+        created = found.withColumn(CREATED, declared_availability(table))
         key = schema.entity(table.role).name
         joined = join_as_of(joined, created.drop("day"), table, key=key, time="timestamp")
     names = [c.name for table in (state, daily) for c in table.columns]
@@ -187,15 +190,15 @@ def test_a_label_is_told_from_the_very_moment_on_and_not_a_microsecond_before(sp
 def test_a_later_day_that_is_built_again_does_not_date_a_correction_back(spark, built, tmp_path):
     """The correction of a day is known to examples from its moment on, whatever is built again."""
     shutil.copytree(built.lake, tmp_path / "lake", symlinks=True)
-    work = jobs.Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))
+    work = Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))
     corrected, *later = built.days[-3:]
     before = examples_in(work, later)
     moment = datetime.datetime.combine(later[1], datetime.time(12), UTC)
-    raw = work.impressions([corrected], jobs.IMPRESSIONS)
+    raw = work.impressions([corrected], IMPRESSIONS)
     turned = raw.withColumn("click", 1 - F.col("click")).cache()
     turned.count()
     at = {corrected: moment}
-    for table in (jobs.IMPRESSIONS_RAW, jobs.IMPRESSIONS):
+    for table in (IMPRESSIONS_RAW, IMPRESSIONS):
         work.replace(turned, table, [corrected], keys=["example_id"], corrected_at=at)
     for day in (corrected, *later):
         jobs.build(work, built.landing, [day])
@@ -208,6 +211,6 @@ def test_a_later_day_that_is_built_again_does_not_date_a_correction_back(spark, 
 
 def examples_in(work, days) -> dict[int, tuple]:
     """Of each example of some days, its moment and all of its row."""
-    files = [str(work.lake.path(jobs.EXAMPLES, day)) for day in days]
+    files = [str(work.lake.path(EXAMPLES, day)) for day in days]
     rows = work.spark.read.parquet(*files).collect()
     return {r["example_id"]: (r["timestamp"].replace(tzinfo=UTC), r) for r in rows}

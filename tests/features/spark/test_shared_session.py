@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from features.pipeline import jobs
-from features.spark.lake import Lake
+from features.pipeline.workspace import Workspace
+from features.spark.lake import EXAMPLES, IMPRESSIONS, Lake
 from features.spark.session import start_session
-from features.validation import expectations
+from features.validation import checks
 
 DAY = datetime.date(2025, 1, 1)
 NUM_DAYS = 2
@@ -50,9 +50,9 @@ def over_connect(spark_remote, built, tmp_path_factory) -> Lake:
 def test_a_day_over_spark_connect_has_the_same_content_hashes(built, over_connect) -> None:
     """Where Spark runs is no part of a result."""
     own = Lake(built.lake, built.schema.name)
-    tables = [jobs.IMPRESSIONS, *(table.name for table in built.schema.tables), jobs.EXAMPLES]
+    tables = [IMPRESSIONS, *(table.name for table in built.schema.tables), EXAMPLES]
     written = [(name, day) for name in tables for day in over_connect.days(name)]
-    assert [day for name, day in written if name == jobs.EXAMPLES] == built.days[:NUM_DAYS]
+    assert [day for name, day in written if name == EXAMPLES] == built.days[:NUM_DAYS]
     for name, day in written:
         assert over_connect.manifest(name, day) == own.manifest(name, day)
 
@@ -93,8 +93,8 @@ def test_a_check_frees_its_own_cache_and_no_other_sessions(spark, built, tmp_pat
     cached = spark.range(3).cache()
     assert cached.count() == 3
     before = _num_cached(spark)
-    work = jobs.Workspace(spark, built.schema, Lake(built.lake, built.schema.name))
-    expectations.check_features(work, built.days[-1:], tmp_path)
+    work = Workspace(spark, built.schema, Lake(built.lake, built.schema.name))
+    checks.check_features(work, built.days[-1:], tmp_path)
     assert _num_cached(spark) == before
     cached.unpersist()
 

@@ -1,0 +1,158 @@
+"""The running state of a user, computed with Spark's native functions."""
+
+import datetime
+
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from features.pipeline.aggregates import (
+    AT,
+    MICROSECONDS_PER_SECOND,
+    SUMS,
+    count_columns,
+    newest_rows,
+    occurrences,
+)
+from features.schema import DAY, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, Label, Schema
+from features.schema.derived_tables import recent_lengths, recent_rate_name
+from features.spark.session import feature_struct
+
+
+def user_state(
+    schema: Schema,
+    table: FeatureTable,
+    *,
+    impressions: DataFrame,
+    carry: DataFrame,
+    first_day: datetime.date,
+    last_day: datetime.date,
+) -> DataFrame:
+    """State rows of the days from ``first_day`` to ``last_day``: one for each user and moment.
+
+    A user who did nothing for longer than the table's time-to-live starts anew, which bounds what
+    a job reads back to one time-to-live.
+
+    Args:
+        schema: The data set's schema.
+        table: Its state table.
+        impressions: Impressions of these days, and of as many before as the label delay spans.
+        carry: State rows of one time-to-live before ``first_day``; the newest of each user counts.
+        first_day: First day of which rows are wanted.
+        last_day: Last day of which rows are wanted.
+
+    Returns:
+        The user's id, ``event_timestamp``, the table's columns and ``day``; ``created`` is for the
+        caller to add.
+    """
+    user = schema.entity(table.role).name
+    start, end = _midnight(first_day), _midnight(last_day + datetime.timedelta(days=1))
+    fresh = occurrences(schema, impressions).where(F.col(AT) >= start).where(F.col(AT) < end)
+    events = _carried_events(schema, table, carry).unionByName(fresh)
+    events = events.withColumn("_life", _life(user, table))
+    histories = _histories(events, user, length=schema.history_length)
+    sums = [F.sum(name).alias(name) for name in SUMS]
+    moments = events.groupBy(user, "_life", AT).agg(*sums, F.max("_shown_at").alias("_shown_at"))
+    joined = moments.join(histories, on=[user, "_life", AT], how="left")
+    so_far = (
+        Window.partitionBy(user, "_life")
+        .orderBy(AT)
+        .rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    )
+    running = joined.select(
+        user,
+        F.col(AT).alias(EVENT_TIMESTAMP),
+        *(F.sum(name).over(so_far).alias(name) for name in SUMS),
+        F.max("_shown_at").over(so_far).alias("_shown_at"),
+        F.last("_history", ignorenulls=True).over(so_far).alias("_history"),
+    )
+    return running.where(F.col(EVENT_TIMESTAMP) >= start).select(
+        user,
+        EVENT_TIMESTAMP,
+        *count_columns("user", "all", schema.label, "_{}"),
+        *(
+            _recent_rate(F.coalesce(F.col("_history.label"), F.array()), length, schema.label)
+            for length in recent_lengths(schema.history_length)
+        ),
+        F.unix_micros("_shown_at").alias("user_last_event_at"),
+        F.coalesce(F.col("_history.item"), F.array()).alias("user_history_item_ids"),
+        F.coalesce(F.col("_history.label"), F.array()).alias("user_history_labels"),
+        F.to_date(EVENT_TIMESTAMP).alias(DAY),
+    )
+
+
+def _life(user: str, table: FeatureTable) -> SparkColumn:
+    """Which of a user's lives an event belongs to: a new one starts after the time-to-live."""
+    in_order = Window.partitionBy(user).orderBy(AT)
+    idle = F.unix_micros(AT) - F.unix_micros(F.lag(AT).over(in_order))
+    starts_anew = (idle > _ttl_microseconds(table)).cast("int")
+    return F.sum(F.coalesce(starts_anew, F.lit(0))).over(in_order)
+
+
+def _histories(events: DataFrame, user: str, *, length: int) -> DataFrame:
+    """The newest items with their labels as of each moment of a life, oldest first."""
+    order = (AT, "_place", "_item", EXAMPLE_ID)
+    trailing = Window.partitionBy(user, "_life").orderBy(*order).rowsBetween(1 - length, 0)
+    history = F.collect_list(F.struct(F.col("_item").alias("item"), F.col("_label").alias("label")))
+    return (
+        events.where(F.col("_item").isNotNull())
+        .withColumn("_history", history.over(trailing))
+        .groupBy(user, "_life", AT)
+        .agg(F.max_by("_history", F.struct(*order)).alias("_history"))
+    )
+
+
+def _carried_events(schema: Schema, table: FeatureTable, carry: DataFrame) -> DataFrame:
+    """A user's newest earlier state, as events: its sums at once, then its history item by item."""
+    user = schema.entity(table.role).name
+    newest = newest_rows(carry.select(*feature_struct(schema, table).names), user)
+    zero = F.lit(0).cast("bigint")
+    item = carry.schema["user_history_item_ids"].dataType.elementType  # type: ignore[attr-defined]
+    times = (F.lit(None).cast("bigint").alias(EXAMPLE_ID), F.col(EVENT_TIMESTAMP).alias(AT))
+    rating = F.col("user_rating_sum_all") if schema.label.has_rating else zero
+    sums = newest.select(
+        user,
+        *times,
+        F.lit(-1).alias("_place"),
+        F.col("user_impressions_all").alias("_impressions"),
+        F.col("user_labelled_all").alias("_labelled"),
+        F.col("user_positives_all").alias("_positives"),
+        rating.alias("_rating_sum"),
+        F.timestamp_micros("user_last_event_at").alias("_shown_at"),
+        F.lit(None).cast(item).alias("_item"),
+        F.lit(None).cast("bigint").alias("_label"),
+    )
+    pairs = F.posexplode(F.arrays_zip("user_history_item_ids", "user_history_labels"))
+    items = newest.select(user, *times, pairs.alias("_place", "_pair")).select(
+        user,
+        EXAMPLE_ID,
+        AT,
+        "_place",
+        *(zero.alias(name) for name in SUMS),
+        F.lit(None).cast("timestamp").alias("_shown_at"),
+        F.col("_pair.user_history_item_ids").alias("_item"),
+        F.col("_pair.user_history_labels").alias("_label"),
+    )
+    carried = sums.unionByName(items)
+    if user == schema.item.name:
+        return carried
+    return carried.withColumn(schema.item.name, F.lit(None).cast(item))
+
+
+def _recent_rate(labels: SparkColumn, length: int, label: Label) -> SparkColumn:
+    """Smoothed positive rate of the last labels, as ``features.schema.derived_tables`` names it."""
+    last = F.slice(labels, F.greatest(F.size(labels) - (length - 1), F.lit(1)), length)
+    positives = F.size(F.filter(last, lambda value: value == 1)).cast("double")
+    prior = label.prior_rate * label.prior_weight
+    rate = (positives + prior) / (F.size(last).cast("double") + label.prior_weight)
+    return rate.alias(recent_rate_name(length))
+
+
+def _midnight(day: datetime.date) -> SparkColumn:
+    return F.lit(datetime.datetime.combine(day, datetime.time(), datetime.UTC))
+
+
+def _ttl_microseconds(table: FeatureTable) -> int:
+    if table.ttl is None:
+        raise ValueError(f"table {table.name}: ttl None; a state table needs a finite ttl")
+    return round(table.ttl.total_seconds() * MICROSECONDS_PER_SECOND)
