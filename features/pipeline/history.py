@@ -49,7 +49,7 @@ def require_day_before(
         commands = (*TO_IMPRESSIONS, *TO_FEATURES, *TO_EXAMPLES)
         raise RunbookError(
             f"table {table.name}: {_span(since, before)} missing, and {days[0]} builds on it; "
-            f"first run {commands(schema, commands, since, before)}"
+            f"first run {command_lines(schema, commands, since, before)}"
             + ("" if earlier else "; where the lake is to begin here, say --first-day"),
             runbook="day-missing",
         )
@@ -69,7 +69,7 @@ def require_examples_before(lake: Lake, schema: Schema, days: Sequence[datetime.
     since, before = earlier[-1] + ONE_DAY, days[0] - ONE_DAY
     raise RunbookError(
         f"table {EXAMPLES}: {_span(since, before)} missing, and a training would go on from "
-        f"{days[0]} without them; first run {commands(schema, TO_EXAMPLES, since, before)}",
+        f"{days[0]} without them; first run {command_lines(schema, TO_EXAMPLES, since, before)}",
         runbook="day-missing",
     )
 
@@ -88,7 +88,7 @@ def require_days(
             raise RunbookError(
                 f"table {table}: {_span(missing[0], missing[-1])} missing ({len(missing)} of "
                 f"{len(days)} days); first run "
-                f"{commands(schema, commands, missing[0], missing[-1])}",
+                f"{command_lines(schema, commands, missing[0], missing[-1])}",
                 runbook="day-missing",
             )
 
@@ -118,10 +118,10 @@ def rebuild_commands(schema: Schema, table: str, first: datetime.date, last: dat
         commands = tuple(
             "build --first-day" if command == "build" else command for command in commands
         )
-    return commands(schema, ("apply", *commands, "materialize"), first, last)
+    return command_lines(schema, ("apply", *commands, "materialize"), first, last)
 
 
-def commands(
+def command_lines(
     schema: Schema, commands: Sequence[str], first: datetime.date, last: datetime.date
 ) -> str:
     """Command lines for a range of days, to be typed as they are."""

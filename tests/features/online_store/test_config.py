@@ -1,0 +1,35 @@
+"""RANKING_ONLINE names the online store."""
+
+import pytest
+
+from features.online_store.config import Redis, place_of
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        ("sqlite", None),
+        ("redis://10.0.0.7", Redis(host="10.0.0.7")),
+        (
+            "rediss://ranker:p%40ss@store:7000/3",
+            Redis(
+                host="store",
+                port=7000,
+                database=3,
+                username="ranker",
+                password="p@ss",
+                is_encrypted=True,
+            ),
+        ),
+    ],
+)
+def test_the_environment_names_the_store(text, expected):
+    assert place_of({"RANKING_ONLINE": text}) == expected
+
+
+@pytest.mark.parametrize("text", ["postgres://secret@host", "redis://", "redis://h:x", "Redis"])
+def test_a_store_of_no_known_kind_is_refused_and_no_secret_is_shown(text):
+    with pytest.raises(ValueError, match="RANKING_ONLINE: ") as caught:
+        place_of({"RANKING_ONLINE": text})
+    assert "secret" not in str(caught.value)
