@@ -106,7 +106,9 @@ def _add_other_commands(command_line: CommandLine) -> None:
     )
     pushed = command_line.command("push", commands.push, text, "landing", "lake", "store", "docs")
     pushed.add_argument("--until", type=_moment, help="push rows true by then (else by now)")
-    pushed.add_argument("--follow", action="store_true", help="go on, whenever impressions land")
+    pushed.add_argument(
+        "--follow", action="store_true", help="keep running; push whenever impressions land"
+    )
     day = datetime.date.fromisoformat
     pushed.add_argument(
         *("--first-day",),
@@ -117,17 +119,21 @@ def _add_other_commands(command_line: CommandLine) -> None:
     pushed.add_argument(
         "--replay",
         action="store_true",
-        help="with --follow: it is as late as the newest impression says, not as the clock does",
+        help="with --follow: take the time of the newest impression as now, instead of the clock",
     )
     pushed.add_argument(
-        "--interval", type=float, default=2.0, metavar="SECONDS", help="between two looks"
+        "--interval",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="between two polls of the landing folder",
     )
     port = int(os.environ.get("RANKING_PUSH_PORT") or 8083)
     pushed.add_argument(
         *("--metrics-port",),
         type=int,
         default=port,
-        help="of loopback, for Prometheus, with --follow; 0: none",
+        help="port on loopback for Prometheus, with --follow; 0: none",
     )
     text = "Measure rows per second of state, aggregates and join."
     bench = command_line.command("bench", commands.bench, text, has_dataset=False)

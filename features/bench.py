@@ -2,8 +2,7 @@
 
 Each size is one log of 28 days with users and items in proportion; every result is written out, the
 state as Parquet and the others by a Spark job that keeps nothing, so that no column can be left
-uncomputed. At the size at which Feast's
-range join can finish, it runs on the same rows.
+uncomputed. At a size at which Feast's range join can finish, it runs on the same rows.
 """
 
 import dataclasses
@@ -124,7 +123,7 @@ def _state(log: _Log) -> DataFrame:
         log.work.schema,
         log.state,
         impressions=log.impressions,
-        carry=_nothing(log, log.state),
+        carry=_no_rows(log, log.state),
         first_day=log.days[0],
         last_day=log.days[-1],
     )
@@ -136,7 +135,7 @@ def _daily(log: _Log) -> DataFrame:
         log.work.schema,
         log.daily,
         impressions=log.impressions,
-        carry=_nothing(log, log.daily),
+        carry=_no_rows(log, log.daily),
         carry_day=None,
         days=log.days,
     )
@@ -152,7 +151,7 @@ def _joined(log: _Log, rows: DataFrame) -> DataFrame:
     return join_as_of(log.impressions, rows, log.state, key="user_id", time="timestamp")
 
 
-def _nothing(log: _Log, table: FeatureTable) -> DataFrame:
+def _no_rows(log: _Log, table: FeatureTable) -> DataFrame:
     return log.work.spark.createDataFrame([], feature_struct(log.work.schema, table))
 
 

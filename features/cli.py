@@ -2,7 +2,7 @@
 
 Every command logs to stderr and prints one JSON object as its last line on stdout; what a summary
 has under ``markdown`` is printed before it. Exit code 0: done; 1: failed, with the reason under
-``error``; 2: wrong use; 99: nothing to do, with the reason under ``skipped``.
+``error``; 2: wrong usage; 99: nothing to do, with the reason under ``skipped``.
 """
 
 import argparse
@@ -25,7 +25,7 @@ Summary = dict[str, Any]
 EXIT_FAILED = 1
 EXIT_SKIPPED = 99
 _EXPECTED = (ValueError, OSError)
-"""Bad input and what the system refuses; anything else shows where it came from."""
+"""Bad input and errors of the system: no traceback. Any other error is logged with one."""
 
 
 class SkippedError(Exception):
@@ -48,8 +48,8 @@ class CommandLine:
         package: Its name.
         description: What ``--help`` opens with.
         epilog: What it ends with.
-        folders: Of each folder flag the place below the root (``$RANKING_VAR``, else ``var``), and
-            what is there.
+        folders: For each folder flag, the folder below the root (``$RANKING_VAR``, else ``var``),
+            and what it holds.
         quiet: Loggers whose warnings are noise.
     """
 
@@ -80,7 +80,7 @@ class CommandLine:
         *folders: str,
         has_dataset: bool = True,
     ) -> argparse.ArgumentParser:
-        """Add a command; the first sentence of ``text`` stands in the list of commands."""
+        """Add a command; the first sentence of ``text`` is shown in the list of commands."""
         added: argparse.ArgumentParser = self._commands.add_parser(
             name,
             help=text.split(". ")[0].rstrip("."),
@@ -94,9 +94,13 @@ class CommandLine:
             )
         root = Path(os.environ.get("RANKING_VAR", "var"))
         for folder in folders:
-            place, meaning = self.folders[folder]
+            name_below_root, meaning = self.folders[folder]
             added.add_argument(
-                f"--{folder}", type=Path, default=root / place, metavar="DIR", help=meaning
+                f"--{folder}",
+                type=Path,
+                default=root / name_below_root,
+                metavar="DIR",
+                help=meaning,
             )
         return added
 
@@ -128,7 +132,7 @@ def _run(options: argparse.Namespace) -> tuple[int, Summary]:
     except _EXPECTED as error:
         return _failed(error)
     except Exception as error:
-        logger.exception("a failure that no check foresaw")
+        logger.exception("unexpected error")
         return _failed(error)
 
 
@@ -139,7 +143,7 @@ def _failed(error: Exception) -> tuple[int, Summary]:
 
 
 class _ShowDefaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Tells a default where there is one."""
+    """Shows an option's default where it has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         has_none = action.default is None or action.required

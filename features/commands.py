@@ -120,9 +120,9 @@ def push(options: argparse.Namespace) -> Summary:
 
 
 def _follow(options: argparse.Namespace) -> Summary:
-    """Push until a signal; a second one ends at once."""
+    """Push until a signal; a second signal ends the process at once."""
     if options.until:
-        raise ValueError("--until: not with --follow, which goes on until it is told to end")
+        raise ValueError("--until: not with --follow, which runs until a signal stops it")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda given, _frame: _stop(stopped, given))

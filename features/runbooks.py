@@ -1,4 +1,4 @@
-"""An error that names the page of ``infra/runbooks`` on which what to do is told."""
+"""An error that names the page of ``infra/runbooks`` that says what to do."""
 
 
 class RunbookError(ValueError):

@@ -52,7 +52,7 @@ def spark() -> Iterator[object]:
 
 @pytest.fixture(scope="session")
 def spark_remote(spark: Any) -> dict[str, str]:
-    """What tells a process of its own to use the tests' Spark as a Spark Connect server."""
+    """Environment in which another process uses the tests' Spark as a Spark Connect server."""
     scala_object = getattr(spark._jvm, "org.apache.spark.sql.connect.service.SparkConnectService$")
     port = getattr(scala_object, "MODULE$").localPort()
     return {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from features import __main__ as door
+from features import __main__ as features_main
 from features.datasets import catalog, readers
 from features.spark.lake import Lake
 
@@ -44,9 +44,9 @@ def test_a_new_data_set_gets_from_its_log_to_the_store_and_to_examples(
     monkeypatch.setattr("features.spark.session.start_session", lambda name: spark)
     monkeypatch.setenv("RANKING_VAR", str(tmp_path))
     for line in block("bash").splitlines():
-        code = door.main(line.removeprefix("python -m features ").split())
-        told = json.loads(capsys.readouterr().out.splitlines()[-1])
-        assert code == 0, (line, told)
+        code = features_main.main(line.removeprefix("python -m features ").split())
+        summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert code == 0, (line, summary)
     lake = Lake(tmp_path / "lake", "visits")
     assert [lake.manifest("examples", day).rows for day in lake.days("examples")] == [1000] * 3
     assert (tmp_path / "feast" / "visits" / "online.db").stat().st_size > 0
@@ -60,10 +60,10 @@ def test_its_reader_offers_what_the_jobs_and_the_push_ask_of_one(tmp_path, monke
     assert asked | {"SUFFIX"} <= set(vars(reader))
 
 
-def test_what_the_schedule_is_told_is_what_the_schema_says():
-    told = block("python dags/ranking_assets.py")
+def test_the_schedules_declaration_is_what_the_schema_says():
+    declared = block("python dags/ranking_assets.py")
     schema = block("python features/datasets/visits/schema.py")
     reader = block("python features/datasets/visits/reader.py")
     fact = r"(first_day=datetime\.date\([^)]*\)|last_day=None|holdout_days=1)"
-    assert all(f"{found}," in schema for found in re.findall(fact, told))
-    assert re.search(r'suffix="(\w+)"', told)[1] == re.search(r'SUFFIX = "(\w+)"', reader)[1]
+    assert all(f"{found}," in schema for found in re.findall(fact, declared))
+    assert re.search(r'suffix="(\w+)"', declared)[1] == re.search(r'SUFFIX = "(\w+)"', reader)[1]

@@ -12,6 +12,7 @@ import itertools
 import shutil
 import sqlite3
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -81,8 +82,8 @@ class Moment:
     kind: str
     at: datetime.datetime
     rows: list[int]
-    materialize: "Online"
-    feast_store: object
+    online: Online
+    store: Path
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def before(moments, moment: Moment) -> Moment:
     return moments[moments.index(moment) - 1]
 
 
-def test_a_store_that_is_one_build_behind_is_told_from_one_that_is_not(examples, moments):
+def test_a_store_that_is_one_build_behind_is_found(examples, moments):
     """In the morning, over the store as it was before the night's build."""
     morning = of_kind(moments, "morning")
     behind = next(
@@ -139,7 +140,7 @@ def test_a_store_that_is_one_build_behind_is_told_from_one_that_is_not(examples,
     )
 
 
-def test_users_of_which_nothing_was_pushed_are_told(examples, moments):
+def test_users_of_which_nothing_was_pushed_are_found(examples, moments):
     evening = of_kind(moments, "evening")
     behind = before(moments, evening)
     found = differences(examples, evening.rows, behind.online.candidates(examples, evening.rows))
@@ -147,7 +148,7 @@ def test_users_of_which_nothing_was_pushed_are_told(examples, moments):
     assert causes & {"late push", "never stored"}
 
 
-def test_rows_that_answer_before_they_count_are_told(examples, moments, tmp_path):
+def test_rows_that_are_used_before_they_count_are_found(examples, moments, tmp_path):
     """As a store without ``created`` would let them."""
     night = of_kind(moments, "before it counts")
     shutil.copytree(night.store, tmp_path / "feast")
@@ -161,7 +162,7 @@ def test_rows_that_answer_before_they_count_are_told(examples, moments, tmp_path
     assert all("visible too early" in text for text in found)
 
 
-def test_a_wrong_value_is_told(examples, moments, tmp_path):
+def test_a_wrong_value_is_found(examples, moments, tmp_path):
     """Put into every film, past Feast."""
     from feast.protos.feast.types.Value_pb2 import Value
 

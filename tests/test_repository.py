@@ -26,7 +26,7 @@ def test_the_feature_reference_is_fresh():
     )
 
 
-def test_the_endpoints_page_tells_every_data_set_and_its_ids():
+def test_the_endpoints_page_names_every_data_set_and_its_ids():
     page = (ROOT / "docs" / "endpoint.md").read_text()
     for schema in SCHEMAS.values():
         (row,) = re.findall(rf"^\| `{schema.name}` \|.*$", page, re.M)
@@ -68,11 +68,11 @@ def test_modules_stay_readable():
 
 @pytest.mark.process
 @pytest.mark.parametrize("package", ["features", "training", "serving"])
-def test_each_package_has_one_door_that_explains_itself(package):
+def test_each_package_has_one_command_line_that_explains_itself(package):
     import sys
 
     done = subprocess.run(
         [sys.executable, "-m", package, "--help"], capture_output=True, text=True, check=True
     )
-    assert "VERB" in done.stdout
+    assert "COMMAND" in done.stdout
     assert done.stderr == ""

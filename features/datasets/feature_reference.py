@@ -6,7 +6,7 @@ from features.schema import Column, Dtype, FeatureTable, Kind, Schema, TableKind
 
 _HEAD = """# Features
 
-Generated from the schemas by `make docs`; `features/schema/__init__.py` says what the kinds mean. A
+Generated from the schemas by `make docs`; `features/schema/columns.py` says what the kinds mean. A
 column of kind *stored* is kept and shown, and the model does not read it.
 """
 _KINDS = {

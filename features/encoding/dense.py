@@ -1,4 +1,4 @@
-"""Dense inputs: the numbers of a row, and its ages, which wait for the time of the request."""
+"""Dense inputs: the numbers of a row, and its ages, which need the time of the request."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,36 +21,36 @@ from features.schema import Column, Kind
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """Dense inputs of B rows, in which ages wait for the time of the request."""
+    """Dense inputs of B rows; ages are computed when the time of the request is known."""
 
     values: npt.NDArray[np.float32]
     """(B, number of columns); NaN where a number is missing, and in every age."""
     moments: dict[int, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
-    """By place among the columns: the epoch microseconds of an age, and whether it is missing."""
+    """By index among the columns: the epoch microseconds of an age, and whether it is missing."""
 
     def take(self, rows: IntArray) -> "Numbers":
         """The numbers of some rows, in the order given."""
-        moments = {place: (at[rows], gone[rows]) for place, (at, gone) in self.moments.items()}
+        moments = {index: (at[rows], gone[rows]) for index, (at, gone) in self.moments.items()}
         return Numbers(self.values[rows], moments)
 
     @staticmethod
     def joined(parts: Sequence["Numbers"]) -> "Numbers":
         """The rows of several, one after the other."""
         moments = {
-            place: (
-                np.concatenate([part.moments[place][0] for part in parts]),
-                np.concatenate([part.moments[place][1] for part in parts]),
+            index: (
+                np.concatenate([part.moments[index][0] for part in parts]),
+                np.concatenate([part.moments[index][1] for part in parts]),
             )
-            for place in parts[0].moments
+            for index in parts[0].moments
         }
         return Numbers(np.concatenate([part.values for part in parts]), moments)
 
     def at(self, request_time: IntArray) -> npt.NDArray[np.float32]:
         """The dense inputs of requests at these epoch microseconds: (B,), or one for all rows."""
         values = self.values.copy() if self.moments else self.values
-        for place, (moment, is_missing) in self.moments.items():
+        for index, (moment, is_missing) in self.moments.items():
             age = np.maximum(request_time - moment, 0) / MICROSECONDS_PER_SECOND
-            values[:, place] = np.where(is_missing, np.nan, age)
+            values[:, index] = np.where(is_missing, np.nan, age)
         return values
 
 
@@ -58,15 +58,15 @@ def encode_numbers(wanted: Sequence[Column], columns: Columns, *, size: int) -> 
     """Dense inputs of some columns, for ``size`` rows."""
     values = np.empty((size, len(wanted)), dtype=np.float32)
     moments = {}
-    for place, column in enumerate(wanted):
+    for index, column in enumerate(wanted):
         given = column_of(columns, column.name)
         is_missing = is_null(given)
         filled = _filled(given)
         if column.kind is Kind.AGE:
-            moments[place] = (filled, is_missing)
-            values[:, place] = np.nan
+            moments[index] = (filled, is_missing)
+            values[:, index] = np.nan
         else:
-            values[:, place] = np.where(is_missing, np.nan, filled)
+            values[:, index] = np.where(is_missing, np.nan, filled)
     return Numbers(values, moments)
 
 

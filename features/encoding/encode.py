@@ -111,9 +111,9 @@ class ModelInputs:
 
 @dataclasses.dataclass(frozen=True)
 class RequestInputs:
-    """Model inputs of N candidates in which each of U users stands once.
+    """Model inputs of N candidates in which each of U users is encoded once.
 
-    What ``encode`` would say of N rows with the user's columns repeated, without the repetition: a
+    What ``encode`` gives for N rows with the user's columns repeated, without the repetition: a
     history of twenty items is looked up once for a user, not once for a candidate. Requests that
     are scored together are joined by ``joined``.
     """
@@ -179,16 +179,16 @@ def encode(schema: Schema, columns: Columns) -> ModelInputs:
     numbers = encode_numbers(schema.inputs(*DENSE_KINDS), columns, size=len(request_time))
     gone = [is_null(column_of(columns, table.timestamp_column)) for table in schema.tables]
     dense = np.column_stack([numbers.at(request_time), *gone]).astype(np.float32, copy=False)
-    _refuse_infinite(schema, dense)
+    _require_finite(schema, dense)
     ids = encode_ids(schema, schema.sparse_inputs(), columns, request_time=request_time)
     return ModelInputs(dense, ids)
 
 
-def _refuse_infinite(schema: Schema, dense: npt.NDArray[np.float32]) -> None:
+def _require_finite(schema: Schema, dense: npt.NDArray[np.float32]) -> None:
     is_infinite = np.isinf(dense)
     if is_infinite.any():
-        row, place = np.argwhere(is_infinite)[0]
-        raise InfiniteError(schema.dense_inputs()[place], int(row), float(dense[row, place]))
+        row, index = np.argwhere(is_infinite)[0]
+        raise InfiniteError(schema.dense_inputs()[index], int(row), float(dense[row, index]))
 
 
 def encode_ids(

@@ -22,10 +22,10 @@ _NO_TIME: IntArray = np.zeros(0, dtype=np.int64)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodedTable:
-    """Rows of a feature table as model inputs; behind the last stands one that is all null.
+    """Rows of a feature table as model inputs; the last row is all null.
 
-    First the newest row of each entity, then earlier ones that answer until those may be counted
-    on (``features.online_store.visibility``).
+    First the newest row of each entity, then earlier rows, which are used until the newest ones
+    become visible (``features.online_store.visibility``).
     """
 
     table: FeatureTable
@@ -36,7 +36,7 @@ class EncodedTable:
     visible_at: IntArray
     """Epoch microseconds from which each row may be counted on."""
     earlier: IntArray | None
-    """The place of the row before each one, -1 where there is none; None where all have none."""
+    """The index of the row before each one, -1 where there is none; None where all have none."""
     is_known: npt.NDArray[np.bool_]
     numbers: Numbers
     ids: dict[str, Ids]
@@ -77,7 +77,7 @@ class EncodedTable:
 
     @property
     def null_index(self) -> int:
-        """The row that stands for "nothing can be used"."""
+        """Index of the row that stands for "no usable row"."""
         return len(self.moments) - 1
 
     @property
@@ -89,18 +89,18 @@ class EncodedTable:
         return int(encoded + sum(values.nbytes for values in self.raw.values()))
 
     def renewed(
-        self, changed: "EncodedTable", places: IntArray, *, num_entities: int
+        self, changed: "EncodedTable", positions: IntArray, *, num_entities: int
     ) -> "EncodedTable":
         """The same table in which some entities have other rows, or their first.
 
         Args:
             changed: The rows of C entities.
-            places: (C,) the place of each among all entities; new ones follow the last.
+            positions: (C,) the position of each among all entities; new ones follow the last.
             num_entities: Entities of this table.
         """
         start = self.null_index + 1
-        newest = np.arange(max(num_entities, int(places.max(initial=-1)) + 1))
-        newest[places] = np.arange(len(places)) + start
+        newest = np.arange(max(num_entities, int(positions.max(initial=-1)) + 1))
+        newest[positions] = np.arange(len(positions)) + start
         before = np.concatenate([self._earlier_or_none(0), changed._earlier_or_none(start)])
         rows = [newest]
         while len(more := before[rows[-1]][before[rows[-1]] >= 0]):
@@ -113,13 +113,13 @@ class EncodedTable:
         return whole.take(order, earlier=None if len(rows) == 1 else earlier)
 
     def _earlier_or_none(self, start: int) -> IntArray:
-        """Of each row the place of the one before it, where the first has the place ``start``."""
+        """For each row the index of the one before it; the first row has the index ``start``."""
         if self.earlier is None:
             return np.full(len(self.moments), -1)
         return np.where(self.earlier < 0, -1, self.earlier + start)
 
     def _with(self, other: "EncodedTable") -> "EncodedTable":
-        """All rows of both, null rows included; raw ones too, for they have a place each."""
+        """All rows of both, null rows included, in ``raw`` too, so that indices agree."""
         raw = {
             name: pa.concat_arrays([values, pa.nulls(1, values.type), other.raw[name]])
             for name, values in self.raw.items()
@@ -139,13 +139,13 @@ class EncodedTable:
         """Some rows in another order, the last of them a null row.
 
         Args:
-            rows: Their places.
+            rows: Their indices.
             earlier: ``earlier`` of the new table.
         """
-        places = pa.array(rows[:-1])
+        indices = pa.array(rows[:-1])
         return EncodedTable(
             table=self.table,
-            raw={name: values.take(places) for name, values in self.raw.items()},
+            raw={name: values.take(indices) for name, values in self.raw.items()},
             moments=self.moments[rows],
             visible_at=self.visible_at[rows],
             earlier=earlier,
@@ -155,10 +155,10 @@ class EncodedTable:
         )
 
     def part(self, rows: IntArray, request_time: int) -> "Part":
-        """Rows as a request of that moment may use them; ``null_index`` for one that is not there.
+        """Rows as a request of that moment may use them; ``null_index`` where there is none.
 
         Args:
-            rows: Places of entities, -1 or ``null_index`` for one that has no row.
+            rows: Indices of entities, -1 or ``null_index`` for one that has no row.
             request_time: Epoch microseconds.
         """
         rows = self._visible(rows, request_time)
@@ -173,7 +173,7 @@ class EncodedTable:
         return Part(encoded=self, rows=usable, status=status)
 
     def _visible(self, rows: IntArray, request_time: int) -> IntArray:
-        """For each newest row the one of its entity that answers; its oldest where none may."""
+        """For each newest row the row of its entity that is visible; its oldest where none is."""
         if self.earlier is None:
             return rows
         while True:
@@ -200,22 +200,22 @@ class Part:
 
     def column(self, name: str) -> pa.Array:
         """Raw values that were encoded, null where a row could not be used."""
-        return self.encoded.raw[name].take(self._places)
+        return self.encoded.raw[name].take(self._indices)
 
     def copied(self) -> "OwnRows":
         """The rows alone: what keeps them does not keep the table in memory."""
         raw = self.encoded.raw
-        columns = {name: raw[name].take(self._places) for name in self.table.encoded_columns}
+        columns = {name: raw[name].take(self._indices) for name in self.table.encoded_columns}
         return OwnRows(table=self.table, columns=columns, status=self.status)
 
     @functools.cached_property
-    def _places(self) -> pa.Array:
+    def _indices(self) -> pa.Array:
         return pa.array(self.rows, mask=self.rows == self.encoded.null_index)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OwnRows:
-    """A request's rows of one table, apart from it."""
+    """A request's rows of one table, copied out of it."""
 
     table: FeatureTable
     columns: dict[str, pa.Array]
@@ -227,7 +227,7 @@ class OwnRows:
         return self.columns[name]
 
     def copied(self) -> "OwnRows":
-        """It is apart already."""
+        """Returns itself: it is a copy already."""
         return self
 
 

@@ -51,7 +51,7 @@ def assemble(schema: Schema, request: RequestColumns, parts: Mapping[str, Part])
     moment = np.array([request.request_time], dtype=np.int64)
     dense[:, : len(context)] = encode_numbers(context, request.each, size=size).at(moment)
     start = len(context)
-    for place, table in enumerate(schema.tables, start=width - len(schema.tables)):
+    for index, table in enumerate(schema.tables, start=width - len(schema.tables)):
         part = parts[table.name]
         encoded = part.encoded
         numbers = encoded.numbers.take(part.rows).at(moment)
@@ -63,6 +63,6 @@ def assemble(schema: Schema, request: RequestColumns, parts: Mapping[str, Part])
             shared |= ids
         else:
             each |= ids
-        dense[:, start:end], dense[:, place] = numbers, is_missing
+        dense[:, start:end], dense[:, index] = numbers, is_missing
         start = end
     return RequestInputs(dense=dense, shared=shared, each=each, user=request.user)

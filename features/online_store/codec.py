@@ -1,7 +1,7 @@
 """How Feast lays rows out in an online store: keys, and values as Arrow columns. No Feast here.
 
 Feast makes a protobuf object of every value that it reads. Here the bytes of a whole column are
-taken apart at once. Keys: feast/infra/key_encoding_utils.py, version 3. Values: the message
+parsed at once. Keys: feast/infra/key_encoding_utils.py, version 3. Values: the message
 ``feast.types.Value``, one field of which is set, or none.
 """
 
@@ -33,13 +33,13 @@ _TAGS = {
     Dtype.STRING_LIST: 0x62,
     Dtype.INT64_LIST: 0x72,
 }
-"""First byte of a value: field number and wire type."""
+"""First byte of a value: field number and protobuf's wire type."""
 _DOUBLE = np.dtype([("tag", "u1"), ("value", "<f8")])
 _NULL_TAG = 0x98
 _NESTED_TAG = 0x0A
 """Field 1 with a length, of which a list is made."""
 _SHORT = 256
-"""So few bytes are taken apart faster by Python than by a dozen of NumPy's functions."""
+"""Up to so many bytes plain Python parses faster than a dozen NumPy functions."""
 
 
 class TooManyRowsError(ValueError):
@@ -47,7 +47,7 @@ class TooManyRowsError(ValueError):
 
 
 def redis_project(schema: Schema) -> str:
-    """Feast's project of a data set in Redis, where, unlike in files, they may stand together."""
+    """Feast's project of a data set in Redis, where several data sets may share a server."""
     return f"{PROJECT}_{schema.name.replace('-', '_')}"
 
 
@@ -157,7 +157,7 @@ def _scalars(
 def _integer_lists(there: list[bytes], is_there: npt.NDArray[np.bool_]) -> pa.Array:
     """Lists: tag, length, and where the list is not empty tag, length and the values.
 
-    Every one of these numbers is a varint, so the bytes of all lists are taken apart together.
+    Every one of these numbers is a varint, so the bytes of all lists are parsed together.
     """
     if sum(map(len, there)) <= _SHORT:
         lists = iter([_signed(_few_varints(value)[4:]) for value in there])
@@ -168,8 +168,8 @@ def _integer_lists(there: list[bytes], is_there: npt.NDArray[np.bool_]) -> pa.Ar
     counts = np.diff(np.concatenate(([0], np.cumsum(ends)))[starts])
     is_header = np.zeros(len(numbers), dtype=bool)
     first = np.cumsum(counts) - counts
-    for place in range(4):
-        is_header[first[counts > place] + place] = True
+    for position in range(4):
+        is_header[first[counts > position] + position] = True
     lengths = np.zeros(len(is_there), dtype=np.int64)
     lengths[is_there] = np.maximum(counts - 4, 0)
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
@@ -234,23 +234,23 @@ def bytes_value(content: bytes) -> bytes:
 
 def content_of(value: bytes) -> bytes:
     """The bytes that ``bytes_value`` was made of."""
-    place = 1
-    while value[place] >= 0x80:
-        place += 1
-    return value[place + 1 :]
+    position = 1
+    while value[position] >= 0x80:
+        position += 1
+    return value[position + 1 :]
 
 
 def _texts(value: bytes) -> list[str]:
     """The texts of a list: its tag and length, then each with its own."""
     found = []
-    place = 1
-    while value[place] >= 0x80:
-        place += 1
-    place += 1
-    while place < len(value):
-        if value[place] != _NESTED_TAG:
+    position = 1
+    while value[position] >= 0x80:
+        position += 1
+    position += 1
+    while position < len(value):
+        if value[position] != _NESTED_TAG:
             raise ValueError(f"stored list {value[:16]!r}; texts")
-        text, place = _text(value, place + 1)
+        text, position = _text(value, position + 1)
         found.append(text)
     return found
 
@@ -259,8 +259,8 @@ def in_order(
     keys: Sequence[bytes], found: dict[bytes, int], columns: dict[str, pa.Array]
 ) -> dict[str, pa.Array]:
     """Columns of the rows that were found, put into the order of the keys; null where not found."""
-    places = [found.get(key) for key in keys]
-    if places == list(range(len(found))):
+    indices = [found.get(key) for key in keys]
+    if indices == list(range(len(found))):
         return columns
-    rows = pa.array(places, pa.int64())
+    rows = pa.array(indices, pa.int64())
     return {name: values.take(rows) for name, values in columns.items()}

@@ -1,4 +1,4 @@
-"""Which online store there is: the SQLite file beside Feast's registry, or a Redis server."""
+"""Which online store is used: the SQLite file next to Feast's registry, or a Redis server."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ _LIMIT = "sqlite, or redis://[:password@]host[:port][/database], or rediss:// fo
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Redis:
-    """Where a Redis server is, and how to enter."""
+    """Address and credentials of a Redis server."""
 
     host: str
     port: int = 6379
@@ -40,7 +40,7 @@ class Redis:
         }
 
 
-def place_of(environment: Mapping[str, str]) -> Redis | None:
+def redis_of(environment: Mapping[str, str]) -> Redis | None:
     """RANKING_ONLINE: None for ``sqlite``, which is the default.
 
     Raises:
@@ -58,7 +58,7 @@ def place_of(environment: Mapping[str, str]) -> Redis | None:
         raise ValueError(f"{VARIABLE}: scheme {url.scheme!r}; {_LIMIT}")
     password = unquote(url.password) if url.password else None
     if password and "," in password:
-        raise ValueError(f"{VARIABLE}: a comma in the password; Feast's settings have no place for")
+        raise ValueError(f"{VARIABLE}: a comma in the password; Feast's settings cannot hold one")
     return Redis(
         host=url.hostname,
         port=port,

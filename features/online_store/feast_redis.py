@@ -1,6 +1,6 @@
 """Feast's Redis store, except that an older row never replaces a newer one.
 
-Apart from ``features.online_store.feast_store``, so that a machine with the SQLite store needs no
+In a module of its own, so that a machine with the SQLite store needs no
 Redis client.
 """
 
@@ -15,7 +15,6 @@ from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreCo
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from features.online_store.codec import bytes_value, content_of
-from features.online_store.offers import Offered, row_of
 from features.online_store.redis_reader import (
     changes_key,
     hashed,
@@ -24,7 +23,7 @@ from features.online_store.redis_reader import (
     times_of,
     version_key,
 )
-from features.online_store.visibility import EARLIER, Row, merged
+from features.online_store.visibility import EARLIER, Offered, Row, merged, row_of
 
 _ENTITIES_AT_ONCE = 1_000
 _MOST_TRIES = 100
@@ -34,8 +33,8 @@ redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
 redis.call('HSET', KEYS[1], unpack(ARGV, 3))
 return 1
 """
-# One step: who reads the version finds all that was changed with it.
-_TELL = """
+# One step: a reader of the version finds all entities that changed with it.
+_RECORD_CHANGES = """
 local version = redis.call('INCR', KEYS[1])
 for _, key in ipairs(ARGV) do redis.call('ZADD', KEYS[2], version, key) end
 return version
@@ -57,7 +56,7 @@ class NewestRedisOnlineStore(RedisOnlineStore):
 
     Feast's compares event times only, so that a corrected row of the same moment is left out, and
     reads before it writes, so that of two writers the older may win. Here a script in the server
-    writes only where nobody has written since the read; else the entity is read again.
+    writes only where no other writer has written since the read; else the entity is read again.
     """
 
     def online_write_batch(
@@ -67,28 +66,28 @@ class NewestRedisOnlineStore(RedisOnlineStore):
         data: Sequence[Offered],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Add rows, and count: a copy of the table in memory is old from now on."""
+        """Add rows and raise the table's version: copies of it in memory are stale from now on."""
         client = self._get_client(config.online_store)
         offered: dict[bytes, list[Row]] = {}
         for one in data:
             key = _redis_key(config.project, one[0], 3)
             offered.setdefault(key, []).append(row_of(*one[1:]))
         keys = list(offered)
-        told = [kind(config.project, table.name) for kind in (version_key, changes_key)]
-        tell = client.register_script(_TELL)
+        version_keys = [kind(config.project, table.name) for kind in (version_key, changes_key)]
+        record_changes = client.register_script(_RECORD_CHANGES)
         for start in range(0, len(keys), _ENTITIES_AT_ONCE):
             some = keys[start : start + _ENTITIES_AT_ONCE]
             _add(client, table.name, {key: offered[key] for key in some})
-            tell(keys=told, args=some)
+            record_changes(keys=version_keys, args=some)
         if progress:
             progress(len(data))
 
 
 def _add(client: Any, table: str, offered: dict[bytes, list[Row]]) -> None:
-    """Write until nobody was in between.
+    """Write each entity again until no other writer came in between.
 
     Raises:
-        ValueError: Others write the same entities all the time.
+        ValueError: Other writers keep writing the same entities.
     """
     script = client.register_script(_WRITE)
     for _ in range(_MOST_TRIES):

@@ -23,10 +23,9 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Array, FeastType, Float64, Int64, String
 
 from features.online_store.codec import PROJECT, bytes_value, content_of, redis_project
-from features.online_store.config import Redis, place_of
-from features.online_store.offers import Offered, row_of
+from features.online_store.config import Redis, redis_of
 from features.online_store.sqlite_reader import CHANGES, VERSIONS
-from features.online_store.visibility import EARLIER, Row, merged
+from features.online_store.visibility import EARLIER, Offered, Row, merged, row_of
 from features.schema import (
     CREATED,
     EVENT_TIMESTAMP,
@@ -78,8 +77,8 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
     """Feast's SQLite store, except that an older row never replaces a newer one.
 
     Feast's overwrites whatever the time, so that re-running an old day would undo newer features.
-    The rule is a trigger in the database: it holds for every writer and against races. Rows that
-    still answer while a newer one may not be counted on stand beside it
+    The rule is a trigger in the database: it holds for every writer and against races. Earlier rows
+    that are used until a newer one becomes visible are stored with it
     (``features.online_store.visibility``).
     """
 
@@ -109,7 +108,7 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
     def online_write_batch(
         self, config: Any, table: Any, data: Sequence[Offered], progress: Any
     ) -> None:
-        """Add rows, and count: a copy of the table in memory is old from now on.
+        """Add rows and raise the table's version: copies of it in memory are stale from now on.
 
         Reading what is there and writing are one transaction, which no other writer interrupts.
         """
@@ -228,13 +227,13 @@ def open_store(schema: Schema, store_dir: Path, lake: Path) -> FeatureStore:
     os.environ["RANKING_DATASET"] = schema.name
     os.environ["RANKING_STORE"] = str(folder.resolve())
     os.environ["RANKING_LAKE"] = str(lake.resolve())
-    os.environ.update(_online_variables(schema, place_of(os.environ)))
+    os.environ.update(_online_variables(schema, redis_of(os.environ)))
     os.environ.setdefault("FEAST_USAGE", "False")
     return FeatureStore(repo_path=str(REPOSITORY))
 
 
 def _online_variables(schema: Schema, redis: Redis | None) -> dict[str, str]:
-    """What feature_store.yaml says of the online store: the file beside the registry, or Redis."""
+    """What feature_store.yaml says of the online store: the file next to the registry, or Redis."""
     if redis is None:
         return {
             "RANKING_PROJECT": PROJECT,

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from features.online_store.config import place_of
+from features.online_store.config import redis_of
 from features.online_store.sqlite_reader import SqliteRows
 from features.schema import Role, Schema
 
@@ -31,7 +31,7 @@ class OnlineRows(Protocol):
         Returns:
             For each table its columns, its event timestamp (``table.timestamp_column``) and from
             when the row counts (``table.visible_at_column``). Where a newer row may have to wait,
-            earlier ones follow, and ``table.earlier_column`` names the place of the one before.
+            earlier ones follow, and ``table.earlier_column`` holds the index of the one before.
         """
         ...
 
@@ -46,7 +46,7 @@ class OnlineRows(Protocol):
         ...
 
     def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
-        """Ids of a role that were written since ``version`` was so; None where it cannot tell."""
+        """Ids of a role that were written since that ``version``; None where it is not known."""
         ...
 
 
@@ -68,9 +68,9 @@ def open_rows(
     Raises:
         ValueError: Nothing was applied there, or the variable names no store.
     """
-    redis = place_of(environment)
+    redis = redis_of(environment)
     if redis is not None:
-        # Here and not above: who has the SQLite store needs no Redis client.
+        # Imported here: a machine with the SQLite store needs no Redis client.
         from features.online_store.redis_reader import RedisRows
 
         return RedisRows(schema, redis, timeout_seconds=timeout_seconds)

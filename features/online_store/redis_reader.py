@@ -67,23 +67,23 @@ def changes_key(project: str, table: str) -> str:
 class RedisRows:
     """Reads a data set's online store over pooled connections; may be used from several threads."""
 
-    def __init__(self, schema: Schema, place: Redis, *, timeout_seconds: float = 5.0) -> None:
+    def __init__(self, schema: Schema, server: Redis, *, timeout_seconds: float = 5.0) -> None:
         """Args: the schema, where the server is, and how long to wait for each of its answers."""
         self._schema = schema
         self._project = redis_project(schema)
         self._timeout = timeout_seconds
-        kind = redis.SSLConnection if place.is_encrypted else redis.Connection
+        kind = redis.SSLConnection if server.is_encrypted else redis.Connection
         self._pool = redis.BlockingConnectionPool(
             connection_class=kind,
             max_connections=_CONNECTIONS,
             timeout=timeout_seconds,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
-            # A server that is gone is not asked twice: the budget is for one attempt.
+            # No retry: the time budget is for one attempt.
             retry=None,
             retry_on_error=[],
-            **({"ssl_cert_reqs": ssl.CERT_REQUIRED} if place.is_encrypted else {}),
-            **place.options,
+            **({"ssl_cert_reqs": ssl.CERT_REQUIRED} if server.is_encrypted else {}),
+            **server.options,
         )
 
     def read(
@@ -164,7 +164,7 @@ class RedisRows:
         return tuple(client.mget(keys))
 
     def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
-        """Entities of a role that were written since a version; None where it cannot be told.
+        """Entities of a role that were written since a version; None where it is not known.
 
         Raises:
             redis.RedisError: The server does not answer, or not in time.
@@ -204,7 +204,7 @@ class RedisRows:
                     answers.append(connection.read_response(disable_decoding=True))
                 self._check(deadline)
         except BaseException:
-            # Answers that are still to come belong to nobody.
+            # Answers may still come in, and the next user of the connection must not read them.
             connection.disconnect()
             raise
         finally:
@@ -225,8 +225,8 @@ def _columns(
     values = {name: list(content) for name, content in zip(names, stored, strict=True)}
     times = [times_of(order) if order else (None, None) for order in orders]
     events, created = [event for event, _ in times], [at for _, at in times]
-    contents = {place: content_of(value) for place, value in enumerate(earlier) if value}
-    packed = {place: content for place, content in contents.items() if content}
+    contents = {index: content_of(value) for index, value in enumerate(earlier) if value}
+    packed = {index: content for index, content in contents.items() if content}
     return with_earlier(table, newest_columns(table, values, events, created), packed, since=since)
 
 

@@ -111,7 +111,7 @@ class SqliteRows:
             "SELECT 1 FROM sqlite_master WHERE name = ?", (VERSIONS,)
         ).fetchone()
         if not has_versions:
-            # A store that was applied before there were versions: any write may be one of ours.
+            # A store that was applied before versions existed: any write may be to these tables.
             return self._inode, connection.execute("PRAGMA data_version").fetchone()
         marks = ", ".join("?" * len(names))
         rows = connection.execute(
@@ -120,7 +120,7 @@ class SqliteRows:
         return self._inode, tuple(rows.fetchall())
 
     def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
-        """Entities of a role that were written since a version; None where it cannot be told.
+        """Entities of a role that were written since a version; None where it is not known.
 
         Raises:
             sqlite3.Error: The store cannot be read.
@@ -157,7 +157,7 @@ class SqliteRows:
         for start in range(0, len(keys), _MOST_KEYS):
             some = list(keys[start : start + _MOST_KEYS])
             for group in _groups(self._rows(table, some), [EARLIER, *names]):
-                found |= {key: place for place, key in enumerate(group.keys, start=len(events))}
+                found |= {key: index for index, key in enumerate(group.keys, start=len(events))}
                 events += group.events
                 created += group.created
                 for name in names:
@@ -165,8 +165,8 @@ class SqliteRows:
                 packed = zip(group.keys, group.values[EARLIER], strict=True)
                 earlier |= {key: content_of(value) for key, value in packed if value}
         columns = in_order(keys, found, newest_columns(table, values, events, created))
-        places = {place: earlier[key] for place, key in enumerate(keys) if earlier.get(key)}
-        return with_earlier(table, columns, places, since=since)
+        packed_rows = {n: earlier[key] for n, key in enumerate(keys) if earlier.get(key)}
+        return with_earlier(table, columns, packed_rows, since=since)
 
     def _rows(self, table: FeatureTable, keys: list[bytes]) -> list[_Stored]:
         marks = ", ".join("?" * len(keys))
@@ -213,7 +213,7 @@ def _groups(rows: list[_Stored], names: list[str]) -> list[_Group]:
     keys, features, values, events, created = zip(*rows, strict=True)
     num_entities, rest = divmod(len(rows), width)
     if not rest and list(features) == names * num_entities:
-        columns = {name: list(values[place::width]) for place, name in enumerate(names)}
+        columns = {name: list(values[index::width]) for index, name in enumerate(names)}
         times = list(events[::width]), list(created[::width])
         return [_Group(list(keys[::width]), columns, *times)]
     by_entity: dict[bytes, dict[str, bytes]] = {}
@@ -233,7 +233,7 @@ def _name(table: FeatureTable) -> str:
 
 
 def _inode(path: Path) -> int:
-    """Which file stands under the name; 0 where there is none."""
+    """Inode of the file; 0 where there is none."""
     try:
         return path.stat().st_ino
     except OSError:

@@ -7,8 +7,10 @@ writing nor when reading. What is kept depends on the rows that were offered, no
 """
 
 import dataclasses
+import datetime
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +19,13 @@ from features.online_store.codec import stored_columns
 from features.schema import FeatureTable
 
 EARLIER = "_earlier"
-"""Name under which the earlier rows of an entity stand beside its columns."""
+"""Name under which the earlier rows of an entity are stored with its columns."""
 MOST_ROWS = 100
-"""Of one entity: who does more than that within a table's delay loses rows in between."""
+"""Most rows of one entity; with more within a table's delay, rows in between are dropped."""
+Offered = tuple[Any, Mapping[str, Any], datetime.datetime, datetime.datetime | None]
+"""What Feast hands to a store: entity key, protobuf values by column, event timestamp, created."""
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND = datetime.timedelta(microseconds=1)
 _ROW = struct.Struct("<qqH")
 _COLUMN = struct.Struct("<HI")
 
@@ -44,6 +50,20 @@ class Row:
     def visible_at(self) -> int:
         """The first moment whose requests may use it."""
         return max(self.order)
+
+
+def row_of(
+    values: Mapping[str, Any], moment: datetime.datetime, created: datetime.datetime | None
+) -> Row:
+    """The row that Feast offers; without ``created`` it counts from its event on."""
+    stored = {name: value.SerializeToString() for name, value in values.items()}
+    return Row(_micros(moment), _micros(created or moment), stored)
+
+
+def _micros(moment: datetime.datetime) -> int:
+    """Feast hands over naive times in UTC, or aware ones."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+    return (aware - _EPOCH) // _MICROSECOND
 
 
 def needed(rows: Iterable[Row]) -> list[Row]:
@@ -90,16 +110,16 @@ def packed(rows: Iterable[Row]) -> bytes:
 
 def unpacked(content: bytes) -> Iterator[Row]:
     """The rows of ``packed``, in their order."""
-    place = 0
-    while place < len(content):
-        event, created, width = _ROW.unpack_from(content, place)
-        place += _ROW.size
+    position = 0
+    while position < len(content):
+        event, created, width = _ROW.unpack_from(content, position)
+        position += _ROW.size
         values = {}
         for _ in range(width):
-            name_size, size = _COLUMN.unpack_from(content, place)
-            start = place + _COLUMN.size + name_size
+            name_size, size = _COLUMN.unpack_from(content, position)
+            start = position + _COLUMN.size + name_size
             values[content[start - name_size : start].decode()] = content[start : start + size]
-            place = start + size
+            position = start + size
         yield Row(event, created, values)
 
 
@@ -135,12 +155,12 @@ def with_earlier(
     Args:
         table: The feature table.
         columns: What ``newest_columns`` gives for N entities.
-        earlier: By place of the entity its packed earlier rows, the newest first.
+        earlier: By index of the entity its packed earlier rows, the newest first.
         since: Epoch microseconds before which no request is; None: leave nothing out.
 
     Returns:
         The columns with N + E values and, unless E is 0, ``table.earlier_column``: of each row the
-        place of the one before it, null where there is none.
+        index of the one before it, null where there is none.
     """
     if since is not None and earlier:
         visible_at = columns[table.visible_at_column]
@@ -148,8 +168,8 @@ def with_earlier(
     size = len(columns[table.timestamp_column])
     before: list[int | None] = [None] * size
     rows: list[Row] = []
-    for place, content in earlier.items():
-        newer = place
+    for position, content in earlier.items():
+        newer = position
         for row in unpacked(content):
             before[newer] = newer = size + len(rows)
             before.append(None)
@@ -189,20 +209,20 @@ def joined_columns(
         if name in parts[0]
     }
     if any(table.earlier_column in part for part in parts):
-        columns[table.earlier_column] = _joined_places(table, parts, sizes)
+        columns[table.earlier_column] = _joined_indices(table, parts, sizes)
     return columns
 
 
-def _joined_places(
+def _joined_indices(
     table: FeatureTable, parts: list[dict[str, pa.Array]], sizes: list[int]
 ) -> pa.Array:
-    """The places of earlier rows, which lie behind all newest rows of all parts."""
+    """The indices of earlier rows, which come after all newest rows of all parts."""
     newest, earlier = [], []
     start = sum(sizes)
     for part, size in zip(parts, sizes, strict=True):
         num_rows = len(part[table.timestamp_column])
-        places = part.get(table.earlier_column, pa.nulls(num_rows, pa.int64()))
-        numbers = places.fill_null(-1).to_numpy(zero_copy_only=False)
+        indices = part.get(table.earlier_column, pa.nulls(num_rows, pa.int64()))
+        numbers = indices.fill_null(-1).to_numpy(zero_copy_only=False)
         moved = np.where(numbers < 0, -1, numbers - size + start)
         newest.append(moved[:size])
         earlier.append(moved[size:])

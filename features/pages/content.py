@@ -73,7 +73,7 @@ class Bullets:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows under named columns; a column of numbers stands to the right."""
+    """Rows under named columns; numbers are aligned to the right."""
 
     kind: ClassVar = "table"
     columns: Sequence[str]
@@ -118,7 +118,7 @@ class Chart:
 
 @dataclasses.dataclass(frozen=True)
 class Charts:
-    """Drawings beside each other, as many as fit."""
+    """Drawings side by side, as many as fit."""
 
     kind: ClassVar = "charts"
     charts: Sequence[Chart]
@@ -138,7 +138,7 @@ Block = Heading | Prose | Notice | Bullets | Table | Facts | Charts | Link
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """A whole page. ``verdict`` is a word beside the title, in ``tone``."""
+    """A whole page. ``verdict`` is a word next to the title, in ``tone``."""
 
     title: str
     blocks: Sequence[Block]
@@ -157,8 +157,8 @@ def percent(share: float | None, places: int = 2, *, note: str = "") -> Cell:
 
 
 def _number(value: float | None, form: str, note: str, unit: str = "") -> Cell:
-    told = "–" if value is None else f"{value:{form}}{unit}"
-    return Cell(told, note=note, is_number=True)
+    text = "–" if value is None else f"{value:{form}}{unit}"
+    return Cell(text, note=note, is_number=True)
 
 
 _GAP = Cell("–")

@@ -1,4 +1,4 @@
-"""HTML of a page, by the one template; it needs nothing beside it, so it opens from anywhere."""
+"""HTML of a page, by the one template; it needs no other file, so it opens from anywhere."""
 
 from pathlib import Path
 

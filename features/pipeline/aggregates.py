@@ -69,8 +69,8 @@ def occurrences(schema: Schema, impressions: DataFrame) -> DataFrame:
     def rows(at: SparkColumn, values: dict[str, SparkColumn]) -> DataFrame:
         filled = defaults | values
         named = [value.alias(name) for name, value in filled.items()]
-        place = F.lit(schema.history_length).alias("_place")
-        return impressions.select(*entities, EXAMPLE_ID, at.alias(AT), place, *named)
+        position = F.lit(schema.history_length).alias("_position")
+        return impressions.select(*entities, EXAMPLE_ID, at.alias(AT), position, *named)
 
     if not label.delay:
         return rows(F.col("timestamp"), shown | labelled)

@@ -36,9 +36,9 @@ def with_availability(
     days: Sequence[datetime.date],
     available_at: datetime.datetime | None,
 ) -> DataFrame:
-    """The rows with ``created``, and the published rows of other revisions beside them.
+    """The rows with ``created``, and the published rows of other revisions.
 
-    Rows of another schema do not stay: no model of this one has seen them.
+    Rows of another schema are dropped: no model of this one has seen them.
     """
     declared = declared_availability(table)
     names = [*feature_struct(work.schema, table).names, DAY]

@@ -27,7 +27,7 @@ def fingerprint_of(schema: Schema, table: str) -> str:
 def require_day_before(
     lake: Lake, schema: Schema, days: Sequence[datetime.date], *, is_first: bool
 ) -> None:
-    """Refuse to build on a gap: what users did on a day left out would be lost for good.
+    """Require the day before: what users did on a day left out would never be counted.
 
     Args:
         lake: The tables of the data set.
@@ -56,7 +56,7 @@ def require_day_before(
 
 
 def require_examples_before(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> None:
-    """Refuse to leave a gap in the examples: a warm start goes on behind it and never comes back.
+    """Require the examples of the day before: a warm start never returns to a gap.
 
     Where there are none before these days, they are the first.
 
@@ -81,7 +81,7 @@ def require_days(
     days: Sequence[datetime.date],
     commands: Sequence[str],
 ) -> None:
-    """Refuse to work on days of which a table has no partition; ``commands`` would make it."""
+    """Require the partitions of some days; the error names the ``commands`` that make them."""
     for table in tables:
         missing = [day for day in days if not lake.has(table, day)]
         if missing:
@@ -94,7 +94,7 @@ def require_days(
 
 
 def require_current(lake: Lake, schema: Schema, table: str, days: Sequence[datetime.date]) -> None:
-    """Refuse partitions of another schema: their columns mean something else, or are not there."""
+    """Require partitions of this schema: columns of another may differ in meaning or be missing."""
     expected = fingerprint_of(schema, table)
     stale = [day for day in days if lake.manifest(table, day).fingerprint != expected]
     if not stale:

@@ -95,7 +95,7 @@ def build(
         landing: Where the attributes have landed.
         days: Days of which to compute rows, in order.
         available_at: From when the rows can be counted on, for a correction of days that were
-            published before: the rows published then stay, so that what a model saw can be told.
+            published before: the rows published then stay, so that what a model saw is known.
             None: as declared, from the event plus the table's delay; of impressions that were
             ingested as a correction, from that moment on.
         is_first: The lake begins with these days, and builds on none before.
@@ -156,7 +156,7 @@ def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
 
 
 def _first_input(work: Workspace, table: FeatureTable, day: datetime.date) -> datetime.date:
-    """First day of impressions from which rows of a day are computed, beside what is carried."""
+    """First day of impressions from which rows of a day are computed; carried rows come on top."""
     if table.kind is TableKind.STATE:
         return day - label_delay_days(work.schema)
     carry_day = _carry_day(work, table, day)

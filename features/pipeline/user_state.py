@@ -30,8 +30,8 @@ def user_state(
 ) -> DataFrame:
     """State rows of the days from ``first_day`` to ``last_day``: one for each user and moment.
 
-    A user who did nothing for longer than the table's time-to-live starts anew, which bounds what
-    a job reads back to one time-to-live.
+    A user who did nothing for longer than the table's time-to-live starts from zero. So a job reads
+    back at most one time-to-live.
 
     Args:
         schema: The data set's schema.
@@ -85,13 +85,13 @@ def _life(user: str, table: FeatureTable) -> SparkColumn:
     """Which of a user's lives an event belongs to: a new one starts after the time-to-live."""
     in_order = Window.partitionBy(user).orderBy(AT)
     idle = F.unix_micros(AT) - F.unix_micros(F.lag(AT).over(in_order))
-    starts_anew = (idle > _ttl_microseconds(table)).cast("int")
-    return F.sum(F.coalesce(starts_anew, F.lit(0))).over(in_order)
+    starts_again = (idle > _ttl_microseconds(table)).cast("int")
+    return F.sum(F.coalesce(starts_again, F.lit(0))).over(in_order)
 
 
 def _histories(events: DataFrame, user: str, *, length: int) -> DataFrame:
     """The newest items with their labels as of each moment of a life, oldest first."""
-    order = (AT, "_place", "_item", EXAMPLE_ID)
+    order = (AT, "_position", "_item", EXAMPLE_ID)
     trailing = Window.partitionBy(user, "_life").orderBy(*order).rowsBetween(1 - length, 0)
     history = F.collect_list(F.struct(F.col("_item").alias("item"), F.col("_label").alias("label")))
     return (
@@ -113,7 +113,7 @@ def _carried_events(schema: Schema, table: FeatureTable, carry: DataFrame) -> Da
     sums = newest.select(
         user,
         *times,
-        F.lit(-1).alias("_place"),
+        F.lit(-1).alias("_position"),
         F.col("user_impressions_all").alias("_impressions"),
         F.col("user_labelled_all").alias("_labelled"),
         F.col("user_positives_all").alias("_positives"),
@@ -123,11 +123,11 @@ def _carried_events(schema: Schema, table: FeatureTable, carry: DataFrame) -> Da
         F.lit(None).cast("bigint").alias("_label"),
     )
     pairs = F.posexplode(F.arrays_zip("user_history_item_ids", "user_history_labels"))
-    items = newest.select(user, *times, pairs.alias("_place", "_pair")).select(
+    items = newest.select(user, *times, pairs.alias("_position", "_pair")).select(
         user,
         EXAMPLE_ID,
         AT,
-        "_place",
+        "_position",
         *(zero.alias(name) for name in SUMS),
         F.lit(None).cast("timestamp").alias("_shown_at"),
         F.col("_pair.user_history_item_ids").alias("_item"),

@@ -1,8 +1,8 @@
-"""Pushes whenever impressions land, with one Spark session, until it is told to end.
+"""Pushes whenever impressions land, with one Spark session, until it is stopped.
 
-A write that fails is tried again, and so is a look at a lake whose days are made again under
-another schema. A store that has lost what was written, because it was made anew, is offered
-everything since the newest built day again.
+A write that fails is retried, and so is a poll of a lake whose days are being rebuilt under
+another schema. A store that has lost rows, because it was recreated, is offered everything since
+the newest built day again.
 """
 
 import datetime
@@ -28,11 +28,11 @@ _READ_SECONDS = 5.0
 
 
 class LostRowsError(Exception):
-    """The store has not got what was written to it."""
+    """The store has lost rows that were written to it."""
 
 
 class Target:
-    """The online store as writer and as reader; opened again where it was made anew."""
+    """The online store as writer and as reader; reopened when it was recreated."""
 
     def __init__(self, work: Workspace, store_dir: Path) -> None:
         """Open nothing yet."""
@@ -57,7 +57,7 @@ class Target:
             lake = self._work.lake.root.parent
             self._opened = open_store(self._work.schema, self._store_dir, lake), reader
         write(self._opened[0], self._table, rows)
-        # The store may have been made anew since it was looked at.
+        # The store may have been recreated since it was checked.
         self.require_rows()
         # Users are written in this order: a store that has the last one has those before it.
         last = rows[self._user].drop_duplicates().tolist()[-1]
@@ -79,14 +79,14 @@ class Target:
         if self._opened is None or self._last is None:
             return False
         reader, (user, event) = self._opened[1], self._last
-        # Also looks whether another file stands under the store's name.
+        # Also notices that the store's file was replaced.
         reader.version(self._table.role)
         (found,) = reader.read(self._table.role, [user])[self._table.timestamp_column][:1]
         return bool(found.is_valid and found.value >= event)
 
 
 class Follower:
-    """Looks at the landing folder again and again."""
+    """Polls the landing folder and pushes what has landed."""
 
     def __init__(
         self,
@@ -108,28 +108,28 @@ class Follower:
         self._counts = {"batches": 0, "impressions": 0, "rows": 0}
 
     def run(self, stopped: threading.Event, *, interval_seconds: float) -> None:
-        """Look until stopped; returns when the write that is under way is done."""
+        """Poll until stopped; returns when the current write is done."""
         while not stopped.is_set():
             try:
-                self.look()
+                self.poll()
             except Exception:
-                # The signal that stopped us ended the JVM too: nothing is lost, a start repeats it.
+                # The signal ended the JVM too. Nothing is lost: a restart repeats the push.
                 if not stopped.is_set():
                     raise
             stopped.wait(interval_seconds)
 
-    def look(self) -> bool:
-        """One look; returns whether rows were written. What could not be is tried at the next."""
+    def poll(self) -> bool:
+        """Poll once and return whether rows were written; the next poll retries a failed write."""
         try:
             self._target.require_rows()
             self._find()
             return self._deliver()
         except LostRowsError as error:
-            logger.warning("%s; all since the newest built day come again", error)
+            logger.warning("%s; offering everything since the newest built day again", error)
             self._landed.forget()
             self._pending = None
         except Exception as error:  # noqa: BLE001  # whatever the store's client raises
-            # It may answer at the next look.
+            # It may answer at the next poll.
             self._find()
             self._failed("store", error)
         return False
@@ -138,9 +138,9 @@ class Follower:
         if self._pending is not None:
             return
         try:
-            batch = self._landed.look(self._clock)
+            batch = self._landed.poll(self._clock)
         except RunbookError as error:
-            # Days of the lake are made again; until then the store answers with what it has.
+            # Days of the lake are being rebuilt; until then the store serves what it has.
             self._failed("lake", error)
             return
         if batch is not None:
@@ -175,7 +175,7 @@ class Follower:
         BATCHES.labels("failed").inc()
         self._freshness.wait(self._arrivals)
         if not self._is_failing:
-            logger.warning("%s: %s; tried again at each look", what, error)
+            logger.warning("%s: %s; retried at each poll", what, error)
         self._is_failing = True
 
     def _count(self, batch: Batch) -> None:
@@ -210,10 +210,10 @@ def follow(
         landing: Where impressions land.
         store_dir: The Feast stores.
         alerts: Folder for alerts.
-        stopped: Set by whoever ends it.
+        stopped: Set to stop.
         first_day: As for ``LandedUsers``.
-        is_replay: It is as late as the newest impression says, not as the clock does.
-        interval_seconds: Between two looks.
+        is_replay: Take the time of the newest impression as now, instead of the clock.
+        interval_seconds: Between two polls.
         metrics_port: Of loopback, for Prometheus; 0: none.
 
     Returns:
@@ -233,7 +233,7 @@ def follow(
     follower = Follower(
         work, landed, Target(work, store_dir), freshness, _logged if is_replay else _now
     )
-    logger.info("following %s; a look every %g s", landing / work.schema.name, interval_seconds)
+    logger.info("following %s; a poll every %g s", landing / work.schema.name, interval_seconds)
     follower.run(stopped, interval_seconds=interval_seconds)
     return follower.summary()
 

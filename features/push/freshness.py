@@ -64,7 +64,7 @@ class Freshness:
         return [at for at in landed if at > self._measured]
 
     def wait(self, arrivals: list[float]) -> None:
-        """Tell of files that have landed and cannot be read yet."""
+        """Record that files have landed and cannot be read yet."""
         seconds = max(0.0, time.time() - min(arrivals)) if arrivals else 0.0
         WAITING.set(seconds)
         if seconds > self._delay:
@@ -90,12 +90,12 @@ class Freshness:
         return seconds
 
     def summary(self) -> dict[str, Any]:
-        """Percentiles of the newest arrivals, beside the declared delay."""
+        """Percentiles of the newest arrivals, and the declared delay."""
         found = percentiles(self._seconds)
         return {"files": self._num_files, **found, "declared_delay_seconds": self._delay}
 
     def _alert(self, seconds: float, what: str) -> None:
-        """One line in the log and one file among the reports, until it is over."""
+        """One line in the log and one file among the reports, once until freshness recovers."""
         if self._is_late:
             return
         self._is_late = True

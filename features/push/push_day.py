@@ -1,7 +1,7 @@
 """Users within a day: what has landed since the newest built day, on top of that day's state.
 
 What a push offers depends on what has landed, and on nothing that an earlier push left behind: it
-may be repeated, and one that starts anew offers the same rows again. The rows are computed by the
+may be repeated, and after a restart it offers the same rows again. The rows are computed by the
 Spark code of the daily build.
 """
 
@@ -35,7 +35,7 @@ Clock = Callable[[datetime.datetime], datetime.datetime]
 """Given the moment of the newest impression, the moment up to which rows are true."""
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MOST_AHEAD = datetime.timedelta(hours=1)
-"""Of our clock may be one of which impressions have their moments."""
+"""How far the clock that stamps impressions may be ahead of ours."""
 _PARTITIONS = "spark.sql.shuffle.partitions"
 _MOST_PARTS = 16
 """Cached parts of what has landed; more are put into one, so that plans stay small."""
@@ -43,10 +43,10 @@ _MOST_PARTS = 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What one look at the landing folder found."""
+    """What one poll of the landing folder found."""
 
     files: tuple[Path, ...]
-    """Those that the look before had not found."""
+    """Files that the poll before had not found."""
     impressions: int
     rows: pd.DataFrame
     """State rows to offer to the online store."""
@@ -105,9 +105,9 @@ class LandedUsers:
         self._newest: datetime.datetime | None = None
         self._until: datetime.datetime | None = None
 
-    def look(self, clock: Clock) -> Batch | None:
-        """The rows to offer since the last look; None where there are none."""
-        # A Spark server drops sessions of which it hears nothing for minutes.
+    def poll(self, clock: Clock) -> Batch | None:
+        """The rows to offer since the last poll; None where there are none."""
+        # A call keeps the session alive: a Spark server drops sessions that are idle for minutes.
         self._num_partitions = int(self._work.spark.conf.get(_PARTITIONS) or 1)
         first_day = self._fixed_day or self._day_after_builds()
         basis = self._basis_of(first_day)
@@ -123,7 +123,7 @@ class LandedUsers:
         if self._newest is None:
             return None
         until = clock(self._newest)
-        # An impression of next year must not have this look for what is due until then.
+        # An impression of next year must not make rows due until then.
         self._newest = min(self._newest, until + _MOST_AHEAD)
         users = self._users(self._parts[num_before:], until)
         is_due = users is not None and (bool(new) or not users.isEmpty())
@@ -184,10 +184,10 @@ class LandedUsers:
                     raw = raw.where(~rule.broken())
             return self._keep(raw)
         except Exception:
-            # Whatever Spark raises: one bad file must not keep the others' users old.
+            # Whatever Spark raises: one bad file must not keep the users of the other files stale.
             if len(paths) > 1:
                 return sum(self._add([path]) for path in paths)
-            logger.exception("file %s: cannot be read; left out until a push starts anew", *paths)
+            logger.exception("file %s: cannot be read; left out until a restart", *paths)
             return 0
 
     def _keep(self, rows: DataFrame) -> int:
@@ -216,7 +216,7 @@ class LandedUsers:
         return _union(users) if users else None
 
     def _is_due(self, until: datetime.datetime) -> SparkColumn:
-        """Whether an impression or its label became true since the last look."""
+        """Whether an impression or its label became true since the last poll."""
         delay = self._work.schema.label.delay
         at = F.col("timestamp")
 
@@ -280,7 +280,7 @@ def push_until(
         until: Moment up to which rows are true.
         first_day: As for ``LandedUsers``.
     """
-    batch = LandedUsers(work, landing, first_day=first_day).look(lambda _newest: until)
+    batch = LandedUsers(work, landing, first_day=first_day).poll(lambda _newest: until)
     if batch is not None and not batch.rows.empty:
         store = open_store(work.schema, store_dir, work.lake.root.parent)
         write(store, state_table(work), batch.rows)

@@ -1,7 +1,7 @@
 """The one schema: every column once, and everything else is a projection of it.
 
 Spark types, Feast fields, the Great Expectations suite, the embedding tables, the request check and
-the feature reference are derived from these values, each beside its consumer. Standard library
+the feature reference are derived from these values, each next to its consumer. Standard library
 only. Nothing here knows how a value is computed, stored or learnt from.
 
 Three times are kept apart. A feature row has the time at which its value became true

@@ -78,7 +78,7 @@ class Column:
 
     Sparse columns name exactly one of ``vocabulary``, ``num_ids`` (ids are the integers below it)
     and ``hash_size`` (any id, hashed). Row 0 of every embedding table stands for "missing or
-    unknown", so a table has one row more than the ids that it tells apart.
+    unknown", so a table has one row more than the ids that it distinguishes.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Column:
     """What a value outside the limits does to its row."""
 
     def __post_init__(self) -> None:
-        """Refuse a declaration that no consumer could honour."""
+        """Raise ValueError for a declaration that no consumer could honour."""
         sizes = [bool(self.vocabulary), self.num_ids > 0, self.hash_size > 0]
         own_table = self.kind is Kind.SPARSE and not self.shares_table_with
         if own_table and sum(sizes) != 1:

@@ -1,4 +1,4 @@
-"""What a schema must declare so that no impression can be told its own label.
+"""What a schema must declare so that no impression's inputs depend on its own label.
 
 A feature row is visible from its ``created`` on, that moment included: offline in
 ``features.pipeline.point_in_time``, online where stored rows are encoded. So nothing may be created
@@ -8,7 +8,7 @@ at the moment of an impression that already knows of it:
   later, which must be above zero; their labels follow the label's delay after that;
 - a daily row counts what was known before its event, the day's end, and a state row whose delay
   counts from there is later than its event anyway: a delay of zero will do;
-- what is known only after the request (the label, and what it is drawn from) is stored beside the
+- what is known only after the request (the label, and what it is drawn from) is stored with the
   impression, and is never an input.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _NONE = datetime.timedelta(0)
 
 
-def refuse_label_leaks(schema: "Schema") -> None:
+def check_label_leaks(schema: "Schema") -> None:
     """ValueError with the field, its value and the limit, where a label could reach an input."""
     if schema.label.delay < _NONE:
         raise ValueError(

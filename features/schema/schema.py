@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from features.schema.columns import DENSE_KINDS, REQUEST_TIME, TIME_CONTEXT, Column, Kind
 from features.schema.fingerprints import digest
-from features.schema.leak_checks import refuse_label_leaks
+from features.schema.leak_checks import check_label_leaks
 from features.schema.tables import Bag, FeatureTable, Role, TableKind
 
 
@@ -55,7 +55,7 @@ class Schema:
     doc: str
     licence: str
     user: Column | None
-    """The user's id; None where users cannot be told apart, then they are request context."""
+    """The user's id; None where users have no id; what is known of them is request context."""
     item: Column
     context: tuple[Column, ...]
     """Impression columns that a request brings along."""
@@ -71,7 +71,7 @@ class Schema:
     """Day since which attributes hold; before every impression."""
     first_day: datetime.date
     last_day: datetime.date | None
-    """Last day of a finished log; None where the log goes on."""
+    """Last day of a finished log; None where the log is still growing."""
     holdout_days: int
     """Newest days that a candidate does not train on, so that it can be judged on them."""
     item_title: str = ""
@@ -81,7 +81,7 @@ class Schema:
 
     def __post_init__(self) -> None:
         """Names are unique, references resolve, and no input can be an impression's own label."""
-        refuse_label_leaks(self)
+        check_label_leaks(self)
         names = [column.name for column in self.columns()]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:

@@ -44,7 +44,7 @@ class FeatureTable:
     kind: TableKind
     role: Role
     columns: tuple[Column, ...]
-    """What is stored, in this order, beside the entity's id and the two times."""
+    """What is stored, in this order, after the entity's id and the two times."""
     doc: str
     ttl: datetime.timedelta | None
     """A row older than this at the request is expired; None: never."""
@@ -80,7 +80,7 @@ class FeatureTable:
 
     @functools.cached_property
     def earlier_column(self) -> str:
-        """Name of the place of the row before it, in rows that an online store gave."""
+        """Name of the index of the row before it, in rows that an online store gave."""
         return f"{self.name}__earlier"
 
     @functools.cached_property

@@ -82,7 +82,7 @@ class Lake:
         return (self.path(table, day) / _MANIFEST).exists()
 
     def version(self, table: str, day: datetime.date) -> str:
-        """Where the rows of a partition are now: another place whenever it is replaced."""
+        """Folder that holds a partition's rows now; a replaced partition gets another folder."""
         return os.path.realpath(self.path(table, day))
 
     def manifest(self, table: str, day: datetime.date) -> Partition:
@@ -146,10 +146,10 @@ class Lake:
             ordered = frame.repartition(F.col(DAY)).sortWithinPartitions(DAY, *keys)
             ordered.write.partitionBy(DAY).parquet(str(staging))
             hashes = self._hashes(frame.sparkSession, frame.schema, staging)
-            strangers = sorted(set(hashes) - set(days))
-            if strangers:
+            unexpected = sorted(set(hashes) - set(days))
+            if unexpected:
                 raise ValueError(
-                    f"{table}: rows of {strangers[:3]} are outside the days to replace"
+                    f"{table}: rows of {unexpected[:3]} are outside the days to replace"
                 )
             empty = hashlib.sha256(b"0").hexdigest()[:16]
             parts = [
@@ -179,7 +179,7 @@ class Lake:
         }
 
     def _commit(self, part: Partition, staging: Path) -> None:
-        """Put a staged day in place of the partition, then drop what it replaced."""
+        """Replace the partition by a staged day, then drop what it replaced."""
         table, day = part.table, part.day
         link = self.path(table, day)
         version = self.path(table) / _VERSIONS / f"{day.isoformat()}-{uuid.uuid4().hex[:12]}"
@@ -189,11 +189,11 @@ class Lake:
             staged.rename(version)
         else:
             version.mkdir()
-        told = {
+        manifest = {
             name: value for name, value in dataclasses.asdict(part).items() if value is not None
         }
         (version / _MANIFEST).write_text(
-            json.dumps(told, default=lambda moment: moment.isoformat())
+            json.dumps(manifest, default=lambda moment: moment.isoformat())
         )
         replaced = Path(os.path.realpath(link)) if link.is_symlink() else None
         swap = link.with_name(f".{link.name}-{uuid.uuid4().hex[:12]}")

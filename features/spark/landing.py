@@ -202,7 +202,7 @@ def _require(paths: Sequence[Path]) -> None:
 
 
 def _require_types(path: Path, columns: Mapping[str, Dtype]) -> None:
-    """Refuse Parquet whose columns Spark would read as something else, or fail on in mid-job."""
+    """Require the columns' types: Spark would misread others, or fail on them in mid-job."""
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     for file in files:
         landed = pq.read_schema(file)

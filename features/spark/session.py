@@ -67,13 +67,13 @@ SESSION_CONF = {
     # Partitions of a range are listed by the driver: a job for that costs more than the listing.
     "spark.sql.sources.parallelPartitionDiscovery.threshold": "2000",
 }
-"""What a result depends on, in every session, whoever started its server."""
+"""Settings that results depend on, in every session, also on a server started elsewhere."""
 DRIVER_CONF = {
     "spark.sql.catalogImplementation": "in-memory",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
 }
-"""What is settled when a driver starts."""
+"""Settings that are fixed when a driver starts."""
 _CONNECT_PORT = 15002
 """Spark's own, where an address names none."""
 _ANSWER_SECONDS = 5.0
@@ -88,7 +88,7 @@ def start_session(name: str, **conf: str) -> SparkSession:
 
     Raises:
         ConnectionError: SPARK_REMOTE names an address where nothing answers.
-        ValueError: SPARK_REMOTE is no address, or SPARK_MASTER is set beside it.
+        ValueError: SPARK_REMOTE is no address, or SPARK_MASTER is set too.
     """
     builder = SparkSession.builder.appName(name).config(map=dict(SESSION_CONF))
     for key, value in conf.items():
@@ -128,7 +128,7 @@ def _remote_session(builder: SparkSession.Builder, remote: str) -> SparkSession:
 
 
 def _require_answer(remote: str) -> None:
-    """Spark's client would try for ten minutes before it says that nobody is there."""
+    """Check the address: Spark's client would retry for ten minutes before it reports an error."""
     address = urllib.parse.urlsplit(remote)
     try:
         host, port = address.hostname, address.port or _CONNECT_PORT

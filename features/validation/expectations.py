@@ -49,7 +49,7 @@ class Outcome:
 class Suite:
     """The Great Expectations side of one table's check: define, then run.
 
-    Only ``run`` may be called beside other suites' runs.
+    Only ``run`` may be called while other suites run.
     """
 
     def __init__(self, schema: Schema, table: str, struct: Any, reports: Path) -> None:
@@ -118,7 +118,7 @@ class Suite:
         return found
 
     def _forget_results(self) -> None:
-        """The last run's, which another takes the place of."""
+        """Remove the results of the last run, which another run replaces."""
         for result in self.result_ids:
             _context(self.root).validation_results_store.remove_key(result)
 
@@ -142,9 +142,9 @@ def update_docs(suites: Sequence[Suite]) -> None:
 
 
 class _SharedYaml(YAMLHandler):
-    """Great Expectations reads its settings with one parser for all threads; this one is for that.
+    """A parser of settings that threads may share, as Great Expectations does.
 
-    Two checks at once came upon each other's documents ("found another document").
+    Without the lock, two checks at once read each other's documents ("found another document").
     """
 
     def __init__(self) -> None:
@@ -152,12 +152,12 @@ class _SharedYaml(YAMLHandler):
         self._lock = threading.Lock()
 
     def load(self, stream: Any) -> Any:
-        """One at a time."""
+        """Load in one thread at a time."""
         with self._lock:
             return super().load(stream)
 
 
-def _spared(resolve: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
+def _without_empty_queries(resolve: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
     """``resolve_metrics`` of the Spark engine, without its queries for no values.
 
     Great Expectations asks Spark for the broken values of each expectation, also where it is to
@@ -167,10 +167,10 @@ def _spared(resolve: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, A
     def resolve_metrics(
         engine: Any, metrics_to_resolve: Collection[Any], *arguments: Any, **options: Any
     ) -> dict[Any, Any]:
-        spared = {metric.id for metric in metrics_to_resolve if _asks_for_no_values(metric)}
-        asked = {metric for metric in metrics_to_resolve if metric.id not in spared}
-        found = resolve(engine, asked, *arguments, **options) if asked else {}
-        return {**found, **{metric: [] for metric in spared}}
+        skipped = {metric.id for metric in metrics_to_resolve if _asks_for_no_values(metric)}
+        wanted = {metric for metric in metrics_to_resolve if metric.id not in skipped}
+        found = resolve(engine, wanted, *arguments, **options) if wanted else {}
+        return {**found, **{metric: [] for metric in skipped}}
 
     return resolve_metrics
 
@@ -183,10 +183,10 @@ def _asks_for_no_values(metric: Any) -> bool:
 
 @functools.cache
 def _adapt_library() -> None:
-    """Once for the process."""
+    """Patch Great Expectations, once for the process."""
     config_provider.yaml = _SharedYaml()
     engine: Any = SparkDFExecutionEngine
-    engine.resolve_metrics = _spared(engine.resolve_metrics)
+    engine.resolve_metrics = _without_empty_queries(engine.resolve_metrics)
 
 
 @functools.cache
@@ -260,7 +260,7 @@ def _sql(rule: Rule) -> str:
 def day_expectations(
     schema: Schema, published: Mapping[datetime.date, int]
 ) -> list[gxe.Expectation]:
-    """What days must look like as a whole; of their numbers of rows see ``row_counts``."""
+    """Expectations of whole days; ``row_counts`` checks their numbers of rows."""
     limits, rows = schema.limits, sum(published.values())
     expectations = [quarantine_expectation(schema)] if published else []
     if rows:
@@ -281,12 +281,14 @@ def _severity(result: dict[str, Any]) -> str:
 
 
 def _sentence(result: dict[str, Any]) -> str:
-    """One broken rule: its name, what was seen, what was asked for."""
+    """One broken rule: its name, the observed values, the expected ones."""
     config, seen = result["expectation_config"], result.get("result") or {}
     rule = (config.get("meta") or {}).get("rule") or config["kwargs"].get("column", "table")
     error = (result.get("exception_info") or {}).get("exception_message")
     if error:
         return f"{rule}: could not be checked: {str(error).splitlines()[0][:200]}"
-    asked = {k: v for k, v in config["kwargs"].items() if k.endswith("_value") or k == "type_"}
+    expected = {k: v for k, v in config["kwargs"].items() if k.endswith("_value") or k == "type_"}
     numbers = {k: seen[k] for k in ("observed_value", "unexpected_count") if k in seen}
-    return f"{rule}: {json.dumps(numbers, default=str)}; expected {json.dumps(asked, default=str)}"
+    return (
+        f"{rule}: {json.dumps(numbers, default=str)}; expected {json.dumps(expected, default=str)}"
+    )

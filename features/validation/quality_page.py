@@ -67,5 +67,5 @@ def _broken(outcome: "Outcome") -> list[str]:
 
 
 def _sentences(title: str, found: Sequence[tuple[str, Sequence[str]]]) -> "list[Heading | Bullets]":
-    told = [f"{table}: {sentence}" for table, sentences in found for sentence in sentences]
-    return [Heading(title), Bullets(told)] if told else []
+    lines = [f"{table}: {sentence}" for table, sentences in found for sentence in sentences]
+    return [Heading(title), Bullets(lines)] if lines else []

@@ -70,7 +70,7 @@ class Rule:
             Check.RANGE: lambda: self._outside(value),
             Check.VOCABULARY: lambda: ~value.isin(*self.values),
             Check.LENGTH: lambda: F.size(value) > F.lit(self.maximum),
-            Check.ELEMENTS: lambda: self._strange_elements(value),
+            Check.ELEMENTS: lambda: self._unknown_elements(value),
             Check.DAY: lambda: F.to_date(value) != F.col(DAY),
             Check.UNIQUE: lambda: F.count("*").over(Window.partitionBy(*self.columns)) > 1,
         }
@@ -84,9 +84,9 @@ class Rule:
             outside = outside | (value > self.maximum)
         return outside | F.isnan(value.cast("double"))
 
-    def _strange_elements(self, value: SparkColumn) -> SparkColumn:
-        strange = F.filter(value, lambda element: ~element.isin(*self.values) | element.isNull())
-        return F.size(strange) > 0
+    def _unknown_elements(self, value: SparkColumn) -> SparkColumn:
+        unknown = F.filter(value, lambda element: ~element.isin(*self.values) | element.isNull())
+        return F.size(unknown) > 0
 
 
 def impression_rules(schema: Schema) -> list[Rule]:

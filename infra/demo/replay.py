@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from features.datasets.catalog import has_push
 from features.datasets.readers import READERS
-from features.online_store.config import place_of
+from features.online_store.config import redis_of
 from features.online_store.reader import open_rows
 from features.push.freshness import percentiles
 from features.schema import REQUEST_TIME, Role, Schema, TableKind
@@ -188,4 +188,4 @@ def _why_not(schema: Schema) -> str:
     if not (has_push() and schema.tables_of(TableKind.STATE)):
         return "no users whose state is pushed within a day"
     # The registry of a store in Redis has other names, and its rows are not in the folder.
-    return "the online store is no file that could be copied" if place_of(os.environ) else ""
+    return "the online store is no file that could be copied" if redis_of(os.environ) else ""

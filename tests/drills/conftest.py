@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from features import __main__ as door
+from features import __main__ as features_main
 from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -18,7 +18,7 @@ DAY_OF_THE_DAG = ("ingest", "validate --table impressions", "build", "examples")
 """What makes the rows of a day; the check of the features changes none of them."""
 
 
-class Place:
+class Sandbox:
     """A copy of the built log, without its last days, and the command line on it."""
 
     def __init__(self, built, root: Path, capsys) -> None:
@@ -27,8 +27,8 @@ class Place:
         for name in ("lake", "landing"):
             shutil.copytree(built.root / name, root / name, symlinks=True)
 
-    def forget(self, *days: datetime.date) -> None:
-        """As on the evening before these days."""
+    def remove_days(self, *days: datetime.date) -> None:
+        """Remove these days, as if they had not happened yet."""
         for table in TABLES:
             for day in days:
                 self.lake.remove(table, day)
@@ -41,9 +41,11 @@ class Place:
         command, *flags = line.split()
         folders = {name: f"--{name}={self.root / name}" for name in ("lake", "landing", "docs")}
         folders["store"] = f"--store={self.root / 'feast'}"
-        taken = door._command_line().parser.parse_args([command, *flags, *_needed(command)])
+        taken = features_main._command_line().parser.parse_args(
+            [command, *flags, *_needed(command)]
+        )
         named = [folders[name] for name in folders if hasattr(taken, name)]
-        code = door.main([command, *flags, *named])
+        code = features_main.main([command, *flags, *named])
         return {**json.loads(self.capsys.readouterr().out.splitlines()[-1]), "code": code}
 
     def day(self, day: datetime.date) -> None:
@@ -52,8 +54,8 @@ class Place:
             found = self.run(f"{command} --dataset synthetic --date {day}")
             assert found["code"] == 0, found
 
-    def heal(self, error: str) -> None:
-        """Type what the error says."""
+    def repair(self, error: str) -> None:
+        """Run the commands that the error names."""
         commands = re.findall(r"python -m features ([^&;]+)", error)
         assert commands, error
         for command in commands:
@@ -67,7 +69,7 @@ class Place:
             for day in days
         }
 
-    def is_as_if_nothing_had_happened(self, *days: datetime.date) -> bool:
+    def equals_the_undisturbed_run(self, *days: datetime.date) -> bool:
         untouched = Lake(self.built.lake, self.built.schema.name)
         return self.hashes(*days) == self.hashes(*days, lake=untouched)
 
@@ -77,10 +79,10 @@ def _needed(command: str) -> list[str]:
 
 
 @pytest.fixture
-def place(spark, built, tmp_path, monkeypatch, capsys) -> Place:
+def sandbox(spark, built, tmp_path, monkeypatch, capsys) -> Sandbox:
     # One session for all: a job on a command line of its own would start one.
     monkeypatch.setattr("features.spark.session.start_session", lambda name: spark)
-    return Place(built, tmp_path, capsys)
+    return Sandbox(built, tmp_path, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Bad days: each stops at a gate that says why, has a page, and heals without a trace.
+"""Bad days: each stops at a gate that names the reason and a runbook, and is repaired completely.
 
 Every drill ends with the content hashes of a run in which nothing went wrong.
 """
@@ -22,46 +22,46 @@ pytestmark = pytest.mark.spark
 DATASET = "--dataset synthetic"
 
 
-def test_a_missed_day_is_named_and_run_before_the_next(place, built, page_of):
+def test_a_missed_day_is_named_and_run_before_the_next(sandbox, built, page_of):
     missed, day = built.days[-2:]
-    place.forget(missed, day)
+    sandbox.remove_days(missed, day)
     for command in ("ingest", "validate --table impressions"):
-        assert place.run(f"{command} {DATASET} --date {day}")["code"] == 0
-    stopped = place.run(f"build {DATASET} --date {day}")
+        assert sandbox.run(f"{command} {DATASET} --date {day}")["code"] == 0
+    stopped = sandbox.run(f"build {DATASET} --date {day}")
     assert stopped["code"] == 1
     assert f"table user_state: day {missed} is missing, and {day} builds on it" in stopped["error"]
     assert page_of("build_features", stopped) == "day-missing"
-    assert day not in place.lake.days("user_state")
-    unbuilt = place.run(f"examples {DATASET} --date {day}")
+    assert day not in sandbox.lake.days("user_state")
+    unbuilt = sandbox.run(f"examples {DATASET} --date {day}")
     assert page_of("examples", unbuilt) == "day-missing"
-    place.heal(stopped["error"])
-    place.day(day)
-    assert place.is_as_if_nothing_had_happened(missed, day)
+    sandbox.repair(stopped["error"])
+    sandbox.day(day)
+    assert sandbox.equals_the_undisturbed_run(missed, day)
 
 
-def test_a_half_written_file_is_not_read(place, built, page_of):
+def test_a_half_written_file_is_not_read(sandbox, built, page_of):
     day = built.days[-1]
-    place.forget(day)
-    part = next(place.landed(day).glob("*.parquet"))
+    sandbox.remove_days(day)
+    part = next(sandbox.landed(day).glob("*.parquet"))
     whole = part.read_bytes()
     part.write_bytes(whole[: len(whole) // 2])
-    stopped = place.run(f"ingest {DATASET} --date {day}")
+    stopped = sandbox.run(f"ingest {DATASET} --date {day}")
     assert stopped["code"] == 1
     assert f"{day}.parquet: is cut off or still being written" in stopped["error"]
     assert page_of("ingest", stopped) == "day-not-landed"
-    waiting = place.landed(day).rename(place.landed(day).with_name(f".{day}.part"))
-    assert "has not landed" in place.run(f"ingest {DATASET} --date {day}")["error"]
+    waiting = sandbox.landed(day).rename(sandbox.landed(day).with_name(f".{day}.part"))
+    assert "has not landed" in sandbox.run(f"ingest {DATASET} --date {day}")["error"]
     (waiting / part.name).write_bytes(whole)
-    waiting.rename(place.landed(day))
-    place.day(day)
-    assert place.is_as_if_nothing_had_happened(day)
+    waiting.rename(sandbox.landed(day))
+    sandbox.day(day)
+    assert sandbox.equals_the_undisturbed_run(day)
 
 
-def land(place, day: datetime.date, table: pa.Table) -> None:
+def land(sandbox, day: datetime.date, table: pa.Table) -> None:
     """Write a day again, in one file."""
-    for file in place.landed(day).iterdir():
+    for file in sandbox.landed(day).iterdir():
         file.unlink()
-    pq.write_table(table, place.landed(day) / "part-0.parquet")
+    pq.write_table(table, sandbox.landed(day) / "part-0.parquet")
 
 
 @pytest.mark.parametrize(
@@ -72,66 +72,66 @@ def land(place, day: datetime.date, table: pa.Table) -> None:
     ],
 )
 def test_a_day_of_which_little_would_be_published_stops(
-    place, built, page_of, monkeypatch, spoil, words
+    sandbox, built, page_of, monkeypatch, spoil, words
 ):
     """99 % of the rows without a device, or a machine whose clock, and log, is a day ahead.
 
     The jobs read no clock: on that machine they make of the right log what any other makes of it.
     """
     day, now = built.days[-1], time.time
-    place.forget(day)
-    good = pq.read_table(place.landed(day), partitioning=None)
+    sandbox.remove_days(day)
+    good = pq.read_table(sandbox.landed(day), partitioning=None)
     if spoil == "the clock":
         monkeypatch.setattr(time, "time", lambda: now() + 24 * 3600)
-        land(place, day, a_day_later(good))
+        land(sandbox, day, a_day_later(good))
     else:
-        land(place, day, no_device(good, share=0.99))
-    assert place.run(f"ingest {DATASET} --date {day}")["code"] == 0
-    stopped = place.run(f"validate {DATASET} --table impressions --date {day}")
+        land(sandbox, day, no_device(good, share=0.99))
+    assert sandbox.run(f"ingest {DATASET} --date {day}")["code"] == 0
+    stopped = sandbox.run(f"validate {DATASET} --table impressions --date {day}")
     assert stopped["code"] == 1
     assert "largest share of a day's rows in quarantine" in stopped["error"]
     assert words in stopped["error"]
     assert page_of("validate_impressions", stopped) == "critical-validation"
-    assert not place.lake.has(IMPRESSIONS, day)
-    land(place, day, good)
-    place.day(day)
-    assert place.is_as_if_nothing_had_happened(day)
+    assert not sandbox.lake.has(IMPRESSIONS, day)
+    land(sandbox, day, good)
+    sandbox.day(day)
+    assert sandbox.equals_the_undisturbed_run(day)
 
 
 def no_device(table: pa.Table, *, share: float) -> pa.Table:
     count = round(share * len(table))
     devices = [None] * count + table["device"].to_pylist()[count:]
-    place = table.column_names.index("device")
-    return table.set_column(place, "device", pa.array(devices, pa.string()))
+    index = table.column_names.index("device")
+    return table.set_column(index, "device", pa.array(devices, pa.string()))
 
 
 def a_day_later(table: pa.Table) -> pa.Table:
-    place = table.column_names.index("timestamp")
+    index = table.column_names.index("timestamp")
     later = pc.add(table["timestamp"], pa.scalar(datetime.timedelta(days=1)))
-    return table.set_column(place, "timestamp", later.cast(table["timestamp"].type))
+    return table.set_column(index, "timestamp", later.cast(table["timestamp"].type))
 
 
-def test_a_column_of_another_type_stops_before_it_is_read(place, built, page_of):
+def test_a_column_of_another_type_stops_before_it_is_read(sandbox, built, page_of):
     day = built.days[-1]
-    place.forget(day)
-    good = pq.read_table(place.landed(day), partitioning=None)
+    sandbox.remove_days(day)
+    good = pq.read_table(sandbox.landed(day), partitioning=None)
     column = good.column_names.index("click")
-    land(place, day, good.set_column(column, "click", good["click"].cast(pa.string())))
-    stopped = place.run(f"ingest {DATASET} --date {day}")
+    land(sandbox, day, good.set_column(column, "click", good["click"].cast(pa.string())))
+    stopped = sandbox.run(f"ingest {DATASET} --date {day}")
     assert stopped["code"] == 1
     assert "column click is string; the schema has int64" in stopped["error"]
     assert page_of("ingest", stopped) == "critical-validation"
-    land(place, day, good)
-    place.day(day)
-    assert place.is_as_if_nothing_had_happened(day)
+    land(sandbox, day, good)
+    sandbox.day(day)
+    assert sandbox.equals_the_undisturbed_run(day)
 
 
 def test_a_feature_that_is_added_makes_the_old_days_stale_until_they_are_made_again(
-    place, built, page_of, monkeypatch
+    sandbox, built, page_of, monkeypatch
 ):
     """The named command rebuilds them, and they are what they would be from the start."""
     day, old = built.days[-1], built.schema
-    place.forget(day)
+    sandbox.remove_days(day)
     daily = old.table("item_daily")
     wider = item_daily(
         label=old.label, windows_days=(1, 3, 7, 28), ttl=daily.ttl, delay=daily.delay
@@ -139,16 +139,16 @@ def test_a_feature_that_is_added_makes_the_old_days_stale_until_they_are_made_ag
     tables = tuple(wider if table is daily else table for table in old.tables)
     monkeypatch.setitem(catalog.SCHEMAS, "synthetic", dataclasses.replace(old, tables=tables))
     for command in ("ingest", "validate --table impressions"):
-        assert place.run(f"{command} {DATASET} --date {day}")["code"] == 0
-    stopped = place.run(f"build {DATASET} --date {day}")
+        assert sandbox.run(f"{command} {DATASET} --date {day}")["code"] == 0
+    stopped = sandbox.run(f"build {DATASET} --date {day}")
     assert stopped["code"] == 1
     assert "were made by another schema" in stopped["error"]
     assert page_of("build_features", stopped) == "schema-changed"
-    place.heal(stopped["error"])
-    place.day(day)
-    healed = place.hashes(*built.days)
+    sandbox.repair(stopped["error"])
+    sandbox.day(day)
+    healed = sandbox.hashes(*built.days)
     for table in ("user_state", "item_daily", EXAMPLES):
-        shutil.rmtree(place.lake.path(table))
+        shutil.rmtree(sandbox.lake.path(table))
     for command in ("build", "examples"):
-        place.run(f"{command} {DATASET} --date {built.days[0]} --to {day}")
-    assert healed == place.hashes(*built.days)
+        sandbox.run(f"{command} {DATASET} --date {built.days[0]} --to {day}")
+    assert healed == sandbox.hashes(*built.days)

@@ -8,11 +8,11 @@ from features.cli import CommandLine, FailedError, SkippedError
 
 
 def outcome_of(run, capsys):
-    door = CommandLine(
+    command_line = CommandLine(
         "features", description="", epilog="", folders={"lake": ("lake", "the tables")}
     )
-    door.command("try", run, "Try it. At length.", "lake", has_dataset=False)
-    code = door.main(["try"])
+    command_line.command("try", run, "Try it. At length.", "lake", has_dataset=False)
+    code = command_line.main(["try"])
     captured = capsys.readouterr()
     return code, json.loads(captured.out.splitlines()[-1]), captured.err
 
@@ -26,7 +26,7 @@ def raising(error):
 
 def test_a_summary_is_the_last_line_and_prints_on_stdout_go_elsewhere(capsys):
     def run(options):
-        print("a library talks")  # noqa: T201 - what the door must catch
+        print("a library talks")  # noqa: T201 - what the command line must catch
         return {"rows": 3}
 
     code, summary, err = outcome_of(run, capsys)

@@ -97,7 +97,7 @@ class Replay:
     def push(self, until: datetime.datetime) -> None:
         from features.online_store import feast_store
 
-        batch = self.landed.look(lambda _newest: until)
+        batch = self.landed.poll(lambda _newest: until)
         if batch is not None and len(batch.rows):
             feast = feast_store.open_store(SCHEMA, self.root / "feast", self.root / "lake")
             feast_store.write(feast, STATE, batch.rows)

@@ -20,7 +20,7 @@ _HEADER = ("example_id", "user_id", "item_id", "rating", "timestamp")
 
 
 def fetch(landing: Path, **_: int) -> dict[str, int]:
-    """Land the log: one file a day, and the users and items beside them."""
+    """Land the log: one file a day, and the files of users and items."""
     wheel = land.download_wheel(_WHEEL, _SHA256, landing / "wheels")
     by_day: dict[datetime.date, list[tuple[object, ...]]] = defaultdict(list)
     for number, line in enumerate(land.member_text(wheel, f"{_FOLDER}.inter").splitlines()[1:]):

@@ -31,7 +31,7 @@ USER = Column(
     name="user_id",
     dtype=Dtype.INT64,
     # No input: two thirds of the people rate on one day only, so an id cannot be learnt;
-    # what is learnt of the others' ids is their past, which the state tells better.
+    # what is learnt of the others' ids is their past, which the state describes better.
     kind=Kind.STORED,
     minimum=1,
     maximum=943,
@@ -72,7 +72,7 @@ USER_ATTRIBUTES = FeatureTable(
     role=Role.USER,
     ttl=None,
     delay=datetime.timedelta(0),
-    doc="What a person told of themselves when they joined.",
+    doc="What users stated about themselves when they joined.",
     columns=(
         Column(
             name="user_age",
@@ -81,28 +81,28 @@ USER_ATTRIBUTES = FeatureTable(
             minimum=1,
             maximum=120,
             unit="years",
-            doc="Age as told.",
+            doc="Age, as stated by the user.",
         ),
         Column(
             name="user_gender",
             dtype=Dtype.STRING,
             kind=Kind.SPARSE,
             vocabulary=("F", "M"),
-            doc="Gender as told.",
+            doc="Gender, as stated by the user.",
         ),
         Column(
             name="user_occupation",
             dtype=Dtype.STRING,
             kind=Kind.SPARSE,
             vocabulary=OCCUPATIONS,
-            doc="Occupation as told, from a list.",
+            doc="Occupation, as stated by the user, from a list.",
         ),
         Column(
             name="user_zip_code",
             dtype=Dtype.STRING,
             kind=Kind.STORED,
             is_nullable=True,
-            doc="Postal code as told; too sparse for a thousand people to be an input.",
+            doc="Postal code, as stated; too sparse for a thousand users to be an input.",
         ),
     ),
 )
@@ -174,7 +174,7 @@ SCHEMA = Schema(
     limits=Limits(
         min_positive_rate=0.2,
         max_positive_rate=0.9,
-        # A thousand people: on two days nobody rated, on another one person did once.
+        # A thousand users: two days have no ratings, another has one.
         min_share_of_trailing_rows=0,
         max_times_trailing_rows=20,
         min_rows=0,

@@ -60,7 +60,7 @@ SCHEMA = Schema(
             minimum=1,
             maximum=3,
             num_ids=4,
-            doc="Place among the three garments shown together; 1 is left.",
+            doc="Position among the three garments shown together; 1 is left.",
         ),
         *(_hashed(f"user_feature_{n}", f"Hashed attribute {n} of the user.") for n in range(4)),
     ),

@@ -166,8 +166,8 @@ def _normal(seed: int, purpose: str, key: SparkColumn) -> SparkColumn:
 
 
 def _choice(seed: int, purpose: str, key: SparkColumn, values: tuple[str, ...]) -> SparkColumn:
-    place = F.floor(_uniform(seed, purpose, key) * len(values)).cast("int")
-    return F.element_at(F.array(*map(F.lit, values)), place + 1)
+    index = F.floor(_uniform(seed, purpose, key) * len(values)).cast("int")
+    return F.element_at(F.array(*map(F.lit, values)), index + 1)
 
 
 def _entropy(probability: SparkColumn) -> SparkColumn:

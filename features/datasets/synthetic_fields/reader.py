@@ -151,7 +151,7 @@ def _day(model: ClickModel, seed: int, number: int, *, first: int, size: int) ->
     return pa.table(
         {
             EXAMPLE_ID: np.arange(first, first + size),
-            **{name: values[:, place] for place, name in enumerate(names)},
+            **{name: values[:, index] for index, name in enumerate(names)},
             "timestamp": pa.array(seconds * 1_000_000).cast(pa.timestamp("us", tz="UTC")),
             "click": (random.random(size) < probability).astype(np.int64),
             "true_probability": probability,

@@ -1,7 +1,7 @@
 """Generated impressions of small fields, whose clicks depend on interactions of two and three.
 
 Every value of a field is seen thousands of times, so its embedding is learnt early. What is left is
-to tell hundreds of interactions apart, which takes a larger dense part and more examples: the log
+to distinguish hundreds of interactions, which takes a larger dense part and more examples: the log
 on which growing a ranker, and a law of its size, can be measured against a known floor. Nothing in
 it changes with time, so that the first days say of the last what the last say of themselves; counts
 of items are left out, for they grow.

@@ -63,7 +63,7 @@ def test_open_bandit_lands_both_policies_and_its_items_have_their_campaign(spark
     assert garments <= {row["item_id"] for row in attributes.collect()}
 
 
-def test_a_changed_download_is_refused_and_removed(tmp_path):
+def test_a_changed_download_is_an_error_and_is_removed(tmp_path):
     wheel = tmp_path / "recbole-1.2.1-py3-none-any.whl"
     wheel.write_bytes(b"not the wheel")
     with pytest.raises(ValueError, match=r"sha256 .*; expected 9c99"):

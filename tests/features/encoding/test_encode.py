@@ -176,7 +176,7 @@ def test_users_that_stand_once_are_tiled_and_joined_as_if_each_row_had_its_own()
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 @pytest.mark.parametrize("value", [np.inf, -np.inf, 1e39])
-def test_a_number_that_is_infinite_to_the_model_is_refused_by_column_and_example(value):
+def test_a_number_that_is_infinite_to_the_model_is_an_error_that_names_column_and_example(value):
     from training.data.dataset import encode_examples
 
     schema = schema_of("movielens-100k")
@@ -187,9 +187,9 @@ def test_a_number_that_is_infinite_to_the_model_is_refused_by_column_and_example
         if c.dtype is Dtype.FLOAT64 and c.name in columns
     )
     columns[name] = pa.array([None, 0.5, value])
-    with pytest.raises(InfiniteError, match=rf"column {name}: -?inf; a finite number") as refused:
+    with pytest.raises(InfiniteError, match=rf"column {name}: -?inf; a finite number") as caught:
         encode(schema, columns)
-    assert refused.value.row == 2
+    assert caught.value.row == 2
     columns |= {"label": pa.array([0, 1, 0]), "example_id": pa.array([70, 80, 90])}
     with pytest.raises(ValueError, match=f"example 90: column {name}"):
         encode_examples(schema, pa.table(columns))

@@ -46,7 +46,7 @@ def test_stored_bytes_are_read_as_protobuf_reads_them(dtype, data):
         found.validate(full=True)
 
 
-def test_bytes_of_another_type_are_refused_by_name():
+def test_bytes_of_another_type_are_an_error_that_names_the_column():
     stored = [Value(int64_val=3).SerializeToString(), Value(string_val="3").SerializeToString()]
     with pytest.raises(ValueError, match=r"column price: stored bytes .*; a int64"):
         decoded("price", Dtype.INT64, stored)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from features.online_store.config import Redis, place_of
+from features.online_store.config import Redis, redis_of
 
 
 @pytest.mark.parametrize(
@@ -25,11 +25,11 @@ from features.online_store.config import Redis, place_of
     ],
 )
 def test_the_environment_names_the_store(text, expected):
-    assert place_of({"RANKING_ONLINE": text}) == expected
+    assert redis_of({"RANKING_ONLINE": text}) == expected
 
 
 @pytest.mark.parametrize("text", ["postgres://secret@host", "redis://", "redis://h:x", "Redis"])
-def test_a_store_of_no_known_kind_is_refused_and_no_secret_is_shown(text):
+def test_a_store_of_no_known_kind_is_an_error_that_shows_no_secret(text):
     with pytest.raises(ValueError, match="RANKING_ONLINE: ") as caught:
-        place_of({"RANKING_ONLINE": text})
+        redis_of({"RANKING_ONLINE": text})
     assert "secret" not in str(caught.value)

@@ -47,7 +47,7 @@ def feast(online, tmp_path):
 
 
 def frame(table, entity, moment, number, *, created=None):
-    """One row whose first column holds a number that tells it from others."""
+    """One row whose first column holds a number that identifies it."""
     values = {
         column.name: [] if column.dtype.is_list else number if place == 0 else 0
         for place, column in enumerate(table.columns)

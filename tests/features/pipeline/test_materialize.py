@@ -105,7 +105,7 @@ def test_a_push_has_every_landed_day_that_is_not_built_yet(
     assert pushed_states(work.schema, tmp_path, touched) == {u: expected[u] for u in touched}
 
 
-def test_a_store_that_was_never_applied_is_refused(work, tmp_path):
+def test_a_store_that_was_never_applied_is_an_error(work, tmp_path):
     with pytest.raises(ValueError, match=r"registry.db: does not exist"):
         open_rows(work.schema, tmp_path / "nowhere", timeout_seconds=5)
 

@@ -95,7 +95,7 @@ def expected(work, built, parts, tmp_path_factory):
     feast_store.apply(work.schema, root / "feast", root / "lake")
     for number in range(len(parts)):
         land_part(work, root, built, parts, number)
-    assert follower(work, root).look()
+    assert follower(work, root).poll()
     seen = states(work, root)
     assert sum(value is not None for value in seen["user_impressions_all"]) > 50
     return seen
@@ -104,15 +104,15 @@ def expected(work, built, parts, tmp_path_factory):
 def test_parts_one_by_one_end_where_one_push_of_all_does(work, root, built, parts, expected):
     """Started anew for the second part, and the first lands again under another name."""
     land_part(work, root, built, parts, 0)
-    assert follower(work, root).look()
+    assert follower(work, root).poll()
     first = land.landed_files(root / "landing" / work.schema.name, str(built.days[DAY]), "parquet")[
         0
     ]
     shutil.copy(first, first.with_name("again.parquet"))
     land_part(work, root, built, parts, 1)
     running = follower(work, root)
-    assert running.look()
-    assert not running.look()
+    assert running.poll()
+    assert not running.poll()
     assert states(work, root) == expected
 
 
@@ -121,14 +121,14 @@ def test_a_store_that_is_away_is_tried_again_and_one_that_was_made_anew_is_fille
 ):
     running = follower(work, root)
     land_part(work, root, built, parts, 0)
-    assert running.look()
+    assert running.poll()
     (root / "feast" / work.schema.name).rename(root / "away")
     land_part(work, root, built, parts, 1)
-    assert not running.look()
+    assert not running.poll()
     assert "tried again at each look" in caplog.text
     # Another store comes back, in which nothing is.
     feast_store.apply(work.schema, root / "feast", root / "lake")
-    assert [running.look() for _ in range(3)] == [False, True, False]
+    assert [running.poll() for _ in range(3)] == [False, True, False]
     assert "has lost rows" in caplog.text
     assert states(work, root) == expected
 
@@ -139,7 +139,7 @@ def test_a_file_that_cannot_be_read_is_left_out_and_named(work, root, built, par
     (folder / "broken.parquet").write_bytes(b"PAR1, and not what its end promises, PAR1")
     land_part(work, root, built, parts, 0)
     running = follower(work, root)
-    assert running.look()
+    assert running.poll()
     assert "broken.parquet: cannot be read" in caplog.text
     assert running.summary()["impressions"] > 100
     assert running.summary()["freshness"]["files"] == 2

@@ -67,9 +67,9 @@ def test_a_file_is_measured_once_and_beyond_the_delay_there_is_one_alert(tmp_pat
     running = measure(1e-9)
     assert len(running.readable(running.arrivals(files))) == 2
     running.wait([0.0])
-    told = running.summary()
-    assert told["files"] == 2
-    assert 0 < told["p50_seconds"] <= told["p99_seconds"] < 60
+    summary = running.summary()
+    assert summary["files"] == 2
+    assert 0 < summary["p50_seconds"] <= summary["p99_seconds"] < 60
     notice = json.loads((tmp_path / "alerts" / "features-late.json").read_text())
     assert notice["runbook"] == "infra/runbooks/features-late.md"
     assert "readable too late; the schema declares 1e-09 s" in notice["error"]

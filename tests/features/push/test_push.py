@@ -1,4 +1,4 @@
-"""What a push builds on, told without Spark."""
+"""What a push builds on, without Spark."""
 
 import datetime
 from types import SimpleNamespace
@@ -41,27 +41,27 @@ def test_a_day_that_is_built_again_is_read_again(work, tmp_path, monkeypatch):
     monkeypatch.setattr(push_day.LandedUsers, "_begin", lambda self, day: begun.append(day))
     landed = push_day.LandedUsers(work, tmp_path / "landing")
 
-    def looks() -> int:
+    def polls() -> int:
         begun.clear()
-        assert landed.look(lambda newest: newest) is None
+        assert landed.poll(lambda newest: newest) is None
         return len(begun)
 
-    assert [looks(), looks()] == [1, 0]
+    assert [polls(), polls()] == [1, 0]
     build(work.lake, "user_state", DAY)
-    assert [looks(), looks()] == [1, 0]
+    assert [polls(), polls()] == [1, 0]
     build(work.lake, "item_daily", DAY)
-    assert looks() == 0
+    assert polls() == 0
     build(work.lake, "user_state", DAY + ONE_DAY)
-    assert looks() == 1
+    assert polls() == 1
     assert begun == [DAY + 2 * ONE_DAY]
 
 
-def test_a_first_day_that_leaves_a_gap_is_refused(work, tmp_path):
+def test_a_first_day_that_leaves_a_gap_is_an_error(work, tmp_path):
     push_day.LandedUsers(work, tmp_path, first_day=DAY)
     push_day.LandedUsers(work, tmp_path, first_day=DAY + ONE_DAY)
-    with pytest.raises(RunbookError, match=f"{DAY + ONE_DAY} is missing") as refused:
+    with pytest.raises(RunbookError, match=f"{DAY + ONE_DAY} is missing") as caught:
         push_day.LandedUsers(work, tmp_path, first_day=DAY + 2 * ONE_DAY)
-    assert refused.value.summary == {"runbook": "day-missing"}
+    assert caught.value.summary == {"runbook": "day-missing"}
 
 
 class Stored:
@@ -81,7 +81,7 @@ class Stored:
         return {SCHEMA.table("user_state").timestamp_column: pa.array(found, STAMP)}
 
 
-def test_a_store_that_has_lost_the_end_of_a_write_is_told(work, tmp_path, monkeypatch):
+def test_a_store_that_has_lost_the_end_of_a_write_is_noticed(work, tmp_path, monkeypatch):
     """Whichever row is the newest: of two users the second is written last."""
     stored = Stored()
     monkeypatch.setattr(follow, "open_rows", lambda *_, **__: stored)
@@ -102,7 +102,7 @@ class Landed:
     def __init__(self):
         self.is_stale = True
 
-    def look(self, _clock):
+    def poll(self, _clock):
         if self.is_stale:
             raise RunbookError("table user_state: another schema", runbook="schema-changed")
         rows = pd.DataFrame({"user_id": [1]})
@@ -120,8 +120,8 @@ def test_a_lake_of_another_schema_does_not_end_a_push_that_follows(work, tmp_pat
         delay_seconds=60, mark=tmp_path / "mark", alerts=tmp_path, dataset=SCHEMA.name
     )
     running = follow.Follower(work, landed, target, measured, lambda newest: newest)
-    assert [running.look(), running.look()] == [False, False]
+    assert [running.poll(), running.poll()] == [False, False]
     assert caplog.text.count("lake: table user_state: another schema; tried again") == 1
     landed.is_stale = False
-    assert running.look()
+    assert running.poll()
     assert len(written) == 1

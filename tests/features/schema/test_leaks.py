@@ -33,7 +33,7 @@ DAYS = day_range(START.date(), START.date() + datetime.timedelta(days=3))
 
 
 def declared(state_delay, daily_delay, label_delay) -> Schema:
-    """The generated data set with these delays; refused where a label could reach an input."""
+    """The generated data set with these delays; ValueError where a label could reach an input."""
     label = dataclasses.replace(BASE.label, delay=label_delay)
     ttl = datetime.timedelta(days=30)
     state = user_state_table(
@@ -50,7 +50,7 @@ spans = st.sampled_from([-HOUR, -MICROSECOND, NONE, MICROSECOND, 60_000_000 * MI
 
 @given(spans, spans, spans)
 @settings(deadline=None, derandomize=True, max_examples=150)
-def test_a_schema_is_refused_when_a_row_could_hold_its_own_impression(state, daily, label):
+def test_a_schema_in_which_a_row_could_hold_its_own_impression_is_an_error(state, daily, label):
     """The definition: a row that counts an impression must be visible later than it happened."""
     is_safe = state > NONE and daily >= NONE and label >= NONE
     if is_safe:
@@ -60,17 +60,17 @@ def test_a_schema_is_refused_when_a_row_could_hold_its_own_impression(state, dai
         declared(state, daily, label)
 
 
-def test_the_refusal_names_table_delay_and_limit():
+def test_the_error_names_table_delay_and_limit():
     with pytest.raises(ValueError, match=r"table user_state: delay 0 s, label delay 0 s; .* above"):
         declared(NONE, HOUR, NONE)
 
 
 def test_a_table_without_a_delay_cannot_be_declared():
     table = BASE.table("item_attributes")
-    told = {f.name: getattr(table, f.name) for f in dataclasses.fields(table)}
-    del told["delay"]
+    fields = {f.name: getattr(table, f.name) for f in dataclasses.fields(table)}
+    del fields["delay"]
     with pytest.raises(TypeError, match="delay"):
-        type(table)(**told)
+        type(table)(**fields)
 
 
 def test_the_label_and_what_it_is_drawn_from_are_never_inputs():
@@ -169,7 +169,7 @@ def test_no_example_knows_a_label_before_its_time(spark, seeds, state_delay, dai
 
 
 @pytest.mark.spark
-def test_a_label_is_told_from_the_very_moment_on_and_not_a_microsecond_before(spark):
+def test_a_label_is_known_from_the_very_moment_on_and_not_a_microsecond_before(spark):
     """The rule of ties, and that the test above would see a leak: here one is planted."""
     schema = declared(MICROSECOND, HOUR, HOUR)
     visible = START + HOUR + MICROSECOND

@@ -9,7 +9,7 @@ from features.schema.fingerprints import impressions_fingerprint, rows_fingerpri
 MOVIES = schema_of("movielens-100k")
 
 
-def test_an_unknown_data_set_is_refused_with_the_names_that_exist():
+def test_an_unknown_data_set_is_an_error_with_the_names_that_exist():
     with pytest.raises(ValueError, match=r"'movies': unknown.*open-bandit"):
         schema_of("movies")
 
@@ -61,7 +61,7 @@ def test_without_a_push_state_counts_when_daily_rows_do_and_the_schema_is_anothe
     assert without.dense_inputs() == with_push.dense_inputs()
 
 
-def test_a_switch_of_the_push_that_is_neither_on_nor_off_is_refused():
+def test_a_switch_of_the_push_that_is_neither_on_nor_off_is_an_error():
     with pytest.raises(ValueError, match="RANKING_PUSH: 'yes'; on or off"):
         schema_of("synthetic", environment={"RANKING_PUSH": "yes"})
 

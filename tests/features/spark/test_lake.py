@@ -49,7 +49,7 @@ def test_replacing_a_day_leaves_the_others_and_an_empty_day_is_a_partition(spark
     assert lake.days("t") == days
 
 
-def test_rows_of_another_day_are_refused_and_nothing_changes(spark, tmp_path):
+def test_rows_of_another_day_are_an_error_and_nothing_changes(spark, tmp_path):
     lake = Lake(tmp_path, "d")
     lake.replace(rows(spark, [MONDAY], [1]), "t", [MONDAY], keys=["id"])
     tuesday = MONDAY + datetime.timedelta(days=1)

@@ -1,4 +1,4 @@
-"""Jobs that share one Spark server, as they do in the local stack, beside a job with its own."""
+"""Jobs that share one Spark server, as in the local stack, compared with a job that has its own."""
 
 import datetime
 import os
@@ -20,14 +20,14 @@ _JOBS = """
 import sys
 from features.__main__ import main
 
-VERBS = {
+COMMANDS = {
     "ingest": "landing lake",
     "validate --table=impressions": "lake docs",
     "build": "landing lake",
     "examples": "lake",
 }
 folders = dict(flag.removeprefix("--").split("=") for flag in sys.argv[1:4])
-for command, names in VERBS.items():
+for command, names in COMMANDS.items():
     flags = [f"--{name}={folders[name]}" for name in names.split()]
     assert main([*command.split(), *flags, *sys.argv[4:]]) == 0, command
 """
@@ -111,7 +111,7 @@ def test_an_empty_address_is_none(spark, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("remote", "master", "told"),
+    ("remote", "master", "message"),
     [
         ("sc://localhost:{port}", "", r"SPARK_REMOTE sc://.*: no Spark Connect server answers on"),
         ("localhost:15002", "", "SPARK_REMOTE 'localhost:15002': not an address such as sc://"),
@@ -120,12 +120,12 @@ def test_an_empty_address_is_none(spark, monkeypatch) -> None:
     ],
 )
 def test_an_address_where_no_server_is_fails_at_once_and_is_named(
-    remote, master, told, monkeypatch
+    remote, master, message, monkeypatch
 ) -> None:
     """Spark's own client would try for ten minutes."""
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         monkeypatch.setenv("SPARK_REMOTE", remote.format(port=unheard.getsockname()[1]))
         monkeypatch.setenv("SPARK_MASTER", master)
-        with pytest.raises((ConnectionError, ValueError), match=told):
-            start_session("nobody answers")
+        with pytest.raises((ConnectionError, ValueError), match=message):
+            start_session("no server")

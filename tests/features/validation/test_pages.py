@@ -1,4 +1,4 @@
-"""Pages: what is wrong is refused, what was given is escaped, and colours follow the page."""
+"""Pages: wrong content is an error, text is escaped, and colours follow the page."""
 
 import re
 import subprocess
@@ -42,12 +42,12 @@ def test_nothing_that_was_given_becomes_markup():
         *(Table([evil], [[Cell(evil, note=evil, lines=[evil])]]), Link(evil, f'"{evil}')),
         Charts([Chart(figures.svg(figure, label=evil), evil)]),
     ]
-    told = site.html(Page(evil, blocks, verdict=evil))
-    assert "<b>" not in told
-    assert told.count("&lt;b&gt;&amp;") >= 15
+    text = site.html(Page(evil, blocks, verdict=evil))
+    assert "<b>" not in text
+    assert text.count("&lt;b&gt;&amp;") >= 15
 
 
-def test_a_row_of_another_length_is_refused_with_both_lengths():
+def test_a_row_of_another_length_is_an_error_with_both_lengths():
     with pytest.raises(ValueError, match=r"2 cells; the table has 1 columns"):
         Table(["one"], [["a"], ["a", "b"]])
 
@@ -73,7 +73,7 @@ def test_a_chart_has_variables_of_both_styles_for_colours_and_equal_ones_are_equ
     assert series | set(re.findall(r"var\(--([\w-]+)\)", drawn + STYLE)) <= set(named)
 
 
-def test_a_colour_that_would_not_follow_the_page_is_refused():
+def test_a_colour_that_would_not_follow_the_page_is_an_error():
     with pytest.raises(ValueError, match=r"colour #ff0000 of a figure; must be one of"):
         figures.svg(lambda: figure("#ff0000"), label="ne")
 
