@@ -2,7 +2,7 @@
 
 
 class RunbookError(ValueError):
-    """What a job found that a person, or a command, has to mend."""
+    """A problem that a person or a command has to repair."""
 
     def __init__(self, reason: str, *, runbook: str) -> None:
         """Args: the sentence for people, and the page's name; it joins the job's JSON object."""

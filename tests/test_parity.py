@@ -77,7 +77,7 @@ def examples(work) -> pa.Table:
 
 @dataclasses.dataclass
 class Moment:
-    """A moment at which the store was asked, and copies of the store around it."""
+    """A moment of the replay, and a copy of the store as it was then."""
 
     kind: str
     at: datetime.datetime

@@ -55,12 +55,12 @@ def hashed(name: str) -> bytes:
 
 
 def version_key(project: str, table: str) -> str:
-    """Key of how often a table was written."""
+    """Key of a table's version: how often it was written."""
     return f"ranking_version:{project}:{table}"
 
 
 def changes_key(project: str, table: str) -> str:
-    """Key of a sorted set: of each entity with which version of the table it was written last."""
+    """Key of a sorted set: for each entity, the table's version at its last write."""
     return f"ranking_changes:{project}:{table}"
 
 
@@ -176,7 +176,7 @@ class RedisRows:
         client = redis.Redis(connection_pool=self._pool)
         found: dict[bytes, None] = {}
         for name, before, after in zip(names, since, now, strict=True):
-            # Less than before: it is another server's, or has lost what it had.
+            # A lower version: another server, or one that has lost its data.
             if int(after or 0) < int(before or 0):
                 return None
             key = changes_key(self._project, name)

@@ -1,4 +1,4 @@
-"""What a page is made of: a title and blocks, each plain data that the template knows to show."""
+"""What a page is made of: a title and blocks, each plain data that the template renders."""
 
 import dataclasses
 import enum
@@ -109,7 +109,7 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """A drawing with its title; ``is_wide``: it is not made to fit but scrolls in its box."""
+    """A drawing with its title; if ``is_wide``, it scrolls instead of being scaled to fit."""
 
     svg: Markup
     title: str = ""

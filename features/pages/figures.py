@@ -64,7 +64,7 @@ def svg(draw: Callable[[], Figure], *, label: str) -> Markup:
     drawn = text.getvalue()
     drawn = re.sub(r"(?<=: )#[0-9a-f]{6}\b", _variable, drawn[drawn.index("<svg") :])
     role = Markup(' role="img" aria-label="{}"').format(label)
-    # Its size is the page's affair; the view box keeps its shape.
+    # The page sets the size; the view box keeps the proportions.
     drawn = re.sub(r' width="[^"]*" height="[^"]*"', lambda _: role, drawn, count=1)
     return Markup(drawn)  # drawn here, its letters escaped by matplotlib
 
@@ -79,7 +79,7 @@ def _variable(found: re.Match[str]) -> str:
 def plot(
     axes: Axes, x: Sequence[float], y: Sequence[float], *, colour: str, label: str = ""
 ) -> None:
-    """A line through points, each with a dot unless they are many: one point alone is seen."""
+    """A line through points; few points get dots too, so that a single one is visible."""
     dots = "o" if len(x) < _MANY_POINTS else ""
     (line,) = axes.plot(x, y, color=colour, marker=dots, markersize=4, linewidth=1.6, label=label)
     line.set_gid(MARK)

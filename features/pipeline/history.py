@@ -1,7 +1,7 @@
 """What a job must find in the lake before it may begin: whole days, in order, of this schema.
 
-What is missing or stale is named with the command that mends it. Corrected impressions are found
-here too: rows that are computed from them count no earlier than the correction.
+The error names what is missing or stale, and the command that repairs it. Corrected impressions
+are found here too: rows that are computed from them count no earlier than the correction.
 """
 
 import datetime

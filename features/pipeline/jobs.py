@@ -47,7 +47,7 @@ def ingest(
     *,
     available_at: datetime.datetime | None = None,
 ) -> list[Partition]:
-    """Landed impressions of some days, typed, into the lake.
+    """Write landed impressions of some days, typed, into the lake.
 
     Args:
         work: Session, schema and lake.
@@ -66,7 +66,7 @@ def ingest(
 def _corrections(
     work: Workspace, days: Sequence[datetime.date], table: str = IMPRESSIONS_RAW
 ) -> dict[datetime.date, datetime.datetime]:
-    """Of the days that were corrected, when that began to count: to run one again forgets none."""
+    """For each corrected day, from when the correction counts; to run a day again keeps it."""
     lake = work.lake
     found = {day: lake.manifest(table, day).corrected_at for day in days if lake.has(table, day)}
     return {day: moment for day, moment in found.items() if moment}
@@ -75,7 +75,7 @@ def _corrections(
 def publish_impressions(
     work: Workspace, frame: DataFrame, days: Sequence[datetime.date], *, keys: Sequence[str]
 ) -> list[Partition]:
-    """Checked impressions, as corrected as the raw ones from which they were taken."""
+    """Publish checked impressions with the corrections of the raw ones."""
     corrected_at = _corrections(work, days)
     return work.replace(frame, IMPRESSIONS, days, keys=keys, corrected_at=corrected_at)
 
@@ -101,7 +101,7 @@ def build(
         is_first: The lake begins with these days, and builds on none before.
 
     Raises:
-        ValueError: A day is missing, or was made by another schema; names the command that mends.
+        ValueError: A day is missing or was made by another schema; names the command to run.
     """
     require_days(work.lake, work.schema, [IMPRESSIONS], days, TO_IMPRESSIONS)
     require_day_before(work.lake, work.schema, days, is_first=is_first)
@@ -125,7 +125,7 @@ def _build_table(
         return _build_attributes(work, landing, table)
     corrected = newest_correction(work.lake, _first_input(work, table, days[0]), days[-1])
     if corrected and len(days) > 1:
-        # It is known to the days from its own on, and counts from another moment for each.
+        # A correction is known from its own day on, and counts from another moment for each day.
         each = (_build_table(work, landing, table, [day], available_at) for day in days)
         return [partition for partitions in each for partition in partitions]
     moment = max(filter(None, (available_at, corrected)), default=None)

@@ -20,8 +20,8 @@ def materialize_days(
 ) -> dict[str, int]:
     """Bring the newest rows of finished days online; returns the rows offered for each table.
 
-    A row that is older than the one online is offered too, and the store keeps what answers. Rows
-    that may be counted on only later answer from then on, and those before them until then.
+    A row that is older than the one online is offered too; the store keeps the rows that requests
+    may use. A row that becomes visible later is used from then on; until then, the one before it.
     """
     store = open_store(work.schema, store_dir, work.lake.root.parent)
     written = {}
@@ -37,12 +37,12 @@ def materialize_days(
 def _days_of(
     work: Workspace, table: FeatureTable, days: Sequence[datetime.date]
 ) -> list[datetime.date]:
-    """The partitions whose rows may answer when the last of some days is online."""
+    """The partitions whose rows may be used when the last of some days is online."""
     if table.kind is TableKind.ATTRIBUTES:
         return work.lake.days_between(table.name, work.schema.epoch, work.schema.epoch)
     if table.kind is TableKind.STATE:
         return work.lake.days_between(table.name, days[0], days[-1])
-    # A day's rows answer until those of the next may be counted on.
+    # A day's rows are used until those of the next become visible.
     waiting = -(-table.delay // ONE_DAY) * ONE_DAY
     return work.lake.days_between(table.name, days[-1] - waiting, days[-1])
 

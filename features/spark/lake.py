@@ -114,8 +114,8 @@ class Lake:
         if not paths:
             return spark.createDataFrame([], with_day)
         reader = spark.read.schema(with_day).option("basePath", str(self.path(table)))
-        # Spark takes cached rows for those of a read with the same paths and options, whichever
-        # session cached them; the paths stay when a partition is replaced.
+        # Spark reuses cached rows for a read with the same paths and options, whichever session
+        # cached them, and the paths stay when a partition is replaced.
         versions = "".join(self.version(table, day) for day in days)
         reader = reader.option("versions", hashlib.sha256(versions.encode()).hexdigest())
         return reader.parquet(*paths)

@@ -2,7 +2,7 @@
 
 A day has landed when ``impressions/<day>.<suffix>`` is there, under exactly that name, and whole.
 So write a file under another name, such as ``.<day>.part``, and rename it into place: a rename is
-atomic. What was written in place and is cut off is found where its end shows it: a text must end
+atomic. A file that was written in place and cut off is recognised by its end: a text must end
 with a line break, Parquet with its footer, and a folder must hold no ``_temporary``. A day on which
 nothing happened has a file without rows. Within a day impressions may land in parts,
 ``intraday/<day>/<any name>.<suffix>``, by the same rule. The day's own file replaces its parts.

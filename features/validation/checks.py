@@ -28,7 +28,7 @@ from features.validation.expectations import (
     quarantine_expectation,
     update_docs,
 )
-from features.validation.row_counts import judge
+from features.validation.row_counts import check_row_counts
 from features.validation.row_rules import (
     PUBLISHED,
     REASONS,
@@ -42,7 +42,7 @@ _CHECKS_AT_ONCE = 2
 
 
 def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: Path) -> Outcome:
-    """Check raw impressions; publish the good rows, quarantine the rest, or stop on a critical."""
+    """Check raw impressions; publish good rows, quarantine the rest, or stop on a critical rule."""
     rules = impression_rules(work.schema)
     frame = mark_broken_rules(work.impressions(days, IMPRESSIONS_RAW), rules)
     published = F.col(PUBLISHED) == 1
@@ -54,7 +54,7 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
         suite.define(rules, day_expectations(work.schema, rows_of))
         outcome = suite.run(labelled)
         counts = {day: rows_of.get(day, 0) for day in days}
-        too_few, unusual = judge(work.schema.limits, counts, _trailing_rows(work, days))
+        too_few, unusual = check_row_counts(work.schema.limits, counts, _trailing_rows(work, days))
         outcome.critical.extend(too_few)
         outcome.reported.extend(unusual)
         update_docs([suite])
@@ -67,7 +67,7 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
 
 
 def check_features(work: Workspace, days: Sequence[datetime.date], reports: Path) -> list[Outcome]:
-    """Check every feature table; its bad rows move to quarantine, or a critical stops the day."""
+    """Check every feature table; bad rows move to quarantine, or a critical rule stops the day."""
     checks = [_table_check(work, table, days, reports) for table in work.schema.tables]
     # Python and the JVM take turns in one check: two at once keep both busy.
     with (

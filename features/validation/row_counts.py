@@ -10,7 +10,7 @@ _FEWEST_TRAILING_DAYS = 3
 """With fewer of them a number of rows is unusual at most, and no reason to stop."""
 
 
-def judge(
+def check_row_counts(
     limits: Limits, published: Mapping[datetime.date, int], trailing: Sequence[int]
 ) -> tuple[list[str], list[str]]:
     """What must stop the days, and what is only reported, each with number and limit.

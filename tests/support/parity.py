@@ -112,7 +112,7 @@ def moment_of(line: str) -> datetime.datetime:
 
 
 def chosen(times: list, users: list, at: datetime.datetime) -> list[int]:
-    """The first rows from a moment on that a store as of that moment can answer.
+    """The first rows from a moment on whose inputs a store as of that moment has.
 
     Until the next build, and until something that the user did since could be counted on.
     """

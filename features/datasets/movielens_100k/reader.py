@@ -64,7 +64,7 @@ def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
 
 
 def read_attributes(spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:
-    """The people's or the films' attributes."""
+    """Attributes of the users or the films."""
     if table.name == "user_attributes":
         raw = land.read_delimited(spark, [landing / "users.tsv"])
         columns = {

@@ -72,7 +72,7 @@ class ClickModel:
         return dataclasses.replace(model, centre=float(sample.mean()), scale=1 / deviation)
 
     def log_odds(self, values: Ints) -> Floats:
-        """Of rows of (fields,) values."""
+        """Log odds of a click, for rows of (fields,) values."""
         total = np.zeros(len(values))
         for taken, factors, weight in zip(self.fields, self.factors, self.weights, strict=True):
             product = np.full(len(values), weight)
@@ -82,7 +82,7 @@ class ClickModel:
         return (total - self.centre) * self.scale
 
     def probability(self, values: Ints) -> Floats:
-        """Of a click, for rows of (fields,) values; never nearer than exp(-6) to 0 or 1."""
+        """Click probabilities for rows of (fields,) values; never nearer than exp(-6) to 0 or 1."""
         log_odds = np.clip(self.log_odds(values), -_MOST_LOG_ODDS, _MOST_LOG_ODDS)
         return 1 / (1 + np.exp(-log_odds))
 

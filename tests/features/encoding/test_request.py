@@ -178,7 +178,7 @@ def test_a_users_rows_stand_once_in_the_inputs():
 
 
 def with_waiting_rows(table, rows, rng):
-    """Columns as a store gives them: some rows wait, and others answer until then."""
+    """Columns as a store gives them: some rows wait, and earlier ones are used until then."""
     newest = arrow(table, rows)
     size, before = len(rows), [None] * len(rows)
     more = []
@@ -212,7 +212,7 @@ def picked(table, columns, places):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("place", range(len(SCHEMAS["synthetic"].tables)))
 def test_a_table_that_is_renewed_equals_one_that_is_encoded_anew(seed, place):
-    """Whatever the moment: rows, earlier rows that still answer, and what was not touched."""
+    """Whatever the moment: rows, earlier rows that are still used, and what was not touched."""
     schema, rng = SCHEMAS["synthetic"], np.random.default_rng(seed)
     table = schema.tables[place]
     null_row = EncodedTable.null_row(schema, table)

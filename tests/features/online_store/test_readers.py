@@ -75,8 +75,8 @@ def test_rows_equal_what_feast_reads(name, online, tmp_path):
                 some = ids[: 20 + 5 * (len(table.name) % 3)]
                 feast.write_to_online_store(table.name, random_frame(schema, table, some, rng))
         assert direct.version(role) != before
-        asked = [*ids[::-2], ids[3], "nobody" if is_text else 10**12]
-        expected, found = feast_columns(feast, schema, role, asked), direct.read(role, asked)
+        wanted = [*ids[::-2], ids[3], "unknown" if is_text else 10**12]
+        expected, found = feast_columns(feast, schema, role, wanted), direct.read(role, wanted)
         for column in expected:
             assert found[column].to_pylist() == expected[column].to_pylist(), column
             assert found[column].type == expected[column].type
@@ -90,7 +90,7 @@ def test_rows_equal_what_feast_reads(name, online, tmp_path):
             direct.read_all(role, most=3)
 
 
-def test_a_store_tells_which_entities_were_written_since_a_version(online, tmp_path):
+def test_a_store_lists_which_entities_were_written_since_a_version(online, tmp_path):
     schema, rng = SCHEMAS["synthetic"], np.random.default_rng(5)
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
     feast = feast_store.open_store(schema, tmp_path, tmp_path / "lake")
@@ -115,7 +115,7 @@ def test_a_store_tells_which_entities_were_written_since_a_version(online, tmp_p
     assert reader.changed(Role.ITEM, object()) is None, "no version of this store"
 
 
-def test_a_store_that_had_no_versions_yet_cannot_tell_what_has_changed(tmp_path):
+def test_a_store_that_had_no_versions_yet_does_not_know_what_has_changed(tmp_path):
     """And says so, or a server that began with it would fail to read items for ever."""
     schema, rng = SCHEMAS["synthetic"], np.random.default_rng(5)
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
@@ -164,7 +164,7 @@ def test_an_older_row_never_replaces_a_newer_one_in_either_store(online, tmp_pat
         rows = state_row(schema, moment, created, impressions)
         feast_store.write(feast, schema.table("user_state"), rows)
         found = reader.read(Role.USER, [5])
-        # Behind the newest row stand those that answer until it may be counted on.
+        # After the newest row come those that are used until it becomes visible.
         assert found["user_impressions_all"].to_pylist()[0] == expected
     assert found["user_state__event_timestamp"].to_pylist()[0] == NOON + MICROSECOND
 
@@ -192,7 +192,7 @@ def test_a_column_that_was_renamed_is_not_mistaken_for_another(tmp_path, monkeyp
     assert found["item_price"].to_pylist() == [0.5, None]
 
 
-def test_a_store_that_was_made_anew_is_read(tmp_path, monkeypatch):
+def test_a_store_that_was_recreated_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKING_ONLINE", "sqlite")
     schema = SCHEMAS["synthetic"]
     table = schema.table("item_attributes")
@@ -210,7 +210,7 @@ def test_a_store_that_was_made_anew_is_read(tmp_path, monkeypatch):
     assert reader.read(Role.ITEM, [1])["item_price"].to_pylist() == [0.5]
 
 
-def test_stores_of_two_data_sets_stand_apart_in_one_redis(redis, tmp_path, monkeypatch):
+def test_stores_of_two_data_sets_are_separate_in_one_redis(redis, tmp_path, monkeypatch):
     monkeypatch.setenv("RANKING_ONLINE", redis.url)
     first, second = SCHEMAS["synthetic"], SCHEMAS["movielens-100k"]
     for schema in (first, second):

@@ -102,7 +102,7 @@ def expected(work, built, parts, tmp_path_factory):
 
 
 def test_parts_one_by_one_end_where_one_push_of_all_does(work, root, built, parts, expected):
-    """Started anew for the second part, and the first lands again under another name."""
+    """Restarted for the second part; the first lands again under another name."""
     land_part(work, root, built, parts, 0)
     assert follower(work, root).poll()
     first = land.landed_files(root / "landing" / work.schema.name, str(built.days[DAY]), "parquet")[
@@ -116,7 +116,7 @@ def test_parts_one_by_one_end_where_one_push_of_all_does(work, root, built, part
     assert states(work, root) == expected
 
 
-def test_a_store_that_is_away_is_tried_again_and_one_that_was_made_anew_is_filled(
+def test_a_store_that_is_away_is_retried_and_one_that_was_recreated_is_filled(
     work, root, built, parts, expected, caplog
 ):
     running = follower(work, root)
@@ -125,7 +125,7 @@ def test_a_store_that_is_away_is_tried_again_and_one_that_was_made_anew_is_fille
     (root / "feast" / work.schema.name).rename(root / "away")
     land_part(work, root, built, parts, 1)
     assert not running.poll()
-    assert "tried again at each look" in caplog.text
+    assert "retried at each poll" in caplog.text
     # Another store comes back, in which nothing is.
     feast_store.apply(work.schema, root / "feast", root / "lake")
     assert [running.poll() for _ in range(3)] == [False, True, False]

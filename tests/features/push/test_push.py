@@ -97,7 +97,7 @@ def test_a_store_that_has_lost_the_end_of_a_write_is_noticed(work, tmp_path, mon
 
 
 class Landed:
-    """What has landed beside a lake whose days are of another schema, until they are made again."""
+    """Landed files, and a lake whose days are of another schema until they are rebuilt."""
 
     def __init__(self):
         self.is_stale = True
@@ -121,7 +121,7 @@ def test_a_lake_of_another_schema_does_not_end_a_push_that_follows(work, tmp_pat
     )
     running = follow.Follower(work, landed, target, measured, lambda newest: newest)
     assert [running.poll(), running.poll()] == [False, False]
-    assert caplog.text.count("lake: table user_state: another schema; tried again") == 1
+    assert caplog.text.count("lake: table user_state: another schema; retried") == 1
     landed.is_stale = False
     assert running.poll()
     assert len(written) == 1

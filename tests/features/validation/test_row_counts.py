@@ -6,7 +6,7 @@ import datetime
 import pytest
 
 from features.datasets.catalog import schema_of
-from features.validation.row_counts import judge
+from features.validation.row_counts import check_row_counts
 
 DAY = datetime.date(2025, 1, 6)
 LIMITS = schema_of("synthetic").limits  # at least one row, 0.2 to 5 trailing medians
@@ -29,7 +29,7 @@ MAY_BE_EMPTY = dataclasses.replace(LIMITS, min_rows=0)
     ],
 )
 def test_too_few_rows_stop_a_day(limits, rows, trailing, critical, reported):
-    found = judge(limits, {DAY: rows}, trailing)
+    found = check_row_counts(limits, {DAY: rows}, trailing)
     assert tuple(map(len, found)) == (critical, reported)
     for sentence in (*found[0], *found[1]):
         assert sentence.startswith(f"rows of 2025-01-06: {rows} published; at ")
@@ -37,4 +37,4 @@ def test_too_few_rows_stop_a_day(limits, rows, trailing, critical, reported):
 
 def test_one_empty_day_stops_a_range():
     days = {DAY + n * datetime.timedelta(days=1): rows for n, rows in enumerate([500, 0, 500])}
-    assert judge(LIMITS, days, [])[0] == ["rows of 2025-01-07: 0 published; at least 1"]
+    assert check_row_counts(LIMITS, days, [])[0] == ["rows of 2025-01-07: 0 published; at least 1"]
