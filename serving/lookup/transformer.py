@@ -53,7 +53,7 @@ class FeatureRows:
     tables: dict[str, tuple[EncodedTable, IntArray]]
     """U rows of a user's table, N of an item's."""
     flags: tuple[str, ...] = ()
-    """What is to be told of how they were come by: ``store_unavailable``, ``items_stale``."""
+    """Degradation flags: ``store_unavailable``, ``items_stale``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Transformer:
         return self.put_together(request, self.read(request))
 
     def num_reads(self, request: RankingRequest) -> int:
-        """Rows that the store is asked for, at most."""
+        """The most rows to read from the store."""
         return len(request.user_ids) + (0 if self._items() else len(request))
 
     def read(self, request: RankingRequest) -> FeatureRows:
@@ -124,12 +124,12 @@ class Transformer:
 
     def _without_store(self, request: RankingRequest) -> FeatureRows:
         flags = ("store_unavailable",)
-        nobody = np.zeros(len(request.user_ids), dtype=np.int64)
-        nothing = np.zeros(len(request), dtype=np.int64)
+        no_users = np.zeros(len(request.user_ids), dtype=np.int64)
+        no_items = np.zeros(len(request), dtype=np.int64)
         tables = {
             table.name: (
                 self._nothing[table.name],
-                nobody if table.role is Role.USER else nothing,
+                no_users if table.role is Role.USER else no_items,
             )
             for table in self._schema.tables
         }

@@ -136,7 +136,7 @@ class RequestLog:
             )
             part.rename(folder / f"{name}.parquet")
         except Exception:
-            # The answers are gone, but the server ranks on and the thread lives; a counter tells.
+            # The answers are gone, but the server ranks on and the thread lives; a metric counts.
             logger.exception("request log: %d answers were not written to %s", len(batch), folder)
             part.unlink(missing_ok=True)
             metrics.LOGGED.labels("failed").inc(len(batch))

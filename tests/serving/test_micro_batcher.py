@@ -10,7 +10,8 @@ import orjson
 import pytest
 from support.serving import stand_ins
 
-from serving.inference.ranker import Champion, Ranker
+from serving.inference.ranker import Ranker
+from serving.inference.scoring import Champion
 from serving.micro_batcher import MicroBatcher
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest

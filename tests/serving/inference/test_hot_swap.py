@@ -354,7 +354,7 @@ def test_a_days_canary_is_kept_over_a_restart_promoted_and_rolled_back(live, doo
         http_port=0,
         grpc_port=0,
     )
-    assert restarted.ranker.lineup.told() == {
+    assert restarted.ranker.versions.to_dict() == {
         "champion": first,
         "canary": {"version": newest, "percent": 100},
         "shadow": None,
@@ -362,7 +362,7 @@ def test_a_days_canary_is_kept_over_a_restart_promoted_and_rolled_back(live, doo
     code, told = door("promote", "--date=2025-06-04")
     assert (code, told["version"], told["previous"]) == (0, newest, first)
     assert told["canary"] == "passed"
-    lineup = live.endpoint.lineup()
+    lineup = live.endpoint.serving_versions()
     assert (lineup["champion"], lineup["canary"]) == (newest, None)
     assert registry.alias(CANARY) is None
 
@@ -371,7 +371,10 @@ def test_a_days_canary_is_kept_over_a_restart_promoted_and_rolled_back(live, doo
     assert door("canary", "--date=2025-06-04")[0] == 0
     code, told = door("rollback")
     assert (code, told["from"], told["to"]) == (0, newest, first)
-    assert (live.endpoint.lineup()["canary"], read_share(registry, CANARY)) == (None, None)
+    assert (live.endpoint.serving_versions()["canary"], read_share(registry, CANARY)) == (
+        None,
+        None,
+    )
     assert door("promote", "--date=2025-06-04")[0] == 99
 
 
@@ -401,7 +404,11 @@ def test_a_rollback_to_what_nobody_registered_leaves_the_canary_where_it_is(live
 def test_a_canary_without_traffic_ends_and_the_promotion_says_that_the_gate_decided(live, door):
     newest = live.world.versions[3]
     code, told = door("canary", "--date=2025-06-04")
-    assert (code, told["verdict"], live.endpoint.lineup()["canary"]) == (0, "no traffic", None)
+    assert (code, told["verdict"], live.endpoint.serving_versions()["canary"]) == (
+        0,
+        "no traffic",
+        None,
+    )
     code, told = door("promote", "--date=2025-06-04")
     assert (code, told["version"], told["canary"]) == (0, newest, "no traffic")
 

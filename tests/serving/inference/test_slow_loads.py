@@ -8,8 +8,9 @@ import pytest
 from support.serving import stand_ins
 
 from serving.inference import repository
-from serving.inference.ranker import Champion, Ranker
+from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
+from serving.inference.scoring import Champion
 from serving.protocol.errors import RequestError
 from serving.release import endpoint_client
 from serving.routing.traffic_split import Share, read_shares, write_share
@@ -74,7 +75,7 @@ def test_a_canary_that_takes_too_long_never_gets_its_share(world, monkeypatch):
     with pytest.raises(RequestError, match="not done"):
         asyncio.run(world.repository.follow("ranker"))
     world.end()
-    assert world.ranker.lineup.canary is None
+    assert world.ranker.versions.canary is None
 
 
 def test_an_alias_that_goes_back_during_a_load_keeps_the_old_model(world):
@@ -106,7 +107,7 @@ def test_a_share_that_is_taken_away_during_a_load_is_not_given(world):
 
     with pytest.raises(RequestError, match="ask again"):
         asyncio.run(taken())
-    assert world.ranker.lineup.canary is None
+    assert world.ranker.versions.canary is None
 
 
 def test_a_caller_who_leaves_takes_the_load_along(world):

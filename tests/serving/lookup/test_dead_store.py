@@ -9,7 +9,8 @@ import pytest
 from support.redis_server import running_redis
 from support.serving import stand_ins
 
-from serving.inference.ranker import Champion, Ranker
+from serving.inference.ranker import Ranker
+from serving.inference.scoring import Champion
 from serving.lookup import store_breaker as patience_module
 from serving.lookup.store_breaker import FAILURES, PAUSE_SECONDS, SMALL_ROWS, StoreCircuitBreaker
 from serving.protocol.errors import RequestError

@@ -15,7 +15,7 @@ from support.serving import stand_ins
 from features.online_store import feast_store
 from features.online_store.reader import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, Role
-from serving.inference.ranker import Champion
+from serving.inference.scoring import Champion
 from serving.lookup import item_cache_refresh as refresh_module
 from serving.lookup.item_cache import NumberIndex, Snapshot, TextIndex
 from serving.lookup.item_cache_refresh import ItemRefresh

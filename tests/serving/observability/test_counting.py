@@ -14,7 +14,8 @@ import pytest
 from support.serving import stand_ins
 
 from serving.inference import ranker as predictor
-from serving.inference.ranker import Champion, Ranker
+from serving.inference.ranker import Ranker
+from serving.inference.scoring import Champion
 from serving.observability import metrics
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest

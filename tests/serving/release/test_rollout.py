@@ -254,7 +254,7 @@ def test_promote_takes_no_canary_that_has_not_passed(
     deploy(*mode)
     monkeypatch.setattr(steps, "STEPS", ())
     monkeypatch.setattr(steps, "LAST", percent)
-    monkeypatch.setattr(target.ServicePlace, "conclude", lambda *_: None)
+    monkeypatch.setattr(target.ServiceTarget, "conclude", lambda *_: None)
     assert canary(call)[0] == 0
     before = copy.deepcopy(api.live["spec"])
     code, told = call("promote")

@@ -164,7 +164,7 @@ def tried(seed, truth, *, is_paired):
     place = Simulated(np.random.default_rng(seed), truth, is_paired=is_paired)
     limits = Limits(step_timeout_seconds=60.0 if truth.has_traffic else 1e-9)
     try:
-        Canary(place=place, limits=limits).run()
+        Canary(target=place, limits=limits).run()
     except CanaryError:
         assert place.shares == [0, 0, 5]
     return place.concluded
@@ -220,5 +220,5 @@ def test_traffic_that_ends_during_a_try_is_a_failure_though_there_may_be_none(mo
     monkeypatch.setattr(steps.time, "sleep", lambda _seconds: None)
     place = EndsAfterAStep(np.random.default_rng(0), Truth(), is_paired=True)
     with pytest.raises(CanaryError, match="canary at 25 %: no traffic"):
-        Canary(place=place, limits=Limits()).run()
+        Canary(target=place, limits=Limits()).run()
     assert place.shares == [0, 0, 5, 25]

@@ -11,7 +11,7 @@ import pytest
 from support.serving import stand_ins
 
 from features.encoding.encode import encode
-from serving.inference.ranker import Champion
+from serving.inference.scoring import Champion
 from serving.lookup.transformer import Transformer
 from serving.observability.prediction_log import Answered, RequestLog
 from serving.protocol.inference_request import from_rest

@@ -17,8 +17,9 @@ from starlette.requests import Request
 from support.serving import stand_ins
 
 from serving.admission import INLINE_BYTES, Admission
-from serving.inference.ranker import Champion, Ranker
+from serving.inference.ranker import Ranker
 from serving.inference.responses import RankingResponse
+from serving.inference.scoring import Champion
 from serving.micro_batcher import MicroBatcher
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest

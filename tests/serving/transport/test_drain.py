@@ -13,9 +13,10 @@ import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from support.serving import stand_ins
 
-from serving.inference.ranker import Champion, Ranker
+from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
-from serving.server import RankingDataPlane
+from serving.inference.scoring import Champion
+from serving.transport.data_plane import RankingDataPlane
 from tests.serving.transport.test_admission import (
     address,
     grpc_request,

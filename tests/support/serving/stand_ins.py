@@ -260,8 +260,9 @@ def tell_lures(event: str, arguments: tuple[Any, ...]) -> None:
 def main(options: Mapping[str, Any]) -> None:
     """Serve; with ``store`` from the online store there that RANKING_ONLINE names."""
     from features.online_store.reader import open_rows
-    from serving.inference.ranker import Champion, Ranker
+    from serving.inference.ranker import Ranker
     from serving.inference.repository import ChampionRepository
+    from serving.inference.scoring import Champion
     from serving.lookup.item_cache_refresh import ItemRefresh
     from serving.routing.traffic_split import read_shares
     from serving.server import build
