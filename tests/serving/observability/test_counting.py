@@ -13,10 +13,10 @@ import prometheus_client
 import pytest
 from support.serving import stand_ins
 
-from serving.inference import ranker as predictor
+from serving.inference import ranker
 from serving.inference.ranker import Ranker
-from serving.inference.scoring import Champion
-from serving.observability import metrics
+from serving.inference.scoring import Champion, score_batch
+from serving.observability.version_metrics import LoadedVersions
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
 from serving.routing import shadow_pairs
@@ -39,7 +39,7 @@ def call(body, monkeypatch):
         def now(cls, tz=None):
             return stand_ins.NOON
 
-    monkeypatch.setattr(predictor.datetime, "datetime", Noon)
+    monkeypatch.setattr(ranker.datetime, "datetime", Noon)
     return lambda **changes: from_rest(orjson.dumps(body(**changes)), json_length=None)
 
 
@@ -52,7 +52,7 @@ def ranker_of(store):
         share = Share(version=CANARY, percent=100)
         canary = WeightedModel(model=Champion(CANARY, score), share=share)
         opened.follow(ServingVersions(champion=Champion(CONTROL, stand_ins.score), canary=canary))
-        metrics.LoadedVersions().line_up({"canary": (CANARY, 100), "champion": (CONTROL, 0)})
+        LoadedVersions().set_roles({"canary": (CANARY, 100), "champion": (CONTROL, 0)})
         return opened
 
     return made
@@ -172,10 +172,10 @@ def test_pairs_are_so_many_of_all_requests_whatever_the_share():
     champion = Champion(CONTROL, stand_ins.score)
     for percent, expected in ((5, 100), (25, 40), (50, 20), (100, 10)):
         canary = WeightedModel(model=model, share=Share(version=CANARY, percent=percent))
-        lineup = ServingVersions(champion=champion, canary=canary)
-        assert lineup.pair_of(CANARY).share.percent == expected
-        assert lineup.pair_of(CANARY).model is champion
-        assert lineup.pair_of(CONTROL) is None
+        versions = ServingVersions(champion=champion, canary=canary)
+        assert versions.pair_of(CANARY).share.percent == expected
+        assert versions.pair_of(CANARY).model is champion
+        assert versions.pair_of(CONTROL) is None
     assert ServingVersions(champion=champion).pair_of(CANARY) is None
 
 
@@ -206,7 +206,7 @@ def test_the_wait_for_a_thread_is_no_time_of_the_version(ranker_of, call):
 
     async def late(job):
         await asyncio.sleep(0.2)
-        return ranker._score([job])[0]
+        return score_batch([job])[0]
 
     ranker._alone.run = ranker._batches.run = late
     asyncio.run(ranker(call()))
