@@ -67,7 +67,7 @@ class ChampionRepository(kserve.ModelRepository):
         self.update(ranker)
 
     def check_name(self, name: str) -> None:
-        """Refuse (404) any name but that of the one model."""
+        """RequestError (404) for any name but that of the one model."""
         _check_name(name)
 
     async def load(self, name: str) -> bool:

@@ -192,7 +192,7 @@ def worst_status(schema: Schema, role: Role, statuses: dict[str, Statuses]) -> S
 
 
 def _with_items(tables: _Tables, items: Items, request: RankingRequest) -> FeatureRows:
-    """Rows of items in memory beside those that are there."""
+    """Rows of items in memory, added to those that are there."""
     rows = items.snapshot.rows(request.item_ids)
     own = {name: (encoded, rows) for name, encoded in items.snapshot.tables.items()}
     return FeatureRows({**tables, **own}, ("items_stale",) if items.is_stale else ())

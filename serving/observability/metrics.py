@@ -17,7 +17,7 @@ MISSING_CONTEXT = Counter(
 )
 REFUSALS = Counter(
     "ranking_refusals",
-    "Refused calls of any kind, by transport (rest, grpc) and code.",
+    "Calls of any kind that got an error, by transport (rest, grpc) and code.",
     ["transport", "code"],
 )
 TURNED_AWAY = Counter(
@@ -30,7 +30,7 @@ _FINE_BUCKETS = tuple(round(0.0005 * 1.25**power, 6) for power in range(39))
 """Seconds, 0.5 ms to 2.4 s: a percentile that a rollout compares is known to a quarter at worst."""
 REQUEST_SECONDS = Histogram(
     "ranking_admitted_seconds",
-    "Time of a request to infer from its head to its answer or refusal.",
+    "Time of a request to infer from its head to its answer or error.",
     buckets=_BUCKETS,
 )
 STAGE_SECONDS = Histogram(

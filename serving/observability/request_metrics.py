@@ -70,7 +70,7 @@ def timed() -> Iterator[None]:
 def charged(version: str) -> Iterator[None]:
     """Count against a version whatever keeps it from answering a request that passed every check.
 
-    Overload, time-outs and callers who left are meant too: the versions beside it share what is
+    Overload, time-outs and callers who left count too: the other versions share what is
     not its own fault, and a rollout compares.
     """
     try:

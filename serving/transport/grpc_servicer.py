@@ -217,7 +217,7 @@ def _repository_name(request: Any) -> str:
     """The model of a request to the repository: KServe's first field, or Triton's second.
 
     In Triton's message the first field is a repository's name and the third has parameters, which
-    are refused: the registry says what is loaded.
+    no load takes: the registry says what is loaded.
     """
     others = {field.field_number: field.data for field in UnknownFieldSet(request)}
     if _TRITON_PARAMETERS in others and isinstance(request, messages.RepositoryModelLoadRequest):

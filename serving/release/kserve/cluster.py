@@ -1,7 +1,7 @@
 """The Kubernetes API as a rollout needs it: apply, wait, read the pods' metrics.
 
-Objects are applied by server-side apply under one field manager, so that a field which somebody
-else set is a conflict with a name, and is not overwritten in silence.
+Objects are applied by server-side apply under one field manager, so that a field of another
+manager is a conflict with a name, and is not overwritten in silence.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What counts against a version: every request that it did not answer, and none that was refused.
+"""What counts against a version: every request that it did not answer, and none that was the caller's fault.
 
 The ranker itself, without a server: KServe calls it in just this way.
 """
@@ -92,9 +92,9 @@ def test_whatever_a_version_does_not_answer_counts_against_it(ranker_of, call, s
 
 
 def test_scores_that_are_not_finite_are_the_models_fault_and_not_the_callers(ranker_of, call):
-    with pytest.raises(RequestError, match=f"a finite number from {CANARY}") as refused:
+    with pytest.raises(RequestError, match=f"a finite number from {CANARY}") as caught:
         asyncio.run(ranker_of(nan_scores)(call()))
-    assert refused.value.status == 500
+    assert caught.value.status == 500
 
 
 def test_a_store_that_must_answer_and_does_not_counts_against_who_was_to_answer(
@@ -146,22 +146,22 @@ def test_a_canarys_answers_are_scored_by_the_champion_too(ranker_of, call):
     ranker = ranker_of(permuted)
     ranker.pairs.start()
 
-    def told(name):
+    def sample(name):
         return prometheus_client.REGISTRY.get_sample_value(name, {"version": CANARY})
 
     names = ("ranking_pair_score_ratio_sum", "ranking_pair_rank_distance_sum")
-    before = [told(name) for name in names]
+    before = [sample(name) for name in names]
     # One in ten is scored twice, by chance.
     for _ in range(400):
         asyncio.run(ranker(call()))
-        if told("ranking_pair_rank_distance_count"):
+        if sample("ranking_pair_rank_distance_count"):
             break
     deadline = time.monotonic() + 10
-    while not (count := told("ranking_pair_rank_distance_count")):
+    while not (count := sample("ranking_pair_rank_distance_count")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     ranker.pairs.stop()
-    ratio, distance = (told(name) - old for name, old in zip(names, before, strict=True))
+    ratio, distance = (sample(name) - old for name, old in zip(names, before, strict=True))
     assert ratio / count == pytest.approx(1, abs=1e-6)
     # Of three candidates in the order 1, 2, 3, turned by one place.
     assert distance / count == pytest.approx(1.5)

@@ -267,7 +267,7 @@ def test_a_model_that_scores_nothing_finite_is_no_crash(server, body):
 
 
 def test_nothing_failed_inside_the_server(server, log_before):
-    """Comes last in this file: a refusal is one line of the log, and never a traceback."""
+    """Comes last in this file: an error is one line of the log, and never a traceback."""
     text = server.log.read_text()[log_before:]
     unexpected = [line for line in text.splitlines() if "failed; its log says why" in line]
     assert unexpected == []

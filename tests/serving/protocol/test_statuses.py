@@ -32,7 +32,7 @@ BAD = {
     "load": {"parameters": {"config": "{}"}},
 }
 WITHOUT_A_MODEL = {503, 409}
-"""Asked for while there is none: a load is refused then too."""
+"""Of a server without a model: a load fails then too."""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def status_of_a_canary_that_cannot_be_loaded(server):
 
 
 def pairs(statuses):
-    """Operations and statuses; a lineup's 409 needs a canary, which one test makes."""
+    """Operations and statuses; the 409 of renewed versions needs a canary, which one test makes."""
     return [
         (o, code)
         for o in OPERATIONS

@@ -22,7 +22,7 @@ REQUESTS = "ranking_version_requests_total"
 
 
 def pod(complete, failed=0):
-    """Counters of a pod that answered so many, all within 0.1 s and with a score of 0.5."""
+    """Metrics of a pod that answered so many, all within 0.1 s and with a score of 0.5."""
     return {
         (REQUESTS, "complete"): complete,
         (REQUESTS, "failed"): failed,

@@ -14,17 +14,17 @@ from support.serving.release.rollout_commands import (
     CONTROL,
     KNATIVE,
     STANDARD,
-    canary,
+    try_canary,
 )
 
 from serving.__main__ import main
-from serving.release import canary as steps
+from serving.release import canary
 from serving.release.kserve import cluster
 
 
 def test_deploy_applies_waits_and_is_done_when_the_service_is_ready(api, deploy):
-    code, told = deploy()
-    assert (code, told["applied"], told["url"]) == (0, True, "http://ranker")
+    code, summary = deploy()
+    assert (code, summary["applied"], summary["url"]) == (0, True, "http://ranker")
     assert api.live["spec"]["predictor"]["minReplicas"] == 2
     assert deploy("--min-replicas", "3")[0] == 0
     assert api.live["spec"]["predictor"]["minReplicas"] == 3
@@ -41,9 +41,9 @@ def test_a_dry_run_prints_the_manifest_and_asks_no_cluster(api, capsys, deploy, 
 def test_a_conflict_names_the_field_and_its_manager_and_changes_nothing(api, deploy):
     deploy()
     api.edit("kubectl-edit", ("spec", "predictor", "maxReplicas"), 9)
-    code, told = deploy("--max-replicas", "6")
+    code, summary = deploy("--max-replicas", "6")
     assert code == 1
-    assert '.spec.predictor.maxReplicas: conflict with "kubectl-edit"' in told["error"]
+    assert '.spec.predictor.maxReplicas: conflict with "kubectl-edit"' in summary["error"]
     assert api.live["spec"]["predictor"]["maxReplicas"] == 9
     assert deploy("--max-replicas", "6", "--force")[0] == 0
     assert api.live["spec"]["predictor"]["maxReplicas"] == 6
@@ -51,40 +51,40 @@ def test_a_conflict_names_the_field_and_its_manager_and_changes_nothing(api, dep
 
 def test_a_service_that_is_never_ready_ends_with_what_its_conditions_say(api, deploy):
     api.behaviour(CONTROL).never_ready = "no node has 2 CPUs"
-    code, told = deploy("--ready-timeout-seconds", "0.1")
+    code, summary = deploy("--ready-timeout-seconds", "0.1")
     assert code == 1
-    assert "after 0.1 s; Ready is False: no node has 2 CPUs" in told["error"]
+    assert "after 0.1 s; Ready is False: no node has 2 CPUs" in summary["error"]
 
 
 def test_the_readiness_of_what_was_there_before_does_not_count(api, deploy):
     deploy()
     api.is_controller_away = True
-    code, told = deploy("--min-replicas", "3", "--ready-timeout-seconds", "0.1")
+    code, summary = deploy("--min-replicas", "3", "--ready-timeout-seconds", "0.1")
     assert code == 1
-    assert told["error"].endswith("KServe has seen generation 1 of 2")
+    assert summary["error"].endswith("KServe has seen generation 1 of 2")
 
 
 def test_an_api_that_does_not_answer_in_time_ends_the_verb(api, deploy, monkeypatch):
     monkeypatch.setattr(cluster, "REQUEST_TIMEOUT_SECONDS", 0.05)
     api.delay_seconds = 0.4
-    code, told = deploy()
+    code, summary = deploy()
     assert code == 1
-    assert "apply ranking/ranker: " in told["error"]
-    assert "timed out" in told["error"].lower()
+    assert "apply ranking/ranker: " in summary["error"]
+    assert "timed out" in summary["error"].lower()
 
 
 def test_a_good_canary_takes_every_step_and_leaves_the_stable_side_as_it_is(api, deploy, call):
     deploy("--autoscaler", "keda")
     api.edit("kubectl-edit", ("spec", "predictor", "maxReplicas"), 9)
     before = copy.deepcopy(api.live["spec"]["predictor"])
-    code, told = canary(call)
-    assert code == 0, told
-    assert [step["percent"] for step in told["steps"]] == [5, 25, 50, 95]
-    for step in told["steps"]:
+    code, summary = try_canary(call)
+    assert code == 0, summary
+    assert [step["percent"] for step in summary["steps"]] == [5, 25, 50, 95]
+    for step in summary["steps"]:
         # Both have had as many requests in the same minutes; at 100 % the control has none.
         assert min(step[side]["requests"] for side in ("canary", "control")) >= 2_000
         assert {check["state"] for check in step["checks"]} == {"kept"}
-    assert told["verdict"] == "passed"
+    assert summary["verdict"] == "passed"
     assert list(dict.fromkeys(api.shares)) == [0, 5, 25, 50, 95, 100]
     assert api.live["spec"]["predictor"] == before
     (tried,) = api.live["spec"]["canary"]
@@ -110,11 +110,11 @@ def test_a_bad_canary_is_rolled_back_with_the_reason(api, deploy, call, changes,
     before = copy.deepcopy(api.live["spec"])
     for name, value in changes.items():
         setattr(api.behaviour(CANDIDATE), name, value)
-    code, told = canary(call, "--step-timeout-seconds", "1")
+    code, summary = try_canary(call, "--step-timeout-seconds", "1")
     assert code == 1
-    assert says in told["error"]
-    assert told["error"].endswith(f"all traffic is at {CONTROL} again")
-    assert told["rolled_back"]
+    assert says in summary["error"]
+    assert summary["error"].endswith(f"all traffic is at {CONTROL} again")
+    assert summary["rolled_back"]
     assert api.live["spec"] == before
     assert max(api.shares) <= 5
 
@@ -122,10 +122,10 @@ def test_a_bad_canary_is_rolled_back_with_the_reason(api, deploy, call, changes,
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_takes_the_traffic_back(api, deploy, call, monkeypatch, number):
     deploy()
-    monkeypatch.setattr(steps, "judge", lambda *_, **__: os.kill(os.getpid(), number))
-    code, told = canary(call)
-    assert (code, told["rolled_back"]) == (1, True)
-    assert told["error"].startswith("stopped by a signal; ")
+    monkeypatch.setattr(canary, "judge", lambda *_, **__: os.kill(os.getpid(), number))
+    code, summary = try_canary(call)
+    assert (code, summary["rolled_back"]) == (1, True)
+    assert summary["error"].startswith("stopped by a signal; ")
     assert "canary" not in api.live["spec"]
 
 
@@ -133,41 +133,41 @@ def test_a_rollback_is_tried_again_when_the_api_refuses_it(api, deploy, call):
     deploy()
     api.behaviour(CANDIDATE).never_ready = "no"
     api.refused_applies = ["webhook is away", "webhook is away", "", ""]
-    code, told = canary(call)
-    assert (code, told["rolled_back"]) == (1, True)
+    code, summary = try_canary(call)
+    assert (code, summary["rolled_back"]) == (1, True)
     assert "canary" not in api.live["spec"]
 
 
 def test_the_verb_rollback_takes_a_canary_away_at_any_step(api, deploy, call):
     deploy()
-    canary(call, *BRIEF)
-    code, told = call("rollback")
-    assert (code, told["from"], told["to"]) == (0, CANDIDATE, CONTROL)
+    try_canary(call, *BRIEF)
+    code, summary = call("rollback")
+    assert (code, summary["from"], summary["to"]) == (0, CANDIDATE, CONTROL)
     assert "canary" not in api.live["spec"]
-    code, told = call("rollback")
-    assert (code, "has no canary" in told["error"]) == (1, True)
+    code, summary = call("rollback")
+    assert (code, "has no canary" in summary["error"]) == (1, True)
 
 
 @pytest.mark.parametrize("mode", [STANDARD, KNATIVE])
 def test_the_stable_model_is_no_canary(api, deploy, call, mode):
     deploy(*mode)
-    code, told = call("canary", "--version", CONTROL, "--storage-uri", "s3://models/old")
-    assert (code, told["error"]) == (1, f"version: {CONTROL}; it is the stable one already")
+    code, summary = call("canary", "--version", CONTROL, "--storage-uri", "s3://models/old")
+    assert (code, summary["error"]) == (1, f"version: {CONTROL}; it is the stable one already")
     assert api.num_applies == 1
 
 
 def test_a_second_canary_waits_for_the_first(api, deploy, call):
     deploy()
-    canary(call, *BRIEF)
-    code, told = call("canary", "--version", "third", "--storage-uri", "s3://models/third")
+    try_canary(call, *BRIEF)
+    code, summary = call("canary", "--version", "third", "--storage-uri", "s3://models/third")
     assert code == 1
-    assert told["error"].startswith(f"canary: {CANDIDATE} has 100 %")
+    assert summary["error"].startswith(f"canary: {CANDIDATE} has 100 %")
 
 
 def test_knative_moves_the_share_of_the_newest_revision(api, deploy, call):
     deploy(*KNATIVE)
-    code, told = canary(call)
-    assert code == 0, told
+    code, summary = try_canary(call)
+    assert code == 0, summary
     assert list(dict.fromkeys(api.shares[1:])) == [0, 5, 25, 50, 95, 100]
     assert api.live["spec"]["predictor"]["canaryTrafficPercent"] == 100
     assert call("promote")[0] == 0
@@ -177,14 +177,14 @@ def test_knative_moves_the_share_of_the_newest_revision(api, deploy, call):
 def test_knative_sends_all_traffic_to_the_revision_before_when_a_check_fails(api, deploy, call):
     deploy(*KNATIVE)
     api.behaviour(CANDIDATE).failed_share = 0.5
-    code, told = canary(call)
-    assert (code, told["rolled_back"]) == (1, True)
+    code, summary = try_canary(call)
+    assert (code, summary["rolled_back"]) == (1, True)
     assert api.live["spec"]["predictor"]["canaryTrafficPercent"] == 0
     assert api.behaviour(CONTROL).has_traffic
     assert not api.behaviour(CANDIDATE).has_traffic
     # It stays the newest revision, and is no canary that could be promoted.
-    code, told = call("promote")
-    assert (code, told["error"]) == (
+    code, summary = call("promote")
+    assert (code, summary["error"]) == (
         1,
         f"canary: {CANDIDATE} has 0 % of the traffic; 100, after its steps",
     )
@@ -198,17 +198,17 @@ def test_somebody_else_who_changes_the_share_is_a_conflict_and_all_traffic_goes_
     """Theirs would stay when left out of what is applied: it is taken over, and then taken away."""
     deploy()
 
-    judge = steps.judge
+    judge = canary.judge
 
     def interfere(*seen, **options):
         (tried,) = copy.deepcopy(api.live["spec"]["canary"])
         api.edit(manager, ("spec", "canary"), [{**tried, "trafficPercent": 90}])
         return judge(*seen, **options)
 
-    monkeypatch.setattr(steps, "judge", interfere)
-    code, told = canary(call, *BRIEF)
-    assert (code, told["rolled_back"]) == (1, True)
-    assert f'.spec.canary: conflict with "{manager}"' in told["error"]
+    monkeypatch.setattr(canary, "judge", interfere)
+    code, summary = try_canary(call, *BRIEF)
+    assert (code, summary["rolled_back"]) == (1, True)
+    assert f'.spec.canary: conflict with "{manager}"' in summary["error"]
     assert "canary" not in api.live["spec"]
     assert api.behaviour(CONTROL).has_traffic
 
@@ -218,7 +218,7 @@ def test_a_pod_whose_metrics_do_not_come_in_time_ends_the_step(api, deploy, call
     monkeypatch.setattr(cluster, "REQUEST_TIMEOUT_SECONDS", 0.2)
     pods = api.pods
     monkeypatch.setattr(api, "pods", lambda request: time.sleep(0.5) or pods(request))
-    code, told = canary(call, *BRIEF, "--step-timeout-seconds", "1")
-    assert (code, told["rolled_back"]) == (1, True)
-    assert "timed out" in told["error"].lower()
+    code, summary = try_canary(call, *BRIEF, "--step-timeout-seconds", "1")
+    assert (code, summary["rolled_back"]) == (1, True)
+    assert "timed out" in summary["error"].lower()
     assert "canary" not in api.live["spec"]

@@ -11,19 +11,19 @@ from support.serving.release.rollout_commands import (
     CONTROL,
     KNATIVE,
     STANDARD,
-    canary,
+    try_canary,
 )
 
-from serving.release import canary as steps
+from serving.release import canary
 from serving.release.kserve import target
 
 
 def test_promote_gives_the_canary_the_stable_place_and_its_scaling(api, deploy, call):
     deploy()
-    canary(call, *BRIEF)
+    try_canary(call, *BRIEF)
     pods = copy.deepcopy(api.live["spec"]["canary"][0]["predictor"])
-    code, told = call("promote")
-    assert (code, told["version"]) == (0, CANDIDATE)
+    code, summary = call("promote")
+    assert (code, summary["version"]) == (0, CANDIDATE)
     stable = api.live["spec"]["predictor"]
     assert "canary" not in api.live["spec"]
     # KServe keeps the pods running where the name and the pods' description stay the same.
@@ -40,26 +40,26 @@ def test_promote_gives_the_canary_the_stable_place_and_its_scaling(api, deploy, 
 def test_promote_takes_no_canary_that_has_not_passed(
     api, deploy, call, monkeypatch, mode, percent, says
 ):
-    """One at a step, or one that somebody gave all traffic by hand."""
+    """One at a step, or one that got all traffic by hand."""
     deploy(*mode)
-    monkeypatch.setattr(steps, "STEPS", ())
-    monkeypatch.setattr(steps, "LAST", percent)
+    monkeypatch.setattr(canary, "STEPS", ())
+    monkeypatch.setattr(canary, "LAST", percent)
     monkeypatch.setattr(target.ServiceTarget, "conclude", lambda *_: None)
-    assert canary(call)[0] == 0
+    assert try_canary(call)[0] == 0
     before = copy.deepcopy(api.live["spec"])
-    code, told = call("promote")
-    assert (code, says in told["error"]) == (1, True)
+    code, summary = call("promote")
+    assert (code, says in summary["error"]) == (1, True)
     assert api.live["spec"] == before
 
 
 def test_promote_takes_no_canary_that_has_passed_and_is_not_ready_now(api, deploy, call):
     deploy()
-    assert canary(call, *BRIEF)[0] == 0
+    assert try_canary(call, *BRIEF)[0] == 0
     annotations = api.live["metadata"]["annotations"]
     assert annotations["wukong-ranking/canary-passed"] == CANDIDATE
     api.live["status"]["canaryStatuses"][0]["ready"] = False
-    code, told = call("promote")
-    assert (code, "is not ready with 100 % of the traffic" in told["error"]) == (1, True)
+    code, summary = call("promote")
+    assert (code, "is not ready with 100 % of the traffic" in summary["error"]) == (1, True)
     api.live["status"]["canaryStatuses"][0]["ready"] = True
     assert call("promote")[0] == 0
     assert "wukong-ranking/canary-passed" not in api.live["metadata"]["annotations"]
@@ -78,16 +78,16 @@ def test_a_days_candidate_goes_by_the_gate_and_becomes_champion_too(
     (folder / "decision.json").write_text(json.dumps(decision))
     day = ["--dataset", "synthetic", "--date", "2025-06-02", "--reports", str(tmp_path)]
     deploy()
-    code, told = call("promote", *day)
-    assert (code, told["error"]) == (
+    code, summary = call("promote", *day)
+    assert (code, summary["error"]) == (
         1,
         f"canary: None; the day's candidate, {CANDIDATE}: run its canary",
     )
-    code, told = call("canary", *day, *BRIEF, "--storage-uri", "s3://models/{version}")
-    assert (code, told["version"]) == (0, CANDIDATE)
+    code, summary = call("canary", *day, *BRIEF, "--storage-uri", "s3://models/{version}")
+    assert (code, summary["version"]) == (0, CANDIDATE)
     assert registry.alias("champion") == CONTROL
-    code, told = call("promote", *day)
-    assert (code, told["version"]) == (0, CANDIDATE)
+    code, summary = call("promote", *day)
+    assert (code, summary["version"]) == (0, CANDIDATE)
     assert registry.alias("champion") == CANDIDATE
     assert registry.tag(CANDIDATE, "previous_champion") == CONTROL
     assert call("canary", *day, "--storage-uri", "s3://models/{version}")[0] == 99
@@ -107,13 +107,13 @@ def test_a_days_candidate_that_went_back_is_not_tried_or_promoted_by_a_re_run(
     tried = ["canary", *day, *BRIEF, "--storage-uri", "s3://models/{version}"]
     deploy()
     api.behaviour(CANDIDATE).failed_share = 0.5
-    code, told = call(*tried)
-    assert (code, told["verdict"]) == (1, "broken")
+    code, summary = call(*tried)
+    assert (code, summary["verdict"]) == (1, "broken")
     applies = api.num_applies
-    # A task's second try fails as the first: skipped, it would tell nobody.
-    code, told = call(*tried)
+    # A task's second try fails as the first: skipped, it would go unseen.
+    code, summary = call(*tried)
     assert code == 1
-    assert "was rolled back by its canary: 2025-06-02-bbbb at 5 %: error rate" in told["error"]
+    assert "was rolled back by its canary: 2025-06-02-bbbb at 5 %: error rate" in summary["error"]
     assert call("promote", *day)[0] == 99
     assert api.num_applies == applies
     assert registry.alias("champion") == CONTROL

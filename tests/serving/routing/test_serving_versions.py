@@ -124,14 +124,18 @@ def test_a_canary_that_cannot_be_loaded_does_not_keep_a_champion_away(registry):
     assert (ranker.version, ranker.versions.canary) == (FIRST, None)
 
 
-def test_a_lineup_answers_by_key_by_version_and_by_role():
+def test_serving_versions_answer_by_key_by_version_and_by_role():
     model = Champion(FIRST, stand_ins.scorer(FIRST))
     other = Champion(TWIN, stand_ins.scorer(TWIN))
-    lineup = ServingVersions(
+    versions = ServingVersions(
         champion=model, canary=WeightedModel(model=other, share=Share(version=TWIN, percent=100))
     )
-    assert (lineup.chosen("7"), lineup.named(FIRST), lineup.named("?")) == (other, model, None)
-    assert (lineup.role_of(TWIN), lineup.role_of(FIRST)) == ("canary", "champion")
+    assert (versions.chosen("7"), versions.named(FIRST), versions.named("?")) == (
+        other,
+        model,
+        None,
+    )
+    assert (versions.role_of(TWIN), versions.role_of(FIRST)) == ("canary", "champion")
 
 
 def test_the_champions_own_version_is_not_loaded_twice(registry):

@@ -129,7 +129,7 @@ def thread_of(work):
 
 
 def test_metrics_and_large_answers_are_written_beside_the_event_loop(monkeypatch):
-    """They take milliseconds, in which the loop would answer nobody."""
+    """They take milliseconds, in which the loop would answer no caller."""
     endpoint = Routes(
         dataplane=None, ranker=None, repository=None, admission=None, settings=Settings()
     )

@@ -74,9 +74,9 @@ def test_what_has_begun_is_answered_and_nothing_new_over_either_transport(aging,
         wait_until(lambda: not is_open(address(aging)), seconds=3)
         with grpc.insecure_channel(aging.grpc_address) as new:
             late = new.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-            with pytest.raises(grpc.RpcError) as refused:
+            with pytest.raises(grpc.RpcError) as caught:
                 late(MESSAGE, timeout=5)
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert rest.result().status_code == 200
         answer = messages.ModelInferResponse.FromString(over_grpc.result())
         assert answer.model_version == "2025-06-01-slow"

@@ -121,7 +121,7 @@ class TestCertificates:
     @pytest.mark.parametrize("name", [None, "stranger"])
     def test_rest_refuses_a_caller_whose_certificate_it_does_not_know(self, guarded, name):
         context = guarded.certificates.client_context(name)
-        # With TLS 1.3 the server's refusal comes with the first read.
+        # With TLS 1.3 the server's error comes with the first read.
         with pytest.raises((httpx.TransportError, ssl.SSLError)):
             httpx.get(f"{guarded.server.url}/v2/health/live", verify=context)
 

@@ -10,6 +10,6 @@ BRIEF = ["--min-requests", "200", "--max-error-rate-increase", "0.05"]
 STANDARD, KNATIVE = [], ["--mode", "Knative"]
 
 
-def canary(call: Callable[..., Any], *arguments: str) -> Any:
+def try_canary(call: Callable[..., Any], *arguments: str) -> Any:
     """Try the candidate; the exit code and the JSON object."""
     return call("canary", *CANDIDATE_MODEL, "--ready-timeout-seconds", "0.5", *arguments)
