@@ -33,7 +33,7 @@ OWN_COLUMNS = frozenset(
     {"request_id", "answered_at", "model_version", "role", "place", "score", "is_degraded"}
     | {"missing_context", "sent_item_id", "sent_user_id"}
 )
-"""Columns of the log that are no column of a schema; ``<table>__status`` of each table is another."""
+"""Columns of the log that no schema has, besides ``<table>__status`` of each table."""
 _STATUS_NAMES = pa.array([status.name.lower() for status in RowStatus])
 
 logger = logging.getLogger(__name__)

@@ -229,7 +229,7 @@ def test_a_store_that_is_away_does_not_keep_a_champion_from_being_loaded(is_stri
 
 
 def test_an_answer_has_the_role_in_which_its_version_was_chosen(store, body, monkeypatch):
-    """The serving versions may change between: a canary that is champion by then has answered as a canary."""
+    """Versions may change between: a canary that is champion by then has answered as a canary."""
     release, logged = threading.Event(), []
 
     def slowly(inputs):

@@ -1,4 +1,4 @@
-"""What counts against a version: every request that it did not answer, and none that was the caller's fault.
+"""What counts against a version: every request that it did not answer, but for callers' errors.
 
 The ranker itself, without a server: KServe calls it in just this way.
 """

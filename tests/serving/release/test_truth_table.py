@@ -37,7 +37,7 @@ BOUNDS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What a canary is, compared with a control that fails in 0.1 % and takes 4 ms in the median."""
+    """A canary, against a control that fails in 0.1 % and takes 4 ms in the median."""
 
     error_rate: float = ERROR_RATE
     latency_ratio: float = 1.0
