@@ -1,4 +1,4 @@
-"""The door of serving: serve, canary, promote, rollback, shadow, and on a cluster deploy."""
+"""The command line of serving: serve, canary, promote, rollback, shadow, deploy (on a cluster)."""
 
 import argparse
 import os
@@ -8,8 +8,7 @@ from pathlib import Path
 
 from features.cli import CommandLine, SkippedError, Summary
 from features.datasets.catalog import schema_of
-from serving.cli import arguments as flags
-from serving.cli import commands
+from serving.cli import arguments, commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,13 +26,13 @@ _FOLDERS = {
 
 
 def _command_line() -> CommandLine:
-    door = CommandLine(
+    command_line = CommandLine(
         "serving",
         description="The ranking endpoint and what changes the model that it serves.",
         epilog="Exit codes: 0 done, 1 failed, 2 bad usage, 99 nothing to do.",
         folders=_FOLDERS,
     )
-    serve = door.command(
+    serve = command_line.command(
         "serve",
         _serve,
         "Answer ranking requests until SIGINT or SIGTERM. The model `ranker` over REST and gRPC: "
@@ -50,16 +49,16 @@ def _command_line() -> CommandLine:
         metavar="DIR",
         help="serve this artifact, whatever the champion is, such as a folder mounted in a pod",
     )
-    flags.add_deploy(door)
-    flags.add_canary(door)
-    _add_promote(door)
-    flags.add_rollback(door)
-    flags.add_shadow(door)
-    return door
+    arguments.add_deploy(command_line)
+    arguments.add_canary(command_line)
+    _add_promote(command_line)
+    arguments.add_rollback(command_line)
+    arguments.add_shadow(command_line)
+    return command_line
 
 
-def _add_promote(door: CommandLine) -> None:
-    promote = door.command(
+def _add_promote(command_line: CommandLine) -> None:
+    promote = command_line.command(
         "promote",
         _promote,
         "Make a day's candidate the champion and have the endpoint load it. Moves the alias "
@@ -75,7 +74,7 @@ def _add_promote(door: CommandLine) -> None:
         has_dataset=False,
     )
     promote.set_defaults(misused=promote.error)
-    flags.add_promotion(promote)
+    arguments.add_promotion(promote)
 
 
 def _serve(options: argparse.Namespace) -> Summary:

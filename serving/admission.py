@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, ParamSpec, TypeVar
 
-from serving.observability import metrics
+from serving.observability import metrics, request_metrics
 from serving.protocol.errors import RequestError
 from serving.settings import Limits
 
@@ -75,9 +75,9 @@ class Admission:
         """Read a request and answer it, within the limits.
 
         A request has a place from the moment that it is there whole: who sends slowly takes none.
-        Work for which nobody waits any more is cancelled, because its time is up or its caller has
-        left. What has not begun then never does; what a thread is at keeps its place until it has
-        ended, for a thread cannot be stopped: otherwise there would be no bound on the work.
+        Work is cancelled when its time is up or its caller has left. What has not begun then never
+        does. What a thread is at keeps its place until it has ended, for a thread cannot be
+        stopped: otherwise there would be no bound on the work.
 
         Args:
             read: Receives it.
@@ -92,7 +92,7 @@ class Admission:
         with metrics.REQUEST_SECONDS.time():
             deadline = self.deadline(caller_seconds)
             self._check_room()
-            with metrics.stage("receive"):
+            with request_metrics.stage("receive"):
                 content = await self.receive(read, deadline)
             self._enter()
             task = asyncio.create_task(work(content, deadline.moment))
@@ -182,7 +182,7 @@ async def in_thread(
 ) -> Answer:
     """As ``asyncio.to_thread``; cancelled, it ends when the thread has, or at once if not begun.
 
-    So whose request it is keeps its place for as long as somebody works on it.
+    So a request keeps its place for as long as a thread works on it.
     """
     has_begun = threading.Event()
 
@@ -201,10 +201,10 @@ async def in_thread(
 
 
 def check_token(expected: str | None, header: bytes | str | None) -> None:
-    """Refuse (401) a caller whose ``authorization`` is not ``Bearer`` and the token.
+    """RequestError (401) for a caller whose ``authorization`` is not ``Bearer`` and the token.
 
     The comparison takes as long for a nearly right token as for a wrong one. What was sent is not
-    repeated: it may be somebody's secret.
+    repeated: it may be a secret.
     """
     if expected is None:
         return

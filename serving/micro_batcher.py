@@ -59,7 +59,7 @@ class MicroBatcher(Generic[Job, Answer]):
         max_rows: int,
         num_threads: int,
         too_late: Callable[[Job], BaseException] = lambda job: TimeoutError(),
-        tell: Callable[[int, int], None] = lambda num_done, num_late: None,
+        on_batch: Callable[[int, int], None] = lambda num_done, num_late: None,
         again_alone: bool = True,
     ) -> None:
         """Hold what a batch is given to.
@@ -71,7 +71,8 @@ class MicroBatcher(Generic[Job, Answer]):
             max_rows: Most rows of a batch; a single request may have more.
             num_threads: Batches at one time.
             too_late: What is raised to the caller of a request whose time is up.
-            tell: Is told of each batch the number of requests, and of those that came too late.
+            on_batch: Called for each batch with the numbers of its requests and of those that came
+                too late.
             again_alone: Whether each request of a batch that failed is tried alone: one of them may
                 be to blame, and the others must not pay for it.
         """
@@ -80,7 +81,7 @@ class MicroBatcher(Generic[Job, Answer]):
         self._max_rows = max_rows
         self._most_threads = num_threads
         self._too_late = too_late
-        self._tell = tell
+        self._on_batch = on_batch
         self._again_alone = again_alone
         self._changed = threading.Condition()
         self._waiting: collections.deque[_Waiting[Job, Answer]] = collections.deque()
@@ -157,7 +158,7 @@ class MicroBatcher(Generic[Job, Answer]):
                 else:
                     batch.append(waiting)
             if taken:
-                self._tell(len(batch), len(taken) - len(batch))
+                self._on_batch(len(batch), len(taken) - len(batch))
             if batch:
                 self._do(batch)
 
@@ -166,7 +167,7 @@ class MicroBatcher(Generic[Job, Answer]):
             for waiting, answer in zip(batch, self._answers(batch), strict=True):
                 _give(waiting, answer)
         except Exception as error:
-            # Such as too few answers. The thread goes on, and nobody waits for what does not come.
+            # Such as too few answers. The thread goes on, and every caller gets something.
             logger.exception("%s: a batch of %d was not done", self._name, len(batch))
             for waiting in batch:
                 _give(waiting, error)

@@ -12,7 +12,6 @@ import signal
 import socket
 import ssl
 import threading
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import kserve
 import uvloop
 from kserve.constants.constants import FASTAPI_APP_IMPORT_STRING
 from kserve.model_server import app
-from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer
 
 from features.schema import Schema
@@ -31,55 +29,18 @@ from serving.lookup.item_cache_refresh import ItemRefresh
 from serving.observability import tracing
 from serving.protocol.errors import RequestError
 from serving.settings import Settings, Tls
+from serving.transport.data_plane import RankingDataPlane
 from serving.transport.grpc_servicer import RankingServicer, create_server
 from serving.transport.http_protocol import HttpProtocol
 from serving.transport.middleware import Gateway
 from serving.transport.routes import Routes
 
-EXTENSIONS = ("binary_tensor_data", "model_repository")
-"""As the protocol names them; KServe has a name of its own for the second."""
 LOAD_SECONDS = 10.0
 """How long the store may take to answer when all items are loaded."""
 CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
 """They write three lines a request; /metrics has the same in histograms."""
 
 logger = logging.getLogger(__name__)
-
-
-class RankingDataPlane(DataPlane):
-    """KServe's data plane; it always says ready, and its metadata have no version.
-
-    What it refuses it says in the endpoint's one form.
-    """
-
-    def __init__(self, ranker: Ranker, *, repository: ChampionRepository) -> None:
-        """Args: the model and the repository that holds it."""
-        super().__init__(repository)
-        self._ranker = ranker
-        self.is_draining = False
-        """Whether the server is about to end."""
-
-    async def ready(self) -> bool:
-        """Whether a model can answer, and goes on doing so."""
-        return self._ranker.version is not None and not self.is_draining
-
-    def get_model_from_registry(self, name: str) -> kserve.Model:
-        """The ranker by its name; RequestError (404) for every other."""
-        if name != NAME:
-            not_found = HTTPStatus.NOT_FOUND
-            raise RequestError("model", name, f"the only model is {NAME}", status=not_found)
-        return self._ranker
-
-    def metadata(self) -> dict[str, Any]:
-        """KServe's name and version, and what the endpoint has beyond the protocol's core."""
-        metadata: dict[str, Any] = super().metadata()
-        return {**metadata, "extensions": [*EXTENSIONS, *metadata["extensions"]]}
-
-    async def model_metadata(self, model_name: str) -> dict[str, Any]:
-        """Inputs and outputs with type and shape, and the versions that answer."""
-        metadata: dict[str, Any] = await super().model_metadata(model_name)
-        versions = [model.version for model in self._ranker.lineup.answering]
-        return {**metadata, "platform": "wukong", "versions": versions}
 
 
 class RankingServer(kserve.ModelServer):
@@ -95,7 +56,7 @@ class RankingServer(kserve.ModelServer):
         grpc_port: int,
         settings: Settings,
     ) -> None:
-        """Args: the model, the repository that holds it, where to listen, and for whom."""
+        """Args: the model, the repository that holds it, the address, and the settings."""
         super().__init__(
             http_port=http_port,
             grpc_port=grpc_port,
@@ -143,21 +104,21 @@ class RankingServer(kserve.ModelServer):
         """Both sides, until a signal; then until what had begun is answered, or its time is up."""
         rest, grpc_server = self._rest(), self._grpc()
         stopping = self._stop_on_signals(rest)
-        await self._repository.rehearse()
+        await self._repository.warm_up()
         await grpc_server.start()
         logger.info(
             "serving %s on %s: REST %d, gRPC %d", NAME, self.host, self.http_port, self.grpc_port
         )
-        _tell(self._settings)
+        _log_settings(self._settings)
         rest_ended = asyncio.create_task(rest.start())
-        told = asyncio.create_task(stopping.wait())
-        await asyncio.wait({rest_ended, told}, return_when=asyncio.FIRST_COMPLETED)
-        told.cancel()
+        stop_requested = asyncio.create_task(stopping.wait())
+        await asyncio.wait({rest_ended, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
+        stop_requested.cancel()
         # Both at one time: neither side begins anything while the other one ends.
         await asyncio.gather(rest_ended, grpc_server.stop(self._settings.limits.drain_seconds))
 
     def _stop_on_signals(self, rest: RESTServer) -> asyncio.Event:
-        """Have SIGINT and SIGTERM end both sides; a second one waits for nobody.
+        """Have SIGINT and SIGTERM end both sides; a second one does not wait for open requests.
 
         Uvicorn's own handlers end REST alone, and raise the signal again afterwards.
         """
@@ -214,9 +175,9 @@ def build(
     """A server whose champion is loaded, or which says on every request why it is not."""
     try:
         repository.load_now()
-    except RequestError as refused:
+    except RequestError as error:
         # Up without a model: /v2/health/ready says so, and the next load can mend it.
-        logger.warning("serving without a model: %s", refused)
+        logger.warning("serving without a model: %s", error)
     return RankingServer(
         ranker,
         repository=repository,
@@ -290,7 +251,7 @@ def _encrypt(config: Any, tls: Tls) -> None:
         config.ssl_ca_certs, config.ssl_cert_reqs = str(tls.authority), ssl.CERT_REQUIRED
 
 
-def _tell(settings: Settings) -> None:
+def _log_settings(settings: Settings) -> None:
     tls, limits = settings.tls, settings.limits
     logger.info(
         "callers: token %s, TLS %s, client certificates %s; at most %d bytes, %d candidates, "

@@ -18,7 +18,7 @@ MIN_TOKEN_CHARACTERS = 16
 Environment = Mapping[str, str]
 
 LOAD_SECONDS = 300.0
-"""How long a server works on a load or a new lineup before it gives up, and keeps what it has."""
+"""How long a server may load versions before it gives up and keeps those that it has."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,9 @@ class Limits:
     max_connections: int = 1_000
     """Connections over REST at one time."""
     max_connection_seconds: float = 300.0
-    """Age from which a caller is asked to connect again, so that new servers get their share."""
+    """Age from which a caller is made to connect again, so that new servers get their share."""
     drain_seconds: float = 10.0
-    """How long requests that have begun may go on once the server is told to stop."""
+    """How long requests that have begun may go on once the server gets SIGTERM."""
 
     @classmethod
     def from_environment(cls, environment: Environment = os.environ) -> "Limits":
@@ -164,11 +164,11 @@ class Store:
     max_seconds: float = 0.1
     """Of one request, for all that it reads."""
     is_strict: bool = False
-    """Whether a request whose features cannot be read is refused; else it is degraded."""
+    """Whether a request whose features cannot be read gets an error; else it is degraded."""
     max_item_rows: int = 1_000_000
     """Most items that are held in memory; of more, those of a request are read. 0: none."""
     poll_seconds: float = 1.0
-    """How often the store is asked whether items have changed."""
+    """How often the store is checked for changed items."""
     stale_seconds: float = 30.0
     """Items in memory that were not compared with the store for longer are flagged."""
 

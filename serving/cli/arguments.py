@@ -11,9 +11,9 @@ from serving.release.analysis import FROM_THE_GATE, Limits
 from serving.release.endpoint_client import DEFAULT_URL, NOWHERE
 
 
-def add_deploy(door: CommandLine) -> None:
+def add_deploy(command_line: CommandLine) -> None:
     """`deploy`: one model that has all traffic."""
-    command = door.command(
+    command = command_line.command(
         "deploy",
         commands.deploy,
         "Apply an InferenceService to a Kubernetes cluster with KServe and wait until it is ready. "
@@ -49,9 +49,9 @@ def add_deploy(door: CommandLine) -> None:
     _add_ready(command)
 
 
-def add_canary(door: CommandLine) -> None:
-    """`canary`: a new model beside the stable one, with more and more traffic."""
-    command = door.command(
+def add_canary(command_line: CommandLine) -> None:
+    """`canary`: a new model gets more and more of the stable one's traffic."""
+    command = command_line.command(
         "canary",
         commands.canary,
         "Give a new model 5, 25, 50 and 95 percent of the traffic, then all. At 0 it must get "
@@ -85,9 +85,9 @@ def add_canary(door: CommandLine) -> None:
         command.add_argument(flag, type=kind, default=default, help=_LIMITS[field.name])
 
 
-def add_rollback(door: CommandLine) -> None:
+def add_rollback(command_line: CommandLine) -> None:
     """`rollback`: all traffic back to the stable model, or to the champion before this one."""
-    command = door.command(
+    command = command_line.command(
         "rollback",
         commands.rollback,
         "Undo the newest change of the model that serves. On the local server: a canary loses its "
@@ -105,9 +105,9 @@ def add_rollback(door: CommandLine) -> None:
     _add_ready(command)
 
 
-def add_shadow(door: CommandLine) -> None:
+def add_shadow(command_line: CommandLine) -> None:
     """`shadow`: a challenger that scores copies of requests and answers none."""
-    command = door.command(
+    command = command_line.command(
         "shadow",
         commands.shadow,
         "Let a challenger score copies of a share of the requests on the local server. Its scores "

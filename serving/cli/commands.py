@@ -1,4 +1,4 @@
-"""What the commands do; each imports what it needs when it runs, so that the door opens quickly."""
+"""What the commands do. Each imports what it needs when it runs, for a quick start."""
 
 import argparse
 import dataclasses
@@ -62,32 +62,32 @@ def canary(options: argparse.Namespace) -> Summary:
     if options.date and not options.dataset:
         options.misused("--date: with --dataset only")
     decision = _decision(options) if options.date else {}
-    place = _place(options, decision)
-    if place is None:
+    target = _target(options, decision)
+    if target is None:
         return {"canary": None, "note": "nothing to compare with; the gate alone decides"}
     limits = _limits(options, decision)
-    # A job that is told to end must not leave its canary behind: as by Ctrl-C, it goes back.
+    # A job that gets SIGTERM must not leave its canary behind: it rolls back, as by Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return {"service": options.service, **Canary(place=place, limits=limits).run()}
+        return {"service": options.service, **Canary(target=target, limits=limits).run()}
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "CanaryTarget | None":
+def _target(options: argparse.Namespace, decision: Mapping[str, Any]) -> "CanaryTarget | None":
     from serving.release.promotion import WentBackError
 
     try:
-        return (_service_place if options.service else _local_place)(options, decision)
+        return (_service_target if options.service else _local_target)(options, decision)
     except WentBackError as error:
         # Not skipped: a task that is tried a second time must not end better than the first.
         raise FailedError(str(error)) from error
 
 
 def _limits(options: argparse.Namespace, decision: Mapping[str, Any]) -> Limits:
-    """What was asked for; else what the gate saw; else the defaults."""
-    asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)}
-    given = {name: value for name, value in asked.items() if value is not None}
+    """The limits of the command line; else what the gate saw; else the defaults."""
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)}
+    given = {name: value for name, value in values.items() if value is not None}
     return Limits(**{**limits_of_gate(decision.get("agreement")), **given})
 
 
@@ -122,9 +122,9 @@ def _candidate(options: argparse.Namespace, decision: Mapping[str, Any]) -> str:
     )
 
 
-def _service_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "CanaryTarget":
+def _service_target(options: argparse.Namespace, decision: Mapping[str, Any]) -> "CanaryTarget":
     from serving.release.kserve.manifest import Model
-    from serving.release.kserve.target import ServicePlace
+    from serving.release.kserve.target import ServiceTarget
 
     if not options.storage_uri:
         options.misused("--storage-uri: required with --service")
@@ -135,7 +135,7 @@ def _service_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> 
 
         registry = Registry(options.tracking, options.dataset)
     uri = options.storage_uri.replace("{version}", version)
-    return ServicePlace(
+    return ServiceTarget(
         cluster=_cluster(options),
         model=Model(version=version, storage_uri=uri),
         image=options.image,
@@ -144,10 +144,12 @@ def _service_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> 
     )
 
 
-def _local_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "CanaryTarget | None":
+def _local_target(
+    options: argparse.Namespace, decision: Mapping[str, Any]
+) -> "CanaryTarget | None":
     """Where the local server tries a version; None where no champion or no server is."""
     from serving.release.endpoint_client import Endpoint, NoEndpointError
-    from serving.release.local_target import LocalPlace
+    from serving.release.local_target import LocalTarget
 
     if not options.dataset:
         options.misused("--dataset is required, or --service for a cluster")
@@ -163,7 +165,7 @@ def _local_place(options: argparse.Namespace, decision: Mapping[str, Any]) -> "C
         return None
     if registry.alias(CHAMPION) in {None, version}:
         return None
-    return LocalPlace(registry=registry, endpoint=endpoint, version=version)
+    return LocalTarget(registry=registry, endpoint=endpoint, version=version)
 
 
 def rollback(options: argparse.Namespace) -> Summary:
@@ -218,10 +220,10 @@ def shadow(options: argparse.Namespace) -> Summary:
         share = traffic_split.Share(version=version, percent=options.percent)
         traffic_split.write_share(registry, aliases.SHADOW, share)
     try:
-        lineup = Endpoint.from_environment(options.endpoint).follow()
+        versions = Endpoint.from_environment(options.endpoint).follow()
     except NoEndpointError:
         return {"served": False, "note": "no endpoint answers; the next start follows"}
-    return {"served": True, "shadow": lineup.get(aliases.SHADOW)}
+    return {"served": True, "shadow": versions.get(aliases.SHADOW)}
 
 
 def _cluster(options: argparse.Namespace) -> "Cluster":

@@ -1,41 +1,28 @@
 """The model ``ranker``: from a request to scores and flags, inside KServe's life cycle."""
 
-import dataclasses
 import datetime
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 import kserve
-import numpy as np
-import numpy.typing as npt
 from kserve.protocol.infer_type import InferResponse
 
-from features.encoding.encode import RequestInputs
 from features.schema import Schema
 from serving.admission import in_thread
 from serving.inference.responses import RankingResponse, answer
+from serving.inference.scoring import Champion, Job, Ranking, score_batch, score_batch_alone
 from serving.lookup.store_breaker import StoreCircuitBreaker
-from serving.lookup.transformer import (
-    Candidates,
-    Items,
-    OnlineReader,
-    Transformer,
-)
+from serving.lookup.transformer import Items, OnlineReader, Transformer
 from serving.micro_batcher import MicroBatcher
-from serving.observability import metrics
+from serving.observability import request_metrics
 from serving.observability.prediction_log import Answered, RequestLog
+from serving.protocol.candidates import Candidates
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import InferenceCall
-from serving.protocol.ranking_request import (
-    SCORE,
-    RankingRequest,
-    input_types,
-    output_types,
-    parse,
-)
+from serving.protocol.ranking_request import RankingRequest, input_types, output_types, parse
 from serving.routing import shadow_pairs
 from serving.routing.serving_versions import ServingVersions, WeightedModel, key_of
 from serving.routing.shadow import Shadow
@@ -46,53 +33,6 @@ NAME = "ranker"
 INLINE_VALUES = 2_000
 """Requests of no more values than these are checked on the event loop, in well under a millisecond;
 a thread would take as long to begin."""
-
-Score = Callable[[RequestInputs], npt.NDArray[np.float32]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Champion:
-    """A verified artifact: its version, and how it scores."""
-
-    version: str
-    score: Score
-    score_alone: Score | None = None
-    """The same on more threads, for a request that has the server to itself; called from one thread
-    only, for each thread that calls it has a team of its own."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ranking:
-    """Scores of one request's candidates, in its order, by one version of the model."""
-
-    scores: npt.NDArray[np.float32]
-    candidates: Candidates
-    version: str
-    role: str
-    """In which it was chosen: the lineup may have changed since."""
-    seconds: float
-    """The scoring of its batch, without the wait for a thread."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
-    """A request that is ready to be scored by the version that it began with."""
-
-    call: InferenceCall
-    candidates: Candidates
-    champion: Champion
-    role: str
-    deadline: float
-
-    @property
-    def num_rows(self) -> int:
-        """Candidates."""
-        return len(self.candidates.inputs)
-
-    @property
-    def group(self) -> object:
-        """Who scores it."""
-        return self.champion
 
 
 class Ranker(kserve.Model):
@@ -117,7 +57,7 @@ class Ranker(kserve.Model):
         settings = settings or Settings()
         self._limits = settings.limits
         self._store = settings.store
-        self._patience = StoreCircuitBreaker(
+        self._breaker = StoreCircuitBreaker(
             settings.store.max_seconds,
             self.transformer.read_together,
             finish=self.transformer.put_together,
@@ -127,33 +67,33 @@ class Ranker(kserve.Model):
             MicroBatcher[Job, Ranking],
             max_rows=settings.scoring.batch_rows,
             too_late=self._too_late,
-            tell=metrics.scored_together,
+            on_batch=request_metrics.scored_together,
         )
-        self._batches = scored(self._score, name="score", num_threads=settings.scoring.num_workers)
-        self._alone = scored(self._score_alone, name="score-alone", num_threads=1)
+        self._batches = scored(score_batch, name="score", num_threads=settings.scoring.num_workers)
+        self._alone = scored(score_batch_alone, name="score-alone", num_threads=1)
         self._num_inside = 0
         self.log = RequestLog(schema, settings.logging)
         self.shadow = Shadow(self.log)
         self.pairs = shadow_pairs.open_pairs(self.log)
-        self.lineup: ServingVersions[Champion] = ServingVersions()
+        self.versions: ServingVersions[Champion] = ServingVersions()
 
     @property
     def version(self) -> str | None:
         """Version of the champion; None before the first load."""
-        return self.lineup.champion.version if self.lineup.champion else None
+        return self.versions.champion.version if self.versions.champion else None
 
     def swap(self, champion: Champion) -> None:
-        """Let a champion answer every request that starts from now on, with nobody beside it."""
+        """Let a champion answer every request that starts from now on, without canary or shadow."""
         self.follow(ServingVersions(champion=champion))
 
-    def follow(self, lineup: ServingVersions[Champion]) -> None:
-        """Let every request that starts from now on be answered by this lineup."""
-        before, self.lineup = self.lineup, lineup
-        if not _is_same(before.shadow, lineup.shadow):
+    def follow(self, versions: ServingVersions[Champion]) -> None:
+        """Let every request that starts from now on be answered by these versions."""
+        before, self.versions = self.versions, versions
+        if not _is_same(before.shadow, versions.shadow):
             self.shadow.forget()
-        if before.champion is not lineup.champion or not _is_same(before.canary, lineup.canary):
+        if before.champion is not versions.champion or not _is_same(before.canary, versions.canary):
             self.pairs.forget()
-        self.ready = lineup.champion is not None
+        self.ready = versions.champion is not None
 
     def load(self) -> bool:
         """Whether there is a model; KServe calls this before a request, the repository loads."""
@@ -173,39 +113,39 @@ class Ranker(kserve.Model):
         return self.transformer.transform(request)
 
     def candidates_without_store(self, call: InferenceCall) -> Candidates:
-        """As ``candidates`` where the store gives nothing."""
+        """As ``candidates``, without the features of the store."""
         request = parse(self.schema, call, now=datetime.datetime.now(datetime.UTC))
         return self.transformer.transform_without_store(request)
 
     def champion(self) -> Champion:
-        """What answers; RequestError (503) with the reason where nothing can."""
-        if self.lineup.champion is None:
+        """The champion; RequestError (503) with the reason where none is loaded."""
+        if self.versions.champion is None:
             unavailable = HTTPStatus.SERVICE_UNAVAILABLE
             raise RequestError(
                 "model", NAME, f"not ready: {self.why_not_ready}", status=unavailable
             )
-        return self.lineup.champion
+        return self.versions.champion
 
     def check_version(self, version: str) -> None:
-        """Refuse a request for another version than those that answer; empty asks for any."""
+        """RequestError (404) for a version that does not serve; an empty one means any."""
         self.champion()
-        if version and self.lineup.named(version) is None:
+        if version and self.versions.named(version) is None:
             raise self._not_loaded(version)
 
     def answering(self, call: InferenceCall) -> tuple[Champion, str]:
-        """Who answers a call, and in which role.
+        """The model that answers a call, and its role.
 
-        The version that it names does, else champion or canary by its user.
+        It is the version that the call names, else champion or canary by the user.
         """
         self.champion()
-        lineup, version = self.lineup, call.model_version
-        found = lineup.named(version) if version else lineup.chosen(key_of(self.schema, call))
+        versions, version = self.versions, call.model_version
+        found = versions.named(version) if version else versions.chosen(key_of(self.schema, call))
         if found is None:
             raise self._not_loaded(version)
-        return found, lineup.role_of(found.version)
+        return found, versions.role_of(found.version)
 
     def _not_loaded(self, version: str) -> RequestError:
-        loaded = " and ".join(model.version for model in self.lineup.answering)
+        loaded = " and ".join(model.version for model in self.versions.answering)
         limit = f"{loaded} is loaded"
         return RequestError("model_version", version, limit, status=HTTPStatus.NOT_FOUND)
 
@@ -213,7 +153,7 @@ class Ranker(kserve.Model):
         """Answer one call, of REST or of gRPC, and count the seconds that it took."""
         self._num_inside += 1
         try:
-            with metrics.timed():
+            with request_metrics.timed():
                 return await super().__call__(*arguments, **options)
         finally:
             self._num_inside -= 1
@@ -227,9 +167,9 @@ class Ranker(kserve.Model):
         self._check_size(payload)
         champion, role = self.answering(payload)
         deadline = min(payload.deadline, time.monotonic() + self._limits.max_seconds)
-        with metrics.stage("features"):
+        with request_metrics.stage("features"):
             request = await self._request(payload)
-            with metrics.charged(champion.version):
+            with request_metrics.charged(champion.version):
                 candidates = await self._candidates(request)
         return Job(
             call=payload, candidates=candidates, champion=champion, role=role, deadline=deadline
@@ -243,11 +183,14 @@ class Ranker(kserve.Model):
     ) -> tuple[InferenceCall, Ranking]:
         """Score the candidates, together with those of requests that wait at the same time."""
         batches = self._alone if self._num_inside == 1 else self._batches
-        with metrics.stage("score"), metrics.scoring(payload.champion.version) as scored:
+        with (
+            request_metrics.stage("score"),
+            request_metrics.scoring(payload.champion.version) as scored,
+        ):
             ranking = await batches.run(payload)
             scored.seconds = ranking.seconds
             if time.monotonic() > payload.deadline:
-                # Nobody waits for it any more: to its caller it is a failure.
+                # The caller has got an error by now: a late answer counts as a failure.
                 raise self._too_late(payload)
             return payload.call, ranking
 
@@ -259,9 +202,9 @@ class Ranker(kserve.Model):
     ) -> InferResponse:
         """The answer, with the outputs that the call asked for."""
         call, ranking = result
-        with metrics.charged(ranking.version):
+        with request_metrics.charged(ranking.version):
             response = self._answer(call, ranking)
-        metrics.count(ranking.candidates, ranking.version, ranking.scores)
+        request_metrics.count(ranking.candidates, ranking.version, ranking.scores)
         answered = Answered(
             request_id=call.id,
             answered_at=datetime.datetime.now(datetime.UTC),
@@ -270,9 +213,9 @@ class Ranker(kserve.Model):
             candidates=ranking.candidates,
             role=ranking.role,
         )
-        is_mirrored = self.shadow.offer(self.lineup.shadow, answered)
+        is_mirrored = self.shadow.offer(self.versions.shadow, answered)
         self.log.offer(answered, is_chosen=is_mirrored)
-        self.pairs.offer(self.lineup.pair_of(ranking.version), answered)
+        self.pairs.offer(self.versions.pair_of(ranking.version), answered)
         return response
 
     def _answer(self, call: InferenceCall, ranking: Ranking) -> RankingResponse:
@@ -285,11 +228,11 @@ class Ranker(kserve.Model):
             candidates=ranking.candidates,
         )
 
-    async def rehearse(self, call: InferenceCall) -> None:
-        """Answer a call for nobody: what answers is at work when the first caller comes.
+    async def warm_up(self, call: InferenceCall) -> None:
+        """Run a warm-up request, so that the first caller does not wait longer than others.
 
-        Threads begin, connections open, and torch makes the one team of threads. The answer is
-        neither logged nor counted; the read and the two batches are.
+        It starts the threads, opens the connections, and has torch start its worker threads. The
+        answer is neither logged nor counted; the read and the two batches are counted.
         """
         candidates = await self._candidates(await self._request(call))
         deadline = time.monotonic() + self._limits.max_seconds
@@ -320,10 +263,10 @@ class Ranker(kserve.Model):
         return await in_thread(parse, self.schema, call, now=now)
 
     async def _candidates(self, request: RankingRequest) -> Candidates:
-        """With what was read in time; RequestError (503) where that is not all, and must be."""
+        """Add the features read in time; RequestError (503) where a late store is an error."""
         if not self.transformer.must_read:
             return await in_thread(self.transformer.transform, request)
-        candidates = await self._patience.read(request)
+        candidates = await self._breaker.read(request)
         if candidates is not None:
             return candidates
         if self._store.is_strict:
@@ -331,36 +274,6 @@ class Ranker(kserve.Model):
             unavailable = HTTPStatus.SERVICE_UNAVAILABLE
             raise RequestError("store", "no answer", limit, status=unavailable)
         return await in_thread(self.transformer.transform_without_store, request)
-
-    def _score_alone(self, jobs: Sequence[Job]) -> Sequence[Ranking | RequestError]:
-        """As ``_score``, on all cores where the champion can."""
-        champion = jobs[0].champion
-        return self._scored(jobs, champion.score_alone or champion.score)
-
-    def _score(self, jobs: Sequence[Job]) -> Sequence[Ranking | RequestError]:
-        """Answers to requests of one version; one whose scores are not finite is refused alone."""
-        return self._scored(jobs, jobs[0].champion.score)
-
-    def _scored(self, jobs: Sequence[Job], score: Score) -> Sequence[Ranking | RequestError]:
-        champion = jobs[0].champion
-        candidates = [job.candidates for job in jobs]
-        inputs = RequestInputs.joined([one.inputs for one in candidates])
-        started = time.perf_counter()
-        scores = score(inputs)
-        seconds = time.perf_counter() - started
-        ends = np.cumsum([len(one.inputs) for one in candidates])
-        parts = np.split(scores, ends[:-1])
-        return [
-            _not_finite(part, champion.version)
-            or Ranking(
-                scores=part,
-                candidates=job.candidates,
-                version=champion.version,
-                role=job.role,
-                seconds=seconds,
-            )
-            for job, part in zip(jobs, parts, strict=True)
-        ]
 
     def _too_late(self, job: Job) -> RequestError:
         limit = f"within {self._limits.max_seconds:g} seconds"
@@ -370,16 +283,3 @@ class Ranker(kserve.Model):
 def _is_same(before: WeightedModel[Champion] | None, now: WeightedModel[Champion] | None) -> bool:
     """Whether the same model stands there, with whatever share."""
     return (before.model if before else None) is (now.model if now else None)
-
-
-def _not_finite(scores: npt.NDArray[np.float32], version: str) -> RequestError | None:
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if not len(bad):
-        return None
-    # The inputs have passed every check: what cannot score them is at fault, not their sender.
-    return RequestError(
-        f"{SCORE}[{bad[0]}]",
-        float(scores[bad[0]]),
-        f"a finite number from {version}",
-        status=HTTPStatus.INTERNAL_SERVER_ERROR,
-    )

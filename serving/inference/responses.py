@@ -1,4 +1,4 @@
-"""Answers on the wire, as KServe writes them; a whole tensor at a time, and not value by value."""
+"""Answers as bytes, as KServe writes them; a whole tensor at a time, and not value by value."""
 
 from typing import Any
 
@@ -37,14 +37,14 @@ class RankingResponse(InferResponse):
     def to_rest(self) -> tuple[bytes | dict[str, Any], int | None]:
         """The content of a JSON body, or a body with binary tensors and how long its JSON is."""
         outputs, contents = [], []
-        for asked in self._requested_outputs:
-            output = self.get_output_by_name(asked.name)
+        for requested in self._requested_outputs:
+            output = self.get_output_by_name(requested.name)
             described = {
                 "name": output.name,
                 "shape": output.shape,
                 "datatype": output.datatype,
             }
-            if asked.binary_data:
+            if requested.binary_data:
                 contents.append(_raw(output))
                 described["parameters"] = {"binary_data_size": len(contents[-1])}
             else:
@@ -100,7 +100,7 @@ def answer(
             if role is Role.USER and request.has_many_users:
                 worst = worst[request.user]
             tensors[status_output(role)] = ("BYTES", _STATUS_TEXT[worst])
-    asked = {name: call.outputs.get(name) for name in call.outputs or tensors}
+    requested = {name: call.outputs.get(name) for name in call.outputs or tensors}
     return RankingResponse(
         response_id=call.id,
         model_name=model,
@@ -108,14 +108,14 @@ def answer(
         parameters=_parameters(candidates),
         infer_outputs=[
             InferOutput(name=name, shape=[len(values)], datatype=datatype, data=values)
-            for name in asked
+            for name in requested
             for datatype, values in [tensors[name]]
         ],
         requested_outputs=[
             RequestedOutput(
                 name, {"binary_data": call.is_binary if is_binary is None else is_binary}
             )
-            for name, is_binary in asked.items()
+            for name, is_binary in requested.items()
         ],
     )
 

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 LOADS_ARE_ONE_IN = 5
 """A load is followed by four times its time without one: items that are written all the time would
-else be loaded all the time, beside the requests."""
+else be loaded all the time, next to the requests."""
 FEW_ARE_ONE_IN = 2
 """Of all items; where more have changed, all are loaded."""
 _NEVER = object()
@@ -32,7 +32,7 @@ class ItemRefresh:
     """Holds the newest snapshot; ``__call__`` gives it to a request."""
 
     def __init__(self, schema: Schema, rows: OnlineRows, settings: Store) -> None:
-        """Args: the schema, the store, and how often it is asked for what."""
+        """Args: the schema, the store, and how often to read it."""
         self._schema = schema
         self._rows = rows
         self._settings = settings

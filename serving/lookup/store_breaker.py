@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from serving.micro_batcher import MicroBatcher
-from serving.observability import metrics, tracing
+from serving.observability import metrics, request_metrics, tracing
 
 FAILURES = 3
 """Reads that fail one after the other; then the store is left alone for a while."""
@@ -23,14 +23,14 @@ SMALL_ROWS = 100
 """Reads of no more rows, such as one user's, are not held up by larger ones."""
 logger = logging.getLogger(__name__)
 
-Asked = TypeVar("Asked")
+Request = TypeVar("Request")
 Rows = TypeVar("Rows")
 Found = TypeVar("Found")
 
 
 @dataclasses.dataclass(slots=True)
-class _Read(Generic[Asked]):
-    asked: Asked
+class _Read(Generic[Request]):
+    request: Request
     num_rows: int
     context: contextvars.Context
     """Of the request, for its spans."""
@@ -69,8 +69,8 @@ class _Clock:
             self._state = (self.seconds, None)
 
 
-class StoreCircuitBreaker(Generic[Asked, Rows, Found]):
-    """Runs reads in threads of their own, each within its time; used from one event loop only.
+class StoreCircuitBreaker(Generic[Request, Rows, Found]):
+    """Reads in threads of its own, each read within its time; used from one event loop only.
 
     One small and one large read at a time: a store that is well answers in a millisecond, and more
     threads would wait for each other. What is asked for meanwhile is read together, in one round
@@ -84,10 +84,10 @@ class StoreCircuitBreaker(Generic[Asked, Rows, Found]):
     def __init__(
         self,
         budget_seconds: float,
-        read: Callable[[Sequence[Asked]], Sequence[Rows]],
+        read: Callable[[Sequence[Request]], Sequence[Rows]],
         *,
-        finish: Callable[[Asked, Rows], Found],
-        num_rows: Callable[[Asked], int] = lambda asked: 1,
+        finish: Callable[[Request, Rows], Found],
+        num_rows: Callable[[Request], int] = lambda request: 1,
     ) -> None:
         """Hold how to read.
 
@@ -107,32 +107,32 @@ class StoreCircuitBreaker(Generic[Asked, Rows, Found]):
         self._asked_at = float("-inf")
         self._small, self._large = self._lane("small"), self._lane("large")
 
-    def _lane(self, name: str) -> tuple[MicroBatcher[_Read[Asked], Found], _Clock]:
+    def _lane(self, name: str) -> tuple[MicroBatcher[_Read[Request], Found], _Clock]:
         clock = _Clock()
-        reads: MicroBatcher[_Read[Asked], Found] = MicroBatcher(
+        reads: MicroBatcher[_Read[Request], Found] = MicroBatcher(
             functools.partial(self._begin, clock),
             name=f"store-{name}",
             max_rows=MAX_ROWS,
             num_threads=1,
-            tell=metrics.read_together,
+            on_batch=request_metrics.read_together,
             again_alone=False,
         )
         return reads, clock
 
-    async def read(self, asked: Asked) -> Found | None:
+    async def read(self, request: Request) -> Found | None:
         """What a request asks for; None where it is not there in time."""
         now = time.monotonic()
         if self._failures >= FAILURES and now - self._asked_at < PAUSE_SECONDS:
             metrics.STORE_READS.labels("skipped").inc()
             return None
         self._asked_at = now
-        read = _Read(asked, self._num_rows(asked), contextvars.copy_context())
+        read = _Read(request, self._num_rows(request), contextvars.copy_context())
         reads, clock = self._small if read.num_rows <= SMALL_ROWS else self._large
         future = reads.submit(read)
         try:
             is_done = await self._is_done(future, read, clock)
         except asyncio.CancelledError:
-            # Nobody waits for the request any more: a read that has not begun never does.
+            # The caller is gone: a read that has not begun never does.
             future.cancel()
             raise
         if not is_done:
@@ -150,28 +150,28 @@ class StoreCircuitBreaker(Generic[Asked, Rows, Found]):
         return future.result()
 
     def _begin(
-        self, clock: _Clock, reads: Sequence[_Read[Asked]]
+        self, clock: _Clock, reads: Sequence[_Read[Request]]
     ) -> Iterator[Found | BaseException]:
         now = time.monotonic()
         for read in reads:
             read.begun = now
         with clock.running(), tracing.shared([read.context for read in reads]):
-            rows = self._read([read.asked for read in reads])
+            rows = self._read([read.request for read in reads])
         for read in reads:
             read.has_answer = True
         for read, its in zip(reads, rows, strict=True):
-            yield self._finished(read.asked, its)
+            yield self._finished(read.request, its)
 
-    def _finished(self, asked: Asked, rows: Rows) -> Found | BaseException:
+    def _finished(self, request: Request, rows: Rows) -> Found | BaseException:
         try:
-            return self._finish(asked, rows)
+            return self._finish(request, rows)
         except Exception as error:
-            # No fault of the store, nor of the requests beside it: this one's caller is told.
+            # No fault of the store or of the other requests: this one's caller gets the error.
             logger.exception("a request's inputs cannot be put together")
             return error
 
     async def _is_done(
-        self, future: "asyncio.Future[Any]", read: _Read[Asked], clock: _Clock
+        self, future: "asyncio.Future[Any]", read: _Read[Request], clock: _Clock
     ) -> bool:
         """Whether the store answers within a read's budget, which begins when the read does.
 
@@ -195,7 +195,7 @@ class StoreCircuitBreaker(Generic[Asked, Rows, Found]):
     def _failed(self, outcome: str, error: BaseException | None, begun: float | None) -> None:
         metrics.STORE_READS.labels(outcome).inc()
         if begun is None or begun == self._failed_read:
-            # Not the store's failure, or one that another request of the same read has told.
+            # Not the store's failure, or one that another request of the same read has logged.
             return
         self._failed_read = begun
         self._failures += 1

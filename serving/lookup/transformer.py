@@ -49,7 +49,7 @@ class FeatureRows:
     tables: dict[str, tuple[EncodedTable, IntArray]]
     """U rows of a user's table, N of an item's."""
     flags: tuple[str, ...] = ()
-    """What is to be told of how they were come by: ``store_unavailable``, ``items_stale``."""
+    """Degradation flags: ``store_unavailable``, ``items_stale``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Transformer:
         return self.put_together(request, self.read(request))
 
     def num_reads(self, request: RankingRequest) -> int:
-        """Rows that the store is asked for, at most."""
+        """The most rows to read from the store."""
         return len(request.user_ids) + (0 if self._items() else len(request))
 
     def read(self, request: RankingRequest) -> FeatureRows:
@@ -122,12 +122,12 @@ class Transformer:
 
     def _without_store(self, request: RankingRequest) -> FeatureRows:
         flags = ("store_unavailable",)
-        nobody = np.zeros(len(request.user_ids), dtype=np.int64)
-        nothing = np.zeros(len(request), dtype=np.int64)
+        no_users = np.zeros(len(request.user_ids), dtype=np.int64)
+        no_items = np.zeros(len(request), dtype=np.int64)
         tables = {
             table.name: (
                 self._null_rows[table.name],
-                nobody if table.role is Role.USER else nothing,
+                no_users if table.role is Role.USER else no_items,
             )
             for table in self._schema.tables
         }
@@ -190,7 +190,7 @@ def worst_status(schema: Schema, role: Role, statuses: dict[str, Statuses]) -> S
 
 
 def _with_items(tables: _Tables, items: Items, request: RankingRequest) -> FeatureRows:
-    """Rows of items in memory beside those that are there."""
+    """Rows of items in memory, added to those that are there."""
     rows = items.snapshot.rows(request.item_ids)
     own = {name: (encoded, rows) for name, encoded in items.snapshot.tables.items()}
     return FeatureRows({**tables, **own}, ("items_stale",) if items.is_stale else ())

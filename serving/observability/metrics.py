@@ -1,20 +1,8 @@
-"""Prometheus metrics of the endpoint; KServe serves them at /metrics beside its own."""
+"""Prometheus metrics of the endpoint; KServe serves them at /metrics with its own."""
 
-import contextlib
 import dataclasses
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from http import HTTPStatus
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from prometheus_client import Counter, Gauge, Histogram
-
-from features.encoding.encode import RowStatus
-from serving.observability import tracing
-from serving.protocol.candidates import Candidates
 
 REQUESTS = Counter(
     "ranking_requests", "Requests, by outcome: complete, degraded, refused, failed.", ["outcome"]
@@ -29,7 +17,7 @@ MISSING_CONTEXT = Counter(
 )
 REFUSALS = Counter(
     "ranking_refusals",
-    "Refused calls of any kind, by transport (rest, grpc) and code.",
+    "Calls of any kind that got an error, by transport (rest, grpc) and code.",
     ["transport", "code"],
 )
 TURNED_AWAY = Counter(
@@ -42,7 +30,7 @@ _FINE_BUCKETS = tuple(round(0.0005 * 1.25**power, 6) for power in range(39))
 """Seconds, 0.5 ms to 2.4 s: a percentile that a rollout compares is known to a quarter at worst."""
 REQUEST_SECONDS = Histogram(
     "ranking_admitted_seconds",
-    "Time of a request to infer from its head to its answer or refusal.",
+    "Time of a request to infer from its head to its answer or error.",
     buckets=_BUCKETS,
 )
 STAGE_SECONDS = Histogram(
@@ -192,7 +180,7 @@ ITEM_REFRESHES = Counter(
 
 @dataclasses.dataclass(frozen=True)
 class Copies:
-    """What is told of requests that another model scores beside the one that answered."""
+    """The series of requests that a second model scores after the first has answered."""
 
     requests: Counter
     waiting: Gauge
@@ -202,8 +190,6 @@ class Copies:
 
 SHADOW_COPIES = Copies(SHADOW, SHADOW_WAITING, SHADOW_SECONDS, SHADOW_HUNG)
 PAIR_COPIES = Copies(PAIRS, PAIRS_WAITING, PAIR_SECONDS, PAIRS_HUNG)
-_VERSION_OUTCOMES = ("complete", "degraded", "failed")
-_OF_A_VERSION = (VERSION_SECONDS, VERSION_MEAN_SCORE, PAIR_SCORE_RATIO, PAIR_RANK_DISTANCE)
 
 # There from the start, at zero: what appears with its first count has no rate at that moment.
 for _counter, _outcomes in (
@@ -218,154 +204,3 @@ for _counter, _outcomes in (
 ):
     for _outcome in _outcomes:
         _counter.labels(_outcome)
-
-
-def scored_together(num_scored: int, num_late: int) -> None:
-    """Count a batch, and the requests that came too late for it."""
-    if num_scored:
-        BATCH_REQUESTS.observe(num_scored)
-    DROPPED.inc(num_late)
-
-
-def read_together(num_read: int, num_late: int) -> None:
-    """Count a read of the store; none of those that wait for one ever comes too late."""
-    READ_REQUESTS.observe(num_read)
-
-
-def stage(name: str) -> AbstractContextManager[Any]:
-    """Count the seconds of a stage of a request, and make its span where there are spans."""
-    timer: AbstractContextManager[Any] = STAGE_SECONDS.labels(name).time()
-    return _timed_span(timer, name) if tracing.is_on() else timer
-
-
-@contextmanager
-def _timed_span(timer: AbstractContextManager[Any], name: str) -> Iterator[None]:
-    with timer, tracing.span(name):
-        yield
-
-
-@contextmanager
-def timed() -> Iterator[None]:
-    """Count the seconds of a request that is answered."""
-    started = time.perf_counter()
-    yield
-    SECONDS.observe(time.perf_counter() - started)
-
-
-@contextmanager
-def charged(version: str) -> Iterator[None]:
-    """Count against a version whatever keeps it from answering a request that passed every check.
-
-    Overload, time-outs and callers who left are meant too: the versions beside it share what is
-    not its own fault, and a rollout compares.
-    """
-    try:
-        yield
-    except BaseException:
-        VERSION_REQUESTS.labels(version, "failed").inc()
-        raise
-
-
-@dataclasses.dataclass
-class Scored:
-    """How long a request was scored, once that is known."""
-
-    seconds: float | None = None
-
-
-@contextmanager
-def scoring(version: str) -> Iterator[Scored]:
-    """Count the seconds of a version's scoring, whether it succeeds or not, and its failure.
-
-    They are those that the caller writes into what it is given: versions share the wait for a
-    thread, which would hide the slower one. What was never scored counts with all of its time.
-    """
-    started, scored = time.perf_counter(), Scored()
-    try:
-        with charged(version):
-            yield scored
-    finally:
-        seconds = scored.seconds
-        took = time.perf_counter() - started if seconds is None else seconds
-        VERSION_SECONDS.labels(version).observe(took)
-
-
-def paired(version: str, *, score_ratio: float, rank_distance: float | None) -> None:
-    """Count one answer of a canary that the champion has scored too."""
-    PAIR_SCORE_RATIO.labels(version).observe(score_ratio)
-    if rank_distance is not None:
-        PAIR_RANK_DISTANCE.labels(version).observe(rank_distance)
-
-
-class LoadedVersions:
-    """The versions that have a role, and the series that tell of them.
-
-    Series of a version that has left stay for one more change, so that its last answers are seen;
-    a server that lives for a year would else tell of all its versions.
-    """
-
-    def __init__(self) -> None:
-        """None is loaded yet."""
-        self._now: set[str] = set()
-        self._before: set[str] = set()
-
-    def line_up(self, told: Mapping[str, tuple[str, float] | None]) -> None:
-        """Tell who has which share: version and percent of each role."""
-        roles = {role: one for role, one in told.items() if one is not None}
-        SHARE.clear()
-        for role, (version, percent) in roles.items():
-            SHARE.labels(role, version).set(percent)
-            self._begin(version)
-        self._change({version for version, _ in roles.values()})
-
-    def _begin(self, version: str) -> None:
-        """At zero from the start, so that a rollout finds the series before the first request."""
-        for histogram in _OF_A_VERSION:
-            histogram.labels(version)
-        for outcome in _VERSION_OUTCOMES:
-            VERSION_REQUESTS.labels(version, outcome)
-
-    def _change(self, now: set[str]) -> None:
-        if now == self._now:
-            return
-        for version in self._before - self._now - now:
-            with contextlib.suppress(KeyError):  # it has answered nothing
-                ANSWERS.remove(version)
-            for histogram in _OF_A_VERSION:
-                histogram.remove(version)
-            for outcome in _VERSION_OUTCOMES:
-                VERSION_REQUESTS.remove(version, outcome)
-        self._before, self._now = self._now, now
-
-
-def refuse(transport: str, code: str, *, status: int) -> None:
-    """Count one call that was not answered: a fault of ours (500), or of the call or the load."""
-    is_ours = status == HTTPStatus.INTERNAL_SERVER_ERROR
-    REQUESTS.labels("failed" if is_ours else "refused").inc()
-    REFUSALS.labels(transport, code).inc()
-
-
-def load(version: str) -> None:
-    """Tell that a version is the one that is loaded from now on."""
-    VERSION.clear()
-    VERSION.labels(version).set(1)
-    LOADS.labels("swapped").inc()
-
-
-def count(candidates: Candidates, version: str, scores: npt.NDArray[np.float32]) -> None:
-    """Count one request that a version answered, and say so in its span."""
-    tracing.describe(model_version=version, candidates=len(scores), degraded=candidates.is_degraded)
-    MEAN_SCORE.observe(float(scores.mean()))
-    VERSION_MEAN_SCORE.labels(version).observe(float(scores.mean()))
-    ANSWERS.labels(version).inc()
-    outcome = "degraded" if candidates.is_degraded else "complete"
-    REQUESTS.labels(outcome).inc()
-    VERSION_REQUESTS.labels(version, outcome).inc()
-    for flag in candidates.flags:
-        FLAGGED.labels(flag).inc()
-    for table, rows in candidates.statuses.items():
-        for status, num_rows in enumerate(np.bincount(rows, minlength=len(RowStatus)).tolist()):
-            if num_rows:
-                FEATURE_ROWS.labels(table, RowStatus(status).name.lower()).inc(num_rows)
-    for column in candidates.missing_context:
-        MISSING_CONTEXT.labels(column).inc()

@@ -33,7 +33,7 @@ OWN_COLUMNS = frozenset(
     {"request_id", "answered_at", "model_version", "role", "place", "score", "is_degraded"}
     | {"missing_context", "sent_item_id", "sent_user_id"}
 )
-"""Columns of the log that are no column of a schema, beside ``<table>__status`` of each table."""
+"""Columns of the log that no schema has, besides ``<table>__status`` of each table."""
 _STATUS_NAMES = pa.array([status.name.lower() for status in RowStatus])
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class RequestLog:
             )
             part.rename(folder / f"{name}.parquet")
         except Exception:
-            # The answers are gone, but the server ranks on and the thread lives; a counter tells.
+            # The answers are gone, but the server ranks on and the thread lives; a metric counts.
             logger.exception("request log: %d answers were not written to %s", len(batch), folder)
             part.unlink(missing_ok=True)
             metrics.LOGGED.labels("failed").inc(len(batch))
@@ -149,7 +149,7 @@ def table_of(schema: Schema, answered: Answered) -> pa.Table:
 
     The schema's columns, request time and event timestamps are those that were encoded, null where
     a row or a value could not be used: ``features.encoding.encode.encode`` makes the model's inputs
-    of them again, to the bit. Ids as they were sent are beside them: to the model an id out of
+    of them again, to the bit. Ids as they were sent are there too: to the model an id out of
     range is null.
     """
     candidates = answered.candidates

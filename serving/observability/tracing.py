@@ -22,13 +22,13 @@ from serving.settings import Tracing
 SERVICE = "ranking-endpoint"
 FLUSH_SECONDS = 3.0
 _GRPC_FAULTS = frozenset({"UNKNOWN", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
-"""Codes that are the server's failure; any other refusal is the caller's."""
+"""Codes that are the server's failure; any other error is the caller's."""
 _NOTHING = contextlib.nullcontext()
 
 
 @dataclasses.dataclass
 class _Active:
-    """What makes spans; None while they are not asked for."""
+    """What makes spans; None while they are off."""
 
     provider: Any = None
     tracer: Any = None
@@ -44,7 +44,7 @@ _SHARED: contextvars.ContextVar[Sequence[contextvars.Context]] = contextvars.Con
 
 
 def start(tracing: Tracing) -> None:
-    """Make spans from now on, where they are asked for."""
+    """Make spans from now on, where the settings turn them on."""
     if not tracing.exporter:
         return
     from opentelemetry.sdk.resources import Resource
@@ -155,13 +155,13 @@ def describe(**attributes: str | int | bool) -> None:
 
 
 def answered(status: int, reason: str = "") -> None:
-    """Tell the status of a REST request and, where it was refused, why."""
+    """Record the status of a REST request and, where it got an error, why."""
     is_fault = status >= HTTPStatus.INTERNAL_SERVER_ERROR
     _end("http.response.status_code", int(status), reason=reason, is_fault=is_fault)
 
 
 def answered_grpc(code: str, number: int, reason: str = "") -> None:
-    """Tell the code of a gRPC request and, where it was refused, why."""
+    """Record the code of a gRPC request and, where it got an error, why."""
     _end("rpc.grpc.status_code", number, reason=reason, is_fault=code in _GRPC_FAULTS)
 
 

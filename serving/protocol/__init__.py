@@ -1,1 +1,1 @@
-"""Requests, from the bytes on the wire to checked arrays, and the errors that refuse them."""
+"""Requests, from bytes to checked arrays, and the error for those that do not pass."""

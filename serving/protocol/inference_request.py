@@ -46,7 +46,7 @@ class InferenceCall:
     id: str
     tensors: dict[str, Tensor]
     outputs: dict[str, bool | None]
-    """Outputs asked for, and whether in binary (None: as the call says); empty: all of them."""
+    """Requested outputs, and whether in binary (None: as the call says); empty: all of them."""
     is_binary: bool
     """Whether outputs are binary unless they say otherwise."""
     model_version: str = ""
@@ -179,16 +179,16 @@ def _typed_contents(given: Any, size: int) -> Values:
 def _rest_outputs(outputs: object) -> dict[str, bool | None]:
     if outputs is None:
         return {}
-    asked: list[tuple[str, bool | None]] = []
+    requested: list[tuple[str, bool | None]] = []
     for place, given in enumerate(json_fields.listing(outputs, "outputs")):
         field = f"outputs[{place}]"
         described = json_fields.mapping(given, field, is_required=True)
         parameters = json_fields.mapping(described.get("parameters"), f"{field}.parameters")
         _check_supported(field, parameters)
         is_binary = json_fields.flag(parameters, "binary_data", f"{field}.parameters")
-        asked.append((json_fields.text(described.get("name"), f"{field}.name"), is_binary))
-    _check_unique([name for name, _ in asked])
-    return dict(asked)
+        requested.append((json_fields.text(described.get("name"), f"{field}.name"), is_binary))
+    _check_unique([name for name, _ in requested])
+    return dict(requested)
 
 
 def _check_supported(field: str, parameters: Container[str]) -> None:

@@ -1,4 +1,4 @@
-"""Parts of a JSON message, each what it must be, or refused by the name of its field."""
+"""Parts of a JSON message, each of the required type, or a RequestError that names its field."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The wire contract of one data set: which inputs and outputs there are, and what a call must hold.
+"""The contract of one data set with callers: inputs, outputs, and what a call must hold.
 
 A projection of the schema. An id, or a context value, outside the schema's limits is no error: it
 is unknown to the model, so it becomes null, which is row 0 of its embedding table.

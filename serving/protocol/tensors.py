@@ -41,7 +41,7 @@ class Tensor:
 
 
 def size_of(name: str, shape: object) -> int:
-    """Number of values of a tensor of one dimension; every other shape is refused."""
+    """Number of values of a tensor of one dimension; RequestError for every other shape."""
     limit = f"[n] with n from 1 to {MAX_CANDIDATES}"
     if not isinstance(shape, list) or len(shape) != 1 or type(shape[0]) is not int:
         raise RequestError(f"{name}.shape", shape, limit)
@@ -138,7 +138,7 @@ def _finite(name: str, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float6
 
 
 def check_count(name: str, num_values: int, size: int) -> None:
-    """Refuse more or fewer values than the shape says."""
+    """RequestError for more or fewer values than the shape says."""
     if num_values != size:
         raise RequestError(name, f"{num_values} values", f"{size}, as its shape says")
 

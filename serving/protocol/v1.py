@@ -128,7 +128,7 @@ def _typed(column: Column, values: list[Any]) -> Tensor:
 
 
 def _check(name: str, values: list[Any], rule: _Rule) -> None:
-    """Refuse the first value that breaks the rule; where none does, that is found out in C."""
+    """RequestError for the first value that breaks the rule; fast (in C) where none does."""
     if set(map(type, values)) <= rule.types and (
         rule.lowest is None or (rule.lowest <= min(values) and max(values) <= rule.highest)
     ):

@@ -1,4 +1,4 @@
-"""Whether a canary does as well as the control beside it, by what both did at the same time.
+"""Whether a canary does as well as the control, by what both did at the same time.
 
 Each check is a figure and what is allowed of it. A check is *broken* when the figure's whole
 interval is outside, *kept* when all of it is inside, and *open* in between. A step is passed only
@@ -27,9 +27,9 @@ _CHANCE_KEPT = 0.05
 """Of passing a check at one step with a figure that lies on its limit."""
 _HIGHEST_SCORE, _HIGHEST_RATIO, _HIGHEST_DISTANCE = 1.0, 2.0, 2.0
 _LEAST_CORRELATION = 0.02
-"""Below it an order is none: it could not be told from chance."""
+"""Below it an order is none: it could be chance."""
 _LEAST_ORDERED = 0.1
-"""Share of pairs with two candidates or more, below which no order is asked for."""
+"""Share of pairs with two candidates or more, below which the order is not checked."""
 
 
 class State(enum.StrEnum):
@@ -62,7 +62,7 @@ class Limits:
     ready_timeout_seconds: float = 900.0
 
     def __post_init__(self) -> None:
-        """Refuse limits under which every canary fails or none can."""
+        """ValueError for limits under which every canary fails or none can."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not math.isfinite(value) or value <= 0:
@@ -123,7 +123,7 @@ class Finding:
         limits += [f"at most {most}"] if math.isfinite(self.allowed[1]) else []
         return f"{self.check}: {found}; {' and '.join(limits)}"
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As plain values; what is not finite is None, which JSON has."""
         value, low, high = (_plain(number) for number in self.seen.as_tuple())
         least, most = (_plain(number) for number in self.allowed)

@@ -79,34 +79,34 @@ class Canary:
     """One version's try.
 
     Args:
-        place: The version, and where it is tried.
+        target: The version, and where it is tried.
         limits: What it must keep.
     """
 
-    place: CanaryTarget
+    target: CanaryTarget
     limits: Limits
 
     def run(self) -> dict[str, Any]:
         """Take every step; returns what was seen at each, and the ``verdict``.
 
-        Where the place may be without traffic, that is no failure: the canary goes back, the
-        verdict is ``no traffic``, and whoever decides next knows that nothing was seen.
+        No traffic is no failure where the target allows it: the canary goes back, the verdict is
+        ``no traffic``, and the caller of the next step knows that nothing was seen.
 
         Raises:
             CanaryError: A check failed, or the canary was not ready in time; it has no traffic.
-            CanaryTargetError: The first step was refused; nothing has changed.
+            CanaryTargetError: The first step failed; nothing has changed.
         """
-        control = self.place.begin()
-        self.place.ask(FIRST)
+        control = self.target.begin()
+        self.target.ask(FIRST)
         seen: list[dict[str, Any]] = []
-        summary = {"version": self.place.version, "control": control, "steps": seen}
+        summary = {"version": self.target.version, "control": control, "steps": seen}
         try:
             self._shift(FIRST)
             for percent in STEPS:
                 self._shift(percent)
                 self._check(percent, seen=seen)
             self._shift(LAST)
-            self.place.conclude(Outcome.PASSED)
+            self.target.conclude(Outcome.PASSED)
         except BaseException as error:
             # Whatever ends the try, Ctrl-C included, must not leave the canary with traffic.
             summary = self._went_back(error, summary)
@@ -125,7 +125,7 @@ class Canary:
             self._roll_back()
         finally:
             if outcome is not None:
-                self.place.conclude(outcome, str(error))
+                self.target.conclude(outcome, str(error))
         return {**summary, "verdict": outcome and outcome.value, "rolled_back": True}
 
     def _may_go_on(self, error: BaseException, seen: list[dict[str, Any]]) -> bool:
@@ -135,12 +135,12 @@ class Canary:
         what ended it.
         """
         is_quiet = isinstance(error, _StepError) and error.outcome is Outcome.NO_TRAFFIC
-        return is_quiet and self.place.quiet_seconds is not None and len(seen) == 1
+        return is_quiet and self.target.quiet_seconds is not None and len(seen) == 1
 
     def _shift(self, percent: int) -> None:
-        logger.info("%s: %d %% of the traffic", self.place.version, percent)
-        self.place.wait(
-            self.place.ask(percent),
+        logger.info("%s: %d %% of the traffic", self.target.version, percent)
+        self.target.wait(
+            self.target.ask(percent),
             percent=percent,
             timeout_seconds=self.limits.ready_timeout_seconds,
         )
@@ -148,29 +148,29 @@ class Canary:
     def _check(self, percent: int, *, seen: list[dict[str, Any]]) -> None:
         """Watch one step until it has come to something; only what it passes returns."""
         last = self._watch(percent)
-        told = {
+        step = {
             "percent": percent,
-            **_told(last.canary, last.control),
-            "checks": [finding.told() for finding in last.findings],
+            **_summary(last.canary, last.control),
+            "checks": [finding.to_dict() for finding in last.findings],
         }
-        seen.append(told)
-        logger.info("%s: %s", self.place.version, told)
+        seen.append(step)
+        logger.info("%s: %s", self.target.version, step)
         outcome = last.outcome
         if outcome is not Outcome.PASSED:
-            reason = f"{self.place.version} at {percent} %: {_reason(last, self.limits)}"
+            reason = f"{self.target.version} at {percent} %: {_reason(last, self.limits)}"
             raise _StepError(outcome or Outcome.UNDECIDED, reason)
 
     def _watch(self, percent: int) -> _Seen:
         """Canary and control of the same moments, until they have come to something."""
         started = time.monotonic()
-        first = self.place.read()
+        first = self.target.read()
         seen: _Seen | None = None
         with tqdm(total=self.limits.min_requests, desc=f"{percent} %", unit="request") as bar:
             while True:
-                time.sleep(self.place.pause_seconds)
+                time.sleep(self.target.pause_seconds)
                 seconds = time.monotonic() - started
                 try:
-                    last = self.place.read()
+                    last = self.target.read()
                 except CanaryTargetError as error:
                     # One reading that fails, of a pod that just ended, is no reason to go back.
                     if seconds > self.limits.step_timeout_seconds:
@@ -215,7 +215,7 @@ class Canary:
     ) -> bool:
         """Whether the step's time is up, or far too little comes where that may be so."""
         most = self.limits.step_timeout_seconds
-        quiet = self.place.quiet_seconds
+        quiet = self.target.quiet_seconds
         if quiet is None or seconds < quiet:
             return seconds > most
         # By the share and not by what the smaller side has had: that is chance at first.
@@ -226,15 +226,15 @@ class Canary:
     def _roll_back(self) -> None:
         for attempt in range(1, ROLL_BACK_ATTEMPTS + 1):
             try:
-                self.place.roll_back()
+                self.target.roll_back()
             except CanaryTargetError as error:
                 logger.warning("roll back, attempt %d: %s", attempt, error)
-                time.sleep(self.place.pause_seconds * attempt)
+                time.sleep(self.target.pause_seconds * attempt)
             else:
-                logger.error("rolled back: %s has no traffic", self.place.version)
+                logger.error("rolled back: %s has no traffic", self.target.version)
                 return
         raise CanaryError(
-            f"{self.place.version}: could not be rolled back in {ROLL_BACK_ATTEMPTS} attempts; "
+            f"{self.target.version}: could not be rolled back in {ROLL_BACK_ATTEMPTS} attempts; "
             "run `python -m serving rollback`"
         )
 
@@ -256,7 +256,7 @@ def _reason(seen: _Seen, limits: Limits) -> str:
     return undecided + found
 
 
-def _told(canary: Observation, control: Observation) -> dict[str, Any]:
+def _summary(canary: Observation, control: Observation) -> dict[str, Any]:
     """What a step's line in the summary has."""
     return {
         name: {

@@ -1,4 +1,4 @@
-"""What a canary needs of the place where it is tried: a service on a cluster, or one server."""
+"""What a canary needs of its target: a service on a cluster, or one server."""
 
 import enum
 from typing import Protocol
@@ -9,7 +9,7 @@ from serving.routing.traffic_split import Versions
 from training.registry import aliases
 
 Reading = dict[str, Samples]
-"""Counters by pod or server."""
+"""Metrics by pod or server."""
 _MOST_CHARACTERS = 500
 """Of a reason in a tag."""
 
@@ -27,19 +27,19 @@ class Outcome(enum.StrEnum):
 
 
 class CanaryTargetError(FailedError):
-    """The place refused, or could not be reached; the text says what and why."""
+    """The target returned an error, or could not be reached; the text says what and why."""
 
 
 class ConflictError(CanaryTargetError):
-    """Somebody else steers the same thing."""
+    """Another person or program changes the same thing."""
 
 
 class NotReadyError(CanaryTargetError):
-    """What was asked for is not so in time; the text says what is missing."""
+    """The share is not in force in time; the text says what is missing."""
 
 
 class CanaryTarget(Protocol):
-    """Where one version is tried beside the one that serves."""
+    """Where one version is tried while another one serves."""
 
     @property
     def version(self) -> str:
@@ -68,15 +68,15 @@ class CanaryTarget(Protocol):
         ...
 
     def ask(self, percent: int) -> object:
-        """Ask for a share of the traffic; what ``wait`` needs to know it by."""
+        """Ask for a share of the traffic; the change that ``wait`` waits for."""
         ...
 
-    def wait(self, asked: object, *, percent: int, timeout_seconds: float) -> None:
+    def wait(self, change: object, *, percent: int, timeout_seconds: float) -> None:
         """Return when the share is in force and the canary ready; NotReadyError when it is not."""
         ...
 
     def read(self) -> tuple[Reading, Reading]:
-        """Counters of the canary, and of the control, until now."""
+        """Metrics of the canary, and of the control, until now."""
         ...
 
     def roll_back(self) -> None:
@@ -95,5 +95,5 @@ def note(registry: Versions, version: str, outcome: Outcome, reason: str) -> Non
     """
     registry.set_tag(version, aliases.VERDICT, outcome.value)
     if outcome in {Outcome.BROKEN, Outcome.UNDECIDED}:
-        told = f"by its canary: {reason}"
-        registry.set_tag(version, aliases.ROLLED_BACK, told[:_MOST_CHARACTERS])
+        text = f"by its canary: {reason}"
+        registry.set_tag(version, aliases.ROLLED_BACK, text[:_MOST_CHARACTERS])

@@ -22,7 +22,7 @@ _MODEL = "/v2/repository/models/ranker"
 
 
 class EndpointError(FailedError):
-    """The endpoint refused, or did not do as it was told; the text says what and why."""
+    """The endpoint returned an error or an unexpected result; the text says what and why."""
 
 
 class UnreachableError(EndpointError):
@@ -49,8 +49,8 @@ class Endpoint:
     def from_environment(cls, url: str | None) -> "Endpoint":
         """The server at an address, with RANKING_TOKEN and the client's certificates.
 
-        Whoever names an address means a server that is there. None: the one of this machine, if
-        there is one; ``none``: there is none, and nobody is asked.
+        A named address must have a server. None: the server of this machine, if there is one;
+        ``none``: there is no server, and none is called.
         """
         is_required = url not in {None, NOWHERE}
         url = url or DEFAULT_URL
@@ -67,10 +67,10 @@ class Endpoint:
         return str(versions[0]) if versions[0] else None
 
     def follow(self, *, timeout_seconds: float = LOAD_TIMEOUT_SECONDS) -> dict[str, Any]:
-        """Have it look who stands beside the champion; the lineup that it has then."""
+        """Have it load the registry's canary and challenger; the versions that serve then."""
         return self._call(f"{_MODEL}/lineup", method="POST", timeout=timeout_seconds)
 
-    def lineup(self) -> dict[str, Any]:
+    def serving_versions(self) -> dict[str, Any]:
         """Champion, canary and shadow: versions and shares."""
         return self._call(f"{_MODEL}/lineup", method="GET", timeout=ANSWER_TIMEOUT_SECONDS)
 
@@ -98,7 +98,7 @@ class Endpoint:
 
     def _read(self, path: str, *, method: str, timeout: float) -> bytes:
         if self.url == NOWHERE:
-            raise NoEndpointError(f"endpoint {NOWHERE}: nobody is asked")
+            raise NoEndpointError(f"endpoint {NOWHERE}: no server is called")
         request = urllib.request.Request(self.url.rstrip("/") + path, method=method)
         if self.token:
             request.add_header("Authorization", f"Bearer {self.token}")

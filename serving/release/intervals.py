@@ -1,6 +1,6 @@
 """Intervals of what was counted, and a schedule of looks at which they may be read.
 
-An interval that is right 95 times in 100 is right less often when somebody looks again and again
+An interval that is right 95 times in 100 is right less often when one looks again and again
 and stops at the first look that pleases. So the chance of an error is dealt out over the looks, of
 which there may be any number: look k, from 0, gets ``chance / ((k + 1) (k + 2))``, and all of them
 together get ``chance``. Looks come at doubled numbers of requests, so few are needed.

@@ -1,4 +1,4 @@
-"""A canary's place on one machine: the registry's alias ``canary``, and the server that follows it.
+"""A canary's target on one machine: the registry's alias ``canary`` and the server that follows.
 
 Whose requests the canary answers is decided by a hash of the user's id, salted by the pair of
 versions: a user who had it at 5 % has it at 25 %, and another rollout begins with other users.
@@ -34,7 +34,7 @@ QUIET_SECONDS = 2.0
 
 
 @dataclasses.dataclass(kw_only=True)
-class LocalPlace:
+class LocalTarget:
     """A registry and an endpoint, and the version that is tried on them."""
 
     registry: Versions
@@ -46,7 +46,7 @@ class LocalPlace:
     _given: Share | None = dataclasses.field(default=None, init=False)
 
     def begin(self) -> str:
-        """The champion, which the endpoint is made to serve; ValueError as ``Place`` says.
+        """The champion, which the endpoint is made to serve; ValueError as ``CanaryTarget`` says.
 
         A canary of the same version that a killed process left behind begins again.
         """
@@ -76,9 +76,9 @@ class LocalPlace:
         traffic_split.write_share(self.registry, CANARY, self._given)
         return self._given
 
-    def wait(self, asked: Any, *, percent: int, timeout_seconds: float) -> None:
+    def wait(self, change: Any, *, percent: int, timeout_seconds: float) -> None:
         """Have the endpoint follow: it verifies and warms the canary before it may answer."""
-        wanted = {"version": asked.version, "percent": asked.percent}
+        wanted = {"version": change.version, "percent": change.percent}
         try:
             seen = self.endpoint.follow(timeout_seconds=timeout_seconds)
         except NoEndpointError as error:
@@ -90,7 +90,7 @@ class LocalPlace:
             raise ConflictError(f"endpoint: canary {seen.get(CANARY)}; {wanted} was asked for")
 
     def read(self) -> tuple[Reading, Reading]:
-        """Counters of both versions, of the one server."""
+        """Metrics of both versions, of the one server."""
         text = self._reached(self.endpoint.metrics)
         canary, control = (
             {self.endpoint.url: samples(text, version)} for version in (self.version, self._control)
@@ -113,7 +113,7 @@ class LocalPlace:
         note(self.registry, self.version, outcome, reason)
 
     def _require_ours(self) -> None:
-        """ConflictError where somebody else moved what this rollout steers."""
+        """ConflictError where another rollout or a person moved the alias or the share."""
         champion, share = (
             self.registry.alias(CHAMPION),
             traffic_split.read_share(self.registry, CANARY),

@@ -49,7 +49,7 @@ class Histogram:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Requests that the control scored too, beside the version that answered."""
+    """Requests that the control scored too, after the canary had answered."""
 
     score_ratios: Histogram
     rank_distances: Histogram
@@ -66,7 +66,7 @@ class Observation:
     seconds: Histogram
     scores: Histogram
     pairs: Pairs | None
-    """None where nobody scores the same requests: the pods of a cluster have one version each."""
+    """None on a cluster, whose pods have one version each: no two score the same requests."""
 
     @property
     def num_answered(self) -> int:

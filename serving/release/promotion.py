@@ -1,4 +1,4 @@
-"""Promotion: the alias ``champion`` moves, and the running endpoint is asked to follow.
+"""Promotion: the alias ``champion`` moves, and the running endpoint follows.
 
 No heavy import; the registry is an argument. The alias never moves back in time: a re-run of
 an old day must not undo a newer model. Within a day it moves only to a ranker that was shown to be
@@ -19,7 +19,7 @@ from training.registry import aliases
 from training.registry.aliases import CANARY, CHAMPION
 
 BY_HAND = "yes"
-"""What the tag of a version says that somebody rolled back; a canary writes why."""
+"""What the tag of a version has after a rollback by hand; a canary writes why."""
 
 logger = logging.getLogger(__name__)
 

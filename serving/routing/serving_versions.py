@@ -1,7 +1,7 @@
-"""Who answers a request, and who scores it in the shadow.
+"""Which version answers a request, and which one scores it in the shadow.
 
-A lineup never changes: a new one takes its place in one assignment, and a request asks the one that
-it found. So no request sees half of a change.
+``ServingVersions`` is immutable: a new object replaces it in one assignment, and a request uses the
+object that it found. So no request sees half of a change.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ Model_co = TypeVar("Model_co", bound=Versioned, covariant=True)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WeightedModel(Generic[Model_co]):
-    """A loaded model beside the champion, and its share of the requests."""
+    """A loaded model that is not the champion, and its share of the requests."""
 
     model: Model_co
     share: Share
@@ -55,13 +55,13 @@ class ServingVersions(Generic[Model_co]):
         return next((model for model in self.answering if model.version == version), None)
 
     def chosen(self, key: str) -> Model_co | None:
-        """Who answers the requests of a key; None where nothing is loaded."""
+        """The model that answers the requests of a key; None where none is loaded."""
         if self.champion and self.canary and self.canary.share.covers(key):
             return self.canary.model
         return self.champion
 
     def pair_of(self, version: str) -> WeightedModel[Model_co] | None:
-        """Who scores a share of a version's answers too: the champion, where it is the canary.
+        """The champion and its share of a version's answers to score, where that is the canary.
 
         The share keeps the work bounded: one in ``100 / PAIRED_PERCENT`` requests is scored twice.
         """
@@ -77,22 +77,22 @@ class ServingVersions(Generic[Model_co]):
         is_canary = self.canary is not None and self.canary.model.version == version
         return "canary" if is_canary else "champion"
 
-    def told(self) -> dict[str, object]:
-        """The lineup for people and for the commands: versions and shares."""
-        beside = {"canary": self.canary, "shadow": self.shadow}
+    def to_dict(self) -> dict[str, object]:
+        """Versions and shares, for people and for the commands."""
+        weighted = {"canary": self.canary, "shadow": self.shadow}
         return {
             "champion": self.champion.version if self.champion else None,
             **{
                 role: {"version": one.model.version, "percent": one.share.percent} if one else None
-                for role, one in beside.items()
+                for role, one in weighted.items()
             },
         }
 
 
 def key_of(schema: Schema, call: InferenceCall) -> str:
-    """Whose request a call is: its first user, or itself where the schema or it has no user.
+    """The key by which a call is routed: its first user, or its id where there is no user.
 
-    The call has not been checked yet: what is no user id is refused later, by whoever answers.
+    The call has not been checked yet: the model that answers rejects what is no user id.
     """
     tensor = call.tensors.get(schema.user.name) if schema.user else None
     return call.id if tensor is None or not len(tensor.values) else str(tensor.values[0])

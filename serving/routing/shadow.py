@@ -1,4 +1,4 @@
-"""A challenger that scores copies of requests which somebody else has answered.
+"""A challenger that scores copies of requests that another version has answered.
 
 The answer is made before the copy is taken, so nothing here can change it. Copies wait in a bounded
 queue for one thread of low priority; what does not fit is dropped and counted. A challenger that is
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 class Scorer(Versioned, Protocol):
-    """What is asked of a challenger."""
+    """What a challenger must have."""
 
     @property
     def score(self) -> Callable[[Any], npt.NDArray[np.float32]]:
@@ -48,8 +48,8 @@ class Scorer(Versioned, Protocol):
 
 
 Scores = npt.NDArray[np.float32]
-Tell = Callable[[Scorer, Answered, Scores], None]
-"""Who scored, the answer, and the scores in its order."""
+OnScored = Callable[[Scorer, Answered, Scores], None]
+"""Takes the model that scored, the answer, and the scores in its order."""
 
 
 class Shadow:
@@ -61,7 +61,7 @@ class Shadow:
         *,
         name: str = ROLE,
         copies: metrics.Copies = metrics.SHADOW_COPIES,
-        tell: Tell | None = None,
+        on_scored: OnScored | None = None,
     ) -> None:
         """A queue that is not read yet.
 
@@ -69,18 +69,18 @@ class Shadow:
             log: The log of answers, which gets the challenger's scores too.
             name: Of the thread.
             copies: What counts the requests here.
-            tell: What is done with the scores, instead of comparing and logging a challenger's.
+            on_scored: Takes the scores, instead of comparing and logging a challenger's.
         """
         self._log = log
         self._copies = copies
-        self._tell = tell or self._tell_challenger
+        self._on_scored = on_scored or self._compare_and_log
         self._changed = threading.Condition()
         self._waiting: collections.deque[tuple[Scorer, Answered]] = collections.deque()
         self._num_candidates = 0
         self._is_stopping = False
         self._has_failed: set[str] = set()
         self._begun: tuple[Scorer, float] | None = None
-        """Who scores now, and since which moment of ``time.monotonic``."""
+        """The model that scores now, and since which moment of ``time.monotonic``."""
         self._given_up: Scorer | None = None
         self._name = name
         self._thread = self._new_thread()
@@ -113,22 +113,22 @@ class Shadow:
         self._num_candidates = 0
         self._copies.waiting.set(0)
 
-    def offer(self, beside: WeightedModel[Scorer] | None, answered: Answered) -> bool:
+    def offer(self, challenger: WeightedModel[Scorer] | None, answered: Answered) -> bool:
         """Take a copy of a request or leave it; returns at once, and whether it was taken.
 
         Args:
-            beside: The challenger and its share of the requests, if there is one.
+            challenger: The challenger and its share of the requests, if there is one.
             answered: The request and its answer.
         """
         # By chance: another part of the users each time, so that none is looked at twice as much.
-        if beside is None or random.random() * _ALL >= beside.share.percent:
+        if challenger is None or random.random() * _ALL >= challenger.share.percent:
             return False
         with self._changed:
-            self._give_up_what_hangs(beside.model)
-            is_gone = self._is_stopping or beside.model is self._given_up
+            self._give_up_what_hangs(challenger.model)
+            is_gone = self._is_stopping or challenger.model is self._given_up
             is_taken = not is_gone and self._has_room(len(answered.scores))
             if is_taken:
-                self._waiting.append((beside.model, answered.copied()))
+                self._waiting.append((challenger.model, answered.copied()))
                 self._num_candidates += len(answered.scores)
                 self._copies.waiting.set(len(self._waiting))
                 self._changed.notify()
@@ -139,7 +139,7 @@ class Shadow:
     def _give_up_what_hangs(self, now: Scorer) -> None:
         """A thread cannot be stopped: it is left alone with its challenger, and another begins.
 
-        Who stands here now may be another one: then it has done nothing, and what waits is its own.
+        There may be another challenger now: it has done nothing, and what waits is its own.
         """
         if self._begun is None or time.monotonic() - self._begun[1] < HANG_SECONDS:
             return
@@ -187,24 +187,26 @@ class Shadow:
         except Exception:
             if threading.current_thread() is not self._thread:
                 return
-            # A challenger may fail in any way; the server ranks on, and a counter tells.
+            # A challenger may fail in any way; the server ranks on, and a metric counts that.
             self._copies.requests.labels("failed").inc()
             if model.version not in self._has_failed:
                 self._has_failed.add(model.version)
-                logger.exception("%s: %s failed; told once", self._name, model.version)
+                logger.exception("%s: %s failed; logged once", self._name, model.version)
             return
         if threading.current_thread() is not self._thread:
             return
-        self._tell(model, answered, scores)
+        self._on_scored(model, answered, scores)
         self._copies.requests.labels("scored").inc()
 
-    def _tell_challenger(self, model: Scorer, answered: Answered, scores: Scores) -> None:
+    def _compare_and_log(self, model: Scorer, answered: Answered, scores: Scores) -> None:
         metrics.SHADOW_DIFFERENCE.observe(float(np.abs(scores - answered.scores).mean()))
         correlation = rank_correlation(scores, answered.scores)
         if correlation is not None:
             metrics.SHADOW_CORRELATION.observe(correlation)
-        told = dataclasses.replace(answered, model_version=model.version, scores=scores, role=ROLE)
-        self._log.offer(told, is_chosen=True)
+        scored = dataclasses.replace(
+            answered, model_version=model.version, scores=scores, role=ROLE
+        )
+        self._log.offer(scored, is_chosen=True)
 
 
 def rank_correlation(one: Scores, other: Scores) -> float | None:

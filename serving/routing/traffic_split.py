@@ -15,7 +15,7 @@ _ALL = 100
 
 
 class Versions(Protocol):
-    """What is asked of the registry."""
+    """What the registry must offer."""
 
     def alias(self, name: str) -> str | None:
         """Version to which an alias points."""
@@ -47,7 +47,7 @@ class Share:
     salt: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what is no share."""
+        """ValueError for what is no share."""
         if not 0 <= self.percent <= _ALL:
             raise ValueError(f"percent: {self.percent}; from 0 to {_ALL}")
 
@@ -60,7 +60,7 @@ class Share:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shares:
-    """Who has a part of the requests beside the champion; both may be nobody."""
+    """The canary and the challenger with their parts of the requests; None where there is none."""
 
     canary: Share | None = None
     shadow: Share | None = None

@@ -20,7 +20,7 @@ from serving.admission import Admission, check_token, inline_or_thread
 from serving.inference.ranker import NAME, Ranker
 from serving.inference.repository import ChampionExtension
 from serving.inference.responses import RankingResponse
-from serving.observability import metrics, tracing
+from serving.observability import request_metrics, tracing
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import InferenceCall, from_grpc
 from serving.settings import MAX_BODY_BYTES, Settings, Tls
@@ -34,7 +34,7 @@ _CODES = {
     HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
     HTTPStatus.INTERNAL_SERVER_ERROR: grpc.StatusCode.INTERNAL,
 }
-"""Any other refusal is INVALID_ARGUMENT."""
+"""Any other status is INVALID_ARGUMENT."""
 _TRITON_MODEL, _TRITON_PARAMETERS = 2, 3
 """Fields of Triton's requests to the repository, which tritonclient sends."""
 _TRACED = ("ModelInfer", "RepositoryModel")
@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 
 class RankingServicer(InferenceServicer):
-    """KServe's service; what differs is named beside it."""
+    """KServe's service; each method says what differs."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class RankingServicer(InferenceServicer):
             call = dataclasses.replace(call, deadline=deadline)
             tracing.describe(request_id=call.id)
             answer, _ = await self._dataplane.infer(model_name=NAME, request=call)
-            with metrics.stage("respond"):
+            with request_metrics.stage("respond"):
                 return await inline_or_thread(answer.num_bytes, _serialized, answer)
 
         caller_seconds = context.time_remaining()
@@ -112,7 +112,7 @@ class RankingServicer(InferenceServicer):
         return messages.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
-        """Unload, which is refused."""
+        """Fail: the only model stays loaded."""
         name = _repository_name(request)
         await self._extension.unload(name)
         return messages.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
@@ -145,7 +145,7 @@ class Incoming:
 class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Asks for the token; every failure, even of reading a message, is a status with a reason.
 
-    To gRPC each call is one whose requests are a stream, which is the same on the wire: a message
+    To gRPC each call is one whose requests are a stream, which is the same in HTTP/2: a message
     is then read when we ask for it, and may take as long as we say.
     """
 
@@ -217,7 +217,7 @@ def _repository_name(request: Any) -> str:
     """The model of a request to the repository: KServe's first field, or Triton's second.
 
     In Triton's message the first field is a repository's name and the third has parameters, which
-    are refused: the registry says what is loaded.
+    no load takes: the registry says what is loaded.
     """
     others = {field.field_number: field.data for field in UnknownFieldSet(request)}
     if _TRITON_PARAMETERS in others and isinstance(request, messages.RepositoryModelLoadRequest):
@@ -277,12 +277,12 @@ async def _checked(
     try:
         check_token(token, metadata.get("authorization"))
         answer = await behaviour(method, context)
-    except RequestError as refused:
-        await _refuse(context, method, refused.status, str(refused))
+    except RequestError as error:
+        await _fail(context, method, error.status, str(error))
     except Exception as error:
         tracing.failed(error)
         tracing.answered_grpc("INTERNAL", grpc.StatusCode.INTERNAL.value[0], "server: failed")
-        metrics.refuse("grpc", "INTERNAL", status=HTTPStatus.INTERNAL_SERVER_ERROR)
+        request_metrics.count_error("grpc", "INTERNAL", status=HTTPStatus.INTERNAL_SERVER_ERROR)
         logger.exception("%s failed", method)
         await context.abort(grpc.StatusCode.INTERNAL, "server: failed; its log says why")
     else:
@@ -290,9 +290,9 @@ async def _checked(
         return answer
 
 
-async def _refuse(context: Any, method: str, status: HTTPStatus, reason: str) -> None:
+async def _fail(context: Any, method: str, status: HTTPStatus, reason: str) -> None:
     code = _CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT)
-    metrics.refuse("grpc", code.name, status=status)
+    request_metrics.count_error("grpc", code.name, status=status)
     tracing.answered_grpc(code.name, code.value[0], reason)
     logger.warning("refused: %s: %s %s", method, code.name, reason)
     await context.abort(code, reason)

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.observability import metrics
+from serving.observability import metrics, request_metrics
 from serving.settings import Limits
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -103,7 +103,7 @@ class HttpProtocol(HttpToolsProtocol):
         if is_head and self._num_head_bytes:
             self._end(HTTPStatus.REQUEST_TIMEOUT, f"head: not there; within {seconds:g} seconds")
         else:
-            # Nothing was asked, or the app has answered already.
+            # There is no request, or the app has answered already.
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
@@ -113,7 +113,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _end(self, status: HTTPStatus, reason: str) -> None:
         if self.transport.is_closing():
             return
-        metrics.refuse("rest", str(status.value), status=status)
+        request_metrics.count_error("rest", str(status.value), status=status)
         logger.warning("refused: no request: %d %s", status, reason)
         body = orjson.dumps({"error": reason})
         head = (
@@ -128,7 +128,7 @@ def _without_upgrade(data: bytes) -> bytes:
     """The same, but for offers of another protocol, which a server may ignore and this one does.
 
     The parser would stop behind the head and drop the body: HTTP clients of Java offer h2c with
-    every first request. An offer that is cut by the end of what came is not seen, and refused.
+    every first request. An offer that is cut by the end of what came is not seen: an error.
     """
     head, end, body = data.partition(b"\r\n\r\n")
     return _UPGRADE.sub(b"\r\nx-ignored-upgrade:", head) + end + body

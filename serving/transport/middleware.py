@@ -14,7 +14,7 @@ import orjson
 from starlette.requests import ClientDisconnect
 
 from serving.admission import check_token
-from serving.observability import metrics, tracing
+from serving.observability import request_metrics, tracing
 from serving.protocol.errors import RequestError, shown
 from serving.protocol.json_fields import MAX_TEXT
 from serving.settings import Settings
@@ -64,8 +64,8 @@ class Gateway:
             max_bytes = self._settings.limits.max_body_bytes
             with _Bounded(receive, declared, max_bytes, incoming=self._incoming) as bounded:
                 await self._app(scope, bounded, answer.send)
-        except RequestError as refused:
-            await answer.fail(refused.status, str(refused))
+        except RequestError as error:
+            await answer.fail(error.status, str(error))
         except asyncio.CancelledError:
             # The server ends, and has waited for this one as long as it may.
             status = HTTPStatus.SERVICE_UNAVAILABLE
@@ -85,7 +85,7 @@ def _where(scope: Message) -> str:
 
 
 def _traced(scope: Message, headers: dict[bytes, bytes]) -> contextlib.AbstractContextManager[None]:
-    """The span of a request that works: none of what is only asked, as health and metrics are."""
+    """The span of a request that works: none for health checks and metrics."""
     if not tracing.is_on() or scope["method"] != "POST":
         return contextlib.nullcontext()
     operation = operation_at(scope["method"], scope["path"])
@@ -179,7 +179,7 @@ class _Answer:
         if self._is_started:
             raise RuntimeError(f"{self._scope['path']}: answer begun; cannot become: {reason}")
         tracing.answered(status, reason)
-        metrics.refuse("rest", str(int(status)), status=status)
+        request_metrics.count_error("rest", str(int(status)), status=status)
         where = _where(self._scope)
         logger.warning("refused: %s %s: %d %s", self._scope["method"], where, status, reason)
         body = orjson.dumps({"error": reason})

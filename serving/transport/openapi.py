@@ -1,8 +1,8 @@
 """``/openapi.json``: the operations, written with the inputs and outputs of one data set's schema.
 
 KServe's own description has neither our bodies nor our errors. A body that this description forbids
-is refused; one that it allows may still be, for what JSON Schema cannot say: that shapes count
-their values, that moments are ISO 8601, that an input is there once.
+gets an error. One that it allows may get one too, for what JSON Schema cannot say: that shapes
+count their values, that moments are ISO 8601, that an input is there once.
 """
 
 from http import HTTPStatus

@@ -70,8 +70,8 @@ def answers(schema: Schema) -> dict[str, Json]:
     is_true = {"const": True}
     server = {"name": _TEXT, "version": _TEXT, "extensions": _list(_TEXT)}
     part = _object({"version": _TEXT, "percent": {"type": "number"}}, all_required=True)
-    beside = dict.fromkeys(("canary", "shadow"), _optional(part))
-    lineup = {"name": _NAME, "champion": _optional(_TEXT), **beside}
+    weighted = dict.fromkeys(("canary", "shadow"), _optional(part))
+    versions = {"name": _NAME, "champion": _optional(_TEXT), **weighted}
     return {
         "object": _answer({"type": "object"}),
         "metrics": {"content": {"text/plain": {"schema": _TEXT}}},
@@ -84,7 +84,7 @@ def answers(schema: Schema) -> dict[str, Json]:
         "predictions": _answer(_predictions()),
         "scores": scores,
         "index": _answer(_list(index)),
-        "lineup": _answer(_object(lineup, all_required=True)),
+        "lineup": _answer(_object(versions, all_required=True)),
         "loaded": _answer(_object({"name": _NAME, "load": is_true}, all_required=True)),
     }
 

@@ -14,7 +14,7 @@ _REPOSITORY = "/v2/repository"
 _V1_MODEL = "/v1/models/{model_name}"
 
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
-"""Answered without a token: whoever asks whether a server is well has none."""
+"""Answered without a token: a health check has none."""
 
 _READ = (400, 408, 413)
 """What reading a body can come to."""

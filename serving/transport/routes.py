@@ -20,7 +20,7 @@ from serving.admission import Admission, inline_or_thread
 from serving.inference.ranker import NAME, Ranker
 from serving.inference.repository import ChampionRepository
 from serving.inference.responses import RankingResponse
-from serving.observability import metrics, tracing
+from serving.observability import request_metrics, tracing
 from serving.protocol import json_fields
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import JSON_LENGTH_HEADER, InferenceCall, from_rest
@@ -143,7 +143,7 @@ class Routes:
         return Response(content, headers={"content-type": content_type})
 
     async def server_ready(self) -> Response:
-        """Whether a model can answer; open to all, so it tells nothing more."""
+        """Whether a model can answer; open to all, so it says nothing more."""
         if not await self._dataplane.ready():
             unavailable = HTTPStatus.SERVICE_UNAVAILABLE
             raise RequestError("server", "not ready", "a model that is loaded", status=unavailable)
@@ -171,7 +171,7 @@ class Routes:
         return _json([one for one in listed if not only_ready or one["state"] == "READY"])
 
     async def load(self, request: Request, model_name: str) -> Response:
-        """Load the champion; a body that asks for another model or configuration is refused."""
+        """Load the champion; RequestError for another model or configuration in the body."""
         self._dataplane.get_model_from_registry(model_name)
         message = await self._message(request)
         for name, value in json_fields.mapping(message.get("parameters"), "parameters").items():
@@ -181,13 +181,13 @@ class Routes:
         return _json({"name": model_name, "load": True})
 
     async def unload(self, model_name: str) -> Response:
-        """Refused."""
+        """RequestError (409): the only model stays loaded."""
         self._repository.unload(model_name)
 
     async def lineup(self, model_name: str) -> Response:
         """Champion, canary and shadow: versions and shares."""
         self._repository.check_name(model_name)
-        return _json({"name": NAME, **self._ranker.lineup.told()})
+        return _json({"name": NAME, **self._ranker.versions.to_dict()})
 
     async def renew_lineup(self, model_name: str) -> Response:
         """Let canary and shadow be who the registry says now.
@@ -214,7 +214,7 @@ class Routes:
             call = dataclasses.replace(call, deadline=deadline)
             tracing.describe(request_id=call.id)
             answer, _ = await self._dataplane.infer(model_name=NAME, request=call)
-            with metrics.stage("respond"):
+            with request_metrics.stage("respond"):
                 return await inline_or_thread(answer.num_bytes, respond, answer)
 
         async def until_left() -> None:

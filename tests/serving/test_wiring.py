@@ -1,4 +1,4 @@
-"""The door with everything real behind it: Feast's store, an artifact on disk, MLflow's aliases."""
+"""The command line with the real Feast store, an artifact on disk and MLflow's aliases."""
 
 import contextlib
 import dataclasses

@@ -48,8 +48,8 @@ def mark(items: list[pytest.Item]) -> None:
     """Mark tests by their fixtures, and say which must share a worker of pytest-xdist.
 
     The tests with a Spark session are two groups, so that there are two sessions, and so are those
-    that train in processes; those with the endpoint are one. Every other file is a group of its
-    own: its tests share what the file has started.
+    that train in processes; those with the endpoint are one, and so are those with live versions.
+    Every other file is a group of its own: its tests share what the file has started.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
@@ -60,6 +60,8 @@ def mark(items: list[pytest.Item]) -> None:
         group = _TRAININGS.get(item.path.name, item.path.name)
         if fixtures & _ENDPOINTS:
             group = "endpoint"
+        if "live" in fixtures:
+            group = "live"
         if "spark" in fixtures:
             group = _REPLAYS if group in _REPLAYED else _SESSION
         item.add_marker(pytest.mark.xdist_group(group))

@@ -1,7 +1,7 @@
 """The Kubernetes API as a rollout needs it: apply, wait, read the pods' metrics.
 
-Objects are applied by server-side apply under one field manager, so that a field which somebody
-else set is a conflict with a name, and is not overwritten in silence.
+Objects are applied by server-side apply under one field manager, so that a field of another
+manager is a conflict with a name, and is not overwritten in silence.
 """
 
 import json
@@ -31,7 +31,7 @@ Live = dict[str, Any]
 
 
 class ClusterError(CanaryTargetError):
-    """The cluster refused, or could not be reached; the text says what and why."""
+    """The cluster returned an error, or could not be reached; the text says what and why."""
 
 
 class ClusterConflictError(ClusterError, ConflictError):
@@ -83,7 +83,7 @@ class Cluster:
 
         Raises:
             ClusterConflictError: Another manager set a field to another value; no ``force``.
-            ClusterError: The cluster refused it, a webhook of KServe included.
+            ClusterError: The cluster, or a webhook of KServe, rejected it.
         """
 
         def patch() -> Live:
@@ -152,18 +152,18 @@ class Cluster:
         return self._call(f"metrics of pod {pod}", get)
 
     def _call(self, what: str, call: Callable[[], Any]) -> Any:
-        place = f"{what} {self._namespace}/{self.name}"
+        resource = f"{what} {self._namespace}/{self.name}"
         try:
             return call()
         except client.ApiException as error:
-            raise _refusal(place, error) from error
+            raise _error_of(resource, error) from error
         except OSError as error:
-            raise ClusterError(f"{place}: {error}") from error
+            raise ClusterError(f"{resource}: {error}") from error
         except Exception as error:
             # urllib3's errors share no base with OSError, and the client does not wrap them.
             if not type(error).__module__.startswith("urllib3"):
                 raise
-            raise ClusterError(f"{place}: {error}") from error
+            raise ClusterError(f"{resource}: {error}") from error
 
 
 def connect(*, kubeconfig: str | None, context: str | None) -> client.ApiClient:
@@ -202,7 +202,7 @@ def _complaints(live: Live, generation: int) -> str:
     return "; ".join(found) or "its conditions say nothing"
 
 
-def _refusal(place: str, error: client.ApiException) -> ClusterError:
+def _error_of(resource: str, error: client.ApiException) -> ClusterError:
     try:
         status = json.loads(error.body or "{}")
     except ValueError:
@@ -211,6 +211,6 @@ def _refusal(place: str, error: client.ApiException) -> ClusterError:
     conflicts = [one for one in causes if one.get("reason") == "FieldManagerConflict"]
     if conflicts:
         fields = "; ".join(f"{one.get('field')}: {one.get('message')}" for one in conflicts)
-        return ClusterConflictError(f"{place}: {fields}; --force takes the fields over")
+        return ClusterConflictError(f"{resource}: {fields}; --force takes the fields over")
     message = status.get("message") or error.reason or error.body
-    return ClusterError(f"{place}: {error.status}; {message}")
+    return ClusterError(f"{resource}: {error.status}; {message}")

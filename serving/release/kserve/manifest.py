@@ -1,4 +1,4 @@
-"""The ``InferenceService`` that KServe is asked for, made of the KServe SDK's own types.
+"""The ``InferenceService`` for KServe, made of the KServe SDK's own types.
 
 The transformer and the predictor are one process here, so one container holds both: no hop between
 them, and a canary takes the whole path along. What a canary changes is in ``traffic``.
@@ -26,7 +26,7 @@ PASSED_ANNOTATION = "wukong-ranking/canary-passed"
 """The version whose canary has passed every step; it goes with the canary."""
 MAX_LABEL_CHARACTERS = 63
 _LEAVE_SECONDS = 5
-"""Before a pod is told to stop: until then the cluster goes on sending requests to it."""
+"""Before a pod gets SIGTERM: until then the cluster goes on sending requests to it."""
 _GRACE_SECONDS = 45
 """Until it is killed: that, what the server takes to drain, and to write its log of answers."""
 _STORE_FOLDER = "/var/ranking/feast"
@@ -60,7 +60,7 @@ class Model:
     storage_uri: str
 
     def __post_init__(self) -> None:
-        """Check what the cluster would refuse only once the pod starts."""
+        """Check what the cluster would reject only once the pod starts."""
         if not re.fullmatch(r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?", self.version):
             raise ValueError(
                 f"version: {self.version!r}; at most {MAX_LABEL_CHARACTERS} letters, digits, "
@@ -98,7 +98,7 @@ class Service:
     memory: str = "4Gi"
 
     def __post_init__(self) -> None:
-        """Refuse with field, value and limit what KServe would refuse or ignore."""
+        """ValueError with field, value and limit for what KServe would reject or ignore."""
         for field in ("name", "namespace", "store_claim"):
             if not _LABEL.fullmatch(value := getattr(self, field)):
                 raise ValueError(f"{field}: {value!r}; lower-case letters, digits and '-'")
@@ -180,7 +180,7 @@ def _pod(service: Service, model: Model) -> dict[str, Any]:
         ),
         "automount_service_account_token": False,
     }
-    if service.mode is Mode.STANDARD:  # Knative's own proxy drains a pod, and it refuses the field
+    if service.mode is Mode.STANDARD:  # Knative's own proxy drains a pod, and it rejects the field
         pod["termination_grace_period_seconds"] = _GRACE_SECONDS
     return {name: _plain(part) for name, part in pod.items()}
 
@@ -189,13 +189,13 @@ def _container(service: Service, model: Model) -> client.V1Container:
     serve = ["-m", "serving", "serve", "--dataset", service.dataset, "--host", "0.0.0.0"]
     ports = ["--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT)]
     env = {STORAGE_URI: model.storage_uri, "HOME": "/tmp", "TMPDIR": "/tmp"}
-    places = ["--store", _STORE_FOLDER, "--model", MODEL_FOLDER, "--compiled", "/tmp/compiled"]
+    folders = ["--store", _STORE_FOLDER, "--model", MODEL_FOLDER, "--compiled", "/tmp/compiled"]
     secret = client.V1EnvFromSource(secret_ref=client.V1SecretEnvSource(name=service.secret))
     return client.V1Container(
         name=CONTAINER,
         image=service.image,
         command=["python"],
-        args=[*serve, *ports, *places],
+        args=[*serve, *ports, *folders],
         env=[client.V1EnvVar(name=name, value=value) for name, value in env.items()],
         env_from=[secret] if service.secret else None,
         ports=_ports(service.mode),
@@ -234,7 +234,7 @@ def _ports(mode: Mode) -> list[client.V1ContainerPort]:
 
 
 def _probes() -> dict[str, client.V1Probe]:
-    """The server listens once its model is loaded and warm; until then only startup is asked."""
+    """The server listens once its model is loaded and warm; until then the startup probe runs."""
 
     def get(path: str, **timing: int) -> client.V1Probe:
         action = client.V1HTTPGetAction(path=path, port=HTTP_PORT)

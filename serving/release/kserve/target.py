@@ -1,4 +1,4 @@
-"""A canary's place on Kubernetes: one ``InferenceService``."""
+"""A canary's target on Kubernetes: one ``InferenceService``."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ from training.registry import aliases
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ServicePlace:
+class ServiceTarget:
     """A service, and the model that is tried on it.
 
     Args:
@@ -42,7 +42,7 @@ class ServicePlace:
 
     @property
     def quiet_seconds(self) -> float | None:
-        """None: on a cluster a canary that nobody asked is no canary."""
+        """None: on a cluster a canary without requests is a failure."""
         return None
 
     def begin(self) -> str:
@@ -68,17 +68,17 @@ class ServicePlace:
         )
         return self.cluster.apply(desired, force=self.force)["metadata"]["generation"]
 
-    def wait(self, asked: Any, *, percent: int, timeout_seconds: float) -> None:
-        """Return when KServe has seen the generation, and canary and traffic are as asked."""
+    def wait(self, change: Any, *, percent: int, timeout_seconds: float) -> None:
+        """Return when KServe has seen the generation, and the canary is ready with its share."""
         self.cluster.wait(
             lambda live: traffic.has_share(live, self.model, percent=percent),
-            generation=asked,
+            generation=change,
             what=f"ready with {percent} % for {self.version}",
             timeout_seconds=timeout_seconds,
         )
 
     def read(self) -> tuple[Reading, Reading]:
-        """Counters of the pods of the canary, and of the control."""
+        """Metrics of the pods of the canary, and of the control."""
         both = traffic.pod_labels(self.cluster.read())
         canary, control = (
             {pod: samples(text) for pod, text in self.cluster.pod_metrics(labels).items()}

@@ -32,7 +32,7 @@ _SCALING = (
     *("minReplicas", "maxReplicas", "scaleMetric", "scaleMetricType", "scaleTarget"),
     "autoScaling",
 )
-"""KServe scales the stable predictor only and refuses or ignores these on a canary."""
+"""KServe scales the stable predictor only and rejects or ignores these on a canary."""
 
 
 def mode_of(live: Mapping[str, Any]) -> Mode:
@@ -49,7 +49,7 @@ def stable_version(live: Mapping[str, Any]) -> str:
 
 
 def canary_version(live: Mapping[str, Any]) -> str | None:
-    """The version beside the stable one; None where there is none."""
+    """The canary's version; None where there is none."""
     if mode_of(live) is Mode.KNATIVE:
         return stable_version(live) if _SHARE in live["spec"]["predictor"] else None
     canaries = live["spec"].get("canary") or []
@@ -86,7 +86,7 @@ def is_rolled_back(live: Mapping[str, Any]) -> bool:
 
 
 def has_share(live: Mapping[str, Any], model: Model, *, percent: int) -> bool:
-    """Whether the canary is ready and the traffic is split as asked."""
+    """Whether the canary is ready and has its share of the traffic."""
     return _is_up(live, model.revision, percent=percent)
 
 
@@ -197,7 +197,7 @@ def rolled_back(live: Mapping[str, Any]) -> Manifest:
 def taken_over(live: Mapping[str, Any]) -> Manifest:
     """The object in which a canary of mode Standard is ours, without traffic.
 
-    A canary that somebody else changed is theirs, and stays when we leave it out of what we apply.
+    A canary that another field manager changed is its own, and stays when we do not apply it.
     """
     desired = _ours(live)
     canary = copy.deepcopy(live["spec"]["canary"][0]["predictor"])

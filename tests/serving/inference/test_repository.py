@@ -1,4 +1,4 @@
-"""Loading, reloading and refusing over the running endpoint."""
+"""Loads, reloads and their errors on the running endpoint."""
 
 import concurrent.futures
 import time
@@ -81,7 +81,7 @@ def test_loads_leave_the_event_loop_and_the_ranking_threads_to_the_requests(serv
     path, seconds = "/v2/repository/models/ranker/load", []
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         loads = [pool.submit(server.http.post, path) for _ in range(2)]
-        # Canaries too; what cannot be refused quickly waits with the others.
+        # Canaries too; what cannot fail quickly waits with the others.
         loads += [pool.submit(server.http.post, path.replace("load", "lineup")) for _ in range(10)]
         time.sleep(0.2)
         while not loads[0].done():

@@ -8,8 +8,9 @@ import pytest
 from support.serving import stand_ins
 
 from serving.inference import repository
-from serving.inference.ranker import Champion, Ranker
+from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
+from serving.inference.scoring import Champion
 from serving.protocol.errors import RequestError
 from serving.release import endpoint_client
 from serving.routing.traffic_split import Share, read_shares, write_share
@@ -58,9 +59,9 @@ def world(tmp_path):
 def test_a_load_that_takes_too_long_is_refused_and_its_model_never_serves(world, monkeypatch):
     monkeypatch.setattr(repository, "LOAD_SECONDS", 0.1)
     world.registry.set_alias(CHAMPION, SLOW)
-    with pytest.raises(RequestError, match=r"load: 'not done'; within 0.1 seconds") as refused:
+    with pytest.raises(RequestError, match=r"load: 'not done'; within 0.1 seconds") as caught:
         asyncio.run(world.repository.load("ranker"))
-    assert refused.value.status == 409
+    assert caught.value.status == 409
     world.end()
     assert world.ranker.version == FIRST
     # The alias is still there: the next load takes it.
@@ -74,11 +75,11 @@ def test_a_canary_that_takes_too_long_never_gets_its_share(world, monkeypatch):
     with pytest.raises(RequestError, match="not done"):
         asyncio.run(world.repository.follow("ranker"))
     world.end()
-    assert world.ranker.lineup.canary is None
+    assert world.ranker.versions.canary is None
 
 
 def test_an_alias_that_goes_back_during_a_load_keeps_the_old_model(world):
-    """Its client has gone, and nobody told the server."""
+    """Its client has gone, and the server does not know."""
     world.registry.set_alias(CHAMPION, SLOW)
 
     async def moved():
@@ -88,9 +89,9 @@ def test_an_alias_that_goes_back_during_a_load_keeps_the_old_model(world):
         world.release.set()
         await load
 
-    with pytest.raises(RequestError, match="as when the load began; ask again") as refused:
+    with pytest.raises(RequestError, match="as when the load began; ask again") as caught:
         asyncio.run(moved())
-    assert refused.value.status == 409
+    assert caught.value.status == 409
     assert world.ranker.version == FIRST
 
 
@@ -106,7 +107,7 @@ def test_a_share_that_is_taken_away_during_a_load_is_not_given(world):
 
     with pytest.raises(RequestError, match="ask again"):
         asyncio.run(taken())
-    assert world.ranker.lineup.canary is None
+    assert world.ranker.versions.canary is None
 
 
 def test_a_caller_who_leaves_takes_the_load_along(world):

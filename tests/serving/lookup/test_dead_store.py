@@ -9,8 +9,9 @@ import pytest
 from support.redis_server import running_redis
 from support.serving import stand_ins
 
-from serving.inference.ranker import Champion, Ranker
-from serving.lookup import store_breaker as patience_module
+from serving.inference.ranker import Ranker
+from serving.inference.scoring import Champion
+from serving.lookup import store_breaker
 from serving.lookup.store_breaker import FAILURES, PAUSE_SECONDS, SMALL_ROWS, StoreCircuitBreaker
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
@@ -55,7 +56,7 @@ def test_a_strict_endpoint_refuses_instead(dead, body):
     assert caught.value.status == 503
 
 
-def patience_of(budget):
+def breaker_of(budget):
     """Runs what it is asked for."""
     return StoreCircuitBreaker(
         budget, lambda works: [work() for work in works], finish=lambda work, rows: rows
@@ -74,26 +75,26 @@ def test_after_some_failures_the_store_is_asked_once_a_second_and_then_trusted_a
 
     async def run():
         nonlocal works
-        patience = patience_of(BUDGET)
+        breaker = breaker_of(BUDGET)
         for _ in range(FAILURES + 5):
-            assert await patience.read(work) is None
+            assert await breaker.read(work) is None
         assert len(asked) == FAILURES
         await asyncio.sleep(PAUSE_SECONDS + 0.02)
-        assert await patience.read(work) is None
-        assert await patience.read(work) is None
+        assert await breaker.read(work) is None
+        assert await breaker.read(work) is None
         assert len(asked) == FAILURES + 1
         works = True
         await asyncio.sleep(PAUSE_SECONDS + 0.02)
-        return [await patience.read(work) for _ in range(3)]
+        return [await breaker.read(work) for _ in range(3)]
 
     assert asyncio.run(run()) == ["rows"] * 3
 
 
 def test_a_read_that_hangs_costs_its_budget_and_no_more():
     async def run():
-        patience = patience_of(BUDGET)
+        breaker = breaker_of(BUDGET)
         started = time.monotonic()
-        assert await patience.read(lambda: time.sleep(0.6)) is None
+        assert await breaker.read(lambda: time.sleep(0.6)) is None
         return time.monotonic() - started
 
     assert BUDGET <= asyncio.run(run()) < 0.5
@@ -101,11 +102,11 @@ def test_a_read_that_hangs_costs_its_budget_and_no_more():
 
 def test_a_read_that_waits_behind_one_that_hangs_is_given_up_in_its_own_budget():
     async def run():
-        patience = patience_of(BUDGET)
-        hangs = asyncio.create_task(patience.read(lambda: time.sleep(6 * BUDGET)))
+        breaker = breaker_of(BUDGET)
+        hangs = asyncio.create_task(breaker.read(lambda: time.sleep(6 * BUDGET)))
         await asyncio.sleep(0.2 * BUDGET)
         started = time.monotonic()
-        assert await patience.read(lambda: "rows") is None
+        assert await breaker.read(lambda: "rows") is None
         taken = time.monotonic() - started
         assert await hangs is None
         return taken
@@ -124,12 +125,12 @@ def test_a_read_that_fails_for_many_requests_has_failed_once():
         return works
 
     async def run():
-        patience = StoreCircuitBreaker(BUDGET, read, finish=lambda work, rows: rows)
-        first = asyncio.create_task(patience.read("first"))
+        breaker = StoreCircuitBreaker(BUDGET, read, finish=lambda work, rows: rows)
+        first = asyncio.create_task(breaker.read("first"))
         await asyncio.sleep(0.01)
-        others = [asyncio.create_task(patience.read("other")) for _ in range(5)]
+        others = [asyncio.create_task(breaker.read("other")) for _ in range(5)]
         assert await asyncio.gather(first, *others) == [None] * 6
-        return await patience.read("again")
+        return await breaker.read("again")
 
     assert asyncio.run(run()) == "again", "two reads have failed, and not six"
     assert asked == [1, 5, 1]
@@ -146,13 +147,13 @@ def test_a_small_read_is_not_held_up_by_a_large_one():
         return works
 
     async def run():
-        patience = StoreCircuitBreaker(
+        breaker = StoreCircuitBreaker(
             BUDGET, read, finish=lambda work, found: found, num_rows=rows.get
         )
-        large = asyncio.create_task(patience.read("large"))
+        large = asyncio.create_task(breaker.read("large"))
         while not begun.is_set():
             await asyncio.sleep(0.001)
-        small = await patience.read("small")
+        small = await breaker.read("small")
         return small, large.done(), await large
 
     assert asyncio.run(run()) == ("small", False, "large")
@@ -160,12 +161,12 @@ def test_a_small_read_is_not_held_up_by_a_large_one():
 
 def test_behind_slow_reads_one_waits_its_budget_and_no_more(monkeypatch):
     """Each is within its budget, but six of them one after the other are not."""
-    monkeypatch.setattr(patience_module, "MAX_ROWS", 1)
+    monkeypatch.setattr(store_breaker, "MAX_ROWS", 1)
 
     async def run():
-        patience = patience_of(BUDGET)
+        breaker = breaker_of(BUDGET)
         started = time.monotonic()
-        slow = [patience.read(lambda: time.sleep(0.8 * BUDGET) or "rows") for _ in range(6)]
+        slow = [breaker.read(lambda: time.sleep(0.8 * BUDGET) or "rows") for _ in range(6)]
         found = await asyncio.gather(*slow)
         return found, time.monotonic() - started
 
@@ -180,10 +181,10 @@ def test_putting_together_what_was_read_is_not_the_stores_time():
         return rows
 
     async def run():
-        patience = StoreCircuitBreaker(BUDGET, lambda works: works, finish=finish)
-        first = asyncio.create_task(patience.read("first"))
+        breaker = StoreCircuitBreaker(BUDGET, lambda works: works, finish=finish)
+        first = asyncio.create_task(breaker.read("first"))
         await asyncio.sleep(0.1 * BUDGET)
-        return await asyncio.gather(first, patience.read("behind it"), patience.read("and it"))
+        return await asyncio.gather(first, breaker.read("behind it"), breaker.read("and it"))
 
     assert asyncio.run(run()) == ["first", "behind it", "and it"]
 
@@ -193,10 +194,10 @@ def test_what_fails_after_the_store_has_answered_is_not_the_stores_fault():
         raise ArithmeticError("ours")
 
     async def run():
-        patience = StoreCircuitBreaker(BUDGET, lambda works: works, finish=finish)
+        breaker = StoreCircuitBreaker(BUDGET, lambda works: works, finish=finish)
         for _ in range(FAILURES + 1):
             with pytest.raises(ArithmeticError, match="ours"):
-                await patience.read("anything")
+                await breaker.read("anything")
 
     asyncio.run(run())
 

@@ -15,8 +15,8 @@ from support.serving import stand_ins
 from features.online_store import feast_store
 from features.online_store.reader import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, Role
-from serving.inference.ranker import Champion
-from serving.lookup import item_cache_refresh as refresh_module
+from serving.inference.scoring import Champion
+from serving.lookup import item_cache_refresh
 from serving.lookup.item_cache import NumberIndex, Snapshot, TextIndex
 from serving.lookup.item_cache_refresh import ItemRefresh
 from serving.lookup.transformer import Items, Transformer
@@ -238,7 +238,7 @@ class Clock:
 
 def test_items_that_are_written_all_the_time_are_not_loaded_all_the_time(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(refresh_module, "time", clock)
+    monkeypatch.setattr(item_cache_refresh, "time", clock)
     written = Written(clock)
     refresh = ItemRefresh(SCHEMA, written, SETTINGS)
 
@@ -262,7 +262,7 @@ def test_memory_is_flat_under_a_stream_of_item_pushes(body):
     log = RequestLog(SCHEMA, Logging(share=1.0))
     shadow = Shadow(log)
     challenger = Champion("challenger", stand_ins.score)
-    beside = WeightedModel(model=challenger, share=Share(version="challenger", percent=100))
+    weighted = WeightedModel(model=challenger, share=Share(version="challenger", percent=100))
     rows = stand_ins.StandInStore(SCHEMA, stand_ins.sample_rows())
     request = parse(SCHEMA, from_rest(orjson.dumps(body()), json_length=None), now=stand_ins.NOON)
     expected = None
@@ -281,7 +281,7 @@ def test_memory_is_flat_under_a_stream_of_item_pushes(body):
             scores=stand_ins.score(candidates.inputs),
             candidates=candidates,
         )
-        assert shadow.offer(beside, answered)
+        assert shadow.offer(weighted, answered)
         log.offer(answered)
     del snapshot, items, candidates, answered
     gc.collect()

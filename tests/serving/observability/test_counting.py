@@ -1,4 +1,4 @@
-"""What counts against a version: every request that it did not answer, and none that was refused.
+"""What counts against a version: every request that it did not answer, but for callers' errors.
 
 The ranker itself, without a server: KServe calls it in just this way.
 """
@@ -13,9 +13,10 @@ import prometheus_client
 import pytest
 from support.serving import stand_ins
 
-from serving.inference import ranker as predictor
-from serving.inference.ranker import Champion, Ranker
-from serving.observability import metrics
+from serving.inference import ranker
+from serving.inference.ranker import Ranker
+from serving.inference.scoring import Champion, score_batch
+from serving.observability.version_metrics import LoadedVersions
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
 from serving.routing import shadow_pairs
@@ -38,7 +39,7 @@ def call(body, monkeypatch):
         def now(cls, tz=None):
             return stand_ins.NOON
 
-    monkeypatch.setattr(predictor.datetime, "datetime", Noon)
+    monkeypatch.setattr(ranker.datetime, "datetime", Noon)
     return lambda **changes: from_rest(orjson.dumps(body(**changes)), json_length=None)
 
 
@@ -51,7 +52,7 @@ def ranker_of(store):
         share = Share(version=CANARY, percent=100)
         canary = WeightedModel(model=Champion(CANARY, score), share=share)
         opened.follow(ServingVersions(champion=Champion(CONTROL, stand_ins.score), canary=canary))
-        metrics.LoadedVersions().line_up({"canary": (CANARY, 100), "champion": (CONTROL, 0)})
+        LoadedVersions().set_roles({"canary": (CANARY, 100), "champion": (CONTROL, 0)})
         return opened
 
     return made
@@ -91,9 +92,9 @@ def test_whatever_a_version_does_not_answer_counts_against_it(ranker_of, call, s
 
 
 def test_scores_that_are_not_finite_are_the_models_fault_and_not_the_callers(ranker_of, call):
-    with pytest.raises(RequestError, match=f"a finite number from {CANARY}") as refused:
+    with pytest.raises(RequestError, match=f"a finite number from {CANARY}") as caught:
         asyncio.run(ranker_of(nan_scores)(call()))
-    assert refused.value.status == 500
+    assert caught.value.status == 500
 
 
 def test_a_store_that_must_answer_and_does_not_counts_against_who_was_to_answer(
@@ -145,22 +146,22 @@ def test_a_canarys_answers_are_scored_by_the_champion_too(ranker_of, call):
     ranker = ranker_of(permuted)
     ranker.pairs.start()
 
-    def told(name):
+    def sample(name):
         return prometheus_client.REGISTRY.get_sample_value(name, {"version": CANARY})
 
     names = ("ranking_pair_score_ratio_sum", "ranking_pair_rank_distance_sum")
-    before = [told(name) for name in names]
+    before = [sample(name) for name in names]
     # One in ten is scored twice, by chance.
     for _ in range(400):
         asyncio.run(ranker(call()))
-        if told("ranking_pair_rank_distance_count"):
+        if sample("ranking_pair_rank_distance_count"):
             break
     deadline = time.monotonic() + 10
-    while not (count := told("ranking_pair_rank_distance_count")):
+    while not (count := sample("ranking_pair_rank_distance_count")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     ranker.pairs.stop()
-    ratio, distance = (told(name) - old for name, old in zip(names, before, strict=True))
+    ratio, distance = (sample(name) - old for name, old in zip(names, before, strict=True))
     assert ratio / count == pytest.approx(1, abs=1e-6)
     # Of three candidates in the order 1, 2, 3, turned by one place.
     assert distance / count == pytest.approx(1.5)
@@ -171,10 +172,10 @@ def test_pairs_are_so_many_of_all_requests_whatever_the_share():
     champion = Champion(CONTROL, stand_ins.score)
     for percent, expected in ((5, 100), (25, 40), (50, 20), (100, 10)):
         canary = WeightedModel(model=model, share=Share(version=CANARY, percent=percent))
-        lineup = ServingVersions(champion=champion, canary=canary)
-        assert lineup.pair_of(CANARY).share.percent == expected
-        assert lineup.pair_of(CANARY).model is champion
-        assert lineup.pair_of(CONTROL) is None
+        versions = ServingVersions(champion=champion, canary=canary)
+        assert versions.pair_of(CANARY).share.percent == expected
+        assert versions.pair_of(CANARY).model is champion
+        assert versions.pair_of(CONTROL) is None
     assert ServingVersions(champion=champion).pair_of(CANARY) is None
 
 
@@ -205,7 +206,7 @@ def test_the_wait_for_a_thread_is_no_time_of_the_version(ranker_of, call):
 
     async def late(job):
         await asyncio.sleep(0.2)
-        return ranker._score([job])[0]
+        return score_batch([job])[0]
 
     ranker._alone.run = ranker._batches.run = late
     asyncio.run(ranker(call()))

@@ -1,4 +1,4 @@
-"""What /metrics tells, and that each query of the Grafana dashboard is about one of its metrics."""
+"""What /metrics has, and that each query of the Grafana dashboard is about one of its metrics."""
 
 import json
 import re
@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.observability import metrics as counters
+from serving.observability.metrics import ANSWERS
+from serving.observability.version_metrics import LoadedVersions
 
 DASHBOARD = Path(__file__).parents[3] / "infra" / "grafana" / "ranking-endpoint.json"
 LABELS_OF_PROMETHEUS = {"instance", "job"}
@@ -30,7 +31,7 @@ def value(found, name, **labels):
 
 @pytest.fixture(scope="module")
 def exposed(guarded):
-    """Metrics after an answer, a degraded answer and a refusal."""
+    """Metrics after an answer, a degraded answer and an error."""
     inputs = [
         {"name": "user_id", "shape": [1], "datatype": "INT64", "data": [7]},
         {"name": "item_id", "shape": [1], "datatype": "BYTES", "data": ["a"]},
@@ -68,8 +69,8 @@ def test_every_query_of_the_dashboard_names_metrics_and_labels_that_are_there(ex
 
 def test_panels_lie_beside_each_other_and_have_a_source(exposed):
     panels = json.loads(DASHBOARD.read_text())["panels"]
-    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
-    assert len(set(places)) == len(panels) == len({panel["id"] for panel in panels})
+    positions = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
+    assert len(set(positions)) == len(panels) == len({panel["id"] for panel in panels})
     assert {panel["datasource"]["uid"] for panel in panels} == {"${source}"}
 
 
@@ -94,18 +95,18 @@ def test_stages_versions_and_refusals_are_counted_for_each_request(guarded, expo
 
 
 def test_series_of_versions_that_have_left_are_gone_after_one_more_change():
-    """A server that lives for a year would else tell of all its versions."""
-    versions = counters.LoadedVersions()
+    """A server that runs for a year would else have series of all its versions."""
+    versions = LoadedVersions()
 
     def answered(version):
         return REGISTRY.get_sample_value("ranking_answers_total", {"version": version})
 
     for number in range(4):
         version = f"one-of-many-{number}"
-        versions.line_up({"champion": (version, 100.0)})
-        counters.ANSWERS.labels(version).inc()
+        versions.set_roles({"champion": (version, 100.0)})
+        ANSWERS.labels(version).inc()
     assert [answered(f"one-of-many-{number}") for number in range(4)] == [None, None, 1, 1]
-    versions.line_up({"champion": ("never-asked", 100.0)})
-    versions.line_up({})
-    versions.line_up({"champion": ("one-of-many-0", 100.0)})
+    versions.set_roles({"champion": ("never-asked", 100.0)})
+    versions.set_roles({})
+    versions.set_roles({"champion": ("one-of-many-0", 100.0)})
     assert answered("one-of-many-3") is None

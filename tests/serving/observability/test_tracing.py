@@ -8,11 +8,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import conftest
 import grpc
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
+from support.serving import running_server
 from support.serving.otlp_receiver import receiver
 
 from serving.observability import tracing
@@ -32,7 +32,7 @@ def traced(tmp_path_factory):
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{kept.port}",
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         }
-        with conftest.running(tmp_path_factory, environment) as running:
+        with running_server.running(tmp_path_factory, environment) as running:
             running.reload(FIRST).raise_for_status()
             yield running, kept
 
@@ -157,7 +157,7 @@ def test_the_end_of_the_server_sends_what_waits(tmp_path_factory, body):
             "OTEL_BSP_SCHEDULE_DELAY": "600000",
             "OTEL_SERVICE_NAME": "mine",
         }
-        with conftest.running(tmp_path_factory, environment) as running:
+        with running_server.running(tmp_path_factory, environment) as running:
             running.reload(FIRST)
             running.infer({**body(), "id": "last"})
             assert kept.spans == []
@@ -171,7 +171,7 @@ def test_a_collector_that_is_gone_delays_no_answer_and_no_end(tmp_path_factory, 
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_ports[0]}",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
-    with conftest.running(tmp_path_factory, environment) as running:
+    with running_server.running(tmp_path_factory, environment) as running:
         running.reload(FIRST)
         started = time.monotonic()
         for _ in range(20):

@@ -3,8 +3,8 @@
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
-import conftest
 import pytest
+from support.serving.running_server import running, wait_until
 
 from serving.routing.traffic_split import Share, clear_share, write_share
 from serving.transport.operations import OPERATIONS
@@ -32,7 +32,7 @@ BAD = {
     "load": {"parameters": {"config": "{}"}},
 }
 WITHOUT_A_MODEL = {503, 409}
-"""Asked for while there is none: a load is refused then too."""
+"""Of a server without a model: a load fails then too."""
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def limited(tmp_path_factory):
         "OTEL_TRACES_EXPORTER": "console",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
-    with conftest.running(tmp_path_factory, environment) as running:
-        yield running
+    with running(tmp_path_factory, environment) as opened:
+        yield opened
 
 
 def path_of(operation, *, model="ranker"):
@@ -90,7 +90,7 @@ def status_of_a_canary_that_cannot_be_loaded(server):
 
 
 def pairs(statuses):
-    """Operations and statuses; a lineup's 409 needs a canary, which one test makes."""
+    """Operations and statuses; the 409 of renewed versions needs a canary, which one test makes."""
     return [
         (o, code)
         for o in OPERATIONS
@@ -125,7 +125,7 @@ def test_each_occurs(limited):
 
 def test_spans_on_the_console_are_lines_of_the_log(limited):
     limited.http.post("/v1/models/ranker:explain", json={})
-    conftest.wait_for(lambda: '"name": "POST /v1/models/{model_name}:explain"' in log_of(limited))
+    wait_until(lambda: '"name": "POST /v1/models/{model_name}:explain"' in log_of(limited))
 
 
 def log_of(server):

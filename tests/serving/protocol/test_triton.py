@@ -117,7 +117,7 @@ class TestHttp:
 
 @pytest.fixture(scope="module")
 def grpc_answers(server):
-    """tritonclient over gRPC in a process of its own; it cannot be imported beside kserve."""
+    """tritonclient over gRPC in a process of its own: one process cannot import it and kserve."""
     moment = str(int(stand_ins.NOON.timestamp() * 1_000_000))
     script = Path(__file__).parents[2] / "support" / "serving" / "triton_grpc_calls.py"
     command = [sys.executable, str(script), server.grpc_address, moment]

@@ -14,7 +14,7 @@ from serving.release import canary, local_target
 from serving.release.analysis import Limits
 from serving.release.canary import Canary, CanaryError
 from serving.release.endpoint_client import Endpoint
-from serving.release.local_target import LocalPlace
+from serving.release.local_target import LocalTarget
 from serving.release.metrics_window import samples
 from serving.routing.traffic_split import Share, clear_share, read_share, write_share
 from training.registry.aliases import CANARY
@@ -41,8 +41,8 @@ def one_step(monkeypatch):
     monkeypatch.setattr(canary, "STEPS", (25,))
 
 
-def place(server, version, **options):
-    return LocalPlace(
+def target(server, version, **options):
+    return LocalTarget(
         registry=server.registry,
         endpoint=Endpoint(server.url),
         version=version,
@@ -118,13 +118,13 @@ def test_metrics_tell_both_versions_apart(server, body, registry):
 
 def test_a_good_canary_takes_its_step_and_no_request_fails(server, body, registry, one_step):
     with traffic(server, body) as answers:
-        told = Canary(place=place(server, TWIN), limits=BRIEF).run()
-    assert [step["percent"] for step in told["steps"]] == [25]
-    for step in told["steps"]:
+        summary = Canary(target=target(server, TWIN), limits=BRIEF).run()
+    assert [step["percent"] for step in summary["steps"]] == [25]
+    for step in summary["steps"]:
         assert min(step[side]["requests"] for side in ("canary", "control")) >= 100
         assert {check["state"] for check in step["checks"]} == {"kept"}
         assert step["canary"]["pairs"] >= 30
-    assert (told["version"], told["control"], told["verdict"]) == (TWIN, FIRST, "passed")
+    assert (summary["version"], summary["control"], summary["verdict"]) == (TWIN, FIRST, "passed")
     assert read_share(registry, CANARY).percent == 100
     assert registry.tag(TWIN, "canary_verdict") == "passed"
     assert {answer.status_code for answer in answers} == {200}
@@ -149,10 +149,10 @@ def test_a_bad_canary_goes_back_by_itself_with_the_reason(
         traffic(server, body),
         pytest.raises(CanaryError, match=f"{says}.*; all traffic is at {FIRST} again"),
     ):
-        Canary(place=place(server, version), limits=bounds).run()
+        Canary(target=target(server, version), limits=bounds).run()
     assert registry.alias(CANARY) is None
-    lineup = Endpoint(server.url).lineup()
-    assert (lineup["champion"], lineup["canary"]) == (FIRST, None)
+    versions = Endpoint(server.url).serving_versions()
+    assert (versions["champion"], versions["canary"]) == (FIRST, None)
     rolled_back = registry.tag(version, "rolled_back")
     # What never answered anybody is no danger, and may be tried again once it is mended.
     assert (rolled_back is None) == version.endswith("-broken")
@@ -160,32 +160,32 @@ def test_a_bad_canary_goes_back_by_itself_with_the_reason(
 
 
 def test_without_traffic_nothing_is_known_and_the_verdict_says_so(server, registry):
-    told = Canary(place=place(server, OTHER, quiet_seconds=0.05), limits=Limits()).run()
-    assert (told["verdict"], told["rolled_back"]) == ("no traffic", True)
-    assert "0 requests of the canary and 0 of the control; at least 2000 of each" in told["note"]
-    assert told["note"].endswith("; the gate alone decides")
+    summary = Canary(target=target(server, OTHER, quiet_seconds=0.05), limits=Limits()).run()
+    assert (summary["verdict"], summary["rolled_back"]) == ("no traffic", True)
+    assert "0 requests of the canary and 0 of the control; at least 2000 of each" in summary["note"]
+    assert summary["note"].endswith("; the gate alone decides")
     assert registry.tag(OTHER, "canary_verdict") == "no traffic"
     assert registry.tag(OTHER, "rolled_back") is None
-    assert Endpoint(server.url).lineup()["canary"] is None
+    assert Endpoint(server.url).serving_versions()["canary"] is None
 
 
 def test_without_traffic_where_there_must_be_some_it_fails(server, registry):
-    strict = place(server, TWIN, quiet_seconds=None)
+    strict = target(server, TWIN, quiet_seconds=None)
     few = Limits(step_timeout_seconds=0.1)
     with pytest.raises(CanaryError, match="no traffic: 0 requests of the canary"):
-        Canary(place=strict, limits=few).run()
+        Canary(target=strict, limits=few).run()
     assert registry.tag(TWIN, "canary_verdict") == "no traffic"
 
 
 def test_a_load_that_takes_too_long_ends_it(server, registry):
     limits = Limits(ready_timeout_seconds=0.3)
     with pytest.raises(CanaryError, match=r"2025-06-01-slow: not ready; .*timed out"):
-        Canary(place=place(server, "2025-06-01-slow"), limits=limits).run()
-    assert Endpoint(server.url).lineup()["canary"] is None
+        Canary(target=target(server, "2025-06-01-slow"), limits=limits).run()
+    assert Endpoint(server.url).serving_versions()["canary"] is None
 
 
 def test_somebody_else_who_moves_the_share_or_the_champion_is_a_conflict(server, registry):
-    tried = place(server, TWIN)
+    tried = target(server, TWIN)
     tried.begin()
     tried.wait(tried.ask(5), percent=5, timeout_seconds=5)
     clear_share(registry, CANARY)
@@ -193,7 +193,7 @@ def test_somebody_else_who_moves_the_share_or_the_champion_is_a_conflict(server,
         local_target.ConflictError, match=r"canary: None; .*which this rollout gave"
     ):
         tried.ask(25)
-    second = place(server, TWIN)
+    second = target(server, TWIN)
     second.begin()
     registry.set_alias("champion", OTHER)
     with pytest.raises(
@@ -210,7 +210,7 @@ def test_a_rollout_that_lost_its_share_leaves_the_others_alone(server, registry,
 
     monkeypatch.setattr(Canary, "_check", take_over)
     with pytest.raises(CanaryError, match="which this rollout gave"):
-        Canary(place=place(server, TWIN), limits=Limits()).run()
+        Canary(target=target(server, TWIN), limits=Limits()).run()
     assert read_share(registry, CANARY) == Share(version=OTHER, percent=1)
 
 
@@ -227,25 +227,25 @@ def test_a_canary_that_cannot_begin_changes_nothing(tmp_path, champion, under_wa
     registry.set_alias("champion", champion)
     if under_way:
         write_share(registry, CANARY, under_way)
-    tried = LocalPlace(registry=registry, endpoint=Endpoint("http://127.0.0.1:9"), version=TWIN)
+    tried = LocalTarget(registry=registry, endpoint=Endpoint("http://127.0.0.1:9"), version=TWIN)
     with pytest.raises(ValueError, match=says):
-        Canary(place=tried, limits=BRIEF).run()
+        Canary(target=tried, limits=BRIEF).run()
     assert read_share(registry, CANARY) == under_way
 
 
 def test_a_canary_that_a_killed_process_left_begins_again(server, registry):
     left = Share(version=TWIN, percent=25, salt="old")
     write_share(registry, CANARY, left)
-    told = Canary(place=place(server, TWIN, quiet_seconds=0.05), limits=Limits()).run()
-    assert told["steps"][0]["percent"] == 5
+    summary = Canary(target=target(server, TWIN, quiet_seconds=0.05), limits=Limits()).run()
+    assert summary["steps"][0]["percent"] == 5
 
 
 def test_a_signal_takes_the_share_back(server, registry, monkeypatch):
     monkeypatch.setattr(Canary, "_check", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(CanaryError, match="stopped by a signal"):
-        Canary(place=place(server, TWIN), limits=Limits()).run()
+        Canary(target=target(server, TWIN), limits=Limits()).run()
     assert registry.alias(CANARY) is None
-    assert Endpoint(server.url).lineup()["canary"] is None
+    assert Endpoint(server.url).serving_versions()["canary"] is None
 
 
 def test_other_names_and_no_champion_are_refused(server):

@@ -22,7 +22,7 @@ REQUESTS = "ranking_version_requests_total"
 
 
 def pod(complete, failed=0):
-    """Counters of a pod that answered so many, all within 0.1 s and with a score of 0.5."""
+    """Metrics of a pod that answered so many, all within 0.1 s and with a score of 0.5."""
     return {
         (REQUESTS, "complete"): complete,
         (REQUESTS, "failed"): failed,
@@ -186,7 +186,7 @@ def test_without_requests_no_check_is_kept_at_any_look():
         findings = judge(nothing, nothing, limits=Limits(), look=look)
         assert {finding.state for finding in findings} == {"open"}
         assert all("not known; " in str(finding) for finding in findings)
-        assert {finding.told()["value"] for finding in findings} == {None}
+        assert {finding.to_dict()["value"] for finding in findings} == {None}
     seen = _Seen(canary=nothing, control=nothing, is_late=True)
     assert seen.outcome is Outcome.NO_TRAFFIC
 
@@ -196,7 +196,7 @@ def test_without_requests_no_check_is_kept_at_any_look():
 )
 def test_when_time_is_up_a_few_requests_can_break_a_canary_and_never_pass_it(failed, outcome):
     canary, control = (observe({}, {"pod": pod(10 - bad, bad)}) for bad in (failed, 0))
-    tried = Canary(place=SimpleNamespace(quiet_seconds=None), limits=Limits())
+    tried = Canary(target=SimpleNamespace(quiet_seconds=None), limits=Limits())
     assert tried._look(None, canary, control, is_late=False).outcome is None
     assert tried._look(None, canary, control, is_late=True).outcome is outcome
     many = observe({}, {"pod": pod(1_999)})
@@ -217,7 +217,8 @@ def test_when_time_is_up_a_few_requests_can_break_a_canary_and_never_pass_it(fai
 def test_a_step_waits_only_for_traffic_that_can_be_enough(num_requests, seconds, is_over):
     seen, nothing = (observe({}, {"pod": pod(number)}) for number in (num_requests, 0))
     quiet, strict = (
-        Canary(place=SimpleNamespace(quiet_seconds=quiet), limits=Limits()) for quiet in (2.0, None)
+        Canary(target=SimpleNamespace(quiet_seconds=quiet), limits=Limits())
+        for quiet in (2.0, None)
     )
     assert quiet._is_over(5, nothing, seen, seconds=seconds) is is_over
     assert strict._is_over(5, nothing, seen, seconds=seconds) is (seconds > 3_600)

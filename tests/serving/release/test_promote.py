@@ -77,7 +77,7 @@ def test_without_an_endpoint_the_alias_moves_and_the_summary_says_so(registry, n
 
 
 def test_an_endpoint_that_must_answer_and_does_not_is_a_failure(registry, nowhere, monkeypatch):
-    """Who names an address means a server; without one the alias would say what nobody serves."""
+    """A named address must have a server; without one the alias would name what does not serve."""
     named = Endpoint.from_environment(nowhere)
     registry.set_alias("newest", "2025-06-09-second")
     with pytest.raises(PromotionError, match="a server that answers there; alias champion is back"):
@@ -130,9 +130,9 @@ def test_a_promotion_that_died_before_its_load_is_finished_by_its_retry(server, 
 
 @pytest.mark.parametrize("decision", ["hold", "refuse"])
 def test_any_other_decision_moves_nothing(registry, nowhere, decision):
-    refused = {"decision": decision, "reasons": ["too few samples"]}
+    rejected = {"decision": decision, "reasons": ["too few samples"]}
     with pytest.raises(SkippedError, match=f"the gate decided {decision}: too few samples"):
-        promoted(registry, "2025-06-09-second", url=nowhere, decision=refused)
+        promoted(registry, "2025-06-09-second", url=nowhere, decision=rejected)
     assert registry.alias("champion") == "2025-06-01-first"
 
 

@@ -1,7 +1,7 @@
 """Canaries whose truth is known, drawn 200 times: how often the verdict is right.
 
-Each draw takes the real way through the steps, with the real verdict, on a place that reads the
-same counters as a real one.
+Each draw takes the real way through the steps, with the real verdict, on a target that reads the
+same metrics as a real one.
 """
 
 import dataclasses
@@ -11,11 +11,12 @@ import logging
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from serving.observability import metrics
-from serving.release import canary as steps
-from serving.release.analysis import EARLY_LOOKS, Limits
+from serving.release.analysis import EARLY_LOOKS, Limits, judge
 from serving.release.canary import Canary, CanaryError
+from serving.release.metrics_window import observe
 
 DRAWS = 200
 ERROR_RATE = 0.001
@@ -36,7 +37,7 @@ BOUNDS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What a canary is, beside a control that fails in 0.1 % and takes 4 ms in the median."""
+    """A canary, against a control that fails in 0.1 % and takes 4 ms in the median."""
 
     error_rate: float = ERROR_RATE
     latency_ratio: float = 1.0
@@ -89,7 +90,7 @@ def laws(truth):
 
 
 class Series:
-    """The counters of one version, as they grow."""
+    """The metrics of one version, as they grow."""
 
     def __init__(self, random, truth, names):
         self.random = random
@@ -119,7 +120,7 @@ class Series:
 
 
 class Simulated:
-    """A place whose readings find what the looks at 1/16, 1/4, 1, 2 and 4 times enough need."""
+    """A target whose readings find what the looks at 1/16, 1/4, 1, 2 and 4 times enough need."""
 
     version = "canary"
     pause_seconds = 0.0
@@ -161,13 +162,13 @@ class Simulated:
 
 def tried(seed, truth, *, is_paired):
     """One draw: what the canary came to, and why."""
-    place = Simulated(np.random.default_rng(seed), truth, is_paired=is_paired)
+    target = Simulated(np.random.default_rng(seed), truth, is_paired=is_paired)
     limits = Limits(step_timeout_seconds=60.0 if truth.has_traffic else 1e-9)
     try:
-        Canary(place=place, limits=limits).run()
+        Canary(target=target, limits=limits).run()
     except CanaryError:
-        assert place.shares == [0, 0, 5]
-    return place.concluded
+        assert target.shares == [0, 0, 5]
+    return target.concluded
 
 
 @pytest.mark.parametrize("is_paired", [True, False], ids=["one server", "pods"])
@@ -175,8 +176,8 @@ def tried(seed, truth, *, is_paired):
 def test_the_verdict_is_right_in_95_of_100_draws(name, is_paired, monkeypatch):
     if name == "permuted within a request" and not is_paired:
         pytest.skip("no figure of a pod that scores alone can tell, as docs/endpoint.md says")
-    monkeypatch.setattr(steps.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(steps, "tqdm", functools.partial(steps.tqdm, disable=True))
+    monkeypatch.setattr("serving.release.canary.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("serving.release.canary.tqdm", functools.partial(tqdm, disable=True))
     logging.disable(logging.CRITICAL)
     try:
         found = [tried(seed, TRUTHS[name], is_paired=is_paired) for seed in range(DRAWS)]
@@ -199,8 +200,8 @@ def test_a_canary_that_fails_by_just_the_limit_more_is_rarely_passed(rate):
         control = Series(random, Truth(error_rate=rate), (SECONDS, SCORES))
         for series in (canary, control):
             series.grow(Limits().min_requests, 0)
-        observed = [steps.observe({}, {"": series.samples()}) for series in (canary, control)]
-        findings = steps.judge(*observed, limits=Limits(), look=EARLY_LOOKS)
+        observed = [observe({}, {"": series.samples()}) for series in (canary, control)]
+        findings = judge(*observed, limits=Limits(), look=EARLY_LOOKS)
         num_passed += findings[0].state == "kept"
     assert num_passed <= 0.05 * DRAWS
 
@@ -217,8 +218,8 @@ class EndsAfterAStep(Simulated):
 
 
 def test_traffic_that_ends_during_a_try_is_a_failure_though_there_may_be_none(monkeypatch):
-    monkeypatch.setattr(steps.time, "sleep", lambda _seconds: None)
-    place = EndsAfterAStep(np.random.default_rng(0), Truth(), is_paired=True)
+    monkeypatch.setattr("serving.release.canary.time.sleep", lambda _seconds: None)
+    target = EndsAfterAStep(np.random.default_rng(0), Truth(), is_paired=True)
     with pytest.raises(CanaryError, match="canary at 25 %: no traffic"):
-        Canary(place=place, limits=Limits()).run()
-    assert place.shares == [0, 0, 5, 25]
+        Canary(target=target, limits=Limits()).run()
+    assert target.shares == [0, 0, 5, 25]

@@ -7,8 +7,9 @@ import orjson
 import pytest
 from support.serving import stand_ins
 
-from serving.inference.ranker import Champion, Ranker
+from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
+from serving.inference.scoring import Champion
 from serving.protocol.inference_request import from_rest
 from serving.routing.serving_versions import ServingVersions, WeightedModel, key_of
 from serving.routing.traffic_split import Share, clear_share, read_shares, write_share
@@ -93,12 +94,12 @@ def test_a_start_finds_canary_and_shadow_with_their_shares(registry):
     write_share(registry, CANARY, Share(version=TWIN, percent=25, salt="s"))
     write_share(registry, SHADOW, Share(version="2025-06-09-other", percent=10))
     ranker, _, _ = opened(registry)
-    assert ranker.lineup.told() == {
+    assert ranker.versions.to_dict() == {
         "champion": FIRST,
         "canary": {"version": TWIN, "percent": 25},
         "shadow": {"version": "2025-06-09-other", "percent": 10},
     }
-    assert ranker.lineup.canary.share.salt == "s"
+    assert ranker.versions.canary.share.salt == "s"
 
 
 def test_a_new_share_loads_nothing_anew_and_a_cleared_one_ends_it(registry):
@@ -106,34 +107,38 @@ def test_a_new_share_loads_nothing_anew_and_a_cleared_one_ends_it(registry):
     for percent in (5, 25, 100):
         write_share(registry, CANARY, Share(version=TWIN, percent=percent))
         repository.follow_now()
-        assert ranker.lineup.canary.share.percent == percent
+        assert ranker.versions.canary.share.percent == percent
     assert loads == [FIRST, TWIN]
     clear_share(registry, CANARY)
     repository.follow_now()
-    assert ranker.lineup.canary is None
+    assert ranker.versions.canary is None
     # Its share does not come back with the alias.
     registry.set_alias(CANARY, TWIN)
     repository.follow_now()
-    assert ranker.lineup.canary.share.percent == 0
+    assert ranker.versions.canary.share.percent == 0
 
 
 def test_a_canary_that_cannot_be_loaded_does_not_keep_a_champion_away(registry):
     registry.set_alias(CANARY, "2025-06-02-broken")
     ranker, _, _ = opened(registry)
-    assert (ranker.version, ranker.lineup.canary) == (FIRST, None)
+    assert (ranker.version, ranker.versions.canary) == (FIRST, None)
 
 
-def test_a_lineup_answers_by_key_by_version_and_by_role():
+def test_serving_versions_answer_by_key_by_version_and_by_role():
     model = Champion(FIRST, stand_ins.scorer(FIRST))
     other = Champion(TWIN, stand_ins.scorer(TWIN))
-    lineup = ServingVersions(
+    versions = ServingVersions(
         champion=model, canary=WeightedModel(model=other, share=Share(version=TWIN, percent=100))
     )
-    assert (lineup.chosen("7"), lineup.named(FIRST), lineup.named("?")) == (other, model, None)
-    assert (lineup.role_of(TWIN), lineup.role_of(FIRST)) == ("canary", "champion")
+    assert (versions.chosen("7"), versions.named(FIRST), versions.named("?")) == (
+        other,
+        model,
+        None,
+    )
+    assert (versions.role_of(TWIN), versions.role_of(FIRST)) == ("canary", "champion")
 
 
 def test_the_champions_own_version_is_not_loaded_twice(registry):
     write_share(registry, CANARY, Share(version=FIRST, percent=50))
     ranker, _, loads = opened(registry)
-    assert (ranker.lineup.canary, loads) == (None, [FIRST])
+    assert (ranker.versions.canary, loads) == (None, [FIRST])

@@ -1,4 +1,4 @@
-"""A challenger in the shadow: what it scores is compared and logged, and it delays nobody."""
+"""A challenger in the shadow: what it scores is compared and logged, and it delays no caller."""
 
 import threading
 import time
@@ -9,9 +9,10 @@ import prometheus_client
 import pyarrow.dataset as ds
 import pytest
 from support.serving import stand_ins
+from support.serving.running_server import metric, wait_until
 
 from features.encoding.encode import encode
-from serving.inference.ranker import Champion
+from serving.inference.scoring import Champion
 from serving.lookup.transformer import Transformer
 from serving.observability.prediction_log import Answered, RequestLog
 from serving.protocol.inference_request import from_rest
@@ -63,13 +64,6 @@ def challenger(score, *, percent=100):
     return WeightedModel(model=Champion("challenger", score), share=share)
 
 
-def wait_until(is_so):
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_challenger_that_hangs_leaves_the_queue_bounded_and_the_caller_alone(
     mirror, answered, monkeypatch
 ):
@@ -77,7 +71,7 @@ def test_a_challenger_that_hangs_leaves_the_queue_bounded_and_the_caller_alone(
     is_over, before = threading.Event(), count("dropped")
     stuck = challenger(lambda inputs: is_over.wait(20) and SCORES)
     assert mirror.offer(stuck, answered)
-    wait_until(lambda: not mirror._waiting)
+    wait_until(lambda: not mirror._waiting, seconds=30)
     started = time.monotonic()
     taken = [mirror.offer(stuck, answered) for _ in range(500)]
     assert time.monotonic() - started < 0.5
@@ -94,7 +88,7 @@ def test_a_challenger_that_hangs_is_given_up_and_told_and_the_next_one_scores(
     hung, scored, is_over = count("hung"), count("scored"), threading.Event()
     stuck = challenger(lambda inputs: is_over.wait(20) and SCORES)
     mirror.offer(stuck, answered)
-    wait_until(lambda: mirror._begun)
+    wait_until(lambda: mirror._begun, seconds=30)
     abandoned = mirror._thread
     assert mirror.offer(stuck, answered), "it may still come back"
     monkeypatch.setattr(shadow, "HANG_SECONDS", 0.0)
@@ -106,7 +100,7 @@ def test_a_challenger_that_hangs_is_given_up_and_told_and_the_next_one_scores(
     assert not mirror.offer(stuck, answered)
     mirror.forget()
     mirror.offer(challenger(lambda inputs: SCORES), answered)
-    wait_until(lambda: count("scored") == scored + 1)
+    wait_until(lambda: count("scored") == scored + 1, seconds=30)
     assert prometheus_client.REGISTRY.get_sample_value("ranking_shadow_hung") == 0
     is_over.set()
     abandoned.join(10)
@@ -120,14 +114,14 @@ def test_a_challenger_that_hung_before_it_was_replaced_is_not_told_of_the_next_o
     hung, dropped, scored = (count(outcome) for outcome in ("hung", "dropped", "scored"))
     is_over = threading.Event()
     mirror.offer(challenger(lambda inputs: is_over.wait(20) and SCORES), answered)
-    wait_until(lambda: mirror._begun)
+    wait_until(lambda: mirror._begun, seconds=30)
     mirror.forget()
     following = challenger(lambda inputs: SCORES)
     assert mirror.offer(following, answered), "the thread may still come back"
     monkeypatch.setattr(shadow, "HANG_SECONDS", 0.0)
     assert mirror.offer(following, answered)
     monkeypatch.undo()
-    wait_until(lambda: count("scored") == scored + 2)
+    wait_until(lambda: count("scored") == scored + 2, seconds=30)
     assert (count("hung") - hung, count("dropped") - dropped) == (1, 0)
     assert prometheus_client.REGISTRY.get_sample_value("ranking_shadow_hung") == 0
     is_over.set()
@@ -138,7 +132,7 @@ def test_many_candidates_fill_the_queue_too(mirror, answered, monkeypatch):
     is_over = threading.Event()
     stuck = challenger(lambda inputs: is_over.wait(20) and SCORES)
     mirror.offer(stuck, answered)
-    wait_until(lambda: not mirror._waiting)
+    wait_until(lambda: not mirror._waiting, seconds=30)
     assert [mirror.offer(stuck, answered) for _ in range(3)] == [True, True, False]
     is_over.set()
 
@@ -155,9 +149,9 @@ def test_many_candidates_fill_the_queue_too(mirror, answered, monkeypatch):
 def test_a_challenger_that_fails_is_counted_and_the_next_one_scores(mirror, answered, score):
     failed, scored = count("failed"), count("scored")
     mirror.offer(challenger(score), answered)
-    wait_until(lambda: count("failed") == failed + 1)
+    wait_until(lambda: count("failed") == failed + 1, seconds=30)
     mirror.offer(challenger(lambda inputs: SCORES), answered)
-    wait_until(lambda: count("scored") == scored + 1)
+    wait_until(lambda: count("scored") == scored + 1, seconds=30)
 
 
 def test_a_share_of_the_requests_is_mirrored(mirror, answered, monkeypatch):
@@ -169,16 +163,16 @@ def test_a_share_of_the_requests_is_mirrored(mirror, answered, monkeypatch):
 
 
 def test_differences_and_ranks_are_told(mirror, answered):
-    def told():
+    def sums():
         value = prometheus_client.REGISTRY.get_sample_value
         # Prometheus' histograms have no sum where a bound is negative.
         below = value("ranking_shadow_rank_correlation_bucket", {"le": "-0.5"})
         return value("ranking_shadow_difference_sum"), below
 
-    before, scored = told(), count("scored")
+    before, scored = sums(), count("scored")
     mirror.offer(challenger(lambda inputs: 0.9 - SCORES), answered)
-    wait_until(lambda: count("scored") == scored + 1)
-    difference, num_reversed = np.array(told()) - before
+    wait_until(lambda: count("scored") == scored + 1, seconds=30)
+    difference, num_reversed = np.array(sums()) - before
     expected = np.abs(0.9 - 2 * answered.scores).mean()
     assert difference == pytest.approx(expected, abs=1e-6)
     assert num_reversed == 1
@@ -200,11 +194,6 @@ def registry(server):
     yield server.registry
     clear_share(server.registry, SHADOW)
     Endpoint(server.url).follow()
-
-
-def metric(server, name):
-    lines = server.http.get("/metrics").text.splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
 @pytest.mark.parametrize("version", ["2025-06-09-slow", "2025-06-09-raising"])
@@ -229,7 +218,9 @@ def test_a_slow_or_failing_challenger_never_touches_answers(server, body, regist
         assert metric(server, dropped) - before[dropped] >= 10
     else:
         # A thread of low priority may fall behind on a busy machine; then it drops.
-        wait_until(lambda: sum(metric(server, n) - before[n] for n in (failed, dropped)) == 90)
+        wait_until(
+            lambda: sum(metric(server, n) - before[n] for n in (failed, dropped)) == 90, seconds=30
+        )
         assert metric(server, failed) > before[failed]
 
 
@@ -244,7 +235,7 @@ def rows_of(folder, request_id, role):
             found[:] = [ds.dataset(files).to_table(filter=chosen).sort_by("place")]
         return found and len(found[0])
 
-    wait_until(is_there)
+    wait_until(is_there, seconds=30)
     return found[0].combine_chunks()
 
 

@@ -12,18 +12,16 @@ import grpc
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from support.serving import stand_ins
+from support.serving.good_requests import grpc_request
+from support.serving.raw_connections import address, sockets
+from support.serving.running_server import metric, running, wait_until
 
-from serving.inference.ranker import Champion, Ranker
+from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
-from serving.server import RankingDataPlane
-from tests.serving.transport.test_admission import (
-    address,
-    grpc_request,
-    metric,
-    sockets,
-    wait_until,
-)
+from serving.inference.scoring import Champion
+from serving.transport.data_plane import RankingDataPlane
 
+MESSAGE = grpc_request().SerializeToString()
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 """How an HTTP/2 connection begins, with empty settings."""
 
@@ -31,8 +29,6 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x
 @pytest.fixture(scope="module")
 def aging(tmp_path_factory):
     """A server whose connections are old after a second, for two tests: the second one ends it."""
-    from conftest import running
-
     environment = {"RANKING_DRAIN_SECONDS": "8", "RANKING_MAX_CONNECTION_SECONDS": "1"}
     with running(tmp_path_factory, environment) as server:
         server.reload("2025-06-01-slow").raise_for_status()
@@ -49,11 +45,11 @@ def test_old_connections_are_ended_so_that_callers_find_new_servers(aging):
         assert b"connection: close" not in received(rest, b'{"live":true}')
         received(old, b"max_age")  # the reason in a GOAWAY frame
 
-        def is_told():
+        def is_old():
             rest.sendall(ask)
             return b"connection: close" in received(rest, b'{"live":true}')
 
-        wait_until(is_told)
+        wait_until(is_old)
 
 
 def received(connection, last):
@@ -71,16 +67,16 @@ def test_what_has_begun_is_answered_and_nothing_new_over_either_transport(aging,
     infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     with channel, concurrent.futures.ThreadPoolExecutor(1) as pool, sockets(aging, 1) as (idle,):
         rest = pool.submit(aging.infer, body())
-        over_grpc = infer.future(grpc_request())
+        over_grpc = infer.future(MESSAGE)
         wait_until(lambda: metric(aging, "ranking_requests_in_flight") == 2)
         os.kill(aging.pid, signal.SIGTERM)
         assert idle.recv(10) == b""
         wait_until(lambda: not is_open(address(aging)), seconds=3)
         with grpc.insecure_channel(aging.grpc_address) as new:
             late = new.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-            with pytest.raises(grpc.RpcError) as refused:
-                late(grpc_request(), timeout=5)
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            with pytest.raises(grpc.RpcError) as caught:
+                late(MESSAGE, timeout=5)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert rest.result().status_code == 200
         answer = messages.ModelInferResponse.FromString(over_grpc.result())
         assert answer.model_version == "2025-06-01-slow"

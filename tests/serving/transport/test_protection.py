@@ -2,11 +2,11 @@
 
 import concurrent.futures
 import http.client
+import os
 import ssl
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import grpc
 import httpx
@@ -14,7 +14,8 @@ import orjson
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
-from support.serving import stand_ins
+from support.serving.good_requests import grpc_request
+from support.serving.running_server import TESTS
 
 from serving.release.endpoint_client import Endpoint, EndpointError
 from serving.settings import Tls
@@ -45,15 +46,6 @@ def stub(guarded):
     address = guarded.server.grpc_address
     with grpc.secure_channel(address, grpc_credentials(guarded)) as channel:
         yield service.GRPCInferenceServiceStub(channel)
-
-
-def grpc_request(num_items=2, model="ranker"):
-    contents = {"bytes_contents": [b"a"] * num_items}
-    inputs = [
-        {"name": "user_id", "datatype": "INT64", "shape": [1], "contents": {"int64_contents": [7]}},
-        {"name": "item_id", "datatype": "BYTES", "shape": [num_items], "contents": contents},
-    ]
-    return messages.ModelInferRequest(model_name=model, inputs=inputs)
 
 
 def metadata(guarded):
@@ -102,13 +94,15 @@ class TestToken:
     def test_grpc_asks_for_the_token_except_for_health(self, guarded, stub):
         load = messages.RepositoryModelLoadRequest(model_name="ranker")
         for wrong in (None, [("authorization", "Bearer no")]):
-            code, detail = failure(lambda given=wrong: stub.ModelInfer(grpc_request(), None, given))
+            code, detail = failure(
+                lambda given=wrong: stub.ModelInfer(grpc_request(2), None, given)
+            )
             assert (code, "authorization" in detail) == (grpc.StatusCode.UNAUTHENTICATED, True)
             code, _ = failure(lambda given=wrong: stub.RepositoryModelLoad(load, None, given))
             assert code is grpc.StatusCode.UNAUTHENTICATED
         assert stub.ServerLive(messages.ServerLiveRequest()).live
         assert stub.ServerReady(messages.ServerReadyRequest()).ready
-        answer = stub.ModelInfer(grpc_request(), metadata=metadata(guarded))
+        answer = stub.ModelInfer(grpc_request(2), metadata=metadata(guarded))
         assert answer.model_version == FIRST
 
     def test_a_promotion_shows_token_and_certificate(self, guarded):
@@ -127,7 +121,7 @@ class TestCertificates:
     @pytest.mark.parametrize("name", [None, "stranger"])
     def test_rest_refuses_a_caller_whose_certificate_it_does_not_know(self, guarded, name):
         context = guarded.certificates.client_context(name)
-        # With TLS 1.3 the server's refusal comes with the first read.
+        # With TLS 1.3 the server's error comes with the first read.
         with pytest.raises((httpx.TransportError, ssl.SSLError)):
             httpx.get(f"{guarded.server.url}/v2/health/live", verify=context)
 
@@ -186,7 +180,7 @@ class TestLimits:
             with concurrent.futures.ThreadPoolExecutor(4) as pool:
                 answers = list(pool.map(lambda _: guarded.infer(body()), range(4)))
             # Both callers have their answer; their threads go on.
-            full = failure(lambda: stub.ModelInfer(grpc_request(), metadata=metadata(guarded)))
+            full = failure(lambda: stub.ModelInfer(grpc_request(2), metadata=metadata(guarded)))
         finally:
             guarded.server.registry.set_alias("champion", FIRST)
             guarded.server.http.post(load, headers=guarded.headers).raise_for_status()
@@ -237,10 +231,10 @@ class TestNames:
     def test_no_name_in_a_message_reaches_the_file_system(self, server, name):
         with grpc.insecure_channel(server.grpc_address) as channel:
             rpc = service.GRPCInferenceServiceStub(channel)
-            versioned = grpc_request()
+            versioned = grpc_request(2)
             versioned.model_version = name
             for call in (
-                lambda: rpc.ModelInfer(grpc_request(model=name)),
+                lambda: rpc.ModelInfer(grpc_request(2, model=name)),
                 lambda: rpc.ModelInfer(versioned),
                 lambda: rpc.ModelMetadata(messages.ModelMetadataRequest(name=name)),
                 lambda: rpc.ModelReady(messages.ModelReadyRequest(name=name)),
@@ -254,11 +248,17 @@ class TestNames:
     @pytest.mark.process
     def test_the_watch_on_the_file_system_sees_a_path(self):
         code = (
-            "import sys, stand_ins, contextlib; sys.addaudithook(stand_ins.tell_lures)\n"
+            "import sys, contextlib\n"
+            "from support.serving.stand_in_server import report_lures\n"
+            "sys.addaudithook(report_lures)\n"
             "with contextlib.suppress(OSError): open('/nowhere/lure')"
         )
-        folder = Path(stand_ins.__file__).parent
+        path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert "FILE SYSTEM: open" in done.stderr

@@ -14,8 +14,15 @@ from typing import Any
 
 import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+from support.serving.odd_values import (
+    HEADERS,
+    JSON_LENGTH,
+    METHODS,
+    ODD_PATHS,
+    ODD_TEXTS,
+    ODD_VALUES,
+)
 
-JSON_LENGTH = b"Inference-Header-Content-Length"
 PATHS = {"infer": "/v2/models/ranker/infer", "predict": "/v1/models/ranker:predict"}
 V2 = {
     "id": "one",
@@ -35,75 +42,6 @@ V1 = {
         for item in "abc"
     ]
 }
-ODD_VALUES: list[Any] = [
-    *(None, True, False, 0, -1, 2**31, 2**53 + 1, 2**63, 2**64, -(2**63), 1e308, -0.0, 5e-324),
-    *("", "\x00", "\ud7ff", "x" * 3000, "7", "NaN", "2025-06-15", "a\nb", "../../etc/passwd"),
-    *(1.5, "é" * 300, [1] * 11_000, "9" * 400),
-    *([], {}, [[]], [None], {"": None}, [1, "a", None], [[[[[[[[[[]]]]]]]]]]),
-]
-ODD_TEXTS = [
-    *(
-        b"",
-        b"0",
-        b"-1",
-        b"1e3",
-        b"0x10",
-        b"9" * 400,
-        b"null",
-        b"many",
-        b"\xff\xfe",
-        b"\xb2",
-        b"a" * 9000,
-    ),
-    *(
-        b"1, 2",
-        b"*/*;q=2",
-        b"Bearer",
-        b"Bearer x y",
-        b"00-0-0-00",
-        b"00-" + b"f" * 32 + b"-",
-        b";=,",
-    ),
-    *(
-        b"application/json; charset=utf-16",
-        b"text/plain",
-        b"multipart/form-data",
-        b"gzip, br",
-        b"\t",
-    ),
-]
-HEADERS = [
-    *(JSON_LENGTH, b"Content-Type", b"Content-Encoding", b"Accept", b"Accept-Encoding", b"Cookie"),
-    *(
-        b"Authorization",
-        b"traceparent",
-        b"tracestate",
-        b"X-Request-Id",
-        b"Host",
-        b"Origin",
-        b"Range",
-    ),
-    *(b"If-None-Match", b"ce-specversion", b"ce-type", b"X-Forwarded-For", b"Triton-Request-Id"),
-]
-METHODS = ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"]
-ODD_PATHS = [
-    *("/", "/metrics", "/v2", "/v2/models", "/v2/models/ranker", "/v2/models/ranker/ready"),
-    *("/v2/models/%00/infer", "/v2/models/ranker/versions/%ff/infer", "/v2/models//infer"),
-    *(
-        "/v2/models/ranker/versions/x/infer",
-        "/v1/models",
-        "/v1/models/ranker",
-        "/v1/models/:predict",
-    ),
-    *("/v1/models/ranker:explain", "/v2/repository/index", "/v2/repository/models/ranker/unload"),
-    *(
-        "/v2/repository/models/x/load",
-        "/v2/models/ranker/infer?a=%&b",
-        "/openapi.json",
-        "/%2e%2e/x",
-    ),
-    *("/v2/models/" + "r" * 5000, "//", "/v2/models/ranker/infer/", "/v2/health/ready"),
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +102,7 @@ def _tree(chance: random.Random, request: Request) -> Request:
         root = [orjson.loads(text)]
     except orjson.JSONDecodeError:
         return _bytes(chance, request)
-    parent, key = chance.choice(_places(root))
+    parent, key = chance.choice(_nodes(root))
     action = chance.randrange(6)
     if action == 0:
         del parent[key]
@@ -186,8 +124,8 @@ def _bytes(chance: random.Random, request: Request) -> Request:
     """A few bytes of the body are others."""
     content = bytearray(request.body or b"{}")
     for _ in range(chance.randint(1, 5)):
-        place = chance.randrange(len(content) + 1)
-        content[place : place + chance.randint(0, 4)] = chance.randbytes(chance.randint(0, 4))
+        start = chance.randrange(len(content) + 1)
+        content[start : start + chance.randint(0, 4)] = chance.randbytes(chance.randint(0, 4))
     return dataclasses.replace(request, body=bytes(content))
 
 
@@ -279,8 +217,8 @@ def spoilt_message(chance: random.Random) -> tuple[str, bytes]:
     method = chance.choices(_GRPC_METHODS, [12, 1, 1, 1, 1, 1, 1])[0]
     content = bytearray(_good_message(chance).SerializeToString())
     for _ in range(chance.randint(0, 4)):
-        place = chance.randrange(len(content) + 1)
-        content[place : place + chance.randint(0, 2)] = chance.randbytes(chance.randint(0, 2))
+        start = chance.randrange(len(content) + 1)
+        content[start : start + chance.randint(0, 2)] = chance.randbytes(chance.randint(0, 2))
     if chance.random() < 0.1:
         del content[chance.randrange(len(content) + 1) :]
     return method, bytes(content)
@@ -329,7 +267,7 @@ def _good_message(chance: random.Random) -> Any:
     return message
 
 
-def _places(root: list[Any]) -> list[tuple[Any, Any]]:
+def _nodes(root: list[Any]) -> list[tuple[Any, Any]]:
     """Every container and key in a tree, which may be deeper than Python can recurse."""
     places: list[tuple[Any, Any]] = []
     waiting: list[Any] = [root]
@@ -350,7 +288,7 @@ def _split(request: Request) -> tuple[bytes, bytes]:
 
 
 def _with_text(request: Request, text: bytes, tail: bytes) -> Request:
-    """The request with other JSON, whose length is told where it was."""
-    told = str(len(text)).encode()
-    headers = [(n, told if n == JSON_LENGTH and tail else value) for n, value in request.headers]
+    """The request with other JSON, and with its length in the header that had it."""
+    length = str(len(text)).encode()
+    headers = [(n, length if n == JSON_LENGTH and tail else value) for n, value in request.headers]
     return dataclasses.replace(request, headers=headers, body=text + tail)

@@ -1,17 +1,13 @@
-"""Small collaborators of the endpoint, and, run as a script, the real KServe server with them.
+"""Small collaborators of the endpoint; stand_in_server.py runs the real KServe server with them.
 
 A schema with every kind of input, a store of dictionaries, an artifact that scores by arithmetic,
 a registry of files.
 """
 
-import argparse
 import dataclasses
 import datetime
-import logging
-import os
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -249,55 +245,3 @@ def scorer(version: str) -> Any:
         return np.sort(scores)[::-1][np.argsort(np.argsort(scores))] if is_turned else scores
 
     return scored
-
-
-def tell_lures(event: str, arguments: tuple[Any, ...]) -> None:
-    """Say on stderr when a path with the word lure in it reaches the file system."""
-    if event.startswith(("open", "os.", "shutil.", "glob.")) and "lure" in repr(arguments):
-        os.write(2, f"\nFILE SYSTEM: {event}\n".encode())
-
-
-def main(options: Mapping[str, Any]) -> None:
-    """Serve; with ``store`` from the online store there that RANKING_ONLINE names."""
-    from features.online_store.reader import open_rows
-    from serving.inference.ranker import Champion, Ranker
-    from serving.inference.repository import ChampionRepository
-    from serving.lookup.item_cache_refresh import ItemRefresh
-    from serving.routing.traffic_split import read_shares
-    from serving.server import build
-    from serving.settings import Settings
-
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO)
-    registry = FileRegistry(options["folder"])
-    sys.addaudithook(tell_lures)
-    settings = Settings.from_environment()
-    if options["store"]:
-        online = open_rows(SCHEMA, options["store"], timeout_seconds=settings.store.max_seconds)
-        items = ItemRefresh(SCHEMA, online, settings.store)
-        items.start()
-        ranker = Ranker(SCHEMA, online=online, items=items, settings=settings)
-    else:
-        ranker = Ranker(SCHEMA, online=StandInStore(SCHEMA, sample_rows()), settings=settings)
-    repository = ChampionRepository(
-        ranker,
-        champion_version=lambda: registry.alias("champion"),
-        load_champion=lambda version: Champion(version, scorer(version)),
-        shares=lambda: read_shares(registry),
-    )
-    build(
-        ranker,
-        repository=repository,
-        host="127.0.0.1",
-        http_port=options["http_port"],
-        grpc_port=options["grpc_port"],
-        settings=settings,
-    ).start()
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--store", type=Path)
-    parser.add_argument("--http-port", type=int, required=True)
-    parser.add_argument("--grpc-port", type=int, required=True)
-    main(vars(parser.parse_args()))

@@ -33,7 +33,7 @@ def made_tensors():
 
 
 def status(call):
-    """The status of a call that is refused; empty where it is answered."""
+    """The status of a call that fails; empty where it is answered."""
     try:
         call()
     except InferenceServerException as error:

@@ -1,0 +1,67 @@
+"""The series of the loaded model versions: which exist, and which version has which role."""
+
+import contextlib
+from collections.abc import Mapping
+
+from serving.observability.metrics import (
+    ANSWERS,
+    LOADS,
+    PAIR_RANK_DISTANCE,
+    PAIR_SCORE_RATIO,
+    SHARE,
+    VERSION,
+    VERSION_MEAN_SCORE,
+    VERSION_REQUESTS,
+    VERSION_SECONDS,
+)
+
+_OUTCOMES = ("complete", "degraded", "failed")
+_HISTOGRAMS = (VERSION_SECONDS, VERSION_MEAN_SCORE, PAIR_SCORE_RATIO, PAIR_RANK_DISTANCE)
+
+
+class LoadedVersions:
+    """The versions that have a role, and their series.
+
+    Series of a version that has left stay for one more change, so that its last answers are seen.
+    They go then: a server that runs for a year has had many versions.
+    """
+
+    def __init__(self) -> None:
+        """None is loaded yet."""
+        self._now: set[str] = set()
+        self._before: set[str] = set()
+
+    def set_roles(self, roles: Mapping[str, tuple[str, float] | None]) -> None:
+        """Show the version and the percent of each role."""
+        taken = {role: one for role, one in roles.items() if one is not None}
+        SHARE.clear()
+        for role, (version, percent) in taken.items():
+            SHARE.labels(role, version).set(percent)
+            self._begin(version)
+        self._change({version for version, _ in taken.values()})
+
+    def _begin(self, version: str) -> None:
+        """At zero from the start, so that a rollout finds the series before the first request."""
+        for histogram in _HISTOGRAMS:
+            histogram.labels(version)
+        for outcome in _OUTCOMES:
+            VERSION_REQUESTS.labels(version, outcome)
+
+    def _change(self, now: set[str]) -> None:
+        if now == self._now:
+            return
+        for version in self._before - self._now - now:
+            with contextlib.suppress(KeyError):  # it has answered nothing
+                ANSWERS.remove(version)
+            for histogram in _HISTOGRAMS:
+                histogram.remove(version)
+            for outcome in _OUTCOMES:
+                VERSION_REQUESTS.remove(version, outcome)
+        self._before, self._now = self._now, now
+
+
+def set_champion(version: str) -> None:
+    """Show a version as the champion from now on, and count its load."""
+    VERSION.clear()
+    VERSION.labels(version).set(1)
+    LOADS.labels("swapped").inc()

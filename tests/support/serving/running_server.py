@@ -1,0 +1,129 @@
+"""The stand-ins' server in a process of its own: how a test starts it, calls it and reads it."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.serving import certificates, stand_ins
+
+FIRST = "2025-06-01-first"
+TESTS = Path(__file__).parents[2]
+
+
+@dataclasses.dataclass
+class Server:
+    """A running endpoint and what steers it."""
+
+    http: httpx.Client
+    url: str
+    grpc_address: str
+    registry: stand_ins.FileRegistry
+    before_load: dict[str, httpx.Response]
+    """What it answered while no champion was set."""
+    log: Path
+    pid: int
+
+    def infer(self, body: Any, *, path: str = "ranker/infer", **options: Any) -> httpx.Response:
+        return self.http.post(f"/v2/models/{path}", json=body, **options)
+
+    def reload(self, version: str | None) -> httpx.Response:
+        self.registry.set_alias("champion", version)
+        return self.http.post("/v2/repository/models/ranker/load")
+
+
+@dataclasses.dataclass
+class Guarded:
+    """A server with everything turned on, and what its callers need."""
+
+    server: Server
+    certificates: certificates.Certificates
+    token: str
+    records: Path
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def infer(self, body: Any, **options: Any) -> httpx.Response:
+        return self.server.infer(body, headers=self.headers, **options)
+
+
+@contextlib.contextmanager
+def running(
+    tmp_path_factory: pytest.TempPathFactory,
+    environment: Mapping[str, str],
+    scheme: str = "http",
+    flags: Sequence[str] = (),
+    **options: Any,
+) -> Iterator[Server]:
+    """The stand-ins' server in a process of its own, until it has ended well."""
+    folder = tmp_path_factory.mktemp("registry")
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    http_port, grpc_port = free_ports(2)
+    command = [sys.executable, "-m", "support.serving.stand_in_server", f"--folder={folder}"]
+    command += [f"--http-port={http_port}", f"--grpc-port={grpc_port}", *flags]
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    # A busy machine is no slow store; tests of a slow one say their own time.
+    environment = {"PYTHONPATH": path, "RANKING_STORE_SECONDS": "20", **environment}
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            command, stderr=stderr, stdout=stderr, env={**os.environ, **environment}
+        ) as process,
+    ):
+        url = f"{scheme}://127.0.0.1:{http_port}"
+        with httpx.Client(base_url=url, timeout=20, **options) as http:
+            try:
+                _wait_until_live(http, process, log)
+                registry = stand_ins.FileRegistry(folder)
+                yield Server(http, url, f"127.0.0.1:{grpc_port}", registry, {}, log, process.pid)
+            finally:
+                process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(15)
+                process.kill()
+    assert process.returncode == 0, log.read_text()[-2000:]
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports of loopback that are free now."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def _wait_until_live(http: httpx.Client, process: Any, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if http.get("/v2/health/live").status_code == 200:
+                return
+        assert process.poll() is None, log.read_text()[-3000:]
+        time.sleep(0.1)
+    raise TimeoutError(log.read_text()[-3000:])
+
+
+def wait_until(is_true: Callable[[], Any], *, seconds: float = 10.0) -> None:
+    """Return as soon as something is true; an error when it does not become so."""
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "not within the time"
+        time.sleep(0.02)
+
+
+def metric(server: Server, name: str) -> float:
+    """The value of one series of /metrics, by its name with its labels."""
+    lines = server.http.get("/metrics").text.splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
