@@ -21,7 +21,8 @@ import datetime
 
 import ranking_assets as assets
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
-from ranking_jobs import ANCHOR, DAY, DEFAULTS, MACROS, LandedSensor, job
+from ranking_jobs import ANCHOR, DAY, DEFAULTS, MACROS, job
+from ranking_landing import LandedSensor
 
 HOLDOUT = "--holdout-days={{ params.holdout_days }}"
 RECIPE = "{% if params.recipe %}--recipe={{ params.recipe }}{% endif %}"

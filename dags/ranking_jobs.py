@@ -26,7 +26,7 @@ import ranking_alerts
 import ranking_assets as assets
 import ranking_lease as leases
 import ranking_processes as processes
-from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator, Context, timezone
+from airflow.sdk import BaseOperator, BaseOperatorLink, Context, timezone
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -181,40 +181,6 @@ class JobOperator(BaseOperator):
             f"{name}: {ended.error or f'exit code {ended.exit_code}'}",
             runbook=str(summary.get("runbook", "")),
         )
-
-
-class LandedSensor(BaseSensorOperator):
-    """Waits, without holding a worker, until a day has landed; gives up with an alert, and skips.
-
-    A file that is still being written does not count: it has another name, or no proper end.
-    """
-
-    template_fields: Sequence[str] = ("day",)
-    ui_color = "#fff4e5"
-
-    def __init__(self, *, day: str = DAY, **kwargs: Any) -> None:
-        """Wait for ``day``, by default the run's; ``timeout`` says how long."""
-        super().__init__(mode="reschedule", soft_fail=True, **kwargs)
-        self.day = day
-
-    def poke(self, context: Context) -> bool:
-        """Whether the file is there, and whole."""
-        return processes.has_landed(assets.landed_file(self.day))
-
-    def execute(self, context: Context) -> dict[str, str]:
-        """The day, once it has landed."""
-        try:
-            super().execute(context)
-        except AirflowSkipException as error:
-            reason = (
-                f"day {self.day} of {assets.DATASET} did not land within {self.timeout:.0f} s: "
-                f"no whole {assets.landed_file(self.day)}"
-            )
-            context["ti"].xcom_push(key="return_value", value={"skipped": reason})
-            # No later day is built before this one, so somebody has to know; a skip calls nobody.
-            ranking_alerts.alert({**context, "exception": AirflowSkipException(reason)})
-            raise AirflowSkipException(reason) from error
-        return {"landed": self.day}
 
 
 def job(

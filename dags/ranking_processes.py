@@ -110,32 +110,6 @@ class Job:
         self.process.wait()
 
 
-def has_landed(path: Path) -> bool:
-    """Whether a file, or a folder of files, is there and was written to its end.
-
-    The rule of ``features.spark.landing``, which a DAG file must not import; tests compare both.
-    """
-    if not path.exists():
-        return False
-    files = [path]
-    if path.is_dir():
-        if (path / "_temporary").exists():
-            return False
-        files = [file for file in path.iterdir() if file.name[0] not in "._"]
-    return all(_ends_well(file) for file in files)
-
-
-_ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n"}
-"""Last bytes of a file that is whole, by the end of its name."""
-
-
-def _ends_well(file: Path) -> bool:
-    end = _ENDS.get(file.suffix, b"")
-    with file.open("rb") as content:
-        content.seek(max(0, file.stat().st_size - len(end)))
-        return content.read() == end if end else True
-
-
 def descendants(pid: int) -> set[int]:
     """Processes that a process started, directly or not."""
     children: dict[int, list[int]] = {}

@@ -18,7 +18,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psutil
@@ -30,9 +30,10 @@ from infra.demo.memory import MemorySampler
 from infra.demo.replay import Replay
 from infra.demo.sample_request import ranked_answer
 from infra.local.airflow_client import Scheduler, Task
+from infra.local.network import answers
 from infra.local.processes import end_trees, is_recorded_alive, terminate_as_interrupt
 from infra.local.settings import Settings, job_environment
-from infra.local.stack import Stack, answers
+from infra.local.stack import Stack
 
 ONE_DAY = datetime.timedelta(days=1)
 DAILY = "daily "
@@ -143,7 +144,7 @@ class Demo:
             raise RuntimeError(f"drill: the gate said {result.get('decision')!r}; it must refuse")
         return result
 
-    def _stage(self, name: str, wait: Any) -> None:
+    def _stage(self, name: str, wait: Callable[[], object]) -> None:
         started = time.monotonic()
         wait()
         self.jobs.say(f"{name}, waited {time.monotonic() - started:.1f} s")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def write_artifact(root: Path, *, day: datetime.date, seed: int) -> Manifest:
 
 def request(user: int, items: list[int], *, request_id: str) -> dict[str, Any]:
     """A request of the protocol for noon, from a phone."""
-    values = {
+    values: dict[str, tuple[str, Sequence[int | str]]] = {
         SCHEMA.entity(Role.USER).name: ("INT64", [user]),
         SCHEMA.item.name: ("INT64", items),
         "device": ("BYTES", ["phone"]),

@@ -15,22 +15,18 @@ Airflow is in settings.py and nowhere else. All state is under the folder RANKIN
 
 import argparse
 import dataclasses
-import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from features.datasets.catalog import has_push, schema_of
 from features.schema import TableKind
+from infra.local.network import answers, call, listens, require_free_port
 from infra.local.processes import Processes, end_recorded, terminate_as_interrupt
 from infra.local.settings import (
     HOST,
@@ -154,7 +150,7 @@ class Stack:
         path = "/v2/health/ready" if with_model else "/v2/health/live"
         self._wait("endpoint", lambda: answers(self.settings.endpoint_url + path))
 
-    def _wait(self, name: str, is_ready: Any) -> None:
+    def _wait(self, name: str, is_ready: Callable[[], object]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not is_ready():
             self.processes.require_alive()
@@ -187,49 +183,6 @@ COMPONENTS = {
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
 }
-
-
-def call(url: str, *, method: str = "GET", body: object = None) -> Any:
-    """The JSON answer to a JSON request; OSError where there is none."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        url, data=data, method=method, headers={"Content-Type": "application/json"}
-    )
-    if token := os.environ.get("RANKING_TOKEN"):
-        request.add_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.loads(answer.read() or b"null")
-
-
-def answers(url: str) -> bool:
-    """Whether an address answers with success."""
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-def listens(port: int) -> bool:
-    """Whether something takes connections at a port of loopback."""
-    try:
-        socket.create_connection((HOST, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def require_free_port(port: int, variable: str) -> None:
-    """ValueError naming the port where something listens on it already."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise ValueError(
-                f"port {port}: in use; end what listens there (`make down` ends a stack of ours), "
-                f"or choose another with {variable}"
-            ) from error
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from infra.demo import memory
-from infra.local import processes, spark_server, stack
+from infra.local import network, processes, spark_server, stack
 from infra.local.settings import Settings, airflow_environment, job_environment, spark_client
 
 SLEEPER = "import subprocess, sys, time; c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); print(c.pid, flush=True); time.sleep(60)"  # fmt: skip  # noqa: E501
@@ -83,7 +83,7 @@ def test_a_port_in_use_is_named_with_its_variable() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=f"port {port}: in use; .*RANKING_HTTP_PORT"):
-            stack.require_free_port(port, "RANKING_HTTP_PORT")
+            network.require_free_port(port, "RANKING_HTTP_PORT")
 
 
 @pytest.mark.process

@@ -17,7 +17,7 @@ PROCESS = {
     "start_server",
     "live",
     "workspace",
-    "door",
+    "job_task",
     "compiled",
     "spark_remote",
 }

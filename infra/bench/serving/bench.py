@@ -76,7 +76,7 @@ def main() -> None:
 
 def measure(store: str, model: Path, seconds: float) -> dict[str, Any]:
     """One store: baselines, then the server."""
-    command = [sys.executable, serve_baselines.__file__, f"--model={model}", "--candidates"]
+    command = [sys.executable, "-m", serve_baselines.MODULE, f"--model={model}", "--candidates"]
     done = subprocess.run(
         [*command, *map(str, CANDIDATES)], stdout=subprocess.PIPE, text=True, check=True
     )

@@ -141,7 +141,7 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]", seconds: float 
         with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
             return
         time.sleep(0.05)
-    raise RuntimeError(f"port {port}: no one listens; {process.args}")
+    raise RuntimeError(f"port {port}: no one listens; {process.args!r}")
 
 
 @contextmanager

@@ -145,18 +145,18 @@ async def _load_grpc(port: int, contents: list[bytes], *, clients: int, seconds:
         end = begin + seconds
 
         async def call(first: int) -> None:
-            place = first
+            number = first
             while (started := time.perf_counter()) < end or len(latencies) < FEWEST:
-                await infer(contents[place % len(contents)])
-                place += clients
+                await infer(contents[number % len(contents)])
+                number += clients
                 if started >= begin:
                     latencies.append(time.perf_counter() - started)
 
-        async def clock() -> float:
+        async with asyncio.TaskGroup() as group:
+            for first in range(clients):
+                group.create_task(call(first))
             await asyncio.sleep(WARM_SECONDS)
-            return time.process_time()
-
-        cpu, *_ = await asyncio.gather(clock(), *(call(place) for place in range(clients)))
+            cpu = time.process_time()
         spent = time.process_time() - cpu
     return Measured.of(latencies, elapsed=time.perf_counter() - begin, cpu=spent)
 
@@ -168,10 +168,10 @@ def sequence_grpc(port: int, contents: list[bytes], pauses: Sequence[float]) -> 
         ready = channel.unary_unary(_READY_METHOD)(b"", wait_for_ready=True)
         assert messages.ServerReadyResponse.FromString(ready).ready
         infer = channel.unary_unary(_METHOD)
-        for place, pause in enumerate(pauses):
+        for number, pause in enumerate(pauses):
             time.sleep(pause)
             started = time.perf_counter()
-            infer(contents[place % len(contents)])
+            infer(contents[number % len(contents)])
             taken.append(time.perf_counter() - started)
     return taken
 
