@@ -35,7 +35,7 @@ test-fast: install  ## what needs neither Spark nor a process of its own
 fuzz-serve: install ## minutes of made-up calls to the endpoint: by its OpenAPI, and malformed ones
 	@RANKING_FUZZ_SECONDS=300 $(PYTHON) -m pytest tests/serving/transport/test_fuzz.py tests/serving/protocol/test_many_malformed.py
 
-check: install      ## ruff, mypy strict on the three packages, import contracts
+check: install      ## ruff, mypy strict, import contracts
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
@@ -59,7 +59,7 @@ bench-features: install ## rows/s of state, aggregates and join at 0.1, 1 and 10
 bench-train: install    ## training speed as a share of the machine's matrix product
 	@$(PYTHON) -m infra.bench.training.speed
 
-bench-quality: install  ## the last 28 days of MovieLens, rolled daily, against simple rivals
+bench-quality: install  ## the last 28 days of MovieLens, rolled daily, against simple baselines
 	@$(PYTHON) -m infra.bench.training.quality
 
 bench-models: install   ## eight rankers on three data sets, equal budget and search
