@@ -7,11 +7,11 @@ task's XCom. Its exit code decides:
 
     0   done
     99  nothing to do: the task is skipped, for the reason that the JSON gives
-    2   called wrongly: failed, no retry can help
+    2   called wrongly: failed, and not retried
     any other, or a signal: failed, and retried
 
 The JSON's ``report`` is a path under the reports folder; the task gets a link to that page. Its
-``runbook`` is the page of infra/runbooks that the alert of this failure is to name.
+``runbook`` is the page of infra/runbooks that the alert of this failure names.
 On a cluster this module is where a task becomes a pod instead; DAG files stay as they are.
 """
 
@@ -69,7 +69,7 @@ class JobFailedError(AirflowException):
     """A job failed; another try may help."""
 
     def __init__(self, message: str, *, runbook: str = "") -> None:
-        """Args: the job's words, and the page that its alert is to name; empty: the task's."""
+        """Args: the job's error, and the runbook that its alert names; empty: the task's."""
         super().__init__(message)
         self.runbook = runbook
 
@@ -119,8 +119,8 @@ class JobOperator(BaseOperator):
         """A task for one command.
 
         Args:
-            package: Whose door to open.
-            command: What to ask there.
+            package: ``features``, ``training`` or ``serving``.
+            command: A command of that package.
             arguments: Flags; templates.
             link: Text of the button that opens the job's page.
             page: That page, where the job ends without naming one; a template.
@@ -168,7 +168,7 @@ class JobOperator(BaseOperator):
                 raise AirflowException(f"{name}: last line of stdout {ended.last_line!r}; not JSON")
             ranking_alerts.raised(context, summary)
             return summary
-        # A task that is skipped or fails returns nothing, but its summary is what one wants to see.
+        # A task that is skipped or fails returns nothing, but its summary says why.
         context["ti"].xcom_push(key="return_value", value=summary)
         if ended.exit_code == EXIT_NOTHING_TO_DO:
             raise AirflowSkipException(str(summary.get("skipped", "nothing to do")))
@@ -193,14 +193,14 @@ def job(
     is_dated: bool = True,
     **kwargs: Any,
 ) -> JobOperator:
-    """The task that runs one command of one package's door, for the run's day.
+    """The task that runs one command of one package, for the run's day.
 
     Args:
         task_id: Name of the task.
         package: ``features``, ``training`` or ``serving``.
-        command: What its door is asked to do.
-        *arguments: Flags beside the data set, the day and the folders; templates.
-        folders: Names of the folders that the command is given, apart by spaces.
+        command: A command of that package.
+        *arguments: Flags in addition to the data set, the day and the folders; templates.
+        folders: Names of the folders that the command gets, separated by spaces.
         link: Text of the button that opens the job's page.
         is_dated: Whether the command works for a day.
         **kwargs: Passed to the operator.
@@ -253,7 +253,7 @@ def _is_active(ti: Any, run: leases.Run) -> bool:
         state = ti.get_dagrun_state(dag_id=run.dag_id, run_id=run.run_id)
     except AirflowRuntimeError as error:
         if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
-            raise  # Airflow could not say: that is no leave to take over
+            raise  # Airflow could not say: then the lease must not be taken over
         log.info("Run %s is gone from Airflow's database", run)
         return False
     return state in {"running", "queued"}

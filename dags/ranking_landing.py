@@ -39,7 +39,7 @@ class LandedSensor(BaseSensorOperator):
                 f"no whole {assets.landed_file(self.day)}"
             )
             context["ti"].xcom_push(key="return_value", value={"skipped": reason})
-            # No later day is built before this one, so somebody has to know; a skip calls nobody.
+            # No later day is built before this one, so somebody has to know; a skip alerts nobody.
             ranking_alerts.alert({**context, "exception": AirflowSkipException(reason)})
             raise AirflowSkipException(reason) from error
         return {"landed": self.day}

@@ -24,7 +24,7 @@ _libc = ctypes.CDLL(None)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a job's process ended, and what it said."""
+    """How a job's process ended, and its last output."""
 
     exit_code: int
     last_line: str
@@ -98,7 +98,7 @@ class Job:
         """End the process and its descendants: ask, wait a little, force."""
         pid = self.process.pid
         # Read while the process lives: torchrun's ranks are in sessions of their own, and once
-        # their parent is gone nothing tells whose they were.
+        # their parent is gone nothing says whose they were.
         family = descendants(pid) if self.process.poll() is None else set()
         _signal_group(pid, signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS

@@ -1,8 +1,8 @@
-"""A small world in which serving can be rehearsed: online features, rankers, a registry.
+"""A small world for drills of serving: online features, rankers, a registry.
 
 Made in seconds from the schema of the generated log. The rankers have random weights and the
-features random values, so nothing is learnt here; but the store, the artifacts and the registry are
-the real ones, written and read by the product's own code.
+features random values; nothing is learnt. The store, the artifacts and the registry are
+real, written and read by the product's own code.
 """
 
 import dataclasses
@@ -63,7 +63,7 @@ class World:
         return self.root / "artifacts" / SCHEMA.name
 
     def flags(self, *names: str) -> list[str]:
-        """Flags of the doors for some of its folders."""
+        """Command-line flags for some of its folders."""
         return [f"--{name}={self.root / name}" for name in names]
 
 
@@ -99,7 +99,7 @@ def write_artifact(root: Path, *, day: datetime.date, seed: int) -> Manifest:
     model = wukong_tiny().model
     ranker = Ranker(inputs_of(SCHEMA), model)
     with torch.no_grad():
-        # Fresh weights score everything alike; versions are to be told apart by their scores.
+        # Fresh weights score everything alike; versions must differ in their scores.
         for parameter in ranker.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return artifact.write(
@@ -144,7 +144,7 @@ def serve(
             command,
             stdout=output,
             stderr=output,
-            # Whatever folder the door has a default for is below the world too.
+            # Every folder that the command line has a default for is below the world too.
             env={**os.environ, "RANKING_VAR": str(world.root), **environment},
         )
     deadline = time.monotonic() + START_SECONDS

@@ -1,4 +1,4 @@
-"""Questions to the parts of the stack over the network: does it answer, is its port free?"""
+"""Checks of the stack's parts over the network: does one answer, is a port free?"""
 
 import json
 import os
@@ -31,7 +31,7 @@ def answers(url: str) -> bool:
 
 
 def listens(port: int) -> bool:
-    """Whether something takes connections at a port of loopback."""
+    """Whether something accepts connections on a loopback port."""
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:

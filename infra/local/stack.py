@@ -40,7 +40,7 @@ START_SECONDS = 180.0
 """Longest time that the parts may take to answer; 20 to 30 s is usual."""
 PUSH = "push"
 PUSH_RESTART_SECONDS = 30.0
-"""Between two starts of a push that ends by itself."""
+"""Shortest time between two starts of a push that ends by itself."""
 
 
 class Stack:
@@ -65,7 +65,7 @@ class Stack:
             shutil.rmtree(self._sockets, ignore_errors=True)
 
     def start_jobs(self) -> None:
-        """Start what forks the jobs (job_server.py); a job that comes early waits a little."""
+        """Start the server that forks the jobs (job_server.py); early jobs wait."""
         from infra.local.job_server import write_interpreter
 
         # The path of a socket has at most 107 bytes, and RANKING_VAR may be longer.
@@ -111,7 +111,7 @@ class Stack:
         self.processes.start("endpoint", command, job_environment(settings), settings.var)
 
     def start_push(self) -> None:
-        """Start what brings users online within a day, where there are any; it waits for data."""
+        """Start the push, if the data set has one; it waits for data."""
         settings = self.settings
         if not (has_push() and schema_of(settings.dataset).tables_of(TableKind.STATE)):
             return
@@ -127,17 +127,17 @@ class Stack:
         self._push_started = time.monotonic()
 
     def keep_push(self) -> None:
-        """Start a push that has ended again: the endpoint answers without it, with older users."""
+        """Restart a push that has ended; without it the endpoint answers with older users."""
         is_due = time.monotonic() - self._push_started > PUSH_RESTART_SECONDS
         if not (is_due and self.processes.has_ended(PUSH)):
             return
         log = self.processes.log(PUSH)
         before = log.replace(log.with_suffix(".log.1"))
-        say(f"push: ended, and is started again; {before} says why")
+        say(f"push: ended, and is started again; see {before}")
         self.start_push()
 
     def wait_for_spark(self) -> None:
-        """Return when the Spark server takes connections."""
+        """Return when the Spark server accepts connections."""
         if port := self.settings.spark_port:
             self._wait("spark", lambda: listens(port))
 
@@ -168,7 +168,7 @@ class Stack:
 
 
 def push_command(dataset: str, folders: Mapping[str, Path], *, metrics_port: int) -> list[str]:
-    """The push that goes on whenever impressions land."""
+    """The command of the push, which runs whenever impressions land."""
     return [
         *(sys.executable, "-m", "features", "push", f"--dataset={dataset}", "--follow"),
         *(f"--{flag}={folder}" for flag, folder in folders.items()),

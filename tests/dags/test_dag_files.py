@@ -46,7 +46,7 @@ def test_every_dag_file_is_listed() -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("name", DAG_FILES)
 def test_a_dag_file_imports_fast_and_light(name: str) -> None:
-    """Under a second beside Airflow itself, and with none of the jobs' libraries."""
+    """Under a second, Airflow itself not counted, and with none of the jobs' libraries."""
     done = subprocess.run(
         [sys.executable, "-c", _PROBE, str(DAGS), name.removesuffix(".py")],
         capture_output=True,
@@ -98,7 +98,7 @@ def test_the_logs_facts_equal_their_schemas() -> None:
 
 
 @pytest.mark.parametrize("name", DAG_FILES)
-def test_a_dag_tells_the_person_on_call_what_to_do(name: str) -> None:
+def test_a_dag_says_to_the_person_on_call_what_to_do(name: str) -> None:
     """Its documentation is the file's docstring, and it is not long code with a comment."""
     dag = dag_of(name)
     assert dag.doc_md == sys.modules[name.removesuffix(".py")].__doc__
@@ -107,7 +107,7 @@ def test_a_dag_tells_the_person_on_call_what_to_do(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DAG_FILES)
-def test_every_task_retries_ends_and_tells(name: str) -> None:
+def test_every_task_retries_ends_and_alerts(name: str) -> None:
     """No task can hang for ever, fail at the first hiccup, or fail in silence."""
     import ranking_alerts
 

@@ -17,7 +17,7 @@ from support.dag_files import DAG_FILES, DAGS, dag_of
 
 UTC = datetime.UTC
 TRAININGS = ("train_grown", "train_control")
-TOLD = {
+SUMMARIES = {
     "grow": {
         "name": "1998-04-07-x",
         "recipe": "wukong-small-x2",
@@ -98,12 +98,12 @@ def test_a_trial_trains_both_sides_and_promotes_after_the_gate_only() -> None:
 
 
 @pytest.mark.parametrize("name", DAG_FILES)
-def test_every_jobs_arguments_are_what_its_door_takes(name: str) -> None:
+def test_every_jobs_arguments_are_what_its_command_takes(name: str) -> None:
     """Rendered with the params' defaults, as Airflow would, and given to the packages' parsers."""
     dag = dag_of(name)
     run = SimpleNamespace(run_id="r", logical_date=datetime.datetime(1998, 4, 21, tzinfo=UTC))
-    told = SimpleNamespace(xcom_pull=lambda *, task_ids: TOLD[task_ids])
-    context = {"params": dag.params.dump(), "dag_run": run, "ti": told}
+    task_instance = SimpleNamespace(xcom_pull=lambda *, task_ids: SUMMARIES[task_ids])
+    context = {"params": dag.params.dump(), "dag_run": run, "ti": task_instance}
     seen = {}
     for task in (task for task in dag.tasks if hasattr(task, "command")):
         arguments = task.render_template(task.arguments, context, dag.get_template_env())
@@ -126,8 +126,8 @@ _ON_A_CLUSTER = """
 import daily_ranking, json
 tasks = {task.task_id: task for task in daily_ranking.dag.tasks}
 minimum = daily_ranking.dag.params["min_requests"]
-told = {name: tasks[name].arguments for name in ("canary", "promote")}
-print(json.dumps({**told, "min_requests": minimum}))
+arguments = {name: tasks[name].arguments for name in ("canary", "promote")}
+print(json.dumps({**arguments, "min_requests": minimum}))
 """
 
 
@@ -176,8 +176,8 @@ def test_params_of_a_trial_are_checked_before_it_starts(conf, is_valid) -> None:
     from airflow.sdk.exceptions import ParamValidationError
 
     params = copy.deepcopy(dag_of("upscale_dense.py").params)
-    refused = contextlib.nullcontext() if is_valid else pytest.raises(ParamValidationError)
-    with refused:
+    outcome = contextlib.nullcontext() if is_valid else pytest.raises(ParamValidationError)
+    with outcome:
         params.update(conf)
 
 

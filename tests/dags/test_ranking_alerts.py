@@ -36,9 +36,9 @@ def test_an_alert_is_a_line_and_a_file(assets, caplog) -> None:
 def test_a_job_that_is_done_may_raise_alerts(job_task, assets, caplog) -> None:
     """Its summary names the page to open; the task is green, and downstream goes on."""
     raised = {"alert": "recalibrate", "runbook": "infra/runbooks/recalibrate.md", "what": "0.89"}
-    told = {"decision": "promote", "alerts": [raised]}
-    _, execute = job_task(f"print(json.dumps({told}))")
-    assert execute() == told
+    summary = {"decision": "promote", "alerts": [raised]}
+    _, execute = job_task(f"print(json.dumps({summary}))")
+    assert execute() == summary
     (page,) = assets.ALERTS.glob("*.json")
     assert page.name == "backfill__1998-04-21-ingest-recalibrate.json"
     notice = json.loads(page.read_text())

@@ -67,7 +67,7 @@ def mark(items: list[pytest.Item]) -> None:
 
 def sort(items: list[pytest.Item]) -> None:
     """The longest groups first, in the order of the files otherwise."""
-    order = {name: place for place, name in enumerate(_FIRST)}
+    order = {name: rank for rank, name in enumerate(_FIRST)}
     items.sort(key=lambda item: order.get(_group(item), len(order)))
 
 

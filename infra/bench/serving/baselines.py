@@ -1,8 +1,8 @@
-"""The fastest that the endpoint's parts are in a process of their own: reads, and the model.
+"""How fast the endpoint's parts are in a process of their own: reads, and the model.
 
 Run by ``bench.py`` for one store, so that nothing else is in the process. It prints all
-figures as JSON; with ``--asked`` it measures one of them whenever it is asked to, so that the same
-moments of a noisy machine are compared.
+figures as JSON; with ``--asked`` it measures one figure whenever a line arrives, so that
+the server and its parts are compared at the same moments of a noisy machine.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 class Helpers:
-    """Processes that measure one figure at the same time, when they are asked to."""
+    """Processes that measure one figure at the same time, on request."""
 
     def __init__(self, processes: "list[subprocess.Popen[str]]") -> None:
         """Args: the processes, each about to say that it is ready."""
@@ -81,7 +81,7 @@ class Helpers:
 def helpers(
     model: Path, size: int, *, asked: str, number: int = 1, threads: int = 1
 ) -> Iterator[Helpers]:
-    """So many processes; nothing runs in them until they are asked."""
+    """Start helper processes; each waits until it is asked."""
     command = [sys.executable, "-m", MODULE, f"--model={model}", f"--candidates={size}"]
     command += [f"--asked={asked}", f"--threads={threads}"]
     with contextlib.ExitStack() as stack:
@@ -205,7 +205,7 @@ def _with_items(rows: OnlineRows) -> Transformer:
 
 
 def _artifact(model: Path) -> Artifact:
-    """The exported model as the server runs it, in the same native code where it can be had."""
+    """The exported model as the server runs it, in the same native code where that is available."""
     native = NativeCode.from_environment(data.FOLDER / "compiled")
     return load(model, SCHEMA, native=native)
 

@@ -1,7 +1,7 @@
 """A light client that sends requests at a fixed rate, whether or not the answers keep up.
 
-A client that waits for each answer slows down with the server and hides its pauses. Here a request
-is due at its moment, and its latency counts from then.
+A client that waits for each answer slows down with the server and hides its pauses. Here each
+request has a scheduled moment, and its latency counts from then.
 """
 
 import array
@@ -29,7 +29,7 @@ _METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What came back for one of the bodies."""
+    """The answer to one of the bodies."""
 
     body: int
     version: str
@@ -72,15 +72,15 @@ class Clients:
         """Send the body of this number, over either transport.
 
         Raises:
-            OSError, TimeoutError, ValueError, grpc.RpcError: There is no answer, or a refusal.
+            OSError, TimeoutError, ValueError, grpc.RpcError: There is no answer, or an error.
         """
-        place = number % len(self._rest)
+        index = number % len(self._rest)
         async with asyncio.timeout(ANSWER_SECONDS):
             if number % GRPC_EVERY == 0:
-                return _of_grpc(place, await self._infer(self._grpc[place]))
+                return _of_grpc(index, await self._infer(self._grpc[index]))
             async with self._connection() as (reader, writer):
-                writer.write(self._rest[place])
-                return _of_rest(place, await _body(reader))
+                writer.write(self._rest[index])
+                return _of_rest(index, await _body(reader))
 
     def close(self) -> None:
         """Close the connections."""
@@ -128,7 +128,7 @@ async def send(
         rate: Requests a second.
         seconds: For how long.
         tally: Where everything is counted.
-        check: Why an answer is not right; empty for one that is.
+        check: Says why an answer is wrong; empty for a right one.
     """
     started = time.perf_counter()
     tasks: set[asyncio.Task[None]] = set()
@@ -174,11 +174,11 @@ async def _body(reader: asyncio.StreamReader) -> bytes:
     return body
 
 
-def _of_rest(place: int, body: bytes) -> Answer:
+def _of_rest(index: int, body: bytes) -> Answer:
     content = orjson.loads(body)
     outputs = {output["name"]: output["data"] for output in content["outputs"]}
     return Answer(
-        body=place,
+        body=index,
         version=content["model_version"],
         scores=np.array(outputs["score"]),
         is_degraded=content["parameters"]["degraded"],
@@ -186,12 +186,12 @@ def _of_rest(place: int, body: bytes) -> Answer:
     )
 
 
-def _of_grpc(place: int, answer: Any) -> Answer:
+def _of_grpc(index: int, answer: Any) -> Answer:
     names = [output.name for output in answer.outputs]
     raw = dict(zip(names, answer.raw_output_contents, strict=True))
     statuses = [deserialize_bytes_tensor(raw[name]) for name in ("user_status", "item_status")]
     return Answer(
-        body=place,
+        body=index,
         version=answer.model_version,
         scores=np.frombuffer(raw["score"], "<f4"),
         is_degraded=answer.parameters["degraded"].bool_param,

@@ -2,8 +2,8 @@
 
 Once the whole command, ``python -m training evaluate``: two million made-up examples are read,
 scored by a candidate, a champion and an anchor, and compared. And once the decision alone, on
-scores that are made up, with ten slices. Each is a process of its own; its peak is what the kernel
-counted.
+scores that are made up, with ten slices. Each runs in a process of its own; the kernel counts its
+peak memory.
 """
 
 import argparse
@@ -95,14 +95,14 @@ def decide_alone(users: int) -> None:
 
 
 def write_lake(users: int) -> None:
-    """A day to train on, and one held out with so many users."""
+    """A day to train on, and a held-out day with this many users."""
     base = random_rows(SCHEMA, 2 * ROW_GROUP)
     write_day(base.slice(0, 1_000), HELD_OUT - datetime.timedelta(days=1), 1_000)
     write_day(base, HELD_OUT, users * ROWS_A_USER)
 
 
 def write_day(base: pa.Table, day: datetime.date, rows: int) -> None:
-    """A partition of so many rows, which repeat but for their user and their id."""
+    """A partition of this many rows; they repeat, except for user and id."""
     target = FOLDER / "lake" / SCHEMA.name / "examples" / f"day={day}"
     target.mkdir(parents=True)
     with pq.ParquetWriter(target / "part-00000.parquet", base.schema) as writer:

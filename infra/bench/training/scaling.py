@@ -1,8 +1,8 @@
-"""``make bench-scaling``: a scaling law from this machine's own runs, and what it misses.
+"""``make bench-scaling``: a scaling law from runs on this machine, and its error.
 
 On a generated log whose best reachable loss is known, or on MovieLens: Wukong's ladder and DLRM's
-MLPs against compute, both against data. The points go to docs/scaling/; a sweep that was ended goes
-on where it was.
+MLPs against compute, both against data. The points go to docs/scaling/; an interrupted sweep
+continues where it stopped.
 """
 
 import argparse
