@@ -105,7 +105,7 @@ def test_modules_stay_readable():
 
 @pytest.mark.process
 @pytest.mark.parametrize("package", ["features", "training", "serving"])
-def test_each_package_has_a_command_line_that_explains_itself(package):
+def test_each_package_has_one_command_line_that_explains_itself(package):
     import sys
 
     done = subprocess.run(
