@@ -34,7 +34,11 @@ from airflow.sdk.exceptions import (
     AirflowRuntimeError,
     AirflowSkipException,
 )
-from airflow.sdk.types import TaskInstanceKey
+from airflow.sdk.types import (
+    DagRunProtocol,
+    RuntimeTaskInstanceProtocol,
+    TaskInstanceKey,
+)
 
 EXIT_USAGE = 2
 EXIT_NOTHING_TO_DO = 99
@@ -45,7 +49,7 @@ ANCHOR = "--anchor-days={{ params.anchor_days }}"
 log = logging.getLogger(__name__)
 
 
-def day_of(dag_run: Any) -> str:
+def day_of(dag_run: DagRunProtocol) -> str:
     """The day for which a run works: the start of its data interval.
 
     Raises:
@@ -248,7 +252,7 @@ def _take_lease(context: Context) -> None:
         raise AirflowRescheduleException(again) from held
 
 
-def _is_active(ti: Any, run: leases.Run) -> bool:
+def _is_active(ti: RuntimeTaskInstanceProtocol, run: leases.Run) -> bool:
     try:
         state = ti.get_dagrun_state(dag_id=run.dag_id, run_id=run.run_id)
     except AirflowRuntimeError as error:
@@ -259,7 +263,7 @@ def _is_active(ti: Any, run: leases.Run) -> bool:
     return state in {"running", "queued"}
 
 
-def _earlier_run(ti: Any) -> str | None:
+def _earlier_run(ti: RuntimeTaskInstanceProtocol) -> str | None:
     """A run of an earlier day that is under way.
 
     Of the runs that are only queued, those of a backfill count: they start as soon as Airflow gets

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from features.datasets.catalog import has_push
 from features.datasets.readers import READERS
 from features.online_store.config import place_of
-from features.online_store.reader import open_rows
+from features.online_store.reader import OnlineRows, open_rows
 from features.push.freshness import percentiles
 from features.schema import REQUEST_TIME, Role, Schema, TableKind
 from features.spark.landing import INTRADAY, impressions_file, write_rows
@@ -38,7 +38,7 @@ MOST_SECONDS = 90.0
 """Until the last impression must be visible."""
 POLL_SECONDS = 0.1
 
-Row = tuple[datetime.datetime, int, Any]
+Row = tuple[datetime.datetime, int, dict[str, Any]]
 """Moment, user and content of one impression."""
 
 
@@ -127,7 +127,10 @@ class Replay:
         }
 
     def _still_waiting(
-        self, reader: Any, waiting: list[tuple[float, datetime.datetime, int]], seconds: list[float]
+        self,
+        reader: OnlineRows,
+        waiting: list[tuple[float, datetime.datetime, int]],
+        seconds: list[float],
     ) -> list[tuple[float, datetime.datetime, int]]:
         """The impressions that the endpoint's reader does not find yet; measures the others."""
         users = sorted({user for _, _, user in waiting})

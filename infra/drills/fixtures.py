@@ -174,18 +174,18 @@ def _fill_store(root: Path, random: np.random.Generator) -> None:
         store.write_to_online_store(table.name, frame)
 
 
-def _rows(table: FeatureTable, size: int, random: np.random.Generator) -> dict[str, list[Any]]:
+def _rows(table: FeatureTable, size: int, random: np.random.Generator) -> dict[str, list[object]]:
     columns = {column.name: _values(column, size, random) for column in table.columns}
     return {SCHEMA.entity(table.role).name: list(range(size)), **columns}
 
 
-def _values(column: Column, size: int, random: np.random.Generator) -> list[Any]:
+def _values(column: Column, size: int, random: np.random.Generator) -> list[object]:
     if column.dtype.is_list:
         return [_singles(column, _HISTORY, random) for _ in range(size)]
     return _singles(column, size, random)
 
 
-def _singles(column: Column, size: int, random: np.random.Generator) -> list[Any]:
+def _singles(column: Column, size: int, random: np.random.Generator) -> list[object]:
     if column.vocabulary:
         return [str(word) for word in random.choice(column.vocabulary, size)]
     if column.dtype.element is Dtype.STRING:

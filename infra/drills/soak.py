@@ -28,6 +28,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import psutil
 from tqdm import tqdm
 
@@ -64,7 +65,7 @@ class Soak:
         self.tally = Tally()
         self.num_swaps = self.num_restarts = 0
         self.rss_mb: list[tuple[float, float]] = []
-        self._known: dict[tuple[int, bytes], dict[str, np.ndarray[Any, Any]]] = {}
+        self._known: dict[tuple[int, bytes], dict[str, npt.NDArray[np.float32]]] = {}
 
     async def run(self, http_port: int, grpc_port: int, server: psutil.Process) -> dict[str, Any]:
         """Measure the capacity, send requests, swap versions, restart the store; a summary."""
@@ -235,7 +236,7 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def _is_equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+def _is_equal(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> bool:
     return one.shape == other.shape and bool(np.abs(one - other).max() <= TOLERANCE)
 
 

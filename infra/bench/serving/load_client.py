@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.infer_type import deserialize_bytes_tensor
@@ -33,7 +34,7 @@ class Answer:
 
     body: int
     version: str
-    scores: np.ndarray[Any, Any]
+    scores: npt.NDArray[np.float32]
     is_degraded: bool
     statuses: bytes
     """What could be read of its features; answers with equal ones have equal scores."""
@@ -57,7 +58,9 @@ class Tally:
 class Clients:
     """Connections to one endpoint, and the bodies that are sent over them."""
 
-    def __init__(self, address: tuple[str, int], channel: Any, bodies: Sequence[Any]) -> None:
+    def __init__(
+        self, address: tuple[str, int], channel: grpc.aio.Channel, bodies: Sequence[dict[str, Any]]
+    ) -> None:
         """Args: host and port of REST, a channel of gRPC, requests of the protocol."""
         self._address = address
         self._rest = [_http(orjson.dumps(body)) for body in bodies]
@@ -66,7 +69,7 @@ class Clients:
             _METHOD, response_deserializer=messages.ModelInferResponse.FromString
         )
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-        self._places = asyncio.Semaphore(CONNECTIONS)
+        self._slots = asyncio.Semaphore(CONNECTIONS)
 
     async def ask(self, number: int) -> Answer:
         """Send the body of this number, over either transport.
@@ -91,7 +94,7 @@ class Clients:
     async def _connection(
         self,
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        async with self._places:
+        async with self._slots:
             pair = self._free.pop() if self._free else await asyncio.open_connection(*self._address)
             try:
                 yield pair
@@ -186,7 +189,7 @@ def _of_rest(index: int, body: bytes) -> Answer:
     )
 
 
-def _of_grpc(index: int, answer: Any) -> Answer:
+def _of_grpc(index: int, answer: messages.ModelInferResponse) -> Answer:
     names = [output.name for output in answer.outputs]
     raw = dict(zip(names, answer.raw_output_contents, strict=True))
     statuses = [deserialize_bytes_tensor(raw[name]) for name in ("user_status", "item_status")]
@@ -199,7 +202,7 @@ def _of_grpc(index: int, answer: Any) -> Answer:
     )
 
 
-def _message(body: Any) -> bytes:
+def _message(body: dict[str, Any]) -> bytes:
     inputs = []
     for given in body["inputs"]:
         is_text = given["datatype"] == "BYTES"
