@@ -35,7 +35,7 @@ test-fast: install  ## what needs neither Spark nor a process of its own
 fuzz-serve: install ## minutes of made-up calls to the endpoint: by its OpenAPI, and malformed ones
 	@RANKING_FUZZ_SECONDS=300 $(PYTHON) -m pytest tests/serving/transport/test_fuzz.py tests/serving/protocol/test_many_malformed.py
 
-check: install      ## ruff, mypy strict on the three packages, import contracts
+check: install      ## ruff, mypy strict, import contracts
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
@@ -59,7 +59,7 @@ bench-features: install ## rows/s of state, aggregates and join at 0.1, 1 and 10
 bench-train: install    ## training speed as a share of the machine's matrix product
 	@$(PYTHON) -m infra.bench.training.speed
 
-bench-quality: install  ## the last 28 days of MovieLens, rolled daily, against simple rivals
+bench-quality: install  ## the last 28 days of MovieLens, rolled daily, against simple baselines
 	@$(PYTHON) -m infra.bench.training.quality
 
 bench-models: install   ## eight rankers on three data sets, equal budget and search
@@ -71,7 +71,7 @@ bench-growth: install   ## loss against compute: small, large, and small grown t
 bench-scaling: install  ## a scaling law from own runs, on data whose best loss is known
 	@$(PYTHON) -m infra.bench.training.scaling
 
-bench-export: install   ## scoring a request: eager, native, int8 and int4 tables, beside the limit
+bench-export: install   ## scoring a request: eager, native, int8 and int4 tables, compared with the limit
 	@$(PYTHON) -m infra.bench.training.export
 
 bench-stream: install   ## memory of a training on a day of 2 and of 20 million rows
@@ -80,10 +80,10 @@ bench-stream: install   ## memory of a training on a day of 2 and of 20 million 
 bench-gate: install     ## memory and time of the gate on a holdout of a million users
 	@$(PYTHON) -m infra.bench.training.gate
 
-bench-serve: install    ## the endpoint under load, beside its parts alone
+bench-serve: install    ## the endpoint under load, compared with its parts alone
 	@$(PYTHON) -m infra.bench.serving.bench
 
-drill-train: install    ## kill -9 a training at 20 random moments; what was lost: nothing
+drill-train: install    ## kill -9 a training at 20 random moments, and compare it with an undisturbed one
 	@$(PYTHON) -m infra.drills.kill_training
 
 soak: install       ## ten minutes of load with swaps and a store that restarts: nothing lost, flat memory

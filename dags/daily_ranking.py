@@ -6,7 +6,7 @@ examples, trains a candidate, and judges it and the champion on the days held ou
 says so, the candidate answers 5, 25, 50 and 95 % of the users, each step checked, and is promoted.
 
 **Normal.** Green, day after day; missed days are caught up. *Skipped* is normal where the gate kept
-the champion (`canary` says why). Is `landed` skipped, the day has not landed, and no later one is
+the champion (`canary` says why). A skipped `landed`: the day has not landed, and no later day is
 built before it. *Waiting for the run lease*: an earlier day, or another run, goes first.
 
 **Look.** Each task's XCom `return_value` is its job's summary; its link opens the job's page.
@@ -21,7 +21,8 @@ import datetime
 
 import ranking_assets as assets
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
-from ranking_jobs import ANCHOR, DAY, DEFAULTS, MACROS, LandedSensor, job
+from ranking_jobs import ANCHOR, DAY, DEFAULTS, MACROS, job
+from ranking_landing import LandedSensor
 
 HOLDOUT = "--holdout-days={{ params.holdout_days }}"
 RECIPE = "{% if params.recipe %}--recipe={{ params.recipe }}{% endif %}"
@@ -96,12 +97,12 @@ with DAG(
         folders="lake checkpoints artifacts tracking reports", inlets=[assets.ARTIFACT],
     )  # fmt: skip
     canary = job(
-        "canary", "serving", "canary", *assets.PLACE, assets.STORAGE, MIN_REQUESTS, retries=1,
+        "canary", "serving", "canary", *assets.TARGET, assets.STORAGE, MIN_REQUESTS, retries=1,
         folders="artifacts tracking reports", execution_timeout=LONG,
         inlets=[assets.DECISION, assets.ONLINE_FEATURES],
     )  # fmt: skip
     promote = job(
-        "promote", "serving", "promote", *assets.PLACE, folders="artifacts tracking reports",
+        "promote", "serving", "promote", *assets.TARGET, folders="artifacts tracking reports",
         link="Gate report", outlets=[assets.CHAMPION], execution_timeout=SHORT,
     )  # fmt: skip
     prune_features = job("prune_features", "features", "prune", KEEP_DAYS, folders="lake")

@@ -1,6 +1,6 @@
-"""Alerts, in the log and among the reports: of a task that failed for good, or that a job raised.
+"""Alerts, in the log and among the reports: of a task that failed for good, or raised by a job.
 
-A job raises one by naming it under ``alerts`` in its summary: it is done, and somebody has to look.
+A job that succeeds raises an alert by naming it under ``alerts`` in its summary.
 """
 
 import json
@@ -36,8 +36,8 @@ def alert(context: Context) -> None:
     ti = context["ti"]
     of_job = getattr(context.get("exception"), "runbook", "")
     name = of_job or RUNBOOKS.get(ti.task_id, "job-failed")
-    error = str(context.get("exception") or "the task's process ended without a word")
-    _tell(context, f"{ti.run_id}-{ti.task_id}", name=name, told={"error": error})
+    error = str(context.get("exception") or "the task's process exited without an error message")
+    _write_alert(context, f"{ti.run_id}-{ti.task_id}", name=name, details={"error": error})
 
 
 def raised(context: Context, summary: Mapping[str, Any]) -> None:
@@ -46,10 +46,10 @@ def raised(context: Context, summary: Mapping[str, Any]) -> None:
     for one in summary.get("alerts", ()):
         name = str(one["alert"])
         page = f"{ti.run_id}-{ti.task_id}-{name}"
-        _tell(context, page, name=name, told={"what": str(one["what"])})
+        _write_alert(context, page, name=name, details={"what": str(one["what"])})
 
 
-def _tell(context: Context, page: str, *, name: str, told: Mapping[str, str]) -> None:
+def _write_alert(context: Context, page: str, *, name: str, details: Mapping[str, str]) -> None:
     """One structured line in the log, and the same as a file for the reports."""
     ti = context["ti"]
     notice = {
@@ -60,7 +60,7 @@ def _tell(context: Context, page: str, *, name: str, told: Mapping[str, str]) ->
         "run": ti.run_id,
         "task": ti.task_id,
         "try": ti.try_number,
-        **told,
+        **details,
     }
     log.error("ALERT %s", json.dumps(notice))
     assets.ALERTS.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 Settings come from the environment, so that one set of DAG files serves a laptop and a cluster:
 
-    RANKING_VAR         folder of all local state; default ``var`` beside ``dags``
+    RANKING_VAR         folder of all local state; default ``var`` next to ``dags``
     RANKING_DATASET     data set that the DAGs work on; default ``movielens-100k``
     RANKING_ENDPOINT    REST address of the ranking endpoint, which must answer; default
                         http://127.0.0.1:8081, if one answers there; ``none``: there is none
@@ -38,7 +38,7 @@ REPORTS_URL = "/ranking/reports"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Log:
-    """What the schedule has to know about a data set's log."""
+    """The facts about a data set's log that a schedule needs."""
 
     first_day: datetime.date
     last_day: datetime.date | None
@@ -100,7 +100,7 @@ PYTHON = os.environ.get("RANKING_PYTHON") or sys.executable
 ENDPOINT = os.environ.get("RANKING_ENDPOINT") or ""
 SERVICE = os.environ.get("RANKING_SERVICE") or ""
 NAMESPACE = os.environ.get("RANKING_NAMESPACE") or "default"
-PLACE = (
+TARGET = (
     (f"--service={SERVICE}", f"--namespace={NAMESPACE}")
     if SERVICE
     else ((f"--endpoint={ENDPOINT}",) if ENDPOINT else ())
@@ -150,7 +150,7 @@ def job_environment() -> dict[str, str]:
 
 
 def landed_file(day: str) -> Path:
-    """The file, or folder, whose presence under this very name says that a day has landed."""
+    """The file or folder that exists under this name when a day has landed."""
     return LANDING / DATASET / "impressions" / f"{day}.{LOG.suffix}"
 
 

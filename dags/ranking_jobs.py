@@ -7,11 +7,11 @@ task's XCom. Its exit code decides:
 
     0   done
     99  nothing to do: the task is skipped, for the reason that the JSON gives
-    2   called wrongly: failed, no retry can help
+    2   called wrongly: failed, and not retried
     any other, or a signal: failed, and retried
 
 The JSON's ``report`` is a path under the reports folder; the task gets a link to that page. Its
-``runbook`` is the page of infra/runbooks that the alert of this failure is to name.
+``runbook`` is the page of infra/runbooks that the alert of this failure names.
 On a cluster this module is where a task becomes a pod instead; DAG files stay as they are.
 """
 
@@ -26,7 +26,7 @@ import ranking_alerts
 import ranking_assets as assets
 import ranking_lease as leases
 import ranking_processes as processes
-from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator, Context, timezone
+from airflow.sdk import BaseOperator, BaseOperatorLink, Context, timezone
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -34,7 +34,11 @@ from airflow.sdk.exceptions import (
     AirflowRuntimeError,
     AirflowSkipException,
 )
-from airflow.sdk.types import TaskInstanceKey
+from airflow.sdk.types import (
+    DagRunProtocol,
+    RuntimeTaskInstanceProtocol,
+    TaskInstanceKey,
+)
 
 EXIT_USAGE = 2
 EXIT_NOTHING_TO_DO = 99
@@ -45,7 +49,7 @@ ANCHOR = "--anchor-days={{ params.anchor_days }}"
 log = logging.getLogger(__name__)
 
 
-def day_of(dag_run: Any) -> str:
+def day_of(dag_run: DagRunProtocol) -> str:
     """The day for which a run works: the start of its data interval.
 
     Raises:
@@ -69,7 +73,7 @@ class JobFailedError(AirflowException):
     """A job failed; another try may help."""
 
     def __init__(self, message: str, *, runbook: str = "") -> None:
-        """Args: the job's words, and the page that its alert is to name; empty: the task's."""
+        """Args: the job's error, and the runbook that its alert names; empty: the task's."""
         super().__init__(message)
         self.runbook = runbook
 
@@ -119,8 +123,8 @@ class JobOperator(BaseOperator):
         """A task for one command.
 
         Args:
-            package: Whose door to open.
-            command: What to ask there.
+            package: ``features``, ``training`` or ``serving``.
+            command: A command of that package.
             arguments: Flags; templates.
             link: Text of the button that opens the job's page.
             page: That page, where the job ends without naming one; a template.
@@ -168,7 +172,7 @@ class JobOperator(BaseOperator):
                 raise AirflowException(f"{name}: last line of stdout {ended.last_line!r}; not JSON")
             ranking_alerts.raised(context, summary)
             return summary
-        # A task that is skipped or fails returns nothing, but its summary is what one wants to see.
+        # A task that is skipped or fails returns nothing, but its summary says why.
         context["ti"].xcom_push(key="return_value", value=summary)
         if ended.exit_code == EXIT_NOTHING_TO_DO:
             raise AirflowSkipException(str(summary.get("skipped", "nothing to do")))
@@ -183,40 +187,6 @@ class JobOperator(BaseOperator):
         )
 
 
-class LandedSensor(BaseSensorOperator):
-    """Waits, without holding a worker, until a day has landed; gives up with an alert, and skips.
-
-    A file that is still being written does not count: it has another name, or no proper end.
-    """
-
-    template_fields: Sequence[str] = ("day",)
-    ui_color = "#fff4e5"
-
-    def __init__(self, *, day: str = DAY, **kwargs: Any) -> None:
-        """Wait for ``day``, by default the run's; ``timeout`` says how long."""
-        super().__init__(mode="reschedule", soft_fail=True, **kwargs)
-        self.day = day
-
-    def poke(self, context: Context) -> bool:
-        """Whether the file is there, and whole."""
-        return processes.has_landed(assets.landed_file(self.day))
-
-    def execute(self, context: Context) -> dict[str, str]:
-        """The day, once it has landed."""
-        try:
-            super().execute(context)
-        except AirflowSkipException as error:
-            reason = (
-                f"day {self.day} of {assets.DATASET} did not land within {self.timeout:.0f} s: "
-                f"no whole {assets.landed_file(self.day)}"
-            )
-            context["ti"].xcom_push(key="return_value", value={"skipped": reason})
-            # No later day is built before this one, so somebody has to know; a skip calls nobody.
-            ranking_alerts.alert({**context, "exception": AirflowSkipException(reason)})
-            raise AirflowSkipException(reason) from error
-        return {"landed": self.day}
-
-
 def job(
     task_id: str,
     package: str,
@@ -227,14 +197,14 @@ def job(
     is_dated: bool = True,
     **kwargs: Any,
 ) -> JobOperator:
-    """The task that runs one command of one package's door, for the run's day.
+    """The task that runs one command of one package, for the run's day.
 
     Args:
         task_id: Name of the task.
         package: ``features``, ``training`` or ``serving``.
-        command: What its door is asked to do.
-        *arguments: Flags beside the data set, the day and the folders; templates.
-        folders: Names of the folders that the command is given, apart by spaces.
+        command: A command of that package.
+        *arguments: Flags in addition to the data set, the day and the folders; templates.
+        folders: Names of the folders that the command gets, separated by spaces.
         link: Text of the button that opens the job's page.
         is_dated: Whether the command works for a day.
         **kwargs: Passed to the operator.
@@ -282,18 +252,18 @@ def _take_lease(context: Context) -> None:
         raise AirflowRescheduleException(again) from held
 
 
-def _is_active(ti: Any, run: leases.Run) -> bool:
+def _is_active(ti: RuntimeTaskInstanceProtocol, run: leases.Run) -> bool:
     try:
         state = ti.get_dagrun_state(dag_id=run.dag_id, run_id=run.run_id)
     except AirflowRuntimeError as error:
         if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
-            raise  # Airflow could not say: that is no leave to take over
+            raise  # Airflow could not say: then the lease must not be taken over
         log.info("Run %s is gone from Airflow's database", run)
         return False
     return state in {"running", "queued"}
 
 
-def _earlier_run(ti: Any) -> str | None:
+def _earlier_run(ti: RuntimeTaskInstanceProtocol) -> str | None:
     """A run of an earlier day that is under way.
 
     Of the runs that are only queued, those of a backfill count: they start as soon as Airflow gets

@@ -24,7 +24,7 @@ _libc = ctypes.CDLL(None)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a job's process ended, and what it said."""
+    """How a job's process ended, and its last output."""
 
     exit_code: int
     last_line: str
@@ -98,7 +98,7 @@ class Job:
         """End the process and its descendants: ask, wait a little, force."""
         pid = self.process.pid
         # Read while the process lives: torchrun's ranks are in sessions of their own, and once
-        # their parent is gone nothing tells whose they were.
+        # their parent is gone nothing says whose they were.
         family = descendants(pid) if self.process.poll() is None else set()
         _signal_group(pid, signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS
@@ -108,32 +108,6 @@ class Job:
         for process in family:
             _signal(process, signal.SIGKILL)
         self.process.wait()
-
-
-def has_landed(path: Path) -> bool:
-    """Whether a file, or a folder of files, is there and was written to its end.
-
-    The rule of ``features.spark.landing``, which a DAG file must not import; tests compare both.
-    """
-    if not path.exists():
-        return False
-    files = [path]
-    if path.is_dir():
-        if (path / "_temporary").exists():
-            return False
-        files = [file for file in path.iterdir() if file.name[0] not in "._"]
-    return all(_ends_well(file) for file in files)
-
-
-_ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n"}
-"""Last bytes of a file that is whole, by the end of its name."""
-
-
-def _ends_well(file: Path) -> bool:
-    end = _ENDS.get(file.suffix, b"")
-    with file.open("rb") as content:
-        content.seek(max(0, file.stat().st_size - len(end)))
-        return content.read() == end if end else True
 
 
 def descendants(pid: int) -> set[int]:

@@ -6,9 +6,9 @@ A law fitted to them says how far the floor is and what to grow next. It is advi
 promoted. `upscale_dense` takes it with `target` *advice*. Paused until somebody unpauses it, for it
 keeps the machine busy.
 
-**Normal.** One green task. The points stay: a run that was ended, or whose budget was too small, is
-gone on with by the next one, the smallest sizes first (`left_out` in the task's XCom `return_value`
-names the rest). After a change of the code, the schema or the days all points are run anew.
+**Normal.** One green task. The points stay. The next run continues one that was interrupted or
+whose budget was too small, the smallest sizes first (`left_out` in the task's XCom `return_value`
+names the rest). After a change of the code, the schema or the days all points are run again.
 
 **Look.** The link on the task: the curves with their intervals, the floor, the points, production,
 the recommendation. Each run is an MLflow run of the experiment `ranker-<data set>-scaling`.

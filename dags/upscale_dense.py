@@ -1,4 +1,4 @@
-"""# Upscale dense: does a larger ranker earn its place?
+"""# Upscale dense: is a larger ranker better?
 
 **What.** Started by hand, for a day that `daily_ranking` has done. A trial in three rankers:
 
@@ -39,7 +39,7 @@ SHORT = datetime.timedelta(minutes=20)
 LONG = datetime.timedelta(hours=6)
 
 
-def told(task_id: str, key: str) -> str:
+def summary(task_id: str, key: str) -> str:
     """Template of a value in an earlier task's summary."""
     return f"{{{{ ti.xcom_pull(task_ids='{task_id}')['{key}'] }}}}"
 
@@ -48,7 +48,7 @@ def train(task_id: str, role: str, name: str, recipe: str) -> object:
     """The task that trains one side of the comparison."""
     return job(
         task_id, "training", "train", HOLDOUT, f"--trial={role}", "--epochs={{ params.passes }}",
-        f"--from={told('grow', name)}", f"--recipe={told('grow', recipe)}",
+        f"--from={summary('grow', name)}", f"--recipe={summary('grow', recipe)}",
         folders="lake checkpoints tracking reports", link="Training curve",
         inlets=[assets.EXAMPLES], execution_timeout=LONG,
     )  # fmt: skip
@@ -57,7 +57,7 @@ def train(task_id: str, role: str, name: str, recipe: str) -> object:
 def export(task_id: str, trained: str) -> object:
     """The task that makes one of them an artifact."""
     return job(
-        task_id, "training", "export", f"--checkpoint={told(trained, 'name')}", is_dated=False,
+        task_id, "training", "export", f"--checkpoint={summary(trained, 'name')}", is_dated=False,
         folders="lake checkpoints artifacts tracking", execution_timeout=SHORT,
     )  # fmt: skip
 
@@ -101,17 +101,17 @@ with DAG(
     export_grown = export("export_grown", "train_grown")
     export_control = export("export_control", "train_control")
     evaluate = job(
-        "evaluate", "training", "evaluate", f"--candidate={told('export_grown', 'version')}",
-        f"--control={told('export_control', 'version')}", ANCHOR, link="Gate report",
+        "evaluate", "training", "evaluate", f"--candidate={summary('export_grown', 'version')}",
+        f"--control={summary('export_control', 'version')}", ANCHOR, link="Gate report",
         folders="lake checkpoints artifacts tracking reports",
     )  # fmt: skip
     canary = job(
-        "canary", "serving", "canary", "--upscaled", *assets.PLACE, assets.STORAGE, MIN_REQUESTS,
+        "canary", "serving", "canary", "--upscaled", *assets.TARGET, assets.STORAGE, MIN_REQUESTS,
         "--max-p95-ratio={{ params.max_p95_ratio }}", retries=1, execution_timeout=LONG,
         folders="artifacts tracking reports", inlets=[assets.ONLINE_FEATURES],
     )  # fmt: skip
     promote = job(
-        "promote", "serving", "promote", "--upscaled", *assets.PLACE, link="Gate report",
+        "promote", "serving", "promote", "--upscaled", *assets.TARGET, link="Gate report",
         folders="artifacts tracking reports", outlets=[assets.CHAMPION], execution_timeout=SHORT,
     )  # fmt: skip
 

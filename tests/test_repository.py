@@ -2,9 +2,11 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import features
 from features.datasets.catalog import SCHEMAS
@@ -51,6 +53,41 @@ def test_links_between_documents_resolve():
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
         for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name} -> {link}"
+
+
+def test_the_index_of_decisions_lists_every_record_by_its_title():
+    folder = ROOT / "infra" / "decisions"
+    listed = re.findall(r"^- \[(.+)\]\((\d{4}-.+\.md)\)", (folder / "README.md").read_text(), re.M)
+    records = {
+        path.name: path.read_text().partition("\n")[0].removeprefix("# ")
+        for path in folder.glob("[0-9]*.md")
+    }
+    assert {name: title for title, name in listed} == records
+    assert len(listed) == len(records)
+
+
+def test_a_commit_runs_what_make_check_runs():
+    check = (ROOT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
+    of_make = [line.strip(" \t@") for line in check.splitlines()[1:]]
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for hook in local["hooks"]] == [
+        command.replace("$(PYTHON)", ".venv/bin/python") for command in of_make
+    ]
+
+
+def test_the_architecture_page_shows_the_layers_of_the_import_contracts():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    expected = {
+        container: [set(layer.split(" | ")) for layer in contract["layers"]]
+        for contract in contracts["contracts"]
+        for container in contract.get("containers", ())
+    }
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    shown = {}
+    for section in page.split("### Layers of ")[1:]:
+        rows = re.findall(r"^\| (`.+?) \|", section.partition("\n#")[0], re.M)
+        shown[section.split("`")[1]] = [set(re.findall(r"`(\w+)`", row)) for row in rows]
+    assert shown == expected
 
 
 def test_no_data_notebook_or_large_file_is_tracked():

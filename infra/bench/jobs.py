@@ -20,7 +20,7 @@ LAWS = REPOSITORY / "var" / "laws"
 
 
 def run_job(package: str, name: str, *flags: str) -> dict[str, Any]:
-    """One job's summary; its log goes to our stderr, and its failure ends us."""
+    """One job's summary; its log goes to stderr, and its failure ends this process."""
     command = [sys.executable, "-m", package, name, *flags]
     sys.stderr.write(f"== {package} {' '.join((name, *flags))}\n")
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The history before the first daily day: the DAG's own doors, with a range of days in each job."""
+"""The history before the first daily day: the DAG's commands, each with a range of days."""
 
 import concurrent.futures
 import contextlib
@@ -33,7 +33,7 @@ _FOLDERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """What one job took and said."""
+    """The time, memory and summary of one job."""
 
     name: str
     seconds: float
@@ -46,10 +46,10 @@ class JobFailedError(RuntimeError):
 
 
 class Jobs:
-    """Runs doors one after the other, tells how they go, and keeps what they took."""
+    """Runs commands one after the other, logs their progress, and keeps their time and memory."""
 
     def __init__(self, settings: Settings, sampler: MemorySampler, *, logs: Path) -> None:
-        """Args: the stack's settings, who measures memory, and the folder of the jobs' logs."""
+        """Args: the stack's settings, the memory sampler, and the folder of the jobs' logs."""
         self.settings = settings
         self.sampler = sampler
         self.logs = logs
@@ -60,7 +60,7 @@ class Jobs:
     def run(
         self, name: str, package: str, asked: str, *flags: str, folders: str = ""
     ) -> dict[str, Any]:
-        """Run one door as a process; returns its JSON summary."""
+        """Run one command as a process; returns its JSON summary."""
         named = [f"--{flag}={self.settings.var / _FOLDERS[flag]}" for flag in folders.split()]
         dataset = f"--dataset={self.settings.dataset}"
         environment = job_environment(self.settings)
@@ -132,7 +132,7 @@ def bring_online(jobs: Jobs, first: datetime.date, last: datetime.date) -> None:
 def learn(jobs: Jobs, first: datetime.date, last: datetime.date, *, holdout_days: int) -> None:
     """The first candidate, judged by the same gate as any other.
 
-    A short log may not tell of its calibration yet; as the first it needs to beat the base rate.
+    A short log may not show its calibration yet; as the first it needs to beat the base rate.
     """
     span, date = (f"--date={first}", f"--to={last}"), f"--date={last}"
     jobs.run("examples", "features", "examples", *span, folders="lake")
@@ -148,7 +148,7 @@ def learn(jobs: Jobs, first: datetime.date, last: datetime.date, *, holdout_days
 
 
 def promote(jobs: Jobs, day: datetime.date) -> None:
-    """The gate's decision, carried out on the running endpoint."""
+    """Carry out the gate's decision on the running endpoint."""
     jobs.run(
         *("promote", "serving", "promote", f"--date={day}"),
         f"--endpoint={jobs.settings.endpoint_url}",
@@ -157,7 +157,7 @@ def promote(jobs: Jobs, day: datetime.date) -> None:
 
 
 def together(*works: Callable[[], object]) -> None:
-    """Do several things at once, as the DAG does where neither needs the other."""
+    """Run several steps at once, as the DAG does for steps that are independent."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         pending = [pool.submit(work) for work in works]
     for work in pending:

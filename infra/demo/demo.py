@@ -3,10 +3,10 @@
     python -m infra.demo.demo                  MovieLens-100k, 20 to 22 April 1998
     python -m infra.demo.demo --dataset synthetic --rows 20000 --days 4 --daily 1
 
-The days before the first daily one go through the same doors as a range of days in each job. Then
+The days before the first daily one go through the same commands, each with a range of days. Then
 Airflow's own scheduler catches up: it runs the daily ones, one after the other. Everything starts
 from nothing: what an earlier demo left for the data set is removed first. Progress goes to stderr;
-the last line of stdout is one JSON object; the whole account is in ``var/demo/``. What it leaves
+the last line of stdout is one JSON object; the whole report is in ``var/demo/``. What it leaves
 behind is what ``make up`` shows.
 """
 
@@ -18,7 +18,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psutil
@@ -30,9 +30,10 @@ from infra.demo.memory import MemorySampler
 from infra.demo.replay import Replay
 from infra.demo.sample_request import ranked_answer
 from infra.local.airflow_client import Scheduler, Task
+from infra.local.network import answers
 from infra.local.processes import end_trees, is_recorded_alive, terminate_as_interrupt
 from infra.local.settings import Settings, job_environment
-from infra.local.stack import Stack, answers
+from infra.local.stack import Stack
 
 ONE_DAY = datetime.timedelta(days=1)
 DAILY = "daily "
@@ -56,11 +57,11 @@ class Demo:
         self.jobs = backfill.Jobs(settings, self.sampler, logs=self.folder / "logs")
         self.replay = Replay(self.schema, var=settings.var, day=self.days[-1])
         self.tasks: list[Task] = []
-        self.account: dict[str, Any] = {}
+        self.summary: dict[str, Any] = {}
         self._seen: dict[tuple[str, str], str] = {}
 
     def run(self) -> dict[str, Any]:
-        """The whole of it; returns the account that is also written."""
+        """Run the whole demo; returns the report."""
         background = concurrent.futures.ThreadPoolExecutor()
         with self.sampler.running(), Stack(self.settings) as stack, background:
             stack.start_jobs()
@@ -88,9 +89,9 @@ class Demo:
             answer = self._answer()
             fresh = freshness.result()
         seconds = round(time.monotonic() - self.jobs.started, 1)
-        self.account = report.build(self, seconds=seconds, drill=drill, answer=answer)
-        self.account["freshness"] = fresh
-        return self.account
+        self.summary = report.build(self, seconds=seconds, drill=drill, answer=answer)
+        self.summary["freshness"] = fresh
+        return self.summary
 
     def _open_endpoint(self, stack: Stack) -> None:
         """Fill the online store, then start what reads it: its imports take a core for 15 s."""
@@ -107,7 +108,7 @@ class Demo:
         return result
 
     def _answer(self) -> dict[str, Any]:
-        """One ranked answer; without a champion there is nothing that could rank."""
+        """One ranked answer; without items when there is no champion."""
         endpoint = self.settings.endpoint_url
         if not answers(f"{endpoint}/v2/health/ready"):
             return {"items": [], "note": "no champion: the gate has not let one through yet"}
@@ -123,18 +124,18 @@ class Demo:
         self.sampler.set_active(set(), prefix=DAILY)
 
     def _on_poll(self, tasks: list[Task]) -> None:
-        """Tell what changed since the last look, and what the memory samples belong to."""
+        """Log which tasks changed state, and assign memory samples to the running stages."""
         running = {DAILY + task["task"] for task in tasks if task["state"] == "running"}
         self.sampler.set_active(running, prefix=DAILY)
         for task in tasks:
             state, key = task["state"] or "", (task["day"], task["task"])
-            if state in report.TOLD and self._seen.get(key) != state:
+            if state in report.LOGGED_STATES and self._seen.get(key) != state:
                 self._seen[key] = state
                 took = "" if state == "running" else f", {task['seconds']:.1f} s"
                 self.jobs.say(f"{task['day']} {task['task']:<22}{state}{took}")
 
     def _drill(self) -> dict[str, Any]:
-        """A candidate spoilt on purpose, which the gate must refuse; reported apart."""
+        """Evaluate a candidate that was spoilt on purpose; the gate must refuse it."""
         result = self.jobs.run(
             *("drill spoilt", "training", "evaluate", f"--date={self.days[-1]}", "--drill=spoilt"),
             folders="lake checkpoints artifacts tracking reports",
@@ -143,7 +144,7 @@ class Demo:
             raise RuntimeError(f"drill: the gate said {result.get('decision')!r}; it must refuse")
         return result
 
-    def _stage(self, name: str, wait: Any) -> None:
+    def _stage(self, name: str, wait: Callable[[], object]) -> None:
         started = time.monotonic()
         wait()
         self.jobs.say(f"{name}, waited {time.monotonic() - started:.1f} s")
@@ -159,7 +160,7 @@ def last_day(schema: Schema, num_days: int) -> datetime.date:
 
 
 def clear(settings: Settings) -> None:
-    """Remove what an earlier demo left: its results must not be taken for this one's."""
+    """Remove what an earlier demo left: its results must not be mistaken for this demo's."""
     if is_recorded_alive(settings.record):
         raise ValueError(f"stack {settings.record}: is running; end it first with `make down`")
     folders = [settings.var / name for name in _SHARED]
@@ -191,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         demo = Demo(options, settings)
         # The schedule catches up from the end of the history, not from the log's first day.
         os.environ["RANKING_FIRST_DAY"] = str(demo.days[0])
-        told = demo.run()
+        summary = demo.run()
     except KeyboardInterrupt:
         sys.stderr.write("ended before the end\n")
         return 130
@@ -200,10 +201,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         end_trees(child.pid for child in psutil.Process().children())
-    report.write(told, demo.folder)
-    sys.stdout.write(report.table(told) + "\n")
-    sys.stdout.write(json.dumps(report.headline(told)) + "\n")
-    return 1 if told["failed_tasks"] else 0
+    report.write(summary, demo.folder)
+    sys.stdout.write(report.table(summary) + "\n")
+    sys.stdout.write(json.dumps(report.headline(summary)) + "\n")
+    return 1 if summary["failed_tasks"] else 0
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ MEGABYTE = 1_000_000
 class MemorySampler:
     """About each second, the sum of PSS over this process and all its descendants.
 
-    PSS counts a page that n processes share as 1/n in each, so the sum is what is really taken.
-    A sample counts for every stage that is under way; stages may overlap.
+    PSS counts a page that n processes share as 1/n in each, so the sum is the memory really used.
+    A sample counts for every running stage; stages may overlap.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """A day's impressions land again in the order of their arrival, and a push brings them online.
 
 In the demo the last day is replayed at a multiple of real time, into a landing folder and a store
-of its own: a copy of the online store, where that is a file, as it was before the daily runs. What
-is measured is what a user would notice: from the landing of an impression until the endpoint's
-reader finds it in the user's row.
+of its own: a copy of the online store, where that is a file, as it was before the daily runs. It
+measures the time from the landing of an impression until the endpoint's reader finds it in the
+user's row.
 """
 
 import csv
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from features.datasets.catalog import has_push
 from features.datasets.readers import READERS
 from features.online_store.config import redis_of
-from features.online_store.reader import open_rows
+from features.online_store.reader import OnlineRows, open_rows
 from features.push.freshness import percentiles
 from features.schema import REQUEST_TIME, Role, Schema, TableKind
 from features.spark.landing import INTRADAY, impressions_file, write_rows
@@ -38,7 +38,7 @@ MOST_SECONDS = 90.0
 """Until the last impression must be visible."""
 POLL_SECONDS = 0.1
 
-Row = tuple[datetime.datetime, int, Any]
+Row = tuple[datetime.datetime, int, dict[str, Any]]
 """Moment, user and content of one impression."""
 
 
@@ -61,7 +61,7 @@ class Replay:
             shutil.copytree(self._var / "feast" / self.schema.name, self.store / self.schema.name)
 
     def start_push(self, processes: Processes, environment: Mapping[str, str]) -> None:
-        """Start the push; returns when it follows, for its start is nothing that a user waits for.
+        """Start the push; returns when it follows, because users do not wait for its start.
 
         Raises:
             RuntimeError: It has ended, or takes too long.
@@ -127,9 +127,12 @@ class Replay:
         }
 
     def _still_waiting(
-        self, reader: Any, waiting: list[tuple[float, datetime.datetime, int]], seconds: list[float]
+        self,
+        reader: OnlineRows,
+        waiting: list[tuple[float, datetime.datetime, int]],
+        seconds: list[float],
     ) -> list[tuple[float, datetime.datetime, int]]:
-        """Those impressions that the endpoint's reader does not find; measures the others."""
+        """The impressions that the endpoint's reader does not find yet; measures the others."""
         users = sorted({user for _, _, user in waiting})
         if not users:
             return []
@@ -170,7 +173,7 @@ class Replay:
                 yield datetime.datetime.fromtimestamp(seconds, datetime.UTC), int(row[user]), row
 
     def _land(self, number: int, rows: list[dict[str, Any]]) -> None:
-        """A part of the day, whole or not at all."""
+        """Land a part of the day atomically."""
         suffix = READERS[self.schema.name].SUFFIX
         folder = self.landing / self.schema.name / INTRADAY / self.day.isoformat()
         path = folder / f"{number:04d}.{suffix}"
@@ -184,7 +187,7 @@ class Replay:
 
 
 def _why_not(schema: Schema) -> str:
-    """Why nothing is replayed; empty where something is."""
+    """Why nothing is replayed; empty when the day can be replayed."""
     if not (has_push() and schema.tables_of(TableKind.STATE)):
         return "no users whose state is pushed within a day"
     # The registry of a store in Redis has other names, and its rows are not in the folder.

@@ -1,4 +1,4 @@
-"""The demo's account: what took how long, what was measured and decided, and what to open."""
+"""The demo's report: what took how long, what was measured and decided, and what to open."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -6,21 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.pages import site
-from infra.demo.report_page import METRICS, account_page
+from infra.demo.report_page import METRICS, report_page
 from infra.local.settings import HOST
 
 if TYPE_CHECKING:
     from infra.demo.demo import Demo
 
-Account = dict[str, Any]
-TOLD = ("running", "success", "failed", "skipped", "up_for_retry", "upstream_failed")
-"""States of a task that are news."""
+Report = dict[str, Any]
+LOGGED_STATES = ("running", "success", "failed", "skipped", "up_for_retry", "upstream_failed")
+"""States of a task that are logged."""
 
 
-def build(
-    demo: "Demo", *, seconds: float, drill: dict[str, Any], answer: dict[str, Any]
-) -> Account:
-    """Everything that the table, the report and the JSON line are made from."""
+def build(demo: "Demo", *, seconds: float, drill: dict[str, Any], answer: dict[str, Any]) -> Report:
+    """Everything that the table, the page and the JSON line are made from."""
     failed = [task for task in demo.tasks if task["state"] in {"failed", "upstream_failed"}]
     gates = [
         _gate(task["day"], task["result"]) for task in demo.tasks if task["task"] == "evaluate"
@@ -48,35 +46,35 @@ def build(
     }
 
 
-def headline(account: Account) -> Account:
-    """The one JSON line: what a script would look at."""
+def headline(report: Report) -> Report:
+    """The one JSON line, for scripts."""
     names = ("dataset", "days", "seconds", "peak_memory_mb", "failed_tasks")
-    decisions = {gate["day"]: gate["decision"] for gate in account["gates"]}
-    drill = account["drill"]["decision"]
-    return {**{name: account[name] for name in names}, "decisions": decisions, "drill": drill}
+    decisions = {gate["day"]: gate["decision"] for gate in report["gates"]}
+    drill = report["drill"]["decision"]
+    return {**{name: report[name] for name in names}, "decisions": decisions, "drill": drill}
 
 
-def write(account: Account, folder: Path) -> None:
+def write(report: Report, folder: Path) -> None:
     """``report.json`` and ``report.html``."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(site.html(account_page(account)), encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.html").write_text(site.html(report_page(report)), encoding="utf-8")
 
 
-def table(account: Account) -> str:
-    """The account for a terminal."""
+def table(report: Report) -> str:
+    """The report for a terminal."""
     lines = ["", f"{'stage':<30}{'seconds':>9}{'rows':>12}{'peak MB':>9}"]
-    for stage in account["stages"]:
+    for stage in report["stages"]:
         rows = f"{stage['rows']:,}" if stage["rows"] is not None else ""
         lines.append(
             f"{stage['stage']:<30}{stage['seconds']:>9.1f}{rows:>12}{stage['peak_mb'] or '':>9}"
         )
-    total = f"{'all, with what overlapped':<30}{account['seconds']:>9.1f}"
-    lines += [f"{total}{'':>12}{account['peak_memory_mb']:>9}", ""]
-    lines += [*_metric_lines(account), *_gate_lines(account)]
-    lines += [*_freshness_lines(account.get("freshness", {})), *_answer_lines(account["answer"])]
-    lines += [f"{name:<26}{url}" for name, url in account["urls"].items()]
-    failed = account["failed_tasks"]
+    total = f"{'all, with what overlapped':<30}{report['seconds']:>9.1f}"
+    lines += [f"{total}{'':>12}{report['peak_memory_mb']:>9}", ""]
+    lines += [*_metric_lines(report), *_gate_lines(report)]
+    lines += [*_freshness_lines(report.get("freshness", {})), *_answer_lines(report["answer"])]
+    lines += [f"{name:<26}{url}" for name, url in report["urls"].items()]
+    failed = report["failed_tasks"]
     return "\n".join([*lines, f"FAILED: {', '.join(failed)}"] if failed else lines)
 
 
@@ -123,9 +121,9 @@ def _gate(day: str, result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _metric_lines(account: Account) -> list[str]:
+def _metric_lines(report: Report) -> list[str]:
     lines = [f"{'metrics by day':<30}" + "".join(f"{name:>13}" for name in METRICS)]
-    for gate in (account["bootstrap_gate"], *account["gates"]):
+    for gate in (report["bootstrap_gate"], *report["gates"]):
         for who, values in gate["metrics"].items():
             cells = "".join(_cell((values or {}).get(name)) for name in METRICS)
             lines += [f"{gate['day'] + ' ' + who:<30}{cells}"] if values else []
@@ -136,11 +134,11 @@ def _cell(value: object) -> str:
     return f"{value:>13.4f}" if isinstance(value, int | float) else f"{'':>13}"
 
 
-def _gate_lines(account: Account) -> list[str]:
-    first = {**account["bootstrap_gate"], "label": "bootstrap"}
-    drill = {**account["drill"], "label": "DRILL: candidate spoilt on purpose"}
+def _gate_lines(report: Report) -> list[str]:
+    first = {**report["bootstrap_gate"], "label": "bootstrap"}
+    drill = {**report["drill"], "label": "DRILL: candidate spoilt on purpose"}
     lines = ["decisions of the gate"]
-    for gate in (first, *account["gates"], drill):
+    for gate in (first, *report["gates"], drill):
         label = f"  [{gate['label']}]" if "label" in gate else ""
         lines.append(f"  {gate['day']}  {gate['decision']}{label}")
         lines += [f"      {reason}" for reason in gate["reasons"]]
@@ -148,7 +146,7 @@ def _gate_lines(account: Account) -> list[str]:
 
 
 def _freshness_lines(freshness: Mapping[str, Any]) -> list[str]:
-    """From the landing of an impression until the endpoint can read it, beside the delay."""
+    """From the landing of an impression until the endpoint can read it, and the declared delay."""
     if "impressions" not in freshness:
         return []
     head = f"freshness of users, {freshness['day']} at {freshness['times_real_time']:,} x real time"

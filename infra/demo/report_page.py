@@ -1,4 +1,4 @@
-"""The demo's account as a page."""
+"""The demo's report as a page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -26,35 +26,35 @@ METRICS = ("ne", "auc", "gauc", "calibration", "log_loss")
 TONES = {"promote": Tone.GOOD, "hold": Tone.UNSURE, "refuse": Tone.BAD}
 
 
-def account_page(account: Mapping[str, Any]) -> Page:
-    """The page of an account, as ``account.build`` makes it."""
+def report_page(report: Mapping[str, Any]) -> Page:
+    """The page of a report that ``report.build`` made."""
     return Page(
-        f"The main job on {account['dataset']}",
+        f"The main job on {report['dataset']}",
         [
-            *_failures(account["failed_tasks"]),
+            *_failures(report["failed_tasks"]),
             Facts(
                 [
-                    ("days", f"{account['days'][0]} to {account['days'][-1]}"),
-                    ("seconds in all", decimal(account["seconds"], 0)),
-                    ("peak memory, MB", account["peak_memory_mb"]),
+                    ("days", f"{report['days'][0]} to {report['days'][-1]}"),
+                    ("seconds in all", decimal(report["seconds"], 0)),
+                    ("peak memory, MB", report["peak_memory_mb"]),
                 ]
             ),
             Heading("What the gate decided"),
-            *_decisions(account),
+            *_decisions(report),
             Heading("Metrics by day"),
-            _metrics(account),
-            Charts([Chart(figures.svg(lambda: _by_day(account), label=_BY_DAY), _BY_DAY)]),
-            *_freshness(account.get("freshness", {})),
-            *_answer(account["answer"]),
+            _metrics(report),
+            Charts([Chart(figures.svg(lambda: _by_day(report), label=_BY_DAY), _BY_DAY)]),
+            *_freshness(report.get("freshness", {})),
+            *_answer(report["answer"]),
             Heading("Stages"),
             Prose("A stage of Airflow counts all its days. Some overlap.", Tone.QUIET),
-            _stages(account["stages"]),
+            _stages(report["stages"]),
             Heading("What to open"),
             Table(
                 ("what", "where"),
                 [
                     (name, Cell(url, link=url if "://" in url else ""))
-                    for name, url in account["urls"].items()
+                    for name, url in report["urls"].items()
                 ],
             ),
         ],
@@ -69,39 +69,39 @@ def _failures(failed: Sequence[str]) -> Iterable[Block]:
         yield Notice(f"Failed: {', '.join(failed)}.", Tone.BAD)
 
 
-def _labelled_gates(account: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    days = [("", gate) for gate in account["gates"]]
+def _labelled_gates(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    days = [("", gate) for gate in report["gates"]]
     return [
-        ("bootstrap", account["bootstrap_gate"]),
+        ("bootstrap", report["bootstrap_gate"]),
         *days,
-        ("drill: spoilt on purpose", account["drill"]),
+        ("drill: spoilt on purpose", report["drill"]),
     ]
 
 
-def _decisions(account: Mapping[str, Any]) -> Iterable[Block]:
+def _decisions(report: Mapping[str, Any]) -> Iterable[Block]:
     rows: list[Sequence[Value]] = []
-    for label, gate in _labelled_gates(account):
+    for label, gate in _labelled_gates(report):
         decision = gate["decision"]
-        told = Cell(decision, note=label, tone=TONES.get(decision, Tone.PLAIN))
-        report = Cell("report", link=f"../reports/{gate['report']}") if gate["report"] else None
-        rows.append((gate["day"], told, "; ".join(gate["reasons"]), report))
+        outcome = Cell(decision, note=label, tone=TONES.get(decision, Tone.PLAIN))
+        page = Cell("report", link=f"../reports/{gate['report']}") if gate["report"] else None
+        rows.append((gate["day"], outcome, "; ".join(gate["reasons"]), page))
     yield Table(("day", "decision", "why", "page"), rows)
 
 
-def _metrics(account: Mapping[str, Any]) -> Table:
+def _metrics(report: Mapping[str, Any]) -> Table:
     rows: list[Sequence[Value]] = []
-    for gate in (account["bootstrap_gate"], *account["gates"]):
+    for gate in (report["bootstrap_gate"], *report["gates"]):
         for who, values in gate["metrics"].items():
             if values:
                 rows.append((gate["day"], who, *(decimal(values.get(name)) for name in METRICS)))
     return Table(("day", "ranker", *(name.replace("_", " ") for name in METRICS)), rows)
 
 
-def _by_day(account: Mapping[str, Any]) -> Figure:
+def _by_day(report: Mapping[str, Any]) -> Figure:
     """NE of candidate and champion on each day's holdout."""
     figure = Figure(figsize=(4.6, 2.6), layout="constrained")
     axes = figure.subplots()
-    gates = (account["bootstrap_gate"], *account["gates"])
+    gates = (report["bootstrap_gate"], *report["gates"])
     for who, colour in zip(("candidate", "champion"), figures.SERIES, strict=False):
         measured = [gate for gate in gates if (gate["metrics"].get(who) or {}).get("ne")]
         days = [gate["day"][5:] for gate in measured]
@@ -115,7 +115,7 @@ def _by_day(account: Mapping[str, Any]) -> Figure:
 
 
 def _freshness(freshness: Mapping[str, Any]) -> Iterable[Block]:
-    """From the landing of an impression until the endpoint can read it, beside the delay."""
+    """From the landing of an impression until the endpoint can read it, and the declared delay."""
     if "impressions" not in freshness:
         return
     yield Heading("Freshness of users online")
@@ -158,8 +158,8 @@ def _answer(answer: Mapping[str, Any]) -> Iterable[Block]:
         "last column is from the log.",
         Tone.QUIET,
     )
-    told = {"rank", "item", "title", "score"}
-    known = [name for name in answer["items"][0] if name not in told]
+    shown = {"rank", "item", "title", "score"}
+    known = [name for name in answer["items"][0] if name not in shown]
     yield Table(
         ("rank", "item", "score", *known),
         [

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.dataset as ds
 
 from features.schema import REQUEST_TIME, Column, Dtype, Role, Schema, TableKind
-from infra.local.stack import call
+from infra.local.network import call
 
 NUM_CANDIDATES = 15
 _DATATYPES = {Dtype.INT64: "INT64", Dtype.FLOAT64: "FP64", Dtype.STRING: "BYTES"}

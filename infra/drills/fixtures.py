@@ -1,8 +1,8 @@
-"""A small world in which serving can be rehearsed: online features, rankers, a registry.
+"""A small world for drills of serving: online features, rankers, a registry.
 
 Made in seconds from the schema of the generated log. The rankers have random weights and the
-features random values, so nothing is learnt here; but the store, the artifacts and the registry are
-the real ones, written and read by the product's own code.
+features random values; nothing is learnt. The store, the artifacts and the registry are
+real, written and read by the product's own code.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class World:
         return self.root / "artifacts" / SCHEMA.name
 
     def flags(self, *names: str) -> list[str]:
-        """Flags of the doors for some of its folders."""
+        """Command-line flags for some of its folders."""
         return [f"--{name}={self.root / name}" for name in names]
 
 
@@ -99,7 +99,7 @@ def write_artifact(root: Path, *, day: datetime.date, seed: int) -> Manifest:
     model = wukong_tiny().model
     ranker = Ranker(inputs_of(SCHEMA), model)
     with torch.no_grad():
-        # Fresh weights score everything alike; versions are to be told apart by their scores.
+        # Fresh weights score everything alike; versions must differ in their scores.
         for parameter in ranker.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return artifact.write(
@@ -119,7 +119,7 @@ def write_artifact(root: Path, *, day: datetime.date, seed: int) -> Manifest:
 
 def request(user: int, items: list[int], *, request_id: str) -> dict[str, Any]:
     """A request of the protocol for noon, from a phone."""
-    values = {
+    values: dict[str, tuple[str, Sequence[int | str]]] = {
         SCHEMA.entity(Role.USER).name: ("INT64", [user]),
         SCHEMA.item.name: ("INT64", items),
         "device": ("BYTES", ["phone"]),
@@ -144,7 +144,7 @@ def serve(
             command,
             stdout=output,
             stderr=output,
-            # Whatever folder the door has a default for is below the world too.
+            # Every folder that the command line has a default for is below the world too.
             env={**os.environ, "RANKING_VAR": str(world.root), **environment},
         )
     deadline = time.monotonic() + START_SECONDS
@@ -174,18 +174,18 @@ def _fill_store(root: Path, random: np.random.Generator) -> None:
         store.write_to_online_store(table.name, frame)
 
 
-def _rows(table: FeatureTable, size: int, random: np.random.Generator) -> dict[str, list[Any]]:
+def _rows(table: FeatureTable, size: int, random: np.random.Generator) -> dict[str, list[object]]:
     columns = {column.name: _values(column, size, random) for column in table.columns}
     return {SCHEMA.entity(table.role).name: list(range(size)), **columns}
 
 
-def _values(column: Column, size: int, random: np.random.Generator) -> list[Any]:
+def _values(column: Column, size: int, random: np.random.Generator) -> list[object]:
     if column.dtype.is_list:
         return [_singles(column, _HISTORY, random) for _ in range(size)]
     return _singles(column, size, random)
 
 
-def _singles(column: Column, size: int, random: np.random.Generator) -> list[Any]:
+def _singles(column: Column, size: int, random: np.random.Generator) -> list[object]:
     if column.vocabulary:
         return [str(word) for word in random.choice(column.vocabulary, size)]
     if column.dtype.element is Dtype.STRING:

@@ -1,4 +1,4 @@
-"""``make drill-train``: kill -9 ranks of a training at random moments, and tell what was lost.
+"""``make drill-train``: kill -9 ranks of a training at random moments, and report what was lost.
 
 A run that nobody disturbs is the reference. Then the same run is killed again and again, one rank
 (torchrun starts all of them again) or everything at once (the job is started again, as Airflow
@@ -134,7 +134,7 @@ def killed(
 
 
 def _wait_for(job: "subprocess.Popen[str]", run: Run, step: int) -> bool:
-    """Whether the run came to the step, or ended before."""
+    """Wait for a step; False when the run ended before it."""
     while run.step() < step:
         if job.poll() is not None:
             return False
@@ -161,14 +161,14 @@ def _kill(process: psutil.Process) -> None:
 
 
 def compare(reference: Run, other: Run) -> tuple[int, int]:
-    """Examples of the reference that the other lacks, and those that it has too often."""
+    """Examples of the reference that the other run lost, and those that it repeated."""
     wanted = collections.Counter(reference.trained_ids())
     found = collections.Counter(other.trained_ids())
     return (wanted - found).total(), (found - wanted).total()
 
 
 def drill(lake: Path, folder: Path, *, kills: int, ranks: int, seed: int = 0) -> dict[str, Any]:
-    """Kill so many times; returns the figures."""
+    """Kill this many times; returns the figures."""
     chance = random.Random(seed)
     reference = Run(lake, folder / "reference", ranks)
     expected = undisturbed(reference)

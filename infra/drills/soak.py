@@ -28,6 +28,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import psutil
 from tqdm import tqdm
 
@@ -47,12 +48,12 @@ MAX_GROWTH, MIN_GROWTH_MB = 0.05, 40.0
 SETTLING = 0.2
 """First share of the run, in which allocators and caches fill; its memory does not count."""
 MAX_CONCURRENT = "512"
-"""A store that is away for a second makes requests wait; they must not be refused for that."""
+"""A store that is away for a second makes requests wait; they must not fail for that."""
 _MEGABYTE = 1_000_000
 
 
 class Soak:
-    """One run on a running endpoint."""
+    """One soak of a running endpoint."""
 
     def __init__(
         self, options: argparse.Namespace, *, world: fixtures.World, store: soak_store.Store
@@ -64,10 +65,10 @@ class Soak:
         self.tally = Tally()
         self.num_swaps = self.num_restarts = 0
         self.rss_mb: list[tuple[float, float]] = []
-        self._known: dict[tuple[int, bytes], dict[str, np.ndarray[Any, Any]]] = {}
+        self._known: dict[tuple[int, bytes], dict[str, npt.NDArray[np.float32]]] = {}
 
     async def run(self, http_port: int, grpc_port: int, server: psutil.Process) -> dict[str, Any]:
-        """Measure the capacity, send, change everything; what was seen."""
+        """Measure the capacity, send requests, swap versions, restart the store; a summary."""
         options = self.options
         self._endpoint = Endpoint(f"http://{HOST}:{http_port}")
         async with _clients(http_port, grpc_port) as clients:
@@ -86,10 +87,10 @@ class Soak:
                 change.cancel()
             done = await asyncio.gather(*changes, return_exceptions=True)
         failures = [repr(one) for one in done if not isinstance(one, asyncio.CancelledError)]
-        return self._told(capacity, rate, failures=failures)
+        return self._summary(capacity, rate, failures=failures)
 
     def wrong(self, answer: Answer) -> str:
-        """Why an answer is not that of exactly one version; empty where it is.
+        """Why an answer is not the answer of exactly one version; empty when it is.
 
         What a version says for a body and its features is learnt from its first answer, and for
         whole features before the load, while it was alone.
@@ -137,7 +138,7 @@ class Soak:
                 bar.set_postfix(lost=self.tally.lost.total(), swaps=self.num_swaps)
                 await asyncio.sleep(0.5)
 
-    def _told(self, capacity: float, rate: float, *, failures: list[str]) -> dict[str, Any]:
+    def _summary(self, capacity: float, rate: float, *, failures: list[str]) -> dict[str, Any]:
         tally, memory = self.tally, memory_of(self.rss_mb)
         return {
             "requests": tally.num_sent,
@@ -157,7 +158,7 @@ class Soak:
 
 
 def memory_of(samples: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """Start, end, slope and bound of the memory in MB, without the time in which it settles.
+    """Start, end, slope and bound of the memory in MB, after the settling time.
 
     Args:
         samples: Seconds and MB.
@@ -174,11 +175,13 @@ def memory_of(samples: Sequence[tuple[float, float]]) -> dict[str, float]:
     }
 
 
-def has_failed(told: dict[str, Any]) -> bool:
+def has_failed(summary: dict[str, Any]) -> bool:
     """Whether a request was lost, a change did not happen, or the memory grew beyond its bound."""
-    growth = told["rss_mb_end"] - told["rss_mb_start"]
-    is_idle = not told["swaps"] or told["store_restarts"] != 2
-    return bool(told["lost"] or told["failures"] or is_idle or growth > told["rss_growth_bound_mb"])
+    growth = summary["rss_mb_end"] - summary["rss_mb_start"]
+    is_idle = not summary["swaps"] or summary["store_restarts"] != 2
+    return bool(
+        summary["lost"] or summary["failures"] or is_idle or growth > summary["rss_growth_bound_mb"]
+    )
 
 
 def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -233,7 +236,7 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def _is_equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+def _is_equal(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> bool:
     return one.shape == other.shape and bool(np.abs(one - other).max() <= TOLERANCE)
 
 
@@ -250,12 +253,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminate_as_interrupt()
     with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
         try:
-            told = run(options, Path(folder))
+            summary = run(options, Path(folder))
         except KeyboardInterrupt:
             say("ended before the end")
             return 130
-    sys.stdout.write(json.dumps(told) + "\n")
-    return int(has_failed(told))
+    sys.stdout.write(json.dumps(summary) + "\n")
+    return int(has_failed(summary))
 
 
 if __name__ == "__main__":

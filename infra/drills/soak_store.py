@@ -27,17 +27,17 @@ class Store(Protocol):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells the product of it."""
+        """The settings with which the product uses it."""
         ...
 
     def restart(self) -> None:
-        """Be away for a moment; returns when it is back."""
+        """Go away for a moment; returns when it is back."""
         ...
 
 
 @dataclasses.dataclass
 class SqliteStore:
-    """The file beside Feast's registry. It cannot restart; it is locked instead.
+    """The file next to Feast's registry. It cannot restart; it is locked instead.
 
     The moment is short: whoever reads waits for the lock.
     """

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from infra.local.stack import call
+from infra.local.network import call
 
 DAG = "daily_ranking"
 ENDED = {"success", "failed"}

@@ -1,8 +1,8 @@
 """Looks the pinned packages up among the known vulnerabilities: ``make audit``.
 
-pip-audit runs in an environment of its own, so that its dependencies are none of ours. It asks the
+pip-audit runs in an environment of its own, so that its dependencies stay out of .venv. It asks the
 OSV service (https://osv.dev) about every line of requirements.txt and installs none of them.
-Exit codes: 0 nothing known, 1 something known, 2 it could not be found out.
+Exit codes: 0 nothing known, 1 something known, 2 the audit did not complete.
 """
 
 import json

@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def main(path: str, python: str, *arguments: str) -> int:
-    """Have the server run a job; returns its exit code, or dies by the signal that it died by."""
+    """Have the server run a job; returns its exit code, or ends by the same signal."""
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(path)

@@ -1,4 +1,4 @@
-"""One process that has the large libraries loaded, and forks a process for each job of the stack.
+"""A process that has the large libraries loaded and forks a process for each job of the stack.
 
 Importing torch, TorchRec, MLflow, Great Expectations and Feast takes a core 2 to 7 s: the larger
 part of most jobs of a small day. ``write_interpreter`` makes the program that RANKING_PYTHON names
@@ -55,10 +55,10 @@ def write_interpreter(file: Path, path: Path) -> None:
 
 
 class Server:
-    """Forks a process for each call, and answers how it ended."""
+    """Forks a process for each call, and answers with its exit status."""
 
     def __init__(self, path: str, preloaded: list[str]) -> None:
-        """Listen at a path; whoever calls while a library is being loaded waits."""
+        """Listen at a path; callers wait while libraries are loading."""
         self.preloaded = preloaded
         self.selector = selectors.DefaultSelector()
         self.listener = socket.socket(socket.AF_UNIX)
@@ -86,12 +86,12 @@ class Server:
         started = time.monotonic()
         importlib.import_module(name)
         gc.collect()
-        gc.freeze()  # what no collection touches stays shared with the forked processes
+        gc.freeze()  # untouched by collections, the pages stay shared with the forks
         sys.stderr.write(f"loaded {name} in {time.monotonic() - started:.1f} s\n")
         sys.stderr.flush()
 
     def _accept(self) -> dict[str, Any]:
-        """In a forked process the call, in the server nothing."""
+        """The call in the forked process; empty in the server."""
         connection, _ = self.listener.accept()
         connection.settimeout(_CALL_SECONDS)
         try:
@@ -134,12 +134,12 @@ class _Job:
         self.selector.register(self.connection, selectors.EVENT_READ, self._called_off)
 
     def let_go(self) -> None:
-        """Of its files, in another forked process."""
+        """Close its files in another forked process."""
         os.close(self.end)
         self.connection.close()
 
     def is_over(self) -> bool:
-        """Whether it has ended, and where its caller ended first all that it started too."""
+        """Whether it has ended; if its caller ended first, end all that it started."""
         if self.family and time.monotonic() > self.deadline:
             self._each("kill")
             self.family = []
@@ -150,14 +150,14 @@ class _Job:
         code = os.waitstatus_to_exitcode(status)
         with contextlib.suppress(OSError):  # the caller has ended
             self.connection.sendall(code.to_bytes(8, "big", signed=True))
-        with contextlib.suppress(KeyError):  # it is registered no more
+        with contextlib.suppress(KeyError):  # it is not registered any more
             self.selector.unregister(self.connection)
         self.selector.unregister(self.end)
         self.let_go()
         self.has_ended = True
 
     def _called_off(self) -> None:
-        """A caller says nothing more after its call: what is heard is its end."""
+        """End the job: its caller, which sends nothing after its call, has ended."""
         if self.has_ended:
             return
         self.selector.unregister(self.connection)
@@ -195,7 +195,7 @@ def become(call: dict[str, Any]) -> None:
     os.chdir(call["directory"])
     os.environ.clear()
     os.environ.update(call["environment"])
-    # A library's, from before the job could say what it wants.
+    # Set by a library before the job could set its own.
     logging.getLogger().handlers.clear()
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()

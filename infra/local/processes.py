@@ -28,7 +28,7 @@ class Processes:
     def start(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], directory: Path
     ) -> None:
-        """Start one in a session of its own: Ctrl-C reaches us alone, and we end it in order."""
+        """Start one in a session of its own: Ctrl-C reaches the stack alone, which ends it."""
         for folder in (self.logs, directory, self.record.parent):
             folder.mkdir(parents=True, exist_ok=True)
         with self.log(name).open("wb") as log:
@@ -49,12 +49,12 @@ class Processes:
         return self.logs / f"{name}.log"
 
     def has_ended(self, name: str) -> bool:
-        """Whether one was started and runs no more."""
+        """Whether one was started and has ended."""
         process = self.running.get(name)
         return process is not None and process.poll() is not None
 
     def require_alive(self, *, but: str = "") -> None:
-        """RuntimeError with the end of its log where one has ended, ``but`` for the one named."""
+        """RuntimeError with the end of its log when one has ended, except ``but``."""
         for name, process in self.running.items():
             if name != but and (code := process.poll()) is not None:
                 tail = self.log(name).read_text(encoding="utf-8", errors="replace")[-2000:]
@@ -72,7 +72,7 @@ class Processes:
 
 
 def end_trees(pids: Iterable[int]) -> int:
-    """Ask processes and all their descendants to end, force what is left; returns how many."""
+    """Ask processes and all their descendants to end, force the rest; returns how many."""
     family: dict[int, psutil.Process] = {}
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -90,14 +90,14 @@ def end_trees(pids: Iterable[int]) -> int:
 
 
 def end_recorded(record: Path) -> int:
-    """End the processes that a stack wrote down; returns how many there were."""
+    """End the processes that a stack recorded; returns how many there were."""
     count = end_trees(_recorded_alive(record))
     record.unlink(missing_ok=True)
     return count
 
 
 def is_recorded_alive(record: Path) -> bool:
-    """Whether a process that a stack wrote down still runs."""
+    """Whether a process that a stack recorded still runs."""
     return bool(_recorded_alive(record))
 
 
@@ -105,7 +105,7 @@ def _recorded_alive(record: Path) -> list[int]:
     if not record.exists():
         return []
     entries: list[dict[str, Any]] = json.loads(record.read_text(encoding="utf-8"))
-    # A number may belong to another process by now: the start time tells.
+    # A number may belong to another process by now; the start time distinguishes them.
     return [entry["pid"] for entry in entries if _identity(entry["pid"]) == entry]
 
 

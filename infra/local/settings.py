@@ -148,7 +148,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
 
 
 def _secret(file: Path) -> str:
-    """The key with which Airflow's parts sign for each other; made at the first start."""
+    """The key with which Airflow's parts sign tokens; created at the first start."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)

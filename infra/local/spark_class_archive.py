@@ -34,6 +34,7 @@ def main() -> None:
         rows.repartition("day").write.partitionBy("day").parquet(path)
         spark.read.schema(rows.schema).parquet(path).join(counted, "day").cache().toPandas()
     gateway = spark.sparkContext._gateway  # PySpark has no public way to wait for its JVM
+    assert gateway is not None
     process = gateway.proc
     spark.stop()
     gateway.shutdown()

@@ -27,9 +27,9 @@ def command(port: int) -> list[str]:
         "spark.log.level": "WARN",
         "spark.connect.grpc.binding.address": HOST,
         "spark.connect.grpc.binding.port": str(port),
-        # A job that was killed asks for its answers no more; its query is not worth the cores.
+        # A killed job does not fetch its results; its query should not keep the cores busy.
         "spark.connect.execute.manager.detachedTimeout": "30s",
-        # The push asks for nothing until impressions land, which may take a night; a job that ends
+        # The push sends no query until impressions land, which may take a night; a job that ends
         # releases its session.
         "spark.connect.session.manager.defaultSessionTimeout": "-1",
     }

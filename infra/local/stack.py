@@ -15,22 +15,18 @@ Airflow is in settings.py and nowhere else. All state is under the folder RANKIN
 
 import argparse
 import dataclasses
-import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from features.datasets.catalog import has_push, schema_of
 from features.schema import TableKind
+from infra.local.network import answers, call, listens, require_free_port
 from infra.local.processes import Processes, end_recorded, terminate_as_interrupt
 from infra.local.settings import (
     HOST,
@@ -44,7 +40,7 @@ START_SECONDS = 180.0
 """Longest time that the parts may take to answer; 20 to 30 s is usual."""
 PUSH = "push"
 PUSH_RESTART_SECONDS = 30.0
-"""Between two starts of a push that ends by itself."""
+"""Shortest time between two starts of a push that ends by itself."""
 
 
 class Stack:
@@ -69,7 +65,7 @@ class Stack:
             shutil.rmtree(self._sockets, ignore_errors=True)
 
     def start_jobs(self) -> None:
-        """Start what forks the jobs (job_server.py); a job that comes early waits a little."""
+        """Start the server that forks the jobs (job_server.py); early jobs wait."""
         from infra.local.job_server import write_interpreter
 
         # The path of a socket has at most 107 bytes, and RANKING_VAR may be longer.
@@ -115,7 +111,7 @@ class Stack:
         self.processes.start("endpoint", command, job_environment(settings), settings.var)
 
     def start_push(self) -> None:
-        """Start what brings users online within a day, where there are any; it waits for data."""
+        """Start the push, if the data set has one; it waits for data."""
         settings = self.settings
         if not (has_push() and schema_of(settings.dataset).tables_of(TableKind.STATE)):
             return
@@ -131,17 +127,17 @@ class Stack:
         self._push_started = time.monotonic()
 
     def keep_push(self) -> None:
-        """Start a push that has ended again: the endpoint answers without it, with older users."""
+        """Restart a push that has ended; without it the endpoint answers with older users."""
         is_due = time.monotonic() - self._push_started > PUSH_RESTART_SECONDS
         if not (is_due and self.processes.has_ended(PUSH)):
             return
         log = self.processes.log(PUSH)
         before = log.replace(log.with_suffix(".log.1"))
-        say(f"push: ended, and is started again; {before} says why")
+        say(f"push: ended, and is started again; see {before}")
         self.start_push()
 
     def wait_for_spark(self) -> None:
-        """Return when the Spark server takes connections."""
+        """Return when the Spark server accepts connections."""
         if port := self.settings.spark_port:
             self._wait("spark", lambda: listens(port))
 
@@ -154,7 +150,7 @@ class Stack:
         path = "/v2/health/ready" if with_model else "/v2/health/live"
         self._wait("endpoint", lambda: answers(self.settings.endpoint_url + path))
 
-    def _wait(self, name: str, is_ready: Any) -> None:
+    def _wait(self, name: str, is_ready: Callable[[], object]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not is_ready():
             self.processes.require_alive()
@@ -172,7 +168,7 @@ class Stack:
 
 
 def push_command(dataset: str, folders: Mapping[str, Path], *, metrics_port: int) -> list[str]:
-    """The push that goes on whenever impressions land."""
+    """The command of the push, which runs whenever impressions land."""
     return [
         *(sys.executable, "-m", "features", "push", f"--dataset={dataset}", "--follow"),
         *(f"--{flag}={folder}" for flag, folder in folders.items()),
@@ -187,49 +183,6 @@ COMPONENTS = {
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
 }
-
-
-def call(url: str, *, method: str = "GET", body: object = None) -> Any:
-    """The JSON answer to a JSON request; OSError where there is none."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        url, data=data, method=method, headers={"Content-Type": "application/json"}
-    )
-    if token := os.environ.get("RANKING_TOKEN"):
-        request.add_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.loads(answer.read() or b"null")
-
-
-def answers(url: str) -> bool:
-    """Whether an address answers with success."""
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-def listens(port: int) -> bool:
-    """Whether something takes connections at a port of loopback."""
-    try:
-        socket.create_connection((HOST, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def require_free_port(port: int, variable: str) -> None:
-    """ValueError naming the port where something listens on it already."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise ValueError(
-                f"port {port}: in use; end what listens there (`make down` ends a stack of ours), "
-                f"or choose another with {variable}"
-            ) from error
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:

@@ -1,6 +1,7 @@
-"""The paths of the DAGs, moved to an empty folder."""
+"""The paths of the DAGs, moved to an empty folder, and tasks of small programs in it."""
 
 import pytest
+from support.airflow_task import TaskInstance
 
 
 @pytest.fixture
@@ -14,3 +15,31 @@ def assets(tmp_path, monkeypatch):
     monkeypatch.setattr(ranking_assets, "LEASES", var / "airflow" / "leases")
     monkeypatch.setattr(ranking_assets, "ALERTS", var / "reports" / "movielens-100k" / "alerts")
     return ranking_assets
+
+
+@pytest.fixture
+def job_task(assets, tmp_path, monkeypatch):
+    """A task that runs the program given: returns the task, and what executes it."""
+
+    import ranking_jobs
+
+    def run(program: str, *, instance=None, **settings):
+        package = tmp_path / "program"
+        package.mkdir(exist_ok=True)
+        (package / "__main__.py").write_text("import json, os, sys, time\n" + program)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        # Two programs of one second and one size would share what was compiled of the first.
+        monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        task = ranking_jobs.JobOperator(
+            task_id="ingest",
+            package="program",
+            command="go",
+            arguments=["--a=1", ""],
+            link="Reports",
+            **settings,
+        )
+        context = {"ti": instance or TaskInstance()}
+        # Airflow's guard against calling execute outside a task is not what is tested here.
+        return task, lambda: task.execute.__wrapped__(task, context)
+
+    return run

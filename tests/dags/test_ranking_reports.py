@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 
 @pytest.fixture
 def client(tmp_path):
-    """The site over a folder with one gate report, beside a secret."""
+    """The site over a folder with one gate report, next to a secret."""
     report = tmp_path / "reports" / "movielens-100k" / "gate" / "1998-04-20"
     report.mkdir(parents=True)
     (report / "index.html").write_text("<h1>promote</h1>")

@@ -12,7 +12,6 @@ import pytest
 from infra.local.settings import PORT_VARIABLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DEMO = REPOSITORY / "infra" / "local" / "demo.py"
 SIZES = ("--rows=20000", "--users=500", "--items=300", "--days=4", "--daily=1")
 TASKS_BY_DECISION = {"canary", "promote"}
 
@@ -22,26 +21,26 @@ TASKS_BY_DECISION = {"canary", "promote"}
 def test_a_day_runs_from_landing_to_a_ranked_answer(tmp_path) -> None:
     """Every task runs its real job; canary and promote are skipped where the gate says so."""
     with (tmp_path / "demo.log").open("w+") as log:
-        command = [sys.executable, str(DEMO), "--dataset=synthetic", *SIZES]
+        command = [sys.executable, "-m", "infra.demo.demo", "--dataset=synthetic", *SIZES]
         done = subprocess.run(
             command, env=_environment(tmp_path), stdout=subprocess.DEVNULL, stderr=log, check=False
         )
         log.seek(0)
         assert done.returncode == 0, log.read()[-5000:]
-    told = json.loads((tmp_path / "demo" / "report.json").read_text())
-    states = {task["task"]: task["state"] for task in told["tasks"]}
+    report = json.loads((tmp_path / "demo" / "report.json").read_text())
+    states = {task["task"]: task["state"] for task in report["tasks"]}
     by_decision = {states.pop(task) for task in TASKS_BY_DECISION}
     assert set(states.values()) == {"success"}
     assert set(_dag_tasks()) == states.keys() | TASKS_BY_DECISION
-    (gate,) = told["gates"]
+    (gate,) = report["gates"]
     assert by_decision == {"success" if gate["decision"] == "promote" else "skipped"}
     assert (tmp_path / "reports" / gate["report"]).exists()
-    assert told["drill"]["decision"] == "refuse"
-    replay = told["freshness"]
+    assert report["drill"]["decision"] == "refuse"
+    replay = report["freshness"]
     assert replay["impressions"] == 5_000
     assert 0 < replay["p50_seconds"] <= replay["p99_seconds"]
     assert replay["declared_delay_seconds"] == 60
-    scores = [item["score"] for item in told["answer"]["items"]]
+    scores = [item["score"] for item in report["answer"]["items"]]
     assert scores == sorted(scores, reverse=True)
     assert len(set(scores)) > 1
     assert not (tmp_path / "airflow" / "stack.json").exists(), "a part of the stack was left behind"

@@ -1,25 +1,10 @@
-"""`make audit`: a finding, a clean list and a service that does not answer are told apart."""
+"""`make audit`: a finding, a clean list and a service that does not answer are distinguished."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "infra" / "local"
-
-
-@pytest.fixture(scope="module")
-def audit():
-    sys.path.insert(0, str(FOLDER))
-    try:
-        spec = importlib.util.spec_from_file_location("audit", FOLDER / "audit.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(FOLDER))
-    return module
+from infra.local import audit
 
 
 def packages(*described):
@@ -53,11 +38,11 @@ SKIPPED = {"name": "local", "skip_reason": "found on no index"}
         ),
     ],
 )
-def test_findings_decide_the_exit_code(audit, stdout, code, says):
+def test_findings_decide_the_exit_code(stdout, code, says):
     assert audit.verdict(stdout, "") == (code, says)
 
 
-def test_a_service_that_does_not_answer_is_no_clean_bill(audit):
+def test_a_service_that_does_not_answer_is_no_clean_bill():
     code, lines = audit.verdict("", "Traceback\nConnectionError: Failed to resolve")
     assert code == 2
     assert lines[0].startswith("not audited: ")

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from infra.demo import memory
-from infra.local import processes, spark_server, stack
+from infra.local import network, processes, spark_server, stack
 from infra.local.settings import Settings, airflow_environment, job_environment, spark_client
 
 SLEEPER = "import subprocess, sys, time; c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); print(c.pid, flush=True); time.sleep(60)"  # fmt: skip  # noqa: E501
@@ -24,11 +24,11 @@ def settings(tmp_path) -> Settings:
 
 
 def test_airflow_listens_on_loopback_and_keeps_its_state_below_var(settings, tmp_path) -> None:
-    """Nothing is written beside the one folder, and nobody outside can reach the UI."""
+    """Nothing is written outside the one folder, and nobody outside can reach the UI."""
     environment = airflow_environment(settings)
     assert environment["AIRFLOW__API__HOST"] == "127.0.0.1"
-    places = ("AIRFLOW_HOME", "AIRFLOW__LOGGING__BASE_LOG_FOLDER")
-    assert [environment[name].startswith(str(tmp_path)) for name in places] == [True, True]
+    folders = ("AIRFLOW_HOME", "AIRFLOW__LOGGING__BASE_LOG_FOLDER")
+    assert [environment[name].startswith(str(tmp_path)) for name in folders] == [True, True]
     assert f"sqlite:///{tmp_path}" in environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
 
 
@@ -47,7 +47,7 @@ def test_a_job_started_by_hand_sees_no_airflow_either(settings, monkeypatch) -> 
     assert environment["RANKING_DATASET"] == "synthetic"
 
 
-def test_jobs_are_told_of_the_stacks_spark_and_the_server_listens_on_loopback(settings) -> None:
+def test_jobs_know_the_stacks_spark_and_the_server_listens_on_loopback(settings) -> None:
     """The same address and token on both sides; the token stands in no command line."""
     client = job_environment(settings)
     server = spark_server.environment(settings, {"SPARK_REMOTE": "sc://elsewhere"})
@@ -67,7 +67,7 @@ def test_jobs_are_told_of_the_stacks_spark_and_the_server_listens_on_loopback(se
     "given", [{"RANKING_SPARK_PORT": "0"}, {"SPARK_REMOTE": "sc://a"}, {"SPARK_MASTER": "local"}]
 )
 def test_the_stack_has_no_spark_where_the_jobs_have_another(given, tmp_path) -> None:
-    """It starts none, waits for none, and does not change what the jobs are told."""
+    """It starts none, waits for none, and does not change what the jobs are given."""
     named = Settings.from_environment({"RANKING_VAR": str(tmp_path), **given})
     parts = stack.Stack(named)
     parts.start_spark()
@@ -83,7 +83,7 @@ def test_a_port_in_use_is_named_with_its_variable() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=f"port {port}: in use; .*RANKING_HTTP_PORT"):
-            stack.require_free_port(port, "RANKING_HTTP_PORT")
+            network.require_free_port(port, "RANKING_HTTP_PORT")
 
 
 @pytest.mark.process
@@ -99,7 +99,7 @@ def test_ending_takes_the_grandchildren_along(tmp_path) -> None:
 
 @pytest.mark.process
 def test_down_ends_what_was_recorded_and_no_namesake(tmp_path) -> None:
-    """A process number may belong to somebody else by now; its start time tells."""
+    """A process number may belong to somebody else by now; its start time distinguishes them."""
     ours, other = (
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2)
     )

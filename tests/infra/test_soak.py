@@ -16,18 +16,18 @@ def test_under_load_swaps_and_store_restarts_lose_no_request():
     """Nine seconds of what `make soak` does for ten minutes."""
     brief = ["--seconds=9", "--swap-seconds=2", "--capacity-seconds=2", "--share=0.5"]
     done = subprocess.run(
-        [sys.executable, soak.__file__, *brief],
+        [sys.executable, "-m", "infra.drills.soak", *brief],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert (told["lost"], told["failures"], told["store_restarts"]) == (0, [], 2)
-    assert told["requests"] >= 30
-    assert told["swaps"] >= 2
-    assert {"degraded", "rss_mb_start", "rss_mb_end", "p99_ms"} <= told.keys()
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert (summary["lost"], summary["failures"], summary["store_restarts"]) == (0, [], 2)
+    assert summary["requests"] >= 30
+    assert summary["swaps"] >= 2
+    assert {"degraded", "rss_mb_start", "rss_mb_end", "p99_ms"} <= summary.keys()
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ def test_an_answer_must_be_its_versions_own_and_no_others(run):
 
 
 def test_memory_that_grows_by_more_than_its_bound_fails_the_run():
-    def told(growth_per_second):
+    def summary(growth_per_second):
         samples = [(second, 500 + growth_per_second * second) for second in range(100)]
         memory = soak.memory_of([(0.0, 100.0), *samples])
         return {"lost": 0, "failures": [], "swaps": 1, "store_restarts": 2, **memory}
 
-    assert not soak.has_failed(told(0.1))
-    assert told(0.1)["rss_mb_per_minute"] == 6
-    assert soak.has_failed(told(1))
+    assert not soak.has_failed(summary(0.1))
+    assert summary(0.1)["rss_mb_per_minute"] == 6
+    assert soak.has_failed(summary(1))
 
 
 @pytest.mark.parametrize(

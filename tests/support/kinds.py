@@ -17,7 +17,7 @@ PROCESS = {
     "start_server",
     "live",
     "workspace",
-    "door",
+    "job_task",
     "compiled",
     "spark_remote",
 }
@@ -69,7 +69,7 @@ def mark(items: list[pytest.Item]) -> None:
 
 def sort(items: list[pytest.Item]) -> None:
     """The longest groups first, in the order of the files otherwise."""
-    order = {name: place for place, name in enumerate(_FIRST)}
+    order = {name: rank for rank, name in enumerate(_FIRST)}
     items.sort(key=lambda item: order.get(_group(item), len(order)))
 
 

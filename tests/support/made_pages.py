@@ -100,7 +100,7 @@ def write_gate(reports, *, is_trial=False):
 
 
 def ranker(version):
-    """Of an artifact, what the report tells."""
+    """Of an artifact, what the report says."""
     name = family()[-1].name
     return SimpleNamespace(
         manifest=SimpleNamespace(version=version, day=version[:10], checkpoint=name)
@@ -160,8 +160,8 @@ def write_family(reports):
     return write_family_page(reports, "movielens-100k", family())
 
 
-def account():
-    """Of a demo, as ``account.build`` makes it."""
+def demo_report():
+    """The report of a demo, as ``report.build`` makes it."""
     gates = [
         {
             "day": f"1998-04-{day}",
@@ -213,12 +213,12 @@ def account():
 def write_all(reports: Path) -> dict[str, Path]:
     """All of them but what Airflow serves, as files below ``reports``; by their kind."""
     from features.pages import site
-    from infra.demo.report_page import account_page
+    from infra.demo.report_page import report_page
 
     made = {
         "training-of-one-step": training(1),
         "training-of-many-steps": training(120),
-        "demo": account_page(account()),
+        "demo": report_page(demo_report()),
     }
     written = {
         "family": write_family(reports),

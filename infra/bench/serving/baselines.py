@@ -1,8 +1,8 @@
-"""The fastest that the endpoint's parts are in a process of their own: reads, and the model.
+"""How fast the endpoint's parts are in a process of their own: reads, and the model.
 
 Run by ``bench.py`` for one store, so that nothing else is in the process. It prints all
-figures as JSON; with ``--asked`` it measures one of them whenever it is asked to, so that the same
-moments of a noisy machine are compared.
+figures as JSON; with ``--asked`` it measures one figure whenever a line arrives, so that
+the server and its parts are compared at the same moments of a noisy machine.
 """
 
 import argparse
@@ -11,13 +11,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from features.datasets.catalog import schema_of
+from features.encoding.encode import RequestInputs
 from features.online_store.reader import OnlineRows, open_rows
 from features.schema import Role
 from infra.bench.serving import data
@@ -29,6 +30,7 @@ from training.artifact.aoti_cache import NativeCode
 from training.artifact.artifact import Artifact, load
 from training.resources import num_cores
 
+MODULE = "infra.bench.serving.baselines"
 SCHEMA = schema_of(data.DATASET)
 REPEATS = 40
 SHARE_SECONDS = 1.2
@@ -55,7 +57,7 @@ def main() -> None:
 
 
 class Helpers:
-    """Processes that measure one figure at the same time, when they are asked to."""
+    """Processes that measure one figure at the same time, on request."""
 
     def __init__(self, processes: "list[subprocess.Popen[str]]") -> None:
         """Args: the processes, each about to say that it is ready."""
@@ -79,8 +81,8 @@ class Helpers:
 def helpers(
     model: Path, size: int, *, asked: str, number: int = 1, threads: int = 1
 ) -> Iterator[Helpers]:
-    """So many processes; nothing runs in them until they are asked."""
-    command = [sys.executable, __file__, f"--model={model}", f"--candidates={size}"]
+    """Start helper processes; each waits until it is asked."""
+    command = [sys.executable, "-m", MODULE, f"--model={model}", f"--candidates={size}"]
     command += [f"--asked={asked}", f"--threads={threads}"]
     with contextlib.ExitStack() as stack:
         processes = []
@@ -109,13 +111,11 @@ def _figures(model: Path, rows: OnlineRows, size: int) -> dict[str, float]:
     inputs = [in_memory.transform(request).inputs for request in requests]
     figures = {}
     for threads in range(1, num_cores() + 1):
-        figures[f"forward_{threads}_ms"] = _median_ms(
-            lambda place, n=threads: artifact.score(inputs[place % len(inputs)], num_threads=n)
-        )
+        figures[f"forward_{threads}_ms"] = _median_ms(_scoring(artifact, inputs, threads))
     figures["forward_ms"] = min(figures.values())
-    figures["read_ms"] = _median_ms(lambda place: _read(rows, requests[place % len(requests)]))
+    figures["read_ms"] = _median_ms(lambda number: _read(rows, requests[number % len(requests)]))
     figures["in_memory_ms"] = _median_ms(
-        lambda place: in_memory.transform(requests[place % len(requests)])
+        lambda number: in_memory.transform(requests[number % len(requests)])
     )
     figures["feast_ms"] = _median_ms(_feast(requests), repeats=4)
     return figures
@@ -131,10 +131,12 @@ def _feast(requests: list[RankingRequest]) -> Callable[[int], object]:
         for role in Role
     }
 
-    def read(place: int) -> None:
-        request = requests[place % len(requests)]
+    def read(number: int) -> None:
+        request = requests[number % len(requests)]
         store.get_online_features(refs[Role.USER], {"user_id": request.user_ids})
-        store.get_online_features(refs[Role.ITEM], {"item_id": request.item_ids.tolist()})
+        store.get_online_features(
+            refs[Role.ITEM], {"item_id": np.asarray(request.item_ids).tolist()}
+        )
 
     return read
 
@@ -147,12 +149,9 @@ def _milliseconds(model: Path, rows: OnlineRows, size: int) -> Callable[[], Figu
     inputs = [in_memory.transform(request).inputs for request in requests]
 
     def measured() -> Figures:
-        read = _median_ms(lambda place: _read(rows, requests[place % len(requests)]))
-        own = _median_ms(lambda place: in_memory.transform(requests[place % len(requests)]))
-        forward = min(
-            _median_ms(lambda place, n=n: artifact.score(inputs[place % 64], num_threads=n))
-            for n in range(1, num_cores() + 1)
-        )
+        read = _median_ms(lambda number: _read(rows, requests[number % len(requests)]))
+        own = _median_ms(lambda number: in_memory.transform(requests[number % len(requests)]))
+        forward = min(_median_ms(_scoring(artifact, inputs, n)) for n in range(1, num_cores() + 1))
         return {"inputs": own, "forward": forward, "read": read}
 
     return measured
@@ -178,7 +177,14 @@ def _one_share(model: Path, rows: OnlineRows, size: int, threads: int) -> Callab
 
 def _read(rows: OnlineRows, request: RankingRequest) -> None:
     rows.read(Role.USER, request.user_ids)
-    rows.read(Role.ITEM, request.item_ids.tolist())
+    rows.read(Role.ITEM, np.asarray(request.item_ids).tolist())
+
+
+def _scoring(
+    artifact: Artifact, inputs: Sequence[RequestInputs], threads: int
+) -> Callable[[int], object]:
+    """The model alone, on one request after the other."""
+    return lambda number: artifact.score(inputs[number % len(inputs)], num_threads=threads)
 
 
 def _ranking(request: data.Request) -> RankingRequest:
@@ -199,18 +205,18 @@ def _with_items(rows: OnlineRows) -> Transformer:
 
 
 def _artifact(model: Path) -> Artifact:
-    """The exported model as the server runs it, in the same native code where it can be had."""
+    """The exported model as the server runs it, in the same native code where that is available."""
     native = NativeCode.from_environment(data.FOLDER / "compiled")
     return load(model, SCHEMA, native=native)
 
 
 def _median_ms(work: Callable[[int], object], repeats: int = REPEATS) -> float:
-    for place in range(3):
-        work(place)
+    for number in range(3):
+        work(number)
     seconds = []
-    for place in range(repeats):
+    for number in range(repeats):
         started = time.perf_counter()
-        work(place)
+        work(number)
         seconds.append(time.perf_counter() - started)
     return float(np.median(seconds)) * 1e3
 

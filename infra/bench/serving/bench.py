@@ -1,11 +1,11 @@
-"""``make bench-serve``: the endpoint under load, beside the fastest that its parts are alone.
+"""``make bench-serve``: the endpoint under load, compared with its parts alone.
 
 Latency and throughput of the real server at 1, 8 and 32 clients, for 100, 500 and 2,000 candidates,
 over REST (JSON and binary) and gRPC, with the SQLite store and with Redis. In the same run, in a
 process of their own: the read of the same rows straight from the store, Feast's, and the model.
 
 ``work_ratio_<n>`` and ``work_share_<n>`` compare the server with exactly the work that it does for
-a request of n candidates: the read of one user, the inputs put together with the items in memory,
+a request of n candidates: the read of one user, making the inputs with the items in memory,
 and the model. The ratio is the median latency of one client over that work's; the share is the
 requests a second of eight clients over what all cores can do of that work with nothing else.
 """
@@ -76,7 +76,7 @@ def main() -> None:
 
 def measure(store: str, model: Path, seconds: float) -> dict[str, Any]:
     """One store: baselines, then the server."""
-    command = [sys.executable, serve_baselines.__file__, f"--model={model}", "--candidates"]
+    command = [sys.executable, "-m", serve_baselines.MODULE, f"--model={model}", "--candidates"]
     done = subprocess.run(
         [*command, *map(str, CANDIDATES)], stdout=subprocess.PIPE, text=True, check=True
     )
@@ -103,7 +103,7 @@ def first_requests(grpc_port: int) -> dict[str, float]:
 
 
 def ratios(model: Path, ports: tuple[int, int], seconds: float) -> dict[str, Any]:
-    """The figures that count; the machine is a noisy one, so in rounds."""
+    """The ratios and shares, measured in rounds, because the machine is noisy."""
     every: dict[str, list[float]] = {}
     for size in CANDIDATES:
         every |= _latencies(model, ports, size, seconds) | _shares(model, ports[1], size, seconds)
@@ -116,8 +116,8 @@ def _latencies(
 ) -> dict[str, list[float]]:
     """One client's median latency over the work of a request; over all its reads at 500.
 
-    WeightedModel it where the server's time went, in milliseconds: the means of its own stages, and
-    of the same work in a process without a server.
+    Also where the server's time went, in milliseconds: the means of its own stages, and those of
+    the same work in a process without a server.
     """
     http_port, grpc_port = ports
     grpc, rest = _contents("grpc", size), _contents("rest json", size)
@@ -247,7 +247,7 @@ def check_answer(model: Path, grpc_port: int) -> None:
 
 
 def _degraded(http_port: int) -> dict[str, float]:
-    """Answers that were flagged for the store's sake; an expired row is no fault of it."""
+    """Answers flagged because of the store; an expired row is not counted."""
     found = {}
     for line in _metrics(http_port).splitlines():
         if line.startswith(("ranking_flagged_answers_total", "ranking_store_reads_total")):

@@ -1,4 +1,4 @@
-"""What the bench of the endpoint works on: a generated log, taken through the real jobs once."""
+"""The data of the endpoint's bench: a generated log, processed once by the real jobs."""
 
 import dataclasses
 import datetime
@@ -27,7 +27,7 @@ NUM_REQUESTS = 64
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One request, whatever it goes over."""
+    """One request, independent of the protocol."""
 
     user: int
     items: np.ndarray
@@ -37,7 +37,7 @@ class Request:
 
 
 def prepare() -> Path:
-    """The artifact's folder; the jobs run where it is not there yet."""
+    """The artifact's folder; runs the jobs when it does not exist yet."""
     artifacts = FOLDER / "artifacts" / DATASET
     if not list(artifacts.glob("2025*")):
         prepare_examples(DATASET, FOLDER, last=LAST, sizes=SIZES)
@@ -66,9 +66,9 @@ def requests(num_candidates: int) -> list[Request]:
             user=int(rng.integers(NUM_USERS)),
             items=rng.choice(NUM_ITEMS, num_candidates, replace=False).astype(np.int64),
             device=("phone", "tablet", "desktop")[int(rng.integers(3))],
-            moment=int(moment.timestamp() * 1_000_000) + place,
+            moment=int(moment.timestamp() * 1_000_000) + number,
         )
-        for place in range(NUM_REQUESTS)
+        for number in range(NUM_REQUESTS)
     ]
 
 
@@ -123,7 +123,7 @@ def free_port() -> int:
 
 @contextmanager
 def running_redis() -> Iterator[str]:
-    """A Redis server of the bench's own, which keeps nothing; its address."""
+    """A Redis server for the bench, without persistence; yields its address."""
     port = free_port()
     command = ["redis-server", "--port", str(port), "--bind", HOST, "--save", ""]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
@@ -135,13 +135,13 @@ def running_redis() -> Iterator[str]:
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]", seconds: float = 120.0) -> None:
-    """Return when something listens; RuntimeError when the process ended, or in the end."""
+    """Return when something listens; RuntimeError when the process has ended or the time is up."""
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
         with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
             return
         time.sleep(0.05)
-    raise RuntimeError(f"port {port}: no one listens; {process.args}")
+    raise RuntimeError(f"port {port}: no one listens; {process.args!r}")
 
 
 @contextmanager

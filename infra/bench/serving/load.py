@@ -1,4 +1,4 @@
-"""Clients of the endpoint that cost little: prebuilt bytes, and answers that are only counted."""
+"""Cheap clients of the endpoint: they send prebuilt bytes and only count answers."""
 
 import asyncio
 import dataclasses
@@ -24,7 +24,7 @@ _READ_BYTES = 1 << 18
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a number of clients saw."""
+    """Latency and throughput that some clients measured."""
 
     p50_ms: float
     p90_ms: float
@@ -84,7 +84,7 @@ class _Connection:
         self.socket.sendall(message)
 
     def is_done(self) -> bool:
-        """Read what is there; whether the answer is complete. RuntimeError where it is no 200."""
+        """Read; whether the answer is complete. RuntimeError when its status is not 200."""
         content = self.socket.recv(_READ_BYTES)
         if not content:
             raise RuntimeError("the server closed a connection")
@@ -103,7 +103,7 @@ class _Connection:
 
 
 def load_rest(port: int, contents: list[bytes], *, clients: int, seconds: float) -> Measured:
-    """So many clients over HTTP/1.1, each with a connection of its own."""
+    """A number of clients over HTTP/1.1, each with a connection of its own."""
     selector = selectors.DefaultSelector()
     connections = [_Connection(port) for _ in range(clients)]
     count = 0
@@ -131,7 +131,7 @@ def load_rest(port: int, contents: list[bytes], *, clients: int, seconds: float)
 
 
 def load_grpc(port: int, contents: list[bytes], *, clients: int, seconds: float) -> Measured:
-    """So many clients over gRPC; they share one channel, as callers of one process do."""
+    """A number of clients over gRPC; they share one channel, as callers of one process do."""
     return asyncio.run(_load_grpc(port, contents, clients=clients, seconds=seconds))
 
 
@@ -145,10 +145,10 @@ async def _load_grpc(port: int, contents: list[bytes], *, clients: int, seconds:
         end = begin + seconds
 
         async def call(first: int) -> None:
-            place = first
+            number = first
             while (started := time.perf_counter()) < end or len(latencies) < FEWEST:
-                await infer(contents[place % len(contents)])
-                place += clients
+                await infer(contents[number % len(contents)])
+                number += clients
                 if started >= begin:
                     latencies.append(time.perf_counter() - started)
 
@@ -156,8 +156,9 @@ async def _load_grpc(port: int, contents: list[bytes], *, clients: int, seconds:
             await asyncio.sleep(WARM_SECONDS)
             return time.process_time()
 
-        cpu, *_ = await asyncio.gather(clock(), *(call(place) for place in range(clients)))
-        spent = time.process_time() - cpu
+        cpu = asyncio.create_task(clock())
+        await asyncio.gather(cpu, *(call(first) for first in range(clients)))
+        spent = time.process_time() - await cpu
     return Measured.of(latencies, elapsed=time.perf_counter() - begin, cpu=spent)
 
 
@@ -168,10 +169,10 @@ def sequence_grpc(port: int, contents: list[bytes], pauses: Sequence[float]) -> 
         ready = channel.unary_unary(_READY_METHOD)(b"", wait_for_ready=True)
         assert messages.ServerReadyResponse.FromString(ready).ready
         infer = channel.unary_unary(_METHOD)
-        for place, pause in enumerate(pauses):
+        for number, pause in enumerate(pauses):
             time.sleep(pause)
             started = time.perf_counter()
-            infer(contents[place % len(contents)])
+            infer(contents[number % len(contents)])
             taken.append(time.perf_counter() - started)
     return taken
 

@@ -1,7 +1,7 @@
 """A light client that sends requests at a fixed rate, whether or not the answers keep up.
 
-A client that waits for each answer slows down with the server and hides its pauses. Here a request
-is due at its moment, and its latency counts from then.
+A client that waits for each answer slows down with the server and hides its pauses. Here each
+request has a scheduled moment, and its latency counts from then.
 """
 
 import array
@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.infer_type import deserialize_bytes_tensor
@@ -29,11 +30,11 @@ _METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What came back for one of the bodies."""
+    """The answer to one of the bodies."""
 
     body: int
     version: str
-    scores: np.ndarray[Any, Any]
+    scores: npt.NDArray[np.float32]
     is_degraded: bool
     statuses: bytes
     """What could be read of its features; answers with equal ones have equal scores."""
@@ -57,7 +58,9 @@ class Tally:
 class Clients:
     """Connections to one endpoint, and the bodies that are sent over them."""
 
-    def __init__(self, address: tuple[str, int], channel: Any, bodies: Sequence[Any]) -> None:
+    def __init__(
+        self, address: tuple[str, int], channel: grpc.aio.Channel, bodies: Sequence[dict[str, Any]]
+    ) -> None:
         """Args: host and port of REST, a channel of gRPC, requests of the protocol."""
         self._address = address
         self._rest = [_http(orjson.dumps(body)) for body in bodies]
@@ -66,21 +69,21 @@ class Clients:
             _METHOD, response_deserializer=messages.ModelInferResponse.FromString
         )
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-        self._places = asyncio.Semaphore(CONNECTIONS)
+        self._slots = asyncio.Semaphore(CONNECTIONS)
 
     async def ask(self, number: int) -> Answer:
         """Send the body of this number, over either transport.
 
         Raises:
-            OSError, TimeoutError, ValueError, grpc.RpcError: There is no answer, or a refusal.
+            OSError, TimeoutError, ValueError, grpc.RpcError: There is no answer, or an error.
         """
-        place = number % len(self._rest)
+        index = number % len(self._rest)
         async with asyncio.timeout(ANSWER_SECONDS):
             if number % GRPC_EVERY == 0:
-                return _of_grpc(place, await self._infer(self._grpc[place]))
+                return _of_grpc(index, await self._infer(self._grpc[index]))
             async with self._connection() as (reader, writer):
-                writer.write(self._rest[place])
-                return _of_rest(place, await _body(reader))
+                writer.write(self._rest[index])
+                return _of_rest(index, await _body(reader))
 
     def close(self) -> None:
         """Close the connections."""
@@ -91,7 +94,7 @@ class Clients:
     async def _connection(
         self,
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        async with self._places:
+        async with self._slots:
             pair = self._free.pop() if self._free else await asyncio.open_connection(*self._address)
             try:
                 yield pair
@@ -128,7 +131,7 @@ async def send(
         rate: Requests a second.
         seconds: For how long.
         tally: Where everything is counted.
-        check: Why an answer is not right; empty for one that is.
+        check: Says why an answer is wrong; empty for a right one.
     """
     started = time.perf_counter()
     tasks: set[asyncio.Task[None]] = set()
@@ -174,11 +177,11 @@ async def _body(reader: asyncio.StreamReader) -> bytes:
     return body
 
 
-def _of_rest(place: int, body: bytes) -> Answer:
+def _of_rest(index: int, body: bytes) -> Answer:
     content = orjson.loads(body)
     outputs = {output["name"]: output["data"] for output in content["outputs"]}
     return Answer(
-        body=place,
+        body=index,
         version=content["model_version"],
         scores=np.array(outputs["score"]),
         is_degraded=content["parameters"]["degraded"],
@@ -186,12 +189,12 @@ def _of_rest(place: int, body: bytes) -> Answer:
     )
 
 
-def _of_grpc(place: int, answer: Any) -> Answer:
+def _of_grpc(index: int, answer: messages.ModelInferResponse) -> Answer:
     names = [output.name for output in answer.outputs]
     raw = dict(zip(names, answer.raw_output_contents, strict=True))
     statuses = [deserialize_bytes_tensor(raw[name]) for name in ("user_status", "item_status")]
     return Answer(
-        body=place,
+        body=index,
         version=answer.model_version,
         scores=np.frombuffer(raw["score"], "<f4"),
         is_degraded=answer.parameters["degraded"].bool_param,
@@ -199,7 +202,7 @@ def _of_grpc(place: int, answer: Any) -> Answer:
     )
 
 
-def _message(body: Any) -> bytes:
+def _message(body: dict[str, Any]) -> bytes:
     inputs = []
     for given in body["inputs"]:
         is_text = given["datatype"] == "BYTES"

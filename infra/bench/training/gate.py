@@ -2,8 +2,8 @@
 
 Once the whole command, ``python -m training evaluate``: two million made-up examples are read,
 scored by a candidate, a champion and an anchor, and compared. And once the decision alone, on
-scores that are made up, with ten slices. Each is a process of its own; its peak is what the kernel
-counted.
+scores that are made up, with ten slices. Each runs in a process of its own; the kernel counts its
+peak memory.
 """
 
 import argparse
@@ -20,15 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.local.settings import REPOSITORY
-
-sys.path.insert(0, str(REPOSITORY / "tests"))
-
-from made_artifacts import random_ranker, random_rows
-
 from features.datasets.catalog import schema_of
 from features.schema import EXAMPLE_ID
 from features.schema.fingerprints import rows_fingerprint
+from infra.local.settings import REPOSITORY
+from tests.support.made_artifacts import random_ranker, random_rows
 from training.artifact import artifact
 from training.artifact.manifest import read_manifest
 from training.recipes import recipe_of
@@ -40,11 +36,12 @@ FOLDER = REPOSITORY / "var" / "gate-bench"
 HELD_OUT = datetime.date(2025, 3, 2)
 ROWS_A_USER, NUM_SLICES, ROW_GROUP = 2, 10, 65_536
 RECIPE = "wukong-tiny"
+MODULE = "infra.bench.training.gate"
 
 
 def main() -> None:
     """Measure both, and print one JSON object."""
-    parser = argparse.ArgumentParser(prog="gate_bench.py", description="The gate's memory.")
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="The gate's memory.")
     parser.add_argument("--users", type=int, default=1_000_000, help="of the holdout")
     parser.add_argument("--decide", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -60,7 +57,7 @@ def main() -> None:
         "users": options.users,
         "rows": options.users * ROWS_A_USER,
         "evaluate": measured([*command, f"--checkpoints={FOLDER / 'checkpoints'}", *folders]),
-        "decide, ten slices": measured([__file__, "--decide", f"--users={options.users}"]),
+        "decide, ten slices": measured(["-m", MODULE, "--decide", f"--users={options.users}"]),
     }
     sys.stdout.write(json.dumps(found) + "\n")
 
@@ -88,24 +85,24 @@ def decide_alone(users: int) -> None:
     truth = random.random(rows, np.float32)
     scores = [truth * np.float32(share) for share in (1.0, 0.99, 0.98)]
     holdout = Holdout(
-        label=np.int64(random.random(rows, np.float32) < truth),
+        label=(random.random(rows, np.float32) < truth).astype(np.int64),
         group=np.arange(rows) // ROWS_A_USER,
         example_id=np.arange(rows),
         slices={str(n): random.random(rows, np.float32) < 0.5 for n in range(NUM_SLICES)},
     )
-    rivals = {CHAMPION: scores[1], ANCHOR: scores[2]}
-    decide(GateConfig(), holdout, scores[0], rivals, base_rate=0.5)
+    baselines = {CHAMPION: scores[1], ANCHOR: scores[2]}
+    decide(GateConfig(), holdout, scores[0], baselines, base_rate=0.5)
 
 
 def write_lake(users: int) -> None:
-    """A day to train on, and one held out with so many users."""
+    """A day to train on, and a held-out day with this many users."""
     base = random_rows(SCHEMA, 2 * ROW_GROUP)
     write_day(base.slice(0, 1_000), HELD_OUT - datetime.timedelta(days=1), 1_000)
     write_day(base, HELD_OUT, users * ROWS_A_USER)
 
 
 def write_day(base: pa.Table, day: datetime.date, rows: int) -> None:
-    """A partition of so many rows, which repeat but for their user and their id."""
+    """A partition of this many rows; they repeat, except for user and id."""
     target = FOLDER / "lake" / SCHEMA.name / "examples" / f"day={day}"
     target.mkdir(parents=True)
     with pq.ParquetWriter(target / "part-00000.parquet", base.schema) as writer:
@@ -113,8 +110,8 @@ def write_day(base: pa.Table, day: datetime.date, rows: int) -> None:
             part = base.slice(0, min(len(base), rows - start))
             ids = np.arange(start, start + len(part))
             for name, values in ((EXAMPLE_ID, ids), ("user_id", ids // ROWS_A_USER)):
-                place = part.column_names.index(name)
-                part = part.set_column(place, name, pa.array(values, base.schema.field(name).type))
+                index = part.column_names.index(name)
+                part = part.set_column(index, name, pa.array(values, base.schema.field(name).type))
             writer.write_table(part, row_group_size=ROW_GROUP)
     manifest = {"content_hash": "made", "fingerprint": rows_fingerprint(SCHEMA)}
     (target / "_manifest.json").write_text(json.dumps(manifest))

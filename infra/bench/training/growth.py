@@ -30,8 +30,8 @@ def main() -> None:
         sys.stderr.write(table(dataset, found[dataset]) + "\n")
     keys = ("max_logit_difference", "compute_to_scratch_loss")
     (LAWS / "growth.json").write_text(json.dumps(found))
-    told = {name: {key: values[key] for key in keys} for name, values in found.items()}
-    sys.stdout.write(json.dumps(told) + "\n")
+    summary = {name: {key: values[key] for key in keys} for name, values in found.items()}
+    sys.stdout.write(json.dumps(summary) + "\n")
 
 
 def long_lake() -> Path:

@@ -43,10 +43,10 @@ def main() -> None:
 
 
 def write_day(source: Path, lake: Path, rows: int) -> None:
-    """One partition of so many rows, its examples told apart by their ids alone."""
-    place = Path(DATASET) / "examples" / f"day={DAY}"
-    base = pq.read_table(source / place, partitioning=None)
-    target = lake / place
+    """One partition of this many rows, whose examples differ in their ids alone."""
+    partition = Path(DATASET) / "examples" / f"day={DAY}"
+    base = pq.read_table(source / partition, partitioning=None)
+    target = lake / partition
     target.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(target / "part-00000.parquet", base.schema) as writer:
         for start in range(0, rows, len(base)):
@@ -54,7 +54,7 @@ def write_day(source: Path, lake: Path, rows: int) -> None:
             ids = pa.array(np.arange(start, start + len(part)), base.schema.field(EXAMPLE_ID).type)
             column = base.schema.get_field_index(EXAMPLE_ID)
             writer.write_table(part.set_column(column, EXAMPLE_ID, ids), row_group_size=ROW_GROUP)
-    made = json.loads((source / place / "_manifest.json").read_text())
+    made = json.loads((source / partition / "_manifest.json").read_text())
     manifest = {"content_hash": f"repeated-{rows}", "fingerprint": made["fingerprint"]}
     (target / "_manifest.json").write_text(json.dumps(manifest))
 

@@ -1,4 +1,4 @@
-"""``make bench-quality``: the last 28 days of MovieLens, rolled daily, against simple rivals."""
+"""``make bench-quality``: the last 28 days of MovieLens, rolled daily, against simple baselines."""
 
 import json
 import sys
@@ -11,16 +11,16 @@ FOLDER = REPOSITORY / "var" / "quality"
 
 
 def table(found: dict[str, object]) -> str:
-    """The metrics of the ranker and its rivals, for a person."""
+    """The metrics of the ranker and its baselines, for a person."""
     metrics: dict[str, dict[str, float]] = found["metrics"]  # type: ignore[assignment]
     names = ("log_loss", "ne", "auc", "gauc", "calibration")
     lines = [f"{'':<22}" + "".join(f"{name:>13}" for name in names)]
     for model, values in metrics.items():
         lines.append(f"{model:<22}" + "".join(f"{values[name]:>13.4f}" for name in names))
     changes: dict[str, dict[str, float]] = found["log_loss_change"]  # type: ignore[assignment]
-    for rival, change in changes.items():
+    for baseline, change in changes.items():
         lines.append(
-            f"log loss against the {rival}: {change['change']:+.2%} "
+            f"log loss against the {baseline}: {change['change']:+.2%} "
             f"({change['low']:+.2%} to {change['high']:+.2%}, users resampled)"
         )
     return "\n".join(lines) + "\n"

@@ -1,14 +1,13 @@
-"""``make bench-scaling``: a scaling law from this machine's own runs, and what it misses.
+"""``make bench-scaling``: a scaling law from runs on this machine, and its error.
 
 On a generated log whose best reachable loss is known, or on MovieLens: Wukong's ladder and DLRM's
-MLPs against compute, both against data. The points go to docs/scaling/; a sweep that was ended goes
-on where it was.
+MLPs against compute, both against data. The points go to docs/scaling/; an interrupted sweep
+continues where it stopped.
 """
 
 import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +38,11 @@ def main() -> None:
     options = parser.parse_args()
     lake = lake_of(options.dataset)
     left, swept = options.budget, []
-    for recipe, axis, points in SWEEPS if options.dataset != "movielens-100k" else SMALLER:
+    for recipe, axis, num_points in SWEEPS if options.dataset != "movielens-100k" else SMALLER:
         found = run_job(
             *("training", "scaling", f"--dataset={options.dataset}", f"--lake={lake}"),
             *(f"--study={LAWS}", f"--tracking={LAWS / 'mlflow'}", f"--recipe={recipe}"),
-            *(f"--axis={axis}", f"--points={points}", f"--seeds={options.seeds}"),
+            *(f"--axis={axis}", f"--points={num_points}", f"--seeds={options.seeds}"),
             *(
                 f"--budget={left}",
                 f"--batch-size={BATCH_SIZES.get(options.dataset, 256)}",
@@ -55,10 +54,10 @@ def main() -> None:
     points = LAWS / f"{options.dataset}.jsonl"
     EVIDENCE.mkdir(parents=True, exist_ok=True)
     shutil.copy(points, EVIDENCE)
-    told = {"swept": swept, **{key: found.get(key) for key in ("law", "advice", "report")}}
+    summary = {"swept": swept, **{key: found.get(key) for key in ("law", "advice", "report")}}
     if options.dataset != "movielens-100k":
-        told["known_floor_ne"] = known_floor(lake / options.dataset)
-    print(json.dumps(told))
+        summary["known_floor_ne"] = known_floor(lake / options.dataset)
+    print(json.dumps(summary))
 
 
 def known_floor(lake: Path) -> float:
@@ -76,4 +75,4 @@ def known_floor(lake: Path) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

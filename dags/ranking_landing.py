@@ -1,0 +1,71 @@
+"""Has a day landed? The sensor that waits for it, and the rule that it applies."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ranking_alerts
+import ranking_assets as assets
+from airflow.sdk import BaseSensorOperator, Context
+from airflow.sdk.exceptions import AirflowSkipException
+from ranking_jobs import DAY
+
+
+class LandedSensor(BaseSensorOperator):
+    """Waits, without holding a worker, until a day has landed; gives up with an alert, and skips.
+
+    A file that is still being written does not count: it has another name, or no proper end.
+    """
+
+    template_fields: Sequence[str] = ("day",)
+    ui_color = "#fff4e5"
+
+    def __init__(self, *, day: str = DAY, **kwargs: Any) -> None:
+        """Wait for ``day``, by default the run's; ``timeout`` says how long."""
+        super().__init__(mode="reschedule", soft_fail=True, **kwargs)
+        self.day = day
+
+    def poke(self, context: Context) -> bool:
+        """Whether the file is there, and whole."""
+        return has_landed(assets.landed_file(self.day))
+
+    def execute(self, context: Context) -> dict[str, str]:
+        """The day, once it has landed."""
+        try:
+            super().execute(context)
+        except AirflowSkipException as error:
+            reason = (
+                f"day {self.day} of {assets.DATASET} did not land within {self.timeout:.0f} s: "
+                f"no whole {assets.landed_file(self.day)}"
+            )
+            context["ti"].xcom_push(key="return_value", value={"skipped": reason})
+            # No later day is built before this one, so somebody has to know; a skip alerts nobody.
+            ranking_alerts.alert({**context, "exception": AirflowSkipException(reason)})
+            raise AirflowSkipException(reason) from error
+        return {"landed": self.day}
+
+
+def has_landed(path: Path) -> bool:
+    """Whether a file, or a folder of files, is there and was written to its end.
+
+    The rule of ``features.spark.landing``, which a DAG file must not import; tests compare both.
+    """
+    if not path.exists():
+        return False
+    files = [path]
+    if path.is_dir():
+        if (path / "_temporary").exists():
+            return False
+        files = [file for file in path.iterdir() if file.name[0] not in "._"]
+    return all(_ends_well(file) for file in files)
+
+
+_ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n"}
+"""Last bytes of a file that is whole, by the end of its name."""
+
+
+def _ends_well(file: Path) -> bool:
+    end = _ENDS.get(file.suffix, b"")
+    with file.open("rb") as content:
+        content.seek(max(0, file.stat().st_size - len(end)))
+        return content.read() == end if end else True

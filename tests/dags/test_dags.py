@@ -1,0 +1,193 @@
+"""What each DAG does: its days, the order of its tasks, what they are called with, its params."""
+
+import contextlib
+import copy
+import datetime
+import importlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pendulum
+import pytest
+from support.dag_files import DAG_FILES, DAGS, dag_of
+
+UTC = datetime.UTC
+TRAININGS = ("train_grown", "train_control")
+SUMMARIES = {
+    "grow": {
+        "name": "1998-04-07-x",
+        "recipe": "wukong-small-x2",
+        "parent": "1998-04-07",
+        "parent_recipe": "wukong-small",
+    },
+    "train_grown": {"name": "1998-04-21-grown-wukong-small-x2"},
+    "train_control": {"name": "1998-04-21-control-wukong-small"},
+    "export_grown": {"version": "g"},
+    "export_control": {"version": "c"},
+}
+"""What tasks of a trial hand on."""
+
+
+def test_missed_days_are_caught_up_in_order_and_a_finished_log_ends() -> None:
+    """What the scheduler asks the timetable, and what a backfill asks it.
+
+    The clock of the machine is years after each of these days: none of them is passed over.
+    """
+    from airflow.serialization.serialized_objects import DagSerialization
+    from airflow.timetables.base import DagRunInfo
+
+    dag = DagSerialization.deserialize_dag(
+        DagSerialization.serialize_dag(dag_of("daily_ranking.py"))
+    )
+    days = [datetime.datetime(1998, 4, day, tzinfo=UTC) for day in (20, 21, 22, 23)]
+    runs = [
+        DagRunInfo.interval(start=pendulum.instance(a), end=pendulum.instance(b))
+        for a, b in itertools.pairwise(days)
+    ]
+    first = dag.next_dagrun_info(last_automated_run_info=None)
+    assert first.logical_date.date() == datetime.date(1997, 9, 20)
+    after = [dag.next_dagrun_info(last_automated_run_info=run) for run in runs]
+    assert [info and info.logical_date for info in after] == [days[1], days[2], None]
+    backfilled = [info.logical_date for info in dag.iter_dagrun_infos_between(days[0], days[2])]
+    assert backfilled == days[:3]
+
+
+_FROM_A_DAY = """
+import daily_ranking
+print(daily_ranking.dag.start_date.date())
+"""
+
+
+@pytest.mark.process
+def test_the_schedule_begins_after_the_days_that_were_bootstrapped() -> None:
+    """From there on it catches up; the days before were made by the jobs, as one range."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FROM_A_DAY],
+        env={**os.environ, "RANKING_FIRST_DAY": "1998-04-20", "PYTHONPATH": str(DAGS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "1998-04-20"
+
+
+def test_the_day_flows_from_landing_to_promotion() -> None:
+    """A canary needs the gate and the online features; nothing waits for retention."""
+    dag = dag_of("daily_ranking.py")
+    upstream = {task.task_id: set(task.upstream_task_ids) for task in dag.tasks}
+    assert upstream["canary"] == {"materialize", "evaluate"}
+    assert upstream["promote"] == {"canary"}
+    assert upstream["ingest"] == upstream["apply"] == {"landed"}
+    assert upstream["materialize"] == {"validate_features", "apply"}
+    leaves = {task.task_id for task in dag.tasks if not task.downstream_task_ids}
+    assert leaves == {"promote", "prune_features", "prune_models"}
+
+
+def test_a_trial_trains_both_sides_and_promotes_after_the_gate_only() -> None:
+    """What grew and what did not come from one parent, and promotion needs both judged."""
+    dag = dag_of("upscale_dense.py")
+    upstream = {task.task_id: set(task.upstream_task_ids) for task in dag.tasks}
+    assert upstream["train_grown"] == upstream["train_control"] == {"grow"}
+    assert upstream["promote"] == {"canary"}
+    assert upstream["canary"] == {"evaluate"}
+    assert upstream["evaluate"] == {"export_grown", "export_control"}
+
+
+@pytest.mark.parametrize("name", DAG_FILES)
+def test_every_jobs_arguments_are_what_its_command_takes(name: str) -> None:
+    """Rendered with the params' defaults, as Airflow would, and given to the packages' parsers."""
+    dag = dag_of(name)
+    run = SimpleNamespace(run_id="r", logical_date=datetime.datetime(1998, 4, 21, tzinfo=UTC))
+    task_instance = SimpleNamespace(xcom_pull=lambda *, task_ids: SUMMARIES[task_ids])
+    context = {"params": dag.params.dump(), "dag_run": run, "ti": task_instance}
+    seen = {}
+    for task in (task for task in dag.tasks if hasattr(task, "command")):
+        arguments = task.render_template(task.arguments, context, dag.get_template_env())
+        parser = importlib.import_module(f"{task.package}.__main__")._command_line().parser
+        asked = [task.command, *filter(None, arguments)]
+        seen[task.task_id] = vars(parser.parse_args(asked))
+    assert all(options["dataset"] == "movielens-100k" for options in seen.values())
+    if name == "upscale_dense.py":
+        sides = [(seen[task]["source"], seen[task]["recipe"]) for task in TRAININGS]
+        assert sides == [("1998-04-07-x", "wukong-small-x2"), ("1998-04-07", "wukong-small")]
+        assert (seen["grow"]["source"], seen["grow"]["target"]) == ("champion", "2")
+        assert [seen["evaluate"][key] for key in ("candidate", "control")] == ["g", "c"]
+        assert seen["evaluate"]["anchor_days"] == 28
+        assert seen["promote"]["upscaled"]
+        assert seen["canary"]["upscaled"]
+        assert seen["canary"]["max_p95_ratio"] == 2.0
+
+
+_ON_A_CLUSTER = """
+import daily_ranking, json
+tasks = {task.task_id: task for task in daily_ranking.dag.tasks}
+minimum = daily_ranking.dag.params["min_requests"]
+arguments = {name: tasks[name].arguments for name in ("canary", "promote")}
+print(json.dumps({**arguments, "min_requests": minimum}))
+"""
+
+
+@pytest.mark.process
+def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
+    """One DAG: where RANKING_SERVICE is set, its models change by the same two commands."""
+    from serving.__main__ import _command_line
+
+    uri = "s3://models/{version}"
+    environment = {"RANKING_SERVICE": "ranker", "RANKING_STORAGE_URI": uri, "PYTHONPATH": str(DAGS)}
+    done = subprocess.run(
+        [sys.executable, "-c", _ON_A_CLUSTER],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["min_requests"] == 2_000
+    fill = {"{{ day(dag_run) }}": "1998-04-21", "{{ params.min_requests }}": "2000"}
+    for command in ("canary", "promote"):
+        arguments = filter(None, seen[command])
+        for template, value in fill.items():
+            arguments = [argument.replace(template, value) for argument in arguments]
+        options = _command_line().parser.parse_args([command, *arguments])
+        assert (options.service, options.namespace) == ("ranker", "default")
+        assert (options.dataset, str(options.date)) == ("movielens-100k", "1998-04-21")
+        assert getattr(options, "storage_uri", uri) == uri
+
+
+@pytest.mark.parametrize(
+    ("conf", "is_valid"),
+    [
+        ({"source": "challenger", "target": "wukong-small-x3"}, True),
+        ({"source": "yesterday"}, False),
+        ({"target": "advice"}, True),
+        ({"target": "10"}, False),
+        ({"target": "2 --ranks=9"}, False),
+        ({"budget_days": 0}, False),
+        ({"passes": 1.5}, False),
+        ({"max_p95_ratio": 0.9}, False),
+    ],
+)
+def test_params_of_a_trial_are_checked_before_it_starts(conf, is_valid) -> None:
+    """A source that is no alias, a factor that is none, a budget of nothing: no run is made."""
+    from airflow.sdk.exceptions import ParamValidationError
+
+    params = copy.deepcopy(dag_of("upscale_dense.py").params)
+    outcome = contextlib.nullcontext() if is_valid else pytest.raises(ParamValidationError)
+    with outcome:
+        params.update(conf)
+
+
+def test_a_study_is_weekly_paused_and_within_a_budget() -> None:
+    """Nobody's machine is kept busy who did not ask for it, and no task outlives its time-out."""
+    from training.experiments.scaling.points import AXES
+
+    dag = dag_of("scaling_study.py")
+    assert dag.is_paused_upon_creation
+    assert sorted(dag.params.get_param("axes").schema["items"]["enum"]) == sorted(AXES)
+    (task,) = dag.tasks
+    longest = dag.params.get_param("budget_minutes").schema["maximum"]
+    assert datetime.timedelta(minutes=longest) < task.execution_timeout

@@ -1,0 +1,71 @@
+"""Has a day landed? The sensor, and the rule that it applies."""
+
+import datetime
+import json
+
+import pytest
+import ranking_landing
+from airflow.sdk import timezone
+from airflow.sdk.exceptions import AirflowSkipException
+from support.airflow_task import TaskInstance
+
+
+def test_a_day_lands_or_is_given_up_with_a_reason_and_an_alert(assets) -> None:
+    """Found: the day goes on. Too late: skipped; the reason names the file, the alert the page."""
+    sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20", timeout=0)
+    late = TaskInstance(
+        task_id="landed", first_asked=timezone.utcnow() - datetime.timedelta(minutes=1)
+    )
+    with pytest.raises(AirflowSkipException, match=r"not land within 0 s: no whole .*04-20\.tsv"):
+        sensor.execute.__wrapped__(sensor, {"ti": late})
+    (notice,) = (json.loads(page.read_text()) for page in assets.ALERTS.glob("*.json"))
+    assert notice["runbook"] == "infra/runbooks/day-not-landed.md"
+    assert "1998-04-20.tsv" in notice["error"]
+    landed = assets.landed_file("1998-04-20")
+    landed.parent.mkdir(parents=True)
+    landed.write_text("example_id\n")
+    assert sensor.execute.__wrapped__(sensor, {"ti": late}) == {"landed": "1998-04-20"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "counts"),
+    [
+        ("1998-04-20.tsv", "id\n1\n", True),
+        ("1998-04-20.tsv", "", False),
+        ("1998-04-20.tsv", "id\n1\t2", False),  # cut off in a line
+        ("1998-04-20.tsv.part", "id\n1\n", False),
+        (".1998-04-20.tsv", "id\n1\n", False),
+        ("1998-04-20.tmp", "id\n1\n", False),
+        ("1998-04-20.csv", "id\n1\n", False),  # not what the reader reads
+        ("1998-04-21.tsv", "id\n1\n", False),
+    ],
+)
+def test_a_file_that_is_still_being_written_has_not_landed(assets, name, content, counts) -> None:
+    """It has another name until it is whole, and no proper end where it has not."""
+    folder = assets.landed_file("1998-04-20").parent
+    folder.mkdir(parents=True)
+    (folder / name).write_text(content)
+    sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20")
+    assert sensor.poke({}) is counts
+
+
+@pytest.mark.parametrize(
+    ("files", "is_whole"),
+    [
+        ({"part-0.parquet": b"PAR1..PAR1", "_SUCCESS": b"", ".part-0.parquet.crc": b"x"}, True),
+        ({}, True),  # a day without rows
+        ({"part-0.parquet": b"PAR1..PAR1", "part-1.parquet": b"PAR1.."}, False),
+        ({"part-0.parquet": b"PAR1..PAR1", "_temporary/0/part-1.parquet": b""}, False),
+    ],
+)
+def test_a_folder_has_landed_when_every_file_of_it_is_whole(tmp_path, files, is_whole) -> None:
+    """The sensor and the reader have one rule, written twice."""
+    from features.spark.landing import is_whole as reader_takes
+
+    folder = tmp_path / "1998-04-20.parquet"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    assert ranking_landing.has_landed(folder) is reader_takes(folder) is is_whole
+    assert ranking_landing.has_landed(tmp_path / "none") is reader_takes(tmp_path / "none") is False
