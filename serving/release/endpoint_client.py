@@ -68,11 +68,11 @@ class Endpoint:
 
     def follow(self, *, timeout_seconds: float = LOAD_TIMEOUT_SECONDS) -> dict[str, Any]:
         """Have it load the registry's canary and challenger; the versions that serve then."""
-        return self._call(f"{_MODEL}/lineup", method="POST", timeout=timeout_seconds)
+        return self._call(f"{_MODEL}/versions", method="POST", timeout=timeout_seconds)
 
     def serving_versions(self) -> dict[str, Any]:
         """Champion, canary and shadow: versions and shares."""
-        return self._call(f"{_MODEL}/lineup", method="GET", timeout=ANSWER_TIMEOUT_SECONDS)
+        return self._call(f"{_MODEL}/versions", method="GET", timeout=ANSWER_TIMEOUT_SECONDS)
 
     def metrics(self) -> str:
         """Its Prometheus text."""

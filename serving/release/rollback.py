@@ -57,7 +57,7 @@ def roll_back(
     if not (artifacts / target).is_dir():
         raise RollbackError(f"artifact {artifacts / target}: is gone; --to names another version")
     is_served = _install(registry, endpoint, target=target, champion=champion)
-    return _told(champion, target, endpoint=endpoint, is_served=is_served)
+    return _summary(champion, target, endpoint=endpoint, is_served=is_served)
 
 
 def _require_registered(registry: Versions, version: str) -> None:
@@ -80,8 +80,8 @@ def _without_canary(
         reason = f"{error}; {canary} has no share any more, which the next start finds"
         raise RollbackError(reason) from error
     except NoEndpointError:
-        return _told(canary, champion, endpoint=endpoint, is_served=False)
-    return _told(canary, champion, endpoint=endpoint, is_served=True)
+        return _summary(canary, champion, endpoint=endpoint, is_served=False)
+    return _summary(canary, champion, endpoint=endpoint, is_served=True)
 
 
 def _install(registry: Versions, endpoint: Endpoint, *, target: str, champion: str) -> bool:
@@ -103,6 +103,6 @@ def _install(registry: Versions, endpoint: Endpoint, *, target: str, champion: s
     return is_served
 
 
-def _told(start: str, end: str, *, endpoint: Endpoint, is_served: bool) -> dict[str, Any]:
+def _summary(start: str, end: str, *, endpoint: Endpoint, is_served: bool) -> dict[str, Any]:
     note = {} if is_served else {"note": _NO_ENDPOINT}
     return {"from": start, "to": end, "endpoint": endpoint.url, "served": is_served, **note}

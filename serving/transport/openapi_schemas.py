@@ -84,7 +84,7 @@ def answers(schema: Schema) -> dict[str, Json]:
         "predictions": _answer(_predictions()),
         "scores": scores,
         "index": _answer(_list(index)),
-        "lineup": _answer(_object(versions, all_required=True)),
+        "versions": _answer(_object(versions, all_required=True)),
         "loaded": _answer(_object({"name": _NAME, "load": is_true}, all_required=True)),
     }
 

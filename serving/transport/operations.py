@@ -235,19 +235,19 @@ OPERATIONS = (
     ),
     Operation(
         method="GET",
-        path=f"{_REPOSITORY}/models/{{model_name}}/lineup",
-        name="lineup",
+        path=f"{_REPOSITORY}/models/{{model_name}}/versions",
+        name="versions",
         summary="Champion, canary and shadow: versions and shares",
         codes=(200, 404),
-        answer="lineup",
+        answer="versions",
     ),
     Operation(
         method="POST",
-        path=f"{_REPOSITORY}/models/{{model_name}}/lineup",
-        name="renew_lineup",
+        path=f"{_REPOSITORY}/models/{{model_name}}/versions",
+        name="renew_versions",
         summary="Let canary and shadow be who the registry says now",
         codes=(200, 404, 409, 503),
-        answer="lineup",
+        answer="versions",
     ),
 )
 

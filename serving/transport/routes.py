@@ -59,14 +59,14 @@ class Routes:
             "index": self.index,
             "index_of": self.index_of,
             "infer": self.infer,
-            "lineup": self.lineup,
+            "versions": self.versions,
             "load": self.load,
             "metadata": self.metadata,
             "metrics": self.metrics,
             "predict": self.predict,
             "ready": self.ready,
             "ready_v1": self.ready,
-            "renew_lineup": self.renew_lineup,
+            "renew_versions": self.renew_versions,
             "server_ready": self.server_ready,
             "unload": self.unload,
             "version_infer": self.version_infer,
@@ -184,12 +184,12 @@ class Routes:
         """RequestError (409): the only model stays loaded."""
         self._repository.unload(model_name)
 
-    async def lineup(self, model_name: str) -> Response:
+    async def versions(self, model_name: str) -> Response:
         """Champion, canary and shadow: versions and shares."""
         self._repository.check_name(model_name)
         return _json({"name": NAME, **self._ranker.versions.to_dict()})
 
-    async def renew_lineup(self, model_name: str) -> Response:
+    async def renew_versions(self, model_name: str) -> Response:
         """Let canary and shadow be who the registry says now.
 
         The caller names no version, so none can have a file opened that the registry does not name.

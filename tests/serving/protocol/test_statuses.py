@@ -84,7 +84,7 @@ def occurred(server, operation, status):
 
 def status_of_a_canary_that_cannot_be_loaded(server):
     write_share(server.registry, CANARY, Share(version=BROKEN, percent=5))
-    answer = server.http.post("/v2/repository/models/ranker/lineup")
+    answer = server.http.post("/v2/repository/models/ranker/versions")
     clear_share(server.registry, CANARY)
     return answer.status_code
 
@@ -95,7 +95,7 @@ def pairs(statuses):
         (o, code)
         for o in OPERATIONS
         for code in o.codes
-        if code in statuses and (o.name, code) != ("renew_lineup", 409)
+        if code in statuses and (o.name, code) != ("renew_versions", 409)
     ]
 
 
@@ -113,7 +113,7 @@ def test_each_occurs(limited):
         found |= {
             (operation.name, 408): status for operation, status in zip(late, statuses, strict=True)
         }
-    found["renew_lineup", 409] = status_of_a_canary_that_cannot_be_loaded(limited)
+    found["renew_versions", 409] = status_of_a_canary_that_cannot_be_loaded(limited)
     limited.reload(RAISING)
     for operation, status in pairs({500}):
         version = RAISING if "model_version" in operation.path else None

@@ -249,5 +249,5 @@ def test_a_signal_takes_the_share_back(server, registry, monkeypatch):
 
 
 def test_other_names_and_no_champion_are_refused(server):
-    assert server.http.post("/v2/repository/models/other/lineup").status_code == 404
-    assert server.http.get("/v2/repository/models/other/lineup").status_code == 404
+    assert server.http.post("/v2/repository/models/other/versions").status_code == 404
+    assert server.http.get("/v2/repository/models/other/versions").status_code == 404
