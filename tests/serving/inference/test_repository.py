@@ -82,7 +82,9 @@ def test_loads_leave_the_event_loop_and_the_ranking_threads_to_the_requests(serv
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         loads = [pool.submit(server.http.post, path) for _ in range(2)]
         # Canaries too; what cannot fail quickly waits with the others.
-        loads += [pool.submit(server.http.post, path.replace("load", "versions")) for _ in range(10)]
+        loads += [
+            pool.submit(server.http.post, path.replace("load", "versions")) for _ in range(10)
+        ]
         time.sleep(0.2)
         while not loads[0].done():
             started = time.monotonic()
