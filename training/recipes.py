@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from training.config import (
+from training.config.model import (
     AFNConfig,
     AutoIntConfig,
     DCNv2Config,
@@ -14,13 +14,10 @@ from training.config import (
     LayerConfig,
     MaskNetConfig,
     ModelConfig,
-    Recipe,
-    ShardingConfig,
-    TableOptimizer,
-    TrainingConfig,
     WukongConfig,
     XDeepFMConfig,
 )
+from training.config.recipe import Recipe, ShardingConfig, TableOptimizer, TrainingConfig
 
 
 def uniform_layers(

@@ -23,7 +23,7 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
         "training.cli.rank_worker",
-        "training.cli.evaluate",
+        "training.cli.judge",
         "training.cli.export",
         "training.cli.torchrun",
     ]

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from training.artifact.aoti_runtime import Instance, Library, LibraryError
 from training.artifact.scorer import MAX_ROWS, ServedDense
-from training.config import ModelConfig
+from training.config.model import ModelConfig
 from training.model.inputs import Inputs
 from training.resources import num_cores
 
@@ -53,7 +53,7 @@ _SHAPING = (
     "model/wukong",
     "model/baselines",
     "model/layers",
-    "config",
+    "config/model",
 )
 """Modules of this package that shape the code."""
 _SOURCES = [

@@ -27,7 +27,7 @@ from training.artifact.aoti_cache import (
 )
 from training.artifact.manifest import read_manifest
 from training.artifact.scorer import MAX_ROWS, Dense, ServedDense
-from training.config import ModelConfig, model_from_dict
+from training.config.model import ModelConfig, model_from_dict
 from training.model.inputs import Inputs, inputs_of
 from training.model.ranker import InteractionArch
 

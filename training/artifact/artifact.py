@@ -30,7 +30,7 @@ from training.artifact.aoti_cache import Compile, NativeCode, NativeError, nativ
 from training.artifact.manifest import MANIFEST, ArtifactError, Manifest, read_manifest
 from training.artifact.quantized_tables import ServedTables, TablePrecision, packed
 from training.artifact.scorer import Scorer, ServedDense
-from training.config import ModelConfig, model_from_dict
+from training.config.model import ModelConfig, model_from_dict
 from training.data.dataset import encode_examples
 from training.model.inputs import Inputs, inputs_of
 from training.model.ranker import InteractionArch, Ranker, embedding_tables

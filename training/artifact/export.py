@@ -14,7 +14,7 @@ from training.artifact.quantized_tables import TablePrecision
 from training.artifact.scorer import Scorer
 from training.checkpoint.catalog import Checkpoint, Checkpoints
 from training.checkpoint.tensors import load_whole
-from training.config import model_from_dict
+from training.config.model import model_from_dict
 from training.data.dataset import ExampleTable
 from training.metrics import entropy, log_losses
 from training.model.inputs import inputs_of

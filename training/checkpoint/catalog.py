@@ -12,7 +12,7 @@ from typing import Any
 
 from features.schema import Schema
 from training.checkpoint.schema_migration import Adoption, AdoptionError, InputsRecord
-from training.config import Recipe
+from training.config.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

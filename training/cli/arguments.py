@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from training.checkpoint.catalog import CONTROL, GROWN
-from training.config import DenseParallelism, Precision, Recipe
+from training.config.recipe import DenseParallelism, Precision, Recipe
 from training.experiments.scaling.points import AXES
 from training.recipes import RECIPES, USUAL, recipe_of
 from training.registry.aliases import ANCHOR_DAYS

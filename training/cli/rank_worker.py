@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from features.schema import Schema
 from training.checkpoint.catalog import Checkpoints
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable
 from training.distributed.device import device_of_rank
 from training.distributed.failures import report

@@ -17,7 +17,7 @@ from typing import Any
 from features.cli import FailedError
 from features.schema import Schema
 from training.checkpoint.catalog import checkpoint_name
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.distributed.failures import Failure, reported
 from training.registry.mlflow_registry import Registry
 from training.resources import num_cores

@@ -30,7 +30,7 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from training.config import Recipe, ShardingConfig
+from training.config.recipe import Recipe, ShardingConfig
 from training.distributed import initial_rows
 from training.distributed.dense_plan import DensePlan, has_dense_tables, plan_dense, wrapper_of
 from training.distributed.device import Machine

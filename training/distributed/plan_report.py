@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torchrec.distributed.planner.types import PlannerError, ShardingOption
 
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.distributed.dense_plan import DensePlan
 from training.distributed.device import Machine
 from training.distributed.embedding_plan import plan

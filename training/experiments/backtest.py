@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from features.schema import Schema
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.data.dataset import Examples, ExampleTable, user_groups
 from training.evaluation.comparison import Comparison, Holdout, compare
 from training.evaluation.holdout import best_log_losses

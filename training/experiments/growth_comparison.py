@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from training.checkpoint.catalog import MANIFEST, Checkpoint, CheckpointManifest
 from training.checkpoint.tensors import load_training_state, save, training_state
-from training.config import Recipe, recipe_from_dict
+from training.config.recipe import Recipe, recipe_from_dict
 from training.data.batch import Batch
 from training.data.dataset import Examples, ExampleTable, batches, num_batches
 from training.data.day_split import Days

@@ -24,7 +24,7 @@ from training.artifact.aoti_cache import NativeDense, NativeError, key_of, priva
 from training.artifact.aoti_compile import compile_dense
 from training.artifact.quantized_tables import TablePrecision
 from training.artifact.scorer import Scorer, ServedDense
-from training.config import ModelConfig
+from training.config.model import ModelConfig
 from training.data.batch import jagged
 from training.model.flops import cost_of
 from training.model.inputs import Inputs, inputs_of

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from features.datasets.catalog import schema_of
 from features.schema import DAY, EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Kind, Schema
 from features.schema.fingerprints import rows_fingerprint
-from training.config import TrainingConfig
+from training.config.recipe import TrainingConfig
 from training.data.dataset import TABLE, ExampleTable, batches
 from training.model.inputs import Inputs
 

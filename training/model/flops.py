@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.config import LayerConfig, ModelConfig, WukongConfig
+from training.config.model import LayerConfig, ModelConfig, WukongConfig
 from training.model.inputs import Inputs
 from training.model.ranker import InteractionArch, embedding_tables
 

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from training.config import LayerConfig, ModelConfig, WukongConfig
+from training.config.model import LayerConfig, ModelConfig, WukongConfig
 
 State = Mapping[str, Tensor]
 

@@ -16,7 +16,7 @@ from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from features.schema import Kind
-from training.config import (
+from training.config.model import (
     AFNConfig,
     AutoIntConfig,
     DCNv2Config,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from training.config import Ablation, LayerConfig, WukongConfig
+from training.config.model import Ablation, LayerConfig, WukongConfig
 from training.model.layers import mix_tokens, mlp, token_mixer
 from training.model.wukong_fused import FusedLayer, Sizes
 

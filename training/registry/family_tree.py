@@ -8,7 +8,7 @@ from typing import Any
 from features.schema import Schema
 from training.artifact.manifest import MANIFEST, read_manifest
 from training.checkpoint.catalog import CONTROL, Checkpoint, Checkpoints
-from training.config import recipe_from_dict
+from training.config.recipe import recipe_from_dict
 from training.model.flops import Cost, cost_of
 from training.model.inputs import inputs_of
 from training.registry.aliases import CHALLENGER, CHAMPION

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from features.cli import SkippedError
 from features.schema import Schema
 from training.checkpoint.catalog import GROWN, Checkpoint, Checkpoints
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.recipes import USUAL, recipe_of
 from training.registry.aliases import CHALLENGER, CHAMPION
 

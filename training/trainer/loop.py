@@ -17,7 +17,7 @@ from torchrec.metrics.metrics_config import RecTaskInfo
 from torchrec.metrics.ne import NEMetric
 from tqdm import tqdm
 
-from training.config import TrainingConfig
+from training.config.recipe import TrainingConfig
 from training.data.batch import Batch
 from training.data.dataset import ExampleTable, batches, num_batches
 from training.distributed.divergence import DivergedError, Watch

@@ -25,7 +25,7 @@ from training.checkpoint.tensors import (
     set_training_state,
     training_state,
 )
-from training.config import ModelConfig, WukongConfig
+from training.config.model import ModelConfig, WukongConfig
 from training.model.grow import GrowthError, Kind, State, grow, rewind_adam_step
 from training.model.ranker import token_names
 from training.trainer.session import Session

@@ -17,7 +17,7 @@ from torchrec.distributed.embedding_lookup import GroupedPooledEmbeddingsLookup
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 
 from features.encoding.encode import ModelInputs
-from training.config import DenseParallelism, Recipe, TableOptimizer, TrainingConfig
+from training.config.recipe import DenseParallelism, Recipe, TableOptimizer, TrainingConfig
 from training.data.batch import Batch, make_batch
 from training.distributed.dense_plan import has_dense_tables
 from training.distributed.device import device_of_rank, is_bf16, this_machine

@@ -14,7 +14,7 @@ from features.schema import Schema
 from training.checkpoint.catalog import Checkpoint, CheckpointManifest, Checkpoints, checkpoint_name
 from training.checkpoint.schema_migration import Adoption, InputsRecord
 from training.checkpoint.tensors import load_training_state, save, training_state
-from training.config import Recipe, recipe_from_dict
+from training.config.recipe import Recipe, recipe_from_dict
 from training.data.dataset import ExampleTable, user_groups
 from training.distributed.embedding_plan import local_shards
 from training.metrics import Metrics, evaluate

@@ -18,7 +18,8 @@ from torch import Tensor
 from features.schema import Schema
 from training.checkpoint.catalog import MANIFEST, Checkpoint, CheckpointManifest
 from training.checkpoint.tensors import load_training_state, save, training_state
-from training.config import DenseParallelism, ModelConfig, Recipe, recipe_from_dict
+from training.config.model import ModelConfig
+from training.config.recipe import DenseParallelism, Recipe, recipe_from_dict
 from training.data.batch import Batch, make_batch
 from training.data.dataset import ExampleTable
 from training.model.grow import GrowthError, Kind, changes, grow, grown_model, rewind_adam_step

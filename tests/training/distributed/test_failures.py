@@ -13,7 +13,7 @@ from support.training_commands import door, torchrun
 from training.checkpoint.catalog import CheckpointManifest
 from training.checkpoint.tensors import CheckpointError, save
 from training.cli.rank_worker import process_group, told_failures
-from training.config import TrainingConfig
+from training.config.recipe import TrainingConfig
 from training.distributed.divergence import RUNBOOK, DivergedError, told_by_gradient
 from training.distributed.failures import report, reported
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from training.config import LayerConfig, ModelConfig, WukongConfig
+from training.config.model import LayerConfig, ModelConfig, WukongConfig
 from training.model.grow import (
     GrowthError,
     Kind,

@@ -290,7 +290,7 @@ def test_adams_embedding_decay_pulls_rows_that_no_example_asked_for():
 
     from features.datasets.catalog import schema_of
     from training.cli.rank_worker import process_group
-    from training.config import TableOptimizer
+    from training.config.recipe import TableOptimizer
     from training.data.batch import Batch
     from training.model.inputs import inputs_of
     from training.recipes import recipe_of

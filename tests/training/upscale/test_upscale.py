@@ -21,7 +21,7 @@ from training.__main__ import main
 from training.artifact.manifest import read_manifest
 from training.checkpoint.catalog import Checkpoint, Checkpoints
 from training.checkpoint.tensors import load_whole
-from training.config import recipe_from_dict
+from training.config.recipe import recipe_from_dict
 from training.model.inputs import inputs_of
 from training.model.ranker import Ranker
 from training.registry.aliases import CHAMPION

@@ -8,7 +8,7 @@ from typing import Any
 
 from features.cli import SkippedError
 from features.schema import Schema
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable
 from training.experiments.scaling.advice import Current
 from training.experiments.scaling.page import write_law_page

@@ -9,7 +9,8 @@ import contextlib
 import dataclasses
 from typing import Any
 
-from training.config import InteractionConfig, ModelConfig, Recipe, WukongConfig
+from training.config.model import InteractionConfig, ModelConfig, WukongConfig
+from training.config.recipe import Recipe
 from training.experiments.scaling.points import AXES
 from training.recipes import recipe_of, target_of
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.data.batch import Batch
 from training.data.dataset import ExampleTable, batches, num_batches, user_groups
 from training.data.day_split import Days
