@@ -1,4 +1,4 @@
-"""Native code of the dense part: kept by what it depends on, verified, and run.
+"""The cache of native code of the dense part: kept by what it depends on, and verified.
 
 An artifact is data. Code is made on the machine that serves, from the model's configuration and
 without weights (``training.artifact.aoti_compile``); those are the artifact's, handed over after
@@ -25,13 +25,11 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from torch import Tensor
 
-from training.artifact.aoti_runtime import Instance, Library, LibraryError
-from training.artifact.scorer import MAX_ROWS, ServedDense
+from training.artifact.aoti_runtime import NativeDense, NativeError, sha256
+from training.artifact.scorer import ServedDense
 from training.config.model import ModelConfig
 from training.model.inputs import Inputs
-from training.resources import num_cores
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +39,6 @@ SECONDS_AT_LOAD = 90.0
 gives up a load after more than three times this (``serving.release.endpoint_client``)."""
 SECONDS_OF_PROBE = 60.0
 """How long a load waits until code that was made by another build has been tried."""
-_INPUTS = ("dense", "pooled_BE")
 LIBRARY, NOTE = "dense.so", "dense.json"
 """Files of an entry: the code, and its hash."""
 _SHAPING = (
@@ -92,70 +89,6 @@ class NativeCode:
     def from_environment(cls, folder: Path, environment: Mapping[str, str] = os.environ) -> Self:
         """In some folder, as RANKING_COMPILE says."""
         return cls(mode=Compile.from_environment(environment), folder=folder)
-
-
-class NativeError(ValueError):
-    """Native code cannot be made or must not be used; the text says why."""
-
-
-class NativeDense:
-    """A dense part in native code, with the weights of one artifact."""
-
-    def __init__(self, library: Path, module: ServedDense) -> None:
-        """Load verified code and give it a copy of a module's weights.
-
-        Raises:
-            NativeError: The code does not load, or asks for other weights.
-        """
-        try:
-            self._code = Instance(_loaded(library), num_runners=num_runners())
-            weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-            wanted = self._code.weight_names()
-            for name, value in weights.items():
-                if value.is_floating_point() and name not in wanted.values():
-                    raise NativeError(f"{library}: {name} is part of the code; a weight of its own")
-            self._code.take_weights({own: weights[name] for own, name in wanted.items()})
-        except (OSError, AttributeError, LibraryError, KeyError) as error:
-            raise NativeError(f"{library}: does not load: {error}") from error
-        tokens = module.interaction.tokens
-        self._shapes = (tokens.num_dense, sum(tokens.widths))
-
-    def __call__(self, dense: Tensor, pooled_BE: Tensor) -> Tensor:
-        """What ``ServedDense`` takes and gives."""
-        # The code checks nothing: with other tensors it would read beyond the memory.
-        for name, given, width in zip(_INPUTS, (dense, pooled_BE), self._shapes, strict=True):
-            _check_input(name, given, width)
-        if not 1 <= len(dense) == len(pooled_BE) <= MAX_ROWS:
-            raise ValueError(
-                f"rows: {len(dense)} and {len(pooled_BE)}; as many of both, 1 to {MAX_ROWS}"
-            )
-        if len(dense) == 1:  # the code is for two rows and more
-            return self(dense.expand(2, -1), pooled_BE.expand(2, -1))[:1]
-        return self._code.run([dense.contiguous(), pooled_BE.contiguous()])
-
-
-def _check_input(name: str, given: Tensor, width: int) -> None:
-    """ValueError unless the code can read it: it takes the numbers to be as they were compiled."""
-    is_readable = given.dtype is torch.float32 and given.device.type == "cpu"
-    if not is_readable or given.ndim != 2 or given.shape[1] != width:
-        what = f"{given.dtype} {tuple(given.shape)} on {given.device}"
-        raise ValueError(f"{name}: {what}; torch.float32 (rows, {width}) on cpu")
-
-
-def num_runners() -> int:
-    """Calls of one dense part at one time: a batch on each core, a lone request, and a shadow's."""
-    return num_cores() + 2
-
-
-_LOADED: dict[str, Library] = {}
-"""By hash; a library is never unloaded, so to load each day's anew would leak it."""
-
-
-def _loaded(path: Path) -> Library:
-    key = sha256(path)
-    if key not in _LOADED:
-        _LOADED[key] = Library(path)
-    return _LOADED[key]
 
 
 def native_dense(
@@ -351,8 +284,3 @@ def check_compiler() -> None:
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise NativeError(f"compilation: {compiler} not found; CXX names another compiler")
-
-
-def sha256(path: Path) -> str:
-    """Of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

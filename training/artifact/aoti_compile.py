@@ -16,15 +16,13 @@ from features.datasets.catalog import schema_of
 from training.artifact.aoti_cache import (
     LIBRARY,
     NOTE,
-    NativeDense,
-    NativeError,
     check_compiler,
     key_of,
     private_folder,
-    sha256,
     stamp,
     work_prefix,
 )
+from training.artifact.aoti_runtime import NativeDense, NativeError, sha256
 from training.artifact.manifest import read_manifest
 from training.artifact.scorer import MAX_ROWS, Dense, ServedDense
 from training.config.model import ModelConfig, model_from_dict
@@ -112,7 +110,7 @@ def _library(module: ServedDense, work: Path) -> Path:
         package = torch._inductor.aoti_compile_and_package(
             program, package_path=str(work / "dense.pt2"), inductor_configs=settings
         )
-    # WeightedModel its sources, which nobody needs where the code runs.
+    # The package has the sources too, which are not needed where the code runs.
     with zipfile.ZipFile(package) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".so")]
         return Path(archive.extract(name, work / "package"))

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from features.encoding.encode import ModelInputs, RequestInputs
 from features.schema import Schema
-from training.artifact.aoti_cache import Compile, NativeCode, NativeError, native_dense
+from training.artifact.aoti_cache import Compile, NativeCode, native_dense
+from training.artifact.aoti_runtime import NativeError
 from training.artifact.manifest import MANIFEST, ArtifactError, Manifest, read_manifest
 from training.artifact.quantized_tables import ServedTables, TablePrecision, packed
 from training.artifact.scorer import Scorer, ServedDense

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from features.schema import Schema
-from training.artifact.aoti_cache import Compile, NativeCode, NativeError, ensure
+from training.artifact.aoti_cache import Compile, NativeCode, ensure
+from training.artifact.aoti_runtime import NativeError
 from training.artifact.artifact import GOLDEN_ROWS, write
 from training.artifact.manifest import Manifest, read_manifest
 from training.artifact.quantized_tables import TablePrecision

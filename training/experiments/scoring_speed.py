@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from features.encoding.encode import Ids, RequestInputs
 from features.schema import Role, Schema
-from training.artifact.aoti_cache import NativeDense, NativeError, key_of, private_folder, verified
+from training.artifact.aoti_cache import key_of, private_folder, verified
 from training.artifact.aoti_compile import compile_dense
+from training.artifact.aoti_runtime import NativeDense, NativeError
 from training.artifact.quantized_tables import TablePrecision
 from training.artifact.scorer import Scorer, ServedDense
 from training.config.model import ModelConfig

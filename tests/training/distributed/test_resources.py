@@ -6,7 +6,7 @@ import pytest
 
 from serving.settings import Scoring
 from training import resources
-from training.artifact import aoti_cache
+from training.artifact import aoti_runtime
 from training.resources import memory_bytes, num_cores
 
 V2 = "30 25 0:26 {inside} /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate"
@@ -97,4 +97,4 @@ def test_the_server_sizes_itself_by_it(tmp_path, monkeypatch):
     root = v2(tmp_path, "/a", {"a/cpu.max": "300000 100000"})
     monkeypatch.setattr(resources.num_cores, "__defaults__", (root,))
     assert (Scoring().num_workers, Scoring().num_threads) == (3, 3)
-    assert aoti_cache.num_runners() == 5
+    assert aoti_runtime.num_runners() == 5
