@@ -1,6 +1,6 @@
 """The rolling backtest: each day is predicted by models that have seen only earlier days.
 
-WeightedModel the ranker stand two simple rivals under the same rule.
+Beside the ranker stand two simple rivals under the same rule.
 """
 
 import dataclasses

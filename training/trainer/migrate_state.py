@@ -26,7 +26,8 @@ from training.checkpoint.tensors import (
     training_state,
 )
 from training.config.model import ModelConfig, WukongConfig
-from training.model.grow import GrowthError, Kind, State, grow, rewind_adam_step
+from training.model.grow import Kind, State, grow, rewind_adam_step
+from training.model.grown_config import GrowthError
 from training.model.ranker import token_names
 from training.trainer.session import Session
 
@@ -131,7 +132,7 @@ class _DensePart:
         self.source, self.target = source, target
         before = token_names(adoption.before.inputs(), source)
         self.after = token_names(adoption.after.inputs(), target)
-        self.places = torch.tensor([self.after.index(name) for name in before])
+        self.positions = torch.tensor([self.after.index(name) for name in before])
         self.resized: set[str] = set()
         """Tensors that have old entries and new ones."""
         self.dense = torch.tensor(adoption.dense_places(), dtype=torch.long).view(-1, 2).unbind(1)
@@ -142,7 +143,7 @@ class _DensePart:
         fresh = {name: _whole(value) for name, value in wanted.items()}
         made |= self._inputs(saved, fresh, kind)
         told: dict[str, str] = {}
-        if len(self.places) < len(self.after):
+        if len(self.positions) < len(self.after):
             stack, told = self._stack(saved, fresh, kind)
             made = {name: value for name, value in made.items() if not name.startswith(_NET)}
             made |= stack
@@ -172,7 +173,7 @@ class _DensePart:
         self, saved: State, wanted: State, kind: Kind
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Wukong's stack around its new tokens."""
-        what = f"{len(self.after) - len(self.places)} new tokens of {len(self.after)}"
+        what = f"{len(self.after) - len(self.positions)} new tokens of {len(self.after)}"
         if not isinstance(self.target.interaction, WukongConfig):
             stack = {name: value for name, value in saved.items() if name.startswith(_NET)}
             return stack, {"interaction": f"tensors of another shape are new: {what}"}
@@ -181,7 +182,7 @@ class _DensePart:
             stack = grow(
                 *(old, fresh, self.source, self.target),
                 num_tokens=len(self.after),
-                places=self.places,
+                positions=self.positions,
                 kind=kind,
             )
         except GrowthError as error:

@@ -18,7 +18,7 @@ from training.config.recipe import Recipe, recipe_from_dict
 from training.data.dataset import ExampleTable, user_groups
 from training.distributed.embedding_plan import local_shards
 from training.metrics import Metrics, evaluate
-from training.model.grow import with_tokens
+from training.model.grown_config import with_tokens
 from training.model.inputs import inputs_of
 from training.model.ranker import token_names
 from training.trainer.in_run_checkpoint import Progress

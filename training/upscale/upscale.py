@@ -22,7 +22,8 @@ from training.config.model import ModelConfig
 from training.config.recipe import DenseParallelism, Recipe, recipe_from_dict
 from training.data.batch import Batch, make_batch
 from training.data.dataset import ExampleTable
-from training.model.grow import GrowthError, Kind, changes, grow, grown_model, rewind_adam_step
+from training.model.grow import Kind, grow, rewind_adam_step
+from training.model.grown_config import GrowthError, changes, grown_model
 from training.model.inputs import Inputs, inputs_of
 from training.model.ranker import InteractionArch
 from training.trainer.session import Session
