@@ -65,7 +65,7 @@ class Compile(enum.StrEnum):
 
     OFF = "off"
     AUTO = "auto"
-    """Where it can; eager, told in the log, where not."""
+    """Where it can; eager, with a line in the log, where not."""
     REQUIRED = "required"
     """An artifact without it does not load."""
 

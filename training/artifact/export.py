@@ -118,8 +118,8 @@ def table_costs(
             "ne": loss / base if base else None,
             "ne_change": loss / exact - 1,
         }
-    told = [day.isoformat() for day in (days[0], days[-1])]
-    return {"days": told, "is_unseen": is_unseen, "rows": len(examples), **costs}
+    span = [day.isoformat() for day in (days[0], days[-1])]
+    return {"days": span, "is_unseen": is_unseen, "rows": len(examples), **costs}
 
 
 def _growth(known: Checkpoints, checkpoint: Checkpoint) -> dict[str, Any] | None:

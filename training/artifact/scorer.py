@@ -29,7 +29,7 @@ Dense = Callable[[Tensor, Tensor], Tensor]
 
 
 class _Calls:
-    """The calls on several threads in this process; entering tells whether there is no other.
+    """The calls on several threads in this process; entering returns whether there is no other.
 
     With a second team of threads there are more of them than cores, and from then on libgomp has
     all of them sleep between two loops: a call takes twice as long, for ever. A call on one thread

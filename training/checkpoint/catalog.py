@@ -158,7 +158,7 @@ class Checkpoints:
             return None
         if checkpoint.manifest.inputs is None:
             raise AdoptionError(
-                f"checkpoint {checkpoint.path}: another schema, and it does not tell its inputs"
+                f"checkpoint {checkpoint.path}: another schema, and it has no record of its inputs"
             )
         before = InputsRecord.from_dict(checkpoint.manifest.inputs)
         try:

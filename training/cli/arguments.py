@@ -124,8 +124,8 @@ ADVICE = "advice"
 
 def growth_target(text: str) -> str:
     """A recipe's name, how many times the source's size, or ``ADVICE``."""
-    is_told = text == ADVICE or (text in "23456789" and len(text) == 1)
-    return text if is_told else recipe_name(text)
+    is_relative = text == ADVICE or (text in "23456789" and len(text) == 1)
+    return text if is_relative else recipe_name(text)
 
 
 def axes(text: str) -> list[str]:

@@ -29,7 +29,7 @@ MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm"
 
 def add_backtest(command_line: CommandLine) -> None:
     """The command ``backtest``."""
-    text = "Predict the last days one by one, beside simple rivals."
+    text = "Predict the last days one by one, beside simple baselines."
     backtest = command_line.command("backtest", _backtest, text, "lake")
     add_date(backtest)
     backtest.add_argument("--days", type=int, default=28, help="days to predict, to --date")

@@ -32,7 +32,7 @@ _GLOO = "third_party/gloo"
 
 def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> None:
     """Join the process group, train, and let rank 0 write the result file."""
-    with process_group(), told_failures(options.result.parent):
+    with process_group(), reported_failures(options.result.parent):
         table = ExampleTable(options.lake, schema)
         through = holdout_start(schema, options)
         run = Run(
@@ -57,7 +57,7 @@ def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> Non
 
 def grow_rank(schema: Schema, target: Recipe, options: argparse.Namespace) -> None:
     """Join the process group, grow a checkpoint, and let rank 0 write the result file."""
-    with process_group(), told_failures(options.result.parent):
+    with process_group(), reported_failures(options.result.parent):
         checkpoints = Checkpoints(options.checkpoints, schema)
         table = ExampleTable(options.lake, schema)
         source = checkpoints.named(options.source)
@@ -67,7 +67,7 @@ def grow_rank(schema: Schema, target: Recipe, options: argparse.Namespace) -> No
 
 
 @contextlib.contextmanager
-def told_failures(folder: Path) -> Iterator[None]:
+def reported_failures(folder: Path) -> Iterator[None]:
     """Write a failure of this rank's own into a folder, for the launcher to end the run.
 
     A rank that fails because another one was lost writes nothing: torchrun starts all again.

@@ -48,7 +48,7 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
     """Run one day's training on ``options.ranks`` processes under an MLflow run.
 
     Raises:
-        FailedError: A rank failed, or the ranks refused what they were given; in their words.
+        FailedError: A rank failed, or the ranks found their input invalid; the message is theirs.
         ChildProcessError: A rank was lost more often than it could be replaced.
     """
     parameters = {
@@ -108,7 +108,7 @@ def upscale_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
     """Grow a checkpoint on as many processes as wrote it; returns what rank 0 found.
 
     Raises:
-        FailedError: A rank failed, or the ranks refused what they were given; in their words.
+        FailedError: A rank failed, or the ranks found their input invalid; the message is theirs.
         ChildProcessError: A rank was lost more often than it could be replaced.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -154,7 +154,7 @@ def speed_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Files:
-    """How this process and the ranks tell each other what they have."""
+    """The files through which this process and the ranks exchange results."""
 
     mlflow_run: Path
     """Written by this process once the run is open; read by rank 0 when it saves."""

@@ -63,7 +63,7 @@ def _upscale(options: argparse.Namespace) -> Summary:
         from training.experiments.sweep.run_study import advised_target
 
         options.target = advised_target(options.study, schema_of(options.dataset))
-    # A wrong name is told before any process is started.
+    # A wrong name is an error before any process is started.
     source = growth_source(schema_of(options.dataset), options)
     options.source, options.ranks = source.name, source.manifest.ranks
     options.target = target_of(source.recipe_name, options.target)

@@ -2,7 +2,7 @@
 
 torchrun starts all ranks again when one of them ends, which helps a rank that was killed, and hides
 the words of one that failed: the others fail right after it, for want of a partner. So a rank
-writes down why it failed, and whoever started the ranks ends them all and tells why.
+writes down why it failed, and whoever started the ranks ends them all and reports why.
 """
 
 import dataclasses

@@ -19,7 +19,7 @@ from training.model.ranker import Ranker
 def planned(
     inputs: Inputs, recipe: Recipe, machine: Machine, *, teraflops: float
 ) -> dict[str, Any]:
-    """The plan that the trainer would make there, told table by table.
+    """The plan that the trainer would make there, table by table.
 
     Args:
         inputs: What the ranker reads; its tables are made on no device.

@@ -192,13 +192,13 @@ class Comparison:
             state = training_state(session.model, session.optimizer)
             path = save(Path(folder), state, manifest, "parent")
             source = Checkpoint(path, manifest)
-            told = upscale(self.table.schema, source, target, self.table, Path(folder))
-            grown = Path(told["checkpoint"])
+            summary = upscale(self.table.schema, source, target, self.table, Path(folder))
+            grown = Path(summary["checkpoint"])
             manifest_text = (grown / MANIFEST).read_text()
             model = recipe_from_dict(json.loads(manifest_text)["recipe"]).model
             larger = self._session(dataclasses.replace(target, model=model))
             load_training_state(grown, larger.model, larger.optimizer)
-            return larger, float(told["max_logit_difference"])
+            return larger, float(summary["max_logit_difference"])
 
     def _flops(self, size: str) -> int:
         return cost_of(inputs_of(self.table.schema), self.recipes[size].model).training_flops

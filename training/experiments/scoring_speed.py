@@ -128,9 +128,9 @@ def _timed(
             seconds[name].append(_seconds_a_call(score, request, clock))
         peaks.append(_gflops(clock))
     limit = 2 * macs * len(request) / statistics.median(peaks) / 1e6
-    told = {f"{name}_ms": 1e3 * statistics.median(values) for name, values in seconds.items()}
-    told |= {"limit_ms": limit, "native_int8_to_limit": told["native_int8_ms"] / limit}
-    return {name: round(value, 3) for name, value in told.items()}
+    figures = {f"{name}_ms": 1e3 * statistics.median(values) for name, values in seconds.items()}
+    figures |= {"limit_ms": limit, "native_int8_to_limit": figures["native_int8_ms"] / limit}
+    return {name: round(value, 3) for name, value in figures.items()}
 
 
 def _seconds_a_call(score: Score, request: RequestInputs, clock: Clock) -> float:

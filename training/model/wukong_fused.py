@@ -21,7 +21,7 @@ aten = torch.ops.aten
 
 
 class Sizes(NamedTuple):
-    """What tells the columns of the mixers apart, and the constants of the layer."""
+    """Which columns belong to which mixer, and the constants of the layer."""
 
     rank: int
     """K."""

@@ -17,7 +17,7 @@ from training.registry.mlflow_registry import Registry, Version
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
-    """One ranker of the family, as its checkpoint, or else its artifact, tells."""
+    """One ranker of the family, from its checkpoint, or else its artifact."""
 
     name: str
     """Folder name of its checkpoint."""

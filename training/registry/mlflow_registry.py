@@ -102,7 +102,7 @@ class Registry:
     def register(self, manifest: Manifest, directory: Path) -> None:
         """Make an artifact a version of the model, and the challenger; once is enough.
 
-        Its tags tell of its family: the nearest ancestor that is a version too, and what grew. The
+        Its tags name its family: the nearest ancestor that is a version too, and what grew. The
         control of a trial is no challenger: nothing will ever ask to promote it.
         """
         if self._find(manifest.version) is None:

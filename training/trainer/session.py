@@ -199,7 +199,7 @@ def refuse_cached_decay(config: TrainingConfig, chosen: Plan) -> None:
 
 
 def can_compile(config: TrainingConfig, chosen: Plan) -> bool:
-    """Whether the dense part is to be compiled; with FSDP2 it is not, which is told."""
+    """Whether the dense part is to be compiled; with FSDP2 it is not, which is logged."""
     is_whole = chosen.dense.parallelism is DenseParallelism.DDP
     if config.is_compiled and not is_whole:
         logger.warning("torch.compile: not with FSDP2, whose hooks gather weights; runs eager")

@@ -24,8 +24,8 @@ def scores(noise: float, seed: int = 2, truth=TRUTH) -> np.ndarray:
 
 
 def judged(candidate, champion=None, holdout=HOLDOUT, *, base_rate=0.5, anchor=None, **limits):
-    rivals = {CHAMPION: champion, ANCHOR: anchor}
-    given_ = {key: found for key, found in rivals.items() if found is not None}
+    baselines = {CHAMPION: champion, ANCHOR: anchor}
+    given_ = {key: found for key, found in baselines.items() if found is not None}
     return decide(GateConfig(**limits), holdout, candidate, given_, base_rate=base_rate)
 
 

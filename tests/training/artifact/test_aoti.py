@@ -128,7 +128,7 @@ def test_code_is_let_go_of_with_the_artifact_and_weights_once_it_has_them(
     called, modules = [], []
     call, take = Library.call, Instance.take_weights
 
-    def told(self, name, *given):
+    def recorded(self, name, *given):
         called.append(name)
         return call(self, name, *given)
 
@@ -138,7 +138,7 @@ def test_code_is_let_go_of_with_the_artifact_and_weights_once_it_has_them(
         # A detached one shares the storage; a reference too many would be torch's.
         assert {value.detach()._use_count() for value in weights.values()} == {1}
 
-    monkeypatch.setattr(Library, "call", told)
+    monkeypatch.setattr(Library, "call", recorded)
     monkeypatch.setattr(Instance, "take_weights", taken)
     loaded = load(folder, SCHEMA, native=required(compiled))
     gc.collect()

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from support.training_commands import door, torchrun
+from support.training_commands import run_command, torchrun
 
 from training.checkpoint.catalog import CheckpointManifest
 from training.checkpoint.tensors import CheckpointError, save
-from training.cli.rank_worker import process_group, told_failures
+from training.cli.rank_worker import process_group, reported_failures
 from training.config.recipe import TrainingConfig
 from training.distributed.divergence import RUNBOOK, DivergedError, told_by_gradient
 from training.distributed.failures import report, reported
@@ -45,7 +45,7 @@ def test_a_rank_that_fails_ends_the_run_in_its_own_words(built, tmp_path, monkey
     (site / "sitecustomize.py").write_text(FAILING.format(rank=rank, log=log))
     monkeypatch.setenv("PYTHONPATH", f"{site}:{Path(__file__).parents[3]}")
     folders = [f"--{name}={tmp_path / name}" for name in ("checkpoints", "tracking", "reports")]
-    error = door(
+    error = run_command(
         *("train", "--dataset=synthetic", f"--lake={built.lake}", f"--date={built.days[-1]}"),
         *("--recipe=wukong-tiny", "--ranks=2", *folders),
         code=1,
@@ -146,6 +146,6 @@ def test_the_first_failure_is_told_unless_all_say_the_same(tmp_path):
     ],
 )
 def test_a_rank_that_only_lost_another_one_writes_nothing(tmp_path, error, is_own):
-    with process_group(), pytest.raises(CheckpointError), told_failures(tmp_path):
+    with process_group(), pytest.raises(CheckpointError), reported_failures(tmp_path):
         raise CheckpointError("checkpoint a: does not fit") from error
     assert (reported(tmp_path, 1) is not None) is is_own

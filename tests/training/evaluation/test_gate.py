@@ -27,8 +27,8 @@ from training.registry.aliases import ANCHOR_DAYS
 def test_an_equal_candidate_is_promoted_and_every_check_is_told():
     decision = judged(scores(0.1), scores(0.1))
     assert decision.verdict is Verdict.PROMOTE
-    told = [reason.split(" against")[0].split(":")[0] for reason in decision.reasons]
-    assert told == ["log loss", "GAUC", "slice new users", "calibration"]
+    checks = [reason.split(" against")[0].split(":")[0] for reason in decision.reasons]
+    assert checks == ["log loss", "GAUC", "slice new users", "calibration"]
 
 
 def test_a_worse_candidate_is_refused_with_the_loss():
@@ -138,7 +138,7 @@ def test_a_first_candidate_of_unknown_calibration_is_held_unless_it_is_let_throu
 
 
 @pytest.mark.parametrize(
-    ("candidate", "rival", "verdict"),
+    ("candidate", "baseline", "verdict"),
     [
         (scores(0.0), scores(1.0), Verdict.PROMOTE),
         (scores(0.1, seed=3), scores(0.1), Verdict.HOLD),
@@ -146,16 +146,16 @@ def test_a_first_candidate_of_unknown_calibration_is_held_unless_it_is_let_throu
         (scores(0.6), scores(0.3), Verdict.REFUSE),
     ],
 )
-def test_in_a_trial_not_worse_is_not_enough(candidate, rival, verdict):
-    rivals = {CHAMPION: rival, CONTROL: rival}
-    decision = decide(GateConfig(), HOLDOUT, candidate, rivals, base_rate=0.5)
+def test_in_a_trial_not_worse_is_not_enough(candidate, baseline, verdict):
+    baselines = {CHAMPION: baseline, CONTROL: baseline}
+    decision = decide(GateConfig(), HOLDOUT, candidate, baselines, base_rate=0.5)
     assert decision.verdict is verdict
     assert (decision.against[CONTROL].log_loss.high < 0) == (verdict is Verdict.PROMOTE)
 
 
 def test_of_two_rivals_the_harder_verdict_counts():
-    rivals = {CHAMPION: scores(1.0), CONTROL: scores(0.0)}
-    decision = decide(GateConfig(), HOLDOUT, scores(0.0), rivals, base_rate=0.5)
+    baselines = {CHAMPION: scores(1.0), CONTROL: scores(0.0)}
+    decision = decide(GateConfig(), HOLDOUT, scores(0.0), baselines, base_rate=0.5)
     assert decision.verdict is Verdict.HOLD
     assert decision.reasons[0].startswith("log loss against the un-grown ranker")
 

@@ -27,8 +27,8 @@ from training.evaluation.gate import ANCHOR, BASE_RATE, CHAMPION, CONTROL, RECAL
 @pytest.mark.parametrize("is_trial", [False, True])
 def test_one_score_that_is_no_probability_refuses_with_its_count_and_example(bad, is_trial):
     candidate = with_bad(scores(0.0), [17, 90], bad)
-    rivals = {CHAMPION: scores(1.0)} | ({CONTROL: scores(1.0)} if is_trial else {})
-    decision = decide(GateConfig(), HOLDOUT, candidate, rivals, base_rate=0.5)
+    baselines = {CHAMPION: scores(1.0)} | ({CONTROL: scores(1.0)} if is_trial else {})
+    decision = decide(GateConfig(), HOLDOUT, candidate, baselines, base_rate=0.5)
     assert (decision.verdict, decision.reasons) == (
         Verdict.REFUSE,
         ["scores of the candidate: 2 of 4,000 are no probabilities; the first is example_id 1017"],
@@ -74,8 +74,8 @@ def test_a_broken_champion_does_not_let_a_worse_candidate_through():
 
 def test_an_un_grown_ranker_that_answers_nothing_cannot_be_shown_to_be_beaten():
     nothing = np.full(ROWS, np.inf, np.float32)
-    rivals = {CHAMPION: scores(1.0), CONTROL: nothing}
-    decision = decide(GateConfig(), HOLDOUT, scores(0.0), rivals, base_rate=0.5)
+    baselines = {CHAMPION: scores(1.0), CONTROL: nothing}
+    decision = decide(GateConfig(), HOLDOUT, scores(0.0), baselines, base_rate=0.5)
     assert decision.verdict is Verdict.HOLD
     assert "not shown to be better than it" in decision.reasons[0]
 
@@ -136,17 +136,17 @@ def test_promoted_is_only_what_is_finite_and_within_its_limits(
         has_users=has_users,
     )
     asked = {CHAMPION: champion, ANCHOR: anchor, CONTROL: control}
-    rivals = {key: patterned(*one, size) for key, one in asked.items() if one}
+    baselines = {key: patterned(*one, size) for key, one in asked.items() if one}
     config = GateConfig(draws=200, accepts_unknown=accepts_unknown, **WIDE)
-    decision = decide(config, holdout, patterned(*candidate, size), rivals, base_rate=0.5)
+    decision = decide(config, holdout, patterned(*candidate, size), baselines, base_rate=0.5)
     assert decision.reasons
     if decision.verdict is not Verdict.PROMOTE:
         return
     assert label == "good"
     assert size > 40
     assert candidate[0] in {"good", "low"}
-    is_whole = all(np.isfinite(found).all() for found in rivals.values())
-    assert (BASE_RATE in decision.against) == (CHAMPION not in rivals or not is_whole)
+    is_whole = all(np.isfinite(found).all() for found in baselines.values())
+    assert (BASE_RATE in decision.against) == (CHAMPION not in baselines or not is_whole)
     assert decision.against
     must_beat = {BASE_RATE} | ({CHAMPION, CONTROL} if control else set())
     for key, found in decision.against.items():
@@ -156,7 +156,7 @@ def test_promoted_is_only_what_is_finite_and_within_its_limits(
         if has_users:
             assert found.gauc.is_finite
             assert found.gauc.low >= (1e-12 if key == BASE_RATE else -config.gauc_margin)
-        is_first = accepts_unknown and CHAMPION not in rivals
+        is_first = accepts_unknown and CHAMPION not in baselines
         for part in found.slices.values():
             assert part.is_finite
             assert (part.low if is_first or part.rows < 300 else part.high) <= config.slice_margin
@@ -165,7 +165,7 @@ def test_promoted_is_only_what_is_finite_and_within_its_limits(
     low, high = config.calibration
     if not low <= calibration.low <= calibration.high <= high:
         assert [alert.name for alert in decision.alerts].count(RECALIBRATE) == 1
-        keys = [CHAMPION] if CHAMPION in decision.rivals else [CHAMPION, BASE_RATE]
+        keys = [CHAMPION] if CHAMPION in decision.baselines else [CHAMPION, BASE_RATE]
         against = [decision.against[key] for key in keys if key in decision.against]
         is_nearer = all(found.miscalibration.high < 0 for found in against)
         is_unknown = calibration.high >= low and calibration.low <= high

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from support.training_commands import door
+from support.training_commands import run_command
 
 from training.artifact.artifact import load
 from training.artifact.manifest import ArtifactError, read_manifest
@@ -45,15 +45,15 @@ def trained(built, tmp_path_factory) -> Trained:
     shared = ["--dataset=synthetic", f"--lake={built.lake}"]
     recipe = "--recipe=wukong-tiny"
     first, second = (f"--date={day}" for day in built.days[-2:])
-    cold = door("train", *shared, recipe, first, *folders(root))
-    warm = door("train", *shared, recipe, second, *folders(root))
+    cold = run_command("train", *shared, recipe, first, *folders(root))
+    warm = run_command("train", *shared, recipe, second, *folders(root))
     artifacts = f"--artifacts={root / 'artifacts'}"
     tracking, reports = f"--tracking={root / 'mlflow'}", f"--reports={root / 'reports'}"
     checkpoints = f"--checkpoints={root / 'checkpoints'}"
-    exported = door("export", *shared, second, checkpoints, artifacts, tracking)
+    exported = run_command("export", *shared, second, checkpoints, artifacts, tracking)
     evaluate = ["evaluate", *shared, second, checkpoints, artifacts, tracking, reports]
-    decision = door(*evaluate)
-    drill = door(*evaluate, "--drill=spoilt")
+    decision = run_command(*evaluate)
+    drill = run_command(*evaluate, "--drill=spoilt")
     return Trained(root, cold, warm, Path(exported["artifact"]), decision, drill)
 
 
@@ -83,14 +83,14 @@ def test_training_learns_and_cannot_beat_the_true_probabilities(trained, built):
 
 def test_running_a_day_again_gives_the_same_parent_and_the_same_version(trained, built):
     shared = ["--dataset=synthetic", f"--lake={built.lake}", f"--date={built.days[-1]}"]
-    again = door("train", *shared, "--recipe=wukong-tiny", *trained.folders)
+    again = run_command("train", *shared, "--recipe=wukong-tiny", *trained.folders)
     assert again["parent"] == trained.warm["parent"]
     folders_ = [
         f"--artifacts={trained.root / 'artifacts'}",
         f"--tracking={trained.root / 'mlflow'}",
     ]
     checkpoints = f"--checkpoints={trained.root / 'checkpoints'}"
-    exported = door("export", *shared, checkpoints, *folders_)
+    exported = run_command("export", *shared, checkpoints, *folders_)
     assert exported["artifact"] == str(trained.artifact)
 
 
@@ -216,7 +216,7 @@ def test_all_ranks_together_see_every_example_once(built):
 
 
 def test_a_day_without_examples_is_a_clear_error(tmp_path, built):
-    error = door(
+    error = run_command(
         "train",
         "--dataset=synthetic",
         f"--lake={tmp_path}",

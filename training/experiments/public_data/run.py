@@ -1,4 +1,4 @@
-"""The command: read a data set, perhaps search, train some seeds, tell the means and spreads."""
+"""The command: read a data set, perhaps search, train some seeds, report the means and spreads."""
 
 import logging
 import math

@@ -16,7 +16,7 @@ from training.experiments.scaling.points import AXES
 from training.experiments.scaling.study import Study
 
 _FLOOR_REACH = 1.0
-"""A floor farther below than so many times the range of what is drawn is told, not drawn."""
+"""A floor farther below than so many times the drawn range is named in a note, not drawn."""
 
 
 def panel_svg(study: Study, axis: str) -> Markup:

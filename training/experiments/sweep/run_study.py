@@ -86,7 +86,7 @@ def _champion(schema: Schema, tracking: Path) -> Any:
 
 
 def _current(schema: Schema, version: str, recipe: str) -> Current | None:
-    """Where production is on the axes of which its recipe tells."""
+    """Where production is on the axes that its recipe determines."""
     if not recipe:
         return None
     made: Recipe = recipe_of(recipe)

@@ -24,7 +24,7 @@ def test_a_floor_that_the_points_bend_to_is_found_within_its_interval():
 
 
 @pytest.mark.parametrize(
-    ("law", "told"),
+    ("law", "message"),
     [
         (lambda x: 0.85 * (x / 1e6) ** -0.02, "the AICc prefers a power law without one"),
         (lambda x: 0.5 * (x / 1e6) ** -0.05 + 0.35, "cannot tell a power law with a floor from"),
@@ -33,10 +33,10 @@ def test_a_floor_that_the_points_bend_to_is_found_within_its_interval():
         (lambda x: 0.85 - 0.01 * np.log(x / 1e6), "The floor is not identified"),
     ],
 )
-def test_what_the_points_cannot_tell_is_said(law, told):
+def test_what_the_points_cannot_tell_is_said(law, message):
     curve = Curve.of(runs(law, X, noise=0.003, seed=4))
     assert not curve.is_floor_identified
-    assert any(told in note for note in curve.notes), curve.notes
+    assert any(message in note for note in curve.notes), curve.notes
 
 
 def test_one_seed_a_point_is_told_and_five_of_them_compare_no_forms():
