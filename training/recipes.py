@@ -123,7 +123,7 @@ def wukong_tiny() -> Recipe:
 
 
 def wukong_frappe() -> Recipe:
-    """Wukong for Frappe: 200,000 rows and 5,382 values, which a free model learns by heart.
+    """Wukong for Frappe: 200,000 rows and 5,382 values, which a model without L2 memorises.
 
     ``python -m training benchmark --dataset frappe --data DIR --model wukong``; chosen on
     ``frappe-stand-in``, generated logs of the same shape. A strong L2 on all rows of the tables is

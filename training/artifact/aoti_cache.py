@@ -1,9 +1,10 @@
 """The cache of native code of the dense part: kept by what it depends on, and verified.
 
-An artifact is data. Code is made on the machine that serves, from the model's configuration and
-without weights (``training.artifact.aoti_compile``); those are the artifact's, handed over after
-the load. So tomorrow's weights of the same architecture reuse today's code. It lies in a folder
-that only this user can write, under a key of all that shapes it, beside its hash.
+An artifact contains data only. The code is compiled on the machine that serves, from the model's
+configuration and without weights (``training.artifact.aoti_compile``); the artifact's weights are
+copied in after the load. So tomorrow's weights of the same architecture reuse today's code. The
+code is stored with its hash in a folder that only this user can write, under a key made of all that
+shapes it.
 """
 
 import ctypes
@@ -38,7 +39,7 @@ SECONDS_AT_LOAD = 90.0
 """How long a version's load waits for a compilation; a server may load three versions at once, and
 gives up a load after more than three times this (``serving.release.endpoint_client``)."""
 SECONDS_OF_PROBE = 60.0
-"""How long a load waits until code that was made by another build has been tried."""
+"""How long a load waits for the trial run of code that another build made."""
 LIBRARY, NOTE = "dense.so", "dense.json"
 """Files of an entry: the code, and its hash."""
 _SHAPING = (
@@ -57,7 +58,7 @@ _SOURCES = [
     hashlib.sha256((Path(__file__).parents[1] / f"{name}.py").read_bytes()).hexdigest()
     for name in _SHAPING
 ]
-"""As they are when this process starts: files that change later are not what it runs."""
+"""Their hashes when this process starts: it does not run what changes later."""
 
 
 class Compile(enum.StrEnum):
@@ -94,7 +95,7 @@ class NativeCode:
 def native_dense(
     native: NativeCode, artifact: Path, *, inputs: Inputs, config: ModelConfig, module: ServedDense
 ) -> NativeDense:
-    """The native code of an artifact's dense part; compiled first, in a process, where it is not.
+    """The native code of an artifact's dense part; compiled first, in a process, if missing.
 
     Args:
         native: Where it is kept.
@@ -170,12 +171,12 @@ def stamp() -> dict[str, str]:
 
 
 def _prove(entry: Path, artifact: Path) -> None:
-    """Have code of another build score in a process of its own first, which may die of it.
+    """Let code of another build score in a process of its own first, which it may crash.
 
-    Code that was made by this build has proven itself there when it was made.
+    Code of this build was tried there when it was made.
 
     Raises:
-        NativeError: It ends its process, or scores otherwise than eager.
+        NativeError: It crashes its process, or its scores differ from eager's.
     """
     note = json.loads((entry / NOTE).read_text())
     if note.get("stamp") == stamp():
@@ -235,12 +236,12 @@ def _cpu() -> list[str]:
 
 
 def work_prefix(process: int) -> str:
-    """How the folder begins in which a process compiles."""
+    """Prefix of the folder in which a process compiles."""
     return f".compiling-{process}-"
 
 
 def _compile_apart(artifact: Path, folder: Path, *, seconds: float) -> None:
-    """Compile in a process of its own, so that a server that answers goes on answering."""
+    """Compile in a process of its own, so that a running server keeps answering."""
     check_compiler()
     command = [sys.executable, "-m", "training", "compile"]
     command += [f"--artifact={artifact}", f"--compiled={folder}"]
@@ -250,13 +251,13 @@ def _compile_apart(artifact: Path, folder: Path, *, seconds: float) -> None:
 def _run_apart(
     command: list[str], what: str, *, seconds: float, folder: Path | None = None
 ) -> None:
-    """Run a process until it has ended well; NativeError where it does not, or not in time.
+    """Run a process to its end; NativeError where it fails or takes too long.
 
     Args:
         command: The process.
         what: Its name in the error.
         seconds: How long it may take.
-        folder: Where it leaves what it was at when it is killed.
+        folder: Where a killed process leaves its temporary files.
     """
     with subprocess.Popen(
         command,

@@ -39,7 +39,7 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
     """Compile a dense part and keep the code; what was made, as plain values.
 
     The code is compared with eager before it is kept, so that code which this machine cannot run
-    ends this process and not a server.
+    crashes this process and not a server.
 
     Raises:
         NativeError: No compiler, a failure of it, or other numbers than eager's.
@@ -72,7 +72,7 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
 
 
 def probe(artifact: str, library: str) -> None:
-    """Score with code that is there, beside eager; for a process that may die of it.
+    """Compare the scores of existing code with eager's, in a process that it may crash.
 
     Raises:
         NativeError: It does not load, or gives other numbers.

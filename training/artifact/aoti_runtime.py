@@ -89,11 +89,11 @@ class Instance:
         self._library = library
         self._container = _Handle()
         library.call("CreateWithDevice", ctypes.byref(self._container), num_runners, b"cpu", None)
-        # Not at exit: a thread that nobody waits for may still be inside.
+        # Not at exit: a daemon thread may still be inside.
         weakref.finalize(self, library.call, "Delete", self._container).atexit = False
 
     def weight_names(self) -> dict[str, str]:
-        """By the library's own name of each weight the module's."""
+        """The module's name of each weight, by the library's own name."""
         number = ctypes.c_size_t()
         self._library.call("GetNumConstants", self._container, ctypes.byref(number))
         return {
@@ -191,7 +191,7 @@ def _check_input(name: str, given: Tensor, width: int) -> None:
 
 
 def num_runners() -> int:
-    """Calls of one dense part at one time: a batch on each core, a lone request, and a shadow's."""
+    """Concurrent calls of one dense part: a batch on each core, a lone request, and a shadow's."""
     return num_cores() + 2
 
 
@@ -207,5 +207,5 @@ def _loaded(path: Path) -> Library:
 
 
 def sha256(path: Path) -> str:
-    """Of a file."""
+    """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -221,7 +221,7 @@ def _check_files(directory: Path, manifest: Manifest) -> None:
 
 
 def _proven(scorer: Scorer, directory: Path, schema: Schema) -> Scorer:
-    """The scorer, which has answered the golden request; ArtifactError where it answers another.
+    """The scorer, checked with the golden request; ArtifactError where its answer differs.
 
     Rows that share nothing, and rows with a user each, are answered.
     """
@@ -249,7 +249,7 @@ def _as_one_user_each(inputs: ModelInputs) -> RequestInputs:
 
 
 def _warm_up(scorer: Scorer, inputs: ModelInputs) -> None:
-    """Score as often and as many as it takes for buffers to be there before the first request."""
+    """Score until all buffers are allocated, so that the first request does not wait for it."""
     if not len(inputs):
         return
     for size in WARM_UP_CANDIDATES:

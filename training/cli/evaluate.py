@@ -30,7 +30,7 @@ def add_evaluate(command_line: CommandLine) -> None:
         "--first",
         action="store_true",
         help="where nothing serves yet: let a candidate through that is shown to beat the base "
-        "rate, though too few rows tell of its calibration or a slice",
+        "rate, even if there are too few rows to judge its calibration or a slice",
     )
     evaluate.add_argument(
         "--no-gauc",

@@ -67,7 +67,7 @@ def add_scaling(command_line: CommandLine) -> None:
     """The command ``scaling``."""
     text = (
         "Run the points of a scaling law: one resource at a time, one pass over the lake's days, "
-        "every size with the learning rate that validation days choose. Tells the estimated time "
+        "every size with the learning rate that validation days choose. Logs the estimated time "
         "first and keeps to the budget; the same command goes on where it stopped. Then fits "
         "a law to all points of the data set, writes its page, and says what to grow next, which "
         "`upscale --to advice` takes as its target."

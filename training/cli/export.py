@@ -89,7 +89,7 @@ def _compile(options: argparse.Namespace) -> Summary:
     from training.config.model import model_from_dict
     from training.model.inputs import inputs_of
 
-    # A server on this machine goes first.
+    # A server on this machine has priority.
     os.nice(10)
     manifest = read_manifest(options.artifact)
     config = model_from_dict(manifest.config["model"])

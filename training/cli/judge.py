@@ -52,10 +52,10 @@ def judge(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _versions(registry: Registry, options: argparse.Namespace, *, candidate: str) -> Versions:
-    """The candidate, and whom it is compared with.
+    """The candidate and the versions that it is compared with.
 
-    One that has become champion since is judged again against whom it replaced, as before. A drill
-    may spoil the champion itself, and is judged against what it was.
+    A candidate that has become champion since is compared with the champion that it replaced. A
+    drill may spoil the champion itself, and is judged against what it was.
     """
     line = champions.line_of_champions(registry)
     if line and line[0].version == candidate and not options.drill:
@@ -90,7 +90,7 @@ def _hold(
     candidate: str,
     champion: str,
 ) -> dict[str, Any]:
-    """Judged on these days again, a later champion would have trained on them."""
+    """Hold: the champion is newer than the day, and has trained on the holdout."""
     held = {
         "decision": "hold",
         "candidate": candidate,

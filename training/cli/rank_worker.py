@@ -25,9 +25,9 @@ from training.trainer.trainer import Result, Run, train
 from training.upscale.upscale import upscale
 
 WAIT = datetime.timedelta(minutes=10)
-"""Of a rank for the others; a rank that waits longer fails, and torchrun starts all again."""
+"""How long a rank waits for the others; then it fails, and torchrun starts all ranks again."""
 _GLOO = "third_party/gloo"
-"""In the text of every error of gloo, which are of no type of their own."""
+"""Part of every error message of gloo; its errors have no type of their own."""
 
 
 def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> None:

@@ -30,7 +30,7 @@ MAX_RESTARTS = 3
 """Times that torchrun starts all ranks again when one of them died."""
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 1.0
-"""For ranks that fail alike to say so, once the first has."""
+"""Once one rank has failed, how long the others may take to report the same failure."""
 _PASSED_ON = (
     "holdout_days",
     "batch_size",
@@ -97,7 +97,7 @@ def default_ranks() -> int:
 
 
 def _is_cpu_build() -> bool:
-    """Whether what is installed is for the CPU alone, found without a second's import of torch."""
+    """Whether the CPU build is installed, without the import of torch, which takes a second."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         importlib.metadata.distribution("fbgemm-gpu-cpu")
         return True
@@ -164,7 +164,7 @@ class _Files:
 
 @contextlib.contextmanager
 def _torchrun(worker: Sequence[str], ranks: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """The ranks of a worker's command, started; ended with this process whatever happens to it."""
+    """Start the ranks of a worker's command; the end of the block ends them."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--standalone", f"--nproc-per-node={ranks}", f"--max-restarts={MAX_RESTARTS}"),

@@ -139,7 +139,7 @@ class ExampleTable:
         return sorted((self.root / f"{DAY}={day.isoformat()}").glob("*.parquet"))
 
     def _fingerprint(self, day: datetime.date) -> str:
-        """Of the schema by which the examples of a day were made; empty where nobody says."""
+        """Fingerprint of the schema that made a day's examples; empty where it is not recorded."""
         manifest = self.root / f"{DAY}={day.isoformat()}" / "_manifest.json"
         return str(json.loads(manifest.read_text()).get("fingerprint", ""))
 

@@ -37,7 +37,7 @@ from training.distributed.device import Machine
 from training.model.ranker import Ranker
 
 _ON_CUDA = tuple(by.value for by in ShardingType if by is not ShardingType.DATA_PARALLEL)
-"""All that the planner may choose for a table there, ``grid_shard`` named as it has to be."""
+"""All sharding types that the planner may choose for a table on CUDA."""
 
 
 def sharders() -> list[ModuleSharder[nn.Module]]:
@@ -163,7 +163,7 @@ def shard(
             {
                 "lr": training.sparse_learning_rate,
                 "weight_decay": training.embedding_decay,
-                # FBGEMM's default mode ignores weight_decay without a word.
+                # FBGEMM's default mode silently ignores weight_decay.
                 "weight_decay_mode": WeightDecayMode.L2,
                 "eps": 1e-8,
             },

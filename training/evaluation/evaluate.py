@@ -28,7 +28,7 @@ from training.metrics import log_losses
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Versions:
-    """Who is judged, and against whom."""
+    """The candidate and the versions that it is compared with."""
 
     candidate: str
     champion: str | None = None

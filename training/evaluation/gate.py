@@ -40,7 +40,7 @@ RECALIBRATE = "recalibrate"
 
 @dataclasses.dataclass(frozen=True)
 class Alert:
-    """What somebody has to look at, whatever the verdict."""
+    """What a person has to look at, whatever the verdict."""
 
     name: str
     """Page of infra/runbooks, without its ending."""
@@ -78,7 +78,7 @@ def decide(
 
     Args:
         config: The limits.
-        holdout: Labels, users and slices of the rows, on which nobody has trained.
+        holdout: Labels, users and slices of the rows, on which no ranker has trained.
         candidate: (rows,) probabilities.
         baselines: The same of ``CHAMPION``, ``ANCHOR`` and ``CONTROL``, those that there are.
         base_rate: Positive rate of the training days, the baseline where there is no champion.
@@ -144,7 +144,7 @@ class _Judge:
         self.findings += findings.of_slices(self.config, name, found)
 
     def calibration(self) -> None:
-        """Hold the calibration against its bounds, and against that of whom it would replace."""
+        """Compare the calibration with its bounds, and with that of the version to replace."""
         config, holdout = self.config, self.holdout
         found = calibrate(holdout, self.candidate, draws=config.draws, seed=config.seed)
         self.calibrated = found

@@ -179,7 +179,7 @@ class Comparison:
             dense_learning_rate=rate,
             seed=seed,
         )
-        # Nothing is learnt by heart in one pass.
+        # One pass does not overfit, so there is no dropout.
         model = dataclasses.replace(recipe.model, dropout=0.0)
         return dataclasses.replace(recipe, model=model, training=training)
 

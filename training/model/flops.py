@@ -42,7 +42,7 @@ class Cost:
 
 def cost_of(inputs: Inputs, config: ModelConfig) -> Cost:
     """The cost of any ranker, its MACs read off one forward pass of its dense part."""
-    # Counting must not move the random numbers of whoever counts.
+    # Counting must not change the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
         arch = InteractionArch(inputs, config).eval()
     tables = embedding_tables(inputs, config)

@@ -113,7 +113,7 @@ class FusedLayer(Function):
         if has_mixed_residual:
             grad_x_BND = torch.bmm(grad_fm_BNK, y_part_BKD)
         else:
-            # The residual hands its gradient on; nobody reads it as it was any more.
+            # The residual passes its gradient on; its old value is not read any more.
             grad_x_BND = grad_sum_BGD.baddbmm_(grad_fm_BNK, y_part_BKD)
         grad_x_BND.baddbmm_(mixers_NS.expand(batch, *mixers_NS.shape), grad_mixed_BSD)
         return grad_x_BND, grad_mixers_NS, None, *grads_inner, *grads_norm, *grads_mlp

@@ -2,7 +2,7 @@
 
 A version has the day of its run and the name of the champion before it, so the line goes back from
 today's champion to the first one. The days are those of the log: a replay of old days finds the
-same anchors as they would have had.
+same anchors as the original runs.
 """
 
 import datetime

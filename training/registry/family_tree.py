@@ -42,7 +42,7 @@ class Member:
     versions: tuple[str, ...]
     aliases: tuple[str, ...]
     decision: str
-    """What the gate last said of its newest version; empty where it has not been judged."""
+    """The gate's last decision on its newest version; empty where it has not been judged."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

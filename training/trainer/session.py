@@ -21,7 +21,7 @@ from training.config.recipe import DenseParallelism, Recipe, TableOptimizer, Tra
 from training.data.batch import Batch, make_batch
 from training.distributed.dense_plan import has_dense_tables
 from training.distributed.device import device_of_rank, is_bf16, this_machine
-from training.distributed.divergence import clipped_norm, told_by_gradient
+from training.distributed.divergence import clipped_norm, spoil_gradient
 from training.distributed.embedding_plan import Plan, fill_tables, plan, shard
 from training.model.inputs import Inputs
 from training.model.ranker import Ranker
@@ -93,7 +93,7 @@ class Session:
             logits = self.model(batch.dense, batch.sparse)
         logits = logits.float()
         # Weights make the mean over ranks of these sums the mean over the global batch's examples.
-        return told_by_gradient(weighted_loss(logits, batch)), logits
+        return spoil_gradient(weighted_loss(logits, batch)), logits
 
     def end_step(self, learning_rate_share: float) -> None:
         """What follows the optimisers' step."""

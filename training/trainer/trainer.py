@@ -232,7 +232,7 @@ def _manifest(
 
 
 def _once_written(file: Path) -> str:
-    """The text of a file that another process puts there while this one works."""
+    """Wait for a file that another process writes; returns its text."""
     deadline = time.monotonic() + _MLFLOW_SECONDS
     while not file.exists():
         if time.monotonic() > deadline:

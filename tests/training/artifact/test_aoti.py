@@ -152,7 +152,7 @@ def test_code_is_let_go_of_with_the_artifact_and_weights_once_it_has_them(
 
 
 def test_an_output_is_the_callers_alone(compiled, folder):
-    """Torch's function for a single handle copies it, and leaves the output to nobody."""
+    """Torch's function for a single handle copies it, and nothing owns the output."""
     code = load(folder, SCHEMA, native=required(compiled))._scorer.dense
     num_dense, num_pooled = code._shapes
     output = code(torch.rand(8, num_dense), torch.rand(8, num_pooled))
@@ -254,7 +254,7 @@ def test_code_with_other_numbers_does_not_serve(compiled, folder, monkeypatch):
         load(folder, SCHEMA, native=required(compiled))
 
 
-def test_export_tells_the_key_of_the_code_or_why_there_is_none(
+def test_export_reports_the_key_of_the_code_or_why_there_is_none(
     compiled, folder, tmp_path, monkeypatch
 ):
     (entry,) = compiled.iterdir()

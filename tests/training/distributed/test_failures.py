@@ -14,7 +14,7 @@ from training.checkpoint.catalog import CheckpointManifest
 from training.checkpoint.tensors import CheckpointError, save
 from training.cli.rank_worker import process_group, reported_failures
 from training.config.recipe import TrainingConfig
-from training.distributed.divergence import RUNBOOK, DivergedError, told_by_gradient
+from training.distributed.divergence import RUNBOOK, DivergedError, spoil_gradient
 from training.distributed.failures import report, reported
 
 SCRIPT = Path(__file__).parents[2] / "support" / "training" / "diverging.py"
@@ -103,7 +103,7 @@ def test_a_loss_that_overflowed_has_no_gradient_that_could_be_taken_for_one():
         weight = torch.tensor(logit, requires_grad=True)
         loss = torch.nn.functional.softplus(weight)
         (expected,) = torch.autograd.grad(loss, weight, retain_graph=True)
-        (gradient,) = torch.autograd.grad(told_by_gradient(loss), weight)
+        (gradient,) = torch.autograd.grad(spoil_gradient(loss), weight)
         assert expected.isfinite()
         assert torch.equal(gradient, expected) is is_good
         assert gradient.isfinite() == is_good
@@ -126,7 +126,7 @@ def test_the_page_that_a_diverged_training_names_is_there():
     assert (Path(__file__).parents[3] / "infra" / "runbooks" / f"{RUNBOOK}.md").exists()
 
 
-def test_the_first_failure_is_told_unless_all_say_the_same(tmp_path):
+def test_the_first_failure_is_named_unless_all_are_the_same(tmp_path):
     report(tmp_path, 1, DivergedError(3, "loss nan"))
     report(tmp_path, 0, KeyError())
     first = reported(tmp_path, 2)

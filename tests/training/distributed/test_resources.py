@@ -71,7 +71,7 @@ def test_cores_are_those_of_the_tightest_group_of_version_1(tmp_path, quota, abo
 
 
 @pytest.mark.parametrize("inside", ["/", "/kubepods/pod1"])
-def test_a_container_that_is_told_the_hosts_path_finds_its_own_group(tmp_path, inside):
+def test_a_container_that_sees_the_hosts_path_finds_its_own_group(tmp_path, inside):
     """Its mount shows its own group as the root, whatever the path says."""
     files = {"cpu/cpu.cfs_quota_us": 200_000, "cpu/cpu.cfs_period_us": 100_000}
     assert num_cores(v1(tmp_path, "/kubepods/pod1", files, inside)) == 2

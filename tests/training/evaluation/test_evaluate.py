@@ -143,7 +143,7 @@ def test_first_is_for_the_first_champion(world):
     assert error == f"first: {world.champion} is champion; --first is for the first one"
 
 
-def test_the_anchor_is_scored_on_the_same_rows_and_told_in_decision_and_page(world, judged):
+def test_the_anchor_is_scored_on_the_same_rows_and_shown_in_decision_and_page(world, judged):
     anchor = judged["anchor"]
     assert (anchor["version"], anchor["day"]) == (world.first, "2025-01-20")
     # It has the candidate's very weights.
@@ -156,7 +156,7 @@ def test_the_anchor_is_scored_on_the_same_rows_and_told_in_decision_and_page(wor
     assert [word for word in words if word not in page] == []
 
 
-def test_a_candidate_that_has_become_champion_is_judged_again_against_whom_it_replaced(
+def test_a_candidate_that_has_become_champion_is_judged_again_against_the_one_it_replaced(
     world, judged
 ):
     world.line(world.candidate, world.champion, world.first)

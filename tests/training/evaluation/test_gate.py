@@ -24,7 +24,7 @@ from training.metrics import log_losses
 from training.registry.aliases import ANCHOR_DAYS
 
 
-def test_an_equal_candidate_is_promoted_and_every_check_is_told():
+def test_an_equal_candidate_is_promoted_and_every_check_is_reported():
     decision = judged(scores(0.1), scores(0.1))
     assert decision.verdict is Verdict.PROMOTE
     checks = [reason.split(" against")[0].split(":")[0] for reason in decision.reasons]
@@ -153,7 +153,7 @@ def test_in_a_trial_not_worse_is_not_enough(candidate, baseline, verdict):
     assert (decision.against[CONTROL].log_loss.high < 0) == (verdict is Verdict.PROMOTE)
 
 
-def test_of_two_rivals_the_harder_verdict_counts():
+def test_of_two_baselines_the_harder_verdict_counts():
     baselines = {CHAMPION: scores(1.0), CONTROL: scores(0.0)}
     decision = decide(GateConfig(), HOLDOUT, scores(0.0), baselines, base_rate=0.5)
     assert decision.verdict is Verdict.HOLD

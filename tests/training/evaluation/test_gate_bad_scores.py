@@ -37,7 +37,7 @@ def test_one_score_that_is_no_probability_refuses_with_its_count_and_example(bad
 
 @pytest.mark.parametrize("low", [np.nan, -np.inf, -1.0])
 @pytest.mark.parametrize("high", [np.nan, np.inf, -0.5])
-def test_an_interval_with_an_end_that_is_not_finite_tells_nothing(low, high):
+def test_an_interval_with_an_end_that_is_not_finite_shows_nothing(low, high):
     is_known = np.isfinite([low, high]).all()
     expected = Verdict.PROMOTE if is_known else Verdict.HOLD
     assert kept(low, high, at_most=0.0) is expected

@@ -59,7 +59,7 @@ def test_a_calibration_without_an_interval_is_not_let_through_as_the_first():
     assert not decision.calibration.is_finite
 
 
-def test_a_calibration_that_is_outside_as_far_as_can_be_told_is_not_let_through_as_the_first():
+def test_a_calibration_that_is_outside_as_far_as_is_known_is_not_let_through_as_the_first():
     rare = (np.random.default_rng(5).random(ROWS) < 0.01).astype(np.int64)
     few = Holdout(label=rare, group=np.arange(ROWS), example_id=IDS, has_users=False)
     twice = np.where(rare, 0.5, 0.015).astype(np.float32)
@@ -69,7 +69,7 @@ def test_a_calibration_that_is_outside_as_far_as_can_be_told_is_not_let_through_
     assert decision.calibration.low > 1.1
 
 
-def test_what_is_held_for_another_reason_asks_nobody_to_recalibrate():
+def test_what_is_held_for_another_reason_does_not_ask_to_be_recalibrated():
     decision = judged(shrunk(0.82), shrunk(0.80), **WIDE, anchor=scores(0.0))
     assert (decision.verdict, decision.alerts) == (Verdict.HOLD, [])
 

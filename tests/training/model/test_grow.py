@@ -172,7 +172,7 @@ def test_new_second_moments_are_zero_too():
     assert not found["layers.2.linear_compression"].any(), "a new layer has no history at all"
 
 
-def test_adam_wound_back_steps_old_entries_as_before_and_new_ones_by_no_more_than_its_rate():
+def test_a_rewound_adam_steps_old_entries_as_before_and_new_ones_by_no_more_than_its_rate():
     """Against torch's own Adam; without it a new entry's step would be three times the rate."""
     old, new = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
     adam = torch.optim.AdamW([old], lr=0.1, weight_decay=0.0)
@@ -206,7 +206,7 @@ def test_adam_wound_back_steps_old_entries_as_before_and_new_ones_by_no_more_tha
     assert steps[5:].min() > 0.1 * 0.5
 
 
-def test_a_tensor_without_history_is_not_wound_back():
+def test_a_tensor_without_history_is_not_rewound():
     nothing = (torch.zeros(2), torch.zeros(2), torch.zeros(()))
     assert all(map(torch.equal, rewind_adam_step(*nothing, (0.9, 0.999)), nothing))
 
@@ -240,7 +240,7 @@ def test_a_projection_that_was_trained_is_never_dropped():
         grown(trained(source), source, model(layer(num_fm=3, num_linear=2)))
 
 
-def test_changes_are_told_by_the_papers_names():
+def test_changes_have_the_papers_names():
     found = [str(change) for change in changes(model(*BASE), model(*GROWN["all"], head=(9,)))]
     assert found[0] == "stack: l 2 to 3"
     assert "layer 0: n_F 3 to 5" in found

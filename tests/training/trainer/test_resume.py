@@ -46,7 +46,7 @@ def dense_inputs(built) -> int:
 @pytest.mark.distributed
 def test_kills_lose_nothing_and_repeat_nothing(built, tmp_path, monkeypatch):
     """The drill itself, short, on two ranks: SIGKILL for one of them, then for all processes."""
-    # The run that nobody disturbs has forked ranks; torchrun starts those that are killed.
+    # The undisturbed run has forked ranks; torchrun starts those that are killed.
     monkeypatch.setattr(kill_training, "undisturbed", lambda run: run_command(*run.command[3:]))
     found = kill_training.drill(built.lake, tmp_path, kills=2, ranks=2)
     assert found["examples"] > 10_000

@@ -134,7 +134,7 @@ def test_one_process_measures_exactly_what_two_ranks_did(trained, built, tmp_pat
         assert getattr(found, name) == pytest.approx(trained.warm["metrics"][name], rel=1e-5), name
 
 
-def test_the_gate_judges_the_tables_that_are_served_and_export_tells_the_others(trained, built):
+def test_the_gate_judges_the_tables_that_are_served_and_export_reports_the_others(trained, built):
     manifest = read_manifest(trained.artifact)
     costs = manifest.table_costs
     assert manifest.tables == "int8"
@@ -181,7 +181,7 @@ def test_a_bad_artifact_does_not_load(trained, built, tmp_path, spoil):
         load(folder, schema)
 
 
-def test_the_manifest_tells_where_the_artifact_comes_from(trained, built):
+def test_the_manifest_says_where_the_artifact_comes_from(trained, built):
     manifest = read_manifest(trained.artifact)
     assert manifest.parents == [str(built.days[-2])]
     assert manifest.schema_fingerprint == built.schema.fingerprint()

@@ -167,7 +167,7 @@ def test_moments_come_along(family):
     assert state[f"{new}.step"] == 0
 
 
-def test_the_manifest_tells_of_the_growth_and_the_parent_stays_usable(family):
+def test_the_manifest_describes_the_growth_and_the_parent_stays_usable(family):
     growth = family.grown.manifest.growth
     assert growth["parent"] == family.parent.name
     assert "stack: l 2 to 3" in growth["changes"]
@@ -220,7 +220,7 @@ def test_a_control_of_another_parent_or_another_day_is_refused(family, built):
             refuse_stranger(candidate, dataclasses.replace(control, **change))
 
 
-def test_the_family_tells_who_grew_from_whom_at_what_cost(family):
+def test_the_family_shows_who_grew_from_whom_at_what_cost(family):
     members = {member["name"]: member for member in family.members}
     small, large = members[family.parent.name], members[family.grown.name]
     trained = {role: members[summary["name"]] for role, summary in family.trained.items()}

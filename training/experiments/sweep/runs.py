@@ -156,7 +156,7 @@ class Runs:
         return HashedTable(self.table, self.inputs, size.rows_share)
 
     def key_of(self, size: Size, rate: float, seed: int) -> str:
-        """What the journal finds a run by."""
+        """The key of a run in the journal."""
         recipe = self._recipe(size, rate, seed)
         content = {
             "setting": self.setting,
@@ -183,7 +183,7 @@ class Runs:
         training = dataclasses.replace(
             size.recipe.training, batch_size=self.batch_size, dense_learning_rate=rate, seed=seed
         )
-        # Nothing is learnt by heart in one pass.
+        # One pass does not overfit, so there is no dropout.
         model = dataclasses.replace(size.recipe.model, dropout=0.0)
         return dataclasses.replace(size.recipe, model=model, training=training)
 

@@ -49,7 +49,7 @@ def test_too_small_a_budget_is_no_failure(built, tmp_path):
     assert "points: 0" in found["law"]
 
 
-def test_advice_that_is_not_there_or_gains_nothing_is_told(built, tmp_path):
+def test_advice_that_is_missing_or_gains_nothing_is_reported(built, tmp_path):
     with pytest.raises(SkippedError, match=r"no .*synthetic-advice.json; run"):
         advised_target(tmp_path, built.schema)
     path = advice_file(tmp_path, built.schema)
