@@ -97,8 +97,8 @@ class Instance:
         number = ctypes.c_size_t()
         self._library.call("GetNumConstants", self._container, ctypes.byref(number))
         return {
-            self._text("GetConstantName", place): self._text("GetConstantOriginalFQN", place)
-            for place in range(number.value)
+            self._text("GetConstantName", index): self._text("GetConstantOriginalFQN", index)
+            for index in range(number.value)
         }
 
     def take_weights(self, weights: Mapping[str, Tensor]) -> None:
@@ -136,9 +136,9 @@ class Instance:
         (output,) = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(outputs)
         return output
 
-    def _text(self, function: str, place: int) -> str:
+    def _text(self, function: str, index: int) -> str:
         found = ctypes.c_char_p()
-        self._library.call(function, self._container, place, ctypes.byref(found))
+        self._library.call(function, self._container, index, ctypes.byref(found))
         return (found.value or b"").decode()
 
 

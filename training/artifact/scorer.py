@@ -162,7 +162,7 @@ class Scorer:
 def _bounds(num_rows: int, size: int) -> list[int]:
     """Where parts of about ``size`` rows begin and end; all are of one size, give or take a row."""
     num_parts = max(1, round(num_rows / size), -(-num_rows // MAX_ROWS))
-    return [num_rows * place // num_parts for place in range(num_parts + 1)] if num_rows else [0]
+    return [num_rows * index // num_parts for index in range(num_parts + 1)] if num_rows else [0]
 
 
 def _tiled(shared_UE: Tensor, user: npt.NDArray[np.int64]) -> Tensor:

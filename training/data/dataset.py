@@ -128,7 +128,7 @@ class ExampleTable:
     def read_buffer(self, buffer: "Buffer") -> Examples:
         """The examples of one buffer, in the order of the files."""
         tables = []
-        for path, groups in itertools.groupby(buffer.row_groups, key=lambda place: place[0]):
+        for path, groups in itertools.groupby(buffer.row_groups, key=lambda group: group[0]):
             with pq.ParquetFile(path) as file:
                 tables.append(file.read_row_groups([group for _, group in groups]))
         return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())

@@ -228,12 +228,12 @@ class Comparison:
 
 def _thinned(examples: Examples) -> Examples:
     """At most ``JUDGED_ROWS`` of the examples, evenly spread."""
-    places = np.linspace(0, len(examples) - 1, min(len(examples), JUDGED_ROWS)).astype(np.int64)
+    indices = np.linspace(0, len(examples) - 1, min(len(examples), JUDGED_ROWS)).astype(np.int64)
     return Examples(
-        examples.inputs.take(places),
-        examples.label[places],
-        examples.example_id[places],
-        examples.table.take(places),
+        examples.inputs.take(indices),
+        examples.label[indices],
+        examples.example_id[indices],
+        examples.table.take(indices),
     )
 
 

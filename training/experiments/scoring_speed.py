@@ -157,13 +157,13 @@ def _calls_per_second(scorer: Scorer, request: RequestInputs, *, num_threads: in
     counts = [0] * CALLERS
     end = time.perf_counter() + _SECONDS_OF_CALLERS
 
-    def call(place: int) -> None:
+    def call(index: int) -> None:
         torch.set_num_threads(num_threads)
         while time.perf_counter() < end:
             scorer.score(request)
-            counts[place] += 1
+            counts[index] += 1
 
-    callers = [threading.Thread(target=call, args=(place,)) for place in range(CALLERS)]
+    callers = [threading.Thread(target=call, args=(index,)) for index in range(CALLERS)]
     for caller in callers:
         caller.start()
     for caller in callers:

@@ -81,14 +81,14 @@ def _schema(inputs: Inputs) -> Schema:
     )
     numbers = [
         Column(
-            name=f"number_{place}",
+            name=f"number_{index}",
             dtype=Dtype.INT64,
             kind=kind,
             unit="clicks",
             minimum=0,
             doc="A random number.",
         )
-        for place, kind in enumerate(inputs.dense)
+        for index, kind in enumerate(inputs.dense)
     ]
     usual = schema_of("synthetic-fields")
     return dataclasses.replace(

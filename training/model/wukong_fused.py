@@ -2,7 +2,7 @@
 
 It computes what ``WukongLayer`` states with autograd, static Y, in fewer passes over memory, which
 is what a CPU lacks: one product mixes embeddings for Y, W_L and W_R together, both halves of the
-concatenation are written in place, and the gradients that reach X from its readers are added up by
+concatenation are written in index, and the gradients that reach X from its readers are added up by
 the products themselves. ``docs/performance.md`` has the difference.
 
 Tensor names end in their shape, as in ``training.model.wukong``; S = K + L (+ G) columns that mix,
@@ -130,12 +130,12 @@ def _mlp_backward(
 ) -> tuple[Tensor, list[Tensor]]:
     """The gradient of the MLP's input, and of the weight and bias of each of its layers."""
     grads: list[Tensor] = []
-    for place in reversed(range(len(weights))):
-        grads = [grad.t() @ activations[place], grad.sum(0), *grads]
-        grad = grad @ weights[place]
-        if place:
+    for index in reversed(range(len(weights))):
+        grads = [grad.t() @ activations[index], grad.sum(0), *grads]
+        grad = grad @ weights[index]
+        if index:
             # A dropped activation is 0, as one that ReLU cut: neither hands a gradient on.
-            aten.threshold_backward.grad_input(grad, activations[place], 0, grad_input=grad)
+            aten.threshold_backward.grad_input(grad, activations[index], 0, grad_input=grad)
             if dropout:
                 grad /= 1 - dropout
     return grad, grads

@@ -92,18 +92,18 @@ def lanes(members: Sequence[Member]) -> dict[str, tuple[int, int]]:
 
     A member stays in its parent's lane unless it grew, is a control, or a sibling is there already.
     """
-    places: dict[str, tuple[int, int]] = {}
+    positions: dict[str, tuple[int, int]] = {}
     taken: set[str] = set()
     num_lanes = 0
     for member in members:
-        column, lane = places.get(member.parent or "", (-1, -1))
+        column, lane = positions.get(member.parent or "", (-1, -1))
         branches = bool(member.grown) or member.role == CONTROL or member.parent in taken
         if member.parent is None or branches:
             lane, num_lanes = num_lanes, num_lanes + 1
         else:
             taken.add(member.parent)
-        places[member.name] = (column + 1, lane)
-    return places
+        positions[member.name] = (column + 1, lane)
+    return positions
 
 
 def _member(

@@ -141,8 +141,8 @@ class Session:
         """This rank's weights and buffers, by name, as training changes them."""
         for key, value in self.model.state_dict().items():
             if hasattr(value, "local_shards"):
-                for place, shard in enumerate(value.local_shards()):
-                    yield f"{key}.{place}", shard.tensor
+                for index, shard in enumerate(value.local_shards()):
+                    yield f"{key}.{index}", shard.tensor
             elif isinstance(value, DTensor):
                 yield key, value.to_local()
             else:
@@ -166,8 +166,8 @@ class Session:
         parts: list[Any] = [None] * world_size
         dist.all_gather_object(parts, (mine, np.concatenate(scores)))
         probability = np.empty(len(inputs), dtype=np.float32)
-        for places, values in parts:
-            probability[places] = values
+        for rows, values in parts:
+            probability[rows] = values
         return probability
 
     def _scores(self, inputs: ModelInputs, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

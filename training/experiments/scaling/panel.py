@@ -133,9 +133,9 @@ def _draw_step(axes: Axes, study: Study, step: Step) -> None:
 
 
 def _draw_residuals(axes: Axes, curve: Curve, colour: str) -> None:
-    law = curve.expected(curve.observed.x)[curve.observed.place]
+    law = curve.expected(curve.observed.x)[curve.observed.index]
     beside = 100 * (np.exp(curve.observed.log_loss) / law - 1)
-    axes.plot(curve.observed.x[curve.observed.place], beside, "o", color=colour, ms=2.6, alpha=0.55)
+    axes.plot(curve.observed.x[curve.observed.index], beside, "o", color=colour, ms=2.6, alpha=0.55)
 
 
 def _finish(upper: Axes, lower: Axes, curves: list[Curve]) -> None:
