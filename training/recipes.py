@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from training.config import (
+from training.config.model import (
     AFNConfig,
     AutoIntConfig,
     DCNv2Config,
@@ -14,13 +14,10 @@ from training.config import (
     LayerConfig,
     MaskNetConfig,
     ModelConfig,
-    Recipe,
-    ShardingConfig,
-    TableOptimizer,
-    TrainingConfig,
     WukongConfig,
     XDeepFMConfig,
 )
+from training.config.recipe import Recipe, ShardingConfig, TableOptimizer, TrainingConfig
 
 
 def uniform_layers(
@@ -126,7 +123,7 @@ def wukong_tiny() -> Recipe:
 
 
 def wukong_frappe() -> Recipe:
-    """Wukong for Frappe: 200,000 rows and 5,382 values, which a free model learns by heart.
+    """Wukong for Frappe: 200,000 rows and 5,382 values, which a model without L2 memorises.
 
     ``python -m training benchmark --dataset frappe --data DIR --model wukong``; chosen on
     ``frappe-stand-in``, generated logs of the same shape. A strong L2 on all rows of the tables is

@@ -61,7 +61,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 def _upwards(point: Path, path: str, inside: str) -> Iterator[Path]:
     """From a group to where it is mounted.
 
-    A container may be told the path of its group on the host, of which its mount shows the end
+    A container may see the path of its group on the host, of which its mount shows the end
     only, or another one: what is not there is passed over.
     """
     relative = path[len(inside) :] if inside != "/" and path.startswith(inside) else path

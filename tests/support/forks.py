@@ -23,7 +23,7 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
         "training.cli.rank_worker",
-        "training.cli.evaluate",
+        "training.cli.judge",
         "training.cli.export",
         "training.cli.torchrun",
     ]
@@ -54,7 +54,7 @@ def run_ranks(command: Sequence[str], ranks: int) -> Done:
 
 
 def _environments(ranks: int) -> list[dict[str, str]]:
-    """What torchrun tells each rank."""
+    """The environment that torchrun gives each rank."""
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "OMP_NUM_THREADS": "1"}
     shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GLOO_SOCKET_IFNAME": "lo"}
     return [{**os.environ, **shared, "RANK": str(n), "LOCAL_RANK": str(n)} for n in range(ranks)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from support import forks
 
 
-def door(*arguments: object, code: int = 0, by_torchrun: bool = False) -> dict:
+def run_command(*arguments: object, code: int = 0, by_torchrun: bool = False) -> dict:
     """The summary of one command, or where it must fail its log as ``error``."""
     done = forks.run(["-m", "training", *map(str, arguments)], by_torchrun=by_torchrun)
     assert done.returncode == code, done.stderr[-3000:]

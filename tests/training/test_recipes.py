@@ -19,7 +19,7 @@ def test_a_factor_behind_a_name_scales_wukong():
 
 
 @pytest.mark.parametrize("name", ["wukong", "wukong-small-x1", "wukong-small-x10", "nothing-x2"])
-def test_an_unknown_name_is_told_with_those_that_exist(name):
+def test_an_unknown_name_is_an_error_that_lists_those_that_exist(name):
     with pytest.raises(ValueError, match="unknown; the recipes are") as refused:
         recipe_of(name)
     assert all(known in str(refused.value) for known in RECIPES)

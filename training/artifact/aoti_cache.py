@@ -1,9 +1,10 @@
-"""Native code of the dense part: kept by what it depends on, verified, and run.
+"""The cache of native code of the dense part: kept by what it depends on, and verified.
 
-An artifact is data. Code is made on the machine that serves, from the model's configuration and
-without weights (``training.artifact.aoti_compile``); those are the artifact's, handed over after
-the load. So tomorrow's weights of the same architecture reuse today's code. It lies in a folder
-that only this user can write, under a key of all that shapes it, beside its hash.
+An artifact contains data only. The code is compiled on the machine that serves, from the model's
+configuration and without weights (``training.artifact.aoti_compile``); the artifact's weights are
+copied in after the load. So tomorrow's weights of the same architecture reuse today's code. The
+code is stored with its hash in a folder that only this user can write, under a key made of all that
+shapes it.
 """
 
 import ctypes
@@ -25,13 +26,11 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from torch import Tensor
 
-from training.artifact.aoti_runtime import Instance, Library, LibraryError
-from training.artifact.scorer import MAX_ROWS, ServedDense
-from training.config import ModelConfig
+from training.artifact.aoti_runtime import NativeDense, NativeError, sha256
+from training.artifact.scorer import ServedDense
+from training.config.model import ModelConfig
 from training.model.inputs import Inputs
-from training.resources import num_cores
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +39,7 @@ SECONDS_AT_LOAD = 90.0
 """How long a version's load waits for a compilation; a server may load three versions at once, and
 gives up a load after more than three times this (``serving.release.endpoint_client``)."""
 SECONDS_OF_PROBE = 60.0
-"""How long a load waits until code that was made by another build has been tried."""
-_INPUTS = ("dense", "pooled_BE")
+"""How long a load waits for the trial run of code that another build made."""
 LIBRARY, NOTE = "dense.so", "dense.json"
 """Files of an entry: the code, and its hash."""
 _SHAPING = (
@@ -53,14 +51,14 @@ _SHAPING = (
     "model/wukong",
     "model/baselines",
     "model/layers",
-    "config",
+    "config/model",
 )
 """Modules of this package that shape the code."""
 _SOURCES = [
     hashlib.sha256((Path(__file__).parents[1] / f"{name}.py").read_bytes()).hexdigest()
     for name in _SHAPING
 ]
-"""As they are when this process starts: files that change later are not what it runs."""
+"""Their hashes when this process starts: it does not run what changes later."""
 
 
 class Compile(enum.StrEnum):
@@ -68,7 +66,7 @@ class Compile(enum.StrEnum):
 
     OFF = "off"
     AUTO = "auto"
-    """Where it can; eager, told in the log, where not."""
+    """Where it can; eager, with a line in the log, where not."""
     REQUIRED = "required"
     """An artifact without it does not load."""
 
@@ -94,74 +92,10 @@ class NativeCode:
         return cls(mode=Compile.from_environment(environment), folder=folder)
 
 
-class NativeError(ValueError):
-    """Native code cannot be made or must not be used; the text says why."""
-
-
-class NativeDense:
-    """A dense part in native code, with the weights of one artifact."""
-
-    def __init__(self, library: Path, module: ServedDense) -> None:
-        """Load verified code and give it a copy of a module's weights.
-
-        Raises:
-            NativeError: The code does not load, or asks for other weights.
-        """
-        try:
-            self._code = Instance(_loaded(library), num_runners=num_runners())
-            weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-            wanted = self._code.weight_names()
-            for name, value in weights.items():
-                if value.is_floating_point() and name not in wanted.values():
-                    raise NativeError(f"{library}: {name} is part of the code; a weight of its own")
-            self._code.take_weights({own: weights[name] for own, name in wanted.items()})
-        except (OSError, AttributeError, LibraryError, KeyError) as error:
-            raise NativeError(f"{library}: does not load: {error}") from error
-        tokens = module.interaction.tokens
-        self._shapes = (tokens.num_dense, sum(tokens.widths))
-
-    def __call__(self, dense: Tensor, pooled_BE: Tensor) -> Tensor:
-        """What ``ServedDense`` takes and gives."""
-        # The code checks nothing: with other tensors it would read beyond the memory.
-        for name, given, width in zip(_INPUTS, (dense, pooled_BE), self._shapes, strict=True):
-            _check_input(name, given, width)
-        if not 1 <= len(dense) == len(pooled_BE) <= MAX_ROWS:
-            raise ValueError(
-                f"rows: {len(dense)} and {len(pooled_BE)}; as many of both, 1 to {MAX_ROWS}"
-            )
-        if len(dense) == 1:  # the code is for two rows and more
-            return self(dense.expand(2, -1), pooled_BE.expand(2, -1))[:1]
-        return self._code.run([dense.contiguous(), pooled_BE.contiguous()])
-
-
-def _check_input(name: str, given: Tensor, width: int) -> None:
-    """ValueError unless the code can read it: it takes the numbers to be as they were compiled."""
-    is_readable = given.dtype is torch.float32 and given.device.type == "cpu"
-    if not is_readable or given.ndim != 2 or given.shape[1] != width:
-        what = f"{given.dtype} {tuple(given.shape)} on {given.device}"
-        raise ValueError(f"{name}: {what}; torch.float32 (rows, {width}) on cpu")
-
-
-def num_runners() -> int:
-    """Calls of one dense part at one time: a batch on each core, a lone request, and a shadow's."""
-    return num_cores() + 2
-
-
-_LOADED: dict[str, Library] = {}
-"""By hash; a library is never unloaded, so to load each day's anew would leak it."""
-
-
-def _loaded(path: Path) -> Library:
-    key = sha256(path)
-    if key not in _LOADED:
-        _LOADED[key] = Library(path)
-    return _LOADED[key]
-
-
 def native_dense(
     native: NativeCode, artifact: Path, *, inputs: Inputs, config: ModelConfig, module: ServedDense
 ) -> NativeDense:
-    """The native code of an artifact's dense part; compiled first, in a process, where it is not.
+    """The native code of an artifact's dense part; compiled first, in a process, if missing.
 
     Args:
         native: Where it is kept.
@@ -237,12 +171,12 @@ def stamp() -> dict[str, str]:
 
 
 def _prove(entry: Path, artifact: Path) -> None:
-    """Have code of another build score in a process of its own first, which may die of it.
+    """Let code of another build score in a process of its own first, which it may crash.
 
-    Code that was made by this build has proven itself there when it was made.
+    Code of this build was tried there when it was made.
 
     Raises:
-        NativeError: It ends its process, or scores otherwise than eager.
+        NativeError: It crashes its process, or its scores differ from eager's.
     """
     note = json.loads((entry / NOTE).read_text())
     if note.get("stamp") == stamp():
@@ -302,12 +236,12 @@ def _cpu() -> list[str]:
 
 
 def work_prefix(process: int) -> str:
-    """How the folder begins in which a process compiles."""
+    """Prefix of the folder in which a process compiles."""
     return f".compiling-{process}-"
 
 
 def _compile_apart(artifact: Path, folder: Path, *, seconds: float) -> None:
-    """Compile in a process of its own, so that a server that answers goes on answering."""
+    """Compile in a process of its own, so that a running server keeps answering."""
     check_compiler()
     command = [sys.executable, "-m", "training", "compile"]
     command += [f"--artifact={artifact}", f"--compiled={folder}"]
@@ -317,13 +251,13 @@ def _compile_apart(artifact: Path, folder: Path, *, seconds: float) -> None:
 def _run_apart(
     command: list[str], what: str, *, seconds: float, folder: Path | None = None
 ) -> None:
-    """Run a process until it has ended well; NativeError where it does not, or not in time.
+    """Run a process to its end; NativeError where it fails or takes too long.
 
     Args:
         command: The process.
         what: Its name in the error.
         seconds: How long it may take.
-        folder: Where it leaves what it was at when it is killed.
+        folder: Where a killed process leaves its temporary files.
     """
     with subprocess.Popen(
         command,
@@ -351,8 +285,3 @@ def check_compiler() -> None:
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise NativeError(f"compilation: {compiler} not found; CXX names another compiler")
-
-
-def sha256(path: Path) -> str:
-    """Of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -16,18 +16,16 @@ from features.datasets.catalog import schema_of
 from training.artifact.aoti_cache import (
     LIBRARY,
     NOTE,
-    NativeDense,
-    NativeError,
     check_compiler,
     key_of,
     private_folder,
-    sha256,
     stamp,
     work_prefix,
 )
+from training.artifact.aoti_runtime import NativeDense, NativeError, sha256
 from training.artifact.manifest import read_manifest
 from training.artifact.scorer import MAX_ROWS, Dense, ServedDense
-from training.config import ModelConfig, model_from_dict
+from training.config.model import ModelConfig, model_from_dict
 from training.model.inputs import Inputs, inputs_of
 from training.model.ranker import InteractionArch
 
@@ -41,7 +39,7 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
     """Compile a dense part and keep the code; what was made, as plain values.
 
     The code is compared with eager before it is kept, so that code which this machine cannot run
-    ends this process and not a server.
+    crashes this process and not a server.
 
     Raises:
         NativeError: No compiler, a failure of it, or other numbers than eager's.
@@ -74,7 +72,7 @@ def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str
 
 
 def probe(artifact: str, library: str) -> None:
-    """Score with code that is there, beside eager; for a process that may die of it.
+    """Compare the scores of existing code with eager's, in a process that it may crash.
 
     Raises:
         NativeError: It does not load, or gives other numbers.
@@ -112,7 +110,7 @@ def _library(module: ServedDense, work: Path) -> Path:
         package = torch._inductor.aoti_compile_and_package(
             program, package_path=str(work / "dense.pt2"), inductor_configs=settings
         )
-    # WeightedModel its sources, which nobody needs where the code runs.
+    # The package has the sources too, which are not needed where the code runs.
     with zipfile.ZipFile(package) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".so")]
         return Path(archive.extract(name, work / "package"))

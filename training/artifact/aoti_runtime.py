@@ -7,6 +7,7 @@ meanwhile; ``ctypes`` lets go of it. The functions are those of AOTInductor's
 """
 
 import ctypes
+import hashlib
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training.artifact.scorer import MAX_ROWS, ServedDense
+from training.resources import num_cores
+
+_INPUTS = ("dense", "pooled_BE")
 _Handle = ctypes.c_void_p
 _Strings = ctypes.POINTER(ctypes.c_char_p)
 _Sizes = ctypes.POINTER(ctypes.c_size_t)
@@ -84,16 +89,16 @@ class Instance:
         self._library = library
         self._container = _Handle()
         library.call("CreateWithDevice", ctypes.byref(self._container), num_runners, b"cpu", None)
-        # Not at exit: a thread that nobody waits for may still be inside.
+        # Not at exit: a daemon thread may still be inside.
         weakref.finalize(self, library.call, "Delete", self._container).atexit = False
 
     def weight_names(self) -> dict[str, str]:
-        """By the library's own name of each weight the module's."""
+        """The module's name of each weight, by the library's own name."""
         number = ctypes.c_size_t()
         self._library.call("GetNumConstants", self._container, ctypes.byref(number))
         return {
-            self._text("GetConstantName", place): self._text("GetConstantOriginalFQN", place)
-            for place in range(number.value)
+            self._text("GetConstantName", index): self._text("GetConstantOriginalFQN", index)
+            for index in range(number.value)
         }
 
     def take_weights(self, weights: Mapping[str, Tensor]) -> None:
@@ -131,7 +136,76 @@ class Instance:
         (output,) = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(outputs)
         return output
 
-    def _text(self, function: str, place: int) -> str:
+    def _text(self, function: str, index: int) -> str:
         found = ctypes.c_char_p()
-        self._library.call(function, self._container, place, ctypes.byref(found))
+        self._library.call(function, self._container, index, ctypes.byref(found))
         return (found.value or b"").decode()
+
+
+class NativeError(ValueError):
+    """Native code cannot be made or must not be used; the text says why."""
+
+
+class NativeDense:
+    """A dense part in native code, with the weights of one artifact."""
+
+    def __init__(self, library: Path, module: ServedDense) -> None:
+        """Load verified code and give it a copy of a module's weights.
+
+        Raises:
+            NativeError: The code does not load, or asks for other weights.
+        """
+        try:
+            self._code = Instance(_loaded(library), num_runners=num_runners())
+            weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+            wanted = self._code.weight_names()
+            for name, value in weights.items():
+                if value.is_floating_point() and name not in wanted.values():
+                    raise NativeError(f"{library}: {name} is part of the code; a weight of its own")
+            self._code.take_weights({own: weights[name] for own, name in wanted.items()})
+        except (OSError, AttributeError, LibraryError, KeyError) as error:
+            raise NativeError(f"{library}: does not load: {error}") from error
+        tokens = module.interaction.tokens
+        self._shapes = (tokens.num_dense, sum(tokens.widths))
+
+    def __call__(self, dense: Tensor, pooled_BE: Tensor) -> Tensor:
+        """What ``ServedDense`` takes and gives."""
+        # The code checks nothing: with other tensors it would read beyond the memory.
+        for name, given, width in zip(_INPUTS, (dense, pooled_BE), self._shapes, strict=True):
+            _check_input(name, given, width)
+        if not 1 <= len(dense) == len(pooled_BE) <= MAX_ROWS:
+            raise ValueError(
+                f"rows: {len(dense)} and {len(pooled_BE)}; as many of both, 1 to {MAX_ROWS}"
+            )
+        if len(dense) == 1:  # the code is for two rows and more
+            return self(dense.expand(2, -1), pooled_BE.expand(2, -1))[:1]
+        return self._code.run([dense.contiguous(), pooled_BE.contiguous()])
+
+
+def _check_input(name: str, given: Tensor, width: int) -> None:
+    """ValueError unless the code can read it: it takes the numbers to be as they were compiled."""
+    is_readable = given.dtype is torch.float32 and given.device.type == "cpu"
+    if not is_readable or given.ndim != 2 or given.shape[1] != width:
+        what = f"{given.dtype} {tuple(given.shape)} on {given.device}"
+        raise ValueError(f"{name}: {what}; torch.float32 (rows, {width}) on cpu")
+
+
+def num_runners() -> int:
+    """Concurrent calls of one dense part: a batch on each core, a lone request, and a shadow's."""
+    return num_cores() + 2
+
+
+_LOADED: dict[str, Library] = {}
+"""By hash; a library is never unloaded, so to load each day's anew would leak it."""
+
+
+def _loaded(path: Path) -> Library:
+    key = sha256(path)
+    if key not in _LOADED:
+        _LOADED[key] = Library(path)
+    return _LOADED[key]
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

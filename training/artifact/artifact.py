@@ -26,11 +26,12 @@ from torch import Tensor
 
 from features.encoding.encode import ModelInputs, RequestInputs
 from features.schema import Schema
-from training.artifact.aoti_cache import Compile, NativeCode, NativeError, native_dense
+from training.artifact.aoti_cache import Compile, NativeCode, native_dense
+from training.artifact.aoti_runtime import NativeError
 from training.artifact.manifest import MANIFEST, ArtifactError, Manifest, read_manifest
 from training.artifact.quantized_tables import ServedTables, TablePrecision, packed
 from training.artifact.scorer import Scorer, ServedDense
-from training.config import ModelConfig, model_from_dict
+from training.config.model import ModelConfig, model_from_dict
 from training.data.dataset import encode_examples
 from training.model.inputs import Inputs, inputs_of
 from training.model.ranker import InteractionArch, Ranker, embedding_tables
@@ -220,7 +221,7 @@ def _check_files(directory: Path, manifest: Manifest) -> None:
 
 
 def _proven(scorer: Scorer, directory: Path, schema: Schema) -> Scorer:
-    """The scorer, which has answered the golden request; ArtifactError where it answers another.
+    """The scorer, checked with the golden request; ArtifactError where its answer differs.
 
     Rows that share nothing, and rows with a user each, are answered.
     """
@@ -248,7 +249,7 @@ def _as_one_user_each(inputs: ModelInputs) -> RequestInputs:
 
 
 def _warm_up(scorer: Scorer, inputs: ModelInputs) -> None:
-    """Score as often and as many as it takes for buffers to be there before the first request."""
+    """Score until all buffers are allocated, so that the first request does not wait for it."""
     if not len(inputs):
         return
     for size in WARM_UP_CANDIDATES:

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from features.schema import Schema
-from training.artifact.aoti_cache import Compile, NativeCode, NativeError, ensure
+from training.artifact.aoti_cache import Compile, NativeCode, ensure
+from training.artifact.aoti_runtime import NativeError
 from training.artifact.artifact import GOLDEN_ROWS, write
 from training.artifact.manifest import Manifest, read_manifest
 from training.artifact.quantized_tables import TablePrecision
 from training.artifact.scorer import Scorer
 from training.checkpoint.catalog import Checkpoint, Checkpoints
 from training.checkpoint.tensors import load_whole
-from training.config import model_from_dict
+from training.config.model import model_from_dict
 from training.data.dataset import ExampleTable
 from training.metrics import entropy, log_losses
 from training.model.inputs import inputs_of
@@ -117,8 +118,8 @@ def table_costs(
             "ne": loss / base if base else None,
             "ne_change": loss / exact - 1,
         }
-    told = [day.isoformat() for day in (days[0], days[-1])]
-    return {"days": told, "is_unseen": is_unseen, "rows": len(examples), **costs}
+    span = [day.isoformat() for day in (days[0], days[-1])]
+    return {"days": span, "is_unseen": is_unseen, "rows": len(examples), **costs}
 
 
 def _growth(known: Checkpoints, checkpoint: Checkpoint) -> dict[str, Any] | None:

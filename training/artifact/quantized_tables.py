@@ -105,7 +105,7 @@ class ServedTables:
         )
 
     def _lookup(self, names: tuple[str, ...]) -> "_Lookup":
-        """What the kernel is told of some features; kept, for there are two such sets."""
+        """The arguments of the kernel for some features; kept, for there are two such sets."""
         if names not in self._lookups:
             self._lookups[names] = self._made_lookup(names)
         return self._lookups[names]
@@ -129,7 +129,7 @@ class ServedTables:
 
 @dataclasses.dataclass(frozen=True)
 class _Lookup:
-    """What the kernel is told of one set of features."""
+    """The arguments of the kernel for one set of features."""
 
     layout: tuple[Tensor, Tensor, Tensor, Tensor, int]
     """Placements (host), first bytes, type codes, first columns, all columns."""

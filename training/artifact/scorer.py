@@ -29,7 +29,7 @@ Dense = Callable[[Tensor, Tensor], Tensor]
 
 
 class _Calls:
-    """The calls on several threads in this process; entering tells whether there is no other.
+    """The calls on several threads in this process; entering returns whether there is no other.
 
     With a second team of threads there are more of them than cores, and from then on libgomp has
     all of them sleep between two loops: a call takes twice as long, for ever. A call on one thread
@@ -162,7 +162,7 @@ class Scorer:
 def _bounds(num_rows: int, size: int) -> list[int]:
     """Where parts of about ``size`` rows begin and end; all are of one size, give or take a row."""
     num_parts = max(1, round(num_rows / size), -(-num_rows // MAX_ROWS))
-    return [num_rows * place // num_parts for place in range(num_parts + 1)] if num_rows else [0]
+    return [num_rows * index // num_parts for index in range(num_parts + 1)] if num_rows else [0]
 
 
 def _tiled(shared_UE: Tensor, user: npt.NDArray[np.int64]) -> Tensor:

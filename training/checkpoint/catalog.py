@@ -12,7 +12,7 @@ from typing import Any
 
 from features.schema import Schema
 from training.checkpoint.schema_migration import Adoption, AdoptionError, InputsRecord
-from training.config import Recipe
+from training.config.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class Checkpoints:
             return None
         if checkpoint.manifest.inputs is None:
             raise AdoptionError(
-                f"checkpoint {checkpoint.path}: another schema, and it does not tell its inputs"
+                f"checkpoint {checkpoint.path}: another schema, and it has no record of its inputs"
             )
         before = InputsRecord.from_dict(checkpoint.manifest.inputs)
         try:

@@ -1,6 +1,6 @@
 """What a ranker can take over from a checkpoint of another schema: tables that grew, new inputs.
 
-A checkpoint tells what its inputs were (``InputsRecord``). Against the inputs of today's schema
+A checkpoint records what its inputs were (``InputsRecord``). Against the inputs of today's schema
 each table is kept, resized or new, and each dense input kept or new; a checkpoint that has an input
 which is gone cannot be taken over. Values only, no tensors.
 """
@@ -123,22 +123,22 @@ class Adoption:
             )
         return TableMigration.RESIZED, f"{before.num_rows:,} rows to {after.num_rows:,}"
 
-    def dense_places(self) -> list[tuple[int, int]]:
-        """(place before, place now) of each dense input that means what it meant."""
-        now = {name: place for place, name in enumerate(self.after.dense)}
+    def dense_positions(self) -> list[tuple[int, int]]:
+        """(position before, position now) of each dense input that means what it meant."""
+        now = {name: position for position, name in enumerate(self.after.dense)}
         return [
-            (place, now[name])
-            for place, (name, kind) in enumerate(self.before.dense.items())
+            (position, now[name])
+            for position, (name, kind) in enumerate(self.before.dense.items())
             if self.after.dense[name] == kind
         ]
 
-    def told(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str]:
         """Every table, and every dense input that is new, with what becomes of it."""
-        kept = {now for _, now in self.dense_places()}
+        kept = {now for _, now in self.dense_positions()}
         tables = {f"table {name}": ": ".join(self.table(name)) for name in self.after.tables}
         dense = {
             f"dense input {name}": f"{TableMigration.NEW}: {kind}"
-            for place, (name, kind) in enumerate(self.after.dense.items())
-            if place not in kept
+            for position, (name, kind) in enumerate(self.after.dense.items())
+            if position not in kept
         }
         return tables | dense

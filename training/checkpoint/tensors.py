@@ -162,9 +162,9 @@ def first_rows_of(value: Any, rows: int) -> Any:
     metadata.shards_metadata = [s for s in metadata.shards_metadata if s.shard_sizes[0]]
     kept = {tuple(shard.shard_offsets): shard for shard in metadata.shards_metadata}
     local = [
-        Shard(shard.tensor[: place.shard_sizes[0]], place)
+        Shard(shard.tensor[: target.shard_sizes[0]], target)
         for shard in value.local_shards()
-        if (place := kept.get(tuple(shard.metadata.shard_offsets)))
+        if (target := kept.get(tuple(shard.metadata.shard_offsets)))
     ]
     return ShardedTensor._init_from_local_shards_and_global_metadata(
         local, metadata, process_group=value._process_group

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from training.checkpoint.catalog import CONTROL, GROWN
-from training.config import DenseParallelism, Precision, Recipe
+from training.config.recipe import DenseParallelism, Precision, Recipe
 from training.experiments.scaling.points import AXES
 from training.recipes import RECIPES, USUAL, recipe_of
 from training.registry.aliases import ANCHOR_DAYS
@@ -124,8 +124,8 @@ ADVICE = "advice"
 
 def growth_target(text: str) -> str:
     """A recipe's name, how many times the source's size, or ``ADVICE``."""
-    is_told = text == ADVICE or (text in "23456789" and len(text) == 1)
-    return text if is_told else recipe_name(text)
+    is_relative = text == ADVICE or (text in "23456789" and len(text) == 1)
+    return text if is_relative else recipe_name(text)
 
 
 def axes(text: str) -> list[str]:

@@ -1,103 +1,57 @@
-"""The ``evaluate`` and ``family`` commands: who is compared with whom, and where it is written."""
+"""The commands ``evaluate``, which is the gate, and ``family``.
+
+They import what is slow to import when they run.
+"""
 
 import argparse
-import dataclasses
-from typing import Any
 
-from features.schema import Schema
-from training.data.dataset import ExampleTable
-from training.evaluation import family_page, reports
-from training.evaluation.decisions import summary
-from training.evaluation.evaluate import Versions, evaluate_candidate
-from training.evaluation.findings import GateConfig
-from training.registry import champions
-from training.registry.aliases import CHAMPION
-from training.registry.family_tree import family
-from training.registry.mlflow_registry import Registry
+from features.cli import CommandLine, Summary, add_date
+from features.datasets.catalog import schema_of
+from training.cli.arguments import add_anchor
 
 
-def judge(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
-    """Judge a day's candidate, or that of a trial, and write the decision and its page.
-
-    Raises:
-        ValueError: There is no such candidate, one of a trial's two versions is missing, a first
-            champion is asked for where there is one, or a model has trained on a day of the
-            holdout.
-    """
-    if bool(options.candidate) != bool(options.control):
-        raise ValueError(
-            f"candidate {options.candidate!r}, control {options.control!r}; a trial has both"
-        )
-    registry = Registry(options.tracking, schema.name)
-    candidate = options.candidate or registry.version_of(options.date)
-    champion = registry.alias(CHAMPION)
-    if champion is not None and registry.day_of(champion) > options.date:
-        return _hold(schema, options, registry, candidate=candidate, champion=champion)
-    versions = _versions(registry, options, candidate=candidate)
-    limits = GateConfig(accepts_unknown=options.first)
-    judged = evaluate_candidate(
-        *(schema, ExampleTable(options.lake, schema), options.artifacts, versions),
-        day=options.date,
-        config=dataclasses.replace(limits, gauc_margin=None) if options.no_gauc else limits,
-        is_spoilt=options.drill == "spoilt",
+def add_evaluate(command_line: CommandLine) -> None:
+    """The command ``evaluate``."""
+    text = (
+        "Judge a day's candidate; the gate. It says promote when log loss, GAUC, calibration and "
+        "slices are shown to be within their limits beside the champion and an older one, the "
+        "anchor; refuse when one is shown to be beyond; hold when the days cannot tell. With "
+        "--candidate and --control, judge a ranker that grew: it must be shown to be better than "
+        "the champion and than the one that did not grow. docs/training.md has the limits."
     )
-    decided = summary(judged)
-    if not judged.is_spoilt:
-        registry.set_decision(candidate, decided["decision"])
-    known = family(schema, registry, checkpoints=options.checkpoints, artifacts=options.artifacts)
-    page = reports.write_gate_page(
-        options.reports, schema.name, options.date.isoformat(), judged, known
+    folders = ("lake", "checkpoints", "artifacts", "tracking", "reports")
+    evaluate = command_line.command("evaluate", _evaluate, text, *folders)
+    add_date(evaluate, "last day of the holdout, YYYY-MM-DD")
+    evaluate.add_argument("--drill", choices=("spoilt",), help="spoil the candidate on purpose")
+    evaluate.add_argument("--candidate", metavar="VERSION", help="else the day's newest")
+    evaluate.add_argument("--control", metavar="VERSION", help="the un-grown one of a trial")
+    add_anchor(evaluate, "compare with who was champion so many days before, too; 0: do not")
+    evaluate.add_argument(
+        "--first",
+        action="store_true",
+        help="where nothing serves yet: let a candidate through that is shown to beat the base "
+        "rate, even if there are too few rows to judge its calibration or a slice",
     )
-    return {**decided, "report": page}
-
-
-def _versions(registry: Registry, options: argparse.Namespace, *, candidate: str) -> Versions:
-    """The candidate, and whom it is compared with.
-
-    One that has become champion since is judged again against whom it replaced, as before. A drill
-    may spoil the champion itself, and is judged against what it was.
-    """
-    line = champions.line_of_champions(registry)
-    if line and line[0].version == candidate and not options.drill:
-        line = line[1:]
-    anchors = champions.anchors(line, options.date, days=options.anchor_days)
-    return Versions(
-        candidate=candidate,
-        champion=line[0].version if line else None,
-        anchors=[version.version for version in anchors],
-        control=options.control,
+    evaluate.add_argument(
+        "--no-gauc",
+        action="store_true",
+        help="do not compare GAUC: for logs in which hardly any user has both labels",
     )
 
 
-def show_family(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
-    """Write the page of the family; returns its members and the page."""
-    members = family(
-        schema,
-        Registry(options.tracking, schema.name),
-        checkpoints=options.checkpoints,
-        artifacts=options.artifacts,
-    )
-    page = family_page.write_family_page(options.reports, schema.name, members)
-    plain = [member.to_dict() for member in members]
-    return {"dataset": schema.name, "members": plain, "report": page}
+def add_family(command_line: CommandLine) -> None:
+    """The command ``family``."""
+    text = "Print the family of the rankers: who was trained, or grew, from whom."
+    command_line.command("family", _family, text, "checkpoints", "artifacts", "tracking", "reports")
 
 
-def _hold(
-    schema: Schema,
-    options: argparse.Namespace,
-    registry: Registry,
-    *,
-    candidate: str,
-    champion: str,
-) -> dict[str, Any]:
-    """Judged on these days again, a later champion would have trained on them."""
-    held = {
-        "decision": "hold",
-        "candidate": candidate,
-        "champion": champion,
-        "reasons": [f"champion is of {registry.day_of(champion)}, after {options.date}"],
-        "alerts": [],
-    }
-    kind = reports.gate_kind(is_trial=bool(options.control))
-    reports.write_decision(options.reports / schema.name / kind / options.date.isoformat(), held)
-    return held
+def _evaluate(options: argparse.Namespace) -> Summary:
+    from training.cli.judge import judge
+
+    return judge(schema_of(options.dataset), options)
+
+
+def _family(options: argparse.Namespace) -> Summary:
+    from training.cli.judge import show_family
+
+    return show_family(schema_of(options.dataset), options)

@@ -13,11 +13,11 @@ from training.cli.arguments import day, recipe_name
 from training.resources import num_cores
 
 
-def add_export(door: CommandLine) -> None:
+def add_export(command_line: CommandLine) -> None:
     """The command ``export``."""
     text = "Make a checkpoint an artifact and register it."
     folders = ("lake", "checkpoints", "artifacts", "tracking", "compiled")
-    export = door.command("export", _export, text, *folders)
+    export = command_line.command("export", _export, text, *folders)
     which = export.add_mutually_exclusive_group(required=True)
     which.add_argument("--date", type=day, metavar="YYYY-MM-DD", help="day whose checkpoint")
     which.add_argument("--checkpoint", metavar="CHECKPOINT", help="else its folder's name")
@@ -29,26 +29,26 @@ def add_export(door: CommandLine) -> None:
     )
 
 
-def add_compile(door: CommandLine) -> None:
+def add_compile(command_line: CommandLine) -> None:
     """The command ``compile``."""
     text = (
         "Compile an artifact's dense part for this machine. A server does it by itself when it "
         "loads an architecture that it has not met; done before, the load is quick. The code has "
         "no weights in it, and serves every artifact of the same architecture."
     )
-    compiling = door.command("compile", _compile, text, "compiled", has_dataset=False)
+    compiling = command_line.command("compile", _compile, text, "compiled", has_dataset=False)
     compiling.add_argument(
         "--artifact", type=Path, required=True, metavar="DIR", help="folder of one artifact"
     )
 
 
-def add_bench(door: CommandLine) -> None:
+def add_bench(command_line: CommandLine) -> None:
     """The command ``export-bench``."""
     text = (
         "Measure what scoring a request costs. Milliseconds eager and native, with tables of each "
         "precision, beside the machine's limit; `make bench-export` has the loss in NE too."
     )
-    bench = door.command("export-bench", _export_bench, text, "compiled")
+    bench = command_line.command("export-bench", _export_bench, text, "compiled")
     bench.add_argument(
         "--recipes",
         nargs="+",
@@ -86,10 +86,10 @@ def _export(options: argparse.Namespace) -> Summary:
 def _compile(options: argparse.Namespace) -> Summary:
     from training.artifact.aoti_compile import compile_dense
     from training.artifact.manifest import read_manifest
-    from training.config import model_from_dict
+    from training.config.model import model_from_dict
     from training.model.inputs import inputs_of
 
-    # A server on this machine goes first.
+    # A server on this machine has priority.
     os.nice(10)
     manifest = read_manifest(options.artifact)
     config = model_from_dict(manifest.config["model"])

@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from features.schema import Schema
 from training.checkpoint.catalog import Checkpoints
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable
 from training.distributed.device import device_of_rank
 from training.distributed.failures import report
@@ -25,14 +25,14 @@ from training.trainer.trainer import Result, Run, train
 from training.upscale.upscale import upscale
 
 WAIT = datetime.timedelta(minutes=10)
-"""Of a rank for the others; a rank that waits longer fails, and torchrun starts all again."""
+"""How long a rank waits for the others; then it fails, and torchrun starts all ranks again."""
 _GLOO = "third_party/gloo"
-"""In the text of every error of gloo, which are of no type of their own."""
+"""Part of every error message of gloo; its errors have no type of their own."""
 
 
 def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> None:
     """Join the process group, train, and let rank 0 write the result file."""
-    with process_group(), told_failures(options.result.parent):
+    with process_group(), reported_failures(options.result.parent):
         table = ExampleTable(options.lake, schema)
         through = holdout_start(schema, options)
         run = Run(
@@ -57,7 +57,7 @@ def run_rank(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> Non
 
 def grow_rank(schema: Schema, target: Recipe, options: argparse.Namespace) -> None:
     """Join the process group, grow a checkpoint, and let rank 0 write the result file."""
-    with process_group(), told_failures(options.result.parent):
+    with process_group(), reported_failures(options.result.parent):
         checkpoints = Checkpoints(options.checkpoints, schema)
         table = ExampleTable(options.lake, schema)
         source = checkpoints.named(options.source)
@@ -67,7 +67,7 @@ def grow_rank(schema: Schema, target: Recipe, options: argparse.Namespace) -> No
 
 
 @contextlib.contextmanager
-def told_failures(folder: Path) -> Iterator[None]:
+def reported_failures(folder: Path) -> Iterator[None]:
     """Write a failure of this rank's own into a folder, for the launcher to end the run.
 
     A rank that fails because another one was lost writes nothing: torchrun starts all again.

@@ -17,7 +17,7 @@ from typing import Any
 from features.cli import FailedError
 from features.schema import Schema
 from training.checkpoint.catalog import checkpoint_name
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.distributed.failures import Failure, reported
 from training.registry.mlflow_registry import Registry
 from training.resources import num_cores
@@ -30,7 +30,7 @@ MAX_RESTARTS = 3
 """Times that torchrun starts all ranks again when one of them died."""
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 1.0
-"""For ranks that fail alike to say so, once the first has."""
+"""Once one rank has failed, how long the others may take to report the same failure."""
 _PASSED_ON = (
     "holdout_days",
     "batch_size",
@@ -48,7 +48,7 @@ def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace)
     """Run one day's training on ``options.ranks`` processes under an MLflow run.
 
     Raises:
-        FailedError: A rank failed, or the ranks refused what they were given; in their words.
+        FailedError: A rank failed, or the ranks found their input invalid; the message is theirs.
         ChildProcessError: A rank was lost more often than it could be replaced.
     """
     parameters = {
@@ -97,7 +97,7 @@ def default_ranks() -> int:
 
 
 def _is_cpu_build() -> bool:
-    """Whether what is installed is for the CPU alone, found without a second's import of torch."""
+    """Whether the CPU build is installed, without the import of torch, which takes a second."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         importlib.metadata.distribution("fbgemm-gpu-cpu")
         return True
@@ -108,7 +108,7 @@ def upscale_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
     """Grow a checkpoint on as many processes as wrote it; returns what rank 0 found.
 
     Raises:
-        FailedError: A rank failed, or the ranks refused what they were given; in their words.
+        FailedError: A rank failed, or the ranks found their input invalid; the message is theirs.
         ChildProcessError: A rank was lost more often than it could be replaced.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -154,7 +154,7 @@ def speed_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Files:
-    """How this process and the ranks tell each other what they have."""
+    """The files through which this process and the ranks exchange results."""
 
     mlflow_run: Path
     """Written by this process once the run is open; read by rank 0 when it saves."""
@@ -164,7 +164,7 @@ class _Files:
 
 @contextlib.contextmanager
 def _torchrun(worker: Sequence[str], ranks: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """The ranks of a worker's command, started; ended with this process whatever happens to it."""
+    """Start the ranks of a worker's command; the end of the block ends them."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--standalone", f"--nproc-per-node={ranks}", f"--max-restarts={MAX_RESTARTS}"),

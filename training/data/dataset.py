@@ -128,7 +128,7 @@ class ExampleTable:
     def read_buffer(self, buffer: "Buffer") -> Examples:
         """The examples of one buffer, in the order of the files."""
         tables = []
-        for path, groups in itertools.groupby(buffer.row_groups, key=lambda place: place[0]):
+        for path, groups in itertools.groupby(buffer.row_groups, key=lambda group: group[0]):
             with pq.ParquetFile(path) as file:
                 tables.append(file.read_row_groups([group for _, group in groups]))
         return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
@@ -139,7 +139,7 @@ class ExampleTable:
         return sorted((self.root / f"{DAY}={day.isoformat()}").glob("*.parquet"))
 
     def _fingerprint(self, day: datetime.date) -> str:
-        """Of the schema by which the examples of a day were made; empty where nobody says."""
+        """Fingerprint of the schema that made a day's examples; empty where it is not recorded."""
         manifest = self.root / f"{DAY}={day.isoformat()}" / "_manifest.json"
         return str(json.loads(manifest.read_text()).get("fingerprint", ""))
 

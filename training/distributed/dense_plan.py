@@ -14,7 +14,7 @@ from torchrec.distributed.model_parallel import (
 )
 from torchrec.distributed.types import ShardingEnv
 
-from training.config import DenseParallelism, Recipe, TableOptimizer
+from training.config.recipe import DenseParallelism, Recipe, TableOptimizer
 from training.distributed.device import Machine, is_bf16
 from training.model.ranker import InteractionArch, Ranker
 

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torchrec.distributed.planner.constants import HBM_CAP
 
-from training.config import Precision
+from training.config.recipe import Precision
 from training.resources import memory_bytes
 
 logger = logging.getLogger(__name__)

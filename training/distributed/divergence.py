@@ -1,10 +1,10 @@
 """Stops a training whose numbers became NaN or infinite, before they replace what is good.
 
 Of each step two numbers are looked at: the loss of each rank, and the norm of the dense part's
-gradient after the average over ranks. A loss that is no finite number is made to spoil the gradient
-(``told_by_gradient``), so that the norm says the same on every rank and nothing has to be exchanged
-until a run has diverged. What is about to be saved is looked at as well: the tables take their
-steps inside the backward pass, and a row that they spoil may be in no batch for long.
+gradient after the average over ranks. A loss that is not finite makes the gradient NaN
+(``spoil_gradient``), so that the norm is the same on every rank and nothing has to be exchanged
+until a run has diverged. What is about to be saved is checked as well: the tables take their steps
+inside the backward pass, and a row that they spoil may be in no batch for long.
 """
 
 import math
@@ -34,7 +34,7 @@ class DivergedError(FailedError):
         )
 
 
-def told_by_gradient(loss: Tensor) -> Tensor:
+def spoil_gradient(loss: Tensor) -> Tensor:
     """The loss; unless it is finite its gradient is NaN, which otherwise is the same to the bit.
 
     By itself the loss of a logit that overflowed has a finite gradient.

@@ -30,14 +30,14 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from training.config import Recipe, ShardingConfig
+from training.config.recipe import Recipe, ShardingConfig
 from training.distributed import initial_rows
 from training.distributed.dense_plan import DensePlan, has_dense_tables, plan_dense, wrapper_of
 from training.distributed.device import Machine
 from training.model.ranker import Ranker
 
 _ON_CUDA = tuple(by.value for by in ShardingType if by is not ShardingType.DATA_PARALLEL)
-"""All that the planner may choose for a table there, ``grid_shard`` named as it has to be."""
+"""All sharding types that the planner may choose for a table on CUDA."""
 
 
 def sharders() -> list[ModuleSharder[nn.Module]]:
@@ -163,7 +163,7 @@ def shard(
             {
                 "lr": training.sparse_learning_rate,
                 "weight_decay": training.embedding_decay,
-                # FBGEMM's default mode ignores weight_decay without a word.
+                # FBGEMM's default mode silently ignores weight_decay.
                 "weight_decay_mode": WeightDecayMode.L2,
                 "eps": 1e-8,
             },

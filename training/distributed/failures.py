@@ -1,8 +1,9 @@
 """What a rank that failed leaves for the process that started it; imports no torch.
 
 torchrun starts all ranks again when one of them ends, which helps a rank that was killed, and hides
-the words of one that failed: the others fail right after it, for want of a partner. So a rank
-writes down why it failed, and whoever started the ranks ends them all and tells why.
+the error message of one that failed: the others fail right after it, because their partner is gone.
+So a rank writes down why it failed, and the process that started the ranks ends them all and
+reports the reason.
 """
 
 import dataclasses
@@ -20,9 +21,9 @@ class Failure:
     """Why a run of several ranks ended."""
 
     reason: str
-    """The words of the rank that failed first, which they name unless all ranks said the same."""
+    """The error of the rank that failed first; it names the rank unless all failed alike."""
     summary: dict[str, Any]
-    """What joins the JSON object of the command."""
+    """Fields that are added to the command's JSON object."""
 
 
 def report(folder: Path, rank: int, error: BaseException) -> None:

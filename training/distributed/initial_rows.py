@@ -50,5 +50,5 @@ def fill(
         np.multiply(drawn[:count], np.float32(std), out=drawn[:count])
         skipped = max(0, first_row - start)
         rows = torch.from_numpy(drawn[skipped:count, columns])
-        place = start + skipped - first_row
-        part[place : place + len(rows)].copy_(rows)
+        row = start + skipped - first_row
+        part[row : row + len(rows)].copy_(rows)

@@ -28,5 +28,5 @@ def keep_freed_memory() -> bool:
     taken = [libc.mallopt(name, value) for name, value in settings]
     is_set = all(taken)
     if not is_set:
-        logger.warning("malloc: glibc refused a setting; training steps will fault pages in again")
+        logger.warning("malloc: glibc rejects a setting; training steps will fault pages in again")
     return is_set

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torchrec.distributed.planner.types import PlannerError, ShardingOption
 
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.distributed.dense_plan import DensePlan
 from training.distributed.device import Machine
 from training.distributed.embedding_plan import plan
@@ -19,7 +19,7 @@ from training.model.ranker import Ranker
 def planned(
     inputs: Inputs, recipe: Recipe, machine: Machine, *, teraflops: float
 ) -> dict[str, Any]:
-    """The plan that the trainer would make there, told table by table.
+    """The plan that the trainer would make there, table by table.
 
     Args:
         inputs: What the ranker reads; its tables are made on no device.
@@ -51,11 +51,11 @@ def planned(
         "recipe": recipe.name,
         **dataclasses.asdict(machine),
         "fits": True,
-        "tables": [_told(option) for option in chosen.options],
+        "tables": [_to_dict(option) for option in chosen.options],
         "considered": chosen.considered,
         "hbm_bytes_by_rank": [hbm[rank] for rank in range(machine.ranks)],
         "ddr_bytes_by_rank": [ddr[rank] for rank in range(machine.ranks)],
-        **_told_dense(chosen.dense),
+        **_dense_to_dict(chosen.dense),
         "lookup_milliseconds": lookups_ms,
         "dense_milliseconds": dense_ms,
         "step_milliseconds": lookups_ms + dense_ms,
@@ -63,7 +63,7 @@ def planned(
     return {**figures, "markdown": _markdown(figures)}
 
 
-def _told_dense(dense: DensePlan) -> dict[str, Any]:
+def _dense_to_dict(dense: DensePlan) -> dict[str, Any]:
     return {
         "dense": dense.parallelism.value,
         "dense_bytes_by_rank": dense.bytes_by_rank,
@@ -72,7 +72,7 @@ def _told_dense(dense: DensePlan) -> dict[str, Any]:
     }
 
 
-def _told(option: ShardingOption) -> dict[str, Any]:
+def _to_dict(option: ShardingOption) -> dict[str, Any]:
     return {
         "table": option.name,
         "rows": option.tensor.shape[0],

@@ -34,43 +34,43 @@ def agreement(candidate: Scores, champion: Scores, group: Groups) -> dict[str, f
         rows = rows[np.isfinite(champion[rows])]
         if not len(rows):
             continue
-        place = np.unique(group[rows], return_inverse=True)[1]
+        index = np.unique(group[rows], return_inverse=True)[1]
         mine, theirs = candidate[rows], champion[rows]
-        ratios.append(_ratios(mine, theirs, place))
-        correlations.append(_correlations(mine, theirs, place))
+        ratios.append(_ratios(mine, theirs, index))
+        correlations.append(_correlations(mine, theirs, index))
     return {"score_ratio": _mean(ratios), "rank_correlation": _mean(correlations)}
 
 
-def _ratios(candidate: Scores, champion: Scores, place: Groups) -> Numbers:
+def _ratios(candidate: Scores, champion: Scores, index: Groups) -> Numbers:
     """Of the groups in which the champion's mean is above 0."""
-    mine, theirs = (np.bincount(place, np.float64(scores)) for scores in (candidate, champion))
+    mine, theirs = (np.bincount(index, np.float64(scores)) for scores in (candidate, champion))
     known = theirs > 0
     return np.minimum(mine[known] / theirs[known], _HIGHEST_RATIO)
 
 
-def _correlations(candidate: Scores, champion: Scores, place: Groups) -> Numbers:
+def _correlations(candidate: Scores, champion: Scores, index: Groups) -> Numbers:
     """Of the groups in which the champion has an order."""
-    size = np.bincount(place)
-    mine, theirs = (_centred_ranks(scores, place, size) for scores in (candidate, champion))
+    size = np.bincount(index)
+    mine, theirs = (_centred_ranks(scores, index, size) for scores in (candidate, champion))
     both, mine_squared, theirs_squared = (
-        np.bincount(place, product) for product in (mine * theirs, mine * mine, theirs * theirs)
+        np.bincount(index, product) for product in (mine * theirs, mine * mine, theirs * theirs)
     )
     spread = np.sqrt(mine_squared * theirs_squared)
     found = np.divide(both, spread, out=np.zeros_like(both), where=spread > 0)
     return np.asarray(found[theirs_squared > 0])
 
 
-def _centred_ranks(scores: Scores, place: Groups, size: Groups) -> Numbers:
+def _centred_ranks(scores: Scores, index: Groups, size: Groups) -> Numbers:
     """Ranks within each group, equal scores sharing their mean, minus the group's mean rank."""
-    order = np.lexsort((scores, place))
+    order = np.lexsort((scores, index))
     starts = np.cumsum(size) - size
-    rank = np.arange(len(scores)) - starts[place[order]]
+    rank = np.arange(len(scores)) - starts[index[order]]
     is_new = np.ones(len(scores), dtype=np.bool_)
-    is_new[1:] = (np.diff(place[order]) != 0) | (np.diff(scores[order]) != 0)
+    is_new[1:] = (np.diff(index[order]) != 0) | (np.diff(scores[order]) != 0)
     tie = np.cumsum(is_new) - 1
     shared = np.bincount(tie, rank)[tie] / np.bincount(tie)[tie]
     centred = np.empty(len(scores), dtype=np.float64)
-    centred[order] = shared - (size[place[order]] - 1) / 2
+    centred[order] = shared - (size[index[order]] - 1) / 2
     return centred
 
 

@@ -1,4 +1,4 @@
-"""Charts of training: a run's learning curve, and predictions beside what was seen."""
+"""Charts of training: a run's learning curve, and predicted against observed rates."""
 
 from collections.abc import Callable, Mapping, Sequence
 

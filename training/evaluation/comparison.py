@@ -53,11 +53,11 @@ class Holdout:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The candidate beside a rival on some rows: the change, and its 95 % interval."""
+    """The candidate beside a baseline on some rows: the change, and its 95 % interval."""
 
     rows: int
     change: float
-    """Of the log loss: relative to the rival's. Of the GAUC: the difference."""
+    """Of the log loss: relative to the baseline's. Of the GAUC: the difference."""
     low: float
     high: float
 
@@ -69,7 +69,7 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Against:
-    """The candidate beside one rival."""
+    """The candidate beside one baseline."""
 
     log_loss: Comparison
     """Relative change; negative is better."""
@@ -99,18 +99,18 @@ class Calibration:
 
 
 def compare(
-    holdout: Holdout, candidate: Scores, rival: Scores, *, draws: int = 2_000, seed: int = 0
+    holdout: Holdout, candidate: Scores, baseline: Scores, *, draws: int = 2_000, seed: int = 0
 ) -> Against:
-    """How much worse than a rival a candidate is.
+    """How much worse than a baseline a candidate is.
 
     Args:
         holdout: The rows; slices may be empty.
         candidate: (rows,) probabilities, all finite.
-        rival: The same of whom it is compared with.
+        baseline: The same of whom it is compared with.
         draws: Of the bootstrap.
         seed: Of the draws.
     """
-    pair = _Pair(holdout, candidate, rival)
+    pair = _Pair(holdout, candidate, baseline)
     sums = bootstrap_sums(pair.columns, holdout.group, draws=draws, seed=seed)
     mine, theirs, auc, more_auc, lost, more_lost, *parts = sums.T
     label = parts.pop(0)
@@ -150,7 +150,7 @@ class _Pair:
 
     holdout: Holdout
     candidate: Scores
-    rival: Scores
+    baseline: Scores
 
     def columns(self, rows: Rows) -> FloatArray:
         """(rows, columns) of some rows, all rows of a user among them and next to each other.
@@ -158,7 +158,7 @@ class _Pair:
         Differences are columns of their own, so that equal scores differ by exactly 0.
         """
         label = self.holdout.label[rows]
-        mine, theirs = self.candidate[rows], self.rival[rows]
+        mine, theirs = self.candidate[rows], self.baseline[rows]
         loss = log_losses(theirs, label)
         more = log_losses(mine, label) - loss
         columns: list[npt.NDArray[Any]] = [mine, theirs, *self._auc(rows), loss, more, label]
@@ -175,7 +175,7 @@ class _Pair:
             return np.zeros(len(rows)), np.zeros(len(rows))
         label, group = self.holdout.label[rows], self.holdout.group[rows]
         mine, sizes = group_aucs(self.candidate[rows], label, group)
-        theirs, _ = group_aucs(self.rival[rows], label, group)
+        theirs, _ = group_aucs(self.baseline[rows], label, group)
         return (
             np.repeat(np.float64(np.isfinite(mine)), sizes),
             np.repeat(np.nan_to_num(mine - theirs), sizes),

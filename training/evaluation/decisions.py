@@ -31,8 +31,8 @@ def summary(evaluation: Evaluation) -> Values:
         "champion_metrics": _metrics(decision, gate.CHAMPION),
         "compared_with": answering,
         **_against(decision.against.get(answering)),
-        "anchor": None if anchor is None else _rival(decision, gate.ANCHOR, anchor),
-        "control": None if control is None else _rival(decision, gate.CONTROL, control),
+        "anchor": None if anchor is None else _baseline(decision, gate.ANCHOR, anchor),
+        "control": None if control is None else _baseline(decision, gate.CONTROL, control),
         "calibration": _calibration(evaluation),
         "base_rate": {
             "rate": base_rate.rate,
@@ -52,18 +52,18 @@ def alert_values(alert: Alert) -> Values:
 
 
 def _metrics(decision: Decision, key: str) -> Values | None:
-    found = decision.rivals.get(key)
+    found = decision.baselines.get(key)
     return found.to_dict() if found else None
 
 
-def _rival(decision: Decision, key: str, rival: Baseline) -> Values:
-    manifest = rival.artifact.manifest
-    told = {"version": manifest.version, "day": manifest.day, "metrics": _metrics(decision, key)}
-    return {**told, **_against(decision.against.get(key))}
+def _baseline(decision: Decision, key: str, baseline: Baseline) -> Values:
+    manifest = baseline.artifact.manifest
+    values = {"version": manifest.version, "day": manifest.day, "metrics": _metrics(decision, key)}
+    return {**values, **_against(decision.against.get(key))}
 
 
 def _against(found: Against | None) -> Values:
-    """The comparison with one rival; None where there is none."""
+    """The comparison with one baseline; None where there is none."""
     return {
         "log_loss_change": _comparison(found.log_loss) if found else None,
         "gauc_change": _comparison(found.gauc) if found and found.gauc else None,

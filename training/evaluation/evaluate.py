@@ -1,4 +1,4 @@
-"""The evaluation job: a candidate and its rivals on days that none has seen, and the gate's word.
+"""The evaluation job: a candidate and its baselines on unseen days, and the gate's decision.
 
 A trial has a third ranker, the control: what the candidate grew from, trained on the same days.
 Then the candidate must be shown to be better than the champion and than it.
@@ -28,7 +28,7 @@ from training.metrics import log_losses
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Versions:
-    """Who is judged, and against whom."""
+    """The candidate and the versions that it is compared with."""
 
     candidate: str
     champion: str | None = None
@@ -73,7 +73,7 @@ class Evaluation:
     champion_scores: Scores | None
     anchor: Baseline | None
     notes: list[str]
-    """Which rivals could not be scored, and why there is no anchor."""
+    """Which baselines could not be scored, and why there is no anchor."""
     control: Baseline | None
     base_rate: BaseRate
     agreement: dict[str, float | None] | None
@@ -94,7 +94,7 @@ def evaluate_candidate(
     config: GateConfig | None = None,
     is_spoilt: bool = False,
 ) -> Evaluation:
-    """Score candidate and rivals on (candidate's trained_through, day] and let the gate decide.
+    """Score candidate and baselines on (candidate's trained_through, day] and let the gate decide.
 
     Args:
         schema: The data set's schema.
@@ -135,9 +135,9 @@ def evaluate_candidate(
         label=label,
         candidate_scores=candidate,
         champion_scores=theirs,
-        anchor=_rival(gate.ANCHOR, rankers, scores),
+        anchor=_baseline(gate.ANCHOR, rankers, scores),
         notes=notes,
-        control=_rival(gate.CONTROL, rankers, scores),
+        control=_baseline(gate.CONTROL, rankers, scores),
         base_rate=base_rate,
         agreement=None if theirs is None else agreement(candidate, theirs, groups),
         regret=None if best is None else float(log_losses(candidate, label).mean()) - best,
@@ -213,7 +213,7 @@ def _anchor(
     return None, [*notes, "anchor: no older champion; not compared"]
 
 
-def _rival(key: str, rankers: dict[str, Artifact], scores: dict[str, Scores]) -> Baseline | None:
+def _baseline(key: str, rankers: dict[str, Artifact], scores: dict[str, Scores]) -> Baseline | None:
     return Baseline(rankers[key], scores[key]) if key in rankers else None
 
 

@@ -29,7 +29,7 @@ def write_family_page(reports: Path, dataset: str, members: Sequence[Member]) ->
 
 
 def family_blocks(members: Sequence[Member]) -> list[Block]:
-    """What any page tells of the family; the newest first in the table."""
+    """What every page shows of the family; the newest first in the table."""
     if not members:
         return [Prose("There are no rankers yet: none has been trained.", Tone.QUIET)]
     return [

@@ -29,11 +29,11 @@ class GateConfig:
     """The limits; fixed before any candidate is seen."""
 
     margin: float = 0.002
-    """Largest log loss of the candidate above a rival's, as a share of the rival's."""
+    """Largest log loss of the candidate above a baseline's, as a share of the baseline's."""
     gauc_margin: float | None = 0.002
-    """Largest GAUC of a rival above the candidate's; None: GAUC is not compared."""
+    """Largest GAUC of a baseline above the candidate's; None: GAUC is not compared."""
     slice_margin: float = 0.05
-    """Largest log loss above a rival's within a named slice, as a share of the rival's."""
+    """Largest log loss above a baseline's within a named slice, as a share of the baseline's."""
     calibration: tuple[float, float] = (0.9, 1.1)
     """Bounds of mean prediction over mean label."""
     min_rows: int = 300
@@ -76,12 +76,12 @@ def of_input(holdout: Holdout, candidate: Scores) -> list[Finding]:
     """What no comparison can be made with: labels, and scores of the candidate."""
     labels = np.isin(holdout.label, (0, 1))
     found = [
-        told
-        for told in (
+        text
+        for text in (
             bad_rows("labels", "not 0 or 1", ~labels, holdout),
             bad_rows("scores of the candidate", "no probabilities", ~usable(candidate), holdout),
         )
-        if told
+        if text
     ]
     if not found and np.ptp(candidate) == 0:
         found = [f"scores of the candidate: all are {candidate[0]:.4g}; a constant ranks nothing"]
@@ -102,7 +102,7 @@ def bad_rows(what: str, how: str, rows: "np.typing.NDArray[np.bool_]", holdout: 
 
 
 def of_size(config: GateConfig, holdout: Holdout) -> Finding | None:
-    """Why the holdout cannot tell anything; None where it can."""
+    """Why the holdout is too small to decide; None where it is not."""
     rows, users, positives = len(holdout), holdout.num_users(), int(holdout.label.sum())
     if rows < config.min_rows or users < config.min_users:
         text = (
@@ -117,7 +117,7 @@ def of_size(config: GateConfig, holdout: Holdout) -> Finding | None:
 
 
 def of_log_loss(name: str, change: Comparison, *, margin: float, must_be_better: bool) -> Finding:
-    """Whether the log loss is at most a margin above a rival's, or below it."""
+    """Whether the log loss is at most a margin above a baseline's, or below it."""
     seen = f"log loss against {name}: {percent(change)}"
     if must_be_better:
         verdict = below_zero(change.low, change.high)
@@ -129,7 +129,7 @@ def of_log_loss(name: str, change: Comparison, *, margin: float, must_be_better:
 def of_gauc(
     config: GateConfig, name: str, against: Against, *, must_be_better: bool
 ) -> Finding | None:
-    """Whether the GAUC is at most a margin below a rival's, or above it; None: not compared."""
+    """Whether the GAUC is at most a margin below a baseline's, or above it; None: not compared."""
     change = against.gauc
     if change is None or config.gauc_margin is None:
         return None
@@ -152,7 +152,7 @@ def of_gauc(
 
 
 def of_slices(config: GateConfig, name: str, against: Against) -> list[Finding]:
-    """Whether the log loss within each slice is at most a margin above a rival's."""
+    """Whether the log loss within each slice is at most a margin above a baseline's."""
     findings = []
     for part, change in against.slices.items():
         verdict = kept(change.low, change.high, at_most=config.slice_margin)
@@ -210,7 +210,7 @@ def positives_needed(config: GateConfig, found: Calibration, rows: int) -> int:
 
 
 def is_nearer(against: Against) -> bool:
-    """Whether the candidate is shown to be calibrated nearer to 1 than a rival."""
+    """Whether the candidate is shown to be calibrated nearer to 1 than a baseline."""
     found = against.miscalibration
     return found.is_finite and found.high < 0
 
@@ -224,12 +224,12 @@ def percent(comparison: Comparison) -> str:
 
 
 def _better(verdict: Verdict, *, side: str = "below") -> str:
-    told = {
+    texts = {
         Verdict.PROMOTE: "better",
         Verdict.HOLD: f"not shown to be better: all of it must be {side} 0",
         Verdict.REFUSE: "worse; it must be better",
     }
-    return told[verdict]
+    return texts[verdict]
 
 
 def _within(verdict: Verdict, limit: str, *, most: str = "most", side: str = "above") -> str:

@@ -8,7 +8,7 @@ or what was given is broken, hold when the holdout cannot tell. The candidate is
   so that a little worse each day does not add up;
 - in a trial the un-grown ranker, which it must be shown to beat, as the champion.
 
-A rival of which some scores are no probabilities is compared on the other rows; it can neither
+A baseline of which some scores are no probabilities is compared on the other rows; it can neither
 block a good candidate nor let a bad one through, since the base rate must then be beaten too.
 
 One exception: a candidate that is not shown to be calibrated within the bounds may replace a
@@ -27,7 +27,7 @@ from training.evaluation.findings import Finding, GateConfig, Verdict
 from training.metrics import Metrics, evaluate
 
 CHAMPION, ANCHOR, CONTROL, BASE_RATE = "champion", "anchor", "control", "base_rate"
-"""Keys of the rivals."""
+"""Keys of the baselines."""
 NAMES = {
     CHAMPION: "the champion",
     ANCHOR: "the anchor",
@@ -40,7 +40,7 @@ RECALIBRATE = "recalibrate"
 
 @dataclasses.dataclass(frozen=True)
 class Alert:
-    """What somebody has to look at, whatever the verdict."""
+    """What a person has to look at, whatever the verdict."""
 
     name: str
     """Page of infra/runbooks, without its ending."""
@@ -60,8 +60,8 @@ class Decision:
     """What was left out of the comparison."""
     candidate: Metrics | None = None
     """None where its scores are no probabilities, or the labels no labels."""
-    rivals: dict[str, Metrics] = dataclasses.field(default_factory=dict)
-    """Of each rival whose scores are all probabilities, by key."""
+    baselines: dict[str, Metrics] = dataclasses.field(default_factory=dict)
+    """Of each baseline whose scores are all probabilities, by key."""
     against: dict[str, Against] = dataclasses.field(default_factory=dict)
     calibration: Calibration | None = None
 
@@ -70,33 +70,33 @@ def decide(
     config: GateConfig,
     holdout: Holdout,
     candidate: Scores,
-    rivals: Mapping[str, Scores],
+    baselines: Mapping[str, Scores],
     *,
     base_rate: float,
 ) -> Decision:
-    """Judge a candidate's predictions against its rivals'.
+    """Judge a candidate's predictions against its baselines'.
 
     Args:
         config: The limits.
-        holdout: Labels, users and slices of the rows, on which nobody has trained.
+        holdout: Labels, users and slices of the rows, on which no ranker has trained.
         candidate: (rows,) probabilities.
-        rivals: The same of ``CHAMPION``, ``ANCHOR`` and ``CONTROL``, those that there are.
-        base_rate: Positive rate of the training days, the rival where there is no champion.
+        baselines: The same of ``CHAMPION``, ``ANCHOR`` and ``CONTROL``, those that there are.
+        base_rate: Positive rate of the training days, the baseline where there is no champion.
 
     Raises:
         ValueError: There are no rows, scores of another number of rows, or no such rate.
     """
-    _check(holdout, candidate, rivals, base_rate)
+    _check(holdout, candidate, baselines, base_rate)
     if broken := findings.of_input(holdout, candidate):
         return _decided(broken)
     judge = _Judge(config, holdout, candidate)
-    for key, scores in rivals.items():
-        judge.rival(key, scores, must_be_better=CONTROL in rivals and key != ANCHOR)
-    if CHAMPION not in rivals or judge.has_broken_rival:
+    for key, scores in baselines.items():
+        judge.compare_with(key, scores, must_be_better=CONTROL in baselines and key != ANCHOR)
+    if CHAMPION not in baselines or judge.has_broken_baseline:
         flat = np.full(len(holdout), base_rate, np.float32)
-        judge.rival(BASE_RATE, flat, must_be_better=True)
+        judge.compare_with(BASE_RATE, flat, must_be_better=True)
     judge.calibration()
-    decision = judge.decision(is_first=CHAMPION not in rivals)
+    decision = judge.decision(is_first=CHAMPION not in baselines)
     small = findings.of_size(config, holdout)
     return _decided([small], decision) if small else decision
 
@@ -108,21 +108,21 @@ class _Judge:
         self.config = config
         self.holdout = holdout
         self.candidate = candidate
-        self.has_broken_rival = False
+        self.has_broken_baseline = False
         self.findings: list[Finding] = []
         self.alerts: list[Alert] = []
         self.against: dict[str, Against] = {}
-        self.rivals: dict[str, Metrics] = {}
+        self.baselines: dict[str, Metrics] = {}
         self.calibrated: Calibration | None = None
         metrics = evaluate(candidate, holdout.label, holdout.group)
         self.metrics = metrics
         self.notes = [*_left_out(config, holdout, metrics)]
 
-    def rival(self, key: str, scores: Scores, *, must_be_better: bool) -> None:
-        """Compare with a rival, on the rows for which it has an answer."""
+    def compare_with(self, key: str, scores: Scores, *, must_be_better: bool) -> None:
+        """Compare with a baseline, on the rows for which it has an answer."""
         good = findings.usable(scores)
         if good.all():
-            self.rivals[key] = evaluate(scores, self.holdout.label, self.holdout.group)
+            self.baselines[key] = evaluate(scores, self.holdout.label, self.holdout.group)
         elif not self._has_enough_answers(key, good):
             return
         rows = _with_judged_slices(self.config, self.holdout.take(good))
@@ -144,21 +144,21 @@ class _Judge:
         self.findings += findings.of_slices(self.config, name, found)
 
     def calibration(self) -> None:
-        """Hold the calibration against its bounds, and against that of whom it would replace."""
+        """Compare the calibration with its bounds, and with that of the version to replace."""
         config, holdout = self.config, self.holdout
         found = calibrate(holdout, self.candidate, draws=config.draws, seed=config.seed)
         self.calibrated = found
-        told = findings.of_calibration(config, found, len(holdout))
+        finding = findings.of_calibration(config, found, len(holdout))
         # A champion that is broken is compared on some rows; those of the base rate are all.
-        keys = [CHAMPION] if CHAMPION in self.rivals else [CHAMPION, BASE_RATE]
+        keys = [CHAMPION] if CHAMPION in self.baselines else [CHAMPION, BASE_RATE]
         keys = [key for key in keys if key in self.against]
         is_nearer = all(findings.is_nearer(self.against[key]) for key in keys)
-        if told.verdict is not Verdict.PROMOTE and is_nearer:
+        if finding.verdict is not Verdict.PROMOTE and is_nearer:
             names = " and ".join(NAMES[key] for key in keys)
-            told = self._let_through(
-                told, f"{told.text}; shown to be nearer to 1 than {names}: let through"
+            finding = self._let_through(
+                finding, f"{finding.text}; shown to be nearer to 1 than {names}: let through"
             )
-        self.findings.append(told)
+        self.findings.append(finding)
 
     def decision(self, *, is_first: bool) -> Decision:
         """The verdict on all that was found."""
@@ -171,19 +171,19 @@ class _Judge:
             alerts=self.alerts,
             notes=self.notes,
             candidate=self.metrics,
-            rivals=self.rivals,
+            baselines=self.baselines,
             against=self.against,
             calibration=self.calibrated,
         )
         return _decided(self.findings, decision)
 
     def _has_enough_answers(self, key: str, good: npt.NDArray[np.bool_]) -> bool:
-        """Note that a rival is broken; whether it has answers enough to compare with."""
-        self.has_broken_rival = True
+        """Note that a baseline is broken; whether it has answers enough to compare with."""
+        self.has_broken_baseline = True
         text = findings.bad_rows(f"scores of {NAMES[key]}", "no probabilities", ~good, self.holdout)
         is_enough = findings.of_size(self.config, self.holdout.take(good)) is None
-        told = "compared on the others" if is_enough else "not compared"
-        self.notes.append(f"{text}; {told}, and the base rate must be beaten")
+        outcome = "compared on the others" if is_enough else "not compared"
+        self.notes.append(f"{text}; {outcome}, and the base rate must be beaten")
         if key == CHAMPION:
             self.alerts.append(Alert("gate-refused-or-hold", text))
         if key == CONTROL and not is_enough:
@@ -213,7 +213,7 @@ def _decided(found: list[Finding], decision: Decision | None = None) -> Decision
     verdict = max(verdicts, key=order.index)
     hardest_first = sorted(found, key=lambda one: -order.index(one.verdict))
     in_its_way = [one for one in hardest_first if one.verdict is not Verdict.PROMOTE]
-    # What was not let through asks nobody to recalibrate it.
+    # Only a candidate that is promoted needs to be recalibrated.
     is_through = verdict is Verdict.PROMOTE
     return dataclasses.replace(
         decision,
@@ -237,30 +237,30 @@ def _with_judged_slices(config: GateConfig, holdout: Holdout) -> Holdout:
 def _left_out(config: GateConfig, holdout: Holdout, metrics: Metrics) -> list[str]:
     """What is not judged, in words."""
     judged = _with_judged_slices(config, holdout).slices
-    told = [
+    notes = [
         f"slice {name}: {rows.sum():,} rows of {holdout.num_users(rows):,} users; judged from "
         f"{config.min_slice_rows} rows of {config.min_users} users on"
         for name, rows in holdout.slices.items()
         if name not in judged
     ]
     if not holdout.has_users:
-        return ["GAUC: this data set has no users; not compared", *told]
+        return ["GAUC: this data set has no users; not compared", *notes]
     if config.gauc_margin is None:
-        return ["GAUC: not asked for; not compared", *told]
+        return ["GAUC: not asked for; not compared", *notes]
     users = holdout.num_users()
     left_out = round(metrics.one_class_users * users)
-    return [f"GAUC: {left_out:,} of {users:,} users are left out: their labels are equal", *told]
+    return [f"GAUC: {left_out:,} of {users:,} users are left out: their labels are equal", *notes]
 
 
 def _check(
-    holdout: Holdout, candidate: Scores, rivals: Mapping[str, Scores], base_rate: float
+    holdout: Holdout, candidate: Scores, baselines: Mapping[str, Scores], base_rate: float
 ) -> None:
     if not len(holdout):
         raise ValueError("rows of the holdout: 0; at least 1")
-    for name, scores in {"candidate": candidate, **rivals}.items():
+    for name, scores in {"candidate": candidate, **baselines}.items():
         if len(scores) != len(holdout):
             raise ValueError(f"scores of {name}: {len(scores)}; the holdout has {len(holdout)}")
-    if unknown := sorted(set(rivals) - {CHAMPION, ANCHOR, CONTROL}):
-        raise ValueError(f"rivals: {unknown}; one of {[CHAMPION, ANCHOR, CONTROL]}")
+    if unknown := sorted(set(baselines) - {CHAMPION, ANCHOR, CONTROL}):
+        raise ValueError(f"baselines: {unknown}; one of {[CHAMPION, ANCHOR, CONTROL]}")
     if not 0 <= base_rate <= 1:
         raise ValueError(f"base_rate: {base_rate}; from 0 to 1")

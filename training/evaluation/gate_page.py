@@ -44,7 +44,7 @@ def gate_page(
 
     Args:
         title: Data set and day.
-        values: The decision, as ``decisions.summary`` tells it.
+        values: The decision, as ``decisions.summary`` returns it.
         scores: (rows,) probabilities of each ranker, by what the page calls it.
         label: (rows,) of the holdout.
         curve: How the candidate was trained.
@@ -77,11 +77,11 @@ def _tone(verdict: str) -> Tone:
 def _notices(values: Values) -> list[Block]:
     notices: list[Block] = []
     if values["drill"]:
-        scores = "Its scores were dealt out to other rows on purpose."
+        scores = "Its scores are permuted between rows on purpose."
         notices.append(Notice(f"Drill: {values['drill']}. {scores}", Tone.ACCENT))
     for alert in values["alerts"]:
-        told = f"Alert: {alert['alert']}. {alert['what']}. See {alert['runbook']}."
-        notices.append(Notice(told, Tone.UNSURE))
+        text = f"Alert: {alert['alert']}. {alert['what']}. See {alert['runbook']}."
+        notices.append(Notice(text, Tone.UNSURE))
     return notices
 
 
@@ -93,14 +93,14 @@ def _who(values: Values) -> Prose:
     if control:
         names += f", un-grown control {control['version']}"
     first, last = values["holdout"]
-    told = f"{names}; judged on {first} to {last}, on which none has trained."
+    text = f"{names}; judged on {first} to {last}, on which none has trained."
     if control:
-        told += (
+        text += (
             " Candidate and control go on from one checkpoint, which grew for the candidate, and "
             "trained on the same days. The candidate costs more to serve, so it must be shown to "
             "be better than champion and control."
         )
-    return Prose(told)
+    return Prose(text)
 
 
 def _metrics(values: Values) -> Table:
@@ -113,18 +113,18 @@ def _metrics(values: Values) -> Table:
 
 
 def _base_rate(values: Values) -> list[tuple[str, Value]]:
-    told = values["base_rate"]
-    days = f"{told['rows']:,} rows of {told['days'][0]} to {told['days'][1]}"
-    return [("base rate of the training days", decimal(told["rate"], note=days))]
+    found = values["base_rate"]
+    days = f"{found['rows']:,} rows of {found['days'][0]} to {found['days'][1]}"
+    return [("base rate of the training days", decimal(found["rate"], note=days))]
 
 
 def _calibration(values: Values) -> list[tuple[str, Value]]:
-    told = values["calibration"]
-    if not told:
+    found = values["calibration"]
+    if not found:
         return []
-    interval = f"95 %: {_between(told, '.3f')}; {told['positives']:,} positives"
-    bounds = f"bounds {told['bounds'][0]} to {told['bounds'][1]}"
-    value = decimal(told["value"], 3, note=f"{interval}; {bounds}")
+    interval = f"95 %: {_between(found, '.3f')}; {found['positives']:,} positives"
+    bounds = f"bounds {found['bounds'][0]} to {found['bounds'][1]}"
+    value = decimal(found["value"], 3, note=f"{interval}; {bounds}")
     return [("calibration, mean prediction over mean label", value)]
 
 
@@ -135,21 +135,21 @@ def _regret(values: Values) -> list[tuple[str, Value]]:
 
 
 def _comparisons(values: Values) -> list[Block]:
-    """A table for each rival that the candidate was compared with: all rows, then the slices."""
-    rivals = [("the " + values["compared_with"].replace("_", " "), values)]
+    """A table for each baseline that the candidate was compared with: all rows, then the slices."""
+    baselines = [("the " + values["compared_with"].replace("_", " "), values)]
     for key, name in (("anchor", "the anchor"), ("control", "the un-grown control")):
-        rivals += [(name, values[key])] if values[key] else []
+        baselines += [(name, values[key])] if values[key] else []
     if values["compared_with"] != BASE_RATE:
-        rivals.append(("the base rate", values["base_rate"]))
+        baselines.append(("the base rate", values["base_rate"]))
     return [
         block
-        for name, found in rivals
+        for name, found in baselines
         if found["log_loss_change"]
         for block in _against(name, found)
     ]
 
 
-def _against(rival: str, found: Values) -> list[Block]:
+def _against(baseline: str, found: Values) -> list[Block]:
     parts = [("all", found["log_loss_change"]), *found["slices"].items()]
     rows: list[Sequence[Value]] = [
         (f"log loss, {name}", f"{part['rows']:,} rows", percent(part["change"]), _between(part))
@@ -161,7 +161,7 @@ def _against(rival: str, found: Values) -> list[Block]:
         change = decimal(gauc["change"], note="absolute")
         rows.append(("GAUC", users, change, _between(gauc, "+.4f")))
     columns = ("measure", "of", "change", "95 % interval, users resampled")
-    return [Heading(f"Against {rival}"), Table(columns, rows)]
+    return [Heading(f"Against {baseline}"), Table(columns, rows)]
 
 
 def _between(interval: Values, form: str = "+.2%") -> str:

@@ -26,10 +26,12 @@ def write_training_page(
 
 def training_page(dataset: str, name: str, curve: Curve, facts: Mapping[str, Any]) -> Page:
     """What a run was, and its learning curve."""
-    told = [(key.replace("_", " "), value) for key, value in facts.items()]
+    shown = [(key.replace("_", " "), value) for key, value in facts.items()]
     charts = learning_curve(curve)
     none = Prose("No learning curve: the run noted no normalised entropy.", Tone.QUIET)
-    return Page(f"{dataset}: training of {name}", [Facts(told), Charts(charts) if charts else none])
+    return Page(
+        f"{dataset}: training of {name}", [Facts(shown), Charts(charts) if charts else none]
+    )
 
 
 def gate_kind(*, is_trial: bool, is_drill: bool = False) -> str:

@@ -1,6 +1,6 @@
 """The rolling backtest: each day is predicted by models that have seen only earlier days.
 
-WeightedModel the ranker stand two simple rivals under the same rule.
+Beside the ranker stand two simple baselines under the same rule.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from features.schema import Schema
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.data.dataset import Examples, ExampleTable, user_groups
 from training.evaluation.comparison import Comparison, Holdout, compare
 from training.evaluation.holdout import best_log_losses
@@ -36,7 +36,7 @@ class Backtest:
 
     metrics: dict[str, Metrics]
     against: dict[str, Comparison]
-    """The ranker's log loss against each rival's; negative is better."""
+    """The ranker's log loss against each baseline's; negative is better."""
     days: int
     regret: float | None
 
@@ -47,7 +47,7 @@ def run_backtest(
     """Predict each of ``days`` after training on everything before it, one day at a time.
 
     Needs a process group; the ranker starts cold before the first day and warm from then on, as the
-    daily pipeline does. The rivals are fitted anew before each day.
+    daily pipeline does. The baselines are fitted anew before each day.
     """
     before = table.days(datetime.date.min, days[0] - datetime.timedelta(days=1))
     session = Session(inputs_of(schema), recipe, first_rows(table, before))

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from training.checkpoint.catalog import MANIFEST, Checkpoint, CheckpointManifest
 from training.checkpoint.tensors import load_training_state, save, training_state
-from training.config import Recipe, recipe_from_dict
+from training.config.recipe import Recipe, recipe_from_dict
 from training.data.batch import Batch
 from training.data.dataset import Examples, ExampleTable, batches, num_batches
 from training.data.day_split import Days
@@ -179,7 +179,7 @@ class Comparison:
             dense_learning_rate=rate,
             seed=seed,
         )
-        # Nothing is learnt by heart in one pass.
+        # One pass does not overfit, so there is no dropout.
         model = dataclasses.replace(recipe.model, dropout=0.0)
         return dataclasses.replace(recipe, model=model, training=training)
 
@@ -192,13 +192,13 @@ class Comparison:
             state = training_state(session.model, session.optimizer)
             path = save(Path(folder), state, manifest, "parent")
             source = Checkpoint(path, manifest)
-            told = upscale(self.table.schema, source, target, self.table, Path(folder))
-            grown = Path(told["checkpoint"])
+            summary = upscale(self.table.schema, source, target, self.table, Path(folder))
+            grown = Path(summary["checkpoint"])
             manifest_text = (grown / MANIFEST).read_text()
             model = recipe_from_dict(json.loads(manifest_text)["recipe"]).model
             larger = self._session(dataclasses.replace(target, model=model))
             load_training_state(grown, larger.model, larger.optimizer)
-            return larger, float(told["max_logit_difference"])
+            return larger, float(summary["max_logit_difference"])
 
     def _flops(self, size: str) -> int:
         return cost_of(inputs_of(self.table.schema), self.recipes[size].model).training_flops
@@ -228,12 +228,12 @@ class Comparison:
 
 def _thinned(examples: Examples) -> Examples:
     """At most ``JUDGED_ROWS`` of the examples, evenly spread."""
-    places = np.linspace(0, len(examples) - 1, min(len(examples), JUDGED_ROWS)).astype(np.int64)
+    indices = np.linspace(0, len(examples) - 1, min(len(examples), JUDGED_ROWS)).astype(np.int64)
     return Examples(
-        examples.inputs.take(places),
-        examples.label[places],
-        examples.example_id[places],
-        examples.table.take(places),
+        examples.inputs.take(indices),
+        examples.label[indices],
+        examples.example_id[indices],
+        examples.table.take(indices),
     )
 
 

@@ -20,11 +20,12 @@ from tqdm import tqdm
 
 from features.encoding.encode import Ids, RequestInputs
 from features.schema import Role, Schema
-from training.artifact.aoti_cache import NativeDense, NativeError, key_of, private_folder, verified
+from training.artifact.aoti_cache import key_of, private_folder, verified
 from training.artifact.aoti_compile import compile_dense
+from training.artifact.aoti_runtime import NativeDense, NativeError
 from training.artifact.quantized_tables import TablePrecision
 from training.artifact.scorer import Scorer, ServedDense
-from training.config import ModelConfig
+from training.config.model import ModelConfig
 from training.data.batch import jagged
 from training.model.flops import cost_of
 from training.model.inputs import Inputs, inputs_of
@@ -127,9 +128,9 @@ def _timed(
             seconds[name].append(_seconds_a_call(score, request, clock))
         peaks.append(_gflops(clock))
     limit = 2 * macs * len(request) / statistics.median(peaks) / 1e6
-    told = {f"{name}_ms": 1e3 * statistics.median(values) for name, values in seconds.items()}
-    told |= {"limit_ms": limit, "native_int8_to_limit": told["native_int8_ms"] / limit}
-    return {name: round(value, 3) for name, value in told.items()}
+    figures = {f"{name}_ms": 1e3 * statistics.median(values) for name, values in seconds.items()}
+    figures |= {"limit_ms": limit, "native_int8_to_limit": figures["native_int8_ms"] / limit}
+    return {name: round(value, 3) for name, value in figures.items()}
 
 
 def _seconds_a_call(score: Score, request: RequestInputs, clock: Clock) -> float:
@@ -156,13 +157,13 @@ def _calls_per_second(scorer: Scorer, request: RequestInputs, *, num_threads: in
     counts = [0] * CALLERS
     end = time.perf_counter() + _SECONDS_OF_CALLERS
 
-    def call(place: int) -> None:
+    def call(index: int) -> None:
         torch.set_num_threads(num_threads)
         while time.perf_counter() < end:
             scorer.score(request)
-            counts[place] += 1
+            counts[index] += 1
 
-    callers = [threading.Thread(target=call, args=(place,)) for place in range(CALLERS)]
+    callers = [threading.Thread(target=call, args=(index,)) for index in range(CALLERS)]
     for caller in callers:
         caller.start()
     for caller in callers:

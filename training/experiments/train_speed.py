@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from features.encoding.encode import ModelInputs
 from features.schema import Kind
-from training.config import ModelConfig, Recipe, ShardingConfig, TrainingConfig, WukongConfig
+from training.config.model import ModelConfig, WukongConfig
+from training.config.recipe import Recipe, ShardingConfig, TrainingConfig
 from training.data.batch import Batch
 from training.experiments.public_data.data import BenchmarkData, InMemory, Split, one_each
 from training.experiments.public_data.protocol import shuffled_batches

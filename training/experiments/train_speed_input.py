@@ -22,7 +22,7 @@ import torch.distributed as dist
 from features.datasets.catalog import schema_of
 from features.schema import DAY, EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Kind, Schema
 from features.schema.fingerprints import rows_fingerprint
-from training.config import TrainingConfig
+from training.config.recipe import TrainingConfig
 from training.data.dataset import TABLE, ExampleTable, batches
 from training.model.inputs import Inputs
 
@@ -81,14 +81,14 @@ def _schema(inputs: Inputs) -> Schema:
     )
     numbers = [
         Column(
-            name=f"number_{place}",
+            name=f"number_{index}",
             dtype=Dtype.INT64,
             kind=kind,
             unit="clicks",
             minimum=0,
             doc="A random number.",
         )
-        for place, kind in enumerate(inputs.dense)
+        for index, kind in enumerate(inputs.dense)
     ]
     usual = schema_of("synthetic-fields")
     return dataclasses.replace(

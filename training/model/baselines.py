@@ -15,7 +15,7 @@ from torchrec.models.dlrm import InteractionArch as DotInteraction
 from torchrec.models.dlrm import OverArch
 from torchrec.modules.crossnet import CrossNet, LowRankCrossNet
 
-from training.config import (
+from training.config.model import (
     AFNConfig,
     AutoIntConfig,
     DCNv2Config,

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.config import LayerConfig, ModelConfig, WukongConfig
+from training.config.model import LayerConfig, ModelConfig, WukongConfig
 from training.model.inputs import Inputs
 from training.model.ranker import InteractionArch, embedding_tables
 
@@ -42,7 +42,7 @@ class Cost:
 
 def cost_of(inputs: Inputs, config: ModelConfig) -> Cost:
     """The cost of any ranker, its MACs read off one forward pass of its dense part."""
-    # Counting must not move the random numbers of whoever counts.
+    # Counting must not change the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
         arch = InteractionArch(inputs, config).eval()
     tables = embedding_tables(inputs, config)

@@ -1,12 +1,12 @@
 """Grow a trained Wukong without changing what it computes: dense upscaling, as state dicts.
 
 Every axis of the paper grows, alone or with others: layers (l), embeddings (n_F, n_L), rank (k),
-width and depth of the MLPs. What the parent had keeps its weights and its place; what is new starts
-at random, and whatever would hand new values to old ones starts at zero (Net2Net, arXiv
+width and depth of the MLPs. What the parent had keeps its weights and its position; what is new
+starts at random, and whatever would hand new values to old ones starts at zero (Net2Net, arXiv
 1511.05641). Weights at zero still receive a gradient, so that every new one learns after a few
 steps.
 
-Three places need more than zeros. The block's LayerNorm runs over all of X(XᵀY), so the new entries
+Three parts need more than zeros. The block's LayerNorm runs over all of X(XᵀY), so the new entries
 are normalised apart from the old ones (``LayerConfig.norm_groups``). A new layer would normalise
 once more, so it takes over the norm of the layer before it, which has none from then on
 (``LayerConfig.is_normalised``): the sum that it normalised is handed through. A new hidden layer of
@@ -15,7 +15,6 @@ an MLP is the identity on the activations before it, which ReLU leaves as they a
 Positions are indices, in a tensor of the grown model, of the parent's entries in their order.
 """
 
-import dataclasses
 import enum
 import re
 from collections.abc import Mapping
@@ -23,7 +22,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from training.config import LayerConfig, ModelConfig, WukongConfig
+from training.config.model import LayerConfig, ModelConfig
+from training.model.grown_config import GrowthError, stack_of
 
 State = Mapping[str, Tensor]
 
@@ -36,94 +36,6 @@ class Kind(enum.Enum):
     SECOND_MOMENTS = "exp_avg_sq"
 
 
-class GrowthError(ValueError):
-    """A growth that cannot keep the function."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Change:
-    """One axis that grew."""
-
-    where: str
-    axis: str
-    before: str
-    after: str
-
-    def __str__(self) -> str:
-        """Such as ``layer 0: k 8 to 16``."""
-        return f"{self.where}: {self.axis} {self.before} to {self.after}"
-
-
-def grown_model(source: ModelConfig, target: ModelConfig, *, num_tokens: int) -> ModelConfig:
-    """The target's configuration with the growth groups that it needs to contain the source.
-
-    Args:
-        source: Of the trained model.
-        target: Of the same tables and tokens, its stack nowhere smaller.
-        num_tokens: Embeddings that enter the stack.
-
-    Raises:
-        GrowthError: Names what differs, or is smaller.
-    """
-    before, after = _stack(source), _stack(target)
-    for field in dataclasses.fields(ModelConfig):
-        if field.name in {"interaction", "dropout", "embedding_std"}:
-            continue
-        old, new = getattr(source, field.name), getattr(target, field.name)
-        if old != new:
-            raise GrowthError(f"{field.name}: {old} to {new}; the tables and tokens must be equal")
-    if len(after.layers) < len(before.layers):
-        raise GrowthError(f"layers: {len(before.layers)} to {len(after.layers)}; cannot shrink")
-    if before.layer_norm_eps != after.layer_norm_eps or before.zeroed != after.zeroed:
-        raise GrowthError("layer_norm_eps, zeroed: must be equal")
-    _check_widths("head", before.head, after.head)
-    layers = list(after.layers)
-    rows_before, rows_after = (num_tokens, 0), (num_tokens, 0)
-    for place, old in enumerate(before.layers):
-        new = layers[place]
-        _check_layer(f"layer {place}", old, new)
-        layers[place] = dataclasses.replace(
-            new,
-            norm_groups=_groups(place, old, new, rows_before, rows_after),
-            is_normalised=old.is_normalised,
-        )
-        rows_before, rows_after = (old.num_fm, old.num_linear), (new.num_fm, new.num_linear)
-    # The norm is the last layer's, however many are new.
-    for place in range(len(before.layers) - 1, len(layers) - 1):
-        layers[place] = dataclasses.replace(layers[place], is_normalised=False)
-    stack = dataclasses.replace(after, layers=tuple(layers))
-    return dataclasses.replace(target, interaction=stack)
-
-
-def with_tokens(model: ModelConfig, num_tokens: int) -> ModelConfig:
-    """The same model for another number of embeddings that enter its stack."""
-    stack = model.interaction
-    if not isinstance(stack, WukongConfig) or not stack.layers[0].norm_groups:
-        return model
-    # Each group had all tokens and some columns; it has the new tokens as well.
-    groups = tuple((num_tokens, 0, rank) for _, _, rank in stack.layers[0].norm_groups)
-    first = dataclasses.replace(stack.layers[0], norm_groups=groups)
-    stack = dataclasses.replace(stack, layers=(first, *stack.layers[1:]))
-    return dataclasses.replace(model, interaction=stack)
-
-
-def changes(source: ModelConfig, target: ModelConfig) -> list[Change]:
-    """The axes that grow from one configuration to the other, for people and manifests."""
-    before, after = _stack(source), _stack(target)
-    found = []
-    if len(before.layers) != len(after.layers):
-        found.append(Change("stack", "l", str(len(before.layers)), str(len(after.layers))))
-    names = {"num_fm": "n_F", "num_linear": "n_L", "rank": "k", "mlp": "MLP"}
-    for place, (old, new) in enumerate(zip(before.layers, after.layers, strict=False)):
-        for field, axis in names.items():
-            a, b = getattr(old, field), getattr(new, field)
-            if a != b:
-                found.append(Change(f"layer {place}", axis, str(a), str(b)))
-    if before.head != after.head:
-        found.append(Change("head", "MLP", str(before.head), str(after.head)))
-    return found
-
-
 def grow(
     parent: State,
     fresh: State,
@@ -131,7 +43,7 @@ def grow(
     target: ModelConfig,
     *,
     num_tokens: int,
-    places: Tensor | None = None,
+    positions: Tensor | None = None,
     kind: Kind = Kind.WEIGHTS,
 ) -> dict[str, Tensor]:
     """The grown stack's tensors, by the names of ``Wukong``'s state dict.
@@ -142,21 +54,20 @@ def grow(
         source: The parent's configuration.
         target: What ``grown_model`` returned.
         num_tokens: Embeddings that enter the grown stack.
-        places: Positions among them of those that entered the parent's; None: they are the same.
+        positions: Positions among them of those that entered the parent's; None: they are the same.
         kind: What ``parent`` is. New moments are zero; ``rewind_adam_step`` makes Adam take them
-        for what
-            they are, the moments of a first step.
+            for what they are, the moments of a first step.
     """
     growing = _Growing(parent, fresh, kind, dim=target.embedding_dim)
-    before, after = _stack(source), _stack(target)
-    old_inputs = torch.arange(num_tokens) if places is None else places
+    before, after = stack_of(source), stack_of(target)
+    old_inputs = torch.arange(num_tokens) if positions is None else positions
     num_inputs = num_tokens
-    for place, new in enumerate(after.layers):
-        if place < len(before.layers):
-            old_inputs = growing.layer(place, before.layers[place], new, old_inputs, num_inputs)
+    for number, new in enumerate(after.layers):
+        if number < len(before.layers):
+            old_inputs = growing.layer(number, before.layers[number], new, old_inputs, num_inputs)
         else:
             top = len(before.layers) - 1
-            old_inputs = growing.new_layer(place, new, old_inputs, num_inputs, top=top)
+            old_inputs = growing.new_layer(number, new, old_inputs, num_inputs, top=top)
         num_inputs = new.num_fm + new.num_linear
     growing.mlp("head", _blocks(old_inputs, target.embedding_dim), torch.arange(1))
     return growing.grown
@@ -186,7 +97,7 @@ def rewind_adam_step(
 
 
 class _Growing:
-    """The grown tensors, first the fresh ones, then with the parent's in their places."""
+    """The grown tensors, first the fresh ones, then with the parent's in their positions."""
 
     def __init__(self, parent: State, fresh: State, kind: Kind, *, dim: int) -> None:
         self.parent = parent
@@ -200,10 +111,10 @@ class _Growing:
         self.one = 1.0 if is_weights else 0.0
 
     def layer(
-        self, place: int, old: LayerConfig, new: LayerConfig, inputs: Tensor, num_inputs: int
+        self, number: int, old: LayerConfig, new: LayerConfig, inputs: Tensor, num_inputs: int
     ) -> Tensor:
         """Grow a layer that the parent has; returns the positions of its outputs."""
-        name = f"layers.{place}"
+        name = f"layers.{number}"
         outputs = torch.cat([torch.arange(old.num_fm), new.num_fm + torch.arange(old.num_linear)])
         columns = torch.arange(old.rank) if old.rank else inputs
         width = new.rank or num_inputs
@@ -224,22 +135,22 @@ class _Growing:
         return outputs
 
     def new_layer(
-        self, place: int, new: LayerConfig, inputs: Tensor, num_inputs: int, *, top: int
+        self, number: int, new: LayerConfig, inputs: Tensor, num_inputs: int, *, top: int
     ) -> Tensor:
         """Make a layer that hands its input on; returns the positions of the parent's outputs.
 
         Args:
-            place: Of the layer.
+            number: Of the layer, from the input up.
             new: Its configuration.
             inputs: Positions of the parent's embeddings.
             num_inputs: How many there are with the new ones.
-            top: Place of the parent's last layer, whose norm it takes over.
+            top: Number of the parent's last layer, whose norm it takes over.
         """
-        name = f"layers.{place}"
+        name = f"layers.{number}"
         num_outputs = new.num_fm + new.num_linear
         if int(inputs.max()) >= num_outputs:
             raise GrowthError(
-                f"layer {place}: n_F + n_L = {num_outputs}; a new layer hands on its "
+                f"layer {number}: n_F + n_L = {num_outputs}; a new layer hands on its "
                 f"{num_inputs} inputs, so at least {int(inputs.max()) + 1}"
             )
         last = _linears(self.grown, f"{name}.fmb.mlp")[-1]
@@ -318,57 +229,9 @@ class _Growing:
             projection[inputs, outputs] = self.one
         elif not torch.equal(inputs, outputs):
             raise GrowthError(
-                f"{name}: its residual hands on embeddings by their place, and those of the layer "
-                "before move to other places; let n_F grow equally in both"
+                f"{name}: its residual hands on embeddings by position, and those of the layer "
+                "before move to other positions; let n_F grow equally in both"
             )
-
-
-def _stack(config: ModelConfig) -> WukongConfig:
-    if not isinstance(config.interaction, WukongConfig):
-        raise GrowthError(f"interaction: {config.interaction.kind}; only wukong grows")
-    return config.interaction
-
-
-def _check_layer(where: str, old: LayerConfig, new: LayerConfig) -> None:
-    for field in ("num_fm", "num_linear", "rank"):
-        a, b = getattr(old, field), getattr(new, field)
-        if b < a:
-            raise GrowthError(f"{where}: {field} {a} to {b}; cannot shrink")
-    if (old.rank == 0) != (new.rank == 0):
-        raise GrowthError(f"{where}: rank {old.rank} to {new.rank}; 0 is another product")
-    if old.attention != new.attention:
-        raise GrowthError(f"{where}: attention {old.attention} to {new.attention}; must be equal")
-    _check_widths(f"{where}: mlp", old.mlp, new.mlp)
-
-
-def _check_widths(where: str, old: tuple[int, ...], new: tuple[int, ...]) -> None:
-    if len(new) < len(old) or any(b < a for a, b in zip(old, new, strict=False)):
-        raise GrowthError(f"{where} {old} to {new}; cannot shrink")
-    if len(new) == len(old):
-        return
-    if not old:
-        raise GrowthError(f"{where} {old} to {new}; a first hidden layer cannot be the identity")
-    if min(new[len(old) :]) < old[-1]:
-        raise GrowthError(
-            f"{where} {old} to {new}; a new hidden layer hands on {old[-1]}, so at least that wide"
-        )
-
-
-def _groups(
-    place: int,
-    old: LayerConfig,
-    new: LayerConfig,
-    rows_before: tuple[int, int],
-    rows_after: tuple[int, int],
-) -> tuple[tuple[int, int, int], ...]:
-    """The parent's growth groups, and one more where X(XᵀY) has new entries."""
-    before = (*rows_before, old.rank or sum(rows_before))
-    after = (*rows_after, new.rank or sum(rows_after))
-    if before == after:
-        return old.norm_groups
-    if not old.rank:
-        raise GrowthError(f"layer {place}: the plain XXᵀ (rank 0) of more embeddings; set a rank")
-    return (*(old.norm_groups or (before,)), after)
 
 
 def _linears(state: State, name: str) -> list[str]:

@@ -15,9 +15,9 @@ def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
     """Linear layers with ReLU between them, none after the last; weights scaled by true fan-in."""
     layers: list[nn.Module] = []
     pairs = list(itertools.pairwise(widths))
-    for place, (fan_in, fan_out) in enumerate(pairs):
+    for index, (fan_in, fan_out) in enumerate(pairs):
         linear = nn.Linear(fan_in, fan_out)
-        is_last = place == len(pairs) - 1
+        is_last = index == len(pairs) - 1
         # He's gain where a ReLU halves the variance, none on the way out.
         nn.init.normal_(linear.weight, std=math.sqrt((1.0 if is_last else 2.0) / fan_in))
         nn.init.zeros_(linear.bias)

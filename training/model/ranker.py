@@ -16,7 +16,7 @@ from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from features.schema import Kind
-from training.config import (
+from training.config.model import (
     AFNConfig,
     AutoIntConfig,
     DCNv2Config,
@@ -92,7 +92,7 @@ class TokenArch(nn.Module):
         self.widths = [table_dim(sparse.name, config) for sparse in inputs.sparse]
         grouped = {name: number for number, g in enumerate(config.groups) for name in g.features}
         names = [sparse.name for sparse in inputs.sparse]
-        self.single = [place for place, name in enumerate(names) if name not in grouped]
+        self.single = [index for index, name in enumerate(names) if name not in grouped]
         self.members = [[names.index(name) for name in group.features] for group in config.groups]
         self.group_mlps = nn.ModuleList(
             mlp((len(g.features) * g.dim, *g.mlp, g.num_tokens * self.dim)) for g in config.groups
@@ -120,9 +120,9 @@ class TokenArch(nn.Module):
             parts.append(pooled_BE)
         else:
             split = pooled_BE.split(self.widths, dim=1)
-            parts += [split[place] for place in self.single]
+            parts += [split[index] for index in self.single]
             for members, group_mlp in zip(self.members, self.group_mlps, strict=True):
-                parts.append(group_mlp(torch.cat([split[place] for place in members], dim=1)))
+                parts.append(group_mlp(torch.cat([split[index] for index in members], dim=1)))
         mapped = zip(self.pretrained_maps, pretrained, strict=True)
         parts += [project(vectors) for project, vectors in mapped]
         if self.bottom is not None:

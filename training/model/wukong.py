@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from training.config import Ablation, LayerConfig, WukongConfig
+from training.config.model import Ablation, LayerConfig, WukongConfig
 from training.model.layers import mix_tokens, mlp, token_mixer
 from training.model.wukong_fused import FusedLayer, Sizes
 
@@ -48,8 +48,8 @@ class GroupedLayerNorm(nn.Module):
             group[first : first + tail, :k] = number
         self.num_groups = len(steps)
         for number in range(self.num_groups):
-            places = (group.flatten() == number).nonzero().flatten()
-            self.register_buffer(f"places_{number}", places, persistent=False)
+            positions = (group.flatten() == number).nonzero().flatten()
+            self.register_buffer(f"positions_{number}", positions, persistent=False)
 
     def forward(self, fm_BP: Tensor) -> Tensor:
         """(B, N·K) to (B, N·K)."""
@@ -61,9 +61,9 @@ class GroupedLayerNorm(nn.Module):
         fm_BP = fm_BP.to(self.weight.dtype)
         normal_BP = torch.empty_like(fm_BP)
         for number in range(self.num_groups):
-            places = getattr(self, f"places_{number}")
-            part = fm_BP[:, places]
-            normal_BP[:, places] = nn.functional.layer_norm(part, part.shape[-1:], eps=self.eps)
+            positions = getattr(self, f"positions_{number}")
+            part = fm_BP[:, positions]
+            normal_BP[:, positions] = nn.functional.layer_norm(part, part.shape[-1:], eps=self.eps)
         return normal_BP * self.weight + self.bias
 
 

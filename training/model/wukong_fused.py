@@ -2,7 +2,7 @@
 
 It computes what ``WukongLayer`` states with autograd, static Y, in fewer passes over memory, which
 is what a CPU lacks: one product mixes embeddings for Y, W_L and W_R together, both halves of the
-concatenation are written in place, and the gradients that reach X from its readers are added up by
+concatenation are written in index, and the gradients that reach X from its readers are added up by
 the products themselves. ``docs/performance.md`` has the difference.
 
 Tensor names end in their shape, as in ``training.model.wukong``; S = K + L (+ G) columns that mix,
@@ -21,7 +21,7 @@ aten = torch.ops.aten
 
 
 class Sizes(NamedTuple):
-    """What tells the columns of the mixers apart, and the constants of the layer."""
+    """Which columns belong to which mixer, and the constants of the layer."""
 
     rank: int
     """K."""
@@ -113,7 +113,7 @@ class FusedLayer(Function):
         if has_mixed_residual:
             grad_x_BND = torch.bmm(grad_fm_BNK, y_part_BKD)
         else:
-            # The residual hands its gradient on; nobody reads it as it was any more.
+            # The residual passes its gradient on; its old value is not read any more.
             grad_x_BND = grad_sum_BGD.baddbmm_(grad_fm_BNK, y_part_BKD)
         grad_x_BND.baddbmm_(mixers_NS.expand(batch, *mixers_NS.shape), grad_mixed_BSD)
         return grad_x_BND, grad_mixers_NS, None, *grads_inner, *grads_norm, *grads_mlp
@@ -130,12 +130,12 @@ def _mlp_backward(
 ) -> tuple[Tensor, list[Tensor]]:
     """The gradient of the MLP's input, and of the weight and bias of each of its layers."""
     grads: list[Tensor] = []
-    for place in reversed(range(len(weights))):
-        grads = [grad.t() @ activations[place], grad.sum(0), *grads]
-        grad = grad @ weights[place]
-        if place:
+    for index in reversed(range(len(weights))):
+        grads = [grad.t() @ activations[index], grad.sum(0), *grads]
+        grad = grad @ weights[index]
+        if index:
             # A dropped activation is 0, as one that ReLU cut: neither hands a gradient on.
-            aten.threshold_backward.grad_input(grad, activations[place], 0, grad_input=grad)
+            aten.threshold_backward.grad_input(grad, activations[index], 0, grad_input=grad)
             if dropout:
                 grad /= 1 - dropout
     return grad, grads

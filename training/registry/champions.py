@@ -1,8 +1,8 @@
-"""Who was champion when, by the days of the log, as the versions' tags tell.
+"""Who was champion when, by the days of the log, from the versions' tags.
 
 A version has the day of its run and the name of the champion before it, so the line goes back from
 today's champion to the first one. The days are those of the log: a replay of old days finds the
-same anchors as they would have had.
+same anchors as the original runs.
 """
 
 import datetime

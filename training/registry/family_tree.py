@@ -8,7 +8,7 @@ from typing import Any
 from features.schema import Schema
 from training.artifact.manifest import MANIFEST, read_manifest
 from training.checkpoint.catalog import CONTROL, Checkpoint, Checkpoints
-from training.config import recipe_from_dict
+from training.config.recipe import recipe_from_dict
 from training.model.flops import Cost, cost_of
 from training.model.inputs import inputs_of
 from training.registry.aliases import CHALLENGER, CHAMPION
@@ -17,7 +17,7 @@ from training.registry.mlflow_registry import Registry, Version
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
-    """One ranker of the family, as its checkpoint, or else its artifact, tells."""
+    """One ranker of the family, from its checkpoint, or else its artifact."""
 
     name: str
     """Folder name of its checkpoint."""
@@ -42,7 +42,7 @@ class Member:
     versions: tuple[str, ...]
     aliases: tuple[str, ...]
     decision: str
-    """What the gate last said of its newest version; empty where it has not been judged."""
+    """The gate's last decision on its newest version; empty where it has not been judged."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -92,18 +92,18 @@ def lanes(members: Sequence[Member]) -> dict[str, tuple[int, int]]:
 
     A member stays in its parent's lane unless it grew, is a control, or a sibling is there already.
     """
-    places: dict[str, tuple[int, int]] = {}
+    positions: dict[str, tuple[int, int]] = {}
     taken: set[str] = set()
     num_lanes = 0
     for member in members:
-        column, lane = places.get(member.parent or "", (-1, -1))
+        column, lane = positions.get(member.parent or "", (-1, -1))
         branches = bool(member.grown) or member.role == CONTROL or member.parent in taken
         if member.parent is None or branches:
             lane, num_lanes = num_lanes, num_lanes + 1
         else:
             taken.add(member.parent)
-        places[member.name] = (column + 1, lane)
-    return places
+        positions[member.name] = (column + 1, lane)
+    return positions
 
 
 def _member(

@@ -39,7 +39,7 @@ class Version:
     role: str
     """In a trial ``grown`` or ``control``; else empty."""
     decision: str
-    """What the gate last said of it; empty where it has not been judged."""
+    """The gate's last decision on it; empty where it has not been judged."""
     previous: str = ""
     """The champion that it replaced; empty for one that replaced none."""
 
@@ -102,8 +102,8 @@ class Registry:
     def register(self, manifest: Manifest, directory: Path) -> None:
         """Make an artifact a version of the model, and the challenger; once is enough.
 
-        Its tags tell of its family: the nearest ancestor that is a version too, and what grew. The
-        control of a trial is no challenger: nothing will ever ask to promote it.
+        Its tags name its family: the nearest ancestor that is a version too, and what grew. The
+        control of a trial is no challenger: it is never promoted.
         """
         if self._find(manifest.version) is None:
             try:
@@ -174,7 +174,7 @@ class Registry:
         return [_version(found) for found in sorted(self._versions(), key=lambda v: int(v.version))]
 
     def set_decision(self, version: str, decision: str) -> None:
-        """Note what the gate said of a version."""
+        """Record the gate's decision on a version."""
         found = self._find(version)
         if found is not None:
             self._client.set_model_version_tag(self.name, found.version, _DECISION, decision)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from features.cli import SkippedError
 from features.schema import Schema
 from training.checkpoint.catalog import GROWN, Checkpoint, Checkpoints
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.recipes import USUAL, recipe_of
 from training.registry.aliases import CHALLENGER, CHAMPION
 
 if TYPE_CHECKING:
-    # Each rank asks here for its days, and has no use for MLflow.
+    # Every rank imports this module for its days, and does not need MLflow.
     from training.registry.mlflow_registry import Registry
 
 logger = logging.getLogger(__name__)

@@ -64,7 +64,7 @@ class Progress:
         self._finishing = concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
     def restore(self, session: Session) -> Position:
-        """Load the newest whole save, if there is one; tells what was lost since."""
+        """Load the newest whole save, if there is one; logs what was lost since."""
         found: list[Any] = [self._newest() if dist.get_rank() == 0 else None]
         dist.broadcast_object_list(found, src=0)
         if found[0] is None:

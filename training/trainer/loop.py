@@ -17,7 +17,7 @@ from torchrec.metrics.metrics_config import RecTaskInfo
 from torchrec.metrics.ne import NEMetric
 from tqdm import tqdm
 
-from training.config import TrainingConfig
+from training.config.recipe import TrainingConfig
 from training.data.batch import Batch
 from training.data.dataset import ExampleTable, batches, num_batches
 from training.distributed.divergence import DivergedError, Watch
@@ -115,8 +115,8 @@ class _Loop:
                 self._note(bar, loss)
                 if self.progress:
                     # Batches that were read ahead have entered no weight and are not counted.
-                    place = Position(epoch, number, self.steps, tuple(self.curve))
-                    self.progress.after_step(self.session, place)
+                    position = Position(epoch, number, self.steps, tuple(self.curve))
+                    self.progress.after_step(self.session, position)
         self.watch.finish()
 
     def _note(self, bar: "tqdm[Never]", loss: Tensor) -> None:

@@ -25,8 +25,9 @@ from training.checkpoint.tensors import (
     set_training_state,
     training_state,
 )
-from training.config import ModelConfig, WukongConfig
-from training.model.grow import GrowthError, Kind, State, grow, rewind_adam_step
+from training.config.model import ModelConfig, WukongConfig
+from training.model.grow import Kind, State, grow, rewind_adam_step
+from training.model.grown_config import GrowthError
 from training.model.ranker import token_names
 from training.trainer.session import Session
 
@@ -53,17 +54,17 @@ def load_adopted_state(
         What was kept, resized or new, for each table and each changed part.
     """
     state = training_state(session.model, session.optimizer)
-    told = adoption.told()
+    outcomes = adoption.to_dict()
     kept = [
         name for name in adoption.after.tables if adoption.table(name)[0] is not TableMigration.NEW
     ]
     rows = {name: adoption.before.tables[name].num_rows for name in kept}
     for converted in load_tables(state, path, rows):
-        told[f"moments of {converted.table}"] = f"converted: {converted}"
+        outcomes[f"moments of {converted.table}"] = f"converted: {converted}"
     dense = _DensePart(adoption, source, session.recipe.model)
     saved = _saved_dense(path)
     part = _INTERACTION
-    told |= dense.adopt(saved["model", ""], _under(state["model"], part), Kind.WEIGHTS)
+    outcomes |= dense.adopt(saved["model", ""], _under(state["model"], part), Kind.WEIGHTS)
     for kind in _MOMENTS:
         suffix = f".{kind.value}"
         wanted = _under(state[DENSE_OPTIMIZER], part, suffix)
@@ -77,11 +78,11 @@ def load_adopted_state(
             step.copy_(steps[name])
         if name in dense.resized:
             first, second = (adam[f"{part}{name}.{moment.value}"] for moment in _MOMENTS)
-            wound = rewind_adam_step(first, second, step.clone(), betas)
-            for place, value in zip((first, second, step), wound, strict=True):
-                place.copy_(value)
+            rewound = rewind_adam_step(first, second, step.clone(), betas)
+            for target, value in zip((first, second, step), rewound, strict=True):
+                target.copy_(value)
     set_training_state(session.model, session.optimizer, state)
-    return told
+    return outcomes
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str, suffix: str = "") -> dict[str, Tensor]:
@@ -115,13 +116,13 @@ def _whole(value: Tensor) -> Tensor:
     return (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
 
 
-def _put(place: Tensor, value: Tensor) -> None:
-    if isinstance(place, DTensor):
+def _put(target: Tensor, value: Tensor) -> None:
+    if isinstance(target, DTensor):
         value = distribute_tensor(
-            value.to(place.device), place.device_mesh, place.placements, src_data_rank=None
+            value.to(target.device), target.device_mesh, target.placements, src_data_rank=None
         )
     with torch.no_grad():
-        place.copy_(value)
+        target.copy_(value)
 
 
 class _DensePart:
@@ -131,19 +132,21 @@ class _DensePart:
         self.source, self.target = source, target
         before = token_names(adoption.before.inputs(), source)
         self.after = token_names(adoption.after.inputs(), target)
-        self.places = torch.tensor([self.after.index(name) for name in before])
+        self.positions = torch.tensor([self.after.index(name) for name in before])
         self.resized: set[str] = set()
         """Tensors that have old entries and new ones."""
-        self.dense = torch.tensor(adoption.dense_places(), dtype=torch.long).view(-1, 2).unbind(1)
+        self.dense = (
+            torch.tensor(adoption.dense_positions(), dtype=torch.long).view(-1, 2).unbind(1)
+        )
 
     def adopt(self, saved: State, wanted: dict[str, Tensor], kind: Kind) -> dict[str, str]:
         """Fill the new tensors; returns what was not simply kept."""
         made = {name: value for name, value in saved.items() if name in wanted}
         fresh = {name: _whole(value) for name, value in wanted.items()}
         made |= self._inputs(saved, fresh, kind)
-        told: dict[str, str] = {}
-        if len(self.places) < len(self.after):
-            stack, told = self._stack(saved, fresh, kind)
+        outcomes: dict[str, str] = {}
+        if len(self.positions) < len(self.after):
+            stack, outcomes = self._stack(saved, fresh, kind)
             made = {name: value for name, value in made.items() if not name.startswith(_NET)}
             made |= stack
         for name, value in wanted.items():
@@ -152,8 +155,8 @@ class _DensePart:
                 if saved[name].shape != value.shape:
                     self.resized.add(name)
             else:
-                told[name] = f"{TableMigration.NEW}: {tuple(value.shape)}"
-        return told
+                outcomes[name] = f"{TableMigration.NEW}: {tuple(value.shape)}"
+        return outcomes
 
     def _inputs(self, saved: State, wanted: State, kind: Kind) -> dict[str, Tensor]:
         """Statistics of the dense inputs, and the weights that read them."""
@@ -172,7 +175,7 @@ class _DensePart:
         self, saved: State, wanted: State, kind: Kind
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Wukong's stack around its new tokens."""
-        what = f"{len(self.after) - len(self.places)} new tokens of {len(self.after)}"
+        what = f"{len(self.after) - len(self.positions)} new tokens of {len(self.after)}"
         if not isinstance(self.target.interaction, WukongConfig):
             stack = {name: value for name, value in saved.items() if name.startswith(_NET)}
             return stack, {"interaction": f"tensors of another shape are new: {what}"}
@@ -181,10 +184,10 @@ class _DensePart:
             stack = grow(
                 *(old, fresh, self.source, self.target),
                 num_tokens=len(self.after),
-                places=self.places,
+                positions=self.positions,
                 kind=kind,
             )
         except GrowthError as error:
             return {}, {"interaction": f"{TableMigration.NEW}: {what}, and {error}"}
-        told = {"interaction": f"{TableMigration.RESIZED}: {what}"}
-        return {f"{_NET}{name}": value for name, value in stack.items()}, told
+        outcomes = {"interaction": f"{TableMigration.RESIZED}: {what}"}
+        return {f"{_NET}{name}": value for name, value in stack.items()}, outcomes

@@ -14,7 +14,7 @@ from typing import Protocol
 from torch import Tensor
 from torchrec.distributed.train_pipeline.train_pipelines import TrainPipelineSparseDist
 
-from training.config import Pipeline
+from training.config.recipe import Pipeline
 from training.data.batch import Batch
 from training.trainer.session import Session
 

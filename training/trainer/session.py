@@ -17,11 +17,11 @@ from torchrec.distributed.embedding_lookup import GroupedPooledEmbeddingsLookup
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 
 from features.encoding.encode import ModelInputs
-from training.config import DenseParallelism, Recipe, TableOptimizer, TrainingConfig
+from training.config.recipe import DenseParallelism, Recipe, TableOptimizer, TrainingConfig
 from training.data.batch import Batch, make_batch
 from training.distributed.dense_plan import has_dense_tables
 from training.distributed.device import device_of_rank, is_bf16, this_machine
-from training.distributed.divergence import clipped_norm, told_by_gradient
+from training.distributed.divergence import clipped_norm, spoil_gradient
 from training.distributed.embedding_plan import Plan, fill_tables, plan, shard
 from training.model.inputs import Inputs
 from training.model.ranker import Ranker
@@ -93,7 +93,7 @@ class Session:
             logits = self.model(batch.dense, batch.sparse)
         logits = logits.float()
         # Weights make the mean over ranks of these sums the mean over the global batch's examples.
-        return told_by_gradient(weighted_loss(logits, batch)), logits
+        return spoil_gradient(weighted_loss(logits, batch)), logits
 
     def end_step(self, learning_rate_share: float) -> None:
         """What follows the optimisers' step."""
@@ -141,8 +141,8 @@ class Session:
         """This rank's weights and buffers, by name, as training changes them."""
         for key, value in self.model.state_dict().items():
             if hasattr(value, "local_shards"):
-                for place, shard in enumerate(value.local_shards()):
-                    yield f"{key}.{place}", shard.tensor
+                for index, shard in enumerate(value.local_shards()):
+                    yield f"{key}.{index}", shard.tensor
             elif isinstance(value, DTensor):
                 yield key, value.to_local()
             else:
@@ -166,8 +166,8 @@ class Session:
         parts: list[Any] = [None] * world_size
         dist.all_gather_object(parts, (mine, np.concatenate(scores)))
         probability = np.empty(len(inputs), dtype=np.float32)
-        for places, values in parts:
-            probability[places] = values
+        for rows, values in parts:
+            probability[rows] = values
         return probability
 
     def _scores(self, inputs: ModelInputs, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -199,7 +199,7 @@ def refuse_cached_decay(config: TrainingConfig, chosen: Plan) -> None:
 
 
 def can_compile(config: TrainingConfig, chosen: Plan) -> bool:
-    """Whether the dense part is to be compiled; with FSDP2 it is not, which is told."""
+    """Whether the dense part is to be compiled; with FSDP2 it is not, which is logged."""
     is_whole = chosen.dense.parallelism is DenseParallelism.DDP
     if config.is_compiled and not is_whole:
         logger.warning("torch.compile: not with FSDP2, whose hooks gather weights; runs eager")

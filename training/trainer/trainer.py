@@ -14,11 +14,11 @@ from features.schema import Schema
 from training.checkpoint.catalog import Checkpoint, CheckpointManifest, Checkpoints, checkpoint_name
 from training.checkpoint.schema_migration import Adoption, InputsRecord
 from training.checkpoint.tensors import load_training_state, save, training_state
-from training.config import Recipe, recipe_from_dict
+from training.config.recipe import Recipe, recipe_from_dict
 from training.data.dataset import ExampleTable, user_groups
 from training.distributed.embedding_plan import local_shards
 from training.metrics import Metrics, evaluate
-from training.model.grow import with_tokens
+from training.model.grown_config import with_tokens
 from training.model.inputs import inputs_of
 from training.model.ranker import token_names
 from training.trainer.in_run_checkpoint import Progress
@@ -90,8 +90,8 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, model=model))
     is_fitted = parent is None or adoption is not None
     session = Session(inputs, run.recipe, first_rows(table, days) if is_fitted else None)
-    told = _load(parent, adoption, session) if parent else {}
-    _tell(parent, days, session)
+    outcomes = _load(parent, adoption, session) if parent else {}
+    _log_start(parent, days, session)
     epochs = config.warm_epochs if parent else config.cold_epochs
     progress = _progress(run, parent, table, days, checkpoints)
     curve = fit(
@@ -110,7 +110,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         holdout = evaluate(session.predict(examples.inputs), examples.label, groups)
     manifest = _manifest(run, parent, table, days, session.steps, holdout)
     if adoption is not None:
-        manifest = dataclasses.replace(manifest, adopted=told)
+        manifest = dataclasses.replace(manifest, adopted=outcomes)
     state = training_state(session.model, session.optimizer)
     saved = save(checkpoints.root, state, manifest, run.name)
     progress.remove()
@@ -142,14 +142,14 @@ def _load(parent: Checkpoint, adoption: Adoption | None, session: Session) -> di
     """Fill the ranker from its parent; returns, and logs, what was not taken over as it was."""
     if adoption is None:
         found = load_training_state(parent.path, session.model, session.optimizer)
-        told = {f"moments of {one.table}": f"converted: {one}" for one in found}
+        outcomes = {f"moments of {one.table}": f"converted: {one}" for one in found}
     else:
         source = recipe_from_dict(parent.manifest.recipe).model
-        told = load_adopted_state(parent.path, session, adoption, source)
+        outcomes = load_adopted_state(parent.path, session, adoption, source)
     if dist.get_rank() == 0:
-        for what, fate in told.items():
-            logger.warning("from checkpoint %s: %s: %s", parent.name, what, fate)
-    return told
+        for what, outcome in outcomes.items():
+            logger.warning("from checkpoint %s: %s: %s", parent.name, what, outcome)
+    return outcomes
 
 
 def _progress(
@@ -173,7 +173,7 @@ def _progress(
     )
 
 
-def _tell(
+def _log_start(
     parent: Checkpoint | None,
     days: Sequence[datetime.date],
     session: Session,
@@ -232,7 +232,7 @@ def _manifest(
 
 
 def _once_written(file: Path) -> str:
-    """The text of a file that another process puts there while this one works."""
+    """Wait for a file that another process writes; returns its text."""
     deadline = time.monotonic() + _MLFLOW_SECONDS
     while not file.exists():
         if time.monotonic() > deadline:

@@ -18,10 +18,12 @@ from torch import Tensor
 from features.schema import Schema
 from training.checkpoint.catalog import MANIFEST, Checkpoint, CheckpointManifest
 from training.checkpoint.tensors import load_training_state, save, training_state
-from training.config import DenseParallelism, ModelConfig, Recipe, recipe_from_dict
+from training.config.model import ModelConfig
+from training.config.recipe import DenseParallelism, Recipe, recipe_from_dict
 from training.data.batch import Batch, make_batch
 from training.data.dataset import ExampleTable
-from training.model.grow import GrowthError, Kind, changes, grow, grown_model, rewind_adam_step
+from training.model.grow import Kind, grow, rewind_adam_step
+from training.model.grown_config import GrowthError, changes, grown_model
 from training.model.inputs import Inputs, inputs_of
 from training.model.ranker import InteractionArch
 from training.trainer.session import Session
@@ -60,20 +62,20 @@ def upscale(
     load_training_state(source.path, session.model, session.optimizer)
     parent = session.model.module.interaction
     config = grown_model(recipe.model, target.model, num_tokens=parent.tokens.num_tokens)
-    told = [str(change) for change in changes(recipe.model, config)]
-    if not told:
+    changed_axes = [str(change) for change in changes(recipe.model, config)]
+    if not changed_axes:
         raise GrowthError(f"{recipe.name} to {target.name}: nothing grows")
     grown = _grown_interaction(inputs, parent, recipe.model, config, session.device)
     batch = golden_batch(schema, table).to(session.device)
     differences = prove(session, grown, batch)
     state = _grown_state(session, grown, recipe.model, config)
     grown_recipe = dataclasses.replace(target, model=config)
-    manifest = _manifest(source, grown_recipe, told, max(differences.values()))
+    manifest = _manifest(source, grown_recipe, changed_axes, max(differences.values()))
     name = f"{source.manifest.run_day}-{target.name}"
     path = save(root, state, manifest, name)
     if dist.get_rank() == 0:
         logger.info(
-            "%s: %s; logits moved by %.2g", path, "; ".join(told), max(differences.values())
+            "%s: %s; logits moved by %.2g", path, "; ".join(changed_axes), max(differences.values())
         )
     return {
         "checkpoint": str(path),
@@ -81,7 +83,7 @@ def upscale(
         "recipe": target.name,
         "parent": source.name,
         "parent_recipe": recipe.name,
-        "changes": told,
+        "changes": changed_axes,
         "max_logit_difference": max(differences.values()),
         "logit_differences": differences,
         "dense_parameters": sum(p.numel() for p in grown.parameters()),
@@ -90,7 +92,7 @@ def upscale(
 
 
 def _manifest(
-    source: Checkpoint, grown: Recipe, told: list[str], difference: float
+    source: Checkpoint, grown: Recipe, changed_axes: list[str], difference: float
 ) -> CheckpointManifest:
     """The parent's manifest with what grew, and out of what."""
     digest = hashlib.sha256((source.path / MANIFEST).read_bytes()).hexdigest()
@@ -99,7 +101,7 @@ def _manifest(
         "from": source.recipe_name,
         "to": grown.name,
         "parent_manifest_sha256": digest,
-        "changes": told,
+        "changes": changed_axes,
         "max_logit_difference": difference,
     }
     return dataclasses.replace(

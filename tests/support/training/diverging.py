@@ -17,7 +17,7 @@ import training.trainer.loop
 from features.datasets.catalog import schema_of
 from training.checkpoint.tensors import training_state
 from training.cli.rank_worker import process_group
-from training.config import DenseParallelism
+from training.config.recipe import DenseParallelism
 from training.data.dataset import ExampleTable
 from training.distributed.divergence import DivergedError, refuse_non_finite
 from training.model.inputs import inputs_of

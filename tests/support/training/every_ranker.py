@@ -18,7 +18,7 @@ from training.artifact import artifact
 from training.checkpoint.catalog import CheckpointManifest
 from training.checkpoint.tensors import load_whole, save, training_state
 from training.cli.rank_worker import process_group
-from training.config import ShardingConfig, TableOptimizer
+from training.config.recipe import ShardingConfig, TableOptimizer
 from training.data.dataset import ExampleTable
 from training.model.inputs import inputs_of
 from training.model.ranker import Ranker

@@ -19,7 +19,13 @@ from features.datasets.catalog import schema_of
 from training.checkpoint.catalog import CheckpointManifest
 from training.checkpoint.tensors import load_training_state, save, training_state
 from training.cli.rank_worker import process_group
-from training.config import DenseParallelism, Pipeline, Precision, ShardingConfig, TableOptimizer
+from training.config.recipe import (
+    DenseParallelism,
+    Pipeline,
+    Precision,
+    ShardingConfig,
+    TableOptimizer,
+)
 from training.data.dataset import ExampleTable, user_groups
 from training.metrics import evaluate
 from training.model.inputs import inputs_of

@@ -1,6 +1,5 @@
 """Native code is made here, kept privately, verified, shared by weights, and never a condition."""
 
-import dataclasses
 import gc
 import json
 import shutil
@@ -18,19 +17,10 @@ from torch._dynamo.utils import counters
 
 from features.datasets.catalog import schema_of
 from training.artifact import aoti_cache, export
-from training.artifact.aoti_cache import (
-    Compile,
-    NativeCode,
-    NativeDense,
-    NativeError,
-    key_of,
-    private_folder,
-)
-from training.artifact.aoti_runtime import Instance, Library
+from training.artifact.aoti_cache import Compile, NativeCode, private_folder
+from training.artifact.aoti_runtime import Instance, Library, NativeDense, NativeError, sha256
 from training.artifact.artifact import load
 from training.artifact.manifest import ArtifactError
-from training.model.inputs import inputs_of
-from training.recipes import recipe_of
 
 SCHEMA = schema_of("synthetic")
 events: list[str] = []
@@ -138,7 +128,7 @@ def test_code_is_let_go_of_with_the_artifact_and_weights_once_it_has_them(
     called, modules = [], []
     call, take = Library.call, Instance.take_weights
 
-    def told(self, name, *given):
+    def recorded(self, name, *given):
         called.append(name)
         return call(self, name, *given)
 
@@ -148,7 +138,7 @@ def test_code_is_let_go_of_with_the_artifact_and_weights_once_it_has_them(
         # A detached one shares the storage; a reference too many would be torch's.
         assert {value.detach()._use_count() for value in weights.values()} == {1}
 
-    monkeypatch.setattr(Library, "call", told)
+    monkeypatch.setattr(Library, "call", recorded)
     monkeypatch.setattr(Instance, "take_weights", taken)
     loaded = load(folder, SCHEMA, native=required(compiled))
     gc.collect()
@@ -162,7 +152,7 @@ def test_code_is_let_go_of_with_the_artifact_and_weights_once_it_has_them(
 
 
 def test_an_output_is_the_callers_alone(compiled, folder):
-    """Torch's function for a single handle copies it, and leaves the output to nobody."""
+    """Torch's function for a single handle copies it, and nothing owns the output."""
     code = load(folder, SCHEMA, native=required(compiled))._scorer.dense
     num_dense, num_pooled = code._shapes
     output = code(torch.rand(8, num_dense), torch.rand(8, num_pooled))
@@ -201,7 +191,7 @@ def test_tensors_that_are_not_contiguous_score_as_their_copies(compiled, folder)
 def of_another_build(entry, **changes):
     note = json.loads((entry / aoti_cache.NOTE).read_text())
     note["stamp"] = {**note["stamp"], "git": "another", **changes}
-    note["sha256"] = aoti_cache.sha256(entry / aoti_cache.LIBRARY)
+    note["sha256"] = sha256(entry / aoti_cache.LIBRARY)
     (entry / aoti_cache.NOTE).write_text(json.dumps(note))
 
 
@@ -264,7 +254,7 @@ def test_code_with_other_numbers_does_not_serve(compiled, folder, monkeypatch):
         load(folder, SCHEMA, native=required(compiled))
 
 
-def test_export_tells_the_key_of_the_code_or_why_there_is_none(
+def test_export_reports_the_key_of_the_code_or_why_there_is_none(
     compiled, folder, tmp_path, monkeypatch
 ):
     (entry,) = compiled.iterdir()
@@ -291,44 +281,3 @@ def test_no_code_comes_from_the_artifact(copy, folder, tmp_path):
     for place in (inside, link):
         loaded = load(artifact, SCHEMA, native=automatic(place))
         assert "inside the artifact" in loaded.why_eager
-
-
-def test_a_folder_that_cannot_be_made_is_no_obstacle(folder, tmp_path):
-    (tmp_path / "file").write_text("")
-    loaded = load(folder, SCHEMA, native=automatic(tmp_path / "file" / "compiled"))
-    assert "Not a directory" in loaded.why_eager
-
-
-@pytest.mark.process
-def test_a_compilation_that_takes_too_long_is_ended_and_leaves_nothing(tmp_path, monkeypatch):
-    slow = tmp_path / "slow"
-    slow.write_text(f"#!/bin/bash\nmkdir {tmp_path}/.compiling-$$-x\nsleep 60\n")
-    slow.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(slow))
-    started = time.monotonic()
-    with pytest.raises(NativeError, match="not done in 1 s"):
-        aoti_cache._compile_apart(tmp_path, tmp_path, seconds=1.0)
-    assert time.monotonic() - started < 20
-    assert list(tmp_path.glob(".compiling-*")) == []
-
-
-def test_the_key_is_of_all_that_shapes_the_code(monkeypatch):
-    inputs, config = inputs_of(SCHEMA), recipe_of("wukong-tiny").model
-    longer = inputs.with_rows_times(2)
-    wider = dataclasses.replace(config, bottom_mlp=(17,))
-    key = key_of(inputs, config)
-    assert key_of(longer, config) == key, "tables are not compiled"
-    assert key_of(inputs, wider) != key
-    assert key_of(dataclasses.replace(inputs, dense=inputs.dense[1:]), config) != key
-    monkeypatch.setattr(torch, "__version__", "9.9")
-    assert key_of(inputs, config) != key
-    monkeypatch.undo()
-    monkeypatch.setattr(aoti_cache, "_cpu", lambda: ["another"])
-    assert key_of(inputs, config) != key
-
-
-def test_the_environment_says_off_auto_or_required():
-    assert Compile.from_environment({}) is Compile.AUTO
-    assert Compile.from_environment({"RANKING_COMPILE": "off"}) is Compile.OFF
-    with pytest.raises(ValueError, match="RANKING_COMPILE: 'yes'; one of"):
-        Compile.from_environment({"RANKING_COMPILE": "yes"})

@@ -18,8 +18,8 @@ SCRIPT = Path(__file__).parents[2] / "support" / "training" / "reshard.py"
 def run(built, ranks, *arguments):
     torchrun(SCRIPT, built.lake, *arguments, ranks=ranks)
     target = Path(arguments[2])
-    told = json.loads(target.with_suffix(".json").read_text())
-    return told, _load_state_dict_from_keys(checkpoint_id=target)
+    expected = json.loads(target.with_suffix(".json").read_text())
+    return expected, _load_state_dict_from_keys(checkpoint_id=target)
 
 
 def start_of(target, shapes):
@@ -57,15 +57,15 @@ def parent(built, tmp_path_factory):
     ("ranks", "sharding", "shards"), [(1, "table", 1), (2, "row", 1), (4, "column", 2)]
 )
 def test_weights_and_outputs_are_the_same(parent, built, ranks, sharding, shards):
-    source, told, state = parent
+    source, expected, state = parent
     target = source.parent / f"{sharding}-{ranks}"
-    assert told["type"] == "column_wise"
+    assert expected["type"] == "column_wise"
     found, loaded = run(built, ranks, sharding, 0, target, source)
     assert_same_start([source, target], state)
     assert state["model"].keys() == loaded["model"].keys()
     for name, value in state["model"].items():
         assert torch.equal(value, loaded["model"][name]), name
-    np.testing.assert_allclose(found["scores"], told["scores"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found["scores"], expected["scores"], rtol=0, atol=1e-6)
     was, now = (item_moments(one).view(-1, one_rows(state)) for one in (state, loaded))
     if shards == 2:
         assert found["converted"] == []
@@ -86,10 +86,10 @@ def one_rows(state):
 
 @pytest.mark.distributed
 def test_the_same_split_keeps_the_moments_to_the_bit(parent, built):
-    source, told, state = parent
+    source, expected, state = parent
     found, loaded = run(built, 2, "column", 0, source.parent / "same", source)
     assert found["converted"] == []
-    assert found["scores"] == told["scores"]
+    assert found["scores"] == expected["scores"]
     for name, value in state["sparse_optimizer"]["state"].items():
         for key, moment in value.items():
             assert torch.equal(moment, loaded["sparse_optimizer"]["state"][name][key])

@@ -1,4 +1,4 @@
-"""A ranker takes over what it can from a checkpoint of a smaller schema, and tells all of it."""
+"""A ranker takes over what it can from a checkpoint of a smaller schema, and reports all of it."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from training.checkpoint.catalog import CheckpointManifest, Checkpoints
 from training.checkpoint.schema_migration import Adoption, AdoptionError, InputsRecord
 from training.checkpoint.tensors import CheckpointError, load_training_state, save, training_state
 from training.cli.rank_worker import process_group
-from training.config import DenseParallelism, TableOptimizer
+from training.config.recipe import DenseParallelism, TableOptimizer
 from training.data.dataset import batches
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
@@ -68,22 +68,22 @@ def adopted(built, before, today, made, folder):
     parent = session_of(built, before, made, steps=20)
     child = session_of(built, today, made)
     adoption = Adoption(InputsRecord.of(before), InputsRecord.of(today))
-    told = load_adopted_state(saved(parent, folder), child, adoption, made.model)
-    return parent, child, told
+    outcomes = load_adopted_state(saved(parent, folder), child, adoption, made.model)
+    return parent, child, outcomes
 
 
 @pytest.mark.usefixtures("group")
 @pytest.mark.parametrize("optimizer", list(TableOptimizer))
 def test_rows_that_were_there_keep_weights_and_moments(built, tmp_path, optimizer):
     today, before = built.schema, schema_before()
-    parent, child, told = adopted(built, before, today, recipe(optimizer=optimizer), tmp_path)
-    assert told["table item_id"].startswith("kept")
-    assert told["table device"] == "resized: 3 rows to 4"
-    assert told["table item_category"] == "resized: 7 rows to 13"
-    assert told["table user_id"].startswith("new: hash_size 50000 to 100000")
-    assert told["table day_of_week"] == "new: 8 rows"
-    assert told["interaction"].startswith("resized: 1 new tokens of")
-    assert len([what for what in told if what.startswith("dense input")]) == 2
+    parent, child, outcomes = adopted(built, before, today, recipe(optimizer=optimizer), tmp_path)
+    assert outcomes["table item_id"].startswith("kept")
+    assert outcomes["table device"] == "resized: 3 rows to 4"
+    assert outcomes["table item_category"] == "resized: 7 rows to 13"
+    assert outcomes["table user_id"].startswith("new: hash_size 50000 to 100000")
+    assert outcomes["table day_of_week"] == "new: 8 rows"
+    assert outcomes["interaction"].startswith("resized: 1 new tokens of")
+    assert len([what for what in outcomes if what.startswith("dense input")]) == 2
     was, now = state_of(parent), state_of(child)
     for table, rows in (("item_id", 100_001), ("device", 3), ("item_category", 7)):
         name = TABLE.format(table)
@@ -137,8 +137,8 @@ def test_with_new_inputs_the_parents_knowledge_shows(built, tmp_path):
 @pytest.mark.parametrize("kind", ["dlrm-small", "wukong-tiny-x2"])
 def test_any_ranker_learns_on_with_all_that_is_new(built, tmp_path, kind):
     today, before = built.schema, schema_before()
-    _, child, told = adopted(built, before, today, recipe(kind), tmp_path)
-    assert "interaction" in told
+    _, child, outcomes = adopted(built, before, today, recipe(kind), tmp_path)
+    assert "interaction" in outcomes
     held = {name: value.clone() for name, value in child.local_tensors()}
     stream = batches(
         AnyExamples(built.lake, today), built.days, batch_size=64, shuffle_rows=999, seed=0
@@ -177,7 +177,7 @@ def test_a_vocabulary_that_changed_within_makes_its_table_new(built):
     )
     changed = dataclasses.replace(today, context=(other,))
     found = Adoption(InputsRecord.of(today), InputsRecord.of(changed))
-    assert found.told()["table device"].startswith("new: its vocabulary changed")
+    assert found.to_dict()["table device"].startswith("new: its vocabulary changed")
 
 
 @pytest.mark.usefixtures("group")

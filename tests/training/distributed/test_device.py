@@ -54,5 +54,5 @@ def test_there_are_as_many_ranks_as_devices(cuda, devices, has_kernels, cores, r
     assert torchrun.default_ranks() == ranks
 
 
-def test_the_build_that_is_installed_is_told_by_its_package_as_by_its_kernels():
+def test_the_build_that_is_installed_is_known_by_its_package_as_by_its_kernels():
     assert torchrun._is_cpu_build() is not device._has_cuda_kernels()

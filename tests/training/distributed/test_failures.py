@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from support.training_commands import door, torchrun
+from support.training_commands import run_command, torchrun
 
 from training.checkpoint.catalog import CheckpointManifest
 from training.checkpoint.tensors import CheckpointError, save
-from training.cli.rank_worker import process_group, told_failures
-from training.config import TrainingConfig
-from training.distributed.divergence import RUNBOOK, DivergedError, told_by_gradient
+from training.cli.rank_worker import process_group, reported_failures
+from training.config.recipe import TrainingConfig
+from training.distributed.divergence import RUNBOOK, DivergedError, spoil_gradient
 from training.distributed.failures import report, reported
 
 SCRIPT = Path(__file__).parents[2] / "support" / "training" / "diverging.py"
@@ -45,7 +45,7 @@ def test_a_rank_that_fails_ends_the_run_in_its_own_words(built, tmp_path, monkey
     (site / "sitecustomize.py").write_text(FAILING.format(rank=rank, log=log))
     monkeypatch.setenv("PYTHONPATH", f"{site}:{Path(__file__).parents[3]}")
     folders = [f"--{name}={tmp_path / name}" for name in ("checkpoints", "tracking", "reports")]
-    error = door(
+    error = run_command(
         *("train", "--dataset=synthetic", f"--lake={built.lake}", f"--date={built.days[-1]}"),
         *("--recipe=wukong-tiny", "--ranks=2", *folders),
         code=1,
@@ -103,7 +103,7 @@ def test_a_loss_that_overflowed_has_no_gradient_that_could_be_taken_for_one():
         weight = torch.tensor(logit, requires_grad=True)
         loss = torch.nn.functional.softplus(weight)
         (expected,) = torch.autograd.grad(loss, weight, retain_graph=True)
-        (gradient,) = torch.autograd.grad(told_by_gradient(loss), weight)
+        (gradient,) = torch.autograd.grad(spoil_gradient(loss), weight)
         assert expected.isfinite()
         assert torch.equal(gradient, expected) is is_good
         assert gradient.isfinite() == is_good
@@ -126,7 +126,7 @@ def test_the_page_that_a_diverged_training_names_is_there():
     assert (Path(__file__).parents[3] / "infra" / "runbooks" / f"{RUNBOOK}.md").exists()
 
 
-def test_the_first_failure_is_told_unless_all_say_the_same(tmp_path):
+def test_the_first_failure_is_named_unless_all_are_the_same(tmp_path):
     report(tmp_path, 1, DivergedError(3, "loss nan"))
     report(tmp_path, 0, KeyError())
     first = reported(tmp_path, 2)
@@ -146,6 +146,6 @@ def test_the_first_failure_is_told_unless_all_say_the_same(tmp_path):
     ],
 )
 def test_a_rank_that_only_lost_another_one_writes_nothing(tmp_path, error, is_own):
-    with process_group(), pytest.raises(CheckpointError), told_failures(tmp_path):
+    with process_group(), pytest.raises(CheckpointError), reported_failures(tmp_path):
         raise CheckpointError("checkpoint a: does not fit") from error
     assert (reported(tmp_path, 1) is not None) is is_own

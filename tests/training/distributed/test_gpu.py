@@ -1,4 +1,4 @@
-"""Training on CUDA devices, through the same door as on the CPU; skipped without one."""
+"""Training on CUDA devices, through the same command line as on the CPU; skipped without one."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.training_commands import door
+from support.training_commands import run_command
 
 from training.data.dataset import ExampleTable
 
@@ -26,7 +26,7 @@ def trained(built, tmp_path_factory):
     folders = [f"--{name}={root / name}" for name in ("checkpoints", "tracking", "reports")]
     flags = [f"--ranks={RANKS}", "--checkpoint-steps=10", f"--id-log={root / 'ids'}"]
     days = [f"--date={day}" for day in built.days[-2:]]
-    return root, [door("train", *shared, *folders, *flags, day) for day in days]
+    return root, [run_command("train", *shared, *folders, *flags, day) for day in days]
 
 
 def test_a_day_trains_and_the_next_starts_from_it(trained, built):
@@ -41,7 +41,7 @@ def test_a_float32_server_scores_as_the_gpus_did(trained, built):
     root, (_, warm) = trained
     folders = [f"--checkpoints={root / 'checkpoints'}", f"--artifacts={root / 'artifacts'}"]
     day = f"--date={built.days[-1]}"
-    exported = door(
+    exported = run_command(
         "export", "--dataset=synthetic", f"--lake={built.lake}", day, *folders,
         f"--tracking={root / 'tracking'}",
     )  # fmt: skip

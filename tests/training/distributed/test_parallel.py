@@ -12,7 +12,7 @@ from features.encoding.encode import ModelInputs
 from features.schema import Kind
 from training.checkpoint.tensors import adam_state, load_training_state
 from training.cli.rank_worker import process_group
-from training.config import DenseParallelism, ShardingConfig
+from training.config.recipe import DenseParallelism, ShardingConfig
 from training.data.batch import make_batch
 from training.data.dataset import ExampleTable
 from training.distributed.dense_plan import FullyShardedWrapper, activation_bytes

@@ -112,12 +112,12 @@ def test_the_trainer_plans_with_the_same_code(built):
 
     inputs, recipe = inputs_of(built.schema), recipe_of("wukong-tiny")
     figures = plan_of(inputs, recipe, Machine(device="cpu", ranks=1), teraflops=1)
-    told = figures["tables"]
+    tables = figures["tables"]
     with process_group():
         session = Session(inputs, recipe, None)
         made = session.model.plan.plan["embeddings"]
         dense = session.plan.dense
-    assert {table["table"]: table["sharding_type"] for table in told} == {
+    assert {table["table"]: table["sharding_type"] for table in tables} == {
         name: parameter.sharding_type for name, parameter in made.items()
     }
     assert (figures["dense"], figures["dense_bytes_by_rank"]) == ("ddp", dense.bytes_by_rank)

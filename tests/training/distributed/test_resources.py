@@ -6,7 +6,7 @@ import pytest
 
 from serving.settings import Scoring
 from training import resources
-from training.artifact import aoti_cache
+from training.artifact import aoti_runtime
 from training.resources import memory_bytes, num_cores
 
 V2 = "30 25 0:26 {inside} /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate"
@@ -71,7 +71,7 @@ def test_cores_are_those_of_the_tightest_group_of_version_1(tmp_path, quota, abo
 
 
 @pytest.mark.parametrize("inside", ["/", "/kubepods/pod1"])
-def test_a_container_that_is_told_the_hosts_path_finds_its_own_group(tmp_path, inside):
+def test_a_container_that_sees_the_hosts_path_finds_its_own_group(tmp_path, inside):
     """Its mount shows its own group as the root, whatever the path says."""
     files = {"cpu/cpu.cfs_quota_us": 200_000, "cpu/cpu.cfs_period_us": 100_000}
     assert num_cores(v1(tmp_path, "/kubepods/pod1", files, inside)) == 2
@@ -97,4 +97,4 @@ def test_the_server_sizes_itself_by_it(tmp_path, monkeypatch):
     root = v2(tmp_path, "/a", {"a/cpu.max": "300000 100000"})
     monkeypatch.setattr(resources.num_cores, "__defaults__", (root,))
     assert (Scoring().num_workers, Scoring().num_threads) == (3, 3)
-    assert aoti_cache.num_runners() == 5
+    assert aoti_runtime.num_runners() == 5

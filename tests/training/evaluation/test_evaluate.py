@@ -126,15 +126,15 @@ def judged(world) -> dict:
 
 def test_a_first_candidate_is_held_against_the_rate_of_the_training_days(world):
     world.line()
-    told = world.evaluate("--first")
-    assert (told["decision"], told["champion"], told["anchor"]) == ("promote", None, None)
-    assert told["compared_with"] == "base_rate"
-    base_rate = told["base_rate"]
+    summary = world.evaluate("--first")
+    assert (summary["decision"], summary["champion"], summary["anchor"]) == ("promote", None, None)
+    assert summary["compared_with"] == "base_rate"
+    base_rate = summary["base_rate"]
     # As it was, not the prior that the schema declares, which is 0.3.
     assert (base_rate["rate"], base_rate["rows"]) == (TRAINING_RATE, ROWS)
     assert base_rate["days"] == [str(TRAINED)] * 2
-    assert base_rate["log_loss_change"] == told["log_loss_change"]
-    assert told["alerts"] == []
+    assert base_rate["log_loss_change"] == summary["log_loss_change"]
+    assert summary["alerts"] == []
 
 
 def test_first_is_for_the_first_champion(world):
@@ -143,7 +143,7 @@ def test_first_is_for_the_first_champion(world):
     assert error == f"first: {world.champion} is champion; --first is for the first one"
 
 
-def test_the_anchor_is_scored_on_the_same_rows_and_told_in_decision_and_page(world, judged):
+def test_the_anchor_is_scored_on_the_same_rows_and_shown_in_decision_and_page(world, judged):
     anchor = judged["anchor"]
     assert (anchor["version"], anchor["day"]) == (world.first, "2025-01-20")
     # It has the candidate's very weights.
@@ -156,7 +156,7 @@ def test_the_anchor_is_scored_on_the_same_rows_and_told_in_decision_and_page(wor
     assert [word for word in words if word not in page] == []
 
 
-def test_a_candidate_that_has_become_champion_is_judged_again_against_whom_it_replaced(
+def test_a_candidate_that_has_become_champion_is_judged_again_against_the_one_it_replaced(
     world, judged
 ):
     world.line(world.candidate, world.champion, world.first)
@@ -167,11 +167,11 @@ def test_a_candidate_that_has_become_champion_is_judged_again_against_whom_it_re
 
 def test_anchor_and_gauc_may_be_left_out_and_it_is_said(world):
     world.line(world.champion, world.first)
-    told = world.evaluate("--anchor-days=0", "--no-gauc")
-    assert told["anchor"] is None
-    assert any(note.startswith("anchor: no older champion") for note in told["notes"])
-    assert "GAUC: not asked for; not compared" in told["notes"]
-    assert not any(check["what"].startswith("GAUC") for check in told["checks"])
+    summary = world.evaluate("--anchor-days=0", "--no-gauc")
+    assert summary["anchor"] is None
+    assert any(note.startswith("anchor: no older champion") for note in summary["notes"])
+    assert "GAUC: not asked for; not compared" in summary["notes"]
+    assert not any(check["what"].startswith("GAUC") for check in summary["checks"])
 
 
 def test_a_champion_of_another_schema_does_not_block_the_candidates_of_this_one(world):
@@ -181,20 +181,20 @@ def test_a_champion_of_another_schema_does_not_block_the_candidates_of_this_one(
     before = path.read_text()
     path.write_text(json.dumps({**json.loads(before), "schema_fingerprint": "before"}))
     try:
-        told = world.evaluate()
+        summary = world.evaluate()
     finally:
         path.write_text(before)
-    assert (told["decision"], told["champion"]) == ("promote", world.champion)
-    assert (told["compared_with"], told["champion_metrics"]) == ("base_rate", None)
-    assert any("reads the inputs of schema before" in note for note in told["notes"])
+    assert (summary["decision"], summary["champion"]) == ("promote", world.champion)
+    assert (summary["compared_with"], summary["champion_metrics"]) == ("base_rate", None)
+    assert any("reads the inputs of schema before" in note for note in summary["notes"])
 
 
 def test_an_anchor_that_is_gone_gives_way_to_the_next_and_it_is_said(world):
     world.line(world.champion, world.first)
     with moved(world.root / "artifacts" / SCHEMA.name / world.first):
-        told = world.evaluate()
-    assert told["anchor"] is None
-    assert told["notes"][-2].startswith(f"anchor {world.first}: cannot be scored: ")
+        summary = world.evaluate()
+    assert summary["anchor"] is None
+    assert summary["notes"][-2].startswith(f"anchor {world.first}: cannot be scored: ")
 
 
 @contextlib.contextmanager
@@ -220,13 +220,13 @@ def test_a_label_that_is_missing_is_refused_and_written_as_json(world):
     label = before.column(LABEL).to_pylist()
     pq.write_table(labelled(before, np.array([np.nan, *map(float, label[1:])])), path)
     try:
-        told = world.evaluate()
+        summary = world.evaluate()
     finally:
         pq.write_table(before, path)
     first = before.column(EXAMPLE_ID)[0].as_py()
-    assert told["decision"] == "refuse"
-    assert told["reasons"] == [
+    assert summary["decision"] == "refuse"
+    assert summary["reasons"] == [
         f"labels: 1 of {ROWS:,} are not 0 or 1; the first is example_id {first}"
     ]
-    assert told["metrics"] is told["log_loss_change"] is told["calibration"] is None
-    assert told["reasons"][0] in (world.root / "reports" / told["report"]).read_text()
+    assert summary["metrics"] is summary["log_loss_change"] is summary["calibration"] is None
+    assert summary["reasons"][0] in (world.root / "reports" / summary["report"]).read_text()

@@ -191,13 +191,13 @@ def test_the_averaged_weights_are_those_that_are_judged_and_kept():
 
 
 def test_the_command_offers_exactly_the_data_sets_and_models_that_there_are():
-    """The names are written out in the door, which must not import torch."""
+    """The names are written out in the command line, which must not import torch."""
     from typing import get_args
 
-    from training import __main__ as door
-    from training.config import InteractionConfig
+    from training.cli.experiments import BENCHMARKS, MODELS
+    from training.config.model import InteractionConfig
     from training.experiments.public_data.run import DATASETS
 
     kinds = {config.__dataclass_fields__["kind"].default for config in get_args(InteractionConfig)}
-    assert set(door._BENCHMARKS) == set(DATASETS)
-    assert set(door._MODELS) == kinds
+    assert set(BENCHMARKS) == set(DATASETS)
+    assert set(MODELS) == kinds

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from features.schema import Kind
-from training.config import (
+from training.config.model import (
     DCNv2Config,
     DLRMConfig,
     EmbeddingGroup,

@@ -8,16 +8,9 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from training.config import LayerConfig, ModelConfig, WukongConfig
-from training.model.grow import (
-    GrowthError,
-    Kind,
-    changes,
-    grow,
-    grown_model,
-    rewind_adam_step,
-    with_tokens,
-)
+from training.config.model import LayerConfig, ModelConfig, WukongConfig
+from training.model.grow import Kind, grow, rewind_adam_step
+from training.model.grown_config import GrowthError, changes, grown_model, with_tokens
 from training.model.wukong import Wukong
 
 TOKENS, DIM = 5, 4
@@ -155,7 +148,7 @@ def moments_of(kind):
     source, target = model(*BASE), model(*GROWN["all"])
     parent = trained(source)
     net, config = grown(parent, source, target)
-    # Of every tensor its own number, so that each place tells where it comes from.
+    # Of every tensor its own number, so that each entry shows where it comes from.
     held = {
         name: torch.full_like(value, 1.0 + number)
         for number, (name, value) in enumerate(parent.state_dict().items())
@@ -179,7 +172,7 @@ def test_new_second_moments_are_zero_too():
     assert not found["layers.2.linear_compression"].any(), "a new layer has no history at all"
 
 
-def test_adam_wound_back_steps_old_entries_as_before_and_new_ones_by_no_more_than_its_rate():
+def test_a_rewound_adam_steps_old_entries_as_before_and_new_ones_by_no_more_than_its_rate():
     """Against torch's own Adam; without it a new entry's step would be three times the rate."""
     old, new = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
     adam = torch.optim.AdamW([old], lr=0.1, weight_decay=0.0)
@@ -213,7 +206,7 @@ def test_adam_wound_back_steps_old_entries_as_before_and_new_ones_by_no_more_tha
     assert steps[5:].min() > 0.1 * 0.5
 
 
-def test_a_tensor_without_history_is_not_wound_back():
+def test_a_tensor_without_history_is_not_rewound():
     nothing = (torch.zeros(2), torch.zeros(2), torch.zeros(()))
     assert all(map(torch.equal, rewind_adam_step(*nothing, (0.9, 0.999)), nothing))
 
@@ -247,7 +240,7 @@ def test_a_projection_that_was_trained_is_never_dropped():
         grown(trained(source), source, model(layer(num_fm=3, num_linear=2)))
 
 
-def test_changes_are_told_by_the_papers_names():
+def test_changes_have_the_papers_names():
     found = [str(change) for change in changes(model(*BASE), model(*GROWN["all"], head=(9,)))]
     assert found[0] == "stack: l 2 to 3"
     assert "layer 0: n_F 3 to 5" in found
@@ -262,17 +255,17 @@ def test_a_stack_that_has_grown_takes_a_new_token_in(attention):
     parent, config = grown(trained(base), base, model(layer(rank=3, attention=attention), layer()))
     wider = with_tokens(config, TOKENS + 1)
     net = Wukong(TOKENS + 1, DIM, wider.interaction).double()
-    places = torch.tensor([0, 1, 3, 4, 5])
+    positions = torch.tensor([0, 1, 3, 4, 5])
     state = grow(
         *(parent.state_dict(), net.state_dict(), config, wider),
         num_tokens=TOKENS + 1,
-        places=places,
+        positions=positions,
     )
     net.load_state_dict(state)
     x = torch.randn(7, TOKENS + 1, DIM, dtype=torch.float64)
     before, after = parent.layers[0], net.layers[0]
-    products = after.fmb.interaction(x).view(7, TOKENS + 1, 3)[:, places]
-    torch.testing.assert_close(products.flatten(1), before.fmb.interaction(x[:, places]))
-    assert torch.equal(after.linear_compression[places], before.linear_compression)
+    products = after.fmb.interaction(x).view(7, TOKENS + 1, 3)[:, positions]
+    torch.testing.assert_close(products.flatten(1), before.fmb.interaction(x[:, positions]))
+    assert torch.equal(after.linear_compression[positions], before.linear_compression)
     assert not after.linear_compression[2].any()
     assert [group[:1] for group in wider.interaction.layers[0].norm_groups] == [(6,), (6,)]

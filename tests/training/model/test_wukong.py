@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.config import Ablation, LayerConfig, ModelConfig, WukongConfig
+from training.config.model import Ablation, LayerConfig, ModelConfig, WukongConfig
 from training.model.wukong import FactorizationMachine, GroupedLayerNorm, Wukong, WukongLayer
 from training.recipes import uniform_layers
 

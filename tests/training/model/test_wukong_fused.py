@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.config import LayerConfig
+from training.config.model import LayerConfig
 from training.model.wukong import WukongLayer
 
 DIM = 4

@@ -116,10 +116,10 @@ def test_the_anchor_is_who_was_champion_so_many_days_before(number, days, expect
 
 def test_retention_keeps_what_the_gate_will_compare_with(kept):
     kept.registry.set_alias(CHAMPION, kept.line[0])
-    told = prune(SCHEMA, *kept.folders, keep=1, anchor_days=28)
+    summary = prune(SCHEMA, *kept.folders, keep=1, anchor_days=28)
     # Day 41 asks for who answered on day 13, days 48 and later for the champion of day 20.
-    gone = [name[:10] for name in told["removed"]["artifacts"]]
+    gone = [name[:10] for name in summary["removed"]["artifacts"]]
     assert gone == [str(day(number)) for number in (0, 38)]
-    told = prune(SCHEMA, *kept.folders, keep=1, anchor_days=0)
-    gone = [name[:10] for name in told["removed"]["artifacts"]]
+    summary = prune(SCHEMA, *kept.folders, keep=1, anchor_days=0)
+    gone = [name[:10] for name in summary["removed"]["artifacts"]]
     assert gone == [str(day(number)) for number in (10, 20, 30)]

@@ -1,4 +1,4 @@
-"""The family tree: nearest known ancestors, costs, and where a drawing has whom."""
+"""The family tree: nearest known ancestors, costs, and the positions in a drawing."""
 
 import dataclasses
 import datetime
@@ -66,14 +66,14 @@ def test_a_parent_that_is_gone_is_bridged_and_counted(members):
     assert (newest.parent, newest.generations_gone) == ("2025-01-04", 1)
 
 
-def test_of_a_ranker_whose_checkpoint_is_gone_its_artifact_tells(members):
+def test_of_a_ranker_whose_checkpoint_is_gone_its_artifact_is_read(members):
     oldest, child = members["2025-01-02"], members["2025-01-03"]
     assert (oldest.log_loss, oldest.examples, oldest.recipe) == (0.6, None, "wukong-tiny")
     assert oldest.dense_parameters == child.dense_parameters
     assert (child.parent, child.generations_gone, child.log_loss) == ("2025-01-02", 0, 0.5)
 
 
-def test_what_grew_costs_more_and_tells_what_grew(members):
+def test_what_grew_costs_more_and_names_what_grew(members):
     small, large = members["2025-01-03"], members[f"2025-01-03-{LARGE}"]
     assert large.grown == ("stack: l 2 to 3",)
     assert large.examples is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.training_commands import door
+from support.training_commands import run_command
 
 from infra.drills import kill_training
 from training.checkpoint.catalog import Checkpoints
@@ -46,8 +46,8 @@ def dense_inputs(built) -> int:
 @pytest.mark.distributed
 def test_kills_lose_nothing_and_repeat_nothing(built, tmp_path, monkeypatch):
     """The drill itself, short, on two ranks: SIGKILL for one of them, then for all processes."""
-    # The run that nobody disturbs has forked ranks; torchrun starts those that are killed.
-    monkeypatch.setattr(kill_training, "undisturbed", lambda run: door(*run.command[3:]))
+    # The undisturbed run has forked ranks; torchrun starts those that are killed.
+    monkeypatch.setattr(kill_training, "undisturbed", lambda run: run_command(*run.command[3:]))
     found = kill_training.drill(built.lake, tmp_path, kills=2, ranks=2)
     assert found["examples"] > 10_000
     assert (found["kills"], found["examples_lost"], found["examples_repeated"]) == (2, 0, 0)
@@ -165,7 +165,7 @@ def test_a_damaged_parent_is_named_and_the_checkpoint_before_taken(built, tmp_pa
     shared = ["--dataset=synthetic", f"--lake={built.lake}", f"--checkpoints={tmp_path / 'c'}"]
     folders = [f"--{name}={tmp_path / name}" for name in ("tracking", "reports")]
     for day in built.days[-2:]:
-        door("train", *shared, *folders, f"--date={day}", "--recipe=wukong-tiny")
+        run_command("train", *shared, *folders, f"--date={day}", "--recipe=wukong-tiny")
     checkpoints = Checkpoints(tmp_path / "c", built.schema)
     older, newer = checkpoints.all()
     tomorrow = built.days[-1] + datetime.timedelta(days=1)

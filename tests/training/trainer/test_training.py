@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from support.training_commands import door
+from support.training_commands import run_command
 
 from training.artifact.artifact import load
 from training.artifact.manifest import ArtifactError, read_manifest
@@ -45,15 +45,15 @@ def trained(built, tmp_path_factory) -> Trained:
     shared = ["--dataset=synthetic", f"--lake={built.lake}"]
     recipe = "--recipe=wukong-tiny"
     first, second = (f"--date={day}" for day in built.days[-2:])
-    cold = door("train", *shared, recipe, first, *folders(root))
-    warm = door("train", *shared, recipe, second, *folders(root))
+    cold = run_command("train", *shared, recipe, first, *folders(root))
+    warm = run_command("train", *shared, recipe, second, *folders(root))
     artifacts = f"--artifacts={root / 'artifacts'}"
     tracking, reports = f"--tracking={root / 'mlflow'}", f"--reports={root / 'reports'}"
     checkpoints = f"--checkpoints={root / 'checkpoints'}"
-    exported = door("export", *shared, second, checkpoints, artifacts, tracking)
+    exported = run_command("export", *shared, second, checkpoints, artifacts, tracking)
     evaluate = ["evaluate", *shared, second, checkpoints, artifacts, tracking, reports]
-    decision = door(*evaluate)
-    drill = door(*evaluate, "--drill=spoilt")
+    decision = run_command(*evaluate)
+    drill = run_command(*evaluate, "--drill=spoilt")
     return Trained(root, cold, warm, Path(exported["artifact"]), decision, drill)
 
 
@@ -83,14 +83,14 @@ def test_training_learns_and_cannot_beat_the_true_probabilities(trained, built):
 
 def test_running_a_day_again_gives_the_same_parent_and_the_same_version(trained, built):
     shared = ["--dataset=synthetic", f"--lake={built.lake}", f"--date={built.days[-1]}"]
-    again = door("train", *shared, "--recipe=wukong-tiny", *trained.folders)
+    again = run_command("train", *shared, "--recipe=wukong-tiny", *trained.folders)
     assert again["parent"] == trained.warm["parent"]
     folders_ = [
         f"--artifacts={trained.root / 'artifacts'}",
         f"--tracking={trained.root / 'mlflow'}",
     ]
     checkpoints = f"--checkpoints={trained.root / 'checkpoints'}"
-    exported = door("export", *shared, checkpoints, *folders_)
+    exported = run_command("export", *shared, checkpoints, *folders_)
     assert exported["artifact"] == str(trained.artifact)
 
 
@@ -134,7 +134,7 @@ def test_one_process_measures_exactly_what_two_ranks_did(trained, built, tmp_pat
         assert getattr(found, name) == pytest.approx(trained.warm["metrics"][name], rel=1e-5), name
 
 
-def test_the_gate_judges_the_tables_that_are_served_and_export_tells_the_others(trained, built):
+def test_the_gate_judges_the_tables_that_are_served_and_export_reports_the_others(trained, built):
     manifest = read_manifest(trained.artifact)
     costs = manifest.table_costs
     assert manifest.tables == "int8"
@@ -181,7 +181,7 @@ def test_a_bad_artifact_does_not_load(trained, built, tmp_path, spoil):
         load(folder, schema)
 
 
-def test_the_manifest_tells_where_the_artifact_comes_from(trained, built):
+def test_the_manifest_says_where_the_artifact_comes_from(trained, built):
     manifest = read_manifest(trained.artifact)
     assert manifest.parents == [str(built.days[-2])]
     assert manifest.schema_fingerprint == built.schema.fingerprint()
@@ -216,7 +216,7 @@ def test_all_ranks_together_see_every_example_once(built):
 
 
 def test_a_day_without_examples_is_a_clear_error(tmp_path, built):
-    error = door(
+    error = run_command(
         "train",
         "--dataset=synthetic",
         f"--lake={tmp_path}",
@@ -257,78 +257,6 @@ def test_retention_keeps_the_champion_however_old(trained, built, tmp_path):
     assert found["removed"]["artifacts"] == ["2026-01-01-00000000", "2026-01-02-00000000"]
     assert (root / "artifacts" / "synthetic" / trained.artifact.name).exists()
     assert found["removed"]["checkpoints"] == [str(built.days[-2])]
-
-
-def test_embedding_decay_reaches_the_fused_optimiser():
-    """FBGEMM ignores the decay in its default mode: a looked-up row must shrink without a loss."""
-    import torch
-
-    from features.datasets.catalog import schema_of
-    from training.cli.rank_worker import process_group
-    from training.model.inputs import inputs_of
-    from training.recipes import recipe_of
-    from training.trainer.session import Session
-
-    recipe = recipe_of("wukong-small")
-    config = dataclasses.replace(recipe.training, embedding_decay=1.0)
-    schema = schema_of("movielens-100k")
-    with process_group():
-        session = Session(inputs_of(schema), dataclasses.replace(recipe, training=config), None)
-        name = next(k for k in session.model.state_dict() if "item_id" in k and "weight" in k)
-        table = session.model.state_dict()[name].local_shards()[0].tensor
-        before = table.clone()
-        pooled = session.model.module.embeddings(_one_row(schema)).to_dict()
-        (sum(value.sum() for value in pooled.values()) * 1e-3).backward()
-        after = session.model.state_dict()[name].local_shards()[0].tensor
-        # The loss alone would move every column alike; the decay pulls them towards each other.
-        assert after[2].std() < before[2].std() / 2
-        assert torch.equal(after[1], before[1])
-
-
-def test_adams_embedding_decay_pulls_rows_that_no_example_asked_for():
-    import torch
-
-    from features.datasets.catalog import schema_of
-    from training.cli.rank_worker import process_group
-    from training.config import TableOptimizer
-    from training.data.batch import Batch
-    from training.model.inputs import inputs_of
-    from training.recipes import recipe_of
-    from training.trainer.session import Session
-
-    recipe = recipe_of("wukong-small")
-    config = dataclasses.replace(
-        recipe.training,
-        embedding_decay=0.1,
-        sparse_learning_rate=1e-3,
-        table_optimizer=TableOptimizer.ADAM,
-    )
-    schema = schema_of("movielens-100k")
-    inputs = inputs_of(schema)
-    with process_group():
-        session = Session(inputs, dataclasses.replace(recipe, training=config), None)
-        name = next(key for key, _ in session.local_tensors() if "item_id" in key)
-        before = session.snapshot()[name]
-        dense = torch.zeros(1, len(inputs.dense))
-        batch = Batch(dense, _one_row(schema), torch.ones(1), torch.ones(1))
-        for _ in range(3):
-            session.step(batch, learning_rate_share=1.0)
-        after = session.snapshot()[name]
-    # Adam takes steps of its learning rate against a gradient that stays the same.
-    unseen = before[5]
-    assert (unseen.abs() > 0.01).any()
-    steps = torch.where(unseen.abs() > 0.01, 3e-3 * unseen.sign(), unseen - after[5])
-    torch.testing.assert_close(after[5], unseen - steps, rtol=0, atol=2e-4)
-
-
-def _one_row(schema):
-    import torch
-    from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
-
-    keys = [column.name for column in schema.sparse_inputs()]
-    ones = torch.ones(len(keys), dtype=torch.int32)
-    values = torch.full((len(keys),), 2, dtype=torch.int64)
-    return KeyedJaggedTensor.from_lengths_sync(keys=keys, values=values, lengths=ones)
 
 
 def test_a_training_that_is_done_before_mlflow_waits_for_its_run(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.training_commands import door
+from support.training_commands import run_command
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict_from_keys
 
@@ -21,7 +21,7 @@ from training.__main__ import main
 from training.artifact.manifest import read_manifest
 from training.checkpoint.catalog import Checkpoint, Checkpoints
 from training.checkpoint.tensors import load_whole
-from training.config import recipe_from_dict
+from training.config.recipe import recipe_from_dict
 from training.model.inputs import inputs_of
 from training.model.ranker import Ranker
 from training.registry.aliases import CHAMPION
@@ -35,7 +35,7 @@ TARGET = "wukong-tiny-x2"
 class Family:
     parent: Checkpoint
     grown: Checkpoint
-    told: dict
+    upscaled: dict
     trained: dict[str, dict]
     decision: dict
     members: list[dict]
@@ -54,23 +54,27 @@ def family(built, tmp_path_factory) -> Family:
     train = ["train", *shared, where["tracking"], where["reports"]]
     export = ["export", *shared, where["artifacts"], where["tracking"]]
     first, last = built.days[-3], built.days[-1]
-    door(*train, f"--date={first}", "--recipe=wukong-tiny")
+    run_command(*train, f"--date={first}", "--recipe=wukong-tiny")
     registry = Registry(root / "tracking", "synthetic")
     registry.set_alias(CHAMPION, inside(*export, f"--date={first}")["version"])
     checkpoints = Checkpoints(root / "checkpoints", built.schema)
     parent = checkpoints.named(str(first))
     before = files(parent.path)
     grow = ["upscale", *shared, where["tracking"], "--to=2", f"--date={last}"]
-    told = door(*grow, "--from=champion", "--budget-days=2")
-    grown = checkpoints.named(told["name"])
+    upscaled = run_command(*grow, "--from=champion", "--budget-days=2")
+    grown = checkpoints.named(upscaled["name"])
     trial = [*train, f"--date={last}", "--epochs=3", "--ranks=1"]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         both = {
-            "grown": pool.submit(door, *trial, "--trial=grown", f"--from={told['name']}"),
-            "control": pool.submit(door, *trial, "--trial=control", f"--from={told['parent']}"),
+            "grown": pool.submit(
+                run_command, *trial, "--trial=grown", f"--from={upscaled['name']}"
+            ),
+            "control": pool.submit(
+                run_command, *trial, "--trial=control", f"--from={upscaled['parent']}"
+            ),
         }
         same_size = ("upscale", *shared, f"--from={first}", "--to=wukong-tiny")
-        refused = pool.submit(door, *same_size, code=1).result()
+        refused = pool.submit(run_command, *same_size, code=1).result()
     trained = {role: running.result() for role, running in both.items()}
     versions = {
         role: inside(*export, f"--checkpoint={summary['name']}")["version"]
@@ -82,9 +86,11 @@ def family(built, tmp_path_factory) -> Family:
     )
     registry.set_alias(CHAMPION, versions["grown"])
     members = inside("family", "--dataset=synthetic", *where.values())["members"]
-    next_day = door(*train, f"--date={last + datetime.timedelta(days=1)}")
+    next_day = run_command(*train, f"--date={last + datetime.timedelta(days=1)}")
     page = (root / "reports" / decision["report"]).read_text()
-    return Family(parent, grown, told, trained, decision, members, page, next_day, refused, before)
+    return Family(
+        parent, grown, upscaled, trained, decision, members, page, next_day, refused, before
+    )
 
 
 def inside(*arguments: object) -> dict:
@@ -121,8 +127,8 @@ def test_the_grown_checkpoint_answers_as_its_parent(family, built):
     with torch.no_grad():
         difference = (parent(batch.dense, batch.sparse) - grown(batch.dense, batch.sparse)).abs()
     assert difference.max() < 1e-5
-    assert family.told["max_logit_difference"] < 1e-5
-    assert set(family.told["logit_differences"]) == {"evaluating", "training"}
+    assert family.upscaled["max_logit_difference"] < 1e-5
+    assert set(family.upscaled["logit_differences"]) == {"evaluating", "training"}
     assert sum(p.numel() for p in grown.parameters()) > sum(p.numel() for p in parent.parameters())
 
 
@@ -161,7 +167,7 @@ def test_moments_come_along(family):
     assert state[f"{new}.step"] == 0
 
 
-def test_the_manifest_tells_of_the_growth_and_the_parent_stays_usable(family):
+def test_the_manifest_describes_the_growth_and_the_parent_stays_usable(family):
     growth = family.grown.manifest.growth
     assert growth["parent"] == family.parent.name
     assert "stack: l 2 to 3" in growth["changes"]
@@ -193,7 +199,9 @@ def test_the_gate_asks_the_grown_one_to_be_better_than_both(family, built):
     assert decision["agreement"]["score_ratio"] == pytest.approx(1, abs=0.5)
     assert 0 < decision["agreement"]["rank_correlation"] < 1
     assert "/gate-upscale/" in decision["report"]
-    assert all(f"against {rival}" in family.page for rival in ("the champion", "the un-grown"))
+    assert all(
+        f"against {baseline}" in family.page for baseline in ("the champion", "the un-grown")
+    )
 
 
 def test_a_control_of_another_parent_or_another_day_is_refused(family, built):
@@ -212,7 +220,7 @@ def test_a_control_of_another_parent_or_another_day_is_refused(family, built):
             refuse_stranger(candidate, dataclasses.replace(control, **change))
 
 
-def test_the_family_tells_who_grew_from_whom_at_what_cost(family):
+def test_the_family_shows_who_grew_from_whom_at_what_cost(family):
     members = {member["name"]: member for member in family.members}
     small, large = members[family.parent.name], members[family.grown.name]
     trained = {role: members[summary["name"]] for role, summary in family.trained.items()}
@@ -220,7 +228,7 @@ def test_the_family_tells_who_grew_from_whom_at_what_cost(family):
     assert trained["grown"]["parent"] == large["name"]
     assert trained["control"]["parent"] == small["name"]
     assert "stack: l 2 to 3" in large["grown"]
-    assert large["dense_parameters"] == family.told["dense_parameters"]
+    assert large["dense_parameters"] == family.upscaled["dense_parameters"]
     assert large["dense_training_flops"] > small["dense_training_flops"]
     log_loss = family.decision["metrics"]["log_loss"]
     # The gate scores what is served, with its tables in int8.

@@ -112,12 +112,12 @@ def _rows(
     filled = pc.fill_null(column, "")
     is_hex = pc.match_substring_regex(filled, "^[0-9a-fA-F]{0,8}$")
     if not pc.all(is_hex).as_py():
-        place = int(pc.index(is_hex, False).as_py())
+        index = int(pc.index(is_hex, False).as_py())
         raise FormatError(
             path,
-            line=line + place + 1,
+            line=line + index + 1,
             column=name,
-            found=filled[place].as_py(),
+            found=filled[index].as_py(),
             expected="eight hexadecimal digits, or nothing",
         )
     numbers = pc.cast(pc.binary_join_element_wise("0x0", filled, ""), pa.int64())

@@ -142,5 +142,5 @@ def _numbered(users: pa.ChunkedArray | pa.Array) -> IntArray:
 
 def take_rows(split: Split, rows: Sequence[int] | IntArray) -> Split:
     """Some rows of a split, in the order given."""
-    places = np.asarray(rows)
-    return Split(split.inputs.take(places), split.label[places], split.group[places])
+    indices = np.asarray(rows)
+    return Split(split.inputs.take(indices), split.label[indices], split.group[indices])

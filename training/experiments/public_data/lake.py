@@ -25,10 +25,10 @@ def read_lake(schema: Schema, lake: Path) -> BenchmarkData:
     ]
     ends: list[int] = []
     total, seen = table.num_rows(days), 0
-    for place, day in enumerate(days, start=1):
+    for count, day in enumerate(days, start=1):
         seen += table.num_rows([day])
         while len(ends) < len(SHARES) and seen >= SHARES[len(ends)] * total:
-            ends.append(place)
+            ends.append(count)
     if len(set(ends)) < len(SHARES) or ends[-1] == len(days):
         raise ValueError(f"days of {table.root}: {len(days)} with rows; three parts need more")
     train, valid, test = days[: ends[0]], days[ends[0] : ends[1]], days[ends[1] :]

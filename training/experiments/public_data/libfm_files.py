@@ -1,4 +1,4 @@
-"""Frappe and MovieLens as libfm files: ``-1 451:1 4149:1 …``, one field a place, label first."""
+"""Frappe and MovieLens as libfm files: ``-1 451:1 4149:1 …``, the label, then the fields."""
 
 from pathlib import Path
 

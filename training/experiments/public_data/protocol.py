@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.data.batch import Batch, make_batch
 from training.experiments.public_data.data import BenchmarkData, Split
 from training.metrics import Metrics, auc, evaluate

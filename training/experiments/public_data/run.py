@@ -1,4 +1,4 @@
-"""The command: read a data set, perhaps search, train some seeds, tell the means and spreads."""
+"""The command: read a data set, perhaps search, train some seeds, report the means and spreads."""
 
 import logging
 import math
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from features.datasets.catalog import SCHEMAS
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.experiments.public_data.criteo_files import read_criteo_kaggle, read_criteo_terabyte
 from training.experiments.public_data.csv_files import read_categorical_csv
 from training.experiments.public_data.data import BenchmarkData

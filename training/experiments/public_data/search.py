@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from training.config import Recipe, TableOptimizer
+from training.config.recipe import Recipe, TableOptimizer
 from training.experiments.public_data.data import BenchmarkData
 from training.experiments.public_data.protocol import DivergedError, run_seed
 

@@ -151,9 +151,9 @@ def labels_of(block: pa.Table, name: str, path: Path, line: int) -> npt.NDArray[
     label = numbers_of(block, name, path, line)
     is_label = np.isin(label, (0, 1))
     if not is_label.all():
-        place = int(np.flatnonzero(~is_label)[0])
-        found = str(block[name][place].as_py())
-        raise FormatError(path, line=line + place + 1, column=name, found=found, expected="0 or 1")
+        index = int(np.flatnonzero(~is_label)[0])
+        found = str(block[name][index].as_py())
+        raise FormatError(path, line=line + index + 1, column=name, found=found, expected="0 or 1")
     return label.astype(np.int64)
 
 
@@ -163,11 +163,11 @@ def numbers_of(block: pa.Table, name: str, path: Path, line: int) -> npt.NDArray
     try:
         numbers = pc.cast(column, pa.float32())
     except pa.ArrowInvalid as error:
-        for place, value in enumerate(column):
+        for index, value in enumerate(column):
             if not _is_number(value):
                 raise FormatError(
                     path,
-                    line=line + place + 1,
+                    line=line + index + 1,
                     column=name,
                     found=value.as_py(),
                     expected="a number",

@@ -113,7 +113,7 @@ class Advice:
     @property
     def sentences(self) -> list[str]:
         """The advice for people, the recommendation first."""
-        others = [_told(step) for step in self.steps if step is not self.next]
+        others = [_sentence(step) for step in self.steps if step is not self.next]
         return [_recommended(self.next, self.steps), *others]
 
     def to_dict(self) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def _recommended(step: Step | None, steps: Sequence[Step]) -> str:
     return f"{text} The step goes beyond what was run." if step.is_extrapolated else text
 
 
-def _told(step: Step) -> str:
+def _sentence(step: Step) -> str:
     title = AXES[step.axis].title
     if step.regime is Regime.WORSE:
         return f"{title}: the NE gets worse as it grows."

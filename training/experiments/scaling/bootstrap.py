@@ -43,7 +43,7 @@ class Observations:
 
     x: FloatArray
     """(points,), ascending, each once."""
-    place: npt.NDArray[np.int64]
+    index: npt.NDArray[np.int64]
     """(runs,), which of the points each run is at."""
     log_loss: FloatArray
     """(runs,), the natural logarithm of the runs' losses."""
@@ -51,18 +51,18 @@ class Observations:
     @classmethod
     def of(cls, x: npt.ArrayLike, loss: npt.ArrayLike) -> "Observations":
         """From (runs,) amounts and losses, in any order."""
-        values, place = np.unique(np.asarray(x, float), return_inverse=True)
-        return cls(values, place, np.log(np.asarray(loss, float)))
+        values, index = np.unique(np.asarray(x, float), return_inverse=True)
+        return cls(values, index, np.log(np.asarray(loss, float)))
 
     @property
     def counts(self) -> FloatArray:
         """(points,) the runs at each point."""
-        return np.bincount(self.place).astype(float)
+        return np.bincount(self.index).astype(float)
 
     @property
     def means(self) -> FloatArray:
         """(points,) geometric means of the losses."""
-        return np.asarray(np.exp(np.bincount(self.place, self.log_loss) / self.counts))
+        return np.asarray(np.exp(np.bincount(self.index, self.log_loss) / self.counts))
 
     def collapsed(self) -> "Observations":
         """Each point's mean as if it were one run."""
@@ -70,7 +70,7 @@ class Observations:
 
     def residuals(self, law: Laws) -> FloatArray:
         """(runs,) relative residuals, as logarithms."""
-        return np.asarray(self.log_loss - np.log(law.at(self.x)[0])[self.place])
+        return np.asarray(self.log_loss - np.log(law.at(self.x)[0])[self.index])
 
 
 def lack_of_fit(observations: Observations) -> float | None:
@@ -84,7 +84,7 @@ def lack_of_fit(observations: Observations) -> float | None:
     if runs == points or freedom <= 0:
         return None
     law = fit_form(observations, Form.FLOOR).law
-    within = observations.log_loss - np.log(observations.means)[observations.place]
+    within = observations.log_loss - np.log(observations.means)[observations.index]
     beside = np.log(observations.means) - np.log(law.at(observations.x)[0])
     noise = max(float(within @ within) / (runs - points), _EXACT**2)
     return float(
@@ -136,7 +136,7 @@ def draw(observations: Observations, fitted: Fitted, *, seed: int, size: int = D
     freedom = runs - fitted.form.parameters
     errors = generator.choice(fitted.residuals * np.sqrt(runs / freedom), size=(size, runs))
     errors *= np.sqrt(freedom / generator.chisquare(freedom, size=(size, 1)))
-    is_at = np.eye(len(observations.x))[observations.place] / observations.counts
+    is_at = np.eye(len(observations.x))[observations.index] / observations.counts
     drawn = fitted.law.at(observations.x) * np.exp(errors @ is_at)
     return fit(fitted.form, observations.x, drawn, observations.counts)
 

@@ -1,4 +1,4 @@
-"""What the points of one axis and one family of rankers say: laws, floor, and in plain words."""
+"""The laws and the floor of one axis and one family of rankers, with notes in plain words."""
 
 import dataclasses
 import itertools

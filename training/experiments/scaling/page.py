@@ -71,7 +71,7 @@ def page(study: Study, *, name: str = "") -> Page:
                 "The last columns: AICc of the forms, above the least one.",
                 Tone.QUIET,
             ),
-            *_untold(study, curves),
+            *_unknown(study, curves),
         ],
     )
 
@@ -136,7 +136,7 @@ def _law_row(curve: Curve, forms: Sequence[Form]) -> list[Value]:
     ]
 
 
-def _untold(study: Study, curves: Sequence[Curve]) -> list[Block]:
-    told = [f"{AXES[c.axis].title}, {c.model}: {note}" for c in curves for note in c.notes]
-    told += [f"Left out: {reason}." for reason in study.refused]
-    return [Heading("What the points cannot tell"), Bullets(told)] if told else []
+def _unknown(study: Study, curves: Sequence[Curve]) -> list[Block]:
+    notes = [f"{AXES[c.axis].title}, {c.model}: {note}" for c in curves for note in c.notes]
+    notes += [f"Left out: {reason}." for reason in study.refused]
+    return [Heading("What the points cannot tell"), Bullets(notes)] if notes else []

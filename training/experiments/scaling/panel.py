@@ -16,7 +16,7 @@ from training.experiments.scaling.points import AXES
 from training.experiments.scaling.study import Study
 
 _FLOOR_REACH = 1.0
-"""A floor farther below than so many times the range of what is drawn is told, not drawn."""
+"""A floor farther below than so many times the drawn range is named in a note, not drawn."""
 
 
 def panel_svg(study: Study, axis: str) -> Markup:
@@ -133,9 +133,9 @@ def _draw_step(axes: Axes, study: Study, step: Step) -> None:
 
 
 def _draw_residuals(axes: Axes, curve: Curve, colour: str) -> None:
-    law = curve.expected(curve.observed.x)[curve.observed.place]
+    law = curve.expected(curve.observed.x)[curve.observed.index]
     beside = 100 * (np.exp(curve.observed.log_loss) / law - 1)
-    axes.plot(curve.observed.x[curve.observed.place], beside, "o", color=colour, ms=2.6, alpha=0.55)
+    axes.plot(curve.observed.x[curve.observed.index], beside, "o", color=colour, ms=2.6, alpha=0.55)
 
 
 def _finish(upper: Axes, lower: Axes, curves: list[Curve]) -> None:

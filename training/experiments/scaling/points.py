@@ -136,9 +136,9 @@ def _is_cut_off(tail: str) -> bool:
         return True
 
 
-def _parsed(line: str, place: str) -> Point:
+def _parsed(line: str, source: str) -> Point:
     try:
         values = json.loads(line)
         return Point(**values)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{place}: {error}") from error
+        raise ValueError(f"{source}: {error}") from error

@@ -70,7 +70,7 @@ def hash_of(content: dict[str, Any]) -> str:
 
 @functools.cache
 def code_hash() -> str:
-    """Of the modules of ours that a sweep's runs consist of."""
+    """Hash of this project's modules that a sweep's runs import."""
     found = hashlib.sha256()
     for name, path in sorted(reached(_SWEEP).items()):
         found.update(name.encode() + path.read_bytes())
@@ -78,7 +78,7 @@ def code_hash() -> str:
 
 
 def reached(name: str) -> dict[str, Path]:
-    """A module and all of ours that it imports, however far down, with their files."""
+    """A module and all of this project's that it imports, directly or not, with their files."""
     found: dict[str, Path] = {}
     waiting = [name]
     while waiting:
@@ -96,7 +96,7 @@ def reached(name: str) -> dict[str, Path]:
 
 
 def _file_of(name: str) -> Path | None:
-    """The file of a module of ours; None for anything else."""
+    """The file of a module of this project; None for any other."""
     if name.partition(".")[0] not in _PACKAGES:
         return None
     path = _ROOT.joinpath(*name.split("."))

@@ -8,7 +8,7 @@ from typing import Any
 
 from features.cli import SkippedError
 from features.schema import Schema
-from training.config import Recipe
+from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable
 from training.experiments.scaling.advice import Current
 from training.experiments.scaling.page import write_law_page
@@ -86,7 +86,7 @@ def _champion(schema: Schema, tracking: Path) -> Any:
 
 
 def _current(schema: Schema, version: str, recipe: str) -> Current | None:
-    """Where production is on the axes of which its recipe tells."""
+    """Where production is on the axes that its recipe determines."""
     if not recipe:
         return None
     made: Recipe = recipe_of(recipe)

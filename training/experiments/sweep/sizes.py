@@ -9,7 +9,8 @@ import contextlib
 import dataclasses
 from typing import Any
 
-from training.config import InteractionConfig, ModelConfig, Recipe, WukongConfig
+from training.config.model import InteractionConfig, ModelConfig, WukongConfig
+from training.config.recipe import Recipe
 from training.experiments.scaling.points import AXES
 from training.recipes import recipe_of, target_of
 
@@ -58,12 +59,12 @@ def sizes_of(axis: str, base: Recipe, *, num_points: int) -> list[Size]:
         return _ladder(base, num_points)
     if axis in {"data", "rows"}:
         field, factor = ("data_share", 2.0) if axis == "data" else ("rows_share", 4.0)
-        shares = [factor ** (place - num_points + 1) for place in range(num_points)]
+        shares = [factor ** (index - num_points + 1) for index in range(num_points)]
         return [
             Size(axis=axis, label=f"×{share:g}", recipe=base, **{field: share}) for share in shares
         ]
     lowest = 2.0 ** -(num_points // 2)
-    factors = [lowest * 2.0**place for place in range(num_points)]
+    factors = [lowest * 2.0**index for index in range(num_points)]
     sizes = [
         Size(axis=axis, label=f"×{factor:g}", recipe=_scaled(axis, base, factor))
         for factor in factors
@@ -127,8 +128,8 @@ def _ladder(base: Recipe, num_points: int) -> list[Size]:
     ]
     if num_points > len(rungs):
         raise ValueError(f"points: {num_points}; the ladder has {len(rungs)}")
-    places = [round(place * (len(rungs) - 1) / (num_points - 1)) for place in range(num_points)]
-    return [Size(axis="compute", label=rungs[place].name, recipe=rungs[place]) for place in places]
+    indices = [round(index * (len(rungs) - 1) / (num_points - 1)) for index in range(num_points)]
+    return [Size(axis="compute", label=rungs[index].name, recipe=rungs[index]) for index in indices]
 
 
 def _larger(base: Recipe) -> list[Recipe]:

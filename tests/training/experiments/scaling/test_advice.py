@@ -62,11 +62,11 @@ def test_a_resource_without_effect_is_saturated_and_costs_no_compute(advice):
 
 
 def test_what_machines_read_is_plain_json_and_says_the_same(advice):
-    told = json.loads(json.dumps(advice.to_dict()))
-    assert told["target"] == "wukong-small-x2"
-    assert told["next"]["factor"] == pytest.approx(2.1)
-    assert told["next"]["ne_change"]["estimate"] == advice.next.ne_change.estimate
-    assert [step["regime"] for step in told["steps"]] == ["growing", "saturated"]
+    values = json.loads(json.dumps(advice.to_dict()))
+    assert values["target"] == "wukong-small-x2"
+    assert values["next"]["factor"] == pytest.approx(2.1)
+    assert values["next"]["ne_change"]["estimate"] == advice.next.ne_change.estimate
+    assert [step["regime"] for step in values["steps"]] == ["growing", "saturated"]
 
 
 def test_intervals_of_a_gain_cover_the_truth_about_as_often_as_they_say():
@@ -121,7 +121,7 @@ def test_training_flops_are_read_off_the_runs_and_go_on_as_they_ended():
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"model": "dlrm"}, r"model: 'dlrm'; one of \['wukong'\]"),
         ({"x": {"depth": 2}}, "x: 'depth'; an axis is one of"),
@@ -129,8 +129,8 @@ def test_training_flops_are_read_off_the_runs_and_go_on_as_they_ended():
         ({"ne": 0}, "ne: 0; a finite number above 0"),
     ],
 )
-def test_a_production_model_that_cannot_be_is_refused_by_name(changed, told):
-    with pytest.raises(ValueError, match=told):
+def test_a_production_model_that_cannot_be_is_refused_by_name(changed, message):
+    with pytest.raises(ValueError, match=message):
         study(points(), production(**changed))
 
 

@@ -24,7 +24,7 @@ def test_a_floor_that_the_points_bend_to_is_found_within_its_interval():
 
 
 @pytest.mark.parametrize(
-    ("law", "told"),
+    ("law", "message"),
     [
         (lambda x: 0.85 * (x / 1e6) ** -0.02, "the AICc prefers a power law without one"),
         (lambda x: 0.5 * (x / 1e6) ** -0.05 + 0.35, "cannot tell a power law with a floor from"),
@@ -33,19 +33,19 @@ def test_a_floor_that_the_points_bend_to_is_found_within_its_interval():
         (lambda x: 0.85 - 0.01 * np.log(x / 1e6), "The floor is not identified"),
     ],
 )
-def test_what_the_points_cannot_tell_is_said(law, told):
+def test_what_the_points_cannot_tell_is_said(law, message):
     curve = Curve.of(runs(law, X, noise=0.003, seed=4))
     assert not curve.is_floor_identified
-    assert any(told in note for note in curve.notes), curve.notes
+    assert any(message in note for note in curve.notes), curve.notes
 
 
-def test_one_seed_a_point_is_told_and_five_of_them_compare_no_forms():
+def test_one_seed_a_point_is_noted_and_five_of_them_compare_no_forms():
     notes = Curve.of(runs(floored, X[:5], seeds=1)).notes
     assert notes[0].startswith("One seed a point")
     assert "5 independent observations are too few" in notes[1]
 
 
-def test_an_error_that_all_seeds_of_a_point_share_is_told():
+def test_an_error_that_all_seeds_of_a_point_share_is_noted():
     off = dict(zip(X, 0.01 * np.random.default_rng(1).standard_normal(6), strict=True))
     curve = Curve.of(runs(lambda x: floored(x) * (1 + off[x]), X))
     assert "something that all seeds of a point share" in curve.notes[0]
@@ -72,7 +72,7 @@ def test_the_papers_points_give_its_exponent_and_beside_it_a_floor_that_gains_le
     assert any("7 independent observations are too few" in note for note in curve.notes)
 
 
-def test_each_axis_and_family_has_a_curve_and_what_has_none_is_told_why():
+def test_each_axis_and_family_has_a_curve_or_a_reason_why_it_has_none():
     few = [point(axis="dim", x=x, unit="dimensions") for x in (8.0, 16.0)]
     mixed = [point(axis="rows", x=x, unit=f"rows {x}") for x in X]
     curves, refused = curves_of([*runs(floored, X), *runs(floored, X, model="dlrm"), *few, *mixed])

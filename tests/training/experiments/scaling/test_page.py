@@ -89,11 +89,11 @@ def test_the_verb_prints_the_law_and_writes_the_page_without_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["advice"]["target"] == "wukong-small-x3"
-    assert "<svg" in (tmp_path / told["report"]).read_text()
-    written = json.loads((tmp_path / told["report"]).with_name("law.json").read_text())
-    assert written["advice"] == told["advice"]
+    summary = json.loads(done.stdout)
+    assert summary["advice"]["target"] == "wukong-small-x3"
+    assert "<svg" in (tmp_path / summary["report"]).read_text()
+    written = json.loads((tmp_path / summary["report"]).with_name("law.json").read_text())
+    assert written["advice"] == summary["advice"]
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"model": "wukong"}', '{"x": 3}'])

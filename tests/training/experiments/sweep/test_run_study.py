@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.training_commands import door
+from support.training_commands import run_command
 
 from features.cli import SkippedError
 from training.experiments.scaling.points import read_points
@@ -22,14 +22,14 @@ def test_a_study_writes_points_a_page_and_advice(built, tmp_path):
         "--batch-size=128",
     )
     asked = ("scaling", "--dataset=synthetic", f"--lake={built.lake}", *folders, *flags)
-    found = door(*asked)
+    found = run_command(*asked)
     assert found["swept"]["data"]["left_out"] == []
     assert len(read_points(tmp_path / "study" / "synthetic.jsonl")) == 5
     assert "examples" in (tmp_path / "reports" / found["report"]).read_text()
     advice = json.loads(advice_file(tmp_path / "study", built.schema).read_text())
     assert advice["text"] == found["advice"]
     assert advice["target"] == found["target"]
-    again = door(*asked)
+    again = run_command(*asked)
     assert again["swept"]["data"]["estimated_minutes"] == 0
     assert again["advice"] == found["advice"]
 
@@ -38,18 +38,18 @@ def test_too_few_steps_for_the_sizes_are_refused(built, tmp_path):
     folders = [f"--{name}={tmp_path / name}" for name in ("study", "tracking", "reports")]
     flags = ("--recipe=wukong-tiny", "--axis=data", "--batch-size=1024")
     asked = ("scaling", "--dataset=synthetic", f"--lake={built.lake}", *folders, *flags)
-    assert "4 steps of 1024 examples; too few for 5 sizes" in door(*asked, code=1)["error"]
+    assert "4 steps of 1024 examples; too few for 5 sizes" in run_command(*asked, code=1)["error"]
 
 
 def test_too_small_a_budget_is_no_failure(built, tmp_path):
     folders = [f"--{name}={tmp_path / name}" for name in ("study", "tracking", "reports")]
     flags = ("--recipe=wukong-tiny", "--axis=dense,overarch", "--budget=0")
-    found = door("scaling", "--dataset=synthetic", f"--lake={built.lake}", *folders, *flags)
+    found = run_command("scaling", "--dataset=synthetic", f"--lake={built.lake}", *folders, *flags)
     assert len(found["swept"]["overarch"]["left_out"]) == 5
     assert "points: 0" in found["law"]
 
 
-def test_advice_that_is_not_there_or_gains_nothing_is_told(built, tmp_path):
+def test_advice_that_is_missing_or_gains_nothing_is_reported(built, tmp_path):
     with pytest.raises(SkippedError, match=r"no .*synthetic-advice.json; run"):
         advised_target(tmp_path, built.schema)
     path = advice_file(tmp_path, built.schema)

@@ -95,7 +95,7 @@ def test_what_the_budget_does_not_hold_is_named(built, group, tmp_path):
 def test_fewer_rows_share_ids_and_keep_the_unknown(built, group, tmp_path):
     made = sweep(built, tmp_path)
     (smallest, *_) = sizes_of("rows", recipe_of("wukong-tiny"), num_points=5)
-    table = made._table(smallest)
+    table = made.runs.table_of(smallest)
     examples = table.read_buffer(table.buffers(built.days[:1], rows=10_000)[0])
     whole = ExampleTable(built.lake, built.schema)
     original = whole.read_buffer(whole.buffers(built.days[:1], rows=10_000)[0])
@@ -112,8 +112,8 @@ def test_fewer_rows_share_ids_and_keep_the_unknown(built, group, tmp_path):
 def test_another_configuration_is_another_key(built, group, tmp_path):
     made = sweep(built, tmp_path)
     sizes = sizes_of("data", recipe_of("wukong-tiny"), num_points=5)
-    assert made._key(sizes[-1], 1e-3, 0) != made._key(sizes[-1], 1e-3, 1)
-    assert made._key(sizes[-1], 1e-3, 0) != made._key(sizes[0], 1e-3, 0)
+    assert made.runs.key_of(sizes[-1], 1e-3, 0) != made.runs.key_of(sizes[-1], 1e-3, 1)
+    assert made.runs.key_of(sizes[-1], 1e-3, 0) != made.runs.key_of(sizes[0], 1e-3, 0)
 
 
 def test_points_of_other_days_leave_the_study(built, swept, tmp_path):

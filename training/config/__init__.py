@@ -1,0 +1,1 @@
+"""Configurations: what a ranker is made of, and how it is trained."""

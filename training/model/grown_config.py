@@ -1,0 +1,142 @@
+"""What a Wukong can grow into: the configuration of the grown model, or the reason against it."""
+
+import dataclasses
+
+from training.config.model import LayerConfig, ModelConfig, WukongConfig
+
+
+class GrowthError(ValueError):
+    """A growth that cannot keep the function."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """One axis that grew."""
+
+    where: str
+    axis: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        """Such as ``layer 0: k 8 to 16``."""
+        return f"{self.where}: {self.axis} {self.before} to {self.after}"
+
+
+def grown_model(source: ModelConfig, target: ModelConfig, *, num_tokens: int) -> ModelConfig:
+    """The target's configuration with the growth groups that it needs to contain the source.
+
+    Args:
+        source: Of the trained model.
+        target: Of the same tables and tokens, its stack nowhere smaller.
+        num_tokens: Embeddings that enter the stack.
+
+    Raises:
+        GrowthError: Names what differs, or is smaller.
+    """
+    before, after = stack_of(source), stack_of(target)
+    for field in dataclasses.fields(ModelConfig):
+        if field.name in {"interaction", "dropout", "embedding_std"}:
+            continue
+        old, new = getattr(source, field.name), getattr(target, field.name)
+        if old != new:
+            raise GrowthError(f"{field.name}: {old} to {new}; the tables and tokens must be equal")
+    if len(after.layers) < len(before.layers):
+        raise GrowthError(f"layers: {len(before.layers)} to {len(after.layers)}; cannot shrink")
+    if before.layer_norm_eps != after.layer_norm_eps or before.zeroed != after.zeroed:
+        raise GrowthError("layer_norm_eps, zeroed: must be equal")
+    _check_widths("head", before.head, after.head)
+    layers = list(after.layers)
+    rows_before, rows_after = (num_tokens, 0), (num_tokens, 0)
+    for number, old in enumerate(before.layers):
+        new = layers[number]
+        _check_layer(f"layer {number}", old, new)
+        layers[number] = dataclasses.replace(
+            new,
+            norm_groups=_groups(number, old, new, rows_before, rows_after),
+            is_normalised=old.is_normalised,
+        )
+        rows_before, rows_after = (old.num_fm, old.num_linear), (new.num_fm, new.num_linear)
+    # The norm is the last layer's, however many are new.
+    for number in range(len(before.layers) - 1, len(layers) - 1):
+        layers[number] = dataclasses.replace(layers[number], is_normalised=False)
+    stack = dataclasses.replace(after, layers=tuple(layers))
+    return dataclasses.replace(target, interaction=stack)
+
+
+def with_tokens(model: ModelConfig, num_tokens: int) -> ModelConfig:
+    """The same model for another number of embeddings that enter its stack."""
+    stack = model.interaction
+    if not isinstance(stack, WukongConfig) or not stack.layers[0].norm_groups:
+        return model
+    # Each group had all tokens and some columns; it has the new tokens as well.
+    groups = tuple((num_tokens, 0, rank) for _, _, rank in stack.layers[0].norm_groups)
+    first = dataclasses.replace(stack.layers[0], norm_groups=groups)
+    stack = dataclasses.replace(stack, layers=(first, *stack.layers[1:]))
+    return dataclasses.replace(model, interaction=stack)
+
+
+def changes(source: ModelConfig, target: ModelConfig) -> list[Change]:
+    """The axes that grow from one configuration to the other, for people and manifests."""
+    before, after = stack_of(source), stack_of(target)
+    found = []
+    if len(before.layers) != len(after.layers):
+        found.append(Change("stack", "l", str(len(before.layers)), str(len(after.layers))))
+    names = {"num_fm": "n_F", "num_linear": "n_L", "rank": "k", "mlp": "MLP"}
+    for number, (old, new) in enumerate(zip(before.layers, after.layers, strict=False)):
+        for field, axis in names.items():
+            a, b = getattr(old, field), getattr(new, field)
+            if a != b:
+                found.append(Change(f"layer {number}", axis, str(a), str(b)))
+    if before.head != after.head:
+        found.append(Change("head", "MLP", str(before.head), str(after.head)))
+    return found
+
+
+def stack_of(config: ModelConfig) -> WukongConfig:
+    """The Wukong stack of a model; GrowthError where it has none."""
+    if not isinstance(config.interaction, WukongConfig):
+        raise GrowthError(f"interaction: {config.interaction.kind}; only wukong grows")
+    return config.interaction
+
+
+def _check_layer(where: str, old: LayerConfig, new: LayerConfig) -> None:
+    for field in ("num_fm", "num_linear", "rank"):
+        a, b = getattr(old, field), getattr(new, field)
+        if b < a:
+            raise GrowthError(f"{where}: {field} {a} to {b}; cannot shrink")
+    if (old.rank == 0) != (new.rank == 0):
+        raise GrowthError(f"{where}: rank {old.rank} to {new.rank}; 0 is another product")
+    if old.attention != new.attention:
+        raise GrowthError(f"{where}: attention {old.attention} to {new.attention}; must be equal")
+    _check_widths(f"{where}: mlp", old.mlp, new.mlp)
+
+
+def _check_widths(where: str, old: tuple[int, ...], new: tuple[int, ...]) -> None:
+    if len(new) < len(old) or any(b < a for a, b in zip(old, new, strict=False)):
+        raise GrowthError(f"{where} {old} to {new}; cannot shrink")
+    if len(new) == len(old):
+        return
+    if not old:
+        raise GrowthError(f"{where} {old} to {new}; a first hidden layer cannot be the identity")
+    if min(new[len(old) :]) < old[-1]:
+        raise GrowthError(
+            f"{where} {old} to {new}; a new hidden layer hands on {old[-1]}, so at least that wide"
+        )
+
+
+def _groups(
+    number: int,
+    old: LayerConfig,
+    new: LayerConfig,
+    rows_before: tuple[int, int],
+    rows_after: tuple[int, int],
+) -> tuple[tuple[int, int, int], ...]:
+    """The parent's growth groups, and one more where X(XᵀY) has new entries."""
+    before = (*rows_before, old.rank or sum(rows_before))
+    after = (*rows_after, new.rank or sum(rows_after))
+    if before == after:
+        return old.norm_groups
+    if not old.rank:
+        raise GrowthError(f"layer {number}: the plain XXᵀ (rank 0) of more embeddings; set a rank")
+    return (*(old.norm_groups or (before,)), after)
