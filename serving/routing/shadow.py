@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from serving.observability import metrics
 from serving.observability.prediction_log import Answered, RequestLog
@@ -211,6 +210,9 @@ class Shadow:
 
 def rank_correlation(one: Scores, other: Scores) -> float | None:
     """Spearman's, with mean ranks for equal scores; None where one side has a single rank."""
+    # Half a second of import, which a server without a shadow does not need.
+    from scipy.stats import rankdata
+
     first, second = (rankdata(scores) for scores in (one, other))
     if len(one) < 2 or not first.std() or not second.std():
         return None
