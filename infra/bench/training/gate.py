@@ -24,7 +24,7 @@ from features.datasets.catalog import schema_of
 from features.schema import EXAMPLE_ID
 from features.schema.fingerprints import rows_fingerprint
 from infra.local.settings import REPOSITORY
-from tests.support.made_artifacts import random_ranker, random_rows
+from tests.support.training.artifacts import random_ranker, random_rows
 from training.artifact import artifact
 from training.artifact.manifest import read_manifest
 from training.recipes import recipe_of

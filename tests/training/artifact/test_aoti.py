@@ -12,7 +12,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from support.made_artifacts import request_of, write_random
+from support.training.artifacts import request_of, write_random
 from torch._dynamo.utils import counters
 
 from features.datasets.catalog import schema_of

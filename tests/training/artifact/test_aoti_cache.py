@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from support.made_artifacts import write_random
+from support.training.artifacts import write_random
 
 from features.datasets.catalog import schema_of
 from training.artifact import aoti_cache

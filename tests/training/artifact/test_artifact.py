@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.made_artifacts import random_ranker, request_of, write_random
+from support.training.artifacts import random_ranker, request_of, write_random
 
 from features.datasets.catalog import schema_of
 from training.artifact import artifact

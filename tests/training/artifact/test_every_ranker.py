@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.training_commands import torchrun
+from support.training.commands import torchrun
 
 SCRIPT = Path(__file__).parents[2] / "support" / "training" / "every_ranker.py"
 MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support.made_artifacts import random_ranker, random_rows, request_of
+from support.training.artifacts import random_ranker, random_rows, request_of
 from torchrec.modules.embedding_configs import EmbeddingBagConfig
 
 from features.datasets.catalog import schema_of

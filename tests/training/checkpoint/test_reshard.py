@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.training_commands import torchrun
+from support.training.commands import torchrun
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict_from_keys
 
 from training.checkpoint.adagrad_reshard import Columns, column_split, convert

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from support.training_commands import run_command, torchrun
+from support.training.commands import run_command, torchrun
 
 from training.checkpoint.catalog import CheckpointManifest
 from training.checkpoint.tensors import CheckpointError, save

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.training_commands import run_command
+from support.training.commands import run_command
 
 from training.data.dataset import ExampleTable
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.training_commands import torchrun
+from support.training.commands import torchrun
 
 from features.encoding.encode import ModelInputs
 from features.schema import Kind

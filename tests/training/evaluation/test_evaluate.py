@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.made_artifacts import random_ranker, random_rows
+from support.training.artifacts import random_ranker, random_rows
 
 from features.datasets.catalog import schema_of
 from features.schema import EXAMPLE_ID, LABEL

@@ -5,7 +5,7 @@ import datetime
 import json
 
 import pytest
-from support.training_manifests import write
+from support.training.manifests import write
 
 from features.datasets.catalog import schema_of
 from training.artifact.manifest import MANIFEST, Manifest

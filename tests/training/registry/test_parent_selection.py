@@ -3,7 +3,7 @@
 import datetime
 
 import pytest
-from support.training_manifests import write
+from support.training.manifests import write
 
 from features.cli import SkippedError
 from features.datasets.catalog import schema_of

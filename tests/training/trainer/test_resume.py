@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.training_commands import run_command
+from support.training.commands import run_command
 
 from infra.drills import kill_training
 from training.checkpoint.catalog import Checkpoints

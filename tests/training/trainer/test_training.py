@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from support.training_commands import run_command
+from support.training.commands import run_command
 
 from training.artifact.artifact import load
 from training.artifact.manifest import ArtifactError, read_manifest

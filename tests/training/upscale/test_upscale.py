@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.training_commands import run_command
+from support.training.commands import run_command
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict_from_keys
 

@@ -85,10 +85,10 @@ def lack_of_fit(observations: Observations) -> float | None:
         return None
     law = fit_form(observations, Form.FLOOR).law
     within = observations.log_loss - np.log(observations.means)[observations.index]
-    beside = np.log(observations.means) - np.log(law.at(observations.x)[0])
+    residuals = np.log(observations.means) - np.log(law.at(observations.x)[0])
     noise = max(float(within @ within) / (runs - points), _EXACT**2)
     return float(
-        stats.f.sf(observations.counts @ beside**2 / freedom / noise, freedom, runs - points)
+        stats.f.sf(observations.counts @ residuals**2 / freedom / noise, freedom, runs - points)
     )
 
 

@@ -134,8 +134,10 @@ def _draw_step(axes: Axes, study: Study, step: Step) -> None:
 
 def _draw_residuals(axes: Axes, curve: Curve, colour: str) -> None:
     law = curve.expected(curve.observed.x)[curve.observed.index]
-    beside = 100 * (np.exp(curve.observed.log_loss) / law - 1)
-    axes.plot(curve.observed.x[curve.observed.index], beside, "o", color=colour, ms=2.6, alpha=0.55)
+    percent_off = 100 * (np.exp(curve.observed.log_loss) / law - 1)
+    axes.plot(
+        curve.observed.x[curve.observed.index], percent_off, "o", color=colour, ms=2.6, alpha=0.55
+    )
 
 
 def _finish(upper: Axes, lower: Axes, curves: list[Curve]) -> None:

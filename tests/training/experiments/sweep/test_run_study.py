@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.training_commands import run_command
+from support.training.commands import run_command
 
 from features.cli import SkippedError
 from training.experiments.scaling.points import read_points
