@@ -8,6 +8,7 @@ from pathlib import Path
 
 from features.cli import CommandLine, SkippedError, Summary
 from features.datasets.catalog import schema_of
+from features.imports import without_collection
 from serving.cli import arguments, commands
 
 
@@ -81,7 +82,8 @@ def _serve(options: argparse.Namespace) -> Summary:
     # Read when torch is imported. Threads of libgomp look for work for milliseconds before they
     # sleep, on cores that the rest of a request needs; a thousand looks are some microseconds.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    from serving import server
+    with without_collection():
+        from serving import server
 
     running = server.open_server(
         schema_of(options.dataset),

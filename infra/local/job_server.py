@@ -84,8 +84,9 @@ class Server:
 
     def _load(self, name: str) -> None:
         started = time.monotonic()
+        gc.disable()
         importlib.import_module(name)
-        gc.collect()
+        gc.enable()
         gc.freeze()  # untouched by collections, the pages stay shared with the forks
         sys.stderr.write(f"loaded {name} in {time.monotonic() - started:.1f} s\n")
         sys.stderr.flush()

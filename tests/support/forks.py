@@ -20,14 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
-    [
-        "training.cli.rank_worker",
-        "training.cli.judge",
-        "training.cli.export",
-        "training.cli.torchrun",
-    ]
-)
+_FORKS.set_forkserver_preload(["tests.support.preloaded"])
 DEADLINE_SECONDS = 540.0
 
 

@@ -8,6 +8,7 @@ import dataclasses
 
 from features.cli import CommandLine, Summary, add_date
 from features.datasets.catalog import SCHEMAS, schema_of
+from features.imports import without_collection
 from training.cli.arguments import (
     add_anchor,
     add_dense_parallelism,
@@ -83,7 +84,8 @@ def _train(options: argparse.Namespace) -> Summary:
 
 
 def _worker(options: argparse.Namespace) -> Summary:
-    from training.cli.rank_worker import run_rank
+    with without_collection():
+        from training.cli.rank_worker import run_rank
 
     run_rank(schema_of(options.dataset), chosen_recipe(options), options)
     return {}

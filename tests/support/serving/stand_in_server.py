@@ -8,16 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from support.serving import stand_ins
+from features.imports import without_collection
 
-from features.online_store.reader import open_rows
-from serving.inference.ranker import Ranker
-from serving.inference.repository import ChampionRepository
-from serving.inference.scoring import Champion
-from serving.lookup.item_cache_refresh import ItemRefresh
-from serving.routing.traffic_split import read_shares
-from serving.server import build
-from serving.settings import Settings
+with without_collection():
+    from support.serving import stand_ins
+
+    from features.online_store.reader import open_rows
+    from serving.inference.ranker import Ranker
+    from serving.inference.repository import ChampionRepository
+    from serving.inference.scoring import Champion
+    from serving.lookup.item_cache_refresh import ItemRefresh
+    from serving.routing.traffic_split import read_shares
+    from serving.server import build
+    from serving.settings import Settings
 
 
 def report_lures(event: str, arguments: tuple[Any, ...]) -> None:

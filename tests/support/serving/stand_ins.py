@@ -236,7 +236,7 @@ def scorer(version: str) -> Any:
         if version.endswith("-slow"):
             time.sleep(0.6)
         if version.endswith("-stuck") and len(inputs) == 3:
-            time.sleep(4.0)
+            time.sleep(6.0)
         if version.endswith("-raising") and len(inputs) == 3:
             raise RuntimeError("out of luck")
         if version.endswith("-lame"):

@@ -1,0 +1,9 @@
+"""What the process has loaded that forks commands and ranks of trainings (forks.py)."""
+
+from features.imports import without_collection
+
+with without_collection():
+    import training.cli.export
+    import training.cli.judge
+    import training.cli.rank_worker
+    import training.cli.torchrun  # noqa: F401
