@@ -1,7 +1,6 @@
 """The reference of all variables, made from where they are declared: ``docs/configuration.md``."""
 
 import runpy
-import sys
 from collections.abc import Iterable
 
 from features.environment import FEAST_VARIABLES, VARIABLES, Group, Variable
@@ -9,6 +8,7 @@ from infra.local.settings import REPOSITORY, Settings
 from serving.settings import GROUPS, ClientTls, Secret
 from training.artifact.aoti_cache import Compiling
 
+PAGE = REPOSITORY / "docs" / "configuration.md"
 _HEAD = """# Configuration
 
 Generated from the declarations by `make docs`. These are the variables of this repository; those
@@ -67,4 +67,4 @@ def _section(reader: str, declared: str, rows: Iterable[Variable]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    PAGE.write_text(reference(), encoding="utf-8")

@@ -5,17 +5,16 @@ import subprocess
 
 from infra.local import configuration
 
-PAGE = configuration.REPOSITORY / "docs" / "configuration.md"
 PREFIXES = {"RANKING_", "RANKING_MAX_", "RANKING_ITEMS_"}
 """Beginnings of names in sentences, and no variables."""
 
 
 def documented() -> set[str]:
-    return set(re.findall(r"^\| `(RANKING_\w+)` \|", PAGE.read_text(), re.M))
+    return set(re.findall(r"^\| `(RANKING_\w+)` \|", configuration.PAGE.read_text(), re.M))
 
 
 def test_the_reference_is_fresh():
-    assert PAGE.read_text() == configuration.reference(), "run make docs"
+    assert configuration.PAGE.read_text() == configuration.reference(), "run make docs"
 
 
 def sources() -> dict[str, str]:

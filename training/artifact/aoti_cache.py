@@ -83,7 +83,7 @@ class Compiling(Group):
     model_config = SettingsConfigDict(env_ignore_empty=False)
 
     mode: Compile = Field(default=Compile.AUTO, validation_alias="RANKING_COMPILE")
-    """Whether the dense part is served as native code: never, where it can be, or always."""
+    """Whether the dense part is served as native code: never, where that can be made, or always."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
