@@ -52,6 +52,7 @@ down: install       ## end a stack that runs elsewhere
 
 docs: install       ## write the generated pages of docs/
 	@$(PYTHON) -m features document --output docs/features.md
+	@$(PYTHON) -m infra.local.configuration
 
 bench-features: install ## rows/s of state, aggregates and join at 0.1, 1 and 10 million rows
 	@$(PYTHON) -m features bench

@@ -1,24 +1,6 @@
 """Every path, asset and setting of the DAGs by name: the only place where a path is built.
 
-Settings come from the environment, so that one set of DAG files serves a laptop and a cluster:
-
-    RANKING_VAR         folder of all local state; default ``var`` next to ``dags``
-    RANKING_DATASET     data set that the DAGs work on; default ``movielens-100k``
-    RANKING_ENDPOINT    REST address of the ranking endpoint, which must answer; default
-                        http://127.0.0.1:8081, if one answers there; ``none``: there is none
-    RANKING_SERVICE     InferenceService on a cluster, instead of that endpoint; with
-                        RANKING_NAMESPACE (`default`) and RANKING_STORAGE_URI, in which
-                        ``{version}`` stands for the version, such as s3://models/{version}
-    RANKING_MIN_REQUESTS    of each version at each step of a canary; default 2000
-    RANKING_PYTHON      interpreter that runs the jobs; default Airflow's own
-    RANKING_POOL        Airflow pool of the jobs; default ``default_pool``
-    RANKING_FIRST_DAY   first day that the DAG works on, and so of the schedule, which catches up
-                        from it: the day after those that were bootstrapped; default the log's first
-    RANKING_LAST_DAY    last one; default the log's
-    RANKING_LANDING_TIMEOUT_SECONDS, RANKING_LANDING_POLL_SECONDS   waiting for a day to land
-    RANKING_LEASE_TIMEOUT_SECONDS, RANKING_LEASE_POLL_SECONDS       waiting for another run
-    RANKING_ANCHOR_DAYS     age of the champion with which the gate compares, too; default 28
-    RANKING_KEEP_DAYS, RANKING_KEEP_VERSIONS                        retention
+Settings come from the environment, by the variables of ``ranking_variables``.
 
 The facts about a log repeat four values of its schema and reader, because a DAG file imports no
 package of ours; a test compares them.
@@ -31,6 +13,7 @@ import sys
 from pathlib import Path
 
 from airflow.sdk import Asset
+from ranking_variables import VARIABLES
 
 REPORTS_URL = "/ranking/reports"
 """Where the reports plugin serves REPORTS in the Airflow UI."""
@@ -83,8 +66,12 @@ def _day(name: str, default: datetime.date | None) -> datetime.date | None:
     return datetime.date.fromisoformat(text) if text else default
 
 
-def _number(name: str, default: int) -> int:
-    return int(os.environ.get(name) or default)
+def _text(name: str) -> str:
+    return os.environ.get(name) or VARIABLES[name].default
+
+
+def _number(name: str) -> int:
+    return int(_text(name))
 
 
 def midnight(day: datetime.date) -> datetime.datetime:
@@ -92,14 +79,14 @@ def midnight(day: datetime.date) -> datetime.datetime:
     return datetime.datetime.combine(day, datetime.time(), tzinfo=datetime.UTC)
 
 
-DATASET = os.environ.get("RANKING_DATASET") or "movielens-100k"
+DATASET = _text("RANKING_DATASET")
 LOG = log_of(DATASET)
 FIRST_DAY = _day("RANKING_FIRST_DAY", LOG.first_day) or LOG.first_day
 LAST_DAY = _day("RANKING_LAST_DAY", LOG.last_day)
 PYTHON = os.environ.get("RANKING_PYTHON") or sys.executable
 ENDPOINT = os.environ.get("RANKING_ENDPOINT") or ""
 SERVICE = os.environ.get("RANKING_SERVICE") or ""
-NAMESPACE = os.environ.get("RANKING_NAMESPACE") or "default"
+NAMESPACE = _text("RANKING_NAMESPACE")
 TARGET = (
     (f"--service={SERVICE}", f"--namespace={NAMESPACE}")
     if SERVICE
@@ -107,15 +94,15 @@ TARGET = (
 )
 """Where models serve, for the jobs that change them."""
 STORAGE = f"--storage-uri={os.environ.get('RANKING_STORAGE_URI') or ''}" if SERVICE else ""
-POOL = os.environ.get("RANKING_POOL") or "default_pool"
-MIN_REQUESTS = _number("RANKING_MIN_REQUESTS", 2_000)
-ANCHOR_DAYS = _number("RANKING_ANCHOR_DAYS", 28)
-KEEP_DAYS = _number("RANKING_KEEP_DAYS", 400)
-KEEP_VERSIONS = _number("RANKING_KEEP_VERSIONS", 14)
-LANDING_TIMEOUT_SECONDS = _number("RANKING_LANDING_TIMEOUT_SECONDS", 6 * 3600)
-LANDING_POLL_SECONDS = _number("RANKING_LANDING_POLL_SECONDS", 60)
-LEASE_TIMEOUT_SECONDS = _number("RANKING_LEASE_TIMEOUT_SECONDS", 12 * 3600)
-LEASE_POLL_SECONDS = _number("RANKING_LEASE_POLL_SECONDS", 10)
+POOL = _text("RANKING_POOL")
+MIN_REQUESTS = _number("RANKING_MIN_REQUESTS")
+ANCHOR_DAYS = _number("RANKING_ANCHOR_DAYS")
+KEEP_DAYS = _number("RANKING_KEEP_DAYS")
+KEEP_VERSIONS = _number("RANKING_KEEP_VERSIONS")
+LANDING_TIMEOUT_SECONDS = _number("RANKING_LANDING_TIMEOUT_SECONDS")
+LANDING_POLL_SECONDS = _number("RANKING_LANDING_POLL_SECONDS")
+LEASE_TIMEOUT_SECONDS = _number("RANKING_LEASE_TIMEOUT_SECONDS")
+LEASE_POLL_SECONDS = _number("RANKING_LEASE_POLL_SECONDS")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VAR = Path(os.environ.get("RANKING_VAR") or REPOSITORY / "var").resolve()

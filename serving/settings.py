@@ -6,100 +6,71 @@ Each value is checked at the start: a server with a setting that it cannot keep 
 import dataclasses
 import os
 import ssl
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
+from pydantic import Field, FilePath, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from features.environment import Environment, Group
 from training.resources import num_cores
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_CANDIDATES = 10_000
 MIN_TOKEN_CHARACTERS = 16
 
-Environment = Mapping[str, str]
-
 LOAD_SECONDS = 300.0
 """How long a server may load versions before it gives up and keeps those that it has."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Group):
     """How much one caller, and all of them together, may ask of the server."""
 
-    max_body_bytes: int = MAX_BODY_BYTES
-    max_candidates: int = MAX_CANDIDATES
-    max_seconds: float = 30.0
+    max_body_bytes: int = Field(
+        default=MAX_BODY_BYTES, ge=1, le=MAX_BODY_BYTES, validation_alias="RANKING_MAX_BODY_BYTES"
+    )
+    """Size of the body of one request."""
+    max_candidates: int = Field(
+        default=MAX_CANDIDATES, ge=1, le=MAX_CANDIDATES, validation_alias="RANKING_MAX_CANDIDATES"
+    )
+    """Candidates of one request."""
+    max_seconds: float = Field(
+        default=30.0, ge=0.01, le=3600, validation_alias="RANKING_MAX_SECONDS"
+    )
     """Time of one request to infer, its body included."""
-    max_concurrent: int = 64
+    max_concurrent: int = Field(
+        default=64, ge=1, le=10_000, validation_alias="RANKING_MAX_CONCURRENT"
+    )
     """Requests to infer that are being answered at one time."""
-    max_connections: int = 1_000
+    max_connections: int = Field(
+        default=1_000, ge=1, le=100_000, validation_alias="RANKING_MAX_CONNECTIONS"
+    )
     """Connections over REST at one time."""
-    max_connection_seconds: float = 300.0
+    max_connection_seconds: float = Field(
+        default=300.0, ge=1, le=86_400, validation_alias="RANKING_MAX_CONNECTION_SECONDS"
+    )
     """Age from which a caller is made to connect again, so that new servers get their share."""
-    drain_seconds: float = 10.0
+    drain_seconds: float = Field(
+        default=10.0, ge=0.1, le=3600, validation_alias="RANKING_DRAIN_SECONDS"
+    )
     """How long requests that have begun may go on once the server gets SIGTERM."""
 
-    @classmethod
-    def from_environment(cls, environment: Environment = os.environ) -> "Limits":
-        """RANKING_DRAIN_SECONDS, and RANKING_MAX_ with the names of the other fields."""
-        return cls(
-            max_body_bytes=int(
-                _number(environment, "RANKING_MAX_BODY_BYTES", MAX_BODY_BYTES, (1, MAX_BODY_BYTES))
-            ),
-            max_candidates=int(
-                _number(environment, "RANKING_MAX_CANDIDATES", MAX_CANDIDATES, (1, MAX_CANDIDATES))
-            ),
-            max_seconds=_number(environment, "RANKING_MAX_SECONDS", cls.max_seconds, (0.01, 3600)),
-            max_concurrent=int(
-                _number(environment, "RANKING_MAX_CONCURRENT", cls.max_concurrent, (1, 10_000))
-            ),
-            max_connections=int(
-                _number(environment, "RANKING_MAX_CONNECTIONS", cls.max_connections, (1, 100_000))
-            ),
-            max_connection_seconds=_number(
-                environment,
-                "RANKING_MAX_CONNECTION_SECONDS",
-                cls.max_connection_seconds,
-                (1, 86_400),
-            ),
-            drain_seconds=_number(
-                environment, "RANKING_DRAIN_SECONDS", cls.drain_seconds, (0.1, 3600)
-            ),
-        )
 
+class Tls(Group):
+    """Files of one side of encrypted connections, in PEM; a variable that is empty is an error."""
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Tls:
-    """Files of one side of encrypted connections, in PEM."""
+    model_config = SettingsConfigDict(env_ignore_empty=False)
 
-    certificate: Path | None = None
-    key: Path | None = None
-    authority: Path | None = None
-    """Who must have signed the other side; for a server None asks callers for no certificate."""
+    certificate: FilePath | None = None
+    key: FilePath | None = None
+    authority: FilePath | None = None
 
     @classmethod
-    def of_server(cls, environment: Environment = os.environ) -> "Tls":
-        """RANKING_TLS_CERTIFICATE and _KEY; RANKING_TLS_CLIENT_AUTHORITY."""
-        tls = cls._read(environment, "RANKING_TLS", "RANKING_TLS_CLIENT_AUTHORITY")
-        if tls.authority and not tls.certificate:
-            raise ValueError(
-                f"RANKING_TLS_CLIENT_AUTHORITY: {tls.authority}; only with RANKING_TLS_CERTIFICATE"
-            )
-        return tls
-
-    @classmethod
-    def of_client(cls, environment: Environment = os.environ) -> "Tls":
-        """RANKING_TLS_AUTHORITY; RANKING_TLS_CLIENT_CERTIFICATE and _KEY."""
-        return cls._read(environment, "RANKING_TLS_CLIENT", "RANKING_TLS_AUTHORITY")
-
-    @classmethod
-    def _read(cls, environment: Environment, prefix: str, authority: str) -> "Tls":
-        certificate, key = f"{prefix}_CERTIFICATE", f"{prefix}_KEY"
-        tls = cls(
-            certificate=_file(environment, certificate),
-            key=_file(environment, key),
-            authority=_file(environment, authority),
-        )
+    def from_environment(cls, environment: Environment = os.environ) -> Self:
+        """Its three variables; a certificate needs its key."""
+        tls = super().from_environment(environment)
         if bool(tls.certificate) != bool(tls.key):
+            certificate, key, _ = (variable.name for variable in cls.variables())
             raise ValueError(f"{certificate}, {key}: one of them is set; both or neither")
         return tls
 
@@ -109,6 +80,42 @@ class Tls:
         if self.certificate:
             context.load_cert_chain(self.certificate, self.key)
         return context
+
+
+class ServerTls(Tls):
+    """The server's side."""
+
+    certificate: FilePath | None = Field(default=None, validation_alias="RANKING_TLS_CERTIFICATE")
+    """Certificate with which the server answers over TLS, in PEM."""
+    key: FilePath | None = Field(default=None, validation_alias="RANKING_TLS_KEY")
+    """Key of that certificate."""
+    authority: FilePath | None = Field(
+        default=None, validation_alias="RANKING_TLS_CLIENT_AUTHORITY"
+    )
+    """Who must have signed a caller's certificate; not set, callers need none."""
+
+    @classmethod
+    def from_environment(cls, environment: Environment = os.environ) -> Self:
+        """Its three variables; an authority needs a certificate."""
+        tls = super().from_environment(environment)
+        if tls.authority and not tls.certificate:
+            raise ValueError(
+                f"RANKING_TLS_CLIENT_AUTHORITY: {tls.authority}; only with RANKING_TLS_CERTIFICATE"
+            )
+        return tls
+
+
+class ClientTls(Tls):
+    """A caller's side."""
+
+    certificate: FilePath | None = Field(
+        default=None, validation_alias="RANKING_TLS_CLIENT_CERTIFICATE"
+    )
+    """Certificate that the caller shows, in PEM."""
+    key: FilePath | None = Field(default=None, validation_alias="RANKING_TLS_CLIENT_KEY")
+    """Key of that certificate."""
+    authority: FilePath | None = Field(default=None, validation_alias="RANKING_TLS_AUTHORITY")
+    """Who must have signed the server's certificate; not set, one whom the system trusts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,67 +143,60 @@ class Tracing:
         return cls(exporter="" if is_disabled or exporter == "none" else exporter)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Logging:
+class Logging(Group):
     """Which answers are written down, and where."""
 
-    share: float = 0.0
-    """Of all answers; 0 is off."""
-    folder: Path = Path()
-    flush_seconds: float = 60.0
+    share: float = Field(default=0.0, ge=0.0, le=1.0, validation_alias="RANKING_LOG_SHARE")
+    """Share of all answers that are written down; 0: none."""
+    folder: Path = Field(default=Path(), validation_alias="RANKING_LOG_FOLDER")
+    """Folder of the answers that are written down; required where there is a share."""
+    flush_seconds: float = Field(
+        default=60.0, ge=0.1, le=3600, validation_alias="RANKING_LOG_SECONDS"
+    )
     """How long an answer waits at most until it is in a file."""
 
     @classmethod
-    def from_environment(cls, environment: Environment = os.environ) -> "Logging":
-        """RANKING_LOG_SHARE, and with it RANKING_LOG_FOLDER and RANKING_LOG_SECONDS."""
-        share = _number(environment, "RANKING_LOG_SHARE", 0.0, (0.0, 1.0))
-        folder = environment.get("RANKING_LOG_FOLDER", "")
-        if share and not folder:
-            raise ValueError(f"RANKING_LOG_FOLDER: not set; a folder, as RANKING_LOG_SHARE={share}")
-        seconds = _number(environment, "RANKING_LOG_SECONDS", cls.flush_seconds, (0.1, 3600))
-        return cls(share=share, folder=Path(folder), flush_seconds=seconds)
+    def from_environment(cls, environment: Environment = os.environ) -> Self:
+        """Its variables; a share needs a folder."""
+        found = super().from_environment(environment)
+        if found.share and "folder" not in found.model_fields_set:
+            raise ValueError(
+                f"RANKING_LOG_FOLDER: not set; a folder, as RANKING_LOG_SHARE={found.share}"
+            )
+        return found
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Store:
+class Store(Group):
     """How long a request waits for the online store, and what it gets without it."""
 
-    max_seconds: float = 0.1
-    """Of one request, for all that it reads."""
-    is_strict: bool = False
+    max_seconds: float = Field(
+        default=0.1, ge=0.001, le=60, validation_alias="RANKING_STORE_SECONDS"
+    )
+    """How long one request waits for the online store, for all that it reads."""
+    is_strict: bool = Field(default=False, validation_alias="RANKING_STRICT")
     """Whether a request whose features cannot be read gets an error; else it is degraded."""
-    max_item_rows: int = 1_000_000
+    max_item_rows: int = Field(
+        default=1_000_000, ge=0, le=10**9, validation_alias="RANKING_ITEMS_MAX_ROWS"
+    )
     """Most items that are held in memory; of more, those of a request are read. 0: none."""
-    poll_seconds: float = 1.0
-    """How often the store is checked for changed items."""
-    stale_seconds: float = 30.0
+    poll_seconds: float = Field(
+        default=1.0, ge=0.01, le=3600, validation_alias="RANKING_ITEMS_POLL_SECONDS"
+    )
+    """Time between two looks into the store for changed items."""
+    stale_seconds: float = Field(
+        default=30.0, ge=0.01, le=10**6, validation_alias="RANKING_ITEMS_STALE_SECONDS"
+    )
     """Items in memory that were not compared with the store for longer are flagged."""
 
-    @classmethod
-    def from_environment(cls, environment: Environment = os.environ) -> "Store":
-        """RANKING_STORE_SECONDS, RANKING_STRICT, and RANKING_ITEMS_ for items in memory."""
 
-        def number(name: str, default: float, low: float, high: float) -> float:
-            return _number(environment, f"RANKING_{name}", default, (low, high))
-
-        return cls(
-            max_seconds=number("STORE_SECONDS", cls.max_seconds, 0.001, 60),
-            is_strict=bool(number("STRICT", 0, 0, 1)),
-            max_item_rows=int(number("ITEMS_MAX_ROWS", cls.max_item_rows, 0, 10**9)),
-            poll_seconds=number("ITEMS_POLL_SECONDS", cls.poll_seconds, 0.01, 3600),
-            stale_seconds=number("ITEMS_STALE_SECONDS", cls.stale_seconds, 0.01, 10**6),
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Scoring:
+class Scoring(Group):
     """How the machine's cores are shared out among requests that are to be scored."""
 
-    batch_rows: int = 2_048
+    batch_rows: int = Field(default=2_048, ge=1, le=10**6, validation_alias="RANKING_BATCH_ROWS")
     """Most candidates of requests that are scored together; 1: each request alone."""
-    workers: int = 0
+    workers: int = Field(default=0, ge=0, le=64, validation_alias="RANKING_SCORING_WORKERS")
     """Batches that are scored at one time; 0: as many as there are cores."""
-    torch_threads: int = 0
+    torch_threads: int = Field(default=0, ge=0, le=256, validation_alias="RANKING_TORCH_THREADS")
     """Threads of a request that has the server to itself; 0: one for each core. A batch has one."""
 
     @property
@@ -209,82 +209,54 @@ class Scoring:
         """Threads of a request that has the server to itself."""
         return self.torch_threads or num_cores()
 
+
+class Secret(Group):
+    """What callers must show; set but empty is an error: a server must not open by accident."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=False)
+
+    token: str | None = Field(default=None, validation_alias="RANKING_TOKEN", repr=False)
+    """Bearer token of each call, at least 16 printable ASCII characters without spaces."""
+
+    @field_validator("token")
     @classmethod
-    def from_environment(cls, environment: Environment = os.environ) -> "Scoring":
-        """RANKING_BATCH_ROWS, RANKING_SCORING_WORKERS and RANKING_TORCH_THREADS."""
-        bounds = {"BATCH_ROWS": (1, 10**6), "SCORING_WORKERS": (0, 64), "TORCH_THREADS": (0, 256)}
-        defaults = (cls.batch_rows, cls.workers, cls.torch_threads)
-        rows, workers, threads = (
-            int(_number(environment, f"RANKING_{name}", default, limit))
-            for (name, limit), default in zip(bounds.items(), defaults, strict=True)
-        )
-        return cls(batch_rows=rows, workers=workers, torch_threads=threads)
+    def _is_a_token(cls, token: str | None) -> str | None:
+        if token is None:
+            return None
+        is_plain = token.isascii() and token.isprintable() and " " not in token
+        if len(token) < MIN_TOKEN_CHARACTERS or not is_plain:
+            raise ValueError(
+                f"{len(token)} characters; at least {MIN_TOKEN_CHARACTERS} of printable ASCII "
+                "without spaces, or not set at all"
+            )
+        return token
+
+
+GROUPS = (Limits, Secret, ServerTls, Logging, Store, Scoring)
+"""What the endpoint reads by variables of ours, in the order of the reference."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """All of them; the defaults are those of an empty environment."""
 
-    limits: Limits = Limits()
-    tls: Tls = Tls()
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    tls: Tls = dataclasses.field(default_factory=ServerTls)
     token: str | None = dataclasses.field(default=None, repr=False)
     tracing: Tracing = Tracing()
-    logging: Logging = Logging()
-    store: Store = Store()
-    scoring: Scoring = Scoring()
+    logging: Logging = dataclasses.field(default_factory=Logging)
+    store: Store = dataclasses.field(default_factory=Store)
+    scoring: Scoring = dataclasses.field(default_factory=Scoring)
 
     @classmethod
-    def from_environment(cls, environment: Environment = os.environ) -> "Settings":
+    def from_environment(cls, environment: Environment = os.environ) -> Self:
         """What the environment says; ValueError names the variable, its value and its limit."""
         return cls(
             limits=Limits.from_environment(environment),
-            tls=Tls.of_server(environment),
-            token=token_of(environment),
+            tls=ServerTls.from_environment(environment),
+            token=Secret.from_environment(environment).token,
             tracing=Tracing.from_environment(environment),
             logging=Logging.from_environment(environment),
             store=Store.from_environment(environment),
             scoring=Scoring.from_environment(environment),
         )
-
-
-def token_of(environment: Environment = os.environ) -> str | None:
-    """RANKING_TOKEN, which callers must show; None where it is not set.
-
-    Set but empty is an error: a secret that failed to arrive must not open the server.
-    """
-    token = environment.get("RANKING_TOKEN")
-    if token is None:
-        return None
-    is_plain = token.isascii() and token.isprintable() and " " not in token
-    if len(token) < MIN_TOKEN_CHARACTERS or not is_plain:
-        raise ValueError(
-            f"RANKING_TOKEN: {len(token)} characters; at least {MIN_TOKEN_CHARACTERS} of printable "
-            "ASCII without spaces, or not set at all"
-        )
-    return token
-
-
-def _number(
-    environment: Environment, name: str, default: float, bounds: tuple[float, float]
-) -> float:
-    text = environment.get(name)
-    if not text:
-        return default
-    kind = int if isinstance(default, int) else float
-    low, high = bounds
-    try:
-        value = kind(text)
-    except ValueError as error:
-        raise ValueError(f"{name}: {text!r}; a number from {low} to {high}") from error
-    if not low <= value <= high:
-        raise ValueError(f"{name}: {text!r}; a number from {low} to {high}")
-    return value
-
-
-def _file(environment: Environment, name: str) -> Path | None:
-    text = environment.get(name)
-    if text is None:
-        return None
-    if not Path(text).is_file():
-        raise ValueError(f"{name}: {text!r}; a file that exists, or not set at all")
-    return Path(text)

@@ -1,48 +1,49 @@
 """Settings of the local stack, and the environments that it gives to Airflow and to the jobs."""
 
-import dataclasses
 import os
 import secrets
 import sys
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
+
+from pydantic import Field
+
+from features.environment import Environment, Group
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Group):
     """Where the stack keeps its state and on which ports of loopback it listens."""
 
-    var: Path
-    dataset: str
-    airflow_port: int = 8080
-    http_port: int = 8081
-    grpc_port: int = 8082
-    push_port: int = 8083
-    """Of the metrics of the push."""
-    spark_port: int = 15002
-    """Of the Spark server that the jobs share; 0: none, each job has a Spark of its own."""
+    var: Path = Field(default=Path("var"), validation_alias="RANKING_VAR")
+    """Folder of all state; not set, `var` in the repository."""
+    dataset: str = Field(default="movielens-100k", validation_alias="RANKING_DATASET")
+    """The data set on which the DAG works."""
+    airflow_port: int = Field(default=8080, ge=0, le=65535, validation_alias="RANKING_AIRFLOW_PORT")
+    """Airflow's UI and API."""
+    http_port: int = Field(default=8081, ge=0, le=65535, validation_alias="RANKING_HTTP_PORT")
+    """The endpoint over REST."""
+    grpc_port: int = Field(default=8082, ge=0, le=65535, validation_alias="RANKING_GRPC_PORT")
+    """The endpoint over gRPC."""
+    push_port: int = Field(default=8083, ge=0, le=65535, validation_alias="RANKING_PUSH_PORT")
+    """Metrics of the push; 0: none."""
+    spark_port: int = Field(default=15002, ge=0, le=65535, validation_alias="RANKING_SPARK_PORT")
+    """The Spark server that the jobs share; 0: none, each job has a Spark of its own."""
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """RANKING_VAR, RANKING_DATASET and the variables of PORT_VARIABLES, where they are set.
+    def from_environment(cls, environment: Environment = os.environ) -> Self:
+        """Its variables, where they are set.
 
         SPARK_REMOTE or SPARK_MASTER say where the jobs' Spark is, and then the stack starts none.
         """
-        ports = {
-            name: int(environment[variable])
-            for name, variable in PORT_VARIABLES.items()
-            if environment.get(variable)
-        }
+        found = super().from_environment(environment)
+        var = found.var if "var" in found.model_fields_set else REPOSITORY / "var"
+        changes: dict[str, object] = {"var": var.resolve()}
         if any(environment.get(name) for name in ("SPARK_REMOTE", "SPARK_MASTER")):
-            ports["spark_port"] = 0  # the jobs' Spark is elsewhere
-        return cls(
-            var=Path(environment.get("RANKING_VAR") or REPOSITORY / "var").resolve(),
-            dataset=environment.get("RANKING_DATASET") or "movielens-100k",
-            **ports,
-        )
+            changes["spark_port"] = 0  # the jobs' Spark is elsewhere
+        return found.model_copy(update=changes)
 
     @property
     def home(self) -> Path:
@@ -76,11 +77,9 @@ class Settings:
 
 
 PORT_VARIABLES = {
-    "airflow_port": "RANKING_AIRFLOW_PORT",
-    "http_port": "RANKING_HTTP_PORT",
-    "grpc_port": "RANKING_GRPC_PORT",
-    "push_port": "RANKING_PUSH_PORT",
-    "spark_port": "RANKING_SPARK_PORT",
+    name: str(field.validation_alias)
+    for name, field in Settings.model_fields.items()
+    if name.endswith("_port")
 }
 
 

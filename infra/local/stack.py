@@ -14,7 +14,6 @@ Airflow is in settings.py and nowhere else. All state is under the folder RANKIN
 """
 
 import argparse
-import dataclasses
 import os
 import shutil
 import subprocess
@@ -240,9 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=int, default=getattr(defaults, name), help=f"or {variable}")
     options = parser.parse_args(arguments)
-    settings = dataclasses.replace(
-        defaults, **{name: getattr(options, name) for name in PORT_VARIABLES}
-    )
+    settings = defaults.model_copy(update={name: getattr(options, name) for name in PORT_VARIABLES})
     if options.command == "airflow":
         os.execve(sys.executable, [*AIRFLOW, *options.rest], airflow_environment(settings))
     if options.command == "down":

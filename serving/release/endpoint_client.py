@@ -11,7 +11,7 @@ import urllib.request
 from typing import Any
 
 from features.cli import FailedError
-from serving.settings import LOAD_SECONDS, Tls, token_of
+from serving.settings import LOAD_SECONDS, ClientTls, Secret, Tls
 
 DEFAULT_URL, NOWHERE = "http://127.0.0.1:8081", "none"
 LOAD_TIMEOUT_SECONDS = LOAD_SECONDS + 60.0
@@ -54,7 +54,12 @@ class Endpoint:
         """
         is_required = url not in {None, NOWHERE}
         url = url or DEFAULT_URL
-        return cls(url, token=token_of(), tls=Tls.of_client(), is_required=is_required)
+        return cls(
+            url,
+            token=Secret.from_environment().token,
+            tls=ClientTls.from_environment(),
+            is_required=is_required,
+        )
 
     def load(self) -> None:
         """Have it load the champion; EndpointError with its reason where it cannot."""

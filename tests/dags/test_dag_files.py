@@ -15,6 +15,7 @@ FEATURES = DAGS.parent / "features"
 HELPERS = (
     "ranking_alerts.py",
     "ranking_assets.py",
+    "ranking_variables.py",
     "ranking_jobs.py",
     "ranking_landing.py",
     "ranking_lease.py",

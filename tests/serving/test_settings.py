@@ -1,8 +1,12 @@
 """Settings from the environment: what is read, and what stops the start."""
 
+import subprocess
+import sys
+import traceback
+
 import pytest
 
-from serving.settings import Limits, Logging, Scoring, Settings, Store, Tls, token_of
+from serving.settings import Limits, Logging, Scoring, Secret, ServerTls, Settings, Store
 
 TOKEN = "0123456789abcdef"
 
@@ -66,7 +70,7 @@ def test_the_token_is_read_and_not_shown():
         ({"RANKING_MAX_SECONDS": "nan"}, "RANKING_MAX_SECONDS"),
         ({"RANKING_MAX_CONCURRENT": "many"}, "RANKING_MAX_CONCURRENT"),
         ({"RANKING_STORE_SECONDS": "0"}, "RANKING_STORE_SECONDS: '0'; a number from 0.001 to 60"),
-        ({"RANKING_STRICT": "yes"}, "RANKING_STRICT: 'yes'; a number from 0 to 1"),
+        ({"RANKING_STRICT": "maybe"}, "RANKING_STRICT: 'maybe'; 1 or 0"),
         ({"RANKING_BATCH_ROWS": "0"}, "RANKING_BATCH_ROWS: '0'; a number from 1 to 1000000"),
         ({"RANKING_TOKEN": ""}, "RANKING_TOKEN: 0 characters; at least 16"),
         ({"RANKING_TOKEN": "short"}, "RANKING_TOKEN: 5 characters"),
@@ -88,11 +92,44 @@ def test_client_certificates_need_a_certificate_of_the_server(tmp_path):
     (tmp_path / "ca.crt").write_text("x")
     name = str(tmp_path / "ca.crt")
     with pytest.raises(ValueError, match="only with RANKING_TLS_CERTIFICATE"):
-        Tls.of_server({"RANKING_TLS_CLIENT_AUTHORITY": name})
+        ServerTls.from_environment({"RANKING_TLS_CLIENT_AUTHORITY": name})
     with pytest.raises(ValueError, match="both or neither"):
-        Tls.of_server({"RANKING_TLS_CERTIFICATE": name})
+        ServerTls.from_environment({"RANKING_TLS_CERTIFICATE": name})
 
 
 def test_the_log_is_off_unless_a_share_is_set():
     assert Logging.from_environment({"RANKING_LOG_FOLDER": "/var/log/x"}).share == 0
-    assert token_of({}) is None
+    assert Secret.from_environment({}).token is None
+
+
+def test_the_constructor_reads_no_environment_and_the_environment_no_names_of_fields(monkeypatch):
+    monkeypatch.setenv("RANKING_STRICT", "1")
+    monkeypatch.setenv("is_strict", "1")
+    assert Store() == Store(is_strict=False) == Store.from_environment({"is_strict": "1"})
+    assert Store.from_environment().is_strict
+
+
+def test_an_empty_number_counts_as_not_set_and_a_setting_stays_as_it_is():
+    limits = Limits.from_environment({"RANKING_MAX_SECONDS": "", "RANKING_DRAIN_SECONDS": "3"})
+    assert limits == Limits(drain_seconds=3)
+    with pytest.raises(ValueError, match="frozen"):
+        limits.drain_seconds = 4
+
+
+def test_everything_that_is_wrong_is_named_and_a_token_is_not_shown():
+    both = r"RANKING_MAX_SECONDS: 'x'; .*\nRANKING_DRAIN_SECONDS: '0'"
+    with pytest.raises(ValueError, match=both):
+        Limits.from_environment({"RANKING_MAX_SECONDS": "x", "RANKING_DRAIN_SECONDS": "0"})
+    with pytest.raises(ValueError, match="RANKING_TOKEN: 7 char") as caught:
+        Secret.from_environment({"RANKING_TOKEN": "x" * 7})
+    assert "xxxxxxx" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.process
+def test_the_import_is_light():
+    heavy = ("torch", "kserve", "numpy", "feast", "mlflow", "pyarrow")
+    script = f"import sys, serving.settings; print([n for n in {heavy} if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

@@ -20,13 +20,15 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
 import torch
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
+from features.environment import Environment, Group
 from training.artifact.aoti_runtime import NativeDense, NativeError, sha256
 from training.artifact.scorer import ServedDense
 from training.config.model import ModelConfig
@@ -34,7 +36,6 @@ from training.model.inputs import Inputs
 
 logger = logging.getLogger(__name__)
 
-VARIABLE = "RANKING_COMPILE"
 SECONDS_AT_LOAD = 90.0
 """How long a version's load waits for a compilation; a server may load three versions at once, and
 gives up a load after more than three times this (``serving.release.endpoint_client``)."""
@@ -71,12 +72,18 @@ class Compile(enum.StrEnum):
     """An artifact without it does not load."""
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Compile":
+    def from_environment(cls, environment: Environment = os.environ) -> "Compile":
         """RANKING_COMPILE; ``auto`` where it is not set."""
-        text = environment.get(VARIABLE, cls.AUTO.value)
-        if text not in list(cls):
-            raise ValueError(f"{VARIABLE}: {text!r}; one of {[str(mode) for mode in cls]}")
-        return cls(text)
+        return Compiling.from_environment(environment).mode
+
+
+class Compiling(Group):
+    """The variable of it; empty it is an error."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=False)
+
+    mode: Compile = Field(default=Compile.AUTO, validation_alias="RANKING_COMPILE")
+    """Whether the dense part is served as native code: never, where that can be made, or always."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +94,7 @@ class NativeCode:
     folder: Path
 
     @classmethod
-    def from_environment(cls, folder: Path, environment: Mapping[str, str] = os.environ) -> Self:
+    def from_environment(cls, folder: Path, environment: Environment = os.environ) -> Self:
         """In some folder, as RANKING_COMPILE says."""
         return cls(mode=Compile.from_environment(environment), folder=folder)
 

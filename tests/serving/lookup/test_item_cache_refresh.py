@@ -1,6 +1,5 @@
 """Items in memory follow the store: loaded, loaded again when they change, flagged when old."""
 
-import dataclasses
 import gc
 import time
 import weakref
@@ -140,7 +139,7 @@ def sample(name, **labels):
 
 
 def test_a_store_that_cannot_be_read_leaves_the_items_which_age_and_are_flagged(rows, folder, body):
-    refresh = ItemRefresh(SCHEMA, rows, dataclasses.replace(SETTINGS, stale_seconds=1.0))
+    refresh = ItemRefresh(SCHEMA, rows, SETTINGS.model_copy(update={"stale_seconds": 1.0}))
     refresh.look()
     transformer = Transformer(SCHEMA, online=rows, items=refresh)
     assert inputs_of(transformer, body()).flags == ()
@@ -176,7 +175,7 @@ def test_items_that_are_all_gone_are_taken_for_a_store_that_is_being_filled(rows
 
 
 def test_more_items_than_the_bound_are_read_for_each_request(rows, body):
-    refresh = ItemRefresh(SCHEMA, rows, dataclasses.replace(SETTINGS, max_item_rows=5))
+    refresh = ItemRefresh(SCHEMA, rows, SETTINGS.model_copy(update={"max_item_rows": 5}))
     refresh.look()
     assert refresh() is None
     candidates = inputs_of(Transformer(SCHEMA, online=rows, items=refresh), body())

@@ -61,7 +61,7 @@ def count(outcome):
 
 
 def settings(folder, **changes):
-    return dataclasses.replace(Logging(share=1.0, folder=folder, flush_seconds=60), **changes)
+    return Logging(**{"share": 1.0, "folder": folder, "flush_seconds": 60, **changes})
 
 
 @pytest.fixture

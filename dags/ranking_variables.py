@@ -1,0 +1,66 @@
+"""The variables that the DAGs read, by name: one set of DAG files serves a laptop and a cluster.
+
+``ranking_assets`` reads them; ``docs/configuration.md`` shows them. An empty one counts as not set.
+"""
+
+from typing import NamedTuple
+
+
+class Variable(NamedTuple):
+    """What a variable may be, what it is where it is not set, and what it means."""
+
+    values: str
+    default: str
+    meaning: str
+
+
+VARIABLES = {
+    "RANKING_VAR": Variable("a folder", "`var` next to `dags`", "Folder of all local state."),
+    "RANKING_DATASET": Variable("a data set", "movielens-100k", "What the DAGs work on."),
+    "RANKING_ENDPOINT": Variable(
+        "an address, or none",
+        "http://127.0.0.1:8081, if one answers there",
+        "REST address of the ranking endpoint, which must answer; `none`: there is no server.",
+    ),
+    "RANKING_SERVICE": Variable(
+        "text", "not set", "InferenceService on a cluster, instead of that endpoint."
+    ),
+    "RANKING_NAMESPACE": Variable("text", "default", "Namespace of the InferenceService."),
+    "RANKING_STORAGE_URI": Variable(
+        "an address",
+        "not set",
+        "Where the InferenceService finds artifacts, such as in a bucket; `{version}` in it "
+        "stands for the version.",
+    ),
+    "RANKING_MIN_REQUESTS": Variable(
+        "a whole number", "2000", "Requests of each version at each step of a canary."
+    ),
+    "RANKING_PYTHON": Variable(
+        "a program", "Airflow's own interpreter", "Interpreter that runs the jobs."
+    ),
+    "RANKING_POOL": Variable("text", "default_pool", "Airflow pool of the jobs."),
+    "RANKING_FIRST_DAY": Variable(
+        "YYYY-MM-DD",
+        "the log's first day",
+        "First day that the DAG works on, and so of the schedule, which catches up from it: the "
+        "day after those that were bootstrapped.",
+    ),
+    "RANKING_LAST_DAY": Variable("YYYY-MM-DD", "the log's last day", "Last day of the schedule."),
+    "RANKING_LANDING_TIMEOUT_SECONDS": Variable(
+        "a whole number", "21600", "How long a run waits for its day to land."
+    ),
+    "RANKING_LANDING_POLL_SECONDS": Variable(
+        "a whole number", "60", "Time between two looks for a day that is to land."
+    ),
+    "RANKING_LEASE_TIMEOUT_SECONDS": Variable(
+        "a whole number", "43200", "How long a run waits for another run of the data set."
+    ),
+    "RANKING_LEASE_POLL_SECONDS": Variable(
+        "a whole number", "10", "Time between two looks for the end of another run."
+    ),
+    "RANKING_ANCHOR_DAYS": Variable(
+        "a whole number", "28", "Age of the champion with which the gate compares, too."
+    ),
+    "RANKING_KEEP_DAYS": Variable("a whole number", "400", "Days of partitions that are kept."),
+    "RANKING_KEEP_VERSIONS": Variable("a whole number", "14", "Versions that are kept."),
+}
