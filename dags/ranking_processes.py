@@ -1,5 +1,6 @@
 """A job's operating-system process: start it, stream its log, read its last line, end all of it."""
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -10,9 +11,11 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+import psutil
 
 GRACE_SECONDS = 3.0
 """From asking to forcing: less than the 5 s after which Airflow forces the task itself."""
@@ -99,43 +102,20 @@ class Job:
         pid = self.process.pid
         # Read while the process lives: torchrun's ranks are in sessions of their own, and once
         # their parent is gone nothing says whose they were.
-        family = descendants(pid) if self.process.poll() is None else set()
-        _signal_group(pid, signal.SIGTERM)
+        family: list[psutil.Process] = []
+        if self.process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family = psutil.Process(pid).children(recursive=True)
         deadline = time.monotonic() + GRACE_SECONDS
-        while time.monotonic() < deadline and (self.process.poll() is None or _any_alive(family)):
-            time.sleep(0.05)
+        _signal_group(pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE_SECONDS)
+        _, left = psutil.wait_procs(family, timeout=max(0, deadline - time.monotonic()))
         _signal_group(pid, signal.SIGKILL)
-        for process in family:
-            _signal(process, signal.SIGKILL)
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait()
-
-
-def descendants(pid: int) -> set[int]:
-    """Processes that a process started, directly or not."""
-    children: dict[int, list[int]] = {}
-    for child, parent in _parents():
-        children.setdefault(parent, []).append(child)
-    found: set[int] = set()
-    pending = [pid]
-    while pending:
-        new = [child for child in children.get(pending.pop(), []) if child not in found]
-        found.update(new)
-        pending.extend(new)
-    return found
-
-
-def _parents() -> Iterable[tuple[int, int]]:
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            stat = path.read_text(encoding="utf-8", errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended while we looked
-        # The name, in brackets, may itself hold spaces and brackets.
-        yield int(path.parent.name), int(stat.rpartition(")")[2].split()[1])
-
-
-def _any_alive(pids: Iterable[int]) -> bool:
-    return any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:
@@ -143,13 +123,6 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
     except ProcessLookupError:
         return  # the group is empty: all have ended
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return  # it has ended
 
 
 def _keep_last(stream: IO[str], last: "deque[str]") -> None:

@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from features.schema import (
     FeatureTable,
     Role,
 )
+from infra.local.network import answers
 from training.artifact import artifact
 from training.artifact.manifest import Manifest
 from training.model.inputs import inputs_of
@@ -148,20 +148,12 @@ def serve(
             env={**os.environ, "RANKING_VAR": str(world.root), **environment},
         )
     deadline = time.monotonic() + START_SECONDS
-    while not _is_ready(f"http://127.0.0.1:{http_port}/v2/health/ready"):
+    while not answers(f"http://127.0.0.1:{http_port}/v2/health/ready"):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             raise RuntimeError(f"endpoint: did not start; {log} ends: {log.read_text()[-2000:]}")
         time.sleep(0.2)
     return process
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
 
 
 def _fill_store(root: Path, random: np.random.Generator) -> None:

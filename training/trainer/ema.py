@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 _EARLY = 10
 """Steps over which the decay rises, so that the first weights do not linger."""
@@ -24,12 +25,11 @@ class WeightAverage:
         self._decay = decay
         self._steps = 0
 
-    @torch.no_grad()
     def update(self) -> None:
         """Take one step's weights in."""
         self._steps += 1
         decay = min(self._decay, self._steps / (_EARLY + self._steps))
-        torch._foreach_lerp_(self._average, self._tensors, 1 - decay)
+        get_ema_multi_avg_fn(decay)(self._average, self._tensors, self._steps)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:

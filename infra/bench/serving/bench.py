@@ -12,7 +12,6 @@ requests a second of eight clients over what all cores can do of that work with 
 
 import argparse
 import collections
-import contextlib
 import json
 import os
 import re
@@ -20,10 +19,10 @@ import shutil
 import statistics
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 from tqdm import tqdm
 
@@ -181,8 +180,7 @@ def _means(
 
 
 def _metrics(http_port: int) -> str:
-    with contextlib.closing(urllib.request.urlopen(f"http://{HOST}:{http_port}/metrics")) as page:
-        return str(page.read().decode())
+    return httpx.get(f"http://{HOST}:{http_port}/metrics").raise_for_status().text
 
 
 def _contents(protocol: str, size: int) -> list[bytes]:
