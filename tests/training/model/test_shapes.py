@@ -4,10 +4,15 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+from features.schema import Kind
 from training.config.model import LayerConfig, WukongConfig
 from training.model import layers
+from training.model.inputs import Inputs, SparseInput
+from training.model.ranker import InteractionArch
 from training.model.wukong import FactorizationMachine, Wukong, WukongLayer
+from training.recipes import recipe_of
 
+MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
 CONFIG = LayerConfig(num_fm=2, num_linear=3, rank=2, mlp=(7,))
 
 
@@ -34,3 +39,13 @@ def test_a_result_of_another_shape_than_declared_is_refused():
     net.head = torch.nn.Identity()
     with pytest.raises(TypeCheckError, match=r"return value of .*Wukong.forward"):
         net(torch.zeros(2, 5, 4))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_ranker_has_the_shapes_that_it_declares(model):
+    sparse = tuple(SparseInput(f"field_{n}", 9, f"field_{n}") for n in range(4))
+    inputs = Inputs(sparse=sparse, dense=(Kind.COUNT, Kind.RATE))
+    arch = InteractionArch(inputs, recipe_of(f"{model}-small").model)
+    arch(torch.rand(5, 2), torch.randn(5, 4 * 32), []).sum().backward()
+    with pytest.raises(TypeCheckError, match=r"parameters of .*TokenArch.forward"):
+        arch(torch.rand(5, 3), torch.randn(5, 4 * 32), [])
