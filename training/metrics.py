@@ -165,7 +165,8 @@ def blocks(
 
 def _changes(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Where a value differs from the one before; the first does."""
-    return np.r_[True, values[1:] != values[:-1]][: len(values)]
+    changes: npt.NDArray[np.bool_] = np.r_[True, values[1:] != values[:-1]][: len(values)]
+    return changes
 
 
 def interval(draws: FloatArray, *, level: float = 0.95) -> tuple[float, float]:

@@ -31,11 +31,12 @@ class TablePrecision(enum.StrEnum):
 
     def num_bytes(self, config: EmbeddingBagConfig) -> int:
         """Bytes of a table."""
-        return config.num_embeddings * self.row_bytes(config)
+        rows: int = config.num_embeddings
+        return rows * self.row_bytes(config)
 
     def row_bytes(self, config: EmbeddingBagConfig) -> int:
         """Bytes of a row of a table."""
-        columns = config.embedding_dim
+        columns: int = config.embedding_dim
         if self is TablePrecision.FP32:
             return 4 * columns
         return 4 + (columns if self is TablePrecision.INT8 else columns // 2)
@@ -91,7 +92,7 @@ class ServedTables:
         offsets = np.zeros(sum(len(bag.lengths) for bag in bags) + 1, dtype=np.int64)
         np.cumsum(np.concatenate([bag.lengths for bag in bags]), out=offsets[1:])
         values = np.concatenate([bag.values for bag in bags])
-        return torch.ops.fbgemm.int_nbit_split_embedding_codegen_lookup_function(
+        pooled: Tensor = torch.ops.fbgemm.int_nbit_split_embedding_codegen_lookup_function(
             self._memory,
             self._memory[:0],
             *lookup.layout,
@@ -103,6 +104,7 @@ class ServedTables:
             SparseType.FP32.as_int(),
             row_alignment=1,
         )
+        return pooled
 
     def _lookup(self, names: tuple[str, ...]) -> "_Lookup":
         """The arguments of the kernel for some features; kept, for there are two such sets."""

@@ -10,6 +10,7 @@ import torch
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+from torch.distributed.optim.apply_optimizer_in_backward import _apply_optimizer_in_backward
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
@@ -27,7 +28,6 @@ from torchrec.distributed.planner.types import (
 )
 from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
 from torchrec.modules.embedding_configs import EmbeddingBagConfig
-from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from training.config.recipe import Recipe, ShardingConfig
@@ -157,7 +157,7 @@ def shard(
     training = recipe.training
     is_sharded = not has_dense_tables(recipe)
     if is_sharded:
-        apply_optimizer_in_backward(
+        _apply_optimizer_in_backward(
             RowWiseAdagrad,
             ranker.embeddings.parameters(),
             {

@@ -191,7 +191,9 @@ def _with_both_labels(holdout: Holdout) -> int:
 
 def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
     """Their ratio; NaN where there is nothing to divide by: a draw may have left a part empty."""
-    return np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0)
+    ratio = np.full(len(below), np.nan)
+    np.divide(above, below, out=ratio, where=below > 0)
+    return ratio
 
 
 def _distance(predicted: FloatArray, label: FloatArray) -> FloatArray:

@@ -10,6 +10,7 @@ B batch, N embeddings, D embedding dimension, H heads, K log neurons.
 import itertools
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torchrec.models.dlrm import InteractionArch as DotInteraction
 from torchrec.models.dlrm import OverArch
@@ -44,7 +45,7 @@ class DLRM(nn.Module):
         width = dim + num_in * (num_in - 1) // 2
         self.over_arch = OverArch(width, [*config.over_arch, 1])
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
         pairs = self.interaction(x_BND[:, -1], x_BND[:, :-1])
         return self.over_arch(pairs).squeeze(-1)
@@ -63,7 +64,7 @@ class DCNv2(nn.Module):
         )
         self.mlp = mlp((width, *config.mlp, 1), dropout=dropout)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
         return self.mlp(self.cross(x_BND.flatten(1))).squeeze(-1)
 
@@ -78,7 +79,7 @@ class _SelfAttention(nn.Module):
             nn.Linear(dim_in, dim_out, bias=False) for _ in range(4)
         )
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B N _"]:
         """(B, N, D) to (B, N, D')."""
 
         def heads(x_BNE: Tensor) -> Tensor:
@@ -101,7 +102,7 @@ class AutoInt(nn.Module):
         self.out = mlp((num_in * config.attention_dim, 1))
         self.mlp = mlp((num_in * dim, *config.mlp, 1), dropout=dropout)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
         attended = self.out(self.attention(x_BND).flatten(1))
         return (attended + self.mlp(x_BND.flatten(1))).squeeze(-1)
@@ -115,7 +116,7 @@ class _FeatureGate(nn.Module):
         self.context = nn.Parameter(torch.randn(dim))
         self.mlp = mlp((dim, *hidden, width))
 
-    def forward(self, flat: Tensor) -> Tensor:
+    def forward(self, flat: Float[Tensor, "B width"]) -> Float[Tensor, "B width"]:
         """(B, N·D) to (B, N·D)."""
         return flat * 2 * torch.sigmoid(self.mlp(self.context))
 
@@ -141,7 +142,7 @@ class FinalMLP(nn.Module):
         scale = (parts[0] * parts[1]) ** -0.5
         self.bilinear = nn.Parameter(torch.randn(config.num_heads, *parts) * scale)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
         flat = x_BND.flatten(1)
         first, second = self.first(flat), self.second(flat)
@@ -161,7 +162,9 @@ class _MaskBlock(nn.Module):
         self.out = nn.Linear(num_in, config.block_dim, bias=False)
         self.norm = nn.LayerNorm(config.block_dim)
 
-    def forward(self, instance: Tensor, hidden: Tensor) -> Tensor:
+    def forward(
+        self, instance: Float[Tensor, "B width"], hidden: Float[Tensor, "B hidden"]
+    ) -> Float[Tensor, "B block_dim"]:
         """The flattened embeddings (B, N·D) and the input (B, in) to (B, block_dim)."""
         return torch.relu(self.norm(self.out(hidden * self.mask(instance))))
 
@@ -180,7 +183,7 @@ class MaskNet(nn.Module):
         out = config.block_dim * (config.num_blocks if config.is_parallel else 1)
         self.mlp = mlp((out, *config.mlp, 1), dropout=dropout)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
         instance, hidden = x_BND.flatten(1), self.norm(x_BND).flatten(1)
         if self.is_parallel:
@@ -205,7 +208,7 @@ class XDeepFM(nn.Module):
         self.mlp = mlp((num_in * dim, *config.mlp, 1), dropout=dropout)
         self.linear = mlp((num_in * dim, 1))
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
         pooled, hidden_BMD = [], x_BND
         for layer in self.cin:
@@ -229,7 +232,7 @@ class AFN(nn.Module):
         self.afn_mlp = mlp((width, *config.afn_mlp, 1), dropout=dropout)
         self.mlp = mlp((num_in * dim, *config.mlp, 1), dropout=dropout)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
         logs_BDN = x_BND.transpose(1, 2).abs().clamp(min=_SMALLEST_MAGNITUDE).log()
         products_BDK = torch.exp(self.powers(self.log_norm(logs_BDN)))

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -27,7 +28,9 @@ def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def mix_tokens(x_BND: Tensor, weight_NS: Tensor) -> Tensor:
+def mix_tokens(
+    x_BND: Float[Tensor, "B N D"], weight_NS: Float[Tensor, "N S"]
+) -> Float[Tensor, "B D S"]:
     """Linear combinations of embeddings, transposed: (B, N, D) and (N, S) to XᵀW, (B, D, S).
 
     One product of (B·D, N) with (N, S); WᵀX instead would be B small ones, and its weight gradient

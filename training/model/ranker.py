@@ -10,7 +10,9 @@ from functools import partial
 
 import torch
 import torch.fx
+from jaxtyping import Float
 from torch import Tensor, nn
+from torchrec.distributed.types import LazyAwaitable
 from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
@@ -58,13 +60,13 @@ class DenseNormaliser(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("deviation", torch.ones(size))
 
-    def forward(self, dense: Tensor) -> Tensor:
+    def forward(self, dense: Float[Tensor, "B inputs"]) -> Float[Tensor, "B inputs"]:
         """(B, inputs) raw to (B, inputs) normalised."""
         scaled = (self._scaled(dense) - self.mean) / self.deviation
         return torch.nan_to_num(scaled, nan=0.0, posinf=math.inf, neginf=-math.inf)
 
     @torch.no_grad()
-    def fit(self, dense: Tensor) -> None:
+    def fit(self, dense: Float[Tensor, "rows inputs"]) -> None:
         """Measure mean and deviation on (rows, inputs) raw numbers."""
         scaled = self._scaled(dense.double())
         mean = torch.nan_to_num(scaled.nanmean(dim=0), nan=0.0)
@@ -107,7 +109,12 @@ class TokenArch(nn.Module):
             out = config.num_dense_tokens * self.dim
             self.bottom = mlp((len(inputs.dense), *config.bottom_mlp, out))
 
-    def forward(self, dense: Tensor, pooled_BE: Tensor, pretrained: list[Tensor]) -> Tensor:
+    def forward(
+        self,
+        dense: Float[Tensor, "B {self.num_dense}"],
+        pooled_BE: Float[Tensor, "B E"],
+        pretrained: list[Float[Tensor, "B _"]],
+    ) -> Float[Tensor, "B {self.num_tokens} {self.dim}"]:
         """To (B, N, D), the dense tokens last.
 
         Args:
@@ -144,7 +151,12 @@ class InteractionArch(nn.Module):
             dropout=config.dropout,
         )
 
-    def forward(self, dense: Tensor, pooled_BE: Tensor, pretrained: list[Tensor]) -> Tensor:
+    def forward(
+        self,
+        dense: Float[Tensor, "B inputs"],
+        pooled_BE: Float[Tensor, "B E"],
+        pretrained: list[Float[Tensor, "B _"]],
+    ) -> Float[Tensor, "B"]:
         """What ``TokenArch`` takes, to logits (B,)."""
         return self.net(self.tokens(dense, pooled_BE, pretrained))
 
@@ -171,7 +183,7 @@ class PretrainedTables(nn.Module):
             zeros = torch.zeros(pretrained.num_rows, pretrained.dim)
             self.register_buffer(pretrained.name, zeros)
 
-    def forward(self, sparse: KeyedJaggedTensor) -> list[Tensor]:
+    def forward(self, sparse: KeyedJaggedTensor) -> list[Float[Tensor, "B _"]]:
         """The pooled vectors of each input, (B, its dimension)."""
         jagged = sparse.to_dict() if self.names else {}
         return [
@@ -210,17 +222,21 @@ class Ranker(nn.Module):
         self.pretrained = PretrainedTables(inputs.pretrained)
         self.interaction = InteractionArch(inputs, config)
 
-    def forward(self, dense: Tensor, sparse: KeyedJaggedTensor) -> Tensor:
+    def forward(
+        self, dense: Float[Tensor, "B inputs"], sparse: KeyedJaggedTensor
+    ) -> Float[Tensor, "B"]:
         """Raw dense inputs (B, inputs) and embedding rows by feature to logits (B,)."""
         return self.interaction(dense, self.pool(sparse), self.pretrained(sparse))
 
-    def pool(self, sparse: KeyedJaggedTensor) -> Tensor:
+    def pool(self, sparse: KeyedJaggedTensor) -> Float[Tensor, "B E"]:
         """The pooled embeddings of all features beside each other, in the inputs' order."""
         return in_order(self.embeddings(sparse), self.features)
 
 
 @torch.fx.wrap
-def in_order(pooled: KeyedTensor, features: list[str]) -> Tensor:
+def in_order(
+    pooled: KeyedTensor | LazyAwaitable[KeyedTensor], features: list[str]
+) -> Float[Tensor, "B E"]:
     """Pooled embeddings beside each other, in the order of ``features``.
 
     Wrapped: TorchRec's pipeline traces the ranker's forward, where no value may steer.

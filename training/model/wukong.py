@@ -8,6 +8,7 @@ D embedding dimension, K rank, C compressed tokens, P = N·K entries of the fact
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from training.config.model import Ablation, LayerConfig, WukongConfig
@@ -51,7 +52,7 @@ class GroupedLayerNorm(nn.Module):
             positions = (group.flatten() == number).nonzero().flatten()
             self.register_buffer(f"positions_{number}", positions, persistent=False)
 
-    def forward(self, fm_BP: Tensor) -> Tensor:
+    def forward(self, fm_BP: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """(B, N·K) to (B, N·K)."""
         if self.num_groups == 1:
             return nn.functional.layer_norm(
@@ -88,7 +89,7 @@ class FactorizationMachine(nn.Module):
         else:
             self.projection = token_mixer(num_in, config.rank)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B N*{self.columns}"]:
         """(B, N, D) to the flattened (B, N·K)."""
         if self.is_plain:
             return (x_BND @ x_BND.transpose(1, 2)).flatten(1)
@@ -116,7 +117,7 @@ class FactorizationMachineBlock(nn.Module):
         widths = (num_in * columns, *config.mlp, config.num_fm * dim)
         self.mlp = mlp(widths, dropout=dropout)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B {self.num_out} D"]:
         """(B, N, D) to (B, M, D)."""
         flat = self.mlp(self.norm(self.interaction(x_BND)))
         return flat.view(-1, self.num_out, self.dim)
@@ -151,7 +152,7 @@ class WukongLayer(nn.Module):
         self.dropout = dropout
         self.eps = eps
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B G D"]:
         """(B, N, D) to (B, G, D)."""
         if self._is_fused(x_BND):
             return self._fused(x_BND)
@@ -187,7 +188,7 @@ class WukongLayer(nn.Module):
             and self.fmb.interaction.attention is None
         )
 
-    def _answer(self, x_BND: Tensor) -> Tensor:
+    def _answer(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B G D"]:
         """What ``forward`` states, in fewer passes over memory: WᵀX, so nothing is transposed."""
         k, num_linear = self.fmb.interaction.columns, self.linear_compression.shape[1]
         mixed_BSD = torch.matmul(self._mixers().t(), x_BND)
@@ -197,14 +198,14 @@ class WukongLayer(nn.Module):
         linear_BLD = mixed_BSD[:, k : k + num_linear]
         return self.norm(torch.cat([fmb_BMD, linear_BLD], dim=1) + residual_BGD)
 
-    def _mixers(self) -> Tensor:
+    def _mixers(self) -> Float[Tensor, "N S"]:
         """[Y | W_L | W_R], the last where shapes differ: (N, S)."""
         mixers: list[Tensor] = [self.fmb.interaction.projection, self.linear_compression]
         if self.residual is not None:
             mixers.append(self.residual)
         return torch.cat(mixers, dim=1)
 
-    def _fused(self, x_BND: Tensor) -> Tensor:
+    def _fused(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B G D"]:
         sizes = Sizes(
             rank=self.fmb.interaction.columns,
             num_linear=self.linear_compression.shape[1],
@@ -215,9 +216,12 @@ class WukongLayer(nn.Module):
         linear = [layer for layer in self.fmb.mlp if isinstance(layer, nn.Linear)]
         norms = (self.fmb.norm, self.norm)
         parameters = [value for part in (*norms, *linear) for value in (part.weight, part.bias)]
-        return FusedLayer.apply(x_BND.contiguous(), self._mixers(), sizes, *parameters)
+        inputs = (x_BND.contiguous(), self._mixers(), sizes, *parameters)
+        return FusedLayer.apply(*inputs)  # type: ignore[no-untyped-call]
 
-    def _mixed(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
+    def _mixed(
+        self, x_BND: Float[Tensor, "B N D"]
+    ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B G D"]]:
         """The linear compression (B, L, D) and the residual (B, G, D)."""
         if self.residual is None:
             return mix_tokens(x_BND, self.linear_compression).transpose(1, 2), x_BND
@@ -259,6 +263,6 @@ class Wukong(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.head = mlp((num_in * dim, *config.head, 1), dropout=dropout)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
         return self.head(self.layers(x_BND).flatten(1)).squeeze(-1)

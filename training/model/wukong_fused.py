@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -40,8 +41,12 @@ class FusedLayer(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_BND: Tensor, mixers_NS: Tensor, sizes: Sizes, *parameters: Tensor
-    ) -> Tensor:
+        ctx: Any,
+        x_BND: Float[Tensor, "B N D"],
+        mixers_NS: Float[Tensor, "N S"],
+        sizes: Sizes,
+        *parameters: Tensor,
+    ) -> Float[Tensor, "B {sizes.num_fm}+{sizes.num_linear} D"]:
         """(B, N, D) to (B, G, D).
 
         Args:
@@ -84,7 +89,7 @@ class FusedLayer(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_BGD: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_BGD: Float[Tensor, "B G D"]) -> tuple[Tensor | None, ...]:
         """Gradients in the order of the forward pass's arguments."""
         k, linear, num_fm, _, dropout = ctx.sizes
         x_BND, mixers_NS, mixed_BSD, fm_BP, inner_mean, inner_rstd, *rest = ctx.saved_tensors
@@ -119,7 +124,7 @@ class FusedLayer(Function):
         return grad_x_BND, grad_mixers_NS, None, *grads_inner, *grads_norm, *grads_mlp
 
 
-def _rows(x_BGD: Tensor, count: int) -> Tensor:
+def _rows(x_BGD: Float[Tensor, "B G D"], count: int) -> Float[Tensor, "B {count}*D"]:
     """The first ``count`` embeddings of each example as one row of a matrix, without a copy."""
     batch, _, dim = x_BGD.shape
     return x_BGD.as_strided((batch, count * dim), (x_BGD.stride(0), 1), x_BGD.storage_offset())

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from kserve.constants.constants import (
     KSERVE_GROUP,
@@ -28,6 +28,7 @@ _APPLY = "application/apply-patch+yaml"
 
 logger = logging.getLogger(__name__)
 Live = dict[str, Any]
+_Answer = TypeVar("_Answer")
 
 
 class ClusterError(CanaryTargetError):
@@ -87,7 +88,7 @@ class Cluster:
         """
 
         def patch() -> Live:
-            return self._objects.patch_namespaced_custom_object(
+            answer: Live = self._objects.patch_namespaced_custom_object(
                 **self._place,
                 body=desired,
                 field_manager=FIELD_MANAGER,
@@ -95,6 +96,7 @@ class Cluster:
                 force=force,
                 _content_type=_APPLY,
             )
+            return answer
 
         return self._call("apply", patch)
 
@@ -151,7 +153,7 @@ class Cluster:
 
         return self._call(f"metrics of pod {pod}", get)
 
-    def _call(self, what: str, call: Callable[[], Any]) -> Any:
+    def _call(self, what: str, call: Callable[[], _Answer]) -> _Answer:
         resource = f"{what} {self._namespace}/{self.name}"
         try:
             return call()

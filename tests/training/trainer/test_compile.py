@@ -48,3 +48,9 @@ def test_without_a_compiler_it_runs_eager_and_says_so(monkeypatch, caplog):
     ranker = Ranker(INPUTS, recipe_of("wukong-tiny").model)
     assert compile_interaction(ranker) is False
     assert "no-such-compiler not found" in caplog.text
+
+
+def test_what_is_compiled_is_as_it_is_written():
+    """The tests of the model wrap its functions, and take the wrappers off again."""
+    assert not hasattr(InteractionArch.forward, "__wrapped__")
+    assert not hasattr(type(arch_of("wukong")[0].net).forward, "__wrapped__")

@@ -101,7 +101,8 @@ def _widths(values: Any, factor: float) -> Any:
 
 def _wider_mlps(model: ModelConfig, factor: float) -> ModelConfig:
     interaction = _widths(model.interaction, factor)
-    return dataclasses.replace(_widths(model, factor), interaction=interaction)
+    wider: ModelConfig = dataclasses.replace(_widths(model, factor), interaction=interaction)
+    return wider
 
 
 def _wider_embeddings(model: ModelConfig, factor: float) -> ModelConfig:
