@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import prometheus_client  # noqa: F401 - before Feast, which decides for it where values are kept
 import pytest
 from support import kinds
 
@@ -137,6 +138,9 @@ def pytest_collection_finish() -> None:
     """Collect garbage from now on, and none of what the imports made."""
     gc.enable()
     gc.freeze()
+    # Feast sets them, and processes of tests would keep their metrics in shared files.
+    for name in ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR"):
+        os.environ.pop(name, None)
 
 
 _started = kinds.Started()

@@ -52,8 +52,9 @@ def test_a_dag_file_imports_fast_and_light(name: str) -> None:
         [sys.executable, "-c", _PROBE, str(DAGS), name.removesuffix(".py")],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["seconds"] < 1
     assert (HEAVY | OURS) & set(seen["modules"]) == set()
