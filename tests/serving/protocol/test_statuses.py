@@ -124,7 +124,7 @@ def test_each_occurs(limited):
 
 
 def test_spans_on_the_console_are_lines_of_the_log(limited):
-    limited.http.post("/v1/models/ranker:explain", json={})
+    assert limited.http.post("/v1/models/ranker:explain", json={}).status_code == 501
     wait_until(lambda: '"name": "POST /v1/models/{model_name}:explain"' in log_of(limited))
 
 

@@ -148,10 +148,11 @@ def test_many_candidates_fill_the_queue_too(mirror, answered, monkeypatch):
 )
 def test_a_challenger_that_fails_is_counted_and_the_next_one_scores(mirror, answered, score):
     failed, scored = count("failed"), count("scored")
-    mirror.offer(challenger(score), answered)
+    assert mirror.offer(challenger(score), answered)
     wait_until(lambda: count("failed") == failed + 1, seconds=30)
-    mirror.offer(challenger(lambda inputs: SCORES), answered)
+    assert mirror.offer(challenger(lambda inputs: SCORES), answered)
     wait_until(lambda: count("scored") == scored + 1, seconds=30)
+    assert count("failed") == failed + 1, "the one that scores is no failure"
 
 
 def test_a_share_of_the_requests_is_mirrored(mirror, answered, monkeypatch):

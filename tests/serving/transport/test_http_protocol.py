@@ -1,5 +1,6 @@
 """What comes over a connection before any request is read: heads of any size, offers to upgrade."""
 
+import contextlib
 import socket
 import time
 
@@ -21,12 +22,9 @@ def connect(server):
 
 def read_all(connection):
     pieces = []
-    try:
+    with contextlib.suppress(ConnectionResetError):  # the server may close while we still send
         while piece := connection.recv(65536):
             pieces.append(piece)
-    except ConnectionResetError:
-        # The server closed while we were still sending.
-        pass
     return b"".join(pieces)
 
 
