@@ -1,4 +1,4 @@
-"""What the command lines share: commands, days, folders, one JSON object, exit codes.
+"""What the command lines share: commands, one JSON object, exit codes.
 
 Every command logs to stderr and prints one JSON object as its last line on stdout; what a summary
 has under ``markdown`` is printed before it. Exit code 0: done; 1: failed, with the reason under
@@ -8,6 +8,7 @@ has under ``markdown`` is printed before it. Exit code 0: done; 1: failed, with 
 import argparse
 import contextlib
 import datetime
+import inspect
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from features.datasets.catalog import SCHEMAS
+from features.options import ShowDefaults, add_options, request_from, text_of
 
 logger = logging.getLogger(__name__)
 Summary = dict[str, Any]
@@ -48,8 +50,8 @@ class CommandLine:
         package: Its name.
         description: What ``--help`` opens with.
         epilog: What it ends with.
-        folders: For each folder flag, the folder below the root (``$RANKING_VAR``, else ``var``),
-            and what it holds.
+        commands: Functions of one request, whose class has the command's flags and text; the first
+            sentence of the text is shown in the list of commands.
         quiet: Loggers whose warnings are noise.
     """
 
@@ -59,18 +61,30 @@ class CommandLine:
         *,
         description: str,
         epilog: str,
-        folders: Mapping[str, tuple[str, str]],
+        commands: Mapping[str, Callable[[Any], Summary]] | None = None,
+        folders: Mapping[str, tuple[str, str]] | None = None,
         quiet: Sequence[str] = (),
     ) -> None:
         self.package = package
-        self.folders = folders
         self.quiet = quiet
+        self.folders = folders or {}
         self.parser = argparse.ArgumentParser(
             prog=f"python -m {package}", description=description, epilog=epilog
         )
-        self._commands = self.parser.add_subparsers(
-            dest="command", required=True, metavar="COMMAND"
-        )
+        added = self.parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+        self._added = added
+        for name, run in (commands or {}).items():
+            (parameter,) = inspect.signature(run).parameters.values()
+            made: type[Any] = parameter.annotation
+            text = text_of(made)
+            command = added.add_parser(
+                name,
+                help=text.split(". ")[0].rstrip("."),
+                description=text,
+                formatter_class=ShowDefaults,
+            )
+            add_options(command, made)
+            command.set_defaults(run=run, made=made, misused=command.error)
 
     def command(
         self,
@@ -81,13 +95,13 @@ class CommandLine:
         has_dataset: bool = True,
     ) -> argparse.ArgumentParser:
         """Add a command; the first sentence of ``text`` is shown in the list of commands."""
-        added: argparse.ArgumentParser = self._commands.add_parser(
+        added: argparse.ArgumentParser = self._added.add_parser(
             name,
             help=text.split(". ")[0].rstrip("."),
             description=text,
-            formatter_class=_ShowDefaults,
+            formatter_class=ShowDefaults,
         )
-        added.set_defaults(run=run)
+        added.set_defaults(run=run, made=None)
         if has_dataset:
             added.add_argument(
                 "--dataset", required=True, choices=sorted(SCHEMAS), help="the data set"
@@ -107,6 +121,10 @@ class CommandLine:
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Run one command; returns the exit code."""
         options = self.parser.parse_args(arguments)
+        try:
+            asked = request_from(options, options.made) if options.made else options
+        except ValueError as error:
+            options.misused(str(error))
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
         logging.getLogger(self.package).setLevel(logging.INFO)
         for noisy in self.quiet:
@@ -114,7 +132,7 @@ class CommandLine:
         # Feast, TorchRec and DCP warn on every use of what they will change some day.
         warnings.simplefilter("ignore")
         started = time.monotonic()
-        code, summary = _run(options)
+        code, summary = _run(options.run, asked)
         seconds = round(time.monotonic() - started, 1)
         if text := summary.pop("markdown", None):
             sys.stdout.write(f"{text}\n")
@@ -122,11 +140,11 @@ class CommandLine:
         return code
 
 
-def _run(options: argparse.Namespace) -> tuple[int, Summary]:
+def _run(run: Callable[[Any], Summary], asked: Any) -> tuple[int, Summary]:
     try:
         # Feast and Great Expectations print; stdout is for the one JSON line.
         with contextlib.redirect_stdout(sys.stderr):
-            return 0, options.run(options)
+            return 0, run(asked)
     except SkippedError as skipped:
         return EXIT_SKIPPED, {"skipped": str(skipped)}
     except _EXPECTED as error:
@@ -140,14 +158,6 @@ def _failed(error: Exception) -> tuple[int, Summary]:
     reason = str(error) or type(error).__name__
     sys.stderr.write(f"error: {reason}\n")
     return EXIT_FAILED, {"error": reason, **getattr(error, "summary", {})}
-
-
-class _ShowDefaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows an option's default where it has one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        has_none = action.default is None or action.required
-        return action.help if has_none else super()._get_help_string(action)
 
 
 def add_date(

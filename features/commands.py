@@ -1,20 +1,33 @@
-"""What each command of ``python -m features`` does: from parsed options to a summary.
+"""The commands of ``python -m features``: what each does with its request.
 
 Heavy modules are imported in the command that needs them, so that ``--help`` is quick.
 """
 
-import argparse
 import concurrent.futures
 import datetime
 import importlib
 import logging
 import signal
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from features.cli import FailedError, SkippedError, Summary
 from features.datasets.catalog import PUSH, SCHEMAS, has_push, schema_of
+from features.requests import (
+    ApplyRequest,
+    BenchRequest,
+    BuildRequest,
+    DocumentRequest,
+    ExamplesRequest,
+    FetchRequest,
+    IngestRequest,
+    MaterializeRequest,
+    OfLake,
+    PruneRequest,
+    PushRequest,
+    ValidateRequest,
+)
 from features.schema import TableKind
 
 if TYPE_CHECKING:
@@ -24,38 +37,35 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def fetch(options: argparse.Namespace) -> Summary:
-    """Get a log and land it."""
+def _fetch(request: FetchRequest) -> Summary:
     from features.datasets.readers import READERS
 
-    sizes = {name: getattr(options, name) for name in ("rows", "users", "items", "days", "seed")}
-    schema = schema_of(options.dataset)
+    sizes = {name: getattr(request, name) for name in ("rows", "users", "items", "days", "seed")}
+    schema = schema_of(request.dataset)
     logger.info("fetching %s (licence: %s)", schema.name, schema.licence)
-    found = READERS[schema.name].fetch(options.landing / schema.name, **sizes)
+    found = READERS[schema.name].fetch(request.landing / schema.name, **sizes)
     return {"dataset": schema.name, "licence": schema.licence, **found}
 
 
-def ingest(options: argparse.Namespace) -> Summary:
-    """Bring landed impressions into the lake."""
+def _ingest(request: IngestRequest) -> Summary:
     from features.pipeline import jobs
 
-    work, days = _workspace(options), _days(options)
+    work, days = _workspace(request), request.days
     return _partitions_summary(
-        jobs.ingest(work, options.landing, days, available_at=options.available_at)
+        jobs.ingest(work, request.landing, days, available_at=request.available_at)
     )
 
 
-def validate(options: argparse.Namespace) -> Summary:
-    """Check rows, write the quality page; FailedError where critical rules are broken."""
-    days = _days(options)
-    work = _workspace_importing(options, "features.validation.checks")
+def _validate(request: ValidateRequest) -> Summary:
+    days = request.days
+    work = _workspace_importing(request, "features.validation.checks")
     from features.validation import checks, quality_page
 
-    if options.table == "impressions":
-        outcomes = [checks.check_impressions(work, days, options.docs)]
+    if request.table == "impressions":
+        outcomes = [checks.check_impressions(work, days, request.docs)]
     else:
-        outcomes = checks.check_features(work, days, options.docs)
-    page = quality_page.write_quality_page(options.docs, work.schema, options.table, days, outcomes)
+        outcomes = checks.check_features(work, days, request.docs)
+    page = quality_page.write_quality_page(request.docs, work.schema, request.table, days, outcomes)
     summary = {
         "rows": sum(o.rows for o in outcomes),
         "quarantined": {o.table: o.quarantined for o in outcomes if o.quarantined},
@@ -70,74 +80,68 @@ def validate(options: argparse.Namespace) -> Summary:
     return summary
 
 
-def build(options: argparse.Namespace) -> Summary:
-    """Compute the feature tables."""
+def _build(request: BuildRequest) -> Summary:
     from features.pipeline import jobs
 
-    work, days = _workspace(options), _days(options)
+    work, days = _workspace(request), request.days
     written = jobs.build(
         work,
-        options.landing,
+        request.landing,
         days,
-        available_at=options.available_at,
-        is_first=options.first_day,
+        available_at=request.available_at,
+        is_first=request.first_day,
     )
     return _partitions_summary(written)
 
 
-def apply(options: argparse.Namespace) -> Summary:
-    """Register the schema's objects with Feast."""
+def _apply(request: ApplyRequest) -> Summary:
     from features.online_store import feast_store
 
-    count = feast_store.apply(schema_of(options.dataset), options.store, options.lake)
-    return {"objects": count, "registry": str(options.store / options.dataset / "registry.db")}
+    count = feast_store.apply(schema_of(request.dataset), request.store, request.lake)
+    return {"objects": count, "registry": str(request.store / request.dataset / "registry.db")}
 
 
-def materialize(options: argparse.Namespace) -> Summary:
-    """Bring finished days online."""
-    work = _workspace_importing(options, "features.pipeline.materialize")
+def _materialize(request: MaterializeRequest) -> Summary:
+    work = _workspace_importing(request, "features.pipeline.materialize")
     from features.pipeline.materialize import materialize_days
 
-    written = materialize_days(work, options.store, _days(options))
+    written = materialize_days(work, request.store, request.days)
     return {"rows": sum(written.values()), "tables": written}
 
 
-def push(options: argparse.Namespace) -> Summary:
-    """Bring users online within a day."""
+def _push(request: PushRequest) -> Summary:
     if not has_push():
         raise SkippedError(f"{PUSH}=off: only the daily build brings users online")
-    if not schema_of(options.dataset).tables_of(TableKind.STATE):
-        raise SkippedError(f"dataset {options.dataset}: no users whose state could be pushed")
-    if options.follow:
-        return _follow(options)
-    work = _workspace_importing(options, "features.push.push_day")
+    if not schema_of(request.dataset).tables_of(TableKind.STATE):
+        raise SkippedError(f"dataset {request.dataset}: no users whose state could be pushed")
+    if request.follow:
+        return _follow(request)
+    work = _workspace_importing(request, "features.push.push_day")
     from features.push.push_day import push_until
 
-    until = options.until or datetime.datetime.now(datetime.UTC)
+    until = request.until or datetime.datetime.now(datetime.UTC)
     return push_until(
-        work, options.landing, options.store, until=until, first_day=options.first_day
+        work, request.landing, request.store, until=until, first_day=request.first_day
     )
 
 
-def _follow(options: argparse.Namespace) -> Summary:
+def _follow(request: PushRequest) -> Summary:
     """Push until a signal; a second signal ends the process at once."""
-    if options.until:
-        raise ValueError("--until: not with --follow, which runs until a signal stops it")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda given, _frame: _stop(stopped, given))
-    work = _workspace_importing(options, "features.push.follow")
+    work = _workspace_importing(request, "features.push.follow")
     from features.push.follow import follow
 
     return follow(
         work,
-        landing=options.landing,
-        store_dir=options.store,
-        alerts=options.docs / work.schema.name / "alerts",
-        first_day=options.first_day,
-        is_replay=options.replay,
-        interval_seconds=options.interval,
-        metrics_port=options.metrics_port,
+        landing=request.landing,
+        store_dir=request.store,
+        alerts=request.docs / work.schema.name / "alerts",
+        first_day=request.first_day,
+        is_replay=request.replay,
+        interval_seconds=request.interval,
+        metrics_port=request.metrics_port,
         stopped=stopped,
     )
 
@@ -147,65 +151,53 @@ def _stop(stopped: threading.Event, number: int) -> None:
     stopped.set()
 
 
-def examples(options: argparse.Namespace) -> Summary:
-    """Join impressions with features."""
+def _examples(request: ExamplesRequest) -> Summary:
     from features.pipeline import jobs
 
-    return _partitions_summary(jobs.examples(_workspace(options), _days(options)))
+    return _partitions_summary(jobs.examples(_workspace(request), request.days))
 
 
-def prune(options: argparse.Namespace) -> Summary:
-    """Drop partitions that nothing needs."""
+def _prune(request: PruneRequest) -> Summary:
     from features.pipeline.retention import prune
 
-    schema = schema_of(options.dataset)
-    removed = prune(schema, options.lake, today=options.date, keep_days=options.keep_days)
+    schema = schema_of(request.dataset)
+    removed = prune(schema, request.lake, today=request.date, keep_days=request.keep_days)
     return {"removed": removed}
 
 
-def bench(options: argparse.Namespace) -> Summary:
-    """Measure rows per second."""
+def _bench(request: BenchRequest) -> Summary:
     from features.bench import run_bench
 
-    return run_bench(options.folder, sizes=options.rows, feast_rows=options.feast_rows)
+    return run_bench(request.folder, sizes=request.rows, feast_rows=request.feast_rows)
 
 
-def document(options: argparse.Namespace) -> Summary:
-    """Write the feature reference."""
+def _document(request: DocumentRequest) -> Summary:
     from features.datasets.feature_reference import reference
 
     text = reference(SCHEMAS.values())
-    options.output.write_text(text)
-    return {"output": str(options.output), "lines": text.count("\n")}
+    request.output.write_text(text)
+    return {"output": str(request.output), "lines": text.count("\n")}
 
 
-def _workspace(options: argparse.Namespace) -> "Workspace":
+def _workspace(request: OfLake) -> "Workspace":
     from features.pipeline.workspace import Workspace
     from features.spark.lake import Lake
     from features.spark.session import start_session
 
-    schema = schema_of(options.dataset)
-    spark = start_session(f"{options.command} {schema.name}")
-    return Workspace(spark, schema, Lake(options.lake, schema.name))
+    schema = schema_of(request.dataset)
+    command = type(request).__name__.removesuffix("Request").lower()
+    spark = start_session(f"{command} {schema.name}")
+    return Workspace(spark, schema, Lake(request.lake, schema.name))
 
 
-def _workspace_importing(options: argparse.Namespace, module: str) -> "Workspace":
+def _workspace_importing(request: OfLake, module: str) -> "Workspace":
     """The workspace, its session started while this process imports a heavy module."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         imported = pool.submit(importlib.import_module, module)
         # In this thread: a session is active in the one that started it, and Feast asks for that.
-        work = _workspace(options)
+        work = _workspace(request)
     imported.result()
     return work
-
-
-def _days(options: argparse.Namespace) -> list[datetime.date]:
-    last = options.to or options.date
-    if last < options.date:
-        raise ValueError(f"--to: {last}; not before --date {options.date}")
-    return [
-        options.date + datetime.timedelta(days=n) for n in range((last - options.date).days + 1)
-    ]
 
 
 def _partitions_summary(partitions: "Sequence[Partition]") -> Summary:
@@ -216,3 +208,19 @@ def _partitions_summary(partitions: "Sequence[Partition]") -> Summary:
         table["days"] += 1
         table["content_hash"] = partition.content_hash
     return {"rows": sum(partition.rows for partition in partitions), "tables": tables}
+
+
+COMMANDS: dict[str, Callable[[Any], Summary]] = {
+    "fetch": _fetch,
+    "ingest": _ingest,
+    "validate": _validate,
+    "build": _build,
+    "apply": _apply,
+    "materialize": _materialize,
+    "push": _push,
+    "examples": _examples,
+    "prune": _prune,
+    "bench": _bench,
+    "document": _document,
+}
+"""The jobs of a day in their order, then the rest."""

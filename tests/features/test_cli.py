@@ -1,31 +1,40 @@
 """A command line ends with one JSON object and an exit code, whatever its command does."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from features.cli import CommandLine, FailedError, SkippedError
+from features.options import folder, from_flags
+
+
+@from_flags
+class TryRequest:
+    """Try it. At length."""
+
+    lake: Path = folder("lake", "the tables")
 
 
 def outcome_of(run, capsys):
-    command_line = CommandLine(
-        "features", description="", epilog="", folders={"lake": ("lake", "the tables")}
-    )
-    command_line.command("try", run, "Try it. At length.", "lake", has_dataset=False)
+    def try_it(request: TryRequest):
+        return run(request)
+
+    command_line = CommandLine("features", description="", epilog="", commands={"try": try_it})
     code = command_line.main(["try"])
     captured = capsys.readouterr()
     return code, json.loads(captured.out.splitlines()[-1]), captured.err
 
 
 def raising(error):
-    def run(options):
+    def run(request):
         raise error
 
     return run
 
 
 def test_a_summary_is_the_last_line_and_prints_on_stdout_go_elsewhere(capsys):
-    def run(options):
+    def run(request):
         print("a library talks")  # noqa: T201 - what the command line must catch
         return {"rows": 3}
 
@@ -59,5 +68,5 @@ def test_a_failure_can_bring_what_it_found(capsys):
 
 def test_folders_follow_the_environment(monkeypatch, capsys):
     monkeypatch.setenv("RANKING_VAR", "/elsewhere")
-    _, summary, _ = outcome_of(lambda options: {"lake": str(options.lake)}, capsys)
+    _, summary, _ = outcome_of(lambda request: {"lake": str(request.lake)}, capsys)
     assert summary["lake"] == "/elsewhere/lake"

@@ -1,0 +1,152 @@
+"""The requests of ``python -m features``: the flags of each command, and what it is for."""
+
+import datetime
+import os
+from pathlib import Path
+from typing import Literal
+
+from features.options import OfDataset, OfDay, OfDays, folder, from_flags, option
+
+
+def _moment(text: str) -> datetime.datetime:
+    moment = datetime.datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+
+
+@from_flags
+class OfLake(OfDataset):
+    """A request about the lake of a data set."""
+
+    lake: Path = folder("lake", "the Parquet tables, one partition a day")
+
+
+@from_flags
+class _OfLanding(OfLake):
+    landing: Path = folder("landing", "where the log lands, one file a day")
+
+
+@from_flags
+class _OfStore(OfLake):
+    store: Path = folder("feast", "the Feast registry and online store")
+
+
+@from_flags
+class _OfReports:
+    docs: Path = folder("reports", "where reports and Data Docs are written")
+
+
+@from_flags
+class _Corrects:
+    available_at: datetime.datetime | None = option(
+        "for a correction of days that were used before: from when the new rows count, ISO 8601, "
+        "UTC where no offset is given (else as declared)",
+        parse=_moment,
+        metavar="TIME",
+        default=None,
+    )
+
+
+@from_flags
+class FetchRequest(OfDataset):
+    """Get a log and land it, one file a day."""
+
+    landing: Path = folder("landing", "where the log lands, one file a day")
+    rows: int = option("generated logs only", default=100_000)
+    users: int = option("generated logs only", default=2_000)
+    items: int = option("generated logs only", default=1_000)
+    days: int = option("generated logs only", default=30)
+    seed: int = option("generated logs only", default=0)
+
+
+@from_flags
+class IngestRequest(_OfLanding, OfDays, _Corrects):
+    """Bring landed impressions into the lake."""
+
+
+@from_flags
+class ValidateRequest(OfLake, _OfReports, OfDays):
+    """Check rows; stop, quarantine or report."""
+
+    table: Literal["impressions", "features"] = option("what to check")
+
+
+@from_flags
+class BuildRequest(_OfLanding, OfDays, _Corrects):
+    """Compute the feature tables."""
+
+    first_day: bool = option(
+        "the lake begins with --date: no features of the day before are needed", default=False
+    )
+
+
+@from_flags
+class ApplyRequest(_OfStore):
+    """Register the schema's objects with Feast."""
+
+
+@from_flags
+class MaterializeRequest(_OfStore, OfDays):
+    """Bring finished days online."""
+
+
+@from_flags
+class PushRequest(_OfLanding, _OfStore, _OfReports):
+    """Bring users online within a day.
+
+    Reads what has landed since the newest built day: days, and parts of days under intraday/. May
+    be repeated: what was pushed before is offered again with the same values.
+    """
+
+    until: datetime.datetime | None = option(
+        "push rows true by then (else by now)", parse=_moment, default=None
+    )
+    follow: bool = option("keep running; push whenever impressions land", default=False)
+    first_day: datetime.date | None = option(
+        "first day to take from landing (else the one after the newest built day)", default=None
+    )
+    replay: bool = option(
+        "with --follow: take the time of the newest impression as now, instead of the clock",
+        default=False,
+    )
+    interval: float = option(
+        "between two polls of the landing folder", metavar="SECONDS", default=2.0
+    )
+    metrics_port: int = option(
+        "port on loopback for Prometheus, with --follow; 0: none",
+        default_factory=lambda: int(os.environ.get("RANKING_PUSH_PORT") or 8083),
+    )
+
+    def __post_init__(self) -> None:
+        """ValueError for a time with --follow."""
+        if self.follow and self.until:
+            raise ValueError("--until: not with --follow, which runs until a signal stops it")
+
+
+@from_flags
+class ExamplesRequest(OfLake, OfDays):
+    """Join impressions with features."""
+
+
+@from_flags
+class PruneRequest(OfLake, OfDay):
+    """Drop partitions that nothing needs."""
+
+    keep_days: int = option("days to keep", default=400)
+
+
+@from_flags
+class BenchRequest:
+    """Measure rows per second of state, aggregates and join."""
+
+    folder: Path = option("scratch", default=Path("var/bench"))
+    rows: tuple[int, ...] = option(
+        "sizes, smallest first", default=(100_000, 1_000_000, 10_000_000)
+    )
+    feast_rows: int = option("size at which Feast's join runs too", default=50_000)
+
+
+@from_flags
+class DocumentRequest:
+    """Write the feature reference."""
+
+    output: Path = option("the page to write", default=Path("docs/features.md"))

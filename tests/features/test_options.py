@@ -1,0 +1,102 @@
+"""A request's fields are flags: types, defaults, choices, and what is wrong about it."""
+
+import datetime
+import enum
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from features.options import OfDays, folder, from_flags, option, parse
+
+
+class Precision(enum.StrEnum):
+    FLOAT32 = "float32"
+    BF16 = "bf16"
+
+
+def at_least_one(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{text!r}: a whole number, at least 1")
+    return int(text)
+
+
+@from_flags
+class MeasureRequest(OfDays):
+    """Measure it.
+
+    At length.
+    """
+
+    lake: Path = folder("lake", "the tables")
+    rows: tuple[int, ...] = option("sizes", default=(10, 20))
+    source: str | None = option("what to go on from", flag="--from", default=None)
+    ranks: int | None = option("processes", parse=at_least_one, default=None)
+    precision: Precision = option("of the dense part", default=Precision.FLOAT32)
+    mode: Literal["small", "large"] = option("which one", default="small")
+    is_dry: bool = option("change nothing", flag="--dry-run", default=False)
+    result: Path | None = option("", default=None)
+
+
+def request(*arguments):
+    return parse(MeasureRequest, prog="measure", arguments=["--date=2025-06-01", *arguments])
+
+
+def test_what_is_not_given_has_its_default(monkeypatch):
+    monkeypatch.setenv("RANKING_VAR", "/elsewhere")
+    assert request() == MeasureRequest(
+        date=datetime.date(2025, 6, 1),
+        to=None,
+        lake=Path("/elsewhere/lake"),
+        rows=(10, 20),
+        source=None,
+        ranks=None,
+        precision=Precision.FLOAT32,
+        mode="small",
+        is_dry=False,
+        result=None,
+    )
+
+
+def test_what_is_given_has_the_type_of_its_field():
+    asked = request(
+        *("--rows", "1", "2", "3", "--from=newest", "--ranks=4", "--precision=bf16"),
+        *("--mode=large", "--dry-run", "--to=2025-06-03", "--result=found.json"),
+    )
+    assert (asked.rows, asked.source, asked.ranks) == ((1, 2, 3), "newest", 4)
+    assert asked.precision is Precision.BF16
+    assert (asked.mode, asked.is_dry, asked.result) == ("large", True, Path("found.json"))
+    assert [day.day for day in asked.days] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ("--ranks=0", "argument --ranks: '0': a whole number, at least 1"),
+        ("--date=June", "argument --date: Invalid isoformat string: 'June'"),
+        ("--precision=int3", "argument --precision: invalid choice: 'int3' (choose from"),
+        ("--mode=tiny", "argument --mode: invalid choice: 'tiny' (choose from"),
+        ("--rows=many", "argument --rows: invalid int value: 'many'"),
+        ("--to=2025-05-31", "--to: 2025-05-31; not before --date 2025-06-01"),
+        ("--unknown=1", "unrecognized arguments: --unknown=1"),
+    ],
+)
+def test_wrong_usage_says_what_is_wrong_and_ends_with_2(wrong, why, capsys):
+    with pytest.raises(SystemExit) as ended:
+        request(wrong)
+    assert ended.value.code == 2
+    assert why in capsys.readouterr().err
+
+
+def test_help_has_text_defaults_and_nothing_that_is_not_for_people(capsys):
+    with pytest.raises(SystemExit):
+        request("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Measure it. At length." in shown
+    assert "--rows ROWS [ROWS ...] sizes (default: (10, 20))" in shown
+    assert "--result" not in shown
+
+
+def test_a_request_does_not_change():
+    with pytest.raises(AttributeError, match="cannot assign"):
+        request().ranks = 2
