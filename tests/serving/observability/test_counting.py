@@ -138,7 +138,7 @@ def test_what_a_caller_got_wrong_counts_against_nobody(ranker_of, call, body, ch
 
 
 def test_a_canarys_answers_are_scored_by_the_champion_too(ranker_of, call):
-    """Its scores are those of the champion dealt out to other candidates: same mean, other order"""
+    """Its scores are those of the champion, permuted among the candidates: same mean, other order"""
 
     def permuted(inputs):
         return np.roll(stand_ins.score(inputs), 1)
@@ -149,19 +149,24 @@ def test_a_canarys_answers_are_scored_by_the_champion_too(ranker_of, call):
     def sample(name):
         return prometheus_client.REGISTRY.get_sample_value(name, {"version": CANARY})
 
-    names = ("ranking_pair_score_ratio_sum", "ranking_pair_rank_distance_sum")
+    names = (
+        "ranking_pair_score_ratio_sum",
+        "ranking_pair_rank_distance_sum",
+        "ranking_pair_rank_distance_count",
+    )
     before = [sample(name) for name in names]
     # One in ten is scored twice, by chance.
     for _ in range(400):
         asyncio.run(ranker(call()))
-        if sample("ranking_pair_rank_distance_count"):
+        if sample(names[-1]) > before[-1]:
             break
     deadline = time.monotonic() + 10
-    while not (count := sample("ranking_pair_rank_distance_count")):
+    while not sample(names[-1]) > before[-1]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    # No pair comes between the reads any more.
     ranker.pairs.stop()
-    ratio, distance = (sample(name) - old for name, old in zip(names, before, strict=True))
+    ratio, distance, count = (sample(name) - old for name, old in zip(names, before, strict=True))
     assert ratio / count == pytest.approx(1, abs=1e-6)
     # Of three candidates in the order 1, 2, 3, turned by one place.
     assert distance / count == pytest.approx(1.5)
