@@ -1,7 +1,9 @@
 """A lake and a landing folder that a drill may spoil, and the jobs as the DAG runs them."""
 
 import ast
+import dataclasses
 import datetime
+import inspect
 import json
 import re
 import shutil
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from features import __main__ as features_main
+from features.commands import COMMANDS
 from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -41,10 +44,9 @@ class Sandbox:
         command, *flags = line.split()
         folders = {name: f"--{name}={self.root / name}" for name in ("lake", "landing", "docs")}
         folders["store"] = f"--store={self.root / 'feast'}"
-        taken = features_main._command_line().parser.parse_args(
-            [command, *flags, *_needed(command)]
-        )
-        named = [folders[name] for name in folders if hasattr(taken, name)]
+        (parameter,) = inspect.signature(COMMANDS[command]).parameters.values()
+        taken = {field.name for field in dataclasses.fields(parameter.annotation)}
+        named = [folders[name] for name in folders if name in taken]
         code = features_main.main([command, *flags, *named])
         return {**json.loads(self.capsys.readouterr().out.splitlines()[-1]), "code": code}
 
@@ -72,10 +74,6 @@ class Sandbox:
     def equals_the_undisturbed_run(self, *days: datetime.date) -> bool:
         untouched = Lake(self.built.lake, self.built.schema.name)
         return self.hashes(*days) == self.hashes(*days, lake=untouched)
-
-
-def _needed(command: str) -> list[str]:
-    return ["--table=impressions"] if command == "validate" else []
 
 
 @pytest.fixture
