@@ -7,16 +7,20 @@ from features.cli import CommandLine
 from features.commands import COMMANDS
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    command_line = CommandLine(
+def command_line() -> CommandLine:
+    """All commands of the data path."""
+    return CommandLine(
         "features",
         description="The data path of the ranker, one job a command.",
         epilog="Start with: python -m features fetch --dataset movielens-100k",
         commands=COMMANDS,
         quiet=("py4j", "great_expectations", "feast", "pyspark"),
     )
-    return command_line.main(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    return command_line().main(arguments)
 
 
 if __name__ == "__main__":
