@@ -125,14 +125,8 @@ class CommandLine:
             asked = request_from(options, options.made) if options.made else options
         except ValueError as error:
             options.misused(str(error))
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-        logging.getLogger(self.package).setLevel(logging.INFO)
-        for noisy in self.quiet:
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        # Feast, TorchRec and DCP warn on every use of what they will change some day.
-        warnings.simplefilter("ignore")
         started = time.monotonic()
-        code, summary = _run(options.run, asked)
+        code, summary = run_job(options.run, asked, package=self.package, quiet=self.quiet)
         seconds = round(time.monotonic() - started, 1)
         if text := summary.pop("markdown", None):
             sys.stdout.write(f"{text}\n")
@@ -140,7 +134,16 @@ class CommandLine:
         return code
 
 
-def _run(run: Callable[[Any], Summary], asked: Any) -> tuple[int, Summary]:
+def run_job(
+    run: Callable[[Any], Summary], asked: Any, *, package: str, quiet: Sequence[str] = ()
+) -> tuple[int, Summary]:
+    """Run a job of a package with its log on stderr; returns the exit code and the summary."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger(package).setLevel(logging.INFO)
+    for noisy in quiet:
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    # Feast, TorchRec and DCP warn on every use of what they will change some day.
+    warnings.simplefilter("ignore")
     try:
         # Feast and Great Expectations print; stdout is for the one JSON line.
         with contextlib.redirect_stdout(sys.stderr):

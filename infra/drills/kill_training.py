@@ -31,6 +31,8 @@ RECIPE = "wukong-small"
 SAVE_EVERY = 20
 KILLS_OF_A_RUN = 5
 _POLL_SECONDS = 0.02
+_RANK = "training.cli.rank_worker"
+"""The module that a rank runs: ``python -u -m MODULE FILE``."""
 
 
 class KilledError(Exception):
@@ -145,7 +147,7 @@ def _wait_for(job: "subprocess.Popen[str]", run: Run, step: int) -> bool:
 def _ranks(job: "subprocess.Popen[str]") -> list[psutil.Process]:
     with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(job.pid).children(recursive=True)
-        return [child for child in children if "worker" in _command_of(child)[3:5]]
+        return [child for child in children if _command_of(child)[3:4] == [_RANK]]
     return []
 
 

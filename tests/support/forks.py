@@ -91,9 +91,9 @@ def _wait(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
 class _Ranks:
     """Forked ranks, with as much of a ``subprocess.Popen`` as their launcher uses."""
 
-    def __init__(self, worker: Sequence[str], ranks: int) -> None:
+    def __init__(self, file: Path, ranks: int) -> None:
         forks = multiprocessing.get_context("fork")
-        command = ["-m", "training", *worker]
+        command = ["-m", "training.cli.rank_worker", str(file)]
         self.processes = [
             forks.Process(target=_rank, args=(command, environment))
             for environment in _environments(ranks)
@@ -126,8 +126,8 @@ def _fork_ranks() -> None:
     from training.cli import torchrun
 
     @contextlib.contextmanager
-    def forked(worker: Sequence[str], ranks: int) -> Iterator[_Ranks]:
-        started = _Ranks(worker, ranks)
+    def forked(file: Path, ranks: int) -> Iterator[_Ranks]:
+        started = _Ranks(file, ranks)
         try:
             yield started
         finally:

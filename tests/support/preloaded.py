@@ -3,7 +3,7 @@
 from features.imports import without_collection
 
 with without_collection():
-    import training.cli.export
+    import training.cli.commands
     import training.cli.judge
     import training.cli.rank_worker
     import training.cli.torchrun  # noqa: F401

@@ -1,23 +1,30 @@
-"""Starts a training run with torchrun and tracks it; light, so that only the ranks import torch."""
+"""Runs ranks with torchrun, and tracks a training; light, so that only the ranks import torch."""
 
-import argparse
 import contextlib
 import dataclasses
 import importlib.metadata
 import json
 import logging
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from features.cli import FailedError
 from features.schema import Schema
 from training.checkpoint.catalog import checkpoint_name
-from training.config.recipe import Recipe
+from training.cli.rank_requests import (
+    MLFLOW_RUN,
+    REQUEST,
+    RESULT,
+    RankRequest,
+    SpeedRank,
+    TrainingRank,
+)
 from training.distributed.failures import Failure, reported
 from training.registry.mlflow_registry import Registry
 from training.resources import num_cores
@@ -31,59 +38,123 @@ MAX_RESTARTS = 3
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 1.0
 """Once one rank has failed, how long the others may take to report the same failure."""
-_PASSED_ON = (
-    "holdout_days",
-    "batch_size",
-    "epochs",
-    "trial",
-    "precision",
-    "dense_parallelism",
-    "checkpoint_steps",
-    "id_log",
-)
-"""Options of a training that its ranks take as they are."""
 
 
-def train_and_track(schema: Schema, recipe: Recipe, options: argparse.Namespace) -> dict[str, Any]:
-    """Run one day's training on ``options.ranks`` processes under an MLflow run.
+@dataclasses.dataclass(frozen=True)
+class _Ended:
+    """How a run of several ranks ended."""
+
+    code: int
+    """torchrun's exit code."""
+    failure: Failure | None
+    """Why a rank failed by itself."""
+    result: dict[str, Any]
+    """What rank 0 found; empty where it found nothing."""
+
+    def checked(self, what: str) -> dict[str, Any]:
+        """The result.
+
+        Raises:
+            FailedError: A rank failed, or the ranks found their input invalid; the message is
+                theirs.
+            ChildProcessError: A rank was lost more often than it could be replaced.
+        """
+        if self.failure:
+            raise FailedError(self.failure.reason, self.failure.summary)
+        if self.code != 0 or not self.result:
+            raise ChildProcessError(f"{what}: torchrun exited with {self.code}")
+        return self.result
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """Ranks that were started, and the folder through which they and this process talk."""
+
+    folder: Path
+    torchrun: "subprocess.Popen[bytes]"
+    ranks: int
+
+    def ended(self) -> _Ended:
+        """Wait for the ranks; as soon as one has failed by itself, end the others."""
+        code = self._exit_code()
+        file = self.folder / RESULT
+        result = json.loads(file.read_text()) if file.exists() else {}
+        return _Ended(code, reported(self.folder, self.ranks), result)
+
+    def _exit_code(self) -> int:
+        while not reported(self.folder, self.ranks):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.torchrun.wait(_POLL_SECONDS)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.torchrun.wait(_GRACE_SECONDS)
+        self.torchrun.terminate()
+        return self.torchrun.wait()
+
+
+def train_and_track(schema: Schema, rank: TrainingRank, *, ranks: int) -> dict[str, Any]:
+    """Run one day's training on several ranks under an MLflow run.
 
     Raises:
         FailedError: A rank failed, or the ranks found their input invalid; the message is theirs.
         ChildProcessError: A rank was lost more often than it could be replaced.
     """
+    asked, recipe = rank.asked, rank.recipe
     parameters = {
         "dataset": schema.name,
         "schema_fingerprint": schema.fingerprint(),
         "recipe": recipe.name,
-        "ranks": options.ranks,
+        "ranks": ranks,
         **_flat(recipe.to_dict()),
     }
-    name = checkpoint_name(options.date, role=options.trial or "", recipe=recipe.name)
-    with tempfile.TemporaryDirectory() as folder:
-        files = _Files(Path(folder) / "mlflow_run", Path(folder) / "result.json")
-        command = _training_command(recipe, options, files)
-        with _torchrun(command, options.ranks) as ranks:
-            # MLflow opens its database while the ranks import torch.
-            registry = Registry(options.tracking, schema.name)
-            run = registry.start_run(options.date, parameters, name=name)
-            written = files.mlflow_run.with_suffix(".part")
-            written.write_text(run)
-            written.rename(files.mlflow_run)
-            code, failure = _ended(ranks, Path(folder), options.ranks)
-        result = json.loads(files.result.read_text()) if files.result.exists() else {}
+    name = checkpoint_name(asked.date, role=asked.trial or "", recipe=recipe.name)
+    with _started(rank, ranks) as run:
+        # MLflow opens its database while the ranks import torch.
+        registry = Registry(asked.tracking, schema.name)
+        tracked = registry.start_run(asked.date, parameters, name=name)
+        written = run.folder / f"{MLFLOW_RUN}.part"
+        written.write_text(tracked)
+        written.rename(run.folder / MLFLOW_RUN)
+        ended = run.ended()
     registry.finish_run(
-        run,
-        metrics=result.get("metrics", {}),
-        tags={"checkpoint": result.get("checkpoint", "")}
-        | {f"partition_{day}": value for day, value in result.get("partitions", {}).items()},
-        curve=result.get("curve", []),
-        succeeded=code == 0 and bool(result),
+        tracked,
+        metrics=ended.result.get("metrics", {}),
+        tags={"checkpoint": ended.result.get("checkpoint", "")}
+        | {f"partition_{day}": value for day, value in ended.result.get("partitions", {}).items()},
+        curve=ended.result.get("curve", []),
+        succeeded=ended.code == 0 and bool(ended.result),
     )
-    if failure:
-        raise FailedError(failure.reason, failure.summary)
-    if code != 0 or not result:
-        raise ChildProcessError(f"training of {options.date}: torchrun exited with {code}")
-    return _summary(schema, options, result, run)
+    result = ended.checked(f"training of {asked.date}")
+    page = _write_page(asked.reports, schema, result)
+    shown = {key: value for key, value in result.items() if key not in {"curve", "partitions"}}
+    return {**shown, "mlflow_run": tracked, "report": page}
+
+
+def run_on_ranks(asked: RankRequest, what: str, *, ranks: int) -> dict[str, Any]:
+    """Have several ranks do something; returns what rank 0 found.
+
+    Raises:
+        FailedError: A rank failed, or the ranks found their input invalid; the message is theirs.
+        ChildProcessError: A rank was lost more often than it could be replaced.
+    """
+    with _started(asked, ranks) as run:
+        return run.ended().checked(what)
+
+
+def speed_by_ranks(configuration: str, *, ranks: int) -> dict[str, Any]:
+    """The speed of steps and of their input, on one rank and on several that share the cores."""
+    found = {
+        number: run_on_ranks(
+            SpeedRank(configuration=configuration), f"speed on {number} ranks", ranks=number
+        )
+        for number in (1, ranks)
+    }
+    return {
+        **{
+            f"{figure}_by_ranks": {number: round(one[figure], 3) for number, one in found.items()}
+            for figure in found[1]
+        },
+        "share_of_one_rank": found[ranks]["samples_per_second"] / found[1]["samples_per_second"],
+    }
 
 
 def default_ranks() -> int:
@@ -104,71 +175,23 @@ def _is_cpu_build() -> bool:
     return False
 
 
-def upscale_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
-    """Grow a checkpoint on as many processes as wrote it; returns what rank 0 found.
-
-    Raises:
-        FailedError: A rank failed, or the ranks found their input invalid; the message is theirs.
-        ChildProcessError: A rank was lost more often than it could be replaced.
-    """
+@contextlib.contextmanager
+def _started(asked: RankRequest, ranks: int) -> Iterator[_Run]:
+    """Ranks that do what is asked; the end of the block ends them."""
     with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "result.json"
-        flags = (
-            f"--dataset={options.dataset}",
-            f"--lake={options.lake}",
-            f"--checkpoints={options.checkpoints}",
-            f"--from={options.source}",
-            f"--to={options.target}",
-            f"--result={result}",
-        )
-        with _torchrun(("grow", *flags), options.ranks) as ranks:
-            code, failure = _ended(ranks, Path(folder), options.ranks)
-        if failure:
-            raise FailedError(failure.reason, failure.summary)
-        if code != 0 or not result.exists():
-            raise ChildProcessError(f"upscaling of {options.source}: torchrun exited with {code}")
-        return dict(json.loads(result.read_text()))
-
-
-def speed_on_ranks(options: argparse.Namespace) -> dict[str, Any]:
-    """The speed of steps and of their input, on one rank and on several that share the cores."""
-    found: dict[int, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for ranks in (1, options.ranks):
-            result = Path(folder) / f"{ranks}"
-            flags = (f"--configuration={options.configuration}", f"--result={result}")
-            with _torchrun(("speed", *flags), ranks) as started:
-                code = started.wait()
-            if code != 0 or not result.exists():
-                raise ChildProcessError(f"speed on {ranks} ranks: torchrun exited with {code}")
-            found[ranks] = json.loads(result.read_text())
-    return {
-        **{
-            f"{figure}_by_ranks": {ranks: round(one[figure], 3) for ranks, one in found.items()}
-            for figure in found[1]
-        },
-        "share_of_one_rank": found[options.ranks]["samples_per_second"]
-        / found[1]["samples_per_second"],
-    }
-
-
-@dataclasses.dataclass(frozen=True)
-class _Files:
-    """The files through which this process and the ranks exchange results."""
-
-    mlflow_run: Path
-    """Written by this process once the run is open; read by rank 0 when it saves."""
-    result: Path
-    """Written by rank 0 at the end."""
+        file = Path(folder) / REQUEST
+        file.write_bytes(pickle.dumps(asked))
+        with _torchrun(file, ranks) as started:
+            yield _Run(Path(folder), started, ranks)
 
 
 @contextlib.contextmanager
-def _torchrun(worker: Sequence[str], ranks: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start the ranks of a worker's command; the end of the block ends them."""
+def _torchrun(file: Path, ranks: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start the ranks of a request in a file; the end of the block ends them."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--standalone", f"--nproc-per-node={ranks}", f"--max-restarts={MAX_RESTARTS}"),
-        *("--module", "training", *worker),
+        *("--module", "training.cli.rank_worker", str(file)),
     ]
     # Our stdout is for the one JSON line.
     started = subprocess.Popen(command, env=_environment(ranks), stdout=sys.stderr.fileno())
@@ -180,55 +203,14 @@ def _torchrun(worker: Sequence[str], ranks: int) -> Iterator["subprocess.Popen[b
             started.wait()
 
 
-def _ended(
-    started: "subprocess.Popen[bytes]", folder: Path, ranks: int
-) -> tuple[int, Failure | None]:
-    """Wait for the ranks; as soon as one has failed by itself, end the others.
-
-    Returns:
-        torchrun's exit code, and why a rank failed.
-    """
-    while not reported(folder, ranks):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return started.wait(_POLL_SECONDS), reported(folder, ranks)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        started.wait(_GRACE_SECONDS)
-    started.terminate()
-    return started.wait(), reported(folder, ranks)
-
-
-def _summary(
-    schema: Schema, options: argparse.Namespace, result: dict[str, Any], run: str
-) -> dict[str, Any]:
+def _write_page(reports: Path, schema: Schema, result: dict[str, Any]) -> str:
     from training.evaluation.reports import write_training_page
 
     facts = {
         key: result[key]
         for key in ("parent", "trained_through", "days", "examples", "steps", "recipe")
     }
-    name = result["name"]
-    page = write_training_page(options.reports, schema.name, name, result["curve"], facts)
-    shown = {key: value for key, value in result.items() if key not in {"curve", "partitions"}}
-    return {**shown, "mlflow_run": run, "report": page}
-
-
-def _training_command(recipe: Recipe, options: argparse.Namespace, files: _Files) -> list[str]:
-    command = [
-        "worker",
-        f"--dataset={options.dataset}",
-        f"--lake={options.lake}",
-        f"--checkpoints={options.checkpoints}",
-        f"--date={options.date.isoformat()}",
-        f"--recipe={recipe.name}",
-        f"--ranks={options.ranks}",
-        f"--mlflow-run={files.mlflow_run}",
-        f"--result={files.result}",
-    ]
-    for name in _PASSED_ON:
-        value = getattr(options, name)
-        if value is not None:
-            command.append(f"--{name.replace('_', '-')}={value}")
-    return command if options.source is None else [*command, f"--from={options.source}"]
+    return write_training_page(reports, schema.name, result["name"], result["curve"], facts)
 
 
 def _environment(ranks: int) -> dict[str, str]:

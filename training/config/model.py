@@ -5,7 +5,7 @@ How it is trained is in ``training.config.recipe``.
 
 import dataclasses
 import enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 
@@ -172,6 +172,8 @@ InteractionConfig = (
     | XDeepFMConfig
     | AFNConfig
 )
+MODELS: tuple[str, ...] = tuple(config.kind for config in get_args(InteractionConfig))
+"""The kinds of all rankers, Wukong first."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """What a training comes from: a day's recipe, the parent that was named, the one that grows."""
 
-import argparse
 import datetime
 import logging
 from typing import TYPE_CHECKING
@@ -9,11 +8,11 @@ from features.cli import SkippedError
 from features.schema import Schema
 from training.checkpoint.catalog import GROWN, Checkpoint, Checkpoints
 from training.config.recipe import Recipe
-from training.recipes import USUAL, recipe_of
+from training.recipes import USUAL
 from training.registry.aliases import CHALLENGER, CHAMPION
 
 if TYPE_CHECKING:
-    # Every rank imports this module for its days, and does not need MLflow.
+    # Its import is slow, and a training whose recipe is named does not need it.
     from training.registry.mlflow_registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -21,52 +20,12 @@ logger = logging.getLogger(__name__)
 ALIASES = (CHAMPION, CHALLENGER)
 
 
-def training_recipe(schema: Schema, options: argparse.Namespace) -> str:
-    """Name of the recipe that ``train`` uses: the one asked for, the parent's, or the day's own."""
-    checkpoints = Checkpoints(options.checkpoints, schema)
-    if options.trial and not options.source:
-        raise ValueError(f"trial {options.trial}: no --from; a trial names what it goes on from")
-    if options.recipe:
-        name = str(options.recipe)
-    elif options.source:
-        name = checkpoints.named(options.source).recipe_name
-    else:
-        from training.registry.mlflow_registry import Registry
-
-        registry = Registry(options.tracking, schema.name)
-        return recipe_of_day(checkpoints, registry, options.date)
-    if options.source:
-        through = holdout_start(schema, options)
-        check_parent(checkpoints, options.source, recipe=recipe_of(name), through=through)
-    return name
-
-
-def growth_source(schema: Schema, options: argparse.Namespace) -> Checkpoint:
-    """What ``upscale`` grows: the checkpoint that is named, or the one behind an alias.
-
-    With ``options.date`` an older one of its family, so that there are days to train on.
-    """
-    checkpoints = Checkpoints(options.checkpoints, schema)
-    if options.source in ALIASES:
-        from training.registry.mlflow_registry import Registry
-
-        registry = Registry(options.tracking, schema.name)
-        found = checkpoint_of_alias(checkpoints, registry, options.source, day=options.date)
-    else:
-        found = checkpoints.named(options.source)
-    if options.date is None:
-        return found
-    through = holdout_start(schema, options)
-    return rewound(found, checkpoints, through=through, days=options.budget_days)
-
-
-def holdout_start(schema: Schema, options: argparse.Namespace) -> datetime.date:
-    """Last day to train on: the run's day less the holdout."""
-    days = schema.holdout_days if options.holdout_days is None else options.holdout_days
+def holdout_start(schema: Schema, run_day: datetime.date, *, days: int | None) -> datetime.date:
+    """Last day to train on: the run's day less the holdout, of so many days or the schema's."""
+    days = schema.holdout_days if days is None else days
     if days < 0:
         raise ValueError(f"holdout_days: {days}; at least 0")
-    last: datetime.date = options.date - datetime.timedelta(days=days)
-    return last
+    return run_day - datetime.timedelta(days=days)
 
 
 def recipe_of_day(checkpoints: Checkpoints, registry: "Registry", day: datetime.date) -> str:

@@ -16,10 +16,10 @@ import torch.distributed as dist
 import training.trainer.loop
 from features.datasets.catalog import schema_of
 from training.checkpoint.tensors import training_state
-from training.cli.rank_worker import process_group
 from training.config.recipe import DenseParallelism
 from training.data.dataset import ExampleTable
 from training.distributed.divergence import DivergedError, refuse_non_finite
+from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
 from training.trainer.in_run_checkpoint import Progress

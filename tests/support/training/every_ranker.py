@@ -17,16 +17,15 @@ from features.datasets.catalog import schema_of
 from training.artifact import artifact
 from training.checkpoint.catalog import CheckpointManifest
 from training.checkpoint.tensors import load_whole, save, training_state
-from training.cli.rank_worker import process_group
+from training.config.model import MODELS
 from training.config.recipe import ShardingConfig, TableOptimizer
 from training.data.dataset import ExampleTable
+from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.model.ranker import Ranker
 from training.recipes import recipe_of
 from training.trainer.loop import first_rows, fit
 from training.trainer.session import Session
-
-MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
 
 
 def run(name, table, folder):

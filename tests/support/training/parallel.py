@@ -18,7 +18,6 @@ from torch.distributed.tensor import DTensor
 from features.datasets.catalog import schema_of
 from training.checkpoint.catalog import CheckpointManifest
 from training.checkpoint.tensors import load_training_state, save, training_state
-from training.cli.rank_worker import process_group
 from training.config.recipe import (
     DenseParallelism,
     Pipeline,
@@ -27,6 +26,7 @@ from training.config.recipe import (
     TableOptimizer,
 )
 from training.data.dataset import ExampleTable, user_groups
+from training.distributed.process_group import process_group
 from training.metrics import evaluate
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of

@@ -18,9 +18,9 @@ from features.datasets.catalog import schema_of
 from training.checkpoint.catalog import CheckpointManifest
 from training.checkpoint.schema_migration import Adoption, InputsRecord
 from training.checkpoint.tensors import load_training_state, save, training_state
-from training.cli.rank_worker import process_group
 from training.config.recipe import ShardingConfig
 from training.data.dataset import batches
+from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
 from training.trainer.loop import first_rows

@@ -12,10 +12,10 @@ from support.training.commands import run_command, torchrun
 
 from training.checkpoint.catalog import CheckpointManifest
 from training.checkpoint.tensors import CheckpointError, save
-from training.cli.rank_worker import process_group, reported_failures
 from training.config.recipe import TrainingConfig
 from training.distributed.divergence import RUNBOOK, DivergedError, spoil_gradient
 from training.distributed.failures import report, reported
+from training.distributed.process_group import process_group, reported_failures
 
 SCRIPT = Path(__file__).parents[2] / "support" / "training" / "diverging.py"
 FAILING = """

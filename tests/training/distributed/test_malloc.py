@@ -5,7 +5,7 @@ import pytest
 
 FAULTS = """
 import resource, sys, torch
-from training.distributed.malloc import keep_freed_memory
+from training.distributed.process_group import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 net = torch.nn.Sequential(*[torch.nn.Linear(64, 64) for _ in range(6)])

@@ -11,11 +11,12 @@ from support.training.commands import torchrun
 from features.encoding.encode import ModelInputs
 from features.schema import Kind
 from training.checkpoint.tensors import adam_state, load_training_state
-from training.cli.rank_worker import process_group
+from training.config.model import MODELS
 from training.config.recipe import DenseParallelism, ShardingConfig
 from training.data.batch import make_batch
 from training.data.dataset import ExampleTable
 from training.distributed.dense_plan import FullyShardedWrapper, activation_bytes
+from training.distributed.process_group import process_group
 from training.experiments.public_data.data import one_each
 from training.model.inputs import Inputs, SparseInput, inputs_of
 from training.model.ranker import Ranker
@@ -24,7 +25,6 @@ from training.recipes import recipe_of
 from training.trainer.session import Session
 
 SCRIPT = Path(__file__).parents[2] / "support" / "training" / "parallel.py"
-MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
 
 
 @pytest.fixture(scope="module")

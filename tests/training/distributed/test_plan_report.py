@@ -103,9 +103,9 @@ def test_a_size_without_sense_is_a_usage_error(size, capsys):
 
 def test_the_trainer_plans_with_the_same_code(built):
     """The plan for this process is the plan that its session has."""
-    from training.cli.rank_worker import process_group
     from training.distributed.device import Machine
     from training.distributed.plan_report import planned as plan_of
+    from training.distributed.process_group import process_group
     from training.model.inputs import inputs_of
     from training.recipes import recipe_of
     from training.trainer.session import Session

@@ -2,8 +2,8 @@
 
 import pytest
 
-from training.cli.rank_worker import process_group
 from training.data.dataset import ExampleTable
+from training.distributed.process_group import process_group
 from training.experiments import growth_comparison
 from training.experiments.growth_comparison import Comparison, Curve, compare
 from training.recipes import recipe_of

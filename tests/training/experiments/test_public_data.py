@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from training.__main__ import main
-from training.cli.rank_worker import process_group
 from training.data.batch import make_batch
+from training.distributed.process_group import process_group
 from training.experiments.public_data.data import BenchmarkData, InMemory, Split, split_of
 from training.experiments.public_data.frappe_stand_in import (
     CONTEXTS,
@@ -190,14 +190,9 @@ def test_the_averaged_weights_are_those_that_are_judged_and_kept():
     assert averaged.test.log_loss != last.test.log_loss
 
 
-def test_the_command_offers_exactly_the_data_sets_and_models_that_there_are():
-    """The names are written out in the command line, which must not import torch."""
-    from typing import get_args
-
-    from training.cli.experiments import BENCHMARKS, MODELS
-    from training.config.model import InteractionConfig
+def test_the_command_offers_exactly_the_data_sets_that_there_are():
+    """The names are written out in the request, which must not import torch."""
     from training.experiments.public_data.run import DATASETS
+    from training.experiments.requests import BENCHMARKS
 
-    kinds = {config.__dataclass_fields__["kind"].default for config in get_args(InteractionConfig)}
     assert set(BENCHMARKS) == set(DATASETS)
-    assert set(MODELS) == kinds

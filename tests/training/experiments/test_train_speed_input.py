@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from training.cli.rank_worker import process_group
+from training.distributed.process_group import process_group
 from training.experiments import train_speed
 from training.experiments.train_speed_input import (
     DAY_OF_ROWS,

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from training.cli.rank_worker import process_group
+from training.config.model import MODELS
+from training.distributed.process_group import process_group
 from training.experiments.public_data.data import BenchmarkData, InMemory, split_of
 from training.experiments.public_data.protocol import run_seed
 from training.model.inputs import Inputs, SparseInput
 from training.recipes import recipe_of
 
-MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
 VALUES = 6
 
 

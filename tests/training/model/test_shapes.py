@@ -5,14 +5,13 @@ import torch
 from jaxtyping import TypeCheckError
 
 from features.schema import Kind
-from training.config.model import LayerConfig, WukongConfig
+from training.config.model import MODELS, LayerConfig, WukongConfig
 from training.model import layers
 from training.model.inputs import Inputs, SparseInput
 from training.model.ranker import InteractionArch
 from training.model.wukong import FactorizationMachine, Wukong, WukongLayer
 from training.recipes import recipe_of
 
-MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
 CONFIG = LayerConfig(num_fm=2, num_linear=3, rank=2, mlp=(7,))
 
 

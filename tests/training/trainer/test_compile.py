@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from features.schema import Kind
+from training.config.model import MODELS
 from training.model.inputs import Inputs, SparseInput
 from training.model.ranker import InteractionArch
 from training.recipes import recipe_of
@@ -12,7 +13,6 @@ INPUTS = Inputs(
     sparse=tuple(SparseInput(f"field_{n}", 9, f"field_{n}") for n in range(4)),
     dense=(Kind.COUNT, Kind.RATE),
 )
-MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
 
 
 def arch_of(model):

@@ -7,9 +7,9 @@ import torch
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from features.datasets.catalog import schema_of
-from training.cli.rank_worker import process_group
 from training.config.recipe import TableOptimizer
 from training.data.batch import Batch
+from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
 from training.trainer.session import Session

@@ -11,8 +11,8 @@ from support.training.commands import run_command
 
 from infra.drills import kill_training
 from training.checkpoint.catalog import Checkpoints
-from training.cli.rank_worker import process_group
 from training.data.dataset import ExampleTable, batches
+from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
 from training.trainer.in_run_checkpoint import Position, Progress

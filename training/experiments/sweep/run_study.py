@@ -1,6 +1,5 @@
 """A whole scaling study of a data set: sweeps within a budget, the law, its page and the advice."""
 
-import argparse
 import json
 import logging
 from pathlib import Path
@@ -10,6 +9,7 @@ from features.cli import SkippedError
 from features.schema import Schema
 from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable
+from training.experiments.requests import ScalingRequest
 from training.experiments.scaling.advice import Current
 from training.experiments.scaling.page import write_law_page
 from training.experiments.scaling.points import read_points
@@ -25,26 +25,26 @@ from training.registry.mlflow_registry import Registry
 logger = logging.getLogger(__name__)
 
 
-def run_study(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
+def run_study(schema: Schema, request: ScalingRequest) -> dict[str, Any]:
     """Run what is missing of some axes, then say what all points of the data set mean.
 
     The advice goes to a file that ``upscale --to advice`` reads; it is kept when there are too few
     points for a law.
     """
-    champion = _champion(schema, options.tracking)
-    recipe = recipe_of(options.recipe or (champion.recipe if champion else "") or USUAL)
+    champion = _champion(schema, request.tracking)
+    recipe = recipe_of(request.recipe or (champion.recipe if champion else "") or USUAL)
     logger.info("recipe %s; champion %s", recipe.name, champion.version if champion else "none")
     sweep = Sweep(
-        ExampleTable(options.lake, schema),
-        options.study,
-        Registry(options.tracking, f"{schema.name}-scaling"),
-        last=options.date,
-        batch_size=options.batch_size,
-        seeds=options.seeds,
-        budget_seconds=options.budget * 60,
+        ExampleTable(request.lake, schema),
+        request.study,
+        Registry(request.tracking, f"{schema.name}-scaling"),
+        last=request.date,
+        batch_size=request.batch_size,
+        seeds=request.seeds,
+        budget_seconds=request.budget * 60,
     )
     swept = {
-        axis: sweep.run(sizes_of(axis, recipe, num_points=options.points)) for axis in options.axes
+        axis: sweep.run(sizes_of(axis, recipe, num_points=request.points)) for axis in request.axes
     }
     found = {"dataset": schema.name, "recipe": recipe.name, "swept": swept}
     production = _current(schema, champion.version, champion.recipe) if champion else None
@@ -54,8 +54,8 @@ def run_study(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
         logger.warning("no law yet: %s", error)
         return {**found, "law": str(error)}
     advice = law.advice.to_dict()
-    advice_file(options.study, schema).write_text(json.dumps(advice, indent=1))
-    page = write_law_page(options.reports, schema.name, law)
+    advice_file(request.study, schema).write_text(json.dumps(advice, indent=1))
+    page = write_law_page(request.reports, schema.name, law)
     return {**found, "advice": advice["text"], "target": advice["target"], "report": page}
 
 

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from training.cli.rank_worker import process_group
 from training.data.dataset import ExampleTable
+from training.distributed.process_group import process_group
 from training.experiments.scaling.points import read_points
 from training.experiments.sweep.sizes import sizes_of
 from training.experiments.sweep.sweep import LEARNING_RATES, Sweep, best_rate

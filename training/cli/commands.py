@@ -1,0 +1,167 @@
+"""The commands of ``python -m training`` for the days: what each does with its request.
+
+What is slow to import is imported in the command that needs it, so that ``--help`` is quick.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from features.cli import Summary
+from features.datasets.catalog import schema_of
+from training.checkpoint.catalog import Checkpoints
+from training.cli.experiments import EXPERIMENTS
+from training.cli.rank_requests import GrowthRank, TrainingRank
+from training.recipes import recipe_of, target_of
+from training.registry import parent_selection
+from training.requests import (
+    ADVICE,
+    CompileRequest,
+    EvaluateRequest,
+    ExportRequest,
+    FamilyRequest,
+    PruneRequest,
+    TrainRequest,
+    UpscaleRequest,
+)
+
+
+def _train(request: TrainRequest) -> Summary:
+    from training.cli.torchrun import default_ranks, train_and_track
+
+    schema = schema_of(request.dataset)
+    through = parent_selection.holdout_start(schema, request.date, days=request.holdout_days)
+    checkpoints = Checkpoints(request.checkpoints, schema)
+    recipe = request.changed(recipe_of(_recipe_name(request, checkpoints)))
+    if request.source:
+        parent_selection.check_parent(checkpoints, request.source, recipe=recipe, through=through)
+    rank = TrainingRank(asked=request, recipe=recipe, through=through)
+    return train_and_track(schema, rank, ranks=request.ranks or default_ranks())
+
+
+def _recipe_name(request: TrainRequest, checkpoints: Checkpoints) -> str:
+    """The one asked for, that of ``--from``, or the day's own."""
+    if request.recipe:
+        return request.recipe
+    if request.source:
+        return checkpoints.named(request.source).recipe_name
+    from training.registry.mlflow_registry import Registry
+
+    registry = Registry(request.tracking, request.dataset)
+    return parent_selection.recipe_of_day(checkpoints, registry, request.date)
+
+
+def _upscale(request: UpscaleRequest) -> Summary:
+    from training.cli.torchrun import run_on_ranks
+
+    schema, target = schema_of(request.dataset), request.target
+    if target == ADVICE:
+        from training.experiments.sweep.run_study import advised_target
+
+        target = advised_target(request.study, schema)
+    # A wrong name is an error before any process is started.
+    checkpoints = Checkpoints(request.checkpoints, schema)
+    if request.source in parent_selection.ALIASES:
+        from training.registry.mlflow_registry import Registry
+
+        source = parent_selection.checkpoint_of_alias(
+            checkpoints,
+            Registry(request.tracking, schema.name),
+            request.source,
+            day=request.date,
+        )
+    else:
+        source = checkpoints.named(request.source)
+    if request.date:
+        through = parent_selection.holdout_start(schema, request.date, days=request.holdout_days)
+        source = parent_selection.rewound(
+            source, checkpoints, through=through, days=request.budget_days
+        )
+    grown = recipe_of(target_of(source.recipe_name, target))
+    rank = GrowthRank(asked=request, source=source.name, target=grown)
+    return run_on_ranks(rank, f"upscaling of {source.name}", ranks=source.manifest.ranks)
+
+
+def _export(request: ExportRequest) -> Summary:
+    from training.artifact.aoti_cache import NativeCode
+    from training.artifact.export import compiled, export
+    from training.artifact.quantized_tables import TablePrecision
+    from training.registry.mlflow_registry import Registry
+
+    schema = schema_of(request.dataset)
+    manifest = export(
+        *(schema, request.lake, request.checkpoints, request.artifacts),
+        request.checkpoint or str(request.date),
+        tables=TablePrecision(request.tables),
+    )
+    directory = request.artifacts / schema.name / manifest.version
+    Registry(request.tracking, schema.name).register(manifest, directory)
+    return {
+        "version": manifest.version,
+        "artifact": str(directory),
+        "metrics": manifest.metrics,
+        "tables": manifest.tables,
+        "table_costs": manifest.table_costs,
+        "native": compiled(NativeCode.from_environment(request.compiled), schema, directory),
+    }
+
+
+def _compile(request: CompileRequest) -> Summary:
+    from training.artifact.aoti_compile import compile_dense
+    from training.artifact.manifest import read_manifest
+    from training.config.model import model_from_dict
+    from training.model.inputs import inputs_of
+
+    # A server on this machine has priority.
+    os.nice(10)
+    manifest = read_manifest(request.artifact)
+    config = model_from_dict(manifest.config["model"])
+    inputs = inputs_of(schema_of(manifest.dataset))
+    return compile_dense(inputs, config, request.compiled)
+
+
+def _evaluate(request: EvaluateRequest) -> Summary:
+    from training.cli.judge import judge
+
+    return judge(schema_of(request.dataset), request)
+
+
+def _family(request: FamilyRequest) -> Summary:
+    from training.evaluation.family_page import write_family_page
+    from training.registry.family_tree import family
+    from training.registry.mlflow_registry import Registry
+
+    schema = schema_of(request.dataset)
+    members = family(
+        schema,
+        Registry(request.tracking, schema.name),
+        checkpoints=request.checkpoints,
+        artifacts=request.artifacts,
+    )
+    page = write_family_page(request.reports, schema.name, members)
+    plain = [member.to_dict() for member in members]
+    return {"dataset": schema.name, "members": plain, "report": page}
+
+
+def _prune(request: PruneRequest) -> Summary:
+    from training.registry.retention import prune
+
+    return prune(
+        schema_of(request.dataset),
+        *(request.checkpoints, request.artifacts, request.tracking),
+        keep=request.keep,
+        anchor_days=request.anchor_days,
+    )
+
+
+COMMANDS: dict[str, Callable[[Any], Summary]] = {
+    "train": _train,
+    "upscale": _upscale,
+    "export": _export,
+    "compile": _compile,
+    "evaluate": _evaluate,
+    "family": _family,
+    **EXPERIMENTS,
+    "prune": _prune,
+}
+"""In the order of ``--help``."""

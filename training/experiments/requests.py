@@ -1,0 +1,207 @@
+"""The requests of experiments and plans, as ``training.requests`` has those of a day."""
+
+import datetime
+import re
+from pathlib import Path
+from typing import Literal
+
+from features.datasets.catalog import SCHEMAS
+from features.options import OfDataset, OfDay, from_flags, option
+from training.config.model import MODELS
+from training.experiments.scaling.points import AXES
+from training.recipes import recipe_of
+from training.requests import (
+    RECIPE_TEXT,
+    ChangesRecipe,
+    OfRecipe,
+    ReadsLake,
+    Reports,
+    Tracks,
+    UsesCompiled,
+    UsesStudy,
+    count,
+    recipe_name,
+)
+
+BENCHMARKS = (
+    "frappe",
+    "frappe-stand-in",
+    "movielens-latest",
+    "microvideo",
+    "kuaivideo",
+    "taobao-ad",
+    "criteo-kaggle",
+    "criteo-terabyte",
+    *sorted(SCHEMAS),
+)
+_UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
+
+
+def _axes(text: str) -> tuple[str, ...]:
+    """``compute,data`` as names of axes; a name that is there twice counts once."""
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in AXES]:
+        raise ValueError(f"{unknown}: axes are {sorted(AXES)}")
+    return names
+
+
+def _size_in_bytes(text: str) -> int:
+    """``80GB`` as a number."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)", text, re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise ValueError(f"{text!r}: a size such as 80GB or 512MB")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+@from_flags
+class ExportBenchRequest(UsesCompiled, OfDataset):
+    """Measure what scoring a request costs.
+
+    Milliseconds eager and native, with tables of each precision, beside the machine's limit; `make
+    bench-export` has the loss in NE too.
+    """
+
+    recipes: tuple[str, ...] = option(
+        "whose dense parts", metavar="RECIPE", default=("wukong-small", "wukong-small-x3")
+    )
+
+    def __post_init__(self) -> None:
+        """ValueError for a recipe that there is not."""
+        for name in self.recipes:
+            recipe_of(name)
+
+
+@from_flags
+class BacktestRequest(OfRecipe, OfDay, ReadsLake):
+    """Predict the last days one by one, beside simple baselines."""
+
+    days: int = option("days to predict, to --date", default=28)
+
+
+@from_flags
+class PlanRequest(ChangesRecipe, OfRecipe):
+    """Print how a recipe's tables would be spread over devices.
+
+    The trainer plans with the same code; nothing is allocated, so that a plan for GPUs is made on a
+    laptop.
+    """
+
+    dataset: str = option("whose tables", choices=sorted(SCHEMAS), default="movielens-100k")
+    devices: Literal["cpu", "cuda"] = option("of the ranks", default="cuda")
+    ranks: int = option("processes, one a device", parse=count, default=8)
+    ranks_per_host: int | None = option(
+        "that share fast links (else all)", parse=count, metavar="N", default=None
+    )
+    hbm: int | None = option(
+        "a device's memory, such as 80GB", parse=_size_in_bytes, metavar="SIZE", default=None
+    )
+    ddr: int | None = option(
+        "the host's memory for a rank", parse=_size_in_bytes, metavar="SIZE", default=None
+    )
+    rows_times: int = option("plan for tables so many times as long", parse=count, default=1)
+    teraflops: float = option("what a rank reaches on the dense part", default=20.0)
+
+
+@from_flags
+class GrowthRequest(OfRecipe, ReadsLake):
+    """Compare growing a ranker with training the large one from scratch.
+
+    Loss against training FLOPs over one pass of the lake's days, for the small, the large and the
+    small one grown at several moments; `make bench-growth` runs it on two data sets.
+    """
+
+    target: str = option(
+        "what to grow to",
+        flag="--to",
+        parse=recipe_name,
+        metavar="RECIPE",
+        default="wukong-small-x3",
+    )
+    batch_size: int = option("of every run", parse=count, default=512)
+    seeds: int = option("runs of each", parse=count, default=3)
+    share: float = option(
+        "of the log, what the large ranker sees from scratch; its compute is everyone's",
+        default=1.0,
+    )
+
+
+@from_flags
+class ScalingRequest(Reports, Tracks, UsesStudy, ReadsLake):
+    """Run the points of a scaling law: one resource at a time, one pass over the lake's days.
+
+    Every size has the learning rate that validation days choose. Logs the estimated time first and
+    keeps to the budget; the same command goes on where it stopped. Then fits a law to all points of
+    the data set, writes its page, and says what to grow next, which `upscale --to advice` takes as
+    its target.
+    """
+
+    recipe: str | None = option(
+        f"{RECIPE_TEXT} (else the champion's, or the usual one)",
+        parse=recipe_name,
+        metavar="RECIPE",
+        default=None,
+    )
+    axes: tuple[str, ...] = option(
+        "the resource that grows, or several one after the other: compute (Wukong's ladder), "
+        "data, dense (all MLPs), dim (embedding width), overarch (the MLP behind the "
+        "interactions), rows (of the tables)",
+        flag="--axis",
+        parse=_axes,
+        metavar="AXIS[,AXIS]",
+    )
+    points: int = option("sizes of it; at least 5", parse=count, default=5)
+    seeds: int = option("runs of each size", parse=count, default=3)
+    budget: float = option("of this call", metavar="MINUTES", default=60.0)
+    batch_size: int = option("of every run", parse=count, default=512)
+    date: datetime.date | None = option("last day to use (else the newest)", default=None)
+
+
+@from_flags
+class LawRequest(Reports):
+    """Say what to grow next from points that were run.
+
+    Fits the NE against each resource, with and without a floor, and writes one page with law.json
+    beside it; docs/scaling.md has the format of the points and how the fit works.
+    """
+
+    points: Path = option("JSON lines, one run each", metavar="FILE")
+    current: Path | None = option(
+        "JSON of the production model: name, model, x by axis, ne (else each axis's last run)",
+        metavar="FILE",
+        default=None,
+    )
+
+
+@from_flags
+class BenchmarkRequest:
+    """Train a ranker on a public data set and print its test figures.
+
+    The files are read as they are published (docs/benchmarks.md says which); validation decides
+    when to stop and what a search keeps, the test split is scored once.
+    """
+
+    dataset: str = option("the data set", choices=BENCHMARKS)
+    data: Path = option("where its files are", metavar="DIR", default=Path("var/lake"))
+    model: str = option("the ranker", choices=MODELS, default="wukong")
+    recipe: str | None = option(
+        "else the data set's own for the model",
+        parse=recipe_name,
+        metavar="RECIPE",
+        default=None,
+    )
+    seeds: int = option("runs to average", default=3)
+    search: int = option("settings to try on validation first", metavar="N", default=0)
+
+
+@from_flags
+class SpeedRequest:
+    """Measure the training speed of a fixed configuration.
+
+    Full steps on all threads, as a share of the machine's best float32 matrix product; `make
+    bench-train` runs both.
+    """
+
+    configuration: Literal["A", "B"] = option("which one")
+    compile: bool = option("compile the dense part", default=False)
+    profile: bool = option("print the operators instead", default=False)
+    ranks: int = option("processes that share the cores", parse=count, default=1)
