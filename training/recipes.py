@@ -1,6 +1,7 @@
 """Named complete configurations; the command line picks one by its name."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 
@@ -48,49 +49,14 @@ def wukong_mini() -> Recipe:
     return _small("wukong-mini", WukongConfig(layers=layers, head=(32,)))
 
 
-def dlrm_small() -> Recipe:
-    """DLRM of the laptop ranker's size; TorchRec's OverArch has no dropout."""
-    recipe = _small("dlrm-small", DLRMConfig(over_arch=(64, 64)))
-    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, dropout=0.0))
-
-
-def dcnv2_small() -> Recipe:
-    """DCNv2 of the laptop ranker's size."""
-    return _small("dcnv2-small", DCNv2Config(num_cross=2, rank=32, mlp=(64, 64)))
-
-
-def autoint_small() -> Recipe:
-    """AutoInt+ of the laptop ranker's size."""
-    config = AutoIntConfig(num_attention=2, attention_dim=32, num_heads=2, mlp=(64, 64))
-    return _small("autoint-small", config)
-
-
-def finalmlp_small() -> Recipe:
-    """FinalMLP of the laptop ranker's size."""
-    return _small("finalmlp-small", FinalMLPConfig(first=(64, 64), second=(64,), num_heads=4))
-
-
-def masknet_small() -> Recipe:
-    """MaskNet of the laptop ranker's size, blocks side by side."""
-    return _small(
-        "masknet-small", MaskNetConfig(num_blocks=2, block_dim=64, reduction=0.1, mlp=(64,))
-    )
-
-
-def xdeepfm_small() -> Recipe:
-    """XDeepFM of the laptop ranker's size."""
-    return _small("xdeepfm-small", XDeepFMConfig(cin=(16, 16), mlp=(64, 64)))
-
-
-def afn_small() -> Recipe:
-    """AFN+ of the laptop ranker's size."""
-    return _small("afn-small", AFNConfig(num_log_neurons=32, afn_mlp=(64,), mlp=(64, 64)))
-
-
 def _small(name: str, interaction: InteractionConfig) -> Recipe:
+    # TorchRec's OverArch has no dropout.
+    dropout = 0.0 if isinstance(interaction, DLRMConfig) else 0.5
     return Recipe(
         name=name,
-        model=ModelConfig(embedding_dim=32, interaction=interaction, bottom_mlp=(64,), dropout=0.5),
+        model=ModelConfig(
+            embedding_dim=32, interaction=interaction, bottom_mlp=(64,), dropout=dropout
+        ),
         training=TrainingConfig(
             batch_size=512,
             cold_epochs=5,
@@ -158,16 +124,21 @@ def wukong_frappe() -> Recipe:
 USUAL = "wukong-small"
 """What is trained where nothing says otherwise."""
 
+_BASELINES: dict[str, InteractionConfig] = {
+    "dlrm-small": DLRMConfig(over_arch=(64, 64)),
+    "dcnv2-small": DCNv2Config(num_cross=2, rank=32, mlp=(64, 64)),
+    "autoint-small": AutoIntConfig(num_attention=2, attention_dim=32, num_heads=2, mlp=(64, 64)),
+    "finalmlp-small": FinalMLPConfig(first=(64, 64), second=(64,), num_heads=4),
+    "masknet-small": MaskNetConfig(num_blocks=2, block_dim=64, reduction=0.1, mlp=(64,)),
+    "xdeepfm-small": XDeepFMConfig(cin=(16, 16), mlp=(64, 64)),
+    "afn-small": AFNConfig(num_log_neurons=32, afn_mlp=(64,), mlp=(64, 64)),
+}
+"""The rankers that Wukong is compared with, of the laptop ranker's size."""
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "wukong-mini": wukong_mini,
     "wukong-small": wukong_small,
-    "dlrm-small": dlrm_small,
-    "dcnv2-small": dcnv2_small,
-    "autoint-small": autoint_small,
-    "finalmlp-small": finalmlp_small,
-    "masknet-small": masknet_small,
-    "xdeepfm-small": xdeepfm_small,
-    "afn-small": afn_small,
+    **{name: functools.partial(_small, name, config) for name, config in _BASELINES.items()},
     "wukong-frappe": wukong_frappe,
     "wukong-tiny": wukong_tiny,
 }

@@ -7,7 +7,6 @@ as native code made here.
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
 import shutil
@@ -27,7 +26,7 @@ from torch import Tensor
 from features.encoding.encode import ModelInputs, RequestInputs
 from features.schema import Schema
 from training.artifact.aoti_cache import Compile, NativeCode, native_dense
-from training.artifact.aoti_runtime import NativeError
+from training.artifact.aoti_runtime import NativeError, sha256
 from training.artifact.manifest import MANIFEST, ArtifactError, Manifest, read_manifest
 from training.artifact.quantized_tables import ServedTables, TablePrecision, packed
 from training.artifact.scorer import Scorer, ServedDense
@@ -103,7 +102,7 @@ def write(root: Path, ranker: Ranker, schema: Schema, golden: pa.Table, **fields
     save_file(_contents(ranker, precision), staging / _WEIGHTS)
     scores = Scorer.of(ranker.eval(), precision).score(encode_examples(schema, golden).inputs)
     pq.write_table(golden.append_column(_SCORE, pa.array(scores)), staging / _GOLDEN)
-    hashes = {name: _sha256(staging / name) for name in _FILES}
+    hashes = {name: sha256(staging / name) for name in _FILES}
     version = "-".join(filter(None, (manifest.day, manifest.role, hashes[_WEIGHTS][:8])))
     manifest = dataclasses.replace(manifest, version=version, content_sha256=hashes)
     (staging / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=1))
@@ -215,7 +214,7 @@ def _check_files(directory: Path, manifest: Manifest) -> None:
     """ArtifactError unless both files are there as they were written."""
     for name in _FILES:
         expected = manifest.content_sha256.get(name, "a hash in the manifest")
-        found = _sha256(directory / name) if (directory / name).exists() else "no file"
+        found = sha256(directory / name) if (directory / name).exists() else "no file"
         if found != expected:
             raise ArtifactError(f"{directory / name}: sha256 {found}; expected {expected}")
 
@@ -254,7 +253,3 @@ def _warm_up(scorer: Scorer, inputs: ModelInputs) -> None:
         return
     for size in WARM_UP_CANDIDATES:
         scorer.score(inputs.take(np.arange(size) % len(inputs)))
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -10,7 +10,9 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
-from features.schema import Column, Kind, Schema
+import pydantic
+
+from features.schema import Kind, Schema
 from training.model.inputs import Inputs, SparseInput, inputs_of
 
 
@@ -35,13 +37,6 @@ class TableRows:
     vocabulary: tuple[str, ...] = ()
     hash_size: int = 0
 
-    @classmethod
-    def of(cls, column: Column) -> "TableRows":
-        """Of the column that owns the table."""
-        return cls(
-            num_rows=column.num_rows, vocabulary=column.vocabulary, hash_size=column.hash_size
-        )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InputsRecord:
@@ -60,7 +55,14 @@ class InputsRecord:
         owners = (column for column in columns if not column.shares_table_with)
         kinds = (str(kind) for kind in schema.dense_kinds())
         return cls(
-            tables={column.name: TableRows.of(column) for column in owners},
+            tables={
+                owner.name: TableRows(
+                    num_rows=owner.num_rows,
+                    vocabulary=owner.vocabulary,
+                    hash_size=owner.hash_size,
+                )
+                for owner in owners
+            },
             sparse={sparse.name: sparse.table for sparse in inputs_of(schema).sparse},
             dense=dict(zip(schema.dense_inputs(), kinds, strict=True)),
         )
@@ -68,11 +70,7 @@ class InputsRecord:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "InputsRecord":
         """From the plain values of a manifest."""
-        tables = {
-            name: TableRows(**{**rows, "vocabulary": tuple(rows["vocabulary"])})
-            for name, rows in values["tables"].items()
-        }
-        return cls(tables=tables, sparse=dict(values["sparse"]), dense=dict(values["dense"]))
+        return pydantic.TypeAdapter(cls).validate_python(values)
 
     def inputs(self) -> Inputs:
         """What a ranker of them reads."""

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import json
-import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -24,10 +23,10 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 from training.checkpoint.adagrad_reshard import Conversion, column_split, convert
 from training.checkpoint.catalog import MANIFEST, CheckpointManifest, file_hashes
 from training.distributed.divergence import refuse_non_finite
+from training.distributed.embedding_plan import table_of
 
 DENSE_OPTIMIZER = "dense_optimizer"
 """Part of a training state: Adam's moments, by parameter."""
-_TABLE = re.compile(r"embedding_bags\.([^.]+)\.weight")
 _MOMENTS = "sparse_optimizer.state"
 
 
@@ -85,7 +84,10 @@ def load_training_state(
     saved = FileSystemReader(str(path)).read_metadata().state_dict_metadata
     _refuse_leftovers(state, saved, path)
     conversions = load_tables(state, path)
-    dense = {part: _without_tables(state[part]) for part in ("model", DENSE_OPTIMIZER)}
+    dense = {
+        part: {name: value for name, value in state[part].items() if not table_of(name)}
+        for part in ("model", DENSE_OPTIMIZER)
+    }
     load_tensors(dense, path)
     set_training_state(model, dense_optimizer, state)
     return conversions
@@ -143,12 +145,6 @@ def load_tables(
     return [split for split in splits.values() if split.saved != split.wanted]
 
 
-def table_of(name: str) -> str:
-    """The embedding table to which a tensor of the state belongs; empty: to none."""
-    found = _TABLE.search(name)
-    return found[1] if found else ""
-
-
 def first_rows_of(value: Any, rows: int) -> Any:
     """A tensor's first rows, plain or sharded, in the same memory; itself where that is all."""
     if not value.dim() or value.size(0) == rows:
@@ -178,10 +174,6 @@ def _refuse_leftovers(state: dict[str, Any], saved: Mapping[str, Any], path: Pat
     left = sorted(name for name in saved if name.startswith(parts) and name not in wanted)
     if left:
         raise CheckpointError(f"checkpoint {path}: {left} have no place in the model")
-
-
-def _without_tables(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in tensors.items() if not table_of(name)}
 
 
 def _splits(name: str, tables: dict[str, Any], saved: Mapping[str, Any]) -> Conversion:

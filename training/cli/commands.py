@@ -144,7 +144,7 @@ def _family(request: FamilyRequest) -> Summary:
 
 
 def _prune(request: PruneRequest) -> Summary:
-    from training.registry.retention import prune
+    from training.registry.champions import prune
 
     return prune(
         schema_of(request.dataset),

@@ -6,7 +6,6 @@ from typing import Any
 from features.schema import Schema
 from training.data.dataset import ExampleTable
 from training.evaluation import reports
-from training.evaluation.decisions import summary
 from training.evaluation.evaluate import Versions, evaluate_candidate
 from training.evaluation.findings import GateConfig
 from training.registry import champions
@@ -37,7 +36,7 @@ def judge(schema: Schema, request: EvaluateRequest) -> dict[str, Any]:
         config=dataclasses.replace(limits, gauc_margin=None) if request.no_gauc else limits,
         is_spoilt=request.drill == "spoilt",
     )
-    decided = summary(judged)
+    decided = reports.summary(judged)
     if not judged.is_spoilt:
         registry.set_decision(candidate, decided["decision"])
     known = family(schema, registry, checkpoints=request.checkpoints, artifacts=request.artifacts)

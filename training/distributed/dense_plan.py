@@ -1,6 +1,7 @@
 """How the dense part is spread over ranks: whole on each with DDP, or in pieces with FSDP2."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -16,6 +17,7 @@ from torchrec.distributed.types import ShardingEnv
 
 from training.config.recipe import DenseParallelism, Recipe, TableOptimizer
 from training.distributed.device import Machine, is_bf16
+from training.model.flops import num_parameters
 from training.model.ranker import InteractionArch, Ranker
 
 RESERVED_SHARE = 0.15
@@ -61,7 +63,7 @@ def plan_dense(ranker: Ranker, recipe: Recipe, machine: Machine) -> DensePlan:
     """
     activations = activation_bytes(ranker) * max(1, recipe.training.batch_size // machine.ranks)
     if is_bf16(recipe.training.precision, machine.device):
-        activations += _CAST_BYTES * _num_parameters(ranker.interaction)
+        activations += _CAST_BYTES * num_parameters(ranker.interaction)
     sizes = {
         DenseParallelism.DDP: _kept_bytes(ranker, recipe),
         DenseParallelism.FSDP2: _pieces_bytes(ranker, recipe, machine.ranks),
@@ -88,14 +90,14 @@ def has_dense_tables(recipe: Recipe) -> bool:
 
 def _kept_bytes(ranker: Ranker, recipe: Recipe) -> int:
     parts = [ranker.interaction, *([ranker.embeddings] if has_dense_tables(recipe) else [])]
-    return _KEPT_BYTES * sum(map(_num_parameters, parts))
+    return _KEPT_BYTES * sum(map(num_parameters, parts))
 
 
 def _pieces_bytes(ranker: Ranker, recipe: Recipe, ranks: int) -> int:
-    blocks = sorted(map(_num_parameters, _blocks(ranker.interaction)))
-    gathered = sum(blocks[-_GATHERED_BLOCKS:]) or _num_parameters(ranker.interaction)
+    blocks = sorted(map(num_parameters, _blocks(ranker.interaction)))
+    gathered = sum(blocks[-_GATHERED_BLOCKS:]) or num_parameters(ranker.interaction)
     if has_dense_tables(recipe):
-        gathered += _num_parameters(ranker.embeddings)
+        gathered += num_parameters(ranker.embeddings)
     return -(-_kept_bytes(ranker, recipe) // ranks) + _GATHERED_BYTES * gathered
 
 
@@ -103,11 +105,7 @@ def _blocks(interaction: InteractionArch) -> Iterator[nn.Module]:
     """Parts that run one after the other: the members of the interaction net's lists."""
     for part in interaction.net.children():
         if isinstance(part, nn.Sequential | nn.ModuleList):
-            yield from (block for block in part if _num_parameters(block))
-
-
-def _num_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+            yield from (block for block in part if num_parameters(block))
 
 
 def activation_bytes(ranker: Ranker) -> int:
@@ -117,7 +115,8 @@ def activation_bytes(ranker: Ranker) -> int:
     storage once, without the weights.
     """
     arch = ranker.interaction
-    values = {name: value.to("meta") for name, value in _state(arch)}
+    state = itertools.chain(arch.named_parameters(), arch.named_buffers())
+    values = {name: value.to("meta") for name, value in state}
     weights = {value.untyped_storage()._cdata for value in values.values()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -140,11 +139,6 @@ def activation_bytes(ranker: Ranker) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         torch.func.functional_call(arch, values, arguments)
     return sum(storage.nbytes() for storage in kept.values()) // _EXAMPLES
-
-
-def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters()
-    yield from module.named_buffers()
 
 
 def wrapper_of(chosen: DensePlan, recipe: Recipe) -> DataParallelWrapper:

@@ -2,10 +2,12 @@
 
 import collections
 import dataclasses
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
 from torch import Tensor, nn
@@ -31,13 +33,15 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from training.config.recipe import Recipe, ShardingConfig
-from training.distributed import initial_rows
 from training.distributed.dense_plan import DensePlan, has_dense_tables, plan_dense, wrapper_of
 from training.distributed.device import Machine
 from training.model.ranker import Ranker
 
 _ON_CUDA = tuple(by.value for by in ShardingType if by is not ShardingType.DATA_PARALLEL)
 """All sharding types that the planner may choose for a table on CUDA."""
+_TABLE = re.compile(r"embedding_bags\.([^.]+)\.weight")
+_BLOCK_ROWS = 1_024
+"""That are drawn from one stream; another number would give other first values."""
 
 
 def sharders() -> list[ModuleSharder[nn.Module]]:
@@ -184,11 +188,11 @@ def fill_tables(model: DistributedModelParallel, recipe: Recipe) -> None:
     table would start alike.
     """
     for key, value in model.state_dict().items():
-        table = _table_of(key)
+        table = table_of(key)
         if not table:
             continue
         for part, offsets in _parts(value):
-            initial_rows.fill(
+            _fill(
                 part,
                 seed=recipe.training.seed,
                 table=table,
@@ -198,8 +202,50 @@ def fill_tables(model: DistributedModelParallel, recipe: Recipe) -> None:
             )
 
 
-def _table_of(key: str) -> str:
-    found = re.search(r"embedding_bags\.([^.]+)\.weight$", key)
+@torch.no_grad()
+def _fill(
+    part: Tensor,
+    *,
+    seed: int,
+    table: str,
+    num_columns: int,
+    std: float,
+    offsets: Sequence[int] = (0, 0),
+) -> None:
+    """Fill a part of a table with its first values, of seed, table, row and column alone.
+
+    Whoever holds a part of a table makes just that part, equal to the bit to the same part of any
+    other way to spread it: each block of rows is a stream of random numbers of its own.
+
+    Args:
+        part: (rows, columns) float32; of a table that is spread over ranks, one shard.
+        seed: Of the run.
+        table: Its name.
+        num_columns: Of the whole table; all of them are drawn for each row of the part.
+        std: Standard deviation.
+        offsets: The part's first row and column in the table.
+    """
+    digest = hashlib.sha256(f"{seed} {table}".encode()).digest()
+    key = int.from_bytes(digest[:16], "little")
+    drawn = np.empty((_BLOCK_ROWS, num_columns), dtype=np.float32)
+    first_row, first_column = offsets
+    columns = slice(first_column, first_column + part.shape[1])
+    last_row = first_row + part.shape[0]
+    for start in range(first_row - first_row % _BLOCK_ROWS, last_row, _BLOCK_ROWS):
+        # Twice as fast as a generator that counts, Philox.
+        stream = np.random.SFC64(np.random.SeedSequence([key, start // _BLOCK_ROWS]))
+        count = min(_BLOCK_ROWS, last_row - start)
+        np.random.Generator(stream).standard_normal(out=drawn[:count], dtype=np.float32)
+        np.multiply(drawn[:count], np.float32(std), out=drawn[:count])
+        skipped = max(0, first_row - start)
+        rows = torch.from_numpy(drawn[skipped:count, columns])
+        row = start + skipped - first_row
+        part[row : row + len(rows)].copy_(rows)
+
+
+def table_of(name: str) -> str:
+    """The embedding table to which a tensor of a training's state belongs; empty: to none."""
+    found = _TABLE.search(name)
     return found[1] if found else ""
 
 

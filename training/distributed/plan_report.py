@@ -8,7 +8,6 @@ import torch
 from torchrec.distributed.planner.types import PlannerError, ShardingOption
 
 from training.config.recipe import Recipe
-from training.distributed.dense_plan import DensePlan
 from training.distributed.device import Machine
 from training.distributed.embedding_plan import plan
 from training.model.flops import cost_of
@@ -55,21 +54,15 @@ def planned(
         "considered": chosen.considered,
         "hbm_bytes_by_rank": [hbm[rank] for rank in range(machine.ranks)],
         "ddr_bytes_by_rank": [ddr[rank] for rank in range(machine.ranks)],
-        **_dense_to_dict(chosen.dense),
+        "dense": chosen.dense.parallelism.value,
+        "dense_bytes_by_rank": chosen.dense.bytes_by_rank,
+        "dense_activation_bytes_by_rank": chosen.dense.activation_bytes,
+        "reserved_share": chosen.dense.reserved_share,
         "lookup_milliseconds": lookups_ms,
         "dense_milliseconds": dense_ms,
         "step_milliseconds": lookups_ms + dense_ms,
     }
     return {**figures, "markdown": _markdown(figures)}
-
-
-def _dense_to_dict(dense: DensePlan) -> dict[str, Any]:
-    return {
-        "dense": dense.parallelism.value,
-        "dense_bytes_by_rank": dense.bytes_by_rank,
-        "dense_activation_bytes_by_rank": dense.activation_bytes,
-        "reserved_share": dense.reserved_share,
-    }
 
 
 def _to_dict(option: ShardingOption) -> dict[str, Any]:

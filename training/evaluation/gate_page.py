@@ -44,7 +44,7 @@ def gate_page(
 
     Args:
         title: Data set and day.
-        values: The decision, as ``decisions.summary`` returns it.
+        values: The decision, as ``reports.summary`` returns it.
         scores: (rows,) probabilities of each ranker, by what the page calls it.
         label: (rows,) of the holdout.
         curve: How the candidate was trained.

@@ -1,17 +1,23 @@
-"""Writes the pages of training: a run's, and the gate's report with its decision beside it."""
+"""The pages of training: a run's, and the gate's report with ``decision.json`` beside it."""
 
+import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from features.pages import site
 from features.pages.content import Charts, Facts, Page, Prose, Tone
+from training.evaluation import gate
 from training.evaluation.charts import Curve, Scores, learning_curve
-from training.evaluation.decisions import summary
-from training.evaluation.evaluate import Evaluation
+from training.evaluation.comparison import Against, Calibration, Comparison
+from training.evaluation.evaluate import Baseline, Evaluation
+from training.evaluation.gate import Decision
 from training.evaluation.gate_page import gate_page
 from training.registry.family_tree import Member
+
+Values = dict[str, Any]
 
 
 def write_training_page(
@@ -76,3 +82,75 @@ def _scores(evaluation: Evaluation) -> dict[str, Scores]:
         "control": control.scores if control else None,
     }
     return {name: values for name, values in scores.items() if values is not None}
+
+
+def summary(evaluation: Evaluation) -> Values:
+    """The decision as plain values, for JSON; what is not finite is None."""
+    decision, base_rate = evaluation.decision, evaluation.base_rate
+    control, anchor = evaluation.control, evaluation.anchor
+    answering = gate.CHAMPION if gate.CHAMPION in decision.against else gate.BASE_RATE
+    return {
+        "decision": decision.verdict.value,
+        "drill": "spoilt candidate" if evaluation.is_spoilt else None,
+        "reasons": decision.reasons,
+        "alerts": [
+            {"alert": one.name, "runbook": f"infra/runbooks/{one.name}.md", "what": one.text}
+            for one in decision.alerts
+        ],
+        "notes": [*decision.notes, *evaluation.notes],
+        "checks": [{"says": one.verdict.value, "what": one.text} for one in decision.findings],
+        "candidate": evaluation.candidate.manifest.version,
+        "champion": evaluation.champion_version,
+        "holdout": [evaluation.days[0].isoformat(), evaluation.days[-1].isoformat()],
+        "metrics": decision.candidate.to_dict() if decision.candidate else None,
+        "champion_metrics": _metrics(decision, gate.CHAMPION),
+        "compared_with": answering,
+        **_against(decision.against.get(answering)),
+        "anchor": None if anchor is None else _baseline(decision, gate.ANCHOR, anchor),
+        "control": None if control is None else _baseline(decision, gate.CONTROL, control),
+        "calibration": _calibration(evaluation),
+        "base_rate": {
+            "rate": base_rate.rate,
+            "rows": base_rate.rows,
+            "days": [base_rate.first_day.isoformat(), base_rate.last_day.isoformat()],
+            **_against(decision.against.get(gate.BASE_RATE)),
+        },
+        "agreement": evaluation.agreement,
+        "regret": None if evaluation.regret is None else _finite(evaluation.regret),
+    }
+
+
+def _metrics(decision: Decision, key: str) -> Values | None:
+    found = decision.baselines.get(key)
+    return found.to_dict() if found else None
+
+
+def _baseline(decision: Decision, key: str, baseline: Baseline) -> Values:
+    manifest = baseline.artifact.manifest
+    values = {"version": manifest.version, "day": manifest.day, "metrics": _metrics(decision, key)}
+    return {**values, **_against(decision.against.get(key))}
+
+
+def _against(found: Against | None) -> Values:
+    """The comparison with one baseline; None where there is none."""
+    return {
+        "log_loss_change": _comparison(found.log_loss) if found else None,
+        "gauc_change": _comparison(found.gauc) if found and found.gauc else None,
+        "gauc_users": found.num_gauc_users if found and found.gauc else None,
+        "slices": {n: _comparison(c) for n, c in found.slices.items()} if found else {},
+    }
+
+
+def _comparison(found: Comparison | Calibration) -> Values:
+    return {name: _finite(value) for name, value in dataclasses.asdict(found).items()}
+
+
+def _calibration(evaluation: Evaluation) -> Values | None:
+    found, bounds = evaluation.decision.calibration, evaluation.config.calibration
+    if found is None:
+        return None
+    return {**_comparison(found), "bounds": list(bounds)}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

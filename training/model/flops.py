@@ -5,15 +5,12 @@ counted, nor are the lookups (arXiv 2403.02545, tables 3 and 5).
 """
 
 import dataclasses
-import itertools
-import math
-from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.config.model import LayerConfig, ModelConfig, WukongConfig
+from training.config.model import ModelConfig
 from training.model.inputs import Inputs
 from training.model.ranker import InteractionArch, embedding_tables
 
@@ -61,42 +58,3 @@ def cost_of(inputs: Inputs, config: ModelConfig) -> Cost:
 def num_parameters(module: nn.Module) -> int:
     """Trainable numbers of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def wukong_cost(num_in: int, dim: int, config: WukongConfig) -> tuple[int, int]:
-    """Parameters and MACs of a Wukong stack and head, from its sizes alone, nothing built."""
-    parameters = macs = 0
-    for layer in config.layers:
-        more_parameters, more_macs = _layer_cost(num_in, dim, layer)
-        parameters, macs = parameters + more_parameters, macs + more_macs
-        num_in = layer.num_fm + layer.num_linear
-    head = (num_in * dim, *config.head, 1)
-    return parameters + _mlp_parameters(head), macs + _mlp_macs(head)
-
-
-def _layer_cost(num_in: int, dim: int, layer: LayerConfig) -> tuple[int, int]:
-    num_out = layer.num_fm + layer.num_linear
-    columns = layer.rank or num_in
-    block = (num_in * columns, *layer.mlp, layer.num_fm * dim)
-    parameters = 2 * num_in * columns + _mlp_parameters(block) + num_in * layer.num_linear + 2 * dim
-    macs = num_in * columns * dim + _mlp_macs(block) + num_in * layer.num_linear * dim
-    if num_in != num_out:
-        parameters, macs = parameters + num_in * num_out, macs + num_in * num_out * dim
-    if not layer.rank:
-        return parameters, macs
-    # Xᵀ Y; the plain machine has no Y.
-    macs += num_in * columns * dim
-    if not layer.attention:
-        return parameters + num_in * columns, macs
-    compressed, *hidden = layer.attention
-    attention = (compressed * dim, *hidden, num_in * columns)
-    parameters += num_in * compressed + _mlp_parameters(attention)
-    return parameters, macs + num_in * compressed * dim + _mlp_macs(attention)
-
-
-def _mlp_macs(widths: Sequence[int]) -> int:
-    return sum(math.prod(pair) for pair in itertools.pairwise(widths))
-
-
-def _mlp_parameters(widths: Sequence[int]) -> int:
-    return _mlp_macs(widths) + sum(widths[1:])

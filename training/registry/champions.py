@@ -1,4 +1,4 @@
-"""Who was champion when, by the days of the log, from the versions' tags.
+"""Who was champion when, by the days of the log, and what may go: old rankers that nothing uses.
 
 A version has the day of its run and the name of the champion before it, so the line goes back from
 today's champion to the first one. The days are those of the log: a replay of old days finds the
@@ -6,9 +6,15 @@ same anchors as the original runs.
 """
 
 import datetime
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from training.registry.aliases import CHAMPION
+from features.schema import Schema
+from training.artifact.manifest import read_manifest
+from training.checkpoint.catalog import Checkpoints
+from training.registry.aliases import ANCHOR_DAYS, CANARY, CHALLENGER, CHAMPION, PREVIOUS, SHADOW
 from training.registry.mlflow_registry import Registry, Version
 
 
@@ -37,4 +43,40 @@ def anchors(line: Sequence[Version], day: datetime.date, *, days: int) -> list[V
 
 def coming_anchors(line: Sequence[Version], *, days: int) -> list[Version]:
     """Who may be the anchor of a day after the champion's: what retention has to keep."""
-    return [*anchors(line, line[0].day, days=days)] if line else []
+    return anchors(line, line[0].day, days=days) if line else []
+
+
+def prune(
+    schema: Schema,
+    checkpoints: Path,
+    artifacts: Path,
+    tracking: Path,
+    *,
+    keep: int,
+    anchor_days: int = ANCHOR_DAYS,
+) -> dict[str, Any]:
+    """Keep the newest ``keep`` of each, those in use, and their checkpoints.
+
+    In use is what has an alias, and the champion before this one: the way back must be open. Of the
+    champions of the last ``anchor_days`` days, and the one before these, the artifacts stay, since
+    the gate will compare with them.
+    """
+    if keep < 1:
+        raise ValueError(f"keep: {keep}; at least 1")
+    registry = Registry(tracking, schema.name)
+    aliases = (CHAMPION, CHALLENGER, CANARY, SHADOW)
+    in_use = {version for alias in aliases if (version := registry.alias(alias))}
+    champion = registry.alias(CHAMPION)
+    if champion and (previous := registry.tag(champion, PREVIOUS)):
+        in_use.add(previous)
+    root = artifacts / schema.name
+    versions = sorted(path.parent for path in root.glob("[0-9]*/manifest.json"))
+    line = line_of_champions(registry)
+    kept_for_gate = {found.version for found in coming_anchors(line, days=anchor_days)}
+    removed = [path for path in versions[:-keep] if path.name not in in_use | kept_for_gate]
+    kept = [read_manifest(root / version) for version in in_use if (root / version).exists()]
+    made_of = {manifest.checkpoint or manifest.day for manifest in kept}
+    for path in removed:
+        shutil.rmtree(path)
+    gone = Checkpoints(checkpoints, schema).prune(keep=keep, in_use=made_of)
+    return {"removed": {"artifacts": [path.name for path in removed], "checkpoints": gone}}

@@ -12,7 +12,7 @@ from training.config.recipe import recipe_from_dict
 from training.model.flops import Cost, cost_of
 from training.model.inputs import inputs_of
 from training.registry.aliases import CHALLENGER, CHAMPION
-from training.registry.mlflow_registry import Registry, Version
+from training.registry.mlflow_registry import Registry
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class Member:
 
     name: str
     """Folder name of its checkpoint."""
-    parent: str | None
+    parent: str | None = None
     """Nearest ancestor of which something is left; None: there is none."""
-    generations_gone: int
+    generations_gone: int = 0
     """Ancestors after that one, of which nothing is left."""
     recipe: str
     day: str
@@ -34,14 +34,14 @@ class Member:
     """In a trial ``grown`` or ``control``; else empty."""
     grown: tuple[str, ...]
     """What grew between its parent and it; empty: it was trained."""
-    dense_parameters: int | None
-    dense_training_flops: int | None
+    dense_parameters: int | None = None
+    dense_training_flops: int | None = None
     """Of one training example; both None where it read another schema."""
     log_loss: float | None
     """On the holdout of its own run."""
-    versions: tuple[str, ...]
-    aliases: tuple[str, ...]
-    decision: str
+    versions: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    decision: str = ""
     """The gate's last decision on its newest version; empty where it has not been judged."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -49,20 +49,14 @@ class Member:
         return dataclasses.asdict(self)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class _Trace:
-    """What a checkpoint's and an artifact's manifest have in common."""
+    """A member as its manifest has it, and what places it in the family."""
 
-    name: str
+    member: Member
     ancestors: list[str]
     recipe: dict[str, Any]
     schema_fingerprint: str
-    day: str
-    trained_through: str
-    examples: int | None
-    role: str
-    grown: tuple[str, ...]
-    log_loss: float | None
 
 
 def family(
@@ -71,20 +65,30 @@ def family(
     """Every ranker of a data set of which a checkpoint or an artifact is left, parents first."""
     traces = [_of_artifact(path) for path in (artifacts / schema.name).glob(f"[0-9]*/{MANIFEST}")]
     traces += [_of_checkpoint(found) for found in Checkpoints(checkpoints, schema).all()]
-    by_name = {trace.name: trace for trace in traces}
+    by_name = {trace.member.name: trace for trace in traces}
     versions = registry.all()
     aliases = {name: registry.alias(name) for name in (CHAMPION, CHALLENGER)}
     costs = _costs(schema, traces)
-    return [
-        _member(
-            trace,
-            parent=_nearest(trace.ancestors, by_name),
-            versions=[version for version in versions if version.checkpoint == trace.name],
-            aliases=aliases,
-            cost=costs.get(trace.name),
+    members = []
+    for trace in sorted(
+        by_name.values(), key=lambda t: (len(t.ancestors), t.member.day, t.member.name)
+    ):
+        name, cost = trace.member.name, costs.get(trace.member.name)
+        parent, generations_gone = _nearest(trace.ancestors, by_name)
+        its = [version for version in versions if version.checkpoint == name]
+        names = tuple(version.version for version in its)
+        member = dataclasses.replace(
+            trace.member,
+            parent=parent,
+            generations_gone=generations_gone,
+            dense_parameters=cost.dense_parameters if cost else None,
+            dense_training_flops=cost.training_flops if cost else None,
+            versions=names,
+            aliases=tuple(alias for alias, version in aliases.items() if version in names),
+            decision=its[-1].decision if its else "",
         )
-        for trace in sorted(by_name.values(), key=lambda t: (len(t.ancestors), t.day, t.name))
-    ]
+        members.append(member)
+    return members
 
 
 def lanes(members: Sequence[Member]) -> dict[str, tuple[int, int]]:
@@ -106,41 +110,11 @@ def lanes(members: Sequence[Member]) -> dict[str, tuple[int, int]]:
     return positions
 
 
-def _member(
-    trace: _Trace,
-    *,
-    parent: tuple[str | None, int],
-    versions: list[Version],
-    aliases: dict[str, str | None],
-    cost: Cost | None,
-) -> Member:
-    names = tuple(version.version for version in versions)
-    return Member(
-        name=trace.name,
-        parent=parent[0],
-        generations_gone=parent[1],
-        recipe=str(trace.recipe["name"]),
-        day=trace.day,
-        trained_through=trace.trained_through,
-        examples=trace.examples,
-        role=trace.role,
-        grown=trace.grown,
-        dense_parameters=cost.dense_parameters if cost else None,
-        dense_training_flops=cost.training_flops if cost else None,
-        log_loss=trace.log_loss,
-        versions=names,
-        aliases=tuple(alias for alias, version in aliases.items() if version in names),
-        decision=versions[-1].decision if versions else "",
-    )
-
-
 def _of_checkpoint(checkpoint: Checkpoint) -> _Trace:
     manifest = checkpoint.manifest
-    return _Trace(
+    member = Member(
         name=checkpoint.name,
-        ancestors=manifest.family,
-        recipe=manifest.recipe,
-        schema_fingerprint=manifest.schema_fingerprint,
+        recipe=checkpoint.recipe_name,
         day=manifest.run_day,
         trained_through=manifest.trained_through,
         examples=None if manifest.growth else manifest.examples,
@@ -148,15 +122,14 @@ def _of_checkpoint(checkpoint: Checkpoint) -> _Trace:
         grown=tuple(manifest.growth["changes"]) if manifest.growth else (),
         log_loss=manifest.metrics.get("log_loss"),
     )
+    return _Trace(member, manifest.family, manifest.recipe, manifest.schema_fingerprint)
 
 
 def _of_artifact(path: Path) -> _Trace:
     manifest = read_manifest(path.parent)
-    return _Trace(
+    member = Member(
         name=manifest.checkpoint or manifest.day,
-        ancestors=manifest.parents,
-        recipe=manifest.config,
-        schema_fingerprint=manifest.schema_fingerprint,
+        recipe=str(manifest.config["name"]),
         day=manifest.day,
         trained_through=manifest.trained_through,
         examples=None,
@@ -164,6 +137,7 @@ def _of_artifact(path: Path) -> _Trace:
         grown=(),
         log_loss=manifest.metrics.get("log_loss"),
     )
+    return _Trace(member, manifest.parents, manifest.config, manifest.schema_fingerprint)
 
 
 def _nearest(ancestors: Sequence[str], known: Container[str]) -> tuple[str | None, int]:
@@ -186,5 +160,5 @@ def _costs(schema: Schema, traces: Sequence[_Trace]) -> dict[str, Cost]:
         model = recipe.model_fingerprint()
         if model not in by_model:
             by_model[model] = cost_of(inputs, recipe.model)
-        costs[trace.name] = by_model[model]
+        costs[trace.member.name] = by_model[model]
     return costs

@@ -12,7 +12,7 @@ from serving.release import canary
 from serving.routing.traffic_split import Share, read_share, write_share
 from serving.server import open_server
 from training.registry.aliases import CANARY, CHAMPION
-from training.registry.retention import prune
+from training.registry.champions import prune
 
 pytestmark = pytest.mark.usefixtures("first_version")
 

@@ -1,5 +1,9 @@
 """Counts of parameters and FLOPs, against the paper's totals and PyTorch's own counter."""
 
+import itertools
+import math
+from collections.abc import Sequence
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,7 +19,7 @@ from training.config.model import (
     ModelConfig,
     WukongConfig,
 )
-from training.model.flops import cost_of, num_parameters, wukong_cost
+from training.model.flops import cost_of, num_parameters
 from training.model.inputs import Inputs, PretrainedInput, SparseInput
 from training.model.wukong import Wukong
 
@@ -48,6 +52,45 @@ layers = st.builds(
     mlp=st.lists(st.integers(1, 9), max_size=2).map(tuple),
     attention=st.sampled_from([(), (3,), (2, 6)]),
 )
+
+
+def wukong_cost(num_in: int, dim: int, config: WukongConfig) -> tuple[int, int]:
+    """Parameters and MACs of a Wukong stack and head, from its sizes alone, nothing built."""
+    parameters = macs = 0
+    for layer in config.layers:
+        more_parameters, more_macs = _layer_cost(num_in, dim, layer)
+        parameters, macs = parameters + more_parameters, macs + more_macs
+        num_in = layer.num_fm + layer.num_linear
+    head = (num_in * dim, *config.head, 1)
+    return parameters + _mlp_parameters(head), macs + _mlp_macs(head)
+
+
+def _layer_cost(num_in: int, dim: int, layer: LayerConfig) -> tuple[int, int]:
+    num_out = layer.num_fm + layer.num_linear
+    columns = layer.rank or num_in
+    block = (num_in * columns, *layer.mlp, layer.num_fm * dim)
+    parameters = 2 * num_in * columns + _mlp_parameters(block) + num_in * layer.num_linear + 2 * dim
+    macs = num_in * columns * dim + _mlp_macs(block) + num_in * layer.num_linear * dim
+    if num_in != num_out:
+        parameters, macs = parameters + num_in * num_out, macs + num_in * num_out * dim
+    if not layer.rank:
+        return parameters, macs
+    # Xᵀ Y; the plain machine has no Y.
+    macs += num_in * columns * dim
+    if not layer.attention:
+        return parameters + num_in * columns, macs
+    compressed, *hidden = layer.attention
+    attention = (compressed * dim, *hidden, num_in * columns)
+    parameters += num_in * compressed + _mlp_parameters(attention)
+    return parameters, macs + num_in * compressed * dim + _mlp_macs(attention)
+
+
+def _mlp_macs(widths: Sequence[int]) -> int:
+    return sum(math.prod(pair) for pair in itertools.pairwise(widths))
+
+
+def _mlp_parameters(widths: Sequence[int]) -> int:
+    return _mlp_macs(widths) + sum(widths[1:])
 
 
 @settings(deadline=None, max_examples=30)

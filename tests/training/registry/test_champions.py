@@ -10,9 +10,8 @@ import pytest
 from features.datasets.catalog import schema_of
 from training.artifact.manifest import MANIFEST, Manifest
 from training.registry.aliases import CHAMPION, PREVIOUS
-from training.registry.champions import anchors, coming_anchors, line_of_champions
+from training.registry.champions import anchors, coming_anchors, line_of_champions, prune
 from training.registry.mlflow_registry import Registry, Version
-from training.registry.retention import prune
 
 SCHEMA = schema_of("synthetic")
 FIRST = datetime.date(2025, 1, 1)

@@ -243,8 +243,8 @@ def test_the_registry_moves_aliases_and_refuses_unknown_versions(tmp_path, train
 
 def test_retention_keeps_the_champion_however_old(trained, built, tmp_path):
     from training.registry.aliases import CHAMPION
+    from training.registry.champions import prune
     from training.registry.mlflow_registry import Registry
-    from training.registry.retention import prune
 
     root = tmp_path / "kept"
     shutil.copytree(trained.root, root)
