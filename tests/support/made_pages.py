@@ -11,7 +11,7 @@ from features.datasets.catalog import schema_of
 from features.validation.quality_page import write_quality_page
 from training.evaluation.agreement import agreement
 from training.evaluation.comparison import Holdout
-from training.evaluation.evaluate import Baseline, BaseRate, Evaluation
+from training.evaluation.evaluate import BaseRate, Evaluation
 from training.evaluation.family_page import write_family_page
 from training.evaluation.findings import GateConfig
 from training.evaluation.gate import ANCHOR, CHAMPION, CONTROL, decide
@@ -74,21 +74,23 @@ def write_gate(reports, *, is_trial=False):
     scores = {CHAMPION: np.float32(0.6 * truth), ANCHOR: np.float32(0.5 + 0.1 * truth)}
     if is_trial:
         scores[CONTROL] = np.float32(truth)
+    versions = {
+        "candidate": "1998-04-20-0123abcd",
+        CHAMPION: "1998-04-19-4567cdef",
+        ANCHOR: "1998-03-23-89abef01",
+        CONTROL: "1998-04-20-89abef01",
+    }
     config = GateConfig()
     day = datetime.date(1998, 4, 20)
     evaluation = Evaluation(
         config=config,
         decision=decide(config, holdout, candidate, scores, base_rate=0.41),
-        candidate=ranker("1998-04-20-0123abcd"),
-        champion_version="1998-04-19-4567cdef",
-        champion=ranker("1998-04-19-4567cdef"),
+        champion_version=versions[CHAMPION],
+        rankers={name: ranker(versions[name]) for name in ("candidate", *scores)},
+        scores={"candidate": candidate, **scores},
         days=[day],
         label=label,
-        candidate_scores=candidate,
-        champion_scores=scores[CHAMPION],
-        anchor=Baseline(ranker("1998-03-23-89abef01"), scores[ANCHOR]),
         notes=["anchor 1998-03-22-0123abcd: cannot be scored: no such artifact"],
-        control=Baseline(ranker("1998-04-20-89abef01"), scores[CONTROL]) if is_trial else None,
         agreement=agreement(candidate, scores[CHAMPION], holdout.group),
         base_rate=BaseRate(0.41, 91_203, datetime.date(1997, 9, 20), day),
         regret=0.0123 if is_trial else None,

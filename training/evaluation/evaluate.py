@@ -40,14 +40,6 @@ class Versions:
 
 
 @dataclasses.dataclass(frozen=True)
-class Baseline:
-    """Whom the candidate is compared with."""
-
-    artifact: Artifact
-    scores: Scores
-
-
-@dataclasses.dataclass(frozen=True)
 class BaseRate:
     """Positive rate of all days up to the last that the candidate has trained on."""
 
@@ -63,18 +55,15 @@ class Evaluation:
 
     config: GateConfig
     decision: Decision
-    candidate: Artifact
     champion_version: str | None
-    champion: Artifact | None
-    """None, too, where it reads other inputs than the days have: ``notes`` says so."""
+    rankers: dict[str, Artifact]
+    """``candidate`` and its baselines by the gate's keys, those that can be scored on the days."""
+    scores: dict[str, Scores]
+    """(rows,) of each of them; a drill's candidate has them permuted."""
     days: list[datetime.date]
     label: npt.NDArray[np.int64]
-    candidate_scores: Scores
-    champion_scores: Scores | None
-    anchor: Baseline | None
     notes: list[str]
     """Which baselines could not be scored, and why there is no anchor."""
-    control: Baseline | None
     base_rate: BaseRate
     agreement: dict[str, float | None] | None
     """How candidate and champion agree (``training.evaluation.agreement``); None without a
@@ -128,16 +117,12 @@ def evaluate_candidate(
     return Evaluation(
         config=config,
         decision=decision,
-        candidate=rankers["candidate"],
         champion_version=versions.champion,
-        champion=rankers.get(gate.CHAMPION),
+        rankers=rankers,
+        scores={"candidate": candidate, **scores},
         days=days,
         label=label,
-        candidate_scores=candidate,
-        champion_scores=theirs,
-        anchor=_baseline(gate.ANCHOR, rankers, scores),
         notes=notes,
-        control=_baseline(gate.CONTROL, rankers, scores),
         base_rate=base_rate,
         agreement=None if theirs is None else agreement(candidate, theirs, groups),
         regret=None if best is None else float(log_losses(candidate, label).mean()) - best,
@@ -211,10 +196,6 @@ def _anchor(
         except ArtifactError as error:
             notes.append(f"anchor {version}: cannot be scored: {error}")
     return None, [*notes, "anchor: no older champion; not compared"]
-
-
-def _baseline(key: str, rankers: dict[str, Artifact], scores: dict[str, Scores]) -> Baseline | None:
-    return Baseline(rankers[key], scores[key]) if key in rankers else None
 
 
 def refuse_overlap(model: Artifact, days: list[datetime.date]) -> None:

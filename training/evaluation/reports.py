@@ -10,9 +10,9 @@ from typing import Any
 from features.pages import site
 from features.pages.content import Charts, Facts, Page, Prose, Tone
 from training.evaluation import gate
-from training.evaluation.charts import Curve, Scores, learning_curve
+from training.evaluation.charts import Curve, learning_curve
 from training.evaluation.comparison import Against, Calibration, Comparison
-from training.evaluation.evaluate import Baseline, Evaluation
+from training.evaluation.evaluate import Evaluation
 from training.evaluation.gate import Decision
 from training.evaluation.gate_page import gate_page
 from training.registry.family_tree import Member
@@ -49,15 +49,15 @@ def write_gate_page(
     reports: Path, dataset: str, day: str, evaluation: Evaluation, members: Sequence[Member]
 ) -> str:
     """The gate's report, ``decision.json`` beside it; returns the page's path below ``reports``."""
-    kind = gate_kind(is_trial=evaluation.control is not None, is_drill=evaluation.is_spoilt)
+    kind = gate_kind(is_trial=gate.CONTROL in evaluation.rankers, is_drill=evaluation.is_spoilt)
     path = Path(dataset) / kind / day / "index.html"
     values = summary(evaluation)
-    checkpoint = evaluation.candidate.manifest.checkpoint or day
+    checkpoint = evaluation.rankers["candidate"].manifest.checkpoint or day
     trained = reports / dataset / "training" / checkpoint / "curve.json"
     page = gate_page(
         f"{dataset}, {day}",
         values,
-        scores=_scores(evaluation),
+        scores=evaluation.scores,
         label=evaluation.label,
         curve=json.loads(trained.read_text()) if trained.exists() else [],
         members=members,
@@ -73,21 +73,9 @@ def write_decision(folder: Path, values: Mapping[str, Any]) -> None:
     (folder / "decision.json").write_text(json.dumps(values, indent=1))
 
 
-def _scores(evaluation: Evaluation) -> dict[str, Scores]:
-    anchor, control = evaluation.anchor, evaluation.control
-    scores = {
-        "candidate": evaluation.candidate_scores,
-        "champion": evaluation.champion_scores,
-        "anchor": anchor.scores if anchor else None,
-        "control": control.scores if control else None,
-    }
-    return {name: values for name, values in scores.items() if values is not None}
-
-
 def summary(evaluation: Evaluation) -> Values:
     """The decision as plain values, for JSON; what is not finite is None."""
     decision, base_rate = evaluation.decision, evaluation.base_rate
-    control, anchor = evaluation.control, evaluation.anchor
     answering = gate.CHAMPION if gate.CHAMPION in decision.against else gate.BASE_RATE
     return {
         "decision": decision.verdict.value,
@@ -99,15 +87,15 @@ def summary(evaluation: Evaluation) -> Values:
         ],
         "notes": [*decision.notes, *evaluation.notes],
         "checks": [{"says": one.verdict.value, "what": one.text} for one in decision.findings],
-        "candidate": evaluation.candidate.manifest.version,
+        "candidate": evaluation.rankers["candidate"].manifest.version,
         "champion": evaluation.champion_version,
         "holdout": [evaluation.days[0].isoformat(), evaluation.days[-1].isoformat()],
         "metrics": decision.candidate.to_dict() if decision.candidate else None,
         "champion_metrics": _metrics(decision, gate.CHAMPION),
         "compared_with": answering,
         **_against(decision.against.get(answering)),
-        "anchor": None if anchor is None else _baseline(decision, gate.ANCHOR, anchor),
-        "control": None if control is None else _baseline(decision, gate.CONTROL, control),
+        "anchor": _baseline(evaluation, gate.ANCHOR),
+        "control": _baseline(evaluation, gate.CONTROL),
         "calibration": _calibration(evaluation),
         "base_rate": {
             "rate": base_rate.rate,
@@ -125,8 +113,10 @@ def _metrics(decision: Decision, key: str) -> Values | None:
     return found.to_dict() if found else None
 
 
-def _baseline(decision: Decision, key: str, baseline: Baseline) -> Values:
-    manifest = baseline.artifact.manifest
+def _baseline(evaluation: Evaluation, key: str) -> Values | None:
+    if key not in evaluation.rankers:
+        return None
+    manifest, decision = evaluation.rankers[key].manifest, evaluation.decision
     values = {"version": manifest.version, "day": manifest.day, "metrics": _metrics(decision, key)}
     return {**values, **_against(decision.against.get(key))}
 
