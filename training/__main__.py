@@ -7,15 +7,19 @@ from features.cli import CommandLine
 from training.cli.commands import COMMANDS
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    command_line = CommandLine(
+def command_line() -> CommandLine:
+    """All commands of training."""
+    return CommandLine(
         "training",
         description="Train, export and judge the ranker, one job a command.",
         epilog="The recipes are described in training/recipes.py.",
         commands=COMMANDS,
     )
-    return command_line.main(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    return command_line().main(arguments)
 
 
 if __name__ == "__main__":

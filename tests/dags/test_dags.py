@@ -15,6 +15,8 @@ import pendulum
 import pytest
 from support.dag_files import DAG_FILES, DAGS, dag_of
 
+from features.options import request_from
+
 UTC = datetime.UTC
 TRAININGS = ("train_grown", "train_control")
 SUMMARIES = {
@@ -108,9 +110,12 @@ def test_every_jobs_arguments_are_what_its_command_takes(name: str) -> None:
     seen = {}
     for task in (task for task in dag.tasks if hasattr(task, "command")):
         arguments = task.render_template(task.arguments, context, dag.get_template_env())
-        parser = importlib.import_module(f"{task.package}.__main__")._command_line().parser
-        asked = [task.command, *filter(None, arguments)]
-        seen[task.task_id] = vars(parser.parse_args(asked))
+        package = importlib.import_module(f"{task.package}.__main__")
+        command_line = getattr(package, "command_line", None) or package._command_line
+        options = command_line().parser.parse_args([task.command, *filter(None, arguments)])
+        if options.made:
+            request_from(options, options.made)
+        seen[task.task_id] = vars(options)
     assert all(options["dataset"] == "movielens-100k" for options in seen.values())
     if name == "upscale_dense.py":
         sides = [(seen[task]["source"], seen[task]["recipe"]) for task in TRAININGS]
