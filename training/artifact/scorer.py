@@ -6,8 +6,7 @@ One path for requests and for rows of examples; eager or native code, any precis
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,35 +27,27 @@ Dense = Callable[[Tensor, Tensor], Tensor]
 """Raw dense inputs (B, inputs) and pooled embeddings (B, columns) to probabilities (B,)."""
 
 
-class _Calls:
-    """The calls on several threads in this process; entering returns whether there is no other.
+_RUNNING: list[None] = []
+"""One for each call on several threads in this process."""
+_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def _call_on_threads() -> Iterator[bool]:
+    """Whether there is no other call on several threads in this process.
 
     With a second team of threads there are more of them than cores, and from then on libgomp has
     all of them sleep between two loops: a call takes twice as long, for ever. A call on one thread
     has no team, and takes none away: so a challenger in the shadow, a load and a batch neither
     count nor make a lone request slower by more than the core that they are on.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._number = 0
-
-    def __enter__(self) -> bool:
-        with self._lock:
-            self._number += 1
-            return self._number == 1
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._lock:
-            self._number -= 1
-
-
-_CALLS = _Calls()
+    with _LOCK:
+        _RUNNING.append(None)
+        is_only_one = len(_RUNNING) == 1
+    try:
+        yield is_only_one
+    finally:
+        _RUNNING.pop()
 
 
 class ServedDense(nn.Module):
@@ -126,7 +117,7 @@ class Scorer:
         """
         request = inputs if isinstance(inputs, RequestInputs) else _as_request(inputs)
         threads = num_threads or self.num_threads
-        calls = contextlib.nullcontext(True) if threads == 1 else _CALLS
+        calls = contextlib.nullcontext(True) if threads == 1 else _call_on_threads()
         with calls as is_only_one, torch.inference_mode():
             if threads:
                 # OpenMP keeps the number by calling thread. A thread that torch does not know yet

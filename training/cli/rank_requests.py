@@ -1,6 +1,7 @@
 """What the ranks of a run are asked to do, as the launcher hands it to them: in a file.
 
-Everything in it is decided: the recipe whole, days and checkpoints by name. Imports no torch.
+Everything in it is decided: the recipe whole, days and checkpoints by name. The file is pickled:
+both sides run the same code, and its folder is this user's alone. Imports no torch.
 """
 
 import dataclasses

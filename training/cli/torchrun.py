@@ -52,13 +52,7 @@ class _Ended:
     """What rank 0 found; empty where it found nothing."""
 
     def checked(self, what: str) -> dict[str, Any]:
-        """The result.
-
-        Raises:
-            FailedError: A rank failed, or the ranks found their input invalid; the message is
-                theirs.
-            ChildProcessError: A rank was lost more often than it could be replaced.
-        """
+        """The result; raises as ``run_on_ranks`` does."""
         if self.failure:
             raise FailedError(self.failure.reason, self.failure.summary)
         if self.code != 0 or not self.result:
@@ -92,12 +86,7 @@ class _Run:
 
 
 def train_and_track(schema: Schema, rank: TrainingRank, *, ranks: int) -> dict[str, Any]:
-    """Run one day's training on several ranks under an MLflow run.
-
-    Raises:
-        FailedError: A rank failed, or the ranks found their input invalid; the message is theirs.
-        ChildProcessError: A rank was lost more often than it could be replaced.
-    """
+    """Run one day's training on several ranks under an MLflow run; raises as ``run_on_ranks``."""
     asked, recipe = rank.asked, rank.recipe
     parameters = {
         "dataset": schema.name,

@@ -156,7 +156,8 @@ class WukongLayer(nn.Module):
         """(B, N, D) to (B, G, D)."""
         if self._is_fused(x_BND):
             return self._fused(x_BND)
-        if self._has_plain_answer(x_BND):
+        # No gradient is wanted, compiled or not.
+        if not torch.is_grad_enabled() and self._has_one_product(x_BND):
             return self._answer(x_BND)
         fmb_BMD = self._unless_zeroed(Ablation.FMB, self.fmb(x_BND))
         linear_BLD, residual_BGD = self._mixed(x_BND)
@@ -173,10 +174,6 @@ class WukongLayer(nn.Module):
             and isinstance(self.norm, nn.LayerNorm)
             and self.fmb.norm.num_groups == 1
         )
-
-    def _has_plain_answer(self, x_BND: Tensor) -> bool:
-        """Whether ``_answer`` applies: no gradient is wanted, compiled or not, on a CPU."""
-        return not torch.is_grad_enabled() and self._has_one_product(x_BND)
 
     def _has_one_product(self, x_BND: Tensor) -> bool:
         """Whether one float32 product on a CPU may mix for Y, W_L and W_R together."""

@@ -167,9 +167,9 @@ def test_a_bad_artifact_does_not_load(trained, built, tmp_path, spoil):
         )
         pq.write_table(wrong, folder / "golden.parquet")
         manifest = json.loads((folder / "manifest.json").read_text())
-        from training.artifact.artifact import _sha256
+        from training.artifact.aoti_runtime import sha256
 
-        manifest["content_sha256"]["golden.parquet"] = _sha256(folder / "golden.parquet")
+        manifest["content_sha256"]["golden.parquet"] = sha256(folder / "golden.parquet")
         (folder / "manifest.json").write_text(json.dumps(manifest))
     elif spoil == "schema":
         schema = dataclasses.replace(schema, history_length=7)

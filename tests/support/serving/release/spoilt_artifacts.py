@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.artifact.artifact import _sha256
+from training.artifact.aoti_runtime import sha256
 from training.artifact.manifest import MANIFEST
 
 
 def rewritten(folder: Path, **changes: Any) -> None:
     """A manifest that fits the files as they are now, and says something else."""
     manifest = json.loads((folder / MANIFEST).read_text())
-    hashes = {name: _sha256(folder / name) for name in manifest["content_sha256"]}
+    hashes = {name: sha256(folder / name) for name in manifest["content_sha256"]}
     changed = {**manifest, "content_sha256": hashes, **changes}
     (folder / MANIFEST).write_text(json.dumps(changed))
 
