@@ -71,11 +71,6 @@ class Compile(enum.StrEnum):
     REQUIRED = "required"
     """An artifact without it does not load."""
 
-    @classmethod
-    def from_environment(cls, environment: Environment = os.environ) -> "Compile":
-        """RANKING_COMPILE; ``auto`` where it is not set."""
-        return Compiling.from_environment(environment).mode
-
 
 class Compiling(Group):
     """The variable of it; empty it is an error."""
@@ -96,7 +91,7 @@ class NativeCode:
     @classmethod
     def from_environment(cls, folder: Path, environment: Environment = os.environ) -> Self:
         """In some folder, as RANKING_COMPILE says."""
-        return cls(mode=Compile.from_environment(environment), folder=folder)
+        return cls(mode=Compiling.from_environment(environment).mode, folder=folder)
 
 
 def native_dense(

@@ -9,20 +9,6 @@ class GrowthError(ValueError):
     """A growth that cannot keep the function."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Change:
-    """One axis that grew."""
-
-    where: str
-    axis: str
-    before: str
-    after: str
-
-    def __str__(self) -> str:
-        """Such as ``layer 0: k 8 to 16``."""
-        return f"{self.where}: {self.axis} {self.before} to {self.after}"
-
-
 def grown_model(source: ModelConfig, target: ModelConfig, *, num_tokens: int) -> ModelConfig:
     """The target's configuration with the growth groups that it needs to contain the source.
 
@@ -76,20 +62,20 @@ def with_tokens(model: ModelConfig, num_tokens: int) -> ModelConfig:
     return dataclasses.replace(model, interaction=stack)
 
 
-def changes(source: ModelConfig, target: ModelConfig) -> list[Change]:
-    """The axes that grow from one configuration to the other, for people and manifests."""
+def changes(source: ModelConfig, target: ModelConfig) -> list[str]:
+    """The axes that grow from one configuration to the other, such as ``layer 0: k 8 to 16``."""
     before, after = stack_of(source), stack_of(target)
     found = []
     if len(before.layers) != len(after.layers):
-        found.append(Change("stack", "l", str(len(before.layers)), str(len(after.layers))))
+        found.append(f"stack: l {len(before.layers)} to {len(after.layers)}")
     names = {"num_fm": "n_F", "num_linear": "n_L", "rank": "k", "mlp": "MLP"}
     for number, (old, new) in enumerate(zip(before.layers, after.layers, strict=False)):
         for field, axis in names.items():
             a, b = getattr(old, field), getattr(new, field)
             if a != b:
-                found.append(Change(f"layer {number}", axis, str(a), str(b)))
+                found.append(f"layer {number}: {axis} {a} to {b}")
     if before.head != after.head:
-        found.append(Change("head", "MLP", str(before.head), str(after.head)))
+        found.append(f"head: MLP {before.head} to {after.head}")
     return found
 
 

@@ -62,7 +62,7 @@ def upscale(
     load_training_state(source.path, session.model, session.optimizer)
     parent = session.model.module.interaction
     config = grown_model(recipe.model, target.model, num_tokens=parent.tokens.num_tokens)
-    changed_axes = [str(change) for change in changes(recipe.model, config)]
+    changed_axes = changes(recipe.model, config)
     if not changed_axes:
         raise GrowthError(f"{recipe.name} to {target.name}: nothing grows")
     grown = _grown_interaction(inputs, parent, recipe.model, config, session.device)

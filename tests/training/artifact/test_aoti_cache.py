@@ -10,7 +10,7 @@ from support.training.artifacts import write_random
 
 from features.datasets.catalog import schema_of
 from training.artifact import aoti_cache
-from training.artifact.aoti_cache import Compile, NativeCode, key_of
+from training.artifact.aoti_cache import Compile, Compiling, NativeCode, key_of
 from training.artifact.aoti_runtime import NativeError
 from training.artifact.artifact import load
 from training.model.inputs import inputs_of
@@ -59,7 +59,7 @@ def test_the_key_is_of_all_that_shapes_the_code(monkeypatch):
 
 
 def test_the_environment_says_off_auto_or_required():
-    assert Compile.from_environment({}) is Compile.AUTO
-    assert Compile.from_environment({"RANKING_COMPILE": "off"}) is Compile.OFF
+    assert Compiling.from_environment({}).mode is Compile.AUTO
+    assert Compiling.from_environment({"RANKING_COMPILE": "off"}).mode is Compile.OFF
     with pytest.raises(ValueError, match="RANKING_COMPILE: 'yes'; one of"):
-        Compile.from_environment({"RANKING_COMPILE": "yes"})
+        Compiling.from_environment({"RANKING_COMPILE": "yes"})

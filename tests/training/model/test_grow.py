@@ -241,7 +241,7 @@ def test_a_projection_that_was_trained_is_never_dropped():
 
 
 def test_changes_have_the_papers_names():
-    found = [str(change) for change in changes(model(*BASE), model(*GROWN["all"], head=(9,)))]
+    found = changes(model(*BASE), model(*GROWN["all"], head=(9,)))
     assert found[0] == "stack: l 2 to 3"
     assert "layer 0: n_F 3 to 5" in found
     assert "layer 1: MLP (5,) to (7, 7)" in found
