@@ -11,6 +11,9 @@ from torchrec.streamable import Pipelineable
 
 from features.encoding.encode import ModelInputs
 
+_ON_DEVICE = ("dense", "sparse", "label", "weight")
+"""Fields of a batch that a device computes with."""
+
 
 @dataclasses.dataclass
 class Batch(Pipelineable):
@@ -29,28 +32,19 @@ class Batch(Pipelineable):
 
     def to(self, device: torch.device, non_blocking: bool = True) -> "Batch":
         """The batch on a device."""
-        return Batch(
-            self.dense.to(device, non_blocking=non_blocking),
-            self.sparse.to(device, non_blocking=non_blocking),
-            self.label.to(device, non_blocking=non_blocking),
-            self.weight.to(device, non_blocking=non_blocking),
-            self.example_id,
-        )
+        parts = {name: getattr(self, name) for name in _ON_DEVICE}
+        moved = {name: part.to(device, non_blocking=non_blocking) for name, part in parts.items()}
+        return dataclasses.replace(self, **moved)
 
     def pin_memory(self) -> "Batch":
         """The batch in memory that a CUDA device copies from on its own."""
-        return Batch(
-            self.dense.pin_memory(),
-            self.sparse.pin_memory(),
-            self.label.pin_memory(),
-            self.weight.pin_memory(),
-            self.example_id,
-        )
+        pinned = {name: getattr(self, name).pin_memory() for name in _ON_DEVICE}
+        return dataclasses.replace(self, **pinned)
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Keep the device's memory until a stream is done with it."""
-        for part in (self.dense, self.sparse, self.label, self.weight):
-            part.record_stream(stream)
+        for name in _ON_DEVICE:
+            getattr(self, name).record_stream(stream)
 
     def to_proxy_tuple(self, _: object) -> dict[str, PHWithMeta]:
         """Which field is which argument of ``Ranker.forward``, for TorchRec's pipeline."""

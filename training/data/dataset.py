@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,11 +68,7 @@ class ExampleTable:
 
     def content_hashes(self, days: Sequence[datetime.date]) -> dict[str, str]:
         """Content hash of each partition, as its manifest says."""
-        hashes = {}
-        for day in days:
-            manifest = self.root / f"{DAY}={day.isoformat()}" / "_manifest.json"
-            hashes[day.isoformat()] = str(json.loads(manifest.read_text())["content_hash"])
-        return hashes
+        return {day.isoformat(): str(self._manifest(day)["content_hash"]) for day in days}
 
     def num_rows(self, days: Sequence[datetime.date]) -> int:
         """Examples of some days, from the files' footers."""
@@ -140,8 +137,11 @@ class ExampleTable:
 
     def _fingerprint(self, day: datetime.date) -> str:
         """Fingerprint of the schema that made a day's examples; empty where it is not recorded."""
+        return str(self._manifest(day).get("fingerprint", ""))
+
+    def _manifest(self, day: datetime.date) -> dict[str, Any]:
         manifest = self.root / f"{DAY}={day.isoformat()}" / "_manifest.json"
-        return str(json.loads(manifest.read_text()).get("fingerprint", ""))
+        return dict(json.loads(manifest.read_text()))
 
     def _stale(self) -> str:
         """Which days were made by another schema, and what makes them again."""
