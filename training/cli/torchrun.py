@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
-import logging
 import os
 import pickle
 import subprocess
@@ -28,8 +27,6 @@ from training.cli.rank_requests import (
 from training.distributed.failures import Failure, reported
 from training.registry.mlflow_registry import Registry
 from training.resources import num_cores
-
-logger = logging.getLogger(__name__)
 
 _CPU_RANKS = 2
 """Enough to train as on many devices: tables are split, gradients averaged."""
