@@ -1,7 +1,7 @@
 """An exponential moving average of weights (Polyak averaging): one model, less of its noise."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,12 +15,12 @@ class WeightAverage:
     """The moving average of some tensors, which training goes on changing in place.
 
     Args:
-        tensors: The weights; of floating point.
+        tensors: The weights; those of floating point are averaged.
         decay: Share of the average that a step keeps, once warm.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], decay: float) -> None:
-        self._tensors = [tensor.detach() for tensor in tensors]
+    def __init__(self, tensors: Iterable[Tensor], decay: float) -> None:
+        self._tensors = [one.detach() for one in tensors if one.is_floating_point()]
         self._average = [tensor.clone() for tensor in self._tensors]
         self._decay = decay
         self._steps = 0

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from features.schema import Schema
 from training.data.dataset import ExampleTable, user_groups
+from training.evaluation.holdout import best_log_losses
 from training.experiments.public_data.data import BenchmarkData, InMemory, Split
-from training.metrics import log_losses
 from training.model.inputs import inputs_of
 
 SHARES = (0.7, 0.85)
@@ -31,22 +31,18 @@ def read_lake(schema: Schema, lake: Path) -> BenchmarkData:
             ends.append(count)
     if len(set(ends)) < len(SHARES) or ends[-1] == len(days):
         raise ValueError(f"days of {table.root}: {len(days)} with rows; three parts need more")
-    train, valid, test = days[: ends[0]], days[ends[0] : ends[1]], days[ends[1] :]
-
-    def split(part: list[datetime.date]) -> Split:
-        examples = table.read(part)
-        return Split(examples.inputs, examples.label, user_groups(examples, schema))
-
-    best = None
-    if schema.best_log_loss_column:
-        examples = table.read(test)
-        column = examples.table.column(schema.best_log_loss_column).to_numpy()
-        best = float(log_losses(column, examples.label).mean())
+    parts = [
+        table.read(part) for part in (days[: ends[0]], days[ends[0] : ends[1]], days[ends[1] :])
+    ]
+    train, valid, test = (
+        Split(part.inputs, part.label, user_groups(part, schema)) for part in parts
+    )
+    best = best_log_losses(schema, parts[-1])
     return BenchmarkData(
         name=schema.name,
         inputs=inputs_of(schema),
-        train=InMemory(split(train)),
-        valid=split(valid),
-        test=split(test),
-        best_log_loss=best,
+        train=InMemory(train),
+        valid=valid,
+        test=test,
+        best_log_loss=None if best is None else float(best.mean()),
     )
