@@ -32,28 +32,22 @@ def panel(study: Study, axis: str) -> Figure:
     steps = [step for step in study.advice.steps if step.axis == axis]
     others = {curve.model for curve in study.curves} - {study.advice.model}
     models = [study.advice.model, *sorted(others)]
-    x = _drawn_x(curves, steps)
-    for curve in curves:
-        colour = figures.SERIES[models.index(curve.model) % len(figures.SERIES)]
+    colours = [figures.SERIES[models.index(c.model) % len(figures.SERIES)] for c in curves]
+    # A little to the left of the first run, and past the last one and the next step.
+    amounts = [curve.observed.x for curve in curves]
+    drawn = np.concatenate([*amounts, *([step.x, step.to] for step in steps)])
+    x = np.geomspace(drawn.min() / 1.25, drawn.max() * 1.6, 100)
+    for curve, colour in zip(curves, colours, strict=True):
         _draw_curve(upper, curve, x, colour)
         _draw_residuals(lower, curve, colour)
     low, high = upper.get_ylim()
-    for curve in curves:
-        colour = figures.SERIES[models.index(curve.model) % len(figures.SERIES)]
+    for curve, colour in zip(curves, colours, strict=True):
         low = min(low, _draw_floor(upper, curve, (low, high), colour, is_only=len(curves) == 1))
     upper.set_ylim(low, high)
     for step in steps:
         _draw_step(upper, study, step)
     _finish(upper, lower, curves)
     return figure
-
-
-def _drawn_x(curves: list[Curve], steps: list[Step]) -> FloatArray:
-    """A little to the left of the first run, and past the last one and the next step."""
-    amounts = [curve.observed.x for curve in curves]
-    amounts += [np.array([step.x, step.to]) for step in steps]
-    every = np.concatenate(amounts)
-    return np.geomspace(every.min() / 1.25, every.max() * 1.6, 100)
 
 
 def _draw_curve(axes: Axes, curve: Curve, x: FloatArray, colour: str) -> None:
