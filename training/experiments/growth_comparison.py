@@ -29,13 +29,12 @@ from training.config.recipe import Recipe, recipe_from_dict
 from training.data.dataset import Examples, ExampleTable
 from training.distributed.divergence import DivergedError
 from training.evaluation.holdout import best_log_losses
-from training.experiments.one_pass import WARM_UP_STEPS, Days, OnePass, average_of
+from training.experiments.one_pass import AVERAGE_DECAY, WARM_UP_STEPS, Days, OnePass
 from training.metrics import log_losses
 from training.model.flops import cost_of
 from training.model.inputs import inputs_of
-from training.trainer.ema import WeightAverage
 from training.trainer.loop import take_steps
-from training.trainer.session import Session, Step
+from training.trainer.session import Session, Step, WeightAverage
 from training.upscale.upscale import upscale
 
 logger = logging.getLogger(__name__)
@@ -129,7 +128,7 @@ class Comparison:
         size = "small" if grow_at else name
         recipe = self.log.recipe(self.recipes[size], rate=self.rates[size], seed=seed)
         session = self.log.session(self.inputs, recipe)
-        average = average_of(session)
+        average = session.average(AVERAGE_DECAY)
         curve = Curve(name, seed, [], [])
         done, flops = 0, 0.0
         budget = float(self.flops["large"]) * self.log.batch_size * self.steps
@@ -162,7 +161,7 @@ class Comparison:
             if done == grow_at:
                 size = "large"
                 session, difference = self._grown(session, seed)
-                average = average_of(session)
+                average = session.average(AVERAGE_DECAY)
                 curve = dataclasses.replace(
                     curve, max_logit_difference=difference, grown_after=flops
                 )

@@ -12,13 +12,13 @@ from training.config.recipe import Recipe
 from training.data.batch import Batch
 from training.data.dataset import ExampleTable, batches, num_batches
 from training.model.inputs import Inputs
-from training.trainer.ema import WeightAverage
 from training.trainer.loop import first_rows
 from training.trainer.session import Session
 
 WARM_UP_STEPS = 50
 """Over which the learning rate rises."""
-_AVERAGE_DECAY = 0.98
+AVERAGE_DECAY = 0.98
+"""Of the moving average that is judged."""
 _SHUFFLE_ROWS = 65_536
 
 
@@ -76,8 +76,3 @@ class OnePass:
     def session(self, inputs: Inputs, recipe: Recipe) -> Session:
         """A fresh ranker."""
         return Session(inputs, recipe, first_rows(self.table, self.days))
-
-
-def average_of(session: Session) -> WeightAverage:
-    """The moving average that is judged."""
-    return WeightAverage((value for _, value in session.local_tensors()), _AVERAGE_DECAY)

@@ -1,10 +1,11 @@
 """A sharded ranker in training on this rank: one step, predictions, copies of its weights."""
 
+import contextlib
 import dataclasses
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchrec.distributed.embedding_lookup import GroupedPooledEmbeddingsLookup
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 
@@ -29,6 +31,8 @@ from training.model.ranker import Ranker
 logger = logging.getLogger(__name__)
 
 _CACHED = EmbeddingComputeKernel.FUSED_UVM_CACHING.value
+_EARLY = 10
+"""Steps over which the decay of an average rises, so that the first weights do not linger."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +44,42 @@ class Step:
     loss: Tensor
     """Of this rank, detached."""
     logits: Tensor
+
+
+class WeightAverage:
+    """An exponential moving average of tensors that training changes (Polyak averaging).
+
+    Args:
+        tensors: The weights; those of floating point are averaged.
+        decay: Share of the average that a step keeps, once warm.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor], decay: float) -> None:
+        self._tensors = [one.detach() for one in tensors if one.is_floating_point()]
+        self._average = [tensor.clone() for tensor in self._tensors]
+        self._decay = decay
+        self._steps = 0
+
+    def update(self) -> None:
+        """Take one step's weights in."""
+        self._steps += 1
+        decay = min(self._decay, self._steps / (_EARLY + self._steps))
+        get_ema_multi_avg_fn(decay)(self._average, self._tensors, self._steps)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within it the model has the averaged weights, after it those of training again."""
+        kept = [tensor.clone() for tensor in self._tensors]
+        self._copy(self._average)
+        try:
+            yield
+        finally:
+            self._copy(kept)
+
+    @torch.no_grad()
+    def _copy(self, values: Sequence[Tensor]) -> None:
+        for tensor, value in zip(self._tensors, values, strict=True):
+            tensor.copy_(value)
 
 
 class Session:
@@ -142,6 +182,10 @@ class Session:
                     f"pretrained {name}: {values.shape}; the table is {tuple(table.shape)}"
                 )
             table.copy_(torch.from_numpy(values))
+
+    def average(self, decay: float) -> WeightAverage:
+        """The moving average of this rank's weights from now on."""
+        return WeightAverage((value for _, value in self.local_tensors()), decay)
 
     def local_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """This rank's weights and buffers, by name, as training changes them."""

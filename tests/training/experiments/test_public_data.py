@@ -25,7 +25,7 @@ from training.experiments.public_data.protocol import run_seed, search, settings
 from training.experiments.public_data.run import recipe_for
 from training.model.inputs import Inputs, SparseInput
 from training.recipes import recipe_of
-from training.trainer.session import Session
+from training.trainer.session import Session, WeightAverage
 
 INPUTS = Inputs(sparse=(SparseInput("user", 8, "user"), SparseInput("item", 12, "item")), dense=())
 USERS = np.array([1, 1, 1, 2, 5, 5])
@@ -169,8 +169,6 @@ def test_the_command_names_the_folder_that_lacks_the_files(tmp_path, capsys):
 
 
 def test_the_moving_average_is_in_place_only_while_it_is_asked_for():
-    from training.trainer.ema import WeightAverage
-
     weight = torch.zeros(3)
     average = WeightAverage([weight], decay=0.5)
     values = [float(2**step % 7) for step in range(20)]

@@ -23,9 +23,8 @@ from training.data.batch import Batch, make_batch
 from training.distributed.divergence import DivergedError
 from training.experiments.public_data.data import BenchmarkData, Split, TrainingRows
 from training.metrics import Metrics, auc, evaluate
-from training.trainer.ema import WeightAverage
 from training.trainer.loop import NORMALISER_ROWS, take_steps
-from training.trainer.session import Session
+from training.trainer.session import Session, WeightAverage
 
 logger = logging.getLogger(__name__)
 
@@ -78,10 +77,7 @@ def run_seed(
     recipe = dataclasses.replace(recipe, training=config)
     session = Session(data.inputs, recipe, torch.from_numpy(first))
     session.set_pretrained(data.pretrained)
-    average = None
-    if config.average_decay:
-        weights = (value for _, value in session.local_tensors())
-        average = WeightAverage(weights, config.average_decay)
+    average = session.average(config.average_decay) if config.average_decay else None
     best_auc, best_state, share, since_best = -1.0, session.snapshot(), 1.0, 0
     trained = 0.0
     epoch = 0

@@ -1,5 +1,6 @@
 """The command: read a data set, perhaps search, train some seeds, report the means and spreads."""
 
+import datetime
 import functools
 import logging
 import math
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from features.datasets.catalog import SCHEMAS
+from features.schema import Schema
 from training.config.recipe import Recipe
+from training.data.dataset import ExampleTable, user_groups
+from training.evaluation.holdout import best_log_losses
 from training.experiments.public_data.criteo_files import read_criteo_kaggle, read_criteo_terabyte
-from training.experiments.public_data.data import BenchmarkData
+from training.experiments.public_data.data import BenchmarkData, InMemory, Split
 from training.experiments.public_data.frappe_stand_in import CONTEXTS, frappe_stand_in
-from training.experiments.public_data.lake import read_lake
 from training.experiments.public_data.one_hot_files import read_one_hot
 from training.experiments.public_data.protocol import SeedResult, run_seed, search, settings_of
 from training.experiments.public_data.sequence_files import (
@@ -24,11 +27,14 @@ from training.experiments.public_data.sequence_files import (
     read_sequences,
 )
 from training.model.flops import Cost, cost_of
+from training.model.inputs import inputs_of
 from training.recipes import RECIPES, recipe_of
 
 logger = logging.getLogger(__name__)
 
 _FIRST_SEED = 2021
+_SHARES = (0.7, 0.85)
+"""Where the training days and the validation days end, as shares of the rows."""
 _TEST_FIGURES = ("auc", "log_loss", "gauc", "ne")
 _RUN_FIGURES = ("epochs", "seconds", "samples_per_second")
 
@@ -136,6 +142,34 @@ def _table(figures: dict[str, Any]) -> str:
     ]
     rule = "|".join("---" for _ in cells)
     return f"| {titles} |\n|{rule}|\n| {' | '.join(cells)} |"
+
+
+def read_lake(schema: Schema, lake: Path) -> BenchmarkData:
+    """All examples of a data set: the first days train, the next validate, the last test.
+
+    Raises:
+        ValueError: There are no examples; says which command makes them.
+    """
+    table = ExampleTable(lake, schema)
+    days = table.days(datetime.date.min, datetime.date.max)
+    rows = {day: count for day in days if (count := table.num_rows([day]))}
+    seen = np.cumsum([*rows.values()])
+    ends = np.searchsorted(seen, np.multiply(_SHARES, seen[-1:].sum())) + 1
+    if len(set(ends)) < len(_SHARES) or ends[-1] == len(rows):
+        raise ValueError(f"days of {table.root}: {len(rows)} with rows; three parts need more")
+    parts = [table.read(part.tolist()) for part in np.split(np.array([*rows]), ends)]
+    train, valid, test = (
+        Split(part.inputs, part.label, user_groups(part, schema)) for part in parts
+    )
+    best = best_log_losses(schema, parts[-1])
+    return BenchmarkData(
+        name=schema.name,
+        inputs=inputs_of(schema),
+        train=InMemory(train),
+        valid=valid,
+        test=test,
+        best_log_loss=None if best is None else float(best.mean()),
+    )
 
 
 FRAPPE_FIELDS = ("user", "item", *CONTEXTS)

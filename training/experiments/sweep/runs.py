@@ -17,7 +17,7 @@ from features.encoding.encode import Ids, ModelInputs
 from training.config.recipe import Recipe
 from training.data.dataset import Examples, ExampleTable, user_groups
 from training.distributed.divergence import DivergedError
-from training.experiments.one_pass import WARM_UP_STEPS, Days, OnePass, average_of
+from training.experiments.one_pass import AVERAGE_DECAY, WARM_UP_STEPS, Days, OnePass
 from training.experiments.scaling.points import Point
 from training.experiments.sweep.journal import Outcome, code_hash, hash_of
 from training.experiments.sweep.sizes import Size
@@ -137,7 +137,7 @@ class Runs:
         table, steps = self.table_of(size), self.steps_of(size)
         recipe = self.log.recipe(size.recipe, rate=rate, seed=seed)
         session = self.log.session(table.inputs, recipe)
-        average = average_of(session)
+        average = session.average(AVERAGE_DECAY)
         warm_up = min(WARM_UP_STEPS, math.ceil(_WARM_UP_SHARE * steps))
         examples = 0
 
