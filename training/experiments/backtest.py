@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 RANKER, REGRESSION, BASE_RATE = "ranker", "logistic regression", "base rate"
 Scores = npt.NDArray[np.float32]
+Rates = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +86,7 @@ def _pooled(
     )
 
 
-def _rates(
-    examples: Examples, schema: Schema
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def _rates(examples: Examples, schema: Schema) -> Rates:
     """Log odds of the smoothed positive rates of user and item, and the labels."""
     names = [f"{role}_positive_rate_all" for role, _ in schema.entities()]
     prior = schema.label.prior_rate
@@ -96,10 +95,7 @@ def _rates(
     return np.log(stacked / (1 - stacked)), examples.label
 
 
-def _regression(
-    past: tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]],
-    now: tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]],
-) -> Scores:
+def _regression(past: Rates, now: Rates) -> Scores:
     model = LogisticRegression().fit(*past)
     return np.asarray(model.predict_proba(now[0])[:, 1], dtype=np.float32)
 

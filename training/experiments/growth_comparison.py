@@ -14,8 +14,9 @@ import datetime
 import itertools
 import json
 import logging
+import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,15 @@ from tqdm import tqdm
 from training.checkpoint.catalog import MANIFEST, Checkpoint, CheckpointManifest
 from training.checkpoint.tensors import load_training_state, save, training_state
 from training.config.recipe import Recipe, recipe_from_dict
-from training.data.batch import Batch
-from training.data.dataset import Examples, ExampleTable, batches, num_batches
-from training.data.day_split import Days
+from training.data.dataset import Examples, ExampleTable
+from training.distributed.divergence import DivergedError
+from training.evaluation.holdout import best_log_losses
+from training.experiments.one_pass import AVERAGE_DECAY, WARM_UP_STEPS, Days, OnePass
 from training.metrics import log_losses
 from training.model.flops import cost_of
 from training.model.inputs import inputs_of
-from training.trainer.ema import WeightAverage
-from training.trainer.loop import first_rows
-from training.trainer.session import Session
+from training.trainer.loop import take_steps
+from training.trainer.session import Session, Step, WeightAverage
 from training.upscale.upscale import upscale
 
 logger = logging.getLogger(__name__)
@@ -48,10 +49,6 @@ JUDGED_ROWS = 50_000
 """Rows that an evaluation scores, spread evenly over its days; all where there are fewer."""
 _GROWN = "grown"
 _BAR = "{desc} {percentage:3.0f}% of the compute |{bar}| {elapsed}"
-_AVERAGE_DECAY = 0.98
-_WARM_UP_STEPS = 50
-"""Over which the learning rate rises, at the start and again after growing."""
-_SHUFFLE_ROWS = 65_536
 _MANIFEST_FIELDS = [field.name for field in dataclasses.fields(CheckpointManifest)]
 
 
@@ -69,14 +66,9 @@ class Curve:
 
 
 class Comparison:
-    """The runs on one data set.
+    """The runs on one data set: a ``small`` ranker grows to the ``large`` one.
 
-    Args:
-        table: The examples.
-        small: What grows.
-        large: What it grows to, and what is trained from scratch.
-        batch_size: Of all runs.
-        share: Of the log's training examples, what the large ranker from scratch sees.
+    From scratch the large one sees that ``share`` of the log's training examples.
     """
 
     def __init__(
@@ -89,19 +81,22 @@ class Comparison:
         share: float = 1.0,
     ) -> None:
         self.table = table
-        self.days = Days.of(table.days(datetime.date.min, datetime.date.max))
+        self.inputs = inputs_of(table.schema)
+        days = Days.of(table.days(datetime.date.min, datetime.date.max))
+        self.log = OnePass(table, days.train, batch_size)
         self.recipes = {"small": small, "large": large}
-        self.batch_size = batch_size
-        log_steps = num_batches(
-            table, self.days.train, batch_size=batch_size, shuffle_rows=_SHUFFLE_ROWS
-        )
+        self.flops = {
+            size: cost_of(self.inputs, recipe.model).training_flops
+            for size, recipe in self.recipes.items()
+        }
+        log_steps = self.log.num_steps()
         self.steps = round(share * log_steps)
         if not 0 < share <= 1 or self.steps < POINTS:
             raise ValueError(
                 f"share: {share} of {log_steps} steps; above 0, at most 1, and {POINTS} steps"
             )
         self.examples = {
-            part: _thinned(table.read(getattr(self.days, part))) for part in ("valid", "test")
+            part: _thinned(table.read(getattr(days, part))) for part in ("valid", "test")
         }
         self.rates: dict[str, float] = {}
 
@@ -115,7 +110,12 @@ class Comparison:
             losses = {}
             for rate in LEARNING_RATES:
                 self.rates[name] = rate
-                run = self.run(name, seed=0, moment=moment, judged_on="valid")
+                try:
+                    run = self.run(name, seed=0, moment=moment, judged_on="valid")
+                except DivergedError as error:
+                    logger.warning("%s: learning rate %g: %s", name, rate, error)
+                    losses[rate] = math.inf
+                    continue
                 losses[rate] = run.log_loss[-1]
             self.rates[name] = min(losses, key=lambda rate: losses[rate])
             logger.info("%s: learning rates %s; %g is taken", name, losses, self.rates[name])
@@ -124,37 +124,54 @@ class Comparison:
         self, name: str, *, seed: int, moment: float | None = None, judged_on: str = "test"
     ) -> Curve:
         """Train one ranker to its end; with a ``moment`` the small one, then the large."""
-        grow_at = None if moment is None else round(moment * self.steps)
+        grow_at = 0 if moment is None else round(moment * self.steps)
         size = "small" if grow_at else name
-        session, born = self._session(self._recipe(size, self.rates[size], seed)), 0
+        recipe = self.log.recipe(self.recipes[size], rate=self.rates[size], seed=seed)
+        session = self.log.session(self.inputs, recipe)
+        average = session.average(AVERAGE_DECAY)
         curve = Curve(name, seed, [], [])
-        flops, budget = 0.0, float(self._flops("large")) * self.batch_size * self.steps
-        average = self._average(session)
+        done, flops = 0, 0.0
+        budget = float(self.flops["large"]) * self.log.batch_size * self.steps
         every = max(1, self.steps // POINTS)
         bar = tqdm(total=1.0, desc=f"{name} seed {seed}", leave=False, bar_format=_BAR)
-        for step, batch in enumerate(self._batches(seed), start=1):
-            session.step(batch, learning_rate_share=min(1.0, (step - born) / _WARM_UP_STEPS))
+
+        def spend(_: int, step: Step) -> None:
+            nonlocal flops
             average.update()
-            flops += self._flops(size) * len(batch.label)
-            if step == grow_at:
-                size, born = "large", step
-                target = self._recipe("large", self.rates[_GROWN], seed)
-                session, difference = self._grown(session, target)
+            flops += self.flops[size] * len(step.batch.label)
+            bar.update(flops / budget - bar.n)
+
+        stream = self.log.batches(seed)
+        while flops < budget:
+            end = done + every - done % every
+            part = itertools.islice(stream, (min(end, grow_at) if done < grow_at else end) - done)
+            # A ranker that has grown counts its steps, and so its warm-up, anew.
+            before = session.steps
+            after = take_steps(
+                session,
+                part,
+                schedule=lambda taken: min(1.0, (taken + 1) / WARM_UP_STEPS),
+                after_step=spend,
+                until=lambda _: flops >= budget,
+                done=before,
+            )
+            if after == before:
+                break
+            done += after - before
+            if done == grow_at:
+                size = "large"
+                session, difference = self._grown(session, seed)
+                average = session.average(AVERAGE_DECAY)
                 curve = dataclasses.replace(
                     curve, max_logit_difference=difference, grown_after=flops
                 )
-                average = self._average(session)
-            bar.update(flops / budget - bar.n)
-            if step % every == 0:
+            if done % every == 0:
                 self._judge(curve, flops, session, average, judged_on)
-            if flops >= budget:
-                break
         if curve.flops[-1:] != [flops]:
             self._judge(curve, flops, session, average, judged_on)
         bar.close()
         logger.info(
-            "%s, seed %d: log loss %.5f after %.3g FLOPs",
-            *(name, seed, curve.log_loss[-1], flops),
+            "%s, seed %d: log loss %.5f after %.3g FLOPs", *(name, seed, curve.log_loss[-1], flops)
         )
         return curve
 
@@ -167,23 +184,9 @@ class Comparison:
         curve.flops.append(flops)
         curve.log_loss.append(float(log_losses(probability, examples.label).mean()))
 
-    def _session(self, recipe: Recipe) -> Session:
-        inputs = inputs_of(self.table.schema)
-        return Session(inputs, recipe, first_rows(self.table, self.days.train))
-
-    def _recipe(self, size: str, rate: float, seed: int) -> Recipe:
-        recipe = self.recipes[size]
-        training = dataclasses.replace(
-            recipe.training,
-            batch_size=self.batch_size,
-            dense_learning_rate=rate,
-            seed=seed,
-        )
-        # One pass does not overfit, so there is no dropout.
-        model = dataclasses.replace(recipe.model, dropout=0.0)
-        return dataclasses.replace(recipe, model=model, training=training)
-
-    def _grown(self, session: Session, target: Recipe) -> tuple[Session, float]:
+    def _grown(self, session: Session, seed: int) -> tuple[Session, float]:
+        """The large ranker with what a small one has learnt, and how far its logits moved."""
+        target = self.log.recipe(self.recipes["large"], rate=self.rates[_GROWN], seed=seed)
         with tempfile.TemporaryDirectory() as folder:
             values: dict[str, Any] = dict.fromkeys(_MANIFEST_FIELDS, "")
             manifest = CheckpointManifest(
@@ -194,36 +197,16 @@ class Comparison:
             source = Checkpoint(path, manifest)
             summary = upscale(self.table.schema, source, target, self.table, Path(folder))
             grown = Path(summary["checkpoint"])
-            manifest_text = (grown / MANIFEST).read_text()
-            model = recipe_from_dict(json.loads(manifest_text)["recipe"]).model
-            larger = self._session(dataclasses.replace(target, model=model))
+            recipe = json.loads((grown / MANIFEST).read_text())["recipe"]
+            model = recipe_from_dict(recipe).model
+            larger = self.log.session(self.inputs, dataclasses.replace(target, model=model))
             load_training_state(grown, larger.model, larger.optimizer)
             return larger, float(summary["max_logit_difference"])
 
-    def _flops(self, size: str) -> int:
-        return cost_of(inputs_of(self.table.schema), self.recipes[size].model).training_flops
-
-    def _batches(self, seed: int) -> Iterator[Batch]:
-        return batches(
-            self.table,
-            self.days.train,
-            batch_size=self.batch_size,
-            shuffle_rows=_SHUFFLE_ROWS,
-            seed=seed,
-        )
-
     def best_log_loss(self) -> float | None:
         """Of the true probabilities on the rows that judge, where they are known."""
-        column, examples = self.table.schema.best_log_loss_column, self.examples["test"]
-        if not column:
-            return None
-        true = examples.table.column(column).to_numpy()
-        return float(log_losses(true, examples.label).mean())
-
-    @staticmethod
-    def _average(session: Session) -> WeightAverage:
-        weights = [value for _, value in session.local_tensors() if value.is_floating_point()]
-        return WeightAverage(weights, _AVERAGE_DECAY)
+        losses = best_log_losses(self.table.schema, self.examples["test"])
+        return None if losses is None else float(losses.mean())
 
 
 def _thinned(examples: Examples) -> Examples:
@@ -247,10 +230,8 @@ def compare(comparison: Comparison, *, seeds: int) -> dict[str, Any]:
             comparison.run(f"grown at {moment:.0%}", seed=seed, moment=moment) for moment in MOMENTS
         ]
     by_name = {
-        name: list(runs)
-        for name, runs in itertools.groupby(
-            sorted(curves, key=lambda curve: curve.name), key=lambda curve: curve.name
-        )
+        name: [curve for curve in curves if curve.name == name]
+        for name in sorted({curve.name for curve in curves})
     }
     ratios = {
         name: _compute_ratio(runs, by_name["large"])

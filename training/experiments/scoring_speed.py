@@ -6,9 +6,9 @@ thread the processor's time is taken, which other processes touch little. What q
 in NE is for trained rankers to say (``training export``).
 """
 
+import concurrent.futures
 import logging
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,22 +50,20 @@ Clock = Callable[[], float]
 
 
 def measure(schema: Schema, recipe: str, folder: Path, *, num_cores: int) -> dict[str, Any]:
-    """The figures of one recipe.
-
-    Args:
-        schema: Whose inputs; their order and tables.
-        recipe: Its name.
-        folder: Where native code is kept.
-        num_cores: Threads of the widest call, besides 1.
-    """
+    """The figures of one recipe, on 1 and on ``num_cores`` threads; ``folder`` has native code."""
     inputs, config = inputs_of(schema), recipe_of(recipe).model
     ranker = Ranker(inputs, config).eval()
-    scorers = _scorers(ranker, _native(inputs, config, folder, ranker))
+    native = _native(inputs, config, folder, ranker)
+    eager = (TablePrecision.FP32, TablePrecision.INT8)
+    scorers = {f"eager_{p}": Scorer.of(ranker, p) for p in eager}
+    scorers |= {f"native_{p}": Scorer.of(ranker, p).with_dense(native) for p in TablePrecision}
     variants: dict[str, Score] = {"torchrec": _torchrecs(ranker)}
     variants |= {name: scorer.score for name, scorer in scorers.items()}
     macs = cost_of(inputs, config).macs
     before = torch.get_num_threads()
-    found: dict[str, Any] = {"macs": macs, "bytes": _bytes(inputs, config)}
+    tables = embedding_tables(inputs, config)
+    sizes = {p.value: sum(p.num_bytes(table) for table in tables) for p in TablePrecision}
+    found: dict[str, Any] = {"macs": macs, "bytes": sizes}
     for num_threads in sorted({1, num_cores}):
         torch.set_num_threads(num_threads)
         for size in tqdm(SIZES, desc=f"{recipe}, {num_threads} threads", unit="size"):
@@ -94,14 +92,6 @@ def _native(inputs: Inputs, config: ModelConfig, folder: Path, ranker: Ranker) -
         compile_dense(inputs, config, folder)
         logger.info("compiled in %.1f s", time.perf_counter() - started)
     return NativeDense(verified(entry), ServedDense(ranker.interaction).eval())
-
-
-def _scorers(ranker: Ranker, native: NativeDense) -> dict[str, Scorer]:
-    eager = {f"eager_{p}": Scorer.of(ranker, p) for p in (TablePrecision.FP32, TablePrecision.INT8)}
-    fast = {}
-    for precision in TablePrecision:
-        fast[f"native_{precision}"] = Scorer.of(ranker, precision).with_dense(native)
-    return {**eager, **fast}
 
 
 def _torchrecs(ranker: Ranker) -> Score:
@@ -154,26 +144,17 @@ def _gflops(clock: Clock) -> float:
 
 def _calls_per_second(scorer: Scorer, request: RequestInputs, *, num_threads: int) -> float:
     """Requests a second of several callers at one time."""
-    counts = [0] * CALLERS
     end = time.perf_counter() + _SECONDS_OF_CALLERS
 
-    def call(index: int) -> None:
+    def call(count: int) -> int:
         torch.set_num_threads(num_threads)
         while time.perf_counter() < end:
             scorer.score(request)
-            counts[index] += 1
+            count += 1
+        return count
 
-    callers = [threading.Thread(target=call, args=(index,)) for index in range(CALLERS)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    return round(sum(counts) / _SECONDS_OF_CALLERS, 1)
-
-
-def _bytes(inputs: Inputs, config: ModelConfig) -> dict[str, int]:
-    tables = embedding_tables(inputs, config)
-    return {p.value: sum(p.num_bytes(table) for table in tables) for p in TablePrecision}
+    with concurrent.futures.ThreadPoolExecutor(CALLERS) as callers:
+        return round(sum(callers.map(call, [0] * CALLERS)) / _SECONDS_OF_CALLERS, 1)
 
 
 def _request(schema: Schema, inputs: Inputs, size: int) -> RequestInputs:

@@ -1,6 +1,6 @@
 """Training speed on two fixed configurations, as a share of what the machine's matrix product does.
 
-A step is forward, backward and both optimisers, through the trainer's own session. Useful FLOPs are
+A step is forward, backward and both optimisers, by the trainer's own loop. Useful FLOPs are
 the matrix products that the model needs (``training.model.flops``), never recomputation. The peak
 is the best of a set of square float32 matrix products on the same threads, interleaved with the
 steps.
@@ -9,10 +9,11 @@ steps.
 import dataclasses
 import itertools
 import logging
+import math
 import resource
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,13 @@ from features.schema import Kind
 from training.config.model import ModelConfig, WukongConfig
 from training.config.recipe import Recipe, ShardingConfig, TrainingConfig
 from training.data.batch import Batch
-from training.experiments.public_data.data import BenchmarkData, InMemory, Split, one_each
+from training.experiments.public_data.data import InMemory, Split, one_each
 from training.experiments.public_data.protocol import shuffled_batches
 from training.experiments.train_speed_input import examples_of, input_samples_per_second
 from training.model.flops import cost_of
 from training.model.inputs import Inputs, SparseInput
 from training.recipes import uniform_layers
+from training.trainer.loop import take_steps
 from training.trainer.session import Session
 
 logger = logging.getLogger(__name__)
@@ -95,79 +97,70 @@ def configuration(name: str, *, is_compiled: bool) -> tuple[Inputs, Recipe]:
 def measure(name: str, *, is_compiled: bool) -> Speed:
     """Train a configuration for some seconds, in turns with the matrix products."""
     inputs, recipe = configuration(name, is_compiled=is_compiled)
-    data = _random_rows(inputs, recipe.training.batch_size * _ROWS_IN_BATCHES)
-    session = Session(inputs, recipe, torch.from_numpy(next(iter(data.train.parts())).inputs.dense))
-    batches = list(_batches(data, recipe))
-    for batch in itertools.islice(itertools.cycle(batches), _WARM_UP_STEPS):
-        session.step(batch, learning_rate_share=1.0)
+    batch_size = recipe.training.batch_size
+    session, batches = _session(inputs, recipe, num_batches=_ROWS_IN_BATCHES)
+    _train(session, itertools.islice(itertools.cycle(batches), _WARM_UP_STEPS))
     steps: list[float] = []
     peaks: dict[int, list[float]] = {size: [] for size in SQUARES}
     for _ in tqdm(range(ROUNDS), desc=f"configuration {name}", unit="round"):
-        steps.append(_seconds_a_step(session, batches))
+        started = time.perf_counter()
+        count = _train(session, itertools.cycle(batches), seconds=_SECONDS_OF_STEPS)
+        steps.append((time.perf_counter() - started) / count)
         for size in SQUARES:
             peaks[size].append(_gflops_of_square(size))
     step = statistics.median(steps)
     given = _input_samples_per_second(inputs, recipe)
-    flops = cost_of(inputs, recipe.model).training_flops * recipe.training.batch_size
+    flops = cost_of(inputs, recipe.model).training_flops * batch_size
     peak = max(statistics.median(values) for values in peaks.values())
     return Speed(
-        samples_per_second=recipe.training.batch_size / step,
+        samples_per_second=batch_size / step,
         gflops=flops / step / 1e9,
         peak_gflops=peak,
         share_of_peak=flops / step / 1e9 / peak,
         input_samples_per_second=given,
-        input_ratio=given * step / recipe.training.batch_size,
+        input_ratio=given * step / batch_size,
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         is_compiled=session.is_compiled,
     )
 
 
 def speed_of_ranks(name: str) -> dict[str, float]:
-    """Samples/s of full steps on all ranks of the process group, and of their input alone."""
+    """Samples/s of full steps on all ranks of the process group, and of their input alone.
+
+    Each rank takes its part of the batch.
+    """
     inputs, recipe = configuration(name, is_compiled=False)
     given = _input_samples_per_second(inputs, recipe)
-    step = samples_per_second(name)
-    return {
-        "samples_per_second": step,
-        "input_samples_per_second": given,
-        "input_ratio": given / step,
-    }
-
-
-def samples_per_second(name: str) -> float:
-    """Of full steps on all ranks of the process group, each with its part of the batch."""
-    inputs, recipe = configuration(name, is_compiled=False)
     rank, ranks = dist.get_rank(), dist.get_world_size()
-    data = _random_rows(inputs, recipe.training.batch_size * _ROWS_IN_BATCHES)
-    session = Session(inputs, recipe, torch.from_numpy(next(iter(data.train.parts())).inputs.dense))
     share = recipe.training.batch_size // ranks
-    batches = list(shuffled_batches(data, batch_size=share, seed=rank))
+    session, batches = _session(
+        inputs, recipe, num_batches=_ROWS_IN_BATCHES, batch_size=share, seed=rank
+    )
     # As many steps on every rank: each step is an exchange.
     steps = list(itertools.islice(itertools.cycle(batches), _WARM_UP_STEPS))
-    for batch in steps:
-        session.step(batch, learning_rate_share=1.0)
+    _train(session, steps)
     seconds = []
     for _ in tqdm(range(ROUNDS), desc=f"{name} on {ranks} ranks", unit="round", disable=rank > 0):
         dist.barrier()
         started = time.perf_counter()
-        for batch in steps:
-            session.step(batch, learning_rate_share=1.0)
+        _train(session, steps)
         dist.barrier()
         seconds.append((time.perf_counter() - started) / len(steps))
-    return share * ranks / statistics.median(seconds)
+    speed = share * ranks / statistics.median(seconds)
+    return {
+        "samples_per_second": speed,
+        "input_samples_per_second": given,
+        "input_ratio": given / speed,
+    }
 
 
 def profile(name: str, *, is_compiled: bool, rows: int = 25) -> str:
     """Where a step's time goes, operator by operator."""
     inputs, recipe = configuration(name, is_compiled=is_compiled)
-    data = _random_rows(inputs, recipe.training.batch_size * 4)
-    session = Session(inputs, recipe, torch.from_numpy(next(iter(data.train.parts())).inputs.dense))
-    batches = list(_batches(data, recipe))
-    for batch in batches:
-        session.step(batch, learning_rate_share=1.0)
+    session, batches = _session(inputs, recipe, num_batches=4)
+    _train(session, batches)
     with torch.profiler.profile() as profiler:
-        for batch in batches:
-            session.step(batch, learning_rate_share=1.0)
+        _train(session, batches)
     return str(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=rows))
 
 
@@ -179,18 +172,34 @@ def to_dict(speed: Speed) -> dict[str, Any]:
     }
 
 
-def _batches(data: BenchmarkData, recipe: Recipe) -> Iterator[Batch]:
-    return shuffled_batches(data, batch_size=recipe.training.batch_size, seed=0)
+def _session(
+    inputs: Inputs,
+    recipe: Recipe,
+    *,
+    num_batches: int,
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> tuple[Session, list[Batch]]:
+    """A fresh ranker, and random rows for so many of its batches, cut into batches of a size."""
+    size = recipe.training.batch_size
+    num_rows, random = size * num_batches, np.random.default_rng(0)
+    ids = {
+        sparse.name: one_each(random.integers(0, sparse.num_rows, size=num_rows))
+        for sparse in inputs.sparse
+    }
+    dense = random.lognormal(size=(num_rows, len(inputs.dense))).astype(np.float32)
+    label = random.integers(0, 2, size=num_rows)
+    rows = InMemory(Split(ModelInputs(dense, ids), label, np.arange(num_rows)))
+    session = Session(inputs, recipe, torch.from_numpy(dense))
+    return session, list(shuffled_batches(rows, batch_size=batch_size or size, seed=seed))
 
 
-def _seconds_a_step(session: Session, batches: list[Batch]) -> float:
-    started, count = time.perf_counter(), 0
-    for batch in itertools.cycle(batches):
-        session.step(batch, learning_rate_share=1.0)
-        count += 1
-        if time.perf_counter() - started > _SECONDS_OF_STEPS:
-            break
-    return (time.perf_counter() - started) / count
+def _train(session: Session, batches: Iterable[Batch], *, seconds: float = math.inf) -> int:
+    """Steps at the full learning rate, until a step ends behind so many seconds."""
+    ends = time.perf_counter() + seconds
+    return take_steps(
+        session, batches, until=lambda _: time.perf_counter() > ends, is_watched=False
+    )
 
 
 def _input_samples_per_second(inputs: Inputs, recipe: Recipe) -> float:
@@ -208,17 +217,3 @@ def _gflops_of_square(size: int) -> float:
     for _ in range(repeats):
         torch.mm(left, right, out=out)
     return 2 * size**3 * repeats / (time.perf_counter() - started) / 1e9
-
-
-def _random_rows(inputs: Inputs, num_rows: int) -> BenchmarkData:
-    random = np.random.default_rng(0)
-    ids = {
-        sparse.name: one_each(random.integers(0, sparse.num_rows, size=num_rows))
-        for sparse in inputs.sparse
-    }
-    dense = random.lognormal(size=(num_rows, len(inputs.dense))).astype(np.float32)
-    label = random.integers(0, 2, size=num_rows)
-    split = Split(ModelInputs(dense, ids), label, np.arange(num_rows))
-    return BenchmarkData(
-        name="random", inputs=inputs, train=InMemory(split), valid=split, test=split
-    )

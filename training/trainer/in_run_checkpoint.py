@@ -115,9 +115,7 @@ class Progress:
             staging.mkdir(parents=True)
         dist.barrier()
         saved = async_save(
-            state,
-            storage_writer=FileSystemWriter(str(staging)),
-            process_group=self._group,
+            state, storage_writer=FileSystemWriter(str(staging)), process_group=self._group
         )
         self._writing = self._finishing.submit(
             self._complete, cast("_Saved", saved), staging, position
@@ -152,5 +150,5 @@ class Progress:
 
     def _reached(self) -> int:
         path = self.folder / _LAST_STEP
-        text = path.read_text() if path.exists() else ""
-        return int(text) if text.isdecimal() else 0
+        # A kill may have left it empty.
+        return int(path.read_text() or 0) if path.exists() else 0

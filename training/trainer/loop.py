@@ -1,33 +1,152 @@
-"""Passes over the lake's days: learning rates, running metrics, progress."""
+"""The training loop, the only place where steps are taken, and its passes over the lake's days.
+
+On CUDA TorchRec's ``TrainPipelineSparseDist`` copies the batch after next and exchanges the ids of
+the next one while a step computes. Two batches have then been read that no weight has seen: what
+counts as done is a ``Step``, never what was taken from the stream. Lookups wait for the step before
+them, so the weights are the same to the bit as without it.
+"""
 
 import contextlib
 import datetime
-import itertools
-import json
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Never, TextIO
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torchrec.metrics.calibration import CalibrationMetric
-from torchrec.metrics.metrics_config import RecTaskInfo
-from torchrec.metrics.ne import NEMetric
+from torchrec.distributed.train_pipeline.train_pipelines import TrainPipelineSparseDist
 from tqdm import tqdm
 
-from training.config.recipe import TrainingConfig
+from training.config.recipe import Pipeline, TrainingConfig
 from training.data.batch import Batch
 from training.data.dataset import ExampleTable, batches, num_batches
 from training.distributed.divergence import DivergedError, Watch
 from training.trainer.in_run_checkpoint import Position, Progress
-from training.trainer.pipeline import Steps, steps_over
-from training.trainer.session import Session
+from training.trainer.run_record import RunRecord
+from training.trainer.session import Session, Step
 
-LOG_EVERY_STEPS = 20
-_TASK = "ranking"
-_NORMALISER_ROWS = 262_144
+NORMALISER_ROWS = 262_144
+"""Rows to which the normaliser of dense inputs is fitted, about."""
+
+
+def take_steps(
+    session: Session,
+    stream: Iterable[Batch],
+    *,
+    schedule: Callable[[int], float] = lambda done: 1.0,
+    after_step: Callable[[int, Step], Mapping[str, float] | None] = lambda done, step: None,
+    until: Callable[[int], bool] = lambda done: False,
+    done: int = 0,
+    seed: int | None = None,
+    total: int | None = None,
+    label: str = "",
+    is_watched: bool = True,
+) -> int:
+    """Train on a stream of batches; returns how many steps are done.
+
+    No prediction is made within: while a stream is read ahead, the model's forward belongs to the
+    pipeline. An experiment that evaluates on its way hands its stream over in parts.
+
+    Args:
+        session: The ranker.
+        stream: Batches, on any device.
+        schedule: Learning rates of a step, as a share of the configured ones, by the steps done.
+        after_step: Called after each step, with the steps done. The bar shows what it returns.
+        until: The stopping rule, asked after that; batches that were read ahead are dropped.
+        done: Steps before the first one, in a run that goes on.
+        seed: Makes what is dropped depend on seed, step and rank alone; None: on the steps before.
+        total: Steps of the progress bar; None: there is none.
+        label: What it says.
+        is_watched: Whether the loop looks at each step's loss and gradient. On CUDA it waits for
+            them, which a measurement of speed must not.
+
+    Raises:
+        DivergedError: A loss or a gradient is no finite number; on all ranks.
+    """
+    watch = Watch(session.device)
+    bar = tqdm(
+        total=total,
+        initial=done,
+        desc=label,
+        unit="step",
+        mininterval=5,
+        disable=total is None or dist.get_rank() != 0,
+    )
+    with bar, _step_taker(session, iter(stream)) as take_step:
+        while True:
+            if seed is not None:
+                torch.manual_seed(_seed_of(seed, done, dist.get_rank()))
+            step = take_step(schedule(done))
+            if step is None:
+                break
+            done += 1
+            if is_watched:
+                watch.after_step(done, step.loss, session.gradient_norm)
+            bar.update()
+            if shown := after_step(done, step):
+                bar.set_postfix({name: f"{value:.4f}" for name, value in shown.items()})
+            if until(done):
+                break
+    watch.finish()
+    return done
+
+
+def _seed_of(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def is_pipelined(session: Session) -> bool:
+    """Whether batches are copied and exchanged ahead."""
+    if session.config.pipeline is Pipeline.AUTO:
+        return session.device.type == "cuda"
+    return session.config.pipeline is Pipeline.ON
+
+
+@contextlib.contextmanager
+def _step_taker(
+    session: Session, stream: Iterator[Batch]
+) -> Iterator[Callable[[float], Step | None]]:
+    """Takes the next step at a share of the learning rates; None when no batch is left."""
+
+    def in_turn(share: float) -> Step | None:
+        if (batch := next(stream, None)) is None:
+            return None
+        batch = batch.to(session.device)
+        return Step(batch, *session.step(batch, learning_rate_share=share))
+
+    if not is_pipelined(session):
+        yield in_turn
+        return
+
+    def forward(batch: Batch) -> tuple[Tensor, Step]:
+        loss, logits = session.forward(batch)
+        return loss, Step(batch, loss.detach(), logits.detach())
+
+    pipeline = TrainPipelineSparseDist(
+        model=session.model,
+        optimizer=session.optimizer,
+        device=session.device,
+        custom_model_fwd=forward,
+    )
+    # A copy from memory that is not pinned would hold the computation up.
+    pinned = map(Batch.pin_memory, stream) if session.device.type == "cuda" else stream
+
+    def ahead(share: float) -> Step | None:
+        session.begin_step(share)
+        try:
+            step: Step = pipeline.progress(pinned)
+        except StopIteration:
+            return None
+        session.end_step(share)
+        return step
+
+    try:
+        yield ahead
+    finally:
+        # The model has its own forward again, for predictions.
+        pipeline.detach()
 
 
 def fit(
@@ -57,111 +176,39 @@ def fit(
     """
     config = session.config
     start = progress.restore(session) if progress else Position()
-    total = epochs * num_batches(
-        table, days, batch_size=config.batch_size, shuffle_rows=config.shuffle_rows
-    )
-    loop = _Loop(session, start, total_steps=total, is_warm=is_warm, progress=progress)
+    sizes = {"batch_size": config.batch_size, "shuffle_rows": config.shuffle_rows}
+    total = epochs * num_batches(table, days, **sizes)
+    schedule = functools.partial(learning_rate_share, config, total_steps=total, is_warm=is_warm)
+    record = RunRecord(session, start, total_steps=total, progress=progress, id_log=id_log)
+    done, skip = start.step, start.batch
     try:
-        with _ids_from(id_log, start.step) as loop.id_log:
-            for epoch in range(start.epoch, epochs):
-                skip = start.batch if epoch == start.epoch else 0
-                loop.run(_rank_batches(table, days, config, epoch, skip), epoch, skip)
+        for epoch in range(start.epoch, epochs):
+            record.epoch, record.steps_before = epoch, done - skip
+            stream = batches(
+                table,
+                days,
+                **sizes,
+                seed=config.seed + epoch,
+                rank=dist.get_rank(),
+                world_size=dist.get_world_size(),
+                skip=skip,
+            )
+            done = take_steps(
+                *(session, stream),
+                schedule=schedule,
+                after_step=record.after_step,
+                done=done,
+                seed=config.seed,
+                total=total,
+            )
+            skip = 0
     except DivergedError:
         if progress:
             progress.wait()
         raise
     if progress:
         progress.wait()
-    return loop.curve
-
-
-class _Loop:
-    """Steps over batches, with the learning rate, the running metrics and the progress bar."""
-
-    def __init__(
-        self,
-        session: Session,
-        start: Position,
-        *,
-        total_steps: int,
-        is_warm: bool,
-        progress: Progress | None,
-    ) -> None:
-        self.session = session
-        self.total_steps = total_steps
-        self.is_warm = is_warm
-        self.progress = progress
-        self.id_log: TextIO | None = None
-        self.steps = start.step
-        self.curve = list(start.curve)
-        self.metrics = _RunningMetrics(session.config, session.device)
-        self.watch = Watch(session.device)
-
-    def run(self, stream: Iterator[Batch], epoch: int, skipped: int) -> None:
-        """One pass, or what is left of it."""
-        bar = tqdm(
-            total=self.total_steps,
-            initial=self.steps,
-            unit="step",
-            mininterval=5,
-            disable=dist.get_rank() != 0,
-        )
-        with bar, steps_over(self.session, stream) as steps:
-            for number in itertools.count(skipped + 1):
-                loss = self._step(steps)
-                if loss is None:
-                    break
-                bar.update()
-                self._note(bar, loss)
-                if self.progress:
-                    # Batches that were read ahead have entered no weight and are not counted.
-                    position = Position(epoch, number, self.steps, tuple(self.curve))
-                    self.progress.after_step(self.session, position)
-        self.watch.finish()
-
-    def _note(self, bar: "tqdm[Never]", loss: Tensor) -> None:
-        if self.steps % LOG_EVERY_STEPS == 0 or self.steps == self.total_steps:
-            point = {"step": self.steps, "loss": float(loss), **self.metrics.compute()}
-            self.curve.append(point)
-            bar.set_postfix({k: f"{v:.4f}" for k, v in point.items() if k != "step"})
-
-    def _step(self, steps: Steps) -> Tensor | None:
-        share = learning_rate_share(
-            self.session.config, self.steps, self.total_steps, is_warm=self.is_warm
-        )
-        # What is dropped depends on the step alone, so that a resumed run drops the same.
-        torch.manual_seed(_seed_of(self.session.config.seed, self.steps, dist.get_rank()))
-        done = steps.next(learning_rate_share=share)
-        if done is None:
-            return None
-        batch = done.batch
-        self.steps += 1
-        self.watch.after_step(self.steps, done.loss, self.session.gradient_norm)
-        self.metrics.update(done.logits, batch)
-        if self.id_log is not None and batch.example_id is not None:
-            ids = batch.example_id[batch.weight.cpu() > 0].tolist()
-            self.id_log.write(json.dumps({"step": self.steps, "ids": ids}) + "\n")
-        return done.loss
-
-
-def _seed_of(seed: int, step: int, rank: int) -> int:
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
-
-
-@contextlib.contextmanager
-def _ids_from(folder: Path | None, step: int) -> Iterator[TextIO | None]:
-    """This rank's log of ids, without the steps after ``step``, which are done again."""
-    if folder is None:
-        yield None
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"rank-{dist.get_rank()}.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    # A kill may have cut the last line off; its step is done again as well.
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    path.write_text("".join(f"{line}\n" for line in kept))
-    with path.open("a", buffering=1) as log:
-        yield log
+    return record.curve
 
 
 def learning_rate_share(
@@ -181,64 +228,9 @@ def learning_rate_share(
     return rising * (1 - fallen)
 
 
-class _RunningMetrics:
-    """Normalised entropy and calibration while training, over all ranks, from TorchRec."""
-
-    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
-        tasks = [RecTaskInfo(name=_TASK)]
-        world_size = dist.get_world_size()
-        shared = {
-            "world_size": world_size,
-            "my_rank": dist.get_rank(),
-            "batch_size": max(1, config.batch_size // world_size),
-            "tasks": tasks,
-            "window_size": max(config.batch_size, 1) * 50,
-            "compute_on_all_ranks": True,
-        }
-        metrics = {"ne": NEMetric(**shared), "calibration": CalibrationMetric(**shared)}
-        self._metrics = {name: metric.to(device) for name, metric in metrics.items()}
-
-    def update(self, logits: Tensor, batch: Batch) -> None:
-        shown = (batch.weight > 0).double()
-        probability = torch.sigmoid(logits.detach()).double()
-        for metric in self._metrics.values():
-            metric.update(
-                predictions={_TASK: probability},
-                labels={_TASK: batch.label.double()},
-                weights={_TASK: shown},
-            )
-
-    def compute(self) -> dict[str, float]:
-        values = {}
-        for name, metric in self._metrics.items():
-            for key, value in metric.compute().items():
-                if key.endswith(f"window_{name}"):
-                    values[name] = float(value)
-        return values
-
-
-def _rank_batches(
-    table: ExampleTable,
-    days: Sequence[datetime.date],
-    config: TrainingConfig,
-    epoch: int,
-    skip: int,
-) -> Iterator[Batch]:
-    return batches(
-        table,
-        days,
-        batch_size=config.batch_size,
-        shuffle_rows=config.shuffle_rows,
-        seed=config.seed + epoch,
-        rank=dist.get_rank(),
-        world_size=dist.get_world_size(),
-        skip=skip,
-    )
-
-
 def first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> Tensor:
     """Raw dense inputs of the first examples, (rows, inputs), for fitting the normaliser."""
-    buffers = table.buffers(days, rows=_NORMALISER_ROWS)
+    buffers = table.buffers(days, rows=NORMALISER_ROWS)
     if not buffers:
         raise ValueError(
             f"examples: no rows through {days[-1:]}; run `python -m features examples`"

@@ -7,7 +7,6 @@ first layer's LayerNorm runs over all of them. Of other rankers than Wukong, wha
 is new.
 """
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,8 +29,6 @@ from training.model.grow import Kind, State, grow, rewind_adam_step
 from training.model.grown_config import GrowthError
 from training.model.ranker import token_names
 from training.trainer.session import Session
-
-logger = logging.getLogger(__name__)
 
 _MOMENTS = (Kind.FIRST_MOMENTS, Kind.SECOND_MOMENTS)
 _INTERACTION, _NET = "interaction.", "net."
@@ -63,21 +60,26 @@ def load_adopted_state(
         outcomes[f"moments of {converted.table}"] = f"converted: {converted}"
     dense = _DensePart(adoption, source, session.recipe.model)
     saved = _saved_dense(path)
-    part = _INTERACTION
-    outcomes |= dense.adopt(saved["model", ""], _under(state["model"], part), Kind.WEIGHTS)
+
+    def pair(part: str, suffix: str = "") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What the checkpoint has of the interaction, and what there is to fill."""
+        return (
+            under(saved, f"{part}.{_INTERACTION}", suffix),
+            under(state[part], _INTERACTION, suffix),
+        )
+
+    outcomes |= dense.adopt(*pair("model"), Kind.WEIGHTS)
     for kind in _MOMENTS:
-        suffix = f".{kind.value}"
-        wanted = _under(state[DENSE_OPTIMIZER], part, suffix)
-        dense.adopt(saved[DENSE_OPTIMIZER, suffix], wanted, kind)
-    steps = saved[DENSE_OPTIMIZER, ".step"]
+        dense.adopt(*pair(DENSE_OPTIMIZER, f".{kind.value}"), kind)
+    steps, wanted = pair(DENSE_OPTIMIZER, ".step")
     betas = session.optimizer.param_groups[0]["betas"]
-    adam = state[DENSE_OPTIMIZER]
-    for name, step in _under(adam, part, ".step").items():
+    for name, step in wanted.items():
         # A parameter that is new all through begins Adam's correction anew.
         if name in steps:
             step.copy_(steps[name])
         if name in dense.resized:
-            first, second = (adam[f"{part}{name}.{moment.value}"] for moment in _MOMENTS)
+            key, adam = f"{_INTERACTION}{name}", state[DENSE_OPTIMIZER]
+            first, second = (adam[f"{key}.{moment.value}"] for moment in _MOMENTS)
             rewound = rewind_adam_step(first, second, step.clone(), betas)
             for target, value in zip((first, second, step), rewound, strict=True):
                 target.copy_(value)
@@ -85,7 +87,8 @@ def load_adopted_state(
     return outcomes
 
 
-def _under(tensors: Mapping[str, Tensor], prefix: str, suffix: str = "") -> dict[str, Tensor]:
+def under(tensors: Mapping[str, Tensor], prefix: str, suffix: str = "") -> dict[str, Tensor]:
+    """The tensors whose names begin and end in this way, by what is between."""
     return {
         name.removeprefix(prefix).removesuffix(suffix): value
         for name, value in tensors.items()
@@ -93,8 +96,8 @@ def _under(tensors: Mapping[str, Tensor], prefix: str, suffix: str = "") -> dict
     }
 
 
-def _saved_dense(path: Path) -> dict[tuple[str, str], dict[str, Tensor]]:
-    """The checkpoint's interaction and its moments, whole, by part of the state and suffix."""
+def _saved_dense(path: Path) -> dict[str, Tensor]:
+    """The checkpoint's interaction and its moments, whole."""
     sizes = FileSystemReader(str(path)).read_metadata().state_dict_metadata
     whole = {
         name: torch.empty(value.size, dtype=value.properties.dtype)
@@ -103,17 +106,7 @@ def _saved_dense(path: Path) -> dict[tuple[str, str], dict[str, Tensor]]:
         and name.startswith((f"model.{_INTERACTION}", f"{DENSE_OPTIMIZER}.{_INTERACTION}"))
     }
     load_tensors(whole, path)
-    parts = [("model", "")] + [
-        (DENSE_OPTIMIZER, suffix) for suffix in (".step", ".exp_avg", ".exp_avg_sq")
-    ]
-    return {
-        (part, suffix): _under(whole, f"{part}.{_INTERACTION}", suffix) for part, suffix in parts
-    }
-
-
-def _whole(value: Tensor) -> Tensor:
-    """A copy of all of a tensor, of which FSDP2 may hold a part here."""
-    return (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
+    return whole
 
 
 def _put(target: Tensor, value: Tensor) -> None:
@@ -142,7 +135,11 @@ class _DensePart:
     def adopt(self, saved: State, wanted: dict[str, Tensor], kind: Kind) -> dict[str, str]:
         """Fill the new tensors; returns what was not simply kept."""
         made = {name: value for name, value in saved.items() if name in wanted}
-        fresh = {name: _whole(value) for name, value in wanted.items()}
+        # A copy of all of each tensor, of which FSDP2 may hold a part here.
+        fresh = {
+            name: (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
+            for name, value in wanted.items()
+        }
         made |= self._inputs(saved, fresh, kind)
         outcomes: dict[str, str] = {}
         if len(self.positions) < len(self.after):
@@ -179,7 +176,7 @@ class _DensePart:
         if not isinstance(self.target.interaction, WukongConfig):
             stack = {name: value for name, value in saved.items() if name.startswith(_NET)}
             return stack, {"interaction": f"tensors of another shape are new: {what}"}
-        old, fresh = _under(saved, _NET), _under(wanted, _NET)
+        old, fresh = under(saved, _NET), under(wanted, _NET)
         try:
             stack = grow(
                 *(old, fresh, self.source, self.target),

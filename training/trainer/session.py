@@ -1,10 +1,11 @@
 """A sharded ranker in training on this rank: one step, predictions, copies of its weights."""
 
 import contextlib
+import dataclasses
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchrec.distributed.embedding_lookup import GroupedPooledEmbeddingsLookup
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 
@@ -29,6 +31,55 @@ from training.model.ranker import Ranker
 logger = logging.getLogger(__name__)
 
 _CACHED = EmbeddingComputeKernel.FUSED_UVM_CACHING.value
+_EARLY = 10
+"""Steps over which the decay of an average rises, so that the first weights do not linger."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A batch that has entered the weights."""
+
+    batch: Batch
+    """On this rank's device."""
+    loss: Tensor
+    """Of this rank, detached."""
+    logits: Tensor
+
+
+class WeightAverage:
+    """An exponential moving average of tensors that training changes (Polyak averaging).
+
+    Args:
+        tensors: The weights; those of floating point are averaged.
+        decay: Share of the average that a step keeps, once warm.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor], decay: float) -> None:
+        self._tensors = [one.detach() for one in tensors if one.is_floating_point()]
+        self._average = [tensor.clone() for tensor in self._tensors]
+        self._decay = decay
+        self._steps = 0
+
+    def update(self) -> None:
+        """Take one step's weights in."""
+        self._steps += 1
+        decay = min(self._decay, self._steps / (_EARLY + self._steps))
+        get_ema_multi_avg_fn(decay)(self._average, self._tensors, self._steps)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within it the model has the averaged weights, after it those of training again."""
+        kept = [tensor.clone() for tensor in self._tensors]
+        self._copy(self._average)
+        try:
+            yield
+        finally:
+            self._copy(kept)
+
+    @torch.no_grad()
+    def _copy(self, values: Sequence[Tensor]) -> None:
+        for tensor, value in zip(self._tensors, values, strict=True):
+            tensor.copy_(value)
 
 
 class Session:
@@ -37,26 +88,25 @@ class Session:
     def __init__(self, inputs: Inputs, recipe: Recipe, first_rows: Tensor | None) -> None:
         """A fresh ranker on this rank.
 
-        Args:
-            inputs: What it reads.
-            recipe: The run.
-            first_rows: Raw dense inputs on which to fit the normaliser; None when a checkpoint will
-                bring it.
+        Its normaliser is fitted to raw dense inputs (rows, inputs); None: a checkpoint brings it.
         """
         self.recipe = recipe
         self.config = recipe.training
         self.device = device_of_rank()
         torch.manual_seed(self.config.seed)
-        ranker = Ranker(inputs, recipe.model, device=device_of_tables(recipe))
+        # Tables are made nowhere: TorchRec makes each shard on the rank that owns it, and no host
+        # need hold a table whole. Tables that every rank holds whole are no shards.
+        device = torch.device("cpu" if has_dense_tables(recipe) else "meta")
+        ranker = Ranker(inputs, recipe.model, device=device)
         if first_rows is not None and inputs.dense:
             ranker.interaction.tokens.normaliser.fit(first_rows)
         self.plan = plan(ranker, recipe, machine=this_machine(self.device))
-        refuse_cached_decay(self.config, self.plan)
+        _refuse_cached_decay(self.config, self.plan)
         self.is_bf16 = is_bf16(self.config.precision, self.device.type)
-        self.is_compiled = can_compile(self.config, self.plan) and compile_interaction(ranker)
+        self.is_compiled = _can_compile(self.config, self.plan) and compile_interaction(ranker)
         self.model = shard(ranker, recipe, self.plan, device=self.device)
         fill_tables(self.model, recipe)
-        self.optimizer = dense_optimizer(self.model, self.config)
+        self.optimizer = _dense_optimizer(self.model, self.config)
         self.optimizer.register_step_pre_hook(lambda *_: self._clip())
         self.gradient_norm = torch.zeros(())
         """Of the last step, of all that the dense optimiser trains, before it was clipped."""
@@ -66,9 +116,7 @@ class Session:
     def step(self, batch: Batch, *, learning_rate_share: float) -> tuple[Tensor, Tensor]:
         """One optimiser step of tables and dense part; the detached loss and logits of this rank.
 
-        Args:
-            batch: On this rank's device.
-            learning_rate_share: The learning rates of this step, as a share of the configured ones.
+        The batch is on its device; the learning rates are a share of the configured ones.
         """
         self.begin_step(learning_rate_share)
         self.optimizer.zero_grad(set_to_none=True)
@@ -89,11 +137,14 @@ class Session:
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss and logits of a batch on this rank's device, both float32, to go backward from."""
-        with self._autocast():
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bf16):
             logits = self.model(batch.dense, batch.sparse)
         logits = logits.float()
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            logits, batch.label, reduction="none"
+        )
         # Weights make the mean over ranks of these sums the mean over the global batch's examples.
-        return spoil_gradient(weighted_loss(logits, batch)), logits
+        return spoil_gradient((losses * batch.weight).sum()), logits
 
     def end_step(self, learning_rate_share: float) -> None:
         """What follows the optimisers' step."""
@@ -105,11 +156,6 @@ class Session:
     def _clip(self) -> None:
         parameters = (p for group in self.optimizer.param_groups for p in group["params"])
         self.gradient_norm = clipped_norm(parameters, self.config.clip_norm)
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if not self.is_bf16:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of this rank's weights and buffers."""
@@ -136,6 +182,10 @@ class Session:
                     f"pretrained {name}: {values.shape}; the table is {tuple(table.shape)}"
                 )
             table.copy_(torch.from_numpy(values))
+
+    def average(self, decay: float) -> WeightAverage:
+        """The moving average of this rank's weights from now on."""
+        return WeightAverage((value for _, value in self.local_tensors()), decay)
 
     def local_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """This rank's weights and buffers, by name, as training changes them."""
@@ -179,16 +229,7 @@ class Session:
         return np.asarray(scores.cpu().numpy()[: len(rows)])
 
 
-def device_of_tables(recipe: Recipe) -> torch.device:
-    """Where the ranker's tables are made before they are sharded.
-
-    Nowhere: TorchRec makes each shard on the rank that owns it, and no host need hold a table
-    whole. Tables that every rank holds whole are no shards.
-    """
-    return torch.device("cpu" if has_dense_tables(recipe) else "meta")
-
-
-def refuse_cached_decay(config: TrainingConfig, chosen: Plan) -> None:
+def _refuse_cached_decay(config: TrainingConfig, chosen: Plan) -> None:
     """ValueError when decay of all rows would miss those that a device caches."""
     cached = [o.name for o in chosen.options if o.compute_kernel == _CACHED]
     if config.table_decay and cached:
@@ -198,7 +239,7 @@ def refuse_cached_decay(config: TrainingConfig, chosen: Plan) -> None:
         )
 
 
-def can_compile(config: TrainingConfig, chosen: Plan) -> bool:
+def _can_compile(config: TrainingConfig, chosen: Plan) -> bool:
     """Whether the dense part is to be compiled; with FSDP2 it is not, which is logged."""
     is_whole = chosen.dense.parallelism is DenseParallelism.DDP
     if config.is_compiled and not is_whole:
@@ -219,7 +260,7 @@ def compile_interaction(ranker: Ranker) -> bool:
     return True
 
 
-def dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def _dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Adam over everything whose optimiser does not run inside the backward pass.
 
     The decay of the dense part is decoupled (AdamW), the tables' is a term of the loss.
@@ -241,9 +282,3 @@ def dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
             }
         )
     return torch.optim.AdamW(groups, eps=1e-8, fused=True)
-
-
-def weighted_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Weighted sum of the log losses of a batch."""
-    losses = nn.functional.binary_cross_entropy_with_logits(logits, batch.label, reduction="none")
-    return (losses * batch.weight).sum()

@@ -22,9 +22,8 @@ from training.model.grown_config import with_tokens
 from training.model.inputs import inputs_of
 from training.model.ranker import token_names
 from training.trainer.in_run_checkpoint import Progress
-from training.trainer.loop import first_rows, fit
+from training.trainer.loop import first_rows, fit, is_pipelined
 from training.trainer.migrate_state import load_adopted_state
-from training.trainer.pipeline import is_pipelined
 from training.trainer.session import Session
 
 logger = logging.getLogger(__name__)
@@ -92,13 +91,23 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     session = Session(inputs, run.recipe, first_rows(table, days) if is_fitted else None)
     outcomes = _load(parent, adoption, session) if parent else {}
     _log_start(parent, days, session)
-    epochs = config.warm_epochs if parent else config.cold_epochs
-    progress = _progress(run, parent, table, days, checkpoints)
+    identity = {
+        "schema": run.schema.fingerprint(),
+        "recipe": run.recipe.to_dict(),
+        "parent": parent.name if parent else None,
+        "partitions": table.content_hashes(days),
+    }
+    at_most = run.checkpoint_steps
+    progress = Progress(
+        checkpoints.root / f".running-{run.name}",
+        identity,
+        at_most=config.checkpoint_steps if at_most is None else at_most,
+    )
     curve = fit(
         session,
         table,
         days,
-        epochs=epochs,
+        epochs=config.warm_epochs if parent else config.cold_epochs,
         is_warm=parent is not None,
         progress=progress,
         id_log=run.id_log,
@@ -152,53 +161,26 @@ def _load(parent: Checkpoint, adoption: Adoption | None, session: Session) -> di
     return outcomes
 
 
-def _progress(
-    run: Run,
-    parent: Checkpoint | None,
-    table: ExampleTable,
-    days: Sequence[datetime.date],
-    checkpoints: Checkpoints,
-) -> Progress:
-    at_most = run.checkpoint_steps
-    identity = {
-        "schema": run.schema.fingerprint(),
-        "recipe": run.recipe.to_dict(),
-        "parent": parent.name if parent else None,
-        "partitions": table.content_hashes(days),
-    }
-    return Progress(
-        checkpoints.root / f".running-{run.name}",
-        identity,
-        at_most=run.recipe.training.checkpoint_steps if at_most is None else at_most,
-    )
-
-
-def _log_start(
-    parent: Checkpoint | None,
-    days: Sequence[datetime.date],
-    session: Session,
-) -> None:
+def _log_start(parent: Checkpoint | None, days: Sequence[datetime.date], session: Session) -> None:
+    if dist.get_rank() != 0:
+        return
     start = f"warm from {parent.name}" if parent else "cold: no earlier checkpoint fits"
     span = f"{days[0]} to {days[-1]}" if days else "none"
-    if dist.get_rank() == 0:
-        logger.info("%s; %d days to train on (%s)", start, len(days), span)
-        logger.info(
-            "dense part: %s, about %s MB on each rank, %s; batches %s",
-            session.plan.dense.parallelism,
-            f"{session.plan.dense.bytes_by_rank / 2**20:,.0f}",
-            "bf16 autocast" if session.is_bf16 else "float32",
-            "copied and exchanged ahead" if is_pipelined(session) else "one after the other",
-        )
-        for module, parameters in session.model.plan.plan.items():
-            for name, parameter in parameters.items():
-                logger.info(
-                    "plan: %s.%s %s on ranks %s, kernel %s",
-                    module,
-                    name,
-                    parameter.sharding_type,
-                    parameter.ranks,
-                    parameter.compute_kernel,
-                )
+    logger.info("%s; %d days to train on (%s)", start, len(days), span)
+    logger.info(
+        "dense part: %s, about %s MB on each rank, %s; batches %s",
+        session.plan.dense.parallelism,
+        f"{session.plan.dense.bytes_by_rank / 2**20:,.0f}",
+        "bf16 autocast" if session.is_bf16 else "float32",
+        "copied and exchanged ahead" if is_pipelined(session) else "one after the other",
+    )
+    for module, parameters in session.model.plan.plan.items():
+        for name, parameter in parameters.items():
+            logger.info(
+                "plan: %s.%s %s on ranks %s, kernel %s",
+                *(module, name, parameter.sharding_type),
+                *(parameter.ranks, parameter.compute_kernel),
+            )
 
 
 def _manifest(

@@ -26,6 +26,7 @@ from training.model.grow import Kind, grow, rewind_adam_step
 from training.model.grown_config import GrowthError, changes, grown_model
 from training.model.inputs import Inputs, inputs_of
 from training.model.ranker import InteractionArch
+from training.trainer.migrate_state import under
 from training.trainer.session import Session
 
 logger = logging.getLogger(__name__)
@@ -44,12 +45,7 @@ def upscale(
 ) -> dict[str, Any]:
     """Write the grown checkpoint beside its parent; every rank of the process group calls this.
 
-    Args:
-        schema: Of the data set.
-        source: The parent; stays as it is.
-        target: What to grow to.
-        table: Examples, for the golden batch.
-        root: Where checkpoints are.
+    The table has the golden batch; ``root`` is where checkpoints are.
 
     Raises:
         GrowthError: The target cannot contain the parent, or the proof failed.
@@ -185,12 +181,9 @@ def _grown(
     kind: Kind,
 ) -> dict[str, Tensor]:
     """The stack's tensors grown, all others as the parent has them."""
-    stack, fresh_stack = (
-        {key.removeprefix(_NET): value for key, value in values.items() if key.startswith(_NET)}
-        for values in (state, fresh)
-    )
     num_tokens = parent.tokens.num_tokens
-    found = grow(stack, fresh_stack, source, target, num_tokens=num_tokens, kind=kind)
+    stacks = (under(state, _NET), under(fresh, _NET))
+    found = grow(*stacks, source, target, num_tokens=num_tokens, kind=kind)
     others = {key: value for key, value in state.items() if not key.startswith(_NET)}
     return others | {f"{_NET}{key}": value for key, value in found.items()}
 

@@ -107,7 +107,14 @@ def clipped(table, **options):
 
     # After the hook of the session, so that what it sees is what enters the step.
     session.optimizer.register_step_pre_hook(seen)
-    stream = training.trainer.loop._rank_batches(table, days_of(table), session.config, 0, 0)
+    stream = training.trainer.loop.batches(
+        *(table, days_of(table)),
+        batch_size=session.config.batch_size,
+        shuffle_rows=session.config.shuffle_rows,
+        seed=session.config.seed,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+    )
     for batch, _ in zip(stream, range(3), strict=False):
         session.step(batch, learning_rate_share=1.0)
         norms.append(float(session.gradient_norm))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from training.__main__ import main
+from training.config.recipe import Pipeline
 from training.data.batch import make_batch
 from training.distributed.process_group import process_group
 from training.experiments.public_data.data import BenchmarkData, InMemory, Split, split_of
@@ -20,12 +21,11 @@ from training.experiments.public_data.frappe_stand_in import (
     NUM_USES,
     frappe_stand_in,
 )
-from training.experiments.public_data.protocol import run_seed
+from training.experiments.public_data.protocol import run_seed, search, settings_of
 from training.experiments.public_data.run import recipe_for
-from training.experiments.public_data.search import search, settings_of
 from training.model.inputs import Inputs, SparseInput
 from training.recipes import recipe_of
-from training.trainer.session import Session
+from training.trainer.session import Session, WeightAverage
 
 INPUTS = Inputs(sparse=(SparseInput("user", 8, "user"), SparseInput("item", 12, "item")), dense=())
 USERS = np.array([1, 1, 1, 2, 5, 5])
@@ -116,6 +116,14 @@ def test_a_search_never_looks_at_the_test_split():
     assert set(settings_of(found)) == set(settings_of(recipe))
 
 
+def test_a_search_goes_on_behind_a_setting_that_diverges(caplog):
+    recipe = small_recipe(cold_epochs=1, batch_size=256, dense_learning_rate=1e12)
+    with process_group():
+        found = search(problem(), recipe, trials=2)
+    assert found.training.dense_learning_rate < 1
+    assert "the training diverged" in caplog.text
+
+
 def test_the_stand_in_has_the_shape_of_frappe_and_knows_its_best_loss():
     data = frappe_stand_in()
     sizes = {"user": NUM_USERS, "item": NUM_APPS, **CONTEXTS}
@@ -161,8 +169,6 @@ def test_the_command_names_the_folder_that_lacks_the_files(tmp_path, capsys):
 
 
 def test_the_moving_average_is_in_place_only_while_it_is_asked_for():
-    from training.trainer.ema import WeightAverage
-
     weight = torch.zeros(3)
     average = WeightAverage([weight], decay=0.5)
     values = [float(2**step % 7) for step in range(20)]
@@ -188,6 +194,18 @@ def test_the_averaged_weights_are_those_that_are_judged_and_kept():
     with process_group():
         averaged, last = run_seed(data, recipe, seed=1), run_seed(data, plain, seed=1)
     assert averaged.test.log_loss != last.test.log_loss
+
+
+def test_reading_ahead_changes_no_figure():
+    """On CUDA every experiment reads ahead."""
+    found = []
+    for pipeline in (Pipeline.OFF, Pipeline.ON):
+        recipe = small_recipe(cold_epochs=2, batch_size=64, average_decay=0.9, pipeline=pipeline)
+        model = dataclasses.replace(recipe.model, dropout=0.3)
+        with process_group():
+            result = run_seed(problem(), dataclasses.replace(recipe, model=model), seed=1)
+        found.append((result.valid, result.test))
+    assert found[0] == found[1]
 
 
 def test_the_command_offers_exactly_the_data_sets_that_there_are():

@@ -25,3 +25,22 @@ def test_the_files_hold_the_configurations_inputs(name):
         days = table.days(*([DAY_OF_ROWS] * 2))
         assert len(table.read(days)) == 100
         assert input_samples_per_second(table, config) > 0
+
+
+def test_steps_are_timed_by_the_trainers_loop(monkeypatch):
+    """On batches and products that are too small to show anything."""
+    inputs, recipe = train_speed.configuration("A", is_compiled=False)
+    training = dataclasses.replace(recipe.training, batch_size=32, shuffle_rows=100)
+    small = dataclasses.replace(recipe, training=training)
+    monkeypatch.setattr(train_speed, "configuration", lambda *_, is_compiled: (inputs, small))
+    monkeypatch.setattr(train_speed, "ROUNDS", 1)
+    monkeypatch.setattr(train_speed, "SQUARES", (16,))
+    monkeypatch.setattr(train_speed, "_SECONDS_OF_STEPS", 0.1)
+    with process_group():
+        speed = train_speed.measure("A", is_compiled=False)
+        by_ranks = train_speed.speed_of_ranks("A")
+        operators = train_speed.profile("A", is_compiled=False)
+    assert 0 < speed.samples_per_second < speed.input_samples_per_second
+    assert speed.share_of_peak == pytest.approx(speed.gflops / speed.peak_gflops)
+    assert by_ranks["samples_per_second"] > 0
+    assert "aten::addmm" in operators

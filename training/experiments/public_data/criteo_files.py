@@ -14,8 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.schema import Kind
-from training.experiments.public_data.data import BenchmarkData, Split, split_of
-from training.experiments.public_data.errors import FormatError, require_files
+from training.experiments.public_data.data import (
+    BenchmarkData,
+    FormatError,
+    Split,
+    require_files,
+    split_of,
+)
 from training.experiments.public_data.streamed_csv import (
     StreamedRows,
     TextFormat,
@@ -76,7 +81,12 @@ def _days(folder: Path) -> list[Path]:
 
 def _data(name: str, paths: list[Path], ends: list[int], rows: tuple[int, ...]) -> BenchmarkData:
     def encode(block: pa.Table, path: Path, line: int) -> Split:
-        return _encoded(block, path, line, rows)
+        columns = {
+            name: _rows(block[name], path, line, name, size)
+            for name, size in zip(CATEGORIES, rows, strict=True)
+        }
+        dense = np.stack([numbers_of(block, name, path, line) for name in COUNTS], axis=1)
+        return split_of(columns, labels_of(block, LABEL, path, line), dense=dense)
 
     def part(number: int) -> StreamedRows:
         return StreamedRows(paths, TEXT, encode, ends[number], ends[number + 1])
@@ -92,16 +102,6 @@ def _data(name: str, paths: list[Path], ends: list[int], rows: tuple[int, ...]) 
         valid=whole(part(1)),
         test=whole(part(2)),
     )
-
-
-def _encoded(block: pa.Table, path: Path, line: int, rows: tuple[int, ...]) -> Split:
-    label = labels_of(block, LABEL, path, line)
-    dense = np.stack([numbers_of(block, name, path, line) for name in COUNTS], axis=1)
-    columns = {
-        name: _rows(block[name], path, line, name, size)
-        for name, size in zip(CATEGORIES, rows, strict=True)
-    }
-    return split_of(columns, label, dense=dense)
 
 
 def _rows(

@@ -1,7 +1,8 @@
 """What every reader produces: three splits of encoded rows, and what a ranker must know of them."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,25 @@ from training.model.inputs import Inputs
 IntArray = npt.NDArray[np.int64]
 UNKNOWN_ROW = 0
 """Embedding row of values that the training split does not have."""
+
+
+class FormatError(ValueError):
+    """A line of a file is not what the format has there."""
+
+    def __init__(self, path: Path, *, line: int, column: str | int, found: str, expected: str):
+        """Args: where (1-based line), what stands there, and what should."""
+        where = f"{path.name}: line {line}, column {column}"
+        super().__init__(f"{where}: {found[:80]!r}; expected {expected}")
+
+
+def require_files(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    """The paths of files that a data set must have; ValueError names those that are missing."""
+    paths = [folder / name for name in names]
+    if missing := [path.name for path in paths if not path.is_file()]:
+        raise ValueError(
+            f"--data {folder}: no {', '.join(missing)}; the data set is {', '.join(names)}"
+        )
+    return paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +102,9 @@ class Vocabulary:
     values: pa.Array
 
     @classmethod
-    def of(cls, values: pa.ChunkedArray, *, min_count: int = 1) -> "Vocabulary":
-        """The values that occur often enough, in the order in which they are first seen."""
-        counted = pc.value_counts(values.combine_chunks())
-        names, counts = counted.field("values"), counted.field("counts")
-        is_kept = pc.and_(pc.greater_equal(counts, min_count), pc.is_valid(names))
-        return cls(names.filter(is_kept))
+    def of(cls, values: pa.ChunkedArray) -> "Vocabulary":
+        """All values, in the order in which they are first seen."""
+        return cls(pc.unique(values.combine_chunks()).drop_null())
 
     @property
     def num_rows(self) -> int:
@@ -103,11 +120,6 @@ class Vocabulary:
 def one_each(rows: IntArray) -> Ids:
     """Bags of one row each."""
     return Ids(rows, np.ones(len(rows), dtype=np.int32))
-
-
-def no_dense(num_rows: int) -> npt.NDArray[np.float32]:
-    """The dense inputs of a data set that has none."""
-    return np.empty((num_rows, 0), dtype=np.float32)
 
 
 def split_of(
@@ -130,17 +142,10 @@ def split_of(
         name: value if isinstance(value, Ids) else one_each(value)
         for name, value in columns.items()
     }
-    inputs = ModelInputs(no_dense(len(label)) if dense is None else dense, ids)
-    return Split(inputs, label, np.arange(len(label)) if users is None else _numbered(users))
-
-
-def _numbered(users: pa.ChunkedArray | pa.Array) -> IntArray:
-    """A number for each user that is the same in every block of a file."""
-    hashed = hash_array(np.asarray(users, dtype=object), categorize=True)
-    return np.asarray(hashed).view(np.int64)
-
-
-def take_rows(split: Split, rows: Sequence[int] | IntArray) -> Split:
-    """Some rows of a split, in the order given."""
-    indices = np.asarray(rows)
-    return Split(split.inputs.take(indices), split.label[indices], split.group[indices])
+    if dense is None:
+        dense = np.empty((len(label), 0), dtype=np.float32)
+    group = np.arange(len(label))
+    if users is not None:
+        # A number for each user that is the same in every block of a file.
+        group = hash_array(np.asarray(users, dtype=object), categorize=True).view(np.int64)
+    return Split(ModelInputs(dense, ids), label, group)

@@ -14,13 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from training.experiments.public_data.data import (
-    BenchmarkData,
-    InMemory,
-    Split,
-    split_of,
-    take_rows,
-)
+from training.experiments.public_data.data import BenchmarkData, InMemory, Split, split_of
 from training.metrics import log_losses
 from training.model.inputs import Inputs, SparseInput
 
@@ -80,9 +74,9 @@ class _World:
         return _softmax(self.habit[user] + second + third)
 
 
-def frappe_stand_in(*, seed: int = 0) -> BenchmarkData:
+def frappe_stand_in() -> BenchmarkData:
     """The three splits of one generated log."""
-    random = np.random.default_rng([seed, 957])
+    random = np.random.default_rng([0, 957])
     world = _World(random)
     users = np.repeat(np.arange(NUM_USERS), world.num_uses)
     contexts = _contexts(world, users, random)
@@ -96,7 +90,9 @@ def frappe_stand_in(*, seed: int = 0) -> BenchmarkData:
     columns |= {name: contexts[name][use] + 1 for name in CONTEXTS}
     whole = split_of(columns, label, users=pa.array(users[use]))
     parts = np.split(random.permutation(len(use)), [NUM_TRAIN, NUM_TRAIN + NUM_VALID])
-    train, valid, test = (take_rows(whole, rows) for rows in parts)
+    train, valid, test = (
+        Split(whole.inputs.take(rows), label[rows], whole.group[rows]) for rows in parts
+    )
     best = (odds / (1 + odds))[parts[2]].astype(np.float32)
     return BenchmarkData(
         name="frappe-stand-in",

@@ -1,35 +1,42 @@
-"""One seed of one ranker on one data set: early stopping as the public leaderboard has it.
+"""One seed of one ranker on one data set, and a search of its settings.
 
-Adam for the dense part and row-wise Adagrad for the tables, L2 on the embeddings, the learning
-rates cut by ten whenever the validation AUC has not risen for an epoch, the end after two such
-epochs, the weights of the best epoch kept (their moving average, where the recipe has one). With
-one epoch there is one pass and nothing to stop.
+Early stopping is the public leaderboard's: Adam for the dense part and row-wise Adagrad for the
+tables, L2 on the embeddings, the learning rates cut by ten whenever the validation AUC has not
+risen for an epoch, the end after two such epochs, the weights of the best epoch kept (their moving
+average, where the recipe has one). With one epoch there is one pass and nothing to stop.
 Validation decides everything; the test split is scored once, by the weights that were kept.
 """
 
 import contextlib
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from training.config.recipe import Recipe
+from training.config.recipe import Recipe, TableOptimizer
 from training.data.batch import Batch, make_batch
-from training.experiments.public_data.data import BenchmarkData, Split
+from training.distributed.divergence import DivergedError
+from training.experiments.public_data.data import BenchmarkData, Split, TrainingRows
 from training.metrics import Metrics, auc, evaluate
-from training.trainer.ema import WeightAverage
-from training.trainer.session import Session
+from training.trainer.loop import NORMALISER_ROWS, take_steps
+from training.trainer.session import Session, WeightAverage
+
+logger = logging.getLogger(__name__)
 
 REDUCTION = 0.1
-_NORMALISER_ROWS = 262_144
-
-
-class DivergedError(ValueError):
-    """The loss is no number any more."""
+"""Of the learning rates after an epoch without a better validation AUC."""
+DENSE_LEARNING_RATES = (3e-4, 1e-3, 2e-3, 5e-3)
+SPARSE_LEARNING_RATES = (0.02, 0.05, 0.1, 0.2)
+TABLE_DECAYS = (0.0, 1e-3, 3e-3, 1e-2)
+ADAM_LEARNING_RATES = (5e-4, 1e-3, 2e-3)
+ADAM_EMBEDDING_DECAYS = (0.03, 0.05, 0.1, 0.2)
+"""L2 as a term of the mean loss, where Adam trains the tables."""
+DROPOUTS = (0.0, 0.1, 0.2, 0.3, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,18 +73,17 @@ def run_seed(
     """
     started = time.monotonic()
     config = dataclasses.replace(recipe.training, seed=seed)
-    session = Session(data.inputs, dataclasses.replace(recipe, training=config), _first_rows(data))
+    first = next(iter(data.train.parts())).inputs.dense[:NORMALISER_ROWS]
+    recipe = dataclasses.replace(recipe, training=config)
+    session = Session(data.inputs, recipe, torch.from_numpy(first))
     session.set_pretrained(data.pretrained)
-    average = None
-    if config.average_decay:
-        weights = [value for _, value in session.local_tensors() if value.is_floating_point()]
-        average = WeightAverage(weights, config.average_decay)
+    average = session.average(config.average_decay) if config.average_decay else None
     best_auc, best_state, share, since_best = -1.0, session.snapshot(), 1.0, 0
     trained = 0.0
     epoch = 0
     for epoch in range(1, config.cold_epochs + 1):
         epoch_started = time.monotonic()
-        _train_epoch(session, data, share, average, epoch=epoch, label=label)
+        _train_epoch(session, data.train, share, average, epoch=epoch, label=label)
         trained += time.monotonic() - epoch_started
         with average.in_place() if average else contextlib.nullcontext():
             found = auc(session.predict(data.valid.inputs), data.valid.label)
@@ -92,33 +98,32 @@ def run_seed(
             break
     session.restore(best_state)
     return SeedResult(
-        valid=score(session, data.valid),
-        test=score(session, data.test) if with_test else None,
+        valid=_score(session, data.valid),
+        test=_score(session, data.test) if with_test else None,
         epochs=epoch,
         seconds=time.monotonic() - started,
         samples_per_second=data.train.num_rows() * epoch / trained,
     )
 
 
-def score(session: Session, split: Split) -> Metrics:
-    """Exact metrics of a split."""
+def _score(session: Session, split: Split) -> Metrics:
     return evaluate(session.predict(split.inputs), split.label, split.group)
 
 
-def shuffled_batches(data: BenchmarkData, *, batch_size: int, seed: int) -> Iterator[Batch]:
-    """One pass of the training rows, shuffled within each part."""
+def shuffled_batches(rows: TrainingRows, *, batch_size: int, seed: int) -> Iterator[Batch]:
+    """One pass of training rows, shuffled within each part."""
     random = np.random.default_rng(seed)
-    for part in data.train.parts():
+    for part in rows.parts():
         order = random.permutation(len(part))
         for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            weight = np.full(len(rows), 1 / len(rows), dtype=np.float32)
-            yield make_batch(part.inputs.take(rows), part.label[rows], weight)
+            taken = order[start : start + batch_size]
+            weight = np.full(len(taken), 1 / len(taken), dtype=np.float32)
+            yield make_batch(part.inputs.take(taken), part.label[taken], weight)
 
 
 def _train_epoch(
     session: Session,
-    data: BenchmarkData,
+    rows: TrainingRows,
     share: float,
     average: WeightAverage | None,
     *,
@@ -126,20 +131,70 @@ def _train_epoch(
     label: str,
 ) -> None:
     config = session.config
-    total = -(-data.train.num_rows() // config.batch_size)
+    total = -(-rows.num_rows() // config.batch_size)
     warm_up = round(config.warm_up_share * total) if epoch == 1 else 0
-    stream = shuffled_batches(data, batch_size=config.batch_size, seed=config.seed * 1000 + epoch)
-    for step, batch in enumerate(
-        tqdm(stream, total=total, desc=f"{label} epoch {epoch}", mininterval=5, leave=False)
-    ):
-        rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
-        loss, _ = session.step(batch.to(session.device), learning_rate_share=share * rising)
-        if average:
-            average.update()
-        if not torch.isfinite(loss):
-            raise DivergedError(f"loss: {float(loss)} at step {step} of epoch {epoch}; finite")
+    take_steps(
+        session,
+        shuffled_batches(rows, batch_size=config.batch_size, seed=config.seed * 1000 + epoch),
+        schedule=lambda done: share * (min(1.0, (done + 1) / warm_up) if warm_up else 1.0),
+        after_step=lambda *_: average.update() if average else None,
+        total=total,
+        label=f"{label} epoch {epoch}",
+    )
 
 
-def _first_rows(data: BenchmarkData) -> torch.Tensor:
-    part = next(iter(data.train.parts()))
-    return torch.from_numpy(part.inputs.dense[:_NORMALISER_ROWS])
+def search(data: BenchmarkData, recipe: Recipe, *, trials: int) -> Recipe:
+    """The recipe with the best validation AUC of ``trials`` settings, the given one first."""
+    random = np.random.default_rng(0)
+    best, best_auc = recipe, -1.0
+    for number in range(trials):
+        candidate = _drawn(recipe, random) if number else recipe
+        label = f"search {number + 1}/{trials}"
+        try:
+            result = run_seed(data, candidate, seed=0, with_test=False, label=label)
+        except DivergedError as error:
+            logger.warning("%s: %s with %s", label, error, settings_of(candidate))
+            continue
+        logger.info(
+            "%s: valid AUC %.4f, log loss %.4f with %s",
+            *(label, result.valid.auc, result.valid.log_loss, settings_of(candidate)),
+        )
+        if result.valid.auc > best_auc:
+            best, best_auc = candidate, result.valid.auc
+    return best
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """What a search may change, as the recipe has it."""
+    training = recipe.training
+    return {
+        "dense_learning_rate": training.dense_learning_rate,
+        "sparse_learning_rate": training.sparse_learning_rate,
+        "table_decay": training.table_decay,
+        "embedding_decay": training.embedding_decay,
+        "dropout": recipe.model.dropout,
+    }
+
+
+def _drawn(recipe: Recipe, random: np.random.Generator) -> Recipe:
+    training, model = recipe.training, recipe.model
+    if training.table_optimizer is TableOptimizer.ADAM:
+        tables: dict[str, Any] = {
+            "sparse_learning_rate": float(random.choice(ADAM_LEARNING_RATES)),
+            "embedding_decay": float(random.choice(ADAM_EMBEDDING_DECAYS)),
+        }
+    else:
+        tables = {
+            "sparse_learning_rate": float(random.choice(SPARSE_LEARNING_RATES)),
+            "table_decay": float(random.choice(TABLE_DECAYS)),
+        }
+    dense = float(random.choice(DENSE_LEARNING_RATES))
+    dropout = float(random.choice(DROPOUTS))
+    return dataclasses.replace(
+        recipe,
+        training=dataclasses.replace(training, dense_learning_rate=dense, **tables),
+        # DLRM's over-arch, which is TorchRec's, has no dropout to draw.
+        model=model
+        if model.interaction.kind == "dlrm"
+        else dataclasses.replace(model, dropout=dropout),
+    )

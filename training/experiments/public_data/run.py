@@ -1,5 +1,7 @@
 """The command: read a data set, perhaps search, train some seeds, report the means and spreads."""
 
+import datetime
+import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -9,28 +11,32 @@ from typing import Any
 import numpy as np
 
 from features.datasets.catalog import SCHEMAS
+from features.schema import Schema
 from training.config.recipe import Recipe
+from training.data.dataset import ExampleTable, user_groups
+from training.evaluation.holdout import best_log_losses
 from training.experiments.public_data.criteo_files import read_criteo_kaggle, read_criteo_terabyte
-from training.experiments.public_data.csv_files import read_categorical_csv
-from training.experiments.public_data.data import BenchmarkData
+from training.experiments.public_data.data import BenchmarkData, InMemory, Split
 from training.experiments.public_data.frappe_stand_in import CONTEXTS, frappe_stand_in
-from training.experiments.public_data.lake import read_lake
-from training.experiments.public_data.libfm_files import find_libfm, read_libfm
-from training.experiments.public_data.protocol import SeedResult, run_seed
-from training.experiments.public_data.search import search, settings_of
+from training.experiments.public_data.one_hot_files import read_one_hot
+from training.experiments.public_data.protocol import SeedResult, run_seed, search, settings_of
 from training.experiments.public_data.sequence_files import (
     KUAIVIDEO,
     MICROVIDEO,
     TAOBAO_AD,
-    SequenceFormat,
     read_sequences,
 )
 from training.model.flops import Cost, cost_of
+from training.model.inputs import inputs_of
 from training.recipes import RECIPES, recipe_of
 
 logger = logging.getLogger(__name__)
 
 _FIRST_SEED = 2021
+_SHARES = (0.7, 0.85)
+"""Where the training days and the validation days end, as shares of the rows."""
+_TEST_FIGURES = ("auc", "log_loss", "gauc", "ne")
+_RUN_FIGURES = ("epochs", "seconds", "samples_per_second")
 
 
 def run_benchmark(
@@ -38,13 +44,8 @@ def run_benchmark(
 ) -> dict[str, Any]:
     """Train ``seeds`` rankers on a data set; returns the line of figures, its table included.
 
-    Args:
-        dataset: A name of ``DATASETS``.
-        folder: Where its files are.
-        model: The ranker's kind.
-        recipe: Name of the recipe; None: the data set's own for this model, or the small one.
-        seeds: How many.
-        trials: Settings to try on the validation split first; 0: the recipe as it is.
+    Without a named recipe it is the data set's own for this kind of model, or the small one. That
+    many ``trials`` are made on the validation split first; 0: the recipe is taken as it is.
     """
     if seeds < 1:
         raise ValueError(f"seeds: {seeds}; at least 1")
@@ -90,14 +91,9 @@ def _figures(
 ) -> dict[str, Any]:
     tests = [result.test for result in results if result.test]
     columns: dict[str, list[float]] = {
-        "auc": [test.auc for test in tests],
-        "log_loss": [test.log_loss for test in tests],
-        "gauc": [test.gauc for test in tests],
-        "ne": [test.ne for test in tests],
+        **{name: [getattr(test, name) for test in tests] for name in _TEST_FIGURES},
         "valid_auc": [result.valid.auc for result in results],
-        "epochs": [result.epochs for result in results],
-        "seconds": [result.seconds for result in results],
-        "samples_per_second": [result.samples_per_second for result in results],
+        **{name: [getattr(result, name) for result in results] for name in _RUN_FIGURES},
     }
     means = {name: _or_none(float(np.mean(values))) for name, values in columns.items()}
     spreads = {
@@ -114,11 +110,7 @@ def _figures(
         "seeds": len(results),
         "spreads": spreads,
         "search": {"trials": trials, "settings": settings_of(recipe)},
-        "rows": {
-            "train": data.train.num_rows(),
-            "valid": len(data.valid),
-            "test": len(data.test),
-        },
+        "rows": {"train": data.train.num_rows(), "valid": len(data.valid), "test": len(data.test)},
     }
     if data.best_log_loss is not None:
         figures["best_log_loss"] = data.best_log_loss
@@ -143,7 +135,7 @@ def _table(figures: dict[str, Any]) -> str:
     cells = [
         figures["dataset"],
         figures["model"],
-        *(cell(name, 4) for name in ("auc", "log_loss", "gauc", "ne")),
+        *(cell(name, 4) for name in _TEST_FIGURES),
         f"{figures['params']:,}",
         f"{figures['mflop_per_example']:.2f}",
         cell("seconds", 0),
@@ -152,40 +144,47 @@ def _table(figures: dict[str, Any]) -> str:
     return f"| {titles} |\n|{rule}|\n| {' | '.join(cells)} |"
 
 
+def read_lake(schema: Schema, lake: Path) -> BenchmarkData:
+    """All examples of a data set: the first days train, the next validate, the last test.
+
+    Raises:
+        ValueError: There are no examples; says which command makes them.
+    """
+    table = ExampleTable(lake, schema)
+    days = table.days(datetime.date.min, datetime.date.max)
+    rows = {day: count for day in days if (count := table.num_rows([day]))}
+    seen = np.cumsum([*rows.values()])
+    ends = np.searchsorted(seen, np.multiply(_SHARES, seen[-1:].sum())) + 1
+    if len(set(ends)) < len(_SHARES) or ends[-1] == len(rows):
+        raise ValueError(f"days of {table.root}: {len(rows)} with rows; three parts need more")
+    parts = [table.read(part.tolist()) for part in np.split(np.array([*rows]), ends)]
+    train, valid, test = (
+        Split(part.inputs, part.label, user_groups(part, schema)) for part in parts
+    )
+    best = best_log_losses(schema, parts[-1])
+    return BenchmarkData(
+        name=schema.name,
+        inputs=inputs_of(schema),
+        train=InMemory(train),
+        valid=valid,
+        test=test,
+        best_log_loss=None if best is None else float(best.mean()),
+    )
+
+
 FRAPPE_FIELDS = ("user", "item", *CONTEXTS)
-
-
-def _frappe(folder: Path) -> BenchmarkData:
-    paths = find_libfm(folder)
-    if paths:
-        return read_libfm("frappe", paths, fields=FRAPPE_FIELDS)
-    return read_categorical_csv("frappe", folder, user="user")
-
-
-def _movielens_latest(folder: Path) -> BenchmarkData:
-    paths = find_libfm(folder)
-    if paths:
-        return read_libfm("movielens-latest", paths, fields=("user_id", "item_id", "tag_id"))
-    return read_categorical_csv("movielens-latest", folder, user="user_id")
-
-
-def _from_lake(name: str) -> Callable[[Path], BenchmarkData]:
-    return lambda folder: read_lake(SCHEMAS[name], folder)
-
-
-def _sequences(name: str, form: SequenceFormat) -> Callable[[Path], BenchmarkData]:
-    return lambda folder: read_sequences(name, folder, form)
-
-
+MOVIELENS_FIELDS = ("user_id", "item_id", "tag_id")
 DATASETS: dict[str, Callable[[Path], BenchmarkData]] = {
-    "frappe": _frappe,
+    "frappe": functools.partial(read_one_hot, "frappe", fields=FRAPPE_FIELDS),
     "frappe-stand-in": lambda _: frappe_stand_in(),
-    "movielens-latest": _movielens_latest,
-    "microvideo": _sequences("microvideo", MICROVIDEO),
-    "kuaivideo": _sequences("kuaivideo", KUAIVIDEO),
-    "taobao-ad": _sequences("taobao-ad", TAOBAO_AD),
+    "movielens-latest": functools.partial(
+        read_one_hot, "movielens-latest", fields=MOVIELENS_FIELDS
+    ),
+    "microvideo": functools.partial(read_sequences, "microvideo", form=MICROVIDEO),
+    "kuaivideo": functools.partial(read_sequences, "kuaivideo", form=KUAIVIDEO),
+    "taobao-ad": functools.partial(read_sequences, "taobao-ad", form=TAOBAO_AD),
     "criteo-kaggle": read_criteo_kaggle,
     "criteo-terabyte": read_criteo_terabyte,
-    **{name: _from_lake(name) for name in SCHEMAS},
+    **{name: functools.partial(read_lake, schema) for name, schema in SCHEMAS.items()},
 }
 """Readers by the name of the data set; each takes the folder that ``--data`` names."""

@@ -16,8 +16,13 @@ import pyarrow.compute as pc
 
 from features.encoding.encode import Ids
 from features.schema import Kind
-from training.experiments.public_data.data import BenchmarkData, Split, Vocabulary, split_of
-from training.experiments.public_data.errors import require_files
+from training.experiments.public_data.data import (
+    BenchmarkData,
+    Split,
+    Vocabulary,
+    require_files,
+    split_of,
+)
 from training.experiments.public_data.streamed_csv import (
     StreamedRows,
     TextFormat,
@@ -102,27 +107,39 @@ def read_sequences(name: str, folder: Path, form: SequenceFormat) -> BenchmarkDa
     num_rows = num_rows_of([train], text)
     ends = round(num_rows * (1 - VALID_SHARE))
     vocabularies = _vocabularies(train, text, form, ends)
-    readers = {field: field for field in form.fields} | dict(form.histories)
-    sparse = [SparseInput(r, vocabularies[f].num_rows, f) for r, f in readers.items()]
-    pretrained, vectors = [], {}
+    owners = {field: field for field in form.fields} | dict(form.histories)
+    readers = {name: (name, vocabularies[field]) for name, field in owners.items()}
+    sparse = [SparseInput(name, readers[name][1].num_rows, owners[name]) for name in owners]
+    vectors = {}
     for field, file in form.vectors.items():
         keys, values = _vectors(folder / file)
         # Ids of their own: an item that no training row has still has a vector, and no trained row.
-        vocabularies[field + VECTOR] = Vocabulary(keys)
         table = np.concatenate([np.zeros((1, values.shape[1]), dtype=np.float32), values])
-        for reader in (reader for reader, owner in readers.items() if owner == field):
-            pretrained.append(PretrainedInput(reader + VECTOR, *table.shape))
-            vectors[reader + VECTOR] = table
+        for name in (name for name, owner in owners.items() if owner == field):
+            readers[name + VECTOR] = (name, Vocabulary(keys))
+            vectors[name + VECTOR] = table
 
     def encode(block: pa.Table, path: Path, line: int) -> Split:
-        return _encoded(block, path, line, form, vocabularies)
+        columns: dict[str, npt.NDArray[np.int64] | Ids] = {
+            name: _bags(block[column], known, form.max_length)
+            if column in form.histories
+            else known.rows(block[column])
+            for name, (column, known) in readers.items()
+        }
+        numbers = [numbers_of(block, name, path, line) for name in form.numbers]
+        return split_of(
+            columns,
+            labels_of(block, form.label, path, line),
+            dense=np.stack(numbers, axis=1) if numbers else None,
+            users=block[form.user],
+        )
 
     return BenchmarkData(
         name=name,
         inputs=Inputs(
             sparse=tuple(sparse),
             dense=(Kind.COUNT,) * len(form.numbers),
-            pretrained=tuple(pretrained),
+            pretrained=tuple(PretrainedInput(n, *v.shape) for n, v in vectors.items()),
         ),
         train=StreamedRows([train], text, encode, 0, ends),
         valid=whole(StreamedRows([train], text, encode, ends, num_rows)),
@@ -151,37 +168,6 @@ def _vocabularies(
         )
         for field, found in counts.items()
     }
-
-
-def _encoded(
-    block: pa.Table,
-    path: Path,
-    line: int,
-    form: SequenceFormat,
-    vocabularies: Mapping[str, Vocabulary],
-) -> Split:
-    columns: dict[str, npt.NDArray[np.int64] | Ids] = {}
-    vectors: dict[str, npt.NDArray[np.int64] | Ids] = {}
-    for field in form.fields:
-        values = block[field].combine_chunks()
-        columns[field] = vocabularies[field].rows(values)
-        if field in form.vectors:
-            vectors[field + VECTOR] = vocabularies[field + VECTOR].rows(values)
-    for history, field in form.histories.items():
-        columns[history] = _bags(block[history], vocabularies[field], form.max_length)
-        if field in form.vectors:
-            known = vocabularies[field + VECTOR]
-            vectors[history + VECTOR] = _bags(block[history], known, form.max_length)
-    dense = None
-    if form.numbers:
-        numbers = [numbers_of(block, name, path, line) for name in form.numbers]
-        dense = np.stack(numbers, axis=1)
-    return split_of(
-        {**columns, **vectors},
-        labels_of(block, form.label, path, line),
-        dense=dense,
-        users=block[form.user],
-    )
 
 
 def _bags(values: pa.ChunkedArray, vocabulary: Vocabulary, max_length: int) -> Ids:

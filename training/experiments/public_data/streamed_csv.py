@@ -1,6 +1,7 @@
 """Training rows in a text file larger than memory: parsed, encoded and given out block by block."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,8 +12,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from features.encoding.encode import Ids, ModelInputs
-from training.experiments.public_data.data import Split
-from training.experiments.public_data.errors import FormatError
+from training.experiments.public_data.data import FormatError, Split
 
 BLOCK_BYTES = 64 << 20
 """Bytes of text in memory at a time; rows are shuffled within it."""
@@ -49,7 +49,7 @@ class StreamedRows:
 
 
 def blocks(
-    paths: Sequence[Path], text: TextFormat, *, start: int = 0, stop: int | None = None
+    paths: Sequence[Path], text: TextFormat, *, start: int = 0, stop: int = sys.maxsize
 ) -> Iterator[tuple[pa.Table, Path, int]]:
     """The rows of some files in blocks, each with its file and the line before its first row.
 
@@ -60,15 +60,12 @@ def blocks(
     for path in paths:
         line = 1 if text.has_header else 0
         for batch in _batches(path, text):
-            first, last = max(0, start - seen), batch.num_rows
-            if stop is not None:
-                last = min(last, stop - seen)
+            first, last = max(0, start - seen), min(batch.num_rows, stop - seen)
             if first < last:
-                table = pa.table(batch.slice(first, last - first))
-                yield table, path, line + first
+                yield pa.table(batch.slice(first, last - first)), path, line + first
             seen += batch.num_rows
             line += batch.num_rows
-            if stop is not None and seen >= stop:
+            if seen >= stop:
                 return
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import make_interp_spline
 
 from training.experiments.scaling.bootstrap import DRAWS, LEVEL, Interval
 from training.experiments.scaling.curve import Curve
-from training.experiments.scaling.laws import FloatArray, geometric_mean
+from training.experiments.scaling.laws import geometric_mean
 from training.experiments.scaling.points import AXES, is_positive
 
 WORTH = 0.0002
@@ -138,7 +139,8 @@ def advise(curves: Sequence[Curve], current: Current | None = None) -> Advice:
     chosen = [curve for curve in curves if curve.model == model]
     if not chosen:
         raise ValueError(f"current, model: {model!r}; one of {sorted({c.model for c in curves})}")
-    starts = [_start(curve, current) for curve in chosen]
+    given = current.x if current else {}
+    starts = [given.get(curve.axis, float(curve.observed.x[-1])) for curve in chosen]
     doublings = [curve.change(x, 2 * x)[1] for curve, x in zip(chosen, starts, strict=True)]
     shares = np.bincount(np.argmin(doublings, axis=0), minlength=len(chosen)) / DRAWS
     steps = [
@@ -146,11 +148,6 @@ def advise(curves: Sequence[Curve], current: Current | None = None) -> Advice:
         for curve, x, share in zip(chosen, starts, shares, strict=True)
     ]
     return Advice(model, tuple(sorted(steps, key=lambda step: step.doubling.estimate)))
-
-
-def _start(curve: Curve, current: Current | None) -> float:
-    given = current.x.get(curve.axis) if current else None
-    return given if given is not None else float(curve.observed.x[-1])
 
 
 def _step(curve: Curve, x: float) -> Step:
@@ -195,15 +192,8 @@ def compute_factor(curve: Curve, x: float, to: float) -> float:
             for amount in curve.observed.x
         ]
     )
-    start, end = (_interpolated(math.log(amount), log_x, np.log(flops)) for amount in (x, to))
+    start, end = make_interp_spline(log_x, np.log(flops), k=1)(np.log([x, to]))
     return math.exp(end - start)
-
-
-def _interpolated(at: float, x: FloatArray, y: FloatArray) -> float:
-    """Linear between the two nearest points on the way, and on from the first and last two."""
-    right = int(np.clip(np.searchsorted(x, at), 1, len(x) - 1))
-    slope = (y[right] - y[right - 1]) / (x[right] - x[right - 1])
-    return float(y[right - 1] + slope * (at - x[right - 1]))
 
 
 def _regime(curve: Curve, doubling: Interval) -> Regime:

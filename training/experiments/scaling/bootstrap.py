@@ -126,11 +126,7 @@ def fit_form(observations: Observations, form: Form) -> Fitted:
 def draw(observations: Observations, fitted: Fitted, *, seed: int, size: int = DRAWS) -> Laws:
     """``size`` laws that the noise could have led to as well.
 
-    Args:
-        observations: Independent ones, more than the form has parameters.
-        fitted: The form's fit to them.
-        seed: Of the draws.
-        size: How many.
+    The observations are independent, and more than the form has parameters.
     """
     runs, generator = len(fitted.residuals), np.random.default_rng(seed)
     freedom = runs - fitted.form.parameters

@@ -76,17 +76,15 @@ def geometric_mean(x: FloatArray) -> float:
 
 
 def fit(form: Form, x: FloatArray, loss: FloatArray, weight: FloatArray) -> Laws:
-    """The best law of a form for each row of losses.
+    """The best law of a form for (points,) x and each row of (size, points) losses, all above 0.
 
-    Args:
-        form: Which.
-        x: (points,), above 0.
-        loss: (size, points), above 0.
-        weight: (points,), such as the number of seeds.
+    The (points,) weight is such as the number of seeds.
     """
     scale, log_loss = geometric_mean(x), np.log(loss)
     if form is Form.FLOOR:
-        return _floored(x / scale, loss, weight, scale)
+        # Residuals relative to the losses, then to the law that this gives.
+        rough = _search(x / scale, loss, weight / loss**2, scale, zooms=0)
+        return _search(x / scale, loss, weight / rough.at(x) ** 2, scale, zooms=_ZOOMS)
     level = np.average(log_loss, axis=1, weights=weight)
     zeros = np.zeros(len(loss))
     if form is Form.FLAT:
@@ -97,12 +95,6 @@ def fit(form: Form, x: FloatArray, loss: FloatArray, weight: FloatArray) -> Laws
     slope = (log_loss @ centred) / (centred @ (log_x - middle))
     beta = np.clip(-slope, 0, BETA_RANGE[1])
     return Laws(np.exp(level + beta * middle), beta, zeros, scale)
-
-
-def _floored(ratio: FloatArray, loss: FloatArray, weight: FloatArray, scale: float) -> Laws:
-    """Two searches: residuals relative to the losses, then to the law that this gives."""
-    rough = _search(ratio, loss, weight / loss**2, scale, zooms=0)
-    return _search(ratio, loss, weight / rough.at(ratio * scale) ** 2, scale, zooms=_ZOOMS)
 
 
 def _search(

@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,36 +94,46 @@ def is_positive(value: Any) -> bool:
 def read_points(path: Path) -> list[Point]:
     """The points of a file, in its order; of a run that is there twice, the later one.
 
-    A last line that a killed run left unfinished is skipped with a warning.
-
     Raises:
         ValueError: Naming the file, the line and what is wrong there.
     """
     runs: dict[tuple[str, str, float, int], Point] = {}
-    lines = path.read_text().split("\n")
-    if _is_cut_off(lines[-1]):
-        logger.warning("%s: the last line is cut off, and skipped", path)
-        del lines[-1]
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            point = _parsed(line, f"{path}, line {number}")
-            runs[point.run] = point
+    for number, line in enumerate(whole_lines(path), start=1):
+        try:
+            if line.strip():
+                point = Point(**json.loads(line))
+                runs[point.run] = point
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
     return list(runs.values())
 
 
 def append_points(path: Path, points: Iterable[Point]) -> None:
-    """Add finished runs to a file; a line that a killed run left unfinished is dropped first."""
+    """Add finished runs to a file."""
+    append_lines(path, map(dataclasses.asdict, points))
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a file; a last one that a killed run left unfinished is skipped and logged."""
+    lines = path.read_text().split("\n")
+    if _is_cut_off(lines[-1]):
+        logger.warning("%s: the last line is cut off, and skipped", path)
+        del lines[-1]
+    return lines
+
+
+def append_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
+    """Add JSON objects, a line each; a line that a killed run left unfinished is dropped first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         file.seek(0)
-        text = file.read()
-        whole, end, tail = text.rpartition(b"\n")
+        whole, end, tail = file.read().rpartition(b"\n")
         if _is_cut_off(tail.decode(errors="replace")):
             file.truncate(len(whole) + len(end))
         elif tail:
             file.write(b"\n")
-        for point in points:
-            file.write(json.dumps(dataclasses.asdict(point)).encode() + b"\n")
+        for value in values:
+            file.write(json.dumps(value).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -134,11 +144,3 @@ def _is_cut_off(tail: str) -> bool:
         return bool(tail.strip()) and not json.loads(tail)
     except ValueError:
         return True
-
-
-def _parsed(line: str, source: str) -> Point:
-    try:
-        values = json.loads(line)
-        return Point(**values)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{source}: {error}") from error

@@ -9,9 +9,10 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from training.experiments.scaling.points import whole_lines
 
 _ROOT = Path(__file__).parents[3]
 _PACKAGES = ("training", "features")
@@ -37,29 +38,11 @@ class Outcome:
     """Hash of the code, the schema and the days: points are of one curve under one setting only."""
 
 
-class Journal:
-    """A file with a line for each finished run; lines are added, never changed.
-
-    Args:
-        path: Of the file; it need not be there.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def outcomes(self) -> Iterator[Outcome]:
-        """The finished runs in their order."""
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        for line in lines:
-            # A kill may have cut the last line off; its run is done again.
-            if line.endswith("}"):
-                yield Outcome(**json.loads(line))
-
-    def add(self, outcome: Outcome) -> None:
-        """Write a finished run down."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as journal:
-            journal.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
+def read_outcomes(path: Path) -> dict[str, Outcome]:
+    """The finished runs of a journal by key; a file that is not there has none."""
+    lines = whole_lines(path) if path.exists() else []
+    found = [Outcome(**json.loads(line)) for line in lines if line]
+    return {outcome.key: outcome for outcome in found}
 
 
 def hash_of(content: dict[str, Any]) -> str:

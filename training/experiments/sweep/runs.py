@@ -6,44 +6,71 @@ A run is one pass over the training days in order of time, with weights averaged
 import dataclasses
 import datetime
 import itertools
+import logging
 import math
 import time
-from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
+
+from features.encoding.encode import Ids, ModelInputs
 from training.config.recipe import Recipe
-from training.data.batch import Batch
-from training.data.dataset import ExampleTable, batches, num_batches, user_groups
-from training.data.day_split import Days
+from training.data.dataset import Examples, ExampleTable, user_groups
+from training.distributed.divergence import DivergedError
+from training.experiments.one_pass import AVERAGE_DECAY, WARM_UP_STEPS, Days, OnePass
 from training.experiments.scaling.points import Point
-from training.experiments.sweep.hashed_table import HashedTable, capped
 from training.experiments.sweep.journal import Outcome, code_hash, hash_of
 from training.experiments.sweep.sizes import Size
-from training.metrics import evaluate
+from training.metrics import Metrics, evaluate
 from training.model.flops import cost_of
-from training.model.inputs import inputs_of
+from training.model.inputs import Inputs, inputs_of
 from training.recipes import recipe_of
 from training.registry.mlflow_registry import Registry
-from training.trainer.ema import WeightAverage
-from training.trainer.loop import first_rows
-from training.trainer.session import Session
+from training.trainer.loop import take_steps
+from training.trainer.session import Step
 
-_AVERAGE_DECAY = 0.98
-_WARM_UP_STEPS = 50
+logger = logging.getLogger(__name__)
+
 _WARM_UP_SHARE = 0.1
-"""The learning rate rises over these steps, or over this share of a short run."""
-_SHUFFLE_ROWS = 65_536
+"""The learning rate rises over ``WARM_UP_STEPS``, or over this share of a short run."""
 _TIMED_STEPS = 6
+_SMALL_TABLE = 64
+"""Rows that a table keeps at the least."""
+
+
+class HashedTable(ExampleTable):
+    """The same examples with fewer rows in each embedding table; ids beyond them share rows."""
+
+    def __init__(self, table: ExampleTable, inputs: Inputs, rows_share: float) -> None:
+        self.schema, self.root = table.schema, table.root
+        sparse = tuple(
+            dataclasses.replace(one, num_rows=capped(one.num_rows, rows_share))
+            for one in inputs.sparse
+        )
+        self.inputs = dataclasses.replace(inputs, sparse=sparse)
+
+    def read_buffer(self, buffer: Any) -> Examples:
+        """The examples of one buffer."""
+        examples = super().read_buffer(buffer)
+        return dataclasses.replace(examples, inputs=self.hashed(examples.inputs))
+
+    def hashed(self, inputs: ModelInputs) -> ModelInputs:
+        """Ids in the rows that there are; row 0 stays missing or unknown."""
+        found = {}
+        for sparse in self.inputs.sparse:
+            ids = inputs.ids[sparse.name]
+            rows = np.where(ids.values > 0, 1 + (ids.values - 1) % (sparse.num_rows - 1), 0)
+            found[sparse.name] = Ids(rows, ids.lengths)
+        return ModelInputs(inputs.dense, found)
+
+
+def capped(num_rows: int, share: float) -> int:
+    """Rows of a table at a share of its own."""
+    return max(min(num_rows, _SMALL_TABLE), round(num_rows * share))
 
 
 class Runs:
-    """The runs of one data set.
-
-    Args:
-        table: The examples.
-        registry: Where every run is an MLflow run.
-        last: Last day to use; None: the newest.
-        batch_size: Of all runs.
-    """
+    """The runs of one data set, each an MLflow run; ``last`` is the last day to use, if any."""
 
     def __init__(
         self,
@@ -58,57 +85,83 @@ class Runs:
         self.days = Days.of([day for day in days if table.num_rows([day])])
         self.examples = {"valid": table.read(self.days.valid), "test": table.read(self.days.test)}
         self.inputs = inputs_of(table.schema)
-        self.num_steps = num_batches(
-            table, self.days.train, batch_size=batch_size, shuffle_rows=_SHUFFLE_ROWS
-        )
+        self.log = OnePass(table, self.days.train, batch_size)
+        self.num_steps = self.log.num_steps()
         self.registry = registry
-        self.batch_size = batch_size
-        self.setting = self._hash_of_setting()
+        days = [*self.days.train, *self.days.valid, *self.days.test]
+        self.setting = hash_of(
+            {
+                "code": code_hash(),
+                "schema": table.schema.fingerprint(),
+                "partitions": table.content_hashes(days),
+            }
+        )
 
     def train(self, size: Size, rate: float, seed: int) -> Outcome:
-        """One run: a pass over the training days, judged on the days behind them."""
+        """One run, judged on the days behind its own; of one that diverges the losses are NaN."""
         key = self.key_of(size, rate, seed)
         started = time.monotonic()
-        recipe, table = self._recipe(size, rate, seed), self.table_of(size)
         parameters = {"axis": size.axis, "size": size.label, "seed": seed, "learning_rate": rate}
         run = self.registry.start_run(self.days.test[-1], {**parameters, "key": key})
-        session = self._session(recipe, table)
-        average = WeightAverage(
-            [value for _, value in session.local_tensors() if value.is_floating_point()],
-            _AVERAGE_DECAY,
-        )
-        steps = self.steps_of(size)
-        warm_up = min(_WARM_UP_STEPS, math.ceil(_WARM_UP_SHARE * steps))
+        judged: list[Metrics] = []
         examples = 0
-        stream = itertools.islice(self._batches(table, seed), steps)
-        for step, batch in enumerate(stream, start=1):
-            session.step(batch, learning_rate_share=min(1.0, step / warm_up))
-            average.update()
-            examples += len(batch.label)
-        with average.in_place():
-            valid, test = (
-                evaluate(
-                    session.predict(table.hashed(part.inputs)),
-                    part.label,
-                    user_groups(part, self.table.schema),
-                )
-                for part in (self.examples["valid"], self.examples["test"])
-            )
+        try:
+            judged, examples = self._trained(size, rate, seed)
+        except DivergedError as error:
+            logger.warning("%s, learning rate %g, seed %d: %s", size.label, rate, seed, error)
+        valid_ne, test_ne = (one.ne for one in judged) if judged else (math.nan, math.nan)
         self.registry.finish_run(
-            run, metrics=test.to_dict(), tags={"valid_ne": str(valid.ne)}, curve=[], succeeded=True
+            run,
+            metrics=judged[-1].to_dict() if judged else {},
+            tags={"valid_ne": str(valid_ne)},
+            curve=[],
+            succeeded=bool(judged),
         )
         return Outcome(
             key=key,
-            **parameters_of(size),
+            axis=size.axis,
+            model=size.recipe.model.interaction.kind,
+            label=size.label,
             learning_rate=rate,
             seed=seed,
-            valid_ne=valid.ne,
-            test_ne=test.ne,
-            test_log_loss=test.log_loss,
+            valid_ne=valid_ne,
+            test_ne=test_ne,
+            test_log_loss=judged[-1].log_loss if judged else math.nan,
             examples=examples,
             seconds=time.monotonic() - started,
             setting=self.setting,
         )
+
+    def _trained(self, size: Size, rate: float, seed: int) -> tuple[list[Metrics], int]:
+        """What a run reaches on the days of validation and the last ones, and its examples."""
+        table, steps = self.table_of(size), self.steps_of(size)
+        recipe = self.log.recipe(size.recipe, rate=rate, seed=seed)
+        session = self.log.session(table.inputs, recipe)
+        average = session.average(AVERAGE_DECAY)
+        warm_up = min(WARM_UP_STEPS, math.ceil(_WARM_UP_SHARE * steps))
+        examples = 0
+
+        def count(_: int, step: Step) -> None:
+            nonlocal examples
+            average.update()
+            examples += len(step.batch.label)
+
+        take_steps(
+            session,
+            itertools.islice(dataclasses.replace(self.log, table=table).batches(seed), steps),
+            schedule=lambda done: min(1.0, (done + 1) / warm_up),
+            after_step=count,
+        )
+        with average.in_place():
+            judged = [
+                evaluate(
+                    session.predict(table.hashed(part.inputs)),
+                    part.label,
+                    user_groups(part, table.schema),
+                )
+                for part in (self.examples["valid"], self.examples["test"])
+            ]
+        return judged, examples
 
     def point(self, size: Size, outcome: Outcome) -> Point:
         """The point of a run for the law."""
@@ -134,17 +187,15 @@ class Runs:
     def estimate_seconds(self, size: Size) -> float:
         """How long one run takes, from a few of its own steps."""
         table = self.table_of(size)
-        session = self._session(self._recipe(size, 1e-3, 0), table)
-        stream = self._batches(table, seed=0)
-        session.step(next(stream), learning_rate_share=1.0)
+        recipe = self.log.recipe(size.recipe, rate=1e-3, seed=0)
+        session = self.log.session(table.inputs, recipe)
+        stream = dataclasses.replace(self.log, table=table).batches(seed=0)
+        take_steps(session, itertools.islice(stream, 1))
         started = time.monotonic()
-        steps = 0
-        for batch, _ in zip(stream, range(_TIMED_STEPS), strict=False):
-            session.step(batch, learning_rate_share=1.0)
-            steps += 1
+        steps = take_steps(session, itertools.islice(stream, _TIMED_STEPS))
         step = (time.monotonic() - started) / max(1, steps)
         # A forward pass is a third of a step.
-        judged = sum(len(part) for part in self.examples.values()) / self.batch_size / 3
+        judged = sum(len(part) for part in self.examples.values()) / self.log.batch_size / 3
         return step * (self.steps_of(size) + judged)
 
     def steps_of(self, size: Size) -> int:
@@ -157,7 +208,7 @@ class Runs:
 
     def key_of(self, size: Size, rate: float, seed: int) -> str:
         """The key of a run in the journal."""
-        recipe = self._recipe(size, rate, seed)
+        recipe = self.log.recipe(size.recipe, rate=rate, seed=seed)
         content = {
             "setting": self.setting,
             "recipe": dataclasses.replace(recipe, name="").to_dict(),
@@ -176,42 +227,9 @@ class Runs:
             return float(size.recipe.model.embedding_dim), "dimensions"
         return float(flops), "dense FLOPs per example"
 
-    def _session(self, recipe: Recipe, table: HashedTable) -> Session:
-        return Session(table.inputs, recipe, first_rows(self.table, self.days.train))
-
-    def _recipe(self, size: Size, rate: float, seed: int) -> Recipe:
-        training = dataclasses.replace(
-            size.recipe.training, batch_size=self.batch_size, dense_learning_rate=rate, seed=seed
-        )
-        # One pass does not overfit, so there is no dropout.
-        model = dataclasses.replace(size.recipe.model, dropout=0.0)
-        return dataclasses.replace(size.recipe, model=model, training=training)
-
-    def _batches(self, table: HashedTable, seed: int) -> Iterator[Batch]:
-        return batches(
-            *(table, self.days.train),
-            batch_size=self.batch_size,
-            shuffle_rows=_SHUFFLE_ROWS,
-            seed=seed,
-        )
-
-    def _hash_of_setting(self) -> str:
-        days = [*self.days.train, *self.days.valid, *self.days.test]
-        content = {
-            "code": code_hash(),
-            "schema": self.table.schema.fingerprint(),
-            "partitions": self.table.content_hashes(days),
-        }
-        return hash_of(content)
-
 
 def _known(recipe: Recipe) -> str | None:
     try:
         return recipe_of(recipe.name).name
     except ValueError:
         return None
-
-
-def parameters_of(size: Size) -> dict[str, str]:
-    """What names a size in the journal."""
-    return {"axis": size.axis, "model": size.recipe.model.interaction.kind, "label": size.label}

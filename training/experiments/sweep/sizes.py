@@ -75,8 +75,16 @@ def sizes_of(axis: str, base: Recipe, *, num_points: int) -> list[Size]:
 
 
 def _scaled(axis: str, base: Recipe, factor: float) -> Recipe:
-    scaled = {"dim": _wider_embeddings, "overarch": _wider_over_arch}.get(axis, _wider_mlps)
-    return _named(base, scaled(base.model, factor), f"{axis} ×{factor:g}")
+    model = base.model
+    if axis == "dim":
+        dim = _COLUMNS * _times(model.embedding_dim // _COLUMNS, factor)
+        model = dataclasses.replace(model, embedding_dim=dim)
+    elif axis == "overarch":
+        model = _wider_over_arch(model, factor)
+    else:
+        interaction = _widths(model.interaction, factor)
+        model = dataclasses.replace(_widths(model, factor), interaction=interaction)
+    return _named(base, model, f"{axis} ×{factor:g}")
 
 
 def _named(base: Recipe, model: ModelConfig, name: str) -> Recipe:
@@ -99,17 +107,6 @@ def _widths(values: Any, factor: float) -> Any:
     return dataclasses.replace(values, **changed)
 
 
-def _wider_mlps(model: ModelConfig, factor: float) -> ModelConfig:
-    interaction = _widths(model.interaction, factor)
-    wider: ModelConfig = dataclasses.replace(_widths(model, factor), interaction=interaction)
-    return wider
-
-
-def _wider_embeddings(model: ModelConfig, factor: float) -> ModelConfig:
-    dim = _COLUMNS * _times(model.embedding_dim // _COLUMNS, factor)
-    return dataclasses.replace(model, embedding_dim=dim)
-
-
 def _wider_over_arch(model: ModelConfig, factor: float) -> ModelConfig:
     """The MLP from the interactions to the logit, alone."""
     names = [f.name for f in dataclasses.fields(model.interaction) if f.name in _WIDTHS]
@@ -122,11 +119,7 @@ def _wider_over_arch(model: ModelConfig, factor: float) -> ModelConfig:
 
 
 def _ladder(base: Recipe, num_points: int) -> list[Size]:
-    rungs = [
-        *(_rung(base, depth, width) for depth, width in _BELOW),
-        base,
-        *_larger(base),
-    ]
+    rungs = [*(_rung(base, depth, width) for depth, width in _BELOW), base, *_larger(base)]
     if num_points > len(rungs):
         raise ValueError(f"points: {num_points}; the ladder has {len(rungs)}")
     indices = [round(index * (len(rungs) - 1) / (num_points - 1)) for index in range(num_points)]

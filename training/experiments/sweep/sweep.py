@@ -5,6 +5,7 @@ sizes are judged on the same rows. Every finished run is a line of a journal, fo
 the code and of its configuration, so that a killed sweep goes on and never does a run twice.
 """
 
+import dataclasses
 import datetime
 import logging
 import math
@@ -16,8 +17,8 @@ from typing import Any
 from tqdm import tqdm
 
 from training.data.dataset import ExampleTable
-from training.experiments.scaling.points import Point, append_points, read_points
-from training.experiments.sweep.journal import Journal, Outcome
+from training.experiments.scaling.points import Point, append_lines, append_points, read_points
+from training.experiments.sweep.journal import Outcome, read_outcomes
 from training.experiments.sweep.runs import Runs
 from training.experiments.sweep.sizes import Size
 from training.registry.mlflow_registry import Registry
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Of the dense part; each size has the best of them, searched from the last size's outwards."""
-_FIRST_RATE = 2
+_RATES, _FIRST_RATE = range(len(LEARNING_RATES)), 2
 _BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed} of about {remaining} more{postfix}"
 
 
@@ -36,9 +37,7 @@ class Sweep:
     Args:
         table: The examples.
         folder: For the journal and the points.
-        registry: Where every run is an MLflow run.
-        last: Last day to use; None: the newest.
-        batch_size: Of all runs.
+        registry, last, batch_size: As ``Runs`` has them.
         seeds: Runs of each size, at its learning rate.
         budget_seconds: Of this call; no run is begun that would go beyond it.
     """
@@ -56,11 +55,11 @@ class Sweep:
     ) -> None:
         self.runs = Runs(table, registry, last=last, batch_size=batch_size)
         self.points = folder / f"{table.schema.name}.jsonl"
-        self._journal = Journal(folder / f"{table.schema.name}-runs.jsonl")
+        self._journal = folder / f"{table.schema.name}-runs.jsonl"
         self.seeds = seeds
         self.ends = time.monotonic() + budget_seconds
         self.budget_seconds = budget_seconds
-        self.outcomes = {outcome.key: outcome for outcome in self._journal.outcomes()}
+        self.outcomes = read_outcomes(self._journal)
         self._known_points = self._points_of_setting()
 
     def run(self, sizes: Sequence[Size]) -> dict[str, Any]:
@@ -75,7 +74,7 @@ class Sweep:
         different = {(size.recipe, size.rows_share, self.runs.steps_of(size)) for size in sizes}
         if len(different) < len(sizes):
             raise ValueError(
-                f"axis {sizes[0].axis}: {self.runs.num_steps} steps of {self.runs.batch_size} "
+                f"axis {sizes[0].axis}: {self.runs.num_steps} steps of {self.runs.log.batch_size} "
                 f"examples; too few for {len(sizes)} sizes; take a smaller --batch-size"
             )
         estimates = [self._estimate(size) for size in sizes]
@@ -104,34 +103,33 @@ class Sweep:
         """The learning rate of a size, then its seeds; the rate, and whether all was done."""
         tried: dict[int, float] = {}
         share, limit = seconds, bar.n + seconds * self._num_runs
-        wanted = [index for index in (rate, rate - 1, rate + 1) if self._is_rate(index)]
+        wanted = [index for index in (rate, rate - 1, rate + 1) if index in _RATES]
         while wanted:
             index = wanted.pop(0)
             outcome = self._outcome(size, LEARNING_RATES[index], 0, seconds, bar)
             if outcome is None:
                 return rate, False
             tried[index] = outcome.valid_ne
-            # A whole run is a better estimate than a few timed steps.
-            seconds = outcome.seconds
+            if math.isfinite(outcome.valid_ne):
+                # A whole run is a better estimate than a few timed steps.
+                seconds = outcome.seconds
             bar.update(min(share, limit - bar.n))
             best = best_rate(tried)
             wanted += [
                 near
                 for near in (best - 1, best + 1)
-                if self._is_rate(near) and near not in tried and near not in wanted
+                if near in _RATES and near not in tried and near not in wanted
             ]
         best = best_rate(tried)
         outcomes = [
             self._outcome(size, LEARNING_RATES[best], seed, seconds, bar)
             for seed in range(self.seeds)
         ]
-        points = [self.runs.point(size, one) for one in outcomes if one]
+        points = [
+            self.runs.point(size, one) for one in outcomes if one and math.isfinite(one.test_ne)
+        ]
         append_points(self.points, [point for point in points if point not in self._known_points])
         return best, all(outcomes)
-
-    @staticmethod
-    def _is_rate(index: int) -> bool:
-        return 0 <= index < len(LEARNING_RATES)
 
     def _outcome(
         self, size: Size, rate: float, seed: int, seconds: float, bar: "tqdm[Any]"
@@ -145,17 +143,13 @@ class Sweep:
         bar.set_postfix_str(f"{size.label}, learning rate {rate:g}, seed {seed}")
         outcome = self.runs.train(size, rate, seed)
         self.outcomes[key] = outcome
-        self._journal.add(outcome)
+        append_lines(self._journal, [dataclasses.asdict(outcome)])
         return outcome
 
     def _estimate(self, size: Size) -> float:
         """Seconds that a size will take, from a few of its own steps; 0 when it is done."""
-        keys = (
-            self.runs.key_of(size, rate, seed)
-            for rate in LEARNING_RATES
-            for seed in (self.seeds - 1,)
-        )
-        if any(key in self.outcomes for key in keys):
+        last = self.seeds - 1
+        if any(self.runs.key_of(size, rate, last) in self.outcomes for rate in LEARNING_RATES):
             return 0.0
         return self._num_runs * self.runs.estimate_seconds(size)
 

@@ -14,8 +14,7 @@ from support.made_points import runs
 from features.pages import site
 from training.__main__ import main
 from training.experiments.scaling.advice import Current
-from training.experiments.scaling.page import page
-from training.experiments.scaling.panel import panel
+from training.experiments.scaling.page import page, panel
 from training.experiments.scaling.points import append_points
 from training.experiments.scaling.study import study
 

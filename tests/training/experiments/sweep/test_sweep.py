@@ -82,6 +82,8 @@ def test_a_line_that_a_kill_cut_off_is_a_run_to_do_again(built, swept, tmp_path)
     assert len(resumed.outcomes) == len(lines) - 1
     resumed.run(sizes)
     assert {json.loads(line)["key"] for line in lines} == set(resumed.outcomes)
+    # What was cut off is gone: the line behind it is whole.
+    assert set(sweep(built, tmp_path).outcomes) == set(resumed.outcomes)
 
 
 def test_what_the_budget_does_not_hold_is_named(built, group, tmp_path):
@@ -132,6 +134,13 @@ def test_points_of_other_days_leave_the_study(built, swept, tmp_path):
     )
     assert earlier.points.read_text() == ""
     assert len(runs(tmp_path)) == len(runs(folder))
+
+
+def test_a_run_that_diverges_ends_at_once_and_is_no_failure(built, group, tmp_path):
+    made = sweep(built, tmp_path)
+    (smallest, *_) = sizes_of("rows", recipe_of("wukong-tiny"), num_points=5)
+    outcome = made.runs.train(smallest, 1e12, 0)
+    assert np.isnan([outcome.valid_ne, outcome.test_ne, outcome.test_log_loss]).all()
 
 
 def test_a_learning_rate_at_which_training_diverged_is_never_the_best():

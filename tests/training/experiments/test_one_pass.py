@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from training.data.day_split import Days
+from training.experiments.one_pass import Days
 
 
 def test_the_parts_are_apart_and_in_order():

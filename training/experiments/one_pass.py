@@ -1,0 +1,78 @@
+"""One pass over a log in order of time: how growth and scaling laws compare rankers.
+
+Every ranker sees the same batches, without dropout, for one pass does not overfit. The last days
+are scored by a moving average of the weights.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Iterator, Sequence
+
+from training.config.recipe import Recipe
+from training.data.batch import Batch
+from training.data.dataset import ExampleTable, batches, num_batches
+from training.model.inputs import Inputs
+from training.trainer.loop import first_rows
+from training.trainer.session import Session
+
+WARM_UP_STEPS = 50
+"""Over which the learning rate rises."""
+AVERAGE_DECAY = 0.98
+"""Of the moving average that is judged."""
+_SHUFFLE_ROWS = 65_536
+
+
+@dataclasses.dataclass(frozen=True)
+class Days:
+    """Days to train on, to choose learning rates on, and to judge on, in this order in time."""
+
+    train: Sequence[datetime.date]
+    valid: Sequence[datetime.date]
+    test: Sequence[datetime.date]
+
+    @classmethod
+    def of(cls, days: Sequence[datetime.date]) -> "Days":
+        """The last eighth judges, the eighth before chooses.
+
+        Raises:
+            ValueError: There are too few days.
+        """
+        eighth = max(1, len(days) // 8)
+        if len(days) < 3:
+            raise ValueError(f"days with examples: {len(days)}; at least 3")
+        return cls(days[: -2 * eighth], days[-2 * eighth : -eighth], days[-eighth:])
+
+
+@dataclasses.dataclass(frozen=True)
+class OnePass:
+    """The pass over some days of a table."""
+
+    table: ExampleTable
+    days: Sequence[datetime.date]
+    batch_size: int
+
+    def num_steps(self) -> int:
+        """Batches of the pass."""
+        return num_batches(
+            self.table, self.days, batch_size=self.batch_size, shuffle_rows=_SHUFFLE_ROWS
+        )
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        """The pass, shuffled within buffers."""
+        return batches(
+            self.table, self.days, batch_size=self.batch_size, shuffle_rows=_SHUFFLE_ROWS, seed=seed
+        )
+
+    def recipe(self, recipe: Recipe, *, rate: float, seed: int) -> Recipe:
+        """A recipe with the learning rate and the seed of one run."""
+        return dataclasses.replace(
+            recipe,
+            model=dataclasses.replace(recipe.model, dropout=0.0),
+            training=dataclasses.replace(
+                recipe.training, batch_size=self.batch_size, dense_learning_rate=rate, seed=seed
+            ),
+        )
+
+    def session(self, inputs: Inputs, recipe: Recipe) -> Session:
+        """A fresh ranker."""
+        return Session(inputs, recipe, first_rows(self.table, self.days))

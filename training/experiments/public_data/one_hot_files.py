@@ -1,0 +1,121 @@
+"""Frappe and MovieLens as BARS and libfm publish them: one value a field, the first is the user.
+
+CSV with a header, ``label`` first, and the other columns in any order; or libfm's
+``-1 451:1 4149:1 …``, the label, then the fields.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from training.experiments.public_data.data import (
+    BenchmarkData,
+    FormatError,
+    InMemory,
+    Vocabulary,
+    require_files,
+    split_of,
+)
+from training.experiments.public_data.streamed_csv import TextFormat, blocks, labels_of
+from training.model.inputs import Inputs, SparseInput
+
+LABEL = "label"
+FILES = ("train.csv", "valid.csv", "test.csv")
+_PARTS = ("train", "validation", "test")
+_LABELS = {"1": 1, "1.0": 1, "+1": 1, "-1": 0, "-1.0": 0, "0": 0, "0.0": 0}
+
+Rows = tuple[pa.Table, npt.NDArray[np.int64]]
+"""Strings by field, and labels."""
+
+
+def read_one_hot(name: str, folder: Path, fields: Sequence[str]) -> BenchmarkData:
+    """A data set of categorical fields only, from libfm's files where a folder has all three.
+
+    ``fields`` are those of libfm's files in their order, the user first.
+
+    Raises:
+        ValueError: A file is missing, or is not in the format; names file, line and column.
+    """
+    found = [sorted(folder.glob(f"*{part}.libfm")) for part in _PARTS]
+    if all(len(paths) == 1 for paths in found):
+        parts = [_read_libfm(path, fields) for (path,) in found]
+    else:
+        parts = _read_csv(require_files(folder, FILES), user=fields[0])
+    rows = parts[0][0]
+    vocabularies = {field: Vocabulary.of(rows[field]) for field in rows.column_names}
+    train, valid, test = (
+        split_of(
+            {field: known.rows(table[field]) for field, known in vocabularies.items()},
+            label,
+            users=table[fields[0]],
+        )
+        for table, label in parts
+    )
+    sparse = tuple(SparseInput(f, known.num_rows, f) for f, known in vocabularies.items())
+    return BenchmarkData(
+        name=name,
+        inputs=Inputs(sparse=sparse, dense=()),
+        train=InMemory(train),
+        valid=valid,
+        test=test,
+    )
+
+
+def _read_csv(paths: Sequence[Path], *, user: str) -> list[Rows]:
+    headers = []
+    for path in paths:
+        with path.open(encoding="utf-8") as file:
+            headers.append(file.readline().rstrip("\r\n"))
+        first = headers[-1].split(",")[0]
+        if first != LABEL:
+            raise FormatError(path, line=1, column=1, found=first, expected=repr(LABEL))
+        if headers[-1] != headers[0]:
+            raise FormatError(path, line=1, column="header", found=headers[-1], expected=headers[0])
+    columns = tuple(headers[0].split(","))
+    if user not in columns:
+        raise FormatError(paths[0], line=1, column="header", found=headers[0], expected=user)
+    parts = []
+    for path in paths:
+        found = [block for block, _, _ in blocks([path], TextFormat(columns))]
+        if not found:
+            raise ValueError(f"{path}: no rows; at least one")
+        table = pa.concat_tables(found)
+        parts.append((table.drop_columns(LABEL), labels_of(table, LABEL, path, 1)))
+    return parts
+
+
+def _read_libfm(path: Path, fields: Sequence[str]) -> Rows:
+    rows: list[list[str]] = []
+    label = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            words = line.split()
+            if not words:
+                continue
+            if words[0] not in _LABELS:
+                raise FormatError(
+                    path, line=number, column=1, found=words[0], expected="1, or -1 or 0"
+                )
+            if len(words) != len(fields) + 1:
+                raise FormatError(
+                    path,
+                    line=number,
+                    column=min(len(words), len(fields) + 1) + 1,
+                    found=line.strip(),
+                    expected=f"{len(fields)} features {', '.join(fields)}",
+                )
+            label.append(_LABELS[words[0]])
+            rows.append([_index(path, number, c, w) for c, w in enumerate(words[1:], start=2)])
+    columns = zip(*rows, strict=True) if rows else [()] * len(fields)
+    table = pa.table({f: pa.array(c, pa.string()) for f, c in zip(fields, columns, strict=True)})
+    return table, np.array(label, dtype=np.int64)
+
+
+def _index(path: Path, number: int, column: int, word: str) -> str:
+    index, colon, value = word.partition(":")
+    if not (index.isdigit() and (not colon or value in {"1", "1.0"})):
+        raise FormatError(path, line=number, column=column, found=word, expected="index:1")
+    return index
