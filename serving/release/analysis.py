@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from features.options import from_flags, option
 from serving.release import intervals
 from serving.release.intervals import Interval
 from serving.release.metrics_window import Observation, Pairs
@@ -26,6 +27,10 @@ _CHANCE_BROKEN = 0.05 / (_NUM_STEPS * _NUM_SIDES)
 _CHANCE_KEPT = 0.05
 """Of passing a check at one step with a figure that lies on its limit."""
 _HIGHEST_SCORE, _HIGHEST_RATIO, _HIGHEST_DISTANCE = 1.0, 2.0, 2.0
+_SCORE_RATIO, _RANK_CORRELATION = 1.0, 0.2
+"""Limits where neither the command nor the gate knows better."""
+_SHARE_OF_CORRELATION = 0.5
+"""Of the rank correlation on the days held out, which callers' candidates need not reach."""
 _LEAST_CORRELATION = 0.02
 """Below it an order is none: it could be chance."""
 _LEAST_ORDERED = 0.1
@@ -40,7 +45,7 @@ class State(enum.StrEnum):
     BROKEN = "broken"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@from_flags
 class Limits:
     """What a canary must keep at each step, and how long it may take.
 
@@ -50,22 +55,42 @@ class Limits:
     on the days held out.
     """
 
-    min_requests: int = 2_000
-    max_error_rate_increase: float = 0.005
-    max_degraded_increase: float = 0.05
-    max_p95_ratio: float = 1.25
-    max_score_change: float = 0.1
-    expected_score_ratio: float = 1.0
-    max_score_psi: float = 0.25
-    min_rank_correlation: float = 0.2
-    step_timeout_seconds: float = 3_600.0
-    ready_timeout_seconds: float = 900.0
+    min_requests: int = option("requests of each model at each step, at least 100", default=2_000)
+    max_error_rate_increase: float = option(
+        "failed share of requests above the stable model's", default=0.005
+    )
+    max_degraded_increase: float = option(
+        "degraded share of requests above the stable model's", default=0.05
+    )
+    max_p95_ratio: float = option("p95 as a multiple of the stable model's", default=1.25)
+    max_score_change: float = option(
+        "share by which the mean score may be off from what is expected", default=0.1
+    )
+    expected_score_ratio: float | None = option(
+        "mean score over the stable model's; without it what the gate saw on the days held out, "
+        f"or {_SCORE_RATIO:g}",
+        default=None,
+    )
+    max_score_psi: float = option(
+        "population stability index between the mean scores of requests, on a cluster", default=0.25
+    )
+    min_rank_correlation: float | None = option(
+        "with the stable model's scores within a request, on the local server; without it half of "
+        f"what the gate saw, or {_RANK_CORRELATION:g}",
+        default=None,
+    )
+    step_timeout_seconds: float = option(
+        "a step without enough requests fails after this", default=3_600.0
+    )
+    ready_timeout_seconds: float = option(
+        "a canary that is not ready fails after this", default=900.0
+    )
 
     def __post_init__(self) -> None:
         """ValueError for limits under which every canary fails or none can."""
-        for field in dataclasses.fields(self):
+        for field in dataclasses.fields(Limits):
             value = getattr(self, field.name)
-            if not math.isfinite(value) or value <= 0:
+            if value is not None and (not math.isfinite(value) or value <= 0):
                 raise ValueError(f"{field.name}: {value}; a finite number above 0")
         if self.min_requests < FEWEST_REQUESTS:
             raise ValueError(
@@ -75,33 +100,29 @@ class Limits:
         if self.max_p95_ratio <= 1:
             raise ValueError(f"max_p95_ratio: {self.max_p95_ratio}; above 1")
         for name in ("max_score_change", "min_rank_correlation"):
-            if getattr(self, name) >= 1:
+            if (getattr(self, name) or 0) >= 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; below 1")
 
     def requests_of(self, look: int) -> int:
         """Requests of each version at which a look is due."""
         return math.ceil(self.min_requests * 2.0 ** (look - EARLY_LOOKS))
 
+    def with_agreement(self, agreement: Mapping[str, float | None] | None) -> "Limits":
+        """These limits; what none was given for, from the days held out.
 
-FROM_THE_GATE = ("expected_score_ratio", "min_rank_correlation")
-"""Limits that the gate's decision on a day's candidate knows better than a default."""
-_SHARE_OF_CORRELATION = 0.5
-"""Of the rank correlation on the days held out, which callers' candidates need not reach."""
-
-
-def limits_of_gate(agreement: Mapping[str, float | None] | None) -> dict[str, float]:
-    """The limits that follow from how candidate and champion agreed on the days held out.
-
-    Args:
-        agreement: Of the gate's decision; None where it did not compare them.
-    """
-    found = agreement or {}
-    ratio, correlation = found.get("score_ratio"), found.get("rank_correlation")
-    limits = {} if ratio is None else {"expected_score_ratio": ratio}
-    if correlation is not None:
-        least = max(_SHARE_OF_CORRELATION * correlation, _LEAST_CORRELATION)
-        limits["min_rank_correlation"] = least
-    return limits
+        Args:
+            agreement: How candidate and champion agreed there, of the gate's decision; None where
+                it did not compare them.
+        """
+        found = agreement or {}
+        correlation = found.get("rank_correlation")
+        if correlation is not None:
+            correlation = max(_SHARE_OF_CORRELATION * correlation, _LEAST_CORRELATION)
+        return dataclasses.replace(
+            self,
+            expected_score_ratio=self.expected_score_ratio or found.get("score_ratio"),
+            min_rank_correlation=self.min_rank_correlation or correlation,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,7 +197,7 @@ def _checks(canary: Observation, control: Observation, limits: Limits) -> Iterat
         return intervals.difference(one.log(), other.log()).exp()
 
     yield "p95 over the control's", (-math.inf, limits.max_p95_ratio), p95
-    expected, change = limits.expected_score_ratio, limits.max_score_change
+    expected, change = limits.expected_score_ratio or _SCORE_RATIO, limits.max_score_change
     ratio = (expected * (1 - change), expected * (1 + change))
     if canary.pairs is None:
         yield from _unpaired(canary, control, limits, ratio)
@@ -219,7 +240,7 @@ def _paired(pairs: Pairs, limits: Limits, allowed: tuple[float, float]) -> Itera
             found = intervals.mean(pairs.rank_distances, highest=_HIGHEST_DISTANCE, z=z)
             return Interval(1 - found.value, 1 - found.high, 1 - found.low)
 
-        least = (limits.min_rank_correlation, math.inf)
+        least = (limits.min_rank_correlation or _RANK_CORRELATION, math.inf)
         yield "rank correlation with the control within a request", least, correlation
 
 

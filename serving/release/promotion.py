@@ -47,7 +47,12 @@ class PromotionError(FailedError):
 def read_decision(
     reports: Path, *, dataset: str, day: datetime.date, is_upscaled: bool = False
 ) -> dict[str, Any]:
-    """The gate's decision on a day's candidate, or on the one that grew; ValueError without one."""
+    """The gate's decision to promote a day's candidate, or the one that grew.
+
+    Raises:
+        ValueError: There is no decision.
+        SkippedError: It was another one.
+    """
     kind = "gate-upscale" if is_upscaled else "gate"
     path = reports / dataset / kind / day.isoformat() / "decision.json"
     if not path.exists():
@@ -55,13 +60,10 @@ def read_decision(
     content = json.loads(path.read_text())
     if not isinstance(content, dict) or "decision" not in content:
         raise ValueError(f"decision {path}: no key 'decision'; a JSON object that has it")
+    if content["decision"] != "promote":
+        reasons = "; ".join(map(str, content.get("reasons", ())))
+        raise SkippedError(f"the gate decided {content['decision']}: {reasons}")
     return content
-
-
-def why_not(decision: Mapping[str, Any]) -> str:
-    """Why a decision other than promote leaves nothing to do."""
-    reasons = "; ".join(map(str, decision.get("reasons", ())))
-    return f"the gate decided {decision['decision']}: {reasons}"
 
 
 def promote(
@@ -72,11 +74,11 @@ def promote(
     endpoint: Endpoint,
     again: bool = False,
 ) -> dict[str, Any]:
-    """Make the day's candidate the champion, where the gate said so, and have it served.
+    """Make the day's candidate the champion, and have it served.
 
     Args:
         registry: Where the aliases are.
-        decision: What the gate decided.
+        decision: What the gate decided: to promote.
         day: The day whose candidate it decided on.
         endpoint: Where the server is, if one runs.
         again: Promote a version that was rolled back, too.
@@ -116,12 +118,10 @@ def candidate_of(
     """The version of a day that may become the champion; it may be the champion already.
 
     Raises:
-        SkippedError: The gate did not say promote, the version was rolled back, or the champion is
-            of this day or newer. A champion of this day gives way to a ranker that grew and was
-            shown to be better than it. The champion itself passes where the endpoint lags behind.
+        SkippedError: The version was rolled back, or the champion is of this day or newer. A
+            champion of this day gives way to a ranker that grew and was shown to be better than it.
+            The champion itself passes where the endpoint lags behind.
     """
-    if decision["decision"] != "promote":
-        raise SkippedError(why_not(decision))
     version = _candidate(registry, decision, day)
     previous = registry.alias(CHAMPION)
     if previous == version and endpoint is not None and _lags(endpoint, version):

@@ -101,13 +101,14 @@ class Cluster:
         return self._call("apply", patch)
 
     def wait(
-        self, is_done: Callable[[Live], bool], *, generation: int, what: str, timeout_seconds: float
+        self, is_done: Callable[[Live], bool], *, after: Live, what: str, timeout_seconds: float
     ) -> Live:
-        """Return the object once KServe has seen this generation and it is as wanted.
+        """Return the object once KServe has seen what was applied and it is as wanted.
 
         Raises:
             ClusterNotReadyError: It is not so in time; with the messages of what is not ready.
         """
+        generation = after["metadata"]["generation"]
         deadline = time.monotonic() + timeout_seconds
         while True:
             live = self.read()

@@ -5,7 +5,7 @@ from typing import Any
 
 from serving.release.canary_target import Outcome, Reading, note
 from serving.release.kserve import traffic
-from serving.release.kserve.cluster import Cluster
+from serving.release.kserve.cluster import Cluster, Live
 from serving.release.kserve.manifest import Model
 from serving.release.metrics_window import samples
 from serving.routing.traffic_split import Versions
@@ -62,17 +62,17 @@ class ServiceTarget:
         return traffic.control_of(live)
 
     def ask(self, percent: int) -> object:
-        """Apply the object with the share; its generation."""
+        """The object with the share, applied."""
         desired = traffic.with_share(
             self.cluster.read(), self.model, percent=percent, image=self.image
         )
-        return self.cluster.apply(desired, force=self.force)["metadata"]["generation"]
+        return self.cluster.apply(desired, force=self.force)
 
     def wait(self, change: Any, *, percent: int, timeout_seconds: float) -> None:
-        """Return when KServe has seen the generation, and the canary is ready with its share."""
+        """Return when KServe has seen the change, and the canary is ready with its share."""
         self.cluster.wait(
             lambda live: traffic.has_share(live, self.model, percent=percent),
-            generation=change,
+            after=change,
             what=f"ready with {percent} % for {self.version}",
             timeout_seconds=timeout_seconds,
         )
@@ -100,10 +100,10 @@ class ServiceTarget:
             note(self.registry, self.version, outcome, reason)
 
 
-def take_back(cluster: Cluster) -> int:
-    """Take all traffic from a service's canary, whoever changed it last; the generation."""
+def take_back(cluster: Cluster) -> Live:
+    """Take all traffic from a service's canary, whoever changed it last; what was applied."""
     applied = cluster.apply(traffic.rolled_back(cluster.read()), force=True)
     if traffic.canary_share(applied):
         applied = cluster.apply(traffic.taken_over(applied), force=True)
         applied = cluster.apply(traffic.rolled_back(applied), force=True)
-    return int(applied["metadata"]["generation"])
+    return applied

@@ -96,9 +96,9 @@ def test_its_container_serves_the_folder_that_kserve_fills():
     (container,) = render(service(), MODEL)["spec"]["predictor"]["containers"]
     env = {entry["name"]: entry["value"] for entry in container["env"]}
     assert (container["name"], env["STORAGE_URI"]) == ("kserve-container", MODEL.storage_uri)
-    from serving.__main__ import _command_line
+    from serving.__main__ import command_line
 
-    options = _command_line().parser.parse_args(container["args"][2:])
+    options = command_line().parser.parse_args(container["args"][2:])
     assert (str(options.model), options.http_port, options.host) == ("/mnt/models", 8080, "0.0.0.0")
     probes = {name: value for name, value in container.items() if name.endswith("Probe")}
     assert {probe["httpGet"]["port"] for probe in probes.values()} == {8080}
