@@ -18,7 +18,7 @@ _WHY = {
     HTTPStatus.UNAUTHORIZED: "The token is missing or not right",
     HTTPStatus.NOT_FOUND: "No such model or version",
     HTTPStatus.REQUEST_TIMEOUT: "The body did not arrive in time",
-    HTTPStatus.CONFLICT: "Refused, or failed: what was loaded stays loaded",
+    HTTPStatus.CONFLICT: "Rejected, or failed: what was loaded stays loaded",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than the limit",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The content is of another type, or compressed",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The server's own fault; its log has the traceback",

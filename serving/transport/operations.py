@@ -137,7 +137,7 @@ OPERATIONS = (
         body="load",
         answer="loaded",
     ),
-    _post(f"{_STORED}/unload", "unload", "Refused: the only model stays loaded", (404, 409)),
+    _post(f"{_STORED}/unload", "unload", "Rejected: the only model stays loaded", (404, 409)),
     _get(
         f"{_STORED}/versions",
         "versions",
