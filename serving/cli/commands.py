@@ -22,6 +22,7 @@ from serving.cli.requests import (
     ShadowRequest,
 )
 from serving.release.endpoint_client import Endpoint, NoEndpointError
+from serving.release.kserve.service import Model
 
 if TYPE_CHECKING:
     from serving.release.canary_target import CanaryTarget
@@ -56,24 +57,8 @@ def _serve(request: ServeRequest) -> Summary:
 def _deploy(request: DeployRequest) -> Summary:
     from serving.release.kserve import manifest, traffic
 
-    mode = manifest.Mode(request.mode)
-    default = "hpa" if mode is manifest.Mode.STANDARD else "kpa"
-    service = manifest.Service(
-        name=request.service,
-        namespace=request.namespace,
-        dataset=request.dataset,
-        image=request.image,
-        store_claim=request.store_claim,
-        secret=request.secret,
-        mode=mode,
-        autoscaler=manifest.Autoscaler(request.autoscaler or default),
-        min_replicas=request.min_replicas,
-        max_replicas=request.max_replicas,
-        cpu=request.cpu,
-        memory=request.memory,
-    )
-    model = manifest.Model(version=request.version, storage_uri=request.storage_uri)
-    desired = manifest.render(service, model)
+    model = Model(version=request.version, storage_uri=request.storage_uri)
+    desired = manifest.render(request, model)
     summary = {"service": request.service, "version": model.version}
     if request.dry_run:
         import yaml
@@ -111,7 +96,6 @@ def _canary(request: CanaryRequest) -> Summary:
 
 
 def _service_target(request: CanaryRequest, decision: Mapping[str, Any]) -> "CanaryTarget":
-    from serving.release.kserve.manifest import Model
     from serving.release.kserve.target import ServiceTarget
 
     version = request.version or _candidate(request, decision)

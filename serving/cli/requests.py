@@ -2,12 +2,12 @@
 
 import datetime
 from pathlib import Path
-from typing import Literal
 
 from features.datasets.catalog import SCHEMAS
 from features.options import OfDataset, folder, from_flags, option
 from serving.release.analysis import Limits
 from serving.release.endpoint_client import DEFAULT_URL, NOWHERE
+from serving.release.kserve.service import Service
 
 
 @from_flags
@@ -96,7 +96,7 @@ class ServeRequest(_OfTracking, _OfArtifacts, OfDataset):
 
 
 @from_flags
-class DeployRequest(_AwaitsReady, _TakesOver, OfCluster, OfDataset):
+class DeployRequest(_AwaitsReady, _TakesOver, Service, OfCluster):
     """Apply an InferenceService to a Kubernetes cluster with KServe and wait until it is ready.
 
     One model, which has all traffic at once: for the first one, or to change what stays around the
@@ -104,22 +104,8 @@ class DeployRequest(_AwaitsReady, _TakesOver, OfCluster, OfDataset):
     cluster then.
     """
 
-    service: str = option("name of the InferenceService")
     version: str = option("version of the exported ranker")
     storage_uri: str = option("its folder, such as s3://bucket/folder")
-    image: str = option("container image with this package")
-    store_claim: str = option("volume claim with the online store")
-    secret: str = option(
-        "secret whose entries become the pod's environment, such as RANKING_TOKEN", default=""
-    )
-    mode: Literal["Standard", "Knative"] = option("of KServe", default="Standard")
-    autoscaler: Literal["hpa", "keda", "kpa"] | None = option(
-        "hpa, or kpa in mode Knative", default=None
-    )
-    min_replicas: int = option("pods at least", default=2)
-    max_replicas: int = option("pods at most", default=4)
-    cpu: str = option("CPUs requested for a pod", default="2")
-    memory: str = option("memory requested for a pod, and its limit", default="4Gi")
     dry_run: bool = option("print the manifest as YAML only", default=False)
 
 

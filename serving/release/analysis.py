@@ -146,8 +146,8 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values; what is not finite is None, which JSON has."""
-        value, low, high = (_plain(number) for number in self.seen.as_tuple())
-        least, most = (_plain(number) for number in self.allowed)
+        value, low, high = (plain(number) for number in self.seen.as_tuple())
+        least, most = (plain(number) for number in self.allowed)
         return {
             **{"check": self.check, "state": self.state.value, "value": value},
             **{"low": low, "high": high, "at_least": least, "at_most": most},
@@ -260,20 +260,19 @@ def _finding(
     name: str, allowed: tuple[float, float], figure: Figure, *, broken: float, kept: float
 ) -> Finding:
     least, most = allowed
-    wide = figure(broken)
-    if wide.low > most or wide.high < least:
-        return Finding(check=name, state=State.BROKEN, seen=wide, allowed=allowed)
-    if math.isfinite(kept):
-        narrow = figure(kept)
-        if least <= narrow.low and narrow.high <= most:
-            return Finding(check=name, state=State.KEPT, seen=narrow, allowed=allowed)
-        return Finding(check=name, state=State.OPEN, seen=narrow, allowed=allowed)
-    return Finding(check=name, state=State.OPEN, seen=wide, allowed=allowed)
+    seen, state = figure(broken), State.OPEN
+    if seen.low > most or seen.high < least:
+        state = State.BROKEN
+    elif math.isfinite(kept):
+        seen = figure(kept)
+        state = State.KEPT if least <= seen.low and seen.high <= most else State.OPEN
+    return Finding(check=name, state=state, seen=seen, allowed=allowed)
 
 
 def _text(number: float) -> str:
     return f"{number:.4g}"
 
 
-def _plain(number: float) -> float | None:
+def plain(number: float) -> float | None:
+    """As JSON has it, to six digits; None for what is not finite."""
     return round(number, 6) if math.isfinite(number) else None

@@ -16,6 +16,7 @@ from serving.release.analysis import (
     Limits,
     State,
     judge,
+    plain,
     state_of,
 )
 from serving.release.canary_target import CanaryTarget, CanaryTargetError, Outcome
@@ -191,24 +192,16 @@ class Canary:
 
         Few requests cannot show that a canary holds; but if all of them fail, that it does not.
         """
-        look = before.look if before else -1
-        findings = before.findings if before else ()
-        now = _Seen(
-            canary=canary,
-            control=control,
-            look=look,
-            findings=findings,
-            is_late=is_late,
-        )
+        look, findings = (before.look, before.findings) if before else (-1, ())
+        num_requests = min(canary.num_requests, control.num_requests)
         due = look
-        while due < _MAX_LOOK and now.num_requests >= self.limits.requests_of(due + 1):
+        while due < _MAX_LOOK and num_requests >= self.limits.requests_of(due + 1):
             due += 1
         if due == look and is_late and look + 1 < EARLY_LOOKS:
             due += 1
-        if due == look:
-            return now
-        judged = judge(canary, control, limits=self.limits, look=due)
-        return dataclasses.replace(now, look=due, findings=tuple(judged))
+        if due > look:
+            findings = tuple(judge(canary, control, limits=self.limits, look=due))
+        return _Seen(canary=canary, control=control, look=due, findings=findings, is_late=is_late)
 
     def _is_over(
         self, percent: int, canary: Observation, control: Observation, *, seconds: float
@@ -263,12 +256,8 @@ def _summary(canary: Observation, control: Observation) -> dict[str, Any]:
             "requests": seen.num_requests,
             "failed": seen.num_failed,
             "degraded": seen.num_degraded,
-            "p95_seconds": _finite(seen.seconds.quantile(P95)),
+            "p95_seconds": plain(seen.seconds.quantile(P95)),
             "pairs": None if seen.pairs is None else int(sum(seen.pairs.score_ratios.counts)),
         }
         for name, seen in (("canary", canary), ("control", control))
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if 0 <= value < float("inf") else None
