@@ -197,9 +197,8 @@ def _rollback_on_cluster(request: RollbackRequest) -> Summary:
 def _shadow(request: ShadowRequest) -> Summary:
     from serving.routing import traffic_split
     from training.registry import aliases
-    from training.registry.mlflow_registry import Registry
 
-    registry = Registry(request.tracking, request.dataset)
+    registry = _registry(request)
     version = request.version or registry.alias(aliases.CHALLENGER)
     if not request.percent:
         traffic_split.clear_share(registry, aliases.SHADOW)
@@ -240,7 +239,7 @@ def _candidate(request: OfCandidate, decision: Mapping[str, Any]) -> str:
     )
 
 
-def _registry(request: OfCandidate | RollbackRequest) -> "Registry":
+def _registry(request: OfCandidate | RollbackRequest | ShadowRequest) -> "Registry":
     from training.registry.mlflow_registry import Registry
 
     return Registry(request.tracking, _given(request.dataset))

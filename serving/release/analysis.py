@@ -173,14 +173,6 @@ def judge(canary: Observation, control: Observation, *, limits: Limits, look: in
     ]
 
 
-def state_of(findings: list[Finding]) -> State:
-    """Broken where one check is, kept where all are."""
-    states = {finding.state for finding in findings}
-    if State.BROKEN in states:
-        return State.BROKEN
-    return State.KEPT if states == {State.KEPT} else State.OPEN
-
-
 Figure = Callable[[float], Interval]
 """An interval of so many standard deviations on each side."""
 _Check = tuple[str, tuple[float, float], Figure]
@@ -191,12 +183,12 @@ def _checks(canary: Observation, control: Observation, limits: Limits) -> Iterat
     yield "error rate above the control's", most, _shares(canary, control, "num_failed")
     most = (-math.inf, limits.max_degraded_increase)
     yield "degraded share above the control's", most, _shares(canary, control, "num_degraded")
-
-    def p95(z: float) -> Interval:
-        one, other = (intervals.quantile(seen.seconds, P95, z=z) for seen in (canary, control))
-        return intervals.difference(one.log(), other.log()).exp()
-
-    yield "p95 over the control's", (-math.inf, limits.max_p95_ratio), p95
+    yield (
+        *("p95 over the control's", (-math.inf, limits.max_p95_ratio)),
+        lambda z: _ratio(
+            *(intervals.quantile(seen.seconds, P95, z=z) for seen in (canary, control))
+        ),
+    )
     expected, change = limits.expected_score_ratio or _SCORE_RATIO, limits.max_score_change
     ratio = (expected * (1 - change), expected * (1 + change))
     if canary.pairs is None:
@@ -209,14 +201,15 @@ def _unpaired(
     canary: Observation, control: Observation, limits: Limits, allowed: tuple[float, float]
 ) -> Iterator[_Check]:
     """Of the scores where each version has other requests, dealt out by chance."""
-
-    def ratio(z: float) -> Interval:
-        one, other = (
-            intervals.mean(seen.scores, highest=_HIGHEST_SCORE, z=z) for seen in (canary, control)
-        )
-        return intervals.difference(one.log(), other.log()).exp()
-
-    yield "mean score over the control's", allowed, ratio
+    yield (
+        *("mean score over the control's", allowed),
+        lambda z: _ratio(
+            *(
+                intervals.mean(seen.scores, highest=_HIGHEST_SCORE, z=z)
+                for seen in (canary, control)
+            )
+        ),
+    )
     most = (-math.inf, limits.max_score_psi)
     yield (
         *("PSI of the mean scores of requests", most),
@@ -244,16 +237,17 @@ def _paired(pairs: Pairs, limits: Limits, allowed: tuple[float, float]) -> Itera
         yield "rank correlation with the control within a request", least, correlation
 
 
-def _shares(canary: Observation, control: Observation, count: str) -> Figure:
-    def figure(z: float) -> Interval:
-        return intervals.difference(
-            *(
-                intervals.share(getattr(seen, count), seen.num_requests, z=z)
-                for seen in (canary, control)
-            )
-        )
+def _ratio(one: Interval, other: Interval) -> Interval:
+    return intervals.difference(one.log(), other.log()).exp()
 
-    return figure
+
+def _shares(canary: Observation, control: Observation, count: str) -> Figure:
+    return lambda z: intervals.difference(
+        *(
+            intervals.share(getattr(seen, count), seen.num_requests, z=z)
+            for seen in (canary, control)
+        )
+    )
 
 
 def _finding(

@@ -17,7 +17,6 @@ from serving.release.analysis import (
     State,
     judge,
     plain,
-    state_of,
 )
 from serving.release.canary_target import CanaryTarget, CanaryTargetError, Outcome
 from serving.release.metrics_window import Observation, observe
@@ -65,10 +64,10 @@ class _Seen:
     @property
     def outcome(self) -> Outcome | None:
         """What the step has come to; None while it goes on."""
-        state = state_of(list(self.findings)) if self.findings else State.OPEN
-        if state is State.BROKEN:
+        states = {finding.state for finding in self.findings}
+        if State.BROKEN in states:
             return Outcome.BROKEN
-        if state is State.KEPT:
+        if states == {State.KEPT}:
             return Outcome.PASSED
         if self.look >= _MAX_LOOK or (self.is_late and self.look >= EARLY_LOOKS):
             return Outcome.UNDECIDED
@@ -100,7 +99,8 @@ class Canary:
         control = self.target.begin()
         self.target.ask(FIRST)
         seen: list[dict[str, Any]] = []
-        summary = {"version": self.target.version, "control": control, "steps": seen}
+        summary: dict[str, Any] = {"version": self.target.version, "control": control}
+        summary["steps"] = seen
         try:
             self._shift(FIRST)
             for percent in STEPS:
@@ -110,33 +110,23 @@ class Canary:
             self.target.conclude(Outcome.PASSED)
         except BaseException as error:
             # Whatever ends the try, Ctrl-C included, must not leave the canary with traffic.
-            summary = self._went_back(error, summary)
+            outcome = error.outcome if isinstance(error, _StepError) else None
+            try:
+                self._roll_back()
+            finally:
+                if outcome is not None:
+                    self.target.conclude(outcome, str(error))
             if not isinstance(error, ValueError | OSError | KeyboardInterrupt):
                 raise
-            if self._may_go_on(error, seen):
-                return {**summary, "note": f"{_words(error)}; the gate alone decides"}
-            whole = f"{_words(error)}; all traffic is at {control} again"
-            raise CanaryError(whole, summary) from error
+            summary |= {"verdict": outcome and outcome.value, "rolled_back": True}
+            reason = str(error) or "stopped by a signal"
+            # Traffic that ends after a step that had enough of it is another matter: the canary may
+            # be what ended it.
+            is_quiet = self.target.quiet_seconds is not None and len(seen) == 1
+            if outcome is Outcome.NO_TRAFFIC and is_quiet:
+                return {**summary, "note": f"{reason}; the gate alone decides"}
+            raise CanaryError(f"{reason}; all traffic is at {control} again", summary) from error
         return {**summary, "verdict": Outcome.PASSED.value}
-
-    def _went_back(self, error: BaseException, summary: dict[str, Any]) -> dict[str, Any]:
-        """Give the traffic back and write down why; the summary."""
-        outcome = error.outcome if isinstance(error, _StepError) else None
-        try:
-            self._roll_back()
-        finally:
-            if outcome is not None:
-                self.target.conclude(outcome, str(error))
-        return {**summary, "verdict": outcome and outcome.value, "rolled_back": True}
-
-    def _may_go_on(self, error: BaseException, seen: list[dict[str, Any]]) -> bool:
-        """Whether a try that ended so is no failure: there was no traffic, and need be none.
-
-        Traffic that ends after a step that had enough of it is another matter: the canary may be
-        what ended it.
-        """
-        is_quiet = isinstance(error, _StepError) and error.outcome is Outcome.NO_TRAFFIC
-        return is_quiet and self.target.quiet_seconds is not None and len(seen) == 1
 
     def _shift(self, percent: int) -> None:
         logger.info("%s: %d %% of the traffic", self.target.version, percent)
@@ -230,10 +220,6 @@ class Canary:
             f"{self.target.version}: could not be rolled back in {ROLL_BACK_ATTEMPTS} attempts; "
             "run `python -m serving rollback`"
         )
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or "stopped by a signal"
 
 
 def _reason(seen: _Seen, limits: Limits) -> str:

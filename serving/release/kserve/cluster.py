@@ -74,19 +74,17 @@ class Cluster:
             CanaryTargetError: Another manager set a field to another value and there is no
                 ``force``; or the cluster, or a webhook of KServe, rejected it.
         """
-
-        def patch() -> Live:
-            answer: Live = self._objects.patch_namespaced_custom_object(
+        return self._call(
+            "apply",
+            lambda: self._objects.patch_namespaced_custom_object(
                 **self._place,
                 body=desired,
                 field_manager=FIELD_MANAGER,
                 field_validation="Strict",
                 force=force,
                 _content_type=_APPLY,
-            )
-            return answer
-
-        return self._call("apply", patch)
+            ),
+        )
 
     def wait(
         self, is_done: Callable[[Live], bool], *, after: Live, what: str, timeout_seconds: float
@@ -113,11 +111,12 @@ class Cluster:
     def pod_metrics(self, labels: Mapping[str, str]) -> dict[str, str]:
         """Prometheus text of each ready pod with these labels, through the API server's proxy."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
-        timeout = {"_request_timeout": REQUEST_TIMEOUT_SECONDS}
         pods = self._call(
             "list pods",
             lambda: self._core.list_namespaced_pod(
-                self._namespace, label_selector=selector, **timeout
+                self._namespace,
+                label_selector=selector,
+                _request_timeout=REQUEST_TIMEOUT_SECONDS,
             ),
         )
         return {

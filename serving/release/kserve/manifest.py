@@ -112,6 +112,11 @@ def _container(service: Service, model: Model) -> client.V1Container:
     ports = ["--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT)]
     env = {STORAGE_URI: model.storage_uri, "HOME": "/tmp", "TMPDIR": "/tmp"}
     folders = ["--store", _STORE_FOLDER, "--model", MODEL_FOLDER, "--compiled", "/tmp/compiled"]
+    # Knative's own proxy drains a pod, and its service has one port.
+    wait = client.V1ExecAction(command=["sleep", str(_LEAVE_SECONDS)])
+    lifecycle = client.V1Lifecycle(pre_stop=client.V1LifecycleHandler(_exec=wait))
+    http = client.V1ContainerPort(name="http1", container_port=HTTP_PORT, protocol="TCP")
+    grpc = client.V1ContainerPort(name="h2c", container_port=GRPC_PORT, protocol="TCP")
     secret = client.V1EnvFromSource(secret_ref=client.V1SecretEnvSource(name=service.secret))
     return client.V1Container(
         name=CONTAINER,
@@ -120,7 +125,7 @@ def _container(service: Service, model: Model) -> client.V1Container:
         args=[*serve, *ports, *folders],
         env=[client.V1EnvVar(name=name, value=value) for name, value in env.items()],
         env_from=[secret] if service.secret else None,
-        ports=_ports(service.mode),
+        ports=[http] if service.mode is Mode.KNATIVE else [http, grpc],
         resources=client.V1ResourceRequirements(
             requests={"cpu": service.cpu, "memory": service.memory},
             limits={"memory": service.memory},
@@ -135,24 +140,9 @@ def _container(service: Service, model: Model) -> client.V1Container:
             allow_privilege_escalation=False,
             capabilities=client.V1Capabilities(drop=["ALL"]),
         ),
-        lifecycle=_lifecycle(service.mode),
+        lifecycle=None if service.mode is Mode.KNATIVE else lifecycle,
         **_probes(),
     )
-
-
-def _lifecycle(mode: Mode) -> client.V1Lifecycle | None:
-    if mode is Mode.KNATIVE:
-        return None
-    wait = client.V1ExecAction(command=["sleep", str(_LEAVE_SECONDS)])
-    return client.V1Lifecycle(pre_stop=client.V1LifecycleHandler(_exec=wait))
-
-
-def _ports(mode: Mode) -> list[client.V1ContainerPort]:
-    ports = [client.V1ContainerPort(name="http1", container_port=HTTP_PORT, protocol="TCP")]
-    if mode is Mode.STANDARD:  # a Knative service has one port
-        grpc = client.V1ContainerPort(name="h2c", container_port=GRPC_PORT, protocol="TCP")
-        ports.append(grpc)
-    return ports
 
 
 def _probes() -> dict[str, client.V1Probe]:

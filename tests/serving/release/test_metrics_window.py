@@ -38,7 +38,7 @@ def test_pods_are_summed_and_a_pod_that_restarted_or_is_new_counts_from_zero():
     before = {"a": pod(100, 5), "b": pod(50), "gone": pod(70)}
     after = {"a": pod(130, 6), "b": pod(20), "new": pod(3)}
     seen = observe(before, after)
-    assert (seen.num_answered, seen.num_failed) == (30 + 20 + 3, 1)
+    assert (seen.num_requests - seen.num_failed, seen.num_failed) == (30 + 20 + 3, 1)
     assert seen.seconds.counts == (53, 0)
     assert seen.scores.total == 53 / 2
     assert seen.pairs is None
