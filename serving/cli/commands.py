@@ -1,164 +1,122 @@
-"""What the commands do. Each imports what it needs when it runs, for a quick start."""
+"""The commands of ``python -m serving``: what each does with its request.
 
-import argparse
-import dataclasses
+Each imports what it needs when it runs, for a quick start.
+"""
+
+import os
 import signal
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from features.cli import FailedError, SkippedError, Summary
-from serving.release.analysis import Limits, limits_of_gate
+from features.cli import FailedError, Summary
+from features.datasets.catalog import schema_of
+from features.imports import without_collection
+from serving.cli.requests import (
+    CanaryRequest,
+    DeployRequest,
+    OfCandidate,
+    OfCluster,
+    PromoteRequest,
+    RollbackRequest,
+    ServeRequest,
+    ShadowRequest,
+)
+from serving.release.endpoint_client import Endpoint, NoEndpointError
+from serving.release.kserve.service import Model
 
 if TYPE_CHECKING:
     from serving.release.canary_target import CanaryTarget
     from serving.release.kserve.cluster import Cluster
-    from serving.release.kserve.manifest import Model
+    from training.registry.mlflow_registry import Registry
+
+_Value = TypeVar("_Value")
 
 
-def deploy(options: argparse.Namespace) -> Summary:
-    """Apply a service with one model that has all traffic."""
+def _serve(request: ServeRequest) -> Summary:
+    # Read when torch is imported. Threads of libgomp look for work for milliseconds before they
+    # sleep, on cores that the rest of a request needs; a thousand looks are some microseconds.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    with without_collection():
+        from serving import server
+
+    running = server.open_server(
+        schema_of(request.dataset),
+        store=request.store,
+        artifacts=request.artifacts,
+        tracking=request.tracking,
+        host=request.host,
+        http_port=request.http_port,
+        grpc_port=request.grpc_port,
+        model=request.model,
+        compiled=request.compiled,
+    )
+    running.start()
+    return {"dataset": request.dataset, "version": running.ranker.version, "stopped": True}
+
+
+def _deploy(request: DeployRequest) -> Summary:
     from serving.release.kserve import manifest, traffic
 
-    mode = manifest.Mode(options.mode)
-    default = "hpa" if mode is manifest.Mode.STANDARD else "kpa"
-    service = manifest.Service(
-        name=options.service,
-        namespace=options.namespace,
-        dataset=options.dataset,
-        image=options.image,
-        store_claim=options.store_claim,
-        secret=options.secret,
-        mode=mode,
-        autoscaler=manifest.Autoscaler(options.autoscaler or default),
-        min_replicas=options.min_replicas,
-        max_replicas=options.max_replicas,
-        cpu=options.cpu,
-        memory=options.memory,
-    )
-    model = _model(options)
-    desired = manifest.render(service, model)
-    summary = {"service": options.service, "version": model.version}
-    if options.dry_run:
+    model = Model(version=request.version, storage_uri=request.storage_uri)
+    desired = manifest.render(request, model)
+    summary = {"service": request.service, "version": model.version}
+    if request.dry_run:
         import yaml
 
         return {**summary, "applied": False, "markdown": yaml.safe_dump(desired, sort_keys=False)}
-    cluster = _cluster(options)
-    applied = cluster.apply(desired, force=options.force)
+    cluster = _cluster(request)
     live = cluster.wait(
         traffic.is_stable,
-        generation=applied["metadata"]["generation"],
+        after=cluster.apply(desired, force=request.force),
         what=f"ready with {model.version}",
-        timeout_seconds=options.ready_timeout_seconds,
+        timeout_seconds=request.ready_timeout_seconds,
     )
     return {**summary, "applied": True, "url": live["status"].get("url")}
 
 
-def canary(options: argparse.Namespace) -> Summary:
-    """Try a version on the local server, or on a service."""
+def _canary(request: CanaryRequest) -> Summary:
     from serving.release.canary import Canary
+    from serving.release.promotion import WentBackError
 
-    if bool(options.date) == bool(options.version):
-        options.misused("--date or --version: one of them")
-    if options.date and not options.dataset:
-        options.misused("--date: with --dataset only")
-    decision = _decision(options) if options.date else {}
-    target = _target(options, decision)
+    decision = _decision(request) if request.date else {}
+    try:
+        target = (_service_target if request.service else _local_target)(request, decision)
+    except WentBackError as error:
+        # Not skipped: a task that is tried a second time must not end better than the first.
+        raise FailedError(str(error)) from error
     if target is None:
         return {"canary": None, "note": "nothing to compare with; the gate alone decides"}
-    limits = _limits(options, decision)
+    limits = request.with_agreement(decision.get("agreement"))
     # A job that gets SIGTERM must not leave its canary behind: it rolls back, as by Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return {"service": options.service, **Canary(target=target, limits=limits).run()}
+        return {"service": request.service, **Canary(target=target, limits=limits).run()}
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _target(options: argparse.Namespace, decision: Mapping[str, Any]) -> "CanaryTarget | None":
-    from serving.release.promotion import WentBackError
-
-    try:
-        return (_service_target if options.service else _local_target)(options, decision)
-    except WentBackError as error:
-        # Not skipped: a task that is tried a second time must not end better than the first.
-        raise FailedError(str(error)) from error
-
-
-def _limits(options: argparse.Namespace, decision: Mapping[str, Any]) -> Limits:
-    """The limits of the command line; else what the gate saw; else the defaults."""
-    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)}
-    given = {name: value for name, value in values.items() if value is not None}
-    return Limits(**{**limits_of_gate(decision.get("agreement")), **given})
-
-
-def _decision(options: argparse.Namespace) -> dict[str, Any]:
-    """What the gate decided on a day; SkippedError where that was not to promote."""
-    from serving.release import promotion
-
-    decision = promotion.read_decision(
-        options.reports,
-        dataset=options.dataset,
-        day=options.date,
-        is_upscaled=options.upscaled,
-    )
-    if decision["decision"] != "promote":
-        raise SkippedError(promotion.why_not(decision))
-    return decision
-
-
-def _candidate(options: argparse.Namespace, decision: Mapping[str, Any]) -> str:
-    """The version of a day that may be promoted; SkippedError where there is none."""
-    from serving.release import promotion
-    from serving.release.endpoint_client import Endpoint
-    from training.registry.mlflow_registry import Registry
-
-    endpoint = None if options.service else Endpoint.from_environment(options.endpoint)
-    return promotion.candidate_of(
-        Registry(options.tracking, options.dataset),
-        decision=decision,
-        day=options.date,
-        again=options.again,
-        endpoint=endpoint,
-    )
-
-
-def _service_target(options: argparse.Namespace, decision: Mapping[str, Any]) -> "CanaryTarget":
-    from serving.release.kserve.manifest import Model
+def _service_target(request: CanaryRequest, decision: Mapping[str, Any]) -> "CanaryTarget":
     from serving.release.kserve.target import ServiceTarget
 
-    if not options.storage_uri:
-        options.misused("--storage-uri: required with --service")
-    version = options.version or _candidate(options, decision)
-    registry = None
-    if options.dataset:
-        from training.registry.mlflow_registry import Registry
-
-        registry = Registry(options.tracking, options.dataset)
-    uri = options.storage_uri.replace("{version}", version)
+    version = request.version or _candidate(request, decision)
+    uri = _given(request.storage_uri).replace("{version}", version)
     return ServiceTarget(
-        cluster=_cluster(options),
+        cluster=_cluster(request),
         model=Model(version=version, storage_uri=uri),
-        image=options.image,
-        force=options.force,
-        registry=registry,
+        image=request.image,
+        force=request.force,
+        registry=_registry(request) if request.dataset else None,
     )
 
 
-def _local_target(
-    options: argparse.Namespace, decision: Mapping[str, Any]
-) -> "CanaryTarget | None":
+def _local_target(request: CanaryRequest, decision: Mapping[str, Any]) -> "CanaryTarget | None":
     """Where the local server tries a version; None where no champion or no server is."""
-    from serving.release.endpoint_client import Endpoint, NoEndpointError
     from serving.release.local_target import LocalTarget
-
-    if not options.dataset:
-        options.misused("--dataset is required, or --service for a cluster")
-    version = options.version or _candidate(options, decision)
     from training.registry.aliases import CHAMPION
-    from training.registry.mlflow_registry import Registry
 
-    registry = Registry(options.tracking, options.dataset)
-    endpoint = Endpoint.from_environment(options.endpoint)
+    version = request.version or _candidate(request, decision)
+    registry = _registry(request)
+    endpoint = Endpoint.from_environment(request.endpoint)
     try:
         endpoint.version()
     except NoEndpointError:
@@ -168,103 +126,149 @@ def _local_target(
     return LocalTarget(registry=registry, endpoint=endpoint, version=version)
 
 
-def rollback(options: argparse.Namespace) -> Summary:
-    """Undo the newest change on the local server, or take a service's canary away."""
-    if bool(options.service) == bool(options.dataset):
-        options.misused("--dataset for the local server, or --service for a cluster")
-    if options.dataset:
-        from serving.release.endpoint_client import Endpoint
-        from serving.release.rollback import roll_back
-        from training.registry.mlflow_registry import Registry
+def _promote(request: PromoteRequest) -> Summary:
+    if request.service:
+        return _promote_on_cluster(request)
+    from serving.release import promotion
 
-        return roll_back(
-            Registry(options.tracking, options.dataset),
-            to=options.to,
-            endpoint=Endpoint.from_environment(options.endpoint),
-            artifacts=options.artifacts / options.dataset,
-        )
-    if options.to:
-        options.misused("--to: not with --service")
-    return _rollback_service(options)
-
-
-def _rollback_service(options: argparse.Namespace) -> Summary:
-    from serving.release.kserve import traffic
-    from serving.release.kserve.target import take_back
-
-    cluster = _cluster(options)
-    version = traffic.canary_version(cluster.read())
-    live = cluster.wait(
-        traffic.is_rolled_back,
-        generation=take_back(cluster),
-        what=f"ready without traffic for {version}",
-        timeout_seconds=options.ready_timeout_seconds,
+    decision, day = _decision(request), _given(request.date)
+    done = promotion.promote(
+        _registry(request),
+        decision=decision,
+        day=day,
+        endpoint=Endpoint.from_environment(request.endpoint),
+        again=request.again,
     )
-    return {"service": options.service, "from": version, "to": traffic.control_of(live)}
+    return {"dataset": request.dataset, "date": day.isoformat(), **done}
 
 
-def shadow(options: argparse.Namespace) -> Summary:
-    """Begin, change or end a challenger's share of copies."""
-    from serving.release.endpoint_client import Endpoint, NoEndpointError
-    from serving.routing import traffic_split
-    from training.registry import aliases
-    from training.registry.mlflow_registry import Registry
-
-    registry = Registry(options.tracking, options.dataset)
-    version = options.version or registry.alias(aliases.CHALLENGER)
-    if not options.percent:
-        traffic_split.clear_share(registry, aliases.SHADOW)
-    elif version is None:
-        raise ValueError(f"alias {aliases.CHALLENGER}: not set; --version names a version")
-    else:
-        share = traffic_split.Share(version=version, percent=options.percent)
-        traffic_split.write_share(registry, aliases.SHADOW, share)
-    try:
-        versions = Endpoint.from_environment(options.endpoint).follow()
-    except NoEndpointError:
-        return {"served": False, "note": "no endpoint answers; the next start follows"}
-    return {"served": True, "shadow": versions.get(aliases.SHADOW)}
-
-
-def _cluster(options: argparse.Namespace) -> "Cluster":
-    from serving.release.kserve import cluster
-
-    api = cluster.connect(kubeconfig=options.kubeconfig, context=options.context)
-    return cluster.Cluster(
-        api,
-        namespace=options.namespace,
-        name=options.service,
-        pause_seconds=cluster.PAUSE_SECONDS,
-    )
-
-
-def _model(options: argparse.Namespace) -> "Model":
-    from serving.release.kserve.manifest import Model
-
-    return Model(version=options.version, storage_uri=options.storage_uri)
-
-
-def promote(options: argparse.Namespace) -> Summary:
+def _promote_on_cluster(request: PromoteRequest) -> Summary:
     """Make a service's passed canary its stable model; for a day's candidate, the champion too."""
+    from serving.release import promotion
     from serving.release.kserve import traffic
 
-    candidate = _candidate(options, _decision(options)) if options.date else None
-    cluster = _cluster(options)
+    candidate = _candidate(request, _decision(request)) if request.date else None
+    cluster = _cluster(request)
     live = cluster.read()
     version = traffic.canary_version(live)
     if candidate is not None and version != candidate:
         raise ValueError(f"canary: {version}; the day's candidate, {candidate}: run its canary")
     version = traffic.require_passed(live)
-    applied = cluster.apply(traffic.promoted(live), force=options.force)
     cluster.wait(
         traffic.is_stable,
-        generation=applied["metadata"]["generation"],
+        after=cluster.apply(traffic.promoted(live), force=request.force),
         what=f"ready with all traffic at {version}",
-        timeout_seconds=options.ready_timeout_seconds,
+        timeout_seconds=request.ready_timeout_seconds,
     )
     if candidate is not None:
-        from serving.release import promotion
-        from training.registry.mlflow_registry import Registry
+        promotion.install(_registry(request), candidate)
+    return {"service": request.service, "version": version}
 
-        promotion.install(Registry(options.tracking, options.dataset), candidate)
-    return {"service": options.service, "version": version}
+
+def _rollback(request: RollbackRequest) -> Summary:
+    if request.service:
+        return _rollback_on_cluster(request)
+    from serving.release.rollback import roll_back
+
+    return roll_back(
+        _registry(request),
+        to=request.to,
+        endpoint=Endpoint.from_environment(request.endpoint),
+        artifacts=request.artifacts / _given(request.dataset),
+    )
+
+
+def _rollback_on_cluster(request: RollbackRequest) -> Summary:
+    """Take all traffic from a service's canary."""
+    from serving.release.kserve import traffic
+    from serving.release.kserve.target import take_back
+
+    cluster = _cluster(request)
+    version = traffic.canary_version(cluster.read())
+    live = cluster.wait(
+        traffic.is_rolled_back,
+        after=take_back(cluster),
+        what=f"ready without traffic for {version}",
+        timeout_seconds=request.ready_timeout_seconds,
+    )
+    return {"service": request.service, "from": version, "to": traffic.control_of(live)}
+
+
+def _shadow(request: ShadowRequest) -> Summary:
+    from serving.routing import traffic_split
+    from training.registry import aliases
+
+    registry = _registry(request)
+    version = request.version or registry.alias(aliases.CHALLENGER)
+    if not request.percent:
+        traffic_split.clear_share(registry, aliases.SHADOW)
+    elif version is None:
+        raise ValueError(f"alias {aliases.CHALLENGER}: not set; --version names a version")
+    else:
+        share = traffic_split.Share(version=version, percent=request.percent)
+        traffic_split.write_share(registry, aliases.SHADOW, share)
+    try:
+        versions = Endpoint.from_environment(request.endpoint).follow()
+    except NoEndpointError:
+        return {"served": False, "note": "no endpoint answers; the next start follows"}
+    return {"served": True, "shadow": versions.get(aliases.SHADOW)}
+
+
+def _decision(request: OfCandidate) -> dict[str, Any]:
+    """What the gate decided on a day; SkippedError where that was not to promote."""
+    from serving.release.promotion import read_decision
+
+    return read_decision(
+        request.reports,
+        dataset=_given(request.dataset),
+        day=_given(request.date),
+        is_upscaled=request.upscaled,
+    )
+
+
+def _candidate(request: OfCandidate, decision: Mapping[str, Any]) -> str:
+    """The version of a day that may be promoted; SkippedError where there is none."""
+    from serving.release.promotion import candidate_of
+
+    return candidate_of(
+        _registry(request),
+        decision=decision,
+        day=_given(request.date),
+        again=request.again,
+        endpoint=None if request.service else Endpoint.from_environment(request.endpoint),
+    )
+
+
+def _registry(request: OfCandidate | RollbackRequest | ShadowRequest) -> "Registry":
+    from training.registry.mlflow_registry import Registry
+
+    return Registry(request.tracking, _given(request.dataset))
+
+
+def _cluster(request: OfCluster) -> "Cluster":
+    from serving.release.kserve import cluster
+
+    api = cluster.connect(kubeconfig=request.kubeconfig, context=request.context)
+    return cluster.Cluster(
+        api,
+        namespace=request.namespace,
+        name=_given(request.service),
+        pause_seconds=cluster.PAUSE_SECONDS,
+    )
+
+
+def _given(value: _Value | None) -> _Value:
+    """What its request holds to be given."""
+    assert value is not None
+    return value
+
+
+COMMANDS: dict[str, Callable[[Any], Summary]] = {
+    "serve": _serve,
+    "deploy": _deploy,
+    "canary": _canary,
+    "promote": _promote,
+    "rollback": _rollback,
+    "shadow": _shadow,
+}
+"""What answers requests, then what changes the models that do."""

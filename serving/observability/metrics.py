@@ -5,7 +5,7 @@ import dataclasses
 from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS = Counter(
-    "ranking_requests", "Requests, by outcome: complete, degraded, refused, failed.", ["outcome"]
+    "ranking_requests", "Requests, by outcome: complete, degraded, rejected, failed.", ["outcome"]
 )
 FEATURE_ROWS = Counter(
     "ranking_feature_rows",
@@ -15,8 +15,8 @@ FEATURE_ROWS = Counter(
 MISSING_CONTEXT = Counter(
     "ranking_missing_context", "Requests without a usable value of a context column.", ["column"]
 )
-REFUSALS = Counter(
-    "ranking_refusals",
+ERRORS = Counter(
+    "ranking_errors",
     "Calls of any kind that got an error, by transport (rest, grpc) and code.",
     ["transport", "code"],
 )
@@ -193,7 +193,7 @@ PAIR_COPIES = Copies(PAIRS, PAIRS_WAITING, PAIR_SECONDS, PAIRS_HUNG)
 
 # There from the start, at zero: what appears with its first count has no rate at that moment.
 for _counter, _outcomes in (
-    (REQUESTS, ("complete", "degraded", "refused", "failed")),
+    (REQUESTS, ("complete", "degraded", "rejected", "failed")),
     (LOADS, ("swapped", "failed")),
     (LOGGED, ("written", "dropped", "failed")),
     (STORE_READS, ("done", "failed", "late", "skipped")),

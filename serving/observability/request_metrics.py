@@ -16,6 +16,7 @@ from serving.observability.metrics import (
     ANSWERS,
     BATCH_REQUESTS,
     DROPPED,
+    ERRORS,
     FEATURE_ROWS,
     FLAGGED,
     MEAN_SCORE,
@@ -23,7 +24,6 @@ from serving.observability.metrics import (
     PAIR_RANK_DISTANCE,
     PAIR_SCORE_RATIO,
     READ_REQUESTS,
-    REFUSALS,
     REQUESTS,
     SECONDS,
     STAGE_SECONDS,
@@ -114,8 +114,8 @@ def paired(version: str, *, score_ratio: float, rank_distance: float | None) -> 
 def count_error(transport: str, code: str, *, status: int) -> None:
     """Count one call that got an error: the server's fault (500), the call's, or too much load."""
     is_ours = status == HTTPStatus.INTERNAL_SERVER_ERROR
-    REQUESTS.labels("failed" if is_ours else "refused").inc()
-    REFUSALS.labels(transport, code).inc()
+    REQUESTS.labels("failed" if is_ours else "rejected").inc()
+    ERRORS.labels(transport, code).inc()
 
 
 def count(candidates: Candidates, version: str, scores: npt.NDArray[np.float32]) -> None:

@@ -184,7 +184,7 @@ def _end(attribute: str, value: int, *, reason: str, is_fault: bool) -> None:
         return
     span_.set_attribute(attribute, value)
     if reason:
-        span_.set_attribute("ranking.refusal", reason)
+        span_.set_attribute("ranking.error", reason)
     if is_fault:
         from opentelemetry.trace import StatusCode
 

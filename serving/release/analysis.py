@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from features.options import from_flags, option
 from serving.release import intervals
 from serving.release.intervals import Interval
 from serving.release.metrics_window import Observation, Pairs
@@ -26,6 +27,10 @@ _CHANCE_BROKEN = 0.05 / (_NUM_STEPS * _NUM_SIDES)
 _CHANCE_KEPT = 0.05
 """Of passing a check at one step with a figure that lies on its limit."""
 _HIGHEST_SCORE, _HIGHEST_RATIO, _HIGHEST_DISTANCE = 1.0, 2.0, 2.0
+_SCORE_RATIO, _RANK_CORRELATION = 1.0, 0.2
+"""Limits where neither the command nor the gate knows better."""
+_SHARE_OF_CORRELATION = 0.5
+"""Of the rank correlation on the days held out, which callers' candidates need not reach."""
 _LEAST_CORRELATION = 0.02
 """Below it an order is none: it could be chance."""
 _LEAST_ORDERED = 0.1
@@ -40,7 +45,7 @@ class State(enum.StrEnum):
     BROKEN = "broken"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@from_flags
 class Limits:
     """What a canary must keep at each step, and how long it may take.
 
@@ -50,22 +55,42 @@ class Limits:
     on the days held out.
     """
 
-    min_requests: int = 2_000
-    max_error_rate_increase: float = 0.005
-    max_degraded_increase: float = 0.05
-    max_p95_ratio: float = 1.25
-    max_score_change: float = 0.1
-    expected_score_ratio: float = 1.0
-    max_score_psi: float = 0.25
-    min_rank_correlation: float = 0.2
-    step_timeout_seconds: float = 3_600.0
-    ready_timeout_seconds: float = 900.0
+    min_requests: int = option("requests of each model at each step, at least 100", default=2_000)
+    max_error_rate_increase: float = option(
+        "failed share of requests above the stable model's", default=0.005
+    )
+    max_degraded_increase: float = option(
+        "degraded share of requests above the stable model's", default=0.05
+    )
+    max_p95_ratio: float = option("p95 as a multiple of the stable model's", default=1.25)
+    max_score_change: float = option(
+        "share by which the mean score may be off from what is expected", default=0.1
+    )
+    expected_score_ratio: float | None = option(
+        "mean score over the stable model's; without it what the gate saw on the days held out, "
+        f"or {_SCORE_RATIO:g}",
+        default=None,
+    )
+    max_score_psi: float = option(
+        "population stability index between the mean scores of requests, on a cluster", default=0.25
+    )
+    min_rank_correlation: float | None = option(
+        "with the stable model's scores within a request, on the local server; without it half of "
+        f"what the gate saw, or {_RANK_CORRELATION:g}",
+        default=None,
+    )
+    step_timeout_seconds: float = option(
+        "a step without enough requests fails after this", default=3_600.0
+    )
+    ready_timeout_seconds: float = option(
+        "a canary that is not ready fails after this", default=900.0
+    )
 
     def __post_init__(self) -> None:
         """ValueError for limits under which every canary fails or none can."""
-        for field in dataclasses.fields(self):
+        for field in dataclasses.fields(Limits):
             value = getattr(self, field.name)
-            if not math.isfinite(value) or value <= 0:
+            if value is not None and (not math.isfinite(value) or value <= 0):
                 raise ValueError(f"{field.name}: {value}; a finite number above 0")
         if self.min_requests < FEWEST_REQUESTS:
             raise ValueError(
@@ -75,33 +100,29 @@ class Limits:
         if self.max_p95_ratio <= 1:
             raise ValueError(f"max_p95_ratio: {self.max_p95_ratio}; above 1")
         for name in ("max_score_change", "min_rank_correlation"):
-            if getattr(self, name) >= 1:
+            if (getattr(self, name) or 0) >= 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; below 1")
 
     def requests_of(self, look: int) -> int:
         """Requests of each version at which a look is due."""
         return math.ceil(self.min_requests * 2.0 ** (look - EARLY_LOOKS))
 
+    def with_agreement(self, agreement: Mapping[str, float | None] | None) -> "Limits":
+        """These limits; what none was given for, from the days held out.
 
-FROM_THE_GATE = ("expected_score_ratio", "min_rank_correlation")
-"""Limits that the gate's decision on a day's candidate knows better than a default."""
-_SHARE_OF_CORRELATION = 0.5
-"""Of the rank correlation on the days held out, which callers' candidates need not reach."""
-
-
-def limits_of_gate(agreement: Mapping[str, float | None] | None) -> dict[str, float]:
-    """The limits that follow from how candidate and champion agreed on the days held out.
-
-    Args:
-        agreement: Of the gate's decision; None where it did not compare them.
-    """
-    found = agreement or {}
-    ratio, correlation = found.get("score_ratio"), found.get("rank_correlation")
-    limits = {} if ratio is None else {"expected_score_ratio": ratio}
-    if correlation is not None:
-        least = max(_SHARE_OF_CORRELATION * correlation, _LEAST_CORRELATION)
-        limits["min_rank_correlation"] = least
-    return limits
+        Args:
+            agreement: How candidate and champion agreed there, of the gate's decision; None where
+                it did not compare them.
+        """
+        found = agreement or {}
+        correlation = found.get("rank_correlation")
+        if correlation is not None:
+            correlation = max(_SHARE_OF_CORRELATION * correlation, _LEAST_CORRELATION)
+        return dataclasses.replace(
+            self,
+            expected_score_ratio=self.expected_score_ratio or found.get("score_ratio"),
+            min_rank_correlation=self.min_rank_correlation or correlation,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,8 +146,8 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values; what is not finite is None, which JSON has."""
-        value, low, high = (_plain(number) for number in self.seen.as_tuple())
-        least, most = (_plain(number) for number in self.allowed)
+        value, low, high = (plain(number) for number in self.seen.as_tuple())
+        least, most = (plain(number) for number in self.allowed)
         return {
             **{"check": self.check, "state": self.state.value, "value": value},
             **{"low": low, "high": high, "at_least": least, "at_most": most},
@@ -152,14 +173,6 @@ def judge(canary: Observation, control: Observation, *, limits: Limits, look: in
     ]
 
 
-def state_of(findings: list[Finding]) -> State:
-    """Broken where one check is, kept where all are."""
-    states = {finding.state for finding in findings}
-    if State.BROKEN in states:
-        return State.BROKEN
-    return State.KEPT if states == {State.KEPT} else State.OPEN
-
-
 Figure = Callable[[float], Interval]
 """An interval of so many standard deviations on each side."""
 _Check = tuple[str, tuple[float, float], Figure]
@@ -170,13 +183,13 @@ def _checks(canary: Observation, control: Observation, limits: Limits) -> Iterat
     yield "error rate above the control's", most, _shares(canary, control, "num_failed")
     most = (-math.inf, limits.max_degraded_increase)
     yield "degraded share above the control's", most, _shares(canary, control, "num_degraded")
-
-    def p95(z: float) -> Interval:
-        one, other = (intervals.quantile(seen.seconds, P95, z=z) for seen in (canary, control))
-        return intervals.difference(one.log(), other.log()).exp()
-
-    yield "p95 over the control's", (-math.inf, limits.max_p95_ratio), p95
-    expected, change = limits.expected_score_ratio, limits.max_score_change
+    yield (
+        *("p95 over the control's", (-math.inf, limits.max_p95_ratio)),
+        lambda z: _ratio(
+            *(intervals.quantile(seen.seconds, P95, z=z) for seen in (canary, control))
+        ),
+    )
+    expected, change = limits.expected_score_ratio or _SCORE_RATIO, limits.max_score_change
     ratio = (expected * (1 - change), expected * (1 + change))
     if canary.pairs is None:
         yield from _unpaired(canary, control, limits, ratio)
@@ -188,14 +201,15 @@ def _unpaired(
     canary: Observation, control: Observation, limits: Limits, allowed: tuple[float, float]
 ) -> Iterator[_Check]:
     """Of the scores where each version has other requests, dealt out by chance."""
-
-    def ratio(z: float) -> Interval:
-        one, other = (
-            intervals.mean(seen.scores, highest=_HIGHEST_SCORE, z=z) for seen in (canary, control)
-        )
-        return intervals.difference(one.log(), other.log()).exp()
-
-    yield "mean score over the control's", allowed, ratio
+    yield (
+        *("mean score over the control's", allowed),
+        lambda z: _ratio(
+            *(
+                intervals.mean(seen.scores, highest=_HIGHEST_SCORE, z=z)
+                for seen in (canary, control)
+            )
+        ),
+    )
     most = (-math.inf, limits.max_score_psi)
     yield (
         *("PSI of the mean scores of requests", most),
@@ -219,40 +233,40 @@ def _paired(pairs: Pairs, limits: Limits, allowed: tuple[float, float]) -> Itera
             found = intervals.mean(pairs.rank_distances, highest=_HIGHEST_DISTANCE, z=z)
             return Interval(1 - found.value, 1 - found.high, 1 - found.low)
 
-        least = (limits.min_rank_correlation, math.inf)
+        least = (limits.min_rank_correlation or _RANK_CORRELATION, math.inf)
         yield "rank correlation with the control within a request", least, correlation
 
 
-def _shares(canary: Observation, control: Observation, count: str) -> Figure:
-    def figure(z: float) -> Interval:
-        return intervals.difference(
-            *(
-                intervals.share(getattr(seen, count), seen.num_requests, z=z)
-                for seen in (canary, control)
-            )
-        )
+def _ratio(one: Interval, other: Interval) -> Interval:
+    return intervals.difference(one.log(), other.log()).exp()
 
-    return figure
+
+def _shares(canary: Observation, control: Observation, count: str) -> Figure:
+    return lambda z: intervals.difference(
+        *(
+            intervals.share(getattr(seen, count), seen.num_requests, z=z)
+            for seen in (canary, control)
+        )
+    )
 
 
 def _finding(
     name: str, allowed: tuple[float, float], figure: Figure, *, broken: float, kept: float
 ) -> Finding:
     least, most = allowed
-    wide = figure(broken)
-    if wide.low > most or wide.high < least:
-        return Finding(check=name, state=State.BROKEN, seen=wide, allowed=allowed)
-    if math.isfinite(kept):
-        narrow = figure(kept)
-        if least <= narrow.low and narrow.high <= most:
-            return Finding(check=name, state=State.KEPT, seen=narrow, allowed=allowed)
-        return Finding(check=name, state=State.OPEN, seen=narrow, allowed=allowed)
-    return Finding(check=name, state=State.OPEN, seen=wide, allowed=allowed)
+    seen, state = figure(broken), State.OPEN
+    if seen.low > most or seen.high < least:
+        state = State.BROKEN
+    elif math.isfinite(kept):
+        seen = figure(kept)
+        state = State.KEPT if least <= seen.low and seen.high <= most else State.OPEN
+    return Finding(check=name, state=state, seen=seen, allowed=allowed)
 
 
 def _text(number: float) -> str:
     return f"{number:.4g}"
 
 
-def _plain(number: float) -> float | None:
+def plain(number: float) -> float | None:
+    """As JSON has it, to six digits; None for what is not finite."""
     return round(number, 6) if math.isfinite(number) else None

@@ -16,7 +16,7 @@ from serving.release.analysis import (
     Limits,
     State,
     judge,
-    state_of,
+    plain,
 )
 from serving.release.canary_target import CanaryTarget, CanaryTargetError, Outcome
 from serving.release.metrics_window import Observation, observe
@@ -64,10 +64,10 @@ class _Seen:
     @property
     def outcome(self) -> Outcome | None:
         """What the step has come to; None while it goes on."""
-        state = state_of(list(self.findings)) if self.findings else State.OPEN
-        if state is State.BROKEN:
+        states = {finding.state for finding in self.findings}
+        if State.BROKEN in states:
             return Outcome.BROKEN
-        if state is State.KEPT:
+        if states == {State.KEPT}:
             return Outcome.PASSED
         if self.look >= _MAX_LOOK or (self.is_late and self.look >= EARLY_LOOKS):
             return Outcome.UNDECIDED
@@ -99,7 +99,8 @@ class Canary:
         control = self.target.begin()
         self.target.ask(FIRST)
         seen: list[dict[str, Any]] = []
-        summary = {"version": self.target.version, "control": control, "steps": seen}
+        summary: dict[str, Any] = {"version": self.target.version, "control": control}
+        summary["steps"] = seen
         try:
             self._shift(FIRST)
             for percent in STEPS:
@@ -109,33 +110,23 @@ class Canary:
             self.target.conclude(Outcome.PASSED)
         except BaseException as error:
             # Whatever ends the try, Ctrl-C included, must not leave the canary with traffic.
-            summary = self._went_back(error, summary)
+            outcome = error.outcome if isinstance(error, _StepError) else None
+            try:
+                self._roll_back()
+            finally:
+                if outcome is not None:
+                    self.target.conclude(outcome, str(error))
             if not isinstance(error, ValueError | OSError | KeyboardInterrupt):
                 raise
-            if self._may_go_on(error, seen):
-                return {**summary, "note": f"{_words(error)}; the gate alone decides"}
-            whole = f"{_words(error)}; all traffic is at {control} again"
-            raise CanaryError(whole, summary) from error
+            summary |= {"verdict": outcome and outcome.value, "rolled_back": True}
+            reason = str(error) or "stopped by a signal"
+            # Traffic that ends after a step that had enough of it is another matter: the canary may
+            # be what ended it.
+            is_quiet = self.target.quiet_seconds is not None and len(seen) == 1
+            if outcome is Outcome.NO_TRAFFIC and is_quiet:
+                return {**summary, "note": f"{reason}; the gate alone decides"}
+            raise CanaryError(f"{reason}; all traffic is at {control} again", summary) from error
         return {**summary, "verdict": Outcome.PASSED.value}
-
-    def _went_back(self, error: BaseException, summary: dict[str, Any]) -> dict[str, Any]:
-        """Give the traffic back and write down why; the summary."""
-        outcome = error.outcome if isinstance(error, _StepError) else None
-        try:
-            self._roll_back()
-        finally:
-            if outcome is not None:
-                self.target.conclude(outcome, str(error))
-        return {**summary, "verdict": outcome and outcome.value, "rolled_back": True}
-
-    def _may_go_on(self, error: BaseException, seen: list[dict[str, Any]]) -> bool:
-        """Whether a try that ended so is no failure: there was no traffic, and need be none.
-
-        Traffic that ends after a step that had enough of it is another matter: the canary may be
-        what ended it.
-        """
-        is_quiet = isinstance(error, _StepError) and error.outcome is Outcome.NO_TRAFFIC
-        return is_quiet and self.target.quiet_seconds is not None and len(seen) == 1
 
     def _shift(self, percent: int) -> None:
         logger.info("%s: %d %% of the traffic", self.target.version, percent)
@@ -191,24 +182,16 @@ class Canary:
 
         Few requests cannot show that a canary holds; but if all of them fail, that it does not.
         """
-        look = before.look if before else -1
-        findings = before.findings if before else ()
-        now = _Seen(
-            canary=canary,
-            control=control,
-            look=look,
-            findings=findings,
-            is_late=is_late,
-        )
+        look, findings = (before.look, before.findings) if before else (-1, ())
+        num_requests = min(canary.num_requests, control.num_requests)
         due = look
-        while due < _MAX_LOOK and now.num_requests >= self.limits.requests_of(due + 1):
+        while due < _MAX_LOOK and num_requests >= self.limits.requests_of(due + 1):
             due += 1
         if due == look and is_late and look + 1 < EARLY_LOOKS:
             due += 1
-        if due == look:
-            return now
-        judged = judge(canary, control, limits=self.limits, look=due)
-        return dataclasses.replace(now, look=due, findings=tuple(judged))
+        if due > look:
+            findings = tuple(judge(canary, control, limits=self.limits, look=due))
+        return _Seen(canary=canary, control=control, look=due, findings=findings, is_late=is_late)
 
     def _is_over(
         self, percent: int, canary: Observation, control: Observation, *, seconds: float
@@ -239,10 +222,6 @@ class Canary:
         )
 
 
-def _words(error: BaseException) -> str:
-    return str(error) or "stopped by a signal"
-
-
 def _reason(seen: _Seen, limits: Limits) -> str:
     """Why a step was not passed."""
     if seen.outcome is Outcome.NO_TRAFFIC:
@@ -263,12 +242,8 @@ def _summary(canary: Observation, control: Observation) -> dict[str, Any]:
             "requests": seen.num_requests,
             "failed": seen.num_failed,
             "degraded": seen.num_degraded,
-            "p95_seconds": _finite(seen.seconds.quantile(P95)),
+            "p95_seconds": plain(seen.seconds.quantile(P95)),
             "pairs": None if seen.pairs is None else int(sum(seen.pairs.score_ratios.counts)),
         }
         for name, seen in (("canary", canary), ("control", control))
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if 0 <= value < float("inf") else None

@@ -1,7 +1,9 @@
 """What a canary needs of its target: a service on a cluster, or one server."""
 
+import abc
+import dataclasses
 import enum
-from typing import Protocol
+from typing import Any
 
 from features.cli import FailedError
 from serving.release.metrics_window import Samples
@@ -27,73 +29,65 @@ class Outcome(enum.StrEnum):
 
 
 class CanaryTargetError(FailedError):
-    """The target returned an error, or could not be reached; the text says what and why."""
+    """The target fails, is not ready, or is changed by another one; the text says what and why."""
 
 
-class ConflictError(CanaryTargetError):
-    """Another person or program changes the same thing."""
+@dataclasses.dataclass(kw_only=True)
+class CanaryTarget(abc.ABC):
+    """Where one version is tried while another one serves.
 
+    Args:
+        version: What is tried.
+        registry: Whose version it is; None: of none, as far as is known here.
+        pause_seconds: Between two looks.
+        quiet_seconds: After so long with far too few requests there is no traffic, which is no
+            failure here. None: to be without traffic is a failure.
+    """
 
-class NotReadyError(CanaryTargetError):
-    """The share is not in force in time; the text says what is missing."""
-
-
-class CanaryTarget(Protocol):
-    """Where one version is tried while another one serves."""
-
-    @property
-    def version(self) -> str:
-        """What is tried."""
-        ...
-
-    @property
-    def pause_seconds(self) -> float:
-        """Between two looks."""
-        ...
-
-    @property
-    def quiet_seconds(self) -> float | None:
-        """After so long with far too few requests there is no traffic, which is no failure here.
-
-        None: to be without traffic is a failure.
-        """
-        ...
+    version: str
+    registry: Versions | None
+    pause_seconds: float
+    quiet_seconds: float | None
 
     def begin(self) -> str:
-        """The control, in words; nothing changes.
+        """The control, in words; no share changes.
 
         Raises:
             ValueError: No canary of this version can begin here.
         """
-        ...
+        control = self._find_control()
+        if self.registry is not None:
+            self.registry.set_tag(self.version, aliases.VERDICT, None)
+        return control
 
-    def ask(self, percent: int) -> object:
+    @abc.abstractmethod
+    def _find_control(self) -> str: ...
+
+    @abc.abstractmethod
+    def ask(self, percent: int) -> Any:
         """Ask for a share of the traffic; the change that ``wait`` waits for."""
-        ...
 
-    def wait(self, change: object, *, percent: int, timeout_seconds: float) -> None:
-        """Return when the share is in force and the canary ready; NotReadyError when it is not."""
-        ...
+    @abc.abstractmethod
+    def wait(self, change: Any, *, percent: int, timeout_seconds: float) -> None:
+        """Return when the share is in force and the canary ready; else CanaryTargetError."""
 
+    @abc.abstractmethod
     def read(self) -> tuple[Reading, Reading]:
         """Metrics of the canary, and of the control, until now."""
-        ...
 
+    @abc.abstractmethod
     def roll_back(self) -> None:
         """Give all traffic to the control, whatever the canary's state."""
-        ...
 
     def conclude(self, outcome: Outcome, reason: str = "") -> None:
-        """Write down what the try came to, where a promotion looks for it."""
-        ...
+        """Have the registry say what the try came to.
 
-
-def note(registry: Versions, version: str, outcome: Outcome, reason: str) -> None:
-    """Have the registry say what a version's canary came to.
-
-    One that did not hold is marked as rolled back, as by hand: a re-run must not promote it.
-    """
-    registry.set_tag(version, aliases.VERDICT, outcome.value)
-    if outcome in {Outcome.BROKEN, Outcome.UNDECIDED}:
-        text = f"by its canary: {reason}"
-        registry.set_tag(version, aliases.ROLLED_BACK, text[:_MOST_CHARACTERS])
+        A version that did not hold is marked as rolled back, as by hand: a re-run must not promote
+        it.
+        """
+        if self.registry is None:
+            return
+        self.registry.set_tag(self.version, aliases.VERDICT, outcome.value)
+        if outcome in {Outcome.BROKEN, Outcome.UNDECIDED}:
+            text = f"by its canary: {reason}"
+            self.registry.set_tag(self.version, aliases.ROLLED_BACK, text[:_MOST_CHARACTERS])

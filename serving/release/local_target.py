@@ -5,17 +5,8 @@ versions: a user who had it at 5 % has it at 25 %, and another rollout begins wi
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
-from serving.release.canary_target import (
-    CanaryTargetError,
-    ConflictError,
-    NotReadyError,
-    Outcome,
-    Reading,
-    note,
-)
+from serving.release.canary_target import CanaryTarget, CanaryTargetError, Reading
 from serving.release.endpoint_client import (
     Endpoint,
     EndpointError,
@@ -25,28 +16,25 @@ from serving.release.endpoint_client import (
 from serving.release.metrics_window import samples
 from serving.routing import traffic_split
 from serving.routing.traffic_split import Share, Versions
-from training.registry import aliases
 from training.registry.aliases import CANARY, CHAMPION
-
-PAUSE_SECONDS = 0.5
-QUIET_SECONDS = 2.0
-"""A server on one machine may have no traffic at all."""
 
 
 @dataclasses.dataclass(kw_only=True)
-class LocalTarget:
-    """A registry and an endpoint, and the version that is tried on them."""
+class LocalTarget(CanaryTarget):
+    """A registry and an endpoint, and the version that is tried on them.
+
+    A server on one machine may have no traffic at all.
+    """
 
     registry: Versions
     endpoint: Endpoint
-    version: str
-    pause_seconds: float = PAUSE_SECONDS
-    quiet_seconds: float | None = QUIET_SECONDS
+    pause_seconds: float = 0.5
+    quiet_seconds: float | None = 2.0
     _control: str = dataclasses.field(default="", init=False)
     _given: Share | None = dataclasses.field(default=None, init=False)
 
-    def begin(self) -> str:
-        """The champion, which the endpoint is made to serve; ValueError as ``CanaryTarget`` says.
+    def _find_control(self) -> str:
+        """The champion, which the endpoint is made to serve.
 
         A canary of the same version that a killed process left behind begins again.
         """
@@ -65,33 +53,40 @@ class LocalTarget:
             self.endpoint.load()
             self.endpoint.wait_for(control)
         self._control = control
-        self.registry.set_tag(self.version, aliases.VERDICT, None)
         return control
 
-    def ask(self, percent: int) -> object:
-        """Write the share down; the share."""
-        self._require_ours()
+    def ask(self, percent: int) -> Share:
+        """Write the share down, unless another rollout or a person moved it or the champion."""
+        champion = self.registry.alias(CHAMPION)
+        share = traffic_split.read_share(self.registry, CANARY)
+        if champion != self._control:
+            raise CanaryTargetError(f"champion: {champion}; the control, {self._control}")
+        if share != self._given:
+            raise CanaryTargetError(f"canary: {share}; {self._given}, which this rollout gave")
         salt = f"{self._control}>{self.version}"
         self._given = Share(version=self.version, percent=percent, salt=salt)
         traffic_split.write_share(self.registry, CANARY, self._given)
         return self._given
 
-    def wait(self, change: Any, *, percent: int, timeout_seconds: float) -> None:
+    def wait(self, change: Share, *, percent: int, timeout_seconds: float) -> None:
         """Have the endpoint follow: it verifies and warms the canary before it may answer."""
         wanted = {"version": change.version, "percent": change.percent}
         try:
             seen = self.endpoint.follow(timeout_seconds=timeout_seconds)
         except NoEndpointError as error:
-            raise NotReadyError(f"{error}; {self.version} cannot get {percent} %") from error
+            raise CanaryTargetError(f"{error}; {self.version} cannot get {percent} %") from error
         except EndpointError as error:
-            raise NotReadyError(f"{self.version}: not ready; {error}") from error
+            raise CanaryTargetError(f"{self.version}: not ready; {error}") from error
         if seen.get(CANARY) != wanted:
             # The alias was moved between our writing and the server's reading.
-            raise ConflictError(f"endpoint: canary {seen.get(CANARY)}; {wanted} was asked for")
+            raise CanaryTargetError(f"endpoint: canary {seen.get(CANARY)}; {wanted} was asked for")
 
     def read(self) -> tuple[Reading, Reading]:
-        """Metrics of both versions, of the one server."""
-        text = self._reached(self.endpoint.metrics)
+        """Metrics of both versions, of the one server, which may be restarting."""
+        try:
+            text = self.endpoint.metrics()
+        except (NoEndpointError, EndpointError) as error:
+            raise CanaryTargetError(str(error)) from error
         canary, control = (
             {self.endpoint.url: samples(text, version)} for version in (self.version, self._control)
         )
@@ -106,26 +101,4 @@ class LocalTarget:
         except (NoEndpointError, UnreachableError):
             return  # Nothing serves; the next start finds no canary.
         except EndpointError as error:
-            raise CanaryTargetError(str(error)) from error
-
-    def conclude(self, outcome: Outcome, reason: str = "") -> None:
-        """Tag the version."""
-        note(self.registry, self.version, outcome, reason)
-
-    def _require_ours(self) -> None:
-        """ConflictError where another rollout or a person moved the alias or the share."""
-        champion, share = (
-            self.registry.alias(CHAMPION),
-            traffic_split.read_share(self.registry, CANARY),
-        )
-        if champion != self._control:
-            raise ConflictError(f"champion: {champion}; the control, {self._control}")
-        if share != self._given:
-            raise ConflictError(f"canary: {share}; {self._given}, which this rollout gave")
-
-    def _reached(self, call: Callable[[], str]) -> str:
-        """A reading that fails is tried again: the server may be restarting."""
-        try:
-            return call()
-        except (NoEndpointError, EndpointError) as error:
             raise CanaryTargetError(str(error)) from error

@@ -69,14 +69,9 @@ class Observation:
     """None on a cluster, whose pods have one version each: no two score the same requests."""
 
     @property
-    def num_answered(self) -> int:
-        """Complete or not."""
-        return self.num_complete + self.num_degraded
-
-    @property
     def num_requests(self) -> int:
         """Answered and failed; what callers got wrong says nothing of a version."""
-        return self.num_answered + self.num_failed
+        return self.num_complete + self.num_degraded + self.num_failed
 
 
 def samples(text: str, version: str | None = None) -> Samples:

@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from features.cli import FailedError, SkippedError
 from serving.release.endpoint_client import Endpoint, EndpointError, NoEndpointError
@@ -18,6 +18,7 @@ from serving.routing import traffic_split
 from training.registry import aliases
 from training.registry.aliases import CANARY, CHAMPION
 
+NOT_SERVED = "no endpoint answers; the next start loads the champion"
 BY_HAND = "yes"
 """What the tag of a version has after a rollback by hand; a canary writes why."""
 
@@ -47,7 +48,12 @@ class PromotionError(FailedError):
 def read_decision(
     reports: Path, *, dataset: str, day: datetime.date, is_upscaled: bool = False
 ) -> dict[str, Any]:
-    """The gate's decision on a day's candidate, or on the one that grew; ValueError without one."""
+    """The gate's decision to promote a day's candidate, or the one that grew.
+
+    Raises:
+        ValueError: There is no decision.
+        SkippedError: It was another one.
+    """
     kind = "gate-upscale" if is_upscaled else "gate"
     path = reports / dataset / kind / day.isoformat() / "decision.json"
     if not path.exists():
@@ -55,13 +61,10 @@ def read_decision(
     content = json.loads(path.read_text())
     if not isinstance(content, dict) or "decision" not in content:
         raise ValueError(f"decision {path}: no key 'decision'; a JSON object that has it")
+    if content["decision"] != "promote":
+        reasons = "; ".join(map(str, content.get("reasons", ())))
+        raise SkippedError(f"the gate decided {content['decision']}: {reasons}")
     return content
-
-
-def why_not(decision: Mapping[str, Any]) -> str:
-    """Why a decision other than promote leaves nothing to do."""
-    reasons = "; ".join(map(str, decision.get("reasons", ())))
-    return f"the gate decided {decision['decision']}: {reasons}"
 
 
 def promote(
@@ -72,11 +75,11 @@ def promote(
     endpoint: Endpoint,
     again: bool = False,
 ) -> dict[str, Any]:
-    """Make the day's candidate the champion, where the gate said so, and have it served.
+    """Make the day's candidate the champion, and have it served.
 
     Args:
         registry: Where the aliases are.
-        decision: What the gate decided.
+        decision: What the gate decided: to promote.
         day: The day whose candidate it decided on.
         endpoint: Where the server is, if one runs.
         again: Promote a version that was rolled back, too.
@@ -94,14 +97,18 @@ def promote(
     previous = registry.alias(CHAMPION)
     verdict = registry.tag(version, aliases.VERDICT)
     install(registry, version)
-    is_served = _serve(registry, endpoint, version=version, previous=previous)
+    try:
+        is_served = served(endpoint, version)
+    except EndpointError as error:
+        go_back(registry, endpoint, previous)
+        raise PromotionError(f"{error}; alias {CHAMPION} is back at {previous}") from error
     return {
         "version": version,
         "previous": previous,
         "endpoint": endpoint.url,
         "served": is_served,
         "canary": verdict or "not tried",
-        **({} if is_served else {"note": "no endpoint answers; the next start loads the champion"}),
+        **({} if is_served else {"note": NOT_SERVED}),
     }
 
 
@@ -116,29 +123,32 @@ def candidate_of(
     """The version of a day that may become the champion; it may be the champion already.
 
     Raises:
-        SkippedError: The gate did not say promote, the version was rolled back, or the champion is
-            of this day or newer. A champion of this day gives way to a ranker that grew and was
-            shown to be better than it. The champion itself passes where the endpoint lags behind.
+        SkippedError: The version was rolled back, or the champion is of this day or newer. A
+            champion of this day gives way to a ranker that grew and was shown to be better than it.
+            The champion itself passes where the endpoint lags behind.
     """
-    if decision["decision"] != "promote":
-        raise SkippedError(why_not(decision))
-    version = _candidate(registry, decision, day)
+    # The one that was judged: the decision names it, or it is the newest of its day.
+    version: str = decision.get("candidate") or registry.version_of(day)
+    if registry.day_of(version) != day:
+        raise ValueError(f"candidate {version}: of {registry.day_of(version)}; the day is {day}")
     previous = registry.alias(CHAMPION)
     if previous == version and endpoint is not None and _lags(endpoint, version):
         return version
     rolled_back = registry.tag(version, aliases.ROLLED_BACK)
-    if rolled_back and not again:
-        _skip_rolled_back(version, rolled_back)
-    if previous is not None:
-        _require_newer(registry, decision, previous=previous, version=version, day=day)
-    return version
-
-
-def _skip_rolled_back(version: str, by: str) -> NoReturn:
     insist = "--again promotes it all the same"
-    if by == BY_HAND:
+    if rolled_back == BY_HAND and not again:
         raise SkippedError(f"version {version}: was rolled back; {insist}")
-    raise WentBackError(f"version {version}: was rolled back {by}; {insist}")
+    if rolled_back and not again:
+        raise WentBackError(f"version {version}: was rolled back {rolled_back}; {insist}")
+    if previous is None:
+        return version
+    has_beaten = bool(decision.get("control")) and decision.get("champion") == previous != version
+    of = registry.day_of(previous)
+    if of < day or (of == day and has_beaten):
+        return version
+    raise SkippedError(
+        f"champion {previous} is of {of}; only a day after it may replace it, and this is {day}"
+    )
 
 
 def install(registry: Versions, version: str) -> None:
@@ -156,49 +166,12 @@ def install(registry: Versions, version: str) -> None:
     logger.info("alias %s: %s -> %s", CHAMPION, previous, version)
 
 
-def _candidate(registry: Versions, decision: Mapping[str, Any], day: datetime.date) -> str:
-    """The version that was judged: the decision names it, or it is the newest of its day."""
-    version = decision.get("candidate") or registry.version_of(day)
-    if not isinstance(version, str):
-        raise TypeError(f"candidate: {version!r}; the name of a version")
-    if registry.day_of(version) != day:
-        raise ValueError(f"candidate {version}: of {registry.day_of(version)}; the day is {day}")
-    return version
-
-
-def _require_newer(
-    registry: Versions,
-    decision: Mapping[str, Any],
-    *,
-    previous: str,
-    version: str,
-    day: datetime.date,
-) -> None:
-    """SkippedError unless the day is after the champion's, or this beat it on the same day."""
-    has_beaten = bool(decision.get("control")) and decision.get("champion") == previous != version
-    of = registry.day_of(previous)
-    if of < day or (of == day and has_beaten):
-        return
-    raise SkippedError(
-        f"champion {previous} is of {of}; only a day after it may replace it, and this is {day}"
-    )
-
-
 def _lags(endpoint: Endpoint, version: str) -> bool:
     """Whether an endpoint runs that serves another version: a promotion died before its load."""
     try:
         return endpoint.version() != version
     except NoEndpointError:
         return False
-
-
-def _serve(registry: Versions, endpoint: Endpoint, *, version: str, previous: str | None) -> bool:
-    """Whether the endpoint serves the version now; False where there is no endpoint."""
-    try:
-        return served(endpoint, version)
-    except EndpointError as error:
-        go_back(registry, endpoint, previous)
-        raise PromotionError(f"{error}; alias {CHAMPION} is back at {previous}") from error
 
 
 def served(endpoint: Endpoint, version: str) -> bool:

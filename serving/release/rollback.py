@@ -10,13 +10,11 @@ from typing import Any
 
 from features.cli import FailedError, SkippedError
 from serving.release.endpoint_client import Endpoint, EndpointError, NoEndpointError
-from serving.release.promotion import BY_HAND, go_back, served
+from serving.release.promotion import BY_HAND, NOT_SERVED, go_back, served
 from serving.routing import traffic_split
 from serving.routing.traffic_split import Versions
 from training.registry import aliases
 from training.registry.aliases import CANARY, CHAMPION
-
-_NO_ENDPOINT = "no endpoint answers; the next start loads the champion"
 
 logger = logging.getLogger(__name__)
 
@@ -46,42 +44,48 @@ def roll_back(
     champion = registry.alias(CHAMPION)
     if champion is None:
         raise RollbackError(f"alias {CHAMPION}: not set; nothing to go back from")
-    if to is None and (canary := registry.alias(CANARY)):
-        return _without_canary(registry, endpoint, canary=canary, champion=champion)
-    target = to or registry.tag(champion, aliases.PREVIOUS)
-    if target is None:
-        raise RollbackError(f"champion {champion}: none came before it; --to names another version")
-    if target == champion:
-        raise SkippedError(f"version {target}: is the champion already")
-    _require_registered(registry, target)
-    if not (artifacts / target).is_dir():
-        raise RollbackError(f"artifact {artifacts / target}: is gone; --to names another version")
-    is_served = _install(registry, endpoint, target=target, champion=champion)
-    return _summary(champion, target, endpoint=endpoint, is_served=is_served)
+    canary = None if to else registry.alias(CANARY)
+    if canary is not None:
+        way = {"from": canary, "to": champion}
+        is_served = _without_canary(registry, endpoint, canary=canary)
+    else:
+        target = to or registry.tag(champion, aliases.PREVIOUS)
+        if target is None:
+            raise RollbackError(
+                f"champion {champion}: none came before it; --to names another version"
+            )
+        _require_usable(registry, target, champion=champion, artifacts=artifacts)
+        way = {"from": champion, "to": target}
+        is_served = _install(registry, endpoint, target=target, champion=champion)
+    note = {} if is_served else {"note": NOT_SERVED}
+    return {**way, "endpoint": endpoint.url, "served": is_served, **note}
 
 
-def _require_registered(registry: Versions, version: str) -> None:
+def _require_usable(registry: Versions, version: str, *, champion: str, artifacts: Path) -> None:
     """Before anything is changed: no alias can point at what the registry does not know."""
+    if version == champion:
+        raise SkippedError(f"version {version}: is the champion already")
     try:
         registry.tag(version, aliases.ROLLED_BACK)
     except ValueError as error:
         raise RollbackError(f"{error}; --to names a version that was exported here") from error
+    if not (artifacts / version).is_dir():
+        raise RollbackError(f"artifact {artifacts / version}: is gone; --to names another version")
 
 
-def _without_canary(
-    registry: Versions, endpoint: Endpoint, *, canary: str, champion: str
-) -> dict[str, Any]:
+def _without_canary(registry: Versions, endpoint: Endpoint, *, canary: str) -> bool:
+    """Whether the endpoint serves without it now."""
     traffic_split.clear_share(registry, CANARY)
     registry.set_tag(canary, aliases.ROLLED_BACK, BY_HAND)
-    logger.info("canary %s: taken away; %s has all requests", canary, champion)
+    logger.info("canary %s: taken away; the champion has all requests", canary)
     try:
         endpoint.follow()
     except EndpointError as error:
         reason = f"{error}; {canary} has no share any more, which the next start finds"
         raise RollbackError(reason) from error
     except NoEndpointError:
-        return _summary(canary, champion, endpoint=endpoint, is_served=False)
-    return _summary(canary, champion, endpoint=endpoint, is_served=True)
+        return False
+    return True
 
 
 def _install(registry: Versions, endpoint: Endpoint, *, target: str, champion: str) -> bool:
@@ -101,8 +105,3 @@ def _install(registry: Versions, endpoint: Endpoint, *, target: str, champion: s
     registry.set_tag(champion, aliases.ROLLED_BACK, BY_HAND)
     registry.set_tag(target, aliases.ROLLED_BACK, None)
     return is_served
-
-
-def _summary(start: str, end: str, *, endpoint: Endpoint, is_served: bool) -> dict[str, Any]:
-    note = {} if is_served else {"note": _NO_ENDPOINT}
-    return {"from": start, "to": end, "endpoint": endpoint.url, "served": is_served, **note}

@@ -294,5 +294,5 @@ async def _fail(context: Any, method: str, status: HTTPStatus, reason: str) -> N
     code = _CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT)
     request_metrics.count_error("grpc", code.name, status=status)
     tracing.answered_grpc(code.name, code.value[0], reason)
-    logger.warning("refused: %s: %s %s", method, code.name, reason)
+    logger.warning("rejected: %s: %s %s", method, code.name, reason)
     await context.abort(code, reason)

@@ -114,7 +114,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         request_metrics.count_error("rest", str(status.value), status=status)
-        logger.warning("refused: no request: %d %s", status, reason)
+        logger.warning("rejected: no request: %d %s", status, reason)
         body = orjson.dumps({"error": reason})
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"

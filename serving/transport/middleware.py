@@ -181,7 +181,7 @@ class _Answer:
         tracing.answered(status, reason)
         request_metrics.count_error("rest", str(int(status)), status=status)
         where = _where(self._scope)
-        logger.warning("refused: %s %s: %d %s", self._scope["method"], where, status, reason)
+        logger.warning("rejected: %s %s: %d %s", self._scope["method"], where, status, reason)
         body = orjson.dumps({"error": reason})
         length = str(len(body)).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", length)]

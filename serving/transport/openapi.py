@@ -11,19 +11,27 @@ from typing import Any
 from features.schema import Schema
 from serving.transport import openapi_schemas
 from serving.transport.openapi_schemas import JSON, Json
-from serving.transport.operations import OPERATIONS, Operation
+from serving.transport.operations import OPEN_PATHS, OPERATIONS, Operation
 
 _WHY = {
     HTTPStatus.BAD_REQUEST: "A header, the body or something in it is not as it must be",
     HTTPStatus.UNAUTHORIZED: "The token is missing or not right",
     HTTPStatus.NOT_FOUND: "No such model or version",
     HTTPStatus.REQUEST_TIMEOUT: "The body did not arrive in time",
-    HTTPStatus.CONFLICT: "Refused, or failed: what was loaded stays loaded",
+    HTTPStatus.CONFLICT: "Rejected, or failed: what was loaded stays loaded",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than the limit",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The content is of another type, or compressed",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The server's own fault; its log has the traceback",
     HTTPStatus.NOT_IMPLEMENTED: "Not implemented",
     HTTPStatus.SERVICE_UNAVAILABLE: "No model is loaded, too many requests, or no answer in time",
+}
+_ERROR: Json = {
+    "type": "object",
+    "description": "field: value; limit",
+    "required": ["error"],
+    "properties": {"error": {"type": "string", "pattern": "^.+: .*; .+"}},
+    "additionalProperties": False,
+    "examples": [{"error": "item_id: 'missing'; a required input"}],
 }
 _HEADERS = {
     HTTPStatus.UNAUTHORIZED: {
@@ -54,9 +62,22 @@ def document(
     answers = openapi_schemas.answers(schema)
     paths: Json = {}
     for operation in OPERATIONS:
-        described = _operation(operation, bodies, answers, has_token=has_token, version=version)
+        is_secured = has_token and operation.path not in OPEN_PATHS
+        codes = sorted({*operation.codes, *((401,) if is_secured else ())})
+        described: Json = {
+            "operationId": operation.name,
+            "summary": operation.summary,
+            "parameters": _parameters(operation, version),
+            "responses": {
+                str(code): _response(HTTPStatus(code), answers[operation.answer]) for code in codes
+            },
+        }
+        if operation.body:
+            described["requestBody"] = bodies[operation.body]
+        if is_secured:
+            described["security"] = [{"token": []}]
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
-    components: Json = {"schemas": {"Error": _error()}}
+    components: Json = {"schemas": {"Error": _ERROR}}
     if has_token:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return {
@@ -69,25 +90,6 @@ def document(
         "paths": paths,
         "components": components,
     }
-
-
-def _operation(
-    operation: Operation, bodies: Json, answers: Json, *, has_token: bool, version: str | None
-) -> Json:
-    described: Json = {
-        "operationId": operation.name,
-        "summary": operation.summary,
-        "parameters": _parameters(operation, version),
-        "responses": {
-            str(int(status)): _response(status, answers[operation.answer])
-            for status in operation.statuses(has_token=has_token)
-        },
-    }
-    if operation.body:
-        described["requestBody"] = bodies[operation.body]
-    if has_token and not operation.is_open:
-        described["security"] = [{"token": []}]
-    return described
 
 
 def _parameters(operation: Operation, version: str | None) -> list[Json]:
@@ -106,15 +108,3 @@ def _response(status: HTTPStatus, answer: Json) -> Json:
     content = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
     headers = {"headers": _HEADERS[status]} if status in _HEADERS else {}
     return {"description": _WHY[status], "content": content, **headers}
-
-
-def _error() -> Json:
-    text = {"type": "string", "pattern": "^.+: .*; .+"}
-    return {
-        "type": "object",
-        "description": "field: value; limit",
-        "required": ["error"],
-        "properties": {"error": text},
-        "additionalProperties": False,
-        "examples": [{"error": "item_id: 'missing'; a required input"}],
-    }

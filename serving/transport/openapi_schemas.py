@@ -1,6 +1,5 @@
 """Bodies and answers of the REST operations in JSON Schema, for one data set."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,8 @@ JSON = "application/json"
 BINARY = "application/octet-stream"
 
 _TEXT: Json = {"type": "string"}
+_OBJECT: Json = {"type": "object"}
+_SCORE: Json = {"type": "number", "minimum": 0, "maximum": 1}
 _NAME: Json = {"const": "ranker"}
 _FLAG: Json = {"type": "boolean"}
 _INT64 = np.iinfo(np.int64)
@@ -51,42 +52,54 @@ def bodies(schema: Schema, *, max_candidates: int) -> dict[str, Json]:
     """The request bodies, by the name that operations have for them."""
     length = f"JSON, then tensors; the header {JSON_LENGTH_HEADER} has the bytes of the JSON"
     binary = {"schema": {"type": "string", "format": "binary", "description": length}}
-    no_parameters = _optional({"type": "object", "maxProperties": 0})
+    no_parameters = _optional({**_OBJECT, "maxProperties": 0})
+    infer = _body(_infer(schema, max_candidates), _infer_example(schema))
+    infer["content"][BINARY] = binary
     return {
-        "infer": _body(_infer(schema, max_candidates), _infer_example(schema), {BINARY: binary}),
+        "infer": infer,
         "instances": _body(_instances(schema, max_candidates), _instances_example(schema)),
-        "index_filter": _body(_object({"ready": _optional(_FLAG)}), {"ready": True}, {}, False),
-        "load": _body(_object({"parameters": no_parameters}), {}, {}, False),
+        "index_filter": _body(_object({}, {"ready": _optional(_FLAG)}), {"ready": True}, False),
+        "load": _body(_object({}, {"parameters": no_parameters}), {}, False),
     }
 
 
 def answers(schema: Schema) -> dict[str, Json]:
     """The good answers, by the name that operations have for them."""
-    length = {"description": "Bytes of the JSON", "required": True, "schema": _TEXT}
-    scores = _answer(_scores(schema))
-    scores["content"][BINARY] = {"schema": {"type": "string", "format": "binary"}}
-    scores["headers"] = {JSON_LENGTH_HEADER: {**length, "required": False}}
-    index = _object(dict.fromkeys(("name", "version", "state", "reason"), _TEXT), all_required=True)
     is_true = {"const": True}
-    server = {"name": _TEXT, "version": _TEXT, "extensions": _list(_TEXT)}
-    part = _object({"version": _TEXT, "percent": {"type": "number"}}, all_required=True)
-    weighted = dict.fromkeys(("canary", "shadow"), _optional(part))
-    versions = {"name": _NAME, "champion": _optional(_TEXT), **weighted}
-    return {
-        "object": _answer({"type": "object"}),
-        "metrics": {"content": {"text/plain": {"schema": _TEXT}}},
-        "models": _answer(_object({"models": _list(_NAME)}, all_required=True)),
-        "ready": _answer(_object({"name": _NAME, "ready": is_true}, all_required=True)),
-        "is_ready": _answer(_object({"ready": is_true}, all_required=True)),
-        "live": _answer(_object({"live": is_true}, all_required=True)),
-        "server": _answer(_object(server, all_required=True)),
-        "metadata": _answer(_metadata()),
-        "predictions": _answer(_predictions()),
-        "scores": scores,
-        "index": _answer(_list(index)),
-        "versions": _answer(_object(versions, all_required=True)),
-        "loaded": _answer(_object({"name": _NAME, "load": is_true}, all_required=True)),
+    tensor = _object(
+        {"name": _TEXT, "datatype": _TEXT, "shape": _list({"type": "integer", "minimum": -1})}
+    )
+    tensors = {"inputs": _list(tensor), "outputs": _list(tensor)}
+    part = _optional(_object({"version": _TEXT, "percent": {"type": "number"}}))
+    versions = {"champion": _optional(_TEXT), "canary": part, "shadow": part}
+    flags = _object({"degraded": _FLAG}, {"missing_context": _TEXT})
+    flags["description"] = "Flags of the whole request"
+    model = {"model_name": _NAME, "model_version": _TEXT, "parameters": flags}
+    outputs = _list({"anyOf": [_output(described) for described in output_types(schema)]})
+    described = {
+        "object": _OBJECT,
+        "models": _object({"models": _list(_NAME)}),
+        "ready": _object({"name": _NAME, "ready": is_true}),
+        "is_ready": _object({"ready": is_true}),
+        "live": _object({"live": is_true}),
+        "server": _object({"name": _TEXT, "version": _TEXT, "extensions": _list(_TEXT)}),
+        "metadata": _object(
+            {"name": _NAME, "platform": _TEXT, "versions": _list(_TEXT), **tensors}
+        ),
+        "predictions": _object({"predictions": _list(_SCORE), **model}),
+        "scores": _object({"id": _TEXT, "outputs": outputs, **model}),
+        "index": _list(_object(dict.fromkeys(("name", "version", "state", "reason"), _TEXT))),
+        "versions": _object({"name": _NAME, **versions}),
+        "loaded": _object({"name": _NAME, "load": is_true}),
     }
+    found: dict[str, Json] = {
+        name: {"content": {JSON: {"schema": answer}}} for name, answer in described.items()
+    }
+    found["metrics"] = {"content": {"text/plain": {"schema": _TEXT}}}
+    found["scores"]["content"][BINARY] = {"schema": {"type": "string", "format": "binary"}}
+    length = {"description": "Bytes of the JSON", "required": False, "schema": _TEXT}
+    found["scores"]["headers"] = {JSON_LENGTH_HEADER: length}
+    return found
 
 
 def _infer(schema: Schema, max_candidates: int) -> Json:
@@ -96,104 +109,52 @@ def _infer(schema: Schema, max_candidates: int) -> Json:
             input_columns(schema).values(), input_types(schema), strict=True
         )
     ]
-    output = _object(
-        {
-            "name": {"enum": [described["name"] for described in output_types(schema)]},
-            "parameters": _optional(_object({"binary_data": _optional(_FLAG)})),
-        },
-        required=["name"],
-    )
-    binary_output = _object({"binary_data_output": _optional(_FLAG)})
+    binary = _optional(_object({}, {"binary_data": _optional(_FLAG)}))
+    names = [described["name"] for described in output_types(schema)]
     return _object(
+        {"inputs": {**_list({"anyOf": tensors}), "minItems": 1}},
         {
-            "id": _optional({"type": "string", "maxLength": MAX_TEXT}),
-            "parameters": _optional(binary_output),
-            "inputs": {"type": "array", "minItems": 1, "items": {"anyOf": tensors}},
-            "outputs": _optional(_list(output)),
+            "id": _optional({**_TEXT, "maxLength": MAX_TEXT}),
+            "parameters": _optional(_object({}, {"binary_data_output": _optional(_FLAG)})),
+            "outputs": _optional(_list(_object({"name": {"enum": names}}, {"parameters": binary}))),
         },
-        required=["inputs"],
     )
 
 
 def _tensor(column: Column, *, max_values: int) -> Json:
     size = {"type": "integer", "minimum": 1, "maximum": max_values}
+    values = {**_list(_LIMITS[column.dtype]), "minItems": 1, "maxItems": max_values}
     return _object(
         {
             "name": {"const": column.name},
             "datatype": {"enum": list(accepted_datatypes(column))},
-            "shape": {"type": "array", "minItems": 1, "maxItems": 1, "items": size},
-            "data": {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": max_values,
-                "items": _LIMITS[column.dtype],
-            },
-            "parameters": _optional({"type": "object"}),
+            "shape": {**_list(size), "minItems": 1, "maxItems": 1},
+            "data": values,
         },
-        required=["name", "shape", "datatype", "data"],
+        {"parameters": _optional(_OBJECT)},
         description=column.doc,
     )
 
 
 def _instances(schema: Schema, max_candidates: int) -> Json:
-    columns = input_columns(schema)
-    instance = _object(
+    columns = {
+        name: {**_LIMITS[column.dtype], "description": column.doc}
+        for name, column in input_columns(schema).items()
+    }
+    required = {column.name: columns[column.name] for _, column in schema.entities()}
+    instance = _object(required, columns, additionalProperties=False)
+    return _object({"instances": {**_list(instance), "minItems": 1, "maxItems": max_candidates}})
+
+
+def _output(described: Json) -> Json:
+    values = _SCORE if described["datatype"] in FLOATS else {"enum": _STATUSES}
+    return _object(
         {
-            name: {**_LIMITS[column.dtype], "description": column.doc}
-            for name, column in columns.items()
+            "name": {"const": described["name"]},
+            "datatype": {"const": described["datatype"]},
+            "shape": {**_list({"type": "integer"}), "minItems": 1, "maxItems": 1},
         },
-        required=[column.name for _, column in schema.entities()],
-        additionalProperties=False,
-    )
-    listed = {"type": "array", "minItems": 1, "maxItems": max_candidates, "items": instance}
-    return _object({"instances": listed}, required=["instances"])
-
-
-def _scores(schema: Schema) -> Json:
-    tensors = [
-        _object(
-            {
-                "name": {"const": described["name"]},
-                "datatype": {"const": described["datatype"]},
-                "shape": {**_list({"type": "integer"}), "minItems": 1, "maxItems": 1},
-                "data": _list(
-                    {"type": "number", "minimum": 0, "maximum": 1}
-                    if described["datatype"] in FLOATS
-                    else {"enum": _STATUSES}
-                ),
-                "parameters": {"type": "object"},
-            },
-            required=["name", "datatype", "shape"],
-        )
-        for described in output_types(schema)
-    ]
-    said = {"id": _TEXT, "model_name": _NAME, "model_version": _TEXT}
-    return _object(
-        {**said, "outputs": _list({"anyOf": tensors}), "parameters": _flags()}, all_required=True
-    )
-
-
-def _predictions() -> Json:
-    scores = _list({"type": "number", "minimum": 0, "maximum": 1})
-    said = {"model_name": _NAME, "model_version": _TEXT, "parameters": _flags()}
-    return _object({"predictions": scores, **said}, all_required=True)
-
-
-def _metadata() -> Json:
-    shape = _list({"type": "integer", "minimum": -1})
-    tensor = _object({"name": _TEXT, "datatype": _TEXT, "shape": shape}, all_required=True)
-    tensors = {"inputs": _list(tensor), "outputs": _list(tensor)}
-    return _object(
-        {"name": _NAME, "platform": _TEXT, "versions": _list(_TEXT), **tensors},
-        all_required=True,
-    )
-
-
-def _flags() -> Json:
-    return _object(
-        {"degraded": _FLAG, "missing_context": _TEXT},
-        required=["degraded"],
-        description="Flags of the whole request",
+        {"data": _list(values), "parameters": _OBJECT},
     )
 
 
@@ -216,29 +177,14 @@ def _instances_example(schema: Schema) -> Json:
     return {"instances": [instance, instance]}
 
 
-def _body(
-    schema: Json,
-    example: Json,
-    others: Mapping[str, Json] | None = None,
-    is_required: bool = True,
-) -> Json:
-    content = {JSON: {"schema": schema, "examples": {"good": {"value": example}}}, **(others or {})}
+def _body(schema: Json, example: Json, is_required: bool = True) -> Json:
+    content = {JSON: {"schema": schema, "examples": {"good": {"value": example}}}}
     return {"required": is_required, "content": content}
 
 
-def _answer(schema: Json) -> Json:
-    return {"content": {JSON: {"schema": schema}}}
-
-
-def _object(
-    properties: Json,
-    *,
-    required: Sequence[str] = (),
-    all_required: bool = False,
-    **more: Any,
-) -> Json:
-    names = list(properties) if all_required else list(required)
-    return {"type": "object", "properties": properties, "required": names, **more}
+def _object(required: Json, optional: Json | None = None, **more: Any) -> Json:
+    properties = {**required, **(optional or {})}
+    return {**_OBJECT, "properties": properties, "required": list(required), **more}
 
 
 def _list(items: Json) -> Json:

@@ -5,12 +5,13 @@ endpoint is held against it.
 """
 
 import dataclasses
+import functools
 import re
-from http import HTTPStatus
 
 _MODEL = "/v2/models/{model_name}"
 _VERSION = f"{_MODEL}/versions/{{model_version}}"
 _REPOSITORY = "/v2/repository"
+_STORED = f"{_REPOSITORY}/models/{{model_name}}"
 _V1_MODEL = "/v1/models/{model_name}"
 
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
@@ -21,28 +22,30 @@ _READ = (400, 408, 413)
 _INFER = (200, *_READ, 404, 415, 500, 503)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Operation:
-    """One method of one path."""
+    """One method of one path.
+
+    Args:
+        method: Of HTTP.
+        path: With the names of its parameters.
+        name: Unique; of ours also the name of the method of ``Routes`` that answers.
+        summary: What it is for.
+        codes: Every status that can occur, without the 401 of a server that asks for a token.
+        body: Name of the body's description; empty: a body is not read.
+        answer: Name of the description of a good answer.
+        is_ours: Whether we answer, or KServe does.
+    """
 
     method: str
     path: str
     name: str
-    """Unique; of ours also the name of the method of ``Routes`` that answers."""
     summary: str
-    codes: tuple[int, ...]
-    """Every status that can occur, without the 401 of a server that asks for a token."""
-    is_ours: bool = True
-    """Whether we answer, or KServe does."""
+    codes: tuple[int, ...] = (200,)
+    _: dataclasses.KW_ONLY
     body: str = ""
-    """Name of the body's description; empty: a body is not read."""
     answer: str = "object"
-    """Name of the description of a good answer."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it is answered without a token."""
-        return self.path in OPEN_PATHS
+    is_ours: bool = True
 
     def matches(self, path: str) -> bool:
         """Whether a path, as it was requested, is one of this operation's."""
@@ -51,202 +54,102 @@ class Operation:
         pattern = named.replace(r"\{model_version\}", "[^/]+")
         return re.fullmatch(pattern, path) is not None
 
-    def statuses(self, *, has_token: bool) -> list[HTTPStatus]:
-        """The statuses in order, for a server with a token or without."""
-        asks = has_token and not self.is_open
-        return sorted(HTTPStatus(code) for code in {*self.codes, *((401,) if asks else ())})
 
-
+_get, _post = (functools.partial(Operation, method) for method in ("GET", "POST"))
 OPERATIONS = (
-    Operation(
-        method="GET",
-        path="/",
-        name="alive",
-        summary="Whether the process answers",
-        codes=(200,),
-        is_ours=False,
-    ),
-    Operation(
-        method="GET",
-        path="/metrics",
-        name="metrics",
-        summary="Metrics for Prometheus",
-        codes=(200,),
-        answer="metrics",
-    ),
-    Operation(
-        method="GET",
-        path="/openapi.json",
-        name="openapi",
-        summary="This document",
-        codes=(200,),
-        is_ours=False,
-    ),
-    Operation(
-        method="GET",
-        path="/v1/models",
-        name="models_v1",
-        summary="Names of the models",
-        codes=(200,),
-        is_ours=False,
-        answer="models",
-    ),
-    Operation(
-        method="GET",
-        path=_V1_MODEL,
-        name="ready_v1",
-        summary="Whether the model can answer",
-        codes=(200, 404, 503),
-        answer="ready",
-    ),
-    Operation(
-        method="POST",
-        path=f"{_V1_MODEL}:predict",
-        name="predict",
-        summary="Rank, with one object a candidate (protocol V1)",
-        codes=_INFER,
+    _get("/", "alive", "Whether the process answers", is_ours=False),
+    _get("/metrics", "metrics", "Metrics for Prometheus", answer="metrics"),
+    _get("/openapi.json", "openapi", "This document", is_ours=False),
+    _get("/v1/models", "models_v1", "Names of the models", answer="models", is_ours=False),
+    _get(_V1_MODEL, "ready_v1", "Whether the model can answer", (200, 404, 503), answer="ready"),
+    _post(
+        f"{_V1_MODEL}:predict",
+        "predict",
+        "Rank, with one object a candidate (protocol V1)",
+        _INFER,
         body="instances",
         answer="predictions",
     ),
-    Operation(
-        method="POST",
-        path=f"{_V1_MODEL}:explain",
-        name="explain",
-        summary="Not implemented: no score is explained",
-        codes=(404, 501),
-    ),
-    Operation(
-        method="GET",
-        path="/v2",
-        name="server_metadata",
-        summary="Name, version and extensions of the server",
-        codes=(200,),
-        is_ours=False,
+    _post(f"{_V1_MODEL}:explain", "explain", "Not implemented: no score is explained", (404, 501)),
+    _get(
+        "/v2",
+        "server_metadata",
+        "Name, version and extensions of the server",
         answer="server",
-    ),
-    Operation(
-        method="GET",
-        path="/v2/health/live",
-        name="live",
-        summary="Whether the process answers",
-        codes=(200,),
         is_ours=False,
-        answer="live",
     ),
-    Operation(
-        method="GET",
-        path="/v2/health/ready",
-        name="server_ready",
-        summary="Whether a model can answer",
-        codes=(200, 503),
+    _get("/v2/health/live", "live", "Whether the process answers", answer="live", is_ours=False),
+    _get(
+        "/v2/health/ready",
+        "server_ready",
+        "Whether a model can answer",
+        (200, 503),
         answer="is_ready",
     ),
-    Operation(
-        method="GET",
-        path="/v2/models",
-        name="models",
-        summary="Names of the models",
-        codes=(200,),
-        is_ours=False,
-        answer="models",
-    ),
-    Operation(
-        method="GET",
-        path=_MODEL,
-        name="metadata",
-        summary="Inputs, outputs and versions of the model",
-        codes=(200, 404),
+    _get("/v2/models", "models", "Names of the models", answer="models", is_ours=False),
+    _get(
+        _MODEL,
+        "metadata",
+        "Inputs, outputs and versions of the model",
+        (200, 404),
         answer="metadata",
     ),
-    Operation(
-        method="GET",
-        path=f"{_MODEL}/ready",
-        name="ready",
-        summary="Whether the model can answer",
-        codes=(200, 404, 503),
+    _get(
+        f"{_MODEL}/ready", "ready", "Whether the model can answer", (200, 404, 503), answer="ready"
+    ),
+    _post(f"{_MODEL}/infer", "infer", "Rank (protocol V2)", _INFER, body="infer", answer="scores"),
+    _get(
+        _VERSION,
+        "version_metadata",
+        "The same, of a version that answers",
+        (200, 404, 503),
+        answer="metadata",
+    ),
+    _get(
+        f"{_VERSION}/ready",
+        "version_ready",
+        "Whether that version is one that answers",
+        (200, 404, 503),
         answer="ready",
     ),
-    Operation(
-        method="POST",
-        path=f"{_MODEL}/infer",
-        name="infer",
-        summary="Rank (protocol V2)",
-        codes=_INFER,
+    _post(
+        f"{_VERSION}/infer",
+        "version_infer",
+        "Rank by that version and no other",
+        _INFER,
         body="infer",
         answer="scores",
     ),
-    Operation(
-        method="GET",
-        path=_VERSION,
-        name="version_metadata",
-        summary="The same, of a version that answers",
-        codes=(200, 404, 503),
-        answer="metadata",
-    ),
-    Operation(
-        method="GET",
-        path=f"{_VERSION}/ready",
-        name="version_ready",
-        summary="Whether that version is one that answers",
-        codes=(200, 404, 503),
-        answer="ready",
-    ),
-    Operation(
-        method="POST",
-        path=f"{_VERSION}/infer",
-        name="version_infer",
-        summary="Rank by that version and no other",
-        codes=_INFER,
-        body="infer",
-        answer="scores",
-    ),
-    Operation(
-        method="GET",
-        path=f"{_REPOSITORY}/index",
-        name="index",
-        summary="What the repository holds",
-        codes=(200,),
-        answer="index",
-    ),
-    Operation(
-        method="POST",
-        path=f"{_REPOSITORY}/index",
-        name="index_of",
-        summary="What the repository holds, or only what is ready",
-        codes=(200, *_READ),
+    _get(f"{_REPOSITORY}/index", "index", "What the repository holds", answer="index"),
+    _post(
+        f"{_REPOSITORY}/index",
+        "index_of",
+        "What the repository holds, or only what is ready",
+        (200, *_READ),
         body="index_filter",
         answer="index",
     ),
-    Operation(
-        method="POST",
-        path=f"{_REPOSITORY}/models/{{model_name}}/load",
-        name="load",
-        summary="Load the champion of this moment",
-        codes=(200, *_READ, 404, 409),
+    _post(
+        f"{_STORED}/load",
+        "load",
+        "Load the champion of this moment",
+        (200, *_READ, 404, 409),
         body="load",
         answer="loaded",
     ),
-    Operation(
-        method="POST",
-        path=f"{_REPOSITORY}/models/{{model_name}}/unload",
-        name="unload",
-        summary="Refused: the only model stays loaded",
-        codes=(404, 409),
-    ),
-    Operation(
-        method="GET",
-        path=f"{_REPOSITORY}/models/{{model_name}}/versions",
-        name="versions",
-        summary="Champion, canary and shadow: versions and shares",
-        codes=(200, 404),
+    _post(f"{_STORED}/unload", "unload", "Rejected: the only model stays loaded", (404, 409)),
+    _get(
+        f"{_STORED}/versions",
+        "versions",
+        "Champion, canary and shadow: versions and shares",
+        (200, 404),
         answer="versions",
     ),
-    Operation(
-        method="POST",
-        path=f"{_REPOSITORY}/models/{{model_name}}/versions",
-        name="renew_versions",
-        summary="Let canary and shadow be who the registry says now",
-        codes=(200, 404, 409, 503),
+    _post(
+        f"{_STORED}/versions",
+        "renew_versions",
+        "Let canary and shadow be who the registry says now",
+        (200, 404, 409, 503),
         answer="versions",
     ),
 )

@@ -6,7 +6,7 @@ KServe's when its server adds its own.
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -54,30 +54,11 @@ class Routes:
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to an app, and have it describe all of them and nothing else."""
-        answers: dict[str, Callable[..., Coroutine[Any, Any, Response]]] = {
-            "explain": self.explain,
-            "index": self.index,
-            "index_of": self.index_of,
-            "infer": self.infer,
-            "versions": self.versions,
-            "load": self.load,
-            "metadata": self.metadata,
-            "metrics": self.metrics,
-            "predict": self.predict,
-            "ready": self.ready,
-            "ready_v1": self.ready,
-            "renew_versions": self.renew_versions,
-            "server_ready": self.server_ready,
-            "unload": self.unload,
-            "version_infer": self.version_infer,
-            "version_metadata": self.version_metadata,
-            "version_ready": self.version_ready,
-        }
         for operation in OPERATIONS:
             if operation.is_ours:
                 app.add_api_route(
                     operation.path,
-                    answers.pop(operation.name),
+                    getattr(self, operation.name),
                     methods=[operation.method],
                     response_model=None,
                 )
@@ -152,6 +133,8 @@ class Routes:
     async def ready(self, model_name: str) -> Response:
         """Whether the model can answer, and if not why."""
         return await self.version_ready(model_name, "")
+
+    ready_v1 = ready
 
     async def version_ready(self, model_name: str, model_version: str) -> Response:
         """Whether that version is the one that answers."""

@@ -140,7 +140,7 @@ print(json.dumps({**arguments, "min_requests": minimum}))
 @pytest.mark.process
 def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
     """One DAG: where RANKING_SERVICE is set, its models change by the same two commands."""
-    from serving.__main__ import _command_line
+    from serving.__main__ import command_line
 
     uri = "s3://models/{version}"
     environment = {"RANKING_SERVICE": "ranker", "RANKING_STORAGE_URI": uri, "PYTHONPATH": str(DAGS)}
@@ -159,7 +159,7 @@ def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
         arguments = filter(None, seen[command])
         for template, value in fill.items():
             arguments = [argument.replace(template, value) for argument in arguments]
-        options = _command_line().parser.parse_args([command, *arguments])
+        options = command_line().parser.parse_args([command, *arguments])
         assert (options.service, options.namespace) == ("ranker", "default")
         assert (options.dataset, str(options.date)) == ("movielens-100k", "1998-04-21")
         assert getattr(options, "storage_uri", uri) == uri

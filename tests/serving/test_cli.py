@@ -71,6 +71,12 @@ def test_help_names_exactly_the_flags(capsys, command, flags):
         ["canary", "--date", "2025-06-09", "--version", "v"],
         ["canary", "--version", "v"],
         ["canary", "--version", "v", "--service", "ranker"],
+        ["canary", "--version", "v", "--dataset", "synthetic", "--max-p95-ratio", "1"],
+        ["promote", "--service", "ranker", "--upscaled"],
+        [
+            *("deploy", "--dataset=synthetic", "--service=ranker", "--version=v", "--dry-run"),
+            *("--storage-uri=s3://x/y", "--image=i", "--store-claim=feast", "--min-replicas=5"),
+        ],
     ],
 )
 def test_bad_usage_exits_with_2(arguments):

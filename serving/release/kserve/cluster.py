@@ -18,7 +18,7 @@ from kserve.constants.constants import (
 )
 from kubernetes import client, config
 
-from serving.release.canary_target import CanaryTargetError, ConflictError, NotReadyError
+from serving.release.canary_target import CanaryTargetError
 from serving.release.kserve.manifest import HTTP_PORT
 
 FIELD_MANAGER = "wukong-ranking"
@@ -29,18 +29,6 @@ _APPLY = "application/apply-patch+yaml"
 logger = logging.getLogger(__name__)
 Live = dict[str, Any]
 _Answer = TypeVar("_Answer")
-
-
-class ClusterError(CanaryTargetError):
-    """The cluster returned an error, or could not be reached; the text says what and why."""
-
-
-class ClusterConflictError(ClusterError, ConflictError):
-    """Fields belong to another manager."""
-
-
-class ClusterNotReadyError(ClusterError, NotReadyError):
-    """The service did not get ready in time; the text has what its conditions say."""
 
 
 class Cluster:
@@ -83,31 +71,30 @@ class Cluster:
         """Have the object be as described; a field left out that we had set is removed.
 
         Raises:
-            ClusterConflictError: Another manager set a field to another value; no ``force``.
-            ClusterError: The cluster, or a webhook of KServe, rejected it.
+            CanaryTargetError: Another manager set a field to another value and there is no
+                ``force``; or the cluster, or a webhook of KServe, rejected it.
         """
-
-        def patch() -> Live:
-            answer: Live = self._objects.patch_namespaced_custom_object(
+        return self._call(
+            "apply",
+            lambda: self._objects.patch_namespaced_custom_object(
                 **self._place,
                 body=desired,
                 field_manager=FIELD_MANAGER,
                 field_validation="Strict",
                 force=force,
                 _content_type=_APPLY,
-            )
-            return answer
-
-        return self._call("apply", patch)
+            ),
+        )
 
     def wait(
-        self, is_done: Callable[[Live], bool], *, generation: int, what: str, timeout_seconds: float
+        self, is_done: Callable[[Live], bool], *, after: Live, what: str, timeout_seconds: float
     ) -> Live:
-        """Return the object once KServe has seen this generation and it is as wanted.
+        """Return the object once KServe has seen what was applied and it is as wanted.
 
         Raises:
-            ClusterNotReadyError: It is not so in time; with the messages of what is not ready.
+            CanaryTargetError: It is not so in time; with the messages of what is not ready.
         """
+        generation = after["metadata"]["generation"]
         deadline = time.monotonic() + timeout_seconds
         while True:
             live = self.read()
@@ -115,7 +102,7 @@ class Cluster:
             if seen >= generation and is_done(live):
                 return live
             if time.monotonic() > deadline:
-                raise ClusterNotReadyError(
+                raise CanaryTargetError(
                     f"service {self._namespace}/{self.name}: not {what} after "
                     f"{timeout_seconds:g} s; {_complaints(live, generation)}"
                 )
@@ -124,11 +111,12 @@ class Cluster:
     def pod_metrics(self, labels: Mapping[str, str]) -> dict[str, str]:
         """Prometheus text of each ready pod with these labels, through the API server's proxy."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
-        timeout = {"_request_timeout": REQUEST_TIMEOUT_SECONDS}
         pods = self._call(
             "list pods",
             lambda: self._core.list_namespaced_pod(
-                self._namespace, label_selector=selector, **timeout
+                self._namespace,
+                label_selector=selector,
+                _request_timeout=REQUEST_TIMEOUT_SECONDS,
             ),
         )
         return {
@@ -160,12 +148,12 @@ class Cluster:
         except client.ApiException as error:
             raise _error_of(resource, error) from error
         except OSError as error:
-            raise ClusterError(f"{resource}: {error}") from error
+            raise CanaryTargetError(f"{resource}: {error}") from error
         except Exception as error:
             # urllib3's errors share no base with OSError, and the client does not wrap them.
             if not type(error).__module__.startswith("urllib3"):
                 raise
-            raise ClusterError(f"{resource}: {error}") from error
+            raise CanaryTargetError(f"{resource}: {error}") from error
 
 
 def connect(*, kubeconfig: str | None, context: str | None) -> client.ApiClient:
@@ -177,7 +165,7 @@ def connect(*, kubeconfig: str | None, context: str | None) -> client.ApiClient:
             configuration = client.Configuration()
             config.load_incluster_config(configuration)
         except config.ConfigException:
-            raise ClusterError(f"kubeconfig {kubeconfig or 'default'}: {error}") from error
+            raise CanaryTargetError(f"kubeconfig {kubeconfig or 'default'}: {error}") from error
         return client.ApiClient(configuration)
 
 
@@ -204,7 +192,7 @@ def _complaints(live: Live, generation: int) -> str:
     return "; ".join(found) or "its conditions say nothing"
 
 
-def _error_of(resource: str, error: client.ApiException) -> ClusterError:
+def _error_of(resource: str, error: client.ApiException) -> CanaryTargetError:
     try:
         status = json.loads(error.body or "{}")
     except ValueError:
@@ -213,6 +201,6 @@ def _error_of(resource: str, error: client.ApiException) -> ClusterError:
     conflicts = [one for one in causes if one.get("reason") == "FieldManagerConflict"]
     if conflicts:
         fields = "; ".join(f"{one.get('field')}: {one.get('message')}" for one in conflicts)
-        return ClusterConflictError(f"{resource}: {fields}; --force takes the fields over")
+        return CanaryTargetError(f"{resource}: {fields}; --force takes the fields over")
     message = status.get("message") or error.reason or error.body
-    return ClusterError(f"{resource}: {error.status}; {message}")
+    return CanaryTargetError(f"{resource}: {error.status}; {message}")

@@ -4,14 +4,19 @@ The transformer and the predictor are one process here, so one container holds b
 them, and a canary takes the whole path along. What a canary changes is in ``traffic``.
 """
 
-import dataclasses
-import enum
-import re
 from typing import Any
 
 import kserve
 from kserve.constants.constants import KSERVE_KIND_INFERENCESERVICE, KSERVE_V1BETA1
 from kubernetes import client
+
+from serving.release.kserve.service import (
+    MAX_LABEL_CHARACTERS,
+    Autoscaler,
+    Mode,
+    Model,
+    Service,
+)
 
 CONTAINER = "kserve-container"
 """The name by which KServe knows the container that answers."""
@@ -24,7 +29,6 @@ MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
 AUTOSCALER_ANNOTATION = "serving.kserve.io/autoscalerClass"
 PASSED_ANNOTATION = "wukong-ranking/canary-passed"
 """The version whose canary has passed every step; it goes with the canary."""
-MAX_LABEL_CHARACTERS = 63
 _LEAVE_SECONDS = 5
 """Before a pod gets SIGTERM: until then the cluster goes on sending requests to it."""
 _GRACE_SECONDS = 45
@@ -33,88 +37,6 @@ _STORE_FOLDER = "/var/ranking/feast"
 _USER_ID = 1000
 _CPU_TARGET_PERCENT = 70
 _CONCURRENCY_TARGET = 4
-_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?")
-
-
-class Mode(enum.Enum):
-    """How KServe runs the pods."""
-
-    STANDARD = "Standard"
-    KNATIVE = "Knative"
-
-
-class Autoscaler(enum.Enum):
-    """What decides the number of pods; KPA is Knative's own."""
-
-    HPA = "hpa"
-    KEDA = "keda"
-    KPA = "kpa"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Model:
-    """One exported ranker: its version, and where the cluster fetches its folder from."""
-
-    version: str
-    storage_uri: str
-
-    def __post_init__(self) -> None:
-        """Check what the cluster would reject only once the pod starts."""
-        if not re.fullmatch(r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?", self.version):
-            raise ValueError(
-                f"version: {self.version!r}; at most {MAX_LABEL_CHARACTERS} letters, digits, "
-                "'-', '_' or '.', as in a label's value"
-            )
-        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://\S+", self.storage_uri):
-            raise ValueError(f"storage_uri: {self.storage_uri!r}; such as s3://bucket/folder")
-
-    @property
-    def revision(self) -> str:
-        """The version as a part of the names of Kubernetes objects."""
-        return "v" + re.sub(r"[^a-z0-9]+", "-", self.version.lower()).strip("-")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Service:
-    """What stays when the model changes.
-
-    ``store_claim`` is the volume claim with the Feast registry and online store. ``secret`` is the
-    secret whose entries become the pod's environment, such as RANKING_TOKEN and RANKING_ONLINE.
-    ``cpu`` and ``memory`` are requested for a pod; ``memory`` is its limit too.
-    """
-
-    name: str
-    namespace: str
-    dataset: str
-    image: str
-    store_claim: str
-    secret: str = ""
-    mode: Mode = Mode.STANDARD
-    autoscaler: Autoscaler = Autoscaler.HPA
-    min_replicas: int = 2
-    max_replicas: int = 4
-    cpu: str = "2"
-    memory: str = "4Gi"
-
-    def __post_init__(self) -> None:
-        """ValueError with field, value and limit for what KServe would reject or ignore."""
-        for field in ("name", "namespace", "store_claim"):
-            if not _LABEL.fullmatch(value := getattr(self, field)):
-                raise ValueError(f"{field}: {value!r}; lower-case letters, digits and '-'")
-        if self.secret and not _LABEL.fullmatch(self.secret):
-            raise ValueError(f"secret: {self.secret!r}; lower-case letters, digits and '-'")
-        for field in ("cpu", "memory"):
-            if not _QUANTITY.fullmatch(value := getattr(self, field)):
-                raise ValueError(f"{field}: {value!r}; a quantity such as 500m or 4Gi")
-        if not 1 <= self.min_replicas <= self.max_replicas:
-            raise ValueError(
-                f"min_replicas: {self.min_replicas}; from 1 to max_replicas, {self.max_replicas}"
-            )
-        if (self.mode is Mode.KNATIVE) != (self.autoscaler is Autoscaler.KPA):
-            raise ValueError(
-                f"autoscaler: {self.autoscaler.value}; hpa or keda in mode Standard, kpa in Knative"
-            )
 
 
 def render(service: Service, model: Model) -> dict[str, Any]:
@@ -123,16 +45,16 @@ def render(service: Service, model: Model) -> dict[str, Any]:
         **_pod(service, model),
         **_scaling(service),
         # Knative names its revisions itself; in mode Standard the name is the model's.
-        name=revision_name(service.name, model) if service.mode is Mode.STANDARD else None,
+        name=revision_name(service.service, model) if service.mode is Mode.STANDARD else None,
         min_replicas=service.min_replicas,
         max_replicas=service.max_replicas,
         labels={VERSION_LABEL: model.version},
     )
     annotations = {MODE_ANNOTATION: service.mode.value}
     if service.mode is Mode.STANDARD:
-        annotations[AUTOSCALER_ANNOTATION] = service.autoscaler.value
+        annotations[AUTOSCALER_ANNOTATION] = service.scaled_by.value
     metadata = client.V1ObjectMeta(
-        name=service.name, namespace=service.namespace, annotations=annotations
+        name=service.service, namespace=service.namespace, annotations=annotations
     )
     whole = kserve.V1beta1InferenceService(
         api_version=KSERVE_V1BETA1,
@@ -190,6 +112,11 @@ def _container(service: Service, model: Model) -> client.V1Container:
     ports = ["--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT)]
     env = {STORAGE_URI: model.storage_uri, "HOME": "/tmp", "TMPDIR": "/tmp"}
     folders = ["--store", _STORE_FOLDER, "--model", MODEL_FOLDER, "--compiled", "/tmp/compiled"]
+    # Knative's own proxy drains a pod, and its service has one port.
+    wait = client.V1ExecAction(command=["sleep", str(_LEAVE_SECONDS)])
+    lifecycle = client.V1Lifecycle(pre_stop=client.V1LifecycleHandler(_exec=wait))
+    http = client.V1ContainerPort(name="http1", container_port=HTTP_PORT, protocol="TCP")
+    grpc = client.V1ContainerPort(name="h2c", container_port=GRPC_PORT, protocol="TCP")
     secret = client.V1EnvFromSource(secret_ref=client.V1SecretEnvSource(name=service.secret))
     return client.V1Container(
         name=CONTAINER,
@@ -198,7 +125,7 @@ def _container(service: Service, model: Model) -> client.V1Container:
         args=[*serve, *ports, *folders],
         env=[client.V1EnvVar(name=name, value=value) for name, value in env.items()],
         env_from=[secret] if service.secret else None,
-        ports=_ports(service.mode),
+        ports=[http] if service.mode is Mode.KNATIVE else [http, grpc],
         resources=client.V1ResourceRequirements(
             requests={"cpu": service.cpu, "memory": service.memory},
             limits={"memory": service.memory},
@@ -213,24 +140,9 @@ def _container(service: Service, model: Model) -> client.V1Container:
             allow_privilege_escalation=False,
             capabilities=client.V1Capabilities(drop=["ALL"]),
         ),
-        lifecycle=_lifecycle(service.mode),
+        lifecycle=None if service.mode is Mode.KNATIVE else lifecycle,
         **_probes(),
     )
-
-
-def _lifecycle(mode: Mode) -> client.V1Lifecycle | None:
-    if mode is Mode.KNATIVE:
-        return None
-    wait = client.V1ExecAction(command=["sleep", str(_LEAVE_SECONDS)])
-    return client.V1Lifecycle(pre_stop=client.V1LifecycleHandler(_exec=wait))
-
-
-def _ports(mode: Mode) -> list[client.V1ContainerPort]:
-    ports = [client.V1ContainerPort(name="http1", container_port=HTTP_PORT, protocol="TCP")]
-    if mode is Mode.STANDARD:  # a Knative service has one port
-        grpc = client.V1ContainerPort(name="h2c", container_port=GRPC_PORT, protocol="TCP")
-        ports.append(grpc)
-    return ports
 
 
 def _probes() -> dict[str, client.V1Probe]:
@@ -248,9 +160,9 @@ def _probes() -> dict[str, client.V1Probe]:
 
 
 def _scaling(service: Service) -> dict[str, Any]:
-    if service.autoscaler is Autoscaler.KPA:
+    if service.scaled_by is Autoscaler.KPA:
         return {"scale_metric": "concurrency", "scale_target": _CONCURRENCY_TARGET}
-    if service.autoscaler is Autoscaler.HPA:
+    if service.scaled_by is Autoscaler.HPA:
         return {"scale_metric": "cpu", "scale_target": _CPU_TARGET_PERCENT}
     target = kserve.V1beta1MetricTarget(type="Utilization", average_utilization=_CPU_TARGET_PERCENT)
     resource = kserve.V1beta1ResourceMetricSource(name="cpu", target=target)

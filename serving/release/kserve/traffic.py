@@ -18,10 +18,9 @@ from serving.release.kserve.manifest import (
     PASSED_ANNOTATION,
     STORAGE_URI,
     VERSION_LABEL,
-    Mode,
-    Model,
     revision_name,
 )
+from serving.release.kserve.service import Mode, Model
 
 Manifest = dict[str, Any]
 _SHARE = "canaryTrafficPercent"
@@ -52,16 +51,15 @@ def canary_version(live: Mapping[str, Any]) -> str | None:
     """The canary's version; None where there is none."""
     if mode_of(live) is Mode.KNATIVE:
         return stable_version(live) if _SHARE in live["spec"]["predictor"] else None
-    canaries = live["spec"].get("canary") or []
-    return _version(canaries[0]["predictor"]) if canaries else None
+    canary = _canary_of(live)
+    return _version(canary["predictor"]) if canary else None
 
 
 def canary_share(live: Mapping[str, Any]) -> int:
     """Percent of the traffic that the canary is to have; 0 without one."""
     if mode_of(live) is Mode.KNATIVE:
         return int(live["spec"]["predictor"].get(_SHARE, 0))
-    canaries = live["spec"].get("canary") or [{}]
-    return int(canaries[0].get("trafficPercent", 0))
+    return int(_canary_of(live).get("trafficPercent", 0))
 
 
 def control_of(live: Mapping[str, Any]) -> str:
@@ -85,27 +83,23 @@ def is_rolled_back(live: Mapping[str, Any]) -> bool:
     return _newest_share(live) == 0
 
 
-def has_share(live: Mapping[str, Any], model: Model, *, percent: int) -> bool:
-    """Whether the canary is ready and has its share of the traffic."""
-    return _is_up(live, model.revision, percent=percent)
+def has_share(live: Mapping[str, Any], revision: str, *, percent: int) -> bool:
+    """Whether the canary is ready and has its share of the traffic.
 
-
-def _revision_of(live: Mapping[str, Any]) -> str:
-    """The name of the canary's predictor; empty in mode Knative, which names revisions itself."""
-    canaries = live["spec"].get("canary") or [{"predictor": {}}]
-    return str(canaries[0]["predictor"].get("name", ""))
-
-
-def _is_up(live: Mapping[str, Any], revision: str, *, percent: int) -> bool:
+    Args:
+        live: The object.
+        revision: The name of the canary's predictor; mode Knative names revisions itself.
+        percent: The share.
+    """
+    if not _is_ready(live):
+        return False
     if mode_of(live) is Mode.KNATIVE:
         newest = _component(live).get("latestCreatedRevision")
         is_up = newest is not None and newest == _component(live).get("latestReadyRevision")
-        return _is_ready(live) and is_up and _newest_share(live) == percent
+        return is_up and _newest_share(live) == percent
     statuses = {one["name"]: one for one in live.get("status", {}).get("canaryStatuses", [])}
     status = statuses.get(revision, {})
-    return (
-        _is_ready(live) and status.get("ready") is True and status.get("trafficPercent") == percent
-    )
+    return status.get("ready") is True and status.get("trafficPercent") == percent
 
 
 def pod_labels(live: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
@@ -162,7 +156,8 @@ def require_passed(live: Mapping[str, Any]) -> str:
             f"annotation {PASSED_ANNOTATION}: {found}; {version}, which `python -m serving canary` "
             "writes when every step is passed"
         )
-    if not _is_up(live, _revision_of(live), percent=_ALL):
+    revision = _canary_of(live).get("predictor", {}).get("name", "")
+    if not has_share(live, revision, percent=_ALL):
         raise ValueError(f"canary: {version} is not ready with 100 % of the traffic; all of it")
     return version
 
@@ -175,7 +170,7 @@ def promoted(live: Mapping[str, Any]) -> Manifest:
     if mode_of(live) is Mode.KNATIVE:
         del stable[_SHARE]
         return desired
-    canary = copy.deepcopy(live["spec"]["canary"][0]["predictor"])
+    canary = copy.deepcopy(_canary_of(live)["predictor"])
     scaling = {name: stable[name] for name in _SCALING if name in stable}
     desired["spec"]["predictor"] = {**canary, **scaling}
     return desired
@@ -200,7 +195,7 @@ def taken_over(live: Mapping[str, Any]) -> Manifest:
     A canary that another field manager changed is its own, and stays when we do not apply it.
     """
     desired = _ours(live)
-    canary = copy.deepcopy(live["spec"]["canary"][0]["predictor"])
+    canary = copy.deepcopy(_canary_of(live)["predictor"])
     desired["spec"]["canary"] = [{"trafficPercent": 0, "predictor": canary}]
     return desired
 
@@ -236,6 +231,12 @@ def _with_model(predictor: Mapping[str, Any], model: Model, *, image: str | None
     ]
     container["image"] = image or container["image"]
     return changed
+
+
+def _canary_of(live: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The canary of mode Standard; empty where there is none."""
+    canary: Mapping[str, Any] = next(iter(live["spec"].get("canary") or ()), {})
+    return canary
 
 
 def _version(predictor: Mapping[str, Any]) -> str:

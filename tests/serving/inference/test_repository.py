@@ -97,13 +97,13 @@ def test_loads_leave_the_event_loop_and_the_ranking_threads_to_the_requests(serv
     assert sorted(seconds)[len(seconds) // 2] < 0.2
 
 
-def test_each_load_and_refusal_is_a_line_of_the_log(server):
+def test_each_load_and_rejection_is_a_line_of_the_log(server):
     server.reload("2025-06-09-second")
     server.reload("2025-06-09-broken")
     text = server.log.read_text()
     assert "load: 2025-06-01-first -> 2025-06-09-second" in text
     assert "load failed: champion 2025-06-09-broken; 2025-06-09-second stays" in text
-    assert "refused: POST /v2/repository/models/ranker/load: 409" in text
+    assert "rejected: POST /v2/repository/models/ranker/load: 409" in text
 
 
 def test_loads_are_counted(server):

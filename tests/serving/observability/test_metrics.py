@@ -74,7 +74,7 @@ def test_panels_lie_beside_each_other_and_have_a_source(exposed):
     assert {panel["datasource"]["uid"] for panel in panels} == {"${source}"}
 
 
-def test_stages_versions_and_refusals_are_counted_for_each_request(guarded, exposed, body):
+def test_stages_versions_and_errors_are_counted_for_each_request(guarded, exposed, body):
     guarded.infer(body()).raise_for_status()
     guarded.server.infer(body())  # without the token
     after = samples(guarded)
@@ -85,7 +85,8 @@ def test_stages_versions_and_refusals_are_counted_for_each_request(guarded, expo
     version = "2025-06-01-first"
     assert grown("ranking_answers_total", version=version) == 1
     assert grown("ranking_requests_total", outcome="complete") == 1
-    assert grown("ranking_refusals_total", transport="rest", code="401") == 1
+    assert grown("ranking_requests_total", outcome="rejected") == 1
+    assert grown("ranking_errors_total", transport="rest", code="401") == 1
     assert grown("ranking_admitted_seconds_count") == 1
     for stage in ("receive", "features", "score"):
         assert grown("ranking_stage_seconds_count", stage=stage) == 1

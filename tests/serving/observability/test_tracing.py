@@ -80,15 +80,15 @@ def test_so_is_one_over_grpc(traced):
     assert set(below) == {span.name, *STAGES}
 
 
-def test_a_refusal_is_told_and_is_no_error_of_the_server(traced, body):
+def test_a_rejection_is_told_and_is_no_error_of_the_server(traced, body):
     running, kept = traced
     running.infer({**body(user_id={"data": ["x"]}), "id": "three"})
     running.http.post("/v1/models/ranker:predict", json={})
     reason = "user_id.data[0]: 'x'; a value of type INT64"
-    span, below = kept.of(refusal=reason)
+    span, below = kept.of(error=reason)
     assert (span.attributes["http.response.status_code"], span.is_error) == (400, False)
     assert set(below) == {span.name, "receive"}
-    span, _ = kept.of(refusal="instances: None; a JSON array")
+    span, _ = kept.of(error="instances: None; a JSON array")
     assert span.name == "POST /v1/models/{model_name}:predict"
 
 
@@ -107,17 +107,17 @@ def test_a_fault_of_the_server_is_an_error_with_its_exception(traced, body):
 def test_what_is_not_implemented_is_an_error_with_its_reason(traced):
     running, kept = traced
     running.http.post("/v1/models/ranker:explain", json={})
-    span, _ = kept.of(refusal="command: 'explain'; scores are not explained")
+    span, _ = kept.of(error="command: 'explain'; scores are not explained")
     assert (span.attributes["http.response.status_code"], span.is_error) == (501, True)
 
 
-def test_over_grpc_a_refusal_has_its_code(traced):
+def test_over_grpc_a_rejection_has_its_code(traced):
     running, kept = traced
     with grpc.insecure_channel(running.grpc_address) as channel:
         stub = service.GRPCInferenceServiceStub(channel)
         with pytest.raises(grpc.RpcError):
             stub.RepositoryModelUnload(messages.RepositoryModelUnloadRequest(model_name="ranker"))
-    span, _ = kept.of(refusal="model: 'ranker'; the only model stays loaded")
+    span, _ = kept.of(error="model: 'ranker'; the only model stays loaded")
     assert span.attributes["rpc.grpc.status_code"] == grpc.StatusCode.FAILED_PRECONDITION.value[0]
     assert span.is_error is False
 

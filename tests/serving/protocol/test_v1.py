@@ -115,7 +115,7 @@ def test_a_bad_instance_is_refused_with_its_place_field_value_and_limit(message,
     assert str(caught.value).startswith(says)
 
 
-def test_a_refusal_is_400_and_another_type_of_content_415(server):
+def test_a_rejection_is_400_and_another_type_of_content_415(server):
     answer = server.http.post(PREDICT, json=instances(user_id="7"))
     assert (answer.status_code, list(answer.json())) == (400, ["error"])
     headers = {"Content-Type": "application/octet-stream"}

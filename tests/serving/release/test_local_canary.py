@@ -10,9 +10,10 @@ import httpx
 import pytest
 from support.serving import stand_ins
 
-from serving.release import canary, local_target
+from serving.release import canary
 from serving.release.analysis import Limits
 from serving.release.canary import Canary, CanaryError
+from serving.release.canary_target import CanaryTargetError
 from serving.release.endpoint_client import Endpoint
 from serving.release.local_target import LocalTarget
 from serving.release.metrics_window import samples
@@ -189,16 +190,12 @@ def test_somebody_else_who_moves_the_share_or_the_champion_is_a_conflict(server,
     tried.begin()
     tried.wait(tried.ask(5), percent=5, timeout_seconds=5)
     clear_share(registry, CANARY)
-    with pytest.raises(
-        local_target.ConflictError, match=r"canary: None; .*which this rollout gave"
-    ):
+    with pytest.raises(CanaryTargetError, match=r"canary: None; .*which this rollout gave"):
         tried.ask(25)
     second = target(server, TWIN)
     second.begin()
     registry.set_alias("champion", OTHER)
-    with pytest.raises(
-        local_target.ConflictError, match=f"champion: {OTHER}; the control, {FIRST}"
-    ):
+    with pytest.raises(CanaryTargetError, match=f"champion: {OTHER}; the control, {FIRST}"):
         second.ask(5)
 
 

@@ -5,7 +5,8 @@ import kubernetes_validate
 import pytest
 from kubernetes import client
 
-from serving.release.kserve.manifest import Autoscaler, Mode, Model, Service, render
+from serving.release.kserve.manifest import render
+from serving.release.kserve.service import Autoscaler, Mode, Model, Service
 from serving.release.kserve.traffic import promoted, with_share
 from serving.settings import Limits
 
@@ -19,7 +20,7 @@ KINDS = [
 
 def service(**changes):
     fields = {
-        "name": "ranker",
+        "service": "ranker",
         "namespace": "ranking",
         "dataset": "synthetic",
         "image": "registry.example/ranking:1",
@@ -96,9 +97,9 @@ def test_its_container_serves_the_folder_that_kserve_fills():
     (container,) = render(service(), MODEL)["spec"]["predictor"]["containers"]
     env = {entry["name"]: entry["value"] for entry in container["env"]}
     assert (container["name"], env["STORAGE_URI"]) == ("kserve-container", MODEL.storage_uri)
-    from serving.__main__ import _command_line
+    from serving.__main__ import command_line
 
-    options = _command_line().parser.parse_args(container["args"][2:])
+    options = command_line().parser.parse_args(container["args"][2:])
     assert (str(options.model), options.http_port, options.host) == ("/mnt/models", 8080, "0.0.0.0")
     probes = {name: value for name, value in container.items() if name.endswith("Probe")}
     assert {probe["httpGet"]["port"] for probe in probes.values()} == {8080}
@@ -108,11 +109,11 @@ def test_its_container_serves_the_folder_that_kserve_fills():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"name": "Ranker"}, "name: 'Ranker'"),
+        ({"service": "Ranker"}, "service: 'Ranker'"),
         ({"min_replicas": 5}, "min_replicas: 5; from 1 to max_replicas, 4"),
         ({"memory": "4 GB"}, "memory: '4 GB'"),
-        ({"mode": Mode.KNATIVE}, "autoscaler: hpa"),
-        ({"name": "a" * 40}, "at most 63"),
+        ({"mode": Mode.KNATIVE, "autoscaler": Autoscaler.HPA}, "autoscaler: hpa"),
+        ({"service": "a" * 40}, "at most 63"),
     ],
 )
 def test_what_kserve_would_refuse_is_refused_with_field_value_and_limit(changes, says):

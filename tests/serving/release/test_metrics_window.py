@@ -11,7 +11,7 @@ from prometheus_client import Histogram as Exported
 
 from serving.observability import metrics
 from serving.release import intervals
-from serving.release.analysis import EARLY_LOOKS, LATE_LOOKS, Limits, judge, limits_of_gate
+from serving.release.analysis import EARLY_LOOKS, LATE_LOOKS, Limits, judge
 from serving.release.canary import Canary, _Seen
 from serving.release.canary_target import Outcome
 from serving.release.intervals import Interval
@@ -38,7 +38,7 @@ def test_pods_are_summed_and_a_pod_that_restarted_or_is_new_counts_from_zero():
     before = {"a": pod(100, 5), "b": pod(50), "gone": pod(70)}
     after = {"a": pod(130, 6), "b": pod(20), "new": pod(3)}
     seen = observe(before, after)
-    assert (seen.num_answered, seen.num_failed) == (30 + 20 + 3, 1)
+    assert (seen.num_requests - seen.num_failed, seen.num_failed) == (30 + 20 + 3, 1)
     assert seen.seconds.counts == (53, 0)
     assert seen.scores.total == 53 / 2
     assert seen.pairs is None
@@ -240,9 +240,15 @@ def test_a_limit_under_which_no_canary_can_hold_or_none_can_fail_is_refused(limi
 
 
 def test_what_the_gate_saw_is_what_a_canary_is_held_to():
-    assert limits_of_gate(None) == limits_of_gate({}) == {}
+    assert Limits().with_agreement(None) == Limits().with_agreement({}) == Limits()
     seen = {"score_ratio": 1.04, "rank_correlation": 0.7}
-    expected = {"expected_score_ratio": 1.04, "min_rank_correlation": 0.35}
-    assert limits_of_gate(seen) == expected
-    assert limits_of_gate({"rank_correlation": -0.1})["min_rank_correlation"] > 0
-    assert limits_of_gate({"score_ratio": None, "rank_correlation": None}) == {}
+    expected = Limits(expected_score_ratio=1.04, min_rank_correlation=0.35)
+    assert Limits().with_agreement(seen) == expected
+    assert Limits().with_agreement({"rank_correlation": -0.1}).min_rank_correlation > 0
+    unknown = {"score_ratio": None, "rank_correlation": None}
+    assert Limits().with_agreement(unknown) == Limits()
+
+
+def test_a_limit_that_is_given_counts_more_than_what_the_gate_saw():
+    given = Limits(expected_score_ratio=0.9, min_rank_correlation=0.6)
+    assert given.with_agreement({"score_ratio": 1.04, "rank_correlation": 0.7}) == given

@@ -129,11 +129,13 @@ def test_a_promotion_that_died_before_its_load_is_finished_by_its_retry(server, 
 
 
 @pytest.mark.parametrize("decision", ["hold", "refuse"])
-def test_any_other_decision_moves_nothing(registry, nowhere, decision):
+def test_any_other_decision_moves_nothing(tmp_path, decision):
+    folder = tmp_path / "synthetic" / "gate" / "2025-06-09"
+    folder.mkdir(parents=True)
     rejected = {"decision": decision, "reasons": ["too few samples"]}
+    (folder / "decision.json").write_text(json.dumps(rejected))
     with pytest.raises(SkippedError, match=f"the gate decided {decision}: too few samples"):
-        promoted(registry, "2025-06-09-second", url=nowhere, decision=rejected)
-    assert registry.alias("champion") == "2025-06-01-first"
+        read_decision(tmp_path, dataset="synthetic", day=DAY)
 
 
 def test_a_candidate_of_another_day_is_refused(registry, nowhere):

@@ -150,7 +150,7 @@ class TestAnswer:
             server.infer(body())
         server.infer(body(user_id={"data": ["x"]}))
         seen = observe(before, {"pod": samples(server.http.get("/metrics").text)})
-        assert (seen.num_answered, seen.num_failed) == (3, 0)
+        assert (seen.num_requests, seen.num_failed) == (3, 0)
         assert (sum(seen.seconds.counts), sum(seen.scores.counts)) == (3, 3)
 
     def test_metrics_tell_our_failures_from_the_callers(self, server):

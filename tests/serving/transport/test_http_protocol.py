@@ -66,7 +66,7 @@ def test_a_head_without_end_is_cut_off_at_once(server, start):
     }
     assert time.monotonic() - started < 5
     text = server.http.get("/metrics").text
-    assert 'ranking_refusals_total{code="431",transport="rest"}' in text
+    assert 'ranking_errors_total{code="431",transport="rest"}' in text
     assert process.memory_info().rss - before < 8 * 2**20
 
 

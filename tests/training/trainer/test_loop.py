@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.cli.rank_worker import process_group
+from training.distributed.process_group import process_group
 from training.config.recipe import Pipeline
 from training.data.dataset import ExampleTable, batches
 from training.distributed.divergence import DivergedError

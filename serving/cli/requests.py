@@ -1,0 +1,197 @@
+"""The requests of ``python -m serving``: the flags of each command, and what it is for."""
+
+import datetime
+from pathlib import Path
+
+from features.datasets.catalog import SCHEMAS
+from features.options import OfDataset, folder, from_flags, option
+from serving.release.analysis import Limits
+from serving.release.endpoint_client import DEFAULT_URL, NOWHERE
+from serving.release.kserve.service import Service
+
+
+@from_flags
+class _OfArtifacts:
+    artifacts: Path = folder("artifacts", "the exported rankers")
+
+
+@from_flags
+class _OfTracking:
+    tracking: Path = folder("mlflow", "the MLflow database, which holds the aliases")
+
+
+@from_flags
+class _OfEndpoint:
+    endpoint: str | None = option(
+        f"REST address of the server, which must answer; without it {DEFAULT_URL}, if a "
+        f"server answers there; {NOWHERE}: there is none",
+        metavar="URL",
+        default=None,
+    )
+
+
+@from_flags
+class _OfLocalServer(_OfEndpoint, _OfTracking):
+    dataset: str | None = option(
+        "the data set; required without --service", choices=sorted(SCHEMAS), default=None
+    )
+
+
+@from_flags
+class OfCluster:
+    """A request about an InferenceService, wherever the cluster is."""
+
+    service: str | None = option("name of the InferenceService", default=None)
+    namespace: str = option("its namespace", default="default")
+    kubeconfig: str | None = option("file; without it, $KUBECONFIG or ~/.kube/config", default=None)
+    context: str | None = option(
+        "context of the kubeconfig; without it, the current one", default=None
+    )
+
+
+@from_flags
+class _TakesOver:
+    force: bool = option("take over fields that others manage", default=False)
+
+
+@from_flags
+class _AwaitsReady:
+    ready_timeout_seconds: float = option(
+        "a service that is not ready fails after this", default=Limits.ready_timeout_seconds
+    )
+
+
+@from_flags
+class OfCandidate(OfCluster, _OfLocalServer, _OfArtifacts):
+    """A request about the candidate of a day, where it is named by its day."""
+
+    date: datetime.date | None = option(
+        "day of the candidate, whose gate must have said promote", default=None
+    )
+    upscaled: bool = option("the day's candidate that grew, not the daily one", default=False)
+    again: bool = option("a version that was rolled back, all the same", default=False)
+    reports: Path = folder("reports", "where the gate's decisions are")
+
+
+@from_flags
+class ServeRequest(_OfTracking, _OfArtifacts, OfDataset):
+    """Answer ranking requests until SIGINT or SIGTERM.
+
+    The model `ranker` over REST and gRPC: features from the online store, scores from the champion.
+    Starts without a champion too: /v2/health/ready then answers 503 until a load succeeds.
+    """
+
+    store: Path = folder("feast", "the Feast registry and online store")
+    compiled: Path = folder(
+        "compiled", "native code of this machine, which only this user may write"
+    )
+    host: str = option("address to listen on", default="127.0.0.1")
+    http_port: int = option("port of REST", default=8081)
+    grpc_port: int = option("port of gRPC", default=8082)
+    model: Path | None = option(
+        "serve this artifact, whatever the champion is, such as a folder mounted in a pod",
+        metavar="DIR",
+        default=None,
+    )
+
+
+@from_flags
+class DeployRequest(_AwaitsReady, _TakesOver, Service, OfCluster):
+    """Apply an InferenceService to a Kubernetes cluster with KServe and wait until it is ready.
+
+    One model, which has all traffic at once: for the first one, or to change what stays around the
+    model. A new model takes over by `canary`. Prints the manifest with --dry-run, and needs no
+    cluster then.
+    """
+
+    version: str = option("version of the exported ranker")
+    storage_uri: str = option("its folder, such as s3://bucket/folder")
+    dry_run: bool = option("print the manifest as YAML only", default=False)
+
+
+@from_flags
+class CanaryRequest(Limits, _TakesOver, OfCandidate):
+    """Give a new model 5, 25, 50 and 95 percent of the traffic, then all.
+
+    At 0 it must get ready. At each step it must be shown to do as well as the stable model in the
+    same minutes: failed and degraded requests, p95, scores. At 100 the stable model stays up;
+    `promote` then lets it go. When a check is broken, or not shown to be kept in four times
+    --min-requests, or time is up, or on SIGINT or SIGTERM, all traffic goes back and the exit code
+    is 1; a version that did not hold is not promoted by a re-run. A local server without any
+    traffic is no failure: the JSON says `no traffic`. Works on the local server, for the candidate
+    of a day whose gate said promote or for a version, and with --service on a cluster.
+    """
+
+    version: str | None = option("version of the exported ranker, instead of --date", default=None)
+    storage_uri: str | None = option(
+        "with --service: its folder, such as s3://bucket/{version}, where {version} becomes the "
+        "version",
+        default=None,
+    )
+    image: str | None = option("container image; without it, the stable model's", default=None)
+
+    def __post_init__(self) -> None:
+        """ValueError for limits that are none, and where version or server are not named once."""
+        super().__post_init__()
+        if bool(self.date) == bool(self.version):
+            raise ValueError("--date or --version: one of them")
+        if self.date and not self.dataset:
+            raise ValueError("--date: with --dataset only")
+        if self.service and not self.storage_uri:
+            raise ValueError("--storage-uri: required with --service")
+        if not (self.service or self.dataset):
+            raise ValueError("--dataset is required, or --service for a cluster")
+
+
+@from_flags
+class PromoteRequest(_AwaitsReady, _TakesOver, OfCandidate):
+    """Make a day's candidate the champion and have the endpoint load it.
+
+    Moves the alias `champion` to the candidate of a day whose gate said promote, has the endpoint
+    load it, and waits until it answers with that version. When the endpoint cannot load it, the
+    alias goes back and the command fails; so it does when a server that --endpoint names does not
+    answer. When none is named and none answers, the alias moves and the JSON says so. A day that is
+    not newer than the champion's is skipped; with --upscaled, a ranker that grew may replace the
+    champion of its own day, shown to be better than it. With --service it works on a cluster
+    instead: the canary of that InferenceService, which must have passed its steps, becomes its
+    stable model, and with --dataset and --date, the champion too.
+    """
+
+    def __post_init__(self) -> None:
+        """ValueError where day or server are not named."""
+        has_day = bool(self.dataset and self.date)
+        if not (has_day or self.service):
+            raise ValueError("--dataset and --date are required, or --service for a cluster")
+        if not has_day and (self.dataset or self.date or self.upscaled):
+            raise ValueError("--service: with both --dataset and --date, or with neither")
+
+
+@from_flags
+class RollbackRequest(_AwaitsReady, OfCluster, _OfLocalServer, _OfArtifacts):
+    """Undo the newest change of the model that serves.
+
+    On the local server: a canary loses its traffic; without a canary the champion gives way to the
+    one before it, and running this again goes further back. What was taken back is not promoted
+    again by a re-run of its day. With --service, on a cluster: all traffic is taken from the
+    service's canary; fields that others manage are taken over where need be.
+    """
+
+    to: str | None = option("make this version the champion", metavar="VERSION", default=None)
+
+    def __post_init__(self) -> None:
+        """ValueError where one server is not named, and for a version on a cluster."""
+        if bool(self.service) == bool(self.dataset):
+            raise ValueError("--dataset for the local server, or --service for a cluster")
+        if self.service and self.to:
+            raise ValueError("--to: not with --service")
+
+
+@from_flags
+class ShadowRequest(_OfEndpoint, _OfTracking, OfDataset):
+    """Let a challenger score copies of a share of the requests on the local server.
+
+    Its scores are compared and logged, and no caller gets them. The share 0 ends it.
+    """
+
+    version: str | None = option("the challenger; without it, the alias `challenger`", default=None)
+    percent: float = option("of the requests; 0: none", default=10.0)
