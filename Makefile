@@ -55,7 +55,7 @@ docs: install       ## write the generated pages of docs/
 	@$(PYTHON) -m infra.local.configuration
 
 bench-features: install ## rows/s of state, aggregates and join at 0.1, 1 and 10 million rows
-	@$(PYTHON) -m features bench
+	@$(PYTHON) -m infra.bench.features
 
 bench-train: install    ## training speed as a share of the machine's matrix product
 	@$(PYTHON) -m infra.bench.training.speed
