@@ -6,7 +6,6 @@ does), until it ends; the ids of the examples of every step, and the loss on the
 compared with the reference's.
 """
 
-import argparse
 import collections
 import contextlib
 import json
@@ -22,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from features.options import from_flags, option, parse
 from infra.bench.jobs import prepare_examples
 from infra.local.settings import REPOSITORY
 
@@ -31,6 +31,14 @@ RECIPE = "wukong-small"
 SAVE_EVERY = 20
 KILLS_OF_A_RUN = 5
 _POLL_SECONDS = 0.02
+
+
+@from_flags
+class DrillRequest:
+    """Kill a training again and again, and report what was lost."""
+
+    kills: int = option("how many", default=20)
+    ranks: int = option("processes", default=2)
 
 
 class KilledError(Exception):
@@ -201,14 +209,11 @@ def drill(lake: Path, folder: Path, *, kills: int, ranks: int, seed: int = 0) ->
 
 def main() -> None:
     """Prepare a lake, drill, print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="how many")
-    parser.add_argument("--ranks", type=int, default=2, help="processes")
-    options = parser.parse_args()
+    request = parse(DrillRequest, prog="python -m infra.drills.kill_training")
     folder = REPOSITORY / "var" / "train-drill"
     lake = prepare_examples(DATASET, folder, last=LAST, sizes=SIZES)
     runs = folder / f"runs-{os.getpid()}"
-    print(json.dumps(drill(lake, runs, kills=options.kills, ranks=options.ranks)))
+    print(json.dumps(drill(lake, runs, kills=request.kills, ranks=request.ranks)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ Progress goes to stderr; the last line of stdout is one JSON object. Exit code 1
 or the memory grew.
 """
 
-import argparse
 import asyncio
 import contextlib
 import itertools
@@ -32,6 +31,7 @@ import numpy.typing as npt
 import psutil
 from tqdm import tqdm
 
+from features.options import from_flags, option, parse
 from infra.bench.serving import load_client
 from infra.bench.serving.load_client import Answer, Clients, Tally
 from infra.drills import fixtures, soak_store
@@ -52,14 +52,24 @@ MAX_CONCURRENT = "512"
 _MEGABYTE = 1_000_000
 
 
+@from_flags
+class SoakRequest:
+    """The endpoint under long load."""
+
+    seconds: float = option("of the load", default=600.0)
+    swap_seconds: float = option("between two swaps", default=30.0)
+    capacity_seconds: float = option("of the measurement", default=10.0)
+    share: float = option("of the capacity that is sent", default=0.7)
+
+
 class Soak:
     """One soak of a running endpoint."""
 
     def __init__(
-        self, options: argparse.Namespace, *, world: fixtures.World, store: soak_store.Store
+        self, request: SoakRequest, *, world: fixtures.World, store: soak_store.Store
     ) -> None:
-        """Args: the command line, the world that is served, and its online store."""
-        self.options = options
+        """Args: what was asked for, the world that is served, and its online store."""
+        self.request = request
         self.world = world
         self.store = store
         self.tally = Tally()
@@ -69,19 +79,19 @@ class Soak:
 
     async def run(self, http_port: int, grpc_port: int, server: psutil.Process) -> dict[str, Any]:
         """Measure the capacity, send requests, swap versions, restart the store; a summary."""
-        options = self.options
+        request = self.request
         self._endpoint = Endpoint(f"http://{HOST}:{http_port}")
         async with _clients(http_port, grpc_port) as clients:
             await self._learn(clients)
-            capacity = await load_client.capacity(clients, seconds=options.capacity_seconds)
-            rate = options.share * capacity
-            say(f"capacity {capacity:.0f} requests/s; sending {rate:.0f} for {options.seconds:g} s")
+            capacity = await load_client.capacity(clients, seconds=request.capacity_seconds)
+            rate = request.share * capacity
+            say(f"capacity {capacity:.0f} requests/s; sending {rate:.0f} for {request.seconds:g} s")
             changes = [
                 asyncio.create_task(work)
                 for work in (self._swap_on(), self._restart_on(), self._watch(server))
             ]
             await load_client.send(
-                clients, rate=rate, seconds=options.seconds, tally=self.tally, check=self.wrong
+                clients, rate=rate, seconds=request.seconds, tally=self.tally, check=self.wrong
             )
             for change in changes:
                 change.cancel()
@@ -116,20 +126,20 @@ class Soak:
 
     async def _swap_on(self) -> None:
         for version in itertools.cycle(self.world.versions):
-            await asyncio.sleep(self.options.swap_seconds)
+            await asyncio.sleep(self.request.swap_seconds)
             await asyncio.to_thread(self._swap, version)
             self.num_swaps += 1
 
     async def _restart_on(self) -> None:
         for _ in range(2):
-            await asyncio.sleep(self.options.seconds / 3)
+            await asyncio.sleep(self.request.seconds / 3)
             await asyncio.to_thread(self.store.restart)
             self.num_restarts += 1
         await asyncio.Event().wait()
 
     async def _watch(self, server: psutil.Process) -> None:
         """Note the memory each half second, and show how far the run is."""
-        started, total = time.monotonic(), self.options.seconds
+        started, total = time.monotonic(), self.request.seconds
         with tqdm(total=round(total), unit="s", desc="soak") as bar:
             while True:
                 passed = time.monotonic() - started
@@ -184,7 +194,7 @@ def has_failed(summary: dict[str, Any]) -> bool:
     )
 
 
-def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def run(request: SoakRequest, folder: Path) -> dict[str, Any]:
     """Make the world, start the endpoint, soak it, end it."""
     with soak_store.opened(folder) as store:
         os.environ.update(store.environment)
@@ -199,7 +209,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             environment={"RANKING_MAX_CONCURRENT": MAX_CONCURRENT},
         )
         try:
-            soak = Soak(options, world=world, store=store)
+            soak = Soak(request, world=world, store=store)
             return asyncio.run(soak.run(http_port, grpc_port, psutil.Process(server.pid)))
         finally:
             server.terminate()
@@ -242,18 +252,11 @@ def _is_equal(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> b
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Soak; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m infra.drills.soak", description="The endpoint under long load."
-    )
-    parser.add_argument("--seconds", type=float, default=600.0, help="of the load")
-    parser.add_argument("--swap-seconds", type=float, default=30.0, help="between two swaps")
-    parser.add_argument("--capacity-seconds", type=float, default=10.0, help="of the measurement")
-    parser.add_argument("--share", type=float, default=0.7, help="of the capacity that is sent")
-    options = parser.parse_args(arguments)
+    request = parse(SoakRequest, prog="python -m infra.drills.soak", arguments=arguments)
     terminate_as_interrupt()
     with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
         try:
-            summary = run(options, Path(folder))
+            summary = run(request, Path(folder))
         except KeyboardInterrupt:
             say("ended before the end")
             return 130

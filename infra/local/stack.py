@@ -70,7 +70,7 @@ class Stack:
         # The path of a socket has at most 107 bytes, and RANKING_VAR may be longer.
         self._sockets = Path(tempfile.mkdtemp(prefix="ranking-"))
         path = self._sockets / "jobs"
-        command = [sys.executable, str(JOB_SERVER), f"--socket={path}"]
+        command = [sys.executable, str(JOB_SERVER), str(path)]
         self.processes.start("jobs", command, job_environment(self.settings), self.settings.var)
         self._wait("jobs", path.exists)
         write_interpreter(self.settings.warm_python, path)

@@ -5,7 +5,6 @@ figures as JSON; with ``--asked`` it measures one figure whenever a line arrives
 the server and its parts are compared at the same moments of a noisy machine.
 """
 
-import argparse
 import contextlib
 import json
 import subprocess
@@ -13,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ import torch
 from features.datasets.catalog import schema_of
 from features.encoding.encode import RequestInputs
 from features.online_store.reader import OnlineRows, open_rows
+from features.options import from_flags, option, parse
 from features.schema import Role
 from infra.bench.serving import data
 from serving.lookup.item_cache_refresh import ItemRefresh
@@ -37,22 +38,27 @@ SHARE_SECONDS = 1.2
 Figures = dict[str, float]
 
 
+@from_flags
+class BaselinesRequest:
+    """The endpoint's parts in a process of their own."""
+
+    model: Path = option("the artifact's folder")
+    candidates: tuple[int, ...] = option("of each request")
+    asked: Literal["milliseconds", "per_second"] | None = option("a line, a figure", default=None)
+    threads: int = option("of a process that shares the cores", default=1)
+
+
 def main() -> None:
     """Measure all, or one figure whenever a line comes in."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--candidates", type=int, nargs="+", required=True)
-    parser.add_argument("--asked", choices=["milliseconds", "per_second"], help="a line, a figure")
-    parser.add_argument("--threads", type=int, default=1, help="of a process that shares the cores")
-    options = parser.parse_args()
+    request = parse(BaselinesRequest, prog=f"python -m {MODULE}")
     rows = open_rows(SCHEMA, data.FOLDER / "feast", timeout_seconds=10)
-    size = options.candidates[0]
-    if options.asked == "milliseconds":
-        _on_demand(_milliseconds(options.model, rows, size))
-    elif options.asked == "per_second":
-        _on_demand(_one_share(options.model, rows, size, options.threads))
+    size = request.candidates[0]
+    if request.asked == "milliseconds":
+        _on_demand(_milliseconds(request.model, rows, size))
+    elif request.asked == "per_second":
+        _on_demand(_one_share(request.model, rows, size, request.threads))
     else:
-        found = {size: _figures(options.model, rows, size) for size in options.candidates}
+        found = {size: _figures(request.model, rows, size) for size in request.candidates}
         sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -10,7 +10,6 @@ and the model. The ratio is the median latency of one client over that work's; t
 requests a second of eight clients over what all cores can do of that work with nothing else.
 """
 
-import argparse
 import collections
 import json
 import os
@@ -20,12 +19,13 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
 from tqdm import tqdm
 
+from features.options import from_flags, option, parse
 from infra.bench.serving import baselines as serve_baselines
 from infra.bench.serving import data
 from infra.bench.serving.load import (
@@ -43,7 +43,6 @@ from training.resources import num_cores
 CANDIDATES = (100, 500, 2_000)
 MAIN_SIZE = 500
 CLIENTS = (1, 8, 32)
-STORES = ("sqlite", "redis")
 PROTOCOLS = ("rest json", "rest binary", "grpc")
 ROUNDS = {100: 3, 500: 5, 2_000: 3}
 """In each the parts alone and the server, one after the other; of the ratios the median counts."""
@@ -56,20 +55,30 @@ TOLERANCE = 1e-5
 Cell = tuple[str, int, int]
 
 
+@from_flags
+class BenchRequest:
+    """Measure the endpoint."""
+
+    seconds: float = option("of each cell", default=1.5)
+    stores: tuple[Literal["sqlite", "redis"], ...] = option(
+        "which to try", default=("sqlite", "redis")
+    )
+
+
 def main() -> None:
     """Measure both stores; print the tables, then one JSON object."""
-    options = _options()
+    request = parse(BenchRequest, prog="python -m infra.bench.serving.bench")
     model = data.prepare()
     figures: dict[str, dict[str, Any]] = {}
-    if "sqlite" in options.stores:
-        figures["sqlite"] = measure("sqlite", model, options.seconds)
-    if "redis" in options.stores and shutil.which("redis-server") is None:
+    if "sqlite" in request.stores:
+        figures["sqlite"] = measure("sqlite", model, request.seconds)
+    if "redis" in request.stores and shutil.which("redis-server") is None:
         sys.stderr.write("no redis-server on this machine: Redis is left out\n")
-    elif "redis" in options.stores:
+    elif "redis" in request.stores:
         with data.running_redis() as url:
             os.environ["RANKING_ONLINE"] = url
             data.materialize()
-            figures["redis"] = measure("redis", model, options.seconds)
+            figures["redis"] = measure("redis", model, request.seconds)
     sys.stdout.write(json.dumps({**figures.get("sqlite", {}), "stores": figures}) + "\n")
 
 
@@ -252,13 +261,6 @@ def _degraded(http_port: int) -> dict[str, float]:
             name, _, value = line.rpartition(" ")
             found[name.partition('"')[2].rstrip('"}')] = float(value)
     return found
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure the endpoint.")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each cell")
-    parser.add_argument("--stores", nargs="+", choices=STORES, default=STORES, help="which to try")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

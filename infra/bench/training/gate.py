@@ -6,7 +6,6 @@ scores that are made up, with ten slices. Each runs in a process of its own; the
 peak memory.
 """
 
-import argparse
 import datetime
 import json
 import os
@@ -21,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.datasets.catalog import schema_of
+from features.options import from_flags, option, parse
 from features.schema import EXAMPLE_ID
 from features.schema.fingerprints import rows_fingerprint
 from infra.local.settings import REPOSITORY
@@ -39,25 +39,30 @@ RECIPE = "wukong-tiny"
 MODULE = "infra.bench.training.gate"
 
 
+@from_flags
+class GateRequest:
+    """The gate's memory."""
+
+    users: int = option("of the holdout", default=1_000_000)
+    decide: bool = option("", default=False)
+
+
 def main() -> None:
     """Measure both, and print one JSON object."""
-    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="The gate's memory.")
-    parser.add_argument("--users", type=int, default=1_000_000, help="of the holdout")
-    parser.add_argument("--decide", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.decide:
-        decide_alone(options.users)
+    request = parse(GateRequest, prog=f"python -m {MODULE}")
+    if request.decide:
+        decide_alone(request.users)
         return
     shutil.rmtree(FOLDER, ignore_errors=True)
-    write_lake(options.users)
+    write_lake(request.users)
     write_rankers()
     folders = [f"--{name}={FOLDER / name}" for name in ("lake", "artifacts", "tracking", "reports")]
     command = ["-m", "training", "evaluate", "--dataset=synthetic", f"--date={HELD_OUT}"]
     found = {
-        "users": options.users,
-        "rows": options.users * ROWS_A_USER,
+        "users": request.users,
+        "rows": request.users * ROWS_A_USER,
         "evaluate": measured([*command, f"--checkpoints={FOLDER / 'checkpoints'}", *folders]),
-        "decide, ten slices": measured(["-m", MODULE, "--decide", f"--users={options.users}"]),
+        "decide, ten slices": measured(["-m", MODULE, "--decide", f"--users={request.users}"]),
     }
     sys.stdout.write(json.dumps(found) + "\n")
 
