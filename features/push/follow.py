@@ -54,8 +54,7 @@ class Target:
             return
         if self._opened is None:
             reader = open_rows(self._work.schema, self._store_dir, timeout_seconds=_READ_SECONDS)
-            lake = self._work.lake.root.parent
-            self._opened = open_store(self._work.schema, self._store_dir, lake), reader
+            self._opened = open_store(self._work.schema, self._store_dir), reader
         write(self._opened[0], self._table, rows)
         # The store may have been recreated since it was checked.
         self.require_rows()

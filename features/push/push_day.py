@@ -282,7 +282,7 @@ def push_until(
     """
     batch = LandedUsers(work, landing, first_day=first_day).poll(lambda _newest: until)
     if batch is not None and not batch.rows.empty:
-        store = open_store(work.schema, store_dir, work.lake.root.parent)
+        store = open_store(work.schema, store_dir)
         write(store, state_table(work), batch.rows)
     counts = (0, 0) if batch is None else (batch.impressions, len(batch.rows))
     return {"impressions": counts[0], "rows": counts[1], "until": until.isoformat()}

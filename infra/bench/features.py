@@ -98,9 +98,8 @@ def _against_feast(rows: int) -> tuple[float, float]:
     path = str(lake.path(log.state.name))
     rows_frame = log.work.spark.read.parquet(path).drop(DAY)
     ours = min(_timed(_joined(log, rows_frame)) for _ in range(2))
-    folders = (FOLDER / "feast", FOLDER / "lake")
-    feast_store.apply(log.work.schema, *folders)
-    feast = feast_store.open_store(log.work.schema, *folders)
+    feast_store.apply(log.work.schema, FOLDER / "feast", FOLDER / "lake")
+    feast = feast_store.open_store(log.work.schema, FOLDER / "feast")
     entities = log.impressions.select("user_id", F.col("timestamp").alias("event_timestamp"))
     refs = [f"{log.state.name}:{column.name}" for column in log.state.columns]
     started = time.perf_counter()

@@ -158,7 +158,7 @@ def serve(
 
 def _fill_store(root: Path, random: np.random.Generator) -> None:
     online_store.apply(SCHEMA, root / "store", root / "lake")
-    store = online_store.open_store(SCHEMA, root / "store", root / "lake")
+    store = online_store.open_store(SCHEMA, root / "store")
     for table in SCHEMA.tables:
         rows = _rows(table, NUM_USERS if table.role is Role.USER else NUM_ITEMS, random)
         frame = pd.DataFrame(rows)

@@ -131,7 +131,7 @@ def _feast(requests: list[RankingRequest]) -> Callable[[int], object]:
     """Feast's own read of the same rows."""
     from features.online_store.feast_store import open_store
 
-    store = open_store(SCHEMA, data.FOLDER / "feast", data.FOLDER / "lake")
+    store = open_store(SCHEMA, data.FOLDER / "feast")
     refs = {
         role: [f"{t.name}:{c.name}" for t in SCHEMA.tables if t.role is role for c in t.columns]
         for role in Role

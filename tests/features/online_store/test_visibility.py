@@ -43,7 +43,7 @@ def online(request, monkeypatch):
 @pytest.fixture
 def feast(online, tmp_path):
     feast_store.apply(SCHEMA, tmp_path, tmp_path / "lake")
-    return feast_store.open_store(SCHEMA, tmp_path, tmp_path / "lake")
+    return feast_store.open_store(SCHEMA, tmp_path)
 
 
 def frame(table, entity, moment, number, *, created=None):
@@ -157,7 +157,7 @@ def test_an_entity_that_does_too_much_keeps_its_newest_rows_and_one_that_answers
 
 def test_two_writers_lose_nothing(feast, online, tmp_path):
     """Each has a connection of its own, and both write rows of one user."""
-    other = feast_store.open_store(SCHEMA, tmp_path, tmp_path / "lake")
+    other = feast_store.open_store(SCHEMA, tmp_path)
     second = datetime.timedelta(seconds=1)
 
     def write(target, first):
