@@ -79,7 +79,6 @@ class Demo:
         self.jobs = backfill.Jobs(settings, self.sampler, logs=self.folder / "logs")
         self.replay = Replay(self.schema, var=settings.var, day=self.days[-1])
         self.tasks: list[Task] = []
-        self.summary: dict[str, Any] = {}
         self._seen: dict[tuple[str, str], str] = {}
 
     def run(self) -> dict[str, Any]:
@@ -111,9 +110,7 @@ class Demo:
             answer = self._answer()
             fresh = freshness.result()
         seconds = round(time.monotonic() - self.jobs.started, 1)
-        self.summary = report.build(self, seconds=seconds, drill=drill, answer=answer)
-        self.summary["freshness"] = fresh
-        return self.summary
+        return report.build(self, seconds=seconds, drill=drill, answer=answer, fresh=fresh)
 
     def _open_endpoint(self, stack: Stack) -> None:
         """Fill the online store, then start what reads it: its imports take a core for 15 s."""
@@ -206,8 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         end_trees(child.pid for child in psutil.Process().children())
-    report.write(summary, demo.folder)
-    sys.stdout.write(report.table(summary) + "\n")
+    sys.stdout.write(report.write(summary, demo.folder))
     sys.stdout.write(json.dumps(report.headline(summary)) + "\n")
     return 1 if summary["failed_tasks"] else 0
 
