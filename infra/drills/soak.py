@@ -17,7 +17,6 @@ import contextlib
 import itertools
 import json
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -33,8 +32,11 @@ from tqdm import tqdm
 
 from features.options import from_flags, option, parse
 from infra.bench.serving import load_client
+from infra.bench.serving.data import Request
 from infra.bench.serving.load_client import Answer, Clients, Tally
+from infra.demo.memory import MEGABYTE
 from infra.drills import fixtures, soak_store
+from infra.drills.soak_store import RedisStore, SqliteStore
 from infra.local.processes import terminate_as_interrupt
 from infra.local.settings import HOST
 from serving.release.endpoint_client import Endpoint
@@ -49,7 +51,8 @@ SETTLING = 0.2
 """First share of the run, in which allocators and caches fill; its memory does not count."""
 MAX_CONCURRENT = "512"
 """A store that is away for a second makes requests wait; they must not fail for that."""
-_MEGABYTE = 1_000_000
+NOON = int(fixtures.NOON.timestamp() * 1_000_000)
+"""Of every request, in epoch microseconds."""
 
 
 @from_flags
@@ -66,7 +69,7 @@ class Soak:
     """One soak of a running endpoint."""
 
     def __init__(
-        self, request: SoakRequest, *, world: fixtures.World, store: soak_store.Store
+        self, request: SoakRequest, *, world: fixtures.World, store: SqliteStore | RedisStore
     ) -> None:
         """Args: what was asked for, the world that is served, and its online store."""
         self.request = request
@@ -143,7 +146,7 @@ class Soak:
         with tqdm(total=round(total), unit="s", desc="soak") as bar:
             while True:
                 passed = time.monotonic() - started
-                self.rss_mb.append((passed, server.memory_info().rss / _MEGABYTE))
+                self.rss_mb.append((passed, server.memory_info().rss / MEGABYTE))
                 bar.update(min(round(passed), round(total)) - bar.n)
                 bar.set_postfix(lost=self.tally.lost.total(), swaps=self.num_swaps)
                 await asyncio.sleep(0.5)
@@ -197,47 +200,28 @@ def has_failed(summary: dict[str, Any]) -> bool:
 def run(request: SoakRequest, folder: Path) -> dict[str, Any]:
     """Make the world, start the endpoint, soak it, end it."""
     with soak_store.opened(folder) as store:
-        os.environ.update(store.environment)
+        os.environ["RANKING_ONLINE"] = store.url
         say("making a small world")
         world = fixtures.build(folder / "world", num_versions=NUM_VERSIONS)
-        http_port, grpc_port = free_ports(2)
-        server = fixtures.serve(
-            world,
-            http_port=http_port,
-            grpc_port=grpc_port,
-            log=folder / "server.log",
-            environment={"RANKING_MAX_CONCURRENT": MAX_CONCURRENT},
-        )
-        try:
-            soak = Soak(request, world=world, store=store)
-            return asyncio.run(soak.run(http_port, grpc_port, psutil.Process(server.pid)))
-        finally:
-            server.terminate()
-            server.wait(30)
+        environment = {"RANKING_MAX_CONCURRENT": MAX_CONCURRENT}
+        with fixtures.serving(world, log=folder / "server.log", environment=environment) as ports:
+            soak, server = Soak(request, world=world, store=store), psutil.Process(ports[2].pid)
+            return asyncio.run(soak.run(ports[0], ports[1], server))
 
 
 @contextlib.asynccontextmanager
 async def _clients(http_port: int, grpc_port: int) -> AsyncIterator[Clients]:
     # Other items for each, all of which the store has.
-    bodies = [
-        fixtures.request(user, list(range(user, user + NUM_CANDIDATES)), request_id=str(user))
+    requests = [
+        Request(user, np.arange(user, user + NUM_CANDIDATES), device="phone", moment=NOON)
         for user in range(NUM_BODIES)
     ]
     async with grpc.aio.insecure_channel(f"{HOST}:{grpc_port}") as channel:
-        clients = Clients((HOST, http_port), channel, bodies)
+        clients = Clients((HOST, http_port), channel, requests)
         try:
             yield clients
         finally:
             clients.close()
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports of loopback on which nothing listens."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def say(text: str) -> None:

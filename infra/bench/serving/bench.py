@@ -37,6 +37,7 @@ from infra.bench.serving.load import (
     rest_messages,
     sequence_grpc,
 )
+from infra.local.servers import RedisServer
 from infra.local.settings import HOST
 from training.resources import num_cores
 
@@ -75,8 +76,8 @@ def main() -> None:
     if "redis" in request.stores and shutil.which("redis-server") is None:
         sys.stderr.write("no redis-server on this machine: Redis is left out\n")
     elif "redis" in request.stores:
-        with data.running_redis() as url:
-            os.environ["RANKING_ONLINE"] = url
+        with RedisServer() as redis:
+            os.environ["RANKING_ONLINE"] = redis.url
             data.materialize()
             figures["redis"] = measure("redis", model, request.seconds)
     sys.stdout.write(json.dumps({**figures.get("sqlite", {}), "stores": figures}) + "\n")
@@ -89,7 +90,7 @@ def measure(store: str, model: Path, seconds: float) -> dict[str, Any]:
         [*command, *map(str, CANDIDATES)], stdout=subprocess.PIPE, text=True, check=True
     )
     baselines = {int(k): v for k, v in json.loads(done.stdout.splitlines()[-1]).items()}
-    with data.serving(model, {}) as (http_port, grpc_port, _):
+    with data.serving(model) as (http_port, grpc_port, _):
         first = first_requests(grpc_port)
         check_answer(model, grpc_port)
         cells = load(http_port, grpc_port, seconds)
