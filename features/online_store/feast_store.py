@@ -36,14 +36,7 @@ from features.online_store.codec import PROJECT, bytes_value, content_of, redis_
 from features.online_store.config import redis_of
 from features.online_store.sqlite_reader import CHANGES, VERSIONS
 from features.online_store.visibility import EARLIER, Offered, Row, merged, row_of
-from features.schema import (
-    CREATED,
-    EVENT_TIMESTAMP,
-    Dtype,
-    FeatureTable,
-    Schema,
-    TableKind,
-)
+from features.schema import CREATED, EVENT_TIMESTAMP, Dtype, FeatureTable, Schema, TableKind
 
 SERVICE = "ranking"
 REPOSITORY = Path(__file__).parent / "repo"

@@ -37,6 +37,7 @@ from features.schema import (
     TableKind,
 )
 from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Partition
+from features.spark.landing import impressions_file
 from features.spark.session import feature_struct
 
 
@@ -56,8 +57,9 @@ def ingest(
         available_at: From when they count, where they correct days that were used before: no
             feature row that is computed from them will count earlier.
     """
-    reader = READERS[work.schema.name]
-    frame = reader.read_impressions(work.spark, landing / work.schema.name, days)
+    reader, folder = READERS[work.schema.name], landing / work.schema.name
+    paths = [impressions_file(folder, day, reader.SUFFIX) for day in days]
+    frame = reader.read_files(work.spark, paths)
     corrected_at = dict.fromkeys(days, available_at) if available_at else _corrections(work, days)
     keys = ["timestamp", EXAMPLE_ID]
     return work.replace(frame, IMPRESSIONS_RAW, days, keys=keys, corrected_at=corrected_at)

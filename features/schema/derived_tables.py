@@ -1,6 +1,6 @@
-"""The feature tables that are computed from impressions, as schema values: names and meanings.
+"""The feature tables, as schema values: names and meanings.
 
-``features.pipeline.aggregates`` computes what is declared here. Standard library only, as the
+``features.pipeline.aggregates`` computes those of impressions. Standard library only, as the
 schema.
 """
 
@@ -111,6 +111,19 @@ def item_daily(
         delay=delay,
         windows_days=windows_days,
         doc="What happened to an item, over trailing days, as of the end of a day.",
+    )
+
+
+def attributes(role: Role, *, doc: str, columns: tuple[Column, ...]) -> FeatureTable:
+    """What is known of an entity from the start; it holds since the schema's epoch."""
+    return FeatureTable(
+        name=f"{role}_attributes",
+        kind=TableKind.ATTRIBUTES,
+        role=role,
+        ttl=None,
+        delay=datetime.timedelta(0),
+        doc=doc,
+        columns=columns,
     )
 
 

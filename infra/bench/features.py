@@ -26,6 +26,7 @@ from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace
 from features.schema import CREATED, DAY, FeatureTable, TableKind
 from features.spark.lake import Lake, day_range
+from features.spark.landing import impressions_file
 from features.spark.session import feature_struct, start_session
 from infra.local.settings import REPOSITORY
 
@@ -119,9 +120,10 @@ def _open(rows: int) -> _Log:
     synthetic.fetch(landing, rows=rows, users=users, items=items, days=_DAYS, seed=0)
     spark = start_session("bench", spark_driver_memory="8g", spark_sql_shuffle_partitions="8")
     days = day_range(schema.first_day, schema.first_day + datetime.timedelta(days=_DAYS - 1))
+    landed = [impressions_file(landing, day, synthetic.SUFFIX) for day in days]
     return _Log(
         work=Workspace(spark, schema, Lake(FOLDER / "lake", schema.name)),
-        impressions=synthetic.read_impressions(spark, landing, days),
+        impressions=synthetic.read_files(spark, landed),
         state=schema.tables_of(TableKind.STATE)[0],
         daily=schema.tables_of(TableKind.DAILY)[0],
         days=days,
