@@ -26,6 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from features.options import from_flags, option, parse
+from infra.bench.jobs import show
 from infra.bench.serving import baselines as serve_baselines
 from infra.bench.serving import data
 from infra.bench.serving.load import (
@@ -96,9 +97,9 @@ def measure(store: str, model: Path, seconds: float) -> dict[str, Any]:
         cells = load(http_port, grpc_port, seconds)
         figures = ratios(model, (http_port, grpc_port), seconds)
         degraded = _degraded(http_port)
-    figures |= first | {"degraded_answers": degraded, "baselines": baselines}
-    sys.stderr.write(table(store, cells, baselines, figures) + "\n")
-    return figures
+    figures |= first | {"degraded_answers": degraded}
+    _show(store, cells, baselines, figures)
+    return figures | {"baselines": baselines}
 
 
 def first_requests(grpc_port: int) -> dict[str, float]:
@@ -219,30 +220,33 @@ def load(http_port: int, grpc_port: int, seconds: float) -> dict[Cell, Measured]
     return cells
 
 
-def table(
+def _show(
     store: str,
     cells: dict[Cell, Measured],
     baselines: dict[int, dict[str, float]],
     figures: dict[str, Any],
-) -> str:
-    """Markdown: the server, then what its parts cost alone."""
-    head = (
-        "| protocol | candidates | clients | p50 ms | p90 ms | p99 ms | requests/s | client CPU |"
+) -> None:
+    """The server, then what its parts cost alone."""
+    show(
+        f"The endpoint with {store}",
+        ("protocol", "candidates", "clients", "p50, p90, p99, ms", "requests/s", "client CPU"),
+        [
+            (
+                *(
+                    protocol,
+                    f"{size:,}",
+                    clients,
+                    f"{m.p50_ms:.1f}, {m.p90_ms:.1f}, {m.p99_ms:.1f}",
+                ),
+                *(f"{m.per_second:.0f}", f"{m.client_share:.0%}"),
+            )
+            for (protocol, size, clients), m in cells.items()
+        ],
     )
-    lines = [f"\n### The endpoint with {store}\n", head, "|---|--:|--:|--:|--:|--:|--:|--:|"]
-    lines += [
-        f"| {protocol} | {size:,} | {clients} | {m.p50_ms:.1f} | {m.p90_ms:.1f} | {m.p99_ms:.1f} "
-        f"| {m.per_second:.0f} | {m.client_share:.0%} |"
-        for (protocol, size, clients), m in cells.items()
-    ]
     names = sorted({name for found in baselines.values() for name in found})
-    lines += ["", f"| alone, ms | {' | '.join(f'{size:,}' for size in baselines)} |"]
-    lines.append("|---|" + "--:|" * len(baselines))
-    for name in names:
-        row = " | ".join(f"{found[name]:.2f}" for found in baselines.values())
-        lines.append(f"| {name.removesuffix('_ms')} | {row} |")
-    plain = {name: value for name, value in figures.items() if name != "baselines"}
-    return "\n".join([*lines, "", *(f"{name}: {value}" for name, value in plain.items())])
+    rows = [(name, *(f"{found[name]:.2f}" for found in baselines.values())) for name in names]
+    show("Alone", ("candidates", *(f"{size:,}" for size in baselines)), rows)
+    sys.stderr.write("".join(f"{name}: {value}\n" for name, value in figures.items()))
 
 
 def check_answer(model: Path, grpc_port: int) -> None:

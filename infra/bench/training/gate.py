@@ -16,13 +16,12 @@ import time
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from features.datasets.catalog import schema_of
 from features.options import from_flags, option, parse
 from features.schema import EXAMPLE_ID
 from features.schema.fingerprints import rows_fingerprint
+from infra.bench.training.memory import ROW_GROUP, write_day
 from infra.local.settings import REPOSITORY
 from tests.support.training.artifacts import random_ranker, random_rows
 from training.artifact import artifact
@@ -34,7 +33,7 @@ from training.registry.mlflow_registry import Registry
 SCHEMA = schema_of("synthetic")
 FOLDER = REPOSITORY / "var" / "gate-bench"
 HELD_OUT = datetime.date(2025, 3, 2)
-ROWS_A_USER, NUM_SLICES, ROW_GROUP = 2, 10, 65_536
+ROWS_A_USER, NUM_SLICES = 2, 10
 RECIPE = "wukong-tiny"
 MODULE = "infra.bench.training.gate"
 
@@ -102,24 +101,17 @@ def decide_alone(users: int) -> None:
 def write_lake(users: int) -> None:
     """A day to train on, and a held-out day with this many users."""
     base = random_rows(SCHEMA, 2 * ROW_GROUP)
-    write_day(base.slice(0, 1_000), HELD_OUT - datetime.timedelta(days=1), 1_000)
-    write_day(base, HELD_OUT, users * ROWS_A_USER)
-
-
-def write_day(base: pa.Table, day: datetime.date, rows: int) -> None:
-    """A partition of this many rows; they repeat, except for user and id."""
-    target = FOLDER / "lake" / SCHEMA.name / "examples" / f"day={day}"
-    target.mkdir(parents=True)
-    with pq.ParquetWriter(target / "part-00000.parquet", base.schema) as writer:
-        for start in range(0, rows, len(base)):
-            part = base.slice(0, min(len(base), rows - start))
-            ids = np.arange(start, start + len(part))
-            for name, values in ((EXAMPLE_ID, ids), ("user_id", ids // ROWS_A_USER)):
-                index = part.column_names.index(name)
-                part = part.set_column(index, name, pa.array(values, base.schema.field(name).type))
-            writer.write_table(part, row_group_size=ROW_GROUP)
-    manifest = {"content_hash": "made", "fingerprint": rows_fingerprint(SCHEMA)}
-    (target / "_manifest.json").write_text(json.dumps(manifest))
+    for day, rows in (
+        (HELD_OUT - datetime.timedelta(days=1), 1_000),
+        (HELD_OUT, users * ROWS_A_USER),
+    ):
+        write_day(
+            base,
+            FOLDER / "lake" / SCHEMA.name / "examples" / f"day={day}",
+            rows,
+            numbered={EXAMPLE_ID: 1, "user_id": ROWS_A_USER},
+            fingerprint=rows_fingerprint(SCHEMA),
+        )
 
 
 def write_rankers() -> None:

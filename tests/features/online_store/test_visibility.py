@@ -109,9 +109,8 @@ def test_all_rows_of_a_store_keep_their_earlier_ones(feast, tmp_path, monkeypatc
     for day in (1, 0):
         frames = [frame(DAILY, n, MIDNIGHT - day * DAY, 10 * n - day) for n in items if n - day]
         feast.write_to_online_store(DAILY.name, pd.concat(frames))
-    monkeypatch.setattr("features.online_store.sqlite_reader._MOST_KEYS", 3)
-    monkeypatch.setattr("features.online_store.redis_reader._ENTITIES_AT_ONCE", 3)
     rows = open_rows(SCHEMA, tmp_path, timeout_seconds=5)
+    monkeypatch.setattr(type(rows), "most_keys", 3)
     ids, columns = rows.read_all(Role.ITEM, most=10)
     table = EncodedTable.of(SCHEMA, DAILY, columns, null_row=EncodedTable.null_row(SCHEMA, DAILY))
     for at, day in ((MIDNIGHT + HOUR, 1), (MIDNIGHT + 2 * HOUR, 0)):
