@@ -3,11 +3,11 @@
 Each thread has a read-only connection of its own.
 """
 
-import dataclasses
 import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -104,14 +104,14 @@ class SqliteRows(OnlineRows):
         created: list[int | None] = []
         for start in range(0, len(keys), self.most_keys):
             some = list(keys[start : start + self.most_keys])
-            for group in _groups(self._rows(table, some), [EARLIER, *names]):
-                found |= {key: index for index, key in enumerate(group.keys, start=len(events))}
-                events += group.events
-                created += group.created
-                for name in names:
-                    values[name] += group.values[name]
-                packed = zip(group.keys, group.values[EARLIER], strict=True)
-                earlier |= {key: content_of(value) for key, value in packed if value}
+            group = _grouped(self._rows(table, some), [EARLIER, *names])
+            found |= {key: index for index, key in enumerate(group.keys, start=len(events))}
+            events += group.events
+            created += group.created
+            for name in names:
+                values[name] += group.values[name]
+            packed = zip(group.keys, group.values[EARLIER], strict=True)
+            earlier |= {key: content_of(value) for key, value in packed if value}
         columns = in_order(keys, found, newest_columns(table, values, events, created))
         packed_rows = {n: earlier[key] for n, key in enumerate(keys) if earlier.get(key)}
         return with_earlier(table, columns, packed_rows, since=since)
@@ -143,8 +143,7 @@ class SqliteRows(OnlineRows):
         return opened[1]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Group:
+class _Group(NamedTuple):
     """Rows of some entities, feature by feature."""
 
     keys: list[bytes]
@@ -153,27 +152,24 @@ class _Group:
     created: list[int | None]
 
 
-def _groups(rows: list[_Stored], names: list[str]) -> list[_Group]:
+def _grouped(rows: list[_Stored], names: list[str]) -> _Group:
     """Sorted rows by entity: all at once where every entity has every feature, as is usual."""
-    if not rows:
-        return []
     width = len(names)
-    keys, features, values, events, created = zip(*rows, strict=True)
     num_entities, rest = divmod(len(rows), width)
+    keys, features, values, events, created = list(zip(*rows, strict=True)) or [()] * 5
     if not rest and list(features) == names * num_entities:
         columns = {name: list(values[index::width]) for index, name in enumerate(names)}
         times = list(events[::width]), list(created[::width])
-        return [_Group(list(keys[::width]), columns, *times)]
+        return _Group(list(keys[::width]), columns, *times)
     by_entity: dict[bytes, dict[str, bytes]] = {}
     moments: dict[bytes, tuple[int, int | None]] = {}
     for key, feature, value, event, at in rows:
         by_entity.setdefault(key, {})[feature] = value
         if feature in names:
             moments[key] = event, at
-    known = [key for key in by_entity if key in moments]
-    spread = {name: [by_entity[key].get(name) for key in known] for name in names}
-    times = [moments[key][0] for key in known], [moments[key][1] for key in known]
-    return [_Group(known, spread, *times)]
+    spread = {name: [by_entity[key].get(name) for key in moments] for name in names}
+    events_of, created_of = ([both[n] for both in moments.values()] for n in (0, 1))
+    return _Group(list(moments), spread, events_of, created_of)
 
 
 def _name(table: FeatureTable) -> str:

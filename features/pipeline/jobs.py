@@ -15,18 +15,20 @@ from pyspark.sql import functions as F
 from features.datasets.readers import READERS
 from features.pipeline.aggregates import is_positive, label_delay_days
 from features.pipeline.availability import first_visible, with_availability
-from features.pipeline.history import (
+from features.pipeline.item_daily import first_impression_day, item_daily
+from features.pipeline.point_in_time import join_as_of
+from features.pipeline.user_state import user_state
+from features.pipeline.workspace import (
     TO_FEATURES,
     TO_IMPRESSIONS,
+    Workspace,
+    carry_days,
     newest_correction,
     require_day_before,
     require_days,
     require_examples_before,
+    visible_days,
 )
-from features.pipeline.item_daily import first_impression_day, item_daily
-from features.pipeline.point_in_time import join_as_of
-from features.pipeline.user_state import user_state
-from features.pipeline.workspace import Workspace, carry_days, visible_days
 from features.schema import (
     CREATED,
     DAY,

@@ -19,16 +19,6 @@ from infra.local.settings import Settings, job_environment
 EXIT_NOTHING_TO_DO = 99
 NEWS_SECONDS = 10.0
 """Longest silence while a job runs."""
-_FOLDERS = {
-    "landing": "landing",
-    "lake": "lake",
-    "store": "feast",
-    "checkpoints": "checkpoints",
-    "artifacts": "artifacts",
-    "tracking": "mlflow",
-    "reports": "reports",
-    "docs": "reports",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +51,9 @@ class Jobs:
         self, name: str, package: str, asked: str, *flags: str, folders: str = ""
     ) -> dict[str, Any]:
         """Run one command as a process; returns its JSON summary."""
-        named = [f"--{flag}={self.settings.var / _FOLDERS[flag]}" for flag in folders.split()]
-        dataset = f"--dataset={self.settings.dataset}"
         environment = job_environment(self.settings)
-        python = environment["RANKING_PYTHON"]
-        command = [python, "-m", package, asked, dataset, *named, *flags]
+        command = [environment["RANKING_PYTHON"], "-m", package, asked]
+        command += [f"--dataset={self.settings.dataset}", *self.settings.folders(folders), *flags]
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{next(self.count):02d}-{name.replace(' ', '-')}.log"
         started = time.monotonic()
