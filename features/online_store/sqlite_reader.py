@@ -61,10 +61,7 @@ class SqliteRows(OnlineRows):
         self._inode = _inode(self._path)
         connection = self._connection()
         names = [table.name for table in self._tables(role)]
-        has_versions = connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE name = ?", (VERSIONS,)
-        ).fetchone()
-        if not has_versions:
+        if not _has(connection, VERSIONS):
             # A store that was applied before versions existed: any write may be to these tables.
             return self._inode, connection.execute("PRAGMA data_version").fetchone()
         marks = ", ".join("?" * len(names))
@@ -76,10 +73,7 @@ class SqliteRows(OnlineRows):
     def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
         """By the versions in the store; None too where the file is another one."""
         connection = self._connection()
-        has_changes = connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE name = ?", (CHANGES,)
-        ).fetchone()
-        if not has_changes or not isinstance(since, tuple) or since[0] != self._inode:
+        if not _has(connection, CHANGES) or not isinstance(since, tuple) or since[0] != self._inode:
             return None
         if not all(isinstance(one, tuple) for one in since[1]):
             return None  # there were no versions then
@@ -170,6 +164,11 @@ def _grouped(rows: list[_Stored], names: list[str]) -> _Group:
     spread = {name: [by_entity[key].get(name) for key in moments] for name in names}
     events_of, created_of = ([both[n] for both in moments.values()] for n in (0, 1))
     return _Group(list(moments), spread, events_of, created_of)
+
+
+def _has(connection: sqlite3.Connection, name: str) -> bool:
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,))
+    return found.fetchone() is not None
 
 
 def _name(table: FeatureTable) -> str:

@@ -87,9 +87,13 @@ class Jobs:
                 stderr=errors,
             )
             started = time.monotonic()
-            while (code := _code_within(process, NEWS_SECONDS)) is None:
-                seconds = time.monotonic() - started
-                self.say(f"{name:<22}running, {seconds:.0f} s, {self.sampler.now_mb} MB in all")
+            code: int | None = None
+            while code is None:
+                try:
+                    code = process.wait(NEWS_SECONDS)
+                except subprocess.TimeoutExpired:
+                    memory, seconds = self.sampler.now_mb, time.monotonic() - started
+                    self.say(f"{name:<22}running, {seconds:.0f} s, {memory} MB in all")
             output.seek(0)
             return code, output.read()
 
@@ -155,13 +159,6 @@ def together(*works: Callable[[], object]) -> None:
 def _validate(jobs: Jobs, table: str, span: Sequence[str]) -> None:
     flags = (f"--table={table}", *span)
     jobs.run(f"validate {table}", "features", "validate", *flags, folders="lake docs")
-
-
-def _code_within(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:
-    try:
-        return process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return None
 
 
 def _last_object(stdout: str) -> dict[str, Any]:
