@@ -82,7 +82,10 @@ def models() -> Figures:
         title = f"{dataset}: {num['train']:,} rows to train, {num['test']:,} to test"
         show(
             title + (f"; the true probabilities have log loss {best:.4f}" if best else ""),
-            ("model", "log loss", "NE", "AUC", "GAUC", "parameters", "MFLOP/example"),
+            (
+                *("model", "log loss", "NE", "AUC", "GAUC"),
+                *("dense and embedding parameters", "MFLOP/example"),
+            ),
             [
                 (
                     *(model, *(_mean(one, name) for name in ("log_loss", "ne", "auc", "gauc"))),
@@ -129,7 +132,12 @@ def growth() -> Figures:
             rows.append((name, flops, " ".join(f"{x:.4f}" for x in losses), shown))
         show(
             f"{dataset}, {one['steps']:,} steps{known}",
-            ("run", "training FLOPs", "log loss by seed", "compute to scratch's loss"),
+            (
+                "run",
+                "training FLOPs",
+                "log loss on the last days, by seed",
+                "compute to scratch's loss",
+            ),
             rows,
         )
     (LAWS / "growth.json").write_text(json.dumps(found))
