@@ -229,15 +229,14 @@ def follow(
         dataset=work.schema.name,
     )
     landed = LandedUsers(work, landing, first_day=first_day)
-    follower = Follower(
-        work, landed, Target(work, store_dir), freshness, _logged if is_replay else _now
-    )
+    clock = _newest if is_replay else _now
+    follower = Follower(work, landed, Target(work, store_dir), freshness, clock)
     logger.info("following %s; a poll every %g s", landing / work.schema.name, interval_seconds)
     follower.run(stopped, interval_seconds=interval_seconds)
     return follower.summary()
 
 
-def _logged(newest: datetime.datetime) -> datetime.datetime:
+def _newest(newest: datetime.datetime) -> datetime.datetime:
     return newest
 
 

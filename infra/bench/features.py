@@ -131,26 +131,15 @@ def _open(rows: int) -> _Log:
 
 
 def _state(log: _Log) -> DataFrame:
-    rows = user_state(
-        log.work.schema,
-        log.state,
-        impressions=log.impressions,
-        carry=_no_rows(log, log.state),
-        first_day=log.days[0],
-        last_day=log.days[-1],
-    )
+    first, last = log.days[0], log.days[-1]
+    named = {"impressions": log.impressions, "carry": _no_rows(log, log.state)}
+    rows = user_state(log.work.schema, log.state, **named, first_day=first, last_day=last)
     return _countable(log, log.state, rows)
 
 
 def _daily(log: _Log) -> DataFrame:
-    rows = item_daily(
-        log.work.schema,
-        log.daily,
-        impressions=log.impressions,
-        carry=_no_rows(log, log.daily),
-        carry_day=None,
-        days=log.days,
-    )
+    named = {"impressions": log.impressions, "carry": _no_rows(log, log.daily)}
+    rows = item_daily(log.work.schema, log.daily, **named, carry_day=None, days=log.days)
     return _countable(log, log.daily, rows)
 
 

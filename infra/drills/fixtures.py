@@ -143,16 +143,13 @@ def _rows(table: FeatureTable, size: int, random: np.random.Generator) -> dict[s
 
 def _values(column: Column, size: int, random: np.random.Generator) -> list[object]:
     if column.dtype.is_list:
-        return [_singles(column, _HISTORY, random) for _ in range(size)]
-    return _singles(column, size, random)
-
-
-def _singles(column: Column, size: int, random: np.random.Generator) -> list[object]:
+        one = dataclasses.replace(column, dtype=column.dtype.element, max_length=0)
+        return [_values(one, _HISTORY, random) for _ in range(size)]
     if column.vocabulary:
         return [str(word) for word in random.choice(column.vocabulary, size)]
-    if column.dtype.element is Dtype.STRING:
+    if column.dtype is Dtype.STRING:
         return [f"text-{number}" for number in random.integers(0, 9, size)]
-    if column.dtype.element is Dtype.FLOAT64:
+    if column.dtype is Dtype.FLOAT64:
         return [float(number) for number in random.random(size)]
     return [int(number) for number in random.integers(0, 2, size)]
 

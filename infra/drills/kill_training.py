@@ -96,12 +96,6 @@ class Run:
         return sorted(found)
 
 
-def undisturbed(run: Run) -> dict[str, Any]:
-    """Train to the end; returns the summary."""
-    with run.started() as job:
-        return summary_of(job)
-
-
 def summary_of(job: "subprocess.Popen[str]") -> dict[str, Any]:
     """The job's last line, once it has ended."""
     output, _ = job.communicate()
@@ -174,7 +168,8 @@ def drill(lake: Path, folder: Path, *, kills: int, ranks: int, seed: int = 0) ->
     """Kill this many times; returns the figures."""
     chance = random.Random(seed)
     reference = Run(lake, folder / "reference", ranks)
-    expected = undisturbed(reference)
+    with reference.started() as job:
+        expected = summary_of(job)
     lost = repeated = done = number = 0
     difference = 0.0
     while done < kills:

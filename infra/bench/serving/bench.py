@@ -130,25 +130,27 @@ def _latencies(
     the same work in a process without a server.
     """
     http_port, grpc_port = ports
-    grpc, rest = _contents("grpc", size), _contents("rest json", size)
+    loads = (
+        ("grpc", load_grpc, grpc_port, _contents("grpc", size)),
+        ("rest", load_rest, http_port, _contents("rest json", size)),
+    )
     found: dict[str, list[float]] = collections.defaultdict(list)
     with serve_baselines.helpers(model, size, asked="milliseconds") as alone:
         for _ in tqdm(range(ROUNDS[size]), desc=f"latency, {size} candidates", unit="round"):
-            base, before = alone.ask(), _stages(http_port)
-            served = load_grpc(grpc_port, grpc, clients=1, seconds=seconds).p50_ms
-            for stage, mean in _means(before, _stages(http_port)).items():
-                found[f"{stage}_ms_{size}"].append(mean)
-            for name in ("inputs", "forward"):
-                found[f"{name}_alone_ms_{size}"].append(base[name])
-            found[f"grpc_p50_ms_{size}"].append(served)
-            found[f"work_ratio_{size}"].append(served / (base["inputs"] + base["forward"]))
-            if size == MAIN_SIZE:
-                found["grpc_500_ratio"].append(served / (base["read"] + base["forward"]))
-            base = alone.ask()
-            served = load_rest(http_port, rest, clients=1, seconds=seconds).p50_ms
-            found[f"rest_work_ratio_{size}"].append(served / (base["inputs"] + base["forward"]))
-            if size == MAIN_SIZE:
-                found["rest_500_ratio"].append(served / (base["read"] + base["forward"]))
+            for protocol, send, port, contents in loads:
+                base, before = alone.ask(), _stages(http_port)
+                served = send(port, contents, clients=1, seconds=seconds).p50_ms
+                work, is_grpc = base["inputs"] + base["forward"], protocol == "grpc"
+                found[f"{'' if is_grpc else 'rest_'}work_ratio_{size}"].append(served / work)
+                if size == MAIN_SIZE:
+                    found[f"{protocol}_500_ratio"].append(served / (base["read"] + base["forward"]))
+                if not is_grpc:
+                    continue
+                found[f"grpc_p50_ms_{size}"].append(served)
+                for name in ("inputs", "forward"):
+                    found[f"{name}_alone_ms_{size}"].append(base[name])
+                for stage, mean in _means(before, _stages(http_port)).items():
+                    found[f"{stage}_ms_{size}"].append(mean)
     return found
 
 

@@ -44,14 +44,13 @@ def rest_messages(requests: Sequence[Request], *, is_binary: bool) -> list[bytes
     """Whole HTTP requests, head and body."""
     found = []
     for request in requests:
-        body, json_length = binary_body(request) if is_binary else (json_body(request), None)
-        head = f"POST /v2/models/ranker/infer HTTP/1.1\r\nHost: {HOST}\r\n"
-        head += f"Content-Length: {len(body)}\r\n"
-        if json_length is None:
-            head += "Content-Type: application/json\r\n\r\n"
-        else:
-            head += "Content-Type: application/octet-stream\r\n"
-            head += f"Inference-Header-Content-Length: {json_length}\r\n\r\n"
+        body, json_length = binary_body(request) if is_binary else (json_body(request), 0)
+        kind = "application/octet-stream" if is_binary else "application/json"
+        more = f"Inference-Header-Content-Length: {json_length}\r\n" if is_binary else ""
+        head = (
+            f"POST /v2/models/ranker/infer HTTP/1.1\r\nHost: {HOST}\r\n"
+            f"Content-Length: {len(body)}\r\nContent-Type: {kind}\r\n{more}\r\n"
+        )
         found.append(head.encode() + body)
     return found
 
