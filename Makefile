@@ -55,25 +55,25 @@ docs: install       ## write the generated pages of docs/
 	@$(PYTHON) -m infra.local.configuration
 
 bench-features: install ## rows/s of state, aggregates and join at 0.1, 1 and 10 million rows
-	@$(PYTHON) -m features bench
+	@$(PYTHON) -m infra.bench.features
 
 bench-train: install    ## training speed as a share of the machine's matrix product
-	@$(PYTHON) -m infra.bench.training.speed
+	@$(PYTHON) -m infra.bench.training.suites --suite speed
 
 bench-quality: install  ## the last 28 days of MovieLens, rolled daily, against simple baselines
-	@$(PYTHON) -m infra.bench.training.quality
+	@$(PYTHON) -m infra.bench.training.suites --suite quality
 
 bench-models: install   ## eight rankers on three data sets, equal budget and search
-	@$(PYTHON) -m infra.bench.training.models
+	@$(PYTHON) -m infra.bench.training.suites --suite models
 
 bench-growth: install   ## loss against compute: small, large, and small grown to large
-	@$(PYTHON) -m infra.bench.training.growth
+	@$(PYTHON) -m infra.bench.training.suites --suite growth
 
 bench-scaling: install  ## a scaling law from own runs, on data whose best loss is known
 	@$(PYTHON) -m infra.bench.training.scaling
 
 bench-export: install   ## scoring a request: eager, native, int8 and int4 tables, compared with the limit
-	@$(PYTHON) -m infra.bench.training.export
+	@$(PYTHON) -m infra.bench.training.suites --suite export
 
 bench-stream: install   ## memory of a training on a day of 2 and of 20 million rows
 	@$(PYTHON) -m infra.bench.training.memory

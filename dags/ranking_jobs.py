@@ -81,19 +81,14 @@ class JobFailedError(AirflowException):
 class ReportLink(BaseOperatorLink):
     """Button on a task that opens the page which its job wrote."""
 
+    name = ""
+    """Text of the button."""
+    xcom_key = "report_link"
+    """Where the task runner leaves the link for the UI."""
+
     def __init__(self, label: str) -> None:
         """A button with this text."""
-        self.label = label
-
-    @property
-    def name(self) -> str:
-        """Text of the button."""
-        return self.label
-
-    @property
-    def xcom_key(self) -> str:
-        """Where the task runner leaves the link for the UI."""
-        return "report_link"
+        self.name = label
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Address under the reports plugin; the data set's index where there is no page."""

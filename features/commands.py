@@ -16,7 +16,6 @@ from features.cli import FailedError, SkippedError, Summary
 from features.datasets.catalog import PUSH, SCHEMAS, has_push, schema_of
 from features.requests import (
     ApplyRequest,
-    BenchRequest,
     BuildRequest,
     DocumentRequest,
     ExamplesRequest,
@@ -165,12 +164,6 @@ def _prune(request: PruneRequest) -> Summary:
     return {"removed": removed}
 
 
-def _bench(request: BenchRequest) -> Summary:
-    from features.bench import run_bench
-
-    return run_bench(request.folder, sizes=request.rows, feast_rows=request.feast_rows)
-
-
 def _document(request: DocumentRequest) -> Summary:
     from features.datasets.feature_reference import reference
 
@@ -220,7 +213,6 @@ COMMANDS: dict[str, Callable[[Any], Summary]] = {
     "push": _push,
     "examples": _examples,
     "prune": _prune,
-    "bench": _bench,
     "document": _document,
 }
 """The jobs of a day in their order, then the rest."""

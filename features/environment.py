@@ -157,4 +157,4 @@ FEAST_VARIABLES = (
     Variable("RANKING_ONLINE_TYPE", "a class", "none", "Class of the online store."),
     Variable("RANKING_ONLINE_ADDRESS", "host:port,db=0", "none", "Redis as Feast writes it."),
 )
-"""What the Feast repository reads: set by the jobs, or by a person who runs ``feast``."""
+"""What the Feast repository reads: set by a person who runs ``feast``."""

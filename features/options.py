@@ -60,7 +60,7 @@ def from_flags(cls: type[Request]) -> type[Request]:
 class OfDataset:
     """A request about one data set."""
 
-    dataset: str = option("the data set", choices=sorted(SCHEMAS))
+    dataset: str = option("the data set", choices=SCHEMAS)
 
 
 @from_flags

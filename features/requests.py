@@ -135,17 +135,6 @@ class PruneRequest(OfLake, OfDay):
 
 
 @from_flags
-class BenchRequest:
-    """Measure rows per second of state, aggregates and join."""
-
-    folder: Path = option("scratch", default=Path("var/bench"))
-    rows: tuple[int, ...] = option(
-        "sizes, smallest first", default=(100_000, 1_000_000, 10_000_000)
-    )
-    feast_rows: int = option("size at which Feast's join runs too", default=50_000)
-
-
-@from_flags
 class DocumentRequest:
     """Write the feature reference."""
 

@@ -56,7 +56,7 @@ def test_its_reader_offers_what_the_jobs_and_the_push_ask_of_one(tmp_path, monke
     load(tmp_path, "features/datasets/visits/schema.py", monkeypatch)
     reader = load(tmp_path, "features/datasets/visits/reader.py", monkeypatch)
     asked = {name for name in vars(readers.Reader) if not name.startswith("_")}
-    assert {"read_impressions", "read_files"} <= asked
+    assert {"read_files", "read_attributes"} <= asked
     assert asked | {"SUFFIX"} <= set(vars(reader))
 
 

@@ -1,71 +1,23 @@
 """The feature reference, generated from the schemas: ``docs/features.md``."""
 
+import datetime
 from collections.abc import Iterable
+from pathlib import Path
 
-from features.schema import Column, Dtype, FeatureTable, Kind, Schema, TableKind
+from features.pages import site
+from features.schema import Column, Dtype, Kind, Schema, TableKind
 
-_HEAD = """# Features
-
-Generated from the schemas by `make docs`; `features/schema/columns.py` says what the kinds mean. A
-column of kind *stored* is kept and shown, and the model does not read it.
-"""
+_TEMPLATE = Path(__file__).with_name("features.md.j2")
 _KINDS = {
-    TableKind.STATE: "one row per entity and moment",
-    TableKind.DAILY: "one row per entity and day, as of the day's end",
-    TableKind.ATTRIBUTES: "one row per entity",
+    TableKind.STATE: "One row per entity and moment",
+    TableKind.DAILY: "One row per entity and day, as of the day's end",
+    TableKind.ATTRIBUTES: "One row per entity",
 }
 
 
 def reference(schemas: Iterable[Schema]) -> str:
     """The whole page."""
-    return "\n".join([_HEAD, *(_section(schema) for schema in schemas)])
-
-
-def _section(schema: Schema) -> str:
-    label = schema.label
-    lines = [
-        f"## {schema.name}",
-        "",
-        schema.doc,
-        "",
-        f"- Licence: {schema.licence}",
-        f"- Label: `{label.column}` of {label.positive_from:g} or more, known "
-        f"{_span(label.delay.total_seconds())} after the impression",
-        f"- Days: {schema.first_day} to {schema.last_day or 'now'}; holdout "
-        f"{schema.holdout_days} days; fingerprint `{schema.fingerprint()}`",
-        "",
-        "### Impressions",
-        "",
-        *_table(schema.impression_columns()),
-        "",
-    ]
-    time_context = [column for column in schema.columns() if column.name in schema.time_context]
-    if time_context:
-        lines += ["### From the request time", "", *_table(time_context), ""]
-    for table in schema.tables:
-        lines += _feature_table(table)
-    return "\n".join(lines)
-
-
-def _feature_table(table: FeatureTable) -> list[str]:
-    held = "never expires" if table.ttl is None else f"expires after {table.ttl.days} days"
-    counts = f"counts from {_span(table.delay.total_seconds())} after its event"
-    return [
-        f"### {table.name}",
-        "",
-        f"{table.doc} {_KINDS[table.kind].capitalize()}; {counts}; {held}.",
-        "",
-        *_table([*table.columns, *(bag.column for bag in table.bags)]),
-        "",
-    ]
-
-
-def _table(columns: Iterable[Column]) -> list[str]:
-    head = ["| column | type | kind | values | meaning |", "| --- | --- | --- | --- | --- |"]
-    return head + [
-        f"| `{column.name}` | {column.dtype} | {column.kind} | {_values(column)} | {column.doc} |"
-        for column in columns
-    ]
+    return site.markdown(_TEMPLATE, schemas=schemas, kinds=_KINDS, span=_span, values=_values)
 
 
 def _values(column: Column) -> str:
@@ -89,7 +41,8 @@ def _values(column: Column) -> str:
     return ", ".join(parts)
 
 
-def _span(seconds: float) -> str:
+def _span(span: datetime.timedelta) -> str:
+    seconds = span.total_seconds()
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= length and seconds % length == 0:
             return f"{seconds / length:g} {unit}"

@@ -1,6 +1,5 @@
 """The readers by the name of their data set."""
 
-import datetime
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -22,13 +21,11 @@ class Reader(Protocol):
     def fetch(self, landing: Path, **options: int) -> dict[str, int | float]:
         """Get the log and land it by day; returns what it got."""
 
-    def read_impressions(
-        self, spark: SparkSession, landing: Path, days: Sequence[datetime.date]
-    ) -> DataFrame:
-        """Impressions of some landed days, typed as the schema says, with ``day``."""
-
     def read_files(self, spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
-        """The same of some landed files, which may hold parts of days."""
+        """Impressions of some landed files, which may hold days or parts of days.
+
+        Typed as the schema says, with ``day``.
+        """
 
     def read_attributes(self, spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:
         """Attributes of an entity: its id and the table's columns."""

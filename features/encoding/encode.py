@@ -14,13 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.encoding.dense import encode_numbers
 from features.encoding.primitives import (
     MICROSECONDS_PER_SECOND,
     Columns,
     IntArray,
     column_of,
     embedding_rows,
+    encode_numbers,
     epoch_microseconds,
     is_null,
     labelled_items,

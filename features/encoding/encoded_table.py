@@ -10,9 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.encoding.dense import Numbers, encode_numbers
 from features.encoding.encode import Ids, RowStatus, encode_ids, status_at
-from features.encoding.primitives import Columns, IntArray, epoch_microseconds
+from features.encoding.primitives import (
+    Columns,
+    IntArray,
+    Numbers,
+    encode_numbers,
+    epoch_microseconds,
+)
 from features.online_store.codec import ARROW_TYPES, STAMP
 from features.schema import FeatureTable, Schema
 
@@ -64,16 +69,8 @@ class EncodedTable:
             null_row: ``null_row`` of the table; the caller keeps it, since it is always the same.
         """
         rows = _encoded(schema, table, stored)
-        return EncodedTable(
-            table=table,
-            raw=rows.raw,
-            moments=np.concatenate([rows.moments, null_row.moments]),
-            visible_at=np.concatenate([rows.visible_at, null_row.visible_at]),
-            earlier=None if rows.earlier is None else np.append(rows.earlier, -1),
-            is_known=np.concatenate([rows.is_known, null_row.is_known]),
-            numbers=Numbers.joined([rows.numbers, null_row.numbers]),
-            ids={name: Ids.joined([ids, null_row.ids[name]]) for name, ids in rows.ids.items()},
-        )
+        earlier = None if rows.earlier is None else np.append(rows.earlier, -1)
+        return rows._joined(null_row, raw=rows.raw, earlier=earlier)
 
     @property
     def null_index(self) -> int:
@@ -124,12 +121,17 @@ class EncodedTable:
             name: pa.concat_arrays([values, pa.nulls(1, values.type), other.raw[name]])
             for name, values in self.raw.items()
         }
+        return self._joined(other, raw=raw, earlier=None)
+
+    def _joined(
+        self, other: "EncodedTable", *, raw: dict[str, pa.Array], earlier: IntArray | None
+    ) -> "EncodedTable":
         return EncodedTable(
             table=self.table,
             raw=raw,
             moments=np.concatenate([self.moments, other.moments]),
             visible_at=np.concatenate([self.visible_at, other.visible_at]),
-            earlier=None,
+            earlier=earlier,
             is_known=np.concatenate([self.is_known, other.is_known]),
             numbers=Numbers.joined([self.numbers, other.numbers]),
             ids={name: Ids.joined([ids, other.ids[name]]) for name, ids in self.ids.items()},

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from features.encoding.dense import encode_numbers
 from features.encoding.encode import RequestInputs, encode_ids
 from features.encoding.encoded_table import Part
-from features.encoding.primitives import Columns, IntArray
+from features.encoding.primitives import Columns, IntArray, encode_numbers
 from features.schema import DENSE_KINDS, Role, Schema
 
 _NO_TIME: IntArray = np.zeros(0, dtype=np.int64)

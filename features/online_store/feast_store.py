@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, PushSource, ValueType
+import yaml
+from feast import (
+    Entity,
+    FeatureService,
+    FeatureStore,
+    FeatureView,
+    Field,
+    PushSource,
+    RepoConfig,
+    ValueType,
+)
 from feast.data_source import PushMode
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
@@ -23,17 +33,10 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Array, FeastType, Float64, Int64, String
 
 from features.online_store.codec import PROJECT, bytes_value, content_of, redis_project
-from features.online_store.config import Redis, redis_of
+from features.online_store.config import redis_of
 from features.online_store.sqlite_reader import CHANGES, VERSIONS
 from features.online_store.visibility import EARLIER, Offered, Row, merged, row_of
-from features.schema import (
-    CREATED,
-    EVENT_TIMESTAMP,
-    Dtype,
-    FeatureTable,
-    Schema,
-    TableKind,
-)
+from features.schema import CREATED, EVENT_TIMESTAMP, Dtype, FeatureTable, Schema, TableKind
 
 SERVICE = "ranking"
 REPOSITORY = Path(__file__).parent / "repo"
@@ -219,38 +222,30 @@ def push_source(table: FeatureTable) -> str:
     return f"{table.name}_push"
 
 
-def open_store(schema: Schema, store_dir: Path, lake: Path) -> FeatureStore:
-    """Feast's store of a data set, as its repository file declares it."""
-    folder = store_dir / schema.name
+def open_store(schema: Schema, store_dir: Path) -> FeatureStore:
+    """Feast's store of a data set: its repository file, with the folder and the online store."""
+    folder = store_dir.resolve() / schema.name
     folder.mkdir(parents=True, exist_ok=True)
-    # feature_store.yaml and definitions.py read these; `feast apply` by hand needs the same.
-    os.environ["RANKING_DATASET"] = schema.name
-    os.environ["RANKING_STORE"] = str(folder.resolve())
-    os.environ["RANKING_LAKE"] = str(lake.resolve())
-    os.environ.update(_online_variables(schema, redis_of(os.environ)))
-    os.environ.setdefault("FEAST_USAGE", "False")
-    return FeatureStore(repo_path=str(REPOSITORY))
-
-
-def _online_variables(schema: Schema, redis: Redis | None) -> dict[str, str]:
-    """What feature_store.yaml says of the online store: the file next to the registry, or Redis."""
-    if redis is None:
-        return {
-            "RANKING_PROJECT": PROJECT,
-            "RANKING_ONLINE_TYPE": "features.online_store.feast_store.NewestSqliteOnlineStore",
-            "RANKING_ONLINE_ADDRESS": "",
-        }
-    return {
-        "RANKING_PROJECT": redis_project(schema),
-        "RANKING_ONLINE_TYPE": "features.online_store.feast_redis.NewestRedisOnlineStore",
-        "RANKING_ONLINE_ADDRESS": redis.connection_string,
+    module, redis = "features.online_store", redis_of(os.environ)
+    settings = yaml.safe_load((REPOSITORY / "feature_store.yaml").read_text())
+    settings["registry"]["path"] = str(folder / "registry.db")
+    settings["project"] = redis_project(schema) if redis else PROJECT
+    settings["online_store"] = {
+        "type": f"{module}.feast_store.NewestSqliteOnlineStore",
+        "path": str(folder / "online.db"),
     }
+    if redis:
+        settings["online_store"] = {
+            "type": f"{module}.feast_redis.NewestRedisOnlineStore",
+            "connection_string": redis.connection_string,
+        }
+    return FeatureStore(repo_path=str(REPOSITORY), config=RepoConfig(**settings))
 
 
 def apply(schema: Schema, store_dir: Path, lake: Path) -> int:
     """Register the schema's entities, views and service; returns how many objects there are."""
     objects = feast_objects(schema, lake.resolve())
-    open_store(schema, store_dir, lake).apply(objects)
+    open_store(schema, store_dir).apply(objects)
     return len(objects)
 
 

@@ -1,23 +1,32 @@
 """The rows of the online store that the environment names, read without Feast."""
 
+import abc
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 
+from features.online_store.codec import TooManyRowsError, ids_of
 from features.online_store.config import redis_of
-from features.online_store.sqlite_reader import SqliteRows
-from features.schema import Role, Schema
+from features.online_store.visibility import joined_columns
+from features.schema import FeatureTable, Role, Schema
 
 
-class OnlineRows(Protocol):
+class OnlineRows(abc.ABC):
     """Reads a data set's online store; may be used from several threads.
 
     Whatever a method raises, the store could not be read.
     """
 
+    most_keys: int
+    """Entities of one read."""
+
+    def __init__(self, schema: Schema) -> None:
+        """Args: the data set's schema."""
+        self._schema = schema
+
+    @abc.abstractmethod
     def read(
         self, role: Role, ids: Sequence[int | str], *, since: int | None = None
     ) -> dict[str, pa.Array]:
@@ -26,28 +35,54 @@ class OnlineRows(Protocol):
         Args:
             role: Whose tables.
             ids: Of whom.
-            since: Epoch microseconds before which no request is; None: any request.
+            since: Epoch microseconds before which no request is: rows that none can see from then
+                on are left out. None: any request.
 
         Returns:
             For each table its columns, its event timestamp (``table.timestamp_column``) and from
             when the row counts (``table.visible_at_column``). Where a newer row may have to wait,
             earlier ones follow, and ``table.earlier_column`` holds the index of the one before.
+            Availability and time-to-live are for the caller to apply.
         """
-        ...
 
     def read_all(
         self, role: Role, *, most: int
     ) -> tuple[list[int] | list[str], dict[str, pa.Array]]:
-        """All ids of a role and ``read`` of them; TooManyRowsError where they are more."""
-        ...
+        """All ids of a role that have a row in any table, and ``read`` of them.
 
+        Raises:
+            TooManyRowsError: There are more than ``most``.
+        """
+        keys = self._keys(role, most + 1)
+        if len(keys) > most:
+            raise TooManyRowsError(f"{role} rows: more than {most}")
+        ids = self._ids(role, keys)
+        starts = range(0, len(ids), self.most_keys)
+        some = [ids[start : start + self.most_keys] for start in starts] or [[]]
+        parts = [self.read(role, part) for part in some]
+        columns: dict[str, pa.Array] = {}
+        for table in self._tables(role):
+            columns |= joined_columns(table, parts, [len(part) for part in some])
+        return ids, columns
+
+    @abc.abstractmethod
     def version(self, role: Role) -> object:
-        """What changes whenever a table of a role is written."""
-        ...
+        """What changes whenever a table of a role is written; cheap enough for every second."""
 
+    @abc.abstractmethod
     def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
         """Ids of a role that were written since that ``version``; None where it is not known."""
-        ...
+
+    @abc.abstractmethod
+    def _keys(self, role: Role, most: int) -> list[bytes]:
+        """The keys of at most so many entities of a role, each once."""
+
+    def _tables(self, role: Role) -> list[FeatureTable]:
+        return [table for table in self._schema.tables if table.role is role]
+
+    def _ids(self, role: Role, keys: Sequence[bytes]) -> list[int] | list[str]:
+        entity = self._schema.entity(role)
+        return ids_of(entity.name, entity.dtype, keys)
 
 
 def open_rows(
@@ -68,12 +103,13 @@ def open_rows(
     Raises:
         ValueError: Nothing was applied there, or the variable names no store.
     """
-    redis = redis_of(environment)
-    if redis is not None:
+    if redis := redis_of(environment):
         # Imported here: a machine with the SQLite store needs no Redis client.
         from features.online_store.redis_reader import RedisRows
 
         return RedisRows(schema, redis, timeout_seconds=timeout_seconds)
+    from features.online_store.sqlite_reader import SqliteRows
+
     registry = store_dir / schema.name / "registry.db"
     if not registry.exists():
         raise ValueError(f"store {registry}: does not exist; run `python -m features apply`")

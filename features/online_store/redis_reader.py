@@ -14,19 +14,12 @@ import mmh3
 import pyarrow as pa
 import redis
 
-from features.online_store.codec import (
-    TooManyRowsError,
-    content_of,
-    entity_keys,
-    ids_of,
-    key_prefix,
-    redis_project,
-)
+from features.online_store.codec import content_of, entity_keys, key_prefix, redis_project
 from features.online_store.config import Redis
-from features.online_store.visibility import EARLIER, joined_columns, newest_columns, with_earlier
+from features.online_store.reader import OnlineRows
+from features.online_store.visibility import EARLIER, newest_columns, with_earlier
 from features.schema import FeatureTable, Role, Schema
 
-_ENTITIES_AT_ONCE = 1_000
 _CONNECTIONS = 64
 _DIGITS = 18
 _BEFORE_1970 = 10**17
@@ -64,12 +57,14 @@ def changes_key(project: str, table: str) -> str:
     return f"ranking_changes:{project}:{table}"
 
 
-class RedisRows:
-    """Reads a data set's online store over pooled connections; may be used from several threads."""
+class RedisRows(OnlineRows):
+    """Over pooled connections; every method raises redis.RedisError where the server is late."""
 
-    def __init__(self, schema: Schema, server: Redis, *, timeout_seconds: float = 5.0) -> None:
+    most_keys = 1_000
+
+    def __init__(self, schema: Schema, server: Redis, *, timeout_seconds: float) -> None:
         """Args: the schema, where the server is, and how long to wait for each of its answers."""
-        self._schema = schema
+        super().__init__(schema)
         self._project = redis_project(schema)
         self._timeout = timeout_seconds
         kind = redis.SSLConnection if server.is_encrypted else redis.Connection
@@ -89,26 +84,11 @@ class RedisRows:
     def read(
         self, role: Role, ids: Sequence[int | str], *, since: int | None = None
     ) -> dict[str, pa.Array]:
-        """Stored columns of every table of a role, for each id in the order given.
-
-        Args:
-            role: Whose tables.
-            ids: Of whom.
-            since: Epoch microseconds before which no request is: rows that none can see from then
-                on are left out.
-
-        Returns:
-            For each table its columns, its event timestamp and from when the row counts, null
-            where the store has no row; earlier rows as ``features.online_store.visibility`` appends
-            them. Availability and time-to-live are for the caller to apply.
-
-        Raises:
-            redis.RedisError: The server does not answer, or not in time.
-        """
+        """One round trip for all tables."""
         entity = self._schema.entity(role)
         suffix = self._project.encode()
         keys = [key + suffix for key in entity_keys(entity.name, entity.dtype, ids)]
-        tables = [table for table in self._schema.tables if table.role is role]
+        tables = self._tables(role)
         fields: list[bytes] = []
         for table in tables:
             names = [column.name for column in table.columns]
@@ -123,15 +103,7 @@ class RedisRows:
             start = end
         return columns
 
-    def read_all(
-        self, role: Role, *, most: int
-    ) -> tuple[list[int] | list[str], dict[str, pa.Array]]:
-        """All entities of a role that have a row in any table, and ``read`` of them.
-
-        Raises:
-            TooManyRowsError: There are more entities than ``most``.
-            redis.RedisError: The server does not answer, or not in time.
-        """
+    def _keys(self, role: Role, most: int) -> list[bytes]:
         entity = self._schema.entity(role)
         prefix, suffix = key_prefix(entity.name, entity.dtype), self._project.encode()
         pattern = _literally(prefix) + b"*" + _literally(suffix)
@@ -140,36 +112,20 @@ class RedisRows:
         # A scan may name a key twice.
         for key in client.scan_iter(pattern, count=_SCANNED_AT_ONCE):
             found[key[: -len(suffix)]] = None
-            if len(found) > most:
-                raise TooManyRowsError(f"{role} rows: more than {most}")
-        ids = ids_of(entity.name, entity.dtype, list(found))
-        starts = range(0, len(ids), _ENTITIES_AT_ONCE)
-        some = [ids[start : start + _ENTITIES_AT_ONCE] for start in starts] or [[]]
-        parts = [self.read(role, part) for part in some]
-        columns: dict[str, pa.Array] = {}
-        for table in self._schema.tables:
-            if table.role is role:
-                columns |= joined_columns(table, parts, [len(part) for part in some])
-        return ids, columns
+            if len(found) == most:
+                break
+        return list(found)
 
     def version(self, role: Role) -> object:
-        """What changes whenever a table of a role is written; cheap enough for every second.
-
-        Raises:
-            redis.RedisError: The server does not answer, or not in time.
-        """
-        names = [table.name for table in self._schema.tables if table.role is role]
+        """How often each table was written."""
+        names = [table.name for table in self._tables(role)]
         client = redis.Redis(connection_pool=self._pool)
         keys = [version_key(self._project, name) for name in names]
         return tuple(client.mget(keys))
 
     def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
-        """Entities of a role that were written since a version; None where it is not known.
-
-        Raises:
-            redis.RedisError: The server does not answer, or not in time.
-        """
-        names = [table.name for table in self._schema.tables if table.role is role]
+        """By the versions in the store; None too where they are lower than they were."""
+        names = [table.name for table in self._tables(role)]
         now = self.version(role)
         if not isinstance(since, tuple) or not isinstance(now, tuple):
             return None
@@ -181,8 +137,8 @@ class RedisRows:
                 return None
             key = changes_key(self._project, name)
             found |= dict.fromkeys(client.zrangebyscore(key, f"({int(before or 0)}", "+inf"))
-        entity, suffix = self._schema.entity(role), len(self._project.encode())
-        return ids_of(entity.name, entity.dtype, [key[:-suffix] for key in found])
+        suffix = len(self._project.encode())
+        return self._ids(role, [key[:-suffix] for key in found])
 
     def _fetch(self, keys: list[bytes], fields: list[bytes]) -> list[list[bytes | None]]:
         """For each key its fields' contents.
@@ -196,8 +152,8 @@ class RedisRows:
         deadline = time.monotonic() + self._timeout
         answers = []
         try:
-            for start in range(0, len(keys), _ENTITIES_AT_ONCE):
-                some = keys[start : start + _ENTITIES_AT_ONCE]
+            for start in range(0, len(keys), self.most_keys):
+                some = keys[start : start + self.most_keys]
                 commands = [b"%b$%d\r\n%b%b" % (head, len(key), key, tail) for key in some]
                 connection.send_packed_command([b"".join(commands)])
                 for _ in some:

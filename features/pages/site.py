@@ -1,4 +1,4 @@
-"""HTML of a page, by the one template; it needs no other file, so it opens from anywhere."""
+"""A page by a template: HTML in one file that opens from anywhere, or text for a terminal."""
 
 from pathlib import Path
 
@@ -8,16 +8,27 @@ from features.pages.content import Page
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
+    autoescape=jinja2.select_autoescape(["html.j2"], default_for_string=False),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    keep_trailing_newline=True,
 )
 
 
 def html(page: Page) -> str:
     """The page as one file."""
     return _TEMPLATES.get_template("page.html.j2").render(page=page)
+
+
+def text(page: Page) -> str:
+    """The page for a terminal, without its charts."""
+    return _TEMPLATES.get_template("page.txt.j2").render(page=page)
+
+
+def markdown(template: Path, **values: object) -> str:
+    """A document of the repository by a template of its own; nothing is escaped."""
+    return _TEMPLATES.from_string(template.read_text(encoding="utf-8")).render(values)
 
 
 def write(page: Page, reports: Path, path: Path) -> str:

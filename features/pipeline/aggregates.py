@@ -80,6 +80,14 @@ def occurrences(schema: Schema, impressions: DataFrame) -> DataFrame:
     return rows(F.col("timestamp"), shown).unionByName(rows(known_at, labelled))
 
 
+def carried_sums(owner: str, label: Label, suffix: str = "") -> list[SparkColumn]:
+    """The integer sums that a table's all-time counts hold."""
+    zero = F.lit(0).cast("bigint")
+    names = SUMS if label.has_rating else SUMS[:-1]
+    found = {name: F.col(f"{owner}{name}_all") for name in names}
+    return [found.get(name, zero).alias(f"{name}{suffix}") for name in SUMS]
+
+
 def count_columns(owner: str, window: str, label: Label, source: str) -> list[SparkColumn]:
     """The columns of ``derived_tables._counts``, in its order, from integer sums."""
     impressions, labelled, positives, ratings = (

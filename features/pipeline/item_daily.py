@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from features.pipeline.aggregates import (
     AT,
     SUMS,
+    carried_sums,
     count_columns,
     label_delay_days,
     newest_rows,
@@ -110,11 +111,4 @@ def first_impression_day(
 def _carried_counts(schema: Schema, table: FeatureTable, carry: DataFrame) -> DataFrame:
     item = schema.entity(table.role).name
     newest = newest_rows(carry.select(*feature_struct(schema, table).names), item)
-    rating = F.col("item_rating_sum_all") if schema.label.has_rating else F.lit(0).cast("bigint")
-    return newest.select(
-        item,
-        F.col("item_impressions_all").alias("_impressions_carried"),
-        F.col("item_labelled_all").alias("_labelled_carried"),
-        F.col("item_positives_all").alias("_positives_carried"),
-        rating.alias("_rating_sum_carried"),
-    )
+    return newest.select(item, *carried_sums("item", schema.label, "_carried"))

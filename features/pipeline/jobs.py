@@ -15,18 +15,20 @@ from pyspark.sql import functions as F
 from features.datasets.readers import READERS
 from features.pipeline.aggregates import is_positive, label_delay_days
 from features.pipeline.availability import first_visible, with_availability
-from features.pipeline.history import (
+from features.pipeline.item_daily import first_impression_day, item_daily
+from features.pipeline.point_in_time import join_as_of
+from features.pipeline.user_state import user_state
+from features.pipeline.workspace import (
     TO_FEATURES,
     TO_IMPRESSIONS,
+    Workspace,
+    carry_days,
     newest_correction,
     require_day_before,
     require_days,
     require_examples_before,
+    visible_days,
 )
-from features.pipeline.item_daily import first_impression_day, item_daily
-from features.pipeline.point_in_time import join_as_of
-from features.pipeline.user_state import user_state
-from features.pipeline.workspace import Workspace, carry_days, visible_days
 from features.schema import (
     CREATED,
     DAY,
@@ -37,6 +39,7 @@ from features.schema import (
     TableKind,
 )
 from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Partition
+from features.spark.landing import impressions_file
 from features.spark.session import feature_struct
 
 
@@ -56,8 +59,9 @@ def ingest(
         available_at: From when they count, where they correct days that were used before: no
             feature row that is computed from them will count earlier.
     """
-    reader = READERS[work.schema.name]
-    frame = reader.read_impressions(work.spark, landing / work.schema.name, days)
+    reader, folder = READERS[work.schema.name], landing / work.schema.name
+    paths = [impressions_file(folder, day, reader.SUFFIX) for day in days]
+    frame = reader.read_files(work.spark, paths)
     corrected_at = dict.fromkeys(days, available_at) if available_at else _corrections(work, days)
     keys = ["timestamp", EXAMPLE_ID]
     return work.replace(frame, IMPRESSIONS_RAW, days, keys=keys, corrected_at=corrected_at)

@@ -23,7 +23,7 @@ def materialize_days(
     A row that is older than the one online is offered too; the store keeps the rows that requests
     may use. A row that becomes visible later is used from then on; until then, the one before it.
     """
-    store = open_store(work.schema, store_dir, work.lake.root.parent)
+    store = open_store(work.schema, store_dir)
     written = {}
     for table in work.schema.tables:
         rows = work.features(table, _days_of(work, table, days)).drop(DAY)

@@ -6,7 +6,7 @@ multiply an impression. Feast's point-in-time join, a range join, is the oracle 
 
 The rule of ties, offline as online: a row may be used from its ``created`` on, that moment
 included, and until its age is exactly the time-to-live. No row that is created at an impression
-knows of it: ``features.schema.leak_checks`` raises for a schema that would allow one.
+knows of it: ``features.schema.schema`` raises for a schema that would allow one.
 """
 
 from pyspark.sql import DataFrame, Window

@@ -10,6 +10,7 @@ from features.pipeline.aggregates import (
     AT,
     MICROSECONDS_PER_SECOND,
     SUMS,
+    carried_sums,
     count_columns,
     newest_rows,
     occurrences,
@@ -109,15 +110,11 @@ def _carried_events(schema: Schema, table: FeatureTable, carry: DataFrame) -> Da
     zero = F.lit(0).cast("bigint")
     item = carry.schema["user_history_item_ids"].dataType.elementType  # type: ignore[attr-defined]
     times = (F.lit(None).cast("bigint").alias(EXAMPLE_ID), F.col(EVENT_TIMESTAMP).alias(AT))
-    rating = F.col("user_rating_sum_all") if schema.label.has_rating else zero
     sums = newest.select(
         user,
         *times,
         F.lit(-1).alias("_position"),
-        F.col("user_impressions_all").alias("_impressions"),
-        F.col("user_labelled_all").alias("_labelled"),
-        F.col("user_positives_all").alias("_positives"),
-        rating.alias("_rating_sum"),
+        *carried_sums("user", schema.label),
         F.timestamp_micros("user_last_event_at").alias("_shown_at"),
         F.lit(None).cast(item).alias("_item"),
         F.lit(None).cast("bigint").alias("_label"),

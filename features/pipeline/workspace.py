@@ -1,4 +1,8 @@
-"""What every job works with: the Spark session, the schema and the lake."""
+"""What every job works with, and what it must find in the lake: whole days, of its schema.
+
+The error names what is missing or stale, and the command that repairs it. Corrected impressions
+are found here too: rows that are computed from them count no earlier than the correction.
+"""
 
 import dataclasses
 import datetime
@@ -6,10 +10,24 @@ from collections.abc import Mapping, Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 
-from features.pipeline.history import fingerprint_of, require_current
-from features.schema import FeatureTable, Schema
-from features.spark.lake import IMPRESSIONS, ONE_DAY, Lake, Partition
+from features.runbooks import RunbookError
+from features.schema import FeatureTable, Schema, TableKind
+from features.schema.fingerprints import impressions_fingerprint, rows_fingerprint
+from features.spark.lake import (
+    EXAMPLES,
+    IMPRESSIONS,
+    IMPRESSIONS_RAW,
+    ONE_DAY,
+    QUARANTINE,
+    Lake,
+    Partition,
+)
 from features.spark.session import feature_struct, impressions_struct
+
+_FROM_THE_LOG = (IMPRESSIONS_RAW, IMPRESSIONS, f"{QUARANTINE}_{IMPRESSIONS}")
+TO_IMPRESSIONS = ("ingest", "validate --table impressions")
+TO_FEATURES = ("build", "validate --table features")
+TO_EXAMPLES = ("examples",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,3 +82,131 @@ def carry_days(work: Workspace, table: FeatureTable, before: datetime.date) -> l
 
 def _whole_days(span: datetime.timedelta) -> datetime.timedelta:
     return datetime.timedelta(days=-(-span // ONE_DAY))
+
+
+def fingerprint_of(schema: Schema, table: str) -> str:
+    """What the manifests of a table carry under this schema."""
+    is_log = table in _FROM_THE_LOG
+    return impressions_fingerprint(schema) if is_log else rows_fingerprint(schema)
+
+
+def require_day_before(
+    lake: Lake, schema: Schema, days: Sequence[datetime.date], *, is_first: bool
+) -> None:
+    """Require the day before: what users did on a day left out would never be counted.
+
+    Args:
+        lake: The tables of the data set.
+        schema: Its schema.
+        days: Days to build, in order.
+        is_first: The lake begins with them on purpose.
+
+    Raises:
+        RunbookError: A feature table has no partition of the day before; names the days missing.
+    """
+    before = days[0] - ONE_DAY
+    if is_first or before < schema.first_day:
+        return
+    for table in schema.tables:
+        if table.kind is TableKind.ATTRIBUTES or lake.has(table.name, before):
+            continue
+        earlier = [day for day in lake.days(table.name) if day < before]
+        since = earlier[-1] + ONE_DAY if earlier else before
+        commands = (*TO_IMPRESSIONS, *TO_FEATURES, *TO_EXAMPLES)
+        raise RunbookError(
+            f"table {table.name}: {_span(since, before)} missing, and {days[0]} builds on it; "
+            f"first run {command_lines(schema, commands, since, before)}"
+            + ("" if earlier else "; where the lake is to begin here, say --first-day"),
+            runbook="day-missing",
+        )
+
+
+def require_examples_before(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> None:
+    """Require the examples of the day before: a warm start never returns to a gap.
+
+    Where there are none before these days, they are the first.
+
+    Raises:
+        RunbookError: There are earlier ones, and none of the day before; names the days missing.
+    """
+    earlier = lake.days_between(EXAMPLES, datetime.date.min, days[0] - ONE_DAY)
+    if not earlier or earlier[-1] == days[0] - ONE_DAY:
+        return
+    since, before = earlier[-1] + ONE_DAY, days[0] - ONE_DAY
+    raise RunbookError(
+        f"table {EXAMPLES}: {_span(since, before)} missing, and a training would go on from "
+        f"{days[0]} without them; first run {command_lines(schema, TO_EXAMPLES, since, before)}",
+        runbook="day-missing",
+    )
+
+
+def require_days(
+    lake: Lake,
+    schema: Schema,
+    tables: Sequence[str],
+    days: Sequence[datetime.date],
+    commands: Sequence[str],
+) -> None:
+    """Require the partitions of some days; the error names the ``commands`` that make them."""
+    for table in tables:
+        missing = [day for day in days if not lake.has(table, day)]
+        if missing:
+            raise RunbookError(
+                f"table {table}: {_span(missing[0], missing[-1])} missing ({len(missing)} of "
+                f"{len(days)} days); first run "
+                f"{command_lines(schema, commands, missing[0], missing[-1])}",
+                runbook="day-missing",
+            )
+
+
+def require_current(lake: Lake, schema: Schema, table: str, days: Sequence[datetime.date]) -> None:
+    """Require partitions of this schema: columns of another may differ in meaning or be missing."""
+    expected = fingerprint_of(schema, table)
+    stale = [day for day in days if lake.manifest(table, day).fingerprint != expected]
+    if not stale:
+        return
+    all_days = lake.days(table)
+    found = lake.manifest(table, stale[0]).fingerprint or "none"
+    raise RunbookError(
+        f"table {table}: {len(stale)} of {len(days)} days, from {stale[0]} on, were made by "
+        f"another schema (fingerprint {found}; {schema.name} has {expected}); make them again: "
+        f"{rebuild_commands(schema, table, all_days[0], all_days[-1])}",
+        runbook="schema-changed",
+    )
+
+
+def rebuild_commands(schema: Schema, table: str, first: datetime.date, last: datetime.date) -> str:
+    """What makes days of a table again after the schema changed, and all that follows from it."""
+    commands: tuple[str, ...] = (*TO_FEATURES, *TO_EXAMPLES)
+    if table in _FROM_THE_LOG:
+        commands = (*TO_IMPRESSIONS, *commands)
+    if first > schema.first_day:
+        commands = tuple(
+            "build --first-day" if command == "build" else command for command in commands
+        )
+    return command_lines(schema, ("apply", *commands, "materialize"), first, last)
+
+
+def command_lines(
+    schema: Schema, commands: Sequence[str], first: datetime.date, last: datetime.date
+) -> str:
+    """Command lines for a range of days, to be typed as they are."""
+    span = f"--date {first}" + (f" --to {last}" if last > first else "")
+    return " && ".join(
+        f"python -m features {command} --dataset {schema.name}"
+        + ("" if command == "apply" else f" {span}")
+        for command in commands
+    )
+
+
+def newest_correction(
+    lake: Lake, first: datetime.date, last: datetime.date
+) -> datetime.datetime | None:
+    """When the newest of the corrections among some days' impressions began to count."""
+    days = lake.days_between(IMPRESSIONS, first, last)
+    moments = (lake.manifest(IMPRESSIONS, day).corrected_at for day in days)
+    return max(filter(None, moments), default=None)
+
+
+def _span(first: datetime.date, last: datetime.date) -> str:
+    return f"day {first} is" if first == last else f"days {first} to {last} are"

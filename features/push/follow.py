@@ -54,8 +54,7 @@ class Target:
             return
         if self._opened is None:
             reader = open_rows(self._work.schema, self._store_dir, timeout_seconds=_READ_SECONDS)
-            lake = self._work.lake.root.parent
-            self._opened = open_store(self._work.schema, self._store_dir, lake), reader
+            self._opened = open_store(self._work.schema, self._store_dir), reader
         write(self._opened[0], self._table, rows)
         # The store may have been recreated since it was checked.
         self.require_rows()
@@ -230,15 +229,14 @@ def follow(
         dataset=work.schema.name,
     )
     landed = LandedUsers(work, landing, first_day=first_day)
-    follower = Follower(
-        work, landed, Target(work, store_dir), freshness, _logged if is_replay else _now
-    )
+    clock = _newest if is_replay else _now
+    follower = Follower(work, landed, Target(work, store_dir), freshness, clock)
     logger.info("following %s; a poll every %g s", landing / work.schema.name, interval_seconds)
     follower.run(stopped, interval_seconds=interval_seconds)
     return follower.summary()
 
 
-def _logged(newest: datetime.datetime) -> datetime.datetime:
+def _newest(newest: datetime.datetime) -> datetime.datetime:
     return newest
 
 

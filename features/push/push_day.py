@@ -21,10 +21,9 @@ from features.datasets.readers import READERS
 from features.online_store.feast_store import open_store, write
 from features.pipeline.aggregates import label_delay_days, newest_rows
 from features.pipeline.availability import declared_availability
-from features.pipeline.history import require_day_before
 from features.pipeline.materialize import needed_rows, stored_frame
 from features.pipeline.user_state import user_state
-from features.pipeline.workspace import Workspace, carry_days
+from features.pipeline.workspace import Workspace, carry_days, require_day_before
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, TableKind
 from features.spark.lake import IMPRESSIONS, ONE_DAY
 from features.spark.landing import INTRADAY, landed_files
@@ -282,7 +281,7 @@ def push_until(
     """
     batch = LandedUsers(work, landing, first_day=first_day).poll(lambda _newest: until)
     if batch is not None and not batch.rows.empty:
-        store = open_store(work.schema, store_dir, work.lake.root.parent)
+        store = open_store(work.schema, store_dir)
         write(store, state_table(work), batch.rows)
     counts = (0, 0) if batch is None else (batch.impressions, len(batch.rows))
     return {"impressions": counts[0], "rows": counts[1], "until": until.isoformat()}

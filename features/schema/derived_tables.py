@@ -1,6 +1,6 @@
-"""The feature tables that are computed from impressions, as schema values: names and meanings.
+"""The feature tables, as schema values: names and meanings.
 
-``features.pipeline.aggregates`` computes what is declared here. Standard library only, as the
+``features.pipeline.aggregates`` computes those of impressions. Standard library only, as the
 schema.
 """
 
@@ -38,14 +38,25 @@ def user_state(
             doc="The labels of these items, in the same order.",
         ),
     )
+    last_event_at = Column(
+        name="user_last_event_at",
+        dtype=Dtype.INT64,
+        kind=Kind.AGE,
+        minimum=0,
+        unit="microseconds since 1970, UTC",
+        doc="When the user last did anything; enters the model as seconds before the request.",
+    )
     return FeatureTable(
         name="user_state",
         kind=TableKind.STATE,
         role=Role.USER,
         columns=(
             *_counts("user", "all", label),
-            *(_recent_rate(length, label) for length in recent_lengths(history_length)),
-            _last_event_at("user"),
+            *(
+                _rate(recent_rate_name(n), f"Positives among the last {n} labelled items", label)
+                for n in recent_lengths(history_length)
+            ),
+            last_event_at,
             *history,
         ),
         ttl=ttl,
@@ -80,16 +91,17 @@ def recent_rate_name(length: int) -> str:
     return f"user_positive_rate_last_{length}"
 
 
-def _recent_rate(length: int, label: Label) -> Column:
+def _rate(name: str, positives: str, label: Label) -> Column:
+    """A share of positives, smoothed towards the label's prior."""
     return Column(
-        name=recent_rate_name(length),
+        name=name,
         dtype=Dtype.FLOAT64,
         kind=Kind.RATE,
         minimum=0,
         maximum=1,
         unit="share",
-        doc=f"Positives among the last {length} labelled items, smoothed with "
-        f"{label.prior_weight:g} impressions at {label.prior_rate:g}.",
+        doc=f"{positives}, smoothed with {label.prior_weight:g} impressions at "
+        f"{label.prior_rate:g}.",
     )
 
 
@@ -114,77 +126,42 @@ def item_daily(
     )
 
 
+def attributes(role: Role, *, doc: str, columns: tuple[Column, ...]) -> FeatureTable:
+    """What is known of an entity from the start; it holds since the schema's epoch."""
+    return FeatureTable(
+        name=f"{role}_attributes",
+        kind=TableKind.ATTRIBUTES,
+        role=role,
+        ttl=None,
+        delay=datetime.timedelta(0),
+        doc=doc,
+        columns=columns,
+    )
+
+
 def _counts(owner: str, window: str, label: Label) -> tuple[Column, ...]:
     """Integer sums and the rates derived from them; sums cannot depend on the order of addition."""
     span = "ever" if window == "all" else f"in the last {window}"
-    impressions = f"{owner}_impressions_{window}"
+
+    def count(what: str, kind: Kind, doc: str, unit: str = "impressions") -> Column:
+        name = f"{owner}_{what}_{window}"
+        return Column(name=name, dtype=Dtype.INT64, kind=kind, minimum=0, unit=unit, doc=doc)
+
     counts = (
-        Column(
-            name=impressions,
-            dtype=Dtype.INT64,
-            kind=Kind.COUNT,
-            minimum=0,
-            unit="impressions",
-            doc=f"Impressions of the {owner} {span}.",
-        ),
-        Column(
-            name=f"{owner}_labelled_{window}",
-            dtype=Dtype.INT64,
-            kind=Kind.STORED,
-            minimum=0,
-            unit="impressions",
-            doc=f"Those of them whose label is known, {span}.",
-        ),
-        Column(
-            name=f"{owner}_positives_{window}",
-            dtype=Dtype.INT64,
-            kind=Kind.COUNT,
-            minimum=0,
-            unit="impressions",
-            doc=f"Those of them with a positive label, {span}.",
-        ),
-        Column(
-            name=f"{owner}_positive_rate_{window}",
-            dtype=Dtype.FLOAT64,
-            kind=Kind.RATE,
-            minimum=0,
-            maximum=1,
-            unit="share",
-            doc=f"Positives over labelled {span}, smoothed with {label.prior_weight:g} "
-            f"impressions at {label.prior_rate:g}.",
-        ),
+        count("impressions", Kind.COUNT, f"Impressions of the {owner} {span}."),
+        count("labelled", Kind.STORED, f"Those of them whose label is known, {span}."),
+        count("positives", Kind.COUNT, f"Those of them with a positive label, {span}."),
+        _rate(f"{owner}_positive_rate_{window}", f"Positives over labelled {span}", label),
     )
-    return counts + (_ratings(owner, window, span) if label.has_rating else ())
-
-
-def _ratings(owner: str, window: str, span: str) -> tuple[Column, ...]:
-    return (
-        Column(
-            name=f"{owner}_rating_sum_{window}",
-            dtype=Dtype.INT64,
-            kind=Kind.STORED,
-            minimum=0,
-            unit="stars",
-            doc=f"Sum of the ratings {span}.",
-        ),
-        Column(
-            name=f"{owner}_rating_mean_{window}",
-            dtype=Dtype.FLOAT64,
-            kind=Kind.DENSE,
-            is_nullable=True,
-            minimum=0,
-            unit="stars",
-            doc=f"Mean rating {span}; empty without one.",
-        ),
-    )
-
-
-def _last_event_at(owner: str) -> Column:
-    return Column(
-        name=f"{owner}_last_event_at",
-        dtype=Dtype.INT64,
-        kind=Kind.AGE,
+    if not label.has_rating:
+        return counts
+    mean = Column(
+        name=f"{owner}_rating_mean_{window}",
+        dtype=Dtype.FLOAT64,
+        kind=Kind.DENSE,
+        is_nullable=True,
         minimum=0,
-        unit="microseconds since 1970, UTC",
-        doc=f"When the {owner} last did anything; enters the model as seconds before the request.",
+        unit="stars",
+        doc=f"Mean rating {span}; empty without one.",
     )
+    return (*counts, count("rating_sum", Kind.STORED, f"Sum of the ratings {span}.", "stars"), mean)

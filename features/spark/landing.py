@@ -27,7 +27,7 @@ from pyspark.sql import functions as F
 
 from features.runbooks import RunbookError
 from features.schema import DAY, EXAMPLE_ID, Dtype, Schema
-from features.spark.session import struct_of
+from features.spark.session import impressions_struct, struct_of
 
 _ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n"}
 """Last bytes of a file that is whole, by the end of its name."""
@@ -41,12 +41,6 @@ INTRADAY = "intraday"
 """Folder of the parts of days that are not over."""
 _DAY_OF_PATH = rf"/(?:impressions|{INTRADAY})/(\d{{4}}-\d{{2}}-\d{{2}})[^/]*(?:/[^/]*){{0,2}}$"
 """The day is in the name of a day's file or folder, and in the name of the folder of parts."""
-_SQL_TYPES = {
-    Dtype.INT64: "bigint",
-    Dtype.FLOAT64: "double",
-    Dtype.STRING: "string",
-    Dtype.TIMESTAMP: "timestamp",
-}
 
 
 def impressions_file(landing: Path, day: datetime.date, suffix: str) -> Path:
@@ -65,12 +59,6 @@ def landed_files(landing: Path, day: str, suffix: str) -> list[Path]:
         return [day_file]
     parts = (landing / INTRADAY / day).glob(f"*.{suffix}")
     return sorted(path for path in parts if path.name[0] not in "._" and is_whole(path))
-
-
-def landed_days(landing: Path, suffix: str) -> list[datetime.date]:
-    """Days that have landed, oldest first."""
-    names = (path.name for path in (landing / "impressions").glob(f"[0-9]*.{suffix}"))
-    return sorted(datetime.date.fromisoformat(name.removesuffix(f".{suffix}")) for name in names)
 
 
 def is_whole(path: Path) -> bool:
@@ -156,13 +144,11 @@ def read_parquet(spark: SparkSession, schema: Schema, paths: Sequence[Path]) -> 
         RunbookError: A file is not there, is cut off, or has a column of another type.
     """
     _require(paths)
-    columns = schema.impression_columns()
+    types = {EXAMPLE_ID: Dtype.INT64, **{c.name: c.dtype for c in schema.impression_columns()}}
     for path in paths:
-        _require_types(path, {EXAMPLE_ID: Dtype.INT64, **{one.name: one.dtype for one in columns}})
-    types = [f"{EXAMPLE_ID} bigint", *(f"{one.name} {_SQL_TYPES[one.dtype]}" for one in columns)]
-    frame = spark.read.schema(", ".join(types)).parquet(*map(str, paths))
-    named = {column.name: F.col(column.name) for column in columns}
-    return frame.select(EXAMPLE_ID, *typed(schema, named), _day_of_file().alias(DAY))
+        _require_types(path, types)
+    frame = spark.read.schema(impressions_struct(schema)).parquet(*map(str, paths))
+    return frame.withColumn(DAY, _day_of_file())
 
 
 def _day_of_file() -> SparkColumn:

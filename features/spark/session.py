@@ -145,14 +145,9 @@ def _require_answer(remote: str) -> None:
         ) from error
 
 
-def spark_type(dtype: Dtype) -> DataType:
-    """The Spark type of a column type."""
-    return _TYPES[dtype]
-
-
 def struct_of(columns: tuple[Column, ...]) -> StructType:
     """A Spark struct with these columns, in their order, all nullable."""
-    return StructType([StructField(c.name, spark_type(c.dtype)) for c in columns])
+    return StructType([StructField(c.name, _TYPES[c.dtype]) for c in columns])
 
 
 def impressions_struct(schema: Schema) -> StructType:
@@ -167,7 +162,7 @@ def feature_struct(schema: Schema, table: FeatureTable) -> StructType:
     entity = schema.entity(table.role)
     return StructType(
         [
-            StructField(entity.name, spark_type(entity.dtype)),
+            StructField(entity.name, _TYPES[entity.dtype]),
             StructField(EVENT_TIMESTAMP, TimestampType()),
             StructField(CREATED, TimestampType()),
             *struct_of(table.columns).fields,

@@ -9,7 +9,8 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import datetime
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pyspark.sql import DataFrame
@@ -18,7 +19,7 @@ from pyspark.sql import functions as F
 from features.pipeline.aggregates import is_positive
 from features.pipeline.jobs import publish_impressions
 from features.pipeline.workspace import Workspace
-from features.schema import DAY, LABEL, FeatureTable, TableKind
+from features.schema import DAY, LABEL, FeatureTable, Limits, TableKind
 from features.spark.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE
 from features.spark.session import feature_struct, impressions_struct
 from features.validation.expectations import (
@@ -28,7 +29,6 @@ from features.validation.expectations import (
     quarantine_expectation,
     update_docs,
 )
-from features.validation.row_counts import check_row_counts
 from features.validation.row_rules import (
     PUBLISHED,
     REASONS,
@@ -39,6 +39,8 @@ from features.validation.row_rules import (
 )
 
 _CHECKS_AT_ONCE = 2
+_FEWEST_TRAILING_DAYS = 3
+"""With fewer of them a number of rows is unusual at most, and no reason to stop."""
 
 
 def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: Path) -> Outcome:
@@ -147,3 +149,33 @@ def _trailing_rows(work: Workspace, days: Sequence[datetime.date]) -> list[int]:
     first = days[0] - work.schema.limits.trailing_days * ONE_DAY
     trailing = work.lake.days_between(IMPRESSIONS, first, days[0] - ONE_DAY)
     return [work.lake.manifest(IMPRESSIONS, day).rows for day in trailing]
+
+
+def check_row_counts(
+    limits: Limits, published: Mapping[datetime.date, int], trailing: Sequence[int]
+) -> tuple[list[str], list[str]]:
+    """What must stop the days, and what is only reported, each with number and limit.
+
+    Args:
+        limits: Those of the schema.
+        published: Rows of each day that would be published.
+        trailing: Published rows of the days before; empty where there is nothing to compare with.
+    """
+    critical = [
+        f"rows of {day}: {rows} published; at least {limits.min_rows}"
+        for day, rows in published.items()
+        if rows < limits.min_rows
+    ]
+    if critical or not trailing:
+        return critical, []
+    median = statistics.median(trailing)
+    fewest = int(median * limits.min_share_of_trailing_rows)
+    most = max(1, int(median * limits.max_times_trailing_rows))
+    against = f"(median of the {len(trailing)} days before: {median:g})"
+    day, rows = next(iter(published.items()))
+    if rows > most:
+        return [], [f"rows of {day}: {rows} published; at most {most} {against}"]
+    if rows >= fewest or (not rows and not limits.min_rows):
+        return [], []
+    sentence = f"rows of {day}: {rows} published; at least {fewest} {against}"
+    return ([sentence], []) if len(trailing) >= _FEWEST_TRAILING_DAYS else ([], [sentence])

@@ -211,38 +211,24 @@ def quarantine_expectation(schema: Schema) -> gxe.Expectation:
 
 
 def _expectation(rule: Rule) -> gxe.Expectation:
-    column, severity = rule.columns[0], rule.severity.value
-    meta = {"rule": rule.name}
-    if rule.check is Check.PRESENT:
-        return gxe.ExpectColumnValuesToNotBeNull(column=column, severity=severity, meta=meta)
-    if rule.check is Check.RANGE:
-        return gxe.ExpectColumnValuesToBeBetween(
-            column=column,
-            min_value=rule.minimum,
-            max_value=rule.maximum,
-            severity=severity,
-            meta=meta,
-        )
-    if rule.check is Check.VOCABULARY:
-        return gxe.ExpectColumnValuesToBeInSet(
-            column=column, value_set=list(rule.values), severity=severity, meta=meta
-        )
-    if rule.check is Check.UNIQUE:
-        return _unique_expectation(rule, meta)
+    column, *others = rule.columns
+    known: dict[str, Any] = {"severity": rule.severity.value, "meta": {"rule": rule.name}}
+    match rule.check:
+        case Check.PRESENT:
+            return gxe.ExpectColumnValuesToNotBeNull(column=column, **known)
+        case Check.RANGE:
+            known |= {"min_value": rule.minimum, "max_value": rule.maximum}
+            return gxe.ExpectColumnValuesToBeBetween(column=column, **known)
+        case Check.VOCABULARY:
+            values = list(rule.values)
+            return gxe.ExpectColumnValuesToBeInSet(column=column, value_set=values, **known)
+        case Check.UNIQUE if others:
+            return gxe.ExpectCompoundColumnsToBeUnique(column_list=list(rule.columns), **known)
+        case Check.UNIQUE:
+            return gxe.ExpectColumnValuesToBeUnique(column=column, **known)
     query = f"SELECT * FROM {{batch}} WHERE {_sql(rule)}"
     return gxe.UnexpectedRowsExpectation(
-        unexpected_rows_query=query, severity=severity, meta=meta, description=rule.reason
-    )
-
-
-def _unique_expectation(rule: Rule, meta: dict[str, str]) -> gxe.Expectation:
-    severity = rule.severity.value
-    if len(rule.columns) == 1:
-        return gxe.ExpectColumnValuesToBeUnique(
-            column=rule.columns[0], severity=severity, meta=meta
-        )
-    return gxe.ExpectCompoundColumnsToBeUnique(
-        column_list=list(rule.columns), severity=severity, meta=meta
+        unexpected_rows_query=query, description=rule.reason, **known
     )
 
 
@@ -260,7 +246,7 @@ def _sql(rule: Rule) -> str:
 def day_expectations(
     schema: Schema, published: Mapping[datetime.date, int]
 ) -> list[gxe.Expectation]:
-    """Expectations of whole days; ``row_counts`` checks their numbers of rows."""
+    """Expectations of whole days; ``checks`` has their numbers of rows."""
     limits, rows = schema.limits, sum(published.values())
     expectations = [quarantine_expectation(schema)] if published else []
     if rows:

@@ -7,7 +7,7 @@ that the report and the routing cannot disagree.
 
 import dataclasses
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pyspark.sql import Column as SparkColumn
@@ -118,43 +118,23 @@ def _column_rules(columns: Sequence[Column]) -> list[Rule]:
     return [rule for column in columns for rule in _rules_of(column)]
 
 
-def _rules_of(column: Column) -> list[Rule]:
-    rules = []
-    names = (column.name,)
+def _rules_of(column: Column) -> Iterator[Rule]:
+    def rule(check: Check, reason: str, **limits: Any) -> Rule:
+        names, severity = (column.name,), column.severity
+        return Rule(check=check, columns=names, severity=severity, reason=reason, **limits)
+
+    low, high, words = column.minimum, column.maximum, column.vocabulary
     if not column.is_nullable:
-        rules.append(_present(column.name, column.severity))
+        yield _present(column.name, column.severity)
     if column.dtype.is_list:
-        rules.append(
-            Rule(
-                check=Check.LENGTH,
-                columns=names,
-                severity=column.severity,
-                maximum=column.max_length,
-                reason=f"more than {column.max_length} values",
-            )
-        )
-    elif column.minimum is not None or column.maximum is not None:
-        rules.append(
-            Rule(
-                check=Check.RANGE,
-                columns=names,
-                severity=column.severity,
-                minimum=column.minimum,
-                maximum=column.maximum,
-                reason=f"outside {column.minimum} to {column.maximum} {column.unit}".rstrip(),
-            )
-        )
-    if column.vocabulary:
-        rules.append(
-            Rule(
-                check=Check.ELEMENTS if column.dtype.is_list else Check.VOCABULARY,
-                columns=names,
-                severity=column.severity,
-                values=column.vocabulary,
-                reason=f"not one of the {len(column.vocabulary)} known values",
-            )
-        )
-    return rules
+        longest = column.max_length
+        yield rule(Check.LENGTH, f"more than {longest} values", maximum=longest)
+    elif low is not None or high is not None:
+        reason = f"outside {low} to {high} {column.unit}".rstrip()
+        yield rule(Check.RANGE, reason, minimum=low, maximum=high)
+    if words:
+        check = Check.ELEMENTS if column.dtype.is_list else Check.VOCABULARY
+        yield rule(check, f"not one of the {len(words)} known values", values=words)
 
 
 def _present(name: str, severity: Severity) -> Rule:

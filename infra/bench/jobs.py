@@ -3,19 +3,21 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from features.datasets.catalog import schema_of
 from infra.local.settings import REPOSITORY
 
-LOGS = {
+VAR = REPOSITORY / "var"
+LOGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "synthetic-fields": ("2025-01-24", ("--rows=960000", "--days=24")),
     "synthetic": ("2025-01-24", ("--rows=300000", "--users=6000", "--items=3000", "--days=24")),
     "movielens-100k": ("1998-04-22", ()),
 }
 """Last day and size of the logs on which growing and scaling are measured."""
-LAWS = REPOSITORY / "var" / "laws"
+LAWS = VAR / "laws"
 """Where they are."""
 
 
@@ -41,10 +43,16 @@ def prepare_examples(dataset: str, folder: Path, *, last: str, sizes: tuple[str,
     return folder / "lake"
 
 
-def lake_of(dataset: str) -> Path:
-    """The lake with one of ``LOGS``, prepared once."""
-    lake = LAWS / "lake"
-    if not (lake / dataset / "examples").exists():
-        last, sizes = LOGS[dataset]
-        prepare_examples(dataset, LAWS, last=last, sizes=sizes)
-    return lake
+def lake_of(dataset: str, folder: Path = LAWS, sizes: tuple[str, ...] = ()) -> Path:
+    """The lake with one of ``LOGS``, in its size or another one, prepared once."""
+    if not (folder / "lake" / dataset / "examples").exists():
+        last, usual = LOGS[dataset]
+        prepare_examples(dataset, folder, last=last, sizes=sizes or usual)
+    return folder / "lake"
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table in Markdown, on stderr."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    sys.stderr.write(f"### {title}\n\n{table}\n\n" if title else f"{table}\n\n")

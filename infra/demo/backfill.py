@@ -19,16 +19,6 @@ from infra.local.settings import Settings, job_environment
 EXIT_NOTHING_TO_DO = 99
 NEWS_SECONDS = 10.0
 """Longest silence while a job runs."""
-_FOLDERS = {
-    "landing": "landing",
-    "lake": "lake",
-    "store": "feast",
-    "checkpoints": "checkpoints",
-    "artifacts": "artifacts",
-    "tracking": "mlflow",
-    "reports": "reports",
-    "docs": "reports",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +51,9 @@ class Jobs:
         self, name: str, package: str, asked: str, *flags: str, folders: str = ""
     ) -> dict[str, Any]:
         """Run one command as a process; returns its JSON summary."""
-        named = [f"--{flag}={self.settings.var / _FOLDERS[flag]}" for flag in folders.split()]
-        dataset = f"--dataset={self.settings.dataset}"
         environment = job_environment(self.settings)
-        python = environment["RANKING_PYTHON"]
-        command = [python, "-m", package, asked, dataset, *named, *flags]
+        command = [environment["RANKING_PYTHON"], "-m", package, asked]
+        command += [f"--dataset={self.settings.dataset}", *self.settings.folders(folders), *flags]
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{next(self.count):02d}-{name.replace(' ', '-')}.log"
         started = time.monotonic()
@@ -99,9 +87,13 @@ class Jobs:
                 stderr=errors,
             )
             started = time.monotonic()
-            while (code := _code_within(process, NEWS_SECONDS)) is None:
-                seconds = time.monotonic() - started
-                self.say(f"{name:<22}running, {seconds:.0f} s, {self.sampler.now_mb} MB in all")
+            code: int | None = None
+            while code is None:
+                try:
+                    code = process.wait(NEWS_SECONDS)
+                except subprocess.TimeoutExpired:
+                    memory, seconds = self.sampler.now_mb, time.monotonic() - started
+                    self.say(f"{name:<22}running, {seconds:.0f} s, {memory} MB in all")
             output.seek(0)
             return code, output.read()
 
@@ -167,13 +159,6 @@ def together(*works: Callable[[], object]) -> None:
 def _validate(jobs: Jobs, table: str, span: Sequence[str]) -> None:
     flags = (f"--table={table}", *span)
     jobs.run(f"validate {table}", "features", "validate", *flags, folders="lake docs")
-
-
-def _code_within(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:
-    try:
-        return process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return None
 
 
 def _last_object(stdout: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ the last line of stdout is one JSON object; the whole report is in ``var/demo/``
 behind is what ``make up`` shows.
 """
 
-import argparse
 import concurrent.futures
 import datetime
 import json
@@ -23,8 +22,8 @@ from typing import Any
 
 import psutil
 
-from features.datasets.catalog import schema_of
-from features.schema import Schema
+from features.datasets.catalog import SCHEMAS, schema_of
+from features.options import from_flags, option, parse
 from infra.demo import backfill, report
 from infra.demo.memory import MemorySampler
 from infra.demo.replay import Replay
@@ -37,27 +36,49 @@ from infra.local.stack import Stack
 
 ONE_DAY = datetime.timedelta(days=1)
 DAILY = "daily "
+_SIZES = ("rows", "users", "items", "days", "seed")
 _SHARED = ("airflow", "demo", "mlflow")
 _OF_THE_DATASET = ("landing", "lake", "feast", "checkpoints", "artifacts", "reports")
+
+
+@from_flags
+class DemoRequest:
+    """The main job, on this machine."""
+
+    dataset: str = option(
+        "the data set",
+        choices=sorted(SCHEMAS),
+        default_factory=lambda: Settings.from_environment().dataset,
+    )
+    daily: int = option("days that Airflow runs, the last ones", default=3)
+    rows: int = option("generated data only", default=20_000)
+    users: int = option("generated data only", default=500)
+    items: int = option("generated data only", default=300)
+    days: int = option("generated data only", default=4)
+    seed: int = option("generated data only", default=0)
+
+    @property
+    def last_day(self) -> datetime.date:
+        """The last day of the log; generated data have as many days as were asked for."""
+        schema = schema_of(self.dataset)
+        return schema.last_day or schema.first_day + (self.days - 1) * ONE_DAY
 
 
 class Demo:
     """One demo: its settings, its days, and what it has seen so far."""
 
-    def __init__(self, options: argparse.Namespace, settings: Settings) -> None:
-        """Args: the command line, and the stack's settings."""
+    def __init__(self, request: DemoRequest, settings: Settings) -> None:
+        """Args: what was asked for, and the stack's settings."""
         self.settings = settings
         self.schema = schema_of(settings.dataset)
-        last = last_day(self.schema, options.days)
-        self.days = [last - n * ONE_DAY for n in reversed(range(options.daily))]
+        self.days = [request.last_day - n * ONE_DAY for n in reversed(range(request.daily))]
         self.history = (self.schema.first_day, self.days[0] - ONE_DAY)
-        self.sizes = [f"--{name}={getattr(options, name)}" for name in SIZES]
+        self.sizes = [f"--{name}={getattr(request, name)}" for name in _SIZES]
         self.sampler = MemorySampler()
         self.folder = settings.var / "demo"
         self.jobs = backfill.Jobs(settings, self.sampler, logs=self.folder / "logs")
         self.replay = Replay(self.schema, var=settings.var, day=self.days[-1])
         self.tasks: list[Task] = []
-        self.summary: dict[str, Any] = {}
         self._seen: dict[tuple[str, str], str] = {}
 
     def run(self) -> dict[str, Any]:
@@ -89,9 +110,7 @@ class Demo:
             answer = self._answer()
             fresh = freshness.result()
         seconds = round(time.monotonic() - self.jobs.started, 1)
-        self.summary = report.build(self, seconds=seconds, drill=drill, answer=answer)
-        self.summary["freshness"] = fresh
-        return self.summary
+        return report.build(self, seconds=seconds, drill=drill, answer=answer, fresh=fresh)
 
     def _open_endpoint(self, stack: Stack) -> None:
         """Fill the online store, then start what reads it: its imports take a core for 15 s."""
@@ -150,15 +169,6 @@ class Demo:
         self.jobs.say(f"{name}, waited {time.monotonic() - started:.1f} s")
 
 
-SIZES = {"rows": 20_000, "users": 500, "items": 300, "days": 4, "seed": 0}
-"""Sizes of generated data; they mean nothing for the others."""
-
-
-def last_day(schema: Schema, num_days: int) -> datetime.date:
-    """The last day of the log; generated data have as many days as were asked for."""
-    return schema.last_day or schema.first_day + (num_days - 1) * ONE_DAY
-
-
 def clear(settings: Settings) -> None:
     """Remove what an earlier demo left: its results must not be mistaken for this demo's."""
     if is_recorded_alive(settings.record):
@@ -173,23 +183,15 @@ def clear(settings: Settings) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit code."""
-    defaults = Settings.from_environment()
-    parser = argparse.ArgumentParser(prog="demo.py", description="The main job, on this machine.")
-    parser.add_argument("--dataset", default=defaults.dataset)
-    parser.add_argument(
-        "--daily", type=int, default=3, help="days that Airflow runs, the last ones"
-    )
-    for name, size in SIZES.items():
-        parser.add_argument(f"--{name}", type=int, default=size, help="of generated data")
-    options = parser.parse_args(arguments)
-    os.environ["RANKING_DATASET"] = options.dataset
+    request = parse(DemoRequest, prog="python -m infra.demo.demo", arguments=arguments)
+    os.environ["RANKING_DATASET"] = request.dataset
     settings = Settings.from_environment()
     # Generated data end too, and the schedule with them: no run for today.
-    os.environ["RANKING_LAST_DAY"] = str(last_day(schema_of(options.dataset), options.days))
+    os.environ["RANKING_LAST_DAY"] = str(request.last_day)
     terminate_as_interrupt()
     try:
         clear(settings)
-        demo = Demo(options, settings)
+        demo = Demo(request, settings)
         # The schedule catches up from the end of the history, not from the log's first day.
         os.environ["RANKING_FIRST_DAY"] = str(demo.days[0])
         summary = demo.run()
@@ -201,8 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         end_trees(child.pid for child in psutil.Process().children())
-    report.write(summary, demo.folder)
-    sys.stdout.write(report.table(summary) + "\n")
+    sys.stdout.write(report.write(summary, demo.folder))
     sys.stdout.write(json.dumps(report.headline(summary)) + "\n")
     return 1 if summary["failed_tasks"] else 0
 

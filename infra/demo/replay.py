@@ -68,12 +68,8 @@ class Replay:
         """
         if not self._states:
             return
-        folders = {
-            "landing": self.landing,
-            "lake": self._var / "lake",
-            "store": self.store,
-            "docs": self._var / "reports",
-        }
+        folders = [f"--landing={self.landing}", f"--store={self.store}"]
+        folders += [f"--lake={self._var / 'lake'}", f"--docs={self._var / 'reports'}"]
         command = push_command(self.schema.name, folders, metrics_port=0)
         command += ["--replay", f"--first-day={self.day}", f"--interval={STEP_SECONDS}"]
         # Its own store is a file, wherever the online store of the stack is.

@@ -5,14 +5,11 @@ features random values; nothing is learnt. The store, the artifacts and the regi
 real, written and read by the product's own code.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +30,7 @@ from features.schema import (
     FeatureTable,
     Role,
 )
-from infra.local.network import answers
+from infra.local.servers import Endpoint, running_endpoint
 from training.artifact import artifact
 from training.artifact.manifest import Manifest
 from training.model.inputs import inputs_of
@@ -44,7 +41,6 @@ from training.registry.mlflow_registry import Registry
 SCHEMA = schema_of("synthetic")
 NOON = datetime.datetime(2025, 6, 15, 12, tzinfo=datetime.UTC)
 NUM_USERS, NUM_ITEMS = 50, 200
-START_SECONDS = 120.0
 _HISTORY = 10
 _GOLDEN_ROWS = 16
 
@@ -117,48 +113,22 @@ def write_artifact(root: Path, *, day: datetime.date, seed: int) -> Manifest:
     )
 
 
-def request(user: int, items: list[int], *, request_id: str) -> dict[str, Any]:
-    """A request of the protocol for noon, from a phone."""
-    values: dict[str, tuple[str, Sequence[int | str]]] = {
-        SCHEMA.entity(Role.USER).name: ("INT64", [user]),
-        SCHEMA.item.name: ("INT64", items),
-        "device": ("BYTES", ["phone"]),
-        REQUEST_TIME.name: ("INT64", [int(NOON.timestamp() * 1_000_000)]),
-    }
-    inputs = [
-        {"name": name, "shape": [len(data)], "datatype": datatype, "data": data}
-        for name, (datatype, data) in values.items()
-    ]
-    return {"id": request_id, "inputs": inputs}
-
-
-def serve(
-    world: World, *, http_port: int, grpc_port: int, log: Path, environment: Mapping[str, str] = {}
-) -> "subprocess.Popen[bytes]":
-    """Start the endpoint on the world and return when it can rank."""
-    command = [sys.executable, "-m", "serving", "serve", f"--dataset={SCHEMA.name}"]
-    command += world.flags("store", "artifacts", "tracking")
-    command += [f"--http-port={http_port}", f"--grpc-port={grpc_port}"]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=output,
-            # Every folder that the command line has a default for is below the world too.
-            env={**os.environ, "RANKING_VAR": str(world.root), **environment},
-        )
-    deadline = time.monotonic() + START_SECONDS
-    while not answers(f"http://127.0.0.1:{http_port}/v2/health/ready"):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            raise RuntimeError(f"endpoint: did not start; {log} ends: {log.read_text()[-2000:]}")
-        time.sleep(0.2)
-    return process
+def serving(
+    world: World, *, log: Path, environment: Mapping[str, str]
+) -> contextlib.AbstractContextManager[Endpoint]:
+    """The endpoint on the world, from when it can rank."""
+    return running_endpoint(
+        f"--dataset={SCHEMA.name}",
+        *world.flags("store", "artifacts", "tracking"),
+        log=log,
+        # Every folder that the command line has a default for is below the world too.
+        environment={"RANKING_VAR": str(world.root), **environment},
+    )
 
 
 def _fill_store(root: Path, random: np.random.Generator) -> None:
     online_store.apply(SCHEMA, root / "store", root / "lake")
-    store = online_store.open_store(SCHEMA, root / "store", root / "lake")
+    store = online_store.open_store(SCHEMA, root / "store")
     for table in SCHEMA.tables:
         rows = _rows(table, NUM_USERS if table.role is Role.USER else NUM_ITEMS, random)
         frame = pd.DataFrame(rows)
@@ -173,16 +143,13 @@ def _rows(table: FeatureTable, size: int, random: np.random.Generator) -> dict[s
 
 def _values(column: Column, size: int, random: np.random.Generator) -> list[object]:
     if column.dtype.is_list:
-        return [_singles(column, _HISTORY, random) for _ in range(size)]
-    return _singles(column, size, random)
-
-
-def _singles(column: Column, size: int, random: np.random.Generator) -> list[object]:
+        one = dataclasses.replace(column, dtype=column.dtype.element, max_length=0)
+        return [_values(one, _HISTORY, random) for _ in range(size)]
     if column.vocabulary:
         return [str(word) for word in random.choice(column.vocabulary, size)]
-    if column.dtype.element is Dtype.STRING:
+    if column.dtype is Dtype.STRING:
         return [f"text-{number}" for number in random.integers(0, 9, size)]
-    if column.dtype.element is Dtype.FLOAT64:
+    if column.dtype is Dtype.FLOAT64:
         return [float(number) for number in random.random(size)]
     return [int(number) for number in random.integers(0, 2, size)]
 

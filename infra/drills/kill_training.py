@@ -6,7 +6,6 @@ does), until it ends; the ids of the examples of every step, and the loss on the
 compared with the reference's.
 """
 
-import argparse
 import collections
 import contextlib
 import json
@@ -22,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from features.options import from_flags, option, parse
 from infra.bench.jobs import prepare_examples
 from infra.local.settings import REPOSITORY
 
@@ -33,6 +33,14 @@ KILLS_OF_A_RUN = 5
 _POLL_SECONDS = 0.02
 _RANK = "training.cli.rank_worker"
 """The module that a rank runs: ``python -u -m MODULE FILE``."""
+
+
+@from_flags
+class DrillRequest:
+    """Kill a training again and again, and report what was lost."""
+
+    kills: int = option("how many", default=20)
+    ranks: int = option("processes", default=2)
 
 
 class KilledError(Exception):
@@ -90,12 +98,6 @@ class Run:
         return sorted(found)
 
 
-def undisturbed(run: Run) -> dict[str, Any]:
-    """Train to the end; returns the summary."""
-    with run.started() as job:
-        return summary_of(job)
-
-
 def summary_of(job: "subprocess.Popen[str]") -> dict[str, Any]:
     """The job's last line, once it has ended."""
     output, _ = job.communicate()
@@ -145,15 +147,10 @@ def _wait_for(job: "subprocess.Popen[str]", run: Run, step: int) -> bool:
 
 
 def _ranks(job: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """Those that are there; none while one of them ends."""
     with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(job.pid).children(recursive=True)
-        return [child for child in children if _command_of(child)[3:4] == [_RANK]]
-    return []
-
-
-def _command_of(process: psutil.Process) -> list[str]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return list(process.cmdline())
+        return [child for child in children if child.cmdline()[3:4] == [_RANK]]
     return []
 
 
@@ -173,7 +170,8 @@ def drill(lake: Path, folder: Path, *, kills: int, ranks: int, seed: int = 0) ->
     """Kill this many times; returns the figures."""
     chance = random.Random(seed)
     reference = Run(lake, folder / "reference", ranks)
-    expected = undisturbed(reference)
+    with reference.started() as job:
+        expected = summary_of(job)
     lost = repeated = done = number = 0
     difference = 0.0
     while done < kills:
@@ -203,14 +201,11 @@ def drill(lake: Path, folder: Path, *, kills: int, ranks: int, seed: int = 0) ->
 
 def main() -> None:
     """Prepare a lake, drill, print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="how many")
-    parser.add_argument("--ranks", type=int, default=2, help="processes")
-    options = parser.parse_args()
+    request = parse(DrillRequest, prog="python -m infra.drills.kill_training")
     folder = REPOSITORY / "var" / "train-drill"
     lake = prepare_examples(DATASET, folder, last=LAST, sizes=SIZES)
     runs = folder / f"runs-{os.getpid()}"
-    print(json.dumps(drill(lake, runs, kills=options.kills, ranks=options.ranks)))
+    print(json.dumps(drill(lake, runs, kills=request.kills, ranks=request.ranks)))
 
 
 if __name__ == "__main__":

@@ -12,13 +12,11 @@ Progress goes to stderr; the last line of stdout is one JSON object. Exit code 1
 or the memory grew.
 """
 
-import argparse
 import asyncio
 import contextlib
 import itertools
 import json
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -32,9 +30,13 @@ import numpy.typing as npt
 import psutil
 from tqdm import tqdm
 
+from features.options import from_flags, option, parse
 from infra.bench.serving import load_client
+from infra.bench.serving.data import Request
 from infra.bench.serving.load_client import Answer, Clients, Tally
+from infra.demo.memory import MEGABYTE
 from infra.drills import fixtures, soak_store
+from infra.drills.soak_store import RedisStore, SqliteStore
 from infra.local.processes import terminate_as_interrupt
 from infra.local.settings import HOST
 from serving.release.endpoint_client import Endpoint
@@ -49,17 +51,28 @@ SETTLING = 0.2
 """First share of the run, in which allocators and caches fill; its memory does not count."""
 MAX_CONCURRENT = "512"
 """A store that is away for a second makes requests wait; they must not fail for that."""
-_MEGABYTE = 1_000_000
+NOON = int(fixtures.NOON.timestamp() * 1_000_000)
+"""Of every request, in epoch microseconds."""
+
+
+@from_flags
+class SoakRequest:
+    """The endpoint under long load."""
+
+    seconds: float = option("of the load", default=600.0)
+    swap_seconds: float = option("between two swaps", default=30.0)
+    capacity_seconds: float = option("of the measurement", default=10.0)
+    share: float = option("of the capacity that is sent", default=0.7)
 
 
 class Soak:
     """One soak of a running endpoint."""
 
     def __init__(
-        self, options: argparse.Namespace, *, world: fixtures.World, store: soak_store.Store
+        self, request: SoakRequest, *, world: fixtures.World, store: SqliteStore | RedisStore
     ) -> None:
-        """Args: the command line, the world that is served, and its online store."""
-        self.options = options
+        """Args: what was asked for, the world that is served, and its online store."""
+        self.request = request
         self.world = world
         self.store = store
         self.tally = Tally()
@@ -69,19 +82,19 @@ class Soak:
 
     async def run(self, http_port: int, grpc_port: int, server: psutil.Process) -> dict[str, Any]:
         """Measure the capacity, send requests, swap versions, restart the store; a summary."""
-        options = self.options
+        request = self.request
         self._endpoint = Endpoint(f"http://{HOST}:{http_port}")
         async with _clients(http_port, grpc_port) as clients:
             await self._learn(clients)
-            capacity = await load_client.capacity(clients, seconds=options.capacity_seconds)
-            rate = options.share * capacity
-            say(f"capacity {capacity:.0f} requests/s; sending {rate:.0f} for {options.seconds:g} s")
+            capacity = await load_client.capacity(clients, seconds=request.capacity_seconds)
+            rate = request.share * capacity
+            say(f"capacity {capacity:.0f} requests/s; sending {rate:.0f} for {request.seconds:g} s")
             changes = [
                 asyncio.create_task(work)
                 for work in (self._swap_on(), self._restart_on(), self._watch(server))
             ]
             await load_client.send(
-                clients, rate=rate, seconds=options.seconds, tally=self.tally, check=self.wrong
+                clients, rate=rate, seconds=request.seconds, tally=self.tally, check=self.wrong
             )
             for change in changes:
                 change.cancel()
@@ -116,24 +129,24 @@ class Soak:
 
     async def _swap_on(self) -> None:
         for version in itertools.cycle(self.world.versions):
-            await asyncio.sleep(self.options.swap_seconds)
+            await asyncio.sleep(self.request.swap_seconds)
             await asyncio.to_thread(self._swap, version)
             self.num_swaps += 1
 
     async def _restart_on(self) -> None:
         for _ in range(2):
-            await asyncio.sleep(self.options.seconds / 3)
+            await asyncio.sleep(self.request.seconds / 3)
             await asyncio.to_thread(self.store.restart)
             self.num_restarts += 1
         await asyncio.Event().wait()
 
     async def _watch(self, server: psutil.Process) -> None:
         """Note the memory each half second, and show how far the run is."""
-        started, total = time.monotonic(), self.options.seconds
+        started, total = time.monotonic(), self.request.seconds
         with tqdm(total=round(total), unit="s", desc="soak") as bar:
             while True:
                 passed = time.monotonic() - started
-                self.rss_mb.append((passed, server.memory_info().rss / _MEGABYTE))
+                self.rss_mb.append((passed, server.memory_info().rss / MEGABYTE))
                 bar.update(min(round(passed), round(total)) - bar.n)
                 bar.set_postfix(lost=self.tally.lost.total(), swaps=self.num_swaps)
                 await asyncio.sleep(0.5)
@@ -184,50 +197,31 @@ def has_failed(summary: dict[str, Any]) -> bool:
     )
 
 
-def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def run(request: SoakRequest, folder: Path) -> dict[str, Any]:
     """Make the world, start the endpoint, soak it, end it."""
     with soak_store.opened(folder) as store:
-        os.environ.update(store.environment)
+        os.environ["RANKING_ONLINE"] = store.url
         say("making a small world")
         world = fixtures.build(folder / "world", num_versions=NUM_VERSIONS)
-        http_port, grpc_port = free_ports(2)
-        server = fixtures.serve(
-            world,
-            http_port=http_port,
-            grpc_port=grpc_port,
-            log=folder / "server.log",
-            environment={"RANKING_MAX_CONCURRENT": MAX_CONCURRENT},
-        )
-        try:
-            soak = Soak(options, world=world, store=store)
-            return asyncio.run(soak.run(http_port, grpc_port, psutil.Process(server.pid)))
-        finally:
-            server.terminate()
-            server.wait(30)
+        environment = {"RANKING_MAX_CONCURRENT": MAX_CONCURRENT}
+        with fixtures.serving(world, log=folder / "server.log", environment=environment) as ports:
+            soak, server = Soak(request, world=world, store=store), psutil.Process(ports[2].pid)
+            return asyncio.run(soak.run(ports[0], ports[1], server))
 
 
 @contextlib.asynccontextmanager
 async def _clients(http_port: int, grpc_port: int) -> AsyncIterator[Clients]:
     # Other items for each, all of which the store has.
-    bodies = [
-        fixtures.request(user, list(range(user, user + NUM_CANDIDATES)), request_id=str(user))
+    requests = [
+        Request(user, np.arange(user, user + NUM_CANDIDATES), device="phone", moment=NOON)
         for user in range(NUM_BODIES)
     ]
     async with grpc.aio.insecure_channel(f"{HOST}:{grpc_port}") as channel:
-        clients = Clients((HOST, http_port), channel, bodies)
+        clients = Clients((HOST, http_port), channel, requests)
         try:
             yield clients
         finally:
             clients.close()
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports of loopback on which nothing listens."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def say(text: str) -> None:
@@ -242,18 +236,11 @@ def _is_equal(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> b
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Soak; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m infra.drills.soak", description="The endpoint under long load."
-    )
-    parser.add_argument("--seconds", type=float, default=600.0, help="of the load")
-    parser.add_argument("--swap-seconds", type=float, default=30.0, help="between two swaps")
-    parser.add_argument("--capacity-seconds", type=float, default=10.0, help="of the measurement")
-    parser.add_argument("--share", type=float, default=0.7, help="of the capacity that is sent")
-    options = parser.parse_args(arguments)
+    request = parse(SoakRequest, prog="python -m infra.drills.soak", arguments=arguments)
     terminate_as_interrupt()
     with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
         try:
-            summary = run(options, Path(folder))
+            summary = run(request, Path(folder))
         except KeyboardInterrupt:
             say("ended before the end")
             return 130

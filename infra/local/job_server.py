@@ -6,10 +6,11 @@ in the stack: called as an interpreter with ``-m PACKAGE COMMAND …`` it hands 
 environment, folder and open files to this server, and ends as the job ends (job_call.py). When the
 caller is ended, so are the job and all that it started.
 
+    python job_server.py SOCKET [MODULE …]
+
 Only libraries are loaded beforehand: a job runs the product's code as it is on disk.
 """
 
-import argparse
 import contextlib
 import ctypes
 import dataclasses
@@ -211,14 +212,10 @@ def become(call: dict[str, Any]) -> None:
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
-def main() -> None:
-    """Serve; a forked process leaves this function as its job ends."""
-    parser = argparse.ArgumentParser(prog="job_server.py", description="Forks the stack's jobs.")
-    parser.add_argument("--socket", required=True, help="path of the UNIX socket to listen at")
-    parser.add_argument("--preload", nargs="*", default=PRELOADED, help="modules to load first")
-    options = parser.parse_args()
-    become(Server(options.socket, list(options.preload)).serve())
+def main(path: str, *preloaded: str) -> None:
+    """Serve at a socket's path; a forked process leaves this function as its job ends."""
+    become(Server(path, list(preloaded or PRELOADED)).serve())
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -12,6 +12,8 @@ from features.environment import Environment, Group
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
+_FOLDERS = {"store": "feast", "tracking": "mlflow", "docs": "reports"}
+"""Flags whose folder below RANKING_VAR has another name."""
 
 
 class Settings(Group):
@@ -44,6 +46,10 @@ class Settings(Group):
         if any(environment.get(name) for name in ("SPARK_REMOTE", "SPARK_MASTER")):
             changes["spark_port"] = 0  # the jobs' Spark is elsewhere
         return found.model_copy(update=changes)
+
+    def folders(self, names: str) -> list[str]:
+        """The flags of a command for these folders, which are separated by spaces."""
+        return [f"--{name}={self.var / _FOLDERS.get(name, name)}" for name in names.split()]
 
     @property
     def home(self) -> Path:

@@ -70,7 +70,7 @@ class Stack:
         # The path of a socket has at most 107 bytes, and RANKING_VAR may be longer.
         self._sockets = Path(tempfile.mkdtemp(prefix="ranking-"))
         path = self._sockets / "jobs"
-        command = [sys.executable, str(JOB_SERVER), f"--socket={path}"]
+        command = [sys.executable, str(JOB_SERVER), str(path)]
         self.processes.start("jobs", command, job_environment(self.settings), self.settings.var)
         self._wait("jobs", path.exists)
         write_interpreter(self.settings.warm_python, path)
@@ -100,10 +100,9 @@ class Stack:
         settings = self.settings
         require_free_port(settings.http_port, "RANKING_HTTP_PORT")
         require_free_port(settings.grpc_port, "RANKING_GRPC_PORT")
-        folders = {"store": "feast", "artifacts": "artifacts", "tracking": "mlflow"}
         command = [
             *(sys.executable, "-m", "serving", "serve", f"--dataset={settings.dataset}"),
-            *(f"--{flag}={settings.var / folder}" for flag, folder in folders.items()),
+            *settings.folders("store artifacts tracking"),
             *(f"--host={HOST}", f"--http-port={settings.http_port}"),
             f"--grpc-port={settings.grpc_port}",
         ]
@@ -115,12 +114,7 @@ class Stack:
         if not (has_push() and schema_of(settings.dataset).tables_of(TableKind.STATE)):
             return
         require_free_port(settings.push_port, "RANKING_PUSH_PORT")
-        folders = {
-            "landing": settings.var / "landing",
-            "lake": settings.var / "lake",
-            "store": settings.var / "feast",
-            "docs": settings.var / "reports",
-        }
+        folders = settings.folders("landing lake store docs")
         command = push_command(settings.dataset, folders, metrics_port=settings.push_port)
         self.processes.start(PUSH, command, job_environment(settings), settings.var)
         self._push_started = time.monotonic()
@@ -166,11 +160,11 @@ class Stack:
         return all(status == "healthy" for status in parts)
 
 
-def push_command(dataset: str, folders: Mapping[str, Path], *, metrics_port: int) -> list[str]:
+def push_command(dataset: str, folders: Sequence[str], *, metrics_port: int) -> list[str]:
     """The command of the push, which runs whenever impressions land."""
     return [
         *(sys.executable, "-m", "features", "push", f"--dataset={dataset}", "--follow"),
-        *(f"--{flag}={folder}" for flag, folder in folders.items()),
+        *folders,
         f"--metrics-port={metrics_port}",
     ]
 

@@ -4,13 +4,6 @@ import pytest
 from support.airflow_task import TaskInstance
 
 
-@pytest.fixture(autouse=True)
-def no_data_set_of_another_test(monkeypatch):
-    """A store of Feast that is opened in this process leaves its variables behind."""
-    for name in ("RANKING_DATASET", "RANKING_STORE", "RANKING_LAKE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 def assets(tmp_path, monkeypatch):
     """The paths of the DAGs, moved to an empty folder."""

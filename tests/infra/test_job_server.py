@@ -42,7 +42,7 @@ def interpreter(tmp_path, tmp_path_factory):
     path = tmp_path_factory.mktemp("s") / "s"
     file = tmp_path / "bin" / "python"
     job_server.write_interpreter(file, path)
-    server = [sys.executable, job_server.__file__, f"--socket={path}", "--preload", "wave"]
+    server = [sys.executable, job_server.__file__, str(path), "wave"]
     with subprocess.Popen(server) as process:
         wait_until(path.exists)
         yield file

@@ -105,7 +105,7 @@ def write_artifact(root, day):
 
 def fill_store(root):
     feast_store.apply(SCHEMA, root / "store", root / "lake")
-    store = feast_store.open_store(SCHEMA, root / "store", root / "lake")
+    store = feast_store.open_store(SCHEMA, root / "store")
     for table in SCHEMA.tables:
         found = {one: row for (name, one), row in stored_rows().items() if name == table.name}
         frame = pd.DataFrame([values for _, values in found.values()])

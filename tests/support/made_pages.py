@@ -215,7 +215,7 @@ def demo_report():
 def write_all(reports: Path) -> dict[str, Path]:
     """All of them but what Airflow serves, as files below ``reports``; by their kind."""
     from features.pages import site
-    from infra.demo.report_page import report_page
+    from infra.demo.report import report_page
 
     made = {
         "training-of-one-step": training(1),

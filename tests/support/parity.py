@@ -99,7 +99,7 @@ class Replay:
 
         batch = self.landed.poll(lambda _newest: until)
         if batch is not None and len(batch.rows):
-            feast = feast_store.open_store(SCHEMA, self.root / "feast", self.root / "lake")
+            feast = feast_store.open_store(SCHEMA, self.root / "feast")
             feast_store.write(feast, STATE, batch.rows)
 
 

@@ -3,34 +3,15 @@
 import contextlib
 import shutil
 import signal
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
 
+from infra.local import servers
 
-class RedisServer:
+
+class RedisServer(servers.RedisServer):
     """A server that can be killed, stopped in its tracks, and started again."""
-
-    def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--save", "", "--appendonly", "no", "--daemonize", "no"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return
-            time.sleep(0.02)
-        raise TimeoutError(f"redis-server on port {self.port}")
 
     def freeze(self) -> None:
         self.process.send_signal(signal.SIGSTOP)

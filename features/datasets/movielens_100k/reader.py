@@ -42,15 +42,8 @@ _USER_HEADER = ("user_id", "age", "gender", "occupation", "zip_code")
 _ITEM_HEADER = ("item_id", "title", "release_year", "genres")
 
 
-def read_impressions(
-    spark: SparkSession, landing: Path, days: Sequence[datetime.date]
-) -> DataFrame:
-    """Impressions of some landed days, typed, with ``day``."""
-    return read_files(spark, [land.impressions_file(landing, day, SUFFIX) for day in days])
-
-
 def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
-    """Impressions of some landed files, as ``read_impressions`` gives those of days."""
+    """Impressions of some landed files, typed, with ``day``."""
     raw = land.read_delimited(spark, paths)
     columns = {
         "user_id": F.col("user_id"),

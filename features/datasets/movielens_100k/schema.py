@@ -2,19 +2,8 @@
 
 import datetime
 
-from features.schema import (
-    Column,
-    Dtype,
-    FeatureTable,
-    Kind,
-    Label,
-    Limits,
-    Role,
-    Schema,
-    Severity,
-    TableKind,
-)
-from features.schema.derived_tables import item_daily, user_state
+from features.schema import Column, Dtype, Kind, Label, Limits, Role, Schema, Severity
+from features.schema.derived_tables import attributes, item_daily, user_state
 
 OCCUPATIONS = (
     "administrator", "artist", "doctor", "educator", "engineer", "entertainment", "executive",
@@ -66,12 +55,8 @@ LABEL = Label(
     prior_weight=5,
 )
 
-USER_ATTRIBUTES = FeatureTable(
-    name="user_attributes",
-    kind=TableKind.ATTRIBUTES,
-    role=Role.USER,
-    ttl=None,
-    delay=datetime.timedelta(0),
+USER_ATTRIBUTES = attributes(
+    Role.USER,
     doc="What users stated about themselves when they joined.",
     columns=(
         Column(
@@ -106,12 +91,8 @@ USER_ATTRIBUTES = FeatureTable(
         ),
     ),
 )
-ITEM_ATTRIBUTES = FeatureTable(
-    name="item_attributes",
-    kind=TableKind.ATTRIBUTES,
-    role=Role.ITEM,
-    ttl=None,
-    delay=datetime.timedelta(0),
+ITEM_ATTRIBUTES = attributes(
+    Role.ITEM,
     doc="What is known of a film before anyone rates it.",
     columns=(
         Column(

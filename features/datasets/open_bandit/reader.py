@@ -64,15 +64,8 @@ def _landed(row: dict[str, str], number: int, policy: str, campaign: str) -> tup
     )
 
 
-def read_impressions(
-    spark: SparkSession, landing: Path, days: Sequence[datetime.date]
-) -> DataFrame:
-    """Impressions of some landed days, typed, with ``day``."""
-    return read_files(spark, [land.impressions_file(landing, day, SUFFIX) for day in days])
-
-
 def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
-    """Impressions of some landed files, as ``read_impressions`` gives those of days."""
+    """Impressions of some landed files, typed, with ``day``."""
     raw = land.read_delimited(spark, paths)
     columns = {column.name: F.col(column.name) for column in SCHEMA.impression_columns()}
     return raw.select(

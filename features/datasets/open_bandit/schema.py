@@ -2,19 +2,8 @@
 
 import datetime
 
-from features.schema import (
-    Column,
-    Dtype,
-    FeatureTable,
-    Kind,
-    Label,
-    Limits,
-    Role,
-    Schema,
-    Severity,
-    TableKind,
-)
-from features.schema.derived_tables import item_daily
+from features.schema import Column, Dtype, Kind, Label, Limits, Role, Schema, Severity
+from features.schema.derived_tables import attributes, item_daily
 
 ITEM = Column(
     name="item_id",
@@ -91,12 +80,8 @@ SCHEMA = Schema(
             ttl=datetime.timedelta(days=7),
             delay=datetime.timedelta(hours=1),
         ),
-        FeatureTable(
-            name="item_attributes",
-            kind=TableKind.ATTRIBUTES,
-            role=Role.ITEM,
-            ttl=None,
-            delay=datetime.timedelta(0),
+        attributes(
+            Role.ITEM,
             doc="The shop's hashed description of a garment.",
             columns=(
                 Column(

@@ -61,15 +61,8 @@ def fetch(
     return {"rows": rows, "days": days, "best_log_loss": float(best[0]) if best else math.nan}
 
 
-def read_impressions(
-    spark: SparkSession, landing: Path, days: Sequence[datetime.date]
-) -> DataFrame:
-    """Impressions of some landed days, typed, with ``day``."""
-    return read_files(spark, [land.impressions_file(landing, day, SUFFIX) for day in days])
-
-
 def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
-    """Impressions of some landed files, as ``read_impressions`` gives those of days."""
+    """Impressions of some landed files, typed, with ``day``."""
     return land.read_parquet(spark, SCHEMA, paths)
 
 

@@ -2,19 +2,8 @@
 
 import datetime
 
-from features.schema import (
-    Column,
-    Dtype,
-    FeatureTable,
-    Kind,
-    Label,
-    Limits,
-    Role,
-    Schema,
-    Severity,
-    TableKind,
-)
-from features.schema.derived_tables import item_daily, user_state
+from features.schema import Column, Dtype, Kind, Label, Limits, Role, Schema, Severity
+from features.schema.derived_tables import attributes, item_daily, user_state
 
 SEGMENTS = tuple(f"segment-{n}" for n in range(8))
 CATEGORIES = tuple(f"category-{n}" for n in range(12))
@@ -61,6 +50,12 @@ LABEL = Label(
     prior_rate=0.3,
     prior_weight=10,
 )
+LIMITS = Limits(
+    min_positive_rate=0.01,
+    max_positive_rate=0.99,
+    min_share_of_trailing_rows=0.2,
+    max_times_trailing_rows=5,
+)
 
 SCHEMA = Schema(
     name="synthetic",
@@ -94,12 +89,8 @@ SCHEMA = Schema(
             ttl=datetime.timedelta(days=7),
             delay=datetime.timedelta(hours=1),
         ),
-        FeatureTable(
-            name="user_attributes",
-            kind=TableKind.ATTRIBUTES,
-            role=Role.USER,
-            ttl=None,
-            delay=datetime.timedelta(0),
+        attributes(
+            Role.USER,
             doc="What is known of a user from the start.",
             columns=(
                 Column(
@@ -111,12 +102,8 @@ SCHEMA = Schema(
                 ),
             ),
         ),
-        FeatureTable(
-            name="item_attributes",
-            kind=TableKind.ATTRIBUTES,
-            role=Role.ITEM,
-            ttl=None,
-            delay=datetime.timedelta(0),
+        attributes(
+            Role.ITEM,
             doc="What is known of an item from the start.",
             columns=(
                 Column(
@@ -137,12 +124,7 @@ SCHEMA = Schema(
             ),
         ),
     ),
-    limits=Limits(
-        min_positive_rate=0.01,
-        max_positive_rate=0.99,
-        min_share_of_trailing_rows=0.2,
-        max_times_trailing_rows=5,
-    ),
+    limits=LIMITS,
     history_length=20,
     epoch=datetime.date(2024, 1, 1),
     first_day=datetime.date(2025, 1, 1),

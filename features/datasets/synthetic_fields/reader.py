@@ -116,15 +116,8 @@ def fetch(landing: Path, *, rows: int, days: int, seed: int, **_: int) -> dict[s
     return {"rows": rows, "days": days, "best_log_loss": total / rows}
 
 
-def read_impressions(
-    spark: SparkSession, landing: Path, days: Sequence[datetime.date]
-) -> DataFrame:
-    """Impressions of some landed days, typed, with ``day``."""
-    return read_files(spark, [land.impressions_file(landing, day, SUFFIX) for day in days])
-
-
 def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
-    """Impressions of some landed files, as ``read_impressions`` gives those of days."""
+    """Impressions of some landed files, typed, with ``day``."""
     return land.read_parquet(spark, SCHEMA, paths)
 
 

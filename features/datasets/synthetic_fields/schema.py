@@ -9,18 +9,9 @@ of items are left out, for they grow.
 
 import datetime
 
-from features.schema import (
-    Column,
-    Dtype,
-    FeatureTable,
-    Kind,
-    Label,
-    Limits,
-    Role,
-    Schema,
-    Severity,
-    TableKind,
-)
+from features.datasets.synthetic.schema import CLICK, LIMITS, TRUE_PROBABILITY
+from features.schema import Column, Dtype, Kind, Label, Role, Schema, Severity
+from features.schema.derived_tables import attributes
 
 NUM_ITEMS = 16
 NUM_VALUES = 8
@@ -62,33 +53,12 @@ SCHEMA = Schema(
         )
         for name in FIELDS
     ),
-    stored=(
-        Column(
-            name="click",
-            dtype=Dtype.INT64,
-            kind=Kind.STORED,
-            minimum=0,
-            maximum=1,
-            doc="Drawn with the true probability; the label.",
-        ),
-        Column(
-            name="true_probability",
-            dtype=Dtype.FLOAT64,
-            kind=Kind.STORED,
-            minimum=0,
-            maximum=1,
-            doc="Probability with which the click was drawn; never an input.",
-        ),
-    ),
+    stored=(CLICK, TRUE_PROBABILITY),
     time_context=(),
     label=LABEL,
     tables=(
-        FeatureTable(
-            name="item_attributes",
-            kind=TableKind.ATTRIBUTES,
-            role=Role.ITEM,
-            ttl=None,
-            delay=datetime.timedelta(0),
+        attributes(
+            Role.ITEM,
             doc="What is known of an item from the start.",
             columns=(
                 Column(
@@ -103,12 +73,7 @@ SCHEMA = Schema(
             ),
         ),
     ),
-    limits=Limits(
-        min_positive_rate=0.01,
-        max_positive_rate=0.99,
-        min_share_of_trailing_rows=0.2,
-        max_times_trailing_rows=5,
-    ),
+    limits=LIMITS,
     history_length=0,
     epoch=datetime.date(2024, 1, 1),
     first_day=datetime.date(2025, 1, 1),

@@ -5,25 +5,28 @@ figures as JSON; with ``--asked`` it measures one figure whenever a line arrives
 the server and its parts are compared at the same moments of a noisy machine.
 """
 
-import argparse
 import contextlib
+import datetime
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from features.datasets.catalog import schema_of
-from features.encoding.encode import RequestInputs
 from features.online_store.reader import OnlineRows, open_rows
+from features.options import from_flags, option, parse
 from features.schema import Role
 from infra.bench.serving import data
 from serving.lookup.item_cache_refresh import ItemRefresh
 from serving.lookup.transformer import Items, Transformer
+from serving.protocol import ranking_request
+from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import RankingRequest
 from serving.settings import Store
 from training.artifact.aoti_cache import NativeCode
@@ -37,22 +40,28 @@ SHARE_SECONDS = 1.2
 Figures = dict[str, float]
 
 
+@from_flags
+class BaselinesRequest:
+    """The endpoint's parts in a process of their own."""
+
+    model: Path = option("the artifact's folder")
+    candidates: tuple[int, ...] = option("of each request")
+    asked: Literal["milliseconds", "per_second"] | None = option("a line, a figure", default=None)
+    threads: int = option("of a process that shares the cores", default=1)
+
+
 def main() -> None:
     """Measure all, or one figure whenever a line comes in."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--candidates", type=int, nargs="+", required=True)
-    parser.add_argument("--asked", choices=["milliseconds", "per_second"], help="a line, a figure")
-    parser.add_argument("--threads", type=int, default=1, help="of a process that shares the cores")
-    options = parser.parse_args()
+    request = parse(BaselinesRequest, prog=f"python -m {MODULE}")
     rows = open_rows(SCHEMA, data.FOLDER / "feast", timeout_seconds=10)
-    size = options.candidates[0]
-    if options.asked == "milliseconds":
-        _on_demand(_milliseconds(options.model, rows, size))
-    elif options.asked == "per_second":
-        _on_demand(_one_share(options.model, rows, size, options.threads))
+    parts = {size: _Parts(request.model, rows, size) for size in request.candidates}
+    one = parts[request.candidates[0]]
+    if request.asked == "milliseconds":
+        _on_demand(_milliseconds(one))
+    elif request.asked == "per_second":
+        _on_demand(_one_share(one, request.threads))
     else:
-        found = {size: _figures(options.model, rows, size) for size in options.candidates}
+        found = {size: _figures(one) for size, one in parts.items()}
         sys.stdout.write(json.dumps(found) + "\n")
 
 
@@ -104,35 +113,66 @@ def _on_demand(work: Callable[[], Figures]) -> None:
         sys.stdout.flush()
 
 
-def _figures(model: Path, rows: OnlineRows, size: int) -> dict[str, float]:
-    requests = [_ranking(request) for request in data.requests(size)]
-    artifact = _artifact(model)
-    in_memory = _with_items(rows)
-    inputs = [in_memory.transform(request).inputs for request in requests]
-    figures = {}
-    for threads in range(1, num_cores() + 1):
-        figures[f"forward_{threads}_ms"] = _median_ms(_scoring(artifact, inputs, threads))
-    figures["forward_ms"] = min(figures.values())
-    figures["read_ms"] = _median_ms(lambda number: _read(rows, requests[number % len(requests)]))
-    figures["in_memory_ms"] = _median_ms(
-        lambda number: in_memory.transform(requests[number % len(requests)])
-    )
-    figures["feast_ms"] = _median_ms(_feast(requests), repeats=4)
-    return figures
+class _Parts:
+    """What a request's answer is made of, and requests of one size."""
+
+    def __init__(self, model: Path, rows: OnlineRows, size: int) -> None:
+        # As the server runs it, in the same native code where that is available.
+        self.artifact = _artifact(model)
+        self.rows = rows
+        self.requests = [_ranking(request) for request in data.requests(size)]
+        refresh = ItemRefresh(SCHEMA, rows, Store())
+        refresh.look()
+        items: Items | None = refresh()
+        self.in_memory = Transformer(SCHEMA, online=rows, items=lambda: items)
+        self._inputs = [self.in_memory.transform(request).inputs for request in self.requests]
+
+    def request(self, number: int) -> RankingRequest:
+        return self.requests[number % len(self.requests)]
+
+    def read(self, number: int) -> None:
+        """All rows of a request, straight from the store."""
+        request = self.request(number)
+        self.rows.read(Role.USER, request.user_ids)
+        self.rows.read(Role.ITEM, np.asarray(request.item_ids).tolist())
+
+    def transform(self, number: int) -> object:
+        """The inputs of a request as the server makes them."""
+        return self.in_memory.transform(self.request(number))
+
+    def forward_ms(self) -> dict[int, float]:
+        """Milliseconds of the model alone, by threads."""
+
+        def scoring(threads: int) -> Callable[[int], object]:
+            inputs = self._inputs
+            return lambda n: self.artifact.score(inputs[n % len(inputs)], num_threads=threads)
+
+        return {n: _median_ms(scoring(n)) for n in range(1, num_cores() + 1)}
 
 
-def _feast(requests: list[RankingRequest]) -> Callable[[int], object]:
+def _figures(parts: _Parts) -> Figures:
+    forward = parts.forward_ms()
+    return {
+        **{f"forward_{threads}_ms": value for threads, value in forward.items()},
+        "forward_ms": min(forward.values()),
+        "read_ms": _median_ms(parts.read),
+        "in_memory_ms": _median_ms(parts.transform),
+        "feast_ms": _median_ms(_feast(parts), repeats=4),
+    }
+
+
+def _feast(parts: _Parts) -> Callable[[int], object]:
     """Feast's own read of the same rows."""
     from features.online_store.feast_store import open_store
 
-    store = open_store(SCHEMA, data.FOLDER / "feast", data.FOLDER / "lake")
+    store = open_store(SCHEMA, data.FOLDER / "feast")
     refs = {
         role: [f"{t.name}:{c.name}" for t in SCHEMA.tables if t.role is role for c in t.columns]
         for role in Role
     }
 
     def read(number: int) -> None:
-        request = requests[number % len(requests)]
+        request = parts.request(number)
         store.get_online_features(refs[Role.USER], {"user_id": request.user_ids})
         store.get_online_features(
             refs[Role.ITEM], {"item_id": np.asarray(request.item_ids).tolist()}
@@ -141,71 +181,37 @@ def _feast(requests: list[RankingRequest]) -> Callable[[int], object]:
     return read
 
 
-def _milliseconds(model: Path, rows: OnlineRows, size: int) -> Callable[[], Figures]:
+def _milliseconds(parts: _Parts) -> Callable[[], Figures]:
     """Of a request: its inputs as the server makes them, the model, and a read of all its rows."""
-    requests = [_ranking(request) for request in data.requests(size)]
-    artifact = _artifact(model)
-    in_memory = _with_items(rows)
-    inputs = [in_memory.transform(request).inputs for request in requests]
-
-    def measured() -> Figures:
-        read = _median_ms(lambda number: _read(rows, requests[number % len(requests)]))
-        own = _median_ms(lambda number: in_memory.transform(requests[number % len(requests)]))
-        forward = min(_median_ms(_scoring(artifact, inputs, n)) for n in range(1, num_cores() + 1))
-        return {"inputs": own, "forward": forward, "read": read}
-
-    return measured
+    return lambda: {
+        "read": _median_ms(parts.read),
+        "inputs": _median_ms(parts.transform),
+        "forward": min(parts.forward_ms().values()),
+    }
 
 
-def _one_share(model: Path, rows: OnlineRows, size: int, threads: int) -> Callable[[], Figures]:
+def _one_share(parts: _Parts, threads: int) -> Callable[[], Figures]:
     """Requests a second, one after the other: inputs as the server makes them, or all rows read."""
     torch.set_num_threads(threads)
-    requests = [_ranking(request) for request in data.requests(size)]
-    artifact = _artifact(model)
-    own, all_read = _with_items(rows), Transformer(SCHEMA, online=rows)
 
     def rate(transformer: Transformer) -> float:
         started, count = time.perf_counter(), 0
         while time.perf_counter() - started < SHARE_SECONDS:
-            inputs = transformer.transform(requests[count % len(requests)]).inputs
-            artifact.score(inputs, num_threads=threads)
+            inputs = transformer.transform(parts.request(count)).inputs
+            parts.artifact.score(inputs, num_threads=threads)
             count += 1
         return count / (time.perf_counter() - started)
 
-    return lambda: {"work": rate(own), "all_read": rate(all_read)}
-
-
-def _read(rows: OnlineRows, request: RankingRequest) -> None:
-    rows.read(Role.USER, request.user_ids)
-    rows.read(Role.ITEM, np.asarray(request.item_ids).tolist())
-
-
-def _scoring(
-    artifact: Artifact, inputs: Sequence[RequestInputs], threads: int
-) -> Callable[[int], object]:
-    """The model alone, on one request after the other."""
-    return lambda number: artifact.score(inputs[number % len(inputs)], num_threads=threads)
+    all_read = Transformer(SCHEMA, online=parts.rows)
+    return lambda: {"work": rate(parts.in_memory), "all_read": rate(all_read)}
 
 
 def _ranking(request: data.Request) -> RankingRequest:
-    import datetime
-
-    from serving.protocol.inference_request import from_rest
-    from serving.protocol.ranking_request import parse
-
     call = from_rest(data.json_body(request), json_length=None)
-    return parse(SCHEMA, call, now=datetime.datetime.now(datetime.UTC))
-
-
-def _with_items(rows: OnlineRows) -> Transformer:
-    refresh = ItemRefresh(SCHEMA, rows, Store())
-    refresh.look()
-    items: Items | None = refresh()
-    return Transformer(SCHEMA, online=rows, items=lambda: items)
+    return ranking_request.parse(SCHEMA, call, now=datetime.datetime.now(datetime.UTC))
 
 
 def _artifact(model: Path) -> Artifact:
-    """The exported model as the server runs it, in the same native code where that is available."""
     native = NativeCode.from_environment(data.FOLDER / "compiled")
     return load(model, SCHEMA, native=native)
 

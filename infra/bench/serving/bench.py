@@ -10,7 +10,6 @@ and the model. The ratio is the median latency of one client over that work's; t
 requests a second of eight clients over what all cores can do of that work with nothing else.
 """
 
-import argparse
 import collections
 import json
 import os
@@ -20,12 +19,14 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
 from tqdm import tqdm
 
+from features.options import from_flags, option, parse
+from infra.bench.jobs import show
 from infra.bench.serving import baselines as serve_baselines
 from infra.bench.serving import data
 from infra.bench.serving.load import (
@@ -37,13 +38,13 @@ from infra.bench.serving.load import (
     rest_messages,
     sequence_grpc,
 )
+from infra.local.servers import RedisServer
 from infra.local.settings import HOST
 from training.resources import num_cores
 
 CANDIDATES = (100, 500, 2_000)
 MAIN_SIZE = 500
 CLIENTS = (1, 8, 32)
-STORES = ("sqlite", "redis")
 PROTOCOLS = ("rest json", "rest binary", "grpc")
 ROUNDS = {100: 3, 500: 5, 2_000: 3}
 """In each the parts alone and the server, one after the other; of the ratios the median counts."""
@@ -56,20 +57,30 @@ TOLERANCE = 1e-5
 Cell = tuple[str, int, int]
 
 
+@from_flags
+class BenchRequest:
+    """Measure the endpoint."""
+
+    seconds: float = option("of each cell", default=1.5)
+    stores: tuple[Literal["sqlite", "redis"], ...] = option(
+        "which to try", default=("sqlite", "redis")
+    )
+
+
 def main() -> None:
     """Measure both stores; print the tables, then one JSON object."""
-    options = _options()
+    request = parse(BenchRequest, prog="python -m infra.bench.serving.bench")
     model = data.prepare()
     figures: dict[str, dict[str, Any]] = {}
-    if "sqlite" in options.stores:
-        figures["sqlite"] = measure("sqlite", model, options.seconds)
-    if "redis" in options.stores and shutil.which("redis-server") is None:
+    if "sqlite" in request.stores:
+        figures["sqlite"] = measure("sqlite", model, request.seconds)
+    if "redis" in request.stores and shutil.which("redis-server") is None:
         sys.stderr.write("no redis-server on this machine: Redis is left out\n")
-    elif "redis" in options.stores:
-        with data.running_redis() as url:
-            os.environ["RANKING_ONLINE"] = url
+    elif "redis" in request.stores:
+        with RedisServer() as redis:
+            os.environ["RANKING_ONLINE"] = redis.url
             data.materialize()
-            figures["redis"] = measure("redis", model, options.seconds)
+            figures["redis"] = measure("redis", model, request.seconds)
     sys.stdout.write(json.dumps({**figures.get("sqlite", {}), "stores": figures}) + "\n")
 
 
@@ -80,15 +91,15 @@ def measure(store: str, model: Path, seconds: float) -> dict[str, Any]:
         [*command, *map(str, CANDIDATES)], stdout=subprocess.PIPE, text=True, check=True
     )
     baselines = {int(k): v for k, v in json.loads(done.stdout.splitlines()[-1]).items()}
-    with data.serving(model, {}) as (http_port, grpc_port, _):
+    with data.serving(model) as (http_port, grpc_port, _):
         first = first_requests(grpc_port)
         check_answer(model, grpc_port)
         cells = load(http_port, grpc_port, seconds)
         figures = ratios(model, (http_port, grpc_port), seconds)
         degraded = _degraded(http_port)
-    figures |= first | {"degraded_answers": degraded, "baselines": baselines}
-    sys.stderr.write(table(store, cells, baselines, figures) + "\n")
-    return figures
+    figures |= first | {"degraded_answers": degraded}
+    _show(store, cells, baselines, figures)
+    return figures | {"baselines": baselines}
 
 
 def first_requests(grpc_port: int) -> dict[str, float]:
@@ -119,25 +130,27 @@ def _latencies(
     the same work in a process without a server.
     """
     http_port, grpc_port = ports
-    grpc, rest = _contents("grpc", size), _contents("rest json", size)
+    loads = (
+        ("grpc", load_grpc, grpc_port, _contents("grpc", size)),
+        ("rest", load_rest, http_port, _contents("rest json", size)),
+    )
     found: dict[str, list[float]] = collections.defaultdict(list)
     with serve_baselines.helpers(model, size, asked="milliseconds") as alone:
         for _ in tqdm(range(ROUNDS[size]), desc=f"latency, {size} candidates", unit="round"):
-            base, before = alone.ask(), _stages(http_port)
-            served = load_grpc(grpc_port, grpc, clients=1, seconds=seconds).p50_ms
-            for stage, mean in _means(before, _stages(http_port)).items():
-                found[f"{stage}_ms_{size}"].append(mean)
-            for name in ("inputs", "forward"):
-                found[f"{name}_alone_ms_{size}"].append(base[name])
-            found[f"grpc_p50_ms_{size}"].append(served)
-            found[f"work_ratio_{size}"].append(served / (base["inputs"] + base["forward"]))
-            if size == MAIN_SIZE:
-                found["grpc_500_ratio"].append(served / (base["read"] + base["forward"]))
-            base = alone.ask()
-            served = load_rest(http_port, rest, clients=1, seconds=seconds).p50_ms
-            found[f"rest_work_ratio_{size}"].append(served / (base["inputs"] + base["forward"]))
-            if size == MAIN_SIZE:
-                found["rest_500_ratio"].append(served / (base["read"] + base["forward"]))
+            for protocol, send, port, contents in loads:
+                base, before = alone.ask(), _stages(http_port)
+                served = send(port, contents, clients=1, seconds=seconds).p50_ms
+                work, is_grpc = base["inputs"] + base["forward"], protocol == "grpc"
+                found[f"{'' if is_grpc else 'rest_'}work_ratio_{size}"].append(served / work)
+                if size == MAIN_SIZE:
+                    found[f"{protocol}_500_ratio"].append(served / (base["read"] + base["forward"]))
+                if not is_grpc:
+                    continue
+                found[f"grpc_p50_ms_{size}"].append(served)
+                for name in ("inputs", "forward"):
+                    found[f"{name}_alone_ms_{size}"].append(base[name])
+                for stage, mean in _means(before, _stages(http_port)).items():
+                    found[f"{stage}_ms_{size}"].append(mean)
     return found
 
 
@@ -209,30 +222,33 @@ def load(http_port: int, grpc_port: int, seconds: float) -> dict[Cell, Measured]
     return cells
 
 
-def table(
+def _show(
     store: str,
     cells: dict[Cell, Measured],
     baselines: dict[int, dict[str, float]],
     figures: dict[str, Any],
-) -> str:
-    """Markdown: the server, then what its parts cost alone."""
-    head = (
-        "| protocol | candidates | clients | p50 ms | p90 ms | p99 ms | requests/s | client CPU |"
+) -> None:
+    """The server, then what its parts cost alone."""
+    show(
+        f"The endpoint with {store}",
+        ("protocol", "candidates", "clients", "p50, p90, p99, ms", "requests/s", "client CPU"),
+        [
+            (
+                *(
+                    protocol,
+                    f"{size:,}",
+                    clients,
+                    f"{m.p50_ms:.1f}, {m.p90_ms:.1f}, {m.p99_ms:.1f}",
+                ),
+                *(f"{m.per_second:.0f}", f"{m.client_share:.0%}"),
+            )
+            for (protocol, size, clients), m in cells.items()
+        ],
     )
-    lines = [f"\n### The endpoint with {store}\n", head, "|---|--:|--:|--:|--:|--:|--:|--:|"]
-    lines += [
-        f"| {protocol} | {size:,} | {clients} | {m.p50_ms:.1f} | {m.p90_ms:.1f} | {m.p99_ms:.1f} "
-        f"| {m.per_second:.0f} | {m.client_share:.0%} |"
-        for (protocol, size, clients), m in cells.items()
-    ]
     names = sorted({name for found in baselines.values() for name in found})
-    lines += ["", f"| alone, ms | {' | '.join(f'{size:,}' for size in baselines)} |"]
-    lines.append("|---|" + "--:|" * len(baselines))
-    for name in names:
-        row = " | ".join(f"{found[name]:.2f}" for found in baselines.values())
-        lines.append(f"| {name.removesuffix('_ms')} | {row} |")
-    plain = {name: value for name, value in figures.items() if name != "baselines"}
-    return "\n".join([*lines, "", *(f"{name}: {value}" for name, value in plain.items())])
+    rows = [(name, *(f"{found[name]:.2f}" for found in baselines.values())) for name in names]
+    show("Alone", ("candidates", *(f"{size:,}" for size in baselines)), rows)
+    sys.stderr.write("".join(f"{name}: {value}\n" for name, value in figures.items()))
 
 
 def check_answer(model: Path, grpc_port: int) -> None:
@@ -252,13 +268,6 @@ def _degraded(http_port: int) -> dict[str, float]:
             name, _, value = line.rpartition(" ")
             found[name.partition('"')[2].rstrip('"}')] = float(value)
     return found
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure the endpoint.")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each cell")
-    parser.add_argument("--stores", nargs="+", choices=STORES, default=STORES, help="which to try")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

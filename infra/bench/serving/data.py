@@ -2,19 +2,15 @@
 
 import dataclasses
 import datetime
-import os
-import socket
-import subprocess
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import orjson
 
 from infra.bench.jobs import prepare_examples, run_job
-from infra.local.settings import HOST, REPOSITORY
+from infra.local.servers import Endpoint, running_endpoint
+from infra.local.settings import REPOSITORY
 
 DATASET = "synthetic"
 FOLDER = REPOSITORY / "var" / "serve"
@@ -114,58 +110,9 @@ def binary_body(request: Request) -> tuple[bytes, int]:
     return head + b"".join(content for _, _, content in tensors.values()), len(head)
 
 
-def free_port() -> int:
-    """A port of loopback that no one listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def running_redis() -> Iterator[str]:
-    """A Redis server for the bench, without persistence; yields its address."""
-    port = free_port()
-    command = ["redis-server", "--port", str(port), "--bind", HOST, "--save", ""]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            wait_for_port(port, process)
-            yield f"redis://{HOST}:{port}/0"
-        finally:
-            process.terminate()
-
-
-def wait_for_port(port: int, process: "subprocess.Popen[bytes]", seconds: float = 120.0) -> None:
-    """Return when something listens; RuntimeError when the process has ended or the time is up."""
-    deadline = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"port {port}: no one listens; {process.args!r}")
-
-
-@contextmanager
-def serving(model: Path, environment: Mapping[str, str]) -> Iterator[tuple[int, int, int]]:
-    """The real server on an artifact; its REST port, its gRPC port and its process id."""
-    http_port, grpc_port = free_port(), free_port()
-    command = ["python", "-m", "serving", "serve", f"--dataset={DATASET}", f"--model={model}"]
-    command.append(f"--compiled={FOLDER / 'compiled'}")
-    command += [f"--store={FOLDER / 'feast'}", f"--http-port={http_port}"]
-    command = [str(REPOSITORY / ".venv" / "bin" / "python"), *command[1:]]
-    log = FOLDER / "server.log"
-    with (
-        log.open("wb") as stderr,
-        subprocess.Popen(
-            [*command, f"--grpc-port={grpc_port}"],
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            env={**os.environ, **environment},
-            cwd=REPOSITORY,
-        ) as process,
-    ):
-        try:
-            wait_for_port(http_port, process)
-            wait_for_port(grpc_port, process)
-            yield http_port, grpc_port, process.pid
-        finally:
-            process.terminate()
+def serving(model: Path) -> AbstractContextManager[Endpoint]:
+    """The real server on an artifact."""
+    folders = (f"--store={FOLDER / 'feast'}", f"--compiled={FOLDER / 'compiled'}")
+    return running_endpoint(
+        f"--dataset={DATASET}", f"--model={model}", *folders, log=FOLDER / "server.log"
+    )

@@ -17,7 +17,7 @@ from infra.local.settings import HOST
 WARM_SECONDS = 0.4
 FEWEST = 10
 """Answers that a figure is made of, however long they take."""
-_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _READY_METHOD = "/inference.GRPCInferenceService/ServerReady"
 _READ_BYTES = 1 << 18
 
@@ -44,14 +44,13 @@ def rest_messages(requests: Sequence[Request], *, is_binary: bool) -> list[bytes
     """Whole HTTP requests, head and body."""
     found = []
     for request in requests:
-        body, json_length = binary_body(request) if is_binary else (json_body(request), None)
-        head = f"POST /v2/models/ranker/infer HTTP/1.1\r\nHost: {HOST}\r\n"
-        head += f"Content-Length: {len(body)}\r\n"
-        if json_length is None:
-            head += "Content-Type: application/json\r\n\r\n"
-        else:
-            head += "Content-Type: application/octet-stream\r\n"
-            head += f"Inference-Header-Content-Length: {json_length}\r\n\r\n"
+        body, json_length = binary_body(request) if is_binary else (json_body(request), 0)
+        kind = "application/octet-stream" if is_binary else "application/json"
+        more = f"Inference-Header-Content-Length: {json_length}\r\n" if is_binary else ""
+        head = (
+            f"POST /v2/models/ranker/infer HTTP/1.1\r\nHost: {HOST}\r\n"
+            f"Content-Length: {len(body)}\r\nContent-Type: {kind}\r\n{more}\r\n"
+        )
         found.append(head.encode() + body)
     return found
 
@@ -139,7 +138,7 @@ async def _load_grpc(port: int, contents: list[bytes], *, clients: int, seconds:
     latencies: list[float] = []
     options = [("grpc.max_receive_message_length", -1)]
     async with grpc.aio.insecure_channel(f"{HOST}:{port}", options=options) as channel:
-        infer = channel.unary_unary(_METHOD)
+        infer = channel.unary_unary(METHOD)
         await infer(contents[0])
         begin = time.perf_counter() + WARM_SECONDS
         end = begin + seconds
@@ -168,7 +167,7 @@ def sequence_grpc(port: int, contents: list[bytes], pauses: Sequence[float]) -> 
     with grpc.insecure_channel(f"{HOST}:{port}") as channel:
         ready = channel.unary_unary(_READY_METHOD)(b"", wait_for_ready=True)
         assert messages.ServerReadyResponse.FromString(ready).ready
-        infer = channel.unary_unary(_METHOD)
+        infer = channel.unary_unary(METHOD)
         for number, pause in enumerate(pauses):
             time.sleep(pause)
             started = time.perf_counter()
@@ -180,5 +179,5 @@ def sequence_grpc(port: int, contents: list[bytes], pauses: Sequence[float]) -> 
 def answer_grpc(port: int, content: bytes) -> np.ndarray:
     """The scores of one request."""
     with grpc.insecure_channel(f"{HOST}:{port}") as channel:
-        answer = messages.ModelInferResponse.FromString(channel.unary_unary(_METHOD)(content))
+        answer = messages.ModelInferResponse.FromString(channel.unary_unary(METHOD)(content))
     return np.frombuffer(answer.raw_output_contents[0], dtype=np.float32)

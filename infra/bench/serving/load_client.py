@@ -11,7 +11,6 @@ import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import grpc
 import numpy as np
@@ -20,12 +19,14 @@ import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.infer_type import deserialize_bytes_tensor
 
+from infra.bench.serving.data import Request
+from infra.bench.serving.load import METHOD, grpc_messages, rest_messages
+
 ANSWER_SECONDS = 30.0
 """A request without an answer after this is lost."""
 CONNECTIONS = 64
 GRPC_EVERY = 4
 """One request in so many goes over gRPC, the others over REST."""
-_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +60,14 @@ class Clients:
     """Connections to one endpoint, and the bodies that are sent over them."""
 
     def __init__(
-        self, address: tuple[str, int], channel: grpc.aio.Channel, bodies: Sequence[dict[str, Any]]
+        self, address: tuple[str, int], channel: grpc.aio.Channel, requests: Sequence[Request]
     ) -> None:
-        """Args: host and port of REST, a channel of gRPC, requests of the protocol."""
+        """Args: host and port of REST, a channel of gRPC, and what is asked."""
         self._address = address
-        self._rest = [_http(orjson.dumps(body)) for body in bodies]
-        self._grpc = [_message(body) for body in bodies]
+        self._rest = rest_messages(requests, is_binary=False)
+        self._grpc = grpc_messages(requests)
         self._infer = channel.unary_unary(
-            _METHOD, response_deserializer=messages.ModelInferResponse.FromString
+            METHOD, response_deserializer=messages.ModelInferResponse.FromString
         )
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._slots = asyncio.Semaphore(CONNECTIONS)
@@ -160,14 +161,6 @@ async def _one(
         tally.lost[reason] += 1
 
 
-def _http(body: bytes) -> bytes:
-    head = (
-        "POST /v2/models/ranker/infer HTTP/1.1\r\nhost: ranker\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
 async def _body(reader: asyncio.StreamReader) -> bytes:
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
@@ -200,15 +193,3 @@ def _of_grpc(index: int, answer: messages.ModelInferResponse) -> Answer:
         is_degraded=answer.parameters["degraded"].bool_param,
         statuses=b" ".join([*statuses[0], *statuses[1]]),
     )
-
-
-def _message(body: dict[str, Any]) -> bytes:
-    inputs = []
-    for given in body["inputs"]:
-        is_text = given["datatype"] == "BYTES"
-        data = [value.encode() if is_text else value for value in given["data"]]
-        described = {name: given[name] for name in ("name", "shape", "datatype")}
-        field = "bytes_contents" if is_text else "int64_contents"
-        inputs.append({**described, "contents": {field: data}})
-    message = messages.ModelInferRequest(model_name="ranker", id=body["id"], inputs=inputs)
-    return bytes(message.SerializeToString())

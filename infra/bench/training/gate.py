@@ -6,7 +6,6 @@ scores that are made up, with ten slices. Each runs in a process of its own; the
 peak memory.
 """
 
-import argparse
 import datetime
 import json
 import os
@@ -17,12 +16,12 @@ import time
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from features.datasets.catalog import schema_of
+from features.options import from_flags, option, parse
 from features.schema import EXAMPLE_ID
 from features.schema.fingerprints import rows_fingerprint
+from infra.bench.training.memory import ROW_GROUP, write_day
 from infra.local.settings import REPOSITORY
 from tests.support.training.artifacts import random_ranker, random_rows
 from training.artifact import artifact
@@ -34,30 +33,35 @@ from training.registry.mlflow_registry import Registry
 SCHEMA = schema_of("synthetic")
 FOLDER = REPOSITORY / "var" / "gate-bench"
 HELD_OUT = datetime.date(2025, 3, 2)
-ROWS_A_USER, NUM_SLICES, ROW_GROUP = 2, 10, 65_536
+ROWS_A_USER, NUM_SLICES = 2, 10
 RECIPE = "wukong-tiny"
 MODULE = "infra.bench.training.gate"
 
 
+@from_flags
+class GateRequest:
+    """The gate's memory."""
+
+    users: int = option("of the holdout", default=1_000_000)
+    decide: bool = option("", default=False)
+
+
 def main() -> None:
     """Measure both, and print one JSON object."""
-    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="The gate's memory.")
-    parser.add_argument("--users", type=int, default=1_000_000, help="of the holdout")
-    parser.add_argument("--decide", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.decide:
-        decide_alone(options.users)
+    request = parse(GateRequest, prog=f"python -m {MODULE}")
+    if request.decide:
+        decide_alone(request.users)
         return
     shutil.rmtree(FOLDER, ignore_errors=True)
-    write_lake(options.users)
+    write_lake(request.users)
     write_rankers()
     folders = [f"--{name}={FOLDER / name}" for name in ("lake", "artifacts", "tracking", "reports")]
     command = ["-m", "training", "evaluate", "--dataset=synthetic", f"--date={HELD_OUT}"]
     found = {
-        "users": options.users,
-        "rows": options.users * ROWS_A_USER,
+        "users": request.users,
+        "rows": request.users * ROWS_A_USER,
         "evaluate": measured([*command, f"--checkpoints={FOLDER / 'checkpoints'}", *folders]),
-        "decide, ten slices": measured(["-m", MODULE, "--decide", f"--users={options.users}"]),
+        "decide, ten slices": measured(["-m", MODULE, "--decide", f"--users={request.users}"]),
     }
     sys.stdout.write(json.dumps(found) + "\n")
 
@@ -97,24 +101,17 @@ def decide_alone(users: int) -> None:
 def write_lake(users: int) -> None:
     """A day to train on, and a held-out day with this many users."""
     base = random_rows(SCHEMA, 2 * ROW_GROUP)
-    write_day(base.slice(0, 1_000), HELD_OUT - datetime.timedelta(days=1), 1_000)
-    write_day(base, HELD_OUT, users * ROWS_A_USER)
-
-
-def write_day(base: pa.Table, day: datetime.date, rows: int) -> None:
-    """A partition of this many rows; they repeat, except for user and id."""
-    target = FOLDER / "lake" / SCHEMA.name / "examples" / f"day={day}"
-    target.mkdir(parents=True)
-    with pq.ParquetWriter(target / "part-00000.parquet", base.schema) as writer:
-        for start in range(0, rows, len(base)):
-            part = base.slice(0, min(len(base), rows - start))
-            ids = np.arange(start, start + len(part))
-            for name, values in ((EXAMPLE_ID, ids), ("user_id", ids // ROWS_A_USER)):
-                index = part.column_names.index(name)
-                part = part.set_column(index, name, pa.array(values, base.schema.field(name).type))
-            writer.write_table(part, row_group_size=ROW_GROUP)
-    manifest = {"content_hash": "made", "fingerprint": rows_fingerprint(SCHEMA)}
-    (target / "_manifest.json").write_text(json.dumps(manifest))
+    for day, rows in (
+        (HELD_OUT - datetime.timedelta(days=1), 1_000),
+        (HELD_OUT, users * ROWS_A_USER),
+    ):
+        write_day(
+            base,
+            FOLDER / "lake" / SCHEMA.name / "examples" / f"day={day}",
+            rows,
+            numbered={EXAMPLE_ID: 1, "user_id": ROWS_A_USER},
+            fingerprint=rows_fingerprint(SCHEMA),
+        )
 
 
 def write_rankers() -> None:

@@ -7,6 +7,7 @@ rows; the same training reads both. Its memory is bounded by the buffer in which
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,14 @@ FOLDER = REPOSITORY / "var" / "stream"
 def main() -> None:
     """Write the days, train on each, print a table and one JSON object."""
     source = prepare_examples(DATASET, FOLDER, last=DAY, sizes=SIZES)
+    partition = Path(DATASET) / "examples" / f"day={DAY}"
+    base = pq.read_table(source / partition, partitioning=None)
+    made = json.loads((source / partition / "_manifest.json").read_text())["fingerprint"]
     found = {}
     for millions in MILLIONS:
         rows = millions * 1_000_000
         lake = FOLDER / f"lake-{millions}"
-        write_day(source, lake, rows)
+        write_day(base, lake / partition, rows, numbered={EXAMPLE_ID: 1}, fingerprint=made)
         found[rows] = train(lake, FOLDER / f"run-{millions}-{time.time_ns()}", rows)
         sys.stderr.write(
             f"{rows:>12,} rows: {found[rows]['peak_memory_mb']:,} MB, "
@@ -42,20 +46,29 @@ def main() -> None:
     sys.stdout.write(json.dumps({**found, "memory_ratio": large / small}) + "\n")
 
 
-def write_day(source: Path, lake: Path, rows: int) -> None:
-    """One partition of this many rows, whose examples differ in their ids alone."""
-    partition = Path(DATASET) / "examples" / f"day={DAY}"
-    base = pq.read_table(source / partition, partitioning=None)
-    target = lake / partition
+def write_day(
+    base: pa.Table, target: Path, rows: int, *, numbered: Mapping[str, int], fingerprint: str
+) -> None:
+    """Write a partition of this many rows, which repeat ``base``.
+
+    Args:
+        base: Rows.
+        target: Folder of the partition.
+        rows: How many.
+        numbered: Columns that do not repeat: by name, how many rows in turn have one number.
+        fingerprint: Of the schema.
+    """
     target.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(target / "part-00000.parquet", base.schema) as writer:
         for start in range(0, rows, len(base)):
             part = base.slice(0, min(len(base), rows - start))
-            ids = pa.array(np.arange(start, start + len(part)), base.schema.field(EXAMPLE_ID).type)
-            column = base.schema.get_field_index(EXAMPLE_ID)
-            writer.write_table(part.set_column(column, EXAMPLE_ID, ids), row_group_size=ROW_GROUP)
-    made = json.loads((source / partition / "_manifest.json").read_text())
-    manifest = {"content_hash": f"repeated-{rows}", "fingerprint": made["fingerprint"]}
+            ids = np.arange(start, start + len(part))
+            for name, each in numbered.items():
+                index = base.schema.get_field_index(name)
+                values = pa.array(ids // each, base.schema.field(name).type)
+                part = part.set_column(index, name, values)
+            writer.write_table(part, row_group_size=ROW_GROUP)
+    manifest = {"content_hash": f"repeated-{rows}", "fingerprint": fingerprint}
     (target / "_manifest.json").write_text(json.dumps(manifest))
 
 

@@ -5,7 +5,6 @@ MLPs against compute, both against data. The points go to docs/scaling/; an inte
 continues where it stopped.
 """
 
-import argparse
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from features.options import from_flags, option, parse
 from infra.bench.jobs import LAWS, LOGS, lake_of, run_job
 from infra.local.settings import REPOSITORY
 
@@ -29,34 +29,35 @@ SMALLER = tuple((recipe, axis, 5) for recipe, axis, _ in SWEEPS)
 """For MovieLens: 85,000 examples to train on."""
 
 
+@from_flags
+class ScalingRequest:
+    """A scaling law from runs on this machine, and its error."""
+
+    dataset: str = option("the log", choices=sorted(LOGS), default="synthetic-fields")
+    budget: float = option("minutes of all sweeps together", default=85.0)
+    seeds: int = option("runs of each size", default=3)
+
+
 def main() -> None:
     """Prepare, sweep, fit, and print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", choices=sorted(LOGS), default="synthetic-fields")
-    parser.add_argument("--budget", type=float, default=85.0, help="minutes of all sweeps together")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each size")
-    options = parser.parse_args()
-    lake = lake_of(options.dataset)
-    left, swept = options.budget, []
-    for recipe, axis, num_points in SWEEPS if options.dataset != "movielens-100k" else SMALLER:
+    request = parse(ScalingRequest, prog="python -m infra.bench.training.scaling")
+    dataset, lake = request.dataset, lake_of(request.dataset)
+    left, swept = request.budget, []
+    for recipe, axis, num_points in SWEEPS if dataset != "movielens-100k" else SMALLER:
         found = run_job(
-            *("training", "scaling", f"--dataset={options.dataset}", f"--lake={lake}"),
-            *(f"--study={LAWS}", f"--tracking={LAWS / 'mlflow'}", f"--recipe={recipe}"),
-            *(f"--axis={axis}", f"--points={num_points}", f"--seeds={options.seeds}"),
-            *(
-                f"--budget={left}",
-                f"--batch-size={BATCH_SIZES.get(options.dataset, 256)}",
-                f"--reports={LAWS / 'reports'}",
-            ),
+            *("training", "scaling", f"--dataset={dataset}", f"--lake={lake}", f"--study={LAWS}"),
+            *(f"--tracking={LAWS / 'mlflow'}", f"--reports={LAWS / 'reports'}"),
+            *(f"--recipe={recipe}", f"--axis={axis}", f"--points={num_points}"),
+            *(f"--seeds={request.seeds}", f"--budget={left}"),
+            f"--batch-size={BATCH_SIZES.get(dataset, 256)}",
         )
         swept.append({"recipe": recipe, **found["swept"]})
         left = max(0.0, left - found["swept"][axis]["minutes"])
-    points = LAWS / f"{options.dataset}.jsonl"
     EVIDENCE.mkdir(parents=True, exist_ok=True)
-    shutil.copy(points, EVIDENCE)
+    shutil.copy(LAWS / f"{dataset}.jsonl", EVIDENCE)
     summary = {"swept": swept, **{key: found.get(key) for key in ("law", "advice", "report")}}
-    if options.dataset != "movielens-100k":
-        summary["known_floor_ne"] = known_floor(lake / options.dataset)
+    if dataset != "movielens-100k":
+        summary["known_floor_ne"] = known_floor(lake / dataset)
     print(json.dumps(summary))
 
 

@@ -27,6 +27,16 @@ def wheels(tmp_path_factory):
     return tmp_path_factory.mktemp("wheels")
 
 
+def landed_days(landing, suffix):
+    names = (path.name for path in (landing / "impressions").glob(f"[0-9]*.{suffix}"))
+    return sorted(datetime.date.fromisoformat(name[:10]) for name in names)
+
+
+def read_days(source, spark, landing, days):
+    paths = [land.impressions_file(landing, day, source.SUFFIX) for day in days]
+    return source.read_files(spark, paths)
+
+
 def fetched(source, landing):
     try:
         return source.fetch(landing)
@@ -37,12 +47,12 @@ def fetched(source, landing):
 def test_movielens_lands_every_day_of_the_log_with_its_rows(spark, tmp_path):
     assert fetched(movielens_100k, tmp_path) == {"rows": 100_000, "days_with_rows": 213}
     schema = schema_of("movielens-100k")
-    landed = land.landed_days(tmp_path, "tsv")
+    landed = landed_days(tmp_path, "tsv")
     assert (landed[0], landed[-1], len(landed)) == (schema.first_day, schema.last_day, 215)
-    rows = movielens_100k.read_impressions(spark, tmp_path, landed)
+    rows = read_days(movielens_100k, spark, tmp_path, landed)
     assert rows.count() == 100_000
     busiest = datetime.date(1998, 4, 22)
-    day = movielens_100k.read_impressions(spark, tmp_path, [busiest])
+    day = read_days(movielens_100k, spark, tmp_path, [busiest])
     assert day.where("to_date(timestamp) = day").count() == day.count() == 536
     items = movielens_100k.read_attributes(spark, tmp_path, schema.table("item_attributes"))
     toy_story = items.where("item_id = 1").first()
@@ -53,7 +63,7 @@ def test_movielens_lands_every_day_of_the_log_with_its_rows(spark, tmp_path):
 def test_open_bandit_lands_both_policies_and_its_items_have_their_campaign(spark, tmp_path):
     found = fetched(open_bandit, tmp_path)
     assert found == {"rows": 60_000, "days_with_rows": 7}
-    rows = open_bandit.read_impressions(spark, tmp_path, land.landed_days(tmp_path, "tsv"))
+    rows = read_days(open_bandit, spark, tmp_path, landed_days(tmp_path, "tsv"))
     clicks = rows.groupBy("policy").sum("click").collect()
     assert sum(row[1] for row in clicks) == rows.where("click = 1").count() > 100
     garments = {row[0] for row in rows.select("item_id").distinct().collect()}
@@ -101,8 +111,8 @@ def test_a_generated_row_depends_on_the_seed_alone(spark, tmp_path):
     spark.conf.set("spark.sql.shuffle.partitions", "5")
     synthetic.fetch(tmp_path / "b", **sizes)
     spark.conf.set("spark.sql.shuffle.partitions", "2")
-    days = land.landed_days(tmp_path / "a", "parquet")
-    read = [synthetic.read_impressions(spark, tmp_path / name, days) for name in "ab"]
+    days = landed_days(tmp_path / "a", "parquet")
+    read = [read_days(synthetic, spark, tmp_path / name, days) for name in "ab"]
     assert read[0].exceptAll(read[1]).isEmpty()
     assert read[1].count() == 500
 
@@ -110,8 +120,8 @@ def test_a_generated_row_depends_on_the_seed_alone(spark, tmp_path):
 def test_generated_clicks_follow_their_probabilities(spark, tmp_path):
     sizes = {"rows": 40_000, "users": 300, "items": 100, "days": 3, "seed": 1}
     best = synthetic.fetch(tmp_path, **sizes)["best_log_loss"]
-    days = land.landed_days(tmp_path, "parquet")
-    rows = synthetic.read_impressions(spark, tmp_path, days)
+    days = landed_days(tmp_path, "parquet")
+    rows = read_days(synthetic, spark, tmp_path, days)
     found = rows.selectExpr(
         "avg(click - true_probability)",
         "avg(-if(click = 1, ln(true_probability), ln(1 - true_probability)))",
@@ -126,7 +136,7 @@ def test_a_value_that_cannot_be_read_becomes_null(spark, tmp_path):
     path = land.impressions_file(tmp_path, datetime.date(1998, 4, 20), "tsv")
     header = ("example_id", "user_id", "item_id", "rating", "timestamp")
     land.write_rows(path, header, [(1, "x", 2, "4.5", 893030400), (2, 7, 8, 5, "")])
-    rows = movielens_100k.read_impressions(spark, tmp_path, [datetime.date(1998, 4, 20)])
+    rows = read_days(movielens_100k, spark, tmp_path, [datetime.date(1998, 4, 20)])
     found = [
         (r["user_id"], r["rating"], r["timestamp"]) for r in rows.orderBy("example_id").collect()
     ]
@@ -136,7 +146,7 @@ def test_a_value_that_cannot_be_read_becomes_null(spark, tmp_path):
 
 def test_a_day_that_has_not_landed_is_named(spark, tmp_path):
     with pytest.raises(ValueError, match=r"1998-04-20.tsv: has not landed"):
-        movielens_100k.read_impressions(spark, tmp_path, [datetime.date(1998, 4, 20)])
+        read_days(movielens_100k, spark, tmp_path, [datetime.date(1998, 4, 20)])
 
 
 def test_the_last_line_of_a_job_is_one_json_object(tmp_path):
@@ -164,10 +174,9 @@ def test_the_log_of_small_fields_repeats_and_a_longer_one_begins_alike(spark, tm
     synthetic_fields.fetch(tmp_path / "a", rows=600, days=3, seed=4)
     synthetic_fields.fetch(tmp_path / "b", rows=800, days=4, seed=4)
     synthetic_fields.fetch(tmp_path / "other", rows=600, days=3, seed=5)
-    days = land.landed_days(tmp_path / "a", "parquet")
+    days = landed_days(tmp_path / "a", "parquet")
     a, b, other = (
-        synthetic_fields.read_impressions(spark, tmp_path / name, days)
-        for name in ("a", "b", "other")
+        read_days(synthetic_fields, spark, tmp_path / name, days) for name in ("a", "b", "other")
     )
     assert a.count() == 600
     assert a.exceptAll(b).isEmpty()

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import os
 import sqlite3
 
 import numpy as np
@@ -63,7 +64,7 @@ def _value(dtype, rng):
 def test_rows_equal_what_feast_reads(name, online, tmp_path):
     schema, rng = SCHEMAS[name], np.random.default_rng(3)
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
-    feast = feast_store.open_store(schema, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path)
     direct = open_rows(schema, tmp_path, timeout_seconds=5)
     for role, entity in schema.entities():
         is_text = entity.dtype is Dtype.STRING
@@ -93,7 +94,7 @@ def test_rows_equal_what_feast_reads(name, online, tmp_path):
 def test_a_store_lists_which_entities_were_written_since_a_version(online, tmp_path):
     schema, rng = SCHEMAS["synthetic"], np.random.default_rng(5)
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
-    feast = feast_store.open_store(schema, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path)
     reader = open_rows(schema, tmp_path, timeout_seconds=5)
     daily, attributes = (table for table in schema.tables if table.role is Role.ITEM)
     state = schema.table("user_state")
@@ -129,7 +130,7 @@ def test_a_store_that_had_no_versions_yet_does_not_know_what_has_changed(tmp_pat
     assert reader.changed(Role.ITEM, before) is None
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
     table = next(table for table in schema.tables if table.role is Role.ITEM)
-    feast = feast_store.open_store(schema, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path)
     feast.write_to_online_store(table.name, random_frame(schema, table, [1, 2], rng))
     assert reader.version(Role.ITEM) != before
     assert reader.changed(Role.ITEM, before) is None
@@ -148,7 +149,7 @@ def test_an_older_row_never_replaces_a_newer_one_in_either_store(online, tmp_pat
     """By event time to the microsecond, then by when it became available; equals are replaced."""
     schema = SCHEMAS["synthetic"]
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
-    feast = feast_store.open_store(schema, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path)
     reader = open_rows(schema, tmp_path, timeout_seconds=5)
     later = NOON + datetime.timedelta(hours=1)
     for moment, created, impressions, expected in (
@@ -174,7 +175,7 @@ def test_a_column_that_was_renamed_is_not_mistaken_for_another(tmp_path, monkeyp
     monkeypatch.setenv("RANKING_ONLINE", "sqlite")
     schema = SCHEMAS["synthetic"]
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
-    feast = feast_store.open_store(schema, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path)
     table = schema.table("item_attributes")
     frame = random_frame(schema, table, [1, 2], np.random.default_rng(0))
     frame["item_category"] = ["category-1", "category-2"]
@@ -202,7 +203,7 @@ def test_a_store_that_was_recreated_is_read(tmp_path, monkeypatch):
     assert reader.read(Role.ITEM, [1])["item_price"].to_pylist() == [None]
     (tmp_path / "synthetic").rename(tmp_path / "gone")
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
-    feast = feast_store.open_store(schema, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path)
     frame = random_frame(schema, table, [1], np.random.default_rng(0))
     frame["item_price"] = [0.5]
     feast.write_to_online_store(table.name, frame)
@@ -215,9 +216,15 @@ def test_stores_of_two_data_sets_are_separate_in_one_redis(redis, tmp_path, monk
     first, second = SCHEMAS["synthetic"], SCHEMAS["movielens-100k"]
     for schema in (first, second):
         feast_store.apply(schema, tmp_path, tmp_path / "lake")
-    feast = feast_store.open_store(first, tmp_path, tmp_path / "lake")
+    feast = feast_store.open_store(first, tmp_path)
     frame = random_frame(first, first.table("item_attributes"), [77], np.random.default_rng(0))
     feast.write_to_online_store("item_attributes", frame)
     other = open_rows(second, tmp_path, timeout_seconds=5)
     found = other.read(Role.ITEM, [77])
     assert found["item_attributes__event_timestamp"].to_pylist() == [None]
+
+
+def test_a_store_leaves_the_environment_as_it_was(online, tmp_path):
+    before = dict(os.environ)
+    feast_store.apply(SCHEMAS["synthetic"], tmp_path, tmp_path / "lake")
+    assert dict(os.environ) == before

@@ -43,7 +43,7 @@ def online(request, monkeypatch):
 @pytest.fixture
 def feast(online, tmp_path):
     feast_store.apply(SCHEMA, tmp_path, tmp_path / "lake")
-    return feast_store.open_store(SCHEMA, tmp_path, tmp_path / "lake")
+    return feast_store.open_store(SCHEMA, tmp_path)
 
 
 def frame(table, entity, moment, number, *, created=None):
@@ -109,9 +109,8 @@ def test_all_rows_of_a_store_keep_their_earlier_ones(feast, tmp_path, monkeypatc
     for day in (1, 0):
         frames = [frame(DAILY, n, MIDNIGHT - day * DAY, 10 * n - day) for n in items if n - day]
         feast.write_to_online_store(DAILY.name, pd.concat(frames))
-    monkeypatch.setattr("features.online_store.sqlite_reader._MOST_KEYS", 3)
-    monkeypatch.setattr("features.online_store.redis_reader._ENTITIES_AT_ONCE", 3)
     rows = open_rows(SCHEMA, tmp_path, timeout_seconds=5)
+    monkeypatch.setattr(type(rows), "most_keys", 3)
     ids, columns = rows.read_all(Role.ITEM, most=10)
     table = EncodedTable.of(SCHEMA, DAILY, columns, null_row=EncodedTable.null_row(SCHEMA, DAILY))
     for at, day in ((MIDNIGHT + HOUR, 1), (MIDNIGHT + 2 * HOUR, 0)):
@@ -157,7 +156,7 @@ def test_an_entity_that_does_too_much_keeps_its_newest_rows_and_one_that_answers
 
 def test_two_writers_lose_nothing(feast, online, tmp_path):
     """Each has a connection of its own, and both write rows of one user."""
-    other = feast_store.open_store(SCHEMA, tmp_path, tmp_path / "lake")
+    other = feast_store.open_store(SCHEMA, tmp_path)
     second = datetime.timedelta(seconds=1)
 
     def write(target, first):

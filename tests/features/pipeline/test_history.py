@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from features.datasets.catalog import schema_of
-from features.pipeline.history import require_examples_before
+from features.pipeline.workspace import require_examples_before
 from features.runbooks import RunbookError
 
 DAYS = [datetime.date(2025, 1, day) for day in range(1, 6)]

@@ -33,7 +33,7 @@ def work(spark, built):
 @pytest.fixture
 def feast(work, tmp_path):
     feast_store.apply(work.schema, tmp_path, work.lake.root.parent)
-    return feast_store.open_store(work.schema, tmp_path, work.lake.root.parent)
+    return feast_store.open_store(work.schema, tmp_path)
 
 
 def test_running_an_old_day_again_leaves_the_newer_values_online(work, feast, built, tmp_path):

@@ -114,7 +114,7 @@ def test_feast_gives_the_same_rows(spark, tmp_path):
     days = sorted({event.date() for _, event, _, _ in rows})
     lake.replace(frame, TABLE.name, days, keys=["item_id", EVENT_TIMESTAMP, CREATED])
     feast_store.apply(schema, tmp_path / "feast", tmp_path / "lake")
-    feast = feast_store.open_store(schema, tmp_path / "feast", tmp_path / "lake")
+    feast = feast_store.open_store(schema, tmp_path / "feast")
     asked = spark.createDataFrame(queries, QUERIES).withColumnRenamed("at", "event_timestamp")
     answer = feast.get_historical_features(
         asked.toPandas(),

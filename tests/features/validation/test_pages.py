@@ -87,3 +87,23 @@ def test_a_page_without_charts_is_made_without_heavy_packages():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_terminal_gets_the_page_in_columns_without_charts_and_escapes():
+    drawn = Charts([Chart(figures.svg(figure, label="a chart"), "a chart")])
+    table = Table(("who", "rows"), [(Cell("<ann>", note="new"), 1_234), ("bo", None)])
+    more = [Heading("More"), Bullets(["one"]), Link("docs", "a.html"), Prose("end")]
+    page = Page("A & B", [Notice("stop"), Facts([("day", "today")]), table, drawn, *more], "passed")
+    assert site.text(page).splitlines() == [
+        "A & B: passed",
+        "  stop",
+        "  day: today",
+        "  who           rows",
+        "  <ann> (new)  1,234",
+        "  bo               –",
+        "",
+        "More",
+        "  - one",
+        "  docs: a.html",
+        "  end",
+    ]

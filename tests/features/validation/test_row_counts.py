@@ -6,7 +6,7 @@ import datetime
 import pytest
 
 from features.datasets.catalog import schema_of
-from features.validation.row_counts import check_row_counts
+from features.validation.checks import check_row_counts
 
 DAY = datetime.date(2025, 1, 6)
 LIMITS = schema_of("synthetic").limits  # at least one row, 0.2 to 5 trailing medians

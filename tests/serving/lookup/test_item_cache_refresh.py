@@ -71,7 +71,7 @@ def write(folder, table, **values):
     row = {c.name: stand_ins._SAMPLES[c.dtype] for c in described.columns}
     frame = pd.DataFrame([{**row, **values}])
     frame[EVENT_TIMESTAMP] = frame[CREATED] = pd.Timestamp(stand_ins.NOON)
-    feast = feast_store.open_store(SCHEMA, folder, folder / "lake")
+    feast = feast_store.open_store(SCHEMA, folder)
     feast.write_to_online_store(table, frame)
 
 

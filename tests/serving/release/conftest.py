@@ -12,7 +12,6 @@ from kmock import Server
 from support.serving.release.kubernetes_api import ApiServer
 from support.serving.release.live_versions import Live
 from support.serving.release.rollout_commands import CONTROL
-from support.serving.running_server import free_ports
 
 from infra.drills import fixtures
 from serving.__main__ import main
@@ -80,22 +79,15 @@ def deploy(call):
 @pytest.fixture(scope="package")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Four versions and the endpoint on them; it starts once for all files of this folder."""
-    ports = free_ports(2)
     world = fixtures.build(tmp_path_factory.mktemp("world"), num_versions=4)
     log = world.root / "server.log"
     # Versions are told apart by whole answers: a read of the store may be late on a busy machine.
     slow_reads = {"RANKING_STORE_SECONDS": "20"}
-    process = fixtures.serve(
-        world, http_port=ports[0], grpc_port=ports[1], log=log, environment=slow_reads
-    )
-    try:
+    with fixtures.serving(world, log=log, environment=slow_reads) as (*ports, process):
         opened = Live(world, *ports)
         opened.learn()
         yield opened
-    finally:
-        process.terminate()
-        code = process.wait(30)
-    assert code == 0, log.read_text()[-2000:]
+    assert process.returncode == 0, log.read_text()[-2000:]
 
 
 @pytest.fixture

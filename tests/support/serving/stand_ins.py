@@ -164,7 +164,7 @@ def fill(store_dir: Path) -> None:
     from features.schema import CREATED, EVENT_TIMESTAMP
 
     feast_store.apply(SCHEMA, store_dir, store_dir / "lake")
-    feast = feast_store.open_store(SCHEMA, store_dir, store_dir / "lake")
+    feast = feast_store.open_store(SCHEMA, store_dir)
     for table in SCHEMA.tables:
         found = {one: row for (name, one), row in sample_rows().items() if name == table.name}
         frame = pd.DataFrame([values for _, values in found.values()])

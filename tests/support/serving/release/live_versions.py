@@ -21,10 +21,25 @@ from training.registry.aliases import CHAMPION
 
 TOLERANCE = 1e-5
 """As the artifact's own golden request."""
-BODIES = [
-    fixtures.request(user, list(range(user, user + 8)), request_id=f"user-{user}")
-    for user in range(6)
-]
+
+
+def _body(user: int) -> dict[str, Any]:
+    """A request of the protocol for noon, from a phone."""
+    moment = int(fixtures.NOON.timestamp() * 1_000_000)
+    values = {
+        "user_id": ("INT64", [user]),
+        "item_id": ("INT64", list(range(user, user + 8))),
+        "device": ("BYTES", ["phone"]),
+        "timestamp": ("INT64", [moment]),
+    }
+    inputs = [
+        {"name": name, "shape": [len(data)], "datatype": datatype, "data": data}
+        for name, (datatype, data) in values.items()
+    ]
+    return {"id": f"user-{user}", "inputs": inputs}
+
+
+BODIES = [_body(user) for user in range(6)]
 
 
 class Live:

@@ -1,4 +1,4 @@
-"""Rows per second of the state, the aggregates and the as-of join on generated logs.
+"""``make bench-features``: rows per second of state, aggregates and as-of join.
 
 Each size is one log of 28 days with users and items in proportion; every result is written out, the
 state as Parquet and the others by a Spark job that keeps nothing, so that no column can be left
@@ -7,10 +7,9 @@ uncomputed. At a size at which Feast's range join can finish, it runs on the sam
 
 import dataclasses
 import datetime
-import logging
+import json
+import sys
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -19,6 +18,7 @@ from pyspark.sql import functions as F
 from features.datasets.catalog import schema_of
 from features.datasets.synthetic import reader as synthetic
 from features.online_store import feast_store
+from features.options import from_flags, option, parse
 from features.pipeline.availability import declared_availability
 from features.pipeline.item_daily import item_daily
 from features.pipeline.point_in_time import join_as_of
@@ -26,12 +26,23 @@ from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace
 from features.schema import CREATED, DAY, FeatureTable, TableKind
 from features.spark.lake import Lake, day_range
+from features.spark.landing import impressions_file
 from features.spark.session import feature_struct, start_session
+from infra.local.settings import REPOSITORY
 
-logger = logging.getLogger(__name__)
-
+FOLDER = REPOSITORY / "var" / "bench"
 _DAYS = 28
 _ROWS_PER_USER, _ROWS_PER_ITEM = 100, 1_000
+
+
+@from_flags
+class BenchRequest:
+    """Measure rows per second of state, aggregates and join."""
+
+    rows: tuple[int, ...] = option(
+        "sizes, smallest first", default=(100_000, 1_000_000, 10_000_000)
+    )
+    feast_rows: int = option("size at which Feast's join runs too", default=50_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,43 +52,44 @@ class _Log:
     state: FeatureTable
     daily: FeatureTable
     days: list[datetime.date]
-    rows: int
 
 
-def run_bench(folder: Path, *, sizes: Sequence[int], feast_rows: int) -> dict[str, Any]:
-    """Measure every size; returns seconds and rows per second, the growth, and Feast's ratio."""
-    measured = [_measure(folder, rows) for rows in sizes]
+def main() -> None:
+    """Measure every size; print seconds and rows per second, the growth, and Feast's ratio."""
+    request = parse(BenchRequest, prog="python -m infra.bench.features")
+    measured = [_measure(rows) for rows in request.rows]
     total = [sum(one["seconds"].values()) for one in measured]
-    ours, feast = _against_feast(folder, feast_rows)
-    return {
+    ours, feast = _against_feast(request.feast_rows)
+    found = {
         "sizes": measured,
         "growth_10x": round(total[-1] / total[-2], 2) if len(total) > 1 else None,
-        "feast_rows": feast_rows,
+        "feast_rows": request.feast_rows,
         "join_seconds": round(ours, 2),
         "feast_join_seconds": round(feast, 2),
         "ratio_to_feast": round(feast / ours, 1),
     }
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
-def _measure(folder: Path, rows: int) -> dict[str, Any]:
-    log = _open(folder, rows)
+def _measure(rows: int) -> dict[str, Any]:
+    log = _open(rows)
     state, daily = _state(log), _daily(log)
-    stored = folder / f"state-{rows}"
+    stored = FOLDER / f"state-{rows}"
     started = time.perf_counter()
     state.write.mode("overwrite").parquet(str(stored))
     seconds = {"state": time.perf_counter() - started, "aggregates": _timed(daily)}
     read_back = log.work.spark.read.parquet(str(stored))
     seconds["join"] = _timed(_joined(log, read_back))
     speeds = {name: round(rows / value) for name, value in seconds.items()}
-    logger.info("%d rows: %s rows/s", rows, speeds)
+    sys.stderr.write(f"{rows:,} rows: {speeds} rows/s\n")
     rounded = {name: round(value, 2) for name, value in seconds.items()}
     return {"rows": rows, "seconds": rounded, "rows_per_second": speeds}
 
 
-def _against_feast(folder: Path, rows: int) -> tuple[float, float]:
+def _against_feast(rows: int) -> tuple[float, float]:
     """Seconds of our join and of Feast's on the same log, feature rows and impressions."""
-    log = _open(folder, rows)
-    lake = Lake(folder / "lake", log.work.schema.name)
+    log = _open(rows)
+    lake = log.work.lake
     lake.replace(
         _state(log).withColumn(DAY, F.to_date("event_timestamp")),
         log.state.name,
@@ -87,8 +99,8 @@ def _against_feast(folder: Path, rows: int) -> tuple[float, float]:
     path = str(lake.path(log.state.name))
     rows_frame = log.work.spark.read.parquet(path).drop(DAY)
     ours = min(_timed(_joined(log, rows_frame)) for _ in range(2))
-    feast_store.apply(log.work.schema, folder / "feast", folder / "lake")
-    feast = feast_store.open_store(log.work.schema, folder / "feast", folder / "lake")
+    feast_store.apply(log.work.schema, FOLDER / "feast", FOLDER / "lake")
+    feast = feast_store.open_store(log.work.schema, FOLDER / "feast")
     entities = log.impressions.select("user_id", F.col("timestamp").alias("event_timestamp"))
     refs = [f"{log.state.name}:{column.name}" for column in log.state.columns]
     started = time.perf_counter()
@@ -99,46 +111,35 @@ def _against_feast(folder: Path, rows: int) -> tuple[float, float]:
     return ours, time.perf_counter() - started
 
 
-def _open(folder: Path, rows: int) -> _Log:
+def _open(rows: int) -> _Log:
     """Generate a log of ``rows`` impressions and open it."""
     schema = schema_of("synthetic")
-    landing = folder / f"landing-{rows}"
+    landing = FOLDER / f"landing-{rows}"
     items = max(100, rows // _ROWS_PER_ITEM)
     users = max(100, rows // _ROWS_PER_USER)
     synthetic.fetch(landing, rows=rows, users=users, items=items, days=_DAYS, seed=0)
     spark = start_session("bench", spark_driver_memory="8g", spark_sql_shuffle_partitions="8")
     days = day_range(schema.first_day, schema.first_day + datetime.timedelta(days=_DAYS - 1))
+    landed = [impressions_file(landing, day, synthetic.SUFFIX) for day in days]
     return _Log(
-        work=Workspace(spark, schema, Lake(folder / "lake", schema.name)),
-        impressions=synthetic.read_impressions(spark, landing, days),
+        work=Workspace(spark, schema, Lake(FOLDER / "lake", schema.name)),
+        impressions=synthetic.read_files(spark, landed),
         state=schema.tables_of(TableKind.STATE)[0],
         daily=schema.tables_of(TableKind.DAILY)[0],
         days=days,
-        rows=rows,
     )
 
 
 def _state(log: _Log) -> DataFrame:
-    rows = user_state(
-        log.work.schema,
-        log.state,
-        impressions=log.impressions,
-        carry=_no_rows(log, log.state),
-        first_day=log.days[0],
-        last_day=log.days[-1],
-    )
+    first, last = log.days[0], log.days[-1]
+    named = {"impressions": log.impressions, "carry": _no_rows(log, log.state)}
+    rows = user_state(log.work.schema, log.state, **named, first_day=first, last_day=last)
     return _countable(log, log.state, rows)
 
 
 def _daily(log: _Log) -> DataFrame:
-    rows = item_daily(
-        log.work.schema,
-        log.daily,
-        impressions=log.impressions,
-        carry=_no_rows(log, log.daily),
-        carry_day=None,
-        days=log.days,
-    )
+    named = {"impressions": log.impressions, "carry": _no_rows(log, log.daily)}
+    rows = item_daily(log.work.schema, log.daily, **named, carry_day=None, days=log.days)
     return _countable(log, log.daily, rows)
 
 
@@ -155,7 +156,11 @@ def _no_rows(log: _Log, table: FeatureTable) -> DataFrame:
     return log.work.spark.createDataFrame([], feature_struct(log.work.schema, table))
 
 
-def _timed(frame: DataFrame, clock: Callable[[], float] = time.perf_counter) -> float:
-    started = clock()
+def _timed(frame: DataFrame) -> float:
+    started = time.perf_counter()
     frame.write.format("noop").mode("overwrite").save()
-    return clock() - started
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Benches that run commands of training and show what they found: ``--suite NAME``.
+
+Tables go to stderr as soon as there is one; the last line of stdout is one JSON object.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from typing import Any, Literal
+
+from features.options import from_flags, option, parse
+from infra.bench.jobs import LAWS, LOGS, VAR, lake_of, prepare_examples, run_job, show
+
+MOVIELENS, FIELDS = "movielens-100k", "synthetic-fields"
+Figures = dict[str, Any]
+
+
+def speed() -> Figures:
+    """``make bench-train``: the speed of training on two fixed configurations.
+
+    A process for each, so that its peak memory is its own.
+    """
+    names = (
+        *("samples_per_second", "gflops", "peak_gflops", "share_of_peak", "peak_memory_mb"),
+        *("input_ratio", "input_ratio_2_ranks"),
+    )
+    found = {}
+    for name in ("A", "B"):
+        by_ranks = run_job("training", "speed", f"--configuration={name}", "--ranks=2")
+        found[name] = run_job("training", "speed", f"--configuration={name}")
+        found[name]["input_ratio_2_ranks"] = by_ranks["input_ratio_by_ranks"]["2"]
+    rows = [(name, *(f"{one[key]:,.2f}" for key in names)) for name, one in found.items()]
+    show("", ("configuration", *names), rows)
+    return found
+
+
+def quality() -> Figures:
+    """``make bench-quality``: the last 28 days of MovieLens, rolled daily, against baselines."""
+    last, _ = LOGS[MOVIELENS]
+    lake = prepare_examples(MOVIELENS, VAR / "quality", last=last)
+    named = (f"--dataset={MOVIELENS}", f"--lake={lake}", f"--date={last}")
+    found = run_job("training", "backtest", *named, "--days=28")
+    names = ("log_loss", "ne", "auc", "gauc", "calibration")
+    metrics = found["metrics"].items()
+    rows = [(model, *(f"{values[name]:.4f}" for name in names)) for model, values in metrics]
+    show("", ("model", *names), rows)
+    changes = found["log_loss_change"].items()
+    rows = [
+        (one, f"{c['change']:+.2%}", f"{c['low']:+.2%} to {c['high']:+.2%}") for one, c in changes
+    ]
+    show("Log loss against baselines, users resampled", ("baseline", "change", "interval"), rows)
+    return found
+
+
+_MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
+_DATASETS: dict[str, tuple[str, tuple[str, ...]]] = {
+    MOVIELENS: LOGS[MOVIELENS],
+    "open-bandit": ("2019-11-30", ()),
+    "synthetic": ("2025-01-30", ("--rows=100000", "--users=2000", "--items=1000", "--days=30")),
+}
+"""Of each data set its last day, and how much of it is generated."""
+_T_OF_THREE = 4.303
+"""Student's t, 95 % on both sides, for the two degrees of freedom that three seeds leave."""
+
+
+def models() -> Figures:
+    """``make bench-models``: eight rankers on three data sets, equal budget and search.
+
+    Means of three seeds with their 95 % intervals, the lowest log loss first.
+    """
+    figures: dict[str, Figures] = {}
+    for dataset, (last, sizes) in _DATASETS.items():
+        lake = prepare_examples(dataset, VAR / "models", last=last, sizes=sizes)
+        flags = (f"--dataset={dataset}", f"--data={lake}", "--seeds=3", "--search=2")
+        found = {
+            model: run_job("training", "benchmark", *flags, f"--model={model}") for model in _MODELS
+        }
+        figures[dataset] = found
+        first = next(iter(found.values()))
+        best, num = first.get("best_log_loss"), first["rows"]
+        title = f"{dataset}: {num['train']:,} rows to train, {num['test']:,} to test"
+        show(
+            title + (f"; the true probabilities have log loss {best:.4f}" if best else ""),
+            (
+                *("model", "log loss", "NE", "AUC", "GAUC"),
+                *("dense and embedding parameters", "MFLOP/example"),
+            ),
+            [
+                (
+                    *(model, *(_mean(one, name) for name in ("log_loss", "ne", "auc", "gauc"))),
+                    *(f"{one['params']:,}", f"{one['mflop_per_example']:.2f}"),
+                )
+                for model, one in sorted(found.items(), key=lambda item: item[1]["log_loss"])
+            ],
+        )
+    return figures
+
+
+def _mean(found: Figures, name: str) -> str:
+    """A mean and half the width of its interval."""
+    if found[name] is None:
+        return "not defined"
+    return f"{found[name]:.4f} ± {_T_OF_THREE * found['spreads'][name] / math.sqrt(3):.4f}"
+
+
+_GROWTH = {
+    FIELDS: ("--recipe=wukong-mini", "--to=wukong-mini-x2", "--batch-size=512", "--share=0.5"),
+    MOVIELENS: ("--to=wukong-small-x3", "--batch-size=256"),
+}
+"""By data set: what grows and to what, the batch, and how much of the log the large one sees."""
+
+
+def growth() -> Figures:
+    """``make bench-growth``: what growing a ranker saves, on generated data and on MovieLens.
+
+    Final losses by run, and at what share of the compute the loss from scratch was reached.
+    """
+    found: dict[str, Figures] = {}
+    for dataset, sizes in _GROWTH.items():
+        # In a long log a small ranker has seen enough before the large one has.
+        longer = ("--rows=2400000", "--days=24") if dataset == FIELDS else ()
+        lake = lake_of(dataset, LAWS / "growth", longer) if longer else lake_of(dataset)
+        flags = (f"--dataset={dataset}", f"--lake={lake}", "--seeds=3")
+        one = found[dataset] = run_job("training", "growth", *flags, *sizes)
+        best, ratios = one["best_log_loss"], one["compute_to_scratch_loss_by_moment"]
+        known = f"; the true probabilities' log loss is {best:.4f}" if best else ""
+        rows = []
+        for name, losses in one["final_log_loss"].items():
+            ratio = "never" if ratios.get(name) is None else f"{ratios[name]:.2f}"
+            flops, shown = f"{one['training_flops'][name]:.3g}", "" if name == "large" else ratio
+            rows.append((name, flops, " ".join(f"{x:.4f}" for x in losses), shown))
+        show(
+            f"{dataset}, {one['steps']:,} steps{known}",
+            (
+                "run",
+                "training FLOPs",
+                "log loss on the last days, by seed",
+                "compute to scratch's loss",
+            ),
+            rows,
+        )
+    (LAWS / "growth.json").write_text(json.dumps(found))
+    keys = ("max_logit_difference", "compute_to_scratch_loss")
+    return {name: {key: values[key] for key in keys} for name, values in found.items()}
+
+
+def export() -> Figures:
+    """``make bench-export``: what a request's scores cost, and what quantised tables cost in NE."""
+    folder = LAWS / "export"
+    named = (
+        f"--dataset={MOVIELENS}",
+        f"--lake={lake_of(MOVIELENS)}",
+        f"--date={LOGS[MOVIELENS][0]}",
+    )
+    folders = [f"--{name}={folder / name}" for name in ("checkpoints", "tracking")]
+    compiled = f"--compiled={folder / 'compiled'}"
+    reports = f"--reports={folder / 'reports'}"
+    run_job("training", "train", *named, *folders, reports, "--recipe=wukong-small")
+    artifacts = f"--artifacts={folder / 'artifacts'}"
+    exported = run_job("training", "export", *named, *folders, artifacts, compiled)
+    found = run_job("training", "export-bench", f"--dataset={MOVIELENS}", compiled)
+    measured = [
+        (recipe, size.replace("_", " "), values)
+        for recipe, figures in found.items()
+        if recipe.startswith("wukong")
+        for size, values in figures.items()
+        if size.startswith("threads")
+    ]
+    names = list(measured[0][2])
+    rows = [(*key, *(f"{values[name]:.2f}" for name in names)) for *key, values in measured]
+    show("Milliseconds", ("ranker", "measured", *names), rows)
+    found["table_costs"] = exported["table_costs"]
+    costs = [(name, exported["table_costs"][name]) for name in ("fp32", "int8", "int4")]
+    rows = [(p, f"{c['bytes']:,}", f"{c['ne']:.6f}", f"{c['ne_change']:+.2e}") for p, c in costs]
+    show("Tables", ("precision", "bytes", "NE", "change"), rows)
+    return found
+
+
+@from_flags
+class SuiteRequest:
+    """Run one bench of training."""
+
+    suite: Literal["speed", "quality", "models", "growth", "export"] = option("which")
+
+
+SUITES: dict[str, Callable[[], Figures]] = {
+    one.__name__: one for one in (speed, quality, models, growth, export)
+}
+
+if __name__ == "__main__":
+    request = parse(SuiteRequest, prog="python -m infra.bench.training.suites")
+    sys.stdout.write(json.dumps(SUITES[request.suite]()) + "\n")

@@ -1,0 +1,104 @@
+"""Servers for benches and drills, on free ports of loopback: Redis, and the ranking endpoint."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+from infra.local.network import answers
+from infra.local.settings import HOST
+
+START_SECONDS = 120.0
+Endpoint = tuple[int, int, "subprocess.Popen[bytes]"]
+"""The port of REST, the port of gRPC, and the process."""
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports of loopback on which nothing listens."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+class RedisServer:
+    """A Redis server; with a folder it keeps there what it has."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Nothing is started yet."""
+        (self.port,) = free_ports(1)
+        self.url = f"redis://{HOST}:{self.port}/0"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command = ["redis-server", "--bind", HOST, "--port", str(self.port), "--save", ""]
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._command += ["--appendonly", "yes", "--dir", str(folder)]
+
+    def __enter__(self) -> Self:
+        """Started."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ended."""
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and return when it answers with all that it had."""
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        _wait(self._answers, self.process)
+
+    def stop(self) -> None:
+        """End it; SIGTERM lets it write what it has."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(10)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection((HOST, self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+@contextlib.contextmanager
+def running_endpoint(
+    *flags: str, log: Path, environment: Mapping[str, str] = {}
+) -> Iterator[Endpoint]:
+    """The endpoint in a process of its own, from when it can rank until the end of the block."""
+    http_port, grpc_port = free_ports(2)
+    ports = (f"--http-port={http_port}", f"--grpc-port={grpc_port}")
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving", "serve", *flags, *ports],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **environment},
+        )
+    try:
+        _wait(lambda: answers(f"http://{HOST}:{http_port}/v2/health/ready"), process, log)
+        yield http_port, grpc_port, process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait(
+    is_ready: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path | None = None
+) -> None:
+    """Return when a server is ready; RuntimeError when it has ended or the time is up."""
+    deadline = time.monotonic() + START_SECONDS
+    while not is_ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            tail = f"; {log} ends: {log.read_text()[-2000:]}" if log else ""
+            raise RuntimeError(f"{process.args!r}: did not start{tail}")
+        time.sleep(0.05)
