@@ -143,15 +143,9 @@ def _wait_for(job: "subprocess.Popen[str]", run: Run, step: int) -> bool:
 
 
 def _ranks(job: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """What torchrun, the job's child, has started."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        children = psutil.Process(job.pid).children(recursive=True)
-        return [child for child in children if "worker" in _command_of(child)[3:5]]
-    return []
-
-
-def _command_of(process: psutil.Process) -> list[str]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return list(process.cmdline())
+        return [rank for one in psutil.Process(job.pid).children() for rank in one.children()]
     return []
 
 

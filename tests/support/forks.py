@@ -1,27 +1,62 @@
-"""Commands in processes that a warm one forks: torch and TorchRec are imported once, not for each.
+"""Programs in processes that are forked where their libraries are loaded, not started anew.
 
-Their import is most of what a short process of a test takes. The ranks of a training are forked
-too, instead of started by torchrun, unless a test asks for that: test_failures.py, test_resume.py,
-and the whole day do.
+Importing torch, TorchRec and KServe is most of what a short process of a test takes. When pytest
+has imported all tests and run none, ``serve`` forks a server from it, and that one a process for
+each program. What such a program starts with ``python`` is forked from it in turn: torchrun and its
+ranks, a drill and its jobs.
 """
 
-import contextlib
 import dataclasses
+import functools
+import gc
+import importlib
+import logging
 import multiprocessing
 import os
 import runpy
+import signal
+import site
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["tests.support.preloaded"])
 DEADLINE_SECONDS = 540.0
+_MOST_FILES = 4096
+_FORKS = multiprocessing.get_context("forkserver")
+_HANDLER = "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler"
+"""With it torchrun starts its ranks."""
+
+
+def serve(preload: Sequence[str] = ()) -> None:
+    """Fork the server from this process, and not from a new one as multiprocessing does.
+
+    Args:
+        preload: Modules that the server is to import, where this process has not.
+    """
+    server, (alive, our_end) = forkserver._forkserver, os.pipe()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("")  # an abstract address of the system's choice
+        listener.listen()
+        pid = os.fork()
+        if not pid:
+            try:
+                os.close(our_end)
+                for name in preload:
+                    importlib.import_module(name)
+                forkserver.main(listener.detach(), alive, [])
+            finally:
+                os._exit(0)
+        server._forkserver_address = listener.getsockname()
+    os.close(alive)
+    server._forkserver_alive_fd, server._forkserver_pid = our_end, pid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,51 +68,50 @@ class Done:
     stderr: str
 
 
-def run(command: Sequence[str], *, by_torchrun: bool = False) -> Done:
+def start(
+    command: Sequence[str], environment: Mapping[str, str], *, stdout: Path, stderr: Path
+) -> ForkServerProcess:
     """A command, as ``python COMMAND`` would run it: ``-m module …`` or ``script …``."""
-    (done,) = _run_all(command, [os.environ], prepare=None if by_torchrun else _fork_ranks)
+    arguments = (list(command), dict(environment), stdout, stderr)
+    process = _FORKS.Process(target=_child, args=arguments)
+    process.start()
+    return process
+
+
+def run(command: Sequence[str], environment: Mapping[str, str] = os.environ) -> Done:
+    """A command, to its end."""
+    (done,) = _run_all(command, [environment])
     return done
 
 
 def run_ranks(command: Sequence[str], ranks: int) -> Done:
     """A command on so many ranks of one thread each, as torchrun starts them; ended together."""
-    found = _run_all(command, _environments(ranks))
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "OMP_NUM_THREADS": "1"}
+    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GLOO_SOCKET_IFNAME": "lo"}
+    own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    found = _run_all(command, [{**os.environ, **shared, **one} for one in own])
     code = next((done.returncode for done in found if done.returncode), 0)
     return Done(code, *("".join(getattr(d, name) for d in found) for name in ("stdout", "stderr")))
 
 
-def _environments(ranks: int) -> list[dict[str, str]]:
-    """The environment that torchrun gives each rank."""
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "OMP_NUM_THREADS": "1"}
-    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GLOO_SOCKET_IFNAME": "lo"}
-    return [{**os.environ, **shared, "RANK": str(n), "LOCAL_RANK": str(n)} for n in range(ranks)]
-
-
-def _run_all(
-    command: Sequence[str],
-    environments: Sequence[Mapping[str, str]],
-    prepare: Callable[[], None] | None = None,
-) -> list[Done]:
+def _run_all(command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> list[Done]:
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / str(number) for number in range(len(environments))]
-        processes = [
-            _FORKS.Process(target=_child, args=(list(command), dict(environment), file, prepare))
-            for environment, file in zip(environments, files, strict=True)
+        files = [
+            {name: Path(folder) / f"{number}.{name}" for name in ("stdout", "stderr")}
+            for number in range(len(environments))
         ]
-        for process in processes:
-            process.start()
+        processes = [
+            start(command, environment, **written)
+            for environment, written in zip(environments, files, strict=True)
+        ]
         _wait(processes)
         return [
-            Done(
-                process.exitcode or 0,
-                file.with_suffix(".out").read_text(),
-                file.with_suffix(".err").read_text(),
-            )
-            for process, file in zip(processes, files, strict=True)
+            Done(process.exitcode or 0, **{name: f.read_text() for name, f in written.items()})
+            for process, written in zip(processes, files, strict=True)
         ]
 
 
-def _wait(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
+def _wait(processes: Sequence[ForkServerProcess]) -> None:
     """Until all have ended, or one has failed, which the others would wait for."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while any(process.is_alive() for process in processes):
@@ -88,88 +122,55 @@ def _wait(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
         time.sleep(0.02)
 
 
-class _Ranks:
-    """Forked ranks, with as much of a ``subprocess.Popen`` as their launcher uses."""
+class _Popen(subprocess.Popen):
+    """In a forked process: what it starts with ``python`` is forked from it."""
 
-    def __init__(self, worker: Sequence[str], ranks: int) -> None:
-        forks = multiprocessing.get_context("fork")
-        command = ["-m", "training", *worker]
-        self.processes = [
-            forks.Process(target=_rank, args=(command, environment))
-            for environment in _environments(ranks)
-        ]
-        for process in self.processes:
-            process.start()
-
-    def poll(self) -> int | None:
-        if any(process.is_alive() for process in self.processes):
-            return None
-        return next((process.exitcode for process in self.processes if process.exitcode), 0)
-
-    def wait(self, seconds: float = DEADLINE_SECONDS) -> int:
-        deadline = time.monotonic() + seconds
-        while (code := self.poll()) is None:
-            if any(process.exitcode for process in self.processes):
-                self.terminate()  # the others would wait for it
-            elif time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired("ranks", seconds)
-            time.sleep(0.01)
-        return code
-
-    def terminate(self) -> None:
-        for process in self.processes:
-            process.terminate()
+    def __init__(self, args: Any, *more: Any, **options: Any) -> None:
+        words = [] if isinstance(args, str) else list(map(str, args))
+        command = words[2:] if words[1:2] == ["-u"] else words[1:]
+        if words[:1] == [sys.executable] and (command[0] == "-m" or command[0].endswith(".py")):
+            environment = dict(options.get("env") or os.environ)
+            options["preexec_fn"] = functools.partial(_instead_of_exec, command, environment)
+        super().__init__(args, *more, **options)
 
 
-def _fork_ranks() -> None:
-    """In a forked process: have ``training.cli.torchrun`` fork its ranks."""
-    from training.cli import torchrun
-
-    @contextlib.contextmanager
-    def forked(worker: Sequence[str], ranks: int) -> Iterator[_Ranks]:
-        started = _Ranks(worker, ranks)
-        try:
-            yield started
-        finally:
-            started.terminate()
-            started.wait()
-
-    torchrun._torchrun = forked
+def _instead_of_exec(command: list[str], environment: dict[str, str]) -> None:
+    """Run to its end in the process that would have become another program."""
+    os.closerange(3, _MOST_FILES)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as an interpreter does when it starts
+    gc.enable()  # subprocess has turned it off
+    process = multiprocessing.Process(target=_run, args=(command, environment))
+    os._exit(process._bootstrap())
 
 
-def _child(
-    command: list[str],
-    environment: dict[str, str],
-    file: Path,
-    prepare: Callable[[], None] | None,
-) -> None:
-    for number, suffix in ((1, ".out"), (2, ".err")):
-        with file.with_suffix(suffix).open("wb") as written:
+def _child(command: list[str], environment: dict[str, str], stdout: Path, stderr: Path) -> None:
+    for number, file in ((1, stdout), (2, stderr)):
+        with file.open("ab") as written:
             os.dup2(written.fileno(), number)
-    if prepare is not None:
-        prepare()
-    _run(command, environment)
-
-
-def _rank(command: list[str], environment: dict[str, str]) -> None:
-    os.dup2(2, 1)  # stdout is for the one JSON line of the launcher
+    subprocess.Popen = _Popen
+    if handler := sys.modules.get(_HANDLER):
+        handler.Popen = _Popen
     _run(command, environment)
 
 
 def _run(command: list[str], environment: dict[str, str]) -> None:
+    """Be the process that ``python COMMAND`` would have started."""
     os.environ.clear()
     os.environ.update(environment)
     sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115
     warnings.simplefilter("ignore")
-    if threads := environment.get("OMP_NUM_THREADS"):
-        import torch
-
+    logging.getLogger().handlers.clear()  # set by pytest and by libraries
+    if (threads := environment.get("OMP_NUM_THREADS")) and (torch := sys.modules.get("torch")):
         torch.set_num_threads(int(threads))
     is_module = command[0] == "-m"
     sys.argv = command[1:] if is_module else command
-    with contextlib.suppress(ValueError):
-        sys.path.remove("")
-    sys.path.insert(0, str(Path.cwd() if is_module else Path(command[0]).parent))
+    paths = environment.get("PYTHONPATH", "").split(os.pathsep)
+    first = Path.cwd() if is_module else Path(command[0]).parent
+    sys.path[:] = [str(first), *filter(None, paths), *filter(None, sys.path)]
+    sys.modules.pop("sitecustomize", None)
+    site.execsitecustomize()
     if is_module:
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     else:
