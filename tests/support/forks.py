@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 DEADLINE_SECONDS = 540.0
-_MOST_FILES = 4096
 _FORKS = multiprocessing.get_context("forkserver")
 _HANDLER = "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler"
 """With it torchrun starts its ranks."""
@@ -48,7 +47,7 @@ def serve(preload: Sequence[str] = ()) -> None:
         pid = os.fork()
         if not pid:
             try:
-                os.close(our_end)
+                _let_go_of_files(listener.fileno(), alive)
                 for name in preload:
                     importlib.import_module(name)
                 forkserver.main(listener.detach(), alive, [])
@@ -136,13 +135,24 @@ class _Popen(subprocess.Popen):
 
 def _instead_of_exec(command: list[str], environment: dict[str, str]) -> None:
     """Run to its end in the process that would have become another program."""
-    os.closerange(3, _MOST_FILES)
+    _let_go_of_files()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as an interpreter does when it starts
     gc.enable()  # subprocess has turned it off
     process = multiprocessing.Process(target=_run, args=(command, environment))
     os._exit(process._bootstrap())
+
+
+def _let_go_of_files(*but: int) -> None:
+    """Open nothing that the parent has open, except its standard files and some others.
+
+    Objects that were copied close their files by number: no other file may get one of these.
+    """
+    numbers = {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in numbers - {0, 1, 2, null, *but}:
+        os.dup2(null, number, inheritable=False)
 
 
 def _child(command: list[str], environment: dict[str, str], stdout: Path, stderr: Path) -> None:
