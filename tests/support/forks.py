@@ -2,8 +2,8 @@
 
 Importing torch, TorchRec and KServe is most of what a short process of a test takes. When pytest
 has imported all tests and run none, ``serve`` forks a server from it, and that one a process for
-each program. What such a program starts with ``python`` is forked from it in turn: torchrun and its
-ranks, a drill and its jobs.
+each program. A training that such a program starts is forked from it in turn, and so are torchrun
+and the ranks. Other programs are started anew: they could not use what their parent has opened.
 """
 
 import dataclasses
@@ -32,6 +32,8 @@ DEADLINE_SECONDS = 540.0
 _FORKS = multiprocessing.get_context("forkserver")
 _HANDLER = "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler"
 """With it torchrun starts its ranks."""
+
+_OF_TRAININGS = {"training", "torch"}
 
 
 def serve(preload: Sequence[str] = ()) -> None:
@@ -122,12 +124,13 @@ def _wait(processes: Sequence[ForkServerProcess]) -> None:
 
 
 class _Popen(subprocess.Popen):
-    """In a forked process: what it starts with ``python`` is forked from it."""
+    """In a forked process: a training that it starts is forked from it."""
 
     def __init__(self, args: Any, *more: Any, **options: Any) -> None:
         words = [] if isinstance(args, str) else list(map(str, args))
         command = words[2:] if words[1:2] == ["-u"] else words[1:]
-        if words[:1] == [sys.executable] and (command[0] == "-m" or command[0].endswith(".py")):
+        is_forked = command[:1] == ["-m"] and command[1].partition(".")[0] in _OF_TRAININGS
+        if words[:1] == [sys.executable] and is_forked:
             environment = dict(options.get("env") or os.environ)
             options["preexec_fn"] = functools.partial(_instead_of_exec, command, environment)
         super().__init__(args, *more, **options)
