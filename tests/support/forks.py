@@ -9,18 +9,19 @@ and the ranks. Other programs are started anew: they could not use what their pa
 import dataclasses
 import functools
 import gc
-import importlib
+import importlib.util
 import logging
 import multiprocessing
 import os
-import runpy
 import signal
 import site
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import types
 import warnings
 from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
@@ -32,7 +33,6 @@ DEADLINE_SECONDS = 540.0
 _FORKS = multiprocessing.get_context("forkserver")
 _HANDLER = "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler"
 """With it torchrun starts its ranks."""
-
 _OF_TRAININGS = {"training", "torch"}
 
 
@@ -42,6 +42,13 @@ def serve(preload: Sequence[str] = ()) -> None:
     Args:
         preload: Modules that the server is to import, where this process has not.
     """
+    # From a stack without pytest's frames: torchrun reads the source of every frame, many times.
+    thread = threading.Thread(target=_fork_server, args=(preload,))
+    thread.start()
+    thread.join()
+
+
+def _fork_server(preload: Sequence[str]) -> None:
     server, (alive, our_end) = forkserver._forkserver, os.pipe()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("")  # an abstract address of the system's choice
@@ -177,17 +184,30 @@ def _run(command: list[str], environment: dict[str, str]) -> None:
     logging.getLogger().handlers.clear()  # set by pytest and by libraries
     if (threads := environment.get("OMP_NUM_THREADS")) and (torch := sys.modules.get("torch")):
         torch.set_num_threads(int(threads))
-    is_module = command[0] == "-m"
-    sys.argv = command[1:] if is_module else command
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
-    first = Path.cwd() if is_module else Path(command[0]).parent
+    first = Path.cwd() if command[0] == "-m" else Path(command[0]).parent
     sys.path[:] = [str(first), *filter(None, paths), *filter(None, sys.path)]
     sys.modules.pop("sitecustomize", None)
     site.execsitecustomize()
-    if is_module:
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = main
+    # Not by runpy: torchrun looks for the source of each frame, and finds none of its frames.
+    exec(_code(command, main), main.__dict__)
+
+
+def _code(command: list[str], main: types.ModuleType) -> types.CodeType:
+    """What is to run; gives the module its file, its package and the program's arguments."""
+    if command[0] != "-m":
+        sys.argv, main.__file__ = command, command[0]
+        return compile(Path(command[0]).read_bytes(), command[0], "exec")
+    spec = importlib.util.find_spec(command[1])
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = importlib.util.find_spec(f"{command[1]}.__main__")
+    if spec is None:
+        raise ModuleNotFoundError(command[1])
+    main.__spec__, main.__package__, main.__file__ = spec, spec.parent, spec.origin
+    sys.argv = [str(spec.origin), *command[2:]]
+    return spec.loader.get_code(spec.name)
 
 
 def _free_port() -> int:
