@@ -47,7 +47,9 @@ class Run:
         self.command = [
             *(sys.executable, "-m", "training", "train", f"--dataset={DATASET}"),
             *(f"--lake={lake}", f"--date={LAST}", f"--recipe={RECIPE}", f"--ranks={ranks}"),
-            *(f"--{name}={folder / name}" for name in ("checkpoints", "tracking", "reports")),
+            *(f"--{name}={folder / name}" for name in ("checkpoints", "reports")),
+            # The undisturbed run makes the database: a job killed meanwhile would leave half of it.
+            f"--tracking={folder.parent / 'tracking'}",
             *(f"--checkpoint-steps={SAVE_EVERY}", f"--id-log={self.ids}"),
         ]
 

@@ -59,6 +59,7 @@ def _fork_server(preload: Sequence[str]) -> None:
                 _let_go_of_files(listener.fileno(), alive)
                 for name in preload:
                     importlib.import_module(name)
+                gc.freeze()
                 forkserver.main(listener.detach(), alive, [])
             finally:
                 os._exit(0)
