@@ -14,7 +14,7 @@ from typing import Any
 import filelock
 import prometheus_client  # noqa: F401 - before Feast, which decides for it where values are kept
 import pytest
-from support import kinds
+from support import forks, kinds
 
 from features.datasets.catalog import schema_of
 from features.schema import Schema
@@ -134,13 +134,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
-def pytest_collection_finish() -> None:
-    """Collect garbage from now on, and none of what the imports made."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Collect garbage from now on, and none of what the imports made; fork the server of forks."""
     gc.enable()
     gc.freeze()
     # Feast sets them, and processes of tests would keep their metrics in shared files.
     for name in ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR"):
         os.environ.pop(name, None)
+    trains = any(item.get_closest_marker("distributed") for item in session.items)
+    forks.serve(["support.preloaded"] if trains else [])
 
 
 _started = kinds.Started()

@@ -31,8 +31,6 @@ RECIPE = "wukong-small"
 SAVE_EVERY = 20
 KILLS_OF_A_RUN = 5
 _POLL_SECONDS = 0.02
-_RANK = "training.cli.rank_worker"
-"""The module that a rank runs: ``python -u -m MODULE FILE``."""
 
 
 @from_flags
@@ -57,7 +55,9 @@ class Run:
         self.command = [
             *(sys.executable, "-m", "training", "train", f"--dataset={DATASET}"),
             *(f"--lake={lake}", f"--date={LAST}", f"--recipe={RECIPE}", f"--ranks={ranks}"),
-            *(f"--{name}={folder / name}" for name in ("checkpoints", "tracking", "reports")),
+            *(f"--{name}={folder / name}" for name in ("checkpoints", "reports")),
+            # The undisturbed run makes the database: a job killed meanwhile would leave half of it.
+            f"--tracking={folder.parent / 'tracking'}",
             *(f"--checkpoint-steps={SAVE_EVERY}", f"--id-log={self.ids}"),
         ]
 
@@ -147,10 +147,9 @@ def _wait_for(job: "subprocess.Popen[str]", run: Run, step: int) -> bool:
 
 
 def _ranks(job: "subprocess.Popen[str]") -> list[psutil.Process]:
-    """Those that are there; none while one of them ends."""
+    """What torchrun, the job's child, has started."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        children = psutil.Process(job.pid).children(recursive=True)
-        return [child for child in children if child.cmdline()[3:4] == [_RANK]]
+        return [rank for one in psutil.Process(job.pid).children() for rank in one.children()]
     return []
 
 

@@ -7,12 +7,12 @@ import importlib
 import itertools
 import json
 import os
-import subprocess
-import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pendulum
 import pytest
+from support import forks
 from support.dag_files import DAG_FILES, DAGS, dag_of
 
 from features.options import request_from
@@ -62,20 +62,26 @@ _FROM_A_DAY = """
 import daily_ranking
 print(daily_ranking.dag.start_date.date())
 """
+_ANEW = """
+import sys
+for name in [name for name in sys.modules if name.startswith(("daily_ranking", "ranking_"))]:
+    del sys.modules[name]
+"""
+
+
+def _with(program: str, script: Path, **environment: str) -> str:
+    """The last line of a program that imports the DAG anew, in another environment."""
+    script.write_text(_ANEW + program)
+    done = forks.run([str(script)], {**os.environ, **environment, "PYTHONPATH": str(DAGS)})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
 
 
 @pytest.mark.process
-def test_the_schedule_begins_after_the_days_that_were_bootstrapped() -> None:
+def test_the_schedule_begins_after_the_days_that_were_bootstrapped(tmp_path) -> None:
     """From there on it catches up; the days before were made by the jobs, as one range."""
-    done = subprocess.run(
-        [sys.executable, "-c", _FROM_A_DAY],
-        env={**os.environ, "RANKING_FIRST_DAY": "1998-04-20", "PYTHONPATH": str(DAGS)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "1998-04-20"
+    found = _with(_FROM_A_DAY, tmp_path / "dag.py", RANKING_FIRST_DAY="1998-04-20")
+    assert found == "1998-04-20"
 
 
 def test_the_day_flows_from_landing_to_promotion() -> None:
@@ -138,21 +144,13 @@ print(json.dumps({**arguments, "min_requests": minimum}))
 
 
 @pytest.mark.process
-def test_on_a_cluster_the_same_tasks_work_on_the_service() -> None:
+def test_on_a_cluster_the_same_tasks_work_on_the_service(tmp_path) -> None:
     """One DAG: where RANKING_SERVICE is set, its models change by the same two commands."""
     from serving.__main__ import command_line
 
     uri = "s3://models/{version}"
-    environment = {"RANKING_SERVICE": "ranker", "RANKING_STORAGE_URI": uri, "PYTHONPATH": str(DAGS)}
-    done = subprocess.run(
-        [sys.executable, "-c", _ON_A_CLUSTER],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout.splitlines()[-1])
+    environment = {"RANKING_SERVICE": "ranker", "RANKING_STORAGE_URI": uri}
+    seen = json.loads(_with(_ON_A_CLUSTER, tmp_path / "dag.py", **environment))
     assert seen["min_requests"] == 2_000
     fill = {"{{ day(dag_run) }}": "1998-04-21", "{{ params.min_requests }}": "2000"}
     for command in ("canary", "promote"):

@@ -1,11 +1,10 @@
 """The soak in its short form, and how it judges what it saw."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from support import forks
 
 from infra.bench.serving.load_client import Answer
 from infra.drills import soak
@@ -13,15 +12,9 @@ from infra.drills import soak
 
 @pytest.mark.process
 def test_under_load_swaps_and_store_restarts_lose_no_request():
-    """Nine seconds of what `make soak` does for ten minutes."""
-    brief = ["--seconds=9", "--swap-seconds=2", "--capacity-seconds=2", "--share=0.5"]
-    done = subprocess.run(
-        [sys.executable, "-m", "infra.drills.soak", *brief],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    """Six seconds of what `make soak` does for ten minutes."""
+    brief = ["--seconds=6", "--swap-seconds=1.5", "--capacity-seconds=1", "--share=0.4"]
+    done = forks.run(["-m", "infra.drills.soak", *brief])
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     summary = json.loads(done.stdout.splitlines()[-1])
     assert (summary["lost"], summary["failures"], summary["store_restarts"]) == (0, [], 2)

@@ -4,10 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
-import signal
-import subprocess
-import sys
-import time
+import os
 from pathlib import Path
 
 import httpx
@@ -17,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from support.serving import stand_ins
+from support.serving.running_server import started
 
 from features.datasets.catalog import schema_of
 from features.online_store import feast_store
@@ -132,34 +130,15 @@ def workspace(tmp_path_factory):
 
 @contextlib.contextmanager
 def serving(workspace, http_port, grpc_port):
-    command = [sys.executable, "-m", "serving", "serve", f"--dataset={SCHEMA.name}"]
+    command = ["-m", "serving", "serve", f"--dataset={SCHEMA.name}"]
     command += workspace.flags("store", "artifacts", "tracking")
     command += [f"--http-port={http_port}", f"--grpc-port={grpc_port}"]
     log = workspace.root / "server.log"
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=20) as http,
-    ):
-        try:
-            deadline = time.monotonic() + 90
-            while not is_live(http):
-                assert process.poll() is None, log.read_text()[-3000:]
-                assert time.monotonic() < deadline, log.read_text()[-3000:]
-                time.sleep(0.2)
+    with httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=20) as http:
+        with started(command, os.environ, log=log, http=http):
             yield http
-            process.send_signal(signal.SIGTERM)
-            summary, _ = process.communicate(timeout=20)
-            assert json.loads(summary.splitlines()[-1])["stopped"] is True
-            assert process.returncode == 0
-        finally:
-            process.kill()
-
-
-def is_live(http):
-    with contextlib.suppress(httpx.TransportError):
-        return http.get("/v2/health/live").status_code == 200
-    return False
+        summary = log.with_suffix(".out").read_text().splitlines()[-1]
+        assert json.loads(summary)["stopped"] is True
 
 
 def answer(http):

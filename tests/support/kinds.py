@@ -37,7 +37,7 @@ _TRAININGS = {
     "test_reshard.py": "ranks",
     "test_run_study.py": "ranks",
 }
-"""They fork processes from one that has torch loaded (forks.py); each worker has one of its own."""
+"""They train on several ranks each: two of them at a time are enough for two cores."""
 _ENDPOINTS = {"server", "guarded"}
 """Fixtures that start a server for a whole run; each worker would start its own."""
 _FIRST = ("test_whole_day.py", _SESSION, _REPLAYS, "trainings", "ranks", "endpoint")

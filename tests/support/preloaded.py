@@ -1,4 +1,4 @@
-"""What the process has loaded that forks commands and ranks of trainings (forks.py)."""
+"""What commands and ranks of a training need, for the server that forks them (forks.py)."""
 
 from features.imports import without_collection
 

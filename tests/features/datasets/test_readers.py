@@ -3,13 +3,12 @@
 import datetime
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LogisticRegression
+from support import forks
 
 from features.datasets.catalog import schema_of
 from features.datasets.movielens_100k import reader as movielens_100k
@@ -82,25 +81,9 @@ def test_a_changed_download_is_an_error_and_is_removed(tmp_path):
 
 
 def test_without_a_package_index_the_error_names_the_generated_data_set(tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "features",
-            "fetch",
-            "--dataset=open-bandit",
-            f"--landing={tmp_path}",
-        ],
-        env={
-            **os.environ,
-            "PIP_NO_INDEX": "1",
-            "PIP_CONFIG_FILE": os.devnull,
-            "PIP_FIND_LINKS": "",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["-m", "features", "fetch", "--dataset=open-bandit", f"--landing={tmp_path}"]
+    no_index = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
+    done = forks.run(command, {**os.environ, **no_index})
     assert done.returncode == 1
     assert "--dataset synthetic" in done.stderr.splitlines()[-1]
 
@@ -151,20 +134,9 @@ def test_a_day_that_has_not_landed_is_named(spark, tmp_path):
 
 def test_the_last_line_of_a_job_is_one_json_object(tmp_path):
     sizes = ["--rows=200", "--users=10", "--items=5", "--days=1"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "features",
-            "fetch",
-            "--dataset=synthetic",
-            f"--landing={tmp_path}",
-            *sizes,
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = ["-m", "features", "fetch", "--dataset=synthetic", f"--landing={tmp_path}"]
+    done = forks.run([*command, *sizes])
+    assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["rows"] == 200
     assert 0 < summary["best_log_loss"] < 0.7

@@ -3,10 +3,9 @@
 import datetime
 import os
 import socket
-import subprocess
-import sys
 
 import pytest
+from support import forks
 
 from features.pipeline.workspace import Workspace
 from features.spark.lake import EXAMPLES, IMPRESSIONS, Lake
@@ -41,8 +40,11 @@ def over_connect(spark_remote, built, tmp_path_factory) -> Lake:
     folders = {"landing": built.landing, "lake": root / "lake", "docs": root / "reports"}
     flags = [f"--{name}={folder}" for name, folder in folders.items()]
     span = (f"--date={built.days[0]}", f"--to={built.days[NUM_DAYS - 1]}")
-    command = [sys.executable, "-c", _JOBS, *flags, f"--dataset={built.schema.name}", *span]
-    subprocess.run(command, env={**os.environ, **spark_remote}, check=True)
+    script = root / "jobs.py"
+    script.write_text(_JOBS)
+    command = [str(script), *flags, f"--dataset={built.schema.name}", *span]
+    done = forks.run(command, {**os.environ, **spark_remote})
+    assert done.returncode == 0, done.stderr[-3000:]
     return Lake(root / "lake", built.schema.name)
 
 

@@ -2,16 +2,19 @@
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from kmock import Server
 from support.serving.release.kubernetes_api import ApiServer
 from support.serving.release.live_versions import Live
 from support.serving.release.rollout_commands import CONTROL
+from support.serving.running_server import free_ports, started
 
 from infra.drills import fixtures
 from serving.__main__ import main
@@ -79,15 +82,21 @@ def deploy(call):
 @pytest.fixture(scope="package")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Four versions and the endpoint on them; it starts once for all files of this folder."""
+    ports = free_ports(2)
     world = fixtures.build(tmp_path_factory.mktemp("world"), num_versions=4)
-    log = world.root / "server.log"
+    opened = Live(world, *ports)
+    command = ["-m", "serving", "serve", f"--dataset={fixtures.SCHEMA.name}"]
+    command += world.flags("store", "artifacts", "tracking")
+    command += [f"--http-port={ports[0]}", f"--grpc-port={ports[1]}"]
     # Versions are told apart by whole answers: a read of the store may be late on a busy machine.
-    slow_reads = {"RANKING_STORE_SECONDS": "20"}
-    with fixtures.serving(world, log=log, environment=slow_reads) as (*ports, process):
-        opened = Live(world, *ports)
+    environment = {"RANKING_VAR": str(world.root), "RANKING_STORE_SECONDS": "20"}
+    environment = {**os.environ, **environment}
+    with (
+        httpx.Client(base_url=opened.url) as http,
+        started(command, environment, log=world.root / "server.log", http=http),
+    ):
         opened.learn()
         yield opened
-    assert process.returncode == 0, log.read_text()[-2000:]
 
 
 @pytest.fixture

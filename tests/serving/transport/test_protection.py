@@ -2,10 +2,7 @@
 
 import concurrent.futures
 import http.client
-import os
 import ssl
-import subprocess
-import sys
 import time
 
 import grpc
@@ -14,8 +11,8 @@ import orjson
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
+from support import forks
 from support.serving.good_requests import grpc_request
-from support.serving.running_server import TESTS
 
 from serving.release.endpoint_client import Endpoint, EndpointError
 from serving.settings import Tls
@@ -246,19 +243,14 @@ class TestNames:
         assert "FILE SYSTEM" not in server.log.read_text()
 
     @pytest.mark.process
-    def test_the_watch_on_the_file_system_sees_a_path(self):
-        code = (
+    def test_the_watch_on_the_file_system_sees_a_path(self, tmp_path):
+        script = tmp_path / "watched.py"
+        script.write_text(
             "import sys, contextlib\n"
             "from support.serving.stand_in_server import report_lures\n"
             "sys.addaudithook(report_lures)\n"
             "with contextlib.suppress(OSError): open('/nowhere/lure')"
         )
-        path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = forks.run([str(script)])
+        assert done.returncode == 0
         assert "FILE SYSTEM: open" in done.stderr

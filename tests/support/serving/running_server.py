@@ -3,21 +3,19 @@
 import contextlib
 import dataclasses
 import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from support import forks
 from support.serving import certificates, stand_ins
 
 FIRST = "2025-06-01-first"
-TESTS = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass
@@ -70,29 +68,35 @@ def running(
     folder = tmp_path_factory.mktemp("registry")
     log = tmp_path_factory.mktemp("log") / "server.log"
     http_port, grpc_port = free_ports(2)
-    command = [sys.executable, "-m", "support.serving.stand_in_server", f"--folder={folder}"]
+    command = ["-m", "support.serving.stand_in_server", f"--folder={folder}"]
     command += [f"--http-port={http_port}", f"--grpc-port={grpc_port}", *flags]
-    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     # A busy machine is no slow store; tests of a slow one say their own time.
-    environment = {"PYTHONPATH": path, "RANKING_STORE_SECONDS": "20", **environment}
+    environment = {**os.environ, "RANKING_STORE_SECONDS": "20", **environment}
+    url = f"{scheme}://127.0.0.1:{http_port}"
     with (
-        log.open("w") as stderr,
-        subprocess.Popen(
-            command, stderr=stderr, stdout=stderr, env={**os.environ, **environment}
-        ) as process,
+        httpx.Client(base_url=url, timeout=20, **options) as http,
+        started(command, environment, log=log, http=http) as process,
     ):
-        url = f"{scheme}://127.0.0.1:{http_port}"
-        with httpx.Client(base_url=url, timeout=20, **options) as http:
-            try:
-                _wait_until_live(http, process, log)
-                registry = stand_ins.FileRegistry(folder)
-                yield Server(http, url, f"127.0.0.1:{grpc_port}", registry, {}, log, process.pid)
-            finally:
-                process.send_signal(signal.SIGTERM)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(15)
-                process.kill()
-    assert process.returncode == 0, log.read_text()[-2000:]
+        registry = stand_ins.FileRegistry(folder)
+        pid = process.pid or 0
+        yield Server(http, url, f"127.0.0.1:{grpc_port}", registry, {}, log, pid)
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str], environment: Mapping[str, str], *, log: Path, http: httpx.Client
+) -> Iterator[BaseProcess]:
+    """A server, from when it is live until it has ended well; its stdout is beside its log."""
+    process = forks.start(command, environment, stdout=log.with_suffix(".out"), stderr=log)
+    try:
+        _wait_until_live(http, process, log)
+        yield process
+    finally:
+        process.terminate()
+        process.join(30)
+        process.kill()
+        process.join()
+    assert process.exitcode == 0, log.read_text()[-2000:]
 
 
 def free_ports(number: int) -> list[int]:
@@ -104,13 +108,13 @@ def free_ports(number: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def _wait_until_live(http: httpx.Client, process: Any, log: Path) -> None:
+def _wait_until_live(http: httpx.Client, process: BaseProcess, log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
             if http.get("/v2/health/live").status_code == 200:
                 return
-        assert process.poll() is None, log.read_text()[-3000:]
+        assert process.exitcode is None, log.read_text()[-3000:]
         time.sleep(0.1)
     raise TimeoutError(log.read_text()[-3000:])
 

@@ -49,7 +49,6 @@ def test_a_rank_that_fails_ends_the_run_in_its_own_words(built, tmp_path, monkey
         *("train", "--dataset=synthetic", f"--lake={built.lake}", f"--date={built.days[-1]}"),
         *("--recipe=wukong-tiny", "--ranks=2", *folders),
         code=1,
-        by_torchrun=True,
     )["error"]
     assert error.splitlines()[-1] == f"error: rank {rank} of 2: page 7 is cut off"
     assert log.read_text() == "failed once\n"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.distributed.process_group import process_group
 from training.config.recipe import Pipeline
 from training.data.dataset import ExampleTable, batches
 from training.distributed.divergence import DivergedError
+from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
 from training.trainer.loop import take_steps

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.training.commands import run_command
+from support.training.commands import run_command, run_script
 
-from infra.drills import kill_training
 from training.checkpoint.catalog import Checkpoints
 from training.data.dataset import ExampleTable, batches
 from training.distributed.process_group import process_group
@@ -18,6 +17,8 @@ from training.recipes import recipe_of
 from training.trainer.in_run_checkpoint import Position, Progress
 from training.trainer.loop import fit
 from training.trainer.session import Session
+
+SHORT_DRILL = Path(__file__).parents[2] / "support" / "training" / "short_drill.py"
 
 
 @pytest.fixture
@@ -44,11 +45,9 @@ def dense_inputs(built) -> int:
 
 
 @pytest.mark.distributed
-def test_kills_lose_nothing_and_repeat_nothing(built, tmp_path, monkeypatch):
+def test_kills_lose_nothing_and_repeat_nothing(built, tmp_path):
     """The drill itself, short, on two ranks: SIGKILL for one of them, then for all processes."""
-    # The undisturbed run has forked ranks; torchrun starts those that are killed.
-    monkeypatch.setattr(kill_training, "undisturbed", lambda run: run_command(*run.command[3:]))
-    found = kill_training.drill(built.lake, tmp_path, kills=2, ranks=2)
+    found = run_script(SHORT_DRILL, built.lake, tmp_path)
     assert found["examples"] > 10_000
     assert (found["kills"], found["examples_lost"], found["examples_repeated"]) == (2, 0, 0)
     assert found["max_loss_difference"] < 1e-6
