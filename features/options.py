@@ -34,8 +34,8 @@ def option(text: str, *, flag: str = "", metavar: str = "", **rest: Any) -> Any:
         rest: ``parse``, from text to the value, where the type alone cannot do it; ``choices``; and
             ``default`` or ``default_factory``, as ``dataclasses.field`` has them.
     """
-    parser = {name: rest.pop(name) for name in ("parse", "choices") if name in rest}
-    metadata = {"text": text, "flag": flag, "metavar": metavar, **parser}
+    metadata: dict[str, Any] = {"text": text, "flag": flag, "metavar": metavar}
+    metadata |= {name: rest.pop(name) for name in ("parse", "choices") if name in rest}
     return dataclasses.field(metadata=metadata, **rest)
 
 
@@ -129,10 +129,9 @@ def _add_option(
 ) -> None:
     said, plain = field.metadata, _without_none(kind)
     is_required = field.default is field.default_factory is dataclasses.MISSING
-    default = None
-    if not is_required:
-        has_factory = field.default_factory is not dataclasses.MISSING
-        default = field.default_factory() if has_factory else field.default
+    default = None if is_required else field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
     how: dict[str, Any] = {
         "dest": field.name,
         "default": default,
