@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -44,7 +44,13 @@ class _Log:
     rows: int
 
 
-def run_bench(folder: Path, *, sizes: Sequence[int], feast_rows: int) -> dict[str, Any]:
+class _Speed(TypedDict):
+    rows: int
+    seconds: dict[str, float]
+    rows_per_second: dict[str, int]
+
+
+def run_bench(folder: Path, *, sizes: Sequence[int], feast_rows: int) -> dict[str, object]:
     """Measure every size; returns seconds and rows per second, the growth, and Feast's ratio."""
     measured = [_measure(folder, rows) for rows in sizes]
     total = [sum(one["seconds"].values()) for one in measured]
@@ -59,7 +65,7 @@ def run_bench(folder: Path, *, sizes: Sequence[int], feast_rows: int) -> dict[st
     }
 
 
-def _measure(folder: Path, rows: int) -> dict[str, Any]:
+def _measure(folder: Path, rows: int) -> _Speed:
     log = _open(folder, rows)
     state, daily = _state(log), _daily(log)
     stored = folder / f"state-{rows}"

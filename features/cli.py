@@ -23,7 +23,9 @@ from features.datasets.catalog import SCHEMAS
 from features.options import ShowDefaults, add_options, request_from, text_of
 
 logger = logging.getLogger(__name__)
-Summary = dict[str, Any]
+Summary = dict[str, object]
+Command = Callable[[Any], Summary]
+"""A function of one request, whose class is the command's own."""
 EXIT_FAILED = 1
 EXIT_SKIPPED = 99
 _EXPECTED = (ValueError, OSError)
@@ -61,7 +63,7 @@ class CommandLine:
         *,
         description: str,
         epilog: str,
-        commands: Mapping[str, Callable[[Any], Summary]] | None = None,
+        commands: Mapping[str, Command] | None = None,
         folders: Mapping[str, tuple[str, str]] | None = None,
         quiet: Sequence[str] = (),
     ) -> None:
@@ -75,7 +77,7 @@ class CommandLine:
         self._added = added
         for name, run in (commands or {}).items():
             (parameter,) = inspect.signature(run).parameters.values()
-            made: type[Any] = parameter.annotation
+            made: type = parameter.annotation
             text = text_of(made)
             command = added.add_parser(
                 name,
@@ -140,7 +142,7 @@ class CommandLine:
         return code
 
 
-def _run(run: Callable[[Any], Summary], asked: Any) -> tuple[int, Summary]:
+def _run(run: Command, asked: object) -> tuple[int, Summary]:
     try:
         # Feast and Great Expectations print; stdout is for the one JSON line.
         with contextlib.redirect_stdout(sys.stderr):

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,7 @@ class Numbers:
 
     values: npt.NDArray[np.float32]
     """(B, number of columns); NaN where a number is missing, and in every age."""
-    moments: dict[int, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
+    moments: dict[int, tuple[IntArray, npt.NDArray[np.bool_]]]
     """By index among the columns: the epoch microseconds of an age, and whether it is missing."""
 
     def take(self, rows: IntArray) -> "Numbers":
@@ -63,16 +62,16 @@ def encode_numbers(wanted: Sequence[Column], columns: Columns, *, size: int) -> 
         is_missing = is_null(given)
         filled = _filled(given)
         if column.kind is Kind.AGE:
-            moments[index] = (filled, is_missing)
+            moments[index] = (filled.astype(np.int64, copy=False), is_missing)
             values[:, index] = np.nan
         else:
             values[:, index] = np.where(is_missing, np.nan, filled)
     return Numbers(values, moments)
 
 
-def _filled(values: pa.Array) -> npt.NDArray[Any]:
+def _filled(values: pa.Array) -> IntArray | npt.NDArray[np.float64]:
     """The numbers, 0 where null."""
     # An Arrow function costs as much as a thousand of its values.
     given = pc.fill_null(values, 0) if values.null_count else values
-    filled: npt.NDArray[Any] = given.to_numpy(zero_copy_only=False)
+    filled: IntArray | npt.NDArray[np.float64] = given.to_numpy(zero_copy_only=False)
     return filled

@@ -9,9 +9,9 @@ import features.online_store.feast_import  # noqa: F401 - before anything of Fea
 import datetime
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, PushSource, ValueType
@@ -34,6 +34,9 @@ from features.schema import (
     Schema,
     TableKind,
 )
+
+if TYPE_CHECKING:
+    from feast import RepoConfig
 
 SERVICE = "ranking"
 REPOSITORY = Path(__file__).parent / "repo"
@@ -82,7 +85,7 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
     (``features.online_store.visibility``).
     """
 
-    def update(self, config: Any, *args: Any, **kwargs: Any) -> None:
+    def update(self, config: "RepoConfig", *args: object, **kwargs: object) -> None:
         """Create the tables, as Feast does on ``apply``, and their triggers."""
         super().update(config, *args, **kwargs)
         connection = self._get_conn(config)
@@ -106,7 +109,11 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
         connection.commit()
 
     def online_write_batch(
-        self, config: Any, table: Any, data: Sequence[Offered], progress: Any
+        self,
+        config: "RepoConfig",
+        table: FeatureView,
+        data: Sequence[Offered],
+        progress: Callable[[int], object] | None,
     ) -> None:
         """Add rows and raise the table's version: copies of it in memory are stale from now on.
 

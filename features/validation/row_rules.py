@@ -7,8 +7,7 @@ that the report and the routing cannot disagree.
 
 import dataclasses
 import enum
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Window
@@ -175,7 +174,7 @@ def mark_broken_rules(frame: DataFrame, rules: Sequence[Rule]) -> DataFrame:
     """
     warnings = [rule for rule in rules if rule.severity is Severity.WARNING]
 
-    def broken(value_of: Any) -> Any:
+    def broken(value_of: Callable[[Rule], str]) -> SparkColumn:
         found = [F.when(rule.broken(), F.lit(value_of(rule))) for rule in warnings]
         return F.array_compact(F.array(*found)) if found else F.array().cast("array<string>")
 

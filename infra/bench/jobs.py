@@ -4,9 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from features.datasets.catalog import schema_of
+from infra.local.network import JsonObject
 from infra.local.settings import REPOSITORY
 
 LOGS = {
@@ -19,7 +19,7 @@ LAWS = REPOSITORY / "var" / "laws"
 """Where they are."""
 
 
-def run_job(package: str, name: str, *flags: str) -> dict[str, Any]:
+def run_job(package: str, name: str, *flags: str) -> JsonObject:
     """One job's summary; its log goes to stderr, and its failure ends this process."""
     command = [sys.executable, "-m", package, name, *flags]
     sys.stderr.write(f"== {package} {' '.join((name, *flags))}\n")

@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from infra.demo.memory import MemorySampler
+from infra.local.network import JsonObject
 from infra.local.settings import Settings, job_environment
 
 EXIT_NOTHING_TO_DO = 99
@@ -38,7 +38,7 @@ class Stage:
     name: str
     seconds: float
     state: str
-    result: dict[str, Any]
+    result: JsonObject
 
 
 class JobFailedError(RuntimeError):
@@ -59,7 +59,7 @@ class Jobs:
 
     def run(
         self, name: str, package: str, asked: str, *flags: str, folders: str = ""
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """Run one command as a process; returns its JSON summary."""
         named = [f"--{flag}={self.settings.var / _FOLDERS[flag]}" for flag in folders.split()]
         dataset = f"--dataset={self.settings.dataset}"
@@ -176,7 +176,7 @@ def _code_within(process: "subprocess.Popen[bytes]", seconds: float) -> int | No
         return None
 
 
-def _last_object(stdout: str) -> dict[str, Any]:
+def _last_object(stdout: str) -> JsonObject:
     lines = [line for line in stdout.splitlines() if line.strip()]
     try:
         value = json.loads(lines[-1]) if lines else {}
@@ -185,7 +185,7 @@ def _last_object(stdout: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _rows(result: dict[str, Any]) -> str:
+def _rows(result: JsonObject) -> str:
     return f", {result['rows']:,} rows" if isinstance(result.get("rows"), int) else ""
 
 

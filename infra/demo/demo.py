@@ -19,7 +19,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import psutil
 
@@ -30,7 +29,7 @@ from infra.demo.memory import MemorySampler
 from infra.demo.replay import Replay
 from infra.demo.sample_request import ranked_answer
 from infra.local.airflow_client import Scheduler, Task
-from infra.local.network import answers
+from infra.local.network import JsonObject, answers
 from infra.local.processes import end_trees, is_recorded_alive, terminate_as_interrupt
 from infra.local.settings import Settings, job_environment
 from infra.local.stack import Stack
@@ -57,10 +56,10 @@ class Demo:
         self.jobs = backfill.Jobs(settings, self.sampler, logs=self.folder / "logs")
         self.replay = Replay(self.schema, var=settings.var, day=self.days[-1])
         self.tasks: list[Task] = []
-        self.summary: dict[str, Any] = {}
+        self.summary: JsonObject = {}
         self._seen: dict[tuple[str, str], str] = {}
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> JsonObject:
         """Run the whole demo; returns the report."""
         background = concurrent.futures.ThreadPoolExecutor()
         with self.sampler.running(), Stack(self.settings) as stack, background:
@@ -99,7 +98,7 @@ class Demo:
         self.replay.keep_store()
         stack.start_endpoint()
 
-    def _replay(self, stack: Stack) -> dict[str, Any]:
+    def _replay(self, stack: Stack) -> JsonObject:
         """The last day lands once more, impression by impression, and a push follows it."""
         started = time.monotonic()
         self.replay.start_push(stack.processes, job_environment(self.settings))
@@ -107,7 +106,7 @@ class Demo:
         self.jobs.say(f"replay of {self.replay.day}, {time.monotonic() - started:.1f} s")
         return result
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self) -> JsonObject:
         """One ranked answer; without items when there is no champion."""
         endpoint = self.settings.endpoint_url
         if not answers(f"{endpoint}/v2/health/ready"):
@@ -134,7 +133,7 @@ class Demo:
                 took = "" if state == "running" else f", {task['seconds']:.1f} s"
                 self.jobs.say(f"{task['day']} {task['task']:<22}{state}{took}")
 
-    def _drill(self) -> dict[str, Any]:
+    def _drill(self) -> JsonObject:
         """Evaluate a candidate that was spoilt on purpose; the gate must refuse it."""
         result = self.jobs.run(
             *("drill spoilt", "training", "evaluate", f"--date={self.days[-1]}", "--drill=spoilt"),

@@ -1,23 +1,24 @@
 """The demo's report: what took how long, what was measured and decided, and what to open."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from features.pages import site
 from infra.demo.report_page import METRICS, report_page
+from infra.local.network import JsonObject
 from infra.local.settings import HOST
 
 if TYPE_CHECKING:
     from infra.demo.demo import Demo
 
-Report = dict[str, Any]
+Report = JsonObject
 LOGGED_STATES = ("running", "success", "failed", "skipped", "up_for_retry", "upstream_failed")
 """States of a task that are logged."""
 
 
-def build(demo: "Demo", *, seconds: float, drill: dict[str, Any], answer: dict[str, Any]) -> Report:
+def build(demo: "Demo", *, seconds: float, drill: JsonObject, answer: JsonObject) -> Report:
     """Everything that the table, the page and the JSON line are made from."""
     failed = [task for task in demo.tasks if task["state"] in {"failed", "upstream_failed"}]
     gates = [
@@ -78,7 +79,7 @@ def table(report: Report) -> str:
     return "\n".join([*lines, f"FAILED: {', '.join(failed)}"] if failed else lines)
 
 
-def _bootstrap_stages(demo: "Demo") -> Iterable[dict[str, Any]]:
+def _bootstrap_stages(demo: "Demo") -> Iterable[JsonObject]:
     for stage in demo.jobs.stages:
         yield {
             "stage": stage.name,
@@ -88,7 +89,7 @@ def _bootstrap_stages(demo: "Demo") -> Iterable[dict[str, Any]]:
         }
 
 
-def _daily_stages(demo: "Demo") -> Iterable[dict[str, Any]]:
+def _daily_stages(demo: "Demo") -> Iterable[JsonObject]:
     """The tasks of the daily part, the days of each added up."""
     for name in dict.fromkeys(task["task"] for task in demo.tasks):
         tasks = [task for task in demo.tasks if task["task"] == name]
@@ -101,17 +102,17 @@ def _daily_stages(demo: "Demo") -> Iterable[dict[str, Any]]:
         }
 
 
-def _rows(result: Mapping[str, Any]) -> int | None:
+def _rows(result: JsonObject) -> int | None:
     rows = result.get("rows")
     return rows if isinstance(rows, int) else None
 
 
-def _first_gate(demo: "Demo") -> dict[str, Any]:
+def _first_gate(demo: "Demo") -> JsonObject:
     stage = next(stage for stage in demo.jobs.stages if stage.name == "evaluate")
     return _gate(str(demo.history[1]), stage.result)
 
 
-def _gate(day: str, result: Mapping[str, Any]) -> dict[str, Any]:
+def _gate(day: str, result: JsonObject) -> JsonObject:
     return {
         "day": day,
         "decision": result.get("decision", "none"),
@@ -145,7 +146,7 @@ def _gate_lines(report: Report) -> list[str]:
     return [*lines, ""]
 
 
-def _freshness_lines(freshness: Mapping[str, Any]) -> list[str]:
+def _freshness_lines(freshness: JsonObject) -> list[str]:
     """From the landing of an impression until the endpoint can read it, and the declared delay."""
     if "impressions" not in freshness:
         return []
@@ -160,7 +161,7 @@ def _freshness_lines(freshness: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _answer_lines(answer: Mapping[str, Any]) -> list[str]:
+def _answer_lines(answer: JsonObject) -> list[str]:
     if not answer["items"]:
         return [f"no ranked answer; {answer['note']}", ""]
     lines = [

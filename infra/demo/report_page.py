@@ -1,7 +1,6 @@
 """The demo's report as a page."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from matplotlib.figure import Figure
 
@@ -21,12 +20,13 @@ from features.pages.content import (
     Value,
     decimal,
 )
+from infra.local.network import JsonObject
 
 METRICS = ("ne", "auc", "gauc", "calibration", "log_loss")
 TONES = {"promote": Tone.GOOD, "hold": Tone.UNSURE, "refuse": Tone.BAD}
 
 
-def report_page(report: Mapping[str, Any]) -> Page:
+def report_page(report: JsonObject) -> Page:
     """The page of a report that ``report.build`` made."""
     return Page(
         f"The main job on {report['dataset']}",
@@ -69,7 +69,7 @@ def _failures(failed: Sequence[str]) -> Iterable[Block]:
         yield Notice(f"Failed: {', '.join(failed)}.", Tone.BAD)
 
 
-def _labelled_gates(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def _labelled_gates(report: JsonObject) -> list[tuple[str, JsonObject]]:
     days = [("", gate) for gate in report["gates"]]
     return [
         ("bootstrap", report["bootstrap_gate"]),
@@ -78,7 +78,7 @@ def _labelled_gates(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, A
     ]
 
 
-def _decisions(report: Mapping[str, Any]) -> Iterable[Block]:
+def _decisions(report: JsonObject) -> Iterable[Block]:
     rows: list[Sequence[Value]] = []
     for label, gate in _labelled_gates(report):
         decision = gate["decision"]
@@ -88,7 +88,7 @@ def _decisions(report: Mapping[str, Any]) -> Iterable[Block]:
     yield Table(("day", "decision", "why", "page"), rows)
 
 
-def _metrics(report: Mapping[str, Any]) -> Table:
+def _metrics(report: JsonObject) -> Table:
     rows: list[Sequence[Value]] = []
     for gate in (report["bootstrap_gate"], *report["gates"]):
         for who, values in gate["metrics"].items():
@@ -97,7 +97,7 @@ def _metrics(report: Mapping[str, Any]) -> Table:
     return Table(("day", "ranker", *(name.replace("_", " ") for name in METRICS)), rows)
 
 
-def _by_day(report: Mapping[str, Any]) -> Figure:
+def _by_day(report: JsonObject) -> Figure:
     """NE of candidate and champion on each day's holdout."""
     figure = Figure(figsize=(4.6, 2.6), layout="constrained")
     axes = figure.subplots()
@@ -114,7 +114,7 @@ def _by_day(report: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _freshness(freshness: Mapping[str, Any]) -> Iterable[Block]:
+def _freshness(freshness: JsonObject) -> Iterable[Block]:
     """From the landing of an impression until the endpoint can read it, and the declared delay."""
     if "impressions" not in freshness:
         return
@@ -138,7 +138,7 @@ def _freshness(freshness: Mapping[str, Any]) -> Iterable[Block]:
     )
 
 
-def _stages(stages: Sequence[Mapping[str, Any]]) -> Table:
+def _stages(stages: Sequence[JsonObject]) -> Table:
     return Table(
         ("stage", "seconds", "rows", "peak memory, MB"),
         [
@@ -148,7 +148,7 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _answer(answer: Mapping[str, Any]) -> Iterable[Block]:
+def _answer(answer: JsonObject) -> Iterable[Block]:
     if not answer["items"]:
         yield Notice(f"No ranked answer; {answer['note']}")
         return

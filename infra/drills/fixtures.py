@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +32,7 @@ from features.schema import (
     FeatureTable,
     Role,
 )
-from infra.local.network import answers
+from infra.local.network import JsonObject, answers
 from training.artifact import artifact
 from training.artifact.manifest import Manifest
 from training.model.inputs import inputs_of
@@ -117,7 +116,7 @@ def write_artifact(root: Path, *, day: datetime.date, seed: int) -> Manifest:
     )
 
 
-def request(user: int, items: list[int], *, request_id: str) -> dict[str, Any]:
+def request(user: int, items: list[int], *, request_id: str) -> JsonObject:
     """A request of the protocol for noon, from a phone."""
     values: dict[str, tuple[str, Sequence[int | str]]] = {
         SCHEMA.entity(Role.USER).name: ("INT64", [user]),
@@ -191,7 +190,7 @@ def _golden() -> dict[str, pa.Array]:
     """Sixteen examples with values of their own; what is asked of a version at every load."""
     random, size = np.random.default_rng(1), _GOLDEN_ROWS
     moment = pa.scalar(NOON, pa.timestamp("us", tz="UTC"))
-    columns: dict[str, Any] = {REQUEST_TIME.name: pa.repeat(moment, size)}
+    columns: JsonObject = {REQUEST_TIME.name: pa.repeat(moment, size)}
     for table in SCHEMA.tables:
         for name, values in _rows(table, size, random).items():
             columns[name] = pa.array(values)

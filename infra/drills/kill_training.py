@@ -18,11 +18,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from infra.bench.jobs import prepare_examples
+from infra.local.network import JsonObject
 from infra.local.settings import REPOSITORY
 
 DATASET, LAST = "synthetic", "2025-01-06"
@@ -88,13 +88,13 @@ class Run:
         return sorted(found)
 
 
-def undisturbed(run: Run) -> dict[str, Any]:
+def undisturbed(run: Run) -> JsonObject:
     """Train to the end; returns the summary."""
     with run.started() as job:
         return summary_of(job)
 
 
-def summary_of(job: "subprocess.Popen[str]") -> dict[str, Any]:
+def summary_of(job: "subprocess.Popen[str]") -> JsonObject:
     """The job's last line, once it has ended."""
     output, _ = job.communicate()
     if job.returncode == -signal.SIGKILL:
@@ -104,9 +104,7 @@ def summary_of(job: "subprocess.Popen[str]") -> dict[str, Any]:
     return dict(json.loads(output.splitlines()[-1]))
 
 
-def killed(
-    run: Run, kills: int, total_steps: int, chance: random.Random
-) -> tuple[dict[str, Any], int]:
+def killed(run: Run, kills: int, total_steps: int, chance: random.Random) -> tuple[JsonObject, int]:
     """Train to the end through up to ``kills`` kills; the last summary, and how many there were.
 
     One rank alone and everything at once take turns.
@@ -167,7 +165,7 @@ def compare(reference: Run, other: Run) -> tuple[int, int]:
     return (wanted - found).total(), (found - wanted).total()
 
 
-def drill(lake: Path, folder: Path, *, kills: int, ranks: int, seed: int = 0) -> dict[str, Any]:
+def drill(lake: Path, folder: Path, *, kills: int, ranks: int, seed: int = 0) -> JsonObject:
     """Kill this many times; returns the figures."""
     chance = random.Random(seed)
     reference = Run(lake, folder / "reference", ranks)

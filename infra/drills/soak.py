@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
@@ -35,6 +34,7 @@ from tqdm import tqdm
 from infra.bench.serving import load_client
 from infra.bench.serving.load_client import Answer, Clients, Tally
 from infra.drills import fixtures, soak_store
+from infra.local.network import JsonObject
 from infra.local.processes import terminate_as_interrupt
 from infra.local.settings import HOST
 from serving.release.endpoint_client import Endpoint
@@ -67,7 +67,7 @@ class Soak:
         self.rss_mb: list[tuple[float, float]] = []
         self._known: dict[tuple[int, bytes], dict[str, npt.NDArray[np.float32]]] = {}
 
-    async def run(self, http_port: int, grpc_port: int, server: psutil.Process) -> dict[str, Any]:
+    async def run(self, http_port: int, grpc_port: int, server: psutil.Process) -> JsonObject:
         """Measure the capacity, send requests, swap versions, restart the store; a summary."""
         options = self.options
         self._endpoint = Endpoint(f"http://{HOST}:{http_port}")
@@ -138,7 +138,7 @@ class Soak:
                 bar.set_postfix(lost=self.tally.lost.total(), swaps=self.num_swaps)
                 await asyncio.sleep(0.5)
 
-    def _summary(self, capacity: float, rate: float, *, failures: list[str]) -> dict[str, Any]:
+    def _summary(self, capacity: float, rate: float, *, failures: list[str]) -> JsonObject:
         tally, memory = self.tally, memory_of(self.rss_mb)
         return {
             "requests": tally.num_sent,
@@ -175,7 +175,7 @@ def memory_of(samples: Sequence[tuple[float, float]]) -> dict[str, float]:
     }
 
 
-def has_failed(summary: dict[str, Any]) -> bool:
+def has_failed(summary: JsonObject) -> bool:
     """Whether a request was lost, a change did not happen, or the memory grew beyond its bound."""
     growth = summary["rss_mb_end"] - summary["rss_mb_start"]
     is_idle = not summary["swaps"] or summary["store_restarts"] != 2
@@ -184,7 +184,7 @@ def has_failed(summary: dict[str, Any]) -> bool:
     )
 
 
-def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def run(options: argparse.Namespace, folder: Path) -> JsonObject:
     """Make the world, start the endpoint, soak it, end it."""
     with soak_store.opened(folder) as store:
         os.environ.update(store.environment)

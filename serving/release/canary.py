@@ -99,7 +99,11 @@ class Canary:
         control = self.target.begin()
         self.target.ask(FIRST)
         seen: list[dict[str, Any]] = []
-        summary = {"version": self.target.version, "control": control, "steps": seen}
+        summary: dict[str, object] = {
+            "version": self.target.version,
+            "control": control,
+            "steps": seen,
+        }
         try:
             self._shift(FIRST)
             for percent in STEPS:

@@ -20,7 +20,6 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -60,7 +59,7 @@ def main() -> None:
     """Measure both stores; print the tables, then one JSON object."""
     options = _options()
     model = data.prepare()
-    figures: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, object]] = {}
     if "sqlite" in options.stores:
         figures["sqlite"] = measure("sqlite", model, options.seconds)
     if "redis" in options.stores and shutil.which("redis-server") is None:
@@ -73,7 +72,7 @@ def main() -> None:
     sys.stdout.write(json.dumps({**figures.get("sqlite", {}), "stores": figures}) + "\n")
 
 
-def measure(store: str, model: Path, seconds: float) -> dict[str, Any]:
+def measure(store: str, model: Path, seconds: float) -> dict[str, object]:
     """One store: baselines, then the server."""
     command = [sys.executable, "-m", serve_baselines.MODULE, f"--model={model}", "--candidates"]
     done = subprocess.run(
@@ -101,7 +100,7 @@ def first_requests(grpc_port: int) -> dict[str, float]:
     }
 
 
-def ratios(model: Path, ports: tuple[int, int], seconds: float) -> dict[str, Any]:
+def ratios(model: Path, ports: tuple[int, int], seconds: float) -> dict[str, object]:
     """The ratios and shares, measured in rounds, because the machine is noisy."""
     every: dict[str, list[float]] = {}
     for size in CANDIDATES:
@@ -213,7 +212,7 @@ def table(
     store: str,
     cells: dict[Cell, Measured],
     baselines: dict[int, dict[str, float]],
-    figures: dict[str, Any],
+    figures: dict[str, object],
 ) -> str:
     """Markdown: the server, then what its parts cost alone."""
     head = (

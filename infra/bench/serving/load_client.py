@@ -11,7 +11,6 @@ import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import grpc
 import numpy as np
@@ -19,6 +18,8 @@ import numpy.typing as npt
 import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.infer_type import deserialize_bytes_tensor
+
+from infra.local.network import JsonObject
 
 ANSWER_SECONDS = 30.0
 """A request without an answer after this is lost."""
@@ -59,7 +60,7 @@ class Clients:
     """Connections to one endpoint, and the bodies that are sent over them."""
 
     def __init__(
-        self, address: tuple[str, int], channel: grpc.aio.Channel, bodies: Sequence[dict[str, Any]]
+        self, address: tuple[str, int], channel: grpc.aio.Channel, bodies: Sequence[JsonObject]
     ) -> None:
         """Args: host and port of REST, a channel of gRPC, requests of the protocol."""
         self._address = address
@@ -202,7 +203,7 @@ def _of_grpc(index: int, answer: messages.ModelInferResponse) -> Answer:
     )
 
 
-def _message(body: dict[str, Any]) -> bytes:
+def _message(body: JsonObject) -> bytes:
     inputs = []
     for given in body["inputs"]:
         is_text = given["datatype"] == "BYTES"

@@ -2,9 +2,9 @@
 
 import json
 import sys
-from typing import Any
 
 from infra.bench.jobs import LAWS, LOGS, lake_of, run_job
+from infra.local.network import JsonObject
 
 DATASET = "movielens-100k"
 RECIPE = "wukong-small"
@@ -27,7 +27,7 @@ def main() -> None:
     sys.stdout.write(json.dumps(found) + "\n")
 
 
-def table(found: dict[str, Any]) -> str:
+def table(found: JsonObject) -> str:
     """Milliseconds by recipe, threads and candidates; then the tables' costs."""
     rows = [
         (recipe, size, values)

@@ -3,9 +3,9 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from infra.bench.jobs import LAWS, lake_of, prepare_examples, run_job
+from infra.local.network import JsonObject
 
 SEEDS = 3
 RUNS = {
@@ -22,7 +22,7 @@ LONG_LOG_ENDS = "2025-01-24"
 
 def main() -> None:
     """Prepare the lakes, compare, print a table a data set and one JSON object."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, JsonObject] = {}
     for dataset, sizes in RUNS.items():
         lake = long_lake() if dataset == "synthetic-fields" else lake_of(dataset)
         flags = (f"--dataset={dataset}", f"--lake={lake}", f"--seeds={SEEDS}")
@@ -42,7 +42,7 @@ def long_lake() -> Path:
     return folder / "lake"
 
 
-def table(dataset: str, found: dict[str, Any]) -> str:
+def table(dataset: str, found: JsonObject) -> str:
     """Final losses by run, and at what share of the compute the loss from scratch was reached."""
     best = found["best_log_loss"]
     known = f"; the true probabilities' log loss is {best:.4f}" if best else ""

@@ -3,9 +3,9 @@
 import json
 import math
 import sys
-from typing import Any
 
 from infra.bench.jobs import prepare_examples, run_job
+from infra.local.network import JsonObject
 from infra.local.settings import REPOSITORY
 
 FOLDER = REPOSITORY / "var" / "models"
@@ -23,7 +23,7 @@ _T_OF_THREE = 4.303
 
 def main() -> None:
     """Prepare the lakes, run every model, print one table a data set and one JSON object."""
-    figures: dict[str, dict[str, Any]] = {}
+    figures: dict[str, JsonObject] = {}
     for dataset, (last, sizes) in DATASETS.items():
         lake = prepare_examples(dataset, FOLDER, last=last, sizes=sizes)
         named = (f"--dataset={dataset}", f"--data={lake}")
@@ -35,7 +35,7 @@ def main() -> None:
     sys.stdout.write(json.dumps(figures) + "\n")
 
 
-def table(dataset: str, models: dict[str, Any]) -> str:
+def table(dataset: str, models: JsonObject) -> str:
     """Means of three seeds with their 95 % intervals, the lowest log loss first."""
     first = next(iter(models.values()))
     rows = first["rows"]
@@ -53,7 +53,7 @@ def table(dataset: str, models: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def cell(found: dict[str, Any], name: str) -> str:
+def cell(found: JsonObject, name: str) -> str:
     """A mean and half the width of its interval."""
     value, spread = found[name], found["spreads"][name]
     if value is None:

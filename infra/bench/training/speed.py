@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from typing import Any
+
+from infra.local.network import JsonObject
 
 KEYS = (
     *("samples_per_second", "gflops", "peak_gflops", "share_of_peak", "peak_memory_mb"),
@@ -17,7 +18,7 @@ def run(configuration: str) -> dict[str, float]:
     return {**_speed(configuration), "input_ratio_2_ranks": by_ranks["2"]}
 
 
-def _speed(configuration: str, *flags: str) -> dict[str, Any]:
+def _speed(configuration: str, *flags: str) -> JsonObject:
     command = [sys.executable, "-m", "training", "speed", "--configuration", configuration, *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
