@@ -9,7 +9,6 @@ import dataclasses
 import enum
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from serving.release import intervals
 from serving.release.intervals import Interval
@@ -123,7 +122,7 @@ class Finding:
         limits += [f"at most {most}"] if math.isfinite(self.allowed[1]) else []
         return f"{self.check}: {found}; {' and '.join(limits)}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As plain values; what is not finite is None, which JSON has."""
         value, low, high = (_plain(number) for number in self.seen.as_tuple())
         least, most = (_plain(number) for number in self.allowed)

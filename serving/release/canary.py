@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import time
-from typing import Any
 
 from tqdm import tqdm
 
@@ -86,7 +85,7 @@ class Canary:
     target: CanaryTarget
     limits: Limits
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> dict[str, object]:
         """Take every step; returns what was seen at each, and the ``verdict``.
 
         No traffic is no failure where the target allows it: the canary goes back, the verdict is
@@ -98,7 +97,7 @@ class Canary:
         """
         control = self.target.begin()
         self.target.ask(FIRST)
-        seen: list[dict[str, Any]] = []
+        seen: list[dict[str, object]] = []
         summary: dict[str, object] = {
             "version": self.target.version,
             "control": control,
@@ -122,7 +121,7 @@ class Canary:
             raise CanaryError(whole, summary) from error
         return {**summary, "verdict": Outcome.PASSED.value}
 
-    def _went_back(self, error: BaseException, summary: dict[str, Any]) -> dict[str, Any]:
+    def _went_back(self, error: BaseException, summary: dict[str, object]) -> dict[str, object]:
         """Give the traffic back and write down why; the summary."""
         outcome = error.outcome if isinstance(error, _StepError) else None
         try:
@@ -132,7 +131,7 @@ class Canary:
                 self.target.conclude(outcome, str(error))
         return {**summary, "verdict": outcome and outcome.value, "rolled_back": True}
 
-    def _may_go_on(self, error: BaseException, seen: list[dict[str, Any]]) -> bool:
+    def _may_go_on(self, error: BaseException, seen: list[dict[str, object]]) -> bool:
         """Whether a try that ended so is no failure: there was no traffic, and need be none.
 
         Traffic that ends after a step that had enough of it is another matter: the canary may be
@@ -149,7 +148,7 @@ class Canary:
             timeout_seconds=self.limits.ready_timeout_seconds,
         )
 
-    def _check(self, percent: int, *, seen: list[dict[str, Any]]) -> None:
+    def _check(self, percent: int, *, seen: list[dict[str, object]]) -> None:
         """Watch one step until it has come to something; only what it passes returns."""
         last = self._watch(percent)
         step = {
@@ -260,7 +259,7 @@ def _reason(seen: _Seen, limits: Limits) -> str:
     return undecided + found
 
 
-def _summary(canary: Observation, control: Observation) -> dict[str, Any]:
+def _summary(canary: Observation, control: Observation) -> dict[str, object]:
     """What a step's line in the summary has."""
     return {
         name: {

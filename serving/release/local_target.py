@@ -6,7 +6,6 @@ versions: a user who had it at 5 % has it at 25 %, and another rollout begins wi
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 from serving.release.canary_target import (
     CanaryTargetError,
@@ -76,8 +75,9 @@ class LocalTarget:
         traffic_split.write_share(self.registry, CANARY, self._given)
         return self._given
 
-    def wait(self, change: Any, *, percent: int, timeout_seconds: float) -> None:
+    def wait(self, change: object, *, percent: int, timeout_seconds: float) -> None:
         """Have the endpoint follow: it verifies and warms the canary before it may answer."""
+        assert isinstance(change, Share)
         wanted = {"version": change.version, "percent": change.percent}
         try:
             seen = self.endpoint.follow(timeout_seconds=timeout_seconds)

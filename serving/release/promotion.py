@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 from features.cli import FailedError, SkippedError
 from serving.release.endpoint_client import Endpoint, EndpointError, NoEndpointError
@@ -46,7 +46,7 @@ class PromotionError(FailedError):
 
 def read_decision(
     reports: Path, *, dataset: str, day: datetime.date, is_upscaled: bool = False
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The gate's decision on a day's candidate, or on the one that grew; ValueError without one."""
     kind = "gate-upscale" if is_upscaled else "gate"
     path = reports / dataset / kind / day.isoformat() / "decision.json"
@@ -58,20 +58,21 @@ def read_decision(
     return content
 
 
-def why_not(decision: Mapping[str, Any]) -> str:
+def why_not(decision: Mapping[str, object]) -> str:
     """Why a decision other than promote leaves nothing to do."""
-    reasons = "; ".join(map(str, decision.get("reasons", ())))
+    given = decision.get("reasons")
+    reasons = "; ".join(map(str, given if isinstance(given, list) else ()))
     return f"the gate decided {decision['decision']}: {reasons}"
 
 
 def promote(
     registry: Versions,
     *,
-    decision: Mapping[str, Any],
+    decision: Mapping[str, object],
     day: datetime.date,
     endpoint: Endpoint,
     again: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Make the day's candidate the champion, where the gate said so, and have it served.
 
     Args:
@@ -108,7 +109,7 @@ def promote(
 def candidate_of(
     registry: Versions,
     *,
-    decision: Mapping[str, Any],
+    decision: Mapping[str, object],
     day: datetime.date,
     again: bool = False,
     endpoint: Endpoint | None = None,
@@ -156,7 +157,7 @@ def install(registry: Versions, version: str) -> None:
     logger.info("alias %s: %s -> %s", CHAMPION, previous, version)
 
 
-def _candidate(registry: Versions, decision: Mapping[str, Any], day: datetime.date) -> str:
+def _candidate(registry: Versions, decision: Mapping[str, object], day: datetime.date) -> str:
     """The version that was judged: the decision names it, or it is the newest of its day."""
     version = decision.get("candidate") or registry.version_of(day)
     if not isinstance(version, str):
@@ -168,7 +169,7 @@ def _candidate(registry: Versions, decision: Mapping[str, Any], day: datetime.da
 
 def _require_newer(
     registry: Versions,
-    decision: Mapping[str, Any],
+    decision: Mapping[str, object],
     *,
     previous: str,
     version: str,

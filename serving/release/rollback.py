@@ -6,7 +6,6 @@ the first one. What was taken back is tagged too: re-running its day must not pr
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from features.cli import FailedError, SkippedError
 from serving.release.endpoint_client import Endpoint, EndpointError, NoEndpointError
@@ -27,7 +26,7 @@ class RollbackError(FailedError):
 
 def roll_back(
     registry: Versions, *, to: str | None, endpoint: Endpoint, artifacts: Path
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Undo the newest change: a canary ends, else the champion gives way to the one before it.
 
     Args:
@@ -70,7 +69,7 @@ def _require_registered(registry: Versions, version: str) -> None:
 
 def _without_canary(
     registry: Versions, endpoint: Endpoint, *, canary: str, champion: str
-) -> dict[str, Any]:
+) -> dict[str, object]:
     traffic_split.clear_share(registry, CANARY)
     registry.set_tag(canary, aliases.ROLLED_BACK, BY_HAND)
     logger.info("canary %s: taken away; %s has all requests", canary, champion)
@@ -103,6 +102,6 @@ def _install(registry: Versions, endpoint: Endpoint, *, target: str, champion: s
     return is_served
 
 
-def _summary(start: str, end: str, *, endpoint: Endpoint, is_served: bool) -> dict[str, Any]:
+def _summary(start: str, end: str, *, endpoint: Endpoint, is_served: bool) -> dict[str, object]:
     note = {} if is_served else {"note": _NO_ENDPOINT}
     return {"from": start, "to": end, "endpoint": endpoint.url, "served": is_served, **note}

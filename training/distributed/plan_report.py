@@ -2,7 +2,8 @@
 
 import collections
 import dataclasses
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import torch
 from torchrec.distributed.planner.types import PlannerError, ShardingOption
@@ -16,9 +17,22 @@ from training.model.inputs import Inputs
 from training.model.ranker import Ranker
 
 
+class _Table(TypedDict):
+    table: str
+    rows: int
+    columns: int
+    sharding_type: str
+    kernel: str
+    ranks: list[int]
+    shards: list[list[int]]
+    hbm_bytes: int
+    ddr_bytes: int
+    milliseconds: float
+
+
 def planned(
     inputs: Inputs, recipe: Recipe, machine: Machine, *, teraflops: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The plan that the trainer would make there, table by table.
 
     Args:
@@ -47,23 +61,30 @@ def planned(
             milliseconds[shard.rank] += shard.perf.total
     dense_ms = cost.training_flops * batch_size / machine.ranks / teraflops / 1e9
     lookups_ms = max(milliseconds.values(), default=0.0)
-    figures = {
-        "recipe": recipe.name,
-        **dataclasses.asdict(machine),
-        "fits": True,
-        "tables": [_to_dict(option) for option in chosen.options],
-        "considered": chosen.considered,
+    tables = [_to_dict(option) for option in chosen.options]
+    by_rank = {
         "hbm_bytes_by_rank": [hbm[rank] for rank in range(machine.ranks)],
         "ddr_bytes_by_rank": [ddr[rank] for rank in range(machine.ranks)],
-        **_dense_to_dict(chosen.dense),
+    }
+    times = {
         "lookup_milliseconds": lookups_ms,
         "dense_milliseconds": dense_ms,
         "step_milliseconds": lookups_ms + dense_ms,
     }
-    return {**figures, "markdown": _markdown(figures)}
+    return {
+        "recipe": recipe.name,
+        **dataclasses.asdict(machine),
+        "fits": True,
+        "tables": tables,
+        "considered": chosen.considered,
+        **by_rank,
+        **_dense_to_dict(chosen.dense),
+        **times,
+        "markdown": _markdown(tables, by_rank, chosen.dense, times),
+    }
 
 
-def _dense_to_dict(dense: DensePlan) -> dict[str, Any]:
+def _dense_to_dict(dense: DensePlan) -> dict[str, object]:
     return {
         "dense": dense.parallelism.value,
         "dense_bytes_by_rank": dense.bytes_by_rank,
@@ -72,7 +93,7 @@ def _dense_to_dict(dense: DensePlan) -> dict[str, Any]:
     }
 
 
-def _to_dict(option: ShardingOption) -> dict[str, Any]:
+def _to_dict(option: ShardingOption) -> _Table:
     return {
         "table": option.name,
         "rows": option.tensor.shape[0],
@@ -87,12 +108,17 @@ def _to_dict(option: ShardingOption) -> dict[str, Any]:
     }
 
 
-def _markdown(figures: dict[str, Any]) -> str:
+def _markdown(
+    tables: Sequence[_Table],
+    by_rank: Mapping[str, Sequence[int]],
+    dense: DensePlan,
+    times: Mapping[str, float],
+) -> str:
     lines = [
         "| table | rows x columns | sharding | kernel | ranks | HBM, MB | host, MB | ms |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for table in figures["tables"]:
+    for table in tables:
         cells = (
             table["table"],
             f"{table['rows']:,} x {table['columns']}",
@@ -104,17 +130,17 @@ def _markdown(figures: dict[str, Any]) -> str:
             f"{table['milliseconds']:.3f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    largest = max(figures["hbm_bytes_by_rank"], default=0) / 2**20
-    host = max(figures["ddr_bytes_by_rank"], default=0) / 2**20
-    dense = figures["dense_bytes_by_rank"] / 2**20
-    if not figures["tables"]:
+    largest = max(by_rank["hbm_bytes_by_rank"], default=0) / 2**20
+    host = max(by_rank["ddr_bytes_by_rank"], default=0) / 2**20
+    dense_mb = dense.bytes_by_rank / 2**20
+    if not tables:
         lines = ["Adam trains the tables as part of the dense part; none is sharded."]
     lines.append(
         f"\nA rank holds up to {largest:,.0f} MB of tables on its device, {host:,.0f} MB in the "
-        f"host's memory, and {dense:,.0f} MB of the dense part ({figures['dense']}) with its "
-        "gradients, moments and activations. A step takes "
-        f"about {figures['step_milliseconds']:.2f} ms: {figures['lookup_milliseconds']:.2f} of "
+        f"host's memory, and {dense_mb:,.0f} MB of the dense part ({dense.parallelism.value}) with "
+        "its gradients, moments and activations. A step takes "
+        f"about {times['step_milliseconds']:.2f} ms: {times['lookup_milliseconds']:.2f} of "
         "lookups "
-        f"(the planner's estimate) and {figures['dense_milliseconds']:.2f} of the dense part."
+        f"(the planner's estimate) and {times['dense_milliseconds']:.2f} of the dense part."
     )
     return "\n".join(lines)

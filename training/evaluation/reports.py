@@ -3,10 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from features.pages import site
-from features.pages.content import Charts, Facts, Page, Prose, Tone
+from features.pages.content import Charts, Facts, Page, Prose, Tone, Value
 from training.evaluation.charts import Curve, Scores, learning_curve
 from training.evaluation.decisions import summary
 from training.evaluation.evaluate import Evaluation
@@ -15,7 +14,7 @@ from training.registry.family_tree import Member
 
 
 def write_training_page(
-    reports: Path, dataset: str, name: str, curve: Curve, facts: Mapping[str, Any]
+    reports: Path, dataset: str, name: str, curve: Curve, facts: Mapping[str, Value]
 ) -> str:
     """The learning curve of a run, by its checkpoint's name; returns its page below ``reports``."""
     path = Path(dataset) / "training" / name / "index.html"
@@ -24,7 +23,7 @@ def write_training_page(
     return written
 
 
-def training_page(dataset: str, name: str, curve: Curve, facts: Mapping[str, Any]) -> Page:
+def training_page(dataset: str, name: str, curve: Curve, facts: Mapping[str, Value]) -> Page:
     """What a run was, and its learning curve."""
     shown = [(key.replace("_", " "), value) for key, value in facts.items()]
     charts = learning_curve(curve)
@@ -61,7 +60,7 @@ def write_gate_page(
     return written
 
 
-def write_decision(folder: Path, values: Mapping[str, Any]) -> None:
+def write_decision(folder: Path, values: Mapping[str, object]) -> None:
     """A decision where a promotion looks for it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "decision.json").write_text(json.dumps(values, indent=1))

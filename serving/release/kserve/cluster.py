@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from kserve.constants.constants import (
     KSERVE_GROUP,
@@ -19,7 +19,7 @@ from kserve.constants.constants import (
 from kubernetes import client, config
 
 from serving.release.canary_target import CanaryTargetError, ConflictError, NotReadyError
-from serving.release.kserve.manifest import HTTP_PORT
+from serving.release.kserve.manifest import HTTP_PORT, Manifest
 
 FIELD_MANAGER = "wukong-ranking"
 REQUEST_TIMEOUT_SECONDS = 10.0
@@ -27,7 +27,6 @@ PAUSE_SECONDS = 2.0
 _APPLY = "application/apply-patch+yaml"
 
 logger = logging.getLogger(__name__)
-Live = dict[str, Any]
 _Answer = TypeVar("_Answer")
 
 
@@ -75,11 +74,11 @@ class Cluster:
             "_request_timeout": REQUEST_TIMEOUT_SECONDS,
         }
 
-    def read(self) -> Live:
+    def read(self) -> Manifest:
         """The object as it is now."""
         return self._call("read", lambda: self._objects.get_namespaced_custom_object(**self._place))
 
-    def apply(self, desired: Live, *, force: bool = False) -> Live:
+    def apply(self, desired: Manifest, *, force: bool = False) -> Manifest:
         """Have the object be as described; a field left out that we had set is removed.
 
         Raises:
@@ -87,8 +86,8 @@ class Cluster:
             ClusterError: The cluster, or a webhook of KServe, rejected it.
         """
 
-        def patch() -> Live:
-            answer: Live = self._objects.patch_namespaced_custom_object(
+        def patch() -> Manifest:
+            answer: Manifest = self._objects.patch_namespaced_custom_object(
                 **self._place,
                 body=desired,
                 field_manager=FIELD_MANAGER,
@@ -101,8 +100,13 @@ class Cluster:
         return self._call("apply", patch)
 
     def wait(
-        self, is_done: Callable[[Live], bool], *, generation: int, what: str, timeout_seconds: float
-    ) -> Live:
+        self,
+        is_done: Callable[[Manifest], bool],
+        *,
+        generation: int,
+        what: str,
+        timeout_seconds: float,
+    ) -> Manifest:
         """Return the object once KServe has seen this generation and it is as wanted.
 
         Raises:
@@ -186,7 +190,7 @@ def _answers(pod: client.V1Pod) -> bool:
     return any(one.type == "Ready" and one.status == "True" for one in conditions)
 
 
-def _complaints(live: Live, generation: int) -> str:
+def _complaints(live: Manifest, generation: int) -> str:
     status = live.get("status", {})
     seen = status.get("observedGeneration", 0)
     if seen < generation:

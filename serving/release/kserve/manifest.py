@@ -13,6 +13,8 @@ import kserve
 from kserve.constants.constants import KSERVE_KIND_INFERENCESERVICE, KSERVE_V1BETA1
 from kubernetes import client
 
+Manifest = dict[str, Any]
+"""An object of Kubernetes as JSON."""
 CONTAINER = "kserve-container"
 """The name by which KServe knows the container that answers."""
 HTTP_PORT, GRPC_PORT = 8080, 8081
@@ -117,7 +119,7 @@ class Service:
             )
 
 
-def render(service: Service, model: Model) -> dict[str, Any]:
+def render(service: Service, model: Model) -> Manifest:
     """The object to apply: one model that has all traffic."""
     predictor = kserve.V1beta1PredictorSpec(
         **_pod(service, model),
@@ -140,11 +142,11 @@ def render(service: Service, model: Model) -> dict[str, Any]:
         metadata=_plain(metadata),
         spec=kserve.V1beta1InferenceServiceSpec(predictor=predictor),
     )
-    rendered: dict[str, Any] = kserve.ApiClient().sanitize_for_serialization(whole)
+    rendered: Manifest = kserve.ApiClient().sanitize_for_serialization(whole)
     return rendered
 
 
-def _plain(part: Any) -> Any:
+def _plain(part: object) -> object:
     """A type of the Kubernetes client as JSON.
 
     Neither library's client writes the other's types: given KServe's, that of Kubernetes 37 writes
@@ -164,7 +166,7 @@ def revision_name(service_name: str, model: Model) -> str:
     return model.revision
 
 
-def _pod(service: Service, model: Model) -> dict[str, Any]:
+def _pod(service: Service, model: Model) -> Manifest:
     claim = client.V1PersistentVolumeClaimVolumeSource(claim_name=service.store_claim)
     pod = {
         "containers": [_container(service, model)],
@@ -247,7 +249,7 @@ def _probes() -> dict[str, client.V1Probe]:
     }
 
 
-def _scaling(service: Service) -> dict[str, Any]:
+def _scaling(service: Service) -> Manifest:
     if service.autoscaler is Autoscaler.KPA:
         return {"scale_metric": "concurrency", "scale_target": _CONCURRENCY_TARGET}
     if service.autoscaler is Autoscaler.HPA:

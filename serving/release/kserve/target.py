@@ -1,7 +1,6 @@
 """A canary's target on Kubernetes: one ``InferenceService``."""
 
 import dataclasses
-from typing import Any
 
 from serving.release.canary_target import Outcome, Reading, note
 from serving.release.kserve import traffic
@@ -68,8 +67,9 @@ class ServiceTarget:
         )
         return self.cluster.apply(desired, force=self.force)["metadata"]["generation"]
 
-    def wait(self, change: Any, *, percent: int, timeout_seconds: float) -> None:
+    def wait(self, change: object, *, percent: int, timeout_seconds: float) -> None:
         """Return when KServe has seen the generation, and the canary is ready with its share."""
+        assert isinstance(change, int)
         self.cluster.wait(
             lambda live: traffic.has_share(live, self.model, percent=percent),
             generation=change,

@@ -8,8 +8,6 @@ the image where one is named, and in nothing else. In mode Standard the canary s
 """
 
 import copy
-from collections.abc import Mapping
-from typing import Any
 
 from serving.release.kserve.manifest import (
     AUTOSCALER_ANNOTATION,
@@ -18,12 +16,12 @@ from serving.release.kserve.manifest import (
     PASSED_ANNOTATION,
     STORAGE_URI,
     VERSION_LABEL,
+    Manifest,
     Mode,
     Model,
     revision_name,
 )
 
-Manifest = dict[str, Any]
 _SHARE = "canaryTrafficPercent"
 _ALL = 100
 _SERVICE_LABEL = "serving.kserve.io/inferenceservice"
@@ -35,7 +33,7 @@ _SCALING = (
 """KServe scales the stable predictor only and rejects or ignores these on a canary."""
 
 
-def mode_of(live: Mapping[str, Any]) -> Mode:
+def mode_of(live: Manifest) -> Mode:
     """The mode that the annotation names; ValueError where it names none of ours."""
     name = live["metadata"].get("annotations", {}).get(MODE_ANNOTATION)
     if name not in {mode.value for mode in Mode}:
@@ -43,12 +41,12 @@ def mode_of(live: Mapping[str, Any]) -> Mode:
     return Mode(name)
 
 
-def stable_version(live: Mapping[str, Any]) -> str:
+def stable_version(live: Manifest) -> str:
     """The version of the predictor in ``spec.predictor``."""
     return _version(live["spec"]["predictor"])
 
 
-def canary_version(live: Mapping[str, Any]) -> str | None:
+def canary_version(live: Manifest) -> str | None:
     """The canary's version; None where there is none."""
     if mode_of(live) is Mode.KNATIVE:
         return stable_version(live) if _SHARE in live["spec"]["predictor"] else None
@@ -56,7 +54,7 @@ def canary_version(live: Mapping[str, Any]) -> str | None:
     return _version(canaries[0]["predictor"]) if canaries else None
 
 
-def canary_share(live: Mapping[str, Any]) -> int:
+def canary_share(live: Manifest) -> int:
     """Percent of the traffic that the canary is to have; 0 without one."""
     if mode_of(live) is Mode.KNATIVE:
         return int(live["spec"]["predictor"].get(_SHARE, 0))
@@ -64,39 +62,39 @@ def canary_share(live: Mapping[str, Any]) -> int:
     return int(canaries[0].get("trafficPercent", 0))
 
 
-def control_of(live: Mapping[str, Any]) -> str:
+def control_of(live: Manifest) -> str:
     """What has the traffic now: a version or, in mode Knative, the name of a revision."""
     if mode_of(live) is Mode.STANDARD:
         return stable_version(live)
     return str(_component(live).get("latestRolledoutRevision"))
 
 
-def is_stable(live: Mapping[str, Any]) -> bool:
+def is_stable(live: Manifest) -> bool:
     """Whether the service is ready and all traffic is at the model of ``spec.predictor``."""
     if mode_of(live) is Mode.STANDARD:
         return _is_ready(live) and not live.get("status", {}).get("canaryStatuses")
     return _is_ready(live) and _newest_share(live) == _ALL
 
 
-def is_rolled_back(live: Mapping[str, Any]) -> bool:
+def is_rolled_back(live: Manifest) -> bool:
     """Whether the canary has no traffic; it need not be ready, and may be why it went."""
     if mode_of(live) is Mode.STANDARD:
         return is_stable(live)
     return _newest_share(live) == 0
 
 
-def has_share(live: Mapping[str, Any], model: Model, *, percent: int) -> bool:
+def has_share(live: Manifest, model: Model, *, percent: int) -> bool:
     """Whether the canary is ready and has its share of the traffic."""
     return _is_up(live, model.revision, percent=percent)
 
 
-def _revision_of(live: Mapping[str, Any]) -> str:
+def _revision_of(live: Manifest) -> str:
     """The name of the canary's predictor; empty in mode Knative, which names revisions itself."""
     canaries = live["spec"].get("canary") or [{"predictor": {}}]
     return str(canaries[0]["predictor"].get("name", ""))
 
 
-def _is_up(live: Mapping[str, Any], revision: str, *, percent: int) -> bool:
+def _is_up(live: Manifest, revision: str, *, percent: int) -> bool:
     if mode_of(live) is Mode.KNATIVE:
         newest = _component(live).get("latestCreatedRevision")
         is_up = newest is not None and newest == _component(live).get("latestReadyRevision")
@@ -108,7 +106,7 @@ def _is_up(live: Mapping[str, Any], revision: str, *, percent: int) -> bool:
     )
 
 
-def pod_labels(live: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+def pod_labels(live: Manifest) -> tuple[dict[str, str], dict[str, str]]:
     """The labels of the canary's pods, and of the control's."""
     if mode_of(live) is Mode.KNATIVE:
         component = _component(live)
@@ -119,9 +117,7 @@ def pod_labels(live: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]
     return {**service, VERSION_LABEL: canary}, {**service, VERSION_LABEL: stable_version(live)}
 
 
-def with_share(
-    live: Mapping[str, Any], model: Model, *, percent: int, image: str | None = None
-) -> Manifest:
+def with_share(live: Manifest, model: Model, *, percent: int, image: str | None = None) -> Manifest:
     """The object in which the model has a share of the traffic, in percent."""
     if not 0 <= percent <= _ALL:
         raise ValueError(f"percent: {percent}; from 0 to 100")
@@ -138,14 +134,14 @@ def with_share(
     return desired
 
 
-def passed(live: Mapping[str, Any], model: Model, *, image: str | None = None) -> Manifest:
+def passed(live: Manifest, model: Model, *, image: str | None = None) -> Manifest:
     """The object in which the model has all traffic and is said to have passed every step."""
     desired = with_share(live, model, percent=_ALL, image=image)
     desired["metadata"]["annotations"][PASSED_ANNOTATION] = model.version
     return desired
 
 
-def require_passed(live: Mapping[str, Any]) -> str:
+def require_passed(live: Manifest) -> str:
     """The version of the canary that may be promoted.
 
     Raises:
@@ -167,7 +163,7 @@ def require_passed(live: Mapping[str, Any]) -> str:
     return version
 
 
-def promoted(live: Mapping[str, Any]) -> Manifest:
+def promoted(live: Manifest) -> Manifest:
     """The object in which the canary is the stable predictor and has all traffic."""
     _require_canary(live)
     desired = _ours(live)
@@ -181,7 +177,7 @@ def promoted(live: Mapping[str, Any]) -> Manifest:
     return desired
 
 
-def rolled_back(live: Mapping[str, Any]) -> Manifest:
+def rolled_back(live: Manifest) -> Manifest:
     """The object in which the canary has no traffic.
 
     In mode Standard it is gone. In mode Knative it stays as the newest revision with 0 %, and
@@ -194,7 +190,7 @@ def rolled_back(live: Mapping[str, Any]) -> Manifest:
     return desired
 
 
-def taken_over(live: Mapping[str, Any]) -> Manifest:
+def taken_over(live: Manifest) -> Manifest:
     """The object in which a canary of mode Standard is ours, without traffic.
 
     A canary that another field manager changed is its own, and stays when we do not apply it.
@@ -205,7 +201,7 @@ def taken_over(live: Mapping[str, Any]) -> Manifest:
     return desired
 
 
-def _ours(live: Mapping[str, Any]) -> Manifest:
+def _ours(live: Manifest) -> Manifest:
     """What we apply of a live object: its name, our annotations, the stable predictor as it is."""
     metadata = live["metadata"]
     annotations = metadata.get("annotations", {})
@@ -226,7 +222,7 @@ def _ours(live: Mapping[str, Any]) -> Manifest:
     }
 
 
-def _with_model(predictor: Mapping[str, Any], model: Model, *, image: str | None) -> Manifest:
+def _with_model(predictor: Manifest, model: Model, *, image: str | None) -> Manifest:
     changed = copy.deepcopy(dict(predictor))
     changed["labels"] = {**changed.get("labels", {}), VERSION_LABEL: model.version}
     container = next(one for one in changed["containers"] if one["name"] == CONTAINER)
@@ -238,7 +234,7 @@ def _with_model(predictor: Mapping[str, Any], model: Model, *, image: str | None
     return changed
 
 
-def _version(predictor: Mapping[str, Any]) -> str:
+def _version(predictor: Manifest) -> str:
     try:
         return str(predictor["labels"][VERSION_LABEL])
     except KeyError as error:
@@ -247,24 +243,24 @@ def _version(predictor: Mapping[str, Any]) -> str:
         ) from error
 
 
-def _require_canary(live: Mapping[str, Any]) -> None:
+def _require_canary(live: Manifest) -> None:
     if canary_version(live) is None:
         raise ValueError(f"service {live['metadata']['name']}: has no canary; start one first")
 
 
-def _is_ready(live: Mapping[str, Any]) -> bool:
+def _is_ready(live: Manifest) -> bool:
     return any(
         one["type"] == "Ready" and one["status"] == "True"
         for one in live.get("status", {}).get("conditions", [])
     )
 
 
-def _component(live: Mapping[str, Any]) -> Mapping[str, Any]:
-    component: Mapping[str, Any] = live.get("status", {}).get("components", {}).get("predictor", {})
+def _component(live: Manifest) -> Manifest:
+    component: Manifest = live.get("status", {}).get("components", {}).get("predictor", {})
     return component
 
 
-def _newest_share(live: Mapping[str, Any]) -> int:
+def _newest_share(live: Manifest) -> int:
     """Percent that Knative sends to the newest ready revision."""
     component = _component(live)
     newest = component.get("latestReadyRevision")
