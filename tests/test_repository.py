@@ -83,6 +83,13 @@ def test_the_index_of_decisions_lists_every_record_by_its_title():
     assert len(listed) == len(records)
 
 
+def test_the_version_is_the_newest_released_one_of_the_changelog():
+    released = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert released[0] == "Unreleased"
+    assert re.fullmatch(re.escape(version) + r" - \d{4}-\d\d-\d\d", released[1])
+
+
 def test_a_commit_runs_what_make_check_runs():
     check = (ROOT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
     of_make = [line.strip(" \t@") for line in check.splitlines()[1:]]
