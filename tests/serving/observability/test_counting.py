@@ -120,7 +120,7 @@ def test_a_caller_who_leaves_counts_too(ranker_of, call):
     assert counted("failed") == before + 1
 
 
-def test_answers_are_told_apart_by_whether_anything_was_missing(ranker_of, call):
+def test_answers_are_counted_by_whether_anything_was_missing(ranker_of, call):
     ranker = ranker_of(stand_ins.score)
     before = counted("complete"), counted("degraded")
     asyncio.run(ranker(call()))
