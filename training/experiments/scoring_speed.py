@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
@@ -45,11 +45,11 @@ _SECONDS_OF_CALLERS = 2.0
 _HISTORY = 20
 """Items in a user's bag."""
 
-Score = Callable[[RequestInputs], Any]
+Score = Callable[[RequestInputs], npt.NDArray[np.float32]]
 Clock = Callable[[], float]
 
 
-def measure(schema: Schema, recipe: str, folder: Path, *, num_cores: int) -> dict[str, Any]:
+def measure(schema: Schema, recipe: str, folder: Path, *, num_cores: int) -> dict[str, object]:
     """The figures of one recipe.
 
     Args:
@@ -65,7 +65,7 @@ def measure(schema: Schema, recipe: str, folder: Path, *, num_cores: int) -> dic
     variants |= {name: scorer.score for name, scorer in scorers.items()}
     macs = cost_of(inputs, config).macs
     before = torch.get_num_threads()
-    found: dict[str, Any] = {"macs": macs, "bytes": _bytes(inputs, config)}
+    found: dict[str, object] = {"macs": macs, "bytes": _bytes(inputs, config)}
     for num_threads in sorted({1, num_cores}):
         torch.set_num_threads(num_threads)
         for size in tqdm(SIZES, desc=f"{recipe}, {num_threads} threads", unit="size"):
@@ -107,11 +107,12 @@ def _scorers(ranker: Ranker, native: NativeDense) -> dict[str, Scorer]:
 def _torchrecs(ranker: Ranker) -> Score:
     """The ranker's own forward on rows in which the user is repeated."""
 
-    def score(request: RequestInputs) -> Any:
+    def score(request: RequestInputs) -> npt.NDArray[np.float32]:
         rows = request.tiled(ranker.features)
         with torch.inference_mode():
             logits = ranker(torch.from_numpy(rows.dense), jagged(rows))
-            return torch.sigmoid(logits).numpy()
+            scores: npt.NDArray[np.float32] = torch.sigmoid(logits).numpy()
+            return scores
 
     return score
 

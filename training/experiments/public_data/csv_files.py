@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
@@ -101,7 +102,7 @@ def read_strings(path: Path, *, label: str = LABEL) -> pa.Table:
 
 def labels_of(
     table: pa.Table, path: Path, *, label: str = LABEL, allowed: Sequence[str] = _LABELS
-) -> np.ndarray:
+) -> npt.NDArray[np.int64]:
     """The 0/1 labels of a table of strings."""
     values = pc.utf8_trim_whitespace(table[label])
     is_known = pc.is_in(values, value_set=pa.array(allowed))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from training.experiments.public_data.data import (
@@ -40,7 +41,7 @@ def read_libfm(name: str, paths: list[Path], *, fields: tuple[str, ...]) -> Benc
     tables = [_read(path, fields) for path in paths]
     vocabularies = {field: Vocabulary.of(tables[0][0][field]) for field in fields}
 
-    def split(table: pa.Table, label: np.ndarray) -> Split:
+    def split(table: pa.Table, label: npt.NDArray[np.int64]) -> Split:
         columns = {field: vocabularies[field].rows(table[field]) for field in fields}
         return split_of(columns, label, users=table[fields[0]])
 
@@ -55,7 +56,7 @@ def read_libfm(name: str, paths: list[Path], *, fields: tuple[str, ...]) -> Benc
     )
 
 
-def _read(path: Path, fields: tuple[str, ...]) -> tuple[pa.Table, np.ndarray]:
+def _read(path: Path, fields: tuple[str, ...]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
     rows: list[list[str]] = []
     label = []
     with path.open(encoding="utf-8") as file:

@@ -2,9 +2,8 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,7 @@ _FIRST_SEED = 2021
 
 def run_benchmark(
     dataset: str, folder: Path, model: str, *, recipe: str | None, seeds: int, trials: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Train ``seeds`` rankers on a data set; returns the line of figures, its table included.
 
     Args:
@@ -87,7 +86,7 @@ def _figures(
     results: Sequence[SeedResult],
     cost: Cost,
     trials: int,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     tests = [result.test for result in results if result.test]
     columns: dict[str, list[float]] = {
         "auc": [test.auc for test in tests],
@@ -104,7 +103,7 @@ def _figures(
         name: _or_none(float(np.std(values, ddof=1))) if len(values) > 1 else None
         for name, values in columns.items()
     }
-    figures = {
+    figures: dict[str, object] = {
         "dataset": data.name,
         "model": model,
         "recipe": recipe.name,
@@ -122,7 +121,8 @@ def _figures(
     }
     if data.best_log_loss is not None:
         figures["best_log_loss"] = data.best_log_loss
-    return {**figures, "markdown": _table(figures)}
+    sizes = (f"{cost.parameters:,}", f"{cost.training_flops / 1e6:.2f}")
+    return {**figures, "markdown": _table(data.name, model, sizes, means=means, spreads=spreads)}
 
 
 def _or_none(value: float) -> float | None:
@@ -130,24 +130,25 @@ def _or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _table(figures: dict[str, Any]) -> str:
+def _table(
+    dataset: str,
+    model: str,
+    sizes: tuple[str, str],
+    *,
+    means: Mapping[str, float | None],
+    spreads: Mapping[str, float | None],
+) -> str:
     """The figures as Markdown, each mean with its spread over the seeds."""
 
     def cell(name: str, digits: int) -> str:
-        value, spread = figures[name], figures["spreads"][name]
+        value, spread = means[name], spreads[name]
         if value is None:
             return "not defined"
         return f"{value:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread else "")
 
     titles = "data set | model | AUC | log loss | GAUC | NE | parameters | MFLOP/example | s"
-    cells = [
-        figures["dataset"],
-        figures["model"],
-        *(cell(name, 4) for name in ("auc", "log_loss", "gauc", "ne")),
-        f"{figures['params']:,}",
-        f"{figures['mflop_per_example']:.2f}",
-        cell("seconds", 0),
-    ]
+    means_of_scores = (cell(name, 4) for name in ("auc", "log_loss", "gauc", "ne"))
+    cells = [dataset, model, *means_of_scores, *sizes, cell("seconds", 0)]
     rule = "|".join("---" for _ in cells)
     return f"| {titles} |\n|{rule}|\n| {' | '.join(cells)} |"
 

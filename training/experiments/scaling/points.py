@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -85,10 +84,11 @@ class Point:
         return self.axis, self.model, self.x, self.seed
 
 
-def is_positive(value: Any) -> bool:
+def is_positive(value: object) -> bool:
     """Whether it is a finite number above 0."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value > 0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value > 0
 
 
 def read_points(path: Path) -> list[Point]:

@@ -1,12 +1,11 @@
 """The same examples with fewer rows in each embedding table, for the sizes of the axis ``rows``."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from features.encoding.encode import Ids, ModelInputs
-from training.data.dataset import Examples, ExampleTable
+from training.data.dataset import Buffer, Examples, ExampleTable
 from training.model.inputs import Inputs
 
 _SMALL_TABLE = 64
@@ -24,7 +23,7 @@ class HashedTable(ExampleTable):
         )
         self.inputs = dataclasses.replace(inputs, sparse=sparse)
 
-    def read_buffer(self, buffer: Any) -> Examples:
+    def read_buffer(self, buffer: Buffer) -> Examples:
         """The examples of one buffer."""
         examples = super().read_buffer(buffer)
         return dataclasses.replace(examples, inputs=self.hashed(examples.inputs))

@@ -9,9 +9,8 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 _ROOT = Path(__file__).parents[3]
 _PACKAGES = ("training", "features")
@@ -62,7 +61,7 @@ class Journal:
             journal.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
 
 
-def hash_of(content: dict[str, Any]) -> str:
+def hash_of(content: Mapping[str, object]) -> str:
     """Sixteen hexadecimal digits of plain values."""
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,7 +4,6 @@ import argparse
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 from features.cli import SkippedError
 from features.schema import Schema
@@ -20,12 +19,12 @@ from training.model.flops import cost_of
 from training.model.inputs import inputs_of
 from training.recipes import USUAL, recipe_of
 from training.registry.aliases import CHAMPION
-from training.registry.mlflow_registry import Registry
+from training.registry.mlflow_registry import Registry, Version
 
 logger = logging.getLogger(__name__)
 
 
-def run_study(schema: Schema, options: argparse.Namespace) -> dict[str, Any]:
+def run_study(schema: Schema, options: argparse.Namespace) -> dict[str, object]:
     """Run what is missing of some axes, then say what all points of the data set mean.
 
     The advice goes to a file that ``upscale --to advice`` reads; it is kept when there are too few
@@ -79,7 +78,7 @@ def advised_target(folder: Path, schema: Schema) -> str:
     return str(advice["target"])
 
 
-def _champion(schema: Schema, tracking: Path) -> Any:
+def _champion(schema: Schema, tracking: Path) -> Version | None:
     registry = Registry(tracking, schema.name)
     version = registry.alias(CHAMPION)
     return registry.version(version) if version else None
