@@ -50,9 +50,15 @@ up: install         ## Airflow on 8080, the endpoint on 8081 (REST) and 8082 (gR
 down: install       ## end a stack that runs elsewhere
 	@$(PYTHON) -m infra.local.stack down
 
-docs: install       ## write the generated pages of docs/
+# The site is built from a copy of the pages: MkDocs takes no folder that its output is in.
+docs: install       ## write the generated pages of docs/, and the site of all pages into var/docs/site
 	@$(PYTHON) -m features document --output docs/features.md
 	@$(PYTHON) -m infra.local.configuration
+	@rm -rf $(VAR)/docs && mkdir -p $(VAR)/docs/pages
+	@git ls-files -z --cached --others --exclude-standard '*.md' docs LICENSE NOTICE | xargs -0 cp --parents -t $(VAR)/docs/pages
+	@cp mkdocs.yml $(VAR)/docs/
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --config-file $(VAR)/docs/mkdocs.yml
+	@echo "the site: $(VAR)/docs/site/index.html"
 
 bench-features: install ## rows/s of state, aggregates and join at 0.1, 1 and 10 million rows
 	@$(PYTHON) -m infra.bench.features

@@ -6,7 +6,6 @@ A job that succeeds raises an alert by naming it under ``alerts`` in its summary
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 import ranking_assets as assets
 from airflow.sdk import Context
@@ -40,10 +39,11 @@ def alert(context: Context) -> None:
     _write_alert(context, f"{ti.run_id}-{ti.task_id}", name=name, details={"error": error})
 
 
-def raised(context: Context, summary: Mapping[str, Any]) -> None:
+def raised(context: Context, summary: Mapping[str, object]) -> None:
     """The alerts of a job that is done."""
     ti = context["ti"]
-    for one in summary.get("alerts", ()):
+    alerts = summary.get("alerts")
+    for one in alerts if isinstance(alerts, list) else ():
         name = str(one["alert"])
         page = f"{ti.run_id}-{ti.task_id}-{name}"
         _write_alert(context, page, name=name, details={"what": str(one["what"])})

@@ -20,7 +20,7 @@ import logging
 import signal
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, cast
+from typing import cast
 
 import ranking_alerts
 import ranking_assets as assets
@@ -113,7 +113,7 @@ class JobOperator(BaseOperator):
         arguments: Sequence[str],
         link: str,
         page: str = "",
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         """A task for one command.
 
@@ -134,7 +134,7 @@ class JobOperator(BaseOperator):
         self.report = ""
         self.job: processes.Job | None = None
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, object]:
         """Take the lease, run the process, and turn its end into the task's."""
         _take_lease(context)
         arguments = [argument for argument in self.arguments if argument]
@@ -158,7 +158,7 @@ class JobOperator(BaseOperator):
             finally:
                 self.job.kill()
 
-    def _conclude(self, context: Context, ended: processes.Ended) -> dict[str, Any]:
+    def _conclude(self, context: Context, ended: processes.Ended) -> dict[str, object]:
         summary = ended.summary
         self.report = str(summary.get("report", ""))
         name = f"{self.package} {self.command}"
@@ -189,8 +189,9 @@ def job(
     *arguments: str,
     folders: str,
     link: str = "Reports",
+    page: str = "",
     is_dated: bool = True,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> JobOperator:
     """The task that runs one command of one package, for the run's day.
 
@@ -201,6 +202,7 @@ def job(
         *arguments: Flags in addition to the data set, the day and the folders; templates.
         folders: Names of the folders that the command gets, separated by spaces.
         link: Text of the button that opens the job's page.
+        page: As the operator takes it.
         is_dated: Whether the command works for a day.
         **kwargs: Passed to the operator.
     """
@@ -208,11 +210,17 @@ def job(
     date = [f"--date={DAY}"] if is_dated else []
     arguments = (f"--dataset={assets.DATASET}", *date, *named, *arguments)
     return JobOperator(
-        task_id=task_id, package=package, command=command, arguments=arguments, link=link, **kwargs
+        task_id=task_id,
+        package=package,
+        command=command,
+        arguments=arguments,
+        link=link,
+        page=page,
+        **kwargs,
     )
 
 
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, object] = {
     "owner": "ranking",
     "retries": 2,
     "retry_delay": datetime.timedelta(seconds=30),

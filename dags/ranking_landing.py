@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import ranking_alerts
 import ranking_assets as assets
@@ -20,7 +19,7 @@ class LandedSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("day",)
     ui_color = "#fff4e5"
 
-    def __init__(self, *, day: str = DAY, **kwargs: Any) -> None:
+    def __init__(self, *, day: str = DAY, **kwargs: object) -> None:
         """Wait for ``day``, by default the run's; ``timeout`` says how long."""
         super().__init__(mode="reschedule", soft_fail=True, **kwargs)
         self.day = day

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import psutil
 
@@ -36,7 +36,7 @@ class Ended:
     """The last line of stderr that begins as an error does, without that beginning."""
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         """The JSON object of the last line; empty where it is none."""
         try:
             value = json.loads(self.last_line)

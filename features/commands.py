@@ -9,10 +9,10 @@ import importlib
 import logging
 import signal
 import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from features.cli import FailedError, SkippedError, Summary
+from features.cli import Command, FailedError, SkippedError, Summary
 from features.datasets.catalog import PUSH, SCHEMAS, has_push, schema_of
 from features.requests import (
     ApplyRequest,
@@ -194,16 +194,21 @@ def _workspace_importing(request: OfLake, module: str) -> "Workspace":
 
 
 def _partitions_summary(partitions: "Sequence[Partition]") -> Summary:
-    tables: dict[str, Summary] = {}
+    by_table: dict[str, list[Partition]] = {}
     for partition in partitions:
-        table = tables.setdefault(partition.table, {"rows": 0, "days": 0})
-        table["rows"] += partition.rows
-        table["days"] += 1
-        table["content_hash"] = partition.content_hash
+        by_table.setdefault(partition.table, []).append(partition)
+    tables = {
+        table: {
+            "rows": sum(partition.rows for partition in days),
+            "days": len(days),
+            "content_hash": days[-1].content_hash,
+        }
+        for table, days in by_table.items()
+    }
     return {"rows": sum(partition.rows for partition in partitions), "tables": tables}
 
 
-COMMANDS: dict[str, Callable[[Any], Summary]] = {
+COMMANDS: dict[str, Command] = {
     "fetch": _fetch,
     "ingest": _ingest,
     "validate": _validate,

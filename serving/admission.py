@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from serving.observability import metrics, request_metrics
 from serving.protocol.errors import RequestError
@@ -68,9 +68,9 @@ class Admission:
         self,
         *,
         read: Callable[[], Awaitable[Content]],
-        work: Callable[[Content, float], Coroutine[Any, Any, Answer]],
+        work: Callable[[Content, float], Coroutine[object, None, Answer]],
         caller_seconds: float | None = None,
-        until_left: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        until_left: Callable[[], Coroutine[object, None, None]] | None = None,
     ) -> Answer:
         """Read a request and answer it, within the limits.
 
@@ -103,10 +103,10 @@ class Admission:
         self,
         task: "asyncio.Task[Answer]",
         deadline: Deadline,
-        until_left: Callable[[], Coroutine[Any, Any, None]] | None,
+        until_left: Callable[[], Coroutine[object, None, None]] | None,
     ) -> Answer:
         watch = None if until_left is None else asyncio.create_task(until_left())
-        waited_for: set[asyncio.Task[Any]] = {task} if watch is None else {task, watch}
+        waited_for: set[asyncio.Task[object]] = {task} if watch is None else {task, watch}
         if watch is not None:
             watch.add_done_callback(_look_at)
         try:
@@ -149,13 +149,13 @@ class Admission:
         self._num_inside += 1
         metrics.IN_FLIGHT.inc()
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _ended(self, task: asyncio.Task[object]) -> None:
         self._num_inside -= 1
         metrics.IN_FLIGHT.dec()
         _look_at(task)
 
 
-def _look_at(task: asyncio.Task[Any]) -> None:
+def _look_at(task: asyncio.Task[object]) -> None:
     """So that asyncio does not report the failure of what no one waits for any more."""
     if not task.cancelled():
         task.exception()

@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import kserve
 import uvloop
@@ -34,6 +34,10 @@ from serving.transport.grpc_servicer import RankingServicer, create_server
 from serving.transport.http_protocol import HttpProtocol
 from serving.transport.middleware import Gateway
 from serving.transport.routes import Routes
+
+if TYPE_CHECKING:
+    import grpc
+    import uvicorn
 
 LOAD_SECONDS = 10.0
 """How long the store may take to answer when all items are loaded."""
@@ -151,7 +155,7 @@ class RankingServer(kserve.ModelServer):
         _encrypt(rest.config, self._settings.tls)
         return rest
 
-    def _grpc(self) -> Any:
+    def _grpc(self) -> "grpc.aio.Server":
         servicer = RankingServicer(
             self.dataplane,
             ranker=self.ranker,
@@ -242,7 +246,7 @@ def open_server(
     )
 
 
-def _encrypt(config: Any, tls: Tls) -> None:
+def _encrypt(config: "uvicorn.Config", tls: Tls) -> None:
     """Set uvicorn's side; KServe's server takes the first two of the four."""
     if tls.certificate is None:
         return

@@ -24,7 +24,7 @@ def block(kind: str) -> str:
 def load(folder: Path, path: str, monkeypatch):
     """Write a module of the guide into a scratch folder, and import it under its name."""
     file = folder / Path(path).name
-    file.write_text(block(f"python {path}"))
+    file.write_text(block(f'python title="{path}"'))
     name = path.removesuffix(".py").replace("/", ".")
     spec = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
@@ -61,9 +61,9 @@ def test_its_reader_offers_what_the_jobs_and_the_push_ask_of_one(tmp_path, monke
 
 
 def test_the_schedules_declaration_is_what_the_schema_says():
-    declared = block("python dags/ranking_assets.py")
-    schema = block("python features/datasets/visits/schema.py")
-    reader = block("python features/datasets/visits/reader.py")
+    declared = block('python title="dags/ranking_assets.py"')
+    schema = block('python title="features/datasets/visits/schema.py"')
+    reader = block('python title="features/datasets/visits/reader.py"')
     fact = r"(first_day=datetime\.date\([^)]*\)|last_day=None|holdout_days=1)"
     assert all(f"{found}," in schema for found in re.findall(fact, declared))
     assert re.search(r'suffix="(\w+)"', declared)[1] == re.search(r'SUFFIX = "(\w+)"', reader)[1]

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,22 @@ def test_links_between_documents_resolve():
             assert (page.parent / link).exists(), f"{page.name} -> {link}"
 
 
+def leaves(tree: object) -> Iterator[str]:
+    """The pages of a navigation, whose sections nest as lists and as tables of one entry."""
+    if isinstance(tree, str):
+        yield tree
+    else:
+        for branch in tree.values() if isinstance(tree, dict) else tree:
+            yield from leaves(branch)
+
+
+def test_every_page_and_every_runbook_is_in_the_navigation_of_the_site():
+    listed = list(leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("infra/runbooks/*.md")]
+    pages.append(ROOT / "infra" / "decisions" / "README.md")
+    assert sorted(str(path.relative_to(ROOT)) for path in pages) == sorted(listed)
+
+
 def test_the_index_of_decisions_lists_every_record_by_its_title():
     folder = ROOT / "infra" / "decisions"
     listed = re.findall(r"^- \[(.+)\]\((\d{4}-.+\.md)\)", (folder / "README.md").read_text(), re.M)
@@ -64,6 +81,13 @@ def test_the_index_of_decisions_lists_every_record_by_its_title():
     }
     assert {name: title for title, name in listed} == records
     assert len(listed) == len(records)
+
+
+def test_the_version_is_the_newest_released_one_of_the_changelog():
+    released = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert released[0] == "Unreleased"
+    assert re.fullmatch(re.escape(version) + r" - \d{4}-\d\d-\d\d", released[1])
 
 
 def test_a_commit_runs_what_make_check_runs():

@@ -128,7 +128,7 @@ def decoded(name: str, dtype: Dtype, values: Sequence[bytes | None]) -> pa.Array
 
 def _numbers_without_nulls(
     dtype: Dtype, values: Sequence[bytes | None]
-) -> npt.NDArray[np.generic] | None:
+) -> npt.NDArray[np.int64] | npt.NDArray[np.float64] | None:
     """A column of numbers that are all there, as is usual; None for any other."""
     if dtype not in {Dtype.INT64, Dtype.FLOAT64} or None in values:
         return None
@@ -145,7 +145,9 @@ def _numbers_without_nulls(
 
 
 def _scalars(
-    values: npt.NDArray[np.generic], is_there: npt.NDArray[np.bool_], dtype: Dtype
+    values: npt.NDArray[np.int64] | npt.NDArray[np.float64],
+    is_there: npt.NDArray[np.bool_],
+    dtype: Dtype,
 ) -> pa.Array:
     if is_there.all():
         return pa.array(values, ARROW_TYPES[dtype])

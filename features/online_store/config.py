@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 VARIABLE = "RANKING_ONLINE"
@@ -29,7 +28,7 @@ class Redis:
         return ",".join([*parts, *(["ssl=true"] if self.is_encrypted else [])])
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """The same as redis-py takes it."""
         return {
             "host": self.host,

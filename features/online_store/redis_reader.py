@@ -4,11 +4,11 @@ Feast keeps a hash for each entity: its key is the entity's and the project's na
 the hashes of ``table:column``; ``_order:table`` has the times of the row.
 """
 
+import re
 import ssl
 import struct
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import mmh3
 import pyarrow as pa
@@ -188,5 +188,4 @@ def _columns(
 
 def _literally(text: bytes) -> bytes:
     """A pattern that matches only this text."""
-    special: Any = b"\\*?[]^-"
-    return b"".join(b"\\%c" % octet if octet in special else b"%c" % octet for octet in text)
+    return re.sub(rb"([\\*?\[\]^-])", rb"\\\1", text)

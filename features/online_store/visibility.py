@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +18,14 @@ import pyarrow as pa
 from features.online_store.codec import stored_columns
 from features.schema import FeatureTable
 
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
 EARLIER = "_earlier"
 """Name under which the earlier rows of an entity are stored with its columns."""
 MOST_ROWS = 100
 """Most rows of one entity; with more within a table's delay, rows in between are dropped."""
-Offered = tuple[Any, Mapping[str, Any], datetime.datetime, datetime.datetime | None]
+Offered = tuple["Message", "Mapping[str, Message]", datetime.datetime, datetime.datetime | None]
 """What Feast hands to a store: entity key, protobuf values by column, event timestamp, created."""
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
@@ -53,7 +56,7 @@ class Row:
 
 
 def row_of(
-    values: Mapping[str, Any], moment: datetime.datetime, created: datetime.datetime | None
+    values: "Mapping[str, Message]", moment: datetime.datetime, created: datetime.datetime | None
 ) -> Row:
     """The row that Feast offers; without ``created`` it counts from its event on."""
     stored = {name: value.SerializeToString() for name, value in values.items()}

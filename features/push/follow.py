@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from prometheus_client import start_http_server
@@ -22,6 +22,9 @@ from features.push.freshness import BATCHES, IMPRESSIONS, ROWS, Freshness
 from features.push.push_day import Batch, Clock, LandedUsers, state_table
 from features.runbooks import RunbookError
 from features.schema import EVENT_TIMESTAMP
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
 
 logger = logging.getLogger(__name__)
 _READ_SECONDS = 5.0
@@ -40,8 +43,8 @@ class Target:
         self._store_dir = store_dir
         self._table = state_table(work)
         self._user = work.schema.entity(self._table.role).name
-        self._opened: tuple[Any, OnlineRows] | None = None
-        self._last: tuple[Any, int] | None = None
+        self._opened: tuple[FeatureStore, OnlineRows] | None = None
+        self._last: tuple[int | str, int] | None = None
 
     def write(self, rows: pd.DataFrame) -> None:
         """Offer rows, and return when the reader of the endpoint finds them.
@@ -185,7 +188,7 @@ class Follower:
         self._counts["impressions"] += batch.impressions
         self._counts["rows"] += len(batch.rows)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         """What was pushed since the start, and how fresh it was."""
         return {**self._counts, "freshness": self._freshness.summary()}
 
@@ -201,7 +204,7 @@ def follow(
     is_replay: bool = False,
     interval_seconds: float = 2.0,
     metrics_port: int = 0,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Push until stopped.
 
     Args:

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
@@ -89,7 +88,7 @@ class Freshness:
             self._is_late = False
         return seconds
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         """Percentiles of the newest arrivals, and the declared delay."""
         found = percentiles(self._seconds)
         return {"files": self._num_files, **found, "declared_delay_seconds": self._delay}

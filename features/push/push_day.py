@@ -269,7 +269,7 @@ def push_until(
     *,
     until: datetime.datetime,
     first_day: datetime.date | None = None,
-) -> dict[str, int | str]:
+) -> dict[str, object]:
     """Bring the users online who did something since the newest built day, once.
 
     Args:

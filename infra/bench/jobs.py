@@ -5,9 +5,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from features.datasets.catalog import schema_of
+from infra.local.network import JsonObject
 from infra.local.settings import REPOSITORY
 
 VAR = REPOSITORY / "var"
@@ -21,7 +21,7 @@ LAWS = VAR / "laws"
 """Where they are."""
 
 
-def run_job(package: str, name: str, *flags: str) -> dict[str, Any]:
+def run_job(package: str, name: str, *flags: str) -> JsonObject:
     """One job's summary; its log goes to stderr, and its failure ends this process."""
     command = [sys.executable, "-m", package, name, *flags]
     sys.stderr.write(f"== {package} {' '.join((name, *flags))}\n")

@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,7 +37,7 @@ MOST_SECONDS = 90.0
 """Until the last impression must be visible."""
 POLL_SECONDS = 0.1
 
-Row = tuple[datetime.datetime, int, dict[str, Any]]
+Row = tuple[datetime.datetime, int, dict[str, object]]
 """Moment, user and content of one impression."""
 
 
@@ -81,7 +80,7 @@ class Replay:
                 raise RuntimeError(f"replay: the push does not follow; see {processes.log(PUSH)}")
             time.sleep(POLL_SECONDS)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> dict[str, object]:
         """Land the day and wait until all of it is visible; what was measured.
 
         Raises:
@@ -168,7 +167,7 @@ class Replay:
                 seconds = int(row[REQUEST_TIME.name])
                 yield datetime.datetime.fromtimestamp(seconds, datetime.UTC), int(row[user]), row
 
-    def _land(self, number: int, rows: list[dict[str, Any]]) -> None:
+    def _land(self, number: int, rows: list[dict[str, object]]) -> None:
         """Land a part of the day atomically."""
         suffix = READERS[self.schema.name].SUFFIX
         folder = self.landing / self.schema.name / INTRADAY / self.day.isoformat()

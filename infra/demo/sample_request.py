@@ -2,12 +2,11 @@
 
 import datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow.dataset as ds
 
 from features.schema import REQUEST_TIME, Column, Dtype, Role, Schema, TableKind
-from infra.local.network import call
+from infra.local.network import JsonObject, call
 
 NUM_CANDIDATES = 15
 _DATATYPES = {Dtype.INT64: "INT64", Dtype.FLOAT64: "FP64", Dtype.STRING: "BYTES"}
@@ -15,9 +14,7 @@ _SETTLING = datetime.timedelta(hours=3)
 """After a day's end: by then its daily features are available, in every data set."""
 
 
-def ranked_answer(
-    schema: Schema, *, lake: Path, day: datetime.date, endpoint: str
-) -> dict[str, Any]:
+def ranked_answer(schema: Schema, *, lake: Path, day: datetime.date, endpoint: str) -> JsonObject:
     """Rank the candidates that a user of a day had, as of the night after it."""
     rows = _impressions(schema, lake / schema.name / "impressions" / f"day={day}")
     moment = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
@@ -45,7 +42,7 @@ def ranked_answer(
     }
 
 
-def _impressions(schema: Schema, folder: Path) -> list[dict[str, Any]]:
+def _impressions(schema: Schema, folder: Path) -> list[JsonObject]:
     """A day's impressions of its most active user, each item once."""
     rows = _read(folder)
     if not rows:
@@ -60,9 +57,7 @@ def _impressions(schema: Schema, folder: Path) -> list[dict[str, Any]]:
     return [by_item[item] for item in sorted(by_item)][:NUM_CANDIDATES]
 
 
-def _inputs(
-    schema: Schema, rows: list[dict[str, Any]], moment: datetime.datetime
-) -> list[dict[str, Any]]:
+def _inputs(schema: Schema, rows: list[JsonObject], moment: datetime.datetime) -> list[JsonObject]:
     inputs = [_tensor(schema.item, [row[schema.item.name] for row in rows])]
     if schema.user is not None:
         inputs.append(_tensor(schema.user, [rows[0][schema.user.name]]))
@@ -72,7 +67,7 @@ def _inputs(
     return [*inputs, time]
 
 
-def _tensor(column: Column, values: list[Any]) -> dict[str, Any]:
+def _tensor(column: Column, values: list[object]) -> JsonObject:
     return {
         "name": column.name,
         "shape": [len(values)],
@@ -81,7 +76,7 @@ def _tensor(column: Column, values: list[Any]) -> dict[str, Any]:
     }
 
 
-def _titles(schema: Schema, lake: Path) -> dict[Any, str]:
+def _titles(schema: Schema, lake: Path) -> dict[object, str]:
     if not schema.item_title:
         return {}
     tables = [t for t in schema.tables_of(TableKind.ATTRIBUTES) if t.role is Role.ITEM]
@@ -89,9 +84,9 @@ def _titles(schema: Schema, lake: Path) -> dict[Any, str]:
     return {row[schema.item.name]: row[schema.item_title] or "" for row in _read(newest)}
 
 
-def _read(folder: Path) -> list[dict[str, Any]]:
+def _read(folder: Path) -> list[JsonObject]:
     files = sorted(map(str, folder.glob("*.parquet")))
     if not files:
         return []
-    rows: list[dict[str, Any]] = ds.dataset(files).to_table().to_pylist()
+    rows: list[JsonObject] = ds.dataset(files).to_table().to_pylist()
     return rows

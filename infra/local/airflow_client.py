@@ -3,15 +3,14 @@
 import datetime
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 from urllib.parse import quote
 
-from infra.local.network import call
+from infra.local.network import JsonObject, call
 
 DAG = "daily_ranking"
 ENDED = {"success", "failed"}
 POLL_SECONDS = 1.0
-Task = dict[str, Any]
+Task = JsonObject
 """One task of one day: ``day``, ``task``, ``state``, ``seconds``, ``start``, ``end``, ``run``."""
 
 
@@ -52,11 +51,11 @@ class Scheduler:
                 return [{**task, "result": self._result(task)} for task in tasks]
             time.sleep(POLL_SECONDS)
 
-    def _runs(self) -> list[dict[str, Any]]:
+    def _runs(self) -> list[JsonObject]:
         found = call(f"{self.api}/dags/{DAG}/dagRuns?order_by=logical_date&limit=100")
         return list(found["dag_runs"])
 
-    def _tasks(self, run: dict[str, Any]) -> Iterator[Task]:
+    def _tasks(self, run: JsonObject) -> Iterator[Task]:
         found = call(f"{self._run_url(run['dag_run_id'])}/taskInstances?limit=100")
         for entry in sorted(found["task_instances"], key=lambda task: task["start_date"] or "z"):
             yield {
@@ -70,7 +69,7 @@ class Scheduler:
                 "tries": entry["try_number"],
             }
 
-    def _result(self, task: Task) -> dict[str, Any]:
+    def _result(self, task: Task) -> JsonObject:
         url = f"{self._run_url(task['run'])}/taskInstances/{task['task']}/xcomEntries/return_value"
         try:
             value = call(f"{url}?deserialize=true")["value"]

@@ -8,8 +8,8 @@ Exit codes: 0 nothing known, 1 something known, 2 the audit did not complete.
 import json
 import subprocess
 import sys
-from typing import Any
 
+from infra.local.network import JsonObject
 from infra.local.settings import REPOSITORY
 
 PIP_AUDIT = "pip-audit==2.10.1"
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 def verdict(stdout: str, stderr: str) -> tuple[int, list[str]]:
     """Exit code and report; pip-audit itself ends with 1 for a finding and for a failure."""
     try:
-        packages: list[dict[str, Any]] = json.loads(stdout)["dependencies"]
+        packages: list[JsonObject] = json.loads(stdout)["dependencies"]
     except (ValueError, KeyError, TypeError):
         last = (stderr.strip().splitlines() or ["pip-audit said nothing"])[-1]
         return UNKNOWN, [f"not audited: pip-audit or its advisory service did not answer: {last}"]
@@ -49,12 +49,12 @@ def verdict(stdout: str, stderr: str) -> tuple[int, list[str]]:
     return UNKNOWN if skipped else CLEAN, [*skipped, summary]
 
 
-def skips(package: dict[str, Any]) -> bool:
+def skips(package: JsonObject) -> bool:
     """Whether pip-audit left a package out."""
     return "skip_reason" in package
 
 
-def _line(package: dict[str, Any], known: dict[str, Any]) -> str:
+def _line(package: JsonObject, known: JsonObject) -> str:
     fixed = ", ".join(known.get("fix_versions", ())) or "no version yet"
     return f"{package['name']} {package['version']}: {known['id']}; fixed in {fixed}"
 

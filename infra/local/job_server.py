@@ -27,7 +27,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import psutil
 
@@ -44,6 +44,14 @@ GRACE_SECONDS = 2.0
 _CALL_SECONDS = 10.0
 _MOST_FILES = 64
 _PR_SET_PDEATHSIG = 1
+
+
+class Call(TypedDict):
+    """What ``job_call.py`` sends."""
+
+    directory: str
+    arguments: list[str]
+    environment: dict[str, str]
 
 
 def write_interpreter(file: Path, path: Path) -> None:
@@ -69,7 +77,7 @@ class Server:
         self.selector.register(self.listener, selectors.EVENT_READ)
         self.jobs: list[_Job] = []
 
-    def serve(self) -> dict[str, Any]:
+    def serve(self) -> Call:
         """Serve for ever; returns in a forked process alone, with the call that it is to run."""
         while True:
             waits_seconds = 0 if self.preloaded else 0.2
@@ -92,8 +100,8 @@ class Server:
         sys.stderr.write(f"loaded {name} in {time.monotonic() - started:.1f} s\n")
         sys.stderr.flush()
 
-    def _accept(self) -> dict[str, Any]:
-        """The call in the forked process; empty in the server."""
+    def _accept(self) -> Call | None:
+        """The call in the forked process; None in the server."""
         connection, _ = self.listener.accept()
         connection.settimeout(_CALL_SECONDS)
         try:
@@ -101,13 +109,13 @@ class Server:
         except (OSError, ValueError) as error:
             sys.stderr.write(f"a call was given up: {error}\n")
             connection.close()
-            return {}
+            return None
         pid = os.fork()
         if pid:
             for number in files:
                 os.close(number)
             self.jobs.append(_Job(pid, connection, self.selector))
-            return {}
+            return None
         for one in (self.selector, self.listener, connection):
             one.close()
         for job in self.jobs:
@@ -175,7 +183,7 @@ class _Job:
                 getattr(process, action)()
 
 
-def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def _receive(connection: socket.socket) -> tuple[Call, list[int]]:
     head, files, _, _ = socket.recv_fds(connection, 8, _MOST_FILES)
     size, content = int.from_bytes(head, "big"), b""
     while len(content) < size:
@@ -190,7 +198,7 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return json.loads(content), files
 
 
-def become(call: dict[str, Any]) -> None:
+def become(call: Call) -> None:
     """Be the process that ``python -m …`` would have started."""
     os.setsid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -207,7 +215,7 @@ def become(call: dict[str, Any]) -> None:
     if os.environ.get("PYTHONWARNINGS") == "ignore":
         warnings.simplefilter("ignore")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what -u asks for
-    sys.argv = list(call["arguments"])
+    sys.argv = call["arguments"]
     sys.path[0] = str(Path.cwd())
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

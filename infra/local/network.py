@@ -8,6 +8,9 @@ from typing import Any
 
 from infra.local.settings import HOST
 
+JsonObject = dict[str, Any]
+"""What another process wrote as JSON; the keys are that process's."""
+
 
 def call(url: str, *, method: str = "GET", body: object = None) -> Any:
     """The JSON answer to a JSON request; OSError where there is none."""

@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import psutil
 
@@ -104,12 +103,13 @@ def is_recorded_alive(record: Path) -> bool:
 def _recorded_alive(record: Path) -> list[int]:
     if not record.exists():
         return []
-    entries: list[dict[str, Any]] = json.loads(record.read_text(encoding="utf-8"))
+    entries: list[dict[str, float]] = json.loads(record.read_text(encoding="utf-8"))
     # A number may belong to another process by now; the start time distinguishes them.
-    return [entry["pid"] for entry in entries if _identity(entry["pid"]) == entry]
+    pids = [int(entry["pid"]) for entry in entries]
+    return [pid for pid, entry in zip(pids, entries, strict=True) if _identity(pid) == entry]
 
 
-def _identity(pid: int) -> dict[str, Any] | None:
+def _identity(pid: int) -> dict[str, float] | None:
     try:
         return {"pid": pid, "started": psutil.Process(pid).create_time()}
     except psutil.NoSuchProcess:

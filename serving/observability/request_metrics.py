@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,14 +45,14 @@ def read_together(num_read: int, num_late: int) -> None:
     READ_REQUESTS.observe(num_read)
 
 
-def stage(name: str) -> AbstractContextManager[Any]:
+def stage(name: str) -> AbstractContextManager[object]:
     """Count the seconds of a stage of a request, and make its span where there are spans."""
-    timer: AbstractContextManager[Any] = STAGE_SECONDS.labels(name).time()
+    timer: AbstractContextManager[object] = STAGE_SECONDS.labels(name).time()
     return _timed_span(timer, name) if tracing.is_on() else timer
 
 
 @contextmanager
-def _timed_span(timer: AbstractContextManager[Any], name: str) -> Iterator[None]:
+def _timed_span(timer: AbstractContextManager[object], name: str) -> Iterator[None]:
     with timer, tracing.span(name):
         yield
 

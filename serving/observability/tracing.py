@@ -15,9 +15,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING
 
 from serving.settings import Tracing
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.trace import Span, Tracer
 
 SERVICE = "ranking-endpoint"
 FLUSH_SECONDS = 3.0
@@ -30,13 +35,15 @@ _NOTHING = contextlib.nullcontext()
 class _Active:
     """What makes spans; None while they are off."""
 
-    provider: Any = None
-    tracer: Any = None
+    provider: "TracerProvider | None" = None
+    tracer: "Tracer | None" = None
 
 
 logger = logging.getLogger(__name__)
 _ACTIVE = _Active()
-_REQUEST: contextvars.ContextVar[Any] = contextvars.ContextVar("request_span", default=None)
+_REQUEST: contextvars.ContextVar["Span | None"] = contextvars.ContextVar(
+    "request_span", default=None
+)
 """The server span; tasks and threads that a request starts see it too."""
 _SHARED: contextvars.ContextVar[Sequence[contextvars.Context]] = contextvars.ContextVar(
     "shared_spans", default=()
@@ -94,6 +101,7 @@ def request(name: str, headers: Mapping[str, str], **attributes: str) -> Iterato
 
     caller = TraceContextTextMapPropagator().extract(dict(headers))
     said = {key.replace("__", "."): value for key, value in attributes.items()}
+    assert _ACTIVE.tracer is not None
     span_ = _ACTIVE.tracer.start_span(name, context=caller, kind=SpanKind.SERVER, attributes=said)
     token = _REQUEST.set(span_)
     try:
@@ -103,7 +111,7 @@ def request(name: str, headers: Mapping[str, str], **attributes: str) -> Iterato
         _REQUEST.reset(token)
 
 
-def span(name: str) -> contextlib.AbstractContextManager[Any]:
+def span(name: str) -> contextlib.AbstractContextManager[object]:
     """A part of the request; nothing outside of a request and while spans are off."""
     if _ACTIVE.tracer is None:
         return _NOTHING
@@ -111,7 +119,7 @@ def span(name: str) -> contextlib.AbstractContextManager[Any]:
         return _stamped(name, contexts)
     if _open_span() is None:
         return _NOTHING
-    manager: contextlib.AbstractContextManager[Any] = _ACTIVE.tracer.start_as_current_span(
+    manager: contextlib.AbstractContextManager[object] = _ACTIVE.tracer.start_as_current_span(
         name, set_status_on_exception=False
     )
     return manager
@@ -172,7 +180,7 @@ def failed(error: BaseException) -> None:
         span_.record_exception(error)
 
 
-def _open_span() -> Any:
+def _open_span() -> "Span | None":
     """The server span; none outside of a request, and none of one that was answered meanwhile."""
     span_ = _REQUEST.get()
     return span_ if span_ is not None and span_.is_recording() else None
@@ -191,7 +199,7 @@ def _end(attribute: str, value: int, *, reason: str, is_fault: bool) -> None:
         span_.set_status(StatusCode.ERROR, reason)
 
 
-def _exporter(tracing: Tracing) -> Any:
+def _exporter(tracing: Tracing) -> "SpanExporter":
     if tracing.exporter == "console":
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import uuid
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from serving.protocol import json_fields
 from serving.protocol.errors import RequestError
@@ -24,6 +24,9 @@ from serving.protocol.tensors import (
     unknown_datatype,
     utf8,
 )
+
+if TYPE_CHECKING:
+    from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
 
 JSON_LENGTH_HEADER = "inference-header-content-length"
 
@@ -78,7 +81,7 @@ def from_rest(body: bytes, *, json_length: str | None, model_version: str = "") 
     )
 
 
-def from_grpc(message: Any) -> InferenceCall:
+def from_grpc(message: "ModelInferRequest") -> InferenceCall:
     """The call in a gRPC ModelInferRequest; raises RequestError as ``from_rest`` does."""
     raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):
@@ -145,7 +148,7 @@ def _rest_tensors(inputs: object, binary: bytes) -> dict[str, Tensor]:
     return tensors
 
 
-def _binary_size(name: str, described: Mapping[str, Any], num_left: int) -> int | None:
+def _binary_size(name: str, described: Mapping[str, object], num_left: int) -> int | None:
     """Bytes of the tensor behind the JSON; None where its values are in the JSON."""
     parameters = json_fields.mapping(described.get("parameters"), f"{name}.parameters")
     _check_supported(name, parameters)
@@ -165,7 +168,7 @@ def _check_new_name(name: str, tensors: Mapping[str, Tensor]) -> None:
         raise RequestError("inputs", name, "each name once")
 
 
-def _typed_contents(given: Any, size: int) -> Values:
+def _typed_contents(given: "ModelInferRequest.InferInputTensor", size: int) -> Values:
     """Values of a gRPC tensor from the field of its datatype."""
     if given.datatype not in _GRPC_CONTENTS:
         raise unknown_datatype(given.name, given.datatype)

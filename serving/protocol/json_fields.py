@@ -1,7 +1,6 @@
 """Parts of a JSON message, each of the required type, or a RequestError that names its field."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 
@@ -10,7 +9,7 @@ from serving.protocol.errors import RequestError
 MAX_TEXT = 200
 
 
-def message(content: bytes) -> dict[str, Any]:
+def message(content: bytes) -> dict[str, object]:
     """The object that a body holds."""
     try:
         found = orjson.loads(content)
@@ -19,7 +18,7 @@ def message(content: bytes) -> dict[str, Any]:
     return mapping(found, "body", is_required=True)
 
 
-def mapping(value: object, field: str, *, is_required: bool = False) -> dict[str, Any]:
+def mapping(value: object, field: str, *, is_required: bool = False) -> dict[str, object]:
     """An object; an absent one is empty unless it is required."""
     if value is None and not is_required:
         return {}
@@ -28,7 +27,7 @@ def mapping(value: object, field: str, *, is_required: bool = False) -> dict[str
     return value
 
 
-def listing(value: object, field: str) -> list[Any]:
+def listing(value: object, field: str) -> list[object]:
     """An array."""
     if not isinstance(value, list):
         raise RequestError(field, value, "a JSON array")
@@ -42,7 +41,7 @@ def text(value: object, field: str) -> str:
     return value
 
 
-def flag(parameters: Mapping[str, Any], name: str, field: str) -> bool | None:
+def flag(parameters: Mapping[str, object], name: str, field: str) -> bool | None:
     """A yes or no among the parameters of a field; None where it is absent."""
     value = parameters.get(name)
     if value is not None and not isinstance(value, bool):

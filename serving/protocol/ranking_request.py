@@ -7,7 +7,7 @@ is unknown to the model, so it becomes null, which is row 0 of its embedding tab
 import dataclasses
 import datetime
 import functools
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +39,7 @@ _LAST_MOMENT = 253_402_300_800_000_000 - 1
 class RankingRequest:
     """What to rank: N candidates of one or several users, their context, and the moment."""
 
-    user_ids: list[int] | list[str]
+    user_ids: Sequence[int | str]
     """The U users as they were sent, each once; empty where the schema has no user."""
     user: IntArray
     """(N,) whose candidate each is, from 0 to U - 1."""
@@ -89,7 +89,7 @@ def parse(schema: Schema, call: InferenceCall, *, now: datetime.datetime) -> Ran
     for column in schema.context:
         each[column.name] = _column(column, call.tensors.get(column.name), size)
     users: dict[str, pa.Array] = {}
-    user_ids: list[Any] = []
+    user_ids: Sequence[int | str] = ()
     user, num_values = np.zeros(size, dtype=np.int64), 1
     if schema.user is not None:
         sent = _required(schema.user, call)
@@ -129,7 +129,7 @@ def last_moment() -> int:
     return _LAST_MOMENT
 
 
-def input_types(schema: Schema) -> list[dict[str, Any]]:
+def input_types(schema: Schema) -> list[dict[str, object]]:
     """Name, type and shape of every input, for the model's metadata; -1 is any number of values."""
     return [
         {
@@ -141,9 +141,9 @@ def input_types(schema: Schema) -> list[dict[str, Any]]:
     ]
 
 
-def output_types(schema: Schema) -> list[dict[str, Any]]:
+def output_types(schema: Schema) -> list[dict[str, object]]:
     """Name, type and shape of every output, for the model's metadata."""
-    types = [
+    types: list[dict[str, object]] = [
         {"name": SCORE, "datatype": "FP32", "shape": [-1]},
         {"name": ITEM_STATUS, "datatype": BYTES, "shape": [-1]},
     ]
@@ -158,7 +158,7 @@ def status_output(role: Role) -> str:
 
 
 def _check_outputs(schema: Schema, call: InferenceCall) -> None:
-    names = [described["name"] for described in output_types(schema)]
+    names = [str(described["name"]) for described in output_types(schema)]
     for name in call.outputs:
         if name not in names:
             raise RequestError("outputs", name, f"one of {', '.join(names)}")
@@ -184,23 +184,25 @@ def _one(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _plain(tensor: Tensor) -> list[Any]:
+def _plain(tensor: Tensor) -> Sequence[int | str]:
     return tensor.values if isinstance(tensor.values, list) else tensor.values.tolist()
 
 
-def _distinct(tensor: Tensor, size: int) -> tuple[list[Any], IntArray]:
+def _distinct(tensor: Tensor, size: int) -> tuple[Sequence[int | str], IntArray]:
     """The values, each once, and for each of ``size`` candidates the place of its own."""
     values = _plain(tensor)
     if len(values) == 1:
         return values, np.zeros(size, dtype=np.int64)
-    places: dict[Any, int] = {}
+    places: dict[int | str, int] = {}
     rows = [places.setdefault(value, len(places)) for value in values]
     return list(places), np.array(rows, dtype=np.int64)
 
 
-def _like(tensor: Tensor, values: list[Any]) -> Any:
+def _like(tensor: Tensor, values: Sequence[int | str]) -> Values:
     """Other values in the form of a tensor's."""
-    return values if isinstance(tensor.values, list) else np.array(values, tensor.values.dtype)
+    if isinstance(tensor.values, list):
+        return list(map(str, values))
+    return np.array(values, np.int64)
 
 
 def _check_count(column: Column, num_values: int, size: int) -> int:

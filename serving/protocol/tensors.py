@@ -6,7 +6,7 @@ MAX_CANDIDATES values, and values of its datatype.
 
 import dataclasses
 import struct
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +14,16 @@ import numpy.typing as npt
 from serving.protocol.errors import RequestError
 from serving.settings import MAX_CANDIDATES
 
-INTEGERS: dict[str, Any] = {
-    "INT64": np.int64,
-    "INT32": np.int32,
-    "INT16": np.int16,
-    "INT8": np.int8,
-    "UINT32": np.uint32,
-    "UINT16": np.uint16,
-    "UINT8": np.uint8,
+INTEGERS = {
+    "INT64": "int64",
+    "INT32": "int32",
+    "INT16": "int16",
+    "INT8": "int8",
+    "UINT32": "uint32",
+    "UINT16": "uint16",
+    "UINT8": "uint8",
 }
-FLOATS: dict[str, Any] = {"FP64": np.float64, "FP32": np.float32}
+FLOATS = {"FP64": "float64", "FP32": "float32"}
 BYTES = "BYTES"
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 """Of the float32 that models read."""
@@ -66,7 +66,7 @@ def checked_values(name: str, datatype: str, *, values: object, size: int) -> Va
     raise unknown_datatype(name, datatype)
 
 
-def _json_integers(name: str, datatype: str, values: list[Any]) -> Values:
+def _json_integers(name: str, datatype: str, values: list[int]) -> Values:
     _check_types(name, datatype, values, (int,))
     bounds = np.iinfo(INTEGERS[datatype])
     for value in (min(values), max(values)):
@@ -75,7 +75,9 @@ def _json_integers(name: str, datatype: str, values: list[Any]) -> Values:
     return np.array(values, dtype=np.int64)
 
 
-def _check_types(name: str, datatype: str, values: list[Any], allowed: tuple[type, ...]) -> None:
+def _check_types(
+    name: str, datatype: str, values: Sequence[object], allowed: tuple[type, ...]
+) -> None:
     """Exact types: a JSON true is an int to Python, and is none here."""
     if set(allowed).issuperset(map(type, values)):
         return

@@ -7,8 +7,8 @@ are columns of the schema, and what may be in them follows from the schema.
 import dataclasses
 import math
 import uuid
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from serving.protocol import json_fields
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import InferenceCall
 from serving.protocol.ranking_request import SCORE, input_columns
-from serving.protocol.tensors import BYTES, LARGEST_FLOAT, Tensor, Values
+from serving.protocol.tensors import BYTES, LARGEST_FLOAT, Tensor
 from serving.settings import MAX_CANDIDATES
 
 
@@ -30,9 +30,13 @@ class _Rule:
     lowest: float | None = None
     highest: float = math.inf
 
-    def holds(self, value: Any) -> bool:
-        is_typed = type(value) in self.types
-        return is_typed and (self.lowest is None or self.lowest <= value <= self.highest)
+    def holds(self, values: Sequence[object]) -> bool:
+        if not set(map(type, values)) <= self.types:
+            return False
+        if self.lowest is None:
+            return True
+        numbers = cast("Sequence[float]", values)
+        return self.lowest <= min(numbers) and max(numbers) <= self.highest
 
 
 _INT64 = np.iinfo(np.int64)
@@ -69,14 +73,15 @@ def from_v1(body: bytes, schema: Schema) -> InferenceCall:
     )
 
 
-def to_v1(answer: Mapping[str, Any]) -> dict[str, Any]:
+def to_v1(answer: Mapping[str, object]) -> dict[str, object]:
     """The V1 answer of a V2 one: a score for each instance, in order, and the flags of them all."""
-    (scores,) = [output["data"] for output in answer["outputs"] if output["name"] == SCORE]
+    outputs = cast("list[dict[str, object]]", answer["outputs"])
+    (scores,) = [output["data"] for output in outputs if output["name"] == SCORE]
     said = {name: answer[name] for name in ("model_name", "model_version", "parameters")}
     return {"predictions": scores, **said}
 
 
-def _instances(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _instances(message: Mapping[str, object]) -> list[dict[str, object]]:
     instances = json_fields.listing(message.get("instances"), "instances")
     if not 1 <= len(instances) <= MAX_CANDIDATES:
         limit = f"1 to {MAX_CANDIDATES}, one for each candidate"
@@ -87,7 +92,7 @@ def _instances(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _tensor(column: Column, instances: list[dict[str, Any]], *, is_once: bool) -> Tensor:
+def _tensor(column: Column, instances: list[dict[str, object]], *, is_once: bool) -> Tensor:
     name = column.name
     missing = [place for place, instance in enumerate(instances) if name not in instance]
     if missing:
@@ -101,12 +106,12 @@ def _tensor(column: Column, instances: list[dict[str, Any]], *, is_once: bool) -
     return _typed(column, values)
 
 
-def _is_same(values: list[Any]) -> bool:
+def _is_same(values: list[object]) -> bool:
     """Whether all are the first one, in value and in type: to Python true is 1."""
     return len(set(map(type, values))) == 1 and values.count(values[0]) == len(values)
 
 
-def _check_equal(name: str, values: list[Any]) -> None:
+def _check_equal(name: str, values: list[object]) -> None:
     if not _is_same(values):
         place = next(n for n, value in enumerate(values) if not _is_same([values[0], value]))
         raise RequestError(
@@ -114,7 +119,7 @@ def _check_equal(name: str, values: list[Any]) -> None:
         )
 
 
-def _typed(column: Column, values: list[Any]) -> Tensor:
+def _typed(column: Column, values: list[object]) -> Tensor:
     name, dtype = column.name, column.dtype
     if dtype is Dtype.FLOAT64:
         _check(name, values, _FLOAT)
@@ -123,16 +128,13 @@ def _typed(column: Column, values: list[Any]) -> Tensor:
         _check(name, values, _INTEGER)
         return Tensor(name, "INT64", np.array(values, dtype=np.int64))
     _check(name, values, _TEXT if dtype is Dtype.STRING else _MOMENT)
-    texts: Values = values
-    return Tensor(name, BYTES, texts)
+    return Tensor(name, BYTES, cast("list[str]", values))
 
 
-def _check(name: str, values: list[Any], rule: _Rule) -> None:
+def _check(name: str, values: list[object], rule: _Rule) -> None:
     """RequestError for the first value that breaks the rule; fast (in C) where none does."""
-    if set(map(type, values)) <= rule.types and (
-        rule.lowest is None or (rule.lowest <= min(values) and max(values) <= rule.highest)
-    ):
+    if rule.holds(values):
         return
     for place, value in enumerate(values):
-        if not rule.holds(value):
+        if not rule.holds([value]):
             raise RequestError(f"instances[{place}].{name}", value, rule.limit)

@@ -9,7 +9,6 @@ import dataclasses
 import enum
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from features.options import from_flags, option
 from serving.release import intervals
@@ -144,7 +143,7 @@ class Finding:
         limits += [f"at most {most}"] if math.isfinite(self.allowed[1]) else []
         return f"{self.check}: {found}; {' and '.join(limits)}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As plain values; what is not finite is None, which JSON has."""
         value, low, high = (plain(number) for number in self.seen.as_tuple())
         least, most = (plain(number) for number in self.allowed)

@@ -6,7 +6,6 @@ No heavy import: the commands that use it start quickly.
 import dataclasses
 import json
 import time
-from typing import Any
 
 from features.cli import FailedError
 from serving.settings import LOAD_SECONDS, ClientTls, Secret, Tls
@@ -66,14 +65,14 @@ class Endpoint:
     def version(self) -> str | None:
         """The champion's version, which answers now; None without one."""
         content = self._call("/v2/models/ranker", method="GET", timeout=ANSWER_TIMEOUT_SECONDS)
-        versions = content.get("versions") or [None]
-        return str(versions[0]) if versions[0] else None
+        versions = content.get("versions")
+        return str(versions[0]) if isinstance(versions, list) and any(versions[:1]) else None
 
-    def follow(self, *, timeout_seconds: float = LOAD_TIMEOUT_SECONDS) -> dict[str, Any]:
+    def follow(self, *, timeout_seconds: float = LOAD_TIMEOUT_SECONDS) -> dict[str, object]:
         """Have it load the registry's canary and challenger; the versions that serve then."""
         return self._call(f"{_MODEL}/versions", method="POST", timeout=timeout_seconds)
 
-    def serving_versions(self) -> dict[str, Any]:
+    def serving_versions(self) -> dict[str, object]:
         """Champion, canary and shadow: versions and shares."""
         return self._call(f"{_MODEL}/versions", method="GET", timeout=ANSWER_TIMEOUT_SECONDS)
 
@@ -91,7 +90,7 @@ class Endpoint:
                 )
             time.sleep(_PAUSE_SECONDS)
 
-    def _call(self, path: str, *, method: str, timeout: float) -> dict[str, Any]:
+    def _call(self, path: str, *, method: str, timeout: float) -> dict[str, object]:
         answer = self._read(path, method=method, timeout=timeout)
         try:
             content = json.loads(answer)

@@ -15,11 +15,12 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from features.encoding.encode import RequestInputs
 from serving.observability import metrics
 from serving.observability.prediction_log import Answered, RequestLog
 from serving.routing.serving_versions import Versioned, WeightedModel
@@ -41,7 +42,7 @@ class Scorer(Versioned, Protocol):
     """What a challenger must have."""
 
     @property
-    def score(self) -> Callable[[Any], npt.NDArray[np.float32]]:
+    def score(self) -> Callable[[RequestInputs], npt.NDArray[np.float32]]:
         """From what the transformer made of a request to probabilities, in its order."""
         ...
 

@@ -116,7 +116,7 @@ def test_down_ends_what_was_recorded_and_no_namesake(tmp_path) -> None:
 
 
 @pytest.mark.process
-def test_a_part_that_dies_is_told_with_the_end_of_its_log(tmp_path) -> None:
+def test_a_part_that_dies_is_reported_with_the_end_of_its_log(tmp_path) -> None:
     """The person at the terminal need not look for it."""
     group = processes.Processes(record=tmp_path / "stack.json", logs=tmp_path / "logs")
     group.start("part", [sys.executable, "-c", "exit('no database')"], dict(os.environ), tmp_path)

@@ -94,7 +94,7 @@ def test_an_empty_chart_and_a_page_that_is_too_wide_are_noticed(tab, tmp_path):
     assert needed > there
 
 
-def test_a_point_without_a_measure_is_told_not_drawn():
+def test_a_point_without_a_measure_is_noted_and_not_drawn():
     from training.evaluation.reports import training_page
 
     for point in ({**POINT, "ne": float("nan")}, {"step": 1, "loss": 0.6}):

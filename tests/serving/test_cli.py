@@ -122,7 +122,7 @@ def test_a_held_candidate_exits_with_99_and_imports_nothing_heavy(tmp_path):
 
 
 @pytest.mark.process
-def test_the_door_opens_as_a_module():
+def test_the_command_line_starts_as_a_module():
     done = run("--help")
     assert done.returncode == 0
     assert "serve" in done.stdout

@@ -8,7 +8,6 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -35,7 +34,7 @@ _SIZES = (1, 2, 7, 100, 2_000)
 """Rows at which new code is compared with eager."""
 
 
-def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str, Any]:
+def compile_dense(inputs: Inputs, config: ModelConfig, folder: Path) -> dict[str, object]:
     """Compile a dense part and keep the code; what was made, as plain values.
 
     The code is compared with eager before it is kept, so that code which this machine cannot run

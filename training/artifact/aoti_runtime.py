@@ -11,7 +11,6 @@ import hashlib
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +69,7 @@ class Library:
         for name, arguments in _ARGUMENTS.items():
             getattr(self._library, _PREFIX + name).argtypes = arguments
 
-    def call(self, name: str, *arguments: Any) -> None:
+    def call(self, name: str, *arguments: object) -> None:
         """Call a function; LibraryError where it fails."""
         if getattr(self._library, _PREFIX + name)(*arguments):
             raise LibraryError(f"{name}: failed")

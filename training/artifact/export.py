@@ -4,7 +4,6 @@ import datetime
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from features.schema import Schema
 from training.artifact.aoti_cache import Compile, NativeCode, ensure
@@ -13,7 +12,7 @@ from training.artifact.artifact import GOLDEN_ROWS, write
 from training.artifact.manifest import Manifest, read_manifest
 from training.artifact.quantized_tables import TablePrecision
 from training.artifact.scorer import Scorer
-from training.checkpoint.catalog import Checkpoint, Checkpoints
+from training.checkpoint.catalog import Checkpoint, Checkpoints, Growth
 from training.checkpoint.tensors import load_whole
 from training.config.model import model_from_dict
 from training.data.dataset import ExampleTable
@@ -95,7 +94,7 @@ def compiled(native: NativeCode, schema: Schema, directory: Path) -> str:
 
 def table_costs(
     ranker: Ranker, table: ExampleTable, days: Sequence[datetime.date], *, is_unseen: bool
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Bytes of the tables in each precision, and the NE of some days with them.
 
     Args:
@@ -122,7 +121,7 @@ def table_costs(
     return {"days": span, "is_unseen": is_unseen, "rows": len(examples), **costs}
 
 
-def _growth(known: Checkpoints, checkpoint: Checkpoint) -> dict[str, Any] | None:
+def _growth(known: Checkpoints, checkpoint: Checkpoint) -> Growth | None:
     """How a checkpoint grew, or the one that it was trained from."""
     parent = known.find(checkpoint.manifest.parent) if checkpoint.manifest.parent else None
     return checkpoint.manifest.growth or (parent.manifest.growth if parent else None)

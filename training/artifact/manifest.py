@@ -3,7 +3,10 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from training.checkpoint.catalog import Growth
 
 MANIFEST = "manifest.json"
 
@@ -23,7 +26,7 @@ class Manifest:
     """Day of the run that made it."""
     trained_through: str
     recipe: str
-    config: dict[str, Any]
+    config: dict[str, object]
     parents: list[str]
     """Runs whose checkpoints it descends from, the oldest first."""
     metrics: dict[str, float | None]
@@ -33,11 +36,11 @@ class Manifest:
     """Folder name of the checkpoint that it was made of."""
     role: str = ""
     """In a trial ``grown`` or ``control``; else empty."""
-    growth: dict[str, Any] | None = None
+    growth: "Growth | None" = None
     """How its checkpoint, or the one that it was trained from, grew; None: it did not."""
     tables: str = "fp32"
     """Numbers of the embedding tables: fp32, int8 or int4."""
-    table_costs: dict[str, Any] | None = None
+    table_costs: dict[str, object] | None = None
     """What each precision of the tables costs in bytes and NE, and the days that were scored."""
 
 

@@ -8,7 +8,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from features.schema import Schema
 from training.checkpoint.schema_migration import Adoption, AdoptionError, InputsRecord
@@ -25,6 +25,21 @@ class CorruptError(ValueError):
     """A checkpoint whose files are not what was written."""
 
 
+Growth = TypedDict(
+    "Growth",
+    {
+        "parent": str,
+        "from": str,
+        "to": str,
+        "parent_manifest_sha256": str,
+        "changes": list[str],
+        "max_logit_difference": float,
+    },
+)
+"""How a checkpoint grew: its parent's name, both recipes, the hash of the parent's manifest, what
+changed, and the largest difference of a logit."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointManifest:
     """What a checkpoint is, beside its tensors."""
@@ -32,7 +47,7 @@ class CheckpointManifest:
     dataset: str
     schema_fingerprint: str
     model_fingerprint: str
-    recipe: dict[str, Any]
+    recipe: dict[str, object]
     run_day: str
     """Day whose run wrote it."""
     trained_through: str
@@ -51,12 +66,12 @@ class CheckpointManifest:
     metrics: dict[str, float | None]
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     """SHA-256 of each file of tensors."""
-    inputs: dict[str, Any] | None = None
+    inputs: dict[str, object] | None = None
     """What it reads (``training.checkpoint.schema_migration.InputsRecord``), for the days when the
     schema changes."""
     adopted: dict[str, str] = dataclasses.field(default_factory=dict)
     """What was kept, resized or new, where its parent had another schema."""
-    growth: dict[str, Any] | None = None
+    growth: Growth | None = None
     """How it grew out of its parent: the parent's name and manifest's hash, the changes, and the
     largest difference of a logit that was measured; None: it was trained."""
     role: str = ""

@@ -8,7 +8,6 @@ import enum
 import hashlib
 import json
 import math
-from typing import Any
 
 import pydantic
 
@@ -131,7 +130,7 @@ class Recipe:
     training: TrainingConfig
     sharding: ShardingConfig
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values, for manifests."""
         return dataclasses.asdict(self)
 
@@ -148,6 +147,6 @@ class Recipe:
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def recipe_from_dict(values: dict[str, Any]) -> Recipe:
+def recipe_from_dict(values: dict[str, object]) -> Recipe:
     """A recipe from the plain values of a manifest; ValueError names what is wrong."""
     return pydantic.TypeAdapter(Recipe).validate_python(values)

@@ -9,7 +9,7 @@ inside the backward pass, and a row that they spoil may be in no batch for long.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,6 +21,7 @@ from features.cli import FailedError
 RUNBOOK = "training-diverged"
 """Page of infra/runbooks that a failure of this kind names."""
 _NAMED = 5
+_Value = TypeVar("_Value")
 """Tensors that an error names at most."""
 
 
@@ -97,7 +98,7 @@ def _cause(loss: float, norm: float) -> str:
     return f"norm {norm} of the gradient averaged over ranks, with a loss of {good}"
 
 
-def refuse_non_finite(state: Mapping[str, Any], step: int) -> None:
+def refuse_non_finite(state: Mapping[str, object], step: int) -> None:
     """DivergedError, on all ranks, when what is to be saved has a number that is not finite."""
     bad = [name for name, value in _tensors(state) if not _is_finite(value)]
     found = [f"{name} on rank {rank}" for rank, names in _from_all_ranks(bad) for name in names]
@@ -107,13 +108,13 @@ def refuse_non_finite(state: Mapping[str, Any], step: int) -> None:
         raise DivergedError(step, f"nothing is saved, for NaN or infinity is in {named}{more}")
 
 
-def _from_all_ranks(mine: Any) -> list[tuple[int, Any]]:
-    values: list[Any] = [None] * dist.get_world_size()
+def _from_all_ranks(mine: _Value) -> list[tuple[int, _Value]]:
+    values = [mine] * dist.get_world_size()
     dist.all_gather_object(values, mine)
     return list(enumerate(values))
 
 
-def _tensors(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def _tensors(state: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """This rank's part of every tensor of a training state, by name."""
     for name, value in state.items():
         if isinstance(value, Mapping):

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -141,7 +141,7 @@ class _KeptOptions(Stats):
         self.considered: dict[str, tuple[str, ...]] = {}
 
     def log(
-        self, *_: Any, best_plan: list[ShardingOption], enumerator: Enumerator, **__: Any
+        self, *_: object, best_plan: list[ShardingOption], enumerator: Enumerator, **__: object
     ) -> None:
         self.options = best_plan
         kernels: dict[str, set[str]] = collections.defaultdict(set)
@@ -249,7 +249,7 @@ def table_of(name: str) -> str:
     return found[1] if found else ""
 
 
-def _parts(value: Any) -> Iterator[tuple[Tensor, Sequence[int]]]:
+def _parts(value: Tensor | ShardedTensor) -> Iterator[tuple[Tensor, Sequence[int]]]:
     """What this rank has of a table, with its first row and column."""
     if isinstance(value, ShardedTensor):
         for shard in value.local_shards():
@@ -263,9 +263,9 @@ def _parts(value: Any) -> Iterator[tuple[Tensor, Sequence[int]]]:
         yield value, (0, 0)
 
 
-def local_shards(model: DistributedModelParallel) -> dict[str, list[dict[str, Any]]]:
+def local_shards(model: DistributedModelParallel) -> dict[str, list[dict[str, object]]]:
     """Of each table the pieces on this rank: their offsets, sizes and sharding type."""
-    pieces: dict[str, list[dict[str, Any]]] = {}
+    pieces: dict[str, list[dict[str, object]]] = {}
     types = {
         name: parameter.sharding_type
         for module in model.plan.plan.values()

@@ -11,7 +11,6 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 _PATTERN = "failure-*.json"
 
@@ -22,7 +21,7 @@ class Failure:
 
     reason: str
     """The error of the rank that failed first; it names the rank unless all failed alike."""
-    summary: dict[str, Any]
+    summary: dict[str, object]
     """Fields that are added to the command's JSON object."""
 
 

@@ -5,7 +5,6 @@ All of it is ratios of sums over rows, so one pass of the bootstrap has every in
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -161,7 +160,14 @@ class _Pair:
         mine, theirs = self.candidate[rows], self.baseline[rows]
         loss = log_losses(theirs, label)
         more = log_losses(mine, label) - loss
-        columns: list[npt.NDArray[Any]] = [mine, theirs, *self._auc(rows), loss, more, label]
+        columns: list[FloatArray | npt.NDArray[np.float32] | npt.NDArray[np.int64]] = [
+            mine,
+            theirs,
+            *self._auc(rows),
+            loss,
+            more,
+            label,
+        ]
         for part in self.holdout.slices.values():
             columns += [loss * part[rows], more * part[rows]]
         return np.stack(columns, axis=1, dtype=np.float64)

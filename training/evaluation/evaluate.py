@@ -210,7 +210,7 @@ def refuse_overlap(model: Artifact, days: list[datetime.date]) -> None:
 
 def refuse_stranger(candidate: Manifest, control: Manifest) -> None:
     """ValueError unless a control went on from what the candidate grew from, as far as it did."""
-    grown_from = (candidate.growth or {}).get("parent")
+    grown_from = candidate.growth["parent"] if candidate.growth else None
     if grown_from is None or control.parents[-1:] != [grown_from]:
         raise ValueError(
             f"control {control.version}: went on from {control.parents[-1:]}; the candidate "

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -85,7 +84,7 @@ def _tree(members: Sequence[Member]) -> Markup:
         }
         for member in members
     ]
-    drawing: dict[str, Any] = {
+    drawing: dict[str, object] = {
         "width": max(x for x, _ in at.values()) + 130,
         "height": max(y for _, y in at.values()) + 45,
         "nodes": nodes,

@@ -1,7 +1,7 @@
 """The gate's report: the verdict and why, the numbers behind it, and the family."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from features.pages.content import (
     Block,
@@ -24,7 +24,9 @@ from training.evaluation.family_page import family_blocks
 from training.evaluation.gate import BASE_RATE
 from training.registry.family_tree import Member
 
-Values = Mapping[str, Any]
+if TYPE_CHECKING:
+    from training.evaluation.decisions import Values
+
 
 _METRICS = ("log_loss", "ne", "auc", "gauc", "calibration")
 _TONES = {"promote": Tone.GOOD, "hold": Tone.UNSURE, "refuse": Tone.BAD}
@@ -33,7 +35,7 @@ _UNKNOWN = "unknown"
 
 def gate_page(
     title: str,
-    values: Values,
+    values: "Values",
     *,
     scores: Mapping[str, Scores],
     label: Labels,
@@ -74,7 +76,7 @@ def _tone(verdict: str) -> Tone:
     return _TONES.get(verdict, Tone.PLAIN)
 
 
-def _notices(values: Values) -> list[Block]:
+def _notices(values: "Values") -> list[Block]:
     notices: list[Block] = []
     if values["drill"]:
         scores = "Its scores are permuted between rows on purpose."
@@ -85,7 +87,7 @@ def _notices(values: Values) -> list[Block]:
     return notices
 
 
-def _who(values: Values) -> Prose:
+def _who(values: "Values") -> Prose:
     anchor, control = values["anchor"], values["control"]
     names = f"Candidate {values['candidate']}, champion {values['champion'] or 'none'}"
     if anchor:
@@ -103,7 +105,7 @@ def _who(values: Values) -> Prose:
     return Prose(text)
 
 
-def _metrics(values: Values) -> Table:
+def _metrics(values: "Values") -> Table:
     models = [("candidate", values["metrics"]), ("champion", values["champion_metrics"])]
     models += [(key, values[key]["metrics"]) for key in ("anchor", "control") if values[key]]
     return Table(
@@ -112,13 +114,13 @@ def _metrics(values: Values) -> Table:
     )
 
 
-def _base_rate(values: Values) -> list[tuple[str, Value]]:
+def _base_rate(values: "Values") -> list[tuple[str, Value]]:
     found = values["base_rate"]
     days = f"{found['rows']:,} rows of {found['days'][0]} to {found['days'][1]}"
     return [("base rate of the training days", decimal(found["rate"], note=days))]
 
 
-def _calibration(values: Values) -> list[tuple[str, Value]]:
+def _calibration(values: "Values") -> list[tuple[str, Value]]:
     found = values["calibration"]
     if not found:
         return []
@@ -128,13 +130,13 @@ def _calibration(values: Values) -> list[tuple[str, Value]]:
     return [("calibration, mean prediction over mean label", value)]
 
 
-def _regret(values: Values) -> list[tuple[str, Value]]:
+def _regret(values: "Values") -> list[tuple[str, Value]]:
     if values["regret"] is None:
         return []
     return [("regret to the best log loss that is possible", decimal(values["regret"]))]
 
 
-def _comparisons(values: Values) -> list[Block]:
+def _comparisons(values: "Values") -> list[Block]:
     """A table for each baseline that the candidate was compared with: all rows, then the slices."""
     baselines = [("the " + values["compared_with"].replace("_", " "), values)]
     for key, name in (("anchor", "the anchor"), ("control", "the un-grown control")):
@@ -149,7 +151,7 @@ def _comparisons(values: Values) -> list[Block]:
     ]
 
 
-def _against(baseline: str, found: Values) -> list[Block]:
+def _against(baseline: str, found: "Values") -> list[Block]:
     parts = [("all", found["log_loss_change"]), *found["slices"].items()]
     rows: list[Sequence[Value]] = [
         (f"log loss, {name}", f"{part['rows']:,} rows", percent(part["change"]), _between(part))
@@ -164,7 +166,7 @@ def _against(baseline: str, found: Values) -> list[Block]:
     return [Heading(f"Against {baseline}"), Table(columns, rows)]
 
 
-def _between(interval: Values, form: str = "+.2%") -> str:
+def _between(interval: "Values", form: str = "+.2%") -> str:
     """An interval; what is not finite is not known."""
     low, high = (
         _UNKNOWN if interval[end] is None else format(interval[end], form)
@@ -173,7 +175,7 @@ def _between(interval: Values, form: str = "+.2%") -> str:
     return f"{low} to {high}"
 
 
-def _checks(values: Values) -> list[Block]:
+def _checks(values: "Values") -> list[Block]:
     rows = [(one["what"], Cell(one["says"], tone=_tone(one["says"]))) for one in values["checks"]]
     blocks: list[Block] = [Heading("What each check says"), Table(("check", "says"), rows)]
     if values["notes"]:

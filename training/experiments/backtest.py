@@ -7,7 +7,6 @@ import dataclasses
 import datetime
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +99,7 @@ def _regression(past: Rates, now: Rates) -> Scores:
     return np.asarray(model.predict_proba(now[0])[:, 1], dtype=np.float32)
 
 
-def to_dict(backtest: Backtest) -> dict[str, Any]:
+def to_dict(backtest: Backtest) -> dict[str, object]:
     """Plain values, for JSON."""
     return {
         "days": backtest.days,

@@ -5,7 +5,7 @@ The same class trains sharded (its ``embeddings`` replaced by TorchRec's sharded
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -161,7 +161,7 @@ class InteractionArch(nn.Module):
         return self.net(self.tokens(dense, pooled_BE, pretrained))
 
 
-_NETS: dict[type, Callable[..., nn.Module]] = {
+_NETS: dict[type, type[nn.Module]] = {
     WukongConfig: Wukong,
     DLRMConfig: DLRM,
     DCNv2Config: DCNv2,

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any
 
 from features.schema import Schema
 from training.artifact.manifest import MANIFEST, read_manifest
@@ -44,7 +43,7 @@ class Member:
     decision: str = ""
     """The gate's last decision on its newest version; empty where it has not been judged."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
         return dataclasses.asdict(self)
 
@@ -55,7 +54,7 @@ class _Trace:
 
     member: Member
     ancestors: list[str]
-    recipe: dict[str, Any]
+    recipe: dict[str, object]
     schema_fingerprint: str
 
 

@@ -5,7 +5,6 @@ import datetime
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -60,7 +59,9 @@ class Registry:
         self._artifacts = (tracking_dir / "runs").resolve().as_uri()
         self.name = f"ranker-{dataset}"
 
-    def start_run(self, day: datetime.date, parameters: dict[str, Any], *, name: str = "") -> str:
+    def start_run(
+        self, day: datetime.date, parameters: dict[str, object], *, name: str = ""
+    ) -> str:
         """A new run of a day, named after it where no name is given; returns its id."""
         experiment = self._client.get_experiment_by_name(self.name)
         experiment_id = (
@@ -182,7 +183,6 @@ class Registry:
     def _tags(self, manifest: Manifest) -> dict[str, str]:
         versions = {known.checkpoint: known.version for known in self.all()}
         parents = [versions[name] for name in manifest.parents if name in versions]
-        growth = manifest.growth or {}
         tags = {
             _VERSION: manifest.version,
             _DAY: manifest.day,
@@ -190,8 +190,8 @@ class Registry:
             _RECIPE: manifest.recipe,
             _ROLE: manifest.role,
             "parent_version": parents[-1] if parents else "",
-            "grown_from": str(growth.get("from", "")),
-            "grown_to": str(growth.get("to", "")),
+            "grown_from": manifest.growth["from"] if manifest.growth else "",
+            "grown_to": manifest.growth["to"] if manifest.growth else "",
         }
         return {key: value for key, value in tags.items() if value}
 

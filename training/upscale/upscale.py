@@ -16,8 +16,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from features.schema import Schema
-from training.checkpoint.catalog import MANIFEST, Checkpoint, CheckpointManifest
-from training.checkpoint.tensors import load_training_state, save, training_state
+from training.checkpoint.catalog import MANIFEST, Checkpoint, CheckpointManifest, Growth
+from training.checkpoint.tensors import State, load_training_state, save, training_state
 from training.config.model import ModelConfig
 from training.config.recipe import DenseParallelism, Recipe, recipe_from_dict
 from training.data.batch import Batch, make_batch
@@ -92,7 +92,7 @@ def _manifest(
 ) -> CheckpointManifest:
     """The parent's manifest with what grew, and out of what."""
     digest = hashlib.sha256((source.path / MANIFEST).read_bytes()).hexdigest()
-    growth = {
+    growth: Growth = {
         "parent": source.name,
         "from": source.recipe_name,
         "to": grown.name,
@@ -190,7 +190,7 @@ def _grown(
 
 def _grown_state(
     session: Session, grown: InteractionArch, source: ModelConfig, target: ModelConfig
-) -> dict[str, Any]:
+) -> State:
     """The parent's training state with the grown dense part and its moments."""
     state = training_state(session.model, session.optimizer)
     parent = session.model.module.interaction

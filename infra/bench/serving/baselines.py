@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from features.datasets.catalog import schema_of
@@ -227,7 +228,7 @@ def _median_ms(work: Callable[[int], object], repeats: int = REPEATS) -> float:
     return float(np.median(seconds)) * 1e3
 
 
-def expected_scores(model: Path, request: data.Request) -> np.ndarray:
+def expected_scores(model: Path, request: data.Request) -> npt.NDArray[np.float32]:
     """What the endpoint must answer."""
     rows = open_rows(SCHEMA, data.FOLDER / "feast", timeout_seconds=10)
     inputs = Transformer(SCHEMA, online=rows).transform(_ranking(request)).inputs

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from infra.bench.jobs import prepare_examples, run_job
@@ -26,7 +27,7 @@ class Request:
     """One request, independent of the protocol."""
 
     user: int
-    items: np.ndarray
+    items: npt.NDArray[np.int64]
     device: str
     moment: int
     """Epoch microseconds."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 
 from infra.bench.serving.data import Request, binary_body, json_body, raw_tensors
@@ -176,7 +177,7 @@ def sequence_grpc(port: int, contents: list[bytes], pauses: Sequence[float]) -> 
     return taken
 
 
-def answer_grpc(port: int, content: bytes) -> np.ndarray:
+def answer_grpc(port: int, content: bytes) -> npt.NDArray[np.float32]:
     """The scores of one request."""
     with grpc.insecure_channel(f"{HOST}:{port}") as channel:
         answer = messages.ModelInferResponse.FromString(channel.unary_unary(METHOD)(content))

@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import Any
 
 import numpy as np
 
@@ -66,7 +65,7 @@ def main() -> None:
     sys.stdout.write(json.dumps(found) + "\n")
 
 
-def measured(arguments: list[str]) -> dict[str, Any]:
+def measured(arguments: list[str]) -> dict[str, object]:
     """A process's peak of memory and its seconds."""
     started = time.monotonic()
     process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)

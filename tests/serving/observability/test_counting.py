@@ -120,7 +120,7 @@ def test_a_caller_who_leaves_counts_too(ranker_of, call):
     assert counted("failed") == before + 1
 
 
-def test_answers_are_told_apart_by_whether_anything_was_missing(ranker_of, call):
+def test_answers_are_counted_by_whether_anything_was_missing(ranker_of, call):
     ranker = ranker_of(stand_ins.score)
     before = counted("complete"), counted("degraded")
     asyncio.run(ranker(call()))
@@ -138,7 +138,7 @@ def test_what_a_caller_got_wrong_counts_against_nobody(ranker_of, call, body, ch
 
 
 def test_a_canarys_answers_are_scored_by_the_champion_too(ranker_of, call):
-    """Its scores are those of the champion, permuted among the candidates: same mean, other order"""
+    """Its scores are the champion's, permuted among the candidates: same mean, other order."""
 
     def permuted(inputs):
         return np.roll(stand_ins.score(inputs), 1)

@@ -67,7 +67,7 @@ def test_every_query_of_the_dashboard_names_metrics_and_labels_that_are_there(ex
         assert labels <= {label for sample in found for label in sample.labels}, metric
 
 
-def test_panels_lie_beside_each_other_and_have_a_source(exposed):
+def test_panels_do_not_overlap_and_have_a_source(exposed):
     panels = json.loads(DASHBOARD.read_text())["panels"]
     positions = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
     assert len(set(positions)) == len(panels) == len({panel["id"] for panel in panels})

@@ -61,7 +61,7 @@ def test_an_answer_is_read_with_the_token_and_no_connection_stays_open():
         ("nonsense\r\n\r\n", f"; no answer to GET {MODEL}"),
     ],
 )
-def test_an_answer_that_is_none_is_told_with_its_address_and_reason(answer, says):
+def test_an_answer_that_is_none_is_reported_with_its_address_and_reason(answer, says):
     with answering(answer) as (url, _), pytest.raises(EndpointError, match=f"{url}: .*{says}"):
         Endpoint(url).version()
 
@@ -81,13 +81,13 @@ def test_where_nothing_listens_there_may_be_no_server():
         Endpoint(url).version()
 
 
-def test_a_redirect_is_told_and_the_token_goes_to_the_named_address_alone():
+def test_a_redirect_is_reported_and_the_token_goes_to_the_named_address_alone():
     moved = answer_of("away", status="307 Moved", headers="Location: http://127.0.0.1:9/\r\n")
     with answering(moved) as (url, _), pytest.raises(EndpointError, match=f"{url}: 307; away"):
         Endpoint(url, token="a-token-of-the-tests").version()
 
 
 @pytest.mark.parametrize("url", ["localhost", "ftp://localhost", "http://localhost:port"])
-def test_an_address_that_is_none_is_told(url):
+def test_an_address_that_is_none_is_reported(url):
     with pytest.raises(EndpointError, match=f"endpoint {url}: .*; no answer to GET {MODEL}"):
         Endpoint(url, is_required=True).version()

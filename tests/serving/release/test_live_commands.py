@@ -176,7 +176,7 @@ def test_the_command_shadow_begins_and_ends(live, command_line):
     assert (code, summary["shadow"]) == (0, None)
 
 
-def test_retention_leaves_the_way_back_and_what_stands_beside_the_champion(
+def test_retention_keeps_the_way_back_and_what_serves_with_the_champion(
     live, command_line, tmp_path
 ):
     first, second, third, _ = live.world.versions

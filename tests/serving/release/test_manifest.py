@@ -63,7 +63,7 @@ def test_its_pod_is_valid_by_the_strict_schema_of_kubernetes(mode, autoscaler):
 
 
 @pytest.mark.parametrize(("mode", "autoscaler"), KINDS)
-def test_a_canary_beside_it_is_known_and_valid_too(mode, autoscaler):
+def test_a_canary_of_it_is_known_and_valid_too(mode, autoscaler):
     """At 5 % and promoted: what the rollout applies is held against the same types and schemas."""
     other = Model(version="1998-04-20-77e09d3c", storage_uri="s3://models/1998-04-20-77e09d3c")
     live = render(service(mode=mode, autoscaler=autoscaler), MODEL)

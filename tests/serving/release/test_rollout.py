@@ -64,7 +64,7 @@ def test_the_readiness_of_what_was_there_before_does_not_count(api, deploy):
     assert summary["error"].endswith("KServe has seen generation 1 of 2")
 
 
-def test_an_api_that_does_not_answer_in_time_ends_the_verb(api, deploy, monkeypatch):
+def test_an_api_that_does_not_answer_in_time_ends_the_command(api, deploy, monkeypatch):
     monkeypatch.setattr(cluster, "REQUEST_TIMEOUT_SECONDS", 0.05)
     api.delay_seconds = 0.4
     code, summary = deploy()
@@ -138,7 +138,7 @@ def test_a_rollback_is_tried_again_when_the_api_refuses_it(api, deploy, call):
     assert "canary" not in api.live["spec"]
 
 
-def test_the_verb_rollback_takes_a_canary_away_at_any_step(api, deploy, call):
+def test_the_command_rollback_takes_a_canary_away_at_any_step(api, deploy, call):
     deploy()
     try_canary(call, *BRIEF)
     code, summary = call("rollback")

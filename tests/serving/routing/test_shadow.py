@@ -82,7 +82,7 @@ def test_a_challenger_that_hangs_leaves_the_queue_bounded_and_the_caller_alone(
     is_over.set()
 
 
-def test_a_challenger_that_hangs_is_given_up_and_told_and_the_next_one_scores(
+def test_a_challenger_that_hangs_is_given_up_and_reported_and_the_next_one_scores(
     mirror, answered, monkeypatch, caplog
 ):
     hung, scored, is_over = count("hung"), count("scored"), threading.Event()
@@ -108,7 +108,7 @@ def test_a_challenger_that_hangs_is_given_up_and_told_and_the_next_one_scores(
     assert count("scored") == scored + 1, "what comes too late counts for nothing"
 
 
-def test_a_challenger_that_hung_before_it_was_replaced_is_not_told_of_the_next_one(
+def test_a_challenger_that_hung_before_it_was_replaced_is_not_reported_of_the_next_one(
     mirror, answered, monkeypatch
 ):
     hung, dropped, scored = (count(outcome) for outcome in ("hung", "dropped", "scored"))
@@ -163,7 +163,7 @@ def test_a_share_of_the_requests_is_mirrored(mirror, answered, monkeypatch):
     assert not mirror.offer(None, answered)
 
 
-def test_differences_and_ranks_are_told(mirror, answered):
+def test_differences_and_ranks_are_measured(mirror, answered):
     def sums():
         value = prometheus_client.REGISTRY.get_sample_value
         # Prometheus' histograms have no sum where a bound is negative.

@@ -128,7 +128,7 @@ def thread_of(work):
     return thread
 
 
-def test_metrics_and_large_answers_are_written_beside_the_event_loop(monkeypatch):
+def test_metrics_and_large_answers_are_written_outside_the_event_loop(monkeypatch):
     """They take milliseconds, in which the loop would answer no caller."""
     endpoint = Routes(
         dataplane=None, ranker=None, repository=None, admission=None, settings=Settings()

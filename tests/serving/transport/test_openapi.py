@@ -99,7 +99,7 @@ def test_the_examples_fit_the_description_and_are_requests(schema, noon):
         assert len(parse(schema, read(orjson.dumps(example)), now=noon)) == 2
 
 
-def test_a_name_with_a_colon_is_a_verb_and_no_model():
+def test_a_name_with_a_colon_is_an_action_and_no_model():
     assert allowed_methods("/v1/models/ranker:predict") == ["POST"]
     assert allowed_methods("/v2/repository/index") == ["GET", "POST"]
     assert allowed_methods("/nowhere") == []

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import pickle
 import shutil
 import sys
@@ -136,7 +137,7 @@ class Poison:
         self.trace = trace
 
     def __reduce__(self):
-        return (open, (self.trace, "w"))
+        return (os.mkdir, (self.trace,))
 
 
 def test_a_pickle_is_never_opened(copy, tmp_path):

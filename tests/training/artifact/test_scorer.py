@@ -172,7 +172,7 @@ def test_a_call_has_the_threads_that_it_asks_for_in_whatever_thread_it_runs():
     assert found == [1, 2, 1, 1, 2, 1]
 
 
-def test_a_call_on_one_thread_takes_no_thread_from_a_call_beside_it():
+def test_a_call_on_one_thread_takes_no_thread_from_another_call():
     """So a challenger in the shadow that hangs leaves a lone request all its threads."""
     import threading
 
@@ -205,7 +205,7 @@ def test_a_call_on_one_thread_takes_no_thread_from_a_call_beside_it():
     assert found[-1] == 1
 
 
-def test_beside_another_call_none_has_more_than_one_thread():
+def test_of_two_calls_at_once_none_has_more_than_one_thread():
     import threading
 
     scorer = Scorer.of(random_ranker(SCHEMA))

@@ -4,7 +4,6 @@ import dataclasses
 import enum
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from scipy.interpolate import make_interp_spline
@@ -88,7 +87,7 @@ class Step:
         """How many times the resource."""
         return self.to / self.x
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return {**dataclasses.asdict(self), "factor": self.factor}
 
@@ -117,7 +116,7 @@ class Advice:
         others = [_sentence(step) for step in self.steps if step is not self.next]
         return [_recommended(self.next, self.steps), *others]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return {
             "model": self.model,

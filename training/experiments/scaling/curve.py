@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -148,7 +147,7 @@ class Curve:
         found = stats.linregress(np.log(self.observed.x), np.log(self.observed.means))
         return bool(found.slope > 0 and found.pvalue < 0.05)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return {
             "axis": self.axis,

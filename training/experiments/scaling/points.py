@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -85,10 +84,11 @@ class Point:
         return self.axis, self.model, self.x, self.seed
 
 
-def is_positive(value: Any) -> bool:
+def is_positive(value: object) -> bool:
     """Whether it is a finite number above 0."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value > 0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value > 0
 
 
 def read_points(path: Path) -> list[Point]:
@@ -122,7 +122,7 @@ def whole_lines(path: Path) -> list[str]:
     return lines
 
 
-def append_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
+def append_lines(path: Path, values: Iterable[Mapping[str, object]]) -> None:
     """Add JSON objects, a line each; a line that a killed run left unfinished is dropped first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:

@@ -4,7 +4,6 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from training.experiments.scaling.advice import Advice, Current, advise
 from training.experiments.scaling.curve import Curve, curves_of
@@ -21,7 +20,7 @@ class Study:
     refused: tuple[str, ...]
     """Why some points became no curve."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return {
             "advice": self.advice.to_dict(),

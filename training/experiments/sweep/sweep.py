@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Never
 
 from tqdm import tqdm
 
@@ -62,7 +62,7 @@ class Sweep:
         self.outcomes = read_outcomes(self._journal)
         self._known_points = self._points_of_setting()
 
-    def run(self, sizes: Sequence[Size]) -> dict[str, Any]:
+    def run(self, sizes: Sequence[Size]) -> dict[str, object]:
         """All runs of some sizes that are not done, the smallest size first.
 
         Returns:
@@ -99,7 +99,7 @@ class Sweep:
         """Of a size, usually: its learning rate's neighbours, and the other seeds."""
         return 3 + self.seeds - 1
 
-    def _size(self, size: Size, rate: int, seconds: float, bar: "tqdm[Any]") -> tuple[int, bool]:
+    def _size(self, size: Size, rate: int, seconds: float, bar: "tqdm[Never]") -> tuple[int, bool]:
         """The learning rate of a size, then its seeds; the rate, and whether all was done."""
         tried: dict[int, float] = {}
         share, limit = seconds, bar.n + seconds * self._num_runs
@@ -132,7 +132,7 @@ class Sweep:
         return best, all(outcomes)
 
     def _outcome(
-        self, size: Size, rate: float, seed: int, seconds: float, bar: "tqdm[Any]"
+        self, size: Size, rate: float, seed: int, seconds: float, bar: "tqdm[Never]"
     ) -> Outcome | None:
         """A run, or what the journal has of it; None when it would go beyond the budget."""
         key = self.runs.key_of(size, rate, seed)

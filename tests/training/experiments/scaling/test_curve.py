@@ -59,7 +59,7 @@ def test_predictions_lie_in_their_band_and_the_band_widens_beyond_the_runs():
     assert high[1] - low[1] > 2 * (high[0] - low[0])
 
 
-def test_the_papers_points_give_its_exponent_and_beside_it_a_floor_that_gains_less():
+def test_the_papers_points_give_its_exponent_and_a_floor_that_gains_less():
     curve = Curve.of(published())
     without_floor = curve.fits[Form.POWER].law
     assert without_floor.beta[0] == pytest.approx(0.000707, abs=5e-7)

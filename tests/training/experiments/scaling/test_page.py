@@ -77,7 +77,7 @@ def test_a_panel_shows_points_law_band_floor_production_and_the_step(found):
 
 
 @pytest.mark.process
-def test_the_verb_prints_the_law_and_writes_the_page_without_torch(tmp_path):
+def test_the_command_prints_the_law_and_writes_the_page_without_torch(tmp_path):
     file, current = tmp_path / "trial.jsonl", tmp_path / "current.json"
     append_points(file, points())
     current.write_text(json.dumps(CURRENT))
