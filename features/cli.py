@@ -7,23 +7,21 @@ has under ``markdown`` is printed before it. Exit code 0: done; 1: failed, with 
 
 import argparse
 import contextlib
-import datetime
 import inspect
 import json
 import logging
-import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from features.datasets.catalog import SCHEMAS
 from features.options import ShowDefaults, add_options, request_from, text_of
 
 logger = logging.getLogger(__name__)
-Summary = dict[str, Any]
+Summary = dict[str, object]
+Command = Callable[[Any], Summary]
+"""A function of one request, whose class is the command's own."""
 EXIT_FAILED = 1
 EXIT_SKIPPED = 99
 _EXPECTED = (ValueError, OSError)
@@ -61,19 +59,16 @@ class CommandLine:
         *,
         description: str,
         epilog: str,
-        commands: Mapping[str, Callable[[Any], Summary]] | None = None,
-        folders: Mapping[str, tuple[str, str]] | None = None,
+        commands: Mapping[str, Command],
         quiet: Sequence[str] = (),
     ) -> None:
         self.package = package
         self.quiet = quiet
-        self.folders = folders or {}
         self.parser = argparse.ArgumentParser(
             prog=f"python -m {package}", description=description, epilog=epilog
         )
         added = self.parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-        self._added = added
-        for name, run in (commands or {}).items():
+        for name, run in commands.items():
             (parameter,) = inspect.signature(run).parameters.values()
             made: type[Any] = parameter.annotation
             text = text_of(made)
@@ -86,43 +81,11 @@ class CommandLine:
             add_options(command, made)
             command.set_defaults(run=run, made=made, misused=command.error)
 
-    def command(
-        self,
-        name: str,
-        run: Callable[[argparse.Namespace], Summary],
-        text: str,
-        *folders: str,
-        has_dataset: bool = True,
-    ) -> argparse.ArgumentParser:
-        """Add a command; the first sentence of ``text`` is shown in the list of commands."""
-        added: argparse.ArgumentParser = self._added.add_parser(
-            name,
-            help=text.split(". ")[0].rstrip("."),
-            description=text,
-            formatter_class=ShowDefaults,
-        )
-        added.set_defaults(run=run, made=None)
-        if has_dataset:
-            added.add_argument(
-                "--dataset", required=True, choices=sorted(SCHEMAS), help="the data set"
-            )
-        root = Path(os.environ.get("RANKING_VAR", "var"))
-        for folder in folders:
-            name_below_root, meaning = self.folders[folder]
-            added.add_argument(
-                f"--{folder}",
-                type=Path,
-                default=root / name_below_root,
-                metavar="DIR",
-                help=meaning,
-            )
-        return added
-
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Run one command; returns the exit code."""
         options = self.parser.parse_args(arguments)
         try:
-            asked = request_from(options, options.made) if options.made else options
+            asked = request_from(options, options.made)
         except ValueError as error:
             options.misused(str(error))
         started = time.monotonic()
@@ -135,7 +98,7 @@ class CommandLine:
 
 
 def run_job(
-    run: Callable[[Any], Summary], asked: Any, *, package: str, quiet: Sequence[str] = ()
+    run: Command, asked: object, *, package: str, quiet: Sequence[str] = ()
 ) -> tuple[int, Summary]:
     """Run a job of a package with its log on stderr; returns the exit code and the summary."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
@@ -161,15 +124,3 @@ def _failed(error: Exception) -> tuple[int, Summary]:
     reason = str(error) or type(error).__name__
     sys.stderr.write(f"error: {reason}\n")
     return EXIT_FAILED, {"error": reason, **getattr(error, "summary", {})}
-
-
-def add_date(
-    command: argparse.ArgumentParser, text: str = "the day, YYYY-MM-DD", *, is_range: bool = False
-) -> None:
-    """Give a command its ``--date``, and ``--to`` where it takes a range of days."""
-    day = datetime.date.fromisoformat
-    command.add_argument("--date", type=day, required=True, metavar="YYYY-MM-DD", help=text)
-    if is_range:
-        command.add_argument(
-            "--to", type=day, metavar="YYYY-MM-DD", help="last day of a range from --date on"
-        )
