@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from infra.demo.memory import MemorySampler
 from infra.local.settings import Settings, job_environment
@@ -28,7 +27,7 @@ class Stage:
     name: str
     seconds: float
     state: str
-    result: dict[str, Any]
+    result: dict[str, object]
 
 
 class JobFailedError(RuntimeError):
@@ -49,7 +48,7 @@ class Jobs:
 
     def run(
         self, name: str, package: str, asked: str, *flags: str, folders: str = ""
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """Run one command as a process; returns its JSON summary."""
         environment = job_environment(self.settings)
         command = [environment["RANKING_PYTHON"], "-m", package, asked]
@@ -161,7 +160,7 @@ def _validate(jobs: Jobs, table: str, span: Sequence[str]) -> None:
     jobs.run(f"validate {table}", "features", "validate", *flags, folders="lake docs")
 
 
-def _last_object(stdout: str) -> dict[str, Any]:
+def _last_object(stdout: str) -> dict[str, object]:
     lines = [line for line in stdout.splitlines() if line.strip()]
     try:
         value = json.loads(lines[-1]) if lines else {}
@@ -170,7 +169,7 @@ def _last_object(stdout: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _rows(result: dict[str, Any]) -> str:
+def _rows(result: dict[str, object]) -> str:
     return f", {result['rows']:,} rows" if isinstance(result.get("rows"), int) else ""
 
 

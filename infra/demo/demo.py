@@ -18,7 +18,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import psutil
 
@@ -81,7 +80,7 @@ class Demo:
         self.tasks: list[Task] = []
         self._seen: dict[tuple[str, str], str] = {}
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> dict[str, object]:
         """Run the whole demo; returns the report."""
         background = concurrent.futures.ThreadPoolExecutor()
         with self.sampler.running(), Stack(self.settings) as stack, background:
@@ -118,7 +117,7 @@ class Demo:
         self.replay.keep_store()
         stack.start_endpoint()
 
-    def _replay(self, stack: Stack) -> dict[str, Any]:
+    def _replay(self, stack: Stack) -> dict[str, object]:
         """The last day lands once more, impression by impression, and a push follows it."""
         started = time.monotonic()
         self.replay.start_push(stack.processes, job_environment(self.settings))
@@ -126,7 +125,7 @@ class Demo:
         self.jobs.say(f"replay of {self.replay.day}, {time.monotonic() - started:.1f} s")
         return result
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self) -> dict[str, object]:
         """One ranked answer; without items when there is no champion."""
         endpoint = self.settings.endpoint_url
         if not answers(f"{endpoint}/v2/health/ready"):
@@ -153,7 +152,7 @@ class Demo:
                 took = "" if state == "running" else f", {task['seconds']:.1f} s"
                 self.jobs.say(f"{task['day']} {task['task']:<22}{state}{took}")
 
-    def _drill(self) -> dict[str, Any]:
+    def _drill(self) -> dict[str, object]:
         """Evaluate a candidate that was spoilt on purpose; the gate must refuse it."""
         result = self.jobs.run(
             *("drill spoilt", "training", "evaluate", f"--date={self.days[-1]}", "--drill=spoilt"),

@@ -11,7 +11,6 @@ import datetime
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -158,7 +157,7 @@ def _golden() -> dict[str, pa.Array]:
     """Sixteen examples with values of their own; what is asked of a version at every load."""
     random, size = np.random.default_rng(1), _GOLDEN_ROWS
     moment = pa.scalar(NOON, pa.timestamp("us", tz="UTC"))
-    columns: dict[str, Any] = {REQUEST_TIME.name: pa.repeat(moment, size)}
+    columns: dict[str, object] = {REQUEST_TIME.name: pa.repeat(moment, size)}
     for table in SCHEMA.tables:
         for name, values in _rows(table, size, random).items():
             columns[name] = pa.array(values)

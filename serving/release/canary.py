@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import time
-from typing import Any
 
 from tqdm import tqdm
 
@@ -86,7 +85,7 @@ class Canary:
     target: CanaryTarget
     limits: Limits
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> dict[str, object]:
         """Take every step; returns what was seen at each, and the ``verdict``.
 
         No traffic is no failure where the target allows it: the canary goes back, the verdict is
@@ -98,8 +97,8 @@ class Canary:
         """
         control = self.target.begin()
         self.target.ask(FIRST)
-        seen: list[dict[str, Any]] = []
-        summary: dict[str, Any] = {"version": self.target.version, "control": control}
+        seen: list[dict[str, object]] = []
+        summary: dict[str, object] = {"version": self.target.version, "control": control}
         summary["steps"] = seen
         try:
             self._shift(FIRST)
@@ -136,7 +135,7 @@ class Canary:
             timeout_seconds=self.limits.ready_timeout_seconds,
         )
 
-    def _check(self, percent: int, *, seen: list[dict[str, Any]]) -> None:
+    def _check(self, percent: int, *, seen: list[dict[str, object]]) -> None:
         """Watch one step until it has come to something; only what it passes returns."""
         last = self._watch(percent)
         step = {
@@ -235,7 +234,7 @@ def _reason(seen: _Seen, limits: Limits) -> str:
     return undecided + found
 
 
-def _summary(canary: Observation, control: Observation) -> dict[str, Any]:
+def _summary(canary: Observation, control: Observation) -> dict[str, object]:
     """What a step's line in the summary has."""
     return {
         name: {

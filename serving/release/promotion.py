@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from features.cli import FailedError, SkippedError
 from serving.release.endpoint_client import Endpoint, EndpointError, NoEndpointError
@@ -47,7 +47,7 @@ class PromotionError(FailedError):
 
 def read_decision(
     reports: Path, *, dataset: str, day: datetime.date, is_upscaled: bool = False
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The gate's decision to promote a day's candidate, or the one that grew.
 
     Raises:
@@ -70,11 +70,11 @@ def read_decision(
 def promote(
     registry: Versions,
     *,
-    decision: Mapping[str, Any],
+    decision: Mapping[str, object],
     day: datetime.date,
     endpoint: Endpoint,
     again: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Make the day's candidate the champion, and have it served.
 
     Args:
@@ -115,7 +115,7 @@ def promote(
 def candidate_of(
     registry: Versions,
     *,
-    decision: Mapping[str, Any],
+    decision: Mapping[str, object],
     day: datetime.date,
     again: bool = False,
     endpoint: Endpoint | None = None,
@@ -128,7 +128,7 @@ def candidate_of(
             The champion itself passes where the endpoint lags behind.
     """
     # The one that was judged: the decision names it, or it is the newest of its day.
-    version: str = decision.get("candidate") or registry.version_of(day)
+    version = str(decision.get("candidate") or registry.version_of(day))
     if registry.day_of(version) != day:
         raise ValueError(f"candidate {version}: of {registry.day_of(version)}; the day is {day}")
     previous = registry.alias(CHAMPION)

@@ -6,7 +6,6 @@ the first one. What was taken back is tagged too: re-running its day must not pr
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from features.cli import FailedError, SkippedError
 from serving.release.endpoint_client import Endpoint, EndpointError, NoEndpointError
@@ -25,7 +24,7 @@ class RollbackError(FailedError):
 
 def roll_back(
     registry: Versions, *, to: str | None, endpoint: Endpoint, artifacts: Path
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Undo the newest change: a canary ends, else the champion gives way to the one before it.
 
     Args:

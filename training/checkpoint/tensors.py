@@ -25,6 +25,8 @@ from training.checkpoint.catalog import MANIFEST, CheckpointManifest, file_hashe
 from training.distributed.divergence import refuse_non_finite
 from training.distributed.embedding_plan import table_of
 
+State = dict[str, Any]
+"""Tensors by name, in dicts as deep as the names."""
 DENSE_OPTIMIZER = "dense_optimizer"
 """Part of a training state: Adam's moments, by parameter."""
 _MOMENTS = "sparse_optimizer.state"
@@ -34,7 +36,7 @@ class CheckpointError(ValueError):
     """A checkpoint that does not fit what is to be loaded into it."""
 
 
-def save(root: Path, tensors: dict[str, Any], manifest: CheckpointManifest, name: str) -> Path:
+def save(root: Path, tensors: State, manifest: CheckpointManifest, name: str) -> Path:
     """Write all ranks' tensors and the manifest beside, then put them in place at once.
 
     Raises:
@@ -57,7 +59,7 @@ def save(root: Path, tensors: dict[str, Any], manifest: CheckpointManifest, name
 
 def training_state(
     model: DistributedModelParallel, dense_optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
+) -> State:
     """Everything that training goes on from, as tensors by name."""
     return {
         "model": model.state_dict(),
@@ -96,7 +98,7 @@ def load_training_state(
 def set_training_state(
     model: DistributedModelParallel,
     dense_optimizer: torch.optim.Optimizer,
-    state: dict[str, Any],
+    state: State,
 ) -> None:
     """Put what ``training_state`` returned, with other values, into a model and its optimisers."""
     model.load_state_dict(state["model"])
@@ -105,7 +107,7 @@ def set_training_state(
 
 
 def load_tables(
-    state: dict[str, Any], path: Path, rows: Mapping[str, int] | None = None
+    state: State, path: Path, rows: Mapping[str, int] | None = None
 ) -> list[Conversion]:
     """Fill the embedding tables of a training state, and their optimiser's state, on every rank.
 
@@ -167,7 +169,7 @@ def first_rows_of(value: Any, rows: int) -> Any:
     )
 
 
-def _refuse_leftovers(state: dict[str, Any], saved: Mapping[str, Any], path: Path) -> None:
+def _refuse_leftovers(state: State, saved: Mapping[str, Any], path: Path) -> None:
     """CheckpointError when the checkpoint has tensors for which the model has no place."""
     wanted = {f"{part}.{name}" for part in ("model", DENSE_OPTIMIZER) for name in state[part]}
     parts = ("model.", f"{DENSE_OPTIMIZER}.")
@@ -176,7 +178,7 @@ def _refuse_leftovers(state: dict[str, Any], saved: Mapping[str, Any], path: Pat
         raise CheckpointError(f"checkpoint {path}: {left} have no place in the model")
 
 
-def _splits(name: str, tables: dict[str, Any], saved: Mapping[str, Any]) -> Conversion:
+def _splits(name: str, tables: State, saved: Mapping[str, Any]) -> Conversion:
     table = saved.get(f"model.{name}")
     if not isinstance(table, TensorStorageMetadata):
         raise CheckpointError(f"checkpoint: no tensor model.{name}")
@@ -207,7 +209,7 @@ def _convert_into(
         shard.tensor[: len(values)].copy_(values.view(-1, *shard.tensor.shape[1:]))
 
 
-def load_tensors(tensors: dict[str, Any], path: Path, *, no_dist: bool = False) -> None:
+def load_tensors(tensors: State, path: Path, *, no_dist: bool = False) -> None:
     """Fill tensors, plain or sharded, from a checkpoint; CheckpointError where one does not fit."""
     try:
         reader = FileSystemReader(str(path))

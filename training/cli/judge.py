@@ -38,7 +38,7 @@ def judge(schema: Schema, request: EvaluateRequest) -> dict[str, Any]:
     )
     decided = reports.summary(judged)
     if not judged.is_spoilt:
-        registry.set_decision(candidate, decided["decision"])
+        registry.set_decision(candidate, str(decided["decision"]))
     known = family(schema, registry, checkpoints=request.checkpoints, artifacts=request.artifacts)
     page = reports.write_gate_page(
         request.reports, schema.name, request.date.isoformat(), judged, known

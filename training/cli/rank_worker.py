@@ -7,6 +7,7 @@ import datetime
 import json
 import pickle
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from features.cli import Summary, run_job
@@ -35,6 +36,7 @@ def run_rank(file: Path) -> Summary:
     """Join the process group, do what the file asks, and let rank 0 write the result."""
     asked: RankRequest = pickle.loads(file.read_bytes())
     with process_group(), reported_failures(file.parent):
+        found: Mapping[str, object]
         match asked:
             case TrainingRank():
                 found = _train(asked, mlflow_run=file.parent / MLFLOW_RUN)

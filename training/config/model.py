@@ -5,7 +5,7 @@ How it is trained is in ``training.config.recipe``.
 
 import dataclasses
 import enum
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import pydantic
 
@@ -227,7 +227,7 @@ class ModelConfig:
             raise ValueError(f"features {sorted(twice)}: in two groups; at most in one")
 
 
-def model_from_dict(values: dict[str, Any]) -> ModelConfig:
+def model_from_dict(values: object) -> ModelConfig:
     """A model configuration from the plain values of a manifest; ValueError names what is wrong."""
     return pydantic.TypeAdapter(ModelConfig).validate_python(values)
 

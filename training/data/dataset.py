@@ -7,7 +7,6 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -139,7 +138,7 @@ class ExampleTable:
         """Fingerprint of the schema that made a day's examples; empty where it is not recorded."""
         return str(self._manifest(day).get("fingerprint", ""))
 
-    def _manifest(self, day: datetime.date) -> dict[str, Any]:
+    def _manifest(self, day: datetime.date) -> dict[str, object]:
         manifest = self.root / f"{DAY}={day.isoformat()}" / "_manifest.json"
         return dict(json.loads(manifest.read_text()))
 

@@ -25,7 +25,7 @@ from training.evaluation.gate import BASE_RATE
 from training.registry.family_tree import Member
 
 if TYPE_CHECKING:
-    from training.evaluation.decisions import Values
+    from training.evaluation.reports import Values
 
 
 _METRICS = ("log_loss", "ne", "auc", "gauc", "calibration")

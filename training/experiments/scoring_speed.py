@@ -49,7 +49,7 @@ Score = Callable[[RequestInputs], Any]
 Clock = Callable[[], float]
 
 
-def measure(schema: Schema, recipe: str, folder: Path, *, num_cores: int) -> dict[str, Any]:
+def measure(schema: Schema, recipe: str, folder: Path, *, num_cores: int) -> dict[str, object]:
     """The figures of one recipe, on 1 and on ``num_cores`` threads; ``folder`` has native code."""
     inputs, config = inputs_of(schema), recipe_of(recipe).model
     ranker = Ranker(inputs, config).eval()
@@ -63,7 +63,7 @@ def measure(schema: Schema, recipe: str, folder: Path, *, num_cores: int) -> dic
     before = torch.get_num_threads()
     tables = embedding_tables(inputs, config)
     sizes = {p.value: sum(p.num_bytes(table) for table in tables) for p in TablePrecision}
-    found: dict[str, Any] = {"macs": macs, "bytes": sizes}
+    found: dict[str, object] = {"macs": macs, "bytes": sizes}
     for num_threads in sorted({1, num_cores}):
         torch.set_num_threads(num_threads)
         for size in tqdm(SIZES, desc=f"{recipe}, {num_threads} threads", unit="size"):

@@ -14,7 +14,6 @@ import resource
 import statistics
 import time
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
@@ -164,7 +163,7 @@ def profile(name: str, *, is_compiled: bool, rows: int = 25) -> str:
     return str(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=rows))
 
 
-def to_dict(speed: Speed) -> dict[str, Any]:
+def to_dict(speed: Speed) -> dict[str, object]:
     """Plain values, rounded as they are meant to be read."""
     return {
         key: round(value, 3) if isinstance(value, float) else value

@@ -9,7 +9,6 @@ import datetime
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from features.schema import Schema
 from training.artifact.manifest import read_manifest
@@ -54,7 +53,7 @@ def prune(
     *,
     keep: int,
     anchor_days: int = ANCHOR_DAYS,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Keep the newest ``keep`` of each, those in use, and their checkpoints.
 
     In use is what has an alias, and the champion before this one: the way back must be open. Of the

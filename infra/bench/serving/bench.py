@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
 import numpy as np
@@ -71,7 +71,7 @@ def main() -> None:
     """Measure both stores; print the tables, then one JSON object."""
     request = parse(BenchRequest, prog="python -m infra.bench.serving.bench")
     model = data.prepare()
-    figures: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, object]] = {}
     if "sqlite" in request.stores:
         figures["sqlite"] = measure("sqlite", model, request.seconds)
     if "redis" in request.stores and shutil.which("redis-server") is None:
@@ -84,7 +84,7 @@ def main() -> None:
     sys.stdout.write(json.dumps({**figures.get("sqlite", {}), "stores": figures}) + "\n")
 
 
-def measure(store: str, model: Path, seconds: float) -> dict[str, Any]:
+def measure(store: str, model: Path, seconds: float) -> dict[str, object]:
     """One store: baselines, then the server."""
     command = [sys.executable, "-m", serve_baselines.MODULE, f"--model={model}", "--candidates"]
     done = subprocess.run(
@@ -112,7 +112,7 @@ def first_requests(grpc_port: int) -> dict[str, float]:
     }
 
 
-def ratios(model: Path, ports: tuple[int, int], seconds: float) -> dict[str, Any]:
+def ratios(model: Path, ports: tuple[int, int], seconds: float) -> dict[str, object]:
     """The ratios and shares, measured in rounds, because the machine is noisy."""
     every: dict[str, list[float]] = {}
     for size in CANDIDATES:
@@ -226,7 +226,7 @@ def _show(
     store: str,
     cells: dict[Cell, Measured],
     baselines: dict[int, dict[str, float]],
-    figures: dict[str, Any],
+    figures: dict[str, object],
 ) -> None:
     """The server, then what its parts cost alone."""
     show(

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from training.experiments.scaling.points import whole_lines
 
@@ -45,7 +44,7 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
     return {outcome.key: outcome for outcome in found}
 
 
-def hash_of(content: dict[str, Any]) -> str:
+def hash_of(content: dict[str, object]) -> str:
     """Sixteen hexadecimal digits of plain values."""
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

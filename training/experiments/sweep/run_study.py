@@ -25,7 +25,7 @@ from training.registry.mlflow_registry import Registry
 logger = logging.getLogger(__name__)
 
 
-def run_study(schema: Schema, request: ScalingRequest) -> dict[str, Any]:
+def run_study(schema: Schema, request: ScalingRequest) -> dict[str, object]:
     """Run what is missing of some axes, then say what all points of the data set mean.
 
     The advice goes to a file that ``upscale --to advice`` reads; it is kept when there are too few

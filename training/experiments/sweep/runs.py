@@ -209,7 +209,7 @@ class Runs:
     def key_of(self, size: Size, rate: float, seed: int) -> str:
         """The key of a run in the journal."""
         recipe = self.log.recipe(size.recipe, rate=rate, seed=seed)
-        content = {
+        content: dict[str, object] = {
             "setting": self.setting,
             "recipe": dataclasses.replace(recipe, name="").to_dict(),
             "shares": (size.data_share, size.rows_share),
