@@ -80,7 +80,7 @@ def test_so_is_one_over_grpc(traced):
     assert set(below) == {span.name, *STAGES}
 
 
-def test_a_rejection_is_told_and_is_no_error_of_the_server(traced, body):
+def test_a_rejection_is_recorded_and_is_no_error_of_the_server(traced, body):
     running, kept = traced
     running.infer({**body(user_id={"data": ["x"]}), "id": "three"})
     running.http.post("/v1/models/ranker:predict", json={})
