@@ -19,7 +19,9 @@ from training.distributed.process_group import process_group, reported_failures
 
 SCRIPT = Path(__file__).parents[2] / "support" / "training" / "diverging.py"
 FAILING = """
-import os
+import os, time
+if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+    time.sleep(600)  # forked, it would fail again before its launcher could end it
 if os.environ.get("RANK") == "{rank}":
     import pyarrow, training.trainer.loop
     real = training.trainer.loop.batches
