@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.encoding.primitives import IntArray
+from features.encoding.request import RequestColumns
 from features.schema import REQUEST_TIME, Column, Dtype, Role, Schema
 from serving.protocol.errors import RequestError
+from serving.protocol.fields import BYTES, FLOATS, INTEGERS, Tensor, Values
 from serving.protocol.inference_request import InferenceCall
-from serving.protocol.tensors import BYTES, FLOATS, INTEGERS, Tensor, Values
 
 SCORE = "score"
 ITEM_STATUS = "item_status"
@@ -36,23 +37,15 @@ _LAST_MOMENT = 253_402_300_800_000_000 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RankingRequest:
+class RankingRequest(RequestColumns):
     """What to rank: N candidates of one or several users, their context, and the moment."""
 
     user_ids: list[int] | list[str]
     """The U users as they were sent, each once; empty where the schema has no user."""
-    user: IntArray
-    """(N,) whose candidate each is, from 0 to U - 1."""
     has_many_users: bool
     """Whether a user was sent for each candidate, and not one for all."""
     item_ids: Values
     """As they were sent."""
-    request_time: int
-    """Epoch microseconds."""
-    each: dict[str, pa.Array]
-    """N raw values of the item's id and of each context column."""
-    users: dict[str, pa.Array]
-    """U raw values of the user's id."""
     missing_context: tuple[str, ...]
     """Context columns of which a value was absent or outside the schema's limits."""
 
@@ -100,6 +93,7 @@ def parse(schema: Schema, call: InferenceCall, *, now: datetime.datetime) -> Ran
     return RankingRequest(
         user_ids=user_ids,
         user=user,
+        num_users=max(1, len(user_ids)),
         has_many_users=num_values > 1,
         item_ids=items.values,
         request_time=_request_time(call, now),
@@ -178,12 +172,6 @@ def _required(column: Column, call: InferenceCall) -> Tensor:
     return call.tensors[column.name]
 
 
-def _one(tensor: Tensor) -> Tensor:
-    if len(tensor.values) != 1:
-        raise RequestError(f"{tensor.name}.shape", [len(tensor.values)], "[1]")
-    return tensor
-
-
 def _plain(tensor: Tensor) -> list[Any]:
     return tensor.values if isinstance(tensor.values, list) else tensor.values.tolist()
 
@@ -251,7 +239,9 @@ def _request_time(call: InferenceCall, now: datetime.datetime) -> int:
     tensor = call.tensors.get(REQUEST_TIME.name)
     if tensor is None:
         return _microseconds(now)
-    value = _plain(_one(tensor))[0]
+    if len(tensor.values) != 1:
+        raise RequestError(f"{tensor.name}.shape", [len(tensor.values)], "[1]")
+    value = _plain(tensor)[0]
     moment = _iso_microseconds(value) if isinstance(value, str) else int(value)
     if not 0 <= moment <= _LAST_MOMENT:
         raise RequestError(REQUEST_TIME.name, value, "a moment of the years 1970 to 9999")

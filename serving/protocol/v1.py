@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from features.schema import REQUEST_TIME, Column, Dtype, Schema
-from serving.protocol import json_fields
+from serving.protocol import fields
 from serving.protocol.errors import RequestError
+from serving.protocol.fields import BYTES, LARGEST_FLOAT, Tensor, Values
 from serving.protocol.inference_request import InferenceCall
 from serving.protocol.ranking_request import SCORE, input_columns
-from serving.protocol.tensors import BYTES, LARGEST_FLOAT, Tensor, Values
 from serving.settings import MAX_CANDIDATES
 
 
@@ -51,7 +51,7 @@ def from_v1(body: bytes, schema: Schema) -> InferenceCall:
     Raises:
         RequestError: Names the instance, the column, its value and what it may be.
     """
-    instances = _instances(json_fields.message(body))
+    instances = _instances(fields.message(body))
     columns = input_columns(schema)
     present = set().union(*instances)
     unknown = [name for name in sorted(present) if name not in columns]
@@ -69,20 +69,13 @@ def from_v1(body: bytes, schema: Schema) -> InferenceCall:
     )
 
 
-def to_v1(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The V1 answer of a V2 one: a score for each instance, in order, and the flags of them all."""
-    (scores,) = [output["data"] for output in answer["outputs"] if output["name"] == SCORE]
-    said = {name: answer[name] for name in ("model_name", "model_version", "parameters")}
-    return {"predictions": scores, **said}
-
-
 def _instances(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    instances = json_fields.listing(message.get("instances"), "instances")
+    instances = fields.listing(message.get("instances"), "instances")
     if not 1 <= len(instances) <= MAX_CANDIDATES:
         limit = f"1 to {MAX_CANDIDATES}, one for each candidate"
         raise RequestError("instances", f"{len(instances)} instances", limit)
     return [
-        json_fields.mapping(instance, f"instances[{place}]", is_required=True)
+        fields.mapping(instance, f"instances[{place}]", is_required=True)
         for place, instance in enumerate(instances)
     ]
 

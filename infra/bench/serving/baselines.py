@@ -22,8 +22,8 @@ from features.encoding.encode import RequestInputs
 from features.online_store.reader import OnlineRows, open_rows
 from features.schema import Role
 from infra.bench.serving import data
-from serving.lookup.item_cache_refresh import ItemRefresh
-from serving.lookup.transformer import Items, Transformer
+from serving.lookup.item_cache import ItemRefresh, Items
+from serving.lookup.transformer import Transformer
 from serving.protocol.ranking_request import RankingRequest
 from serving.settings import Store
 from training.artifact.aoti_cache import NativeCode
