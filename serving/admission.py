@@ -1,24 +1,24 @@
 """Who may enter: the token, and how many requests to infer are in the server for how long."""
 
 import asyncio
+import concurrent.futures
+import contextlib
 import dataclasses
 import hmac
-import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import ParamSpec, TypeVar
 
-from serving.observability import metrics, request_metrics
+from starlette.requests import ClientDisconnect
+
+from serving.observability import metrics
 from serving.protocol.errors import RequestError
 from serving.settings import Limits
 
 Content = TypeVar("Content")
 Answer = TypeVar("Answer")
 Given = ParamSpec("Given")
-INLINE_BYTES = 16_384
-"""Messages of no more than these are read on the event loop, in well under a millisecond; the
-thread that larger ones have, for others must not wait so long, would take as long to begin."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,17 +29,12 @@ class Deadline:
     """From its arrival."""
     is_callers: bool = False
     """Whether its caller said so, and not the server's limit."""
-    moment: float = dataclasses.field(init=False)
-    """Of ``time.monotonic``."""
-
-    def __post_init__(self) -> None:
-        """It counts from now."""
-        object.__setattr__(self, "moment", time.monotonic() + self.seconds)
+    arrived_at: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
     def seconds_left(self) -> float:
         """Not below 0."""
-        return max(0.0, self.moment - time.monotonic())
+        return max(0.0, self.arrived_at + self.seconds - time.monotonic())
 
 
 class Admission:
@@ -51,7 +46,10 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         """Args: the limits."""
         self._limits = limits
-        self._num_inside = 0
+        self.num_inside = 0
+        """Requests that have a place."""
+        self.threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="message")
+        """For messages that are too large for the event loop."""
 
     def deadline(self, caller_seconds: float | None = None) -> Deadline:
         """Of a request that arrives now.
@@ -64,67 +62,6 @@ class Admission:
             return Deadline(most)
         return Deadline(caller_seconds, is_callers=True)
 
-    async def run(
-        self,
-        *,
-        read: Callable[[], Awaitable[Content]],
-        work: Callable[[Content, float], Coroutine[object, None, Answer]],
-        caller_seconds: float | None = None,
-        until_left: Callable[[], Coroutine[object, None, None]] | None = None,
-    ) -> Answer:
-        """Read a request and answer it, within the limits.
-
-        A request has a place from the moment that it is there whole: who sends slowly takes none.
-        Work is cancelled when its time is up or its caller has left. What has not begun then never
-        does. What a thread is at keeps its place until it has ended, for a thread cannot be
-        stopped: otherwise there would be no bound on the work.
-
-        Args:
-            read: Receives it.
-            work: Answers what was received until a moment of ``time.monotonic``.
-            caller_seconds: How long its caller waits, where it has said so.
-            until_left: Raises when the caller has left; None: this call is cancelled then.
-
-        Raises:
-            RequestError: All places are taken or the time is up (503), or the body did not arrive
-                in time (408).
-        """
-        with metrics.REQUEST_SECONDS.time():
-            deadline = self.deadline(caller_seconds)
-            self._check_room()
-            with request_metrics.stage("receive"):
-                content = await self.receive(read, deadline)
-            self._enter()
-            task = asyncio.create_task(work(content, deadline.moment))
-            task.add_done_callback(self._ended)
-            return await self._answered(task, deadline, until_left)
-
-    async def _answered(
-        self,
-        task: "asyncio.Task[Answer]",
-        deadline: Deadline,
-        until_left: Callable[[], Coroutine[object, None, None]] | None,
-    ) -> Answer:
-        watch = None if until_left is None else asyncio.create_task(until_left())
-        waited_for: set[asyncio.Task[object]] = {task} if watch is None else {task, watch}
-        if watch is not None:
-            watch.add_done_callback(_look_at)
-        try:
-            await asyncio.wait(
-                waited_for, timeout=deadline.seconds_left, return_when=asyncio.FIRST_COMPLETED
-            )
-            if task.done():
-                return task.result()
-            if watch is not None and watch.done():
-                watch.result()
-            raise _late("answer", deadline, HTTPStatus.SERVICE_UNAVAILABLE)
-        finally:
-            if watch is not None:
-                watch.cancel()
-            if not task.done():
-                metrics.ABANDONED.inc()
-                task.cancel()
-
     async def receive(self, read: Callable[[], Awaitable[Content]], deadline: Deadline) -> Content:
         """A request's body, which must arrive in time; RequestError (408) where it does not."""
         try:
@@ -133,32 +70,125 @@ class Admission:
         except TimeoutError as error:
             raise _late("body", deadline, HTTPStatus.REQUEST_TIMEOUT) from error
 
-    def _check_room(self) -> None:
+    def check_room(self) -> None:
+        """RequestError (503) where all places are taken."""
         most = self._limits.max_concurrent
-        if self._num_inside >= most:
+        if self.num_inside >= most:
             metrics.TURNED_AWAY.inc()
             raise RequestError(
                 "requests",
-                self._num_inside,
+                self.num_inside,
                 f"fewer than {most} at one time; try again",
                 status=HTTPStatus.SERVICE_UNAVAILABLE,
             )
 
-    def _enter(self) -> None:
-        self._check_room()
-        self._num_inside += 1
+    def enter(
+        self, deadline: Deadline, caller_left: "asyncio.Future[None] | None" = None
+    ) -> "Place":
+        """A place for the time of an ``async with``; as ``Place`` has it."""
+        return Place(self, deadline, caller_left)
+
+
+class Place:
+    """A request's place, from the moment that the request is there whole.
+
+    Who sends slowly takes none. In its block the request is cancelled when its time is up or its
+    caller has left: RequestError (503, 504 where the caller said the time) or ClientDisconnect.
+    What has not begun then never does. What a thread is at keeps the place until it has ended, for
+    a thread cannot be stopped: otherwise there would be no bound on the work.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        deadline: Deadline,
+        caller_left: "asyncio.Future[None] | None",
+    ) -> None:
+        """Args: who counts the places, until when, and what is done when the caller has left."""
+        self._admission = admission
+        self._deadline = deadline
+        self._caller_left = caller_left
+        self._num_users = 0
+        """The request itself in its block, and each thread that works on after that."""
+        self._is_open = False
+        self._end: Exception | None = None
+
+    async def __aenter__(self) -> "Place":
+        """Take it; RequestError (503) where there is none."""
+        self._admission.check_room()
+        self._admission.num_inside += 1
         metrics.IN_FLIGHT.inc()
+        self._num_users, self._is_open = 1, True
+        self._loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        self._task, self._num_cancelling = task, task.cancelling()
+        self._timer = self._loop.call_later(self._deadline.seconds_left, self._on_late)
+        if self._caller_left is not None:
+            self._caller_left.add_done_callback(self._on_left)
+        return self
 
-    def _ended(self, task: asyncio.Task[object]) -> None:
-        self._num_inside -= 1
-        metrics.IN_FLIGHT.dec()
-        _look_at(task)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        """Give it back, unless a thread still works on the request."""
+        self._is_open = False
+        self._timer.cancel()
+        if self._caller_left is not None:
+            self._caller_left.remove_done_callback(self._on_left)
+        self._give_back()
+        if kind is asyncio.CancelledError:
+            metrics.ABANDONED.inc()
+            if self._end is not None and self._task.uncancel() <= self._num_cancelling:
+                raise self._end from error
 
+    async def run(
+        self,
+        is_large: bool,
+        work: Callable[Given, Answer],
+        *args: Given.args,
+        **kwargs: Given.kwargs,
+    ) -> Answer:
+        """Do work at once, or in a thread where it is large: the event loop has others to serve.
 
-def _look_at(task: asyncio.Task[object]) -> None:
-    """So that asyncio does not report the failure of what no one waits for any more."""
-    if not task.cancelled():
-        task.exception()
+        A thread would take as long to begin as small work takes.
+        """
+        if not is_large:
+            return work(*args, **kwargs)
+        return await self.wait_for(self._admission.threads.submit(work, *args, **kwargs))
+
+    async def wait_for(self, work: "concurrent.futures.Future[Answer]") -> Answer:
+        """What a thread makes; the work does not begin where the request ends before."""
+        try:
+            return await asyncio.wrap_future(work)
+        except asyncio.CancelledError:
+            if work.cancel():
+                metrics.DROPPED.inc()
+            else:
+                self._num_users += 1
+                work.add_done_callback(self._on_thread_ended)
+            raise
+
+    def _on_late(self) -> None:
+        self._cancel(_late("answer", self._deadline, HTTPStatus.SERVICE_UNAVAILABLE))
+
+    def _on_left(self, _: "asyncio.Future[None]") -> None:
+        self._cancel(ClientDisconnect())
+
+    def _cancel(self, end: Exception) -> None:
+        if self._is_open and self._end is None:
+            self._end = end
+            self._task.cancel()
+
+    def _on_thread_ended(self, _: "concurrent.futures.Future[Answer]") -> None:
+        # A loop that has ended has no one who waits for a place.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._give_back)
+
+    def _give_back(self) -> None:
+        self._num_users -= 1
+        if not self._num_users:
+            self._admission.num_inside -= 1
+            metrics.IN_FLIGHT.dec()
 
 
 def _late(what: str, deadline: Deadline, status: HTTPStatus) -> RequestError:
@@ -166,38 +196,6 @@ def _late(what: str, deadline: Deadline, status: HTTPStatus) -> RequestError:
     if deadline.is_callers:
         status, limit = HTTPStatus.GATEWAY_TIMEOUT, f"{limit}, as the caller asked"
     return RequestError(what, "not there", limit, status=status)
-
-
-async def inline_or_thread(
-    num_bytes: int, work: Callable[Given, Answer], *args: Given.args, **kwargs: Given.kwargs
-) -> Answer:
-    """Do work on a message of that size."""
-    if num_bytes <= INLINE_BYTES:
-        return work(*args, **kwargs)
-    return await in_thread(work, *args, **kwargs)
-
-
-async def in_thread(
-    work: Callable[Given, Answer], *args: Given.args, **kwargs: Given.kwargs
-) -> Answer:
-    """As ``asyncio.to_thread``; cancelled, it ends when the thread has, or at once if not begun.
-
-    So a request keeps its place for as long as a thread works on it.
-    """
-    has_begun = threading.Event()
-
-    def begin() -> Answer:
-        has_begun.set()
-        return work(*args, **kwargs)
-
-    task = asyncio.create_task(asyncio.to_thread(begin))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if has_begun.is_set():
-            await asyncio.wait({task})
-        task.cancel()
-        raise
 
 
 def check_token(expected: str | None, header: bytes | str | None) -> None:

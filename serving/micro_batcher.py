@@ -1,122 +1,108 @@
-"""Requests that wait while others are worked on, and are then worked on together.
+"""Jobs that wait while others are worked on, and are then worked on together.
 
-An idle thread starts at once: no request waits for company. So are features read and candidates
-scored; all requests of a batch are scored by one version of the model.
+An idle thread starts at once: no job waits for company. So are features read and candidates scored.
 """
 
-import asyncio
 import collections
+import concurrent.futures
 import contextlib
-import dataclasses
+import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
+from prometheus_client import Histogram
 
-class Sized(Protocol):
-    """A request as far as it matters here."""
-
-    @property
-    def num_rows(self) -> int:
-        """Its candidates, or its rows to read."""
-        ...
-
-    @property
-    def group(self) -> object:
-        """Only requests of one and the same group come together."""
-        ...
-
-    @property
-    def deadline(self) -> float:
-        """The moment, of ``time.monotonic``, from which no one waits for it any more."""
-        ...
-
+from serving.observability import tracing
 
 logger = logging.getLogger(__name__)
 
-Job = TypeVar("Job", bound=Sized)
+Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 
-@dataclasses.dataclass(eq=False, slots=True)
-class _Waiting(Generic[Job, Answer]):
-    job: Job
-    loop: asyncio.AbstractEventLoop
-    future: "asyncio.Future[Answer]"
-    has_begun: bool = False
+class Submitted(concurrent.futures.Future[Answer], Generic[Job, Answer]):
+    """The answer to a job that is still to come; cancelled in time, the job is not begun."""
+
+    begun: float | None = None
+    """The moment, of ``time.monotonic``, at which a thread began with it."""
+
+    def __init__(self, job: Job, *, num_rows: int, group: object) -> None:
+        """Args: as ``MicroBatcher.submit`` has them."""
+        super().__init__()
+        self.job = job
+        self.num_rows = num_rows
+        self.group = group
+        self.context = contextvars.copy_context()
+        """Of the request, for its spans."""
 
 
 class MicroBatcher(Generic[Job, Answer]):
-    """Threads that take requests in their order, as many at once as there is room for."""
+    """Threads that take jobs in their order, as many at once as there is room for."""
 
     def __init__(
         self,
-        work: Callable[[Sequence[Job]], Iterable[Answer | BaseException]],
+        work: Callable[[Sequence[Job]], Sequence[Answer | BaseException]],
         *,
         name: str,
         max_rows: int,
         num_threads: int,
-        too_late: Callable[[Job], BaseException] = lambda job: TimeoutError(),
-        on_batch: Callable[[int, int], None] = lambda num_done, num_late: None,
+        sizes: Histogram,
         again_alone: bool = True,
     ) -> None:
         """Hold what a batch is given to.
 
         Args:
-            work: Does a batch; for each request an answer, or what is raised to its caller. One is
-                given to its caller before the next is asked for.
+            work: Does a batch; for each job an answer, or what is raised to who waits for it.
             name: Of the threads.
-            max_rows: Most rows of a batch; a single request may have more.
+            max_rows: Most rows of a batch; a single job may have more.
             num_threads: Batches at one time.
-            too_late: What is raised to the caller of a request whose time is up.
-            on_batch: Called for each batch with the numbers of its requests and of those that came
-                too late.
-            again_alone: Whether each request of a batch that failed is tried alone: one of them may
-                be to blame, and the others must not pay for it.
+            sizes: Where the numbers of jobs of the batches are counted.
+            again_alone: Whether each job of a batch that failed is tried alone: one of them may be
+                to blame, and the others must not pay for it.
         """
         self._work = work
         self._name = name
         self._max_rows = max_rows
         self._most_threads = num_threads
-        self._too_late = too_late
-        self._on_batch = on_batch
+        self._sizes = sizes
         self._again_alone = again_alone
         self._changed = threading.Condition()
-        self._waiting: collections.deque[_Waiting[Job, Answer]] = collections.deque()
+        self._waiting: collections.deque[Submitted[Job, Answer]] = collections.deque()
         self._num_threads = 0
         self._num_idle = 0
+        self._seconds_ended = 0.0
+        self._begun: dict[int, float] = {}
+        """When each thread that works now began with its batch."""
 
-    def submit(self, job: Job) -> "asyncio.Future[Answer]":
-        """The answer to a request, or what ``work`` has for it; cancelled, it is not begun."""
-        return self._submitted(job).future
-
-    async def run(self, job: Job) -> Answer:
-        """As ``submit``; cancelled, it ends only when no thread is at the request.
-
-        One that waits is taken out of the queue at once.
-        """
-        waiting = self._submitted(job)
-        try:
-            return await asyncio.shield(waiting.future)
-        except asyncio.CancelledError:
-            if not self._is_withdrawn(waiting):
-                await asyncio.wait({waiting.future})
-                # Looked at, or asyncio would report a failure that no one waits for.
-                waiting.future.exception()
-            raise
-
-    def _submitted(self, job: Job) -> _Waiting[Job, Answer]:
-        loop = asyncio.get_running_loop()
-        waiting: _Waiting[Job, Answer] = _Waiting(job, loop, loop.create_future())
+    @property
+    def seconds_busy(self) -> float:
+        """How long the threads have worked until now, in all."""
         with self._changed:
-            self._waiting.append(waiting)
-            # An idle thread that was woken for another request counts as idle until it runs.
+            now = time.monotonic()
+            return self._seconds_ended + sum(now - begun for begun in self._begun.values())
+
+    def submit(
+        self, job: Job, *, num_rows: int = 1, group: object = None
+    ) -> Submitted[Job, Answer]:
+        """Put a job in the queue.
+
+        Args:
+            job: What ``work`` takes.
+            num_rows: Its candidates, or its rows to read.
+            group: Only jobs of one and the same group come together.
+        """
+        submitted: Submitted[Job, Answer] = Submitted(job, num_rows=num_rows, group=group)
+        with self._changed:
+            self._waiting.append(submitted)
+            # An idle thread that was woken for another job counts as idle until it runs.
             if self._num_idle < len(self._waiting) and self._num_threads < self._most_threads:
                 self._start_thread()
             self._changed.notify()
-        return waiting
+        submitted.add_done_callback(self._forget)
+        return submitted
 
     def _start_thread(self) -> None:
         name = f"{self._name}-{self._num_threads + 1}"
@@ -131,86 +117,57 @@ class MicroBatcher(Generic[Job, Answer]):
         else:
             self._num_threads += 1
 
-    def _is_withdrawn(self, waiting: _Waiting[Job, Answer]) -> bool:
-        """Whether a request is not begun, and will not be."""
-        with self._changed:
-            if waiting.has_begun:
-                return False
-            waiting.future.cancel()
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(waiting)
-            return True
+    def _forget(self, done: concurrent.futures.Future[Answer]) -> None:
+        """Take what was cancelled out of the queue, also while all threads hang."""
+        if done.cancelled():
+            with self._changed, contextlib.suppress(ValueError):
+                self._waiting.remove(done)  # type: ignore[arg-type]
 
     def _work_on(self) -> None:
+        number = threading.get_ident()
         while True:
             with self._changed:
                 self._num_idle += 1
                 self._changed.wait_for(lambda: self._waiting)
                 self._num_idle -= 1
-                taken = [waiting for waiting in self._take() if not waiting.future.done()]
-                for waiting in taken:
-                    waiting.has_begun = True
-            batch = []
-            now = time.monotonic()
-            for waiting in taken:
-                if waiting.job.deadline < now:
-                    _give(waiting, self._too_late(waiting.job))
-                else:
-                    batch.append(waiting)
-            if taken:
-                self._on_batch(len(batch), len(taken) - len(batch))
+                taken = self._take()
+                self._begun[number] = time.monotonic()
+                batch = [one for one in taken if one.set_running_or_notify_cancel()]
+                for one in batch:
+                    one.begun = self._begun[number]
             if batch:
                 self._do(batch)
+            with self._changed:
+                self._seconds_ended += time.monotonic() - self._begun.pop(number)
 
-    def _do(self, batch: list[_Waiting[Job, Answer]]) -> None:
-        try:
-            for waiting, answer in zip(batch, self._answers(batch), strict=True):
-                _give(waiting, answer)
-        except Exception as error:
-            # Such as too few answers. The thread goes on, and every caller gets something.
-            logger.exception("%s: a batch of %d was not done", self._name, len(batch))
-            for waiting in batch:
-                _give(waiting, error)
-
-    def _take(self) -> list[_Waiting[Job, Answer]]:
+    def _take(self) -> list[Submitted[Job, Answer]]:
         """The first that waits, and those behind it for as long as they fit."""
         batch = [self._waiting.popleft()]
-        num_rows = batch[0].job.num_rows
+        num_rows = batch[0].num_rows
         while self._waiting:
-            job = self._waiting[0].job
-            num_rows += job.num_rows
-            if job.group is not batch[0].job.group or num_rows > self._max_rows:
+            one = self._waiting[0]
+            num_rows += one.num_rows
+            if one.group is not batch[0].group or num_rows > self._max_rows:
                 break
             batch.append(self._waiting.popleft())
         return batch
 
-    def _answers(self, batch: list[_Waiting[Job, Answer]]) -> Iterator[Answer | BaseException]:
-        """One for each request, as soon as it is there."""
-        num_given = 0
+    def _do(self, batch: list[Submitted[Job, Answer]]) -> None:
+        self._sizes.observe(len(batch))
         try:
-            for answer in self._work([waiting.job for waiting in batch]):
-                yield answer
-                num_given += 1
+            with tracing.shared([one.context for one in batch]):
+                answers = self._work([one.job for one in batch])
+            for one, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, BaseException):
+                    one.set_exception(answer)
+                else:
+                    one.set_result(answer)
         except Exception as error:
-            left = batch[num_given:]
+            left = [one for one in batch if not one.done()]
             if len(batch) == 1 or not self._again_alone:
-                yield from [error] * len(left)
+                for one in left:
+                    one.set_exception(error)
                 return
             logger.exception("%s: %d requests together failed", self._name, len(batch))
-            for waiting in left:
-                yield from self._answers([waiting])
-
-
-def _give(waiting: "_Waiting[Job, Answer]", answer: Answer | BaseException) -> None:
-    # A loop that has ended has no one who waits.
-    with contextlib.suppress(RuntimeError):
-        waiting.loop.call_soon_threadsafe(_set, waiting.future, answer)
-
-
-def _set(future: "asyncio.Future[Answer]", answer: Answer | BaseException) -> None:
-    if future.done():
-        return
-    if isinstance(answer, BaseException):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
+            for one in left:
+                self._do([one])

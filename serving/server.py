@@ -1,7 +1,7 @@
 """KServe's model server with the ranker in it: REST and gRPC on one address.
 
-``build`` takes what it works with as arguments; ``open_server`` opens the real store, registry and
-artifacts and is the only function that knows them.
+``RankingServer`` takes what it works with as arguments; ``open_server`` opens the real store,
+registry and artifacts and is the only function that knows them.
 """
 
 import asyncio
@@ -13,23 +13,23 @@ import socket
 import ssl
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import kserve
 import uvloop
 from kserve.constants.constants import FASTAPI_APP_IMPORT_STRING
 from kserve.model_server import app
+from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer
 
 from features.schema import Schema
-from serving.admission import Admission
-from serving.inference.ranker import NAME, Ranker
+from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionExtension, ChampionRepository
-from serving.lookup.item_cache_refresh import ItemRefresh
+from serving.lookup.item_cache import ItemRefresh
 from serving.observability import tracing
 from serving.protocol.errors import RequestError
+from serving.protocol.inference_request import NAME, check_name
 from serving.settings import Settings, Tls
-from serving.transport.data_plane import RankingDataPlane
 from serving.transport.grpc_servicer import RankingServicer, create_server
 from serving.transport.http_protocol import HttpProtocol
 from serving.transport.middleware import Gateway
@@ -41,10 +41,46 @@ if TYPE_CHECKING:
 
 LOAD_SECONDS = 10.0
 """How long the store may take to answer when all items are loaded."""
+EXTENSIONS = ("binary_tensor_data", "model_repository")
+"""As the protocol names them; KServe has a name of its own for the second."""
 CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
 """They write three lines a request; /metrics has the same in histograms."""
 
 logger = logging.getLogger(__name__)
+
+
+class RankingDataPlane(DataPlane):
+    """Corrects KServe's data plane, which is always ready and has no version in its metadata.
+
+    Its errors have the endpoint's one form.
+    """
+
+    def __init__(self, ranker: Ranker, *, repository: ChampionRepository) -> None:
+        """Args: the model and the repository that holds it."""
+        super().__init__(repository)
+        self._ranker = ranker
+        self.is_draining = False
+        """Whether the server is about to end."""
+
+    async def ready(self) -> bool:
+        """Whether a model can answer, and goes on doing so."""
+        return self._ranker.version is not None and not self.is_draining
+
+    def get_model_from_registry(self, name: str) -> kserve.Model:
+        """The ranker by its name; RequestError (404) for every other."""
+        check_name(name)
+        return self._ranker
+
+    def metadata(self) -> dict[str, object]:
+        """KServe's name and version, and what the endpoint has beyond the protocol's core."""
+        metadata: dict[str, object] = super().metadata()
+        return {**metadata, "extensions": [*EXTENSIONS, *cast(list[str], metadata["extensions"])]}
+
+    async def model_metadata(self, model_name: str) -> dict[str, object]:
+        """Inputs and outputs with type and shape, and the versions that answer."""
+        metadata: dict[str, object] = await super().model_metadata(model_name)
+        versions = [model.version for model in self._ranker.versions.answering]
+        return {**metadata, "platform": "wukong", "versions": versions}
 
 
 class RankingServer(kserve.ModelServer):
@@ -60,7 +96,15 @@ class RankingServer(kserve.ModelServer):
         grpc_port: int,
         settings: Settings,
     ) -> None:
-        """Args: the model, the repository that holds it, the address, and the settings."""
+        """Load the champion; without one, every request is answered with the reason.
+
+        Args: the model, the repository that holds it, the address, and the settings.
+        """
+        try:
+            repository.load_now()
+        except RequestError as error:
+            # Up without a model: /v2/health/ready says so, and the next load can mend it.
+            logger.warning("serving without a model: %s", error)
         super().__init__(
             http_port=http_port,
             grpc_port=grpc_port,
@@ -76,12 +120,10 @@ class RankingServer(kserve.ModelServer):
         self.model_repository_extension = ChampionExtension(repository)
         self._repository = repository
         self._settings = settings
-        self._admission = Admission(settings.limits)
         self._routes = Routes(
             dataplane=self.dataplane,
             ranker=ranker,
             repository=repository,
-            admission=self._admission,
             settings=settings,
         )
 
@@ -157,39 +199,11 @@ class RankingServer(kserve.ModelServer):
 
     def _grpc(self) -> "grpc.aio.Server":
         servicer = RankingServicer(
-            self.dataplane,
-            ranker=self.ranker,
-            extension=self.model_repository_extension,
-            admission=self._admission,
+            self.dataplane, ranker=self.ranker, extension=self.model_repository_extension
         )
         return create_server(
             servicer, settings=self._settings, address=f"{self.host}:{self.grpc_port}"
         )
-
-
-def build(
-    ranker: Ranker,
-    *,
-    repository: ChampionRepository,
-    host: str,
-    http_port: int,
-    grpc_port: int,
-    settings: Settings,
-) -> RankingServer:
-    """A server whose champion is loaded, or which says on every request why it is not."""
-    try:
-        repository.load_now()
-    except RequestError as error:
-        # Up without a model: /v2/health/ready says so, and the next load can mend it.
-        logger.warning("serving without a model: %s", error)
-    return RankingServer(
-        ranker,
-        repository=repository,
-        host=host,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        settings=settings,
-    )
 
 
 def open_server(
@@ -236,7 +250,7 @@ def open_server(
         load_champion=models.load,
         shares=models.shares,
     )
-    return build(
+    return RankingServer(
         ranker,
         repository=repository,
         host=host,

@@ -10,7 +10,7 @@ import torch
 
 from features.encoding.encode import RequestInputs
 from features.schema import Schema
-from serving.inference.scoring import Champion
+from serving.routing.serving_versions import Champion
 from serving.routing.traffic_split import Shares, read_shares
 from training.artifact import artifact
 from training.artifact.aoti_cache import NativeCode

@@ -1,5 +1,6 @@
-"""The model ``ranker``: from a request to scores and flags, inside KServe's life cycle."""
+"""The model ``ranker``: from a request to its answer, in one place."""
 
+import asyncio
 import datetime
 import functools
 import time
@@ -8,74 +9,106 @@ from http import HTTPStatus
 from typing import Any
 
 import kserve
-from kserve.protocol.infer_type import InferResponse
 
+from features.online_store.reader import OnlineRows
 from features.schema import Schema
-from serving.admission import in_thread
-from serving.inference.responses import RankingResponse, answer
-from serving.inference.scoring import Champion, Job, Ranking, score_batch, score_batch_alone
+from serving.admission import Admission, Place
+from serving.inference.ranking import Job, Ranking, RankingResponse, score_batch
+from serving.lookup.item_cache import Items
 from serving.lookup.store_breaker import StoreCircuitBreaker
-from serving.lookup.transformer import Items, OnlineReader, Transformer
-from serving.micro_batcher import MicroBatcher
-from serving.observability import request_metrics
+from serving.lookup.transformer import Candidates, FeatureRows, Transformer
+from serving.micro_batcher import MicroBatcher, Submitted
+from serving.observability import metrics, request_metrics, tracing
 from serving.observability.prediction_log import Answered, RequestLog
-from serving.protocol.candidates import Candidates
 from serving.protocol.errors import RequestError
-from serving.protocol.inference_request import InferenceCall
+from serving.protocol.inference_request import NAME, Encoded, InferenceCall, Message
 from serving.protocol.ranking_request import RankingRequest, input_types, output_types, parse
-from serving.routing import shadow_pairs
-from serving.routing.serving_versions import ServingVersions, WeightedModel, key_of
-from serving.routing.shadow import Shadow
+from serving.routing.serving_versions import Champion, ServingVersions, WeightedModel, key_of
+from serving.routing.shadow import Shadow, open_pairs
 from serving.settings import Settings
 from training.registry.aliases import CHAMPION
 
-NAME = "ranker"
+INLINE_BYTES = 16_384
+"""Messages of no more than these are read and written on the event loop, in well under a
+millisecond; a thread would take as long to begin. Others must not wait so long for larger ones."""
 INLINE_VALUES = 2_000
-"""Requests of no more values than these are checked on the event loop, in well under a millisecond;
-a thread would take as long to begin."""
+"""So are requests of no more values than these checked."""
 
 
 class Ranker(kserve.Model):
     """Answers ranking requests with the champion, which may be swapped at any time.
 
-    A request takes the reference once, so that its scores and its version belong together.
+    A request takes the reference once, so that its scores and its version belong together. KServe
+    has its life cycle and its metadata; requests come by ``rank``, and not by KServe's own call.
     """
 
     def __init__(
         self,
         schema: Schema,
         *,
-        online: OnlineReader,
+        online: OnlineRows,
         items: Callable[[], Items | None] = lambda: None,
         settings: Settings | None = None,
     ) -> None:
         """Args: the schema of requests, the store of features, items in memory, the settings."""
         super().__init__(NAME)
+        settings = settings or Settings()
         self.schema = schema
         self.transformer = Transformer(schema, online=online, items=items)
+        self.admission = Admission(settings.limits)
         self.why_not_ready = "no champion has been loaded"
-        settings = settings or Settings()
         self._limits = settings.limits
         self._store = settings.store
-        self._breaker = StoreCircuitBreaker(
-            settings.store.max_seconds,
-            self.transformer.read_together,
-            finish=self.transformer.put_together,
-            num_rows=self.transformer.num_reads,
-        )
+        self._breaker = StoreCircuitBreaker(settings.store.max_seconds, self.transformer.read)
         scored = functools.partial(
             MicroBatcher[Job, Ranking],
             max_rows=settings.scoring.batch_rows,
-            too_late=self._too_late,
-            on_batch=request_metrics.scored_together,
+            sizes=metrics.BATCH_REQUESTS,
         )
-        self._batches = scored(score_batch, name="score", num_threads=settings.scoring.num_workers)
-        self._alone = scored(score_batch_alone, name="score-alone", num_threads=1)
-        self._num_inside = 0
+        score = functools.partial(score_batch, self.transformer)
+        alone = functools.partial(score, is_alone=True)
+        self._batches = scored(score, name="score", num_threads=settings.scoring.num_workers)
+        self._alone = scored(alone, name="score-alone", num_threads=1)
         self.log = RequestLog(schema, settings.logging)
+        self._is_logging = settings.logging.share > 0
         self.shadow = Shadow(self.log)
-        self.pairs = shadow_pairs.open_pairs(self.log)
-        self.versions: ServingVersions[Champion] = ServingVersions()
+        self.pairs = open_pairs(self.log)
+        self.versions = ServingVersions()
+
+    async def rank(self, message: Message[RankingResponse, Encoded]) -> Encoded:
+        """Answer a request to infer, of whichever protocol.
+
+        Raises:
+            RequestError: Says what is wrong with the request, or why it has no answer.
+            ClientDisconnect: No one waits for the answer any more.
+        """
+        if message.model_version is not None:
+            self.check_version(message.model_version)
+        with metrics.REQUEST_SECONDS.time():
+            deadline = self.admission.deadline(message.caller_seconds)
+            self.admission.check_room()
+            with request_metrics.stage("receive"):
+                body = await self.admission.receive(message.read, deadline)
+            async with self.admission.enter(deadline, message.caller_left) as place:
+                call = await place.run(len(body) > INLINE_BYTES, message.decode, body)
+                started = time.perf_counter()
+                tracing.describe(request_id=call.id)
+                champion, role = self.answering(call)
+                with request_metrics.stage("features"):
+                    request = await self._parse(call, place)
+                    with request_metrics.charged(champion.version):
+                        rows = await self._look_up(request)
+                with request_metrics.charged(champion.version):
+                    job = Job(request=request, rows=rows, champion=champion)
+                    ranking = await self._score(job, place)
+                    with request_metrics.stage("respond"):
+                        response = RankingResponse.of(self.schema, call, ranking, champion.version)
+                        is_large = response.num_bytes > INLINE_BYTES
+                        encoded = await place.run(is_large, message.encode, response)
+                request_metrics.count(ranking.candidates, champion.version, ranking.scores)
+                metrics.SECONDS.observe(time.perf_counter() - started)
+                self._log(call, ranking, version=champion.version, role=role)
+                return encoded
 
     @property
     def version(self) -> str | None:
@@ -86,7 +119,7 @@ class Ranker(kserve.Model):
         """Let a champion answer every request that starts from now on, without canary or shadow."""
         self.follow(ServingVersions(champion=champion))
 
-    def follow(self, versions: ServingVersions[Champion]) -> None:
+    def follow(self, versions: ServingVersions) -> None:
         """Let every request that starts from now on be answered by these versions."""
         before, self.versions = self.versions, versions
         if not _is_same(before.shadow, versions.shadow):
@@ -107,24 +140,18 @@ class Ranker(kserve.Model):
         """The outputs, for the metadata."""
         return output_types(self.schema)
 
-    def candidates(self, call: InferenceCall) -> Candidates:
-        """Check a call, read and encode: the path of every request and of any comparison."""
-        request = parse(self.schema, call, now=datetime.datetime.now(datetime.UTC))
-        return self.transformer.transform(request)
-
     def candidates_without_store(self, call: InferenceCall) -> Candidates:
-        """As ``candidates``, without the features of the store."""
-        request = parse(self.schema, call, now=datetime.datetime.now(datetime.UTC))
-        return self.transformer.transform_without_store(request)
+        """What a call ranks, without the features of the store."""
+        request = parse(self.schema, call, now=_now())
+        return self.transformer.put_together(request, self.transformer.without_store())
 
     def champion(self) -> Champion:
         """The champion; RequestError (503) with the reason where none is loaded."""
-        if self.versions.champion is None:
-            unavailable = HTTPStatus.SERVICE_UNAVAILABLE
-            raise RequestError(
-                "model", NAME, f"not ready: {self.why_not_ready}", status=unavailable
-            )
-        return self.versions.champion
+        champion = self.versions.champion
+        if champion is None:
+            limit, unavailable = f"not ready: {self.why_not_ready}", HTTPStatus.SERVICE_UNAVAILABLE
+            raise RequestError("model", NAME, limit, status=unavailable)
+        return champion
 
     def check_version(self, version: str) -> None:
         """RequestError (404) for a version that does not serve; an empty one means any."""
@@ -137,8 +164,9 @@ class Ranker(kserve.Model):
 
         It is the version that the call names, else champion or canary by the user.
         """
-        self.champion()
-        versions, version = self.versions, call.model_version
+        champion, versions, version = self.champion(), self.versions, call.model_version
+        if versions.canary is None and not version:
+            return champion, CHAMPION
         found = versions.named(version) if version else versions.chosen(key_of(self.schema, call))
         if found is None:
             raise self._not_loaded(version)
@@ -149,84 +177,57 @@ class Ranker(kserve.Model):
         limit = f"{loaded} is loaded"
         return RequestError("model_version", version, limit, status=HTTPStatus.NOT_FOUND)
 
-    async def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """Answer one call, of REST or of gRPC, and count the seconds that it took."""
-        self._num_inside += 1
+    async def _parse(self, call: InferenceCall, place: Place) -> RankingRequest:
+        name, most = self.schema.item.name, self._limits.max_candidates
+        size = len(call.tensors[name].values) if name in call.tensors else 0
+        if size > most:
+            raise RequestError(f"{name}.shape", [size], f"[n] with n from 1 to {most}")
+        num_values = sum(len(tensor.values) for tensor in call.tensors.values())
+        return await place.run(num_values > INLINE_VALUES, parse, self.schema, call, now=_now())
+
+    async def _look_up(self, request: RankingRequest) -> FeatureRows:
+        """The rows that are there in time; RequestError (503) where a late store is an error."""
+        num_rows = self.transformer.num_reads(request)
+        if not num_rows:
+            return self.transformer.without_store(is_unavailable=False)
+        rows = await self._breaker.read(request, num_rows=num_rows)
+        if rows is None and self._store.is_strict:
+            limit = f"within {self._store.max_seconds:g} seconds; try again"
+            unavailable = HTTPStatus.SERVICE_UNAVAILABLE
+            raise RequestError("store", "no answer", limit, status=unavailable)
+        return rows or self.transformer.without_store()
+
+    async def _score(self, job: Job, place: Place) -> Ranking:
+        """Its scores, together with those of requests that wait at the same time."""
+        batches = self._alone if self.admission.num_inside == 1 else self._batches
+        started, seconds = time.perf_counter(), None
         try:
-            with request_metrics.timed():
-                return await super().__call__(*arguments, **options)
+            with request_metrics.stage("score"):
+                ranking = await place.wait_for(_submit(batches, job))
+            seconds = ranking.seconds
         finally:
-            self._num_inside -= 1
+            # Versions share the wait for a thread, which would hide the slower one. What was never
+            # scored counts with all of its time.
+            took = time.perf_counter() - started if seconds is None else seconds
+            metrics.VERSION_SECONDS.labels(job.champion.version).observe(took)
+        return ranking
 
-    async def preprocess(
-        self, payload: InferenceCall, headers: dict[str, str] | None = None
-    ) -> Job:
-        """Check the call and read its features; what may take long in threads."""
-        if not isinstance(payload, InferenceCall):
-            raise RequestError("protocol", "v1", f"POST /v2/models/{NAME}/infer")
-        self._check_size(payload)
-        champion, role = self.answering(payload)
-        deadline = min(payload.deadline, time.monotonic() + self._limits.max_seconds)
-        with request_metrics.stage("features"):
-            request = await self._request(payload)
-            with request_metrics.charged(champion.version):
-                candidates = await self._candidates(request)
-        return Job(
-            call=payload, candidates=candidates, champion=champion, role=role, deadline=deadline
-        )
-
-    async def predict(
-        self,
-        payload: Job,
-        headers: dict[str, str] | None = None,
-        response_headers: dict[str, str] | None = None,
-    ) -> tuple[InferenceCall, Ranking]:
-        """Score the candidates, together with those of requests that wait at the same time."""
-        batches = self._alone if self._num_inside == 1 else self._batches
-        with (
-            request_metrics.stage("score"),
-            request_metrics.scoring(payload.champion.version) as scored,
-        ):
-            ranking = await batches.run(payload)
-            scored.seconds = ranking.seconds
-            if time.monotonic() > payload.deadline:
-                # The caller has got an error by now: a late answer counts as a failure.
-                raise self._too_late(payload)
-            return payload.call, ranking
-
-    async def postprocess(
-        self,
-        result: tuple[InferenceCall, Ranking],
-        headers: dict[str, str] | None = None,
-        response_headers: dict[str, str] | None = None,
-    ) -> InferResponse:
-        """The answer, with the outputs that the call asked for."""
-        call, ranking = result
-        with request_metrics.charged(ranking.version):
-            response = self._answer(call, ranking)
-        request_metrics.count(ranking.candidates, ranking.version, ranking.scores)
+    def _log(self, call: InferenceCall, ranking: Ranking, *, version: str, role: str) -> None:
+        """Offer the answer to whoever keeps a sample, or scores one again."""
+        versions = self.versions
+        if versions.shadow is None and versions.canary is None and not self._is_logging:
+            return
         answered = Answered(
             request_id=call.id,
-            answered_at=datetime.datetime.now(datetime.UTC),
-            model_version=ranking.version,
+            answered_at=_now(),
+            model_version=version,
             scores=ranking.scores,
             candidates=ranking.candidates,
-            role=ranking.role,
+            role=role,
         )
-        is_mirrored = self.shadow.offer(self.versions.shadow, answered)
+        is_mirrored = self.shadow.offer(versions.shadow, answered)
         self.log.offer(answered, is_chosen=is_mirrored)
-        self.pairs.offer(self.versions.pair_of(ranking.version), answered)
-        return response
-
-    def _answer(self, call: InferenceCall, ranking: Ranking) -> RankingResponse:
-        return answer(
-            self.schema,
-            call,
-            model=NAME,
-            version=ranking.version,
-            scores=ranking.scores,
-            candidates=ranking.candidates,
-        )
+        self.pairs.offer(versions.pair_of(version), answered)
 
     async def warm_up(self, call: InferenceCall) -> None:
         """Run a warm-up request, so that the first caller does not wait longer than others.
@@ -234,52 +235,21 @@ class Ranker(kserve.Model):
         It starts the threads, opens the connections, and has torch start its worker threads. The
         answer is neither logged nor counted; the read and the two batches are counted.
         """
-        candidates = await self._candidates(await self._request(call))
-        deadline = time.monotonic() + self._limits.max_seconds
-        job = Job(
-            call=call,
-            candidates=candidates,
-            champion=self.champion(),
-            role=CHAMPION,
-            deadline=deadline,
-        )
+        champion, request = self.champion(), parse(self.schema, call, now=_now())
+        job = Job(request=request, rows=await self._look_up(request), champion=champion)
         for batches in (self._alone, self._batches):
-            ranking = await batches.submit(job)
-            self._answer(call, ranking).to_grpc()
-
-    def _check_size(self, call: InferenceCall) -> None:
-        name = self.schema.item.name
-        size = len(call.tensors[name].values) if name in call.tensors else 0
-        if size > self._limits.max_candidates:
-            raise RequestError(
-                f"{name}.shape", [size], f"[n] with n from 1 to {self._limits.max_candidates}"
-            )
-
-    async def _request(self, call: InferenceCall) -> RankingRequest:
-        now = datetime.datetime.now(datetime.UTC)
-        size = sum(len(tensor.values) for tensor in call.tensors.values())
-        if size <= INLINE_VALUES:
-            return parse(self.schema, call, now=now)
-        return await in_thread(parse, self.schema, call, now=now)
-
-    async def _candidates(self, request: RankingRequest) -> Candidates:
-        """Add the features read in time; RequestError (503) where a late store is an error."""
-        if not self.transformer.must_read:
-            return await in_thread(self.transformer.transform, request)
-        candidates = await self._breaker.read(request)
-        if candidates is not None:
-            return candidates
-        if self._store.is_strict:
-            limit = f"within {self._store.max_seconds:g} seconds; try again"
-            unavailable = HTTPStatus.SERVICE_UNAVAILABLE
-            raise RequestError("store", "no answer", limit, status=unavailable)
-        return await in_thread(self.transformer.transform_without_store, request)
-
-    def _too_late(self, job: Job) -> RequestError:
-        limit = f"within {self._limits.max_seconds:g} seconds"
-        return RequestError("answer", "not there", limit, status=HTTPStatus.SERVICE_UNAVAILABLE)
+            ranking = await asyncio.wrap_future(_submit(batches, job))
+            RankingResponse.of(self.schema, call, ranking, champion.version).to_grpc()
 
 
-def _is_same(before: WeightedModel[Champion] | None, now: WeightedModel[Champion] | None) -> bool:
+def _submit(batches: MicroBatcher[Job, Ranking], job: Job) -> Submitted[Job, Ranking]:
+    return batches.submit(job, num_rows=len(job.request), group=job.champion)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def _is_same(before: WeightedModel | None, now: WeightedModel | None) -> bool:
     """Whether the same model stands there, with whatever share."""
     return (before.model if before else None) is (now.model if now else None)

@@ -18,14 +18,18 @@ from typing import NoReturn, TypeVar
 import kserve
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
-from serving.inference.load_request import LoadRequest
-from serving.inference.ranker import NAME, Ranker
-from serving.inference.scoring import Champion
-from serving.inference.warm_up import WARM_UP_CANDIDATES, check_scores, warm_up_request
+from serving.inference.load_request import (
+    WARM_UP_CANDIDATES,
+    LoadRequest,
+    check_scores,
+    warm_up_request,
+)
+from serving.inference.ranker import Ranker
 from serving.observability import metrics
 from serving.observability.version_metrics import LoadedVersions, set_champion
 from serving.protocol.errors import RequestError
-from serving.routing.serving_versions import ServingVersions, WeightedModel
+from serving.protocol.inference_request import NAME, check_name
+from serving.routing.serving_versions import Champion, ServingVersions, WeightedModel
 from serving.routing.traffic_split import Shares
 from serving.settings import LOAD_SECONDS
 from training.registry.aliases import CANARY, CHAMPION, SHADOW
@@ -66,10 +70,6 @@ class ChampionRepository(kserve.ModelRepository):
         self._version_metrics = LoadedVersions()
         self.update(ranker)
 
-    def check_name(self, name: str) -> None:
-        """RequestError (404) for any name but that of the one model."""
-        _check_name(name)
-
     async def load(self, name: str) -> bool:
         """Swap to the champion of this moment; on any failure the old model stays.
 
@@ -77,7 +77,7 @@ class ChampionRepository(kserve.ModelRepository):
             RequestError: It cannot be loaded, or not within LOAD_SECONDS (409). What was loaded
                 before stays then, even if a thread goes on loading.
         """
-        _check_name(name)
+        check_name(name)
         await self._run(self.load_now)
         await self.warm_up()
         return True
@@ -106,19 +106,13 @@ class ChampionRepository(kserve.ModelRepository):
             RequestError: One of them cannot be loaded, or not within LOAD_SECONDS (409). The
                 versions that served before stay then.
         """
-        _check_name(name)
+        check_name(name)
         await self._run(self.follow_now)
         return self._ranker.versions.to_dict()
 
-    def load_model(self, name: str) -> bool:
-        """As ``load``, for a caller without an event loop."""
-        _check_name(name)
-        self.load_now()
-        return True
-
     def unload(self, name: str) -> NoReturn:
         """RequestError (409): without its only model the endpoint has no use."""
-        _check_name(name)
+        check_name(name)
         raise RequestError("model", name, "the only model stays loaded", status=HTTPStatus.CONFLICT)
 
     def load_now(self, request: LoadRequest | None = None) -> None:
@@ -199,7 +193,7 @@ class ChampionRepository(kserve.ModelRepository):
         if request is not None:
             request.begin_change()
 
-    def _serve(self, versions: ServingVersions[Champion]) -> None:
+    def _serve(self, versions: ServingVersions) -> None:
         self._ranker.follow(versions)
         champion = versions.champion
         weighted = {CANARY: versions.canary, SHADOW: versions.shadow}
@@ -221,11 +215,11 @@ class ChampionRepository(kserve.ModelRepository):
             self._ranker.why_not_ready = f"{CHAMPION} {version}: {error}"
             raise failed from error
 
-    def _canary_and_shadow(self, champion: str, *, is_strict: bool) -> ServingVersions[Champion]:
+    def _canary_and_shadow(self, champion: str, *, is_strict: bool) -> ServingVersions:
         """Canary and shadow; what is loaded already is not loaded again."""
         now = self._ranker.versions
         shares = self._shares()
-        found: dict[str, WeightedModel[Champion] | None] = {}
+        found: dict[str, WeightedModel | None] = {}
         for role, share, loaded in (
             (CANARY, shares.canary, now.canary),
             (SHADOW, shares.shadow, now.shadow),
@@ -274,8 +268,3 @@ class ChampionExtension(ModelRepositoryExtension):
     async def unload(self, model_name: str) -> None:
         """RequestError (409), always."""
         self._repository.unload(model_name)
-
-
-def _check_name(name: str) -> None:
-    if name != NAME:
-        raise RequestError("model", name, f"the only model is {NAME}", status=HTTPStatus.NOT_FOUND)

@@ -1,6 +1,14 @@
-"""Item features held in memory: encoded once, looked up by id."""
+"""Item features held in memory: encoded once, looked up by id, kept equal to the store's.
+
+They are loaded at the start, and again when they change. One thread asks the store, every second or
+so, for a number that changes with each write, and then for the items that were written since. A
+request takes the snapshot that is there; it never waits for a load.
+"""
 
 import dataclasses
+import logging
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +18,20 @@ import pyarrow as pa
 
 from features.encoding.encoded_table import EncodedTable
 from features.encoding.primitives import IntArray
+from features.online_store.codec import TooManyRowsError
+from features.online_store.reader import OnlineRows
 from features.schema import Dtype, Role, Schema
+from serving.observability import metrics
+from serving.settings import Store
 
+logger = logging.getLogger(__name__)
+
+LOADS_ARE_ONE_IN = 5
+"""A load is followed by four times its time without one: items that are written all the time would
+else be loaded all the time, next to the requests."""
+FEW_ARE_ONE_IN = 2
+"""Of all items; where more have changed, all are loaded."""
+_NEVER = object()
 Identifiers = Sequence[int] | Sequence[str] | npt.NDArray[Any]
 
 
@@ -111,3 +131,118 @@ class Snapshot:
     def rows(self, ids: Identifiers) -> IntArray:
         """The newest row of each item in every table; -1, the null row, where it has none."""
         return self.index.rows(ids, absent=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+    """Items in memory, and whether they are older than they may be without a word."""
+
+    snapshot: Snapshot
+    is_stale: bool = False
+
+
+class ItemRefresh:
+    """Holds the newest snapshot; ``__call__`` gives it to a request."""
+
+    def __init__(self, schema: Schema, rows: OnlineRows, settings: Store) -> None:
+        """Args: the schema, the store, and how often to read it."""
+        self._schema = schema
+        self._rows = rows
+        self._settings = settings
+        self._snapshot: Snapshot | None = None
+        self._version: object = _NEVER
+        self._equal_at = float("-inf")
+        self._next_load = float("-inf")
+        self._is_failing = False
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="item-refresh", daemon=True)
+
+    def __call__(self) -> Items | None:
+        """The items, flagged where they were not compared with the store for too long."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return None
+        return Items(snapshot, is_stale=self.age_seconds > self._settings.stale_seconds)
+
+    @property
+    def age_seconds(self) -> float:
+        """Since the items were last found equal to the store's."""
+        return time.monotonic() - self._equal_at
+
+    def start(self) -> None:
+        """Load, and go on comparing; a store that does not answer now may do so later."""
+        if self._settings.max_item_rows:
+            metrics.ITEMS_AGE.set_function(lambda: self.age_seconds)
+            self.look()
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+
+    def look(self, *, may_load: bool = True) -> None:
+        """Compare once, and load where the store has changed; without, the items age."""
+        try:
+            # Before the rows are read: what is written meanwhile is seen at the next look.
+            started, version = time.monotonic(), self._rows.version(Role.ITEM)
+            if version != self._version:
+                if not may_load:
+                    return
+                self._load()
+                self._version = version
+                ended = time.monotonic()
+                self._next_load = ended + (LOADS_ARE_ONE_IN - 1) * (ended - started)
+        except Exception:
+            # Whatever the store's client raises: the items that are there go on serving, and age.
+            if not self._is_failing:
+                logger.exception("items: the store cannot be read; what is in memory stays")
+            self._is_failing = True
+            metrics.ITEMS_FAILING.set(1)
+            metrics.ITEM_REFRESHES.labels("failed").inc()
+        else:
+            self._equal_at = started
+            self._is_failing = False
+            metrics.ITEMS_FAILING.set(0)
+
+    def _load(self) -> None:
+        changed = None if self._snapshot is None else self._rows.changed(Role.ITEM, self._version)
+        if self._snapshot is None or changed is None or not self._is_few(changed):
+            self._load_all()
+        elif changed:
+            columns = self._rows.read(Role.ITEM, changed)
+            self._swap(self._snapshot.renewed(self._schema, changed, columns), "renewed")
+
+    def _is_few(self, changed: Sequence[int | str]) -> bool:
+        """Whether it pays to load the changed items only, and there is room for them."""
+        num_items = self._snapshot.num_items if self._snapshot else 0
+        has_room = num_items + len(changed) <= self._settings.max_item_rows
+        return has_room and len(changed) * FEW_ARE_ONE_IN <= num_items
+
+    def _load_all(self) -> None:
+        started = time.monotonic()
+        try:
+            ids, columns = self._rows.read_all(Role.ITEM, most=self._settings.max_item_rows)
+        except TooManyRowsError as error:
+            logger.warning("items: %s; they are read for each request", error)
+            metrics.ITEM_REFRESHES.labels("too_many").inc()
+            self._snapshot = None
+            return
+        if not ids and self._snapshot is not None and self._snapshot.num_items:
+            # A Redis that was restarted without its data: who fills it again writes, and is seen.
+            raise ValueError(f"items: none; {self._snapshot.num_items} are in memory")
+        snapshot = Snapshot.of(self._schema, ids, columns)
+        self._swap(snapshot, "swapped")
+        seconds = time.monotonic() - started
+        logger.info("items: %d in memory, loaded in %.2f s", snapshot.num_items, seconds)
+
+    def _swap(self, snapshot: Snapshot, outcome: str) -> None:
+        self._snapshot = snapshot
+        metrics.ITEM_REFRESHES.labels(outcome).inc()
+        metrics.ITEMS_ROWS.set(snapshot.num_items)
+        metrics.ITEMS_BYTES.set(snapshot.num_bytes)
+
+    def _poll(self) -> None:
+        while not self._stopped.wait(self._settings.poll_seconds):
+            self.look(may_load=time.monotonic() >= self._next_load)

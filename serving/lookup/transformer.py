@@ -6,58 +6,92 @@ row that cannot be used counts as one that is all null, as the training join has
 """
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from features.encoding.encode import RowStatus
-from features.encoding.encoded_table import EncodedTable, Statuses
+from features.encoding.encode import RequestInputs, RowStatus
+from features.encoding.encoded_table import EncodedTable, OwnRows, Part, Statuses
 from features.encoding.primitives import IntArray
-from features.encoding.request import RequestColumns, assemble
+from features.encoding.request import assemble
+from features.online_store.reader import OnlineRows
 from features.schema import Role, Schema
-from serving.lookup.item_cache import Snapshot
+from serving.lookup.item_cache import Items
 from serving.observability import tracing
-from serving.protocol.candidates import Candidates
 from serving.protocol.ranking_request import RankingRequest
-
-_SEVERITY = (RowStatus.USABLE, RowStatus.FUTURE, RowStatus.EXPIRED, RowStatus.UNKNOWN)
-"""From harmless to worst: an entity of several tables shows its worst status."""
-
 
 _Wanted = tuple[Sequence[int | str], IntArray]
 """Ids to read, and the places among them that a request uses."""
 _Tables = dict[str, tuple[EncodedTable, IntArray]]
 
 
-class OnlineReader(Protocol):
-    """What serving asks of the online store."""
-
-    def read(
-        self, role: Role, ids: Sequence[int | str], *, since: int | None = None
-    ) -> dict[str, pa.Array]:
-        """What ``OnlineRows.read`` gives: stored columns, moments, earlier rows."""
-        ...
-
-
 @dataclasses.dataclass(frozen=True)
 class FeatureRows:
-    """Of each feature table the encoded rows, and which of them are a request's."""
+    """Where a request's features are."""
 
-    tables: dict[str, tuple[EncodedTable, IntArray]]
-    """U rows of a user's table, N of an item's."""
+    tables: Mapping[str, tuple[EncodedTable, IntArray]]
+    """Of each feature table that was read the encoded rows, and which of them are a request's: U
+    of a user's table, N of an item's. A table that is neither here nor in memory has no rows."""
+    items: Items | None
+    """In memory, where those are used."""
     flags: tuple[str, ...] = ()
     """Degradation flags: ``store_unavailable``, ``items_stale``."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Items:
-    """Items in memory, and whether they are older than they may be without a word."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """N encoded candidates and what is to be said about their features."""
 
-    snapshot: Snapshot
-    is_stale: bool = False
+    inputs: RequestInputs
+    parts: Mapping[str, Part | OwnRows]
+    request: RankingRequest
+    flags: tuple[str, ...] = ()
+
+    @property
+    def statuses(self) -> dict[str, Statuses]:
+        """For each feature table, RowStatus values: U for a user table, N for an item table."""
+        return {name: part.status for name, part in self.parts.items()}
+
+    @functools.cached_property
+    def num_rows(self) -> dict[str, list[int]]:
+        """For each feature table, how many rows have each RowStatus."""
+        return {
+            name: np.bincount(part.status, minlength=len(RowStatus)).tolist()
+            for name, part in self.parts.items()
+        }
+
+    @functools.cached_property
+    def columns(self) -> dict[str, pa.Array]:
+        """What was encoded: N raw values of each column, null where a row could not be used."""
+        columns = self.request.columns
+        for part in self.parts.values():
+            table = part.table
+            place = pa.array(self.request.user) if table.role is Role.USER else None
+            for name in table.encoded_columns:
+                values = part.column(name)
+                columns[name] = values if place is None else values.take(place)
+        return columns
+
+    @functools.cached_property
+    def copied(self) -> "Candidates":
+        """The same with copies of its rows: it may be kept when the tables have been replaced."""
+        parts = {name: part.copied() for name, part in self.parts.items()}
+        return dataclasses.replace(self, parts=parts)
+
+    @property
+    def missing_context(self) -> tuple[str, ...]:
+        """Context columns of which a value was absent or outside the schema's limits."""
+        return self.request.missing_context
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether any input of the model was missing that could have been there, or is old."""
+        is_complete = not self.missing_context and not self.flags
+        unusable = (sum(numbers) - numbers[RowStatus.USABLE] for numbers in self.num_rows.values())
+        return not is_complete or any(unusable)
 
 
 class Transformer:
@@ -67,7 +101,7 @@ class Transformer:
         self,
         schema: Schema,
         *,
-        online: OnlineReader,
+        online: OnlineRows,
         items: Callable[[], Items | None] = lambda: None,
     ) -> None:
         """Hold what a request needs.
@@ -85,73 +119,50 @@ class Transformer:
             table.name: EncodedTable.null_row(schema, table) for table in schema.tables
         }
 
-    @property
-    def must_read(self) -> bool:
-        """Whether a request needs the store at all."""
-        return self._schema.user is not None or self._items() is None
-
-    def transform(self, request: RankingRequest) -> Candidates:
-        """The model inputs of a request, in the order of its candidates."""
-        return self.put_together(request, self.read(request))
-
     def num_reads(self, request: RankingRequest) -> int:
-        """The most rows to read from the store."""
+        """The most rows of a request to read from the store; 0: it needs no store."""
         return len(request.user_ids) + (0 if self._items() else len(request))
 
-    def read(self, request: RankingRequest) -> FeatureRows:
-        """The request's rows: users and, where they are not in memory, items; may take long."""
-        (rows,) = self.read_together([request])
-        return rows
+    def read(self, requests: Sequence[RankingRequest]) -> list[FeatureRows]:
+        """The rows of each: users and, where they are not in memory, items; may take long.
 
-    def read_together(self, requests: Sequence[RankingRequest]) -> list[FeatureRows]:
-        """``read`` of several requests, with one read of the store for each side."""
+        There is one read of the store for each side.
+        """
         since = min((request.request_time for request in requests), default=None)
-        users = self._together(Role.USER, [_users(request) for request in requests], since)
-        items = self._items()
-        if items is not None:
-            return [
-                _with_items(tables, items, request)
-                for tables, request in zip(users, requests, strict=True)
-            ]
-        distinct = self._together(Role.ITEM, [_distinct(request) for request in requests], since)
-        return [FeatureRows({**u, **i}) for u, i in zip(users, distinct, strict=True)]
-
-    def transform_without_store(self, request: RankingRequest) -> Candidates:
-        """The model inputs of a request when the store gives no rows."""
-        return self.put_together(request, self._without_store(request))
-
-    def _without_store(self, request: RankingRequest) -> FeatureRows:
-        flags = ("store_unavailable",)
-        no_users = np.zeros(len(request.user_ids), dtype=np.int64)
-        no_items = np.zeros(len(request), dtype=np.int64)
-        tables = {
-            table.name: (
-                self._null_rows[table.name],
-                no_users if table.role is Role.USER else no_items,
-            )
-            for table in self._schema.tables
-        }
+        found = self._together(Role.USER, [_users(request) for request in requests], since)
         items = self._items()
         if items is None:
-            return FeatureRows(tables, flags)
-        rows = _with_items(tables, items, request)
-        return FeatureRows(rows.tables, (*flags, *rows.flags))
+            distinct = [_distinct(request) for request in requests]
+            of_items = self._together(Role.ITEM, distinct, since)
+            found = [{**one, **other} for one, other in zip(found, of_items, strict=True)]
+        return [FeatureRows(tables, items, _stale(items)) for tables in found]
+
+    def without_store(self, *, is_unavailable: bool = True) -> FeatureRows:
+        """What there is of a request when the store gives no rows, or is not needed."""
+        items = self._items()
+        unavailable = ("store_unavailable",) if is_unavailable else ()
+        return FeatureRows({}, items, (*unavailable, *_stale(items)))
 
     def put_together(self, request: RankingRequest, rows: FeatureRows) -> Candidates:
-        """The inputs of a request whose rows are there; reads nothing."""
-        parts = {
-            name: encoded.part(places, request.request_time)
-            for name, (encoded, places) in rows.tables.items()
-        }
-        columns = RequestColumns(
-            each=request.each,
-            users=request.users,
-            user=request.user,
-            num_users=max(1, len(request.user_ids)),
-            request_time=request.request_time,
-        )
-        inputs = assemble(self._schema, columns, parts)
+        """The model inputs of a request whose rows are there, in the order of its candidates."""
+        tables = dict(rows.tables)
+        if rows.items is not None:
+            snapshot = rows.items.snapshot
+            places = snapshot.rows(request.item_ids)
+            tables |= {name: (encoded, places) for name, encoded in snapshot.tables.items()}
+        parts: dict[str, Part] = {}
+        for table in self._schema.tables:
+            size = len(request.user_ids) if table.role is Role.USER else len(request)
+            no_rows = self._null_rows[table.name], np.zeros(size, dtype=np.int64)
+            encoded, places = tables.get(table.name, no_rows)
+            parts[table.name] = encoded.part(places, request.request_time)
+        inputs = assemble(self._schema, request, parts)
         return Candidates(inputs=inputs, parts=parts, request=request, flags=rows.flags)
+
+    def transform(self, request: RankingRequest) -> Candidates:
+        """``read`` and ``put_together`` of one request."""
+        (rows,) = self.read([request])
+        return self.put_together(request, rows)
 
     def _together(self, role: Role, wanted: Sequence[_Wanted], since: int | None) -> list[_Tables]:
         """For each request, by table of one side, all rows that were read and which it uses."""
@@ -179,21 +190,8 @@ class Transformer:
         }
 
 
-def worst_status(schema: Schema, role: Role, statuses: dict[str, Statuses]) -> Statuses:
-    """For each entity of one side, the worst status among its tables."""
-    severity = np.zeros(len(RowStatus), dtype=np.int8)
-    severity[list(_SEVERITY)] = np.arange(len(_SEVERITY))
-    tables = [statuses[table.name] for table in schema.tables if table.role is role]
-    worst = np.max([severity[status] for status in tables], axis=0)
-    status: Statuses = np.array(_SEVERITY, dtype=np.int8)[worst]
-    return status
-
-
-def _with_items(tables: _Tables, items: Items, request: RankingRequest) -> FeatureRows:
-    """Rows of items in memory, added to those that are there."""
-    rows = items.snapshot.rows(request.item_ids)
-    own = {name: (encoded, rows) for name, encoded in items.snapshot.tables.items()}
-    return FeatureRows({**tables, **own}, ("items_stale",) if items.is_stale else ())
+def _stale(items: Items | None) -> tuple[str, ...]:
+    return ("items_stale",) if items is not None and items.is_stale else ()
 
 
 def _users(request: RankingRequest) -> _Wanted:

@@ -35,7 +35,7 @@ REQUEST_SECONDS = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "ranking_stage_seconds",
-    "Time of a stage: receive the body, features (check, read, encode), score, respond.",
+    "Time of a stage: receive the body, features (check, read), score (with the inputs), respond.",
     ["stage"],
     buckets=_BUCKETS,
 )
@@ -154,7 +154,10 @@ READ_REQUESTS = Histogram(
     "Requests whose rows were read from the store together.",
     buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32, 64),
 )
-DROPPED = Counter("ranking_dropped_requests", "Requests whose time was up before they were scored.")
+DROPPED = Counter(
+    "ranking_dropped_requests",
+    "Requests whose time was up, or whose caller left, before a thread began with them.",
+)
 CONNECTIONS = Gauge("ranking_connections", "Connections over REST.")
 ABANDONED = Counter(
     "ranking_abandoned_requests",

@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,10 @@ import pyarrow.parquet as pq
 from features.encoding.encode import RowStatus
 from features.schema import Role, Schema
 from serving.observability import metrics
-from serving.protocol.candidates import Candidates
 from serving.settings import Logging
+
+if TYPE_CHECKING:
+    from serving.lookup.transformer import Candidates
 
 MAX_WAITING_ROWS = 200_000
 """Candidates that wait to be written; 20 answers of the largest size."""
@@ -47,7 +50,7 @@ class Answered:
     answered_at: datetime.datetime
     model_version: str
     scores: npt.NDArray[np.float32]
-    candidates: Candidates
+    candidates: "Candidates"
     role: str = "champion"
     """Champion or canary; or shadow, whose scores no caller saw."""
 

@@ -1,10 +1,9 @@
 """What is counted and timed of a request: its stages, its scoring, its answer or its error."""
 
-import dataclasses
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +12,6 @@ from features.encoding.encode import RowStatus
 from serving.observability import tracing
 from serving.observability.metrics import (
     ANSWERS,
-    BATCH_REQUESTS,
-    DROPPED,
     ERRORS,
     FEATURE_ROWS,
     FLAGGED,
@@ -22,32 +19,23 @@ from serving.observability.metrics import (
     MISSING_CONTEXT,
     PAIR_RANK_DISTANCE,
     PAIR_SCORE_RATIO,
-    READ_REQUESTS,
     REQUESTS,
-    SECONDS,
     STAGE_SECONDS,
     VERSION_MEAN_SCORE,
     VERSION_REQUESTS,
-    VERSION_SECONDS,
 )
-from serving.protocol.candidates import Candidates
 
+if TYPE_CHECKING:
+    from serving.lookup.transformer import Candidates
 
-def scored_together(num_scored: int, num_late: int) -> None:
-    """Count a batch, and the requests that came too late for it."""
-    if num_scored:
-        BATCH_REQUESTS.observe(num_scored)
-    DROPPED.inc(num_late)
-
-
-def read_together(num_read: int, num_late: int) -> None:
-    """Count a read of the store; none of those that wait for one ever comes too late."""
-    READ_REQUESTS.observe(num_read)
+_STAGE_SECONDS = {
+    name: STAGE_SECONDS.labels(name) for name in ("receive", "features", "score", "respond")
+}
 
 
 def stage(name: str) -> AbstractContextManager[object]:
     """Count the seconds of a stage of a request, and make its span where there are spans."""
-    timer: AbstractContextManager[object] = STAGE_SECONDS.labels(name).time()
+    timer: AbstractContextManager[object] = _STAGE_SECONDS[name].time()
     return _timed_span(timer, name) if tracing.is_on() else timer
 
 
@@ -55,14 +43,6 @@ def stage(name: str) -> AbstractContextManager[object]:
 def _timed_span(timer: AbstractContextManager[object], name: str) -> Iterator[None]:
     with timer, tracing.span(name):
         yield
-
-
-@contextmanager
-def timed() -> Iterator[None]:
-    """Count the seconds of a request that is answered."""
-    started = time.perf_counter()
-    yield
-    SECONDS.observe(time.perf_counter() - started)
 
 
 @contextmanager
@@ -79,30 +59,6 @@ def charged(version: str) -> Iterator[None]:
         raise
 
 
-@dataclasses.dataclass
-class Scored:
-    """How long a request was scored, once that is known."""
-
-    seconds: float | None = None
-
-
-@contextmanager
-def scoring(version: str) -> Iterator[Scored]:
-    """Count the seconds of a version's scoring, whether it succeeds or not, and its failure.
-
-    They are those that the caller writes into what it is given: versions share the wait for a
-    thread, which would hide the slower one. What was never scored counts with all of its time.
-    """
-    started, scored = time.perf_counter(), Scored()
-    try:
-        with charged(version):
-            yield scored
-    finally:
-        seconds = scored.seconds
-        took = time.perf_counter() - started if seconds is None else seconds
-        VERSION_SECONDS.labels(version).observe(took)
-
-
 def paired(version: str, *, score_ratio: float, rank_distance: float | None) -> None:
     """Count one answer of a canary that the champion has scored too."""
     PAIR_SCORE_RATIO.labels(version).observe(score_ratio)
@@ -117,20 +73,21 @@ def count_error(transport: str, code: str, *, status: int) -> None:
     ERRORS.labels(transport, code).inc()
 
 
-def count(candidates: Candidates, version: str, scores: npt.NDArray[np.float32]) -> None:
+def count(candidates: "Candidates", version: str, scores: npt.NDArray[np.float32]) -> None:
     """Count one request that a version answered, and say so in its span."""
     tracing.describe(model_version=version, candidates=len(scores), degraded=candidates.is_degraded)
-    MEAN_SCORE.observe(float(scores.mean()))
-    VERSION_MEAN_SCORE.labels(version).observe(float(scores.mean()))
+    mean = float(scores.mean())
+    MEAN_SCORE.observe(mean)
+    VERSION_MEAN_SCORE.labels(version).observe(mean)
     ANSWERS.labels(version).inc()
     outcome = "degraded" if candidates.is_degraded else "complete"
     REQUESTS.labels(outcome).inc()
     VERSION_REQUESTS.labels(version, outcome).inc()
     for flag in candidates.flags:
         FLAGGED.labels(flag).inc()
-    for table, rows in candidates.statuses.items():
-        for status, num_rows in enumerate(np.bincount(rows, minlength=len(RowStatus)).tolist()):
+    for table, numbers in candidates.num_rows.items():
+        for status, num_rows in zip(RowStatus, numbers, strict=True):
             if num_rows:
-                FEATURE_ROWS.labels(table, RowStatus(status).name.lower()).inc(num_rows)
+                FEATURE_ROWS.labels(table, status.name.lower()).inc(num_rows)
     for column in candidates.missing_context:
         MISSING_CONTEXT.labels(column).inc()

@@ -4,16 +4,20 @@ KServe's own decoding is not used for requests: it trusts shapes, sizes and head
 with a 500 where they are wrong.
 """
 
+import asyncio
 import collections
 import dataclasses
-import math
 import uuid
-from collections.abc import Container, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Generic, TypeVar
 
-from serving.protocol import json_fields
+from google.protobuf.message import DecodeError
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+
+from serving.protocol import fields
 from serving.protocol.errors import RequestError
-from serving.protocol.tensors import (
+from serving.protocol.fields import (
     BYTES,
     Tensor,
     Values,
@@ -25,9 +29,8 @@ from serving.protocol.tensors import (
     utf8,
 )
 
-if TYPE_CHECKING:
-    from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
-
+NAME = "ranker"
+"""The one model's."""
 JSON_LENGTH_HEADER = "inference-header-content-length"
 
 _UNSUPPORTED = ("classification", "shared_memory_region")
@@ -54,8 +57,34 @@ class InferenceCall:
     """Whether outputs are binary unless they say otherwise."""
     model_version: str = ""
     """The version that must answer; empty: whichever is loaded."""
-    deadline: float = math.inf
-    """The moment, of ``time.monotonic``, from which no one waits for the answer."""
+
+
+Response = TypeVar("Response")
+Encoded = TypeVar("Encoded")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Message(Generic[Response, Encoded]):
+    """A request to infer that is still to be received, in the form of its protocol."""
+
+    read: Callable[[], Awaitable[bytes]]
+    """Receives its content."""
+    decode: Callable[[bytes], InferenceCall]
+    encode: Callable[[Response], Encoded]
+    """Writes the answer."""
+    model_version: str | None = None
+    """The version that must answer, as ``InferenceCall`` has it; None: only the content says."""
+    caller_seconds: float | None = None
+    """How long the caller waits, where it has said so."""
+    caller_left: "asyncio.Future[None] | None" = None
+    """Done when the caller has left; None: the call is cancelled then."""
+
+
+def check_name(name: str) -> None:
+    """RequestError (404) for any name but that of the one model."""
+    if name != NAME:
+        not_found = HTTPStatus.NOT_FOUND
+        raise RequestError("model", name, f"the only model is {NAME}", status=not_found)
 
 
 def from_rest(body: bytes, *, json_length: str | None, model_version: str = "") -> InferenceCall:
@@ -70,19 +99,21 @@ def from_rest(body: bytes, *, json_length: str | None, model_version: str = "") 
         RequestError: Anything about the message that is not as the protocol has it.
     """
     length = len(body) if json_length is None else _header_number(json_length, len(body))
-    message = json_fields.message(body[:length])
-    parameters = json_fields.mapping(message.get("parameters"), "parameters")
+    message = fields.message(body[:length])
+    parameters = fields.mapping(message.get("parameters"), "parameters")
     return InferenceCall(
         id=_request_id(message.get("id")),
         tensors=_rest_tensors(message.get("inputs"), body[length:]),
         outputs=_rest_outputs(message.get("outputs")),
-        is_binary=bool(json_fields.flag(parameters, "binary_data_output", "parameters")),
+        is_binary=bool(fields.flag(parameters, "binary_data_output", "parameters")),
         model_version=model_version,
     )
 
 
-def from_grpc(message: "ModelInferRequest") -> InferenceCall:
+def from_grpc(content: bytes) -> InferenceCall:
     """The call in a gRPC ModelInferRequest; raises RequestError as ``from_rest`` does."""
+    message = from_bytes(messages.ModelInferRequest.FromString, content)
+    check_name(message.model_name)
     raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):
         raise RequestError(
@@ -90,7 +121,7 @@ def from_grpc(message: "ModelInferRequest") -> InferenceCall:
         )
     tensors: dict[str, Tensor] = {}
     for place, given in enumerate(message.inputs):
-        _check_new_name(json_fields.text(given.name, f"inputs[{place}].name"), tensors)
+        _check_new_name(fields.text(given.name, f"inputs[{place}].name"), tensors)
         _check_supported(f"inputs[{place}]", given.parameters)
         size = size_of(given.name, list(given.shape))
         if raw and given.HasField("contents"):
@@ -116,6 +147,15 @@ def from_grpc(message: "ModelInferRequest") -> InferenceCall:
     )
 
 
+def from_bytes(decode: Callable[[bytes], Any], content: bytes) -> Any:
+    """A gRPC message; RequestError where the bytes are none: gRPC itself would answer INTERNAL."""
+    try:
+        return decode(content)
+    except DecodeError as error:
+        limit = "a message of the Open Inference Protocol"
+        raise RequestError("message", str(error), limit) from error
+
+
 def _header_number(text: str, body_bytes: int) -> int:
     limit = f"an integer from 0 to the body's {body_bytes} bytes"
     if not (text.isascii() and text.isdecimal()) or len(text) > 12 or int(text) > body_bytes:
@@ -124,18 +164,18 @@ def _header_number(text: str, body_bytes: int) -> int:
 
 
 def _request_id(value: object) -> str:
-    return str(uuid.uuid4()) if value is None or value == "" else json_fields.text(value, "id")
+    return str(uuid.uuid4()) if value is None or value == "" else fields.text(value, "id")
 
 
 def _rest_tensors(inputs: object, binary: bytes) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     start = 0
-    for place, given in enumerate(json_fields.listing(inputs, "inputs")):
-        described = json_fields.mapping(given, f"inputs[{place}]", is_required=True)
-        name = json_fields.text(described.get("name"), f"inputs[{place}].name")
+    for place, given in enumerate(fields.listing(inputs, "inputs")):
+        described = fields.mapping(given, f"inputs[{place}]", is_required=True)
+        name = fields.text(described.get("name"), f"inputs[{place}].name")
         _check_new_name(name, tensors)
         size = size_of(name, described.get("shape"))
-        datatype = json_fields.text(described.get("datatype"), f"{name}.datatype")
+        datatype = fields.text(described.get("datatype"), f"{name}.datatype")
         num_bytes = _binary_size(name, described, len(binary) - start)
         if num_bytes is None:
             values = checked_values(name, datatype, values=described.get("data"), size=size)
@@ -148,9 +188,9 @@ def _rest_tensors(inputs: object, binary: bytes) -> dict[str, Tensor]:
     return tensors
 
 
-def _binary_size(name: str, described: Mapping[str, object], num_left: int) -> int | None:
+def _binary_size(name: str, described: Mapping[str, Any], num_left: int) -> int | None:
     """Bytes of the tensor behind the JSON; None where its values are in the JSON."""
-    parameters = json_fields.mapping(described.get("parameters"), f"{name}.parameters")
+    parameters = fields.mapping(described.get("parameters"), f"{name}.parameters")
     _check_supported(name, parameters)
     if "binary_data_size" not in parameters:
         return None
@@ -168,7 +208,7 @@ def _check_new_name(name: str, tensors: Mapping[str, Tensor]) -> None:
         raise RequestError("inputs", name, "each name once")
 
 
-def _typed_contents(given: "ModelInferRequest.InferInputTensor", size: int) -> Values:
+def _typed_contents(given: Any, size: int) -> Values:
     """Values of a gRPC tensor from the field of its datatype."""
     if given.datatype not in _GRPC_CONTENTS:
         raise unknown_datatype(given.name, given.datatype)
@@ -183,13 +223,13 @@ def _rest_outputs(outputs: object) -> dict[str, bool | None]:
     if outputs is None:
         return {}
     requested: list[tuple[str, bool | None]] = []
-    for place, given in enumerate(json_fields.listing(outputs, "outputs")):
+    for place, given in enumerate(fields.listing(outputs, "outputs")):
         field = f"outputs[{place}]"
-        described = json_fields.mapping(given, field, is_required=True)
-        parameters = json_fields.mapping(described.get("parameters"), f"{field}.parameters")
+        described = fields.mapping(given, field, is_required=True)
+        parameters = fields.mapping(described.get("parameters"), f"{field}.parameters")
         _check_supported(field, parameters)
-        is_binary = json_fields.flag(parameters, "binary_data", f"{field}.parameters")
-        requested.append((json_fields.text(described.get("name"), f"{field}.name"), is_binary))
+        is_binary = fields.flag(parameters, "binary_data", f"{field}.parameters")
+        requested.append((fields.text(described.get("name"), f"{field}.name"), is_binary))
     _check_unique([name for name, _ in requested])
     return dict(requested)
 

@@ -7,17 +7,18 @@ is unknown to the model, so it becomes null, which is row 0 of its embedding tab
 import dataclasses
 import datetime
 import functools
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.encoding.primitives import IntArray
+from features.encoding.request import RequestColumns
 from features.schema import REQUEST_TIME, Column, Dtype, Role, Schema
 from serving.protocol.errors import RequestError
+from serving.protocol.fields import BYTES, FLOATS, INTEGERS, Tensor, Values
 from serving.protocol.inference_request import InferenceCall
-from serving.protocol.tensors import BYTES, FLOATS, INTEGERS, Tensor, Values
 
 SCORE = "score"
 ITEM_STATUS = "item_status"
@@ -36,23 +37,15 @@ _LAST_MOMENT = 253_402_300_800_000_000 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RankingRequest:
+class RankingRequest(RequestColumns):
     """What to rank: N candidates of one or several users, their context, and the moment."""
 
-    user_ids: Sequence[int | str]
+    user_ids: list[int] | list[str]
     """The U users as they were sent, each once; empty where the schema has no user."""
-    user: IntArray
-    """(N,) whose candidate each is, from 0 to U - 1."""
     has_many_users: bool
     """Whether a user was sent for each candidate, and not one for all."""
     item_ids: Values
     """As they were sent."""
-    request_time: int
-    """Epoch microseconds."""
-    each: dict[str, pa.Array]
-    """N raw values of the item's id and of each context column."""
-    users: dict[str, pa.Array]
-    """U raw values of the user's id."""
     missing_context: tuple[str, ...]
     """Context columns of which a value was absent or outside the schema's limits."""
 
@@ -89,7 +82,7 @@ def parse(schema: Schema, call: InferenceCall, *, now: datetime.datetime) -> Ran
     for column in schema.context:
         each[column.name] = _column(column, call.tensors.get(column.name), size)
     users: dict[str, pa.Array] = {}
-    user_ids: Sequence[int | str] = ()
+    user_ids: list[Any] = []
     user, num_values = np.zeros(size, dtype=np.int64), 1
     if schema.user is not None:
         sent = _required(schema.user, call)
@@ -100,6 +93,7 @@ def parse(schema: Schema, call: InferenceCall, *, now: datetime.datetime) -> Ran
     return RankingRequest(
         user_ids=user_ids,
         user=user,
+        num_users=max(1, len(user_ids)),
         has_many_users=num_values > 1,
         item_ids=items.values,
         request_time=_request_time(call, now),
@@ -129,7 +123,7 @@ def last_moment() -> int:
     return _LAST_MOMENT
 
 
-def input_types(schema: Schema) -> list[dict[str, object]]:
+def input_types(schema: Schema) -> list[dict[str, Any]]:
     """Name, type and shape of every input, for the model's metadata; -1 is any number of values."""
     return [
         {
@@ -141,9 +135,9 @@ def input_types(schema: Schema) -> list[dict[str, object]]:
     ]
 
 
-def output_types(schema: Schema) -> list[dict[str, object]]:
+def output_types(schema: Schema) -> list[dict[str, Any]]:
     """Name, type and shape of every output, for the model's metadata."""
-    types: list[dict[str, object]] = [
+    types = [
         {"name": SCORE, "datatype": "FP32", "shape": [-1]},
         {"name": ITEM_STATUS, "datatype": BYTES, "shape": [-1]},
     ]
@@ -158,7 +152,7 @@ def status_output(role: Role) -> str:
 
 
 def _check_outputs(schema: Schema, call: InferenceCall) -> None:
-    names = [str(described["name"]) for described in output_types(schema)]
+    names = [described["name"] for described in output_types(schema)]
     for name in call.outputs:
         if name not in names:
             raise RequestError("outputs", name, f"one of {', '.join(names)}")
@@ -178,31 +172,23 @@ def _required(column: Column, call: InferenceCall) -> Tensor:
     return call.tensors[column.name]
 
 
-def _one(tensor: Tensor) -> Tensor:
-    if len(tensor.values) != 1:
-        raise RequestError(f"{tensor.name}.shape", [len(tensor.values)], "[1]")
-    return tensor
-
-
-def _plain(tensor: Tensor) -> Sequence[int | str]:
+def _plain(tensor: Tensor) -> list[Any]:
     return tensor.values if isinstance(tensor.values, list) else tensor.values.tolist()
 
 
-def _distinct(tensor: Tensor, size: int) -> tuple[Sequence[int | str], IntArray]:
+def _distinct(tensor: Tensor, size: int) -> tuple[list[Any], IntArray]:
     """The values, each once, and for each of ``size`` candidates the place of its own."""
     values = _plain(tensor)
     if len(values) == 1:
         return values, np.zeros(size, dtype=np.int64)
-    places: dict[int | str, int] = {}
+    places: dict[Any, int] = {}
     rows = [places.setdefault(value, len(places)) for value in values]
     return list(places), np.array(rows, dtype=np.int64)
 
 
-def _like(tensor: Tensor, values: Sequence[int | str]) -> Values:
+def _like(tensor: Tensor, values: list[Any]) -> Any:
     """Other values in the form of a tensor's."""
-    if isinstance(tensor.values, list):
-        return list(map(str, values))
-    return np.array(values, np.int64)
+    return values if isinstance(tensor.values, list) else np.array(values, tensor.values.dtype)
 
 
 def _check_count(column: Column, num_values: int, size: int) -> int:
@@ -253,7 +239,9 @@ def _request_time(call: InferenceCall, now: datetime.datetime) -> int:
     tensor = call.tensors.get(REQUEST_TIME.name)
     if tensor is None:
         return _microseconds(now)
-    value = _plain(_one(tensor))[0]
+    if len(tensor.values) != 1:
+        raise RequestError(f"{tensor.name}.shape", [len(tensor.values)], "[1]")
+    value = _plain(tensor)[0]
     moment = _iso_microseconds(value) if isinstance(value, str) else int(value)
     if not 0 <= moment <= _LAST_MOMENT:
         raise RequestError(REQUEST_TIME.name, value, "a moment of the years 1970 to 9999")

@@ -7,17 +7,17 @@ are columns of the schema, and what may be in them follows from the schema.
 import dataclasses
 import math
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from features.schema import REQUEST_TIME, Column, Dtype, Schema
-from serving.protocol import json_fields
+from serving.protocol import fields
 from serving.protocol.errors import RequestError
+from serving.protocol.fields import BYTES, LARGEST_FLOAT, Tensor, Values
 from serving.protocol.inference_request import InferenceCall
 from serving.protocol.ranking_request import SCORE, input_columns
-from serving.protocol.tensors import BYTES, LARGEST_FLOAT, Tensor
 from serving.settings import MAX_CANDIDATES
 
 
@@ -30,13 +30,9 @@ class _Rule:
     lowest: float | None = None
     highest: float = math.inf
 
-    def holds(self, values: Sequence[object]) -> bool:
-        if not set(map(type, values)) <= self.types:
-            return False
-        if self.lowest is None:
-            return True
-        numbers = cast("Sequence[float]", values)
-        return self.lowest <= min(numbers) and max(numbers) <= self.highest
+    def holds(self, value: Any) -> bool:
+        is_typed = type(value) in self.types
+        return is_typed and (self.lowest is None or self.lowest <= value <= self.highest)
 
 
 _INT64 = np.iinfo(np.int64)
@@ -55,7 +51,7 @@ def from_v1(body: bytes, schema: Schema) -> InferenceCall:
     Raises:
         RequestError: Names the instance, the column, its value and what it may be.
     """
-    instances = _instances(json_fields.message(body))
+    instances = _instances(fields.message(body))
     columns = input_columns(schema)
     present = set().union(*instances)
     unknown = [name for name in sorted(present) if name not in columns]
@@ -73,26 +69,18 @@ def from_v1(body: bytes, schema: Schema) -> InferenceCall:
     )
 
 
-def to_v1(answer: Mapping[str, object]) -> dict[str, object]:
-    """The V1 answer of a V2 one: a score for each instance, in order, and the flags of them all."""
-    outputs = cast("list[dict[str, object]]", answer["outputs"])
-    (scores,) = [output["data"] for output in outputs if output["name"] == SCORE]
-    said = {name: answer[name] for name in ("model_name", "model_version", "parameters")}
-    return {"predictions": scores, **said}
-
-
-def _instances(message: Mapping[str, object]) -> list[dict[str, object]]:
-    instances = json_fields.listing(message.get("instances"), "instances")
+def _instances(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    instances = fields.listing(message.get("instances"), "instances")
     if not 1 <= len(instances) <= MAX_CANDIDATES:
         limit = f"1 to {MAX_CANDIDATES}, one for each candidate"
         raise RequestError("instances", f"{len(instances)} instances", limit)
     return [
-        json_fields.mapping(instance, f"instances[{place}]", is_required=True)
+        fields.mapping(instance, f"instances[{place}]", is_required=True)
         for place, instance in enumerate(instances)
     ]
 
 
-def _tensor(column: Column, instances: list[dict[str, object]], *, is_once: bool) -> Tensor:
+def _tensor(column: Column, instances: list[dict[str, Any]], *, is_once: bool) -> Tensor:
     name = column.name
     missing = [place for place, instance in enumerate(instances) if name not in instance]
     if missing:
@@ -106,12 +94,12 @@ def _tensor(column: Column, instances: list[dict[str, object]], *, is_once: bool
     return _typed(column, values)
 
 
-def _is_same(values: list[object]) -> bool:
+def _is_same(values: list[Any]) -> bool:
     """Whether all are the first one, in value and in type: to Python true is 1."""
     return len(set(map(type, values))) == 1 and values.count(values[0]) == len(values)
 
 
-def _check_equal(name: str, values: list[object]) -> None:
+def _check_equal(name: str, values: list[Any]) -> None:
     if not _is_same(values):
         place = next(n for n, value in enumerate(values) if not _is_same([values[0], value]))
         raise RequestError(
@@ -119,7 +107,7 @@ def _check_equal(name: str, values: list[object]) -> None:
         )
 
 
-def _typed(column: Column, values: list[object]) -> Tensor:
+def _typed(column: Column, values: list[Any]) -> Tensor:
     name, dtype = column.name, column.dtype
     if dtype is Dtype.FLOAT64:
         _check(name, values, _FLOAT)
@@ -128,13 +116,16 @@ def _typed(column: Column, values: list[object]) -> Tensor:
         _check(name, values, _INTEGER)
         return Tensor(name, "INT64", np.array(values, dtype=np.int64))
     _check(name, values, _TEXT if dtype is Dtype.STRING else _MOMENT)
-    return Tensor(name, BYTES, cast("list[str]", values))
+    texts: Values = values
+    return Tensor(name, BYTES, texts)
 
 
-def _check(name: str, values: list[object], rule: _Rule) -> None:
+def _check(name: str, values: list[Any], rule: _Rule) -> None:
     """RequestError for the first value that breaks the rule; fast (in C) where none does."""
-    if rule.holds(values):
+    if set(map(type, values)) <= rule.types and (
+        rule.lowest is None or (rule.lowest <= min(values) and max(values) <= rule.highest)
+    ):
         return
     for place, value in enumerate(values):
-        if not rule.holds([value]):
+        if not rule.holds(value):
             raise RequestError(f"instances[{place}].{name}", value, rule.limit)

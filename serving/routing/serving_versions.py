@@ -5,8 +5,12 @@ object that it found. So no request sees half of a change.
 """
 
 import dataclasses
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
+
+from features.encoding.encode import RequestInputs
 from features.schema import Schema
 from serving.protocol.inference_request import InferenceCall
 from serving.routing.traffic_split import Share
@@ -16,51 +20,55 @@ PAIRED_PERCENT = 10.0
 _ALL = 100.0
 
 
-class Versioned(Protocol):
-    """A model that has a version."""
-
-    @property
-    def version(self) -> str:
-        """Its name in the registry."""
-        ...
+Scores = npt.NDArray[np.float32]
+Score = Callable[[RequestInputs], Scores]
+"""From what the transformer made of a request to probabilities, in its order."""
 
 
-Model_co = TypeVar("Model_co", bound=Versioned, covariant=True)
+@dataclasses.dataclass(frozen=True)
+class Champion:
+    """A verified artifact: its version, and how it scores."""
+
+    version: str
+    score: Score
+    score_alone: Score | None = None
+    """The same on more threads, for a request that has the server to itself; called from one thread
+    only, for each thread that calls it has a team of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WeightedModel(Generic[Model_co]):
+class WeightedModel:
     """A loaded model that is not the champion, and its share of the requests."""
 
-    model: Model_co
+    model: Champion
     share: Share
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ServingVersions(Generic[Model_co]):
+class ServingVersions:
     """The loaded models and their roles."""
 
-    champion: Model_co | None = None
-    canary: WeightedModel[Model_co] | None = None
-    shadow: WeightedModel[Model_co] | None = None
+    champion: Champion | None = None
+    canary: WeightedModel | None = None
+    shadow: WeightedModel | None = None
 
     @property
-    def answering(self) -> list[Model_co]:
+    def answering(self) -> list[Champion]:
         """The models that may answer, the champion first."""
         canary = [self.canary.model] if self.canary else []
         return [self.champion, *canary] if self.champion else []
 
-    def named(self, version: str) -> Model_co | None:
+    def named(self, version: str) -> Champion | None:
         """The model of a version, among those that may answer."""
         return next((model for model in self.answering if model.version == version), None)
 
-    def chosen(self, key: str) -> Model_co | None:
+    def chosen(self, key: str) -> Champion | None:
         """The model that answers the requests of a key; None where none is loaded."""
         if self.champion and self.canary and self.canary.share.covers(key):
             return self.canary.model
         return self.champion
 
-    def pair_of(self, version: str) -> WeightedModel[Model_co] | None:
+    def pair_of(self, version: str) -> WeightedModel | None:
         """The champion and its share of a version's answers to score, where that is the canary.
 
         The share keeps the work bounded: one in ``100 / PAIRED_PERCENT`` requests is scored twice.

@@ -15,15 +15,12 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from features.encoding.encode import RequestInputs
-from serving.observability import metrics
+from serving.observability import metrics, request_metrics
 from serving.observability.prediction_log import Answered, RequestLog
-from serving.routing.serving_versions import Versioned, WeightedModel
+from serving.routing.serving_versions import Champion, Scores, WeightedModel
 
 MAX_WAITING_REQUESTS = 64
 MAX_WAITING_CANDIDATES = 20_000
@@ -33,22 +30,13 @@ STOP_SECONDS = 5.0
 HANG_SECONDS = 30.0
 """A challenger that takes longer for one request is given up: none would wait so long for it."""
 ROLE = "shadow"
+HIGHEST_RATIO = 2.0
 _ALL = 100
 
 logger = logging.getLogger(__name__)
 
 
-class Scorer(Versioned, Protocol):
-    """What a challenger must have."""
-
-    @property
-    def score(self) -> Callable[[RequestInputs], npt.NDArray[np.float32]]:
-        """From what the transformer made of a request to probabilities, in its order."""
-        ...
-
-
-Scores = npt.NDArray[np.float32]
-OnScored = Callable[[Scorer, Answered, Scores], None]
+OnScored = Callable[[Champion, Answered, Scores], None]
 """Takes the model that scored, the answer, and the scores in its order."""
 
 
@@ -75,13 +63,13 @@ class Shadow:
         self._copies = copies
         self._on_scored = on_scored or self._compare_and_log
         self._changed = threading.Condition()
-        self._waiting: collections.deque[tuple[Scorer, Answered]] = collections.deque()
+        self._waiting: collections.deque[tuple[Champion, Answered]] = collections.deque()
         self._num_candidates = 0
         self._is_stopping = False
         self._has_failed: set[str] = set()
-        self._begun: tuple[Scorer, float] | None = None
+        self._begun: tuple[Champion, float] | None = None
         """The model that scores now, and since which moment of ``time.monotonic``."""
-        self._given_up: Scorer | None = None
+        self._given_up: Champion | None = None
         self._name = name
         self._thread = self._new_thread()
 
@@ -113,7 +101,7 @@ class Shadow:
         self._num_candidates = 0
         self._copies.waiting.set(0)
 
-    def offer(self, challenger: WeightedModel[Scorer] | None, answered: Answered) -> bool:
+    def offer(self, challenger: WeightedModel | None, answered: Answered) -> bool:
         """Take a copy of a request or leave it; returns at once, and whether it was taken.
 
         Args:
@@ -136,7 +124,7 @@ class Shadow:
             self._copies.requests.labels("dropped").inc()
         return is_taken
 
-    def _give_up_what_hangs(self, now: Scorer) -> None:
+    def _give_up_what_hangs(self, now: Champion) -> None:
         """A thread cannot be stopped: it is left alone with its challenger, and another begins.
 
         There may be another challenger now: it has done nothing, and what waits is its own.
@@ -179,7 +167,7 @@ class Shadow:
                 self._copies.waiting.set(len(self._waiting))
             self._score(model, answered)
 
-    def _score(self, model: Scorer, answered: Answered) -> None:
+    def _score(self, model: Champion, answered: Answered) -> None:
         try:
             with self._copies.seconds.time():
                 scores = np.asarray(model.score(answered.candidates.inputs), dtype=np.float32)
@@ -198,7 +186,7 @@ class Shadow:
         self._on_scored(model, answered, scores)
         self._copies.requests.labels("scored").inc()
 
-    def _compare_and_log(self, model: Scorer, answered: Answered, scores: Scores) -> None:
+    def _compare_and_log(self, model: Champion, answered: Answered, scores: Scores) -> None:
         metrics.SHADOW_DIFFERENCE.observe(float(np.abs(scores - answered.scores).mean()))
         correlation = rank_correlation(scores, answered.scores)
         if correlation is not None:
@@ -218,6 +206,41 @@ def rank_correlation(one: Scores, other: Scores) -> float | None:
     if len(one) < 2 or not first.std() or not second.std():
         return None
     return float(np.corrcoef(first, second)[0, 1])
+
+
+def open_pairs(log: RequestLog) -> Shadow:
+    """A canary's answers, scored by the champion too: the same requests, at the same moments.
+
+    What each version's own figures cannot show is seen here: scores that are permuted among
+    the candidates of a request keep every mean and every histogram. And a share has few users; who
+    they are does not matter where both versions have scored the very same requests.
+
+    It has a thread of its own: one that hangs leaves the shadow be.
+    """
+    return Shadow(log, name="pairs", copies=metrics.PAIR_COPIES, on_scored=_count_pair)
+
+
+def score_ratio(scores: Scores, control: Scores) -> float:
+    """Mean score over the control's, at most ``HIGHEST_RATIO``, which an all-zero control gives."""
+    highest = float(control.mean()) * HIGHEST_RATIO
+    mean = float(scores.mean())
+    return HIGHEST_RATIO if mean >= highest else mean / float(control.mean())
+
+
+def rank_distance(scores: Scores, control: Scores) -> float | None:
+    """1 minus the rank correlation; None where the control has no order; 1 where only it has."""
+    if len(control) < 2 or control.min() == control.max():
+        return None
+    correlation = rank_correlation(scores, control)
+    return 1.0 if correlation is None else 1.0 - correlation
+
+
+def _count_pair(model: Champion, answered: Answered, scores: Scores) -> None:
+    request_metrics.paired(
+        answered.model_version,
+        score_ratio=score_ratio(answered.scores, scores),
+        rank_distance=rank_distance(answered.scores, scores),
+    )
 
 
 def _check(scores: Scores, *, size: int) -> None:

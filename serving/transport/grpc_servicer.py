@@ -1,7 +1,6 @@
 """The gRPC side: KServe's service with our reading of requests, and a status for every error."""
 
 import contextlib
-import dataclasses
 import functools
 import logging
 from collections.abc import Awaitable, Callable
@@ -9,20 +8,19 @@ from http import HTTPStatus
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from kserve.protocol.grpc.servicer import InferenceServicer
 
-from serving.admission import Admission, check_token, inline_or_thread
-from serving.inference.ranker import NAME, Ranker
+from serving.admission import Admission, check_token
+from serving.inference.ranker import Ranker
+from serving.inference.ranking import RankingResponse
 from serving.inference.repository import ChampionExtension
-from serving.inference.responses import RankingResponse
 from serving.observability import request_metrics, tracing
 from serving.protocol.errors import RequestError
-from serving.protocol.inference_request import InferenceCall, from_grpc
+from serving.protocol.inference_request import Message, check_name, from_bytes, from_grpc
 from serving.settings import MAX_BODY_BYTES, Settings, Tls
 
 _CODES = {
@@ -59,35 +57,23 @@ class RankingServicer(InferenceServicer):
         *,
         ranker: Ranker,
         extension: ChampionExtension,
-        admission: Admission,
     ) -> None:
-        """Args: KServe's data plane, the model, the repository extension, and who may enter."""
-        self.admission = admission
+        """Args: KServe's data plane, the model, and the repository extension."""
+        self.admission = ranker.admission
         super().__init__(dataplane, extension)
         self._dataplane = dataplane
         self._ranker = ranker
         self._extension = extension
 
-    async def ModelInfer(self, request: "Incoming", context: Any) -> Any:  # noqa: N802 - the service's name
+    async def ModelInfer(self, request: None, context: Any) -> Any:  # noqa: N802 - the service's name
         """Rank; KServe's decoding trusts shapes and sizes, and comes before any limit."""
-
-        def read(content: bytes) -> InferenceCall:
-            message = request.decoded(content)
-            self._dataplane.get_model_from_registry(message.model_name)
-            return from_grpc(message)
-
-        async def work(content: bytes, deadline: float) -> Any:
-            call = await inline_or_thread(len(content), read, content)
-            call = dataclasses.replace(call, deadline=deadline)
-            tracing.describe(request_id=call.id)
-            answer, _ = await self._dataplane.infer(model_name=NAME, request=call)
-            with request_metrics.stage("respond"):
-                return await inline_or_thread(answer.num_bytes, _serialized, answer)
-
-        caller_seconds = context.time_remaining()
-        return await self.admission.run(
-            read=request.content, work=work, caller_seconds=caller_seconds
+        message = Message(
+            read=functools.partial(_content, context),
+            decode=from_grpc,
+            encode=RankingResponse.to_grpc,
+            caller_seconds=context.time_remaining(),
         )
+        return await self._ranker.rank(message)
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
         """Metadata; KServe leaves the versions out, and answers for any."""
@@ -98,7 +84,7 @@ class RankingServicer(InferenceServicer):
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
         """Whether the model, or that version of it, can answer; KServe answers for any version."""
-        self._dataplane.get_model_from_registry(request.name)
+        check_name(request.name)
         try:
             self._ranker.check_version(request.version)
         except RequestError:
@@ -116,30 +102,6 @@ class RankingServicer(InferenceServicer):
         name = _repository_name(request)
         await self._extension.unload(name)
         return messages.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
-
-
-class Incoming:
-    """A message that is still to come: neither read nor decoded."""
-
-    def __init__(self, context: Any, decode: Callable[[bytes], Any]) -> None:
-        """Args: the call, and how its message is decoded."""
-        self._context = context
-        self._decode = decode
-
-    async def content(self) -> bytes:
-        """Its bytes, once they are all there."""
-        content = await self._context.read()
-        if content is grpc.aio.EOF:
-            raise RequestError("message", "absent", "one message")
-        return bytes(content)
-
-    def decoded(self, content: bytes) -> Any:
-        """The message; RequestError where the bytes are none: gRPC itself would answer INTERNAL."""
-        try:
-            return self._decode(content)
-        except DecodeError as error:
-            limit = "a message of the Open Inference Protocol"
-            raise RequestError("message", str(error), limit) from error
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
@@ -174,15 +136,15 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
 
     async def _read_and_answer(self, handler: Any, method: str, context: Any) -> bytes:
         """The answer's bytes; to infer, the request is read by who bounds how many there are."""
-        incoming = Incoming(context, handler.request_deserializer)
         if method.endswith(_INFER):
-            answer: bytes = await handler.unary_unary(incoming, context)
+            answer: bytes = await handler.unary_unary(None, context)
             return answer
         deadline = self._admission.deadline(context.time_remaining())
-        content = await self._admission.receive(incoming.content, deadline)
+        content = await self._admission.receive(functools.partial(_content, context), deadline)
         if len(content) > MAX_OTHER_BYTES:
             raise RequestError("message", f"{len(content)} bytes", f"at most {MAX_OTHER_BYTES}")
-        answered = await handler.unary_unary(incoming.decoded(content), context)
+        message = from_bytes(handler.request_deserializer, content)
+        answered = await handler.unary_unary(message, context)
         serialized: bytes = handler.response_serializer(answered)
         return serialized
 
@@ -238,11 +200,6 @@ def _credentials(tls: Tls) -> Any:
     )
 
 
-def _serialized(answer: RankingResponse) -> bytes:
-    content: bytes = answer.to_grpc().SerializeToString()
-    return content
-
-
 def _traced(method: str, metadata: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
     """The span of a call that works; none of health and metadata."""
     service, _, name = method.strip("/").partition("/")
@@ -254,6 +211,14 @@ def _traced(method: str, metadata: dict[str, Any]) -> contextlib.AbstractContext
     )
 
 
+async def _content(context: Any) -> bytes:
+    """The bytes of a call's message, once they are all there."""
+    content = await context.read()
+    if content is grpc.aio.EOF:
+        raise RequestError("message", "absent", "one message")
+    return bytes(content)
+
+
 async def _answer(
     behaviour: Callable[..., Awaitable[Any]],
     method: str,
@@ -263,31 +228,20 @@ async def _answer(
 ) -> Any:
     metadata = dict(context.invocation_metadata() or ())
     with _traced(method, metadata):
-        return await _checked(behaviour, method, context, token=token, metadata=metadata)
-
-
-async def _checked(
-    behaviour: Callable[..., Awaitable[Any]],
-    method: str,
-    context: Any,
-    *,
-    token: str | None,
-    metadata: dict[str, Any],
-) -> Any:
-    try:
-        check_token(token, metadata.get("authorization"))
-        answer = await behaviour(method, context)
-    except RequestError as error:
-        await _fail(context, method, error.status, str(error))
-    except Exception as error:
-        tracing.failed(error)
-        tracing.answered_grpc("INTERNAL", grpc.StatusCode.INTERNAL.value[0], "server: failed")
-        request_metrics.count_error("grpc", "INTERNAL", status=HTTPStatus.INTERNAL_SERVER_ERROR)
-        logger.exception("%s failed", method)
-        await context.abort(grpc.StatusCode.INTERNAL, "server: failed; its log says why")
-    else:
-        tracing.answered_grpc("OK", 0)
-        return answer
+        try:
+            check_token(token, metadata.get("authorization"))
+            answer = await behaviour(method, context)
+        except RequestError as error:
+            await _fail(context, method, error.status, str(error))
+        except Exception as error:
+            tracing.failed(error)
+            tracing.answered_grpc("INTERNAL", grpc.StatusCode.INTERNAL.value[0], "server: failed")
+            request_metrics.count_error("grpc", "INTERNAL", status=HTTPStatus.INTERNAL_SERVER_ERROR)
+            logger.exception("%s failed", method)
+            await context.abort(grpc.StatusCode.INTERNAL, "server: failed; its log says why")
+        else:
+            tracing.answered_grpc("OK", 0)
+            return answer
 
 
 async def _fail(context: Any, method: str, status: HTTPStatus, reason: str) -> None:

@@ -43,6 +43,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(**options)
         self._limits = limits
         self._old_from = self.loop.time() + limits.max_connection_seconds
+        self._caller_left = self.loop.create_future()
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin, unless there are too many connections already."""
@@ -59,6 +60,7 @@ class HttpProtocol(HttpToolsProtocol):
         """End."""
         metrics.CONNECTIONS.dec()
         self._wait_for(None)
+        self._caller_left.set_result(None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -72,6 +74,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._end(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, limit)
         is_between = self._is_in_head and not self._num_head_bytes
         self._wait_for(None if is_between else (self._num_messages, self._is_in_head))
+
+    def on_message_begin(self) -> None:
+        """A request begins; what answers it can see when its caller leaves."""
+        super().on_message_begin()
+        self.scope["caller_left"] = self._caller_left
 
     def on_headers_complete(self) -> None:
         """A head is whole."""

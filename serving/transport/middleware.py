@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from serving.admission import check_token
 from serving.observability import request_metrics, tracing
 from serving.protocol.errors import RequestError, shown
-from serving.protocol.json_fields import MAX_TEXT
+from serving.protocol.fields import MAX_TEXT
 from serving.settings import Settings
 from serving.transport.operations import OPEN_PATHS, allowed_methods, operation_at
 
@@ -49,14 +49,11 @@ class Gateway:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        with _traced(scope, headers):
-            await self._answer(scope, headers, receive=receive, send=send)
+        with _traced(scope, dict(scope["headers"])):
+            await self._answer(scope, receive, send)
 
-    async def _answer(
-        self, scope: Message, headers: dict[bytes, bytes], *, receive: Receive, send: Send
-    ) -> None:
-        answer = _Answer(scope, send)
+    async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
+        answer, headers = _Answer(scope, send), dict(scope["headers"])
         try:
             if scope["path"] not in OPEN_PATHS:
                 check_token(self._settings.token, headers.get(b"authorization"))

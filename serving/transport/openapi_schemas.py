@@ -6,8 +6,8 @@ import numpy as np
 
 from features.encoding.encode import RowStatus
 from features.schema import REQUEST_TIME, Column, Dtype, Schema
+from serving.protocol.fields import BYTES, FLOATS, LARGEST_FLOAT, MAX_TEXT
 from serving.protocol.inference_request import JSON_LENGTH_HEADER
-from serving.protocol.json_fields import MAX_TEXT
 from serving.protocol.ranking_request import (
     accepted_datatypes,
     input_columns,
@@ -15,7 +15,6 @@ from serving.protocol.ranking_request import (
     last_moment,
     output_types,
 )
-from serving.protocol.tensors import BYTES, FLOATS, LARGEST_FLOAT
 
 Json = dict[str, Any]
 

@@ -5,26 +5,28 @@ KServe's when its server adds its own.
 """
 
 import asyncio
-import dataclasses
-from collections.abc import Awaitable, Callable
+import functools
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from kserve.protocol.dataplane import DataPlane
 from prometheus_client import REGISTRY, exposition
-from starlette.requests import ClientDisconnect
 
-from serving.admission import Admission, inline_or_thread
-from serving.inference.ranker import NAME, Ranker
+from serving.inference.ranker import Ranker
+from serving.inference.ranking import RankingResponse
 from serving.inference.repository import ChampionRepository
-from serving.inference.responses import RankingResponse
-from serving.observability import request_metrics, tracing
-from serving.protocol import json_fields
+from serving.protocol import fields
 from serving.protocol.errors import RequestError
-from serving.protocol.inference_request import JSON_LENGTH_HEADER, InferenceCall, from_rest
-from serving.protocol.v1 import from_v1, to_v1
+from serving.protocol.inference_request import (
+    JSON_LENGTH_HEADER,
+    NAME,
+    Message,
+    check_name,
+    from_rest,
+)
+from serving.protocol.v1 import from_v1
 from serving.settings import Settings
 from serving.transport.openapi import document
 from serving.transport.operations import OPERATIONS
@@ -42,11 +44,9 @@ class Routes:
         dataplane: DataPlane,
         ranker: Ranker,
         repository: ChampionRepository,
-        admission: Admission,
         settings: Settings,
     ) -> None:
-        """Args: KServe's data plane, the model, the repository that loads it, who may enter."""
-        self._admission = admission
+        """Args: KServe's data plane, the model, the repository that loads it, the settings."""
         self._dataplane = dataplane
         self._ranker = ranker
         self._repository = repository
@@ -56,12 +56,9 @@ class Routes:
         """Add the endpoints to an app, and have it describe all of them and nothing else."""
         for operation in OPERATIONS:
             if operation.is_ours:
-                app.add_api_route(
-                    operation.path,
-                    getattr(self, operation.name),
-                    methods=[operation.method],
-                    response_model=None,
-                )
+                answer = getattr(self, operation.name)
+                methods = [operation.method]
+                app.add_api_route(operation.path, answer, methods=methods, response_model=None)
         # A path with a slash too many is no path; elsewhere it would be answered 307.
         app.router.redirect_slashes = False
         app.openapi = self.openapi  # type: ignore[method-assign]
@@ -83,27 +80,39 @@ class Routes:
         self, request: Request, model_name: str, model_version: str
     ) -> Response:
         """Rank by that version."""
-        self._dataplane.get_model_from_registry(model_name)
-        self._ranker.check_version(model_version)
+        check_name(model_name)
         _check_content(request, CONTENT_TYPES)
         length = request.headers.get(JSON_LENGTH_HEADER)
-
-        def read(body: bytes) -> InferenceCall:
-            return from_rest(body, json_length=length, model_version=model_version)
-
-        return await self._rank(request, read, _scores)
+        decode = functools.partial(from_rest, json_length=length, model_version=model_version)
+        message = Message(
+            read=request.body,
+            decode=decode,
+            encode=RankingResponse.to_rest,
+            model_version=model_version,
+            caller_left=request.scope.get("caller_left"),
+        )
+        content, json_length = await self._ranker.rank(message)
+        if json_length is None:
+            return Response(content, media_type=JSON)
+        headers = {JSON_LENGTH_HEADER: str(json_length)}
+        return Response(content, headers=headers, media_type=CONTENT_TYPES[1])
 
     async def predict(self, request: Request, model_name: str) -> Response:
         """Rank; the body has one object a candidate."""
-        self._dataplane.get_model_from_registry(model_name)
-        self._ranker.check_version("")
+        check_name(model_name)
         _check_content(request, (JSON,))
-        schema = self._ranker.schema
-        return await self._rank(request, lambda body: from_v1(body, schema), _predictions)
+        message = Message(
+            read=request.body,
+            decode=functools.partial(from_v1, schema=self._ranker.schema),
+            encode=RankingResponse.to_v1,
+            model_version="",
+            caller_left=request.scope.get("caller_left"),
+        )
+        return Response(await self._ranker.rank(message), media_type=JSON)
 
     async def explain(self, model_name: str) -> Response:
         """No scores are explained, in any protocol."""
-        self._dataplane.get_model_from_registry(model_name)
+        check_name(model_name)
         status = HTTPStatus.NOT_IMPLEMENTED
         raise RequestError("command", "explain", "scores are not explained", status=status)
 
@@ -138,7 +147,7 @@ class Routes:
 
     async def version_ready(self, model_name: str, model_version: str) -> Response:
         """Whether that version is the one that answers."""
-        self._dataplane.get_model_from_registry(model_name)
+        check_name(model_name)
         self._ranker.check_version(model_version)
         return _json({"name": model_name, "ready": True})
 
@@ -149,15 +158,15 @@ class Routes:
     async def index_of(self, request: Request) -> Response:
         """The same, or with ``{"ready": true}`` only what can answer."""
         message = await self._message(request)
-        only_ready = json_fields.flag(message, "ready", "body")
+        only_ready = fields.flag(message, "ready", "body")
         listed = self._repository.index()
         return _json([one for one in listed if not only_ready or one["state"] == "READY"])
 
     async def load(self, request: Request, model_name: str) -> Response:
         """Load the champion; RequestError for another model or configuration in the body."""
-        self._dataplane.get_model_from_registry(model_name)
+        check_name(model_name)
         message = await self._message(request)
-        for name, value in json_fields.mapping(message.get("parameters"), "parameters").items():
+        for name, value in fields.mapping(message.get("parameters"), "parameters").items():
             limit = "none: the registry says what is loaded"
             raise RequestError("parameters", {name: value}, limit)
         await self._repository.load(model_name)
@@ -169,7 +178,7 @@ class Routes:
 
     async def versions(self, model_name: str) -> Response:
         """Champion, canary and shadow: versions and shares."""
-        self._repository.check_name(model_name)
+        check_name(model_name)
         return _json({"name": NAME, **self._ranker.versions.to_dict()})
 
     async def renew_versions(self, model_name: str) -> Response:
@@ -181,47 +190,9 @@ class Routes:
 
     async def _message(self, request: Request) -> dict[str, Any]:
         """The JSON object in a body, which may be empty."""
-        body = await self._admission.receive(request.body, self._admission.deadline())
-        return json_fields.message(body) if body else {}
-
-    async def _rank(
-        self,
-        request: Request,
-        read: Callable[[bytes], InferenceCall],
-        respond: Callable[[RankingResponse], Response],
-    ) -> Response:
-        """Answer a call: read it from the body, rank, write the scores."""
-
-        async def work(body: bytes, deadline: float) -> Response:
-            call = await inline_or_thread(len(body), read, body)
-            call = dataclasses.replace(call, deadline=deadline)
-            tracing.describe(request_id=call.id)
-            answer, _ = await self._dataplane.infer(model_name=NAME, request=call)
-            with request_metrics.stage("respond"):
-                return await inline_or_thread(answer.num_bytes, respond, answer)
-
-        async def until_left() -> None:
-            while (await request.receive())["type"] != "http.disconnect":
-                """Nothing follows a body that was read whole."""
-            raise ClientDisconnect
-
-        body: Callable[[], Awaitable[bytes]] = request.body
-        return await self._admission.run(read=body, work=work, until_left=until_left)
-
-
-def _scores(answer: RankingResponse) -> Response:
-    """In protocol V2: JSON, or JSON and then binary tensors."""
-    content, json_length = answer.to_rest()
-    if json_length is None:
-        return _json(content)
-    headers = {JSON_LENGTH_HEADER: str(json_length)}
-    return Response(content, headers=headers, media_type=CONTENT_TYPES[1])
-
-
-def _predictions(answer: RankingResponse) -> Response:
-    """In protocol V1."""
-    content, _ = answer.to_rest()
-    return _json(to_v1(cast(dict[str, Any], content)))  # nothing of it is binary
+        admission = self._ranker.admission
+        body = await admission.receive(request.body, admission.deadline())
+        return fields.message(body) if body else {}
 
 
 def _check_content(request: Request, allowed: tuple[str, ...]) -> None:

@@ -3,14 +3,14 @@
 import asyncio
 import dataclasses
 import threading
-import time
 
 import numpy as np
 import pytest
+from prometheus_client import Histogram
 
 from serving.micro_batcher import MicroBatcher
 
-FOREVER = 1e12
+SIZES = Histogram("sizes", "Of batches.", registry=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,17 @@ class Job:
     name: str
     num_rows: int = 1
     group: object = "a"
-    deadline: float = FOREVER
+
+
+def batcher(work, **options):
+    options = {"name": "test", "num_threads": 1, "max_rows": 9, "sizes": SIZES, **options}
+    return MicroBatcher(work, **options)
+
+
+def submit(batches, job):
+    """The answer, for the event loop, and what a thread makes of it."""
+    made = batches.submit(job, num_rows=job.num_rows, group=job.group)
+    return asyncio.wrap_future(made)
 
 
 class Recorder:
@@ -41,14 +51,13 @@ class Recorder:
 
 def together(jobs, *, recorder, before_release=lambda: None, **scoring):
     """Send a first request, and the others while it is being scored; what each one got."""
-    scoring = {"name": "test", "num_threads": 1, "max_rows": 100, **scoring}
-    batches = MicroBatcher(recorder, too_late=lambda job: TimeoutError(job.name), **scoring)
+    batches = batcher(recorder, **{"max_rows": 100, **scoring})
 
     async def run():
-        first = batches.submit(Job("first"))
+        first = submit(batches, Job("first"))
         while not recorder.batches:
             await asyncio.sleep(0.001)
-        others = [batches.submit(job) for job in jobs]
+        others = [submit(batches, job) for job in jobs]
         await asyncio.sleep(0.01)
         before_release()
         recorder.may_go.set()
@@ -79,16 +88,6 @@ def test_requests_of_two_versions_are_never_scored_together_and_keep_their_order
     assert recorder.batches == [["first"], ["b", "c"], ["d"], ["e"]]
 
 
-def test_a_request_whose_time_is_up_is_not_scored():
-    recorder = Recorder()
-    soon = time.monotonic() + 0.05
-    jobs = [Job("late", deadline=soon), Job("c"), Job("late too", deadline=soon), Job("d")]
-    answers = together(jobs, recorder=recorder, before_release=lambda: time.sleep(0.1))
-    assert recorder.batches == [["first"], ["c", "d"]]
-    assert [type(answers[place]) for place in (1, 3)] == [TimeoutError] * 2
-    assert (answers[2], answers[4]) == ("C", "D")
-
-
 def test_one_that_fails_does_not_fail_the_others():
     answers = together([Job("b"), Job("bad"), Job("d")], recorder=Recorder())
     assert answers[1] == "B"
@@ -109,65 +108,30 @@ def test_as_many_batches_at_one_time_as_there_are_workers():
     assert recorder.batches[2:] == [["c"]]
 
 
-def test_an_answer_is_given_before_the_next_is_asked_for():
-    may_go_on = threading.Event()
-
-    def work(jobs):
-        for job in jobs:
-            yield job.name
-            assert may_go_on.wait(10)
-
-    batches = MicroBatcher(
-        work, name="test", max_rows=9, num_threads=1, too_late=lambda job: TimeoutError()
-    )
-
-    async def run():
-        first, second = batches.submit(Job("a")), batches.submit(Job("b"))
-        found = [await first, second.done()]
-        may_go_on.set()
-        return [*found, await second]
-
-    assert asyncio.run(run()) == ["a", False, "b"]
-
-
-def test_a_batch_that_must_not_be_tried_again_fails_those_without_an_answer():
+def test_a_batch_that_must_not_be_tried_again_fails_for_all_of_them():
     tried = []
 
     def work(jobs):
         tried.append(len(jobs))
-        yield "there"
-        raise ArithmeticError("then it broke")
+        raise ArithmeticError("it broke")
 
-    batches = MicroBatcher(
-        work,
-        name="test",
-        max_rows=9,
-        num_threads=1,
-        too_late=lambda job: TimeoutError(),
-        again_alone=False,
-    )
+    batches = batcher(work, again_alone=False)
 
     async def run():
         with batches._changed:  # both wait before one is taken
-            both = [batches.submit(Job("a")), batches.submit(Job("b"))]
+            both = [submit(batches, Job("a")), submit(batches, Job("b"))]
         return await asyncio.gather(*both, return_exceptions=True)
 
     answers = asyncio.run(run())
-    assert answers[0] == "there"
-    assert isinstance(answers[1], ArithmeticError)
+    assert [type(answer) for answer in answers] == [ArithmeticError] * 2
     assert tried == [2]
 
 
 def test_a_thread_goes_on_after_work_that_gives_too_few_answers():
-    batches = MicroBatcher(
-        lambda jobs: [] if jobs[0].name == "bad" else ["fine"],
-        name="test",
-        max_rows=1,
-        num_threads=1,
-    )
+    batches = batcher(lambda jobs: [] if jobs[0].name == "bad" else ["fine"], max_rows=1)
 
     async def run():
-        both = [batches.submit(Job("bad")), batches.submit(Job("good"))]
+        both = [submit(batches, Job("bad")), submit(batches, Job("good"))]
         return await asyncio.wait_for(asyncio.gather(*both, return_exceptions=True), 10)
 
     answers = asyncio.run(run())
@@ -177,21 +141,56 @@ def test_a_thread_goes_on_after_work_that_gives_too_few_answers():
 
 def test_one_that_was_given_up_is_not_begun():
     recorder = Recorder()
-    batches = MicroBatcher(
-        recorder, name="test", max_rows=1, num_threads=1, too_late=lambda job: TimeoutError()
-    )
+    batches = batcher(recorder, max_rows=1)
 
     async def run():
-        first = batches.submit(Job("first"))
+        first = submit(batches, Job("first"))
         while not recorder.batches:
             await asyncio.sleep(0.001)
-        given_up, last = batches.submit(Job("given up")), batches.submit(Job("last"))
-        given_up.cancel()
+        given_up, last = batches.submit(Job("given up")), submit(batches, Job("last"))
+        assert given_up.cancel()
         recorder.may_go.set()
         await asyncio.gather(first, last)
 
     asyncio.run(run())
     assert recorder.batches == [["first"], ["last"]]
+
+
+def test_what_was_given_up_leaves_the_queue_while_all_threads_hang():
+    recorder = Recorder()
+    batches = batcher(recorder)
+
+    async def run():
+        first = submit(batches, Job("first"))
+        while not recorder.batches:
+            await asyncio.sleep(0.001)
+        given_up = [batches.submit(Job("given up")) for _ in range(3)]
+        waiting = [len(batches._waiting)]
+        assert all(one.cancel() for one in given_up)
+        waiting.append(len(batches._waiting))
+        recorder.may_go.set()
+        await first
+        return waiting
+
+    assert asyncio.run(run()) == [3, 0]
+
+
+def test_the_time_that_a_thread_works_counts_while_it_does():
+    may_go = threading.Event()
+    batches = batcher(lambda jobs: [may_go.wait(10)])
+
+    async def run():
+        job = submit(batches, Job("a"))
+        await asyncio.sleep(0.05)
+        during = batches.seconds_busy
+        may_go.set()
+        await job
+        await asyncio.sleep(0.05)
+        return during, batches.seconds_busy, batches.seconds_busy
+
+    during, *after = asyncio.run(run())
+    assert 0.03 < during < after[0]
+    assert after[0] == after[1]
 
 
 def test_a_request_never_waits_while_a_thread_more_may_start():
@@ -204,23 +203,21 @@ def test_a_request_never_waits_while_a_thread_more_may_start():
         both.wait()  # passes only when two are worked on at one time
         return [busy.set() or "done" for _ in jobs]
 
-    batches = MicroBatcher(work, name="test", max_rows=1, num_threads=2)
+    batches = batcher(work, max_rows=1, num_threads=2)
 
     async def run():
-        await batches.submit(Job("warm", group="warm"))
+        await submit(batches, Job("warm", group="warm"))
         while not batches._num_idle:
             await asyncio.sleep(0.001)
         with batches._changed:  # the idle thread cannot run before both are there
-            waiting = [batches.submit(Job("a")), batches.submit(Job("b", group="b"))]
+            waiting = [submit(batches, Job("a")), submit(batches, Job("b", group="b"))]
         return await asyncio.gather(*waiting)
 
     assert asyncio.run(run()) == ["done", "done"]
 
 
-def test_a_thread_that_cannot_be_started_is_logged_and_not_counted(monkeypatch):
-    batches = MicroBatcher(
-        lambda jobs: ["done"] * len(jobs), name="test", max_rows=1, num_threads=1
-    )
+def test_a_thread_that_cannot_be_started_is_told_and_not_counted(monkeypatch):
+    batches = batcher(lambda jobs: ["done"] * len(jobs), max_rows=1)
 
     def no_more(thread):
         raise RuntimeError("can't start new thread")
@@ -229,7 +226,7 @@ def test_a_thread_that_cannot_be_started_is_logged_and_not_counted(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", no_more)
             with pytest.raises(RuntimeError):
-                batches.submit(Job("a"))
-        return await asyncio.wait_for(batches.submit(Job("b", group="b")), 5)
+                submit(batches, Job("a"))
+        return await asyncio.wait_for(submit(batches, Job("b", group="b")), 5)
 
     assert asyncio.run(run()) == "done"

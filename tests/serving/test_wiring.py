@@ -21,7 +21,7 @@ from features.online_store import feast_store
 from features.online_store.reader import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, EXAMPLE_ID, LABEL, Role
 from serving.__main__ import main
-from serving.inference.ranker import Ranker
+from serving.lookup.transformer import Transformer
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import input_types, parse
 from serving.server import open_server
@@ -171,7 +171,8 @@ def test_promote_serve_reload_and_roll_back(workspace, free_ports, capsys):
         online = open_rows(SCHEMA, workspace.root / "store", timeout_seconds=5)
         call = from_rest(orjson.dumps(body(SCHEMA, ITEMS)), json_length=None)
         names = [column.name for column in SCHEMA.sparse_inputs()]
-        inputs = Ranker(SCHEMA, online=online).candidates(call).inputs.tiled(names)
+        request = parse(SCHEMA, call, now=datetime.datetime.now(datetime.UTC))
+        inputs = Transformer(SCHEMA, online=online).transform(request).inputs.tiled(names)
         folder = workspace.root / "artifacts" / SCHEMA.name
         expected = artifact.load(folder / first, SCHEMA).score(inputs)
         np.testing.assert_allclose(content["score"], expected, rtol=0, atol=1e-5)

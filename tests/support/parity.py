@@ -131,19 +131,20 @@ class Online:
 
     def __init__(self, folder) -> None:
         from features.online_store.reader import open_rows
-        from serving.inference.ranker import Ranker
-        from serving.lookup.item_cache_refresh import ItemRefresh
+        from serving.lookup.item_cache import ItemRefresh
+        from serving.lookup.transformer import Transformer
         from serving.settings import Store
 
         rows = open_rows(SCHEMA, folder, timeout_seconds=5)
         items = ItemRefresh(SCHEMA, rows, Store())
         items.look()
         assert items().snapshot.num_items > 1_000
-        self.ranker = Ranker(SCHEMA, online=rows, items=items)
+        self.transformer = Transformer(SCHEMA, online=rows, items=items)
 
     def candidates(self, table: pa.Table, rows: list[int]) -> list:
         """One request for each impression."""
         from serving.protocol.inference_request import from_rest
+        from serving.protocol.ranking_request import parse
 
         found = []
         for row in rows:
@@ -156,7 +157,8 @@ class Online:
                 ]
             }
             call = from_rest(json.dumps(body).encode(), json_length=None)
-            found.append(self.ranker.candidates(call))
+            request = parse(SCHEMA, call, now=datetime.datetime.now(UTC))
+            found.append(self.transformer.transform(request))
         return found
 
 

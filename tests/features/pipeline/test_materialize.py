@@ -16,7 +16,7 @@ from features.pipeline.workspace import Workspace
 from features.push import push_day
 from features.schema import Role
 from features.spark.lake import Lake
-from serving.lookup.item_cache_refresh import ItemRefresh
+from serving.lookup.item_cache import ItemRefresh
 from serving.settings import Store
 
 pytestmark = pytest.mark.spark

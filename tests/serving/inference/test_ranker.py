@@ -8,15 +8,16 @@ import numpy as np
 import orjson
 import pytest
 from support.serving import stand_ins
+from support.serving.good_requests import ranked
 
 from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
-from serving.inference.scoring import Champion
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
-from serving.routing.serving_versions import ServingVersions, WeightedModel
+from serving.protocol.ranking_request import parse
+from serving.routing.serving_versions import Champion, ServingVersions, WeightedModel
 from serving.routing.traffic_split import Share
-from serving.settings import Limits, Scoring, Settings, Store
+from serving.settings import Limits, Logging, Scoring, Settings, Store
 
 
 @pytest.fixture
@@ -32,9 +33,9 @@ def answers_of(ranker, calls):
     """Answers, or what was raised, of calls that arrive together."""
 
     async def run():
-        return await asyncio.gather(*(ranker(one) for one in calls), return_exceptions=True)
+        return await asyncio.gather(*(ranked(ranker, one) for one in calls), return_exceptions=True)
 
-    return [one if isinstance(one, BaseException) else one[0] for one in asyncio.run(run())]
+    return asyncio.run(run())
 
 
 def test_a_score_that_is_not_finite_is_refused_alone(store, body):
@@ -54,8 +55,9 @@ def test_a_score_that_is_not_finite_is_refused_alone(store, body):
     assert isinstance(answers[2], RequestError)
     assert str(answers[2]) == "score[0]: nan; a finite number from v"
     for place in (0, 1, 3):
-        expected = stand_ins.score(stand_ins.tiled(ranker.candidates(calls[place]).inputs))
-        found = answers[place].outputs[0].as_numpy()
+        request = parse(stand_ins.SCHEMA, calls[place], now=stand_ins.NOON)
+        expected = stand_ins.score(stand_ins.tiled(ranker.transformer.transform(request).inputs))
+        found = answers[place].outputs[0].data
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
@@ -71,15 +73,15 @@ def test_a_request_ends_with_the_version_that_it_began_with(store, body):
     ranker.swap(Champion("old", slowly))
 
     async def run():
-        before = [asyncio.create_task(ranker(call(body))) for _ in range(3)]
+        before = [asyncio.create_task(ranked(ranker, call(body))) for _ in range(3)]
         await asyncio.sleep(0.1)
         ranker.swap(Champion("new", stand_ins.score))
-        after = [asyncio.create_task(ranker(call(body))) for _ in range(2)]
+        after = [asyncio.create_task(ranked(ranker, call(body))) for _ in range(2)]
         await asyncio.sleep(0.05)
         release.set()
         return await asyncio.gather(*before, *after)
 
-    versions = [answer.model_version for answer, _ in asyncio.run(run())]
+    versions = [answer.model_version for answer in asyncio.run(run())]
     assert versions == ["old"] * 3 + ["new"] * 2
 
 
@@ -90,7 +92,6 @@ def test_a_wukong_scores_requests_together_as_it_scores_each_alone():
     from features.datasets.catalog import SCHEMAS
     from features.encoding.encode import RequestInputs
     from serving.lookup.transformer import Transformer
-    from serving.protocol.ranking_request import parse
     from training.artifact.scorer import Scorer
     from training.model.inputs import inputs_of
     from training.model.ranker import Ranker as Model
@@ -168,19 +169,19 @@ def test_rows_of_requests_that_wait_for_the_store_are_read_together(body):
     calls = [call(body, user_id={"data": [user]}) for user in users]
 
     async def run():
-        tasks = [asyncio.create_task(ranker(calls[0]))]
+        tasks = [asyncio.create_task(ranked(ranker, calls[0]))]
         while not reads:
             await asyncio.sleep(0.001)
-        tasks += [asyncio.create_task(ranker(one)) for one in calls[1:]]
+        tasks += [asyncio.create_task(ranked(ranker, one)) for one in calls[1:]]
         await asyncio.sleep(0.05)
         may_go.set()
-        return [answer for answer, _ in await asyncio.gather(*tasks)]
+        return await asyncio.gather(*tasks)
 
     answers = asyncio.run(run())
     assert len(reads) == 4, "users and items of the first, then of all others"
     assert reads[2] == ("user", len(users) - 1)
     for one, found in zip(calls, answers, strict=True):
-        ((alone, _),) = [asyncio.run(ranker(one))]
+        alone = asyncio.run(ranked(ranker, one))
         assert found.parameters == alone.parameters
         for output, expected in zip(found.outputs, alone.outputs, strict=True):
             np.testing.assert_array_equal(output.data, expected.data)
@@ -228,7 +229,7 @@ def test_a_store_that_is_away_does_not_keep_a_champion_from_being_loaded(is_stri
     assert ranker.version == "v"
 
 
-def test_an_answer_has_the_role_in_which_its_version_was_chosen(store, body, monkeypatch):
+def test_an_answer_has_the_role_in_which_its_version_was_chosen(store, body, monkeypatch, tmp_path):
     """Versions may change between: a canary that is champion by then has answered as a canary."""
     release, logged = threading.Event(), []
 
@@ -236,14 +237,15 @@ def test_an_answer_has_the_role_in_which_its_version_was_chosen(store, body, mon
         assert release.wait(10)
         return stand_ins.score(inputs)
 
-    ranker = Ranker(stand_ins.SCHEMA, online=store, settings=Settings())
+    settings = Settings(logging=Logging(share=1, folder=tmp_path))
+    ranker = Ranker(stand_ins.SCHEMA, online=store, settings=settings)
     old, new = Champion("old", stand_ins.score), Champion("new", slowly)
     share = Share(version="new", percent=100)
     ranker.follow(ServingVersions(champion=old, canary=WeightedModel(model=new, share=share)))
     monkeypatch.setattr(ranker.log, "offer", lambda answered, is_chosen: logged.append(answered))
 
     async def run():
-        asked = asyncio.create_task(ranker(call(body)))
+        asked = asyncio.create_task(ranked(ranker, call(body)))
         await asyncio.sleep(0.1)
         ranker.swap(new)
         release.set()

@@ -10,9 +10,9 @@ from support.serving import stand_ins
 from serving.inference import repository
 from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
-from serving.inference.scoring import Champion
 from serving.protocol.errors import RequestError
 from serving.release import endpoint_client
+from serving.routing.serving_versions import Champion
 from serving.routing.traffic_split import Share, read_shares, write_share
 from training.artifact import aoti_cache
 from training.registry.aliases import CANARY, CHAMPION

@@ -8,18 +8,18 @@ import orjson
 import pytest
 from support.redis_server import running_redis
 from support.serving import stand_ins
+from support.serving.good_requests import ranked
 
 from serving.inference.ranker import Ranker
-from serving.inference.scoring import Champion
 from serving.lookup import store_breaker
 from serving.lookup.store_breaker import FAILURES, PAUSE_SECONDS, SMALL_ROWS, StoreCircuitBreaker
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
-from serving.settings import Settings, Store
+from serving.routing.serving_versions import Champion
+from serving.settings import Scoring, Settings, Store
 
-BUDGET = 0.15
-SLACK = 0.5
-"""For a machine that does other things too."""
+BUDGET, SLACK = 0.15, 0.5
+"""Seconds; the second for a machine that does other things too."""
 
 
 class DeadStore(stand_ins.StandInStore):
@@ -27,40 +27,36 @@ class DeadStore(stand_ins.StandInStore):
         raise ConnectionError("gone")
 
 
+def call_of(body):
+    return from_rest(orjson.dumps(body), json_length=None)
+
+
 def answer(ranker, body):
-    call = from_rest(orjson.dumps(body), json_length=None)
-    return asyncio.run(ranker(call))[0]
+    return asyncio.run(ranked(ranker, call_of(body)))
 
 
-@pytest.fixture
-def dead(body):
-    def made(settings):
-        store = DeadStore(stand_ins.SCHEMA, stand_ins.sample_rows())
-        ranker = Ranker(stand_ins.SCHEMA, online=store, settings=settings)
-        ranker.swap(Champion("v", stand_ins.score))
-        return ranker
-
-    return made
+def ranker_of(settings, store=stand_ins.StandInStore):
+    rows = store(stand_ins.SCHEMA, stand_ins.sample_rows())
+    ranker = Ranker(stand_ins.SCHEMA, online=rows, settings=settings)
+    ranker.swap(Champion("v", stand_ins.score))
+    return ranker
 
 
-def test_without_the_store_all_are_unknown_and_the_answer_says_why(dead, body):
-    found = answer(dead(Settings()), body())
-    assert found.parameters["store_unavailable"] is True
-    assert found.parameters["degraded"] is True
+def test_without_the_store_all_are_unknown_and_the_answer_says_why(body):
+    found = answer(ranker_of(Settings(), DeadStore), body())
+    assert found.parameters["store_unavailable"] is found.parameters["degraded"] is True
     assert [list(output.data) for output in found.outputs][1:] == [["unknown"] * 3, ["unknown"]]
 
 
-def test_a_strict_endpoint_refuses_instead(dead, body):
+def test_a_strict_endpoint_refuses_instead(body):
     with pytest.raises(RequestError, match=r"store: 'no answer'; within 0\.1 seconds") as caught:
-        answer(dead(Settings(store=Store(is_strict=True))), body())
+        answer(ranker_of(Settings(store=Store(is_strict=True)), DeadStore), body())
     assert caught.value.status == 503
 
 
 def breaker_of(budget):
     """Runs what it is asked for."""
-    return StoreCircuitBreaker(
-        budget, lambda works: [work() for work in works], finish=lambda work, rows: rows
-    )
+    return StoreCircuitBreaker(budget, lambda works: [work() for work in works])
 
 
 def test_after_some_failures_the_store_is_asked_once_a_second_and_then_trusted_again():
@@ -125,7 +121,7 @@ def test_a_read_that_fails_for_many_requests_has_failed_once():
         return works
 
     async def run():
-        breaker = StoreCircuitBreaker(BUDGET, read, finish=lambda work, rows: rows)
+        breaker = StoreCircuitBreaker(BUDGET, read)
         first = asyncio.create_task(breaker.read("first"))
         await asyncio.sleep(0.01)
         others = [asyncio.create_task(breaker.read("other")) for _ in range(5)]
@@ -137,7 +133,6 @@ def test_a_read_that_fails_for_many_requests_has_failed_once():
 
 
 def test_a_small_read_is_not_held_up_by_a_large_one():
-    rows = {"small": 1, "large": SMALL_ROWS + 1}
     begun = threading.Event()
 
     def read(works):
@@ -147,13 +142,11 @@ def test_a_small_read_is_not_held_up_by_a_large_one():
         return works
 
     async def run():
-        breaker = StoreCircuitBreaker(
-            BUDGET, read, finish=lambda work, found: found, num_rows=rows.get
-        )
-        large = asyncio.create_task(breaker.read("large"))
+        breaker = StoreCircuitBreaker(BUDGET, read)
+        large = asyncio.create_task(breaker.read("large", num_rows=SMALL_ROWS + 1))
         while not begun.is_set():
             await asyncio.sleep(0.001)
-        small = await breaker.read("small")
+        small = await breaker.read("small", num_rows=1)
         return small, large.done(), await large
 
     assert asyncio.run(run()) == ("small", False, "large")
@@ -175,31 +168,58 @@ def test_behind_slow_reads_one_waits_its_budget_and_no_more(monkeypatch):
     assert taken < 3 * BUDGET
 
 
-def test_putting_together_what_was_read_is_not_the_stores_time():
-    def finish(work, rows):
+def test_putting_together_what_was_read_is_not_the_stores_time(body, monkeypatch):
+    ranker = ranker_of(Settings(store=Store(max_seconds=BUDGET)))
+    together = ranker.transformer.put_together
+
+    def slowly(request, rows):
         time.sleep(1.5 * BUDGET)
-        return rows
+        return together(request, rows)
+
+    monkeypatch.setattr(ranker.transformer, "put_together", slowly)
 
     async def run():
-        breaker = StoreCircuitBreaker(BUDGET, lambda works: works, finish=finish)
-        first = asyncio.create_task(breaker.read("first"))
+        first = asyncio.create_task(ranked(ranker, call_of(body())))
         await asyncio.sleep(0.1 * BUDGET)
-        return await asyncio.gather(first, breaker.read("behind it"), breaker.read("and it"))
+        behind = (ranked(ranker, call_of(body())) for _ in range(2))
+        return await asyncio.gather(first, *behind)
 
-    assert asyncio.run(run()) == ["first", "behind it", "and it"]
+    assert [found.parameters for found in asyncio.run(run())] == [{"degraded": False}] * 3
 
 
-def test_what_fails_after_the_store_has_answered_is_not_the_stores_fault():
-    def finish(work, rows):
+def test_what_fails_after_the_store_has_answered_is_not_the_stores_fault(body, monkeypatch):
+    ranker = ranker_of(Settings())
+
+    def fail(request, rows):
         raise ArithmeticError("ours")
 
-    async def run():
-        breaker = StoreCircuitBreaker(BUDGET, lambda works: works, finish=finish)
+    with monkeypatch.context() as patched:
+        patched.setattr(ranker.transformer, "put_together", fail)
         for _ in range(FAILURES + 1):
             with pytest.raises(ArithmeticError, match="ours"):
-                await breaker.read("anything")
+                answer(ranker, body())
+    assert answer(ranker, body()).parameters == {"degraded": False}
 
-    asyncio.run(run())
+
+def test_inputs_that_cannot_be_put_together_fail_their_own_request_alone(body, monkeypatch):
+    ranker = ranker_of(Settings(scoring=Scoring(workers=1)))
+    together = ranker.transformer.put_together
+
+    def put_together(request, rows):
+        time.sleep(0.05)
+        if request.user_ids == [8]:
+            raise ArithmeticError("ours")
+        return together(request, rows)
+
+    monkeypatch.setattr(ranker.transformer, "put_together", put_together)
+    calls = [call_of(body(user_id={"data": [user]})) for user in (7, 7, 8, 7)]
+
+    async def run():
+        return await asyncio.gather(*(ranked(ranker, c) for c in calls), return_exceptions=True)
+
+    first, second, failed, last = asyncio.run(run())
+    assert isinstance(failed, ArithmeticError)
+    assert [one.parameters for one in (first, second, last)] == [{"degraded": False}] * 3
 
 
 class Client:

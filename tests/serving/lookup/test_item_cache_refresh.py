@@ -14,15 +14,13 @@ from support.serving import stand_ins
 from features.online_store import feast_store
 from features.online_store.reader import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, Role
-from serving.inference.scoring import Champion
-from serving.lookup import item_cache_refresh
-from serving.lookup.item_cache import NumberIndex, Snapshot, TextIndex
-from serving.lookup.item_cache_refresh import ItemRefresh
-from serving.lookup.transformer import Items, Transformer
+from serving.lookup import item_cache
+from serving.lookup.item_cache import ItemRefresh, Items, NumberIndex, Snapshot, TextIndex
+from serving.lookup.transformer import Transformer
 from serving.observability.prediction_log import Answered, RequestLog
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import parse
-from serving.routing.serving_versions import WeightedModel
+from serving.routing.serving_versions import Champion, WeightedModel
 from serving.routing.shadow import Shadow
 from serving.routing.traffic_split import Share
 from serving.settings import Logging, Store
@@ -150,7 +148,7 @@ def test_a_store_that_cannot_be_read_leaves_the_items_which_age_and_are_flagged(
     assert sample("ranking_item_refreshes_total", outcome="failed") == failed + 1
     time.sleep(1.01)
     request = parse(SCHEMA, from_rest(orjson.dumps(body()), json_length=None), now=stand_ins.NOON)
-    candidates = transformer.transform_without_store(request)
+    candidates = transformer.put_together(request, transformer.without_store())
     assert candidates.flags == ("store_unavailable", "items_stale")
     assert candidates.is_degraded
     assert candidates.statuses["item_daily"].tolist() == [0, 0, 0]
@@ -237,7 +235,7 @@ class Clock:
 
 def test_items_that_are_written_all_the_time_are_not_loaded_all_the_time(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(item_cache_refresh, "time", clock)
+    monkeypatch.setattr(item_cache, "time", clock)
     written = Written(clock)
     refresh = ItemRefresh(SCHEMA, written, SETTINGS)
 

@@ -12,7 +12,8 @@ from support.serving import stand_ins
 from features.datasets.catalog import SCHEMAS
 from features.encoding.encode import RowStatus, encode
 from features.schema import REQUEST_TIME, Role
-from serving.lookup.transformer import Transformer, worst_status
+from serving.inference.ranking import worst_status
+from serving.lookup.transformer import Transformer
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import input_types, output_types, parse
 

@@ -1,10 +1,12 @@
 """What counts against a version: every request that it did not answer, but for callers' errors.
 
-The ranker itself, without a server: KServe calls it in just this way.
+The ranker itself, without a server: a transport calls it in just this way.
 """
 
 import asyncio
+import concurrent.futures
 import datetime
+import threading
 import time
 
 import numpy as np
@@ -12,15 +14,16 @@ import orjson
 import prometheus_client
 import pytest
 from support.serving import stand_ins
+from support.serving.good_requests import ranked
 
 from serving.inference import ranker
 from serving.inference.ranker import Ranker
-from serving.inference.scoring import Champion, score_batch
+from serving.inference.ranking import score_batch
 from serving.observability.version_metrics import LoadedVersions
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
-from serving.routing import shadow_pairs
-from serving.routing.serving_versions import ServingVersions, WeightedModel
+from serving.routing import shadow
+from serving.routing.serving_versions import Champion, ServingVersions, WeightedModel
 from serving.routing.traffic_split import Share
 from serving.settings import Limits, Settings, Store
 
@@ -86,14 +89,14 @@ def test_whatever_a_version_does_not_answer_counts_against_it(ranker_of, call, s
     ranker = ranker_of(score, limits=Limits(max_seconds=0.2))
     before, timed = counted("failed"), seconds_counted()
     with pytest.raises((RequestError, RuntimeError)):
-        asyncio.run(ranker(call()))
+        asyncio.run(ranked(ranker, call()))
     assert counted("failed") == before + 1
     assert seconds_counted() == timed + 1
 
 
 def test_scores_that_are_not_finite_are_the_models_fault_and_not_the_callers(ranker_of, call):
     with pytest.raises(RequestError, match=f"a finite number from {CANARY}") as caught:
-        asyncio.run(ranker_of(nan_scores)(call()))
+        asyncio.run(ranked(ranker_of(nan_scores), call()))
     assert caught.value.status == 500
 
 
@@ -104,13 +107,13 @@ def test_a_store_that_must_answer_and_does_not_counts_against_who_was_to_answer(
     ranker = ranker_of(stand_ins.score, store=Store(max_seconds=0.02, is_strict=True))
     before = counted("failed")
     with pytest.raises(RequestError, match="store"):
-        asyncio.run(ranker(call()))
+        asyncio.run(ranked(ranker, call()))
     assert counted("failed") == before + 1
 
 
 def test_a_caller_who_leaves_counts_too(ranker_of, call):
     async def left():
-        task = asyncio.create_task(ranker(call()))
+        task = asyncio.create_task(ranked(ranker, call()))
         await asyncio.sleep(0.1)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -123,8 +126,8 @@ def test_a_caller_who_leaves_counts_too(ranker_of, call):
 def test_answers_are_counted_by_whether_anything_was_missing(ranker_of, call):
     ranker = ranker_of(stand_ins.score)
     before = counted("complete"), counted("degraded")
-    asyncio.run(ranker(call()))
-    asyncio.run(ranker(call(user_id={"data": [98]})))
+    asyncio.run(ranked(ranker, call()))
+    asyncio.run(ranked(ranker, call(user_id={"data": [98]})))
     assert (counted("complete"), counted("degraded")) == (before[0] + 1, before[1] + 1)
 
 
@@ -133,7 +136,7 @@ def test_what_a_caller_got_wrong_counts_against_nobody(ranker_of, call, body, ch
     ranker = ranker_of(stand_ins.score)
     before = [counted(outcome) for outcome in ("complete", "degraded", "failed")]
     with pytest.raises(RequestError):
-        asyncio.run(ranker(call(**change)))
+        asyncio.run(ranked(ranker, call(**change)))
     assert [counted(outcome) for outcome in ("complete", "degraded", "failed")] == before
 
 
@@ -157,7 +160,7 @@ def test_a_canarys_answers_are_scored_by_the_champion_too(ranker_of, call):
     before = [sample(name) for name in names]
     # One in ten is scored twice, by chance.
     for _ in range(400):
-        asyncio.run(ranker(call()))
+        asyncio.run(ranked(ranker, call()))
         if sample(names[-1]) > before[-1]:
             break
     deadline = time.monotonic() + 10
@@ -197,8 +200,8 @@ def test_pairs_are_so_many_of_all_requests_whatever_the_share():
 )
 def test_a_pair_is_a_ratio_of_means_and_a_distance_of_ranks(scores, control, ratio, distance):
     one, other = (np.array(values, dtype=np.float32) for values in (scores, control))
-    assert shadow_pairs.score_ratio(one, other) == pytest.approx(ratio)
-    assert shadow_pairs.rank_distance(one, other) == (
+    assert shadow.score_ratio(one, other) == pytest.approx(ratio)
+    assert shadow.rank_distance(one, other) == (
         None if distance is None else pytest.approx(distance)
     )
 
@@ -209,10 +212,12 @@ def test_the_wait_for_a_thread_is_no_time_of_the_version(ranker_of, call):
     name, labels = "ranking_version_seconds_sum", {"version": CANARY}
     before = prometheus_client.REGISTRY.get_sample_value(name, labels)
 
-    async def late(job):
-        await asyncio.sleep(0.2)
-        return score_batch([job])[0]
+    def late(job, **_):
+        done = concurrent.futures.Future()
+        (answer,) = score_batch(ranker.transformer, [job])
+        threading.Timer(0.2, done.set_result, [answer]).start()
+        return done
 
-    ranker._alone.run = ranker._batches.run = late
-    asyncio.run(ranker(call()))
+    ranker._alone.submit = ranker._batches.submit = late
+    asyncio.run(ranked(ranker, call()))
     assert prometheus_client.REGISTRY.get_sample_value(name, labels) - before < 0.2

@@ -9,9 +9,8 @@ from support.serving import stand_ins
 
 from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
-from serving.inference.scoring import Champion
 from serving.protocol.inference_request import from_rest
-from serving.routing.serving_versions import ServingVersions, WeightedModel, key_of
+from serving.routing.serving_versions import Champion, ServingVersions, WeightedModel, key_of
 from serving.routing.traffic_split import Share, clear_share, read_shares, write_share
 from training.registry.aliases import CANARY, SHADOW
 

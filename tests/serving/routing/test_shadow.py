@@ -12,14 +12,13 @@ from support.serving import stand_ins
 from support.serving.running_server import metric, wait_until
 
 from features.encoding.encode import encode
-from serving.inference.scoring import Champion
 from serving.lookup.transformer import Transformer
 from serving.observability.prediction_log import Answered, RequestLog
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import parse
 from serving.release.endpoint_client import Endpoint
 from serving.routing import shadow
-from serving.routing.serving_versions import WeightedModel
+from serving.routing.serving_versions import Champion, WeightedModel
 from serving.routing.shadow import Shadow, rank_correlation
 from serving.routing.traffic_split import Share, clear_share, write_share
 from serving.settings import Logging, Tls

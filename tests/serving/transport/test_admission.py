@@ -3,21 +3,19 @@
 import asyncio
 import concurrent.futures
 import threading
-import time
 
-import numpy as np
 import orjson
+import prometheus_client
 import pytest
-from kserve.protocol.infer_type import InferOutput
 from starlette.requests import Request
 from support.serving import stand_ins
+from support.serving.good_requests import ranked
 
-from serving.admission import INLINE_BYTES, Admission, inline_or_thread
+from serving.admission import Admission
 from serving.inference.ranker import Ranker
-from serving.inference.responses import RankingResponse
-from serving.inference.scoring import Champion
 from serving.protocol.errors import RequestError
-from serving.protocol.inference_request import from_rest
+from serving.protocol.inference_request import Message, from_rest
+from serving.routing.serving_versions import Champion
 from serving.settings import Limits, Scoring, Settings
 from serving.transport import routes
 from serving.transport.routes import Routes
@@ -28,16 +26,16 @@ def test_a_request_has_one_time_from_its_arrival_its_body_included():
 
     async def run():
         admission = Admission(Limits(max_seconds=0.4))
+        deadline = admission.deadline()
 
         async def read():
             await asyncio.sleep(0.25)
 
-        async def work(content, deadline):
-            left.append(deadline - time.monotonic())
-            await asyncio.sleep(0.3)
-
+        await admission.receive(read, deadline)
+        left.append(deadline.seconds_left)
         with pytest.raises(RequestError, match="answer"):
-            await admission.run(read=read, work=work)
+            async with admission.enter(deadline):
+                await asyncio.sleep(0.3)
 
     left = []
     asyncio.run(run())
@@ -60,29 +58,26 @@ def slow_ranker(may_go, scored, **limits):
 def test_work_that_a_thread_is_at_keeps_its_place_until_it_has_ended(body):
     may_go, scored = threading.Event(), []
     ranker = slow_ranker(may_go, scored, max_seconds=0.3, max_concurrent=4)
-    admission = Admission(ranker._limits)
+    admission = ranker.admission
     call = from_rest(orjson.dumps(body()), json_length=None)
 
-    async def one():
-        async def read():
-            return call
-
-        async def work(call, deadline):
-            return await ranker(call)
-
-        return await admission.run(read=read, work=work)
-
     async def run():
-        late = await asyncio.gather(*(one() for _ in range(4)), return_exceptions=True)
+        four = (ranked(ranker, call) for _ in range(4))
+        late = await asyncio.gather(*four, return_exceptions=True)
         await asyncio.sleep(0.05)
-        inside = admission._num_inside, len(scored)
+        inside = admission.num_inside, len(scored)
         may_go.set()
-        while admission._num_inside:
+        while admission.num_inside:
             await asyncio.sleep(0.01)
         return late, inside
 
+    def num_dropped():
+        return prometheus_client.REGISTRY.get_sample_value("ranking_dropped_requests_total")
+
+    before = num_dropped()
     late, (num_inside, num_begun) = asyncio.run(asyncio.wait_for(run(), 10))
     assert {type(one) for one in late} == {RequestError}
+    assert num_dropped() - before == 4 - num_begun
     assert 1 <= num_begun <= 2, "the rest was not begun"
     assert num_inside == num_begun
     assert len(scored) == num_begun
@@ -98,20 +93,17 @@ def test_a_message_that_a_thread_is_at_keeps_its_place_and_one_that_waits_does_n
 
     async def run():
         admission = Admission(Limits(max_seconds=0.2))
-        asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+        admission.threads = concurrent.futures.ThreadPoolExecutor(1)
 
-        async def read():
-            """It is there."""
+        async def decoded():
+            async with admission.enter(admission.deadline()) as place:
+                await place.run(True, decode)
 
-        async def work(content, deadline):
-            await inline_or_thread(INLINE_BYTES + 1, decode)
-
-        both = (admission.run(read=read, work=work) for _ in range(2))
-        late = await asyncio.gather(*both, return_exceptions=True)
+        late = await asyncio.gather(*(decoded() for _ in range(2)), return_exceptions=True)
         await asyncio.sleep(0.05)
-        inside = admission._num_inside
+        inside = admission.num_inside
         may_go.set()
-        while admission._num_inside:
+        while admission.num_inside:
             await asyncio.sleep(0.01)
         return late, inside
 
@@ -128,21 +120,40 @@ def thread_of(work):
     return thread
 
 
-def test_metrics_and_large_answers_are_written_outside_the_event_loop(monkeypatch):
+def test_metrics_are_written_beside_the_event_loop(monkeypatch):
     """They take milliseconds, in which the loop would answer no caller."""
-    endpoint = Routes(
-        dataplane=None, ranker=None, repository=None, admission=None, settings=Settings()
-    )
+    endpoint = Routes(dataplane=None, ranker=None, repository=None, settings=Settings())
 
     async def scrape(encoder):
         monkeypatch.setattr(routes.exposition, "choose_encoder", lambda accept: (encoder, "text"))
         await endpoint.metrics(Request({"type": "http", "headers": []}))
 
-    async def answer(respond):
-        data = np.zeros(10_000, dtype=np.float32)
-        output = InferOutput(name="score", shape=[10_000], datatype="FP32", data=data)
-        large = RankingResponse(response_id="x", model_name="ranker", infer_outputs=[output])
-        await inline_or_thread(large.num_bytes, respond, large)
-
     assert thread_of(scrape) is not threading.main_thread()
-    assert thread_of(answer) is not threading.main_thread()
+
+
+@pytest.mark.parametrize(("num_items", "is_inline"), [(3, True), (5_000, False)])
+def test_large_messages_are_read_and_answers_written_beside_the_event_loop(
+    body, num_items, is_inline
+):
+    store = stand_ins.StandInStore(stand_ins.SCHEMA, stand_ins.sample_rows())
+    ranker = Ranker(stand_ins.SCHEMA, online=store)
+    ranker.swap(Champion("v", stand_ins.score))
+    items = {"shape": [num_items], "data": ["a"] * num_items}
+    content = orjson.dumps(body(item_id=items, position=None))
+
+    async def read():
+        return content
+
+    def is_on_loop():
+        return threading.current_thread() is threading.main_thread()
+
+    def decode(content):
+        found.append(is_on_loop())
+        return from_rest(content, json_length=None)
+
+    def encode(answer):
+        found.append(is_on_loop())
+
+    found = []
+    asyncio.run(ranker.rank(Message(read=read, decode=decode, encode=encode)))
+    assert found == [is_inline] * 2

@@ -9,9 +9,9 @@ import tritonclient.http
 from support.serving import stand_ins
 
 from features.encoding.encode import encode
+from serving.protocol.fields import MAX_CANDIDATES
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import parse
-from serving.protocol.tensors import MAX_CANDIDATES
 from serving.release.metrics_window import observe, samples
 
 

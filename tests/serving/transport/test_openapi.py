@@ -32,9 +32,7 @@ def described(schema=stand_ins.SCHEMA, *, has_token=False):
 
 def test_every_route_of_ours_and_of_kserve_is_an_operation_and_the_reverse():
     app = fastapi.FastAPI(docs_url=None, redoc_url=None)
-    routes = Routes(
-        dataplane=None, ranker=None, repository=None, admission=None, settings=Settings()
-    )
+    routes = Routes(dataplane=None, ranker=None, repository=None, settings=Settings())
     routes.register(app)
     app.add_api_route("/", lambda: None, methods=["GET"])
     app.add_api_route("/metrics", lambda: None, methods=["GET"])

@@ -5,6 +5,9 @@ from typing import Any
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from support.serving import stand_ins
 
+from serving.inference.ranking import RankingResponse
+from serving.protocol.inference_request import InferenceCall, Message
+
 
 def body(**changes: Any) -> dict[str, Any]:
     """A good request for user 7 and three items; changes replace or, with None, drop inputs."""
@@ -32,3 +35,14 @@ def grpc_request(num_items: int = 3, *, model: str = "ranker") -> Any:
         {"name": "item_id", "datatype": "BYTES", "shape": [num_items], "contents": contents},
     ]
     return messages.ModelInferRequest(model_name=model, inputs=inputs)
+
+
+async def ranked(ranker: Any, call: InferenceCall) -> RankingResponse:
+    """The answer to a call that is decoded already, before it is written in any protocol."""
+
+    async def read() -> bytes:
+        return b""
+
+    message = Message(read=read, decode=lambda _: call, encode=lambda response: response)
+    answer: RankingResponse = await ranker.rank(message)
+    return answer

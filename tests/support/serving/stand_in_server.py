@@ -16,10 +16,10 @@ with without_collection():
     from features.online_store.reader import open_rows
     from serving.inference.ranker import Ranker
     from serving.inference.repository import ChampionRepository
-    from serving.inference.scoring import Champion
-    from serving.lookup.item_cache_refresh import ItemRefresh
+    from serving.lookup.item_cache import ItemRefresh
+    from serving.routing.serving_versions import Champion
     from serving.routing.traffic_split import read_shares
-    from serving.server import build
+    from serving.server import RankingServer
     from serving.settings import Settings
 
 
@@ -54,7 +54,7 @@ def main(options: Mapping[str, Any]) -> None:
         load_champion=lambda version: Champion(version, stand_ins.scorer(version)),
         shares=lambda: read_shares(registry),
     )
-    build(
+    RankingServer(
         ranker,
         repository=repository,
         host="127.0.0.1",

@@ -1,29 +1,33 @@
-"""Tensors of the Open Inference Protocol: their shape, and their values by datatype.
+"""Fields of a request, each of the required type, or a RequestError that names it.
 
-Nothing here knows the schema or the transport: a tensor has a name, one dimension of 1 to
-MAX_CANDIDATES values, and values of its datatype.
+Parts of a JSON message, and tensors of the Open Inference Protocol. Nothing here knows the schema
+or the transport: a tensor has a name, one dimension of 1 to MAX_CANDIDATES values, and values of
+its datatype.
 """
 
 import dataclasses
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from serving.protocol.errors import RequestError
 from serving.settings import MAX_CANDIDATES
 
-INTEGERS = {
-    "INT64": "int64",
-    "INT32": "int32",
-    "INT16": "int16",
-    "INT8": "int8",
-    "UINT32": "uint32",
-    "UINT16": "uint16",
-    "UINT8": "uint8",
+MAX_TEXT = 200
+INTEGERS: dict[str, Any] = {
+    "INT64": np.int64,
+    "INT32": np.int32,
+    "INT16": np.int16,
+    "INT8": np.int8,
+    "UINT32": np.uint32,
+    "UINT16": np.uint16,
+    "UINT8": np.uint8,
 }
-FLOATS = {"FP64": "float64", "FP32": "float32"}
+FLOATS: dict[str, Any] = {"FP64": np.float64, "FP32": np.float32}
 BYTES = "BYTES"
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 """Of the float32 that models read."""
@@ -38,6 +42,46 @@ class Tensor:
     name: str
     datatype: str
     values: Values
+
+
+def message(content: bytes) -> dict[str, Any]:
+    """The object that a body holds."""
+    try:
+        found = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise RequestError("body", str(error), "a JSON object in UTF-8") from error
+    return mapping(found, "body", is_required=True)
+
+
+def mapping(value: object, field: str, *, is_required: bool = False) -> dict[str, Any]:
+    """An object; an absent one is empty unless it is required."""
+    if value is None and not is_required:
+        return {}
+    if not isinstance(value, dict):
+        raise RequestError(field, value, "a JSON object")
+    return value
+
+
+def listing(value: object, field: str) -> list[Any]:
+    """An array."""
+    if not isinstance(value, list):
+        raise RequestError(field, value, "a JSON array")
+    return value
+
+
+def text(value: object, field: str) -> str:
+    """A name, fit to be part of an error message and of a log line."""
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT or not value.isprintable():
+        raise RequestError(field, value, f"a printable string of 1 to {MAX_TEXT} characters")
+    return value
+
+
+def flag(parameters: Mapping[str, Any], name: str, field: str) -> bool | None:
+    """A yes or no among the parameters of a field; None where it is absent."""
+    value = parameters.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise RequestError(f"{field}.{name}", value, "true or false")
+    return value
 
 
 def size_of(name: str, shape: object) -> int:
@@ -66,7 +110,7 @@ def checked_values(name: str, datatype: str, *, values: object, size: int) -> Va
     raise unknown_datatype(name, datatype)
 
 
-def _json_integers(name: str, datatype: str, values: list[int]) -> Values:
+def _json_integers(name: str, datatype: str, values: list[Any]) -> Values:
     _check_types(name, datatype, values, (int,))
     bounds = np.iinfo(INTEGERS[datatype])
     for value in (min(values), max(values)):
@@ -75,9 +119,7 @@ def _json_integers(name: str, datatype: str, values: list[int]) -> Values:
     return np.array(values, dtype=np.int64)
 
 
-def _check_types(
-    name: str, datatype: str, values: Sequence[object], allowed: tuple[type, ...]
-) -> None:
+def _check_types(name: str, datatype: str, values: list[Any], allowed: tuple[type, ...]) -> None:
     """Exact types: a JSON true is an int to Python, and is none here."""
     if set(allowed).issuperset(map(type, values)):
         return
