@@ -5,10 +5,10 @@ Each imports what it needs when it runs, for a quick start.
 
 import os
 import signal
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from features.cli import FailedError, Summary
+from features.cli import Command, FailedError, Summary
 from features.datasets.catalog import schema_of
 from features.imports import without_collection
 from serving.cli.requests import (
@@ -86,7 +86,8 @@ def _canary(request: CanaryRequest) -> Summary:
         raise FailedError(str(error)) from error
     if target is None:
         return {"canary": None, "note": "nothing to compare with; the gate alone decides"}
-    limits = request.with_agreement(decision.get("agreement"))
+    agreement = cast("Mapping[str, float | None] | None", decision.get("agreement"))
+    limits = request.with_agreement(agreement)
     # A job that gets SIGTERM must not leave its canary behind: it rolls back, as by Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -95,7 +96,7 @@ def _canary(request: CanaryRequest) -> Summary:
         signal.signal(signal.SIGTERM, before)
 
 
-def _service_target(request: CanaryRequest, decision: Mapping[str, Any]) -> "CanaryTarget":
+def _service_target(request: CanaryRequest, decision: Mapping[str, object]) -> "CanaryTarget":
     from serving.release.kserve.target import ServiceTarget
 
     version = request.version or _candidate(request, decision)
@@ -109,7 +110,7 @@ def _service_target(request: CanaryRequest, decision: Mapping[str, Any]) -> "Can
     )
 
 
-def _local_target(request: CanaryRequest, decision: Mapping[str, Any]) -> "CanaryTarget | None":
+def _local_target(request: CanaryRequest, decision: Mapping[str, object]) -> "CanaryTarget | None":
     """Where the local server tries a version; None where no champion or no server is."""
     from serving.release.local_target import LocalTarget
     from training.registry.aliases import CHAMPION
@@ -214,7 +215,7 @@ def _shadow(request: ShadowRequest) -> Summary:
     return {"served": True, "shadow": versions.get(aliases.SHADOW)}
 
 
-def _decision(request: OfCandidate) -> dict[str, Any]:
+def _decision(request: OfCandidate) -> dict[str, object]:
     """What the gate decided on a day; SkippedError where that was not to promote."""
     from serving.release.promotion import read_decision
 
@@ -226,7 +227,7 @@ def _decision(request: OfCandidate) -> dict[str, Any]:
     )
 
 
-def _candidate(request: OfCandidate, decision: Mapping[str, Any]) -> str:
+def _candidate(request: OfCandidate, decision: Mapping[str, object]) -> str:
     """The version of a day that may be promoted; SkippedError where there is none."""
     from serving.release.promotion import candidate_of
 
@@ -263,7 +264,7 @@ def _given(value: _Value | None) -> _Value:
     return value
 
 
-COMMANDS: dict[str, Callable[[Any], Summary]] = {
+COMMANDS: dict[str, Command] = {
     "serve": _serve,
     "deploy": _deploy,
     "canary": _canary,

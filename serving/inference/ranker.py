@@ -6,7 +6,6 @@ import functools
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
 
 import kserve
 
@@ -132,11 +131,11 @@ class Ranker(kserve.Model):
         """Whether there is a model; KServe calls this before a request, the repository loads."""
         return bool(self.ready)
 
-    def get_input_types(self) -> list[dict[str, Any]]:
+    def get_input_types(self) -> list[dict[str, object]]:
         """The inputs, for the metadata."""
         return input_types(self.schema)
 
-    def get_output_types(self) -> list[dict[str, Any]]:
+    def get_output_types(self) -> list[dict[str, object]]:
         """The outputs, for the metadata."""
         return output_types(self.schema)
 

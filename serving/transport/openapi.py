@@ -6,7 +6,6 @@ count their values, that moments are ISO 8601, that an input is there once.
 """
 
 from http import HTTPStatus
-from typing import Any
 
 from features.schema import Schema
 from serving.transport import openapi_schemas
@@ -49,7 +48,7 @@ _HEADERS = {
 
 def document(
     schema: Schema, *, has_token: bool, max_candidates: int, version: str | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The description of the endpoint.
 
     Args:

@@ -7,7 +7,6 @@ KServe's when its server adds its own.
 import asyncio
 import functools
 from http import HTTPStatus
-from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -63,7 +62,7 @@ class Routes:
         app.router.redirect_slashes = False
         app.openapi = self.openapi  # type: ignore[method-assign]
 
-    def openapi(self) -> dict[str, Any]:
+    def openapi(self) -> dict[str, object]:
         """The description of the endpoint as it is now."""
         return document(
             self._ranker.schema,
@@ -188,7 +187,7 @@ class Routes:
         """
         return _json({"name": NAME, **await self._repository.follow(model_name)})
 
-    async def _message(self, request: Request) -> dict[str, Any]:
+    async def _message(self, request: Request) -> dict[str, object]:
         """The JSON object in a body, which may be empty."""
         admission = self._ranker.admission
         body = await admission.receive(request.body, admission.deadline())
@@ -205,5 +204,5 @@ def _check_content(request: Request, allowed: tuple[str, ...]) -> None:
         raise RequestError("content-encoding", encoding, "not compressed", status=unsupported)
 
 
-def _json(content: Any) -> Response:
+def _json(content: object) -> Response:
     return Response(orjson.dumps(content), media_type=JSON)

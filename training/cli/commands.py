@@ -4,10 +4,8 @@ What is slow to import is imported in the command that needs it, so that ``--hel
 """
 
 import os
-from collections.abc import Callable
-from typing import Any
 
-from features.cli import Summary
+from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
 from training.checkpoint.catalog import Checkpoints
 from training.cli.experiments import EXPERIMENTS
@@ -154,7 +152,7 @@ def _prune(request: PruneRequest) -> Summary:
     )
 
 
-COMMANDS: dict[str, Callable[[Any], Summary]] = {
+COMMANDS: dict[str, Command] = {
     "train": _train,
     "upscale": _upscale,
     "export": _export,

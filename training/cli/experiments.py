@@ -4,10 +4,8 @@ What is slow to import is imported in the command that needs it.
 """
 
 import datetime
-from collections.abc import Callable
-from typing import Any
 
-from features.cli import Summary
+from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
 from training.experiments.requests import (
     BacktestRequest,
@@ -123,7 +121,7 @@ def _speed(request: SpeedRequest) -> Summary:
     return train_speed.to_dict(measured)
 
 
-EXPERIMENTS: dict[str, Callable[[Any], Summary]] = {
+EXPERIMENTS: dict[str, Command] = {
     "export-bench": _export_bench,
     "backtest": _backtest,
     "plan": _plan,

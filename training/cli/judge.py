@@ -1,7 +1,6 @@
 """Runs the gate of a day."""
 
 import dataclasses
-from typing import Any
 
 from features.schema import Schema
 from training.data.dataset import ExampleTable
@@ -15,7 +14,7 @@ from training.registry.mlflow_registry import Registry
 from training.requests import EvaluateRequest
 
 
-def judge(schema: Schema, request: EvaluateRequest) -> dict[str, Any]:
+def judge(schema: Schema, request: EvaluateRequest) -> dict[str, object]:
     """Judge a day's candidate, or that of a trial, and write the decision and its page.
 
     Raises:
@@ -71,9 +70,9 @@ def _hold(
     *,
     candidate: str,
     champion: str,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Hold: the champion is newer than the day, and has trained on the holdout."""
-    held = {
+    held: dict[str, object] = {
         "decision": "hold",
         "candidate": candidate,
         "champion": champion,

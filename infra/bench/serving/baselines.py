@@ -26,6 +26,8 @@ from features.schema import Role
 from infra.bench.serving import data
 from serving.lookup.item_cache import ItemRefresh, Items
 from serving.lookup.transformer import Transformer
+from serving.protocol import ranking_request
+from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import RankingRequest
 from serving.settings import Store
 from training.artifact.aoti_cache import NativeCode
