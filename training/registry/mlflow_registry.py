@@ -53,9 +53,15 @@ class Registry:
         # MLflow makes and migrates its tables when it opens them; two processes that do so at once
         # leave a database that neither can open.
         with FileLock(tracking_dir / "open.lock"):
-            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            self._client.search_experiments(max_results=1)
-            self._client.search_registered_models(max_results=1)
+            database = tracking_dir / "mlflow.db"
+            if uri.endswith(f"{database.resolve()}") and not database.exists():
+                # Killed half-way, MLflow leaves a database that it can neither open nor finish.
+                part = database.with_suffix(".part")
+                for left in tracking_dir.glob(f"{part.name}*"):  # its journal too
+                    left.unlink()
+                _open_client(f"sqlite:///{part.resolve()}")
+                part.rename(database)
+            self._client = _open_client(uri)
         self._artifacts = (tracking_dir / "runs").resolve().as_uri()
         self.name = f"ranker-{dataset}"
 
@@ -219,3 +225,11 @@ def _version(found: ModelVersion) -> Version:
         decision=tags.get(_DECISION, ""),
         previous=tags.get(PREVIOUS, ""),
     )
+
+
+def _open_client(uri: str) -> MlflowClient:
+    """A client whose database has its tables."""
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.search_experiments(max_results=1)
+    client.search_registered_models(max_results=1)
+    return client
