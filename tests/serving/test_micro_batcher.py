@@ -216,7 +216,7 @@ def test_a_request_never_waits_while_a_thread_more_may_start():
     assert asyncio.run(run()) == ["done", "done"]
 
 
-def test_a_thread_that_cannot_be_started_is_told_and_not_counted(monkeypatch):
+def test_a_thread_that_cannot_be_started_is_logged_and_not_counted(monkeypatch):
     batches = batcher(lambda jobs: ["done"] * len(jobs), max_rows=1)
 
     def no_more(thread):

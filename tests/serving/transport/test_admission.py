@@ -120,7 +120,7 @@ def thread_of(work):
     return thread
 
 
-def test_metrics_are_written_beside_the_event_loop(monkeypatch):
+def test_metrics_are_written_in_a_thread(monkeypatch):
     """They take milliseconds, in which the loop would answer no caller."""
     endpoint = Routes(dataplane=None, ranker=None, repository=None, settings=Settings())
 
@@ -132,9 +132,7 @@ def test_metrics_are_written_beside_the_event_loop(monkeypatch):
 
 
 @pytest.mark.parametrize(("num_items", "is_inline"), [(3, True), (5_000, False)])
-def test_large_messages_are_read_and_answers_written_beside_the_event_loop(
-    body, num_items, is_inline
-):
+def test_large_messages_are_read_and_answers_written_in_threads(body, num_items, is_inline):
     store = stand_ins.StandInStore(stand_ins.SCHEMA, stand_ins.sample_rows())
     ranker = Ranker(stand_ins.SCHEMA, online=store)
     ranker.swap(Champion("v", stand_ins.score))
