@@ -124,21 +124,25 @@ class MicroBatcher(Generic[Job, Answer]):
                 self._waiting.remove(done)  # type: ignore[arg-type]
 
     def _work_on(self) -> None:
-        number = threading.get_ident()
         while True:
-            with self._changed:
-                self._num_idle += 1
-                self._changed.wait_for(lambda: self._waiting)
-                self._num_idle -= 1
-                taken = self._take()
-                self._begun[number] = time.monotonic()
-                batch = [one for one in taken if one.set_running_or_notify_cancel()]
-                for one in batch:
-                    one.begun = self._begun[number]
-            if batch:
-                self._do(batch)
-            with self._changed:
-                self._seconds_ended += time.monotonic() - self._begun.pop(number)
+            self._work_once()
+
+    def _work_once(self) -> None:
+        """Wait for a batch and do it; an idle thread keeps nothing of it."""
+        number = threading.get_ident()
+        with self._changed:
+            self._num_idle += 1
+            self._changed.wait_for(lambda: self._waiting)
+            self._num_idle -= 1
+            taken = self._take()
+            self._begun[number] = time.monotonic()
+            batch = [one for one in taken if one.set_running_or_notify_cancel()]
+            for one in batch:
+                one.begun = self._begun[number]
+        if batch:
+            self._do(batch)
+        with self._changed:
+            self._seconds_ended += time.monotonic() - self._begun.pop(number)
 
     def _take(self) -> list[Submitted[Job, Answer]]:
         """The first that waits, and those behind it for as long as they fit."""

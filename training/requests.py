@@ -148,7 +148,7 @@ class TrainRequest(ChangesRecipe, _HoldsOut, Reports, Tracks, _OfCheckpoints, Re
         default=None,
     )
     trial: str | None = option(
-        "train for a comparison, beside the day's own run: what grew, or what did not",
+        "train for a comparison, in addition to the day's own run: what grew, or what did not",
         choices=(GROWN, CONTROL),
         default=None,
     )
@@ -240,7 +240,7 @@ class EvaluateRequest(Reports, Tracks, _OfArtifacts, _OfCheckpoints, ReadsLake):
     """Judge a day's candidate; the gate.
 
     It says promote when log loss, GAUC, calibration and slices are shown to be within their limits
-    beside the champion and an older one, the anchor; refuse when one is shown to be beyond; hold
+    against the champion and an older one, the anchor; refuse when one is shown to be beyond; hold
     when the days cannot tell. With --candidate and --control, judge a ranker that grew: it must be
     shown to be better than the champion and than the one that did not grow. docs/training.md has
     the limits.

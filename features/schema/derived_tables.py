@@ -61,23 +61,28 @@ def user_state(
         ),
         ttl=ttl,
         delay=delay,
-        bags=tuple(
-            Bag(
-                column=Column(
-                    name=f"user_{word}_items",
-                    dtype=Dtype.list_of(item.dtype),
-                    kind=Kind.SPARSE,
-                    max_length=history_length,
-                    shares_table_with=item.name,
-                    doc=f"Those of the last {history_length} items that the user rated {word}.",
-                ),
-                items=history[0].name,
-                labels=history[1].name,
-                label=value,
-            )
-            for value, word in ((1, "positive"), (0, "negative"))
-        ),
+        bags=_bags_of_rated_items(item, *history),
         doc="What a user has done, after each moment at which something happened.",
+    )
+
+
+def _bags_of_rated_items(item: Column, items: Column, labels: Column) -> tuple[Bag, ...]:
+    """The items of a history that were rated positive, and those that were rated negative."""
+    return tuple(
+        Bag(
+            column=Column(
+                name=f"user_{word}_items",
+                dtype=Dtype.list_of(item.dtype),
+                kind=Kind.SPARSE,
+                max_length=items.max_length,
+                shares_table_with=item.name,
+                doc=f"Those of the last {items.max_length} items that the user rated {word}.",
+            ),
+            items=items.name,
+            labels=labels.name,
+            label=value,
+        )
+        for value, word in ((1, "positive"), (0, "negative"))
     )
 
 

@@ -188,7 +188,7 @@ class ChampionRepository(kserve.ModelRepository):
         """
         now = self._registered()
         if now != registered:
-            limit = f"{registered[0]} beside {registered[1]}, as when the load began; ask again"
+            limit = f"{registered[0]} with {registered[1]}, as when the load began; ask again"
             raise RequestError("registry", now, limit, status=HTTPStatus.CONFLICT)
         if request is not None:
             request.begin_change()

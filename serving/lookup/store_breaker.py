@@ -88,6 +88,8 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
         is given up when the store has taken a whole budget for those before it.
         """
         asked_at, future = lane.seconds_busy, asyncio.wrap_future(read)
+        # Looked at in any case, or asyncio would report the failure of a read once more.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         left = self._budget
         while left > 0:
             done, _ = await asyncio.wait({future}, timeout=left)

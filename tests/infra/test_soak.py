@@ -13,7 +13,7 @@ from infra.drills import soak
 @pytest.mark.process
 def test_under_load_swaps_and_store_restarts_lose_no_request():
     """Nine seconds of what `make soak` does for ten minutes."""
-    brief = ["--seconds=9", "--swap-seconds=2", "--capacity-seconds=1", "--share=0.3"]
+    brief = ["--seconds=9", "--swap-seconds=2", "--capacity-seconds=2", "--share=0.5"]
     done = forks.run(["-m", "infra.drills.soak", *brief])
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     summary = json.loads(done.stdout.splitlines()[-1])

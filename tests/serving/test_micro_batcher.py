@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -230,3 +232,19 @@ def test_a_thread_that_cannot_be_started_is_logged_and_not_counted(monkeypatch):
         return await asyncio.wait_for(submit(batches, Job("b", group="b")), 5)
 
     assert asyncio.run(run()) == "done"
+
+
+def test_an_idle_thread_keeps_nothing_of_what_it_has_done():
+    class Rows:
+        pass
+
+    def read_once():
+        rows = Rows()
+        assert batches.submit(rows).result(5) is rows
+        return weakref.ref(rows)
+
+    batches = batcher(list)
+    kept, deadline = read_once(), time.monotonic() + 5
+    while kept() is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

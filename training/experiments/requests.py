@@ -57,8 +57,8 @@ def _size_in_bytes(text: str) -> int:
 class ExportBenchRequest(UsesCompiled, OfDataset):
     """Measure what scoring a request costs.
 
-    Milliseconds eager and native, with tables of each precision, beside the machine's limit; `make
-    bench-export` has the loss in NE too.
+    Milliseconds eager and native, with tables of each precision, compared with the machine's
+    limit; `make bench-export` has the loss in NE too.
     """
 
     recipes: tuple[str, ...] = option(
@@ -73,7 +73,7 @@ class ExportBenchRequest(UsesCompiled, OfDataset):
 
 @from_flags
 class BacktestRequest(OfRecipe, OfDay, ReadsLake):
-    """Predict the last days one by one, beside simple baselines."""
+    """Predict the last days one by one, compared with simple baselines."""
 
     days: int = option("days to predict, to --date", default=28)
 
@@ -160,8 +160,8 @@ class ScalingRequest(Reports, Tracks, UsesStudy, ReadsLake):
 class LawRequest(Reports):
     """Say what to grow next from points that were run.
 
-    Fits the NE against each resource, with and without a floor, and writes one page with law.json
-    beside it; docs/scaling.md has the format of the points and how the fit works.
+    Fits the NE against each resource, with and without a floor, and writes one page, with law.json
+    in the same folder; docs/scaling.md has the format of the points and how the fit works.
     """
 
     points: Path = option("JSON lines, one run each", metavar="FILE")

@@ -1,7 +1,6 @@
 """A store that is killed, hangs, or comes back: degraded answers in time, never an error."""
 
 import asyncio
-import threading
 import time
 
 import orjson
@@ -11,8 +10,7 @@ from support.serving import stand_ins
 from support.serving.good_requests import ranked
 
 from serving.inference.ranker import Ranker
-from serving.lookup import store_breaker
-from serving.lookup.store_breaker import FAILURES, PAUSE_SECONDS, SMALL_ROWS, StoreCircuitBreaker
+from serving.lookup.store_breaker import FAILURES
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
 from serving.routing.serving_versions import Champion
@@ -52,120 +50,6 @@ def test_a_strict_endpoint_refuses_instead(body):
     with pytest.raises(RequestError, match=r"store: 'no answer'; within 0\.1 seconds") as caught:
         answer(ranker_of(Settings(store=Store(is_strict=True)), DeadStore), body())
     assert caught.value.status == 503
-
-
-def breaker_of(budget):
-    """Runs what it is asked for."""
-    return StoreCircuitBreaker(budget, lambda works: [work() for work in works])
-
-
-def test_after_some_failures_the_store_is_asked_once_a_second_and_then_trusted_again():
-    asked = []
-    works = False
-
-    def work():
-        asked.append(time.monotonic())
-        if not works:
-            raise ConnectionError
-        return "rows"
-
-    async def run():
-        nonlocal works
-        breaker = breaker_of(BUDGET)
-        for _ in range(FAILURES + 5):
-            assert await breaker.read(work) is None
-        assert len(asked) == FAILURES
-        await asyncio.sleep(PAUSE_SECONDS + 0.02)
-        assert await breaker.read(work) is None
-        assert await breaker.read(work) is None
-        assert len(asked) == FAILURES + 1
-        works = True
-        await asyncio.sleep(PAUSE_SECONDS + 0.02)
-        return [await breaker.read(work) for _ in range(3)]
-
-    assert asyncio.run(run()) == ["rows"] * 3
-
-
-def test_a_read_that_hangs_costs_its_budget_and_no_more():
-    async def run():
-        breaker = breaker_of(BUDGET)
-        started = time.monotonic()
-        assert await breaker.read(lambda: time.sleep(0.6)) is None
-        return time.monotonic() - started
-
-    assert BUDGET <= asyncio.run(run()) < 0.5
-
-
-def test_a_read_that_waits_behind_one_that_hangs_is_given_up_in_its_own_budget():
-    async def run():
-        breaker = breaker_of(BUDGET)
-        hangs = asyncio.create_task(breaker.read(lambda: time.sleep(6 * BUDGET)))
-        await asyncio.sleep(0.2 * BUDGET)
-        started = time.monotonic()
-        assert await breaker.read(lambda: "rows") is None
-        taken = time.monotonic() - started
-        assert await hangs is None
-        return taken
-
-    assert asyncio.run(run()) < 2 * BUDGET
-
-
-def test_a_read_that_fails_for_many_requests_has_failed_once():
-    asked = []
-
-    def read(works):
-        asked.append(len(works))
-        time.sleep(0.02)
-        if len(asked) < FAILURES:
-            raise ConnectionError
-        return works
-
-    async def run():
-        breaker = StoreCircuitBreaker(BUDGET, read)
-        first = asyncio.create_task(breaker.read("first"))
-        await asyncio.sleep(0.01)
-        others = [asyncio.create_task(breaker.read("other")) for _ in range(5)]
-        assert await asyncio.gather(first, *others) == [None] * 6
-        return await breaker.read("again")
-
-    assert asyncio.run(run()) == "again", "two reads have failed, and not six"
-    assert asked == [1, 5, 1]
-
-
-def test_a_small_read_is_not_held_up_by_a_large_one():
-    begun = threading.Event()
-
-    def read(works):
-        if "large" in works:
-            begun.set()
-            time.sleep(0.6 * BUDGET)
-        return works
-
-    async def run():
-        breaker = StoreCircuitBreaker(BUDGET, read)
-        large = asyncio.create_task(breaker.read("large", num_rows=SMALL_ROWS + 1))
-        while not begun.is_set():
-            await asyncio.sleep(0.001)
-        small = await breaker.read("small", num_rows=1)
-        return small, large.done(), await large
-
-    assert asyncio.run(run()) == ("small", False, "large")
-
-
-def test_behind_slow_reads_one_waits_its_budget_and_no_more(monkeypatch):
-    """Each is within its budget, but six of them one after the other are not."""
-    monkeypatch.setattr(store_breaker, "MAX_ROWS", 1)
-
-    async def run():
-        breaker = breaker_of(BUDGET)
-        started = time.monotonic()
-        slow = [breaker.read(lambda: time.sleep(0.8 * BUDGET) or "rows") for _ in range(6)]
-        found = await asyncio.gather(*slow)
-        return found, time.monotonic() - started
-
-    found, taken = asyncio.run(run())
-    assert found == ["rows", "rows", None, None, None, None]
-    assert taken < 3 * BUDGET
 
 
 def test_putting_together_what_was_read_is_not_the_stores_time(body, monkeypatch):
