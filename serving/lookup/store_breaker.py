@@ -88,18 +88,21 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
         is given up when the store has taken a whole budget for those before it.
         """
         asked_at, future = lane.seconds_busy, asyncio.wrap_future(read)
-        # Looked at in any case, or asyncio would report the failure of a read once more.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         left = self._budget
-        while left > 0:
-            done, _ = await asyncio.wait({future}, timeout=left)
-            if done:
-                return True
-            if read.begun is None:
-                left = self._budget - (lane.seconds_busy - asked_at)
-            else:
-                left = self._budget - (time.monotonic() - read.begun)
-        return False
+        try:
+            while left > 0:
+                done, _ = await asyncio.wait({future}, timeout=left)
+                if done:
+                    return True
+                if read.begun is None:
+                    left = self._budget - (lane.seconds_busy - asked_at)
+                else:
+                    left = self._budget - (time.monotonic() - read.begun)
+            return False
+        finally:
+            # Looked at, or cancelled: asyncio would report a failure that no one has looked at.
+            if not future.cancel():
+                future.exception()
 
     def _failed(self, outcome: str, error: BaseException | None, begun: float | None) -> None:
         metrics.STORE_READS.labels(outcome).inc()

@@ -105,6 +105,22 @@ def test_the_failures_of_reads_are_logged_once_by_the_breaker_alone(caplog):
     ]
 
 
+def test_a_read_that_fails_after_it_was_given_up_is_not_reported(caplog):
+    def fail():
+        time.sleep(1.5 * BUDGET)
+        raise ConnectionError("away")
+
+    async def run():
+        breaker = breaker_of(BUDGET)
+        assert await breaker.read(fail) is None
+        await asyncio.sleep(BUDGET)
+        assert await breaker.read(lambda: "rows") == "rows"
+
+    asyncio.run(run())
+    gc.collect()
+    assert caplog.records == []
+
+
 def test_a_small_read_is_not_held_up_by_a_large_one():
     begun = threading.Event()
 
