@@ -15,6 +15,7 @@ import filelock
 import prometheus_client  # noqa: F401 - before Feast, which decides for it where values are kept
 import pytest
 from support import forks, kinds
+from support.object_store import anywhere, object_store  # noqa: F401 - fixtures
 
 from features.datasets.catalog import schema_of
 from features.schema import Schema

@@ -1,4 +1,7 @@
-"""Servers for benches and drills, on free ports of loopback: Redis, and the ranking endpoint."""
+"""Servers for tests, benches and drills, on free ports of loopback.
+
+Redis, an S3 store, and the ranking endpoint.
+"""
 
 import contextlib
 import os
@@ -6,9 +9,12 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
+
+import pyarrow.fs as pafs
 
 from infra.local.network import answers
 from infra.local.settings import HOST
@@ -67,6 +73,88 @@ class RedisServer:
                 return connection.recv(16).startswith(b"+PONG")
         except OSError:
             return False
+
+
+class ObjectStore:
+    """An S3 server with one bucket: SeaweedFS, one process, its data in a folder.
+
+    It takes conditional puts, as AWS does. ``environment`` is what its clients need.
+    """
+
+    BUCKET = "ranking"
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is started yet."""
+        self.folder = folder
+        names = ("master", "filer", "volume", "s3")
+        free = free_ports(2 * len(names))
+        ports = dict(zip(names, free[: len(names)], strict=True))
+        grpc_ports = dict(zip(names, free[len(names) :], strict=True))
+        self.environment = {
+            "AWS_ENDPOINT_URL": f"http://{HOST}:{ports['s3']}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REGION": "us-east-1",
+            # Without a key and a secret it refuses uploads with checksums.
+            "AWS_ACCESS_KEY_ID": f"key-{uuid.uuid4().hex[:12]}",
+            "AWS_SECRET_ACCESS_KEY": uuid.uuid4().hex,
+        }
+        self.uri = f"s3://{self.BUCKET}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command = [
+            str(Path(sys.executable).with_name("weed")),
+            "mini",
+            f"-dir={folder}",
+            f"-ip={HOST}",
+            f"-ip.bind={HOST}",
+            *(f"-{name}.port={port}" for name, port in ports.items()),
+            *(f"-{name}.port.grpc={port}" for name, port in grpc_ports.items()),
+            *("-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"),
+            "-master.telemetry=false",
+        ]
+
+    def __enter__(self) -> Self:
+        """Started."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ended."""
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and return when its bucket is there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log = self.folder / "weed.log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self._command,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
+            )
+        _wait(self._has_bucket, self.process, log)
+
+    def stop(self) -> None:
+        """End it; what it has stays in its folder."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(30)
+
+    def _has_bucket(self) -> bool:
+        files = pafs.S3FileSystem(
+            access_key=self.environment["AWS_ACCESS_KEY_ID"],
+            secret_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+            endpoint_override=self.environment["AWS_ENDPOINT_URL"].removeprefix("http://"),
+            scheme="http",
+            region=self.environment["AWS_REGION"],
+            allow_bucket_creation=True,
+        )
+        try:
+            files.create_dir(self.BUCKET)
+        except OSError:
+            return False
+        return True
 
 
 @contextlib.contextmanager

@@ -1,0 +1,112 @@
+"""Places: where data lie, on a disk or in an object store, each named by a URI below one root.
+
+``RANKING_ROOT`` is the root: a folder, ``file:/…`` or ``s3://bucket/prefix``; not set, it is the
+folder ``RANKING_VAR``. A place is a ``UPath``: it has the methods of ``pathlib.Path`` wherever it
+lies. What an object store does not have is a rename: a file is put whole (``put_whole``), and a
+folder counts from when its manifest, put last, is there.
+
+Credentials come from the environment, or the usual chain of AWS, and are never part of a place.
+"""
+
+import contextlib
+import os
+import uuid
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pyarrow.fs as pafs
+from upath import UPath
+
+Place = UPath
+ROOT = "RANKING_ROOT"
+_SCHEMES = ("", "file", "s3")
+
+
+def place(text: str | os.PathLike[str]) -> Place:
+    """The place that a URI or a path names; ValueError for a scheme that nothing here can reach."""
+    name = str(text)
+    scheme = urlsplit(name).scheme if "://" in name or name.startswith("file:") else ""
+    if scheme not in _SCHEMES:
+        raise ValueError(f"place {name}: scheme {scheme}; a path, file:/path or s3://bucket/path")
+    if scheme == "file":
+        return UPath(urlsplit(name).path)
+    if scheme == "s3":
+        # Listings are not kept: other processes write too.
+        return UPath(name, use_listings_cache=False)
+    return UPath(name)
+
+
+def root() -> Place:
+    """The place below which all data lie, as the environment says."""
+    return place(os.environ.get(ROOT) or os.environ.get("RANKING_VAR") or "var")
+
+
+def is_local(where: Place) -> bool:
+    """Whether a place is on a disk of this machine."""
+    return isinstance(where, Path)
+
+
+def uri(where: Place) -> str:
+    """The absolute URI of a place, as engines take it; for a place on a disk, the absolute path."""
+    return str(where.absolute()) if isinstance(where, Path) else str(where)
+
+
+def arrow_file(where: Place) -> tuple[pafs.FileSystem, str]:
+    """Arrow's file system of a place, and the place's path in it."""
+    if isinstance(where, Path):
+        return pafs.LocalFileSystem(), str(where)
+    return _arrow_s3(), where.path
+
+
+def put_whole(where: Place, content: bytes) -> None:
+    """Write a file so that a reader finds all of it, or what was there before."""
+    if not isinstance(where, Path):
+        where.write_bytes(content)
+        return
+    where.parent.mkdir(parents=True, exist_ok=True)
+    part = where.with_name(f".{where.name}-{uuid.uuid4().hex[:12]}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, where)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def put_new(where: Place, content: bytes) -> None:
+    """Write a file that must not be there yet, whole; FileExistsError where it is.
+
+    Of several that write one name at once, one succeeds.
+    """
+    if not isinstance(where, Path):
+        try:
+            where.fs.pipe_file(where.path, content, mode="create")
+        except OSError as error:
+            if where.exists():
+                raise FileExistsError(f"{where}: is there already") from error
+            raise
+        return
+    where.parent.mkdir(parents=True, exist_ok=True)
+    part = where.with_name(f".{where.name}-{uuid.uuid4().hex[:12]}.part")
+    try:
+        part.write_bytes(content)
+        os.link(part, where)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def remove_folder(where: Place) -> None:
+    """Remove a folder and all in it; nothing where it is not there."""
+    with contextlib.suppress(FileNotFoundError):
+        where.fs.rm(where.path if not isinstance(where, Path) else str(where), recursive=True)
+
+
+def _arrow_s3() -> pafs.FileSystem:
+    """Arrow reads credentials from the environment, and not the address of the server."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    address = urlsplit(endpoint)
+    return pafs.S3FileSystem(
+        endpoint_override=address.netloc or None,
+        scheme=address.scheme or None,
+        region=region or ("us-east-1" if endpoint else None),
+    )
