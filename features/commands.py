@@ -30,8 +30,8 @@ from features.requests import (
 from features.schema import TableKind
 
 if TYPE_CHECKING:
+    from features.lake.day_rows import Partition
     from features.pipeline.workspace import Workspace
-    from features.spark.lake import Partition
 
 logger = logging.getLogger(__name__)
 
@@ -173,14 +173,14 @@ def _document(request: DocumentRequest) -> Summary:
 
 
 def _workspace(request: OfLake) -> "Workspace":
+    from features.lake.lake import Lake
     from features.pipeline.workspace import Workspace
-    from features.spark.lake import Lake
     from features.spark.session import start_session
 
     schema = schema_of(request.dataset)
     command = type(request).__name__.removesuffix("Request").lower()
     spark = start_session(f"{command} {schema.name}")
-    return Workspace(spark, schema, Lake(request.lake, schema.name))
+    return Workspace(spark, schema, Lake(request.lake, schema.name, job=command))
 
 
 def _workspace_importing(request: OfLake, module: str) -> "Workspace":

@@ -101,9 +101,9 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def _build(spark: Any, root: Path) -> Built:
     from features.datasets.synthetic import reader as synthetic
+    from features.lake.lake import Lake, day_range
     from features.pipeline import jobs
     from features.pipeline.workspace import Workspace
-    from features.spark.lake import Lake, day_range
     from features.validation import checks
 
     schema = schema_of("synthetic")

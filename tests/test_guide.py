@@ -10,7 +10,7 @@ import pytest
 
 from features import __main__ as features_main
 from features.datasets import catalog, readers
-from features.spark.lake import Lake
+from features.lake.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "docs" / "add-a-data-set.md").read_text()

@@ -35,7 +35,7 @@ from support.parity import (
 )
 
 from features.encoding.encode import encode
-from features.spark.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake, day_range
+from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake, day_range
 
 pytestmark = pytest.mark.spark
 
@@ -70,7 +70,7 @@ def work(spark, tmp_path_factory):
 @pytest.fixture(scope="module")
 def examples(work) -> pa.Table:
     days = day_range(DAYS[0], LAST)
-    files = [path for day in days for path in work.lake.path("examples", day).glob("*.parquet")]
+    files = [path for day in days for path in work.lake.snapshot("examples").files(day)]
     table = pa.concat_tables([pq.read_table(path, partitioning=None) for path in files])
     return table.combine_chunks().sort_by([("timestamp", "ascending"), ("example_id", "ascending")])
 

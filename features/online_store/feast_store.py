@@ -30,6 +30,7 @@ from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.protos.feast.types.Value_pb2 import Value
+from feast.table_format import DeltaFormat
 from feast.types import Array, FeastType, Float64, Int64, String
 
 from features.online_store.codec import PROJECT, bytes_value, content_of, redis_project
@@ -206,7 +207,7 @@ def _view(table: FeatureTable, entity: Entity, lake: Path) -> FeatureView:
     batch = SparkSource(
         name=f"{table.name}_lake",
         path=str(lake / table.name),
-        file_format="parquet",
+        table_format=DeltaFormat(),
         timestamp_field=EVENT_TIMESTAMP,
         created_timestamp_column=CREATED,
     )

@@ -7,9 +7,9 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from features.lake.lake import ONE_DAY
 from features.pipeline.workspace import Workspace, fingerprint_of
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, TableKind
-from features.spark.lake import ONE_DAY
 from features.spark.session import feature_struct
 
 

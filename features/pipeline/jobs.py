@@ -13,6 +13,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.datasets.readers import READERS
+from features.lake.day_rows import Partition
+from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY
 from features.pipeline.aggregates import is_positive, label_delay_days
 from features.pipeline.availability import first_visible, with_availability
 from features.pipeline.item_daily import first_impression_day, item_daily
@@ -38,7 +40,6 @@ from features.schema import (
     FeatureTable,
     TableKind,
 )
-from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Partition
 from features.spark.landing import impressions_file
 from features.spark.session import feature_struct
 

@@ -8,10 +8,10 @@ import pandas as pd
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from features.lake.lake import ONE_DAY
 from features.online_store.feast_store import open_store, write
 from features.pipeline.workspace import Workspace
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, TableKind
-from features.spark.lake import ONE_DAY
 from features.spark.session import feature_struct
 
 

@@ -3,9 +3,9 @@
 import datetime
 from pathlib import Path
 
+from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake
 from features.pipeline.aggregates import label_delay_days
 from features.schema import Schema, TableKind
-from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake
 
 
 def prune(
@@ -27,9 +27,8 @@ def prune(
         first_kept = today - max(datetime.timedelta(days=keep_days), needed)
         # The newest partition carries all-time counts, however old it is.
         old = [day for day in lake.days(table)[:-1] if day < first_kept]
-        for day in old:
-            lake.remove(table, day)
         if old:
+            lake.remove(table, old)
             removed[table] = len(old)
     return removed
 

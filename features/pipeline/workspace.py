@@ -10,21 +10,22 @@ from collections.abc import Mapping, Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 
-from features.runbooks import RunbookError
-from features.schema import FeatureTable, Schema, TableKind
-from features.schema.fingerprints import impressions_fingerprint, rows_fingerprint
-from features.spark.lake import (
+from features.lake.day_rows import Partition
+from features.lake.lake import (
     EXAMPLES,
     IMPRESSIONS,
     IMPRESSIONS_RAW,
     ONE_DAY,
     QUARANTINE,
     Lake,
-    Partition,
 )
+from features.runbooks import RunbookError
+from features.schema import FeatureTable, Schema, TableKind
+from features.schema.fingerprints import impressions_fingerprint, rows_fingerprint
 from features.spark.session import feature_struct, impressions_struct
 
 _FROM_THE_LOG = (IMPRESSIONS_RAW, IMPRESSIONS, f"{QUARANTINE}_{IMPRESSIONS}")
+ROWS_OF_A_FILE = 1_000_000
 TO_IMPRESSIONS = ("ingest", "validate --table impressions")
 TO_FEATURES = ("build", "validate --table features")
 TO_EXAMPLES = ("examples",)
@@ -58,10 +59,25 @@ class Workspace:
         corrected_at: Mapping[datetime.date, datetime.datetime] | None = None,
     ) -> list[Partition]:
         """``Lake.replace``, stamped with this schema."""
-        fingerprint = fingerprint_of(self.schema, table)
         return self.lake.replace(
-            frame, table, days, keys=keys, fingerprint=fingerprint, corrected_at=corrected_at
+            frame,
+            table,
+            days,
+            keys=keys,
+            fingerprint=fingerprint_of(self.schema, table),
+            corrected_at=corrected_at,
+            files_per_day=self._files_per_day(days),
         )
+
+    def _files_per_day(self, days: Sequence[datetime.date]) -> int:
+        """So many that a file has a million rows or fewer, where a row is an impression."""
+        known = [
+            self.lake.manifest(table, day).rows
+            for table in (IMPRESSIONS, IMPRESSIONS_RAW)
+            for day in days
+            if self.lake.has(table, day)
+        ]
+        return max(1, -(-max(known, default=0) // ROWS_OF_A_FILE))
 
 
 def visible_days(

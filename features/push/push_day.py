@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.datasets.readers import READERS
+from features.lake.lake import IMPRESSIONS, ONE_DAY
 from features.online_store.feast_store import open_store, write
 from features.pipeline.aggregates import label_delay_days, newest_rows
 from features.pipeline.availability import declared_availability
@@ -25,7 +26,6 @@ from features.pipeline.materialize import needed_rows, stored_frame
 from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace, carry_days, require_day_before
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, TableKind
-from features.spark.lake import IMPRESSIONS, ONE_DAY
 from features.spark.landing import INTRADAY, landed_files
 from features.validation.row_rules import Check, impression_rules
 
@@ -106,6 +106,7 @@ class LandedUsers:
 
     def poll(self, clock: Clock) -> Batch | None:
         """The rows to offer since the last poll; None where there are none."""
+        self._work.lake.refresh()
         # A call keeps the session alive: a Spark server drops sessions that are idle for minutes.
         self._num_partitions = int(self._work.spark.conf.get(_PARTITIONS) or 1)
         first_day = self._fixed_day or self._day_after_builds()

@@ -16,11 +16,11 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE
 from features.pipeline.aggregates import is_positive
 from features.pipeline.jobs import publish_impressions
 from features.pipeline.workspace import Workspace
 from features.schema import DAY, LABEL, FeatureTable, Limits, TableKind
-from features.spark.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE
 from features.spark.session import feature_struct, impressions_struct
 from features.validation.expectations import (
     Outcome,

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from features.datasets.catalog import schema_of
 from features.datasets.synthetic import reader as synthetic
+from features.lake.lake import Lake, day_range
 from features.online_store import feast_store
 from features.options import from_flags, option, parse
 from features.pipeline.availability import declared_availability
@@ -25,7 +26,6 @@ from features.pipeline.point_in_time import join_as_of
 from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace
 from features.schema import CREATED, DAY, FeatureTable, TableKind
-from features.spark.lake import Lake, day_range
 from features.spark.landing import impressions_file
 from features.spark.session import feature_struct, start_session
 from infra.local.settings import REPOSITORY
@@ -96,8 +96,7 @@ def _against_feast(rows: int) -> tuple[float, float]:
         day_range(log.days[0], log.days[-1] + datetime.timedelta(days=1)),
         keys=["user_id"],
     )
-    path = str(lake.path(log.state.name))
-    rows_frame = log.work.spark.read.parquet(path).drop(DAY)
+    rows_frame = log.work.features(log.state, lake.days(log.state.name)).drop(DAY)
     ours = min(_timed(_joined(log, rows_frame)) for _ in range(2))
     feast_store.apply(log.work.schema, FOLDER / "feast", FOLDER / "lake")
     feast = feast_store.open_store(log.work.schema, FOLDER / "feast")

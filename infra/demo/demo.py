@@ -23,6 +23,7 @@ import psutil
 
 from features.datasets.catalog import SCHEMAS, schema_of
 from features.options import from_flags, option, parse
+from features.places import place
 from infra.demo import backfill, report
 from infra.demo.memory import MemorySampler
 from infra.demo.replay import Replay
@@ -131,7 +132,7 @@ class Demo:
         if not answers(f"{endpoint}/v2/health/ready"):
             return {"items": [], "note": "no champion: the gate has not let one through yet"}
         lake = self.settings.var / "lake"
-        return ranked_answer(self.schema, lake=lake, day=self.days[-1], endpoint=endpoint)
+        return ranked_answer(self.schema, lake=place(lake), day=self.days[-1], endpoint=endpoint)
 
     def _run_days(self, scheduler: Scheduler) -> None:
         scheduler.wait_for_dag()

@@ -1,10 +1,9 @@
 """One ranked answer of the running endpoint: a real user, films that they rated, titles to read."""
 
 import datetime
-from pathlib import Path
 
-import pyarrow.dataset as ds
-
+from features.lake.snapshot import snapshot
+from features.places import Place
 from features.schema import REQUEST_TIME, Column, Dtype, Role, Schema, TableKind
 from infra.local.network import JsonObject, call
 
@@ -14,9 +13,9 @@ _SETTLING = datetime.timedelta(hours=3)
 """After a day's end: by then its daily features are available, in every data set."""
 
 
-def ranked_answer(schema: Schema, *, lake: Path, day: datetime.date, endpoint: str) -> JsonObject:
+def ranked_answer(schema: Schema, *, lake: Place, day: datetime.date, endpoint: str) -> JsonObject:
     """Rank the candidates that a user of a day had, as of the night after it."""
-    rows = _impressions(schema, lake / schema.name / "impressions" / f"day={day}")
+    rows = _impressions(schema, lake / schema.name / "impressions", day)
     moment = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
     moment += datetime.timedelta(days=1) + _SETTLING
     body = {"inputs": _inputs(schema, rows, moment)}
@@ -42,11 +41,11 @@ def ranked_answer(schema: Schema, *, lake: Path, day: datetime.date, endpoint: s
     }
 
 
-def _impressions(schema: Schema, folder: Path) -> list[JsonObject]:
+def _impressions(schema: Schema, table: Place, day: datetime.date) -> list[JsonObject]:
     """A day's impressions of its most active user, each item once."""
-    rows = _read(folder)
+    rows = snapshot(table).read(day).to_pylist()
     if not rows:
-        raise ValueError(f"partition {folder}: no rows; the answer needs a day with impressions")
+        raise ValueError(f"{table} on {day}: no rows; the answer needs a day with impressions")
     if schema.user is not None:
         name = schema.user.name
         users = [row[name] for row in rows]
@@ -76,17 +75,10 @@ def _tensor(column: Column, values: list[object]) -> JsonObject:
     }
 
 
-def _titles(schema: Schema, lake: Path) -> dict[object, str]:
+def _titles(schema: Schema, lake: Place) -> dict[object, str]:
     if not schema.item_title:
         return {}
     tables = [t for t in schema.tables_of(TableKind.ATTRIBUTES) if t.role is Role.ITEM]
-    newest = max((lake / tables[0].name).glob("day=*"))
-    return {row[schema.item.name]: row[schema.item_title] or "" for row in _read(newest)}
-
-
-def _read(folder: Path) -> list[JsonObject]:
-    files = sorted(map(str, folder.glob("*.parquet")))
-    if not files:
-        return []
-    rows: list[JsonObject] = ds.dataset(files).to_table().to_pylist()
-    return rows
+    newest = snapshot(lake / tables[0].name)
+    rows = newest.read(newest.days[-1]).to_pylist()
+    return {row[schema.item.name]: row[schema.item_title] or "" for row in rows}

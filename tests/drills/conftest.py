@@ -13,7 +13,7 @@ import pytest
 
 from features import __main__ as features_main
 from features.commands import COMMANDS
-from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake
+from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TABLES = (IMPRESSIONS_RAW, IMPRESSIONS, "user_state", "item_daily", EXAMPLES)
@@ -33,8 +33,7 @@ class Sandbox:
     def remove_days(self, *days: datetime.date) -> None:
         """Remove these days, as if they had not happened yet."""
         for table in TABLES:
-            for day in days:
-                self.lake.remove(table, day)
+            self.lake.remove(table, days)
 
     def landed(self, day: datetime.date) -> Path:
         return self.root / "landing" / "synthetic" / "impressions" / f"{day}.parquet"
@@ -48,6 +47,7 @@ class Sandbox:
         taken = {field.name for field in dataclasses.fields(parameter.annotation)}
         named = [folders[name] for name in folders if name in taken]
         code = features_main.main([command, *flags, *named])
+        self.lake.refresh()
         return {**json.loads(self.capsys.readouterr().out.splitlines()[-1]), "code": code}
 
     def day(self, day: datetime.date) -> None:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.datasets import catalog
+from features.lake.lake import EXAMPLES, IMPRESSIONS
 from features.schema.derived_tables import item_daily
-from features.spark.lake import EXAMPLES, IMPRESSIONS
 
 pytestmark = pytest.mark.spark
 
@@ -148,7 +148,7 @@ def test_a_feature_that_is_added_makes_the_old_days_stale_until_they_are_made_ag
     sandbox.day(day)
     healed = sandbox.hashes(*built.days)
     for table in ("user_state", "item_daily", EXAMPLES):
-        shutil.rmtree(sandbox.lake.path(table))
+        shutil.rmtree(sandbox.lake.root / table)
     for command in ("build", "examples"):
         sandbox.run(f"{command} {DATASET} --date {built.days[0]} --to {day}")
     assert healed == sandbox.hashes(*built.days)

@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from features.datasets.catalog import schema_of
 from features.encoding.encode import Ids, ModelInputs, RowStatus, encode
+from features.lake.lake import ONE_DAY, Lake, day_range
 from features.schema import TableKind
 from features.spark import landing as land
-from features.spark.lake import ONE_DAY, Lake, day_range
 
 SCHEMA = schema_of("movielens-100k")
 FIRST, LAST = datetime.date(1998, 3, 28), datetime.date(1998, 4, 17)

@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import datetime
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.encoding.encode import InfiniteError, ModelInputs, encode
-from features.schema import DAY, EXAMPLE_ID, LABEL, Schema
+from features.lake.snapshot import snapshot
+from features.places import place
+from features.schema import EXAMPLE_ID, LABEL, Schema
 from features.schema.fingerprints import rows_fingerprint
 from training.data.batch import Batch, make_batch
 
@@ -53,21 +54,19 @@ class ExampleTable:
         """Open the table; ValueError when it is not there."""
         self.schema = schema
         self.root = lake / schema.name / TABLE
-        if not self.root.exists():
+        self._snapshot = snapshot(place(self.root))
+        if not self._snapshot.days:
             raise ValueError(
                 f"table {self.root}: does not exist; run `python -m features examples`"
             )
 
     def days(self, first: datetime.date, last: datetime.date) -> list[datetime.date]:
         """Days from ``first`` to ``last`` that have a partition, oldest first."""
-        names = (path.name.removeprefix(f"{DAY}=") for path in self.root.glob(f"{DAY}=*"))
-        return [
-            day for day in sorted(map(datetime.date.fromisoformat, names)) if first <= day <= last
-        ]
+        return [day for day in self._snapshot.days if first <= day <= last]
 
     def content_hashes(self, days: Sequence[datetime.date]) -> dict[str, str]:
-        """Content hash of each partition, as its manifest says."""
-        return {day.isoformat(): str(self._manifest(day)["content_hash"]) for day in days}
+        """Content hash of each partition."""
+        return {day.isoformat(): self._snapshot.partition(day).content_hash for day in days}
 
     def num_rows(self, days: Sequence[datetime.date]) -> int:
         """Examples of some days, from the files' footers."""
@@ -132,15 +131,11 @@ class ExampleTable:
     def _files(self, day: datetime.date) -> list[Path]:
         if self._fingerprint(day) != rows_fingerprint(self.schema):
             raise ValueError(self._stale())
-        return sorted((self.root / f"{DAY}={day.isoformat()}").glob("*.parquet"))
+        return [Path(path) for path in self._snapshot.files(day)]
 
     def _fingerprint(self, day: datetime.date) -> str:
         """Fingerprint of the schema that made a day's examples; empty where it is not recorded."""
-        return str(self._manifest(day).get("fingerprint", ""))
-
-    def _manifest(self, day: datetime.date) -> dict[str, object]:
-        manifest = self.root / f"{DAY}={day.isoformat()}" / "_manifest.json"
-        return dict(json.loads(manifest.read_text()))
+        return self._snapshot.partition(day).fingerprint
 
     def _stale(self) -> str:
         """Which days were made by another schema, and what makes them again."""

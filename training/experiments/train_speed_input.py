@@ -7,7 +7,6 @@ groups are read, encoded, shuffled and cut into batches, the next buffer while t
 
 import dataclasses
 import datetime
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch.distributed as dist
 
 from features.datasets.catalog import schema_of
-from features.schema import DAY, EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Kind, Schema
+from features.lake.day_file import replace_day
+from features.places import place
+from features.schema import EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Kind, Schema
 from features.schema.fingerprints import rows_fingerprint
 from training.config.recipe import TrainingConfig
 from training.data.dataset import TABLE, ExampleTable, batches
@@ -112,9 +112,7 @@ def _write(schema: Schema, lake: Path, num_rows: int) -> None:
         EXAMPLE_ID: pa.array(np.arange(num_rows)),
         REQUEST_TIME.name: pa.repeat(pa.scalar(moment, pa.timestamp("us", "UTC")), num_rows),
     }
-    folder = lake / schema.name / TABLE / f"{DAY}={DAY_OF_ROWS}"
-    folder.mkdir(parents=True)
-    # As Spark writes them.
-    path = folder / "part-0.parquet"
-    pq.write_table(pa.table(columns), path, compression="snappy", row_group_size=_ROW_GROUP)
-    (folder / "_manifest.json").write_text(json.dumps({"fingerprint": rows_fingerprint(schema)}))
+    rows = pa.table(columns)
+    parts = (rows.slice(start, _ROW_GROUP) for start in range(0, num_rows, _ROW_GROUP))
+    table = place(lake / schema.name / TABLE)
+    replace_day(table, DAY_OF_ROWS, parts, fingerprint=rows_fingerprint(schema))

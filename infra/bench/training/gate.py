@@ -18,6 +18,7 @@ import numpy as np
 
 from features.datasets.catalog import schema_of
 from features.options import from_flags, option, parse
+from features.places import place
 from features.schema import EXAMPLE_ID
 from features.schema.fingerprints import rows_fingerprint
 from infra.bench.training.memory import ROW_GROUP, write_day
@@ -106,7 +107,8 @@ def write_lake(users: int) -> None:
     ):
         write_day(
             base,
-            FOLDER / "lake" / SCHEMA.name / "examples" / f"day={day}",
+            place(FOLDER / "lake" / SCHEMA.name / "examples"),
+            day,
             rows,
             numbered={EXAMPLE_ID: 1, "user_id": ROWS_A_USER},
             fingerprint=rows_fingerprint(SCHEMA),

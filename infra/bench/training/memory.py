@@ -4,6 +4,7 @@ A generated day is written again and again, with new example ids, until a day ha
 rows; the same training reads both. Its memory is bounded by the buffer in which rows are shuffled.
 """
 
+import datetime
 import json
 import sys
 import time
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from features.lake.day_file import replace_day
+from features.lake.snapshot import snapshot
+from features.places import Place, place
 from features.schema import EXAMPLE_ID
 from infra.bench.jobs import prepare_examples, run_job
 from infra.demo.memory import MemorySampler
@@ -29,14 +32,14 @@ FOLDER = REPOSITORY / "var" / "stream"
 def main() -> None:
     """Write the days, train on each, print a table and one JSON object."""
     source = prepare_examples(DATASET, FOLDER, last=DAY, sizes=SIZES)
-    partition = Path(DATASET) / "examples" / f"day={DAY}"
-    base = pq.read_table(source / partition, partitioning=None)
-    made = json.loads((source / partition / "_manifest.json").read_text())["fingerprint"]
+    made, day = snapshot(place(source / DATASET / "examples")), datetime.date.fromisoformat(DAY)
+    base, fingerprint = made.read(day), made.partition(day).fingerprint
     found = {}
     for millions in MILLIONS:
         rows = millions * 1_000_000
         lake = FOLDER / f"lake-{millions}"
-        write_day(base, lake / partition, rows, numbered={EXAMPLE_ID: 1}, fingerprint=made)
+        table = place(lake / DATASET / "examples")
+        write_day(base, table, day, rows, numbered={EXAMPLE_ID: 1}, fingerprint=fingerprint)
         found[rows] = train(lake, FOLDER / f"run-{millions}-{time.time_ns()}", rows)
         sys.stderr.write(
             f"{rows:>12,} rows: {found[rows]['peak_memory_mb']:,} MB, "
@@ -47,29 +50,36 @@ def main() -> None:
 
 
 def write_day(
-    base: pa.Table, target: Path, rows: int, *, numbered: Mapping[str, int], fingerprint: str
+    base: pa.Table,
+    table: Place,
+    day: datetime.date,
+    rows: int,
+    *,
+    numbered: Mapping[str, int],
+    fingerprint: str,
 ) -> None:
-    """Write a partition of this many rows, which repeat ``base``.
+    """Write a day of this many rows, which repeat ``base``.
 
     Args:
         base: Rows.
-        target: Folder of the partition.
+        table: Folder of the table.
+        day: The day.
         rows: How many.
         numbered: Columns that do not repeat: by name, how many rows in turn have one number.
         fingerprint: Of the schema.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetWriter(target / "part-00000.parquet", base.schema) as writer:
-        for start in range(0, rows, len(base)):
-            part = base.slice(0, min(len(base), rows - start))
-            ids = np.arange(start, start + len(part))
-            for name, each in numbered.items():
-                index = base.schema.get_field_index(name)
-                values = pa.array(ids // each, base.schema.field(name).type)
-                part = part.set_column(index, name, values)
-            writer.write_table(part, row_group_size=ROW_GROUP)
-    manifest = {"content_hash": f"repeated-{rows}", "fingerprint": fingerprint}
-    (target / "_manifest.json").write_text(json.dumps(manifest))
+    parts = (_part(base, start, rows, numbered) for start in range(0, rows, len(base)))
+    replace_day(table, day, parts, fingerprint=fingerprint, row_group_rows=ROW_GROUP)
+
+
+def _part(base: pa.Table, start: int, rows: int, numbered: Mapping[str, int]) -> pa.Table:
+    part = base.slice(0, min(len(base), rows - start))
+    ids = np.arange(start, start + len(part))
+    for name, each in numbered.items():
+        index = base.schema.get_field_index(name)
+        values = pa.array(ids // each, base.schema.field(name).type)
+        part = part.set_column(index, name, values)
+    return part
 
 
 def train(lake: Path, folder: Path, rows: int) -> dict[str, float]:

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from features.lake.snapshot import snapshot
 from features.options import from_flags, option, parse
+from features.places import place
 from infra.bench.jobs import LAWS, LOGS, lake_of, run_job
 from infra.local.settings import REPOSITORY
 
@@ -63,11 +65,9 @@ def main() -> None:
 
 def known_floor(lake: Path) -> float:
     """NE of the true probabilities on the days that judge, the last eighth."""
-    days = sorted((lake / "impressions").glob("day=*"))
-    judged = days[-max(1, len(days) // 8) :]
-    rows = [
-        pq.read_table(path, partitioning=None) for day in judged for path in day.glob("*.parquet")
-    ]
+    found = snapshot(place(lake / "impressions"))
+    judged = found.days[-max(1, len(found.days) // 8) :]
+    rows = [pq.read_table(path, partitioning=None) for day in judged for path in found.files(day)]
     true = np.concatenate([table.column("true_probability").to_numpy() for table in rows])
     label = np.concatenate([table.column("click").to_numpy() for table in rows])
     log_loss = -np.mean(np.where(label == 1, np.log(true), np.log1p(-true)))

@@ -10,12 +10,12 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from features.datasets.catalog import schema_of
+from features.lake.lake import day_range
 from features.pipeline.availability import declared_availability
 from features.pipeline.item_daily import first_impression_day, item_daily
 from features.pipeline.user_state import user_state
 from features.schema import CREATED, EXAMPLE_ID, TableKind
 from features.schema.derived_tables import user_state as user_state_table
-from features.spark.lake import day_range
 from features.spark.session import feature_struct, impressions_struct
 
 pytestmark = pytest.mark.spark

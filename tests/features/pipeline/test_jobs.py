@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pyspark.sql import functions as F
 
+from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake
 from features.pipeline import jobs
 from features.pipeline.retention import prune
 from features.pipeline.workspace import Workspace
 from features.schema import CREATED, EVENT_TIMESTAMP, Severity
-from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake
 from features.spark.session import impressions_struct
 from features.validation import checks, expectations
 
@@ -78,7 +78,8 @@ def test_rows_that_break_a_warning_are_quarantined_with_rule_and_reason(
     assert outcome.broken_rules == {"device:vocabulary": 1, "device:present": 1, "click:range": 1}
     rows = work.lake.manifest(IMPRESSIONS_RAW, day).rows
     assert work.lake.manifest(IMPRESSIONS, day).rows == rows - 3
-    moved = spark.read.parquet(str(work.lake.path("quarantine_impressions", day))).collect()
+    files = work.lake.snapshot("quarantine_impressions").files(day)
+    moved = spark.read.parquet(*map(str, files)).collect()
     assert {tuple(row["rules"]): tuple(row["reasons"]) for row in moved} == {
         ("device:vocabulary",): ("not one of the 3 known values",),
         ("device:present",): ("missing, or it could not be read as its type",),

@@ -8,6 +8,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from features.__main__ import main
+from features.lake.lake import Lake
 from features.online_store import feast_store
 from features.online_store.reader import open_rows
 from features.pipeline import materialize
@@ -15,7 +16,6 @@ from features.pipeline.availability import declared_availability
 from features.pipeline.workspace import Workspace
 from features.push import push_day
 from features.schema import Role
-from features.spark.lake import Lake
 from serving.lookup.item_cache import ItemRefresh
 from serving.settings import Store
 

@@ -9,10 +9,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StructField, StructType, TimestampType
 
 from features.datasets.catalog import schema_of
+from features.lake.lake import Lake
 from features.online_store import feast_store
 from features.pipeline.point_in_time import join_as_of
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP
-from features.spark.lake import Lake
 from features.spark.session import feature_struct
 
 pytestmark = pytest.mark.spark

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from features.lake.lake import Lake
 from features.online_store import feast_store
 from features.online_store.reader import open_rows
 from features.pipeline.workspace import Workspace
@@ -13,7 +14,6 @@ from features.push.follow import Follower, Target
 from features.push.freshness import Freshness
 from features.schema import Role
 from features.spark import landing as land
-from features.spark.lake import Lake
 
 pytestmark = pytest.mark.spark
 

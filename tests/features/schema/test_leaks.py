@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
 from features.datasets.catalog import schema_of
+from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake, day_range
 from features.pipeline import jobs
 from features.pipeline.availability import declared_availability
 from features.pipeline.item_daily import item_daily
@@ -20,7 +21,6 @@ from features.pipeline.workspace import Workspace
 from features.schema import CREATED, Schema
 from features.schema.derived_tables import item_daily as item_daily_table
 from features.schema.derived_tables import user_state as user_state_table
-from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake, day_range
 from features.spark.session import feature_struct, impressions_struct
 
 UTC = datetime.UTC
@@ -211,6 +211,7 @@ def test_a_later_day_that_is_built_again_does_not_date_a_correction_back(spark, 
 
 def examples_in(work, days) -> dict[int, tuple]:
     """Of each example of some days, its moment and all of its row."""
-    files = [str(work.lake.path(EXAMPLES, day)) for day in days]
+    found = work.lake.snapshot(EXAMPLES)
+    files = [str(path) for day in days for path in found.files(day)]
     rows = work.spark.read.parquet(*files).collect()
     return {r["example_id"]: (r["timestamp"].replace(tzinfo=UTC), r) for r in rows}

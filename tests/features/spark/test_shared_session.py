@@ -7,8 +7,8 @@ import socket
 import pytest
 from support import forks
 
+from features.lake.lake import EXAMPLES, IMPRESSIONS, Lake
 from features.pipeline.workspace import Workspace
-from features.spark.lake import EXAMPLES, IMPRESSIONS, Lake
 from features.spark.session import start_session
 from features.validation import checks
 

@@ -15,6 +15,9 @@ import pytest
 from support.training.artifacts import random_ranker, random_rows
 
 from features.datasets.catalog import schema_of
+from features.lake.commit import remove
+from features.lake.day_file import replace_day
+from features.lake.snapshot import snapshot
 from features.schema import EXAMPLE_ID, LABEL
 from features.schema.fingerprints import rows_fingerprint
 from training.__main__ import main
@@ -66,11 +69,9 @@ def labelled(rows: pa.Table, label: np.ndarray) -> pa.Table:
 
 
 def write_day(lake: Path, day: datetime.date, rows: pa.Table) -> None:
-    folder = lake / SCHEMA.name / "examples" / f"day={day}"
-    folder.mkdir(parents=True)
-    pq.write_table(rows, folder / "part-00000.parquet", row_group_size=700)
-    manifest = {"content_hash": "made", "fingerprint": rows_fingerprint(SCHEMA)}
-    (folder / "_manifest.json").write_text(json.dumps(manifest))
+    table = lake / SCHEMA.name / "examples"
+    fingerprint = rows_fingerprint(SCHEMA)
+    replace_day(table, day, [rows], fingerprint=fingerprint, row_group_rows=700)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,22 +208,26 @@ def moved(folder: Path):
 
 
 def test_training_days_that_the_lake_has_lost_are_named(world):
-    with moved(world.root / "lake" / SCHEMA.name / "examples" / f"day={TRAINED}"):
-        error = world.evaluate(code=1)["error"]
+    table = world.root / "lake" / SCHEMA.name / "examples"
+    rows = pq.read_table(*snapshot(table).files(TRAINED), partitioning=None)
+    remove(table, [TRAINED], metadata={})
+    error = world.evaluate(code=1)["error"]
+    write_day(world.root / "lake", TRAINED, rows)
     assert error.startswith("base rate of the training days: no examples through 2025-03-01 in")
 
 
 def test_a_label_that_is_missing_is_refused_and_written_as_json(world):
     """Nothing of the candidate can be measured then; decision and page say so."""
     world.line(world.champion)
-    path = world.root / f"lake/synthetic/examples/day={HELD_OUT}/part-00000.parquet"
+    lake = world.root / "lake"
+    (path,) = snapshot(lake / "synthetic" / "examples").files(HELD_OUT)
     before = pq.read_table(path, partitioning=None)
     label = before.column(LABEL).to_pylist()
-    pq.write_table(labelled(before, np.array([np.nan, *map(float, label[1:])])), path)
+    write_day(lake, HELD_OUT, labelled(before, np.array([np.nan, *map(float, label[1:])])))
     try:
         summary = world.evaluate()
     finally:
-        pq.write_table(before, path)
+        write_day(lake, HELD_OUT, before)
     first = before.column(EXAMPLE_ID)[0].as_py()
     assert summary["decision"] == "refuse"
     assert summary["reasons"] == [

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from features.spark.lake import Lake, day_range
+from features.lake.lake import Lake, day_range
 
 pytestmark = pytest.mark.spark
 
@@ -70,10 +70,11 @@ def test_a_job_killed_while_writing_leaves_the_old_partition(spark, tmp_path):
         f"""
         import datetime, os, pathlib, signal
         from features.spark.session import start_session
-        from features.spark.lake import Lake
+        from features.lake import commit
+        from features.lake.lake import Lake
         spark = start_session("killed", spark_driver_memory="512m")
         lake = Lake(pathlib.Path({str(tmp_path)!r}), "d")
-        lake._commit = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
+        commit._write = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
         frame = spark.createDataFrame([(datetime.date(2025, 1, 6), "new", [1], 1.0)],
                                       "day date, id string, list array<int>, value double")
         lake.replace(frame, "t", [datetime.date(2025, 1, 6)], keys=["id"])
@@ -81,6 +82,6 @@ def test_a_job_killed_while_writing_leaves_the_old_partition(spark, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script], check=False, env=os.environ)
     assert done.returncode == -signal.SIGKILL
-    assert list((tmp_path / "d" / "t").glob(".staging-*"))
+    assert len(list((tmp_path / "d" / "t" / f"day={MONDAY}").glob("*.parquet"))) == 2
     assert read(spark, lake, "t", [MONDAY]) == ["id-1", "id-2"]
     assert lake.manifest("t", MONDAY) == before[0]

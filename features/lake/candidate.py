@@ -1,0 +1,118 @@
+"""A candidate: files of some days that no version names yet, listed by a small manifest.
+
+One job writes them, the next judges what would be published, and only then does a commit name them.
+Until then the version before is live. A candidate that was not published stays for a person to look
+at, until another takes its place or ``prune`` removes it.
+"""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from features.lake.commit import commit
+from features.lake.day_rows import FileDescription, Partition, WrittenFile, partition_of
+from features.places import Place, put_whole
+
+FOLDER = "_candidates"
+"""Beside the tables; no engine takes it for one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """Some days of a table as they would be published."""
+
+    table: str
+    base: Mapping[datetime.date, int]
+    """The days, each with how often it had been replaced when the job began."""
+    files: Sequence[WrittenFile]
+    struct: str
+    """Columns, as JSON that Spark and Delta share."""
+    description: FileDescription
+    metadata: Mapping[str, object]
+    """What the log will say of the commit."""
+
+    @property
+    def days(self) -> list[datetime.date]:
+        """The days, oldest first."""
+        return sorted(self.base)
+
+    def partitions(self) -> list[Partition]:
+        """What each day would hold."""
+        return [partition_of(self.table, day, self.files, self.description) for day in self.days]
+
+    def publish(self, lake: Place) -> int:
+        """Commit the files; returns the version.
+
+        Raises:
+            ConflictError: Another job has replaced one of the days meanwhile.
+        """
+        hashes = {str(part.day): part.content_hash for part in self.partitions()}
+        rows = {str(part.day): part.rows for part in self.partitions()}
+        metadata = {**self.metadata, "content_hashes": hashes, "rows": rows}
+        root = lake / self.table
+        version = commit(root, self.files, self.base, struct=self.struct, metadata=metadata)
+        _file(lake, self.table, self.days).unlink(missing_ok=True)
+        return version
+
+    def put(self, lake: Place) -> None:
+        """Write the manifest; one that was there for these days gives way."""
+        moments = self.description.corrected_at
+        content = _Manifest(
+            base={str(day): number for day, number in self.base.items()},
+            files=[
+                {**dataclasses.asdict(file), "day": str(file.day), "hash_sum": str(file.hash_sum)}
+                for file in self.files
+            ],
+            struct=self.struct,
+            fingerprint=self.description.fingerprint,
+            corrected_at={str(day): moment.isoformat() for day, moment in moments.items()},
+            metadata=dict(self.metadata),
+        )
+        put_whole(_file(lake, self.table, self.days), json.dumps(content, indent=1).encode())
+
+
+class _Manifest(TypedDict):
+    base: dict[str, int]
+    files: list[dict[str, str | int]]
+    struct: str
+    fingerprint: str
+    corrected_at: dict[str, str]
+    metadata: dict[str, object]
+
+
+def candidate(lake: Place, table: str, days: Sequence[datetime.date]) -> Candidate | None:
+    """The candidate of exactly these days of a table; None where there is none."""
+    file = _file(lake, table, days)
+    try:
+        content: _Manifest = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    date, moment = datetime.date.fromisoformat, datetime.datetime.fromisoformat
+    return Candidate(
+        table,
+        {date(day): number for day, number in content["base"].items()},
+        [
+            WrittenFile(
+                str(found["path"]),
+                int(found["num_bytes"]),
+                date(str(found["day"])),
+                int(found["rows"]),
+                int(found["hash_sum"]),
+                int(found["hash_xor"]),
+            )
+            for found in content["files"]
+        ],
+        content["struct"],
+        FileDescription(
+            content["fingerprint"],
+            {date(day): moment(text) for day, text in content["corrected_at"].items()},
+        ),
+        content["metadata"],
+    )
+
+
+def _file(lake: Place, table: str, days: Sequence[datetime.date]) -> Place:
+    span = f"{min(days)}_{max(days)}"
+    return lake / FOLDER / table / f"{span}.json"

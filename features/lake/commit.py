@@ -1,0 +1,209 @@
+"""How a version of a table comes about: by delta-rs, and by rules of ours on who wins.
+
+A commit replaces whole days: it names new files for them and lets the old ones go. Readers of the
+version before keep theirs until ``vacuum`` removes them. delta-rs' own rules are not enough for
+that: of two writers of one new day both win, of two writers of different days one fails
+(https://github.com/delta-io/delta-rs). So a day has a number in the log, a commit names the numbers
+that it goes on from, and is tried again where only other days have changed.
+"""
+
+import datetime
+import functools
+import json
+import random
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, create_table_with_add_actions
+
+from features.lake.day_rows import WrittenFile
+from features.lake.snapshot import Snapshot, application, open_table, snapshot, span
+from features.places import Place, arrow_file, uri
+from features.schema import DAY
+
+_TRIES = 50
+_PROPERTIES = {
+    # A version that a model names must stay readable; delta-rs drops logs after 30 days otherwise.
+    "delta.logRetentionDuration": "interval 3650 days",
+    "delta.checkpointInterval": "50",
+}
+_WRITING = (CommitFailedError, OSError)
+_CREATING = (DeltaError, OSError)
+"""Of two jobs that create a table, the second is told so by an error without a class of its own."""
+Metadata = Mapping[str, object]
+"""What the log says of a commit, under names of ours: values that JSON can hold."""
+
+
+class ConflictError(ValueError):
+    """Another job has replaced a day since this one began; a new try starts from its rows."""
+
+
+def commit(
+    root: Place,
+    files: Sequence[WrittenFile],
+    base: Mapping[datetime.date, int],
+    *,
+    struct: str,
+    metadata: Metadata,
+) -> int:
+    """Let a table's next version have these files in place of whatever some days had.
+
+    Args:
+        root: The table's folder.
+        files: The days' new files.
+        base: The days to replace, each with its number when the job began (``Snapshot.numbers``).
+        struct: The table's schema, as JSON that Spark and Delta share.
+        metadata: Such as the job, and the versions of its inputs.
+
+    Returns:
+        The version.
+
+    Raises:
+        ConflictError: Another job has replaced one of the days meanwhile; names it.
+        ValueError: No day, a file of another day, or another schema than the table's.
+    """
+    if not base:
+        raise ValueError(f"{root.name}: no day to replace; at least one")
+    if outside := sorted({file.day for file in files} - set(base)):
+        days = ", ".join(map(str, outside[:3]))
+        raise ValueError(f"{root.name}: rows of {days} are outside the days to replace")
+    schema, token = Schema.from_json(struct), uuid.uuid4().hex
+    for attempt in range(_TRIES):
+        table = open_table(root)
+        now = Snapshot(root, table).numbers(list(base))
+        if now != dict(base):
+            if table is not None and _has(table, token):  # our answer was lost, the commit was not
+                return int(table.version())
+            raise ConflictError(_conflict(root, table, base, now))
+        _require_same_columns(root, table, schema, base)
+        properties = CommitProperties(
+            custom_metadata={**metadata, "days": sorted(map(str, base)), "token": token},
+            max_commit_retries=0,
+            app_transactions=[Transaction(application(day), base[day] + 1) for day in base],
+        )
+        try:
+            _write(root, table, files, schema, list(base), properties)
+        except _CREATING if table is None else _WRITING as error:
+            # Another commit was first, or the store did not answer: look again.
+            failed: Exception = error
+            time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
+        else:
+            return snapshot(root).version
+    raise OSError(f"{root}: not committed in {_TRIES} tries, the last: {failed}") from failed
+
+
+def remove(root: Place, days: Sequence[datetime.date], *, metadata: Metadata) -> None:
+    """Commit a version without some days; their files stay until ``vacuum``."""
+    found = snapshot(root)
+    commit(root, [], found.numbers(days), struct=found.schema_json, metadata=metadata)
+
+
+class Vacuumed(NamedTuple):
+    """What a vacuum deleted."""
+
+    num_files: int
+    num_bytes: int
+
+
+def vacuum(root: Place, *, hours: int, keep_versions: Sequence[int] = ()) -> Vacuumed:
+    """Delete files that no kept version names and that are older than some hours.
+
+    Args:
+        root: The table's folder.
+        hours: More than the longest job takes: files that it has written are not named yet.
+        keep_versions: Versions whose files stay, beside the newest. To be named at every vacuum:
+            one without them removes their files.
+    """
+    table = open_table(root)
+    if table is None:
+        return Vacuumed(0, 0)
+    delete = functools.partial(
+        table.vacuum,
+        retention_hours=hours,
+        enforce_retention_duration=False,
+        full=True,
+        keep_versions=list(keep_versions) or None,
+    )
+    # It also names files that an earlier one has deleted.
+    files, folder = arrow_file(root)
+    named = files.get_file_info([f"{folder}/{path}" for path in delete(dry_run=True)])
+    there = [info.size for info in named if info.is_file]
+    delete(dry_run=False)
+    return Vacuumed(len(there), sum(there))
+
+
+def _require_same_columns(
+    root: Place, table: DeltaTable | None, schema: Schema, base: Mapping[datetime.date, int]
+) -> None:
+    """ValueError where days that stay have other columns; delta-rs would change all days'."""
+    if table is None or table.schema() == schema:
+        return
+    if kept := [day for day in Snapshot(root, table).days if day not in base]:
+        raise ValueError(
+            f"{root.name}: the rows have other columns than {span(kept)} that stay; replace all "
+            "days at once"
+        )
+
+
+def _write(
+    root: Place,
+    table: DeltaTable | None,
+    files: Sequence[WrittenFile],
+    schema: Schema,
+    days: Sequence[datetime.date],
+    properties: CommitProperties,
+) -> None:
+    now = int(time.time() * 1000)
+    adds = [
+        AddAction(
+            file.path,
+            file.num_bytes,
+            {DAY: file.day.isoformat()},
+            now,
+            True,
+            # Without the number of rows, delta-rs counts none.
+            json.dumps({"numRecords": file.rows}),
+        )
+        for file in files
+    ]
+    if table is None:
+        create_table_with_add_actions(
+            uri(root),
+            schema,
+            adds,
+            mode="error",
+            partition_by=[DAY],
+            name=root.name,
+            configuration=_PROPERTIES,
+            commit_properties=properties,
+        )
+        return
+    # Never without a filter: that would replace the whole table.
+    replaced = [(DAY, "in", [day.isoformat() for day in days])]
+    table.create_write_transaction(
+        [*adds], "overwrite", schema, [DAY], replaced, commit_properties=properties
+    )
+
+
+def _has(table: DeltaTable, token: str) -> bool:
+    return any(one.get("token") == token for one in table.history(_TRIES))
+
+
+def _conflict(
+    root: Place,
+    table: DeltaTable | None,
+    base: Mapping[datetime.date, int],
+    now: Mapping[datetime.date, int],
+) -> str:
+    """Which days were replaced, by whom, and what to do."""
+    days = sorted(str(day) for day in base if now[day] != base[day])
+    history = table.history() if table is not None else []
+    winner = next((one for one in history if set(days) & set(one.get("days", ()))), {})
+    return (
+        f"{root.name}: {', '.join(days[:3])} replaced by job {winner.get('job', 'unknown')} of run "
+        f"{winner.get('run', 'unknown')} since this job began; run it again"
+    )

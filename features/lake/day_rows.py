@@ -1,0 +1,107 @@
+"""What is said of the rows of a day: in each file's footer, in the log, and to callers."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+FOOTER = b"ranking"
+"""Key in a file's footer; its value describes the file's rows as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """One day of one table as written."""
+
+    table: str
+    day: datetime.date
+    rows: int
+    content_hash: str
+    fingerprint: str = ""
+    """Of the schema by which the rows were made; empty where that is not known."""
+    corrected_at: datetime.datetime | None = None
+    """Of impressions that were landed again after they had been used: from when they count."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FileDescription:
+    """What the files of a job say of their rows, beside their number and hashes."""
+
+    fingerprint: str = ""
+    """Of the schema by which they were made."""
+    corrected_at: Mapping[datetime.date, datetime.datetime] = dataclasses.field(
+        default_factory=dict
+    )
+    """Of days whose rows replace others that were used, from when they count."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenFile:
+    """A Parquet file below the table's folder, and the sums of its rows' hashes."""
+
+    path: str
+    """Relative to the table's folder."""
+    num_bytes: int
+    day: datetime.date
+    rows: int
+    hash_sum: int
+    """Sum of the hashes of the rows."""
+    hash_xor: int
+    """Exclusive or of the hashes of those hashes."""
+
+    def footer(self, description: FileDescription) -> bytes:
+        """What the file's footer says."""
+        moment = description.corrected_at.get(self.day)
+        said = _Footer(
+            rows=self.rows,
+            hash_sum=str(self.hash_sum),
+            hash_xor=self.hash_xor,
+            fingerprint=description.fingerprint,
+            corrected_at=moment.isoformat() if moment else None,
+        )
+        return json.dumps(said).encode()
+
+
+class _Footer(TypedDict):
+    rows: int
+    hash_sum: str
+    """As text: readers of JSON may round a number of this size."""
+    hash_xor: int
+    fingerprint: str
+    corrected_at: str | None
+
+
+def partition_of(
+    table: str,
+    day: datetime.date,
+    files: Sequence[WrittenFile],
+    description: FileDescription,
+) -> Partition:
+    """One day's files, summed up; their order and number do not matter."""
+    rows, total, mixed = 0, 0, 0
+    for file in files:
+        if file.day == day:
+            rows, total, mixed = rows + file.rows, total + file.hash_sum, mixed ^ file.hash_xor
+    text = f"{rows} {total} {mixed}" if rows else "0"
+    return Partition(
+        table,
+        day,
+        rows,
+        hashlib.sha256(text.encode()).hexdigest()[:16],
+        description.fingerprint,
+        description.corrected_at.get(day),
+    )
+
+
+def partition_from_footers(table: str, day: datetime.date, footers: Sequence[bytes]) -> Partition:
+    """The same, from the footers of a day's files."""
+    found: list[_Footer] = [json.loads(footer) for footer in footers]
+    files = [
+        WrittenFile("", 0, day, one["rows"], int(one["hash_sum"]), one["hash_xor"]) for one in found
+    ]
+    moment = found[0]["corrected_at"]
+    corrected_at = {day: datetime.datetime.fromisoformat(moment)} if moment else {}
+    description = FileDescription(found[0]["fingerprint"], corrected_at)
+    return partition_of(table, day, files, description)

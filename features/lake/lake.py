@@ -1,0 +1,193 @@
+"""The lake of a data set: Delta tables with one partition a day, each replaced as a whole.
+
+A reader sees one version of a table, with the old rows of a day or the new ones, never half of
+either, and a job that is killed while writing leaves the version before. Each file says how many
+rows it has, a hash of them that depends on the rows alone, not on their order or on how many files
+hold them, and the fingerprint of the schema by which they were made. The log says of each version
+which job of which run made it, and from which versions of which tables.
+"""
+
+import datetime
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
+
+from features.lake import commit
+from features.lake.candidate import Candidate, candidate
+from features.lake.day_rows import FileDescription, Partition
+from features.lake.snapshot import Snapshot, snapshot
+from features.lake.spark_files import read_files, write_frame
+from features.places import arrow_file, place
+
+IMPRESSIONS_RAW = "impressions_raw"
+"""As they landed, typed."""
+IMPRESSIONS = "impressions"
+"""Those that the checks let through."""
+QUARANTINE = "quarantine"
+"""Prefix of the tables of rows that they did not."""
+EXAMPLES = "examples"
+ONE_DAY = datetime.timedelta(days=1)
+RUN = "RANKING_RUN"
+
+
+def day_range(first: datetime.date, last: datetime.date) -> list[datetime.date]:
+    """Days from ``first`` to ``last``, both included."""
+    return [first + n * ONE_DAY for n in range((last - first).days + 1)]
+
+
+class Lake:
+    """The tables of one data set under one place, as one job sees them.
+
+    A table keeps the version at which the job first looked at it, until the job replaces days of it
+    itself: what it reads twice is the same twice, and what another job has replaced meanwhile is a
+    conflict when this one commits.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], dataset: str, *, job: str = "") -> None:
+        """Open the lake of a data set; nothing is created before the first write.
+
+        Args:
+            root: Of the lakes of all data sets.
+            dataset: The data set.
+            job: What the log of a table says who wrote.
+        """
+        self.root = place(root) / dataset
+        self._job = job
+        self._snapshots: dict[str, Snapshot] = {}
+        self._read: dict[str, int] = {}
+
+    def refresh(self) -> None:
+        """See the newest versions from now on."""
+        self._snapshots, self._read = {}, {}
+
+    def snapshot(self, table: str) -> Snapshot:
+        """The version of a table that the job sees."""
+        if table not in self._snapshots:
+            self._snapshots[table] = snapshot(self.root / table)
+        return self._snapshots[table]
+
+    def version(self, table: str, day: datetime.date) -> str:
+        """The files that hold a partition's rows; a replaced partition has others."""
+        return " ".join(self.snapshot(table).files(day))
+
+    def days(self, table: str) -> list[datetime.date]:
+        """Days of which the table has a partition, oldest first."""
+        return list(self.snapshot(table).days)
+
+    def days_between(
+        self, table: str, first: datetime.date, last: datetime.date
+    ) -> list[datetime.date]:
+        """Days from ``first`` to ``last`` of which the table has a partition."""
+        return [day for day in self.days(table) if first <= day <= last]
+
+    def has(self, table: str, day: datetime.date) -> bool:
+        """Whether the table has a partition of a day."""
+        return bool(self.snapshot(table).files(day))
+
+    def manifest(self, table: str, day: datetime.date) -> Partition:
+        """What a partition holds; ValueError when there is none."""
+        return self.snapshot(table).partition(day)
+
+    def read(
+        self, spark: SparkSession, table: str, struct: StructType, days: Iterable[datetime.date]
+    ) -> DataFrame:
+        """Rows of some partitions, with a ``day`` column; an empty frame for no partitions."""
+        found = self.snapshot(table)
+        self._read[table] = found.version
+        files = [(day, path) for day in days for path in found.files(day)]
+        return read_files(spark, found.root, files, struct)
+
+    def stage(
+        self,
+        frame: DataFrame,
+        table: str,
+        days: Sequence[datetime.date],
+        *,
+        keys: Sequence[str],
+        fingerprint: str = "",
+        corrected_at: Mapping[datetime.date, datetime.datetime] | None = None,
+        files_per_day: int = 1,
+    ) -> Candidate:
+        """Write rows of some days that no version names until they are published.
+
+        Args:
+            frame: Rows, with the ``day`` column; rows of other days are an error of the caller.
+            table: Name of the table.
+            days: Every day to replace; a day without rows becomes an empty partition.
+            keys: Columns by which the rows of a file are sorted.
+            fingerprint: Of the schema by which the rows were made.
+            corrected_at: Of days whose rows replace others that were used, from when they count.
+            files_per_day: Files of each day, each written by a task of its own.
+        """
+        base = self.snapshot(table).numbers(days)
+        description = FileDescription(fingerprint, dict(corrected_at or {}))
+        files = write_frame(
+            frame,
+            self.root / table,
+            days,
+            keys=keys,
+            files_per_day=files_per_day,
+            description=description,
+        )
+        metadata = {
+            "dataset": self.root.name,
+            "job": self._job,
+            "run": os.environ.get(RUN) or "by hand",
+            "fingerprint": fingerprint,
+            "inputs": {name: version for name, version in self._read.items() if name != table},
+        }
+        return Candidate(table, base, files, frame.schema.json(), description, metadata)
+
+    def publish(self, staged: Candidate) -> list[Partition]:
+        """Let the next version of a table have a candidate's days; all of them or none.
+
+        Raises:
+            ConflictError: Another job has replaced one of the days since the candidate's began.
+        """
+        staged.publish(self.root)
+        self._snapshots.pop(staged.table, None)
+        return staged.partitions()
+
+    def candidate(self, table: str, days: Sequence[datetime.date]) -> Candidate | None:
+        """What an earlier job has staged, and put, for exactly these days."""
+        return candidate(self.root, table, days)
+
+    def read_candidate(
+        self, spark: SparkSession, staged: Candidate, struct: StructType
+    ) -> DataFrame:
+        """Rows of a candidate, with a ``day`` column."""
+        root = self.root / staged.table
+        _, folder = arrow_file(root)
+        files = [(file.day, f"{folder}/{file.path}") for file in staged.files]
+        return read_files(spark, root, files, struct)
+
+    def replace(
+        self,
+        frame: DataFrame,
+        table: str,
+        days: Sequence[datetime.date],
+        *,
+        keys: Sequence[str],
+        fingerprint: str = "",
+        corrected_at: Mapping[datetime.date, datetime.datetime] | None = None,
+        files_per_day: int = 1,
+    ) -> list[Partition]:
+        """Replace these days of a table by the rows of ``frame``: ``stage`` and ``publish``."""
+        staged = self.stage(
+            frame,
+            table,
+            days,
+            keys=keys,
+            fingerprint=fingerprint,
+            corrected_at=corrected_at,
+            files_per_day=files_per_day,
+        )
+        return self.publish(staged)
+
+    def remove(self, table: str, days: Sequence[datetime.date]) -> None:
+        """Commit a version without some days; their files stay until the next ``vacuum``."""
+        metadata = {"dataset": self.root.name, "job": self._job}
+        commit.remove(self.root / table, days, metadata=metadata)
+        self._snapshots.pop(table, None)

@@ -1,0 +1,130 @@
+"""One version of a table of the lake: which days it has, and which files hold them."""
+
+import concurrent.futures
+import datetime
+import functools
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from features.lake.day_rows import FOOTER, Partition, partition_from_footers
+from features.places import Place, arrow_file, is_local, uri
+from features.schema import DAY
+
+_FOOTERS_AT_ONCE = 16
+"""On an object store one takes some milliseconds, most of them waiting."""
+
+
+class Snapshot:
+    """One version of a table. It does not change, whatever is committed meanwhile."""
+
+    def __init__(self, root: Place, table: DeltaTable | None) -> None:
+        """Args: the table's folder, and the table; None: it has no version yet."""
+        self.root = root
+        self.version = -1 if table is None else table.version()
+        self.filesystem, self._folder = arrow_file(root)
+        self._table = table
+        self._files: dict[datetime.date, list[str]] = {}
+        self._partitions: dict[datetime.date, Partition] = {}
+        if table is not None:
+            actions = table.get_add_actions(flatten=True)
+            days = actions.column(f"partition.{DAY}").to_pylist()
+            for path, day in zip(actions.column("path").to_pylist(), days, strict=True):
+                self._files.setdefault(day, []).append(f"{self._folder}/{path}")
+
+    @functools.cached_property
+    def days(self) -> list[datetime.date]:
+        """Days that the version has, oldest first."""
+        return sorted(self._files)
+
+    def files(self, day: datetime.date) -> list[str]:
+        """Files of a day, as paths of ``filesystem``, by name; none for a day that is not there."""
+        return sorted(self._files.get(day, []))
+
+    @property
+    def schema_json(self) -> str:
+        """Columns of the table, as JSON that Spark and Delta share; ValueError without a table."""
+        if self._table is None:
+            raise ValueError(f"{self.root.name}: no such table in {self.root.parent}")
+        return str(self._table.schema().to_json())
+
+    def numbers(self, days: Sequence[datetime.date]) -> dict[datetime.date, int]:
+        """How often each day was replaced."""
+        if self._table is None:
+            return dict.fromkeys(days, 0)
+        return {day: self._table.transaction_version(application(day)) or 0 for day in days}
+
+    def partition(self, day: datetime.date) -> Partition:
+        """What a day holds, from the footers of its files; ValueError where there is none."""
+        if day not in self._partitions:
+            self._partitions |= self.partitions([day])
+        return self._partitions[day]
+
+    def partitions(self, days: Sequence[datetime.date]) -> dict[datetime.date, Partition]:
+        """``partition`` of several days, their footers read side by side."""
+        for day in days:
+            if not self.files(day):
+                raise ValueError(
+                    f"partition {self.root.name}/{DAY}={day}: not in {self.root.parent}; the table "
+                    f"has {span(self.days)}"
+                )
+        wanted = [(day, path) for day in days for path in self.files(day)]
+        with concurrent.futures.ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+            read = list(pool.map(lambda found: self._footer(found[1]), wanted))
+        footers: dict[datetime.date, list[bytes]] = {}
+        for (day, _), footer in zip(wanted, read, strict=True):
+            footers.setdefault(day, []).append(footer)
+        return {
+            day: partition_from_footers(self.root.name, day, found)
+            for day, found in footers.items()
+        }
+
+    def _footer(self, path: str) -> bytes:
+        said: bytes = pq.read_metadata(path, filesystem=self.filesystem).metadata[FOOTER]
+        return said
+
+    def read(self, day: datetime.date, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of a day in Arrow, file by file in the order of ``files``, without ``day``."""
+        tables = []
+        for path in self.files(day):
+            with pq.ParquetFile(path, filesystem=self.filesystem) as file:
+                tables.append(file.read(columns=columns))
+        if not tables:
+            self.partition(day)
+        return pa.concat_tables(tables)
+
+
+def snapshot(root: Place, version: int | None = None) -> Snapshot:
+    """The newest version of a table, or a named one.
+
+    Raises:
+        ValueError: The folder is of the layout before Delta tables.
+    """
+    table = open_table(root, version)
+    if table is None and is_local(root) and (root / ".versions").is_dir():
+        raise ValueError(
+            f"{root}: its days are links, as versions before 0.3 wrote them; remove the lake of "
+            f"this data set, {root.parent}, and build its days again"
+        )
+    return Snapshot(root, table)
+
+
+def open_table(root: Place, version: int | None = None) -> DeltaTable | None:
+    """The table as it is now: an object that was opened before stays at its version."""
+    try:
+        return DeltaTable(uri(root), version=version)
+    except TableNotFoundError:
+        return None
+
+
+def application(day: datetime.date) -> str:
+    """The name under which the log keeps the number of a day."""
+    return f"{DAY}={day.isoformat()}"
+
+
+def span(days: Sequence[datetime.date]) -> str:
+    """Days in words."""
+    return f"{len(days)} days from {days[0]} to {days[-1]}" if days else "no partition"
