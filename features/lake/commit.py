@@ -85,9 +85,10 @@ def commit(
             max_commit_retries=0,
             app_transactions=[Transaction(application(day), base[day] + 1) for day in base],
         )
+        expected = _CREATING if table is None else _WRITING
         try:
             _write(root, table, files, schema, list(base), properties)
-        except _CREATING if table is None else _WRITING as error:
+        except expected as error:
             # Another commit was first, or the store did not answer: look again.
             failed: Exception = error
             time.sleep(random.uniform(0, 0.02 * (attempt + 1)))

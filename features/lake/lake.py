@@ -138,7 +138,9 @@ class Lake:
             "fingerprint": fingerprint,
             "inputs": {name: version for name, version in self._read.items() if name != table},
         }
-        return Candidate(table, base, files, frame.schema.json(), description, metadata)
+        # Spark's plan decides which columns it knows to be filled; a table's columns do not change.
+        struct = frame.schema.toNullable().json()
+        return Candidate(table, base, files, struct, description, metadata)
 
     def publish(self, staged: Candidate) -> list[Partition]:
         """Let the next version of a table have a candidate's days; all of them or none.

@@ -29,6 +29,8 @@ _PART = "__part"
 """Column with the number of the file, among those of its day, that a row goes to."""
 _DAYS_AT_ONCE = 32
 """A task takes every so-many-th day of a range, so that many small days are not as many tasks."""
+_TIMEZONE = "UTC"
+"""Of every session's timestamps."""
 _REPORT = "path string, num_bytes long, day date, rows long, hash_sum string, hash_xor long"
 _REPORT_SCHEMA = pa.schema(
     [
@@ -93,7 +95,9 @@ def _write_empty(
     """A file without rows, so that a day on which nothing happened is a day of the table."""
     fields = StructType([field for field in struct.fields if field.name != DAY])
     name = f"{0:05d}-{uuid.uuid4().hex[:12]}"
-    return DayFile(root, name, day, to_arrow_schema(fields), description).finish()
+    return DayFile(
+        root, name, day, to_arrow_schema(fields, timezone=_TIMEZONE), description
+    ).finish()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +188,7 @@ class FileReader:
     ) -> None:
         """Args: the table's folder, the files with their days, and the columns, ``day`` too."""
         self._root, self._files = root, list(files)
-        self._schema = to_arrow_schema(struct)
+        self._schema = to_arrow_schema(struct, timezone=_TIMEZONE)
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The rows of the files whose numbers come."""

@@ -63,5 +63,6 @@ class DeltaReader(DataSourceReader):
 
 
 def register(spark: SparkSession) -> None:
-    """Let a session read ``delta``."""
-    spark.dataSource.register(DeltaSource)
+    """Let a session read ``delta``, where it has no source of Delta's own."""
+    if "delta" not in (spark.conf.get("spark.sql.extensions", "") or ""):
+        spark.dataSource.register(DeltaSource)

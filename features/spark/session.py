@@ -29,6 +29,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from features.lake import spark_source
 from features.schema import (
     CREATED,
     EVENT_TIMESTAMP,
@@ -105,6 +106,7 @@ def start_session(name: str, **conf: str) -> SparkSession:
     builder = builder.config(map={k: v for k, v in defaults.items() if k not in given})
     spark = builder.master(master or "local[*]").getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
+    spark_source.register(spark)
     return spark
 
 
@@ -124,6 +126,7 @@ def _remote_session(builder: SparkSession.Builder, remote: str) -> SparkSession:
     _require_answer(remote)
     spark = builder.remote(remote).getOrCreate()
     atexit.register(spark.stop)
+    spark_source.register(spark)
     return spark
 
 

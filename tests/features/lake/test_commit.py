@@ -15,6 +15,9 @@ from features.lake.snapshot import snapshot
 TUESDAY, WEDNESDAY = (MONDAY + datetime.timedelta(days=n) for n in (1, 2))
 
 
+pytestmark = pytest.mark.process
+
+
 @pytest.fixture(scope="module")
 def two_writers(object_store):
     """Processes that commit at the same moment; they see the store's address."""

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
 from support.lake_rows import MONDAY, replaced
 
 from features.lake.snapshot import snapshot
 from features.places import is_local, uri
 from features.schema import DAY
 
+pytestmark = pytest.mark.process
 READ = textwrap.dedent(
     """
     import json, os, sys
