@@ -15,7 +15,7 @@ import filelock
 import prometheus_client  # noqa: F401 - before Feast, which decides for it where values are kept
 import pytest
 from support import forks, kinds
-from support.object_store import anywhere, object_store  # noqa: F401 - fixtures
+from support.object_store import anywhere, object_store, stopped_object_store  # noqa: F401 - fixtures
 
 from features.datasets.catalog import schema_of
 from features.schema import Schema
@@ -32,7 +32,7 @@ CONNECT_TOKEN = "a-token-of-the-tests"
 
 
 @pytest.fixture(scope="session")
-def spark() -> Iterator[object]:
+def spark(stopped_object_store: object) -> Iterator[object]:  # noqa: F811 - a fixture
     from features.spark.session import start_session
 
     # Its finalizers log when pytest has closed the streams.

@@ -57,6 +57,10 @@ class Snapshot:
             return dict.fromkeys(days, 0)
         return {day: self._table.transaction_version(application(day)) or 0 for day in days}
 
+    def history(self) -> list[dict[str, object]]:
+        """What the log says of each version, the newest first: job, run, inputs, days, hashes."""
+        return [] if self._table is None else self._table.history()
+
     def partition(self, day: datetime.date) -> Partition:
         """What a day holds, from the footers of its files; ValueError where there is none."""
         if day not in self._partitions:

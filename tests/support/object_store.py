@@ -10,14 +10,22 @@ from infra.local.servers import ObjectStore
 
 
 @pytest.fixture(scope="session")
-def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """One S3 server for a worker's tests; its address and keys are in the environment meanwhile."""
-    with (
-        ObjectStore(tmp_path_factory.mktemp("object-store")) as store,
-        pytest.MonkeyPatch.context() as environment,
-    ):
+def stopped_object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """One S3 server for a worker's tests, not started; the environment has its address and keys.
+
+    Spark takes it before its JVM starts, whose environment its tasks have.
+    """
+    with pytest.MonkeyPatch.context() as environment:
+        store = ObjectStore(tmp_path_factory.mktemp("object-store"))
         for name, value in store.environment.items():
             environment.setenv(name, value)
+        yield store
+
+
+@pytest.fixture(scope="session")
+def object_store(stopped_object_store: ObjectStore) -> Iterator[ObjectStore]:
+    """The same, started."""
+    with stopped_object_store as store:
         yield store
 
 
