@@ -19,7 +19,7 @@ from features.lake.candidate import Candidate, candidate
 from features.lake.day_rows import FileDescription, Partition
 from features.lake.snapshot import Snapshot, snapshot
 from features.lake.spark_files import read_files, write_frame
-from features.places import arrow_file, place
+from features.places import Place, arrow_file, place
 
 IMPRESSIONS_RAW = "impressions_raw"
 """As they landed, typed."""
@@ -45,7 +45,7 @@ class Lake:
     conflict when this one commits.
     """
 
-    def __init__(self, root: str | os.PathLike[str], dataset: str, *, job: str = "") -> None:
+    def __init__(self, root: str | os.PathLike[str] | Place, dataset: str, *, job: str = "") -> None:
         """Open the lake of a data set; nothing is created before the first write.
 
         Args:
