@@ -45,7 +45,9 @@ class Lake:
     conflict when this one commits.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | Place, dataset: str, *, job: str = "") -> None:
+    def __init__(
+        self, root: str | os.PathLike[str] | Place, dataset: str, *, job: str = ""
+    ) -> None:
         """Open the lake of a data set; nothing is created before the first write.
 
         Args:
