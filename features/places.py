@@ -10,6 +10,7 @@ Credentials come from the environment, or the usual chain of AWS, and are never 
 
 import contextlib
 import os
+import shutil
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +77,11 @@ def put_whole(where: Place, content: bytes) -> None:
     where.parent.mkdir(parents=True, exist_ok=True)
     part = where.with_name(f".{where.name}-{uuid.uuid4().hex[:12]}.part")
     try:
-        part.write_bytes(content)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            # Else a loss of power may leave the name with nothing behind it.
+            os.fsync(file.fileno())
         os.replace(part, where)
     finally:
         part.unlink(missing_ok=True)
@@ -104,10 +109,21 @@ def put_new(where: Place, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def remove_folder(where: Place) -> None:
-    """Remove a folder and all in it; nothing where it is not there."""
+def remove_folder(where: Place, *, first: str = "") -> None:
+    """Remove a folder and all in it; nothing where it is not there.
+
+    Args:
+        where: The folder.
+        first: The file without which it does not count, such as its manifest: a removal that is
+            cut off leaves no folder that seems to be whole.
+    """
+    if first:
+        (where / first).unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
-        where.fs.rm(where.path if not isinstance(where, Path) else str(where), recursive=True)
+        if isinstance(where, Path):
+            shutil.rmtree(where)
+        else:
+            where.fs.rm(where.path, recursive=True)
 
 
 def _arrow_s3() -> "pafs.FileSystem":

@@ -6,12 +6,12 @@ same anchors as the original runs.
 """
 
 import datetime
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from features.places import Place, remove_folder
 from features.schema import Schema
-from training.artifact.manifest import read_manifest
+from training.artifact.manifest import MANIFEST, read_manifest
 from training.checkpoint.catalog import Checkpoints
 from training.registry.aliases import ANCHOR_DAYS, CANARY, CHALLENGER, CHAMPION, PREVIOUS, SHADOW
 from training.registry.mlflow_registry import Registry, Version
@@ -47,8 +47,8 @@ def coming_anchors(line: Sequence[Version], *, days: int) -> list[Version]:
 
 def prune(
     schema: Schema,
-    checkpoints: Path,
-    artifacts: Path,
+    checkpoints: Place,
+    artifacts: Place,
     tracking: Path,
     *,
     keep: int,
@@ -69,13 +69,13 @@ def prune(
     if champion and (previous := registry.tag(champion, PREVIOUS)):
         in_use.add(previous)
     root = artifacts / schema.name
-    versions = sorted(path.parent for path in root.glob("[0-9]*/manifest.json"))
+    versions = sorted(path.parent for path in root.glob(f"[0-9]*/{MANIFEST}"))
     line = line_of_champions(registry)
     kept_for_gate = {found.version for found in coming_anchors(line, days=anchor_days)}
     removed = [path for path in versions[:-keep] if path.name not in in_use | kept_for_gate]
-    kept = [read_manifest(root / version) for version in in_use if (root / version).exists()]
+    kept = [read_manifest(path) for path in versions if path.name in in_use]
     made_of = {manifest.checkpoint or manifest.day for manifest in kept}
     for path in removed:
-        shutil.rmtree(path)
+        remove_folder(path, first=MANIFEST)
     gone = Checkpoints(checkpoints, schema).prune(keep=keep, in_use=made_of)
     return {"removed": {"artifacts": [path.name for path in removed], "checkpoints": gone}}

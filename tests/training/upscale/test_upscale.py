@@ -108,7 +108,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def ranker_of(checkpoint: Checkpoint, schema) -> Ranker:
     model = recipe_from_dict(checkpoint.manifest.recipe).model
     ranker = Ranker(inputs_of(schema), model)
-    load_whole(checkpoint.path, ranker)
+    load_whole(checkpoint.tensors, ranker)
     return ranker
 
 
@@ -156,7 +156,7 @@ def assert_equal(left, right):
 
 
 def test_moments_come_along(family):
-    keys = FileSystemReader(str(family.grown.path)).read_metadata().state_dict_metadata
+    keys = FileSystemReader(str(family.grown.tensors)).read_metadata().state_dict_metadata
     name = "interaction.net.layers.0.linear_compression"
     state = _load_state_dict_from_keys(checkpoint_id=family.grown.path)["dense_optimizer"]
     assert any(name in key for key in keys)

@@ -5,12 +5,12 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from features.datasets.catalog import SCHEMAS
+from features.places import Place, is_local
 from features.schema import Schema
 from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable, user_groups
@@ -40,7 +40,7 @@ _RUN_FIGURES = ("epochs", "seconds", "samples_per_second")
 
 
 def run_benchmark(
-    dataset: str, folder: Path, model: str, *, recipe: str | None, seeds: int, trials: int
+    dataset: str, folder: Place, model: str, *, recipe: str | None, seeds: int, trials: int
 ) -> dict[str, Any]:
     """Train ``seeds`` rankers on a data set; returns the line of figures, its table included.
 
@@ -50,7 +50,7 @@ def run_benchmark(
     if seeds < 1:
         raise ValueError(f"seeds: {seeds}; at least 1")
     chosen = recipe_for(dataset, model, recipe)
-    data = DATASETS[dataset](folder)
+    data = _read(dataset, folder)
     logger.info(
         "%s: %d training rows, %d to validate, %d to test; recipe %s",
         *(data.name, data.train.num_rows(), len(data.valid), len(data.test), chosen.name),
@@ -144,7 +144,7 @@ def _table(figures: dict[str, Any]) -> str:
     return f"| {titles} |\n|{rule}|\n| {' | '.join(cells)} |"
 
 
-def read_lake(schema: Schema, lake: Path) -> BenchmarkData:
+def read_lake(schema: Schema, lake: Place) -> BenchmarkData:
     """All examples of a data set: the first days train, the next validate, the last test.
 
     Raises:
@@ -174,7 +174,7 @@ def read_lake(schema: Schema, lake: Path) -> BenchmarkData:
 
 FRAPPE_FIELDS = ("user", "item", *CONTEXTS)
 MOVIELENS_FIELDS = ("user_id", "item_id", "tag_id")
-DATASETS: dict[str, Callable[[Path], BenchmarkData]] = {
+DATASETS: dict[str, Callable[[Place], BenchmarkData]] = {
     "frappe": functools.partial(read_one_hot, "frappe", fields=FRAPPE_FIELDS),
     "frappe-stand-in": lambda _: frappe_stand_in(),
     "movielens-latest": functools.partial(
@@ -185,6 +185,14 @@ DATASETS: dict[str, Callable[[Path], BenchmarkData]] = {
     "taobao-ad": functools.partial(read_sequences, "taobao-ad", form=TAOBAO_AD),
     "criteo-kaggle": read_criteo_kaggle,
     "criteo-terabyte": read_criteo_terabyte,
-    **{name: functools.partial(read_lake, schema) for name, schema in SCHEMAS.items()},
 }
-"""Readers by the name of the data set; each takes the folder that ``--data`` names."""
+"""Readers of published files by the name of the data set; each takes the folder that has them."""
+
+
+def _read(dataset: str, folder: Place) -> BenchmarkData:
+    """A data set of ours from its lake, or a published one from its files."""
+    if dataset in SCHEMAS:
+        return read_lake(SCHEMAS[dataset], folder)
+    if not is_local(folder):
+        raise ValueError(f"--data {folder}: the files of {dataset} are read from a disk")
+    return DATASETS[dataset](folder)
