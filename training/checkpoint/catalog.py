@@ -199,15 +199,18 @@ class Checkpoints:
             raise AdoptionError(f"checkpoint {checkpoint.path}: {error}") from error
 
     def prune(self, *, keep: int, in_use: set[str]) -> list[str]:
-        """Remove all but the ``keep`` newest checkpoints and those in use; returns their names."""
+        """Remove all but the ``keep`` newest checkpoints and those in use; returns their names.
+
+        Folders of that age without a manifest, which killed writers left, go too.
+        """
         if keep < 1:
             raise ValueError(f"keep: {keep}; at least 1")
-        removed = []
-        for checkpoint in self.all()[:-keep]:
-            if checkpoint.name not in in_use:
-                remove_folder(checkpoint.path, first=MANIFEST)
-                removed.append(checkpoint.name)
-        return removed
+        names = [checkpoint.name for checkpoint in self.all()]
+        newest = names[-keep:]
+        for path in list(self.root.glob("[0-9]*")) if newest else ():
+            if path.name < newest[0] and path.name not in in_use:
+                remove_folder(path, first=MANIFEST)
+        return [name for name in names[:-keep] if name not in in_use]
 
 
 def checkpoint_name(day: datetime.date, *, role: str, recipe: str) -> str:

@@ -50,7 +50,9 @@ def run_benchmark(
     if seeds < 1:
         raise ValueError(f"seeds: {seeds}; at least 1")
     chosen = recipe_for(dataset, model, recipe)
-    data = _read(dataset, folder)
+    if dataset not in SCHEMAS and not is_local(folder):
+        raise ValueError(f"--data {folder}: the files of {dataset} are read from a disk")
+    data = DATASETS[dataset](folder)
     logger.info(
         "%s: %d training rows, %d to validate, %d to test; recipe %s",
         *(data.name, data.train.num_rows(), len(data.valid), len(data.test), chosen.name),
@@ -185,14 +187,6 @@ DATASETS: dict[str, Callable[[Place], BenchmarkData]] = {
     "taobao-ad": functools.partial(read_sequences, "taobao-ad", form=TAOBAO_AD),
     "criteo-kaggle": read_criteo_kaggle,
     "criteo-terabyte": read_criteo_terabyte,
+    **{name: functools.partial(read_lake, schema) for name, schema in SCHEMAS.items()},
 }
-"""Readers of published files by the name of the data set; each takes the folder that has them."""
-
-
-def _read(dataset: str, folder: Place) -> BenchmarkData:
-    """A data set of ours from its lake, or a published one from its files."""
-    if dataset in SCHEMAS:
-        return read_lake(SCHEMAS[dataset], folder)
-    if not is_local(folder):
-        raise ValueError(f"--data {folder}: the files of {dataset} are read from a disk")
-    return DATASETS[dataset](folder)
+"""Readers by the name of the data set; each takes the folder that ``--data`` names."""
