@@ -13,7 +13,7 @@ import datetime
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Self, TypedDict
 
 from features.places import Place, put_whole, remove_folder
@@ -198,20 +198,6 @@ class Checkpoints:
         except AdoptionError as error:
             raise AdoptionError(f"checkpoint {checkpoint.path}: {error}") from error
 
-    def prune(self, *, keep: int, in_use: set[str]) -> list[str]:
-        """Remove all but the ``keep`` newest checkpoints and those in use; returns their names.
-
-        Folders of that age without a manifest, which killed writers left, go too.
-        """
-        if keep < 1:
-            raise ValueError(f"keep: {keep}; at least 1")
-        names = [checkpoint.name for checkpoint in self.all()]
-        newest = names[-keep:]
-        for path in list(self.root.glob("[0-9]*")) if newest else ():
-            if path.name < newest[0] and path.name not in in_use:
-                remove_folder(path, first=MANIFEST)
-        return [name for name in names[:-keep] if name not in in_use]
-
 
 def checkpoint_name(day: datetime.date, *, role: str, recipe: str) -> str:
     """Folder of what a day's run writes; in a trial with its role and recipe behind."""
@@ -231,6 +217,23 @@ def publish(folder: Place, manifest: Mapping[str, object]) -> None:
             remove_folder(old)
         else:
             old.unlink()
+
+
+def prune(root: Place, *, keep: int, in_use: Container[str]) -> list[str]:
+    """Remove all but the ``keep`` newest checkpoints, or artifacts, of a folder and those in use.
+
+    Folders of that age without a manifest, which killed writers left, go too.
+
+    Returns:
+        The names of those that were whole.
+    """
+    if keep < 1:
+        raise ValueError(f"keep: {keep}; at least 1")
+    names = sorted(path.parent.name for path in root.glob(f"[0-9]*/{MANIFEST}"))
+    for path in list(root.glob("[0-9]*")):
+        if names and path.name < names[-keep:][0] and path.name not in in_use:
+            remove_folder(path, first=MANIFEST)
+    return [name for name in names[:-keep] if name not in in_use]
 
 
 def verify_files(folder: Place, hashes: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from support.training.saved_anywhere import local_tensors, manifest, randomise, 
 from features.datasets.catalog import schema_of
 from features.places import put_whole
 from training.checkpoint import catalog, tensors
-from training.checkpoint.catalog import MANIFEST, Checkpoint, Checkpoints, CorruptError
+from training.checkpoint.catalog import MANIFEST, Checkpoint, Checkpoints, CorruptError, prune
 from training.checkpoint.tensors import (
     CheckpointError,
     load_tensors,
@@ -143,7 +143,7 @@ def test_pruning_removes_what_killed_writers_of_that_age_left(anywhere, group, m
         for day in ("2025-01-01", "2025-01-05"):
             with pytest.raises(KilledError):
                 written(known.root, 2.0, day)
-    assert known.prune(keep=1, in_use={"2025-01-03"}) == ["2025-01-02"]
+    assert prune(known.root, keep=1, in_use={"2025-01-03"}) == ["2025-01-02"]
     assert folders_of(known.root) == {"2025-01-03", "2025-01-04", "2025-01-05"}
 
 
