@@ -10,12 +10,16 @@ Credentials come from the environment, or the usual chain of AWS, and are never 
 
 import contextlib
 import os
+import shutil
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import pyarrow.fs as pafs
 from upath import UPath
+
+if TYPE_CHECKING:
+    import pyarrow.fs as pafs
 
 Place = UPath
 ROOT = "RANKING_ROOT"
@@ -38,7 +42,12 @@ def place(text: str | os.PathLike[str] | Place) -> Place:
 
 def root() -> Place:
     """The place below which all data lie, as the environment says."""
-    return place(os.environ.get(ROOT) or os.environ.get("RANKING_VAR") or "var")
+    return place(os.environ.get(ROOT) or local_root())
+
+
+def local_root() -> Path:
+    """The folder of this machine for what is no data: databases, caches, native code."""
+    return Path(os.environ.get("RANKING_VAR") or "var")
 
 
 def is_local(where: Place) -> bool:
@@ -51,8 +60,10 @@ def uri(where: Place) -> str:
     return str(where.absolute()) if isinstance(where, Path) else str(where)
 
 
-def arrow_file(where: Place) -> tuple[pafs.FileSystem, str]:
+def arrow_file(where: Place) -> tuple["pafs.FileSystem", str]:
     """Arrow's file system of a place, and the place's path in it."""
+    import pyarrow.fs as pafs  # a tenth of a second, which no --help has to wait for
+
     if isinstance(where, Path):
         return pafs.LocalFileSystem(), str(where)
     return _arrow_s3(), where.path
@@ -66,7 +77,11 @@ def put_whole(where: Place, content: bytes) -> None:
     where.parent.mkdir(parents=True, exist_ok=True)
     part = where.with_name(f".{where.name}-{uuid.uuid4().hex[:12]}.part")
     try:
-        part.write_bytes(content)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            # Else a loss of power may leave the name with nothing behind it.
+            os.fsync(file.fileno())
         os.replace(part, where)
     finally:
         part.unlink(missing_ok=True)
@@ -94,14 +109,27 @@ def put_new(where: Place, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def remove_folder(where: Place) -> None:
-    """Remove a folder and all in it; nothing where it is not there."""
+def remove_folder(where: Place, *, first: str = "") -> None:
+    """Remove a folder and all in it; nothing where it is not there.
+
+    Args:
+        where: The folder.
+        first: The file without which it does not count, such as its manifest: a removal that is
+            cut off leaves no folder that seems to be whole.
+    """
+    if first:
+        (where / first).unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
-        where.fs.rm(where.path if not isinstance(where, Path) else str(where), recursive=True)
+        if isinstance(where, Path):
+            shutil.rmtree(where)
+        else:
+            where.fs.rm(where.path, recursive=True)
 
 
-def _arrow_s3() -> pafs.FileSystem:
+def _arrow_s3() -> "pafs.FileSystem":
     """Arrow reads credentials from the environment, and not the address of the server."""
+    import pyarrow.fs as pafs
+
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     address = urlsplit(endpoint)

@@ -8,7 +8,8 @@ import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from features.options import OfDataset, folder, from_flags, option
+from features.options import OfDataset, folder, from_flags, local_folder, option
+from features.places import Place
 from training.checkpoint.catalog import CONTROL, GROWN
 from training.config.recipe import DenseParallelism, Precision, Recipe
 from training.recipes import RECIPES, USUAL, recipe_of
@@ -60,47 +61,47 @@ class OfRecipe:
 class ReadsLake(OfDataset):
     """A request that reads the examples of a data set."""
 
-    lake: Path = folder("lake", "the Parquet tables")
+    lake: Place = folder("lake", "the Parquet tables")
 
 
 @from_flags
 class Tracks:
     """A request whose runs and versions MLflow has."""
 
-    tracking: Path = folder("mlflow", "the MLflow database")
+    tracking: Path = local_folder("mlflow", "the MLflow database")
 
 
 @from_flags
 class Reports:
     """A request that ends in a page."""
 
-    reports: Path = folder("reports", "where pages are written")
+    reports: Place = folder("reports", "where pages are written")
 
 
 @from_flags
 class UsesStudy:
     """A request about scaling studies."""
 
-    study: Path = folder("scaling", "the runs and points of scaling studies")
+    study: Place = folder("scaling", "the runs and points of scaling studies")
 
 
 @from_flags
 class UsesCompiled:
     """A request that reads or writes native code."""
 
-    compiled: Path = folder(
+    compiled: Path = local_folder(
         "compiled", "native code of this machine, which only this user may write"
     )
 
 
 @from_flags
 class _OfCheckpoints:
-    checkpoints: Path = folder("checkpoints", "the training checkpoints")
+    checkpoints: Place = folder("checkpoints", "the training checkpoints")
 
 
 @from_flags
 class _OfArtifacts:
-    artifacts: Path = folder("artifacts", "the exported rankers")
+    artifacts: Place = folder("artifacts", "the exported rankers")
 
 
 @from_flags
@@ -232,7 +233,7 @@ class CompileRequest(UsesCompiled):
     architecture.
     """
 
-    artifact: Path = option("folder of one artifact", metavar="DIR")
+    artifact: Place = option("folder of one artifact", metavar="DIR")
 
 
 @from_flags

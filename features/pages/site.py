@@ -1,10 +1,14 @@
 """A page by a template: HTML in one file that opens from anywhere, or text for a terminal."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import jinja2
 
 from features.pages.content import Page
+
+if TYPE_CHECKING:
+    from features.places import Place
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -31,7 +35,7 @@ def markdown(template: Path, **values: object) -> str:
     return _TEMPLATES.from_string(template.read_text(encoding="utf-8")).render(values)
 
 
-def write(page: Page, reports: Path, path: Path) -> str:
+def write(page: Page, reports: "Place | Path", path: PurePath) -> str:
     """Write a page to ``path`` below ``reports``; returns the path, for a job's summary."""
     (reports / path).parent.mkdir(parents=True, exist_ok=True)
     (reports / path).write_text(html(page), encoding="utf-8")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from features.encoding.encode import RequestInputs
+from features.places import Place
 from features.schema import Schema
 from serving.routing.serving_versions import Champion
 from serving.routing.traffic_split import Shares, read_shares
@@ -42,9 +43,9 @@ class Models:
         self,
         schema: Schema,
         *,
-        artifacts: Path,
+        artifacts: Place,
         tracking: Path,
-        model: Path | None = None,
+        model: Place | None = None,
         compiled: Path | None = None,
         num_threads: int = 1,
     ) -> None:

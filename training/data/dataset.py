@@ -5,7 +5,6 @@ import dataclasses
 import datetime
 import itertools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 
 from features.encoding.encode import InfiniteError, ModelInputs, encode
 from features.lake.snapshot import snapshot
-from features.places import place
+from features.places import Place, place
 from features.schema import EXAMPLE_ID, LABEL, Schema
 from features.schema.fingerprints import rows_fingerprint
 from training.data.batch import Batch, make_batch
@@ -42,7 +41,7 @@ class Examples:
 class Buffer:
     """Row groups that are shuffled together."""
 
-    row_groups: tuple[tuple[Path, int], ...]
+    row_groups: tuple[tuple[Place, int], ...]
     """File and number of the group in it."""
     num_rows: int
 
@@ -50,7 +49,7 @@ class Buffer:
 class ExampleTable:
     """The partitions of training examples of one data set."""
 
-    def __init__(self, lake: Path, schema: Schema) -> None:
+    def __init__(self, lake: Place, schema: Schema) -> None:
         """Open the table; ValueError when it is not there."""
         self.schema = schema
         self.root = lake / schema.name / TABLE
@@ -107,7 +106,7 @@ class ExampleTable:
         Read from the files' footers alone; ``read_buffer`` reads one.
         """
         found: list[Buffer] = []
-        held: list[tuple[Path, int]] = []
+        held: list[tuple[Place, int]] = []
         count = 0
         for day in days:
             for path in self._files(day):
@@ -128,10 +127,10 @@ class ExampleTable:
                 tables.append(file.read_row_groups([group for _, group in groups]))
         return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
 
-    def _files(self, day: datetime.date) -> list[Path]:
+    def _files(self, day: datetime.date) -> list[Place]:
         if self._fingerprint(day) != rows_fingerprint(self.schema):
             raise ValueError(self._stale())
-        return [Path(path) for path in self._snapshot.files(day)]
+        return [place(path) for path in self._snapshot.files(day)]
 
     def _fingerprint(self, day: datetime.date) -> str:
         """Fingerprint of the schema that made a day's examples; empty where it is not recorded."""

@@ -22,6 +22,7 @@ import torch
 from features.datasets.catalog import schema_of
 from features.online_store.reader import OnlineRows, open_rows
 from features.options import from_flags, option, parse
+from features.places import place
 from features.schema import Role
 from infra.bench.serving import data
 from serving.lookup.item_cache import ItemRefresh, Items
@@ -214,7 +215,7 @@ def _ranking(request: data.Request) -> RankingRequest:
 
 def _artifact(model: Path) -> Artifact:
     native = NativeCode.from_environment(data.FOLDER / "compiled")
-    return load(model, SCHEMA, native=native)
+    return load(place(model), SCHEMA, native=native)
 
 
 def _median_ms(work: Callable[[int], object], repeats: int = REPEATS) -> float:

@@ -127,7 +127,7 @@ def write_rankers() -> None:
 def write_ranker(registry: Registry, day: str, seed: int) -> str:
     """A registered artifact of a day, trained through the day before."""
     manifest = artifact.write(
-        FOLDER / "artifacts",
+        place(FOLDER / "artifacts"),
         random_ranker(SCHEMA, RECIPE, seed=seed),
         SCHEMA,
         random_rows(SCHEMA, artifact.GOLDEN_ROWS, seed=seed),
@@ -140,7 +140,7 @@ def write_ranker(registry: Registry, day: str, seed: int) -> str:
         mlflow_run="",
         tables="int8",
     )
-    folder = FOLDER / "artifacts" / SCHEMA.name / manifest.version
+    folder = place(FOLDER / "artifacts") / SCHEMA.name / manifest.version
     registry.register(read_manifest(folder), folder)
     return manifest.version
 
