@@ -22,7 +22,7 @@ ROOT = "RANKING_ROOT"
 _SCHEMES = ("", "file", "s3")
 
 
-def place(text: str | os.PathLike[str]) -> Place:
+def place(text: str | os.PathLike[str] | Place) -> Place:
     """The place that a URI or a path names; ValueError for a scheme that nothing here can reach."""
     name = str(text)
     scheme = urlsplit(name).scheme if "://" in name or name.startswith("file:") else ""
