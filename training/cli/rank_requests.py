@@ -23,6 +23,8 @@ class TrainingRank:
     recipe: Recipe
     through: datetime.date
     """Last day to train on."""
+    examples_version: int
+    """The same on all ranks, and after a restart of them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ with without_collection():
 
     from training.checkpoint.catalog import Checkpoints
     from training.data.dataset import ExampleTable
+    from training.data.pinned import EXAMPLES
     from training.distributed.process_group import process_group, reported_failures
     from training.trainer.trainer import Run, train
     from training.upscale.upscale import upscale
@@ -53,7 +54,7 @@ def run_rank(file: Path) -> Summary:
 
 def _train(rank: TrainingRank, *, mlflow_run: Path) -> Summary:
     asked, schema = rank.asked, schema_of(rank.asked.dataset)
-    table = ExampleTable(asked.lake, schema)
+    table = ExampleTable(asked.lake, schema, rank.examples_version)
     run = Run(
         schema=schema,
         recipe=rank.recipe,
@@ -81,6 +82,7 @@ def _train(rank: TrainingRank, *, mlflow_run: Path) -> Summary:
         "metrics": result.holdout.to_dict() if result.holdout else {},
         "shards": shards,
         "curve": result.curve,
+        "table_versions": {EXAMPLES: table.version},
         "partitions": table.content_hashes(result.days),
     }
 

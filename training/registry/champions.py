@@ -10,9 +10,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from features.places import Place
 from features.schema import Schema
-from training.artifact.manifest import read_manifest
+from training.artifact.manifest import MANIFEST, read_manifest
 from training.checkpoint.catalog import Checkpoints
+from training.data.pinned import LONGEST_TRAINING, unpin
 from training.registry.aliases import ANCHOR_DAYS, CANARY, CHALLENGER, CHAMPION, PREVIOUS, SHADOW
 from training.registry.mlflow_registry import Registry, Version
 
@@ -69,7 +71,7 @@ def prune(
     if champion and (previous := registry.tag(champion, PREVIOUS)):
         in_use.add(previous)
     root = artifacts / schema.name
-    versions = sorted(path.parent for path in root.glob("[0-9]*/manifest.json"))
+    versions = sorted(path.parent for path in root.glob(f"[0-9]*/{MANIFEST}"))
     line = line_of_champions(registry)
     kept_for_gate = {found.version for found in coming_anchors(line, days=anchor_days)}
     removed = [path for path in versions[:-keep] if path.name not in in_use | kept_for_gate]
@@ -79,3 +81,27 @@ def prune(
         shutil.rmtree(path)
     gone = Checkpoints(checkpoints, schema).prune(keep=keep, in_use=made_of)
     return {"removed": {"artifacts": [path.name for path in removed], "checkpoints": gone}}
+
+
+def release_pins(
+    schema: Schema,
+    checkpoints: Path,
+    artifacts: Path,
+    lake: Place,
+    *,
+    grace: datetime.timedelta = LONGEST_TRAINING,
+) -> list[str]:
+    """Remove the pins of examples on which nothing that is left was trained; raises as ``unpin``.
+
+    Args:
+        schema: The data set.
+        checkpoints: Those that are left.
+        artifacts: Those that are left.
+        lake: Where the pins are.
+        grace: Younger pins stay: their training may still run.
+    """
+    found = artifacts / schema.name
+    read = [one.manifest.table_versions for one in Checkpoints(checkpoints, schema).all()]
+    read += [read_manifest(path.parent).table_versions for path in found.glob(f"[0-9]*/{MANIFEST}")]
+    needed = {pair for versions in read for pair in versions.items()}
+    return unpin(lake, schema, needed, grace=grace)
