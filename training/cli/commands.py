@@ -8,7 +8,7 @@ import os
 from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
 from features.places import place
-from training.checkpoint.catalog import Checkpoints, checkpoint_name
+from training.checkpoint.catalog import Checkpoints
 from training.cli.experiments import EXPERIMENTS
 from training.cli.rank_requests import GrowthRank, TrainingRank
 from training.recipes import recipe_of, target_of
@@ -27,7 +27,6 @@ from training.requests import (
 
 def _train(request: TrainRequest) -> Summary:
     from training.cli.torchrun import default_ranks, train_and_track
-    from training.data.pinned import pin_examples
 
     schema = schema_of(request.dataset)
     through = parent_selection.holdout_start(schema, request.date, days=request.holdout_days)
@@ -35,9 +34,7 @@ def _train(request: TrainRequest) -> Summary:
     recipe = request.changed(recipe_of(_recipe_name(request, checkpoints)))
     if request.source:
         parent_selection.check_parent(checkpoints, request.source, recipe=recipe, through=through)
-    name = checkpoint_name(request.date, role=request.trial or "", recipe=recipe.name)
-    version = pin_examples(place(request.lake), schema, name, request.examples_version)
-    rank = TrainingRank(asked=request, recipe=recipe, through=through, examples_version=version)
+    rank = TrainingRank(asked=request, recipe=recipe, through=through)
     return train_and_track(schema, rank, ranks=request.ranks or default_ranks())
 
 

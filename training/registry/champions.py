@@ -71,7 +71,7 @@ def prune(
     if champion and (previous := registry.tag(champion, PREVIOUS)):
         in_use.add(previous)
     root = artifacts / schema.name
-    versions = sorted(path.parent for path in root.glob(f"[0-9]*/{MANIFEST}"))
+    versions = _finished(root)
     line = line_of_champions(registry)
     kept_for_gate = {found.version for found in coming_anchors(line, days=anchor_days)}
     removed = [path for path in versions[:-keep] if path.name not in in_use | kept_for_gate]
@@ -100,8 +100,12 @@ def release_pins(
         lake: Where the pins are.
         grace: Younger pins stay: their training may still run.
     """
-    found = artifacts / schema.name
     read = [one.manifest.table_versions for one in Checkpoints(checkpoints, schema).all()]
-    read += [read_manifest(path.parent).table_versions for path in found.glob(f"[0-9]*/{MANIFEST}")]
+    read += [read_manifest(path).table_versions for path in _finished(artifacts / schema.name)]
     needed = {pair for versions in read for pair in versions.items()}
     return unpin(lake, schema, needed, grace=grace)
+
+
+def _finished(folder: Path) -> list[Path]:
+    """Folders of artifacts with a manifest, the oldest first."""
+    return sorted(path.parent for path in folder.glob(f"[0-9]*/{MANIFEST}"))

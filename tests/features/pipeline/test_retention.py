@@ -153,7 +153,7 @@ def test_a_small_day_of_many_files_becomes_one_file_with_the_same_content_in_the
     assert pruned(table, hours=1) == {}
 
 
-def test_the_state_of_each_table_is_told(table):
+def test_the_state_of_each_table_is_listed(table):
     thursday = MONDAY + datetime.timedelta(days=3)
     replaced(table, thursday, who="4", run="run-4", inputs={"a": 4})
     put_pin(table.parent, snapshot(table, 1), "2025-01-07", who="training")
