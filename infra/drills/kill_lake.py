@@ -121,9 +121,13 @@ def _round_of(lake: Place) -> int | None:
 
 def write_until_killed(lake: str, first: int, started: "Connection[bool, bool]") -> None:
     """Write round after round, in a process of its own."""
+    where = place(lake)
+    # What is imported and opened at the first use takes longer than a round.
+    candidate(where, TABLE, DAYS)
+    snapshot(where / TABLE)
     started.send(True)
     for number in itertools.count(first):
-        write_round(place(lake), number)
+        write_round(where, number)
 
 
 class _Reader(threading.Thread):
