@@ -108,7 +108,7 @@ with DAG(
     prune_features = job("prune_features", "features", "prune", KEEP_DAYS, folders="lake")
     prune_models = job(
         "prune_models", "training", "prune", "--keep={{ params.keep_versions }}", ANCHOR,
-        is_dated=False, folders="checkpoints artifacts tracking", execution_timeout=SHORT,
+        is_dated=False, folders="lake checkpoints artifacts tracking", execution_timeout=SHORT,
     )  # fmt: skip
 
     chain(landed, ingest, validate_impressions, build, validate_features, [materialize, examples])

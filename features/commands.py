@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from features.cli import Command, FailedError, SkippedError, Summary
 from features.datasets.catalog import PUSH, SCHEMAS, has_push, schema_of
+from features.places import place
 from features.requests import (
     ApplyRequest,
     BuildRequest,
@@ -25,6 +26,7 @@ from features.requests import (
     OfLake,
     PruneRequest,
     PushRequest,
+    TablesRequest,
     ValidateRequest,
 )
 from features.schema import TableKind
@@ -159,9 +161,25 @@ def _examples(request: ExamplesRequest) -> Summary:
 def _prune(request: PruneRequest) -> Summary:
     from features.pipeline.retention import prune
 
-    schema = schema_of(request.dataset)
-    removed = prune(schema, request.lake, today=request.date, keep_days=request.keep_days)
+    removed = prune(
+        schema_of(request.dataset),
+        request.lake,
+        today=request.date,
+        keep_days=request.keep_days,
+        grace_hours=request.grace_hours,
+    )
     return {"removed": removed}
+
+
+def _tables(request: TablesRequest) -> Summary:
+    from features.lake.inventory import in_words, inventory
+
+    names = [request.dataset] if request.dataset else list(SCHEMAS)
+    lake = place(request.lake)
+    found = {name: inventory(lake / name, today=request.date) for name in names}
+    shown = {name: tables for name, tables in found.items() if tables or request.dataset}
+    words = "\n\n".join(in_words(name, tables) for name, tables in shown.items())
+    return {"tables": shown, "markdown": words or f"{lake}: no table"}
 
 
 def _document(request: DocumentRequest) -> Summary:
@@ -218,6 +236,7 @@ COMMANDS: dict[str, Command] = {
     "push": _push,
     "examples": _examples,
     "prune": _prune,
+    "tables": _tables,
     "document": _document,
 }
 """The jobs of a day in their order, then the rest."""

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from features.datasets.catalog import SCHEMAS
 from features.options import OfDataset, OfDay, OfDays, folder, from_flags, option
 
 
@@ -129,9 +130,23 @@ class ExamplesRequest(OfLake, OfDays):
 
 @from_flags
 class PruneRequest(OfLake, OfDay):
-    """Drop partitions that nothing needs."""
+    """Drop days, files and candidates that nothing needs."""
 
     keep_days: int = option("days to keep", default=400)
+    grace_hours: int = option(
+        "keep files and candidates that are younger: more than the longest job takes", default=48
+    )
+
+
+@from_flags
+class TablesRequest:
+    """Say what the lake's tables hold: versions, files, days, last commits, pins."""
+
+    lake: Path = folder("lake", "the Parquet tables, one partition a day")
+    dataset: str | None = option("the data set (else all)", choices=SCHEMAS, default=None)
+    date: datetime.date | None = option(
+        "day against which the age of the newest rows is told", default=None
+    )
 
 
 @from_flags

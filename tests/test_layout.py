@@ -73,6 +73,52 @@ def test_identifiers_are_terms_that_a_newcomer_would_search_for():
     assert found == {}
 
 
+BY_FOLDER = {
+    *("glob", "rglob", "iterdir", "walk", "listdir", "scandir"),
+    *("read_parquet", "read_table", "dataset", "ParquetDataset"),
+}
+"""Calls that find or read files by where they lie: in the lake they find superseded ones too."""
+
+
+def readers_by_folder(source: str) -> list[str]:
+    """Functions that speak of the lake and find or read files by where they lie."""
+    found = []
+    for function in ast.walk(ast.parse(source)):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            nodes = list(ast.walk(function))
+            words = {word for name in identifiers(function) for word in parts_of(name)}
+            called = {node.func for node in nodes if isinstance(node, ast.Call)}
+            names = {getattr(call, "attr", getattr(call, "id", "")) for call in called}
+            if words & {"lake", "snapshot"} and names & BY_FOLDER:
+                found.append(function.name)
+    return found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(lake): return sorted((lake / 'examples').glob('*.parquet'))",
+        "def f(self):\n    files = self._lake.root.rglob('*')",
+        "def f(request): return ds.dataset(str(request.lake / 'examples'))",
+        "def f(spark):\n    path = LAKE / 'x'\n    return pd.read_parquet(path)",
+        "def f(table): return [pq.read_table(path) for path in table._snapshot.files(day)]",
+    ],
+)
+def test_a_reader_of_a_folder_of_the_lake_is_found(source):
+    assert readers_by_folder(source) == ["f"]
+
+
+def test_only_the_lake_itself_reads_its_folders():
+    """Others ask a version for its files: a folder has those of all versions."""
+    found = {
+        str(path.relative_to(ROOT)): names
+        for path in tracked("features", "training", "serving", "dags", "infra")
+        if path.suffix == ".py" and not path.is_relative_to(ROOT / "features" / "lake")
+        if (names := readers_by_folder(path.read_text()))
+    }
+    assert found == {}
+
+
 def test_documents_use_no_private_words():
     found = {}
     for path in tracked("*.md"):

@@ -165,6 +165,7 @@ class TrainRequest(ChangesRecipe, _HoldsOut, Reports, Tracks, _OfCheckpoints, Re
     checkpoint_steps: int | None = option(
         "steps that a kill may cost; 0: all of them (else the recipe's)", default=None
     )
+    examples_version: int | None = option("of the examples (else the newest)", default=None)
     id_log: Path | None = option(
         "log the ids of every step's examples here", metavar="DIR", default=None
     )
@@ -280,8 +281,8 @@ class FamilyRequest(Reports, Tracks, _OfArtifacts, _OfCheckpoints, OfDataset):
 
 
 @from_flags
-class PruneRequest(Tracks, _OfArtifacts, _OfCheckpoints, OfDataset):
-    """Drop checkpoints and artifacts that nothing needs."""
+class PruneRequest(Tracks, _OfArtifacts, _OfCheckpoints, ReadsLake):
+    """Drop checkpoints, artifacts and pins of examples that nothing needs."""
 
     keep: int = option("newest to keep of each", default=10)
     anchor_days: int = option(

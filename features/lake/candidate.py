@@ -13,7 +13,8 @@ from typing import TypedDict
 
 from features.lake.commit import commit
 from features.lake.day_rows import FileDescription, Partition, WrittenFile, partition_of
-from features.places import Place, put_whole
+from features.lake.snapshot import listed
+from features.places import Place, arrow_file, put_whole
 
 FOLDER = "_candidates"
 """Beside the tables; no engine takes it for one."""
@@ -111,6 +112,28 @@ def candidate(lake: Place, table: str, days: Sequence[datetime.date]) -> Candida
         ),
         content["metadata"],
     )
+
+
+def candidates(lake: Place, table: str) -> list[str]:
+    """Names of the candidates of a table: first and last day."""
+    return [name.removesuffix(".json") for name, _ in listed(lake / FOLDER / table)]
+
+
+def remove_candidates(lake: Place, table: str, *, before: datetime.datetime) -> list[str]:
+    """Remove the candidates of which a file was written before some moment, or is gone.
+
+    A vacuum that spares what is younger would leave them with files missing. Returns their names.
+    """
+    files, folder = arrow_file(lake / table)
+    removed = []
+    for name in candidates(lake, table):
+        manifest = lake / FOLDER / table / f"{name}.json"
+        content: _Manifest = json.loads(manifest.read_bytes())
+        found = files.get_file_info([f"{folder}/{file['path']}" for file in content["files"]])
+        if any(not info.is_file or info.mtime < before for info in found):
+            manifest.unlink(missing_ok=True)
+            removed.append(name)
+    return removed
 
 
 def _file(lake: Place, table: str, days: Sequence[datetime.date]) -> Place:

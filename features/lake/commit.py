@@ -110,14 +110,18 @@ class Vacuumed(NamedTuple):
     num_bytes: int
 
 
-def vacuum(root: Place, *, hours: int, keep_versions: Sequence[int] = ()) -> Vacuumed:
+def vacuum(
+    root: Place, *, hours: int, keep_versions: Sequence[int] = (), dry_run: bool = False
+) -> Vacuumed:
     """Delete files that no kept version names and that are older than some hours.
 
     Args:
         root: The table's folder.
-        hours: More than the longest job takes: files that it has written are not named yet.
+        hours: More than the longest job takes: files that it has written are not named yet, and
+            those that it reads may be superseded meanwhile.
         keep_versions: Versions whose files stay, beside the newest. To be named at every vacuum:
             one without them removes their files.
+        dry_run: Only tell what would be deleted.
     """
     table = open_table(root)
     if table is None:
@@ -133,7 +137,9 @@ def vacuum(root: Place, *, hours: int, keep_versions: Sequence[int] = ()) -> Vac
     files, folder = arrow_file(root)
     named = files.get_file_info([f"{folder}/{path}" for path in delete(dry_run=True)])
     there = [info.size for info in named if info.is_file]
-    delete(dry_run=False)
+    # Each vacuum is two commits.
+    if there and not dry_run:
+        delete(dry_run=False)
     return Vacuumed(len(there), sum(there))
 
 

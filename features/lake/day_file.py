@@ -65,9 +65,10 @@ class DayFile:
         self._xor ^= hash_xor
         self._held.append(rows)
         if sum(map(len, self._held)) >= self._row_group_rows:
-            self._write_held()
+            self.end_row_group()
 
-    def _write_held(self) -> None:
+    def end_row_group(self) -> None:
+        """Let the rows so far be a row group of their own."""
         if self._held:
             rows = pa.concat_tables(self._held)
             self._file.write_table(rows, self._row_group_rows)
@@ -75,7 +76,7 @@ class DayFile:
 
     def finish(self) -> WrittenFile:
         """Write the footer; returns what is in the file."""
-        self._write_held()
+        self.end_row_group()
         written = WrittenFile(self._path, 0, self.day, self._rows, self._sum, self._xor)
         self._file.add_key_value_metadata({FOOTER: written.footer(self._description)})
         self._file.close()

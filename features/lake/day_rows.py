@@ -97,11 +97,14 @@ def partition_of(
 
 def partition_from_footers(table: str, day: datetime.date, footers: Sequence[bytes]) -> Partition:
     """The same, from the footers of a day's files."""
-    found: list[_Footer] = [json.loads(footer) for footer in footers]
-    files = [
-        WrittenFile("", 0, day, one["rows"], int(one["hash_sum"]), one["hash_xor"]) for one in found
-    ]
-    moment = found[0]["corrected_at"]
+    files = [written_file(day, footer) for footer in footers]
+    first: _Footer = json.loads(footers[0])
+    moment = first["corrected_at"]
     corrected_at = {day: datetime.datetime.fromisoformat(moment)} if moment else {}
-    description = FileDescription(found[0]["fingerprint"], corrected_at)
-    return partition_of(table, day, files, description)
+    return partition_of(table, day, files, FileDescription(first["fingerprint"], corrected_at))
+
+
+def written_file(day: datetime.date, footer: bytes) -> WrittenFile:
+    """What a file's footer says of its rows, without the file's path and size."""
+    found: _Footer = json.loads(footer)
+    return WrittenFile("", 0, day, found["rows"], int(found["hash_sum"]), found["hash_xor"])

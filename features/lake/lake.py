@@ -16,6 +16,7 @@ from pyspark.sql.types import StructType
 
 from features.lake import commit
 from features.lake.candidate import Candidate, candidate
+from features.lake.compact import compact, scattered_days
 from features.lake.day_rows import FileDescription, Partition
 from features.lake.snapshot import Snapshot, snapshot
 from features.lake.spark_files import read_files, write_frame
@@ -134,9 +135,7 @@ class Lake:
             description=description,
         )
         metadata = {
-            "dataset": self.root.name,
-            "job": self._job,
-            "run": os.environ.get(RUN) or "by hand",
+            **self._origin,
             "fingerprint": fingerprint,
             "inputs": {name: version for name, version in self._read.items() if name != table},
         }
@@ -192,6 +191,22 @@ class Lake:
 
     def remove(self, table: str, days: Sequence[datetime.date]) -> None:
         """Commit a version without some days; their files stay until the next ``vacuum``."""
-        metadata = {"dataset": self.root.name, "job": self._job}
-        commit.remove(self.root / table, days, metadata=metadata)
+        commit.remove(self.root / table, days, metadata=self._origin)
         self._snapshots.pop(table, None)
+
+    def compact(self, table: str, *, most_rows: int) -> list[datetime.date]:
+        """Commit a version in which a day of several files has one, where it has few rows.
+
+        Returns the days: those of at most ``most_rows`` rows.
+        """
+        days = scattered_days(self.snapshot(table), most_rows=most_rows)
+        if days:
+            compact(self.root / table, days, metadata=self._origin)
+            self._snapshots.pop(table, None)
+        return days
+
+    @property
+    def _origin(self) -> dict[str, object]:
+        """What the log says of every commit."""
+        run = os.environ.get(RUN) or "by hand"
+        return {"dataset": self.root.name, "job": self._job, "run": run}

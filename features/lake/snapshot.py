@@ -6,9 +6,10 @@ import functools
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from features.lake.day_rows import FOOTER, Partition, partition_from_footers
 from features.places import Place, arrow_file, is_local, uri
@@ -27,10 +28,13 @@ class Snapshot:
         self.version = -1 if table is None else table.version()
         self.filesystem, self._folder = arrow_file(root)
         self._table = table
+        self.num_bytes = self.num_rows = 0
         self._files: dict[datetime.date, list[str]] = {}
         self._partitions: dict[datetime.date, Partition] = {}
         if table is not None:
             actions = table.get_add_actions(flatten=True)
+            self.num_bytes = sum(actions.column("size_bytes").to_pylist())
+            self.num_rows = sum(actions.column("num_records").to_pylist())
             days = actions.column(f"partition.{DAY}").to_pylist()
             for path, day in zip(actions.column("path").to_pylist(), days, strict=True):
                 self._files.setdefault(day, []).append(f"{self._folder}/{path}")
@@ -43,6 +47,18 @@ class Snapshot:
     def files(self, day: datetime.date) -> list[str]:
         """Files of a day, as paths of ``filesystem``, by name; none for a day that is not there."""
         return sorted(self._files.get(day, []))
+
+    def require_files(self) -> None:
+        """ValueError where a file of the version is gone, as a vacuum leaves it without a pin."""
+        found = self.filesystem.get_file_info(
+            [path for day in self.days for path in self.files(day)]
+        )
+        if gone := [info.path for info in found if not info.is_file]:
+            raise ValueError(
+                f"{self.root.name}: version {self.version}: {len(gone)} of {len(found)} files are "
+                f"gone, such as {gone[0]}; a vacuum has removed them, and only a pin would have "
+                "kept them"
+            )
 
     @property
     def schema_json(self) -> str:
@@ -105,7 +121,7 @@ def snapshot(root: Place, version: int | None = None) -> Snapshot:
     """The newest version of a table, or a named one.
 
     Raises:
-        ValueError: The folder is of the layout before Delta tables.
+        ValueError: The folder is of the layout before Delta tables, or there is no such version.
     """
     table = open_table(root, version)
     if table is None and is_local(root) and (root / ".versions").is_dir():
@@ -122,6 +138,22 @@ def open_table(root: Place, version: int | None = None) -> DeltaTable | None:
         return DeltaTable(uri(root), version=version)
     except TableNotFoundError:
         return None
+    except DeltaError as error:
+        if version is None:
+            raise
+        raise ValueError(f"{root}: version {version} cannot be opened: {error}") from error
+
+
+def listed(folder: Place) -> list[tuple[str, datetime.datetime]]:
+    """Names in a folder and when they were written, by name; none where there is no folder."""
+    files, path = arrow_file(folder)
+    entries = files.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return sorted((entry.base_name, entry.mtime) for entry in entries)
+
+
+def tables(lake: Place) -> list[str]:
+    """The tables of a data set, by name."""
+    return [name for name, _ in listed(lake) if name[0] not in "._"]
 
 
 def application(day: datetime.date) -> str:

@@ -9,7 +9,7 @@ import features.online_store.feast_import  # noqa: F401 - before anything of Fea
 import datetime
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -37,6 +37,7 @@ from features.online_store.codec import PROJECT, bytes_value, content_of, redis_
 from features.online_store.config import redis_of
 from features.online_store.sqlite_reader import CHANGES, VERSIONS
 from features.online_store.visibility import EARLIER, Offered, Row, merged, row_of
+from features.places import Place, place, uri
 from features.schema import CREATED, EVENT_TIMESTAMP, Dtype, FeatureTable, Schema, TableKind
 
 if TYPE_CHECKING:
@@ -187,8 +188,13 @@ def _settled(offered: Sequence[Offered], stored: Row | None, earlier: bytes) -> 
     return offered[0][0], {**values, EARLIER: Value(bytes_val=rest)}, *moments
 
 
-def feast_objects(schema: Schema, lake: Path) -> list[Entity | FeatureView | FeatureService]:
-    """Entities, feature views and the feature service of a data set, over its lake tables."""
+def feast_objects(
+    schema: Schema, lake: Path | Place, versions: Mapping[str, int] = {}
+) -> list[Entity | FeatureView | FeatureService]:
+    """Entities, feature views and the feature service of a data set, over its lake tables.
+
+    Of tables that ``versions`` does not name, views read the newest version.
+    """
     entities = {
         role: Entity(
             name=column.name,
@@ -198,16 +204,22 @@ def feast_objects(schema: Schema, lake: Path) -> list[Entity | FeatureView | Fea
         )
         for role, column in schema.entities()
     }
-    views = [_view(table, entities[table.role], lake / schema.name) for table in schema.tables]
+    views = [
+        _view(table, entities[table.role], lake / schema.name, versions.get(table.name))
+        for table in schema.tables
+    ]
     service = FeatureService(name=SERVICE, features=views, description=schema.doc)
     return [*entities.values(), *views, service]
 
 
-def _view(table: FeatureTable, entity: Entity, lake: Path) -> FeatureView:
+def _view(
+    table: FeatureTable, entity: Entity, lake: Path | Place, version: int | None
+) -> FeatureView:
+    of_version = {} if version is None else {"versionAsOf": str(version)}
     batch = SparkSource(
         name=f"{table.name}_lake",
-        path=str(lake / table.name),
-        table_format=DeltaFormat(),
+        path=uri(place(lake / table.name)),
+        table_format=DeltaFormat(properties=of_version),
         timestamp_field=EVENT_TIMESTAMP,
         created_timestamp_column=CREATED,
     )
@@ -230,11 +242,19 @@ def push_source(table: FeatureTable) -> str:
     return f"{table.name}_push"
 
 
-def open_store(schema: Schema, store_dir: Path) -> FeatureStore:
-    """Feast's store of a data set: its repository file, with the folder and the online store."""
+def open_store(
+    schema: Schema, store_dir: Path, environment: Mapping[str, str] = os.environ
+) -> FeatureStore:
+    """Feast's store of a data set: its repository file, with the folder and the online store.
+
+    Args:
+        schema: The data set's schema.
+        store_dir: Folder of all data sets' stores.
+        environment: Says whether Redis is the online store; else it is SQLite, in the folder.
+    """
     folder = store_dir.resolve() / schema.name
     folder.mkdir(parents=True, exist_ok=True)
-    module, redis = "features.online_store", redis_of(os.environ)
+    module, redis = "features.online_store", redis_of(environment)
     settings = yaml.safe_load((REPOSITORY / "feature_store.yaml").read_text())
     settings["registry"]["path"] = str(folder / "registry.db")
     settings["project"] = redis_project(schema) if redis else PROJECT
@@ -255,6 +275,15 @@ def apply(schema: Schema, store_dir: Path, lake: Path) -> int:
     objects = feast_objects(schema, lake.resolve())
     open_store(schema, store_dir).apply(objects)
     return len(objects)
+
+
+def offline_store(
+    schema: Schema, folder: Path, lake: Place, versions: Mapping[str, int]
+) -> FeatureStore:
+    """A store of its own over some versions of the tables, for offline reads."""
+    store = open_store(schema, folder, {})
+    store.apply(feast_objects(schema, lake, versions))
+    return store
 
 
 def write(store: FeatureStore, table: FeatureTable, rows: pd.DataFrame) -> None:

@@ -32,6 +32,7 @@ _TRAININGS = {
     "test_upscale.py": "trainings",
     "test_resume.py": "trainings",
     "test_training.py": "trainings",
+    "test_pinned_examples.py": "trainings",
     "test_every_ranker.py": "ranks",
     "test_failures.py": "ranks",
     "test_parallel.py": "ranks",

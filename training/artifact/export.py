@@ -71,6 +71,7 @@ def export(
         mlflow_run=manifest.mlflow_run,
         checkpoint=checkpoint.name,
         role=manifest.role,
+        table_versions=manifest.table_versions,
         growth=_growth(known, checkpoint),
     )
 

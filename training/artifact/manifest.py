@@ -41,6 +41,8 @@ class Manifest:
     """How its checkpoint, or the one that it was trained from, grew; None: it did not."""
     tables: str = "fp32"
     """Numbers of the embedding tables: fp32, int8 or int4."""
+    table_versions: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Of the tables of the lake on which its checkpoint was trained last."""
     table_costs: dict[str, object] | None = None
     """What each precision of the tables costs in bytes and NE, and the days that were scored."""
 

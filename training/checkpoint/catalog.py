@@ -85,6 +85,8 @@ class CheckpointManifest:
     largest difference of a logit that was measured; None: it was trained."""
     role: str = ""
     """In a trial ``grown`` or ``control``; else empty."""
+    table_versions: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Of the tables of the lake that its run read; pinned for as long as it is there."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import os
 
 from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
+from features.places import place
 from training.checkpoint.catalog import Checkpoints
 from training.cli.experiments import EXPERIMENTS
 from training.cli.rank_requests import GrowthRank, TrainingRank
@@ -142,14 +143,13 @@ def _family(request: FamilyRequest) -> Summary:
 
 
 def _prune(request: PruneRequest) -> Summary:
-    from training.registry.champions import prune
+    from training.registry.champions import prune, release_pins
 
-    return prune(
-        schema_of(request.dataset),
-        *(request.checkpoints, request.artifacts, request.tracking),
-        keep=request.keep,
-        anchor_days=request.anchor_days,
+    schema, folders = schema_of(request.dataset), (request.checkpoints, request.artifacts)
+    found = prune(
+        schema, *folders, request.tracking, keep=request.keep, anchor_days=request.anchor_days
     )
+    return {**found, "unpinned": release_pins(schema, *folders, place(request.lake))}
 
 
 COMMANDS: dict[str, Command] = {

@@ -13,6 +13,8 @@ from training.requests import TrainRequest, UpscaleRequest
 REQUEST, RESULT, MLFLOW_RUN = "request.pickle", "result.json", "mlflow_run"
 """Files of a run's folder: what is asked, what rank 0 found, and the id of the MLflow run, which
 the launcher writes once the run is open and rank 0 reads when it saves."""
+EXAMPLES_VERSION = "examples_version"
+"""File of a run's folder: what rank 0 pinned, for ranks that are started again."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,10 @@ from pathlib import Path
 from features.cli import Summary, run_job
 from features.datasets.catalog import schema_of
 from features.imports import without_collection
+from features.places import place
+from features.schema import Schema
 from training.cli.rank_requests import (
+    EXAMPLES_VERSION,
     MLFLOW_RUN,
     RESULT,
     GrowthRank,
@@ -25,8 +28,9 @@ from training.cli.rank_requests import (
 with without_collection():
     import torch.distributed as dist
 
-    from training.checkpoint.catalog import Checkpoints
+    from training.checkpoint.catalog import Checkpoints, checkpoint_name
     from training.data.dataset import ExampleTable
+    from training.data.pinned import EXAMPLES, pin_examples
     from training.distributed.process_group import process_group, reported_failures
     from training.trainer.trainer import Run, train
     from training.upscale.upscale import upscale
@@ -39,7 +43,7 @@ def run_rank(file: Path) -> Summary:
         found: Mapping[str, object]
         match asked:
             case TrainingRank():
-                found = _train(asked, mlflow_run=file.parent / MLFLOW_RUN)
+                found = _train(asked, file.parent)
             case GrowthRank():
                 found = _grow(asked)
             case SpeedRank():
@@ -51,9 +55,9 @@ def run_rank(file: Path) -> Summary:
     return {}
 
 
-def _train(rank: TrainingRank, *, mlflow_run: Path) -> Summary:
+def _train(rank: TrainingRank, folder: Path) -> Summary:
     asked, schema = rank.asked, schema_of(rank.asked.dataset)
-    table = ExampleTable(asked.lake, schema)
+    table = ExampleTable(asked.lake, schema, _agreed_version(rank, schema, folder))
     run = Run(
         schema=schema,
         recipe=rank.recipe,
@@ -64,7 +68,7 @@ def _train(rank: TrainingRank, *, mlflow_run: Path) -> Summary:
         role=asked.trial or "",
         checkpoint_steps=asked.checkpoint_steps,
         id_log=asked.id_log,
-        mlflow_run=mlflow_run,
+        mlflow_run=folder / MLFLOW_RUN,
     )
     result = train(run, table, Checkpoints(asked.checkpoints, schema))
     shards: list[object] = [None] * dist.get_world_size()
@@ -81,8 +85,22 @@ def _train(rank: TrainingRank, *, mlflow_run: Path) -> Summary:
         "metrics": result.holdout.to_dict() if result.holdout else {},
         "shards": shards,
         "curve": result.curve,
+        "table_versions": {EXAMPLES: table.version},
         "partitions": table.content_hashes(result.days),
     }
+
+
+def _agreed_version(rank: TrainingRank, schema: Schema, folder: Path) -> int:
+    """The version of the examples that rank 0 pins: one for all ranks, also when started again."""
+    asked, noted = rank.asked, folder / EXAMPLES_VERSION
+    found = [0]
+    if dist.get_rank() == 0:
+        version = int(noted.read_text()) if noted.exists() else asked.examples_version
+        name = checkpoint_name(asked.date, role=asked.trial or "", recipe=rank.recipe.name)
+        found = [pin_examples(place(asked.lake), schema, name, version)]
+        noted.write_text(str(found[0]))
+    dist.broadcast_object_list(found, src=0)
+    return found[0]
 
 
 def _grow(rank: GrowthRank) -> Summary:

@@ -49,11 +49,12 @@ class Buffer:
 class ExampleTable:
     """The partitions of training examples of one data set."""
 
-    def __init__(self, lake: Place, schema: Schema) -> None:
-        """Open the table; ValueError when it is not there."""
+    def __init__(self, lake: Place, schema: Schema, version: int | None = None) -> None:
+        """Open a version of the table, or the newest; ValueError when it is not there."""
         self.schema = schema
         self.root = lake / schema.name / TABLE
-        self._snapshot = snapshot(place(self.root))
+        self._snapshot = snapshot(place(self.root), version)
+        self.version = self._snapshot.version
         if not self._snapshot.days:
             raise ValueError(
                 f"table {self.root}: does not exist; run `python -m features examples`"

@@ -13,6 +13,8 @@ from features.places import Place
 from features.schema import Schema
 from training.artifact.manifest import MANIFEST, read_manifest
 from training.checkpoint import catalog
+from training.checkpoint.catalog import Checkpoints
+from training.data.pinned import LONGEST_TRAINING, unpin
 from training.registry.aliases import ANCHOR_DAYS, CANARY, CHALLENGER, CHAMPION, PREVIOUS, SHADOW
 from training.registry.mlflow_registry import Registry, Version
 
@@ -76,3 +78,31 @@ def prune(
         "checkpoints": catalog.prune(checkpoints / schema.name, keep=keep, in_use=made_of),
     }
     return {"removed": removed}
+
+
+def release_pins(
+    schema: Schema,
+    checkpoints: Place,
+    artifacts: Place,
+    lake: Place,
+    *,
+    grace: datetime.timedelta = LONGEST_TRAINING,
+) -> list[str]:
+    """Remove the pins of examples on which nothing that is left was trained; raises as ``unpin``.
+
+    Args:
+        schema: The data set.
+        checkpoints: Those that are left.
+        artifacts: Those that are left.
+        lake: Where the pins are.
+        grace: Younger pins stay: their training may still run.
+    """
+    read = [one.manifest.table_versions for one in Checkpoints(checkpoints, schema).all()]
+    read += [read_manifest(path).table_versions for path in _finished(artifacts / schema.name)]
+    needed = {pair for versions in read for pair in versions.items()}
+    return unpin(lake, schema, needed, grace=grace)
+
+
+def _finished(folder: Place) -> list[Place]:
+    """Folders of artifacts with a manifest, the oldest first."""
+    return sorted(path.parent for path in folder.glob(f"[0-9]*/{MANIFEST}"))

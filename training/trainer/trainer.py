@@ -16,6 +16,7 @@ from training.checkpoint.schema_migration import Adoption, InputsRecord
 from training.checkpoint.tensors import load_training_state, save, training_state
 from training.config.recipe import Recipe, recipe_from_dict
 from training.data.dataset import ExampleTable, user_groups
+from training.data.pinned import EXAMPLES
 from training.distributed.embedding_plan import local_shards
 from training.metrics import Metrics, evaluate
 from training.model.grown_config import with_tokens
@@ -211,6 +212,7 @@ def _manifest(
         inputs=dataclasses.asdict(InputsRecord.of(run.schema)),
         metrics=holdout.to_dict() if holdout else {},
         role=run.role,
+        table_versions={EXAMPLES: table.version},
     )
 
 

@@ -10,7 +10,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from features.lake.snapshot import snapshot
 from features.options import from_flags, option, parse
@@ -67,7 +66,7 @@ def known_floor(lake: Path) -> float:
     """NE of the true probabilities on the days that judge, the last eighth."""
     found = snapshot(place(lake / "impressions"))
     judged = found.days[-max(1, len(found.days) // 8) :]
-    rows = [pq.read_table(path, partitioning=None) for day in judged for path in found.files(day)]
+    rows = [found.read(day) for day in judged]
     true = np.concatenate([table.column("true_probability").to_numpy() for table in rows])
     label = np.concatenate([table.column("click").to_numpy() for table in rows])
     log_loss = -np.mean(np.where(label == 1, np.log(true), np.log1p(-true)))

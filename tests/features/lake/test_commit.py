@@ -39,17 +39,19 @@ def writer(root, day, who, start_at):
 
 
 @pytest.mark.parametrize("before", [(), (MONDAY,), (MONDAY, TUESDAY, WEDNESDAY)])
-def test_of_two_writers_of_one_day_one_wins_and_the_other_is_told(anywhere, two_writers, before):
+def test_of_two_writers_of_one_day_one_wins_and_the_other_learns_of_it(
+    anywhere, two_writers, before
+):
     """delta-rs alone lets both win where the day is new, and the day has the rows of both."""
     root = anywhere / "table"
     if before:
         replaced(root, *before)
     start_at = time.time() + 0.5
     jobs = [(root, TUESDAY, who, start_at) for who in ("a", "b")]
-    told = two_writers.starmap(writer, jobs)
-    assert sum(reason is None for reason in told) == 1
-    winner = "ab"[told.index(None)]
-    lost = next(reason for reason in told if reason)
+    reasons = two_writers.starmap(writer, jobs)
+    assert sum(reason is None for reason in reasons) == 1
+    winner = "ab"[reasons.index(None)]
+    lost = next(reason for reason in reasons if reason)
     assert lost == (
         f"table: {TUESDAY} replaced by job {winner} of run run of {winner} since this job began; "
         "run it again"

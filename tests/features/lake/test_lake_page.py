@@ -1,0 +1,55 @@
+"""The examples of docs/lake.md run as they are written."""
+
+import re
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from features.lake.snapshot import snapshot
+from features.places import place
+
+pytestmark = pytest.mark.spark
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "lake.md").read_text()
+BLOCKS = dict(re.findall(r'^```python title="(\w+)"\n(.*?)^```', PAGE, re.M | re.S))
+
+
+@pytest.fixture
+def run(spark, built, tmp_path, monkeypatch):
+    """Run an example where ``var/lake`` is the built one; returns what it found."""
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "lake").symlink_to(built.lake)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RANKING_ROOT", raising=False)
+    monkeypatch.delenv("RANKING_VAR", raising=False)
+
+    def found(name):
+        names = {}
+        exec(compile(BLOCKS[name], f"docs/lake.md: {name}", "exec"), names)
+        return names["found"]
+
+    return found
+
+
+def test_the_page_has_an_example_for_each_engine():
+    assert list(BLOCKS) == ["deltalake", "duckdb", "polars", "spark", "feast"]
+
+
+@pytest.mark.parametrize("name", ["deltalake", "duckdb", "polars", "spark"])
+def test_an_engine_reads_the_rows_of_a_day(run, built, name):
+    table = snapshot(place(built.lake) / "synthetic" / "examples")
+    assert len(run(name)) == table.partition(built.days[2]).rows > 0
+
+
+def test_feast_answers_each_question(run):
+    found = run("feast")
+    assert len(found) == 2
+    assert {"user_id", "event_timestamp", "item_impressions_1d"} <= set(found.columns)
+
+
+def test_the_page_names_what_a_commit_carries(built):
+    commit = DeltaTable(str(built.lake / "synthetic" / "examples")).history()[0]
+    section = PAGE.partition("## What a commit carries")[2].partition("\n##")[0]
+    rows = re.findall(r"^\| (`.+?) \|", section, re.M)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert named <= set(commit)
