@@ -33,11 +33,13 @@ _TRAININGS = {
     "test_resume.py": "trainings",
     "test_training.py": "trainings",
     "test_pinned_examples.py": "trainings",
+    "test_training_places.py": "trainings",
     "test_every_ranker.py": "ranks",
     "test_failures.py": "ranks",
     "test_parallel.py": "ranks",
     "test_mlflow_registry.py": "ranks",
     "test_reshard.py": "ranks",
+    "test_checkpoint_places.py": "ranks",
     "test_run_study.py": "ranks",
 }
 """They train on several ranks each: two of them at a time are enough for two cores."""
