@@ -23,7 +23,8 @@ from features.datasets.catalog import schema_of
 from features.schema import DAY, EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Kind, Schema
 from features.schema.fingerprints import rows_fingerprint
 from training.config.recipe import TrainingConfig
-from training.data.dataset import TABLE, ExampleTable, batches
+from training.data.batches import batches
+from training.data.dataset import TABLE, ExampleTable
 from training.model.inputs import Inputs
 
 DAY_OF_ROWS = datetime.date(2025, 1, 1)

@@ -15,6 +15,7 @@ from training.checkpoint.catalog import Checkpoint, CheckpointManifest, Checkpoi
 from training.checkpoint.schema_migration import Adoption, InputsRecord
 from training.checkpoint.tensors import load_training_state, save, training_state
 from training.config.recipe import Recipe, recipe_from_dict
+from training.data.batches import ORDER
 from training.data.dataset import ExampleTable, user_groups
 from training.distributed.embedding_plan import local_shards
 from training.metrics import Metrics, evaluate
@@ -96,6 +97,8 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         "recipe": run.recipe.to_dict(),
         "parent": parent.name if parent else None,
         "partitions": table.content_hashes(days),
+        # A position saved under another order would repeat some examples and leave others out.
+        "order": ORDER,
     }
     at_most = run.checkpoint_steps
     progress = Progress(

@@ -10,7 +10,8 @@ import torch
 from support.training.commands import run_command, run_script
 
 from training.checkpoint.catalog import Checkpoints
-from training.data.dataset import ExampleTable, batches
+from training.data.batches import batches
+from training.data.dataset import ExampleTable
 from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
