@@ -215,16 +215,15 @@ def encode_examples(schema: Schema, table: pa.Table) -> Examples:
     )
 
 
-def users_of(examples: Examples, schema: Schema) -> npt.NDArray[Any] | None:
-    """Each row's user; None where the schema has no user id."""
-    return examples.table.column(schema.user.name).to_numpy() if schema.user else None
-
-
-def group_numbers(users: npt.NDArray[Any] | None, *, num_rows: int) -> npt.NDArray[np.int64]:
-    """A number for each row's user; without a user id every row is a group of its own."""
-    return np.arange(num_rows) if users is None else np.unique(users, return_inverse=True)[1]
+def users_of(examples: Examples, schema: Schema) -> npt.NDArray[Any]:
+    """Each row's user; without a user id the example's own id, which no two rows share."""
+    name = schema.user.name if schema.user else EXAMPLE_ID
+    users: npt.NDArray[Any] = examples.table.column(name).to_numpy()
+    return users
 
 
 def user_groups(examples: Examples, schema: Schema) -> npt.NDArray[np.int64]:
-    """The group of each example, as ``group_numbers`` has it."""
-    return group_numbers(users_of(examples, schema), num_rows=len(examples))
+    """A number for each row's user; without a user id every row is a group of its own."""
+    if schema.user is None:
+        return np.arange(len(examples))
+    return np.unique(users_of(examples, schema), return_inverse=True)[1]

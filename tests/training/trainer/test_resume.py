@@ -116,6 +116,16 @@ def test_another_run_does_not_take_the_saves(built, table, group, tmp_path):
     assert progress(tmp_path).restore(session).step == 10
 
 
+def test_a_position_in_another_order_of_examples_is_not_taken(
+    built, table, group, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as version_before:
+        version_before.setattr("training.trainer.in_run_checkpoint.ORDER", 1)
+        with pytest.raises(StoppedError):
+            train(built, table, tmp_path, stop=12)
+    assert progress(tmp_path).restore(session_of(built)) == Position()
+
+
 @pytest.mark.parametrize("damage", ["cut off", "one bit", "missing"])
 def test_a_damaged_save_is_named_and_the_one_before_taken(
     built, table, group, tmp_path, damage, caplog
