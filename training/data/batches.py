@@ -53,8 +53,8 @@ def batches(
     """This rank's part of every global batch of one pass over some days.
 
     A global batch holds at most ``batch_size`` examples; those of a buffer differ in size by one at
-    most, and the parts of ranks by two. Every rank sees as many batches, and together they see each
-    example once. A rank without an example in a batch gets one of weight 0.
+    most. Every rank sees as many batches, its parts are as large as the other ranks', and together
+    they see each example once: what a part lacks in size are examples of weight 0.
 
     Which examples a global batch holds depends on the data, ``batch_size``, ``shuffle_rows`` and
     ``seed`` alone: its number is a position from which any number of ranks can go on.
@@ -118,16 +118,17 @@ def _part_of_rank(
     The buffer is cut into cells of as many neighbouring rows as there are batches, and each batch
     gets one row of each cell, drawn at random: which ones is the same for any number of ranks. A
     rank has a contiguous part of the buffer, and reads no row groups but those in which it lies.
-    Since every batch is spread evenly over the buffer, ranks have equally many of its rows.
+    Since every batch is spread evenly over the buffer, ranks have equally many of its rows, up to
+    two, and are filled up to the same size: gloo gathers no gradients of tables split by rows else.
     """
     num_batches = -(-buffer.num_rows // batch_size)
     num_cells = -(-buffer.num_rows // num_batches)
     drawn = np.tile(np.arange(num_batches), (num_cells, 1))
     rows = np.random.default_rng(seed).permuted(drawn, axis=1)
     rows += num_batches * np.arange(num_cells)[:, np.newaxis]
-    # The last cell may be cut off by the buffer's end.
-    global_sizes = np.count_nonzero(rows < buffer.num_rows, axis=0)
-    start, stop = (buffer.num_rows * r // world_size for r in (rank, rank + 1))
+    bounds = [buffer.num_rows * r // world_size for r in range(world_size + 1)]
+    sizes = np.diff([_rows_before(rows, bound) for bound in bounds], axis=0)
+    start, stop = bounds[rank : rank + 2]
     # A rank without a row reads one all the same, to take part with weight 0.
     examples = table.encode(buffer.read(start, max(stop, start + 1)))
     own_cells = rows[start // num_batches : -(-stop // num_batches)]
@@ -135,10 +136,12 @@ def _part_of_rank(
     for batch in range(skip, num_batches):
         mine = own_cells[:, batch]
         mine = mine[(mine >= start) & (mine < stop)] - start
+        # Rows that fill up are the rank's own again: their embeddings are looked up all the same.
+        taken.append(np.resize(mine, sizes[:, batch].max()))
+        weight = np.zeros(len(taken[-1]), dtype=np.float32)
         # The loss of a rank is a sum; so scaled, the mean over ranks is the mean over examples.
-        scale = world_size / global_sizes[batch] if len(mine) else 0
-        taken.append(mine if len(mine) else np.zeros(1, dtype=np.int64))
-        weights.append(np.full(len(taken[-1]), scale, dtype=np.float32))
+        weight[: len(mine)] = world_size / sizes[:, batch].sum()
+        weights.append(weight)
     order, ends = np.concatenate(taken), np.cumsum([len(one) for one in taken])
     parts = zip(
         _cut(examples.inputs.take(order), ends),
@@ -153,21 +156,28 @@ def _part_of_rank(
     ]
 
 
+def _rows_before(rows: npt.NDArray[np.int64], bound: int) -> npt.NDArray[np.int64]:
+    """How many rows of each batch lie before a row: one of each whole cell, and of the cell cut."""
+    whole, rest = divmod(bound, rows.shape[1])
+    return whole + (rows[whole] < bound) if rest else np.full(rows.shape[1], whole)
+
+
 def _read_ahead(
     reads: Sequence[Callable[[], list[Batch]]], *, readers: int
 ) -> Iterator[list[Batch]]:
     """What each read returns, in order; at most ``readers`` run or wait to be taken."""
-    pool = concurrent.futures.ThreadPoolExecutor(readers, thread_name_prefix="reader")
     coming: collections.deque[concurrent.futures.Future[list[Batch]]] = collections.deque()
-    try:
-        for read in reads:
-            coming.append(pool.submit(read))
-            if len(coming) > readers:
+    with concurrent.futures.ThreadPoolExecutor(readers, thread_name_prefix="reader") as pool:
+        try:
+            for read in reads:
+                coming.append(pool.submit(read))
+                if len(coming) > readers:
+                    yield coming.popleft().result()
+            while coming:
                 yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+        finally:
+            for future in coming:
+                future.cancel()
 
 
 def _cut(inputs: ModelInputs, ends: npt.NDArray[np.int64]) -> Iterator[ModelInputs]:

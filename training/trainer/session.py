@@ -215,21 +215,23 @@ class Session:
         remaining, scores = iter(parts), [np.empty(0, dtype=np.float32)]
         self.model.eval()
         with torch.no_grad():
-            while self._has_any_rank(part := next(remaining, None)):
-                # A rank without rows left takes part in the exchange of embeddings all the same.
-                asked = self._null_row() if part is None else part
-                nothing = np.zeros(len(asked), dtype=np.float32)
-                batch = make_batch(asked, nothing, nothing).to(self.device)
+            while longest := self._longest(part := next(remaining, None)):
+                # All ranks exchange embeddings of as many rows, also one without rows left.
+                rows = self._null_row() if part is None else part
+                if len(rows) < longest:
+                    rows = rows.take(np.resize(np.arange(len(rows)), longest))
+                nothing = np.zeros(longest, dtype=np.float32)
+                batch = make_batch(rows, nothing, nothing).to(self.device)
                 found = torch.sigmoid(self.model(batch.dense, batch.sparse)).cpu().numpy()
-                if part is not None:
-                    scores.append(found)
+                scores.append(found[: len(part) if part else 0])
         self.model.train()
         return np.concatenate(scores)
 
-    def _has_any_rank(self, part: ModelInputs | None) -> bool:
-        has_part = torch.tensor(part is not None, dtype=torch.int32, device=self.device)
-        dist.all_reduce(has_part, op=dist.ReduceOp.MAX)
-        return bool(has_part)
+    def _longest(self, part: ModelInputs | None) -> int:
+        """Most rows of a part of any rank; 0 when no rank has one."""
+        num_rows = torch.tensor(len(part) if part else 0, device=self.device)
+        dist.all_reduce(num_rows, op=dist.ReduceOp.MAX)
+        return int(num_rows)
 
     def _null_row(self) -> ModelInputs:
         nothing = Ids(np.empty(0, dtype=np.int64), np.zeros(1, dtype=np.int32))

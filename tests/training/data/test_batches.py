@@ -63,10 +63,12 @@ def test_a_buffer_that_is_skipped_is_not_read(table, monkeypatch):
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 7])
-def test_batches_of_a_buffer_and_parts_of_ranks_are_about_equally_large(table, world_size):
+def test_parts_of_ranks_are_equally_large_and_batches_of_a_buffer_up_to_one(table, world_size):
     parts = parts_of(table, world_size=world_size)
-    sizes = np.array([[len(batch.label) for batch in part] for part in parts])
-    assert (np.ptp(sizes, axis=0) <= 2).all()
+    filled = np.array([[len(batch.label) for batch in part] for part in parts])
+    assert (filled == filled[0]).all()
+    sizes = np.array([[int((batch.weight > 0).sum()) for batch in part] for part in parts])
+    assert (filled - sizes <= 2).all()
     for of_buffer in np.split(sizes.sum(axis=0), [16, 32]):
         assert np.ptp(of_buffer) <= 1
     assert sizes.sum(axis=0).max() <= SIZES["batch_size"]
