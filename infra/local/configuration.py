@@ -8,10 +8,12 @@ from features.pages import site
 from infra.local.settings import REPOSITORY, Settings
 from serving.settings import GROUPS, ClientTls, Secret
 from training.artifact.aoti_cache import Compiling
+from training.data.batches import Reading
 
 PAGE = REPOSITORY / "docs" / "configuration.md"
 _SERVING, _FEATURES = "serving/settings.py", "features/environment.py"
 _AOTI, _DAGS = "training/artifact/aoti_cache.py", "dags/ranking_variables.py"
+_BATCHES = "training/data/batches.py"
 
 
 def reference() -> str:
@@ -22,6 +24,7 @@ def reference() -> str:
         ("The endpoint", _SERVING, _rows(*GROUPS)),
         ("Commands that call the endpoint", _SERVING, _rows(Secret, ClientTls)),
         ("Native code, at an export and in the endpoint", _AOTI, _rows(Compiling)),
+        ("The input of a training", _BATCHES, _rows(Reading)),
         ("Jobs, the push and the endpoint", _FEATURES, VARIABLES),
         ("The schedule", _DAGS, [Variable(name, *of_dags[name]) for name in of_dags]),
         ("The local stack", "infra/local/settings.py", _rows(Settings)),

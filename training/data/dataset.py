@@ -1,15 +1,16 @@
-"""Training examples from the lake: read by day, encoded, shuffled in a bounded buffer, batched."""
+"""Training examples in the lake: their files and row groups by day, read and encoded."""
 
-import concurrent.futures
 import dataclasses
 import datetime
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from features.encoding.encode import InfiniteError, ModelInputs, encode
@@ -17,7 +18,6 @@ from features.lake.snapshot import snapshot
 from features.places import Place, place
 from features.schema import EXAMPLE_ID, LABEL, Schema
 from features.schema.fingerprints import rows_fingerprint
-from training.data.batch import Batch, make_batch
 
 TABLE = "examples"
 
@@ -37,13 +37,44 @@ class Examples:
         return len(self.label)
 
 
+class RowGroup(NamedTuple):
+    """Rows of a Parquet file that are read as one."""
+
+    path: str
+    """Of the file, in the table's file system."""
+    number: int
+    """Of the group in its file."""
+    num_rows: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Buffer:
-    """Row groups that are shuffled together."""
+    """Row groups in order, such as those that are shuffled together; can be sent to a process."""
 
-    row_groups: tuple[tuple[Place, int], ...]
-    """File and number of the group in it."""
-    num_rows: int
+    row_groups: tuple[RowGroup, ...]
+    filesystem: pafs.FileSystem
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all groups."""
+        return sum(group.num_rows for group in self.row_groups)
+
+    def read(self, start: int = 0, stop: int | None = None) -> pa.Table:
+        """Raw columns of the rows from ``start`` up to ``stop``, or to the end.
+
+        Only row groups that hold some of these rows are read; at least one row is asked for.
+        """
+        stop = self.num_rows if stop is None else stop
+        ends = np.cumsum([group.num_rows for group in self.row_groups])
+        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+        tables = []
+        for path, groups in itertools.groupby(
+            self.row_groups[first : last + 1], key=lambda group: group.path
+        ):
+            with pq.ParquetFile(path, filesystem=self.filesystem, pre_buffer=True) as file:
+                tables.append(file.read_row_groups([group.number for group in groups]))
+        before = int(ends[first]) - self.row_groups[first].num_rows
+        return pa.concat_tables(tables).slice(start - before, stop - start).combine_chunks()
 
 
 class ExampleTable:
@@ -55,6 +86,8 @@ class ExampleTable:
         self.root = lake / schema.name / TABLE
         self._snapshot = snapshot(place(self.root), version)
         self.version = self._snapshot.version
+        self.filesystem = self._snapshot.filesystem
+        self._groups: dict[datetime.date, list[RowGroup]] = {}
         if not self._snapshot.days:
             raise ValueError(
                 f"table {self.root}: does not exist; run `python -m features examples`"
@@ -68,70 +101,79 @@ class ExampleTable:
         """Content hash of each partition."""
         return {day.isoformat(): self._snapshot.partition(day).content_hash for day in days}
 
+    def row_groups(self, days: Sequence[datetime.date]) -> list[RowGroup]:
+        """Row groups of some days, in order. A day's footers are read once and then known."""
+        for day in days:
+            if day not in self._groups:
+                self._groups[day] = [
+                    RowGroup(path, number, metadata.row_group(number).num_rows)
+                    for path in self._files(day)
+                    for metadata in [pq.read_metadata(path, filesystem=self.filesystem)]
+                    for number in range(metadata.num_row_groups)
+                    if metadata.row_group(number).num_rows
+                ]
+        return [group for day in days for group in self._groups[day]]
+
     def num_rows(self, days: Sequence[datetime.date]) -> int:
-        """Examples of some days, from the files' footers."""
-        return sum(pq.read_metadata(path).num_rows for day in days for path in self._files(day))
+        """Examples of some days."""
+        return sum(group.num_rows for group in self.row_groups(days))
+
+    def encode(self, rows: pa.Table) -> Examples:
+        """Examples of raw columns of this table."""
+        return encode_examples(self.schema, rows)
 
     def read(self, days: Sequence[datetime.date]) -> Examples:
         """All examples of some days, ordered by day, then as stored."""
-        tables = [
-            pq.read_table(path, partitioning=None) for day in days for path in self._files(day)
-        ]
-        if not tables:
+        groups = self.row_groups(days)
+        if not groups:
             raise ValueError(f"examples: no rows from {days[:1]} to {days[-1:]} in {self.root}")
-        return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
+        return self.encode(Buffer(tuple(groups), self.filesystem).read())
 
-    def stream(self, days: Sequence[datetime.date], *, rows: int) -> Iterator[Examples]:
+    def stream(
+        self, days: Sequence[datetime.date], *, rows: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[Examples]:
         """The same, at most ``rows`` at a time, so that memory does not grow with the days.
 
-        Row group by row group: ``iter_batches`` of a file keeps all columns that it has read.
+        Of several ranks each has a contiguous part, equally many up to one, and reads the row
+        groups of that part alone; one rank's part begins where that of the rank before it ends.
         """
-        for path in (path for day in days for path in self._files(day)):
-            with pq.ParquetFile(path) as file:
-                for number in range(file.num_row_groups):
-                    for part in file.read_row_group(number).to_batches(max_chunksize=rows):
-                        yield encode_examples(self.schema, pa.Table.from_batches([part]))
+        num_rows, before = self.num_rows(days), 0
+        first, last = (num_rows * r // world_size for r in (rank, rank + 1))
+        for group in self.row_groups(days):
+            start, stop = max(first - before, 0), min(last - before, group.num_rows)
+            before += group.num_rows
+            if start < stop:
+                table = Buffer((group,), self.filesystem).read(start, stop)
+                for part in table.to_batches(max_chunksize=rows):
+                    yield self.encode(pa.Table.from_batches([part]))
 
     def positives(self, days: Sequence[datetime.date]) -> int:
         """Examples of some days whose label is 1."""
         columns = (
-            pq.read_table(path, columns=[LABEL], partitioning=None).column(LABEL)
+            pq.read_table(path, columns=[LABEL], partitioning=None, filesystem=self.filesystem)
             for day in days
             for path in self._files(day)
         )
-        return sum(pc.sum(column).as_py() or 0 for column in columns)
+        return sum(pc.sum(column[LABEL]).as_py() or 0 for column in columns)
 
-    def buffers(self, days: Sequence[datetime.date], *, rows: int) -> list["Buffer"]:
-        """The examples of some days in order, cut at row groups into about ``rows`` each.
-
-        Read from the files' footers alone; ``read_buffer`` reads one.
-        """
+    def buffers(self, days: Sequence[datetime.date], *, rows: int) -> list[Buffer]:
+        """The examples of some days in order, cut at row groups into about ``rows`` each."""
         found: list[Buffer] = []
-        held: list[tuple[Place, int]] = []
+        held: list[RowGroup] = []
         count = 0
-        for day in days:
-            for path in self._files(day):
-                metadata = pq.read_metadata(path)
-                for group in range(metadata.num_row_groups):
-                    held.append((path, group))
-                    count += metadata.row_group(group).num_rows
-                    if count >= rows:
-                        found.append(Buffer(tuple(held), count))
-                        held, count = [], 0
-        return [*found, Buffer(tuple(held), count)] if count else found
+        for group in self.row_groups(days):
+            held.append(group)
+            count += group.num_rows
+            if count >= rows:
+                found.append(Buffer(tuple(held), self.filesystem))
+                held, count = [], 0
+        return [*found, Buffer(tuple(held), self.filesystem)] if held else found
 
-    def read_buffer(self, buffer: "Buffer") -> Examples:
-        """The examples of one buffer, in the order of the files."""
-        tables = []
-        for path, groups in itertools.groupby(buffer.row_groups, key=lambda group: group[0]):
-            with pq.ParquetFile(path) as file:
-                tables.append(file.read_row_groups([group for _, group in groups]))
-        return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
-
-    def _files(self, day: datetime.date) -> list[Place]:
+    def _files(self, day: datetime.date) -> list[str]:
+        """Paths of a day's files; ValueError where another schema made them."""
         if self._fingerprint(day) != rows_fingerprint(self.schema):
             raise ValueError(self._stale())
-        return [place(path) for path in self._snapshot.files(day)]
+        return self._snapshot.files(day)
 
     def _fingerprint(self, day: datetime.date) -> str:
         """Fingerprint of the schema that made a day's examples; empty where it is not recorded."""
@@ -168,87 +210,15 @@ def encode_examples(schema: Schema, table: pa.Table) -> Examples:
     )
 
 
+def users_of(examples: Examples, schema: Schema) -> npt.NDArray[Any]:
+    """Each row's user; without a user id the example's own id, which no two rows share."""
+    name = schema.user.name if schema.user else EXAMPLE_ID
+    users: npt.NDArray[Any] = examples.table.column(name).to_numpy()
+    return users
+
+
 def user_groups(examples: Examples, schema: Schema) -> npt.NDArray[np.int64]:
     """A number for each row's user; without a user id every row is a group of its own."""
     if schema.user is None:
         return np.arange(len(examples))
-    users = examples.table.column(schema.user.name).to_numpy()
-    return np.unique(users, return_inverse=True)[1]
-
-
-def batches(
-    table: ExampleTable,
-    days: Sequence[datetime.date],
-    *,
-    batch_size: int,
-    shuffle_rows: int,
-    seed: int,
-    rank: int = 0,
-    world_size: int = 1,
-    skip: int = 0,
-) -> Iterator[Batch]:
-    """This rank's part of every global batch of one pass over some days.
-
-    A global batch holds ``batch_size`` examples, the last one of a buffer the rest; rank r takes
-    every ``world_size``-th of them from the r-th on, so every rank sees as many batches, and
-    together they see each example once. A rank without an example in a small last batch gets one of
-    weight 0.
-
-    Which examples a global batch holds depends on the data, ``batch_size``, ``shuffle_rows`` and
-    ``seed`` alone: its number is a position from which any number of ranks can go on. The next
-    buffer is read while the batches of this one are used.
-
-    Args:
-        table: The examples.
-        days: Which of them.
-        batch_size: Of a global batch.
-        shuffle_rows: Rows of a buffer, about; bounds the memory.
-        seed: Of the order.
-        rank: This rank.
-        world_size: How many ranks there are.
-        skip: Global batches that have been used already; their buffers are not read.
-    """
-    wanted: list[tuple[int, Buffer, int]] = []
-    for number, buffer in enumerate(table.buffers(days, rows=shuffle_rows)):
-        count = -(-buffer.num_rows // batch_size)
-        if skip < count:
-            wanted.append((number, buffer, skip))
-        skip = max(0, skip - count)
-    for (number, _, first), examples in zip(wanted, _read_ahead(table, wanted), strict=True):
-        order = np.random.default_rng([seed, number]).permutation(len(examples))
-        for start in range(first * batch_size, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            mine = rows[rank::world_size]
-            weight = np.ones(len(mine), dtype=np.float32)
-            if not len(mine):
-                mine, weight = rows[:1], np.zeros(1, dtype=np.float32)
-            # The loss of a rank is a sum; so scaled, the mean over ranks is the mean over examples.
-            weight *= world_size / len(rows)
-            yield make_batch(
-                examples.inputs.take(mine),
-                examples.label[mine],
-                weight,
-                example_id=examples.example_id[mine],
-            )
-
-
-def _read_ahead(
-    table: ExampleTable, wanted: Sequence[tuple[int, Buffer, int]]
-) -> Iterator[Examples]:
-    """The wanted buffers, each read while the one before is used."""
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as reader:
-        coming: concurrent.futures.Future[Examples] | None = None
-        for _, buffer, _ in wanted:
-            ready, coming = coming, reader.submit(table.read_buffer, buffer)
-            if ready is not None:
-                yield ready.result()
-        if coming is not None:
-            yield coming.result()
-
-
-def num_batches(
-    table: ExampleTable, days: Sequence[datetime.date], *, batch_size: int, shuffle_rows: int
-) -> int:
-    """Global batches of a pass."""
-    buffers = table.buffers(days, rows=shuffle_rows)
-    return sum(-(-buffer.num_rows // batch_size) for buffer in buffers)
+    return np.unique(users_of(examples, schema), return_inverse=True)[1]

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from training.config.recipe import Recipe
 from training.data.batch import Batch
-from training.data.dataset import ExampleTable, batches, num_batches
+from training.data.batches import batches, num_batches
+from training.data.dataset import ExampleTable
 from training.model.inputs import Inputs
 from training.trainer.loop import first_rows
 from training.trainer.session import Session

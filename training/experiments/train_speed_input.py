@@ -1,8 +1,8 @@
-"""Speed of the trainer's input: Parquet files to batches of one rank, for a fixed configuration.
+"""Speed of the trainer's input: Parquet files to batches on all ranks, for a fixed configuration.
 
 The rows are those of a lake (``training.data.dataset.ExampleTable``), of a data set that has
-nothing but the configuration's inputs, and go through the very functions that feed a training: row
-groups are read, encoded, shuffled and cut into batches, the next buffer while this one is used.
+nothing but the configuration's inputs, and go through the very function that feeds a training:
+``training.data.batches.batches``, in which each rank reads and encodes its part of each buffer.
 """
 
 import dataclasses
@@ -22,7 +22,8 @@ from features.places import Place, place
 from features.schema import EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Kind, Schema
 from features.schema.fingerprints import rows_fingerprint
 from training.config.recipe import TrainingConfig
-from training.data.dataset import TABLE, ExampleTable, batches
+from training.data.batches import batches
+from training.data.dataset import TABLE, ExampleTable
 from training.model.inputs import Inputs
 
 DAY_OF_ROWS = datetime.date(2025, 1, 1)

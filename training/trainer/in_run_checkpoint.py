@@ -19,6 +19,7 @@ from features.places import Place, is_local, remove_folder
 from training.checkpoint.catalog import MANIFEST, CorruptError, publish, verify_files
 from training.checkpoint.storage import TensorsWriter, tensors_folder
 from training.checkpoint.tensors import load_training_state, training_state
+from training.data.batches import ORDER
 from training.distributed.divergence import refuse_non_finite
 from training.trainer.session import Session
 
@@ -49,13 +50,15 @@ class Progress:
 
     Args:
         folder: Of this run alone.
-        identity: What the run is made of; saves of another one are not taken.
+        identity: What the run is made of; saves of another one, or of a version with another order
+            of examples, are not taken.
         at_most: Steps that a kill may cost; 0: nothing is saved. Saves are begun twice as often:
             when one is begun, the one before it is whole.
     """
 
     def __init__(self, folder: Place, identity: dict[str, Any], *, at_most: int) -> None:
-        content = json.dumps(identity, sort_keys=True, default=str)
+        # A position under another order would repeat some examples and leave others out.
+        content = json.dumps({**identity, "order": ORDER}, sort_keys=True, default=str)
         self.folder = folder / hashlib.sha256(content.encode()).hexdigest()[:16]
         self.every = -(-at_most // 2)
         # Of its own: a collective of the writing threads must not meet one of the training.

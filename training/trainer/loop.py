@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from training.config.recipe import Pipeline, TrainingConfig
 from training.data.batch import Batch
-from training.data.dataset import ExampleTable, batches, num_batches
+from training.data.batches import batches, num_batches
+from training.data.dataset import ExampleTable
 from training.distributed.divergence import DivergedError, Watch
 from training.trainer.in_run_checkpoint import Position, Progress
 from training.trainer.run_record import RunRecord
@@ -235,4 +236,4 @@ def first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> Tensor:
         raise ValueError(
             f"examples: no rows through {days[-1:]}; run `python -m features examples`"
         )
-    return torch.from_numpy(table.read_buffer(buffers[0]).inputs.dense)
+    return torch.from_numpy(table.encode(buffers[0].read()).inputs.dense)

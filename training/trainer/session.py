@@ -18,7 +18,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchrec.distributed.embedding_lookup import GroupedPooledEmbeddingsLookup
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 
-from features.encoding.encode import ModelInputs
+from features.encoding.encode import Ids, ModelInputs
 from training.config.recipe import DenseParallelism, Recipe, TableOptimizer, TrainingConfig
 from training.data.batch import Batch, make_batch
 from training.distributed.dense_plan import has_dense_tables
@@ -90,7 +90,7 @@ class Session:
 
         Its normaliser is fitted to raw dense inputs (rows, inputs); None: a checkpoint brings it.
         """
-        self.recipe = recipe
+        self.inputs, self.recipe = inputs, recipe
         self.config = recipe.training
         self.device = device_of_rank()
         torch.manual_seed(self.config.seed)
@@ -199,34 +199,44 @@ class Session:
                 yield key, value
 
     def predict(self, inputs: ModelInputs) -> npt.NDArray[np.float32]:
-        """Probabilities of all rows in order, on every rank; each rank scores its part.
+        """Probabilities of all rows in order, on every rank; each rank scores its part."""
+        rank, world_size, size = dist.get_rank(), dist.get_world_size(), self.config.batch_size
+        start, stop = (len(inputs) * r // world_size for r in (rank, rank + 1))
+        parts = (inputs.take(np.arange(n, min(n + size, stop))) for n in range(start, stop, size))
+        found: list[Any] = [None] * world_size
+        dist.all_gather_object(found, self.score(parts))
+        return np.concatenate(found)
+
+    def score(self, parts: Iterable[ModelInputs]) -> npt.NDArray[np.float32]:
+        """Probabilities of this rank's rows, in order, scored part by part; all ranks call this.
 
         In float32, as a server does, whatever the precision of training.
         """
-        rank, world_size = dist.get_rank(), dist.get_world_size()
-        mine = np.arange(rank, len(inputs), world_size)
-        longest = -(-len(inputs) // world_size)
-        scores = [np.empty(0, dtype=np.float32)]
+        remaining, scores = iter(parts), [np.empty(0, dtype=np.float32)]
         self.model.eval()
         with torch.no_grad():
-            for start in range(0, longest, self.config.batch_size):
-                rows = mine[start : start + self.config.batch_size]
-                scores.append(self._scores(inputs, rows))
+            while longest := self._longest(part := next(remaining, None)):
+                # All ranks exchange embeddings of as many rows, also one without rows left.
+                rows = self._null_row() if part is None else part
+                if len(rows) < longest:
+                    rows = rows.take(np.resize(np.arange(len(rows)), longest))
+                nothing = np.zeros(longest, dtype=np.float32)
+                batch = make_batch(rows, nothing, nothing).to(self.device)
+                found = torch.sigmoid(self.model(batch.dense, batch.sparse)).cpu().numpy()
+                scores.append(found[: len(part) if part else 0])
         self.model.train()
-        parts: list[Any] = [None] * world_size
-        dist.all_gather_object(parts, (mine, np.concatenate(scores)))
-        probability = np.empty(len(inputs), dtype=np.float32)
-        for rows, values in parts:
-            probability[rows] = values
-        return probability
+        return np.concatenate(scores)
 
-    def _scores(self, inputs: ModelInputs, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        # A rank without rows left must take part in the exchange of embeddings all the same.
-        asked = rows if len(rows) else np.zeros(1, dtype=np.int64)
-        nothing = np.zeros(len(asked), dtype=np.float32)
-        batch = make_batch(inputs.take(asked), nothing, nothing).to(self.device)
-        scores = torch.sigmoid(self.model(batch.dense, batch.sparse))
-        return np.asarray(scores.cpu().numpy()[: len(rows)])
+    def _longest(self, part: ModelInputs | None) -> int:
+        """Most rows of a part of any rank; 0 when no rank has one."""
+        num_rows = torch.tensor(len(part) if part else 0, device=self.device)
+        dist.all_reduce(num_rows, op=dist.ReduceOp.MAX)
+        return int(num_rows)
+
+    def _null_row(self) -> ModelInputs:
+        nothing = Ids(np.empty(0, dtype=np.int64), np.zeros(1, dtype=np.int32))
+        dense = np.zeros((1, len(self.inputs.dense)), dtype=np.float32)
+        return ModelInputs(dense, {sparse.name: nothing for sparse in self.inputs.sparse})
 
 
 def _refuse_cached_decay(config: TrainingConfig, chosen: Plan) -> None:

@@ -4,18 +4,20 @@ import dataclasses
 import datetime
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch.distributed as dist
 
+from features.encoding.encode import ModelInputs
 from features.schema import Schema
 from training.checkpoint.catalog import Checkpoint, CheckpointManifest, Checkpoints, checkpoint_name
 from training.checkpoint.schema_migration import Adoption, InputsRecord
 from training.checkpoint.tensors import load_training_state, save, training_state
 from training.config.recipe import Recipe, recipe_from_dict
-from training.data.dataset import ExampleTable, user_groups
+from training.data.dataset import ExampleTable, users_of
 from training.data.pinned import EXAMPLES
 from training.distributed.embedding_plan import local_shards
 from training.metrics import Metrics, evaluate
@@ -113,11 +115,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         progress=progress,
         id_log=run.id_log,
     )
-    holdout = None
-    if table.num_rows(run.holdout):
-        examples = table.read(run.holdout)
-        groups = user_groups(examples, run.schema)
-        holdout = evaluate(session.predict(examples.inputs), examples.label, groups)
+    holdout = evaluate_days(session, table, run.holdout)
     manifest = _manifest(run, parent, table, days, session.steps, holdout)
     if adoption is not None:
         manifest = dataclasses.replace(manifest, adopted=outcomes)
@@ -134,6 +132,39 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         holdout=holdout,
         shards=local_shards(session.model),
     )
+
+
+def evaluate_days(
+    session: Session, table: ExampleTable, days: Sequence[datetime.date]
+) -> Metrics | None:
+    """Metrics of a ranker on some days, on every rank; None where they have no examples.
+
+    Each rank reads and scores its part, a batch at a time. What the metrics need, scores, labels
+    and users, is gathered on rank 0 in the order of the table.
+    """
+    if not table.num_rows(days):
+        return None
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    # A rank may have no row.
+    labels, users = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+
+    def inputs() -> Iterator[ModelInputs]:
+        rows = session.config.batch_size
+        for examples in table.stream(days, rows=rows, rank=rank, world_size=ranks):
+            # Copies: a column would keep all columns of its row group in memory.
+            labels.append(examples.label.copy())
+            users.append(users_of(examples, table.schema).copy())
+            yield examples.inputs
+
+    mine = (session.score(inputs()), np.concatenate(labels), np.concatenate(users))
+    parts: list[Any] | None = [None] * ranks if rank == 0 else None
+    dist.gather_object(mine, parts, dst=0)
+    metrics: list[Metrics | None] = [None]
+    if parts:
+        probability, label, user = map(np.concatenate, zip(*parts, strict=True))
+        metrics = [evaluate(probability, label, np.unique(user, return_inverse=True)[1])]
+    dist.broadcast_object_list(metrics, src=0)
+    return metrics[0]
 
 
 def _agreed_parent(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:

@@ -23,13 +23,15 @@ def speed() -> Figures:
     """
     names = (
         *("samples_per_second", "gflops", "peak_gflops", "share_of_peak", "peak_memory_mb"),
-        *("input_ratio", "input_ratio_2_ranks"),
+        *("input_samples_per_second", "input_ratio"),
+        *("samples_per_second_2_ranks", "input_samples_per_second_2_ranks", "input_ratio_2_ranks"),
     )
     found = {}
     for name in ("A", "B"):
         by_ranks = run_job("training", "speed", f"--configuration={name}", "--ranks=2")
         found[name] = run_job("training", "speed", f"--configuration={name}")
-        found[name]["input_ratio_2_ranks"] = by_ranks["input_ratio_by_ranks"]["2"]
+        for key in ("samples_per_second", "input_samples_per_second", "input_ratio"):
+            found[name][f"{key}_2_ranks"] = by_ranks[f"{key}_by_ranks"]["2"]
     rows = [(name, *(f"{one[key]:,.2f}" for key in names)) for name, one in found.items()]
     show("", ("configuration", *names), rows)
     return found

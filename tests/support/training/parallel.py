@@ -33,6 +33,7 @@ from training.recipes import recipe_of
 from training.trainer.in_run_checkpoint import Progress
 from training.trainer.loop import first_rows, fit
 from training.trainer.session import Session
+from training.trainer.trainer import evaluate_days
 
 # Said and not left to the device, so that the plain run is plain on CUDA too.
 PLAIN = {"pipeline": Pipeline.OFF, "precision": Precision.FLOAT32}
@@ -191,6 +192,16 @@ def moved(session, table, folder):
     return farthest(dense_of(other), dense)
 
 
+def streamed(way, table, folder):
+    """Metrics of days that each rank reads in part, and of the same days read whole by each."""
+    session, *_ = run(way, table, folder)
+    examples = table.read(days_of(table))
+    scores = session.predict(examples.inputs)
+    whole = evaluate(scores, examples.label, user_groups(examples, table.schema))
+    found = evaluate_days(session, table, days_of(table))
+    return {"whole": whole.to_dict(), "parts": found.to_dict()}
+
+
 BASES = {"pipeline": "plain", "fsdp2": "plain", "bf16": "plain", "all": "plain", "adam all": "adam"}
 
 
@@ -203,6 +214,7 @@ def main(lake: Path, folder: Path) -> None:
             if way == "fsdp2":
                 found["moved"] = moved(session, table, folder)
         found["resumed"] = resumed("all", table, folder)
+        found["holdout"] = streamed("plain", table, folder)
         if dist.get_rank() == 0:
             (folder / "found.json").write_text(json.dumps(found, indent=1))
 

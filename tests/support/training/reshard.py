@@ -20,7 +20,7 @@ from training.checkpoint.catalog import Checkpoint, CheckpointManifest
 from training.checkpoint.schema_migration import Adoption, InputsRecord
 from training.checkpoint.tensors import load_training_state, save, training_state
 from training.config.recipe import ShardingConfig
-from training.data.dataset import batches
+from training.data.batches import batches
 from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of

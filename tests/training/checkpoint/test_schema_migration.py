@@ -11,7 +11,7 @@ from training.checkpoint.catalog import CheckpointManifest, Checkpoints
 from training.checkpoint.schema_migration import Adoption, AdoptionError, InputsRecord
 from training.checkpoint.tensors import CheckpointError, load_training_state, save, training_state
 from training.config.recipe import DenseParallelism, TableOptimizer
-from training.data.dataset import batches
+from training.data.batches import batches
 from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of

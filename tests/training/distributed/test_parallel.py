@@ -81,6 +81,11 @@ def test_a_run_with_everything_on_resumes_with_the_same_bits(found):
 
 
 @pytest.mark.distributed
+def test_ranks_that_read_parts_of_a_holdout_find_the_metrics_of_the_whole(found):
+    assert found["holdout"]["parts"] == found["holdout"]["whole"]
+
+
+@pytest.mark.distributed
 def test_a_checkpoint_of_pieces_loads_whole_on_as_many_ranks_and_on_one(found, folder, built):
     assert found["moved"] == 0.0
     table = ExampleTable(built.lake, built.schema)

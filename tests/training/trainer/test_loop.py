@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from training.config.recipe import Pipeline
-from training.data.dataset import ExampleTable, batches
+from training.data.batches import batches
+from training.data.dataset import ExampleTable
 from training.distributed.divergence import DivergedError
 from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of

@@ -10,7 +10,8 @@ import torch
 from support.training.commands import run_command, run_script
 
 from training.checkpoint.catalog import Checkpoints
-from training.data.dataset import ExampleTable, batches
+from training.data.batches import batches
+from training.data.dataset import ExampleTable
 from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
@@ -113,6 +114,16 @@ def test_another_run_does_not_take_the_saves(built, table, group, tmp_path):
     session = session_of(built)
     assert progress(tmp_path, identity={"run": 2}).restore(session) == Position()
     assert progress(tmp_path).restore(session).step == 10
+
+
+def test_a_position_in_another_order_of_examples_is_not_taken(
+    built, table, group, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as version_before:
+        version_before.setattr("training.trainer.in_run_checkpoint.ORDER", 1)
+        with pytest.raises(StoppedError):
+            train(built, table, tmp_path, stop=12)
+    assert progress(tmp_path).restore(session_of(built)) == Position()
 
 
 @pytest.mark.parametrize("damage", ["cut off", "one bit", "missing"])

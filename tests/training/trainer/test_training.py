@@ -14,7 +14,8 @@ from support.training.commands import run_command
 from training.artifact.artifact import load
 from training.artifact.manifest import ArtifactError, read_manifest
 from training.checkpoint.catalog import Checkpoints
-from training.data.dataset import ExampleTable, batches
+from training.data.batches import batches
+from training.data.dataset import ExampleTable
 
 pytestmark = pytest.mark.distributed
 

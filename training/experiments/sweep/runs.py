@@ -9,9 +9,9 @@ import itertools
 import logging
 import math
 import time
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from features.encoding.encode import Ids, ModelInputs
 from training.config.recipe import Recipe
@@ -42,16 +42,17 @@ class HashedTable(ExampleTable):
     """The same examples with fewer rows in each embedding table; ids beyond them share rows."""
 
     def __init__(self, table: ExampleTable, inputs: Inputs, rows_share: float) -> None:
-        self.schema, self.root = table.schema, table.root
+        # The same table, with what it knows of its files.
+        vars(self).update(vars(table))
         sparse = tuple(
             dataclasses.replace(one, num_rows=capped(one.num_rows, rows_share))
             for one in inputs.sparse
         )
         self.inputs = dataclasses.replace(inputs, sparse=sparse)
 
-    def read_buffer(self, buffer: Any) -> Examples:
-        """The examples of one buffer."""
-        examples = super().read_buffer(buffer)
+    def encode(self, rows: pa.Table) -> Examples:
+        """Examples of raw columns of this table."""
+        examples = super().encode(rows)
         return dataclasses.replace(examples, inputs=self.hashed(examples.inputs))
 
     def hashed(self, inputs: ModelInputs) -> ModelInputs:

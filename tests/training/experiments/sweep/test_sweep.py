@@ -98,9 +98,9 @@ def test_fewer_rows_share_ids_and_keep_the_unknown(built, group, tmp_path):
     made = sweep(built, tmp_path)
     (smallest, *_) = sizes_of("rows", recipe_of("wukong-tiny"), num_points=5)
     table = made.runs.table_of(smallest)
-    examples = table.read_buffer(table.buffers(built.days[:1], rows=10_000)[0])
+    examples = table.encode(table.buffers(built.days[:1], rows=10_000)[0].read())
     whole = ExampleTable(built.lake, built.schema)
-    original = whole.read_buffer(whole.buffers(built.days[:1], rows=10_000)[0])
+    original = whole.encode(whole.buffers(built.days[:1], rows=10_000)[0].read())
     for sparse in table.inputs.sparse:
         now, was = examples.inputs.ids[sparse.name], original.inputs.ids[sparse.name]
         assert now.values.max() < sparse.num_rows
