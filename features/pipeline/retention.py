@@ -4,7 +4,9 @@ import datetime
 from pathlib import Path
 
 from features.pipeline.aggregates import label_delay_days
+from features.pipeline.end_of_day import settled_day
 from features.schema import Schema, TableKind
+from features.schema.derived_tables import end_of_day_table
 from features.spark.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake
 
 
@@ -22,9 +24,12 @@ def prune(
     if keep_days < 1:
         raise ValueError(f"keep_days: {keep_days}; at least 1")
     lake = Lake(lake_root, schema.name)
+    ended = {end_of_day_table(state).name for state in schema.tables_of(TableKind.STATE)}
     removed = {}
     for table, needed in needed_days(schema).items():
-        first_kept = today - max(datetime.timedelta(days=keep_days), needed)
+        # Of states at the end of a day, older ones stand in newer ones.
+        kept = needed if table in ended else max(datetime.timedelta(days=keep_days), needed)
+        first_kept = today - kept
         # The newest partition carries all-time counts, however old it is.
         old = [day for day in lake.days(table)[:-1] if day < first_kept]
         for day in old:
@@ -46,4 +51,7 @@ def needed_days(schema: Schema) -> dict[str, datetime.timedelta]:
     for table in schema.tables:
         if table.kind is not TableKind.ATTRIBUTES:
             needed[table.name] = (table.ttl or datetime.timedelta(0)) + 2 * ONE_DAY
+        if table.kind is TableKind.STATE:
+            day = schema.first_day
+            needed[end_of_day_table(table).name] = day - settled_day(table, day)
     return needed

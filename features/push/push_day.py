@@ -19,11 +19,17 @@ from pyspark.sql import functions as F
 
 from features.datasets.readers import READERS
 from features.online_store.feast_store import open_store, write
-from features.pipeline.aggregates import label_delay_days, newest_rows
+from features.pipeline.aggregates import label_delay_days, midnight, newest_rows
 from features.pipeline.availability import declared_availability
+from features.pipeline.end_of_day import (
+    StatePartitions,
+    settled_day,
+    state_partitions,
+    states,
+)
 from features.pipeline.materialize import needed_rows, stored_frame
 from features.pipeline.user_state import user_state
-from features.pipeline.workspace import Workspace, carry_days, require_day_before
+from features.pipeline.workspace import Workspace, require_day_before
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, TableKind
 from features.spark.lake import IMPRESSIONS, ONE_DAY
 from features.spark.landing import INTRADAY, landed_files
@@ -139,10 +145,23 @@ class LandedUsers:
 
     def _basis_of(self, first_day: datetime.date) -> tuple[object, ...]:
         """What ``_begin`` reads of the lake, by the versions of the partitions."""
-        lake, table = self._work.lake, self._table
-        states = (lake.version(table.name, day) for day in carry_days(self._work, table, first_day))
+        lake = self._work.lake
+        states = (
+            lake.version(table.name, day)
+            for table, days in self._earlier(first_day)
+            for day in days
+        )
         logs = (lake.version(IMPRESSIONS, day) for day in self._unlabelled_days(first_day))
         return (first_day, *states, *logs)
+
+    def _earlier(self, first_day: datetime.date) -> StatePartitions:
+        """Where the states before a day are.
+
+        The end of the day before is written after its rows: to take it would be to begin twice.
+        """
+        settled = settled_day(self._table, first_day)
+        before = first_day - ONE_DAY
+        return state_partitions(self._work, self._table, first_day, before, settled=settled)
 
     def _unlabelled_days(self, first_day: datetime.date) -> list[datetime.date]:
         """Built days with impressions whose labels may become known from ``first_day`` on."""
@@ -162,10 +181,9 @@ class LandedUsers:
         self._first_day = first_day
         work = self._work
         # As the daily build: what was corrected later is not known to this day.
-        known_by = datetime.datetime.combine(first_day, datetime.time(), datetime.UTC)
-        known_by += self._table.delay
-        carry = work.features(self._table, carry_days(work, self._table, first_day))
-        known = carry.where(F.col(CREATED) <= F.lit(known_by)).drop(DAY)
+        known_by = midnight(first_day) + self._table.delay
+        earlier = states(work, self._earlier(first_day))
+        known = earlier.where(F.col(CREATED) <= F.lit(known_by)).drop(DAY)
         self._carry = newest_rows(known, self._user).persist()
         self._cached.append(self._carry)
         if days := self._unlabelled_days(first_day):
