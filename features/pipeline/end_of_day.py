@@ -40,7 +40,7 @@ def state_partitions(
     first: datetime.date,
     last: datetime.date,
     *,
-    settled: datetime.date,
+    settled: datetime.date | None = None,
 ) -> StatePartitions:
     """Where the states are that can matter from ``first`` on, up to those of ``last``.
 
@@ -49,11 +49,12 @@ def state_partitions(
         table: A table of state.
         first: First day on which the states are used.
         last: Last day of rows.
-        settled: Last day whose end may stand for the rows of it and of the days before.
+        settled: Last day whose end may stand for the rows of it and of the days before; None: the
+            last of which every row counts from the first moment of ``first``.
     """
     ended = end_of_day_table(table)
     days = visible_days(work, table, first, last)
-    for day in reversed(visible_days(work, ended, first, settled)):
+    for day in reversed(visible_days(work, ended, first, settled or settled_day(table, first))):
         if _is_current(work, ended, day):
             return [(ended, [day]), (table, [later for later in days if later > day])]
     return [(table, days)]

@@ -15,12 +15,7 @@ from pyspark.sql import functions as F
 from features.datasets.readers import READERS
 from features.pipeline.aggregates import is_positive, label_delay_days, midnight
 from features.pipeline.availability import first_visible, with_availability
-from features.pipeline.end_of_day import (
-    settled_day,
-    state_partitions,
-    states,
-    write_end_of_day,
-)
+from features.pipeline.end_of_day import state_partitions, states, write_end_of_day
 from features.pipeline.item_daily import first_impression_day, item_daily
 from features.pipeline.point_in_time import join_as_of
 from features.pipeline.user_state import user_state
@@ -163,7 +158,8 @@ def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
     for table in schema.tables:
         rows = _visible_rows(work, table, days).drop(DAY)
         key = schema.entity(table.role).name
-        joined = join_as_of(joined, rows, table, key=key, time="timestamp")
+        since = midnight(days[0])
+        joined = join_as_of(joined, rows, table, key=key, time="timestamp", since=since)
     return work.replace(joined, EXAMPLES, days, keys=["timestamp", EXAMPLE_ID])
 
 
@@ -172,8 +168,7 @@ def _visible_rows(work: Workspace, table: FeatureTable, days: Sequence[datetime.
     first, last = days[0], days[-1]
     if table.kind is not TableKind.STATE:
         return work.features(table, visible_days(work, table, first, last))
-    settled = settled_day(table, first)
-    return states(work, state_partitions(work, table, first, last, settled=settled))
+    return states(work, state_partitions(work, table, first, last))
 
 
 def _first_input(work: Workspace, table: FeatureTable, day: datetime.date) -> datetime.date:

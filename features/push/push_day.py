@@ -21,12 +21,7 @@ from features.datasets.readers import READERS
 from features.online_store.feast_store import open_store, write
 from features.pipeline.aggregates import label_delay_days, midnight, newest_rows
 from features.pipeline.availability import declared_availability
-from features.pipeline.end_of_day import (
-    StatePartitions,
-    settled_day,
-    state_partitions,
-    states,
-)
+from features.pipeline.end_of_day import StatePartitions, state_partitions, states
 from features.pipeline.materialize import needed_rows, stored_frame
 from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace, require_day_before
@@ -145,23 +140,14 @@ class LandedUsers:
 
     def _basis_of(self, first_day: datetime.date) -> tuple[object, ...]:
         """What ``_begin`` reads of the lake, by the versions of the partitions."""
-        lake = self._work.lake
-        states = (
-            lake.version(table.name, day)
-            for table, days in self._earlier(first_day)
-            for day in days
-        )
+        lake, earlier = self._work.lake, self._earlier(first_day)
+        versions = (lake.version(table.name, day) for table, days in earlier for day in days)
         logs = (lake.version(IMPRESSIONS, day) for day in self._unlabelled_days(first_day))
-        return (first_day, *states, *logs)
+        return (first_day, *versions, *logs)
 
     def _earlier(self, first_day: datetime.date) -> StatePartitions:
-        """Where the states before a day are.
-
-        The end of the day before is written after its rows: to take it would be to begin twice.
-        """
-        settled = settled_day(self._table, first_day)
-        before = first_day - ONE_DAY
-        return state_partitions(self._work, self._table, first_day, before, settled=settled)
+        # The end of the day before is written after its rows: to take it would be to begin twice.
+        return state_partitions(self._work, self._table, first_day, first_day - ONE_DAY)
 
     def _unlabelled_days(self, first_day: datetime.date) -> list[datetime.date]:
         """Built days with impressions whose labels may become known from ``first_day`` on."""

@@ -71,7 +71,7 @@ def test_the_end_of_a_day_has_each_user_of_the_time_to_live_once(work, built, st
     assert rows.agg(F.max("event_timestamp")).first() == newest
 
 
-def test_a_correction_that_counts_later_stands_beside_what_was_published(work, built, state, ended):
+def test_a_correction_that_counts_later_leaves_what_was_published(work, built, state, ended):
     """A later day builds on what was known by then, whichever way it reads the days before."""
     before, last = built.days[-2:]
     noon = datetime.datetime.combine(last, datetime.time(12), datetime.UTC)
