@@ -7,6 +7,7 @@ when it happens; its label counts after the schema's label delay.
 """
 
 import datetime
+import functools
 from collections.abc import Sequence
 
 from pyspark.sql import Column as SparkColumn
@@ -43,6 +44,11 @@ def newest_rows(frame: DataFrame, key: str, *groups: SparkColumn) -> DataFrame:
     row = F.struct(EVENT_TIMESTAMP, CREATED, *columns)
     newest = frame.groupBy(key, *groups).agg(F.max(row).alias("_row"))
     return newest.select(key, *(F.col(f"_row.{name}") for name in row_names(columns)))
+
+
+def union(frames: Sequence[DataFrame]) -> DataFrame:
+    """All rows of at least one frame, by the names of their columns."""
+    return functools.reduce(lambda whole, part: whole.unionByName(part), frames)
 
 
 def row_names(columns: Sequence[str]) -> list[str]:

@@ -7,12 +7,11 @@ of state since then; a lake without one is read as far back as the time-to-live.
 """
 
 import datetime
-import functools
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from features.pipeline.aggregates import midnight, newest_rows
+from features.pipeline.aggregates import midnight, newest_rows, union
 from features.pipeline.availability import first_visible
 from features.pipeline.workspace import (
     Workspace,
@@ -62,8 +61,7 @@ def state_partitions(
 
 def states(work: Workspace, partitions: StatePartitions) -> DataFrame:
     """Rows of ``state_partitions``, with ``day``."""
-    frames = (work.features(table, days) for table, days in partitions)
-    return functools.reduce(DataFrame.unionByName, frames)
+    return union([work.features(table, days) for table, days in partitions])
 
 
 def write_end_of_day(work: Workspace, table: FeatureTable, day: datetime.date) -> None:

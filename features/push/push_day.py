@@ -7,7 +7,6 @@ Spark code of the daily build.
 
 import dataclasses
 import datetime
-import functools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from pyspark.sql import functions as F
 
 from features.datasets.readers import READERS
 from features.online_store.feast_store import open_store, write
-from features.pipeline.aggregates import label_delay_days, midnight, newest_rows
+from features.pipeline.aggregates import label_delay_days, midnight, newest_rows, union
 from features.pipeline.availability import declared_availability
 from features.pipeline.end_of_day import StatePartitions, state_partitions, states
 from features.pipeline.materialize import needed_rows, stored_frame
@@ -211,12 +210,12 @@ class LandedUsers:
     def _users(self, new: list[DataFrame], until: datetime.datetime) -> DataFrame | None:
         """Those whose state is another one now: who did something, or whose labels are known."""
         if self._until is None:
-            return _union(self._parts).select(self._user) if self._parts else None
+            return union(self._parts).select(self._user) if self._parts else None
         label_delay = self._work.schema.label.delay
         users = [part.select(self._user) for part in new]
         if until > self._until and (self._newest or until) + label_delay > self._until:
-            users.append(_union(self._parts).where(self._is_due(until)).select(self._user))
-        return _union(users) if users else None
+            users.append(union(self._parts).where(self._is_due(until)).select(self._user))
+        return union(users) if users else None
 
     def _is_due(self, until: datetime.datetime) -> SparkColumn:
         """Whether an impression or its label became true since the last poll."""
@@ -239,7 +238,7 @@ class LandedUsers:
         """The needed state rows of some users."""
         schema, table = self._work.schema, self._table
         first_day = self._first_day or until.date()
-        impressions = _union(self._parts).join(users, self._user, "left_semi")
+        impressions = union(self._parts).join(users, self._user, "left_semi")
         rows = user_state(
             schema,
             table,
@@ -256,14 +255,10 @@ class LandedUsers:
     def _compact(self) -> None:
         if len(self._parts) <= _MOST_PARTS:
             return
-        whole = _union(self._parts).coalesce(self._num_partitions).localCheckpoint()
+        whole = union(self._parts).coalesce(self._num_partitions).localCheckpoint()
         for part in self._parts:
             part.unpersist()
         self._parts = [whole]
-
-
-def _union(frames: Sequence[DataFrame]) -> DataFrame:
-    return functools.reduce(lambda whole, part: whole.unionByName(part), frames)
 
 
 def push_until(
