@@ -60,7 +60,7 @@ docs: install       ## write the generated pages of docs/, and the site of all p
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --config-file $(VAR)/docs/mkdocs.yml
 	@echo "the site: $(VAR)/docs/site/index.html"
 
-bench-features: install ## rows/s of state, aggregates and join at 0.1, 1 and 10 million rows
+bench-features: install ## a day's feature jobs: growth, history, cores, skew, against DuckDB and Feast
 	@$(PYTHON) -m infra.bench.features
 
 bench-train: install    ## training speed as a share of the machine's matrix product

@@ -7,6 +7,7 @@ when it happens; its label counts after the schema's label delay.
 """
 
 import datetime
+import functools
 from collections.abc import Sequence
 
 from pyspark.sql import Column as SparkColumn
@@ -32,12 +33,22 @@ def label_delay_days(schema: Schema) -> datetime.timedelta:
     return datetime.timedelta(days=-(-schema.label.delay // datetime.timedelta(days=1)))
 
 
-def newest_rows(frame: DataFrame, key: str) -> DataFrame:
-    """The newest row of each entity: by event, then by when it could be counted on."""
+def midnight(day: datetime.date) -> datetime.datetime:
+    """The first moment of a day, UTC."""
+    return datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+
+
+def newest_rows(frame: DataFrame, key: str, *groups: SparkColumn) -> DataFrame:
+    """The newest row of each entity and group: by event, then by when it could be counted on."""
     columns = [name for name in frame.columns if name not in {key, EVENT_TIMESTAMP, CREATED}]
     row = F.struct(EVENT_TIMESTAMP, CREATED, *columns)
-    newest = frame.groupBy(key).agg(F.max(row).alias("_row"))
+    newest = frame.groupBy(key, *groups).agg(F.max(row).alias("_row"))
     return newest.select(key, *(F.col(f"_row.{name}") for name in row_names(columns)))
+
+
+def union(frames: Sequence[DataFrame]) -> DataFrame:
+    """All rows of at least one frame, by the names of their columns."""
+    return functools.reduce(lambda whole, part: whole.unionByName(part), frames)
 
 
 def row_names(columns: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.lake.lake import ONE_DAY
+from features.pipeline.aggregates import midnight
 from features.pipeline.workspace import Workspace, fingerprint_of
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, TableKind
 from features.spark.session import feature_struct
@@ -24,8 +25,7 @@ def declared_availability(table: FeatureTable) -> SparkColumn:
 def first_visible(table: FeatureTable, day: datetime.date) -> datetime.datetime:
     """The earliest moment from which a row of a day can count, as declared."""
     is_next_day = table.kind is TableKind.DAILY or table.counts_from_day_end
-    since = day + ONE_DAY if is_next_day else day
-    return datetime.datetime.combine(since, datetime.time(), datetime.UTC) + table.delay
+    return midnight(day + ONE_DAY if is_next_day else day) + table.delay
 
 
 def with_availability(

@@ -15,8 +15,9 @@ from pyspark.sql import functions as F
 from features.datasets.readers import READERS
 from features.lake.day_rows import Partition
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY
-from features.pipeline.aggregates import is_positive, label_delay_days
+from features.pipeline.aggregates import is_positive, label_delay_days, midnight
 from features.pipeline.availability import first_visible, with_availability
+from features.pipeline.end_of_day import state_partitions, states, write_end_of_day
 from features.pipeline.item_daily import first_impression_day, item_daily
 from features.pipeline.point_in_time import join_as_of
 from features.pipeline.user_state import user_state
@@ -24,7 +25,6 @@ from features.pipeline.workspace import (
     TO_FEATURES,
     TO_IMPRESSIONS,
     Workspace,
-    carry_days,
     newest_correction,
     require_day_before,
     require_days,
@@ -141,7 +141,10 @@ def _build_table(
     key = work.schema.entity(table.role).name
     names = [*feature_struct(work.schema, table).names, DAY]
     frame = with_availability(work, table, rows, days, moment).select(*names)
-    return work.replace(frame, table.name, days, keys=[key, EVENT_TIMESTAMP, CREATED])
+    written = work.replace(frame, table.name, days, keys=[key, EVENT_TIMESTAMP, CREATED])
+    if table.kind is TableKind.STATE:
+        write_end_of_day(work, table, days[-1])
+    return written
 
 
 def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
@@ -154,10 +157,19 @@ def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
     impressions = work.impressions(days).withColumn(LABEL, is_positive(schema.label))
     joined = impressions
     for table in schema.tables:
-        rows = work.features(table, visible_days(work, table, days[0], days[-1])).drop(DAY)
+        rows = _visible_rows(work, table, days).drop(DAY)
         key = schema.entity(table.role).name
-        joined = join_as_of(joined, rows, table, key=key, time="timestamp")
+        since = midnight(days[0])
+        joined = join_as_of(joined, rows, table, key=key, time="timestamp", since=since)
     return work.replace(joined, EXAMPLES, days, keys=["timestamp", EXAMPLE_ID])
+
+
+def _visible_rows(work: Workspace, table: FeatureTable, days: Sequence[datetime.date]) -> DataFrame:
+    """Rows that can be the newest at an impression of some days, with ``day``."""
+    first, last = days[0], days[-1]
+    if table.kind is not TableKind.STATE:
+        return work.features(table, visible_days(work, table, first, last))
+    return states(work, state_partitions(work, table, first, last))
 
 
 def _first_input(work: Workspace, table: FeatureTable, day: datetime.date) -> datetime.date:
@@ -173,14 +185,9 @@ def _carry_day(work: Workspace, table: FeatureTable, before: datetime.date) -> d
     return earlier[-1] if earlier else None
 
 
-def _carry(
-    work: Workspace,
-    table: FeatureTable,
-    days: Sequence[datetime.date],
-    known_by: datetime.datetime,
-) -> DataFrame:
+def _known(rows: DataFrame, known_by: datetime.datetime) -> DataFrame:
     """Earlier rows to build on, without corrections that count only after ``known_by``."""
-    return work.features(table, days).where(F.col(CREATED) <= F.lit(known_by))
+    return rows.where(F.col(CREATED) <= F.lit(known_by))
 
 
 def _state_rows(
@@ -189,13 +196,14 @@ def _state_rows(
     days: Sequence[datetime.date],
     known_by: datetime.datetime,
 ) -> DataFrame:
-    since = _first_input(work, table, days[0])
+    since, before = _first_input(work, table, days[0]), days[0] - ONE_DAY
     impressions = work.impressions(work.lake.days_between(IMPRESSIONS, since, days[-1]))
+    earlier = states(work, state_partitions(work, table, days[0], before, settled=before))
     return user_state(
         work.schema,
         table,
         impressions=impressions,
-        carry=_carry(work, table, carry_days(work, table, days[0]), known_by),
+        carry=_known(earlier, known_by),
         first_day=days[0],
         last_day=days[-1],
     )
@@ -213,7 +221,7 @@ def _daily_rows(
         work.schema,
         table,
         impressions=work.impressions(work.lake.days_between(IMPRESSIONS, since, days[-1])),
-        carry=_carry(work, table, [carry_day] if carry_day else [], known_by),
+        carry=_known(work.features(table, [carry_day] if carry_day else []), known_by),
         carry_day=carry_day,
         days=days,
     )
@@ -224,7 +232,7 @@ def _build_attributes(work: Workspace, landing: Path, table: FeatureTable) -> li
     schema = work.schema
     reader = READERS[schema.name]
     rows = reader.read_attributes(work.spark, landing / schema.name, table)
-    since = F.lit(datetime.datetime.combine(schema.epoch, datetime.time(), datetime.UTC))
+    since = F.lit(midnight(schema.epoch))
     times = {EVENT_TIMESTAMP: since, CREATED: since, DAY: F.lit(schema.epoch)}
     names = [*feature_struct(schema, table).names, DAY]
     key = schema.entity(table.role).name

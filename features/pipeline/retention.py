@@ -10,9 +10,11 @@ from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, 
 from features.lake.pins import pins
 from features.lake.snapshot import tables
 from features.pipeline.aggregates import label_delay_days
+from features.pipeline.end_of_day import settled_day
 from features.pipeline.workspace import ROWS_OF_A_FILE
 from features.places import Place
 from features.schema import Schema, TableKind
+from features.schema.derived_tables import end_of_day_table
 
 GRACE_HOURS = 48
 """More than the longest job takes."""
@@ -98,7 +100,9 @@ def _old_days(
     needed = needed_days(schema).get(table)
     if needed is None:
         return []
-    first_kept = min(first_kept, today - needed)
+    ended = {end_of_day_table(state).name for state in schema.tables_of(TableKind.STATE)}
+    # Of states at the end of a day, older ones stand in newer ones.
+    first_kept = today - needed if table in ended else min(first_kept, today - needed)
     # The newest partition carries all-time counts, however old it is.
     return [day for day in lake.days(table)[:-1] if day < first_kept]
 
@@ -115,4 +119,7 @@ def needed_days(schema: Schema) -> dict[str, datetime.timedelta]:
     for table in schema.tables:
         if table.kind is not TableKind.ATTRIBUTES:
             needed[table.name] = (table.ttl or datetime.timedelta(0)) + 2 * ONE_DAY
+        if table.kind is TableKind.STATE:
+            day = schema.first_day
+            needed[end_of_day_table(table).name] = day - settled_day(table, day)
     return needed

@@ -12,6 +12,7 @@ from features.pipeline.aggregates import (
     SUMS,
     carried_sums,
     count_columns,
+    midnight,
     newest_rows,
     occurrences,
 )
@@ -38,7 +39,8 @@ def user_state(
         schema: The data set's schema.
         table: Its state table.
         impressions: Impressions of these days, and of as many before as the label delay spans.
-        carry: State rows of one time-to-live before ``first_day``; the newest of each user counts.
+        carry: Earlier states: all of one time-to-live before ``first_day``, or those at the end of
+            a day before and all since; the newest of each user counts.
         first_day: First day of which rows are wanted.
         last_day: Last day of which rows are wanted.
 
@@ -47,7 +49,9 @@ def user_state(
         caller to add.
     """
     user = schema.entity(table.role).name
-    start, end = _midnight(first_day), _midnight(last_day + datetime.timedelta(days=1))
+    start, end = (
+        F.lit(midnight(day)) for day in (first_day, last_day + datetime.timedelta(days=1))
+    )
     fresh = occurrences(schema, impressions).where(F.col(AT) >= start).where(F.col(AT) < end)
     events = _carried_events(schema, table, carry).unionByName(fresh)
     events = events.withColumn("_life", _life(user, table))
@@ -143,10 +147,6 @@ def _recent_rate(labels: SparkColumn, length: int, label: Label) -> SparkColumn:
     prior = label.prior_rate * label.prior_weight
     rate = (positives + prior) / (F.size(last).cast("double") + label.prior_weight)
     return rate.alias(recent_rate_name(length))
-
-
-def _midnight(day: datetime.date) -> SparkColumn:
-    return F.lit(datetime.datetime.combine(day, datetime.time(), datetime.UTC))
 
 
 def _ttl_microseconds(table: FeatureTable) -> int:

@@ -21,6 +21,7 @@ from features.lake.lake import (
 )
 from features.runbooks import RunbookError
 from features.schema import FeatureTable, Schema, TableKind
+from features.schema.derived_tables import end_of_day_table
 from features.schema.fingerprints import impressions_fingerprint, rows_fingerprint
 from features.spark.session import feature_struct, impressions_struct
 
@@ -58,7 +59,16 @@ class Workspace:
         keys: Sequence[str],
         corrected_at: Mapping[datetime.date, datetime.datetime] | None = None,
     ) -> list[Partition]:
-        """``Lake.replace``, stamped with this schema."""
+        """``Lake.replace``, stamped with this schema.
+
+        States at the end of these days and of later ones go first: they rest on the old rows.
+        """
+        for state in self.schema.tables_of(TableKind.STATE):
+            ended = end_of_day_table(state).name
+            if table == state.name:
+                gone = self.lake.days_between(ended, days[0], datetime.date.max)
+                if gone:
+                    self.lake.remove(ended, gone)
         return self.lake.replace(
             frame,
             table,
@@ -87,16 +97,11 @@ def visible_days(
     if table.ttl is None:
         return work.lake.days(table.name)
     # A daily row becomes true at the end of its day, so one more day can still matter.
-    return work.lake.days_between(table.name, first - _whole_days(table.ttl) - ONE_DAY, last)
+    return work.lake.days_between(table.name, first - whole_days(table.ttl) - ONE_DAY, last)
 
 
-def carry_days(work: Workspace, table: FeatureTable, before: datetime.date) -> list[datetime.date]:
-    """Days of a state table that the state of ``before`` builds on."""
-    ttl = _whole_days(table.ttl or datetime.timedelta(0))
-    return work.lake.days_between(table.name, before - ttl - ONE_DAY, before - ONE_DAY)
-
-
-def _whole_days(span: datetime.timedelta) -> datetime.timedelta:
+def whole_days(span: datetime.timedelta) -> datetime.timedelta:
+    """A span rounded up to days."""
     return datetime.timedelta(days=-(-span // ONE_DAY))
 
 

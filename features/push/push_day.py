@@ -7,7 +7,6 @@ Spark code of the daily build.
 
 import dataclasses
 import datetime
-import functools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,11 +19,12 @@ from pyspark.sql import functions as F
 from features.datasets.readers import READERS
 from features.lake.lake import IMPRESSIONS, ONE_DAY
 from features.online_store.feast_store import open_store, write
-from features.pipeline.aggregates import label_delay_days, newest_rows
+from features.pipeline.aggregates import label_delay_days, midnight, newest_rows, union
 from features.pipeline.availability import declared_availability
+from features.pipeline.end_of_day import StatePartitions, state_partitions, states
 from features.pipeline.materialize import needed_rows, stored_frame
 from features.pipeline.user_state import user_state
-from features.pipeline.workspace import Workspace, carry_days, require_day_before
+from features.pipeline.workspace import Workspace, require_day_before
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, TableKind
 from features.spark.landing import INTRADAY, landed_files
 from features.validation.row_rules import Check, impression_rules
@@ -140,10 +140,14 @@ class LandedUsers:
 
     def _basis_of(self, first_day: datetime.date) -> tuple[object, ...]:
         """What ``_begin`` reads of the lake, by the versions of the partitions."""
-        lake, table = self._work.lake, self._table
-        states = (lake.version(table.name, day) for day in carry_days(self._work, table, first_day))
+        lake, earlier = self._work.lake, self._earlier(first_day)
+        versions = (lake.version(table.name, day) for table, days in earlier for day in days)
         logs = (lake.version(IMPRESSIONS, day) for day in self._unlabelled_days(first_day))
-        return (first_day, *states, *logs)
+        return (first_day, *versions, *logs)
+
+    def _earlier(self, first_day: datetime.date) -> StatePartitions:
+        # The end of the day before is written after its rows: to take it would be to begin twice.
+        return state_partitions(self._work, self._table, first_day, first_day - ONE_DAY)
 
     def _unlabelled_days(self, first_day: datetime.date) -> list[datetime.date]:
         """Built days with impressions whose labels may become known from ``first_day`` on."""
@@ -163,10 +167,9 @@ class LandedUsers:
         self._first_day = first_day
         work = self._work
         # As the daily build: what was corrected later is not known to this day.
-        known_by = datetime.datetime.combine(first_day, datetime.time(), datetime.UTC)
-        known_by += self._table.delay
-        carry = work.features(self._table, carry_days(work, self._table, first_day))
-        known = carry.where(F.col(CREATED) <= F.lit(known_by)).drop(DAY)
+        known_by = midnight(first_day) + self._table.delay
+        earlier = states(work, self._earlier(first_day))
+        known = earlier.where(F.col(CREATED) <= F.lit(known_by)).drop(DAY)
         self._carry = newest_rows(known, self._user).persist()
         self._cached.append(self._carry)
         if days := self._unlabelled_days(first_day):
@@ -208,12 +211,12 @@ class LandedUsers:
     def _users(self, new: list[DataFrame], until: datetime.datetime) -> DataFrame | None:
         """Those whose state is another one now: who did something, or whose labels are known."""
         if self._until is None:
-            return _union(self._parts).select(self._user) if self._parts else None
+            return union(self._parts).select(self._user) if self._parts else None
         label_delay = self._work.schema.label.delay
         users = [part.select(self._user) for part in new]
         if until > self._until and (self._newest or until) + label_delay > self._until:
-            users.append(_union(self._parts).where(self._is_due(until)).select(self._user))
-        return _union(users) if users else None
+            users.append(union(self._parts).where(self._is_due(until)).select(self._user))
+        return union(users) if users else None
 
     def _is_due(self, until: datetime.datetime) -> SparkColumn:
         """Whether an impression or its label became true since the last poll."""
@@ -236,7 +239,7 @@ class LandedUsers:
         """The needed state rows of some users."""
         schema, table = self._work.schema, self._table
         first_day = self._first_day or until.date()
-        impressions = _union(self._parts).join(users, self._user, "left_semi")
+        impressions = union(self._parts).join(users, self._user, "left_semi")
         rows = user_state(
             schema,
             table,
@@ -253,14 +256,10 @@ class LandedUsers:
     def _compact(self) -> None:
         if len(self._parts) <= _MOST_PARTS:
             return
-        whole = _union(self._parts).coalesce(self._num_partitions).localCheckpoint()
+        whole = union(self._parts).coalesce(self._num_partitions).localCheckpoint()
         for part in self._parts:
             part.unpersist()
         self._parts = [whole]
-
-
-def _union(frames: Sequence[DataFrame]) -> DataFrame:
-    return functools.reduce(lambda whole, part: whole.unionByName(part), frames)
 
 
 def push_until(

@@ -4,6 +4,7 @@
 schema.
 """
 
+import dataclasses
 import datetime
 
 from features.schema.columns import Column, Dtype, Kind
@@ -64,6 +65,11 @@ def user_state(
         bags=_bags_of_rated_items(item, *history),
         doc="What a user has done, after each moment at which something happened.",
     )
+
+
+def end_of_day_table(state: FeatureTable) -> FeatureTable:
+    """The table of the newest state of each entity at the end of a day, beside a table of state."""
+    return dataclasses.replace(state, name=f"{state.name}_end_of_day")
 
 
 def _bags_of_rated_items(item: Column, items: Column, labels: Column) -> tuple[Bag, ...]:

@@ -1,164 +1,247 @@
-"""``make bench-features``: rows per second of state, aggregates and as-of join.
+"""``make bench-features``: what a day's feature jobs cost, through the lake, as ratios of one run.
 
-Each size is one log of 28 days with users and items in proportion; every result is written out, the
-state as Parquet and the others by a Spark job that keeps nothing, so that no column can be left
-uncomputed. At a size at which Feast's range join can finish, it runs on the same rows.
+- ``growth_10x``: seconds of state, aggregates and as-of join, each with its write, at the largest
+  size over those at the one before; a log of 28 days with users and items in proportion.
+- ``duckdb_ratio``: the as-of join with its write over DuckDB's ASOF JOIN that writes Parquet, at
+  the largest size, on the same files with as many threads.
+- ``history_ratio``: ``build`` and ``examples`` of a day after 365 days of history over the same
+  after 30 days; a row of state counts for a year.
+- ``cores_ratio``: the same of one large day on one core over that on two.
+- ``skew_ratio``: the same of a large day of which one item has a tenth over one without.
+- ``ratio_to_feast``: Feast's range join over ours, without a write, at a size that it can finish.
 """
 
 import dataclasses
-import datetime
 import json
+import os
+import shutil
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import duckdb
+import psutil
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from features.datasets.catalog import schema_of
-from features.datasets.synthetic import reader as synthetic
-from features.lake.lake import Lake, day_range
+from features.lake.lake import EXAMPLES, IMPRESSIONS_RAW
 from features.online_store import feast_store
 from features.options import from_flags, option, parse
-from features.pipeline.availability import declared_availability
-from features.pipeline.item_daily import item_daily
-from features.pipeline.point_in_time import join_as_of
-from features.pipeline.user_state import user_state
-from features.pipeline.workspace import Workspace
-from features.schema import CREATED, DAY, FeatureTable, TableKind
-from features.spark.landing import impressions_file
-from features.spark.session import feature_struct, start_session
-from infra.local.settings import REPOSITORY
+from features.pipeline import jobs
+from features.schema import CREATED, EVENT_TIMESTAMP, EXAMPLE_ID
+from infra.bench.feature_log import (
+    FOLDER,
+    FeatureLog,
+    open_log,
+    open_workspace,
+    with_history,
+)
 
-FOLDER = REPOSITORY / "var" / "bench"
-_DAYS = 28
-_ROWS_PER_USER, _ROWS_PER_ITEM = 100, 1_000
+_LONG, _SHORT = 365, 30
+"""Days of history that are compared."""
+_ROUNDS = 3
+"""How often a day's jobs are timed; the shortest counts."""
+_KEYS = ("user_id", EVENT_TIMESTAMP, CREATED)
 
 
 @from_flags
 class BenchRequest:
-    """Measure rows per second of state, aggregates and join."""
+    """Measure a day's feature jobs: growth, history, cores, skew, and against DuckDB and Feast."""
 
     rows: tuple[int, ...] = option(
         "sizes, smallest first", default=(100_000, 1_000_000, 10_000_000)
     )
     feast_rows: int = option("size at which Feast's join runs too", default=50_000)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Log:
-    work: Workspace
-    impressions: DataFrame
-    state: FeatureTable
-    daily: FeatureTable
-    days: list[datetime.date]
+    day_rows: int = option("impressions of the large day", default=1_000_000)
+    history_rows: int = option("impressions of each day of the history", default=5_000)
 
 
 def main() -> None:
-    """Measure every size; print seconds and rows per second, the growth, and Feast's ratio."""
+    """Measure all; a line of each part goes to stderr, the figures to stdout as JSON."""
     request = parse(BenchRequest, prog="python -m infra.bench.features")
-    measured = [_measure(rows) for rows in request.rows]
-    total = [sum(one["seconds"].values()) for one in measured]
-    ours, feast = _against_feast(request.feast_rows)
-    found = {
-        "sizes": measured,
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    found: dict[str, Any] = {"cores": os.cpu_count()}
+    parts: list[Callable[[], dict[str, Any]]] = [
+        lambda: _growth(request.rows),
+        lambda: _against_feast(request.feast_rows),
+        lambda: _history(request.history_rows),
+        lambda: _large_day(request.day_rows),
+    ]
+    for part in parts:
+        started = time.perf_counter()
+        measured = part()
+        measured["bench_seconds"] = round(time.perf_counter() - started)
+        sys.stderr.write(f"{json.dumps(measured)}\n")
+        found |= {name: value for name, value in measured.items() if name != "bench_seconds"}
+    sys.stdout.write(json.dumps(found | {"peak_memory_mb": _peak_memory_mb()}) + "\n")
+
+
+def _growth(sizes: tuple[int, ...]) -> dict[str, Any]:
+    """Seconds at each size, their growth, and the largest join over DuckDB's."""
+    logs = [open_log(rows, name=f"rows-{rows}") for rows in sizes]
+    seconds = [_seconds(log) for log in logs]
+    total = [sum(each.values()) for each in seconds]
+    duckdb_seconds = _duckdb_join(logs[-1])
+    return {
+        "sizes": [
+            {
+                "rows": rows,
+                "seconds": {name: round(value, 2) for name, value in each.items()},
+                "rows_per_second": {name: round(rows / value) for name, value in each.items()},
+            }
+            for rows, each in zip(sizes, seconds, strict=True)
+        ],
         "growth_10x": round(total[-1] / total[-2], 2) if len(total) > 1 else None,
-        "feast_rows": request.feast_rows,
-        "join_seconds": round(ours, 2),
-        "feast_join_seconds": round(feast, 2),
-        "ratio_to_feast": round(feast / ours, 1),
+        "duckdb_join_seconds": round(duckdb_seconds, 2),
+        "duckdb_ratio": round(seconds[-1]["join"] / duckdb_seconds, 2),
     }
-    sys.stdout.write(json.dumps(found) + "\n")
 
 
-def _measure(rows: int) -> dict[str, Any]:
-    log = _open(rows)
-    state, daily = _state(log), _daily(log)
-    stored = FOLDER / f"state-{rows}"
-    started = time.perf_counter()
-    state.write.mode("overwrite").parquet(str(stored))
-    seconds = {"state": time.perf_counter() - started, "aggregates": _timed(daily)}
-    read_back = log.work.spark.read.parquet(str(stored))
-    seconds["join"] = _timed(_joined(log, read_back))
-    speeds = {name: round(rows / value) for name, value in seconds.items()}
-    sys.stderr.write(f"{rows:,} rows: {speeds} rows/s\n")
-    rounded = {name: round(value, 2) for name, value in seconds.items()}
-    return {"rows": rows, "seconds": rounded, "rows_per_second": speeds}
+def _seconds(log: FeatureLog) -> dict[str, float]:
+    """Seconds of each part with its write into the lake."""
+    work, days = log.work, log.days
+
+    def state() -> None:
+        work.replace(log.state_rows(), log.state.name, days, keys=_KEYS)
+
+    def aggregates() -> None:
+        keys = ("item_id", EVENT_TIMESTAMP, CREATED)
+        work.replace(log.daily_rows(), log.daily.name, days, keys=keys)
+
+    def join() -> None:
+        work.replace(log.joined(), EXAMPLES, days, keys=("timestamp", EXAMPLE_ID))
+
+    return {part.__name__: _timed(part) for part in (state, aggregates, join)}
 
 
-def _against_feast(rows: int) -> tuple[float, float]:
+def _duckdb_join(log: FeatureLog) -> float:
+    """Seconds of DuckDB's join of the same files, written as Parquet."""
+    work, state = log.work, log.state
+    impressions = log.impressions().inputFiles()
+    rows = work.features(state, log.days).inputFiles()
+    columns = ", ".join(
+        f"state.{name}" for name in (EVENT_TIMESTAMP, *(column.name for column in state.columns))
+    )
+    target = FOLDER / "duckdb.parquet"
+    connection = duckdb.connect(config={"threads": work.spark.sparkContext.defaultParallelism})
+    connection.execute(
+        f"create view impressions as from read_parquet({impressions});"
+        f"create view states as select *, greatest({EVENT_TIMESTAMP}, {CREATED}) as visible_at "
+        f"from read_parquet({rows})"
+    )
+    join = (
+        f"copy (select impressions.*, {columns} from impressions asof left join states as state "
+        "on impressions.user_id = state.user_id and impressions.timestamp >= state.visible_at) "
+        f"to '{target}' (format parquet)"
+    )
+    return _timed(lambda: connection.execute(join))
+
+
+def _against_feast(rows: int) -> dict[str, Any]:
     """Seconds of our join and of Feast's on the same log, feature rows and impressions."""
-    log = _open(rows)
-    lake = log.work.lake
-    lake.replace(
-        _state(log).withColumn(DAY, F.to_date("event_timestamp")),
-        log.state.name,
-        day_range(log.days[0], log.days[-1] + datetime.timedelta(days=1)),
-        keys=["user_id"],
-    )
-    rows_frame = log.work.features(log.state, lake.days(log.state.name)).drop(DAY)
-    ours = min(_timed(_joined(log, rows_frame)) for _ in range(2))
-    feast_store.apply(log.work.schema, FOLDER / "feast", FOLDER / "lake")
-    feast = feast_store.open_store(log.work.schema, FOLDER / "feast")
-    entities = log.impressions.select("user_id", F.col("timestamp").alias("event_timestamp"))
+    log = open_log(rows, name="feast")
+    work = log.work
+    work.replace(log.state_rows(), log.state.name, log.days, keys=_KEYS)
+    ours = min(_timed(lambda: _discard(log.joined())) for _ in range(_ROUNDS))
+    feast_store.apply(work.schema, FOLDER / "feast-store", FOLDER / "feast")
+    feast = feast_store.open_store(work.schema, FOLDER / "feast-store")
+    entities = log.impressions().select("user_id", F.col("timestamp").alias(EVENT_TIMESTAMP))
     refs = [f"{log.state.name}:{column.name}" for column in log.state.columns]
-    started = time.perf_counter()
-    joined = feast.get_historical_features(
-        entities.toPandas(), refs, filter_by_created_timestamp=True
-    )
-    joined.to_spark_df().write.format("noop").mode("overwrite").save()
-    return ours, time.perf_counter() - started
+
+    def join() -> None:
+        joined = feast.get_historical_features(
+            entities.toPandas(), refs, filter_by_created_timestamp=True
+        )
+        _discard(joined.to_spark_df())
+
+    theirs = _timed(join)
+    return {
+        "feast_rows": rows,
+        "join_seconds": round(ours, 2),
+        "feast_join_seconds": round(theirs, 2),
+        "ratio_to_feast": round(theirs / ours, 1),
+    }
 
 
-def _open(rows: int) -> _Log:
-    """Generate a log of ``rows`` impressions and open it."""
-    schema = schema_of("synthetic")
-    landing = FOLDER / f"landing-{rows}"
-    items = max(100, rows // _ROWS_PER_ITEM)
-    users = max(100, rows // _ROWS_PER_USER)
-    synthetic.fetch(landing, rows=rows, users=users, items=items, days=_DAYS, seed=0)
-    spark = start_session("bench", spark_driver_memory="8g", spark_sql_shuffle_partitions="8")
-    days = day_range(schema.first_day, schema.first_day + datetime.timedelta(days=_DAYS - 1))
-    landed = [impressions_file(landing, day, synthetic.SUFFIX) for day in days]
-    return _Log(
-        work=Workspace(spark, schema, Lake(FOLDER / "lake", schema.name)),
-        impressions=synthetic.read_files(spark, landed),
-        state=schema.tables_of(TableKind.STATE)[0],
-        daily=schema.tables_of(TableKind.DAILY)[0],
-        days=days,
-    )
+def _history(day_rows: int) -> dict[str, Any]:
+    """A day's jobs after a long and after a short history, in turns."""
+    logs = [with_history(day_rows, days) for days in (_LONG, _SHORT)]
+    seconds = [[_day_seconds(log) for log in logs] for _ in range(_ROUNDS)]
+    long, short = (min(each) for each in zip(*seconds, strict=True))
+    return {
+        "history_seconds": {str(_LONG): round(long, 2), str(_SHORT): round(short, 2)},
+        "history_ratio": round(long / short, 2),
+    }
 
 
-def _state(log: _Log) -> DataFrame:
-    first, last = log.days[0], log.days[-1]
-    named = {"impressions": log.impressions, "carry": _no_rows(log, log.state)}
-    rows = user_state(log.work.schema, log.state, **named, first_day=first, last_day=last)
-    return _countable(log, log.state, rows)
+def _large_day(rows: int) -> dict[str, Any]:
+    """A large day's jobs with an item that has a tenth of it and without, then on one core."""
+    cores = os.cpu_count() or 1
+    logs = {name: open_log(2 * rows, name=name, days=2) for name in ("even", "skewed")}
+    skewed = logs["skewed"]
+    is_popular = F.pmod(F.xxhash64(EXAMPLE_ID), F.lit(10)) == 0
+    item = F.when(is_popular, F.lit(0)).otherwise(F.col("item_id")).cast("bigint")
+    raw = skewed.work.impressions(skewed.days, IMPRESSIONS_RAW).withColumn("item_id", item)
+    jobs.publish_impressions(skewed.work, raw, skewed.days, keys=["timestamp", EXAMPLE_ID])
+    for log in logs.values():
+        jobs.build(log.work, log.landing, log.days[:1], is_first=True)
+    seconds = [{name: _day_seconds(log) for name, log in logs.items()} for _ in range(_ROUNDS - 1)]
+    even, skew = (min(each[name] for each in seconds) for name in logs)
+    both = min(_on_cores(logs["even"], min(2, cores)) for _ in range(2))
+    one = _on_cores(logs["even"], 1)
+    return {
+        "day_rows": rows,
+        "day_seconds": {
+            "even": round(even, 2),
+            "skewed": round(skew, 2),
+            "one core": round(one, 2),
+        },
+        "skew_ratio": round(skew / even, 2),
+        "cores_ratio": round(one / both, 2),
+    }
 
 
-def _daily(log: _Log) -> DataFrame:
-    named = {"impressions": log.impressions, "carry": _no_rows(log, log.daily)}
-    rows = item_daily(log.work.schema, log.daily, **named, carry_day=None, days=log.days)
-    return _countable(log, log.daily, rows)
+def _on_cores(log: FeatureLog, cores: int) -> float:
+    """Seconds of a day's jobs in a session with so many task threads."""
+    log.work.spark.stop()
+    os.environ["SPARK_MASTER"] = f"local[{cores}]"
+    try:
+        return _day_seconds(dataclasses.replace(log, work=open_workspace(log.work.lake)))
+    finally:
+        del os.environ["SPARK_MASTER"]
 
 
-def _countable(log: _Log, table: FeatureTable, rows: DataFrame) -> DataFrame:
-    named = rows.withColumn(CREATED, declared_availability(table))
-    return named.select(*feature_struct(log.work.schema, table).names)
+def _day_seconds(log: FeatureLog) -> float:
+    """Seconds of ``build`` and ``examples`` of the last day."""
+    day = log.days[-1:]
+
+    def jobs_of_a_day() -> None:
+        jobs.build(log.work, log.landing, day)
+        jobs.examples(log.work, day)
+
+    return _timed(jobs_of_a_day)
 
 
-def _joined(log: _Log, rows: DataFrame) -> DataFrame:
-    return join_as_of(log.impressions, rows, log.state, key="user_id", time="timestamp")
-
-
-def _no_rows(log: _Log, table: FeatureTable) -> DataFrame:
-    return log.work.spark.createDataFrame([], feature_struct(log.work.schema, table))
-
-
-def _timed(frame: DataFrame) -> float:
-    started = time.perf_counter()
+def _discard(frame: DataFrame) -> None:
     frame.write.format("noop").mode("overwrite").save()
+
+
+def _timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
     return time.perf_counter() - started
+
+
+def _peak_memory_mb() -> int:
+    """The most that this process and those that it started have held at once or not, summed."""
+    here = psutil.Process()
+    peaks = []
+    for process in (here, *here.children(recursive=True)):
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peaks += [int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line]
+    return round(sum(peaks) / 1024)
 
 
 if __name__ == "__main__":
