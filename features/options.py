@@ -9,7 +9,6 @@ import dataclasses
 import datetime
 import enum
 import inspect
-import os
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from features.datasets.catalog import SCHEMAS
+from features.places import Place, local_root, place, root
 
 Request = TypeVar("Request")
 
@@ -40,16 +40,20 @@ def option(text: str, *, flag: str = "", metavar: str = "", **rest: Any) -> Any:
 
 
 def folder(name: str, text: str) -> Any:
-    """A field of a request: a folder, by default its name below ``$RANKING_VAR``, else ``var``."""
-    return option(
-        text,
-        metavar="DIR",
-        default_factory=lambda: Path(os.environ.get("RANKING_VAR", "var")) / name,
-    )
+    """A field of a request: a ``Place``, by default its name below ``root()``."""
+    return option(text, metavar="DIR", parse=place, default_factory=lambda: root() / name)
+
+
+def local_folder(name: str, text: str) -> Any:
+    """A field of a request: a folder of this machine, by default its name below ``local_root()``.
+
+    For what is no data: a database's file, native code.
+    """
+    return option(text, metavar="DIR", parse=Path, default_factory=lambda: local_root() / name)
 
 
 @typing.dataclass_transform(
-    kw_only_default=True, frozen_default=True, field_specifiers=(option, folder)
+    kw_only_default=True, frozen_default=True, field_specifiers=(option, folder, local_folder)
 )
 def from_flags(cls: type[Request]) -> type[Request]:
     """Make a class a request: a frozen dataclass; its docstring is the text of ``--help``."""
@@ -179,8 +183,11 @@ def _choices(kind: Any) -> list[str]:
     return list(typing.get_args(kind)) if typing.get_origin(kind) is typing.Literal else []
 
 
-_PARSERS: dict[Any, Callable[[str], Any]] = {datetime.date: datetime.date.fromisoformat}
-_METAVARS = {datetime.date: "YYYY-MM-DD", Path: "PATH"}
+_PARSERS: dict[Any, Callable[[str], Any]] = {
+    datetime.date: datetime.date.fromisoformat,
+    Place: place,
+}
+_METAVARS = {datetime.date: "YYYY-MM-DD", Path: "PATH", Place: "PLACE"}
 
 
 class ShowDefaults(argparse.ArgumentDefaultsHelpFormatter):

@@ -12,10 +12,13 @@ import contextlib
 import os
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import pyarrow.fs as pafs
 from upath import UPath
+
+if TYPE_CHECKING:
+    import pyarrow.fs as pafs
 
 Place = UPath
 ROOT = "RANKING_ROOT"
@@ -38,7 +41,12 @@ def place(text: str | os.PathLike[str]) -> Place:
 
 def root() -> Place:
     """The place below which all data lie, as the environment says."""
-    return place(os.environ.get(ROOT) or os.environ.get("RANKING_VAR") or "var")
+    return place(os.environ.get(ROOT) or local_root())
+
+
+def local_root() -> Path:
+    """The folder of this machine for what is no data: databases, caches, native code."""
+    return Path(os.environ.get("RANKING_VAR") or "var")
 
 
 def is_local(where: Place) -> bool:
@@ -51,8 +59,10 @@ def uri(where: Place) -> str:
     return str(where.absolute()) if isinstance(where, Path) else str(where)
 
 
-def arrow_file(where: Place) -> tuple[pafs.FileSystem, str]:
+def arrow_file(where: Place) -> tuple["pafs.FileSystem", str]:
     """Arrow's file system of a place, and the place's path in it."""
+    import pyarrow.fs as pafs  # a tenth of a second, which no --help has to wait for
+
     if isinstance(where, Path):
         return pafs.LocalFileSystem(), str(where)
     return _arrow_s3(), where.path
@@ -100,8 +110,10 @@ def remove_folder(where: Place) -> None:
         where.fs.rm(where.path if not isinstance(where, Path) else str(where), recursive=True)
 
 
-def _arrow_s3() -> pafs.FileSystem:
+def _arrow_s3() -> "pafs.FileSystem":
     """Arrow reads credentials from the environment, and not the address of the server."""
+    import pyarrow.fs as pafs
+
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     address = urlsplit(endpoint)

@@ -8,7 +8,7 @@ import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from features.options import OfDataset, folder, from_flags, option
+from features.options import OfDataset, folder, from_flags, local_folder, option
 from training.checkpoint.catalog import CONTROL, GROWN
 from training.config.recipe import DenseParallelism, Precision, Recipe
 from training.recipes import RECIPES, USUAL, recipe_of
@@ -67,7 +67,7 @@ class ReadsLake(OfDataset):
 class Tracks:
     """A request whose runs and versions MLflow has."""
 
-    tracking: Path = folder("mlflow", "the MLflow database")
+    tracking: Path = local_folder("mlflow", "the MLflow database")
 
 
 @from_flags
@@ -88,7 +88,7 @@ class UsesStudy:
 class UsesCompiled:
     """A request that reads or writes native code."""
 
-    compiled: Path = folder(
+    compiled: Path = local_folder(
         "compiled", "native code of this machine, which only this user may write"
     )
 

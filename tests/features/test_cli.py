@@ -1,19 +1,19 @@
 """A command line ends with one JSON object and an exit code, whatever its command does."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from features.cli import CommandLine, FailedError, SkippedError
 from features.options import folder, from_flags
+from features.places import Place
 
 
 @from_flags
 class TryRequest:
     """Try it. At length."""
 
-    lake: Path = folder("lake", "the tables")
+    lake: Place = folder("lake", "the tables")
 
 
 def outcome_of(run, capsys):

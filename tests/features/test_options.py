@@ -7,7 +7,8 @@ from typing import Literal
 
 import pytest
 
-from features.options import OfDays, folder, from_flags, option, parse
+from features.options import OfDays, folder, from_flags, local_folder, option, parse
+from features.places import Place, place
 
 
 class Precision(enum.StrEnum):
@@ -28,14 +29,15 @@ class MeasureRequest(OfDays):
     At length.
     """
 
-    lake: Path = folder("lake", "the tables")
+    lake: Place = folder("lake", "the tables")
+    compiled: Path = local_folder("compiled", "native code")
     rows: tuple[int, ...] = option("sizes", default=(10, 20))
     source: str | None = option("what to go on from", flag="--from", default=None)
     ranks: int | None = option("processes", parse=at_least_one, default=None)
     precision: Precision = option("of the dense part", default=Precision.FLOAT32)
     mode: Literal["small", "large"] = option("which one", default="small")
     is_dry: bool = option("change nothing", flag="--dry-run", default=False)
-    result: Path | None = option("", default=None)
+    result: Place | None = option("", default=None)
 
 
 def request(*arguments):
@@ -47,7 +49,8 @@ def test_what_is_not_given_has_its_default(monkeypatch):
     assert request() == MeasureRequest(
         date=datetime.date(2025, 6, 1),
         to=None,
-        lake=Path("/elsewhere/lake"),
+        lake=place("/elsewhere/lake"),
+        compiled=Path("/elsewhere/compiled"),
         rows=(10, 20),
         source=None,
         ranks=None,
@@ -65,8 +68,17 @@ def test_what_is_given_has_the_type_of_its_field():
     )
     assert (asked.rows, asked.source, asked.ranks) == ((1, 2, 3), "newest", 4)
     assert asked.precision is Precision.BF16
-    assert (asked.mode, asked.is_dry, asked.result) == ("large", True, Path("found.json"))
+    assert (asked.mode, asked.is_dry, asked.result) == ("large", True, place("found.json"))
     assert [day.day for day in asked.days] == [1, 2, 3]
+
+
+def test_data_are_below_the_root_and_what_is_no_data_is_on_this_machine(monkeypatch):
+    monkeypatch.setenv("RANKING_VAR", "/elsewhere")
+    monkeypatch.setenv("RANKING_ROOT", "s3://bucket/prefix")
+    assert request().lake == place("s3://bucket/prefix/lake")
+    assert request().compiled == Path("/elsewhere/compiled")
+    assert request("--lake=s3://other/lake").lake == place("s3://other/lake")
+    assert request("--lake=file:/data/lake").lake == Path("/data/lake")
 
 
 @pytest.mark.parametrize(
@@ -78,6 +90,7 @@ def test_what_is_given_has_the_type_of_its_field():
         ("--mode=tiny", "argument --mode: invalid choice: 'tiny' (choose from"),
         ("--rows=many", "argument --rows: invalid int value: 'many'"),
         ("--to=2025-05-31", "--to: 2025-05-31; not before --date 2025-06-01"),
+        ("--lake=ftp://host/lake", "argument --lake: place ftp://host/lake: scheme ftp; a path"),
         ("--unknown=1", "unrecognized arguments: --unknown=1"),
     ],
 )
