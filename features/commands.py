@@ -160,7 +160,8 @@ def _prune(request: PruneRequest) -> Summary:
     from features.pipeline.retention import prune
 
     schema = schema_of(request.dataset)
-    removed = prune(schema, request.lake, today=request.date, keep_days=request.keep_days)
+    lake = request.lake
+    removed = prune(schema, lake, today=request.date, keep_days=request.keep_days)  # type: ignore[arg-type]
     return {"removed": removed}
 
 
@@ -180,7 +181,7 @@ def _workspace(request: OfLake) -> "Workspace":
     schema = schema_of(request.dataset)
     command = type(request).__name__.removesuffix("Request").lower()
     spark = start_session(f"{command} {schema.name}")
-    return Workspace(spark, schema, Lake(request.lake, schema.name))
+    return Workspace(spark, schema, Lake(request.lake, schema.name))  # type: ignore[arg-type]
 
 
 def _workspace_importing(request: OfLake, module: str) -> "Workspace":

@@ -22,6 +22,7 @@ from kserve.model_server import app
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer
 
+from features.places import Place
 from features.schema import Schema
 from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionExtension, ChampionRepository
@@ -209,13 +210,13 @@ class RankingServer(kserve.ModelServer):
 def open_server(
     schema: Schema,
     *,
-    store: Path,
-    artifacts: Path,
+    store: Place,
+    artifacts: Place,
     tracking: Path,
     host: str,
     http_port: int,
     grpc_port: int,
-    model: Path | None = None,
+    model: Place | None = None,
     compiled: Path | None = None,
 ) -> RankingServer:
     """The server on the real online store, registry and artifacts, set by the environment.

@@ -33,9 +33,10 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Array, FeastType, Float64, Int64, String
 
 from features.online_store.codec import PROJECT, bytes_value, content_of, redis_project
-from features.online_store.config import redis_of
+from features.online_store.config import redis_at
 from features.online_store.sqlite_reader import CHANGES, VERSIONS
 from features.online_store.visibility import EARLIER, Offered, Row, merged, row_of
+from features.places import Place, is_local, uri
 from features.schema import CREATED, EVENT_TIMESTAMP, Dtype, FeatureTable, Schema, TableKind
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def _settled(offered: Sequence[Offered], stored: Row | None, earlier: bytes) -> 
     return offered[0][0], {**values, EARLIER: Value(bytes_val=rest)}, *moments
 
 
-def feast_objects(schema: Schema, lake: Path) -> list[Entity | FeatureView | FeatureService]:
+def feast_objects(schema: Schema, lake: Place) -> list[Entity | FeatureView | FeatureService]:
     """Entities, feature views and the feature service of a data set, over its lake tables."""
     entities = {
         role: Entity(
@@ -202,10 +203,10 @@ def feast_objects(schema: Schema, lake: Path) -> list[Entity | FeatureView | Fea
     return [*entities.values(), *views, service]
 
 
-def _view(table: FeatureTable, entity: Entity, lake: Path) -> FeatureView:
+def _view(table: FeatureTable, entity: Entity, lake: Place) -> FeatureView:
     batch = SparkSource(
         name=f"{table.name}_lake",
-        path=str(lake / table.name),
+        path=uri(lake / table.name),
         file_format="parquet",
         timestamp_field=EVENT_TIMESTAMP,
         created_timestamp_column=CREATED,
@@ -229,17 +230,25 @@ def push_source(table: FeatureTable) -> str:
     return f"{table.name}_push"
 
 
-def open_store(schema: Schema, store_dir: Path) -> FeatureStore:
-    """Feast's store of a data set: its repository file, with the folder and the online store."""
-    folder = store_dir.resolve() / schema.name
-    folder.mkdir(parents=True, exist_ok=True)
-    module, redis = "features.online_store", redis_of(os.environ)
+def open_store(schema: Schema, store_dir: Place) -> FeatureStore:
+    """Feast's store of a data set: its repository file, with the folder and the online store.
+
+    In an object store Feast reads and writes the registry by boto3, which finds the server as all
+    clients of AWS do, or by FEAST_S3_ENDPOINT_URL.
+
+    Raises:
+        ValueError: As ``redis_at``.
+    """
+    folder = store_dir / schema.name
+    module, redis = "features.online_store", redis_at(store_dir, os.environ)
+    if is_local(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     settings = yaml.safe_load((REPOSITORY / "feature_store.yaml").read_text())
-    settings["registry"]["path"] = str(folder / "registry.db")
+    settings["registry"]["path"] = uri(folder / "registry.db")
     settings["project"] = redis_project(schema) if redis else PROJECT
     settings["online_store"] = {
         "type": f"{module}.feast_store.NewestSqliteOnlineStore",
-        "path": str(folder / "online.db"),
+        "path": uri(folder / "online.db"),
     }
     if redis:
         settings["online_store"] = {
@@ -249,9 +258,9 @@ def open_store(schema: Schema, store_dir: Path) -> FeatureStore:
     return FeatureStore(repo_path=str(REPOSITORY), config=RepoConfig(**settings))
 
 
-def apply(schema: Schema, store_dir: Path, lake: Path) -> int:
+def apply(schema: Schema, store_dir: Place, lake: Place) -> int:
     """Register the schema's entities, views and service; returns how many objects there are."""
-    objects = feast_objects(schema, lake.resolve())
+    objects = feast_objects(schema, lake)
     open_store(schema, store_dir).apply(objects)
     return len(objects)
 

@@ -1,10 +1,12 @@
 """A page by a template: HTML in one file that opens from anywhere, or text for a terminal."""
 
+import os
 from pathlib import Path
 
 import jinja2
 
 from features.pages.content import Page
+from features.places import Place, place, put_whole
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -31,8 +33,7 @@ def markdown(template: Path, **values: object) -> str:
     return _TEMPLATES.from_string(template.read_text(encoding="utf-8")).render(values)
 
 
-def write(page: Page, reports: Path, path: Path) -> str:
+def write(page: Page, reports: Place | Path, path: str | os.PathLike[str]) -> str:
     """Write a page to ``path`` below ``reports``; returns the path, for a job's summary."""
-    (reports / path).parent.mkdir(parents=True, exist_ok=True)
-    (reports / path).write_text(html(page), encoding="utf-8")
+    put_whole(place(str(reports)) / str(path), html(page).encode())
     return str(path)

@@ -24,6 +24,7 @@ from features.pipeline.item_daily import item_daily
 from features.pipeline.point_in_time import join_as_of
 from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace
+from features.places import place
 from features.schema import CREATED, DAY, FeatureTable, TableKind
 from features.spark.lake import Lake, day_range
 from features.spark.landing import impressions_file
@@ -99,8 +100,8 @@ def _against_feast(rows: int) -> tuple[float, float]:
     path = str(lake.path(log.state.name))
     rows_frame = log.work.spark.read.parquet(path).drop(DAY)
     ours = min(_timed(_joined(log, rows_frame)) for _ in range(2))
-    feast_store.apply(log.work.schema, FOLDER / "feast", FOLDER / "lake")
-    feast = feast_store.open_store(log.work.schema, FOLDER / "feast")
+    feast_store.apply(log.work.schema, place(FOLDER / "feast"), place(FOLDER / "lake"))
+    feast = feast_store.open_store(log.work.schema, place(FOLDER / "feast"))
     entities = log.impressions.select("user_id", F.col("timestamp").alias("event_timestamp"))
     refs = [f"{log.state.name}:{column.name}" for column in log.state.columns]
     started = time.perf_counter()
@@ -114,7 +115,7 @@ def _against_feast(rows: int) -> tuple[float, float]:
 def _open(rows: int) -> _Log:
     """Generate a log of ``rows`` impressions and open it."""
     schema = schema_of("synthetic")
-    landing = FOLDER / f"landing-{rows}"
+    landing = place(FOLDER / f"landing-{rows}")
     items = max(100, rows // _ROWS_PER_ITEM)
     users = max(100, rows // _ROWS_PER_USER)
     synthetic.fetch(landing, rows=rows, users=users, items=items, days=_DAYS, seed=0)

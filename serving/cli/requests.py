@@ -4,7 +4,8 @@ import datetime
 from pathlib import Path
 
 from features.datasets.catalog import SCHEMAS
-from features.options import OfDataset, folder, from_flags, option
+from features.options import OfDataset, folder, from_flags, local_folder, option
+from features.places import Place
 from serving.release.analysis import Limits
 from serving.release.endpoint_client import DEFAULT_URL, NOWHERE
 from serving.release.kserve.service import Service
@@ -12,12 +13,12 @@ from serving.release.kserve.service import Service
 
 @from_flags
 class _OfArtifacts:
-    artifacts: Path = folder("artifacts", "the exported rankers")
+    artifacts: Place = folder("artifacts", "the exported rankers")
 
 
 @from_flags
 class _OfTracking:
-    tracking: Path = folder("mlflow", "the MLflow database, which holds the aliases")
+    tracking: Path = local_folder("mlflow", "the MLflow database, which holds the aliases")
 
 
 @from_flags
@@ -70,7 +71,7 @@ class OfCandidate(OfCluster, _OfLocalServer, _OfArtifacts):
     )
     upscaled: bool = option("the day's candidate that grew, not the daily one", default=False)
     again: bool = option("a version that was rolled back, all the same", default=False)
-    reports: Path = folder("reports", "where the gate's decisions are")
+    reports: Place = folder("reports", "where the gate's decisions are")
 
 
 @from_flags
@@ -81,14 +82,14 @@ class ServeRequest(_OfTracking, _OfArtifacts, OfDataset):
     Starts without a champion too: /v2/health/ready then answers 503 until a load succeeds.
     """
 
-    store: Path = folder("feast", "the Feast registry and online store")
-    compiled: Path = folder(
+    store: Place = folder("feast", "the Feast registry and online store")
+    compiled: Path = local_folder(
         "compiled", "native code of this machine, which only this user may write"
     )
     host: str = option("address to listen on", default="127.0.0.1")
     http_port: int = option("port of REST", default=8081)
     grpc_port: int = option("port of gRPC", default=8082)
-    model: Path | None = option(
+    model: Place | None = option(
         "serve this artifact, whatever the champion is, such as a folder mounted in a pod",
         metavar="DIR",
         default=None,

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from features.encoding.encode import RequestInputs
+from features.places import Place
 from features.schema import Schema
 from serving.routing.serving_versions import Champion
 from serving.routing.traffic_split import Shares, read_shares
@@ -29,9 +30,9 @@ class Models:
 
     Args:
         schema: Of the requests.
-        artifacts: Folder of all artifacts.
+        artifacts: The place of all artifacts.
         tracking: Folder of the MLflow database, which has the aliases.
-        model: The folder of one artifact, that is then all there is: a pod's model comes with the
+        model: The place of one artifact, that is then all there is: a pod's model comes with the
             pod and changes with it, so there is no alias to follow.
         compiled: The folder of this machine's native code; the environment says whether the model
             runs as such code. None: it does not.
@@ -42,9 +43,9 @@ class Models:
         self,
         schema: Schema,
         *,
-        artifacts: Path,
+        artifacts: Place,
         tracking: Path,
-        model: Path | None = None,
+        model: Place | None = None,
         compiled: Path | None = None,
         num_threads: int = 1,
     ) -> None:
@@ -58,7 +59,7 @@ class Models:
     def champion_version(self) -> str | None:
         """Where the alias points now; None: nowhere."""
         if self._model is not None:
-            return read_manifest(self._model).version
+            return read_manifest(self._model).version  # type: ignore[arg-type]
         return self._registry.alias(CHAMPION)
 
     def shares(self) -> Shares:
@@ -70,7 +71,12 @@ class Models:
         # A new thread has the number that was set last, which may be a lone request's.
         torch.set_num_threads(1)
         directory = self._model or self._artifacts / self._schema.name / version
-        loaded = artifact.load(directory, self._schema, native=self._native, num_threads=1)
+        loaded = artifact.load(
+            directory,  # type: ignore[arg-type]
+            self._schema,
+            native=self._native,
+            num_threads=1,
+        )
         how = "native code" if loaded.is_native else f"eager, native code {loaded.why_eager}"
         logger.info("%s: %s", version, how)
 

@@ -5,9 +5,9 @@ the first one. What was taken back is tagged too: re-running its day must not pr
 """
 
 import logging
-from pathlib import Path
 
 from features.cli import FailedError, SkippedError
+from features.places import Place
 from serving.release.endpoint_client import Endpoint, EndpointError, NoEndpointError
 from serving.release.promotion import BY_HAND, NOT_SERVED, go_back, served
 from serving.routing import traffic_split
@@ -23,7 +23,7 @@ class RollbackError(FailedError):
 
 
 def roll_back(
-    registry: Versions, *, to: str | None, endpoint: Endpoint, artifacts: Path
+    registry: Versions, *, to: str | None, endpoint: Endpoint, artifacts: Place
 ) -> dict[str, object]:
     """Undo the newest change: a canary ends, else the champion gives way to the one before it.
 
@@ -60,7 +60,7 @@ def roll_back(
     return {**way, "endpoint": endpoint.url, "served": is_served, **note}
 
 
-def _require_usable(registry: Versions, version: str, *, champion: str, artifacts: Path) -> None:
+def _require_usable(registry: Versions, version: str, *, champion: str, artifacts: Place) -> None:
     """Before anything is changed: no alias can point at what the registry does not know."""
     if version == champion:
         raise SkippedError(f"version {version}: is the champion already")
