@@ -73,9 +73,9 @@ def test_a_dag_file_imports_fast_and_light(imported, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS])
 def test_a_dag_file_imports_airflow_the_standard_library_and_its_helpers(name: str) -> None:
-    """And psutil, which Airflow requires; the Airflow image has nothing else."""
+    """And psutil and universal-pathlib, which Airflow requires; the image has nothing else."""
     helpers = {helper.removesuffix(".py") for helper in HELPERS}
-    allowed = {"airflow", "psutil", *helpers, *sys.stdlib_module_names}
+    allowed = {"airflow", "psutil", "upath", *helpers, *sys.stdlib_module_names}
     assert _imported(DAGS / name) - allowed == set()
 
 
