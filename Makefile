@@ -29,7 +29,7 @@ test: install       ## the whole test suite, a scheduled day included
 	@$(PYTEST) $(SIDE_BY_SIDE)
 
 test-fast: install  ## what needs neither Spark nor a process of its own
-	@$(PYTEST) $(SIDE_BY_SIDE) -m "not (spark or distributed or process or gpu)"
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "not (spark or distributed or process or gpu or object_store)"
 
 .PHONY: fuzz-serve
 fuzz-serve: install ## minutes of made-up calls to the endpoint: by its OpenAPI, and malformed ones
