@@ -103,7 +103,6 @@ _WORDS: dict[object, str] = {
     str: "text",
     Path: "a folder",
     Place: PLACE_VALUES,
-    Place | None: PLACE_VALUES,
     str | None: "text, or not set at all",
     FilePath | None: "a file that exists, or not set at all",
 }

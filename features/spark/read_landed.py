@@ -111,9 +111,9 @@ class _Reading:
     schema: pa.Schema
 
     def __call__(self, named: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for file, day in (tuple(row.values()) for batch in named for row in batch.to_pylist()):
-            for rows in self.rows_of(place(file)):
-                days = pa.repeat(pa.scalar(day, pa.date32()), len(rows))
+        for name in (row for batch in named for row in batch.to_pylist()):
+            for rows in self.rows_of(place(name["file"])):
+                days = pa.repeat(pa.scalar(name[DAY], pa.date32()), len(rows))
                 yield pa.RecordBatch.from_arrays([*rows.columns, days], schema=self.schema)
 
 

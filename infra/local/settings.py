@@ -24,8 +24,8 @@ class Settings(Group):
 
     var: Path = Field(default=Path("var"), validation_alias="RANKING_VAR")
     """Folder of this machine's state; not set, `var` in the repository."""
-    root: Annotated[Place | None, BeforeValidator(place)] = Field(
-        default=None, validation_alias="RANKING_ROOT"
+    root: Annotated[Place, BeforeValidator(place)] = Field(
+        default=place(""), validation_alias="RANKING_ROOT"
     )
     """Where all data lie; not set, in the folder RANKING_VAR."""
     dataset: str = Field(default="movielens-100k", validation_alias="RANKING_DATASET")
@@ -64,7 +64,7 @@ class Settings(Group):
     @property
     def data(self) -> Place:
         """The place below which all data lie."""
-        return self.root or place(self.var)
+        return self.root if "root" in self.model_fields_set else place(self.var)
 
     @property
     def home(self) -> Path:

@@ -50,6 +50,7 @@ def test_a_text_has_the_rows_that_sparks_own_reader_makes_of_it(landing, spark, 
     found, expected = (read_landed.delimited(spark, some) for some in paths)
     assert rows(found) == rows(expected)
     assert found.columns == expected.columns
+    assert land.landed_files(landing, "1998-04-21", "tsv") == paths[0][1:]
     assert found.where("day = '1998-04-20'").count() == 7
     assert [row.name for row in found.where("day = '1998-04-21'").collect()] == ["part"]
 
