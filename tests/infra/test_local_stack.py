@@ -67,6 +67,7 @@ def test_jobs_know_the_stacks_spark_and_the_server_listens_on_loopback(settings)
     command = spark_server.command(settings.spark_port)
     assert client["SPARK_REMOTE"] == f"sc://localhost:{settings.spark_port}"
     assert "SPARK_REMOTE" not in server
+    assert server["PYSPARK_PYTHON"] == sys.executable
     token = client["SPARK_CONNECT_AUTHENTICATE_TOKEN"]
     assert token == server["SPARK_CONNECT_AUTHENTICATE_TOKEN"] != ""
     assert token not in " ".join(command)
