@@ -60,9 +60,9 @@ def is_whole(path: Place) -> bool:
     """Whether a landed file, or every file of a landed folder, was written to its end."""
     if path.is_dir():
         names = {file.name for file in path.iterdir()}
-        is_complete = is_local(path) or "_SUCCESS" in names
-        is_complete = is_complete and "_temporary" not in names
-        return is_complete and all(_ends_well(file) for file in files_of(path))
+        if "_temporary" in names or not (is_local(path) or "_SUCCESS" in names):
+            return False
+        return all(_ends_well(file) for file in files_of(path))
     return path.exists() and _ends_well(path)
 
 

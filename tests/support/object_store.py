@@ -21,7 +21,7 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
         yield store
 
 
-@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.object_store)])
+@pytest.fixture(params=["file", "s3"])
 def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """An empty place on a disk, then one in an object store."""
     if request.param == "file":
