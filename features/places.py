@@ -77,7 +77,11 @@ def put_whole(where: Place, content: bytes) -> None:
     where.parent.mkdir(parents=True, exist_ok=True)
     part = where.with_name(f".{where.name}-{uuid.uuid4().hex[:12]}.part")
     try:
-        part.write_bytes(content)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            # Else a loss of power may leave the name with nothing behind it.
+            os.fsync(file.fileno())
         os.replace(part, where)
     finally:
         part.unlink(missing_ok=True)
@@ -105,8 +109,16 @@ def put_new(where: Place, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def remove_folder(where: Place) -> None:
-    """Remove a folder and all in it; nothing where it is not there."""
+def remove_folder(where: Place, *, first: str = "") -> None:
+    """Remove a folder and all in it; nothing where it is not there.
+
+    Args:
+        where: The folder.
+        first: The file without which it does not count, such as its manifest: a removal that is
+            cut off leaves no folder that seems to be whole.
+    """
+    if first:
+        (where / first).unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         if isinstance(where, Path):
             shutil.rmtree(where)

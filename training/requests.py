@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from features.options import OfDataset, folder, from_flags, local_folder, option
+from features.places import Place
 from training.checkpoint.catalog import CONTROL, GROWN
 from training.config.recipe import DenseParallelism, Precision, Recipe
 from training.recipes import RECIPES, USUAL, recipe_of
@@ -60,7 +61,7 @@ class OfRecipe:
 class ReadsLake(OfDataset):
     """A request that reads the examples of a data set."""
 
-    lake: Path = folder("lake", "the Parquet tables")
+    lake: Place = folder("lake", "the Parquet tables")
 
 
 @from_flags
@@ -74,14 +75,14 @@ class Tracks:
 class Reports:
     """A request that ends in a page."""
 
-    reports: Path = folder("reports", "where pages are written")
+    reports: Place = folder("reports", "where pages are written")
 
 
 @from_flags
 class UsesStudy:
     """A request about scaling studies."""
 
-    study: Path = folder("scaling", "the runs and points of scaling studies")
+    study: Place = folder("scaling", "the runs and points of scaling studies")
 
 
 @from_flags
@@ -95,12 +96,12 @@ class UsesCompiled:
 
 @from_flags
 class _OfCheckpoints:
-    checkpoints: Path = folder("checkpoints", "the training checkpoints")
+    checkpoints: Place = folder("checkpoints", "the training checkpoints")
 
 
 @from_flags
 class _OfArtifacts:
-    artifacts: Path = folder("artifacts", "the exported rankers")
+    artifacts: Place = folder("artifacts", "the exported rankers")
 
 
 @from_flags
@@ -232,7 +233,7 @@ class CompileRequest(UsesCompiled):
     architecture.
     """
 
-    artifact: Path = option("folder of one artifact", metavar="DIR")
+    artifact: Place = option("folder of one artifact", metavar="DIR")
 
 
 @from_flags

@@ -1,12 +1,11 @@
 """A page by a template: HTML in one file that opens from anywhere, or text for a terminal."""
 
-import os
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import jinja2
 
 from features.pages.content import Page
-from features.places import Place, place, put_whole
+from features.places import Place, put_whole
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -33,7 +32,7 @@ def markdown(template: Path, **values: object) -> str:
     return _TEMPLATES.from_string(template.read_text(encoding="utf-8")).render(values)
 
 
-def write(page: Page, reports: Place | Path, path: str | os.PathLike[str]) -> str:
+def write(page: Page, reports: Place, path: str | PurePath) -> str:
     """Write a page to ``path`` below ``reports``; returns the path, for a job's summary."""
-    put_whole(place(str(reports)) / str(path), html(page).encode())
+    put_whole(reports / path, html(page).encode())
     return str(path)

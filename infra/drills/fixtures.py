@@ -72,7 +72,8 @@ def build(root: Path, *, num_versions: int) -> World:
     for number in range(num_versions):
         day = datetime.date(2025, 6, 1 + number)
         manifest = write_artifact(root, day=day, seed=number)
-        registry.register(manifest, root / "artifacts" / SCHEMA.name / manifest.version)
+        artifacts = place(root / "artifacts")
+        registry.register(manifest, artifacts / SCHEMA.name / manifest.version)
         versions.append(manifest.version)
         decide(root, day, manifest.version)
     registry.set_alias("champion", versions[0])
@@ -99,7 +100,7 @@ def write_artifact(root: Path, *, day: datetime.date, seed: int) -> Manifest:
         for parameter in ranker.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return artifact.write(
-        root / "artifacts",
+        place(root / "artifacts"),
         ranker,
         SCHEMA,
         pa.table(_golden()),

@@ -59,7 +59,7 @@ class Models:
     def champion_version(self) -> str | None:
         """Where the alias points now; None: nowhere."""
         if self._model is not None:
-            return read_manifest(self._model).version  # type: ignore[arg-type]
+            return read_manifest(self._model).version
         return self._registry.alias(CHAMPION)
 
     def shares(self) -> Shares:
@@ -71,12 +71,7 @@ class Models:
         # A new thread has the number that was set last, which may be a lone request's.
         torch.set_num_threads(1)
         directory = self._model or self._artifacts / self._schema.name / version
-        loaded = artifact.load(
-            directory,  # type: ignore[arg-type]
-            self._schema,
-            native=self._native,
-            num_threads=1,
-        )
+        loaded = artifact.load(directory, self._schema, native=self._native, num_threads=1)
         how = "native code" if loaded.is_native else f"eager, native code {loaded.why_eager}"
         logger.info("%s: %s", version, how)
 

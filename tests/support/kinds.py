@@ -1,7 +1,7 @@
 """The kinds of tests, by the fixtures that they ask for; and which of them run one after the other.
 
-``spark``, ``distributed`` and ``process`` are what `make test-fast` leaves out. A test that starts
-a process without any of them fails.
+``spark``, ``distributed``, ``process`` and ``object_store`` are what `make test-fast` leaves out. A
+test that starts a process without any of them fails.
 """
 
 import sys
@@ -22,7 +22,9 @@ PROCESS = {
     "spark_remote",
 }
 """Fixtures that start a process or a server."""
-SLOW = ("spark", "distributed", "process", "gpu")
+OBJECT_STORE = {"anywhere", "object_store"}
+"""Fixtures of an S3 server."""
+SLOW = ("spark", "distributed", "process", "gpu", "object_store")
 _SESSION, _REPLAYS = "spark", "spark_replays"
 """Groups that have a Spark session each; whole days that are replayed take as long as all else."""
 _REPLAYED = ("test_bad_days.py", "test_parity.py")
@@ -57,6 +59,8 @@ def mark(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.spark)
         if fixtures & PROCESS:
             item.add_marker(pytest.mark.process)
+        if fixtures & OBJECT_STORE:
+            item.add_marker(pytest.mark.object_store)
         group = _TRAININGS.get(item.path.name, item.path.name)
         if fixtures & _ENDPOINTS:
             group = "endpoint"

@@ -29,6 +29,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from features.environment import Environment, Group
+from features.places import Place, uri
 from training.artifact.aoti_runtime import NativeDense, NativeError, sha256
 from training.artifact.scorer import ServedDense
 from training.config.model import ModelConfig
@@ -95,7 +96,7 @@ class NativeCode:
 
 
 def native_dense(
-    native: NativeCode, artifact: Path, *, inputs: Inputs, config: ModelConfig, module: ServedDense
+    native: NativeCode, artifact: Place, *, inputs: Inputs, config: ModelConfig, module: ServedDense
 ) -> NativeDense:
     """The native code of an artifact's dense part; compiled first, in a process, if missing.
 
@@ -116,7 +117,7 @@ def native_dense(
 
 
 def ensure(
-    native: NativeCode, artifact: Path, *, inputs: Inputs, config: ModelConfig, seconds: float
+    native: NativeCode, artifact: Place, *, inputs: Inputs, config: ModelConfig, seconds: float
 ) -> Path:
     """The entry of an artifact's native code, compiled in a process where there is none.
 
@@ -172,7 +173,7 @@ def stamp() -> dict[str, str]:
     }
 
 
-def _prove(entry: Path, artifact: Path) -> None:
+def _prove(entry: Path, artifact: Place) -> None:
     """Let code of another build score in a process of its own first, which it may crash.
 
     Code of this build was tried there when it was made.
@@ -185,14 +186,14 @@ def _prove(entry: Path, artifact: Path) -> None:
         return
     logger.info("trying %s: made by %s, not by %s", entry.name, note.get("stamp"), stamp())
     program = "import sys; from training.artifact.aoti_compile import probe; probe(*sys.argv[1:])"
-    command = [sys.executable, "-c", program, str(artifact), str(entry / LIBRARY)]
+    command = [sys.executable, "-c", program, uri(artifact), str(entry / LIBRARY)]
     _run_apart(command, "probe", seconds=SECONDS_OF_PROBE)
     proven = entry / f".{NOTE}.{os.getpid()}"
     proven.write_text(json.dumps({**note, "stamp": stamp()}))
     proven.replace(entry / NOTE)
 
 
-def private_folder(folder: Path, *, apart_from: Path | None = None) -> Path:
+def private_folder(folder: Path, *, apart_from: Place | None = None) -> Path:
     """A folder for native code, made where there is none.
 
     Raises:
@@ -200,7 +201,7 @@ def private_folder(folder: Path, *, apart_from: Path | None = None) -> Path:
             made, or it lies in ``apart_from``, such as an artifact, which brings data only.
     """
     resolved = folder.resolve()
-    if apart_from is not None and resolved.is_relative_to(apart_from.resolve()):
+    if isinstance(apart_from, Path) and resolved.is_relative_to(apart_from.resolve()):
         raise NativeError(f"{resolved}: inside the artifact {apart_from}; a folder elsewhere")
     try:
         resolved.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -242,11 +243,11 @@ def work_prefix(process: int) -> str:
     return f".compiling-{process}-"
 
 
-def _compile_apart(artifact: Path, folder: Path, *, seconds: float) -> None:
+def _compile_apart(artifact: Place, folder: Path, *, seconds: float) -> None:
     """Compile in a process of its own, so that a running server keeps answering."""
     check_compiler()
     command = [sys.executable, "-m", "training", "compile"]
-    command += [f"--artifact={artifact}", f"--compiled={folder}"]
+    command += [f"--artifact={uri(artifact)}", f"--compiled={folder}"]
     _run_apart(command, "compilation", seconds=seconds, folder=folder)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from features.datasets.catalog import schema_of
+from features.places import place
 from training.artifact.aoti_cache import (
     LIBRARY,
     NOTE,
@@ -76,7 +77,7 @@ def probe(artifact: str, library: str) -> None:
     Raises:
         NativeError: It does not load, or gives other numbers.
     """
-    manifest = read_manifest(Path(artifact))
+    manifest = read_manifest(place(artifact))
     config = model_from_dict(manifest.config["model"])
     inputs = inputs_of(schema_of(manifest.dataset))
     module = ServedDense(InteractionArch(inputs, config)).eval()

@@ -1,16 +1,22 @@
 """What is served: weights, manifest and a golden request with its answer, in one folder.
 
+The folder counts from when its manifest, put last, is there.
 Safe to load: safetensors, JSON and Parquet, no pickle and no code. A loaded artifact has proven
 that its files are whole, that it fits the schema, and that it answers its golden request as when
 written, by the very path that will serve: the tables in their precision, the dense part eager or
 as native code made here.
 """
 
+import contextlib
 import dataclasses
+import hashlib
+import io
 import json
 import logging
 import shutil
-import uuid
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from features.encoding.encode import ModelInputs, RequestInputs
+from features.places import Place, local_root, put_whole
 from features.schema import Schema
 from training.artifact.aoti_cache import Compile, NativeCode, native_dense
 from training.artifact.aoti_runtime import NativeError, sha256
@@ -41,6 +48,8 @@ logger = logging.getLogger(__name__)
 GOLDEN_ROWS = 64
 GOLDEN_TOLERANCE = 1e-5
 """Largest difference of a golden probability: float32 sums may be ordered differently elsewhere."""
+_SECONDS_OF_COPY = 86_400.0
+"""No load takes so long: an older copy is that of a killed process."""
 WARM_UP_CANDIDATES = (1, 100, 500, 2_000)
 _WEIGHTS, _GOLDEN = "weights.safetensors", "golden.parquet"
 _FILES = (_WEIGHTS, _GOLDEN)
@@ -75,7 +84,7 @@ class Artifact:
         return self._scorer.score(inputs, num_threads=num_threads)
 
 
-def write(root: Path, ranker: Ranker, schema: Schema, golden: pa.Table, **fields: Any) -> Manifest:
+def write(root: Place, ranker: Ranker, schema: Schema, golden: pa.Table, **fields: Any) -> Manifest:
     """Write an artifact under ``root/<dataset>/<version>``, whole or not at all.
 
     The version is the run's day, the role in a trial, and the first digits of the weights' hash:
@@ -89,8 +98,6 @@ def write(root: Path, ranker: Ranker, schema: Schema, golden: pa.Table, **fields
         fields: The manifest's other fields: day, trained_through, recipe, config, parents, metrics,
             mlflow_run, checkpoint, role, growth, tables, table_costs.
     """
-    staging = root / schema.name / f".writing-{uuid.uuid4().hex[:12]}"
-    staging.mkdir(parents=True)
     manifest = Manifest(
         version="",
         dataset=schema.name,
@@ -99,23 +106,27 @@ def write(root: Path, ranker: Ranker, schema: Schema, golden: pa.Table, **fields
         **fields,
     )
     precision = TablePrecision(manifest.tables)
-    save_file(_contents(ranker, precision), staging / _WEIGHTS)
     scores = Scorer.of(ranker.eval(), precision).score(encode_examples(schema, golden).inputs)
-    pq.write_table(golden.append_column(_SCORE, pa.array(scores)), staging / _GOLDEN)
-    hashes = {name: sha256(staging / name) for name in _FILES}
+    answered = io.BytesIO()
+    pq.write_table(golden.append_column(_SCORE, pa.array(scores)), answered)
+    files = {
+        _WEIGHTS: save(_contents(ranker, precision)),
+        _GOLDEN: answered.getvalue(),
+    }
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     version = "-".join(filter(None, (manifest.day, manifest.role, hashes[_WEIGHTS][:8])))
     manifest = dataclasses.replace(manifest, version=version, content_sha256=hashes)
-    (staging / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=1))
     target = root / schema.name / version
-    if target.exists():
-        shutil.rmtree(staging)
+    if (target / MANIFEST).exists():
         return read_manifest(target)
-    staging.rename(target)
+    for name, content in files.items():
+        put_whole(target / name, content)
+    put_whole(target / MANIFEST, json.dumps(dataclasses.asdict(manifest), indent=1).encode())
     return manifest
 
 
 def load(
-    directory: Path,
+    directory: Place,
     schema: Schema,
     *,
     native: NativeCode | None = None,
@@ -135,34 +146,39 @@ def load(
             there is none.
     """
     manifest = read_manifest(directory)
-    _check_files(directory, manifest)
-    if manifest.schema_fingerprint != schema.fingerprint():
-        raise ArtifactError(
-            f"{directory / MANIFEST}: schema {manifest.schema_fingerprint}; expected that of "
-            f"{schema.name}, {schema.fingerprint()}"
-        )
     inputs = inputs_of(schema)
     # Native code does not ask torch: in a new thread it would take all cores.
     num_threads = num_threads or min(torch.get_num_threads(), num_cores())
-    try:
-        config = model_from_dict(manifest.config["model"])
-        scorer, module = _eager(directory, manifest, inputs, config, num_threads)
-    except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ArtifactError(
-            f"{directory / _WEIGHTS}: does not fit the manifest's model: {error}"
-        ) from error
-    _proven(scorer, directory, schema)
+    with _on_disk(directory) as folder:
+        _check_files(directory, folder, manifest)
+        if manifest.schema_fingerprint != schema.fingerprint():
+            raise ArtifactError(
+                f"{directory / MANIFEST}: schema {manifest.schema_fingerprint}; expected that of "
+                f"{schema.name}, {schema.fingerprint()}"
+            )
+        try:
+            config = model_from_dict(manifest.config["model"])
+            contents = load_file(folder / _WEIGHTS)
+            scorer, module = _eager(contents, manifest, inputs, config, num_threads)
+        except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise ArtifactError(
+                f"{directory / _WEIGHTS}: does not fit the manifest's model: {error}"
+            ) from error
+        golden = _Golden.read(directory, folder, schema)
+    golden.prove(scorer)
     why_eager: str | None = "not asked for"
     if native is not None and native.mode is not Compile.OFF:
         try:
             code = native_dense(native, directory, inputs=inputs, config=config, module=module)
-            scorer, why_eager = _proven(scorer.with_dense(code), directory, schema), None
+            native_scorer = scorer.with_dense(code)
+            golden.prove(native_scorer)
+            scorer, why_eager = native_scorer, None
         except (NativeError, ArtifactError) as error:
             if native.mode is Compile.REQUIRED:
                 raise ArtifactError(f"{directory}: no native code: {error}") from error
             why_eager = str(error)
             logger.warning("artifact %s: the dense part runs eager: %s", manifest.version, error)
-    _warm_up(scorer, golden_inputs(directory, schema))
+    _warm_up(scorer, golden.inputs)
     return Artifact(manifest, scorer, why_eager=why_eager)
 
 
@@ -186,14 +202,13 @@ def _contents(ranker: Ranker, precision: TablePrecision) -> dict[str, Tensor]:
 
 
 def _eager(
-    directory: Path,
+    contents: dict[str, Tensor],
     manifest: Manifest,
     inputs: Inputs,
     config: ModelConfig,
     num_threads: int,
 ) -> tuple[Scorer, ServedDense]:
     """The scorer of an artifact's weights, and its dense part."""
-    contents = load_file(directory / _WEIGHTS)
     interaction = InteractionArch(inputs, config)
     dense = {name: v for name, v in contents.items() if name.startswith(_DENSE)}
     interaction.load_state_dict({name.removeprefix(_DENSE): v for name, v in dense.items()})
@@ -210,30 +225,59 @@ def _eager(
     return Scorer(features, tables, module, num_threads=num_threads), module
 
 
-def _check_files(directory: Path, manifest: Manifest) -> None:
-    """ArtifactError unless both files are there as they were written."""
+@contextlib.contextmanager
+def _on_disk(directory: Place) -> Iterator[Path]:
+    """The artifact's folder, or a copy of one in an object store for as long as the block."""
+    if isinstance(directory, Path):
+        yield directory
+        return
+    copies = local_root() / "loading"
+    copies.mkdir(parents=True, exist_ok=True)
+    for left in copies.iterdir():
+        # A killed process leaves its copy.
+        if time.time() - left.stat().st_mtime > _SECONDS_OF_COPY:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=copies) as folder:
+        for name in _FILES:
+            with contextlib.suppress(FileNotFoundError):
+                directory.fs.get_file((directory / name).path, f"{folder}/{name}")
+        yield Path(folder)
+
+
+def _check_files(directory: Place, folder: Path, manifest: Manifest) -> None:
+    """ArtifactError unless both files are in the folder as they were written."""
     for name in _FILES:
         expected = manifest.content_sha256.get(name, "a hash in the manifest")
-        found = sha256(directory / name) if (directory / name).exists() else "no file"
+        found = sha256(folder / name) if (folder / name).exists() else "no file"
         if found != expected:
             raise ArtifactError(f"{directory / name}: sha256 {found}; expected {expected}")
 
 
-def _proven(scorer: Scorer, directory: Path, schema: Schema) -> Scorer:
-    """The scorer, checked with the golden request; ArtifactError where its answer differs.
+@dataclasses.dataclass(frozen=True)
+class _Golden:
+    """A golden request with its answer."""
 
-    Rows that share nothing, and rows with a user each, are answered.
-    """
-    path = directory / _GOLDEN
-    expected = pq.read_table(path, columns=[_SCORE]).column(_SCORE).to_numpy()
-    inputs = golden_inputs(directory, schema)
-    for request in (inputs, _as_one_user_each(inputs)):
-        worst = float(np.abs(scorer.score(request) - expected).max(initial=0.0))
-        if not worst <= GOLDEN_TOLERANCE:
-            raise ArtifactError(
-                f"{path}: golden answer differs by {worst:.3g}; at most {GOLDEN_TOLERANCE:g}"
-            )
-    return scorer
+    path: Place
+    inputs: ModelInputs
+    scores: npt.NDArray[np.float32]
+
+    @classmethod
+    def read(cls, directory: Place, folder: Path, schema: Schema) -> "_Golden":
+        scores = pq.read_table(folder / _GOLDEN, columns=[_SCORE]).column(_SCORE).to_numpy()
+        return cls(directory / _GOLDEN, golden_inputs(folder, schema), scores)
+
+    def prove(self, scorer: Scorer) -> None:
+        """ArtifactError where a scorer's answer differs.
+
+        Rows that share nothing, and rows with a user each, are answered.
+        """
+        for request in (self.inputs, _as_one_user_each(self.inputs)):
+            worst = float(np.abs(scorer.score(request) - self.scores).max(initial=0.0))
+            if not worst <= GOLDEN_TOLERANCE:
+                raise ArtifactError(
+                    f"{self.path}: golden answer differs by {worst:.3g}; at most "
+                    f"{GOLDEN_TOLERANCE:g}"
+                )
 
 
 def _as_one_user_each(inputs: ModelInputs) -> RequestInputs:

@@ -3,8 +3,8 @@
 import datetime
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
+from features.places import Place
 from features.schema import Schema
 from training.artifact.aoti_cache import Compile, NativeCode, ensure
 from training.artifact.aoti_runtime import NativeError
@@ -27,9 +27,9 @@ SECONDS_TO_COMPILE = 600.0
 
 def export(
     schema: Schema,
-    lake: Path,
-    checkpoints: Path,
-    artifacts: Path,
+    lake: Place,
+    checkpoints: Place,
+    artifacts: Place,
     name: str,
     *,
     tables: TablePrecision = TablePrecision.INT8,
@@ -49,7 +49,7 @@ def export(
             f"{schema.name}, {schema.fingerprint()}"
         )
     ranker = Ranker(inputs_of(schema), model_from_dict(manifest.recipe["model"]))
-    load_whole(checkpoint.path, ranker)
+    load_whole(checkpoint.tensors, ranker)
     table = ExampleTable(lake, schema)
     days = [d for d in table.days(datetime.date.min, day) if table.num_rows([d])]
     golden = table.read(days[-1:]).table
@@ -75,7 +75,7 @@ def export(
     )
 
 
-def compiled(native: NativeCode, schema: Schema, directory: Path) -> str:
+def compiled(native: NativeCode, schema: Schema, directory: Place) -> str:
     """Compile an artifact's dense part here, where it is not yet; the key, or why there is none."""
     if native.mode is Compile.OFF:
         return Compile.OFF.value

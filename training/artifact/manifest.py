@@ -1,9 +1,10 @@
-"""The manifest of a served artifact; standard library only, so that reading one is quick."""
+"""The manifest of a served artifact, without a library that is slow to import."""
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from features.places import Place
 
 if TYPE_CHECKING:
     from training.checkpoint.catalog import Growth
@@ -44,7 +45,7 @@ class Manifest:
     """What each precision of the tables costs in bytes and NE, and the days that were scored."""
 
 
-def read_manifest(directory: Path) -> Manifest:
+def read_manifest(directory: Place) -> Manifest:
     """The manifest of an artifact; ArtifactError when there is none or it cannot be read."""
     path = directory / MANIFEST
     try:

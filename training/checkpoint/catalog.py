@@ -1,15 +1,22 @@
-"""The checkpoints on disk: manifests, descent, and which may go. No tensors, so no torch."""
+"""The checkpoints at a place: manifests, descent, and which may go. No tensors, so no torch.
 
+A checkpoint is a folder with a manifest, which is put last, and a folder of tensors, which the
+manifest names. One that replaces another of its name has another folder of tensors: the manifest
+decides between them, and a reader that goes by one manifest reads tensors of one save. Tensors that
+no manifest names are those of a killed writer; the next save of that name, or ``prune``, removes
+them.
+"""
+
+import contextlib
 import dataclasses
 import datetime
 import hashlib
 import json
 import logging
-import shutil
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TypedDict
+from collections.abc import Container, Mapping
+from typing import Self, TypedDict
 
+from features.places import Place, put_whole, remove_folder
 from features.schema import Schema
 from training.checkpoint.schema_migration import Adoption, AdoptionError, InputsRecord
 from training.config.recipe import Recipe
@@ -66,6 +73,8 @@ class CheckpointManifest:
     metrics: dict[str, float | None]
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     """SHA-256 of each file of tensors."""
+    tensors: str = ""
+    """Folder of these files, below the checkpoint's; empty: it is the checkpoint's own."""
     inputs: dict[str, object] | None = None
     """What it reads (``training.checkpoint.schema_migration.InputsRecord``), for the days when the
     schema changes."""
@@ -80,10 +89,20 @@ class CheckpointManifest:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A finished checkpoint on disk."""
+    """A finished checkpoint."""
 
-    path: Path
+    path: Place
     manifest: CheckpointManifest
+
+    @classmethod
+    def at(cls, path: Place) -> Self:
+        """The checkpoint in a folder; FileNotFoundError where none is finished."""
+        return cls(path, CheckpointManifest(**json.loads((path / MANIFEST).read_text())))
+
+    @property
+    def tensors(self) -> Place:
+        """The folder of its tensors."""
+        return self.path / self.manifest.tensors
 
     @property
     def name(self) -> str:
@@ -102,7 +121,7 @@ class Checkpoint:
 
     def verify(self) -> None:
         """Read all files; CorruptError names one that is missing, cut off or changed."""
-        verify_files(self.path, self.manifest.files)
+        verify_files(self.tensors, self.manifest.files)
 
 
 class Checkpoints:
@@ -112,22 +131,20 @@ class Checkpoints:
     what was trained for a trial its role and recipe (``checkpoint_name``).
     """
 
-    def __init__(self, root: Path, schema: Schema) -> None:
+    def __init__(self, root: Place, schema: Schema) -> None:
         """Open the folder; it is made by the first write."""
         self.root = root / schema.name
         self.schema = schema
 
     def all(self) -> list[Checkpoint]:
         """Finished checkpoints, the oldest run first."""
-        found = []
-        for path in sorted(self.root.glob(f"[0-9]*/{MANIFEST}")):
-            manifest = CheckpointManifest(**json.loads(path.read_text()))
-            found.append(Checkpoint(path.parent, manifest))
-        return found
+        return [Checkpoint.at(path.parent) for path in sorted(self.root.glob(f"[0-9]*/{MANIFEST}"))]
 
     def find(self, name: str) -> Checkpoint | None:
         """A checkpoint by its folder's name; None when it is not there."""
-        return next((found for found in self.all() if found.name == name), None)
+        with contextlib.suppress(FileNotFoundError):
+            return Checkpoint.at(self.root / name)
+        return None
 
     def named(self, name: str) -> Checkpoint:
         """A checkpoint by its folder's name; ValueError when it is not there."""
@@ -181,29 +198,45 @@ class Checkpoints:
         except AdoptionError as error:
             raise AdoptionError(f"checkpoint {checkpoint.path}: {error}") from error
 
-    def prune(self, *, keep: int, in_use: set[str]) -> list[str]:
-        """Remove all but the ``keep`` newest checkpoints and those in use; returns their names."""
-        if keep < 1:
-            raise ValueError(f"keep: {keep}; at least 1")
-        removed = []
-        for checkpoint in self.all()[:-keep]:
-            if checkpoint.name not in in_use:
-                shutil.rmtree(checkpoint.path)
-                removed.append(checkpoint.name)
-        return removed
-
 
 def checkpoint_name(day: datetime.date, *, role: str, recipe: str) -> str:
     """Folder of what a day's run writes; in a trial with its role and recipe behind."""
     return f"{day}-{role}-{recipe}" if role else day.isoformat()
 
 
-def file_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of a folder but its manifest."""
-    return {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+def publish(folder: Place, manifest: Mapping[str, object]) -> None:
+    """Put the manifest of a folder whose tensors are whole; from now on it counts.
+
+    All that the manifest does not name goes: what it replaces, and what a killed writer left.
+    """
+    put_whole(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+    for old in list(folder.iterdir()):
+        if old.name in (MANIFEST, manifest["tensors"]):
+            continue
+        if old.is_dir():
+            remove_folder(old)
+        else:
+            old.unlink()
 
 
-def verify_files(folder: Path, hashes: Mapping[str, str]) -> None:
+def prune(root: Place, *, keep: int, in_use: Container[str]) -> list[str]:
+    """Remove all but the ``keep`` newest checkpoints, or artifacts, of a folder and those in use.
+
+    Folders of that age without a manifest, which killed writers left, go too.
+
+    Returns:
+        The names of those that were whole.
+    """
+    if keep < 1:
+        raise ValueError(f"keep: {keep}; at least 1")
+    names = sorted(path.parent.name for path in root.glob(f"[0-9]*/{MANIFEST}"))
+    for path in list(root.glob("[0-9]*")):
+        if names and path.name < names[-keep:][0] and path.name not in in_use:
+            remove_folder(path, first=MANIFEST)
+    return [name for name in names[:-keep] if name not in in_use]
+
+
+def verify_files(folder: Place, hashes: Mapping[str, str]) -> None:
     """CorruptError unless the folder's files have these hashes."""
     for name, expected in hashes.items():
         path = folder / name
@@ -212,6 +245,9 @@ def verify_files(folder: Path, hashes: Mapping[str, str]) -> None:
             raise CorruptError(f"checkpoint file {path}: sha256 {found}; expected {expected}")
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Place) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()

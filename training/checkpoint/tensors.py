@@ -1,12 +1,8 @@
-"""The tensors of a checkpoint: sharded files, written whole or not at all, loaded by name."""
+"""The tensors of a checkpoint: sharded files, written beside what is there, loaded by name."""
 
 import copy
 import dataclasses
-import json
-import shutil
-import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,14 +10,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torch.distributed._shard.sharded_tensor.shard import Shard
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 from torchrec.distributed.model_parallel import DistributedModelParallel
 
+from features.places import Place
 from training.checkpoint.adagrad_reshard import Conversion, column_split, convert
-from training.checkpoint.catalog import MANIFEST, CheckpointManifest, file_hashes
+from training.checkpoint.catalog import Checkpoint, CheckpointManifest, publish
+from training.checkpoint.storage import TensorsReader, TensorsWriter, tensors_folder
 from training.distributed.divergence import refuse_non_finite
 from training.distributed.embedding_plan import table_of
 
@@ -36,25 +33,21 @@ class CheckpointError(ValueError):
     """A checkpoint that does not fit what is to be loaded into it."""
 
 
-def save(root: Path, tensors: State, manifest: CheckpointManifest, name: str) -> Path:
-    """Write all ranks' tensors and the manifest beside, then put them in place at once.
+def save(root: Place, tensors: State, manifest: CheckpointManifest, name: str) -> Checkpoint:
+    """Write all ranks' tensors, then the manifest, from when the checkpoint counts.
 
     Raises:
         DivergedError: A number is not finite; what was there before stays.
     """
     refuse_non_finite(tensors, manifest.steps)
-    target = root / name
-    staging_names = [f".writing-{uuid.uuid4().hex[:12]}"]
-    dist.broadcast_object_list(staging_names, src=0)
-    staging = root / staging_names[0]
-    staging.mkdir(parents=True, exist_ok=True)
-    save_distributed(tensors, storage_writer=FileSystemWriter(str(staging)))
+    folder = tensors_folder()
+    writer = TensorsWriter(root / name / folder)
+    save_distributed(tensors, storage_writer=writer)
+    manifest = dataclasses.replace(manifest, files=writer.hashes(), tensors=folder)
     if dist.get_rank() == 0:
-        whole = dataclasses.replace(manifest, files=file_hashes(staging))
-        (staging / MANIFEST).write_text(json.dumps(dataclasses.asdict(whole), indent=1))
-        _replace_folder(staging, target)
+        publish(root / name, dataclasses.asdict(manifest))
     dist.barrier()
-    return target
+    return Checkpoint(root / name, manifest)
 
 
 def training_state(
@@ -69,12 +62,13 @@ def training_state(
 
 
 def load_training_state(
-    path: Path, model: DistributedModelParallel, dense_optimizer: torch.optim.Optimizer
+    path: Place, model: DistributedModelParallel, dense_optimizer: torch.optim.Optimizer
 ) -> list[Conversion]:
     """Load a checkpoint into a sharded model and its optimisers, whatever ranks it was written by.
 
-    Weights are the same to the bit under any sharding. So are row-wise Adagrad's moments under the
-    same column split; under another they are converted (``training.checkpoint.adagrad_reshard``).
+    ``path`` is the folder of its tensors. Weights are the same to the bit under any sharding. So
+    are row-wise Adagrad's moments under the same column split; under another they are converted
+    (``training.checkpoint.adagrad_reshard``).
 
     Returns:
         The tables whose moments were converted.
@@ -83,7 +77,7 @@ def load_training_state(
         CheckpointError: A tensor is missing, has another shape, or has no place in the model.
     """
     state = training_state(model, dense_optimizer)
-    saved = FileSystemReader(str(path)).read_metadata().state_dict_metadata
+    saved = TensorsReader(path).read_metadata().state_dict_metadata
     _refuse_leftovers(state, saved, path)
     conversions = load_tables(state, path)
     dense = {
@@ -107,20 +101,20 @@ def set_training_state(
 
 
 def load_tables(
-    state: State, path: Path, rows: Mapping[str, int] | None = None
+    state: State, path: Place, rows: Mapping[str, int] | None = None
 ) -> list[Conversion]:
     """Fill the embedding tables of a training state, and their optimiser's state, on every rank.
 
     Args:
         state: What ``training_state`` returned.
-        path: The checkpoint.
+        path: The folder of the checkpoint's tensors.
         rows: First rows to fill of each table, as many as the checkpoint has; a table that is not
             there stays as it is. None: all tables, whole.
 
     Returns:
         The tables whose moments were converted.
     """
-    saved = FileSystemReader(str(path)).read_metadata().state_dict_metadata
+    saved = TensorsReader(path).read_metadata().state_dict_metadata
     tables = {
         part: {
             name: value if rows is None else first_rows_of(value, rows[table])
@@ -169,7 +163,7 @@ def first_rows_of(value: Any, rows: int) -> Any:
     )
 
 
-def _refuse_leftovers(state: State, saved: Mapping[str, Any], path: Path) -> None:
+def _refuse_leftovers(state: State, saved: Mapping[str, Any], path: Place) -> None:
     """CheckpointError when the checkpoint has tensors for which the model has no place."""
     wanted = {f"{part}.{name}" for part in ("model", DENSE_OPTIMIZER) for name in state[part]}
     parts = ("model.", f"{DENSE_OPTIMIZER}.")
@@ -194,7 +188,7 @@ def _convert_into(
     split: Conversion,
     num_rows: int,
     saved: Mapping[str, Any],
-    path: Path,
+    path: Place,
 ) -> None:
     """Fill this rank's shards; a table's moments are a small part of its weights."""
     whole = {name: torch.empty(saved[name].size)}
@@ -209,11 +203,10 @@ def _convert_into(
         shard.tensor[: len(values)].copy_(values.view(-1, *shard.tensor.shape[1:]))
 
 
-def load_tensors(tensors: State, path: Path, *, no_dist: bool = False) -> None:
+def load_tensors(tensors: State, path: Place, *, no_dist: bool = False) -> None:
     """Fill tensors, plain or sharded, from a checkpoint; CheckpointError where one does not fit."""
     try:
-        reader = FileSystemReader(str(path))
-        load_distributed(tensors, storage_reader=reader, no_dist=no_dist)
+        load_distributed(tensors, storage_reader=TensorsReader(path), no_dist=no_dist)
     except BaseException as error:
         # CheckpointException derives from BaseException.
         if isinstance(error, KeyboardInterrupt | SystemExit):
@@ -221,8 +214,8 @@ def load_tensors(tensors: State, path: Path, *, no_dist: bool = False) -> None:
         raise CheckpointError(f"checkpoint {path}: does not fit the model: {error}") from error
 
 
-def load_whole(path: Path, model: nn.Module) -> None:
-    """Load a checkpoint's weights into an unsharded model, in one process.
+def load_whole(path: Place, model: nn.Module) -> None:
+    """Load weights from a checkpoint's folder of tensors into an unsharded model, in one process.
 
     Raises:
         CheckpointError: A tensor is missing or has another shape.
@@ -263,18 +256,3 @@ def _optimised(
         for name, parameter in model.named_parameters()
         if id(parameter) in owned
     ]
-
-
-def _replace_folder(staging: Path, target: Path) -> None:
-    """Put a finished folder in place; the one before is moved aside first, then removed.
-
-    A reader goes by the manifest's folder name, and between the two renames finds no checkpoint of
-    that day rather than a mixed one.
-    """
-    aside = None
-    if target.exists():
-        aside = target.with_name(f".replaced-{uuid.uuid4().hex[:12]}")
-        target.rename(aside)
-    staging.rename(target)
-    if aside is not None:
-        shutil.rmtree(aside)

@@ -70,7 +70,7 @@ def _train(rank: TrainingRank, *, mlflow_run: Path) -> Summary:
     shards: list[object] = [None] * dist.get_world_size()
     dist.all_gather_object(shards, result.shards)
     return {
-        "checkpoint": str(result.checkpoint),
+        "checkpoint": str(result.checkpoint.path),
         "name": result.checkpoint.name,
         "recipe": run.recipe.name,
         "parent": result.parent,

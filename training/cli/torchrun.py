@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from features.cli import FailedError
+from features.places import Place
 from features.schema import Schema
 from training.checkpoint.catalog import checkpoint_name
 from training.cli.rank_requests import (
@@ -189,7 +190,7 @@ def _torchrun(file: Path, ranks: int) -> Iterator["subprocess.Popen[bytes]"]:
             started.wait()
 
 
-def _write_page(reports: Path, schema: Schema, result: dict[str, Any]) -> str:
+def _write_page(reports: Place, schema: Schema, result: dict[str, Any]) -> str:
     from training.evaluation.reports import write_training_page
 
     facts = {

@@ -6,7 +6,6 @@ import datetime
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.encoding.encode import InfiniteError, ModelInputs, encode
+from features.places import Place
 from features.schema import DAY, EXAMPLE_ID, LABEL, Schema
 from features.schema.fingerprints import rows_fingerprint
 from training.data.batch import Batch, make_batch
@@ -41,7 +41,7 @@ class Examples:
 class Buffer:
     """Row groups that are shuffled together."""
 
-    row_groups: tuple[tuple[Path, int], ...]
+    row_groups: tuple[tuple[Place, int], ...]
     """File and number of the group in it."""
     num_rows: int
 
@@ -49,7 +49,7 @@ class Buffer:
 class ExampleTable:
     """The partitions of training examples of one data set."""
 
-    def __init__(self, lake: Path, schema: Schema) -> None:
+    def __init__(self, lake: Place, schema: Schema) -> None:
         """Open the table; ValueError when it is not there."""
         self.schema = schema
         self.root = lake / schema.name / TABLE
@@ -108,7 +108,7 @@ class ExampleTable:
         Read from the files' footers alone; ``read_buffer`` reads one.
         """
         found: list[Buffer] = []
-        held: list[tuple[Path, int]] = []
+        held: list[tuple[Place, int]] = []
         count = 0
         for day in days:
             for path in self._files(day):
@@ -129,7 +129,7 @@ class ExampleTable:
                 tables.append(file.read_row_groups([group for _, group in groups]))
         return encode_examples(self.schema, pa.concat_tables(tables).combine_chunks())
 
-    def _files(self, day: datetime.date) -> list[Path]:
+    def _files(self, day: datetime.date) -> list[Place]:
         if self._fingerprint(day) != rows_fingerprint(self.schema):
             raise ValueError(self._stale())
         return sorted((self.root / f"{DAY}={day.isoformat()}").glob("*.parquet"))

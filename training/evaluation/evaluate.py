@@ -7,11 +7,11 @@ Then the candidate must be shown to be better than the champion and than it.
 import dataclasses
 import datetime
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from features.places import Place
 from features.schema import Schema
 from training.artifact import artifact
 from training.artifact.artifact import Artifact
@@ -76,7 +76,7 @@ class Evaluation:
 def evaluate_candidate(
     schema: Schema,
     table: ExampleTable,
-    artifacts: Path,
+    artifacts: Place,
     versions: Versions,
     *,
     day: datetime.date,
@@ -131,7 +131,7 @@ def evaluate_candidate(
 
 
 def _load(
-    schema: Schema, root: Path, versions: Versions, config: GateConfig
+    schema: Schema, root: Place, versions: Versions, config: GateConfig
 ) -> tuple[dict[str, Artifact], list[str]]:
     """The candidate and what it is held against, by role; and why one of these is not there.
 
@@ -168,7 +168,7 @@ def base_rate_of(table: ExampleTable, through: datetime.date) -> BaseRate:
     return BaseRate(table.positives(days) / rows, rows, days[0], days[-1])
 
 
-def _stranger_to(schema: Schema, root: Path, champion: str | None) -> list[str]:
+def _stranger_to(schema: Schema, root: Place, champion: str | None) -> list[str]:
     """Why a champion cannot be scored since the schema changed; empty where it can.
 
     Else no candidate of the new schema could ever replace it. A champion whose files are damaged is
@@ -186,7 +186,7 @@ def _stranger_to(schema: Schema, root: Path, champion: str | None) -> list[str]:
 
 
 def _anchor(
-    root: Path, versions: Sequence[str], schema: Schema
+    root: Place, versions: Sequence[str], schema: Schema
 ) -> tuple[Artifact | None, list[str]]:
     """The first artifact that can be scored, and why those before it, or all, cannot."""
     notes: list[str] = []

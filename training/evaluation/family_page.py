@@ -1,13 +1,14 @@
 """The family of a data set's rankers as a drawing and a table, on a page or as a part of one."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import jinja2
 from markupsafe import Markup
 
 from features.pages import site
 from features.pages.content import Block, Cell, Chart, Charts, Page, Prose, Table, Tone, decimal
+from features.places import Place
 from training.registry.aliases import CHAMPION
 from training.registry.family_tree import Member, lanes
 
@@ -21,10 +22,10 @@ _COLUMNS = (
 )
 
 
-def write_family_page(reports: Path, dataset: str, members: Sequence[Member]) -> str:
+def write_family_page(reports: Place, dataset: str, members: Sequence[Member]) -> str:
     """The family's drawing and table; returns the page's path below ``reports``."""
     page = Page(f"{dataset}: the family of its rankers", family_blocks(members))
-    return site.write(page, reports, Path(dataset) / "family" / "index.html")
+    return site.write(page, reports, PurePath(dataset, "family", "index.html"))
 
 
 def family_blocks(members: Sequence[Member]) -> list[Block]:

@@ -4,11 +4,12 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 from features.pages import site
 from features.pages.content import Charts, Facts, Page, Prose, Tone
+from features.places import Place, put_whole
 from training.evaluation import gate
 from training.evaluation.charts import Curve, learning_curve
 from training.evaluation.comparison import Against, Calibration, Comparison
@@ -21,12 +22,12 @@ Values = dict[str, Any]
 
 
 def write_training_page(
-    reports: Path, dataset: str, name: str, curve: Curve, facts: Mapping[str, Any]
+    reports: Place, dataset: str, name: str, curve: Curve, facts: Mapping[str, Any]
 ) -> str:
     """The learning curve of a run, by its checkpoint's name; returns its page below ``reports``."""
-    path = Path(dataset) / "training" / name / "index.html"
+    path = PurePath(dataset, "training", name, "index.html")
     written = site.write(training_page(dataset, name, curve, facts), reports, path)
-    (reports / path).with_name("curve.json").write_text(json.dumps(curve))
+    put_whole((reports / path).with_name("curve.json"), json.dumps(curve).encode())
     return written
 
 
@@ -46,11 +47,11 @@ def gate_kind(*, is_trial: bool, is_drill: bool = False) -> str:
 
 
 def write_gate_page(
-    reports: Path, dataset: str, day: str, evaluation: Evaluation, members: Sequence[Member]
+    reports: Place, dataset: str, day: str, evaluation: Evaluation, members: Sequence[Member]
 ) -> str:
     """The gate's report, ``decision.json`` beside it; returns the page's path below ``reports``."""
     kind = gate_kind(is_trial=gate.CONTROL in evaluation.rankers, is_drill=evaluation.is_spoilt)
-    path = Path(dataset) / kind / day / "index.html"
+    path = PurePath(dataset, kind, day, "index.html")
     values = summary(evaluation)
     checkpoint = evaluation.rankers["candidate"].manifest.checkpoint or day
     trained = reports / dataset / "training" / checkpoint / "curve.json"
@@ -67,10 +68,9 @@ def write_gate_page(
     return written
 
 
-def write_decision(folder: Path, values: Mapping[str, Any]) -> None:
+def write_decision(folder: Place, values: Mapping[str, Any]) -> None:
     """A decision where a promotion looks for it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "decision.json").write_text(json.dumps(values, indent=1))
+    put_whole(folder / "decision.json", json.dumps(values, indent=1).encode())
 
 
 def summary(evaluation: Evaluation) -> Values:

@@ -12,18 +12,17 @@ Growth is the product's own: the parent is saved, upscaled with its proof, and l
 import dataclasses
 import datetime
 import itertools
-import json
 import logging
 import math
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from training.checkpoint.catalog import MANIFEST, Checkpoint, CheckpointManifest
+from features.places import place
+from training.checkpoint.catalog import Checkpoint, CheckpointManifest
 from training.checkpoint.tensors import load_training_state, save, training_state
 from training.config.recipe import Recipe, recipe_from_dict
 from training.data.dataset import Examples, ExampleTable
@@ -193,14 +192,12 @@ class Comparison:
                 **{**values, "recipe": session.recipe.to_dict(), "family": [], "run_day": "parent"}
             )
             state = training_state(session.model, session.optimizer)
-            path = save(Path(folder), state, manifest, "parent")
-            source = Checkpoint(path, manifest)
-            summary = upscale(self.table.schema, source, target, self.table, Path(folder))
-            grown = Path(summary["checkpoint"])
-            recipe = json.loads((grown / MANIFEST).read_text())["recipe"]
-            model = recipe_from_dict(recipe).model
+            source = save(place(folder), state, manifest, "parent")
+            summary = upscale(self.table.schema, source, target, self.table, place(folder))
+            grown = Checkpoint.at(place(summary["checkpoint"]))
+            model = recipe_from_dict(grown.manifest.recipe).model
             larger = self.log.session(self.inputs, dataclasses.replace(target, model=model))
-            load_training_state(grown, larger.model, larger.optimizer)
+            load_training_state(grown.tensors, larger.model, larger.optimizer)
             return larger, float(summary["max_logit_difference"])
 
     def best_log_loss(self) -> float | None:

@@ -2,11 +2,11 @@
 
 import datetime
 import re
-from pathlib import Path
 from typing import Literal
 
 from features.datasets.catalog import SCHEMAS
-from features.options import OfDataset, OfDay, from_flags, option
+from features.options import OfDataset, OfDay, folder, from_flags, option
+from features.places import Place
 from training.config.model import MODELS
 from training.experiments.scaling.points import AXES
 from training.recipes import recipe_of
@@ -164,8 +164,8 @@ class LawRequest(Reports):
     in the same folder; docs/scaling.md has the format of the points and how the fit works.
     """
 
-    points: Path = option("JSON lines, one run each", metavar="FILE")
-    current: Path | None = option(
+    points: Place = option("JSON lines, one run each", metavar="FILE")
+    current: Place | None = option(
         "JSON of the production model: name, model, x by axis, ne (else each axis's last run)",
         metavar="FILE",
         default=None,
@@ -181,7 +181,7 @@ class BenchmarkRequest:
     """
 
     dataset: str = option("the data set", choices=BENCHMARKS)
-    data: Path = option("where its files are", metavar="DIR", default=Path("var/lake"))
+    data: Place = folder("lake", "where its files are")
     model: str = option("the ranker", choices=MODELS, default="wukong")
     recipe: str | None = option(
         "else the data set's own for the model",

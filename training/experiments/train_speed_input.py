@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 import torch.distributed as dist
 
 from features.datasets.catalog import schema_of
+from features.places import Place, place
 from features.schema import DAY, EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Kind, Schema
 from features.schema.fingerprints import rows_fingerprint
 from training.config.recipe import TrainingConfig
@@ -39,7 +39,7 @@ def examples_of(inputs: Inputs, config: TrainingConfig) -> Iterator[ExampleTable
     with tempfile.TemporaryDirectory() as mine:
         shared = [mine]
         dist.broadcast_object_list(shared, src=0)
-        lake = Path(shared[0])
+        lake = place(shared[0])
         if dist.get_rank() == 0:
             _write(schema, lake, _BUFFERS * config.shuffle_rows)
         dist.barrier()
@@ -96,7 +96,7 @@ def _schema(inputs: Inputs) -> Schema:
     )
 
 
-def _write(schema: Schema, lake: Path, num_rows: int) -> None:
+def _write(schema: Schema, lake: Place, num_rows: int) -> None:
     random = np.random.default_rng(0)
     columns = {
         column.name: pa.array(

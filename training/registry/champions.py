@@ -6,13 +6,13 @@ same anchors as the original runs.
 """
 
 import datetime
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from features.places import Place
 from features.schema import Schema
-from training.artifact.manifest import read_manifest
-from training.checkpoint.catalog import Checkpoints
+from training.artifact.manifest import MANIFEST, read_manifest
+from training.checkpoint import catalog
 from training.registry.aliases import ANCHOR_DAYS, CANARY, CHALLENGER, CHAMPION, PREVIOUS, SHADOW
 from training.registry.mlflow_registry import Registry, Version
 
@@ -47,8 +47,8 @@ def coming_anchors(line: Sequence[Version], *, days: int) -> list[Version]:
 
 def prune(
     schema: Schema,
-    checkpoints: Path,
-    artifacts: Path,
+    checkpoints: Place,
+    artifacts: Place,
     tracking: Path,
     *,
     keep: int,
@@ -60,8 +60,6 @@ def prune(
     champions of the last ``anchor_days`` days, and the one before these, the artifacts stay, since
     the gate will compare with them.
     """
-    if keep < 1:
-        raise ValueError(f"keep: {keep}; at least 1")
     registry = Registry(tracking, schema.name)
     aliases = (CHAMPION, CHALLENGER, CANARY, SHADOW)
     in_use = {version for alias in aliases if (version := registry.alias(alias))}
@@ -69,13 +67,12 @@ def prune(
     if champion and (previous := registry.tag(champion, PREVIOUS)):
         in_use.add(previous)
     root = artifacts / schema.name
-    versions = sorted(path.parent for path in root.glob("[0-9]*/manifest.json"))
+    kept = [read_manifest(root / one) for one in in_use if (root / one / MANIFEST).exists()]
+    made_of = {manifest.checkpoint or manifest.day for manifest in kept}
     line = line_of_champions(registry)
     kept_for_gate = {found.version for found in coming_anchors(line, days=anchor_days)}
-    removed = [path for path in versions[:-keep] if path.name not in in_use | kept_for_gate]
-    kept = [read_manifest(root / version) for version in in_use if (root / version).exists()]
-    made_of = {manifest.checkpoint or manifest.day for manifest in kept}
-    for path in removed:
-        shutil.rmtree(path)
-    gone = Checkpoints(checkpoints, schema).prune(keep=keep, in_use=made_of)
-    return {"removed": {"artifacts": [path.name for path in removed], "checkpoints": gone}}
+    removed = {
+        "artifacts": catalog.prune(root, keep=keep, in_use=in_use | kept_for_gate),
+        "checkpoints": catalog.prune(checkpoints / schema.name, keep=keep, in_use=made_of),
+    }
+    return {"removed": removed}

@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections.abc import Container, Sequence
-from pathlib import Path
 
+from features.places import Place
 from features.schema import Schema
 from training.artifact.manifest import MANIFEST, read_manifest
 from training.checkpoint.catalog import CONTROL, Checkpoint, Checkpoints
@@ -59,7 +59,7 @@ class _Trace:
 
 
 def family(
-    schema: Schema, registry: Registry, *, checkpoints: Path, artifacts: Path
+    schema: Schema, registry: Registry, *, checkpoints: Place, artifacts: Place
 ) -> list[Member]:
     """Every ranker of a data set of which a checkpoint or an artifact is left, parents first."""
     traces = [_of_artifact(path) for path in (artifacts / schema.name).glob(f"[0-9]*/{MANIFEST}")]
@@ -124,7 +124,7 @@ def _of_checkpoint(checkpoint: Checkpoint) -> _Trace:
     return _Trace(member, manifest.family, manifest.recipe, manifest.schema_fingerprint)
 
 
-def _of_artifact(path: Path) -> _Trace:
+def _of_artifact(path: Place) -> _Trace:
     manifest = read_manifest(path.parent)
     member = Member(
         name=manifest.checkpoint or manifest.day,

@@ -14,6 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from features.places import Place
 from training.artifact.manifest import Manifest
 from training.checkpoint.catalog import CONTROL
 from training.registry.aliases import CHALLENGER, PREVIOUS
@@ -106,7 +107,7 @@ class Registry:
             self._client.set_tag(run_id, key, value)
         self._client.set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
 
-    def register(self, manifest: Manifest, directory: Path) -> None:
+    def register(self, manifest: Manifest, directory: Place) -> None:
         """Make an artifact a version of the model, and the challenger; once is enough.
 
         Its tags name its family: the nearest ancestor that is a version too, and what grew. The
@@ -120,7 +121,7 @@ class Registry:
                     raise
             self._client.create_model_version(
                 self.name,
-                source=directory.resolve().as_uri(),
+                source=directory.absolute().as_uri(),
                 run_id=manifest.mlflow_run or None,
                 tags=self._tags(manifest),
             )

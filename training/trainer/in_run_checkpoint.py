@@ -1,8 +1,8 @@
 """Where a training run that is still going has come to: saved while it runs, found after a kill.
 
 Every so many steps all ranks copy their tensors and go on; threads write the copies. A save counts
-from the moment that its folder is renamed, with a manifest that has the position in the data and a
-hash of every file, so that a half-written or damaged one is never taken for a whole one.
+from when its manifest is there, which is put last and has the position in the data and a hash of
+every file, so that a half-written or damaged one is never taken for a whole one.
 """
 
 import concurrent.futures
@@ -10,15 +10,14 @@ import dataclasses
 import hashlib
 import json
 import logging
-import shutil
-from pathlib import Path
 from typing import Any, cast
 
 import torch.distributed as dist
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from training.checkpoint.catalog import MANIFEST, CorruptError, file_hashes, verify_files
+from features.places import Place, is_local, remove_folder
+from training.checkpoint.catalog import MANIFEST, CorruptError, publish, verify_files
+from training.checkpoint.storage import TensorsWriter, tensors_folder
 from training.checkpoint.tensors import load_training_state, training_state
 from training.distributed.divergence import refuse_non_finite
 from training.trainer.session import Session
@@ -30,6 +29,7 @@ _Saved = concurrent.futures.Future[Any]
 KEPT = 2
 """Saves of a run; the one before the newest is there should the newest be damaged."""
 _LAST_STEP = "last_step"
+"""File with the newest step: of every one on a disk, of those with a save in an object store."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Progress:
             when one is begun, the one before it is whole.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any], *, at_most: int) -> None:
+    def __init__(self, folder: Place, identity: dict[str, Any], *, at_most: int) -> None:
         content = json.dumps(identity, sort_keys=True, default=str)
         self.folder = folder / hashlib.sha256(content.encode()).hexdigest()[:16]
         self.every = -(-at_most // 2)
@@ -69,8 +69,8 @@ class Progress:
         dist.broadcast_object_list(found, src=0)
         if found[0] is None:
             return Position()
-        name, values = found[0]
-        load_training_state(self.folder / name, session.model, session.optimizer)
+        tensors, values = found[0]
+        load_training_state(tensors, session.model, session.optimizer)
         position = Position(**values)
         session.steps = position.step
         if dist.get_rank() == 0:
@@ -85,10 +85,11 @@ class Progress:
         """Note the step, and save when it is time."""
         if not self.every:
             return
-        if dist.get_rank() == 0:
+        is_saved = position.step % self.every == 0
+        if dist.get_rank() == 0 and (is_saved or is_local(self.folder)):
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / _LAST_STEP).write_text(str(position.step))
-        if position.step % self.every == 0:
+        if is_saved:
             self._save(session, position)
 
     def wait(self) -> None:
@@ -103,49 +104,47 @@ class Progress:
         self._finishing.shutdown()
         dist.barrier()
         if dist.get_rank() == 0:
-            shutil.rmtree(self.folder.parent, ignore_errors=True)
+            remove_folder(self.folder.parent)
 
     def _save(self, session: Session, position: Position) -> None:
         self.wait()
         state = training_state(session.model, session.optimizer)
         refuse_non_finite(state, position.step)
-        staging = self.folder / f".writing-{position.step:09d}"
-        if dist.get_rank() == 0:
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
-        dist.barrier()
-        saved = async_save(
-            state, storage_writer=FileSystemWriter(str(staging)), process_group=self._group
-        )
+        folder, tensors = self.folder / f"{position.step:09d}", tensors_folder()
+        writer = TensorsWriter(folder / tensors)
+        saved = async_save(state, storage_writer=writer, process_group=self._group)
+        manifest = {"position": dataclasses.asdict(position), "tensors": tensors}
         self._writing = self._finishing.submit(
-            self._complete, cast("_Saved", saved), staging, position
+            self._complete, cast("_Saved", saved), writer, folder, manifest
         )
 
-    def _complete(self, saved: _Saved, staging: Path, position: Position) -> None:
+    def _complete(
+        self, saved: _Saved, writer: TensorsWriter, folder: Place, manifest: dict[str, Any]
+    ) -> None:
         saved.result()
+        files = writer.hashes(self._group)
         if dist.get_rank() != 0:
             return
-        manifest = {"position": dataclasses.asdict(position), "files": file_hashes(staging)}
-        (staging / MANIFEST).write_text(json.dumps(manifest))
-        target = self.folder / f"{position.step:09d}"
-        # A damaged one, whose steps were done again: a whole one would have been gone on from.
-        shutil.rmtree(target, ignore_errors=True)
-        staging.rename(target)
-        for old in self._saves()[:-KEPT]:
-            shutil.rmtree(self.folder / old)
+        publish(folder, {**manifest, "files": files})
+        kept = self._saves()[-KEPT:]
+        for old in list(self.folder.glob("[0-9]*")):
+            # Also what a killed run left half-written.
+            if old.name not in kept:
+                remove_folder(old, first=MANIFEST)
 
     def _saves(self) -> list[str]:
         return sorted(path.parent.name for path in self.folder.glob(f"[0-9]*/{MANIFEST}"))
 
-    def _newest(self) -> tuple[str, dict[str, Any]] | None:
+    def _newest(self) -> tuple[Place, dict[str, Any]] | None:
         for name in reversed(self._saves()):
             try:
                 manifest = json.loads((self.folder / name / MANIFEST).read_text())
-                verify_files(self.folder / name, manifest["files"])
+                tensors = self.folder / name / manifest.get("tensors", "")
+                verify_files(tensors, manifest["files"])
             except (CorruptError, json.JSONDecodeError) as error:
                 logger.warning("%s; the save before it is taken", error)
                 continue
-            return name, manifest["position"]
+            return tensors, manifest["position"]
         return None
 
     def _reached(self) -> int:

@@ -8,15 +8,15 @@ is new.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from features.places import Place
 from training.checkpoint.schema_migration import Adoption, TableMigration
+from training.checkpoint.storage import TensorsReader
 from training.checkpoint.tensors import (
     DENSE_OPTIMIZER,
     load_tables,
@@ -37,12 +37,12 @@ _NORMALISER = ("tokens.normaliser.mean", "tokens.normaliser.deviation")
 
 
 def load_adopted_state(
-    path: Path, session: Session, adoption: Adoption, source: ModelConfig
+    path: Place, session: Session, adoption: Adoption, source: ModelConfig
 ) -> dict[str, str]:
     """Load what a checkpoint of fewer inputs has, on every rank.
 
     Args:
-        path: The checkpoint.
+        path: The folder of the checkpoint's tensors.
         session: A fresh ranker of today's inputs, its normaliser fitted.
         adoption: How the checkpoint's inputs lie in today's.
         source: The checkpoint's model.
@@ -96,9 +96,9 @@ def under(tensors: Mapping[str, Tensor], prefix: str, suffix: str = "") -> dict[
     }
 
 
-def _saved_dense(path: Path) -> dict[str, Tensor]:
+def _saved_dense(path: Place) -> dict[str, Tensor]:
     """The checkpoint's interaction and its moments, whole."""
-    sizes = FileSystemReader(str(path)).read_metadata().state_dict_metadata
+    sizes = TensorsReader(path).read_metadata().state_dict_metadata
     whole = {
         name: torch.empty(value.size, dtype=value.properties.dtype)
         for name, value in sizes.items()

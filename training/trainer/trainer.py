@@ -64,7 +64,7 @@ class Run:
 class Result:
     """What one run did."""
 
-    checkpoint: Path
+    checkpoint: Checkpoint
     parent: str | None
     days: list[datetime.date]
     examples: int
@@ -137,24 +137,25 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
 
 def _agreed_parent(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:
     """The parent that was named, or that rank 0 finds: one reads the files, all take the same."""
-    if run.parent is not None:
-        return checkpoints.named(run.parent)
-    names: list[str | None] = [None]
+    found: list[Checkpoint | None] = [None]
     if dist.get_rank() == 0:
-        found = checkpoints.parent_for(run.recipe, run.run_day, run.through)
-        names = [found.name if found else None]
-    dist.broadcast_object_list(names, src=0)
-    return checkpoints.named(names[0]) if names[0] else None
+        found = [
+            checkpoints.named(run.parent)
+            if run.parent
+            else checkpoints.parent_for(run.recipe, run.run_day, run.through)
+        ]
+    dist.broadcast_object_list(found, src=0)
+    return found[0]
 
 
 def _load(parent: Checkpoint, adoption: Adoption | None, session: Session) -> dict[str, str]:
     """Fill the ranker from its parent; returns, and logs, what was not taken over as it was."""
     if adoption is None:
-        found = load_training_state(parent.path, session.model, session.optimizer)
+        found = load_training_state(parent.tensors, session.model, session.optimizer)
         outcomes = {f"moments of {one.table}": f"converted: {one}" for one in found}
     else:
         source = recipe_from_dict(parent.manifest.recipe).model
-        outcomes = load_adopted_state(parent.path, session, adoption, source)
+        outcomes = load_adopted_state(parent.tensors, session, adoption, source)
     if dist.get_rank() == 0:
         for what, outcome in outcomes.items():
             logger.warning("from checkpoint %s: %s: %s", parent.name, what, outcome)

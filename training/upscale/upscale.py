@@ -8,13 +8,13 @@ import dataclasses
 import datetime
 import hashlib
 import logging
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from features.places import Place
 from features.schema import Schema
 from training.checkpoint.catalog import MANIFEST, Checkpoint, CheckpointManifest, Growth
 from training.checkpoint.tensors import State, load_training_state, save, training_state
@@ -41,7 +41,7 @@ _ADAM = (*(moment.value for moment in _MOMENTS), "step")
 
 
 def upscale(
-    schema: Schema, source: Checkpoint, target: Recipe, table: ExampleTable, root: Path
+    schema: Schema, source: Checkpoint, target: Recipe, table: ExampleTable, root: Place
 ) -> dict[str, Any]:
     """Write the grown checkpoint beside its parent; every rank of the process group calls this.
 
@@ -55,7 +55,7 @@ def upscale(
     # Growing reads whole tensors, whatever the run that wrote them did.
     whole = dataclasses.replace(recipe.sharding, dense_parallelism=DenseParallelism.DDP)
     session = Session(inputs, dataclasses.replace(recipe, sharding=whole), None)
-    load_training_state(source.path, session.model, session.optimizer)
+    load_training_state(source.tensors, session.model, session.optimizer)
     parent = session.model.module.interaction
     config = grown_model(recipe.model, target.model, num_tokens=parent.tokens.num_tokens)
     changed_axes = changes(recipe.model, config)
@@ -68,7 +68,7 @@ def upscale(
     grown_recipe = dataclasses.replace(target, model=config)
     manifest = _manifest(source, grown_recipe, changed_axes, max(differences.values()))
     name = f"{source.manifest.run_day}-{target.name}"
-    path = save(root, state, manifest, name)
+    path = save(root, state, manifest, name).path
     if dist.get_rank() == 0:
         logger.info(
             "%s: %s; logits moved by %.2g", path, "; ".join(changed_axes), max(differences.values())

@@ -215,7 +215,7 @@ def _ranking(request: data.Request) -> RankingRequest:
 
 def _artifact(model: Path) -> Artifact:
     native = NativeCode.from_environment(data.FOLDER / "compiled")
-    return load(model, SCHEMA, native=native)
+    return load(place(model), SCHEMA, native=native)
 
 
 def _median_ms(work: Callable[[int], object], repeats: int = REPEATS) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 
 from features.datasets.catalog import schema_of
 from features.options import from_flags, option, parse
+from features.places import place
 from features.schema import EXAMPLE_ID
 from features.schema.fingerprints import rows_fingerprint
 from infra.bench.training.memory import ROW_GROUP, write_day
@@ -125,7 +126,7 @@ def write_rankers() -> None:
 def write_ranker(registry: Registry, day: str, seed: int) -> str:
     """A registered artifact of a day, trained through the day before."""
     manifest = artifact.write(
-        FOLDER / "artifacts",
+        place(FOLDER / "artifacts"),
         random_ranker(SCHEMA, RECIPE, seed=seed),
         SCHEMA,
         random_rows(SCHEMA, artifact.GOLDEN_ROWS, seed=seed),
@@ -138,7 +139,7 @@ def write_ranker(registry: Registry, day: str, seed: int) -> str:
         mlflow_run="",
         tables="int8",
     )
-    folder = FOLDER / "artifacts" / SCHEMA.name / manifest.version
+    folder = place(FOLDER / "artifacts") / SCHEMA.name / manifest.version
     registry.register(read_manifest(folder), folder)
     return manifest.version
 

@@ -44,10 +44,10 @@ def run(name, table, folder):
         **dict.fromkeys([f.name for f in dataclasses.fields(CheckpointManifest)], ""),
     )
     state = training_state(session.model, session.optimizer)
-    path = save(folder / name.replace(":", "-"), state, manifest, "2025-01-01")
+    saved = save(folder / name.replace(":", "-"), state, manifest, "2025-01-01")
     if dist.get_rank() == 0:
         ranker = Ranker(inputs_of(table.schema), recipe.model)
-        load_whole(path, ranker)
+        load_whole(saved.tensors, ranker)
         written = artifact.write(
             folder / "artifacts" / name.replace(":", "-"),
             ranker,

@@ -182,9 +182,9 @@ def moved(session, table, folder):
     """How far a checkpoint of pieces is when it is loaded whole; it is kept for one rank too."""
     values = dict.fromkeys([f.name for f in dataclasses.fields(CheckpointManifest)], "")
     state = training_state(session.model, session.optimizer)
-    path = save(folder, state, CheckpointManifest(**values), "checkpoint")
+    saved = save(folder, state, CheckpointManifest(**values), "checkpoint")
     other = session_of(table)
-    load_training_state(path, other.model, other.optimizer)
+    load_training_state(saved.tensors, other.model, other.optimizer)
     dense = dense_of(session)
     if dist.get_rank() == 0:
         torch.save(dense, folder / "dense.pt")

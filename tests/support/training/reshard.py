@@ -15,7 +15,8 @@ import torch.distributed as dist
 from schema_before import AnyExamples, schema_before
 
 from features.datasets.catalog import schema_of
-from training.checkpoint.catalog import CheckpointManifest
+from features.places import Place, place
+from training.checkpoint.catalog import Checkpoint, CheckpointManifest
 from training.checkpoint.schema_migration import Adoption, InputsRecord
 from training.checkpoint.tensors import load_training_state, save, training_state
 from training.config.recipe import ShardingConfig
@@ -35,7 +36,7 @@ SHARDINGS = {
 }
 
 
-def main(lake: Path, sharding: str, steps: int, target: Path, source: Path | None) -> None:
+def main(lake: Path, sharding: str, steps: int, target: Place, source: Place | None) -> None:
     sharding, _, is_before = sharding.partition(":")
     table = AnyExamples(lake, schema_before() if is_before else schema_of("synthetic"))
     days = table.days(schema_of("synthetic").first_day, schema_of("synthetic").first_day)
@@ -46,9 +47,11 @@ def main(lake: Path, sharding: str, steps: int, target: Path, source: Path | Non
         converted = []
         if source and source.name.endswith("before"):
             adoption = Adoption(InputsRecord.of(schema_before()), InputsRecord.of(table.schema))
-            converted = [*load_adopted_state(source, session, adoption, recipe.model).items()]
+            tensors = Checkpoint.at(source).tensors
+            converted = [*load_adopted_state(tensors, session, adoption, recipe.model).items()]
         elif source:
-            converted = load_training_state(source, session.model, session.optimizer)
+            tensors = Checkpoint.at(source).tensors
+            converted = load_training_state(tensors, session.model, session.optimizer)
         rank, size = dist.get_rank(), dist.get_world_size()
         stream = batches(
             table, days, batch_size=64, shuffle_rows=999, seed=0, rank=rank, world_size=size
@@ -85,6 +88,6 @@ if __name__ == "__main__":
         Path(arguments[0]),
         arguments[1],
         int(arguments[2]),
-        Path(arguments[3]),
-        Path(arguments[4]) if arguments[4:] else None,
+        place(arguments[3]),
+        place(arguments[4]) if arguments[4:] else None,
     )

@@ -11,6 +11,7 @@ from support.training.commands import torchrun
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict_from_keys
 
 from training.checkpoint.adagrad_reshard import Columns, column_split, convert
+from training.checkpoint.catalog import Checkpoint
 
 SCRIPT = Path(__file__).parents[2] / "support" / "training" / "reshard.py"
 
@@ -19,7 +20,7 @@ def run(built, ranks, *arguments):
     torchrun(SCRIPT, built.lake, *arguments, ranks=ranks)
     target = Path(arguments[2])
     expected = json.loads(target.with_suffix(".json").read_text())
-    return expected, _load_state_dict_from_keys(checkpoint_id=target)
+    return expected, _load_state_dict_from_keys(checkpoint_id=Checkpoint.at(target).tensors)
 
 
 def start_of(target, shapes):

@@ -49,7 +49,7 @@ def session_of(built, schema, made, *, steps=0):
 def saved(session, folder):
     values = dict.fromkeys([field.name for field in dataclasses.fields(CheckpointManifest)], "")
     state = training_state(session.model, session.optimizer)
-    return save(folder, state, CheckpointManifest(**values), "0")
+    return save(folder, state, CheckpointManifest(**values), "0").tensors
 
 
 def scores(built, schema, session):

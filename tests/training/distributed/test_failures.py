@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from support.training.commands import run_command, torchrun
 
-from training.checkpoint.catalog import CheckpointManifest
+from training.checkpoint.catalog import Checkpoint, CheckpointManifest
 from training.checkpoint.tensors import CheckpointError, save
 from training.config.recipe import TrainingConfig
 from training.distributed.divergence import RUNBOOK, DivergedError, spoil_gradient
@@ -115,11 +115,13 @@ def test_the_final_checkpoint_does_not_replace_a_good_one_with_what_is_not_finit
     manifest = CheckpointManifest(**{**values, "steps": 9})
     with process_group():
         good = save(tmp_path, {"model": {"a": torch.ones(3)}}, manifest, "day")
-        before = {path.name: path.read_bytes() for path in good.iterdir()}
+        before = {path.name: path.read_bytes() for path in good.tensors.iterdir()}
         bad = {"model": {"a": torch.ones(3)}, "adam": {"b": torch.tensor([1.0, math.nan])}}
         with pytest.raises(DivergedError, match=r"step 9: .*adam.b on rank 0"):
             save(tmp_path, bad, manifest, "day")
-    assert {path.name: path.read_bytes() for path in good.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in good.tensors.iterdir()} == before
+    assert Checkpoint.at(good.path) == good
+    assert len(list(good.path.iterdir())) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["day"]
 
 

@@ -10,6 +10,7 @@ from support.training.commands import torchrun
 
 from features.encoding.encode import ModelInputs
 from features.schema import Kind
+from training.checkpoint.catalog import Checkpoint
 from training.checkpoint.tensors import adam_state, load_training_state
 from training.config.model import MODELS
 from training.config.recipe import DenseParallelism, ShardingConfig
@@ -87,7 +88,8 @@ def test_a_checkpoint_of_pieces_loads_whole_on_as_many_ranks_and_on_one(found, f
         recipe = recipe_of("wukong-tiny")
         recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, dropout=0.3))
         session = Session(inputs_of(table.schema), recipe, None)
-        load_training_state(folder / "checkpoint", session.model, session.optimizer)
+        tensors = Checkpoint.at(folder / "checkpoint").tensors
+        load_training_state(tensors, session.model, session.optimizer)
         moments = adam_state(session.model, session.optimizer)
         state = session.model.state_dict() | {f"adam.{key}": v for key, v in moments.items()}
     expected = torch.load(folder / "dense.pt")

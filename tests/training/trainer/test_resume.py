@@ -123,7 +123,7 @@ def test_a_damaged_save_is_named_and_the_one_before_taken(
         train(built, table, tmp_path, stop=12)
     saves = sorted(tmp_path.glob("*/0*"))
     assert [save.name for save in saves] == ["000000005", "000000010"]
-    spoil(next(saves[-1].glob("*.distcp")), damage)
+    spoil(next(saves[-1].glob("*/*.distcp")), damage)
     assert progress(tmp_path).restore(session_of(built)).step == 5
     assert "000000010" in caplog.text
     assert "sha256" in caplog.text
@@ -134,7 +134,7 @@ def test_a_run_that_goes_on_before_a_damaged_save_puts_a_whole_one_in_its_place(
 ):
     with pytest.raises(StoppedError):
         train(built, table, tmp_path, stop=12)
-    spoil(next(sorted(tmp_path.glob("*/0*"))[-1].glob("*.distcp")), "cut off")
+    spoil(next(sorted(tmp_path.glob("*/0*"))[-1].glob("*/*.distcp")), "cut off")
     with pytest.raises(StoppedError):
         train(built, table, tmp_path, stop=10)
     assert progress(tmp_path).restore(session_of(built)).step == 10
@@ -155,7 +155,8 @@ def test_a_half_written_save_is_not_taken(built, table, group, tmp_path):
     with pytest.raises(StoppedError):
         train(built, table, tmp_path, stop=12)
     newest = sorted(tmp_path.glob("*/0*"))[-1]
-    shutil.copytree(newest, newest.with_name(".writing-000000015"))
+    half = shutil.copytree(newest, newest.with_name("000000015"))
+    (half / "manifest.json").unlink()
     assert progress(tmp_path).restore(session_of(built)).step == 10
 
 
@@ -170,6 +171,6 @@ def test_a_damaged_parent_is_named_and_the_checkpoint_before_taken(built, tmp_pa
     tomorrow = built.days[-1] + datetime.timedelta(days=1)
     asked = (recipe_of("wukong-tiny"), tomorrow, built.days[-1])
     assert checkpoints.parent_for(*asked).name == newer.name
-    spoil(next(newer.path.glob("*.distcp")), "one bit")
+    spoil(next(newer.tensors.glob("*.distcp")), "one bit")
     assert checkpoints.parent_for(*asked).name == older.name
     assert newer.name in caplog.text

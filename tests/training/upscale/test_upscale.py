@@ -102,13 +102,13 @@ def inside(*arguments: object) -> dict:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def ranker_of(checkpoint: Checkpoint, schema) -> Ranker:
     model = recipe_from_dict(checkpoint.manifest.recipe).model
     ranker = Ranker(inputs_of(schema), model)
-    load_whole(checkpoint.path, ranker)
+    load_whole(checkpoint.tensors, ranker)
     return ranker
 
 
@@ -134,7 +134,7 @@ def test_the_grown_checkpoint_answers_as_its_parent(family, built):
 
 def test_tables_and_their_optimiser_are_the_parents_to_the_bit(family):
     parent, grown = (
-        _load_state_dict_from_keys(checkpoint_id=checkpoint.path)
+        _load_state_dict_from_keys(checkpoint_id=checkpoint.tensors)
         for checkpoint in (family.parent, family.grown)
     )
     assert_equal(parent["sparse_optimizer"], grown["sparse_optimizer"])
@@ -156,9 +156,9 @@ def assert_equal(left, right):
 
 
 def test_moments_come_along(family):
-    keys = FileSystemReader(str(family.grown.path)).read_metadata().state_dict_metadata
+    keys = FileSystemReader(str(family.grown.tensors)).read_metadata().state_dict_metadata
     name = "interaction.net.layers.0.linear_compression"
-    state = _load_state_dict_from_keys(checkpoint_id=family.grown.path)["dense_optimizer"]
+    state = _load_state_dict_from_keys(checkpoint_id=family.grown.tensors)["dense_optimizer"]
     assert any(name in key for key in keys)
     assert state[f"{name}.step"] > 0
     assert state[f"{name}.exp_avg_sq"].any()

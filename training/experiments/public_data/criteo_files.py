@@ -6,13 +6,12 @@ last day tests, the last tenth of the day before validates. Both are streamed; a
 its number modulo the rows of its table, so no pass over the data has to count first.
 """
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.places import Place
 from features.schema import Kind
 from training.experiments.public_data.data import (
     BenchmarkData,
@@ -48,7 +47,7 @@ KAGGLE_ROWS = (1_000_000,) * len(CATEGORIES)
 _TRAIN, _VALID = 0.8, 0.9
 
 
-def read_criteo_kaggle(folder: Path) -> BenchmarkData:
+def read_criteo_kaggle(folder: Place) -> BenchmarkData:
     """``train.txt`` of the challenge; its ``test.txt`` has no labels and is not read."""
     paths = require_files(folder, ("train.txt",))
     num_rows = num_rows_of(paths, TEXT)
@@ -56,7 +55,7 @@ def read_criteo_kaggle(folder: Path) -> BenchmarkData:
     return _data("criteo-kaggle", paths, ends, KAGGLE_ROWS)
 
 
-def read_criteo_terabyte(folder: Path) -> BenchmarkData:
+def read_criteo_terabyte(folder: Place) -> BenchmarkData:
     """The days that are there, at least two, in their order; the last one tests."""
     days = _days(folder)
     counts = [num_rows_of([path], TEXT) for path in days]
@@ -65,7 +64,7 @@ def read_criteo_terabyte(folder: Path) -> BenchmarkData:
     return _data("criteo-terabyte", days, ends, TERABYTE_ROWS)
 
 
-def _days(folder: Path) -> list[Path]:
+def _days(folder: Place) -> list[Place]:
     found = {}
     for number in range(24):
         for path in (folder / f"day_{number}", folder / f"day_{number}.gz"):
@@ -79,8 +78,8 @@ def _days(folder: Path) -> list[Path]:
     return [found[number] for number in sorted(found)]
 
 
-def _data(name: str, paths: list[Path], ends: list[int], rows: tuple[int, ...]) -> BenchmarkData:
-    def encode(block: pa.Table, path: Path, line: int) -> Split:
+def _data(name: str, paths: list[Place], ends: list[int], rows: tuple[int, ...]) -> BenchmarkData:
+    def encode(block: pa.Table, path: Place, line: int) -> Split:
         columns = {
             name: _rows(block[name], path, line, name, size)
             for name, size in zip(CATEGORIES, rows, strict=True)
@@ -105,7 +104,7 @@ def _data(name: str, paths: list[Path], ends: list[int], rows: tuple[int, ...]) 
 
 
 def _rows(
-    values: pa.ChunkedArray, path: Path, line: int, name: str, size: int
+    values: pa.ChunkedArray, path: Place, line: int, name: str, size: int
 ) -> npt.NDArray[np.int64]:
     """Row 0 for a missing category, else one of the rows 1 to ``size``."""
     column = values.combine_chunks()

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 from pandas.util import hash_array
 
 from features.encoding.encode import Ids, ModelInputs
+from features.places import Place
 from training.model.inputs import Inputs
 
 IntArray = npt.NDArray[np.int64]
@@ -22,13 +22,13 @@ UNKNOWN_ROW = 0
 class FormatError(ValueError):
     """A line of a file is not what the format has there."""
 
-    def __init__(self, path: Path, *, line: int, column: str | int, found: str, expected: str):
+    def __init__(self, path: Place, *, line: int, column: str | int, found: str, expected: str):
         """Args: where (1-based line), what stands there, and what should."""
         where = f"{path.name}: line {line}, column {column}"
         super().__init__(f"{where}: {found[:80]!r}; expected {expected}")
 
 
-def require_files(folder: Path, names: tuple[str, ...]) -> list[Path]:
+def require_files(folder: Place, names: tuple[str, ...]) -> list[Place]:
     """The paths of files that a data set must have; ValueError names those that are missing."""
     paths = [folder / name for name in names]
     if missing := [path.name for path in paths if not path.is_file()]:

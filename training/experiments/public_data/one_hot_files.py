@@ -5,12 +5,12 @@ CSV with a header, ``label`` first, and the other columns in any order; or libfm
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from features.places import Place
 from training.experiments.public_data.data import (
     BenchmarkData,
     FormatError,
@@ -31,7 +31,7 @@ Rows = tuple[pa.Table, npt.NDArray[np.int64]]
 """Strings by field, and labels."""
 
 
-def read_one_hot(name: str, folder: Path, fields: Sequence[str]) -> BenchmarkData:
+def read_one_hot(name: str, folder: Place, fields: Sequence[str]) -> BenchmarkData:
     """A data set of categorical fields only, from libfm's files where a folder has all three.
 
     ``fields`` are those of libfm's files in their order, the user first.
@@ -64,7 +64,7 @@ def read_one_hot(name: str, folder: Path, fields: Sequence[str]) -> BenchmarkDat
     )
 
 
-def _read_csv(paths: Sequence[Path], *, user: str) -> list[Rows]:
+def _read_csv(paths: Sequence[Place], *, user: str) -> list[Rows]:
     headers = []
     for path in paths:
         with path.open(encoding="utf-8") as file:
@@ -87,7 +87,7 @@ def _read_csv(paths: Sequence[Path], *, user: str) -> list[Rows]:
     return parts
 
 
-def _read_libfm(path: Path, fields: Sequence[str]) -> Rows:
+def _read_libfm(path: Place, fields: Sequence[str]) -> Rows:
     rows: list[list[str]] = []
     label = []
     with path.open(encoding="utf-8") as file:
@@ -114,7 +114,7 @@ def _read_libfm(path: Path, fields: Sequence[str]) -> Rows:
     return table, np.array(label, dtype=np.int64)
 
 
-def _index(path: Path, number: int, column: int, word: str) -> str:
+def _index(path: Place, number: int, column: int, word: str) -> str:
     index, colon, value = word.partition(":")
     if not (index.isdigit() and (not colon or value in {"1", "1.0"})):
         raise FormatError(path, line=number, column=column, found=word, expected="index:1")

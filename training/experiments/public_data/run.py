@@ -5,12 +5,12 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from features.datasets.catalog import SCHEMAS
+from features.places import Place, is_local
 from features.schema import Schema
 from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable, user_groups
@@ -40,7 +40,7 @@ _RUN_FIGURES = ("epochs", "seconds", "samples_per_second")
 
 
 def run_benchmark(
-    dataset: str, folder: Path, model: str, *, recipe: str | None, seeds: int, trials: int
+    dataset: str, folder: Place, model: str, *, recipe: str | None, seeds: int, trials: int
 ) -> dict[str, Any]:
     """Train ``seeds`` rankers on a data set; returns the line of figures, its table included.
 
@@ -50,6 +50,8 @@ def run_benchmark(
     if seeds < 1:
         raise ValueError(f"seeds: {seeds}; at least 1")
     chosen = recipe_for(dataset, model, recipe)
+    if dataset not in SCHEMAS and not is_local(folder):
+        raise ValueError(f"--data {folder}: the files of {dataset} are read from a disk")
     data = DATASETS[dataset](folder)
     logger.info(
         "%s: %d training rows, %d to validate, %d to test; recipe %s",
@@ -144,7 +146,7 @@ def _table(figures: dict[str, Any]) -> str:
     return f"| {titles} |\n|{rule}|\n| {' | '.join(cells)} |"
 
 
-def read_lake(schema: Schema, lake: Path) -> BenchmarkData:
+def read_lake(schema: Schema, lake: Place) -> BenchmarkData:
     """All examples of a data set: the first days train, the next validate, the last test.
 
     Raises:
@@ -174,7 +176,7 @@ def read_lake(schema: Schema, lake: Path) -> BenchmarkData:
 
 FRAPPE_FIELDS = ("user", "item", *CONTEXTS)
 MOVIELENS_FIELDS = ("user_id", "item_id", "tag_id")
-DATASETS: dict[str, Callable[[Path], BenchmarkData]] = {
+DATASETS: dict[str, Callable[[Place], BenchmarkData]] = {
     "frappe": functools.partial(read_one_hot, "frappe", fields=FRAPPE_FIELDS),
     "frappe-stand-in": lambda _: frappe_stand_in(),
     "movielens-latest": functools.partial(

@@ -7,7 +7,6 @@ stops on the test rows; here the last tenth of the training rows validates.
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.encoding.encode import Ids
+from features.places import Place
 from features.schema import Kind
 from training.experiments.public_data.data import (
     BenchmarkData,
@@ -96,7 +96,7 @@ TAOBAO_AD = SequenceFormat(
 )
 
 
-def read_sequences(name: str, folder: Path, form: SequenceFormat) -> BenchmarkData:
+def read_sequences(name: str, folder: Place, form: SequenceFormat) -> BenchmarkData:
     """One of the three data sets; training rows are streamed, validation and test are held.
 
     Raises:
@@ -119,7 +119,7 @@ def read_sequences(name: str, folder: Path, form: SequenceFormat) -> BenchmarkDa
             readers[name + VECTOR] = (name, Vocabulary(keys))
             vectors[name + VECTOR] = table
 
-    def encode(block: pa.Table, path: Path, line: int) -> Split:
+    def encode(block: pa.Table, path: Place, line: int) -> Split:
         columns: dict[str, npt.NDArray[np.int64] | Ids] = {
             name: _bags(block[column], known, form.max_length)
             if column in form.histories
@@ -149,7 +149,7 @@ def read_sequences(name: str, folder: Path, form: SequenceFormat) -> BenchmarkDa
 
 
 def _vocabularies(
-    train: Path, text: TextFormat, form: SequenceFormat, stop: int
+    train: Place, text: TextFormat, form: SequenceFormat, stop: int
 ) -> dict[str, Vocabulary]:
     """The vocabulary of each field in the training rows, its histories included."""
     counts: dict[str, dict[str, int]] = {field: {} for field in form.fields}
@@ -188,7 +188,7 @@ def _bags(values: pa.ChunkedArray, vocabulary: Vocabulary, max_length: int) -> I
     return Ids(flat[starts + within], lengths_kept.astype(np.int32))
 
 
-def _vectors(path: Path) -> tuple[pa.Array, npt.NDArray[np.float32]]:
+def _vectors(path: Place) -> tuple[pa.Array, npt.NDArray[np.float32]]:
     """Keys as strings and their vectors, from an HDF5 file with ``key`` and ``value``."""
     import h5py
 

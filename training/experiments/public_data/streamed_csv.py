@@ -3,7 +3,6 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from features.encoding.encode import Ids, ModelInputs
+from features.places import Place
 from training.experiments.public_data.data import FormatError, Split
 
 BLOCK_BYTES = 64 << 20
@@ -31,9 +31,9 @@ class TextFormat:
 class StreamedRows:
     """Rows ``start`` to ``stop`` of some files read one after the other, encoded on the way."""
 
-    paths: Sequence[Path]
+    paths: Sequence[Place]
     text: TextFormat
-    encode: Callable[[pa.Table, Path, int], Split]
+    encode: Callable[[pa.Table, Place, int], Split]
     """From a block, its file and the line before its first row."""
     start: int
     stop: int
@@ -49,8 +49,8 @@ class StreamedRows:
 
 
 def blocks(
-    paths: Sequence[Path], text: TextFormat, *, start: int = 0, stop: int = sys.maxsize
-) -> Iterator[tuple[pa.Table, Path, int]]:
+    paths: Sequence[Place], text: TextFormat, *, start: int = 0, stop: int = sys.maxsize
+) -> Iterator[tuple[pa.Table, Place, int]]:
     """The rows of some files in blocks, each with its file and the line before its first row.
 
     Raises:
@@ -69,7 +69,7 @@ def blocks(
                 return
 
 
-def _batches(path: Path, text: TextFormat) -> Iterator[pa.RecordBatch]:
+def _batches(path: Place, text: TextFormat) -> Iterator[pa.RecordBatch]:
     wrong: list[csv.InvalidRow] = []
 
     def note(row: csv.InvalidRow) -> str:
@@ -118,7 +118,7 @@ def _batches(path: Path, text: TextFormat) -> Iterator[pa.RecordBatch]:
         ) from error
 
 
-def num_rows_of(paths: Sequence[Path], text: TextFormat) -> int:
+def num_rows_of(paths: Sequence[Place], text: TextFormat) -> int:
     """Rows of some files."""
     return sum(block.num_rows for block, _, _ in blocks(paths, text))
 
@@ -143,7 +143,7 @@ def whole(rows: StreamedRows) -> Split:
     )
 
 
-def labels_of(block: pa.Table, name: str, path: Path, line: int) -> npt.NDArray[np.int64]:
+def labels_of(block: pa.Table, name: str, path: Place, line: int) -> npt.NDArray[np.int64]:
     """A column of 0 and 1; FormatError names the line that has neither."""
     label = numbers_of(block, name, path, line)
     is_label = np.isin(label, (0, 1))
@@ -154,7 +154,7 @@ def labels_of(block: pa.Table, name: str, path: Path, line: int) -> npt.NDArray[
     return label.astype(np.int64)
 
 
-def numbers_of(block: pa.Table, name: str, path: Path, line: int) -> npt.NDArray[np.float32]:
+def numbers_of(block: pa.Table, name: str, path: Place, line: int) -> npt.NDArray[np.float32]:
     """A column of numbers, NaN where it is empty; FormatError names the line that has none."""
     column = block[name].combine_chunks()
     try:

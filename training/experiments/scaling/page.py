@@ -5,7 +5,7 @@ A panel is the NE against one resource, with law, interval, floor, production an
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from features.pages.content import (
     Tone,
     Value,
 )
+from features.places import Place, put_whole
 from training.experiments.scaling.advice import Regime, Step, signed_percent
 from training.experiments.scaling.bootstrap import LEVEL, Interval
 from training.experiments.scaling.curve import Curve
@@ -45,11 +46,12 @@ _STEP_COLUMNS = (
 )
 
 
-def write_law_page(reports: Path, name: str, study: Study) -> str:
+def write_law_page(reports: Place, name: str, study: Study) -> str:
     """The page of a study and ``law.json`` beside it; returns its path below ``reports``."""
-    path = Path("scaling") / name / "index.html"
+    path = PurePath("scaling", name, "index.html")
     written = site.write(page(study, name=name), reports, path)
-    (reports / path).with_name("law.json").write_text(json.dumps(study.to_dict(), indent=1))
+    law = json.dumps(study.to_dict(), indent=1)
+    put_whole((reports / path).with_name("law.json"), law.encode())
     return written
 
 

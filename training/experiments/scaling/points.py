@@ -4,9 +4,9 @@ import dataclasses
 import json
 import logging
 import math
-import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+
+from features.places import Place, put_whole
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def is_positive(value: object) -> bool:
     return math.isfinite(value) and value > 0
 
 
-def read_points(path: Path) -> list[Point]:
+def read_points(path: Place) -> list[Point]:
     """The points of a file, in its order; of a run that is there twice, the later one.
 
     Raises:
@@ -108,12 +108,12 @@ def read_points(path: Path) -> list[Point]:
     return list(runs.values())
 
 
-def append_points(path: Path, points: Iterable[Point]) -> None:
+def append_points(path: Place, points: Iterable[Point]) -> None:
     """Add finished runs to a file."""
     append_lines(path, map(dataclasses.asdict, points))
 
 
-def whole_lines(path: Path) -> list[str]:
+def whole_lines(path: Place) -> list[str]:
     """The lines of a file; a last one that a killed run left unfinished is skipped and logged."""
     lines = path.read_text().split("\n")
     if _is_cut_off(lines[-1]):
@@ -122,20 +122,14 @@ def whole_lines(path: Path) -> list[str]:
     return lines
 
 
-def append_lines(path: Path, values: Iterable[Mapping[str, object]]) -> None:
-    """Add JSON objects, a line each; a line that a killed run left unfinished is dropped first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        file.seek(0)
-        whole, end, tail = file.read().rpartition(b"\n")
-        if _is_cut_off(tail.decode(errors="replace")):
-            file.truncate(len(whole) + len(end))
-        elif tail:
-            file.write(b"\n")
-        for value in values:
-            file.write(json.dumps(value).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+def append_lines(path: Place, values: Iterable[Mapping[str, object]]) -> None:
+    """Add JSON objects, a line each; a line that a killed run left unfinished is dropped first.
+
+    The file is put anew, as an object store can: of two that add at once, one may lose its lines.
+    """
+    kept = [line for line in whole_lines(path) if line] if path.exists() else []
+    lines = [*kept, *(json.dumps(value) for value in values)]
+    put_whole(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def _is_cut_off(tail: str) -> bool:

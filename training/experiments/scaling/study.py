@@ -3,8 +3,8 @@
 import dataclasses
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
+from features.places import Place
 from training.experiments.scaling.advice import Advice, Current, advise
 from training.experiments.scaling.curve import Curve, curves_of
 from training.experiments.scaling.points import Point
@@ -43,7 +43,7 @@ def study(points: Sequence[Point], current: Current | None = None) -> Study:
     return Study(tuple(curves), advise(curves, current), current, tuple(refused))
 
 
-def read_current(path: Path) -> Current:
+def read_current(path: Place) -> Current:
     """The production model from a JSON object with ``Current``'s fields.
 
     Raises:

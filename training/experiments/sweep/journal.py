@@ -11,6 +11,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from features.places import Place
 from training.experiments.scaling.points import whole_lines
 
 _ROOT = Path(__file__).parents[3]
@@ -37,7 +38,7 @@ class Outcome:
     """Hash of the code, the schema and the days: points are of one curve under one setting only."""
 
 
-def read_outcomes(path: Path) -> dict[str, Outcome]:
+def read_outcomes(path: Place) -> dict[str, Outcome]:
     """The finished runs of a journal by key; a file that is not there has none."""
     lines = whole_lines(path) if path.exists() else []
     found = [Outcome(**json.loads(line)) for line in lines if line]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from features.cli import SkippedError
+from features.places import Place, put_whole
 from features.schema import Schema
 from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable
@@ -54,17 +55,17 @@ def run_study(schema: Schema, request: ScalingRequest) -> dict[str, object]:
         logger.warning("no law yet: %s", error)
         return {**found, "law": str(error)}
     advice = law.advice.to_dict()
-    advice_file(request.study, schema).write_text(json.dumps(advice, indent=1))
+    put_whole(advice_file(request.study, schema), json.dumps(advice, indent=1).encode())
     page = write_law_page(request.reports, schema.name, law)
     return {**found, "advice": advice["text"], "target": advice["target"], "report": page}
 
 
-def advice_file(folder: Path, schema: Schema) -> Path:
+def advice_file(folder: Place, schema: Schema) -> Place:
     """Where the newest advice for a data set is."""
     return folder / f"{schema.name}-advice.json"
 
 
-def advised_target(folder: Path, schema: Schema) -> str:
+def advised_target(folder: Place, schema: Schema) -> str:
     """The recipe that the newest study advises to grow to.
 
     Raises:

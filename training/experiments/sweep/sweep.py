@@ -11,11 +11,11 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Never
 
 from tqdm import tqdm
 
+from features.places import Place
 from training.data.dataset import ExampleTable
 from training.experiments.scaling.points import Point, append_lines, append_points, read_points
 from training.experiments.sweep.journal import Outcome, read_outcomes
@@ -45,7 +45,7 @@ class Sweep:
     def __init__(
         self,
         table: ExampleTable,
-        folder: Path,
+        folder: Place,
         registry: Registry,
         *,
         last: datetime.date | None = None,
