@@ -56,10 +56,11 @@ class Settings(Group):
 
     def folders(self, names: str) -> list[str]:
         """The flags of a command for these folders, which are separated by spaces."""
-        return [
-            f"--{name}={uri((place(self.var) if name in _LOCAL else self.data) / folder)}"
-            for name, folder in ((name, _FOLDERS.get(name, name)) for name in names.split())
-        ]
+        flags = []
+        for name in names.split():
+            where = place(self.var) if name in _LOCAL else self.data
+            flags.append(f"--{name}={uri(where / _FOLDERS.get(name, name))}")
+        return flags
 
     @property
     def data(self) -> Place:
