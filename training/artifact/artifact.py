@@ -234,9 +234,10 @@ def _on_disk(directory: Place) -> Iterator[Path]:
     copies = local_root() / "loading"
     copies.mkdir(parents=True, exist_ok=True)
     for left in copies.iterdir():
-        # A killed process leaves its copy.
-        if time.time() - left.stat().st_mtime > _SECONDS_OF_COPY:
-            shutil.rmtree(left, ignore_errors=True)
+        # A killed process leaves its copy; those of others that load come and go.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _SECONDS_OF_COPY:
+                shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=copies) as folder:
         for name in _FILES:
             with contextlib.suppress(FileNotFoundError):

@@ -14,8 +14,8 @@ def test_points_are_read_as_they_were_written(tmp_path):
     assert read_points(path) == points
 
 
-def test_a_line_that_a_killed_run_left_is_skipped_and_dropped_by_the_next(tmp_path, caplog):
-    path = tmp_path / "points.jsonl"
+def test_a_line_that_a_killed_run_left_is_skipped_and_dropped_by_the_next(anywhere, caplog):
+    path = anywhere / "points.jsonl"
     append_points(path, [point(seed=1), point(seed=2)])
     path.write_bytes(path.read_bytes()[:-30])
     assert read_points(path) == [point(seed=1)]
