@@ -63,6 +63,6 @@ def _write_alert(context: Context, page: str, *, name: str, details: Mapping[str
         **details,
     }
     log.error("ALERT %s", json.dumps(notice))
-    assets.ALERTS.mkdir(parents=True, exist_ok=True)
+    assets.ALERTS.mkdir(parents=True, exist_ok=True)  # in an object store it is there
     text = json.dumps(notice, indent=1) + "\n"
     (assets.ALERTS / f"{page}.json").write_text(text, encoding="utf-8")

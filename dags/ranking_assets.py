@@ -11,9 +11,11 @@ import datetime
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from airflow.sdk import Asset
 from ranking_variables import VARIABLES
+from upath import UPath
 
 REPORTS_URL = "/ranking/reports"
 """Where the reports plugin serves REPORTS in the Airflow UI."""
@@ -74,6 +76,14 @@ def _number(name: str) -> int:
     return int(_text(name))
 
 
+def _place(text: str) -> UPath:
+    """The place of a path or a URI, as ``features.places.place`` makes it."""
+    if text.startswith("file:"):
+        return UPath(urlsplit(text).path)
+    # Listings are not kept: other processes write too.
+    return UPath(text, use_listings_cache=False) if "://" in text else UPath(text).resolve()
+
+
 def midnight(day: datetime.date) -> datetime.datetime:
     """The first moment of a day, UTC."""
     return datetime.datetime.combine(day, datetime.time(), tzinfo=datetime.UTC)
@@ -106,14 +116,17 @@ LEASE_POLL_SECONDS = _number("RANKING_LEASE_POLL_SECONDS")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VAR = Path(os.environ.get("RANKING_VAR") or REPOSITORY / "var").resolve()
-LANDING = VAR / "landing"
-LAKE = VAR / "lake"
-STORE = VAR / "feast"
-CHECKPOINTS = VAR / "checkpoints"
-ARTIFACTS = VAR / "artifacts"
+"""State of this machine."""
+ROOT = _place(os.environ.get("RANKING_ROOT") or str(VAR))
+"""Where all data lie."""
+LANDING = ROOT / "landing"
+LAKE = ROOT / "lake"
+STORE = ROOT / "feast"
+CHECKPOINTS = ROOT / "checkpoints"
+ARTIFACTS = ROOT / "artifacts"
 TRACKING = VAR / "mlflow"
-REPORTS = VAR / "reports"
-STUDY = VAR / "scaling"
+REPORTS = ROOT / "reports"
+STUDY = ROOT / "scaling"
 FOLDERS = {
     "landing": LANDING,
     "lake": LAKE,
@@ -125,7 +138,7 @@ FOLDERS = {
     "docs": REPORTS,
     "study": STUDY,
 }
-"""The folder behind each flag of the jobs that names one."""
+"""The place behind each flag of the jobs that names one."""
 ALERTS = REPORTS / DATASET / "alerts"
 LEASES = VAR / "airflow" / "leases"
 
@@ -136,7 +149,7 @@ def job_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(withheld)}
 
 
-def landed_file(day: str) -> Path:
+def landed_file(day: str) -> UPath:
     """The file or folder that exists under this name when a day has landed."""
     return LANDING / DATASET / "impressions" / f"{day}.{LOG.suffix}"
 
@@ -146,7 +159,7 @@ def lease_file(dataset: str) -> Path:
     return LEASES / f"{dataset}.json"
 
 
-def _asset(name: str, path: Path) -> Asset:
+def _asset(name: str, path: Path | UPath) -> Asset:
     return Asset(name=f"{DATASET}/{name}", uri=path.as_uri(), group="ranking")
 
 

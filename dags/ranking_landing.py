@@ -1,5 +1,6 @@
 """Has a day landed? The sensor that waits for it, and the rule that it applies."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import ranking_assets as assets
 from airflow.sdk import BaseSensorOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 from ranking_jobs import DAY
+from upath import UPath
 
 
 class LandedSensor(BaseSensorOperator):
@@ -44,7 +46,7 @@ class LandedSensor(BaseSensorOperator):
         return {"landed": self.day}
 
 
-def has_landed(path: Path) -> bool:
+def has_landed(path: UPath) -> bool:
     """Whether a file, or a folder of files, is there and was written to its end.
 
     The rule of ``features.spark.landing``, which a DAG file must not import; tests compare both.
@@ -53,9 +55,13 @@ def has_landed(path: Path) -> bool:
         return False
     files = [path]
     if path.is_dir():
-        if (path / "_temporary").exists():
+        entries = list(path.iterdir())
+        names = {entry.name for entry in entries}
+        # On a disk it is renamed into place; elsewhere Spark puts its mark last.
+        is_complete = isinstance(path, Path) or "_SUCCESS" in names
+        if not is_complete or "_temporary" in names:
             return False
-        files = [file for file in path.iterdir() if file.name[0] not in "._"]
+        files = [entry for entry in entries if entry.name[0] not in "._"]
     return all(_ends_well(file) for file in files)
 
 
@@ -63,8 +69,9 @@ _ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n"}
 """Last bytes of a file that is whole, by the end of its name."""
 
 
-def _ends_well(file: Path) -> bool:
+def _ends_well(file: UPath) -> bool:
     end = _ENDS.get(file.suffix, b"")
     with file.open("rb") as content:
-        content.seek(max(0, file.stat().st_size - len(end)))
+        size = content.seek(0, io.SEEK_END)
+        content.seek(max(0, size - len(end)))
         return content.read() == end if end else True

@@ -15,7 +15,14 @@ class Variable(NamedTuple):
 
 
 VARIABLES = {
-    "RANKING_VAR": Variable("a folder", "`var` next to `dags`", "Folder of all local state."),
+    "RANKING_VAR": Variable(
+        "a folder",
+        "`var` next to `dags`",
+        "Folder of this machine's state: leases, logs, databases.",
+    ),
+    "RANKING_ROOT": Variable(
+        "a folder, or a place in a bucket", "the folder RANKING_VAR", "Where all data lie."
+    ),
     "RANKING_DATASET": Variable("a data set", "movielens-100k", "What the DAGs work on."),
     "RANKING_ENDPOINT": Variable(
         "an address, or none",

@@ -18,6 +18,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from features.places import Place
+
 Environment = Mapping[str, str]
 
 
@@ -95,10 +97,12 @@ class Group(BaseSettings):
         ]
 
 
+PLACE_VALUES = "a folder, or s3://bucket/prefix"
 _WORDS: dict[object, str] = {
     bool: "1 or 0",
     str: "text",
     Path: "a folder",
+    Place: PLACE_VALUES,
     str | None: "text, or not set at all",
     FilePath | None: "a file that exists, or not set at all",
 }
@@ -116,7 +120,7 @@ def _values(field: FieldInfo) -> str:
 
 
 def _default(value: object) -> str:
-    if value is None or value == Path():
+    if value is None or str(value) == ".":
         return "not set"
     return str(int(value) if isinstance(value, bool) else value)
 
@@ -126,13 +130,21 @@ VARIABLES = (
         "RANKING_VAR",
         "a folder",
         "var",
-        "Folder of all state; each command's folder flags lie below it.",
+        "Folder of this machine's state: MLflow's database, native code, caches, logs.",
+    ),
+    Variable(
+        "RANKING_ROOT",
+        PLACE_VALUES,
+        "the folder RANKING_VAR",
+        "Where all data lie: what lands, the lake, checkpoints, artifacts, reports. Credentials of "
+        "an object store come as for all clients of AWS, and so does AWS_ENDPOINT_URL.",
     ),
     Variable(
         "RANKING_ONLINE",
         "sqlite, or redis://[:password@]host[:port][/database], or rediss:// for TLS",
         "sqlite",
-        "The online store: a file next to Feast's registry, or a Redis server.",
+        "The online store: a file next to Feast's registry, or a Redis server, the only one where "
+        "the registry is in an object store.",
     ),
     Variable(
         "RANKING_PUSH",
@@ -151,8 +163,8 @@ VARIABLES = (
 
 FEAST_VARIABLES = (
     Variable("RANKING_DATASET", "a data set", "none", "The data set whose objects are meant."),
-    Variable("RANKING_LAKE", "a folder", "none", "The lake that the objects name."),
-    Variable("RANKING_STORE", "a folder", "none", "Folder of the registry and the SQLite file."),
+    Variable("RANKING_LAKE", PLACE_VALUES, "none", "The lake that the objects name."),
+    Variable("RANKING_STORE", PLACE_VALUES, "none", "Of the registry and the SQLite file."),
     Variable("RANKING_PROJECT", "text", "none", "Feast's project, one for each data set in Redis."),
     Variable("RANKING_ONLINE_TYPE", "a class", "none", "Class of the online store."),
     Variable("RANKING_ONLINE_ADDRESS", "host:port,db=0", "none", "Redis as Feast writes it."),

@@ -126,6 +126,20 @@ def remove_folder(where: Place, *, first: str = "") -> None:
             where.fs.rm(where.path, recursive=True)
 
 
+def get_folder(where: Place, folder: Path) -> None:
+    """Copy a folder out of an object store; nothing where it is not there."""
+    with contextlib.suppress(FileNotFoundError):
+        where.fs.get(f"{where.path}/", f"{folder}/", recursive=True)
+
+
+def put_changed(folder: Path, where: Place, *, since: float) -> None:
+    """Copy what was written in a folder from ``since`` (epoch seconds) on into an object store."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    changed = [file for file in files if file.stat().st_mtime >= since]
+    targets = [(where / file.relative_to(folder).as_posix()).path for file in changed]
+    where.fs.put([str(file) for file in changed], targets)
+
+
 def _arrow_s3() -> "pafs.FileSystem":
     """Arrow reads credentials from the environment, and not the address of the server."""
     import pyarrow.fs as pafs

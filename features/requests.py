@@ -7,6 +7,7 @@ from typing import Literal
 
 from features.datasets.catalog import SCHEMAS
 from features.options import OfDataset, OfDay, OfDays, folder, from_flags, option
+from features.places import Place
 
 
 def _moment(text: str) -> datetime.datetime:
@@ -18,22 +19,22 @@ def _moment(text: str) -> datetime.datetime:
 class OfLake(OfDataset):
     """A request about the lake of a data set."""
 
-    lake: Path = folder("lake", "the Parquet tables, one partition a day")
+    lake: Place = folder("lake", "the Parquet tables, one partition a day")
 
 
 @from_flags
 class _OfLanding(OfLake):
-    landing: Path = folder("landing", "where the log lands, one file a day")
+    landing: Place = folder("landing", "where the log lands, one file a day")
 
 
 @from_flags
 class _OfStore(OfLake):
-    store: Path = folder("feast", "the Feast registry and online store")
+    store: Place = folder("feast", "the Feast registry and online store")
 
 
 @from_flags
 class _OfReports:
-    docs: Path = folder("reports", "where reports and Data Docs are written")
+    docs: Place = folder("reports", "where reports and Data Docs are written")
 
 
 @from_flags
@@ -51,7 +52,7 @@ class _Corrects:
 class FetchRequest(OfDataset):
     """Get a log and land it, one file a day."""
 
-    landing: Path = folder("landing", "where the log lands, one file a day")
+    landing: Place = folder("landing", "where the log lands, one file a day")
     rows: int = option("generated logs only", default=100_000)
     users: int = option("generated logs only", default=2_000)
     items: int = option("generated logs only", default=1_000)

@@ -210,7 +210,7 @@ class RankingServer(kserve.ModelServer):
 def open_server(
     schema: Schema,
     *,
-    store: Path,
+    store: Place,
     artifacts: Place,
     tracking: Path,
     host: str,

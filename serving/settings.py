@@ -6,13 +6,13 @@ Each value is checked at the start: a server with a setting that it cannot keep 
 import dataclasses
 import os
 import ssl
-from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, FilePath, field_validator
+from pydantic import BeforeValidator, Field, FilePath, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from features.environment import Environment, Group
+from features.places import Place, place
 from training.resources import num_cores
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -148,8 +148,10 @@ class Logging(Group):
 
     share: float = Field(default=0.0, ge=0.0, le=1.0, validation_alias="RANKING_LOG_SHARE")
     """Share of all answers that are written down; 0: none."""
-    folder: Path = Field(default=Path(), validation_alias="RANKING_LOG_FOLDER")
-    """Folder of the answers that are written down; required where there is a share."""
+    folder: Annotated[Place, BeforeValidator(place)] = Field(
+        default=place(""), validation_alias="RANKING_LOG_FOLDER"
+    )
+    """Where the answers that are written down lie; required where there is a share."""
     flush_seconds: float = Field(
         default=60.0, ge=0.1, le=3600, validation_alias="RANKING_LOG_SECONDS"
     )

@@ -1,5 +1,6 @@
 """Rules that the repository keeps about itself."""
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -118,6 +119,47 @@ def test_no_data_notebook_or_large_file_is_tracked():
     for path in tracked():
         assert path.suffix not in {".ipynb", ".whl", ".parquet", ".db"}, path
         assert path.stat().st_size <= 300_000, path
+
+
+FOLDERS_OF_PLACES = {"features", "serving"}
+ON_THIS_MACHINE = {
+    "features/places.py": "tells a disk from an object store",
+    "features/environment.py": "variables may name folders of this machine",
+    "features/options.py": "flags may name them too",
+    "features/requests.py": "the reference is a page of the repository",
+    "features/datasets/feature_reference.py": "a template of the package",
+    "features/online_store/feast_store.py": "Feast's file of settings, in the package",
+    "features/pages/site.py": "templates of the package",
+    "features/spark/session.py": "an archive of classes of this environment",
+    "features/validation/expectations.py": "Great Expectations writes to a disk alone",
+    "features/pipeline/retention.py": "partitions are links",
+    "features/spark/lake.py": "partitions are links",
+    "serving/cli/requests.py": "MLflow's database and native code",
+    "serving/inference/loader.py": "MLflow's database and native code",
+    "serving/server.py": "MLflow's database and native code",
+}
+"""Modules that work with files of this machine, and with which."""
+
+
+def imported(path: Path) -> set[str]:
+    """Modules that a module imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+def test_data_lie_at_places_and_only_what_is_of_this_machine_has_paths():
+    modules = [path for path in tracked() if path.suffix == ".py"]
+    with_paths = {
+        str(path.relative_to(ROOT))
+        for path in modules
+        if path.relative_to(ROOT).parts[0] in FOLDERS_OF_PLACES and "pathlib" in imported(path)
+    }
+    assert with_paths == set(ON_THIS_MACHINE)
 
 
 def test_a_module_is_named_after_its_subject():

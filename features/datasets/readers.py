@@ -1,7 +1,6 @@
 """The readers by the name of their data set."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 from pyspark.sql import DataFrame, SparkSession
@@ -10,6 +9,7 @@ from features.datasets.movielens_100k import reader as movielens_100k
 from features.datasets.open_bandit import reader as open_bandit
 from features.datasets.synthetic import reader as synthetic
 from features.datasets.synthetic_fields import reader as synthetic_fields
+from features.places import Place
 from features.schema import FeatureTable
 
 
@@ -18,16 +18,18 @@ class Reader(Protocol):
 
     SUFFIX: str
 
-    def fetch(self, landing: Path, **options: int) -> dict[str, int | float]:
+    def fetch(self, landing: Place, **options: int) -> dict[str, int | float]:
         """Get the log and land it by day; returns what it got."""
 
-    def read_files(self, spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
+    def read_files(self, spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
         """Impressions of some landed files, which may hold days or parts of days.
 
         Typed as the schema says, with ``day``.
         """
 
-    def read_attributes(self, spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:
+    def read_attributes(
+        self, spark: SparkSession, landing: Place, table: FeatureTable
+    ) -> DataFrame:
         """Attributes of an entity: its id and the table's columns."""
 
 

@@ -16,7 +16,7 @@ from features.lake.snapshot import snapshot
 from features.places import Place, arrow_file, is_local
 from features.schema import DAY
 
-ROW_GROUP_ROWS = 262_144
+ROW_GROUP_ROWS = 65_536
 ROW_HASH, MIXED_HASH = "__row_hash", "__mixed_hash"
 """Columns that rows carry to their file, and that are not written: a hash, and the hash of it."""
 

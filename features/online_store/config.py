@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
+from features.places import Place, is_local, uri
+
 VARIABLE = "RANKING_ONLINE"
 _LIMIT = "sqlite, or redis://[:password@]host[:port][/database], or rediss:// for TLS"
 
@@ -66,3 +68,18 @@ def redis_of(environment: Mapping[str, str]) -> Redis | None:
         password=password,
         is_encrypted=url.scheme == "rediss",
     )
+
+
+def redis_at(store_dir: Place, environment: Mapping[str, str]) -> Redis | None:
+    """``redis_of``; None: the SQLite file of this folder.
+
+    Raises:
+        ValueError: As there, or the place cannot hold a SQLite file.
+    """
+    redis = redis_of(environment)
+    if redis is None and not is_local(store_dir):
+        raise ValueError(
+            f"{VARIABLE}: sqlite; a file on a disk, and the store is {uri(store_dir)}: set "
+            f"{VARIABLE} to redis://host:port, or --store to a folder"
+        )
+    return redis

@@ -34,10 +34,10 @@ from feast.table_format import DeltaFormat
 from feast.types import Array, FeastType, Float64, Int64, String
 
 from features.online_store.codec import PROJECT, bytes_value, content_of, redis_project
-from features.online_store.config import redis_of
+from features.online_store.config import redis_at
 from features.online_store.sqlite_reader import CHANGES, VERSIONS
 from features.online_store.visibility import EARLIER, Offered, Row, merged, row_of
-from features.places import Place, place, uri
+from features.places import Place, is_local, uri
 from features.schema import CREATED, EVENT_TIMESTAMP, Dtype, FeatureTable, Schema, TableKind
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _settled(offered: Sequence[Offered], stored: Row | None, earlier: bytes) -> 
 
 
 def feast_objects(
-    schema: Schema, lake: Path | Place, versions: Mapping[str, int] = {}
+    schema: Schema, lake: Place, versions: Mapping[str, int] = {}
 ) -> list[Entity | FeatureView | FeatureService]:
     """Entities, feature views and the feature service of a data set, over its lake tables.
 
@@ -212,13 +212,11 @@ def feast_objects(
     return [*entities.values(), *views, service]
 
 
-def _view(
-    table: FeatureTable, entity: Entity, lake: Path | Place, version: int | None
-) -> FeatureView:
+def _view(table: FeatureTable, entity: Entity, lake: Place, version: int | None) -> FeatureView:
     of_version = {} if version is None else {"versionAsOf": str(version)}
     batch = SparkSource(
         name=f"{table.name}_lake",
-        path=uri(place(lake / table.name)),
+        path=uri(lake / table.name),
         table_format=DeltaFormat(properties=of_version),
         timestamp_field=EVENT_TIMESTAMP,
         created_timestamp_column=CREATED,
@@ -243,24 +241,31 @@ def push_source(table: FeatureTable) -> str:
 
 
 def open_store(
-    schema: Schema, store_dir: Path, environment: Mapping[str, str] = os.environ
+    schema: Schema, store_dir: Place, environment: Mapping[str, str] = os.environ
 ) -> FeatureStore:
     """Feast's store of a data set: its repository file, with the folder and the online store.
+
+    In an object store Feast reads and writes the registry by boto3, which finds the server as all
+    clients of AWS do, or by FEAST_S3_ENDPOINT_URL.
 
     Args:
         schema: The data set's schema.
         store_dir: Folder of all data sets' stores.
         environment: Says whether Redis is the online store; else it is SQLite, in the folder.
+
+    Raises:
+        ValueError: As ``redis_at``.
     """
-    folder = store_dir.resolve() / schema.name
-    folder.mkdir(parents=True, exist_ok=True)
-    module, redis = "features.online_store", redis_of(environment)
+    folder = store_dir / schema.name
+    module, redis = "features.online_store", redis_at(store_dir, environment)
+    if is_local(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     settings = yaml.safe_load((REPOSITORY / "feature_store.yaml").read_text())
-    settings["registry"]["path"] = str(folder / "registry.db")
+    settings["registry"]["path"] = uri(folder / "registry.db")
     settings["project"] = redis_project(schema) if redis else PROJECT
     settings["online_store"] = {
         "type": f"{module}.feast_store.NewestSqliteOnlineStore",
-        "path": str(folder / "online.db"),
+        "path": uri(folder / "online.db"),
     }
     if redis:
         settings["online_store"] = {
@@ -270,15 +275,15 @@ def open_store(
     return FeatureStore(repo_path=str(REPOSITORY), config=RepoConfig(**settings))
 
 
-def apply(schema: Schema, store_dir: Path, lake: Path) -> int:
+def apply(schema: Schema, store_dir: Place, lake: Place) -> int:
     """Register the schema's entities, views and service; returns how many objects there are."""
-    objects = feast_objects(schema, lake.resolve())
+    objects = feast_objects(schema, lake)
     open_store(schema, store_dir).apply(objects)
     return len(objects)
 
 
 def offline_store(
-    schema: Schema, folder: Path, lake: Place, versions: Mapping[str, int]
+    schema: Schema, folder: Place, lake: Place, versions: Mapping[str, int]
 ) -> FeatureStore:
     """A store of its own over some versions of the tables, for offline reads."""
     store = open_store(schema, folder, {})

@@ -3,13 +3,13 @@
 import abc
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
 from features.online_store.codec import TooManyRowsError, ids_of
-from features.online_store.config import redis_of
+from features.online_store.config import redis_at
 from features.online_store.visibility import joined_columns
+from features.places import Place
 from features.schema import FeatureTable, Role, Schema
 
 
@@ -87,7 +87,7 @@ class OnlineRows(abc.ABC):
 
 def open_rows(
     schema: Schema,
-    store_dir: Path,
+    store_dir: Place,
     *,
     timeout_seconds: float,
     environment: Mapping[str, str] = os.environ,
@@ -101,9 +101,9 @@ def open_rows(
         environment: With RANKING_ONLINE, see ``features.online_store.config``.
 
     Raises:
-        ValueError: Nothing was applied there, or the variable names no store.
+        ValueError: Nothing was applied there, or as ``redis_at``.
     """
-    if redis := redis_of(environment):
+    if redis := redis_at(store_dir, environment):
         # Imported here: a machine with the SQLite store needs no Redis client.
         from features.online_store.redis_reader import RedisRows
 

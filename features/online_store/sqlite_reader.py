@@ -6,7 +6,6 @@ Each thread has a read-only connection of its own.
 import sqlite3
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -15,6 +14,7 @@ import pyarrow as pa
 from features.online_store.codec import PROJECT, content_of, entity_keys, in_order
 from features.online_store.reader import OnlineRows
 from features.online_store.visibility import EARLIER, newest_columns, with_earlier
+from features.places import Place
 from features.schema import FeatureTable, Role, Schema
 
 _Stored = tuple[bytes, str, bytes, int, int | None]
@@ -32,7 +32,7 @@ class SqliteRows(OnlineRows):
 
     most_keys = 10_000  # SQLite takes 32,766 parameters
 
-    def __init__(self, schema: Schema, path: Path, *, timeout_seconds: float) -> None:
+    def __init__(self, schema: Schema, path: Place, *, timeout_seconds: float) -> None:
         """Args: the schema, the database, and how long to wait while a writer holds it."""
         super().__init__(schema)
         self._path = path
@@ -175,7 +175,7 @@ def _name(table: FeatureTable) -> str:
     return f"{PROJECT}_{table.name}"
 
 
-def _inode(path: Path) -> int:
+def _inode(path: Place) -> int:
     """Inode of the file; 0 where there is none."""
     try:
         return path.stat().st_ino

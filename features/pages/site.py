@@ -1,14 +1,11 @@
 """A page by a template: HTML in one file that opens from anywhere, or text for a terminal."""
 
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
 
 import jinja2
 
 from features.pages.content import Page
-
-if TYPE_CHECKING:
-    from features.places import Place
+from features.places import Place, put_whole
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -35,8 +32,7 @@ def markdown(template: Path, **values: object) -> str:
     return _TEMPLATES.from_string(template.read_text(encoding="utf-8")).render(values)
 
 
-def write(page: Page, reports: "Place | Path", path: PurePath) -> str:
+def write(page: Page, reports: Place, path: str | PurePath) -> str:
     """Write a page to ``path`` below ``reports``; returns the path, for a job's summary."""
-    (reports / path).parent.mkdir(parents=True, exist_ok=True)
-    (reports / path).write_text(html(page), encoding="utf-8")
+    put_whole(reports / path, html(page).encode())
     return str(path)

@@ -7,7 +7,6 @@ nothing else, and reads no clock. A range of days gives the same rows as day by 
 import datetime
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -31,6 +30,7 @@ from features.pipeline.workspace import (
     require_examples_before,
     visible_days,
 )
+from features.places import Place
 from features.schema import (
     CREATED,
     DAY,
@@ -46,7 +46,7 @@ from features.spark.session import feature_struct
 
 def ingest(
     work: Workspace,
-    landing: Path,
+    landing: Place,
     days: Sequence[datetime.date],
     *,
     available_at: datetime.datetime | None = None,
@@ -87,7 +87,7 @@ def publish_impressions(
 
 def build(
     work: Workspace,
-    landing: Path,
+    landing: Place,
     days: Sequence[datetime.date],
     *,
     available_at: datetime.datetime | None = None,
@@ -121,7 +121,7 @@ def build(
 
 def _build_table(
     work: Workspace,
-    landing: Path,
+    landing: Place,
     table: FeatureTable,
     days: Sequence[datetime.date],
     available_at: datetime.datetime | None,
@@ -227,7 +227,7 @@ def _daily_rows(
     )
 
 
-def _build_attributes(work: Workspace, landing: Path, table: FeatureTable) -> list[Partition]:
+def _build_attributes(work: Workspace, landing: Place, table: FeatureTable) -> list[Partition]:
     """Attributes hold since the epoch, in one partition that is written when they change."""
     schema = work.schema
     reader = READERS[schema.name]

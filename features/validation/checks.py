@@ -11,7 +11,6 @@ import dataclasses
 import datetime
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -20,6 +19,7 @@ from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE
 from features.pipeline.aggregates import is_positive
 from features.pipeline.jobs import publish_impressions
 from features.pipeline.workspace import Workspace
+from features.places import Place
 from features.schema import DAY, LABEL, FeatureTable, Limits, TableKind
 from features.spark.session import feature_struct, impressions_struct
 from features.validation.expectations import (
@@ -43,7 +43,7 @@ _FEWEST_TRAILING_DAYS = 3
 """With fewer of them a number of rows is unusual at most, and no reason to stop."""
 
 
-def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: Path) -> Outcome:
+def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: Place) -> Outcome:
     """Check raw impressions; publish good rows, quarantine the rest, or stop on a critical rule."""
     rules = impression_rules(work.schema)
     frame = mark_broken_rules(work.impressions(days, IMPRESSIONS_RAW), rules)
@@ -68,7 +68,7 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
     return outcome
 
 
-def check_features(work: Workspace, days: Sequence[datetime.date], reports: Path) -> list[Outcome]:
+def check_features(work: Workspace, days: Sequence[datetime.date], reports: Place) -> list[Outcome]:
     """Check every feature table; bad rows move to quarantine, or a critical rule stops the day."""
     checks = [_table_check(work, table, days, reports) for table in work.schema.tables]
     # Python and the JVM take turns in one check: two at once keep both busy.
@@ -110,7 +110,7 @@ class _TableCheck:
 
 
 def _table_check(
-    work: Workspace, table: FeatureTable, days: Sequence[datetime.date], reports: Path
+    work: Workspace, table: FeatureTable, days: Sequence[datetime.date], reports: Place
 ) -> _TableCheck:
     table_days = [work.schema.epoch] if table.kind is TableKind.ATTRIBUTES else days
     struct = feature_struct(work.schema, table)

@@ -8,6 +8,7 @@ import datetime
 import functools
 import json
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,13 @@ from great_expectations.execution_engine import SparkDFExecutionEngine
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from features.places import Place, get_folder, is_local, local_root, put_changed, uri
 from features.schema import DAY, LABEL, Schema, Severity
 from features.validation.row_rules import PUBLISHED, QUARANTINED_SHARE, RULES, Check, Rule
 
+_DOCS = "gx/uncommitted/data_docs/local_site/index.html"
+_CLOCK_SECONDS = 1.0
+"""By which a file's time may be behind the clock."""
 _BROKEN_VALUES = 20
 """That the Data Docs show of each rule."""
 _SMALLEST_DAY_FOR_LABEL_RATE = 500
@@ -52,12 +57,13 @@ class Suite:
     Only ``run`` may be called while other suites run.
     """
 
-    def __init__(self, schema: Schema, table: str, struct: Any, reports: Path) -> None:
+    def __init__(self, schema: Schema, table: str, struct: Any, reports: Place) -> None:
         self.name = f"{schema.name}-{table}"
         self.table = table
         self.struct = struct
-        self.root = reports / schema.name / "expectations"
-        self.reports = reports
+        self.published = reports / schema.name / "expectations"
+        self.root = _project(self.published, schema.name)
+        self.since = time.time() - _CLOCK_SECONDS
         self.rules: Sequence[Rule] = ()
         self.checkpoint: Any = None
         self.result_ids: list[Any] = []
@@ -108,7 +114,7 @@ class Suite:
             critical=[_sentence(r) for r in failed if _severity(r) == Severity.CRITICAL],
             reported=[_sentence(r) for r in failed if _severity(r) == Severity.INFO],
             broken_rules=broken,
-            data_docs=str(self._docs().relative_to(self.reports)),
+            data_docs=f"{self.published.parent.name}/{self.published.name}/{_DOCS}",
         )
 
     def _validate(self, frame: DataFrame) -> dict[str, Any]:
@@ -122,8 +128,18 @@ class Suite:
         for result in self.result_ids:
             _context(self.root).validation_results_store.remove_key(result)
 
-    def _docs(self) -> Path:
-        return self.root / "gx" / "uncommitted" / "data_docs" / "local_site" / "index.html"
+
+def _project(published: Place, dataset: str) -> Path:
+    """The folder of a data set's project: Great Expectations writes to a disk alone.
+
+    Of a project in an object store this machine has a copy, taken before its first check.
+    """
+    if is_local(published):
+        return Path(uri(published))
+    folder = local_root() / "expectations" / dataset
+    if not folder.exists():
+        get_folder(published, folder)
+    return folder
 
 
 def _counts_and(values: int) -> dict[str, Any]:
@@ -138,7 +154,10 @@ def update_docs(suites: Sequence[Suite]) -> None:
     """Write the Data Docs pages of what the suites last found."""
     results = [result for suite in suites for result in suite.result_ids]
     named = [result.expectation_suite_identifier for result in results]
-    _context(suites[0].root).build_data_docs(resource_identifiers=[*named, *results])
+    suite = suites[0]
+    _context(suite.root).build_data_docs(resource_identifiers=[*named, *results])
+    if not is_local(suite.published):
+        put_changed(suite.root, suite.published, since=suite.since)
 
 
 class _SharedYaml(YAMLHandler):

@@ -2,11 +2,11 @@
 
 import datetime
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.pages import site
 from features.pages.content import Bullets, Cell, Heading, Link, Notice, Page, Table, Tone
+from features.places import Place
 from features.schema import Schema
 
 if TYPE_CHECKING:
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def write_quality_page(
-    reports: Path,
+    reports: Place,
     schema: Schema,
     name: str,
     days: Sequence[datetime.date],
     outcomes: "Sequence[Outcome]",
 ) -> str:
     """The page of some tables' outcomes, as ``name``; returns its path below ``reports``."""
-    path = Path(schema.name) / "quality" / f"{days[-1].isoformat()}-{name}.html"
+    path = f"{schema.name}/quality/{days[-1].isoformat()}-{name}.html"
     return site.write(_page(schema, name, days, outcomes), reports, path)
 
 
@@ -35,7 +35,7 @@ def _page(
         for outcome in outcomes
         for sentence in outcome.critical
     ]
-    docs = Path("..") / Path(outcomes[0].data_docs).relative_to(schema.name)
+    docs = f"../{outcomes[0].data_docs.removeprefix(f'{schema.name}/')}"
     return Page(
         f"{schema.name}: {name} of {span}",
         [
@@ -47,7 +47,7 @@ def _page(
             *_sentences("Rules that rows broke", [(o.table, _broken(o)) for o in outcomes]),
             *_sentences("Reported, not acted on", [(o.table, o.reported) for o in outcomes]),
             Heading("More"),
-            Link("Data Docs: every expectation and what was seen", str(docs)),
+            Link("Data Docs: every expectation and what was seen", docs),
         ],
         verdict="stopped" if is_stopped else "passed",
         tone=Tone.BAD if is_stopped else Tone.GOOD,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-from pathlib import Path
 
 from pyspark.sql import DataFrame
 
@@ -15,11 +14,12 @@ from features.pipeline.item_daily import item_daily
 from features.pipeline.point_in_time import join_as_of
 from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace
+from features.places import Place, place
 from features.schema import CREATED, DAY, EXAMPLE_ID, FeatureTable, TableKind
 from features.spark.session import feature_struct, start_session
 from infra.local.settings import REPOSITORY
 
-FOLDER = REPOSITORY / "var" / "bench" / "features"
+FOLDER = place(REPOSITORY / "var" / "bench" / "features")
 _DAYS = 28
 _ROWS_PER_USER, _ROWS_PER_ITEM = 100, 1_000
 _TTL = datetime.timedelta(days=365)
@@ -31,7 +31,7 @@ class FeatureLog:
     """A log whose impressions are published, and the lake that they are in."""
 
     work: Workspace
-    landing: Path
+    landing: Place
     days: list[datetime.date]
 
     @property

@@ -14,7 +14,6 @@ import concurrent.futures
 import datetime
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ import psutil
 
 from features.datasets.catalog import SCHEMAS, schema_of
 from features.options import from_flags, option, parse
-from features.places import place
+from features.places import place, remove_folder
 from infra.demo import backfill, report
 from infra.demo.memory import MemorySampler
 from infra.demo.replay import Replay
@@ -77,7 +76,7 @@ class Demo:
         self.sampler = MemorySampler()
         self.folder = settings.var / "demo"
         self.jobs = backfill.Jobs(settings, self.sampler, logs=self.folder / "logs")
-        self.replay = Replay(self.schema, var=settings.var, day=self.days[-1])
+        self.replay = Replay(self.schema, settings=settings, day=self.days[-1])
         self.tasks: list[Task] = []
         self._seen: dict[tuple[str, str], str] = {}
 
@@ -131,8 +130,8 @@ class Demo:
         endpoint = self.settings.endpoint_url
         if not answers(f"{endpoint}/v2/health/ready"):
             return {"items": [], "note": "no champion: the gate has not let one through yet"}
-        lake = self.settings.var / "lake"
-        return ranked_answer(self.schema, lake=place(lake), day=self.days[-1], endpoint=endpoint)
+        lake = self.settings.data / "lake"
+        return ranked_answer(self.schema, lake=lake, day=self.days[-1], endpoint=endpoint)
 
     def _run_days(self, scheduler: Scheduler) -> None:
         scheduler.wait_for_dag()
@@ -173,11 +172,10 @@ def clear(settings: Settings) -> None:
     """Remove what an earlier demo left: its results must not be mistaken for this demo's."""
     if is_recorded_alive(settings.record):
         raise ValueError(f"stack {settings.record}: is running; end it first with `make down`")
-    folders = [settings.var / name for name in _SHARED]
-    folders += [settings.var / name / settings.dataset for name in _OF_THE_DATASET]
-    for folder in folders:
-        if folder.exists():
-            shutil.rmtree(folder)
+    for name in _SHARED:
+        remove_folder(place(settings.var / name))
+    for name in _OF_THE_DATASET:
+        remove_folder(settings.data / name / settings.dataset)
     settings.var.mkdir(parents=True, exist_ok=True)
 
 

@@ -12,7 +12,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,10 +20,12 @@ from features.datasets.catalog import has_push
 from features.datasets.readers import READERS
 from features.online_store.config import redis_of
 from features.online_store.reader import OnlineRows, open_rows
+from features.places import arrow_file, place, uri
 from features.push.freshness import percentiles
 from features.schema import REQUEST_TIME, Role, Schema, TableKind
-from features.spark.landing import INTRADAY, impressions_file, write_rows
+from features.spark.landing import INTRADAY, impressions_file, write_rows, write_table
 from infra.local.processes import Processes
+from infra.local.settings import Settings
 from infra.local.stack import push_command
 
 PUSH = "replay-push"
@@ -44,20 +45,22 @@ Row = tuple[datetime.datetime, int, dict[str, object]]
 class Replay:
     """One day of a data set, and the push that follows it."""
 
-    def __init__(self, schema: Schema, *, var: Path, day: datetime.date) -> None:
-        """Args: the data set, the folder of all state, and the day to replay."""
+    def __init__(self, schema: Schema, *, settings: Settings, day: datetime.date) -> None:
+        """Args: the data set, the stack's settings, and the day to replay."""
         self.schema = schema
         self.day = day
-        self.landing = var / "demo" / "replay" / "landing"
-        self.store = var / "demo" / "replay" / "feast"
-        self._var = var
+        self.landing = place(settings.var) / "demo" / "replay" / "landing"
+        self.store = place(settings.var) / "demo" / "replay" / "feast"
+        self._settings = settings
         self._note = _why_not(schema)
         self._states = () if self._note else schema.tables_of(TableKind.STATE)
 
     def keep_store(self) -> None:
         """Copy the online store as it is now, before the day is built."""
         if self._states:
-            shutil.copytree(self._var / "feast" / self.schema.name, self.store / self.schema.name)
+            name = self.schema.name
+            # A store that is a file is on a disk.
+            shutil.copytree(uri(self._settings.data / "feast" / name), uri(self.store / name))
 
     def start_push(self, processes: Processes, environment: Mapping[str, str]) -> None:
         """Start the push; returns when it follows, because users do not wait for its start.
@@ -68,11 +71,13 @@ class Replay:
         if not self._states:
             return
         folders = [f"--landing={self.landing}", f"--store={self.store}"]
-        folders += [f"--lake={self._var / 'lake'}", f"--docs={self._var / 'reports'}"]
+        folders += self._settings.folders("lake docs")
         command = push_command(self.schema.name, folders, metrics_port=0)
         command += ["--replay", f"--first-day={self.day}", f"--interval={STEP_SECONDS}"]
         # Its own store is a file, wherever the online store of the stack is.
-        processes.start(PUSH, command, {**environment, "RANKING_ONLINE": "sqlite"}, self._var)
+        processes.start(
+            PUSH, command, {**environment, "RANKING_ONLINE": "sqlite"}, self._settings.var
+        )
         deadline = time.monotonic() + MOST_SECONDS
         while "following" not in processes.log(PUSH).read_text(errors="replace"):
             processes.require_alive()
@@ -155,10 +160,12 @@ class Replay:
 
     def _rows(self) -> Iterator[Row]:
         suffix = READERS[self.schema.name].SUFFIX
-        path = impressions_file(self._var / "landing" / self.schema.name, self.day, suffix)
+        landing = self._settings.data / "landing" / self.schema.name
+        path = impressions_file(landing, self.day, suffix)
         user = self.schema.entity(Role.USER).name
         if suffix == "parquet":
-            for row in pq.read_table(path, partitioning=None).to_pylist():
+            files, name = arrow_file(path)
+            for row in pq.read_table(name, filesystem=files, partitioning=None).to_pylist():
                 moment = row[REQUEST_TIME.name]
                 yield moment.replace(tzinfo=datetime.UTC), row[user], row
             return
@@ -175,10 +182,7 @@ class Replay:
         if suffix != "parquet":
             write_rows(path, list(rows[0]), [list(row.values()) for row in rows])
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        written = folder / f".{path.name}"
-        pq.write_table(pa.Table.from_pylist(rows), written)
-        written.rename(path)
+        write_table(path, pa.Table.from_pylist(rows))
 
 
 def _why_not(schema: Schema) -> str:

@@ -23,6 +23,7 @@ from features.pages.content import (
     Value,
     decimal,
 )
+from features.places import place
 from infra.local.settings import HOST
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ def build(demo: "Demo", *, seconds: float, drill: Report, answer: Report, fresh:
         "drill": {**_gate(str(demo.days[-1]), drill), "candidate": "spoilt on purpose"},
         "answer": answer,
         "freshness": fresh,
+        # Next to this page, or in Airflow's UI.
+        "pages": "../reports"
+        if settings.data == place(settings.var)
+        else f"{settings.airflow_url}/ranking/reports",
         "urls": {
             "Airflow, after `make up`": f"{settings.airflow_url}/dags/daily_ranking",
             "reports": f"{settings.airflow_url}/ranking/reports/",
@@ -168,7 +173,9 @@ def _decisions(report: Report) -> Table:
     for label, gate in [("bootstrap", report["bootstrap_gate"]), *days, drill]:
         decision = gate["decision"]
         outcome = Cell(decision, note=label, tone=_TONES.get(decision, Tone.PLAIN))
-        page = Cell("report", link=f"../reports/{gate['report']}") if gate["report"] else None
+        page = (
+            Cell("report", link=f"{report['pages']}/{gate['report']}") if gate["report"] else None
+        )
         rows.append((gate["day"], outcome, page, "; ".join(gate["reasons"])))
     return Table(("day", "decision", "page", "why"), rows)
 

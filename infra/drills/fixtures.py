@@ -128,8 +128,8 @@ def serving(
 
 
 def _fill_store(root: Path, random: np.random.Generator) -> None:
-    online_store.apply(SCHEMA, root / "store", root / "lake")
-    store = online_store.open_store(SCHEMA, root / "store")
+    online_store.apply(SCHEMA, place(root / "store"), place(root / "lake"))
+    store = online_store.open_store(SCHEMA, place(root / "store"))
     for table in SCHEMA.tables:
         rows = _rows(table, NUM_USERS if table.role is Role.USER else NUM_ITEMS, random)
         frame = pd.DataFrame(rows)

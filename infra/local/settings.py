@@ -4,23 +4,30 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from features.environment import Environment, Group
+from features.places import Place, place, uri
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 _FOLDERS = {"store": "feast", "tracking": "mlflow", "docs": "reports"}
-"""Flags whose folder below RANKING_VAR has another name."""
+"""Flags whose folder has another name."""
+_LOCAL = {"tracking"}
+"""Flags whose folder is on this machine, wherever the data lie."""
 
 
 class Settings(Group):
     """Where the stack keeps its state and on which ports of loopback it listens."""
 
     var: Path = Field(default=Path("var"), validation_alias="RANKING_VAR")
-    """Folder of all state; not set, `var` in the repository."""
+    """Folder of this machine's state; not set, `var` in the repository."""
+    root: Annotated[Place, BeforeValidator(place)] = Field(
+        default=place(""), validation_alias="RANKING_ROOT"
+    )
+    """Where all data lie; not set, in the folder RANKING_VAR."""
     dataset: str = Field(default="movielens-100k", validation_alias="RANKING_DATASET")
     """The data set on which the DAG works."""
     airflow_port: int = Field(default=8080, ge=0, le=65535, validation_alias="RANKING_AIRFLOW_PORT")
@@ -49,7 +56,16 @@ class Settings(Group):
 
     def folders(self, names: str) -> list[str]:
         """The flags of a command for these folders, which are separated by spaces."""
-        return [f"--{name}={self.var / _FOLDERS.get(name, name)}" for name in names.split()]
+        flags = []
+        for name in names.split():
+            where = place(self.var) if name in _LOCAL else self.data
+            flags.append(f"--{name}={uri(where / _FOLDERS.get(name, name))}")
+        return flags
+
+    @property
+    def data(self) -> Place:
+        """The place below which all data lie."""
+        return self.root if "root" in self.model_fields_set else place(self.var)
 
     @property
     def home(self) -> Path:
@@ -96,6 +112,7 @@ def job_environment(settings: Settings) -> dict[str, str]:
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
         **spark_client(settings),
         "RANKING_VAR": str(settings.var),
+        "RANKING_ROOT": uri(settings.data),
         "RANKING_DATASET": settings.dataset,
         "RANKING_ENDPOINT": settings.endpoint_url,
         "RANKING_PYTHON": str(python),

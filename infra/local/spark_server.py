@@ -5,6 +5,7 @@ job is a client: it sends its query plans and reads the answers (SPARK_REMOTE in
 features/spark/session.py).
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,5 +44,7 @@ def environment(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
     return {
         **kept,
         "SPARK_LOCAL_IP": HOST,
+        # Its tasks read an object store by our code; Spark would take any python3 on the path.
+        "PYSPARK_PYTHON": sys.executable,
         "SPARK_CONNECT_AUTHENTICATE_TOKEN": settings.spark_token,
     }

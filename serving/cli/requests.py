@@ -71,7 +71,7 @@ class OfCandidate(OfCluster, _OfLocalServer, _OfArtifacts):
     )
     upscaled: bool = option("the day's candidate that grew, not the daily one", default=False)
     again: bool = option("a version that was rolled back, all the same", default=False)
-    reports: Path = folder("reports", "where the gate's decisions are")
+    reports: Place = folder("reports", "where the gate's decisions are")
 
 
 @from_flags
@@ -82,7 +82,7 @@ class ServeRequest(_OfTracking, _OfArtifacts, OfDataset):
     Starts without a champion too: /v2/health/ready then answers 503 until a load succeeds.
     """
 
-    store: Path = folder("feast", "the Feast registry and online store")
+    store: Place = folder("feast", "the Feast registry and online store")
     compiled: Path = local_folder(
         "compiled", "native code of this machine, which only this user may write"
     )

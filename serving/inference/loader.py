@@ -30,9 +30,9 @@ class Models:
 
     Args:
         schema: Of the requests.
-        artifacts: Folder of all artifacts.
+        artifacts: The place of all artifacts.
         tracking: Folder of the MLflow database, which has the aliases.
-        model: The folder of one artifact, that is then all there is: a pod's model comes with the
+        model: The place of one artifact, that is then all there is: a pod's model comes with the
             pod and changes with it, so there is no alias to follow.
         compiled: The folder of this machine's native code; the environment says whether the model
             runs as such code. None: it does not.

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.encoding.encode import RowStatus
+from features.places import put_whole
 from features.schema import Role, Schema
 from serving.observability import metrics
 from serving.settings import Logging
@@ -60,10 +61,10 @@ class Answered:
 
 
 class RequestLog:
-    """Takes answers, and writes a share of them to ``day=…/hour=…/`` of a folder, in UTC."""
+    """Takes answers, and writes a share of them to ``day=…/hour=…/`` of a place, in UTC."""
 
     def __init__(self, schema: Schema, settings: Logging) -> None:
-        """Args: the schema of the requests; the share and the folder."""
+        """Args: the schema of the requests; the share and the place."""
         self._schema = schema
         self._settings = settings
         self._folder = settings.folder / schema.name
@@ -78,7 +79,7 @@ class RequestLog:
         """Start the thread, where a share is set.
 
         Raises:
-            OSError: The folder cannot be made.
+            OSError: The place cannot be made or reached.
             ValueError: The schema has a column of a name that is the log's own.
         """
         if self._settings.share:
@@ -130,18 +131,16 @@ class RequestLog:
     def _write(self, hour: datetime.datetime, batch: Sequence[Answered]) -> None:
         folder = self._folder / f"day={hour:%Y-%m-%d}" / f"hour={hour:%H}"
         name = f"{time.time_ns()}-{os.getpid()}-{next(self._numbers)}"
-        part = folder / f".{name}.part"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             tables = [table_of(self._schema, answered) for answered in batch]
+            content = pa.BufferOutputStream()
             pq.write_table(
-                pa.concat_tables(tables, promote_options="default"), part, compression="zstd"
+                pa.concat_tables(tables, promote_options="default"), content, compression="zstd"
             )
-            part.rename(folder / f"{name}.parquet")
+            put_whole(folder / f"{name}.parquet", content.getvalue().to_pybytes())
         except Exception:
             # The answers are gone, but the server ranks on and the thread lives; a metric counts.
             logger.exception("request log: %d answers were not written to %s", len(batch), folder)
-            part.unlink(missing_ok=True)
             metrics.LOGGED.labels("failed").inc(len(batch))
         else:
             metrics.LOGGED.labels("written").inc(len(batch))

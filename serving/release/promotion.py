@@ -9,10 +9,10 @@ import datetime
 import json
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
 from features.cli import FailedError, SkippedError
+from features.places import Place
 from serving.release.endpoint_client import Endpoint, EndpointError, NoEndpointError
 from serving.routing import traffic_split
 from training.registry import aliases
@@ -46,7 +46,7 @@ class PromotionError(FailedError):
 
 
 def read_decision(
-    reports: Path, *, dataset: str, day: datetime.date, is_upscaled: bool = False
+    reports: Place, *, dataset: str, day: datetime.date, is_upscaled: bool = False
 ) -> dict[str, object]:
     """The gate's decision to promote a day's candidate, or the one that grew.
 

@@ -4,6 +4,7 @@ import ast
 import datetime
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -73,9 +74,9 @@ def test_a_dag_file_imports_fast_and_light(imported, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS])
 def test_a_dag_file_imports_airflow_the_standard_library_and_its_helpers(name: str) -> None:
-    """And psutil, which Airflow requires; the Airflow image has nothing else."""
+    """And psutil and universal-pathlib, which Airflow requires; the image has nothing else."""
     helpers = {helper.removesuffix(".py") for helper in HELPERS}
-    allowed = {"airflow", "psutil", *helpers, *sys.stdlib_module_names}
+    allowed = {"airflow", "psutil", "upath", *helpers, *sys.stdlib_module_names}
     assert _imported(DAGS / name) - allowed == set()
 
 
@@ -85,6 +86,23 @@ def test_paths_and_settings_come_from_one_module(name: str) -> None:
     source = (DAGS / name).read_text()
     found = [text for text in ("os.environ", "os.path", "s3://", '"var"') if text in source]
     assert found == [] or name == "ranking_assets.py"
+
+
+def test_data_are_at_the_root_and_what_is_of_this_machine_is_not(monkeypatch, tmp_path) -> None:
+    """Flags and assets name the same places, whatever the root is."""
+    monkeypatch.setenv("RANKING_VAR", str(tmp_path / "var"))
+    for root, place in (
+        ("s3://bucket/prefix", "s3://bucket/prefix"),
+        (f"file:{tmp_path}/data", f"{tmp_path}/data"),
+        ("", f"{tmp_path}/var"),
+    ):
+        monkeypatch.setenv("RANKING_ROOT", root)
+        found = runpy.run_path(str(DAGS / "ranking_assets.py"))
+        assert f"--lake={found['FOLDERS']['lake']}" == f"--lake={place}/lake"
+        uri = place if "://" in place else f"file://{place}"
+        assert found["EXAMPLES"].uri == f"{uri}/lake/{found['DATASET']}/examples"
+        assert found["FOLDERS"]["tracking"] == tmp_path / "var" / "mlflow"
+        assert found["LEASES"] == tmp_path / "var" / "airflow" / "leases"
 
 
 def test_helpers_are_not_parsed_as_dag_files() -> None:

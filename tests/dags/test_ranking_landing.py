@@ -2,12 +2,15 @@
 
 import datetime
 import json
+import pathlib
 
 import pytest
 import ranking_landing
 from airflow.sdk import timezone
 from airflow.sdk.exceptions import AirflowSkipException
 from support.airflow_task import TaskInstance
+
+from features.places import place, put_whole
 
 
 def test_a_day_lands_or_is_given_up_with_a_reason_and_an_alert(assets) -> None:
@@ -69,3 +72,32 @@ def test_a_folder_has_landed_when_every_file_of_it_is_whole(tmp_path, files, is_
         (folder / name).write_bytes(content)
     assert ranking_landing.has_landed(folder) is reader_takes(folder) is is_whole
     assert ranking_landing.has_landed(tmp_path / "none") is reader_takes(tmp_path / "none") is False
+
+
+@pytest.mark.parametrize(
+    ("files", "is_whole"),
+    [
+        ({"": b"PAR1..PAR1"}, True),
+        ({"": b"PAR1.."}, False),
+        ({"/part-0.parquet": b"PAR1..PAR1", "/_SUCCESS": b""}, True),
+        ({"/part-0.parquet": b"PAR1..PAR1", "/_SUCCESS": b"", "/_temporary/0": b""}, False),
+        ({"/part-0.parquet": b"PAR1.."}, False),
+    ],
+)
+def test_a_day_lands_in_an_object_store_too(assets, anywhere, monkeypatch, files, is_whole) -> None:
+    """By the reader's rule; there a folder that Spark has not marked is not whole yet."""
+    from features.spark.landing import is_whole as reader_takes
+
+    monkeypatch.setattr(assets, "LANDING", anywhere)
+    landed = anywhere / "movielens-100k" / "impressions" / "1998-04-20.tsv"
+    assert assets.landed_file("1998-04-20") == landed
+    day = landed.with_suffix(".parquet")
+    monkeypatch.setattr(assets, "landed_file", lambda _: day)
+    for name, content in files.items():
+        put_whole(place(f"{day}{name}"), content)
+    sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20")
+    assert sensor.poke({}) is reader_takes(day) is is_whole
+    if "/_SUCCESS" in files and is_whole:
+        (day / "_SUCCESS").unlink()
+        on_a_disk = isinstance(day, pathlib.Path)
+        assert sensor.poke({}) is reader_takes(day) is on_a_disk

@@ -4,6 +4,8 @@ import pytest
 import ranking_reports
 from starlette.testclient import TestClient
 
+from features.places import put_whole
+
 
 @pytest.fixture
 def client(tmp_path):
@@ -65,6 +67,24 @@ def test_nothing_outside_the_folder_is_served(client, path) -> None:
 def test_it_is_read_only(client, method) -> None:
     """No method changes anything."""
     assert client.request(method, "/reports/movielens-100k/gate/").status_code == 405
+
+
+def test_reports_are_served_from_wherever_they_lie(anywhere) -> None:
+    """A page, the index of a folder, and nothing above the reports."""
+    put_whole(
+        anywhere / "reports" / "synthetic" / "gate" / "2025-01-02" / "index.html", b"<h1>hold"
+    )
+    put_whole(anywhere / "reports" / "synthetic" / "alerts" / "a.json", b"{}")
+    put_whole(anywhere / "secret.txt", b"secret")
+    client = TestClient(ranking_reports.create_app(anywhere / "reports"), root_path="/ranking")
+    page = client.get("/reports/synthetic/gate/2025-01-02/")
+    assert (page.text, page.headers["content-type"]) == ("<h1>hold", "text/html; charset=utf-8")
+    assert client.get("/reports/synthetic/alerts/a.json").json() == {}
+    index = client.get("/reports/synthetic/").text
+    assert 'href="./gate/"' in index
+    assert "1 entry" in index
+    for name in ("..%2fsecret.txt", "synthetic/..%2f..%2fsecret.txt", "missing"):
+        assert client.get(f"/reports/{name}").status_code == 404
 
 
 def test_no_reports_yet(tmp_path) -> None:

@@ -32,6 +32,19 @@ def test_airflow_listens_on_loopback_and_keeps_its_state_below_var(settings, tmp
     assert f"sqlite:///{tmp_path}" in environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
 
 
+def test_data_are_at_the_root_for_every_part(tmp_path) -> None:
+    """Databases stay on this machine; without a root, so do data."""
+    given = {"RANKING_VAR": str(tmp_path), "RANKING_ROOT": "s3://bucket/prefix"}
+    elsewhere, here = (
+        Settings.from_environment(env) for env in (given, {**given, "RANKING_ROOT": ""})
+    )
+    flags = [f"--store={tmp_path}/feast", f"--tracking={tmp_path}/mlflow"]
+    assert here.folders("store tracking") == flags
+    assert elsewhere.folders("store tracking") == ["--store=s3://bucket/prefix/feast", flags[1]]
+    assert airflow_environment(elsewhere)["RANKING_ROOT"] == "s3://bucket/prefix"
+    assert job_environment(here)["RANKING_ROOT"] == str(tmp_path)
+
+
 def test_the_signing_key_is_made_once_and_is_ours_alone(settings) -> None:
     """Airflow's parts, started at different times, must share it."""
     first = airflow_environment(settings)["AIRFLOW__API_AUTH__JWT_SECRET"]
@@ -54,6 +67,7 @@ def test_jobs_know_the_stacks_spark_and_the_server_listens_on_loopback(settings)
     command = spark_server.command(settings.spark_port)
     assert client["SPARK_REMOTE"] == f"sc://localhost:{settings.spark_port}"
     assert "SPARK_REMOTE" not in server
+    assert server["PYSPARK_PYTHON"] == sys.executable
     token = client["SPARK_CONNECT_AUTHENTICATE_TOKEN"]
     assert token == server["SPARK_CONNECT_AUTHENTICATE_TOKEN"] != ""
     assert token not in " ".join(command)

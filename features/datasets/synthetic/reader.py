@@ -9,17 +9,19 @@ the number of Spark partitions.
 
 import datetime
 import math
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
+import numpy as np
+import pyarrow.compute as pc
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features.datasets.synthetic.schema import CATEGORIES, DEVICES, SCHEMA, SEGMENTS
+from features.places import Place
 from features.schema import DAY, EXAMPLE_ID, FeatureTable
 from features.spark import landing as land
+from features.spark import read_landed
 from features.spark.session import start_session
 
 SUFFIX = "parquet"
@@ -31,7 +33,7 @@ _BIAS = -1.1
 
 
 def fetch(
-    landing: Path, *, rows: int, users: int, items: int, days: int, seed: int
+    landing: Place, *, rows: int, users: int, items: int, days: int, seed: int
 ) -> dict[str, int | float]:
     """Generate and land a log of ``rows`` impressions over ``days`` days, and its users and items.
 
@@ -44,33 +46,28 @@ def fetch(
             raise ValueError(f"{name}: {value}; at least 1")
     spark = start_session("generate")
     log = _impressions(spark, rows=rows, users=users, items=items, days=days, seed=seed)
-    staging = landing / ".generated"
-    log.repartition(F.col(DAY)).write.mode("overwrite").partitionBy(DAY).parquet(str(staging))
+    generated = log.toArrow()
     for offset in range(days):
         day = SCHEMA.first_day + datetime.timedelta(days=offset)
-        target = land.impressions_file(landing, day, SUFFIX)
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source = staging / f"{DAY}={day.isoformat()}"
-        source.rename(target) if source.exists() else target.mkdir()
-    shutil.rmtree(staging)
-    _users(spark, users, seed).write.mode("overwrite").parquet(str(landing / "users.parquet"))
-    _items(spark, items, seed).write.mode("overwrite").parquet(str(landing / "items.parquet"))
-    landed = spark.read.parquet(str(landing / "impressions" / f"*.{SUFFIX}"))
-    best = landed.agg(F.avg(_entropy(F.col("true_probability")))).first()
-    return {"rows": rows, "days": days, "best_log_loss": float(best[0]) if best else math.nan}
+        of_day = generated.filter(pc.equal(generated.column(DAY), day)).drop_columns([DAY])
+        land.write_table(land.impressions_file(landing, day, SUFFIX), of_day)
+    land.write_table(landing / "users.parquet", _users(spark, users, seed).toArrow())
+    land.write_table(landing / "items.parquet", _items(spark, items, seed).toArrow())
+    true = generated.column("true_probability").to_numpy()
+    best = -(true * np.log(true) + (1 - true) * np.log1p(-true)).mean()
+    return {"rows": rows, "days": days, "best_log_loss": float(best)}
 
 
-def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
+def read_files(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
     """Impressions of some landed files, typed, with ``day``."""
-    return land.read_parquet(spark, SCHEMA, paths)
+    return read_landed.parquet(spark, SCHEMA, paths)
 
 
-def read_attributes(spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:
+def read_attributes(spark: SparkSession, landing: Place, table: FeatureTable) -> DataFrame:
     """Attributes of the generated users or items."""
-    frame = spark.read.parquet(str(landing / f"{table.role}s.parquet"))
+    frame = read_landed.table(spark, landing / f"{table.role}s.parquet")
     names = (SCHEMA.entity(table.role).name, *(column.name for column in table.columns))
-    return frame.select(*land.typed(SCHEMA, {name: F.col(name) for name in names}))
+    return frame.select(*read_landed.typed(SCHEMA, {name: F.col(name) for name in names}))
 
 
 def _impressions(
@@ -161,7 +158,3 @@ def _normal(seed: int, purpose: str, key: SparkColumn) -> SparkColumn:
 def _choice(seed: int, purpose: str, key: SparkColumn, values: tuple[str, ...]) -> SparkColumn:
     index = F.floor(_uniform(seed, purpose, key) * len(values)).cast("int")
     return F.element_at(F.array(*map(F.lit, values)), index + 1)
-
-
-def _entropy(probability: SparkColumn) -> SparkColumn:
-    return -(probability * F.log(probability) + (1 - probability) * F.log(1 - probability))

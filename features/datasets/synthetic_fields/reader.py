@@ -9,18 +9,18 @@ less off its loss than the one before.
 import dataclasses
 import datetime
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features.datasets.synthetic_fields.schema import FIELDS, NUM_ITEMS, NUM_VALUES, SCHEMA
+from features.places import Place
 from features.schema import EXAMPLE_ID, FeatureTable
 from features.spark import landing as land
+from features.spark import read_landed
 
 SUFFIX = "parquet"
 _ITEMS = "items.parquet"
@@ -87,7 +87,7 @@ class ClickModel:
         return 1 / (1 + np.exp(-log_odds))
 
 
-def fetch(landing: Path, *, rows: int, days: int, seed: int, **_: int) -> dict[str, int | float]:
+def fetch(landing: Place, *, rows: int, days: int, seed: int, **_: int) -> dict[str, int | float]:
     """Generate and land a log of ``rows`` impressions over ``days`` days.
 
     A day's rows depend on the seed, the day and how many there are, so a longer log begins alike.
@@ -105,27 +105,25 @@ def fetch(landing: Path, *, rows: int, days: int, seed: int, **_: int) -> dict[s
         first, last = rows * number // days, rows * (number + 1) // days
         table = _day(model, seed, number, first=first, size=last - first)
         day = SCHEMA.first_day + datetime.timedelta(days=number)
-        path = land.impressions_file(landing, day, SUFFIX)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path)
+        land.write_table(land.impressions_file(landing, day, SUFFIX), table)
         true = table.column("true_probability").to_numpy()
         total += float(-(true * np.log(true) + (1 - true) * np.log1p(-true)).sum())
     items = np.arange(NUM_ITEMS)
     sizes = pa.table({SCHEMA.item.name: items, "item_size": (items + 1) / NUM_ITEMS})
-    pq.write_table(sizes, landing / _ITEMS)
+    land.write_table(landing / _ITEMS, sizes)
     return {"rows": rows, "days": days, "best_log_loss": total / rows}
 
 
-def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
+def read_files(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
     """Impressions of some landed files, typed, with ``day``."""
-    return land.read_parquet(spark, SCHEMA, paths)
+    return read_landed.parquet(spark, SCHEMA, paths)
 
 
-def read_attributes(spark: SparkSession, landing: Path, table: FeatureTable) -> DataFrame:
+def read_attributes(spark: SparkSession, landing: Place, table: FeatureTable) -> DataFrame:
     """Attributes of the generated items."""
-    frame = spark.read.parquet(str(landing / _ITEMS))
+    frame = read_landed.table(spark, landing / _ITEMS)
     names = (SCHEMA.item.name, *(column.name for column in table.columns))
-    return frame.select(*land.typed(SCHEMA, {name: F.col(name) for name in names}))
+    return frame.select(*read_landed.typed(SCHEMA, {name: F.col(name) for name in names}))
 
 
 def _values(random: np.random.Generator, rows: int) -> Ints:

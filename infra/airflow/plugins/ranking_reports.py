@@ -1,20 +1,22 @@
 """Airflow plugin: the reports folder, read-only, in the Airflow UI under /ranking.
 
 Browsers block links to files, so each page that a job writes (Data Docs, gate report, quarantine
-counts, training curve) is served here, and a task's extra link points at it. Only files below the
-reports folder are served, whatever a path or a symbolic link says.
+counts, training curve) is served here, wherever the reports lie, and a task's extra link points at
+it. Only what is below the reports is served, whatever a path or a symbolic link says.
 """
 
+import mimetypes
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import jinja2
 from airflow.plugins_manager import AirflowPlugin
 from fastapi import FastAPI, HTTPException
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from upath import UPath
 
 PREFIX = "/ranking"
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -27,13 +29,18 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-def reports_folder() -> Path:
+def reports_place() -> UPath:
     """Where the jobs write their pages."""
-    return Path(os.environ.get("RANKING_VAR") or REPOSITORY / "var").resolve() / "reports"
+    root = os.environ.get("RANKING_ROOT") or os.environ.get("RANKING_VAR") or REPOSITORY / "var"
+    text = urlsplit(str(root)).path if str(root).startswith("file:") else str(root)
+    if "://" not in text:
+        return UPath(text) / "reports"
+    # Listings are not kept: the jobs write meanwhile.
+    return UPath(text, use_listings_cache=False) / "reports"
 
 
-def create_app(reports: Path) -> FastAPI:
-    """The read-only site over a reports folder."""
+def create_app(reports: UPath) -> FastAPI:
+    """The read-only site over the reports."""
     app = FastAPI(title="Ranking reports", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/")
@@ -49,20 +56,25 @@ def create_app(reports: Path) -> FastAPI:
     return app
 
 
-def _serve(reports: Path, path: str) -> Response:
+def _serve(reports: UPath, path: str) -> Response:
     root = reports.resolve()
     target = _below(root, path)
     if target.is_file():
-        return FileResponse(target, headers={"Cache-Control": "no-cache"})
+        return _file(target)
     if path and not path.endswith("/"):
         # Relative links in a folder's page need the slash.
         return RedirectResponse(f"{PREFIX}/reports/{path}/", status_code=307)
     if (target / "index.html").is_file():
-        return FileResponse(target / "index.html", headers={"Cache-Control": "no-cache"})
+        return _file(target / "index.html")
     return _index(target, is_root=target == root)
 
 
-def _below(root: Path, path: str) -> Path:
+def _file(target: UPath) -> Response:
+    kind = mimetypes.guess_type(target.name)[0]
+    return Response(target.read_bytes(), media_type=kind, headers={"Cache-Control": "no-cache"})
+
+
+def _below(root: UPath, path: str) -> UPath:
     """The file that a path names, links resolved; 404 where that is not below the root."""
     try:
         target = (root / path).resolve()
@@ -74,7 +86,7 @@ def _below(root: Path, path: str) -> Path:
     return target
 
 
-def _index(folder: Path, *, is_root: bool) -> HTMLResponse:
+def _index(folder: UPath, *, is_root: bool) -> HTMLResponse:
     entries = _newest_first(sorted(folder.iterdir()) if folder.exists() else [])
     listing = {
         "kind": "table",
@@ -89,26 +101,26 @@ def _index(folder: Path, *, is_root: bool) -> HTMLResponse:
     return HTMLResponse(_TEMPLATES.get_template("page.html.j2").render(page=page))
 
 
-def _newest_first(entries: Iterable[Path]) -> list[Path]:
+def _newest_first(entries: Iterable[UPath]) -> list[UPath]:
     """Data sets and kinds of reports by name, then the days from the newest."""
     named = [entry for entry in entries if not entry.name[:1].isdigit()]
     dated = [entry for entry in entries if entry.name[:1].isdigit()]
     return named + dated[::-1]
 
 
-def _row(entry: Path) -> list[dict[str, str]]:
+def _row(entry: UPath) -> list[dict[str, str]]:
     name = entry.name + ("/" if entry.is_dir() else "")
     return [{"text": name, "link": f"./{quote(name)}"}, {"text": _about(entry)}]
 
 
-def _about(entry: Path) -> str:
+def _about(entry: UPath) -> str:
     if not entry.is_dir():
         return _size(entry)
     count = sum(1 for _ in entry.iterdir())
     return f"{count} {'entry' if count == 1 else 'entries'}"
 
 
-def _size(file: Path) -> str:
+def _size(file: UPath) -> str:
     return f"{max(1, file.stat().st_size // 1024)} kB" if file.exists() else "gone"
 
 
@@ -117,7 +129,7 @@ class RankingReportsPlugin(AirflowPlugin):
 
     name = "ranking_reports"
     fastapi_apps: ClassVar = [
-        {"app": create_app(reports_folder()), "name": "Ranking reports", "url_prefix": PREFIX}
+        {"app": create_app(reports_place()), "name": "Ranking reports", "url_prefix": PREFIX}
     ]
     external_views: ClassVar = [
         {

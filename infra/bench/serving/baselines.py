@@ -55,7 +55,7 @@ class BaselinesRequest:
 def main() -> None:
     """Measure all, or one figure whenever a line comes in."""
     request = parse(BaselinesRequest, prog=f"python -m {MODULE}")
-    rows = open_rows(SCHEMA, data.FOLDER / "feast", timeout_seconds=10)
+    rows = open_rows(SCHEMA, place(data.FOLDER / "feast"), timeout_seconds=10)
     parts = {size: _Parts(request.model, rows, size) for size in request.candidates}
     one = parts[request.candidates[0]]
     if request.asked == "milliseconds":
@@ -167,7 +167,7 @@ def _feast(parts: _Parts) -> Callable[[int], object]:
     """Feast's own read of the same rows."""
     from features.online_store.feast_store import open_store
 
-    store = open_store(SCHEMA, data.FOLDER / "feast")
+    store = open_store(SCHEMA, place(data.FOLDER / "feast"))
     refs = {
         role: [f"{t.name}:{c.name}" for t in SCHEMA.tables if t.role is role for c in t.columns]
         for role in Role
@@ -231,7 +231,7 @@ def _median_ms(work: Callable[[int], object], repeats: int = REPEATS) -> float:
 
 def expected_scores(model: Path, request: data.Request) -> npt.NDArray[np.float32]:
     """What the endpoint must answer."""
-    rows = open_rows(SCHEMA, data.FOLDER / "feast", timeout_seconds=10)
+    rows = open_rows(SCHEMA, place(data.FOLDER / "feast"), timeout_seconds=10)
     inputs = Transformer(SCHEMA, online=rows).transform(_ranking(request)).inputs
     return _artifact(model).score(inputs)
 

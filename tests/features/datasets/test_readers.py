@@ -22,8 +22,14 @@ pytestmark = pytest.mark.spark
 
 
 @pytest.fixture(scope="session")
-def wheels(tmp_path_factory):
-    return tmp_path_factory.mktemp("wheels")
+def var(tmp_path_factory):
+    return tmp_path_factory.mktemp("var")
+
+
+@pytest.fixture(autouse=True)
+def kept_wheels(var, monkeypatch):
+    """Wheels are kept on this machine: a second test finds them."""
+    monkeypatch.setenv("RANKING_VAR", str(var))
 
 
 def landed_days(landing, suffix):
@@ -82,7 +88,12 @@ def test_a_changed_download_is_an_error_and_is_removed(tmp_path):
 
 def test_without_a_package_index_the_error_names_the_generated_data_set(tmp_path):
     command = ["-m", "features", "fetch", "--dataset=open-bandit", f"--landing={tmp_path}"]
-    no_index = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
+    no_index = {
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_FIND_LINKS": "",
+        "RANKING_VAR": str(tmp_path),
+    }
     done = forks.run(command, {**os.environ, **no_index})
     assert done.returncode == 1
     assert "--dataset synthetic" in done.stderr.splitlines()[-1]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from features.online_store.config import Redis, redis_of
+from features.online_store.config import Redis, redis_at, redis_of
+from features.places import place
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,13 @@ def test_a_store_of_no_known_kind_is_an_error_that_shows_no_secret(text):
     with pytest.raises(ValueError, match="RANKING_ONLINE: ") as caught:
         redis_of({"RANKING_ONLINE": text})
     assert "secret" not in str(caught.value)
+
+
+def test_an_object_store_holds_no_sqlite_file(tmp_path):
+    elsewhere = place("s3://bucket/feast")
+    message = "RANKING_ONLINE: sqlite; .* s3://bucket/feast: set RANKING_ONLINE to redis://host"
+    with pytest.raises(ValueError, match=message):
+        redis_at(elsewhere, {})
+    named = {"RANKING_ONLINE": "redis://10.0.0.7"}
+    assert redis_at(elsewhere, named) == redis_at(tmp_path, named) == Redis(host="10.0.0.7")
+    assert redis_at(place(tmp_path), {}) is None

@@ -15,6 +15,7 @@ from features.pipeline.workspace import Workspace
 from features.schema import CREATED, EVENT_TIMESTAMP, Severity
 from features.spark.session import impressions_struct
 from features.validation import checks, expectations
+from features.validation.quality_page import write_quality_page
 
 pytestmark = pytest.mark.spark
 
@@ -86,6 +87,28 @@ def test_rows_that_break_a_warning_are_quarantined_with_rule_and_reason(
         ("click:range",): ("outside 0 to 1",),
     }
     assert (tmp_path / "reports" / outcome.data_docs).exists()
+
+
+def test_pages_and_data_docs_are_published_wherever_reports_lie(
+    work, built, anywhere, tmp_path, monkeypatch
+):
+    """And a machine that has checked nothing yet goes on from what others have published."""
+    index = (
+        anywhere / "reports/synthetic/expectations/gx/uncommitted/data_docs/local_site/index.html"
+    )
+    for day, name in zip(built.days[:2], "ab", strict=True):
+        monkeypatch.setenv("RANKING_VAR", str(tmp_path / name))
+        outcome = checks.check_impressions(work, [day], anywhere / "reports")
+        page = write_quality_page(
+            anywhere / "reports", work.schema, "impressions", [day], [outcome]
+        )
+        assert "passed" in (anywhere / "reports" / page).read_text()
+        assert anywhere / "reports" / outcome.data_docs == index
+        expectations._context.cache_clear()
+    checked = list((index.parent / "validations").rglob("*.html"))
+    # The folder of a page is named by the moment of the check.
+    assert len({page.parent.name for page in checked}) == 2
+    assert all(page.parent.name in index.read_text() for page in checked)
 
 
 def test_great_expectations_counts_the_rows_that_the_rules_route(work, spark, built, tmp_path):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import datetime
+import io
+import os
 import threading
 import time
 
@@ -140,6 +142,16 @@ def test_each_hour_has_its_folder_and_stopping_writes_what_waits(tmp_path, body)
     }
 
 
+def test_answers_are_written_whole_wherever_they_lie(anywhere, body):
+    log = RequestLog(stand_ins.SCHEMA, settings(anywhere))
+    log.start()
+    log.offer(answered(body(), request_id="one"))
+    log.stop()
+    (file,) = (path for path in (anywhere / "stand-in").rglob("*") if path.is_file())
+    assert file.parent == anywhere / "stand-in" / "day=2025-06-15" / "hour=12"
+    assert pq.read_table(io.BytesIO(file.read_bytes()))["request_id"].to_pylist() == ["one"] * 3
+
+
 def test_a_share_is_logged_and_none_by_default(tmp_path, body, monkeypatch):
     chances = iter([0.1, 0.29, 0.3, 0.9])
     monkeypatch.setattr(prediction_log.random, "random", lambda: next(chances))
@@ -193,11 +205,10 @@ def test_a_schema_with_a_column_of_the_logs_own_name_cannot_be_logged(tmp_path):
 
 
 def test_a_failed_write_is_counted_and_leaves_no_file(tmp_path, body, monkeypatch):
-    def full(table, path, **options):
-        path.write_bytes(b"half")
+    def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(prediction_log.pq, "write_table", full)
+    monkeypatch.setattr(os, "replace", full)
     log, before = RequestLog(stand_ins.SCHEMA, settings(tmp_path)), count("failed")
     log.start()
     log.offer(answered(body()))

@@ -8,6 +8,7 @@ import threading
 import pytest
 from support.serving import stand_ins
 
+from features.places import put_whole
 from serving.release.endpoint_client import Endpoint
 from serving.release.promotion import (
     PromotionError,
@@ -185,13 +186,12 @@ def test_a_trials_decision_is_not_the_days(tmp_path):
         read_decision(tmp_path, **asked)
 
 
-def test_the_decision_is_read_from_the_reports(tmp_path):
-    folder = tmp_path / "synthetic" / "gate" / "2025-06-09"
+def test_the_decision_is_read_from_the_reports_wherever_they_lie(anywhere):
+    file = anywhere / "synthetic" / "gate" / "2025-06-09" / "decision.json"
     with pytest.raises(ValueError, match="does not exist; run `python -m training evaluate`"):
-        read_decision(tmp_path, dataset="synthetic", day=DAY)
-    folder.mkdir(parents=True)
-    (folder / "decision.json").write_text(json.dumps(YES))
-    assert read_decision(tmp_path, dataset="synthetic", day=DAY) == YES
+        read_decision(anywhere, dataset="synthetic", day=DAY)
+    put_whole(file, json.dumps(YES).encode())
+    assert read_decision(anywhere, dataset="synthetic", day=DAY) == YES
 
 
 class _fake_endpoint:  # noqa: N801 - used like a function
