@@ -208,9 +208,12 @@ def _on_cores(log: FeatureLog, cores: int) -> float:
     log.work.spark.stop()
     os.environ["SPARK_MASTER"] = f"local[{cores}]"
     try:
-        return _day_seconds(dataclasses.replace(log, work=open_workspace(log.work.lake)))
+        work = open_workspace(log.work.lake)
+        seconds = _day_seconds(dataclasses.replace(log, work=work))
+        work.spark.stop()
     finally:
         del os.environ["SPARK_MASTER"]
+    return seconds
 
 
 def _day_seconds(log: FeatureLog) -> float:
