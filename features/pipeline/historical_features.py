@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -63,7 +62,7 @@ def historical_features(
         raise ValueError(f"entity frame: no id; one of {ids}")
     start_session("historical features")
     with tempfile.TemporaryDirectory() as folder:
-        store = offline_store(schema, Path(folder), lake, versions or {})
+        store = offline_store(schema, place(folder), lake, versions or {})
         answer = store.get_historical_features(
             entity_frame, list(asked), filter_by_created_timestamp=True
         )

@@ -14,7 +14,6 @@
 import dataclasses
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from features.lake.lake import EXAMPLES, IMPRESSIONS_RAW
 from features.online_store import feast_store
 from features.options import from_flags, option, parse
 from features.pipeline import jobs
+from features.places import remove_folder
 from features.schema import CREATED, EVENT_TIMESTAMP, EXAMPLE_ID
 from infra.bench.feature_log import (
     FOLDER,
@@ -61,7 +61,7 @@ class BenchRequest:
 def main() -> None:
     """Measure all; a line of each part goes to stderr, the figures to stdout as JSON."""
     request = parse(BenchRequest, prog="python -m infra.bench.features")
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    remove_folder(FOLDER)
     found: dict[str, Any] = {"cores": os.cpu_count()}
     parts: list[Callable[[], dict[str, Any]]] = [
         lambda: _growth(request.rows),
