@@ -61,7 +61,12 @@ def test_a_training_is_repeated_on_the_rows_that_it_read_though_they_were_replac
     assert second.examples < first.examples
     again = trained("again", f"--examples-version={version}")
     assert again.partitions == first.partitions
-    assert again.files == first.files != second.files
+    tensors = [
+        {name: digest for name, digest in one.files.items() if name != ".metadata"}
+        for one in (first, second, again)
+    ]
+    assert tensors[0]
+    assert tensors[2] == tensors[0] != tensors[1]
 
     export = ["export", "--dataset=synthetic", f"--lake={lake}", f"--date={day}"]
     shared = [f"--{kind}={tmp_path / 'again' / kind}" for kind in ("checkpoints", "artifacts")]
