@@ -72,8 +72,8 @@ class Figures(TypedDict):
     seconds: float
 
 
-def write_round(lake: Place, number: int) -> None:
-    """Replace all days by the rows of a round; candidates and files of a killed one give way."""
+def write_round(lake: Place, number: int | None = None) -> None:
+    """Replace all days by the rows of a round, or the next; one that was killed is ended first."""
     root = lake / TABLE
     left = candidate(lake, TABLE, DAYS)
     if left is not None:
@@ -82,6 +82,8 @@ def write_round(lake: Place, number: int) -> None:
             left.publish(lake)
     description = FileDescription("drill")
     base = snapshot(root).numbers(DAYS)
+    if number is None:
+        number = (_round_of(lake) or 0) + 1
     files = []
     for day, part in itertools.product(DAYS, range(FILES_PER_DAY)):
         file = DayFile(root, f"{part:05d}-{uuid.uuid4().hex[:12]}", day, COLUMNS, description)
@@ -119,15 +121,13 @@ def _round_of(lake: Place) -> int | None:
     return numbers.pop() if is_whole and len(numbers) == 1 else None
 
 
-def write_until_killed(lake: str, first: int, started: "Connection[bool, bool]") -> None:
+def write_until_killed(lake: str, started: "Connection[bool, bool]") -> None:
     """Write round after round, in a process of its own."""
-    where = place(lake)
-    # What is imported and opened at the first use takes longer than a round.
-    candidate(where, TABLE, DAYS)
-    snapshot(where / TABLE)
+    # The first round takes longer: by what is imported and opened at its first use.
+    write_round(place(lake))
     started.send(True)
-    for number in itertools.count(first):
-        write_round(where, number)
+    while True:
+        write_round(place(lake))
 
 
 class _Reader(threading.Thread):
@@ -165,7 +165,7 @@ def drill(lake: Place, undisturbed: Place, *, kills: int, seed: int = 0) -> Figu
     reader = _Reader(lake)
     reader.start()
     for number in range(kills):
-        with _writer(lake, reader.newest + 1) as writer:
+        with _writer(lake) as writer:
             time.sleep(chance.random() * MOST_ROUNDS * round_seconds)
             writer.kill()
         sys.stderr.write(f"{number + 1} of {kills} kills, round {reader.newest}\n")
@@ -190,10 +190,10 @@ def drill(lake: Place, undisturbed: Place, *, kills: int, seed: int = 0) -> Figu
 
 
 @contextlib.contextmanager
-def _writer(lake: Place, first: int) -> Iterator[multiprocessing.process.BaseProcess]:
+def _writer(lake: Place) -> Iterator[multiprocessing.process.BaseProcess]:
     """A process that has begun to write; the end of the block ends it."""
     ours, theirs = _SPAWN.Pipe()
-    writer = _SPAWN.Process(target=write_until_killed, args=(str(lake), first, theirs))
+    writer = _SPAWN.Process(target=write_until_killed, args=(str(lake), theirs))
     writer.start()
     theirs.close()
     try:
@@ -205,9 +205,10 @@ def _writer(lake: Place, first: int) -> Iterator[multiprocessing.process.BasePro
 
 
 def _data_files(root: Place) -> list[str]:
+    """Those of the table, and no checkpoint of its log."""
     files, folder = arrow_file(root)
     found = files.get_file_info(pafs.FileSelector(folder, recursive=True))
-    return [info.path for info in found if info.path.endswith(".parquet")]
+    return [info.path for info in found if f"/{DAY}=" in info.path and info.is_file]
 
 
 def main() -> None:

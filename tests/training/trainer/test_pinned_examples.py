@@ -57,11 +57,16 @@ def test_a_training_is_repeated_on_the_rows_that_it_read_though_they_were_replac
     newer = halved(built, lake)
     prune(built.schema, lake, today=day, keep_days=400, grace_hours=0)
     second = trained("second")
-    assert second.table_versions == {EXAMPLES: newer + 1}
+    assert second.table_versions == {EXAMPLES: newer}
     assert second.examples < first.examples
     again = trained("again", f"--examples-version={version}")
     assert again.partitions == first.partitions
-    assert again.files == first.files != second.files
+    tensors = [
+        {name: digest for name, digest in one.files.items() if name != ".metadata"}
+        for one in (first, second, again)
+    ]
+    assert tensors[0]
+    assert tensors[2] == tensors[0] != tensors[1]
 
     export = ["export", "--dataset=synthetic", f"--lake={lake}", f"--date={day}"]
     shared = [f"--{kind}={tmp_path / 'again' / kind}" for kind in ("checkpoints", "artifacts")]
@@ -71,7 +76,7 @@ def test_a_training_is_repeated_on_the_rows_that_it_read_though_they_were_replac
     kept, artifacts = tmp_path / "again" / "checkpoints", tmp_path / "again" / "artifacts"
     assert release_pins(built.schema, kept, artifacts, place(lake)) == []
     released = release_pins(built.schema, kept, artifacts, place(lake), grace=NOTHING)
-    assert released == [f"{day}-v{newer + 1}"]
+    assert released == [f"{day}-v{newer}"]
     # The artifact alone holds the version, too.
     shutil.rmtree(kept)
     assert release_pins(built.schema, kept, artifacts, place(lake), grace=NOTHING) == []
