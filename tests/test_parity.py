@@ -61,7 +61,8 @@ def work(spark, tmp_path_factory):
     jobs.ingest(work, root / "log", days)
     raw = work.impressions(days, IMPRESSIONS_RAW)
     work.replace(raw, IMPRESSIONS, days, keys=["example_id"])
-    jobs.build(work, root / "log", days, is_first=True)
+    staged = jobs.build(work, root / "log", days, is_first=True)
+    jobs.publish_features(work, staged, days)
     jobs.examples(work, days)
     feast_store.apply(SCHEMA, root / "feast", root / "lake")
     return work

@@ -2,9 +2,14 @@
 
 A job is a pure function of its days and its inputs: it replaces the partitions of these days and
 nothing else, and reads no clock. A range of days gives the same rows as day by day.
+
+Feature rows are staged: no version of a table has them until they are judged and published.
 """
 
+import contextlib
+import dataclasses
 import datetime
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +18,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.datasets.readers import READERS
+from features.lake.candidate import Candidate, joined
 from features.lake.day_rows import Partition
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY
 from features.pipeline.aggregates import is_positive, label_delay_days
+from features.pipeline.attributes import stage_attributes
 from features.pipeline.availability import first_visible, with_availability
 from features.pipeline.item_daily import first_impression_day, item_daily
 from features.pipeline.point_in_time import join_as_of
@@ -25,12 +32,16 @@ from features.pipeline.workspace import (
     TO_IMPRESSIONS,
     Workspace,
     carry_days,
+    command_lines,
+    fingerprint_of,
     newest_correction,
+    numbers_built_on,
     require_day_before,
     require_days,
     require_examples_before,
     visible_days,
 )
+from features.runbooks import RunbookError
 from features.schema import (
     CREATED,
     DAY,
@@ -77,12 +88,12 @@ def _corrections(
     return {day: moment for day, moment in found.items() if moment}
 
 
-def publish_impressions(
+def stage_impressions(
     work: Workspace, frame: DataFrame, days: Sequence[datetime.date], *, keys: Sequence[str]
-) -> list[Partition]:
-    """Publish checked impressions with the corrections of the raw ones."""
+) -> Candidate:
+    """Stage impressions of some days with the corrections of the raw ones."""
     corrected_at = _corrections(work, days)
-    return work.replace(frame, IMPRESSIONS, days, keys=keys, corrected_at=corrected_at)
+    return work.stage(frame, IMPRESSIONS, days, keys=keys, corrected_at=corrected_at)
 
 
 def build(
@@ -92,8 +103,10 @@ def build(
     *,
     available_at: datetime.datetime | None = None,
     is_first: bool = False,
-) -> list[Partition]:
-    """Feature rows of some days, for every table of the schema.
+) -> list[Candidate]:
+    """Stage feature rows of some days, for every table of the schema, and list them.
+
+    Nothing is live yet. A build of the same days that was not published gives way.
 
     Args:
         work: Session, schema and lake.
@@ -105,6 +118,9 @@ def build(
             ingested as a correction, from that moment on.
         is_first: The lake begins with these days, and builds on none before.
 
+    Returns:
+        A candidate for each table; none of attributes that have not changed.
+
     Raises:
         ValueError: A day is missing or was made by another schema; names the command to run.
     """
@@ -112,27 +128,110 @@ def build(
     require_day_before(work.lake, work.schema, days, is_first=is_first)
     # On small days Spark plans longer than it computes; the tables do not depend on each other.
     with ThreadPoolExecutor(max_workers=len(work.schema.tables)) as pool:
-        written = pool.map(
-            lambda table: _build_table(work, landing, table, days, available_at),
+        staged = pool.map(
+            lambda table: _stage_table(work, landing, table, days, available_at),
             work.schema.tables,
         )
-        return [partition for partitions in written for partition in partitions]
+        return _put(work, [one for one in staged if one], days)
 
 
-def _build_table(
+def _put(
+    work: Workspace, staged: Sequence[Candidate], days: Sequence[datetime.date]
+) -> list[Candidate]:
+    """List the candidates of one build; each says of which others it is one."""
+    of_build = {"build": uuid.uuid4().hex, "tables": sorted(one.table for one in staged)}
+    _discard(work, days)
+    named = [dataclasses.replace(one, metadata={**one.metadata, **of_build}) for one in staged]
+    for one in named:
+        work.lake.put(one, days)
+    return named
+
+
+def _discard(work: Workspace, days: Sequence[datetime.date]) -> None:
+    for table in work.schema.tables:
+        work.lake.discard(table.name, days)
+
+
+def staged_features(work: Workspace, days: Sequence[datetime.date]) -> list[Candidate]:
+    """What one build of exactly these days has staged, without what is published already.
+
+    Raises:
+        RunbookError: There is no such build, or one of another schema; names the command to run.
+    """
+    lake, schema = work.lake, work.schema
+    listed = [lake.candidate(table.name, days) for table in schema.tables]
+    staged = [one for one in listed if one]
+    tables = sorted(one.table for one in staged)
+    is_whole = all(
+        one.metadata["tables"] == tables
+        and one.metadata["build"] == staged[0].metadata["build"]
+        and one.description.fingerprint == fingerprint_of(schema, one.table)
+        for one in staged
+    )
+    waiting = [one for one in staged if not lake.is_published(one)]
+    if (waiting and is_whole) or (not waiting and _has_published_build(work, days)):
+        return waiting
+    span = f"{days[0]}" if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    raise RunbookError(
+        f"features of {span}: no build of exactly these days waits to be published; first run "
+        f"{command_lines(schema, ('build',), days[0], days[-1])}",
+        runbook="day-missing",
+    )
+
+
+def _has_published_build(work: Workspace, days: Sequence[datetime.date]) -> bool:
+    """Whether all computed tables have these days, and no others with them, of one build."""
+    commits = [
+        work.lake.snapshot(table.name).newest_commit(days)
+        for table in work.schema.tables
+        if table.kind is not TableKind.ATTRIBUTES
+    ]
+    builds = {commit.get("build") for commit in commits}
+    is_exact = all(commit.get("days") == [str(day) for day in days] for commit in commits)
+    return is_exact and len(builds) == 1 and None not in builds
+
+
+def publish_features(
+    work: Workspace, staged: Sequence[Candidate], days: Sequence[datetime.date]
+) -> list[Partition]:
+    """Let the lake have what a build of some days has staged; nothing is judged here.
+
+    Raises:
+        ConflictError: Another job has replaced one of the days since the build began.
+    """
+    published = [partition for one in staged for partition in work.lake.publish(one)]
+    _discard(work, days)
+    return published
+
+
+def _stage_table(
     work: Workspace,
     landing: Path,
     table: FeatureTable,
     days: Sequence[datetime.date],
     available_at: datetime.datetime | None,
-) -> list[Partition]:
+) -> Candidate | None:
     if table.kind is TableKind.ATTRIBUTES:
-        return _build_attributes(work, landing, table)
+        return stage_attributes(work, landing, table, days, available_at=available_at)
+    staged = _stage_computed(work, table, days, available_at)
+    return dataclasses.replace(staged, built_on=numbers_built_on(work.lake, staged))
+
+
+def _stage_computed(
+    work: Workspace,
+    table: FeatureTable,
+    days: Sequence[datetime.date],
+    available_at: datetime.datetime | None,
+) -> Candidate:
     corrected = newest_correction(work.lake, _first_input(work, table, days[0]), days[-1])
     if corrected and len(days) > 1:
         # A correction is known from its own day on, and counts from another moment for each day.
-        each = (_build_table(work, landing, table, [day], available_at) for day in days)
-        return [partition for partitions in each for partition in partitions]
+        with contextlib.ExitStack() as earlier:
+            parts = []
+            for day in days:
+                parts.append(_stage_computed(work, table, [day], available_at))
+                earlier.enter_context(work.lake.preview(parts[-1]))
+        return joined(parts)
     moment = max(filter(None, (available_at, corrected)), default=None)
     if moment and moment <= first_visible(table, days[0]):
         moment = None  # it was known before any row of these days counts
@@ -141,7 +240,7 @@ def _build_table(
     key = work.schema.entity(table.role).name
     names = [*feature_struct(work.schema, table).names, DAY]
     frame = with_availability(work, table, rows, days, moment).select(*names)
-    return work.replace(frame, table.name, days, keys=[key, EVENT_TIMESTAMP, CREATED])
+    return work.stage(frame, table.name, days, keys=[key, EVENT_TIMESTAMP, CREATED])
 
 
 def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
@@ -217,16 +316,3 @@ def _daily_rows(
         carry_day=carry_day,
         days=days,
     )
-
-
-def _build_attributes(work: Workspace, landing: Path, table: FeatureTable) -> list[Partition]:
-    """Attributes hold since the epoch, in one partition that is written when they change."""
-    schema = work.schema
-    reader = READERS[schema.name]
-    rows = reader.read_attributes(work.spark, landing / schema.name, table)
-    since = F.lit(datetime.datetime.combine(schema.epoch, datetime.time(), datetime.UTC))
-    times = {EVENT_TIMESTAMP: since, CREATED: since, DAY: F.lit(schema.epoch)}
-    names = [*feature_struct(schema, table).names, DAY]
-    key = schema.entity(table.role).name
-    frame = rows.withColumns(times).select(*names)
-    return work.replace(frame, table.name, [schema.epoch], keys=[key])

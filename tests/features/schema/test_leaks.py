@@ -201,7 +201,7 @@ def test_a_later_day_that_is_built_again_does_not_date_a_correction_back(spark, 
     for table in (IMPRESSIONS_RAW, IMPRESSIONS):
         work.replace(turned, table, [corrected], keys=["example_id"], corrected_at=at)
     for day in (corrected, *later):
-        jobs.build(work, built.landing, [day])
+        jobs.publish_features(work, jobs.build(work, built.landing, [day]), [day])
         jobs.examples(work, [day])
     after = examples_in(work, later)
     known = {number for number, (shown_at, _) in before.items() if shown_at >= moment}
