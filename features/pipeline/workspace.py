@@ -24,7 +24,7 @@ from features.lake.snapshot import Snapshot
 from features.runbooks import RunbookError
 from features.schema import FeatureTable, Schema, TableKind
 from features.schema.fingerprints import impressions_fingerprint, rows_fingerprint
-from features.spark.session import feature_struct, impressions_struct
+from features.spark.session import feature_struct, impressions_struct, landed_struct
 
 _FROM_THE_LOG = (IMPRESSIONS_RAW, IMPRESSIONS, f"{QUARANTINE}_{IMPRESSIONS}")
 ROWS_OF_A_FILE = 1_000_000
@@ -42,9 +42,13 @@ class Workspace:
     lake: Lake
 
     def impressions(self, days: Sequence[datetime.date], table: str = IMPRESSIONS) -> DataFrame:
-        """Impressions of some days, with ``day``; ValueError where they are of another schema."""
+        """Impressions of some days, with ``day``; the raw ones with where they have landed.
+
+        ValueError where they are of another schema.
+        """
         require_current(self.lake, self.schema, table, days)
-        return self.lake.read(self.spark, table, impressions_struct(self.schema), days)
+        struct = landed_struct if table == IMPRESSIONS_RAW else impressions_struct
+        return self.lake.read(self.spark, table, struct(self.schema), days)
 
     def features(self, table: FeatureTable, days: Sequence[datetime.date]) -> DataFrame:
         """Rows of a feature table of some days, with ``day``; as ``impressions``."""

@@ -9,14 +9,16 @@ nothing happened has a file without rows. Within a day impressions may land in p
 """
 
 import csv
+import dataclasses
 import datetime
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +28,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features.runbooks import RunbookError
-from features.schema import DAY, EXAMPLE_ID, Dtype, Schema
+from features.schema import DAY, EXAMPLE_ID, SOURCE_FILE, SOURCE_LINE, Dtype, Schema
 from features.spark.session import impressions_struct, struct_of
 
 _ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n"}
@@ -41,6 +43,11 @@ INTRADAY = "intraday"
 """Folder of the parts of days that are not over."""
 _DAY_OF_PATH = rf"/(?:impressions|{INTRADAY})/(\d{{4}}-\d{{2}}-\d{{2}})[^/]*(?:/[^/]*){{0,2}}$"
 """The day is in the name of a day's file or folder, and in the name of the folder of parts."""
+_BELOW_LANDING = rf"/((?:impressions|{INTRADAY})/.+)$"
+_FORMAT = {"sep": "\t", "quote": '"', "escape": '"'}
+_LINES_AT_ONCE = 10_000
+_MOST_TASKS = 32
+"""That read texts: of many days, a task reads several files."""
 
 
 def impressions_file(landing: Path, day: datetime.date, suffix: str) -> Path:
@@ -124,7 +131,9 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 
 def read_delimited(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
-    """Tab-separated files with headers as strings, with the ``day`` that their names give.
+    """Tab-separated files with headers as strings, with ``day`` and where each row landed.
+
+    A task reads a file from its begin, for only so it knows the lines' numbers; Spark parses them.
 
     Raises:
         ValueError: A file is not there, or is cut off.
@@ -132,13 +141,48 @@ def read_delimited(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
     _require(paths)
     with paths[0].open() as first:
         header = first.readline().rstrip("\n").split("\t")
-    reader = spark.read.schema(", ".join(f"`{name}` string" for name in header))
-    frame = reader.csv([str(path) for path in paths], sep="\t", header=True, quote='"', escape='"')
-    return frame.withColumn(DAY, _day_of_file())
+    files = [str(path.absolute()) for path in paths]
+    numbers = spark.range(0, len(files), 1, min(len(files), _MOST_TASKS))
+    lines = numbers.mapInArrow(_Lines(files), f"file string, {SOURCE_LINE} long, line string")
+    columns = ", ".join(f"`{name}` string" for name in header)
+    parsed = lines.withColumn("row", F.from_csv("line", columns, _FORMAT))
+    return parsed.select("row.*", *_source(F.col("file"), F.col(SOURCE_LINE)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lines:
+    """Reads texts by their numbers; Spark sends it to its tasks."""
+
+    files: Sequence[str]
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The lines with their numbers, without headers; blank lines count, and are no rows."""
+        for number in (number for batch in batches for number in batch.column(0).to_pylist()):
+            with Path(self.files[number]).open(encoding="utf-8", errors="replace") as text:
+                next(text, None)
+                numbered = enumerate(text, start=2)
+                while held := list(itertools.islice(numbered, _LINES_AT_ONCE)):
+                    rows = [(at, line.rstrip("\n")) for at, line in held if line.strip()]
+                    yield pa.record_batch(
+                        {
+                            "file": pa.array([self.files[number]] * len(rows), pa.string()),
+                            SOURCE_LINE: pa.array([at for at, _ in rows], pa.int64()),
+                            "line": pa.array([line for _, line in rows], pa.string()),
+                        }
+                    )
+
+
+def _source(file: SparkColumn, line: SparkColumn) -> list[SparkColumn]:
+    """Where a row landed, and the day as which; the checks find one whose moment is on another."""
+    return [
+        F.regexp_extract(file, _BELOW_LANDING, 1).alias(SOURCE_FILE),
+        line.alias(SOURCE_LINE),
+        F.to_date(F.regexp_extract(file, _DAY_OF_PATH, 1)).alias(DAY),
+    ]
 
 
 def read_parquet(spark: SparkSession, schema: Schema, paths: Sequence[Path]) -> DataFrame:
-    """Impressions of some landed files from Parquet, typed, with their id and ``day``.
+    """Impressions of some landed files from Parquet, typed, with ``day`` and where each landed.
 
     Raises:
         RunbookError: A file is not there, is cut off, or has a column of another type.
@@ -148,12 +192,8 @@ def read_parquet(spark: SparkSession, schema: Schema, paths: Sequence[Path]) -> 
     for path in paths:
         _require_types(path, types)
     frame = spark.read.schema(impressions_struct(schema)).parquet(*map(str, paths))
-    return frame.withColumn(DAY, _day_of_file())
-
-
-def _day_of_file() -> SparkColumn:
-    """The day as which a row landed; the checks find a row whose moment is on another."""
-    return F.to_date(F.regexp_extract(F.input_file_name(), _DAY_OF_PATH, 1))
+    row = F.col("_metadata.row_index") + 1
+    return frame.select("*", *_source(F.col("_metadata.file_path"), row))
 
 
 def typed(schema: Schema, columns: dict[str, SparkColumn]) -> list[SparkColumn]:

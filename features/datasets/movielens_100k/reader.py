@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features.datasets.movielens_100k.schema import SCHEMA
-from features.schema import DAY, EXAMPLE_ID, FeatureTable
+from features.schema import DAY, EXAMPLE_ID, SOURCE, FeatureTable
 from features.spark import landing as land
 
 SUFFIX = "tsv"
@@ -43,7 +43,7 @@ _ITEM_HEADER = ("item_id", "title", "release_year", "genres")
 
 
 def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
-    """Impressions of some landed files, typed, with ``day``."""
+    """Impressions of some landed files, typed, with ``day`` and where each landed."""
     raw = land.read_delimited(spark, paths)
     columns = {
         "user_id": F.col("user_id"),
@@ -52,7 +52,10 @@ def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
         "rating": F.col("rating"),
     }
     return raw.select(
-        F.col(EXAMPLE_ID).try_cast("long").alias(EXAMPLE_ID), *land.typed(SCHEMA, columns), DAY
+        F.col(EXAMPLE_ID).try_cast("long").alias(EXAMPLE_ID),
+        *land.typed(SCHEMA, columns),
+        *SOURCE,
+        DAY,
     )
 
 

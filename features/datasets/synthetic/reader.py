@@ -62,7 +62,7 @@ def fetch(
 
 
 def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
-    """Impressions of some landed files, typed, with ``day``."""
+    """Impressions of some landed files, typed, with ``day`` and where each landed."""
     return land.read_parquet(spark, SCHEMA, paths)
 
 

@@ -117,7 +117,7 @@ def fetch(landing: Path, *, rows: int, days: int, seed: int, **_: int) -> dict[s
 
 
 def read_files(spark: SparkSession, paths: Sequence[Path]) -> DataFrame:
-    """Impressions of some landed files, typed, with ``day``."""
+    """Impressions of some landed files, typed, with ``day`` and where each landed."""
     return land.read_parquet(spark, SCHEMA, paths)
 
 

@@ -12,7 +12,7 @@ from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW
 from features.pipeline import jobs
 from features.pipeline.retention import prune
 from features.schema import CREATED, Severity
-from features.spark.session import impressions_struct
+from features.spark.session import landed_struct
 from features.validation import checks, expectations
 from features.validation.row_rules import impression_rules
 
@@ -56,7 +56,7 @@ def raw_with(work, spark, day, **changes):
     for column, values in changes.items():
         for row, value in zip(rows, values, strict=False):
             row[column] = value
-    frame = spark.createDataFrame(rows, impressions_struct(work.schema))
+    frame = spark.createDataFrame(rows, landed_struct(work.schema))
     work.replace(frame.withColumn("day", F.lit(day)), IMPRESSIONS_RAW, [day], keys=["example_id"])
 
 
@@ -78,6 +78,8 @@ def test_rows_that_break_a_warning_are_quarantined_with_rule_and_reason(
         ("device:present",): ("missing, or it could not be read as its type",),
         ("click:range",): ("outside 0 to 1",),
     }
+    landed = {(row["source_file"].rsplit("/", 1)[0], row["source_line"] > 0) for row in moved}
+    assert landed == {(f"impressions/{day}.parquet", True)}
     assert (tmp_path / "reports" / outcome.data_docs).exists()
 
 
