@@ -9,7 +9,6 @@ Feature rows are staged: no version of a table has them until they are judged an
 import contextlib
 import dataclasses
 import datetime
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +23,7 @@ from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY
 from features.pipeline.aggregates import is_positive, label_delay_days
 from features.pipeline.attributes import stage_attributes
 from features.pipeline.availability import first_visible, with_availability
+from features.pipeline.builds import discard_build, list_build
 from features.pipeline.item_daily import first_impression_day, item_daily
 from features.pipeline.point_in_time import join_as_of
 from features.pipeline.user_state import user_state
@@ -32,8 +32,6 @@ from features.pipeline.workspace import (
     TO_IMPRESSIONS,
     Workspace,
     carry_days,
-    command_lines,
-    fingerprint_of,
     newest_correction,
     numbers_built_on,
     require_day_before,
@@ -41,7 +39,6 @@ from features.pipeline.workspace import (
     require_examples_before,
     visible_days,
 )
-from features.runbooks import RunbookError
 from features.schema import (
     CREATED,
     DAY,
@@ -132,63 +129,7 @@ def build(
             lambda table: _stage_table(work, landing, table, days, available_at),
             work.schema.tables,
         )
-        return _put(work, [one for one in staged if one], days)
-
-
-def _put(
-    work: Workspace, staged: Sequence[Candidate], days: Sequence[datetime.date]
-) -> list[Candidate]:
-    """List the candidates of one build; each says of which others it is one."""
-    of_build = {"build": uuid.uuid4().hex, "tables": sorted(one.table for one in staged)}
-    _discard(work, days)
-    named = [dataclasses.replace(one, metadata={**one.metadata, **of_build}) for one in staged]
-    for one in named:
-        work.lake.put(one, days)
-    return named
-
-
-def _discard(work: Workspace, days: Sequence[datetime.date]) -> None:
-    for table in work.schema.tables:
-        work.lake.discard(table.name, days)
-
-
-def staged_features(work: Workspace, days: Sequence[datetime.date]) -> list[Candidate]:
-    """What one build of exactly these days has staged, without what is published already.
-
-    Raises:
-        RunbookError: There is no such build, or one of another schema; names the command to run.
-    """
-    lake, schema = work.lake, work.schema
-    listed = [lake.candidate(table.name, days) for table in schema.tables]
-    staged = [one for one in listed if one]
-    tables = sorted(one.table for one in staged)
-    is_whole = all(
-        one.metadata["tables"] == tables
-        and one.metadata["build"] == staged[0].metadata["build"]
-        and one.description.fingerprint == fingerprint_of(schema, one.table)
-        for one in staged
-    )
-    waiting = [one for one in staged if not lake.is_published(one)]
-    if (waiting and is_whole) or (not waiting and _has_published_build(work, days)):
-        return waiting
-    span = f"{days[0]}" if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    raise RunbookError(
-        f"features of {span}: no build of exactly these days waits to be published; first run "
-        f"{command_lines(schema, ('build',), days[0], days[-1])}",
-        runbook="day-missing",
-    )
-
-
-def _has_published_build(work: Workspace, days: Sequence[datetime.date]) -> bool:
-    """Whether all computed tables have these days, and no others with them, of one build."""
-    commits = [
-        work.lake.snapshot(table.name).newest_commit(days)
-        for table in work.schema.tables
-        if table.kind is not TableKind.ATTRIBUTES
-    ]
-    builds = {commit.get("build") for commit in commits}
-    is_exact = all(commit.get("days") == [str(day) for day in days] for commit in commits)
-    return is_exact and len(builds) == 1 and None not in builds
+        return list_build(work, [one for one in staged if one], days)
 
 
 def publish_features(
@@ -200,7 +141,7 @@ def publish_features(
         ConflictError: Another job has replaced one of the days since the build began.
     """
     published = [partition for one in staged for partition in work.lake.publish(one)]
-    _discard(work, days)
+    discard_build(work, days)
     return published
 
 

@@ -19,11 +19,13 @@ from pyspark.sql import DataFrame
 from features.lake.candidate import Candidate, manifest
 from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE
 from features.pipeline.aggregates import is_positive
-from features.pipeline.jobs import publish_features, stage_impressions, staged_features
+from features.pipeline.builds import staged_features
+from features.pipeline.jobs import publish_features, stage_impressions
 from features.pipeline.workspace import Workspace
 from features.schema import DAY, LABEL, Limits
 from features.spark.session import feature_struct, impressions_struct
-from features.validation.expectations import Outcome, Suite, label_expectations, update_docs
+from features.validation.expectations import Suite, label_expectations, update_docs
+from features.validation.outcome import Outcome
 from features.validation.row_rules import (
     Routing,
     feature_rules,

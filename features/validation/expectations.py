@@ -6,9 +6,7 @@ there. Great Expectations is imported here only. ``features.validation.checks`` 
 found.
 """
 
-import dataclasses
 import functools
-import json
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ from great_expectations.execution_engine import SparkDFExecutionEngine
 from pyspark.sql import DataFrame
 
 from features.schema import DAY, LABEL, Schema, Severity
+from features.validation.outcome import Outcome, sentence, severity
 from features.validation.row_rules import Check, Routing, Rule, warnings
 
 _QUARANTINED_SHARE = "quarantined_share"
@@ -30,28 +29,6 @@ _BROKEN_VALUES = 20
 """That the Data Docs show of each rule."""
 _SMALLEST_DAY_FOR_LABEL_RATE = 500
 """Below it a label rate outside the limits is chance, and only reported."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What checking one table found."""
-
-    table: str
-    rows: int
-    """That came in."""
-    quarantined: int
-    critical: list[str]
-    """Broken critical rules, with what was seen; empty when the day may go on."""
-    reported: list[str]
-    """Broken information rules, with what was seen."""
-    broken_rules: dict[str, int]
-    """Rows that each broken warning sent to quarantine."""
-    data_docs: str
-    """Path of the Data Docs below the reports folder."""
-    candidate: str = ""
-    """Where the candidate that was judged is listed."""
-    files: Sequence[str] = ()
-    """What would be published, below the table's folder."""
 
 
 class Suite:
@@ -67,6 +44,7 @@ class Suite:
         self.struct = struct
         self.root = reports / schema.name / "expectations"
         self.reports = reports
+        self.routed = Routing({}, {}, {}, {})
         self.checkpoint: Any = None
         self.of_days: Any = None
         self.result_ids: list[Any] = []
@@ -135,8 +113,8 @@ class Suite:
             table=self.table,
             rows=sum(routed.rows.values()),
             quarantined=sum(routed.quarantined.values()),
-            critical=[_sentence(r) for r in failed if _severity(r) == Severity.CRITICAL],
-            reported=[_sentence(r) for r in failed if _severity(r) == Severity.INFO],
+            critical=[sentence(found) for found in failed if severity(found) == Severity.CRITICAL],
+            reported=[sentence(found) for found in failed if severity(found) == Severity.INFO],
             broken_rules={name: rows for name, rows in broken.items() if rows},
             data_docs=str(self._docs().relative_to(self.reports)),
         )
@@ -312,21 +290,3 @@ def label_expectations(schema: Schema, rows: int) -> list[gxe.Expectation]:
             meta={"rule": "label rate"},
         )
     ]
-
-
-def _severity(result: dict[str, Any]) -> str:
-    return str(result["expectation_config"].get("severity") or Severity.CRITICAL.value)
-
-
-def _sentence(result: dict[str, Any]) -> str:
-    """One broken rule: its name, the observed values, the expected ones."""
-    config, seen = result["expectation_config"], result.get("result") or {}
-    rule = (config.get("meta") or {}).get("rule") or config["kwargs"].get("column", "table")
-    error = (result.get("exception_info") or {}).get("exception_message")
-    if error:
-        return f"{rule}: could not be checked: {str(error).splitlines()[0][:200]}"
-    expected = {k: v for k, v in config["kwargs"].items() if k.endswith("_value") or k == "type_"}
-    numbers = {k: seen[k] for k in ("observed_value", "unexpected_count") if k in seen}
-    return (
-        f"{rule}: {json.dumps(numbers, default=str)}; expected {json.dumps(expected, default=str)}"
-    )

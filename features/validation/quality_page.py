@@ -10,7 +10,7 @@ from features.pages.content import Bullets, Cell, Heading, Link, Notice, Page, T
 from features.schema import Schema
 
 if TYPE_CHECKING:
-    from features.validation.expectations import Outcome
+    from features.validation.outcome import Outcome
 
 
 def write_quality_page(

@@ -1,7 +1,6 @@
 """What a build has staged is judged before it is published: every table of it, or none."""
 
 import pytest
-from support.lake_builds import built_and_published, spoilt_build
 
 from features.lake.candidate import manifest
 from features.lake.commit import ConflictError
@@ -52,11 +51,11 @@ def test_a_check_without_a_build_of_exactly_its_days_names_the_command(work, bui
 
 
 def test_a_broken_critical_rule_leaves_every_table_as_it_was_and_the_candidate_listed(
-    work, built, tmp_path
+    work, built, tmp_path, builds
 ):
     day = built.days[-1]
     before = versions(work)
-    spoilt_build(work, built, day, "item_id", None)
+    builds.spoil(day, "item_id", None)
     outcomes = {o.table: o for o in checks.check_features(work, [day], tmp_path / "reports")}
     assert [text.split(": ")[0] for text in outcomes["item_daily"].critical] == ["item_id:present"]
     assert outcomes["user_state"].critical == []
@@ -67,9 +66,11 @@ def test_a_broken_critical_rule_leaves_every_table_as_it_was_and_the_candidate_l
     assert all((work.lake.root / "item_daily" / file).exists() for file in found.files)
 
 
-def test_the_second_of_two_builds_of_a_day_is_the_one_that_is_published(work, built, tmp_path):
+def test_the_second_of_two_builds_of_a_day_is_the_one_that_is_published(
+    work, built, tmp_path, builds
+):
     day = built.days[-1]
-    spoilt_build(work, built, day, "item_id", None)
+    builds.spoil(day, "item_id", None)
     second = jobs.build(work, built.landing, [day])
     outcomes = checks.check_features(work, [day], tmp_path / "reports")
     assert [outcome.critical for outcome in outcomes] == [[], []]
@@ -139,17 +140,17 @@ def test_impressions_and_their_quarantine_are_listed_until_they_are_published(
     assert work.lake.snapshot(IMPRESSIONS).version == before + 1
 
 
-def test_days_that_do_not_follow_from_the_day_before_are_named(work, built):
+def test_days_that_do_not_follow_from_the_day_before_are_named(work, built, builds):
     from features.pipeline.workspace import stale_days
 
     first, *later = built.days[-3:]
     assert stale_days(work.lake, work.schema, built.days[-1:]) == {}
-    built_and_published(work, built, first)
+    builds.publish(first)
     both = {"user_state": later, "item_daily": later}
     assert stale_days(work.lake, work.schema, [first]) == both
     # A day after them does not hide that they are stale, and is stale itself.
     tomorrow = later[-1] + (later[-1] - later[0])
     found = stale_days(work.lake, work.schema, [tomorrow])
     assert found == {table: [*later, tomorrow] for table in both}
-    built_and_published(work, built, *later)
+    builds.publish(*later)
     assert stale_days(work.lake, work.schema, [tomorrow]) == {}

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pyspark.sql import functions as F
-from support.lake_builds import built_and_published, spoilt_build
 
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW
 from features.pipeline import jobs
@@ -26,26 +25,26 @@ def hashes(work, days):
     return {(t, d): work.lake.manifest(t, d).content_hash for t in tables for d in days}
 
 
-def test_the_bootstrap_and_single_days_write_the_same_rows(work, built):
+def test_the_bootstrap_and_single_days_write_the_same_rows(work, built, builds):
     before = hashes(work, built.days)
     for day in built.days[-2:]:
         jobs.ingest(work, built.landing, [day])
-        built_and_published(work, built, day)
+        builds.publish(day)
         jobs.examples(work, [day])
     assert hashes(work, built.days) == before
 
 
-def test_a_correction_keeps_what_was_published_and_counts_from_its_moment(work, built):
+def test_a_correction_keeps_what_was_published_and_counts_from_its_moment(work, built, builds):
     day = built.days[-1]
     table = work.schema.table("user_state")
     published = work.features(table, [day]).count()
     moment = datetime.datetime(2025, 3, 1, tzinfo=datetime.UTC)
     for _ in range(2):  # a correction that is repeated is the same correction
-        built_and_published(work, built, day, available_at=moment)
+        builds.publish(day, available_at=moment)
         rows = work.features(table, [day])
         assert rows.where(F.col(CREATED) == F.lit(moment)).count() == published
         assert rows.count() == 2 * published
-    built_and_published(work, built, day)
+    builds.publish(day)
     assert work.features(table, [day]).count() == 2 * published
 
 
@@ -163,10 +162,10 @@ def test_a_strange_label_rate_or_number_of_rows_stops_the_day(work, spark, built
     ]
 
 
-def test_bad_feature_rows_leave_the_table(work, spark, built, tmp_path):
+def test_bad_feature_rows_leave_the_table(work, spark, built, tmp_path, builds):
     day = built.days[-1]
     before = work.lake.manifest("item_daily", day).rows
-    spoilt_build(work, built, day, "item_impressions_1d", -1)
+    builds.spoil(day, "item_impressions_1d", -1)
     outcomes = {o.table: o for o in checks.check_features(work, [day], tmp_path / "reports")}
     assert outcomes["item_daily"].broken_rules == {"item_impressions_1d:range": 1}
     assert work.lake.manifest("item_daily", day).rows == before - 1
