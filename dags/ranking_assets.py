@@ -166,7 +166,6 @@ def _asset(name: str, path: Path | UPath) -> Asset:
 LANDED_IMPRESSIONS = _asset("landed-impressions", LANDING / DATASET / "impressions")
 IMPRESSIONS = _asset("impressions", LAKE / DATASET / "impressions")
 FEATURES = _asset("features", LAKE / DATASET / "features")
-CHECKED_FEATURES = _asset("checked-features", REPORTS / DATASET / "features")
 ONLINE_FEATURES = _asset("online-features", STORE / DATASET / "online.db")
 EXAMPLES = _asset("examples", LAKE / DATASET / "examples")
 CHECKPOINT = _asset("checkpoint", CHECKPOINTS / DATASET)

@@ -66,6 +66,8 @@ def _validate(request: ValidateRequest) -> Summary:
         outcomes = [checks.check_impressions(work, days, request.docs)]
     else:
         outcomes = checks.check_features(work, days, request.docs)
+    if not outcomes:
+        return {"rows": 0, "published": "before, by a validate of the same build"}
     page = quality_page.write_quality_page(request.docs, work.schema, request.table, days, outcomes)
     summary = {
         "rows": sum(o.rows for o in outcomes),
@@ -76,23 +78,31 @@ def _validate(request: ValidateRequest) -> Summary:
     }
     critical = [f"{o.table}: {sentence}" for o in outcomes for sentence in o.critical]
     if critical:
+        candidates = {o.table: {"manifest": o.candidate, "files": o.files} for o in outcomes}
+        listed = ", ".join(f"{o.candidate} ({len(o.files)} files)" for o in outcomes if o.critical)
         reason = f"{len(critical)} critical rules broken: " + "; ".join(critical)
-        raise FailedError(reason, {**summary, "critical": critical})
+        reason += f"; nothing was published, the candidate stays: {listed}"
+        raise FailedError(reason, {**summary, "critical": critical, "candidates": candidates})
     return summary
 
 
 def _build(request: BuildRequest) -> Summary:
     from features.pipeline import jobs
+    from features.pipeline.workspace import stale_days
 
     work, days = _workspace(request), request.days
-    written = jobs.build(
+    staged = jobs.build(
         work,
         request.landing,
         days,
         available_at=request.available_at,
         is_first=request.first_day,
     )
-    return _partitions_summary(written)
+    stale = stale_days(work.lake, work.schema, days)
+    return {
+        **_partitions_summary([partition for one in staged for partition in one.partitions()]),
+        "stale": {table: [str(day) for day in found] for table, found in stale.items()},
+    }
 
 
 def _apply(request: ApplyRequest) -> Summary:

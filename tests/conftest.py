@@ -115,7 +115,7 @@ def _build(spark: Any, root: Path) -> Built:
     jobs.ingest(work, root / "landing", days)
     outcome = checks.check_impressions(work, days, root / "reports")
     assert not outcome.critical
-    jobs.build(work, root / "landing", days)
+    jobs.publish_features(work, jobs.build(work, root / "landing", days), days)
     jobs.examples(work, days)
     return Built(schema, root, days, float(found["best_log_loss"]))
 

@@ -36,6 +36,7 @@ from support.parity import (
 
 from features.encoding.encode import encode
 from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake, day_range
+from features.schema import SOURCE
 
 pytestmark = pytest.mark.spark
 
@@ -59,9 +60,10 @@ def work(spark, tmp_path_factory):
     days = day_range(FIRST, LAST)
     work = Workspace(spark, SCHEMA, Lake(root / "lake", SCHEMA.name))
     jobs.ingest(work, root / "log", days)
-    raw = work.impressions(days, IMPRESSIONS_RAW)
+    raw = work.impressions(days, IMPRESSIONS_RAW).drop(*SOURCE)
     work.replace(raw, IMPRESSIONS, days, keys=["example_id"])
-    jobs.build(work, root / "log", days, is_first=True)
+    staged = jobs.build(work, root / "log", days, is_first=True)
+    jobs.publish_features(work, staged, days)
     jobs.examples(work, days)
     feast_store.apply(SCHEMA, root / "feast", root / "lake")
     return work

@@ -11,7 +11,7 @@ _TEMPLATE = Path(__file__).with_name("features.md.j2")
 _KINDS = {
     TableKind.STATE: "One row per entity and moment",
     TableKind.DAILY: "One row per entity and day, as of the day's end",
-    TableKind.ATTRIBUTES: "One row per entity",
+    TableKind.ATTRIBUTES: "One row per entity, and one from each change on",
 }
 
 

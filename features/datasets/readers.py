@@ -24,7 +24,7 @@ class Reader(Protocol):
     def read_files(self, spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
         """Impressions of some landed files, which may hold days or parts of days.
 
-        Typed as the schema says, with ``day``.
+        Typed as the schema says, with ``day`` and where each row landed (``SOURCE``).
         """
 
     def read_attributes(

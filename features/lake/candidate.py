@@ -8,6 +8,7 @@ at, until another takes its place or ``prune`` removes it.
 import dataclasses
 import datetime
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
@@ -33,6 +34,10 @@ class Candidate:
     description: FileDescription
     metadata: Mapping[str, object]
     """What the log will say of the commit."""
+    built_on: Mapping[datetime.date, int] = dataclasses.field(default_factory=dict)
+    """Of days that were computed from the day before, the number that it had."""
+    token: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+    """Of the commit, so that one who publishes it twice commits once."""
 
     @property
     def days(self) -> list[datetime.date]:
@@ -44,24 +49,37 @@ class Candidate:
         return [partition_of(self.table, day, self.files, self.description) for day in self.days]
 
     def publish(self, lake: Place) -> int:
-        """Commit the files; returns the version.
+        """Commit the files, unless that is done; returns the version.
 
         Raises:
             ConflictError: Another job has replaced one of the days meanwhile.
         """
         hashes = {str(part.day): part.content_hash for part in self.partitions()}
         rows = {str(part.day): part.rows for part in self.partitions()}
-        metadata = {**self.metadata, "content_hashes": hashes, "rows": rows}
-        root = lake / self.table
-        version = commit(root, self.files, self.base, struct=self.struct, metadata=metadata)
-        _file(lake, self.table, self.days).unlink(missing_ok=True)
-        return version
+        return commit(
+            lake / self.table,
+            self.files,
+            self.base,
+            struct=self.struct,
+            metadata={**self.metadata, "content_hashes": hashes, "rows": rows},
+            token=self.token,
+            built_on=self.built_on,
+        )
 
-    def put(self, lake: Place) -> None:
-        """Write the manifest; one that was there for these days gives way."""
+    def put(self, lake: Place, days: Sequence[datetime.date]) -> Place:
+        """Write the manifest; one that was there for these days gives way.
+
+        Args:
+            lake: The data set's folder.
+            days: Of the job, by which the candidate is found again; the candidate may have others.
+
+        Returns:
+            The manifest.
+        """
         moments = self.description.corrected_at
         content = _Manifest(
             base={str(day): number for day, number in self.base.items()},
+            built_on={str(day): number for day, number in self.built_on.items()},
             files=[
                 {**dataclasses.asdict(file), "day": str(file.day), "hash_sum": str(file.hash_sum)}
                 for file in self.files
@@ -70,24 +88,37 @@ class Candidate:
             fingerprint=self.description.fingerprint,
             corrected_at={str(day): moment.isoformat() for day, moment in moments.items()},
             metadata=dict(self.metadata),
+            token=self.token,
         )
-        put_whole(_file(lake, self.table, self.days), json.dumps(content, indent=1).encode())
+        file = manifest(lake, self.table, days)
+        put_whole(file, json.dumps(content, indent=1).encode())
+        return file
 
 
 class _Manifest(TypedDict):
     base: dict[str, int]
+    built_on: dict[str, int]
     files: list[dict[str, str | int]]
     struct: str
     fingerprint: str
     corrected_at: dict[str, str]
     metadata: dict[str, object]
+    token: str
+
+
+def joined(parts: Sequence[Candidate]) -> Candidate:
+    """Candidates of different days of one table as one."""
+    return dataclasses.replace(
+        parts[0],
+        base={day: number for part in parts for day, number in part.base.items()},
+        files=[file for part in parts for file in part.files],
+    )
 
 
 def candidate(lake: Place, table: str, days: Sequence[datetime.date]) -> Candidate | None:
-    """The candidate of exactly these days of a table; None where there is none."""
-    file = _file(lake, table, days)
+    """What a job of exactly these days has put for a table; None where there is nothing."""
     try:
-        content: _Manifest = json.loads(file.read_bytes())
+        content: _Manifest = json.loads(manifest(lake, table, days).read_bytes())
     except FileNotFoundError:
         return None
     date, moment = datetime.date.fromisoformat, datetime.datetime.fromisoformat
@@ -111,6 +142,8 @@ def candidate(lake: Place, table: str, days: Sequence[datetime.date]) -> Candida
             {date(day): moment(text) for day, text in content["corrected_at"].items()},
         ),
         content["metadata"],
+        {date(day): number for day, number in content["built_on"].items()},
+        content["token"],
     )
 
 
@@ -136,6 +169,7 @@ def remove_candidates(lake: Place, table: str, *, before: datetime.datetime) -> 
     return removed
 
 
-def _file(lake: Place, table: str, days: Sequence[datetime.date]) -> Place:
+def manifest(lake: Place, table: str, days: Sequence[datetime.date]) -> Place:
+    """The file that lists the candidate of a job of some days."""
     span = f"{min(days)}_{max(days)}"
     return lake / FOLDER / table / f"{span}.json"

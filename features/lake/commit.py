@@ -21,7 +21,14 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from features.lake.day_rows import WrittenFile
-from features.lake.snapshot import Snapshot, application, open_table, snapshot, span
+from features.lake.snapshot import (
+    Snapshot,
+    application,
+    day_before,
+    open_table,
+    snapshot,
+    span,
+)
 from features.places import Place, arrow_file, uri
 from features.schema import DAY
 
@@ -49,6 +56,8 @@ def commit(
     *,
     struct: str,
     metadata: Metadata,
+    token: str = "",
+    built_on: Mapping[datetime.date, int] | None = None,
 ) -> int:
     """Let a table's next version have these files in place of whatever some days had.
 
@@ -58,6 +67,8 @@ def commit(
         base: The days to replace, each with its number when the job began (``Snapshot.numbers``).
         struct: The table's schema, as JSON that Spark and Delta share.
         metadata: Such as the job, and the versions of its inputs.
+        token: Names the commit: one that is in the log is not repeated; empty: a new one.
+        built_on: Of days that were computed from the day before, the number that it had.
 
     Returns:
         The version.
@@ -71,19 +82,22 @@ def commit(
     if outside := sorted({file.day for file in files} - set(base)):
         days = ", ".join(map(str, outside[:3]))
         raise ValueError(f"{root.name}: rows of {days} are outside the days to replace")
-    schema, token = Schema.from_json(struct), uuid.uuid4().hex
+    schema, token = Schema.from_json(struct), token or uuid.uuid4().hex
+    numbers = {application(day): base[day] + 1 for day in base}
+    numbers |= {day_before(day): number for day, number in (built_on or {}).items()}
     for attempt in range(_TRIES):
         table = open_table(root)
-        now = Snapshot(root, table).numbers(list(base))
+        found = Snapshot(root, table)
+        now = found.numbers(list(base))
         if now != dict(base):
-            if table is not None and _has(table, token):  # our answer was lost, the commit was not
-                return int(table.version())
-            raise ConflictError(_conflict(root, table, base, now))
+            if found.has_commit(token):  # our answer was lost, the commit was not
+                return int(found.version)
+            raise ConflictError(_conflict(found, base, now))
         _require_same_columns(root, table, schema, base)
         properties = CommitProperties(
             custom_metadata={**metadata, "days": sorted(map(str, base)), "token": token},
             max_commit_retries=0,
-            app_transactions=[Transaction(application(day), base[day] + 1) for day in base],
+            app_transactions=[Transaction(name, number) for name, number in numbers.items()],
         )
         expected = _CREATING if table is None else _WRITING
         try:
@@ -196,21 +210,14 @@ def _write(
     )
 
 
-def _has(table: DeltaTable, token: str) -> bool:
-    return any(one.get("token") == token for one in table.history(_TRIES))
-
-
 def _conflict(
-    root: Place,
-    table: DeltaTable | None,
-    base: Mapping[datetime.date, int],
-    now: Mapping[datetime.date, int],
+    found: Snapshot, base: Mapping[datetime.date, int], now: Mapping[datetime.date, int]
 ) -> str:
     """Which days were replaced, by whom, and what to do."""
-    days = sorted(str(day) for day in base if now[day] != base[day])
-    history = table.history() if table is not None else []
-    winner = next((one for one in history if set(days) & set(one.get("days", ()))), {})
+    days = sorted(day for day in base if now[day] != base[day])
+    winner = found.newest_commit(days)
     return (
-        f"{root.name}: {', '.join(days[:3])} replaced by job {winner.get('job', 'unknown')} of run "
-        f"{winner.get('run', 'unknown')} since this job began; run it again"
+        f"{found.root.name}: {', '.join(map(str, days[:3]))} replaced by job "
+        f"{winner.get('job', 'unknown')} of run {winner.get('run', 'unknown')} since this job "
+        "began; run it again"
     )

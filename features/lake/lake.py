@@ -7,20 +7,22 @@ hold them, and the fingerprint of the schema by which they were made. The log sa
 which job of which run made it, and from which versions of which tables.
 """
 
+import contextlib
+import dataclasses
 import datetime
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from features.lake import commit
-from features.lake.candidate import Candidate, candidate
+from features.lake.candidate import Candidate, candidate, manifest
 from features.lake.compact import compact, scattered_days
 from features.lake.day_rows import FileDescription, Partition
 from features.lake.snapshot import Snapshot, snapshot
 from features.lake.spark_files import read_files, write_frame
-from features.places import Place, arrow_file, place
+from features.places import Place, place
 
 IMPRESSIONS_RAW = "impressions_raw"
 """As they landed, typed."""
@@ -124,16 +126,6 @@ class Lake:
             corrected_at: Of days whose rows replace others that were used, from when they count.
             files_per_day: Files of each day, each written by a task of its own.
         """
-        base = self.snapshot(table).numbers(days)
-        description = FileDescription(fingerprint, dict(corrected_at or {}))
-        files = write_frame(
-            frame,
-            self.root / table,
-            days,
-            keys=keys,
-            files_per_day=files_per_day,
-            description=description,
-        )
         metadata = {
             **self._origin,
             "fingerprint": fingerprint,
@@ -141,10 +133,29 @@ class Lake:
         }
         # Spark's plan decides which columns it knows to be filled; a table's columns do not change.
         struct = frame.schema.toNullable().json()
-        return Candidate(table, base, files, struct, description, metadata)
+        base = self.snapshot(table).numbers(days)
+        description = FileDescription(fingerprint, dict(corrected_at or {}))
+        staged = Candidate(table, base, [], struct, description, metadata)
+        return self.restage(staged, frame, keys=keys, files_per_day=files_per_day)
+
+    def restage(
+        self, staged: Candidate, frame: DataFrame, *, keys: Sequence[str], files_per_day: int = 1
+    ) -> Candidate:
+        """Write other rows for a candidate's days; returns the candidate with their files."""
+        files = write_frame(
+            frame,
+            self.root / staged.table,
+            staged.days,
+            keys=keys,
+            files_per_day=files_per_day,
+            description=staged.description,
+        )
+        return dataclasses.replace(staged, files=files)
 
     def publish(self, staged: Candidate) -> list[Partition]:
         """Let the next version of a table have a candidate's days; all of them or none.
+
+        A candidate that was published before is not published again.
 
         Raises:
             ConflictError: Another job has replaced one of the days since the candidate's began.
@@ -153,18 +164,33 @@ class Lake:
         self._snapshots.pop(staged.table, None)
         return staged.partitions()
 
+    def is_published(self, staged: Candidate) -> bool:
+        """Whether a version has a candidate's days, or had them until they were replaced again."""
+        found = self.snapshot(staged.table)
+        return found.numbers(staged.days) != staged.base and found.has_commit(staged.token)
+
+    def put(self, staged: Candidate, days: Sequence[datetime.date]) -> None:
+        """List a candidate of a job of these days, for the next job and for people."""
+        staged.put(self.root, days)
+
     def candidate(self, table: str, days: Sequence[datetime.date]) -> Candidate | None:
-        """What an earlier job has staged, and put, for exactly these days."""
+        """What an earlier job of exactly these days has put; None where there is nothing."""
         return candidate(self.root, table, days)
 
-    def read_candidate(
-        self, spark: SparkSession, staged: Candidate, struct: StructType
-    ) -> DataFrame:
-        """Rows of a candidate, with a ``day`` column."""
-        root = self.root / staged.table
-        _, folder = arrow_file(root)
-        files = [(file.day, f"{folder}/{file.path}") for file in staged.files]
-        return read_files(spark, root, files, struct)
+    def discard(self, table: str, days: Sequence[datetime.date]) -> None:
+        """Take what a job of these days has put off the list; its files stay until a vacuum."""
+        manifest(self.root, table, days).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def preview(self, staged: Candidate) -> Iterator[None]:
+        """In the block, the job sees a candidate's days as if they were published."""
+        before = self.snapshot(staged.table)
+        seen = before.previewed(staged.base, staged.files, staged.partitions())
+        self._snapshots[staged.table] = seen
+        try:
+            yield
+        finally:
+            self._snapshots[staged.table] = before
 
     def replace(
         self,

@@ -1,17 +1,18 @@
 """One version of a table of the lake: which days it has, and which files hold them."""
 
 import concurrent.futures
+import copy
 import datetime
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from features.lake.day_rows import FOOTER, Partition, partition_from_footers
+from features.lake.day_rows import FOOTER, Partition, WrittenFile, partition_from_footers
 from features.places import Place, arrow_file, is_local, uri
 from features.schema import DAY
 
@@ -31,6 +32,7 @@ class Snapshot:
         self.num_bytes = self.num_rows = 0
         self._files: dict[datetime.date, list[str]] = {}
         self._partitions: dict[datetime.date, Partition] = {}
+        self._numbers: dict[datetime.date, int] = {}
         if table is not None:
             actions = table.get_add_actions(flatten=True)
             self.num_bytes = sum(actions.column("size_bytes").to_pylist())
@@ -67,11 +69,55 @@ class Snapshot:
             raise ValueError(f"{self.root.name}: no such table in {self.root.parent}")
         return str(self._table.schema().to_json())
 
+    def has_columns(self, struct: str) -> bool:
+        """Whether the table has exactly these columns, given as JSON; not where there is none."""
+        return self._table is not None and bool(self._table.schema() == Schema.from_json(struct))
+
+    def previewed(
+        self,
+        base: Mapping[datetime.date, int],
+        files: Sequence[WrittenFile],
+        partitions: Sequence[Partition],
+    ) -> "Snapshot":
+        """The same with some days as files that no version names yet have them.
+
+        Args:
+            base: The days, each with its number when the files were begun.
+            files: The files of these days.
+            partitions: What they hold.
+        """
+        found = copy.copy(self)
+        found.__dict__.pop("days", None)
+        found._files = {day: paths for day, paths in self._files.items() if day not in base}
+        for file in files:
+            found._files.setdefault(file.day, []).append(f"{self._folder}/{file.path}")
+        found._partitions = self._partitions | {part.day: part for part in partitions}
+        found._numbers = {**self._numbers, **base}
+        return found
+
     def numbers(self, days: Sequence[datetime.date]) -> dict[datetime.date, int]:
         """How often each day was replaced."""
-        if self._table is None:
-            return dict.fromkeys(days, 0)
-        return {day: self._table.transaction_version(application(day)) or 0 for day in days}
+        return {
+            day: self._numbers.get(day, self._transaction(application(day)) or 0) for day in days
+        }
+
+    def built_on(self, day: datetime.date) -> int | None:
+        """The number of the day before when a day was computed from it; None: it was not."""
+        return self._transaction(day_before(day))
+
+    def has_commit(self, token: str) -> bool:
+        """Whether a commit with this token led to the version."""
+        history = [] if self._table is None else self._table.history()
+        return any(one.get("token") == token for one in history)
+
+    def newest_commit(self, days: Sequence[datetime.date]) -> dict[str, object]:
+        """What the log says of the newest commit that replaced one of these days."""
+        history = [] if self._table is None else self._table.history()
+        named = set(map(str, days))
+        return next((one for one in history if named & set(one.get("days", ()))), {})
+
+    def _transaction(self, name: str) -> int | None:
+        return None if self._table is None else self._table.transaction_version(name)
 
     def history(self) -> list[dict[str, object]]:
         """What the log says of each version, the newest first: job, run, inputs, days, hashes."""
@@ -159,6 +205,11 @@ def tables(lake: Place) -> list[str]:
 def application(day: datetime.date) -> str:
     """The name under which the log keeps the number of a day."""
     return f"{DAY}={day.isoformat()}"
+
+
+def day_before(day: datetime.date) -> str:
+    """The name under which it keeps the number of the day before that a day was built on."""
+    return f"{application(day)}/built-on"
 
 
 def span(days: Sequence[datetime.date]) -> str:

@@ -23,7 +23,7 @@ from pyspark.sql.types import StructType
 from features.lake.day_file import MIXED_HASH, ROW_HASH, DayFile
 from features.lake.day_rows import FileDescription, WrittenFile
 from features.places import Place, arrow_file, is_local, place, uri
-from features.schema import DAY
+from features.schema import DAY, SOURCE
 
 _PART = "__part"
 """Column with the number of the file, among those of its day, that a row goes to."""
@@ -67,7 +67,7 @@ def write_frame(
         files_per_day: Files of each day, each written by a task of its own.
         description: What the files say of their rows.
     """
-    columns = sorted(name for name in frame.columns if name != DAY)
+    columns = sorted(name for name in frame.columns if name not in (DAY, *SOURCE))
     row = F.xxhash64(*(F.col(name) for name in columns))
     hashed = frame.withColumn(ROW_HASH, row).withColumn(MIXED_HASH, F.xxhash64(F.col(ROW_HASH)))
     first, num_days = min(days), (max(days) - min(days)).days + 1

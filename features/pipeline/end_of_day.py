@@ -64,6 +64,13 @@ def states(work: Workspace, partitions: StatePartitions) -> DataFrame:
     return union([work.features(table, days) for table, days in partitions])
 
 
+def drop_ends_of_days(work: Workspace, table: FeatureTable, first: datetime.date) -> None:
+    """Remove the states at the end of a day and of all later ones: its rows are to be replaced."""
+    ended = end_of_day_table(table).name
+    if days := work.lake.days_between(ended, first, datetime.date.max):
+        work.lake.remove(ended, days)
+
+
 def write_end_of_day(work: Workspace, table: FeatureTable, day: datetime.date) -> None:
     """Write the states at the end of a day whose rows are written, unless they are there.
 

@@ -2,8 +2,12 @@
 
 A job is a pure function of its days and its inputs: it replaces the partitions of these days and
 nothing else, and reads no clock. A range of days gives the same rows as day by day.
+
+Feature rows are staged: no version of a table has them until they are judged and published.
 """
 
+import contextlib
+import dataclasses
 import datetime
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +16,19 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.datasets.readers import READERS
+from features.lake.candidate import Candidate, joined
 from features.lake.day_rows import Partition
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY
 from features.pipeline.aggregates import is_positive, label_delay_days, midnight
+from features.pipeline.attributes import stage_attributes
 from features.pipeline.availability import first_visible, with_availability
-from features.pipeline.end_of_day import state_partitions, states, write_end_of_day
+from features.pipeline.builds import discard_build, list_build
+from features.pipeline.end_of_day import (
+    drop_ends_of_days,
+    state_partitions,
+    states,
+    write_end_of_day,
+)
 from features.pipeline.item_daily import first_impression_day, item_daily
 from features.pipeline.point_in_time import join_as_of
 from features.pipeline.user_state import user_state
@@ -25,6 +37,7 @@ from features.pipeline.workspace import (
     TO_IMPRESSIONS,
     Workspace,
     newest_correction,
+    numbers_built_on,
     require_day_before,
     require_days,
     require_examples_before,
@@ -77,12 +90,12 @@ def _corrections(
     return {day: moment for day, moment in found.items() if moment}
 
 
-def publish_impressions(
+def stage_impressions(
     work: Workspace, frame: DataFrame, days: Sequence[datetime.date], *, keys: Sequence[str]
-) -> list[Partition]:
-    """Publish checked impressions with the corrections of the raw ones."""
+) -> Candidate:
+    """Stage impressions of some days with the corrections of the raw ones."""
     corrected_at = _corrections(work, days)
-    return work.replace(frame, IMPRESSIONS, days, keys=keys, corrected_at=corrected_at)
+    return work.stage(frame, IMPRESSIONS, days, keys=keys, corrected_at=corrected_at)
 
 
 def build(
@@ -92,8 +105,10 @@ def build(
     *,
     available_at: datetime.datetime | None = None,
     is_first: bool = False,
-) -> list[Partition]:
-    """Feature rows of some days, for every table of the schema.
+) -> list[Candidate]:
+    """Stage feature rows of some days, for every table of the schema, and list them.
+
+    Nothing is live yet. A build of the same days that was not published gives way.
 
     Args:
         work: Session, schema and lake.
@@ -105,6 +120,9 @@ def build(
             ingested as a correction, from that moment on.
         is_first: The lake begins with these days, and builds on none before.
 
+    Returns:
+        A candidate for each table; none of attributes that have not changed.
+
     Raises:
         ValueError: A day is missing or was made by another schema; names the command to run.
     """
@@ -112,39 +130,79 @@ def build(
     require_day_before(work.lake, work.schema, days, is_first=is_first)
     # On small days Spark plans longer than it computes; the tables do not depend on each other.
     with ThreadPoolExecutor(max_workers=len(work.schema.tables)) as pool:
-        written = pool.map(
-            lambda table: _build_table(work, landing, table, days, available_at),
+        staged = pool.map(
+            lambda table: _stage_table(work, landing, table, days, available_at),
             work.schema.tables,
         )
-        return [partition for partitions in written for partition in partitions]
+        return list_build(work, [one for one in staged if one], days)
 
 
-def _build_table(
+def publish_features(
+    work: Workspace, staged: Sequence[Candidate], days: Sequence[datetime.date]
+) -> list[Partition]:
+    """Let the lake have what a build of some days has staged; nothing is judged here.
+
+    The states at the end of the last day are written too; those of these days and later ones go
+    first, since they rest on the rows before.
+
+    Raises:
+        ConflictError: Another job has replaced one of the days since the build began.
+    """
+    published = []
+    for one in staged:
+        table = work.schema.table(one.table)
+        if table.kind is TableKind.STATE:
+            drop_ends_of_days(work, table, one.days[0])
+        published += work.lake.publish(one)
+        if table.kind is TableKind.STATE:
+            write_end_of_day(work, table, one.days[-1])
+    discard_build(work, days)
+    return published
+
+
+def _stage_table(
     work: Workspace,
     landing: Place,
     table: FeatureTable,
     days: Sequence[datetime.date],
     available_at: datetime.datetime | None,
-) -> list[Partition]:
+) -> Candidate | None:
     if table.kind is TableKind.ATTRIBUTES:
-        return _build_attributes(work, landing, table)
+        return stage_attributes(work, landing, table, days, available_at=available_at)
+    staged = _stage_computed(work, table, days, available_at, settled=days[0] - ONE_DAY)
+    return dataclasses.replace(staged, built_on=numbers_built_on(work.lake, staged))
+
+
+def _stage_computed(
+    work: Workspace,
+    table: FeatureTable,
+    days: Sequence[datetime.date],
+    available_at: datetime.datetime | None,
+    *,
+    settled: datetime.date,
+) -> Candidate:
+    """Stage days of a table; ``settled`` is the last day before those that the build replaces."""
     corrected = newest_correction(work.lake, _first_input(work, table, days[0]), days[-1])
     if corrected and len(days) > 1:
         # A correction is known from its own day on, and counts from another moment for each day.
-        each = (_build_table(work, landing, table, [day], available_at) for day in days)
-        return [partition for partitions in each for partition in partitions]
+        with contextlib.ExitStack() as earlier:
+            parts = []
+            for day in days:
+                parts.append(_stage_computed(work, table, [day], available_at, settled=settled))
+                earlier.enter_context(work.lake.preview(parts[-1]))
+        return joined(parts)
     moment = max(filter(None, (available_at, corrected)), default=None)
     if moment and moment <= first_visible(table, days[0]):
         moment = None  # it was known before any row of these days counts
-    compute = _state_rows if table.kind is TableKind.STATE else _daily_rows
-    rows = compute(work, table, days, moment or first_visible(table, days[0]))
+    known_by = moment or first_visible(table, days[0])
+    if table.kind is TableKind.STATE:
+        rows = _state_rows(work, table, days, known_by, settled=settled)
+    else:
+        rows = _daily_rows(work, table, days, known_by)
     key = work.schema.entity(table.role).name
     names = [*feature_struct(work.schema, table).names, DAY]
     frame = with_availability(work, table, rows, days, moment).select(*names)
-    written = work.replace(frame, table.name, days, keys=[key, EVENT_TIMESTAMP, CREATED])
-    if table.kind is TableKind.STATE:
-        write_end_of_day(work, table, days[-1])
-    return written
+    return work.stage(frame, table.name, days, keys=[key, EVENT_TIMESTAMP, CREATED])
 
 
 def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
@@ -195,10 +253,12 @@ def _state_rows(
     table: FeatureTable,
     days: Sequence[datetime.date],
     known_by: datetime.datetime,
+    *,
+    settled: datetime.date,
 ) -> DataFrame:
     since, before = _first_input(work, table, days[0]), days[0] - ONE_DAY
     impressions = work.impressions(work.lake.days_between(IMPRESSIONS, since, days[-1]))
-    earlier = states(work, state_partitions(work, table, days[0], before, settled=before))
+    earlier = states(work, state_partitions(work, table, days[0], before, settled=settled))
     return user_state(
         work.schema,
         table,
@@ -225,16 +285,3 @@ def _daily_rows(
         carry_day=carry_day,
         days=days,
     )
-
-
-def _build_attributes(work: Workspace, landing: Place, table: FeatureTable) -> list[Partition]:
-    """Attributes hold since the epoch, in one partition that is written when they change."""
-    schema = work.schema
-    reader = READERS[schema.name]
-    rows = reader.read_attributes(work.spark, landing / schema.name, table)
-    since = F.lit(midnight(schema.epoch))
-    times = {EVENT_TIMESTAMP: since, CREATED: since, DAY: F.lit(schema.epoch)}
-    names = [*feature_struct(schema, table).names, DAY]
-    key = schema.entity(table.role).name
-    frame = rows.withColumns(times).select(*names)
-    return work.replace(frame, table.name, [schema.epoch], keys=[key])

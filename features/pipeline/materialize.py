@@ -39,7 +39,7 @@ def _days_of(
 ) -> list[datetime.date]:
     """The partitions whose rows may be used when the last of some days is online."""
     if table.kind is TableKind.ATTRIBUTES:
-        return work.lake.days_between(table.name, work.schema.epoch, work.schema.epoch)
+        return work.lake.days_between(table.name, datetime.date.min, days[-1])
     if table.kind is TableKind.STATE:
         return work.lake.days_between(table.name, days[0], days[-1])
     # A day's rows are used until those of the next become visible.

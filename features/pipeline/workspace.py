@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 
+from features.lake.candidate import Candidate
 from features.lake.day_rows import Partition
 from features.lake.lake import (
     EXAMPLES,
@@ -19,11 +20,11 @@ from features.lake.lake import (
     QUARANTINE,
     Lake,
 )
+from features.lake.snapshot import Snapshot
 from features.runbooks import RunbookError
 from features.schema import FeatureTable, Schema, TableKind
-from features.schema.derived_tables import end_of_day_table
 from features.schema.fingerprints import impressions_fingerprint, rows_fingerprint
-from features.spark.session import feature_struct, impressions_struct
+from features.spark.session import feature_struct, impressions_struct, landed_struct
 
 _FROM_THE_LOG = (IMPRESSIONS_RAW, IMPRESSIONS, f"{QUARANTINE}_{IMPRESSIONS}")
 ROWS_OF_A_FILE = 1_000_000
@@ -41,14 +42,38 @@ class Workspace:
     lake: Lake
 
     def impressions(self, days: Sequence[datetime.date], table: str = IMPRESSIONS) -> DataFrame:
-        """Impressions of some days, with ``day``; ValueError where they are of another schema."""
+        """Impressions of some days, with ``day``; the raw ones with where they have landed.
+
+        ValueError where they are of another schema.
+        """
         require_current(self.lake, self.schema, table, days)
-        return self.lake.read(self.spark, table, impressions_struct(self.schema), days)
+        struct = landed_struct if table == IMPRESSIONS_RAW else impressions_struct
+        return self.lake.read(self.spark, table, struct(self.schema), days)
 
     def features(self, table: FeatureTable, days: Sequence[datetime.date]) -> DataFrame:
         """Rows of a feature table of some days, with ``day``; as ``impressions``."""
         require_current(self.lake, self.schema, table.name, days)
         return self.lake.read(self.spark, table.name, feature_struct(self.schema, table), days)
+
+    def stage(
+        self,
+        frame: DataFrame,
+        table: str,
+        days: Sequence[datetime.date],
+        *,
+        keys: Sequence[str],
+        corrected_at: Mapping[datetime.date, datetime.datetime] | None = None,
+    ) -> Candidate:
+        """``Lake.stage``, stamped with this schema."""
+        return self.lake.stage(
+            frame,
+            table,
+            days,
+            keys=keys,
+            fingerprint=fingerprint_of(self.schema, table),
+            corrected_at=corrected_at,
+            files_per_day=self.files_per_day(days),
+        )
 
     def replace(
         self,
@@ -59,27 +84,12 @@ class Workspace:
         keys: Sequence[str],
         corrected_at: Mapping[datetime.date, datetime.datetime] | None = None,
     ) -> list[Partition]:
-        """``Lake.replace``, stamped with this schema.
-
-        States at the end of these days and of later ones go first: they rest on the old rows.
-        """
-        for state in self.schema.tables_of(TableKind.STATE):
-            ended = end_of_day_table(state).name
-            if table == state.name:
-                gone = self.lake.days_between(ended, days[0], datetime.date.max)
-                if gone:
-                    self.lake.remove(ended, gone)
-        return self.lake.replace(
-            frame,
-            table,
-            days,
-            keys=keys,
-            fingerprint=fingerprint_of(self.schema, table),
-            corrected_at=corrected_at,
-            files_per_day=self._files_per_day(days),
+        """Stage and publish rows that nobody has to judge."""
+        return self.lake.publish(
+            self.stage(frame, table, days, keys=keys, corrected_at=corrected_at)
         )
 
-    def _files_per_day(self, days: Sequence[datetime.date]) -> int:
+    def files_per_day(self, days: Sequence[datetime.date]) -> int:
         """So many that a file has a million rows or fewer, where a row is an impression."""
         known = [
             self.lake.manifest(table, day).rows
@@ -140,6 +150,43 @@ def require_day_before(
             + ("" if earlier else "; where the lake is to begin here, say --first-day"),
             runbook="day-missing",
         )
+
+
+def numbers_built_on(lake: Lake, staged: Candidate) -> dict[datetime.date, int]:
+    """Of a candidate's days, how often the day before had been replaced when they were computed."""
+    found = lake.snapshot(staged.table)
+    numbers = found.numbers([day - ONE_DAY for day in staged.base if found.files(day - ONE_DAY)])
+    numbers |= {day: number + 1 for day, number in staged.base.items()}
+    return {day: numbers[day - ONE_DAY] for day in staged.base if day - ONE_DAY in numbers}
+
+
+def stale_days(
+    lake: Lake, schema: Schema, days: Sequence[datetime.date]
+) -> dict[str, list[datetime.date]]:
+    """Days that do not follow from the days before them, once a build of some days is published.
+
+    They are those after the built ones, which were computed from what these days had; and those
+    from the first day on whose day before has been replaced since.
+
+    Returns:
+        By computed table, where there are any; built again in their order, they follow.
+    """
+    stale = {}
+    for table in schema.tables:
+        if table.kind is TableKind.ATTRIBUTES:
+            continue
+        found = lake.snapshot(table.name)
+        first = next((day for day in found.days if _is_outdated(found, day)), datetime.date.max)
+        first = first if first < days[0] else days[-1] + ONE_DAY
+        if after := [day for day in sorted({*found.days, *days}) if day >= first]:
+            stale[table.name] = after
+    return stale
+
+
+def _is_outdated(found: Snapshot, day: datetime.date) -> bool:
+    before = day - ONE_DAY
+    number = found.built_on(day) if found.files(before) else None
+    return number is not None and number != found.numbers([before])[before]
 
 
 def require_examples_before(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> None:

@@ -13,6 +13,10 @@ LABEL = "label"
 """1 for a positive impression, 0 for a negative one."""
 DAY = "day"
 """Partition column of every lake table."""
+SOURCE = SOURCE_FILE, SOURCE_LINE = "source_file", "source_line"
+"""Where an impression landed: its file below the landing folder, and its line there, from 1 on; of
+Parquet, its row. Raw impressions and those in quarantine have them. Content hashes leave them out:
+they say what rows are, not where they come from."""
 
 
 class Dtype(enum.StrEnum):

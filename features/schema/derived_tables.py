@@ -138,7 +138,7 @@ def item_daily(
 
 
 def attributes(role: Role, *, doc: str, columns: tuple[Column, ...]) -> FeatureTable:
-    """What is known of an entity from the start; it holds since the schema's epoch."""
+    """What is known of an entity; it holds since the schema's epoch, a change from its day on."""
     return FeatureTable(
         name=f"{role}_attributes",
         kind=TableKind.ATTRIBUTES,

@@ -26,7 +26,7 @@ class TableKind(enum.StrEnum):
     DAILY = "daily"
     """One row per entity and day, as of the day's end."""
     ATTRIBUTES = "attributes"
-    """One row per entity; true since ``Schema.epoch``."""
+    """One row per entity since ``Schema.epoch``, and one more from each change on."""
 
 
 class Role(enum.StrEnum):

@@ -1,12 +1,14 @@
 """What the readers of all data sets share: landed files as Spark's rows, from wherever they lie.
 
-On a disk Spark reads them itself. For an object store it has no file system: its tasks read there
-by Arrow's, Parquet as columns and texts as lines, which Spark parses as it does its own.
+Each row says in which file it landed, and in which line, or as which row of a Parquet file. Tasks
+read texts as lines, which Spark parses as it does its own. Spark itself reads Parquet on a disk;
+for an object store it has no file system: its tasks read there by Arrow's.
 """
 
 import dataclasses
 import datetime
 import io
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -20,7 +22,7 @@ from pyspark.sql.types import StructType
 
 from features.places import Place, arrow_file, is_local, place, uri
 from features.runbooks import RunbookError
-from features.schema import DAY, EXAMPLE_ID, Dtype, Schema
+from features.schema import DAY, EXAMPLE_ID, SOURCE, SOURCE_FILE, SOURCE_LINE, Dtype, Schema
 from features.spark.landing import INTRADAY, files_of, is_whole
 from features.spark.session import impressions_struct, struct_of
 
@@ -32,10 +34,13 @@ _IS_OF_TYPE = {
 }
 _DAY_OF_PATH = rf"/(?:impressions|{INTRADAY})/(\d{{4}}-\d{{2}}-\d{{2}})[^/]*(?:/[^/]*){{0,2}}$"
 """The day is in the name of a day's file or folder, and in the name of the folder of parts."""
+_BELOW_LANDING = rf"/((?:impressions|{INTRADAY})/.+)$"
 
 
 def delimited(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
-    """Tab-separated files with headers as strings, with the ``day`` that their names give.
+    """Tab-separated files with headers as strings, with ``day`` and where each row landed.
+
+    A task reads a file from its begin, for only so it knows the lines' numbers; Spark parses them.
 
     Raises:
         ValueError: A file is not there, or is cut off.
@@ -44,18 +49,13 @@ def delimited(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
     with paths[0].open(encoding="utf-8", errors="replace") as first:
         header = first.readline().rstrip("\n").split("\t")
     columns = ", ".join(f"`{name}` string" for name in header)
-    if is_local(paths[0]):
-        reader = spark.read.schema(columns).options(**_FORMAT)
-        return reader.csv([uri(path) for path in paths], header=True).withColumn(
-            DAY, _day_of_file()
-        )
     lines = _read_in_tasks(spark, paths, StructType().add("line", "string"), _lines)
-    parsed = lines.select(F.from_csv("line", columns, _FORMAT).alias("row"), DAY)
-    return parsed.select("row.*", DAY)
+    parsed = lines.select(F.from_csv("line", columns, _FORMAT).alias("row"), *SOURCE, DAY)
+    return parsed.select("row.*", *SOURCE, DAY)
 
 
 def parquet(spark: SparkSession, schema: Schema, paths: Sequence[Place]) -> DataFrame:
-    """Impressions of some landed files from Parquet, typed, with their id and ``day``.
+    """Impressions of some landed files from Parquet, typed, with ``day`` and where each landed.
 
     Raises:
         RunbookError: A file is not there, is cut off, or has a column of another type.
@@ -65,10 +65,17 @@ def parquet(spark: SparkSession, schema: Schema, paths: Sequence[Place]) -> Data
     for path in paths:
         _require_types(path, types)
     struct = impressions_struct(schema)
-    if is_local(paths[0]):
-        frame = spark.read.schema(struct).parquet(*map(uri, paths))
-        return frame.withColumn(DAY, _day_of_file())
-    return _read_in_tasks(spark, paths, struct, _Rows(to_arrow_schema(struct, timezone="UTC")))
+    if not is_local(paths[0]):
+        return _read_in_tasks(spark, paths, struct, _Rows(to_arrow_schema(struct, timezone="UTC")))
+    frame = spark.read.schema(struct).parquet(*map(uri, paths))
+    file = F.col("_metadata.file_path")
+    return frame.select(
+        "*",
+        F.regexp_extract(file, _BELOW_LANDING, 1).alias(SOURCE_FILE),
+        (F.col("_metadata.row_index") + 1).alias(SOURCE_LINE),
+        # The day as which a row landed; the checks find a row whose moment is on another.
+        F.to_date(F.regexp_extract(file, _DAY_OF_PATH, 1)).alias(DAY),
+    )
 
 
 def table(spark: SparkSession, path: Place) -> DataFrame:
@@ -76,45 +83,56 @@ def table(spark: SparkSession, path: Place) -> DataFrame:
     if is_local(path):
         return spark.read.parquet(uri(path))
     struct = from_arrow_schema(_schema_of(files_of(path)[0]))
-    return _read_in_tasks(
-        spark, [path], struct, _Rows(to_arrow_schema(struct, timezone="UTC"))
-    ).drop(DAY)
+    rows = _Rows(to_arrow_schema(struct, timezone="UTC"))
+    return _read_in_tasks(spark, [path], struct, rows).drop(*SOURCE, DAY)
 
 
 _FORMAT = {"sep": "\t", "quote": '"', "escape": '"'}
 _BATCH_LINES = 10_000
+_MOST_TASKS = 32
+"""Of many files, a task reads several."""
+Numbered = tuple[pa.Array, pa.RecordBatch]
+"""Rows, and the number that each has in its file, from 1 on."""
 
 
 def _read_in_tasks(
     spark: SparkSession,
     paths: Sequence[Place],
     struct: StructType,
-    rows_of: Callable[[Place], Iterable[pa.RecordBatch]],
+    rows_of: Callable[[Place], Iterable[Numbered]],
 ) -> DataFrame:
-    """Rows of what has landed in an object store, for which Spark has no file system, with ``day``.
+    """Rows of landed files, with where each landed and ``day``; a task reads a file by ``rows_of``.
 
-    A task reads a file by ``rows_of``, whose batches have the columns of ``struct``.
+    Its batches have the columns of ``struct``.
     """
     files = [(uri(file), _day_of(path)) for path in paths for file in files_of(path)]
-    with_day = StructType([*struct.fields]).add(DAY, "date")
+    whole = StructType([*struct.fields])
+    whole = whole.add(SOURCE_FILE, "string").add(SOURCE_LINE, "long").add(DAY, "date")
     if not files:
-        return spark.createDataFrame([], with_day)
-    named = spark.createDataFrame(files, f"file string, {DAY} date").repartition(len(files))
-    return named.mapInArrow(_Reading(rows_of, to_arrow_schema(with_day, timezone="UTC")), with_day)
+        return spark.createDataFrame([], whole)
+    numbers = spark.range(0, len(files), 1, min(len(files), _MOST_TASKS))
+    read = _Reading(files, rows_of, to_arrow_schema(whole, timezone="UTC"))
+    return numbers.mapInArrow(read, whole)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Reading:
-    """Makes rows of the names of files; Spark sends it to its tasks."""
+    """Makes rows of the numbers of files; Spark sends it to its tasks."""
 
-    rows_of: Callable[[Place], Iterable[pa.RecordBatch]]
+    files: Sequence[tuple[str, datetime.date | None]]
+    rows_of: Callable[[Place], Iterable[Numbered]]
     schema: pa.Schema
 
-    def __call__(self, named: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for name in (row for batch in named for row in batch.to_pylist()):
-            for rows in self.rows_of(place(name["file"])):
-                days = pa.repeat(pa.scalar(name[DAY], pa.date32()), len(rows))
-                yield pa.RecordBatch.from_arrays([*rows.columns, days], schema=self.schema)
+    def __call__(self, numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for number in (number for batch in numbers for number in batch.column(0).to_pylist()):
+            file, day = self.files[number]
+            below = re.search(_BELOW_LANDING, file)
+            source = pa.scalar(below[1] if below else "", pa.string())
+            for lines, rows in self.rows_of(place(file)):
+                sources = pa.repeat(source, len(rows))
+                days = pa.repeat(pa.scalar(day, pa.date32()), len(rows))
+                columns = [*rows.columns, sources, lines, days]
+                yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,43 +141,38 @@ class _Rows:
 
     schema: pa.Schema
 
-    def __call__(self, file: Place) -> Iterator[pa.RecordBatch]:
+    def __call__(self, file: Place) -> Iterator[Numbered]:
         files, path = arrow_file(file)
+        before = 1
         with pq.ParquetFile(path, filesystem=files) as content:
             for batch in content.iter_batches(columns=self.schema.names):
                 columns = [batch.column(field.name).cast(field.type) for field in self.schema]
-                yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
+                rows = pa.RecordBatch.from_arrays(columns, schema=self.schema)
+                yield pa.array(range(before, before + len(rows)), pa.int64()), rows
+                before += len(rows)
 
 
-def _lines(file: Place) -> Iterator[pa.RecordBatch]:
-    """Lines of a text without its header; blank ones are none, as for Spark's reader."""
+def _lines(file: Place) -> Iterator[Numbered]:
+    """Lines of a text without its header; blank ones count, and are no rows."""
     files, path = arrow_file(file)
     with io.TextIOWrapper(
         files.open_input_stream(path), encoding="utf-8", errors="replace"
     ) as content:
         next(content, None)
-        held: list[str] = []
-        for line in content:
-            if line.strip(_BLANKS):
-                held.append(line.removesuffix("\n"))
-            if len(held) == _BATCH_LINES:
-                yield pa.record_batch({"line": pa.array(held)})
-                held = []
-        yield pa.record_batch({"line": pa.array(held, pa.string())})
+        numbered = enumerate(content, start=2)
+        while held := list(itertools.islice(numbered, _BATCH_LINES)):
+            kept = [(at, line.removesuffix("\n")) for at, line in held if line.strip(_BLANKS)]
+            lines = pa.array([line for _, line in kept], pa.string())
+            yield pa.array([at for at, _ in kept], pa.int64()), pa.record_batch({"line": lines})
 
 
 _BLANKS = "".join(map(chr, range(33)))
 
 
 def _day_of(path: Place) -> datetime.date | None:
-    """As ``_day_of_file``, from a path."""
+    """The day as which a file landed."""
     found = re.search(_DAY_OF_PATH, uri(path))
     return datetime.date.fromisoformat(found[1]) if found else None
-
-
-def _day_of_file() -> SparkColumn:
-    """The day as which a row landed; the checks find a row whose moment is on another."""
-    return F.to_date(F.regexp_extract(F.input_file_name(), _DAY_OF_PATH, 1))
 
 
 def typed(schema: Schema, columns: dict[str, SparkColumn]) -> list[SparkColumn]:

@@ -34,6 +34,8 @@ from features.schema import (
     CREATED,
     EVENT_TIMESTAMP,
     EXAMPLE_ID,
+    SOURCE_FILE,
+    SOURCE_LINE,
     Column,
     Dtype,
     FeatureTable,
@@ -158,6 +160,12 @@ def impressions_struct(schema: Schema) -> StructType:
     return StructType(
         [StructField(EXAMPLE_ID, LongType()), *struct_of(schema.impression_columns()).fields]
     )
+
+
+def landed_struct(schema: Schema) -> StructType:
+    """Row type of raw impressions: with where each has landed."""
+    struct = impressions_struct(schema)
+    return struct.add(SOURCE_FILE, StringType()).add(SOURCE_LINE, LongType())
 
 
 def feature_struct(schema: Schema, table: FeatureTable) -> StructType:

@@ -1,8 +1,9 @@
-"""The check of a day: which rows are published, which go to quarantine, and what stops the day.
+"""The check of days: which rows are published, which go to quarantine, and what stops the days.
 
-Severity decides. A broken critical rule stops the day and nothing is written; rows that break a
-warning move to a quarantine partition with the rule and the reason; information is reported. A day
-as a whole is judged by the rows that would be published, and by how many would not.
+Severity decides. Rows that break a warning go to quarantine with the rule and the reason. What
+would be published without them, a candidate, is judged once: a broken critical rule stops the days,
+information is reported. Only then is anything published. Where the days are stopped, the version
+before stays live, and the candidate stays for a person to look at.
 """
 
 import concurrent.futures
@@ -10,32 +11,28 @@ import contextlib
 import dataclasses
 import datetime
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
+from features.lake.candidate import Candidate, manifest
 from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE
 from features.pipeline.aggregates import is_positive
-from features.pipeline.jobs import publish_impressions
+from features.pipeline.builds import staged_features
+from features.pipeline.jobs import publish_features, stage_impressions
 from features.pipeline.workspace import Workspace
 from features.places import Place
-from features.schema import DAY, LABEL, FeatureTable, Limits, TableKind
+from features.schema import DAY, LABEL, Limits
 from features.spark.session import feature_struct, impressions_struct
-from features.validation.expectations import (
-    Outcome,
-    Suite,
-    day_expectations,
-    quarantine_expectation,
-    update_docs,
-)
+from features.validation.expectations import Suite, label_expectations, update_docs
+from features.validation.outcome import Outcome
 from features.validation.row_rules import (
-    PUBLISHED,
-    REASONS,
-    RULES,
+    Routing,
     feature_rules,
     impression_rules,
+    is_good,
     mark_broken_rules,
+    routing,
 )
 
 _CHECKS_AT_ONCE = 2
@@ -44,59 +41,74 @@ _FEWEST_TRAILING_DAYS = 3
 
 
 def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: Place) -> Outcome:
-    """Check raw impressions; publish good rows, quarantine the rest, or stop on a critical rule."""
-    rules = impression_rules(work.schema)
-    frame = mark_broken_rules(work.impressions(days, IMPRESSIONS_RAW), rules)
-    published = F.col(PUBLISHED) == 1
-    labelled = frame.withColumn(LABEL, F.when(published, is_positive(work.schema.label)))
-    suite = Suite(work.schema, IMPRESSIONS, impressions_struct(work.schema), reports)
-    with _cached(labelled):
-        sums = labelled.groupBy(DAY).agg(F.sum(PUBLISHED)).collect()
-        rows_of: dict[datetime.date, int] = dict(sums)
-        suite.define(rules, day_expectations(work.schema, rows_of))
-        outcome = suite.run(labelled)
-        counts = {day: rows_of.get(day, 0) for day in days}
-        too_few, unusual = check_row_counts(work.schema.limits, counts, _trailing_rows(work, days))
-        outcome.critical.extend(too_few)
-        outcome.reported.extend(unusual)
-        update_docs([suite])
-        if not outcome.critical:
-            names = [*impressions_struct(work.schema).names, DAY]
-            keys = _quarantine(work, labelled, IMPRESSIONS, days, names=names)
-            good = labelled.where(published).select(*names)
-            publish_impressions(work, good, days, keys=keys)
-    return outcome
+    """Check raw impressions; publish the good rows and the quarantine, or stop the days."""
+    schema, lake = work.schema, work.lake
+    rules, struct = impression_rules(schema), impressions_struct(schema)
+    names = [*struct.names, DAY]
+    with contextlib.ExitStack() as caches:
+        marked = _cached(caches, mark_broken_rules(work.impressions(days, IMPRESSIONS_RAW), rules))
+        routed = routing(marked, rules, days)
+        good = marked.where(is_good()).select(*names)
+        staged = stage_impressions(work, good, days, keys=names[:3])
+        quarantine = _stage_quarantine(work, marked, routed, IMPRESSIONS, days, keys=names[:3])
+        for one in (staged, *quarantine):
+            lake.put(one, days)
+        with lake.preview(staged):
+            rows = work.impressions(days).withColumn(LABEL, is_positive(schema.label))
+        suite = Suite(schema, IMPRESSIONS, struct, reports)
+        labels = label_expectations(schema, sum(routed.published.values()))
+        suite.define(rules, routed, labels)
+        outcome = suite.run(_cached(caches, rows))
+    trailing = _trailing_rows(work, days)
+    too_few, unusual = check_row_counts(schema.limits, routed.published, trailing)
+    outcome.critical.extend(too_few)
+    outcome.reported.extend(unusual)
+    update_docs([suite])
+    if not outcome.critical:
+        for one in (*quarantine, staged):
+            lake.publish(one)
+            lake.discard(one.table, days)
+    return _naming(work, outcome, staged, days)
 
 
 def check_features(work: Workspace, days: Sequence[datetime.date], reports: Place) -> list[Outcome]:
-    """Check every feature table; bad rows move to quarantine, or a critical rule stops the day."""
-    checks = [_table_check(work, table, days, reports) for table in work.schema.tables]
-    # Python and the JVM take turns in one check: two at once keep both busy.
+    """Check what a build of these days has staged; publish every table, or none.
+
+    Returns:
+        An outcome for each table of the build; none where it was published before.
+
+    Raises:
+        RunbookError: No build of exactly these days waits; names the command to run.
+        ConflictError: Another job has replaced one of the days since the build began.
+    """
+    staged = staged_features(work, days)
+    if not staged:
+        return []
     with (
         contextlib.ExitStack() as caches,
         concurrent.futures.ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool,
     ):
-        for check in checks:
-            caches.enter_context(_cached(check.frame))
-        outcomes = list(pool.map(lambda check: check.suite.run(check.frame), checks))
-        update_docs([check.suite for check in checks])
-        for check, outcome in zip(checks, outcomes, strict=True):
-            if outcome.quarantined and not outcome.critical:
-                table = check.suite.table
-                keys = _quarantine(work, check.frame, table, check.days, names=check.names)
-                good = check.frame.where(F.col(PUBLISHED) == 1).select(*check.names)
-                work.replace(good, table, check.days, keys=keys)
+        checks = [_table_check(work, one, days, caches, reports) for one in staged]
+        # Python and the JVM take turns in one check: two at once keep both busy.
+        found = pool.map(lambda check: check.suite.run(check.frame), checks)
+        outcomes = [
+            _naming(work, outcome, check.staged, days)
+            for check, outcome in zip(checks, found, strict=True)
+        ]
+    update_docs([check.suite for check in checks])
+    if not any(outcome.critical for outcome in outcomes):
+        for quarantine in (one for check in checks for one in check.quarantine):
+            work.lake.publish(quarantine)
+            work.lake.discard(quarantine.table, days)
+        publish_features(work, [check.staged for check in checks], days)
     return outcomes
 
 
-@contextlib.contextmanager
-def _cached(frame: DataFrame) -> Iterator[None]:
-    """Keep a frame's rows in memory for the block; other sessions may have caches of their own."""
+def _cached(caches: contextlib.ExitStack, frame: DataFrame) -> DataFrame:
+    """Keep a frame's rows in memory for a while; other sessions may have caches of their own."""
     frame.cache()
-    try:
-        yield
-    finally:
-        frame.unpersist()
+    caches.callback(frame.unpersist)
+    return frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,42 +116,67 @@ class _TableCheck:
     """What the check of one feature table needs."""
 
     suite: Suite
+    staged: Candidate
+    """What would be published."""
+    quarantine: Sequence[Candidate]
     frame: DataFrame
-    days: Sequence[datetime.date]
-    names: Sequence[str]
+    """Rows of ``staged``."""
 
 
 def _table_check(
-    work: Workspace, table: FeatureTable, days: Sequence[datetime.date], reports: Place
-) -> _TableCheck:
-    table_days = [work.schema.epoch] if table.kind is TableKind.ATTRIBUTES else days
-    struct = feature_struct(work.schema, table)
-    rules = feature_rules(work.schema, table)
-    frame = mark_broken_rules(work.features(table, table_days), rules)
-    suite = Suite(work.schema, table.name, struct, reports)
-    has_rows = any(work.lake.manifest(table.name, day).rows for day in table_days)
-    suite.define(rules, [quarantine_expectation(work.schema)] if has_rows else [])
-    return _TableCheck(suite, frame, table_days, names=[*struct.names, DAY])
-
-
-def _quarantine(
     work: Workspace,
-    frame: DataFrame,
+    built: Candidate,
+    days: Sequence[datetime.date],
+    caches: contextlib.ExitStack,
+    reports: Place,
+) -> _TableCheck:
+    table = work.schema.table(built.table)
+    struct, rules = feature_struct(work.schema, table), feature_rules(work.schema, table)
+    names = [*struct.names, DAY]
+    with work.lake.preview(built):
+        rows = work.features(table, built.days)
+    frame = _cached(caches, mark_broken_rules(rows, rules))
+    routed, staged = routing(frame, rules, built.days), built
+    quarantine = _stage_quarantine(work, frame, routed, table.name, built.days, keys=names[:3])
+    for one in quarantine:
+        work.lake.put(one, days)
+    if any(routed.quarantined.values()):
+        good = frame.where(is_good()).select(*names)
+        count = work.files_per_day(built.days)
+        staged = work.lake.restage(built, good, keys=names[:3], files_per_day=count)
+        with work.lake.preview(staged):
+            frame = _cached(caches, work.features(table, staged.days))
+    suite = Suite(work.schema, table.name, struct, reports)
+    suite.define(rules, routed)
+    return _TableCheck(suite, staged, quarantine, frame)
+
+
+def _stage_quarantine(
+    work: Workspace,
+    marked: DataFrame,
+    routed: Routing,
     table: str,
     days: Sequence[datetime.date],
     *,
-    names: Sequence[str],
-) -> list[str]:
-    """Move bad rows before the good ones are published; returns the keys by which both are sorted.
-
-    A job that is killed in between is run again and finds the same bad rows.
-    """
+    keys: Sequence[str],
+) -> list[Candidate]:
+    """Stage the bad rows of some days; none where there are none and were none before."""
     quarantine = f"{QUARANTINE}_{table}"
-    keys = [name for name in names if name != DAY][:3]
-    bad = frame.where(F.col(PUBLISHED) == 0)
-    if work.lake.days_between(quarantine, days[0], days[-1]) or not bad.isEmpty():
-        work.replace(bad.select(*names, RULES, REASONS), quarantine, days, keys=keys)
-    return keys
+    if not any(routed.quarantined.values()) and not work.lake.days_between(
+        quarantine, days[0], days[-1]
+    ):
+        return []
+    bad = marked.where(~is_good())
+    return [work.stage(bad, quarantine, days, keys=keys)]
+
+
+def _naming(
+    work: Workspace, outcome: Outcome, judged: Candidate, days: Sequence[datetime.date]
+) -> Outcome:
+    """The outcome with where the candidate is."""
+    where = str(manifest(work.lake.root, judged.table, days))
+    files = [file.path for file in judged.files]
+    return dataclasses.replace(outcome, candidate=where, files=files)
 
 
 def _trailing_rows(work: Workspace, days: Sequence[datetime.date]) -> list[int]:

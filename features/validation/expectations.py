@@ -1,54 +1,39 @@
-"""Great Expectations: the suite that the schema's rules become, and its run.
+"""Great Expectations: the suites that the schema's rules become, and their run.
 
-Great Expectations is imported here only. ``features.validation.checks`` acts on what a run finds.
+One suite judges the rows that would be published: their types, and the rules that are no warnings.
+The other judges the days by their numbers: the share in quarantine, and what the warnings sent
+there. Great Expectations is imported here only. ``features.validation.checks`` acts on what is
+found.
 """
 
-import dataclasses
-import datetime
 import functools
-import json
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import great_expectations as gx
 import great_expectations.expectations as gxe
+import pandas as pd
 from great_expectations.core import config_provider
 from great_expectations.core.yaml_handler import YAMLHandler
 from great_expectations.execution_engine import SparkDFExecutionEngine
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from features.places import Place, get_folder, is_local, local_root, put_changed, uri
 from features.schema import DAY, LABEL, Schema, Severity
-from features.validation.row_rules import PUBLISHED, QUARANTINED_SHARE, RULES, Check, Rule
+from features.validation.outcome import Outcome, sentence, severity
+from features.validation.row_rules import Check, Routing, Rule, warnings
 
 _DOCS = "gx/uncommitted/data_docs/local_site/index.html"
 _CLOCK_SECONDS = 1.0
 """By which a file's time may be behind the clock."""
+_QUARANTINED_SHARE = "quarantined_share"
 _BROKEN_VALUES = 20
 """That the Data Docs show of each rule."""
 _SMALLEST_DAY_FOR_LABEL_RATE = 500
 """Below it a label rate outside the limits is chance, and only reported."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What checking one table found."""
-
-    table: str
-    rows: int
-    quarantined: int
-    critical: list[str]
-    """Broken critical rules, with what was seen; empty when the day may go on."""
-    reported: list[str]
-    """Broken information rules, with what was seen."""
-    broken_rules: dict[str, int]
-    """Rows that each broken row rule found."""
-    data_docs: str
-    """Path of the Data Docs below the reports folder."""
 
 
 class Suite:
@@ -59,67 +44,90 @@ class Suite:
 
     def __init__(self, schema: Schema, table: str, struct: Any, reports: Place) -> None:
         self.name = f"{schema.name}-{table}"
+        self.schema = schema
         self.table = table
         self.struct = struct
         self.published = reports / schema.name / "expectations"
         self.root = _project(self.published, schema.name)
         self.since = time.time() - _CLOCK_SECONDS
-        self.rules: Sequence[Rule] = ()
+        self.routed = Routing({}, {}, {}, {})
         self.checkpoint: Any = None
+        self.of_days: Any = None
         self.result_ids: list[Any] = []
 
-    def define(self, rules: Sequence[Rule], whole: Sequence[gxe.Expectation]) -> None:
-        """Write the suite: the types of the columns, the rules of rows, and those of the whole."""
-        self.rules = rules
+    def define(
+        self, rules: Sequence[Rule], routed: Routing, whole: Sequence[gxe.Expectation] = ()
+    ) -> None:
+        """Write both suites.
+
+        Args:
+            rules: Rules of the rows.
+            routed: Where the rows went that came in.
+            whole: Expectations of all rows together that would be published.
+        """
+        self.routed = routed
         typed = [
             gxe.ExpectColumnValuesToBeOfType(
                 column=field.name, type_=type(field.dataType).__name__, severity="critical"
             )
             for field in self.struct.fields
         ]
-        context = _context(self.root)
-        source = context.data_sources.add_or_update_spark(name=self.name)
+        sources = _context(self.root).data_sources
+        others = [rule for rule in rules if rule.severity is not Severity.WARNING]
+        self.checkpoint = self._checkpoint(
+            sources.add_or_update_spark(name=self.name),
+            self.name,
+            [*typed, *map(_expectation, others), *whole],
+        )
+        name = f"{self.name}-days"
+        self.of_days = self._checkpoint(
+            sources.add_or_update_pandas(name=name),
+            name,
+            [
+                _largest_share(self.schema),
+                *(_routed(rule, routed.values.get(rule.name, ())) for rule in warnings(rules)),
+            ],
+        )
+
+    def _checkpoint(self, source: Any, name: str, expectations: Sequence[Any]) -> Any:
         batch = source.add_dataframe_asset(name=self.table).add_batch_definition_whole_dataframe(
             "rows"
         )
-        expectations = [*typed, *map(_expectation, rules), *whole]
-        suite = gx.ExpectationSuite(name=self.name, expectations=expectations)
-        definition = gx.ValidationDefinition(name=self.name, data=batch, suite=suite)
+        suite = gx.ExpectationSuite(name=name, expectations=list(expectations))
+        definition = gx.ValidationDefinition(name=name, data=batch, suite=suite)
         # It adds or updates what it consists of, and each time all are compared with each other.
-        self.checkpoint = context.checkpoints.add_or_update(
+        return _context(self.root).checkpoints.add_or_update(
             gx.Checkpoint(
-                name=self.name,
-                validation_definitions=[definition],
-                result_format=_counts_and(0),
+                name=name, validation_definitions=[definition], result_format=_counts_and(0)
             )
         )
 
     def run(self, frame: DataFrame) -> Outcome:
-        """Validate rows as ``row_rules.mark_broken_rules`` marks them; the caller caches them."""
-        rows = frame.count()
-        result = self._validate(frame)
+        """Judge the rows that would be published, which the caller caches, and the days."""
+        routed = self.routed
+        result = self._validate(self.checkpoint, frame)
         if any((found["result"] or {}).get("unexpected_count") for found in result["results"]):
             self._forget_results()
             self.checkpoint.result_format = _counts_and(_BROKEN_VALUES)
             self.checkpoint.save()
-            result = self._validate(frame)
-        counts = frame.select(F.explode(RULES).alias("rule")).groupBy("rule").count()
-        broken: dict[str, int] = dict(counts.collect())
-        quarantined = frame.where(F.col(PUBLISHED) == 0).count() if broken else 0
-        failed = [r for r in result["results"] if not r["success"]]
+            result = self._validate(self.checkpoint, frame)
+        of_days = self._validate(self.of_days, _numbers(routed))
+        results = [*result["results"], *of_days["results"]]
+        failed = [found for found in results if not found["success"]]
+        broken = {name: sum(of_day.values()) for name, of_day in routed.broken.items()}
         return Outcome(
             table=self.table,
-            rows=rows,
-            quarantined=quarantined,
-            critical=[_sentence(r) for r in failed if _severity(r) == Severity.CRITICAL],
-            reported=[_sentence(r) for r in failed if _severity(r) == Severity.INFO],
-            broken_rules=broken,
+            rows=sum(routed.rows.values()),
+            quarantined=sum(routed.quarantined.values()),
+            critical=[sentence(found) for found in failed if severity(found) == Severity.CRITICAL],
+            reported=[sentence(found) for found in failed if severity(found) == Severity.INFO],
+            broken_rules={name: rows for name, rows in broken.items() if rows},
             data_docs=f"{self.published.parent.name}/{self.published.name}/{_DOCS}",
         )
 
-    def _validate(self, frame: DataFrame) -> dict[str, Any]:
-        results = self.checkpoint.run(batch_parameters={"dataframe": frame}).run_results
-        self.result_ids = list(results)
+    def _validate(self, checkpoint: Any, frame: Any) -> dict[str, Any]:
+        results = checkpoint.run(batch_parameters={"dataframe": frame}).run_results
+        self.result_ids += results
         found: dict[str, Any] = next(iter(results.values())).to_json_dict()
         return found
 
@@ -127,6 +135,7 @@ class Suite:
         """Remove the results of the last run, which another run replaces."""
         for result in self.result_ids:
             _context(self.root).validation_results_store.remove_key(result)
+        self.result_ids = []
 
 
 def _project(published: Place, dataset: str) -> Path:
@@ -219,13 +228,37 @@ def _context(root: Path) -> Any:
     return context
 
 
-def quarantine_expectation(schema: Schema) -> gxe.Expectation:
+def _numbers(routed: Routing) -> pd.DataFrame:
+    """One row a day: rows that came in, the share in quarantine, and the rows by warning."""
+    days = sorted(routed.rows)
+    columns: dict[str, list[object]] = {
+        DAY: [str(day) for day in days],
+        "rows": [routed.rows[day] for day in days],
+        _QUARANTINED_SHARE: [routed.quarantined_share(day) for day in days],
+    }
+    for name, of_day in routed.broken.items():
+        columns[name] = [of_day.get(day, 0) for day in days]
+    return pd.DataFrame(columns)
+
+
+def _largest_share(schema: Schema) -> gxe.Expectation:
     """The largest share of a day's rows that may go to quarantine."""
     return gxe.ExpectColumnMaxToBeBetween(
-        column=QUARANTINED_SHARE,
+        column=_QUARANTINED_SHARE,
         max_value=schema.limits.max_quarantined_share,
         severity=Severity.CRITICAL.value,
         meta={"rule": "largest share of a day's rows in quarantine"},
+    )
+
+
+def _routed(rule: Rule, values: Sequence[object]) -> gxe.Expectation:
+    """How many rows a warning sent to quarantine, with some of their values."""
+    shown = f"; such as {', '.join(map(str, values))}" if values else ""
+    return gxe.ExpectColumnSumToBeBetween(
+        column=rule.name,
+        max_value=0,
+        severity=Severity.WARNING.value,
+        meta={"rule": rule.name, "notes": f"rows in quarantine: {rule.reason}{shown}"},
     )
 
 
@@ -262,38 +295,17 @@ def _sql(rule: Rule) -> str:
     return f"exists({column}, value -> value IS NULL OR value NOT IN ({values}))"
 
 
-def day_expectations(
-    schema: Schema, published: Mapping[datetime.date, int]
-) -> list[gxe.Expectation]:
-    """Expectations of whole days; ``checks`` has their numbers of rows."""
-    limits, rows = schema.limits, sum(published.values())
-    expectations = [quarantine_expectation(schema)] if published else []
-    if rows:
-        severity = Severity.CRITICAL if rows >= _SMALLEST_DAY_FOR_LABEL_RATE else Severity.INFO
-        label_rate = gxe.ExpectColumnMeanToBeBetween(
+def label_expectations(schema: Schema, rows: int) -> list[gxe.Expectation]:
+    """Expectations of the labels of so many rows together."""
+    if not rows:
+        return []
+    severity = Severity.CRITICAL if rows >= _SMALLEST_DAY_FOR_LABEL_RATE else Severity.INFO
+    return [
+        gxe.ExpectColumnMeanToBeBetween(
             column=LABEL,
-            min_value=limits.min_positive_rate,
-            max_value=limits.max_positive_rate,
+            min_value=schema.limits.min_positive_rate,
+            max_value=schema.limits.max_positive_rate,
             severity=severity.value,
             meta={"rule": "label rate"},
         )
-        expectations.append(label_rate)
-    return expectations
-
-
-def _severity(result: dict[str, Any]) -> str:
-    return str(result["expectation_config"].get("severity") or Severity.CRITICAL.value)
-
-
-def _sentence(result: dict[str, Any]) -> str:
-    """One broken rule: its name, the observed values, the expected ones."""
-    config, seen = result["expectation_config"], result.get("result") or {}
-    rule = (config.get("meta") or {}).get("rule") or config["kwargs"].get("column", "table")
-    error = (result.get("exception_info") or {}).get("exception_message")
-    if error:
-        return f"{rule}: could not be checked: {str(error).splitlines()[0][:200]}"
-    expected = {k: v for k, v in config["kwargs"].items() if k.endswith("_value") or k == "type_"}
-    numbers = {k: seen[k] for k in ("observed_value", "unexpected_count") if k in seen}
-    return (
-        f"{rule}: {json.dumps(numbers, default=str)}; expected {json.dumps(expected, default=str)}"
-    )
+    ]

@@ -10,7 +10,7 @@ from features.places import Place
 from features.schema import Schema
 
 if TYPE_CHECKING:
-    from features.validation.expectations import Outcome
+    from features.validation.outcome import Outcome
 
 
 def write_quality_page(
@@ -35,6 +35,7 @@ def _page(
         for outcome in outcomes
         for sentence in outcome.critical
     ]
+    candidates = [(o.table, [o.candidate, *o.files]) for o in outcomes if is_stopped]
     docs = f"../{outcomes[0].data_docs.removeprefix(f'{schema.name}/')}"
     return Page(
         f"{schema.name}: {name} of {span}",
@@ -46,6 +47,7 @@ def _page(
             ),
             *_sentences("Rules that rows broke", [(o.table, _broken(o)) for o in outcomes]),
             *_sentences("Reported, not acted on", [(o.table, o.reported) for o in outcomes]),
+            *_sentences("Not published: the candidates and their files", candidates),
             Heading("More"),
             Link("Data Docs: every expectation and what was seen", docs),
         ],

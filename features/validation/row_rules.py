@@ -1,13 +1,15 @@
-"""The rules that rows must keep, derived from the schema.
+"""The rules that rows must keep, derived from the schema, and where rows go that break a warning.
 
-A rule says which rows break it (a Spark predicate, which routes them) and is reported by Great
-Expectations (``features.validation.expectations`` builds the expectation from the same fields), so
-that the report and the routing cannot disagree.
+Each rule is evaluated once. Warnings are Spark predicates here, over the rows that come in: they
+route them. All other rules are Great Expectations' (``features.validation.expectations``), over the
+rows that would be published.
 """
 
+import collections
 import dataclasses
+import datetime
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pyspark.sql import Column as SparkColumn
@@ -27,8 +29,9 @@ from features.schema import (
 )
 
 RULES, REASONS = "rules", "reasons"
-PUBLISHED, QUARANTINED_SHARE = "published", "quarantined_share"
-"""Columns that ``mark_broken_rules`` adds."""
+"""Columns that ``mark_broken_rules`` adds: of the warnings that a row breaks."""
+_SHOWN_VALUES = 20
+"""Of those that break a warning."""
 _FEW_QUARANTINED = 5
 """So many rows of a day may go to quarantine whatever their share: a small day has such."""
 
@@ -147,22 +150,72 @@ def _unique(names: tuple[str, ...]) -> Rule:
     return Rule(check=Check.UNIQUE, columns=names, severity=Severity.CRITICAL, reason=reason)
 
 
-def mark_broken_rules(frame: DataFrame, rules: Sequence[Rule]) -> DataFrame:
-    """The rows with the warnings that each breaks, and what would become of them.
+def warnings(rules: Sequence[Rule]) -> list[Rule]:
+    """Those by which rows go to quarantine."""
+    return [rule for rule in rules if rule.severity is Severity.WARNING]
 
-    ``published`` is 1 for a row that breaks no warning and 0 for one that goes to quarantine;
-    ``quarantined_share`` is that of the row's day, 0 where only a few rows of it are bad.
-    """
-    warnings = [rule for rule in rules if rule.severity is Severity.WARNING]
+
+def mark_broken_rules(frame: DataFrame, rules: Sequence[Rule]) -> DataFrame:
+    """The rows with the names and the reasons of the warnings that each breaks."""
 
     def broken(value_of: Any) -> Any:
-        found = [F.when(rule.broken(), F.lit(value_of(rule))) for rule in warnings]
+        found = [F.when(rule.broken(), F.lit(value_of(rule))) for rule in warnings(rules)]
         return F.array_compact(F.array(*found)) if found else F.array().cast("array<string>")
 
-    marked = frame.withColumns(
+    return frame.withColumns(
         {RULES: broken(lambda rule: rule.name), REASONS: broken(lambda rule: rule.reason)}
-    ).withColumn(PUBLISHED, (F.size(RULES) == 0).cast("bigint"))
-    of_day = Window.partitionBy(DAY)
-    bad = F.sum(1 - F.col(PUBLISHED)).over(of_day)
-    share = F.when(bad > _FEW_QUARANTINED, bad / F.count("*").over(of_day)).otherwise(0.0)
-    return marked.withColumn(QUARANTINED_SHARE, share)
+    )
+
+
+def is_good() -> SparkColumn:
+    """Whether a marked row is published."""
+    return F.size(RULES) == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Routing:
+    """Where the rows of some days go, by their numbers."""
+
+    rows: Mapping[datetime.date, int]
+    """That came in, of every day of the check."""
+    quarantined: Mapping[datetime.date, int]
+    broken: Mapping[str, Mapping[datetime.date, int]]
+    """By warning, broken or not, the rows that break it."""
+    values: Mapping[str, Sequence[object]]
+    """Some of the values that break a warning."""
+
+    @property
+    def published(self) -> dict[datetime.date, int]:
+        """Rows of each day that would be published."""
+        return {day: rows - self.quarantined.get(day, 0) for day, rows in self.rows.items()}
+
+    def quarantined_share(self, day: datetime.date) -> float:
+        """Share of a day's rows in quarantine; 0 where only a few are bad."""
+        bad = self.quarantined.get(day, 0)
+        return bad / self.rows[day] if bad > _FEW_QUARANTINED else 0.0
+
+
+def routing(marked: DataFrame, rules: Sequence[Rule], days: Sequence[datetime.date]) -> Routing:
+    """Count the rows of a marked frame, which the caller caches."""
+    rows = dict.fromkeys(days, 0)
+    quarantined: dict[datetime.date, int] = collections.Counter()
+    broken: dict[str, dict[datetime.date, int]] = {
+        rule.name: collections.Counter() for rule in warnings(rules)
+    }
+    for day, names, count in marked.groupBy(DAY, RULES).count().collect():
+        rows[day] += count
+        quarantined[day] += count if names else 0
+        for name in names:
+            broken[name][day] += count
+    values: dict[str, list[object]] = collections.defaultdict(list)
+    columns = {rule.name: rule.columns[0] for rule in warnings(rules)}
+    bad = (
+        marked.where(~is_good()).limit(_SHOWN_VALUES * len(columns))
+        if any(quarantined.values())
+        else None
+    )
+    for row in bad.collect() if bad is not None else []:
+        for name in row[RULES]:
+            values[name].append(row[columns[name]])
+    shown = {name: found[:_SHOWN_VALUES] for name, found in values.items()}
+    return Routing(rows, quarantined, broken, shown)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+from collections.abc import Sequence
 
 from pyspark.sql import DataFrame
 
@@ -16,7 +17,7 @@ from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace
 from features.places import Place, place
 from features.schema import CREATED, DAY, EXAMPLE_ID, FeatureTable, TableKind
-from features.spark.session import feature_struct, start_session
+from features.spark.session import feature_struct, impressions_struct, start_session
 from infra.local.settings import REPOSITORY
 
 FOLDER = place(REPOSITORY / "var" / "bench" / "features")
@@ -91,8 +92,21 @@ def open_log(
     log = FeatureLog(work, landing, all_days[-(kept or days) :])
     jobs.ingest(work, landing, log.days)
     raw = work.impressions(log.days, IMPRESSIONS_RAW)
-    jobs.publish_impressions(work, raw, log.days, keys=["timestamp", EXAMPLE_ID])
+    publish_impressions(work, raw, log.days)
     return log
+
+
+def publish_impressions(work: Workspace, rows: DataFrame, days: Sequence[datetime.date]) -> None:
+    """Publish raw impressions without a check."""
+    good = rows.select(*impressions_struct(work.schema).names, DAY)
+    keys = ["timestamp", EXAMPLE_ID]
+    work.lake.publish(jobs.stage_impressions(work, good, days, keys=keys))
+
+
+def build(log: FeatureLog, days: Sequence[datetime.date], *, is_first: bool = False) -> None:
+    """Build days and publish them without a check."""
+    staged = jobs.build(log.work, log.landing, days, is_first=is_first)
+    jobs.publish_features(log.work, staged, days)
 
 
 def open_workspace(lake: Lake) -> Workspace:
@@ -117,6 +131,6 @@ def with_history(day_rows: int, history: int) -> FeatureLog:
         users=max(100, day_rows // 5),  # few enough to be seen in the short history too
     )
     days = log.days[:-1]
-    jobs.build(log.work, log.landing, days[:-1], is_first=True)
-    jobs.build(log.work, log.landing, days[-1:])
+    build(log, days[:-1], is_first=True)
+    build(log, days[-1:])
     return log

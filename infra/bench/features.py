@@ -34,8 +34,10 @@ from features.schema import CREATED, EVENT_TIMESTAMP, EXAMPLE_ID
 from infra.bench.feature_log import (
     FOLDER,
     FeatureLog,
+    build,
     open_log,
     open_workspace,
+    publish_impressions,
     with_history,
 )
 
@@ -184,9 +186,9 @@ def _large_day(rows: int) -> dict[str, Any]:
     is_popular = F.pmod(F.xxhash64(EXAMPLE_ID), F.lit(10)) == 0
     item = F.when(is_popular, F.lit(0)).otherwise(F.col("item_id")).cast("bigint")
     raw = skewed.work.impressions(skewed.days, IMPRESSIONS_RAW).withColumn("item_id", item)
-    jobs.publish_impressions(skewed.work, raw, skewed.days, keys=["timestamp", EXAMPLE_ID])
+    publish_impressions(skewed.work, raw, skewed.days)
     for log in logs.values():
-        jobs.build(log.work, log.landing, log.days[:1], is_first=True)
+        build(log, log.days[:1], is_first=True)
     seconds = [{name: _day_seconds(log) for name, log in logs.items()} for _ in range(_ROUNDS - 1)]
     even, skew = (min(each[name] for each in seconds) for name in logs)
     both = min(_on_cores(logs["even"], min(2, cores)) for _ in range(2))
@@ -221,7 +223,7 @@ def _day_seconds(log: FeatureLog) -> float:
     day = log.days[-1:]
 
     def jobs_of_a_day() -> None:
-        jobs.build(log.work, log.landing, day)
+        build(log, day)
         jobs.examples(log.work, day)
 
     return _timed(jobs_of_a_day)

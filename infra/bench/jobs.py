@@ -39,6 +39,7 @@ def prepare_examples(dataset: str, folder: Path, *, last: str, sizes: tuple[str,
     run_job("features", "ingest", named, landing, lake, *days)
     run_job("features", "validate", named, "--table=impressions", lake, docs, *days)
     run_job("features", "build", named, landing, lake, *days)
+    run_job("features", "validate", named, "--table=features", lake, docs, *days)
     run_job("features", "examples", named, lake, *days)
     return folder / "lake"
 

@@ -91,7 +91,7 @@ def write_round(lake: Place, number: int | None = None) -> None:
         files.append(file.finish())
     struct = DeltaSchema.from_arrow(COLUMNS.append(pa.field(DAY, pa.date32()))).to_json()
     staged = Candidate(TABLE, base, files, struct, description, {"job": "drill"})
-    staged.put(lake)
+    staged.put(lake, DAYS)
     version = staged.publish(lake)
     if number % 3 == 0:
         kept = range(max(0, version - KEPT_VERSIONS), version)

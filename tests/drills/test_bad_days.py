@@ -149,6 +149,6 @@ def test_a_feature_that_is_added_makes_the_old_days_stale_until_they_are_made_ag
     healed = sandbox.hashes(*built.days)
     for table in ("user_state", "item_daily", EXAMPLES):
         shutil.rmtree(sandbox.lake.root / table)
-    for command in ("build", "examples"):
+    for command in ("build", "validate --table features", "examples"):
         sandbox.run(f"{command} {DATASET} --date {built.days[0]} --to {day}")
     assert healed == sandbox.hashes(*built.days)

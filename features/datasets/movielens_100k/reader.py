@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from features.datasets.movielens_100k.schema import SCHEMA
 from features.places import Place
-from features.schema import DAY, EXAMPLE_ID, FeatureTable
+from features.schema import DAY, EXAMPLE_ID, SOURCE, FeatureTable
 from features.spark import landing as land
 from features.spark import read_landed
 
@@ -44,7 +44,7 @@ _ITEM_HEADER = ("item_id", "title", "release_year", "genres")
 
 
 def read_files(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
-    """Impressions of some landed files, typed, with ``day``."""
+    """Impressions of some landed files, typed, with ``day`` and where each landed."""
     raw = read_landed.delimited(spark, paths)
     columns = {
         "user_id": F.col("user_id"),
@@ -55,6 +55,7 @@ def read_files(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
     return raw.select(
         F.col(EXAMPLE_ID).try_cast("long").alias(EXAMPLE_ID),
         *read_landed.typed(SCHEMA, columns),
+        *SOURCE,
         DAY,
     )
 

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from features.datasets.open_bandit.schema import SCHEMA
 from features.places import Place
-from features.schema import DAY, EXAMPLE_ID, FeatureTable
+from features.schema import DAY, EXAMPLE_ID, SOURCE, FeatureTable
 from features.spark import landing as land
 from features.spark import read_landed
 
@@ -66,12 +66,13 @@ def _landed(row: dict[str, str], number: int, policy: str, campaign: str) -> tup
 
 
 def read_files(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
-    """Impressions of some landed files, typed, with ``day``."""
+    """Impressions of some landed files, typed, with ``day`` and where each landed."""
     raw = read_landed.delimited(spark, paths)
     columns = {column.name: F.col(column.name) for column in SCHEMA.impression_columns()}
     return raw.select(
         F.col(EXAMPLE_ID).try_cast("long").alias(EXAMPLE_ID),
         *read_landed.typed(SCHEMA, columns),
+        *SOURCE,
         DAY,
     )
 

@@ -59,7 +59,7 @@ def fetch(
 
 
 def read_files(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
-    """Impressions of some landed files, typed, with ``day``."""
+    """Impressions of some landed files, typed, with ``day`` and where each landed."""
     return read_landed.parquet(spark, SCHEMA, paths)
 
 

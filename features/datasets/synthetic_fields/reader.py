@@ -115,7 +115,7 @@ def fetch(landing: Place, *, rows: int, days: int, seed: int, **_: int) -> dict[
 
 
 def read_files(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
-    """Impressions of some landed files, typed, with ``day``."""
+    """Impressions of some landed files, typed, with ``day`` and where each landed."""
     return read_landed.parquet(spark, SCHEMA, paths)
 
 

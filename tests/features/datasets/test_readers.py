@@ -15,6 +15,7 @@ from features.datasets.movielens_100k import reader as movielens_100k
 from features.datasets.open_bandit import reader as open_bandit
 from features.datasets.synthetic import reader as synthetic
 from features.datasets.synthetic_fields import reader as synthetic_fields
+from features.schema import SOURCE
 from features.spark import landing as land
 from training.metrics import log_losses
 
@@ -106,7 +107,7 @@ def test_a_generated_row_depends_on_the_seed_alone(spark, tmp_path):
     synthetic.fetch(tmp_path / "b", **sizes)
     spark.conf.set("spark.sql.shuffle.partitions", "2")
     days = landed_days(tmp_path / "a", "parquet")
-    read = [read_days(synthetic, spark, tmp_path / name, days) for name in "ab"]
+    read = [read_days(synthetic, spark, tmp_path / name, days).drop(*SOURCE) for name in "ab"]
     assert read[0].exceptAll(read[1]).isEmpty()
     assert read[1].count() == 500
 
@@ -187,3 +188,31 @@ def test_clicks_of_small_fields_are_drawn_as_they_say_and_fields_alone_explain_f
     additive = LogisticRegression().fit(one_hot(train), train.column("click").to_numpy())
     probability = additive.predict_proba(one_hot(test))[:, 1]
     assert log_losses(probability, click).mean() > 2 * best
+
+
+def test_a_row_says_in_which_line_of_which_file_it_landed(spark, tmp_path):
+    """Blank lines and the header count; a row of Parquet has its number in its file."""
+    day = datetime.date(1998, 4, 22)
+    lines = [f"{number}\t1\t2\t3\t893{number:06}" for number in range(30_000)]
+    lines[10:10] = ["", "  "]
+    header = "example_id\tuser_id\titem_id\trating\ttimestamp"
+    files = {
+        f"impressions/{day}.tsv": "\n".join([header, *lines]) + "\n",
+        f"intraday/{day}/10.tsv": f"{header}\n\n7\t1\t2\t3\t4\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    rows = movielens_100k.read_files(spark, [tmp_path / name for name in files])
+    assert rows.where("day = date'1998-04-22'").count() == 30_001
+    for row in rows.where("example_id in (0, 7, 9, 10, 29999)").collect():
+        line = files[row["source_file"]].split("\n")[row["source_line"] - 1]
+        assert line.startswith(f"{row['example_id']}\t")
+    synthetic_fields.fetch(tmp_path, rows=100, days=2, seed=1)
+    rows = read_days(synthetic_fields, spark, tmp_path, [datetime.date(2025, 1, 2)])
+    first = rows.orderBy("example_id").first()
+    assert (first["source_file"], first["source_line"], first["example_id"]) == (
+        "impressions/2025-01-02.parquet",
+        1,
+        50,
+    )

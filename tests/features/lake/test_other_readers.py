@@ -51,7 +51,8 @@ def test_each_engine_reads_the_newest_version(anywhere):
         check=True,
         env={**os.environ, "AWS_ALLOW_HTTP": "true"},
     )
-    found = json.loads(read.stdout)
+    # DuckDB shows its progress before, where the machine is slow.
+    found = json.loads(read.stdout.splitlines()[-1])
     ours = [
         [str(row["id"]), row["who"], str(day)]
         for day in snapshot(root).days

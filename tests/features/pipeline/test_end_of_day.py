@@ -33,6 +33,11 @@ def ended(state):
     return end_of_day_table(state)
 
 
+def published(work, built, days, **options):
+    """A build, live without a check."""
+    jobs.publish_features(work, jobs.build(work, built.landing, days, **options), days)
+
+
 def hashes(work, *days):
     tables = ("user_state", EXAMPLES)
     return {(t, d): work.lake.manifest(t, d).content_hash for t in tables for d in days}
@@ -42,11 +47,10 @@ def test_a_day_reads_the_end_of_the_day_before_and_no_older_states(work, built, 
     *_, third, before, last = built.days
     expected = hashes(work, last)
     for day in (third, before):
-        jobs.build(work, built.landing, [day])
+        published(work, built, [day])
     assert work.lake.days(ended.name)[-2:] == [third, before]
-    for day in [day for day in built.days if day < before]:
-        work.lake.remove(state.name, day)
-    jobs.build(work, built.landing, [last])
+    work.lake.remove(state.name, [day for day in built.days if day < before])
+    published(work, built, [last])
     jobs.examples(work, [last])
     assert settled_day(state, last) == third
     assert hashes(work, last) == expected
@@ -55,8 +59,8 @@ def test_a_day_reads_the_end_of_the_day_before_and_no_older_states(work, built, 
 def test_a_lake_without_ends_of_days_gives_the_same_rows_and_the_end_of_its_day(work, built, ended):
     last = built.days[-1]
     expected, first = hashes(work, last), work.lake.manifest(ended.name, last)
-    work.lake.remove(ended.name, last)
-    jobs.build(work, built.landing, [last])
+    work.lake.remove(ended.name, [last])
+    published(work, built, [last])
     jobs.examples(work, [last])
     assert hashes(work, last) == expected
     assert work.lake.manifest(ended.name, last).content_hash == first.content_hash
@@ -75,18 +79,18 @@ def test_a_correction_that_counts_later_leaves_what_was_published(work, built, s
     """A later day builds on what was known by then, whichever way it reads the days before."""
     before, last = built.days[-2:]
     noon = datetime.datetime.combine(last, datetime.time(12), datetime.UTC)
-    jobs.build(work, built.landing, [before], available_at=noon)
+    published(work, built, [before], available_at=noon)
     users = work.features(ended, [before]).groupBy("user_id").count().select("count")
     assert {row[0] for row in users.distinct().collect()} == {1, 2}
     for moment in (None, noon, noon + datetime.timedelta(hours=1)):
         found = built_hash(work, built, last, moment)
-        work.lake.remove(ended.name, before)
+        work.lake.remove(ended.name, [before])
         assert built_hash(work, built, last, moment) == found
         write_end_of_day(work, state, before)
 
 
 def built_hash(work, built, day, moment) -> str:
-    jobs.build(work, built.landing, [day], available_at=moment)
+    published(work, built, [day], available_at=moment)
     return work.lake.manifest("user_state", day).content_hash
 
 
@@ -94,18 +98,19 @@ def test_rows_that_are_replaced_take_the_ends_of_their_day_and_later_ones_along(
     work, built, state, ended
 ):
     *_, before, last = built.days
-    jobs.build(work, built.landing, [before])
+    published(work, built, [before])
     assert work.lake.days(ended.name) == [before]
-    jobs.build(work, built.landing, [last])
+    published(work, built, [last])
     good = work.features(state, [before]).where(F.col("user_id") != 1).cache()
     good.count()
-    work.replace(good, state.name, [before], keys=["user_id"])
-    assert work.lake.days(ended.name) == []
+    staged = work.stage(good, state.name, [before], keys=["user_id"])
+    jobs.publish_features(work, [staged], [before])
+    assert work.lake.days(ended.name) == [before]
 
 
 def test_retention_keeps_two_days_of_them(work, built, ended):
     for day in built.days[-4:]:
-        jobs.build(work, built.landing, [day])
+        published(work, built, [day])
     removed = prune(work.schema, work.lake.root.parent, today=built.days[-1], keep_days=400)
-    assert removed == {ended.name: 1}
+    assert removed[ended.name]["days"] == 1
     assert work.lake.days(ended.name)[0] == built.days[-1] - 2 * ONE_DAY

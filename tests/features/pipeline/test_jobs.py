@@ -2,31 +2,23 @@
 
 import datetime
 import json
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pyspark.sql import functions as F
 
-from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake
+from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW
 from features.pipeline import jobs
 from features.pipeline.retention import prune
-from features.pipeline.workspace import Workspace
-from features.schema import CREATED, EVENT_TIMESTAMP, Severity
-from features.spark.session import impressions_struct
+from features.schema import CREATED, Severity
+from features.spark.session import landed_struct
 from features.validation import checks, expectations
 from features.validation.quality_page import write_quality_page
+from features.validation.row_rules import impression_rules
 
 pytestmark = pytest.mark.spark
 
 DAY = datetime.timedelta(days=1)
-
-
-@pytest.fixture
-def work(spark, built, tmp_path):
-    """The built lake, copied, so that a test may change it."""
-    shutil.copytree(built.lake, tmp_path / "lake", symlinks=True)
-    return Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))
 
 
 def hashes(work, days):
@@ -34,26 +26,26 @@ def hashes(work, days):
     return {(t, d): work.lake.manifest(t, d).content_hash for t in tables for d in days}
 
 
-def test_the_bootstrap_and_single_days_write_the_same_rows(work, built):
+def test_the_bootstrap_and_single_days_write_the_same_rows(work, built, builds):
     before = hashes(work, built.days)
     for day in built.days[-2:]:
         jobs.ingest(work, built.landing, [day])
-        jobs.build(work, built.landing, [day])
+        builds.publish(day)
         jobs.examples(work, [day])
     assert hashes(work, built.days) == before
 
 
-def test_a_correction_keeps_what_was_published_and_counts_from_its_moment(work, built):
+def test_a_correction_keeps_what_was_published_and_counts_from_its_moment(work, built, builds):
     day = built.days[-1]
     table = work.schema.table("user_state")
     published = work.features(table, [day]).count()
     moment = datetime.datetime(2025, 3, 1, tzinfo=datetime.UTC)
     for _ in range(2):  # a correction that is repeated is the same correction
-        jobs.build(work, built.landing, [day], available_at=moment)
+        builds.publish(day, available_at=moment)
         rows = work.features(table, [day])
         assert rows.where(F.col(CREATED) == F.lit(moment)).count() == published
         assert rows.count() == 2 * published
-    jobs.build(work, built.landing, [day])
+    builds.publish(day)
     assert work.features(table, [day]).count() == 2 * published
 
 
@@ -64,7 +56,7 @@ def raw_with(work, spark, day, **changes):
     for column, values in changes.items():
         for row, value in zip(rows, values, strict=False):
             row[column] = value
-    frame = spark.createDataFrame(rows, impressions_struct(work.schema))
+    frame = spark.createDataFrame(rows, landed_struct(work.schema))
     work.replace(frame.withColumn("day", F.lit(day)), IMPRESSIONS_RAW, [day], keys=["example_id"])
 
 
@@ -86,6 +78,8 @@ def test_rows_that_break_a_warning_are_quarantined_with_rule_and_reason(
         ("device:present",): ("missing, or it could not be read as its type",),
         ("click:range",): ("outside 0 to 1",),
     }
+    landed = {(row["source_file"].rsplit("/", 1)[0], row["source_line"] > 0) for row in moved}
+    assert landed == {(f"impressions/{day}.parquet", True)}
     assert (tmp_path / "reports" / outcome.data_docs).exists()
 
 
@@ -111,41 +105,51 @@ def test_pages_and_data_docs_are_published_wherever_reports_lie(
     assert all(page.parent.name in index.read_text() for page in checked)
 
 
-def test_great_expectations_counts_the_rows_that_the_rules_route(work, spark, built, tmp_path):
-    from features.validation.row_rules import impression_rules, mark_broken_rules
+def results_of(reports, schema, suite):
+    """What the newest run of a suite found, by rule."""
+    folder = reports / schema.name / "expectations" / "gx" / "uncommitted" / "validations"
+    newest = max((folder / suite).rglob("*.json"), key=lambda path: path.stat().st_mtime)
+    results = json.loads(newest.read_text())["results"]
+    metas = [found["expectation_config"].get("meta") or {} for found in results]
+    return {
+        meta["rule"]: {**found["result"], "notes": meta.get("notes", "")}
+        for meta, found in zip(metas, results, strict=True)
+        if "rule" in meta
+    }
 
+
+def test_great_expectations_shows_the_rows_that_the_warnings_route(work, spark, built, tmp_path):
+    """Each rule is evaluated once: warnings where they route, all others over what is good."""
     day = built.days[0]
     raw_with(work, spark, day, device=["fridge", "toaster"], click=[9])
+    raw = work.impressions([day], IMPRESSIONS_RAW)
+    checks.check_impressions(work, [day], tmp_path)
+    routed = results_of(tmp_path, work.schema, "synthetic-impressions-days")
     rules = impression_rules(work.schema)
-    frame = mark_broken_rules(work.impressions([day], IMPRESSIONS_RAW), rules)
-    suite = expectations.Suite(
-        work.schema, "impressions", impressions_struct(work.schema), tmp_path / "reports"
-    )
-    suite.define(rules, [])
-    results = suite.checkpoint.run(batch_parameters={"dataframe": frame.cache()}).run_results
-    seen = {
-        r.expectation_config.meta["rule"]: r.result.get("unexpected_count", 0)
-        for r in next(iter(results.values())).results
-        if "rule" in (r.expectation_config.meta or {})
+    warnings = [rule for rule in rules if rule.severity is Severity.WARNING]
+    expected = {rule.name: raw.where(rule.broken()).count() for rule in warnings}
+    assert {name: routed[name]["observed_value"] for name in expected} == expected
+    assert expected["device:vocabulary"] == 2
+    assert routed["device:vocabulary"]["notes"].endswith("known values; such as fridge, toaster")
+    assert routed["click:range"]["notes"].endswith("; such as 9")
+    judged = results_of(tmp_path, work.schema, "synthetic-impressions")
+    others = {rule.name for rule in rules if rule not in warnings}
+    assert set(judged) == {*others, "label rate"}
+    assert {judged[name]["element_count"] for name in others} == {
+        work.lake.manifest(IMPRESSIONS, day).rows
     }
-    expected = {
-        rule.name: frame.withColumn("broken", rule.broken()).where("broken").count()
-        for rule in rules
-    }
-    assert {name: seen[name] for name in expected} == expected
-    # Where rows break a rule the page shows their values, and the run that only counted is gone.
-    suite.run(frame)
-    suite.run(frame)
-    kept = list((suite.root / "gx" / "uncommitted" / "validations").rglob("*.json"))
-    newest = max(kept, key=lambda path: path.stat().st_mtime)
-    values = {
-        found["expectation_config"]["meta"]["rule"]: found["result"]["partial_unexpected_list"]
-        for found in json.loads(newest.read_text())["results"]
-        if found["result"].get("unexpected_count")
-    }
-    assert sorted(values["device:vocabulary"]) == ["fridge", "toaster"]
-    assert [9] in values.values()
-    assert len(kept) == 3
+
+
+def test_values_that_break_a_critical_rule_are_shown_once(work, spark, built, tmp_path):
+    """And the run that only counted is gone."""
+    day = built.days[0]
+    raw_with(work, spark, day, example_id=[1, 1])
+    for runs in (1, 2):
+        checks.check_impressions(work, [day], tmp_path)
+        judged = results_of(tmp_path, work.schema, "synthetic-impressions")
+        assert judged["example_id:unique"]["partial_unexpected_list"] == [1, 1]
+        kept = list((tmp_path / "synthetic").rglob("validations/synthetic-impressions/**/*.json"))
+        assert len(kept) == runs
 
 
 @pytest.mark.parametrize(
@@ -181,17 +185,14 @@ def test_a_strange_label_rate_or_number_of_rows_stops_the_day(work, spark, built
     ]
 
 
-def test_bad_feature_rows_leave_the_table(work, spark, built, tmp_path):
-    day, table = built.days[-1], work.schema.table("item_daily")
-    good = work.features(table, [day])
-    spoilt = F.when(F.col("item_id") == 3, -1).otherwise(F.col("item_impressions_1d"))
-    frame = good.withColumn("item_impressions_1d", spoilt.cast("bigint")).cache()
-    frame.count()
-    work.replace(frame, table.name, [day], keys=["item_id", EVENT_TIMESTAMP, CREATED])
-    before = work.lake.manifest(table.name, day).rows
+def test_bad_feature_rows_leave_the_table(work, spark, built, tmp_path, builds):
+    day = built.days[-1]
+    before = work.lake.manifest("item_daily", day).rows
+    builds.spoil(day, "item_impressions_1d", -1)
     outcomes = {o.table: o for o in checks.check_features(work, [day], tmp_path / "reports")}
     assert outcomes["item_daily"].broken_rules == {"item_impressions_1d:range": 1}
-    assert work.lake.manifest(table.name, day).rows == before - 1
+    assert work.lake.manifest("item_daily", day).rows == before - 1
+    assert work.lake.manifest("quarantine_item_daily", day).rows == 1
     assert outcomes["user_state"].quarantined == 0
 
 
@@ -214,7 +215,6 @@ def test_retention_keeps_what_later_jobs_read(work, built):
 
 def test_every_critical_rule_is_about_keys():
     from features.datasets.catalog import SCHEMAS
-    from features.validation.row_rules import impression_rules
 
     for schema in SCHEMAS.values():
         keys = {"example_id", "timestamp", *(column.name for _, column in schema.entities())}

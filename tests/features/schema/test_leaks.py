@@ -194,14 +194,13 @@ def test_a_later_day_that_is_built_again_does_not_date_a_correction_back(spark, 
     corrected, *later = built.days[-3:]
     before = examples_in(work, later)
     moment = datetime.datetime.combine(later[1], datetime.time(12), UTC)
-    raw = work.impressions([corrected], IMPRESSIONS)
-    turned = raw.withColumn("click", 1 - F.col("click")).cache()
-    turned.count()
     at = {corrected: moment}
     for table in (IMPRESSIONS_RAW, IMPRESSIONS):
+        rows = work.impressions([corrected], table)
+        turned = rows.withColumn("click", 1 - F.col("click"))
         work.replace(turned, table, [corrected], keys=["example_id"], corrected_at=at)
     for day in (corrected, *later):
-        jobs.build(work, built.landing, [day])
+        jobs.publish_features(work, jobs.build(work, built.landing, [day]), [day])
         jobs.examples(work, [day])
     after = examples_in(work, later)
     known = {number for number, (shown_at, _) in before.items() if shown_at >= moment}

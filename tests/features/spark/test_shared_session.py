@@ -2,12 +2,14 @@
 
 import datetime
 import os
+import shutil
 import socket
 
 import pytest
 from support import forks
 
 from features.lake.lake import EXAMPLES, IMPRESSIONS, Lake
+from features.pipeline import jobs
 from features.pipeline.workspace import Workspace
 from features.spark.session import start_session
 from features.validation import checks
@@ -23,6 +25,7 @@ COMMANDS = {
     "ingest": "landing lake",
     "validate --table=impressions": "lake docs",
     "build": "landing lake",
+    "validate --table=features": "lake docs",
     "examples": "lake",
 }
 folders = dict(flag.removeprefix("--").split("=") for flag in sys.argv[1:4])
@@ -95,8 +98,10 @@ def test_a_check_frees_its_own_cache_and_no_other_sessions(spark, built, tmp_pat
     cached = spark.range(3).cache()
     assert cached.count() == 3
     before = _num_cached(spark)
-    work = Workspace(spark, built.schema, Lake(built.lake, built.schema.name))
-    checks.check_features(work, built.days[-1:], tmp_path)
+    shutil.copytree(built.lake, tmp_path / "lake")
+    work = Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))
+    jobs.build(work, built.landing, built.days[-1:])
+    assert len(checks.check_features(work, built.days[-1:], tmp_path)) == 2
     assert _num_cached(spark) == before
     cached.unpersist()
 

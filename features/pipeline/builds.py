@@ -1,0 +1,71 @@
+"""A build: the candidates of all feature tables of some days, listed until they are published."""
+
+import dataclasses
+import datetime
+import uuid
+from collections.abc import Sequence
+
+from features.lake.candidate import Candidate
+from features.pipeline.workspace import Workspace, command_lines, fingerprint_of
+from features.runbooks import RunbookError
+from features.schema import TableKind
+
+
+def list_build(
+    work: Workspace, staged: Sequence[Candidate], days: Sequence[datetime.date]
+) -> list[Candidate]:
+    """List the candidates of one build, in place of one of the same days.
+
+    Each says with which others it was built, so that half of a list is no build.
+    """
+    of_build = {"build": uuid.uuid4().hex, "tables": sorted(one.table for one in staged)}
+    discard_build(work, days)
+    named = [dataclasses.replace(one, metadata={**one.metadata, **of_build}) for one in staged]
+    for one in named:
+        work.lake.put(one, days)
+    return named
+
+
+def discard_build(work: Workspace, days: Sequence[datetime.date]) -> None:
+    """Take a build off the list."""
+    for table in work.schema.tables:
+        work.lake.discard(table.name, days)
+
+
+def staged_features(work: Workspace, days: Sequence[datetime.date]) -> list[Candidate]:
+    """What one build of exactly these days has staged, without what is published already.
+
+    Raises:
+        RunbookError: There is no such build, or one of another schema; names the command to run.
+    """
+    lake, schema = work.lake, work.schema
+    listed = [lake.candidate(table.name, days) for table in schema.tables]
+    staged = [one for one in listed if one]
+    tables = sorted(one.table for one in staged)
+    is_whole = all(
+        one.metadata["tables"] == tables
+        and one.metadata["build"] == staged[0].metadata["build"]
+        and one.description.fingerprint == fingerprint_of(schema, one.table)
+        for one in staged
+    )
+    waiting = [one for one in staged if not lake.is_published(one)]
+    if (waiting and is_whole) or (not waiting and _has_published_build(work, days)):
+        return waiting
+    span = f"{days[0]}" if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    raise RunbookError(
+        f"features of {span}: no build of exactly these days waits to be published; first run "
+        f"{command_lines(schema, ('build',), days[0], days[-1])}",
+        runbook="day-missing",
+    )
+
+
+def _has_published_build(work: Workspace, days: Sequence[datetime.date]) -> bool:
+    """Whether all computed tables have these days, and no others with them, of one build."""
+    commits = [
+        work.lake.snapshot(table.name).newest_commit(days)
+        for table in work.schema.tables
+        if table.kind is not TableKind.ATTRIBUTES
+    ]
+    builds = {commit.get("build") for commit in commits}
+    is_exact = all(commit.get("days") == [str(day) for day in days] for commit in commits)
+    return is_exact and len(builds) == 1 and None not in builds
