@@ -39,6 +39,27 @@ def test_a_missed_day_is_named_and_run_before_the_next(sandbox, built, page_of):
     assert sandbox.equals_the_undisturbed_run(missed, day)
 
 
+def test_a_check_needs_a_build_and_is_done_once(sandbox, built, page_of):
+    day = built.days[-1]
+    sandbox.remove_days(day)
+    for command in ("ingest", "validate --table impressions"):
+        assert sandbox.run(f"{command} {DATASET} --date {day}")["code"] == 0
+    check = f"validate --table features {DATASET} --date {day}"
+    stopped = sandbox.run(check)
+    assert stopped["code"] == 1
+    assert f"features of {day}: no build of exactly these days waits" in stopped["error"]
+    assert page_of("validate_features", stopped) == "day-missing"
+    sandbox.repair(stopped["error"])
+    assert day not in sandbox.lake.days("user_state")
+    assert sandbox.run(check)["code"] == 0
+    version = sandbox.lake.snapshot("user_state").version
+    again = sandbox.run(check)
+    assert (again["code"], again["published"]) == (0, "before, by a validate of the same build")
+    assert sandbox.lake.snapshot("user_state").version == version
+    assert sandbox.run(f"examples {DATASET} --date {day}")["code"] == 0
+    assert sandbox.equals_the_undisturbed_run(day)
+
+
 def test_a_half_written_file_is_not_read(sandbox, built, page_of):
     day = built.days[-1]
     sandbox.remove_days(day)
@@ -91,6 +112,9 @@ def test_a_day_of_which_little_would_be_published_stops(
     assert stopped["code"] == 1
     assert "largest share of a day's rows in quarantine" in stopped["error"]
     assert words in stopped["error"]
+    listed = stopped["candidates"]["impressions"]["manifest"]
+    assert listed.endswith(f"_candidates/impressions/{day}_{day}.json")
+    assert f"nothing was published, the candidate stays: {listed} (1 files)" in stopped["error"]
     assert page_of("validate_impressions", stopped) == "critical-validation"
     assert not sandbox.lake.has(IMPRESSIONS, day)
     land(sandbox, day, good)
