@@ -140,15 +140,16 @@ class JobOperator(BaseOperator):
         arguments = [argument for argument in self.arguments if argument]
         command = [assets.PYTHON, "-m", self.package, self.command, *arguments]
         self.log.info("Starting %s", " ".join(command))
-        return self._conclude(context, self._run(command))
+        ti = context["ti"]
+        return self._conclude(context, self._run(command, run=f"{ti.dag_id}/{ti.run_id}"))
 
     def on_kill(self) -> None:
         """End the process and all that it started: the task was cleared, stopped or timed out."""
         if self.job is not None:
             self.job.kill()
 
-    def _run(self, command: Sequence[str]) -> processes.Ended:
-        environment = assets.job_environment()
+    def _run(self, command: Sequence[str], *, run: str) -> processes.Ended:
+        environment = {**assets.job_environment(), "RANKING_RUN": run}
         with leases.process_lock(assets.lease_file(assets.DATASET)) as lock:
             self.job = processes.Job(
                 command, directory=assets.VAR, environment=environment, inherited=(lock,)

@@ -140,6 +140,12 @@ VARIABLES = (
         "an object store come as for all clients of AWS, and so does AWS_ENDPOINT_URL.",
     ),
     Variable(
+        "RANKING_RUN",
+        "text",
+        "by hand",
+        "The run of which a job is a part, as the log of a table names it; DAGs set it.",
+    ),
+    Variable(
         "RANKING_ONLINE",
         "sqlite, or redis://[:password@]host[:port][/database], or rediss:// for TLS",
         "sqlite",
