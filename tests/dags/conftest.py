@@ -1,7 +1,7 @@
 """The paths of the DAGs, moved to an empty folder, and tasks of small programs in it."""
 
 import pytest
-from support.airflow_task import TaskInstance
+from support.airflow_dags import TaskInstance
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.dag_files import DAG_FILES, DAGS, dag_of
+from support.airflow_dags import DAG_FILES, DAGS, dag_of
 
 FEATURES = DAGS.parent / "features"
 HELPERS = (

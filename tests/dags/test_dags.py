@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pendulum
 import pytest
 from support import forks
-from support.dag_files import DAG_FILES, DAGS, dag_of
+from support.airflow_dags import DAG_FILES, DAGS, dag_of
 
 from features.options import request_from
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import ranking_alerts
 from airflow.sdk.exceptions import AirflowException
-from support.airflow_task import TaskInstance
+from support.airflow_dags import TaskInstance
 
 
 def test_a_job_may_name_the_page_for_what_it_found(job_task, assets) -> None:

@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowSkipException,
 )
-from support.airflow_task import TaskInstance
+from support.airflow_dags import TaskInstance
 
 
 def _lines(monkeypatch) -> list[str]:

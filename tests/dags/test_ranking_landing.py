@@ -8,7 +8,7 @@ import pytest
 import ranking_landing
 from airflow.sdk import timezone
 from airflow.sdk.exceptions import AirflowSkipException
-from support.airflow_task import TaskInstance
+from support.airflow_dags import TaskInstance
 
 from features.places import place, put_whole
 

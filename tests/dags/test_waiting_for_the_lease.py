@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import (
     AirflowRescheduleException,
     AirflowRuntimeError,
 )
-from support.airflow_task import TaskInstance
+from support.airflow_dags import TaskInstance
 
 
 def test_a_second_run_gives_its_worker_back_and_asks_again(job_task, assets) -> None:

@@ -1,5 +1,6 @@
-"""A task instance for operators that run outside Airflow."""
+"""The DAG files, and a task instance for operators that run outside Airflow."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -32,3 +33,13 @@ class TaskInstance(SimpleNamespace):
 
     def get_first_reschedule_date(self, _context):
         return self.first_asked
+
+
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+DAG_FILES = ("daily_ranking.py", "scaling_study.py", "upscale_dense.py")
+
+
+def dag_of(name: str):
+    """The DAG that a file makes."""
+    module = __import__(name.removesuffix(".py"))
+    return module.dag
