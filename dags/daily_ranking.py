@@ -2,9 +2,8 @@
 
 **What.** Each run works for one day, its data interval's start (`1998-04-20`). It takes the day's
 impressions into the lake and builds features, publishes both when they are checked, brings users
-and items online, makes examples, trains a candidate, and judges it and the champion on the days
-held out. When the gate
-says so, the candidate answers 5, 25, 50 and 95 % of the users, each step checked, and is promoted.
+and items online, makes examples, trains a candidate, and judges it and the champion on held-out
+days. When the gate says so, it answers 5, 25, 50, 95 % of the users, checked, and is promoted.
 
 **Normal.** Green, day after day; missed days are caught up. *Skipped* is normal where the gate kept
 the champion (`canary` says why). A skipped `landed`: the day has not landed, and no later day is
@@ -68,8 +67,8 @@ with DAG(
         execution_timeout=SHORT,
     )  # fmt: skip
     build = job(
-        "build_features", "features", "build", AVAILABLE_AT, folders="landing lake",
-        inlets=[assets.IMPRESSIONS],
+        "build_features", "features", "build", AVAILABLE_AT,
+        folders="landing lake", inlets=[assets.IMPRESSIONS],
     )  # fmt: skip
     validate_features = job(
         "validate_features", "features", "validate", "--table=features", folders="lake docs",

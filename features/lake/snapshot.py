@@ -33,6 +33,7 @@ class Snapshot:
         self._files: dict[datetime.date, list[str]] = {}
         self._partitions: dict[datetime.date, Partition] = {}
         self._numbers: dict[datetime.date, int] = {}
+        self._metadata: dict[str, pq.FileMetaData] = {}
         if table is not None:
             actions = table.get_add_actions(flatten=True)
             self.num_bytes = sum(actions.column("size_bytes").to_pylist())
@@ -139,7 +140,7 @@ class Snapshot:
                 )
         wanted = [(day, path) for day in days for path in self.files(day)]
         with concurrent.futures.ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-            read = list(pool.map(lambda found: self._footer(found[1]), wanted))
+            read = list(pool.map(lambda found: self.metadata(found[1]).metadata[FOOTER], wanted))
         footers: dict[datetime.date, list[bytes]] = {}
         for (day, _), footer in zip(wanted, read, strict=True):
             footers.setdefault(day, []).append(footer)
@@ -148,9 +149,11 @@ class Snapshot:
             for day, found in footers.items()
         }
 
-    def _footer(self, path: str) -> bytes:
-        said: bytes = pq.read_metadata(path, filesystem=self.filesystem).metadata[FOOTER]
-        return said
+    def metadata(self, path: str) -> pq.FileMetaData:
+        """The footer of one of the files, read once."""
+        if path not in self._metadata:
+            self._metadata[path] = pq.read_metadata(path, filesystem=self.filesystem)
+        return self._metadata[path]
 
     def read(self, day: datetime.date, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of a day in Arrow, file by file in the order of ``files``, without ``day``."""

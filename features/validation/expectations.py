@@ -2,27 +2,21 @@
 
 One suite judges the rows that would be published: their types, and the rules that are no warnings.
 The other judges the days by their numbers: the share in quarantine, and what the warnings sent
-there. Great Expectations is imported here only. ``features.validation.checks`` acts on what is
-found.
+there. ``features.validation.checks`` acts on what is found.
 """
 
-import functools
-import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import great_expectations as gx
 import great_expectations.expectations as gxe
 import pandas as pd
-from great_expectations.core import config_provider
-from great_expectations.core.yaml_handler import YAMLHandler
-from great_expectations.execution_engine import SparkDFExecutionEngine
 from pyspark.sql import DataFrame
 
-from features.places import Place, get_folder, is_local, local_root, put_changed, uri
+from features.places import Place, is_local, put_changed
 from features.schema import DAY, LABEL, Schema, Severity
+from features.validation.gx_project import project, project_folder
 from features.validation.outcome import Outcome, sentence, severity
 from features.validation.row_rules import Check, Routing, Rule, warnings
 
@@ -48,7 +42,7 @@ class Suite:
         self.table = table
         self.struct = struct
         self.published = reports / schema.name / "expectations"
-        self.root = _project(self.published, schema.name)
+        self.root = project_folder(self.published, schema.name)
         self.since = time.time() - _CLOCK_SECONDS
         self.routed = Routing({}, {}, {}, {})
         self.checkpoint: Any = None
@@ -72,7 +66,7 @@ class Suite:
             )
             for field in self.struct.fields
         ]
-        sources = _context(self.root).data_sources
+        sources = project(self.root).data_sources
         others = [rule for rule in rules if rule.severity is not Severity.WARNING]
         self.checkpoint = self._checkpoint(
             sources.add_or_update_spark(name=self.name),
@@ -96,7 +90,7 @@ class Suite:
         suite = gx.ExpectationSuite(name=name, expectations=list(expectations))
         definition = gx.ValidationDefinition(name=name, data=batch, suite=suite)
         # It adds or updates what it consists of, and each time all are compared with each other.
-        return _context(self.root).checkpoints.add_or_update(
+        return project(self.root).checkpoints.add_or_update(
             gx.Checkpoint(
                 name=name, validation_definitions=[definition], result_format=_counts_and(0)
             )
@@ -134,21 +128,8 @@ class Suite:
     def _forget_results(self) -> None:
         """Remove the results of the last run, which another run replaces."""
         for result in self.result_ids:
-            _context(self.root).validation_results_store.remove_key(result)
+            project(self.root).validation_results_store.remove_key(result)
         self.result_ids = []
-
-
-def _project(published: Place, dataset: str) -> Path:
-    """The folder of a data set's project: Great Expectations writes to a disk alone.
-
-    Of a project in an object store this machine has a copy, taken before its first check.
-    """
-    if is_local(published):
-        return Path(uri(published))
-    folder = local_root() / "expectations" / dataset
-    if not folder.exists():
-        get_folder(published, folder)
-    return folder
 
 
 def _counts_and(values: int) -> dict[str, Any]:
@@ -164,68 +145,9 @@ def update_docs(suites: Sequence[Suite]) -> None:
     results = [result for suite in suites for result in suite.result_ids]
     named = [result.expectation_suite_identifier for result in results]
     suite = suites[0]
-    _context(suite.root).build_data_docs(resource_identifiers=[*named, *results])
+    project(suite.root).build_data_docs(resource_identifiers=[*named, *results])
     if not is_local(suite.published):
         put_changed(suite.root, suite.published, since=suite.since)
-
-
-class _SharedYaml(YAMLHandler):
-    """A parser of settings that threads may share, as Great Expectations does.
-
-    Without the lock, two checks at once read each other's documents ("found another document").
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock = threading.Lock()
-
-    def load(self, stream: Any) -> Any:
-        """Load in one thread at a time."""
-        with self._lock:
-            return super().load(stream)
-
-
-def _without_empty_queries(resolve: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
-    """``resolve_metrics`` of the Spark engine, without its queries for no values.
-
-    Great Expectations asks Spark for the broken values of each expectation, also where it is to
-    keep none of them: on a day without any, half of its queries.
-    """
-
-    def resolve_metrics(
-        engine: Any, metrics_to_resolve: Collection[Any], *arguments: Any, **options: Any
-    ) -> dict[Any, Any]:
-        skipped = {metric.id for metric in metrics_to_resolve if _asks_for_no_values(metric)}
-        wanted = {metric for metric in metrics_to_resolve if metric.id not in skipped}
-        found = resolve(engine, wanted, *arguments, **options) if wanted else {}
-        return {**found, **{metric: [] for metric in skipped}}
-
-    return resolve_metrics
-
-
-def _asks_for_no_values(metric: Any) -> bool:
-    limits = metric.metric_value_kwargs.get("result_format")
-    is_none = isinstance(limits, dict) and limits.get("partial_unexpected_count") == 0
-    return is_none and str(metric.metric_name).endswith(".unexpected_values")
-
-
-@functools.cache
-def _adapt_library() -> None:
-    """Patch Great Expectations, once for the process."""
-    config_provider.yaml = _SharedYaml()
-    engine: Any = SparkDFExecutionEngine
-    engine.resolve_metrics = _without_empty_queries(engine.resolve_metrics)
-
-
-@functools.cache
-def _context(root: Path) -> Any:
-    """The Great Expectations project of one data set, opened once."""
-    _adapt_library()
-    root.mkdir(parents=True, exist_ok=True)
-    context = gx.get_context(mode="file", project_root_dir=str(root))
-    context.variables.progress_bars = {"globally": False}
-    context.variables.analytics_enabled = False
-    return context
 
 
 def _numbers(routed: Routing) -> pd.DataFrame:

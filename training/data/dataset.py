@@ -108,7 +108,7 @@ class ExampleTable:
                 self._groups[day] = [
                     RowGroup(path, number, metadata.row_group(number).num_rows)
                     for path in self._files(day)
-                    for metadata in [pq.read_metadata(path, filesystem=self.filesystem)]
+                    for metadata in [self._snapshot.metadata(path)]
                     for number in range(metadata.num_row_groups)
                     if metadata.row_group(number).num_rows
                 ]

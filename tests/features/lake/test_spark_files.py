@@ -104,12 +104,14 @@ def test_a_table_is_read_by_spark_at_a_version(spark, anywhere):
 def test_a_candidate_is_read_before_any_version_names_it(spark, anywhere):
     lake, _ = written(spark, anywhere)
     staged = lake.stage(frame(spark, rows=4), "t", DAYS, keys=["id"])
-    staged.put(lake.root)
+    lake.put(staged, DAYS)
     struct = frame(spark).drop("day").schema
     found = Lake(anywhere, "d").candidate("t", DAYS)
     assert found == staged
-    assert lake.read_candidate(spark, found, struct).count() == 4
+    with lake.preview(found):
+        assert lake.read(spark, "t", struct, DAYS).count() == 4
     assert lake.read(spark, "t", struct, DAYS).count() == 40
     assert lake.publish(found) == staged.partitions()
+    lake.discard("t", DAYS)
     assert lake.read(spark, "t", struct, DAYS).count() == 4
     assert lake.candidate("t", DAYS) is None

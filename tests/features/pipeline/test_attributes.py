@@ -31,13 +31,11 @@ def landing(built, tmp_path):
 
 
 def price_becomes(landing, price: float) -> None:
-    folder = landing / "synthetic" / "items.parquet"
-    items = pq.read_table(folder).to_pylist()
+    file = landing / "synthetic" / "items.parquet"
+    items = pq.read_table(file).to_pylist()
     for item in items:
         item["item_price"] = price if item["item_id"] == ITEM else item["item_price"]
-    shutil.rmtree(folder)
-    folder.mkdir()
-    pq.write_table(pa.Table.from_pylist(items), folder / "part-0.parquet")
+    pq.write_table(pa.Table.from_pylist(items), file)
 
 
 def build(work, landing, *days) -> dict[str, list]:

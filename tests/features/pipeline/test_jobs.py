@@ -12,7 +12,7 @@ from features.pipeline import jobs
 from features.pipeline.retention import prune
 from features.schema import CREATED, Severity
 from features.spark.session import landed_struct
-from features.validation import checks, expectations
+from features.validation import checks, gx_project
 from features.validation.quality_page import write_quality_page
 from features.validation.row_rules import impression_rules
 
@@ -78,7 +78,7 @@ def test_rows_that_break_a_warning_are_quarantined_with_rule_and_reason(
         ("device:present",): ("missing, or it could not be read as its type",),
         ("click:range",): ("outside 0 to 1",),
     }
-    landed = {(row["source_file"].rsplit("/", 1)[0], row["source_line"] > 0) for row in moved}
+    landed = {(row["source_file"], row["source_line"] > 0) for row in moved}
     assert landed == {(f"impressions/{day}.parquet", True)}
     assert (tmp_path / "reports" / outcome.data_docs).exists()
 
@@ -98,10 +98,11 @@ def test_pages_and_data_docs_are_published_wherever_reports_lie(
         )
         assert "passed" in (anywhere / "reports" / page).read_text()
         assert anywhere / "reports" / outcome.data_docs == index
-        expectations._context.cache_clear()
+        gx_project.project.cache_clear()
     checked = list((index.parent / "validations").rglob("*.html"))
     # The folder of a page is named by the moment of the check.
-    assert len({page.parent.name for page in checked}) == 2
+    # Of the rows, and of the days.
+    assert len({page.parent.name for page in checked}) == 2 * 2
     assert all(page.parent.name in index.read_text() for page in checked)
 
 
@@ -197,7 +198,7 @@ def test_bad_feature_rows_leave_the_table(work, spark, built, tmp_path, builds):
 
 
 def test_two_checks_at_once_do_not_come_upon_each_others_settings(tmp_path):
-    context = expectations._context(tmp_path)
+    context = gx_project.project(tmp_path)
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(lambda _: context.config_provider.get_values(), range(200)))
     assert all(values == read[0] for values in read)

@@ -104,7 +104,7 @@ def test_a_candidate_goes_before_its_files_do(table):
     staged = Candidate(
         EXAMPLES, {WEDNESDAY: 0}, files, struct_of(), FileDescription("print"), {"job": "build"}
     )
-    staged.put(table.parent)
+    staged.put(table.parent, staged.days)
     assert candidates(table.parent, EXAMPLES) == [f"{WEDNESDAY}_{WEDNESDAY}"]
     assert pruned(table, hours=1) == {}
     found = pruned(table)[EXAMPLES]

@@ -1,14 +1,13 @@
-"""A table of random examples in one file, with row groups of a chosen size; no log and no Spark."""
+"""A table of random examples, a file a day, with row groups of a chosen size; no log, no Spark."""
 
 import datetime
-import json
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from support.training.artifacts import random_rows
 
 from features.datasets.catalog import schema_of
-from features.schema import DAY
+from features.lake.day_file import replace_day
+from features.places import place
 from features.schema.fingerprints import rows_fingerprint
 from training.data.dataset import TABLE, ExampleTable
 
@@ -18,16 +17,13 @@ DAY_OF_ROWS = datetime.date(2025, 1, 1)
 
 def written_examples(lake: Path, *, num_rows: int, row_group: int, days: int = 1) -> ExampleTable:
     """Days of so many rows each; example ids count from 0 through all of them."""
-    rows = random_rows(SCHEMA, days * num_rows)
+    rows, fingerprint = random_rows(SCHEMA, days * num_rows), rows_fingerprint(SCHEMA)
+    table = place(lake) / SCHEMA.name / TABLE
     for index in range(days):
         day = DAY_OF_ROWS + datetime.timedelta(days=index)
-        folder = lake / SCHEMA.name / TABLE / f"{DAY}={day}"
-        folder.mkdir(parents=True)
         of_day = rows.slice(index * num_rows, num_rows)
-        pq.write_table(of_day, folder / "part-0.parquet", row_group_size=row_group)
-        manifest = {"content_hash": str(day), "fingerprint": rows_fingerprint(SCHEMA)}
-        (folder / "_manifest.json").write_text(json.dumps(manifest))
-    return ExampleTable(lake, SCHEMA)
+        replace_day(table, day, [of_day], fingerprint=fingerprint, row_group_rows=row_group)
+    return ExampleTable(place(lake), SCHEMA)
 
 
 def days_of(table: ExampleTable) -> list[datetime.date]:

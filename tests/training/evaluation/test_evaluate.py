@@ -64,7 +64,7 @@ def examples(label_seed: int) -> pa.Table:
     return rows.set_column(rows.column_names.index("user_id"), "user_id", users)
 
 
-def labelled(rows: pa.Table, label: np.ndarray) -> pa.Table:
+def labelled(rows: pa.Table, label: np.ndarray | list[int | None]) -> pa.Table:
     return rows.set_column(rows.column_names.index(LABEL), LABEL, pa.array(label))
 
 
@@ -223,7 +223,7 @@ def test_a_label_that_is_missing_is_refused_and_written_as_json(world):
     (path,) = snapshot(lake / "synthetic" / "examples").files(HELD_OUT)
     before = pq.read_table(path, partitioning=None)
     label = before.column(LABEL).to_pylist()
-    write_day(lake, HELD_OUT, labelled(before, np.array([np.nan, *map(float, label[1:])])))
+    write_day(lake, HELD_OUT, labelled(before, [None, *label[1:]]))
     try:
         summary = world.evaluate()
     finally:

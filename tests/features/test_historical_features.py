@@ -8,8 +8,8 @@ import pytest
 from pyspark.sql import functions as F
 
 from features.datasets.catalog import schema_of
+from features.historical_features import historical_features
 from features.lake.lake import Lake
-from features.pipeline.historical_features import historical_features
 from features.places import place
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP
 from features.spark.session import feature_struct
