@@ -64,6 +64,13 @@ def states(work: Workspace, partitions: StatePartitions) -> DataFrame:
     return union([work.features(table, days) for table, days in partitions])
 
 
+def num_rows(work: Workspace, partitions: StatePartitions) -> int:
+    """Rows of ``state_partitions``."""
+    return sum(
+        work.lake.manifest(table.name, day).rows for table, days in partitions for day in days
+    )
+
+
 def drop_ends_of_days(work: Workspace, table: FeatureTable, first: datetime.date) -> None:
     """Remove the states at the end of a day and of all later ones: its rows are to be replaced."""
     ended = end_of_day_table(table).name

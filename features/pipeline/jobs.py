@@ -24,7 +24,9 @@ from features.pipeline.attributes import stage_attributes
 from features.pipeline.availability import first_visible, with_availability
 from features.pipeline.builds import discard_build, list_build
 from features.pipeline.end_of_day import (
+    StatePartitions,
     drop_ends_of_days,
+    num_rows,
     state_partitions,
     states,
     write_end_of_day,
@@ -214,20 +216,29 @@ def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
     require_examples_before(work.lake, schema, days)
     impressions = work.impressions(days).withColumn(LABEL, is_positive(schema.label))
     joined = impressions
+    num_impressions = sum(work.lake.manifest(IMPRESSIONS, day).rows for day in days)
     for table in schema.tables:
-        rows = _visible_rows(work, table, days).drop(DAY)
-        key = schema.entity(table.role).name
-        since = midnight(days[0])
-        joined = join_as_of(joined, rows, table, key=key, time="timestamp", since=since)
+        found = _visible(work, table, days)
+        joined = join_as_of(
+            joined,
+            states(work, found).drop(DAY),
+            table,
+            key=schema.entity(table.role).name,
+            time="timestamp",
+            since=midnight(days[0]),
+            is_smaller=num_rows(work, found) < num_impressions,
+        )
     return work.replace(joined, EXAMPLES, days, keys=["timestamp", EXAMPLE_ID])
 
 
-def _visible_rows(work: Workspace, table: FeatureTable, days: Sequence[datetime.date]) -> DataFrame:
-    """Rows that can be the newest at an impression of some days, with ``day``."""
+def _visible(
+    work: Workspace, table: FeatureTable, days: Sequence[datetime.date]
+) -> StatePartitions:
+    """Where the rows are that can be the newest at an impression of some days."""
     first, last = days[0], days[-1]
     if table.kind is not TableKind.STATE:
-        return work.features(table, visible_days(work, table, first, last))
-    return states(work, state_partitions(work, table, first, last))
+        return [(table, visible_days(work, table, first, last))]
+    return state_partitions(work, table, first, last)
 
 
 def _first_input(work: Workspace, table: FeatureTable, day: datetime.date) -> datetime.date:

@@ -38,17 +38,20 @@ def join_as_of(
     key: str,
     time: str,
     since: datetime.datetime | None = None,
+    is_smaller: bool = True,
 ) -> DataFrame:
     """Each query with the newest row of its entity that was visible and not expired at its time.
 
     Args:
         queries: Any rows with ``key`` and ``time``.
-        rows: The feature table: ``key``, both times, the table's columns. But for a table of state,
-            the moments at which they become visible are read at once.
+        rows: The feature table: ``key``, both times, the table's columns. Of a table that is joined
+            by equality the moments at which they become visible are read at once.
         table: The table's declaration, for its kind, columns and time-to-live.
         key: Id column of the entity.
         time: Timestamp column of the queries.
         since: No query is earlier; None where that is not known.
+        is_smaller: Whether the table has fewer rows than there are queries. If not, it is joined as
+            a table of state: a row a moment would be many, and a popular entity has few queries.
 
     Returns:
         The queries, as many as before, with the table's columns and its timestamp column; all of
@@ -57,7 +60,7 @@ def join_as_of(
     columns = [column.name for column in table.columns]
     row = F.struct(*row_names(columns)).alias("_row")
     visible_at = F.greatest(EVENT_TIMESTAMP, CREATED)
-    if table.kind is TableKind.STATE:
+    if table.kind is TableKind.STATE or not is_smaller:
         visible = rows.select(F.col(key).alias("_key"), visible_at.alias("_at"), row)
         joined = _by_running_maximum(queries, visible, key=key, time=time)
     else:
