@@ -40,6 +40,7 @@ from infra.bench.feature_log import (
     publish_impressions,
     with_history,
 )
+from infra.bench.places import against_s3
 
 _LONG, _SHORT = 365, 30
 """Days of history that are compared."""
@@ -50,7 +51,7 @@ _KEYS = ("user_id", EVENT_TIMESTAMP, CREATED)
 
 @from_flags
 class BenchRequest:
-    """Measure a day's feature jobs: growth, history, cores, skew, and against DuckDB and Feast."""
+    """Measure a day's feature jobs: growth, history, cores, skew, S3, against DuckDB and Feast."""
 
     rows: tuple[int, ...] = option(
         "sizes, smallest first", default=(100_000, 1_000_000, 10_000_000)
@@ -58,6 +59,7 @@ class BenchRequest:
     feast_rows: int = option("size at which Feast's join runs too", default=50_000)
     day_rows: int = option("impressions of the large day", default=1_000_000)
     history_rows: int = option("impressions of each day of the history", default=5_000)
+    s3_rows: int = option("rows written to a disk and to S3, and read back", default=5_000_000)
 
 
 def main() -> None:
@@ -66,6 +68,8 @@ def main() -> None:
     remove_folder(FOLDER)
     found: dict[str, Any] = {"cores": os.cpu_count()}
     parts: list[Callable[[], dict[str, Any]]] = [
+        # First: the tasks of all sessions have the environment in which the first one starts.
+        lambda: against_s3(request.s3_rows, FOLDER / "places"),
         lambda: _growth(request.rows),
         lambda: _against_feast(request.feast_rows),
         lambda: _history(request.history_rows),

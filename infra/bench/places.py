@@ -6,7 +6,6 @@ through S3, not a network.
 
 import datetime
 import os
-import shutil
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features.lake.lake import Lake
-from features.places import Place, place
+from features.places import Place, place, remove_folder, uri
 from features.schema import DAY
 from features.spark.session import start_session
 from infra.local.servers import ObjectStore
@@ -24,25 +23,25 @@ _NUMBERS = 17
 _FILES = 5
 
 
-def against_s3(rows: int, folder: Path) -> dict[str, float]:
+def against_s3(rows: int, folder: Place) -> dict[str, float]:
     """Seconds of writing and reading on both places, and ``s3_ratio``.
 
     Args:
         rows: Of one day, with 20 columns, one of them an array.
         folder: Where the data lie; removed at the end.
     """
-    with ObjectStore(folder / "store") as store:
+    with ObjectStore(Path(uri(folder / "store"))) as store:
         # Before the JVM starts: its tasks have its environment.
         os.environ.update(store.environment)
-        spark = start_session("places", spark_driver_memory="3g")
+        spark = start_session("places", spark_driver_memory="8g")
         try:
             # The first rows pay for the start of Spark's workers.
-            _seconds(spark, place(folder / "warm"), min(rows, 100_000))
-            file = _seconds(spark, place(folder / "file"), rows)
+            _seconds(spark, folder / "warm", min(rows, 100_000))
+            file = _seconds(spark, folder / "file", rows)
             s3 = _seconds(spark, place(f"{store.uri}/lake"), rows)
         finally:
             spark.stop()
-    shutil.rmtree(folder)
+    remove_folder(folder)
     return {
         **{f"file_{name}_seconds": round(value, 2) for name, value in file.items()},
         **{f"s3_{name}_seconds": round(value, 2) for name, value in s3.items()},
