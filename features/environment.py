@@ -146,6 +146,13 @@ VARIABLES = (
         "The run of which a job is a part, as the log of a table names it; DAGs set it.",
     ),
     Variable(
+        "RANKING_SPARK_NATIVE",
+        "1 or 0",
+        "0",
+        "Whether Spark reads an object store by `s3a://`, where it has hadoop-aws; not tested. "
+        "Else its tasks read with pyarrow.",
+    ),
+    Variable(
         "RANKING_ONLINE",
         "sqlite, or redis://[:password@]host[:port][/database], or rediss:// for TLS",
         "sqlite",

@@ -1,18 +1,23 @@
 """The job that brings finished days online."""
 
+import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from features.lake.lake import ONE_DAY
 from features.online_store.feast_store import open_store, write
 from features.pipeline.workspace import Workspace
-from features.places import Place
-from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, TableKind
+from features.places import Place, place, uri
+from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, Schema, TableKind
 from features.spark.session import feature_struct
+
+ROWS_OF_A_TASK = 200_000
+"""A table with more of them is written by Spark's tasks; a task opens a store of its own."""
 
 
 def materialize_days(
@@ -26,12 +31,45 @@ def materialize_days(
     store = open_store(work.schema, store_dir)
     written = {}
     for table in work.schema.tables:
-        rows = work.features(table, _days_of(work, table, days)).drop(DAY)
-        frame = stored_frame(work, table, needed_rows(rows, work.schema.entity(table.role).name))
+        of_table = _days_of(work, table, days)
+        rows = work.features(table, of_table).drop(DAY)
+        needed = needed_rows(rows, work.schema.entity(table.role).name)
+        num_rows = sum(work.lake.manifest(table.name, day).rows for day in of_table)
+        if num_rows > ROWS_OF_A_TASK:
+            num_tasks = -(-num_rows // ROWS_OF_A_TASK)
+            written[table.name] = _write_in_tasks(work, store_dir, table, needed, num_tasks)
+            continue
+        frame = stored_frame(work, table, needed)
         if not frame.empty:
             write(store, table, frame)
         written[table.name] = len(frame)
     return written
+
+
+def _write_in_tasks(
+    work: Workspace, store_dir: Place, table: FeatureTable, rows: DataFrame, num_tasks: int
+) -> int:
+    """Offer rows from Spark's tasks, a batch at a time, so that no process holds all of them."""
+    key = work.schema.entity(table.role).name
+    named = rows.select(*feature_struct(work.schema, table).names).repartition(num_tasks, key)
+    offer = _Offer(work.schema, uri(store_dir), table)
+    return sum(offered.rows for offered in named.mapInArrow(offer, "rows long").collect())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Offer:
+    """Offers a task's rows to the online store; Spark sends it to the task."""
+
+    schema: Schema
+    store_dir: str
+    table: FeatureTable
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        store = open_store(self.schema, place(self.store_dir))
+        for batch in batches:
+            if len(batch):
+                write(store, self.table, batch.to_pandas())
+            yield pa.RecordBatch.from_pydict({"rows": [len(batch)]})
 
 
 def _days_of(

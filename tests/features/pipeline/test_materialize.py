@@ -14,6 +14,7 @@ from features.online_store.reader import open_rows
 from features.pipeline import materialize
 from features.pipeline.availability import declared_availability
 from features.pipeline.workspace import Workspace
+from features.places import place
 from features.push import push_day
 from features.schema import Role
 from serving.lookup.item_cache import ItemRefresh
@@ -47,6 +48,22 @@ def test_running_an_old_day_again_leaves_the_newer_values_online(work, feast, bu
     moments = newest["item_daily__event_timestamp"].to_pylist()
     assert set(moments[:60]) - {None} == {last}
     assert set(moments[60:]) == {before}
+
+
+def test_a_large_day_is_brought_online_by_tasks_with_the_same_rows(
+    work, feast, built, tmp_path, monkeypatch
+):
+    other = tmp_path / "other"
+    feast_store.apply(work.schema, other, work.lake.root.parent)
+    day = built.days[-1:]
+    written = materialize.materialize_days(work, tmp_path, day)
+    monkeypatch.setattr(materialize, "ROWS_OF_A_TASK", 50)
+    assert materialize.materialize_days(work, other, day) == written
+    here, there = (
+        open_rows(work.schema, place(store), timeout_seconds=5) for store in (tmp_path, other)
+    )
+    for role, ids in ((Role.ITEM, range(60)), (Role.USER, range(150))):
+        assert there.read(role, list(ids)) == here.read(role, list(ids))
 
 
 def midnight(day: datetime.date) -> datetime.datetime:
