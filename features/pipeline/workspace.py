@@ -27,7 +27,7 @@ from features.schema.fingerprints import impressions_fingerprint, rows_fingerpri
 from features.spark.session import feature_struct, impressions_struct, landed_struct
 
 _FROM_THE_LOG = (IMPRESSIONS_RAW, IMPRESSIONS, f"{QUARANTINE}_{IMPRESSIONS}")
-ROWS_OF_A_FILE = 1_000_000
+ROWS_OF_A_FILE = 250_000
 TO_IMPRESSIONS = ("ingest", "validate --table impressions")
 TO_FEATURES = ("build", "validate --table features")
 TO_EXAMPLES = ("examples",)
@@ -90,7 +90,7 @@ class Workspace:
         )
 
     def files_per_day(self, days: Sequence[datetime.date]) -> int:
-        """So many that a file has a million rows or fewer, where a row is an impression."""
+        """So many that a file has ``ROWS_OF_A_FILE`` or fewer, where a row is an impression."""
         known = [
             self.lake.manifest(table, day).rows
             for table in (IMPRESSIONS, IMPRESSIONS_RAW)
