@@ -40,7 +40,7 @@ _PROPERTIES = {
 }
 _WRITING = (CommitFailedError, OSError)
 _CREATING = (DeltaError, OSError)
-"""Of two jobs that create a table, the second is told so by an error without a class of its own."""
+"""Of two jobs that create a table, the second gets an error that has no class of its own."""
 Metadata = Mapping[str, object]
 """What the log says of a commit, under names of ours: values that JSON can hold."""
 
@@ -71,7 +71,7 @@ def commit(
         built_on: Of days that were computed from the day before, the number that it had.
 
     Returns:
-        The version.
+        The newest version after the commit; its own, or that of a commit right after it.
 
     Raises:
         ConflictError: Another job has replaced one of the days meanwhile; names it.
@@ -133,7 +133,7 @@ def vacuum(
         root: The table's folder.
         hours: More than the longest job takes: files that it has written are not named yet, and
             those that it reads may be superseded meanwhile.
-        keep_versions: Versions whose files stay, beside the newest. To be named at every vacuum:
+        keep_versions: Versions whose files stay, as the newest's do. To be named at every vacuum:
             one without them removes their files.
         dry_run: Only tell what would be deleted.
     """

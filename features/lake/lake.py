@@ -126,10 +126,11 @@ class Lake:
             corrected_at: Of days whose rows replace others that were used, from when they count.
             files_per_day: Files of each day, each written by a task of its own.
         """
+        read = dict(self._read)  # a copy at once: other tables may be staged in other threads
         metadata = {
             **self._origin,
             "fingerprint": fingerprint,
-            "inputs": {name: version for name, version in self._read.items() if name != table},
+            "inputs": {name: version for name, version in read.items() if name != table},
         }
         # Spark's plan decides which columns it knows to be filled; a table's columns do not change.
         struct = frame.schema.toNullable().json()
@@ -200,20 +201,19 @@ class Lake:
         *,
         keys: Sequence[str],
         fingerprint: str = "",
-        corrected_at: Mapping[datetime.date, datetime.datetime] | None = None,
         files_per_day: int = 1,
     ) -> list[Partition]:
         """Replace these days of a table by the rows of ``frame``: ``stage`` and ``publish``."""
-        staged = self.stage(
-            frame,
-            table,
-            days,
-            keys=keys,
-            fingerprint=fingerprint,
-            corrected_at=corrected_at,
-            files_per_day=files_per_day,
+        return self.publish(
+            self.stage(
+                frame,
+                table,
+                days,
+                keys=keys,
+                fingerprint=fingerprint,
+                files_per_day=files_per_day,
+            )
         )
-        return self.publish(staged)
 
     def remove(self, table: str, days: Sequence[datetime.date]) -> None:
         """Commit a version without some days; their files stay until the next ``vacuum``."""

@@ -3,6 +3,7 @@
 Redis, an S3 store, and the ranking endpoint.
 """
 
+import abc
 import contextlib
 import os
 import socket
@@ -33,18 +34,20 @@ def free_ports(number: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-class RedisServer:
-    """A Redis server; with a folder it keeps there what it has."""
+class Server(abc.ABC):
+    """A process that serves from ``start`` to ``stop``, or for a block."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """Nothing is started yet."""
-        (self.port,) = free_ports(1)
-        self.url = f"redis://{HOST}:{self.port}/0"
-        self.process: subprocess.Popen[bytes] | None = None
-        self._command = ["redis-server", "--bind", HOST, "--port", str(self.port), "--save", ""]
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._command += ["--appendonly", "yes", "--dir", str(folder)]
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Start it and return when it answers."""
+
+    def stop(self) -> None:
+        """End it; SIGTERM lets it write what it has."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(30)
 
     def __enter__(self) -> Self:
         """Started."""
@@ -55,16 +58,23 @@ class RedisServer:
         """Ended."""
         self.stop()
 
+
+class RedisServer(Server):
+    """A Redis server; with a folder it keeps there what it has."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Nothing is started yet."""
+        (self.port,) = free_ports(1)
+        self.url = f"redis://{HOST}:{self.port}/0"
+        self._command = ["redis-server", "--bind", HOST, "--port", str(self.port), "--save", ""]
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._command += ["--appendonly", "yes", "--dir", str(folder)]
+
     def start(self) -> None:
         """Start it and return when it answers with all that it had."""
         self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
         _wait(self._answers, self.process)
-
-    def stop(self) -> None:
-        """End it; SIGTERM lets it write what it has."""
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(10)
 
     def _answers(self) -> bool:
         try:
@@ -75,7 +85,7 @@ class RedisServer:
             return False
 
 
-class ObjectStore:
+class ObjectStore(Server):
     """An S3 server with one bucket: SeaweedFS, one process, its data in a folder.
 
     It takes conditional puts, as AWS does. ``environment`` is what its clients need.
@@ -99,7 +109,6 @@ class ObjectStore:
             "AWS_SECRET_ACCESS_KEY": uuid.uuid4().hex,
         }
         self.uri = f"s3://{self.BUCKET}"
-        self.process: subprocess.Popen[bytes] | None = None
         self._command = [
             str(Path(sys.executable).with_name("weed")),
             "mini",
@@ -111,15 +120,6 @@ class ObjectStore:
             *("-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"),
             "-master.telemetry=false",
         ]
-
-    def __enter__(self) -> Self:
-        """Started."""
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Ended."""
-        self.stop()
 
     def start(self) -> None:
         """Start it and return when its bucket is there."""
@@ -134,12 +134,6 @@ class ObjectStore:
                 start_new_session=True,
             )
         _wait(self._has_bucket, self.process, log)
-
-    def stop(self) -> None:
-        """End it; what it has stays in its folder."""
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(30)
 
     def _has_bucket(self) -> bool:
         files = pafs.S3FileSystem(
