@@ -1,7 +1,6 @@
 """A job's operating-system process: start it, stream its log, read its last line, end all of it."""
 
 import contextlib
-import ctypes
 import dataclasses
 import json
 import os
@@ -21,8 +20,12 @@ GRACE_SECONDS = 3.0
 """From asking to forcing: less than the 5 s after which Airflow forces the task itself."""
 _ERROR = re.compile(r"(python -m [\w ]+: )?error:")
 """How a job, or argparse where it was called wrongly, begins its reason."""
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
+_END_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM", "--")
+"""Of util-linux: the kernel sends SIGTERM when the task's process dies, however it dies.
+
+Python's own way is ``preexec_fn``: it forks, and the libraries of the task's process may hold
+locks or threads that a forked copy does not survive.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,7 @@ class Job:
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
-            command,
+            [*_END_WITH_PARENT, *command],
             cwd=directory,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -74,7 +77,6 @@ class Job:
             stderr=subprocess.PIPE,
             pass_fds=inherited,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
             text=True,
             errors="replace",
         )
@@ -129,8 +131,3 @@ def _keep_last(stream: IO[str], last: "deque[str]") -> None:
     for line in stream:
         if line.strip():
             last.append(line.strip())
-
-
-def _end_with_parent() -> None:
-    """In the child: ask the kernel for SIGTERM when the task's process dies, however it dies."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -18,6 +18,7 @@ TASKS_BY_DECISION = {"canary", "promote"}
 
 @pytest.mark.spark
 @pytest.mark.distributed
+@pytest.mark.timeout(1800)
 def test_a_day_runs_from_landing_to_a_ranked_answer(tmp_path) -> None:
     """Every task runs its real job; canary and promote are skipped where the gate says so."""
     with (tmp_path / "demo.log").open("w+") as log:
