@@ -46,6 +46,9 @@ class Limits:
     """Fewest published rows of a day; below it the day stops. 0 where a day may be empty."""
     max_quarantined_share: float = 0.05
     """Largest share of a day's rows that may go to quarantine; above it the day stops."""
+    max_rows_of_user: int = 100_000
+    """Most impressions of one user on a day. With more it is a program, or an id that many share:
+    they go to quarantine, and no task has more rows of a user than this."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,16 +5,19 @@ A session is one of three, by Spark's own environment variables:
     neither         a JVM of the job's own, on all cores of this machine
     SPARK_MASTER    a driver of the job's own, its executors at that master
     SPARK_REMOTE    no JVM: a session on the Spark Connect server at that address, such as
-                    ``sc://localhost:15002``, which many jobs share
+                    ``sc://localhost:15002``, which many jobs share; where the address names a
+                    session (``/;session_id=UUID``), jobs of the same code share that as well
 
 SPARK_CONNECT_AUTHENTICATE_TOKEN is the token of a server that asks for one.
 """
 
 import atexit
 import os
+import re
 import socket
 import sys
 import urllib.parse
+import uuid
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -80,6 +83,8 @@ DRIVER_CONF = {
 _CONNECT_PORT = 15002
 """Spark's own, where an address names none."""
 _ANSWER_SECONDS = 5.0
+_SESSION_ID = re.compile(r";session_id=([0-9a-fA-F-]{36})")
+_PACKAGE = Path(__file__).parents[1]
 
 
 def start_session(name: str, **conf: str) -> SparkSession:
@@ -122,14 +127,27 @@ def local_conf() -> dict[str, str]:
 
 
 def _remote_session(builder: SparkSession.Builder, remote: str) -> SparkSession:
-    """A session on a Spark Connect server, released when the job's process ends."""
+    """A session on a Spark Connect server; the job's own is released when its process ends."""
     if os.environ.get("SPARK_MASTER"):
         raise ValueError(f"SPARK_REMOTE {remote!r}: SPARK_MASTER is set too; unset one of the two")
     _require_answer(remote)
+    shared = _SESSION_ID.search(remote)
+    if shared:
+        remote = remote.replace(shared[0], f";session_id={_session_of_code(shared[1])}")
     spark = builder.remote(remote).getOrCreate()
+    spark.release_session_on_close = not shared
     atexit.register(spark.stop)
     spark_source.register(spark)
     return spark
+
+
+def _session_of_code(session_id: str) -> uuid.UUID:
+    """The session that jobs share until a module of the features is edited.
+
+    Spark keeps a session's Python workers for the next job, with what they have imported.
+    """
+    edited = max(path.stat().st_mtime_ns for path in _PACKAGE.rglob("*.py"))
+    return uuid.uuid5(uuid.UUID(session_id), str(edited))
 
 
 def _require_answer(remote: str) -> None:

@@ -28,7 +28,9 @@ from features.validation.expectations import Suite, label_expectations, update_d
 from features.validation.outcome import Outcome
 from features.validation.row_rules import (
     Routing,
+    Rule,
     feature_rules,
+    frequency_rule,
     impression_rules,
     is_good,
     mark_broken_rules,
@@ -43,10 +45,11 @@ _FEWEST_TRAILING_DAYS = 3
 def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: Place) -> Outcome:
     """Check raw impressions; publish the good rows and the quarantine, or stop the days."""
     schema, lake = work.schema, work.lake
-    rules, struct = impression_rules(schema), impressions_struct(schema)
+    raw, struct = work.impressions(days, IMPRESSIONS_RAW), impressions_struct(schema)
+    rules = [*impression_rules(schema), *_frequency_rules(work, raw, days)]
     names = [*struct.names, DAY]
     with contextlib.ExitStack() as caches:
-        marked = _cached(caches, mark_broken_rules(work.impressions(days, IMPRESSIONS_RAW), rules))
+        marked = _cached(caches, mark_broken_rules(raw, rules))
         routed = routing(marked, rules, days)
         good = marked.where(is_good()).select(*names)
         staged = stage_impressions(work, good, days, keys=names[:3])
@@ -69,6 +72,14 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
             lake.publish(one)
             lake.discard(one.table, days)
     return _naming(work, outcome, staged, days)
+
+
+def _frequency_rules(work: Workspace, raw: DataFrame, days: Sequence[datetime.date]) -> list[Rule]:
+    """The limit on rows of one user, where a day has so many rows that one could be over it."""
+    user, most = work.schema.user, work.schema.limits.max_rows_of_user
+    written = work.lake.days_between(IMPRESSIONS_RAW, days[0], days[-1])
+    rows = max((work.lake.manifest(IMPRESSIONS_RAW, day).rows for day in written), default=0)
+    return [frequency_rule(user, raw, max_rows=most)] if user is not None and rows > most else []
 
 
 def check_features(work: Workspace, days: Sequence[datetime.date], reports: Place) -> list[Outcome]:

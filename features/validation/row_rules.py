@@ -46,6 +46,7 @@ class Check(enum.StrEnum):
     ELEMENTS = "elements"
     DAY = "day"
     UNIQUE = "unique"
+    FREQUENCY = "frequency"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,7 @@ class Rule:
             Check.ELEMENTS: lambda: self._unknown_elements(value),
             Check.DAY: lambda: F.to_date(value) != F.col(DAY),
             Check.UNIQUE: lambda: F.count("*").over(Window.partitionBy(*self.columns)) > 1,
+            Check.FREQUENCY: lambda: _of_day(value).isin(*self.values),
         }
         return F.coalesce(predicates[self.check](), F.lit(False))  # a Spark literal
 
@@ -105,6 +107,29 @@ def impression_rules(schema: Schema) -> list[Rule]:
         ),
     ]
     return rules + _column_rules(schema.impression_columns())
+
+
+def frequency_rule(user: Column, raw: DataFrame, *, max_rows: int) -> Rule:
+    """A warning for all rows of each user who has too many on a day.
+
+    Args:
+        user: The user's id.
+        raw: Raw impressions of the days; counted at once.
+        max_rows: Most rows of one user on a day.
+    """
+    counts = raw.groupBy(_of_day(F.col(user.name)).alias("user")).count()
+    return Rule(
+        check=Check.FREQUENCY,
+        columns=(user.name,),
+        severity=Severity.WARNING,
+        reason=f"more than {max_rows} rows of one user on a day",
+        maximum=max_rows,
+        values=tuple(row.user for row in counts.where(F.col("count") > max_rows).collect()),
+    )
+
+
+def _of_day(value: SparkColumn) -> SparkColumn:
+    return F.concat_ws(" ", F.col(DAY), value)
 
 
 def feature_rules(schema: Schema, table: FeatureTable) -> list[Rule]:

@@ -3,6 +3,7 @@
 import os
 import secrets
 import sys
+import uuid
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -124,9 +125,11 @@ def spark_client(settings: Settings) -> dict[str, str]:
     """How a job finds the stack's Spark server."""
     if not settings.spark_port:
         return {}
+    # One session: each would start Python workers of its own, and Spark would keep them.
+    session = uuid.uuid5(uuid.NAMESPACE_OID, settings.spark_token)
     return {
         # By name: Spark's client sends a token without TLS to `localhost` and to nothing else.
-        "SPARK_REMOTE": f"sc://localhost:{settings.spark_port}",
+        "SPARK_REMOTE": f"sc://localhost:{settings.spark_port}/;session_id={session}",
         "SPARK_CONNECT_AUTHENTICATE_TOKEN": settings.spark_token,
     }
 

@@ -1,5 +1,6 @@
 """The jobs on a small generated log: repetition, corrections, checks, quarantine, retention."""
 
+import dataclasses
 import datetime
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -81,6 +82,24 @@ def test_rows_that_break_a_warning_are_quarantined_with_rule_and_reason(
     landed = {(row["source_file"], row["source_line"] > 0) for row in moved}
     assert landed == {(f"impressions/{day}.parquet", True)}
     assert (tmp_path / "reports" / outcome.data_docs).exists()
+
+
+def test_a_user_with_more_rows_than_a_day_may_have_is_quarantined(work, spark, built, tmp_path):
+    """A program, or an id that many share: its rows would be one task of every job."""
+    day, user = built.days[0], 7
+    raw_with(work, spark, day, user_id=[user] * 150)
+    limits = dataclasses.replace(
+        work.schema.limits, max_rows_of_user=100, max_quarantined_share=0.5
+    )
+    strict = dataclasses.replace(work, schema=dataclasses.replace(work.schema, limits=limits))
+    outcome = checks.check_impressions(strict, [day], tmp_path)
+    assert outcome.critical == []
+    of_user = outcome.broken_rules.pop("user_id:frequency")
+    assert (outcome.broken_rules, outcome.quarantined) == ({}, of_user)
+    assert of_user >= 150
+    assert work.impressions([day]).where(F.col("user_id") == user).count() == 0
+    largest = work.impressions([day]).groupBy("user_id").count().agg(F.max("count")).first()[0]
+    assert 0 < largest <= 100
 
 
 def test_pages_and_data_docs_are_published_wherever_reports_lie(

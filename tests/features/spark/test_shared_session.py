@@ -4,6 +4,7 @@ import datetime
 import os
 import shutil
 import socket
+import uuid
 
 import pytest
 from support import forks
@@ -11,6 +12,7 @@ from support import forks
 from features.lake.lake import EXAMPLES, IMPRESSIONS, Lake
 from features.pipeline import jobs
 from features.pipeline.workspace import Workspace
+from features.spark import session
 from features.spark.session import start_session
 from features.validation import checks
 
@@ -108,6 +110,44 @@ def test_a_check_frees_its_own_cache_and_no_other_sessions(spark, built, tmp_pat
 
 def _num_cached(spark) -> int:
     return spark._jsc.sc().getPersistentRDDs().size()
+
+
+_SESSION = """
+from features.spark.session import start_session
+
+spark = start_session("one of many")
+assert spark.range(3).count() == 3
+print(spark.session_id)
+"""
+
+
+@pytest.mark.spark
+def test_jobs_share_a_session_that_the_address_names(spark_remote, tmp_path) -> None:
+    """Spark starts Python workers for each session anew, and keeps them while the server runs."""
+    script = tmp_path / "job.py"
+    script.write_text(_SESSION)
+
+    def session_of(suffix: str) -> str:
+        remote = spark_remote["SPARK_REMOTE"] + suffix
+        done = forks.run([str(script)], {**os.environ, **spark_remote, "SPARK_REMOTE": remote})
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    named = f"/;session_id={uuid.uuid4()}"
+    first = session_of(named)
+    assert session_of(named) == first
+    assert session_of("") != first
+
+
+def test_an_edited_module_gives_another_session(monkeypatch, tmp_path) -> None:
+    """A warm worker still has the old code."""
+    (tmp_path / "module.py").touch()
+    monkeypatch.setattr(session, "_PACKAGE", tmp_path)
+    given = str(uuid.uuid4())
+    before = session._session_of_code(given)
+    assert session._session_of_code(given) == before
+    os.utime(tmp_path / "module.py", ns=(0, 1))
+    assert session._session_of_code(given) != before
 
 
 @pytest.mark.spark
