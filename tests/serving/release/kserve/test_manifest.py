@@ -5,9 +5,9 @@ import kubernetes_validate
 import pytest
 from kubernetes import client
 
+from serving.release.kserve.changes import promoted, with_share
 from serving.release.kserve.manifest import render
 from serving.release.kserve.service import Autoscaler, Mode, Model, Service
-from serving.release.kserve.traffic import promoted, with_share
 from serving.settings import Limits
 
 MODEL = Model(version="1998-04-19-5f2c01ab", storage_uri="s3://models/1998-04-19-5f2c01ab")
@@ -67,7 +67,7 @@ def test_a_canary_of_it_is_known_and_valid_too(mode, autoscaler):
     """At 5 % and promoted: what the rollout applies is held against the same types and schemas."""
     other = Model(version="1998-04-20-77e09d3c", storage_uri="s3://models/1998-04-20-77e09d3c")
     live = render(service(mode=mode, autoscaler=autoscaler), MODEL)
-    shared = with_share(live, other, percent=5)
+    shared = with_share(live, other, percent=5, rollout="r")
     known = {field.alias or name for name, field in client.V1PodSpec.model_fields.items()}
     for desired in (shared, promoted(shared)):
         assert_known(kserve.V1beta1InferenceServiceSpec, desired["spec"])
