@@ -92,6 +92,18 @@ def test_shares_that_kserve_reports_and_no_route_has_are_none(api, deploy, call)
     assert api.live["spec"] == before
 
 
+def test_grpc_calls_have_the_share_too(api, deploy, call):
+    """The route has a rule of its own for them: KServe knows the port by its name, h2c."""
+    deploy()
+    (container,) = api.live["spec"]["predictor"]["containers"]
+    assert {"name": "h2c", "containerPort": 8081, "protocol": "TCP"} in container["ports"]
+    api.controller.has_grpc_weights = False
+    code, summary = try_canary(call, *BRIEF)
+    assert (code, f"{TRIED} has 0 % of the traffic; 5" in summary["error"]) == (1, True)
+    api.controller.has_grpc_weights = True
+    assert try_canary(call, *BRIEF)[0] == 0
+
+
 def test_without_the_gateway_api_no_canary_begins(api, deploy, call):
     api.controller.has_gateway = False
     assert deploy()[0] == 0

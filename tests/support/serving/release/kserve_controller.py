@@ -65,6 +65,7 @@ class Controller:
         self.shares: list[int] = []
         self.has_weights = True
         """KServe after 0.20 writes them."""
+        self.has_grpc_weights = True
         self.has_gateway = True
         self.is_route_accepted = True
         self.has_tls = False
@@ -160,18 +161,14 @@ class Controller:
         }
 
     def route(self, name: str, weights: dict[str, int]) -> dict[str, Any]:
-        """As KServe writes it: without weights where there is one backend."""
-        backends: list[dict[str, Any]] = [
-            {"kind": "Service", "name": backend, "port": 80, "weight": weight}
-            for backend, weight in weights.items()
-        ]
-        if len(backends) == 1:
-            del backends[0]["weight"]
+        """As KServe writes it: a rule for gRPC, and one for all else."""
+        of_grpc = weights if self.has_grpc_weights else dict.fromkeys([*weights][:1], 100)
+        rules = [_rule(8081, of_grpc), _rule(80, weights)]
         status = "True" if self.is_route_accepted else "False"
         conditions = [{"type": "Accepted", "status": status, "observedGeneration": 1}]
         return {
             "metadata": {"name": name, "generation": 1},
-            "spec": {"rules": [{"backendRefs": backends}]},
+            "spec": {"rules": rules},
             "status": {"parents": [{"conditions": conditions}]},
         }
 
@@ -227,6 +224,17 @@ class Controller:
 
     def trouble(self, predictor: dict[str, Any]) -> str:
         return self.behaviour(predictor["labels"][VERSION]).never_ready
+
+
+def _rule(port: int, weights: dict[str, int]) -> dict[str, Any]:
+    """Without weights where there is one backend."""
+    backends: list[dict[str, Any]] = [
+        {"kind": "Service", "name": backend, "port": port, "weight": weight}
+        for backend, weight in weights.items()
+    ]
+    if len(backends) == 1:
+        del backends[0]["weight"]
+    return {"backendRefs": backends}
 
 
 def _condition(kind: str, trouble: str) -> dict[str, str]:

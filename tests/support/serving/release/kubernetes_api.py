@@ -47,6 +47,8 @@ class ApiServer(KubernetesEmulator):
         self.num_dry_runs = 0
         self.used: set[tuple[str, str, str]] = set()
         """Action, group and resource of each request, as a role names them."""
+        self.reviewed: set[tuple[str, str, str]] = set()
+        """The same of each access review."""
 
     @property
     def live(self) -> dict[str, Any]:
@@ -102,6 +104,7 @@ class ApiServer(KubernetesEmulator):
     def review(self, request: Any) -> aiohttp.web.Response:
         asked = request.data["spec"]["resourceAttributes"]
         resource = "/".join(filter(None, (asked["resource"], asked["subresource"])))
+        self.reviewed.add((asked["verb"], asked["group"], resource))
         allowed = (asked["verb"], resource) not in self.missing
         return aiohttp.web.json_response({"status": {"allowed": allowed}}, status=201)
 
