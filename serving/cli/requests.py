@@ -111,7 +111,9 @@ class DeployRequest(_AwaitsReady, _TakesOver, Service, OfCluster):
 
     version: str = option("version of the exported ranker")
     storage_uri: str = option("its folder, such as s3://bucket/folder")
-    end_canary: bool = option("although a canary is under way, which then ends", default=False)
+    end_canary: bool = option(
+        "in mode Standard, although a canary is under way, which then ends", default=False
+    )
     dry_run: bool = option("print the manifest as YAML only", default=False)
 
 

@@ -21,6 +21,7 @@ from serving.release.canary_target import (
     CanaryTarget,
     CanaryTargetError,
     Outcome,
+    Reading,
     TargetLostError,
 )
 from serving.release.metrics_window import Observation, observe
@@ -157,28 +158,35 @@ class Canary:
     def _watch(self, percent: int) -> _Seen:
         """Canary and control of the same moments, until they have come to something."""
         started = time.monotonic()
-        first = self.target.read()
+        first = self._read(started)
         seen: _Seen | None = None
         with tqdm(total=self.limits.min_requests, desc=f"{percent} %", unit="request") as bar:
             while True:
                 time.sleep(self.target.pause_seconds)
+                last = self._read(started)
                 seconds = time.monotonic() - started
-                try:
-                    last = self.target.read()
-                except TargetLostError:
-                    raise
-                except CanaryTargetError as error:
-                    # One reading that fails, of a pod that just ended, is no reason to go back.
-                    if seconds > self.limits.step_timeout_seconds:
-                        raise
-                    logger.warning("%s; reading again", error)
-                    continue
                 canary, control = (observe(a, b) for a, b in zip(first, last, strict=True))
                 is_late = self._is_over(percent, canary, control, seconds=seconds)
                 seen = self._look(seen, canary, control, is_late=is_late)
                 bar.update(min(seen.num_requests, self.limits.min_requests) - bar.n)
                 if seen.outcome is not None:
                     return seen
+
+    def _read(self, started: float) -> tuple[Reading, Reading]:
+        """What both have done until now.
+
+        One reading that fails, of a pod that just ended, is no reason to go back.
+        """
+        while True:
+            try:
+                return self.target.read()
+            except TargetLostError:
+                raise
+            except CanaryTargetError as error:
+                if time.monotonic() - started > self.limits.step_timeout_seconds:
+                    raise
+                logger.warning("%s; reading again", error)
+                time.sleep(self.target.pause_seconds)
 
     def _look(
         self, before: _Seen | None, canary: Observation, control: Observation, *, is_late: bool

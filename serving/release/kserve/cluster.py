@@ -184,17 +184,20 @@ class Cluster:
             CanaryTargetError: It is not so in time; with what is pending.
         """
         deadline = time.monotonic() + timeout_seconds
+        reason = ""
         while True:
+            trouble = ""
             try:
                 with self._bounded(deadline):
                     reason = pending()
             except UnavailableError as error:
-                reason = str(error)
-            if not reason:
+                trouble = str(error)
+            if not reason and not trouble:
                 return
             if time.monotonic() > deadline:
                 after = f"not {what} after {timeout_seconds:g} s"
-                raise CanaryTargetError(f"service {self}: {after}; {reason}")
+                reasons = "; ".join(filter(None, (reason, trouble)))
+                raise CanaryTargetError(f"service {self}: {after}; {reasons}")
             time.sleep(self.pause_seconds)
 
     @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from serving.release.kserve import access, changes, manifest, spec, state
 from serving.release.kserve.api import Live
 from serving.release.kserve.cluster import Cluster
-from serving.release.kserve.service import Model, Service
+from serving.release.kserve.service import Mode, Model, Service
 from serving.release.kserve.target import take_back
 
 
@@ -38,22 +38,26 @@ def deploy(
     else:
 
         def change(live: Live) -> Live:
-            if not is_canary_ended and spec.is_under_way(live):
-                raise ValueError(
-                    f"canary: {spec.canary_version(live)} is under way; promote it, roll it back, "
-                    "or end it with --end-canary"
-                )
+            _require_no_canary(live, is_ended=is_canary_ended)
             _require_same_version(cluster, live, model)
             return changes.replacing(live, desired)
 
         cluster.change(change, force=force, timeout_seconds=timeout_seconds)
-    cluster.wait(
-        lambda: state.pending_stable(cluster, cluster.service()),
-        what=f"ready with {model.version}",
-        timeout_seconds=timeout_seconds,
-    )
+    wait_for_stable(cluster, model.version, timeout_seconds=timeout_seconds)
     url = cluster.service()["status"].get("url")
     return None if url is None else str(url)
+
+
+def _require_no_canary(live: Live, *, is_ended: bool) -> None:
+    if not spec.is_under_way(live):
+        return
+    ways = "promote it or roll it back first"
+    if spec.mode_of(live) is Mode.STANDARD:
+        if is_ended:
+            return
+        ways += ", or end it with --end-canary"
+    # In mode Knative the canary is the predictor itself: without its share it would be promoted.
+    raise ValueError(f"canary: {spec.canary_version(live)} is under way; {ways}")
 
 
 def _require_same_version(cluster: Cluster, live: Live, model: Model) -> None:

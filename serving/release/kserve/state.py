@@ -241,7 +241,7 @@ def _has(found: Any, wanted: Any) -> bool:
         return isinstance(found, Mapping) and all(
             _has(found.get(name), value) for name, value in wanted.items()
         )
-    if isinstance(wanted, list) and any(isinstance(one, Mapping) for one in wanted):
+    if isinstance(wanted, list):
         return all(any(_has(one, other) for one in found or ()) for other in wanted)
     return wanted is None or bool(found == wanted)
 

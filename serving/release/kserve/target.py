@@ -19,7 +19,9 @@ from serving.release.kserve.service import Model
 from serving.release.metrics_window import samples
 
 _ATTEMPT_SECONDS = 30.0
-"""For a change of traffic to be in force, or for one attempt to be given up."""
+"""For one attempt to take the traffic back, which then begins again."""
+_PASSED_SECONDS = 300.0
+"""For the mark of one that has passed, which is not to go back for a server that restarts."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -100,7 +102,7 @@ class ServiceTarget(CanaryTarget):
                     self._free_or_own(live), self.model, rollout=self._rollout, image=self.image
                 ),
                 force=self.force,
-                timeout_seconds=_ATTEMPT_SECONDS,
+                timeout_seconds=_PASSED_SECONDS,
             )
         super().conclude(outcome, reason)
 

@@ -15,7 +15,7 @@ from support.serving.release.rollout_commands import (
 )
 
 from serving.release import canary
-from serving.release.kserve import spec
+from serving.release.kserve import spec, target
 
 OTHER = ["--version", "third", "--storage-uri", "s3://models/third"]
 
@@ -121,10 +121,25 @@ def test_deploy_refuses_during_a_canary_unless_it_is_to_end_it(api, deploy, call
     assert try_canary(call, *BRIEF)[0] == 0
     code, summary = deploy(*mode)
     assert (code, summary["error"].startswith(f"canary: {CANDIDATE} is under way")) == (1, True)
+    code, summary = deploy(*mode, "--end-canary")
     if mode is STANDARD:
-        assert deploy(*mode, "--end-canary")[0] == 0
+        assert code == 0
         assert "canary" not in api.live["spec"]
         assert api.behaviour(CONTROL).has_traffic
+
+
+def test_in_knative_no_deployment_promotes_a_canary(api, deploy, call, monkeypatch):
+    """The canary is the predictor: without its share it would have all traffic."""
+    deploy(*KNATIVE)
+    monkeypatch.setattr(canary, "STEPS", ())
+    monkeypatch.setattr(canary, "LAST", 5)
+    monkeypatch.setattr(target.ServiceTarget, "conclude", lambda *_: None)
+    assert try_canary(call)[0] == 0
+    for version in (CANDIDATE_MODEL, []):
+        code, summary = deploy(*KNATIVE, *version, "--end-canary")
+        assert code == 1
+        assert summary["error"].endswith("promote it or roll it back first")
+    assert api.live["spec"]["predictor"]["canaryTrafficPercent"] == 5
 
 
 @pytest.mark.parametrize("mode", [STANDARD, KNATIVE])

@@ -57,7 +57,7 @@ def test_a_field_that_changes_no_pod_is_ready_at_once(api, deploy):
 def test_pods_of_before_do_not_count_as_those_that_were_asked_for(api, deploy, change, says):
     deploy()
     api.is_controller_away = True
-    code, summary = deploy("--ready-timeout-seconds", "0.1", *change)
+    code, summary = deploy("--ready-timeout-seconds", "1", *change)
     assert (code, f"Deployment {STABLE}: {says}" in summary["error"]) == (1, True)
 
 
@@ -75,7 +75,7 @@ def test_a_deployment_whose_own_controller_is_behind_is_not_ready(api, deploy, c
     deploy()
     api.controller.children["deployments", STABLE]["metadata"]["generation"] = 7
     api.is_controller_away = True
-    code, summary = deploy("--ready-timeout-seconds", "0.1")
+    code, summary = deploy("--ready-timeout-seconds", "1")
     assert (code, "generation 1 of 7 is in force" in summary["error"]) == (1, True)
 
 
@@ -102,6 +102,25 @@ def test_grpc_calls_have_the_share_too(api, deploy, call):
     assert (code, f"{TRIED} has 0 % of the traffic; 5" in summary["error"]) == (1, True)
     api.controller.has_grpc_weights = True
     assert try_canary(call, *BRIEF)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [(STANDARD, f"HTTPRoute ranker: {TRIED} has 0 %"), (KNATIVE, "00002: has 0 % of the traffic")],
+)
+def test_a_share_that_is_only_asked_for_is_none(api, deploy, call, mode, says):
+    """KServe or Knative stops after 0 %."""
+    deploy(*mode)
+    reconcile = api.controller.reconcile
+
+    def once(service):
+        status = reconcile(service)
+        api.is_controller_away = api.shares[-1:] == [0]
+        return status
+
+    api.controller.reconcile = once
+    code, summary = try_canary(call, *BRIEF)
+    assert (code, summary["steps"], says in summary["error"]) == (1, [], True)
 
 
 def test_without_the_gateway_api_no_canary_begins(api, deploy, call):

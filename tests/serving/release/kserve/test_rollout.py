@@ -54,16 +54,16 @@ def test_a_conflict_names_the_field_and_its_manager_and_changes_nothing(api, dep
 
 def test_a_service_that_is_never_ready_ends_with_what_its_conditions_say(api, deploy):
     api.behaviour(CONTROL).never_ready = "no node has 2 CPUs"
-    code, summary = deploy("--ready-timeout-seconds", "0.1")
+    code, summary = deploy("--ready-timeout-seconds", "1")
     assert code == 1
-    assert "after 0.1 s; Deployment ranker-v2025-06-01-aaaa-predictor: 0 of 2" in summary["error"]
+    assert "after 1 s; Deployment ranker-v2025-06-01-aaaa-predictor: 0 of 2" in summary["error"]
     assert "Ready is False: no node has 2 CPUs" in summary["error"]
 
 
 def test_the_readiness_of_what_was_there_before_does_not_count(api, deploy):
     deploy()
     api.is_controller_away = True
-    code, summary = deploy("--min-replicas", "3", "--ready-timeout-seconds", "0.1")
+    code, summary = deploy("--min-replicas", "3", "--ready-timeout-seconds", "1")
     assert code == 1
     assert "ranker-v2025-06-01-aaaa-predictor: 2 replicas; at least 3" in summary["error"]
 
@@ -114,7 +114,7 @@ def test_a_bad_canary_is_rolled_back_with_the_reason(api, deploy, call, changes,
     before = copy.deepcopy(api.live["spec"])
     for name, value in changes.items():
         setattr(api.behaviour(CANDIDATE), name, value)
-    code, summary = try_canary(call, "--step-timeout-seconds", "1")
+    code, summary = try_canary(call, "--step-timeout-seconds", "3")
     assert code == 1
     assert says in summary["error"]
     assert summary["error"].endswith(f"all traffic is at {CONTROL} again")
