@@ -195,7 +195,7 @@ class Cluster:
             if not reason and not trouble:
                 return
             if time.monotonic() > deadline:
-                after = f"not {what} after {timeout_seconds:g} s"
+                after = f"not {what} after {timeout_seconds:.3g} s"
                 reasons = "; ".join(filter(None, (reason, trouble)))
                 raise CanaryTargetError(f"service {self}: {after}; {reasons}")
             time.sleep(self.pause_seconds)
