@@ -98,11 +98,11 @@ with DAG(
     )  # fmt: skip
     canary = job(
         "canary", "serving", "canary", *assets.TARGET, assets.STORAGE, MIN_REQUESTS, retries=1,
-        folders="artifacts tracking reports", execution_timeout=LONG,
+        folders="tracking reports", execution_timeout=LONG,
         inlets=[assets.DECISION, assets.ONLINE_FEATURES],
     )  # fmt: skip
     promote = job(
-        "promote", "serving", "promote", *assets.TARGET, folders="artifacts tracking reports",
+        "promote", "serving", "promote", *assets.TARGET, folders="tracking reports",
         link="Gate report", outlets=[assets.CHAMPION], execution_timeout=SHORT,
     )  # fmt: skip
     prune_features = job("prune_features", "features", "prune", KEEP_DAYS, folders="lake")

@@ -108,11 +108,11 @@ with DAG(
     canary = job(
         "canary", "serving", "canary", "--upscaled", *assets.TARGET, assets.STORAGE, MIN_REQUESTS,
         "--max-p95-ratio={{ params.max_p95_ratio }}", retries=1, execution_timeout=LONG,
-        folders="artifacts tracking reports", inlets=[assets.ONLINE_FEATURES],
+        folders="tracking reports", inlets=[assets.ONLINE_FEATURES],
     )  # fmt: skip
     promote = job(
         "promote", "serving", "promote", "--upscaled", *assets.TARGET, link="Gate report",
-        folders="artifacts tracking reports", outlets=[assets.CHAMPION], execution_timeout=SHORT,
+        folders="tracking reports", outlets=[assets.CHAMPION], execution_timeout=SHORT,
     )  # fmt: skip
 
     chain(grow, [train_grown, train_control], [export_grown, export_control])

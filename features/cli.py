@@ -1,8 +1,9 @@
 """What the command lines share: commands, one JSON object, exit codes.
 
 Every command logs to stderr and prints one JSON object as its last line on stdout; what a summary
-has under ``markdown`` is printed before it. Exit code 0: done; 1: failed, with the reason under
-``error``; 2: wrong usage; 99: nothing to do, with the reason under ``skipped``.
+has under ``markdown`` is printed before it. What it has under ``document`` is for another program:
+then stdout has nothing else, and the JSON object is on stderr. Exit code 0: done; 1: failed, with
+the reason under ``error``; 2: wrong usage; 99: nothing to do, with the reason under ``skipped``.
 """
 
 import argparse
@@ -93,7 +94,11 @@ class CommandLine:
         seconds = round(time.monotonic() - started, 1)
         if text := summary.pop("markdown", None):
             sys.stdout.write(f"{text}\n")
-        sys.stdout.write(json.dumps({"job": options.command, "seconds": seconds, **summary}) + "\n")
+        document = summary.pop("document", None)
+        if document is not None:
+            sys.stdout.write(str(document))
+        stream = sys.stdout if document is None else sys.stderr
+        stream.write(json.dumps({"job": options.command, "seconds": seconds, **summary}) + "\n")
         return code
 
 

@@ -143,7 +143,7 @@ def promote(jobs: Jobs, day: datetime.date) -> None:
     jobs.run(
         *("promote", "serving", "promote", f"--date={day}"),
         f"--endpoint={jobs.settings.endpoint_url}",
-        folders="artifacts tracking reports",
+        folders="tracking reports",
     )
 
 

@@ -38,6 +38,8 @@ def _serve(request: ServeRequest) -> Summary:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     with without_collection():
         from serving import server
+        from serving.observability.metrics_port import open_port
+        from serving.settings import ServerTls
 
     running = server.open_server(
         schema_of(request.dataset),
@@ -50,28 +52,30 @@ def _serve(request: ServeRequest) -> Summary:
         model=request.model,
         compiled=request.compiled,
     )
-    running.start()
+    with open_port(request.host, request.metrics_port, tls=ServerTls.from_environment()):
+        running.start()
     return {"dataset": request.dataset, "version": running.ranker.version, "stopped": True}
 
 
 def _deploy(request: DeployRequest) -> Summary:
-    from serving.release.kserve import manifest, traffic
+    from serving.release.kserve import manifest, rollout
 
     model = Model(version=request.version, storage_uri=request.storage_uri)
-    desired = manifest.render(request, model)
     summary = {"service": request.service, "version": model.version}
     if request.dry_run:
         import yaml
 
-        return {**summary, "applied": False, "markdown": yaml.safe_dump(desired, sort_keys=False)}
-    cluster = _cluster(request)
-    live = cluster.wait(
-        traffic.is_stable,
-        after=cluster.apply(desired, force=request.force),
-        what=f"ready with {model.version}",
+        text = yaml.safe_dump(manifest.render(request, model), sort_keys=False)
+        return {**summary, "applied": False, "document": text}
+    url = rollout.deploy(
+        _cluster(request),
+        request,
+        model,
+        force=request.force,
+        is_canary_ended=request.end_canary,
         timeout_seconds=request.ready_timeout_seconds,
     )
-    return {**summary, "applied": True, "url": live["status"].get("url")}
+    return {**summary, "applied": True, "url": url}
 
 
 def _canary(request: CanaryRequest) -> Summary:
@@ -146,23 +150,17 @@ def _promote(request: PromoteRequest) -> Summary:
 def _promote_on_cluster(request: PromoteRequest) -> Summary:
     """Make a service's passed canary its stable model; for a day's candidate, the champion too."""
     from serving.release import promotion
-    from serving.release.kserve import traffic
+    from serving.release.kserve import rollout
 
-    candidate = _candidate(request, _decision(request)) if request.date else None
-    cluster = _cluster(request)
-    live = cluster.read()
-    version = traffic.canary_version(live)
-    if candidate is not None and version != candidate:
-        raise ValueError(f"canary: {version}; the day's candidate, {candidate}: run its canary")
-    version = traffic.require_passed(live)
-    cluster.wait(
-        traffic.is_stable,
-        after=cluster.apply(traffic.promoted(live), force=request.force),
-        what=f"ready with all traffic at {version}",
-        timeout_seconds=request.ready_timeout_seconds,
-    )
-    if candidate is not None:
-        promotion.install(_registry(request), candidate)
+    version = request.version or _candidate(request, _decision(request))
+    cluster, timeout_seconds = _cluster(request), request.ready_timeout_seconds
+    if request.date and rollout.is_promoted(cluster.service(), version):
+        # By a run that ended before it had seen so.
+        rollout.wait_for_stable(cluster, version, timeout_seconds=timeout_seconds)
+    else:
+        rollout.promote(cluster, version, force=request.force, timeout_seconds=timeout_seconds)
+    if request.date:
+        promotion.install(_registry(request), version)
     return {"service": request.service, "version": version}
 
 
@@ -181,18 +179,12 @@ def _rollback(request: RollbackRequest) -> Summary:
 
 def _rollback_on_cluster(request: RollbackRequest) -> Summary:
     """Take all traffic from a service's canary."""
-    from serving.release.kserve import traffic
-    from serving.release.kserve.target import take_back
+    from serving.release.kserve import rollout
 
-    cluster = _cluster(request)
-    version = traffic.canary_version(cluster.read())
-    live = cluster.wait(
-        traffic.is_rolled_back,
-        after=take_back(cluster),
-        what=f"ready without traffic for {version}",
-        timeout_seconds=request.ready_timeout_seconds,
+    version, control = rollout.roll_back(
+        _cluster(request), timeout_seconds=request.ready_timeout_seconds
     )
-    return {"service": request.service, "from": version, "to": traffic.control_of(live)}
+    return {"service": request.service, "from": version, "to": control}
 
 
 def _shadow(request: ShadowRequest) -> Summary:
@@ -248,10 +240,10 @@ def _registry(request: OfCandidate | RollbackRequest | ShadowRequest) -> "Regist
 
 def _cluster(request: OfCluster) -> "Cluster":
     from serving.release.kserve import cluster
+    from serving.release.kserve.api import connect
 
-    api = cluster.connect(kubeconfig=request.kubeconfig, context=request.context)
     return cluster.Cluster(
-        api,
+        lambda: connect(kubeconfig=request.kubeconfig, context=request.context),
         namespace=request.namespace,
         name=_given(request.service),
         pause_seconds=cluster.PAUSE_SECONDS,

@@ -63,7 +63,7 @@ class _AwaitsReady:
 
 
 @from_flags
-class OfCandidate(OfCluster, _OfLocalServer, _OfArtifacts):
+class OfCandidate(OfCluster, _OfLocalServer):
     """A request about the candidate of a day, where it is named by its day."""
 
     date: datetime.date | None = option(
@@ -89,6 +89,10 @@ class ServeRequest(_OfTracking, _OfArtifacts, OfDataset):
     host: str = option("address to listen on", default="127.0.0.1")
     http_port: int = option("port of REST", default=8081)
     grpc_port: int = option("port of gRPC", default=8082)
+    metrics_port: int | None = option(
+        "a port for metrics alone, which asks for no token: for a cluster's own network",
+        default=None,
+    )
     model: Place | None = option(
         "serve this artifact, whatever the champion is, such as a folder mounted in a pod",
         metavar="DIR",
@@ -101,12 +105,15 @@ class DeployRequest(_AwaitsReady, _TakesOver, Service, OfCluster):
     """Apply an InferenceService to a Kubernetes cluster with KServe and wait until it is ready.
 
     One model, which has all traffic at once: for the first one, or to change what stays around the
-    model. A new model takes over by `canary`. Prints the manifest with --dry-run, and needs no
-    cluster then.
+    model. Another version than the one that serves is refused: it takes over by `canary`. With
+    --dry-run only the manifest is printed, without the JSON, and no cluster is needed.
     """
 
     version: str = option("version of the exported ranker")
     storage_uri: str = option("its folder, such as s3://bucket/folder")
+    end_canary: bool = option(
+        "in mode Standard, although a canary is under way, which then ends", default=False
+    )
     dry_run: bool = option("print the manifest as YAML only", default=False)
 
 
@@ -154,9 +161,14 @@ class PromoteRequest(_AwaitsReady, _TakesOver, OfCandidate):
     answer. When none is named and none answers, the alias moves and the JSON says so. A day that is
     not newer than the champion's is skipped; with --upscaled, a ranker that grew may replace the
     champion of its own day, shown to be better than it. With --service it works on a cluster
-    instead: the canary of that InferenceService, which must have passed its steps, becomes its
-    stable model, and with --dataset and --date, the champion too.
+    instead: the canary of that InferenceService, which must have passed its steps and have all its
+    pods ready, becomes its stable model. --version names it; or --dataset and --date do, and then
+    it becomes the champion too.
     """
+
+    version: str | None = option(
+        "version of the canary on a cluster, instead of --date", default=None
+    )
 
     def __post_init__(self) -> None:
         """ValueError where day or server are not named."""
@@ -165,6 +177,8 @@ class PromoteRequest(_AwaitsReady, _TakesOver, OfCandidate):
             raise ValueError("--dataset and --date are required, or --service for a cluster")
         if not has_day and (self.dataset or self.date or self.upscaled):
             raise ValueError("--service: with both --dataset and --date, or with neither")
+        if has_day == bool(self.version):
+            raise ValueError("--version: with --service, and without --dataset and --date")
 
 
 @from_flags

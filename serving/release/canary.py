@@ -17,7 +17,13 @@ from serving.release.analysis import (
     judge,
     plain,
 )
-from serving.release.canary_target import CanaryTarget, CanaryTargetError, Outcome
+from serving.release.canary_target import (
+    CanaryTarget,
+    CanaryTargetError,
+    Outcome,
+    Reading,
+    TargetLostError,
+)
 from serving.release.metrics_window import Observation, observe
 
 STEPS = (5, 25, 50, 95)
@@ -25,7 +31,9 @@ STEPS = (5, 25, 50, 95)
 one of the same moments at each of them."""
 FIRST, LAST = 0, 100
 """Percent at which it must be ready, and that it gets once it has passed every step."""
-ROLL_BACK_ATTEMPTS = 5
+ROLL_BACK_SECONDS = 300.0
+"""For how long a rollback is tried again: a server or a webhook that restarts takes minutes."""
+_LONGEST_PAUSE_SECONDS = 10.0
 _HOPELESS = 0.25
 """Of the requests that a step needs: fewer than these in its whole time are no traffic."""
 _MAX_LOOK = EARLY_LOOKS + LATE_LOOKS
@@ -34,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class CanaryError(FailedError):
-    """The canary did not hold; the traffic is back where it was."""
+    """The canary did not hold; the text says why, and where the traffic is."""
 
 
 class _StepError(ValueError):
@@ -92,11 +100,11 @@ class Canary:
         ``no traffic``, and the caller of the next step knows that nothing was seen.
 
         Raises:
-            CanaryError: A check failed, or the canary was not ready in time; it has no traffic.
-            CanaryTargetError: The first step failed; nothing has changed.
+            CanaryError: A check failed, or the canary was not ready in time; it has no traffic, or
+                the text says why that is not known.
+            ValueError: No canary of this version can begin here; nothing has changed.
         """
         control = self.target.begin()
-        self.target.ask(FIRST)
         seen: list[dict[str, object]] = []
         summary: dict[str, object] = {"version": self.target.version, "control": control}
         summary["steps"] = seen
@@ -111,29 +119,26 @@ class Canary:
             # Whatever ends the try, Ctrl-C included, must not leave the canary with traffic.
             outcome = error.outcome if isinstance(error, _StepError) else None
             try:
-                self._roll_back()
+                left = self._roll_back()
             finally:
                 if outcome is not None:
                     self.target.conclude(outcome, str(error))
             if not isinstance(error, ValueError | OSError | KeyboardInterrupt):
                 raise
-            summary |= {"verdict": outcome and outcome.value, "rolled_back": True}
+            summary |= {"verdict": outcome and outcome.value, "rolled_back": not left}
             reason = str(error) or "stopped by a signal"
             # Traffic that ends after a step that had enough of it is another matter: the canary may
             # be what ended it.
             is_quiet = self.target.quiet_seconds is not None and len(seen) == 1
-            if outcome is Outcome.NO_TRAFFIC and is_quiet:
+            if outcome is Outcome.NO_TRAFFIC and is_quiet and not left:
                 return {**summary, "note": f"{reason}; the gate alone decides"}
-            raise CanaryError(f"{reason}; all traffic is at {control} again", summary) from error
+            after = left or f"all traffic is at {control} again"
+            raise CanaryError(f"{reason}; {after}", summary) from error
         return {**summary, "verdict": Outcome.PASSED.value}
 
     def _shift(self, percent: int) -> None:
         logger.info("%s: %d %% of the traffic", self.target.version, percent)
-        self.target.wait(
-            self.target.ask(percent),
-            percent=percent,
-            timeout_seconds=self.limits.ready_timeout_seconds,
-        )
+        self.target.shift(percent, timeout_seconds=self.limits.ready_timeout_seconds)
 
     def _check(self, percent: int, *, seen: list[dict[str, object]]) -> None:
         """Watch one step until it has come to something; only what it passes returns."""
@@ -153,26 +158,35 @@ class Canary:
     def _watch(self, percent: int) -> _Seen:
         """Canary and control of the same moments, until they have come to something."""
         started = time.monotonic()
-        first = self.target.read()
+        first = self._read(started)
         seen: _Seen | None = None
         with tqdm(total=self.limits.min_requests, desc=f"{percent} %", unit="request") as bar:
             while True:
                 time.sleep(self.target.pause_seconds)
+                last = self._read(started)
                 seconds = time.monotonic() - started
-                try:
-                    last = self.target.read()
-                except CanaryTargetError as error:
-                    # One reading that fails, of a pod that just ended, is no reason to go back.
-                    if seconds > self.limits.step_timeout_seconds:
-                        raise
-                    logger.warning("%s; reading again", error)
-                    continue
                 canary, control = (observe(a, b) for a, b in zip(first, last, strict=True))
                 is_late = self._is_over(percent, canary, control, seconds=seconds)
                 seen = self._look(seen, canary, control, is_late=is_late)
                 bar.update(min(seen.num_requests, self.limits.min_requests) - bar.n)
                 if seen.outcome is not None:
                     return seen
+
+    def _read(self, started: float) -> tuple[Reading, Reading]:
+        """What both have done until now.
+
+        One reading that fails, of a pod that just ended, is no reason to go back.
+        """
+        while True:
+            try:
+                return self.target.read()
+            except TargetLostError:
+                raise
+            except CanaryTargetError as error:
+                if time.monotonic() - started > self.limits.step_timeout_seconds:
+                    raise
+                logger.warning("%s; reading again", error)
+                time.sleep(self.target.pause_seconds)
 
     def _look(
         self, before: _Seen | None, canary: Observation, control: Observation, *, is_late: bool
@@ -205,20 +219,27 @@ class Canary:
         expected = (canary.num_requests + control.num_requests) * share * most / seconds
         return seconds > most or expected < _HOPELESS * self.limits.min_requests
 
-    def _roll_back(self) -> None:
-        for attempt in range(1, ROLL_BACK_ATTEMPTS + 1):
+    def _roll_back(self) -> str:
+        """Take the traffic back; empty when all of it is the control's, else why it may not be."""
+        deadline = time.monotonic() + ROLL_BACK_SECONDS
+        pause = self.target.pause_seconds
+        while True:
             try:
                 self.target.roll_back()
+            except TargetLostError as error:
+                return str(error)
             except CanaryTargetError as error:
-                logger.warning("roll back, attempt %d: %s", attempt, error)
-                time.sleep(self.target.pause_seconds * attempt)
+                if time.monotonic() + pause > deadline:
+                    return (
+                        f"{self.target.version}: could not be rolled back in "
+                        f"{ROLL_BACK_SECONDS:g} s: {error}; run `python -m serving rollback`"
+                    )
+                logger.warning("roll back: %s; trying again", error)
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
                 logger.error("rolled back: %s has no traffic", self.target.version)
-                return
-        raise CanaryError(
-            f"{self.target.version}: could not be rolled back in {ROLL_BACK_ATTEMPTS} attempts; "
-            "run `python -m serving rollback`"
-        )
+                return ""
 
 
 def _reason(seen: _Seen, limits: Limits) -> str:

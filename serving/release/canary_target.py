@@ -3,7 +3,6 @@
 import abc
 import dataclasses
 import enum
-from typing import Any
 
 from features.cli import FailedError
 from serving.release.metrics_window import Samples
@@ -30,6 +29,10 @@ class Outcome(enum.StrEnum):
 
 class CanaryTargetError(FailedError):
     """The target fails, is not ready, or is changed by another one; the text says what and why."""
+
+
+class TargetLostError(CanaryTargetError):
+    """The target was deleted, or has another rollout's canary: nothing of this one is left."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -64,12 +67,13 @@ class CanaryTarget(abc.ABC):
     def _find_control(self) -> str: ...
 
     @abc.abstractmethod
-    def ask(self, percent: int) -> Any:
-        """Ask for a share of the traffic; the change that ``wait`` waits for."""
+    def shift(self, percent: int, *, timeout_seconds: float) -> None:
+        """Give the canary a share of the traffic; return when it is ready and has it.
 
-    @abc.abstractmethod
-    def wait(self, change: Any, *, percent: int, timeout_seconds: float) -> None:
-        """Return when the share is in force and the canary ready; else CanaryTargetError."""
+        Raises:
+            TargetLostError: Somebody else's change came first.
+            CanaryTargetError: It is not so in time, or was rejected.
+        """
 
     @abc.abstractmethod
     def read(self) -> tuple[Reading, Reading]:
@@ -77,7 +81,12 @@ class CanaryTarget(abc.ABC):
 
     @abc.abstractmethod
     def roll_back(self) -> None:
-        """Give all traffic to the control, whatever the canary's state."""
+        """Give all traffic to the control, whatever the canary's state; return when it has it.
+
+        Raises:
+            TargetLostError: There is nothing to take back any more.
+            CanaryTargetError: It could not be done or shown; another attempt may do it.
+        """
 
     def conclude(self, outcome: Outcome, reason: str = "") -> None:
         """Have the registry say what the try came to.

@@ -55,8 +55,11 @@ class LocalTarget(CanaryTarget):
         self._control = control
         return control
 
-    def ask(self, percent: int) -> Share:
-        """Write the share down, unless another rollout or a person moved it or the champion."""
+    def shift(self, percent: int, *, timeout_seconds: float) -> None:
+        """Write the share down, unless another rollout or a person moved it or the champion.
+
+        The endpoint then follows: it verifies and warms the canary before it may answer.
+        """
         champion = self.registry.alias(CHAMPION)
         share = traffic_split.read_share(self.registry, CANARY)
         if champion != self._control:
@@ -66,11 +69,7 @@ class LocalTarget(CanaryTarget):
         salt = f"{self._control}>{self.version}"
         self._given = Share(version=self.version, percent=percent, salt=salt)
         traffic_split.write_share(self.registry, CANARY, self._given)
-        return self._given
-
-    def wait(self, change: Share, *, percent: int, timeout_seconds: float) -> None:
-        """Have the endpoint follow: it verifies and warms the canary before it may answer."""
-        wanted = {"version": change.version, "percent": change.percent}
+        wanted = {"version": self.version, "percent": self._given.percent}
         try:
             seen = self.endpoint.follow(timeout_seconds=timeout_seconds)
         except NoEndpointError as error:

@@ -22,15 +22,25 @@ def run(*arguments):
     [
         (
             "serve",
-            ["--dataset", *PLACES, "--host", "--http-port", "--grpc-port", "--model", "--compiled"],
+            [
+                "--dataset",
+                *PLACES,
+                "--host",
+                "--http-port",
+                "--grpc-port",
+                "--metrics-port",
+                "--model",
+                "--compiled",
+            ],
         ),
         (
             "promote",
             [
                 "--dataset",
-                *PLACES[1:],
+                "--tracking",
                 "--reports",
                 "--date",
+                "--version",
                 "--endpoint",
                 "--upscaled",
                 "--again",
@@ -73,6 +83,8 @@ def test_help_names_exactly_the_flags(capsys, command, flags):
         ["canary", "--version", "v", "--service", "ranker"],
         ["canary", "--version", "v", "--dataset", "synthetic", "--max-p95-ratio", "1"],
         ["promote", "--service", "ranker", "--upscaled"],
+        ["promote", "--service", "ranker"],
+        ["promote", "--dataset", "synthetic", "--date", "2025-06-09", "--version", "v"],
         [
             *("deploy", "--dataset=synthetic", "--service=ranker", "--version=v", "--dry-run"),
             *("--storage-uri=s3://x/y", "--image=i", "--store-claim=feast", "--min-replicas=5"),

@@ -1,7 +1,7 @@
 """The ``InferenceService`` for KServe, made of the KServe SDK's own types.
 
 The transformer and the predictor are one process here, so one container holds both: no hop between
-them, and a canary takes the whole path along. What a canary changes is in ``traffic``.
+them, and a canary takes the whole path along. What a canary changes is in ``changes``.
 """
 
 from typing import Any
@@ -20,20 +20,20 @@ from serving.release.kserve.service import (
 
 CONTAINER = "kserve-container"
 """The name by which KServe knows the container that answers."""
-HTTP_PORT, GRPC_PORT = 8080, 8081
+HTTP_PORT, GRPC_PORT, METRICS_PORT = 8080, 8081, 8082
+METRICS_FLAG = "--metrics-port"
+"""Of the server: the API server's proxy, by which a canary reads metrics, passes no token on."""
 MODEL_FOLDER = "/mnt/models"
 """Where KServe's storage initializer puts what ``STORAGE_URI`` names."""
 STORAGE_URI = "STORAGE_URI"
 VERSION_LABEL = "app.kubernetes.io/version"
 MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
 AUTOSCALER_ANNOTATION = "serving.kserve.io/autoscalerClass"
-PASSED_ANNOTATION = "wukong-ranking/canary-passed"
-"""The version whose canary has passed every step; it goes with the canary."""
 _LEAVE_SECONDS = 5
 """Before a pod gets SIGTERM: until then the cluster goes on sending requests to it."""
 _GRACE_SECONDS = 45
 """Until it is killed: that, what the server takes to drain, and to write its log of answers."""
-_STORE_FOLDER = "/var/ranking/feast"
+_STORE_FOLDER, _TLS_FOLDER = "/var/ranking/feast", "/etc/ranking/tls"
 _USER_ID = 1000
 _CPU_TARGET_PERCENT = 70
 _CONCURRENCY_TARGET = 4
@@ -88,12 +88,16 @@ def revision_name(service_name: str, model: Model) -> str:
 
 def _pod(service: Service, model: Model) -> dict[str, Any]:
     claim = client.V1PersistentVolumeClaimVolumeSource(claim_name=service.store_claim)
+    volumes = [
+        client.V1Volume(name="scratch", empty_dir=client.V1EmptyDirVolumeSource()),
+        client.V1Volume(name="store", persistent_volume_claim=claim),
+    ]
+    if service.tls_secret:
+        source = client.V1SecretVolumeSource(secret_name=service.tls_secret)
+        volumes.append(client.V1Volume(name="tls", secret=source))
     pod = {
         "containers": [_container(service, model)],
-        "volumes": [
-            client.V1Volume(name="scratch", empty_dir=client.V1EmptyDirVolumeSource()),
-            client.V1Volume(name="store", persistent_volume_claim=claim),
-        ],
+        "volumes": volumes,
         "security_context": client.V1PodSecurityContext(
             run_as_non_root=True,
             run_as_user=_USER_ID,
@@ -102,6 +106,8 @@ def _pod(service: Service, model: Model) -> dict[str, Any]:
         ),
         "automount_service_account_token": False,
     }
+    if service.service_account:
+        pod["service_account_name"] = service.service_account
     if service.mode is Mode.STANDARD:  # Knative's own proxy drains a pod, and it rejects the field
         pod["termination_grace_period_seconds"] = _GRACE_SECONDS
     return {name: _plain(part) for name, part in pod.items()}
@@ -110,7 +116,17 @@ def _pod(service: Service, model: Model) -> dict[str, Any]:
 def _container(service: Service, model: Model) -> client.V1Container:
     serve = ["-m", "serving", "serve", "--dataset", service.dataset, "--host", "0.0.0.0"]
     ports = ["--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT)]
+    ports += [METRICS_FLAG, str(METRICS_PORT)]
     env = {STORAGE_URI: model.storage_uri, "HOME": "/tmp", "TMPDIR": "/tmp"}
+    mounts = [
+        client.V1VolumeMount(name="scratch", mount_path="/tmp"),
+        client.V1VolumeMount(name="store", mount_path=_STORE_FOLDER),
+    ]
+    if service.tls_secret:
+        env["RANKING_TLS_CERTIFICATE"] = f"{_TLS_FOLDER}/tls.crt"
+        env["RANKING_TLS_KEY"] = f"{_TLS_FOLDER}/tls.key"
+        mounts.append(client.V1VolumeMount(name="tls", mount_path=_TLS_FOLDER, read_only=True))
+    amounts = {"cpu": service.cpu, "memory": service.memory}
     folders = ["--store", _STORE_FOLDER, "--model", MODEL_FOLDER, "--compiled", "/tmp/compiled"]
     # Knative's own proxy drains a pod, and its service has one port.
     wait = client.V1ExecAction(command=["sleep", str(_LEAVE_SECONDS)])
@@ -126,14 +142,9 @@ def _container(service: Service, model: Model) -> client.V1Container:
         env=[client.V1EnvVar(name=name, value=value) for name, value in env.items()],
         env_from=[secret] if service.secret else None,
         ports=[http] if service.mode is Mode.KNATIVE else [http, grpc],
-        resources=client.V1ResourceRequirements(
-            requests={"cpu": service.cpu, "memory": service.memory},
-            limits={"memory": service.memory},
-        ),
-        volume_mounts=[
-            client.V1VolumeMount(name="scratch", mount_path="/tmp"),
-            client.V1VolumeMount(name="store", mount_path=_STORE_FOLDER),
-        ],
+        # Where no limit is set, KServe's defaulter sets one CPU, which may be below the request.
+        resources=client.V1ResourceRequirements(requests=amounts, limits=amounts),
+        volume_mounts=mounts,
         security_context=client.V1SecurityContext(
             run_as_non_root=True,
             read_only_root_filesystem=True,
@@ -141,15 +152,15 @@ def _container(service: Service, model: Model) -> client.V1Container:
             capabilities=client.V1Capabilities(drop=["ALL"]),
         ),
         lifecycle=None if service.mode is Mode.KNATIVE else lifecycle,
-        **_probes(),
+        **_probes("HTTPS" if service.tls_secret else "HTTP"),
     )
 
 
-def _probes() -> dict[str, client.V1Probe]:
+def _probes(scheme: str) -> dict[str, client.V1Probe]:
     """The server listens once its model is loaded and warm; until then the startup probe runs."""
 
     def get(path: str, **timing: int) -> client.V1Probe:
-        action = client.V1HTTPGetAction(path=path, port=HTTP_PORT)
+        action = client.V1HTTPGetAction(path=path, port=HTTP_PORT, scheme=scheme)
         return client.V1Probe(http_get=action, timeout_seconds=5, **timing)
 
     return {

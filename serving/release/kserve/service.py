@@ -63,18 +63,25 @@ class Service(OfDataset):
     secret: str = option(
         "secret whose entries become the pod's environment, such as RANKING_TOKEN", default=""
     )
+    tls_secret: str = option(
+        "secret of type kubernetes.io/tls with which pods answer over TLS", default=""
+    )
+    service_account: str = option(
+        "service account of the pods, whose secrets give access to --storage-uri", default=""
+    )
     mode: Mode = option("of KServe", default=Mode.STANDARD)
     autoscaler: Autoscaler | None = option("hpa, or kpa in mode Knative", default=None)
     min_replicas: int = option("pods at least", default=2)
     max_replicas: int = option("pods at most", default=4)
-    cpu: str = option("CPUs requested for a pod", default="2")
+    cpu: str = option("CPUs requested for a pod, and its limit", default="2")
     memory: str = option("memory requested for a pod, and its limit", default="4Gi")
 
     def __post_init__(self) -> None:
         """ValueError with field, value and limit for what KServe would reject or ignore."""
-        for field in ("service", "namespace", "store_claim", "secret"):
+        optional = ("secret", "tls_secret", "service_account")
+        for field in ("service", "namespace", "store_claim", *optional):
             value = getattr(self, field)
-            if not _LABEL.fullmatch(value) and (value or field != "secret"):
+            if not _LABEL.fullmatch(value) and (value or field not in optional):
                 raise ValueError(f"{field}: {value!r}; lower-case letters, digits and '-'")
         for field in ("cpu", "memory"):
             if not _QUANTITY.fullmatch(value := getattr(self, field)):
@@ -87,6 +94,9 @@ class Service(OfDataset):
             raise ValueError(
                 f"autoscaler: {self.scaled_by.value}; hpa or keda in mode Standard, kpa in Knative"
             )
+
+        if self.tls_secret and self.mode is Mode.KNATIVE:
+            raise ValueError(f"tls_secret: {self.tls_secret}; in mode Standard, Knative's has none")
 
     @property
     def scaled_by(self) -> Autoscaler:

@@ -188,15 +188,15 @@ def test_a_load_that_takes_too_long_ends_it(server, registry):
 def test_somebody_else_who_moves_the_share_or_the_champion_is_a_conflict(server, registry):
     tried = target(server, TWIN)
     tried.begin()
-    tried.wait(tried.ask(5), percent=5, timeout_seconds=5)
+    tried.shift(5, timeout_seconds=5)
     clear_share(registry, CANARY)
     with pytest.raises(CanaryTargetError, match=r"canary: None; .*which this rollout gave"):
-        tried.ask(25)
+        tried.shift(25, timeout_seconds=5)
     second = target(server, TWIN)
     second.begin()
     registry.set_alias("champion", OTHER)
     with pytest.raises(CanaryTargetError, match=f"champion: {OTHER}; the control, {FIRST}"):
-        second.ask(5)
+        second.shift(5, timeout_seconds=5)
 
 
 def test_a_rollout_that_lost_its_share_leaves_the_others_alone(server, registry, monkeypatch):

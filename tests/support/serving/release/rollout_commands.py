@@ -12,4 +12,9 @@ STANDARD, KNATIVE = [], ["--mode", "Knative"]
 
 def try_canary(call: Callable[..., Any], *arguments: str) -> Any:
     """Try the candidate; the exit code and the JSON object."""
-    return call("canary", *CANDIDATE_MODEL, "--ready-timeout-seconds", "0.5", *arguments)
+    return call("canary", *CANDIDATE_MODEL, "--ready-timeout-seconds", "2", *arguments)
+
+
+def promote(call: Callable[..., Any], *arguments: str) -> Any:
+    """Promote the candidate; the exit code and the JSON object."""
+    return call("promote", "--version", CANDIDATE, "--ready-timeout-seconds", "2", *arguments)

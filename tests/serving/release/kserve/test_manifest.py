@@ -5,9 +5,9 @@ import kubernetes_validate
 import pytest
 from kubernetes import client
 
+from serving.release.kserve.changes import promoted, with_share
 from serving.release.kserve.manifest import render
 from serving.release.kserve.service import Autoscaler, Mode, Model, Service
-from serving.release.kserve.traffic import promoted, with_share
 from serving.settings import Limits
 
 MODEL = Model(version="1998-04-19-5f2c01ab", storage_uri="s3://models/1998-04-19-5f2c01ab")
@@ -67,7 +67,7 @@ def test_a_canary_of_it_is_known_and_valid_too(mode, autoscaler):
     """At 5 % and promoted: what the rollout applies is held against the same types and schemas."""
     other = Model(version="1998-04-20-77e09d3c", storage_uri="s3://models/1998-04-20-77e09d3c")
     live = render(service(mode=mode, autoscaler=autoscaler), MODEL)
-    shared = with_share(live, other, percent=5)
+    shared = with_share(live, other, percent=5, rollout="r")
     known = {field.alias or name for name, field in client.V1PodSpec.model_fields.items()}
     for desired in (shared, promoted(shared)):
         assert_known(kserve.V1beta1InferenceServiceSpec, desired["spec"])
@@ -137,3 +137,34 @@ def test_a_pod_waits_until_no_one_is_sent_to_it_and_may_drain_before_it_is_kille
     knative = render(service(mode=Mode.KNATIVE, autoscaler=Autoscaler.KPA), MODEL)
     assert "terminationGracePeriodSeconds" not in knative["spec"]["predictor"]
     assert "lifecycle" not in knative["spec"]["predictor"]["containers"][0]
+
+
+def test_pods_have_a_port_of_their_own_for_metrics_and_limits_like_their_requests():
+    (container,) = render(service(cpu="3"), MODEL)["spec"]["predictor"]["containers"]
+    arguments = container["args"]
+    assert arguments[arguments.index("--metrics-port") + 1] == "8082"
+    # In no list of ports: a Service would offer it to callers.
+    assert 8082 not in {port["containerPort"] for port in container["ports"]}
+    amounts = {"cpu": "3", "memory": "4Gi"}
+    assert container["resources"] == {"requests": amounts, "limits": amounts}
+
+
+def test_pods_answer_over_tls_with_a_mounted_certificate():
+    predictor = render(service(tls_secret="certificate"), MODEL)["spec"]["predictor"]
+    (container,) = predictor["containers"]
+    probes = [value for name, value in container.items() if name.endswith("Probe")]
+    assert {probe["httpGet"]["scheme"] for probe in probes} == {"HTTPS"}
+    env = {entry["name"]: entry["value"] for entry in container["env"]}
+    (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "tls")
+    assert env["RANKING_TLS_CERTIFICATE"] == f"{mount['mountPath']}/tls.crt"
+    assert env["RANKING_TLS_KEY"] == f"{mount['mountPath']}/tls.key"
+    assert {"name": "tls", "secret": {"secretName": "certificate"}} in predictor["volumes"]
+    with pytest.raises(ValueError, match="tls_secret: certificate; in mode Standard"):
+        service(tls_secret="certificate", mode=Mode.KNATIVE)
+
+
+def test_pods_have_the_service_account_that_is_named():
+    predictor = render(service(service_account="models-reader"), MODEL)["spec"]["predictor"]
+    assert predictor["serviceAccountName"] == "models-reader"
+    assert not predictor["automountServiceAccountToken"]
+    assert "serviceAccountName" not in render(service(), MODEL)["spec"]["predictor"]

@@ -11,6 +11,7 @@ from support.serving.release.rollout_commands import (
     CONTROL,
     KNATIVE,
     STANDARD,
+    promote,
     try_canary,
 )
 
@@ -22,14 +23,14 @@ def test_promote_gives_the_canary_the_stable_place_and_its_scaling(api, deploy, 
     deploy()
     try_canary(call, *BRIEF)
     pods = copy.deepcopy(api.live["spec"]["canary"][0]["predictor"])
-    code, summary = call("promote")
+    code, summary = promote(call)
     assert (code, summary["version"]) == (0, CANDIDATE)
     stable = api.live["spec"]["predictor"]
     assert "canary" not in api.live["spec"]
     # KServe keeps the pods running where the name and the pods' description stay the same.
     assert {name: stable[name] for name in pods} == pods
     assert (stable["maxReplicas"], stable["scaleMetric"]) == (4, "cpu")
-    assert call("promote")[0] == 1
+    assert promote(call)[0] == 1
 
 
 @pytest.mark.parametrize("mode", [STANDARD, KNATIVE])
@@ -47,7 +48,7 @@ def test_promote_takes_no_canary_that_has_not_passed(
     monkeypatch.setattr(target.ServiceTarget, "conclude", lambda *_: None)
     assert try_canary(call)[0] == 0
     before = copy.deepcopy(api.live["spec"])
-    code, summary = call("promote")
+    code, summary = promote(call)
     assert (code, says in summary["error"]) == (1, True)
     assert api.live["spec"] == before
 
@@ -57,11 +58,12 @@ def test_promote_takes_no_canary_that_has_passed_and_is_not_ready_now(api, deplo
     assert try_canary(call, *BRIEF)[0] == 0
     annotations = api.live["metadata"]["annotations"]
     assert annotations["wukong-ranking/canary-passed"] == CANDIDATE
-    api.live["status"]["canaryStatuses"][0]["ready"] = False
-    code, summary = call("promote")
+    deployment = api.controller.children["deployments", "ranker-v2025-06-02-bbbb-predictor"]
+    deployment["status"]["availableReplicas"] -= 1
+    code, summary = promote(call)
     assert (code, "is not ready with 100 % of the traffic" in summary["error"]) == (1, True)
-    api.live["status"]["canaryStatuses"][0]["ready"] = True
-    assert call("promote")[0] == 0
+    deployment["status"]["availableReplicas"] += 1
+    assert promote(call)[0] == 0
     assert "wukong-ranking/canary-passed" not in api.live["metadata"]["annotations"]
 
 
@@ -81,7 +83,7 @@ def test_a_days_candidate_goes_by_the_gate_and_becomes_champion_too(
     code, summary = call("promote", *day)
     assert (code, summary["error"]) == (
         1,
-        f"canary: None; the day's candidate, {CANDIDATE}: run its canary",
+        f"canary: None; {CANDIDATE}, which is to be promoted: run its canary",
     )
     code, summary = call("canary", *day, *BRIEF, "--storage-uri", "s3://models/{version}")
     assert (code, summary["version"]) == (0, CANDIDATE)
