@@ -140,7 +140,6 @@ FOLDERS = {
 }
 """The place behind each flag of the jobs that names one."""
 ALERTS = REPORTS / DATASET / "alerts"
-LEASES = VAR / "airflow" / "leases"
 
 
 def job_environment() -> dict[str, str]:
@@ -152,11 +151,6 @@ def job_environment() -> dict[str, str]:
 def landed_file(day: str) -> UPath:
     """The file or folder that exists under this name when a day has landed."""
     return LANDING / DATASET / "impressions" / f"{day}.{LOG.suffix}"
-
-
-def lease_file(dataset: str) -> Path:
-    """The file that names the run which may write a data set."""
-    return LEASES / f"{dataset}.json"
 
 
 def _asset(name: str, path: Path | UPath) -> Asset:

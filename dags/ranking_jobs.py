@@ -18,27 +18,20 @@ On a cluster this module is where a task becomes a pod instead; DAG files stay a
 import datetime
 import logging
 import signal
-from collections.abc import Sequence
-from http import HTTPStatus
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import ranking_alerts
 import ranking_assets as assets
 import ranking_lease as leases
 import ranking_processes as processes
-from airflow.sdk import BaseOperator, BaseOperatorLink, Context, timezone
+from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
-    AirflowRescheduleException,
-    AirflowRuntimeError,
     AirflowSkipException,
 )
-from airflow.sdk.types import (
-    DagRunProtocol,
-    RuntimeTaskInstanceProtocol,
-    TaskInstanceKey,
-)
+from airflow.sdk.types import DagRunProtocol, TaskInstanceKey
 
 EXIT_USAGE = 2
 EXIT_NOTHING_TO_DO = 99
@@ -136,28 +129,26 @@ class JobOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, object]:
         """Take the lease, run the process, and turn its end into the task's."""
-        _take_lease(context)
+        lease = leases.hold(context)
         arguments = [argument for argument in self.arguments if argument]
         command = [assets.PYTHON, "-m", self.package, self.command, *arguments]
         self.log.info("Starting %s", " ".join(command))
         ti = context["ti"]
-        return self._conclude(context, self._run(command, run=f"{ti.dag_id}/{ti.run_id}"))
+        environment = {"RANKING_RUN": f"{ti.dag_id}/{ti.run_id}", "RANKING_LEASE": str(lease)}
+        return self._conclude(context, self._run(command, environment))
 
     def on_kill(self) -> None:
         """End the process and all that it started: the task was cleared, stopped or timed out."""
         if self.job is not None:
             self.job.kill()
 
-    def _run(self, command: Sequence[str], *, run: str) -> processes.Ended:
-        environment = {**assets.job_environment(), "RANKING_RUN": run}
-        with leases.process_lock(assets.lease_file(assets.DATASET)) as lock:
-            self.job = processes.Job(
-                command, directory=assets.VAR, environment=environment, inherited=(lock,)
-            )
-            try:
-                return self.job.run(on_line=self.log.info)
-            finally:
-                self.job.kill()
+    def _run(self, command: Sequence[str], environment: Mapping[str, str]) -> processes.Ended:
+        environment = {**assets.job_environment(), **environment}
+        self.job = processes.Job(command, directory=assets.VAR, environment=environment)
+        try:
+            return self.job.run(on_line=self.log.info)
+        finally:
+            self.job.kill()
 
     def _conclude(self, context: Context, ended: processes.Ended) -> dict[str, object]:
         summary = ended.summary
@@ -230,52 +221,3 @@ DEFAULTS: dict[str, object] = {
     "pool": assets.POOL,
 }
 """What every task has unless its DAG says otherwise."""
-
-
-def _take_lease(context: Context) -> None:
-    """Hold the data set's lease, or give the worker back and ask again a little later."""
-    ti = context["ti"]
-    run = leases.Run(dag_id=ti.dag_id, run_id=ti.run_id)
-    try:
-        leases.take(
-            assets.lease_file(assets.DATASET),
-            run=run,
-            is_active=lambda other: _is_active(ti, other),
-            earlier=lambda: _earlier_run(ti),
-        )
-    except leases.LeaseHeldError as held:
-        now = timezone.utcnow()
-        waited = (now - (ti.get_first_reschedule_date(context) or now)).total_seconds()
-        if waited > assets.LEASE_TIMEOUT_SECONDS:
-            raise AirflowFailException(
-                f"waited {waited:.0f} s for the run lease; limit {assets.LEASE_TIMEOUT_SECONDS} s; "
-                f"{held}"
-            ) from held
-        log.info("Waiting for the run lease: %s", held)
-        again = now + datetime.timedelta(seconds=assets.LEASE_POLL_SECONDS)
-        raise AirflowRescheduleException(again) from held
-
-
-def _is_active(ti: RuntimeTaskInstanceProtocol, run: leases.Run) -> bool:
-    try:
-        state = ti.get_dagrun_state(dag_id=run.dag_id, run_id=run.run_id)
-    except AirflowRuntimeError as error:
-        if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
-            raise  # Airflow could not say: then the lease must not be taken over
-        log.info("Run %s is gone from Airflow's database", run)
-        return False
-    return state in {"running", "queued"}
-
-
-def _earlier_run(ti: RuntimeTaskInstanceProtocol) -> str | None:
-    """A run of an earlier day that is under way.
-
-    Of the runs that are only queued, those of a backfill count: they start as soon as Airflow gets
-    to them. Others may be queued because this very run is the one that may be active.
-    """
-    if (running := ti.get_previous_dagrun(state="running")) is not None:
-        return str(running.run_id)
-    queued = ti.get_previous_dagrun(state="queued")
-    if queued is not None and queued.run_type == "backfill":
-        return str(queued.run_id)
-    return None

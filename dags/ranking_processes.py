@@ -57,7 +57,6 @@ class Job:
         *,
         directory: Path,
         environment: Mapping[str, str],
-        inherited: Sequence[int] = (),
     ) -> None:
         """Start the process.
 
@@ -65,7 +64,6 @@ class Job:
             command: The interpreter and its arguments.
             directory: Working directory; made where it is missing.
             environment: All that the process sees of the environment.
-            inherited: Open file descriptors to hand on.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
@@ -75,7 +73,6 @@ class Job:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=inherited,
             start_new_session=True,
             text=True,
             errors="replace",

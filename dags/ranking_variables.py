@@ -18,7 +18,7 @@ VARIABLES = {
     "RANKING_VAR": Variable(
         "a folder",
         "`var` next to `dags`",
-        "Folder of this machine's state: leases, logs, databases.",
+        "Folder of this machine's state: logs, databases.",
     ),
     "RANKING_ROOT": Variable(
         "a folder, or a place in a bucket", "the folder RANKING_VAR", "Where all data lie."

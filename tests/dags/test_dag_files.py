@@ -102,7 +102,6 @@ def test_data_are_at_the_root_and_what_is_of_this_machine_is_not(monkeypatch, tm
         uri = place if "://" in place else f"file://{place}"
         assert found["EXAMPLES"].uri == f"{uri}/lake/{found['DATASET']}/examples"
         assert found["FOLDERS"]["tracking"] == tmp_path / "var" / "mlflow"
-        assert found["LEASES"] == tmp_path / "var" / "airflow" / "leases"
 
 
 def test_helpers_are_not_parsed_as_dag_files() -> None:
