@@ -76,7 +76,7 @@ def _number(name: str) -> int:
     return int(_text(name))
 
 
-def _place(text: str) -> UPath:
+def place(text: str) -> UPath:
     """The place of a path or a URI, as ``features.places.place`` makes it."""
     if text.startswith("file:"):
         return UPath(urlsplit(text).path)
@@ -117,7 +117,7 @@ LEASE_POLL_SECONDS = _number("RANKING_LEASE_POLL_SECONDS")
 REPOSITORY = Path(__file__).resolve().parent.parent
 VAR = Path(os.environ.get("RANKING_VAR") or REPOSITORY / "var").resolve()
 """State of this machine."""
-ROOT = _place(os.environ.get("RANKING_ROOT") or str(VAR))
+ROOT = place(os.environ.get("RANKING_ROOT") or str(VAR))
 """Where all data lie."""
 LANDING = ROOT / "landing"
 LAKE = ROOT / "lake"
