@@ -3,6 +3,9 @@
 Every command logs to stderr and prints one JSON object as its last line on stdout; what a summary
 has under ``markdown`` is printed before it. Exit code 0: done; 1: failed, with the reason under
 ``error``; 2: wrong usage; 99: nothing to do, with the reason under ``skipped``.
+
+Where RANKING_RESULT names a place, the same object and the exit code are put there too: who started
+the command on another machine finds them.
 """
 
 import argparse
@@ -10,6 +13,7 @@ import contextlib
 import inspect
 import json
 import logging
+import os
 import sys
 import time
 import warnings
@@ -17,13 +21,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from features.options import ShowDefaults, add_options, request_from, text_of
+from features.places import place, put_whole
 
 logger = logging.getLogger(__name__)
 Summary = dict[str, object]
 Command = Callable[[Any], Summary]
 """A function of one request, whose class is the command's own."""
+RESULT = "RANKING_RESULT"
 EXIT_FAILED = 1
 EXIT_SKIPPED = 99
+_NODE = "PET_NODE_RANK"
+"""Torchrun's: of the nodes of a training, the first has the result."""
 _EXPECTED = (ValueError, OSError)
 """Bad input and errors of the system: no traceback. Any other error is logged with one."""
 
@@ -88,12 +96,17 @@ class CommandLine:
             asked = request_from(options, options.made)
         except ValueError as error:
             options.misused(str(error))
+        result = os.environ.pop(RESULT, "")  # of this command, not of those that it starts
         started = time.monotonic()
         code, summary = run_job(options.run, asked, package=self.package, quiet=self.quiet)
         seconds = round(time.monotonic() - started, 1)
         if text := summary.pop("markdown", None):
             sys.stdout.write(f"{text}\n")
-        sys.stdout.write(json.dumps({"job": options.command, "seconds": seconds, **summary}) + "\n")
+        summary = {"job": options.command, "seconds": seconds, **summary}
+        sys.stdout.write(json.dumps(summary) + "\n")
+        if result and os.environ.get(_NODE, "0") == "0":
+            content = json.dumps({"exit_code": code, "summary": summary})
+            put_whole(place(result), content.encode())
         return code
 
 

@@ -153,6 +153,12 @@ VARIABLES = (
         "that has written; DAGs set it.",
     ),
     Variable(
+        "RANKING_RESULT",
+        "a file, or s3://bucket/path",
+        "none",
+        "Where a command puts its exit code and summary, too; the launcher of a job sets it.",
+    ),
+    Variable(
         "RANKING_SPARK_NATIVE",
         "1 or 0",
         "0",

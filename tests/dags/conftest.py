@@ -11,6 +11,7 @@ def assets(tmp_path, monkeypatch):
 
     var = tmp_path / "var"
     monkeypatch.setattr(ranking_assets, "VAR", var)
+    monkeypatch.setattr(ranking_assets, "ROOT", ranking_assets.place(str(var)))
     monkeypatch.setattr(ranking_assets, "LANDING", var / "landing")
     monkeypatch.setattr(ranking_assets, "ALERTS", var / "reports" / "movielens-100k" / "alerts")
     return ranking_assets
@@ -49,6 +50,7 @@ def job_task(assets, register, tmp_path, monkeypatch):
         task = ranking_jobs.JobOperator(
             task_id="ingest",
             package="program",
+            size="small",
             command="go",
             arguments=["--a=1", ""],
             link="Reports",
