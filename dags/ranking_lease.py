@@ -113,10 +113,18 @@ def take(run: Run, *, is_active: Callable[[Run], bool], earlier: Callable[[], st
             raise LeaseHeldError(f"run {newest.holder} holds lease {newest.number} and is not over")
     if (first := earlier()) is not None:
         raise LeaseHeldError(f"run {first} of an earlier day goes first")
-    lease = Lease(newest.number + 1 if newest else 1, run)
+    lease = Lease(newest.number + 1 if newest else first_number(), run)
     if not add_lease(lease):
         raise LeaseHeldError(f"another run took lease {lease.number} at the same moment")
     return lease.number
+
+
+def first_number() -> int:
+    """The number of a lease in a database that has none: the minutes since ``_ZERO``.
+
+    It is higher than those of an earlier database over the same lake, whose log has the highest.
+    """
+    return int((timezone.utcnow() - _ZERO) / datetime.timedelta(minutes=1))
 
 
 def newest_lease() -> Lease | None:

@@ -69,10 +69,11 @@ class JobPodTrigger(KubernetesPodTrigger):
         """Follow the pod; go on with it once an API server answers again."""
         while True:
             event = await anext(super().run())
+            self._fired_event = False  # else a pod whose task is cleared meanwhile would stay
             if event.payload["status"] != "error" or not await self._came_back():
+                self._fired_event = True
                 yield event
                 return
-            self._fired_event = False  # else a pod that is killed now would stay
 
     async def _came_back(self) -> bool:
         """Wait while no API server answers; False where one answers at once, or none does."""

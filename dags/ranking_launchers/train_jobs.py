@@ -58,12 +58,16 @@ class TrainJobLauncher:
 
     def resume(self, event: Mapping[str, Any]) -> Ended:
         """What it has left, once it has ended; another one, where the cluster lost it."""
-        launch = self.launch = cluster.launch_of(self.context["ti"], event["restart"])
-        pod, message = cluster.patiently(lambda: self._left(launch))
+        restart = event["restart"]
+        launch = self.launch = cluster.launch_of(self.context["ti"], restart)
+        job = cluster.patiently(lambda: self._job(launch))
+        if event["status"] == "ended" and job is not None and not _has_ended(job):
+            return self._start(restart)  # the triggerer found no API server, and this task does
+        pod = cluster.patiently(lambda: self._pod(launch, job)) if job else None
+        message = _condition(job or {}, "Failed")
         cluster.patiently(self.kill)
         if event["status"] == "timeout":
             raise AirflowException(f"{self.spec.name}: {event['message']}")
-        restart = event["restart"]
         found = cluster.outcome(
             self.spec, launch, pod, container=CONTAINER, restart=restart, failure=message
         )
@@ -106,26 +110,29 @@ class TrainJobLauncher:
                 raise
             self.task.log.info("TrainJob %s was created before; following it", launch.name)
 
-    def _left(self, launch: cluster.Launch) -> tuple[cluster.Manifest | None, str]:
-        """The pod that says how a TrainJob ended, and the message of one that failed."""
+    def _job(self, launch: cluster.Launch) -> cluster.Manifest | None:
         try:
-            job = self.hook.custom_object_client.get_namespaced_custom_object(
+            job: cluster.Manifest = self.hook.custom_object_client.get_namespaced_custom_object(
                 *self.place, launch.name
             )
         except ApiException as error:
             if error.status != NOT_FOUND:
                 raise
-            return None, ""
+            return None
+        return job
+
+    def _pod(self, launch: cluster.Launch, job: cluster.Manifest) -> cluster.Manifest:
+        """The pod that says how a TrainJob ended; empty where it has none any more."""
         listed = self.hook.core_v1_client.list_namespaced_pod(
             self.namespace, label_selector=f"{_JOB_SET}={launch.name}"
         )
         pods = self.hook.api_client.sanitize_for_serialization(listed.items)
-        pods.sort(key=lambda pod: pod["metadata"]["labels"].get(_NODE, ""))
+        pods.sort(key=lambda pod: int(pod["metadata"]["labels"].get(_NODE, 0)))
         # The first node's, unless another was lost or has failed: then the first ends by torchrun.
         lost = [pod for pod in pods if cluster.lost_reason(pod)]
         failed = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
-        failure = _condition(job, "Failed")
-        return next(iter([*lost, *failed, *pods] if failure else pods), {}), failure
+        order = [*lost, *failed, *pods] if _condition(job, "Failed") else pods
+        return order[0] if order else {}
 
 
 class TrainJobTrigger(BaseTrigger):
@@ -151,7 +158,7 @@ class TrainJobTrigger(BaseTrigger):
         answered = time.monotonic()
         while True:
             try:
-                if await self._has_ended():
+                if await self._is_over():
                     await asyncio.sleep(1)  # the lines of the current second are left to this look
                     await logs.look()
                     yield self._event("ended")
@@ -177,7 +184,7 @@ class TrainJobTrigger(BaseTrigger):
                 GROUP, VERSION, self.namespace, PLURAL, self.name
             )
 
-    async def _has_ended(self) -> bool:
+    async def _is_over(self) -> bool:
         async with self.hook.get_conn() as connection:
             try:
                 job = await CustomObjectsApi(connection).get_namespaced_custom_object(
@@ -187,7 +194,7 @@ class TrainJobTrigger(BaseTrigger):
                 if error.status != NOT_FOUND:
                     raise
                 return True
-        return bool(_condition(job, "Complete") or _condition(job, "Failed"))
+        return _has_ended(job)
 
     def _event(self, status: str, message: str = "") -> TriggerEvent:
         return TriggerEvent({"status": status, "restart": self.restart, "message": message})
@@ -224,6 +231,10 @@ class _Logs:
             except AsyncApiException as error:
                 if error.status not in _NO_LOG_YET:
                     raise
+
+
+def _has_ended(job: cluster.Manifest) -> bool:
+    return bool(_condition(job, "Complete") or _condition(job, "Failed"))
 
 
 def _condition(job: cluster.Manifest, kind: str) -> str:

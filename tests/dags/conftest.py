@@ -31,6 +31,7 @@ def register(monkeypatch):
 
     monkeypatch.setattr(ranking_lease, "newest_lease", lambda: leases[-1] if leases else None)
     monkeypatch.setattr(ranking_lease, "add_lease", add)
+    monkeypatch.setattr(ranking_lease, "first_number", lambda: 1)
     return leases
 
 

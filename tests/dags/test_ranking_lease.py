@@ -1,5 +1,6 @@
 """The run lease: one run at a time writes a data set."""
 
+import datetime
 import os
 import subprocess
 import sys
@@ -49,6 +50,13 @@ def test_a_number_that_another_run_got_meanwhile_is_waited_for(register) -> None
         leases.take(FIRST, is_active=lambda _: True, earlier=earlier)
 
 
+def test_an_empty_database_goes_on_above_an_earlier_one(monkeypatch) -> None:
+    """Over the same lake: a database that was lost, or one of another Airflow."""
+    now = datetime.datetime(2026, 11, 29, 12, 0, 30, tzinfo=datetime.UTC)
+    monkeypatch.setattr(leases.timezone, "utcnow", lambda: now)
+    assert leases.first_number() == 14_154_480
+
+
 _REAL = """
 import os, sys, time
 from pathlib import Path
@@ -78,6 +86,7 @@ def send(msg):
     return found if hasattr(found, "dag_run") else comms.PreviousDagRunResult(dag_run=found)
 task_runner.SUPERVISOR_COMMS = SimpleNamespace(send=send)
 leases.newest_lease()  # everything is loaded
+leases.first_number = lambda: 1  # a minute may end while they ask
 print("ready", flush=True)
 sys.stdin.readline()
 run = leases.Run(dag_id="daily_ranking", run_id=sys.argv[2])

@@ -53,6 +53,24 @@ def test_a_job_is_a_pod_and_its_result_the_tasks(started, on_kubernetes, assets)
     assert list((assets.ROOT / "results").iterdir()) == []
 
 
+def test_a_result_is_read_from_an_object_store_too(
+    task, on_kubernetes, assets, anywhere, monkeypatch
+) -> None:
+    """Where the root is; and a job that has left none is told from one that has."""
+    monkeypatch.setattr(assets, "ROOT", anywhere)
+    for summary in ({"rows": 3}, {}):
+        job = task(try_number=4 if summary else 5)
+        job.execute()
+        ((name, pod),) = on_kubernetes.live().items()
+        on_kubernetes.end(name)
+        if summary:
+            _leave(pod, **summary)
+            assert job.resume() == summary
+        else:
+            with pytest.raises(AirflowException, match="not JSON"):
+                job.resume()
+
+
 def test_the_same_start_twice_is_one_pod(task, on_kubernetes) -> None:
     """Two schedulers: the second finds the name taken, follows the pod, and both see its end."""
     jobs = [task(), task()]

@@ -140,6 +140,16 @@ def test_its_log_streams_and_a_lost_api_server_is_waited_for(
     assert job.resume(event) == {"rows": 1}
 
 
+def test_a_training_that_goes_on_is_followed_again(job, training, on_kubernetes) -> None:
+    """The triggerer gave up on an API server that was away for long, and is back."""
+    training.run()
+    assert job.resume({"status": "ended", "restart": 0, "message": ""}) is None
+    assert on_kubernetes.created == [training.name]
+    training.end("Complete")
+    training.leave(rows=1)
+    assert job.resume() == {"rows": 1}
+
+
 def test_a_training_that_runs_too_long_is_deleted(job, training, on_kubernetes) -> None:
     """The task's time-out is the triggerer's to keep."""
     trigger = job.trigger()
