@@ -208,6 +208,25 @@ def test_clearing_a_task_deletes_its_pod(started, on_kubernetes) -> None:
     assert on_kubernetes.live() == {}
 
 
+def test_clearing_a_task_that_waits_for_the_api_server_deletes_its_pod(
+    started, on_kubernetes, capsys
+) -> None:
+    """The provider's trigger deletes nothing once it has something to report, as an outage is."""
+    trigger = started[0].trigger()
+
+    async def clear() -> None:
+        running = asyncio.create_task(anext(trigger.run()))
+        on_kubernetes.num_unanswered = 10_000
+        while "The Kubernetes API does not answer" not in capsys.readouterr().out:
+            await asyncio.sleep(0.05)
+        running.cancel()
+        on_kubernetes.num_unanswered = 0
+        await trigger.on_kill()
+
+    asyncio.run(asyncio.wait_for(clear(), 60))
+    assert on_kubernetes.live() == {}
+
+
 def test_a_size_that_is_not_in_the_table_starts_nothing(task, on_kubernetes) -> None:
     """The message names those that are."""
     with pytest.raises(ValueError, match=r"size 'huge': unknown; the sizes are \['small', "):
