@@ -130,6 +130,12 @@ VAR = Path(os.environ.get("RANKING_VAR") or REPOSITORY / "var").resolve()
 """State of this machine."""
 ROOT = place(os.environ.get("RANKING_ROOT") or str(VAR))
 """Where all data lie."""
+if LAUNCHER == "kubernetes":
+    # Else each job would write to the disk of its own pod, which ends with it.
+    if isinstance(ROOT, Path):
+        raise ValueError(f"RANKING_ROOT {ROOT}: a disk; RANKING_LAUNCHER=kubernetes needs a bucket")
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise ValueError("MLFLOW_TRACKING_URI: not set; RANKING_LAUNCHER=kubernetes needs a server")
 LANDING = ROOT / "landing"
 LAKE = ROOT / "lake"
 STORE = ROOT / "feast"

@@ -115,6 +115,32 @@ def test_data_are_at_the_root_and_what_is_of_this_machine_is_not(monkeypatch, tm
         assert found["FOLDERS"]["tracking"] == tmp_path / "var" / "mlflow"
 
 
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RANKING_LAUNCHER": "docker"}, "RANKING_LAUNCHER 'docker': one of .*'process', 'kube"),
+        ({"RANKING_ROOT": "/var/ranking"}, "RANKING_ROOT /var/ranking: a disk; .* needs a bucket"),
+        ({"MLFLOW_TRACKING_URI": ""}, "MLFLOW_TRACKING_URI: not set; .* needs a server"),
+    ],
+)
+def test_on_kubernetes_nothing_is_kept_in_a_pod(monkeypatch, environment, message) -> None:
+    """A deployment that would lose its data says so before a task runs."""
+    given = {
+        "RANKING_LAUNCHER": "kubernetes",
+        "RANKING_ROOT": "s3://bucket/prefix",
+        "MLFLOW_TRACKING_URI": "http://mlflow",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    found = runpy.run_path(str(DAGS / "ranking_assets.py"))
+    shared = {name: value for name, value in given.items() if name != "RANKING_LAUNCHER"}
+    assert shared.items() <= found["shared_environment"]().items()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        runpy.run_path(str(DAGS / "ranking_assets.py"))
+
+
 def test_helpers_are_not_parsed_as_dag_files() -> None:
     """Airflow would import each of them every half minute."""
     assert "ranking_*.py" in (DAGS / ".airflowignore").read_text().splitlines()
