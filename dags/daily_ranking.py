@@ -59,7 +59,7 @@ with DAG(
         task_id="landed", outlets=[assets.LANDED_IMPRESSIONS],
         timeout=assets.LANDING_TIMEOUT_SECONDS, poke_interval=assets.LANDING_POLL_SECONDS,
     )  # fmt: skip
-    apply = job("apply", "features", "apply", folders="lake store", is_dated=False)
+    apply = job("apply", "features", "apply", folders="lake store", is_dated=False, size="small")
     ingest = job("ingest", "features", "ingest", AVAILABLE_AT, folders="landing lake")
     validate_impressions = job(
         "validate_impressions", "features", "validate", "--table=impressions", folders="lake docs",
@@ -86,7 +86,7 @@ with DAG(
     train = job(
         "train", "training", "train", HOLDOUT, RECIPE, folders="lake checkpoints tracking reports",
         link="Training curve", inlets=[assets.EXAMPLES], outlets=[assets.CHECKPOINT],
-        execution_timeout=LONG,
+        execution_timeout=LONG, size="train",
     )  # fmt: skip
     export = job(
         "export", "training", "export", folders="lake checkpoints artifacts tracking",

@@ -72,11 +72,18 @@ def _text(name: str) -> str:
     return os.environ.get(name) or VARIABLES[name].default
 
 
+def _one_of(name: str, *values: str) -> str:
+    text = _text(name)
+    if text not in values:
+        raise ValueError(f"{name} {text!r}: one of {values}")
+    return text
+
+
 def _number(name: str) -> int:
     return int(_text(name))
 
 
-def _place(text: str) -> UPath:
+def place(text: str) -> UPath:
     """The place of a path or a URI, as ``features.places.place`` makes it."""
     if text.startswith("file:"):
         return UPath(urlsplit(text).path)
@@ -105,6 +112,7 @@ TARGET = (
 """Where models serve, for the jobs that change them."""
 STORAGE = f"--storage-uri={os.environ.get('RANKING_STORAGE_URI') or ''}" if SERVICE else ""
 POOL = _text("RANKING_POOL")
+LAUNCHER = _one_of("RANKING_LAUNCHER", "process", "kubernetes")
 MIN_REQUESTS = _number("RANKING_MIN_REQUESTS")
 ANCHOR_DAYS = _number("RANKING_ANCHOR_DAYS")
 KEEP_DAYS = _number("RANKING_KEEP_DAYS")
@@ -113,12 +121,21 @@ LANDING_TIMEOUT_SECONDS = _number("RANKING_LANDING_TIMEOUT_SECONDS")
 LANDING_POLL_SECONDS = _number("RANKING_LANDING_POLL_SECONDS")
 LEASE_TIMEOUT_SECONDS = _number("RANKING_LEASE_TIMEOUT_SECONDS")
 LEASE_POLL_SECONDS = _number("RANKING_LEASE_POLL_SECONDS")
+API_AWAY_SECONDS = _number("RANKING_API_AWAY_SECONDS")
+POD_START_SECONDS = _number("RANKING_POD_START_SECONDS")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SIZES = Path(os.environ.get("RANKING_SIZES") or REPOSITORY / "infra/kubernetes/sizes.yaml")
 VAR = Path(os.environ.get("RANKING_VAR") or REPOSITORY / "var").resolve()
 """State of this machine."""
-ROOT = _place(os.environ.get("RANKING_ROOT") or str(VAR))
+ROOT = place(os.environ.get("RANKING_ROOT") or str(VAR))
 """Where all data lie."""
+if LAUNCHER == "kubernetes":
+    # Else each job would write to the disk of its own pod, which ends with it.
+    if isinstance(ROOT, Path):
+        raise ValueError(f"RANKING_ROOT {ROOT}: a disk; RANKING_LAUNCHER=kubernetes needs a bucket")
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise ValueError("MLFLOW_TRACKING_URI: not set; RANKING_LAUNCHER=kubernetes needs a server")
 LANDING = ROOT / "landing"
 LAKE = ROOT / "lake"
 STORE = ROOT / "feast"
@@ -140,7 +157,6 @@ FOLDERS = {
 }
 """The place behind each flag of the jobs that names one."""
 ALERTS = REPORTS / DATASET / "alerts"
-LEASES = VAR / "airflow" / "leases"
 
 
 def job_environment() -> dict[str, str]:
@@ -149,14 +165,25 @@ def job_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(withheld)}
 
 
+_SHARED = (
+    "RANKING_PUSH",
+    "MLFLOW_TRACKING_URI",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ALLOW_HTTP",
+)
+
+
+def shared_environment() -> dict[str, str]:
+    """Settings that a job on another machine has in common with Airflow; secrets are not here."""
+    given = {name: os.environ[name] for name in _SHARED if os.environ.get(name)}
+    return {"RANKING_ROOT": str(ROOT), **given}
+
+
 def landed_file(day: str) -> UPath:
     """The file or folder that exists under this name when a day has landed."""
     return LANDING / DATASET / "impressions" / f"{day}.{LOG.suffix}"
-
-
-def lease_file(dataset: str) -> Path:
-    """The file that names the run which may write a data set."""
-    return LEASES / f"{dataset}.json"
 
 
 def _asset(name: str, path: Path | UPath) -> Asset:

@@ -1,9 +1,10 @@
-"""The one way a task becomes a process.
+"""The one way a task becomes a job, whichever launcher starts it (RANKING_LAUNCHER).
 
-``job("ingest", "features", "ingest", folders="landing lake")`` is a task that starts
-``python -m features ingest --dataset=… --date=… --landing=… --lake=…``. The process logs to
-stderr, which streams into the task's log; the last line of its stdout is one JSON object, the
-task's XCom. Its exit code decides:
+``job("ingest", "features", "ingest", folders="landing lake")`` is a task that runs
+``python -m features ingest --dataset=… --date=… --landing=… --lake=…``: as a process of the worker,
+or as a pod or a TrainJob (``ranking_launchers``). Its log streams into the task's log. Its summary
+is one JSON object, the task's XCom: the last line of a process' stdout, the result object of a pod.
+Its exit code decides:
 
     0   done
     99  nothing to do: the task is skipped, for the reason that the JSON gives
@@ -12,33 +13,26 @@ task's XCom. Its exit code decides:
 
 The JSON's ``report`` is a path under the reports folder; the task gets a link to that page. Its
 ``runbook`` is the page of infra/runbooks that the alert of this failure names.
-On a cluster this module is where a task becomes a pod instead; DAG files stay as they are.
 """
 
 import datetime
 import logging
 import signal
-from collections.abc import Sequence
-from http import HTTPStatus
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import ranking_alerts
 import ranking_assets as assets
 import ranking_lease as leases
-import ranking_processes as processes
-from airflow.sdk import BaseOperator, BaseOperatorLink, Context, timezone
+from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
-    AirflowRescheduleException,
-    AirflowRuntimeError,
     AirflowSkipException,
 )
-from airflow.sdk.types import (
-    DagRunProtocol,
-    RuntimeTaskInstanceProtocol,
-    TaskInstanceKey,
-)
+from airflow.sdk.types import DagRunProtocol, TaskInstanceKey
+from ranking_launchers.job import DeferringLauncher, Ended, JobSpec, Launcher
+from ranking_processes import ProcessLauncher
 
 EXIT_USAGE = 2
 EXIT_NOTHING_TO_DO = 99
@@ -46,6 +40,8 @@ DAY = "{{ day(dag_run) }}"
 """Template of the day for which a run works; needs MACROS."""
 ANCHOR = "--anchor-days={{ params.anchor_days }}"
 """Of the gate, and of the retention that keeps for it what it compares with."""
+SIZES = {"features": "spark", "training": "model", "serving": "small"}
+"""The size class of a package's jobs on Kubernetes, of ``infra/kubernetes/sizes.yaml``."""
 log = logging.getLogger(__name__)
 
 
@@ -113,6 +109,7 @@ class JobOperator(BaseOperator):
         arguments: Sequence[str],
         link: str,
         page: str = "",
+        size: str = "",
         **kwargs: object,
     ) -> None:
         """A task for one command.
@@ -123,6 +120,7 @@ class JobOperator(BaseOperator):
             arguments: Flags; templates.
             link: Text of the button that opens the job's page.
             page: That page, where the job ends without naming one; a template.
+            size: Its size class on Kubernetes; empty: the package's.
             **kwargs: Passed to the base class.
         """
         super().__init__(**kwargs)
@@ -131,41 +129,50 @@ class JobOperator(BaseOperator):
         self.arguments = list(arguments)
         self.operator_extra_links = (ReportLink(link),)
         self.page = page
+        self.size = size or SIZES[package]
         self.report = ""
-        self.job: processes.Job | None = None
+        self.launcher: Launcher | None = None
 
     def execute(self, context: Context) -> dict[str, object]:
-        """Take the lease, run the process, and turn its end into the task's."""
-        _take_lease(context)
-        arguments = [argument for argument in self.arguments if argument]
-        command = [assets.PYTHON, "-m", self.package, self.command, *arguments]
-        self.log.info("Starting %s", " ".join(command))
-        ti = context["ti"]
-        return self._conclude(context, self._run(command, run=f"{ti.dag_id}/{ti.run_id}"))
+        """Take the lease, start the job, and turn its end into the task's."""
+        return self._conclude(context, self._launcher(context).start())
+
+    def resume(self, context: Context, event: Mapping[str, object]) -> dict[str, object]:
+        """Go on where the task was deferred."""
+        launcher = cast("DeferringLauncher", self._launcher(context))
+        return self._conclude(context, launcher.resume(event))
 
     def on_kill(self) -> None:
-        """End the process and all that it started: the task was cleared, stopped or timed out."""
-        if self.job is not None:
-            self.job.kill()
+        """End the job and all that it started: the task was cleared, stopped or timed out."""
+        if self.launcher is not None:
+            self.launcher.kill()
 
-    def _run(self, command: Sequence[str], *, run: str) -> processes.Ended:
-        environment = {**assets.job_environment(), "RANKING_RUN": run}
-        with leases.process_lock(assets.lease_file(assets.DATASET)) as lock:
-            self.job = processes.Job(
-                command, directory=assets.VAR, environment=environment, inherited=(lock,)
-            )
-            try:
-                return self.job.run(on_line=self.log.info)
-            finally:
-                self.job.kill()
+    def _launcher(self, context: Context) -> Launcher:
+        ti = context["ti"]
+        lease = leases.hold(context)
+        spec = JobSpec(
+            package=self.package,
+            command=self.command,
+            arguments=tuple(argument for argument in self.arguments if argument),
+            size=self.size,
+            environment={"RANKING_RUN": f"{ti.dag_id}/{ti.run_id}", "RANKING_LEASE": str(lease)},
+        )
+        if assets.LAUNCHER == "process":
+            self.launcher = ProcessLauncher(spec, on_line=self.log.info)
+        else:
+            # The provider and its client take seconds to import, which no DAG file may.
+            from ranking_launchers.kubernetes_launcher import launcher_of
 
-    def _conclude(self, context: Context, ended: processes.Ended) -> dict[str, object]:
+            self.launcher = launcher_of(spec, context, self)
+        return self.launcher
+
+    def _conclude(self, context: Context, ended: Ended) -> dict[str, object]:
         summary = ended.summary
         self.report = str(summary.get("report", ""))
         name = f"{self.package} {self.command}"
         if ended.exit_code == 0:
             if not summary:
-                raise AirflowException(f"{name}: last line of stdout {ended.last_line!r}; not JSON")
+                raise AirflowException(f"{name}: {ended.source} {ended.output!r}; not JSON")
             ranking_alerts.raised(context, summary)
             return summary
         # A task that is skipped or fails returns nothing, but its summary says why.
@@ -191,6 +198,7 @@ def job(
     folders: str,
     link: str = "Reports",
     page: str = "",
+    size: str = "",
     is_dated: bool = True,
     **kwargs: object,
 ) -> JobOperator:
@@ -204,6 +212,7 @@ def job(
         folders: Names of the folders that the command gets, separated by spaces.
         link: Text of the button that opens the job's page.
         page: As the operator takes it.
+        size: As the operator takes it.
         is_dated: Whether the command works for a day.
         **kwargs: Passed to the operator.
     """
@@ -217,6 +226,7 @@ def job(
         arguments=arguments,
         link=link,
         page=page,
+        size=size,
         **kwargs,
     )
 
@@ -230,52 +240,3 @@ DEFAULTS: dict[str, object] = {
     "pool": assets.POOL,
 }
 """What every task has unless its DAG says otherwise."""
-
-
-def _take_lease(context: Context) -> None:
-    """Hold the data set's lease, or give the worker back and ask again a little later."""
-    ti = context["ti"]
-    run = leases.Run(dag_id=ti.dag_id, run_id=ti.run_id)
-    try:
-        leases.take(
-            assets.lease_file(assets.DATASET),
-            run=run,
-            is_active=lambda other: _is_active(ti, other),
-            earlier=lambda: _earlier_run(ti),
-        )
-    except leases.LeaseHeldError as held:
-        now = timezone.utcnow()
-        waited = (now - (ti.get_first_reschedule_date(context) or now)).total_seconds()
-        if waited > assets.LEASE_TIMEOUT_SECONDS:
-            raise AirflowFailException(
-                f"waited {waited:.0f} s for the run lease; limit {assets.LEASE_TIMEOUT_SECONDS} s; "
-                f"{held}"
-            ) from held
-        log.info("Waiting for the run lease: %s", held)
-        again = now + datetime.timedelta(seconds=assets.LEASE_POLL_SECONDS)
-        raise AirflowRescheduleException(again) from held
-
-
-def _is_active(ti: RuntimeTaskInstanceProtocol, run: leases.Run) -> bool:
-    try:
-        state = ti.get_dagrun_state(dag_id=run.dag_id, run_id=run.run_id)
-    except AirflowRuntimeError as error:
-        if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
-            raise  # Airflow could not say: then the lease must not be taken over
-        log.info("Run %s is gone from Airflow's database", run)
-        return False
-    return state in {"running", "queued"}
-
-
-def _earlier_run(ti: RuntimeTaskInstanceProtocol) -> str | None:
-    """A run of an earlier day that is under way.
-
-    Of the runs that are only queued, those of a backfill count: they start as soon as Airflow gets
-    to them. Others may be queued because this very run is the one that may be active.
-    """
-    if (running := ti.get_previous_dagrun(state="running")) is not None:
-        return str(running.run_id)
-    queued = ti.get_previous_dagrun(state="queued")
-    if queued is not None and queued.run_type == "backfill":
-        return str(queued.run_id)
-    return None

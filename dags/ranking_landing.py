@@ -1,19 +1,26 @@
-"""Has a day landed? The sensor that waits for it, and the rule that it applies."""
+"""Has a day landed? The sensor that waits for it, its trigger, and the rule that they apply.
 
+While a day has not landed, the sensor is deferred: Airflow's triggerer looks, and no worker waits.
+The triggerer imports this module by its name, so this folder must be on its PYTHONPATH.
+"""
+
+import asyncio
+import datetime
 import io
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import ranking_alerts
 import ranking_assets as assets
-from airflow.sdk import BaseSensorOperator, Context
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import BaseSensorOperator, Context, timezone
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
+from airflow.triggers.base import BaseTrigger, TriggerEvent
 from ranking_jobs import DAY
 from upath import UPath
 
 
 class LandedSensor(BaseSensorOperator):
-    """Waits, without holding a worker, until a day has landed; gives up with an alert, and skips.
+    """Waits, deferred, until a day has landed; gives up with an alert, and skips.
 
     A file that is still being written does not count: it has another name, or no proper end.
     """
@@ -23,7 +30,7 @@ class LandedSensor(BaseSensorOperator):
 
     def __init__(self, *, day: str = DAY, **kwargs: object) -> None:
         """Wait for ``day``, by default the run's; ``timeout`` says how long."""
-        super().__init__(mode="reschedule", soft_fail=True, **kwargs)
+        super().__init__(**kwargs)
         self.day = day
 
     def poke(self, context: Context) -> bool:
@@ -31,19 +38,54 @@ class LandedSensor(BaseSensorOperator):
         return has_landed(assets.landed_file(self.day))
 
     def execute(self, context: Context) -> dict[str, str]:
-        """The day, once it has landed."""
-        try:
-            super().execute(context)
-        except AirflowSkipException as error:
-            reason = (
-                f"day {self.day} of {assets.DATASET} did not land within {self.timeout:.0f} s: "
-                f"no whole {assets.landed_file(self.day)}"
-            )
-            context["ti"].xcom_push(key="return_value", value={"skipped": reason})
-            # No later day is built before this one, so somebody has to know; a skip alerts nobody.
-            ranking_alerts.alert({**context, "exception": AirflowSkipException(reason)})
-            raise AirflowSkipException(reason) from error
-        return {"landed": self.day}
+        """The day, where it has landed; else wait for it."""
+        if self.poke(context):
+            return {"landed": self.day}
+        trigger = LandedTrigger(
+            file=str(assets.landed_file(self.day)),
+            until=timezone.utcnow() + datetime.timedelta(seconds=self.timeout),
+            poll_seconds=self.poke_interval,
+        )
+        raise TaskDeferred(trigger=trigger, method_name="looked")
+
+    def looked(self, context: Context, event: bool) -> dict[str, str]:
+        """The day, where the trigger has found it; else skip."""
+        if event:
+            return {"landed": self.day}
+        reason = (
+            f"day {self.day} of {assets.DATASET} did not land within {self.timeout:.0f} s: "
+            f"no whole {assets.landed_file(self.day)}"
+        )
+        context["ti"].xcom_push(key="return_value", value={"skipped": reason})
+        # No later day is built before this one, so somebody has to know; a skip alerts nobody.
+        ranking_alerts.alert({**context, "exception": AirflowSkipException(reason)})
+        raise AirflowSkipException(reason)
+
+
+class LandedTrigger(BaseTrigger):
+    """Fires with True once a day has landed, or with False when its time is over."""
+
+    def __init__(self, *, file: str, until: datetime.datetime, poll_seconds: float) -> None:
+        """Args: the day's file, until when to look, and the time between two looks."""
+        super().__init__()
+        self.file = file
+        self.until = until
+        self.poll_seconds = poll_seconds
+
+    def serialize(self) -> tuple[str, dict[str, object]]:
+        """As Airflow keeps it, so that any triggerer goes on with it."""
+        kept = {"file": self.file, "until": self.until, "poll_seconds": self.poll_seconds}
+        return "ranking_landing.LandedTrigger", kept
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look, and look again."""
+        place = assets.place(self.file)
+        # In a thread: many triggers share the loop, and a look may ask an object store.
+        while not (has := await asyncio.to_thread(has_landed, place)):
+            if timezone.utcnow() >= self.until:
+                break
+            await asyncio.sleep(self.poll_seconds)
+        yield TriggerEvent(has)
 
 
 def has_landed(path: UPath) -> bool:

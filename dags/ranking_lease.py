@@ -3,21 +3,49 @@
 A backfill, a schedule and a person can each start a run for the same data set, and Airflow counts
 their active runs apart. So the first job of a run takes the data set's lease, and the run keeps it
 until it ends: whoever comes next asks Airflow for the holder's state, and takes over only from a
-run that is over. A run that crashed is over too, so it blocks nobody; but while one of its
-processes is still alive (each holds a shared lock that it inherited), the lease stays with it.
+run that is over. A run that crashed is over too, so it blocks nobody.
 
 Days go in order: a run does not take the lease while an earlier day is running. A run that
 already holds it never waits for an earlier one, so two runs cannot wait for each other.
+
+Each lease is a run of the DAG ``data_set_lease``, a row in Airflow's database that names its
+holder. Leases are numbered, and the database has each number once: of two runs that ask at the same
+moment, one gets the next number. The number goes with each job, and the lake refuses a commit under
+a number lower than one that has written (``features/lake/commit.py``): a job that outlived its run
+publishes nothing once the next holder has.
 """
 
 import dataclasses
-import fcntl
-import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO
+import datetime
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import NamedTuple, cast
+
+import ranking_assets as assets
+from airflow.sdk import Context, timezone
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowRuntimeError,
+    ErrorType,
+)
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import (
+    ErrorResponse,
+    GetPreviousDagRun,
+    PreviousDagRunResult,
+    TriggerDagRun,
+)
+from airflow.sdk.types import RuntimeTaskInstanceProtocol
+
+LEASE_DAG = "data_set_lease"
+_PREFIX = "lease__"
+_ZERO = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+"""A lease's logical date is its number of seconds later: that is how Airflow finds the newest."""
+_END = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+"""After all leases, and before a run that a person triggers."""
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,75 +60,116 @@ class Run:
         return f"{self.dag_id}/{self.run_id}"
 
 
+class Lease(NamedTuple):
+    """A lease: the higher its number, the later it was taken."""
+
+    number: int
+    holder: Run
+
+
 class LeaseHeldError(Exception):
     """Another run goes first; the message says which and why."""
 
 
-def take(
-    lease: Path,
-    *,
-    run: Run,
-    is_active: Callable[[Run], bool],
-    earlier: Callable[[], str | None],
-) -> None:
-    """Make ``run`` the holder of the lease, or raise LeaseHeldError.
+def hold(context: Context) -> int:
+    """Hold the data set's lease, or give the worker back and ask again a little later.
+
+    Returns:
+        The lease's number.
+    """
+    ti = context["ti"]
+    try:
+        return take(
+            Run(dag_id=ti.dag_id, run_id=ti.run_id),
+            is_active=lambda other: _is_active(ti, other),
+            earlier=lambda: _earlier_run(ti),
+        )
+    except LeaseHeldError as held:
+        now = timezone.utcnow()
+        waited = (now - (ti.get_first_reschedule_date(context) or now)).total_seconds()
+        if waited > assets.LEASE_TIMEOUT_SECONDS:
+            raise AirflowFailException(
+                f"waited {waited:.0f} s for the run lease; limit {assets.LEASE_TIMEOUT_SECONDS} s; "
+                f"{held}"
+            ) from held
+        log.info("Waiting for the run lease: %s", held)
+        again = now + datetime.timedelta(seconds=assets.LEASE_POLL_SECONDS)
+        raise AirflowRescheduleException(again) from held
+
+
+def take(run: Run, *, is_active: Callable[[Run], bool], earlier: Callable[[], str | None]) -> int:
+    """Make ``run`` the holder of the newest lease; returns its number, or raises LeaseHeldError.
 
     Args:
-        lease: File that names the holder; its folder is made.
         run: Who asks; a holder keeps what it has.
         is_active: Whether Airflow still runs, or will run, another run.
         earlier: Name of a run of an earlier day that must go first, if there is one.
     """
-    lease.parent.mkdir(parents=True, exist_ok=True)
-    with _exclusive(lease.with_suffix(".lock")):
-        holder = holder_of(lease)
-        if holder == run:
-            return
-        if holder is not None and is_active(holder):
-            raise LeaseHeldError(f"run {holder} holds {lease.name} and is not over")
-        if holder is not None and _has_live_process(lease):
-            raise LeaseHeldError(f"run {holder} is over, but a process of it is still alive")
-        if (first := earlier()) is not None:
-            raise LeaseHeldError(f"run {first} of an earlier day goes first")
-        _write(lease, run)
+    newest = newest_lease()
+    if newest is not None:
+        if newest.holder == run:
+            return newest.number
+        if is_active(newest.holder):
+            raise LeaseHeldError(f"run {newest.holder} holds lease {newest.number} and is not over")
+    if (first := earlier()) is not None:
+        raise LeaseHeldError(f"run {first} of an earlier day goes first")
+    lease = Lease(newest.number + 1 if newest else first_number(), run)
+    if not add_lease(lease):
+        raise LeaseHeldError(f"another run took lease {lease.number} at the same moment")
+    return lease.number
 
 
-def holder_of(lease: Path) -> Run | None:
-    """The run that a lease file names."""
-    if not lease.exists():
+def first_number() -> int:
+    """The number of a lease in a database that has none: the minutes since ``_ZERO``.
+
+    It is higher than those of an earlier database over the same lake, whose log has the highest.
+    """
+    return int((timezone.utcnow() - _ZERO) / datetime.timedelta(minutes=1))
+
+
+def newest_lease() -> Lease | None:
+    """The lease that was taken last; None where there was none."""
+    question = GetPreviousDagRun(dag_id=LEASE_DAG, logical_date=_END)
+    answer = cast("PreviousDagRunResult", task_runner.SUPERVISOR_COMMS.send(question))
+    if answer.dag_run is None:
         return None
-    return Run(**json.loads(lease.read_text(encoding="utf-8")))
+    number = answer.dag_run.run_id.removeprefix(_PREFIX)
+    return Lease(int(number), Run(**answer.dag_run.conf or {}))
 
 
-@contextmanager
-def process_lock(lease: Path) -> Iterator[int]:
-    """File descriptor for a job to inherit: as long as a copy is open, the run has a process."""
-    with _jobs_file(lease).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        yield file.fileno()
+def add_lease(lease: Lease) -> bool:
+    """Enter a lease in Airflow's database; whether its number was free."""
+    entry = TriggerDagRun(
+        dag_id=LEASE_DAG,
+        run_id=f"{_PREFIX}{lease.number}",
+        logical_date=_ZERO + datetime.timedelta(seconds=lease.number),
+        conf=dataclasses.asdict(lease.holder),
+    )
+    answer = task_runner.SUPERVISOR_COMMS.send(entry)
+    is_taken = isinstance(answer, ErrorResponse) and answer.error == ErrorType.DAGRUN_ALREADY_EXISTS
+    return not is_taken
 
 
-def _write(lease: Path, run: Run) -> None:
-    draft = lease.with_suffix(".draft")
-    draft.write_text(json.dumps(dataclasses.asdict(run)), encoding="utf-8")
-    os.replace(draft, lease)
+def _is_active(ti: RuntimeTaskInstanceProtocol, run: Run) -> bool:
+    try:
+        state = ti.get_dagrun_state(dag_id=run.dag_id, run_id=run.run_id)
+    except AirflowRuntimeError as error:
+        if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
+            raise  # Airflow could not say: then the lease must not be taken over
+        log.info("Run %s is gone from Airflow's database", run)
+        return False
+    return state in {"running", "queued"}
 
 
-def _has_live_process(lease: Path) -> bool:
-    with _jobs_file(lease).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+def _earlier_run(ti: RuntimeTaskInstanceProtocol) -> str | None:
+    """A run of an earlier day that is under way.
 
-
-def _jobs_file(lease: Path) -> Path:
-    return lease.with_suffix(".jobs")
-
-
-@contextmanager
-def _exclusive(path: Path) -> Iterator[IO[str]]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
+    Of the runs that are only queued, those of a backfill count: they start as soon as Airflow gets
+    to them. Others may be queued because this very run is the one that may be active.
+    """
+    if (running := ti.get_previous_dagrun(state="running")) is not None:
+        return str(running.run_id)
+    queued = ti.get_previous_dagrun(state="queued")
+    if queued is not None and queued.run_type == "backfill":
+        return str(queued.run_id)
+    return None

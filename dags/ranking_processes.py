@@ -1,10 +1,7 @@
-"""A job's operating-system process: start it, stream its log, read its last line, end all of it."""
+"""A job as a process here: start it, stream its log, read its last line, end all of it."""
 
 import contextlib
-import dataclasses
-import json
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -15,37 +12,17 @@ from pathlib import Path
 from typing import IO
 
 import psutil
+import ranking_assets as assets
+from ranking_launchers.job import Ended, JobSpec, error_in
 
 GRACE_SECONDS = 3.0
 """From asking to forcing: less than the 5 s after which Airflow forces the task itself."""
-_ERROR = re.compile(r"(python -m [\w ]+: )?error:")
-"""How a job, or argparse where it was called wrongly, begins its reason."""
 _END_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM", "--")
 """Of util-linux: the kernel sends SIGTERM when the task's process dies, however it dies.
 
 Python's own way is ``preexec_fn``: it forks, and the libraries of the task's process may hold
 locks or threads that a forked copy does not survive.
 """
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ended:
-    """How a job's process ended, and its last output."""
-
-    exit_code: int
-    last_line: str
-    """Last line of stdout that is not blank."""
-    error: str
-    """The last line of stderr that begins as an error does, without that beginning."""
-
-    @property
-    def summary(self) -> dict[str, object]:
-        """The JSON object of the last line; empty where it is none."""
-        try:
-            value = json.loads(self.last_line)
-        except json.JSONDecodeError:
-            return {}
-        return value if isinstance(value, dict) else {}
 
 
 class Job:
@@ -57,7 +34,6 @@ class Job:
         *,
         directory: Path,
         environment: Mapping[str, str],
-        inherited: Sequence[int] = (),
     ) -> None:
         """Start the process.
 
@@ -65,7 +41,6 @@ class Job:
             command: The interpreter and its arguments.
             directory: Working directory; made where it is missing.
             environment: All that the process sees of the environment.
-            inherited: Open file descriptors to hand on.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
@@ -75,7 +50,6 @@ class Job:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=inherited,
             start_new_session=True,
             text=True,
             errors="replace",
@@ -93,11 +67,15 @@ class Job:
         for line in stderr:
             text = line.rstrip()
             on_line(text)
-            found = _ERROR.match(text)
-            error = text[found.end() :].strip() if found else error
+            error = error_in(text) or error
         exit_code = self.process.wait()
         reader.join()
-        return Ended(exit_code=exit_code, last_line=last[0] if last else "", error=error)
+        return Ended(
+            exit_code=exit_code,
+            output=last[0] if last else "",
+            source="last line of stdout",
+            error=error,
+        )
 
     def kill(self) -> None:
         """End the process and its descendants: ask, wait a little, force."""
@@ -118,6 +96,32 @@ class Job:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.process.wait()
+
+
+class ProcessLauncher:
+    """Runs a job here, and waits for it."""
+
+    def __init__(self, spec: JobSpec, *, on_line: Callable[[str], object]) -> None:
+        """Args: the job, and who gets each line of its log."""
+        self.spec = spec
+        self.on_line = on_line
+        self.job: Job | None = None
+
+    def start(self) -> Ended:
+        """Run the process to its end."""
+        command = self.spec.command_line(assets.PYTHON)
+        self.on_line(f"Starting {' '.join(command)}")
+        environment = {**assets.job_environment(), **self.spec.environment}
+        self.job = Job(command, directory=assets.VAR, environment=environment)
+        try:
+            return self.job.run(on_line=self.on_line)
+        finally:
+            self.job.kill()
+
+    def kill(self) -> None:
+        """End the process and all that it started."""
+        if self.job is not None:
+            self.job.kill()
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

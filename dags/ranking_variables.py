@@ -18,7 +18,7 @@ VARIABLES = {
     "RANKING_VAR": Variable(
         "a folder",
         "`var` next to `dags`",
-        "Folder of this machine's state: leases, logs, databases.",
+        "Folder of this machine's state: logs, databases.",
     ),
     "RANKING_ROOT": Variable(
         "a folder, or a place in a bucket", "the folder RANKING_VAR", "Where all data lie."
@@ -46,6 +46,22 @@ VARIABLES = {
         "a program", "Airflow's own interpreter", "Interpreter that runs the jobs."
     ),
     "RANKING_POOL": Variable("text", "default_pool", "Airflow pool of the jobs."),
+    "RANKING_LAUNCHER": Variable(
+        "process or kubernetes",
+        "process",
+        "Whether a job is a process of Airflow's worker, or a pod or a TrainJob on a cluster.",
+    ),
+    "RANKING_SIZES": Variable(
+        "a file",
+        "`infra/kubernetes/sizes.yaml`",
+        "Size classes of jobs on Kubernetes: image, resources, nodes.",
+    ),
+    "RANKING_POD_START_SECONDS": Variable(
+        "a whole number", "1800", "How long a pod may wait for a node and for its image."
+    ),
+    "RANKING_API_AWAY_SECONDS": Variable(
+        "a whole number", "900", "How long a task waits for a Kubernetes API that does not answer."
+    ),
     "RANKING_FIRST_DAY": Variable(
         "YYYY-MM-DD",
         "the log's first day",

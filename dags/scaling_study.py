@@ -55,5 +55,5 @@ with DAG(
         "--budget={{ params.budget_minutes }}", folders="lake study tracking reports",
         link="Scaling law", inlets=[assets.EXAMPLES],
         # The budget ends it long before; a run that was begun ends as a run.
-        execution_timeout=datetime.timedelta(hours=6),
+        execution_timeout=datetime.timedelta(hours=6), size="train",
     )  # fmt: skip

@@ -50,7 +50,7 @@ def train(task_id: str, role: str, name: str, recipe: str) -> object:
         task_id, "training", "train", HOLDOUT, f"--trial={role}", "--epochs={{ params.passes }}",
         f"--from={summary('grow', name)}", f"--recipe={summary('grow', recipe)}",
         folders="lake checkpoints tracking reports", link="Training curve",
-        inlets=[assets.EXAMPLES], execution_timeout=LONG,
+        inlets=[assets.EXAMPLES], execution_timeout=LONG, size="train",
     )  # fmt: skip
 
 

@@ -4,6 +4,9 @@ Every command logs to stderr and prints one JSON object as its last line on stdo
 has under ``markdown`` is printed before it. What it has under ``document`` is for another program:
 then stdout has nothing else, and the JSON object is on stderr. Exit code 0: done; 1: failed, with
 the reason under ``error``; 2: wrong usage; 99: nothing to do, with the reason under ``skipped``.
+
+Where RANKING_RESULT names a place, the same object and the exit code are put there too: who started
+the command on another machine finds them.
 """
 
 import argparse
@@ -11,6 +14,7 @@ import contextlib
 import inspect
 import json
 import logging
+import os
 import sys
 import time
 import warnings
@@ -18,13 +22,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from features.options import ShowDefaults, add_options, request_from, text_of
+from features.places import place, put_whole
 
 logger = logging.getLogger(__name__)
 Summary = dict[str, object]
 Command = Callable[[Any], Summary]
 """A function of one request, whose class is the command's own."""
+RESULT = "RANKING_RESULT"
 EXIT_FAILED = 1
 EXIT_SKIPPED = 99
+_NODE = "PET_NODE_RANK"
+"""Torchrun's: of the nodes of a training, the first has the result."""
 _EXPECTED = (ValueError, OSError)
 """Bad input and errors of the system: no traceback. Any other error is logged with one."""
 
@@ -89,6 +97,7 @@ class CommandLine:
             asked = request_from(options, options.made)
         except ValueError as error:
             options.misused(str(error))
+        result = os.environ.pop(RESULT, "")  # of this command, not of those that it starts
         started = time.monotonic()
         code, summary = run_job(options.run, asked, package=self.package, quiet=self.quiet)
         seconds = round(time.monotonic() - started, 1)
@@ -97,8 +106,13 @@ class CommandLine:
         document = summary.pop("document", None)
         if document is not None:
             sys.stdout.write(str(document))
+        summary = {"job": options.command, "seconds": seconds, **summary}
         stream = sys.stdout if document is None else sys.stderr
-        stream.write(json.dumps({"job": options.command, "seconds": seconds, **summary}) + "\n")
+        stream.write(json.dumps(summary) + "
+")
+        if result and os.environ.get(_NODE, "0") == "0":
+            content = json.dumps({"exit_code": code, "summary": summary})
+            put_whole(place(result), content.encode())
         return code
 
 

@@ -146,6 +146,19 @@ VARIABLES = (
         "The run of which a job is a part, as the log of a table names it; DAGs set it.",
     ),
     Variable(
+        "RANKING_LEASE",
+        "a whole number",
+        "none",
+        "The number of the run's lease: the lake refuses a commit under a number lower than one "
+        "that has written; DAGs set it.",
+    ),
+    Variable(
+        "RANKING_RESULT",
+        "a file, or s3://bucket/path",
+        "none",
+        "Where a command puts its exit code and summary, too; the launcher of a job sets it.",
+    ),
+    Variable(
         "RANKING_SPARK_NATIVE",
         "1 or 0",
         "0",

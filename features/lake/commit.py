@@ -5,11 +5,15 @@ version before keep theirs until ``vacuum`` removes them. delta-rs' own rules ar
 that: of two writers of one new day both win, of two writers of different days one fails
 (https://github.com/delta-io/delta-rs). So a day has a number in the log, a commit names the numbers
 that it goes on from, and is tried again where only other days have changed.
+
+A job of a scheduled run also has the number of the run's lease. The log keeps the highest that has
+written, and refuses a lower one: a job that outlived its run does not undo the work of the next.
 """
 
 import datetime
 import functools
 import json
+import os
 import random
 import time
 import uuid
@@ -45,8 +49,15 @@ Metadata = Mapping[str, object]
 """What the log says of a commit, under names of ours: values that JSON can hold."""
 
 
+LEASE = "RANKING_LEASE"
+
+
 class ConflictError(ValueError):
     """Another job has replaced a day since this one began; a new try starts from its rows."""
+
+
+class LeaseOverError(ValueError):
+    """A run with a newer lease has written; no try of this job may."""
 
 
 def commit(
@@ -75,6 +86,7 @@ def commit(
 
     Raises:
         ConflictError: Another job has replaced one of the days meanwhile; names it.
+        LeaseOverError: A run with a newer lease has written.
         ValueError: No day, a file of another day, or another schema than the table's.
     """
     if not base:
@@ -85,6 +97,8 @@ def commit(
     schema, token = Schema.from_json(struct), token or uuid.uuid4().hex
     numbers = {application(day): base[day] + 1 for day in base}
     numbers |= {day_before(day): number for day, number in (built_on or {}).items()}
+    if lease := int(os.environ.get(LEASE) or 0):
+        numbers[LEASE] = lease
     for attempt in range(_TRIES):
         table = open_table(root)
         found = Snapshot(root, table)
@@ -93,6 +107,11 @@ def commit(
             if found.has_commit(token):  # our answer was lost, the commit was not
                 return int(found.version)
             raise ConflictError(_conflict(found, base, now))
+        if lease and found.lease > lease:
+            raise LeaseOverError(
+                f"{root.name}: lease {lease} is over: a run with lease {found.lease} has written; "
+                "clear this job's run to run it again"
+            )
         _require_same_columns(root, table, schema, base)
         properties = CommitProperties(
             custom_metadata={**metadata, "days": sorted(map(str, base)), "token": token},

@@ -106,6 +106,11 @@ class Snapshot:
         """The number of the day before when a day was computed from it; None: it was not."""
         return self._transaction(day_before(day))
 
+    @property
+    def lease(self) -> int:
+        """The highest number of a lease under which a job has written; 0 where none had one."""
+        return self._transaction("RANKING_LEASE") or 0
+
     def has_commit(self, token: str) -> bool:
         """Whether a commit with this token led to the version."""
         history = [] if self._table is None else self._table.history()

@@ -3,7 +3,9 @@
 A session is one of three, by Spark's own environment variables:
 
     neither         a JVM of the job's own, on all cores of this machine
-    SPARK_MASTER    a driver of the job's own, its executors at that master
+    SPARK_MASTER    a driver of the job's own, its executors at that master, such as
+                    ``k8s://https://…``; PYSPARK_SUBMIT_ARGS has their number and size, and
+                    SPARK_LOCAL_IP the address at which they find the driver
     SPARK_REMOTE    no JVM: a session on the Spark Connect server at that address, such as
                     ``sc://localhost:15002``, which many jobs share; where the address names a
                     session (``/;session_id=UUID``), jobs of the same code share that as well

@@ -166,6 +166,10 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         **job_environment(settings),
         **{f"AIRFLOW__{name}": str(value) for name, value in options.items()},
         "AIRFLOW_HOME": str(home),
+        # The triggerer imports the triggers of the DAGs by name, and loads no DAG file.
+        "PYTHONPATH": os.pathsep.join(
+            [str(REPOSITORY / "dags"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
         # glibc gives each thread an arena of its own; two keep the API server 50 MB smaller.
         "MALLOC_ARENA_MAX": "2",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",

@@ -4,13 +4,12 @@
     python -m infra.local.stack down            ends a stack that was started elsewhere
     python -m infra.local.stack airflow …       the airflow command with this stack's settings
 
-Airflow is its scheduler with the LocalExecutor, its DAG processor and its API server with the UI.
-(``airflow standalone`` would add a triggerer, for which no task has a use, and log servers that
-listen on every interface.) Spark is one Connect server, in which the jobs have sessions
-(spark_server.py); their Python processes are forked by one that has the libraries loaded
-(job_server.py). One more process brings users online whenever impressions land. Every setting of
-Airflow is in settings.py and nowhere else. All state is under the folder RANKING_VAR, by default
-``var``.
+Airflow is its scheduler with the LocalExecutor, its triggerer, its DAG processor and its API server
+with the UI. (``airflow standalone`` would add log servers that listen on every interface.) Spark is
+one Connect server, in which the jobs have sessions (spark_server.py); their Python processes are
+forked by one that has the libraries loaded (job_server.py). One more process brings users online
+whenever impressions land. Every setting of Airflow is in settings.py and nowhere else. All state is
+under the folder RANKING_VAR, by default ``var``.
 """
 
 import argparse
@@ -88,7 +87,7 @@ class Stack:
         self.processes.start("spark", spark_server.command(port), environment, self.settings.var)
 
     def start_airflow(self) -> None:
-        """Make or migrate the database and start the three parts; returns before they answer."""
+        """Make or migrate the database and start the parts; returns before they answer."""
         require_free_port(self.settings.airflow_port, "RANKING_AIRFLOW_PORT")
         environment = airflow_environment(self.settings)
         _run([*AIRFLOW, "db", "migrate"], environment, self.settings.home)
@@ -135,7 +134,7 @@ class Stack:
             self._wait("spark", lambda: listens(port))
 
     def wait_for_airflow(self) -> None:
-        """Return when scheduler and DAG processor say that they are healthy."""
+        """Return when scheduler, triggerer and DAG processor say that they are healthy."""
         self._wait("airflow", self._is_airflow_healthy)
 
     def wait_for_endpoint(self, *, with_model: bool = True) -> None:
@@ -156,7 +155,7 @@ class Stack:
             health = call(f"{self.settings.airflow_url}/api/v2/monitor/health")
         except OSError:
             return False
-        parts = (health[part]["status"] for part in ("scheduler", "dag_processor"))
+        parts = (health[part]["status"] for part in ("scheduler", "triggerer", "dag_processor"))
         return all(status == "healthy" for status in parts)
 
 
@@ -174,6 +173,7 @@ AIRFLOW = (sys.executable, "-m", "airflow")
 COMPONENTS = {
     "api-server": ("api-server",),
     "scheduler": ("scheduler", "--skip-serve-logs"),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
 }
 

@@ -11,14 +11,32 @@ def assets(tmp_path, monkeypatch):
 
     var = tmp_path / "var"
     monkeypatch.setattr(ranking_assets, "VAR", var)
+    monkeypatch.setattr(ranking_assets, "ROOT", ranking_assets.place(str(var)))
     monkeypatch.setattr(ranking_assets, "LANDING", var / "landing")
-    monkeypatch.setattr(ranking_assets, "LEASES", var / "airflow" / "leases")
     monkeypatch.setattr(ranking_assets, "ALERTS", var / "reports" / "movielens-100k" / "alerts")
     return ranking_assets
 
 
 @pytest.fixture
-def job_task(assets, tmp_path, monkeypatch):
+def register(monkeypatch):
+    """The leases that were taken, in memory instead of Airflow's database."""
+    import ranking_lease
+
+    leases: list[ranking_lease.Lease] = []
+
+    def add(lease):
+        is_free = lease.number not in {taken.number for taken in leases}
+        leases.extend([lease] * is_free)
+        return is_free
+
+    monkeypatch.setattr(ranking_lease, "newest_lease", lambda: leases[-1] if leases else None)
+    monkeypatch.setattr(ranking_lease, "add_lease", add)
+    monkeypatch.setattr(ranking_lease, "first_number", lambda: 1)
+    return leases
+
+
+@pytest.fixture
+def job_task(assets, register, tmp_path, monkeypatch):
     """A task that runs the program given: returns the task, and what executes it."""
 
     import ranking_jobs
@@ -33,6 +51,7 @@ def job_task(assets, tmp_path, monkeypatch):
         task = ranking_jobs.JobOperator(
             task_id="ingest",
             package="program",
+            size="small",
             command="go",
             arguments=["--a=1", ""],
             link="Reports",

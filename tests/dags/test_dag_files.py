@@ -22,7 +22,9 @@ HELPERS = (
     "ranking_lease.py",
     "ranking_processes.py",
 )
+LAUNCHERS = sorted(f"ranking_launchers/{path.name}" for path in DAGS.glob("ranking_launchers/*.py"))
 HEAVY = {"torch", "torchrec", "pyspark", "feast", "kserve", "mlflow", "great_expectations"}
+HEAVY |= {"kubernetes", "kubernetes_asyncio"}
 OURS = {"features", "training", "serving"}
 UTC = datetime.UTC
 _PROBE = """
@@ -75,12 +77,21 @@ def test_a_dag_file_imports_fast_and_light(imported, name: str) -> None:
 @pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS])
 def test_a_dag_file_imports_airflow_the_standard_library_and_its_helpers(name: str) -> None:
     """And psutil and universal-pathlib, which Airflow requires; the image has nothing else."""
-    helpers = {helper.removesuffix(".py") for helper in HELPERS}
+    helpers = {helper.removesuffix(".py") for helper in HELPERS} | {"ranking_launchers"}
     allowed = {"airflow", "psutil", "upath", *helpers, *sys.stdlib_module_names}
     assert _imported(DAGS / name) - allowed == set()
 
 
-@pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS])
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_a_launcher_imports_airflow_its_provider_and_what_that_requires(name: str) -> None:
+    """Clients of Kubernetes and YAML: an image of Airflow with the provider has them."""
+    required = {"aiohttp", "kubernetes", "kubernetes_asyncio", "pydantic", "urllib3", "yaml"}
+    helpers = {helper.removesuffix(".py") for helper in HELPERS} | {"ranking_launchers"}
+    allowed = {"airflow", "upath", *required, *helpers, *sys.stdlib_module_names}
+    assert _imported(DAGS / name) - allowed == set()
+
+
+@pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS, *LAUNCHERS])
 def test_paths_and_settings_come_from_one_module(name: str) -> None:
     """Only ranking_assets reads the environment or joins a path from parts."""
     source = (DAGS / name).read_text()
@@ -102,7 +113,32 @@ def test_data_are_at_the_root_and_what_is_of_this_machine_is_not(monkeypatch, tm
         uri = place if "://" in place else f"file://{place}"
         assert found["EXAMPLES"].uri == f"{uri}/lake/{found['DATASET']}/examples"
         assert found["FOLDERS"]["tracking"] == tmp_path / "var" / "mlflow"
-        assert found["LEASES"] == tmp_path / "var" / "airflow" / "leases"
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RANKING_LAUNCHER": "docker"}, "RANKING_LAUNCHER 'docker': one of .*'process', 'kube"),
+        ({"RANKING_ROOT": "/var/ranking"}, "RANKING_ROOT /var/ranking: a disk; .* needs a bucket"),
+        ({"MLFLOW_TRACKING_URI": ""}, "MLFLOW_TRACKING_URI: not set; .* needs a server"),
+    ],
+)
+def test_on_kubernetes_nothing_is_kept_in_a_pod(monkeypatch, environment, message) -> None:
+    """A deployment that would lose its data says so before a task runs."""
+    given = {
+        "RANKING_LAUNCHER": "kubernetes",
+        "RANKING_ROOT": "s3://bucket/prefix",
+        "MLFLOW_TRACKING_URI": "http://mlflow",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    found = runpy.run_path(str(DAGS / "ranking_assets.py"))
+    shared = {name: value for name, value in given.items() if name != "RANKING_LAUNCHER"}
+    assert shared.items() <= found["shared_environment"]().items()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        runpy.run_path(str(DAGS / "ranking_assets.py"))
 
 
 def test_helpers_are_not_parsed_as_dag_files() -> None:

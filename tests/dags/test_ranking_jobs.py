@@ -42,11 +42,13 @@ def test_a_job_sees_nothing_of_airflow(job_task, monkeypatch) -> None:
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "secret")
     monkeypatch.setenv("RANKING_ENDPOINT", "http://e")
     _, execute = job_task(
-        "print(json.dumps({k: v for k, v in os.environ.items() if '__' in k or 'RANKING_E' in k}))"
+        "print(json.dumps({k: v for k, v in os.environ.items() if '__' in k or 'RANKING_' in k}))"
     )
     seen = execute()
     assert [name for name in seen if "AIRFLOW" in name] == []
     assert seen["RANKING_ENDPOINT"] == "http://e"
+    run = (seen["RANKING_RUN"], seen["RANKING_LEASE"])
+    assert run == ("daily_ranking/backfill__1998-04-21", "1")
 
 
 def test_stderr_streams_while_the_job_runs(job_task, monkeypatch) -> None:

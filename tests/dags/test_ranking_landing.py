@@ -1,13 +1,17 @@
 """Has a day landed? The sensor, and the rule that it applies."""
 
+import asyncio
 import datetime
 import json
 import pathlib
+import threading
 
 import pytest
 import ranking_landing
 from airflow.sdk import timezone
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
+from airflow.sdk.module_loading import import_string
+from airflow.serialization.serialized_objects import BaseSerialization
 from support.airflow_dags import TaskInstance
 
 from features.places import place, put_whole
@@ -16,11 +20,12 @@ from features.places import place, put_whole
 def test_a_day_lands_or_is_given_up_with_a_reason_and_an_alert(assets) -> None:
     """Found: the day goes on. Too late: skipped; the reason names the file, the alert the page."""
     sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20", timeout=0)
-    late = TaskInstance(
-        task_id="landed", first_asked=timezone.utcnow() - datetime.timedelta(minutes=1)
-    )
-    with pytest.raises(AirflowSkipException, match=r"not land within 0 s: no whole .*04-20\.tsv"):
+    late = TaskInstance(task_id="landed")
+    with pytest.raises(TaskDeferred) as deferred:
         sensor.execute.__wrapped__(sensor, {"ti": late})
+    resume = getattr(sensor, deferred.value.method_name)
+    with pytest.raises(AirflowSkipException, match=r"not land within 0 s: no whole .*04-20\.tsv"):
+        resume({"ti": late}, _fired(deferred.value.trigger))
     (notice,) = (json.loads(page.read_text()) for page in assets.ALERTS.glob("*.json"))
     assert notice["runbook"] == "infra/runbooks/day-not-landed.md"
     assert "1998-04-20.tsv" in notice["error"]
@@ -28,6 +33,31 @@ def test_a_day_lands_or_is_given_up_with_a_reason_and_an_alert(assets) -> None:
     landed.parent.mkdir(parents=True)
     landed.write_text("example_id\n")
     assert sensor.execute.__wrapped__(sensor, {"ti": late}) == {"landed": "1998-04-20"}
+
+
+def _fired(trigger):
+    """What a trigger fires, read back from what Airflow keeps of it."""
+    path, kept = BaseSerialization.deserialize(BaseSerialization.serialize(trigger.serialize()))
+    again = import_string(path)(**kept)
+
+    async def first():
+        return await anext(again.run())
+
+    return asyncio.run(first()).payload
+
+
+def test_the_triggerer_finds_a_day_that_lands_while_it_waits(assets, anywhere, monkeypatch) -> None:
+    """It looks again and again, on a disk and in an object store, and no worker does."""
+    monkeypatch.setattr(assets, "LANDING", anywhere)
+    file = assets.landed_file("1998-04-20")
+    until = timezone.utcnow() + datetime.timedelta(seconds=30)
+    landing = threading.Timer(0.5, put_whole, (file, b"example_id\n"))
+    landing.start()
+    trigger = ranking_landing.LandedTrigger(file=str(file), until=until, poll_seconds=0.1)
+    assert _fired(trigger) is True
+    landing.join()
+    sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20")
+    assert sensor.looked({"ti": TaskInstance()}, True) == {"landed": "1998-04-20"}
 
 
 @pytest.mark.parametrize(

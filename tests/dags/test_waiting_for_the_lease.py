@@ -4,7 +4,6 @@ import datetime
 from types import SimpleNamespace
 
 import pytest
-import ranking_lease as leases
 from airflow.sdk import timezone
 from airflow.sdk.exceptions import (
     AirflowFailException,
@@ -14,7 +13,7 @@ from airflow.sdk.exceptions import (
 from support.airflow_dags import TaskInstance
 
 
-def test_a_second_run_gives_its_worker_back_and_asks_again(job_task, assets) -> None:
+def test_a_second_run_gives_its_worker_back_and_asks_again(job_task, register) -> None:
     """It neither starts its process nor keeps a slot while it waits."""
     _, execute = job_task("print('{\"rows\": 1}')")
     execute()
@@ -25,7 +24,7 @@ def test_a_second_run_gives_its_worker_back_and_asks_again(job_task, assets) -> 
     assert raised.value.reschedule_date > timezone.utcnow()
     second.states = {TaskInstance.run_id: "failed"}
     assert execute() == {"rows": 2}
-    assert leases.holder_of(assets.lease_file(assets.DATASET)).run_id == "manual__1"
+    assert [lease.holder.run_id for lease in register] == [TaskInstance.run_id, "manual__1"]
 
 
 def test_the_lease_is_the_data_sets_whichever_dag_asks(job_task) -> None:

@@ -1,6 +1,7 @@
 """A command line ends with one JSON object and an exit code, whatever its command does."""
 
 import json
+import os
 
 import pytest
 
@@ -70,3 +71,28 @@ def test_folders_follow_the_environment(monkeypatch, capsys):
     monkeypatch.setenv("RANKING_VAR", "/elsewhere")
     _, summary, _ = outcome_of(lambda request: {"lake": str(request.lake)}, capsys)
     assert summary["lake"] == "/elsewhere/lake"
+
+
+def test_a_result_is_put_where_the_launcher_of_a_job_finds_it(anywhere, monkeypatch, capsys):
+    """With the exit code, and whole; the commands that a command starts do not put theirs there."""
+    found = anywhere / "results" / "try-1.json"
+    seen = []
+    for outcome, expected in ((lambda request: {"rows": 3}, 0), (raising(ValueError("no")), 1)):
+        monkeypatch.setenv("RANKING_RESULT", str(found))
+
+        def run(request, outcome=outcome):
+            seen.append(os.environ.get("RANKING_RESULT"))
+            return outcome(request)
+
+        code, summary, _ = outcome_of(run, capsys)
+        assert json.loads(found.read_bytes()) == {"exit_code": expected, "summary": summary}
+        assert code == expected
+    assert seen == [None, None]
+
+
+def test_the_first_node_of_a_training_has_the_result(tmp_path, monkeypatch, capsys):
+    """Every node runs the same command with the same environment."""
+    monkeypatch.setenv("RANKING_RESULT", str(tmp_path / "train-1.json"))
+    monkeypatch.setenv("PET_NODE_RANK", "1")
+    outcome_of(lambda request: {"rows": 3}, capsys)
+    assert list(tmp_path.iterdir()) == []

@@ -36,7 +36,7 @@ class TaskInstance(SimpleNamespace):
 
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-DAG_FILES = ("daily_ranking.py", "scaling_study.py", "upscale_dense.py")
+DAG_FILES = ("daily_ranking.py", "data_set_lease.py", "scaling_study.py", "upscale_dense.py")
 
 
 def dag_of(name: str):

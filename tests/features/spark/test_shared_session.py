@@ -53,6 +53,28 @@ def over_connect(spark_remote, built, tmp_path_factory) -> Lake:
     return Lake(root / "lake", built.schema.name)
 
 
+_SETTINGS = """
+from features.spark.session import start_session
+spark = start_session("try")
+names = ("spark.master", "spark.driver.host", "spark.executor.instances", "spark.executor.memory")
+print(*(spark.conf.get(name) for name in names))
+"""
+
+
+@pytest.mark.process
+def test_a_driver_takes_its_master_and_its_executors_from_the_environment(tmp_path) -> None:
+    """As the launcher on Kubernetes gives them; the small settings of one machine do not apply."""
+    script = tmp_path / "settings.py"
+    script.write_text(_SETTINGS)
+    given = ("driver.host=127.0.0.2", "executor.instances=3", "executor.memory=700m")
+    options = " ".join(f"--conf spark.{one}" for one in given)
+    environment = {"SPARK_MASTER": "local[1]", "SPARK_LOCAL_IP": "127.0.0.2"}
+    environment["PYSPARK_SUBMIT_ARGS"] = f"{options} pyspark-shell"
+    done = forks.run([str(script)], {**os.environ, **environment})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == ["local[1]", "127.0.0.2", "3", "700m"]
+
+
 @pytest.mark.spark
 def test_a_day_over_spark_connect_has_the_same_content_hashes(built, over_connect) -> None:
     """Where Spark runs is no part of a result."""

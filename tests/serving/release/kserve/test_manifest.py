@@ -56,7 +56,7 @@ def test_it_has_only_fields_that_the_sdk_knows(mode, autoscaler):
 @pytest.mark.parametrize(("mode", "autoscaler"), KINDS)
 def test_its_pod_is_valid_by_the_strict_schema_of_kubernetes(mode, autoscaler):
     predictor = render(service(mode=mode, autoscaler=autoscaler), MODEL)["spec"]["predictor"]
-    known = {field.alias or name for name, field in client.V1PodSpec.model_fields.items()}
+    known = set(client.V1PodSpec.attribute_map.values())
     spec = {name: value for name, value in predictor.items() if name in known}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec}
     kubernetes_validate.validate(pod, "1.33", strict=True)
@@ -68,7 +68,7 @@ def test_a_canary_of_it_is_known_and_valid_too(mode, autoscaler):
     other = Model(version="1998-04-20-77e09d3c", storage_uri="s3://models/1998-04-20-77e09d3c")
     live = render(service(mode=mode, autoscaler=autoscaler), MODEL)
     shared = with_share(live, other, percent=5, rollout="r")
-    known = {field.alias or name for name, field in client.V1PodSpec.model_fields.items()}
+    known = set(client.V1PodSpec.attribute_map.values())
     for desired in (shared, promoted(shared)):
         assert_known(kserve.V1beta1InferenceServiceSpec, desired["spec"])
         spec = desired["spec"]

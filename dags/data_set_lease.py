@@ -1,0 +1,33 @@
+"""# Data set lease: which run may write?
+
+**What.** A register, not a schedule: each run here is one lease of the data set, `lease__41` the
+41st, and its *conf* names the DAG run that took it. The newest lease counts. A run takes the next
+number when the holder of the newest is over, and each of its jobs carries the number: the lake
+refuses a commit under a number that is lower than one that has written.
+
+**Normal.** One green run for each run of `daily_ranking`, `upscale_dense` or `scaling_study`. The
+one task does nothing. Keep the DAG unpaused, or its runs stay queued; leases work all the same.
+
+**Do.** Nothing; do not delete its newest run while others work, do not trigger it by hand. Tasks
+that wait are explained in `infra/runbooks/lease-waits.md`.
+"""
+
+import ranking_assets as assets
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+from ranking_jobs import DEFAULTS
+from ranking_lease import LEASE_DAG
+
+with DAG(
+    dag_id=LEASE_DAG,
+    description="A register: which run may write the data set",
+    doc_md=__doc__,
+    schedule=None,
+    start_date=assets.midnight(assets.FIRST_DAY),
+    catchup=False,
+    is_paused_upon_creation=False,
+    max_active_runs=1,
+    default_args=DEFAULTS,
+    tags=["ranking", assets.DATASET],
+) as dag:
+    taken = EmptyOperator(task_id="taken")
