@@ -108,8 +108,7 @@ class CommandLine:
             sys.stdout.write(str(document))
         summary = {"job": options.command, "seconds": seconds, **summary}
         stream = sys.stdout if document is None else sys.stderr
-        stream.write(json.dumps(summary) + "
-")
+        stream.write(json.dumps(summary) + "\n")
         if result and os.environ.get(_NODE, "0") == "0":
             content = json.dumps({"exit_code": code, "summary": summary})
             put_whole(place(result), content.encode())

@@ -137,7 +137,7 @@ def _remote_session(builder: SparkSession.Builder, remote: str) -> SparkSession:
     if shared:
         remote = remote.replace(shared[0], f";session_id={_session_of_code(shared[1])}")
     spark = builder.remote(remote).getOrCreate()
-    spark.release_session_on_close = not shared
+    spark.release_session_on_close = not shared  # type: ignore[attr-defined]  # of its client
     atexit.register(spark.stop)
     spark_source.register(spark)
     return spark

@@ -74,7 +74,7 @@ class RedisServer(Server):
     def start(self) -> None:
         """Start it and return when it answers with all that it had."""
         self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        wait(self._answers, self.process)
+        _wait(self._answers, self.process)
 
     def _answers(self) -> bool:
         try:
@@ -133,7 +133,7 @@ class ObjectStore(Server):
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
-        wait(self._has_bucket, self.process, log)
+        _wait(self._has_bucket, self.process, log)
 
     def _has_bucket(self) -> bool:
         files = pafs.S3FileSystem(
@@ -166,14 +166,14 @@ def running_endpoint(
             env={**os.environ, **environment},
         )
     try:
-        wait(lambda: answers(f"http://{HOST}:{http_port}/v2/health/ready"), process, log)
+        _wait(lambda: answers(f"http://{HOST}:{http_port}/v2/health/ready"), process, log)
         yield http_port, grpc_port, process
     finally:
         process.terminate()
         process.wait(30)
 
 
-def wait(
+def _wait(
     is_ready: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path | None = None
 ) -> None:
     """Return when a server is ready; RuntimeError when it has ended or the time is up."""
