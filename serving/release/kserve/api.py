@@ -58,27 +58,38 @@ class Api:
             CanaryTargetError: All else, with the server's own words.
         """
         resource = f"{method} {path.removeprefix('/apis/')}"
-        for is_last in (False, True):
-            headers = {"Accept": _JSON, "Content-Type": _APPLY if method == "PATCH" else _JSON}
-            asked = self._client.param_serialize(
-                *(method, path),
+
+        def ask() -> str:
+            answer = self._client.call_api(
+                *(path, method),
                 query_params=list((query or {}).items()),
-                header_params=headers,
+                header_params={
+                    "Accept": _JSON,
+                    "Content-Type": _APPLY if method == "PATCH" else _JSON,
+                },
                 body=body,
                 auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _preload_content=False,
+                _request_timeout=timeout_seconds,
             )
+            return str(answer.data.decode())
+
+        try:
             try:
-                answer = self._client.call_api(*asked, _request_timeout=timeout_seconds)
-                text = str(answer.read().decode())
-            except (HTTPError, OSError, client.ApiException) as error:
+                return ask()
+            except client.ApiException as error:
+                if error.status != HTTPStatus.UNAUTHORIZED:
+                    raise
+                # The client reads a token's file once; it may have been renewed since.
+                self._client = self._connect()
+                return ask()
+        except client.ApiException as error:
+            if not error.status:
                 raise UnavailableError(f"{resource}: {error}") from error
-            if answer.status != HTTPStatus.UNAUTHORIZED or is_last:
-                break
-            # The client reads a token's file once; it may have been renewed since.
-            self._client = self._connect()
-        if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-            return text
-        raise _error_of(resource, answer.status, text)
+            raise _error_of(resource, error.status, error.body or "") from error
+        except (HTTPError, OSError) as error:
+            raise UnavailableError(f"{resource}: {error}") from error
 
 
 def connect(*, kubeconfig: str | None, context: str | None) -> client.ApiClient:

@@ -137,14 +137,11 @@ class Simulated:
     def begin(self):
         return "control"
 
-    def ask(self, percent):
+    def shift(self, percent, *, timeout_seconds):
         self.shares.append(percent)
         enough = Limits().min_requests
         reached = [0, *(enough * 4**power // 16 for power in range(3)), 2 * enough, 4 * enough]
         self.sizes = iter([0, *np.diff(reached).tolist()])
-
-    def wait(self, asked, *, percent, timeout_seconds):
-        """Ready at once."""
 
     def read(self):
         size = next(self.sizes) if self.truth.has_traffic else 0
