@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -9,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 from features.cli import FailedError
 from features.places import Place
 from features.schema import Schema
-from training.checkpoint.catalog import checkpoint_name
+from training.checkpoint.catalog import Checkpoints, checkpoint_name
 from training.cli.rank_requests import (
     MLFLOW_RUN,
     REQUEST,
@@ -26,6 +28,7 @@ from training.cli.rank_requests import (
     TrainingRank,
 )
 from training.distributed.failures import Failure, reported
+from training.distributed.hosts import Hosts, Waiting, interface_of
 from training.registry.mlflow_registry import Registry
 from training.resources import num_cores
 
@@ -47,15 +50,23 @@ class _Ended:
     failure: Failure | None
     """Why a rank failed by itself."""
     result: dict[str, Any]
-    """What rank 0 found; empty where it found nothing."""
+    """What the ranks found; empty where they found nothing."""
+    hosts: Hosts
 
     def checked(self, what: str) -> dict[str, Any]:
         """The result; raises as ``run_on_ranks`` does."""
         if self.failure:
             raise FailedError(self.failure.reason, self.failure.summary)
-        if self.code != 0 or not self.result:
-            raise ChildProcessError(f"{what}: torchrun exited with {self.code}")
-        return self.result
+        if self.code == 0 and self.result:
+            return self.result
+        reason = f"{what}: torchrun exited with {self.code}"
+        if self.hosts.count > 1:
+            reason += (
+                f" on host {self.hosts.number} of {self.hosts.count}: a rank or a host was lost, "
+                f"and not back within {Waiting.from_environment().lost_seconds} s; when all hosts "
+                "are started again, they go on from the last save"
+            )
+        raise ChildProcessError(reason)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +76,15 @@ class _Run:
     folder: Path
     torchrun: "subprocess.Popen[bytes]"
     ranks: int
+    """Of all hosts."""
+    hosts: Hosts
 
     def ended(self) -> _Ended:
         """Wait for the ranks; as soon as one has failed by itself, end the others."""
         code = self._exit_code()
         file = self.folder / RESULT
         result = json.loads(file.read_text()) if file.exists() else {}
-        return _Ended(code, reported(self.folder, self.ranks), result)
+        return _Ended(code, reported(self.folder, self.ranks), result, self.hosts)
 
     def _exit_code(self) -> int:
         while not reported(self.folder, self.ranks):
@@ -83,18 +96,32 @@ class _Run:
         return self.torchrun.wait()
 
 
-def train_and_track(schema: Schema, rank: TrainingRank, *, ranks: int) -> dict[str, Any]:
-    """Run one day's training on several ranks under an MLflow run; raises as ``run_on_ranks``."""
+def train_and_track(
+    schema: Schema, rank: TrainingRank, *, hosts: Hosts, ranks: int
+) -> dict[str, Any]:
+    """Run one day's training under an MLflow run, from host 0; raises as ``run_on_ranks``.
+
+    Args:
+        schema: The data set.
+        rank: What each rank is to do.
+        hosts: Those that train; the others call ``train_as_told``.
+        ranks: Of each host.
+    """
     asked, recipe = rank.asked, rank.recipe
     parameters = {
         "dataset": schema.name,
         "schema_fingerprint": schema.fingerprint(),
         "recipe": recipe.name,
-        "ranks": ranks,
+        "ranks": ranks * hosts.count,
         **_flat(recipe.to_dict()),
     }
     name = checkpoint_name(asked.date, role=asked.trial or "", recipe=recipe.name)
-    with _started(rank, ranks) as run:
+    if hosts.count > 1:
+        running = Checkpoints(asked.checkpoints, schema).running(name)
+        # Of this start: an earlier one may have failed, and left its words there.
+        failures = running / f"failures-{uuid.uuid4().hex[:12]}"
+        rank = dataclasses.replace(rank, failures=failures)
+    with _started(rank, ranks, hosts) as run:
         # MLflow opens its database while the ranks import torch.
         registry = Registry(asked.tracking, schema.name)
         tracked = registry.start_run(asked.date, parameters, name=name)
@@ -112,18 +139,27 @@ def train_and_track(schema: Schema, rank: TrainingRank, *, ranks: int) -> dict[s
     )
     result = ended.checked(f"training of {asked.date}")
     page = _write_page(asked.reports, schema, result)
-    shown = {key: value for key, value in result.items() if key not in {"curve", "partitions"}}
-    return {**shown, "mlflow_run": tracked, "report": page}
+    return {**_shown(result), "mlflow_run": tracked, "report": page}
+
+
+def train_as_told(what: str, *, hosts: Hosts, ranks: int) -> dict[str, Any]:
+    """Run this host's ranks of a training that host 0 decides; raises as ``run_on_ranks``."""
+    with _started(None, ranks, hosts) as run:
+        return {**_shown(run.ended().checked(what)), "host": hosts.number}
+
+
+def _shown(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key not in {"curve", "partitions"}}
 
 
 def run_on_ranks(asked: RankRequest, what: str, *, ranks: int) -> dict[str, Any]:
-    """Have several ranks do something; returns what rank 0 found.
+    """Have several ranks of this host do something; returns what they found.
 
     Raises:
         FailedError: A rank failed, or the ranks found their input invalid; the message is theirs.
         ChildProcessError: A rank was lost more often than it could be replaced.
     """
-    with _started(asked, ranks) as run:
+    with _started(asked, ranks, Hosts()) as run:
         return run.ended().checked(what)
 
 
@@ -163,31 +199,61 @@ def _is_cpu_build() -> bool:
 
 
 @contextlib.contextmanager
-def _started(asked: RankRequest, ranks: int) -> Iterator[_Run]:
-    """Ranks that do what is asked; the end of the block ends them."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / REQUEST
-        file.write_bytes(pickle.dumps(asked))
-        with _torchrun(file, ranks) as started:
-            yield _Run(Path(folder), started, ranks)
+def _started(asked: RankRequest | None, ranks: int, hosts: Hosts) -> Iterator[_Run]:
+    """This host's ranks, which do what is asked of rank 0; the end of the block ends them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if asked is not None:
+            (folder / REQUEST).write_bytes(pickle.dumps(asked))
+        with _torchrun(folder, ranks, hosts) as started:
+            yield _Run(folder, started, ranks * hosts.count, hosts)
 
 
 @contextlib.contextmanager
-def _torchrun(file: Path, ranks: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start the ranks of a request in a file; the end of the block ends them."""
+def _torchrun(folder: Path, ranks: int, hosts: Hosts) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start this host's ranks of a run with a folder here; the end of the block ends them."""
+    rendezvous, interface = ["--standalone"], "lo"
+    if hosts.count > 1:
+        rendezvous, interface = _rendezvous(hosts)
     command = [
-        *(sys.executable, "-m", "torch.distributed.run"),
-        *("--standalone", f"--nproc-per-node={ranks}", f"--max-restarts={MAX_RESTARTS}"),
-        *("--module", "training.cli.rank_worker", str(file)),
+        *(sys.executable, "-m", "torch.distributed.run", *rendezvous),
+        *(f"--nnodes={hosts.count}", f"--nproc-per-node={ranks}"),
+        *(f"--max-restarts={MAX_RESTARTS}", "--module", "training.cli.rank_worker", str(folder)),
     ]
+    environment = _environment(ranks, hosts, interface)
     # Our stdout is for the one JSON line.
-    started = subprocess.Popen(command, env=_environment(ranks), stdout=sys.stderr.fileno())
+    started = subprocess.Popen(command, env=environment, stdout=sys.stderr.fileno())
     try:
         yield started
     finally:
         if started.poll() is None:
             started.terminate()
             started.wait()
+
+
+def _rendezvous(hosts: Hosts) -> tuple[list[str], str]:
+    """Flags with which hosts meet at host 0, and the interface for the traffic of their ranks.
+
+    With torchrun's static rendezvous, its default, no host could come back to a run.
+    """
+    seconds = Waiting.from_environment().lost_seconds
+    address = hosts.own_address(seconds=seconds)
+    settings = {
+        "is_host": int(hosts.number == 0),
+        "join_timeout": seconds,
+        # As long as a host may take to come after this one; then also how long host 0 may be away.
+        "read_timeout": seconds,
+        # A host that is silent for three of these may be replaced.
+        "keep_alive_interval": max(1, min(5, seconds // 10)),
+    }
+    flags = [
+        *("--rdzv-backend=c10d", f"--rdzv-endpoint={hosts.master}:{hosts.port}"),
+        # Torchrun makes a file's name of it, and a DAG's run has a slash.
+        f"--rdzv-id={hashlib.sha256(hosts.run.encode()).hexdigest()[:16]}",
+        f"--local-addr={address}",
+        f"--rdzv-conf={','.join(f'{name}={value}' for name, value in settings.items())}",
+    ]
+    return flags, os.environ.get("GLOO_SOCKET_IFNAME") or interface_of(address)
 
 
 def _write_page(reports: Place, schema: Schema, result: dict[str, Any]) -> str:
@@ -200,8 +266,8 @@ def _write_page(reports: Place, schema: Schema, result: dict[str, Any]) -> str:
     return write_training_page(reports, schema.name, result["name"], result["curve"], facts)
 
 
-def _environment(ranks: int) -> dict[str, str]:
-    """One machine's cores shared out over the ranks, and its loopback for their traffic.
+def _environment(ranks: int, hosts: Hosts, interface: str) -> dict[str, str]:
+    """This host's cores shared out over its ranks, and the interface for their traffic.
 
     torchrun's own store outlives a restart and still has the addresses of the ranks that died, for
     which the new ones would wait (https://github.com/pytorch/pytorch/issues/135712); so rank 0
@@ -211,8 +277,10 @@ def _environment(ranks: int) -> dict[str, str]:
     return {
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": str(threads),
-        "GLOO_SOCKET_IFNAME": "lo",
+        "GLOO_SOCKET_IFNAME": interface,
         **os.environ,
+        # What the ranks go by; a command of one host may run where they name several.
+        "PET_NNODES": str(hosts.count),
         "PYTHONWARNINGS": "ignore",
     }
 

@@ -3,14 +3,16 @@
 torchrun starts all ranks again when one of them ends, which helps a rank that was killed, and hides
 the error message of one that failed: the others fail right after it, because their partner is gone.
 So a rank writes down why it failed, and the process that started the ranks ends them all and
-reports the reason.
+reports the reason. Of several hosts each has such a process, and a folder: there is one more, which
+all of them see.
 """
 
 import dataclasses
 import json
-import os
 import time
 from pathlib import Path
+
+from features.places import Place, place, put_whole
 
 _PATTERN = "failure-*.json"
 
@@ -25,7 +27,7 @@ class Failure:
     """Fields that are added to the command's JSON object."""
 
 
-def report(folder: Path, rank: int, error: BaseException) -> None:
+def report(folder: Path | Place, rank: int, error: BaseException) -> None:
     """Write down why a rank failed, whole or not at all."""
     content = {
         "rank": rank,
@@ -33,9 +35,13 @@ def report(folder: Path, rank: int, error: BaseException) -> None:
         "reason": str(error) or type(error).__name__,
         "summary": getattr(error, "summary", {}),
     }
-    staging = folder / f".failure-{rank}"
-    staging.write_text(json.dumps(content))
-    os.replace(staging, folder / f"failure-{rank}.json")
+    put_whole(place(folder) / f"failure-{rank}.json", json.dumps(content).encode())
+
+
+def take_over(shared: Place, folder: Path) -> None:
+    """Copy the failures of ranks of other hosts."""
+    for path in shared.glob(_PATTERN):
+        put_whole(place(folder) / path.name, path.read_bytes())
 
 
 def reported(folder: Path, ranks: int) -> Failure | None:
