@@ -22,7 +22,6 @@ from infra.bench.jobs import prepare_examples
 from infra.drills.kill_training import (
     DATASET,
     LAST,
-    RECIPE,
     SIZES,
     Run,
     compare,
@@ -32,13 +31,13 @@ from infra.drills.kill_training import (
 from infra.drills.namespaces import ADDRESSES, Namespaces
 from infra.local.settings import REPOSITORY
 
+RECIPE = "wukong-tiny"
 LOST_SECONDS = 20
 """After which the drill's ranks and hosts count as lost."""
 _ALIKE = {"OMP_NUM_THREADS": "1"}
 """For every rank: with another number of threads sums are rounded otherwise."""
 _LONGEST_SECONDS = 4 * LOST_SECONDS
-"""Until a host that has lost the other must have ended: it waits for ranks, then for the host, and
-the processes take their time to end."""
+"""Until a host that has lost the other must have ended: its ranks wait once, its launcher twice."""
 
 
 @from_flags
@@ -81,9 +80,9 @@ class Outcome:
 class HostedRun(Run):
     """One training of the last day with a rank on each of two hosts."""
 
-    def __init__(self, lake: Path, folder: Path, hosts: Namespaces, recipe: str) -> None:
+    def __init__(self, lake: Path, folder: Path, hosts: Namespaces) -> None:
         """Name its folders; nothing is started."""
-        super().__init__(lake, folder, len(ADDRESSES), recipe)
+        super().__init__(lake, folder, len(ADDRESSES), RECIPE)
         self.hosts = hosts
 
     @contextlib.contextmanager
@@ -160,10 +159,9 @@ def drill(
     *,
     rounds: int,
     disturbances: Sequence[Disturbance] = DISTURBANCES,
-    recipe: str = RECIPE,
 ) -> list[Outcome]:
     """Disturb a training in each way so many times, at steps spread over it."""
-    reference = Run(lake, folder / "reference", len(ADDRESSES), recipe)
+    reference = Run(lake, folder / "reference", len(ADDRESSES), RECIPE)
     with reference.started({**os.environ, **_ALIKE}) as job:
         steps = summary_of(job)["steps"]
     hosts, outcomes = Namespaces(), []
@@ -171,7 +169,7 @@ def drill(
         for number in range(rounds * len(disturbances)):
             disturbance = disturbances[number % len(disturbances)]
             step = steps * (number // len(disturbances) + 1) // (rounds + 1)
-            run = HostedRun(lake, folder / f"disturbed-{number}", hosts, recipe)
+            run = HostedRun(lake, folder / f"disturbed-{number}", hosts)
             errors, seconds = run.disturbed(disturbance, step=step)
             is_equal = bits(run) == bits(reference) and compare(reference, run) == (0, 0)
             outcomes.append(Outcome(errors=errors, seconds=seconds, is_equal=is_equal))

@@ -26,14 +26,14 @@ from training.requests import (
 
 
 def _train(request: TrainRequest) -> Summary:
-    from training.cli.torchrun import default_ranks, train_and_track, train_as_told
+    from training.cli.torchrun import default_ranks, join_training, train_and_track
     from training.distributed.hosts import Hosts
 
     hosts = Hosts.from_environment()
     hosts.check()
     ranks = hosts.ranks_here(request.ranks, default=default_ranks)
     if hosts.number:
-        return train_as_told(f"training of {request.date}", hosts=hosts, ranks=ranks)
+        return join_training(f"training of {request.date}", hosts=hosts, ranks=ranks)
     schema = schema_of(request.dataset)
     through = parent_selection.holdout_start(schema, request.date, days=request.holdout_days)
     checkpoints = Checkpoints(request.checkpoints, schema)

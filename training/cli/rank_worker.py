@@ -33,6 +33,7 @@ with without_collection():
     from training.checkpoint.catalog import Checkpoints, checkpoint_name
     from training.data.dataset import ExampleTable
     from training.data.pinned import EXAMPLES, pin_examples
+    from training.distributed.failures import note_join
     from training.distributed.process_group import agreed, process_group, reported_failures
     from training.trainer.trainer import Run, train
     from training.upscale.upscale import upscale
@@ -42,6 +43,7 @@ def run_rank(folder: Path) -> Summary:
     """Join the process group, do what is asked, and let a rank of each host write the result."""
     with process_group():
         asked: RankRequest = agreed(lambda: pickle.loads((folder / REQUEST).read_bytes()))
+        note_join(folder)
         shared = asked.failures if isinstance(asked, TrainingRank) else None
         with reported_failures(folder, shared):
             found = _found(asked, folder)

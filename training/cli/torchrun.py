@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -27,7 +26,7 @@ from training.cli.rank_requests import (
     SpeedRank,
     TrainingRank,
 )
-from training.distributed.failures import Failure, reported
+from training.distributed.failures import Failure, reported, seconds_lost
 from training.distributed.hosts import Hosts, Waiting, interface_of
 from training.registry.mlflow_registry import Registry
 from training.resources import num_cores
@@ -39,6 +38,8 @@ MAX_RESTARTS = 3
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 1.0
 """Once one rank has failed, how long the others may take to report the same failure."""
+_END_SECONDS = 10.0
+"""How long torchrun may take to end the ranks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +88,18 @@ class _Run:
         return _Ended(code, reported(self.folder, self.ranks), result, self.hosts)
 
     def _exit_code(self) -> int:
-        while not reported(self.folder, self.ranks):
+        # Once for a host that comes back, once for its ranks.
+        longest = 2 * Waiting.from_environment().lost_seconds
+        while not reported(self.folder, self.ranks) and seconds_lost(self.folder) < longest:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.torchrun.wait(_POLL_SECONDS)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.torchrun.wait(_GRACE_SECONDS)
         self.torchrun.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.torchrun.wait(_END_SECONDS)
+        # Cut off from the host with torchrun's store, it may wait where it hears no signal.
+        self.torchrun.kill()
         return self.torchrun.wait()
 
 
@@ -104,7 +111,7 @@ def train_and_track(
     Args:
         schema: The data set.
         rank: What each rank is to do.
-        hosts: Those that train; the others call ``train_as_told``.
+        hosts: Those that train; the others call ``join_training``.
         ranks: Of each host.
     """
     asked, recipe = rank.asked, rank.recipe
@@ -142,7 +149,7 @@ def train_and_track(
     return {**_shown(result), "mlflow_run": tracked, "report": page}
 
 
-def train_as_told(what: str, *, hosts: Hosts, ranks: int) -> dict[str, Any]:
+def join_training(what: str, *, hosts: Hosts, ranks: int) -> dict[str, Any]:
     """Run this host's ranks of a training that host 0 decides; raises as ``run_on_ranks``."""
     with _started(None, ranks, hosts) as run:
         return {**_shown(run.ended().checked(what)), "host": hosts.number}
@@ -214,7 +221,8 @@ def _torchrun(folder: Path, ranks: int, hosts: Hosts) -> Iterator["subprocess.Po
     """Start this host's ranks of a run with a folder here; the end of the block ends them."""
     rendezvous, interface = ["--standalone"], "lo"
     if hosts.count > 1:
-        rendezvous, interface = _rendezvous(hosts)
+        rendezvous, address = hosts.rendezvous(seconds=Waiting.from_environment().lost_seconds)
+        interface = os.environ.get("GLOO_SOCKET_IFNAME") or interface_of(address)
     command = [
         *(sys.executable, "-m", "torch.distributed.run", *rendezvous),
         *(f"--nnodes={hosts.count}", f"--nproc-per-node={ranks}"),
@@ -229,31 +237,6 @@ def _torchrun(folder: Path, ranks: int, hosts: Hosts) -> Iterator["subprocess.Po
         if started.poll() is None:
             started.terminate()
             started.wait()
-
-
-def _rendezvous(hosts: Hosts) -> tuple[list[str], str]:
-    """Flags with which hosts meet at host 0, and the interface for the traffic of their ranks.
-
-    With torchrun's static rendezvous, its default, no host could come back to a run.
-    """
-    seconds = Waiting.from_environment().lost_seconds
-    address = hosts.own_address(seconds=seconds)
-    settings = {
-        "is_host": int(hosts.number == 0),
-        "join_timeout": seconds,
-        # As long as a host may take to come after this one; then also how long host 0 may be away.
-        "read_timeout": seconds,
-        # A host that is silent for three of these may be replaced.
-        "keep_alive_interval": max(1, min(5, seconds // 10)),
-    }
-    flags = [
-        *("--rdzv-backend=c10d", f"--rdzv-endpoint={hosts.master}:{hosts.port}"),
-        # Torchrun makes a file's name of it, and a DAG's run has a slash.
-        f"--rdzv-id={hashlib.sha256(hosts.run.encode()).hexdigest()[:16]}",
-        f"--local-addr={address}",
-        f"--rdzv-conf={','.join(f'{name}={value}' for name, value in settings.items())}",
-    ]
-    return flags, os.environ.get("GLOO_SOCKET_IFNAME") or interface_of(address)
 
 
 def _write_page(reports: Place, schema: Schema, result: dict[str, Any]) -> str:

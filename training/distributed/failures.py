@@ -14,7 +14,7 @@ from pathlib import Path
 
 from features.places import Place, place, put_whole
 
-_PATTERN = "failure-*.json"
+_PATTERN, _LOST = "failure-*.json", "lost"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,24 @@ def take_over(shared: Place, folder: Path) -> None:
     """Copy the failures of ranks of other hosts."""
     for path in shared.glob(_PATTERN):
         put_whole(place(folder) / path.name, path.read_bytes())
+
+
+def note_loss(folder: Path) -> None:
+    """Note that a rank of this host has lost another one, from now on."""
+    (folder / _LOST).touch()
+
+
+def note_join(folder: Path) -> None:
+    """Note that the ranks of this host have found all others."""
+    (folder / _LOST).unlink(missing_ok=True)
+
+
+def seconds_lost(folder: Path) -> float:
+    """For how long the ranks of this host have been without another one."""
+    try:
+        return time.time() - (folder / _LOST).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def reported(folder: Path, ranks: int) -> Failure | None:

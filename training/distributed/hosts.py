@@ -5,6 +5,7 @@ torchrun, which Kubeflow's TrainJob sets in every pod; without them there is one
 """
 
 import datetime
+import hashlib
 import socket
 import time
 from collections.abc import Callable
@@ -113,6 +114,34 @@ class Hosts(Group):
                     text = f"PET_MASTER_ADDR: {self.master}; reachable within {seconds:.0f} s"
                     raise ValueError(f"{text}: {error}") from error
                 time.sleep(_RESOLVE_SECONDS)
+
+    def rendezvous(self, *, seconds: int) -> tuple[list[str], str]:
+        """Torchrun's flags by which several hosts meet at host 0, and this host's address there.
+
+        With its static rendezvous, the default, no host could come back to a run.
+
+        Args:
+            seconds: Longest wait of one host for another.
+
+        Raises:
+            ValueError: There is no way to host 0 until then.
+        """
+        address = self.own_address(seconds=seconds)
+        settings = {
+            "is_host": int(self.number == 0),
+            "join_timeout": seconds,
+            "read_timeout": seconds,  # also how much later than this one host 0 may start
+            # A host that is silent for three of these may be replaced.
+            "keep_alive_interval": max(1, min(5, seconds // 10)),
+        }
+        flags = [
+            *("--rdzv-backend=c10d", f"--rdzv-endpoint={self.master}:{self.port}"),
+            # Torchrun makes a file's name of it, and a DAG's run has a slash.
+            f"--rdzv-id={hashlib.sha256(self.run.encode()).hexdigest()[:16]}",
+            f"--rdzv-conf={','.join(f'{name}={value}' for name, value in settings.items())}",
+            f"--local-addr={address}",
+        ]
+        return flags, address
 
 
 def interface_of(address: str) -> str:

@@ -17,14 +17,15 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from features.places import Place
 from training.distributed.device import device_of_rank
-from training.distributed.failures import report, take_over
+from training.distributed.failures import note_loss, report, take_over
 from training.distributed.hosts import Hosts, Waiting
 
 logger = logging.getLogger(__name__)
 
 _Found = TypeVar("_Found")
-_GLOO = "third_party/gloo"
-"""Part of every error message of gloo; its errors have no type of their own."""
+_GLOO = ("third_party/gloo", "Application timeout caused pair closure")
+"""Parts of the error messages of gloo, which have no type of their own: a place in its source, and
+what is raised where another thread has waited in vain."""
 # Numbers of glibc's malloc.h; mallopt(3) explains them.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _PAD_BYTES = 64 * 2**20
@@ -87,7 +88,7 @@ def agreed(find: Callable[[], _Found]) -> _Found:
 def reported_failures(folder: Path, shared: Place | None = None) -> Iterator[None]:
     """Write a failure of this rank's own into a folder, for the launcher to end the run.
 
-    A rank that fails because another one was lost writes nothing: torchrun starts all again. But
+    A rank that fails because another one was lost only notes that: torchrun starts all again. But
     where that one has failed by itself on another host, its words are taken over from there.
 
     Args:
@@ -98,12 +99,17 @@ def reported_failures(folder: Path, shared: Place | None = None) -> Iterator[Non
         yield
     except (Exception, CheckpointException) as error:
         if not _is_loss_of_a_rank(error):
-            report(folder, dist.get_rank(), error)
+            try:
+                # First, since this host's launcher ends the rank soon after it has read the other.
+                if shared is not None:
+                    report(shared, dist.get_rank(), error)
+            finally:
+                report(folder, dist.get_rank(), error)
+        else:
+            note_loss(folder)
             if shared is not None:
-                report(shared, dist.get_rank(), error)
-        elif shared is not None:
-            # It was written before its rank could be missed.
-            take_over(shared, folder)
+                # It was written before its rank could be missed.
+                take_over(shared, folder)
         raise
 
 
@@ -131,7 +137,7 @@ def keep_freed_memory() -> bool:
 def _is_loss_of_a_rank(error: BaseException) -> bool:
     chain: BaseException | None = error
     while chain is not None:
-        if isinstance(chain, dist.DistError) or _GLOO in str(chain):
+        if isinstance(chain, dist.DistError) or any(part in str(chain) for part in _GLOO):
             return True
         chain = chain.__cause__ or chain.__context__
     return False
