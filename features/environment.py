@@ -120,7 +120,7 @@ def _values(field: FieldInfo) -> str:
 
 
 def _default(value: object) -> str:
-    if value is None or str(value) == ".":
+    if value is None or str(value) in {"", "."}:
         return "not set"
     return str(int(value) if isinstance(value, bool) else value)
 

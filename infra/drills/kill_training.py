@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,13 @@ class KilledError(Exception):
 class Run:
     """One training of the last day, in a folder of its own."""
 
-    def __init__(self, lake: Path, folder: Path, ranks: int) -> None:
+    def __init__(self, lake: Path, folder: Path, ranks: int, recipe: str = RECIPE) -> None:
         """Name its folders; nothing is started."""
         self.folder = folder
         self.ids = folder / "ids"
         self.command = [
             *(sys.executable, "-m", "training", "train", f"--dataset={DATASET}"),
-            *(f"--lake={lake}", f"--date={LAST}", f"--recipe={RECIPE}", f"--ranks={ranks}"),
+            *(f"--lake={lake}", f"--date={LAST}", f"--recipe={recipe}", f"--ranks={ranks}"),
             *(f"--{name}={folder / name}" for name in ("checkpoints", "reports")),
             # The undisturbed run makes the database: a job killed meanwhile would leave half of it.
             f"--tracking={folder.parent / 'tracking'}",
@@ -62,12 +62,15 @@ class Run:
         ]
 
     @contextlib.contextmanager
-    def started(self) -> Iterator["subprocess.Popen[str]"]:
+    def started(
+        self, environment: Mapping[str, str] = os.environ
+    ) -> Iterator["subprocess.Popen[str]"]:
         """The job in a process group of its own; nothing of it is left behind."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log").open("a") as log:
             job = subprocess.Popen(
                 self.command,
+                env=environment,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -119,7 +122,7 @@ def killed(
     while True:
         with run.started() as job:
             while done < kills and run.step() < total_steps:
-                if not _wait_for(job, run, chance.randint(run.step() + 1, total_steps)):
+                if not wait_for(job, run, chance.randint(run.step() + 1, total_steps)):
                     break
                 time.sleep(chance.random() * 0.2)
                 ranks = _ranks(job)
@@ -137,7 +140,7 @@ def killed(
                 return summary_of(job), done
 
 
-def _wait_for(job: "subprocess.Popen[str]", run: Run, step: int) -> bool:
+def wait_for(job: "subprocess.Popen[str]", run: Run, step: int) -> bool:
     """Wait for a step; False when the run ended before it."""
     while run.step() < step:
         if job.poll() is not None:

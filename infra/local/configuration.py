@@ -9,11 +9,12 @@ from infra.local.settings import REPOSITORY, Settings
 from serving.settings import GROUPS, ClientTls, Secret
 from training.artifact.aoti_cache import Compiling
 from training.data.batches import Reading
+from training.distributed.hosts import Hosts, Waiting
 
 PAGE = REPOSITORY / "docs" / "configuration.md"
 _SERVING, _FEATURES = "serving/settings.py", "features/environment.py"
 _AOTI, _DAGS = "training/artifact/aoti_cache.py", "dags/ranking_variables.py"
-_BATCHES = "training/data/batches.py"
+_BATCHES, _HOSTS = "training/data/batches.py", "training/distributed/hosts.py"
 
 
 def reference() -> str:
@@ -25,6 +26,7 @@ def reference() -> str:
         ("Commands that call the endpoint", _SERVING, _rows(Secret, ClientTls)),
         ("Native code, at an export and in the endpoint", _AOTI, _rows(Compiling)),
         ("The input of a training", _BATCHES, _rows(Reading)),
+        ("A training's ranks, on one host or several", _HOSTS, _rows(Waiting, Hosts)),
         ("Jobs, the push and the endpoint", _FEATURES, VARIABLES),
         ("The schedule", _DAGS, [Variable(name, *of_dags[name]) for name in of_dags]),
         ("The local stack", "infra/local/settings.py", _rows(Settings)),

@@ -132,6 +132,7 @@ check_driver
 check_java
 offer_redis
 offer chromium chromium "the test of the pages in a browser"
+offer ip iproute2 "the test of a training over two hosts"
 if [ ! -x .venv/bin/uv ]; then
     [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv
     say "installing uv $uv_version"

@@ -36,6 +36,7 @@ _TRAININGS = {
     "test_training_places.py": "trainings",
     "test_every_ranker.py": "ranks",
     "test_failures.py": "ranks",
+    "test_hosts.py": "ranks",
     "test_parallel.py": "ranks",
     "test_mlflow_registry.py": "ranks",
     "test_reshard.py": "ranks",

@@ -142,6 +142,10 @@ class Checkpoints:
         """Finished checkpoints, the oldest run first."""
         return [Checkpoint.at(path.parent) for path in sorted(self.root.glob(f"[0-9]*/{MANIFEST}"))]
 
+    def running(self, name: str) -> Place:
+        """Folder of a run that is going to write a checkpoint of this name; gone at its end."""
+        return self.root / f".running-{name}"
+
     def find(self, name: str) -> Checkpoint | None:
         """A checkpoint by its folder's name; None when it is not there."""
         with contextlib.suppress(FileNotFoundError):

@@ -5,9 +5,10 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
+import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.filesystem import (
     FileSystemBase,
@@ -16,13 +17,27 @@ from torch.distributed.checkpoint.filesystem import (
 )
 
 from features.places import Place, is_local, uri
+from training.distributed.divergence import local_tensors
+from training.distributed.hosts import Waiting
+from training.distributed.process_group import agreed
 
 
 def tensors_folder() -> str:
     """A new name for the folder of a checkpoint's tensors, the same on every rank."""
-    names = [f"tensors-{uuid.uuid4().hex[:12]}"]
-    dist.broadcast_object_list(names, src=0)
-    return names[0]
+    return agreed(lambda: f"tensors-{uuid.uuid4().hex[:12]}")
+
+
+def saving_group(state: Mapping[str, Any]) -> dist.ProcessGroup:
+    """A group of all ranks for the save of a state, who wait for the one that writes most.
+
+    Every rank calls this. The time-out of what they do together is
+    RANKING_LOST_SECONDS + bytes of the rank that has most / RANKING_SAVE_RATE.
+    """
+    num_bytes = torch.tensor(sum(value.nbytes for _, value in local_tensors(state)))
+    dist.all_reduce(num_bytes, op=dist.ReduceOp.MAX)
+    timeout = Waiting.from_environment().while_saving(int(num_bytes))
+    group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=timeout)
+    return group
 
 
 class TensorsWriter(FileSystemWriter):
@@ -40,7 +55,7 @@ class TensorsWriter(FileSystemWriter):
         """The folder, as the metadata has it."""
         return uri(self.path)
 
-    def hashes(self, group: dist.ProcessGroup | None = None) -> dict[str, str]:
+    def hashes(self, group: dist.ProcessGroup | None) -> dict[str, str]:
         """SHA-256 of each file that any rank wrote; every rank of the group calls this."""
         by_rank: list[dict[str, str]] = [{}] * dist.get_world_size(group)
         dist.all_gather_object(by_rank, self.fs.hashes, group=group)

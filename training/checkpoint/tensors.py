@@ -18,7 +18,7 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 from features.places import Place
 from training.checkpoint.adagrad_reshard import Conversion, column_split, convert
 from training.checkpoint.catalog import Checkpoint, CheckpointManifest, publish
-from training.checkpoint.storage import TensorsReader, TensorsWriter, tensors_folder
+from training.checkpoint.storage import TensorsReader, TensorsWriter, saving_group, tensors_folder
 from training.distributed.divergence import refuse_non_finite
 from training.distributed.embedding_plan import table_of
 
@@ -41,12 +41,13 @@ def save(root: Place, tensors: State, manifest: CheckpointManifest, name: str) -
     """
     refuse_non_finite(tensors, manifest.steps)
     folder = tensors_folder()
-    writer = TensorsWriter(root / name / folder)
-    save_distributed(tensors, storage_writer=writer)
-    manifest = dataclasses.replace(manifest, files=writer.hashes(), tensors=folder)
+    writer, group = TensorsWriter(root / name / folder), saving_group(tensors)
+    save_distributed(tensors, storage_writer=writer, process_group=group)
+    manifest = dataclasses.replace(manifest, files=writer.hashes(group), tensors=folder)
     if dist.get_rank() == 0:
         publish(root / name, dataclasses.asdict(manifest))
-    dist.barrier()
+    dist.barrier(group)
+    dist.destroy_process_group(group)
     return Checkpoint(root / name, manifest)
 
 

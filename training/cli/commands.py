@@ -26,8 +26,14 @@ from training.requests import (
 
 
 def _train(request: TrainRequest) -> Summary:
-    from training.cli.torchrun import default_ranks, train_and_track
+    from training.cli.torchrun import default_ranks, join_training, train_and_track
+    from training.distributed.hosts import Hosts
 
+    hosts = Hosts.from_environment()
+    hosts.check()
+    ranks = hosts.ranks_here(request.ranks, default=default_ranks)
+    if hosts.number:
+        return join_training(f"training of {request.date}", hosts=hosts, ranks=ranks)
     schema = schema_of(request.dataset)
     through = parent_selection.holdout_start(schema, request.date, days=request.holdout_days)
     checkpoints = Checkpoints(request.checkpoints, schema)
@@ -35,7 +41,7 @@ def _train(request: TrainRequest) -> Summary:
     if request.source:
         parent_selection.check_parent(checkpoints, request.source, recipe=recipe, through=through)
     rank = TrainingRank(asked=request, recipe=recipe, through=through)
-    return train_and_track(schema, rank, ranks=request.ranks or default_ranks())
+    return train_and_track(schema, rank, hosts=hosts, ranks=ranks)
 
 
 def _recipe_name(request: TrainRequest, checkpoints: Checkpoints) -> str:

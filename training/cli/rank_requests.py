@@ -1,12 +1,14 @@
 """What the ranks of a run are asked to do, as the launcher hands it to them: in a file.
 
 Everything in it is decided: the recipe whole, days and checkpoints by name. The file is pickled:
-both sides run the same code, and its folder is this user's alone. Imports no torch.
+both sides run the same code, and its folder is this user's alone. Of several hosts host 0 alone has
+it, and rank 0 hands it to the others. Imports no torch.
 """
 
 import dataclasses
 import datetime
 
+from features.places import Place
 from training.config.recipe import Recipe
 from training.requests import TrainRequest, UpscaleRequest
 
@@ -25,6 +27,8 @@ class TrainingRank:
     recipe: Recipe
     through: datetime.date
     """Last day to train on."""
+    failures: Place | None = None
+    """Folder in which ranks of several hosts find one another's failures; None: one host."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,11 @@
-"""One rank of a run, as torchrun starts it: ``python -m training.cli.rank_worker FILE``.
+"""One rank of a run, as torchrun starts it: ``python -m training.cli.rank_worker FOLDER``.
 
-FILE is in the run's folder and has a pickled ``RankRequest``.
+FOLDER is the run's on this host; rank 0 finds a pickled ``RankRequest`` in it.
 """
 
 import datetime
 import json
+import os
 import pickle
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from features.schema import Schema
 from training.cli.rank_requests import (
     EXAMPLES_VERSION,
     MLFLOW_RUN,
+    REQUEST,
     RESULT,
     GrowthRank,
     RankRequest,
@@ -31,28 +33,35 @@ with without_collection():
     from training.checkpoint.catalog import Checkpoints, checkpoint_name
     from training.data.dataset import ExampleTable
     from training.data.pinned import EXAMPLES, pin_examples
-    from training.distributed.process_group import process_group, reported_failures
+    from training.distributed.failures import note_join
+    from training.distributed.process_group import agreed, process_group, reported_failures
     from training.trainer.trainer import Run, train
     from training.upscale.upscale import upscale
 
 
-def run_rank(file: Path) -> Summary:
-    """Join the process group, do what the file asks, and let rank 0 write the result."""
-    asked: RankRequest = pickle.loads(file.read_bytes())
-    with process_group(), reported_failures(file.parent):
-        found: Mapping[str, object]
-        match asked:
-            case TrainingRank():
-                found = _train(asked, file.parent)
-            case GrowthRank():
-                found = _grow(asked)
-            case SpeedRank():
-                from training.experiments.train_speed import speed_of_ranks
-
-                found = speed_of_ranks(asked.configuration)
-        if dist.get_rank() == 0:
-            (file.parent / RESULT).write_text(json.dumps(found))
+def run_rank(folder: Path) -> Summary:
+    """Join the process group, do what is asked, and let a rank of each host write the result."""
+    with process_group():
+        asked: RankRequest = agreed(lambda: pickle.loads((folder / REQUEST).read_bytes()))
+        note_join(folder)
+        shared = asked.failures if isinstance(asked, TrainingRank) else None
+        with reported_failures(folder, shared):
+            found = _found(asked, folder)
+            if os.environ["LOCAL_RANK"] == "0":
+                (folder / RESULT).write_text(json.dumps(found))
     return {}
+
+
+def _found(asked: RankRequest, folder: Path) -> Mapping[str, object]:
+    match asked:
+        case TrainingRank():
+            return _train(asked, folder)
+        case GrowthRank():
+            return _grow(asked)
+        case SpeedRank():
+            from training.experiments.train_speed import speed_of_ranks
+
+            return speed_of_ranks(asked.configuration)
 
 
 def _train(rank: TrainingRank, folder: Path) -> Summary:
@@ -93,14 +102,15 @@ def _train(rank: TrainingRank, folder: Path) -> Summary:
 def _agreed_version(rank: TrainingRank, schema: Schema, folder: Path) -> int:
     """The version of the examples that rank 0 pins: one for all ranks, also when started again."""
     asked, noted = rank.asked, folder / EXAMPLES_VERSION
-    found = [0]
-    if dist.get_rank() == 0:
+
+    def pinned() -> int:
         version = int(noted.read_text()) if noted.exists() else asked.examples_version
         name = checkpoint_name(asked.date, role=asked.trial or "", recipe=rank.recipe.name)
-        found = [pin_examples(place(asked.lake), schema, name, version)]
-        noted.write_text(str(found[0]))
-    dist.broadcast_object_list(found, src=0)
-    return found[0]
+        version = pin_examples(place(asked.lake), schema, name, version)
+        noted.write_text(str(version))
+        return version
+
+    return agreed(pinned)
 
 
 def _grow(rank: GrowthRank) -> Summary:

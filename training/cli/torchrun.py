@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from features.cli import FailedError
 from features.places import Place
 from features.schema import Schema
-from training.checkpoint.catalog import checkpoint_name
+from training.checkpoint.catalog import Checkpoints, checkpoint_name
 from training.cli.rank_requests import (
     MLFLOW_RUN,
     REQUEST,
@@ -25,7 +26,8 @@ from training.cli.rank_requests import (
     SpeedRank,
     TrainingRank,
 )
-from training.distributed.failures import Failure, reported
+from training.distributed.failures import Failure, reported, seconds_lost
+from training.distributed.hosts import Hosts, Waiting, interface_of
 from training.registry.mlflow_registry import Registry
 from training.resources import num_cores
 
@@ -36,6 +38,8 @@ MAX_RESTARTS = 3
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 1.0
 """Once one rank has failed, how long the others may take to report the same failure."""
+_END_SECONDS = 10.0
+"""How long torchrun may take to end the ranks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,15 +51,23 @@ class _Ended:
     failure: Failure | None
     """Why a rank failed by itself."""
     result: dict[str, Any]
-    """What rank 0 found; empty where it found nothing."""
+    """What the ranks found; empty where they found nothing."""
+    hosts: Hosts
 
     def checked(self, what: str) -> dict[str, Any]:
         """The result; raises as ``run_on_ranks`` does."""
         if self.failure:
             raise FailedError(self.failure.reason, self.failure.summary)
-        if self.code != 0 or not self.result:
-            raise ChildProcessError(f"{what}: torchrun exited with {self.code}")
-        return self.result
+        if self.code == 0 and self.result:
+            return self.result
+        reason = f"{what}: torchrun exited with {self.code}"
+        if self.hosts.count > 1:
+            reason += (
+                f" on host {self.hosts.number} of {self.hosts.count}: a rank or a host was lost, "
+                f"and not back within {Waiting.from_environment().lost_seconds} s; when all hosts "
+                "are started again, they go on from the last save"
+            )
+        raise ChildProcessError(reason)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,36 +77,58 @@ class _Run:
     folder: Path
     torchrun: "subprocess.Popen[bytes]"
     ranks: int
+    """Of all hosts."""
+    hosts: Hosts
 
     def ended(self) -> _Ended:
         """Wait for the ranks; as soon as one has failed by itself, end the others."""
         code = self._exit_code()
         file = self.folder / RESULT
         result = json.loads(file.read_text()) if file.exists() else {}
-        return _Ended(code, reported(self.folder, self.ranks), result)
+        return _Ended(code, reported(self.folder, self.ranks), result, self.hosts)
 
     def _exit_code(self) -> int:
-        while not reported(self.folder, self.ranks):
+        # Once for a host that comes back, once for its ranks.
+        longest = 2 * Waiting.from_environment().lost_seconds
+        while not reported(self.folder, self.ranks) and seconds_lost(self.folder) < longest:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.torchrun.wait(_POLL_SECONDS)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.torchrun.wait(_GRACE_SECONDS)
         self.torchrun.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.torchrun.wait(_END_SECONDS)
+        # Cut off from the host with torchrun's store, it may wait where it hears no signal.
+        self.torchrun.kill()
         return self.torchrun.wait()
 
 
-def train_and_track(schema: Schema, rank: TrainingRank, *, ranks: int) -> dict[str, Any]:
-    """Run one day's training on several ranks under an MLflow run; raises as ``run_on_ranks``."""
+def train_and_track(
+    schema: Schema, rank: TrainingRank, *, hosts: Hosts, ranks: int
+) -> dict[str, Any]:
+    """Run one day's training under an MLflow run, from host 0; raises as ``run_on_ranks``.
+
+    Args:
+        schema: The data set.
+        rank: What each rank is to do.
+        hosts: Those that train; the others call ``join_training``.
+        ranks: Of each host.
+    """
     asked, recipe = rank.asked, rank.recipe
     parameters = {
         "dataset": schema.name,
         "schema_fingerprint": schema.fingerprint(),
         "recipe": recipe.name,
-        "ranks": ranks,
+        "ranks": ranks * hosts.count,
         **_flat(recipe.to_dict()),
     }
     name = checkpoint_name(asked.date, role=asked.trial or "", recipe=recipe.name)
-    with _started(rank, ranks) as run:
+    if hosts.count > 1:
+        running = Checkpoints(asked.checkpoints, schema).running(name)
+        # Of this start: an earlier one may have failed, and left its words there.
+        failures = running / f"failures-{uuid.uuid4().hex[:12]}"
+        rank = dataclasses.replace(rank, failures=failures)
+    with _started(rank, ranks, hosts) as run:
         # MLflow opens its database while the ranks import torch.
         registry = Registry(asked.tracking, schema.name)
         tracked = registry.start_run(asked.date, parameters, name=name)
@@ -112,18 +146,27 @@ def train_and_track(schema: Schema, rank: TrainingRank, *, ranks: int) -> dict[s
     )
     result = ended.checked(f"training of {asked.date}")
     page = _write_page(asked.reports, schema, result)
-    shown = {key: value for key, value in result.items() if key not in {"curve", "partitions"}}
-    return {**shown, "mlflow_run": tracked, "report": page}
+    return {**_shown(result), "mlflow_run": tracked, "report": page}
+
+
+def join_training(what: str, *, hosts: Hosts, ranks: int) -> dict[str, Any]:
+    """Run this host's ranks of a training that host 0 decides; raises as ``run_on_ranks``."""
+    with _started(None, ranks, hosts) as run:
+        return {**_shown(run.ended().checked(what)), "host": hosts.number}
+
+
+def _shown(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key not in {"curve", "partitions"}}
 
 
 def run_on_ranks(asked: RankRequest, what: str, *, ranks: int) -> dict[str, Any]:
-    """Have several ranks do something; returns what rank 0 found.
+    """Have several ranks of this host do something; returns what they found.
 
     Raises:
         FailedError: A rank failed, or the ranks found their input invalid; the message is theirs.
         ChildProcessError: A rank was lost more often than it could be replaced.
     """
-    with _started(asked, ranks) as run:
+    with _started(asked, ranks, Hosts()) as run:
         return run.ended().checked(what)
 
 
@@ -163,25 +206,31 @@ def _is_cpu_build() -> bool:
 
 
 @contextlib.contextmanager
-def _started(asked: RankRequest, ranks: int) -> Iterator[_Run]:
-    """Ranks that do what is asked; the end of the block ends them."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / REQUEST
-        file.write_bytes(pickle.dumps(asked))
-        with _torchrun(file, ranks) as started:
-            yield _Run(Path(folder), started, ranks)
+def _started(asked: RankRequest | None, ranks: int, hosts: Hosts) -> Iterator[_Run]:
+    """This host's ranks, which do what is asked of rank 0; the end of the block ends them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if asked is not None:
+            (folder / REQUEST).write_bytes(pickle.dumps(asked))
+        with _torchrun(folder, ranks, hosts) as started:
+            yield _Run(folder, started, ranks * hosts.count, hosts)
 
 
 @contextlib.contextmanager
-def _torchrun(file: Path, ranks: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start the ranks of a request in a file; the end of the block ends them."""
+def _torchrun(folder: Path, ranks: int, hosts: Hosts) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start this host's ranks of a run with a folder here; the end of the block ends them."""
+    rendezvous, interface = ["--standalone"], "lo"
+    if hosts.count > 1:
+        rendezvous, address = hosts.rendezvous(seconds=Waiting.from_environment().lost_seconds)
+        interface = os.environ.get("GLOO_SOCKET_IFNAME") or interface_of(address)
     command = [
-        *(sys.executable, "-m", "torch.distributed.run"),
-        *("--standalone", f"--nproc-per-node={ranks}", f"--max-restarts={MAX_RESTARTS}"),
-        *("--module", "training.cli.rank_worker", str(file)),
+        *(sys.executable, "-m", "torch.distributed.run", *rendezvous),
+        *(f"--nnodes={hosts.count}", f"--nproc-per-node={ranks}"),
+        *(f"--max-restarts={MAX_RESTARTS}", "--module", "training.cli.rank_worker", str(folder)),
     ]
+    environment = _environment(ranks, hosts, interface)
     # Our stdout is for the one JSON line.
-    started = subprocess.Popen(command, env=_environment(ranks), stdout=sys.stderr.fileno())
+    started = subprocess.Popen(command, env=environment, stdout=sys.stderr.fileno())
     try:
         yield started
     finally:
@@ -200,8 +249,8 @@ def _write_page(reports: Place, schema: Schema, result: dict[str, Any]) -> str:
     return write_training_page(reports, schema.name, result["name"], result["curve"], facts)
 
 
-def _environment(ranks: int) -> dict[str, str]:
-    """One machine's cores shared out over the ranks, and its loopback for their traffic.
+def _environment(ranks: int, hosts: Hosts, interface: str) -> dict[str, str]:
+    """This host's cores shared out over its ranks, and the interface for their traffic.
 
     torchrun's own store outlives a restart and still has the addresses of the ranks that died, for
     which the new ones would wait (https://github.com/pytorch/pytorch/issues/135712); so rank 0
@@ -211,8 +260,10 @@ def _environment(ranks: int) -> dict[str, str]:
     return {
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": str(threads),
-        "GLOO_SOCKET_IFNAME": "lo",
+        "GLOO_SOCKET_IFNAME": interface,
         **os.environ,
+        # What the ranks go by; a command of one host may run where they name several.
+        "PET_NNODES": str(hosts.count),
         "PYTHONWARNINGS": "ignore",
     }
 

@@ -100,7 +100,7 @@ def _cause(loss: float, norm: float) -> str:
 
 def refuse_non_finite(state: Mapping[str, object], step: int) -> None:
     """DivergedError, on all ranks, when what is to be saved has a number that is not finite."""
-    bad = [name for name, value in _tensors(state) if not _is_finite(value)]
+    bad = [name for name, value in local_tensors(state) if not _is_finite(value)]
     found = [f"{name} on rank {rank}" for rank, names in _from_all_ranks(bad) for name in names]
     if found:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
@@ -114,11 +114,11 @@ def _from_all_ranks(mine: _Value) -> list[tuple[int, _Value]]:
     return list(enumerate(values))
 
 
-def _tensors(state: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def local_tensors(state: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """This rank's part of every tensor of a training state, by name."""
     for name, value in state.items():
         if isinstance(value, Mapping):
-            yield from _tensors(value, f"{prefix}{name}.")
+            yield from local_tensors(value, f"{prefix}{name}.")
         elif hasattr(value, "local_shards"):
             for shard in value.local_shards():
                 yield f"{prefix}{name}", shard.tensor

@@ -17,10 +17,11 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from features.places import Place, is_local, remove_folder
 from training.checkpoint.catalog import MANIFEST, CorruptError, publish, verify_files
-from training.checkpoint.storage import TensorsWriter, tensors_folder
+from training.checkpoint.storage import TensorsWriter, saving_group, tensors_folder
 from training.checkpoint.tensors import load_training_state, training_state
 from training.data.batches import ORDER
 from training.distributed.divergence import refuse_non_finite
+from training.distributed.process_group import agreed
 from training.trainer.session import Session
 
 logger = logging.getLogger(__name__)
@@ -61,18 +62,16 @@ class Progress:
         content = json.dumps({**identity, "order": ORDER}, sort_keys=True, default=str)
         self.folder = folder / hashlib.sha256(content.encode()).hexdigest()[:16]
         self.every = -(-at_most // 2)
-        # Of its own: a collective of the writing threads must not meet one of the training.
-        self._group = dist.new_group(backend="gloo") if at_most else None
+        self._group: dist.ProcessGroup | None = None
         self._writing: _Saved | None = None
         self._finishing = concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
     def restore(self, session: Session) -> Position:
         """Load the newest whole save, if there is one; logs what was lost since."""
-        found: list[Any] = [self._newest() if dist.get_rank() == 0 else None]
-        dist.broadcast_object_list(found, src=0)
-        if found[0] is None:
+        found = agreed(self._newest)
+        if found is None:
             return Position()
-        tensors, values = found[0]
+        tensors, values = found
         load_training_state(tensors, session.model, session.optimizer)
         position = Position(**values)
         session.steps = position.step
@@ -115,6 +114,9 @@ class Progress:
         refuse_non_finite(state, position.step)
         folder, tensors = self.folder / f"{position.step:09d}", tensors_folder()
         writer = TensorsWriter(folder / tensors)
+        if self._group is None:
+            # Of its own: a collective of the writing threads must not meet one of the training.
+            self._group = saving_group(state)
         saved = async_save(state, storage_writer=writer, process_group=self._group)
         manifest = {"position": dataclasses.asdict(position), "tensors": tensors}
         self._writing = self._finishing.submit(

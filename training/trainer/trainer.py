@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from training.config.recipe import Recipe, recipe_from_dict
 from training.data.dataset import ExampleTable, users_of
 from training.data.pinned import EXAMPLES
 from training.distributed.embedding_plan import local_shards
+from training.distributed.process_group import agreed
 from training.metrics import Metrics, evaluate
 from training.model.grown_config import with_tokens
 from training.model.inputs import inputs_of
@@ -55,7 +57,8 @@ class Run:
     id_log: Path | None = None
     """Folder for the ids of every step's examples."""
     mlflow_run: Path
-    """File with the id of the MLflow run; a short training waits for it before it saves."""
+    """File of rank 0 with the id of the MLflow run; a short training waits for it before it
+    saves."""
 
     @property
     def name(self) -> str:
@@ -102,7 +105,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     }
     at_most = run.checkpoint_steps
     progress = Progress(
-        checkpoints.root / f".running-{run.name}",
+        checkpoints.running(run.name),
         identity,
         at_most=config.checkpoint_steps if at_most is None else at_most,
     )
@@ -169,15 +172,9 @@ def evaluate_days(
 
 def _agreed_parent(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:
     """The parent that was named, or that rank 0 finds: one reads the files, all take the same."""
-    found: list[Checkpoint | None] = [None]
-    if dist.get_rank() == 0:
-        found = [
-            checkpoints.named(run.parent)
-            if run.parent
-            else checkpoints.parent_for(run.recipe, run.run_day, run.through)
-        ]
-    dist.broadcast_object_list(found, src=0)
-    return found[0]
+    if run.parent:
+        return agreed(functools.partial(checkpoints.named, run.parent))
+    return agreed(lambda: checkpoints.parent_for(run.recipe, run.run_day, run.through))
 
 
 def _load(parent: Checkpoint, adoption: Adoption | None, session: Session) -> dict[str, str]:
@@ -239,7 +236,7 @@ def _manifest(
         parent=parent.name if parent else None,
         family=[*parent.manifest.family, parent.name] if parent else [],
         partitions=table.content_hashes(days),
-        mlflow_run=_once_written(run.mlflow_run),
+        mlflow_run=agreed(lambda: _once_written(run.mlflow_run)),
         inputs=dataclasses.asdict(InputsRecord.of(run.schema)),
         metrics=holdout.to_dict() if holdout else {},
         role=run.role,

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,11 @@ from support.training.commands import run_command, torchrun
 
 from training.checkpoint.catalog import Checkpoint, CheckpointManifest
 from training.checkpoint.tensors import CheckpointError, save
+from training.cli.torchrun import _Run
 from training.config.recipe import TrainingConfig
 from training.distributed.divergence import RUNBOOK, DivergedError, spoil_gradient
-from training.distributed.failures import report, reported
+from training.distributed.failures import note_join, note_loss, report, reported, seconds_lost
+from training.distributed.hosts import Hosts
 from training.distributed.process_group import process_group, reported_failures
 
 SCRIPT = Path(__file__).parents[2] / "support" / "training" / "diverging.py"
@@ -145,6 +149,7 @@ def test_the_first_failure_is_named_unless_all_are_the_same(tmp_path):
         (OSError("no space left"), True),
         (RuntimeError("shape (3,) is not (4,)"), True),
         (RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:5] closed"), False),
+        (RuntimeError("Application timeout caused pair closure"), False),
         (dist.DistNetworkError("connection reset"), False),
     ],
 )
@@ -152,3 +157,39 @@ def test_a_rank_that_only_lost_another_one_writes_nothing(tmp_path, error, is_ow
     with process_group(), pytest.raises(CheckpointError), reported_failures(tmp_path):
         raise CheckpointError("checkpoint a: does not fit") from error
     assert (reported(tmp_path, 1) is not None) is is_own
+    assert (seconds_lost(tmp_path) > 0) is not is_own
+    note_join(tmp_path)
+    assert seconds_lost(tmp_path) == 0
+
+
+def test_a_rank_that_lost_one_of_another_host_takes_its_words_over(tmp_path, anywhere):
+    own, shared = tmp_path / "own", anywhere / "shared"
+    own.mkdir()
+    lost = dist.DistNetworkError("connection reset")
+    with process_group(), pytest.raises(dist.DistError), reported_failures(own, shared):
+        raise lost
+    assert reported(own, 2) is None
+    report(shared, 1, ValueError("page 7 is cut off"))
+    with process_group(), pytest.raises(dist.DistError), reported_failures(own, shared):
+        raise lost
+    assert reported(own, 2).reason == "rank 1 of 2: page 7 is cut off"
+    with process_group(), pytest.raises(KeyError), reported_failures(own, shared):
+        raise KeyError("column")
+    assert {path.name for path in shared.iterdir()} == {"failure-0.json", "failure-1.json"}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("hears", "code"), [("", -15), ("trap '' TERM;", -9)])
+def test_torchrun_that_does_not_see_that_a_rank_is_lost_for_good_is_ended(
+    tmp_path, monkeypatch, hears, code
+):
+    monkeypatch.setattr("training.cli.torchrun._END_SECONDS", 0.5)
+    report_of_long_ago = tmp_path / "lost"
+    note_loss(tmp_path)
+    os.utime(report_of_long_ago, (0, 0))
+    with subprocess.Popen(["sh", "-c", f"{hears} exec sleep 60"]) as torchrun:
+        hosts = Hosts.from_environment({"PET_NNODES": "2", "PET_NODE_RANK": "1"})
+        ended = _Run(tmp_path, torchrun, 2, hosts).ended()
+    words = f"training: torchrun exited with {code} on host 1 of 2: a rank or a host was lost"
+    with pytest.raises(ChildProcessError, match=words):
+        ended.checked("training")

@@ -48,7 +48,7 @@ def dense_inputs(built) -> int:
 @pytest.mark.distributed
 def test_kills_lose_nothing_and_repeat_nothing(built, tmp_path):
     """The drill itself, short, on two ranks: SIGKILL for one of them, then for all processes."""
-    found = run_script(SHORT_DRILL, built.lake, tmp_path)
+    found = run_script(SHORT_DRILL, "kills", built.lake, tmp_path)
     assert found["examples"] > 10_000
     assert (found["kills"], found["examples_lost"], found["examples_repeated"]) == (2, 0, 0)
     assert found["max_loss_difference"] < 1e-6
