@@ -65,6 +65,10 @@ class Service(OfDataset):
     )
     mode: Mode = option("of KServe", default=Mode.STANDARD)
     autoscaler: Autoscaler | None = option("hpa, or kpa in mode Knative", default=None)
+    prometheus: str = option(
+        "address of Prometheus: keda then counts requests at one time, not the processor's time",
+        default="",
+    )
     min_replicas: int = option("pods at least", default=2)
     max_replicas: int = option("pods at most", default=4)
     cpu: str = option("CPUs requested for a pod", default="2")
@@ -87,6 +91,9 @@ class Service(OfDataset):
             raise ValueError(
                 f"autoscaler: {self.scaled_by.value}; hpa or keda in mode Standard, kpa in Knative"
             )
+
+        if self.prometheus and self.scaled_by is not Autoscaler.KEDA:
+            raise ValueError(f"prometheus: {self.prometheus!r}; with autoscaler keda only")
 
     @property
     def scaled_by(self) -> Autoscaler:

@@ -137,3 +137,25 @@ def test_a_pod_waits_until_no_one_is_sent_to_it_and_may_drain_before_it_is_kille
     knative = render(service(mode=Mode.KNATIVE, autoscaler=Autoscaler.KPA), MODEL)
     assert "terminationGracePeriodSeconds" not in knative["spec"]["predictor"]
     assert "lifecycle" not in knative["spec"]["predictor"]["containers"][0]
+
+
+def test_keda_scales_by_the_requests_that_prometheus_counts():
+    scaled = service(autoscaler=Autoscaler.KEDA, prometheus="http://prometheus.monitoring:9090")
+    spec = render(scaled, MODEL)["spec"]
+    assert_known(kserve.V1beta1InferenceServiceSpec, spec)
+    pods = 'namespace="ranking",pod=~"ranker-.*"'
+    assert spec["predictor"]["autoScaling"]["metrics"] == [
+        {
+            "type": "External",
+            "external": {
+                "metric": {
+                    "backend": "prometheus",
+                    "serverAddress": "http://prometheus.monitoring:9090",
+                    "query": f"sum(ranking_requests_in_flight{{{pods}}})",
+                },
+                "target": {"type": "Value", "value": "4"},
+            },
+        }
+    ]
+    with pytest.raises(ValueError, match=r"prometheus: .*keda only"):
+        service(prometheus="http://prometheus.monitoring:9090")
