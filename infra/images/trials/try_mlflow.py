@@ -1,6 +1,8 @@
 """In MLflow's image: the server makes its tables, and keeps a registered model."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,7 +22,7 @@ def call(path: str, body: object = None) -> bytes:
 
 
 command = ["mlflow", "server", "--port=15999", "--backend-store-uri=sqlite:////tmp/mlflow.db"]
-server = subprocess.Popen([*command, "--workers=1", "--no-serve-artifacts"])
+server = subprocess.Popen([*command, "--workers=1", "--no-serve-artifacts"], start_new_session=True)
 try:
     for _ in range(120):
         try:
@@ -31,7 +33,7 @@ try:
     call("/api/2.0/mlflow/registered-models/create", {"name": "ranker"})
     found = call("/api/2.0/mlflow/registered-models/get?name=ranker")
 finally:
-    server.terminate()
+    os.killpg(server.pid, signal.SIGTERM)
     server.wait(30)
 print(found.decode())
 sys.exit(b'"ranker"' not in found)
