@@ -128,6 +128,18 @@ def test_secrets_are_named_with_their_keys_and_have_no_values():
     assert set(known) == whole | {found["name"] for found in keyed} | {"ranking-endpoint"}
 
 
+def test_the_page_makes_every_secret_with_its_keys():
+    page = (ROOT / "docs" / "cluster.md").read_text().replace("\\\n", "")
+    made = {
+        (space, name): set(re.findall(r"--from-(?:literal|file)=([\w.-]+)", options))
+        for space, name, options in re.findall(
+            r"kubectl -n (\w+) create secret generic (\S+)(.*)", page
+        )
+    }
+    listed = {(s, name): set(keys) for s, found in SECRETS.items() for name, keys in found.items()}
+    assert made == listed
+
+
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_a_container_is_contained(name):
     container, pod = CONTAINERS[name], pods()[name.partition("/")[0]]
