@@ -17,6 +17,8 @@ run("fetch", "--rows=2000", "--users=50", "--items=40", "--days=2")
 run("ingest", "--date=2025-01-01")
 
 settings = {
+    "SPARK_LOCAL_IP": "127.0.0.1",
+    "SPARK_LOCAL_HOSTNAME": "127.0.0.1",
     "SPARK_DRIVER_URL": "spark://CoarseGrainedScheduler@127.0.0.1:1",
     "SPARK_EXECUTOR_ID": "1",
     "SPARK_EXECUTOR_CORES": "1",
@@ -34,5 +36,5 @@ executor = subprocess.run(
     text=True,
     check=False,
 )
-print(executor.stderr.splitlines()[-1])
-sys.exit(executor.returncode == 0 or "127.0.0.1:1" not in executor.stderr)
+print(executor.stderr[-1000:])
+sys.exit(executor.returncode == 0 or "127.0.0.1:1" not in executor.stdout + executor.stderr)
