@@ -8,7 +8,7 @@ VAR := $(or $(RANKING_VAR),var)
 SIDE_BY_SIDE := -n 3 --dist loadgroup --no-loadscope-reorder
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 
-.PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve drill-train drill-hosts drill-lake fuzz-serve soak
+.PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve images image-base images-test drill-train drill-hosts drill-lake fuzz-serve soak
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -102,7 +102,16 @@ drill-lake: install     ## kill -9 a writer of the lake at 30 random moments, on
 soak: install       ## ten minutes of load with swaps and a store that restarts: nothing lost, flat memory
 	@$(PYTHON) -m infra.drills.soak
 
-lock: install       ## resolve requirements.in into requirements.txt (CPU) and requirements-cuda.txt
+images: install     ## build the images by buildah; IMAGES="serve train": these, BASE=…: on another Debian 12
+	@$(PYTHON) -m infra.images.build $(IMAGES) $(if $(BASE),--base=$(BASE))
+
+image-base: install ## make the images' base out of Debian's packages, where no registry is reached
+	@$(PYTHON) -m infra.images.build --make-base $(if $(BASE),--base=$(BASE))
+
+images-test: install ## run in each image what it is for, and look at its size; IMAGES="serve": these
+	@$(PYTHON) -m infra.images.trial $(IMAGES)
+
+lock: install       ## resolve requirements.in into requirements.txt (CPU) and requirements-cuda.txt; the images' locks
 	@bash infra/local/install.sh lock
 
 clean:              ## remove .venv and all local state (var/)

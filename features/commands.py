@@ -7,6 +7,8 @@ import concurrent.futures
 import datetime
 import importlib
 import logging
+import os
+import re
 import signal
 import threading
 from collections.abc import Sequence
@@ -107,9 +109,11 @@ def _build(request: BuildRequest) -> Summary:
 
 def _apply(request: ApplyRequest) -> Summary:
     from features.online_store import feast_store
+    from features.online_store.config import registry_at
 
     count = feast_store.apply(schema_of(request.dataset), request.store, request.lake)
-    return {"objects": count, "registry": str(request.store / request.dataset / "registry.db")}
+    registry = registry_at(request.store / request.dataset, os.environ)["path"]
+    return {"objects": count, "registry": re.sub("//[^/]*@", "//", registry)}
 
 
 def _materialize(request: MaterializeRequest) -> Summary:
@@ -152,6 +156,7 @@ def _follow(request: PushRequest) -> Summary:
         first_day=request.first_day,
         is_replay=request.replay,
         interval_seconds=request.interval,
+        metrics_host=request.metrics_host,
         metrics_port=request.metrics_port,
         stopped=stopped,
     )

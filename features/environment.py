@@ -173,6 +173,13 @@ VARIABLES = (
         "the registry is in an object store.",
     ),
     Variable(
+        "RANKING_REGISTRY",
+        "an address as SQLAlchemy has it, such as postgresql+psycopg://user:password@host/feast",
+        "not set",
+        "The database of Feast's registry, with Redis as the online store; not set, a file below "
+        "the root.",
+    ),
+    Variable(
         "RANKING_PUSH",
         "on or off",
         "on",
@@ -182,7 +189,7 @@ VARIABLES = (
         "RANKING_PUSH_PORT",
         "a number from 0 to 65535",
         "8083",
-        "Port on loopback of the metrics of `push --follow`; 0: none.",
+        "Port of the metrics of `push --follow`, on loopback without `--metrics-host`; 0: none.",
     ),
 )
 """What modules of ``features`` read."""

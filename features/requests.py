@@ -113,8 +113,9 @@ class PushRequest(_OfLanding, _OfStore, _OfReports):
     interval: float = option(
         "between two polls of the landing folder", metavar="SECONDS", default=2.0
     )
+    metrics_host: str = option("address of the port for Prometheus", default="127.0.0.1")
     metrics_port: int = option(
-        "port on loopback for Prometheus, with --follow; 0: none",
+        "port for Prometheus, with --follow; 0: none",
         default_factory=lambda: int(os.environ.get("RANKING_PUSH_PORT") or 8083),
     )
 

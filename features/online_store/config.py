@@ -1,4 +1,4 @@
-"""Which online store is used: the SQLite file next to Feast's registry, or a Redis server."""
+"""Which online store is used, and where Feast's registry is: files, or Redis and a database."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 from features.places import Place, is_local, uri
 
 VARIABLE = "RANKING_ONLINE"
+REGISTRY = "RANKING_REGISTRY"
 _LIMIT = "sqlite, or redis://[:password@]host[:port][/database], or rediss:// for TLS"
 
 
@@ -83,3 +84,18 @@ def redis_at(store_dir: Place, environment: Mapping[str, str]) -> Redis | None:
             f"{VARIABLE} to redis://host:port, or --store to a folder"
         )
     return redis
+
+
+def registry_at(store_dir: Place, environment: Mapping[str, str]) -> dict[str, str]:
+    """Feast's settings of a data set's registry, whose folder this is: RANKING_REGISTRY, or a file.
+
+    Raises:
+        ValueError: It is a database, and the online store the SQLite file, whose tables have the
+            same names for every data set; or as ``redis_of``.
+    """
+    database = environment.get(REGISTRY)
+    if not database:
+        return {"registry_type": "file", "path": uri(store_dir / "registry.db")}
+    if redis_of(environment) is None:
+        raise ValueError(f"{REGISTRY}: a database; with {VARIABLE}=redis://host:port only")
+    return {"registry_type": "sql", "path": database}

@@ -34,7 +34,7 @@ from feast.table_format import DeltaFormat
 from feast.types import Array, FeastType, Float64, Int64, String
 
 from features.online_store.codec import PROJECT, bytes_value, content_of, redis_project
-from features.online_store.config import redis_at
+from features.online_store.config import redis_at, registry_at
 from features.online_store.sqlite_reader import CHANGES, VERSIONS
 from features.online_store.visibility import EARLIER, Offered, Row, merged, row_of
 from features.places import Place, is_local, uri
@@ -245,23 +245,24 @@ def open_store(
 ) -> FeatureStore:
     """Feast's store of a data set: its repository file, with the folder and the online store.
 
-    In an object store Feast reads and writes the registry by boto3, which finds the server as all
-    clients of AWS do, or by FEAST_S3_ENDPOINT_URL.
+    Feast reads and writes a registry that is a file in an object store by boto3, which finds the
+    server as all clients of AWS do, or by FEAST_S3_ENDPOINT_URL.
 
     Args:
         schema: The data set's schema.
         store_dir: Folder of all data sets' stores.
-        environment: Says whether Redis is the online store; else it is SQLite, in the folder.
+        environment: Says whether Redis is the online store, else it is SQLite, in the folder; and
+            whether the registry is in a database, else it is a file there.
 
     Raises:
-        ValueError: As ``redis_at``.
+        ValueError: As ``redis_at`` and ``registry_at``.
     """
     folder = store_dir / schema.name
     module, redis = "features.online_store", redis_at(store_dir, environment)
     if is_local(folder):
         folder.mkdir(parents=True, exist_ok=True)
     settings = yaml.safe_load((REPOSITORY / "feature_store.yaml").read_text())
-    settings["registry"]["path"] = uri(folder / "registry.db")
+    settings["registry"] = registry_at(folder, environment)
     settings["project"] = redis_project(schema) if redis else PROJECT
     settings["online_store"] = {
         "type": f"{module}.feast_store.NewestSqliteOnlineStore",

@@ -203,6 +203,7 @@ def follow(
     first_day: datetime.date | None = None,
     is_replay: bool = False,
     interval_seconds: float = 2.0,
+    metrics_host: str = "127.0.0.1",
     metrics_port: int = 0,
 ) -> dict[str, object]:
     """Push until stopped.
@@ -216,13 +217,14 @@ def follow(
         first_day: As for ``LandedUsers``.
         is_replay: Take the time of the newest impression as now, instead of the clock.
         interval_seconds: Between two polls.
-        metrics_port: Of loopback, for Prometheus; 0: none.
+        metrics_host: Address to listen on, for Prometheus.
+        metrics_port: Port there; 0: none.
 
     Returns:
         What was pushed, and how fresh it was.
     """
     if metrics_port:
-        start_http_server(metrics_port, addr="127.0.0.1")
+        start_http_server(metrics_port, addr=metrics_host)
     freshness = Freshness(
         delay_seconds=state_table(work).delay.total_seconds(),
         mark=store_dir / work.schema.name / "push_measured.txt",

@@ -75,7 +75,7 @@ find_links() {
 }
 
 # The same on every machine: from the index alone, whose torch is the CUDA build, and no folder of wheels.
-# CUDA first; then the CPU, held to the same versions and without what the CUDA build of torch brings.
+# CUDA first; then the CPU, held to the same versions and without what the CUDA build of torch brings; then the images.
 lock() {
     local cuda=$requirements/requirements-cuda.txt brought
     brought=$(mktemp)
@@ -84,6 +84,7 @@ lock() {
     compile "$requirements/cpu.in" --output-file "$requirements/requirements.txt" --constraint "$cuda" \
         --excludes "$requirements/excludes-cpu.txt" --excludes "$brought"
     rm "$brought"
+    .venv/bin/python -m infra.images.locks
 }
 
 compile() {

@@ -38,7 +38,7 @@ from training.artifact.manifest import MANIFEST, ArtifactError, Manifest, read_m
 from training.artifact.quantized_tables import ServedTables, TablePrecision, packed
 from training.artifact.scorer import Scorer, ServedDense
 from training.config.model import ModelConfig, model_from_dict
-from training.data.dataset import encode_examples
+from training.data.examples import encode_examples
 from training.model.inputs import Inputs, inputs_of
 from training.model.ranker import InteractionArch, Ranker, embedding_tables
 from training.resources import num_cores

@@ -13,28 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from features.encoding.encode import InfiniteError, ModelInputs, encode
 from features.lake.snapshot import snapshot
 from features.places import Place, place
 from features.schema import EXAMPLE_ID, LABEL, Schema
 from features.schema.fingerprints import rows_fingerprint
+from training.data.examples import Examples, encode_examples
 
 TABLE = "examples"
-
-
-@dataclasses.dataclass(frozen=True)
-class Examples:
-    """Encoded examples and what identifies and judges them."""
-
-    inputs: ModelInputs
-    label: npt.NDArray[np.int64]
-    example_id: npt.NDArray[np.int64]
-    table: pa.Table
-    """The raw columns, in the same order."""
-
-    def __len__(self) -> int:
-        """Number of examples."""
-        return len(self.label)
 
 
 class RowGroup(NamedTuple):
@@ -192,22 +177,6 @@ class ExampleTable:
             f"{self.schema.name} has {expected}); make them again: python -m features build "
             f"{span}{first_day} && python -m features examples {span}"
         )
-
-
-def encode_examples(schema: Schema, table: pa.Table) -> Examples:
-    """Encode a table of examples; ValueError names one with a number that is infinite."""
-    columns = {name: table.column(name) for name in table.column_names}
-    try:
-        inputs = encode(schema, columns)
-    except InfiniteError as error:
-        example = table.column(EXAMPLE_ID)[error.row].as_py()
-        raise ValueError(f"example {example}: {error}") from error
-    return Examples(
-        inputs,
-        table.column(LABEL).to_numpy(),
-        table.column(EXAMPLE_ID).to_numpy(),
-        table,
-    )
 
 
 def users_of(examples: Examples, schema: Schema) -> npt.NDArray[Any]:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from features.schema import Role, Schema, TableKind
 from training.artifact.artifact import Artifact
-from training.data.dataset import Examples, ExampleTable
+from training.data.dataset import ExampleTable
+from training.data.examples import Examples
 from training.evaluation.comparison import Holdout, Scores
 from training.metrics import FloatArray, log_losses
 

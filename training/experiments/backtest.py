@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from features.schema import Schema
 from training.config.recipe import Recipe
-from training.data.dataset import Examples, ExampleTable, user_groups
+from training.data.dataset import ExampleTable, user_groups
+from training.data.examples import Examples
 from training.evaluation.comparison import Comparison, Holdout, compare
 from training.evaluation.holdout import best_log_losses
 from training.metrics import Metrics, evaluate, log_losses

@@ -25,7 +25,8 @@ from features.places import place
 from training.checkpoint.catalog import Checkpoint, CheckpointManifest
 from training.checkpoint.tensors import load_training_state, save, training_state
 from training.config.recipe import Recipe, recipe_from_dict
-from training.data.dataset import Examples, ExampleTable
+from training.data.dataset import ExampleTable
+from training.data.examples import Examples
 from training.distributed.divergence import DivergedError
 from training.evaluation.holdout import best_log_losses
 from training.experiments.one_pass import AVERAGE_DECAY, WARM_UP_STEPS, Days, OnePass

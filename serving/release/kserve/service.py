@@ -71,6 +71,10 @@ class Service(OfDataset):
     )
     mode: Mode = option("of KServe", default=Mode.STANDARD)
     autoscaler: Autoscaler | None = option("hpa, or kpa in mode Knative", default=None)
+    prometheus: str = option(
+        "address of Prometheus: keda then counts requests at one time, not the processor's time",
+        default="",
+    )
     min_replicas: int = option("pods at least", default=2)
     max_replicas: int = option("pods at most", default=4)
     cpu: str = option("CPUs requested for a pod, and its limit", default="2")
@@ -97,6 +101,8 @@ class Service(OfDataset):
 
         if self.tls_secret and self.mode is Mode.KNATIVE:
             raise ValueError(f"tls_secret: {self.tls_secret}; in mode Standard, Knative's has none")
+        if self.prometheus and self.scaled_by is not Autoscaler.KEDA:
+            raise ValueError(f"prometheus: {self.prometheus!r}; with autoscaler keda only")
 
     @property
     def scaled_by(self) -> Autoscaler:

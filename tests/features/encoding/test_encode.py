@@ -177,7 +177,7 @@ def test_users_that_stand_once_are_tiled_and_joined_as_if_each_row_had_its_own()
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 @pytest.mark.parametrize("value", [np.inf, -np.inf, 1e39])
 def test_a_number_that_is_infinite_to_the_model_is_an_error_that_names_column_and_example(value):
-    from training.data.dataset import encode_examples
+    from training.data.examples import encode_examples
 
     schema = schema_of("movielens-100k")
     columns = nothing(schema, 3)

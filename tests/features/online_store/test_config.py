@@ -1,8 +1,8 @@
-"""RANKING_ONLINE names the online store."""
+"""RANKING_ONLINE names the online store, RANKING_REGISTRY the database of Feast's registry."""
 
 import pytest
 
-from features.online_store.config import Redis, redis_at, redis_of
+from features.online_store.config import Redis, redis_at, redis_of, registry_at
 from features.places import place
 
 
@@ -44,3 +44,19 @@ def test_an_object_store_holds_no_sqlite_file(tmp_path):
     named = {"RANKING_ONLINE": "redis://10.0.0.7"}
     assert redis_at(elsewhere, named) == redis_at(tmp_path, named) == Redis(host="10.0.0.7")
     assert redis_at(place(tmp_path), {}) is None
+
+
+def test_the_registry_is_a_file_or_a_database_next_to_redis():
+    folder = place("s3://bucket/feast/synthetic")
+    database = {"RANKING_REGISTRY": "postgresql+psycopg://u:secret@db/feast"}
+    assert registry_at(folder, {}) == {
+        "registry_type": "file",
+        "path": "s3://bucket/feast/synthetic/registry.db",
+    }
+    assert registry_at(folder, {**database, "RANKING_ONLINE": "redis://store"}) == {
+        "registry_type": "sql",
+        "path": database["RANKING_REGISTRY"],
+    }
+    with pytest.raises(ValueError, match=r"RANKING_REGISTRY: a database; .*redis") as caught:
+        registry_at(folder, database)
+    assert "secret" not in str(caught.value)

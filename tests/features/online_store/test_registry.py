@@ -34,3 +34,26 @@ def test_what_was_applied_is_loaded_again_and_rows_come_back(anywhere, monkeypat
         feast_store.write(feast, schema.table("item_attributes"), frame)
         found = open_rows(schema, store, timeout_seconds=5).read(Role.ITEM, [3])
         assert found["item_price"].to_pylist() == [1.5]
+
+
+@pytest.mark.process
+def test_one_database_holds_the_registries_of_all_data_sets(tmp_path, monkeypatch):
+    database = tmp_path / "registry.sqlite"
+    monkeypatch.setenv("RANKING_REGISTRY", f"sqlite:///{database}")
+    schemas = [schema_of(name) for name in ("synthetic", "movielens-100k")]
+    with running_redis() as redis:
+        monkeypatch.setenv("RANKING_ONLINE", redis.url)
+        for schema in schemas:
+            feast_store.apply(schema, place(str(tmp_path / "feast")), place("s3://bucket/lake"))
+        views = [
+            {
+                view.name
+                for view in feast_store.open_store(
+                    schema, place(str(tmp_path / "feast"))
+                ).list_feature_views()
+            }
+            for schema in schemas
+        ]
+    assert views == [{table.name for table in schema.tables} for schema in schemas]
+    assert database.exists()
+    assert not list(tmp_path.glob("feast/*/registry.db"))

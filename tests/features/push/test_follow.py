@@ -2,6 +2,7 @@
 
 import datetime
 import shutil
+import threading
 
 import pytest
 
@@ -9,7 +10,7 @@ from features.lake.lake import Lake
 from features.online_store import feast_store
 from features.online_store.reader import open_rows
 from features.pipeline.workspace import Workspace
-from features.push import push_day
+from features.push import follow, push_day
 from features.push.follow import Follower, Target
 from features.push.freshness import Freshness
 from features.schema import Role
@@ -143,3 +144,15 @@ def test_a_file_that_cannot_be_read_is_left_out_and_named(work, root, built, par
     assert "broken.parquet: cannot be read" in caplog.text
     assert running.summary()["impressions"] > 100
     assert running.summary()["freshness"]["files"] == 2
+
+
+def test_metrics_are_offered_at_the_address_that_is_named(work, root, monkeypatch):
+    offered = []
+    monkeypatch.setattr(
+        follow, "start_http_server", lambda port, addr: offered.append((addr, port))
+    )
+    stopped = threading.Event()
+    stopped.set()
+    place = {"landing": root / "landing", "store_dir": root / "feast", "alerts": root / "alerts"}
+    follow.follow(work, **place, stopped=stopped, metrics_host="0.0.0.0", metrics_port=8083)
+    assert offered == [("0.0.0.0", 8083)]

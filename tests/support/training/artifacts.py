@@ -10,7 +10,7 @@ import torch
 from features.encoding.encode import ModelInputs, RequestInputs
 from features.schema import EXAMPLE_ID, LABEL, REQUEST_TIME, Column, Dtype, Schema
 from training.artifact import artifact
-from training.data.dataset import encode_examples
+from training.data.examples import encode_examples
 from training.model.inputs import inputs_of
 from training.model.ranker import Ranker
 from training.recipes import recipe_of

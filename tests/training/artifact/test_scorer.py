@@ -12,7 +12,7 @@ from training.artifact import scorer as scoring
 from training.artifact.quantized_tables import ServedTables, TablePrecision, packed
 from training.artifact.scorer import Scorer
 from training.data.batch import jagged
-from training.data.dataset import encode_examples
+from training.data.examples import encode_examples
 
 SCHEMA = schema_of("synthetic")
 CONFIGS = [

@@ -25,7 +25,7 @@ from training.artifact import artifact
 from training.artifact.manifest import MANIFEST, read_manifest
 from training.artifact.quantized_tables import TablePrecision
 from training.artifact.scorer import Scorer
-from training.data.dataset import encode_examples
+from training.data.examples import encode_examples
 from training.recipes import recipe_of
 from training.registry.aliases import CHAMPION, PREVIOUS
 from training.registry.mlflow_registry import Registry

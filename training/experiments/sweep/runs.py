@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from features.encoding.encode import Ids, ModelInputs
 from training.config.recipe import Recipe
-from training.data.dataset import Examples, ExampleTable, user_groups
+from training.data.dataset import ExampleTable, user_groups
+from training.data.examples import Examples
 from training.distributed.divergence import DivergedError
 from training.experiments.one_pass import AVERAGE_DECAY, WARM_UP_STEPS, Days, OnePass
 from training.experiments.scaling.points import Point

@@ -168,3 +168,25 @@ def test_pods_have_the_service_account_that_is_named():
     assert predictor["serviceAccountName"] == "models-reader"
     assert not predictor["automountServiceAccountToken"]
     assert "serviceAccountName" not in render(service(), MODEL)["spec"]["predictor"]
+
+
+def test_keda_scales_by_the_requests_that_prometheus_counts():
+    scaled = service(autoscaler=Autoscaler.KEDA, prometheus="http://prometheus.monitoring:9090")
+    spec = render(scaled, MODEL)["spec"]
+    assert_known(kserve.V1beta1InferenceServiceSpec, spec)
+    pods = 'namespace="ranking",pod=~"ranker-.*"'
+    assert spec["predictor"]["autoScaling"]["metrics"] == [
+        {
+            "type": "External",
+            "external": {
+                "metric": {
+                    "backend": "prometheus",
+                    "serverAddress": "http://prometheus.monitoring:9090",
+                    "query": f"sum(ranking_requests_in_flight{{{pods}}})",
+                },
+                "target": {"type": "Value", "value": "4"},
+            },
+        }
+    ]
+    with pytest.raises(ValueError, match=r"prometheus: .*keda only"):
+        service(prometheus="http://prometheus.monitoring:9090")
