@@ -8,7 +8,7 @@ VAR := $(or $(RANKING_VAR),var)
 SIDE_BY_SIDE := -n 3 --dist loadgroup --no-loadscope-reorder
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 
-.PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve images image-base images-test drill-train drill-hosts drill-lake fuzz-serve soak
+.PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve gpu-check images image-base images-test drill-train drill-hosts drill-lake fuzz-serve soak
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ bench-gate: install     ## memory and time of the gate on a holdout of a million
 
 bench-serve: install    ## the endpoint under load, compared with its parts alone
 	@$(PYTHON) -m infra.bench.serving.bench
+
+gpu-check: install      ## ten minutes on one GPU: correct, how fast, memory, resume, export; JSON and a page
+	@$(PYTHON) -m infra.bench.training.gpu_check
 
 drill-train: install    ## kill -9 a training at 20 random moments, and compare it with an undisturbed one
 	@$(PYTHON) -m infra.drills.kill_training

@@ -20,6 +20,9 @@ from training.experiments.requests import (
 from training.recipes import recipe_of
 from training.resources import num_cores
 
+_DEVICES_OF_A_HOST = 8
+"""Of every host that has the table's GPUs."""
+
 
 def _export_bench(request: ExportBenchRequest) -> Summary:
     from training.experiments.scoring_speed import measure
@@ -48,16 +51,24 @@ def _plan(request: PlanRequest) -> Summary:
     from training.distributed.plan_report import planned
     from training.model.inputs import inputs_of
 
+    known = request.accelerator()
+    hosts = min(_DEVICES_OF_A_HOST, request.ranks) if known else None
     machine = Machine(
         device=request.devices,
         ranks=request.ranks,
-        ranks_per_host=request.ranks_per_host,
-        hbm_bytes=request.hbm,
+        ranks_per_host=request.ranks_per_host or hosts,
+        hbm_bytes=request.hbm or (known.hbm_bytes if known else None),
         ddr_bytes=request.ddr,
+        accelerator=known,
     )
     recipe = request.changed(recipe_of(request.recipe))
-    inputs = inputs_of(schema_of(request.dataset)).with_rows_times(request.rows_times)
-    return planned(inputs, recipe, machine, teraflops=request.teraflops)
+    inputs = inputs_of(schema_of(request.dataset))
+    times = -(-request.rows // inputs.num_rows()) if request.rows else request.rows_times
+    return planned(
+        *(inputs.with_rows_times(times), recipe, machine),
+        teraflops=request.teraflops,
+        examples=request.examples,
+    )
 
 
 def _growth(request: GrowthRequest) -> Summary:
@@ -105,10 +116,13 @@ def _benchmark(request: BenchmarkRequest) -> Summary:
 
 
 def _speed(request: SpeedRequest) -> Summary:
-    if request.ranks > 1:
+    from training.distributed.device import num_cuda_devices
+
+    ranks = request.ranks or max(1, num_cuda_devices())
+    if ranks > 1:
         from training.cli.torchrun import speed_by_ranks
 
-        return speed_by_ranks(request.configuration, ranks=request.ranks)
+        return speed_by_ranks(request.configuration, ranks=ranks)
     from training.distributed.process_group import process_group
     from training.experiments import train_speed
 

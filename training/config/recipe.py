@@ -35,6 +35,25 @@ class Precision(enum.StrEnum):
     """Autocast. Weights, moments, tables, the loss, and predictions stay float32."""
 
 
+class TableDtype(enum.StrEnum):
+    """Numbers that the tables are kept in; what is read from them is float32."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    """Half the memory. On CUDA a step is rounded at random (stochastic rounding), so that small
+    steps are not lost; on the CPU to the nearest number."""
+
+
+class Communication(enum.StrEnum):
+    """Numbers in which ranks exchange pooled embeddings and their gradients."""
+
+    FLOAT32 = "float32"
+    FP16 = "fp16"
+    """Embeddings in float16, gradients in bfloat16, whose small numbers do not become 0."""
+    BF16 = "bf16"
+    """Both in bfloat16. Between CPUs gloo exchanges either as float16."""
+
+
 class Pipeline(enum.StrEnum):
     """Whether TorchRec's ``TrainPipelineSparseDist`` copies and exchanges the next batch early."""
 
@@ -87,6 +106,7 @@ class TrainingConfig:
     average_decay: float = 0.0
     """Of the moving average of all weights that a benchmark evaluates and keeps; 0: no average."""
     precision: Precision = Precision.AUTO
+    table_dtype: TableDtype = TableDtype.FLOAT32
     pipeline: Pipeline = Pipeline.AUTO
     is_compiled: bool = False
     """Whether the dense part is compiled; worth its half minute only in long runs."""
@@ -104,6 +124,9 @@ class TrainingConfig:
         for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; from 0 to 1")
+        is_half = self.table_dtype is TableDtype.FLOAT16
+        if is_half and self.table_optimizer is TableOptimizer.ADAM:
+            raise ValueError("table_dtype: float16; float32 where Adam trains the tables")
         if not 0 <= self.clip_norm < math.inf:
             raise ValueError(f"clip_norm: {self.clip_norm}; a finite number, at least 0 (0: off)")
 
@@ -119,6 +142,7 @@ class ShardingConfig:
     min_partition: int = 8
     """Fewest columns of a shard; TorchRec's own default of 128 would never split small tables."""
     dense_parallelism: DenseParallelism = DenseParallelism.AUTO
+    communication: Communication = Communication.FLOAT32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

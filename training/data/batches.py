@@ -5,10 +5,11 @@ import concurrent.futures
 import datetime
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydantic import Field
 
 from features.encoding.encode import Ids, ModelInputs
@@ -20,6 +21,8 @@ from training.resources import num_cores
 ORDER = 2
 """Version of the rule that says which examples a global batch holds. A position in a pass, such as
 that of a saved run, means nothing under another rule."""
+_MADE_AHEAD = 2
+"""Batches that wait, ready, for a pipeline that itself holds two."""
 _MOST_READERS = 4
 """Unless more are asked for: each holds a rank's part of a buffer."""
 
@@ -93,6 +96,33 @@ def batches(
         skip = max(0, skip - count)
     for made in _read_ahead(reads, readers=Reading.from_environment().num_readers):
         yield from made
+
+
+def made_ahead(stream: Iterator[Batch], device: torch.device) -> Generator[Batch, None, None]:
+    """The batches of a stream, made by one thread while those before them are used.
+
+    What a stream does for a batch, such as cutting and building its jagged tensor, holds no step
+    up. For CUDA the thread also pins them: a copy from other memory would block.
+    """
+
+    def begin() -> None:
+        if device.type == "cuda":
+            # A new thread would open a context on the first device.
+            torch.cuda.set_device(device)
+
+    def make() -> Batch | None:
+        batch = next(stream, None)
+        return batch.pin_memory() if batch and device.type == "cuda" else batch
+
+    with concurrent.futures.ThreadPoolExecutor(1, "batches", initializer=begin) as pool:
+        coming = collections.deque(pool.submit(make) for _ in range(_MADE_AHEAD))
+        try:
+            while (batch := coming.popleft().result()) is not None:
+                coming.append(pool.submit(make))
+                yield batch
+        finally:
+            for future in coming:
+                future.cancel()
 
 
 def num_batches(

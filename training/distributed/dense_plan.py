@@ -54,9 +54,10 @@ class DensePlan:
 
 
 def plan_dense(ranker: Ranker, recipe: Recipe, machine: Machine) -> DensePlan:
-    """DDP while the dense part fits the share of a device that tables leave, else FSDP2.
+    """DDP while its parameters fit the share of a device that tables leave, else FSDP2.
 
-    On the CPU, whose ranks share one memory, FSDP2 only when the recipe asks for it.
+    Activations do not count in that choice: under FSDP2 a rank keeps as many of them. On the CPU,
+    whose ranks share one memory, FSDP2 only when the recipe asks for it.
 
     Raises:
         ValueError: The dense part does not fit a device even in pieces.
@@ -70,7 +71,7 @@ def plan_dense(ranker: Ranker, recipe: Recipe, machine: Machine) -> DensePlan:
     }
     parallelism, device = recipe.sharding.dense_parallelism, machine.device_bytes
     if parallelism is DenseParallelism.AUTO:
-        whole = sizes[DenseParallelism.DDP] + activations
+        whole = sizes[DenseParallelism.DDP]
         fits = device is None or machine.ranks == 1 or whole <= RESERVED_SHARE * device
         parallelism = DenseParallelism.DDP if fits else DenseParallelism.FSDP2
     total = sizes[parallelism] + activations

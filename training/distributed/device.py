@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torchrec.distributed.planner.constants import HBM_CAP
 
 from training.config.recipe import Precision
+from training.distributed.accelerators import ACCELERATORS, Accelerator, accelerator_of
 from training.resources import memory_bytes
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ class Machine:
     """Memory of one device; None: the planner's default."""
     ddr_bytes: int | None = None
     """The host's memory for one rank; None: the planner's default."""
+    accelerator: Accelerator | None = None
+    """Bandwidths of the devices; None: the planner's defaults."""
 
     def __post_init__(self) -> None:
         """Refuse hosts that are not alike."""
@@ -94,14 +97,26 @@ def this_machine(device: torch.device) -> Machine:
         return Machine(device=device.type, ranks=ranks)
     ranks_per_host = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
     host_bytes = memory_bytes()
-    memory = torch.cuda.get_device_properties(device).total_memory
-    smallest = torch.tensor([memory, host_bytes // ranks_per_host], device=device)
+    properties = torch.cuda.get_device_properties(device)
+    known = accelerator_of(properties.name)
+    if known is None and dist.get_rank() == 0:
+        logger.warning(
+            "%s: not among %s; the plan takes the planner's own bandwidths",
+            *(properties.name, sorted(ACCELERATORS)),
+        )
+    names = list(ACCELERATORS)
+    # The slowest first, one that is not known before all: the smallest number counts here too.
+    number = names.index(known.name) if known else -1
+    smallest = torch.tensor(
+        [properties.total_memory, host_bytes // ranks_per_host, number], device=device
+    )
     dist.all_reduce(smallest, op=dist.ReduceOp.MIN)
-    hbm_bytes, ddr_bytes = smallest.tolist()
+    hbm_bytes, ddr_bytes, number = smallest.tolist()
     return Machine(
         device=device.type,
         ranks=ranks,
         ranks_per_host=ranks_per_host,
         hbm_bytes=hbm_bytes,
         ddr_bytes=ddr_bytes,
+        accelerator=ACCELERATORS[names[number]] if number >= 0 else None,
     )

@@ -5,84 +5,35 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import numpy as np
 import torch
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torch.distributed.optim.apply_optimizer_in_backward import _apply_optimizer_in_backward
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
-from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.planner import EmbeddingShardingPlanner
 from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
 from torchrec.distributed.planner.types import (
     Enumerator,
-    KernelConfig,
-    ParameterConstraints,
     ShardingOption,
     Stats,
-    TopologyFactory,
-    TrainerConfig,
 )
-from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
-from torchrec.modules.embedding_configs import EmbeddingBagConfig
+from torchrec.distributed.types import ShardingPlan
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from training.config.recipe import Recipe, ShardingConfig
+from training.config.recipe import Recipe
 from training.distributed.dense_plan import DensePlan, has_dense_tables, plan_dense, wrapper_of
 from training.distributed.device import Machine
+from training.distributed.planner_inputs import constraints, sharders, topology
 from training.model.ranker import Ranker
 
-_ON_CUDA = tuple(by.value for by in ShardingType if by is not ShardingType.DATA_PARALLEL)
-"""All sharding types that the planner may choose for a table on CUDA."""
 _TABLE = re.compile(r"embedding_bags\.([^.]+)\.weight")
 _BLOCK_ROWS = 1_024
 """That are drawn from one stream; another number would give other first values."""
-
-
-def sharders() -> list[ModuleSharder[nn.Module]]:
-    """What may be sharded, and by which module."""
-    return [cast("ModuleSharder[nn.Module]", _Sharder())]
-
-
-class _Sharder(EmbeddingBagCollectionSharder):
-    """TorchRec's, with row-wise sharding on the CPU too.
-
-    It works there and is left out of the list (https://github.com/pytorch/torchrec/issues/1252).
-    """
-
-    def sharding_types(self, compute_device_type: str) -> list[str]:
-        types = list(super().sharding_types(compute_device_type))
-        by_rows = ShardingType.ROW_WISE.value
-        return types if by_rows in types else [*types, by_rows]
-
-
-def constraints(
-    tables: Sequence[EmbeddingBagConfig], config: ShardingConfig, *, world_size: int, device: str
-) -> dict[str, ParameterConstraints]:
-    """What the planner may do with each table.
-
-    Named tables are split by columns or by rows when there is more than one rank. The others are
-    left to the planner on CUDA, with kernels that keep rows in the host's memory, and stay whole on
-    the CPU.
-    """
-    whole = list(_ON_CUDA) if device == "cuda" else [ShardingType.TABLE_WISE.value]
-    chosen = {}
-    for table in tables:
-        if table.name in config.column_wise and world_size > 1:
-            chosen[table.name] = ParameterConstraints(
-                sharding_types=[ShardingType.COLUMN_WISE.value],
-                min_partition=config.min_partition,
-            )
-        elif table.name in config.row_wise and world_size > 1:
-            chosen[table.name] = ParameterConstraints(sharding_types=[ShardingType.ROW_WISE.value])
-        else:
-            chosen[table.name] = ParameterConstraints(sharding_types=whole)
-    return chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,27 +61,26 @@ def plan(ranker: Ranker, recipe: Recipe, *, machine: Machine) -> Plan:
     if has_dense_tables(recipe):
         return Plan(ShardingPlan(plan={}), [], {}, dense)
     kept = _KeptOptions()
-    topology = TopologyFactory.create_topology(
-        trainer_config=TrainerConfig(
-            world_size=machine.ranks,
-            local_world_size=machine.ranks_per_host,
-            hbm_cap_bytes=machine.hbm_bytes,
-            ddr_cap_bytes=machine.ddr_bytes,
-        ),
-        kernel_config=KernelConfig(compute_device=machine.device),
-    )
     tables = ranker.embeddings.embedding_bag_configs()
     planner = EmbeddingShardingPlanner(
-        topology=topology,
+        topology=topology(machine),
         batch_size=max(1, recipe.training.batch_size // machine.ranks),
         constraints=constraints(
-            tables, recipe.sharding, world_size=machine.ranks, device=machine.device
+            *(tables, recipe.sharding),
+            world_size=machine.ranks,
+            device=machine.device,
+            lengths=ranker.lengths,
         ),
         storage_reservation=FixedPercentageStorageReservation(percentage=dense.reserved_share),
         stats=kept,
         debug=False,
     )
-    return Plan(planner.plan(ranker, sharders()), kept.options, kept.considered, dense)
+    return Plan(
+        planner.plan(ranker, sharders(recipe.sharding, machine.device)),
+        kept.options,
+        kept.considered,
+        dense,
+    )
 
 
 class _KeptOptions(Stats):
@@ -176,7 +126,7 @@ def shard(
         module=ranker,
         device=device,
         plan=chosen.sharding,
-        sharders=sharders() if is_sharded else [],
+        sharders=sharders(recipe.sharding, device.type) if is_sharded else [],
         data_parallel_wrapper=wrapper_of(chosen.dense, recipe),
     )
 

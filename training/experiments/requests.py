@@ -1,5 +1,6 @@
 """The requests of experiments and plans, as ``training.requests`` has those of a day."""
 
+import dataclasses
 import datetime
 import re
 from typing import Literal
@@ -8,6 +9,7 @@ from features.datasets.catalog import SCHEMAS
 from features.options import OfDataset, OfDay, folder, from_flags, option
 from features.places import Place
 from training.config.model import MODELS
+from training.distributed.accelerators import ACCELERATORS, Accelerator
 from training.experiments.scaling.points import AXES
 from training.recipes import recipe_of
 from training.requests import (
@@ -80,7 +82,7 @@ class BacktestRequest(OfRecipe, OfDay, ReadsLake):
 
 @from_flags
 class PlanRequest(ChangesRecipe, OfRecipe):
-    """Print how a recipe's tables would be spread over devices.
+    """Print how a recipe's tables would be spread over devices, and what an epoch would take.
 
     The trainer plans with the same code; nothing is allocated, so that a plan for GPUs is made on a
     laptop.
@@ -88,18 +90,74 @@ class PlanRequest(ChangesRecipe, OfRecipe):
 
     dataset: str = option("whose tables", choices=sorted(SCHEMAS), default="movielens-100k")
     devices: Literal["cpu", "cuda"] = option("of the ranks", default="cuda")
+    gpu: str | None = option(
+        "whose memory and bandwidths, in hosts of 8 (else the planner's own)",
+        choices=sorted(ACCELERATORS),
+        default=None,
+    )
     ranks: int = option("processes, one a device", parse=count, default=8)
     ranks_per_host: int | None = option(
-        "that share fast links (else all)", parse=count, metavar="N", default=None
+        "that share fast links (else 8 with --gpu, else all)",
+        parse=count,
+        metavar="N",
+        default=None,
     )
     hbm: int | None = option(
-        "a device's memory, such as 80GB", parse=_size_in_bytes, metavar="SIZE", default=None
+        "a device's memory, such as 80GB (else --gpu's)",
+        parse=_size_in_bytes,
+        metavar="SIZE",
+        default=None,
     )
     ddr: int | None = option(
         "the host's memory for a rank", parse=_size_in_bytes, metavar="SIZE", default=None
     )
+    hbm_bandwidth: int | None = option(
+        "of a device and its memory in a second (else --gpu's)",
+        parse=_size_in_bytes,
+        metavar="SIZE",
+        default=None,
+    )
+    nvlink_bandwidth: int | None = option(
+        "to other devices of the host in a second (else --gpu's)",
+        parse=_size_in_bytes,
+        metavar="SIZE",
+        default=None,
+    )
+    network_bandwidth: int | None = option(
+        "to other hosts in a second, of each device (else --gpu's)",
+        parse=_size_in_bytes,
+        metavar="SIZE",
+        default=None,
+    )
     rows_times: int = option("plan for tables so many times as long", parse=count, default=1)
-    teraflops: float = option("what a rank reaches on the dense part", default=20.0)
+    rows: int | None = option(
+        "plan for so many rows of all tables, or a few more (else --rows-times)",
+        parse=count,
+        default=None,
+    )
+    teraflops: float | None = option(
+        "what a rank reaches on the dense part (else 58 % of --gpu's peak, else 20)", default=None
+    )
+    examples: int = option("of an epoch", parse=count, default=1_000_000_000)
+
+    def __post_init__(self) -> None:
+        """ValueError for a bandwidth of a device that is not named."""
+        if self.gpu is None and (
+            self.hbm_bandwidth or self.nvlink_bandwidth or self.network_bandwidth
+        ):
+            raise ValueError("gpu: none; a bandwidth replaces that of a device that --gpu names")
+
+    def accelerator(self) -> Accelerator | None:
+        """The device of the data sheets, with the bandwidths that the request has."""
+        if self.gpu is None:
+            return None
+        known = ACCELERATORS[self.gpu]
+        return dataclasses.replace(
+            known,
+            hbm_bandwidth=self.hbm_bandwidth or known.hbm_bandwidth,
+            nvlink_bandwidth=self.nvlink_bandwidth or known.nvlink_bandwidth,
+            network_bandwidth=self.network_bandwidth or known.network_bandwidth,
+        )
 
 
 @from_flags
@@ -197,11 +255,15 @@ class BenchmarkRequest:
 class SpeedRequest:
     """Measure the training speed of a fixed configuration.
 
-    Full steps on all threads, as a share of the machine's best float32 matrix product; `make
+    Full steps on all threads, or on the GPU, as a share of the best matrix product there; `make
     bench-train` runs both.
     """
 
     configuration: Literal["A", "B"] = option("which one")
     compile: bool = option("compile the dense part", default=False)
     profile: bool = option("print the operators instead", default=False)
-    ranks: int = option("processes that share the cores", parse=count, default=1)
+    ranks: int | None = option(
+        "processes (else one a CUDA device; 1 on a CPU, whose cores they share)",
+        parse=count,
+        default=None,
+    )

@@ -2,8 +2,8 @@
 
 A step is forward, backward and both optimisers, by the trainer's own loop. Useful FLOPs are
 the matrix products that the model needs (``training.model.flops``), never recomputation. The peak
-is the best of a set of square float32 matrix products on the same threads, interleaved with the
-steps.
+is the best of a set of square matrix products in the numbers of the dense part, on the same threads
+or the same device, interleaved with the steps.
 """
 
 import dataclasses
@@ -37,7 +37,8 @@ from training.trainer.session import Session
 logger = logging.getLogger(__name__)
 
 SQUARES = (512, 1024, 2048, 3072)
-"""Sizes of the matrix products whose best is the peak."""
+"""Sizes of the matrix products whose best is the peak, on a CPU."""
+_SQUARES_ON_CUDA = (4096, 8192)
 ROUNDS = 7
 """Of which medians are taken."""
 _SECONDS_OF_STEPS = 3.0
@@ -97,20 +98,19 @@ def measure(name: str, *, is_compiled: bool) -> Speed:
     """Train a configuration for some seconds, in turns with the matrix products."""
     inputs, recipe = configuration(name, is_compiled=is_compiled)
     batch_size = recipe.training.batch_size
-    session, batches = _session(inputs, recipe, num_batches=_ROWS_IN_BATCHES)
-    _train(session, itertools.islice(itertools.cycle(batches), _WARM_UP_STEPS))
+    session, batches = session_of(inputs, recipe, num_batches=_ROWS_IN_BATCHES)
+    train(session, itertools.islice(itertools.cycle(batches), _WARM_UP_STEPS))
     steps: list[float] = []
-    peaks: dict[int, list[float]] = {size: [] for size in SQUARES}
+    products: list[list[float]] = []
     for _ in tqdm(range(ROUNDS), desc=f"configuration {name}", unit="round"):
         started = time.perf_counter()
-        count = _train(session, itertools.cycle(batches), seconds=_SECONDS_OF_STEPS)
+        count = train(session, itertools.cycle(batches), seconds=_SECONDS_OF_STEPS)
         steps.append((time.perf_counter() - started) / count)
-        for size in SQUARES:
-            peaks[size].append(_gflops_of_square(size))
+        products.append(gflops_of_squares(session))
     step = statistics.median(steps)
     given = _input_samples_per_second(inputs, recipe)
     flops = cost_of(inputs, recipe.model).training_flops * batch_size
-    peak = max(statistics.median(values) for values in peaks.values())
+    peak = max(map(statistics.median, zip(*products, strict=True)))
     return Speed(
         samples_per_second=batch_size / step,
         gflops=flops / step / 1e9,
@@ -118,7 +118,7 @@ def measure(name: str, *, is_compiled: bool) -> Speed:
         share_of_peak=flops / step / 1e9 / peak,
         input_samples_per_second=given,
         input_ratio=given * step / batch_size,
-        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        peak_memory_mb=peak_memory_bytes(session.device) / 2**20,
         is_compiled=session.is_compiled,
     )
 
@@ -132,17 +132,17 @@ def speed_of_ranks(name: str) -> dict[str, float]:
     given = _input_samples_per_second(inputs, recipe)
     rank, ranks = dist.get_rank(), dist.get_world_size()
     share = recipe.training.batch_size // ranks
-    session, batches = _session(
+    session, batches = session_of(
         inputs, recipe, num_batches=_ROWS_IN_BATCHES, batch_size=share, seed=rank
     )
     # As many steps on every rank: each step is an exchange.
     steps = list(itertools.islice(itertools.cycle(batches), _WARM_UP_STEPS))
-    _train(session, steps)
+    train(session, steps)
     seconds = []
     for _ in tqdm(range(ROUNDS), desc=f"{name} on {ranks} ranks", unit="round", disable=rank > 0):
         dist.barrier()
         started = time.perf_counter()
-        _train(session, steps)
+        train(session, steps)
         dist.barrier()
         seconds.append((time.perf_counter() - started) / len(steps))
     speed = share * ranks / statistics.median(seconds)
@@ -156,11 +156,12 @@ def speed_of_ranks(name: str) -> dict[str, float]:
 def profile(name: str, *, is_compiled: bool, rows: int = 25) -> str:
     """Where a step's time goes, operator by operator."""
     inputs, recipe = configuration(name, is_compiled=is_compiled)
-    session, batches = _session(inputs, recipe, num_batches=4)
-    _train(session, batches)
+    session, batches = session_of(inputs, recipe, num_batches=4)
+    train(session, batches)
     with torch.profiler.profile() as profiler:
-        _train(session, batches)
-    return str(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=rows))
+        train(session, batches)
+    by = f"self_{session.device.type}_time_total".replace("cuda", "device")
+    return str(profiler.key_averages().table(sort_by=by, row_limit=rows))
 
 
 def to_dict(speed: Speed) -> dict[str, object]:
@@ -171,7 +172,7 @@ def to_dict(speed: Speed) -> dict[str, object]:
     }
 
 
-def _session(
+def session_of(
     inputs: Inputs,
     recipe: Recipe,
     *,
@@ -193,12 +194,27 @@ def _session(
     return session, list(shuffled_batches(rows, batch_size=batch_size or size, seed=seed))
 
 
-def _train(session: Session, batches: Iterable[Batch], *, seconds: float = math.inf) -> int:
+def train(session: Session, batches: Iterable[Batch], *, seconds: float = math.inf) -> int:
     """Steps at the full learning rate, until a step ends behind so many seconds."""
     ends = time.perf_counter() + seconds
-    return take_steps(
+    count = take_steps(
         session, batches, until=lambda _: time.perf_counter() > ends, is_watched=False
     )
+    _wait_for(session.device)
+    return count
+
+
+def _wait_for(device: torch.device) -> None:
+    """Until a device has done what it was given; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Of the device's tensors, or of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _input_samples_per_second(inputs: Inputs, recipe: Recipe) -> float:
@@ -207,12 +223,22 @@ def _input_samples_per_second(inputs: Inputs, recipe: Recipe) -> float:
     return statistics.median(passes)
 
 
-def _gflops_of_square(size: int) -> float:
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    out = torch.empty(size, size)
+def gflops_of_squares(session: Session) -> list[float]:
+    """GFLOP/s of square matrix products, by size, in the numbers of a session's dense part."""
+    squares = _SQUARES_ON_CUDA if session.device.type == "cuda" else SQUARES
+    return [_gflops_of_square(size, session) for size in squares]
+
+
+def _gflops_of_square(size: int, session: Session) -> float:
+    dtype = torch.bfloat16 if session.is_bf16 else torch.float32
+    left, right, out = (
+        torch.randn(size, size, device=session.device, dtype=dtype) for _ in range(3)
+    )
     torch.mm(left, right, out=out)
-    repeats = max(1, int(3e10 // (2 * size**3)))
+    repeats = max(1, int((3e13 if session.device.type == "cuda" else 3e10) // (2 * size**3)))
+    _wait_for(session.device)
     started = time.perf_counter()
     for _ in range(repeats):
         torch.mm(left, right, out=out)
+    _wait_for(session.device)
     return 2 * size**3 * repeats / (time.perf_counter() - started) / 1e9

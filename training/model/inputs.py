@@ -14,6 +14,8 @@ class SparseInput:
     """Rows of the table that it reads."""
     table: str
     """The table: its own name, or that of the input whose table it shares."""
+    max_length: int = 1
+    """Ids of an example, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,10 @@ class Inputs:
         )
         return dataclasses.replace(self, sparse=tuple(longer))
 
+    def num_rows(self) -> int:
+        """Rows of all tables."""
+        return sum(one.num_rows for one in self.sparse if one.table == one.name)
+
 
 def inputs_of(schema: Schema) -> Inputs:
     """The inputs that a schema declares."""
@@ -51,6 +57,7 @@ def inputs_of(schema: Schema) -> Inputs:
                 name=column.name,
                 num_rows=rows[column.shares_table_with or column.name],
                 table=column.shares_table_with or column.name,
+                max_length=column.max_length or 1,
             )
             for column in columns
         ),

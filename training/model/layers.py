@@ -1,4 +1,4 @@
-"""Layers that several interaction nets are made of.
+"""Layers that several interaction nets are made of, and tables that do not train.
 
 B batch, N embeddings in, S embeddings out, D embedding dimension.
 """
@@ -10,6 +10,9 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+
+from training.model.inputs import PretrainedInput
 
 
 def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
@@ -44,3 +47,28 @@ def mix_tokens(
 def token_mixer(num_in: int, num_out: int) -> nn.Parameter:
     """A matrix (num_in, num_out) that mixes embeddings, scaled so that variance is kept."""
     return nn.Parameter(torch.randn(num_in, num_out) / math.sqrt(num_in))
+
+
+class PretrainedTables(nn.Module):
+    """Vectors from elsewhere that do not train; each bag is the mean of its vectors."""
+
+    def __init__(self, inputs: Sequence[PretrainedInput]) -> None:
+        super().__init__()
+        self.names = [pretrained.name for pretrained in inputs]
+        for pretrained in inputs:
+            zeros = torch.zeros(pretrained.num_rows, pretrained.dim)
+            self.register_buffer(pretrained.name, zeros)
+
+    def forward(self, sparse: KeyedJaggedTensor) -> list[Float[Tensor, "B _"]]:
+        """The pooled vectors of each input, (B, its dimension)."""
+        jagged = sparse.to_dict() if self.names else {}
+        return [
+            nn.functional.embedding_bag(
+                jagged[name].values(),
+                self.get_buffer(name),
+                jagged[name].offsets(),
+                mode="mean",
+                include_last_offset=True,
+            )
+            for name in self.names
+        ]

@@ -5,7 +5,6 @@ The same class trains sharded (its ``embeddings`` replaced by TorchRec's sharded
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -13,7 +12,7 @@ import torch.fx
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchrec.distributed.types import LazyAwaitable
-from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
+from torchrec.modules.embedding_configs import DataType, EmbeddingBagConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
@@ -30,8 +29,8 @@ from training.config.model import (
     XDeepFMConfig,
 )
 from training.model.baselines import AFN, DLRM, AutoInt, DCNv2, FinalMLP, MaskNet, XDeepFM
-from training.model.inputs import Inputs, PretrainedInput
-from training.model.layers import mlp
+from training.model.inputs import Inputs
+from training.model.layers import PretrainedTables, mlp
 from training.model.wukong import Wukong
 
 
@@ -173,31 +172,6 @@ _NETS: dict[type, type[nn.Module]] = {
 }
 
 
-class PretrainedTables(nn.Module):
-    """Vectors from elsewhere that do not train; each bag is the mean of its vectors."""
-
-    def __init__(self, inputs: Sequence[PretrainedInput]) -> None:
-        super().__init__()
-        self.names = [pretrained.name for pretrained in inputs]
-        for pretrained in inputs:
-            zeros = torch.zeros(pretrained.num_rows, pretrained.dim)
-            self.register_buffer(pretrained.name, zeros)
-
-    def forward(self, sparse: KeyedJaggedTensor) -> list[Float[Tensor, "B _"]]:
-        """The pooled vectors of each input, (B, its dimension)."""
-        jagged = sparse.to_dict() if self.names else {}
-        return [
-            nn.functional.embedding_bag(
-                jagged[name].values(),
-                self.get_buffer(name),
-                jagged[name].offsets(),
-                mode="mean",
-                include_last_offset=True,
-            )
-            for name in self.names
-        ]
-
-
 class Ranker(nn.Module):
     """Tables and interaction: a batch's inputs to logits.
 
@@ -206,16 +180,26 @@ class Ranker(nn.Module):
         config: The model's configuration.
         device: Where the tables are made; ``meta`` makes them only on the ranks that own a shard,
             which have to fill them (``training.distributed.embedding_plan.fill_tables``).
+        table_type: Numbers of the tables; pooled embeddings are float32.
     """
 
     def __init__(
-        self, inputs: Inputs, config: ModelConfig, *, device: torch.device | None = None
+        self,
+        inputs: Inputs,
+        config: ModelConfig,
+        *,
+        device: torch.device | None = None,
+        table_type: DataType = DataType.FP32,
     ) -> None:
         super().__init__()
         refuse_unknown_features(inputs, config)
         self.features = [sparse.name for sparse in inputs.sparse]
+        self.lengths = {sparse.name: sparse.max_length for sparse in inputs.sparse}
+        """Ids of an example at most, by feature."""
         device = device or torch.device("cpu")
         tables = embedding_tables(inputs, config)
+        if table_type is not DataType.FP32:
+            tables = [dataclasses.replace(one, data_type=table_type) for one in tables]
         if device.type == "meta":
             tables = [dataclasses.replace(one, init_fn=nn.init.zeros_) for one in tables]
         self.embeddings = EmbeddingBagCollection(tables=tables, device=device)

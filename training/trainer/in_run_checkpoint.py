@@ -13,6 +13,7 @@ import logging
 from typing import Any, cast
 
 import torch.distributed as dist
+from torch.distributed.checkpoint.staging import BlockingAsyncStager
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from features.places import Place, is_local, remove_folder
@@ -64,6 +65,7 @@ class Progress:
         self.every = -(-at_most // 2)
         self._group: dist.ProcessGroup | None = None
         self._writing: _Saved | None = None
+        self._stager: BlockingAsyncStager | None = None
         self._finishing = concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
     def restore(self, session: Session) -> Position:
@@ -117,7 +119,13 @@ class Progress:
         if self._group is None:
             # Of its own: a collective of the writing threads must not meet one of the training.
             self._group = saving_group(state)
-        saved = async_save(state, storage_writer=writer, process_group=self._group)
+        if self._stager is None:
+            # On CUDA one copy in pinned memory, made once: the save before is written by now.
+            is_cuda = session.device.type == "cuda"
+            self._stager = BlockingAsyncStager(cache_staged_state_dict=is_cuda)
+        saved = async_save(
+            state, storage_writer=writer, process_group=self._group, async_stager=self._stager
+        )
         manifest = {"position": dataclasses.asdict(position), "tensors": tensors}
         self._writing = self._finishing.submit(
             self._complete, cast("_Saved", saved), writer, folder, manifest

@@ -1,9 +1,9 @@
 """The training loop, the only place where steps are taken, and its passes over the lake's days.
 
-On CUDA TorchRec's ``TrainPipelineSparseDist`` copies the batch after next and exchanges the ids of
-the next one while a step computes. Two batches have then been read that no weight has seen: what
-counts as done is a ``Step``, never what was taken from the stream. Lookups wait for the step before
-them, so the weights are the same to the bit as without it.
+On CUDA a thread cuts, builds and pins batches, and TorchRec's ``TrainPipelineSparseDist`` copies
+the batch after next and exchanges the ids of the next one while a step computes. Batches have then
+been read that no weight has seen: what counts as done is a ``Step``, never what was taken from the
+stream. Lookups wait for the step before them, so the weights are the same to the bit as without it.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from training.config.recipe import Pipeline, TrainingConfig
 from training.data.batch import Batch
-from training.data.batches import batches, num_batches
+from training.data.batches import batches, made_ahead, num_batches
 from training.data.dataset import ExampleTable
 from training.distributed.divergence import DivergedError, Watch
 from training.trainer.in_run_checkpoint import Position, Progress
@@ -131,13 +131,12 @@ def _step_taker(
         device=session.device,
         custom_model_fwd=forward,
     )
-    # A copy from memory that is not pinned would hold the computation up.
-    pinned = map(Batch.pin_memory, stream) if session.device.type == "cuda" else stream
+    made = made_ahead(stream, session.device)
 
     def ahead(share: float) -> Step | None:
         session.begin_step(share)
         try:
-            step: Step = pipeline.progress(pinned)
+            step: Step = pipeline.progress(made)
         except StopIteration:
             return None
         session.end_step(share)
@@ -146,6 +145,7 @@ def _step_taker(
     try:
         yield ahead
     finally:
+        made.close()
         # The model has its own forward again, for predictions.
         pipeline.detach()
 

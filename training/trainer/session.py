@@ -25,6 +25,7 @@ from training.distributed.dense_plan import has_dense_tables
 from training.distributed.device import device_of_rank, is_bf16, this_machine
 from training.distributed.divergence import clipped_norm, spoil_gradient
 from training.distributed.embedding_plan import Plan, fill_tables, plan, shard
+from training.distributed.planner_inputs import table_type
 from training.model.inputs import Inputs
 from training.model.ranker import Ranker
 
@@ -97,7 +98,7 @@ class Session:
         # Tables are made nowhere: TorchRec makes each shard on the rank that owns it, and no host
         # need hold a table whole. Tables that every rank holds whole are no shards.
         device = torch.device("cpu" if has_dense_tables(recipe) else "meta")
-        ranker = Ranker(inputs, recipe.model, device=device)
+        ranker = Ranker(inputs, recipe.model, device=device, table_type=table_type(recipe))
         if first_rows is not None and inputs.dense:
             ranker.interaction.tokens.normaliser.fit(first_rows)
         self.plan = plan(ranker, recipe, machine=this_machine(self.device))

@@ -29,7 +29,7 @@ def speed() -> Figures:
     found = {}
     for name in ("A", "B"):
         by_ranks = run_job("training", "speed", f"--configuration={name}", "--ranks=2")
-        found[name] = run_job("training", "speed", f"--configuration={name}")
+        found[name] = run_job("training", "speed", f"--configuration={name}", "--ranks=1")
         for key in ("samples_per_second", "input_samples_per_second", "input_ratio"):
             found[name][f"{key}_2_ranks"] = by_ranks[f"{key}_by_ranks"]["2"]
     rows = [(name, *(f"{one[key]:,.2f}" for key in names)) for name, one in found.items()]

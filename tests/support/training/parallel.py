@@ -19,10 +19,12 @@ from features.datasets.catalog import schema_of
 from training.checkpoint.catalog import CheckpointManifest
 from training.checkpoint.tensors import load_training_state, save, training_state
 from training.config.recipe import (
+    Communication,
     DenseParallelism,
     Pipeline,
     Precision,
     ShardingConfig,
+    TableDtype,
     TableOptimizer,
 )
 from training.data.dataset import ExampleTable, user_groups
@@ -46,6 +48,8 @@ WAYS = {
     "fsdp2": {"parallelism": DenseParallelism.FSDP2},
     "bf16": BF16,
     "all": {"parallelism": DenseParallelism.FSDP2, **AHEAD, **BF16},
+    "half tables": {"table_dtype": TableDtype.FLOAT16},
+    "fp16 exchange": {"communication": Communication.FP16},
     "adam": ADAM,
     "adam all": {"parallelism": DenseParallelism.FSDP2, **AHEAD, **ADAM},
 }
@@ -69,6 +73,7 @@ def session_of(table, way="plain") -> Session:
     recipe = recipe_of("wukong-tiny")
     training = {**PLAIN, **WAYS[way]}
     parallelism = training.pop("parallelism", DenseParallelism.DDP)
+    communication = training.pop("communication", Communication.FLOAT32)
     recipe = dataclasses.replace(
         recipe,
         model=dataclasses.replace(recipe.model, dropout=0.3),
@@ -78,6 +83,7 @@ def session_of(table, way="plain") -> Session:
             row_wise=("user_id",),
             min_partition=4,
             dense_parallelism=parallelism,
+            communication=communication,
         ),
     )
     return Session(inputs_of(table.schema), recipe, first_rows(table, days_of(table)))
@@ -155,6 +161,7 @@ def compared(way, base, table, folder):
         "scores": float(abs(scores - expected_scores).max()),
         "mean_scores": float(abs(scores - expected_scores).mean()),
         "ids": log_of(folder / way) == log_of(folder / base),
+        "table_dtypes": sorted({str(value.dtype) for value in tables_of(session).values()}),
         "dtypes": sorted({str(value.dtype) for value in dense.values()}),
         "pieces": sum(isinstance(p, DTensor) for _, p in session.model.named_parameters()),
         "steps": session.steps,
@@ -202,7 +209,10 @@ def streamed(way, table, folder):
     return {"whole": whole.to_dict(), "parts": found.to_dict()}
 
 
-BASES = {"pipeline": "plain", "fsdp2": "plain", "bf16": "plain", "all": "plain", "adam all": "adam"}
+BASES = {
+    **dict.fromkeys(("pipeline", "fsdp2", "bf16", "all", "half tables", "fp16 exchange"), "plain"),
+    "adam all": "adam",
+}
 
 
 def main(lake: Path, folder: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from support.training.written_examples import days_of, written_examples
 
 from training.data import batches as module
-from training.data.batches import Reading, batches, num_batches
+from training.data.batches import Reading, batches, made_ahead, num_batches
 from training.data.dataset import Buffer, ExampleTable
 
 SIZES = {"batch_size": 64, "shuffle_rows": 1_000}
@@ -186,3 +186,40 @@ def test_readers_have_half_of_a_ranks_cores(monkeypatch):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
         assert Reading().num_readers == expected
     assert Reading.from_environment({"RANKING_READERS": "7"}).num_readers == 7
+
+
+def test_batches_are_made_by_one_thread_in_order_while_others_are_used(table):
+    makers, taken = set(), 0
+
+    def stream():
+        for batch in parts_of(table)[0]:
+            makers.add(threading.current_thread().name)
+            yield batch
+
+    made = made_ahead(stream(), torch.device("cpu"))
+    for batch, expected in zip(made, parts_of(table)[0], strict=True):
+        assert torch.equal(batch.example_id, expected.example_id)
+        taken += 1
+    assert taken == 40
+    assert makers == {"batches_0"}
+
+
+def test_an_error_of_a_stream_comes_in_the_place_of_its_batch_and_ends_the_thread(table):
+    first = parts_of(table)[0][0]
+
+    def stream():
+        yield first
+        raise ValueError("example 7")
+
+    made = made_ahead(stream(), torch.device("cpu"))
+    assert next(made) is first
+    with pytest.raises(ValueError, match="example 7"):
+        next(made)
+    assert not [one for one in threading.enumerate() if one.name.startswith("batches_")]
+
+
+def test_a_stream_that_is_left_ends_its_thread(table):
+    made = made_ahead(iter(parts_of(table)[0]), torch.device("cpu"))
+    next(made)
+    made.close()
+    assert not [one for one in threading.enumerate() if one.name.startswith("batches_")]

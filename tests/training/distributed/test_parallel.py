@@ -49,6 +49,21 @@ def test_the_pipeline_changes_no_bit(found):
 
 
 @pytest.mark.distributed
+def test_tables_of_half_the_bytes_train_nearly_as_well(found):
+    half = found["half tables"]
+    assert half["table_dtypes"] == ["torch.float16"]
+    assert 0 < half["tables"] < 0.05
+    assert half["loss"] < 1e-3
+
+
+@pytest.mark.distributed
+def test_embeddings_that_are_exchanged_in_fp16_train_nearly_as_well(found):
+    half = found["fp16 exchange"]
+    assert half["table_dtypes"] == ["torch.float32"]
+    assert 0 < half["loss"] < 1e-3
+
+
+@pytest.mark.distributed
 def test_fsdp2_trains_as_ddp_does(found):
     pieces = found["fsdp2"]
     assert pieces["pieces"] > 20

@@ -26,7 +26,7 @@ def test_eight_gpus_are_planned_for_on_a_cpu(capsys):
         cells = sum(rows * columns for rows, columns in table["shards"])
         assert cells == table["rows"] * table["columns"]
         assert table["hbm_bytes"] >= 4 * cells
-    assert found["step_milliseconds"] > found["dense_milliseconds"] > 0
+    assert found["step_milliseconds"] > found["milliseconds"]["dense_compute"] > 0
 
 
 def test_all_sharding_types_and_the_hosts_memory_are_weighed_on_cuda(capsys):
@@ -58,6 +58,69 @@ def test_a_dense_part_that_outgrows_its_share_is_planned_in_pieces(capsys):
         capsys, "--devices=cuda", "--ranks=8", "--hbm=80GB", "--dense-parallelism=fsdp2"
     )
     assert forced["dense"] == "fsdp2"
+
+
+def test_activations_do_not_call_for_pieces(capsys):
+    """Pieces would make the weights smaller, which fit, and not the activations."""
+    found = planned(capsys, "--devices=cuda", "--ranks=8", "--hbm=1GB", "--batch-size=65536")
+    assert found["dense_activation_bytes_by_rank"] > 0.15 * found["hbm_bytes"]
+    assert found["dense"] == "ddp"
+
+
+def test_the_data_sheets_memory_and_bandwidths_are_planned_with(capsys):
+    slow = planned(capsys, "--gpu=a100", "--ranks=16", "--batch-size=65536")
+    fast = planned(capsys, "--gpu=h100", "--ranks=16", "--batch-size=65536")
+    assert (slow["hbm_bytes"], slow["ranks_per_host"]) == (80 * 10**9, 8)
+    lookups = [one["milliseconds"]["lookup_compute"] for one in (slow, fast)]
+    assert lookups[0] / lookups[1] == pytest.approx(3_350 / 2_039, rel=0.01)
+    exchanged = [one["milliseconds"]["dense_communication"] for one in (slow, fast)]
+    assert exchanged[0] / exchanged[1] == pytest.approx(2)
+    assert fast["teraflops"] == pytest.approx(0.58 * 989)
+    network = planned(
+        capsys, "--gpu=h100", "--ranks=16", "--batch-size=65536", "--network-bandwidth=1GB"
+    )
+    part = network["milliseconds"]["dense_communication"]
+    assert part == pytest.approx(exchanged[1] * 50e9 / GB)
+
+
+def test_a_bandwidth_needs_the_device_that_it_is_of(capsys):
+    with pytest.raises(SystemExit):
+        main(["plan", "--hbm-bandwidth=1TB"])
+    assert "gpu: none; a bandwidth replaces" in capsys.readouterr().err
+
+
+def test_an_epoch_is_its_steps(capsys):
+    found = planned(capsys, "--gpu=h200", "--batch-size=1000", "--examples=1001", "--rows=1000000")
+    assert found["step_milliseconds"] == pytest.approx(sum(found["milliseconds"].values()))
+    assert found["epoch"]["steps"] == 2
+    hours = 2 * found["step_milliseconds"] / 3.6e6
+    assert found["epoch"]["device_hours"] == pytest.approx(8 * hours)
+    rows = sum(table["rows"] for table in found["tables"])
+    assert 1_000_000 <= rows < 1_010_000
+
+
+def test_the_planner_knows_how_long_bags_are():
+    from features.datasets.catalog import schema_of
+    from training.config.recipe import ShardingConfig
+    from training.distributed.planner_inputs import constraints
+    from training.model.inputs import inputs_of
+    from training.model.ranker import embedding_tables
+    from training.recipes import recipe_of
+
+    inputs = inputs_of(schema_of("movielens-100k"))
+    lengths = {sparse.name: sparse.max_length for sparse in inputs.sparse}
+    tables = embedding_tables(inputs, recipe_of("wukong-small").model)
+    found = constraints(tables, ShardingConfig(), world_size=8, device="cuda", lengths=lengths)
+    items = next(table for table in tables if table.name == "item_id")
+    factors = dict(zip(items.feature_names, found["item_id"].pooling_factors, strict=True))
+    assert factors["item_id"] == 1.0
+    assert max(factors.values()) == 20.0
+
+
+def test_a_table_that_its_recipe_splits_is_spread_over_more_ranks_than_columns(capsys):
+    found = planned(capsys, "--gpu=h100", "--ranks=64", "--rows=1000000000", "--batch-size=65536")
+    items = next(table for table in found["tables"] if table["table"] == "item_id")
+    assert len(items["ranks"]) > 2
 
 
 def test_a_dense_part_that_does_not_fit_in_pieces_either_is_refused_with_its_bytes(capsys):

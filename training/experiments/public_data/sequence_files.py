@@ -109,7 +109,15 @@ def read_sequences(name: str, folder: Place, form: SequenceFormat) -> BenchmarkD
     vocabularies = _vocabularies(train, text, form, ends)
     owners = {field: field for field in form.fields} | dict(form.histories)
     readers = {name: (name, vocabularies[field]) for name, field in owners.items()}
-    sparse = [SparseInput(name, readers[name][1].num_rows, owners[name]) for name in owners]
+    sparse = [
+        SparseInput(
+            name,
+            readers[name][1].num_rows,
+            owners[name],
+            form.max_length if name in form.histories else 1,
+        )
+        for name in owners
+    ]
     vectors = {}
     for field, file in form.vectors.items():
         keys, values = _vectors(folder / file)
