@@ -40,7 +40,7 @@ DAY = "{{ day(dag_run) }}"
 """Template of the day for which a run works; needs MACROS."""
 ANCHOR = "--anchor-days={{ params.anchor_days }}"
 """Of the gate, and of the retention that keeps for it what it compares with."""
-SIZES = {"features": "spark", "training": "model", "serving": "small"}
+SIZES = {"features": "spark", "training": "model", "serving": "rollout"}
 """The size class of a package's jobs on Kubernetes, of ``infra/kubernetes/sizes.yaml``."""
 log = logging.getLogger(__name__)
 

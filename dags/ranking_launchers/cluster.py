@@ -22,6 +22,8 @@ from ranking_launchers.sizes import Size
 
 PYTHON = "python"
 """Of the image."""
+COMPONENT = "app.kubernetes.io/component"
+"""Label by which network policies know a pod."""
 JOB, LAUNCH = "ranking/job", "ranking/launch"
 """Labels: of the task that the job is for, and of one start of it."""
 MAX_RESTARTS = 5
@@ -76,6 +78,24 @@ def launch_of(ti: RuntimeTaskInstanceProtocol, restart: int) -> Launch:
 
 def _hash(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
+
+
+POD_SECURITY: Manifest = {
+    "runAsNonRoot": True,
+    "runAsUser": 1000,
+    "runAsGroup": 1000,
+    "fsGroup": 1000,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: Manifest = {
+    "runAsNonRoot": True,
+    "readOnlyRootFilesystem": True,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+}
+SCRATCH: Manifest = {"name": "scratch", "mountPath": "/tmp"}  # noqa: S108 - a volume of the pod
+"""The only folder that a job writes to."""
+SCRATCH_VOLUME: Manifest = {"name": SCRATCH["name"], "emptyDir": {}}
 
 
 def environment(spec: JobSpec, size: Size, launch: Launch, *, namespace: str) -> list[Manifest]:

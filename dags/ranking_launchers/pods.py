@@ -177,13 +177,18 @@ def pod_manifest(
         "resources": size.resources(),
         # The end of the log is where a job that leaves no result says why.
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": cluster.CONTAINER_SECURITY,
+        "volumeMounts": [cluster.SCRATCH],
     }
+    labels = {**launch.labels, cluster.COMPONENT: size.component}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": launch.name, "namespace": namespace, "labels": launch.labels},
+        "metadata": {"name": launch.name, "namespace": namespace, "labels": labels},
         "spec": {
             "restartPolicy": "Never",
+            "securityContext": cluster.POD_SECURITY,
+            "volumes": [cluster.SCRATCH_VOLUME],
             "serviceAccountName": size.service_account,
             "nodeSelector": size.node_selector,
             "tolerations": size.tolerations,

@@ -1,7 +1,7 @@
 """The size classes of jobs on Kubernetes: one YAML table, checked when it is read."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -36,6 +36,8 @@ class Size(_Strict):
 
     image: str = Field(min_length=1)
     service_account: str = Field(min_length=1)
+    component: Literal["job", "spark", "train", "rollout"] = "job"
+    """What the network policies let its pods reach."""
     requests: dict[str, Quantity]
     limits: dict[str, Quantity]
     gpus: int = Field(default=0, ge=0)

@@ -249,12 +249,21 @@ def train_job(
     spec: JobSpec, size: Size, launch: cluster.Launch, *, namespace: str
 ) -> cluster.Manifest:
     """The TrainJob of one start of a job, as Kubeflow Trainer takes it."""
+    container = {
+        "name": CONTAINER,
+        "securityContext": cluster.CONTAINER_SECURITY,
+        "volumeMounts": [cluster.SCRATCH],
+    }
     pod = {
         "serviceAccountName": size.service_account,
         "nodeSelector": size.node_selector,
         "tolerations": size.tolerations,
+        "securityContext": cluster.POD_SECURITY,
+        "volumes": [cluster.SCRATCH_VOLUME],
+        "containers": [container],
     }
-    template = {"spec": {"template": {"spec": pod}}}
+    labels = {cluster.COMPONENT: size.component}
+    template = {"spec": {"template": {"metadata": {"labels": labels}, "spec": pod}}}
     nodes = {"name": NODES, "template": template}
     patch = {"template": {"spec": {"replicatedJobs": [nodes]}}}
     return {

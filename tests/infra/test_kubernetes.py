@@ -26,6 +26,15 @@ RIGHTS = {
         ("trainer.kubeflow.org", "trainjobs"): MAKES,
     },
     "ranking-spark": {("", "pods"): MAKES},
+    # tests/serving/release/kserve/test_role.py holds it against what the commands ask for.
+    "ranking-rollout": {
+        ("serving.kserve.io", "inferenceservices"): {"get", "patch", "create"},
+        ("apps", "deployments"): {"get"},
+        ("gateway.networking.k8s.io", "httproutes"): {"get"},
+        ("serving.knative.dev", "revisions"): {"get"},
+        ("", "pods"): {"list"},
+        ("", "pods/proxy"): {"get"},
+    },
 }
 """What the accounts of a role may do, by API group and resource."""
 HOLDERS = {
@@ -110,6 +119,31 @@ def test_images_accounts_and_environments_that_a_pod_names_are_there():
     assert accounts <= set(of_kind("ServiceAccount"))
     maps = {found["name"] for found in values_of(TRIAL, "configMapRef")}
     assert maps <= set(of_kind("ConfigMap"))
+
+
+SIZES = yaml.safe_load((FOLDER / "sizes.yaml").read_text())
+CLASSES = {name: {**SIZES["defaults"], **own} for name, own in SIZES["sizes"].items()}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_a_size_class_names_is_there(name):
+    """Images, accounts, secrets, and a component that the network policies know."""
+    size = CLASSES[name]
+    image = size["image"].removeprefix("ranking-").partition(":")[0]
+    assert image.removesuffix("-cuda") in IMAGES
+    assert size["service_account"] in of_kind("ServiceAccount")
+    assert SIZES["namespace"] in of_kind("Namespace")
+    for entry in size["secrets"].values():
+        secret, _, key = entry.partition("/")
+        assert key in SECRETS["ranking"][secret]
+    components = {
+        value
+        for found in values_of(list(of_kind("NetworkPolicy").values()), "values")
+        for value in found
+    }
+    assert size["component"] in components
+    rights = {"spark": "ranking-spark", "rollout": "ranking-rollout"}
+    assert size["service_account"] == rights.get(name, size["service_account"])
 
 
 def test_secrets_are_named_with_their_keys_and_have_no_values():

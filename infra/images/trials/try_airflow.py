@@ -12,4 +12,4 @@ from airflow.version import version
 found = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 plugins, errors = plugins_manager._get_plugins()
 print(version, sorted(found.dags), sorted(str(plugin.name) for plugin in plugins))
-sys.exit(bool(found.import_errors or errors or len(found.dags) != 3))
+sys.exit(bool(found.import_errors or errors or len(found.dags) != 4))

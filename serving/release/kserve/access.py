@@ -1,6 +1,6 @@
 """The rights that a command needs in the service's namespace, asked for before it changes anything.
 
-``infra/kubernetes/rollout-role.yaml`` gives exactly these.
+``infra/kubernetes/base/rollout-role.yaml`` gives exactly these.
 """
 
 from typing import NamedTuple
@@ -53,5 +53,5 @@ def require(cluster: Cluster, mode: Mode, *more: Right) -> None:
     if missing:
         raise CanaryTargetError(
             f"rights in namespace {cluster.namespace}: no {', no '.join(missing)}; "
-            "those of infra/kubernetes/rollout-role.yaml"
+            "those of infra/kubernetes/base/rollout-role.yaml"
         )

@@ -71,7 +71,7 @@ def launch(assets):
     return launch_of(TaskInstance(map_index=-1, task_id="validate_features_of_impressions"), 0)
 
 
-@pytest.mark.parametrize("size", ["small", "spark", "model"])
+@pytest.mark.parametrize("size", ["small", "spark", "model", "rollout"])
 def test_a_pod_is_what_kubernetes_takes(launch, size: str) -> None:
     """By the schema of its own API; the names fit where labels and host names are made of them."""
     from ranking_launchers.pods import pod_manifest
@@ -79,6 +79,19 @@ def test_a_pod_is_what_kubernetes_takes(launch, size: str) -> None:
     manifest = pod_manifest(SPEC, read_sizes(TABLE).size(size), launch, namespace="ranking")
     kubernetes_validate.validate(manifest, "1.31", strict=True)
     assert re.fullmatch(r"validate-features-of-imp-[0-9a-f]{10}-0", launch.name)
+    component = read_sizes(TABLE).size(size).component
+    _is_contained(manifest["metadata"]["labels"], manifest["spec"], component=component)
+
+
+def _is_contained(labels, pod, *, component: str) -> None:
+    """Let through by the namespace's network policies and by its restricted standard."""
+    assert labels["app.kubernetes.io/component"] == component
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["volumeMounts"] == [{"name": "scratch", "mountPath": "/tmp"}]
+    assert pod["volumes"] == [{"name": "scratch", "emptyDir": {}}]
 
 
 def test_a_trainjob_is_what_trainer_takes(launch) -> None:
@@ -89,6 +102,10 @@ def test_a_trainjob_is_what_trainer_takes(launch) -> None:
     parsed = TrainerV1alpha1TrainJob.from_dict(manifest).to_dict()
     assert _without_empty(parsed) == _without_empty(manifest)
     assert manifest["spec"]["trainer"]["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "1"
+    (patch,) = manifest["spec"]["runtimePatches"]
+    (nodes,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    template = nodes["template"]["spec"]["template"]
+    _is_contained(template["metadata"]["labels"], template["spec"], component="train")
 
 
 def _without_empty(node):

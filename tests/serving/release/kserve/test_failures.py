@@ -206,7 +206,7 @@ def test_a_right_that_is_missing_is_named_before_anything_changes(api, deploy, c
     code, summary = try_canary(call)
     assert (code, api.num_applies, api.num_dry_runs) == (1, 1, 0)
     assert f"rights in namespace ranking: no {' '.join(right)}" in summary["error"]
-    assert "infra/kubernetes/rollout-role.yaml" in summary["error"]
+    assert "infra/kubernetes/base/rollout-role.yaml" in summary["error"]
 
 
 def test_deploy_needs_the_right_to_create(api, deploy):

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 from support.serving.release.rollout_commands import BRIEF, KNATIVE, STANDARD, promote, try_canary
 
-ROLE = Path(__file__).resolve().parents[4] / "infra" / "kubernetes" / "rollout-role.yaml"
+ROLE = Path(__file__).resolve().parents[4] / "infra/kubernetes/base/rollout-role.yaml"
 
 
 def allowed():
