@@ -14,12 +14,14 @@ from support.serving import stand_ins
 
 from features.schema import Role
 from serving import settings
-from serving.lookup.item_cache import Snapshot
+from serving.inference.ranker import Ranker
+from serving.lookup.item_cache import HeldItems, Snapshot
 from serving.processes import messages, workers
 from serving.processes.channel import Channel, ChannelError
 from serving.processes.shared_memory import SharedMoment, SharedObject, mapped
+from serving.processes.worker import Worker
 from serving.protocol.errors import RequestError
-from serving.settings import Limits, Processes, Settings
+from serving.settings import Limits, Processes, Settings, Store
 from training.resources import num_cores
 
 
@@ -124,6 +126,24 @@ def test_what_no_one_waits_for_any_more_is_cancelled():
         theirs.close()
 
     asyncio.run(run())
+
+
+def test_a_worker_whose_supervisor_is_killed_ends(monkeypatch, tmp_path):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    store = stand_ins.StandInStore(stand_ins.SCHEMA, stand_ins.sample_rows())
+    items = HeldItems(Store(), equal_at=SharedMoment().get)
+    stopped = []
+
+    async def run():
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ranker = Ranker(stand_ins.SCHEMA, online=store)
+        joining = Worker(ours, ranker, items=items, num_threads=1).join
+        theirs.close()
+        with pytest.raises(ConnectionError, match="supervisor: ended"):
+            await joining(stop=stopped.append, complete=lambda: None)
+
+    asyncio.run(run())
+    assert stopped == ["the end of its supervisor"]
 
 
 @pytest.mark.process
