@@ -1,8 +1,4 @@
-"""KServe's model server with the ranker in it: REST and gRPC on one address.
-
-``RankingServer`` takes what it works with as arguments; ``open_server`` opens the real store,
-registry and artifacts and is the only function that knows them.
-"""
+"""KServe's model server with the ranker in it: REST and gRPC on one address."""
 
 import asyncio
 import contextlib
@@ -12,76 +8,57 @@ import signal
 import socket
 import ssl
 import threading
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import kserve
 import uvloop
 from kserve.constants.constants import FASTAPI_APP_IMPORT_STRING
 from kserve.model_server import app
-from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer
+from prometheus_client import REGISTRY
+from prometheus_client.registry import Collector
 
-from features.places import Place
-from features.schema import Schema
 from serving.inference.ranker import Ranker
-from serving.inference.repository import ChampionExtension, ChampionRepository
-from serving.lookup.item_cache import ItemRefresh
-from serving.observability import tracing
-from serving.protocol.errors import RequestError
-from serving.protocol.inference_request import NAME, check_name
+from serving.inference.ranker_repository import RankerExtension, RankerRepository
+from serving.observability import metrics, tracing
+from serving.protocol.inference_request import NAME
 from serving.settings import Settings, Tls
+from serving.transport.data_plane import RankingDataPlane
 from serving.transport.grpc_servicer import RankingServicer, create_server
 from serving.transport.http_protocol import HttpProtocol
 from serving.transport.middleware import Gateway
+from serving.transport.ports import reserve
 from serving.transport.routes import Routes
 
 if TYPE_CHECKING:
     import grpc
     import uvicorn
 
-LOAD_SECONDS = 10.0
-"""How long the store may take to answer when all items are loaded."""
-EXTENSIONS = ("binary_tensor_data", "model_repository")
-"""As the protocol names them; KServe has a name of its own for the second."""
 CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
 """They write three lines a request; /metrics has the same in histograms."""
 
 logger = logging.getLogger(__name__)
 
 
-class RankingDataPlane(DataPlane):
-    """Corrects KServe's data plane, which is always ready and has no version in its metadata.
+class Group(Protocol):
+    """The processes that answer on the same ports, as the one that is this server sees them."""
 
-    Its errors have the endpoint's one form.
-    """
+    collector: Collector
+    """Who has the metrics of all."""
 
-    def __init__(self, ranker: Ranker, *, repository: ChampionRepository) -> None:
-        """Args: the model and the repository that holds it."""
-        super().__init__(repository)
-        self._ranker = ranker
-        self.is_draining = False
-        """Whether the server is about to end."""
+    async def join(self, *, stop: Callable[[str], None], complete: Callable[[], None]) -> None:
+        """Return when there are versions to serve, or the reason why not.
 
-    async def ready(self) -> bool:
-        """Whether a model can answer, and goes on doing so."""
-        return self._ranker.version is not None and not self.is_draining
+        Args:
+            stop: Ends the server; its argument says who wants that.
+            complete: To be called when all processes listen.
+        """
+        ...
 
-    def get_model_from_registry(self, name: str) -> kserve.Model:
-        """The ranker by its name; RequestError (404) for every other."""
-        check_name(name)
-        return self._ranker
-
-    def metadata(self) -> dict[str, object]:
-        """KServe's name and version, and what the endpoint has beyond the protocol's core."""
-        metadata: dict[str, object] = super().metadata()
-        return {**metadata, "extensions": [*EXTENSIONS, *cast(list[str], metadata["extensions"])]}
-
-    async def model_metadata(self, model_name: str) -> dict[str, object]:
-        """Inputs and outputs with type and shape, and the versions that answer."""
-        metadata: dict[str, object] = await super().model_metadata(model_name)
-        versions = [model.version for model in self._ranker.versions.answering]
-        return {**metadata, "platform": "wukong", "versions": versions}
+    def listen(self) -> None:
+        """Say that this process listens."""
+        ...
 
 
 class RankingServer(kserve.ModelServer):
@@ -91,21 +68,24 @@ class RankingServer(kserve.ModelServer):
         self,
         ranker: Ranker,
         *,
-        repository: ChampionRepository,
+        repository: RankerRepository,
         host: str,
         http_port: int,
         grpc_port: int,
         settings: Settings,
+        group: Group | None = None,
     ) -> None:
-        """Load the champion; without one, every request is answered with the reason.
+        """Put it together; without a champion every request is answered with the reason.
 
-        Args: the model, the repository that holds it, the address, and the settings.
+        Args:
+            ranker: The model.
+            repository: What loads versions into it.
+            host: The address.
+            http_port: Of REST.
+            grpc_port: Of gRPC.
+            settings: The settings.
+            group: The processes that answer on the same ports; None: there is no other.
         """
-        try:
-            repository.load_now()
-        except RequestError as error:
-            # Up without a model: /v2/health/ready says so, and the next load can mend it.
-            logger.warning("serving without a model: %s", error)
         super().__init__(
             http_port=http_port,
             grpc_port=grpc_port,
@@ -118,20 +98,25 @@ class RankingServer(kserve.ModelServer):
         self.host = host
         self.ranker = ranker
         self.dataplane = RankingDataPlane(ranker, repository=repository)
-        self.model_repository_extension = ChampionExtension(repository)
+        self.model_repository_extension = RankerExtension(repository)
         self._repository = repository
         self._settings = settings
+        self._group = group
+        self.dataplane.is_complete = group is None
         self._routes = Routes(
             dataplane=self.dataplane,
             ranker=ranker,
             repository=repository,
             settings=settings,
+            collector=REGISTRY if group is None else group.collector,
         )
 
     def start(self, models: list[kserve.Model] | None = None) -> None:
         """Answer until SIGINT or SIGTERM; a model that is not ready yet is no obstacle."""
-        for port in (self.http_port, self.grpc_port):
-            _check_free(self.host, port)
+        if self._group is None:
+            for port in (self.http_port, self.grpc_port):
+                reserve(self.host, port).close()
+            metrics.WORKERS.set(1)
         self._routes.register(app)
         app.add_middleware(Gateway, settings=self._settings)
         tracing.start(self._settings.tracing)
@@ -150,24 +135,44 @@ class RankingServer(kserve.ModelServer):
     async def serve(self) -> None:
         """Both sides, until a signal; then until what had begun is answered, or its time is up."""
         rest, grpc_server = self._rest(), self._grpc()
-        stopping = self._stop_on_signals(rest)
+        stop, stopping = self._stopping(rest)
+        if self._group is not None:
+            await self._group.join(stop=stop, complete=self._complete)
         await self._repository.warm_up()
         await grpc_server.start()
         logger.info(
             "serving %s on %s: REST %d, gRPC %d", NAME, self.host, self.http_port, self.grpc_port
         )
         _log_settings(self._settings)
-        rest_ended = asyncio.create_task(rest.start())
+        rest_ended = asyncio.create_task(self._answer_rest(rest))
         stop_requested = asyncio.create_task(stopping.wait())
         await asyncio.wait({rest_ended, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
         stop_requested.cancel()
         # Both at one time: neither side begins anything while the other one ends.
         await asyncio.gather(rest_ended, grpc_server.stop(self._settings.limits.drain_seconds))
 
-    def _stop_on_signals(self, rest: RESTServer) -> asyncio.Event:
-        """Have SIGINT and SIGTERM end both sides; a second one does not wait for open requests.
+    async def _answer_rest(self, rest: RESTServer) -> None:
+        if self._group is None:
+            await rest.start()
+            return
+        rest.create_application()
+        with socket.socket() as shared:
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            shared.bind((self.host, self.http_port))
+            # Uvicorn would listen in a moment; from here on connections wait for it.
+            shared.listen(rest.config.backlog)
+            self._group.listen()
+            await rest._server.serve(sockets=[shared])
 
-        Uvicorn's own handlers end REST alone, and raise the signal again afterwards.
+    def _complete(self) -> None:
+        self.dataplane.is_complete = True
+
+    def _stopping(self, rest: RESTServer) -> tuple[Callable[[str], None], asyncio.Event]:
+        """What ends both sides, as SIGINT and SIGTERM do; and the event that it sets.
+
+        Called again, it does not wait for open requests. Uvicorn's own handlers end REST alone, and
+        raise the signal again afterwards.
         """
         stopping = asyncio.Event()
         uvicorn = rest._server
@@ -182,7 +187,7 @@ class RankingServer(kserve.ModelServer):
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop, number.name)
-        return stopping
+        return stop, stopping
 
     def _rest(self) -> RESTServer:
         rest = RESTServer(
@@ -203,62 +208,11 @@ class RankingServer(kserve.ModelServer):
             self.dataplane, ranker=self.ranker, extension=self.model_repository_extension
         )
         return create_server(
-            servicer, settings=self._settings, address=f"{self.host}:{self.grpc_port}"
+            servicer,
+            settings=self._settings,
+            address=f"{self.host}:{self.grpc_port}",
+            is_shared=self._group is not None,
         )
-
-
-def open_server(
-    schema: Schema,
-    *,
-    store: Place,
-    artifacts: Place,
-    tracking: Path,
-    host: str,
-    http_port: int,
-    grpc_port: int,
-    model: Place | None = None,
-    compiled: Path | None = None,
-) -> RankingServer:
-    """The server on the real online store, registry and artifacts, set by the environment.
-
-    ``model`` and ``compiled`` are as ``serving.inference.loader.Models`` has them.
-    """
-    import torch
-
-    from features.online_store.reader import open_rows
-    from serving.inference.loader import Models
-
-    settings = Settings.from_environment()
-    models = Models(
-        schema,
-        artifacts=artifacts,
-        tracking=tracking,
-        model=model,
-        compiled=compiled,
-        num_threads=settings.scoring.num_threads,
-    )
-    # Of whatever is no request that is alone: training.artifact.scorer says why.
-    torch.set_num_threads(1)
-    rows = open_rows(schema, store, timeout_seconds=settings.store.max_seconds)
-    # All items take longer to read than a request may wait.
-    all_rows = open_rows(schema, store, timeout_seconds=LOAD_SECONDS)
-    items = ItemRefresh(schema, all_rows, settings.store)
-    items.start()
-    ranker = Ranker(schema, online=rows, items=items, settings=settings)
-    repository = ChampionRepository(
-        ranker,
-        champion_version=models.champion_version,
-        load_champion=models.load,
-        shares=models.shares,
-    )
-    return RankingServer(
-        ranker,
-        repository=repository,
-        host=host,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        settings=settings,
-    )
 
 
 def _encrypt(config: "uvicorn.Config", tls: Tls) -> None:
@@ -285,12 +239,3 @@ def _log_settings(settings: Settings) -> None:
         settings.logging.share,
         settings.tracing.exporter or "none",
     )
-
-
-def _check_free(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ValueError(f"port: {host}:{port}; a free one: {error.strerror}") from error

@@ -13,12 +13,14 @@ from pydantic_settings import SettingsConfigDict
 
 from features.environment import Environment, Group
 from features.places import Place, place
-from training.resources import num_cores
+from training.resources import memory_bytes, num_cores, quota_cores
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_CANDIDATES = 10_000
 MIN_TOKEN_CHARACTERS = 16
 
+BYTES_PER_WORKER = 2**30
+"""Memory of the container for each process that answers, where the quota decides their number."""
 LOAD_SECONDS = 300.0
 """How long a server may load versions before it gives up and keeps those that it has."""
 
@@ -212,6 +214,20 @@ class Scoring(Group):
         return self.torch_threads or num_cores()
 
 
+class Processes(Group):
+    """How many processes answer on the endpoint's ports."""
+
+    workers: int = Field(default=0, ge=0, le=64, validation_alias="RANKING_WORKERS")
+    """Processes that answer, each with its part of the cores and of the limits on numbers; 0: the
+    whole cores of the container's quota, as far as its memory goes, and 1 where it has no quota."""
+
+    @property
+    def num_workers(self) -> int:
+        """Processes that answer; 1: the server itself."""
+        room = memory_bytes() // BYTES_PER_WORKER
+        return self.workers or max(1, min(quota_cores() or 1, room))
+
+
 class Secret(Group):
     """What callers must show; set but empty is an error: a server must not open by accident."""
 
@@ -234,7 +250,7 @@ class Secret(Group):
         return token
 
 
-GROUPS = (Limits, Secret, ServerTls, Logging, Store, Scoring)
+GROUPS = (Limits, Secret, ServerTls, Logging, Store, Scoring, Processes)
 """What the endpoint reads by variables of ours, in the order of the reference."""
 
 
@@ -249,6 +265,7 @@ class Settings:
     logging: Logging = dataclasses.field(default_factory=Logging)
     store: Store = dataclasses.field(default_factory=Store)
     scoring: Scoring = dataclasses.field(default_factory=Scoring)
+    processes: Processes = dataclasses.field(default_factory=Processes)
 
     @classmethod
     def from_environment(cls, environment: Environment = os.environ) -> Self:
@@ -261,4 +278,23 @@ class Settings:
             logging=Logging.from_environment(environment),
             store=Store.from_environment(environment),
             scoring=Scoring.from_environment(environment),
+            processes=Processes.from_environment(environment),
+        )
+
+    def of_worker(self) -> Self:
+        """The part that one of several processes has of the cores, and of the limits on numbers."""
+        processes = self.processes.num_workers
+        cores = max(1, num_cores() // processes)
+        limits = {
+            name: -(-getattr(self.limits, name) // processes)
+            for name in ("max_concurrent", "max_connections")
+        }
+        scoring = {
+            "workers": self.scoring.workers or cores,
+            "torch_threads": self.scoring.torch_threads or cores,
+        }
+        return dataclasses.replace(
+            self,
+            limits=self.limits.model_copy(update=limits),
+            scoring=self.scoring.model_copy(update=scoring),
         )

@@ -134,7 +134,8 @@ ON_THIS_MACHINE = {
     "features/validation/gx_project.py": "Great Expectations writes to a disk alone",
     "serving/cli/requests.py": "MLflow's database and native code",
     "serving/inference/loader.py": "MLflow's database and native code",
-    "serving/server.py": "MLflow's database and native code",
+    "serving/processes/options.py": "MLflow's database and native code",
+    "serving/processes/start.py": "a temporary folder for metrics",
 }
 """Modules that work with files of this machine, and with which."""
 

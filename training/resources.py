@@ -22,8 +22,19 @@ def num_cores(root: Path = _ROOT) -> int:
     Args:
         root: Where ``proc`` and what is mounted lie, for tests.
     """
-    quotas = [_quota(group) for group in _groups(root, "cpu")]
-    return max(1, int(min([len(os.sched_getaffinity(0)), *quotas])))
+    bound = len(os.sched_getaffinity(0))
+    quota = quota_cores(root)
+    return bound if quota is None else min(bound, quota)
+
+
+def quota_cores(root: Path = _ROOT) -> int | None:
+    """Whole cores of this process's quota, at least 1; None where it has none.
+
+    Args:
+        root: As ``num_cores`` has it.
+    """
+    quota = min((_quota(group) for group in _groups(root, "cpu")), default=math.inf)
+    return None if quota == math.inf else max(1, int(quota))
 
 
 def memory_bytes(root: Path = _ROOT) -> int:

@@ -93,7 +93,7 @@ CONTAINER_SECURITY: Manifest = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
 }
-SCRATCH: Manifest = {"name": "scratch", "mountPath": "/tmp"}  # noqa: S108 - a volume of the pod
+SCRATCH: Manifest = {"name": "scratch", "mountPath": "/tmp"}
 """The only folder that a job writes to."""
 SCRATCH_VOLUME: Manifest = {"name": SCRATCH["name"], "emptyDir": {}}
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from features.cli import Command, FailedError, Summary
 from features.datasets.catalog import schema_of
-from features.imports import without_collection
 from serving.cli.requests import (
     CanaryRequest,
     DeployRequest,
@@ -36,25 +35,23 @@ def _serve(request: ServeRequest) -> Summary:
     # Read when torch is imported. Threads of libgomp look for work for milliseconds before they
     # sleep, on cores that the rest of a request needs; a thousand looks are some microseconds.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    with without_collection():
-        from serving import server
-        from serving.observability.metrics_port import open_port
-        from serving.settings import ServerTls
+    from serving.processes.options import Options
+    from serving.processes.start import serve
 
-    running = server.open_server(
-        schema_of(request.dataset),
+    options = Options(
+        schema=schema_of(request.dataset),
         store=request.store,
         artifacts=request.artifacts,
         tracking=request.tracking,
         host=request.host,
         http_port=request.http_port,
         grpc_port=request.grpc_port,
+        metrics_port=request.metrics_port,
         model=request.model,
         compiled=request.compiled,
     )
-    with open_port(request.host, request.metrics_port, tls=ServerTls.from_environment()):
-        running.start()
-    return {"dataset": request.dataset, "version": running.ranker.version, "stopped": True}
+    version = serve(options)
+    return {"dataset": request.dataset, "version": version, "stopped": True}
 
 
 def _deploy(request: DeployRequest) -> Summary:

@@ -15,6 +15,7 @@ from serving.routing.serving_versions import Champion
 from serving.routing.traffic_split import Shares, read_shares
 from training.artifact import artifact
 from training.artifact.aoti_cache import NativeCode
+from training.artifact.artifact import Artifact
 from training.artifact.manifest import read_manifest
 from training.registry.aliases import CHAMPION
 from training.registry.mlflow_registry import Registry
@@ -67,6 +68,10 @@ class Models:
         return Shares() if self._model is not None else read_shares(self._registry)
 
     def load(self, version: str) -> Champion:
+        """As ``open`` has it, ready to score."""
+        return champion_of(self.open(version), num_threads=self._num_threads)
+
+    def open(self, version: str) -> Artifact:
         """An artifact that has proven itself; ArtifactError says what is wrong with it."""
         # A new thread has the number that was set last, which may be a lone request's.
         torch.set_num_threads(1)
@@ -74,15 +79,25 @@ class Models:
         loaded = artifact.load(directory, self._schema, native=self._native, num_threads=1)
         how = "native code" if loaded.is_native else f"eager, native code {loaded.why_eager}"
         logger.info("%s: %s", version, how)
-
-        def score_alone(inputs: RequestInputs) -> npt.NDArray[np.float32]:
-            threads = min(self._num_threads, max(1, len(inputs) // _ROWS_PER_THREAD))
-            return loaded.score(inputs, num_threads=threads)
-
-        version = loaded.manifest.version
-        return Champion(version=version, score=loaded.score, score_alone=score_alone)
+        return loaded
 
     @functools.cached_property
     def _registry(self) -> Registry:
         # Opening it takes a second of Python, which every load would take from the requests.
         return Registry(self._tracking, self._schema.name)
+
+
+def champion_of(loaded: Artifact, *, num_threads: int) -> Champion:
+    """A loaded artifact that answers.
+
+    Args:
+        loaded: The artifact.
+        num_threads: Of a request that has the process to itself.
+    """
+
+    def score_alone(inputs: RequestInputs) -> npt.NDArray[np.float32]:
+        threads = min(num_threads, max(1, len(inputs) // _ROWS_PER_THREAD))
+        return loaded.score(inputs, num_threads=threads)
+
+    version = loaded.manifest.version
+    return Champion(version=version, score=loaded.score, score_alone=score_alone)

@@ -1,8 +1,6 @@
 """The model repository: one model, whose version is wherever the alias ``champion`` points.
 
-A canary and a challenger in the shadow are loaded too, where the registry names them. KServe's own
-repository loads nothing and reports success; its extension hides the reason of a failure behind a
-class name.
+A canary and a challenger in the shadow are loaded too, where the registry names them.
 """
 
 import asyncio
@@ -12,23 +10,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
-import kserve
-from kserve.protocol.model_repository_extension import ModelRepositoryExtension
-
-from serving.inference.load_request import (
-    WARM_UP_CANDIDATES,
-    LoadRequest,
-    check_scores,
-    warm_up_request,
-)
+from serving.inference.load_request import LoadRequest, check_scores
 from serving.inference.ranker import Ranker
+from serving.inference.ranker_repository import RankerRepository
 from serving.observability import metrics
-from serving.observability.version_metrics import LoadedVersions, set_champion
 from serving.protocol.errors import RequestError
-from serving.protocol.inference_request import NAME, check_name
+from serving.protocol.inference_request import check_name
 from serving.routing.serving_versions import Champion, ServingVersions, WeightedModel
 from serving.routing.traffic_split import Shares
 from serving.settings import LOAD_SECONDS
@@ -39,8 +30,13 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 
-class ChampionRepository(kserve.ModelRepository):
-    """Holds the ranker, and puts the champion into it."""
+def _alone(versions: ServingVersions) -> AbstractContextManager[None]:
+    """There is no other process."""
+    return nullcontext()
+
+
+class ChampionRepository(RankerRepository):
+    """Loads the champion, canary and challenger that the registry names."""
 
     def __init__(
         self,
@@ -49,6 +45,7 @@ class ChampionRepository(kserve.ModelRepository):
         champion_version: Callable[[], str | None],
         load_champion: Callable[[str], Champion],
         shares: Callable[[], Shares] = Shares,
+        prepared: Callable[[ServingVersions], AbstractContextManager[None]] = _alone,
     ) -> None:
         """Hold a ranker that is filled on the first load.
 
@@ -58,62 +55,30 @@ class ChampionRepository(kserve.ModelRepository):
             load_champion: Opens and verifies the artifact of a version, its golden request
                 included; raises where anything is wrong with it.
             shares: The canary and the challenger that the registry names now.
+            prepared: Has other processes load versions that this one has verified, or raises; they
+                serve them from the end of the block on, and drop them where it fails.
         """
-        super().__init__()
-        self._ranker = ranker
+        super().__init__(ranker)
         self._champion_version = champion_version
         self._load_champion = load_champion
         self._shares = shares
+        self._prepared = prepared
         self._one_at_a_time = threading.Lock()
         # A thread of its own: a load that took one of asyncio's would keep it from the requests.
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="load")
-        self._version_metrics = LoadedVersions()
-        self.update(ranker)
 
     async def load(self, name: str) -> bool:
-        """Swap to the champion of this moment; on any failure the old model stays.
-
-        Raises:
-            RequestError: It cannot be loaded, or not within LOAD_SECONDS (409). What was loaded
-                before stays then, even if a thread goes on loading.
-        """
+        """As ``RankerRepository`` has it."""
         check_name(name)
-        await self._run(self.load_now)
+        await self.change(self.load_now)
         await self.warm_up()
         return True
 
-    async def warm_up(self) -> None:
-        """Run a warm-up request, so that the first caller does not wait longer; never fails.
-
-        The champion has passed its checks before. What fails here, such as a store that is away,
-        degrades real requests too and does not keep the champion from serving.
-        """
-        if self._ranker.versions.champion is None:
-            return
-        try:
-            call = warm_up_request(self._ranker.schema, max(WARM_UP_CANDIDATES))
-            await self._ranker.warm_up(call)
-        except Exception:
-            logger.warning("warm-up: the first request may be slow", exc_info=True)
-
     async def follow(self, name: str) -> dict[str, object]:
-        """Load the canary and the challenger that the registry names now; the champion stays.
-
-        Returns:
-            The versions that serve, as ``ServingVersions.to_dict`` has them.
-
-        Raises:
-            RequestError: One of them cannot be loaded, or not within LOAD_SECONDS (409). The
-                versions that served before stay then.
-        """
+        """As ``RankerRepository`` has it."""
         check_name(name)
-        await self._run(self.follow_now)
+        await self.change(self.follow_now)
         return self._ranker.versions.to_dict()
-
-    def unload(self, name: str) -> NoReturn:
-        """RequestError (409): without its only model the endpoint has no use."""
-        check_name(name)
-        raise RequestError("model", name, "the only model stays loaded", status=HTTPStatus.CONFLICT)
 
     def load_now(self, request: LoadRequest | None = None) -> None:
         """Read the aliases, verify, warm up, swap.
@@ -129,9 +94,8 @@ class ChampionRepository(kserve.ModelRepository):
             registered = self._registered()
             champion = self._champion()
             versions = self._canary_and_shadow(champion.version, is_strict=False)
-            self._require_unchanged(registered, request)
-            self._serve(dataclasses.replace(versions, champion=champion))
-            set_champion(champion.version)
+            self._take_up(dataclasses.replace(versions, champion=champion), registered, request)
+            metrics.LOADS.labels("swapped").inc()
             seconds = time.monotonic() - started
             logger.info(
                 "load: %s -> %s, verified and warm in %.2f s", old, champion.version, seconds
@@ -142,20 +106,18 @@ class ChampionRepository(kserve.ModelRepository):
         with self._one_at_a_time:
             champion, registered = self._ranker.champion(), self._registered()
             versions = self._canary_and_shadow(champion.version, is_strict=True)
-            self._require_unchanged(registered, request)
-            self._serve(dataclasses.replace(versions, champion=champion))
+            self._take_up(dataclasses.replace(versions, champion=champion), registered, request)
             logger.info("serving versions: %s", self._ranker.versions.to_dict())
 
-    def index(self) -> list[dict[str, str]]:
-        """The repository's content, as the Open Inference Protocol lists it."""
-        versions = self._ranker.versions
-        if versions.champion is None:
-            reason = self._ranker.why_not_ready
-            return [{"name": NAME, "version": "", "state": "UNAVAILABLE", "reason": reason}]
-        ready = {"name": NAME, "state": "READY", "reason": ""}
-        return [{**ready, "version": model.version} for model in versions.answering]
+    def load_if_there_is_one(self) -> None:
+        """What a server starts with: the champion, or why there is none."""
+        try:
+            self.load_now()
+        except RequestError as error:
+            # Up without a model: /v2/health/ready says so, and the next load can mend it.
+            logger.warning("serving without a model: %s", error)
 
-    async def _run(self, change: Callable[[LoadRequest], Result]) -> Result:
+    async def change(self, change: Callable[[LoadRequest], Result]) -> Result:
         """Make one change at a time; without effect once its caller has got an error."""
         request = LoadRequest(LOAD_SECONDS)
         future = asyncio.get_running_loop().run_in_executor(self._thread, change, request)
@@ -179,32 +141,24 @@ class ChampionRepository(kserve.ModelRepository):
         """The champion's version and the shares that the registry names now."""
         return self._champion_version(), self._shares()
 
-    def _require_unchanged(
-        self, registered: tuple[str | None, Shares], request: LoadRequest | None
+    def _take_up(
+        self,
+        versions: ServingVersions,
+        registered: tuple[str | None, Shares],
+        request: LoadRequest | None,
     ) -> None:
-        """RequestError where the registry names other versions than those that were loaded.
+        """Serve versions; RequestError where the registry names others than when the load began.
 
         A load may take minutes. Its caller may have gone, and moved the aliases back.
         """
-        now = self._registered()
-        if now != registered:
-            limit = f"{registered[0]} with {registered[1]}, as when the load began; ask again"
-            raise RequestError("registry", now, limit, status=HTTPStatus.CONFLICT)
-        if request is not None:
-            request.begin_change()
-
-    def _serve(self, versions: ServingVersions) -> None:
-        self._ranker.follow(versions)
-        champion = versions.champion
-        weighted = {CANARY: versions.canary, SHADOW: versions.shadow}
-        shares = {role: one.share for role, one in weighted.items() if one}
-        left = 100.0 - (shares[CANARY].percent if CANARY in shares else 0.0)
-        self._version_metrics.set_roles(
-            {
-                CHAMPION: (champion.version, left) if champion else None,
-                **{role: (share.version, share.percent) for role, share in shares.items()},
-            }
-        )
+        with self._prepared(versions):
+            now = self._registered()
+            if now != registered:
+                limit = f"{registered[0]} with {registered[1]}, as when the load began; ask again"
+                raise RequestError("registry", now, limit, status=HTTPStatus.CONFLICT)
+            if request is not None:
+                request.begin_change()
+            self.serve(versions)
 
     def _champion(self) -> Champion:
         version = self._champion_version()
@@ -251,20 +205,3 @@ class ChampionRepository(kserve.ModelRepository):
         champion = self._load_champion(version)
         check_scores(champion, self._ranker)
         return champion
-
-
-class ChampionExtension(ModelRepositoryExtension):
-    """What REST and gRPC call; an error keeps its own text and status."""
-
-    def __init__(self, repository: ChampionRepository) -> None:
-        """Args: the repository."""
-        super().__init__(repository)
-        self._repository = repository
-
-    async def load(self, model_name: str) -> None:
-        """Load, or say why not."""
-        await self._repository.load(model_name)
-
-    async def unload(self, model_name: str) -> None:
-        """RequestError (409), always."""
-        self._repository.unload(model_name)

@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from serving.settings import Store
 
 logger = logging.getLogger(__name__)
 
+LOAD_SECONDS = 10.0
+"""How long the store may take to answer when all items are loaded."""
 LOADS_ARE_ONE_IN = 5
 """A load is followed by four times its time without one: items that are written all the time would
 else be loaded all the time, next to the requests."""
@@ -141,15 +143,69 @@ class Items:
     is_stale: bool = False
 
 
-class ItemRefresh:
+class HeldItems:
     """Holds the newest snapshot; ``__call__`` gives it to a request."""
 
-    def __init__(self, schema: Schema, rows: OnlineRows, settings: Store) -> None:
-        """Args: the schema, the store, and how often to read it."""
+    def __init__(self, settings: Store, *, equal_at: Callable[[], float]) -> None:
+        """Nothing is held yet.
+
+        Args:
+            settings: From which age on items are flagged.
+            equal_at: Since when, by ``time.monotonic``, they are known to equal the store's.
+        """
+        self._settings = settings
+        self._equal_at = equal_at
+        self.snapshot: Snapshot | None = None
+
+    def __call__(self) -> Items | None:
+        """The items, flagged where they were not compared with the store for too long."""
+        snapshot = self.snapshot
+        if snapshot is None:
+            return None
+        return Items(snapshot, is_stale=self.age_seconds > self._settings.stale_seconds)
+
+    @property
+    def age_seconds(self) -> float:
+        """Since the items were last found equal to the store's."""
+        return time.monotonic() - self._equal_at()
+
+    def show_age(self) -> None:
+        """Have the metric say the age from now on."""
+        metrics.ITEMS_AGE.set_function(lambda: self.age_seconds)
+
+    def hold(self, snapshot: Snapshot | None) -> None:
+        """Give this snapshot to every request from now on; None: items are read for each."""
+        self.snapshot = snapshot
+        if snapshot is not None:
+            metrics.ITEMS_ROWS.set(snapshot.num_items)
+            metrics.ITEMS_BYTES.set(snapshot.num_bytes)
+
+
+class ItemRefresh:
+    """Keeps the newest snapshot; ``__call__`` gives it to a request."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        rows: OnlineRows,
+        settings: Store,
+        *,
+        on_look: Callable[[Snapshot | None, float], None] | None = None,
+    ) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            schema: The schema.
+            rows: The store.
+            settings: How often to read it.
+            on_look: Takes, after each look into the store, the snapshot, and since when it is known
+                to equal the store's.
+        """
         self._schema = schema
         self._rows = rows
         self._settings = settings
-        self._snapshot: Snapshot | None = None
+        self._on_look = on_look
+        self.held = HeldItems(settings, equal_at=lambda: self._equal_at)
         self._version: object = _NEVER
         self._equal_at = float("-inf")
         self._next_load = float("-inf")
@@ -158,21 +214,13 @@ class ItemRefresh:
         self._thread = threading.Thread(target=self._poll, name="item-refresh", daemon=True)
 
     def __call__(self) -> Items | None:
-        """The items, flagged where they were not compared with the store for too long."""
-        snapshot = self._snapshot
-        if snapshot is None:
-            return None
-        return Items(snapshot, is_stale=self.age_seconds > self._settings.stale_seconds)
-
-    @property
-    def age_seconds(self) -> float:
-        """Since the items were last found equal to the store's."""
-        return time.monotonic() - self._equal_at
+        """As ``HeldItems`` has it."""
+        return self.held()
 
     def start(self) -> None:
         """Load, and go on comparing; a store that does not answer now may do so later."""
         if self._settings.max_item_rows:
-            metrics.ITEMS_AGE.set_function(lambda: self.age_seconds)
+            self.held.show_age()
             self.look()
             self._thread.start()
 
@@ -205,18 +253,22 @@ class ItemRefresh:
             self._equal_at = started
             self._is_failing = False
             metrics.ITEMS_FAILING.set(0)
+        if self._on_look is not None:
+            self._on_look(self.held.snapshot, self._equal_at)
 
     def _load(self) -> None:
-        changed = None if self._snapshot is None else self._rows.changed(Role.ITEM, self._version)
-        if self._snapshot is None or changed is None or not self._is_few(changed):
+        held = self.held.snapshot
+        changed = None if held is None else self._rows.changed(Role.ITEM, self._version)
+        if held is None or changed is None or not self._is_few(changed):
             self._load_all()
         elif changed:
             columns = self._rows.read(Role.ITEM, changed)
-            self._swap(self._snapshot.renewed(self._schema, changed, columns), "renewed")
+            self._swap(held.renewed(self._schema, changed, columns), "renewed")
 
     def _is_few(self, changed: Sequence[int | str]) -> bool:
         """Whether it pays to load the changed items only, and there is room for them."""
-        num_items = self._snapshot.num_items if self._snapshot else 0
+        held = self.held.snapshot
+        num_items = held.num_items if held else 0
         has_room = num_items + len(changed) <= self._settings.max_item_rows
         return has_room and len(changed) * FEW_ARE_ONE_IN <= num_items
 
@@ -227,21 +279,20 @@ class ItemRefresh:
         except TooManyRowsError as error:
             logger.warning("items: %s; they are read for each request", error)
             metrics.ITEM_REFRESHES.labels("too_many").inc()
-            self._snapshot = None
+            self.held.hold(None)
             return
-        if not ids and self._snapshot is not None and self._snapshot.num_items:
+        held = self.held.snapshot
+        if not ids and held is not None and held.num_items:
             # A Redis that was restarted without its data: who fills it again writes, and is seen.
-            raise ValueError(f"items: none; {self._snapshot.num_items} are in memory")
+            raise ValueError(f"items: none; {held.num_items} are in memory")
         snapshot = Snapshot.of(self._schema, ids, columns)
         self._swap(snapshot, "swapped")
         seconds = time.monotonic() - started
         logger.info("items: %d in memory, loaded in %.2f s", snapshot.num_items, seconds)
 
     def _swap(self, snapshot: Snapshot, outcome: str) -> None:
-        self._snapshot = snapshot
+        self.held.hold(snapshot)
         metrics.ITEM_REFRESHES.labels(outcome).inc()
-        metrics.ITEMS_ROWS.set(snapshot.num_items)
-        metrics.ITEMS_BYTES.set(snapshot.num_bytes)
 
     def _poll(self) -> None:
         while not self._stopped.wait(self._settings.poll_seconds):

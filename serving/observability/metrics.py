@@ -25,6 +25,10 @@ TURNED_AWAY = Counter(
     "Requests to infer that found every place taken, before it was known who would answer them.",
 )
 ANSWERS = Counter("ranking_answers", "Requests to infer answered, by model version.", ["version"])
+WORKERS = Gauge("ranking_workers", "Processes that answer requests.", multiprocess_mode="livemax")
+WORKER_RESTARTS = Counter(
+    "ranking_worker_restarts", "Workers that ended unasked, and were replaced if not too often."
+)
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _FINE_BUCKETS = tuple(round(0.0005 * 1.25**power, 6) for power in range(39))
 """Seconds, 0.5 ms to 2.4 s: a percentile that a rollout compares is known to a quarter at worst."""
@@ -46,7 +50,9 @@ SHARE = Gauge(
     ["role", "version"],
 )
 IN_FLIGHT = Gauge(
-    "ranking_requests_in_flight", "Requests to infer that have a place: there whole, not answered."
+    "ranking_requests_in_flight",
+    "Requests to infer that have a place: there whole, not answered.",
+    multiprocess_mode="livesum",
 )
 LOADS = Counter("ranking_loads", "Loads of the champion, by outcome: swapped, failed.", ["outcome"])
 SECONDS = Histogram(
@@ -98,9 +104,15 @@ PAIRS = Counter(
     "Answers of a canary that the champion was to score too: scored, dropped, failed, hung.",
     ["outcome"],
 )
-PAIRS_WAITING = Gauge("ranking_pairs_waiting", "Answers of a canary that wait for the champion.")
+PAIRS_WAITING = Gauge(
+    "ranking_pairs_waiting",
+    "Answers of a canary that wait for the champion.",
+    multiprocess_mode="livesum",
+)
 PAIRS_HUNG = Gauge(
-    "ranking_pairs_hung", "1 when the champion hung while it scored an answer of a canary, else 0."
+    "ranking_pairs_hung",
+    "1 when the champion hung while it scored an answer of a canary, else 0.",
+    multiprocess_mode="livemax",
 )
 PAIR_SECONDS = Histogram(
     "ranking_pair_seconds", "Time of the champion for an answer of a canary.", buckets=_BUCKETS
@@ -110,9 +122,15 @@ SHADOW = Counter(
     "Requests mirrored to the challenger, by outcome: scored, dropped, failed, hung.",
     ["outcome"],
 )
-SHADOW_WAITING = Gauge("ranking_shadow_waiting", "Mirrored requests that wait for the challenger.")
+SHADOW_WAITING = Gauge(
+    "ranking_shadow_waiting",
+    "Mirrored requests that wait for the challenger.",
+    multiprocess_mode="livesum",
+)
 SHADOW_HUNG = Gauge(
-    "ranking_shadow_hung", "1 where the challenger did not come back and is given up, else 0."
+    "ranking_shadow_hung",
+    "1 where the challenger did not come back and is given up, else 0.",
+    multiprocess_mode="livemax",
 )
 SHADOW_SECONDS = Histogram(
     "ranking_shadow_seconds", "Time of the challenger for a request.", buckets=_BUCKETS
@@ -158,7 +176,7 @@ DROPPED = Counter(
     "ranking_dropped_requests",
     "Requests whose time was up, or whose caller left, before a thread began with them.",
 )
-CONNECTIONS = Gauge("ranking_connections", "Connections over REST.")
+CONNECTIONS = Gauge("ranking_connections", "Connections over REST.", multiprocess_mode="livesum")
 ABANDONED = Counter(
     "ranking_abandoned_requests",
     "Requests to infer whose time was up or whose caller left before the answer.",
@@ -171,7 +189,9 @@ ITEMS_AGE.set(float("nan"))
 ITEMS_ROWS = Gauge("ranking_items_rows", "Items in memory.")
 ITEMS_BYTES = Gauge("ranking_items_bytes", "Memory of the items, raw and encoded.")
 ITEMS_FAILING = Gauge(
-    "ranking_items_failing", "1 where the last look at the store's items failed, else 0."
+    "ranking_items_failing",
+    "1 where the last look at the store's items failed, else 0.",
+    multiprocess_mode="livemax",
 )
 ITEM_REFRESHES = Counter(
     "ranking_item_refreshes",

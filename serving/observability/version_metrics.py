@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from serving.observability.metrics import (
     ANSWERS,
-    LOADS,
     PAIR_RANK_DISTANCE,
     PAIR_SCORE_RATIO,
     SHARE,
@@ -14,6 +13,7 @@ from serving.observability.metrics import (
     VERSION_REQUESTS,
     VERSION_SECONDS,
 )
+from training.registry.aliases import CHAMPION
 
 _OUTCOMES = ("complete", "degraded", "failed")
 _HISTOGRAMS = (VERSION_SECONDS, VERSION_MEAN_SCORE, PAIR_SCORE_RATIO, PAIR_RANK_DISTANCE)
@@ -31,12 +31,20 @@ class LoadedVersions:
         self._now: set[str] = set()
         self._before: set[str] = set()
 
+    @property
+    def shown(self) -> set[str]:
+        """The versions that have series."""
+        return self._now | self._before
+
     def set_roles(self, roles: Mapping[str, tuple[str, float] | None]) -> None:
         """Show the version and the percent of each role."""
         taken = {role: one for role, one in roles.items() if one is not None}
         SHARE.clear()
+        VERSION.clear()
         for role, (version, percent) in taken.items():
             SHARE.labels(role, version).set(percent)
+            if role == CHAMPION:
+                VERSION.labels(version).set(1)
             self._begin(version)
         self._change({version for version, _ in taken.values()})
 
@@ -58,10 +66,3 @@ class LoadedVersions:
             for outcome in _OUTCOMES:
                 VERSION_REQUESTS.remove(version, outcome)
         self._before, self._now = self._now, now
-
-
-def set_champion(version: str) -> None:
-    """Show a version as the champion from now on, and count its load."""
-    VERSION.clear()
-    VERSION.labels(version).set(1)
-    LOADS.labels("swapped").inc()

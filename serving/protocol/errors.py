@@ -26,3 +26,13 @@ class RequestError(ValueError):
         """Args: the field at fault, what it held, what it may hold, the status of the answer."""
         super().__init__(f"{field}: {_SHOWN.repr(value)}; {limit}")
         self.status = status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """The same error in another process."""
+        return _again, (str(self), self.status)
+
+
+def _again(text: str, status: HTTPStatus) -> RequestError:
+    error = RequestError.__new__(RequestError, text)
+    error.status = status
+    return error

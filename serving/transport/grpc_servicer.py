@@ -16,8 +16,8 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 
 from serving.admission import Admission, check_token
 from serving.inference.ranker import Ranker
+from serving.inference.ranker_repository import RankerExtension
 from serving.inference.ranking import RankingResponse
-from serving.inference.repository import ChampionExtension
 from serving.observability import request_metrics, tracing
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import Message, check_name, from_bytes, from_grpc
@@ -56,7 +56,7 @@ class RankingServicer(InferenceServicer):
         dataplane: DataPlane,
         *,
         ranker: Ranker,
-        extension: ChampionExtension,
+        extension: RankerExtension,
     ) -> None:
         """Args: KServe's data plane, the model, and the repository extension."""
         self.admission = ranker.admission
@@ -150,9 +150,12 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
 
 
 def create_server(
-    servicer: RankingServicer, *, settings: Settings, address: str
+    servicer: RankingServicer, *, settings: Settings, address: str, is_shared: bool
 ) -> grpc.aio.Server:
-    """A gRPC server with the service, bound to an address: encrypted where there are files."""
+    """A gRPC server with the service, bound to an address: encrypted where there are files.
+
+    ``is_shared``: whether other processes answer at the same address.
+    """
     limits = settings.limits
     server = grpc.aio.server(
         interceptors=[StatusInterceptor(settings.token, servicer.admission)],
@@ -161,8 +164,8 @@ def create_server(
             ("grpc.max_send_message_length", MAX_BODY_BYTES),
             ("grpc.max_connection_age_ms", int(limits.max_connection_seconds * 1e3)),
             ("grpc.max_connection_age_grace_ms", int(limits.max_seconds * 1e3)),
-            # Two servers on one port would take turns in answering.
-            ("grpc.so_reuseport", 0),
+            # Two servers that know nothing of each other would take turns in answering.
+            ("grpc.so_reuseport", int(is_shared)),
         ],
         maximum_concurrent_rpcs=CALLS_PER_PLACE * limits.max_concurrent,
     )

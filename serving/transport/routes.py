@@ -12,10 +12,11 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from kserve.protocol.dataplane import DataPlane
 from prometheus_client import REGISTRY, exposition
+from prometheus_client.registry import Collector
 
 from serving.inference.ranker import Ranker
+from serving.inference.ranker_repository import RankerRepository
 from serving.inference.ranking import RankingResponse
-from serving.inference.repository import ChampionRepository
 from serving.protocol import fields
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import (
@@ -42,14 +43,24 @@ class Routes:
         *,
         dataplane: DataPlane,
         ranker: Ranker,
-        repository: ChampionRepository,
+        repository: RankerRepository,
         settings: Settings,
+        collector: Collector = REGISTRY,
     ) -> None:
-        """Args: KServe's data plane, the model, the repository that loads it, the settings."""
+        """Nothing is registered yet.
+
+        Args:
+            dataplane: KServe's data plane.
+            ranker: The model.
+            repository: What loads it.
+            settings: The settings.
+            collector: Who has the metrics.
+        """
         self._dataplane = dataplane
         self._ranker = ranker
         self._repository = repository
         self._settings = settings
+        self._collector = collector
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to an app, and have it describe all of them and nothing else."""
@@ -126,9 +137,9 @@ class Routes:
         return _json(metadata)
 
     async def metrics(self, request: Request) -> Response:
-        """All metrics of the process; their text takes milliseconds, which no request waits for."""
+        """All metrics; their text takes milliseconds, which no request waits for."""
         encoder, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
-        content = await asyncio.to_thread(encoder, REGISTRY)
+        content = await asyncio.to_thread(encoder, self._collector)
         return Response(content, headers={"content-type": content_type})
 
     async def server_ready(self) -> Response:

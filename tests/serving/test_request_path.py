@@ -18,8 +18,8 @@ from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
 from serving.lookup.item_cache import Items, Snapshot
 from serving.routing.serving_versions import Champion
-from serving.server import RankingDataPlane
 from serving.settings import Settings, Store
+from serving.transport.data_plane import RankingDataPlane
 from serving.transport.http_protocol import HttpProtocol
 from serving.transport.middleware import Gateway
 from serving.transport.routes import Routes

@@ -22,9 +22,10 @@ from features.online_store.reader import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, EXAMPLE_ID, LABEL, Role
 from serving.__main__ import main
 from serving.lookup.transformer import Transformer
+from serving.processes.options import Options
+from serving.processes.single import open_server
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import input_types, parse
-from serving.server import open_server
 from training.artifact import artifact
 from training.artifact.manifest import Manifest
 from training.model.inputs import inputs_of
@@ -204,14 +205,16 @@ def test_a_server_with_a_folder_serves_that_artifact_whatever_the_champion_is(wo
     first, second = workspace.versions
     workspace.registry.set_alias("champion", second)
     running = open_server(
-        SCHEMA,
-        store=workspace.root / "store",
-        artifacts=tmp_path / "none",
-        tracking=tmp_path / "none",
-        host="127.0.0.1",
-        http_port=0,
-        grpc_port=0,
-        model=workspace.root / "artifacts" / SCHEMA.name / first,
+        Options(
+            schema=SCHEMA,
+            store=workspace.root / "store",
+            artifacts=tmp_path / "none",
+            tracking=tmp_path / "none",
+            host="127.0.0.1",
+            http_port=0,
+            grpc_port=0,
+            model=workspace.root / "artifacts" / SCHEMA.name / first,
+        )
     )
     assert running.ranker.version == first
     assert not (tmp_path / "none").exists()

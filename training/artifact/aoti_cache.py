@@ -30,8 +30,7 @@ from pydantic_settings import SettingsConfigDict
 
 from features.environment import Environment, Group
 from features.places import Place, uri
-from training.artifact.aoti_runtime import NativeDense, NativeError, sha256
-from training.artifact.scorer import ServedDense
+from training.artifact.aoti_runtime import NativeError, sha256
 from training.config.model import ModelConfig
 from training.model.inputs import Inputs
 
@@ -95,17 +94,16 @@ class NativeCode:
         return cls(mode=Compiling.from_environment(environment).mode, folder=folder)
 
 
-def native_dense(
-    native: NativeCode, artifact: Place, *, inputs: Inputs, config: ModelConfig, module: ServedDense
-) -> NativeDense:
-    """The native code of an artifact's dense part; compiled first, in a process, if missing.
+def native_library(
+    native: NativeCode, artifact: Place, *, inputs: Inputs, config: ModelConfig
+) -> Path:
+    """Verified native code of an artifact's dense part; compiled first, in a process, if missing.
 
     Args:
         native: Where it is kept.
         artifact: The artifact's folder.
         inputs: What the model reads.
         config: The model's configuration.
-        module: The eager dense part with the artifact's weights.
 
     Raises:
         NativeError: There is none and none can be made, or it must not be trusted.
@@ -113,7 +111,7 @@ def native_dense(
     entry = ensure(native, artifact, inputs=inputs, config=config, seconds=SECONDS_AT_LOAD)
     library = verified(entry)
     _prove(entry, artifact)
-    return NativeDense(library, module)
+    return library
 
 
 def ensure(

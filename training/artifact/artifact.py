@@ -32,28 +32,25 @@ from torch import Tensor
 from features.encoding.encode import ModelInputs, RequestInputs
 from features.places import Place, local_root, put_whole
 from features.schema import Schema
-from training.artifact.aoti_cache import Compile, NativeCode, native_dense
+from training.artifact.aoti_cache import Compile, NativeCode, native_library
 from training.artifact.aoti_runtime import NativeError, sha256
+from training.artifact.golden import GOLDEN, SCORE, Golden
+from training.artifact.image import Image, model_of
 from training.artifact.manifest import MANIFEST, ArtifactError, Manifest, read_manifest
-from training.artifact.quantized_tables import ServedTables, TablePrecision, packed
-from training.artifact.scorer import Scorer, ServedDense
-from training.config.model import ModelConfig, model_from_dict
+from training.artifact.quantized_tables import TablePrecision, packed
+from training.artifact.scorer import Scorer
 from training.data.examples import encode_examples
-from training.model.inputs import Inputs, inputs_of
-from training.model.ranker import InteractionArch, Ranker, embedding_tables
+from training.model.inputs import inputs_of
+from training.model.ranker import Ranker
 from training.resources import num_cores
 
 logger = logging.getLogger(__name__)
 
 GOLDEN_ROWS = 64
-GOLDEN_TOLERANCE = 1e-5
-"""Largest difference of a golden probability: float32 sums may be ordered differently elsewhere."""
 _SECONDS_OF_COPY = 86_400.0
 """No load takes so long: an older copy is that of a killed process."""
-WARM_UP_CANDIDATES = (1, 100, 500, 2_000)
-_WEIGHTS, _GOLDEN = "weights.safetensors", "golden.parquet"
-_FILES = (_WEIGHTS, _GOLDEN)
-_SCORE = "golden_score"
+_WEIGHTS = "weights.safetensors"
+_FILES = (_WEIGHTS, GOLDEN)
 _TABLE, _ROWS, _DENSE = "embeddings.embedding_bags.", ("weight", "rows"), "interaction."
 """Names in the weights: a table's ``weight`` is float32, its ``rows`` are quantised."""
 
@@ -61,11 +58,16 @@ _TABLE, _ROWS, _DENSE = "embeddings.embedding_bags.", ("weight", "rows"), "inter
 class Artifact:
     """A loaded artifact."""
 
-    def __init__(self, manifest: Manifest, scorer: Scorer, *, why_eager: str | None = None) -> None:
-        """Wrap a scorer that has been proven; ``why_eager`` is None where it is native code."""
-        self.manifest = manifest
-        self.why_eager = why_eager
+    def __init__(self, image: Image, scorer: Scorer) -> None:
+        """Wrap a scorer that has been proven."""
+        self.image = image
+        self.manifest = image.manifest
         self._scorer = scorer
+
+    @property
+    def why_eager(self) -> str | None:
+        """Why the dense part runs eager; None where it is native code."""
+        return self.image.why_eager
 
     @property
     def is_native(self) -> bool:
@@ -108,10 +110,10 @@ def write(root: Place, ranker: Ranker, schema: Schema, golden: pa.Table, **field
     precision = TablePrecision(manifest.tables)
     scores = Scorer.of(ranker.eval(), precision).score(encode_examples(schema, golden).inputs)
     answered = io.BytesIO()
-    pq.write_table(golden.append_column(_SCORE, pa.array(scores)), answered)
+    pq.write_table(golden.append_column(SCORE, pa.array(scores)), answered)
     files = {
         _WEIGHTS: save(_contents(ranker, precision)),
-        _GOLDEN: answered.getvalue(),
+        GOLDEN: answered.getvalue(),
     }
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     version = "-".join(filter(None, (manifest.day, manifest.role, hashes[_WEIGHTS][:8])))
@@ -157,34 +159,48 @@ def load(
                 f"{schema.name}, {schema.fingerprint()}"
             )
         try:
-            config = model_from_dict(manifest.config["model"])
-            contents = load_file(folder / _WEIGHTS)
-            scorer, module = _eager(contents, manifest, inputs, config, num_threads)
+            dense, rows = _parts(load_file(folder / _WEIGHTS), TablePrecision(manifest.tables))
+            golden = Golden.read(directory, folder, schema)
+            image = Image.of(manifest, inputs=inputs, dense=dense, rows=rows, golden=golden)
+            scorer = image.scorer(inputs, num_threads=num_threads)
         except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ArtifactError(
                 f"{directory / _WEIGHTS}: does not fit the manifest's model: {error}"
             ) from error
-        golden = _Golden.read(directory, folder, schema)
     golden.prove(scorer)
     why_eager: str | None = "not asked for"
     if native is not None and native.mode is not Compile.OFF:
         try:
-            code = native_dense(native, directory, inputs=inputs, config=config, module=module)
-            native_scorer = scorer.with_dense(code)
+            code = native_library(native, directory, inputs=inputs, config=model_of(manifest))
+            native_image = dataclasses.replace(image, library=code)
+            native_scorer = native_image.scorer(inputs, num_threads=num_threads)
             golden.prove(native_scorer)
-            scorer, why_eager = native_scorer, None
+            image, scorer, why_eager = native_image, native_scorer, None
         except (NativeError, ArtifactError) as error:
             if native.mode is Compile.REQUIRED:
                 raise ArtifactError(f"{directory}: no native code: {error}") from error
             why_eager = str(error)
             logger.warning("artifact %s: the dense part runs eager: %s", manifest.version, error)
-    _warm_up(scorer, golden.inputs)
-    return Artifact(manifest, scorer, why_eager=why_eager)
+    golden.warm_up(scorer)
+    return Artifact(dataclasses.replace(image, why_eager=why_eager), scorer)
 
 
-def golden_inputs(directory: Path, schema: Schema) -> ModelInputs:
-    """The golden request as model inputs."""
-    return encode_examples(schema, pq.read_table(directory / _GOLDEN)).inputs
+def attach(image: Image, schema: Schema, *, num_threads: int) -> Artifact:
+    """An artifact that another process has loaded and proven, on the image's own memory.
+
+    Args:
+        image: What that process has.
+        schema: The data set's schema.
+        num_threads: Threads inside one call of ``score``.
+
+    Raises:
+        ArtifactError: It does not answer its golden request as when it was written.
+        NativeError: Its native code does not load.
+    """
+    scorer = image.scorer(inputs_of(schema), num_threads=num_threads)
+    image.golden.prove(scorer)
+    image.golden.warm_up(scorer)
+    return Artifact(image, scorer)
 
 
 def _contents(ranker: Ranker, precision: TablePrecision) -> dict[str, Tensor]:
@@ -201,28 +217,18 @@ def _contents(ranker: Ranker, precision: TablePrecision) -> dict[str, Tensor]:
     return contents
 
 
-def _eager(
-    contents: dict[str, Tensor],
-    manifest: Manifest,
-    inputs: Inputs,
-    config: ModelConfig,
-    num_threads: int,
-) -> tuple[Scorer, ServedDense]:
-    """The scorer of an artifact's weights, and its dense part."""
-    interaction = InteractionArch(inputs, config)
-    dense = {name: v for name, v in contents.items() if name.startswith(_DENSE)}
-    interaction.load_state_dict({name.removeprefix(_DENSE): v for name, v in dense.items()})
-    module = ServedDense(interaction).eval().requires_grad_(False)
-    precision = TablePrecision(manifest.tables)
+def _parts(
+    contents: dict[str, Tensor], precision: TablePrecision
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights of the dense part, and the rows of each table."""
     last = _ROWS[precision is not TablePrecision.FP32]
+    dense = {n.removeprefix(_DENSE): v for n, v in contents.items() if n.startswith(_DENSE)}
     rows = {
         name.removeprefix(_TABLE).removesuffix(f".{last}"): value
         for name, value in contents.items()
         if name.startswith(_TABLE)
     }
-    tables = ServedTables(embedding_tables(inputs, config), rows, precision)
-    features = [sparse.name for sparse in inputs.sparse]
-    return Scorer(features, tables, module, num_threads=num_threads), module
+    return dense, rows
 
 
 @contextlib.contextmanager
@@ -252,49 +258,3 @@ def _check_files(directory: Place, folder: Path, manifest: Manifest) -> None:
         found = sha256(folder / name) if (folder / name).exists() else "no file"
         if found != expected:
             raise ArtifactError(f"{directory / name}: sha256 {found}; expected {expected}")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Golden:
-    """A golden request with its answer."""
-
-    path: Place
-    inputs: ModelInputs
-    scores: npt.NDArray[np.float32]
-
-    @classmethod
-    def read(cls, directory: Place, folder: Path, schema: Schema) -> "_Golden":
-        scores = pq.read_table(folder / _GOLDEN, columns=[_SCORE]).column(_SCORE).to_numpy()
-        return cls(directory / _GOLDEN, golden_inputs(folder, schema), scores)
-
-    def prove(self, scorer: Scorer) -> None:
-        """ArtifactError where a scorer's answer differs.
-
-        Rows that share nothing, and rows with a user each, are answered.
-        """
-        for request in (self.inputs, _as_one_user_each(self.inputs)):
-            worst = float(np.abs(scorer.score(request) - self.scores).max(initial=0.0))
-            if not worst <= GOLDEN_TOLERANCE:
-                raise ArtifactError(
-                    f"{self.path}: golden answer differs by {worst:.3g}; at most "
-                    f"{GOLDEN_TOLERANCE:g}"
-                )
-
-
-def _as_one_user_each(inputs: ModelInputs) -> RequestInputs:
-    """Rows as a request of as many users, all but the last sparse input being theirs."""
-    *shared, last = inputs.ids
-    return RequestInputs(
-        dense=inputs.dense,
-        shared={name: inputs.ids[name] for name in shared},
-        each={last: inputs.ids[last]},
-        user=np.arange(len(inputs)),
-    )
-
-
-def _warm_up(scorer: Scorer, inputs: ModelInputs) -> None:
-    """Score until all buffers are allocated, so that the first request does not wait for it."""
-    if not len(inputs):
-        return
-    for size in WARM_UP_CANDIDATES:
-        scorer.score(inputs.take(np.arange(size) % len(inputs)))

@@ -47,39 +47,54 @@ class ServedTables:
 
     Args:
         configs: The tables and the features that read them.
-        rows: Of each table its rows as ``packed`` makes them.
+        memory: (bytes,) uint8, as ``of`` puts the tables together; it is only read.
         precision: Of all of them.
 
     Raises:
-        ValueError: A table is missing, or has another shape than its configuration.
+        ValueError: The memory is of another size.
     """
 
     def __init__(
-        self,
-        configs: Sequence[EmbeddingBagConfig],
-        rows: Mapping[str, Tensor],
-        precision: TablePrecision,
+        self, configs: Sequence[EmbeddingBagConfig], memory: Tensor, precision: TablePrecision
     ) -> None:
         self.precision = precision
         self.widths = {name: c.embedding_dim for c in configs for name in c.feature_names}
-        starts: dict[str, int] = {}
-        size = 0
+        self._starts, size = _starts(configs, precision)
+        if len(memory) != size:
+            raise ValueError(f"tables {precision}: {len(memory)} bytes; expected {size}")
+        self._lookups: dict[tuple[str, ...], _Lookup] = {}
+        self.memory = memory
+
+    @classmethod
+    def of(
+        cls,
+        configs: Sequence[EmbeddingBagConfig],
+        rows: Mapping[str, Tensor],
+        precision: TablePrecision,
+    ) -> "ServedTables":
+        """The tables of some rows.
+
+        Args:
+            configs: The tables and the features that read them.
+            rows: Of each table its rows as ``packed`` makes them.
+            precision: Of all of them.
+
+        Raises:
+            ValueError: A table is missing, or has another shape than its configuration.
+        """
+        starts, size = _starts(configs, precision)
+        memory = torch.zeros(size, dtype=torch.uint8)
         for config in configs:
             _check(config, rows, precision)
-            starts |= dict.fromkeys(config.feature_names, size)
-            size += -(-rows[config.name].nbytes // _ALIGNMENT) * _ALIGNMENT
-        self._starts = starts
-        self._lookups: dict[tuple[str, ...], _Lookup] = {}
-        self._memory = torch.zeros(size, dtype=torch.uint8)
-        for config in configs:
             flat = rows[config.name].contiguous().view(torch.uint8).flatten()
             start = starts[config.feature_names[0]]
-            self._memory[start : start + len(flat)] = flat
+            memory[start : start + len(flat)] = flat
+        return cls(configs, memory, precision)
 
     @property
     def num_bytes(self) -> int:
         """Memory that the tables take."""
-        return self._memory.nbytes
+        return self.memory.nbytes
 
     def pool(self, ids: Mapping[str, Ids]) -> Tensor:
         """The mean of each bag's rows, 0 for an empty bag: (B, the features' columns together).
@@ -93,8 +108,8 @@ class ServedTables:
         np.cumsum(np.concatenate([bag.lengths for bag in bags]), out=offsets[1:])
         values = np.concatenate([bag.values for bag in bags])
         pooled: Tensor = torch.ops.fbgemm.int_nbit_split_embedding_codegen_lookup_function(
-            self._memory,
-            self._memory[:0],
+            self.memory,
+            self.memory[:0],
             *lookup.layout,
             *lookup.widest,
             torch.from_numpy(values),
@@ -153,6 +168,18 @@ def packed(weight: Tensor, precision: TablePrecision) -> Tensor:
     fused = torch.ops.fbgemm.FloatToFusedNBitRowwiseQuantizedSBHalf(weight.detach(), bits)
     # The kernel wants scale and bias before the codes; the quantiser puts them behind.
     return torch.cat([fused[:, -4:], fused[:, :-4]], dim=1)
+
+
+def _starts(
+    configs: Sequence[EmbeddingBagConfig], precision: TablePrecision
+) -> tuple[dict[str, int], int]:
+    """The first byte of each feature's table, and the bytes of all tables."""
+    starts: dict[str, int] = {}
+    size = 0
+    for config in configs:
+        starts |= dict.fromkeys(config.feature_names, size)
+        size += -(-precision.num_bytes(config) // _ALIGNMENT) * _ALIGNMENT
+    return starts, size
 
 
 def _check(

@@ -98,7 +98,7 @@ class Scorer:
         configs = ranker.embeddings.embedding_bag_configs()
         bags = ranker.embeddings.embedding_bags
         rows = {c.name: packed(bags[c.name].weight, precision) for c in configs}
-        tables = ServedTables(configs, rows, precision)
+        tables = ServedTables.of(configs, rows, precision)
         return cls(ranker.features, tables, ServedDense(ranker.interaction).eval())
 
     def with_dense(self, dense: Dense) -> "Scorer":

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from features.options import from_flags, option, parse
 from infra.bench.jobs import show
 from infra.bench.serving import baselines as serve_baselines
-from infra.bench.serving import data
+from infra.bench.serving import data, workers
 from infra.bench.serving.load import (
     Measured,
     answer_grpc,
@@ -91,13 +91,14 @@ def measure(store: str, model: Path, seconds: float) -> dict[str, object]:
         [*command, *map(str, CANDIDATES)], stdout=subprocess.PIPE, text=True, check=True
     )
     baselines = {int(k): v for k, v in json.loads(done.stdout.splitlines()[-1]).items()}
+    by_workers = workers.measure(model, seconds=seconds)
     with data.serving(model) as (http_port, grpc_port, _):
         first = first_requests(grpc_port)
         check_answer(model, grpc_port)
         cells = load(http_port, grpc_port, seconds)
         figures = ratios(model, (http_port, grpc_port), seconds)
         degraded = _degraded(http_port)
-    figures |= first | {"degraded_answers": degraded}
+    figures |= first | {"degraded_answers": degraded, "workers": by_workers}
     _show(store, cells, baselines, figures)
     return figures | {"baselines": baselines}
 

@@ -111,9 +111,13 @@ def binary_body(request: Request) -> tuple[bytes, int]:
     return head + b"".join(content for _, _, content in tensors.values()), len(head)
 
 
-def serving(model: Path) -> AbstractContextManager[Endpoint]:
-    """The real server on an artifact."""
+def serving(model: Path, *, workers: int = 1) -> AbstractContextManager[Endpoint]:
+    """The real server on an artifact, in so many processes."""
     folders = (f"--store={FOLDER / 'feast'}", f"--compiled={FOLDER / 'compiled'}")
     return running_endpoint(
-        f"--dataset={DATASET}", f"--model={model}", *folders, log=FOLDER / "server.log"
+        f"--dataset={DATASET}",
+        f"--model={model}",
+        *folders,
+        log=FOLDER / "server.log",
+        environment={"RANKING_WORKERS": str(workers)},
     )

@@ -1,6 +1,7 @@
 """Cheap clients of the endpoint: they send prebuilt bytes and only count answers."""
 
 import asyncio
+import contextlib
 import dataclasses
 import selectors
 import socket
@@ -130,22 +131,41 @@ def load_rest(port: int, contents: list[bytes], *, clients: int, seconds: float)
     return Measured.of(latencies, elapsed=time.perf_counter() - begin, cpu=spent)
 
 
-def load_grpc(port: int, contents: list[bytes], *, clients: int, seconds: float) -> Measured:
-    """A number of clients over gRPC; they share one channel, as callers of one process do."""
-    return asyncio.run(_load_grpc(port, contents, clients=clients, seconds=seconds))
+def load_grpc(
+    port: int, contents: list[bytes], *, clients: int, seconds: float, is_shared: bool = True
+) -> Measured:
+    """A number of clients over gRPC.
+
+    Args:
+        port: Of the server.
+        contents: Requests.
+        clients: Their number.
+        seconds: How long they are measured.
+        is_shared: Whether they share one channel, as callers of one process do; else each has a
+            connection of its own.
+    """
+    channels = 1 if is_shared else clients
+    return asyncio.run(
+        _load_grpc(port, contents, clients=clients, seconds=seconds, channels=channels)
+    )
 
 
-async def _load_grpc(port: int, contents: list[bytes], *, clients: int, seconds: float) -> Measured:
+async def _load_grpc(
+    port: int, contents: list[bytes], *, clients: int, seconds: float, channels: int
+) -> Measured:
     latencies: list[float] = []
-    options = [("grpc.max_receive_message_length", -1)]
-    async with grpc.aio.insecure_channel(f"{HOST}:{port}", options=options) as channel:
-        infer = channel.unary_unary(METHOD)
-        await infer(contents[0])
+    options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    async with contextlib.AsyncExitStack() as stack:
+        calls = []
+        for _ in range(channels):
+            channel = grpc.aio.insecure_channel(f"{HOST}:{port}", options=options)
+            calls.append((await stack.enter_async_context(channel)).unary_unary(METHOD))
+            await calls[-1](contents[0])
         begin = time.perf_counter() + WARM_SECONDS
         end = begin + seconds
 
         async def call(first: int) -> None:
-            number = first
+            number, infer = first, calls[first % channels]
             while (started := time.perf_counter()) < end or len(latencies) < FEWEST:
                 await infer(contents[number % len(contents)])
                 number += clients

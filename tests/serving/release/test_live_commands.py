@@ -8,9 +8,10 @@ from support.serving.release.live_versions import check, load_of
 from support.serving.release.spoilt_artifacts import wrong_fingerprint
 
 from infra.drills import fixtures
+from serving.processes.options import Options
+from serving.processes.single import open_server
 from serving.release import canary
 from serving.routing.traffic_split import Share, read_share, write_share
-from serving.server import open_server
 from training.registry.aliases import CANARY, CHAMPION
 from training.registry.champions import prune
 
@@ -87,11 +88,13 @@ def test_a_days_canary_is_kept_over_a_restart_promoted_and_rolled_back(
     assert {version for _, version, _ in seen[-4:]} == {newest}
 
     restarted = open_server(
-        fixtures.SCHEMA,
-        **{name: live.world.root / name for name in ("store", "artifacts", "tracking")},
-        host="127.0.0.1",
-        http_port=0,
-        grpc_port=0,
+        Options(
+            schema=fixtures.SCHEMA,
+            **{name: live.world.root / name for name in ("store", "artifacts", "tracking")},
+            host="127.0.0.1",
+            http_port=0,
+            grpc_port=0,
+        )
     )
     assert restarted.ranker.versions.to_dict() == {
         "champion": first,

@@ -19,7 +19,7 @@ from support.serving.running_server import metric, running, wait_until
 from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
 from serving.routing.serving_versions import Champion
-from serving.server import RankingDataPlane
+from serving.transport.data_plane import RankingDataPlane
 
 MESSAGE = grpc_request().SerializeToString()
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"

@@ -54,6 +54,7 @@ def main(options: Mapping[str, Any]) -> None:
         load_champion=lambda version: Champion(version, stand_ins.scorer(version)),
         shares=lambda: read_shares(registry),
     )
+    repository.load_if_there_is_one()
     RankingServer(
         ranker,
         repository=repository,

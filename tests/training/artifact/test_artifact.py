@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from support.training.artifacts import random_ranker, request_of, write_random
 
 from features.datasets.catalog import schema_of
-from training.artifact import artifact
 from training.artifact.artifact import load
+from training.artifact.golden import golden_inputs
 from training.artifact.manifest import ArtifactError, read_manifest
 from training.artifact.quantized_tables import TablePrecision
 from training.artifact.scorer import Scorer
@@ -160,7 +160,7 @@ def test_a_pickle_is_never_opened(copy, tmp_path):
 
 def test_the_golden_request_is_kept_with_the_answer_that_is_served(written):
     golden = pq.read_table(written / FILES[1])
-    inputs = artifact.golden_inputs(written, SCHEMA)
+    inputs = golden_inputs(written, SCHEMA)
     ranker = random_ranker(SCHEMA)
     served = Scorer.of(ranker, TablePrecision.INT8).score(inputs)
     np.testing.assert_allclose(golden.column("golden_score").to_numpy(), served, atol=1e-6)

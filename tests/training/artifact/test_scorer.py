@@ -106,7 +106,7 @@ def test_a_bag_is_the_mean_of_its_rows_and_an_empty_one_is_zero(precision):
     torch.manual_seed(0)
     weights = {c.name: torch.randn(c.num_embeddings, c.embedding_dim) for c in CONFIGS}
     rows = {name: packed(weight, precision) for name, weight in weights.items()}
-    tables = ServedTables(CONFIGS, rows, precision)
+    tables = ServedTables.of(CONFIGS, rows, precision)
     ids = {
         "history": Ids(np.array([29, 3, 3]), np.array([2, 0, 1], np.int32)),
         "genre": Ids(np.array([0, 6, 1]), np.ones(3, np.int32)),
@@ -132,11 +132,11 @@ def test_int8_tables_take_about_a_quarter_and_int4_an_eighth():
 def test_rows_of_another_shape_or_type_are_refused_by_name():
     good = {c.name: torch.zeros(c.num_embeddings, c.embedding_dim) for c in CONFIGS}
     with pytest.raises(ValueError, match="table genre: missing"):
-        ServedTables(CONFIGS, {"item": good["item"]}, TablePrecision.FP32)
+        ServedTables.of(CONFIGS, {"item": good["item"]}, TablePrecision.FP32)
     with pytest.raises(ValueError, match=r"table item: \(29, 8\).*expected \(30, 8\)"):
-        ServedTables(CONFIGS, {**good, "item": good["item"][:-1]}, TablePrecision.FP32)
+        ServedTables.of(CONFIGS, {**good, "item": good["item"][:-1]}, TablePrecision.FP32)
     with pytest.raises(ValueError, match=r"expected \(30, 12\) torch.uint8 for int8"):
-        ServedTables(CONFIGS, good, TablePrecision.INT8)
+        ServedTables.of(CONFIGS, good, TablePrecision.INT8)
 
 
 def test_int8_scores_are_close_and_int4_scores_are_less_close():

@@ -7,7 +7,7 @@ import pytest
 from serving.settings import Scoring
 from training import resources
 from training.artifact import aoti_runtime
-from training.resources import memory_bytes, num_cores
+from training.resources import memory_bytes, num_cores, quota_cores
 
 V2 = "30 25 0:26 {inside} /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "31 25 0:27 {inside} /sys/fs/cgroup/{name} rw shared:5 - cgroup cgroup rw,{name}"
@@ -81,6 +81,12 @@ def test_cores_that_the_process_is_bound_to_count_too(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 5})
     assert num_cores(v2(tmp_path, "/a", {"a/cpu.max": "800000 100000"})) == 2
     assert num_cores(tmp_path / "no-linux") == 2
+
+
+def test_cores_that_a_process_is_bound_to_are_no_quota(tmp_path):
+    assert quota_cores(v2(tmp_path / "1", "/a", {"a/cpu.max": "max 100000"})) is None
+    assert quota_cores(v2(tmp_path / "2", "/b", {"b/cpu.max": "6450000 100000"})) == 64
+    assert quota_cores(tmp_path / "no-linux") is None
 
 
 def test_memory_is_the_tightest_limit_and_never_more_than_the_machines(tmp_path):

@@ -1,0 +1,83 @@
+"""One process and one worker for each core, compared: ``work_share_500`` and memory of each.
+
+    python -m infra.bench.serving.workers      # a part of ``make bench-serve``; minutes
+
+Both servers are there at once and take turns, each with the work alone before it. Eight clients
+over gRPC have a connection each: the kernel gives each connection to one worker.
+"""
+
+import collections
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import psutil
+from tqdm import tqdm
+
+from features.options import from_flags, option, parse
+from infra.bench.serving import baselines as serve_baselines
+from infra.bench.serving import data
+from infra.bench.serving.load import grpc_messages, load_grpc
+from infra.local.servers import Endpoint
+from training.resources import num_cores
+
+SIZE, CLIENTS, ROUNDS = 500, 8, 5
+
+
+@from_flags
+class WorkersRequest:
+    """Compare one process with several workers."""
+
+    seconds: float = option("of each measurement", default=3.0)
+    rounds: int = option("of which the median counts", default=ROUNDS)
+
+
+def main() -> None:
+    """Measure; print one JSON object."""
+    request = parse(WorkersRequest, prog="python -m infra.bench.serving.workers")
+    figures = measure(data.prepare(), seconds=request.seconds, rounds=request.rounds)
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+def measure(model: Path, *, seconds: float, rounds: int = ROUNDS) -> dict[str, object]:
+    """The figures, by the number of workers: medians, and those of each round.
+
+    Args:
+        model: Folder of the artifact.
+        seconds: Of each measurement.
+        rounds: Their number.
+    """
+    several, contents = max(2, num_cores()), grpc_messages(data.requests(SIZE))
+    found: dict[str, list[float]] = collections.defaultdict(list)
+    with (
+        data.serving(model) as one,
+        data.serving(model, workers=several) as all_workers,
+        serve_baselines.helpers(model, SIZE, asked="per_second", number=num_cores()) as alone,
+    ):
+        servers = {1: one, several: all_workers}
+        for _ in tqdm(range(rounds), desc=f"1 and {several} workers", unit="round"):
+            rates = {}
+            for workers, (_, port, _) in servers.items():
+                work = alone.ask()["work"]
+                served = load_grpc(
+                    port, contents, clients=CLIENTS, seconds=seconds, is_shared=False
+                )
+                rates[workers] = served.per_second
+                found[f"work_share_{SIZE}_workers_{workers}"].append(served.per_second / work)
+                found[f"p50_ms_workers_{workers}"].append(served.p50_ms)
+            found["workers_ratio"].append(rates[several] / rates[1])
+        memory = {f"pss_mb_workers_{n}": _pss_mb(server) for n, server in servers.items()}
+    rounded = {name: [round(one, 3) for one in values] for name, values in found.items()}
+    return {**{n: statistics.median(v) for n, v in rounded.items()}, **memory, "rounds": rounded}
+
+
+def _pss_mb(server: Endpoint) -> list[int]:
+    """Memory of each process of a server, in which what several map counts for each a part."""
+    parent = psutil.Process(server[2].pid)
+    processes = [parent, *parent.children(recursive=True)]
+    return [process.memory_full_info().pss >> 20 for process in processes]
+
+
+if __name__ == "__main__":
+    main()

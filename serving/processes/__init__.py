@@ -1,0 +1,1 @@
+"""The endpoint's processes: one that serves, or a supervisor with several workers."""
