@@ -121,7 +121,7 @@ def test_no_data_notebook_or_large_file_is_tracked():
         assert path.stat().st_size <= 300_000, path
 
 
-FOLDERS_OF_PLACES = {"features", "serving"}
+FOLDERS_OF_PLACES = {"features", "training", "serving"}
 ON_THIS_MACHINE = {
     "features/places.py": "tells a disk from an object store",
     "features/environment.py": "variables may name folders of this machine",
