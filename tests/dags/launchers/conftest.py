@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from collections.abc import Sequence
 
 import pytest
 import tenacity
@@ -79,15 +80,17 @@ def on_kubernetes(cluster, assets, register, tmp_path, monkeypatch):
 class Task:
     """A task, its context, and its life between the worker and the triggerer."""
 
-    def __init__(self, size: str, instance: TaskInstance) -> None:
+    def __init__(
+        self, size: str, instance: TaskInstance, *, command: str, arguments: Sequence[str]
+    ) -> None:
         import ranking_jobs
 
         self.instance = instance
         self.operator = ranking_jobs.JobOperator(
             task_id="ingest",
             package="features",
-            command="ingest",
-            arguments=["--dataset=synthetic", ""],
+            command=command,
+            arguments=arguments,
             link="Reports",
             size=size,
         )
@@ -137,8 +140,15 @@ class Task:
 def task(on_kubernetes):
     """Makes the task of one try of a job."""
 
-    def make(size: str = "small", **instance) -> Task:
+    def make(
+        size: str = "small",
+        *,
+        command: str = "ingest",
+        arguments: Sequence[str] = ("--dataset=synthetic", ""),
+        **instance,
+    ) -> Task:
         fixed = {"map_index": -1, "start_date": timezone.utcnow()}
-        return Task(size, TaskInstance(**{**fixed, **instance}))
+        made = TaskInstance(**{**fixed, **instance})
+        return Task(size, made, command=command, arguments=arguments)
 
     return make
