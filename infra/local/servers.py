@@ -6,6 +6,7 @@ Redis, an S3 store, and the ranking endpoint.
 import abc
 import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -21,17 +22,24 @@ from infra.local.network import answers
 from infra.local.settings import HOST
 
 START_SECONDS = 120.0
+_PORTS = range(20_000, 32_000)
+"""Below those that Linux gives to connections."""
 Endpoint = tuple[int, int, "subprocess.Popen[bytes]"]
 """The port of REST, the port of gRPC, and the process."""
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports of loopback on which nothing listens."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [probe.getsockname()[1] for probe in probes]
+    """Ports of loopback on which nothing listens.
+
+    A server may start on one much later, so no connection may have got it meanwhile.
+    """
+    found: set[int] = set()
+    while len(found) < number:
+        port = random.SystemRandom().choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            found.add(port)
+    return list(found)
 
 
 class Server(abc.ABC):

@@ -2,13 +2,13 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from infra.local.servers import free_ports
 from infra.local.settings import PORT_VARIABLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -49,7 +49,7 @@ def test_a_day_runs_from_landing_to_a_ranked_answer(tmp_path) -> None:
 
 def _environment(var: Path) -> dict[str, str]:
     variables = PORT_VARIABLES.values()
-    ports = dict(zip(variables, map(str, _free_ports(len(variables))), strict=True))
+    ports = dict(zip(variables, map(str, free_ports(len(variables))), strict=True))
     # The jobs too are this checkout's, wherever the packages were installed from.
     return {**os.environ, **ports, "RANKING_VAR": str(var), "PYTHONPATH": _path()}
 
@@ -57,16 +57,6 @@ def _environment(var: Path) -> dict[str, str]:
 def _path() -> str:
     given = os.environ.get("PYTHONPATH", "")
     return os.pathsep.join([str(REPOSITORY), *filter(None, [given])])
-
-
-def _free_ports(number: int) -> list[int]:
-    probes = [socket.socket() for _ in range(number)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    found = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return found
 
 
 def _dag_tasks() -> list[str]:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.serving import certificates, good_requests, running_server, stand_ins
+from support.serving import certificates, good_requests, stand_ins
 from support.serving.running_server import FIRST, Guarded, Server, running
+
+from infra.local import servers
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture
 def free_ports() -> list[int]:
-    return running_server.free_ports(2)
+    return servers.free_ports(2)
 
 
 @pytest.fixture

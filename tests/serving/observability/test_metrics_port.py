@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from support.serving.certificates import Certificates, make
-from support.serving.running_server import free_ports
 
+from infra.local.servers import free_ports
 from serving.__main__ import main
 from serving.observability.metrics_port import open_port
 from serving.settings import Tls

@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 from support.serving.release.live_versions import Live
-from support.serving.running_server import free_ports, started
+from support.serving.running_server import started
 
 from infra.drills import fixtures
+from infra.local.servers import free_ports
 from serving.__main__ import main
 from serving.routing.traffic_split import clear_share
 from training.registry.aliases import CANARY

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.process import BaseProcess
@@ -14,6 +13,8 @@ import httpx
 import pytest
 from support import forks
 from support.serving import certificates, stand_ins
+
+from infra.local.servers import free_ports
 
 FIRST = "2025-06-01-first"
 
@@ -97,15 +98,6 @@ def started(
         process.kill()
         process.join()
     assert process.exitcode == 0, log.read_text()[-2000:]
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports of loopback that are free now."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def _wait_until_live(http: httpx.Client, process: BaseProcess, log: Path) -> None:
