@@ -153,7 +153,7 @@ def test_promote_serve_reload_and_roll_back(workspace, free_ports, capsys):
     first, second = workspace.versions
 
     def promote(date, endpoint=f"http://127.0.0.1:{http_port}"):
-        flags = [*workspace.flags("artifacts", "tracking", "reports"), f"--endpoint={endpoint}"]
+        flags = [*workspace.flags("tracking", "reports"), f"--endpoint={endpoint}"]
         code = main(["promote", f"--dataset={SCHEMA.name}", f"--date={date}", *flags])
         captured = capsys.readouterr()
         return code, json.loads(captured.out)
