@@ -2,8 +2,10 @@
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import logging
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +24,8 @@ from serving.protocol.errors import RequestError
 MODULE = "serving.processes.worker"
 PREPARE_SECONDS = 120.0
 """How long a worker may take to map what the supervisor has loaded, its own start included."""
+_OWN_END_SECONDS = 1.0
+"""From a worker's last word until it is killed."""
 COMMIT_SECONDS = 60.0
 """How long it may take to serve what it has prepared, a warm-up request included."""
 MAX_CRASHES, CRASHES_SECONDS = 5, 300.0
@@ -234,10 +238,15 @@ class Workers:
 
     async def _bury(self, member: _Member) -> None:
         """Take a worker off the process table, and its gauges out of the metrics."""
+        process = member.process
         if not self._is_stopping:
-            member.process.kill()
-        await asyncio.to_thread(member.process.wait)
-        mark_process_dead(member.process.pid)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = await asyncio.to_thread(process.wait, _OWN_END_SECONDS)
+                by = signal.Signals(-code).name if code < 0 else f"with exit code {code}"
+                logger.error("worker %d: ended by itself: %s", process.pid, by)
+            process.kill()
+        await asyncio.to_thread(process.wait)
+        mark_process_dead(process.pid)
 
     def _show(self) -> None:
         metrics.WORKERS.set(sum(member.is_listening for member in self._members))

@@ -39,9 +39,9 @@ START_SECONDS = 120.0
 class TwoWorkers(Live):
     """A world with the endpoint on it."""
 
-    def __init__(self, world, ports, process):
+    def __init__(self, world, ports, process, *, log):
         super().__init__(world, *ports)
-        self.ports, self.process = ports, process
+        self.ports, self.process, self.log = ports, process, log
 
     def workers(self):
         """The workers that listen on both ports."""
@@ -73,7 +73,7 @@ def live(tmp_path_factory):
     environment = {"RANKING_WORKERS": "2", "RANKING_STORE_SECONDS": "20", "RANKING_COMPILE": "off"}
     serving = fixtures.serving(world, log=folder / "server.log", environment=environment)
     with serving as (http_port, grpc_port, process):
-        opened = TwoWorkers(world, (http_port, grpc_port), process)
+        opened = TwoWorkers(world, (http_port, grpc_port), process, log=folder / "server.log")
         opened.learn()
         opened.swap(world.versions[0])
         yield opened
@@ -171,6 +171,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_other_one_answers_meanwhile
     wait_until(lambda: live.metric("ranking_workers") == 2, seconds=START_SECONDS)
     assert live.versions_over_new_connections() == {version}
     assert live.metric("ranking_worker_restarts_total") == 1
+    assert f"worker {killed.pid}: ended by itself: SIGKILL" in live.log.read_text()
     found = live.metric("ranking_answers_total", of=version)
     assert found == answered + num_asked + CONNECTIONS
 
