@@ -50,6 +50,12 @@ def test_a_number_that_another_run_got_meanwhile_is_waited_for(register) -> None
         leases.take(FIRST, is_active=lambda _: True, earlier=earlier)
 
 
+def test_two_tasks_of_a_run_that_ask_at_the_same_moment_have_the_same_lease(register) -> None:
+    """The first jobs of a day start together; none of them waits for itself."""
+    earlier = lambda: leases.add_lease(leases.Lease(1, FIRST)) and None  # noqa: E731
+    assert leases.take(FIRST, is_active=lambda _: True, earlier=earlier) == 1
+
+
 def test_an_empty_database_goes_on_above_an_earlier_one(monkeypatch) -> None:
     """Over the same lake: a database that was lost, or one of another Airflow."""
     now = datetime.datetime(2026, 11, 29, 12, 0, 30, tzinfo=datetime.UTC)
