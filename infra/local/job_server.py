@@ -36,6 +36,8 @@ PRELOADED = (
     "great_expectations.expectations",
     "feast",
     "torchrec",
+    "torchrec.metrics.calibration",
+    "torch.distributed.optim",
     "mlflow",
 )
 """In the order in which a first day needs them."""
