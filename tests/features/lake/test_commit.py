@@ -2,7 +2,6 @@
 
 import datetime
 import multiprocessing
-import time
 
 import pyarrow as pa
 import pytest
@@ -22,15 +21,22 @@ pytestmark = pytest.mark.process
 def two_writers(object_store):
     """Processes that commit at the same moment; they see the store's address."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(2) as pool:
+    with context.Pool(2, _begin, [context.Barrier(2)]) as pool:
         yield pool
 
 
-def writer(root, day, who, start_at):
-    """In a process of its own: write, wait for the moment, commit; returns why it lost."""
+def _begin(barrier):
+    """In a process of the pool."""
+    global both
+    both = barrier
+
+
+def writer(root, day, who, is_alone=False):
+    """In a process of its own: write, wait for the other, commit; returns why it lost."""
     base = snapshot(root).numbers([day])
     files = [written(root, day, 3, who)]
-    time.sleep(max(0.0, start_at - time.time()))
+    if not is_alone:
+        both.wait(60)
     try:
         commit(root, files, base, struct=struct_of(), metadata={"job": who, "run": f"run of {who}"})
     except ConflictError as error:
@@ -46,8 +52,7 @@ def test_of_two_writers_of_one_day_one_wins_and_the_other_learns_of_it(
     root = anywhere / "table"
     if before:
         replaced(root, *before)
-    start_at = time.time() + 0.5
-    jobs = [(root, TUESDAY, who, start_at) for who in ("a", "b")]
+    jobs = [(root, TUESDAY, who) for who in ("a", "b")]
     reasons = two_writers.starmap(writer, jobs)
     assert sum(reason is None for reason in reasons) == 1
     winner = "ab"[reasons.index(None)]
@@ -58,7 +63,7 @@ def test_of_two_writers_of_one_day_one_wins_and_the_other_learns_of_it(
     )
     assert rows_of(snapshot(root), TUESDAY) == [(winner, 3)]
     loser = "ba"["ab".index(winner)]
-    assert writer(root, TUESDAY, loser, 0) is None
+    assert writer(root, TUESDAY, loser, is_alone=True) is None
     assert rows_of(snapshot(root), TUESDAY) == [(loser, 3)]
 
 
@@ -68,8 +73,7 @@ def test_of_two_writers_of_different_days_both_win(anywhere, two_writers, before
     root = anywhere / "table"
     if before:
         replaced(root, *before)
-    start_at = time.time() + 0.5
-    jobs = [(root, TUESDAY, "a", start_at), (root, WEDNESDAY, "b", start_at)]
+    jobs = [(root, TUESDAY, "a"), (root, WEDNESDAY, "b")]
     assert two_writers.starmap(writer, jobs) == [None, None]
     assert rows_of(snapshot(root), TUESDAY, WEDNESDAY) == [("a", 3), ("b", 3)]
 
