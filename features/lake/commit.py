@@ -26,6 +26,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from features.lake.day_rows import WrittenFile
 from features.lake.snapshot import (
+    LEASE,
     Snapshot,
     application,
     day_before,
@@ -47,9 +48,6 @@ _CREATING = (DeltaError, OSError)
 """Of two jobs that create a table, the second gets an error that has no class of its own."""
 Metadata = Mapping[str, object]
 """What the log says of a commit, under names of ours: values that JSON can hold."""
-
-
-LEASE = "RANKING_LEASE"
 
 
 class ConflictError(ValueError):

@@ -19,6 +19,9 @@ from features.schema import DAY
 _FOOTERS_AT_ONCE = 16
 """On an object store one takes some milliseconds, most of them waiting."""
 
+LEASE = "RANKING_LEASE"
+"""The variable with the number of a job's lease, and the transaction that keeps the highest."""
+
 
 class Snapshot:
     """One version of a table. It does not change, whatever is committed meanwhile."""
@@ -109,7 +112,7 @@ class Snapshot:
     @property
     def lease(self) -> int:
         """The highest number of a lease under which a job has written; 0 where none had one."""
-        return self._transaction("RANKING_LEASE") or 0
+        return self._transaction(LEASE) or 0
 
     def has_commit(self, token: str) -> bool:
         """Whether a commit with this token led to the version."""

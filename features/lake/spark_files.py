@@ -74,8 +74,9 @@ def write_frame(
     hashed = frame.withColumn(ROW_HASH, row).withColumn(MIXED_HASH, F.xxhash64(F.col(ROW_HASH)))
     first, num_days = min(days), (max(days) - min(days)).days + 1
     # A task costs more than a small day: no more of them than Spark makes of a shuffle.
-    at_most = _DAYS_AT_ONCE if files_per_day > 1 else _shuffle_partitions(frame.sparkSession)
-    days_at_once = min(num_days, _DAYS_AT_ONCE, at_most)
+    partitions = int(frame.sparkSession.conf.get("spark.sql.shuffle.partitions") or 0)
+    at_most = _DAYS_AT_ONCE if files_per_day > 1 else min(_DAYS_AT_ONCE, partitions)
+    days_at_once = min(num_days, at_most)
     part = F.pmod(F.xxhash64(*(F.col(key) for key in keys)), F.lit(files_per_day)).cast("int")
     of_day = F.pmod(F.datediff(F.col(DAY), F.lit(first)), F.lit(days_at_once))
     task = of_day * files_per_day + F.col(_PART)
@@ -91,10 +92,6 @@ def write_frame(
     ]
     empty = [day for day in days if day not in {file.day for file in files}]
     return files + [_write_empty(root, frame.schema, day, description) for day in empty]
-
-
-def _shuffle_partitions(spark: SparkSession) -> int:
-    return int(spark.conf.get("spark.sql.shuffle.partitions") or _DAYS_AT_ONCE)
 
 
 def _write_empty(

@@ -117,7 +117,8 @@ def frequency_rule(user: Column, raw: DataFrame, *, max_rows: int) -> Rule:
         raw: Raw impressions of the days; counted at once.
         max_rows: Most rows of one user on a day.
     """
-    counts = raw.groupBy(_of_day(F.col(user.name)).alias("user")).count()
+    known = raw.where(F.col(user.name).isNotNull())  # a missing id is another rule's
+    counts = known.groupBy(_of_day(F.col(user.name)).alias("user")).count()
     return Rule(
         check=Check.FREQUENCY,
         columns=(user.name,),

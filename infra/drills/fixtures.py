@@ -115,12 +115,13 @@ def write_artifact(root: Path, *, day: datetime.date, seed: int) -> Manifest:
 
 
 def serving(
-    world: World, *, log: Path, environment: Mapping[str, str]
+    world: World, *flags: str, log: Path, environment: Mapping[str, str]
 ) -> contextlib.AbstractContextManager[Endpoint]:
     """The endpoint on the world, from when it can rank."""
     return running_endpoint(
         f"--dataset={SCHEMA.name}",
         *world.flags("store", "artifacts", "tracking"),
+        *flags,
         log=log,
         # Every folder that the command line has a default for is below the world too.
         environment={"RANKING_VAR": str(world.root), **environment},

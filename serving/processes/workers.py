@@ -2,7 +2,6 @@
 
 import asyncio
 import collections
-import contextlib
 import dataclasses
 import logging
 import signal
@@ -227,7 +226,6 @@ class Workers:
         ending.add_done_callback(self._ending.discard)
         if self._is_stopping:
             return
-        logger.error("worker %d: ended unasked; another one starts", member.process.pid)
         metrics.WORKER_RESTARTS.inc()
         now = time.monotonic()
         if len(self._crashes) == MAX_CRASHES and now - self._crashes[0] < CRASHES_SECONDS:
@@ -240,10 +238,12 @@ class Workers:
         """Take a worker off the process table, and its gauges out of the metrics."""
         process = member.process
         if not self._is_stopping:
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 code = await asyncio.to_thread(process.wait, _OWN_END_SECONDS)
-                by = signal.Signals(-code).name if code < 0 else f"with exit code {code}"
-                logger.error("worker %d: ended by itself: %s", process.pid, by)
+                how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+                logger.error("worker %d: ended unasked: %s", process.pid, how)
+            except subprocess.TimeoutExpired:
+                logger.warning("worker %d: closed its channel, and is killed", process.pid)
             process.kill()
         await asyncio.to_thread(process.wait)
         mark_process_dead(process.pid)

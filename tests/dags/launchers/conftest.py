@@ -2,16 +2,14 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Sequence
 
 import pytest
 import tenacity
-import yaml
 from airflow.sdk import timezone
 from airflow.sdk.exceptions import TaskDeferred
-from kmock import Server
 from support.airflow_dags import TaskInstance
+from support.cluster.served_api import served, write_kubeconfig
 from support.dags.job_cluster import JobCluster
 
 SIZES = """
@@ -27,23 +25,8 @@ sizes:
 @pytest.fixture
 def cluster():
     """The API, on loopback, in a thread."""
-    started, ended = threading.Event(), threading.Event()
-    held: list[JobCluster] = []
-
-    async def serve() -> None:
-        async with JobCluster() as handler, Server(handler):
-            handler.start()
-            handler.address = str(handler.url).rstrip("/")
-            held.append(handler)
-            started.set()
-            await asyncio.to_thread(ended.wait)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert started.wait(10)
-    yield held[0]
-    ended.set()
-    thread.join(10)
+    with served(JobCluster) as api:
+        yield api
 
 
 @pytest.fixture
@@ -53,15 +36,7 @@ def on_kubernetes(cluster, assets, register, tmp_path, monkeypatch):
     from ranking_launchers import cluster as shared
     from ranking_launchers import pods, train_jobs
 
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "here",
-        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
-        "clusters": [{"name": "here", "cluster": {"server": cluster.address}}],
-        "users": [{"name": "me", "user": {}}],
-    }
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    write_kubeconfig(tmp_path / "kubeconfig", cluster.address, {})
     (tmp_path / "sizes.yaml").write_text(SIZES)
     connection = {"conn_type": "kubernetes"}
     connection["extra"] = {"kube_config_path": str(tmp_path / "kubeconfig")}

@@ -4,6 +4,7 @@ import ssl
 from types import SimpleNamespace
 
 import httpx
+import psutil
 import pytest
 from support.serving.certificates import Certificates, make
 
@@ -46,5 +47,10 @@ def test_it_speaks_tls_where_the_server_does_and_asks_for_no_certificate(certifi
 
 
 def test_without_a_port_nothing_listens():
+    def listening():
+        found = psutil.Process().net_connections("tcp")
+        return {one.laddr for one in found if one.status == psutil.CONN_LISTEN}
+
+    before = listening()
     with open_port("127.0.0.1", None, tls=Tls()):
-        pass
+        assert listening() == before

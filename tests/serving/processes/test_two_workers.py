@@ -26,6 +26,7 @@ from support.serving.release.spoilt_artifacts import missing_weights
 from support.serving.running_server import wait_until
 
 from infra.drills import fixtures
+from infra.local.servers import free_ports
 from serving.release.endpoint_client import EndpointError
 from serving.routing.traffic_split import Share, clear_share, write_share
 from training.registry.aliases import CANARY
@@ -39,9 +40,10 @@ START_SECONDS = 120.0
 class TwoWorkers(Live):
     """A world with the endpoint on it."""
 
-    def __init__(self, world, ports, process, *, log):
+    def __init__(self, world, ports, process, *, metrics_port, log):
         super().__init__(world, *ports)
         self.ports, self.process, self.log = ports, process, log
+        self.metrics_url = f"http://127.0.0.1:{metrics_port}"
 
     def workers(self):
         """The workers that listen on both ports."""
@@ -53,9 +55,9 @@ class TwoWorkers(Live):
             new = [httpx.Client(base_url=self.url, timeout=30) for _ in range(CONNECTIONS)]
             return {scores(ask(stack.enter_context(http), BODIES[0]))[0] for http in new}
 
-    def metric(self, name, of=""):
+    def metric(self, name, of="", *, url=""):
         """The sum of a metric's series, of those with a text among their labels."""
-        text = httpx.get(f"{self.url}/metrics").text
+        text = httpx.get(f"{url or self.url}/metrics").text
         series = re.findall(rf"^{name}(\{{.*\}})? (\S+)$", text, re.MULTILINE)
         return sum(float(value) for labels, value in series if of in labels)
 
@@ -71,9 +73,11 @@ def live(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two-workers")
     world = fixtures.build(folder, num_versions=2)
     environment = {"RANKING_WORKERS": "2", "RANKING_STORE_SECONDS": "20", "RANKING_COMPILE": "off"}
-    serving = fixtures.serving(world, log=folder / "server.log", environment=environment)
-    with serving as (http_port, grpc_port, process):
-        opened = TwoWorkers(world, (http_port, grpc_port), process, log=folder / "server.log")
+    (metrics_port,) = free_ports(1)
+    own, log = f"--metrics-port={metrics_port}", folder / "server.log"
+    serving = fixtures.serving(world, own, log=log, environment=environment)
+    with serving as (*ports, process):
+        opened = TwoWorkers(world, tuple(ports), process, metrics_port=metrics_port, log=log)
         opened.learn()
         opened.swap(world.versions[0])
         yield opened
@@ -130,6 +134,10 @@ def test_counters_of_all_workers_add_up_and_a_version_is_shown_once(live):
     assert live.metric("ranking_items_rows") == fixtures.NUM_ITEMS
     assert live.metric("ranking_workers") == 2
     assert live.metric("ranking_loads_total") > 2
+    # The port without a token, by which a canary reads its pods, is the supervisor's.
+    for name in ("answers_total", "model_version", "items_rows", "workers", "loads_total"):
+        name = f"ranking_{name}"
+        assert live.metric(name, url=live.metrics_url) == live.metric(name), name
 
 
 def test_items_and_tables_are_in_memory_once(live):
@@ -171,7 +179,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_other_one_answers_meanwhile
     wait_until(lambda: live.metric("ranking_workers") == 2, seconds=START_SECONDS)
     assert live.versions_over_new_connections() == {version}
     assert live.metric("ranking_worker_restarts_total") == 1
-    assert f"worker {killed.pid}: ended by itself: SIGKILL" in live.log.read_text()
+    assert f"worker {killed.pid}: ended unasked: SIGKILL" in live.log.read_text()
     found = live.metric("ranking_answers_total", of=version)
     assert found == answered + num_asked + CONNECTIONS
 

@@ -124,8 +124,9 @@ def test_what_no_one_waits_for_any_more_is_cancelled():
         asked.cancel()
         await asyncio.wait_for(cancelled.wait(), 10)
         theirs.close()
+        return asked.cancelled()
 
-    asyncio.run(run())
+    assert asyncio.run(run())
 
 
 def test_a_worker_whose_supervisor_is_killed_ends(monkeypatch, tmp_path):

@@ -1,0 +1,50 @@
+"""A stand-in for a Kubernetes API on loopback, and the file by which clients find it."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from kmock import KubernetesEmulator, Server
+
+Api = TypeVar("Api", bound=KubernetesEmulator)
+
+
+@contextlib.contextmanager
+def served(kind: type[Api]) -> Iterator[Api]:
+    """An API of a kind, in a thread; its ``address`` is where."""
+    started, ended = threading.Event(), threading.Event()
+    held: list[Api] = []
+
+    async def serve() -> None:
+        async with kind() as handler, Server(handler):
+            handler.start()
+            handler.address = str(handler.url).rstrip("/")
+            held.append(handler)
+            started.set()
+            await asyncio.to_thread(ended.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield held[0]
+    finally:
+        ended.set()
+        thread.join(10)
+
+
+def write_kubeconfig(file: Path, address: str, user: Mapping[str, str]) -> None:
+    """Name an API as the only one, and who asks it."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        "clusters": [{"name": "here", "cluster": {"server": address}}],
+        "users": [{"name": "me", "user": dict(user)}],
+    }
+    file.write_text(yaml.safe_dump(config))
