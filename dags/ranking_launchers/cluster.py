@@ -1,5 +1,6 @@
 """What pods and TrainJobs share: names, environment, results, and an API server that is away."""
 
+import abc
 import hashlib
 import json
 import logging
@@ -11,6 +12,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
 
 import ranking_assets as assets
+from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 from kubernetes.client import ApiException
@@ -61,6 +63,35 @@ class Launch(NamedTuple):
     def result(self) -> UPath:
         """Where the job puts its summary."""
         return assets.ROOT / "results" / f"{self.name}.json"
+
+
+class ClusterLauncher(abc.ABC):
+    """What starts one job on a cluster, and sees it to its end."""
+
+    def __init__(
+        self, spec: JobSpec, context: Context, task: BaseOperator, *, size: Size, namespace: str
+    ) -> None:
+        """Args: the job, its task, the size class, and the namespace of all jobs."""
+        self.spec = spec
+        self.context = context
+        self.task = task
+        self.size = size
+        self.namespace = namespace
+
+    def start(self) -> Ended:
+        """Start the job and defer; returns where one that was started before has ended."""
+        return self._start(restart=0)
+
+    @abc.abstractmethod
+    def resume(self, event: Mapping[str, Any]) -> Ended:
+        """What the job has left, once it has ended; another start, where the cluster lost it."""
+
+    @abc.abstractmethod
+    def kill(self) -> None:
+        """Delete it."""
+
+    @abc.abstractmethod
+    def _start(self, restart: int) -> Ended: ...
 
 
 class ApiAwayError(AirflowException):

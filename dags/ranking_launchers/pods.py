@@ -94,23 +94,15 @@ class JobPodTrigger(KubernetesPodTrigger):
         return False
 
 
-class PodLauncher:
+class PodLauncher(cluster.ClusterLauncher):
     """Starts a job as a pod, and sees it to its end."""
 
     def __init__(
         self, spec: JobSpec, context: Context, task: BaseOperator, *, size: Size, namespace: str
     ) -> None:
-        """Args: the job, its task, the size class, and the namespace of all jobs."""
-        self.spec = spec
-        self.context = context
-        self.task = task
-        self.size = size
-        self.namespace = namespace
+        """As the base class."""
+        super().__init__(spec, context, task, size=size, namespace=namespace)
         self.pod: JobPod | None = None
-
-    def start(self) -> Ended:
-        """Start the pod and defer; returns where one that was started before has ended."""
-        return self._start(restart=0)
 
     def resume(self, event: Mapping[str, Any]) -> Ended:
         """What the pod has left, once it has ended; another one, where the cluster lost it."""

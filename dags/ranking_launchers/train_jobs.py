@@ -36,25 +36,17 @@ NOT_FOUND = 404
 _NO_LOG_YET = {400, NOT_FOUND}
 
 
-class TrainJobLauncher:
+class TrainJobLauncher(cluster.ClusterLauncher):
     """Starts a job as a TrainJob, and sees it to its end."""
 
     def __init__(
         self, spec: JobSpec, context: Context, task: BaseOperator, *, size: Size, namespace: str
     ) -> None:
-        """Args: the job, its task, the size class, and the namespace of all jobs."""
-        self.spec = spec
-        self.context = context
-        self.task = task
-        self.size = size
-        self.namespace = namespace
+        """As the base class."""
+        super().__init__(spec, context, task, size=size, namespace=namespace)
         self.hook = KubernetesHook(conn_id=CONNECTION)
         self.place = (GROUP, VERSION, namespace, PLURAL)
         self.launch: cluster.Launch | None = None
-
-    def start(self) -> Ended:
-        """Create the TrainJob, or find it where it was created before, and defer."""
-        return self._start(restart=0)
 
     def resume(self, event: Mapping[str, Any]) -> Ended:
         """What it has left, once it has ended; another one, where the cluster lost it."""
