@@ -86,9 +86,9 @@ class TrainingConfig:
     sparse_learning_rate: float = 0.05
     table_optimizer: TableOptimizer = TableOptimizer.ROWWISE_ADAGRAD
     embedding_decay: float = 0.0
-    """L2 on embeddings, as a term of the loss: with Adam on all rows, with row-wise Adagrad on the
-    rows that a batch touches. FBGEMM's CPU kernel was seen to apply it only to tables that several
-    columns share, such as the items' and their histories'."""
+    """L2 on embeddings, as a term of the loss: with Adam on all rows; with row-wise Adagrad on the
+    rows that a batch touches, of tables that several columns share, such as the items' and their
+    histories'. FBGEMM's kernel for CPUs has it for no other table, so that none has it anywhere."""
     table_decay: float = 0.0
     """Share of every embedding that a step takes away, at the full learning rate: L2 decoupled from
     the optimiser, over all rows, seen or not. A pass over the tables each step: for small ones."""

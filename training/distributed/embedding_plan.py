@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torch.distributed.optim.apply_optimizer_in_backward import _apply_optimizer_in_backward
 from torch.distributed.tensor import DTensor
@@ -25,7 +25,7 @@ from torchrec.distributed.planner.types import (
 from torchrec.distributed.types import ShardingPlan
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from training.config.recipe import Recipe
+from training.config.recipe import Recipe, TrainingConfig
 from training.distributed.dense_plan import DensePlan, has_dense_tables, plan_dense, wrapper_of
 from training.distributed.device import Machine
 from training.distributed.planner_inputs import constraints, sharders, topology
@@ -108,26 +108,36 @@ def shard(
     Every rank computes the same plan, so none has to be sent. Tables that Adam trains are part of
     the dense model: no shards, and gradients that are averaged as every other.
     """
-    training = recipe.training
     is_sharded = not has_dense_tables(recipe)
     if is_sharded:
-        _apply_optimizer_in_backward(
-            RowWiseAdagrad,
-            ranker.embeddings.parameters(),
-            {
-                "lr": training.sparse_learning_rate,
-                "weight_decay": training.embedding_decay,
-                # FBGEMM's default mode silently ignores weight_decay.
-                "weight_decay_mode": WeightDecayMode.L2,
-                "eps": 1e-8,
-            },
-        )
+        for table in ranker.embeddings.embedding_bag_configs():
+            # FBGEMM's kernel for CPUs has no L2 for a table of one feature, CUDA's has it for all.
+            is_shared = len(table.feature_names) > 1
+            _train_in_backward(
+                ranker.embeddings.embedding_bags[table.name],
+                recipe.training,
+                decay=recipe.training.embedding_decay if is_shared else 0.0,
+            )
     return DistributedModelParallel(
         module=ranker,
         device=device,
         plan=chosen.sharding,
         sharders=sharders(recipe.sharding, device.type) if is_sharded else [],
         data_parallel_wrapper=wrapper_of(chosen.dense, recipe),
+    )
+
+
+def _train_in_backward(table: nn.Module, training: TrainingConfig, *, decay: float) -> None:
+    _apply_optimizer_in_backward(
+        RowWiseAdagrad,
+        table.parameters(),
+        {
+            "lr": training.sparse_learning_rate,
+            "weight_decay": decay,
+            # FBGEMM's default mode silently ignores weight_decay.
+            "weight_decay_mode": WeightDecayMode.L2,
+            "eps": 1e-8,
+        },
     )
 
 

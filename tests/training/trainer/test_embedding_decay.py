@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from torchrec.distributed.batched_embedding_kernel import BatchedFusedEmbeddingBag
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from features.datasets.catalog import schema_of
@@ -33,6 +34,22 @@ def test_embedding_decay_reaches_the_fused_optimiser():
         # The loss alone would move every column alike; the decay pulls them towards each other.
         assert after[2].std() < before[2].std() / 2
         assert torch.equal(after[1], before[1])
+
+
+def test_tables_of_one_feature_have_no_decay_on_any_device():
+    """FBGEMM's kernel for CPUs has none for them; CUDA's would have it."""
+    with process_group():
+        session = Session(inputs_of(schema_of("movielens-100k")), recipe_of("wukong-small"), None)
+        decays = {
+            table.name: kernel.emb_module.optimizer_args.weight_decay
+            for lookup in session.model.module.embeddings._lookups
+            for kernel in lookup.modules()
+            if isinstance(kernel, BatchedFusedEmbeddingBag)
+            for table in kernel.config.embedding_tables
+        }
+    shared = {name for name, decay in decays.items() if decay > 0}
+    assert shared == {"item_id"}
+    assert decays.keys() - shared
 
 
 def test_adams_embedding_decay_pulls_rows_that_no_example_asked_for():
