@@ -2,6 +2,7 @@
 
 - ``growth_10x``: seconds of state, aggregates and as-of join, each with its write, at the largest
   size over those at the one before; a log of 28 days with users and items in proportion.
+- ``memory_10x``: the peak memory of the same, at the largest size over that at the one before.
 - ``duckdb_ratio``: the as-of join with its write over DuckDB's ASOF JOIN that writes Parquet, at
   the largest size, on the same files with as many threads.
 - ``history_ratio``: ``build`` and ``examples`` of a day after 365 days of history over the same
@@ -87,7 +88,11 @@ def main() -> None:
 def _growth(sizes: tuple[int, ...]) -> dict[str, Any]:
     """Seconds at each size, their growth, and the largest join over DuckDB's."""
     logs = [open_log(rows, name=f"rows-{rows}") for rows in sizes]
-    seconds = [_seconds(log) for log in logs]
+    seconds, peaks = [], []
+    for log in logs:
+        _forget_peaks()
+        seconds.append(_seconds(log))
+        peaks.append(_peak_memory_mb())
     total = [sum(each.values()) for each in seconds]
     duckdb_seconds = _duckdb_join(logs[-1])
     return {
@@ -96,10 +101,12 @@ def _growth(sizes: tuple[int, ...]) -> dict[str, Any]:
                 "rows": rows,
                 "seconds": {name: round(value, 2) for name, value in each.items()},
                 "rows_per_second": {name: round(rows / value) for name, value in each.items()},
+                "peak_memory_mb": peak,
             }
-            for rows, each in zip(sizes, seconds, strict=True)
+            for rows, each, peak in zip(sizes, seconds, peaks, strict=True)
         ],
         "growth_10x": round(total[-1] / total[-2], 2) if len(total) > 1 else None,
+        "memory_10x": round(peaks[-1] / peaks[-2], 2) if len(peaks) > 1 else None,
         "duckdb_join_seconds": round(duckdb_seconds, 2),
         "duckdb_ratio": round(seconds[-1]["join"] / duckdb_seconds, 2),
     }
@@ -243,11 +250,22 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def _processes() -> list[psutil.Process]:
+    """This process and all that it started."""
+    here = psutil.Process()
+    return [here, *here.children(recursive=True)]
+
+
+def _forget_peaks() -> None:
+    """From here on peaks of memory are counted anew (``proc(5)``, ``clear_refs``)."""
+    for process in _processes():
+        Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+
+
 def _peak_memory_mb() -> int:
     """The most that this process and those that it started have held at once or not, summed."""
-    here = psutil.Process()
     peaks = []
-    for process in (here, *here.children(recursive=True)):
+    for process in _processes():
         status = Path(f"/proc/{process.pid}/status").read_text()
         peaks += [int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line]
     return round(sum(peaks) / 1024)
