@@ -216,8 +216,8 @@ def job(
         is_dated: Whether the command works for a day.
         **kwargs: Passed to the operator.
     """
-    named = [f"--{name}={assets.FOLDERS[name]}" for name in folders.split()]
     date = [f"--date={DAY}"] if is_dated else []
+    named = assets.folder_flags(folders)
     arguments = (f"--dataset={assets.DATASET}", *date, *named, *arguments)
     return JobOperator(
         task_id=task_id,

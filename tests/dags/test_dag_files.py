@@ -112,7 +112,19 @@ def test_data_are_at_the_root_and_what_is_of_this_machine_is_not(monkeypatch, tm
         assert f"--lake={found['FOLDERS']['lake']}" == f"--lake={place}/lake"
         uri = place if "://" in place else f"file://{place}"
         assert found["EXAMPLES"].uri == f"{uri}/lake/{found['DATASET']}/examples"
-        assert found["FOLDERS"]["tracking"] == tmp_path / "var" / "mlflow"
+        assert found["folder_flags"]("lake tracking") == [
+            f"--lake={place}/lake",
+            f"--tracking={tmp_path}/var/mlflow",
+        ]
+
+
+def test_a_job_on_another_machine_has_folders_of_its_own(monkeypatch) -> None:
+    """Of what is no data: Airflow's own folder is not there."""
+    monkeypatch.setenv("RANKING_ROOT", "s3://bucket")
+    monkeypatch.setenv("RANKING_LAUNCHER", "kubernetes")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow")
+    found = runpy.run_path(str(DAGS / "ranking_assets.py"))
+    assert found["folder_flags"]("lake tracking") == ["--lake=s3://bucket/lake"]
 
 
 @pytest.mark.parametrize(
