@@ -167,6 +167,7 @@ def _spark(
             f"spark.kubernetes.executor.secretKeyRef.{name}": key.replace("/", ":")
             for name, key in size.secrets.items()
         },
+        **spark.settings,
     }
     given = [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
     return [

@@ -26,6 +26,8 @@ class Spark(_Strict):
     """Of each executor, as Spark writes it: ``4g``."""
     driver_memory: str = Field(pattern=r"^[0-9]+[mg]$")
     """Heap of the driver; the pod's limit must leave room for Python beside it."""
+    settings: dict[str, str] = {}
+    """More of Spark's settings, by their names."""
     master: str = Field(
         default="k8s://https://kubernetes.default.svc:443", pattern=r"^k8s://https?://"
     )
