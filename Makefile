@@ -8,7 +8,7 @@ VAR := $(or $(RANKING_VAR),var)
 SIDE_BY_SIDE := -n 3 --dist loadgroup --no-loadscope-reorder
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 
-.PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve gpu-check images image-base images-test drill-train drill-hosts drill-lake fuzz-serve soak
+.PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve gpu-check images image-base images-test cluster-test drill-train drill-hosts drill-lake fuzz-serve soak
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -98,6 +98,9 @@ drill-train: install    ## kill -9 a training at 20 random moments, and compare 
 
 drill-hosts: install    ## a training over two hosts (network namespaces): kill one, cut the link, compare the bits
 	@$(PYTHON) -m infra.drills.hosts
+
+cluster-test: install   ## a day on Postgres, Redis, S3, Spark's workers and pods that are other users, against the same day on a disk
+	@PYTHONPATH=tests $(PYTHON) -m support.cluster
 
 drill-lake: install     ## kill -9 a writer of the lake at 30 random moments, on a disk and on S3, under a reader
 	@$(PYTHON) -m infra.drills.kill_lake

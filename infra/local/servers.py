@@ -82,7 +82,7 @@ class RedisServer(Server):
     def start(self) -> None:
         """Start it and return when it answers with all that it had."""
         self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        _wait(self._answers, self.process)
+        wait(self._answers, self.process)
 
     def _answers(self) -> bool:
         try:
@@ -141,7 +141,7 @@ class ObjectStore(Server):
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
-        _wait(self._has_bucket, self.process, log)
+        wait(self._has_bucket, self.process, log)
 
     def _has_bucket(self) -> bool:
         files = pafs.S3FileSystem(
@@ -174,14 +174,14 @@ def running_endpoint(
             env={**os.environ, **environment},
         )
     try:
-        _wait(lambda: answers(f"http://{HOST}:{http_port}/v2/health/ready"), process, log)
+        wait(lambda: answers(f"http://{HOST}:{http_port}/v2/health/ready"), process, log)
         yield http_port, grpc_port, process
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _wait(
+def wait(
     is_ready: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path | None = None
 ) -> None:
     """Return when a server is ready; RuntimeError when it has ended or the time is up."""

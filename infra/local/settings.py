@@ -31,6 +31,9 @@ class Settings(Group):
     """Where all data lie; not set, in the folder RANKING_VAR."""
     dataset: str = Field(default="movielens-100k", validation_alias="RANKING_DATASET")
     """The data set on which the DAG works."""
+    airflow_database: str = Field(default="", validation_alias="RANKING_AIRFLOW_DATABASE")
+    """SQLAlchemy's address of Airflow's database, such as `postgresql+psycopg://…`; not set,
+    SQLite in the folder RANKING_VAR."""
     airflow_port: int = Field(default=8080, ge=0, le=65535, validation_alias="RANKING_AIRFLOW_PORT")
     """Airflow's UI and API."""
     http_port: int = Field(default=8081, ge=0, le=65535, validation_alias="RANKING_HTTP_PORT")
@@ -149,7 +152,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         # No password: the server listens on loopback only.
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
         "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "DATABASE__SQL_ALCHEMY_CONN": settings.airflow_database or f"sqlite:///{home}/airflow.db",
         "LOGGING__BASE_LOG_FOLDER": home / "logs",
         "API__HOST": HOST,
         "API__PORT": settings.airflow_port,
@@ -162,6 +165,9 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         # A supervisor that misses its task's end by a hair sleeps until its next heartbeat.
         "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
     }
+    if "+psycopg:" in settings.airflow_database:
+        # Airflow would look for another library, which this one makes needless.
+        options["DATABASE__SQL_ALCHEMY_CONN_ASYNC"] = settings.airflow_database
     return {
         **job_environment(settings),
         **{f"AIRFLOW__{name}": str(value) for name, value in options.items()},

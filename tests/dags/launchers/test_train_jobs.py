@@ -6,7 +6,6 @@ import threading
 
 import pytest
 from airflow.sdk.exceptions import AirflowException
-from support.dags.job_cluster import NAMESPACE, PODS, TRAIN_JOBS
 
 from features.places import place, put_whole
 
@@ -28,15 +27,12 @@ class Training:
             name = f"{self.name}-node-0-{node}"
             labels = {"jobset.sigs.k8s.io/jobset-name": self.name}
             labels["batch.kubernetes.io/job-completion-index"] = str(node)
-            metadata = {"name": name, "namespace": NAMESPACE, "labels": labels}
-            self.cluster.objects[PODS, NAMESPACE, name] = {"metadata": metadata, "status": {}}
+            self.cluster.post(name, labels=labels, spec={"containers": [{"name": "node"}]})
             self.cluster.run(name, *lines, container="node")
 
     def end(self, kind: str, message: str = "") -> None:
         """The condition of one that has ended."""
-        condition = {"type": kind, "status": "True", "message": message}
-        status = {"status": {"conditions": [condition]}}
-        self.cluster.objects[TRAIN_JOBS, NAMESPACE, self.name].patch(status)
+        self.cluster.condition(self.name, kind, message)
 
     def leave(self, **summary) -> None:
         """What the first node puts."""

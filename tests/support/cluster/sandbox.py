@@ -23,13 +23,18 @@ above=/$(echo "$interpreter" | cut -d/ -f2)
 [ "$above" = /usr ] || { mount -t tmpfs -o mode=755 tmpfs "$above"; mkdir -p "$interpreter"; }
 mount --bind "$kept" "$interpreter"
 umount "$kept"; rmdir "$kept"
+# Java asks for the user's name, which an image has.
+users=$(mktemp /run/sandbox.XXXXXX)
+{ cat /etc/passwd; echo "pod:x:$user:$user::/mnt:/bin/sh"; } >"$users"
+chmod 644 "$users"; mount --bind "$users" /etc/passwd; rm "$users"
 while [ "$1" != -- ]; do
     mkdir -p "$1"; mount -t tmpfs -o mode=000 tmpfs "$1"; shift
 done
 shift
 mount -t tmpfs -o mode=1777 tmpfs /mnt
 cd /mnt
-exec setpriv --reuid="$user" --regid="$user" --clear-groups --no-new-privs "$@"
+# Another user's process would outlive its parent: the kernel forgets the signal with the user.
+exec setpriv --reuid="$user" --regid="$user" --clear-groups --no-new-privs --pdeathsig KILL "$@"
 """
 
 

@@ -1,9 +1,10 @@
-"""A stand-in for a Kubernetes API on loopback, and the file by which clients find it."""
+"""A stand-in for a Kubernetes API on loopback: server, clients' file, and loops that look at it."""
 
 import asyncio
 import contextlib
+import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,10 +12,11 @@ import yaml
 from kmock import KubernetesEmulator, Server
 
 Api = TypeVar("Api", bound=KubernetesEmulator)
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def served(kind: type[Api]) -> Iterator[Api]:
+def served(kind: Callable[[], Api]) -> Iterator[Api]:
     """An API of a kind, in a thread; its ``address`` is where."""
     started, ended = threading.Event(), threading.Event()
     held: list[Api] = []
@@ -35,6 +37,36 @@ def served(kind: type[Api]) -> Iterator[Api]:
     finally:
         ended.set()
         thread.join(10)
+
+
+@contextlib.contextmanager
+def repeating(look: Callable[[], object], *, seconds: float) -> Iterator[None]:
+    """Call something again and again in a thread, as controllers look at an API.
+
+    Raises:
+        Exception: What it raised, at the end of the block.
+    """
+    stopped = threading.Event()
+    errors: list[Exception] = []
+
+    def loop() -> None:
+        while not stopped.wait(seconds):
+            try:
+                look()
+            except Exception as error:
+                log.exception("a control loop has ended")
+                errors.append(error)
+                return
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def write_kubeconfig(file: Path, address: str, user: Mapping[str, str]) -> None:

@@ -39,6 +39,26 @@ class JobCluster(KubernetesEmulator):
             if resource.plural == plural and not found.deleted
         }
 
+    def post(self, name: str, *, labels: dict[str, str], spec: dict[str, Any]) -> None:
+        """A pod that a controller makes."""
+        metadata = {"name": name, "namespace": NAMESPACE, "labels": labels}
+        status = {"phase": "Pending"}
+        manifest = {"metadata": metadata, "spec": spec, "status": status}
+        self.objects[PODS, NAMESPACE, name] = manifest
+
+    def delete(self, name: str) -> None:
+        """A pod that a controller has deleted."""
+        self.objects[PODS, NAMESPACE, name].delete()
+
+    def say(self, name: str, *lines: str) -> None:
+        """More lines of a pod's log."""
+        self.logs[name] += [f"{_now()} {line}" for line in lines]
+
+    def condition(self, name: str, kind: str, message: str = "") -> None:
+        """How a TrainJob has ended."""
+        condition = {"type": kind, "status": "True", "message": message}
+        self.objects[TRAIN_JOBS, NAMESPACE, name].patch({"status": {"conditions": [condition]}})
+
     def pod(self, name: str, **status: Any) -> None:
         """Set the status of a pod."""
         self.objects[PODS, NAMESPACE, name].patch({"status": status})

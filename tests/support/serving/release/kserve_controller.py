@@ -147,6 +147,8 @@ class Controller:
     ) -> dict[str, Any]:
         labels, containers = predictor["labels"], predictor["containers"]
         pod = {"containers": containers, "volumes": predictor["volumes"]}
+        if "serviceAccountName" in predictor:
+            pod["serviceAccountName"] = predictor["serviceAccountName"]
         spec = {
             "replicas": max(least, old["spec"]["replicas"] if old else 0),
             "template": {"metadata": {"labels": labels}, "spec": pod},

@@ -1,0 +1,92 @@
+"""Clients of an InferenceService, and the gateway that sends each to a version by the route."""
+
+import contextlib
+import datetime
+import json
+import random
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from support.cluster.serving_cluster import Pods
+
+from features.datasets.catalog import schema_of
+from features.schema import REQUEST_TIME
+
+_CLIENTS = 2
+_CANDIDATES = 5
+_PAUSE_SECONDS = 0.1
+"""Between two requests of a client while there is one version; while there are more, none."""
+
+
+class Gateway:
+    """Sends requests as long as it runs, and counts the answers."""
+
+    def __init__(
+        self, pods: Pods, *, token: str, num_users: int, num_items: int, moment: datetime.datetime
+    ) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            pods: The versions.
+            token: What they ask for.
+            num_users: Of the ids from which requests are drawn.
+            num_items: The same.
+            moment: Time of the requests.
+        """
+        self.pods, self.token = pods, token
+        self.num_users, self.num_items = num_users, num_items
+        self.microseconds = int(moment.timestamp() * 1_000_000)
+        self.devices = [str(value) for value in schema_of("synthetic").context[0].vocabulary]
+        self.answered: Counter[str] = Counter()
+        self.errors: list[str] = []
+        self._stopped = threading.Event()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["Gateway"]:
+        """Some clients that ask one request after the other."""
+        clients = [threading.Thread(target=self._ask, args=(n,)) for n in range(_CLIENTS)]
+        for client in clients:
+            client.start()
+        try:
+            yield self
+        finally:
+            self._stopped.set()
+            for client in clients:
+                client.join()
+
+    def _ask(self, seed: int) -> None:
+        chance = random.Random(seed)
+        pause = _PAUSE_SECONDS
+        while not self._stopped.wait(pause):
+            weights, pods = self.pods.weights(), self.pods.pods()
+            pause = 0 if len(weights) > 1 else _PAUSE_SECONDS
+            ready = {v: share for v, share in weights.items() if v in pods and pods[v].is_ready}
+            if not sum(ready.values()):
+                continue
+            (version,) = chance.choices([*ready], [*ready.values()])
+            try:
+                self.answered[self._rank(pods[version].url("/v2/models/ranker/infer"), chance)] += 1
+            except OSError as error:
+                self.errors.append(f"{version}: {error}")
+
+    def _rank(self, url: str, chance: random.Random) -> str:
+        """The version that answered."""
+        items = chance.sample(range(self.num_items), _CANDIDATES)
+        device = chance.choice(self.devices)
+        inputs = [
+            _tensor("user_id", "INT64", [chance.randrange(self.num_users)]),
+            _tensor("item_id", "INT64", items),
+            _tensor("device", "BYTES", [device]),
+            _tensor(REQUEST_TIME.name, "INT64", [self.microseconds]),
+        ]
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
+        content = json.dumps({"inputs": inputs}).encode()
+        request = urllib.request.Request(url, data=content, headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return str(json.loads(answer.read())["model_version"])
+
+
+def _tensor(name: str, datatype: str, values: Sequence[object]) -> dict[str, object]:
+    return {"name": name, "shape": [len(values)], "datatype": datatype, "data": values}
