@@ -44,7 +44,9 @@ class MarkedYaml:
             self.data: object = loader.construct_document(self._root)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            self._fail(mark.line + 1 if mark else 1, f"is no YAML: {error.problem}")
+            # What is missing at the end is missed after the last line.
+            line = min(mark.line + 1, len(text.splitlines())) if mark else 1
+            self._fail(line, f"is no YAML: {error.problem}")
         except yaml.reader.ReaderError as error:
             self._fail(1, f"is no YAML: {error.reason} at position {error.position}")
         except RecursionError:
