@@ -77,7 +77,7 @@ def test_a_dag_file_imports_fast_and_light(imported, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS])
 def test_a_dag_file_imports_airflow_the_standard_library_and_its_helpers(name: str) -> None:
-    """And psutil, universal-pathlib and YAML, which Airflow requires; the image has nothing else."""
+    """And psutil, universal-pathlib and YAML, which Airflow requires; there is nothing else."""
     helpers = {helper.removesuffix(".py") for helper in HELPERS} | {"ranking_launchers"}
     allowed = {"airflow", "psutil", "upath", "yaml", *helpers, *sys.stdlib_module_names}
     assert _imported(DAGS / name) - allowed == set()
