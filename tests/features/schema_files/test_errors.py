@@ -186,12 +186,14 @@ def test_the_line_is_the_one_of_the_key(tmp_path):
     assert line.startswith("43: tables.0.delay: missing; ")
     (line,) = error_of(tmp_path, GOOD.replace("doc: Browser", "docs: Browser"))
     assert line.startswith("25: context.browser.docs: ")
+    (line,) = error_of(tmp_path, GOOD.replace("Browser of the request.", "3"))
+    assert line.startswith("25: context.browser.doc: '3'; ")
 
 
 def test_all_errors_are_named_at_once_in_the_order_of_their_lines(tmp_path):
     changed = GOOD.replace("licence: ours", "licence: 3").replace("  num_ids: 21", "  num_ids: x")
-    lines = error_of(tmp_path, changed.replace("format: csv", "format: xls"))
-    assert [line.partition(": ")[0] for line in lines] == ["3", "15", "65"]
+    lines = error_of(tmp_path, changed.replace("  maximum: 20", "  maximum: x"))
+    assert [line.partition(": ")[0] for line in lines] == ["3", "15", "17"]
 
 
 @pytest.mark.parametrize(
@@ -222,3 +224,37 @@ def test_how_a_number_is_written_does_not_change_the_fingerprint(tmp_path):
         "delay: 1h", "delay: 60m"
     )
     assert read_data_set(write(tmp_path, other)).schema.fingerprint() == read.fingerprint()
+
+
+GARBAGE = [
+    "",
+    "null",
+    "[]",
+    "{}",
+    "-1",
+    "1e9",
+    ".inf",
+    "2025-02-30",
+    "12:30",
+    "no",
+    "*x",
+    "'",
+    "\t",
+]
+
+
+@pytest.mark.parametrize("value", [None, *GARBAGE])
+def test_whatever_a_line_says_is_a_schema_or_an_error_with_a_line(tmp_path, value):
+    """Each line in turn is left out, or its value is another one."""
+    lines, said = GOOD.splitlines(), []
+    for index, line in enumerate(lines):
+        key, colon, _ = line.partition(":")
+        new = [] if value is None else [f"{key}{colon} {value}"]
+        path = write(tmp_path, "\n".join([*lines[:index], *new, *lines[index + 1 :], ""]))
+        try:
+            read_data_set(path)
+        except SchemaFileError as error:
+            said += str(error).splitlines()
+    numbers = [re.match(rf"{re.escape(str(path))}:(\d+): ", one) for one in said]
+    assert len(numbers) > len(lines) / 2
+    assert all(number and 1 <= int(number[1]) <= len(lines) for number in numbers), said
