@@ -26,7 +26,7 @@ from features.spark import read_landed
 _SEPARATORS = {"tsv": "\t", "csv": ","}
 _EXAMPLE_ID = Column(name=EXAMPLE_ID, dtype=Dtype.INT64, kind=Kind.STORED, doc="Of the log.")
 _MOMENTS: dict[str, Callable[[SparkColumn], SparkColumn]] = {
-    # Exact; what is after the year 5138 is null: a number in another unit, which Python cannot hold.
+    # Exact. After the year 5138 it is null: a number in another unit, which Python cannot hold.
     "seconds": lambda value: F.timestamp_seconds(value.try_cast("decimal(17,6)")),
     "milliseconds": lambda value: F.timestamp_millis(value.try_cast("decimal(14,0)").cast("long")),
     "microseconds": lambda value: F.timestamp_micros(value.try_cast("decimal(17,0)").cast("long")),
