@@ -1,12 +1,8 @@
 """Every path, asset and setting of the DAGs by name: the only place where a path is built.
 
 Settings come from the environment, by the variables of ``ranking_variables``.
-
-The facts about a log repeat four values of its schema and reader, because a DAG file imports no
-package of ours; a test compares them.
 """
 
-import dataclasses
 import datetime
 import os
 import sys
@@ -14,53 +10,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from airflow.sdk import Asset
+from ranking_logs import log_of
 from ranking_variables import VARIABLES
 from upath import UPath
 
 REPORTS_URL = "/ranking/reports"
 """Where the reports plugin serves REPORTS in the Airflow UI."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Log:
-    """The facts about a data set's log that a schedule needs."""
-
-    first_day: datetime.date
-    last_day: datetime.date | None
-    """Last day of a finished log; None where the log goes on."""
-    holdout_days: int
-    """Newest days that a candidate does not train on, so that it can be judged on them."""
-    suffix: str
-    """How the name of a landed day ends."""
-
-
-LOGS = {
-    "movielens-100k": Log(
-        first_day=datetime.date(1997, 9, 20),
-        last_day=datetime.date(1998, 4, 22),
-        holdout_days=7,
-        suffix="tsv",
-    ),
-    "open-bandit": Log(
-        first_day=datetime.date(2019, 11, 24),
-        last_day=datetime.date(2019, 11, 30),
-        holdout_days=1,
-        suffix="tsv",
-    ),
-    "synthetic": Log(
-        first_day=datetime.date(2025, 1, 1), last_day=None, holdout_days=1, suffix="parquet"
-    ),
-    "synthetic-fields": Log(
-        first_day=datetime.date(2025, 1, 1), last_day=None, holdout_days=1, suffix="parquet"
-    ),
-}
-
-
-def log_of(dataset: str) -> Log:
-    """The facts about a data set's log; ValueError with the names that exist."""
-    if dataset not in LOGS:
-        raise ValueError(f"RANKING_DATASET {dataset!r}: unknown; the data sets are {sorted(LOGS)}")
-    return LOGS[dataset]
 
 
 def _day(name: str, default: datetime.date | None) -> datetime.date | None:
@@ -97,7 +52,8 @@ def midnight(day: datetime.date) -> datetime.datetime:
 
 
 DATASET = _text("RANKING_DATASET")
-LOG = log_of(DATASET)
+SCHEMAS = [Path(part) for part in os.environ.get("RANKING_SCHEMAS", "").split(os.pathsep) if part]
+LOG = log_of(DATASET, SCHEMAS)
 FIRST_DAY = _day("RANKING_FIRST_DAY", LOG.first_day) or LOG.first_day
 LAST_DAY = _day("RANKING_LAST_DAY", LOG.last_day)
 PYTHON = os.environ.get("RANKING_PYTHON") or sys.executable
@@ -181,6 +137,7 @@ def job_environment() -> dict[str, str]:
 
 _SHARED = (
     "RANKING_PUSH",
+    "RANKING_SCHEMAS",
     "MLFLOW_TRACKING_URI",
     "AWS_ENDPOINT_URL",
     "AWS_REGION",

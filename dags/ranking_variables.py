@@ -24,6 +24,11 @@ VARIABLES = {
         "a folder, or a place in a bucket", "the folder RANKING_VAR", "Where all data lie."
     ),
     "RANKING_DATASET": Variable("a data set", "movielens-100k", "What the DAGs work on."),
+    "RANKING_SCHEMAS": Variable(
+        "files and folders, separated by `:`",
+        "not set",
+        "Schema files besides the built-in ones; the same for all parts of a deployment.",
+    ),
     "RANKING_ENDPOINT": Variable(
         "an address, or none",
         "http://127.0.0.1:8081, if one answers there",

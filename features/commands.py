@@ -6,6 +6,7 @@ Heavy modules are imported in the command that needs them, so that ``--help`` is
 import concurrent.futures
 import datetime
 import importlib
+import json
 import logging
 import os
 import re
@@ -15,11 +16,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from features.cli import Command, FailedError, SkippedError, Summary
-from features.datasets.catalog import PUSH, SCHEMAS, has_push, schema_of
+from features.datasets.catalog import PUSH, data_set_at, data_set_of, has_push, names, schema_of
 from features.places import place
 from features.requests import (
     ApplyRequest,
     BuildRequest,
+    DescribeRequest,
     DocumentRequest,
     ExamplesRequest,
     FetchRequest,
@@ -28,6 +30,7 @@ from features.requests import (
     OfLake,
     PruneRequest,
     PushRequest,
+    SchemaJsonRequest,
     TablesRequest,
     ValidateRequest,
 )
@@ -41,12 +44,12 @@ logger = logging.getLogger(__name__)
 
 
 def _fetch(request: FetchRequest) -> Summary:
-    from features.datasets.readers import READERS
+    from features.datasets.readers import reader_of
 
     sizes = {name: getattr(request, name) for name in ("rows", "users", "items", "days", "seed")}
     schema = schema_of(request.dataset)
     logger.info("fetching %s (licence: %s)", schema.name, schema.licence)
-    found = READERS[schema.name].fetch(request.landing / schema.name, **sizes)
+    found = reader_of(schema).fetch(request.landing / schema.name, **sizes)
     return {"dataset": schema.name, "licence": schema.licence, **found}
 
 
@@ -189,9 +192,9 @@ def _prune(request: PruneRequest) -> Summary:
 def _tables(request: TablesRequest) -> Summary:
     from features.lake.inventory import in_words, inventory
 
-    names = [request.dataset] if request.dataset else list(SCHEMAS)
+    datasets = [request.dataset] if request.dataset else names()
     lake = place(request.lake)
-    found = {name: inventory(lake / name, today=request.date) for name in names}
+    found = {name: inventory(lake / name, today=request.date) for name in datasets}
     shown = {name: tables for name, tables in found.items() if tables or request.dataset}
     words = "\n\n".join(in_words(name, tables) for name, tables in shown.items())
     return {"tables": shown, "markdown": words or f"{lake}: no table"}
@@ -200,7 +203,31 @@ def _tables(request: TablesRequest) -> Summary:
 def _document(request: DocumentRequest) -> Summary:
     from features.datasets.feature_reference import reference
 
-    text = reference(SCHEMAS.values())
+    text = reference(data_set_of(name).schema for name in names())
+    request.output.write_text(text)
+    return {"output": str(request.output), "lines": text.count("\n")}
+
+
+def _describe(request: DescribeRequest) -> Summary:
+    from features.datasets import description
+
+    if not (request.dataset or request.schema):
+        listed = description.listing()
+        if request.json:
+            return {"document": json.dumps(listed, indent=2) + "\n"}
+        return {"datasets": listed, "markdown": description.listing_in_words()}
+    data_set = data_set_at(request.schema) if request.schema else data_set_of(request.dataset or "")
+    summary: Summary = {"dataset": data_set.schema.name, "file": str(data_set.path)}
+    if request.json:
+        document = json.dumps(description.described(data_set), indent=2) + "\n"
+        return {"document": document, **summary}
+    return {"markdown": description.in_words(data_set), **summary}
+
+
+def _schema_json(request: SchemaJsonRequest) -> Summary:
+    from features.datasets.schema_files.json_schema import json_schema
+
+    text = json_schema()
     request.output.write_text(text)
     return {"output": str(request.output), "lines": text.count("\n")}
 
@@ -252,6 +279,8 @@ COMMANDS: dict[str, Command] = {
     "examples": _examples,
     "prune": _prune,
     "tables": _tables,
+    "describe": _describe,
     "document": _document,
+    "schema-json": _schema_json,
 }
 """The jobs of a day in their order, then the rest."""

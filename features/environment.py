@@ -180,6 +180,13 @@ VARIABLES = (
         "the root.",
     ),
     Variable(
+        "RANKING_SCHEMAS",
+        "files and folders, separated by `:`",
+        "not set",
+        "Schema files of data sets, besides the built-in ones and those of installed packages "
+        "(entry points `wukong_ranking.schemas`); the same for all parts of a deployment.",
+    ),
+    Variable(
         "RANKING_PUSH",
         "on or off",
         "on",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from features.datasets.catalog import SCHEMAS
+from features.datasets.catalog import known
 from features.places import Place, local_root, place, root
 
 Request = TypeVar("Request")
@@ -64,7 +64,7 @@ def from_flags(cls: type[Request]) -> type[Request]:
 class OfDataset:
     """A request about one data set."""
 
-    dataset: str = option("the data set", choices=SCHEMAS)
+    dataset: str = option("the data set", metavar="NAME", parse=known)
 
 
 @from_flags

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from features.datasets.catalog import SCHEMAS
+from features.datasets.catalog import known
 from features.options import OfDataset, OfDay, OfDays, folder, from_flags, option
 from features.places import Place
 
@@ -145,10 +145,35 @@ class TablesRequest:
     """Say what the lake's tables hold: versions, files, days, last commits, pins."""
 
     lake: Path = folder("lake", "the Parquet tables, one partition a day")
-    dataset: str | None = option("the data set (else all)", choices=SCHEMAS, default=None)
+    dataset: str | None = option(
+        "the data set (else all)", metavar="NAME", parse=known, default=None
+    )
     date: datetime.date | None = option(
         "day against which the age of the newest rows is told", default=None
     )
+
+
+@from_flags
+class DescribeRequest:
+    """Say what a data set is: columns, tables, inputs, fingerprints; without one, list all."""
+
+    dataset: str | None = option("the data set", metavar="NAME", parse=known, default=None)
+    schema: Path | None = option(
+        "a schema file instead, wherever it is", metavar="FILE", default=None
+    )
+    json: bool = option("print one JSON object for a program", default=False)
+
+    def __post_init__(self) -> None:
+        """ValueError for a data set and a file."""
+        if self.dataset and self.schema:
+            raise ValueError(f"--schema {self.schema}: not with --dataset {self.dataset}")
+
+
+@from_flags
+class SchemaJsonRequest:
+    """Write the JSON schema of schema files, by which editors complete and check them."""
+
+    output: Path = option("the file to write", default=Path("features/datasets/schema.json"))
 
 
 @from_flags

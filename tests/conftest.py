@@ -100,14 +100,14 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def _build(spark: Any, root: Path) -> Built:
-    from features.datasets.synthetic import reader as synthetic
+    from features.datasets.readers import reader_of
     from features.lake.lake import Lake, day_range
     from features.pipeline import jobs
     from features.pipeline.workspace import Workspace
     from features.validation import checks
 
     schema = schema_of("synthetic")
-    found = synthetic.fetch(
+    found = reader_of(schema).fetch(
         root / "landing" / schema.name, rows=6_000, users=150, items=60, days=6, seed=3
     )
     days = day_range(schema.first_day, schema.first_day + datetime.timedelta(days=5))

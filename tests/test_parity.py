@@ -47,14 +47,14 @@ AT_LEAST = 1_000
 @pytest.fixture(scope="module")
 def work(spark, tmp_path_factory):
     """The last weeks of MovieLens, from the log to examples."""
-    from features.datasets.movielens_100k import reader as movielens_100k
+    from features.datasets.readers import reader_of
     from features.online_store import feast_store
     from features.pipeline import jobs
     from features.pipeline.workspace import Workspace
 
     root = tmp_path_factory.mktemp("parity")
     try:
-        movielens_100k.fetch(root / "log" / SCHEMA.name)
+        reader_of(SCHEMA).fetch(root / "log" / SCHEMA.name)
     except ConnectionError as error:
         pytest.skip(str(error))
     days = day_range(FIRST, LAST)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import features
-from features.datasets.catalog import SCHEMAS
+from features.datasets.catalog import names, schema_of
 from features.datasets.feature_reference import reference
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,18 +25,18 @@ def tracked() -> list[Path]:
 
 
 def test_the_feature_reference_is_fresh():
-    assert (ROOT / "docs" / "features.md").read_text() == reference(SCHEMAS.values()), (
+    assert (ROOT / "docs" / "features.md").read_text() == reference(map(schema_of, names())), (
         "run make docs"
     )
 
 
 def test_the_endpoints_page_names_every_data_set_and_its_ids():
     page = (ROOT / "docs" / "endpoint.md").read_text()
-    for schema in SCHEMAS.values():
+    for schema in map(schema_of, names()):
         (row,) = re.findall(rf"^\| `{schema.name}` \|.*$", page, re.M)
-        names = [column.name for _, column in schema.entities()]
-        names += [schema.context[n].name for n in (0, -1) if schema.context]
-        assert all(f"`{name}`" in row for name in names), row
+        ids = [column.name for _, column in schema.entities()]
+        ids += [schema.context[n].name for n in (0, -1) if schema.context]
+        assert all(f"`{name}`" in row for name in ids), row
 
 
 def test_the_packages_are_ours():
@@ -127,7 +127,11 @@ ON_THIS_MACHINE = {
     "features/environment.py": "variables may name folders of this machine",
     "features/options.py": "flags may name them too",
     "features/requests.py": "the reference is a page of the repository",
+    "features/datasets/catalog.py": "schema files are configuration, next to the code",
     "features/datasets/feature_reference.py": "a template of the package",
+    "features/datasets/schema_files/build.py": "schema files",
+    "features/datasets/schema_files/discovery.py": "schema files",
+    "features/datasets/schema_files/marked_yaml.py": "schema files",
     "features/online_store/feast_store.py": "Feast's file of settings, in the package",
     "features/pages/site.py": "templates of the package",
     "features/spark/session.py": "an archive of classes of this environment",

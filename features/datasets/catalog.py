@@ -1,31 +1,60 @@
-"""The data sets by name, as a deployment has them."""
+"""The data sets by name, as a deployment has them.
 
+Nothing is read before it is asked for: a command line starts without pydantic, and a server reads
+the one file that it serves.
+"""
+
+import functools
 import os
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from features.datasets.movielens_100k import schema as movielens_100k
-from features.datasets.open_bandit import schema as open_bandit
-from features.datasets.synthetic import schema as synthetic
-from features.datasets.synthetic_fields import schema as synthetic_fields
+from features.datasets.schema_files import discovery
 from features.schema import Schema
 
-SCHEMAS: dict[str, Schema] = {
-    module.SCHEMA.name: module.SCHEMA
-    for module in (movielens_100k, open_bandit, synthetic, synthetic_fields)
-}
+if TYPE_CHECKING:
+    from features.datasets.schema_files.build import DataSet
+
 PUSH = "RANKING_PUSH"
 """Variable: ``on``, the default, where a push brings users online within a day; ``off``."""
+
+
+def names(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The names of all data sets, in alphabetical order."""
+    return sorted(discovery.find(environment).files)
+
+
+def known(name: str) -> str:
+    """The name of a data set, as a flag takes it; ValueError where there is none of this name."""
+    _file_of(name, os.environ)
+    return name
+
+
+def data_set_of(name: str, *, environment: Mapping[str, str] = os.environ) -> "DataSet":
+    """A data set as its file declares it, with where it lands; raises what ``schema_of`` does."""
+    return data_set_at(_file_of(name, environment))
+
+
+def data_set_at(path: Path) -> "DataSet":
+    """The data set of a schema file, wherever it is; ValueError with the lines that are wrong."""
+    # A process that runs for days sees a file that was replaced.
+    return _read(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 def schema_of(name: str, *, environment: Mapping[str, str] = os.environ) -> Schema:
     """The schema of a data set in a deployment; without a push, state counts when daily rows do.
 
     Raises:
-        ValueError: There is no such data set, or RANKING_PUSH is neither on nor off.
+        ValueError: There is no such data set, its file is wrong, or RANKING_PUSH is neither on nor
+            off.
     """
-    if name not in SCHEMAS:
-        raise ValueError(f"dataset {name!r}: unknown; the data sets are {sorted(SCHEMAS)}")
-    return SCHEMAS[name] if has_push(environment) else SCHEMAS[name].without_push()
+    return deployed(data_set_of(name, environment=environment).schema, environment)
+
+
+def deployed(schema: Schema, environment: Mapping[str, str] = os.environ) -> Schema:
+    """A declared schema as a deployment has it."""
+    return schema if has_push(environment) else schema.without_push()
 
 
 def has_push(environment: Mapping[str, str] = os.environ) -> bool:
@@ -34,3 +63,20 @@ def has_push(environment: Mapping[str, str] = os.environ) -> bool:
     if value not in {"on", "off"}:
         raise ValueError(f"{PUSH}: {value!r}; on or off")
     return value == "on"
+
+
+def _file_of(name: str, environment: Mapping[str, str]) -> Path:
+    found = discovery.find(environment)
+    if name not in found.files:
+        raise ValueError(
+            f"dataset {name!r}: unknown; the data sets are {sorted(found.files)}, found in "
+            f"{'; '.join(found.places)}"
+        )
+    return found.files[name]
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, _modified: int) -> "DataSet":
+    from features.datasets.schema_files.build import read_data_set
+
+    return read_data_set(path)

@@ -17,10 +17,13 @@ _KINDS = {
 
 def reference(schemas: Iterable[Schema]) -> str:
     """The whole page."""
-    return site.markdown(_TEMPLATE, schemas=schemas, kinds=_KINDS, span=_span, values=_values)
+    return site.markdown(
+        _TEMPLATE, schemas=schemas, kinds=_KINDS, span=_span, values=values_in_words
+    )
 
 
-def _values(column: Column) -> str:
+def values_in_words(column: Column) -> str:
+    """What a value of a column may be."""
     parts = []
     if column.vocabulary:
         parts.append(f"{len(column.vocabulary)} known")

@@ -1,41 +1,93 @@
-"""The readers by the name of their data set."""
+"""What has landed of a data set: in one of the usual formats, or for a reader of its own."""
 
+import importlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from pyspark.sql import DataFrame, SparkSession
 
-from features.datasets.movielens_100k import reader as movielens_100k
-from features.datasets.open_bandit import reader as open_bandit
-from features.datasets.synthetic import reader as synthetic
-from features.datasets.synthetic_fields import reader as synthetic_fields
+from features.datasets.catalog import data_set_of
+from features.datasets.landed_format import LandedFormat
+from features.datasets.schema_files.models import SourceEntry
 from features.places import Place
-from features.schema import FeatureTable
+from features.schema import FeatureTable, Schema
 
 
-class Reader(Protocol):
-    """What the module ``reader`` of a data set offers."""
+class OwnReader(Protocol):
+    """What the module offers that a schema file names as its ``reader``."""
 
-    SUFFIX: str
-
-    def fetch(self, landing: Place, **options: int) -> dict[str, int | float]:
-        """Get the log and land it by day; returns what it got."""
-
-    def read_files(self, spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
+    def read_files(self, spark: SparkSession, schema: Schema, paths: Sequence[Place]) -> DataFrame:
         """Impressions of some landed files, which may hold days or parts of days.
 
         Typed as the schema says, with ``day`` and where each row landed (``SOURCE``).
         """
 
     def read_attributes(
-        self, spark: SparkSession, landing: Place, table: FeatureTable
+        self, spark: SparkSession, schema: Schema, landing: Place, table: FeatureTable
     ) -> DataFrame:
         """Attributes of an entity: its id and the table's columns."""
 
 
-READERS: dict[str, Reader] = {
-    "movielens-100k": movielens_100k,  # type: ignore[dict-item]  # modules have no keyword protocol
-    "open-bandit": open_bandit,  # type: ignore[dict-item]
-    "synthetic": synthetic,  # type: ignore[dict-item]
-    "synthetic-fields": synthetic_fields,  # type: ignore[dict-item]
-}
+class Fetcher(Protocol):
+    """What the module offers that a schema file names as its ``fetch``."""
+
+    def fetch(self, schema: Schema, landing: Place, **options: int) -> dict[str, int | float]:
+        """Get the log and land it by day; returns what it got."""
+
+
+class Reader:
+    """Reads what has landed of a data set.
+
+    Args:
+        schema: Its columns and their types.
+        source: What the landed files look like.
+    """
+
+    def __init__(self, schema: Schema, source: SourceEntry) -> None:
+        self._schema, self._source = schema, source
+        self.suffix = source.landed_suffix
+        """How the name of a landed day ends."""
+
+    def read_files(self, spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
+        """As ``OwnReader.read_files``; ValueError for a file that is not there or is cut off."""
+        if self._source.reader:
+            return self._own().read_files(spark, self._schema, paths)
+        return LandedFormat(self._schema, self._source).impressions(spark, paths)
+
+    def read_attributes(
+        self, spark: SparkSession, landing: Place, table: FeatureTable
+    ) -> DataFrame:
+        """As ``OwnReader.read_attributes``."""
+        if self._source.reader:
+            return self._own().read_attributes(spark, self._schema, landing, table)
+        return LandedFormat(self._schema, self._source).attributes(spark, landing, table)
+
+    def fetch(self, landing: Place, **options: int) -> dict[str, int | float]:
+        """Get the log and land it by day; ValueError where nothing of the data set can."""
+        if not self._source.fetch:
+            raise ValueError(
+                f"dataset {self._schema.name}: nothing fetches its log (source.fetch is not set); "
+                f"land a file a day as {landing}/impressions/YYYY-MM-DD.{self.suffix}"
+            )
+        fetcher = cast(Fetcher, _module(self._source.fetch, "fetch", self._schema))
+        return fetcher.fetch(self._schema, landing, **options)
+
+    def _own(self) -> OwnReader:
+        return cast(OwnReader, _module(self._source.reader or "", "reader", self._schema))
+
+
+def reader_of(schema: Schema) -> Reader:
+    """The reader of a data set's landed files."""
+    return Reader(schema, data_set_of(schema.name).source)
+
+
+def _module(name: str, field: str, schema: Schema) -> object:
+    """The module that a schema file names; ValueError where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # it is there, and lacks something itself
+        raise ValueError(
+            f"dataset {schema.name}: source.{field} {name}: no such module (on PYTHONPATH?)"
+        ) from error

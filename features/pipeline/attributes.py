@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from features.datasets.readers import READERS
+from features.datasets.readers import reader_of
 from features.lake.candidate import Candidate
 from features.lake.lake import ONE_DAY
 from features.pipeline.aggregates import newest_rows
@@ -43,7 +43,7 @@ def stage_attributes(
         available_at: From when it counts instead, where later.
     """
     schema, lake, name = work.schema, work.lake, table.name
-    landed = READERS[schema.name].read_attributes(work.spark, landing / schema.name, table)
+    landed = reader_of(schema).read_attributes(work.spark, landing / schema.name, table)
     known, last = lake.days(name), days[-1]
     current = fingerprint_of(schema, name)
     is_current = all(lake.manifest(name, day).fingerprint == current for day in known)

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from features.datasets.readers import READERS
+from features.datasets.readers import reader_of
 from features.lake.candidate import Candidate, joined
 from features.lake.day_rows import Partition
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY
@@ -75,8 +75,8 @@ def ingest(
         available_at: From when they count, where they correct days that were used before: no
             feature row that is computed from them will count earlier.
     """
-    reader, folder = READERS[work.schema.name], landing / work.schema.name
-    paths = [impressions_file(folder, day, reader.SUFFIX) for day in days]
+    reader, folder = reader_of(work.schema), landing / work.schema.name
+    paths = [impressions_file(folder, day, reader.suffix) for day in days]
     frame = reader.read_files(work.spark, paths)
     corrected_at = dict.fromkeys(days, available_at) if available_at else _corrections(work, days)
     keys = ["timestamp", EXAMPLE_ID]

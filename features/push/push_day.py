@@ -15,7 +15,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from features.datasets.readers import READERS
+from features.datasets.readers import reader_of
 from features.lake.lake import IMPRESSIONS, ONE_DAY
 from features.online_store.feast_store import open_store, write
 from features.pipeline.aggregates import label_delay_days, midnight, newest_rows, union
@@ -155,7 +155,7 @@ class LandedUsers:
         return self._work.lake.days_between(IMPRESSIONS, since, first_day - ONE_DAY)
 
     def _landed(self, first_day: datetime.date) -> list[Place]:
-        suffix = READERS[self._work.schema.name].SUFFIX
+        suffix = reader_of(self._work.schema).suffix
         folders = [self._landing / "impressions", self._landing / INTRADAY]
         names = {path.name[:10] for folder in folders for path in folder.glob("????-??-??*")}
         wanted = sorted(name for name in names if name >= first_day.isoformat())
@@ -179,7 +179,7 @@ class LandedUsers:
         """Keep the rows of files; returns how many. A file that cannot be read is left out."""
         if not paths:
             return 0
-        read_files = READERS[self._work.schema.name].read_files
+        read_files = reader_of(self._work.schema).read_files
         try:
             raw = read_files(self._work.spark, paths)
             for rule in impression_rules(self._work.schema):

@@ -19,6 +19,15 @@ Parquet, its row. Raw impressions and those in quarantine have them. Content has
 they say what rows are, not where they come from."""
 
 
+class DeclarationError(ValueError):
+    """A declaration that no consumer could honour; says which one, for who reads it from a file."""
+
+    def __init__(self, reason: str, *, column: str = "", table: str = "", field: str = "") -> None:
+        """Args: the sentence for people; the column or table that is wrong, and its field."""
+        super().__init__(reason)
+        self.column, self.table, self.field = column, table, field
+
+
 class Dtype(enum.StrEnum):
     """Physical type of a column."""
 
@@ -104,27 +113,65 @@ class Column:
     """What a value outside the limits does to its row."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a declaration that no consumer could honour."""
+        """Raise DeclarationError for what no consumer could honour."""
         sizes = [bool(self.vocabulary), self.num_ids > 0, self.hash_size > 0]
         own_table = self.kind is Kind.SPARSE and not self.shares_table_with
         if own_table and sum(sizes) != 1:
-            raise ValueError(
+            raise DeclarationError(
                 f"column {self.name}: {sum(sizes)} of vocabulary, num_ids, hash_size are set; "
-                "a sparse column needs exactly one"
+                "a sparse column needs exactly one",
+                column=self.name,
             )
         if self.dtype.is_list != (self.max_length > 0):
-            raise ValueError(
+            raise DeclarationError(
                 f"column {self.name}: max_length {self.max_length} with type {self.dtype}; "
-                "list columns need a positive max_length, others none"
+                "list columns need a positive max_length, others none",
+                column=self.name,
+                field="max_length",
             )
         if not self.doc:
-            raise ValueError(f"column {self.name}: doc is empty; every column is described")
+            raise DeclarationError(
+                f"column {self.name}: doc is empty; every column is described",
+                column=self.name,
+                field="doc",
+            )
+        _check_type(self)
 
     @property
     def num_rows(self) -> int:
         """Rows of the column's own embedding table, with row 0 for missing or unknown."""
         return 1 + (len(self.vocabulary) or self.num_ids or self.hash_size)
 
+
+def _check_type(column: Column) -> None:
+    """DeclarationError where the encoder has no input of the type, or no value is allowed."""
+    types = _TYPES_OF.get(column.kind, tuple(Dtype))
+    if column.kind is Kind.SPARSE and column.vocabulary:
+        types = (Dtype.STRING, Dtype.STRING_LIST)
+    elif column.kind is Kind.SPARSE and column.num_ids:
+        types = (Dtype.INT64, Dtype.INT64_LIST)
+    if column.dtype not in types:
+        raise DeclarationError(
+            f"column {column.name}: {column.kind} of type {column.dtype}; one of "
+            f"{[str(dtype) for dtype in types]}",
+            column=column.name,
+            field="dtype",
+        )
+    low, high = column.minimum, column.maximum
+    if low is not None and high is not None and low > high:
+        raise DeclarationError(
+            f"column {column.name}: minimum {low:g} above maximum {high:g}; no value is allowed",
+            column=column.name,
+            field="minimum",
+        )
+
+
+_NUMBERS = (Dtype.INT64, Dtype.FLOAT64)
+_TYPES_OF = {
+    Kind.SPARSE: (Dtype.INT64, Dtype.STRING, Dtype.INT64_LIST, Dtype.STRING_LIST),
+    **dict.fromkeys((Kind.DENSE, Kind.RATE, Kind.COUNT), _NUMBERS),
+    Kind.AGE: (Dtype.INT64,),
+}
 
 REQUEST_TIME = Column(
     name="timestamp",

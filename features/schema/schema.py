@@ -5,11 +5,10 @@ import datetime
 import functools
 from collections.abc import Iterator
 
+from features.schema import rules
 from features.schema.columns import DENSE_KINDS, REQUEST_TIME, TIME_CONTEXT, Column, Kind
 from features.schema.fingerprints import digest
 from features.schema.tables import Bag, FeatureTable, Role, TableKind
-
-_NONE = datetime.timedelta(0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,20 +84,9 @@ class Schema:
 
     def __post_init__(self) -> None:
         """Names are unique, references resolve, and no input can be an impression's own label."""
-        _check_label_leaks(self)
-        names = [column.name for column in self.columns()]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(f"schema {self.name}: columns {repeated} are declared twice")
-        for column in self.columns():
-            if column.shares_table_with and column.shares_table_with not in names:
-                raise ValueError(
-                    f"column {column.name}: shares_table_with {column.shares_table_with!r} is no "
-                    f"column of schema {self.name}"
-                )
-        unknown = sorted(set(self.time_context) - {column.name for column in TIME_CONTEXT})
-        if unknown:
-            raise ValueError(f"schema {self.name}: time_context {unknown} is not defined")
+        rules.check_label_leaks(self)
+        rules.check_names(self)
+        rules.check_days(self)
 
     def entities(self) -> Iterator[tuple[Role, Column]]:
         """The entities of the data set, the user first where there is one."""
@@ -214,60 +202,3 @@ class Schema:
         Descriptions, limits and severities are left out: to reword one must not retire a model.
         """
         return digest(self)
-
-
-def _check_label_leaks(schema: Schema) -> None:
-    """ValueError with the field, its value and the limit, where a label could reach an input.
-
-    A feature row is visible from its ``created`` on, that moment included: offline in
-    ``features.pipeline.point_in_time``, online where stored rows are encoded. So nothing may be
-    created at the moment of an impression that already knows of it:
-
-    - a state row becomes true at the impressions that it counts, and is visible a table's ``delay``
-      later, which must be above zero; their labels follow the label's delay after that;
-    - a daily row counts what was known before its event, the day's end, and a state row whose delay
-      counts from there is later than its event anyway: a delay of zero will do;
-    - what is known only after the request (the label, and what it is drawn from) is stored with the
-      impression, and is never an input.
-    """
-    if schema.label.delay < _NONE:
-        raise ValueError(
-            f"schema {schema.name}: label delay {_seconds(schema.label.delay)}; no label is known "
-            "before its impression, so at least 0 s"
-        )
-    for table in schema.tables:
-        _check_delay(table, schema.label.delay)
-    _check_stored(schema)
-
-
-def _check_delay(table: FeatureTable, label_delay: datetime.timedelta) -> None:
-    if table.delay < _NONE:
-        raise ValueError(
-            f"table {table.name}: delay {_seconds(table.delay)}; no row is known before its event, "
-            "so at least 0 s"
-        )
-    if table.kind is TableKind.STATE and table.delay == _NONE and not table.counts_from_day_end:
-        raise ValueError(
-            f"table {table.name}: delay 0 s, label delay {_seconds(label_delay)}; a row would be "
-            "visible at the very impression that it counts, so the table's delay must be above 0 s"
-        )
-
-
-def _check_stored(schema: Schema) -> None:
-    inputs = [column.name for column in schema.stored if column.kind is not Kind.STORED]
-    if inputs:
-        raise ValueError(
-            f"schema {schema.name}: stored columns {inputs} are inputs; what is known only after "
-            "the request must be of kind stored"
-        )
-    stored = {column.name for column in schema.stored}
-    for name in (schema.label.column, schema.best_log_loss_column):
-        if name and name not in stored:
-            raise ValueError(
-                f"schema {schema.name}: {name!r} tells the label and is not among its stored "
-                f"columns {sorted(stored)}, which are never inputs"
-            )
-
-
-def _seconds(span: datetime.timedelta) -> str:
-    return f"{span.total_seconds():g} s"

@@ -32,7 +32,7 @@ from features.places import (
     uri,
 )
 
-_ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n"}
+_ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n", ".jsonl": b"\n"}
 """Last bytes of a file that is whole, by the end of its name."""
 INTRADAY = "intraday"
 """Folder of the parts of days that are not over."""

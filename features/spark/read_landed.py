@@ -5,6 +5,7 @@ read texts as lines, which Spark parses as it does its own. Spark itself reads P
 for an object store it has no file system: its tasks read there by Arrow's.
 """
 
+import csv
 import dataclasses
 import datetime
 import io
@@ -17,54 +18,75 @@ import pyarrow.parquet as pq
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
-from pyspark.sql.types import StructType
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructField, StructType
 
 from features.places import Place, arrow_file, is_local, place, uri
 from features.runbooks import RunbookError
 from features.schema import DAY, EXAMPLE_ID, SOURCE, SOURCE_FILE, SOURCE_LINE, Dtype, Schema
 from features.spark.landing import INTRADAY, files_of, is_whole
-from features.spark.session import impressions_struct, struct_of
+from features.spark.session import spark_type, struct_of
 
 _IS_OF_TYPE = {
     Dtype.INT64: pa.types.is_integer,
     Dtype.FLOAT64: pa.types.is_floating,
-    Dtype.STRING: pa.types.is_string,
+    Dtype.STRING: lambda found: pa.types.is_string(found) or pa.types.is_large_string(found),
     Dtype.TIMESTAMP: pa.types.is_timestamp,
+    **dict.fromkeys((Dtype.INT64_LIST, Dtype.STRING_LIST), pa.types.is_list),
 }
 _DAY_OF_PATH = rf"/(?:impressions|{INTRADAY})/(\d{{4}}-\d{{2}}-\d{{2}})[^/]*(?:/[^/]*){{0,2}}$"
 """The day is in the name of a day's file or folder, and in the name of the folder of parts."""
 _BELOW_LANDING = rf"/((?:impressions|{INTRADAY})/.+)$"
 
 
-def delimited(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
-    """Tab-separated files with headers as strings, with ``day`` and where each row landed.
+def delimited(spark: SparkSession, paths: Sequence[Place], separator: str = "\t") -> DataFrame:
+    """Separated values with headers as strings, with ``day`` and where each row landed.
 
     A task reads a file from its begin, for only so it knows the lines' numbers; Spark parses them.
+    A value cannot have line breaks.
 
     Raises:
         ValueError: A file is not there, or is cut off.
     """
     _require(paths)
-    with paths[0].open(encoding="utf-8", errors="replace") as first:
-        header = first.readline().rstrip("\n").split("\t")
-    columns = ", ".join(f"`{name}` string" for name in header)
-    lines = _read_in_tasks(spark, paths, StructType().add("line", "string"), _lines)
-    parsed = lines.select(F.from_csv("line", columns, _FORMAT).alias("row"), *SOURCE, DAY)
+    with paths[0].open(encoding="utf-8-sig", errors="replace", newline="") as first:
+        header = next(csv.reader(first, delimiter=separator), [])
+    columns = ", ".join(f"`{name.replace('`', '``')}` string" for name in header)
+    lines = _read_in_tasks(spark, paths, _LINE, _lines_after_header)
+    options = {"sep": separator, "quote": '"', "escape": '"'}
+    parsed = lines.select(F.from_csv("line", columns, options).alias("row"), *SOURCE, DAY)
     return parsed.select("row.*", *SOURCE, DAY)
 
 
-def parquet(spark: SparkSession, schema: Schema, paths: Sequence[Place]) -> DataFrame:
-    """Impressions of some landed files from Parquet, typed, with ``day`` and where each landed.
+def json_lines(spark: SparkSession, paths: Sequence[Place], struct: StructType) -> DataFrame:
+    """Files with a JSON object a line, with ``day`` and where each row landed.
+
+    A line that is no object has nulls alone.
+
+    Raises:
+        ValueError: A file is not there, or is cut off.
+    """
+    _require(paths)
+    lines = _read_in_tasks(spark, paths, _LINE, _lines)
+    parsed = lines.select(F.from_json("line", struct).alias("row"), *SOURCE, DAY)
+    return parsed.select("row.*", *SOURCE, DAY)
+
+
+def parquet(spark: SparkSession, paths: Sequence[Place], types: Mapping[str, Dtype]) -> DataFrame:
+    """Parquet files, typed, with ``day`` and where each row landed.
+
+    Args:
+        spark: The session.
+        paths: The files, or folders of files.
+        types: Of the columns to read, as they are named in the files.
 
     Raises:
         RunbookError: A file is not there, is cut off, or has a column of another type.
     """
     _require(paths)
-    types = {EXAMPLE_ID: Dtype.INT64, **{c.name: c.dtype for c in schema.impression_columns()}}
     for path in paths:
         _require_types(path, types)
-    struct = impressions_struct(schema)
+    struct = StructType([StructField(name, spark_type(dtype)) for name, dtype in types.items()])
     if not is_local(paths[0]):
         return _read_in_tasks(spark, paths, struct, _Rows(to_arrow_schema(struct, timezone="UTC")))
     frame = spark.read.schema(struct).parquet(*map(uri, paths))
@@ -78,16 +100,7 @@ def parquet(spark: SparkSession, schema: Schema, paths: Sequence[Place]) -> Data
     )
 
 
-def table(spark: SparkSession, path: Place) -> DataFrame:
-    """A landed Parquet file, or folder of such files, with the columns that it has."""
-    if is_local(path):
-        return spark.read.parquet(uri(path))
-    struct = from_arrow_schema(_schema_of(files_of(path)[0]))
-    rows = _Rows(to_arrow_schema(struct, timezone="UTC"))
-    return _read_in_tasks(spark, [path], struct, rows).drop(*SOURCE, DAY)
-
-
-_FORMAT = {"sep": "\t", "quote": '"', "escape": '"'}
+_LINE = StructType().add("line", "string")
 _BATCH_LINES = 10_000
 _MOST_TASKS = 32
 """Of many files, a task reads several."""
@@ -152,14 +165,17 @@ class _Rows:
                 before += len(rows)
 
 
-def _lines(file: Place) -> Iterator[Numbered]:
-    """Lines of a text without its header; blank ones count, and are no rows."""
+def _lines_after_header(file: Place) -> Iterator[Numbered]:
+    return _lines(file, header_lines=1)
+
+
+def _lines(file: Place, header_lines: int = 0) -> Iterator[Numbered]:
+    """Lines of a text after its header; blank ones count, and are no rows."""
     files, path = arrow_file(file)
     with io.TextIOWrapper(
         files.open_input_stream(path), encoding="utf-8", errors="replace"
     ) as content:
-        next(content, None)
-        numbered = enumerate(content, start=2)
+        numbered = itertools.islice(enumerate(content, start=1), header_lines, None)
         while held := list(itertools.islice(numbered, _BATCH_LINES)):
             kept = [(at, line.removesuffix("\n")) for at, line in held if line.strip(_BLANKS)]
             lines = pa.array([line for _, line in kept], pa.string())
@@ -181,12 +197,14 @@ def typed(schema: Schema, columns: dict[str, SparkColumn]) -> list[SparkColumn]:
     The checks then find the null and name the row, where a failing cast would stop the whole day.
     """
     types = {field.name: field.dataType for field in struct_of(tuple(schema.columns())).fields}
+    types[EXAMPLE_ID] = spark_type(Dtype.INT64)
     return [column.try_cast(types[name]).alias(name) for name, column in columns.items()]
 
 
-def split_list(column: SparkColumn) -> SparkColumn:
-    """Values of a space-separated text, in order; an empty text has none."""
-    return F.filter(F.split(column, " "), lambda value: value != "")
+def split_list(column: SparkColumn, separator: str = " ") -> SparkColumn:
+    """Values of a text, in order, without what is around them; an empty text has none."""
+    values = F.split(column, re.escape(separator))
+    return F.filter(F.transform(values, F.trim), lambda value: value != "")
 
 
 def _require(paths: Sequence[Place]) -> None:

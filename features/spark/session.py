@@ -170,6 +170,11 @@ def _require_answer(remote: str) -> None:
         ) from error
 
 
+def spark_type(dtype: Dtype) -> DataType:
+    """Spark's type of a schema's type."""
+    return _TYPES[dtype]
+
+
 def struct_of(columns: tuple[Column, ...]) -> StructType:
     """A Spark struct with these columns, in their order, all nullable."""
     return StructType([StructField(c.name, _TYPES[c.dtype]) for c in columns])

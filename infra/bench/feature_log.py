@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame
 
 from features.datasets.catalog import schema_of
-from features.datasets.synthetic import reader as synthetic
+from features.datasets.readers import reader_of
 from features.lake.lake import IMPRESSIONS_RAW, ONE_DAY, Lake, day_range
 from features.pipeline import jobs
 from features.pipeline.availability import declared_availability
@@ -87,7 +87,8 @@ def open_log(
     if not landing.exists():
         items, users = max(100, rows // _ROWS_PER_ITEM), users or max(100, rows // _ROWS_PER_USER)
         folder = landing / work.schema.name
-        synthetic.fetch(folder, rows=rows, users=users, items=items, days=days, seed=0)
+        sizes = {"rows": rows, "users": users, "items": items, "days": days, "seed": 0}
+        reader_of(work.schema).fetch(folder, **sizes)
     all_days = day_range(first, first + (days - 1) * ONE_DAY)
     log = FeatureLog(work, landing, all_days[-(kept or days) :])
     jobs.ingest(work, landing, log.days)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
-from features.datasets.catalog import SCHEMAS, schema_of
+from features.datasets.catalog import known, schema_of
 from features.options import from_flags, option, parse
 from features.places import place, remove_folder
 from infra.demo import backfill, report
@@ -46,7 +46,8 @@ class DemoRequest:
 
     dataset: str = option(
         "the data set",
-        choices=sorted(SCHEMAS),
+        metavar="NAME",
+        parse=known,
         default_factory=lambda: Settings.from_environment().dataset,
     )
     daily: int = option("days that Airflow runs, the last ones", default=3)

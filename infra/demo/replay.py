@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.datasets.catalog import has_push
-from features.datasets.readers import READERS
+from features.datasets.catalog import data_set_of, has_push
+from features.datasets.readers import reader_of
 from features.online_store.config import redis_of
 from features.online_store.reader import OnlineRows, open_rows
 from features.places import arrow_file, place, uri
@@ -159,7 +159,7 @@ class Replay:
         yield from steps
 
     def _rows(self) -> Iterator[Row]:
-        suffix = READERS[self.schema.name].SUFFIX
+        suffix = reader_of(self.schema).suffix
         landing = self._settings.data / "landing" / self.schema.name
         path = impressions_file(landing, self.day, suffix)
         user = self.schema.entity(Role.USER).name
@@ -176,7 +176,7 @@ class Replay:
 
     def _land(self, number: int, rows: list[dict[str, object]]) -> None:
         """Land a part of the day atomically."""
-        suffix = READERS[self.schema.name].SUFFIX
+        suffix = reader_of(self.schema).suffix
         folder = self.landing / self.schema.name / INTRADAY / self.day.isoformat()
         path = folder / f"{number:04d}.{suffix}"
         if suffix != "parquet":
@@ -189,5 +189,13 @@ def _why_not(schema: Schema) -> str:
     """Why nothing is replayed; empty when the day can be replayed."""
     if not (has_push() and schema.tables_of(TableKind.STATE)):
         return "no users whose state is pushed within a day"
+    source = data_set_of(schema.name).source
+    is_known = (source.format, source.time.unit) in {("parquet", None), ("tsv", "seconds")}
+    if (
+        not is_known
+        or source.time.column != REQUEST_TIME.name
+        or schema.entity(Role.USER).name in source.columns
+    ):
+        return "a log that lands in another form than the replay can cut into parts"
     # The registry of a store in Redis has other names, and its rows are not in the folder.
     return "the online store is no file that could be copied" if redis_of(os.environ) else ""

@@ -118,6 +118,12 @@ def job_environment(settings: Settings) -> dict[str, str]:
         "RANKING_VAR": str(settings.var),
         "RANKING_ROOT": uri(settings.data),
         "RANKING_DATASET": settings.dataset,
+        # Whole: a process of the stack starts in another folder.
+        "RANKING_SCHEMAS": os.pathsep.join(
+            str(Path(part).resolve())
+            for part in os.environ.get("RANKING_SCHEMAS", "").split(os.pathsep)
+            if part
+        ),
         "RANKING_ENDPOINT": settings.endpoint_url,
         "RANKING_PYTHON": str(python),
         "PYTHON_EXEC": str(python),  # with which torchrun starts its ranks

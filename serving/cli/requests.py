@@ -3,7 +3,7 @@
 import datetime
 from pathlib import Path
 
-from features.datasets.catalog import SCHEMAS
+from features.datasets.catalog import known
 from features.options import OfDataset, folder, from_flags, local_folder, option
 from features.places import Place
 from serving.release.analysis import Limits
@@ -34,7 +34,7 @@ class _OfEndpoint:
 @from_flags
 class _OfLocalServer(_OfEndpoint, _OfTracking):
     dataset: str | None = option(
-        "the data set; required without --service", choices=sorted(SCHEMAS), default=None
+        "the data set; required without --service", metavar="NAME", parse=known, default=None
     )
 
 

@@ -20,6 +20,7 @@ HELPERS = (
     "ranking_jobs.py",
     "ranking_landing.py",
     "ranking_lease.py",
+    "ranking_logs.py",
     "ranking_processes.py",
 )
 LAUNCHERS = sorted(f"ranking_launchers/{path.name}" for path in DAGS.glob("ranking_launchers/*.py"))
@@ -76,9 +77,9 @@ def test_a_dag_file_imports_fast_and_light(imported, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS])
 def test_a_dag_file_imports_airflow_the_standard_library_and_its_helpers(name: str) -> None:
-    """And psutil and universal-pathlib, which Airflow requires; the image has nothing else."""
+    """And psutil, universal-pathlib and YAML, which Airflow requires; there is nothing else."""
     helpers = {helper.removesuffix(".py") for helper in HELPERS} | {"ranking_launchers"}
-    allowed = {"airflow", "psutil", "upath", *helpers, *sys.stdlib_module_names}
+    allowed = {"airflow", "psutil", "upath", "yaml", *helpers, *sys.stdlib_module_names}
     assert _imported(DAGS / name) - allowed == set()
 
 
@@ -159,21 +160,45 @@ def test_helpers_are_not_parsed_as_dag_files() -> None:
 
 
 def test_the_logs_facts_equal_their_schemas() -> None:
-    """The DAGs repeat four facts of each data set, because they import no package of ours."""
-    import ranking_assets
+    """The DAGs read four facts of each schema file, because they import no package of ours."""
+    import ranking_logs
 
-    from features.datasets.catalog import SCHEMAS
-    from features.datasets.readers import READERS
+    from features.datasets.catalog import data_set_of, names
 
-    expected = {
-        name: (schema.first_day, schema.last_day, schema.holdout_days, READERS[name].SUFFIX)
-        for name, schema in SCHEMAS.items()
-    }
-    actual = {
-        name: (log.first_day, log.last_day, log.holdout_days, log.suffix)
-        for name, log in ranking_assets.LOGS.items()
-    }
-    assert expected == actual
+    for name in names():
+        schema, source = data_set_of(name).schema, data_set_of(name).source
+        assert ranking_logs.log_of(name, []) == ranking_logs.Log(
+            first_day=schema.first_day,
+            last_day=schema.last_day,
+            holdout_days=schema.holdout_days,
+            suffix=source.landed_suffix,
+        )
+
+
+def test_a_schedule_finds_the_schema_files_of_a_site(tmp_path, monkeypatch) -> None:
+    import ranking_logs
+
+    file = tmp_path / "shop.yaml"
+    file.write_text(
+        "first_day: 2025-03-01\nholdout_days: 2\nsource: {reader: shop, suffix: log.gz}\n"
+    )
+    for place in (tmp_path, file):
+        monkeypatch.setenv("RANKING_SCHEMAS", f"/nowhere.yaml:{place}")
+        monkeypatch.setenv("RANKING_DATASET", "shop")
+        log = runpy.run_path(str(DAGS / "ranking_assets.py"))["LOG"]
+        assert (log.first_day, log.last_day) == (datetime.date(2025, 3, 1), None)
+        assert (log.holdout_days, log.suffix) == (2, "log.gz")
+    with pytest.raises(ValueError, match=r"'shopp': unknown; .*shop.yaml.*movielens-100k.yaml"):
+        ranking_logs.log_of("shopp", [tmp_path])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "first_day: 2025-03-01", "source: [", "source: csv"])
+def test_a_file_without_the_facts_of_a_schedule_is_named(tmp_path, text) -> None:
+    import ranking_logs
+
+    (tmp_path / "shop.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"shop.yaml: is no schema file; `python -m features desc"):
+        ranking_logs.log_of("shop", [tmp_path])
 
 
 @pytest.mark.parametrize("name", DAG_FILES)

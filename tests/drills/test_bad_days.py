@@ -3,7 +3,6 @@
 Every drill ends with the content hashes of a run in which nothing went wrong.
 """
 
-import dataclasses
 import datetime
 import shutil
 import time
@@ -13,9 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from features.datasets import catalog
+from features.datasets.schema_files import discovery
 from features.lake.lake import EXAMPLES, IMPRESSIONS
-from features.schema.derived_tables import item_daily
 
 pytestmark = pytest.mark.spark
 
@@ -148,17 +146,17 @@ def test_a_column_of_another_type_stops_before_it_is_read(sandbox, built, page_o
 
 
 def test_a_feature_that_is_added_makes_the_old_days_stale_until_they_are_made_again(
-    sandbox, built, page_of, monkeypatch
+    sandbox, built, page_of, monkeypatch, tmp_path
 ):
     """The named command rebuilds them, and they are what they would be from the start."""
-    day, old = built.days[-1], built.schema
+    day = built.days[-1]
     sandbox.remove_days(day)
-    daily = old.table("item_daily")
-    wider = item_daily(
-        label=old.label, windows_days=(1, 3, 7, 28), ttl=daily.ttl, delay=daily.delay
-    )
-    tables = tuple(wider if table is daily else table for table in old.tables)
-    monkeypatch.setitem(catalog.SCHEMAS, "synthetic", dataclasses.replace(old, tables=tables))
+    declared = (discovery.BUILT_IN / "synthetic.yaml").read_text()
+    wider = declared.replace("windows_days: [1, 7, 28]", "windows_days: [1, 3, 7, 28]")
+    assert wider != declared
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "synthetic.yaml").write_text(wider)
+    monkeypatch.setattr(discovery, "BUILT_IN", tmp_path / "schemas")
     for command in ("ingest", "validate --table impressions"):
         assert sandbox.run(f"{command} {DATASET} --date {day}")["code"] == 0
     stopped = sandbox.run(f"build {DATASET} --date {day}")

@@ -95,7 +95,7 @@ def test_a_containerfile_ends_without_root_and_names_no_registry_host(path):
     assert not re.search(r"https?://|--(extra-)?index-url", text)
     copied = re.findall(r"^COPY (?!--from)(?:--\S+ )?(.*)$", text, re.M)
     for source in [name for line in copied for name in line.split()[:-1] if "$" not in name]:
-        assert (ROOT / source).exists(), source
+        assert list(ROOT.glob(source)), source
 
 
 @pytest.mark.process

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 
 import psutil
 import pytest
@@ -59,6 +60,15 @@ def test_a_job_started_by_hand_sees_no_airflow_either(settings, monkeypatch) -> 
     environment = job_environment(settings)
     assert "AIRFLOW_HOME" not in environment
     assert environment["RANKING_DATASET"] == "synthetic"
+
+
+def test_schema_files_are_named_whole_for_a_process_in_another_folder(
+    settings, monkeypatch
+) -> None:
+    monkeypatch.setenv("RANKING_SCHEMAS", f"shop.yaml{os.pathsep}/etc/schemas")
+    expected = f"{Path.cwd() / 'shop.yaml'}{os.pathsep}/etc/schemas"
+    assert job_environment(settings)["RANKING_SCHEMAS"] == expected
+    assert airflow_environment(settings)["RANKING_SCHEMAS"] == expected
 
 
 def test_jobs_know_the_stacks_spark_and_the_server_listens_on_loopback(settings) -> None:

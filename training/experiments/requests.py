@@ -5,7 +5,7 @@ import datetime
 import re
 from typing import Literal
 
-from features.datasets.catalog import SCHEMAS
+from features.datasets.catalog import known
 from features.options import OfDataset, OfDay, folder, from_flags, option
 from features.places import Place
 from training.config.model import MODELS
@@ -25,7 +25,7 @@ from training.requests import (
     recipe_name,
 )
 
-BENCHMARKS = (
+PUBLIC_DATA = (
     "frappe",
     "frappe-stand-in",
     "movielens-latest",
@@ -34,8 +34,8 @@ BENCHMARKS = (
     "taobao-ad",
     "criteo-kaggle",
     "criteo-terabyte",
-    *sorted(SCHEMAS),
 )
+"""Data sets of papers, which are no data sets of the pipeline."""
 _UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 
 
@@ -45,6 +45,11 @@ def _axes(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in AXES]:
         raise ValueError(f"{unknown}: axes are {sorted(AXES)}")
     return names
+
+
+def _benchmark(text: str) -> str:
+    """The name of data of papers, or of a data set."""
+    return text if text in PUBLIC_DATA else known(text)
 
 
 def _size_in_bytes(text: str) -> int:
@@ -88,7 +93,7 @@ class PlanRequest(ChangesRecipe, OfRecipe):
     laptop.
     """
 
-    dataset: str = option("whose tables", choices=sorted(SCHEMAS), default="movielens-100k")
+    dataset: str = option("whose tables", metavar="NAME", parse=known, default="movielens-100k")
     devices: Literal["cpu", "cuda"] = option("of the ranks", default="cuda")
     gpu: str | None = option(
         "whose memory and bandwidths, in hosts of 8 (else the planner's own)",
@@ -238,7 +243,11 @@ class BenchmarkRequest:
     when to stop and what a search keeps, the test split is scored once.
     """
 
-    dataset: str = option("the data set", choices=BENCHMARKS)
+    dataset: str = option(
+        f"one of {', '.join(PUBLIC_DATA)}, or a data set of the lake",
+        metavar="NAME",
+        parse=_benchmark,
+    )
     data: Place = folder("lake", "where its files are")
     model: str = option("the ranker", choices=MODELS, default="wukong")
     recipe: str | None = option(

@@ -11,15 +11,16 @@ from sklearn.linear_model import LogisticRegression
 from support import forks
 
 from features.datasets.catalog import schema_of
-from features.datasets.movielens_100k import reader as movielens_100k
-from features.datasets.open_bandit import reader as open_bandit
-from features.datasets.synthetic import reader as synthetic
-from features.datasets.synthetic_fields import reader as synthetic_fields
+from features.datasets.readers import reader_of
 from features.schema import SOURCE
 from features.spark import landing as land
 from training.metrics import log_losses
 
 pytestmark = pytest.mark.spark
+movielens_100k, open_bandit, synthetic, synthetic_fields = (
+    reader_of(schema_of(name))
+    for name in ("movielens-100k", "open-bandit", "synthetic", "synthetic-fields")
+)
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +40,7 @@ def landed_days(landing, suffix):
 
 
 def read_days(source, spark, landing, days):
-    paths = [land.impressions_file(landing, day, source.SUFFIX) for day in days]
+    paths = [land.impressions_file(landing, day, source.suffix) for day in days]
     return source.read_files(spark, paths)
 
 
@@ -182,7 +183,7 @@ def test_clicks_of_small_fields_are_drawn_as_they_say_and_fields_alone_explain_f
         assert error < 4 * 0.5 / np.sqrt(part.sum())
 
     def one_hot(table):
-        names = ("item_id", *synthetic_fields.FIELDS)
+        names = ("item_id", *(column.name for column in schema_of("synthetic-fields").context))
         return np.hstack([np.eye(16)[table.column(name).to_numpy()] for name in names])
 
     additive = LogisticRegression().fit(one_hot(train), train.column("click").to_numpy())

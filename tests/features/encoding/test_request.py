@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from features.datasets.catalog import SCHEMAS
+from features.datasets.catalog import names, schema_of
 from features.encoding.encode import RowStatus, encode
 from features.encoding.encoded_table import EncodedTable
 from features.encoding.request import RequestColumns, assemble
@@ -98,9 +98,9 @@ def random_request(schema, rng):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("name", sorted(SCHEMAS))
+@pytest.mark.parametrize("name", names())
 def test_an_assembled_request_equals_the_encoding_of_its_rows(name, seed):
-    schema, rng = SCHEMAS[name], np.random.default_rng(seed)
+    schema, rng = schema_of(name), np.random.default_rng(seed)
     columns, users, user = random_request(schema, rng)
     types = {column.name: ARROW[column.dtype] for column in (schema.item, *schema.context)}
     each = {key: pa.array(values, types[key]) for key, values in columns.items()}
@@ -147,7 +147,7 @@ def test_an_assembled_request_equals_the_encoding_of_its_rows(name, seed):
 
 
 def test_a_users_rows_stand_once_in_the_inputs():
-    schema = SCHEMAS["synthetic"]
+    schema = schema_of("synthetic")
     rng = np.random.default_rng(0)
     parts = {}
     for table in schema.tables:
@@ -210,10 +210,10 @@ def picked(table, columns, places):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("place", range(len(SCHEMAS["synthetic"].tables)))
+@pytest.mark.parametrize("place", range(len(schema_of("synthetic").tables)))
 def test_a_table_that_is_renewed_equals_one_that_is_encoded_anew(seed, place):
     """Whatever the moment: rows, earlier rows that are still used, and what was not touched."""
-    schema, rng = SCHEMAS["synthetic"], np.random.default_rng(seed)
+    schema, rng = schema_of("synthetic"), np.random.default_rng(seed)
     table = schema.tables[place]
     null_row = EncodedTable.null_row(schema, table)
 

@@ -11,7 +11,7 @@ import pytest
 from support.feast_reads import feast_columns
 from support.redis_server import running_redis
 
-from features.datasets.catalog import SCHEMAS
+from features.datasets.catalog import names, schema_of
 from features.online_store import feast_store
 from features.online_store.codec import TooManyRowsError, entity_keys
 from features.online_store.reader import open_rows
@@ -60,9 +60,9 @@ def _value(dtype, rng):
     return float(rng.normal()) if dtype is Dtype.FLOAT64 else int(rng.integers(-5, 2**50))
 
 
-@pytest.mark.parametrize("name", sorted(SCHEMAS))
+@pytest.mark.parametrize("name", names())
 def test_rows_equal_what_feast_reads(name, online, tmp_path):
-    schema, rng = SCHEMAS[name], np.random.default_rng(3)
+    schema, rng = schema_of(name), np.random.default_rng(3)
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
     feast = feast_store.open_store(schema, tmp_path)
     direct = open_rows(schema, tmp_path, timeout_seconds=5)
@@ -92,7 +92,7 @@ def test_rows_equal_what_feast_reads(name, online, tmp_path):
 
 
 def test_a_store_lists_which_entities_were_written_since_a_version(online, tmp_path):
-    schema, rng = SCHEMAS["synthetic"], np.random.default_rng(5)
+    schema, rng = schema_of("synthetic"), np.random.default_rng(5)
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
     feast = feast_store.open_store(schema, tmp_path)
     reader = open_rows(schema, tmp_path, timeout_seconds=5)
@@ -118,7 +118,7 @@ def test_a_store_lists_which_entities_were_written_since_a_version(online, tmp_p
 
 def test_a_store_that_had_no_versions_yet_does_not_know_what_has_changed(tmp_path):
     """And says so, or a server that began with it would fail to read items for ever."""
-    schema, rng = SCHEMAS["synthetic"], np.random.default_rng(5)
+    schema, rng = schema_of("synthetic"), np.random.default_rng(5)
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
     path = tmp_path / schema.name / "online.db"
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -147,7 +147,7 @@ def state_row(schema, moment, created, impressions):
 
 def test_an_older_row_never_replaces_a_newer_one_in_either_store(online, tmp_path):
     """By event time to the microsecond, then by when it became available; equals are replaced."""
-    schema = SCHEMAS["synthetic"]
+    schema = schema_of("synthetic")
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
     feast = feast_store.open_store(schema, tmp_path)
     reader = open_rows(schema, tmp_path, timeout_seconds=5)
@@ -173,7 +173,7 @@ def test_an_older_row_never_replaces_a_newer_one_in_either_store(online, tmp_pat
 def test_a_column_that_was_renamed_is_not_mistaken_for_another(tmp_path, monkeypatch):
     """A store may hold rows that were written before a schema changed."""
     monkeypatch.setenv("RANKING_ONLINE", "sqlite")
-    schema = SCHEMAS["synthetic"]
+    schema = schema_of("synthetic")
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
     feast = feast_store.open_store(schema, tmp_path)
     table = schema.table("item_attributes")
@@ -195,7 +195,7 @@ def test_a_column_that_was_renamed_is_not_mistaken_for_another(tmp_path, monkeyp
 
 def test_a_store_that_was_recreated_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKING_ONLINE", "sqlite")
-    schema = SCHEMAS["synthetic"]
+    schema = schema_of("synthetic")
     table = schema.table("item_attributes")
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
     reader = open_rows(schema, tmp_path, timeout_seconds=5)
@@ -213,7 +213,7 @@ def test_a_store_that_was_recreated_is_read(tmp_path, monkeypatch):
 
 def test_stores_of_two_data_sets_are_separate_in_one_redis(redis, tmp_path, monkeypatch):
     monkeypatch.setenv("RANKING_ONLINE", redis.url)
-    first, second = SCHEMAS["synthetic"], SCHEMAS["movielens-100k"]
+    first, second = schema_of("synthetic"), schema_of("movielens-100k")
     for schema in (first, second):
         feast_store.apply(schema, tmp_path, tmp_path / "lake")
     feast = feast_store.open_store(first, tmp_path)
@@ -226,5 +226,5 @@ def test_stores_of_two_data_sets_are_separate_in_one_redis(redis, tmp_path, monk
 
 def test_a_store_leaves_the_environment_as_it_was(online, tmp_path):
     before = dict(os.environ)
-    feast_store.apply(SCHEMAS["synthetic"], tmp_path, tmp_path / "lake")
+    feast_store.apply(schema_of("synthetic"), tmp_path, tmp_path / "lake")
     assert dict(os.environ) == before

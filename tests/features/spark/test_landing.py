@@ -2,12 +2,12 @@
 
 import datetime
 
+import pyarrow.parquet as pq
 import pytest
 
 from features.datasets.catalog import schema_of
-from features.datasets.synthetic import reader as synthetic
-from features.datasets.synthetic_fields import reader as synthetic_fields
-from features.places import is_local, place, put_whole
+from features.datasets.readers import reader_of
+from features.places import arrow_file, is_local, place, put_whole
 from features.schema import SOURCE
 from features.spark import landing as land
 from features.spark import read_landed
@@ -34,6 +34,11 @@ def landing(anywhere, spark, request, monkeypatch):
         for name, value in store.environment.items():
             monkeypatch.setitem(spark.sparkContext.environment, name, value)
     return anywhere
+
+
+synthetic, synthetic_fields = (
+    reader_of(schema_of(name)) for name in ("synthetic", "synthetic-fields")
+)
 
 
 def rows(frame):
@@ -90,7 +95,8 @@ def test_a_day_without_rows_and_a_log_of_files_are_read_too(landing, spark):
     synthetic_fields.fetch(landing, rows=30, days=3, seed=1)
     paths = sorted((landing / "impressions").glob("*.parquet"))
     assert synthetic_fields.read_files(spark, paths).count() == 30
-    land.write_table(paths[0], read_landed.table(spark, paths[0]).limit(0).toArrow())
+    files, path = arrow_file(paths[0])
+    land.write_table(paths[0], pq.read_table(path, filesystem=files).slice(0, 0))
     assert synthetic_fields.read_files(spark, paths).count() == 20
     assert synthetic_fields.read_files(spark, paths[:1]).count() == 0
 

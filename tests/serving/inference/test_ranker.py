@@ -89,7 +89,7 @@ def test_a_wukong_scores_requests_together_as_it_scores_each_alone():
     """Within 1e-6: a matrix product of more rows may order its sums differently."""
     import torch
 
-    from features.datasets.catalog import SCHEMAS
+    from features.datasets.catalog import schema_of
     from features.encoding.encode import RequestInputs
     from serving.lookup.transformer import Transformer
     from training.artifact.scorer import Scorer
@@ -97,7 +97,7 @@ def test_a_wukong_scores_requests_together_as_it_scores_each_alone():
     from training.model.ranker import Ranker as Model
     from training.recipes import wukong_tiny
 
-    schema = SCHEMAS["synthetic"]
+    schema = schema_of("synthetic")
     torch.manual_seed(1)
     scorer = Scorer.of(Model(inputs_of(schema), wukong_tiny().model))
     champion = Champion("v", scorer.score)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from support.serving import stand_ins
 
-from features.datasets.catalog import SCHEMAS
+from features.datasets.catalog import names, schema_of
 from features.encoding.encode import RowStatus, encode
 from features.schema import REQUEST_TIME, Role
 from serving.inference.ranking import worst_status
@@ -110,10 +110,10 @@ def test_ids_and_context_outside_the_limits_are_null():
     assert request.missing_context == ("position", "price", "device")
 
 
-@pytest.mark.parametrize("name", sorted(SCHEMAS))
+@pytest.mark.parametrize("name", names())
 def test_every_data_set_has_a_wire_contract_that_its_own_request_meets(name):
     """One row by the server's path equals the same raw columns encoded directly."""
-    schema = SCHEMAS[name]
+    schema = schema_of(name)
     values = {
         described["name"]: [1] if described["datatype"] == "INT64" else ["1"]
         for described in input_types(schema)
@@ -146,7 +146,7 @@ def test_every_data_set_has_a_wire_contract_that_its_own_request_meets(name):
 
 
 def test_a_schema_without_a_user_has_no_user_on_the_wire():
-    schema = SCHEMAS["open-bandit"]
+    schema = schema_of("open-bandit")
     assert [described["name"] for described in input_types(schema)] == [
         "item_id",
         "position",
@@ -160,7 +160,7 @@ def test_a_schema_without_a_user_has_no_user_on_the_wire():
 
 
 def test_a_schema_with_a_list_in_its_context_is_refused():
-    tags = SCHEMAS["movielens-100k"].table("item_attributes").columns[2]
+    tags = schema_of("movielens-100k").table("item_attributes").columns[2]
     schema = dataclasses.replace(
         stand_ins.SCHEMA, context=(dataclasses.replace(tags, name="tags"),)
     )

@@ -11,9 +11,7 @@ from kserve.protocol.rest.v1_endpoints import register_v1_endpoints
 from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
 from support.serving import stand_ins
 
-from features.datasets.movielens_100k import schema as movielens_100k
-from features.datasets.open_bandit import schema as open_bandit
-from features.datasets.synthetic import schema as synthetic
+from features.datasets.catalog import names, schema_of
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import parse
 from serving.protocol.v1 import from_v1
@@ -23,7 +21,7 @@ from serving.transport.operations import OPERATIONS, allowed_methods, operation_
 from serving.transport.routes import Routes
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "endpoint.md").read_text()
-SCHEMAS = [stand_ins.SCHEMA, movielens_100k.SCHEMA, open_bandit.SCHEMA, synthetic.SCHEMA]
+SCHEMAS = [stand_ins.SCHEMA, *map(schema_of, names())]
 
 
 def described(schema=stand_ins.SCHEMA, *, has_token=False):

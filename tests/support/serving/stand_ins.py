@@ -15,15 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.datasets.synthetic import schema as synthetic
+from features.datasets.catalog import schema_of
 from features.encoding.encode import ModelInputs, RequestInputs
 from features.schema import Column, Dtype, FeatureTable, Kind, Role, Schema, TableKind
 from features.schema.derived_tables import item_daily, user_state
 
 NOON = datetime.datetime(2025, 6, 15, 12, tzinfo=datetime.UTC)
 ITEM = Column(name="item_id", dtype=Dtype.STRING, kind=Kind.SPARSE, hash_size=100, doc="Item.")
+SYNTHETIC = schema_of("synthetic")
 SCHEMA = dataclasses.replace(
-    synthetic.SCHEMA,
+    SYNTHETIC,
     name="stand-in",
     user=Column(
         name="user_id",
@@ -57,13 +58,13 @@ SCHEMA = dataclasses.replace(
     tables=(
         user_state(
             item=ITEM,
-            label=synthetic.LABEL,
+            label=SYNTHETIC.label,
             history_length=5,
             ttl=datetime.timedelta(days=30),
             delay=datetime.timedelta(microseconds=1),
         ),
         item_daily(
-            label=synthetic.LABEL,
+            label=SYNTHETIC.label,
             windows_days=(1, 7),
             ttl=datetime.timedelta(days=7),
             delay=datetime.timedelta(0),

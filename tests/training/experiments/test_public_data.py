@@ -210,7 +210,7 @@ def test_reading_ahead_changes_no_figure():
 
 def test_the_command_offers_exactly_the_data_sets_that_there_are():
     """The names are written out in the request, which must not import torch."""
-    from training.experiments.public_data.run import DATASETS
-    from training.experiments.requests import BENCHMARKS
+    from training.experiments import requests
+    from training.experiments.public_data.run import PUBLIC_DATA
 
-    assert set(BENCHMARKS) == set(DATASETS)
+    assert set(requests.PUBLIC_DATA) == set(PUBLIC_DATA)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from training.experiments.public_data.criteo_files import read_criteo_kaggle, read_criteo_terabyte
-from training.experiments.public_data.run import DATASETS, FRAPPE_FIELDS
+from training.experiments.public_data.run import FRAPPE_FIELDS, PUBLIC_DATA
 
 FRAPPE_HEADER = "label,user,item,daytime,weekday,isweekend,homework,cost,weather,country,city"
 FRAPPE_ROWS = [
@@ -34,7 +34,7 @@ def frappe(tmp_path):
 
 def test_frappe_csv(frappe):
     write(frappe / "test.csv", FRAPPE_HEADER, FRAPPE_ROWS[0].replace("4798", "new"))
-    data = DATASETS["frappe"](frappe)
+    data = PUBLIC_DATA["frappe"](frappe)
     assert [sparse.name for sparse in data.inputs.sparse] == list(FRAPPE_FIELDS)
     train = next(iter(data.train.parts()))
     assert train.label.tolist() == [1, 0, 0]
@@ -55,7 +55,7 @@ def test_frappe_libfm_reads_as_the_csv_does(frappe, tmp_path_factory):
         lines.append(" ".join(["1" if label == "1" else "-1", *(f"{v}:1" for v in values)]))
     for part in ("train", "validation", "test"):
         write(folder / f"frappe.{part}.libfm", *lines)
-    mine, theirs = DATASETS["frappe"](folder), DATASETS["frappe"](frappe)
+    mine, theirs = PUBLIC_DATA["frappe"](folder), PUBLIC_DATA["frappe"](frappe)
     assert mine.inputs == theirs.inputs
     for name in FRAPPE_FIELDS:
         assert ids(mine.test, name) == ids(theirs.test, name)
@@ -70,7 +70,7 @@ def test_movielens_latest_in_both_formats(tmp_path):
         write(tmp_path / "csv" / f"{name}.csv", "label,user_id,item_id,tag_id", *rows)
     for part in ("train", "validation", "test"):
         write(tmp_path / "libfm" / f"ml-tag.{part}.libfm", "1 7:1 90:1 11:1", "-1 8:1 91:1 12:1")
-    read = DATASETS["movielens-latest"]
+    read = PUBLIC_DATA["movielens-latest"]
     assert read(tmp_path / "csv").valid.label.tolist() == [1, 0]
     assert read(tmp_path / "csv").inputs == read(tmp_path / "libfm").inputs
 
@@ -85,16 +85,16 @@ def test_movielens_latest_in_both_formats(tmp_path):
 def test_a_wrong_line_of_csv_is_named(frappe, line, message):
     write(frappe / "train.csv", FRAPPE_HEADER, FRAPPE_ROWS[0], line)
     with pytest.raises(ValueError, match=message):
-        DATASETS["frappe"](frappe)
+        PUBLIC_DATA["frappe"](frappe)
 
 
 def test_a_wrong_header_or_a_missing_file_is_named(frappe):
     write(frappe / "train.csv", FRAPPE_HEADER.replace("label", "clicked"), *FRAPPE_ROWS)
     with pytest.raises(ValueError, match="line 1, column 1: 'clicked'; expected 'label'"):
-        DATASETS["frappe"](frappe)
+        PUBLIC_DATA["frappe"](frappe)
     (frappe / "valid.csv").unlink()
     with pytest.raises(ValueError, match=r"no valid.csv; the data set is train.csv, valid.csv"):
-        DATASETS["frappe"](frappe)
+        PUBLIC_DATA["frappe"](frappe)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_wrong_line_of_libfm_is_named(tmp_path, line, message):
     for part in ("train", "validation", "test"):
         write(tmp_path / f"ml-tag.{part}.libfm", "1 7:1 90:1 11:1", line)
     with pytest.raises(ValueError, match=message):
-        DATASETS["movielens-latest"](tmp_path)
+        PUBLIC_DATA["movielens-latest"](tmp_path)
 
 
 MICROVIDEO_HEADER = "user_id,item_id,cate_id,is_click,timestamp,clicked_items,clicked_categories"
@@ -134,7 +134,7 @@ def microvideo(tmp_path):
 
 
 def test_microvideo_has_histories_and_pretrained_vectors(microvideo):
-    data = DATASETS["microvideo"](microvideo)
+    data = PUBLIC_DATA["microvideo"](microvideo)
     names = ["user_id", "item_id", "cate_id", "clicked_items", "clicked_categories"]
     assert [sparse.name for sparse in data.inputs.sparse] == names
     assert data.inputs.sparse[3].table == "item_id"
@@ -181,7 +181,7 @@ def test_a_wrong_value_of_a_sequence_file_is_named(microvideo):
     rows = (microvideo / "test.csv").read_text().replace(",1,3000", ",maybe,3000")
     (microvideo / "test.csv").write_text(rows)
     with pytest.raises(ValueError, match=r"test.csv: line 2, column is_click: 'maybe'; expected a"):
-        DATASETS["microvideo"](microvideo)
+        PUBLIC_DATA["microvideo"](microvideo)
 
 
 def test_kuaivideo(tmp_path):
@@ -189,7 +189,7 @@ def test_kuaivideo(tmp_path):
     write(tmp_path / "train.csv", header, *["5,3,77,0,0,0,12^40,77^77"] * 20)
     write(tmp_path / "test.csv", header, "6,3,77,1,0,0,,77")
     write_vectors(tmp_path / "item_visual_emb_dim64.h5", [77], np.ones((1, 64)))
-    data = DATASETS["kuaivideo"](tmp_path)
+    data = PUBLIC_DATA["kuaivideo"](tmp_path)
     # 12 and 40 occur twenty times in histories; min_count is ten.
     assert data.inputs.sparse[1].num_rows == 4
     assert data.test.inputs.ids["pos_items"].lengths.tolist() == [0]
@@ -207,7 +207,7 @@ def test_taobao_ad(tmp_path):
     )
     write(tmp_path / "train.csv", header, *[row] * 20)
     write(tmp_path / "test.csv", header, row)
-    data = DATASETS["taobao-ad"](tmp_path)
+    data = PUBLIC_DATA["taobao-ad"](tmp_path)
     assert data.test.inputs.dense.tolist() == [[pytest.approx(0.98)]]
     assert data.test.inputs.ids["cate_his"].lengths.tolist() == [2]
     assert len(data.inputs.sparse) == 19

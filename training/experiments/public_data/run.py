@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from features.datasets.catalog import SCHEMAS
+from features.datasets.catalog import data_set_of
 from features.places import Place, is_local
 from features.schema import Schema
 from training.config.recipe import Recipe
@@ -50,9 +50,10 @@ def run_benchmark(
     if seeds < 1:
         raise ValueError(f"seeds: {seeds}; at least 1")
     chosen = recipe_for(dataset, model, recipe)
-    if dataset not in SCHEMAS and not is_local(folder):
+    if dataset in PUBLIC_DATA and not is_local(folder):
         raise ValueError(f"--data {folder}: the files of {dataset} are read from a disk")
-    data = DATASETS[dataset](folder)
+    read = PUBLIC_DATA.get(dataset) or functools.partial(read_lake, data_set_of(dataset).schema)
+    data = read(folder)
     logger.info(
         "%s: %d training rows, %d to validate, %d to test; recipe %s",
         *(data.name, data.train.num_rows(), len(data.valid), len(data.test), chosen.name),
@@ -176,7 +177,7 @@ def read_lake(schema: Schema, lake: Place) -> BenchmarkData:
 
 FRAPPE_FIELDS = ("user", "item", *CONTEXTS)
 MOVIELENS_FIELDS = ("user_id", "item_id", "tag_id")
-DATASETS: dict[str, Callable[[Place], BenchmarkData]] = {
+PUBLIC_DATA: dict[str, Callable[[Place], BenchmarkData]] = {
     "frappe": functools.partial(read_one_hot, "frappe", fields=FRAPPE_FIELDS),
     "frappe-stand-in": lambda _: frappe_stand_in(),
     "movielens-latest": functools.partial(
@@ -187,6 +188,5 @@ DATASETS: dict[str, Callable[[Place], BenchmarkData]] = {
     "taobao-ad": functools.partial(read_sequences, "taobao-ad", form=TAOBAO_AD),
     "criteo-kaggle": read_criteo_kaggle,
     "criteo-terabyte": read_criteo_terabyte,
-    **{name: functools.partial(read_lake, schema) for name, schema in SCHEMAS.items()},
 }
 """Readers by the name of the data set; each takes the folder that ``--data`` names."""

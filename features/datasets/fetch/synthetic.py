@@ -9,7 +9,6 @@ the number of Spark partitions.
 
 import datetime
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow.compute as pc
@@ -17,14 +16,12 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from features.datasets.synthetic.schema import CATEGORIES, DEVICES, SCHEMA, SEGMENTS
 from features.places import Place
-from features.schema import DAY, EXAMPLE_ID, FeatureTable
+from features.schema import DAY, EXAMPLE_ID, Schema
 from features.spark import landing as land
-from features.spark import read_landed
 from features.spark.session import start_session
 
-SUFFIX = "parquet"
+_SUFFIX = "parquet"
 _SECONDS_PER_DAY = 86_400
 _UNIFORM_STEPS = 1 << 53
 _LATENT_DIMENSIONS = 4
@@ -33,7 +30,7 @@ _BIAS = -1.1
 
 
 def fetch(
-    landing: Place, *, rows: int, users: int, items: int, days: int, seed: int
+    schema: Schema, landing: Place, *, rows: int, users: int, items: int, days: int, seed: int
 ) -> dict[str, int | float]:
     """Generate and land a log of ``rows`` impressions over ``days`` days, and its users and items.
 
@@ -45,37 +42,32 @@ def fetch(
         if value < 1:
             raise ValueError(f"{name}: {value}; at least 1")
     spark = start_session("generate")
-    log = _impressions(spark, rows=rows, users=users, items=items, days=days, seed=seed)
+    log = _impressions(spark, schema, rows=rows, users=users, items=items, days=days, seed=seed)
     generated = log.toArrow()
     for offset in range(days):
-        day = SCHEMA.first_day + datetime.timedelta(days=offset)
+        day = schema.first_day + datetime.timedelta(days=offset)
         of_day = generated.filter(pc.equal(generated.column(DAY), day)).drop_columns([DAY])
-        land.write_table(land.impressions_file(landing, day, SUFFIX), of_day)
-    land.write_table(landing / "users.parquet", _users(spark, users, seed).toArrow())
-    land.write_table(landing / "items.parquet", _items(spark, items, seed).toArrow())
+        land.write_table(land.impressions_file(landing, day, _SUFFIX), of_day)
+    land.write_table(landing / "users.parquet", _users(spark, schema, users, seed).toArrow())
+    land.write_table(landing / "items.parquet", _items(spark, schema, items, seed).toArrow())
     true = generated.column("true_probability").to_numpy()
     best = -(true * np.log(true) + (1 - true) * np.log1p(-true)).mean()
     return {"rows": rows, "days": days, "best_log_loss": float(best)}
 
 
-def read_files(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
-    """Impressions of some landed files, typed, with ``day`` and where each landed."""
-    return read_landed.parquet(spark, SCHEMA, paths)
-
-
-def read_attributes(spark: SparkSession, landing: Place, table: FeatureTable) -> DataFrame:
-    """Attributes of the generated users or items."""
-    frame = read_landed.table(spark, landing / f"{table.role}s.parquet")
-    names = (SCHEMA.entity(table.role).name, *(column.name for column in table.columns))
-    return frame.select(*read_landed.typed(SCHEMA, {name: F.col(name) for name in names}))
-
-
 def _impressions(
-    spark: SparkSession, *, rows: int, users: int, items: int, days: int, seed: int
+    spark: SparkSession,
+    schema: Schema,
+    *,
+    rows: int,
+    users: int,
+    items: int,
+    days: int,
+    seed: int,
 ) -> DataFrame:
     """The log: who saw what, when, on which device, with which probability, and whether clicked."""
     start = int(
-        datetime.datetime.combine(SCHEMA.first_day, datetime.time(), datetime.UTC).timestamp()
+        datetime.datetime.combine(schema.first_day, datetime.time(), datetime.UTC).timestamp()
     )
     row = F.col(EXAMPLE_ID)
     # Squaring a uniform number makes some users and items much more frequent than others.
@@ -84,10 +76,10 @@ def _impressions(
         F.floor(F.pow(_uniform(seed, "user", F.col("id")), 2) * users).alias("user_id"),
         F.floor(F.pow(_uniform(seed, "item", F.col("id")), 2) * items).alias("item_id"),
         F.floor(F.col("id") * (days * _SECONDS_PER_DAY / rows)).cast("bigint").alias("_second"),
-        _choice(seed, "device", F.col("id"), DEVICES).alias("device"),
+        _choice(seed, "device", F.col("id"), _words(schema, "device")).alias("device"),
     )
     day_number = F.floor(F.col("_second") / _SECONDS_PER_DAY)
-    scored = drawn.withColumn("_logit", _logit(seed, day_number))
+    scored = drawn.withColumn("_logit", _logit(schema, seed, day_number))
     clicked = scored.withColumn("true_probability", 1 / (1 + F.exp(-F.col("_logit"))))
     return clicked.select(
         EXAMPLE_ID,
@@ -97,14 +89,14 @@ def _impressions(
         "device",
         (_uniform(seed, "click", row) < F.col("true_probability")).cast("bigint").alias("click"),
         "true_probability",
-        F.date_add(F.lit(SCHEMA.first_day), day_number.cast("int")).alias(DAY),
+        F.date_add(F.lit(schema.first_day), day_number.cast("int")).alias(DAY),
     )
 
 
-def _logit(seed: int, day_number: SparkColumn) -> SparkColumn:
+def _logit(schema: Schema, seed: int, day_number: SparkColumn) -> SparkColumn:
     user, item, device = F.col("user_id"), F.col("item_id"), F.col("device")
-    segment = _choice(seed, "segment", user, SEGMENTS)
-    category = _choice(seed, "category", item, CATEGORIES)
+    segment = _choice(seed, "segment", user, _words(schema, "user_segment"))
+    category = _choice(seed, "category", item, _words(schema, "item_category"))
     affinity = sum(
         (
             _normal(seed, f"user-vector-{n}", user) * _normal(seed, f"item-vector-{n}", item)
@@ -126,17 +118,23 @@ def _logit(seed: int, day_number: SparkColumn) -> SparkColumn:
     )
 
 
-def _users(spark: SparkSession, users: int, seed: int) -> DataFrame:
-    segment = _choice(seed, "segment", F.col("id"), SEGMENTS)
+def _users(spark: SparkSession, schema: Schema, users: int, seed: int) -> DataFrame:
+    segment = _choice(seed, "segment", F.col("id"), _words(schema, "user_segment"))
     return spark.range(users).select(F.col("id").alias("user_id"), segment.alias("user_segment"))
 
 
-def _items(spark: SparkSession, items: int, seed: int) -> DataFrame:
+def _items(spark: SparkSession, schema: Schema, items: int, seed: int) -> DataFrame:
+    category = _choice(seed, "category", F.col("id"), _words(schema, "item_category"))
     return spark.range(items).select(
         F.col("id").alias("item_id"),
-        _choice(seed, "category", F.col("id"), CATEGORIES).alias("item_category"),
+        category.alias("item_category"),
         _price(seed, F.col("id")).alias("item_price"),
     )
+
+
+def _words(schema: Schema, name: str) -> tuple[str, ...]:
+    """The vocabulary of a column."""
+    return next(column.vocabulary for column in schema.columns() if column.name == name)
 
 
 def _price(seed: int, item: SparkColumn) -> SparkColumn:

@@ -8,21 +8,16 @@ less off its loss than the one before.
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from features.datasets.synthetic_fields.schema import FIELDS, NUM_ITEMS, NUM_VALUES, SCHEMA
 from features.places import Place
-from features.schema import EXAMPLE_ID, FeatureTable
+from features.schema import EXAMPLE_ID, Schema
 from features.spark import landing as land
-from features.spark import read_landed
 
-SUFFIX = "parquet"
+_SUFFIX = "parquet"
 _ITEMS = "items.parquet"
 _ORDERS = (2, 3)
 _NUM_PRODUCTS = 400
@@ -52,10 +47,13 @@ class ClickModel:
     scale: float = 1.0
 
     @classmethod
-    def of(cls, seed: int) -> "ClickModel":
-        """The model of a seed, its log odds centred and scaled on a sample."""
+    def of(cls, seed: int, sizes: list[int]) -> "ClickModel":
+        """The model of a seed, its log odds centred and scaled on a sample.
+
+        ``sizes`` has the number of values of each field.
+        """
         random = np.random.default_rng([seed, 0])
-        num_fields, num_values = 1 + len(FIELDS), max(NUM_ITEMS, NUM_VALUES)
+        num_fields, num_values = len(sizes), max(sizes)
         properties = random.normal(size=(num_fields, num_values, _PROPERTIES))
         fields, factors = [], []
         for number in range(_NUM_PRODUCTS):
@@ -67,7 +65,7 @@ class ClickModel:
         ranks = np.arange(1, _NUM_PRODUCTS + 1)
         weights = ranks**_WEIGHT_EXPONENT * random.choice([-1, 1], _NUM_PRODUCTS)
         model = cls(fields, factors, weights)
-        sample = model.log_odds(_values(random, _SAMPLE_ROWS))
+        sample = model.log_odds(_values(random, sizes, _SAMPLE_ROWS))
         deviation = float(sample.std()) / _LOG_ODDS_DEVIATION
         return dataclasses.replace(model, centre=float(sample.mean()), scale=1 / deviation)
 
@@ -87,7 +85,9 @@ class ClickModel:
         return 1 / (1 + np.exp(-log_odds))
 
 
-def fetch(landing: Place, *, rows: int, days: int, seed: int, **_: int) -> dict[str, int | float]:
+def fetch(
+    schema: Schema, landing: Place, *, rows: int, days: int, seed: int, **_: int
+) -> dict[str, int | float]:
     """Generate and land a log of ``rows`` impressions over ``days`` days.
 
     A day's rows depend on the seed, the day and how many there are, so a longer log begins alike.
@@ -99,46 +99,41 @@ def fetch(landing: Place, *, rows: int, days: int, seed: int, **_: int) -> dict[
     for name, value, least in (("rows", rows, days), ("days", days, 1)):
         if value < least:
             raise ValueError(f"{name}: {value}; at least {least}")
-    model = ClickModel.of(seed)
+    model = ClickModel.of(seed, _sizes(schema))
     total = 0.0
     for number in range(days):
         first, last = rows * number // days, rows * (number + 1) // days
-        table = _day(model, seed, number, first=first, size=last - first)
-        day = SCHEMA.first_day + datetime.timedelta(days=number)
-        land.write_table(land.impressions_file(landing, day, SUFFIX), table)
+        table = _day(schema, model, seed, number, first=first, size=last - first)
+        day = schema.first_day + datetime.timedelta(days=number)
+        land.write_table(land.impressions_file(landing, day, _SUFFIX), table)
         true = table.column("true_probability").to_numpy()
         total += float(-(true * np.log(true) + (1 - true) * np.log1p(-true)).sum())
-    items = np.arange(NUM_ITEMS)
-    sizes = pa.table({SCHEMA.item.name: items, "item_size": (items + 1) / NUM_ITEMS})
+    items = np.arange(schema.item.num_ids)
+    sizes = pa.table({schema.item.name: items, "item_size": (items + 1) / len(items)})
     land.write_table(landing / _ITEMS, sizes)
     return {"rows": rows, "days": days, "best_log_loss": total / rows}
 
 
-def read_files(spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
-    """Impressions of some landed files, typed, with ``day`` and where each landed."""
-    return read_landed.parquet(spark, SCHEMA, paths)
+def _sizes(schema: Schema) -> list[int]:
+    """How many values each field has, the item first."""
+    return [schema.item.num_ids, *(column.num_ids for column in schema.context)]
 
 
-def read_attributes(spark: SparkSession, landing: Place, table: FeatureTable) -> DataFrame:
-    """Attributes of the generated items."""
-    frame = read_landed.table(spark, landing / _ITEMS)
-    names = (SCHEMA.item.name, *(column.name for column in table.columns))
-    return frame.select(*read_landed.typed(SCHEMA, {name: F.col(name) for name in names}))
-
-
-def _values(random: np.random.Generator, rows: int) -> Ints:
+def _values(random: np.random.Generator, sizes: list[int], rows: int) -> Ints:
     """(rows, fields) values, the item first; all equally frequent."""
-    return random.integers(0, [NUM_ITEMS, *(NUM_VALUES for _ in FIELDS)], (rows, 1 + len(FIELDS)))
+    return random.integers(0, sizes, (rows, len(sizes)))
 
 
-def _day(model: ClickModel, seed: int, number: int, *, first: int, size: int) -> pa.Table:
+def _day(
+    schema: Schema, model: ClickModel, seed: int, number: int, *, first: int, size: int
+) -> pa.Table:
     random = np.random.default_rng([seed, 1, number])
-    values = _values(random, size)
+    values = _values(random, _sizes(schema), size)
     probability = model.probability(values)
-    midnight = datetime.datetime.combine(SCHEMA.first_day, datetime.time(), datetime.UTC)
+    midnight = datetime.datetime.combine(schema.first_day, datetime.time(), datetime.UTC)
     start = int(midnight.timestamp()) + number * _SECONDS_PER_DAY
     seconds = start + np.arange(size) * _SECONDS_PER_DAY // size
-    names = (SCHEMA.item.name, *FIELDS)
+    names = (schema.item.name, *(column.name for column in schema.context))
     return pa.table(
         {
             EXAMPLE_ID: np.arange(first, first + size),

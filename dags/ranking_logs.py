@@ -1,0 +1,70 @@
+"""The facts about a data set's log that a schedule needs, out of its schema file.
+
+A DAG file imports no package of ours, so the file is read as plain YAML; the jobs check it. It is
+found where they find it: in RANKING_SCHEMAS, among the built-in files, in installed packages.
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+BUILT_IN = Path(__file__).resolve().parent.parent / "features" / "datasets"
+_GROUP = "wukong_ranking.schemas"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Log:
+    """The facts about a data set's log that a schedule needs."""
+
+    first_day: datetime.date
+    last_day: datetime.date | None
+    """Last day of a finished log; None where the log goes on."""
+    holdout_days: int
+    """Newest days that a candidate does not train on, so that it can be judged on them."""
+    suffix: str
+    """How the name of a landed day ends."""
+
+
+def log_of(dataset: str, schemas: Sequence[Path]) -> Log:
+    """The facts about a data set's log; ``schemas`` are the files and folders of RANKING_SCHEMAS.
+
+    Raises:
+        ValueError: There is no file of this name, with those that there are; or it lacks a fact.
+    """
+    found = []
+    for place in _places(schemas):
+        paths = sorted(place.iterdir()) if place.is_dir() else [place]
+        files = {path.stem: path for path in paths if path.suffix in {".yaml", ".yml"}}
+        if dataset in files:
+            return _read(files[dataset])
+        found += [str(files[name]) for name in sorted(files)]
+    raise ValueError(f"RANKING_DATASET {dataset!r}: unknown; the schema files are {found}")
+
+
+def _places(schemas: Sequence[Path]) -> Iterator[Path]:
+    yield from schemas
+    yield BUILT_IN
+    for entry in importlib.metadata.entry_points(group=_GROUP):
+        spec = importlib.util.find_spec(entry.module)
+        yield from map(Path, (spec and spec.submodule_search_locations) or ())
+
+
+def _read(path: Path) -> Log:
+    try:
+        declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+        source = declared["source"]
+        return Log(
+            first_day=declared["first_day"],
+            last_day=declared.get("last_day"),
+            holdout_days=declared["holdout_days"],
+            suffix=source.get("format") or source["suffix"],
+        )
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: is no schema file; `python -m features describe --schema {path}` says why"
+        ) from error

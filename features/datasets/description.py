@@ -1,0 +1,163 @@
+"""A data set in words and as JSON: columns, tables and inputs, as its schema file resolves."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypedDict
+
+from features.datasets.catalog import deployed
+from features.datasets.feature_reference import values_in_words
+from features.datasets.schema_files import discovery
+from features.datasets.schema_files.build import DataSet
+from features.datasets.schema_files.values import span_text
+from features.schema import Column, FeatureTable
+from features.schema.fingerprints import impressions_fingerprint, rows_fingerprint
+
+
+class ColumnJson(TypedDict):
+    """A column; ``values`` are its limits in words."""
+
+    name: str
+    type: str
+    kind: str
+    values: str
+    doc: str
+
+
+class TableJson(TypedDict):
+    """A feature table; without ``ttl_seconds`` its rows never expire."""
+
+    name: str
+    kind: str
+    of: str
+    doc: str
+    ttl_seconds: float | None
+    delay_seconds: float
+    columns: list[ColumnJson]
+
+
+class DataSetJson(TypedDict):
+    """A data set, in the deployment that the environment describes."""
+
+    name: str
+    doc: str
+    licence: str
+    file: str
+    fingerprint: str
+    rows_fingerprint: str
+    impressions_fingerprint: str
+    first_day: str
+    last_day: str | None
+    holdout_days: int
+    label: str
+    positive_from: float
+    label_delay_seconds: float
+    landed_suffix: str
+    impressions: list[ColumnJson]
+    tables: list[TableJson]
+    sparse_inputs: list[str]
+    dense_inputs: list[str]
+
+
+def described(data_set: DataSet) -> DataSetJson:
+    """A data set as JSON."""
+    schema = deployed(data_set.schema)
+    return {
+        "name": schema.name,
+        "doc": schema.doc,
+        "licence": schema.licence,
+        "file": str(data_set.path),
+        "fingerprint": schema.fingerprint(),
+        "rows_fingerprint": rows_fingerprint(schema),
+        "impressions_fingerprint": impressions_fingerprint(schema),
+        "first_day": str(schema.first_day),
+        "last_day": str(schema.last_day) if schema.last_day else None,
+        "holdout_days": schema.holdout_days,
+        "label": schema.label.column,
+        "positive_from": schema.label.positive_from,
+        "label_delay_seconds": schema.label.delay.total_seconds(),
+        "landed_suffix": data_set.source.landed_suffix,
+        "impressions": _columns(schema.impression_columns()),
+        "tables": [_table(table) for table in schema.tables],
+        "sparse_inputs": [column.name for column in schema.sparse_inputs()],
+        "dense_inputs": list(schema.dense_inputs()),
+    }
+
+
+def in_words(data_set: DataSet) -> str:
+    """The same for people."""
+    found, schema = described(data_set), deployed(data_set.schema)
+    label, landed = schema.label, data_set.source
+    user = schema.user.name if schema.user else "users have no id"
+    lines = [
+        f"{found['name']}: {found['doc']}",
+        f"  file         {found['file']}",
+        f"  licence      {found['licence']}",
+        f"  fingerprint  {found['fingerprint']} (rows {found['rows_fingerprint']}, impressions "
+        f"{found['impressions_fingerprint']})",
+        f"  days         {found['first_day']} to {found['last_day'] or 'now'}, the newest "
+        f"{found['holdout_days']} held out",
+        f"  label        {label.column} of {label.positive_from:g} or more, known "
+        f"{span_text(label.delay)} after the impression",
+        f"  user, item   {user}, {schema.item.name}",
+        f"  lands as     impressions/YYYY-MM-DD.{found['landed_suffix']}"
+        + (f", read by {landed.reader}" if landed.reader else ""),
+        "",
+        "impressions",
+        *_rows(found["impressions"]),
+    ]
+    for table, shown in zip(schema.tables, found["tables"], strict=True):
+        expires = f"expires after {span_text(table.ttl)}" if table.ttl else "never expires"
+        counts = f"counts from {span_text(table.delay)} after its event"
+        lines += ["", f"{table.name}: {table.doc}", f"  {counts}, {expires}"]
+        lines += _rows(shown["columns"])
+    sparse, dense = found["sparse_inputs"], found["dense_inputs"]
+    lines += [
+        "",
+        f"{len(sparse)} sparse inputs: {', '.join(sparse)}",
+        f"{len(dense)} dense inputs: {', '.join(dense)}",
+    ]
+    return "\n".join(lines)
+
+
+def listing() -> dict[str, str]:
+    """The files of all data sets by name; ValueError where two have one name."""
+    return {name: str(path) for name, path in sorted(discovery.find().files.items())}
+
+
+def listing_in_words() -> str:
+    """The same for people, with where they were looked for."""
+    width = max(map(len, listing()), default=0)
+    lines = [f"{name.ljust(width)}  {path}" for name, path in listing().items()]
+    return "\n".join([*lines, "", "looked in:", *discovery.find().places])
+
+
+def _columns(columns: Iterable[Column]) -> list[ColumnJson]:
+    return [
+        {
+            "name": column.name,
+            "type": str(column.dtype),
+            "kind": str(column.kind),
+            "values": values_in_words(column),
+            "doc": column.doc,
+        }
+        for column in columns
+    ]
+
+
+def _table(table: FeatureTable) -> TableJson:
+    return {
+        "name": table.name,
+        "kind": str(table.kind),
+        "of": str(table.role),
+        "doc": table.doc,
+        "ttl_seconds": table.ttl.total_seconds() if table.ttl else None,
+        "delay_seconds": table.delay.total_seconds(),
+        "columns": _columns((*table.columns, *(bag.column for bag in table.bags))),
+    }
+
+
+def _rows(columns: Sequence[ColumnJson]) -> Iterator[str]:
+    """A line for each column, in columns."""
+    cells = [(c["name"], c["type"], c["kind"], c["values"], c["doc"]) for c in columns]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield "  " + "  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip()

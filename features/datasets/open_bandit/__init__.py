@@ -1,1 +1,0 @@
-"""Open Bandit: impressions of a fashion shop, with clicks."""

@@ -1,0 +1,200 @@
+"""A schema file as the schema that it declares, or as errors that name its lines."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from features.datasets.schema_files.marked_yaml import Key, MarkedYaml, Problem
+from features.datasets.schema_files.models import (
+    KINDS_OF_TABLES,
+    UNKNOWN_KEY,
+    ColumnEntry,
+    DataSetEntry,
+    ItemDailyEntry,
+    SourceEntry,
+    StoredEntry,
+    TableEntry,
+    UserStateEntry,
+)
+from features.schema import (
+    EXAMPLE_ID,
+    Column,
+    DeclarationError,
+    FeatureTable,
+    Kind,
+    Label,
+    Limits,
+    Role,
+    Schema,
+)
+from features.schema.derived_tables import attributes, item_daily, user_state
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """A data set as its file declares it."""
+
+    path: Path
+    schema: Schema
+    source: SourceEntry
+
+
+def read_data_set(path: Path) -> DataSet:
+    """The data set of a schema file; SchemaFileError with a line for each thing that is wrong."""
+    text = MarkedYaml(path)
+    try:
+        entry = DataSetEntry.model_validate(text.data)
+    except ValidationError as error:
+        raise text.error([_problem(one) for one in error.errors()]) from None
+    if problems := list(_problems(path, entry)):
+        raise text.error(problems)
+    builder = _Builder()
+    try:
+        return DataSet(path, builder.schema(entry), entry.source)
+    except DeclarationError as error:
+        raise text.error([Problem(builder.key_of(error), str(error))]) from None
+
+
+class _Builder:
+    """Makes a schema, and remembers which key has declared which column and which table."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, Key] = {}
+        self._tables: dict[str, Key] = {}
+
+    def key_of(self, error: DeclarationError) -> Key:
+        """The key that has declared what is wrong."""
+        field = {"dtype": "type"}.get(error.field, error.field)
+        fields = tuple(field.split(".")) if field else ()
+        if error.column:
+            return (*self._columns.get(error.column, ()), *fields)
+        return (*self._tables.get(error.table, ()), *fields)
+
+    def schema(self, entry: DataSetEntry) -> Schema:
+        """The schema; DeclarationError for what no consumer could honour."""
+        item = self._column(entry.item.name, entry.item, ("item",))
+        user = self._column(entry.user.name, entry.user, ("user",)) if entry.user else None
+        label = Label(**dict(entry.label))
+        context = self._columns_of(entry.context, ("context",))
+        stored = self._columns_of(entry.stored, ("stored",))
+        lengths = [t.history_length for t in entry.tables if isinstance(t, UserStateEntry)]
+        tables = [
+            self._table(table, item, label, ("tables", index))
+            for index, table in enumerate(entry.tables)
+        ]
+        return Schema(
+            name=entry.name,
+            doc=entry.doc,
+            licence=entry.licence,
+            user=user,
+            item=item,
+            context=context,
+            stored=stored,
+            time_context=tuple(entry.time_context),
+            label=label,
+            tables=tuple(tables),
+            limits=Limits(**dict(entry.limits)),
+            history_length=max(lengths, default=0),
+            epoch=entry.epoch,
+            first_day=entry.first_day,
+            last_day=entry.last_day,
+            holdout_days=entry.holdout_days,
+            item_title=entry.item_title or "",
+            best_log_loss_column=entry.best_log_loss_column or "",
+        )
+
+    def _table(self, entry: TableEntry, item: Column, label: Label, key: Key) -> FeatureTable:
+        self._tables[entry.kind] = key
+        if isinstance(entry, UserStateEntry):
+            table = user_state(
+                item=item,
+                label=label,
+                history_length=entry.history_length,
+                ttl=entry.ttl,
+                delay=entry.delay,
+            )
+        elif isinstance(entry, ItemDailyEntry):
+            windows = tuple(entry.windows_days)
+            table = item_daily(label=label, windows_days=windows, ttl=entry.ttl, delay=entry.delay)
+        else:
+            role = Role.USER if entry.kind == "user_attributes" else Role.ITEM
+            columns = self._columns_of(entry.columns, (*key, "columns"))
+            return attributes(role, doc=entry.doc, columns=columns)
+        # A column of this name that the file declares itself is the one to be renamed.
+        for name in (*(c.name for c in table.columns), *(bag.column.name for bag in table.bags)):
+            self._columns.setdefault(name, key)
+        return table
+
+    def _columns_of(self, entries: Mapping[str, StoredEntry], key: Key) -> tuple[Column, ...]:
+        return tuple(self._column(name, entry, (*key, name)) for name, entry in entries.items())
+
+    def _column(self, name: str, entry: StoredEntry, key: Key) -> Column:
+        self._columns[name] = key
+        of_input = entry if isinstance(entry, ColumnEntry) else None
+        return Column(
+            name=name,
+            dtype=entry.type,
+            kind=of_input.kind if of_input else Kind.STORED,
+            doc=entry.doc,
+            unit=entry.unit,
+            minimum=entry.minimum,
+            maximum=entry.maximum,
+            vocabulary=tuple(entry.vocabulary),
+            num_ids=(of_input and of_input.num_ids) or 0,
+            hash_size=(of_input and of_input.hash_size) or 0,
+            is_nullable=entry.nullable,
+            max_length=entry.max_length or 0,
+            shares_table_with=(of_input and of_input.shares_table_with) or "",
+            severity=entry.severity,
+        )
+
+
+def _problems(path: Path, entry: DataSetEntry) -> Iterator[Problem]:
+    """What is wrong with the file and no rule of the schema."""
+    if entry.name != path.stem:
+        yield Problem(("name",), f"the name of the file, {path.stem}")
+    of_tables = {
+        name: table.kind
+        for table in entry.tables
+        if not isinstance(table, UserStateEntry | ItemDailyEntry)
+        for name in table.columns
+    }
+    if entry.item_title and of_tables.get(entry.item_title) != "item_attributes":
+        yield Problem(("item_title",), "a column of the table item_attributes")
+    entities = {entity.name for entity in (entry.user, entry.item) if entity}
+    landed = sorted({EXAMPLE_ID, *entities, *entry.context, *entry.stored, *of_tables})
+    for name in entry.source.columns:
+        if name not in landed:
+            yield Problem(("source", "columns", name), f"columns are {landed}")
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    """What pydantic found, with the key as the file has it."""
+    kind, context = error["type"], error.get("ctx", {})
+    key = _key(error["loc"])
+    if kind == UNKNOWN_KEY:
+        return Problem((*key, str(context["key"])), error["msg"])
+    if kind in {"union_tag_invalid", "union_tag_not_found"}:
+        return Problem((*key, "kind"), f"expected one of {list(KINDS_OF_TABLES)}")
+    said = error["msg"].replace("Input should be ", "expected ")
+    if kind == "missing":
+        said = "this key is required"
+    elif kind in {"dict_type", "model_type", "model_attributes_type"}:
+        said = "expected a mapping of keys to values"
+    elif kind == "date_type":
+        said = "expected a date such as 2025-01-31"
+    elif kind == "string_type":
+        said = "expected a text; put it into quotes"
+    return Problem(key, said[0].lower() + said[1:])
+
+
+def _key(loc: tuple[str | int, ...]) -> Key:
+    """Without what pydantic adds: the kind of a table, and a mark of what is wrong in a key."""
+    return tuple(
+        part
+        for place, part in enumerate(loc)
+        if part != "[key]" and not (part in KINDS_OF_TABLES and place == 2 and loc[0] == "tables")
+    )

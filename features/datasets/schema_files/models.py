@@ -1,0 +1,265 @@
+"""What a schema file may say: a model for each of its mappings; its JSON schema is made of them.
+
+The keys are the fields, the texts below them what an editor shows. ``build`` makes the schema.
+"""
+
+import datetime
+import difflib
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from features.datasets.schema_files.values import (
+    ColumnName,
+    Module,
+    Number,
+    PositiveSpan,
+    Share,
+    Span,
+    Text,
+)
+from features.schema import Dtype, Kind, Severity
+
+UNKNOWN_KEY = "unknown_key"
+"""Type of the error about a key that there is not; its context has the key."""
+
+
+class Entry(BaseModel):
+    """A mapping with known keys; its values are of exactly the types named."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_known_keys(cls, value: object) -> object:
+        known = list(cls.model_fields)
+        for key in value if isinstance(value, dict) else ():
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                raise PydanticCustomError(
+                    UNKNOWN_KEY,
+                    "unknown key; {hint}",
+                    {
+                        "key": key,
+                        "hint": f"do you mean {near[0]}?" if near else f"the keys are {known}",
+                    },
+                )
+        return value
+
+
+class StoredEntry(Entry):
+    """A column that is kept and is never an input."""
+
+    doc: Text
+    """What the value means, in a sentence."""
+    type: Annotated[Dtype, Field(strict=False)]
+    """Physical type of a value."""
+    unit: str = ""
+    minimum: Number | None = None
+    """Smallest allowed value."""
+    maximum: Number | None = None
+    """Largest allowed value."""
+    vocabulary: list[Text] = []
+    """All allowed values of a text."""
+    nullable: bool = False
+    """Whether a value may be missing."""
+    max_length: Annotated[int, Field(ge=1)] | None = None
+    """Most values in one row of a list."""
+    severity: Annotated[Severity, Field(strict=False)] = Severity.WARNING
+    """What a value outside the limits does: critical stops the day, warning sends the row to
+    quarantine, info is reported."""
+
+
+class ColumnEntry(StoredEntry):
+    """A column, and what the model makes of it."""
+
+    kind: Annotated[Kind, Field(strict=False)]
+    """sparse: an id, or a list of ids, with an embedding each. dense: a number. rate: a share
+    between 0 and 1. count: a number with a long tail. age: microseconds since 1970 of a past
+    moment. stored: no input."""
+    num_ids: Annotated[int, Field(ge=1)] | None = None
+    """Sparse: the ids are the integers below this number."""
+    hash_size: Annotated[int, Field(ge=1)] | None = None
+    """Sparse: any id, hashed to this many rows of the embedding table."""
+    shares_table_with: ColumnName | None = None
+    """Sparse: the column whose embedding table this one uses."""
+
+
+class EntityEntry(ColumnEntry):
+    """The id of a user or an item."""
+
+    name: ColumnName
+    severity: Annotated[Severity, Field(strict=False)] = Severity.CRITICAL
+
+
+class LabelEntry(Entry):
+    """What counts as a positive impression, and when that is known."""
+
+    column: ColumnName
+    """Stored column from which the label is read."""
+    positive_from: Number
+    """Smallest value that is a positive."""
+    delay: Span
+    """From the impression until its label is known."""
+    has_rating: bool = False
+    """Whether the column is a graded rating, whose mean is a feature too."""
+    prior_rate: Annotated[Number, Field(gt=0, lt=1)] = 0.5
+    """Positive rate towards which small counts are smoothed."""
+    prior_weight: Annotated[Number, Field(gt=0)] = 10
+    """How many impressions that prior is worth."""
+
+
+class UserStateEntry(Entry):
+    """Counts, rates, recency and the last items of a user, after each impression."""
+
+    kind: Literal["user_state"]
+    history_length: Annotated[int, Field(ge=1, le=10_000)]
+    """How many of the last labelled items are kept."""
+    ttl: PositiveSpan
+    """A row older than this at a request is expired."""
+    delay: Span
+    """From the impression until a reader may count on the row."""
+
+
+class ItemDailyEntry(Entry):
+    """Counts and rates of an item over trailing days and all time, as of the end of each day."""
+
+    kind: Literal["item_daily"]
+    windows_days: list[Annotated[int, Field(ge=1, le=3_660)]]
+    """Lengths of the windows, in days; the counts of all time are always there."""
+    ttl: PositiveSpan
+    """A row older than this at a request is expired."""
+    delay: Span
+    """From the end of the day until a reader may count on the row."""
+
+
+class _AttributesEntry(Entry):
+    doc: Text
+    """Where the values come from, in a sentence."""
+    columns: Annotated[dict[ColumnName, ColumnEntry], Field(min_length=1)]
+    """What is known of each, by name."""
+
+
+class UserAttributesEntry(_AttributesEntry):
+    """What is known of a user; landed as users.tsv, next to the folder of impressions."""
+
+    kind: Literal["user_attributes"]
+
+
+class ItemAttributesEntry(_AttributesEntry):
+    """What is known of an item; landed as items.tsv, next to the folder of impressions."""
+
+    kind: Literal["item_attributes"]
+
+
+TableEntry = Annotated[
+    UserStateEntry | ItemDailyEntry | UserAttributesEntry | ItemAttributesEntry,
+    Field(discriminator="kind"),
+]
+KINDS_OF_TABLES = ("user_state", "item_daily", "user_attributes", "item_attributes")
+
+
+class LimitsEntry(Entry):
+    """What a day may look like as a whole before it is stopped or reported."""
+
+    min_positive_rate: Share
+    """Smallest share of positives on a day."""
+    max_positive_rate: Share
+    """Largest share of positives on a day."""
+    min_share_of_trailing_rows: Annotated[Number, Field(ge=0)]
+    """Fewest rows of a day, as a share of the trailing days' median; below it the day stops."""
+    max_times_trailing_rows: Annotated[Number, Field(gt=0)]
+    """Most rows of a day, in trailing medians; above it the day is reported."""
+    trailing_days: Annotated[int, Field(ge=1)] = 28
+    min_rows: Annotated[int, Field(ge=0)] = 1
+    """Fewest rows of a day; 0 where a day may be empty."""
+    max_quarantined_share: Share = 0.05
+    """Largest share of a day's rows that may go to quarantine; above it the day stops."""
+    max_rows_of_user: Annotated[int, Field(ge=1)] = 100_000
+    """Most impressions of a user on a day; with more, they all go to quarantine."""
+
+
+class TimeEntry(Entry):
+    """The column with the moment of an impression."""
+
+    column: Text = "timestamp"
+    unit: Literal["seconds", "milliseconds", "microseconds"] | None = None
+    """Of a number since 1970, UTC. Without it: a timestamp, or a text such as
+    2025-01-31T23:59:59Z; UTC where it has no offset."""
+
+
+class SourceEntry(Entry):
+    """What the landed files look like: one of the usual formats, or a reader of your own."""
+
+    format: Literal["tsv", "csv", "parquet", "jsonl"] | None = None
+    """Format of all landed files, which is also how their names end."""
+    time: TimeEntry = TimeEntry()
+    columns: dict[ColumnName, Text] = {}
+    """Names in the landed files, by the names used here; without an entry they are the same."""
+    list_separator: Text = " "
+    """What is between the values of a list in tsv and csv."""
+    reader: Module | None = None
+    """Instead of a format: Python module with functions read_files and read_attributes."""
+    suffix: Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9]+)*$")] | None = None
+    """With a reader: how the name of a landed day ends."""
+    fetch: Module | None = None
+    """Python module with a function fetch, which gets the log and lands it."""
+
+    @model_validator(mode="after")
+    def _has_a_format_or_a_reader(self) -> Self:
+        if bool(self.format) == bool(self.reader):
+            raise PydanticCustomError("source", "needs exactly one of format and reader")
+        if bool(self.reader) != bool(self.suffix):
+            raise PydanticCustomError("source", "reader and suffix go together")
+        if self.reader and self.model_fields_set & {"time", "columns", "list_separator"}:
+            raise PydanticCustomError("source", "time, columns, list_separator: not with a reader")
+        return self
+
+    @property
+    def landed_suffix(self) -> str:
+        """How the name of a landed day ends."""
+        return self.format or self.suffix or ""
+
+
+class DataSetEntry(Entry):
+    """A data set: its impressions, feature tables, label, limits and landed files."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)]
+    """Name of the data set, which is also the name of this file."""
+    doc: Text
+    """What an impression is, in a sentence or two."""
+    licence: Text
+    first_day: datetime.date
+    """First day of the log."""
+    last_day: datetime.date | None = None
+    """Last day of a finished log; without it the log is still growing."""
+    holdout_days: Annotated[int, Field(ge=1)]
+    """Newest days that a candidate does not train on, so that it can be judged on them."""
+    epoch: datetime.date
+    """Day since which attributes hold; not after the first day."""
+    time_context: list[Literal["hour_of_day", "day_of_week"]] = []
+    """Inputs computed from the moment of the request, UTC."""
+    user: EntityEntry | None = None
+    """Id of the user; without it, what is known of users is context."""
+    item: EntityEntry
+    """Id of the item."""
+    context: dict[ColumnName, ColumnEntry] = {}
+    """Columns of an impression that a request brings along, by name."""
+    stored: dict[ColumnName, StoredEntry]
+    """Columns of an impression that are known only after it, by name; never inputs."""
+    label: LabelEntry
+    best_log_loss_column: ColumnName | None = None
+    """Stored column with the true probability, in generated data."""
+    tables: list[TableEntry] = []
+    """Feature tables; their order is the order of the inputs."""
+    item_title: ColumnName | None = None
+    """Item attribute that names an item to a person."""
+    limits: LimitsEntry
+    source: SourceEntry

@@ -1,1 +1,0 @@
-"""A generated log whose true click probabilities are known."""

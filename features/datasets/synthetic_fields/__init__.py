@@ -1,1 +1,0 @@
-"""A generated log of categorical fields whose best loss is known."""
