@@ -16,8 +16,9 @@ from features.schema import REQUEST_TIME
 
 _CLIENTS = 2
 _CANDIDATES = 5
-_PAUSE_SECONDS = 0.1
-"""Between two requests of a client while there is one version; while there are more, none."""
+_PAUSE_SECONDS, _CANARY_PAUSE_SECONDS = 0.1, 0.005
+"""Between two requests of a client while there is one version, and while there are more: a canary
+asks for many, and no pod may be so busy that its latency says nothing."""
 
 
 class Gateway:
@@ -61,7 +62,7 @@ class Gateway:
         pause = _PAUSE_SECONDS
         while not self._stopped.wait(pause):
             weights, pods = self.pods.weights(), self.pods.pods()
-            pause = 0 if len(weights) > 1 else _PAUSE_SECONDS
+            pause = _CANARY_PAUSE_SECONDS if len(weights) > 1 else _PAUSE_SECONDS
             ready = {v: share for v, share in weights.items() if v in pods and pods[v].is_ready}
             if not sum(ready.values()):
                 continue
