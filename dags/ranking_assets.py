@@ -112,17 +112,17 @@ FOLDERS = {
     "study": STUDY,
 }
 """The place behind each flag of the jobs that names one."""
-_OF_A_MACHINE = {"tracking"}
-"""Flags of folders for what is no data."""
+_LOCAL = {"tracking"}
+"""Flags whose folder is on this machine, wherever the data lie: of a database's file."""
 
 
 def folder_flags(names: str) -> list[str]:
     """The flags of a job for these folders, which are separated by spaces.
 
-    A job on another machine has its own folders for what is no data, by its own RANKING_VAR.
+    A folder of this machine is not on the one of a pod, where MLflow is a server.
     """
     is_elsewhere = LAUNCHER == "kubernetes"
-    given = [name for name in names.split() if not (is_elsewhere and name in _OF_A_MACHINE)]
+    given = [name for name in names.split() if not (is_elsewhere and name in _LOCAL)]
     return [f"--{name}={FOLDERS[name]}" for name in given]
 
 

@@ -52,7 +52,7 @@ class Size(_Strict):
     spark: Spark | None = None
     num_nodes: int | None = Field(default=None, ge=1)
     """Set: the job is a TrainJob on so many nodes; else it is a pod."""
-    runtime: str = "torch-distributed"
+    runtime: str = "ranking-torch"
     """ClusterTrainingRuntime of a TrainJob."""
 
     def resources(self) -> dict[str, dict[str, str]]:

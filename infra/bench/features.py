@@ -12,6 +12,7 @@
 - ``ratio_to_feast``: Feast's range join over ours, without a write, at a size that it can finish.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -87,9 +88,9 @@ def main() -> None:
 
 def _growth(sizes: tuple[int, ...]) -> dict[str, Any]:
     """Seconds at each size, their growth, and the largest join over DuckDB's."""
-    logs = [open_log(rows, name=f"rows-{rows}") for rows in sizes]
-    seconds, peaks = [], []
-    for log in logs:
+    logs, seconds, peaks = [], [], []
+    for rows in sizes:
+        logs.append(log := open_log(rows, name=f"rows-{rows}"))
         _forget_peaks()
         seconds.append(_seconds(log))
         peaks.append(_peak_memory_mb())
@@ -259,7 +260,8 @@ def _processes() -> list[psutil.Process]:
 def _forget_peaks() -> None:
     """From here on peaks of memory are counted anew (``proc(5)``, ``clear_refs``)."""
     for process in _processes():
-        Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+        with contextlib.suppress(FileNotFoundError):  # it has ended
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5")
 
 
 def _peak_memory_mb() -> int:

@@ -59,7 +59,11 @@ class Server(abc.ABC):
 
     def __enter__(self) -> Self:
         """Started."""
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # an interrupt too: nothing is left behind
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

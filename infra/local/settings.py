@@ -102,6 +102,8 @@ class Settings(Group):
         return f"http://{HOST}:{self.http_port}"
 
 
+_AIRFLOWS = ("AIRFLOW", "RANKING_AIRFLOW_DATABASE")
+"""Beginnings of variables that no job sees: with Airflow's keys and its database's password."""
 PORT_VARIABLES = {
     name: str(field.validation_alias)
     for name, field in Settings.model_fields.items()
@@ -113,7 +115,7 @@ def job_environment(settings: Settings) -> dict[str, str]:
     """What a job sees, started by hand or by Airflow."""
     python = settings.warm_python if settings.warm_python.exists() else sys.executable
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        **{name: value for name, value in os.environ.items() if not name.startswith(_AIRFLOWS)},
         **spark_client(settings),
         "RANKING_VAR": str(settings.var),
         "RANKING_ROOT": uri(settings.data),

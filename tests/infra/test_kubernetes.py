@@ -8,12 +8,16 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from kubeflow_trainer_api.models import TrainerV1alpha1ClusterTrainingRuntime
+from support.cluster.manifests import without_empty
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "infra" / "kubernetes"
 VERSION = "1.36"
-OPERATORS = {"monitoring.coreos.com/v1"}
-"""APIs of operators, of whose schemas no package is installed."""
+OPERATORS = {"monitoring.coreos.com/v1", "trainer.kubeflow.org/v1alpha1"}
+"""APIs of operators, which the schemas of Kubernetes do not have."""
+OF_THE_CLUSTER = {"Namespace", "ClusterTrainingRuntime"}
+"""Kinds that are in no namespace."""
 IMAGES = {path.name.partition(".")[0] for path in (ROOT / "infra/images").glob("*.Containerfile")}
 OF_OTHERS = {"docker.io/library/redis:7.4", "docker.io/library/postgres:17"}
 
@@ -102,7 +106,20 @@ def test_a_manifest_is_what_the_api_server_takes(document):
 def test_each_object_is_there_once_and_in_a_namespace_of_ours():
     assert len({named(document) for document in TRIAL}) == len(TRIAL)
     spaces = set(of_kind("Namespace"))
-    assert {d["metadata"].get("namespace") for d in TRIAL if d["kind"] != "Namespace"} <= spaces
+    placed = [d for d in TRIAL if d["kind"] not in OF_THE_CLUSTER]
+    assert {d["metadata"].get("namespace") for d in placed} <= spaces
+
+
+def test_one_failed_pod_ends_a_trainjob():
+    """By the types of Trainer's own API; the launcher starts all nodes again."""
+    (runtime,) = of_kind("ClusterTrainingRuntime").values()
+    parsed = TrainerV1alpha1ClusterTrainingRuntime.from_dict(runtime).to_dict()
+    assert without_empty(parsed) == without_empty(runtime)
+    (nodes,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    job = nodes["template"]["spec"]
+    assert (job["backoffLimit"], job["template"]["spec"]["restartPolicy"]) == (0, "Never")
+    sizes = yaml.safe_load((FOLDER / "sizes.yaml").read_text())["sizes"]
+    assert sizes["train"]["runtime"] == runtime["metadata"]["name"]
 
 
 def test_every_file_of_the_folder_is_used():

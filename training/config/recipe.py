@@ -88,7 +88,7 @@ class TrainingConfig:
     embedding_decay: float = 0.0
     """L2 on embeddings, as a term of the loss: with Adam on all rows; with row-wise Adagrad on the
     rows that a batch touches, of tables that several columns share, such as the items' and their
-    histories'. FBGEMM's kernel for CPUs has it for no other table, so that none has it anywhere."""
+    histories'. FBGEMM's kernel for CPUs has it for no other table: no other gets it anywhere."""
     table_decay: float = 0.0
     """Share of every embedding that a step takes away, at the full learning rate: L2 decoupled from
     the optimiser, over all rows, seen or not. A pass over the tables each step: for small ones."""

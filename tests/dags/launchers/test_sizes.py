@@ -11,6 +11,7 @@ from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 from ranking_launchers.job import JobSpec
 from ranking_launchers.sizes import read_sizes
 from support.airflow_dags import DAG_FILES, DAGS, TaskInstance, dag_of
+from support.cluster.manifests import without_empty
 
 TABLE = DAGS.parent / "infra" / "kubernetes" / "sizes.yaml"
 SPEC = JobSpec(
@@ -100,19 +101,12 @@ def test_a_trainjob_is_what_trainer_takes(launch) -> None:
 
     manifest = train_job(SPEC, read_sizes(TABLE).size("train"), launch, namespace="ranking")
     parsed = TrainerV1alpha1TrainJob.from_dict(manifest).to_dict()
-    assert _without_empty(parsed) == _without_empty(manifest)
+    assert without_empty(parsed) == without_empty(manifest)
     assert manifest["spec"]["trainer"]["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "1"
     (patch,) = manifest["spec"]["runtimePatches"]
     (nodes,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
     template = nodes["template"]["spec"]["template"]
     _is_contained(template["metadata"]["labels"], template["spec"], component="train")
-
-
-def _without_empty(node):
-    if isinstance(node, dict):
-        cleaned = {name: _without_empty(value) for name, value in node.items()}
-        return {name: value for name, value in cleaned.items() if value not in ({}, [], None)}
-    return [_without_empty(value) for value in node] if isinstance(node, list) else node
 
 
 def test_a_spark_jobs_pod_is_the_driver(launch) -> None:

@@ -18,14 +18,13 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from support.cluster import postgres, sandbox
-from support.cluster.gateway import Gateway
+from support.cluster.clients import Clients
 from support.cluster.kubelet import Kubelet
 from support.cluster.served_api import repeating, served, write_kubeconfig
 from support.cluster.serving_cluster import Pods, ServingCluster
@@ -53,6 +52,9 @@ FIRST = schema_of(DATASET).first_day
 LAST = FIRST + datetime.timedelta(days=NUM_DAYS - 1)
 BEFORE = LAST - datetime.timedelta(days=1)
 SERVICE, NAMESPACE = "ranker", "ranking"
+_RANKS, _KILLS = 2, 3
+_SETTINGS = ("RANKING_", "SPARK_", "PYSPARK_", "MLFLOW_", "AWS_", "AIRFLOW_", "PET_", "KUBECONFIG")
+"""Beginnings of variables that would send the run to the servers of whoever starts it."""
 COPIED = ("landing", "lake", "checkpoints", "artifacts", "reports")
 
 
@@ -67,6 +69,8 @@ class ClusterTest:
         # What pods may read of the machine: who serves the API.
         self.shared = Path(tempfile.mkdtemp(prefix="cluster-"))
         self.shared.chmod(0o755)
+        self.loops: list[list[Exception]] = []
+        """What ended the loops of stand-ins; empty while they run."""
         self.killed: list[str] = []
         self.seen: dict[str, str] = {}
 
@@ -80,7 +84,7 @@ class ClusterTest:
             os.environ |= {**SAME_SUMS, "RANKING_DATASET": DATASET, **self.site.store.environment}
             stack.enter_context(self.site.store)
             disk = self._settings("disk", MLFLOW_TRACKING_URI=self.site.postgres.url("history"))
-            jobs = backfill.Jobs(disk, self.sampler, logs=self.folder / "disk-logs")
+            jobs = backfill.Jobs(disk, self.sampler, logs=self.folder / "jobs")
             with self.sampler.running():
                 self._on_the_disk(disk, jobs)
             stack.enter_context(self.site.redis)
@@ -119,7 +123,7 @@ class ClusterTest:
             jobs.run("examples", "features", "examples", f"--date={LAST}", folders="lake")
             flags = (f"--date={LAST}", f"--holdout-days={schema_of(DATASET).holdout_days}")
             folders = "lake checkpoints tracking reports"
-            jobs.run("train", "training", "train", *flags, "--ranks=2", folders=folders)
+            jobs.run("train", "training", "train", *flags, f"--ranks={_RANKS}", folders=folders)
 
     def _on_the_cluster(self, jobs: backfill.Jobs) -> dict[str, Any]:
         """The same day by Airflow and pods; what came of it."""
@@ -137,11 +141,14 @@ class ClusterTest:
         logs = self.folder / "pods"
         logs.mkdir()
         pods = Pods(
-            folder=logs, hidden=self.site.hidden, secrets=self.site.secrets_of_the_endpoint()
+            folder=logs,
+            models=self.shared,
+            hidden=self.site.hidden,
+            secrets=self.site.secrets_of_the_endpoint(),
         )
         night_after = datetime.datetime.combine(LAST, datetime.time(), datetime.UTC)
         night_after += datetime.timedelta(days=1, hours=3)
-        gateway = Gateway(
+        clients = Clients(
             pods, token=TOKEN, num_users=NUM_USERS, num_items=NUM_ITEMS, moment=night_after
         )
         with contextlib.ExitStack() as stack:
@@ -167,14 +174,11 @@ class ClusterTest:
             jobs.run("feast apply", "features", "apply", folders="lake store")
             backfill.bring_online(jobs, FIRST, BEFORE)
             os.environ.pop("SPARK_MASTER")
-            stack.enter_context(repeating(Trainer(api).look, seconds=0.2))
-            stack.enter_context(nodes.running())
-            stack.enter_context(gateway.running())
+            self.loops.append(stack.enter_context(repeating(Trainer(api).look, seconds=0.2)))
+            self.loops.append(stack.enter_context(nodes.running()))
+            stack.enter_context(clients.running())
             airflow = stack.enter_context(Stack(settings))
-            deployed = threading.Thread(target=self._deploy, args=(jobs,))
-            deployed.start()
-            self._start_airflow(airflow)
-            deployed.join()
+            backfill.together(lambda: self._deploy(jobs), lambda: self._start_airflow(airflow))
             jobs.say(f"the endpoint answers; Airflow runs {LAST}")
             scheduler = Scheduler(settings.airflow_url)
             scheduler.wait_for_dag()
@@ -189,8 +193,8 @@ class ClusterTest:
             "pods": len(nodes.runs) + pods.num_started,
             "tasks": states,
             "promoted": stable == exported,
-            "answers": dict(gateway.answered),
-            "failed_requests": len(gateway.errors),
+            "answers": dict(clients.answered),
+            "failed_requests": len(clients.errors),
         }
 
     def _deploy(self, jobs: backfill.Jobs) -> None:
@@ -232,6 +236,8 @@ class ClusterTest:
         self, tasks: list[Task], jobs: backfill.Jobs, *, nodes: Kubelet, spark: SparkNodes
     ) -> None:
         """Log which tasks changed state, and kill what is to be killed at its time."""
+        for errors in filter(None, self.loops):
+            raise errors[0]
         for task in tasks:
             name, state = task["task"], task["state"] or ""
             if self.seen.get(name) != state:
@@ -268,7 +274,9 @@ class ClusterTest:
         """SHA-256 of each rank's part of the day's checkpoint."""
         manifest = data / "checkpoints" / DATASET / str(LAST) / "manifest.json"
         files: dict[str, str] = json.loads(manifest.read_text())["files"]
-        return {name: value for name, value in files.items() if name.endswith(".distcp")}
+        tensors = {name: value for name, value in files.items() if name.endswith(".distcp")}
+        assert len(tensors) == _RANKS
+        return tensors
 
 
 def _hash(lake: Lake, table: str) -> str:
@@ -277,9 +285,15 @@ def _hash(lake: Lake, table: str) -> str:
 
 def main() -> int:
     """Run it; the exit code."""
-    if not (sandbox.is_possible() and postgres.is_installed()):
-        sys.stderr.write("error: it takes root on Linux, and Debian's package postgresql\n")
+    has_servers = postgres.is_installed() and shutil.which("redis-server")
+    if not (sandbox.is_possible() and has_servers):
+        sys.stderr.write(
+            "error: it takes root on Linux, Debian's packages postgresql and redis-server, and a "
+            "clone that is in no folder of the interpreter's\n"
+        )
         return 1
+    for name in [name for name in os.environ if name.startswith(_SETTINGS)]:
+        del os.environ[name]
     terminate_as_interrupt()
     folder = REPOSITORY / "var" / "cluster-test"
     shutil.rmtree(folder, ignore_errors=True)
@@ -287,7 +301,8 @@ def main() -> int:
     folder.chmod(0o711)  # Postgres' own user must reach its data
     found = ClusterTest(folder).run()
     sys.stdout.write(json.dumps(found) + "\n")
-    return 0 if found["hashes_equal"] and found["promoted"] else 1
+    is_right = found["hashes_equal"] and found["bits_equal"] and found["promoted"]
+    return 0 if is_right and len(found["killed"]) == _KILLS and not found["failed_requests"] else 1
 
 
 if __name__ == "__main__":

@@ -72,11 +72,11 @@ class Kubelet:
         self.runs: dict[str, _Run] = {}
 
     @contextlib.contextmanager
-    def running(self) -> Iterator["Kubelet"]:
-        """Look at the API again and again; all pods end with the block."""
+    def running(self) -> Iterator[list[Exception]]:
+        """Look at the API again and again; all pods end with the block. Yields as ``repeating``."""
         try:
-            with repeating(self.look, seconds=_POLL_SECONDS):
-                yield self
+            with repeating(self.look, seconds=_POLL_SECONDS) as errors:
+                yield errors
         finally:
             for run in self.runs.values():
                 run.process.kill()
@@ -168,7 +168,7 @@ def image_environment() -> dict[str, str]:
 
 
 def _with_references(text: str, variables: Mapping[str, str]) -> str:
-    return _REFERENCE.sub(lambda match: variables[match[1]], text)
+    return _REFERENCE.sub(lambda match: variables.get(match[1], match[0]), text)
 
 
 def _of_standalone(arguments: str) -> str:

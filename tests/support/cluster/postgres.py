@@ -11,7 +11,7 @@ from pathlib import Path
 from infra.local.servers import Server, free_ports, wait
 from infra.local.settings import HOST
 
-_PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+_PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 _USER, _PASSWORD = "ranking", "a-password-of-the-tests"
 
 
@@ -23,15 +23,14 @@ def is_installed() -> bool:
 class Postgres(Server):
     """A server for a run, whose data need not outlive the machine.
 
-    It refuses to be root, and is Debian's user ``postgres`` where root starts it.
+    It refuses to be root, and is Debian's user ``postgres``.
     """
 
     def __init__(self, folder: Path) -> None:
         """Nothing is started yet."""
         self.folder = folder
         (self._port,) = free_ports(1)
-        as_another = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
-        self._as = [] if os.geteuid() else as_another
+        self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
 
     def url(self, database: str) -> str:
         """Of one database, as SQLAlchemy has it."""
@@ -42,21 +41,21 @@ class Postgres(Server):
         data, key = self.folder / "data", self.folder / "password"
         data.mkdir(parents=True)
         key.write_text(_PASSWORD)
-        if self._as:
-            for path in (self.folder, data, key):
-                shutil.chown(path, "postgres", "postgres")
+        for path in (self.folder, data, key):
+            shutil.chown(path, "postgres", "postgres")
         login = ["-U", _USER, "-A", "scram-sha-256", "--pwfile", key]
         self._run("initdb", "-D", data, "-E", "UTF8", *login)
         at = ["-D", str(data), "-h", HOST, "-p", str(self._port)]
         without = ["-k", "", "-c", "fsync=off"]  # a socket; care for a machine that fails
-        with (self.folder / "postgres.log").open("ab") as log:
+        file = self.folder / "postgres.log"
+        with file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._as, str(_PROGRAMS[-1] / "postgres"), *at, *without],
+                [*self._as, str(_PROGRAMS[-1].parent / "postgres"), *at, *without],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        wait(self._answers, self.process)
+        wait(self._answers, self.process, file)
 
     def create(self, database: str, *, template: str = "template1") -> None:
         """Make a database, a copy of another one to which nobody is connected."""
@@ -73,7 +72,7 @@ class Postgres(Server):
 
     def _run(self, program: str, *arguments: object) -> None:
         subprocess.run(
-            [*self._as, str(_PROGRAMS[-1] / program), *map(str, arguments)],
+            [*self._as, str(_PROGRAMS[-1].parent / program), *map(str, arguments)],
             env={"PATH": os.environ["PATH"], "PGPASSWORD": _PASSWORD},
             cwd="/",
             stdout=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ _ENTER = r"""
 set -e
 interpreter=$1 user=$2; shift 2
 mount --make-rprivate /
+mount -t tmpfs -o mode=755 tmpfs /run
 # The interpreter may lie below a folder that its owner alone may enter.
 kept=$(mktemp -d /run/sandbox.XXXXXX)
 mount --bind "$interpreter" "$kept"

@@ -40,11 +40,14 @@ def served(kind: Callable[[], Api]) -> Iterator[Api]:
 
 
 @contextlib.contextmanager
-def repeating(look: Callable[[], object], *, seconds: float) -> Iterator[None]:
+def repeating(look: Callable[[], object], *, seconds: float) -> Iterator[list[Exception]]:
     """Call something again and again in a thread, as controllers look at an API.
 
+    Yields:
+        What has ended it; empty while it goes on.
+
     Raises:
-        Exception: What it raised, at the end of the block.
+        Exception: The same, at the end of the block.
     """
     stopped = threading.Event()
     errors: list[Exception] = []
@@ -61,7 +64,7 @@ def repeating(look: Callable[[], object], *, seconds: float) -> Iterator[None]:
     thread = threading.Thread(target=loop)
     thread.start()
     try:
-        yield
+        yield errors
     finally:
         stopped.set()
         thread.join()

@@ -11,7 +11,6 @@ import asyncio
 import dataclasses
 import subprocess
 import sys
-import tempfile
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,12 +32,12 @@ _POLL_SECONDS = 0.5
 _PORTS = (manifest.HTTP_PORT, manifest.GRPC_PORT, manifest.METRICS_PORT)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class EndpointPod(Behaviour):
     """A pod of a version, as it really does."""
 
-    process: "subprocess.Popen[bytes] | None" = None
-    ports: dict[int, int] = dataclasses.field(default_factory=dict)
+    process: "subprocess.Popen[bytes]"
+    ports: dict[int, int]
     """Of the machine, by those of the container."""
     is_ready: bool = False
 
@@ -58,28 +57,33 @@ class EndpointPod(Behaviour):
 
     def stop(self) -> None:
         """End it."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()
+        self.process.wait()
 
 
 class Pods(Controller):
     """KServe whose pods run."""
 
     def __init__(
-        self, *, folder: Path, hidden: Sequence[Path], secrets: Mapping[str, Mapping[str, str]]
+        self,
+        *,
+        folder: Path,
+        models: Path,
+        hidden: Sequence[Path],
+        secrets: Mapping[str, Mapping[str, str]],
     ) -> None:
         """No pod runs.
 
         Args:
             folder: Of their logs.
+            models: A folder that pods may read, for what they serve.
             hidden: Folders that no pod may see.
             secrets: Variables by the name of the Secret.
         """
         super().__init__()
-        self.folder, self.hidden, self.secrets = folder, hidden, secrets
+        self.folder, self.models = folder, models
+        self.hidden, self.secrets = hidden, secrets
         self.num_started = 0
-        self.has_grpc_weights = True
 
     def pods(self) -> dict[str, EndpointPod]:
         """Those that run, by version."""
@@ -122,8 +126,9 @@ class Pods(Controller):
         variables = {one["name"]: one["value"] for one in container["env"]}
         for source in container["envFrom"]:
             variables |= self.secrets[source["secretRef"]["name"]]
-        # Pods may read it: the folder of the run is hidden from them.
-        model = Path(tempfile.mkdtemp(prefix="model-"))
+        self.num_started += 1
+        model = self.models / f"model-{self.num_started}"
+        model.mkdir()
         get_folder(place(variables.pop(manifest.STORAGE_URI)), model)
         for path in (model, *model.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -132,7 +137,6 @@ class Pods(Controller):
         moved |= {str(port): str(here) for port, here in ports.items()}
         moved |= {one["mountPath"]: "/mnt" for one in container["volumeMounts"]}
         arguments = [moved.get(word, word.replace("/tmp/", "/mnt/")) for word in container["args"]]
-        self.num_started += 1
         process = sandbox.start(
             [sys.executable, *arguments],
             {**image_environment(), **variables, "HOME": "/mnt", "TMPDIR": "/mnt"},

@@ -19,13 +19,13 @@ class Site:
     """PostgreSQL, Redis and an object store of one run."""
 
     def __init__(self, folder: Path) -> None:
-        """Args: a folder, which no pod sees; nothing is started yet."""
+        """Args: a folder in ``var``, which no pod sees; nothing is started yet."""
         self.folder = folder
         self.postgres = Postgres(folder / "postgres")
         self.redis = RedisServer()
         self.store = ObjectStore(folder / "store")
         self.root = place(f"{self.store.uri}/cluster")
-        self.hidden = [REPOSITORY / "var", folder]
+        self.hidden = [REPOSITORY / "var"]
 
     def sizes(self) -> Path:
         """The repository's table of sizes, as small as this machine."""

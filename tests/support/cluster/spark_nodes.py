@@ -56,7 +56,7 @@ class SparkNodes(Server):
         at = ["--host", HOST, "--webui-port"]
         self._start("master", "master.Master", *at, str(page), "--port", port)
         self.process = self._processes[0]
-        wait(lambda: listens(int(port)), self.process)
+        wait(lambda: listens(int(port)), self.process, self.folder / "master.log")
         for number, page in enumerate(pages):
             size = ["--cores", "1", "--memory", "2g", "--work-dir", "/mnt"]
             self._start(f"worker-{number}", "worker.Worker", *at, str(page), *size, self.master)

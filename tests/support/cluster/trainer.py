@@ -1,8 +1,8 @@
 """A stand-in for Kubeflow Trainer: a TrainJob becomes a pod for each of its nodes.
 
-It tells torchrun in each pod of the others by PET_*, as Trainer does with the runtime
-``torch-distributed``; that runtime's Job starts no pod again, so one that fails is the end of all.
-Deleted TrainJobs lose their pods, as Kubernetes' collector of garbage does it.
+It tells torchrun in each pod of the others by PET_*, as Trainer does; by the repository's runtime
+(``infra/kubernetes/base/training.yaml``) no pod is started again, so one that fails is the end of
+all. Deleted TrainJobs lose their pods, as Kubernetes' collector of garbage does it.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,9 @@ class Trainer:
             elif not job.get("status", {}).get("conditions"):
                 phases = {pods[node]["status"]["phase"] for node in self._nodes[name]}
                 if "Failed" in phases:
-                    self.api.condition(name, "Failed", "jobset failed due to one or more failures")
+                    self.api.condition(
+                        name, "Failed", "jobset failed due to one or more job failures"
+                    )
                 elif phases == {"Succeeded"}:
                     self.api.condition(name, "Complete")
         for name, pod in pods.items():
@@ -52,7 +54,7 @@ class Trainer:
         for number in range(trainer["numNodes"]):
             others = {
                 "PET_NNODES": trainer["numNodes"],
-                "PET_NPROC_PER_NODE": 1,  # Trainer's `auto`, of a node with one device
+                "PET_NPROC_PER_NODE": 1,  # Trainer's `auto` is the number of CPUs without a GPU
                 "PET_NODE_RANK": number,
                 "PET_MASTER_ADDR": HOST,
                 "PET_MASTER_PORT": port,

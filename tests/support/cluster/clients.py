@@ -1,4 +1,4 @@
-"""Clients of an InferenceService, and the gateway that sends each to a version by the route."""
+"""Clients of an InferenceService; each request goes to a version by the weights of the route."""
 
 import contextlib
 import datetime
@@ -21,7 +21,7 @@ _PAUSE_SECONDS, _CANARY_PAUSE_SECONDS = 0.1, 0.005
 asks for many, and no pod may be so busy that its latency says nothing."""
 
 
-class Gateway:
+class Clients:
     """Sends requests as long as it runs, and counts the answers."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Gateway:
         self._stopped = threading.Event()
 
     @contextlib.contextmanager
-    def running(self) -> Iterator["Gateway"]:
+    def running(self) -> Iterator["Clients"]:
         """Some clients that ask one request after the other."""
         clients = [threading.Thread(target=self._ask, args=(n,)) for n in range(_CLIENTS)]
         for client in clients:
@@ -61,7 +61,7 @@ class Gateway:
         chance = random.Random(seed)
         pause = _PAUSE_SECONDS
         while not self._stopped.wait(pause):
-            weights, pods = self.pods.weights(), self.pods.pods()
+            weights, pods = self.pods.weights(), self.pods.pods()  # of one moment or the next
             pause = _CANARY_PAUSE_SECONDS if len(weights) > 1 else _PAUSE_SECONDS
             ready = {v: share for v, share in weights.items() if v in pods and pods[v].is_ready}
             if not sum(ready.values()):
