@@ -57,9 +57,21 @@ def test_the_signing_key_is_made_once_and_is_ours_alone(settings) -> None:
 def test_a_job_started_by_hand_sees_no_airflow_either(settings, monkeypatch) -> None:
     """The same environment as in a task."""
     monkeypatch.setenv("AIRFLOW_HOME", "/elsewhere")
+    monkeypatch.setenv("RANKING_AIRFLOW_DATABASE", "postgresql+psycopg://me:secret@there/airflow")
     environment = job_environment(settings)
-    assert "AIRFLOW_HOME" not in environment
+    assert environment.keys().isdisjoint({"AIRFLOW_HOME", "RANKING_AIRFLOW_DATABASE"})
     assert environment["RANKING_DATASET"] == "synthetic"
+
+
+def test_airflows_database_may_be_another(settings) -> None:
+    """Its library for asynchronous calls is the same."""
+    url = "postgresql+psycopg://me:secret@there/airflow"
+    found = airflow_environment(settings.model_copy(update={"airflow_database": url}))
+    assert found["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == url
+    assert found["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"] == url
+    default = airflow_environment(settings)
+    assert default["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("sqlite:///")
+    assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC" not in default
 
 
 def test_schema_files_are_named_whole_for_a_process_in_another_folder(
