@@ -97,8 +97,8 @@ with DAG(
         folders="lake checkpoints artifacts tracking reports", inlets=[assets.ARTIFACT],
     )  # fmt: skip
     canary = job(
-        "canary", "serving", "canary", *assets.TARGET, assets.STORAGE, MIN_REQUESTS, retries=1,
-        folders="tracking reports", execution_timeout=LONG,
+        "canary", "serving", "canary", *assets.TARGET, assets.STORAGE, assets.LATENCY, MIN_REQUESTS,
+        retries=1, folders="tracking reports", execution_timeout=LONG,
         inlets=[assets.DECISION, assets.ONLINE_FEATURES],
     )  # fmt: skip
     promote = job(

@@ -70,6 +70,7 @@ STORAGE = f"--storage-uri={os.environ.get('RANKING_STORAGE_URI') or ''}" if SERV
 POOL = _text("RANKING_POOL")
 LAUNCHER = _one_of("RANKING_LAUNCHER", "process", "kubernetes")
 MIN_REQUESTS = _number("RANKING_MIN_REQUESTS")
+LATENCY = f"--max-p95-ratio={_text('RANKING_MAX_LATENCY_RATIO')}"
 ANCHOR_DAYS = _number("RANKING_ANCHOR_DAYS")
 KEEP_DAYS = _number("RANKING_KEEP_DAYS")
 KEEP_VERSIONS = _number("RANKING_KEEP_VERSIONS")

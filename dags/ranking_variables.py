@@ -47,6 +47,9 @@ VARIABLES = {
     "RANKING_MIN_REQUESTS": Variable(
         "a whole number", "2000", "Requests of each version at each step of a canary."
     ),
+    "RANKING_MAX_LATENCY_RATIO": Variable(
+        "a number above 1", "1.25", "Most p95 of a canary, as a multiple of the champion's."
+    ),
     "RANKING_PYTHON": Variable(
         "a program", "Airflow's own interpreter", "Interpreter that runs the jobs."
     ),

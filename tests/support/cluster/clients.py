@@ -5,10 +5,11 @@ import datetime
 import json
 import random
 import threading
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 
+import urllib3
 from support.cluster.serving_cluster import Pods
 
 from features.datasets.catalog import schema_of
@@ -16,9 +17,8 @@ from features.schema import REQUEST_TIME
 
 _CLIENTS = 2
 _CANDIDATES = 5
-_PAUSE_SECONDS, _CANARY_PAUSE_SECONDS = 0.1, 0.005
-"""Between two requests of a client while there is one version, and while there are more: a canary
-asks for many, and no pod may be so busy that its latency says nothing."""
+_PAUSE_SECONDS = 0.1
+"""Between two requests of a client while there is one version; none while a canary counts them."""
 
 
 class Clients:
@@ -36,7 +36,8 @@ class Clients:
             num_items: The same.
             moment: Time of the requests.
         """
-        self.pods, self.token = pods, token
+        self.pods = pods
+        self.headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
         self.num_users, self.num_items = num_users, num_items
         self.microseconds = int(moment.timestamp() * 1_000_000)
         self.devices = [str(value) for value in schema_of("synthetic").context[0].vocabulary]
@@ -58,22 +59,29 @@ class Clients:
                 client.join()
 
     def _ask(self, seed: int) -> None:
-        chance = random.Random(seed)
+        chance, connections = random.Random(seed), urllib3.PoolManager(retries=False)
         pause = _PAUSE_SECONDS
         while not self._stopped.wait(pause):
             weights, pods = self.pods.weights(), self.pods.pods()  # of one moment or the next
-            pause = _CANARY_PAUSE_SECONDS if len(weights) > 1 else _PAUSE_SECONDS
+            pause = 0 if len(weights) > 1 else _PAUSE_SECONDS
             ready = {v: share for v, share in weights.items() if v in pods and pods[v].is_ready}
             if not sum(ready.values()):
                 continue
             (version,) = chance.choices([*ready], [*ready.values()])
+            url = pods[version].url("/v2/models/ranker/infer")
             try:
-                self.answered[self._rank(pods[version].url("/v2/models/ranker/infer"), chance)] += 1
-            except OSError as error:
+                answer = connections.request(
+                    "POST", url, body=self._request(chance), headers=self.headers, timeout=10
+                )
+            except urllib3.exceptions.HTTPError as error:
                 self.errors.append(f"{version}: {error}")
+                continue
+            if answer.status != HTTPStatus.OK:
+                self.errors.append(f"{version}: {answer.status}")
+                continue
+            self.answered[str(answer.json()["model_version"])] += 1
 
-    def _rank(self, url: str, chance: random.Random) -> str:
-        """The version that answered."""
+    def _request(self, chance: random.Random) -> bytes:
         items = chance.sample(range(self.num_items), _CANDIDATES)
         device = chance.choice(self.devices)
         inputs = [
@@ -82,11 +90,7 @@ class Clients:
             _tensor("device", "BYTES", [device]),
             _tensor(REQUEST_TIME.name, "INT64", [self.microseconds]),
         ]
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
-        content = json.dumps({"inputs": inputs}).encode()
-        request = urllib.request.Request(url, data=content, headers=headers)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return str(json.loads(answer.read())["model_version"])
+        return json.dumps({"inputs": inputs}).encode()
 
 
 def _tensor(name: str, datatype: str, values: Sequence[object]) -> dict[str, object]:

@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from infra.local.settings import HOST
 from serving.release.kserve import manifest
 
 _FIRST_USER = 4001
-_POLL_SECONDS = 0.5
+_POLL_SECONDS, _LEAVE_SECONDS = 0.5, 5.0
 _PORTS = (manifest.HTTP_PORT, manifest.GRPC_PORT, manifest.METRICS_PORT)
 
 
@@ -84,6 +85,7 @@ class Pods(Controller):
         self.folder, self.models = folder, models
         self.hidden, self.secrets = hidden, secrets
         self.num_started = 0
+        self._leaving: list[EndpointPod] = []
 
     def pods(self) -> dict[str, EndpointPod]:
         """Those that run, by version."""
@@ -109,9 +111,17 @@ class Pods(Controller):
         """As KServe; pods that nothing asks for any more end."""
         status = super().reconcile(service)
         for version in self.pods().keys() - self._versions().values():
-            self.pods()[version].stop()
+            leaving = self.pods()[version]
             del self.behaviours[version]
+            self._leaving.append(leaving)
+            # Requests are on their way to it still: the manifest has it wait before it ends.
+            threading.Timer(_LEAVE_SECONDS, leaving.stop).start()
         return status
+
+    def stop(self) -> None:
+        """End all pods."""
+        for pod in [*self.pods().values(), *self._leaving]:
+            pod.stop()
 
     def _versions(self) -> dict[str, str]:
         """Of the Deployments, by their names."""
