@@ -82,7 +82,7 @@ OTHER_DELAY = dataclasses.replace(TABLES[0], delay=2 * TABLES[0].delay)
         ({"tables": (OTHER_DELAY, *TABLES[1:])}, True, False),
         ({"history_length": 21}, True, False),
         ({"label": dataclasses.replace(MOVIES.label, positive_from=3)}, True, False),
-        ({"item": TITLES}, True, True),
+        ({"item": TITLES, "tables": TABLES[1:]}, True, True),
     ],
 )
 def test_rows_are_stale_when_what_is_stored_changes(change, rows, impressions):
