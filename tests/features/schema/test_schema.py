@@ -68,7 +68,7 @@ def test_a_switch_of_the_push_that_is_neither_on_nor_off_is_an_error():
 
 
 TABLES = MOVIES.tables
-TITLES = dataclasses.replace(MOVIES.item, dtype=Dtype.STRING, num_ids=0, hash_size=9)
+TITLES = Column(name="item_id", dtype=Dtype.STRING, kind=Kind.SPARSE, hash_size=9, doc="The film.")
 OTHER_DELAY = dataclasses.replace(TABLES[0], delay=2 * TABLES[0].delay)
 
 

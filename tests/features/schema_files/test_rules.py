@@ -9,7 +9,10 @@ from features.datasets.schema_files.build import read_data_set
 from features.datasets.schema_files.marked_yaml import SchemaFileError
 
 GOOD = (Path(__file__).parent / "shop.yaml").read_text()
-ITEM = "  type: int64\n  kind: sparse\n  num_ids"
+TABLES = GOOD.partition("tables:")[2].partition("limits:")[0]
+WORDS = "[phone, desktop]"
+RENAMED = "    item_id: article"
+ITEM = "  type: int64\n  kind: sparse\n  num_ids: 21\n"
 BOUGHT = "    type: int64\n    minimum: 0\n    maximum: 1\n"
 SHARES = "context.last_items.shares_table_with"
 OWN_NAMES = (
@@ -41,7 +44,7 @@ def error_of(tmp_path, text):
             "kind: dense\n        shares_table_with: item_id",
             r"tables.2.columns.item_price.shares_table_with: 'item_id'; .* only a sparse column",
         ),
-        (ITEM, ITEM.replace("sparse", "stored"), "item.kind: 'stored'; .* must be sparse"),
+        (ITEM, "  type: int64\n  kind: stored\n", "item.kind: 'stored'; .* must be sparse"),
         (
             ITEM,
             ITEM.replace("int64", "list<int64>\n  max_length: 3"),
@@ -54,6 +57,18 @@ def error_of(tmp_path, text):
             "    type: float64\n    doc: Stars.\nlabel:\n  has_rating: true\n",
             r"label.column: .* type float64; int64, not nullable \(has_rating adds whole",
         ),
+        (TABLES, " []\n", "tables: a list; list should have at least 1 item"),
+        ("_rate: 0.01", "_rate: 0.95", "limits.min_positive_rate: '0.95'; not above max_pos.* 0.9"),
+        (WORDS, f"{WORDS}\n    minimum: 3", "context.device.minimum: '3'; .*with type string"),
+        (WORDS, f"{WORDS}\n    maximum: 3", "context.device.maximum: '3'; .*with type string"),
+        ("doc: Price", "vocabulary: [a]\n        doc: Price", ".*item_price.vocabulary: a list; "),
+        (WORDS, "[phone, desktop, phone]", r"context.device.vocabulary: .* has \['phone'\] twice"),
+        ("kind: dense", "kind: dense\n        num_ids: 3", ".*item_price.num_ids: '3'; .*a sparse"),
+        ("kind: dense", "kind: count\n        hash_size: 3", ".*item_price.hash_size: '3'; .*a sp"),
+        (RENAMED, f"{RENAMED}\n    device: article", "source.columns.device: .*item_id and device"),
+        (RENAMED, f"{RENAMED}\n    device: bought", "source.columns.device: .*device and bought"),
+        (RENAMED, f"{RENAMED}\n    item_price: article", "source.columns.item_price: .*'article'"),
+        ("column: at", "column: bought", "source.time.column: 'bought'; timestamp and bought"),
         *(
             ("  last_items:", f"  {name}:", f"context.{name}: .*has a column of this name itself")
             for name in OWN_NAMES
