@@ -87,7 +87,7 @@ def test_where_nothing_is_computed_what_is_new_counts_from_the_end_of_the_day(wo
     only = Workspace(work.spark, dataclasses.replace(work.schema, tables=(table,)), work.lake)
     work.lake.publish(stage_attributes(only, landing, table, [built.days[-1]]))
     midnight = datetime.datetime.combine(built.days[-1] + ONE_DAY, datetime.time(), UTC)
-    assert prices(work)[1:] == [(midnight, old + 1)]
+    assert prices(only)[1:] == [(midnight, old + 1)]
 
 
 def test_the_same_build_again_and_one_of_an_earlier_day_change_no_history(work, built, landing):
