@@ -107,7 +107,7 @@ def has_landed(path: UPath) -> bool:
     return all(_ends_well(file) for file in files)
 
 
-_ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n"}
+_ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n", ".jsonl": b"\n"}
 """Last bytes of a file that is whole, by the end of its name."""
 
 

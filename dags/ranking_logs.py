@@ -50,7 +50,12 @@ def _places(schemas: Sequence[Path]) -> Iterator[Path]:
     yield from schemas
     yield BUILT_IN
     for entry in importlib.metadata.entry_points(group=_GROUP):
-        spec = importlib.util.find_spec(entry.module)
+        try:
+            spec = importlib.util.find_spec(entry.module)
+        except ModuleNotFoundError as error:  # of a dotted name the part before it is imported
+            raise ValueError(
+                f"package {entry.value} (entry point {entry.name}): is no package; {error}"
+            ) from error
         yield from map(Path, (spec and spec.submodule_search_locations) or ())
 
 
@@ -58,13 +63,30 @@ def _read(path: Path) -> Log:
     try:
         declared = yaml.safe_load(path.read_text(encoding="utf-8"))
         source = declared["source"]
-        return Log(
+        log = Log(
             first_day=declared["first_day"],
             last_day=declared.get("last_day"),
             holdout_days=declared["holdout_days"],
             suffix=source.get("format") or source["suffix"],
         )
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        _check_types(log)
+    # A ValueError: a date such as 2025-13-01, or bytes that are no UTF-8.
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path}: is no schema file; `python -m features describe --schema {path}` says why"
         ) from error
+    return log
+
+
+def _check_types(log: Log) -> None:
+    """TypeError for a fact of another type, such as a date in quotes, which is a text."""
+    types: dict[str, set[type]] = {
+        "first_day": {datetime.date},
+        "last_day": {datetime.date, type(None)},
+        "holdout_days": {int},
+        "suffix": {str},
+    }
+    for name, allowed in types.items():
+        value = getattr(log, name)
+        if type(value) not in allowed:  # neither a bool as an int, nor a moment as a day
+            raise TypeError(f"{name}: {value!r} is of type {type(value).__name__}")

@@ -69,11 +69,13 @@ class Reader:
                 f"dataset {self._schema.name}: nothing fetches its log (source.fetch is not set); "
                 f"land a file a day as {landing}/impressions/YYYY-MM-DD.{self.suffix}"
             )
-        fetcher = cast(Fetcher, _module(self._source.fetch, "fetch", self._schema))
+        fetcher = cast(Fetcher, _module(self._source.fetch, "fetch", self._schema, ["fetch"]))
         return fetcher.fetch(self._schema, landing, **options)
 
     def _own(self) -> OwnReader:
-        return cast(OwnReader, _module(self._source.reader or "", "reader", self._schema))
+        functions = ["read_files", "read_attributes"]
+        name = self._source.reader or ""
+        return cast(OwnReader, _module(name, "reader", self._schema, functions))
 
 
 def reader_of(schema: Schema) -> Reader:
@@ -81,13 +83,19 @@ def reader_of(schema: Schema) -> Reader:
     return Reader(schema, data_set_of(schema.name).source)
 
 
-def _module(name: str, field: str, schema: Schema) -> object:
-    """The module that a schema file names; ValueError where it is not installed."""
+def _module(name: str, field: str, schema: Schema, functions: Sequence[str]) -> object:
+    """The module that a schema file names; ValueError if not installed, or without a function."""
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # it is there, and lacks something itself
         raise ValueError(
             f"dataset {schema.name}: source.{field} {name}: no such module (on PYTHONPATH?)"
         ) from error
+    missing = [one for one in functions if not callable(getattr(module, one, None))]
+    if missing:
+        raise ValueError(
+            f"dataset {schema.name}: source.{field} {name}: has no function {', '.join(missing)}"
+        )
+    return module

@@ -99,7 +99,7 @@ def _has_columns(work: Workspace, table: FeatureTable) -> bool:
 def _seen_at(schema: Schema, day: datetime.date) -> datetime.datetime:
     """When all rows of a day count that its build brings online: so do attributes seen by it."""
     computed = [table for table in schema.tables if table.kind is not TableKind.ATTRIBUTES]
-    return max(_midnight(day + ONE_DAY), *(first_visible(table, day) for table in computed))
+    return max([_midnight(day + ONE_DAY), *(first_visible(table, day) for table in computed)])
 
 
 def _midnight(day: datetime.date) -> datetime.datetime:

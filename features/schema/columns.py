@@ -136,6 +136,7 @@ class Column:
                 field="doc",
             )
         _check_type(self)
+        _check_limits(self)
 
     @property
     def num_rows(self) -> int:
@@ -157,7 +158,39 @@ def _check_type(column: Column) -> None:
             column=column.name,
             field="dtype",
         )
+
+
+def _check_limits(column: Column) -> None:
+    """DeclarationError where no value is allowed, or where a limit or a size is of another type."""
     low, high = column.minimum, column.maximum
+    limits = {
+        "minimum": (low is not None, _NUMBERS),
+        "maximum": (high is not None, _NUMBERS),
+        "vocabulary": (bool(column.vocabulary), (Dtype.STRING,)),
+    }
+    for field, (is_set, types) in limits.items():
+        if is_set and column.dtype.element not in types:
+            raise DeclarationError(
+                f"column {column.name}: {field} with type {column.dtype}; only values of type "
+                f"{' or '.join(types)} have one",
+                column=column.name,
+                field=field,
+            )
+    for field, size in (("num_ids", column.num_ids), ("hash_size", column.hash_size)):
+        if size and column.kind is not Kind.SPARSE:
+            raise DeclarationError(
+                f"column {column.name}: {field} {size} with kind {column.kind}; only a sparse "
+                "column has an embedding table",
+                column=column.name,
+                field=field,
+            )
+    words = column.vocabulary
+    if repeated := sorted({word for word in words if words.count(word) > 1}):
+        raise DeclarationError(
+            f"column {column.name}: vocabulary has {repeated} twice",
+            column=column.name,
+            field="vocabulary",
+        )
     if low is not None and high is not None and low > high:
         raise DeclarationError(
             f"column {column.name}: minimum {low:g} above maximum {high:g}; no value is allowed",

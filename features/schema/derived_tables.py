@@ -7,7 +7,7 @@ schema.
 import dataclasses
 import datetime
 
-from features.schema.columns import Column, Dtype, Kind
+from features.schema.columns import Column, DeclarationError, Dtype, Kind
 from features.schema.schema import Label
 from features.schema.tables import Bag, FeatureTable, Role, TableKind
 
@@ -20,7 +20,12 @@ def user_state(
     ttl: datetime.timedelta,
     delay: datetime.timedelta,
 ) -> FeatureTable:
-    """The running state of a user: counts, rates, recency and the last items with their labels."""
+    """The running state of a user: counts, rates, recency and the last items with their labels.
+
+    Raises:
+        DeclarationError: The item is no id with an embedding table, which the last items look up.
+    """
+    _check_item(item)
     history = (
         Column(
             name="user_history_item_ids",
@@ -65,6 +70,23 @@ def user_state(
         bags=_bags_of_rated_items(item, *history),
         doc="What a user has done, after each moment at which something happened.",
     )
+
+
+def _check_item(item: Column) -> None:
+    if item.kind is not Kind.SPARSE:
+        raise DeclarationError(
+            f"column {item.name}: kind {item.kind}; with a table user_state the item must be "
+            "sparse, for the last items of a user look up its embedding table",
+            column=item.name,
+            field="kind",
+        )
+    if item.dtype not in {Dtype.INT64, Dtype.STRING}:
+        raise DeclarationError(
+            f"column {item.name}: type {item.dtype}; with a table user_state the item must be of "
+            f"type {Dtype.INT64} or {Dtype.STRING}, of which the last items of a user are a list",
+            column=item.name,
+            field="dtype",
+        )
 
 
 def end_of_day_table(state: FeatureTable) -> FeatureTable:

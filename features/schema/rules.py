@@ -3,17 +3,42 @@
 import datetime
 from typing import TYPE_CHECKING
 
-from features.schema.columns import TIME_CONTEXT, DeclarationError, Kind
+from features.schema.columns import (
+    CREATED,
+    DAY,
+    EVENT_TIMESTAMP,
+    EXAMPLE_ID,
+    LABEL,
+    REQUEST_TIME,
+    SOURCE_FILE,
+    SOURCE_LINE,
+    TIME_CONTEXT,
+    Column,
+    DeclarationError,
+    Dtype,
+    Kind,
+)
 from features.schema.tables import FeatureTable, Role, TableKind
 
 if TYPE_CHECKING:
     from features.schema.schema import Schema
 
 _NONE = datetime.timedelta(0)
+_OWN_NAMES = {
+    DAY: "the day that every table is partitioned by",
+    EXAMPLE_ID: "the id of an impression, which every log has",
+    CREATED: "when a feature row counts",
+    EVENT_TIMESTAMP: "when a feature row became true",
+    SOURCE_FILE: "the file in which an impression landed",
+    SOURCE_LINE: "the line at which an impression landed",
+    REQUEST_TIME.name: "the moment of an impression; source.time says where that is read",
+}
+"""What the pipeline's own columns are, by their names."""
 
 
 def check_names(schema: "Schema") -> None:
-    """DeclarationError for a name that is there twice, or that is of nothing."""
+    """DeclarationError for a name that is there twice, is the pipeline's own, or is of nothing."""
+    _check_own_names(schema)
     names = [column.name for column in schema.columns()]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -29,17 +54,68 @@ def check_names(schema: "Schema") -> None:
                 f"table {table.name}: is of users, and schema {schema.name} has no user",
                 table=table.name,
             )
-    for column in schema.columns():
-        if column.shares_table_with and column.shares_table_with not in names:
-            raise DeclarationError(
-                f"column {column.name}: shares_table_with {column.shares_table_with!r} is no "
-                f"column of schema {schema.name}",
-                column=column.name,
-                field="shares_table_with",
-            )
+    _check_shared_tables(schema)
     unknown = sorted(set(schema.time_context) - {column.name for column in TIME_CONTEXT})
     if unknown:
         raise ValueError(f"schema {schema.name}: time_context {unknown} is not defined")
+
+
+def _check_own_names(schema: "Schema") -> None:
+    own = dict(_OWN_NAMES)
+    for table in schema.tables:
+        own[table.missing_indicator] = f"the input that says whether {table.name} has a row"
+        own[table.timestamp_column] = f"when the row of {table.name} became true"
+        own[table.visible_at_column] = f"from when the row of {table.name} counts"
+        own[table.earlier_column] = f"the row of {table.name} before it"
+    if not _is_label(schema):
+        own[LABEL] = (
+            "1 or 0 for a positive or negative impression; a column may have this name where it is "
+            f"stored, is label.column, of type {Dtype.INT64} from 0 to 1, and positive from 1"
+        )
+    for column in schema.columns():
+        if column.name in own and column is not REQUEST_TIME:
+            raise DeclarationError(
+                f"column {column.name}: the pipeline has a column of this name itself, "
+                f"{own[column.name]}; choose another name",
+                column=column.name,
+            )
+
+
+def _is_label(schema: "Schema") -> bool:
+    """Whether the stored column ``label`` has the very values that examples have there."""
+    return schema.label.column == LABEL and any(
+        (column.name, column.dtype, column.minimum, column.maximum) == (LABEL, Dtype.INT64, 0, 1)
+        and schema.label.positive_from == 1
+        for column in schema.stored
+    )
+
+
+def _check_shared_tables(schema: "Schema") -> None:
+    """An embedding table has one owner, a sparse column of the same ids as who looks them up."""
+    columns = {column.name: column for column in schema.columns()}
+    for column in columns.values():
+        if not column.shares_table_with:
+            continue
+        if reason := _why_not_shared(column, columns.get(column.shares_table_with)):
+            raise DeclarationError(
+                f"column {column.name}: shares_table_with {column.shares_table_with!r} {reason}",
+                column=column.name,
+                field="shares_table_with",
+            )
+
+
+def _why_not_shared(column: Column, owner: Column | None) -> str:
+    if owner is None:
+        return "is no column of the schema"
+    if column.kind is not Kind.SPARSE:
+        return f"on a column of kind {column.kind}; only a sparse column has an embedding table"
+    if owner.kind is not Kind.SPARSE:
+        return f"is of kind {owner.kind}; only a sparse column has an embedding table"
+    if owner.shares_table_with:
+        return f"has no table of its own: it shares that of {owner.shares_table_with!r}"
+    if owner.dtype.element is not column.dtype.element:
+        return f"has ids of type {owner.dtype.element}, not {column.dtype.element}"
+    return ""
 
 
 def check_days(schema: "Schema") -> None:
@@ -118,6 +194,21 @@ def _check_stored(schema: "Schema") -> None:
                 f"columns {sorted(stored)}, which are never inputs",
                 field=field,
             )
+    _check_label_type(schema)
+
+
+def _check_label_type(schema: "Schema") -> None:
+    """A label of text has no order, one that is missing is neither; ratings are added as whole."""
+    label = schema.label
+    column = next(column for column in schema.stored if column.name == label.column)
+    types = (Dtype.INT64,) if label.has_rating else (Dtype.INT64, Dtype.FLOAT64)
+    if column.dtype not in types or column.is_nullable:
+        raise DeclarationError(
+            f"schema {schema.name}: label column {column.name!r} is of type {column.dtype}"
+            f"{', nullable' if column.is_nullable else ''}; {' or '.join(types)}, not nullable"
+            f"{' (has_rating adds whole ratings)' if label.has_rating else ''}",
+            field="label.column",
+        )
 
 
 def _seconds(span: datetime.timedelta) -> str:

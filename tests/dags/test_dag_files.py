@@ -2,6 +2,7 @@
 
 import ast
 import datetime
+import importlib.metadata
 import json
 import re
 import runpy
@@ -199,6 +200,39 @@ def test_a_file_without_the_facts_of_a_schedule_is_named(tmp_path, text) -> None
     (tmp_path / "shop.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"shop.yaml: is no schema file; `python -m features desc"):
         ranking_logs.log_of("shop", [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"2025-03-01", b"2025-13-01"),
+        (b"2025-03-01", b"'2025-03-01'"),
+        (b"2025-03-01", b"2025-03-01T00:00:00"),
+        (b"holdout_days: 2", b"holdout_days: two"),
+        (b"holdout_days: 2", b"holdout_days: true"),
+        (b"holdout_days: 2", b"holdout_days: 2\nlast_day: soon"),
+        (b"format: csv", b"format: 3"),
+        (b"csv", b"\xff"),
+    ],
+)
+def test_a_fact_of_another_type_is_an_error_with_the_files_name(tmp_path, old, new) -> None:
+    import ranking_logs
+
+    text, file = b"first_day: 2025-03-01\nholdout_days: 2\nsource: {format: csv}\n", "shop.yaml"
+    (tmp_path / file).write_bytes(text)
+    assert ranking_logs.log_of("shop", [tmp_path]).suffix == "csv"
+    (tmp_path / file).write_bytes(text.replace(old, new))
+    with pytest.raises(ValueError, match=r"shop.yaml: is no schema file; `python -m features desc"):
+        ranking_logs.log_of("shop", [tmp_path])
+
+
+def test_an_entry_point_whose_package_is_not_there_is_named(monkeypatch) -> None:
+    import ranking_logs
+
+    point = importlib.metadata.EntryPoint("shop", "not_there.schemas", "wukong_ranking.schemas")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
+    with pytest.raises(ValueError, match=r"package not_there.schemas \(entry point shop\): is no"):
+        ranking_logs.log_of("shop", [])
 
 
 @pytest.mark.parametrize("name", DAG_FILES)

@@ -104,6 +104,12 @@ def test_a_folder_has_landed_when_every_file_of_it_is_whole(tmp_path, files, is_
     assert ranking_landing.has_landed(tmp_path / "none") is reader_takes(tmp_path / "none") is False
 
 
+def test_the_sensor_and_the_reader_know_the_same_formats() -> None:
+    from features.spark import landing
+
+    assert ranking_landing._ENDS == landing._ENDS
+
+
 @pytest.mark.parametrize(
     ("files", "is_whole"),
     [

@@ -21,6 +21,7 @@ from features.datasets.schema_files.models import (
 )
 from features.schema import (
     EXAMPLE_ID,
+    REQUEST_TIME,
     Column,
     DeclarationError,
     FeatureTable,
@@ -169,6 +170,38 @@ def _problems(path: Path, entry: DataSetEntry) -> Iterator[Problem]:
     for name in entry.source.columns:
         if name not in landed:
             yield Problem(("source", "columns", name), f"columns are {landed}")
+    if entry.source.format:
+        yield from _read_twice(entry)
+    limits = entry.limits
+    if limits.min_positive_rate > limits.max_positive_rate:
+        yield Problem(
+            ("limits", "min_positive_rate"),
+            f"not above max_positive_rate {limits.max_positive_rate:g}; no day would pass",
+        )
+
+
+def _read_twice(entry: DataSetEntry) -> Iterator[Problem]:
+    """Two columns that read one column of the same landed file: one of them is a slip."""
+    source, user = entry.source, entry.user
+    entities = [entity.name for entity in (user, entry.item) if entity]
+    files = [(REQUEST_TIME.name, EXAMPLE_ID, *entities, *entry.context, *entry.stored)]
+    for table in entry.tables:
+        if table.kind == "item_attributes":
+            files.append((entry.item.name, *table.columns))
+        elif table.kind == "user_attributes" and user:
+            files.append((user.name, *table.columns))
+    for columns in files:
+        readers: dict[str, str] = {}
+        for name in columns:
+            is_time = name == REQUEST_TIME.name
+            landed = source.time.column if is_time else source.columns.get(name, name)
+            first = readers.setdefault(landed, name)
+            if first != name:
+                named = next((one for one in (name, first) if one in source.columns), None)
+                key = ("columns", named) if named else ("time", "column")
+                yield Problem(
+                    ("source", *key), f"{first} and {name} would both read the column {landed!r}"
+                )
 
 
 def _problem(error: ErrorDetails) -> Problem:

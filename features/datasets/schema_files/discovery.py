@@ -54,7 +54,10 @@ def _places(environment: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
     for entry in importlib.metadata.entry_points(group=GROUP):
         words = f"package {entry.value} (entry point {entry.name})"
         # Found without an import: a package of files runs no code of its own.
-        spec = importlib.util.find_spec(entry.module)
+        try:
+            spec = importlib.util.find_spec(entry.module)
+        except ModuleNotFoundError as error:  # of a dotted name the part before it is imported
+            raise ValueError(f"{words}: is no package; {error}") from error
         if spec is None or not spec.submodule_search_locations:
             raise ValueError(f"{words}: is no package with a folder; {GROUP} names packages")
         for folder in spec.submodule_search_locations:

@@ -148,13 +148,13 @@ class _AttributesEntry(Entry):
 
 
 class UserAttributesEntry(_AttributesEntry):
-    """What is known of a user; landed as users.tsv, next to the folder of impressions."""
+    """What is known of a user; landed as ``users.<format>``, next to the folder of impressions."""
 
     kind: Literal["user_attributes"]
 
 
 class ItemAttributesEntry(_AttributesEntry):
-    """What is known of an item; landed as items.tsv, next to the folder of impressions."""
+    """What is known of an item; landed as ``items.<format>``, next to the folder of impressions."""
 
     kind: Literal["item_attributes"]
 
@@ -257,8 +257,8 @@ class DataSetEntry(Entry):
     label: LabelEntry
     best_log_loss_column: ColumnName | None = None
     """Stored column with the true probability, in generated data."""
-    tables: list[TableEntry] = []
-    """Feature tables; their order is the order of the inputs."""
+    tables: Annotated[list[TableEntry], Field(min_length=1)]
+    """Feature tables, at least one; their order is the order of the inputs."""
     item_title: ColumnName | None = None
     """Item attribute that names an item to a person."""
     limits: LimitsEntry

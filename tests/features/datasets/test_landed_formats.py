@@ -227,6 +227,20 @@ def test_a_format_of_ones_own_is_read_by_the_module_that_the_file_names(
     monkeypatch.delitem(sys.modules, "shop_reader")
 
 
+def test_a_module_without_its_functions_is_named(tmp_path):
+    found = data_set(tmp_path, "tsv", None)
+    (table,) = found.schema.tables
+    source = found.source.model_copy(update={"fetch": "this", "reader": "json"})
+    reader = Reader(found.schema, source)
+    with pytest.raises(ValueError, match=r"shop: source.fetch this: has no function fetch$"):
+        reader.fetch(tmp_path)
+    missing = "source.reader json: has no function read_files, read_attributes"
+    with pytest.raises(ValueError, match=missing):
+        reader.read_files(None, [])
+    with pytest.raises(ValueError, match=missing):
+        reader.read_attributes(None, tmp_path, table)
+
+
 def test_a_module_that_is_not_there_is_named(tmp_path):
     found = data_set(tmp_path, "tsv", None)
     source = found.source.model_copy(update={"fetch": "features.datasets.shop_log"})

@@ -80,6 +80,16 @@ def test_a_price_that_changes_holds_from_then_on_and_the_rows_before_stay(
     assert [row["item_price"] for row in joined] == [old, old + 1]
 
 
+def test_where_nothing_is_computed_what_is_new_counts_from_the_end_of_the_day(work, landing, built):
+    ((_, old),) = prices(work)
+    price_becomes(landing, old + 1)
+    table = work.schema.table("item_attributes")
+    only = Workspace(work.spark, dataclasses.replace(work.schema, tables=(table,)), work.lake)
+    work.lake.publish(stage_attributes(only, landing, table, [built.days[-1]]))
+    midnight = datetime.datetime.combine(built.days[-1] + ONE_DAY, datetime.time(), UTC)
+    assert prices(only)[1:] == [(midnight, old + 1)]
+
+
 def test_the_same_build_again_and_one_of_an_earlier_day_change_no_history(work, built, landing):
     earlier, *_, day = built.days
     ((_, old),) = prices(work)

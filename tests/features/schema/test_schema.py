@@ -68,7 +68,7 @@ def test_a_switch_of_the_push_that_is_neither_on_nor_off_is_an_error():
 
 
 TABLES = MOVIES.tables
-TITLES = dataclasses.replace(MOVIES.item, dtype=Dtype.STRING, num_ids=0, hash_size=9)
+TITLES = Column(name="item_id", dtype=Dtype.STRING, kind=Kind.SPARSE, hash_size=9, doc="The film.")
 OTHER_DELAY = dataclasses.replace(TABLES[0], delay=2 * TABLES[0].delay)
 
 
@@ -82,7 +82,7 @@ OTHER_DELAY = dataclasses.replace(TABLES[0], delay=2 * TABLES[0].delay)
         ({"tables": (OTHER_DELAY, *TABLES[1:])}, True, False),
         ({"history_length": 21}, True, False),
         ({"label": dataclasses.replace(MOVIES.label, positive_from=3)}, True, False),
-        ({"item": TITLES}, True, True),
+        ({"item": TITLES, "tables": TABLES[1:]}, True, True),
     ],
 )
 def test_rows_are_stale_when_what_is_stored_changes(change, rows, impressions):

@@ -99,7 +99,7 @@ def test_a_package_offers_its_files_by_an_entry_point(package):
     assert "shop_schemas" not in sys.modules
 
 
-@pytest.mark.parametrize("value", ["json_that_is_not_there", "this"])
+@pytest.mark.parametrize("value", ["json_that_is_not_there", "not_there.schemas", "this"])
 def test_an_entry_point_that_names_no_folder_is_an_error(package, value):
     package.write_text(f"[wukong_ranking.schemas]\nshop = {value}\n")
     with pytest.raises(ValueError, match=rf"package {value} \(entry point shop\): is no package"):

@@ -1,82 +1,14 @@
 """A file that is no schema: each error names the file, the line, the key and what was expected."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from features.datasets.schema_files.build import read_data_set
 from features.datasets.schema_files.marked_yaml import SchemaFileError
 
-GOOD = """\
-name: shop
-doc: Visits of a small shop.
-licence: ours
-first_day: 2025-03-01
-last_day: 2025-03-31
-holdout_days: 1
-epoch: 2024-01-01
-time_context: [hour_of_day]
-user:
-  {name: user_id, type: int64, kind: sparse, hash_size: 100, doc: The visitor.}
-item:
-  name: item_id
-  type: int64
-  kind: sparse
-  num_ids: 21
-  minimum: 1
-  maximum: 20
-  doc: The article.
-context:
-  device: &device
-    type: string
-    kind: sparse
-    vocabulary: [phone, desktop]
-    doc: Device of the request.
-  browser: {<<: *device, doc: Browser of the request.}
-  last_items:
-    type: list<int64>
-    kind: sparse
-    max_length: 5
-    shares_table_with: item_id
-    doc: What was looked at before.
-stored:
-  bought:
-    type: int64
-    minimum: 0
-    maximum: 1
-    doc: Whether it was bought.
-label:
-  column: bought
-  positive_from: 1
-  delay: 1h
-tables:
-  - kind: user_state
-    history_length: 10
-    ttl: 30d
-    delay: 5m
-  - kind: item_daily
-    windows_days: [1, 7]
-    ttl: 7d
-    delay: 2h
-  - kind: item_attributes
-    doc: What the shop says.
-    columns:
-      item_price:
-        type: float64
-        kind: dense
-        minimum: 0
-        doc: Price of the article.
-limits:
-  min_positive_rate: 0.01
-  max_positive_rate: 0.9
-  min_share_of_trailing_rows: 0.2
-  max_times_trailing_rows: 5
-source:
-  format: csv
-  time: {column: at, unit: milliseconds}
-  columns:
-    item_id: article
-"""
+GOOD = (Path(__file__).parent / "shop.yaml").read_text()
 
 
 def write(tmp_path, text, name="shop.yaml"):
