@@ -8,8 +8,6 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
-from kubeflow_trainer_api.models import TrainerV1alpha1ClusterTrainingRuntime
-from support.cluster.manifests import without_empty
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "infra" / "kubernetes"
@@ -108,18 +106,6 @@ def test_each_object_is_there_once_and_in_a_namespace_of_ours():
     spaces = set(of_kind("Namespace"))
     placed = [d for d in TRIAL if d["kind"] not in OF_THE_CLUSTER]
     assert {d["metadata"].get("namespace") for d in placed} <= spaces
-
-
-def test_one_failed_pod_ends_a_trainjob():
-    """By the types of Trainer's own API; the launcher starts all nodes again."""
-    (runtime,) = of_kind("ClusterTrainingRuntime").values()
-    parsed = TrainerV1alpha1ClusterTrainingRuntime.from_dict(runtime).to_dict()
-    assert without_empty(parsed) == without_empty(runtime)
-    (nodes,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
-    job = nodes["template"]["spec"]
-    assert (job["backoffLimit"], job["template"]["spec"]["restartPolicy"]) == (0, "Never")
-    sizes = yaml.safe_load((FOLDER / "sizes.yaml").read_text())["sizes"]
-    assert sizes["train"]["runtime"] == runtime["metadata"]["name"]
 
 
 def test_every_file_of_the_folder_is_used():

@@ -7,7 +7,11 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import ranking_jobs
-from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
+import yaml
+from kubeflow_trainer_api.models import (
+    TrainerV1alpha1ClusterTrainingRuntime,
+    TrainerV1alpha1TrainJob,
+)
 from ranking_launchers.job import JobSpec
 from ranking_launchers.sizes import read_sizes
 from support.airflow_dags import DAG_FILES, DAGS, TaskInstance, dag_of
@@ -107,6 +111,17 @@ def test_a_trainjob_is_what_trainer_takes(launch) -> None:
     (nodes,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
     template = nodes["template"]["spec"]["template"]
     _is_contained(template["metadata"]["labels"], template["spec"], component="train")
+
+
+def test_one_failed_pod_ends_a_trainjob() -> None:
+    """By the types of Trainer's own API; the launcher starts all nodes again."""
+    runtime = yaml.safe_load((TABLE.parent / "base" / "training.yaml").read_text())
+    parsed = TrainerV1alpha1ClusterTrainingRuntime.from_dict(runtime).to_dict()
+    assert without_empty(parsed) == without_empty(runtime)
+    (nodes,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    job = nodes["template"]["spec"]
+    assert (job["backoffLimit"], job["template"]["spec"]["restartPolicy"]) == (0, "Never")
+    assert read_sizes(TABLE).size("train").runtime == runtime["metadata"]["name"]
 
 
 def test_a_spark_jobs_pod_is_the_driver(launch) -> None:

@@ -19,12 +19,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from support.cluster import postgres, sandbox
 from support.cluster.clients import Clients
+from support.cluster.comparison import differing_tables, tensors_of
 from support.cluster.kubelet import Kubelet
 from support.cluster.served_api import repeating, served, write_kubeconfig
 from support.cluster.serving_cluster import Pods, ServingCluster
@@ -34,9 +34,7 @@ from support.cluster.trainer import Trainer
 from support.dags.job_cluster import JobCluster
 
 from features.datasets.catalog import schema_of
-from features.lake.lake import Lake
-from features.lake.snapshot import tables
-from features.places import Place, put_changed
+from features.places import put_changed
 from infra.demo import backfill
 from infra.demo.memory import MemorySampler
 from infra.local.airflow_client import Scheduler, Task
@@ -89,10 +87,11 @@ class ClusterTest:
                 self._on_the_disk(disk, jobs)
             stack.enter_context(self.site.redis)
             found = self._on_the_cluster(jobs)
-            differing = self._differing(disk)
+            differing = differing_tables(DATASET, LAST, disk.data, self.site.root)
             return {
                 "hashes_equal": not differing,
-                "bits_equal": self._tensors(disk.data) == self._tensors(self.site.root),
+                "bits_equal": tensors_of(DATASET, LAST, disk.data)
+                == tensors_of(DATASET, LAST, self.site.root),
                 **({"differing": differing} if differing else {}),
                 **found,
                 "killed": self.killed,
@@ -262,27 +261,6 @@ class ClusterTest:
     def _note(self, jobs: backfill.Jobs, what: str) -> None:
         self.killed.append(what)
         jobs.say(f"killed: {what}")
-
-    def _differing(self, disk: Settings) -> list[str]:
-        """Partitions of the day whose content is not the same on both places."""
-        here, there = (Lake(data / "lake", DATASET) for data in (disk.data, self.site.root))
-        return [
-            table
-            for table in tables(disk.data / "lake" / DATASET)
-            if _hash(here, table) != _hash(there, table)
-        ]
-
-    def _tensors(self, data: Place) -> Mapping[str, str]:
-        """SHA-256 of each rank's part of the day's checkpoint."""
-        manifest = data / "checkpoints" / DATASET / str(LAST) / "manifest.json"
-        files: dict[str, str] = json.loads(manifest.read_text())["files"]
-        tensors = {name: value for name, value in files.items() if name.endswith(".distcp")}
-        assert len(tensors) == _RANKS
-        return tensors
-
-
-def _hash(lake: Lake, table: str) -> str:
-    return lake.manifest(table, LAST).content_hash if lake.has(table, LAST) else ""
 
 
 def main() -> int:

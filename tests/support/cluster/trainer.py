@@ -59,8 +59,8 @@ class Trainer:
                 "PET_MASTER_ADDR": HOST,
                 "PET_MASTER_PORT": port,
             }
-            told = [{"name": key, "value": str(value)} for key, value in others.items()]
-            own = {"command": trainer["command"], "env": [*trainer["env"], *told]}
+            variables = [{"name": key, "value": str(value)} for key, value in others.items()]
+            own = {"command": trainer["command"], "env": [*trainer["env"], *variables]}
             made.append(f"{name}-node-0-{number}")
             self.api.post(
                 made[-1],
