@@ -24,6 +24,7 @@ TEXT = (
     b'6\t"a\ttab"\t\xc3\xa9\xff\n'
     b'7\t"not closed\tx\n'
 )
+COLUMNS = {name: name for name in ("id", "name", "list")}
 
 
 @pytest.fixture
@@ -53,11 +54,14 @@ def test_a_text_has_the_rows_that_sparks_own_reader_makes_of_it(landing, spark, 
         )
         put_whole(paths[-1][0], TEXT)
         put_whole(paths[-1][1], b"id\tname\tlist\n8\tpart\t\n")
-    found, expected = (read_landed.delimited(spark, some) for some in paths)
+    found, expected = (read_landed.delimited(spark, some, COLUMNS) for some in paths)
     assert rows(found) == rows(expected)
     assert found.columns == expected.columns
     assert land.landed_files(landing, "1998-04-21", "tsv") == paths[0][1:]
     assert found.where("day = '1998-04-20'").count() == 7
+    lost = found.where("id is null").orderBy("source_line").collect()
+    assert [row.source_line for row in lost] == [8, 9, 10, 11]  # short, long, not UTF-8, not closed
+    assert {(row.name, row["list"]) for row in lost} == {(None, None)}
     assert [row.name for row in found.where("day = '1998-04-21'").collect()] == ["part"]
 
 
