@@ -2,13 +2,14 @@
 
 import datetime
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from features.datasets.catalog import schema_of
 from features.datasets.readers import reader_of
 from features.places import arrow_file, is_local, place, put_whole
-from features.schema import SOURCE
+from features.schema import SOURCE, Dtype
 from features.spark import landing as land
 from features.spark import read_landed
 
@@ -93,6 +94,21 @@ def test_parquet_has_its_rows_from_a_file_and_from_a_folder_of_spark(landing, sp
             for where in (landing, place(tmp_path / "disk"))
         )
         assert rows(found) == rows(expected)
+
+
+def test_parquet_of_other_types_and_names_has_its_values(landing, spark):
+    """An integer for a float, a moment as Spark writes it, and names that are the result's own."""
+    content = pa.BufferOutputStream()
+    moment = datetime.datetime(1998, 4, 20, 12, tzinfo=datetime.UTC)
+    landed = pa.table({"day": [2**53 + 1], "source_line": [moment], "list": [[3]]})
+    pq.write_table(landed, content, use_deprecated_int96_timestamps=True)
+    path = land.impressions_file(landing, DAY, "parquet")
+    put_whole(path, content.getvalue().to_pybytes())
+    columns = {"price": "day", "at": "source_line", "seen": "list"}
+    types = {"price": Dtype.FLOAT64, "at": Dtype.TIMESTAMP, "seen": Dtype.INT64_LIST}
+    (row,) = read_landed.parquet(spark, [path], columns, types).collect()
+    assert (row.price, row.seen, row.day, row.source_line) == (2.0**53, [3], DAY, 1)
+    assert row["at"].astimezone(datetime.UTC) == moment
 
 
 def test_a_day_without_rows_and_a_log_of_files_are_read_too(landing, spark):
