@@ -62,28 +62,24 @@ class LandedFormat:
     def _read(
         self, spark: SparkSession, paths: Sequence[Place], columns: Sequence[Column]
     ) -> DataFrame:
-        """The files' columns by the names that they have there, not yet typed."""
+        """The columns by their names in the schema, not yet typed unless the files are."""
+        names = {column.name: self._landed_name(column) for column in columns}
         if self.source.format == "parquet":
-            types = {self._landed_name(c): self._landed_type(c) for c in columns}
-            return read_landed.parquet(spark, paths, types)
+            types = {column.name: self._landed_type(column) for column in columns}
+            return read_landed.parquet(spark, paths, names, types)
         if self.source.format == "jsonl":
-            fields = {self._landed_name(c): c.dtype.is_list for c in columns}
+            fields = {names[column.name]: column.dtype.is_list for column in columns}
             struct = StructType(
                 [
                     StructField(name, ArrayType(StringType()) if is_list else StringType())
                     for name, is_list in fields.items()
                 ]
             )
-            return read_landed.json_lines(spark, paths, struct)
-        frame = read_landed.delimited(spark, paths, _SEPARATORS[str(self.source.format)])
-        missing = [c for c in columns if self._landed_name(c) not in frame.columns]
-        if missing:
-            raise ValueError(
-                f"file {paths[0]}: column {self._landed_name(missing[0])}, which is "
-                f"{missing[0].name} in schema {self.schema.name}, is not in its header "
-                f"{frame.columns[: -len((*SOURCE, DAY))]}"
-            )
-        return frame
+            return read_landed.json_lines(spark, paths, names, struct)
+        # A list without values is no text: only where a list may be missing is it a missing one.
+        lists = [c.name for c in columns if c.dtype.is_list and not c.is_nullable]
+        separator = _SEPARATORS[str(self.source.format)]
+        return read_landed.delimited(spark, paths, names, separator, lists)
 
     def _landed_name(self, column: Column) -> str:
         if column.name == REQUEST_TIME.name:
@@ -96,9 +92,13 @@ class LandedFormat:
 
     def _value(self, column: Column) -> SparkColumn:
         """A column of the schema, from the files' column."""
-        landed = F.col(f"`{self._landed_name(column).replace('`', '``')}`")
+        landed = F.col(f"`{column.name}`")
         if column.name == REQUEST_TIME.name and self.source.time.unit:
             return _MOMENTS[self.source.time.unit](landed)
+        if self.source.format == "parquet":
+            return landed
         if column.dtype.is_list and self.source.format in _SEPARATORS:
-            return read_landed.split_list(landed, self.source.list_separator)
-        return landed
+            landed = read_landed.split_list(landed, self.source.list_separator)
+        if column.dtype is Dtype.INT64_LIST:
+            return F.transform(landed, read_landed.whole_number)
+        return read_landed.whole_number(landed) if column.dtype is Dtype.INT64 else landed

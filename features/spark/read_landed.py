@@ -5,13 +5,13 @@ read texts as lines, which Spark parses as it does its own. Spark itself reads P
 for an object store it has no file system: its tasks read there by Arrow's.
 """
 
-import csv
 import dataclasses
 import datetime
+import functools
 import io
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,80 +24,129 @@ from pyspark.sql.types import StructField, StructType
 from features.places import Place, arrow_file, is_local, place, uri
 from features.runbooks import RunbookError
 from features.schema import DAY, EXAMPLE_ID, SOURCE, SOURCE_FILE, SOURCE_LINE, Dtype, Schema
+from features.spark.landed_columns import INT96, header_of, integers_for_floats
 from features.spark.landing import INTRADAY, files_of, is_whole
 from features.spark.session import spark_type, struct_of
 
-_IS_OF_TYPE = {
-    Dtype.INT64: pa.types.is_integer,
-    Dtype.FLOAT64: pa.types.is_floating,
-    Dtype.STRING: lambda found: pa.types.is_string(found) or pa.types.is_large_string(found),
-    Dtype.TIMESTAMP: pa.types.is_timestamp,
-    **dict.fromkeys((Dtype.INT64_LIST, Dtype.STRING_LIST), pa.types.is_list),
-}
 _DAY_OF_PATH = rf"/(?:impressions|{INTRADAY})/(\d{{4}}-\d{{2}}-\d{{2}})[^/]*(?:/[^/]*){{0,2}}$"
 """The day is in the name of a day's file or folder, and in the name of the folder of parts."""
 _BELOW_LANDING = rf"/((?:impressions|{INTRADAY})/.+)$"
 
 
-def delimited(spark: SparkSession, paths: Sequence[Place], separator: str = "\t") -> DataFrame:
+def delimited(
+    spark: SparkSession,
+    paths: Sequence[Place],
+    columns: Mapping[str, str],
+    separator: str = "\t",
+    empty_texts: Collection[str] = (),
+) -> DataFrame:
     """Separated values with headers as strings, with ``day`` and where each row landed.
 
     A task reads a file from its begin, for only so it knows the lines' numbers; Spark parses them.
-    A value cannot have line breaks.
+    A value cannot have line breaks. A line with more or fewer values than its file's header, or
+    that is not UTF-8, has nulls alone.
+
+    Args:
+        spark: The session.
+        paths: The files; each has a header of its own, in any order.
+        columns: The columns to read: each one's name in the result, and in the headers.
+        separator: Between the values of a line.
+        empty_texts: Columns of the result where no text is an empty one; elsewhere it is null.
 
     Raises:
-        ValueError: A file is not there, or is cut off.
+        RunbookError: A file is not there, is cut off, or its header has not each column once.
     """
     _require(paths)
-    with paths[0].open(encoding="utf-8-sig", errors="replace", newline="") as first:
-        header = next(csv.reader(first, delimiter=separator), [])
-    columns = ", ".join(f"`{name.replace('`', '``')}` string" for name in header)
-    lines = _read_in_tasks(spark, paths, _LINE, _lines_after_header)
-    options = {"sep": separator, "quote": '"', "escape": '"'}
-    parsed = lines.select(F.from_csv("line", columns, options).alias("row"), *SOURCE, DAY)
-    return parsed.select("row.*", *SOURCE, DAY)
+    headers: dict[tuple[str, ...], list[Place]] = {}
+    for path in paths:
+        headers.setdefault(header_of(path, separator, columns), []).append(path)
+    frames = []
+    for header, files in headers.items():
+        # Numbered, for names may be there twice, or be those of other columns of the result.
+        fields = "".join(f"_{number} string, " for number in range(len(header)))
+        options = {"sep": separator, "quote": '"', "escape": '"', "columnNameOfCorruptRecord": "_"}
+        lines = _read_in_tasks(spark, files, _LINE, _lines_after_header)
+        parsed = lines.withColumn("row", F.from_csv("line", f"{fields}_ string", options))
+        is_whole_row = F.col("line").isNotNull() & F.col("row._").isNull()
+        values = {name: F.col(f"row._{header.index(columns[name])}") for name in columns}
+        values |= {name: F.coalesce(values[name], F.lit("")) for name in empty_texts}
+        cells = [F.when(is_whole_row, value).alias(name) for name, value in values.items()]
+        frames.append(parsed.select(*cells, *SOURCE, DAY))
+    return functools.reduce(DataFrame.unionByName, frames)
 
 
-def json_lines(spark: SparkSession, paths: Sequence[Place], struct: StructType) -> DataFrame:
+def json_lines(
+    spark: SparkSession, paths: Sequence[Place], columns: Mapping[str, str], types: StructType
+) -> DataFrame:
     """Files with a JSON object a line, with ``day`` and where each row landed.
 
-    A line that is no object has nulls alone.
+    A line that is no object, or not UTF-8, has nulls alone.
+
+    Args:
+        spark: The session.
+        paths: The files.
+        columns: The columns to read: each one's name in the result, and in the objects.
+        types: Of the values, as they are named in the objects.
 
     Raises:
-        ValueError: A file is not there, or is cut off.
+        RunbookError: A file is not there, or is cut off.
     """
     _require(paths)
     lines = _read_in_tasks(spark, paths, _LINE, _lines)
-    parsed = lines.select(F.from_json("line", struct).alias("row"), *SOURCE, DAY)
-    return parsed.select("row.*", *SOURCE, DAY)
+    parsed = lines.withColumn("row", F.from_json("line", types))
+    values = [F.col("row")[landed].alias(name) for name, landed in columns.items()]
+    return parsed.select(*values, *SOURCE, DAY)
 
 
-def parquet(spark: SparkSession, paths: Sequence[Place], types: Mapping[str, Dtype]) -> DataFrame:
+def parquet(
+    spark: SparkSession,
+    paths: Sequence[Place],
+    columns: Mapping[str, str],
+    types: Mapping[str, Dtype],
+) -> DataFrame:
     """Parquet files, typed, with ``day`` and where each row landed.
 
     Args:
         spark: The session.
         paths: The files, or folders of files.
-        types: Of the columns to read, as they are named in the files.
+        columns: The columns to read: each one's name in the result, and in the files.
+        types: Of the columns, as they are named in the result.
 
     Raises:
         RunbookError: A file is not there, is cut off, or has a column of another type.
     """
     _require(paths)
-    for path in paths:
-        _require_types(path, types)
-    struct = StructType([StructField(name, spark_type(dtype)) for name, dtype in types.items()])
-    if not is_local(paths[0]):
-        return _read_in_tasks(spark, paths, struct, _Rows(to_arrow_schema(struct, timezone="UTC")))
-    frame = spark.read.schema(struct).parquet(*map(uri, paths))
-    file = F.col("_metadata.file_path")
-    return frame.select(
-        "*",
-        F.regexp_extract(file, _BELOW_LANDING, 1).alias(SOURCE_FILE),
-        (F.col("_metadata.row_index") + 1).alias(SOURCE_LINE),
-        # The day as which a row landed; the checks find a row whose moment is on another.
-        F.to_date(F.regexp_extract(file, _DAY_OF_PATH, 1)).alias(DAY),
-    )
+    files_by_integers: dict[frozenset[str], list[Place]] = {}
+    for file in (file for path in paths for file in files_of(path)):
+        integers = integers_for_floats(file, columns, types)
+        files_by_integers.setdefault(integers, []).append(file)
+    if not is_local(paths[0]) or not files_by_integers:
+        struct = StructType([StructField(name, spark_type(types[name])) for name in columns])
+        rows_of = _Rows(tuple(columns.values()), to_arrow_schema(struct, timezone="UTC"))
+        return _read_in_tasks(spark, paths, struct, rows_of)
+    file_path = F.col("_metadata.file_path")
+    frames = []
+    for integers, files in files_by_integers.items():
+        landed = {
+            columns[name]: Dtype.INT64 if name in integers else types[name] for name in columns
+        }
+        struct = StructType([StructField(name, spark_type(of)) for name, of in landed.items()])
+        values = [
+            F.col(f"`{columns[name].replace('`', '``')}`").cast(spark_type(types[name])).alias(name)
+            for name in columns
+        ]
+        frames.append(
+            spark.read.schema(struct)
+            .parquet(*map(uri, files))
+            .select(
+                *values,
+                F.regexp_extract(file_path, _BELOW_LANDING, 1).alias(SOURCE_FILE),
+                (F.col("_metadata.row_index") + 1).alias(SOURCE_LINE),
+                # The day as which a row landed; the checks find one whose moment is on another.
+                F.to_date(F.regexp_extract(file_path, _DAY_OF_PATH, 1)).alias(DAY),
+            )
+        )
+    return functools.reduce(DataFrame.unionByName, frames)
 
 
 _LINE = StructType().add("line", "string")
@@ -150,16 +199,20 @@ class _Reading:
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-    """Reads Parquet as Spark would with a schema."""
+    """Reads columns of Parquet as Spark would with a schema, which may name them otherwise."""
 
+    landed: Sequence[str]
     schema: pa.Schema
 
     def __call__(self, file: Place) -> Iterator[Numbered]:
         files, path = arrow_file(file)
         before = 1
-        with pq.ParquetFile(path, filesystem=files) as content:
-            for batch in content.iter_batches(columns=self.schema.names):
-                columns = [batch.column(field.name).cast(field.type) for field in self.schema]
+        with pq.ParquetFile(path, filesystem=files, **INT96) as content:
+            for batch in content.iter_batches(columns=sorted(set(self.landed))):
+                columns = [
+                    batch.column(name).cast(field.type, safe=not pa.types.is_floating(field.type))
+                    for name, field in zip(self.landed, self.schema, strict=True)
+                ]
                 rows = pa.RecordBatch.from_arrays(columns, schema=self.schema)
                 yield pa.array(range(before, before + len(rows)), pa.int64()), rows
                 before += len(rows)
@@ -170,19 +223,27 @@ def _lines_after_header(file: Place) -> Iterator[Numbered]:
 
 
 def _lines(file: Place, header_lines: int = 0) -> Iterator[Numbered]:
-    """Lines of a text after its header; blank ones count, and are no rows."""
+    """Lines of a text after its header; blank ones count, and are no rows.
+
+    A line that is not UTF-8 is null: with marks for what cannot be read, two ids could be one.
+    """
     files, path = arrow_file(file)
     with io.TextIOWrapper(
-        files.open_input_stream(path), encoding="utf-8", errors="replace"
+        files.open_input_stream(path), encoding="utf-8-sig", errors="surrogateescape"
     ) as content:
         numbered = itertools.islice(enumerate(content, start=1), header_lines, None)
         while held := list(itertools.islice(numbered, _BATCH_LINES)):
             kept = [(at, line.removesuffix("\n")) for at, line in held if line.strip(_BLANKS)]
-            lines = pa.array([line for _, line in kept], pa.string())
+            lines = pa.array([_readable(line) for _, line in kept], pa.string())
             yield pa.array([at for at, _ in kept], pa.int64()), pa.record_batch({"line": lines})
 
 
 _BLANKS = "".join(map(chr, range(33)))
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+
+
+def _readable(line: str) -> str | None:
+    return line if line.isascii() or not _NOT_UTF8.search(line) else None
 
 
 def _day_of(path: Place) -> datetime.date | None:
@@ -199,6 +260,13 @@ def typed(schema: Schema, columns: dict[str, SparkColumn]) -> list[SparkColumn]:
     types = {field.name: field.dataType for field in struct_of(tuple(schema.columns())).fields}
     types[EXAMPLE_ID] = spark_type(Dtype.INT64)
     return [column.try_cast(types[name]).alias(name) for name, column in columns.items()]
+
+
+def whole_number(text: SparkColumn) -> SparkColumn:
+    """An int64 from a text such as ``1995``, or ``1995.0`` as pandas writes it beside nulls."""
+    number = text.try_cast("decimal(38,18)")
+    exact = F.when(number == F.floor(number), number.try_cast("bigint"))
+    return F.coalesce(text.try_cast("bigint"), exact)
 
 
 def split_list(column: SparkColumn, separator: str = " ") -> SparkColumn:
@@ -222,21 +290,3 @@ def _require(paths: Sequence[Place]) -> None:
             "run the day again",
             runbook="day-not-landed",
         )
-
-
-def _require_types(path: Place, columns: Mapping[str, Dtype]) -> None:
-    """Require the columns' types: Spark would misread others, or fail on them in mid-job."""
-    for file in files_of(path):
-        landed = _schema_of(file)
-        for name, dtype in columns.items():
-            found = landed.field(name).type if name in landed.names else None
-            if found is None or not _IS_OF_TYPE[dtype](found):
-                raise RunbookError(
-                    f"file {file}: column {name} is {found or 'missing'}; the schema has {dtype}",
-                    runbook="critical-validation",
-                )
-
-
-def _schema_of(file: Place) -> pa.Schema:
-    files, path = arrow_file(file)
-    return pq.read_schema(path, filesystem=files)

@@ -50,11 +50,13 @@ MOMENTS = [
     datetime.datetime(2025, 3, 1, 12, 30, 15, 250_000, tzinfo=datetime.UTC),
     datetime.datetime(2025, 3, 1, 0, 0, 0, tzinfo=datetime.UTC),
     None,
+    datetime.datetime(2025, 3, 1, 23, 0, 0, tzinfo=datetime.UTC),
 ]
 ROWS = [
     {"id": 1, "article": 7, "device": 'a "big", phone', "seen before": [3, 4], "bought": 1},
     {"id": 2, "article": 8, "device": "desktop", "seen before": [5], "bought": 0},
     {"id": 3, "article": None, "device": None, "seen before": None, "bought": None},
+    {"id": 4, "article": 9, "device": "phone", "seen before": [], "bought": 1},
 ]
 ITEMS = [
     {"article": 7, "price, EUR": 1.5, "item_tags": ["new", "on sale"]},
@@ -127,12 +129,14 @@ def test_a_log_is_the_same_rows_in_each_format_and_unit(spark, tmp_path, form, u
         (1, 7, 'a "big", phone', 1),
         (2, 8, "desktop", 0),
         (3, None, None, None),
+        (4, 9, "phone", 1),
     ]
-    assert [row["seen"] or None for row in read] == [[3, 4], [5], None]
+    missing = [] if form in {"tsv", "csv"} else None  # a text has no other list without values
+    assert [row["seen"] for row in read] == [[3, 4], [5], missing, []]
     moments = [row["timestamp"] and row["timestamp"].astimezone(datetime.UTC) for row in read]
     assert moments == MOMENTS
     first = 1 if form in {"jsonl", "parquet"} else 2
-    assert [row["source_line"] for row in read] == [first, first + 1, first + 2]
+    assert [row["source_line"] for row in read] == [first, first + 1, first + 2, first + 3]
     assert {(row["source_file"], row["day"]) for row in read} == {
         (f"impressions/{DAY}.{form}", DAY)
     }
@@ -170,7 +174,9 @@ def test_a_file_without_a_column_is_an_error_that_names_both_names(spark, tmp_pa
     path = land.impressions_file(tmp_path, DAY, "csv")
     path.parent.mkdir()
     path.write_text("id,item_id,device,seen before,bought,at\n")
-    message = r"2025-03-01.csv: column article, which is item_id in schema shop, is not in its head"
+    message = (
+        r"2025-03-01.csv, line 1: column article, which is read as item_id, is not in the header"
+    )
     with pytest.raises(ValueError, match=message):
         Reader(found.schema, found.source).read_files(spark, [path])
 

@@ -2,13 +2,14 @@
 
 import datetime
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from features.datasets.catalog import schema_of
 from features.datasets.readers import reader_of
 from features.places import arrow_file, is_local, place, put_whole
-from features.schema import SOURCE
+from features.schema import SOURCE, Dtype
 from features.spark import landing as land
 from features.spark import read_landed
 
@@ -24,6 +25,7 @@ TEXT = (
     b'6\t"a\ttab"\t\xc3\xa9\xff\n'
     b'7\t"not closed\tx\n'
 )
+COLUMNS = {name: name for name in ("id", "name", "list")}
 
 
 @pytest.fixture
@@ -53,11 +55,14 @@ def test_a_text_has_the_rows_that_sparks_own_reader_makes_of_it(landing, spark, 
         )
         put_whole(paths[-1][0], TEXT)
         put_whole(paths[-1][1], b"id\tname\tlist\n8\tpart\t\n")
-    found, expected = (read_landed.delimited(spark, some) for some in paths)
+    found, expected = (read_landed.delimited(spark, some, COLUMNS) for some in paths)
     assert rows(found) == rows(expected)
     assert found.columns == expected.columns
     assert land.landed_files(landing, "1998-04-21", "tsv") == paths[0][1:]
     assert found.where("day = '1998-04-20'").count() == 7
+    lost = found.where("id is null").orderBy("source_line").collect()
+    assert [row.source_line for row in lost] == [8, 9, 10, 11]  # short, long, not UTF-8, not closed
+    assert {(row.name, row["list"]) for row in lost} == {(None, None)}
     assert [row.name for row in found.where("day = '1998-04-21'").collect()] == ["part"]
 
 
@@ -89,6 +94,21 @@ def test_parquet_has_its_rows_from_a_file_and_from_a_folder_of_spark(landing, sp
             for where in (landing, place(tmp_path / "disk"))
         )
         assert rows(found) == rows(expected)
+
+
+def test_parquet_of_other_types_and_names_has_its_values(landing, spark):
+    """An integer for a float, a moment as Spark writes it, and names that are the result's own."""
+    content = pa.BufferOutputStream()
+    moment = datetime.datetime(1998, 4, 20, 12, tzinfo=datetime.UTC)
+    landed = pa.table({"day": [2**53 + 1], "source_line": [moment], "list": [[3]]})
+    pq.write_table(landed, content, use_deprecated_int96_timestamps=True)
+    path = land.impressions_file(landing, DAY, "parquet")
+    put_whole(path, content.getvalue().to_pybytes())
+    columns = {"price": "day", "at": "source_line", "seen": "list"}
+    types = {"price": Dtype.FLOAT64, "at": Dtype.TIMESTAMP, "seen": Dtype.INT64_LIST}
+    (row,) = read_landed.parquet(spark, [path], columns, types).collect()
+    assert (row.price, row.seen, row.day, row.source_line) == (2.0**53, [3], DAY, 1)
+    assert row["at"].astimezone(datetime.UTC) == moment
 
 
 def test_a_day_without_rows_and_a_log_of_files_are_read_too(landing, spark):
