@@ -112,7 +112,7 @@ def build(log: FeatureLog, days: Sequence[datetime.date], *, is_first: bool = Fa
 
 def open_workspace(lake: Lake) -> Workspace:
     """A session, and a schema of which a row of state counts for a year."""
-    spark = start_session("bench", spark_driver_memory="3g", spark_sql_shuffle_partitions="8")
+    spark = start_session("bench", spark_driver_memory="8g", spark_sql_shuffle_partitions="8")
     schema = schema_of("synthetic")
     tables = (
         dataclasses.replace(table, ttl=_TTL) if table.kind is TableKind.STATE else table
