@@ -30,6 +30,8 @@ context:
 stored:
   bought: {type: int64, doc: Whether it was bought.}
 label: {column: bought, positive_from: 1, delay: 1h}
+tables:
+  - {kind: item_daily, windows_days: [7], ttl: 7d, delay: 2h}
 limits:
   min_positive_rate: 0
   max_positive_rate: 1
