@@ -43,7 +43,7 @@ def test_the_metrics_are_those_of_all_rows_scored_at_once(table, session):
 def test_rows_without_a_user_are_groups_of_their_own(table, session):
     nobody = ExampleTable(table.root.parents[1], SCHEMA)
     nobody.row_groups(days_of(table))  # made by the schema with users
-    nobody.schema = dataclasses.replace(SCHEMA, user=None)
+    nobody.schema = dataclasses.replace(SCHEMA, user=None, tables=())
     nobody.encode = table.encode
     found = evaluate_days(session, nobody, days_of(table)).to_dict()
     assert (found["gauc"], found["one_class_users"]) == (None, 1.0)
