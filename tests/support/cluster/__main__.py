@@ -2,7 +2,7 @@
 
 Real are PostgreSQL (Airflow's database, MLflow's, Feast's registry), Redis, an S3 server, Spark
 with two workers, and Airflow with its triggerer. The Kubernetes API is a stand-in at the wire, and
-so are nodes, Trainer, KServe and its gateway (the modules beside this one): each pod is a process
+so are nodes, Trainer, KServe and its gateway (modules of this folder): each pod is a process
 of another user that sees no folder of this run.
 
 A history is built on a disk and copied to S3. Then a day is built twice: by jobs of this machine on
