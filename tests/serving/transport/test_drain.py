@@ -100,7 +100,7 @@ def test_a_request_that_takes_too_long_does_not_keep_a_server_from_ending(start_
             os.kill(server.pid, signal.SIGTERM)
             answer = stuck.result()
             taken = time.monotonic() - started
-            # The thread that scores would take four seconds.
+            # The thread that scores would take a minute.
             wait_until(lambda: not psutil.pid_exists(server.pid), seconds=10)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json()["error"].startswith("server: stopping")

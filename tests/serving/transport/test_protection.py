@@ -179,6 +179,7 @@ class TestLimits:
             # Both callers have their answer; their threads go on.
             full = failure(lambda: stub.ModelInfer(grpc_request(2), metadata=metadata(guarded)))
         finally:
+            guarded.server.registry.set_alias("released", FIRST)
             guarded.server.registry.set_alias("champion", FIRST)
             guarded.server.http.post(load, headers=guarded.headers).raise_for_status()
         says = "requests: 2; fewer than 2 at one time; try again"

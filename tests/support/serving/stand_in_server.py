@@ -51,7 +51,10 @@ def main(options: Mapping[str, Any]) -> None:
     repository = ChampionRepository(
         ranker,
         champion_version=lambda: registry.alias("champion"),
-        load_champion=lambda version: Champion(version, stand_ins.scorer(version)),
+        load_champion=lambda version: Champion(
+            version,
+            stand_ins.scorer(version, is_released=lambda: registry.alias("released") is not None),
+        ),
         shares=lambda: read_shares(registry),
     )
     repository.load_if_there_is_one()

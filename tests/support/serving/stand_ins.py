@@ -7,7 +7,7 @@ a registry of files.
 import dataclasses
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -220,10 +220,10 @@ class FileRegistry:
         return datetime.date.fromisoformat(version[:10])
 
 
-def scorer(version: str) -> Any:
+def scorer(version: str, *, is_released: Callable[[], bool] = lambda: False) -> Any:
     """How a version scores: ``-broken`` fails its golden request, ``-nan`` and ``-slow`` are.
 
-    ``-stuck`` is slow too, but not when it warms up; ``-raising`` fails, but not then either;
+    ``-stuck`` scores when it is released, but warms up at once; ``-raising`` does not fail then;
     ``-turned`` gives each candidate the score of the one at the other end of the order.
     """
     if version.endswith("-broken"):
@@ -237,7 +237,9 @@ def scorer(version: str) -> Any:
         if version.endswith("-slow"):
             time.sleep(0.6)
         if version.endswith("-stuck") and len(inputs) == 3:
-            time.sleep(6.0)
+            deadline = time.monotonic() + 60
+            while not is_released() and time.monotonic() < deadline:
+                time.sleep(0.05)
         if version.endswith("-raising") and len(inputs) == 3:
             raise RuntimeError("out of luck")
         if version.endswith("-lame"):
