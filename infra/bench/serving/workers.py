@@ -3,13 +3,15 @@
     python -m infra.bench.serving.workers      # a part of ``make bench-serve``; minutes
 
 Both servers are there at once and take turns, each with the work alone before it. Eight clients
-over gRPC have a connection each: the kernel gives each connection to one worker.
+over gRPC have a connection each: the kernel gives each connection to one worker. ``cores_…`` says
+how many cores the server's processes kept busy: with all of them, more workers answer no more.
 """
 
 import collections
 import json
 import statistics
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -60,9 +62,13 @@ def measure(model: Path, *, seconds: float, rounds: int = ROUNDS) -> dict[str, o
             rates = {}
             for workers, (_, port, _) in servers.items():
                 work = alone.ask()["work"]
+                before, started = _cpu_seconds(servers[workers]), time.perf_counter()
                 served = load_grpc(
                     port, contents, clients=CLIENTS, seconds=seconds, is_shared=False
                 )
+                used = _cpu_seconds(servers[workers]) - before
+                found[f"cores_workers_{workers}"].append(used / (time.perf_counter() - started))
+                found["client_cores"].append(served.client_share)
                 rates[workers] = served.per_second
                 found[f"work_share_{SIZE}_workers_{workers}"].append(served.per_second / work)
                 found[f"p50_ms_workers_{workers}"].append(served.p50_ms)
@@ -72,11 +78,19 @@ def measure(model: Path, *, seconds: float, rounds: int = ROUNDS) -> dict[str, o
     return {**{n: statistics.median(v) for n, v in rounded.items()}, **memory, "rounds": rounded}
 
 
+def _processes(server: Endpoint) -> list[psutil.Process]:
+    parent = psutil.Process(server[2].pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def _cpu_seconds(server: Endpoint) -> float:
+    """Processor time that the processes of a server have used so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in _processes(server))
+
+
 def _pss_mb(server: Endpoint) -> list[int]:
     """Memory of each process of a server, in which what several map counts for each a part."""
-    parent = psutil.Process(server[2].pid)
-    processes = [parent, *parent.children(recursive=True)]
-    return [process.memory_full_info().pss >> 20 for process in processes]
+    return [process.memory_full_info().pss >> 20 for process in _processes(server)]
 
 
 if __name__ == "__main__":
