@@ -92,7 +92,7 @@ def download_wheel(requirement: str, sha256: str, folder: Place | None = None) -
     """
     folder = folder or place(local_root()) / "wheels"
     folder.mkdir(parents=True, exist_ok=True)
-    name = requirement.replace("==", "-")
+    name = requirement.replace("-", "_").replace("==", "-")  # as wheels are called
     wheel = next(iter(sorted(folder.glob(f"{name}-*.whl"))), None)
     if wheel is None:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]

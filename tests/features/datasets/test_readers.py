@@ -17,9 +17,9 @@ from features.spark import landing as land
 from training.metrics import log_losses
 
 pytestmark = pytest.mark.spark
-movielens_100k, open_bandit, synthetic, synthetic_fields = (
+movielens_100k, movielens_1m, open_bandit, synthetic, synthetic_fields = (
     reader_of(schema_of(name))
-    for name in ("movielens-100k", "open-bandit", "synthetic", "synthetic-fields")
+    for name in ("movielens-100k", "movielens-1m", "open-bandit", "synthetic", "synthetic-fields")
 )
 
 
@@ -65,6 +65,24 @@ def test_movielens_lands_every_day_of_the_log_with_its_rows(spark, tmp_path):
     toy_story = items.where("item_id = 1").first()
     assert toy_story["item_title"] == "Toy Story"
     assert toy_story["item_genres"] == ["Animation", "Children's", "Comedy"]
+
+
+def test_movielens_1m_lands_its_users_by_number_and_its_films_by_title(spark, tmp_path):
+    schema = schema_of("movielens-1m")
+    assert fetched(movielens_1m, tmp_path) == {"rows": 1_000_209, "days_with_rows": 1_040}
+    landed = landed_days(tmp_path, "tsv")
+    assert (landed[0], landed[-1], len(landed)) == (schema.first_day, schema.last_day, 1_040)
+    day = read_days(movielens_1m, spark, tmp_path, [datetime.date(2000, 11, 20)])
+    assert day.where("to_date(timestamp) = day").count() == day.count() == 63_654
+    users, items = (
+        movielens_1m.read_attributes(spark, tmp_path, schema.table(f"{side}_attributes"))
+        for side in ("user", "item")
+    )
+    assert [row[0] for row in users.selectExpr("count(*)", "max(user_id)").collect()] == [6_040]
+    known = {row["item_id"]: row for row in items.collect()}
+    assert {row["item_id"] for row in day.select("item_id").distinct().collect()} <= set(known)
+    film = known["Misérables, Les (1995)"]
+    assert (film["item_release_year"], film["item_genres"]) == (1995, ["Drama", "Musical"])
 
 
 def test_open_bandit_lands_both_policies_and_its_items_have_their_campaign(spark, tmp_path):

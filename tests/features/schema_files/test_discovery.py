@@ -11,7 +11,9 @@ from features.datasets import catalog
 from features.datasets.schema_files import discovery
 from features.datasets.schema_files.discovery import BUILT_IN
 
-BUILT_IN_NAMES = ["movielens-100k", "open-bandit", "synthetic", "synthetic-fields"]
+BUILT_IN_NAMES = [
+    "movielens-100k", "movielens-1m", "open-bandit", "synthetic", "synthetic-fields",
+]  # fmt: skip
 
 
 def write(folder, name):
