@@ -1,4 +1,4 @@
-"""MovieLens, ratings of films, as wheels of RecBole carry it: 100,000 of 1998, a million of 2003."""
+"""MovieLens, ratings of films, as wheels of RecBole carry it: 100,000 of them, or a million."""
 
 import dataclasses
 import datetime
