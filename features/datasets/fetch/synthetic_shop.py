@@ -229,7 +229,7 @@ def _probabilities(shop: _Shop, shown: _Shown) -> tuple[_FloatArray, _FloatArray
     liked += on_device[shown.device, category]
     looked_at = 1 / (1 + 0.15 * shown.position)
     click = looked_at * _sigmoid(liked + _offset(liked, looked_at))
-    return click, click * _sigmoid(0.5 * shop.quality[shown.item] - price - 1.2)
+    return click, click * _sigmoid(0.5 * shop.quality[shown.item] - price - 2.0)
 
 
 def _offset(liked: _FloatArray, looked_at: _FloatArray) -> float:

@@ -126,30 +126,11 @@ class ClusterTest:
 
     def _on_the_cluster(self, jobs: backfill.Jobs) -> dict[str, Any]:
         """The same day by Airflow and pods; what came of it."""
-        settings = self._settings(
-            "airflow-machine",
-            RANKING_ROOT=str(self.site.root),
-            RANKING_ONLINE=self.site.redis.url,
-            RANKING_REGISTRY=self.site.postgres.url("feast"),
-            RANKING_AIRFLOW_DATABASE=self.site.postgres.url("airflow"),
-            MLFLOW_TRACKING_URI=self.site.postgres.url("mlflow"),
-            SPARK_MASTER="local[2]",
-        )
-        jobs.settings = settings
+        settings = jobs.settings = self._settings_of_airflow()
         settings.var.mkdir()
         logs = self.folder / "pods"
         logs.mkdir()
-        pods = Pods(
-            folder=logs,
-            models=self.shared,
-            hidden=self.site.hidden,
-            secrets=self.site.secrets_of_the_endpoint(),
-        )
-        night_after = datetime.datetime.combine(LAST, datetime.time(), datetime.UTC)
-        night_after += datetime.timedelta(days=1, hours=3)
-        clients = Clients(
-            pods, token=TOKEN, num_users=NUM_USERS, num_items=NUM_ITEMS, moment=night_after
-        )
+        pods, clients = self._endpoint(logs)
         with contextlib.ExitStack() as stack:
             spark = SparkNodes(
                 self.folder / "spark",
@@ -195,6 +176,32 @@ class ClusterTest:
             "answers": dict(clients.answered),
             "failed_requests": len(clients.errors),
         }
+
+    def _settings_of_airflow(self) -> Settings:
+        """Of the machine with the scheduler: everything else is reached by its address."""
+        return self._settings(
+            "airflow-machine",
+            RANKING_ROOT=str(self.site.root),
+            RANKING_ONLINE=self.site.redis.url,
+            RANKING_REGISTRY=self.site.postgres.url("feast"),
+            RANKING_AIRFLOW_DATABASE=self.site.postgres.url("airflow"),
+            MLFLOW_TRACKING_URI=self.site.postgres.url("mlflow"),
+            SPARK_MASTER="local[2]",
+        )
+
+    def _endpoint(self, logs: Path) -> tuple[Pods, Clients]:
+        """The pods that will serve, and clients that ask as of the night after the last day."""
+        pods = Pods(
+            folder=logs,
+            models=self.shared,
+            hidden=self.site.hidden,
+            secrets=self.site.secrets_of_the_endpoint(),
+        )
+        night_after = datetime.datetime.combine(LAST, datetime.time(), datetime.UTC)
+        night_after += datetime.timedelta(days=1, hours=3)
+        return pods, Clients(
+            pods, token=TOKEN, num_users=NUM_USERS, num_items=NUM_ITEMS, moment=night_after
+        )
 
     def _deploy(self, jobs: backfill.Jobs) -> None:
         """The first model, as docs/cluster.md has it."""
