@@ -3,20 +3,40 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from features.schema.columns import Column
-    from features.schema.schema import Schema
+    from features.schema.schema import Label, Schema
 
 _LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
 """To reword a description, or to move a limit, changes no row and no input."""
+_OF_LABELS = {"labels", "target"}
 
 
 def digest(value: object) -> str:
-    """Sixteen hexadecimal digits of a declaration: dataclasses, tuples and plain values."""
+    """Sixteen hexadecimal digits of a declaration: dataclasses, tuples, mappings, plain values."""
     content = json.dumps(_plain(value), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def fingerprint(schema: "Schema") -> str:
+    """Changes with whatever shapes an input of the model, and with what it learns."""
+    fields = {field.name: getattr(schema, field.name) for field in dataclasses.fields(schema)}
+    own = {name: value for name, value in fields.items() if name not in _LEFT_OUT | _OF_LABELS}
+    return digest(own | _labels(schema))
+
+
+def _labels(schema: "Schema") -> dict[str, object]:
+    """The target, which may be renamed; and the others by their names, which features may count."""
+    others = {one.name: _label(one) for one in schema.labels if one is not schema.label}
+    return {"label": _label(schema.label), **({"labels": others} if others else {})}
+
+
+def _label(label: "Label") -> dict[str, object]:
+    fields = [field.name for field in dataclasses.fields(label)]
+    return {name: getattr(label, name) for name in fields if name != "name"}
 
 
 def rows_fingerprint(schema: "Schema") -> str:
@@ -32,7 +52,8 @@ def rows_fingerprint(schema: "Schema") -> str:
         )
         for table in schema.tables
     )
-    own = (schema.label, schema.history_length, schema.epoch)
+    labels = _labels(schema)
+    own = (labels.pop("label"), schema.history_length, schema.epoch, *labels.values())
     return digest((impressions_fingerprint(schema), tables, own))
 
 
@@ -51,4 +72,6 @@ def _plain(value: object) -> object:
         return {name: _plain(getattr(value, name)) for name in fields}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
     return value if isinstance(value, int | float | bool | str | None) else str(value)

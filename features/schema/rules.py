@@ -21,7 +21,7 @@ from features.schema.columns import (
 from features.schema.tables import FeatureTable, Role, TableKind
 
 if TYPE_CHECKING:
-    from features.schema.schema import Schema
+    from features.schema.schema import Label, Schema
 
 _NONE = datetime.timedelta(0)
 _OWN_NAMES = {
@@ -70,7 +70,7 @@ def _check_own_names(schema: "Schema") -> None:
     if not _is_label(schema):
         own[LABEL] = (
             "1 or 0 for a positive or negative impression; a column may have this name where it is "
-            f"stored, is label.column, of type {Dtype.INT64} from 0 to 1, and positive from 1"
+            f"stored, is of the target, of type {Dtype.INT64} from 0 to 1, and positive from 1"
         )
     for column in schema.columns():
         if column.name in own and column is not REQUEST_TIME:
@@ -134,6 +134,20 @@ def check_days(schema: "Schema") -> None:
         )
 
 
+def check_labels(schema: "Schema") -> None:
+    """DeclarationError for a label that is there twice, or a target that is none of them."""
+    names = [label.name for label in schema.labels]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DeclarationError(
+            f"schema {schema.name}: labels {repeated} are declared twice", field="labels"
+        )
+    if schema.target not in names:
+        raise DeclarationError(
+            f"schema {schema.name}: target {schema.target!r} is not among its labels {names}",
+            field="target",
+        )
+
+
 def check_label_leaks(schema: "Schema") -> None:
     """ValueError with the field, its value and the limit, where a label could reach an input.
 
@@ -148,11 +162,12 @@ def check_label_leaks(schema: "Schema") -> None:
     - what is known only after the request (the label, and what it is drawn from) is stored with the
       impression, and is never an input.
     """
-    if schema.label.delay < _NONE:
-        raise ValueError(
-            f"schema {schema.name}: label delay {_seconds(schema.label.delay)}; no label is known "
-            "before its impression, so at least 0 s"
-        )
+    for label in schema.labels:
+        if label.delay < _NONE:
+            raise ValueError(
+                f"schema {schema.name}: label {label.name}: delay {_seconds(label.delay)}; no "
+                "label is known before its impression, so at least 0 s"
+            )
     for table in schema.tables:
         _check_delay(table, schema.label.delay)
     _check_stored(schema)
@@ -183,10 +198,8 @@ def _check_stored(schema: "Schema") -> None:
             "the request must be of kind stored"
         )
     stored = {column.name for column in schema.stored}
-    of_label = {
-        "label.column": schema.label.column,
-        "best_log_loss_column": schema.best_log_loss_column,
-    }
+    of_label = {f"labels.{label.name}.column": label.column for label in schema.labels}
+    of_label["best_log_loss_column"] = schema.best_log_loss_column
     for field, name in of_label.items():
         if name and name not in stored:
             raise DeclarationError(
@@ -194,12 +207,12 @@ def _check_stored(schema: "Schema") -> None:
                 f"columns {sorted(stored)}, which are never inputs",
                 field=field,
             )
-    _check_label_type(schema)
+    for label in schema.labels:
+        _check_label_type(schema, label)
 
 
-def _check_label_type(schema: "Schema") -> None:
+def _check_label_type(schema: "Schema", label: "Label") -> None:
     """A label of text has no order, one that is missing is neither; ratings are added as whole."""
-    label = schema.label
     column = next(column for column in schema.stored if column.name == label.column)
     types = (Dtype.INT64,) if label.has_rating else (Dtype.INT64, Dtype.FLOAT64)
     if column.dtype not in types or column.is_nullable:
@@ -207,7 +220,7 @@ def _check_label_type(schema: "Schema") -> None:
             f"schema {schema.name}: label column {column.name!r} is of type {column.dtype}"
             f"{', nullable' if column.is_nullable else ''}; {' or '.join(types)}, not nullable"
             f"{' (has_rating adds whole ratings)' if label.has_rating else ''}",
-            field="label.column",
+            field=f"labels.{label.name}.column",
         )
 
 

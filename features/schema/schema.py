@@ -1,4 +1,4 @@
-"""The schema of one data set, with its label and the limits of a day."""
+"""The schema of one data set, with its labels and the limits of a day."""
 
 import dataclasses
 import datetime
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from features.schema import rules
 from features.schema.columns import DENSE_KINDS, REQUEST_TIME, TIME_CONTEXT, Column, Kind
-from features.schema.fingerprints import digest
+from features.schema.fingerprints import fingerprint
 from features.schema.tables import Bag, FeatureTable, Role, TableKind
 
 
@@ -15,6 +15,7 @@ from features.schema.tables import Bag, FeatureTable, Role, TableKind
 class Label:
     """What counts as a positive impression, and when that is known."""
 
+    name: str
     column: str
     """Impression column from which the label is read."""
     positive_from: float
@@ -52,7 +53,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schema:
-    """A data set: its impressions, its feature tables, its label and its limits."""
+    """A data set: its impressions, its feature tables, its labels and its limits."""
 
     name: str
     doc: str
@@ -63,10 +64,12 @@ class Schema:
     context: tuple[Column, ...]
     """Impression columns that a request brings along."""
     stored: tuple[Column, ...]
-    """Impression columns that are kept, and are never inputs; the label's source among them."""
+    """Impression columns that are kept, and are never inputs; the labels' sources among them."""
     time_context: tuple[str, ...]
     """Which of TIME_CONTEXT the model uses, computed from the request time when encoding."""
-    label: Label
+    labels: tuple[Label, ...]
+    target: str
+    """Name of the label that training learns."""
     tables: tuple[FeatureTable, ...]
     limits: Limits
     history_length: int
@@ -84,9 +87,15 @@ class Schema:
 
     def __post_init__(self) -> None:
         """Names are unique, references resolve, and no input can be an impression's own label."""
+        rules.check_labels(self)
         rules.check_label_leaks(self)
         rules.check_names(self)
         rules.check_days(self)
+
+    @functools.cached_property
+    def label(self) -> Label:
+        """The target: the label that training learns."""
+        return next(label for label in self.labels if label.name == self.target)
 
     def entities(self) -> Iterator[tuple[Role, Column]]:
         """The entities of the data set, the user first where there is one."""
@@ -201,4 +210,4 @@ class Schema:
 
         Descriptions, limits and severities are left out: to reword one must not retire a model.
         """
-        return digest(self)
+        return fingerprint(self)

@@ -78,10 +78,11 @@ class _Builder:
         """The schema; DeclarationError for what no consumer could honour."""
         item = self._column(entry.item.name, entry.item, ("item",))
         user = self._column(entry.user.name, entry.user, ("user",)) if entry.user else None
-        label = Label(**dict(entry.label))
+        labels = tuple(Label(name=name, **dict(label)) for name, label in entry.labels.items())
         context = self._columns_of(entry.context, ("context",))
         stored = self._columns_of(entry.stored, ("stored",))
         lengths = [t.history_length for t in entry.tables if isinstance(t, UserStateEntry)]
+        label = next((one for one in labels if one.name == entry.target), labels[0])
         tables = [
             self._table(table, item, label, ("tables", index))
             for index, table in enumerate(entry.tables)
@@ -95,7 +96,8 @@ class _Builder:
             context=context,
             stored=stored,
             time_context=tuple(entry.time_context),
-            label=label,
+            labels=labels,
+            target=entry.target,
             tables=tuple(tables),
             limits=Limits(**dict(entry.limits)),
             history_length=max(lengths, default=0),

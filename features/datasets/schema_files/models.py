@@ -100,7 +100,7 @@ class EntityEntry(ColumnEntry):
 
 
 class LabelEntry(Entry):
-    """What counts as a positive impression, and when that is known."""
+    """What counts as positive, and when that is known: a label in the row of its impression."""
 
     column: ColumnName
     """Stored column from which the label is read."""
@@ -229,7 +229,7 @@ class SourceEntry(Entry):
 
 
 class DataSetEntry(Entry):
-    """A data set: its impressions, feature tables, label, limits and landed files."""
+    """A data set: its impressions, feature tables, labels, limits and landed files."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)]
     """Name of the data set, which is also the name of this file."""
@@ -254,7 +254,10 @@ class DataSetEntry(Entry):
     """Columns of an impression that a request brings along, by name."""
     stored: dict[ColumnName, StoredEntry]
     """Columns of an impression that are known only after it, by name; never inputs."""
-    label: LabelEntry
+    labels: Annotated[dict[ColumnName, LabelEntry], Field(min_length=1)]
+    """What happened to an impression, by name: a click, an order, a rating of 4 or more."""
+    target: ColumnName
+    """The label that training learns."""
     best_log_loss_column: ColumnName | None = None
     """Stored column with the true probability, in generated data."""
     tables: Annotated[list[TableEntry], Field(min_length=1)]
