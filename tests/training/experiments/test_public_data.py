@@ -12,6 +12,7 @@ from training.__main__ import main
 from training.config.recipe import Pipeline
 from training.data.batch import make_batch
 from training.distributed.process_group import process_group
+from training.experiments.public_data import search as settings_search
 from training.experiments.public_data.data import BenchmarkData, InMemory, Split, split_of
 from training.experiments.public_data.frappe_stand_in import (
     CONTEXTS,
@@ -21,8 +22,9 @@ from training.experiments.public_data.frappe_stand_in import (
     NUM_USES,
     frappe_stand_in,
 )
-from training.experiments.public_data.protocol import run_seed, search, settings_of
+from training.experiments.public_data.protocol import run_seed
 from training.experiments.public_data.run import recipe_for
+from training.experiments.public_data.search import search, settings_of
 from training.model.inputs import Inputs, SparseInput
 from training.recipes import recipe_of
 from training.trainer.session import Session, WeightAverage
@@ -114,6 +116,22 @@ def test_a_search_never_looks_at_the_test_split():
     with process_group():
         found = search(blind, recipe, trials=2)
     assert set(settings_of(found)) == set(settings_of(recipe))
+
+
+def test_a_search_keeps_the_best_of_its_trials_and_looks_where_it_is(monkeypatch):
+    """The validation AUC is a function of one setting here; what is trained is left out."""
+
+    def auc(data, recipe, *, label):
+        tried.append(recipe.training.dense_learning_rate)
+        return -abs(np.log(tried[-1] / 1e-3))
+
+    monkeypatch.setattr(settings_search, "_valid_auc", auc)
+    tried = []
+    found = search(problem(), small_recipe(dense_learning_rate=5e-3), trials=40)
+    assert (len(tried), tried[0]) == (40, 5e-3)
+    assert found.training.dense_learning_rate == min(tried, key=lambda one: abs(np.log(one / 1e-3)))
+    off = [abs(np.log(one / 1e-3)) for one in tried]
+    assert np.mean(off[-10:]) < np.mean(off[:10]) / 2
 
 
 def test_a_search_goes_on_behind_a_setting_that_diverges(caplog):

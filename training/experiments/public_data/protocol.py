@@ -1,4 +1,4 @@
-"""One seed of one ranker on one data set, and a search of its settings.
+"""One seed of one ranker on one data set.
 
 Early stopping is the public leaderboard's: Adam for the dense part and row-wise Adagrad for the
 tables, L2 on the embeddings, the learning rates cut by ten whenever the validation AUC has not
@@ -9,34 +9,22 @@ Validation decides everything; the test split is scored once, by the weights tha
 
 import contextlib
 import dataclasses
-import logging
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 
-from training.config.recipe import Recipe, TableOptimizer
+from training.config.recipe import Recipe
 from training.data.batch import Batch, make_batch
-from training.distributed.divergence import DivergedError
 from training.experiments.public_data.data import BenchmarkData, Split, TrainingRows
 from training.metrics import Metrics, auc, evaluate
 from training.trainer.loop import NORMALISER_ROWS, take_steps
 from training.trainer.session import Session, WeightAverage
 
-logger = logging.getLogger(__name__)
-
 REDUCTION = 0.1
 """Of the learning rates after an epoch without a better validation AUC."""
-DENSE_LEARNING_RATES = (3e-4, 1e-3, 2e-3, 5e-3)
-SPARSE_LEARNING_RATES = (0.02, 0.05, 0.1, 0.2)
-TABLE_DECAYS = (0.0, 1e-3, 3e-3, 1e-2)
-ADAM_LEARNING_RATES = (5e-4, 1e-3, 2e-3)
-ADAM_EMBEDDING_DECAYS = (0.03, 0.05, 0.1, 0.2)
-"""L2 as a term of the mean loss, where Adam trains the tables."""
-DROPOUTS = (0.0, 0.1, 0.2, 0.3, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,61 +128,4 @@ def _train_epoch(
         after_step=lambda *_: average.update() if average else None,
         total=total,
         label=f"{label} epoch {epoch}",
-    )
-
-
-def search(data: BenchmarkData, recipe: Recipe, *, trials: int) -> Recipe:
-    """The recipe with the best validation AUC of ``trials`` settings, the given one first."""
-    random = np.random.default_rng(0)
-    best, best_auc = recipe, -1.0
-    for number in range(trials):
-        candidate = _drawn(recipe, random) if number else recipe
-        label = f"search {number + 1}/{trials}"
-        try:
-            result = run_seed(data, candidate, seed=0, with_test=False, label=label)
-        except DivergedError as error:
-            logger.warning("%s: %s with %s", label, error, settings_of(candidate))
-            continue
-        logger.info(
-            "%s: valid AUC %.4f, log loss %.4f with %s",
-            *(label, result.valid.auc, result.valid.log_loss, settings_of(candidate)),
-        )
-        if result.valid.auc > best_auc:
-            best, best_auc = candidate, result.valid.auc
-    return best
-
-
-def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """What a search may change, as the recipe has it."""
-    training = recipe.training
-    return {
-        "dense_learning_rate": training.dense_learning_rate,
-        "sparse_learning_rate": training.sparse_learning_rate,
-        "table_decay": training.table_decay,
-        "embedding_decay": training.embedding_decay,
-        "dropout": recipe.model.dropout,
-    }
-
-
-def _drawn(recipe: Recipe, random: np.random.Generator) -> Recipe:
-    training, model = recipe.training, recipe.model
-    if training.table_optimizer is TableOptimizer.ADAM:
-        tables: dict[str, Any] = {
-            "sparse_learning_rate": float(random.choice(ADAM_LEARNING_RATES)),
-            "embedding_decay": float(random.choice(ADAM_EMBEDDING_DECAYS)),
-        }
-    else:
-        tables = {
-            "sparse_learning_rate": float(random.choice(SPARSE_LEARNING_RATES)),
-            "table_decay": float(random.choice(TABLE_DECAYS)),
-        }
-    dense = float(random.choice(DENSE_LEARNING_RATES))
-    dropout = float(random.choice(DROPOUTS))
-    return dataclasses.replace(
-        recipe,
-        training=dataclasses.replace(training, dense_learning_rate=dense, **tables),
-        # DLRM's over-arch, which is TorchRec's, has no dropout to draw.
-        model=model
-        if model.interaction.kind == "dlrm"
-        else dataclasses.replace(model, dropout=dropout),
     )

@@ -19,7 +19,8 @@ from training.experiments.public_data.criteo_files import read_criteo_kaggle, re
 from training.experiments.public_data.data import BenchmarkData, InMemory, Split
 from training.experiments.public_data.frappe_stand_in import CONTEXTS, frappe_stand_in
 from training.experiments.public_data.one_hot_files import read_one_hot
-from training.experiments.public_data.protocol import SeedResult, run_seed, search, settings_of
+from training.experiments.public_data.protocol import SeedResult, run_seed
+from training.experiments.public_data.search import search, settings_of
 from training.experiments.public_data.sequence_files import (
     KUAIVIDEO,
     MICROVIDEO,
