@@ -6,9 +6,11 @@ Tables go to stderr as soon as there is one; the last line of stdout is one JSON
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
+from features.datasets.catalog import known
 from features.options import from_flags, option, parse
 from infra.bench.jobs import LAWS, LOGS, VAR, lake_of, prepare_examples, run_job, show
 
@@ -37,8 +39,22 @@ def speed() -> Figures:
     return found
 
 
-def quality() -> Figures:
-    """``make bench-quality``: the last 28 days of MovieLens, rolled daily, against baselines."""
+def quality(only: Sequence[str] = ()) -> Figures:
+    """``make bench-quality``: the daily ranker against baselines, and Wukong against other rankers.
+
+    The last 28 days of MovieLens-100k, rolled daily, against simple baselines; then eight rankers
+    on MovieLens-1M and on the generated shop, 20 trials of settings each. A day on two cores;
+    ``only`` some of these data sets: less.
+    """
+    figures = {MOVIELENS: _rolled()} if MOVIELENS in only or not only else {}
+    for dataset, (last, sizes) in _QUALITY.items():
+        if dataset in only or not only:
+            lake = prepare_examples(dataset, VAR / "quality", last=last, sizes=sizes)
+            figures[dataset] = _compared(dataset, lake, search=20)
+    return figures
+
+
+def _rolled() -> Figures:
     last, _ = LOGS[MOVIELENS]
     lake = prepare_examples(MOVIELENS, VAR / "quality", last=last)
     named = (f"--dataset={MOVIELENS}", f"--lake={lake}", f"--date={last}")
@@ -62,41 +78,55 @@ _DATASETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "synthetic": ("2025-01-30", ("--rows=100000", "--users=2000", "--items=1000", "--days=30")),
 }
 """Of each data set its last day, and how much of it is generated."""
+_QUALITY: dict[str, tuple[str, tuple[str, ...]]] = {
+    "movielens-1m": ("2003-02-28", ()),
+    "synthetic-shop": (
+        "2025-01-30",
+        ("--rows=1000000", "--users=10000", "--items=3000", "--days=30"),
+    ),
+}
+"""The same, of the data sets of ``make bench-quality``."""
 _T_OF_THREE = 4.303
 """Student's t, 95 % on both sides, for the two degrees of freedom that three seeds leave."""
 
 
 def models() -> Figures:
-    """``make bench-models``: eight rankers on three data sets, equal budget and search.
-
-    Means of three seeds with their 95 % intervals, the lowest log loss first.
-    """
+    """``make bench-models``: eight rankers on three data sets, equal budget and search."""
     figures: dict[str, Figures] = {}
     for dataset, (last, sizes) in _DATASETS.items():
         lake = prepare_examples(dataset, VAR / "models", last=last, sizes=sizes)
-        flags = (f"--dataset={dataset}", f"--data={lake}", "--seeds=3", "--search=2")
-        found = {
-            model: run_job("training", "benchmark", *flags, f"--model={model}") for model in _MODELS
-        }
-        figures[dataset] = found
-        first = next(iter(found.values()))
-        best, num = first.get("best_log_loss"), first["rows"]
-        title = f"{dataset}: {num['train']:,} rows to train, {num['test']:,} to test"
-        show(
-            title + (f"; the true probabilities have log loss {best:.4f}" if best else ""),
-            (
-                *("model", "log loss", "NE", "AUC", "GAUC"),
-                *("dense and embedding parameters", "MFLOP/example"),
-            ),
-            [
-                (
-                    *(model, *(_mean(one, name) for name in ("log_loss", "ne", "auc", "gauc"))),
-                    *(f"{one['params']:,}", f"{one['mflop_per_example']:.2f}"),
-                )
-                for model, one in sorted(found.items(), key=lambda item: item[1]["log_loss"])
-            ],
-        )
+        figures[dataset] = _compared(dataset, lake, search=2)
     return figures
+
+
+def _compared(dataset: str, lake: Path, *, search: int) -> Figures:
+    """All rankers on one data set: means of three seeds with their 95 % intervals, best first.
+
+    Args:
+        dataset: Its name.
+        lake: Where its examples are.
+        search: Settings that each ranker may try on the validation days.
+    """
+    flags = (f"--dataset={dataset}", f"--data={lake}", "--seeds=3", f"--search={search}")
+    found = {m: run_job("training", "benchmark", *flags, f"--model={m}") for m in _MODELS}
+    first = next(iter(found.values()))
+    best, num = first.get("best_log_loss"), first["rows"]
+    title = f"{dataset}: {num['train']:,} rows to train, {num['test']:,} to test"
+    show(
+        title + (f"; the true probabilities have log loss {best:.4f}" if best else ""),
+        (
+            *("model", "log loss", "NE", "AUC", "GAUC"),
+            *("dense and embedding parameters", "MFLOP/example"),
+        ),
+        [
+            (
+                *(model, *(_mean(one, name) for name in ("log_loss", "ne", "auc", "gauc"))),
+                *(f"{one['params']:,}", f"{one['mflop_per_example']:.2f}"),
+            )
+            for model, one in sorted(found.items(), key=lambda item: item[1]["log_loss"])
+        ],
+    )
+    return found
 
 
 def _mean(found: Figures, name: str) -> str:
@@ -179,17 +209,30 @@ def export() -> Figures:
     return found
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(known(name) for name in text.split(","))
+
+
 @from_flags
 class SuiteRequest:
     """Run one bench of training."""
 
     suite: Literal["speed", "quality", "models", "growth", "export"] = option("which")
+    datasets: tuple[str, ...] = option(
+        "of quality: only these, separated by commas", metavar="NAMES", parse=_names, default=()
+    )
 
 
-SUITES: dict[str, Callable[[], Figures]] = {
-    one.__name__: one for one in (speed, quality, models, growth, export)
-}
+def run(request: SuiteRequest) -> Figures:
+    """The figures of the suite that was asked for."""
+    if request.suite == "quality":
+        return quality(request.datasets)
+    suites: dict[str, Callable[[], Figures]] = {
+        one.__name__: one for one in (speed, models, growth, export)
+    }
+    return suites[request.suite]()
+
 
 if __name__ == "__main__":
-    request = parse(SuiteRequest, prog="python -m infra.bench.training.suites")
-    sys.stdout.write(json.dumps(SUITES[request.suite]()) + "\n")
+    asked = parse(SuiteRequest, prog="python -m infra.bench.training.suites")
+    sys.stdout.write(json.dumps(run(asked)) + "\n")
