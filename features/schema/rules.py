@@ -39,6 +39,7 @@ _OWN_NAMES = {
 def check_names(schema: "Schema") -> None:
     """DeclarationError for a name that is there twice, is the pipeline's own, or is of nothing."""
     _check_own_names(schema)
+    _check_ids(schema)
     names = [column.name for column in schema.columns()]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -78,6 +79,18 @@ def _check_own_names(schema: "Schema") -> None:
                 f"column {column.name}: the pipeline has a column of this name itself, "
                 f"{own[column.name]}; choose another name",
                 column=column.name,
+            )
+
+
+def _check_ids(schema: "Schema") -> None:
+    """The online store has keys of these types alone; a UUID is a text."""
+    for role, column in schema.entities():
+        if column.dtype not in {Dtype.INT64, Dtype.STRING}:
+            raise DeclarationError(
+                f"column {column.name}: type {column.dtype}; the id of {role}s must be of type "
+                f"{Dtype.INT64} or {Dtype.STRING}",
+                column=column.name,
+                field="dtype",
             )
 
 

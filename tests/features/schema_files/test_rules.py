@@ -50,6 +50,11 @@ def error_of(tmp_path, text):
             ITEM.replace("int64", "list<int64>\n  max_length: 3"),
             "item.type: 'list<int64>'; .* of type int64 or string",
         ),
+        (
+            "{name: user_id, type: int64, kind: sparse, hash_size: 100,",
+            "{name: user_id, type: list<int64>, max_length: 2, kind: sparse, hash_size: 100,",
+            "user.type: 'list<int64>'; .* the id of users must be of type int64 or string",
+        ),
         (BOUGHT, "    type: string\n", "label.column: 'bought'; .* string; int64 or float64"),
         (BOUGHT, f"{BOUGHT}    nullable: true\n", "label.column: .* int64, nullable; int64 or"),
         (
