@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 _LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
 """To reword a description, or to move a limit, changes no row and no input."""
+_LEFT_OUT_WITHOUT_VALUE = {"example_id"}
+"""Without them a declaration is what it was before there were such fields."""
 
 
 def digest(value: object) -> str:
@@ -38,7 +40,8 @@ def rows_fingerprint(schema: "Schema") -> str:
 
 def impressions_fingerprint(schema: "Schema") -> str:
     """As ``rows_fingerprint``, of the impressions alone: a new feature leaves the log as it is."""
-    return digest(tuple(map(_stored, schema.impression_columns())))
+    columns = tuple(map(_stored, schema.impression_columns()))
+    return digest((columns, schema.example_id) if schema.example_id else columns)
 
 
 def _stored(column: "Column") -> tuple[str, str, int]:
@@ -47,8 +50,12 @@ def _stored(column: "Column") -> tuple[str, str, int]:
 
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [field.name for field in dataclasses.fields(value) if field.name not in _LEFT_OUT]
-        return {name: _plain(getattr(value, name)) for name in fields}
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {
+            name: _plain(of_field)
+            for name, of_field in fields.items()
+            if name not in _LEFT_OUT and (of_field or name not in _LEFT_OUT_WITHOUT_VALUE)
+        }
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value if isinstance(value, int | float | bool | str | None) else str(value)

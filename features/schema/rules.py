@@ -8,6 +8,7 @@ from features.schema.columns import (
     DAY,
     EVENT_TIMESTAMP,
     EXAMPLE_ID,
+    EXAMPLE_KEY,
     LABEL,
     REQUEST_TIME,
     SOURCE_FILE,
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 _NONE = datetime.timedelta(0)
 _OWN_NAMES = {
     DAY: "the day that every table is partitioned by",
-    EXAMPLE_ID: "the id of an impression, which every log has",
+    EXAMPLE_ID: "the id of an impression, which the log has or example_id derives",
+    EXAMPLE_KEY: "the text of which the id of an impression is derived",
     CREATED: "when a feature row counts",
     EVENT_TIMESTAMP: "when a feature row became true",
     SOURCE_FILE: "the file in which an impression landed",
@@ -129,6 +131,19 @@ def _why_not_shared(column: Column, owner: Column | None) -> str:
     if owner.dtype.element is not column.dtype.element:
         return f"has ids of type {owner.dtype.element}, not {column.dtype.element}"
     return ""
+
+
+def check_example_id(schema: "Schema") -> None:
+    """DeclarationError where the ids of impressions are derived from what no impression has."""
+    names = [column.name for column in schema.impression_columns()]
+    keys = schema.example_id.keys if schema.example_id else ()
+    for place, key in enumerate(keys):
+        if key not in names or keys.index(key) < place:
+            raise DeclarationError(
+                f"schema {schema.name}: {key!r} is {'there twice' if key in names else 'unknown'}; "
+                f"each one of the columns of an impression, {names}, once",
+                field=f"example_id.from.{place}",
+            )
 
 
 def check_days(schema: "Schema") -> None:

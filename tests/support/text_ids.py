@@ -1,4 +1,4 @@
-"""A small log of a shop whose users and items have texts as ids, taken from csv to examples."""
+"""A small log of a shop whose users and items have texts as ids, and impressions none, taken from csv to examples."""
 
 import datetime
 import random
@@ -16,6 +16,7 @@ first_day: 2025-03-01
 holdout_days: 1
 epoch: 2024-01-01
 time_context: [hour_of_day]
+example_id: {from: [visitor, article, timestamp]}
 user: {name: visitor, type: string, kind: sparse, hash_size: 1000, doc: The visitor's UUID.}
 item: {name: article, type: string, kind: sparse, hash_size: 1000, doc: The article's code.}
 stored:
@@ -57,11 +58,11 @@ def land(landing: Path) -> None:
     for number in range(NUM_DAYS):
         day = FIRST + datetime.timedelta(days=number)
         midnight = datetime.datetime.combine(day, datetime.time(), datetime.UTC).timestamp()
-        lines = ["example_id,visitor,article,at,bought"]
+        lines = ["visitor,article,at,bought"]
         for n in range(NUM_ROWS):
             ids = f'{drawn.choice(USERS)},"{drawn.choice(ARTICLES)}"'
             bought = int(drawn.random() < 0.3)
-            lines.append(f"{number * NUM_ROWS + n},{ids},{int(midnight) + 250 * n},{bought}")
+            lines.append(f"{ids},{int(midnight) + 250 * n},{bought}")
         text = "\n".join(lines) + "\n"
         put_whole(landing / "text-ids" / "impressions" / f"{day}.csv", text.encode())
     known = [f"{user},{'de' if n % 2 else 'fr'}" for n, user in enumerate(USERS)]

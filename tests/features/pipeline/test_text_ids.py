@@ -77,6 +77,8 @@ def test_each_user_has_the_history_that_the_log_gives_them(work):
     states = work.features(work.schema.table("user_state"), DAYS).orderBy("event_timestamp")
     newest = {row["visitor"]: row for row in states.collect()}
     assert set(newest) == set(text_ids.USERS)
+    assert len({row["example_id"] for row in rows}) == len(rows) == 3 * text_ids.NUM_ROWS
+    assert "example_key" not in rows[0]
     for user, state in newest.items():
         own = [row for row in rows if row["visitor"] == user]
         history, labels = state["user_history_item_ids"], state["user_history_labels"]
