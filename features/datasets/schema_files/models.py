@@ -21,6 +21,7 @@ from features.datasets.schema_files.values import (
 )
 from features.schema import Dtype, Kind, Severity
 
+_TEXTS = ("csv", "tsv", "jsonl")
 UNKNOWN_KEY = "unknown_key"
 """Type of the error about a key that there is not; its context has the key."""
 
@@ -39,7 +40,7 @@ class Entry(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _has_known_keys(cls, value: object) -> object:
-        known = list(cls.model_fields)
+        known = [field.alias or name for name, field in cls.model_fields.items()]
         for key in value if isinstance(value, dict) else ():
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, n=1)
@@ -97,6 +98,21 @@ class EntityEntry(ColumnEntry):
 
     name: ColumnName
     severity: Annotated[Severity, Field(strict=False)] = Severity.CRITICAL
+
+
+class ExampleIdEntry(Entry):
+    """What the id of an impression is derived from, a hash of 63 bits; one of both keys."""
+
+    keys: Annotated[list[ColumnName], Field(min_length=1)] | None = Field(None, alias="from")
+    """Columns of an impression that together no other has: such as the request's and the item's."""
+    column: Text | None = None
+    """A column of the landed rows that alone is unique, of any type: such as a UUID."""
+
+    @model_validator(mode="after")
+    def _has_one(self) -> Self:
+        if bool(self.keys) == bool(self.column):
+            raise PydanticCustomError("example_id", "needs exactly one of from and column")
+        return self
 
 
 class LabelEntry(Entry):
@@ -200,6 +216,8 @@ class SourceEntry(Entry):
 
     format: Literal["tsv", "csv", "parquet", "jsonl"] | None = None
     """Format of all landed files, which is also how their names end."""
+    compression: Literal["gz", "zst"] | None = None
+    """Of tsv, csv and jsonl; names end with it too, such as .csv.gz."""
     time: TimeEntry = TimeEntry()
     columns: dict[ColumnName, Text] = {}
     """Names in the landed files, by the names used here; without an entry they are the same."""
@@ -220,12 +238,14 @@ class SourceEntry(Entry):
             raise PydanticCustomError("source", "reader and suffix go together")
         if self.reader and self.model_fields_set & {"time", "columns", "list_separator"}:
             raise PydanticCustomError("source", "time, columns, list_separator: not with a reader")
+        if self.compression and self.format not in _TEXTS:
+            raise PydanticCustomError("source", "compression: of csv, tsv and jsonl alone")
         return self
 
     @property
     def landed_suffix(self) -> str:
         """How the name of a landed day ends."""
-        return self.format or self.suffix or ""
+        return ".".join(filter(None, (self.format, self.compression))) or self.suffix or ""
 
 
 class DataSetEntry(Entry):
@@ -250,6 +270,8 @@ class DataSetEntry(Entry):
     """Id of the user; without it, what is known of users is context."""
     item: EntityEntry
     """Id of the item."""
+    example_id: ExampleIdEntry | None = None
+    """Without it the log has a column example_id of type int64, unique in the data set."""
     context: dict[ColumnName, ColumnEntry] = {}
     """Columns of an impression that a request brings along, by name."""
     stored: dict[ColumnName, StoredEntry]
