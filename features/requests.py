@@ -170,6 +170,42 @@ class DescribeRequest:
 
 
 @from_flags
+class InitRequest:
+    """Draft the schema file of a log, with a comment at each guess.
+
+    Exit code 1 where the log does not say something: the file asks it at a TODO.
+    """
+
+    source: tuple[Place, ...] = option(
+        "files of one format (csv, tsv, jsonl, parquet, also .gz and .zst), folders of them, or a "
+        "Delta table",
+        flag="--from",
+        metavar="PLACE",
+    )
+    name: str | None = option("name of the data set (else the file's)", default=None)
+    output: Path | None = option(
+        "the file to write (else NAME.yaml in this folder)", metavar="FILE", default=None
+    )
+    items: Place | None = option("a file with what is known of items", default=None)
+    users: Place | None = option("a file with what is known of users", default=None)
+    rows: int = option("most rows to read", default=2_000_000)
+
+
+@from_flags
+class LandRequest:
+    """Land a log as one file a day.
+
+    Rows go to the files of their days, UTC; a day between without rows gets a file without rows.
+    """
+
+    schema: Path = option("the schema file", metavar="FILE")
+    source: tuple[Place, ...] = option(
+        "files of one format, folders of them, or a Delta table", flag="--from", metavar="PLACE"
+    )
+    landing: Place = folder("landing", "where the log lands, one file a day")
+
+
+@from_flags
 class SchemaJsonRequest:
     """Write the JSON schema of schema files, by which editors complete and check them."""
 

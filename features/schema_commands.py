@@ -1,0 +1,95 @@
+"""The commands of ``python -m features`` about schema files: draft, check and describe them."""
+
+import json
+import logging
+
+from features.cli import Command, FailedError, Summary
+from features.datasets.catalog import data_set_at, data_set_of, names
+from features.requests import (
+    DescribeRequest,
+    DocumentRequest,
+    InitRequest,
+    LandRequest,
+    SchemaJsonRequest,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def _init(request: InitRequest) -> Summary:
+    from features.draft.init import init
+
+    made = init(
+        request.source,
+        output=request.output,
+        name=request.name,
+        items=request.items,
+        users=request.users,
+        max_rows=request.rows,
+    )
+    for note in made.notes:
+        logger.info("%s", note)
+    summary: Summary = {"output": str(made.path), "rows": made.rows, "notes": list(made.notes)}
+    if made.questions or made.problem:
+        asked = [f"{made.path}:{one.line}: {one.key}: {one.question}" for one in made.questions]
+        lines = asked or made.problem.splitlines()
+        reason = f"{made.path} is written, and {len(lines)} things are left to say:"
+        raise FailedError("\n".join([reason, *lines]), {**summary, "questions": lines})
+    return summary
+
+
+def _land(request: LandRequest) -> Summary:
+    from features.draft.land import land
+
+    data_set = data_set_at(request.schema)
+    days = land(data_set, request.source, request.landing / data_set.schema.name)
+    return {
+        "dataset": data_set.schema.name,
+        "rows": sum(days.values()),
+        "days": len(days),
+        "first_day": str(min(days)),
+        "last_day": str(max(days)),
+        "landing": str(request.landing / data_set.schema.name),
+    }
+
+
+def _document(request: DocumentRequest) -> Summary:
+    from features.datasets.feature_reference import reference
+
+    text = reference(data_set_of(name).schema for name in names())
+    request.output.write_text(text)
+    return {"output": str(request.output), "lines": text.count("\n")}
+
+
+def _describe(request: DescribeRequest) -> Summary:
+    from features.datasets import description
+
+    if not (request.dataset or request.schema):
+        listed = description.listing()
+        if request.json:
+            return {"document": json.dumps(listed, indent=2) + "\n"}
+        return {"datasets": listed, "markdown": description.listing_in_words()}
+    data_set = data_set_at(request.schema) if request.schema else data_set_of(request.dataset or "")
+    summary: Summary = {"dataset": data_set.schema.name, "file": str(data_set.path)}
+    if request.json:
+        document = json.dumps(description.described(data_set), indent=2) + "\n"
+        return {"document": document, **summary}
+    return {"markdown": description.in_words(data_set), **summary}
+
+
+def _schema_json(request: SchemaJsonRequest) -> Summary:
+    from features.datasets.schema_files.json_schema import json_schema
+
+    text = json_schema()
+    request.output.write_text(text)
+    return {"output": str(request.output), "lines": text.count("\n")}
+
+
+SCHEMA_COMMANDS: dict[str, Command] = {
+    "init": _init,
+    "land": _land,
+    "describe": _describe,
+    "document": _document,
+    "schema-json": _schema_json,
+}
+"""In the order in which they are used."""
