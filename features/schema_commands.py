@@ -6,6 +6,7 @@ import logging
 from features.cli import Command, FailedError, Summary
 from features.datasets.catalog import data_set_at, data_set_of, names
 from features.requests import (
+    CheckRequest,
     DescribeRequest,
     DocumentRequest,
     InitRequest,
@@ -61,6 +62,26 @@ def _document(request: DocumentRequest) -> Summary:
     return {"output": str(request.output), "lines": text.count("\n")}
 
 
+def _check(request: CheckRequest) -> Summary:
+    from features.draft.checks.check import check
+    from features.draft.checks.findings import as_json
+
+    data_set = data_set_at(request.schema)
+    found = check(data_set, request.landing / data_set.schema.name, request.days)
+    summary: Summary = {
+        "dataset": data_set.schema.name,
+        "days": [str(day) for day in found.days],
+        "rows": found.rows,
+        "findings": as_json(found.findings),
+        "markdown": found.page,
+    }
+    if found.errors:
+        first = found.errors[0]
+        reason = f"{len(found.errors)} errors, the first: {first.key}: {first.said}"
+        raise FailedError(reason, summary)
+    return summary
+
+
 def _describe(request: DescribeRequest) -> Summary:
     from features.datasets import description
 
@@ -74,6 +95,10 @@ def _describe(request: DescribeRequest) -> Summary:
     if request.json:
         document = json.dumps(description.described(data_set), indent=2) + "\n"
         return {"document": document, **summary}
+    if request.markdown:
+        from features.datasets.feature_reference import reference
+
+        return {"document": reference([data_set.schema]), **summary}
     return {"markdown": description.in_words(data_set), **summary}
 
 
@@ -88,6 +113,7 @@ def _schema_json(request: SchemaJsonRequest) -> Summary:
 SCHEMA_COMMANDS: dict[str, Command] = {
     "init": _init,
     "land": _land,
+    "check": _check,
     "describe": _describe,
     "document": _document,
     "schema-json": _schema_json,
