@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from features.datasets.schema_files.build import DataSet
-from features.draft.moments import UNITS
+from features.draft.moments import moment_sql
 from features.draft.sample import (
     COMPRESSIONS,
     FORMATS,
@@ -23,14 +23,6 @@ from features.spark.landing import impressions_file
 
 _ONE_DAY = datetime.timedelta(days=1)
 _MOST_ROWS = 1 << 62
-
-
-def moment_sql(column: str, unit: str | None) -> str:
-    """A moment as a timestamp in UTC, null where it cannot be read."""
-    if unit:
-        steps = UNITS["microseconds"] // UNITS[unit]
-        return f"make_timestamp((try_cast({column} AS DECIMAL(20, 6)) * {steps})::BIGINT)"
-    return f"try_cast({column} AS TIMESTAMP)"
 
 
 def land(data_set: DataSet, paths: Sequence[Place], landing: Place) -> dict[datetime.date, int]:
@@ -62,7 +54,8 @@ def land(data_set: DataSet, paths: Sequence[Place], landing: Place) -> dict[date
             f"{sample.files[0]}: has no column {column}, which source.time.column names; its "
             f"columns are {list(sample.types)}"
         )
-    moment = moment_sql(quoted(column), source.time.unit)
+    kind = sample.types[column]
+    moment = moment_sql(quoted(column), unit=source.time.unit, kind=kind)
     days = _days(sample, moment)
     with tempfile.TemporaryDirectory() as folder:
         for day in days:

@@ -12,8 +12,30 @@ from features.schema import Dtype
 _SINCE, _UNTIL = 631_152_000, 4_102_444_800
 """Seconds from 1990 to 2100: a number between them may be a moment."""
 UNITS = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
+_OFFSET = r".*[0-9]\s*(Z|[+-][0-9]{2}(:?[0-9]{2})?)\s*"
 FEW_ROWS = 0.2
 """Share of the median day's rows below which a first or last day seems to be cut off."""
+
+
+def moment_sql(column: str, *, unit: str | None, kind: str) -> str:
+    """A moment as a timestamp in UTC, in DuckDB's SQL; null where it cannot be read.
+
+    Args:
+        column: The column, in SQL.
+        unit: Of a number since 1970.
+        kind: DuckDB's type of the column.
+    """
+    if unit:
+        steps = UNITS["microseconds"] // UNITS[unit]
+        return f"make_timestamp(try_cast(try_cast({column} AS DECIMAL(38, 6)) * {steps} AS BIGINT))"
+    if kind.startswith("TIMESTAMP WITH"):
+        return f"make_timestamp(epoch_us({column}))"
+    if kind != "VARCHAR":
+        return f"try_cast({column} AS TIMESTAMP)"
+    # A cast to a timestamp would drop the offset.
+    moment = f"make_timestamp(epoch_us(try_cast({column} AS TIMESTAMPTZ)))"
+    has_offset = f"regexp_full_match({column}, '.*[T ].*') AND regexp_full_match({column}, '{_OFFSET}')"
+    return f"CASE WHEN {has_offset} THEN {moment} ELSE try_cast({column} AS TIMESTAMP) END"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +104,7 @@ def _score(column: Profile) -> float:
 
 def _moments(sample: Sample, column: Profile) -> Moments | None:
     unit, name = "" if column.is_moment else unit_of(column), quoted(column.landed)
-    if unit:
-        steps = UNITS["microseconds"] // UNITS[unit]
-        sql = f"make_timestamp(try_cast({name} AS DECIMAL(20, 0))::BIGINT * {steps})"
-    else:
-        sql = f"try_cast({name} AS TIMESTAMP)"
+    sql = moment_sql(name, unit=unit, kind=sample.types[column.landed])
     found = sample.connection.execute(
         f"SELECT {sql}::DATE AS day, count(*) FROM {sample.table} GROUP BY day ORDER BY day"
     ).fetchall()

@@ -212,19 +212,20 @@ class _Reading:
             )
             yield Finding(Level.ERROR, str(file), "broken-line", said)
 
-    def _groups(self, files: list[str]) -> Iterator[tuple[str, list[str]]]:
+    def _groups(self, files: list[str]) -> Iterator[tuple[str, list[str], tuple[str, ...]]]:
+        """Files that are read at once: those of text have the same header."""
         kind = str(self._data_set.source.format)
         if kind not in SEPARATORS:
-            yield kind, files
+            yield kind, files, ()
             return
         by_header: dict[tuple[str, ...], list[str]] = {}
         for path in (file for path in self._files.values() for file in files_of(path)):
             header = header_of(path, SEPARATORS[kind], self.names)
             by_header.setdefault(header, []).append(uri(path))
-        for group in by_header.values():
-            yield kind, group
+        for header, group in by_header.items():
+            yield kind, group, header
 
-    def _select(self, kind: str, files: list[str]) -> str:
+    def _select(self, kind: str, files: list[str], header: tuple[str, ...]) -> str:
         listed = "[" + ", ".join(map(text, files)) + "]"
         source = {"parquet": f"read_parquet({listed}, filename = true)"}.get(kind)
         if kind == "jsonl":
@@ -237,18 +238,24 @@ class _Reading:
                 "ignore_errors = true, filename = true)"
             )
         if kind in SEPARATORS:
+            # Numbered, for names may be there twice; and told, for a broken file is not guessed.
+            fields = ", ".join(f"'_{number}': 'VARCHAR'" for number in range(len(header)))
             source = (
                 f"read_csv({listed}, delim = {text(SEPARATORS[kind])}, header = true, quote = '\"', "
-                "escape = '\"', all_varchar = true, store_rejects = true, filename = true)"
+                f"escape = '\"', auto_detect = false, columns = {{{fields}}}, store_rejects = true, "
+                "filename = true)"
             )
-        listed_values = ", ".join(part for column in self.columns for part in self._values(column))
+        listed_values = ", ".join(
+            part for column in self.columns for part in self._values(column, header)
+        )
         return (
             f"SELECT {listed_values}, filename AS {quoted(FILE)}, day AS {DAY_OF_FILE} "
             f"FROM {source} JOIN day_of ON day_of.name = filename"
         )
 
-    def _values(self, column: Column) -> Iterator[str]:
-        source, landed = self._data_set.source, quoted(self.names[column.name])
+    def _values(self, column: Column, header: tuple[str, ...]) -> Iterator[str]:
+        source, name = self._data_set.source, self.names[column.name]
+        landed = f"_{header.index(name)}" if header else quoted(name)
         is_text = source.format != "parquet"
         unit = source.time.unit if column.name == "timestamp" else None
         separator = source.list_separator if source.format in SEPARATORS else ""

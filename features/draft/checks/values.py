@@ -9,7 +9,7 @@ from typing import IO
 
 import zstandard
 
-from features.draft.moments import UNITS
+from features.draft.moments import moment_sql
 from features.draft.sample import SEPARATORS, split_suffix, text
 from features.places import Place, place
 from features.schema import Column, Dtype
@@ -30,7 +30,9 @@ def typed(column: str, of: Column, *, unit: str | None, is_text: bool, separator
         separator: Between the values of a list that is one text; empty where lists are lists.
     """
     if of.dtype is Dtype.TIMESTAMP:
-        return _moment(column, unit)
+        # A Parquet file has moments, with or without a zone.
+        kind = "VARCHAR" if is_text else "TIMESTAMP WITH TIME ZONE"
+        return moment_sql(column, unit=unit, kind=kind)
     if not is_text:
         return column
     if of.dtype.is_list:
@@ -52,13 +54,6 @@ def _whole(value: str) -> str:
 def _float(value: str) -> str:
     number = f"regexp_full_match({value}, '{_NUMBER}') OR regexp_full_match({value}, '{_NO_NUMBER}')"
     return f"CASE WHEN {number} THEN try_cast(trim({value}) AS DOUBLE) END"
-
-
-def _moment(value: str, unit: str | None) -> str:
-    if unit is None:
-        return f"try_cast({value} AS TIMESTAMP)"
-    steps = UNITS["microseconds"] // UNITS[unit]
-    return f"make_timestamp(try_cast(try_cast({value} AS DECIMAL(38, 6)) * {steps} AS BIGINT))"
 
 
 def _list(value: str, of: Column, separator: str) -> str:
