@@ -7,11 +7,11 @@ from features.draft import columns, entries, limits
 from features.draft.columns import Named
 from features.draft.commented_yaml import Ask, Guess, Written, write
 from features.draft.entries import Entry
-from features.draft.names import POSITION, has_word, words
+from features.draft.names import words
 from features.draft.profile import Profile, profiles
 from features.draft.roles import Chosen, Roles, guess
 from features.draft.sample import DELTA, Sample, quoted
-from features.schema import Dtype
+from features.schema import EXAMPLE_ID, Dtype
 
 _HISTORY = 20
 _LEAST_ON_SEVERAL_DAYS = 0.5
@@ -134,12 +134,14 @@ class _Drafting:
                 "type": str(column.dtype),
                 "doc": "The request: items with the same one were shown together.",
             }
-        if roles.example:
-            key["example_id"] = {
-                "column": Guess(roles.example.column.landed, roles.example.why)
-            }
-        else:
+        if roles.example is None:
             key["example_id"] = self._derived()
+        elif roles.example.column.dtype is Dtype.INT64:
+            # Such a log has the id that is needed, whatever its name.
+            self._named.landed |= _renamed(EXAMPLE_ID, roles.example.column.landed)
+        else:
+            said = f"{roles.example.why}; its hash is the id"
+            key["example_id"] = {"column": Guess(roles.example.column.landed, said)}
         return key
 
     def _derived(self) -> object:
@@ -273,6 +275,10 @@ class _Drafting:
         if self._separator and self._separator != " ":
             source["list_separator"] = self._separator
         return source
+
+
+def _renamed(name: str, landed: str) -> dict[str, str]:
+    return {} if name == landed else {name: landed}
 
 
 def _plain(value: object) -> object:
