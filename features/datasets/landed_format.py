@@ -13,6 +13,7 @@ from features.places import Place
 from features.schema import (
     DAY,
     EXAMPLE_ID,
+    EXAMPLE_KEY,
     REQUEST_TIME,
     SOURCE,
     Column,
@@ -25,6 +26,7 @@ from features.spark import read_landed
 
 _SEPARATORS = {"tsv": "\t", "csv": ","}
 _EXAMPLE_ID = Column(name=EXAMPLE_ID, dtype=Dtype.INT64, kind=Kind.STORED, doc="Of the log.")
+_EXAMPLE_KEY = Column(name=EXAMPLE_KEY, dtype=Dtype.STRING, kind=Kind.STORED, doc="Its id's key.")
 _MOMENTS: dict[str, Callable[[SparkColumn], SparkColumn]] = {
     # Exact. After the year 5138 it is null: a number in another unit, which Python cannot hold.
     "seconds": lambda value: F.timestamp_seconds(value.try_cast("decimal(17,6)")),
@@ -43,10 +45,13 @@ class LandedFormat:
     def impressions(self, spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
         """Impressions of some files, typed, with ``day`` and where each landed.
 
+        Where the schema derives ids from one column, that is ``example_key``; the ids are for the
+        caller to add.
+
         Raises:
             ValueError: A file is not there, is cut off, or has not the columns.
         """
-        columns = (_EXAMPLE_ID, *self.schema.impression_columns())
+        columns = (*self._id_columns(), *self.schema.impression_columns())
         return self._read(spark, paths, columns).select(
             *read_landed.typed(self.schema, {c.name: self._value(c) for c in columns}), *SOURCE, DAY
         )
@@ -58,6 +63,13 @@ class LandedFormat:
         return self._read(spark, [path], columns).select(
             *read_landed.typed(self.schema, {c.name: self._value(c) for c in columns})
         )
+
+    def _id_columns(self) -> tuple[Column, ...]:
+        """What is read for the id of an impression, besides its own columns."""
+        derived = self.schema.example_id
+        if derived is None:
+            return (_EXAMPLE_ID,)
+        return (_EXAMPLE_KEY,) if derived.column else ()
 
     def _read(
         self, spark: SparkSession, paths: Sequence[Place], columns: Sequence[Column]
@@ -84,6 +96,8 @@ class LandedFormat:
     def _landed_name(self, column: Column) -> str:
         if column.name == REQUEST_TIME.name:
             return self.source.time.column
+        if column is _EXAMPLE_KEY and self.schema.example_id:
+            return self.schema.example_id.column
         return self.source.columns.get(column.name, column.name)
 
     def _landed_type(self, column: Column) -> Dtype:

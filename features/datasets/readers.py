@@ -11,6 +11,7 @@ from features.datasets.landed_format import LandedFormat
 from features.datasets.schema_files.models import SourceEntry
 from features.places import Place
 from features.schema import FeatureTable, Schema
+from features.spark.example_ids import with_example_id
 
 
 class OwnReader(Protocol):
@@ -19,7 +20,8 @@ class OwnReader(Protocol):
     def read_files(self, spark: SparkSession, schema: Schema, paths: Sequence[Place]) -> DataFrame:
         """Impressions of some landed files, which may hold days or parts of days.
 
-        Typed as the schema says, with ``day`` and where each row landed (``SOURCE``).
+        Typed as the schema says, with ``day`` and where each row landed (``SOURCE``). Where the
+        schema derives ids from columns, without ``example_id``; from one column, with that one.
         """
 
     def read_attributes(
@@ -51,8 +53,10 @@ class Reader:
     def read_files(self, spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
         """As ``OwnReader.read_files``; ValueError for a file that is not there or is cut off."""
         if self._source.reader:
-            return self._own().read_files(spark, self._schema, paths)
-        return LandedFormat(self._schema, self._source).impressions(spark, paths)
+            rows = self._own().read_files(spark, self._schema, paths)
+        else:
+            rows = LandedFormat(self._schema, self._source).impressions(spark, paths)
+        return with_example_id(self._schema, rows)
 
     def read_attributes(
         self, spark: SparkSession, landing: Place, table: FeatureTable

@@ -15,6 +15,7 @@ from features.schema.columns import (
     DENSE_KINDS,
     EVENT_TIMESTAMP,
     EXAMPLE_ID,
+    EXAMPLE_KEY,
     LABEL,
     REQUEST_TIME,
     SOURCE,
@@ -27,7 +28,7 @@ from features.schema.columns import (
     Kind,
     Severity,
 )
-from features.schema.schema import Label, Limits, Schema
+from features.schema.schema import DerivedId, Label, Limits, Schema
 from features.schema.tables import Bag, FeatureTable, Role, TableKind
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "DENSE_KINDS",
     "EVENT_TIMESTAMP",
     "EXAMPLE_ID",
+    "EXAMPLE_KEY",
     "LABEL",
     "REQUEST_TIME",
     "SOURCE",
@@ -45,6 +47,7 @@ __all__ = [
     "Bag",
     "Column",
     "DeclarationError",
+    "DerivedId",
     "Dtype",
     "FeatureTable",
     "Kind",

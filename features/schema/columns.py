@@ -8,7 +8,12 @@ EVENT_TIMESTAMP = "event_timestamp"
 CREATED = "created"
 """From when a reader may count on a feature row."""
 EXAMPLE_ID = "example_id"
-"""Integer that the log gives to one impression, unique in the data set."""
+"""Integer that the log gives to one impression, or that is derived from it; unique in the data
+set."""
+EXAMPLE_KEY = "example_key"
+"""Text from which an ``example_id`` is derived. Raw impressions and those in quarantine have it,
+where ids are derived: it says of which keys an id is, and tells rows with the same keys from keys
+with the same id."""
 LABEL = "label"
 """1 for a positive impression, 0 for a negative one."""
 DAY = "day"

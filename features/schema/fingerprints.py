@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from features.schema.columns import Column
     from features.schema.schema import Label, Schema
 
 _LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
 """To reword a description, or to move a limit, changes no row and no input."""
 _OF_LABELS = {"labels", "target"}
+_LEFT_OUT_WITHOUT_VALUE = {"example_id"}
+"""Without them a declaration is what it was before there were such fields."""
 
 
 def digest(value: object) -> str:
@@ -23,8 +27,7 @@ def digest(value: object) -> str:
 
 def fingerprint(schema: "Schema") -> str:
     """Changes with whatever shapes an input of the model, and with what it learns."""
-    fields = {field.name: getattr(schema, field.name) for field in dataclasses.fields(schema)}
-    own = {name: value for name, value in fields.items() if name not in _LEFT_OUT | _OF_LABELS}
+    own = {name: value for name, value in _declared(schema).items() if name not in _OF_LABELS}
     return digest(own | _labels(schema))
 
 
@@ -59,17 +62,27 @@ def rows_fingerprint(schema: "Schema") -> str:
 
 def impressions_fingerprint(schema: "Schema") -> str:
     """As ``rows_fingerprint``, of the impressions alone: a new feature leaves the log as it is."""
-    return digest(tuple(map(_stored, schema.impression_columns())))
+    columns = tuple(map(_stored, schema.impression_columns()))
+    return digest((columns, schema.example_id) if schema.example_id else columns)
 
 
 def _stored(column: "Column") -> tuple[str, str, int]:
     return column.name, column.dtype, column.max_length
 
 
+def _declared(value: "DataclassInstance") -> dict[str, object]:
+    """The fields of a dataclass that count."""
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {
+        name: of_field
+        for name, of_field in fields.items()
+        if name not in _LEFT_OUT and (of_field or name not in _LEFT_OUT_WITHOUT_VALUE)
+    }
+
+
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [field.name for field in dataclasses.fields(value) if field.name not in _LEFT_OUT]
-        return {name: _plain(getattr(value, name)) for name in fields}
+        return {name: _plain(of_field) for name, of_field in _declared(value).items()}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

@@ -8,6 +8,7 @@ from features.schema.columns import (
     DAY,
     EVENT_TIMESTAMP,
     EXAMPLE_ID,
+    EXAMPLE_KEY,
     LABEL,
     REQUEST_TIME,
     SOURCE_FILE,
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 _NONE = datetime.timedelta(0)
 _OWN_NAMES = {
     DAY: "the day that every table is partitioned by",
-    EXAMPLE_ID: "the id of an impression, which every log has",
+    EXAMPLE_ID: "the id of an impression, which the log has or example_id derives",
+    EXAMPLE_KEY: "the text of which the id of an impression is derived",
     CREATED: "when a feature row counts",
     EVENT_TIMESTAMP: "when a feature row became true",
     SOURCE_FILE: "the file in which an impression landed",
@@ -39,6 +41,7 @@ _OWN_NAMES = {
 def check_names(schema: "Schema") -> None:
     """DeclarationError for a name that is there twice, is the pipeline's own, or is of nothing."""
     _check_own_names(schema)
+    _check_ids(schema)
     names = [column.name for column in schema.columns()]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -81,6 +84,18 @@ def _check_own_names(schema: "Schema") -> None:
             )
 
 
+def _check_ids(schema: "Schema") -> None:
+    """The online store has keys of these types alone; a UUID is a text."""
+    for role, column in schema.entities():
+        if column.dtype not in {Dtype.INT64, Dtype.STRING}:
+            raise DeclarationError(
+                f"column {column.name}: type {column.dtype}; the id of {role}s must be of type "
+                f"{Dtype.INT64} or {Dtype.STRING}",
+                column=column.name,
+                field="dtype",
+            )
+
+
 def _is_label(schema: "Schema") -> bool:
     """Whether the stored column ``label`` has the very values that examples have there."""
     return schema.label.column == LABEL and any(
@@ -116,6 +131,19 @@ def _why_not_shared(column: Column, owner: Column | None) -> str:
     if owner.dtype.element is not column.dtype.element:
         return f"has ids of type {owner.dtype.element}, not {column.dtype.element}"
     return ""
+
+
+def check_example_id(schema: "Schema") -> None:
+    """DeclarationError where the ids of impressions are derived from what no impression has."""
+    names = [column.name for column in schema.impression_columns()]
+    keys = schema.example_id.keys if schema.example_id else ()
+    for place, key in enumerate(keys):
+        if key not in names or keys.index(key) < place:
+            raise DeclarationError(
+                f"schema {schema.name}: {key!r} is {'there twice' if key in names else 'unknown'}; "
+                f"each one of the columns of an impression, {names}, once",
+                field=f"example_id.from.{place}",
+            )
 
 
 def check_days(schema: "Schema") -> None:

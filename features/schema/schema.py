@@ -31,6 +31,16 @@ class Label:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DerivedId:
+    """What the ``example_id`` of an impression is made of, where its log has none that is int64."""
+
+    keys: tuple[str, ...] = ()
+    """Columns of an impression that together no other has."""
+    column: str = ""
+    """Or a column of the landed rows that alone is unique, such as a UUID."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
     """What a day may look like as a whole before it is stopped or reported."""
 
@@ -84,12 +94,15 @@ class Schema:
     """Item attribute that names an item to a person."""
     best_log_loss_column: str = ""
     """Stored column with the true probability, in generated data."""
+    example_id: DerivedId | None = None
+    """What the ids of impressions are derived from; None where the log has them."""
 
     def __post_init__(self) -> None:
         """Names are unique, references resolve, and no input can be an impression's own label."""
         rules.check_labels(self)
         rules.check_label_leaks(self)
         rules.check_names(self)
+        rules.check_example_id(self)
         rules.check_days(self)
 
     @functools.cached_property

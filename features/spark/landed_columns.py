@@ -8,10 +8,16 @@ import pyarrow.parquet as pq
 
 from features.places import Place, arrow_file
 from features.runbooks import RunbookError
-from features.schema import Dtype
+from features.schema import EXAMPLE_ID, EXAMPLE_KEY, Dtype
 
 INT96: dict[str, str] = {"coerce_int96_timestamp_unit": "us"}
 """Moments as Spark writes them by default, and reads them; Arrow would have them as nanoseconds."""
+HOW_TO_IDENTIFY = (
+    "an impression needs an id that is unique in the log: name its column of integers in "
+    "source.columns.example_id, or declare example_id: {from: [columns that together no other "
+    "impression has]} or example_id: {column: a column that alone is unique, such as a UUID}"
+)
+"""Said wherever the log has no ids, and the schema derives none."""
 _TYPES_READ = {
     Dtype.INT64: "integers, and no uint64",
     Dtype.FLOAT64: "float, double and integers, and no uint64",
@@ -30,7 +36,7 @@ def header_of(path: Place, separator: str, columns: Mapping[str, str]) -> tuple[
     elif missing := [name for name, landed in columns.items() if landed not in header]:
         problem = (
             f"column {columns[missing[0]]}, which is read as {missing[0]}, is not in the header "
-            f"{header}"
+            f"{header}{_hint(missing[0])}"
         )
     elif repeated := sorted({name for name in columns.values() if header.count(name) > 1}):
         problem = f"columns {repeated} are more than once in the header {header}; expected once"
@@ -39,10 +45,16 @@ def header_of(path: Place, separator: str, columns: Mapping[str, str]) -> tuple[
     return tuple(header)
 
 
-def integers_for_floats(
+def _hint(name: str) -> str:
+    return f"; {HOW_TO_IDENTIFY}" if name == EXAMPLE_ID else ""
+
+
+def integers_among(
     file: Place, columns: Mapping[str, str], types: Mapping[str, Dtype]
 ) -> frozenset[str]:
-    """Those of the columns that are float64 in the schema, and integers in a Parquet file.
+    """Those of the columns that are integers in a Parquet file, and float64 in the schema.
+
+    The key of which ids are derived may be integers too.
 
     Raises:
         RunbookError: A column has a type that Spark would misread, or fail on in mid-job.
@@ -55,13 +67,14 @@ def integers_for_floats(
         is_there = landed.get_field_index(landed_name) >= 0
         found = landed.field(landed_name).type if is_there else None
         dtype = types[name]
-        if found is not None and dtype is Dtype.FLOAT64 and _is_int64(found):
+        may_be = dtype is Dtype.FLOAT64 or name == EXAMPLE_KEY
+        if found is not None and may_be and _is_int64(found):
             integers.add(name)
         elif found is None or not _is_of_type(found, dtype):
             raise RunbookError(
                 f"file {file}: column {landed_name} is {found or 'missing'}; the schema has "
                 f"{dtype}, which is read from {'lists of ' * dtype.is_list}"
-                f"{_TYPES_READ[dtype.element]}",
+                f"{_TYPES_READ[dtype.element]}{'' if found else _hint(name)}",
                 runbook="critical-validation",
             )
     return frozenset(integers)

@@ -23,8 +23,17 @@ from pyspark.sql.types import StructField, StructType
 
 from features.places import Place, arrow_file, is_local, place, uri
 from features.runbooks import RunbookError
-from features.schema import DAY, EXAMPLE_ID, SOURCE, SOURCE_FILE, SOURCE_LINE, Dtype, Schema
-from features.spark.landed_columns import INT96, header_of, integers_for_floats
+from features.schema import (
+    DAY,
+    EXAMPLE_ID,
+    EXAMPLE_KEY,
+    SOURCE,
+    SOURCE_FILE,
+    SOURCE_LINE,
+    Dtype,
+    Schema,
+)
+from features.spark.landed_columns import INT96, header_of, integers_among
 from features.spark.landing import INTRADAY, files_of, is_whole
 from features.spark.session import spark_type, struct_of
 
@@ -118,7 +127,7 @@ def parquet(
     _require(paths)
     files_by_integers: dict[frozenset[str], list[Place]] = {}
     for file in (file for path in paths for file in files_of(path)):
-        integers = integers_for_floats(file, columns, types)
+        integers = integers_among(file, columns, types)
         files_by_integers.setdefault(integers, []).append(file)
     if not is_local(paths[0]) or not files_by_integers:
         struct = StructType([StructField(name, spark_type(types[name])) for name in columns])
@@ -258,7 +267,7 @@ def typed(schema: Schema, columns: dict[str, SparkColumn]) -> list[SparkColumn]:
     The checks then find the null and name the row, where a failing cast would stop the whole day.
     """
     types = {field.name: field.dataType for field in struct_of(tuple(schema.columns())).fields}
-    types[EXAMPLE_ID] = spark_type(Dtype.INT64)
+    types |= {EXAMPLE_ID: spark_type(Dtype.INT64), EXAMPLE_KEY: spark_type(Dtype.STRING)}
     return [column.try_cast(types[name]).alias(name) for name, column in columns.items()]
 
 

@@ -39,6 +39,7 @@ from features.schema import (
     CREATED,
     EVENT_TIMESTAMP,
     EXAMPLE_ID,
+    EXAMPLE_KEY,
     SOURCE_FILE,
     SOURCE_LINE,
     Column,
@@ -188,8 +189,10 @@ def impressions_struct(schema: Schema) -> StructType:
 
 
 def landed_struct(schema: Schema) -> StructType:
-    """Row type of raw impressions: with where each has landed."""
+    """Row type of raw impressions: with where each has landed, and of what its id is derived."""
     struct = impressions_struct(schema)
+    if schema.example_id:
+        struct = struct.add(EXAMPLE_KEY, StringType())
     return struct.add(SOURCE_FILE, StringType()).add(SOURCE_LINE, LongType())
 
 

@@ -22,8 +22,9 @@ from features.pipeline.builds import staged_features
 from features.pipeline.jobs import publish_features, stage_impressions
 from features.pipeline.workspace import Workspace
 from features.places import Place
-from features.schema import DAY, LABEL, Limits
+from features.schema import DAY, EXAMPLE_ID, LABEL, Limits
 from features.spark.session import feature_struct, impressions_struct
+from features.validation.collisions import collisions, missing_ids
 from features.validation.expectations import Suite, label_expectations, update_docs
 from features.validation.outcome import Outcome
 from features.validation.row_rules import (
@@ -62,6 +63,9 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
         labels = label_expectations(schema, sum(routed.published.values()))
         suite.define(rules, routed, labels)
         outcome = suite.run(_cached(caches, rows))
+        if any(reason.startswith(f"{EXAMPLE_ID}:") for reason in outcome.critical):
+            rows_in = marked.where(is_good())
+            outcome.critical.extend(missing_ids(schema, rows_in) or collisions(schema, rows_in))
     trailing = _trailing_rows(work, days)
     too_few, unusual = check_row_counts(schema.limits, routed.published, trailing)
     outcome.critical.extend(too_few)

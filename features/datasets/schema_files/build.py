@@ -24,6 +24,7 @@ from features.schema import (
     REQUEST_TIME,
     Column,
     DeclarationError,
+    DerivedId,
     FeatureTable,
     Kind,
     Label,
@@ -69,7 +70,7 @@ class _Builder:
     def key_of(self, error: DeclarationError) -> Key:
         """The key that has declared what is wrong."""
         field = {"dtype": "type"}.get(error.field, error.field)
-        fields = tuple(field.split(".")) if field else ()
+        fields = tuple(int(p) if p.isdigit() else p for p in field.split(".")) if field else ()
         if error.column:
             return (*self._columns.get(error.column, ()), *fields)
         return (*self._tables.get(error.table, ()), *fields)
@@ -107,6 +108,7 @@ class _Builder:
             holdout_days=entry.holdout_days,
             item_title=entry.item_title or "",
             best_log_loss_column=entry.best_log_loss_column or "",
+            example_id=_derived_id(entry),
         )
 
     def _table(self, entry: TableEntry, item: Column, label: Label, key: Key) -> FeatureTable:
@@ -155,6 +157,11 @@ class _Builder:
         )
 
 
+def _derived_id(entry: DataSetEntry) -> DerivedId | None:
+    found = entry.example_id
+    return DerivedId(keys=tuple(found.keys or ()), column=found.column or "") if found else None
+
+
 def _problems(path: Path, entry: DataSetEntry) -> Iterator[Problem]:
     """What is wrong with the file and no rule of the schema."""
     if entry.name != path.stem:
@@ -168,7 +175,8 @@ def _problems(path: Path, entry: DataSetEntry) -> Iterator[Problem]:
     if entry.item_title and of_tables.get(entry.item_title) != "item_attributes":
         yield Problem(("item_title",), "a column of the table item_attributes")
     entities = {entity.name for entity in (entry.user, entry.item) if entity}
-    landed = sorted({EXAMPLE_ID, *entities, *entry.context, *entry.stored, *of_tables})
+    own_id = () if entry.example_id else (EXAMPLE_ID,)
+    landed = sorted({*own_id, *entities, *entry.context, *entry.stored, *of_tables})
     for name in entry.source.columns:
         if name not in landed:
             yield Problem(("source", "columns", name), f"columns are {landed}")
@@ -186,7 +194,8 @@ def _read_twice(entry: DataSetEntry) -> Iterator[Problem]:
     """Two columns that read one column of the same landed file: one of them is a slip."""
     source, user = entry.source, entry.user
     entities = [entity.name for entity in (user, entry.item) if entity]
-    files = [(REQUEST_TIME.name, EXAMPLE_ID, *entities, *entry.context, *entry.stored)]
+    own_id = () if entry.example_id else (EXAMPLE_ID,)
+    files = [(REQUEST_TIME.name, *own_id, *entities, *entry.context, *entry.stored)]
     for table in entry.tables:
         if table.kind == "item_attributes":
             files.append((entry.item.name, *table.columns))

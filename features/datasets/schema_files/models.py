@@ -39,7 +39,7 @@ class Entry(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _has_known_keys(cls, value: object) -> object:
-        known = list(cls.model_fields)
+        known = [field.alias or name for name, field in cls.model_fields.items()]
         for key in value if isinstance(value, dict) else ():
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, n=1)
@@ -97,6 +97,21 @@ class EntityEntry(ColumnEntry):
 
     name: ColumnName
     severity: Annotated[Severity, Field(strict=False)] = Severity.CRITICAL
+
+
+class ExampleIdEntry(Entry):
+    """What the id of an impression is derived from, a hash of 63 bits; one of both keys."""
+
+    keys: Annotated[list[ColumnName], Field(min_length=1)] | None = Field(None, alias="from")
+    """Columns of an impression that together no other has: such as the request's and the item's."""
+    column: Text | None = None
+    """A column of the landed rows that alone is unique, of any type: such as a UUID."""
+
+    @model_validator(mode="after")
+    def _has_one(self) -> Self:
+        if bool(self.keys) == bool(self.column):
+            raise PydanticCustomError("example_id", "needs exactly one of from and column")
+        return self
 
 
 class LabelEntry(Entry):
@@ -250,6 +265,8 @@ class DataSetEntry(Entry):
     """Id of the user; without it, what is known of users is context."""
     item: EntityEntry
     """Id of the item."""
+    example_id: ExampleIdEntry | None = None
+    """Without it the log has a column example_id of type int64, unique in the data set."""
     context: dict[ColumnName, ColumnEntry] = {}
     """Columns of an impression that a request brings along, by name."""
     stored: dict[ColumnName, StoredEntry]

@@ -8,6 +8,7 @@ import sqlite3
 import numpy as np
 import pandas as pd
 import pytest
+from support import text_ids
 from support.feast_reads import feast_columns
 from support.redis_server import running_redis
 
@@ -60,9 +61,13 @@ def _value(dtype, rng):
     return float(rng.normal()) if dtype is Dtype.FLOAT64 else int(rng.integers(-5, 2**50))
 
 
-@pytest.mark.parametrize("name", names())
+TEXT_IDS = "text-ids"
+
+
+@pytest.mark.parametrize("name", [*names(), TEXT_IDS])
 def test_rows_equal_what_feast_reads(name, online, tmp_path):
-    schema, rng = schema_of(name), np.random.default_rng(3)
+    schema = text_ids.data_set(tmp_path).schema if name == TEXT_IDS else schema_of(name)
+    rng = np.random.default_rng(3)
     feast_store.apply(schema, tmp_path, tmp_path / "lake")
     feast = feast_store.open_store(schema, tmp_path)
     direct = open_rows(schema, tmp_path, timeout_seconds=5)

@@ -50,6 +50,37 @@ def error_of(tmp_path, text):
             ITEM.replace("int64", "list<int64>\n  max_length: 3"),
             "item.type: 'list<int64>'; .* of type int64 or string",
         ),
+        (
+            "{name: user_id, type: int64, kind: sparse, hash_size: 100,",
+            "{name: user_id, type: list<int64>, max_length: 2, kind: sparse, hash_size: 100,",
+            "user.type: 'list<int64>'; .* the id of users must be of type int64 or string",
+        ),
+        (
+            "stored:",
+            "example_id: {from: [user_id, page]}\nstored:",
+            r"example_id.from.1: 'page'; .* 'page' is unknown; each one of .*'user_id'",
+        ),
+        (
+            "stored:",
+            "example_id: {from: [user_id, user_id]}\nstored:",
+            "example_id.from.1: 'user_id'; .* 'user_id' is there twice; each one of .* once",
+        ),
+        (
+            "stored:",
+            "example_id: {from: [user_id], column: uuid}\nstored:",
+            "example_id: a mapping; needs exactly one of from and column",
+        ),
+        ("stored:", "example_id: {keys: [user_id]}\nstored:", "example_id.keys: .*unknown key"),
+        (
+            "context:\n  device: &device",
+            "example_id: {column: uuid}\ncontext:\n  example_key: &device",
+            "context.example_key: .*has a column of this name itself, the text of which",
+        ),
+        (
+            f"{RENAMED}\n",
+            f"{RENAMED}\n    example_id: id\nexample_id: {{column: uuid}}\n",
+            "source.columns.example_id: 'id'; columns are",
+        ),
         (BOUGHT, "    type: string\n", "labels.sale.column: 'bought'; .* string; int64 or float64"),
         (
             BOUGHT,
