@@ -1,7 +1,7 @@
 """The commands of ``python -m features`` about schema files: draft, check and describe them."""
 
 import json
-import logging
+import sys
 
 from features.cli import Command, FailedError, Summary
 from features.datasets.catalog import data_set_at, data_set_of, names
@@ -13,8 +13,6 @@ from features.requests import (
     LandRequest,
     SchemaJsonRequest,
 )
-
-logger = logging.getLogger(__name__)
 
 
 def _init(request: InitRequest) -> Summary:
@@ -29,7 +27,7 @@ def _init(request: InitRequest) -> Summary:
         max_rows=request.rows,
     )
     for note in made.notes:
-        logger.info("%s", note)
+        sys.stderr.write(f"note: {note}\n")
     summary: Summary = {"output": str(made.path), "rows": made.rows, "notes": list(made.notes)}
     if made.questions or made.problem:
         asked = [f"{made.path}:{one.line}: {one.key}: {one.question}" for one in made.questions]

@@ -164,12 +164,10 @@ def _key(
     """The fewest columns that tell rows apart, else all that could, and the rows they do not."""
     who, what = (one.column.landed if one else "" for one in (user, item))
     asked, when = request.column.landed if request else "", time.landed if time else ""
-    tried = [(asked, what), (who, what), (who, what, when), (asked, who, what, when)]
+    tried = [(asked, what), (who, what), (who, what, when), (what, when)]
+    complete = [names_of_key for names_of_key in tried if all(names_of_key)]
     repeated, key = 0, ()
-    for names_of_key in tried:
-        if names_of_key[0] == "" or not what:
-            continue
-        key = tuple(name for name in names_of_key if name)
+    for key in complete:
         repeated = _repeated(sample, key)
         if not repeated:
             break

@@ -7,7 +7,7 @@ from features.draft.checks.landed import Landed
 from features.draft.checks.rules import key_of
 from features.draft.entries import collision_share, rounded_up
 from features.draft.sample import quoted
-from features.schema import EXAMPLE_ID, Column, Kind
+from features.schema import EXAMPLE_ID, EXAMPLE_KEY, Column, Kind
 
 _MOST_SHARED = 0.25
 """Share of ids in one row with another above which a table is too small."""
@@ -16,10 +16,10 @@ _MOST_MISSING = 0.01
 
 
 def repeated_examples(landed: Landed) -> Iterator[Finding]:
-    """Impressions whose id another one has."""
-    if EXAMPLE_ID not in landed.columns:
-        return
-    keys, words = (EXAMPLE_ID,), EXAMPLE_ID
+    """Impressions whose id another one has, or what it is derived from."""
+    derived = landed.schema.example_id
+    keys = (EXAMPLE_ID,) if derived is None else derived.keys or (EXAMPLE_KEY,)
+    words = " and ".join(keys) if derived is None or derived.keys else derived.column
     listed = ", ".join(map(quoted, keys))
     present = " AND ".join(f"{quoted(key)} IS NOT NULL" for key in keys)
     ids, rows = landed.row(

@@ -15,8 +15,8 @@ from features.draft.checks import values
 from features.draft.checks.findings import Finding, Level
 from features.draft.sample import SEPARATORS, quoted, text
 from features.places import Place, uri
-from features.schema import EXAMPLE_ID, Column, Dtype, Kind, Schema
-from features.spark.landed_columns import header_of, integers_for_floats
+from features.schema import EXAMPLE_ID, EXAMPLE_KEY, REQUEST_TIME, Column, Dtype, Kind, Schema
+from features.spark.landed_columns import header_of, integers_among
 from features.spark.landing import files_of, impressions_file, is_whole
 
 DAY_OF_FILE = "day_of_file"
@@ -24,6 +24,7 @@ FILE = "landed_file"
 RAW = "raw:"
 """Before the name of a column as it is written, where that is a text."""
 _EXAMPLE_ID = Column(name=EXAMPLE_ID, dtype=Dtype.INT64, kind=Kind.STORED, doc="Of the log.")
+_EXAMPLE_KEY = Column(name=EXAMPLE_KEY, dtype=Dtype.STRING, kind=Kind.STORED, doc="Its id's key.")
 USUAL_DAYS = 7
 
 
@@ -66,7 +67,7 @@ class Landed:
         if found is None:
             return None
         value, file = str(found[0]), str(found[1])
-        dtype = next(c.dtype for c in (_EXAMPLE_ID, *self.schema.columns()) if c.name == column)
+        dtype = next(one.dtype for one in _columns(self.schema) if one.name == column)
         where = values.where(file, self.landed_names.get(column, column), value)
         return Unreadable(dtype, value, where)
 
@@ -148,7 +149,7 @@ def _problem(data_set: DataSet, path: Place) -> str:
     try:
         for file in files_of(path):
             if source.format == "parquet":
-                integers_for_floats(file, names, {c.name: _landed_type(data_set, c) for c in columns})
+                integers_among(file, names, {c.name: _landed_type(data_set, c) for c in columns})
             elif source.format in SEPARATORS:
                 header_of(file, SEPARATORS[source.format], names)
     except (ValueError, OSError) as error:
@@ -157,18 +158,25 @@ def _problem(data_set: DataSet, path: Place) -> str:
 
 
 def _columns(schema: Schema) -> tuple[Column, ...]:
-    return (_EXAMPLE_ID, *schema.impression_columns())
+    """What is read of a row: what its id is made of, and the columns of an impression."""
+    derived = schema.example_id
+    if derived is None:
+        return (_EXAMPLE_ID, *schema.impression_columns())
+    own = (_EXAMPLE_KEY,) if derived.column else ()
+    return (*own, *schema.impression_columns())
 
 
 def _landed_name(data_set: DataSet, column: Column) -> str:
-    source = data_set.source
-    if column.dtype is Dtype.TIMESTAMP and column.name == "timestamp":
+    source, derived = data_set.source, data_set.schema.example_id
+    if column.name == REQUEST_TIME.name:
         return source.time.column
+    if column.name == EXAMPLE_KEY and derived:
+        return derived.column
     return source.columns.get(column.name, column.name)
 
 
 def _landed_type(data_set: DataSet, column: Column) -> Dtype:
-    is_number = column.name == "timestamp" and data_set.source.time.unit
+    is_number = column.name == REQUEST_TIME.name and data_set.source.time.unit
     return Dtype.INT64 if is_number else column.dtype
 
 
@@ -257,7 +265,7 @@ class _Reading:
         source, name = self._data_set.source, self.names[column.name]
         landed = f"_{header.index(name)}" if header else quoted(name)
         is_text = source.format != "parquet"
-        unit = source.time.unit if column.name == "timestamp" else None
+        unit = source.time.unit if column.name == REQUEST_TIME.name else None
         separator = source.list_separator if source.format in SEPARATORS else ""
         typed = values.typed(landed, column, unit=unit, is_text=is_text, separator=separator)
         yield f"{typed} AS {quoted(column.name)}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from features.draft.checks.findings import LEVEL_OF, Finding, Level
 from features.draft.checks.landed import DAY_OF_FILE, Landed
 from features.draft.sample import quoted, text
-from features.schema import EXAMPLE_ID, Schema, Severity
+from features.schema import EXAMPLE_ID, EXAMPLE_KEY, Schema, Severity
 from features.validation.row_rules import Check, Rule, impression_rules
 
 _SHOWN = 3
@@ -125,7 +125,7 @@ def _quarantined(landed: Landed, rules: list[Rule]) -> Iterator[Finding]:
 
 def key_of(schema: Schema, column: str) -> str:
     """The key of the schema file that declares a column of impressions."""
-    if column == EXAMPLE_ID:
+    if column in {EXAMPLE_ID, EXAMPLE_KEY}:
         return EXAMPLE_ID
     for name, columns in (("context", schema.context), ("stored", schema.stored)):
         if any(one.name == column for one in columns):

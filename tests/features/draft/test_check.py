@@ -161,6 +161,23 @@ def test_a_fault_is_found_and_named(tmp_path, capsys, spoil, level, topic, key, 
     assert code == (1 if errors else 0)
 
 
+@pytest.mark.parametrize(
+    ("derived", "said"),
+    [
+        ("{from: [visitor, timestamp]}", "2 rows share 1 values of visitor and timestamp, such as "),
+        ("{column: example_id}", "2 rows share 1 values of example_id, such as 100003"),
+        ("{column: coupon}", "1,200 rows share 8 values of coupon, such as c-0"),
+    ],
+)
+def test_keys_of_derived_ids_that_are_there_twice_are_named(tmp_path, capsys, derived, said):
+    schema = click_log.land(tmp_path, spoil=doubled)
+    schema.write_text(schema.read_text().replace("user: {", f"example_id: {derived}\nuser: {{"))
+    code, summary, _ = run(capsys, tmp_path)
+    assert code == 1
+    (found,) = [one for one in summary["findings"] if one["topic"] == "repeated-id"]
+    assert said in found["said"].replace("1,201", "1,200")
+
+
 def test_a_day_that_has_not_landed_is_missed(tmp_path, capsys):
     click_log.land(tmp_path)
     click_log.day_file(tmp_path, 1).unlink()
