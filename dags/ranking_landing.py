@@ -1,4 +1,4 @@
-"""Has a day landed? The sensor that waits for it, its trigger, and the rule that they apply.
+"""Has a day landed? The sensor that waits for it, and its trigger.
 
 While a day has not landed, the sensor is deferred: Airflow's triggerer looks, and no worker waits.
 The triggerer imports this module by its name, so this folder must be on its PYTHONPATH.
@@ -6,9 +6,7 @@ The triggerer imports this module by its name, so this folder must be on its PYT
 
 import asyncio
 import datetime
-import io
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import ranking_alerts
 import ranking_assets as assets
@@ -16,7 +14,7 @@ from airflow.sdk import BaseSensorOperator, Context, timezone
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from ranking_jobs import DAY
-from upath import UPath
+from ranking_landed import has_landed
 
 
 class LandedSensor(BaseSensorOperator):
@@ -86,34 +84,3 @@ class LandedTrigger(BaseTrigger):
                 break
             await asyncio.sleep(self.poll_seconds)
         yield TriggerEvent(has)
-
-
-def has_landed(path: UPath) -> bool:
-    """Whether a file, or a folder of files, is there and was written to its end.
-
-    The rule of ``features.spark.landing``, which a DAG file must not import; tests compare both.
-    """
-    if not path.exists():
-        return False
-    files = [path]
-    if path.is_dir():
-        entries = list(path.iterdir())
-        names = {entry.name for entry in entries}
-        # On a disk it is renamed into place; elsewhere Spark puts its mark last.
-        is_complete = isinstance(path, Path) or "_SUCCESS" in names
-        if not is_complete or "_temporary" in names:
-            return False
-        files = [entry for entry in entries if entry.name[0] not in "._"]
-    return all(_ends_well(file) for file in files)
-
-
-_ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n", ".jsonl": b"\n"}
-"""Last bytes of a file that is whole, by the end of its name."""
-
-
-def _ends_well(file: UPath) -> bool:
-    end = _ENDS.get(file.suffix, b"")
-    with file.open("rb") as content:
-        size = content.seek(0, io.SEEK_END)
-        content.seek(max(0, size - len(end)))
-        return content.read() == end if end else True

@@ -67,7 +67,7 @@ def _read(path: Path) -> Log:
             first_day=declared["first_day"],
             last_day=declared.get("last_day"),
             holdout_days=declared["holdout_days"],
-            suffix=source.get("format") or source["suffix"],
+            suffix=_suffix(source),
         )
         _check_types(log)
     # A ValueError: a date such as 2025-13-01, or bytes that are no UTF-8.
@@ -76,6 +76,11 @@ def _read(path: Path) -> Log:
             f"{path}: is no schema file; `python -m features describe --schema {path}` says why"
         ) from error
     return log
+
+
+def _suffix(source: dict[str, str]) -> str:
+    of_format = [source[key] for key in ("format", "compression") if source.get(key)]
+    return ".".join(of_format) or source["suffix"]
 
 
 def _check_types(log: Log) -> None:

@@ -1,6 +1,7 @@
 """Whether landed files have the columns of a schema: their headers, and the types of Parquet."""
 
 import csv
+import io
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -26,9 +27,17 @@ _TYPES_READ = {
 }
 
 
+def opened(file: Place, *, errors: str, newline: str | None = None) -> io.TextIOWrapper:
+    """A landed text in UTF-8, decompressed where its name says that it is compressed."""
+    files, path = arrow_file(file)
+    return io.TextIOWrapper(
+        files.open_input_stream(path), encoding="utf-8-sig", errors=errors, newline=newline
+    )
+
+
 def header_of(path: Place, separator: str, columns: Mapping[str, str]) -> tuple[str, ...]:
     """The names in a file's first line; RunbookError where one of the columns is not there once."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as content:
+    with opened(path, errors="replace", newline="") as content:
         header = next(csv.reader([content.readline()], delimiter=separator), [])
     problem = ""
     if not any(name.strip() for name in header):

@@ -2,12 +2,12 @@
 
 A day has landed when ``impressions/<day>.<suffix>`` is there, under exactly that name, and whole.
 On a disk, write a file under another name, such as ``.<day>.part``, and rename it into place: a
-rename is atomic. An object store has no rename and needs none: a put object is there as a whole.
-A file that was cut off is recognised by its end: a text must end with a line break, Parquet with
-its footer. A folder must hold no ``_temporary``, and in an object store Spark's ``_SUCCESS``, which
-is put last. A day on which nothing happened has a file without rows. Within a day impressions may
-land in parts, ``intraday/<day>/<any name>.<suffix>``, by the same rule. The day's own file replaces
-its parts.
+rename is atomic. An object store has no rename and needs none: a put object is there as a whole. A
+file that was cut off is recognised by its end: a text must end with a line break, Parquet with its
+footer, a compressed text with what its compressor writes last. A folder must hold no
+``_temporary``, and in an object store Spark's ``_SUCCESS``, which is put last. A day on which
+nothing happened has a file without rows. Within a day impressions may land in parts,
+``intraday/<day>/<any name>.<suffix>``, by the same rule. The day's own file replaces its parts.
 """
 
 import csv
@@ -31,6 +31,7 @@ from features.places import (
     remove_folder,
     uri,
 )
+from features.spark import compressed
 
 _ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n", ".jsonl": b"\n"}
 """Last bytes of a file that is whole, by the end of its name."""
@@ -74,6 +75,8 @@ def files_of(path: Place) -> list[Place]:
 
 
 def _ends_well(file: Place) -> bool:
+    if file.suffix in compressed.SUFFIXES:
+        return compressed.is_complete(file)
     end = _ENDS.get(file.suffix, b"")
     with file.open("rb") as content:
         size = content.seek(0, io.SEEK_END)

@@ -8,7 +8,6 @@ for an object store it has no file system: its tasks read there by Arrow's.
 import dataclasses
 import datetime
 import functools
-import io
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +32,7 @@ from features.schema import (
     Dtype,
     Schema,
 )
-from features.spark.landed_columns import INT96, header_of, integers_among
+from features.spark.landed_columns import INT96, header_of, integers_among, opened
 from features.spark.landing import INTRADAY, files_of, is_whole
 from features.spark.session import spark_type, struct_of
 
@@ -236,10 +235,7 @@ def _lines(file: Place, header_lines: int = 0) -> Iterator[Numbered]:
 
     A line that is not UTF-8 is null: with marks for what cannot be read, two ids could be one.
     """
-    files, path = arrow_file(file)
-    with io.TextIOWrapper(
-        files.open_input_stream(path), encoding="utf-8-sig", errors="surrogateescape"
-    ) as content:
+    with opened(file, errors="surrogateescape") as content:
         numbered = itertools.islice(enumerate(content, start=1), header_lines, None)
         while held := list(itertools.islice(numbered, _BATCH_LINES)):
             kept = [(at, line.removesuffix("\n")) for at, line in held if line.strip(_BLANKS)]

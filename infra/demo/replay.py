@@ -194,6 +194,7 @@ def _why_not(schema: Schema) -> str:
     is_known = (source.format, source.time.unit) in {("parquet", None), ("tsv", "seconds")}
     if (
         not is_known
+        or source.compression
         or source.time.column != REQUEST_TIME.name
         or schema.entity(Role.USER).name in source.columns
     ):

@@ -7,6 +7,7 @@ import pathlib
 import threading
 
 import pytest
+import ranking_landed
 import ranking_landing
 from airflow.sdk import timezone
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
@@ -107,7 +108,7 @@ def test_a_folder_has_landed_when_every_file_of_it_is_whole(tmp_path, files, is_
 def test_the_sensor_and_the_reader_know_the_same_formats() -> None:
     from features.spark import landing
 
-    assert ranking_landing._ENDS == landing._ENDS
+    assert ranking_landed.ENDS == landing._ENDS
 
 
 @pytest.mark.parametrize(

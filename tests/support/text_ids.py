@@ -1,4 +1,4 @@
-"""A small log of a shop whose users and items have texts as ids, and impressions none, taken from csv to examples."""
+"""A small log of a shop whose users and items have texts as ids, and its impressions none."""
 
 import datetime
 import random

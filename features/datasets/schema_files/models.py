@@ -21,6 +21,7 @@ from features.datasets.schema_files.values import (
 )
 from features.schema import Dtype, Kind, Severity
 
+_TEXTS = ("csv", "tsv", "jsonl")
 UNKNOWN_KEY = "unknown_key"
 """Type of the error about a key that there is not; its context has the key."""
 
@@ -215,6 +216,8 @@ class SourceEntry(Entry):
 
     format: Literal["tsv", "csv", "parquet", "jsonl"] | None = None
     """Format of all landed files, which is also how their names end."""
+    compression: Literal["gz", "zst"] | None = None
+    """Of tsv, csv and jsonl; names end with it too, such as .csv.gz."""
     time: TimeEntry = TimeEntry()
     columns: dict[ColumnName, Text] = {}
     """Names in the landed files, by the names used here; without an entry they are the same."""
@@ -235,12 +238,14 @@ class SourceEntry(Entry):
             raise PydanticCustomError("source", "reader and suffix go together")
         if self.reader and self.model_fields_set & {"time", "columns", "list_separator"}:
             raise PydanticCustomError("source", "time, columns, list_separator: not with a reader")
+        if self.compression and self.format not in _TEXTS:
+            raise PydanticCustomError("source", "compression: of csv, tsv and jsonl alone")
         return self
 
     @property
     def landed_suffix(self) -> str:
         """How the name of a landed day ends."""
-        return self.format or self.suffix or ""
+        return ".".join(filter(None, (self.format, self.compression))) or self.suffix or ""
 
 
 class DataSetEntry(Entry):

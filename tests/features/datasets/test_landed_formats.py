@@ -1,12 +1,14 @@
 """One log in each of the usual formats is one set of rows; a format of one's own has a module."""
 
 import datetime
+import gzip
 import json
 import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from features.datasets import catalog
 from features.datasets.readers import Reader, reader_of
@@ -145,6 +147,35 @@ def test_a_log_is_the_same_rows_in_each_format_and_unit(spark, tmp_path, form, u
     (table,) = found.schema.tables
     items = reader.read_attributes(spark, tmp_path, table).orderBy("item_id").collect()
     assert [tuple(row) for row in items] == [(7, 1.5, ["new", "on sale"]), (8, None, ["old"])]
+
+
+@pytest.mark.parametrize(("form", "packed"), [("csv", "gz"), ("tsv", "zst"), ("jsonl", "gz")])
+def test_a_compressed_text_has_the_rows_and_lines_of_the_plain_one(spark, tmp_path, form, packed):
+    plain, found = data_set(tmp_path, form, "seconds"), {}
+    rows = [
+        {**row, "at": moment_of(moment, form, "seconds")}
+        for row, moment in zip(ROWS, MOMENTS, strict=True)
+    ]
+    for source in (plain.source, plain.source.model_copy(update={"compression": packed})):
+        suffix = source.landed_suffix
+        paths = [land.impressions_file(tmp_path, DAY, suffix), tmp_path / f"items.{suffix}"]
+        for path, landed in zip(paths, (rows, ITEMS), strict=True):
+            land_as(path, form, landed)
+            if source.compression:
+                pack = gzip.compress if packed == "gz" else zstandard.compress
+                path.write_bytes(pack(path.read_bytes()))
+        reader = Reader(plain.schema, source)
+        (table,) = plain.schema.tables
+        frames = [
+            reader.read_files(spark, paths[:1]),
+            reader.read_attributes(spark, tmp_path, table),
+        ]
+        found[suffix] = [sorted(map(repr, frame.drop("source_file").collect())) for frame in frames]
+    assert found[form] == found[f"{form}.{packed}"]
+    assert len(found[form][0]) == len(ROWS)
+    paths[0].write_bytes(paths[0].read_bytes()[:-3])
+    with pytest.raises(ValueError, match=rf"{form}.{packed}: is cut off"):
+        reader.read_files(spark, paths[:1])
 
 
 @pytest.mark.parametrize("value", ["soon", "1e300", "9" * 18, "9" * 20])
