@@ -137,7 +137,7 @@ def _why_stored(
         if chosen and chosen.column.mean_repeats >= _FEWEST_REPEATS and _depends(sample, column, chosen):
             return (
                 f"each {role} has one value of it: an attribute. To use it, land {role}s."
-                f"{sample.format} and add a table {role}_attributes"
+                f"{sample.suffix} and add a table {role}_attributes"
             )
     if not names.has_word(column.landed, names.REQUESTED):
         return "is it known before the items are shown? Then move it to context, with a kind"

@@ -232,10 +232,10 @@ class _Drafting:
         if chosen is None:
             raise ValueError(f"--{role}s {sample.files[0]}: no column of the log is the {role}'s id")
         id_column = chosen.column.landed
-        if id_column not in sample.types or sample.format != self._sample.format:
+        if id_column not in sample.types or sample.suffix != self._sample.suffix:
             raise ValueError(
-                f"--{role}s {sample.files[0]}: expected a {self._sample.format} file with a column "
-                f"{id_column}, as impressions have it; it is {sample.format} with "
+                f"--{role}s {sample.files[0]}: expected a {self._sample.suffix} file with a column "
+                f"{id_column}, as impressions have it; it is {sample.suffix} with "
                 f"{list(sample.types)}"
             )
         found, title, separator = columns.attributes(
@@ -245,7 +245,7 @@ class _Drafting:
             self._title = title
         self._separator = self._separator or separator
         self._notes.append(
-            f"{role}s: land {sample.files[0]} as {role}s.{self._sample.format}, next to the folder "
+            f"{role}s: land {sample.files[0]} as {role}s.{sample.suffix}, next to the folder "
             "of impressions"
         )
         return [

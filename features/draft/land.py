@@ -11,7 +11,7 @@ from features.datasets.schema_files.build import DataSet
 from features.draft.moments import moment_sql
 from features.draft.sample import (
     COMPRESSIONS,
-    FORMATS,
+    DELTA,
     SEPARATORS,
     Sample,
     connect,
@@ -21,6 +21,13 @@ from features.draft.sample import (
 from features.places import Place, put_whole
 from features.spark.landing import impressions_file
 
+_FROM = {
+    "csv": ("csv", "tsv"),
+    "tsv": ("csv", "tsv"),
+    "jsonl": ("jsonl",),
+    "parquet": ("parquet", DELTA),
+}
+"""Formats of a log by the one as which it is landed: no value changes its type."""
 _ONE_DAY = datetime.timedelta(days=1)
 _MOST_ROWS = 1 << 62
 
@@ -32,7 +39,7 @@ def land(data_set: DataSet, paths: Sequence[Place], landing: Place) -> dict[date
 
     Args:
         data_set: Says the format of landed files, and which column has the moment.
-        paths: The log; its format may be another one.
+        paths: The log, in the same format; tsv and csv may be each other.
         landing: Folder of the data set's landed files.
 
     Returns:
@@ -42,12 +49,17 @@ def land(data_set: DataSet, paths: Sequence[Place], landing: Place) -> dict[date
         ValueError: The log cannot be read, has not the time column, or a row has no moment.
     """
     connection, source = connect(), data_set.source
-    if source.format not in FORMATS.values():
+    if source.format not in _FROM:
         raise ValueError(
             f"{data_set.path}: source.format: {source.format}; files are landed as one of "
-            f"{sorted(set(FORMATS.values()))}"
+            f"{sorted(_FROM)}"
         )
     sample = open_sample(connection, paths, max_rows=_MOST_ROWS)
+    if sample.format not in _FROM[source.format]:
+        raise ValueError(
+            f"{sample.files[0]}: is {sample.format}; {data_set.path} lands {source.format} "
+            f"(source.format), which is made of {' or '.join(_FROM[source.format])}"
+        )
     column = source.time.column
     if column not in sample.types:
         raise ValueError(

@@ -31,6 +31,11 @@ class Sample:
     is_whole: bool
     """Whether the files have no more rows than those."""
 
+    @property
+    def suffix(self) -> str:
+        """How the names of such files end."""
+        return ".".join(filter(None, (self.format, self.compression)))
+
 
 def connect() -> duckdb.DuckDBPyConnection:
     """A database in memory; what does not fit goes to a folder for temporary files."""

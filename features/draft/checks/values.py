@@ -1,18 +1,15 @@
 """Values of landed files as DuckDB reads them, by the same rules as the job that ingests them."""
 
 import csv
-import gzip
-import io
 import json
 from collections.abc import Iterator
 from typing import IO
 
-import zstandard
-
 from features.draft.moments import moment_sql
 from features.draft.sample import SEPARATORS, split_suffix, text
-from features.places import Place, place
+from features.places import place
 from features.schema import Column, Dtype
+from features.spark.landed_columns import opened
 
 _NUMBER = r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*"
 _NO_NUMBER = r"(?i)\s*[+-]?(nan|inf|infinity)\s*"
@@ -73,23 +70,13 @@ def where(file: str, column: str, value: str) -> str:
     kind, _ = split_suffix(path)
     if kind not in {*SEPARATORS, "jsonl"}:
         return short
-    with _opened(path) as content:
+    with opened(path, errors="replace", newline="") as content:
         for number, found in _column(content, kind, column):
             if found == value:
                 return f"{short}, line {number}"
             if number > _MOST_LINES:
                 break
     return short
-
-
-def _opened(path: Place) -> IO[str]:
-    _, compression = split_suffix(path)
-    raw = path.open("rb")
-    if compression == "gz":
-        raw = gzip.open(raw)
-    elif compression == "zst":
-        raw = zstandard.ZstdDecompressor().stream_reader(raw)
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
 
 
 def _column(content: IO[str], kind: str, column: str) -> Iterator[tuple[int, str | None]]:
