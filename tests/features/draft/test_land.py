@@ -52,6 +52,10 @@ def test_what_is_landed_is_read_without_a_finding(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["findings"] == []
 
 
+def unzst(content):
+    return zstandard.ZstdDecompressor().stream_reader(content).read()
+
+
 @pytest.mark.parametrize("suffix", ["tsv", "csv.gz", "tsv.zst"])
 def test_the_format_is_the_one_of_the_schema_file(tmp_path, capsys, suffix):
     kind, _, compression = suffix.partition(".")
@@ -64,7 +68,8 @@ def test_the_format_is_the_one_of_the_schema_file(tmp_path, capsys, suffix):
     assert file.name == f"2025-03-01.{suffix}"
     content = file.read_bytes()
     if compression:
-        content = gzip.decompress(content) if compression == "gz" else zstandard.decompress(content)
+        unpack = {"gz": gzip.decompress, "zst": unzst}[compression]
+        content = unpack(content)
     assert len(content.splitlines()) == 401
     flags = (f"--schema={tmp_path / 'clicks.yaml'}", f"--landing={tmp_path / 'landing'}")
     assert features_main.main(["check", *flags]) == 0
