@@ -22,8 +22,8 @@ endif
 
 install: .venv/.installed ## set up .venv and check Java, seconds when done already; ACCELERATOR=cuda for a GPU
 
-demo: install       ## the main job: MovieLens-100k, day by day through Airflow, to a ranked answer
-	@$(PYTHON) -m infra.demo.demo
+demo: install       ## the main job, day by day through Airflow, to a ranked answer: MovieLens-100k, or SCHEMA=shop.yaml LANDING=folder
+	@$(PYTHON) -m infra.demo.demo $(if $(SCHEMA),--schema='$(SCHEMA)') $(if $(LANDING),--landing='$(LANDING)')
 
 test: install       ## the whole test suite, a scheduled day included
 	@$(PYTEST) $(SIDE_BY_SIDE)
