@@ -35,6 +35,10 @@ test-fast: install  ## what needs neither Spark nor a process of its own
 fuzz-serve: install ## minutes of made-up calls to the endpoint: by its OpenAPI, and malformed ones
 	@RANKING_FUZZ_SECONDS=300 $(PYTHON) -m pytest tests/serving/transport/test_fuzz.py tests/serving/protocol/test_many_malformed.py
 
+.PHONY: tutorial
+tutorial: install   ## docs/your-own-log.md as it is written, from a CSV file to the answer of curl; six minutes
+	@$(PYTHON) -m infra.drills.tutorial
+
 check: install      ## ruff, mypy strict, import contracts
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .

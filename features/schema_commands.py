@@ -32,7 +32,7 @@ def _init(request: InitRequest) -> Summary:
     if made.questions or made.problem:
         asked = [f"{made.path}:{one.line}: {one.key}: {one.question}" for one in made.questions]
         lines = asked or made.problem.splitlines()
-        reason = f"{made.path} is written, and {len(lines)} things are left to say:"
+        reason = f"{made.path} is written, and this is left to say ({len(lines)}):"
         raise FailedError("\n".join([reason, *lines]), {**summary, "questions": lines})
     return summary
 
@@ -75,7 +75,8 @@ def _check(request: CheckRequest) -> Summary:
     }
     if found.errors:
         first = found.errors[0]
-        reason = f"{len(found.errors)} errors, the first: {first.key}: {first.said}"
+        more = f", the first of {len(found.errors)} errors" if found.errors[1:] else ""
+        reason = f"{first.key}: {first.said}{more}"
         raise FailedError(reason, summary)
     return summary
 

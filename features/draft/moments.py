@@ -13,6 +13,8 @@ _SINCE, _UNTIL = 631_152_000, 4_102_444_800
 """Seconds from 1990 to 2100: a number between them may be a moment."""
 UNITS = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 _OFFSET = r".*[0-9]\s*(Z|[+-][0-9]{2}(:?[0-9]{2})?)\s*"
+_QUIET = 0.6
+"""Share of the usual rows of four hours below which they seem to be night."""
 FEW_ROWS = 0.2
 """Share of the median day's rows below which a first or last day seems to be cut off."""
 
@@ -136,4 +138,6 @@ def _quietest(sample: Sample, sql: str) -> str:
         return "All are in one hour: is it a date without the time of day?"
     windows = {hour: sum(rows[(hour + n) % 24] for n in range(4)) for hour in range(24)}
     quiet = min(windows, key=lambda hour: windows[hour])
+    if windows[quiet] > _QUIET * sum(rows) * 4 / 24:
+        return "No hours are quiet, so nothing shows where night is."
     return f"The quietest hours are {quiet:02d} to {(quiet + 4) % 24:02d} UTC: is it night then?"
