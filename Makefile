@@ -22,8 +22,8 @@ endif
 
 install: .venv/.installed ## set up .venv and check Java, seconds when done already; ACCELERATOR=cuda for a GPU
 
-demo: install       ## the main job: MovieLens-100k, day by day through Airflow, to a ranked answer
-	@$(PYTHON) -m infra.demo.demo
+demo: install       ## the main job, day by day through Airflow, to a ranked answer: MovieLens-100k, or SCHEMA=shop.yaml LANDING=folder
+	@$(PYTHON) -m infra.demo.demo $(if $(SCHEMA),--schema='$(SCHEMA)') $(if $(LANDING),--landing='$(LANDING)')
 
 test: install       ## the whole test suite, a scheduled day included
 	@$(PYTEST) $(SIDE_BY_SIDE)
@@ -34,6 +34,10 @@ test-fast: install  ## what needs neither Spark nor a process of its own
 .PHONY: fuzz-serve
 fuzz-serve: install ## minutes of made-up calls to the endpoint: by its OpenAPI, and malformed ones
 	@RANKING_FUZZ_SECONDS=300 $(PYTHON) -m pytest tests/serving/transport/test_fuzz.py tests/serving/protocol/test_many_malformed.py
+
+.PHONY: tutorial
+tutorial: install   ## docs/your-own-log.md as it is written, from a CSV file to the answer of curl; six minutes
+	@$(PYTHON) -m infra.drills.tutorial
 
 check: install      ## ruff, mypy strict, import contracts
 	@$(PYTHON) -m ruff check .

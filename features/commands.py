@@ -6,7 +6,6 @@ Heavy modules are imported in the command that needs them, so that ``--help`` is
 import concurrent.futures
 import datetime
 import importlib
-import json
 import logging
 import os
 import re
@@ -16,13 +15,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from features.cli import Command, FailedError, SkippedError, Summary
-from features.datasets.catalog import PUSH, data_set_at, data_set_of, has_push, names, schema_of
+from features.datasets.catalog import PUSH, has_push, names, schema_of
 from features.places import place
 from features.requests import (
     ApplyRequest,
     BuildRequest,
-    DescribeRequest,
-    DocumentRequest,
     ExamplesRequest,
     FetchRequest,
     IngestRequest,
@@ -30,11 +27,11 @@ from features.requests import (
     OfLake,
     PruneRequest,
     PushRequest,
-    SchemaJsonRequest,
     TablesRequest,
     ValidateRequest,
 )
 from features.schema import TableKind
+from features.schema_commands import SCHEMA_COMMANDS
 
 if TYPE_CHECKING:
     from features.lake.day_rows import Partition
@@ -200,38 +197,6 @@ def _tables(request: TablesRequest) -> Summary:
     return {"tables": shown, "markdown": words or f"{lake}: no table"}
 
 
-def _document(request: DocumentRequest) -> Summary:
-    from features.datasets.feature_reference import reference
-
-    text = reference(data_set_of(name).schema for name in names())
-    request.output.write_text(text)
-    return {"output": str(request.output), "lines": text.count("\n")}
-
-
-def _describe(request: DescribeRequest) -> Summary:
-    from features.datasets import description
-
-    if not (request.dataset or request.schema):
-        listed = description.listing()
-        if request.json:
-            return {"document": json.dumps(listed, indent=2) + "\n"}
-        return {"datasets": listed, "markdown": description.listing_in_words()}
-    data_set = data_set_at(request.schema) if request.schema else data_set_of(request.dataset or "")
-    summary: Summary = {"dataset": data_set.schema.name, "file": str(data_set.path)}
-    if request.json:
-        document = json.dumps(description.described(data_set), indent=2) + "\n"
-        return {"document": document, **summary}
-    return {"markdown": description.in_words(data_set), **summary}
-
-
-def _schema_json(request: SchemaJsonRequest) -> Summary:
-    from features.datasets.schema_files.json_schema import json_schema
-
-    text = json_schema()
-    request.output.write_text(text)
-    return {"output": str(request.output), "lines": text.count("\n")}
-
-
 def _workspace(request: OfLake) -> "Workspace":
     from features.lake.lake import Lake
     from features.pipeline.workspace import Workspace
@@ -279,8 +244,6 @@ COMMANDS: dict[str, Command] = {
     "examples": _examples,
     "prune": _prune,
     "tables": _tables,
-    "describe": _describe,
-    "document": _document,
-    "schema-json": _schema_json,
+    **SCHEMA_COMMANDS,
 }
 """The jobs of a day in their order, then the rest."""

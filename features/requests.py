@@ -162,11 +162,66 @@ class DescribeRequest:
         "a schema file instead, wherever it is", metavar="FILE", default=None
     )
     json: bool = option("print one JSON object for a program", default=False)
+    markdown: bool = option("print its page of the feature reference", default=False)
 
     def __post_init__(self) -> None:
-        """ValueError for a data set and a file."""
+        """ValueError for a data set and a file, for two forms, or for a page of all."""
         if self.dataset and self.schema:
             raise ValueError(f"--schema {self.schema}: not with --dataset {self.dataset}")
+        if self.json and self.markdown:
+            raise ValueError("--markdown: not with --json")
+        if self.markdown and not (self.dataset or self.schema):
+            raise ValueError("--markdown: of one data set; `document` writes the page of all")
+
+
+@from_flags
+class InitRequest:
+    """Draft the schema file of a log, with a comment at each guess.
+
+    Exit code 1 where the log does not say something: the file asks it at a TODO.
+    """
+
+    source: tuple[Place, ...] = option(
+        "files of one format (csv, tsv, jsonl, parquet, also .gz and .zst), folders of them, or a "
+        "Delta table",
+        flag="--from",
+        metavar="PLACE",
+    )
+    name: str | None = option("name of the data set (else the file's)", default=None)
+    output: Path | None = option(
+        "the file to write (else NAME.yaml in this folder)", metavar="FILE", default=None
+    )
+    items: Place | None = option("a file with what is known of items", default=None)
+    users: Place | None = option("a file with what is known of users", default=None)
+    rows: int = option("most rows to read", default=2_000_000)
+
+
+@from_flags
+class LandRequest:
+    """Land a log as one file a day.
+
+    Rows go to the files of their days, UTC; a day between without rows gets a file without rows.
+    """
+
+    schema: Path = option("the schema file", metavar="FILE")
+    source: tuple[Place, ...] = option(
+        "files of one format, folders of them, or a Delta table", flag="--from", metavar="PLACE"
+    )
+    landing: Place = folder("landing", "where the log lands, one file a day")
+
+
+@from_flags
+class CheckRequest:
+    """Say what would go wrong with landed days, before anything is built of them.
+
+    Exit code 1 where something must be put right first.
+    """
+
+    schema: Path = option("the schema file", metavar="FILE")
+    landing: Place = folder("landing", "where the log lands, one file a day")
+    days: tuple[datetime.date, ...] = option(
+        "the days to read (else the newest seven that have landed)", default=()
+    )
 
 
 @from_flags

@@ -38,7 +38,8 @@ MOST_SECONDS = 90.0
 """Until the last impression must be visible."""
 POLL_SECONDS = 0.1
 
-Row = tuple[datetime.datetime, int | str, dict[str, object]]
+UserId = int | str
+Row = tuple[datetime.datetime, UserId, dict[str, object]]
 """Moment, user and content of one impression."""
 
 
@@ -94,7 +95,7 @@ class Replay:
         if not self._states:
             return {"note": self._note}
         steps = list(self._steps())
-        waiting: list[tuple[float, datetime.datetime, int | str]] = []
+        waiting: list[tuple[float, datetime.datetime, UserId]] = []
         seconds: list[float] = []
         reader = open_rows(
             self.schema, self.store, timeout_seconds=5, environment={"RANKING_ONLINE": "sqlite"}
@@ -129,9 +130,9 @@ class Replay:
     def _still_waiting(
         self,
         reader: OnlineRows,
-        waiting: list[tuple[float, datetime.datetime, int | str]],
+        waiting: list[tuple[float, datetime.datetime, UserId]],
         seconds: list[float],
-    ) -> list[tuple[float, datetime.datetime, int | str]]:
+    ) -> list[tuple[float, datetime.datetime, UserId]]:
         """The impressions that the endpoint's reader does not find yet; measures the others."""
         users = sorted({user for _, _, user in waiting})
         if not users:
@@ -162,8 +163,8 @@ class Replay:
         suffix = reader_of(self.schema).suffix
         landing = self._settings.data / "landing" / self.schema.name
         path = impressions_file(landing, self.day, suffix)
-        entity = self.schema.entity(Role.USER)
-        user, id_of = entity.name, str if entity.dtype is Dtype.STRING else int
+        id_of = self.schema.entity(Role.USER)
+        user, is_text = id_of.name, id_of.dtype is Dtype.STRING
         if suffix == "parquet":
             files, name = arrow_file(path)
             for row in pq.read_table(name, filesystem=files, partitioning=None).to_pylist():
@@ -173,7 +174,8 @@ class Replay:
         with path.open(newline="") as file:
             for row in csv.DictReader(file, delimiter="\t"):
                 seconds = int(row[REQUEST_TIME.name])
-                yield datetime.datetime.fromtimestamp(seconds, datetime.UTC), id_of(row[user]), row
+                moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+                yield moment, row[user] if is_text else int(row[user]), row
 
     def _land(self, number: int, rows: list[dict[str, object]]) -> None:
         """Land a part of the day atomically."""
@@ -194,7 +196,6 @@ def _why_not(schema: Schema) -> str:
     is_known = (source.format, source.time.unit) in {("parquet", None), ("tsv", "seconds")}
     if (
         not is_known
-        or source.compression
         or source.time.column != REQUEST_TIME.name
         or schema.entity(Role.USER).name in source.columns
     ):

@@ -1,5 +1,6 @@
-"""One ranked answer of the running endpoint: a real user, films that they rated, titles to read."""
+"""One ranked answer of the running endpoint: a real user, and what they were shown, by name."""
 
+import collections
 import datetime
 
 from features.lake.snapshot import snapshot
@@ -9,15 +10,17 @@ from infra.local.network import JsonObject, call
 
 NUM_CANDIDATES = 15
 _DATATYPES = {Dtype.INT64: "INT64", Dtype.FLOAT64: "FP64", Dtype.STRING: "BYTES"}
-_SETTLING = datetime.timedelta(hours=3)
-"""After a day's end: by then its daily features are available, in every data set."""
 
 
 def ranked_answer(schema: Schema, *, lake: Place, day: datetime.date, endpoint: str) -> JsonObject:
-    """Rank the candidates that a user of a day had, as of the night after it."""
+    """Rank the candidates that a user of a day had, once all features of the day are available.
+
+    Raises:
+        ValueError: The day has no impressions.
+    """
     rows = _impressions(schema, lake / schema.name / "impressions", day)
     moment = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
-    moment += datetime.timedelta(days=1) + _SETTLING
+    moment += datetime.timedelta(days=1) + max(table.delay for table in schema.tables)
     body = {"inputs": _inputs(schema, rows, moment)}
     answer = call(f"{endpoint}/v2/models/ranker/infer", method="POST", body=body)
     outputs = {output["name"]: output["data"] for output in answer["outputs"]}
@@ -48,9 +51,9 @@ def _impressions(schema: Schema, table: Place, day: datetime.date) -> list[JsonO
         raise ValueError(f"{table} on {day}: no rows; the answer needs a day with impressions")
     if schema.user is not None:
         name = schema.user.name
-        users = [row[name] for row in rows]
+        users = collections.Counter(row[name] for row in rows)
         # The lowest id among equals, so that the answer is the same each time.
-        busiest = min(set(users), key=lambda user: (-users.count(user), user))
+        busiest = min(users, key=lambda user: (-users[user], user))
         rows = [row for row in rows if row[name] == busiest]
     by_item = {row[schema.item.name]: row for row in rows}
     return [by_item[item] for item in sorted(by_item)][:NUM_CANDIDATES]
@@ -60,7 +63,10 @@ def _inputs(schema: Schema, rows: list[JsonObject], moment: datetime.datetime) -
     inputs = [_tensor(schema.item, [row[schema.item.name] for row in rows])]
     if schema.user is not None:
         inputs.append(_tensor(schema.user, [rows[0][schema.user.name]]))
-    inputs += [_tensor(column, [row[column.name] for row in rows]) for column in schema.context]
+    for column in schema.context:
+        values = [row[column.name] for row in rows]
+        if None not in values:  # a request has no missing values: it leaves the column out
+            inputs.append(_tensor(column, values))
     microseconds = int(moment.timestamp() * 1_000_000)
     time = {"name": REQUEST_TIME.name, "shape": [1], "datatype": "INT64", "data": [microseconds]}
     return [*inputs, time]

@@ -1,6 +1,8 @@
 """What a schema file means, for people and for programs; and the JSON schema for editors."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,8 @@ from features.datasets.catalog import schema_of
 from features.datasets.schema_files.discovery import BUILT_IN
 from features.datasets.schema_files.json_schema import json_schema
 from features.schema.fingerprints import rows_fingerprint
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def run(capsys, *arguments):
@@ -66,6 +70,22 @@ def test_a_file_is_described_for_a_program_wherever_it_is(capsys, tmp_path):
     )
 
 
+def test_the_page_of_one_file_is_its_part_of_the_feature_reference(capsys, tmp_path):
+    text = (BUILT_IN / "synthetic.yaml").read_text().replace("\nname: synthetic", "\nname: shop")
+    (tmp_path / "shop.yaml").write_text(text)
+    code, printed = run(capsys, "describe", f"--schema={tmp_path / 'shop.yaml'}", "--markdown")
+    assert code == 0
+    assert printed.out.startswith("# Features\n")
+    assert re.findall("^## (.*)", printed.out, re.MULTILINE) == ["shop"]
+    part = printed.out.partition("## shop")[2]
+    page = (ROOT / "docs" / "features.md").read_text().partition("## synthetic\n")[2]
+    # But for its name, which the fingerprint has, too.
+    assert part.partition("### Impressions")[2].strip() == (
+        page.partition("\n## ")[0].partition("### Impressions")[2].strip()
+    )
+    assert json.loads(printed.err.splitlines()[-1])["dataset"] == "shop"
+
+
 def test_a_wrong_file_is_an_error_without_a_traceback(capsys, tmp_path):
     text = (BUILT_IN / "synthetic.yaml").read_text().replace("holdout_days: 1", "holdout_days: one")
     (tmp_path / "synthetic.yaml").write_text(text)
@@ -90,6 +110,8 @@ def test_without_a_data_set_all_are_listed_with_where_they_were_looked_for(
     ("flags", "message"),
     [
         (["--dataset=shop"], "dataset 'shop': unknown; the data sets are ['movielens-100k', "),
+        (["--markdown"], "--markdown: of one data set; `document` writes the page of all"),
+        (["--dataset=synthetic", "--json", "--markdown"], "--markdown: not with --json"),
         (["--dataset=synthetic", "--schema=x.yaml"], "--schema x.yaml: not with --dataset synth"),
     ],
 )

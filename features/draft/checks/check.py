@@ -1,0 +1,78 @@
+"""The check of landed days: all findings, as a page and for programs."""
+
+import datetime
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from features.datasets.schema_files.build import DataSet
+from features.draft.checks import days as days_of
+from features.draft.checks import ids, labels, rules
+from features.draft.checks.findings import Finding, Level, page
+from features.draft.checks.landed import Landed, landed_days, read
+from features.draft.sample import connect
+from features.places import Place
+from features.spark.landing import impressions_file
+
+_CHECKS = (
+    days_of.missing_days,
+    days_of.small_days,
+    days_of.other_days,
+    rules.broken_rules,
+    ids.repeated_examples,
+    ids.small_tables,
+    ids.busy_users,
+    ids.empty_columns,
+    labels.label_rates,
+    labels.leaks,
+)
+
+
+class Checked(NamedTuple):
+    """What was read, and what was found."""
+
+    page: str
+    days: tuple[datetime.date, ...]
+    rows: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """What must be put right before anything is built."""
+        return [one for one in self.findings if one.level is Level.ERROR]
+
+
+def check(data_set: DataSet, landing: Place, days: Sequence[datetime.date] = ()) -> Checked:
+    """Check landed days of a data set against its schema file.
+
+    Args:
+        data_set: What the file declares.
+        landing: Folder of its landed files.
+        days: Which days; none: the newest seven that have landed.
+
+    Raises:
+        ValueError: No day has landed.
+    """
+    suffix = data_set.source.landed_suffix
+    if not landed_days(landing, suffix):
+        where = impressions_file(landing, data_set.schema.first_day, suffix)
+        raise ValueError(f"landing {landing}: no day has landed; a day is a file such as {where}")
+    with connect() as connection:
+        landed, refused = read(connection, data_set, landing, days)
+        found = [] if landed is None else list(itertools.chain(*(one(landed) for one in _CHECKS)))
+    findings = tuple([*refused, *found])
+    read_days = tuple(landed.rows_by_day) if landed else ()
+    rows = sum(landed.rows_by_day.values()) if landed else 0
+    return Checked(page(_head(data_set, landing, landed, rows), findings), read_days, rows, findings)
+
+
+def _head(data_set: DataSet, landing: Place, landed: Landed | None, rows: int) -> list[str]:
+    name = data_set.schema.name
+    if landed is None:
+        return [f"{name}: no file of {landing} could be read"]
+    days = list(landed.rows_by_day)
+    return [
+        f"{name}: {rows:,} rows of {len(days)} days, {days[0]} to {days[-1]}",
+        f"  schema   {data_set.path}",
+        f"  landing  {landing}",
+    ]
