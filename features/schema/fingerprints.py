@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from features.schema.columns import Column
-    from features.schema.schema import Label, Schema
+    from features.schema.labels import Label
+    from features.schema.schema import Schema
 
 _LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
 """To reword a description, or to move a limit, changes no row and no input."""
@@ -35,8 +36,9 @@ def _labels(schema: "Schema") -> dict[str, object]:
 
 
 def _label(label: "Label") -> dict[str, object]:
+    left_out = {"name"} if label.comes_later else {"name", "join", "window"}
     fields = [field.name for field in dataclasses.fields(label)]
-    return {name: getattr(label, name) for name in fields if name != "name"}
+    return {name: getattr(label, name) for name in fields if name not in left_out}
 
 
 def rows_fingerprint(schema: "Schema") -> str:
@@ -60,6 +62,11 @@ def rows_fingerprint(schema: "Schema") -> str:
 def impressions_fingerprint(schema: "Schema") -> str:
     """As ``rows_fingerprint``, of the impressions alone: a new feature leaves the log as it is."""
     return digest(tuple(map(_stored, schema.impression_columns())))
+
+
+def events_fingerprint(schema: "Schema", label: "Label") -> str:
+    """As ``rows_fingerprint``, of the events of a label that comes later."""
+    return digest(tuple(map(_stored, schema.event_columns(label))))
 
 
 def _stored(column: "Column") -> tuple[str, str, int]:
