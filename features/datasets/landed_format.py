@@ -20,6 +20,7 @@ from features.schema import (
     Dtype,
     FeatureTable,
     Kind,
+    Label,
     Schema,
 )
 from features.spark import read_landed
@@ -70,6 +71,13 @@ class LandedFormat:
         if derived is None:
             return (_EXAMPLE_ID,)
         return (_EXAMPLE_KEY,) if derived.column else ()
+
+    def events(self, spark: SparkSession, label: Label, paths: Sequence[Place]) -> DataFrame:
+        """Events of a label that comes later, as ``impressions``; raises the same."""
+        columns = self.schema.event_columns(label)
+        return self._read(spark, paths, columns).select(
+            *read_landed.typed(self.schema, {c.name: self._value(c) for c in columns}), *SOURCE, DAY
+        )
 
     def _read(
         self, spark: SparkSession, paths: Sequence[Place], columns: Sequence[Column]

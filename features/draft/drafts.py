@@ -1,7 +1,6 @@
 """A schema file drafted from a sample of a log, with a comment at each guess."""
 
 import dataclasses
-from collections.abc import Mapping
 
 from features.draft import columns, entries, limits
 from features.draft.columns import Named

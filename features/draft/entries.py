@@ -130,6 +130,6 @@ def _kind_of_number(column: Profile) -> Guess | str:
     low, high = column.low or 0, column.high or 0
     if column.dtype is Dtype.INT64 and low >= 0 and high > max(_LONG_TAIL, 10 * low):
         return Guess("count", f"whole numbers up to {high:g}: a long tail, so its logarithm enters")
-    if column.dtype is Dtype.FLOAT64 and 0 < low and high < 1:
+    if column.dtype is Dtype.FLOAT64 and low > 0 and high < 1:
         return Guess("rate", f"all between 0 and 1 ({low:g} to {high:g}), so its log odds enter")
     return "dense"

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from features.schema.columns import Column
-    from features.schema.schema import Label, Schema
+    from features.schema.labels import Label
+    from features.schema.schema import Schema
 
 _LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
 """To reword a description, or to move a limit, changes no row and no input."""
@@ -38,8 +39,9 @@ def _labels(schema: "Schema") -> dict[str, object]:
 
 
 def _label(label: "Label") -> dict[str, object]:
+    left_out = {"name"} if label.comes_later else {"name", "join", "window"}
     fields = [field.name for field in dataclasses.fields(label)]
-    return {name: getattr(label, name) for name in fields if name != "name"}
+    return {name: getattr(label, name) for name in fields if name not in left_out}
 
 
 def rows_fingerprint(schema: "Schema") -> str:
@@ -64,6 +66,11 @@ def impressions_fingerprint(schema: "Schema") -> str:
     """As ``rows_fingerprint``, of the impressions alone: a new feature leaves the log as it is."""
     columns = tuple(map(_stored, schema.impression_columns()))
     return digest((columns, schema.example_id) if schema.example_id else columns)
+
+
+def events_fingerprint(schema: "Schema", label: "Label") -> str:
+    """As ``rows_fingerprint``, of the events of a label that comes later."""
+    return digest(tuple(map(_stored, schema.event_columns(label))))
 
 
 def _stored(column: "Column") -> tuple[str, str, int]:

@@ -22,10 +22,10 @@ from features.schema.columns import (
 from features.schema.tables import FeatureTable, Role, TableKind
 
 if TYPE_CHECKING:
-    from features.schema.schema import Label, Schema
+    from features.schema.schema import Schema
 
 _NONE = datetime.timedelta(0)
-_OWN_NAMES = {
+OWN_NAMES = {
     DAY: "the day that every table is partitioned by",
     EXAMPLE_ID: "the id of an impression, which the log has or example_id derives",
     EXAMPLE_KEY: "the text of which the id of an impression is derived",
@@ -64,7 +64,7 @@ def check_names(schema: "Schema") -> None:
 
 
 def _check_own_names(schema: "Schema") -> None:
-    own = dict(_OWN_NAMES)
+    own = dict(OWN_NAMES)
     for table in schema.tables:
         own[table.missing_indicator] = f"the input that says whether {table.name} has a row"
         own[table.timestamp_column] = f"when the row of {table.name} became true"
@@ -162,20 +162,6 @@ def check_days(schema: "Schema") -> None:
         )
 
 
-def check_labels(schema: "Schema") -> None:
-    """DeclarationError for a label that is there twice, or a target that is none of them."""
-    names = [label.name for label in schema.labels]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise DeclarationError(
-            f"schema {schema.name}: labels {repeated} are declared twice", field="labels"
-        )
-    if schema.target not in names:
-        raise DeclarationError(
-            f"schema {schema.name}: target {schema.target!r} is not among its labels {names}",
-            field="target",
-        )
-
-
 def check_label_leaks(schema: "Schema") -> None:
     """ValueError with the field, its value and the limit, where a label could reach an input.
 
@@ -226,7 +212,11 @@ def _check_stored(schema: "Schema") -> None:
             "the request must be of kind stored"
         )
     stored = {column.name for column in schema.stored}
-    of_label = {f"labels.{label.name}.column": label.column for label in schema.labels}
+    of_label = {
+        f"labels.{label.name}.column": label.column
+        for label in schema.labels
+        if not label.comes_later
+    }
     of_label["best_log_loss_column"] = schema.best_log_loss_column
     for field, name in of_label.items():
         if name and name not in stored:
@@ -235,21 +225,6 @@ def _check_stored(schema: "Schema") -> None:
                 f"columns {sorted(stored)}, which are never inputs",
                 field=field,
             )
-    for label in schema.labels:
-        _check_label_type(schema, label)
-
-
-def _check_label_type(schema: "Schema", label: "Label") -> None:
-    """A label of text has no order, one that is missing is neither; ratings are added as whole."""
-    column = next(column for column in schema.stored if column.name == label.column)
-    types = (Dtype.INT64,) if label.has_rating else (Dtype.INT64, Dtype.FLOAT64)
-    if column.dtype not in types or column.is_nullable:
-        raise DeclarationError(
-            f"schema {schema.name}: label column {column.name!r} is of type {column.dtype}"
-            f"{', nullable' if column.is_nullable else ''}; {' or '.join(types)}, not nullable"
-            f"{' (has_rating adds whole ratings)' if label.has_rating else ''}",
-            field=f"labels.{label.name}.column",
-        )
 
 
 def _seconds(span: datetime.timedelta) -> str:
