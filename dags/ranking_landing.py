@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from ranking_jobs import DAY
 from ranking_landed import has_landed
-from upath import UPath
+from ranking_tables import has_rows_since
 
 
 class LandedSensor(BaseSensorOperator):
@@ -33,19 +33,25 @@ class LandedSensor(BaseSensorOperator):
         self.day = day
 
     def poke(self, context: Context) -> bool:
-        """Whether its files are there, and whole."""
-        return all(map(has_landed, self.files()))
+        """Whether all has landed that the day needs."""
+        return self.missing() is None
 
-    def files(self) -> list[UPath]:
-        """Of the impressions, and of the events of labels that come later."""
-        return [assets.landed_file(self.day), *assets.event_files(self.day)]
+    def missing(self) -> str | None:
+        """The first file, or table, that is not there, is cut off, or has not come so far."""
+        if not has_day(str(assets.landed_file(self.day)), self.day, assets.LOG.source):
+            return f"{assets.landed_file(self.day)}{_of_what(self.day)}"
+        events = assets.event_files(self.day)
+        return next((str(file) for file in events if not has_landed(file)), None)
 
     def execute(self, context: Context) -> dict[str, str]:
         """The day, where it has landed; else wait for it."""
         if self.poke(context):
             return {"landed": self.day}
         trigger = LandedTrigger(
-            files=list(map(str, self.files())),
+            file=str(assets.landed_file(self.day)),
+            events=list(map(str, assets.event_files(self.day))),
+            day=self.day,
+            source=assets.LOG.source,
             until=timezone.utcnow() + datetime.timedelta(seconds=self.timeout),
             poll_seconds=self.poke_interval,
         )
@@ -57,7 +63,7 @@ class LandedSensor(BaseSensorOperator):
             return {"landed": self.day}
         reason = (
             f"day {self.day} of {assets.DATASET} did not land within {self.timeout:.0f} s: "
-            f"no whole {next((file for file in self.files() if not has_landed(file)), 'file')}"
+            f"no whole {self.missing() or 'file'}"
         )
         context["ti"].xcom_push(key="return_value", value={"skipped": reason})
         # No later day is built before this one, so somebody has to know; a skip alerts nobody.
@@ -68,24 +74,69 @@ class LandedSensor(BaseSensorOperator):
 class LandedTrigger(BaseTrigger):
     """Fires with True once a day has landed, or with False when its time is over."""
 
-    def __init__(self, *, files: list[str], until: datetime.datetime, poll_seconds: float) -> None:
-        """Args: the day's files, until when to look, and the time between two looks."""
+    def __init__(
+        self,
+        *,
+        file: str,
+        until: datetime.datetime,
+        poll_seconds: float,
+        day: str = "",
+        events: Sequence[str] = (),
+        source: dict[str, str] | None = None,
+    ) -> None:
+        """Look for a day.
+
+        Args:
+            file: The day's file, or the table.
+            until: When to give up.
+            poll_seconds: Between two looks.
+            day: The day, YYYY-MM-DD.
+            events: The files with the events of labels that come later.
+            source: What the schema file says of where it lands (``ranking_logs.Log.source``).
+        """
         super().__init__()
-        self.files = files
+        self.file, self.day, self.source = file, day, source or {}
+        self.events = list(events)
         self.until = until
         self.poll_seconds = poll_seconds
 
     def serialize(self) -> tuple[str, dict[str, object]]:
         """As Airflow keeps it, so that any triggerer goes on with it."""
-        kept = {"files": self.files, "until": self.until, "poll_seconds": self.poll_seconds}
+        names = ("file", "day", "events", "source", "until", "poll_seconds")
+        kept = {name: getattr(self, name) for name in names}
         return "ranking_landing.LandedTrigger", kept
+
+    def _has_landed(self) -> bool:
+        if not has_day(self.file, self.day, self.source):
+            return False
+        return all(has_landed(assets.place(file)) for file in self.events)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look, and look again."""
-        places = [assets.place(file) for file in self.files]
         # In a thread: many triggers share the loop, and a look may ask an object store.
-        while not (has := await asyncio.to_thread(lambda: all(map(has_landed, places)))):
+        while not (has := await asyncio.to_thread(self._has_landed)):
             if timezone.utcnow() >= self.until:
                 break
             await asyncio.sleep(self.poll_seconds)
         yield TriggerEvent(has)
+
+
+def has_day(file: str, day: str, source: dict[str, str]) -> bool:
+    """Whether a day has landed: its file, its rows in a table; of a topic, whether it is over."""
+    form = source.get("format", "")
+    if form == "kafka":
+        ended = datetime.date.fromisoformat(day) + datetime.timedelta(days=1)
+        return bool(timezone.utcnow() >= assets.midnight(ended))
+    if form in {"delta", "iceberg"}:
+        return has_rows_since(assets.place(file), datetime.date.fromisoformat(day), source)
+    return has_landed(assets.place(file), source.get("marker", ""))
+
+
+def _of_what(day: str) -> str:
+    """What else was waited for, in words."""
+    source = assets.LOG.source
+    if source["marker"]:
+        return f" with its marker {source['marker'].replace('{day}', day)}"
+    return f" ({source['format']}) with rows of it or of a later day" * (
+        source["format"] in {"delta", "iceberg"}
+    )

@@ -29,10 +29,33 @@ class Log:
     """Newest days that a candidate does not train on, so that it can be judged on them."""
     suffix: str
     """How the name of a landed day ends."""
+    source: dict[str, str]
+    """What says when a day has landed: ``format``, ``marker``, and of a table ``path``,
+    ``partition``, ``column`` and ``unit`` of the time; empty where the file does not say."""
     events: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """How those of the labels that come later end, by the label's name."""
     maturity_days: int = 0
     """Days from a day until all its impressions have their final label."""
+
+
+class _Source(TypedDict, total=False):
+    """What is read of a source."""
+
+    format: str
+    compression: str
+    suffix: str
+    path: str
+    partition: str
+    time: dict[str, str]
+    ready: dict[str, str]
+
+
+class _Label(TypedDict, total=False):
+    """What is read of a label."""
+
+    source: _Source
+    window: str
+    delay: str
 
 
 def log_of(dataset: str, schemas: Sequence[Path]) -> Log:
@@ -67,13 +90,15 @@ def _places(schemas: Sequence[Path]) -> Iterator[Path]:
 def _read(path: Path) -> Log:
     try:
         declared = yaml.safe_load(path.read_text(encoding="utf-8"))
-        source = declared["source"]
+        source, later = declared["source"], _later(declared.get("labels", {}))
         log = Log(
             first_day=declared["first_day"],
             last_day=declared.get("last_day"),
             holdout_days=declared["holdout_days"],
             suffix=_suffix(source),
-            **_labels(declared.get("labels", {}), declared.get("target", "")),
+            source=_source(source),
+            events={name: _suffix(one["source"]) for name, one in later.items()},
+            maturity_days=_maturity_days(later.get(declared.get("target", ""))),
         )
         _check_types(log)
     # A ValueError: a date such as 2025-13-01, or bytes that are no UTF-8.
@@ -84,33 +109,35 @@ def _read(path: Path) -> Log:
     return log
 
 
-def _suffix(source: dict[str, str]) -> str:
-    of_format = [source[key] for key in ("format", "compression") if source.get(key)]
-    return ".".join(of_format) or source["suffix"]
+def _suffix(source: _Source) -> str:
+    parts = filter(None, (source.get("format"), source.get("compression")))
+    return ".".join(parts) or source["suffix"]
 
 
-class _Declared(TypedDict, total=False):
-    """What is read of a label."""
-
-    source: dict[str, str]
-    window: str
-    delay: str
-
-
-class _Labels(TypedDict):
-    events: dict[str, str]
-    maturity_days: int
-
-
-def _labels(labels: Mapping[str, _Declared], target: str) -> _Labels:
-    """What labels that come later ask of a schedule, as ``features.schema`` has it."""
-    later = {name: one for name, one in labels.items() if "window" in one}
-    learnt = later.get(target)
-    known_after = _span(learnt["window"]) + _span(learnt["delay"]) if learnt else _span("0s")
-    return {
-        "events": {name: one["source"]["format"] for name, one in later.items()},
-        "maturity_days": -(-known_after // datetime.timedelta(days=1)),
+def _source(source: _Source) -> dict[str, str]:
+    time, ready = source.get("time") or {}, source.get("ready") or {}
+    given = {
+        "format": source.get("format"),
+        "path": source.get("path"),
+        "partition": source.get("partition"),
+        "marker": ready.get("marker"),
+        "column": time.get("column", "timestamp"),
+        "unit": time.get("unit"),
     }
+    return {key: str(value or "") for key, value in given.items()}
+
+
+def _later(labels: Mapping[str, _Label]) -> dict[str, _Label]:
+    """The labels that come later, which have events of their own."""
+    return {name: one for name, one in labels.items() if "window" in one}
+
+
+def _maturity_days(label: _Label | None) -> int:
+    """As ``features.schema.Schema.maturity_days``; 0 where the label is in the row."""
+    if label is None:
+        return 0
+    known_after = _span(label["window"]) + _span(label["delay"])
+    return -(-known_after // datetime.timedelta(days=1))
 
 
 def _span(text: str) -> datetime.timedelta:

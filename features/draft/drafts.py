@@ -209,7 +209,9 @@ class _Drafting:
                     "kind": "user_state",
                     "history_length": Guess(_HISTORY, "of the last items of a user"),
                     "ttl": Guess("30d" if span < 120 else "365d", f"{span} days were seen"),
-                    "delay": Guess("5m", "from an impression until its user is online: measure yours"),
+                    "delay": Guess(
+                        "5m", "from an impression until its user is online: measure yours"
+                    ),
                 }
             )
         windows = [days for days in _WINDOWS if days == 1 or days <= max(span, 7)]
@@ -229,7 +231,9 @@ class _Drafting:
         if sample is None:
             return []
         if chosen is None:
-            raise ValueError(f"--{role}s {sample.files[0]}: no column of the log is the {role}'s id")
+            raise ValueError(
+                f"--{role}s {sample.files[0]}: no column of the log is the {role}'s id"
+            )
         id_column = chosen.column.landed
         if id_column not in sample.types or sample.suffix != self._sample.suffix:
             raise ValueError(

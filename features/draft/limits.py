@@ -50,7 +50,9 @@ def label(sample: Sample, chosen: Chosen, column: str) -> tuple[str, Entry, floa
     entry: Entry = {"column": Guess(column, chosen.why), "positive_from": _whole(start)}
     if of.is_binary:
         name = next((POSITIVE[word] for word in words(of.landed) if word in POSITIVE), "positive")
-        entry["delay"] = Guess("10m", "from the impression until the log knows of it: measure yours")
+        entry["delay"] = Guess(
+            "10m", "from the impression until the log knows of it: measure yours"
+        )
     else:
         name = "liked"
         entry["positive_from"] = Guess(_whole(start), f"{rate:.1%} have it; the nearest to half")

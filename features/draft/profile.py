@@ -95,7 +95,11 @@ def profile(sample: Sample, name: str, kind: str) -> Profile:
     is_text_moment = dtype is Dtype.STRING and int(moments) > _READABLE_SHARE * int(count)
     return Profile(
         landed=name,
-        dtype=Dtype.list_of(dtype) if is_list and dtype in _IN_LISTS else None if is_list else dtype,
+        dtype=Dtype.list_of(dtype)
+        if is_list and dtype in _IN_LISTS
+        else None
+        if is_list
+        else dtype,
         type=kind,
         rows=sample.rows,
         missing=missing,

@@ -207,7 +207,11 @@ def sample_name(path: Place) -> str:
     """A name for the data set of a file: that of the file, or of the folder of a log's days."""
     stem = path.name.split(".")[0]
     landed = path.parent.name == "impressions" or stem == "impressions"
-    return Path(str(path)).parents[1 if path.parent.name == "impressions" else 0].name if landed else stem
+    return (
+        Path(str(path)).parents[1 if path.parent.name == "impressions" else 0].name
+        if landed
+        else stem
+    )
 
 
 def places(names: Sequence[str]) -> list[Place]:

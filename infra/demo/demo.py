@@ -15,6 +15,7 @@ behind is what ``make up`` shows.
 """
 
 import concurrent.futures
+import datetime
 import json
 import os
 import sys

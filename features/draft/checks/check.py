@@ -63,7 +63,9 @@ def check(data_set: DataSet, landing: Place, days: Sequence[datetime.date] = ())
     findings = tuple([*refused, *found])
     read_days = tuple(landed.rows_by_day) if landed else ()
     rows = sum(landed.rows_by_day.values()) if landed else 0
-    return Checked(page(_head(data_set, landing, landed, rows), findings), read_days, rows, findings)
+    return Checked(
+        page(_head(data_set, landing, landed, rows), findings), read_days, rows, findings
+    )
 
 
 def _head(data_set: DataSet, landing: Place, landed: Landed | None, rows: int) -> list[str]:

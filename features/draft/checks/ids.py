@@ -32,7 +32,9 @@ def repeated_examples(landed: Landed) -> Iterator[Finding]:
             f"HAVING count(*) > 1 ORDER BY {listed} LIMIT 1"
         )
         shown = ", ".join(map(str, example))
-        said = f"{rows:,.0f} rows share {ids:,.0f} values of {words}, such as {shown}: the day stops"
+        said = (
+            f"{rows:,.0f} rows share {ids:,.0f} values of {words}, such as {shown}: the day stops"
+        )
         yield Finding(Level.ERROR, EXAMPLE_ID, "repeated-id", said)
 
 

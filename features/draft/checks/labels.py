@@ -76,7 +76,10 @@ def leaks(landed: Landed) -> Iterator[Finding]:
         )
         if auc is None or auc <= MOST_LIKELY_AUC:
             continue
-        key, known = key_of(schema, column.name), f"tells the label {label.name} by itself (AUC {auc:.3f})"
+        key, known = (
+            key_of(schema, column.name),
+            f"tells the label {label.name} by itself (AUC {auc:.3f})",
+        )
         if column.kind is Kind.STORED:
             said = f"{known}; it is stored and no input: let it stay so"
             yield Finding(Level.INFO, key, "leak", said)

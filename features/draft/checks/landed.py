@@ -287,4 +287,3 @@ class _Reading:
             f"CREATE TABLE impressions AS SELECT {names}, day AS {DAY_OF_FILE}, source_file AS "
             f"{quoted(FILE)} FROM read"
         )
-

@@ -16,7 +16,6 @@ from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW
 from features.pipeline.workspace import Workspace
 from features.places import Place
 from features.schema import EXAMPLE_ID
-from features.spark.landing import impressions_file
 
 
 def ingest(
@@ -36,8 +35,8 @@ def ingest(
             feature row that is computed from them will count earlier.
     """
     reader, folder = reader_of(work.schema), landing / work.schema.name
-    paths = [impressions_file(folder, day, reader.suffix) for day in days]
-    frame = reader.read_files(work.spark, paths)
+    frame = reader.read_days(work.spark, folder, days)
+    work.lake.note_read(reader.versions)
     corrected_at = _moments(work, days, IMPRESSIONS_RAW, available_at)
     keys = ["timestamp", EXAMPLE_ID]
     written = work.replace(frame, IMPRESSIONS_RAW, days, keys=keys, corrected_at=corrected_at)

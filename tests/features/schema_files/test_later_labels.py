@@ -63,7 +63,7 @@ def test_its_window_changes_rows_and_leaves_the_log_as_it_is(tmp_path):
         (
             "      format: csv\n      time",
             "      format: csv\n      fetch: shop\n      time",
-            "labels.order: .*source of a label: a format, no reader, no fetch",
+            "labels.order: .*source of a label: a format of files .* no reader, no fetch",
         ),
         (
             "hash_size: 100, doc",
