@@ -53,7 +53,7 @@ class LandedFormat:
 
     def attributes(self, spark: SparkSession, landing: Place, table: FeatureTable) -> DataFrame:
         """Attributes of users or items: the id and the table's columns; raises the same."""
-        columns = (self.schema.entity(table.role), *table.columns)
+        columns = (self.schema.key_of(table), *table.columns)
         path = landing / f"{table.role}s.{self.source.format}"
         return self._read(spark, [path], columns).select(
             *read_landed.typed(self.schema, {c.name: self._value(c) for c in columns})

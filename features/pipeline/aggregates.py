@@ -14,7 +14,8 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from features.schema import CREATED, EVENT_TIMESTAMP, EXAMPLE_ID, Label, Schema
+from features.schema import CREATED, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, Label, Schema
+from features.schema.measures import delays
 
 AT = "_at"
 """When an occurrence counts."""
@@ -28,9 +29,10 @@ def is_positive(label: Label) -> SparkColumn:
     return (F.col(label.column) >= label.positive_from).cast("bigint")
 
 
-def label_delay_days(schema: Schema) -> datetime.timedelta:
-    """Whole days of impressions whose labels may become known on a later day."""
-    return datetime.timedelta(days=-(-schema.label.delay // datetime.timedelta(days=1)))
+def label_delay_days(schema: Schema, table: FeatureTable | None = None) -> datetime.timedelta:
+    """Whole days of impressions of which a table counts what becomes known on a later day."""
+    delay = delays(schema, table)[-1] if table and table.aggregates else schema.label.delay
+    return datetime.timedelta(days=-(-delay // datetime.timedelta(days=1)))
 
 
 def midnight(day: datetime.date) -> datetime.datetime:

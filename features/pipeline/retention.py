@@ -110,7 +110,8 @@ def _old_days(
 def needed_days(schema: Schema) -> dict[str, datetime.timedelta]:
     """How far back each table is read by the jobs of a new day."""
     windows = [days for table in schema.tables for days in table.windows_days]
-    impressions = datetime.timedelta(days=max(windows, default=1)) + label_delay_days(schema)
+    delays = [label_delay_days(schema, table) for table in schema.tables]
+    impressions = datetime.timedelta(days=max(windows, default=1)) + max(delays)
     needed = {
         IMPRESSIONS_RAW: ONE_DAY,
         IMPRESSIONS: impressions,

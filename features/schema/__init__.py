@@ -28,7 +28,14 @@ from features.schema.columns import (
     Severity,
 )
 from features.schema.schema import Label, Limits, Schema
-from features.schema.tables import Bag, FeatureTable, Role, TableKind
+from features.schema.tables import (
+    Aggregate,
+    AggregateKind,
+    Bag,
+    FeatureTable,
+    Role,
+    TableKind,
+)
 
 __all__ = [
     "CREATED",
@@ -42,6 +49,8 @@ __all__ = [
     "SOURCE_FILE",
     "SOURCE_LINE",
     "TIME_CONTEXT",
+    "Aggregate",
+    "AggregateKind",
     "Bag",
     "Column",
     "DeclarationError",

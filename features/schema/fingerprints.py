@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 _LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
 """To reword a description, or to move a limit, changes no row and no input."""
+_OF_DECLARED_TABLES = ("by", "aggregates")
+"""A table without them is as it was before there were any."""
 
 
 def digest(value: object) -> str:
@@ -29,6 +31,7 @@ def rows_fingerprint(schema: "Schema") -> str:
             (table.name, table.kind, table.role, table.ttl, table.windows_days),
             (table.delay, table.counts_from_day_end),
             tuple(map(_stored, table.columns)),
+            *((table.by, table.aggregates) if table.aggregates else ()),
         )
         for table in schema.tables
     )
@@ -48,7 +51,8 @@ def _stored(column: "Column") -> tuple[str, str, int]:
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [field.name for field in dataclasses.fields(value) if field.name not in _LEFT_OUT]
-        return {name: _plain(getattr(value, name)) for name in fields}
+        found = {name: _plain(getattr(value, name)) for name in fields}
+        return {name: one for name, one in found.items() if one or name not in _OF_DECLARED_TABLES}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value if isinstance(value, int | float | bool | str | None) else str(value)

@@ -5,7 +5,7 @@ import datetime
 import functools
 from collections.abc import Iterator
 
-from features.schema import rules
+from features.schema import keys, rules
 from features.schema.columns import DENSE_KINDS, REQUEST_TIME, TIME_CONTEXT, Column, Kind
 from features.schema.fingerprints import digest
 from features.schema.tables import Bag, FeatureTable, Role, TableKind
@@ -85,6 +85,7 @@ class Schema:
     def __post_init__(self) -> None:
         """Names are unique, references resolve, and no input can be an impression's own label."""
         rules.check_label_leaks(self)
+        keys.check_keys(self)
         rules.check_names(self)
         rules.check_days(self)
 
@@ -100,6 +101,19 @@ class Schema:
         if column is None:
             raise ValueError(f"schema {self.name}: role {role} has no id column")
         return column
+
+    def key_of(self, table: FeatureTable) -> Column:
+        """The key column of a table: an entity's id, or what its ``by`` makes."""
+        return self.entity(table.role) if not table.by else self._keys[table.of]
+
+    @functools.cached_property
+    def _keys(self) -> dict[str, Column]:
+        return {table.of: keys.key_column(self, table) for table in self.tables if table.by}
+
+    def keys(self) -> Iterator[tuple[str, Column]]:
+        """What tables have rows for, with the key column of each: entities, then made keys."""
+        yield from self.entities()
+        yield from self._keys.items()
 
     def table(self, name: str) -> FeatureTable:
         """A feature table by name."""

@@ -7,21 +7,24 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from features.datasets.schema_files.aggregate_models import AggregatesEntry
+from features.datasets.schema_files.entry import UNKNOWN_KEY
 from features.datasets.schema_files.marked_yaml import Key, MarkedYaml, Problem
 from features.datasets.schema_files.models import (
     KINDS_OF_TABLES,
-    UNKNOWN_KEY,
     ColumnEntry,
     DataSetEntry,
+    ItemAttributesEntry,
     ItemDailyEntry,
     SourceEntry,
     StoredEntry,
-    TableEntry,
+    UserAttributesEntry,
     UserStateEntry,
 )
 from features.schema import (
     EXAMPLE_ID,
     REQUEST_TIME,
+    Aggregate,
     Column,
     DeclarationError,
     FeatureTable,
@@ -31,7 +34,10 @@ from features.schema import (
     Role,
     Schema,
 )
+from features.schema.aggregate_tables import Sources, aggregate_table
 from features.schema.derived_tables import attributes, item_daily, user_state
+
+_FixedEntry = UserStateEntry | ItemDailyEntry | UserAttributesEntry | ItemAttributesEntry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +87,16 @@ class _Builder:
         label = Label(**dict(entry.label))
         context = self._columns_of(entry.context, ("context",))
         stored = self._columns_of(entry.stored, ("stored",))
+        sources = Sources(
+            labels={label.column: label},
+            columns={column.name: column for column in (*context, *stored)},
+            ids={column.name: column for column in (*([user] if user else []), item, *context)},
+        )
         lengths = [t.history_length for t in entry.tables if isinstance(t, UserStateEntry)]
         tables = [
-            self._table(table, item, label, ("tables", index))
+            self._declared(table, user, item, sources, ("tables", index))
+            if isinstance(table, AggregatesEntry)
+            else self._table(table, item, label, ("tables", index))
             for index, table in enumerate(entry.tables)
         ]
         return Schema(
@@ -107,7 +120,34 @@ class _Builder:
             best_log_loss_column=entry.best_log_loss_column or "",
         )
 
-    def _table(self, entry: TableEntry, item: Column, label: Label, key: Key) -> FeatureTable:
+    def _declared(
+        self, entry: AggregatesEntry, user: Column | None, item: Column, sources: Sources, key: Key
+    ) -> FeatureTable:
+        self._tables[entry.name] = key
+        table = aggregate_table(
+            name=entry.name,
+            by=tuple(entry.by),
+            aggregates=tuple(
+                Aggregate(
+                    name=name,
+                    of=one.of,
+                    kind=one.kind,
+                    scale=one.scale or 0,
+                    distinct_of=one.distinct_of or "",
+                )
+                for name, one in entry.columns.items()
+            ),
+            windows_days=tuple(entry.windows_days),
+            ttl=entry.ttl,
+            delay=entry.delay,
+            user=user,
+            item=item,
+            sources=sources,
+        )
+        self._made(table, key)
+        return table
+
+    def _table(self, entry: _FixedEntry, item: Column, label: Label, key: Key) -> FeatureTable:
         self._tables[entry.kind] = key
         if isinstance(entry, UserStateEntry):
             table = user_state(
@@ -124,10 +164,13 @@ class _Builder:
             role = Role.USER if entry.kind == "user_attributes" else Role.ITEM
             columns = self._columns_of(entry.columns, (*key, "columns"))
             return attributes(role, doc=entry.doc, columns=columns)
+        self._made(table, key)
+        return table
+
+    def _made(self, table: FeatureTable, key: Key) -> None:
         # A column of this name that the file declares itself is the one to be renamed.
         for name in (*(c.name for c in table.columns), *(bag.column.name for bag in table.bags)):
             self._columns.setdefault(name, key)
-        return table
 
     def _columns_of(self, entries: Mapping[str, StoredEntry], key: Key) -> tuple[Column, ...]:
         return tuple(self._column(name, entry, (*key, name)) for name, entry in entries.items())
@@ -160,7 +203,7 @@ def _problems(path: Path, entry: DataSetEntry) -> Iterator[Problem]:
     of_tables = {
         name: table.kind
         for table in entry.tables
-        if not isinstance(table, UserStateEntry | ItemDailyEntry)
+        if isinstance(table, UserAttributesEntry | ItemAttributesEntry)
         for name in table.columns
     }
     if entry.item_title and of_tables.get(entry.item_title) != "item_attributes":

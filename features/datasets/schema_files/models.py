@@ -4,12 +4,13 @@ The keys are the fields, the texts below them what an editor shows. ``build`` ma
 """
 
 import datetime
-import difflib
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from features.datasets.schema_files.aggregate_models import AggregatesEntry
+from features.datasets.schema_files.entry import Entry
 from features.datasets.schema_files.values import (
     ColumnName,
     Module,
@@ -20,38 +21,6 @@ from features.datasets.schema_files.values import (
     Text,
 )
 from features.schema import Dtype, Kind, Severity
-
-UNKNOWN_KEY = "unknown_key"
-"""Type of the error about a key that there is not; its context has the key."""
-
-
-class Entry(BaseModel):
-    """A mapping with known keys; its values are of exactly the types named."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_known_keys(cls, value: object) -> object:
-        known = list(cls.model_fields)
-        for key in value if isinstance(value, dict) else ():
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                raise PydanticCustomError(
-                    UNKNOWN_KEY,
-                    "unknown key; {hint}",
-                    {
-                        "key": key,
-                        "hint": f"do you mean {near[0]}?" if near else f"the keys are {known}",
-                    },
-                )
-        return value
 
 
 class StoredEntry(Entry):
@@ -160,10 +129,10 @@ class ItemAttributesEntry(_AttributesEntry):
 
 
 TableEntry = Annotated[
-    UserStateEntry | ItemDailyEntry | UserAttributesEntry | ItemAttributesEntry,
+    UserStateEntry | ItemDailyEntry | UserAttributesEntry | ItemAttributesEntry | AggregatesEntry,
     Field(discriminator="kind"),
 ]
-KINDS_OF_TABLES = ("user_state", "item_daily", "user_attributes", "item_attributes")
+KINDS_OF_TABLES = ("user_state", "item_daily", "user_attributes", "item_attributes", "aggregates")
 
 
 class LimitsEntry(Entry):
