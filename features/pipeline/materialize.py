@@ -98,7 +98,9 @@ def needed_rows(rows: DataFrame, key: str) -> DataFrame:
     with_newest = rows.withColumn("_newest", F.max(EVENT_TIMESTAMP).over(of_entity))
     is_waiting = visible_at > F.col("_newest")
     last_visible = F.max(F.when(~is_waiting, order)).over(of_entity)
-    marked = with_newest.withColumn("_is_needed", is_waiting | (order == last_visible))
+    before_newest = F.max(F.when(F.col(EVENT_TIMESTAMP) < F.col("_newest"), order)).over(of_entity)
+    is_needed = is_waiting | (order == last_visible) | (order == before_newest)
+    marked = with_newest.withColumn("_is_needed", F.coalesce(is_needed, F.lit(False)))
     return marked.where("_is_needed").select(*rows.columns)
 
 

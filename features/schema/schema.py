@@ -104,13 +104,17 @@ class Schema:
 
     def key_of(self, table: FeatureTable) -> Column:
         """The key column of a table: an entity's id, or what its ``by`` makes."""
-        return self.entity(table.role) if not table.by else self._keys[table.of]
+        return self.key(table.of)
+
+    def key(self, of: str) -> Column:
+        """The key column of the tables that are ``of`` the same."""
+        return self._keys[of] if of in self._keys else self.entity(Role(of))
 
     @functools.cached_property
     def _keys(self) -> dict[str, Column]:
         return {table.of: keys.key_column(self, table) for table in self.tables if table.by}
 
-    def keys(self) -> Iterator[tuple[str, Column]]:
+    def key_columns(self) -> Iterator[tuple[str, Column]]:
         """What tables have rows for, with the key column of each: entities, then made keys."""
         yield from self.entities()
         yield from self._keys.items()

@@ -223,7 +223,7 @@ def test_spark_makes_the_keys_that_a_request_has(spark):
         (aggregate("x", "click", "sum", scale=0.1), "scale 0.1; .* others have none"),
         (
             aggregate("x", "true_probability", "sum", scale=1e-15),
-            "of .* minimum 0 and maximum 1; a sum needs both, of at most 1099511627776 times the scale",
+            "of .* minimum 0 and maximum 1; a sum needs both, of at most 1099511627776 times",
         ),
         (aggregate("x", "click", "distinct"), "kind distinct with distinct_of ''"),
         (aggregate("x", "click", "count", distinct_of="user_id"), "kind count with distinct_of"),
