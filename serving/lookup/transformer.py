@@ -129,7 +129,8 @@ class Transformer:
 
     def num_reads(self, request: RankingRequest) -> int:
         """The most rows of a request to read from the store; 0: it needs no store."""
-        num_per_candidate = len(self._keys.columns) + (0 if self._items() else 1)
+        items = self._items()
+        num_per_candidate = len(self._keys_to_read(items)) + (0 if items else 1)
         return len(request.user_ids) + num_per_candidate * len(request)
 
     def read(self, requests: Sequence[RankingRequest]) -> list[FeatureRows]:
@@ -143,7 +144,7 @@ class Transformer:
         if items is None:
             wanted = [distinct(plain(request.item_ids)) for request in requests]
             found = _merged(found, self._together(Role.ITEM, wanted, since))
-        for of in self._keys.columns:
+        for of in self._keys_to_read(items):
             wanted = [
                 self._keys.wanted(of, request, self._part_of(request, tables, items))
                 for request, tables in zip(requests, found, strict=True)
@@ -164,6 +165,11 @@ class Transformer:
         inputs = assemble(self._schema, request, parts)
         return Candidates(inputs=inputs, parts=parts, request=request, flags=rows.flags)
 
+    def _keys_to_read(self, items: Items | None) -> list[str]:
+        """The keys of declared tables that are not in memory."""
+        held = items.snapshot.by_key if items else {}
+        return [of for of in self._keys.columns if of not in held]
+
     def _part_of(
         self,
         request: RankingRequest,
@@ -171,17 +177,21 @@ class Transformer:
         items: Items | None,
     ) -> Callable[[FeatureTable], Part]:
         """What gives the rows of a table that a request uses."""
-        held: _Tables = {}
+        found = dict(tables)
         if items is not None:
             places = items.snapshot.rows(request.item_ids)
-            held = {name: (one, places) for name, one in items.snapshot.tables.items()}
+            found |= {name: (one, places) for name, one in items.snapshot.tables.items()}
 
         def part_of(table: FeatureTable) -> Part:
             size = len(request.user_ids) if table.role is Role.USER else len(request)
             no_rows = self._null_rows[table.name], np.zeros(size, dtype=np.int64)
-            encoded, places = held.get(table.name) or tables.get(table.name, no_rows)
+            encoded, places = found.get(table.name, no_rows)
             return encoded.part(places, request.request_time)
 
+        for of, held in items.snapshot.by_key.items() if items else ():
+            ids, places = self._keys.wanted(of, request, part_of)
+            rows = np.append(held.rows(ids), -1)[places]
+            found |= {name: (one, rows) for name, one in held.tables.items()}
         return part_of
 
     def transform(self, request: RankingRequest) -> Candidates:
