@@ -158,6 +158,12 @@ def landed_file(day: str) -> UPath:
     return LANDING / DATASET / "impressions" / f"{day}.{LOG.suffix}"
 
 
+def event_files(day: str) -> list[UPath]:
+    """Those of the labels that come later, which a day has too."""
+    folder = LANDING / DATASET / "labels"
+    return [folder / label / f"{day}.{suffix}" for label, suffix in LOG.events.items()]
+
+
 def _asset(name: str, path: Path | UPath) -> Asset:
     return Asset(name=f"{DATASET}/{name}", uri=path.as_uri(), group="ranking")
 

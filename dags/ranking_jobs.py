@@ -38,6 +38,12 @@ EXIT_USAGE = 2
 EXIT_NOTHING_TO_DO = 99
 DAY = "{{ day(dag_run) }}"
 """Template of the day for which a run works; needs MACROS."""
+LEARNT_DAY = "{{ learnt_day(dag_run) }}"
+"""Template of the newest day whose labels are final then; the same day where rows have them."""
+OF_LEARNT_DAY = {
+    *("examples", "train", "export", "evaluate", "upscale", "scaling", "canary", "promote"),
+}
+"""Commands that work for it: what is learnt, and all that follows from it."""
 ANCHOR = "--anchor-days={{ params.anchor_days }}"
 """Of the gate, and of the retention that keeps for it what it compares with."""
 SIZES = {"features": "spark", "training": "model", "serving": "rollout"}
@@ -62,7 +68,13 @@ def day_of(dag_run: DagRunProtocol) -> str:
     return str(day)
 
 
-MACROS = {"day": day_of}
+def learnt_day_of(dag_run: DagRunProtocol) -> str:
+    """The newest day whose labels are final when the run's day is over; raises as ``day_of``."""
+    day = datetime.date.fromisoformat(day_of(dag_run))
+    return str(day - datetime.timedelta(days=assets.LOG.maturity_days))
+
+
+MACROS = {"day": day_of, "learnt_day": learnt_day_of}
 
 
 class JobFailedError(AirflowException):
@@ -202,7 +214,7 @@ def job(
     is_dated: bool = True,
     **kwargs: object,
 ) -> JobOperator:
-    """The task that runs one command of one package, for the run's day.
+    """The task that runs one command of one package, for the run's day or the one it learns.
 
     Args:
         task_id: Name of the task.
@@ -216,7 +228,8 @@ def job(
         is_dated: Whether the command works for a day.
         **kwargs: Passed to the operator.
     """
-    date = [f"--date={DAY}"] if is_dated else []
+    day = LEARNT_DAY if command in OF_LEARNT_DAY else DAY
+    date = [f"--date={day}"] if is_dated else []
     named = assets.folder_flags(folders)
     arguments = (f"--dataset={assets.DATASET}", *date, *named, *arguments)
     return JobOperator(

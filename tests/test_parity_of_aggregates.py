@@ -13,7 +13,7 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.declared import HOUR, aggregate, declared, named, with_tables
+from support.features.declared import HOUR, aggregate, declared, named, with_tables
 from support.parity import differences
 from support.redis_server import running_redis
 

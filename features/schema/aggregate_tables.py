@@ -10,8 +10,8 @@ import datetime
 from collections.abc import Iterator, Mapping
 
 from features.schema.columns import Column, DeclarationError, Dtype, Kind
+from features.schema.labels import Label
 from features.schema.measures import MOST_UNITS, all_time_columns, windows_of
-from features.schema.schema import Label
 from features.schema.tables import (
     IMPRESSIONS,
     Aggregate,
@@ -33,8 +33,15 @@ class Sources:
     labels: Mapping[str, Label]
     columns: Mapping[str, Column]
     """Columns of impressions: context and stored."""
-    ids: Mapping[str, Column]
-    """Of which different values can be counted: the entities and context."""
+    context: Mapping[str, Column]
+    user: Column | None
+    item: Column
+
+    @property
+    def counted(self) -> list[str]:
+        """Of which different values can be counted: the ids and context."""
+        ids = [column.name for column in (self.user, self.item) if column]
+        return sorted({*ids, *self.context})
 
 
 def aggregate_table(
@@ -45,8 +52,6 @@ def aggregate_table(
     windows_days: tuple[int, ...],
     ttl: datetime.timedelta,
     delay: datetime.timedelta,
-    user: Column | None,
-    item: Column,
     sources: Sources,
 ) -> FeatureTable:
     """A daily table of declared aggregates.
@@ -58,15 +63,14 @@ def aggregate_table(
         windows_days: Trailing windows; there are also values of all time.
         ttl: A row older than this is expired.
         delay: From the end of the day until a reader may count on its rows.
-        user: The user's id.
-        item: The item's id.
         sources: What an aggregate can be of.
 
     Raises:
         DeclarationError: An aggregate is of nothing, or of what it cannot be of.
     """
     alone = by[0] if len(by) == 1 else ""
-    role = {item.name: Role.ITEM, **({user.name: Role.USER} if user else {})}.get(alone)
+    user = sources.user.name if sources.user else None
+    role = {user: Role.USER, sources.item.name: Role.ITEM}.get(alone)
     table = FeatureTable(
         name=name,
         kind=TableKind.DAILY,
@@ -170,12 +174,12 @@ def _check(table: FeatureTable, aggregate: Aggregate, sources: Sources) -> None:
             f"kind {aggregate.kind} with distinct_of {aggregate.distinct_of!r}; the kind distinct "
             "needs one, others have none",
         )
-    if is_distinct and aggregate.distinct_of not in sources.ids:
+    if is_distinct and aggregate.distinct_of not in sources.counted:
         raise _error(
             table,
             aggregate,
             "distinct_of",
-            f"distinct_of {aggregate.distinct_of!r}; one of {sorted(sources.ids)}",
+            f"distinct_of {aggregate.distinct_of!r}; one of {sources.counted}",
         )
     if is_distinct and not table.windows_days:
         raise _error(

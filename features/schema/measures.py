@@ -5,7 +5,8 @@ import datetime
 import enum
 from collections.abc import Mapping
 
-from features.schema.schema import Label, Schema
+from features.schema.labels import Label
+from features.schema.schema import Schema
 from features.schema.tables import IMPRESSIONS, Aggregate, AggregateKind, FeatureTable
 
 MOST_UNITS = 2**40
@@ -48,7 +49,7 @@ class Measure:
 
 def labels_of(schema: Schema) -> dict[str, Label]:
     """The labels of a schema by the names that an aggregate is ``of``."""
-    return {schema.label.column: schema.label}
+    return {label.name: label for label in schema.labels}
 
 
 def measures(aggregate: Aggregate, *, is_label: bool) -> tuple[Measure, ...]:
@@ -102,9 +103,10 @@ def known_after(schema: Schema, measure: Measure) -> datetime.timedelta:
         return datetime.timedelta(0)
     labels = labels_of(schema)
     if measure.of in labels:
-        return labels[measure.of].delay
-    # Of a stored column nothing says when it is known: not before the labels are.
-    return max(label.delay for label in labels.values())
+        return labels[measure.of].known_after
+    # Of a stored column nothing says when it is known: not before the labels in its row are.
+    in_row = [label.known_after for label in labels.values() if not label.comes_later]
+    return max(in_row, default=schema.label.known_after)
 
 
 def delays(schema: Schema, table: FeatureTable) -> list[datetime.timedelta]:

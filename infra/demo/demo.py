@@ -95,14 +95,15 @@ class Demo:
             airflow = background.submit(stack.start_airflow)
             stack.wait_for_spark()
             backfill.prepare(self.jobs, *self.history)
+            first, learnt = self.history[0], self._learnt(self.history[1])
             holdout_days = self.schema.holdout_days
             backfill.together(
                 lambda: self._open_endpoint(stack),
-                lambda: backfill.learn(self.jobs, *self.history, holdout_days=holdout_days),
+                lambda: backfill.learn(self.jobs, first, learnt, holdout_days=holdout_days),
             )
             airflow.result()
             self._stage("endpoint answers", lambda: stack.wait_for_endpoint(with_model=False))
-            backfill.promote(self.jobs, self.history[1])
+            backfill.promote(self.jobs, learnt)
             self._stage("Airflow is healthy", stack.wait_for_airflow)
             self._run_days(Scheduler(self.settings.airflow_url))
             freshness = background.submit(self._replay, stack)
@@ -111,6 +112,10 @@ class Demo:
             fresh = freshness.result()
         seconds = round(time.monotonic() - self.jobs.started, 1)
         return report.build(self, seconds=seconds, drill=drill, answer=answer, fresh=fresh)
+
+    def _learnt(self, day: datetime.date) -> datetime.date:
+        """The newest day whose labels are final when a day is over."""
+        return day - datetime.timedelta(days=self.schema.maturity_days)
 
     def _open_endpoint(self, stack: Stack) -> None:
         """Fill the online store, then start what reads it: its imports take a core for 15 s."""
@@ -156,7 +161,8 @@ class Demo:
     def _drill(self) -> dict[str, object]:
         """Evaluate a candidate that was spoilt on purpose; the gate must refuse it."""
         result = self.jobs.run(
-            *("drill spoilt", "training", "evaluate", f"--date={self.days[-1]}", "--drill=spoilt"),
+            *("drill spoilt", "training", "evaluate"),
+            *(f"--date={self._learnt(self.days[-1])}", "--drill=spoilt"),
             folders="lake checkpoints artifacts tracking reports",
         )
         if result.get("decision") != "refuse":

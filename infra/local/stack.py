@@ -110,7 +110,8 @@ class Stack:
     def start_push(self) -> None:
         """Start the push, if the data set has one; it waits for data."""
         settings = self.settings
-        if not (has_push() and schema_of(settings.dataset).tables_of(TableKind.STATE)):
+        schema = schema_of(settings.dataset)
+        if not (has_push() and schema.can_push and schema.tables_of(TableKind.STATE)):
             return
         require_free_port(settings.push_port, "RANKING_PUSH_PORT")
         folders = settings.folders("landing lake store docs")

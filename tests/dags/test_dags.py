@@ -152,7 +152,7 @@ def test_on_a_cluster_the_same_tasks_work_on_the_service(tmp_path) -> None:
     environment = {"RANKING_SERVICE": "ranker", "RANKING_STORAGE_URI": uri}
     seen = json.loads(_with(_ON_A_CLUSTER, tmp_path / "dag.py", **environment))
     assert seen["min_requests"] == 2_000
-    fill = {"{{ day(dag_run) }}": "1998-04-21", "{{ params.min_requests }}": "2000"}
+    fill = {"{{ learnt_day(dag_run) }}": "1998-04-21", "{{ params.min_requests }}": "2000"}
     for command in ("canary", "promote"):
         arguments = filter(None, seen[command])
         for template, value in fill.items():

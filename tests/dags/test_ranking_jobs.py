@@ -1,5 +1,6 @@
 """A task is a process: what the operator makes of small real ones."""
 
+import dataclasses
 import datetime
 import os
 import signal
@@ -166,6 +167,30 @@ def test_a_run_without_a_day_of_the_log_is_refused(logical_date, message) -> Non
     """The message says which run, which day and what the log has."""
     with pytest.raises(ValueError, match=message):
         ranking_jobs.day_of(SimpleNamespace(run_id="m", logical_date=logical_date))
+
+
+def test_what_is_learnt_works_for_the_newest_day_whose_labels_are_final(monkeypatch) -> None:
+    """Two days later than the impressions, an order may still come; then nothing is shifted."""
+    run = SimpleNamespace(
+        run_id="m", logical_date=datetime.datetime(1998, 4, 20, tzinfo=datetime.UTC)
+    )
+    assert ranking_jobs.learnt_day_of(run) == ranking_jobs.day_of(run) == "1998-04-20"
+    late = dataclasses.replace(ranking_jobs.assets.LOG, maturity_days=2)
+    monkeypatch.setattr(ranking_jobs.assets, "LOG", late)
+    assert (ranking_jobs.learnt_day_of(run), ranking_jobs.day_of(run)) == (
+        "1998-04-18",
+        "1998-04-20",
+    )
+    dates = {
+        command: ranking_jobs.job("t", package, command, folders="lake").arguments[1]
+        for package, command in (
+            *(("features", name) for name in ("ingest", "validate", "build", "materialize")),
+            *(("training", name) for name in ("train", "export", "evaluate")),
+            *(("features", "examples"), ("features", "prune"), ("serving", "canary")),
+        )
+    }
+    learns = {name for name, date in dates.items() if date == f"--date={ranking_jobs.LEARNT_DAY}"}
+    assert learns == {"examples", "train", "export", "evaluate", "canary"}
 
 
 def _is_gone(pid: int) -> bool:

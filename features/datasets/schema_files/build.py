@@ -1,30 +1,34 @@
 """A schema file as the schema that it declares, or as errors that name its lines."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from features.datasets.schema_files.aggregate_models import AggregatesEntry
+from features.datasets.schema_files.declared_tables import declared_table
 from features.datasets.schema_files.entry import UNKNOWN_KEY
 from features.datasets.schema_files.marked_yaml import Key, MarkedYaml, Problem
 from features.datasets.schema_files.models import (
+    KINDS_OF_LABELS,
     KINDS_OF_TABLES,
+    AnyLabel,
     ColumnEntry,
     DataSetEntry,
     ItemAttributesEntry,
     ItemDailyEntry,
+    LaterLabelEntry,
     SourceEntry,
     StoredEntry,
+    TableEntry,
     UserAttributesEntry,
     UserStateEntry,
 )
 from features.schema import (
     EXAMPLE_ID,
     REQUEST_TIME,
-    Aggregate,
     Column,
     DeclarationError,
     FeatureTable,
@@ -34,10 +38,8 @@ from features.schema import (
     Role,
     Schema,
 )
-from features.schema.aggregate_tables import Sources, aggregate_table
+from features.schema.aggregate_tables import Sources
 from features.schema.derived_tables import attributes, item_daily, user_state
-
-_FixedEntry = UserStateEntry | ItemDailyEntry | UserAttributesEntry | ItemAttributesEntry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,8 @@ class DataSet:
     path: Path
     schema: Schema
     source: SourceEntry
+    label_sources: Mapping[str, SourceEntry] = dataclasses.field(default_factory=dict)
+    """Of the labels that come later, what their landed events look like."""
 
 
 def read_data_set(path: Path) -> DataSet:
@@ -60,7 +64,7 @@ def read_data_set(path: Path) -> DataSet:
         raise text.error(problems)
     builder = _Builder()
     try:
-        return DataSet(path, builder.schema(entry), entry.source)
+        return DataSet(path, builder.schema(entry), entry.source, _label_sources(entry))
     except DeclarationError as error:
         raise text.error([Problem(builder.key_of(error), str(error))]) from None
 
@@ -84,19 +88,20 @@ class _Builder:
         """The schema; DeclarationError for what no consumer could honour."""
         item = self._column(entry.item.name, entry.item, ("item",))
         user = self._column(entry.user.name, entry.user, ("user",)) if entry.user else None
-        label = Label(**dict(entry.label))
+        labels = tuple(_label(name, label) for name, label in entry.labels.items())
         context = self._columns_of(entry.context, ("context",))
         stored = self._columns_of(entry.stored, ("stored",))
-        sources = Sources(
-            labels={label.column: label},
-            columns={column.name: column for column in (*context, *stored)},
-            ids={column.name: column for column in (*([user] if user else []), item, *context)},
-        )
         lengths = [t.history_length for t in entry.tables if isinstance(t, UserStateEntry)]
+        label = next((one for one in labels if one.name == entry.target), labels[0])
+        sources = Sources(
+            labels={one.name: one for one in labels},
+            columns={column.name: column for column in (*context, *stored)},
+            context={column.name: column for column in context},
+            user=user,
+            item=item,
+        )
         tables = [
-            self._declared(table, user, item, sources, ("tables", index))
-            if isinstance(table, AggregatesEntry)
-            else self._table(table, item, label, ("tables", index))
+            self._table(table, item, label, sources, ("tables", index))
             for index, table in enumerate(entry.tables)
         ]
         return Schema(
@@ -108,7 +113,8 @@ class _Builder:
             context=context,
             stored=stored,
             time_context=tuple(entry.time_context),
-            label=label,
+            labels=labels,
+            target=entry.target,
             tables=tuple(tables),
             limits=Limits(**dict(entry.limits)),
             history_length=max(lengths, default=0),
@@ -120,36 +126,13 @@ class _Builder:
             best_log_loss_column=entry.best_log_loss_column or "",
         )
 
-    def _declared(
-        self, entry: AggregatesEntry, user: Column | None, item: Column, sources: Sources, key: Key
+    def _table(
+        self, entry: TableEntry, item: Column, label: Label, sources: Sources, key: Key
     ) -> FeatureTable:
-        self._tables[entry.name] = key
-        table = aggregate_table(
-            name=entry.name,
-            by=tuple(entry.by),
-            aggregates=tuple(
-                Aggregate(
-                    name=name,
-                    of=one.of,
-                    kind=one.kind,
-                    scale=one.scale or 0,
-                    distinct_of=one.distinct_of or "",
-                )
-                for name, one in entry.columns.items()
-            ),
-            windows_days=tuple(entry.windows_days),
-            ttl=entry.ttl,
-            delay=entry.delay,
-            user=user,
-            item=item,
-            sources=sources,
-        )
-        self._made(table, key)
-        return table
-
-    def _table(self, entry: _FixedEntry, item: Column, label: Label, key: Key) -> FeatureTable:
-        self._tables[entry.kind] = key
-        if isinstance(entry, UserStateEntry):
+        self._tables[entry.name if isinstance(entry, AggregatesEntry) else entry.kind] = key
+        if isinstance(entry, AggregatesEntry):
+            table = declared_table(entry, sources)
+        elif isinstance(entry, UserStateEntry):
             table = user_state(
                 item=item,
                 label=label,
@@ -164,13 +147,10 @@ class _Builder:
             role = Role.USER if entry.kind == "user_attributes" else Role.ITEM
             columns = self._columns_of(entry.columns, (*key, "columns"))
             return attributes(role, doc=entry.doc, columns=columns)
-        self._made(table, key)
-        return table
-
-    def _made(self, table: FeatureTable, key: Key) -> None:
         # A column of this name that the file declares itself is the one to be renamed.
         for name in (*(c.name for c in table.columns), *(bag.column.name for bag in table.bags)):
             self._columns.setdefault(name, key)
+        return table
 
     def _columns_of(self, entries: Mapping[str, StoredEntry], key: Key) -> tuple[Column, ...]:
         return tuple(self._column(name, entry, (*key, name)) for name, entry in entries.items())
@@ -196,6 +176,19 @@ class _Builder:
         )
 
 
+def _label(name: str, entry: AnyLabel) -> Label:
+    given = dict(entry)
+    if isinstance(entry, LaterLabelEntry):
+        del given["source"]
+        given |= {"column": name, "positive_from": 1, "join": tuple(entry.join)}
+    return Label(name=name, **given)
+
+
+def _label_sources(entry: DataSetEntry) -> dict[str, SourceEntry]:
+    later = {n: one for n, one in entry.labels.items() if isinstance(one, LaterLabelEntry)}
+    return {name: label.source for name, label in later.items()}
+
+
 def _problems(path: Path, entry: DataSetEntry) -> Iterator[Problem]:
     """What is wrong with the file and no rule of the schema."""
     if entry.name != path.stem:
@@ -215,6 +208,9 @@ def _problems(path: Path, entry: DataSetEntry) -> Iterator[Problem]:
             yield Problem(("source", "columns", name), f"columns are {landed}")
     if entry.source.format:
         yield from _read_twice(entry)
+    for name, label in entry.labels.items():
+        if isinstance(label, LaterLabelEntry):
+            yield from _of_label_source(("labels", name, "source"), label)
     limits = entry.limits
     if limits.min_positive_rate > limits.max_positive_rate:
         yield Problem(
@@ -223,9 +219,15 @@ def _problems(path: Path, entry: DataSetEntry) -> Iterator[Problem]:
         )
 
 
+def _of_label_source(key: Key, label: LaterLabelEntry) -> Iterator[Problem]:
+    for name in label.source.columns:
+        if name not in label.join:
+            yield Problem((*key, "columns", name), f"join has {label.join}")
+    yield from _same_column(key, label.source, (REQUEST_TIME.name, *label.join))
+
+
 def _read_twice(entry: DataSetEntry) -> Iterator[Problem]:
-    """Two columns that read one column of the same landed file: one of them is a slip."""
-    source, user = entry.source, entry.user
+    user = entry.user
     entities = [entity.name for entity in (user, entry.item) if entity]
     files = [(REQUEST_TIME.name, EXAMPLE_ID, *entities, *entry.context, *entry.stored)]
     for table in entry.tables:
@@ -234,17 +236,21 @@ def _read_twice(entry: DataSetEntry) -> Iterator[Problem]:
         elif table.kind == "user_attributes" and user:
             files.append((user.name, *table.columns))
     for columns in files:
-        readers: dict[str, str] = {}
-        for name in columns:
-            is_time = name == REQUEST_TIME.name
-            landed = source.time.column if is_time else source.columns.get(name, name)
-            first = readers.setdefault(landed, name)
-            if first != name:
-                named = next((one for one in (name, first) if one in source.columns), None)
-                key = ("columns", named) if named else ("time", "column")
-                yield Problem(
-                    ("source", *key), f"{first} and {name} would both read the column {landed!r}"
-                )
+        yield from _same_column(("source",), entry.source, columns)
+
+
+def _same_column(key: Key, source: SourceEntry, columns: Iterable[str]) -> Iterator[Problem]:
+    """Two columns that read one column of the same landed file: one of them is a slip."""
+    readers: dict[str, str] = {}
+    for name in columns:
+        is_time = name == REQUEST_TIME.name
+        landed = source.time.column if is_time else source.columns.get(name, name)
+        first = readers.setdefault(landed, name)
+        if first != name:
+            named = next((one for one in (name, first) if one in source.columns), None)
+            field = ("columns", named) if named else ("time", "column")
+            said = f"{first} and {name} would both read the column {landed!r}"
+            yield Problem((*key, *field), said)
 
 
 def _problem(error: ErrorDetails) -> Problem:
@@ -268,9 +274,12 @@ def _problem(error: ErrorDetails) -> Problem:
 
 
 def _key(loc: tuple[str | int, ...]) -> Key:
-    """Without what pydantic adds: the kind of a table, and a mark of what is wrong in a key."""
+    """Without what pydantic adds: a table's or label's kind, and what is wrong in a key."""
+    kinds = (
+        {"tables": KINDS_OF_TABLES, "labels": KINDS_OF_LABELS}.get(str(loc[0]), ()) if loc else ()
+    )
     return tuple(
         part
         for place, part in enumerate(loc)
-        if part != "[key]" and not (part in KINDS_OF_TABLES and place == 2 and loc[0] == "tables")
+        if part != "[key]" and not (part in kinds and place == 2)
     )

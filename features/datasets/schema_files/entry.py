@@ -1,4 +1,4 @@
-"""A mapping of a schema file: its keys are known, and its values are of the types named."""
+"""What all mappings of a schema file share: known keys, and values of exactly their types."""
 
 import difflib
 

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
-from support.declared import ALL_KINDS, BASE, DAY, HOUR, aggregate, declared, named, with_tables
+from support.features.declared import (
+    ALL_KINDS,
+    BASE,
+    DAY,
+    HOUR,
+    aggregate,
+    declared,
+    named,
+    with_tables,
+)
 
 from features.lake.lake import day_range
 from features.pipeline.aggregates import label_delay_days
@@ -27,8 +36,8 @@ FIRST = datetime.date(2025, 1, 1)
 DAYS = day_range(FIRST, FIRST + 8 * DAY)
 TABLE = declared("by_device", ("device",))
 WINDOWS = {"1d": 1, "3d": 3, "all": 10_000}
-SLOW = dataclasses.replace(BASE, label=dataclasses.replace(BASE.label, delay=30 * HOUR))
-PROMPT = dataclasses.replace(BASE, label=dataclasses.replace(BASE.label, delay=0 * HOUR))
+SLOW = dataclasses.replace(BASE, labels=(dataclasses.replace(BASE.label, delay=30 * HOUR),))
+PROMPT = dataclasses.replace(BASE, labels=(dataclasses.replace(BASE.label, delay=0 * HOUR),))
 
 
 def log(seed: int, rows: int = 150) -> list[dict]:

@@ -18,10 +18,10 @@ DECLARED = """\
     ttl: 7d
     delay: 1h
     columns:
-      device_sold: {of: bought, kind: count}
-      device_rate: {of: bought, kind: rate}
+      device_sold: {of: sale, kind: count}
+      device_rate: {of: sale, kind: rate}
       device_last: {of: impressions, kind: recency}
-      device_items: {of: bought, kind: distinct, distinct_of: item_id}
+      device_items: {of: sale, kind: distinct, distinct_of: item_id}
 """
 GOOD = SHOP.replace("  - kind: item_attributes\n", f"{DECLARED}  - kind: item_attributes\n")
 
@@ -47,7 +47,7 @@ def test_a_declared_table_has_a_column_for_each_window(tmp_path):
         "device_last_all": Kind.AGE,
         "device_items_1d": Kind.COUNT,
         "device_items_7d": Kind.COUNT,
-        "device_daily_bought_labelled_all": Kind.STORED,
+        "device_daily_sale_labelled_all": Kind.STORED,
     }
     assert {"device_rate_7d", "device_daily_missing"} <= set(schema.dense_inputs())
 
@@ -59,7 +59,7 @@ def test_a_table_by_an_entity_is_one_of_the_entity(tmp_path, by, role):
 
 
 def test_what_is_declared_changes_the_fingerprint_of_rows(tmp_path):
-    changes = ("[user_id, device]", "[device]"), ("of: bought, kind: rate", "of: bought, kind: sum")
+    changes = ("[user_id, device]", "[device]"), ("of: sale, kind: rate", "of: bought, kind: sum")
     found = {rows_fingerprint(read(tmp_path, GOOD.replace(*change))) for change in changes}
     found |= {rows_fingerprint(read(tmp_path, text)) for text in (GOOD, SHOP)}
     assert len(found) == 4
@@ -68,7 +68,7 @@ def test_what_is_declared_changes_the_fingerprint_of_rows(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("of: bought, kind: rate", "of: sold, kind: rate", "tables.2.columns.device_rate.of: 'sol"),
+        ("of: sale, kind: rate", "of: sold, kind: rate", "tables.2.columns.device_rate.of: 'sol"),
         ("kind: recency", "kind: latest", "tables.2.columns.device_last.kind: 'latest'; expected"),
         (", distinct_of: item_id", "", "tables.2.columns.device_items.distinct_of: missing; "),
         ("kind: count}", "kind: count, scale: 1}", "tables.2.columns.device_sold.scale: '1'; "),
@@ -87,7 +87,7 @@ def test_an_error_names_the_key(tmp_path, old, new, said):
     (line,) = str(caught.value).splitlines()
     number, _, found = line.removeprefix(f"{tmp_path / 'shop.yaml'}:").partition(": ")
     assert found.startswith(said)
-    assert 49 < int(number) < 64
+    assert 51 < int(number) < 66
 
 
 @pytest.mark.parametrize(

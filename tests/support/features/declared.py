@@ -41,12 +41,12 @@ def declared(
         name=name,
         by=by,
         aggregates=aggregates,
-        user=schema.user,
-        item=schema.item,
         sources=Sources(
             labels=labels_of(schema),
             columns=context | {column.name: column for column in schema.stored},
-            ids=context | {column.name: column for _, column in schema.entities()},
+            context=context,
+            user=schema.user,
+            item=schema.item,
         ),
         **given,
     )
