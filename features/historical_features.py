@@ -54,7 +54,7 @@ def historical_features(
     asked = features or [
         f"{table.name}:{column.name}"
         for table in schema.tables
-        if schema.entity(table.role).name in entity_frame
+        if schema.key_of(table).name in entity_frame
         for column in table.columns
     ]
     if not asked:

@@ -167,7 +167,7 @@ def _table(table: FeatureTable) -> TableJson:
     return {
         "name": table.name,
         "kind": str(table.kind),
-        "of": str(table.role),
+        "of": " and ".join(table.by) or str(table.role),
         "doc": table.doc,
         "ttl_seconds": table.ttl.total_seconds() if table.ttl else None,
         "delay_seconds": table.delay.total_seconds(),

@@ -71,7 +71,7 @@ class LandedFormat:
 
     def attributes(self, spark: SparkSession, landing: Place, table: FeatureTable) -> DataFrame:
         """Attributes of users or items: the id and the table's columns; raises the same."""
-        columns = (self.schema.entity(table.role), *table.columns)
+        columns = (self.schema.key_of(table), *table.columns)
         # Attributes are no messages of the topic: they land as files.
         suffix = "jsonl" if self.source.kafka else self.source.landed_suffix
         path = landing / f"{table.role}s.{suffix}"

@@ -196,16 +196,16 @@ def feast_objects(
     Of tables that ``versions`` does not name, views read the newest version.
     """
     entities = {
-        role: Entity(
+        of: Entity(
             name=column.name,
             join_keys=[column.name],
             value_type=_ENTITY_TYPES[column.dtype],
             description=column.doc,
         )
-        for role, column in schema.entities()
+        for of, column in schema.key_columns()
     }
     views = [
-        _view(table, entities[table.role], lake / schema.name, versions.get(table.name))
+        _view(table, entities[table.of], lake / schema.name, versions.get(table.name))
         for table in schema.tables
     ]
     service = FeatureService(name=SERVICE, features=views, description=schema.doc)

@@ -10,7 +10,7 @@ from features.online_store.codec import TooManyRowsError, ids_of
 from features.online_store.config import redis_at
 from features.online_store.visibility import joined_columns
 from features.places import Place
-from features.schema import FeatureTable, Role, Schema
+from features.schema import FeatureTable, Schema
 
 
 class OnlineRows(abc.ABC):
@@ -28,13 +28,13 @@ class OnlineRows(abc.ABC):
 
     @abc.abstractmethod
     def read(
-        self, role: Role, ids: Sequence[int | str], *, since: int | None = None
+        self, of: str, ids: Sequence[int | str], *, since: int | None = None
     ) -> dict[str, pa.Array]:
         """Stored columns of these ids, in order; null where unknown.
 
         Args:
-            role: Whose tables.
-            ids: Of whom.
+            of: What the tables have rows for, as ``FeatureTable.of``: users, items or a key.
+            ids: Of which of them.
             since: Epoch microseconds before which no request is: rows that none can see from then
                 on are left out. None: any request.
 
@@ -45,43 +45,41 @@ class OnlineRows(abc.ABC):
             Availability and time-to-live are for the caller to apply.
         """
 
-    def read_all(
-        self, role: Role, *, most: int
-    ) -> tuple[list[int] | list[str], dict[str, pa.Array]]:
-        """All ids of a role that have a row in any table, and ``read`` of them.
+    def read_all(self, of: str, *, most: int) -> tuple[list[int] | list[str], dict[str, pa.Array]]:
+        """All ids that have a row in any table, and ``read`` of them.
 
         Raises:
             TooManyRowsError: There are more than ``most``.
         """
-        keys = self._keys(role, most + 1)
+        keys = self._keys(of, most + 1)
         if len(keys) > most:
-            raise TooManyRowsError(f"{role} rows: more than {most}")
-        ids = self._ids(role, keys)
+            raise TooManyRowsError(f"{of} rows: more than {most}")
+        ids = self._ids(of, keys)
         starts = range(0, len(ids), self.most_keys)
         some = [ids[start : start + self.most_keys] for start in starts] or [[]]
-        parts = [self.read(role, part) for part in some]
+        parts = [self.read(of, part) for part in some]
         columns: dict[str, pa.Array] = {}
-        for table in self._tables(role):
+        for table in self._tables(of):
             columns |= joined_columns(table, parts, [len(part) for part in some])
         return ids, columns
 
     @abc.abstractmethod
-    def version(self, role: Role) -> object:
-        """What changes whenever a table of a role is written; cheap enough for every second."""
+    def version(self, of: str) -> object:
+        """What changes whenever one of these tables is written; cheap enough for every second."""
 
     @abc.abstractmethod
-    def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
-        """Ids of a role that were written since that ``version``; None where it is not known."""
+    def changed(self, of: str, since: object) -> list[int] | list[str] | None:
+        """Ids that were written since that ``version``; None where it is not known."""
 
     @abc.abstractmethod
-    def _keys(self, role: Role, most: int) -> list[bytes]:
-        """The keys of at most so many entities of a role, each once."""
+    def _keys(self, of: str, most: int) -> list[bytes]:
+        """The keys of at most so many of them, each once."""
 
-    def _tables(self, role: Role) -> list[FeatureTable]:
-        return [table for table in self._schema.tables if table.role is role]
+    def _tables(self, of: str) -> list[FeatureTable]:
+        return [table for table in self._schema.tables if table.of == of]
 
-    def _ids(self, role: Role, keys: Sequence[bytes]) -> list[int] | list[str]:
-        entity = self._schema.entity(role)
+    def _ids(self, of: str, keys: Sequence[bytes]) -> list[int] | list[str]:
+        entity = self._schema.key(of)
         return ids_of(entity.name, entity.dtype, keys)
 
 

@@ -18,7 +18,7 @@ from features.online_store.codec import content_of, entity_keys, key_prefix, red
 from features.online_store.config import Redis
 from features.online_store.reader import OnlineRows
 from features.online_store.visibility import EARLIER, newest_columns, with_earlier
-from features.schema import FeatureTable, Role, Schema
+from features.schema import FeatureTable, Schema
 
 _CONNECTIONS = 64
 _DIGITS = 18
@@ -82,13 +82,13 @@ class RedisRows(OnlineRows):
         )
 
     def read(
-        self, role: Role, ids: Sequence[int | str], *, since: int | None = None
+        self, of: str, ids: Sequence[int | str], *, since: int | None = None
     ) -> dict[str, pa.Array]:
         """One round trip for all tables."""
-        entity = self._schema.entity(role)
+        entity = self._schema.key(of)
         suffix = self._project.encode()
         keys = [key + suffix for key in entity_keys(entity.name, entity.dtype, ids)]
-        tables = self._tables(role)
+        tables = self._tables(of)
         fields: list[bytes] = []
         for table in tables:
             names = [column.name for column in table.columns]
@@ -103,8 +103,8 @@ class RedisRows(OnlineRows):
             start = end
         return columns
 
-    def _keys(self, role: Role, most: int) -> list[bytes]:
-        entity = self._schema.entity(role)
+    def _keys(self, of: str, most: int) -> list[bytes]:
+        entity = self._schema.key(of)
         prefix, suffix = key_prefix(entity.name, entity.dtype), self._project.encode()
         pattern = _literally(prefix) + b"*" + _literally(suffix)
         found: dict[bytes, None] = {}
@@ -116,17 +116,17 @@ class RedisRows(OnlineRows):
                 break
         return list(found)
 
-    def version(self, role: Role) -> object:
+    def version(self, of: str) -> object:
         """How often each table was written."""
-        names = [table.name for table in self._tables(role)]
+        names = [table.name for table in self._tables(of)]
         client = redis.Redis(connection_pool=self._pool)
         keys = [version_key(self._project, name) for name in names]
         return tuple(client.mget(keys))
 
-    def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
+    def changed(self, of: str, since: object) -> list[int] | list[str] | None:
         """By the versions in the store; None too where they are lower than they were."""
-        names = [table.name for table in self._tables(role)]
-        now = self.version(role)
+        names = [table.name for table in self._tables(of)]
+        now = self.version(of)
         if not isinstance(since, tuple) or not isinstance(now, tuple):
             return None
         client = redis.Redis(connection_pool=self._pool)
@@ -138,7 +138,7 @@ class RedisRows(OnlineRows):
             key = changes_key(self._project, name)
             found |= dict.fromkeys(client.zrangebyscore(key, f"({int(before or 0)}", "+inf"))
         suffix = len(self._project.encode())
-        return self._ids(role, [key[:-suffix] for key in found])
+        return self._ids(of, [key[:-suffix] for key in found])
 
     def _fetch(self, keys: list[bytes], fields: list[bytes]) -> list[list[bytes | None]]:
         """For each key its fields' contents.

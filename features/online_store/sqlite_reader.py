@@ -15,7 +15,7 @@ from features.online_store.codec import PROJECT, content_of, entity_keys, in_ord
 from features.online_store.reader import OnlineRows
 from features.online_store.visibility import EARLIER, newest_columns, with_earlier
 from features.places import Place
-from features.schema import FeatureTable, Role, Schema
+from features.schema import FeatureTable, Schema
 
 _Stored = tuple[bytes, str, bytes, int, int | None]
 """Key, feature, value, event and ``created`` of one stored value."""
@@ -41,26 +41,26 @@ class SqliteRows(OnlineRows):
         self._own = threading.local()
 
     def read(
-        self, role: Role, ids: Sequence[int | str], *, since: int | None = None
+        self, of: str, ids: Sequence[int | str], *, since: int | None = None
     ) -> dict[str, pa.Array]:
         """One query a table."""
-        entity = self._schema.entity(role)
+        entity = self._schema.key(of)
         keys = entity_keys(entity.name, entity.dtype, ids)
         columns: dict[str, pa.Array] = {}
-        for table in self._tables(role):
+        for table in self._tables(of):
             columns |= self._table(table, keys, since)
         return columns
 
-    def _keys(self, role: Role, most: int) -> list[bytes]:
-        queries = (f'SELECT DISTINCT entity_key FROM "{_name(t)}"' for t in self._tables(role))
+    def _keys(self, of: str, most: int) -> list[bytes]:
+        queries = (f'SELECT DISTINCT entity_key FROM "{_name(t)}"' for t in self._tables(of))
         found = self._connection().execute(f"{' UNION '.join(queries)} LIMIT ?", (most,))
         return [key for (key,) in found]
 
-    def version(self, role: Role) -> object:
+    def version(self, of: str) -> object:
         """The file, and how often each table was written."""
         self._inode = _inode(self._path)
         connection = self._connection()
-        names = [table.name for table in self._tables(role)]
+        names = [table.name for table in self._tables(of)]
         if not _has(connection, VERSIONS):
             # A store that was applied before versions existed: any write may be to these tables.
             return self._inode, connection.execute("PRAGMA data_version").fetchone()
@@ -70,7 +70,7 @@ class SqliteRows(OnlineRows):
         )
         return self._inode, tuple(rows.fetchall())
 
-    def changed(self, role: Role, since: object) -> list[int] | list[str] | None:
+    def changed(self, of: str, since: object) -> list[int] | list[str] | None:
         """By the versions in the store; None too where the file is another one."""
         connection = self._connection()
         if not _has(connection, CHANGES) or not isinstance(since, tuple) or since[0] != self._inode:
@@ -79,13 +79,13 @@ class SqliteRows(OnlineRows):
             return None  # there were no versions then
         before = dict(since[1])
         found: dict[bytes, None] = {}
-        for table in self._tables(role):
+        for table in self._tables(of):
             rows = connection.execute(
                 f"SELECT entity_key FROM {CHANGES} WHERE name = ? AND version > ?",
                 (table.name, before.get(table.name, 0)),
             )
             found |= dict.fromkeys(key for (key,) in rows)
-        return self._ids(role, list(found))
+        return self._ids(of, list(found))
 
     def _table(
         self, table: FeatureTable, keys: Sequence[bytes], since: int | None

@@ -70,10 +70,12 @@ def _micros(moment: datetime.datetime) -> int:
 
 
 def needed(rows: Iterable[Row]) -> list[Row]:
-    """The rows that requests from the newest row's event on can see, the newest first.
+    """The rows that requests from the newest row's event on can see, and the one before the newest.
 
     A row is left out where a newer one is visible whenever it is, or where a newer one was visible
-    already when the newest row became true. Of rows with equal times the last one offered counts.
+    already when the newest row became true. That one is the newest itself where it does not wait,
+    and yet it may be stored before its event, as changed attributes are: the row before it answers
+    until then. Of rows with equal times the last one offered counts.
     """
     by_order = {row.order: row for row in rows}
     kept: list[Row] = []
@@ -82,7 +84,7 @@ def needed(rows: Iterable[Row]) -> list[Row]:
         if kept and row.visible_at >= kept[-1].visible_at:
             continue
         kept.append(row)
-        if row.visible_at <= kept[0].event:
+        if row.visible_at <= kept[0].event and len(kept) > 1:
             break
     return kept if len(kept) <= MOST_ROWS else [*kept[: MOST_ROWS - 1], kept[-1]]
 

@@ -14,7 +14,8 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from features.schema import CREATED, EVENT_TIMESTAMP, EXAMPLE_ID, Label, Schema
+from features.schema import CREATED, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, Label, Schema
+from features.schema.measures import delays
 
 AT = "_at"
 """When an occurrence counts."""
@@ -28,8 +29,10 @@ def is_positive(label: Label) -> SparkColumn:
     return (F.col(label.column) >= label.positive_from).cast("bigint")
 
 
-def label_delay_days(schema: Schema) -> datetime.timedelta:
-    """Whole days of impressions whose labels may become known on a later day."""
+def label_delay_days(schema: Schema, table: FeatureTable | None = None) -> datetime.timedelta:
+    """Whole days of impressions of which a table, or any, counts what becomes known later."""
+    if table and table.aggregates:
+        return datetime.timedelta(days=-(-delays(schema, table)[-1] // datetime.timedelta(days=1)))
     return datetime.timedelta(days=max(label.known_after_days for label in schema.labels))
 
 

@@ -59,7 +59,7 @@ def stage_attributes(
     frames, written = [lake.read(work.spark, name, struct, kept)] if kept else [], kept
     if last >= known[-1]:
         earlier = lake.read(work.spark, name, struct, [day for day in known if day < last])
-        newest = newest_rows(earlier.drop(DAY), schema.entity(table.role).name)
+        newest = newest_rows(earlier.drop(DAY), schema.key_of(table).name)
         changed = landed.subtract(newest.select(*landed.columns))
         if last in known or not changed.isEmpty():
             dated = _rows(work, table, changed, last, _seen_at(schema, last))
@@ -76,7 +76,7 @@ def _stage(
 ) -> Candidate:
     rows = functools.reduce(DataFrame.unionByName, frames)
     names = [*feature_struct(work.schema, table).names, DAY]
-    key = work.schema.entity(table.role).name
+    key = work.schema.key_of(table).name
     return work.stage(rows.select(*names), table.name, days, keys=[key, EVENT_TIMESTAMP, CREATED])
 
 
@@ -88,7 +88,7 @@ def _rows(
     since: datetime.datetime,
 ) -> DataFrame:
     """Attributes that hold since a moment, as rows of a day."""
-    columns = [work.schema.entity(table.role).name, *(column.name for column in table.columns)]
+    columns = [work.schema.key_of(table).name, *(column.name for column in table.columns)]
     return landed.select(*columns, F.lit(since).alias(EVENT_TIMESTAMP), F.lit(day).alias(DAY))
 
 

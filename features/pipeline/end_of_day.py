@@ -92,7 +92,7 @@ def write_end_of_day(work: Workspace, table: FeatureTable, day: datetime.date) -
     rows = states(work, state_partitions(work, table, following, day, settled=day))
     if table.ttl is not None:
         rows = rows.where(F.col(EVENT_TIMESTAMP) >= F.lit(midnight(following) - table.ttl))
-    key = work.schema.entity(table.role).name
+    key = work.schema.key_of(table).name
     # What follows builds on rows that are known by then; a correction may count from later on.
     known_by = F.greatest(CREATED, F.lit(first_visible(table, following))).alias("_known_by")
     newest = newest_rows(rows.select(*feature_struct(work.schema, table).names), key, known_by)

@@ -43,7 +43,7 @@ def item_daily(
         The item's id, ``event_timestamp``, the table's columns and ``day``; ``created`` is for the
         caller to add.
     """
-    item = schema.entity(table.role).name
+    item = schema.key_of(table).name
     events = occurrences(schema, impressions).withColumn(DAY, F.to_date(AT))
     events = events.where(F.col(DAY) <= days[-1])
     deltas = events.groupBy(item, DAY).agg(*(F.sum(name).alias(name) for name in SUMS))
@@ -98,17 +98,17 @@ def first_impression_day(
     first_day: datetime.date,
     carry_day: datetime.date | None,
 ) -> datetime.date:
-    """First day of impressions that ``item_daily`` reads for rows from ``first_day`` on."""
+    """First day of impressions that a daily table reads for rows from ``first_day`` on."""
     if carry_day is None:
         return datetime.date.min
     longest = max(table.windows_days, default=1)
     since = min(
         first_day - datetime.timedelta(days=longest - 1), carry_day + datetime.timedelta(days=1)
     )
-    return since - label_delay_days(schema)
+    return since - label_delay_days(schema, table)
 
 
 def _carried_counts(schema: Schema, table: FeatureTable, carry: DataFrame) -> DataFrame:
-    item = schema.entity(table.role).name
+    item = schema.key_of(table).name
     newest = newest_rows(carry.select(*feature_struct(schema, table).names), item)
     return newest.select(item, *carried_sums("item", schema.label, "_carried"))

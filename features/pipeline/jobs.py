@@ -12,14 +12,11 @@ import datetime
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-
 from features.labels.stale import newest_correction, numbers_built_on
 from features.lake.candidate import Candidate, joined
 from features.lake.day_rows import Partition
 from features.lake.lake import EXAMPLES, IMPRESSIONS, ONE_DAY, day_range
-from features.pipeline.aggregates import is_positive, label_delay_days, midnight
+from features.pipeline.aggregates import is_positive, midnight
 from features.pipeline.attributes import stage_attributes
 from features.pipeline.availability import first_visible, with_availability
 from features.pipeline.builds import discard_build, list_build
@@ -31,9 +28,9 @@ from features.pipeline.end_of_day import (
     states,
     write_end_of_day,
 )
-from features.pipeline.item_daily import first_impression_day, item_daily
 from features.pipeline.point_in_time import join_as_of
-from features.pipeline.user_state import user_state
+from features.pipeline.tables.keys import in_order_of_keys, key_value
+from features.pipeline.tables.rows import daily_rows, first_input, state_rows
 from features.pipeline.workspace import (
     TO_FEATURES,
     TO_IMPRESSIONS,
@@ -88,20 +85,24 @@ def build(
     require_days(work.lake, work.schema, [IMPRESSIONS], days, TO_IMPRESSIONS)
     require_day_before(work.lake, work.schema, days, is_first=is_first)
     _require_events(work, days)
-    # On small days Spark plans longer than it computes; the tables do not depend on each other.
-    with ThreadPoolExecutor(max_workers=len(work.schema.tables)) as pool:
-        staged = pool.map(
-            lambda table: _stage_table(work, landing, table, days, available_at),
-            work.schema.tables,
-        )
-        return list_build(work, [one for one in staged if one], days)
+    tables = work.schema.tables
+    with contextlib.ExitStack() as previews:
+        staged: dict[str, Candidate | None] = {}
+        # Keys that are made of attributes need those that are new with this build.
+        for is_by_key in (False, True):
+            some = [table for table in tables if bool(table.by) is is_by_key]
+            staged |= _stage_tables(work, landing, some, days, available_at)
+            for table in some if any(table.by for table in tables) else ():
+                if table.kind is TableKind.ATTRIBUTES and (one := staged[table.name]):
+                    previews.enter_context(work.lake.preview(one))
+    return list_build(work, [one for table in tables if (one := staged[table.name])], days)
 
 
 def _require_events(work: Workspace, days: Sequence[datetime.date]) -> None:
     """Require the events of all impressions whose labels a build counts."""
     computed = [table for table in work.schema.tables if table.kind is not TableKind.ATTRIBUTES]
     if computed and work.schema.later_labels:
-        since = min(_first_input(work, table, days[0]) for table in computed)
+        since = min(first_input(work, table, days[0]) for table in computed)
         read = work.lake.days_between(IMPRESSIONS, since, days[-1])
         require_events(work.lake, work.schema, work.schema.later_labels, read)
 
@@ -129,6 +130,22 @@ def publish_features(
     return published
 
 
+def _stage_tables(
+    work: Workspace,
+    landing: Place,
+    tables: Sequence[FeatureTable],
+    days: Sequence[datetime.date],
+    available_at: datetime.datetime | None,
+) -> dict[str, Candidate | None]:
+    """Stage tables that do not depend on each other, by their names."""
+    # On small days Spark plans longer than it computes.
+    with ThreadPoolExecutor(max_workers=max(1, len(tables))) as pool:
+        found = pool.map(
+            lambda table: _stage_table(work, landing, table, days, available_at), tables
+        )
+        return {table.name: one for table, one in zip(tables, found, strict=True)}
+
+
 def _stage_table(
     work: Workspace,
     landing: Place,
@@ -152,7 +169,7 @@ def _stage_computed(
 ) -> Candidate:
     """Stage days of a table; ``settled`` is the last day before those that the build replaces."""
     corrected = newest_correction(
-        work.lake, work.schema, _first_input(work, table, days[0]), days[-1]
+        work.lake, work.schema, first_input(work, table, days[0]), days[-1]
     )
     if corrected and len(days) > 1:
         # A correction is known from its own day on, and counts from another moment for each day.
@@ -167,10 +184,10 @@ def _stage_computed(
         moment = None  # it was known before any row of these days counts
     known_by = moment or first_visible(table, days[0])
     if table.kind is TableKind.STATE:
-        rows = _state_rows(work, table, days, known_by, settled=settled)
+        rows = state_rows(work, table, days, known_by, settled=settled)
     else:
-        rows = _daily_rows(work, table, days, known_by)
-    key = work.schema.entity(table.role).name
+        rows = daily_rows(work, table, days, known_by)
+    key = work.schema.key_of(table).name
     names = [*feature_struct(work.schema, table).names, DAY]
     frame = with_availability(work, table, rows, days, moment).select(*names)
     return work.stage(frame, table.name, days, keys=[key, EVENT_TIMESTAMP, CREATED])
@@ -194,17 +211,18 @@ def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
     impressions = work.impressions(days).withColumn(LABEL, is_positive(schema.label)).drop(*later)
     joined = impressions
     num_impressions = sum(work.lake.manifest(IMPRESSIONS, day).rows for day in days)
-    for table in schema.tables:
+    for table in in_order_of_keys(schema):
         found = _visible(work, table, days)
         joined = join_as_of(
-            joined,
+            joined.withColumn(table.of, key_value(table)) if table.by else joined,
             states(work, found).drop(DAY),
             table,
-            key=schema.entity(table.role).name,
+            key=schema.key_of(table).name,
             time="timestamp",
             since=midnight(days[0]),
             is_smaller=num_rows(work, found) < num_impressions,
         )
+        joined = joined.drop(table.of) if table.by else joined
     return work.replace(joined, EXAMPLES, days, keys=["timestamp", EXAMPLE_ID])
 
 
@@ -223,60 +241,3 @@ def _visible(
     if table.kind is not TableKind.STATE:
         return [(table, visible_days(work, table, first, last))]
     return state_partitions(work, table, first, last)
-
-
-def _first_input(work: Workspace, table: FeatureTable, day: datetime.date) -> datetime.date:
-    """First day of impressions from which rows of a day are computed; carried rows come on top."""
-    if table.kind is TableKind.STATE:
-        return day - label_delay_days(work.schema)
-    carry_day = _carry_day(work, table, day)
-    return first_impression_day(work.schema, table, first_day=day, carry_day=carry_day)
-
-
-def _carry_day(work: Workspace, table: FeatureTable, before: datetime.date) -> datetime.date | None:
-    earlier = work.lake.days_between(table.name, datetime.date.min, before - ONE_DAY)
-    return earlier[-1] if earlier else None
-
-
-def _known(rows: DataFrame, known_by: datetime.datetime) -> DataFrame:
-    """Earlier rows to build on, without corrections that count only after ``known_by``."""
-    return rows.where(F.col(CREATED) <= F.lit(known_by))
-
-
-def _state_rows(
-    work: Workspace,
-    table: FeatureTable,
-    days: Sequence[datetime.date],
-    known_by: datetime.datetime,
-    *,
-    settled: datetime.date,
-) -> DataFrame:
-    since, before = _first_input(work, table, days[0]), days[0] - ONE_DAY
-    impressions = work.impressions(work.lake.days_between(IMPRESSIONS, since, days[-1]))
-    earlier = states(work, state_partitions(work, table, days[0], before, settled=settled))
-    return user_state(
-        work.schema,
-        table,
-        impressions=impressions,
-        carry=_known(earlier, known_by),
-        first_day=days[0],
-        last_day=days[-1],
-    )
-
-
-def _daily_rows(
-    work: Workspace,
-    table: FeatureTable,
-    days: Sequence[datetime.date],
-    known_by: datetime.datetime,
-) -> DataFrame:
-    carry_day = _carry_day(work, table, days[0])
-    since = _first_input(work, table, days[0])
-    return item_daily(
-        work.schema,
-        table,
-        impressions=work.impressions(work.lake.days_between(IMPRESSIONS, since, days[-1])),
-        carry=_known(work.features(table, [carry_day] if carry_day else []), known_by),
-        carry_day=carry_day,
-        days=days,
-    )

@@ -33,7 +33,7 @@ def materialize_days(
     for table in work.schema.tables:
         of_table = _days_of(work, table, days)
         rows = work.features(table, of_table).drop(DAY)
-        needed = needed_rows(rows, work.schema.entity(table.role).name)
+        needed = needed_rows(rows, work.schema.key_of(table).name)
         num_rows = sum(work.lake.manifest(table.name, day).rows for day in of_table)
         if num_rows > ROWS_OF_A_TASK:
             num_tasks = -(-num_rows // ROWS_OF_A_TASK)
@@ -50,7 +50,7 @@ def _write_in_tasks(
     work: Workspace, store_dir: Place, table: FeatureTable, rows: DataFrame, num_tasks: int
 ) -> int:
     """Offer rows from Spark's tasks, a batch at a time, so that no process holds all of them."""
-    key = work.schema.entity(table.role).name
+    key = work.schema.key_of(table).name
     named = rows.select(*feature_struct(work.schema, table).names).repartition(num_tasks, key)
     offer = _Offer(work.schema, uri(store_dir), table)
     return sum(offered.rows for offered in named.mapInArrow(offer, "rows long").collect())
@@ -98,7 +98,9 @@ def needed_rows(rows: DataFrame, key: str) -> DataFrame:
     with_newest = rows.withColumn("_newest", F.max(EVENT_TIMESTAMP).over(of_entity))
     is_waiting = visible_at > F.col("_newest")
     last_visible = F.max(F.when(~is_waiting, order)).over(of_entity)
-    marked = with_newest.withColumn("_is_needed", is_waiting | (order == last_visible))
+    before_newest = F.max(F.when(F.col(EVENT_TIMESTAMP) < F.col("_newest"), order)).over(of_entity)
+    is_needed = is_waiting | (order == last_visible) | (order == before_newest)
+    marked = with_newest.withColumn("_is_needed", F.coalesce(is_needed, F.lit(False)))
     return marked.where("_is_needed").select(*rows.columns)
 
 

@@ -48,7 +48,7 @@ def user_state(
         The user's id, ``event_timestamp``, the table's columns and ``day``; ``created`` is for the
         caller to add.
     """
-    user = schema.entity(table.role).name
+    user = schema.key_of(table).name
     start, end = (
         F.lit(midnight(day)) for day in (first_day, last_day + datetime.timedelta(days=1))
     )
@@ -109,7 +109,7 @@ def _histories(events: DataFrame, user: str, *, length: int) -> DataFrame:
 
 def _carried_events(schema: Schema, table: FeatureTable, carry: DataFrame) -> DataFrame:
     """A user's newest earlier state, as events: its sums at once, then its history item by item."""
-    user = schema.entity(table.role).name
+    user = schema.key_of(table).name
     newest = newest_rows(carry.select(*feature_struct(schema, table).names), user)
     zero = F.lit(0).cast("bigint")
     item = carry.schema["user_history_item_ids"].dataType.elementType  # type: ignore[attr-defined]

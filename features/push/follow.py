@@ -42,7 +42,7 @@ class Target:
         self._work = work
         self._store_dir = store_dir
         self._table = state_table(work)
-        self._user = work.schema.entity(self._table.role).name
+        self._user = work.schema.key_of(self._table).name
         self._opened: tuple[FeatureStore, OnlineRows] | None = None
         self._last: tuple[int | str, int] | None = None
 

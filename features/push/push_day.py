@@ -86,7 +86,7 @@ class LandedUsers:
             require_day_before(work.lake, work.schema, [first_day], is_first=False)
         self._work = work
         self._table = state_table(work)
-        self._user = work.schema.entity(self._table.role).name
+        self._user = work.schema.key_of(self._table).name
         self._landing = landing / work.schema.name
         self._fixed_day = first_day
         self._parts: list[DataFrame] = []

@@ -30,7 +30,14 @@ from features.schema.columns import (
 )
 from features.schema.labels import Label
 from features.schema.schema import DerivedId, Limits, Schema
-from features.schema.tables import Bag, FeatureTable, Role, TableKind
+from features.schema.tables import (
+    Aggregate,
+    AggregateKind,
+    Bag,
+    FeatureTable,
+    Role,
+    TableKind,
+)
 
 __all__ = [
     "CREATED",
@@ -45,6 +52,8 @@ __all__ = [
     "SOURCE_FILE",
     "SOURCE_LINE",
     "TIME_CONTEXT",
+    "Aggregate",
+    "AggregateKind",
     "Bag",
     "Column",
     "DeclarationError",

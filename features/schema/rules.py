@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from features.schema.schema import Schema
 
 _NONE = datetime.timedelta(0)
+_OWN_TABLES = ("impressions", "impressions_raw", "examples")
+"""The lake's, besides ``quarantine_<table>`` and ``<table>_end_of_day``."""
 OWN_NAMES = {
     DAY: "the day that every table is partitioned by",
     EXAMPLE_ID: "the id of an impression, which the log has or example_id derives",
@@ -52,6 +54,12 @@ def check_names(schema: "Schema") -> None:
     for table in schema.tables:
         if tables.count(table.name) > 1:
             raise DeclarationError(f"table {table.name}: is declared twice", table=table.name)
+        if table.name in _OWN_TABLES or table.name.endswith("_end_of_day"):
+            raise DeclarationError(
+                f"table {table.name}: the lake has a table of this name itself; choose another",
+                table=table.name,
+                field="name",
+            )
         if table.role is Role.USER and schema.user is None:
             raise DeclarationError(
                 f"table {table.name}: is of users, and schema {schema.name} has no user",
@@ -70,6 +78,8 @@ def _check_own_names(schema: "Schema") -> None:
         own[table.timestamp_column] = f"when the row of {table.name} became true"
         own[table.visible_at_column] = f"from when the row of {table.name} counts"
         own[table.earlier_column] = f"the row of {table.name} before it"
+        if table.by:
+            own[table.of] = f"the key of {table.name}"
     if not _is_label(schema):
         own[LABEL] = (
             "1 or 0 for a positive or negative impression; a column may have this name where it is "

@@ -5,7 +5,7 @@ import datetime
 import functools
 from collections.abc import Iterator
 
-from features.schema import label_rules, rules
+from features.schema import keys, label_rules, rules
 from features.schema.columns import DENSE_KINDS, REQUEST_TIME, TIME_CONTEXT, Column, Kind
 from features.schema.fingerprints import fingerprint
 from features.schema.labels import Label
@@ -83,6 +83,7 @@ class Schema:
         """Names are unique, references resolve, and no input can be an impression's own label."""
         label_rules.check_labels(self)
         rules.check_label_leaks(self)
+        keys.check_keys(self)
         rules.check_names(self)
         rules.check_example_id(self)
         label_rules.check_later_labels(self)
@@ -127,6 +128,23 @@ class Schema:
         if column is None:
             raise ValueError(f"schema {self.name}: role {role} has no id column")
         return column
+
+    def key_of(self, table: FeatureTable) -> Column:
+        """The key column of a table: an entity's id, or what its ``by`` makes."""
+        return self.key(table.of)
+
+    def key(self, of: str) -> Column:
+        """The key column of the tables that are ``of`` the same."""
+        return self._keys[of] if of in self._keys else self.entity(Role(of))
+
+    @functools.cached_property
+    def _keys(self) -> dict[str, Column]:
+        return {table.of: keys.key_column(self, table) for table in self.tables if table.by}
+
+    def key_columns(self) -> Iterator[tuple[str, Column]]:
+        """What tables have rows for, with the key column of each: entities, then made keys."""
+        yield from self.entities()
+        yield from self._keys.items()
 
     def table(self, name: str) -> FeatureTable:
         """A feature table by name."""

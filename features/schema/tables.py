@@ -30,10 +30,48 @@ class TableKind(enum.StrEnum):
 
 
 class Role(enum.StrEnum):
-    """Which side of an impression an entity is on."""
+    """What of an impression a table has rows for."""
 
     USER = "user"
     ITEM = "item"
+    CANDIDATE = "candidate"
+    """A key of one or two columns of the candidate, its item or its user: ``FeatureTable.by``."""
+
+
+class AggregateKind(enum.StrEnum):
+    """What a declared column makes of the impressions of its key."""
+
+    COUNT = "count"
+    """How many: of all, of those with a positive label, or of those with a value."""
+    RATE = "rate"
+    """Positives over labelled ones, smoothed with the label's prior."""
+    MEAN = "mean"
+    """Mean of a numeric column; empty without a value."""
+    SUM = "sum"
+    """Sum of a numeric column."""
+    RECENCY = "recency"
+    """When the last one happened, of all time; a model reads its age."""
+    DISTINCT = "distinct"
+    """How many different values of another column they have; exact, within windows only."""
+
+
+IMPRESSIONS = "impressions"
+"""What an aggregate is ``of`` that is of every impression."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Aggregate:
+    """A declared column: one value for each window of its table."""
+
+    name: str
+    """Begins the names of its columns: ``<name>_7d``, ``<name>_all``."""
+    of: str
+    """``impressions``, a label, or a numeric column of impressions."""
+    kind: AggregateKind
+    scale: float = 0
+    """Of a sum or a mean of a float column: values are added as whole multiples of it."""
+    distinct_of: str = ""
+    """With the kind ``distinct``: the column whose values are counted."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,11 +95,23 @@ class FeatureTable:
     """Trailing windows of a daily table; every daily table also has its all-time counts."""
     bags: tuple[Bag, ...] = ()
     """Sparse inputs that are computed from stored columns when encoding."""
+    by: tuple[str, ...] = ()
+    """With the role ``candidate``: the one or two columns that make the key."""
+    aggregates: tuple[Aggregate, ...] = ()
+    """Of a daily table: what it computes; without any, what ``item_daily`` does."""
 
     def __post_init__(self) -> None:
         """State must expire: its jobs read back exactly one time-to-live."""
         if self.kind is TableKind.STATE and self.ttl is None:
             raise ValueError(f"table {self.name}: ttl None; a state table needs a finite ttl")
+
+    @functools.cached_property
+    def of(self) -> str:
+        """What it has rows for: tables of the same are read together. ``user``, ``item`` or a key.
+
+        Of a key this is also the name of its column.
+        """
+        return f"by_{'_and_'.join(self.by)}" if self.by else self.role.value
 
     @property
     def missing_indicator(self) -> str:

@@ -201,11 +201,11 @@ def landed_struct(schema: Schema) -> StructType:
 
 
 def feature_struct(schema: Schema, table: FeatureTable) -> StructType:
-    """Row type of a feature table: the entity's id, both times, the columns."""
-    entity = schema.entity(table.role)
+    """Row type of a feature table: its key, both times, the columns."""
+    key = schema.key_of(table)
     return StructType(
         [
-            StructField(entity.name, _TYPES[entity.dtype]),
+            StructField(key.name, _TYPES[key.dtype]),
             StructField(EVENT_TIMESTAMP, TimestampType()),
             StructField(CREATED, TimestampType()),
             *struct_of(table.columns).fields,

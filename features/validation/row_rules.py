@@ -149,7 +149,7 @@ def _of_day(value: SparkColumn) -> SparkColumn:
 
 def feature_rules(schema: Schema, table: FeatureTable) -> list[Rule]:
     """Rules of a feature table."""
-    key = schema.entity(table.role)
+    key = schema.key_of(table)
     rules = [
         _unique((key.name, EVENT_TIMESTAMP, CREATED)),
         *(_present(name, Severity.CRITICAL) for name in (EVENT_TIMESTAMP, CREATED)),

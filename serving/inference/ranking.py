@@ -134,7 +134,8 @@ class RankingResponse:
         }
         sides = (Role.ITEM,) if schema.user is None else (Role.ITEM, Role.USER)
         for role in sides:
-            worst = worst_status(schema, role, candidates.statuses)
+            size = candidates.inputs.num_users if role is Role.USER else len(candidates.inputs)
+            worst = worst_status(schema, role, candidates.statuses, size=size)
             if role is Role.USER and candidates.request.has_many_users:
                 worst = worst[candidates.request.user]
             tensors[status_output(role)] = ("BYTES", _STATUS_TEXT[worst])
@@ -213,10 +214,15 @@ class RankingResponse:
         return serialized
 
 
-def worst_status(schema: Schema, role: Role, statuses: Mapping[str, Statuses]) -> Statuses:
-    """For each entity of one side, the worst status among its tables."""
+def worst_status(
+    schema: Schema, role: Role, statuses: Mapping[str, Statuses], *, size: int
+) -> Statuses:
+    """For each of ``size`` entities of one side, the worst status among its tables."""
     tables = [statuses[table.name] for table in schema.tables if table.role is role]
-    worst: Statuses = _STATUS[np.max([_SEVERITY[status] for status in tables], axis=0)]
+    severities = np.zeros(size, dtype=np.int64)
+    for status in tables:
+        severities = np.maximum(severities, _SEVERITY[status])
+    worst: Statuses = _STATUS[severities]
     return worst
 
 

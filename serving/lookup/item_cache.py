@@ -1,5 +1,7 @@
 """Item features held in memory: encoded once, looked up by id, kept equal to the store's.
 
+With them declared tables by a key of neither user nor item, such as a category: it has few values.
+
 They are loaded at the start, and again when they change. One thread asks the store, every second or
 so, for a number that changes with each write, and then for the items that were written since. A
 request takes the snapshot that is there; it never waits for a load.
@@ -9,18 +11,12 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
-from features.encoding.encoded_table import EncodedTable
-from features.encoding.primitives import IntArray
 from features.online_store.codec import TooManyRowsError
 from features.online_store.reader import OnlineRows
-from features.schema import Dtype, Role, Schema
+from features.schema import Role, Schema
+from serving.lookup.snapshot import Snapshot
 from serving.observability import metrics
 from serving.settings import Store
 
@@ -34,105 +30,6 @@ else be loaded all the time, next to the requests."""
 FEW_ARE_ONE_IN = 2
 """Of all items; where more have changed, all are loaded."""
 _NEVER = object()
-Identifiers = Sequence[int] | Sequence[str] | npt.NDArray[Any]
-
-
-class NumberIndex:
-    """Places of integer ids."""
-
-    def __init__(self, ids: Sequence[int] | npt.NDArray[np.int64]) -> None:
-        """Args: the ids; each stands once."""
-        self._ids = given = np.array(ids, dtype=np.int64)
-        self._places = np.argsort(given)
-        self._sorted = given[self._places]
-
-    def rows(self, ids: Identifiers, *, absent: int) -> IntArray:
-        """The place of each id, ``absent`` where it is not there."""
-        wanted = np.asarray(ids, dtype=np.int64)
-        if not len(self._sorted):
-            return np.full(len(wanted), absent, dtype=np.int64)
-        near = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
-        return np.where(self._sorted[near] == wanted, self._places[near], absent)
-
-    def extended(self, ids: Identifiers) -> "NumberIndex":
-        """The same, with more ids behind the last."""
-        return NumberIndex(np.concatenate([self._ids, np.asarray(ids, dtype=np.int64)]))
-
-
-class TextIndex:
-    """Places of ids that are text."""
-
-    def __init__(self, ids: Sequence[str]) -> None:
-        """Args: the ids; each stands once."""
-        self._places = {one: place for place, one in enumerate(ids)}
-
-    def rows(self, ids: Identifiers, *, absent: int) -> IntArray:
-        """The place of each id, ``absent`` where it is not there."""
-        get = self._places.get
-        return np.fromiter((get(one, absent) for one in ids), np.int64, len(ids))  # type: ignore[arg-type]
-
-    def extended(self, ids: Identifiers) -> "TextIndex":
-        """The same, with more ids behind the last."""
-        return TextIndex([*self._places, *ids])
-
-
-@dataclasses.dataclass(frozen=True)
-class Snapshot:
-    """All items of a store as they were at one time."""
-
-    index: NumberIndex | TextIndex
-    tables: dict[str, EncodedTable]
-    num_items: int
-    """Items that have a row in any table."""
-
-    @staticmethod
-    def of(
-        schema: Schema, ids: list[int] | list[str], columns: Mapping[str, pa.Array]
-    ) -> "Snapshot":
-        """Encode every item table; the newest rows are row for row the ids."""
-        tables = {
-            table.name: EncodedTable.of(
-                schema, table, columns, null_row=EncodedTable.null_row(schema, table)
-            )
-            for table in schema.tables
-            if table.role is Role.ITEM
-        }
-        is_text = schema.item.dtype is Dtype.STRING
-        index = TextIndex(ids) if is_text else NumberIndex(ids)  # type: ignore[arg-type]
-        return Snapshot(index, tables, len(ids))
-
-    def renewed(
-        self, schema: Schema, ids: list[int] | list[str], columns: Mapping[str, pa.Array]
-    ) -> "Snapshot":
-        """The same with other rows for some items, or their first; nothing else is encoded."""
-        places = self.rows(ids)
-        is_new = places < 0
-        places[is_new] = self.num_items + np.arange(is_new.sum())
-        new: Any = [one for one, is_one in zip(ids, is_new.tolist(), strict=True) if is_one]
-        tables = {
-            name: table.renewed(
-                EncodedTable.of(
-                    schema,
-                    table.table,
-                    columns,
-                    null_row=EncodedTable.null_row(schema, table.table),
-                ),
-                places,
-                num_entities=self.num_items,
-            )
-            for name, table in self.tables.items()
-        }
-        index = self.index.extended(new) if new else self.index
-        return Snapshot(index, tables, self.num_items + len(new))
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of the tables."""
-        return sum(table.num_bytes for table in self.tables.values())
-
-    def rows(self, ids: Identifiers) -> IntArray:
-        """The newest row of each item in every table; -1, the null row, where it has none."""
-        return self.index.rows(ids, absent=-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +78,12 @@ class HeldItems:
             metrics.ITEMS_BYTES.set(snapshot.num_bytes)
 
 
+def small_keys(schema: Schema) -> list[str]:
+    """The keys of declared tables that are made of no id, and so have few values."""
+    ids = {column.name for _, column in schema.entities()}
+    return list(dict.fromkeys(t.of for t in schema.tables if t.by and not ids.intersection(t.by)))
+
+
 class ItemRefresh:
     """Keeps the newest snapshot; ``__call__`` gives it to a request."""
 
@@ -206,7 +109,10 @@ class ItemRefresh:
         self._settings = settings
         self._on_look = on_look
         self.held = HeldItems(settings, equal_at=lambda: self._equal_at)
-        self._version: object = _NEVER
+        self._versions: dict[str, object] = {}
+        self._snapshots: dict[str, Snapshot | None] = dict.fromkeys(
+            [Role.ITEM, *small_keys(schema)]
+        )
         self._equal_at = float("-inf")
         self._next_load = float("-inf")
         self._is_failing = False
@@ -234,12 +140,15 @@ class ItemRefresh:
         """Compare once, and load where the store has changed; without, the items age."""
         try:
             # Before the rows are read: what is written meanwhile is seen at the next look.
-            started, version = time.monotonic(), self._rows.version(Role.ITEM)
-            if version != self._version:
-                if not may_load:
-                    return
-                self._load()
-                self._version = version
+            started = time.monotonic()
+            versions = {of: self._rows.version(of) for of in self._snapshots}
+            changed = [of for of in versions if versions[of] != self._versions.get(of, _NEVER)]
+            if changed and not may_load:
+                return
+            for of in changed:
+                self._load(of)
+                self._versions[of] = versions[of]
+            if changed:
                 ended = time.monotonic()
                 self._next_load = ended + (LOADS_ARE_ONE_IN - 1) * (ended - started)
         except Exception:
@@ -256,42 +165,43 @@ class ItemRefresh:
         if self._on_look is not None:
             self._on_look(self.held.snapshot, self._equal_at)
 
-    def _load(self) -> None:
-        held = self.held.snapshot
-        changed = None if held is None else self._rows.changed(Role.ITEM, self._version)
-        if held is None or changed is None or not self._is_few(changed):
-            self._load_all()
+    def _load(self, of: str) -> None:
+        held = self._snapshots[of]
+        since = self._versions.get(of, _NEVER)
+        changed = None if held is None else self._rows.changed(of, since)
+        if held is None or changed is None or not self._is_few(changed, held):
+            self._load_all(of)
         elif changed:
-            columns = self._rows.read(Role.ITEM, changed)
-            self._swap(held.renewed(self._schema, changed, columns), "renewed")
+            columns = self._rows.read(of, changed)
+            self._swap(of, held.renewed(self._schema, changed, columns), "renewed")
 
-    def _is_few(self, changed: Sequence[int | str]) -> bool:
-        """Whether it pays to load the changed items only, and there is room for them."""
-        held = self.held.snapshot
-        num_items = held.num_items if held else 0
-        has_room = num_items + len(changed) <= self._settings.max_item_rows
-        return has_room and len(changed) * FEW_ARE_ONE_IN <= num_items
+    def _is_few(self, changed: Sequence[int | str], held: Snapshot) -> bool:
+        """Whether it pays to load the changed rows only, and there is room for them."""
+        has_room = held.num_items + len(changed) <= self._settings.max_item_rows
+        return has_room and len(changed) * FEW_ARE_ONE_IN <= held.num_items
 
-    def _load_all(self) -> None:
+    def _load_all(self, of: str) -> None:
         started = time.monotonic()
         try:
-            ids, columns = self._rows.read_all(Role.ITEM, most=self._settings.max_item_rows)
+            ids, columns = self._rows.read_all(of, most=self._settings.max_item_rows)
         except TooManyRowsError as error:
             logger.warning("items: %s; they are read for each request", error)
-            metrics.ITEM_REFRESHES.labels("too_many").inc()
-            self.held.hold(None)
+            self._swap(of, None, "too_many")
             return
-        held = self.held.snapshot
+        held = self._snapshots[of]
         if not ids and held is not None and held.num_items:
             # A Redis that was restarted without its data: who fills it again writes, and is seen.
-            raise ValueError(f"items: none; {held.num_items} are in memory")
-        snapshot = Snapshot.of(self._schema, ids, columns)
-        self._swap(snapshot, "swapped")
+            raise ValueError(f"{of} rows: none; {held.num_items} are in memory")
+        snapshot = Snapshot.of(self._schema, ids, columns, of=of)
+        self._swap(of, snapshot, "swapped")
         seconds = time.monotonic() - started
-        logger.info("items: %d in memory, loaded in %.2f s", snapshot.num_items, seconds)
+        logger.info("%s rows: %d in memory, loaded in %.2f s", of, snapshot.num_items, seconds)
 
-    def _swap(self, snapshot: Snapshot, outcome: str) -> None:
-        self.held.hold(snapshot)
+    def _swap(self, of: str, snapshot: Snapshot | None, outcome: str) -> None:
+        self._snapshots[of] = snapshot
+        items = self._snapshots[Role.ITEM]
+        by_key = {key: one for key, one in self._snapshots.items() if one and key != Role.ITEM}
+        self.held.hold(items and dataclasses.replace(items, by_key=by_key))
         metrics.ITEM_REFRESHES.labels(outcome).inc()
 
     def _poll(self) -> None:

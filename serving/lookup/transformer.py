@@ -1,6 +1,7 @@
 """A request and the online store become model inputs, with the status of every row that was read.
 
-Users are read once for a request; items are held in memory, or read once for it. Whether a row
+Users are read once for a request; items are held in memory, or read once for it. Tables by another
+key follow, for a key may be made of attributes of users and items. Whether a row
 may be counted on yet, and whether it is too old, is decided here, against the request's time; a
 row that cannot be used counts as one that is all null, as the training join has it.
 """
@@ -18,13 +19,12 @@ from features.encoding.encoded_table import EncodedTable, OwnRows, Part, Statuse
 from features.encoding.primitives import IntArray
 from features.encoding.request import assemble
 from features.online_store.reader import OnlineRows
-from features.schema import Role, Schema
+from features.schema import FeatureTable, Role, Schema
 from serving.lookup.item_cache import Items
+from serving.lookup.request_keys import RequestKeys, Wanted, distinct, plain
 from serving.observability import tracing
 from serving.protocol.ranking_request import RankingRequest
 
-_Wanted = tuple[Sequence[int | str], IntArray]
-"""Ids to read, and the places among them that a request uses."""
 _Tables = dict[str, tuple[EncodedTable, IntArray]]
 
 
@@ -34,7 +34,7 @@ class FeatureRows:
 
     tables: Mapping[str, tuple[EncodedTable, IntArray]]
     """Of each feature table that was read the encoded rows, and which of them are a request's: U
-    of a user's table, N of an item's. A table that is neither here nor in memory has no rows."""
+    of a user's table, N of others. A table that is neither here nor in memory has no rows."""
     items: Items | None
     """In memory, where those are used."""
     flags: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Candidates:
 
     @property
     def statuses(self) -> dict[str, Statuses]:
-        """For each feature table, RowStatus values: U for a user table, N for an item table."""
+        """For each feature table, RowStatus values: U for a user table, N for others."""
         return {name: part.status for name, part in self.parts.items()}
 
     @functools.cached_property
@@ -88,10 +88,17 @@ class Candidates:
 
     @property
     def is_degraded(self) -> bool:
-        """Whether any input of the model was missing that could have been there, or is old."""
+        """Whether any input of the model was missing that could have been there, or is old.
+
+        A key that has no row is no fault: most pairs of a user and a category never occurred.
+        """
         is_complete = not self.missing_context and not self.flags
-        unusable = (sum(numbers) - numbers[RowStatus.USABLE] for numbers in self.num_rows.values())
-        return not is_complete or any(unusable)
+        return not is_complete or any(map(self._num_unusable, self.parts))
+
+    def _num_unusable(self, name: str) -> int:
+        numbers, is_by_key = self.num_rows[name], bool(self.parts[name].table.by)
+        usable = numbers[RowStatus.USABLE] + (numbers[RowStatus.UNKNOWN] if is_by_key else 0)
+        return sum(numbers) - usable
 
 
 class Transformer:
@@ -115,26 +122,34 @@ class Transformer:
         self._schema = schema
         self._online = online
         self._items = items
+        self._keys = RequestKeys(schema)
         self._null_rows = {
             table.name: EncodedTable.null_row(schema, table) for table in schema.tables
         }
 
     def num_reads(self, request: RankingRequest) -> int:
         """The most rows of a request to read from the store; 0: it needs no store."""
-        return len(request.user_ids) + (0 if self._items() else len(request))
+        items = self._items()
+        num_per_candidate = len(self._keys_to_read(items)) + (0 if items else 1)
+        return len(request.user_ids) + num_per_candidate * len(request)
 
     def read(self, requests: Sequence[RankingRequest]) -> list[FeatureRows]:
-        """The rows of each: users and, where they are not in memory, items; may take long.
+        """The rows of each: users, items where they are not in memory, and keys; may take long.
 
-        There is one read of the store for each side.
+        There is one read of the store for each side, and for each key.
         """
         since = min((request.request_time for request in requests), default=None)
         found = self._together(Role.USER, [_users(request) for request in requests], since)
         items = self._items()
         if items is None:
-            distinct = [_distinct(request) for request in requests]
-            of_items = self._together(Role.ITEM, distinct, since)
-            found = [{**one, **other} for one, other in zip(found, of_items, strict=True)]
+            wanted = [distinct(plain(request.item_ids)) for request in requests]
+            found = _merged(found, self._together(Role.ITEM, wanted, since))
+        for of in self._keys_to_read(items):
+            wanted = [
+                self._keys.wanted(of, request, self._part_of(request, tables, items))
+                for request, tables in zip(requests, found, strict=True)
+            ]
+            found = _merged(found, self._together(of, wanted, since))
         return [FeatureRows(tables, items, _stale(items)) for tables in found]
 
     def without_store(self, *, is_unavailable: bool = True) -> FeatureRows:
@@ -145,48 +160,68 @@ class Transformer:
 
     def put_together(self, request: RankingRequest, rows: FeatureRows) -> Candidates:
         """The model inputs of a request whose rows are there, in the order of its candidates."""
-        tables = dict(rows.tables)
-        if rows.items is not None:
-            snapshot = rows.items.snapshot
-            places = snapshot.rows(request.item_ids)
-            tables |= {name: (encoded, places) for name, encoded in snapshot.tables.items()}
-        parts: dict[str, Part] = {}
-        for table in self._schema.tables:
-            size = len(request.user_ids) if table.role is Role.USER else len(request)
-            no_rows = self._null_rows[table.name], np.zeros(size, dtype=np.int64)
-            encoded, places = tables.get(table.name, no_rows)
-            parts[table.name] = encoded.part(places, request.request_time)
+        part_of = self._part_of(request, rows.tables, rows.items)
+        parts = {table.name: part_of(table) for table in self._schema.tables}
         inputs = assemble(self._schema, request, parts)
         return Candidates(inputs=inputs, parts=parts, request=request, flags=rows.flags)
+
+    def _keys_to_read(self, items: Items | None) -> list[str]:
+        """The keys of declared tables that are not in memory."""
+        held = items.snapshot.by_key if items else {}
+        return [of for of in self._keys.columns if of not in held]
+
+    def _part_of(
+        self,
+        request: RankingRequest,
+        tables: Mapping[str, tuple[EncodedTable, IntArray]],
+        items: Items | None,
+    ) -> Callable[[FeatureTable], Part]:
+        """What gives the rows of a table that a request uses."""
+        found = dict(tables)
+        if items is not None:
+            places = items.snapshot.rows(request.item_ids)
+            found |= {name: (one, places) for name, one in items.snapshot.tables.items()}
+
+        def part_of(table: FeatureTable) -> Part:
+            size = len(request.user_ids) if table.role is Role.USER else len(request)
+            no_rows = self._null_rows[table.name], np.zeros(size, dtype=np.int64)
+            encoded, places = found.get(table.name, no_rows)
+            return encoded.part(places, request.request_time)
+
+        for of, held in items.snapshot.by_key.items() if items else ():
+            ids, places = self._keys.wanted(of, request, part_of)
+            rows = np.append(held.rows(ids), -1)[places]
+            found |= {name: (one, rows) for name, one in held.tables.items()}
+        return part_of
 
     def transform(self, request: RankingRequest) -> Candidates:
         """``read`` and ``put_together`` of one request."""
         (rows,) = self.read([request])
         return self.put_together(request, rows)
 
-    def _together(self, role: Role, wanted: Sequence[_Wanted], since: int | None) -> list[_Tables]:
-        """For each request, by table of one side, all rows that were read and which it uses."""
+    def _together(self, of: str, wanted: Sequence[Wanted], since: int | None) -> list[_Tables]:
+        """For each request, by table of the same, all rows that were read and which it uses."""
         ids = [one for given, _ in wanted for one in given]
         if not ids:
             return [{} for _ in wanted]
-        encoded = self._encoded(role, ids, since)
+        encoded = self._encoded(of, ids, since)
         starts = itertools.accumulate((len(given) for given, _ in wanted), initial=0)
         return [
-            {name: (table, rows + start) for name, table in encoded.items()}
+            {name: (table, np.where(rows < 0, -1, rows + start)) for name, table in encoded.items()}
             for (_, rows), start in zip(wanted, starts, strict=False)
         ]
 
     def _encoded(
-        self, role: Role, ids: Sequence[int | str], since: int | None
+        self, of: str, ids: Sequence[int | str], since: int | None
     ) -> dict[str, EncodedTable]:
-        with tracing.span(f"features.{role}"):
-            stored = self._online.read(role, ids, since=since)
+        with tracing.span(f"features.{of}"):
+            stored = self._online.read(of, ids, since=since)
         return {
             table.name: EncodedTable.of(
                 self._schema, table, stored, null_row=self._null_rows[table.name]
             )
             for table in self._schema.tables
-            if table.role is role
+            if table.of == of
         }
 
 
@@ -194,15 +229,11 @@ def _stale(items: Items | None) -> tuple[str, ...]:
     return ("items_stale",) if items is not None and items.is_stale else ()
 
 
-def _users(request: RankingRequest) -> _Wanted:
+def _users(request: RankingRequest) -> Wanted:
     """The users to read, and the place of each."""
     return request.user_ids, np.arange(len(request.user_ids))
 
 
-def _distinct(request: RankingRequest) -> _Wanted:
-    """The items to read, each once, and for each candidate the place of its own among them."""
-    places: dict[int | str, int] = {}
-    sent = request.item_ids
-    ids = sent if isinstance(sent, list) else sent.tolist()
-    rows = [places.setdefault(one, len(places)) for one in ids]
-    return list(places), np.array(rows, dtype=np.int64)
+def _merged(found: Sequence[_Tables], more: Sequence[_Tables]) -> list[_Tables]:
+    """The tables of each request, with more of them."""
+    return [{**one, **other} for one, other in zip(found, more, strict=True)]

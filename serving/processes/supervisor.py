@@ -16,7 +16,8 @@ from features.places import uri
 from serving.inference.loader import Models, champion_of
 from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
-from serving.lookup.item_cache import LOAD_SECONDS, ItemRefresh, Snapshot
+from serving.lookup.item_cache import LOAD_SECONDS, ItemRefresh
+from serving.lookup.snapshot import Snapshot
 from serving.observability.all_processes import AllProcesses
 from serving.processes import messages
 from serving.processes.options import Options

@@ -23,7 +23,8 @@ from serving.inference.load_request import check_scores
 from serving.inference.loader import champion_of
 from serving.inference.ranker import Ranker
 from serving.inference.ranker_repository import RankerRepository
-from serving.lookup.item_cache import HeldItems, Snapshot
+from serving.lookup.item_cache import HeldItems
+from serving.lookup.snapshot import Snapshot
 from serving.observability.all_processes import AllProcesses
 from serving.processes import messages
 from serving.processes.channel import Channel

@@ -16,7 +16,8 @@ from support.serving.running_server import wait_until
 from features.schema import Role
 from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
-from serving.lookup.item_cache import Items, Snapshot
+from serving.lookup.item_cache import Items
+from serving.lookup.snapshot import Snapshot
 from serving.routing.serving_versions import Champion
 from serving.settings import Settings, Store
 from serving.transport.data_plane import RankingDataPlane

@@ -162,8 +162,8 @@ class Online:
         return found
 
 
-def inputs_of_all(candidates) -> ModelInputs:
-    names = [column.name for column in SCHEMA.sparse_inputs()]
+def inputs_of_all(candidates, schema=SCHEMA) -> ModelInputs:
+    names = [column.name for column in schema.sparse_inputs()]
     parts = [one.inputs.tiled(names) for one in candidates]
     return ModelInputs(
         np.concatenate([part.dense for part in parts]),
@@ -171,18 +171,18 @@ def inputs_of_all(candidates) -> ModelInputs:
     )
 
 
-def differences(table: pa.Table, rows: list[int], candidates: list) -> list[str]:
+def differences(table: pa.Table, rows: list[int], candidates: list, schema=SCHEMA) -> list[str]:
     """Every difference in any bit: example, feature, both values, and the cause."""
     if not rows:
         return []
     taken = table.take(rows)
-    offline = encode(SCHEMA, {name: taken.column(name) for name in taken.column_names})
-    online = inputs_of_all(candidates)
+    offline = encode(schema, {name: taken.column(name) for name in taken.column_names})
+    online = inputs_of_all(candidates, schema)
     found = []
     bits = offline.dense.view(np.uint32) != online.dense.view(np.uint32)
     for place, column in zip(*np.nonzero(bits), strict=True):
         pair = offline.dense[place, column], online.dense[place, column]
-        found.append((place, SCHEMA.dense_inputs()[column], *pair))
+        found.append((place, schema.dense_inputs()[column], *pair))
     for name in offline.ids:
         for place in range(len(rows)):
             one = np.array([place])
@@ -191,14 +191,14 @@ def differences(table: pa.Table, rows: list[int], candidates: list) -> list[str]
                 found.append((place, name, *pair))
     return [
         f"example {taken.column('example_id')[place]}, {name}: offline {left}, online {right}: "
-        + cause(owner(name), taken, place, candidates[place])
+        + cause(owner(name, schema), taken, place, candidates[place])
         for place, name, left, right in found
     ]
 
 
-def owner(name: str):
+def owner(name: str, schema=SCHEMA):
     """The table that an input is made from."""
-    for table in SCHEMA.tables:
+    for table in schema.tables:
         columns = [*table.columns, *(bag.column for bag in table.bags)]
         if name == table.missing_indicator or name in {column.name for column in columns}:
             return table

@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from features.datasets.schema_files.aggregate_models import AggregatesEntry
+from features.datasets.schema_files.declared_tables import declared_table
 from features.datasets.schema_files.entry import UNKNOWN_KEY
 from features.datasets.schema_files.marked_yaml import Key, MarkedYaml, Problem
 from features.datasets.schema_files.models import (
@@ -15,11 +17,13 @@ from features.datasets.schema_files.models import (
     AnyLabel,
     ColumnEntry,
     DataSetEntry,
+    ItemAttributesEntry,
     ItemDailyEntry,
     LaterLabelEntry,
     SourceEntry,
     StoredEntry,
     TableEntry,
+    UserAttributesEntry,
     UserStateEntry,
 )
 from features.schema import (
@@ -35,6 +39,7 @@ from features.schema import (
     Role,
     Schema,
 )
+from features.schema.aggregate_tables import Sources
 from features.schema.derived_tables import attributes, item_daily, user_state
 
 
@@ -89,8 +94,15 @@ class _Builder:
         stored = self._columns_of(entry.stored, ("stored",))
         lengths = [t.history_length for t in entry.tables if isinstance(t, UserStateEntry)]
         label = next((one for one in labels if one.name == entry.target), labels[0])
+        sources = Sources(
+            labels={one.name: one for one in labels},
+            columns={column.name: column for column in (*context, *stored)},
+            context={column.name: column for column in context},
+            user=user,
+            item=item,
+        )
         tables = [
-            self._table(table, item, label, ("tables", index))
+            self._table(table, item, label, sources, ("tables", index))
             for index, table in enumerate(entry.tables)
         ]
         return Schema(
@@ -116,9 +128,13 @@ class _Builder:
             example_id=_derived_id(entry),
         )
 
-    def _table(self, entry: TableEntry, item: Column, label: Label, key: Key) -> FeatureTable:
-        self._tables[entry.kind] = key
-        if isinstance(entry, UserStateEntry):
+    def _table(
+        self, entry: TableEntry, item: Column, label: Label, sources: Sources, key: Key
+    ) -> FeatureTable:
+        self._tables[entry.name if isinstance(entry, AggregatesEntry) else entry.kind] = key
+        if isinstance(entry, AggregatesEntry):
+            table = declared_table(entry, sources)
+        elif isinstance(entry, UserStateEntry):
             table = user_state(
                 item=item,
                 label=label,
@@ -187,7 +203,7 @@ def _problems(path: Path, entry: DataSetEntry) -> Iterator[Problem]:
     of_tables = {
         name: table.kind
         for table in entry.tables
-        if not isinstance(table, UserStateEntry | ItemDailyEntry)
+        if isinstance(table, UserAttributesEntry | ItemAttributesEntry)
         for name in table.columns
     }
     if entry.item_title and of_tables.get(entry.item_title) != "item_attributes":

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from features.datasets.schema_files.aggregate_models import AggregatesEntry
 from features.datasets.schema_files.entry import Entry
 from features.datasets.schema_files.values import (
     ColumnName,
@@ -128,10 +129,10 @@ class ItemAttributesEntry(_AttributesEntry):
 
 
 TableEntry = Annotated[
-    UserStateEntry | ItemDailyEntry | UserAttributesEntry | ItemAttributesEntry,
+    UserStateEntry | ItemDailyEntry | UserAttributesEntry | ItemAttributesEntry | AggregatesEntry,
     Field(discriminator="kind"),
 ]
-KINDS_OF_TABLES = ("user_state", "item_daily", "user_attributes", "item_attributes")
+KINDS_OF_TABLES = ("user_state", "item_daily", "user_attributes", "item_attributes", "aggregates")
 
 
 class LimitsEntry(Entry):

@@ -22,6 +22,7 @@ SCHEMA = schema_of("movielens-100k")
 DAILY, STATE = SCHEMA.table("item_daily"), SCHEMA.table("user_state")
 UTC = datetime.UTC
 MIDNIGHT = datetime.datetime(1998, 4, 21, tzinfo=UTC)
+ATTRIBUTES = SCHEMA.table("user_attributes")
 HOUR, DAY = datetime.timedelta(hours=1), datetime.timedelta(days=1)
 MICROSECOND = datetime.timedelta(microseconds=1)
 
@@ -91,6 +92,16 @@ def test_a_correction_answers_from_when_it_counts(feast, tmp_path):
     rows = open_rows(SCHEMA, tmp_path, timeout_seconds=5)
     moments = (MIDNIGHT + HOUR, MIDNIGHT + 2 * HOUR, corrected - MICROSECOND, corrected)
     assert [answer(rows, DAILY, 8, at)[0] for at in moments] == [1, 2, 2, 3]
+
+
+def test_attributes_that_come_before_they_hold_leave_those_before_them(feast, tmp_path):
+    """A build brings changed attributes online in the night; they hold from one o'clock on."""
+    moments = (MIDNIGHT - 9 * DAY, MIDNIGHT - DAY, MIDNIGHT + HOUR)
+    for number, moment in enumerate(moments):
+        feast.write_to_online_store(ATTRIBUTES.name, frame(ATTRIBUTES, 6, moment, number))
+    rows = open_rows(SCHEMA, tmp_path, timeout_seconds=5)
+    asked = (MIDNIGHT, MIDNIGHT + HOUR - MICROSECOND, MIDNIGHT + HOUR)
+    assert [answer(rows, ATTRIBUTES, 6, at)[0] for at in asked] == [1, 1, 2]
 
 
 def test_a_reader_is_spared_rows_that_none_of_its_requests_can_see(feast, tmp_path):

@@ -15,7 +15,8 @@ from features.online_store import feast_store
 from features.online_store.reader import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, Role
 from serving.lookup import item_cache
-from serving.lookup.item_cache import ItemRefresh, Items, NumberIndex, Snapshot, TextIndex
+from serving.lookup.item_cache import ItemRefresh, Items
+from serving.lookup.snapshot import NumberIndex, Snapshot, TextIndex
 from serving.lookup.transformer import Transformer
 from serving.observability.prediction_log import Answered, RequestLog
 from serving.protocol.inference_request import from_rest

@@ -91,8 +91,13 @@ def test_the_worst_table_names_the_status_of_an_entity():
         "item_daily": np.array([usable, expired, future, expired], dtype=np.int8),
         "item_attributes": np.array([usable, usable, usable, unknown], dtype=np.int8),
     }
-    worst = worst_status(stand_ins.SCHEMA, Role.ITEM, statuses)
+    worst = worst_status(stand_ins.SCHEMA, Role.ITEM, statuses, size=4)
     assert worst.tolist() == [usable, expired, future, unknown]
+
+
+def test_an_entity_without_a_table_lacks_none():
+    schema = dataclasses.replace(stand_ins.SCHEMA, tables=stand_ins.SCHEMA.tables[:1])
+    assert worst_status(schema, Role.ITEM, {}, size=2).tolist() == [RowStatus.USABLE] * 2
 
 
 def test_ids_and_context_outside_the_limits_are_null():

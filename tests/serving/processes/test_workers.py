@@ -15,7 +15,8 @@ from support.serving import stand_ins
 from features.schema import Role
 from serving import settings
 from serving.inference.ranker import Ranker
-from serving.lookup.item_cache import HeldItems, Snapshot
+from serving.lookup.item_cache import HeldItems
+from serving.lookup.snapshot import Snapshot
 from serving.processes import messages, workers
 from serving.processes.channel import Channel, ChannelError
 from serving.processes.shared_memory import SharedMoment, SharedObject, mapped

@@ -106,15 +106,15 @@ class StandInStore:
     def __init__(self, schema: Schema, rows: Rows) -> None:
         self.schema = schema
         self.rows = rows
-        self.reads: list[tuple[Role, list[int | str]]] = []
+        self.reads: list[tuple[str, list[int | str]]] = []
 
     def read(
-        self, role: Role, ids: Sequence[int | str], *, since: int | None = None
+        self, of: str, ids: Sequence[int | str], *, since: int | None = None
     ) -> dict[str, pa.Array]:
-        self.reads.append((role, list(ids)))
+        self.reads.append((of, list(ids)))
         columns = {}
         for table in self.schema.tables:
-            if table.role is not role:
+            if table.of != of:
                 continue
             found = [self.rows.get((table.name, one)) for one in ids]
             moments = [row[0] if row else None for row in found]

@@ -1,0 +1,70 @@
+"""Keys of declared tables in Spark: the same that ``features.schema.keys`` makes for a request.
+
+An impression has the attributes that were visible at it, in the aggregates of a key as in the
+training examples: when an item changes its category, earlier impressions stay with the old one.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Sequence
+
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from features.pipeline.point_in_time import join_as_of
+from features.pipeline.workspace import Workspace, visible_days
+from features.schema import DAY, REQUEST_TIME, FeatureTable, Schema
+from features.schema.keys import ESCAPE, SEPARATOR, attributes_in_key
+
+
+def key_value(table: FeatureTable) -> SparkColumn:
+    """The key of a row that has the columns of which it is made; null where one is missing."""
+    first, *others = (F.col(name) for name in table.by)
+    if not others:
+        return first
+    escaped = [_escaped(column) for column in (first, *others)]
+    # Unlike concat_ws, which leaves a null out.
+    return F.concat(escaped[0], *(part for one in escaped[1:] for part in (F.lit(SEPARATOR), one)))
+
+
+def _escaped(column: SparkColumn) -> SparkColumn:
+    text = F.replace(column.cast("string"), F.lit(ESCAPE), F.lit(ESCAPE + ESCAPE))
+    return F.replace(text, F.lit(SEPARATOR), F.lit(ESCAPE + SEPARATOR))
+
+
+def with_key(work: Workspace, table: FeatureTable, impressions: DataFrame) -> DataFrame:
+    """Impressions with the key column of a table, as of each impression.
+
+    Args:
+        work: Session, schema and lake; of attributes, what has been published or is previewed.
+        table: The table.
+        impressions: Impressions, with their columns.
+    """
+    if not table.by:
+        return impressions
+    joined = impressions
+    for attributes in attributes_in_key(work.schema, table):
+        joined = _with_attributes(work, attributes, table.by, joined)
+    keyed = joined.withColumn(table.of, key_value(table))
+    return keyed.select(*impressions.columns, table.of)
+
+
+def _with_attributes(
+    work: Workspace, attributes: FeatureTable, names: Sequence[str], impressions: DataFrame
+) -> DataFrame:
+    """Impressions with some columns of a table of attributes as they were visible at each."""
+    columns = tuple(column for column in attributes.columns if column.name in names)
+    days = visible_days(work, attributes, datetime.date.min, datetime.date.max)
+    return join_as_of(
+        impressions,
+        work.features(attributes, days).drop(DAY),
+        dataclasses.replace(attributes, columns=columns),
+        key=work.schema.key_of(attributes).name,
+        time=REQUEST_TIME.name,
+    )
+
+
+def in_order_of_keys(schema: Schema) -> list[FeatureTable]:
+    """The tables of a schema so that attributes come before the keys that are made of them."""
+    return sorted(schema.tables, key=lambda table: bool(table.by))

@@ -1,0 +1,270 @@
+"""Declared aggregates against a plain Python transcription of what they mean."""
+
+import dataclasses
+import datetime
+import itertools
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
+from support.features.declared import (
+    ALL_KINDS,
+    BASE,
+    DAY,
+    HOUR,
+    aggregate,
+    declared,
+    named,
+    with_tables,
+)
+
+from features.lake.lake import day_range
+from features.pipeline.aggregates import label_delay_days
+from features.pipeline.availability import declared_availability
+from features.pipeline.item_daily import first_impression_day, item_daily
+from features.pipeline.tables.aggregate_rows import aggregate_rows
+from features.pipeline.tables.keys import key_value
+from features.schema import CREATED, DeclarationError, TableKind
+from features.schema.keys import keys_of
+from features.spark.session import feature_struct, impressions_struct
+
+UTC = datetime.UTC
+FIRST = datetime.date(2025, 1, 1)
+DAYS = day_range(FIRST, FIRST + 8 * DAY)
+TABLE = declared("by_device", ("device",))
+WINDOWS = {"1d": 1, "3d": 3, "all": 10_000}
+SLOW = dataclasses.replace(BASE, labels=(dataclasses.replace(BASE.label, delay=30 * HOUR),))
+PROMPT = dataclasses.replace(BASE, labels=(dataclasses.replace(BASE.label, delay=0 * HOUR),))
+
+
+def log(seed: int, rows: int = 150) -> list[dict]:
+    drawn = random.Random(seed)
+    start = datetime.datetime.combine(FIRST, datetime.time(), UTC)
+    return [
+        {
+            "example_id": number,
+            "user_id": drawn.randrange(5),
+            "item_id": drawn.randrange(6),
+            "timestamp": start + drawn.randrange(9 * 24) * HOUR,
+            "device": drawn.choice(["phone", "tablet", "desktop", None]),
+            "click": drawn.randrange(2),
+            "true_probability": drawn.choice([0.1234, 0.9999, 1 / 3, None, float("nan")]),
+        }
+        for number in range(rows)
+    ]
+
+
+def frame(spark, schema, shown):
+    struct = impressions_struct(schema)
+    return spark.createDataFrame([tuple(row[n] for n in struct.names) for row in shown], struct)
+
+
+def rows_of(spark, schema, table, shown, days, *, carry=None, carry_day=None, key="device"):
+    struct = feature_struct(schema, table)
+    rows = aggregate_rows(
+        schema,
+        table,
+        impressions=frame(spark, schema, shown).withColumn(schema.key_of(table).name, F.col(key)),
+        carry=carry or spark.createDataFrame([], struct),
+        carry_day=carry_day,
+        days=days,
+    )
+    return rows.withColumn(CREATED, declared_availability(table)).select(*struct.names)
+
+
+def expected(schema, shown, days) -> dict:
+    """Every value of every device, day and window, from the definition."""
+    delay, found = schema.label.delay, {}
+    label = schema.label
+    for day, device in itertools.product(days, ("phone", "tablet", "desktop")):
+        mine = [row for row in shown if row["device"] == device]
+        if not any(row["timestamp"].date() <= day for row in mine):
+            continue
+        row = {}
+        for name, length in WINDOWS.items():
+            since = day - (length - 1) * DAY if length < 10_000 else datetime.date.min
+            seen = [r for r in mine if since <= r["timestamp"].date() <= day]
+            known = [r for r in mine if since <= (r["timestamp"] + delay).date() <= day]
+            clicks = [r for r in known if r["click"]]
+            units = [round(1000 * p) for r in known if (p := r["true_probability"] or 0) > 0]
+            row |= {
+                f"shown_{name}": len(seen),
+                f"clicks_{name}": len(clicks),
+                f"ctr_{name}": (len(clicks) + label.prior_rate * label.prior_weight)
+                / (len(known) + label.prior_weight),
+                f"odds_{name}": sum(units) * 0.001 / len(units) if units else None,
+                f"total_{name}": sum(units) * 0.001,
+                f"clicked_{name}": len(clicks),
+            }
+            if name == "all":
+                row |= {
+                    "last_shown_all": micros(max(r["timestamp"] for r in seen)),
+                    "last_click_all": micros(max((r["timestamp"] for r in clicks), default=None)),
+                }
+            else:
+                row[f"people_{name}"] = len({r["user_id"] for r in seen})
+                row[f"clickers_{name}"] = len({r["user_id"] for r in clicks})
+        found[device, day] = row
+    return found
+
+
+def micros(moment):
+    epoch = datetime.datetime(1970, 1, 1, tzinfo=UTC)
+    return moment and (moment - epoch) // datetime.timedelta(microseconds=1)
+
+
+def collected(rows, names=None) -> dict:
+    found = {}
+    for row in rows.collect():
+        values = row.asDict()
+        key, at = next(iter(values.values())), values["event_timestamp"].date() - DAY
+        taken = names or [name for name in values if name not in {"event_timestamp", CREATED}]
+        found[key, at] = {name: values[name] for name in taken}
+    return found
+
+
+def own_names(table) -> list[str]:
+    hidden = f"{table.name}_"
+    return [column.name for column in table.columns if not column.name.startswith(hidden)]
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("schema", [PROMPT, BASE, SLOW], ids=["prompt", "minutes", "30 hours"])
+def test_every_kind_is_what_its_definition_says_in_one_range_or_two(spark, schema):
+    schema, shown = with_tables(TABLE, schema=schema), log(1)
+    whole = rows_of(spark, schema, TABLE, shown, DAYS)
+    assert collected(whole, own_names(TABLE)) == expected(schema, shown, DAYS)
+    split = 5
+    carry = whole.where(F.to_date("event_timestamp") == DAYS[split])
+    since = first_impression_day(schema, TABLE, first_day=DAYS[split], carry_day=DAYS[split - 1])
+    recent = [row for row in shown if row["timestamp"].date() >= since]
+    assert len(recent) < len(shown)
+    later = rows_of(
+        spark, schema, TABLE, recent, DAYS[split:], carry=carry, carry_day=DAYS[split - 1]
+    )
+    in_range = {key: row for key, row in collected(whole).items() if key[1] >= DAYS[split]}
+    assert collected(later) == in_range
+
+
+@pytest.mark.spark
+def test_a_table_by_item_has_the_values_of_item_daily(spark):
+    """Which is a shorthand for it: the same log, counts and windows."""
+    kinds = (
+        aggregate("impressions", "impressions", "count"),
+        aggregate("positives", "click", "count"),
+        aggregate("positive_rate", "click", "rate"),
+    )
+    daily = SLOW.tables_of(TableKind.DAILY)[0]
+    table = declared(
+        "items", ("item_id",), named("declared", kinds), windows_days=daily.windows_days
+    )
+    schema, shown = with_tables(table, schema=SLOW), log(2)
+    struct = feature_struct(schema, daily)
+    nothing = spark.createDataFrame([], struct)
+    shorthand = item_daily(
+        schema,
+        daily,
+        impressions=frame(spark, schema, shown),
+        carry=nothing,
+        carry_day=None,
+        days=DAYS,
+    )
+    found = collected(rows_of(spark, schema, table, shown, DAYS, key="item_id"))
+    windows = ("1d", "7d", "28d", "all")
+    names = [f"{kind.name}_{window}" for kind in kinds for window in windows]
+    wanted = collected(shorthand)
+    assert len(wanted) > 40
+    assert {k: [row[f"declared_{n}"] for n in names] for k, row in found.items()} == {
+        k: [row[f"item_{n}"] for n in names] for k, row in wanted.items()
+    }
+
+
+@pytest.mark.spark
+def test_the_order_of_rows_changes_no_bit(spark):
+    schema = with_tables(TABLE)
+    shown = [row | {"true_probability": 0.1 * (row["example_id"] % 7)} for row in log(3)]
+    rows = collected(rows_of(spark, schema, TABLE, shown, DAYS))
+    assert collected(rows_of(spark, schema, TABLE, shown[::-1], DAYS)) == rows
+
+
+def test_rows_are_read_back_for_the_longest_delay_that_a_table_counts():
+    shown = declared("shown", ("device",), (aggregate("n", "impressions", "count"),))
+    clicks = declared("clicks", ("device",), (aggregate("n_clicks", "click", "recency"),))
+    schema = with_tables(shown, clicks, schema=SLOW)
+    assert label_delay_days(schema, shown) == 0 * DAY
+    assert label_delay_days(schema, clicks) == 2 * DAY
+
+
+texts = st.text('a|\\"é\n', max_size=4)
+
+
+@given(st.tuples(texts, texts), st.tuples(texts, texts))
+@settings(deadline=None, derandomize=True, max_examples=300)
+def test_different_pairs_have_different_keys(first, second):
+    assert (keys_of([[v] for v in first]) == keys_of([[v] for v in second])) == (first == second)
+
+
+@pytest.mark.spark
+def test_spark_makes_the_keys_that_a_request_has(spark):
+    parts = ["", "a", "|", "\\", "a|b", "\\|", "|\\", "é", None, "12"]
+    pairs = list(itertools.product([*range(-1, 2), None], parts))
+    pair = declared("pairs", ("user_id", "item_category"))
+    rows = spark.createDataFrame(pairs, "user_id bigint, item_category string")
+    made = [row.key for row in rows.select(key_value(pair).alias("key")).collect()]
+    assert made == keys_of(list(zip(*pairs, strict=True)))
+    assert len(set(made) - {None}) == 3 * 9
+    single = declared("single", ("item_category",))
+    struct = StructType([StructField("item_category", StringType())])
+    rows = spark.createDataFrame([(part,) for part in parts], struct)
+    assert [row.key for row in rows.select(key_value(single).alias("key")).collect()] == parts
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        (aggregate("x", "clicks", "count"), r"of 'clicks'; a count is of one of \['click', "),
+        (aggregate("x", "impressions", "rate"), r"of 'impressions'; a rate is of .*\['click'\]"),
+        (aggregate("x", "device", "mean"), "of 'device'; a mean is of one of"),
+        (aggregate("x", "true_probability", "mean"), "scale 0; a sum or a mean of a float64"),
+        (aggregate("x", "click", "sum", scale=0.1), "scale 0.1; .* others have none"),
+        (
+            aggregate("x", "true_probability", "sum", scale=1e-15),
+            "of .* minimum 0 and maximum 1; a sum needs both, of at most 1099511627776 times",
+        ),
+        (aggregate("x", "click", "distinct"), "kind distinct with distinct_of ''"),
+        (aggregate("x", "click", "count", distinct_of="user_id"), "kind count with distinct_of"),
+        (
+            aggregate("x", "click", "distinct", distinct_of="click"),
+            r"distinct_of 'click'; one of \['device', 'item_id', 'user_id'\]",
+        ),
+    ],
+)
+def test_an_aggregate_of_what_it_cannot_be_of_is_an_error(one, said):
+    with pytest.raises(DeclarationError, match=f"table t, column x: {said}") as caught:
+        declared("t", ("device",), (one,))
+    assert caught.value.field.startswith("columns.x.")
+
+
+def test_there_is_no_number_of_different_values_of_all_time():
+    one = aggregate("x", "click", "distinct", distinct_of="user_id")
+    with pytest.raises(DeclarationError, match="of all time there is no such column"):
+        declared("t", ("device",), (one,), windows_days=())
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        (("click",), "by 'click', which is known only after the request"),
+        (("device", "device"), "one column, or two different ones"),
+        (("device", "item_id", "user_id"), "one column, or two different ones"),
+        (("colour",), r"by 'colour'; one of \['device', 'item_category', "),
+        (("item_price",), "by 'item_price' of type float64; a key has one value"),
+    ],
+)
+def test_a_key_that_a_request_could_not_make_is_an_error(by, said):
+    with pytest.raises(DeclarationError, match=f"table t: .*{said}") as caught:
+        with_tables(declared("t", by, named("t", ALL_KINDS)))
+    assert (caught.value.table, caught.value.field) == ("t", "by")
