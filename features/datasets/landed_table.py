@@ -94,7 +94,7 @@ class LandedTable:
 
     def attributes(self, spark: SparkSession, table: FeatureTable) -> DataFrame:
         """Attributes of users or items: the id and the table's columns."""
-        columns = (self._landed.schema.entity(table.role), *table.columns)
+        columns = (self._landed.schema.key_of(table), *table.columns)
         given = {"user": self._source.user_path, "item": self._source.item_path}[table.role]
         where = place(given) if given else self.impressions_at.parent / f"{table.role}s"
         opened = self._opened(where)

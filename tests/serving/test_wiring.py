@@ -139,11 +139,12 @@ def serving(workspace, http_port, grpc_port):
         with started(command, os.environ, log=log, http=http):
             yield http
         summary = log.with_suffix(".out").read_text().splitlines()[-1]
-        assert json.loads(summary)["stopped"] is True
+        found = json.loads(summary)
+        assert (found["stopped"], list(found["versions"])) == (True, [SCHEMA.name])
 
 
 def answer(http):
-    content = http.post("/v2/models/ranker/infer", json=body(SCHEMA, ITEMS)).json()
+    content = http.post("/v2/models/synthetic/infer", json=body(SCHEMA, ITEMS)).json()
     return {**content, **{output["name"]: output["data"] for output in content["outputs"]}}
 
 
@@ -206,7 +207,7 @@ def test_a_server_with_a_folder_serves_that_artifact_whatever_the_champion_is(wo
     workspace.registry.set_alias("champion", second)
     running = open_server(
         Options(
-            schema=SCHEMA,
+            schemas=(SCHEMA,),
             store=workspace.root / "store",
             artifacts=tmp_path / "none",
             tracking=tmp_path / "none",
@@ -216,5 +217,5 @@ def test_a_server_with_a_folder_serves_that_artifact_whatever_the_champion_is(wo
             model=workspace.root / "artifacts" / SCHEMA.name / first,
         )
     )
-    assert running.ranker.version == first
+    assert running.models.versions == {SCHEMA.name: first}
     assert not (tmp_path / "none").exists()
