@@ -1,6 +1,6 @@
 """The one way a task becomes a job, whichever launcher starts it (RANKING_LAUNCHER).
 
-``job("ingest", "features", "ingest", folders="landing lake")`` is a task that runs
+``job(shop, "ingest", "features", "ingest", folders="landing lake")`` is a task that runs
 ``python -m features ingest --dataset=… --date=… --landing=… --lake=…``: as a process of the worker,
 or as a pod or a TrainJob (``ranking_launchers``). Its log streams into the task's log. Its summary
 is one JSON object, the task's XCom: the last line of a process' stdout, the result object of a pod.
@@ -16,6 +16,7 @@ The JSON's ``report`` is a path under the reports folder; the task gets a link t
 """
 
 import datetime
+import functools
 import logging
 import signal
 from collections.abc import Mapping, Sequence
@@ -24,45 +25,45 @@ from typing import cast
 import ranking_alerts
 import ranking_assets as assets
 import ranking_lease as leases
-from airflow.sdk import BaseOperator, BaseOperatorLink, Context
+from airflow.sdk import DAG, BaseOperator, BaseOperatorLink, Context, Param
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
     AirflowSkipException,
 )
 from airflow.sdk.types import DagRunProtocol, TaskInstanceKey
+from airflow.timetables.base import Timetable
+from ranking_assets import DataSet
 from ranking_launchers.job import DeferringLauncher, Ended, JobSpec, Launcher
-from ranking_processes import ProcessLauncher
+from ranking_launchers.processes import ProcessLauncher
 
 EXIT_USAGE = 2
 EXIT_NOTHING_TO_DO = 99
-DAY = "{{ day(dag_run) }}"
-"""Template of the day for which a run works; needs MACROS."""
+DAY = "{{ day(dag_run, params) }}"
+"""Template of the day for which a run works, in a DAG of ``ranking_dag``."""
 ANCHOR = "--anchor-days={{ params.anchor_days }}"
 """Of the gate, and of the retention that keeps for it what it compares with."""
+HOLDOUT = "--holdout-days={{ params.holdout_days }}"
+MIN_REQUESTS = "--min-requests={{ params.min_requests }}"
 SIZES = {"features": "spark", "training": "model", "serving": "rollout"}
 """The size class of a package's jobs on Kubernetes, of ``infra/kubernetes/sizes.yaml``."""
 log = logging.getLogger(__name__)
 
 
-def day_of(dag_run: DagRunProtocol) -> str:
-    """The day for which a run works: the start of its data interval.
+def day_of(data_set: DataSet, run: DagRunProtocol, params: Mapping[str, object]) -> str:
+    """The day for which a run works.
 
     Raises:
-        ValueError: The run has no logical date, or its day is outside the schedule's bounds.
+        ValueError: The run has no day, or one that the schedule does not have.
     """
-    if dag_run.logical_date is None:
-        raise ValueError(f"run {dag_run.run_id}: logical date None; trigger it with the day's date")
-    day = dag_run.logical_date.date()
-    if day < assets.FIRST_DAY or (assets.LAST_DAY is not None and day > assets.LAST_DAY):
-        raise ValueError(
-            f"run {dag_run.run_id}: day {day}; {assets.DATASET} has {assets.FIRST_DAY} "
-            f"to {assets.LAST_DAY or 'today'}"
-        )
+    day = leases.day_of(run, params)
+    if day is None:
+        raise ValueError(f"run {run.run_id}: params.day None; a run by hand needs its day")
+    try:
+        data_set.check(day)
+    except ValueError as error:
+        raise ValueError(f"run {run.run_id}: {error}") from error
     return str(day)
-
-
-MACROS = {"day": day_of}
 
 
 class JobFailedError(AirflowException):
@@ -89,7 +90,7 @@ class ReportLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Address under the reports plugin; the data set's index where there is no page."""
         task = cast("JobOperator", operator)
-        return f"{assets.REPORTS_URL}/{task.report or task.page or assets.DATASET + '/'}"
+        return f"{assets.REPORTS_URL}/{task.report or task.page or task.data_set.name + '/'}"
 
 
 class JobOperator(BaseOperator):
@@ -104,6 +105,7 @@ class JobOperator(BaseOperator):
     def __init__(
         self,
         *,
+        data_set: DataSet,
         package: str,
         command: str,
         arguments: Sequence[str],
@@ -115,6 +117,7 @@ class JobOperator(BaseOperator):
         """A task for one command.
 
         Args:
+            data_set: Whose lease it takes.
             package: ``features``, ``training`` or ``serving``.
             command: A command of that package.
             arguments: Flags; templates.
@@ -124,6 +127,7 @@ class JobOperator(BaseOperator):
             **kwargs: Passed to the base class.
         """
         super().__init__(**kwargs)
+        self.data_set = data_set
         self.package = package
         self.command = command
         self.arguments = list(arguments)
@@ -149,7 +153,7 @@ class JobOperator(BaseOperator):
 
     def _launcher(self, context: Context) -> Launcher:
         ti = context["ti"]
-        lease = leases.hold(context)
+        lease = leases.hold(context, self.data_set)
         spec = JobSpec(
             package=self.package,
             command=self.command,
@@ -173,7 +177,7 @@ class JobOperator(BaseOperator):
         if ended.exit_code == 0:
             if not summary:
                 raise AirflowException(f"{name}: {ended.source} {ended.output!r}; not JSON")
-            ranking_alerts.raised(context, summary)
+            ranking_alerts.raised(context, self.data_set, summary)
             return summary
         # A task that is skipped or fails returns nothing, but its summary says why.
         context["ti"].xcom_push(key="return_value", value=summary)
@@ -191,6 +195,7 @@ class JobOperator(BaseOperator):
 
 
 def job(
+    data_set: DataSet,
     task_id: str,
     package: str,
     command: str,
@@ -205,6 +210,7 @@ def job(
     """The task that runs one command of one package, for the run's day.
 
     Args:
+        data_set: What it works on.
         task_id: Name of the task.
         package: ``features``, ``training`` or ``serving``.
         command: A command of that package.
@@ -218,9 +224,10 @@ def job(
     """
     date = [f"--date={DAY}"] if is_dated else []
     named = assets.folder_flags(folders)
-    arguments = (f"--dataset={assets.DATASET}", *date, *named, *arguments)
+    arguments = (f"--dataset={data_set.name}", *date, *named, *arguments)
     return JobOperator(
         task_id=task_id,
+        data_set=data_set,
         package=package,
         command=command,
         arguments=arguments,
@@ -231,12 +238,60 @@ def job(
     )
 
 
-DEFAULTS: dict[str, object] = {
-    "owner": "ranking",
-    "retries": 2,
-    "retry_delay": datetime.timedelta(seconds=30),
-    "execution_timeout": datetime.timedelta(hours=1),
-    "on_failure_callback": ranking_alerts.alert,
-    "pool": assets.POOL,
-}
-"""What every task has unless its DAG says otherwise."""
+def day_param() -> Param:
+    """The day of a run that a person starts."""
+    text = "The day for which a run by hand works; a run of the schedule has its own"
+    return Param(None, type=["null", "string"], format="date", description=text)
+
+
+def promotion_params(data_set: DataSet) -> dict[str, Param]:
+    """Params of a DAG that may end with another champion."""
+    return {
+        "day": day_param(),
+        "holdout_days": Param(data_set.log.holdout_days, type="integer", minimum=1, maximum=60),
+        "anchor_days": Param(assets.ANCHOR_DAYS, type="integer", minimum=0),
+        "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=100),
+    }
+
+
+def ranking_dag(
+    data_set: DataSet,
+    kind: str,
+    *,
+    doc: str | None,
+    schedule: Timetable | None = None,
+    macros: Mapping[str, object] | None = None,
+    **rest: object,
+) -> DAG:
+    """The DAG of a kind for a data set, with what all DAGs have in common.
+
+    Args:
+        data_set: Its name ends the DAG's, its days bound the schedule.
+        kind: Such as ``daily_ranking``.
+        doc: What the person on call reads: the docstring of the file.
+        schedule: When it runs; None: when somebody starts it.
+        macros: What its templates may call besides ``day``.
+        **rest: Passed to the DAG.
+    """
+    last_day = data_set.last_day if schedule else None
+    defaults: dict[str, object] = {
+        "owner": "ranking",
+        "retries": 2,
+        "retry_delay": datetime.timedelta(seconds=30),
+        "execution_timeout": datetime.timedelta(hours=1),
+        "on_failure_callback": functools.partial(ranking_alerts.alert, data_set=data_set),
+        "pool": data_set.pool,
+    }
+    return DAG(
+        dag_id=data_set.dag_id(kind),
+        doc_md=doc,
+        schedule=schedule,
+        start_date=assets.midnight(data_set.first_day),
+        end_date=assets.midnight(last_day) if last_day else None,
+        max_active_runs=1,
+        dagrun_timeout=datetime.timedelta(hours=20),
+        default_args=defaults,
+        user_defined_macros={"day": functools.partial(day_of, data_set), **(macros or {})},
+        tags=["ranking", data_set.name],
+        **{"catchup": False, **rest},
+    )

@@ -15,6 +15,7 @@ import ranking_assets as assets
 from airflow.sdk import BaseSensorOperator, Context, timezone
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from ranking_assets import DataSet
 from ranking_jobs import DAY
 from upath import UPath
 
@@ -28,21 +29,22 @@ class LandedSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("day",)
     ui_color = "#fff4e5"
 
-    def __init__(self, *, day: str = DAY, **kwargs: object) -> None:
-        """Wait for ``day``, by default the run's; ``timeout`` says how long."""
+    def __init__(self, *, data_set: DataSet, day: str = DAY, **kwargs: object) -> None:
+        """Wait for ``day`` of a data set, by default the run's; ``timeout`` says how long."""
         super().__init__(**kwargs)
+        self.data_set = data_set
         self.day = day
 
     def poke(self, context: Context) -> bool:
         """Whether the file is there, and whole."""
-        return has_landed(assets.landed_file(self.day))
+        return has_landed(self.data_set.landed_file(self.day))
 
     def execute(self, context: Context) -> dict[str, str]:
         """The day, where it has landed; else wait for it."""
         if self.poke(context):
             return {"landed": self.day}
         trigger = LandedTrigger(
-            file=str(assets.landed_file(self.day)),
+            file=str(self.data_set.landed_file(self.day)),
             until=timezone.utcnow() + datetime.timedelta(seconds=self.timeout),
             poll_seconds=self.poke_interval,
         )
@@ -53,12 +55,13 @@ class LandedSensor(BaseSensorOperator):
         if event:
             return {"landed": self.day}
         reason = (
-            f"day {self.day} of {assets.DATASET} did not land within {self.timeout:.0f} s: "
-            f"no whole {assets.landed_file(self.day)}"
+            f"day {self.day} of {self.data_set.name} did not land within {self.timeout:.0f} s: "
+            f"no whole {self.data_set.landed_file(self.day)}"
         )
         context["ti"].xcom_push(key="return_value", value={"skipped": reason})
         # No later day is built before this one, so somebody has to know; a skip alerts nobody.
-        ranking_alerts.alert({**context, "exception": AirflowSkipException(reason)})
+        skipped = AirflowSkipException(reason)
+        ranking_alerts.alert({**context, "exception": skipped}, data_set=self.data_set)
         raise AirflowSkipException(reason)
 
 

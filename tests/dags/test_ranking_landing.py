@@ -12,24 +12,26 @@ from airflow.sdk import timezone
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.sdk.module_loading import import_string
 from airflow.serialization.serialized_objects import BaseSerialization
-from support.airflow_dags import TaskInstance
+from support.airflow_dags import TaskInstance, data_set
 
 from features.places import place, put_whole
 
 
 def test_a_day_lands_or_is_given_up_with_a_reason_and_an_alert(assets) -> None:
     """Found: the day goes on. Too late: skipped; the reason names the file, the alert the page."""
-    sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20", timeout=0)
+    sensor = ranking_landing.LandedSensor(
+        data_set=data_set(), task_id="landed", day="1998-04-20", timeout=0
+    )
     late = TaskInstance(task_id="landed")
     with pytest.raises(TaskDeferred) as deferred:
         sensor.execute.__wrapped__(sensor, {"ti": late})
     resume = getattr(sensor, deferred.value.method_name)
     with pytest.raises(AirflowSkipException, match=r"not land within 0 s: no whole .*04-20\.tsv"):
         resume({"ti": late}, _fired(deferred.value.trigger))
-    (notice,) = (json.loads(page.read_text()) for page in assets.ALERTS.glob("*.json"))
+    (notice,) = (json.loads(page.read_text()) for page in data_set().alerts.glob("*.json"))
     assert notice["runbook"] == "infra/runbooks/day-not-landed.md"
     assert "1998-04-20.tsv" in notice["error"]
-    landed = assets.landed_file("1998-04-20")
+    landed = data_set().landed_file("1998-04-20")
     landed.parent.mkdir(parents=True)
     landed.write_text("example_id\n")
     assert sensor.execute.__wrapped__(sensor, {"ti": late}) == {"landed": "1998-04-20"}
@@ -49,14 +51,14 @@ def _fired(trigger):
 def test_the_triggerer_finds_a_day_that_lands_while_it_waits(assets, anywhere, monkeypatch) -> None:
     """It looks again and again, on a disk and in an object store, and no worker does."""
     monkeypatch.setattr(assets, "LANDING", anywhere)
-    file = assets.landed_file("1998-04-20")
+    file = data_set().landed_file("1998-04-20")
     until = timezone.utcnow() + datetime.timedelta(seconds=30)
     landing = threading.Timer(0.5, put_whole, (file, b"example_id\n"))
     landing.start()
     trigger = ranking_landing.LandedTrigger(file=str(file), until=until, poll_seconds=0.1)
     assert _fired(trigger) is True
     landing.join()
-    sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20")
+    sensor = ranking_landing.LandedSensor(data_set=data_set(), task_id="landed", day="1998-04-20")
     assert sensor.looked({"ti": TaskInstance()}, True) == {"landed": "1998-04-20"}
 
 
@@ -75,10 +77,10 @@ def test_the_triggerer_finds_a_day_that_lands_while_it_waits(assets, anywhere, m
 )
 def test_a_file_that_is_still_being_written_has_not_landed(assets, name, content, counts) -> None:
     """It has another name until it is whole, and no proper end where it has not."""
-    folder = assets.landed_file("1998-04-20").parent
+    folder = data_set().landed_file("1998-04-20").parent
     folder.mkdir(parents=True)
     (folder / name).write_text(content)
-    sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20")
+    sensor = ranking_landing.LandedSensor(data_set=data_set(), task_id="landed", day="1998-04-20")
     assert sensor.poke({}) is counts
 
 
@@ -126,12 +128,12 @@ def test_a_day_lands_in_an_object_store_too(assets, anywhere, monkeypatch, files
 
     monkeypatch.setattr(assets, "LANDING", anywhere)
     landed = anywhere / "movielens-100k" / "impressions" / "1998-04-20.tsv"
-    assert assets.landed_file("1998-04-20") == landed
+    assert data_set().landed_file("1998-04-20") == landed
     day = landed.with_suffix(".parquet")
-    monkeypatch.setattr(assets, "landed_file", lambda _: day)
+    monkeypatch.setattr(assets.DataSet, "landed_file", lambda *_: day)
     for name, content in files.items():
         put_whole(place(f"{day}{name}"), content)
-    sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20")
+    sensor = ranking_landing.LandedSensor(data_set=data_set(), task_id="landed", day="1998-04-20")
     assert sensor.poke({}) is reader_takes(day) is is_whole
     if "/_SUCCESS" in files and is_whole:
         (day / "_SUCCESS").unlink()
