@@ -20,6 +20,9 @@ from features.places import Place, local_root, place, root
 
 Request = TypeVar("Request")
 
+_OWN = ("parse", "choices", "is_repeated")
+"""What ``option`` takes besides what ``dataclasses.field`` does."""
+
 
 def option(text: str, *, flag: str = "", metavar: str = "", **rest: Any) -> Any:
     """A field of a request, and the flag that sets it.
@@ -31,11 +34,12 @@ def option(text: str, *, flag: str = "", metavar: str = "", **rest: Any) -> Any:
         text: What ``--help`` says of it; empty: it is not shown.
         flag: Else the field's name, behind two dashes.
         metavar: What ``--help`` shows for its value.
-        rest: ``parse``, from text to the value, where the type alone cannot do it; ``choices``; and
-            ``default`` or ``default_factory``, as ``dataclasses.field`` has them.
+        rest: ``parse``, from text to the value, where the type alone cannot do it; ``choices``;
+            ``is_repeated``: the flag is given once for each value of a tuple; and ``default`` or
+            ``default_factory``, as ``dataclasses.field`` has them.
     """
     metadata: dict[str, Any] = {"text": text, "flag": flag, "metavar": metavar}
-    metadata |= {name: rest.pop(name) for name in ("parse", "choices") if name in rest}
+    metadata |= {name: rest.pop(name) for name in _OWN if name in rest}
     return dataclasses.field(metadata=metadata, **rest)
 
 
@@ -146,7 +150,9 @@ def _add_option(
     if plain is bool:
         parser.add_argument(flag, action="store_true", **how)
         return
-    if typing.get_origin(plain) is tuple and "parse" not in said:
+    if said.get("is_repeated"):
+        how["action"], plain = "append", typing.get_args(plain)[0]
+    elif typing.get_origin(plain) is tuple and "parse" not in said:
         how["nargs"], plain = "+", typing.get_args(plain)[0]
     if choices := said.get("choices") or _choices(plain):
         how["choices"] = choices

@@ -1,12 +1,13 @@
 """Who may enter: the token, and how many requests to infer are in the server for how long."""
 
 import asyncio
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import ParamSpec, TypeVar
 
@@ -38,29 +39,51 @@ class Deadline:
 
 
 class Admission:
-    """Bounds requests to infer over all transports: their number, and the time of each.
+    """Bounds requests to infer over all transports and models: their number, and the time of each.
+
+    The places are the process's: what they bound is its memory and its cores. Half of them are kept
+    for the models, an equal part for each, so that one that gets more than it can answer turns its
+    own callers away, and not those of the others; the other half goes to whoever comes first.
 
     Used from one event loop only.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        """Args: the limits."""
+    def __init__(self, limits: Limits, models: Sequence[str] = ("",)) -> None:
+        """No place is taken.
+
+        Args:
+            limits: The limits.
+            models: Names of the models.
+        """
         self._limits = limits
-        self.num_inside = 0
-        """Requests that have a place."""
+        self._inside: collections.Counter[str] = collections.Counter()
+        self._kept = limits.max_concurrent // (2 * len(models)) if len(models) > 1 else 0
+        self._models = tuple(models)
         self.threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="message")
         """For messages that are too large for the event loop."""
 
-    def deadline(self, caller_seconds: float | None = None) -> Deadline:
-        """Of a request that arrives now.
+    @property
+    def num_inside(self) -> int:
+        """Requests that have a place."""
+        return self._inside.total()
+
+    def deadline(
+        self, caller_seconds: float | None = None, *, arrived_at: float | None = None
+    ) -> Deadline:
+        """Of a request.
 
         Args:
-            caller_seconds: How long its caller waits, where it has said so.
+            caller_seconds: How long its caller waits from now on, where it has said so.
+            arrived_at: When it arrived, of ``time.monotonic``; None: now.
         """
-        most = self._limits.max_seconds
-        if caller_seconds is None or caller_seconds >= most:
-            return Deadline(most)
-        return Deadline(caller_seconds, is_callers=True)
+        now = time.monotonic()
+        arrived_at = now if arrived_at is None else arrived_at
+        seconds, most = self._limits.max_seconds, self._limits.max_seconds
+        if caller_seconds is not None:
+            seconds = caller_seconds + now - arrived_at
+        if seconds >= most:
+            return Deadline(most, arrived_at=arrived_at)
+        return Deadline(seconds, is_callers=True, arrived_at=arrived_at)
 
     async def receive(self, read: Callable[[], Awaitable[Content]], deadline: Deadline) -> Content:
         """A request's body, which must arrive in time; RequestError (408) where it does not."""
@@ -70,11 +93,20 @@ class Admission:
         except TimeoutError as error:
             raise _late("body", deadline, HTTPStatus.REQUEST_TIMEOUT) from error
 
-    def check_room(self) -> None:
-        """RequestError (503) where all places are taken."""
-        most = self._limits.max_concurrent
+    def check_room(self, model: str = "") -> None:
+        """RequestError (503) where no place is left for a request.
+
+        Args:
+            model: Which it asks for; empty: that is not known yet, and any place will do.
+        """
+        kept = sum(
+            max(0, self._kept - self._inside[other])
+            for other in self._models
+            if model and other != model
+        )
+        most = self._limits.max_concurrent - kept
         if self.num_inside >= most:
-            metrics.TURNED_AWAY.inc()
+            metrics.TURNED_AWAY.labels(model).inc()
             raise RequestError(
                 "requests",
                 self.num_inside,
@@ -83,10 +115,25 @@ class Admission:
             )
 
     def enter(
-        self, deadline: Deadline, caller_left: "asyncio.Future[None] | None" = None
+        self,
+        deadline: Deadline,
+        caller_left: "asyncio.Future[None] | None" = None,
+        *,
+        model: str = "",
     ) -> "Place":
         """A place for the time of an ``async with``; as ``Place`` has it."""
-        return Place(self, deadline, caller_left)
+        return Place(self, deadline, caller_left, model=model)
+
+    def take(self, model: str) -> None:
+        """Count a place as taken; RequestError (503) where there is none."""
+        self.check_room(model)
+        self._inside[model] += 1
+        metrics.IN_FLIGHT.labels(model).inc()
+
+    def give_back(self, model: str) -> None:
+        """Count it as free."""
+        self._inside[model] -= 1
+        metrics.IN_FLIGHT.labels(model).dec()
 
 
 class Place:
@@ -103,9 +150,19 @@ class Place:
         admission: Admission,
         deadline: Deadline,
         caller_left: "asyncio.Future[None] | None",
+        *,
+        model: str,
     ) -> None:
-        """Args: who counts the places, until when, and what is done when the caller has left."""
+        """Nothing is taken yet.
+
+        Args:
+            admission: Who counts the places.
+            deadline: Until when it may take.
+            caller_left: Is done when the caller has left.
+            model: For which it is.
+        """
         self._admission = admission
+        self._model = model
         self._deadline = deadline
         self._caller_left = caller_left
         self._num_users = 0
@@ -115,9 +172,7 @@ class Place:
 
     async def __aenter__(self) -> "Place":
         """Take it; RequestError (503) where there is none."""
-        self._admission.check_room()
-        self._admission.num_inside += 1
-        metrics.IN_FLIGHT.inc()
+        self._admission.take(self._model)
         self._num_users, self._is_open = 1, True
         self._loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
@@ -137,7 +192,7 @@ class Place:
             self._caller_left.remove_done_callback(self._on_left)
         self._give_back()
         if kind is asyncio.CancelledError:
-            metrics.ABANDONED.inc()
+            metrics.ABANDONED.labels(self._model).inc()
             if self._end is not None and self._task.uncancel() <= self._num_cancelling:
                 raise self._end from error
 
@@ -162,7 +217,7 @@ class Place:
             return await asyncio.wrap_future(work)
         except asyncio.CancelledError:
             if work.cancel():
-                metrics.DROPPED.inc()
+                metrics.DROPPED.labels(self._model).inc()
             else:
                 self._num_users += 1
                 work.add_done_callback(self._on_thread_ended)
@@ -187,8 +242,7 @@ class Place:
     def _give_back(self) -> None:
         self._num_users -= 1
         if not self._num_users:
-            self._admission.num_inside -= 1
-            metrics.IN_FLIGHT.dec()
+            self._admission.give_back(self._model)
 
 
 def _late(what: str, deadline: Deadline, status: HTTPStatus) -> RequestError:

@@ -1,4 +1,4 @@
-"""KServe's model server with the ranker in it: REST and gRPC on one address."""
+"""KServe's model server with the rankers in it: REST and gRPC on one address."""
 
 import asyncio
 import contextlib
@@ -19,10 +19,8 @@ from kserve.protocol.rest.server import RESTServer
 from prometheus_client import REGISTRY
 from prometheus_client.registry import Collector
 
-from serving.inference.ranker import Ranker
-from serving.inference.ranker_repository import RankerExtension, RankerRepository
+from serving.inference.served_models import ServedModels
 from serving.observability import metrics, tracing
-from serving.protocol.inference_request import NAME
 from serving.settings import Settings, Tls
 from serving.transport.data_plane import RankingDataPlane
 from serving.transport.grpc_servicer import RankingServicer, create_server
@@ -66,20 +64,18 @@ class RankingServer(kserve.ModelServer):
 
     def __init__(
         self,
-        ranker: Ranker,
+        models: ServedModels,
         *,
-        repository: RankerRepository,
         host: str,
         http_port: int,
         grpc_port: int,
         settings: Settings,
         group: Group | None = None,
     ) -> None:
-        """Put it together; without a champion every request is answered with the reason.
+        """Put it together; without a champion a model's requests are answered with the reason.
 
         Args:
-            ranker: The model.
-            repository: What loads versions into it.
+            models: The models.
             host: The address.
             http_port: Of REST.
             grpc_port: Of gRPC.
@@ -89,24 +85,21 @@ class RankingServer(kserve.ModelServer):
         super().__init__(
             http_port=http_port,
             grpc_port=grpc_port,
-            registered_models=repository,
+            registered_models=models,
             enable_latency_logging=False,
             grace_period=settings.limits.drain_seconds,
         )
         for name in CHATTY_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
         self.host = host
-        self.ranker = ranker
-        self.dataplane = RankingDataPlane(ranker, repository=repository)
-        self.model_repository_extension = RankerExtension(repository)
-        self._repository = repository
+        self.models = models
+        self.dataplane = RankingDataPlane(models)
         self._settings = settings
         self._group = group
         self.dataplane.is_complete = group is None
         self._routes = Routes(
             dataplane=self.dataplane,
-            ranker=ranker,
-            repository=repository,
+            models=models,
             settings=settings,
             collector=REGISTRY if group is None else group.collector,
         )
@@ -120,16 +113,12 @@ class RankingServer(kserve.ModelServer):
         self._routes.register(app)
         app.add_middleware(Gateway, settings=self._settings)
         tracing.start(self._settings.tracing)
-        self.ranker.log.start()
-        self.ranker.shadow.start()
-        self.ranker.pairs.start()
+        self.models.start()
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self.serve())
         finally:
-            self.ranker.shadow.stop()
-            self.ranker.pairs.stop()
-            self.ranker.log.stop()
+            self.models.stop()
             tracing.stop()
 
     async def serve(self) -> None:
@@ -138,10 +127,11 @@ class RankingServer(kserve.ModelServer):
         stop, stopping = self._stopping(rest)
         if self._group is not None:
             await self._group.join(stop=stop, complete=self._complete)
-        await self._repository.warm_up()
+        await self.models.warm_up()
         await grpc_server.start()
         logger.info(
-            "serving %s on %s: REST %d, gRPC %d", NAME, self.host, self.http_port, self.grpc_port
+            "serving %s on %s: REST %d, gRPC %d",
+            *(", ".join(self.models.versions), self.host, self.http_port, self.grpc_port),
         )
         _log_settings(self._settings)
         rest_ended = asyncio.create_task(self._answer_rest(rest))
@@ -204,9 +194,7 @@ class RankingServer(kserve.ModelServer):
         return rest
 
     def _grpc(self) -> "grpc.aio.Server":
-        servicer = RankingServicer(
-            self.dataplane, ranker=self.ranker, extension=self.model_repository_extension
-        )
+        servicer = RankingServicer(self.dataplane, models=self.models)
         return create_server(
             servicer,
             settings=self._settings,

@@ -22,7 +22,7 @@ def ranked_answer(schema: Schema, *, lake: Place, day: datetime.date, endpoint: 
     moment = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
     moment += datetime.timedelta(days=1) + max(table.delay for table in schema.tables)
     body = {"inputs": _inputs(schema, rows, moment)}
-    answer = call(f"{endpoint}/v2/models/ranker/infer", method="POST", body=body)
+    answer = call(f"{endpoint}/v2/models/{schema.name}/infer", method="POST", body=body)
     outputs = {output["name"]: output["data"] for output in answer["outputs"]}
     titles = _titles(schema, lake / schema.name)
     ranked = sorted(zip(outputs["score"], rows, strict=True), key=lambda pair: -pair[0])

@@ -83,7 +83,7 @@ class Soak:
     async def run(self, http_port: int, grpc_port: int, server: psutil.Process) -> dict[str, Any]:
         """Measure the capacity, send requests, swap versions, restart the store; a summary."""
         request = self.request
-        self._endpoint = Endpoint(f"http://{HOST}:{http_port}")
+        self._endpoint = Endpoint(f"http://{HOST}:{http_port}", fixtures.SCHEMA.name)
         async with _clients(http_port, grpc_port) as clients:
             await self._learn(clients)
             capacity = await load_client.capacity(clients, seconds=request.capacity_seconds)

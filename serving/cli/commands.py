@@ -39,7 +39,7 @@ def _serve(request: ServeRequest) -> Summary:
     from serving.processes.start import serve
 
     options = Options(
-        schema=schema_of(request.dataset),
+        schemas=tuple(map(schema_of, request.datasets)),
         store=request.store,
         artifacts=request.artifacts,
         tracking=request.tracking,
@@ -50,8 +50,7 @@ def _serve(request: ServeRequest) -> Summary:
         model=request.model,
         compiled=request.compiled,
     )
-    version = serve(options)
-    return {"dataset": request.dataset, "version": version, "stopped": True}
+    return {"versions": serve(options), "stopped": True}
 
 
 def _deploy(request: DeployRequest) -> Summary:
@@ -118,7 +117,7 @@ def _local_target(request: CanaryRequest, decision: Mapping[str, object]) -> "Ca
 
     version = request.version or _candidate(request, decision)
     registry = _registry(request)
-    endpoint = Endpoint.from_environment(request.endpoint)
+    endpoint = _endpoint(request)
     try:
         endpoint.version()
     except NoEndpointError:
@@ -138,7 +137,7 @@ def _promote(request: PromoteRequest) -> Summary:
         _registry(request),
         decision=decision,
         day=day,
-        endpoint=Endpoint.from_environment(request.endpoint),
+        endpoint=_endpoint(request),
         again=request.again,
     )
     return {"dataset": request.dataset, "date": day.isoformat(), **done}
@@ -169,7 +168,7 @@ def _rollback(request: RollbackRequest) -> Summary:
     return roll_back(
         _registry(request),
         to=request.to,
-        endpoint=Endpoint.from_environment(request.endpoint),
+        endpoint=_endpoint(request),
         artifacts=request.artifacts / _given(request.dataset),
     )
 
@@ -198,7 +197,7 @@ def _shadow(request: ShadowRequest) -> Summary:
         share = traffic_split.Share(version=version, percent=request.percent)
         traffic_split.write_share(registry, aliases.SHADOW, share)
     try:
-        versions = Endpoint.from_environment(request.endpoint).follow()
+        versions = _endpoint(request).follow()
     except NoEndpointError:
         return {"served": False, "note": "no endpoint answers; the next start follows"}
     return {"served": True, "shadow": versions.get(aliases.SHADOW)}
@@ -225,8 +224,12 @@ def _candidate(request: OfCandidate, decision: Mapping[str, object]) -> str:
         decision=decision,
         day=_given(request.date),
         again=request.again,
-        endpoint=None if request.service else Endpoint.from_environment(request.endpoint),
+        endpoint=None if request.service else _endpoint(request),
     )
+
+
+def _endpoint(request: OfCandidate | RollbackRequest | ShadowRequest) -> Endpoint:
+    return Endpoint.from_environment(request.endpoint, model=_given(request.dataset))
 
 
 def _registry(request: OfCandidate | RollbackRequest | ShadowRequest) -> "Registry":

@@ -1,5 +1,6 @@
 """The requests of ``python -m serving``: the flags of each command, and what it is for."""
 
+import collections
 import datetime
 from pathlib import Path
 
@@ -75,13 +76,21 @@ class OfCandidate(OfCluster, _OfLocalServer):
 
 
 @from_flags
-class ServeRequest(_OfTracking, _OfArtifacts, OfDataset):
+class ServeRequest(_OfTracking, _OfArtifacts):
     """Answer ranking requests until SIGINT or SIGTERM.
 
-    The model `ranker` over REST and gRPC: features from the online store, scores from the champion.
-    Starts without a champion too: /v2/health/ready then answers 503 until a load succeeds.
+    One model for each --dataset, with its name, over REST and gRPC: features from the online store,
+    scores from the champion. Starts without a champion too: /v2/health/ready then answers 503 until
+    a load succeeds.
     """
 
+    datasets: tuple[str, ...] = option(
+        "a data set; given several times, the server has a model for each",
+        flag="--dataset",
+        metavar="NAME",
+        parse=known,
+        is_repeated=True,
+    )
     store: Place = folder("feast", "the Feast registry and online store")
     compiled: Path = local_folder(
         "compiled", "native code of this machine, which only this user may write"
@@ -94,10 +103,21 @@ class ServeRequest(_OfTracking, _OfArtifacts, OfDataset):
         default=None,
     )
     model: Place | None = option(
-        "serve this artifact, whatever the champion is, such as a folder mounted in a pod",
+        "serve this artifact, whatever the champion is, such as a folder mounted in a pod; with "
+        "one --dataset",
         metavar="DIR",
         default=None,
     )
+
+    def __post_init__(self) -> None:
+        """ValueError for a data set that is named twice, or one artifact for several."""
+        for name, count in collections.Counter(self.datasets).items():
+            if count > 1:
+                raise ValueError(f"--dataset: {name} {count} times; each data set once")
+        if self.model is not None and len(self.datasets) > 1:
+            raise ValueError(
+                f"--model: {self.model} for {', '.join(self.datasets)}; with one --dataset"
+            )
 
 
 @from_flags

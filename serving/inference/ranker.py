@@ -1,17 +1,17 @@
-"""The model ``ranker``: from a request to its answer, in one place."""
+"""A data set's model: from a request to its answer, in one place."""
 
 import asyncio
 import datetime
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 import kserve
 
 from features.online_store.reader import OnlineRows
 from features.schema import Schema
-from serving.admission import Admission, Place
+from serving.admission import Admission, Deadline, Place
 from serving.inference.ranking import Job, Ranking, RankingResponse, score_batch
 from serving.lookup.item_cache import Items
 from serving.lookup.store_breaker import StoreCircuitBreaker
@@ -20,7 +20,7 @@ from serving.micro_batcher import MicroBatcher, Submitted
 from serving.observability import metrics, request_metrics, tracing
 from serving.observability.prediction_log import Answered, RequestLog
 from serving.protocol.errors import RequestError
-from serving.protocol.inference_request import NAME, Encoded, InferenceCall, Message
+from serving.protocol.inference_request import Encoded, InferenceCall, Message
 from serving.protocol.ranking_request import RankingRequest, input_types, output_types, parse
 from serving.routing.serving_versions import Champion, ServingVersions, WeightedModel, key_of
 from serving.routing.shadow import Shadow, open_pairs
@@ -48,21 +48,33 @@ class Ranker(kserve.Model):
         online: OnlineRows,
         items: Callable[[], Items | None] = lambda: None,
         settings: Settings | None = None,
+        admission: Admission | None = None,
     ) -> None:
-        """Args: the schema of requests, the store of features, items in memory, the settings."""
-        super().__init__(NAME)
+        """Without a champion every request is answered with the reason.
+
+        Args:
+            schema: Of the requests; the model has the name of its data set.
+            online: The store of features.
+            items: Items in memory, if there are any.
+            settings: The settings.
+            admission: Of all models of the process; None: there is no other.
+        """
+        super().__init__(schema.name)
+        metrics.begin(schema.name)
         settings = settings or Settings()
         self.schema = schema
         self.transformer = Transformer(schema, online=online, items=items)
-        self.admission = Admission(settings.limits)
+        self.admission = admission or Admission(settings.limits, [schema.name])
         self.why_not_ready = "no champion has been loaded"
         self._limits = settings.limits
         self._store = settings.store
-        self._breaker = StoreCircuitBreaker(settings.store.max_seconds, self.transformer.read)
+        self._breaker = StoreCircuitBreaker(
+            settings.store.max_seconds, self.transformer.read, model=schema.name
+        )
         scored = functools.partial(
             MicroBatcher[Job, Ranking],
             max_rows=settings.scoring.batch_rows,
-            sizes=metrics.BATCH_REQUESTS,
+            sizes=metrics.BATCH_REQUESTS.labels(schema.name),
         )
         score = functools.partial(score_batch, self.transformer)
         alone = functools.partial(score, is_alone=True)
@@ -83,29 +95,33 @@ class Ranker(kserve.Model):
         """
         if message.model_version is not None:
             self.check_version(message.model_version)
-        with metrics.REQUEST_SECONDS.time():
-            deadline = self.admission.deadline(message.caller_seconds)
-            self.admission.check_room()
-            with request_metrics.stage("receive"):
-                body = await self.admission.receive(message.read, deadline)
-            async with self.admission.enter(deadline, message.caller_left) as place:
+        admission, model = self.admission, self.name
+        with request_metrics.whole(model, message.arrived_at):
+            deadline = admission.deadline(message.caller_seconds, arrived_at=message.arrived_at)
+            admission.check_room(model)
+            body = await self._receive(message.read, deadline)
+            async with admission.enter(deadline, message.caller_left, model=model) as place:
                 call = await place.run(len(body) > INLINE_BYTES, message.decode, body)
                 started = time.perf_counter()
                 tracing.describe(request_id=call.id)
                 champion, role = self.answering(call)
-                with request_metrics.stage("features"):
+                with request_metrics.stage(model, "features"):
                     request = await self._parse(call, place)
-                    with request_metrics.charged(champion.version):
+                    with request_metrics.charged(model, champion.version):
                         rows = await self._look_up(request)
-                with request_metrics.charged(champion.version):
+                with request_metrics.charged(model, champion.version):
                     job = Job(request=request, rows=rows, champion=champion)
                     ranking = await self._score(job, place)
-                    with request_metrics.stage("respond"):
+                    with request_metrics.stage(model, "respond"):
                         response = RankingResponse.of(self.schema, call, ranking, champion.version)
                         is_large = response.num_bytes > INLINE_BYTES
                         encoded = await place.run(is_large, message.encode, response)
-                request_metrics.count(ranking.candidates, champion.version, ranking.scores)
-                metrics.SECONDS.observe(time.perf_counter() - started)
+                request_metrics.count(
+                    *(model, champion.version),
+                    candidates=ranking.candidates,
+                    scores=ranking.scores,
+                )
+                metrics.SECONDS.labels(model).observe(time.perf_counter() - started)
                 self._log(call, ranking, version=champion.version, role=role)
                 return encoded
 
@@ -149,7 +165,7 @@ class Ranker(kserve.Model):
         champion = self.versions.champion
         if champion is None:
             limit, unavailable = f"not ready: {self.why_not_ready}", HTTPStatus.SERVICE_UNAVAILABLE
-            raise RequestError("model", NAME, limit, status=unavailable)
+            raise RequestError("model", self.name, limit, status=unavailable)
         return champion
 
     def check_version(self, version: str) -> None:
@@ -176,6 +192,14 @@ class Ranker(kserve.Model):
         limit = f"{loaded} is loaded"
         return RequestError("model_version", version, limit, status=HTTPStatus.NOT_FOUND)
 
+    async def _receive(
+        self, read: Callable[[], Awaitable[bytes]] | bytes, deadline: Deadline
+    ) -> bytes:
+        if isinstance(read, bytes):
+            return read
+        with request_metrics.stage(self.name, "receive"):
+            return await self.admission.receive(read, deadline)
+
     async def _parse(self, call: InferenceCall, place: Place) -> RankingRequest:
         name, most = self.schema.item.name, self._limits.max_candidates
         size = len(call.tensors[name].values) if name in call.tensors else 0
@@ -201,14 +225,14 @@ class Ranker(kserve.Model):
         batches = self._alone if self.admission.num_inside == 1 else self._batches
         started, seconds = time.perf_counter(), None
         try:
-            with request_metrics.stage("score"):
+            with request_metrics.stage(self.name, "score"):
                 ranking = await place.wait_for(_submit(batches, job))
             seconds = ranking.seconds
         finally:
             # Versions share the wait for a thread, which would hide the slower one. What was never
             # scored counts with all of its time.
             took = time.perf_counter() - started if seconds is None else seconds
-            metrics.VERSION_SECONDS.labels(job.champion.version).observe(took)
+            metrics.VERSION_SECONDS.labels(self.name, job.champion.version).observe(took)
         return ranking
 
     def _log(self, call: InferenceCall, ranking: Ranking, *, version: str, role: str) -> None:

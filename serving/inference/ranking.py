@@ -21,7 +21,7 @@ from features.encoding.encoded_table import Statuses
 from features.schema import Role, Schema
 from serving.lookup.transformer import Candidates, FeatureRows, Transformer
 from serving.protocol.errors import RequestError
-from serving.protocol.inference_request import NAME, InferenceCall
+from serving.protocol.inference_request import InferenceCall
 from serving.protocol.ranking_request import SCORE, RankingRequest, status_output
 from serving.routing.serving_versions import Champion, Scores
 
@@ -119,6 +119,7 @@ class RankingResponse:
     """The outputs that a call asks for, in its form, and what is said of the whole request."""
 
     id: str
+    model_name: str
     model_version: str
     parameters: dict[str, str | bool | int]
     outputs: list[Output]
@@ -146,6 +147,7 @@ class RankingResponse:
             outputs.append(Output(name=name, datatype=datatype, data=data, is_binary=is_binary))
         return cls(
             id=call.id,
+            model_name=schema.name,
             model_version=version,
             parameters=_parameters(candidates),
             outputs=outputs,
@@ -174,7 +176,7 @@ class RankingResponse:
         head = orjson.dumps(
             {
                 "id": self.id,
-                "model_name": NAME,
+                "model_name": self.model_name,
                 "model_version": self.model_version,
                 "outputs": outputs,
                 "parameters": self.parameters,
@@ -188,7 +190,7 @@ class RankingResponse:
         return orjson.dumps(
             {
                 "predictions": scores.tolist(),
-                "model_name": NAME,
+                "model_name": self.model_name,
                 "model_version": self.model_version,
                 "parameters": self.parameters,
             }
@@ -198,7 +200,7 @@ class RankingResponse:
         """The gRPC message, all tensors in their raw form."""
         message = messages.ModelInferResponse(
             id=self.id,
-            model_name=NAME,
+            model_name=self.model_name,
             model_version=self.model_version,
             parameters=to_grpc_parameters(self.parameters),
         )

@@ -1,4 +1,4 @@
-"""The model repository: one model, whose version is wherever the alias ``champion`` points.
+"""The versions of a model as its registry has them: the alias ``champion`` says which answers.
 
 A canary and a challenger in the shadow are loaded too, where the registry names them.
 """
@@ -19,7 +19,6 @@ from serving.inference.ranker import Ranker
 from serving.inference.ranker_repository import RankerRepository
 from serving.observability import metrics
 from serving.protocol.errors import RequestError
-from serving.protocol.inference_request import check_name
 from serving.routing.serving_versions import Champion, ServingVersions, WeightedModel
 from serving.routing.traffic_split import Shares
 from serving.settings import LOAD_SECONDS
@@ -50,7 +49,7 @@ class ChampionRepository(RankerRepository):
         """Hold a ranker that is filled on the first load.
 
         Args:
-            ranker: The only model.
+            ranker: The model.
             champion_version: Where the alias points now; None: nowhere.
             load_champion: Opens and verifies the artifact of a version, its golden request
                 included; raises where anything is wrong with it.
@@ -67,18 +66,15 @@ class ChampionRepository(RankerRepository):
         # A thread of its own: a load that took one of asyncio's would keep it from the requests.
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="load")
 
-    async def load(self, name: str) -> bool:
+    async def load(self) -> None:
         """As ``RankerRepository`` has it."""
-        check_name(name)
         await self.change(self.load_now)
         await self.warm_up()
-        return True
 
-    async def follow(self, name: str) -> dict[str, object]:
+    async def follow(self) -> dict[str, object]:
         """As ``RankerRepository`` has it."""
-        check_name(name)
         await self.change(self.follow_now)
-        return self._ranker.versions.to_dict()
+        return self.ranker.versions.to_dict()
 
     def load_now(self, request: LoadRequest | None = None) -> None:
         """Read the aliases, verify, warm up, swap.
@@ -90,32 +86,39 @@ class ChampionRepository(RankerRepository):
         """
         with self._one_at_a_time:
             started = time.monotonic()
-            old = self._ranker.version
+            old = self.ranker.version
             registered = self._registered()
             champion = self._champion()
             versions = self._canary_and_shadow(champion.version, is_strict=False)
             self._take_up(dataclasses.replace(versions, champion=champion), registered, request)
-            metrics.LOADS.labels("swapped").inc()
+            metrics.LOADS.labels(self.ranker.name, "swapped").inc()
             seconds = time.monotonic() - started
             logger.info(
-                "load: %s -> %s, verified and warm in %.2f s", old, champion.version, seconds
+                "%s: load: %s -> %s, verified and warm in %.2f s",
+                *(self.ranker.name, old, champion.version, seconds),
             )
 
     def follow_now(self, request: LoadRequest | None = None) -> None:
         """As ``follow``, for a caller without an event loop."""
         with self._one_at_a_time:
-            champion, registered = self._ranker.champion(), self._registered()
+            champion, registered = self.ranker.champion(), self._registered()
             versions = self._canary_and_shadow(champion.version, is_strict=True)
             self._take_up(dataclasses.replace(versions, champion=champion), registered, request)
-            logger.info("serving versions: %s", self._ranker.versions.to_dict())
+            logger.info(
+                "%s: serving versions: %s", self.ranker.name, self.ranker.versions.to_dict()
+            )
 
     def load_if_there_is_one(self) -> None:
         """What a server starts with: the champion, or why there is none."""
         try:
             self.load_now()
         except RequestError as error:
-            # Up without a model: /v2/health/ready says so, and the next load can mend it.
-            logger.warning("serving without a model: %s", error)
+            # Up without this model: its readiness says so, and the next load can mend it.
+            logger.warning("%s: serving without a version: %s", self.ranker.name, error)
+        except Exception as error:
+            # Whatever is wrong with its registry: the other models of the server have theirs.
+            logger.exception("%s: serving without a version", self.ranker.name)
+            self.ranker.why_not_ready = f"registry: {type(error).__name__}: {error}"
 
     async def change(self, change: Callable[[LoadRequest], Result]) -> Result:
         """Make one change at a time; without effect once its caller has got an error."""
@@ -166,12 +169,12 @@ class ChampionRepository(RankerRepository):
             return self._verified(version)
         except Exception as error:
             failed = self._failed(CHAMPION, version, error)
-            self._ranker.why_not_ready = f"{CHAMPION} {version}: {error}"
+            self.ranker.why_not_ready = f"{CHAMPION} {version}: {error}"
             raise failed from error
 
     def _canary_and_shadow(self, champion: str, *, is_strict: bool) -> ServingVersions:
         """Canary and shadow; what is loaded already is not loaded again."""
-        now = self._ranker.versions
+        now = self.ranker.versions
         shares = self._shares()
         found: dict[str, WeightedModel | None] = {}
         for role, share, loaded in (
@@ -193,9 +196,9 @@ class ChampionRepository(RankerRepository):
 
     def _failed(self, role: str, version: str | None, error: Exception) -> RequestError:
         """Log and count a load that failed; the error for its caller."""
-        old = self._ranker.version
-        metrics.LOADS.labels("failed").inc()
-        logger.exception("load failed: %s %s; %s stays", role, version, old)
+        old = self.ranker.version
+        metrics.LOADS.labels(self.ranker.name, "failed").inc()
+        logger.exception("%s: load failed: %s %s; %s stays", self.ranker.name, role, version, old)
         reason = f"{type(error).__name__}: {error}; {old or 'no version'} stays loaded"
         return RequestError(role, version, reason, status=HTTPStatus.CONFLICT)
 
@@ -203,5 +206,5 @@ class ChampionRepository(RankerRepository):
         if version is None:
             raise ValueError(f"alias {CHAMPION}: not set; promote a version first")
         champion = self._load_champion(version)
-        check_scores(champion, self._ranker)
+        check_scores(champion, self.ranker)
         return champion

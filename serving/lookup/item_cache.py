@@ -25,7 +25,6 @@ from serving.observability import metrics
 from serving.settings import Store
 
 logger = logging.getLogger(__name__)
-
 LOAD_SECONDS = 10.0
 """How long the store may take to answer when all items are loaded."""
 LOADS_ARE_ONE_IN = 5
@@ -146,13 +145,15 @@ class Items:
 class HeldItems:
     """Holds the newest snapshot; ``__call__`` gives it to a request."""
 
-    def __init__(self, settings: Store, *, equal_at: Callable[[], float]) -> None:
+    def __init__(self, settings: Store, *, equal_at: Callable[[], float], model: str) -> None:
         """Nothing is held yet.
 
         Args:
             settings: From which age on items are flagged.
             equal_at: Since when, by ``time.monotonic``, they are known to equal the store's.
+            model: Whose requests use them.
         """
+        self._model = model
         self._settings = settings
         self._equal_at = equal_at
         self.snapshot: Snapshot | None = None
@@ -160,9 +161,8 @@ class HeldItems:
     def __call__(self) -> Items | None:
         """The items, flagged where they were not compared with the store for too long."""
         snapshot = self.snapshot
-        if snapshot is None:
-            return None
-        return Items(snapshot, is_stale=self.age_seconds > self._settings.stale_seconds)
+        is_stale = self.age_seconds > self._settings.stale_seconds
+        return None if snapshot is None else Items(snapshot, is_stale=is_stale)
 
     @property
     def age_seconds(self) -> float:
@@ -171,14 +171,14 @@ class HeldItems:
 
     def show_age(self) -> None:
         """Have the metric say the age from now on."""
-        metrics.ITEMS_AGE.set_function(lambda: self.age_seconds)
+        metrics.ITEMS_AGE.labels(self._model).set_function(lambda: self.age_seconds)
 
     def hold(self, snapshot: Snapshot | None) -> None:
         """Give this snapshot to every request from now on; None: items are read for each."""
         self.snapshot = snapshot
         if snapshot is not None:
-            metrics.ITEMS_ROWS.set(snapshot.num_items)
-            metrics.ITEMS_BYTES.set(snapshot.num_bytes)
+            metrics.ITEMS_ROWS.labels(self._model).set(snapshot.num_items)
+            metrics.ITEMS_BYTES.labels(self._model).set(snapshot.num_bytes)
 
 
 class ItemRefresh:
@@ -205,7 +205,8 @@ class ItemRefresh:
         self._rows = rows
         self._settings = settings
         self._on_look = on_look
-        self.held = HeldItems(settings, equal_at=lambda: self._equal_at)
+        self.held = HeldItems(settings, equal_at=lambda: self._equal_at, model=schema.name)
+        self._model = schema.name
         self._version: object = _NEVER
         self._equal_at = float("-inf")
         self._next_load = float("-inf")
@@ -245,14 +246,14 @@ class ItemRefresh:
         except Exception:
             # Whatever the store's client raises: the items that are there go on serving, and age.
             if not self._is_failing:
-                logger.exception("items: the store cannot be read; what is in memory stays")
+                logger.exception("%s: items: not read; those in memory stay", self._model)
             self._is_failing = True
-            metrics.ITEMS_FAILING.set(1)
-            metrics.ITEM_REFRESHES.labels("failed").inc()
+            metrics.ITEMS_FAILING.labels(self._model).set(1)
+            metrics.ITEM_REFRESHES.labels(self._model, "failed").inc()
         else:
             self._equal_at = started
             self._is_failing = False
-            metrics.ITEMS_FAILING.set(0)
+            metrics.ITEMS_FAILING.labels(self._model).set(0)
         if self._on_look is not None:
             self._on_look(self.held.snapshot, self._equal_at)
 
@@ -277,8 +278,8 @@ class ItemRefresh:
         try:
             ids, columns = self._rows.read_all(Role.ITEM, most=self._settings.max_item_rows)
         except TooManyRowsError as error:
-            logger.warning("items: %s; they are read for each request", error)
-            metrics.ITEM_REFRESHES.labels("too_many").inc()
+            logger.warning("%s: items: %s; read for each request", self._model, error)
+            metrics.ITEM_REFRESHES.labels(self._model, "too_many").inc()
             self.held.hold(None)
             return
         held = self.held.snapshot
@@ -288,11 +289,11 @@ class ItemRefresh:
         snapshot = Snapshot.of(self._schema, ids, columns)
         self._swap(snapshot, "swapped")
         seconds = time.monotonic() - started
-        logger.info("items: %d in memory, loaded in %.2f s", snapshot.num_items, seconds)
+        logger.info("%s: %d items loaded in %.2f s", self._model, snapshot.num_items, seconds)
 
     def _swap(self, snapshot: Snapshot, outcome: str) -> None:
         self.held.hold(snapshot)
-        metrics.ITEM_REFRESHES.labels(outcome).inc()
+        metrics.ITEM_REFRESHES.labels(self._model, outcome).inc()
 
     def _poll(self) -> None:
         while not self._stopped.wait(self._settings.poll_seconds):

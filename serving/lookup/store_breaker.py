@@ -35,9 +35,20 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
     """
 
     def __init__(
-        self, budget_seconds: float, read: Callable[[Sequence[Job]], Sequence[Rows]]
+        self,
+        budget_seconds: float,
+        read: Callable[[Sequence[Job]], Sequence[Rows]],
+        *,
+        model: str,
     ) -> None:
-        """Args: the most that a request waits for the store; what reads for several at once."""
+        """Nothing is read yet.
+
+        Args:
+            budget_seconds: The most that a request waits for the store.
+            read: What reads for several at once.
+            model: Whose requests they are.
+        """
+        self._model = model
         self._budget = budget_seconds
         self._failures = 0
         self._failed_read: float | None = None
@@ -49,7 +60,7 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
                 name=f"store-{size}",
                 max_rows=MAX_ROWS,
                 num_threads=1,
-                sizes=metrics.READ_REQUESTS,
+                sizes=metrics.READ_REQUESTS.labels(model),
                 again_alone=False,
             )
             for size in ("small", "large")
@@ -59,7 +70,7 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
         """What a job asks for; None where it is not there in time."""
         now = time.monotonic()
         if self._failures >= FAILURES and now - self._asked_at < PAUSE_SECONDS:
-            metrics.STORE_READS.labels("skipped").inc()
+            metrics.STORE_READS.labels(self._model, "skipped").inc()
             return None
         self._asked_at = now
         lane = self._small if num_rows <= SMALL_ROWS else self._large
@@ -78,7 +89,7 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
         if self._failures >= FAILURES:
             logger.warning("store: answers again")
         self._failures = 0
-        metrics.STORE_READS.labels("done").inc()
+        metrics.STORE_READS.labels(self._model, "done").inc()
         return read.result()
 
     async def _is_done(self, read: Submitted[Job, Rows], lane: MicroBatcher[Job, Rows]) -> bool:
@@ -105,7 +116,7 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
                 future.exception()
 
     def _failed(self, outcome: str, error: BaseException | None, begun: float | None) -> None:
-        metrics.STORE_READS.labels(outcome).inc()
+        metrics.STORE_READS.labels(self._model, outcome).inc()
         if begun is None or begun == self._failed_read:
             # Not the store's failure, or one that another request of the same read has logged.
             return

@@ -26,8 +26,13 @@ _OF_EACH = (
 class AllProcesses(Collector):
     """A collector of the sums, in any of the processes."""
 
-    def __init__(self, shown_versions: Callable[[], AbstractSet[str]]) -> None:
-        """Args: the versions that are to have series; files keep those of all that ever were."""
+    def __init__(self, shown_versions: Callable[[], AbstractSet[tuple[str, str]]]) -> None:
+        """Nothing is read yet.
+
+        Args:
+            shown_versions: The models' versions that are to have series, by model and version;
+                files keep those of all that ever were.
+        """
         self._files = MultiProcessCollector(None)
         self._shown_versions = shown_versions
 
@@ -42,6 +47,7 @@ class AllProcesses(Collector):
             family.samples = [
                 sample
                 for sample in family.samples
-                if sample.labels.get("version") is None or sample.labels["version"] in shown
+                if "version" not in sample.labels
+                or (sample.labels["model"], sample.labels["version"]) in shown
             ]
             yield family

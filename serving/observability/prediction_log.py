@@ -65,6 +65,8 @@ class RequestLog:
 
     def __init__(self, schema: Schema, settings: Logging) -> None:
         """Args: the schema of the requests; the share and the place."""
+        self.model = schema.name
+        """Whose answers they are; the place of each model is its own."""
         self._schema = schema
         self._settings = settings
         self._folder = settings.folder / schema.name
@@ -113,7 +115,7 @@ class RequestLog:
                 if self._num_rows >= FLUSH_ROWS:
                     self._changed.notify()
         if not is_taken:
-            metrics.LOGGED.labels("dropped").inc()
+            metrics.LOGGED.labels(self.model, "dropped").inc()
 
     def _write_on(self) -> None:
         is_last = False
@@ -141,9 +143,9 @@ class RequestLog:
         except Exception:
             # The answers are gone, but the server ranks on and the thread lives; a metric counts.
             logger.exception("request log: %d answers were not written to %s", len(batch), folder)
-            metrics.LOGGED.labels("failed").inc(len(batch))
+            metrics.LOGGED.labels(self.model, "failed").inc(len(batch))
         else:
-            metrics.LOGGED.labels("written").inc(len(batch))
+            metrics.LOGGED.labels(self.model, "written").inc(len(batch))
 
 
 def table_of(schema: Schema, answered: Answered) -> pa.Table:

@@ -1,5 +1,8 @@
 """What is counted and timed of a request: its stages, its scoring, its answer or its error."""
 
+import contextvars
+import functools
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
@@ -19,6 +22,7 @@ from serving.observability.metrics import (
     MISSING_CONTEXT,
     PAIR_RANK_DISTANCE,
     PAIR_SCORE_RATIO,
+    REQUEST_SECONDS,
     REQUESTS,
     STAGE_SECONDS,
     VERSION_MEAN_SCORE,
@@ -26,17 +30,53 @@ from serving.observability.metrics import (
 )
 
 if TYPE_CHECKING:
+    from prometheus_client import Histogram
+
     from serving.lookup.transformer import Candidates
 
-_STAGE_SECONDS = {
-    name: STAGE_SECONDS.labels(name) for name in ("receive", "features", "score", "respond")
-}
+_MODEL: contextvars.ContextVar[str] = contextvars.ContextVar("model", default="")
+"""Which model the call asks for that is being answered; empty until it is known."""
 
 
-def stage(name: str) -> AbstractContextManager[object]:
+def asks_for(model: str) -> None:
+    """Say which model the call asks for that is being answered; empty: that is not known yet.
+
+    An error is counted where a transport turns it into an answer, which does not know the model.
+    """
+    _MODEL.set(model)
+    if model:
+        tracing.describe(model=model)
+
+
+@functools.cache
+def _stage_seconds(model: str, name: str) -> "Histogram":
+    """The series of a stage of a model's requests."""
+    return STAGE_SECONDS.labels(model, name)
+
+
+def stage(model: str, name: str) -> AbstractContextManager[object]:
     """Count the seconds of a stage of a request, and make its span where there are spans."""
-    timer: AbstractContextManager[object] = _STAGE_SECONDS[name].time()
+    timer: AbstractContextManager[object] = _stage_seconds(model, name).time()
     return _timed_span(timer, name) if tracing.is_on() else timer
+
+
+def received(model: str, arrived_at: float) -> None:
+    """Count the stage of a request that was received before it was known which model it asks for.
+
+    Args:
+        model: The model.
+        arrived_at: When it began to arrive, of ``time.monotonic``.
+    """
+    _stage_seconds(model, "receive").observe(time.monotonic() - arrived_at)
+
+
+@contextmanager
+def whole(model: str, arrived_at: float) -> Iterator[None]:
+    """Count the seconds of a request from its arrival, of ``time.monotonic``, to its end."""
+    try:
+        yield
+    finally:
+        REQUEST_SECONDS.labels(model).observe(time.monotonic() - arrived_at)
 
 
 @contextmanager
@@ -46,7 +86,7 @@ def _timed_span(timer: AbstractContextManager[object], name: str) -> Iterator[No
 
 
 @contextmanager
-def charged(version: str) -> Iterator[None]:
+def charged(model: str, version: str) -> Iterator[None]:
     """Count against a version whatever keeps it from answering a request that passed every check.
 
     Overload, time-outs and callers who left count too: the other versions share what is
@@ -55,39 +95,42 @@ def charged(version: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        VERSION_REQUESTS.labels(version, "failed").inc()
+        VERSION_REQUESTS.labels(model, version, "failed").inc()
         raise
 
 
-def paired(version: str, *, score_ratio: float, rank_distance: float | None) -> None:
+def paired(model: str, version: str, *, score_ratio: float, rank_distance: float | None) -> None:
     """Count one answer of a canary that the champion has scored too."""
-    PAIR_SCORE_RATIO.labels(version).observe(score_ratio)
+    PAIR_SCORE_RATIO.labels(model, version).observe(score_ratio)
     if rank_distance is not None:
-        PAIR_RANK_DISTANCE.labels(version).observe(rank_distance)
+        PAIR_RANK_DISTANCE.labels(model, version).observe(rank_distance)
 
 
 def count_error(transport: str, code: str, *, status: int) -> None:
     """Count one call that got an error: the server's fault (500), the call's, or too much load."""
     is_ours = status == HTTPStatus.INTERNAL_SERVER_ERROR
-    REQUESTS.labels("failed" if is_ours else "rejected").inc()
-    ERRORS.labels(transport, code).inc()
+    model = _MODEL.get()
+    REQUESTS.labels(model, "failed" if is_ours else "rejected").inc()
+    ERRORS.labels(model, transport, code).inc()
 
 
-def count(candidates: "Candidates", version: str, scores: npt.NDArray[np.float32]) -> None:
-    """Count one request that a version answered, and say so in its span."""
+def count(
+    model: str, version: str, *, candidates: "Candidates", scores: npt.NDArray[np.float32]
+) -> None:
+    """Count one request that a version of a model answered, and say so in its span."""
     tracing.describe(model_version=version, candidates=len(scores), degraded=candidates.is_degraded)
     mean = float(scores.mean())
-    MEAN_SCORE.observe(mean)
-    VERSION_MEAN_SCORE.labels(version).observe(mean)
-    ANSWERS.labels(version).inc()
+    MEAN_SCORE.labels(model).observe(mean)
+    VERSION_MEAN_SCORE.labels(model, version).observe(mean)
+    ANSWERS.labels(model, version).inc()
     outcome = "degraded" if candidates.is_degraded else "complete"
-    REQUESTS.labels(outcome).inc()
-    VERSION_REQUESTS.labels(version, outcome).inc()
+    REQUESTS.labels(model, outcome).inc()
+    VERSION_REQUESTS.labels(model, version, outcome).inc()
     for flag in candidates.flags:
-        FLAGGED.labels(flag).inc()
+        FLAGGED.labels(model, flag).inc()
     for table, numbers in candidates.num_rows.items():
         for status, num_rows in zip(RowStatus, numbers, strict=True):
             if num_rows:
-                FEATURE_ROWS.labels(table, status.name.lower()).inc(num_rows)
+                FEATURE_ROWS.labels(model, table, status.name.lower()).inc(num_rows)
     for column in candidates.missing_context:
-        MISSING_CONTEXT.labels(column).inc()
+        MISSING_CONTEXT.labels(model, column).inc()

@@ -5,7 +5,6 @@ import pickle
 import socket
 from collections.abc import Sequence
 
-from features.schema import Schema
 from serving.routing.traffic_split import Share
 
 MAX_BYTES = 128 * 1024
@@ -15,9 +14,10 @@ MAX_DESCRIPTORS = 8
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Begin:
-    """The first message to a worker, with the descriptor of the items' ``SharedMoment``."""
+    """The first message to a worker."""
 
-    schema: Schema
+    num_models: int
+    """So many messages ``Model`` follow."""
     store: str
     """URI of the online store."""
     host: str
@@ -26,12 +26,24 @@ class Begin:
 
 
 @dataclasses.dataclass(frozen=True)
-class HoldItems:
+class OfModel:
+    """A message about one model; those about one and the same are worked on in their order."""
+
+    model: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Model(OfModel):
+    """To a worker: have this model; with the descriptors of its schema and its items' moment."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HoldItems(OfModel):
     """To a worker: use these items from now on; with the descriptor of a ``Snapshot``, or none."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Prepare:
+class Prepare(OfModel):
     """To a worker: load these versions, and go on serving what it has.
 
     With the descriptor of each image that is named.
@@ -47,14 +59,14 @@ class Prepare:
 
 
 @dataclasses.dataclass(frozen=True)
-class Commit:
+class Commit(OfModel):
     """To a worker: serve what was prepared."""
 
     generation: int
 
 
 @dataclasses.dataclass(frozen=True)
-class Release:
+class Release(OfModel):
     """To a worker: drop what was prepared."""
 
 
@@ -74,12 +86,12 @@ class Listening:
 
 
 @dataclasses.dataclass(frozen=True)
-class Load:
+class Load(OfModel):
     """To the supervisor: have all workers serve the champion of this moment."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Follow:
+class Follow(OfModel):
     """To the supervisor: have all workers serve the canary and the challenger of this moment."""
 
 

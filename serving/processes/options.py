@@ -11,8 +11,8 @@ from features.schema import Schema
 class Options:
     """Of one endpoint, in however many processes."""
 
-    schema: Schema
-    """Of the requests."""
+    schemas: tuple[Schema, ...]
+    """Of each model's requests; none has the name of another."""
     store: Place
     """Of the online store."""
     artifacts: Place
@@ -24,4 +24,5 @@ class Options:
     metrics_port: int | None = None
     """Of metrics alone, without a token."""
     model: Place | None = None
+    """Of the only model."""
     compiled: Path | None = None

@@ -20,8 +20,8 @@ from serving.settings import Settings
 from serving.transport.ports import reserve
 
 
-def serve(options: Options) -> str | None:
-    """Serve until SIGINT or SIGTERM; returns the version of the champion at the end.
+def serve(options: Options) -> dict[str, str | None]:
+    """Serve until SIGINT or SIGTERM; returns the champion of each model at the end.
 
     Raises:
         ValueError: A port is not free, a setting cannot be kept, or workers end again and again.
@@ -33,7 +33,7 @@ def serve(options: Options) -> str | None:
         running = open_server(options)
         with open_port(host, options.metrics_port, tls=settings.tls):
             running.start()
-        return running.ranker.version
+        return running.models.versions
     with (
         reserve(host, options.http_port),
         reserve(host, options.grpc_port),

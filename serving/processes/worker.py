@@ -5,7 +5,6 @@
 It opens the store for users. Items and models it gets from its supervisor, in shared memory.
 """
 
-import asyncio
 import logging
 import signal
 import socket
@@ -19,72 +18,50 @@ from prometheus_client.registry import Collector
 
 from features.online_store.reader import open_rows
 from features.places import place
-from serving.inference.load_request import check_scores
-from serving.inference.loader import champion_of
+from features.schema import Schema
+from serving.admission import Admission
 from serving.inference.ranker import Ranker
-from serving.inference.ranker_repository import RankerRepository
-from serving.lookup.item_cache import HeldItems, Snapshot
+from serving.inference.served_models import ServedModels
+from serving.lookup.item_cache import HeldItems
 from serving.observability.all_processes import AllProcesses
 from serving.processes import messages
 from serving.processes.channel import Channel
+from serving.processes.follower import FollowerRepository
 from serving.processes.shared_memory import SharedMoment, mapped
-from serving.protocol.inference_request import check_name
-from serving.routing.serving_versions import Champion, ServingVersions, WeightedModel
-from serving.routing.traffic_split import Share
 from serving.server import RankingServer
 from serving.settings import Settings
-from training.artifact.artifact import attach
-from training.artifact.image import Image
 
 _LOG_FORMAT = "%(asctime)s [%(process)d] %(name)s %(message)s"
-
-
-class FollowerRepository(RankerRepository):
-    """Holds what the supervisor has loaded; a load asked of it is one of all workers."""
-
-    def __init__(self, ranker: Ranker, ask: Callable[[object], "asyncio.Future[None]"]) -> None:
-        """Args: the model; what asks the supervisor for something."""
-        super().__init__(ranker)
-        self._ask = ask
-
-    async def load(self, name: str) -> bool:
-        """As ``RankerRepository`` has it."""
-        check_name(name)
-        await self._ask(messages.Load())
-        return True
-
-    async def follow(self, name: str) -> dict[str, object]:
-        """As ``RankerRepository`` has it."""
-        check_name(name)
-        await self._ask(messages.Follow())
-        return self._ranker.versions.to_dict()
 
 
 class Worker:
     """What a worker does when its supervisor says so: the group of its server."""
 
     def __init__(
-        self, connection: socket.socket, ranker: Ranker, *, items: HeldItems, num_threads: int
+        self,
+        connection: socket.socket,
+        models: Sequence[tuple[Ranker, HeldItems]],
+        *,
+        admission: Admission,
+        num_threads: int,
     ) -> None:
         """Nothing is read from the supervisor yet.
 
         Args:
             connection: To the supervisor.
-            ranker: The model.
-            items: Where it finds the items.
+            models: The models, and where each finds its items.
+            admission: Of all of them.
             num_threads: Of a request that has this process to itself.
         """
-        self._ranker = ranker
-        self._items = items
-        self._num_threads = num_threads
         self._channel = Channel(connection, answer=self._answer, on_end=self._on_end)
-        self.repository = FollowerRepository(ranker, self._channel.send)
-        self.collector: Collector = AllProcesses(self.repository.shown_versions)
-        # One after the other, as they were sent.
-        self._in_turn = asyncio.Lock()
-        self._loaded: dict[int, Champion] = {}
-        self._prepared: tuple[messages.Prepare, dict[int, Champion]] | None = None
-        self._has_begun = asyncio.Event()
+        self._repositories = {
+            ranker.name: FollowerRepository(
+                ranker, items, ask=self._channel.send, num_threads=num_threads
+            )
+            for ranker, items in models
+        }
+        self.models = ServedModels(list(self._repositories.values()), admission)
+        self.collector: Collector = AllProcesses(self.models.shown_versions)
         self._is_alone = False
         """Whether the supervisor has ended."""
 
@@ -92,7 +69,8 @@ class Worker:
         """As ``serving.server.Group`` has it."""
         self._stop, self._complete = stop, complete
         self._channel.start()
-        await self._has_begun.wait()
+        for repository in self._repositories.values():
+            await repository.has_begun.wait()
         if self._is_alone:
             raise ConnectionError("supervisor: ended before there was anything to serve")
 
@@ -103,65 +81,18 @@ class Worker:
     def _on_end(self) -> None:
         """Without a supervisor no one would replace this process, or have it load."""
         self._is_alone = True
-        self._has_begun.set()
+        for repository in self._repositories.values():
+            repository.has_begun.set()
         self._stop("the end of its supervisor")
 
     async def _answer(self, message: object, descriptors: Sequence[int]) -> None:
-        if isinstance(message, messages.Stop):
-            self._stop("its supervisor")
-            return
-        async with self._in_turn:
-            match message:
-                case messages.HoldItems():
-                    await self._hold_items(descriptors)
-                case messages.Prepare():
-                    await asyncio.to_thread(self._prepare, message, descriptors)
-                case messages.Commit(generation):
-                    await self._commit(generation)
-                case messages.Release():
-                    self._prepared = None
-                case messages.Complete():
-                    self._complete()
-
-    async def _hold_items(self, descriptors: Sequence[int]) -> None:
-        if not descriptors:
-            self._items.hold(None)
-            return
-        self._items.hold(cast(Snapshot, await asyncio.to_thread(mapped, *descriptors)))
-        self._items.show_age()
-
-    def _prepare(self, message: messages.Prepare, descriptors: Sequence[int]) -> None:
-        # As a load in a server of one process does.
-        torch.set_num_threads(1)
-        loaded = {}
-        for number, descriptor in zip(message.images, descriptors, strict=True):
-            loaded[number] = self._loaded.get(number) or self._attached(descriptor)
-        self._prepared = message, loaded
-
-    def _attached(self, descriptor: int) -> Champion:
-        image = cast(Image, mapped(descriptor))
-        loaded = attach(image, self._ranker.schema, num_threads=1)
-        champion = champion_of(loaded, num_threads=self._num_threads)
-        check_scores(champion, self._ranker)
-        return champion
-
-    async def _commit(self, generation: int) -> None:
-        if self._prepared is None or self._prepared[0].generation != generation:
-            raise ValueError(f"generation: {generation}; one that was prepared")
-        (message, self._loaded), self._prepared = self._prepared, None
-        self._ranker.why_not_ready = message.why_not_ready
-        self.repository.serve(
-            ServingVersions(
-                champion=None if message.champion is None else self._loaded[message.champion],
-                canary=self._weighted(message.canary),
-                shadow=self._weighted(message.shadow),
-            )
-        )
-        await self.repository.warm_up()
-        self._has_begun.set()
-
-    def _weighted(self, role: tuple[int, Share] | None) -> WeightedModel | None:
-        return WeightedModel(model=self._loaded[role[0]], share=role[1]) if role else None
+        match message:
+            case messages.Stop():
+                self._stop("its supervisor")
+            case messages.Complete():
+                self._complete()
+            case messages.OfModel():
+                await self._repositories[message.model].do(message, descriptors)
 
 
 def main(descriptor: int) -> None:
@@ -169,27 +100,50 @@ def main(descriptor: int) -> None:
     # Ctrl-C is for the supervisor, which tells its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = socket.socket(fileno=descriptor)
-    begin, descriptors = messages.receive(connection)
+    begin, _ = messages.receive(connection)
     assert isinstance(begin, messages.Begin)
+    given = [_received(connection) for _ in range(begin.num_models)]
     settings = Settings.from_environment().of_worker()
     logging.basicConfig(level=logging.WARNING, format=_LOG_FORMAT)
     logging.getLogger("serving").setLevel(logging.INFO)
     # As in every command; and prometheus_client warns that its files keep what has no series.
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    rows = open_rows(begin.schema, place(begin.store), timeout_seconds=settings.store.max_seconds)
-    items = HeldItems(settings.store, equal_at=SharedMoment(*descriptors).get)
-    ranker = Ranker(begin.schema, online=rows, items=items, settings=settings)
-    worker = Worker(connection, ranker, items=items, num_threads=settings.scoring.num_threads)
+    admission = Admission(settings.limits, [schema.name for schema, _ in given])
+    models = [
+        _model(schema, moment, begin=begin, settings=settings, admission=admission)
+        for schema, moment in given
+    ]
+    threads = settings.scoring.num_threads
+    worker = Worker(connection, models, admission=admission, num_threads=threads)
     RankingServer(
-        ranker,
-        repository=worker.repository,
+        worker.models,
         host=begin.host,
         http_port=begin.http_port,
         grpc_port=begin.grpc_port,
         settings=settings,
         group=worker,
     ).start()
+
+
+def _received(connection: socket.socket) -> tuple[Schema, SharedMoment]:
+    message, descriptors = messages.receive(connection)
+    assert isinstance(message, messages.Model)
+    schema, moment = descriptors
+    return cast(Schema, mapped(schema)), SharedMoment(moment)
+
+
+def _model(
+    schema: Schema,
+    moment: SharedMoment,
+    *,
+    begin: messages.Begin,
+    settings: Settings,
+    admission: Admission,
+) -> tuple[Ranker, HeldItems]:
+    rows = open_rows(schema, place(begin.store), timeout_seconds=settings.store.max_seconds)
+    items = HeldItems(settings.store, equal_at=moment.get, model=schema.name)
+    return Ranker(schema, online=rows, items=items, settings=settings, admission=admission), items
 
 
 if __name__ == "__main__":

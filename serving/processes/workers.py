@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -61,28 +61,28 @@ class Workers:
     def __init__(
         self,
         begin: messages.Begin,
+        models: Mapping[str, tuple[SharedObject, SharedMoment]],
         *,
         number: int,
-        moment: SharedMoment,
-        on_change: Callable[[object], Awaitable[None]],
+        on_change: Callable[[messages.OfModel], Awaitable[None]],
     ) -> None:
         """None is started yet.
 
         Args:
             begin: What each is to begin with.
+            models: The schema of each model, and since when its items equal the store's.
             number: How many there are to be.
-            moment: Since when the items equal the store's.
             on_change: Does what a worker asks for: ``Load`` or ``Follow``.
         """
         self._begin = begin
         self._number = number
-        self._moment = moment
+        self._models = models
         self._on_change = on_change
         self._members: list[_Member] = []
         self._ending: set[asyncio.Task[None]] = set()
-        self._items: SharedObject | None = None
-        self._serving: Plan | None = None
-        self._pending: Plan | None = None
+        self._items: dict[str, SharedObject | None] = {}
+        self._serving: dict[str, Plan] = {}
+        self._pending: dict[str, Plan] = {}
         self._crashes: collections.deque[float] = collections.deque(maxlen=MAX_CRASHES)
         self._is_complete = False
         self._is_stopping = False
@@ -94,11 +94,11 @@ class Workers:
         for _ in range(self._number):
             self._start_one()
 
-    def hold_items(self, items: SharedObject | None) -> None:
-        """Have all workers use these items; None: they read them for each request."""
-        self._items = items
+    def hold_items(self, model: str, items: SharedObject | None) -> None:
+        """Have all workers use these items of a model; None: they read them for each request."""
+        self._items[model] = items
         for member in self._members:
-            self._send_items(member)
+            self._send_items(member, model)
 
     async def prepare(self, plan: Plan) -> None:
         """Have all workers load versions.
@@ -106,30 +106,29 @@ class Workers:
         Raises:
             RequestError: One of them cannot (409); all go on with what they have.
         """
-        self._pending = plan
+        self._pending[plan.message.model] = plan
         errors = await self._ask_all(plan.message, plan.descriptors, seconds=PREPARE_SECONDS)
         if errors:
-            self.release()
+            self.release(plan.message.model)
             why = f"all serve {plan.message.generation}: {errors[0][1]}"
             raise RequestError("workers", len(errors), why, status=HTTPStatus.CONFLICT)
 
-    async def commit(self) -> None:
-        """Have all workers serve what they have prepared.
+    async def commit(self, model: str) -> None:
+        """Have all workers serve what they have prepared of a model.
 
         At the end none of them serves anything else: who does not change in time is replaced.
         """
-        assert self._pending is not None
-        self._serving, self._pending = self._pending, None
-        commit = messages.Commit(self._serving.message.generation)
+        plan = self._serving[model] = self._pending.pop(model)
+        commit = messages.Commit(model, plan.message.generation)
         for member, error in await self._ask_all(commit, seconds=COMMIT_SECONDS):
             logger.error("worker %d: killed: %s", member.process.pid, error)
             member.process.kill()
 
-    def release(self) -> None:
-        """Have all workers drop what they have prepared."""
-        self._pending = None
+    def release(self, model: str) -> None:
+        """Have all workers drop what they have prepared of a model."""
+        self._pending.pop(model, None)
         for member in self._members:
-            member.channel.send(messages.Release())
+            member.channel.send(messages.Release(model))
 
     async def stop(self, drain_seconds: float) -> None:
         """End all, once what has begun is answered; who takes longer is killed."""
@@ -176,7 +175,9 @@ class Workers:
                 # Signals of a terminal are for the supervisor.
                 start_new_session=True,
             )
-        messages.send(ours, self._begin, [self._moment.descriptor])
+        messages.send(ours, self._begin)
+        for name, shared in self._models.items():
+            messages.send(ours, messages.Model(name), [one.descriptor for one in shared])
         channel = Channel(
             ours,
             answer=lambda message, _: self._answer(member, message),
@@ -185,30 +186,33 @@ class Workers:
         member = _Member(process, channel)
         self._members.append(member)
         channel.start()
-        self._send_items(member)
+        for name in self._items:
+            self._send_items(member, name)
         # In this order: it begins with what the others serve, and may then change with them.
-        if self._serving is not None:
-            self._begin_with(member, self._serving)
-        if self._pending is not None:
-            channel.send(self._pending.message, self._pending.descriptors)
+        for plan in self._serving.values():
+            self._begin_with(member, plan)
+        for plan in self._pending.values():
+            channel.send(plan.message, plan.descriptors)
         if self._is_complete:
             channel.send(messages.Complete())
 
     def _begin_with(self, member: _Member, plan: Plan) -> None:
         """Without versions a worker has no use."""
         prepared = member.channel.send(plan.message, plan.descriptors)
-        committed = member.channel.send(messages.Commit(plan.message.generation))
+        commit = messages.Commit(plan.message.model, plan.message.generation)
+        committed = member.channel.send(commit)
         for answer in (prepared, committed):
             answer.add_done_callback(
                 lambda done: member.process.kill() if done.exception() else None
             )
 
-    def _send_items(self, member: _Member) -> None:
-        descriptors = [] if self._items is None else [self._items.descriptor]
-        member.channel.send(messages.HoldItems(), descriptors)
+    def _send_items(self, member: _Member, model: str) -> None:
+        items = self._items[model]
+        descriptors = [] if items is None else [items.descriptor]
+        member.channel.send(messages.HoldItems(model), descriptors)
 
     async def _answer(self, member: _Member, message: object) -> None:
-        if not isinstance(message, messages.Listening):
+        if isinstance(message, messages.OfModel):
             await self._on_change(message)
             return
         member.is_listening = True

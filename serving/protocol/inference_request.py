@@ -7,9 +7,9 @@ with a 500 where they are wrong.
 import asyncio
 import collections
 import dataclasses
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
-from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -29,8 +29,6 @@ from serving.protocol.fields import (
     utf8,
 )
 
-NAME = "ranker"
-"""The one model's."""
 JSON_LENGTH_HEADER = "inference-header-content-length"
 
 _UNSUPPORTED = ("classification", "shared_memory_region")
@@ -67,24 +65,19 @@ Encoded = TypeVar("Encoded")
 class Message(Generic[Response, Encoded]):
     """A request to infer that is still to be received, in the form of its protocol."""
 
-    read: Callable[[], Awaitable[bytes]]
-    """Receives its content."""
+    read: Callable[[], Awaitable[bytes]] | bytes
+    """Receives its content; or that, where only the content says which model it asks for."""
     decode: Callable[[bytes], InferenceCall]
     encode: Callable[[Response], Encoded]
     """Writes the answer."""
     model_version: str | None = None
     """The version that must answer, as ``InferenceCall`` has it; None: only the content says."""
+    arrived_at: float = dataclasses.field(default_factory=time.monotonic)
+    """When it began to arrive, of ``time.monotonic``."""
     caller_seconds: float | None = None
     """How long the caller waits, where it has said so."""
     caller_left: "asyncio.Future[None] | None" = None
     """Done when the caller has left; None: the call is cancelled then."""
-
-
-def check_name(name: str) -> None:
-    """RequestError (404) for any name but that of the one model."""
-    if name != NAME:
-        not_found = HTTPStatus.NOT_FOUND
-        raise RequestError("model", name, f"the only model is {NAME}", status=not_found)
 
 
 def from_rest(body: bytes, *, json_length: str | None, model_version: str = "") -> InferenceCall:
@@ -113,7 +106,6 @@ def from_rest(body: bytes, *, json_length: str | None, model_version: str = "") 
 def from_grpc(content: bytes) -> InferenceCall:
     """The call in a gRPC ModelInferRequest; raises RequestError as ``from_rest`` does."""
     message = from_bytes(messages.ModelInferRequest.FromString, content)
-    check_name(message.model_name)
     raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):
         raise RequestError(
@@ -145,6 +137,15 @@ def from_grpc(content: bytes) -> InferenceCall:
         is_binary=bool(raw),
         model_version=message.model_version,
     )
+
+
+def model_in(content: bytes) -> str:
+    """The model that a gRPC ModelInferRequest names; all else in it is skipped, and not decoded.
+
+    The other message has the same first field, and none of those that are large.
+    """
+    found: str = from_bytes(messages.ModelReadyRequest.FromString, content).name
+    return found
 
 
 def from_bytes(decode: Callable[[bytes], Any], content: bytes) -> Any:

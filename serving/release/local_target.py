@@ -87,7 +87,8 @@ class LocalTarget(CanaryTarget):
         except (NoEndpointError, EndpointError) as error:
             raise CanaryTargetError(str(error)) from error
         canary, control = (
-            {self.endpoint.url: samples(text, version)} for version in (self.version, self._control)
+            {self.endpoint.url: samples(text, model=self.endpoint.model, version=version)}
+            for version in (self.version, self._control)
         )
         return canary, control
 

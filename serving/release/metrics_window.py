@@ -74,12 +74,13 @@ class Observation:
         return self.num_complete + self.num_degraded + self.num_failed
 
 
-def samples(text: str, version: str | None = None) -> Samples:
+def samples(text: str, *, model: str | None = None, version: str | None = None) -> Samples:
     """The series that a rollout needs.
 
     Args:
         text: Prometheus text of a server.
-        version: One of those that the server has. Its seconds are those of scoring: all else is
+        model: Of the version; None: a pod, which has one model only.
+        version: One of those that the model has. Its seconds are those of scoring: all else is
             the same for every version. None: a pod, which has one version only; then its seconds
             are those of whole requests, and what it turned away is its failure too.
 
@@ -91,8 +92,11 @@ def samples(text: str, version: str | None = None) -> Samples:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             name, labels = sample.name, sample.labels
+            if model not in {None, labels.get("model")}:
+                continue
             if version is None and name == _TURNED_AWAY:
-                found[_REQUESTS, "turned away"] = sample.value
+                key = _REQUESTS, "turned away"
+                found[key] = found.get(key, 0.0) + sample.value
             elif _stem(name) in wanted and version in {None, labels.get("version")}:
                 key = _name_of(name), labels.get("le") or labels.get("outcome", "")
                 found[key] = found.get(key, 0.0) + sample.value

@@ -9,6 +9,7 @@ leave the callers alone.
 import collections
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import random
@@ -60,6 +61,7 @@ class Shadow:
             on_scored: Takes the scores, instead of comparing and logging a challenger's.
         """
         self._log = log
+        self._model = log.model
         self._copies = copies
         self._on_scored = on_scored or self._compare_and_log
         self._changed = threading.Condition()
@@ -93,13 +95,13 @@ class Shadow:
         with self._changed:
             self._drop()
             self._given_up = None
-            self._copies.hung.set(0)
+            self._copies.hung.labels(self._model).set(0)
 
     def _drop(self) -> None:
-        self._copies.requests.labels("dropped").inc(len(self._waiting))
+        self._copies.requests.labels(self._model, "dropped").inc(len(self._waiting))
         self._waiting.clear()
         self._num_candidates = 0
-        self._copies.waiting.set(0)
+        self._copies.waiting.labels(self._model).set(0)
 
     def offer(self, challenger: WeightedModel | None, answered: Answered) -> bool:
         """Take a copy of a request or leave it; returns at once, and whether it was taken.
@@ -118,10 +120,10 @@ class Shadow:
             if is_taken:
                 self._waiting.append((challenger.model, answered.copied()))
                 self._num_candidates += len(answered.scores)
-                self._copies.waiting.set(len(self._waiting))
+                self._copies.waiting.labels(self._model).set(len(self._waiting))
                 self._changed.notify()
         if not is_taken:
-            self._copies.requests.labels("dropped").inc()
+            self._copies.requests.labels(self._model, "dropped").inc()
         return is_taken
 
     def _give_up_what_hangs(self, now: Champion) -> None:
@@ -132,14 +134,14 @@ class Shadow:
         if self._begun is None or time.monotonic() - self._begun[1] < HANG_SECONDS:
             return
         hung, self._begun = self._begun[0], None
-        self._copies.requests.labels("hung").inc()
+        self._copies.requests.labels(self._model, "hung").inc()
         logger.error(
             "%s: %s has not scored a request within %g seconds; it gets no more of them",
             *(self._name, hung.version, HANG_SECONDS),
         )
         if hung is now:
             self._given_up = hung
-            self._copies.hung.set(1)
+            self._copies.hung.labels(self._model).set(1)
             self._drop()
         self._thread = self._new_thread()
         self._thread.start()
@@ -164,19 +166,19 @@ class Shadow:
                 model, answered = self._waiting.popleft()
                 self._begun = model, time.monotonic()
                 self._num_candidates -= len(answered.scores)
-                self._copies.waiting.set(len(self._waiting))
+                self._copies.waiting.labels(self._model).set(len(self._waiting))
             self._score(model, answered)
 
     def _score(self, model: Champion, answered: Answered) -> None:
         try:
-            with self._copies.seconds.time():
+            with self._copies.seconds.labels(self._model).time():
                 scores = np.asarray(model.score(answered.candidates.inputs), dtype=np.float32)
             _check(scores, size=len(answered.scores))
         except Exception:
             if threading.current_thread() is not self._thread:
                 return
             # A challenger may fail in any way; the server ranks on, and a metric counts that.
-            self._copies.requests.labels("failed").inc()
+            self._copies.requests.labels(self._model, "failed").inc()
             if model.version not in self._has_failed:
                 self._has_failed.add(model.version)
                 logger.exception("%s: %s failed; logged once", self._name, model.version)
@@ -184,13 +186,15 @@ class Shadow:
         if threading.current_thread() is not self._thread:
             return
         self._on_scored(model, answered, scores)
-        self._copies.requests.labels("scored").inc()
+        self._copies.requests.labels(self._model, "scored").inc()
 
     def _compare_and_log(self, model: Champion, answered: Answered, scores: Scores) -> None:
-        metrics.SHADOW_DIFFERENCE.observe(float(np.abs(scores - answered.scores).mean()))
+        metrics.SHADOW_DIFFERENCE.labels(self._model).observe(
+            float(np.abs(scores - answered.scores).mean())
+        )
         correlation = rank_correlation(scores, answered.scores)
         if correlation is not None:
-            metrics.SHADOW_CORRELATION.observe(correlation)
+            metrics.SHADOW_CORRELATION.labels(self._model).observe(correlation)
         scored = dataclasses.replace(
             answered, model_version=model.version, scores=scores, role=ROLE
         )
@@ -217,7 +221,8 @@ def open_pairs(log: RequestLog) -> Shadow:
 
     It has a thread of its own: one that hangs leaves the shadow be.
     """
-    return Shadow(log, name="pairs", copies=metrics.PAIR_COPIES, on_scored=_count_pair)
+    count = functools.partial(_count_pair, log.model)
+    return Shadow(log, name="pairs", copies=metrics.PAIR_COPIES, on_scored=count)
 
 
 def score_ratio(scores: Scores, control: Scores) -> float:
@@ -235,8 +240,9 @@ def rank_distance(scores: Scores, control: Scores) -> float | None:
     return 1.0 if correlation is None else 1.0 - correlation
 
 
-def _count_pair(model: Champion, answered: Answered, scores: Scores) -> None:
+def _count_pair(model: str, _: Champion, answered: Answered, scores: Scores) -> None:
     request_metrics.paired(
+        model,
         answered.model_version,
         score_ratio=score_ratio(answered.scores, scores),
         rank_distance=rank_distance(answered.scores, scores),

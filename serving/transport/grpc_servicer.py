@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -13,14 +14,14 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from kserve.protocol.grpc.servicer import InferenceServicer
+from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
 from serving.admission import Admission, check_token
-from serving.inference.ranker import Ranker
-from serving.inference.ranker_repository import RankerExtension
 from serving.inference.ranking import RankingResponse
+from serving.inference.served_models import ServedModels
 from serving.observability import request_metrics, tracing
 from serving.protocol.errors import RequestError
-from serving.protocol.inference_request import Message, check_name, from_bytes, from_grpc
+from serving.protocol.inference_request import Message, from_bytes, from_grpc, model_in
 from serving.settings import MAX_BODY_BYTES, Settings, Tls
 
 _CODES = {
@@ -51,42 +52,42 @@ logger = logging.getLogger(__name__)
 class RankingServicer(InferenceServicer):
     """KServe's service; each method says what differs."""
 
-    def __init__(
-        self,
-        dataplane: DataPlane,
-        *,
-        ranker: Ranker,
-        extension: RankerExtension,
-    ) -> None:
-        """Args: KServe's data plane, the model, and the repository extension."""
-        self.admission = ranker.admission
-        super().__init__(dataplane, extension)
+    def __init__(self, dataplane: DataPlane, *, models: ServedModels) -> None:
+        """Args: KServe's data plane, and the models."""
+        self.admission = models.admission
+        super().__init__(dataplane, ModelRepositoryExtension(models))
         self._dataplane = dataplane
-        self._ranker = ranker
-        self._extension = extension
+        self._models = models
 
     async def ModelInfer(self, request: None, context: Any) -> Any:  # noqa: N802 - the service's name
         """Rank; KServe's decoding trusts shapes and sizes, and comes before any limit."""
+        arrived_at, deadline = time.monotonic(), self.admission.deadline(context.time_remaining())
+        self.admission.check_room()
+        with tracing.span("receive"):
+            content = await self.admission.receive(functools.partial(_content, context), deadline)
+        ranker = self._models.ranker(model_in(content))
+        request_metrics.received(ranker.name, arrived_at)
         message = Message(
-            read=functools.partial(_content, context),
+            read=content,
             decode=from_grpc,
             encode=RankingResponse.to_grpc,
             caller_seconds=context.time_remaining(),
+            arrived_at=arrived_at,
         )
-        return await self._ranker.rank(message)
+        return await ranker.rank(message)
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
         """Metadata; KServe leaves the versions out, and answers for any."""
         metadata = await self._dataplane.model_metadata(request.name)
         if request.version:
-            self._ranker.check_version(request.version)
+            self._models.ranker(request.name).check_version(request.version)
         return messages.ModelMetadataResponse(**metadata)
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
         """Whether the model, or that version of it, can answer; KServe answers for any version."""
-        check_name(request.name)
+        ranker = self._models.ranker(request.name)
         try:
-            self._ranker.check_version(request.version)
+            ranker.check_version(request.version)
         except RequestError:
             return messages.ModelReadyResponse(ready=False)
         return messages.ModelReadyResponse(ready=True)
@@ -94,14 +95,12 @@ class RankingServicer(InferenceServicer):
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
         """Load; KServe subscripts None after it."""
         name = _repository_name(request)
-        await self._extension.load(name)
+        await self._models.load(name)
         return messages.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
-        """Fail: the only model stays loaded."""
-        name = _repository_name(request)
-        await self._extension.unload(name)
-        return messages.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
+        """Fail: a model stays loaded."""
+        self._models.unload(_repository_name(request))
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
@@ -230,6 +229,7 @@ async def _answer(
     context: Any,
 ) -> Any:
     metadata = dict(context.invocation_metadata() or ())
+    request_metrics.asks_for("")
     with _traced(method, metadata):
         try:
             check_token(token, metadata.get("authorization"))

@@ -49,6 +49,8 @@ class Gateway:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # A connection's requests may be answered in one and the same context.
+        request_metrics.asks_for("")
         with _traced(scope, dict(scope["headers"])):
             await self._answer(scope, receive, send)
 

@@ -1,10 +1,11 @@
-"""``/openapi.json``: the operations, written with the inputs and outputs of one data set's schema.
+"""``/openapi.json``: the operations, those of a model with the inputs and outputs of its schema.
 
 KServe's own description has neither our bodies nor our errors. A body that this description forbids
 gets an error. One that it allows may get one too, for what JSON Schema cannot say: that shapes
 count their values, that moments are ISO 8601, that an input is there once.
 """
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from features.schema import Schema
@@ -15,7 +16,7 @@ from serving.transport.operations import OPEN_PATHS, OPERATIONS, Operation
 _WHY = {
     HTTPStatus.BAD_REQUEST: "A header, the body or something in it is not as it must be",
     HTTPStatus.UNAUTHORIZED: "The token is missing or not right",
-    HTTPStatus.NOT_FOUND: "No such model or version",
+    HTTPStatus.NOT_FOUND: "No such version, or model",
     HTTPStatus.REQUEST_TIMEOUT: "The body did not arrive in time",
     HTTPStatus.CONFLICT: "Rejected, or failed: what was loaded stays loaded",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than the limit",
@@ -24,6 +25,7 @@ _WHY = {
     HTTPStatus.NOT_IMPLEMENTED: "Not implemented",
     HTTPStatus.SERVICE_UNAVAILABLE: "No model is loaded, too many requests, or no answer in time",
 }
+_MODEL = "{model_name}"
 _ERROR: Json = {
     "type": "object",
     "description": "field: value; limit",
@@ -47,35 +49,29 @@ _HEADERS = {
 
 
 def document(
-    schema: Schema, *, has_token: bool, max_candidates: int, version: str | None
+    models: Sequence[tuple[Schema, str | None]], *, has_token: bool, max_candidates: int
 ) -> dict[str, object]:
     """The description of the endpoint.
 
     Args:
-        schema: What the model takes.
+        models: What each takes, and its version, for the examples; None: nothing is loaded.
         has_token: Whether callers must show one.
         max_candidates: The most that one request may have.
-        version: What is loaded, for the examples; None: nothing.
     """
-    bodies = openapi_schemas.bodies(schema, max_candidates=max_candidates)
-    answers = openapi_schemas.answers(schema)
+    names = [schema.name for schema, _ in models]
     paths: Json = {}
-    for operation in OPERATIONS:
-        is_secured = has_token and operation.path not in OPEN_PATHS
-        codes = sorted({*operation.codes, *((401,) if is_secured else ())})
-        described: Json = {
-            "operationId": operation.name,
-            "summary": operation.summary,
-            "parameters": _parameters(operation, version),
-            "responses": {
-                str(code): _response(HTTPStatus(code), answers[operation.answer]) for code in codes
-            },
-        }
-        if operation.body:
-            described["requestBody"] = bodies[operation.body]
-        if is_secured:
-            described["security"] = [{"token": []}]
-        paths.setdefault(operation.path, {})[operation.method.lower()] = described
+    for schema, version in models:
+        bodies = openapi_schemas.bodies(schema, max_candidates=max_candidates)
+        answers = openapi_schemas.answers(schema, names)
+        for operation in OPERATIONS:
+            path = operation.path.replace(_MODEL, schema.name)
+            described = _operation(operation, answers[operation.answer], has_token=has_token)
+            if operation.body:
+                described["requestBody"] = bodies[operation.body]
+            if path != operation.path:
+                described |= {"operationId": f"{operation.name}_{schema.name}"}
+                described |= {"parameters": _parameters(operation, version), "tags": [schema.name]}
+            paths.setdefault(path, {})[operation.method.lower()] = described
     components: Json = {"schemas": {"Error": _ERROR}}
     if has_token:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -84,21 +80,31 @@ def document(
         "info": {
             "title": "Ranking endpoint",
             "version": "2",
-            "description": f"Open Inference Protocol V2 and V1, for the data set {schema.name}.",
+            "description": "Open Inference Protocol V2 and V1; a model has the name of its data "
+            f"set: {', '.join(names)}.",
         },
         "paths": paths,
         "components": components,
     }
 
 
+def _operation(operation: Operation, answer: Json, *, has_token: bool) -> Json:
+    is_secured = has_token and operation.path not in OPEN_PATHS
+    codes = sorted({*operation.codes, *((401,) if is_secured else ())})
+    described: Json = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "responses": {str(code): _response(HTTPStatus(code), answer) for code in codes},
+    }
+    return {**described, "security": [{"token": []}]} if is_secured else described
+
+
 def _parameters(operation: Operation, version: str | None) -> list[Json]:
-    parameters: list[Json] = []
-    if "{model_name}" in operation.path:
-        parameters.append({"name": "model_name", "schema": {"enum": ["ranker"]}})
-    if "{model_version}" in operation.path:
-        example = {"example": version} if version else {}
-        parameters.append({"name": "model_version", "schema": {"type": "string"}, **example})
-    return [{**parameter, "in": "path", "required": True} for parameter in parameters]
+    if "{model_version}" not in operation.path:
+        return []
+    example = {"example": version} if version else {}
+    where = {"name": "model_version", "in": "path", "required": True}
+    return [{**where, "schema": {"type": "string"}, **example}]
 
 
 def _response(status: HTTPStatus, answer: Json) -> Json:

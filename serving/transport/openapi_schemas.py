@@ -1,5 +1,6 @@
 """Bodies and answers of the REST operations in JSON Schema, for one data set."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,6 @@ BINARY = "application/octet-stream"
 _TEXT: Json = {"type": "string"}
 _OBJECT: Json = {"type": "object"}
 _SCORE: Json = {"type": "number", "minimum": 0, "maximum": 1}
-_NAME: Json = {"const": "ranker"}
 _FLAG: Json = {"type": "boolean"}
 _INT64 = np.iinfo(np.int64)
 _LIMITS: dict[Dtype, Json] = {
@@ -62,8 +62,14 @@ def bodies(schema: Schema, *, max_candidates: int) -> dict[str, Json]:
     }
 
 
-def answers(schema: Schema) -> dict[str, Json]:
-    """The good answers, by the name that operations have for them."""
+def answers(schema: Schema, names: Sequence[str]) -> dict[str, Json]:
+    """The good answers, by the name that operations have for them.
+
+    Args:
+        schema: Of the model.
+        names: Of all models of the server.
+    """
+    name: Json = {"const": schema.name}
     is_true = {"const": True}
     tensor = _object(
         {"name": _TEXT, "datatype": _TEXT, "shape": _list({"type": "integer", "minimum": -1})}
@@ -73,23 +79,21 @@ def answers(schema: Schema) -> dict[str, Json]:
     versions = {"champion": _optional(_TEXT), "canary": part, "shadow": part}
     flags = _object({"degraded": _FLAG}, {"missing_context": _TEXT})
     flags["description"] = "Flags of the whole request"
-    model = {"model_name": _NAME, "model_version": _TEXT, "parameters": flags}
+    model = {"model_name": name, "model_version": _TEXT, "parameters": flags}
     outputs = _list({"anyOf": [_output(described) for described in output_types(schema)]})
     described = {
         "object": _OBJECT,
-        "models": _object({"models": _list(_NAME)}),
-        "ready": _object({"name": _NAME, "ready": is_true}),
-        "is_ready": _object({"ready": is_true}),
+        "models": _object({"models": _list({"enum": list(names)})}),
+        "ready": _object({"name": name, "ready": is_true}),
+        "is_ready": _object({"ready": is_true}, {"models": _object(dict.fromkeys(names, _FLAG))}),
         "live": _object({"live": is_true}),
         "server": _object({"name": _TEXT, "version": _TEXT, "extensions": _list(_TEXT)}),
-        "metadata": _object(
-            {"name": _NAME, "platform": _TEXT, "versions": _list(_TEXT), **tensors}
-        ),
+        "metadata": _object({"name": name, "platform": _TEXT, "versions": _list(_TEXT), **tensors}),
         "predictions": _object({"predictions": _list(_SCORE), **model}),
         "scores": _object({"id": _TEXT, "outputs": outputs, **model}),
         "index": _list(_object(dict.fromkeys(("name", "version", "state", "reason"), _TEXT))),
-        "versions": _object({"name": _NAME, **versions}),
-        "loaded": _object({"name": _NAME, "load": is_true}),
+        "versions": _object({"name": name, **versions}),
+        "loaded": _object({"name": name, "load": is_true}),
     }
     found: dict[str, Json] = {
         name: {"content": {JSON: {"schema": answer}}} for name, answer in described.items()

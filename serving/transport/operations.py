@@ -49,7 +49,7 @@ class Operation:
 
     def matches(self, path: str) -> bool:
         """Whether a path, as it was requested, is one of this operation's."""
-        # A name holds no colon: "ranker:predict" is a command of ranker, not a model.
+        # A name holds no colon: "shop:predict" is a command of the model shop, not a model.
         named = re.escape(self.path).replace(r"\{model_name\}", "[^/:]+")
         pattern = named.replace(r"\{model_version\}", "[^/]+")
         return re.fullmatch(pattern, path) is not None
@@ -82,7 +82,7 @@ OPERATIONS = (
     _get(
         "/v2/health/ready",
         "server_ready",
-        "Whether a model can answer",
+        "Whether a model can answer; to callers with the token, which",
         (200, 503),
         answer="is_ready",
     ),
@@ -120,11 +120,16 @@ OPERATIONS = (
         body="infer",
         answer="scores",
     ),
-    _get(f"{_REPOSITORY}/index", "index", "What the repository holds", answer="index"),
+    _get(
+        f"{_REPOSITORY}/index",
+        "index",
+        "The versions that are loaded, of all models",
+        answer="index",
+    ),
     _post(
         f"{_REPOSITORY}/index",
         "index_of",
-        "What the repository holds, or only what is ready",
+        "The same, or only what is ready",
         (200, *_READ),
         body="index_filter",
         answer="index",
@@ -137,7 +142,7 @@ OPERATIONS = (
         body="load",
         answer="loaded",
     ),
-    _post(f"{_STORED}/unload", "unload", "Rejected: the only model stays loaded", (404, 409)),
+    _post(f"{_STORED}/unload", "unload", "Rejected: a model stays loaded", (404, 409)),
     _get(
         f"{_STORED}/versions",
         "versions",

@@ -14,22 +14,16 @@ from kserve.protocol.dataplane import DataPlane
 from prometheus_client import REGISTRY, exposition
 from prometheus_client.registry import Collector
 
-from serving.inference.ranker import Ranker
-from serving.inference.ranker_repository import RankerRepository
+from serving.admission import check_token
 from serving.inference.ranking import RankingResponse
+from serving.inference.served_models import ServedModels
 from serving.protocol import fields
 from serving.protocol.errors import RequestError
-from serving.protocol.inference_request import (
-    JSON_LENGTH_HEADER,
-    NAME,
-    Message,
-    check_name,
-    from_rest,
-)
+from serving.protocol.inference_request import JSON_LENGTH_HEADER, Message, from_rest
 from serving.protocol.v1 import from_v1
 from serving.settings import Settings
 from serving.transport.openapi import document
-from serving.transport.operations import OPERATIONS
+from serving.transport.operations import OPERATIONS, allowed_methods
 
 JSON = "application/json"
 CONTENT_TYPES = (JSON, "application/octet-stream")
@@ -42,8 +36,7 @@ class Routes:
         self,
         *,
         dataplane: DataPlane,
-        ranker: Ranker,
-        repository: RankerRepository,
+        models: ServedModels,
         settings: Settings,
         collector: Collector = REGISTRY,
     ) -> None:
@@ -51,14 +44,12 @@ class Routes:
 
         Args:
             dataplane: KServe's data plane.
-            ranker: The model.
-            repository: What loads it.
+            models: The models.
             settings: The settings.
             collector: Who has the metrics.
         """
         self._dataplane = dataplane
-        self._ranker = ranker
-        self._repository = repository
+        self._models = models
         self._settings = settings
         self._collector = collector
 
@@ -76,10 +67,9 @@ class Routes:
     def openapi(self) -> dict[str, object]:
         """The description of the endpoint as it is now."""
         return document(
-            self._ranker.schema,
+            [(ranker.schema, ranker.version) for ranker in self._models.rankers],
             has_token=self._settings.token is not None,
             max_candidates=self._settings.limits.max_candidates,
-            version=self._ranker.version,
         )
 
     async def infer(self, request: Request, model_name: str) -> Response:
@@ -90,7 +80,7 @@ class Routes:
         self, request: Request, model_name: str, model_version: str
     ) -> Response:
         """Rank by that version."""
-        check_name(model_name)
+        ranker = self._models.ranker(model_name)
         _check_content(request, CONTENT_TYPES)
         length = request.headers.get(JSON_LENGTH_HEADER)
         decode = functools.partial(from_rest, json_length=length, model_version=model_version)
@@ -101,7 +91,7 @@ class Routes:
             model_version=model_version,
             caller_left=request.scope.get("caller_left"),
         )
-        content, json_length = await self._ranker.rank(message)
+        content, json_length = await ranker.rank(message)
         if json_length is None:
             return Response(content, media_type=JSON)
         headers = {JSON_LENGTH_HEADER: str(json_length)}
@@ -109,20 +99,20 @@ class Routes:
 
     async def predict(self, request: Request, model_name: str) -> Response:
         """Rank; the body has one object a candidate."""
-        check_name(model_name)
+        ranker = self._models.ranker(model_name)
         _check_content(request, (JSON,))
         message = Message(
             read=request.body,
-            decode=functools.partial(from_v1, schema=self._ranker.schema),
+            decode=functools.partial(from_v1, schema=ranker.schema),
             encode=RankingResponse.to_v1,
             model_version="",
             caller_left=request.scope.get("caller_left"),
         )
-        return Response(await self._ranker.rank(message), media_type=JSON)
+        return Response(await ranker.rank(message), media_type=JSON)
 
     async def explain(self, model_name: str) -> Response:
         """No scores are explained, in any protocol."""
-        check_name(model_name)
+        self._models.ranker(model_name)
         status = HTTPStatus.NOT_IMPLEMENTED
         raise RequestError("command", "explain", "scores are not explained", status=status)
 
@@ -133,7 +123,7 @@ class Routes:
     async def version_metadata(self, model_name: str, model_version: str) -> Response:
         """The same, insisting on a version."""
         metadata = await self._dataplane.model_metadata(model_name)
-        self._ranker.check_version(model_version)
+        self._models.ranker(model_name).check_version(model_version)
         return _json(metadata)
 
     async def metrics(self, request: Request) -> Response:
@@ -142,65 +132,73 @@ class Routes:
         content = await asyncio.to_thread(encoder, self._collector)
         return Response(content, headers={"content-type": content_type})
 
-    async def server_ready(self) -> Response:
-        """Whether a model can answer; open to all, so it says nothing more."""
+    async def server_ready(self, request: Request) -> Response:
+        """Whether a model can answer; open to all, so only who shows the token is told which."""
         if not await self._dataplane.ready():
             unavailable = HTTPStatus.SERVICE_UNAVAILABLE
             raise RequestError("server", "not ready", "a model that is loaded", status=unavailable)
-        return _json({"ready": True})
+        try:
+            check_token(self._settings.token, request.headers.get("authorization"))
+        except RequestError:
+            return _json({"ready": True})
+        ready = {name: version is not None for name, version in self._models.versions.items()}
+        return _json({"ready": True, "models": ready})
 
     async def ready(self, model_name: str) -> Response:
         """Whether the model can answer, and if not why."""
         return await self.version_ready(model_name, "")
 
-    ready_v1 = ready
+    async def ready_v1(self, request: Request, model_name: str) -> Response:
+        """The same; a name with a colon is an action, which has a method of its own."""
+        if ":" in model_name and (allowed := allowed_methods(request.url.path)):
+            not_allowed = HTTPStatus.METHOD_NOT_ALLOWED
+            raise RequestError("method", request.method, " or ".join(allowed), status=not_allowed)
+        return await self.version_ready(model_name, "")
 
     async def version_ready(self, model_name: str, model_version: str) -> Response:
         """Whether that version is the one that answers."""
-        check_name(model_name)
-        self._ranker.check_version(model_version)
+        self._models.ranker(model_name).check_version(model_version)
         return _json({"name": model_name, "ready": True})
 
     async def index(self) -> Response:
         """What the repository holds."""
-        return _json(self._repository.index())
+        return _json(self._models.index())
 
     async def index_of(self, request: Request) -> Response:
         """The same, or with ``{"ready": true}`` only what can answer."""
         message = await self._message(request)
         only_ready = fields.flag(message, "ready", "body")
-        listed = self._repository.index()
+        listed = self._models.index()
         return _json([one for one in listed if not only_ready or one["state"] == "READY"])
 
     async def load(self, request: Request, model_name: str) -> Response:
         """Load the champion; RequestError for another model or configuration in the body."""
-        check_name(model_name)
+        self._models.ranker(model_name)
         message = await self._message(request)
         for name, value in fields.mapping(message.get("parameters"), "parameters").items():
             limit = "none: the registry says what is loaded"
             raise RequestError("parameters", {name: value}, limit)
-        await self._repository.load(model_name)
+        await self._models.load(model_name)
         return _json({"name": model_name, "load": True})
 
     async def unload(self, model_name: str) -> Response:
-        """RequestError (409): the only model stays loaded."""
-        self._repository.unload(model_name)
+        """RequestError (409): a model stays loaded."""
+        self._models.unload(model_name)
 
     async def versions(self, model_name: str) -> Response:
         """Champion, canary and shadow: versions and shares."""
-        check_name(model_name)
-        return _json({"name": NAME, **self._ranker.versions.to_dict()})
+        return _json({"name": model_name, **self._models.ranker(model_name).versions.to_dict()})
 
     async def renew_versions(self, model_name: str) -> Response:
         """Let canary and shadow be who the registry says now.
 
         The caller names no version, so none can have a file opened that the registry does not name.
         """
-        return _json({"name": NAME, **await self._repository.follow(model_name)})
+        return _json({"name": model_name, **await self._models.follow(model_name)})
 
     async def _message(self, request: Request) -> dict[str, object]:
         """The JSON object in a body, which may be empty."""
-        admission = self._ranker.admission
+        admission = self._models.admission
         body = await admission.receive(request.body, admission.deadline())
         return fields.message(body) if body else {}
 

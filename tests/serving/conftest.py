@@ -20,10 +20,10 @@ def body() -> Any:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(tmp_path_factory, {}) as plain:
-        paths = ("health/live", "health/ready", "models/ranker", "repository/index")
+        paths = ("health/live", "health/ready", "models/stand-in", "repository/index")
         before = {path: plain.http.get(f"/v2/{path}") for path in paths}
-        before["infer"] = plain.http.post("/v2/models/ranker/infer", json=good_requests.body())
-        before["load"] = plain.http.post("/v2/repository/models/ranker/load")
+        before["infer"] = plain.http.post("/v2/models/stand-in/infer", json=good_requests.body())
+        before["load"] = plain.http.post("/v2/repository/models/stand-in/load")
         plain.before_load.update(before)
         plain.reload(FIRST).raise_for_status()
         yield plain
@@ -52,7 +52,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     with running(tmp_path_factory, environment, "https", verify=context) as secured:
         secured.registry.set_alias("champion", FIRST)
         headers = {"Authorization": f"Bearer {token}"}
-        load = secured.http.post("/v2/repository/models/ranker/load", headers=headers)
+        load = secured.http.post("/v2/repository/models/stand-in/load", headers=headers)
         load.raise_for_status()
         yield Guarded(secured, made, token, records)
         # An idle TLS connection that does not read delays the server's end by its grace.

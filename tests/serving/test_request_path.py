@@ -16,6 +16,7 @@ from support.serving.running_server import wait_until
 from features.schema import Role
 from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
+from serving.inference.served_models import ServedModels
 from serving.lookup.item_cache import Items, Snapshot
 from serving.routing.serving_versions import Champion
 from serving.settings import Settings, Store
@@ -24,7 +25,7 @@ from serving.transport.http_protocol import HttpProtocol
 from serving.transport.middleware import Gateway
 from serving.transport.routes import Routes
 
-MOST_MODULES = 15
+MOST_MODULES = 16
 RANKER = "serving.inference.ranker"
 ASGI = {
     f"starlette -> serving.transport.middleware.{name}"
@@ -55,12 +56,8 @@ def recorded() -> Iterator[tuple[PathRecorder, str]]:
         load_champion=lambda version: Champion(version, stand_ins.score),
     )
     app = fastapi.FastAPI()
-    Routes(
-        dataplane=RankingDataPlane(ranker, repository=repository),
-        ranker=ranker,
-        repository=repository,
-        settings=settings,
-    ).register(app)
+    models = ServedModels([repository], ranker.admission)
+    Routes(dataplane=RankingDataPlane(models), models=models, settings=settings).register(app)
     app.add_middleware(Gateway, settings=settings)
     protocol = functools.partial(HttpProtocol, limits=settings.limits)
     config = uvicorn.Config(app, port=0, lifespan="off", http=protocol, log_level="warning")
@@ -82,7 +79,7 @@ def way(recorded):
     with httpx.Client(base_url=url) as client:
         for number in range(4):
             recorder.is_on = number == 3
-            answer = client.post("/v2/models/ranker/infer", json=good_requests.body())
+            answer = client.post("/v2/models/stand-in/infer", json=good_requests.body())
             assert answer.json()["parameters"] == {"degraded": False}
         recorder.is_on = False
     return recorder

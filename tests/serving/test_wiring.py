@@ -143,7 +143,7 @@ def serving(workspace, http_port, grpc_port):
 
 
 def answer(http):
-    content = http.post("/v2/models/ranker/infer", json=body(SCHEMA, ITEMS)).json()
+    content = http.post("/v2/models/synthetic/infer", json=body(SCHEMA, ITEMS)).json()
     return {**content, **{output["name"]: output["data"] for output in content["outputs"]}}
 
 
@@ -206,7 +206,7 @@ def test_a_server_with_a_folder_serves_that_artifact_whatever_the_champion_is(wo
     workspace.registry.set_alias("champion", second)
     running = open_server(
         Options(
-            schema=SCHEMA,
+            schemas=(SCHEMA,),
             store=workspace.root / "store",
             artifacts=tmp_path / "none",
             tracking=tmp_path / "none",
@@ -216,5 +216,5 @@ def test_a_server_with_a_folder_serves_that_artifact_whatever_the_champion_is(wo
             model=workspace.root / "artifacts" / SCHEMA.name / first,
         )
     )
-    assert running.ranker.version == first
+    assert running.models.versions == {SCHEMA.name: first}
     assert not (tmp_path / "none").exists()

@@ -176,7 +176,8 @@ def _shares(model: Path, port: int, size: int, seconds: float) -> dict[str, list
 def _stages(http_port: int) -> dict[str, tuple[float, float]]:
     """Seconds and number of requests of each stage until now, and of the whole, by the server."""
     found: dict[str, dict[str, float]] = collections.defaultdict(dict)
-    pattern = r'^ranking_(?:stage|(admitted))_seconds_(sum|count)(?:\{stage="(\w+)"\})? (\S+)$'
+    labels = r'\{model="[^"]+"(?:,stage="(\w+)")?\}'
+    pattern = rf"^ranking_(?:stage|(admitted))_seconds_(sum|count){labels} (\S+)$"
     for admitted, kind, stage, value in re.findall(pattern, _metrics(http_port), re.MULTILINE):
         found[stage or admitted][kind] = float(value)
     return {stage: (one["sum"], one["count"]) for stage, one in found.items()}
@@ -264,10 +265,11 @@ def check_answer(model: Path, grpc_port: int) -> None:
 def _degraded(http_port: int) -> dict[str, float]:
     """Answers flagged because of the store; an expired row is not counted."""
     found = {}
-    for line in _metrics(http_port).splitlines():
-        if line.startswith(("ranking_flagged_answers_total", "ranking_store_reads_total")):
-            name, _, value = line.rpartition(" ")
-            found[name.partition('"')[2].rstrip('"}')] = float(value)
+    pattern = (
+        r'^ranking_(?:flagged_answers|store_reads)_total\{.*(?:flag|outcome)="(\w+)".*\} (\S+)$'
+    )
+    for name, value in re.findall(pattern, _metrics(http_port), re.MULTILINE):
+        found[name] = float(value)
     return found
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 
-from infra.bench.serving.data import Request, binary_body, json_body, raw_tensors
+from infra.bench.serving.data import DATASET, Request, binary_body, json_body, raw_tensors
 from infra.local.settings import HOST
 
 WARM_SECONDS = 0.4
@@ -50,7 +50,7 @@ def rest_messages(requests: Sequence[Request], *, is_binary: bool) -> list[bytes
         kind = "application/octet-stream" if is_binary else "application/json"
         more = f"Inference-Header-Content-Length: {json_length}\r\n" if is_binary else ""
         head = (
-            f"POST /v2/models/ranker/infer HTTP/1.1\r\nHost: {HOST}\r\n"
+            f"POST /v2/models/{DATASET}/infer HTTP/1.1\r\nHost: {HOST}\r\n"
             f"Content-Length: {len(body)}\r\nContent-Type: {kind}\r\n{more}\r\n"
         )
         found.append(head.encode() + body)
@@ -61,7 +61,7 @@ def grpc_messages(requests: Sequence[Request]) -> list[bytes]:
     """Serialised ModelInferRequest messages with raw contents."""
     found = []
     for request in requests:
-        message = messages.ModelInferRequest(model_name="ranker")
+        message = messages.ModelInferRequest(model_name=DATASET)
         for name, (datatype, size, content) in raw_tensors(request).items():
             message.inputs.add(name=name, datatype=datatype, shape=[size])
             message.raw_input_contents.append(content)

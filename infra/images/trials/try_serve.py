@@ -33,7 +33,7 @@ try:
         except OSError:
             time.sleep(0.5)
     seconds = time.monotonic() - started
-    answer = json.loads(call("/models/ranker/infer", Path("/trial/request.json").read_bytes()))
+    answer = json.loads(call("/models/synthetic/infer", Path("/trial/request.json").read_bytes()))
 finally:
     server.terminate()
     server.wait(60)

@@ -207,7 +207,7 @@ def test_a_champion_that_is_loaded_has_answered_alone_and_in_a_batch(store):
         champion_version=lambda: "v",
         load_champion=lambda version: Champion(version, scorer("one"), scorer("all")),
     )
-    asyncio.run(repository.load("ranker"))
+    asyncio.run(repository.load())
     assert seen == ["all", "one"]
 
 
@@ -225,7 +225,7 @@ def test_a_store_that_is_away_does_not_keep_a_champion_from_being_loaded(is_stri
         champion_version=lambda: "v",
         load_champion=lambda version: Champion(version, stand_ins.score),
     )
-    assert asyncio.run(repository.load("ranker"))
+    asyncio.run(repository.load())
     assert ranker.version == "v"
 
 

@@ -14,20 +14,22 @@ def version_of(server, body):
 
 def test_load_swaps_to_wherever_the_alias_points(server, body):
     before = server.infer(body()).json()["outputs"][0]["data"]
-    assert server.reload("2025-06-09-second").json() == {"name": "ranker", "load": True}
+    assert server.reload("2025-06-09-second").json() == {"name": "stand-in", "load": True}
     assert version_of(server, body) == "2025-06-09-second"
     assert server.infer(body()).json()["outputs"][0]["data"] != before
-    assert server.http.get("/v2/models/ranker").json()["versions"] == ["2025-06-09-second"]
-    assert server.infer(body(), path="ranker/versions/2025-06-01-first/infer").status_code == 404
+    assert server.http.get("/v2/models/stand-in").json()["versions"] == ["2025-06-09-second"]
+    assert server.infer(body(), path="stand-in/versions/2025-06-01-first/infer").status_code == 404
 
 
 def test_tritonclient_loads_and_is_refused_an_unload(server, body):
     server.registry.set_alias("champion", "2025-06-09-second")
     with tritonclient.http.InferenceServerClient(server.url.removeprefix("http://")) as client:
-        client.load_model("ranker")
+        client.load_model("stand-in")
         assert client.get_model_repository_index()[0]["version"] == "2025-06-09-second"
-        with pytest.raises(InferenceServerException, match="the only model stays loaded"):
-            client.unload_model("ranker")
+        with pytest.raises(
+            InferenceServerException, match="a model stays loaded for as long as its server runs"
+        ):
+            client.unload_model("stand-in")
     assert version_of(server, body) == "2025-06-09-second"
 
 
@@ -78,7 +80,7 @@ def test_the_server_answers_others_while_one_request_takes_its_time(server, body
 def test_loads_leave_the_event_loop_and_the_ranking_threads_to_the_requests(server, body):
     """Twelve loads wait for each other, each for more than a second; requests wait for none."""
     server.registry.set_alias("champion", "2025-06-09-slow")
-    path, seconds = "/v2/repository/models/ranker/load", []
+    path, seconds = "/v2/repository/models/stand-in/load", []
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         loads = [pool.submit(server.http.post, path) for _ in range(2)]
         # Canaries too; what cannot fail quickly waits with the others.
@@ -103,9 +105,12 @@ def test_each_load_and_rejection_is_a_line_of_the_log(server):
     text = server.log.read_text()
     assert "load: 2025-06-01-first -> 2025-06-09-second" in text
     assert "load failed: champion 2025-06-09-broken; 2025-06-09-second stays" in text
-    assert "rejected: POST /v2/repository/models/ranker/load: 409" in text
+    assert "rejected: POST /v2/repository/models/stand-in/load: 409" in text
 
 
 def test_loads_are_counted(server):
     server.reload("2025-06-09-second")
-    assert 'ranking_loads_total{outcome="swapped"}' in server.http.get("/metrics").text
+    assert (
+        'ranking_loads_total{model="stand-in",outcome="swapped"}'
+        in server.http.get("/metrics").text
+    )

@@ -19,6 +19,7 @@ PARAMETERS = {"degraded": True, "num_unknown_item_daily": 1, "missing_context": 
 def ours(*, binary):
     return RankingResponse(
         id="mine",
+        model_name="stand-in",
         model_version="v",
         parameters=PARAMETERS,
         outputs=[
@@ -31,7 +32,7 @@ def ours(*, binary):
 def theirs(*, binary):
     return InferResponse(
         response_id="mine",
-        model_name="ranker",
+        model_name="stand-in",
         model_version="v",
         parameters=PARAMETERS,
         infer_outputs=[

@@ -60,12 +60,12 @@ def test_a_load_that_takes_too_long_is_refused_and_its_model_never_serves(world,
     monkeypatch.setattr(repository, "LOAD_SECONDS", 0.1)
     world.registry.set_alias(CHAMPION, SLOW)
     with pytest.raises(RequestError, match=r"load: 'not done'; within 0.1 seconds") as caught:
-        asyncio.run(world.repository.load("ranker"))
+        asyncio.run(world.repository.load())
     assert caught.value.status == 409
     world.end()
     assert world.ranker.version == FIRST
     # The alias is still there: the next load takes it.
-    asyncio.run(world.repository.load("ranker"))
+    asyncio.run(world.repository.load())
     assert world.ranker.version == SLOW
 
 
@@ -73,7 +73,7 @@ def test_a_canary_that_takes_too_long_never_gets_its_share(world, monkeypatch):
     monkeypatch.setattr(repository, "LOAD_SECONDS", 0.1)
     write_share(world.registry, CANARY, Share(version=SLOW, percent=5))
     with pytest.raises(RequestError, match="not done"):
-        asyncio.run(world.repository.follow("ranker"))
+        asyncio.run(world.repository.follow())
     world.end()
     assert world.ranker.versions.canary is None
 
@@ -83,7 +83,7 @@ def test_an_alias_that_goes_back_during_a_load_keeps_the_old_model(world):
     world.registry.set_alias(CHAMPION, SLOW)
 
     async def moved():
-        load = asyncio.create_task(world.repository.load("ranker"))
+        load = asyncio.create_task(world.repository.load())
         assert await asyncio.to_thread(world.begun.wait, 20)
         world.registry.set_alias(CHAMPION, FIRST)
         world.release.set()
@@ -99,7 +99,7 @@ def test_a_share_that_is_taken_away_during_a_load_is_not_given(world):
     write_share(world.registry, CANARY, Share(version=SLOW, percent=5))
 
     async def taken():
-        follow = asyncio.create_task(world.repository.follow("ranker"))
+        follow = asyncio.create_task(world.repository.follow())
         assert await asyncio.to_thread(world.begun.wait, 20)
         world.registry.set_alias(CANARY, None)
         world.release.set()
@@ -114,7 +114,7 @@ def test_a_caller_who_leaves_takes_the_load_along(world):
     world.registry.set_alias(CHAMPION, SLOW)
 
     async def left():
-        load = asyncio.create_task(world.repository.load("ranker"))
+        load = asyncio.create_task(world.repository.load())
         assert await asyncio.to_thread(world.begun.wait, 20)
         load.cancel()
         await asyncio.gather(load, return_exceptions=True)
@@ -130,10 +130,10 @@ def test_a_load_that_waits_for_another_and_is_given_up_never_begins(world, monke
     world.registry.set_alias(CHAMPION, SLOW)
 
     async def both():
-        first = asyncio.create_task(world.repository.load("ranker"))
+        first = asyncio.create_task(world.repository.load())
         assert await asyncio.to_thread(world.begun.wait, 20)
         monkeypatch.setattr(world.repository, "_load_champion", loads.append)
-        second = asyncio.create_task(world.repository.load("ranker"))
+        second = asyncio.create_task(world.repository.load())
         return await asyncio.gather(first, second, return_exceptions=True)
 
     started = time.monotonic()

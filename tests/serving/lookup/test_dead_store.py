@@ -177,8 +177,14 @@ def test_redis_frozen_killed_emptied_and_filled_again(start_server, body, tmp_pa
         for line in metrics.splitlines()
         if line.startswith(("ranking_store_reads_total", "ranking_flagged_answers_total"))
     }
-    assert counts['ranking_flagged_answers_total{flag="store_unavailable"}'] >= 2 * FAILURES + 6
-    assert counts['ranking_flagged_answers_total{flag="items_stale"}'] >= 1
-    missed = [counts[f'ranking_store_reads_total{{outcome="{o}"}}'] for o in ("late", "failed")]
+    assert (
+        counts['ranking_flagged_answers_total{flag="store_unavailable",model="stand-in"}']
+        >= 2 * FAILURES + 6
+    )
+    assert counts['ranking_flagged_answers_total{flag="items_stale",model="stand-in"}'] >= 1
+    missed = [
+        counts[f'ranking_store_reads_total{{model="stand-in",outcome="{o}"}}']
+        for o in ("late", "failed")
+    ]
     assert sum(missed) >= 2 * FAILURES
-    assert counts['ranking_store_reads_total{outcome="skipped"}'] >= 2
+    assert counts['ranking_store_reads_total{model="stand-in",outcome="skipped"}'] >= 2

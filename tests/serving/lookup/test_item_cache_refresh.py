@@ -133,7 +133,7 @@ def test_the_thread_sees_a_change_and_ends(rows, folder):
 
 
 def sample(name, **labels):
-    return prometheus_client.REGISTRY.get_sample_value(name, labels)
+    return prometheus_client.REGISTRY.get_sample_value(name, {"model": SCHEMA.name, **labels})
 
 
 def test_a_store_that_cannot_be_read_leaves_the_items_which_age_and_are_flagged(rows, folder, body):

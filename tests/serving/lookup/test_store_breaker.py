@@ -14,7 +14,7 @@ BUDGET, SLACK = 0.15, 0.5
 
 def breaker_of(budget):
     """Runs what it is asked for."""
-    return StoreCircuitBreaker(budget, lambda works: [work() for work in works])
+    return StoreCircuitBreaker(budget, lambda works: [work() for work in works], model="m")
 
 
 def test_after_some_failures_the_store_is_asked_once_a_second_and_then_trusted_again():
@@ -79,7 +79,7 @@ def test_a_read_that_fails_for_many_requests_has_failed_once():
         return works
 
     async def run():
-        breaker = StoreCircuitBreaker(BUDGET, read)
+        breaker = StoreCircuitBreaker(BUDGET, read, model="m")
         first = asyncio.create_task(breaker.read("first"))
         await asyncio.sleep(0.01)
         others = [asyncio.create_task(breaker.read("other")) for _ in range(5)]
@@ -131,7 +131,7 @@ def test_a_small_read_is_not_held_up_by_a_large_one():
         return works
 
     async def run():
-        breaker = StoreCircuitBreaker(BUDGET, read)
+        breaker = StoreCircuitBreaker(BUDGET, read, model="m")
         large = asyncio.create_task(breaker.read("large", num_rows=SMALL_ROWS + 1))
         while not begun.is_set():
             await asyncio.sleep(0.001)

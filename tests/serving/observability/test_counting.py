@@ -28,6 +28,7 @@ from serving.routing.traffic_split import Share
 from serving.settings import Limits, Settings, Store
 
 CANARY, CONTROL = "canary-version", "control-version"
+OF_CANARY = {"model": "stand-in", "version": CANARY}
 
 
 @pytest.fixture
@@ -55,20 +56,22 @@ def ranker_of(store):
         share = Share(version=CANARY, percent=100)
         canary = WeightedModel(model=Champion(CANARY, score), share=share)
         opened.follow(ServingVersions(champion=Champion(CONTROL, stand_ins.score), canary=canary))
-        LoadedVersions().set_roles({"canary": (CANARY, 100), "champion": (CONTROL, 0)})
+        LoadedVersions(stand_ins.SCHEMA.name).set_roles(
+            {"canary": (CANARY, 100), "champion": (CONTROL, 0)}
+        )
         return opened
 
     return made
 
 
 def counted(outcome, version=CANARY):
-    labels = {"version": version, "outcome": outcome}
+    labels = {"model": "stand-in", "version": version, "outcome": outcome}
     return prometheus_client.REGISTRY.get_sample_value("ranking_version_requests_total", labels)
 
 
 def seconds_counted():
     name = "ranking_version_seconds_count"
-    return prometheus_client.REGISTRY.get_sample_value(name, {"version": CANARY})
+    return prometheus_client.REGISTRY.get_sample_value(name, OF_CANARY)
 
 
 def nan_scores(inputs):
@@ -150,7 +153,7 @@ def test_a_canarys_answers_are_scored_by_the_champion_too(ranker_of, call):
     ranker.pairs.start()
 
     def sample(name):
-        return prometheus_client.REGISTRY.get_sample_value(name, {"version": CANARY})
+        return prometheus_client.REGISTRY.get_sample_value(name, OF_CANARY)
 
     names = (
         "ranking_pair_score_ratio_sum",
@@ -209,7 +212,7 @@ def test_a_pair_is_a_ratio_of_means_and_a_distance_of_ranks(scores, control, rat
 def test_the_wait_for_a_thread_is_no_time_of_the_version(ranker_of, call):
     """Versions share it: with it, a slow canary would look much like its control."""
     ranker = ranker_of(stand_ins.score)
-    name, labels = "ranking_version_seconds_sum", {"version": CANARY}
+    name, labels = "ranking_version_seconds_sum", OF_CANARY
     before = prometheus_client.REGISTRY.get_sample_value(name, labels)
 
     def late(job, **_):

@@ -91,21 +91,23 @@ def test_stages_versions_and_errors_are_counted_for_each_request(guarded, expose
     for stage in ("receive", "features", "score"):
         assert grown("ranking_stage_seconds_count", stage=stage) == 1
     loaded = [s.labels for s in after if s.name == "ranking_model_version"]
-    assert loaded == [{"version": version}]
+    assert loaded == [{"model": "stand-in", "version": version}]
     assert value(after, "ranking_requests_in_flight") == 0
 
 
 def test_series_of_versions_that_have_left_are_gone_after_one_more_change():
     """A server that runs for a year would else have series of all its versions."""
-    versions = LoadedVersions()
+    versions = LoadedVersions("of-many")
 
     def answered(version):
-        return REGISTRY.get_sample_value("ranking_answers_total", {"version": version})
+        return REGISTRY.get_sample_value(
+            "ranking_answers_total", {"model": "of-many", "version": version}
+        )
 
     for number in range(4):
         version = f"one-of-many-{number}"
         versions.set_roles({"champion": (version, 100.0)})
-        ANSWERS.labels(version).inc()
+        ANSWERS.labels("of-many", version).inc()
     assert [answered(f"one-of-many-{number}") for number in range(4)] == [None, None, 1, 1]
     versions.set_roles({"champion": ("never-asked", 100.0)})
     versions.set_roles({})

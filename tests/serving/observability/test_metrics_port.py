@@ -26,7 +26,7 @@ def test_the_server_has_its_metrics_there_while_it_runs(monkeypatch, capsys):
     def start():
         texts.append(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
 
-    running = SimpleNamespace(start=start, ranker=SimpleNamespace(version="v"))
+    running = SimpleNamespace(start=start, models=SimpleNamespace(versions={"synthetic": "v"}))
     monkeypatch.setattr("serving.processes.single.open_server", lambda *_, **__: running)
     monkeypatch.setenv("RANKING_TOKEN", "a-token-of-sixteen-characters")
     assert main(["serve", "--dataset", "synthetic", "--metrics-port", str(port)]) == 0

@@ -58,7 +58,7 @@ def answered(body, *, at=stand_ins.NOON, request_id="one"):
 
 
 def count(outcome):
-    labels = {"outcome": outcome}
+    labels = {"model": "stand-in", "outcome": outcome}
     return prometheus_client.REGISTRY.get_sample_value("ranking_logged_answers_total", labels) or 0
 
 

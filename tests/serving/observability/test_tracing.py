@@ -48,6 +48,7 @@ def test_a_request_is_a_span_below_its_caller_with_a_span_for_each_stage(traced,
         "http.route": "/v2/models/{model_name}/infer",
         "http.response.status_code": 200,
         "ranking.request_id": "one",
+        "ranking.model": "stand-in",
         "ranking.model_version": FIRST,
         "ranking.candidates": 3,
         "ranking.degraded": False,
@@ -65,7 +66,7 @@ def test_a_request_is_a_span_below_its_caller_with_a_span_for_each_stage(traced,
 
 def test_so_is_one_over_grpc(traced):
     running, kept = traced
-    request = messages.ModelInferRequest(model_name="ranker", id="two")
+    request = messages.ModelInferRequest(model_name="stand-in", id="two")
     request.inputs.add(name="user_id", datatype="INT64", shape=[1]).contents.int64_contents[:] = [7]
     item = request.inputs.add(name="item_id", datatype="BYTES", shape=[2])
     item.contents.bytes_contents[:] = [b"a", b"nobody-knows"]
@@ -83,7 +84,7 @@ def test_so_is_one_over_grpc(traced):
 def test_a_rejection_is_recorded_and_is_no_error_of_the_server(traced, body):
     running, kept = traced
     running.infer({**body(user_id={"data": ["x"]}), "id": "three"})
-    running.http.post("/v1/models/ranker:predict", json={})
+    running.http.post("/v1/models/stand-in:predict", json={})
     reason = "user_id.data[0]: 'x'; a value of type INT64"
     span, below = kept.of(error=reason)
     assert (span.attributes["http.response.status_code"], span.is_error) == (400, False)
@@ -106,7 +107,7 @@ def test_a_fault_of_the_server_is_an_error_with_its_exception(traced, body):
 
 def test_what_is_not_implemented_is_an_error_with_its_reason(traced):
     running, kept = traced
-    running.http.post("/v1/models/ranker:explain", json={})
+    running.http.post("/v1/models/stand-in:explain", json={})
     span, _ = kept.of(error="command: 'explain'; scores are not explained")
     assert (span.attributes["http.response.status_code"], span.is_error) == (501, True)
 
@@ -116,8 +117,10 @@ def test_over_grpc_a_rejection_has_its_code(traced):
     with grpc.insecure_channel(running.grpc_address) as channel:
         stub = service.GRPCInferenceServiceStub(channel)
         with pytest.raises(grpc.RpcError):
-            stub.RepositoryModelUnload(messages.RepositoryModelUnloadRequest(model_name="ranker"))
-    span, _ = kept.of(error="model: 'ranker'; the only model stays loaded")
+            stub.RepositoryModelUnload(messages.RepositoryModelUnloadRequest(model_name="stand-in"))
+    span, _ = kept.of(
+        error="model: 'stand-in'; a model stays loaded for as long as its server runs"
+    )
     assert span.attributes["rpc.grpc.status_code"] == grpc.StatusCode.FAILED_PRECONDITION.value[0]
     assert span.is_error is False
 
@@ -137,7 +140,7 @@ def test_what_the_caller_does_not_sample_and_what_is_only_asked_makes_no_span(tr
     running, kept = traced
     unsampled = f"00-{'a' * 32}-{CALLER}-00"
     running.infer({**body(), "id": "four"}, headers={"traceparent": unsampled})
-    for path in ("/v2/health/ready", "/metrics", "/v2/models/ranker", "/nowhere"):
+    for path in ("/v2/health/ready", "/metrics", "/v2/models/stand-in", "/nowhere"):
         running.http.get(path)
     running.infer({**body(), "id": "five"}, headers={"traceparent": "not one"})
     kept.of(request_id="five")

@@ -132,13 +132,13 @@ def test_what_no_one_waits_for_any_more_is_cancelled():
 def test_a_worker_whose_supervisor_is_killed_ends(monkeypatch, tmp_path):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     store = stand_ins.StandInStore(stand_ins.SCHEMA, stand_ins.sample_rows())
-    items = HeldItems(Store(), equal_at=SharedMoment().get)
+    items = HeldItems(Store(), equal_at=SharedMoment().get, model="stand-in")
     stopped = []
 
     async def run():
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ranker = Ranker(stand_ins.SCHEMA, online=store)
-        joining = Worker(ours, ranker, items=items, num_threads=1).join
+        joining = Worker(ours, [(ranker, items)], admission=ranker.admission, num_threads=1).join
         theirs.close()
         with pytest.raises(ConnectionError, match="supervisor: ended"):
             await joining(stop=stopped.append, complete=lambda: None)
@@ -153,12 +153,12 @@ def test_workers_that_end_again_and_again_are_not_replaced_for_ever(monkeypatch,
     monkeypatch.setattr(workers, "MODULE", "this")
     monkeypatch.setattr(workers, "mark_process_dead", lambda pid: None)
     caplog.set_level(logging.CRITICAL)
-    begin = messages.Begin(
-        schema=stand_ins.SCHEMA, store="none", host="127.0.0.1", http_port=0, grpc_port=0
-    )
+    begin = messages.Begin(num_models=1, store="none", host="127.0.0.1", http_port=0, grpc_port=0)
+
+    models = {"stand-in": (SharedObject(stand_ins.SCHEMA), SharedMoment())}
 
     async def run():
-        one = workers.Workers(begin, number=1, moment=SharedMoment(), on_change=None)
+        one = workers.Workers(begin, models, number=1, on_change=None)
         one.start()
         await asyncio.wait_for(one.failed.wait(), 60)
         await one.stop(0.1)

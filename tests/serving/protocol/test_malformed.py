@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.usefixtures("log_before")
 JSON_LENGTH = "Inference-Header-Content-Length"
-INFER = "/v2/models/ranker/infer"
+INFER = "/v2/models/stand-in/infer"
 JSON_TYPE = {"Content-Type": "application/json"}
 
 
@@ -213,18 +213,18 @@ def test_the_same_binary_request_unspoilt_is_answered(server, body):
 
 PATHS = [
     ("POST", "/v2/models/nobody/infer", 404),
-    ("POST", "/v2/models/ranker/versions/2020-01-01/infer", 404),
-    ("GET", "/v2/models/ranker/versions/2020-01-01", 404),
-    ("GET", "/v2/models/ranker/versions/2020-01-01/ready", 404),
+    ("POST", "/v2/models/stand-in/versions/2020-01-01/infer", 404),
+    ("GET", "/v2/models/stand-in/versions/2020-01-01", 404),
+    ("GET", "/v2/models/stand-in/versions/2020-01-01/ready", 404),
     ("GET", "/v2/models/nobody", 404),
     ("GET", "/v2/models/nobody/ready", 404),
-    ("GET", "/v2/models/ranker/infer", 405),
-    ("POST", "/v1/models/ranker:predict", 400),
-    ("POST", "/v1/models/ranker:explain", 501),
+    ("GET", "/v2/models/stand-in/infer", 405),
+    ("POST", "/v1/models/stand-in:predict", 400),
+    ("POST", "/v1/models/stand-in:explain", 501),
     ("POST", "/v1/models/nobody:predict", 404),
     ("POST", "/v2/repository/models/nobody/load", 404),
     ("POST", "/v2/repository/models/nobody/unload", 404),
-    ("POST", "/v2/repository/models/ranker/unload", 409),
+    ("POST", "/v2/repository/models/stand-in/unload", 409),
     ("GET", "/nowhere", 404),
     ("POST", "/v2/models/%ff%00/infer", 404),
 ]
@@ -246,8 +246,8 @@ def test_a_body_beyond_the_limit_is_refused(server, is_chunked):
 @pytest.mark.parametrize(
     "head",
     [
-        b"POST /v2/models/ranker/infer HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
-        b"POST /v2/models/ranker/infer HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        b"POST /v2/models/stand-in/infer HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST /v2/models/stand-in/infer HTTP/1.1\r\nContent-Length: many\r\n\r\n",
         b"GARBAGE\r\n\r\n",
     ],
 )

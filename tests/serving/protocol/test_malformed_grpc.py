@@ -29,7 +29,7 @@ def grpc_request(**changes):
     for name, change in changes.items():
         tensors[name] = {**tensors.get(name, {}), **change}
     return messages.ModelInferRequest(
-        model_name="ranker", inputs=[{"name": name, **tensor} for name, tensor in tensors.items()]
+        model_name="stand-in", inputs=[{"name": name, **tensor} for name, tensor in tensors.items()]
     )
 
 
@@ -126,10 +126,10 @@ class TestGrpc:
         )
 
     def test_unloading_the_only_model_is_a_failed_precondition(self, stub):
-        request = messages.RepositoryModelUnloadRequest(model_name="ranker")
+        request = messages.RepositoryModelUnloadRequest(model_name="stand-in")
         self.assert_invalid(
             lambda: stub.RepositoryModelUnload(request),
-            says="the only model stays loaded",
+            says="a model stays loaded for as long as its server runs",
             code=grpc.StatusCode.FAILED_PRECONDITION,
         )
 

@@ -172,7 +172,7 @@ def test_memory_files_and_threads_are_as_before(seen):
 def test_no_status_came_that_openapi_does_not_name(server, seen):
     paths = server.http.get("/openapi.json").json()["paths"]
     for (method, path), status in seen.rest:
-        operation = paths.get(path, {}).get(method.lower())
+        operation = paths.get(path.replace("{model_name}", "stand-in"), {}).get(method.lower())
         if operation is None:
             assert status in {404, 405}, (method, path, status)
         else:

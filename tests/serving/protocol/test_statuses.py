@@ -48,11 +48,11 @@ def limited(tmp_path_factory):
         yield opened
 
 
-def path_of(operation, *, model="ranker"):
+def path_of(operation, *, model="stand-in"):
     return operation.path.format(model_name=model, model_version=FIRST)
 
 
-def ask(server, operation, *, model="ranker", **content):
+def ask(server, operation, *, model="stand-in", **content):
     return server.http.request(operation.method, path_of(operation, model=model), **content)
 
 
@@ -84,7 +84,7 @@ def occurred(server, operation, status):
 
 def status_of_a_canary_that_cannot_be_loaded(server):
     write_share(server.registry, CANARY, Share(version=BROKEN, percent=5))
-    answer = server.http.post("/v2/repository/models/ranker/versions")
+    answer = server.http.post("/v2/repository/models/stand-in/versions")
     clear_share(server.registry, CANARY)
     return answer.status_code
 
@@ -124,7 +124,7 @@ def test_each_occurs(limited):
 
 
 def test_spans_on_the_console_are_lines_of_the_log(limited):
-    assert limited.http.post("/v1/models/ranker:explain", json={}).status_code == 501
+    assert limited.http.post("/v1/models/stand-in:explain", json={}).status_code == 501
     wait_until(lambda: '"name": "POST /v1/models/{model_name}:explain"' in log_of(limited))
 
 

@@ -14,7 +14,7 @@ from support.serving import stand_ins
 from tritonclient.utils import InferenceServerException
 
 FIRST = "2025-06-01-first"
-READY = {"name": "ranker", "version": FIRST, "state": "READY", "reason": ""}
+READY = {"name": "stand-in", "version": FIRST, "state": "READY", "reason": ""}
 VALUES = {
     "user_id": ("INT64", np.array([7], dtype=np.int64)),
     "item_id": ("BYTES", np.array(["a", "b", "c"], dtype=np.object_)),
@@ -63,33 +63,35 @@ class TestHttp:
 
     def test_load_answers_when_the_model_is_loaded(self, server, client):
         server.registry.set_alias("champion", "2025-06-02-second")
-        client.load_model("ranker")
-        assert client.is_model_ready("ranker", "2025-06-02-second")
-        assert not client.is_model_ready("ranker", FIRST)
+        client.load_model("stand-in")
+        assert client.is_model_ready("stand-in", "2025-06-02-second")
+        assert not client.is_model_ready("stand-in", FIRST)
 
     def test_a_load_of_something_else_is_refused(self, client):
         with pytest.raises(InferenceServerException, match="the registry says what is loaded"):
-            client.load_model("ranker", config="{}")
-        with pytest.raises(InferenceServerException, match="the only model is ranker"):
+            client.load_model("stand-in", config="{}")
+        with pytest.raises(InferenceServerException, match="the only model is stand-in"):
             client.load_model("nobody")
 
     def test_unload_is_refused_with_its_status(self, client):
-        with pytest.raises(InferenceServerException, match="the only model stays loaded") as caught:
-            client.unload_model("ranker")
+        with pytest.raises(
+            InferenceServerException, match="a model stays loaded for as long as its server runs"
+        ) as caught:
+            client.unload_model("stand-in")
         assert caught.value.status() == "409"
 
     def test_what_the_endpoint_has_not_is_refused_and_not_ignored(self, client):
         outputs = [tritonclient.http.InferRequestedOutput("score", class_count=2)]
         with pytest.raises(InferenceServerException, match="'classification'; not supported"):
-            client.infer("ranker", list(tensors(tritonclient.http)), outputs=outputs)
+            client.infer("stand-in", list(tensors(tritonclient.http)), outputs=outputs)
         shared = tritonclient.http.InferInput("user_id", [1], "INT64")
         shared.set_shared_memory("region", 8)
         with pytest.raises(InferenceServerException, match="'shared_memory_region'; not supported"):
-            client.infer("ranker", [shared])
+            client.infer("stand-in", [shared])
 
     def test_unknown_parameters_of_a_request_are_no_error(self, client, scores):
         result = client.infer(
-            "ranker",
+            "stand-in",
             list(tensors(tritonclient.http)),
             request_id="mine",
             sequence_id=3,
@@ -104,11 +106,11 @@ class TestHttp:
         async def calls():
             async with tritonclient.http.aio.InferenceServerClient(address) as client:
                 assert await client.is_server_ready()
-                assert await client.is_model_ready("ranker", FIRST)
+                assert await client.is_model_ready("stand-in", FIRST)
                 assert await client.get_model_repository_index() == [READY]
-                assert (await client.get_model_metadata("ranker"))["versions"] == [FIRST]
+                assert (await client.get_model_metadata("stand-in"))["versions"] == [FIRST]
                 inputs = list(tensors(tritonclient.http.aio))
-                return await asyncio.gather(*(client.infer("ranker", inputs) for _ in range(8)))
+                return await asyncio.gather(*(client.infer("stand-in", inputs) for _ in range(8)))
 
         for result in asyncio.run(calls()):
             assert result.as_numpy("score").tolist() == scores

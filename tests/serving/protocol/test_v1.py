@@ -13,7 +13,7 @@ from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
 from serving.protocol.v1 import from_v1
 
-PREDICT = "/v1/models/ranker:predict"
+PREDICT = "/v1/models/stand-in:predict"
 
 
 def instances(number=3, **changes):
@@ -46,7 +46,7 @@ def test_predictions_are_the_scores_of_v2_in_order(server, body):
     assert answer.status_code == 200
     assert answer.json() == {
         "predictions": ranked["outputs"][0]["data"],
-        "model_name": "ranker",
+        "model_name": "stand-in",
         "model_version": ranked["model_version"],
         "parameters": ranked["parameters"],
     }
@@ -126,8 +126,8 @@ def test_kserves_own_client_of_v1_takes_the_answer(server, body):
     async def call():
         client = InferenceRESTClient(RESTConfig(protocol="v1"))
         try:
-            assert await client.is_model_ready(server.url, "ranker")
-            return await client.infer(server.url, instances(), model_name="ranker")
+            assert await client.is_model_ready(server.url, "stand-in")
+            return await client.infer(server.url, instances(), model_name="stand-in")
         finally:
             await client.close()
 
@@ -136,6 +136,6 @@ def test_kserves_own_client_of_v1_takes_the_answer(server, body):
 
 
 def test_models_and_readiness_are_those_of_kserve(server):
-    assert server.http.get("/v1/models").json() == {"models": ["ranker"]}
-    assert server.http.get("/v1/models/ranker").json() == {"name": "ranker", "ready": True}
+    assert server.http.get("/v1/models").json() == {"models": ["stand-in"]}
+    assert server.http.get("/v1/models/stand-in").json() == {"name": "stand-in", "ready": True}
     assert server.http.get("/v1/models/nobody").status_code == 404

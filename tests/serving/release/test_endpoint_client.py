@@ -8,7 +8,7 @@ import pytest
 
 from serving.release.endpoint_client import Endpoint, EndpointError, NoEndpointError
 
-MODEL = "/v2/models/ranker"
+MODEL = "/v2/models/stand-in"
 
 
 @contextlib.contextmanager
@@ -45,7 +45,7 @@ def answer_of(body, *, status="200 OK", headers=""):
 
 def test_an_answer_is_read_with_the_token_and_no_connection_stays_open():
     with answering(answer_of("metric 1")) as (url, got):
-        assert Endpoint(f"{url}/", token="a-token-of-the-tests").metrics() == "metric 1"
+        assert Endpoint(f"{url}/", "stand-in", token="a-token-of-the-tests").metrics() == "metric 1"
     ((head, is_closed),) = got
     assert head.startswith("GET /metrics HTTP/1.1\r\n")
     assert "authorization: bearer a-token-of-the-tests\r\n" in head.lower()
@@ -63,7 +63,7 @@ def test_an_answer_is_read_with_the_token_and_no_connection_stays_open():
 )
 def test_an_answer_that_is_none_is_reported_with_its_address_and_reason(answer, says):
     with answering(answer) as (url, _), pytest.raises(EndpointError, match=f"{url}: .*{says}"):
-        Endpoint(url).version()
+        Endpoint(url, "stand-in").version()
 
 
 def test_a_silent_server_is_given_up_in_time(monkeypatch):
@@ -71,23 +71,23 @@ def test_a_silent_server_is_given_up_in_time(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(EndpointError, match=f"{url}: timed out; no answer to GET {MODEL}"):
-            Endpoint(url).version()
+            Endpoint(url, "stand-in").version()
 
 
 def test_where_nothing_listens_there_may_be_no_server():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with pytest.raises(NoEndpointError, match=f"{url}: .*Connection refused"):
-        Endpoint(url).version()
+        Endpoint(url, "stand-in").version()
 
 
 def test_a_redirect_is_reported_and_the_token_goes_to_the_named_address_alone():
     moved = answer_of("away", status="307 Moved", headers="Location: http://127.0.0.1:9/\r\n")
     with answering(moved) as (url, _), pytest.raises(EndpointError, match=f"{url}: 307; away"):
-        Endpoint(url, token="a-token-of-the-tests").version()
+        Endpoint(url, "stand-in", token="a-token-of-the-tests").version()
 
 
 @pytest.mark.parametrize("url", ["localhost", "ftp://localhost", "http://localhost:port"])
 def test_an_address_that_is_none_is_reported(url):
     with pytest.raises(EndpointError, match=f"endpoint {url}: .*; no answer to GET {MODEL}"):
-        Endpoint(url, is_required=True).version()
+        Endpoint(url, "stand-in", is_required=True).version()

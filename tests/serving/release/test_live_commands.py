@@ -89,14 +89,14 @@ def test_a_days_canary_is_kept_over_a_restart_promoted_and_rolled_back(
 
     restarted = open_server(
         Options(
-            schema=fixtures.SCHEMA,
+            schemas=(fixtures.SCHEMA,),
             **{name: live.world.root / name for name in ("store", "artifacts", "tracking")},
             host="127.0.0.1",
             http_port=0,
             grpc_port=0,
         )
     )
-    assert restarted.ranker.versions.to_dict() == {
+    assert restarted.models.ranker(fixtures.SCHEMA.name).versions.to_dict() == {
         "champion": first,
         "canary": {"version": newest, "percent": 100},
         "shadow": None,

@@ -33,7 +33,7 @@ def registry(server):
     clear_share(server.registry, CANARY)
     for path in server.registry.folder.glob("*@*"):
         path.unlink()
-    Endpoint(server.url).follow()
+    Endpoint(server.url, "stand-in").follow()
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def one_step(monkeypatch):
 def target(server, version, **options):
     return LocalTarget(
         registry=server.registry,
-        endpoint=Endpoint(server.url),
+        endpoint=Endpoint(server.url, "stand-in"),
         version=version,
         **{"pause_seconds": 0.02, "quiet_seconds": 5.0, **options},
     )
@@ -60,7 +60,7 @@ def traffic(server, body):
         with httpx.Client(base_url=server.url, timeout=20) as http:
             while not is_over.is_set():
                 content = body(user_id={"data": [next(users)]})
-                answers.append(http.post("/v2/models/ranker/infer", json=content))
+                answers.append(http.post("/v2/models/stand-in/infer", json=content))
 
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
@@ -82,10 +82,10 @@ def test_each_user_is_answered_by_the_version_of_their_hash_and_scored_by_it(
 ):
     share = Share(version=OTHER, percent=50, salt="x")
     write_share(registry, CANARY, share)
-    assert Endpoint(server.url).follow()["canary"] == {"version": OTHER, "percent": 50}
+    assert Endpoint(server.url, "stand-in").follow()["canary"] == {"version": OTHER, "percent": 50}
     golden = {}
     for version in (FIRST, OTHER):
-        path = f"ranker/versions/{version}/infer"
+        path = f"stand-in/versions/{version}/infer"
         answer = server.infer(body(user_id={"data": [70]}), path=path).json()
         assert answer["model_version"] == version
         golden[version] = scores_of(answer)
@@ -95,26 +95,28 @@ def test_each_user_is_answered_by_the_version_of_their_hash_and_scored_by_it(
         answer = server.infer(body(user_id={"data": [user]})).json()
         assert answer["model_version"] == expected
         pinned = server.infer(
-            body(user_id={"data": [user]}), path=f"ranker/versions/{expected}/infer"
+            body(user_id={"data": [user]}), path=f"stand-in/versions/{expected}/infer"
         )
         assert scores_of(answer) == scores_of(pinned.json())
-    assert server.http.get("/v2/models/ranker").json()["versions"] == [FIRST, OTHER]
+    assert server.http.get("/v2/models/stand-in").json()["versions"] == [FIRST, OTHER]
     listed = server.http.post("/v2/repository/index").json()
     assert [entry["version"] for entry in listed] == [FIRST, OTHER]
 
 
 def test_metrics_tell_both_versions_apart(server, body, registry):
     write_share(registry, CANARY, Share(version=TWIN, percent=100))
-    Endpoint(server.url).follow()
-    before = samples(Endpoint(server.url).metrics(), TWIN)
+    Endpoint(server.url, "stand-in").follow()
+    before = samples(Endpoint(server.url, "stand-in").metrics(), version=TWIN)
     for _ in range(3):
         server.infer(body()).raise_for_status()
-    after = samples(Endpoint(server.url).metrics(), TWIN)
+    after = samples(Endpoint(server.url, "stand-in").metrics(), version=TWIN)
     key = ("ranking_version_requests_total", "complete")
     assert after[key] - before[key] == 3
     text = server.http.get("/metrics").text
-    assert f'ranking_version_share{{role="canary",version="{TWIN}"}} 100.0' in text
-    assert f'ranking_version_share{{role="champion",version="{FIRST}"}} 0.0' in text
+    assert f'ranking_version_share{{model="stand-in",role="canary",version="{TWIN}"}} 100.0' in text
+    assert (
+        f'ranking_version_share{{model="stand-in",role="champion",version="{FIRST}"}} 0.0' in text
+    )
 
 
 def test_a_good_canary_takes_its_step_and_no_request_fails(server, body, registry, one_step):
@@ -152,7 +154,7 @@ def test_a_bad_canary_goes_back_by_itself_with_the_reason(
     ):
         Canary(target=target(server, version), limits=bounds).run()
     assert registry.alias(CANARY) is None
-    versions = Endpoint(server.url).serving_versions()
+    versions = Endpoint(server.url, "stand-in").serving_versions()
     assert (versions["champion"], versions["canary"]) == (FIRST, None)
     rolled_back = registry.tag(version, "rolled_back")
     # What never answered anybody is no danger, and may be tried again once it is mended.
@@ -167,7 +169,7 @@ def test_without_traffic_nothing_is_known_and_the_verdict_says_so(server, regist
     assert summary["note"].endswith("; the gate alone decides")
     assert registry.tag(OTHER, "canary_verdict") == "no traffic"
     assert registry.tag(OTHER, "rolled_back") is None
-    assert Endpoint(server.url).serving_versions()["canary"] is None
+    assert Endpoint(server.url, "stand-in").serving_versions()["canary"] is None
 
 
 def test_without_traffic_where_there_must_be_some_it_fails(server, registry):
@@ -182,7 +184,7 @@ def test_a_load_that_takes_too_long_ends_it(server, registry):
     limits = Limits(ready_timeout_seconds=0.3)
     with pytest.raises(CanaryError, match=r"2025-06-01-slow: not ready; .*timed out"):
         Canary(target=target(server, "2025-06-01-slow"), limits=limits).run()
-    assert Endpoint(server.url).serving_versions()["canary"] is None
+    assert Endpoint(server.url, "stand-in").serving_versions()["canary"] is None
 
 
 def test_somebody_else_who_moves_the_share_or_the_champion_is_a_conflict(server, registry):
@@ -224,7 +226,9 @@ def test_a_canary_that_cannot_begin_changes_nothing(tmp_path, champion, under_wa
     registry.set_alias("champion", champion)
     if under_way:
         write_share(registry, CANARY, under_way)
-    tried = LocalTarget(registry=registry, endpoint=Endpoint("http://127.0.0.1:9"), version=TWIN)
+    tried = LocalTarget(
+        registry=registry, endpoint=Endpoint("http://127.0.0.1:9", "stand-in"), version=TWIN
+    )
     with pytest.raises(ValueError, match=says):
         Canary(target=tried, limits=BRIEF).run()
     assert read_share(registry, CANARY) == under_way
@@ -242,7 +246,7 @@ def test_a_signal_takes_the_share_back(server, registry, monkeypatch):
     with pytest.raises(CanaryError, match="stopped by a signal"):
         Canary(target=target(server, TWIN), limits=Limits()).run()
     assert registry.alias(CANARY) is None
-    assert Endpoint(server.url).serving_versions()["canary"] is None
+    assert Endpoint(server.url, "stand-in").serving_versions()["canary"] is None
 
 
 def test_other_names_and_no_champion_are_refused(server):

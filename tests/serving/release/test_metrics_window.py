@@ -61,7 +61,7 @@ def exported():
 
 
 def test_a_version_is_read_of_a_server_that_has_several(exported):
-    seen = observe({}, {"server": samples(exported, "one")})
+    seen = observe({}, {"server": samples(exported, version="one")})
     assert (seen.num_complete, seen.num_degraded, seen.num_failed) == (1, 0, 1)
     assert (sum(seen.seconds.counts), sum(seen.pairs.score_ratios.counts)) == (2, 2)
     assert seen.pairs.rank_distances.total == pytest.approx(0.04)
@@ -76,7 +76,7 @@ def test_a_pod_has_one_version_whole_requests_and_what_it_turned_away(exported):
 
 def test_text_without_a_series_is_refused_with_its_name(exported):
     with pytest.raises(ValueError, match=f"metrics: no .*{SECONDS}"):
-        samples(exported, "third")
+        samples(exported, version="third")
 
 
 def test_a_quantile_is_linear_within_its_bucket():

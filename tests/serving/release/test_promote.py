@@ -24,7 +24,7 @@ YES = {"decision": "promote", "reasons": []}
 def promoted(server_or_registry, version, *, url, decision=YES, day=DAY):
     registry = getattr(server_or_registry, "registry", server_or_registry)
     registry.set_alias("newest", version)
-    return promote(registry, decision=decision, day=day, endpoint=Endpoint(url))
+    return promote(registry, decision=decision, day=day, endpoint=Endpoint(url, "stand-in"))
 
 
 @pytest.fixture

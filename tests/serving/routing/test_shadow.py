@@ -25,12 +25,13 @@ from serving.settings import Logging, Tls
 from training.registry.aliases import CANARY, SHADOW
 
 FIRST = "2025-06-01-first"
+OF_MODEL = {"model": "stand-in"}
 SCORES = np.array([0.1, 0.5, 0.3], dtype=np.float32)
 """Of the answer's three candidates."""
 
 
 def count(outcome):
-    labels = {"outcome": outcome}
+    labels = {**OF_MODEL, "outcome": outcome}
     name = "ranking_shadow_requests_total"
     return prometheus_client.REGISTRY.get_sample_value(name, labels)
 
@@ -94,13 +95,13 @@ def test_a_challenger_that_hangs_is_given_up_and_reported_and_the_next_one_score
     assert not mirror.offer(stuck, answered)
     monkeypatch.undo()
     assert (count("hung") - hung, len(mirror._waiting)) == (1, 0)
-    assert prometheus_client.REGISTRY.get_sample_value("ranking_shadow_hung") == 1
+    assert prometheus_client.REGISTRY.get_sample_value("ranking_shadow_hung", OF_MODEL) == 1
     assert "challenger has not scored a request" in caplog.text
     assert not mirror.offer(stuck, answered)
     mirror.forget()
     mirror.offer(challenger(lambda inputs: SCORES), answered)
     wait_until(lambda: count("scored") == scored + 1, seconds=30)
-    assert prometheus_client.REGISTRY.get_sample_value("ranking_shadow_hung") == 0
+    assert prometheus_client.REGISTRY.get_sample_value("ranking_shadow_hung", OF_MODEL) == 0
     is_over.set()
     abandoned.join(10)
     assert not abandoned.is_alive()
@@ -122,7 +123,7 @@ def test_a_challenger_that_hung_before_it_was_replaced_is_not_reported_of_the_ne
     monkeypatch.undo()
     wait_until(lambda: count("scored") == scored + 2, seconds=30)
     assert (count("hung") - hung, count("dropped") - dropped) == (1, 0)
-    assert prometheus_client.REGISTRY.get_sample_value("ranking_shadow_hung") == 0
+    assert prometheus_client.REGISTRY.get_sample_value("ranking_shadow_hung", OF_MODEL) == 0
     is_over.set()
 
 
@@ -166,8 +167,8 @@ def test_differences_and_ranks_are_measured(mirror, answered):
     def sums():
         value = prometheus_client.REGISTRY.get_sample_value
         # Prometheus' histograms have no sum where a bound is negative.
-        below = value("ranking_shadow_rank_correlation_bucket", {"le": "-0.5"})
-        return value("ranking_shadow_difference_sum"), below
+        below = value("ranking_shadow_rank_correlation_bucket", {**OF_MODEL, "le": "-0.5"})
+        return value("ranking_shadow_difference_sum", OF_MODEL), below
 
     before, scored = sums(), count("scored")
     mirror.offer(challenger(lambda inputs: 0.9 - SCORES), answered)
@@ -193,17 +194,17 @@ def test_rank_correlation_has_mean_ranks_for_ties_and_none_where_nothing_is_rank
 def registry(server):
     yield server.registry
     clear_share(server.registry, SHADOW)
-    Endpoint(server.url).follow()
+    Endpoint(server.url, "stand-in").follow()
 
 
 @pytest.mark.parametrize("version", ["2025-06-09-slow", "2025-06-09-raising"])
 def test_a_slow_or_failing_challenger_never_touches_answers(server, body, registry, version):
     expected = server.infer(body()).json()["outputs"]
     write_share(registry, SHADOW, Share(version=version, percent=100))
-    Endpoint(server.url).follow()
-    answers_of_first = f'ranking_answers_total{{version="{FIRST}"}}'
-    dropped = 'ranking_shadow_requests_total{outcome="dropped"}'
-    failed = 'ranking_shadow_requests_total{outcome="failed"}'
+    Endpoint(server.url, "stand-in").follow()
+    answers_of_first = f'ranking_answers_total{{model="stand-in",version="{FIRST}"}}'
+    dropped = 'ranking_shadow_requests_total{model="stand-in",outcome="dropped"}'
+    failed = 'ranking_shadow_requests_total{model="stand-in",outcome="failed"}'
     before = {name: metric(server, name) for name in (answers_of_first, dropped, failed)}
     answers = [server.infer(body()) for _ in range(90)]
     assert {answer.status_code for answer in answers} == {200}
@@ -246,7 +247,7 @@ def test_canary_and_shadow_are_logged_with_the_columns_that_each_of_them_scored(
         key=files / "client.key",
         authority=guarded.certificates.authority,
     )
-    endpoint = Endpoint(guarded.server.url, token=guarded.token, tls=tls)
+    endpoint = Endpoint(guarded.server.url, "stand-in", token=guarded.token, tls=tls)
     write_share(registry, CANARY, Share(version="2025-06-03-canary", percent=100))
     write_share(registry, SHADOW, Share(version="2025-06-09-shadow", percent=100))
     endpoint.follow()

@@ -72,7 +72,9 @@ def test_work_that_a_thread_is_at_keeps_its_place_until_it_has_ended(body):
         return late, inside
 
     def num_dropped():
-        return prometheus_client.REGISTRY.get_sample_value("ranking_dropped_requests_total")
+        return prometheus_client.REGISTRY.get_sample_value(
+            "ranking_dropped_requests_total", {"model": "stand-in"}
+        )
 
     before = num_dropped()
     late, (num_inside, num_begun) = asyncio.run(asyncio.wait_for(run(), 10))
@@ -122,7 +124,7 @@ def thread_of(work):
 
 def test_metrics_are_written_in_a_thread(monkeypatch):
     """They take milliseconds, in which the loop would answer no caller."""
-    endpoint = Routes(dataplane=None, ranker=None, repository=None, settings=Settings())
+    endpoint = Routes(dataplane=None, models=None, settings=Settings())
 
     async def scrape(encoder):
         monkeypatch.setattr(routes.exposition, "choose_encoder", lambda accept: (encoder, "text"))

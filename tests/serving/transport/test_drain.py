@@ -18,6 +18,7 @@ from support.serving.running_server import metric, running, wait_until
 
 from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
+from serving.inference.served_models import ServedModels
 from serving.routing.serving_versions import Champion
 from serving.transport.data_plane import RankingDataPlane
 
@@ -113,7 +114,7 @@ def test_a_server_that_drains_is_not_ready():
     repository = ChampionRepository(
         ranker, champion_version=lambda: "v", load_champion=lambda version: None
     )
-    dataplane = RankingDataPlane(ranker, repository=repository)
+    dataplane = RankingDataPlane(ServedModels([repository], ranker.admission))
     ranker.swap(Champion("v", stand_ins.score))
     assert asyncio.run(dataplane.ready())
     dataplane.is_draining = True

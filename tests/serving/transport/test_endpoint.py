@@ -42,7 +42,7 @@ class TestAnswer:
 
     def test_answer_names_the_version_and_keeps_the_request_id(self, server, body):
         answer = server.infer({**body(), "id": "mine"}).json()
-        assert (answer["model_version"], answer["model_name"]) == ("2025-06-01-first", "ranker")
+        assert (answer["model_version"], answer["model_name"]) == ("2025-06-01-first", "stand-in")
         assert answer["id"] == "mine"
 
     def test_a_request_without_id_gets_one(self, server, body):
@@ -135,14 +135,17 @@ class TestAnswer:
         assert list(outputs(answer)) == ["score"]
 
     def test_the_version_may_be_named_in_the_path(self, server, body):
-        answer = server.infer(body(), path="ranker/versions/2025-06-01-first/infer")
+        answer = server.infer(body(), path="stand-in/versions/2025-06-01-first/infer")
         assert answer.status_code == 200
 
     def test_metrics_count_requests_and_rows(self, server, body):
         server.infer(body(user_id={"data": [8]}))
         text = server.http.get("/metrics").text
-        assert 'ranking_requests_total{outcome="degraded"}' in text
-        assert 'ranking_feature_rows_total{status="unknown",table="user_state"}' in text
+        assert 'ranking_requests_total{model="stand-in",outcome="degraded"}' in text
+        assert (
+            'ranking_feature_rows_total{model="stand-in",status="unknown",table="user_state"}'
+            in text
+        )
 
     def test_metrics_have_what_a_rollout_reads(self, server, body):
         before = {"pod": samples(server.http.get("/metrics").text)}
@@ -156,7 +159,7 @@ class TestAnswer:
     def test_metrics_tell_our_failures_from_the_callers(self, server):
         assert {answer.status_code for answer in server.before_load.values()} >= {503}
         text = server.http.get("/metrics").text
-        assert 'ranking_requests_total{outcome="failed"}' in text
+        assert 'ranking_requests_total{model="stand-in",outcome="failed"}' in text
 
 
 class TestTritonClient:
@@ -186,7 +189,7 @@ class TestTritonClient:
                 for name in ("score", "item_status", "user_status")
             ]
         with tritonclient.http.InferenceServerClient(server.url.removeprefix("http://")) as client:
-            result = client.infer("ranker", list(self.tensors()), outputs=requested)
+            result = client.infer("stand-in", list(self.tensors()), outputs=requested)
         assert result.as_numpy("score").tolist() == expected_scores(body())
         assert result.as_numpy("score").dtype == np.float32
         statuses = [s if isinstance(s, str) else s.decode() for s in result.as_numpy("item_status")]
@@ -197,18 +200,18 @@ class TestTritonClient:
         with tritonclient.http.InferenceServerClient(server.url.removeprefix("http://")) as client:
             assert client.is_server_live()
             assert client.is_server_ready()
-            assert client.is_model_ready("ranker")
-            assert client.is_model_ready("ranker", "2025-06-01-first")
-            assert not client.is_model_ready("ranker", "2024-01-01")
-            assert client.get_model_metadata("ranker")["versions"] == ["2025-06-01-first"]
+            assert client.is_model_ready("stand-in")
+            assert client.is_model_ready("stand-in", "2025-06-01-first")
+            assert not client.is_model_ready("stand-in", "2024-01-01")
+            assert client.get_model_metadata("stand-in")["versions"] == ["2025-06-01-first"]
             assert client.get_model_repository_index() == [
-                {"name": "ranker", "version": "2025-06-01-first", "state": "READY", "reason": ""}
+                {"name": "stand-in", "version": "2025-06-01-first", "state": "READY", "reason": ""}
             ]
 
 
 class TestMetadata:
     def test_every_input_and_output_has_type_and_shape(self, server):
-        metadata = server.http.get("/v2/models/ranker").json()
+        metadata = server.http.get("/v2/models/stand-in").json()
         described = {
             side: [(t["name"], t["datatype"], t["shape"]) for t in metadata[side]]
             for side in ("inputs", "outputs")
@@ -240,11 +243,11 @@ class TestWithoutAChampion:
         answer = server.before_load["infer"]
         assert answer.status_code == 503
         reason = "alias champion: not set; promote a version first"
-        assert answer.json() == {"error": f"model: 'ranker'; not ready: champion None: {reason}"}
+        assert answer.json() == {"error": f"model: 'stand-in'; not ready: champion None: {reason}"}
 
     def test_load_answers_409(self, server):
         assert server.before_load["load"].status_code == 409
 
     def test_metadata_and_index_say_that_nothing_is_loaded(self, server):
-        assert server.before_load["models/ranker"].json()["versions"] == []
+        assert server.before_load["models/stand-in"].json()["versions"] == []
         assert server.before_load["repository/index"].json()[0]["state"] == "UNAVAILABLE"

@@ -25,12 +25,12 @@ SCHEMAS = [stand_ins.SCHEMA, *map(schema_of, names())]
 
 
 def described(schema=stand_ins.SCHEMA, *, has_token=False):
-    return document(schema, has_token=has_token, max_candidates=10_000, version="2025-06-01")
+    return document([(schema, "2025-06-01")], has_token=has_token, max_candidates=10_000)
 
 
 def test_every_route_of_ours_and_of_kserve_is_an_operation_and_the_reverse():
     app = fastapi.FastAPI(docs_url=None, redoc_url=None)
-    routes = Routes(dataplane=None, ranker=None, repository=None, settings=Settings())
+    routes = Routes(dataplane=None, models=None, settings=Settings())
     routes.register(app)
     app.add_api_route("/", lambda: None, methods=["GET"])
     app.add_api_route("/metrics", lambda: None, methods=["GET"])
@@ -42,13 +42,17 @@ def test_every_route_of_ours_and_of_kserve_is_an_operation_and_the_reverse():
     assert registered == {(o.method, o.path) for o in OPERATIONS}
 
 
+def of_model(path, name=stand_ins.SCHEMA.name):
+    return path.replace("{model_name}", name)
+
+
 def test_the_description_has_exactly_the_operations_and_their_statuses():
     found = {
         (method.upper(), path): {int(code) for code in operation["responses"]}
         for path, methods in described()["paths"].items()
         for method, operation in methods.items()
     }
-    assert found == {(o.method, o.path): set(o.codes) for o in OPERATIONS}
+    assert found == {(o.method, of_model(o.path)): set(o.codes) for o in OPERATIONS}
 
 
 def test_the_page_on_the_endpoint_has_the_same_operations_and_statuses():
@@ -57,7 +61,7 @@ def test_the_page_on_the_endpoint_has_the_same_operations_and_statuses():
         (method, path): {int(code) for code in codes.split(",")} for method, path, codes in rows
     }
     assert on_page == {
-        (o.method, o.path.format(model_name="ranker", model_version="<version>")): set(o.codes)
+        (o.method, o.path.format(model_name="<model>", model_version="<version>")): set(o.codes)
         for o in OPERATIONS
     }
 
@@ -84,8 +88,8 @@ def test_with_a_token_all_but_health_asks_for_it():
 def test_the_examples_fit_the_description_and_are_requests(schema, noon):
     paths = described(schema)["paths"]
     calls = {
-        "/v2/models/{model_name}/infer": lambda body: from_rest(body, json_length=None),
-        "/v1/models/{model_name}:predict": lambda body: from_v1(body, schema),
+        f"/v2/models/{schema.name}/infer": lambda body: from_rest(body, json_length=None),
+        f"/v1/models/{schema.name}:predict": lambda body: from_v1(body, schema),
     }
     for path, read in calls.items():
         content = paths[path]["post"]["requestBody"]["content"]["application/json"]
@@ -96,18 +100,18 @@ def test_the_examples_fit_the_description_and_are_requests(schema, noon):
 
 
 def test_a_name_with_a_colon_is_an_action_and_no_model():
-    assert allowed_methods("/v1/models/ranker:predict") == ["POST"]
+    assert allowed_methods("/v1/models/stand-in:predict") == ["POST"]
     assert allowed_methods("/v2/repository/index") == ["GET", "POST"]
     assert allowed_methods("/nowhere") == []
-    assert operation_at("POST", "/v2/models/ranker/versions/a:b/infer").name == "version_infer"
-    assert operation_at("GET", "/v1/models/ranker:predict") is None
+    assert operation_at("POST", "/v2/models/stand-in/versions/a:b/infer").name == "version_infer"
+    assert operation_at("GET", "/v1/models/stand-in:predict") is None
 
 
 def test_a_method_that_is_not_there_is_405_with_all_that_are(server):
     for path, methods in (
         ("/v2/repository/index", "GET, POST"),
-        ("/v1/models/ranker:predict", "POST"),
-        ("/v2/models/ranker/infer", "POST"),
+        ("/v1/models/stand-in:predict", "POST"),
+        ("/v2/models/stand-in/infer", "POST"),
         ("/v2", "GET"),
     ):
         answer = server.http.request("DELETE", path)
@@ -117,6 +121,6 @@ def test_a_method_that_is_not_there_is_405_with_all_that_are(server):
 
 def test_a_body_that_is_not_read_is_not_measured(server):
     content = b" " * (16 * 1024 * 1024 + 1)
-    assert server.http.request("GET", "/v2/models/ranker", content=content).status_code == 200
+    assert server.http.request("GET", "/v2/models/stand-in", content=content).status_code == 200
     assert server.http.post("/v2/models/nobody/infer", content=content).status_code == 404
     assert server.http.post("/v2/repository/index", content=content).status_code == 413

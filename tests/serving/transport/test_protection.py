@@ -68,12 +68,12 @@ class TestToken:
     @pytest.mark.parametrize(
         ("method", "path"),
         [
-            ("GET", "/v2/models/ranker"),
-            ("POST", "/v2/repository/models/ranker/load"),
+            ("GET", "/v2/models/stand-in"),
+            ("POST", "/v2/repository/models/stand-in/load"),
             ("GET", "/metrics"),
             ("GET", "/openapi.json"),
             ("GET", "/v2/health/live/"),
-            ("GET", "/v2/health/../models/ranker"),
+            ("GET", "/v2/health/../models/stand-in"),
             ("GET", "/"),
         ],
     )
@@ -89,7 +89,7 @@ class TestToken:
             assert guarded.server.http.get(f"/v2/health/{path}").status_code == 200
 
     def test_grpc_asks_for_the_token_except_for_health(self, guarded, stub):
-        load = messages.RepositoryModelLoadRequest(model_name="ranker")
+        load = messages.RepositoryModelLoadRequest(model_name="stand-in")
         for wrong in (None, [("authorization", "Bearer no")]):
             code, detail = failure(
                 lambda given=wrong: stub.ModelInfer(grpc_request(2), None, given)
@@ -109,9 +109,12 @@ class TestToken:
             key=files / "client.key",
             authority=guarded.certificates.authority,
         )
-        assert Endpoint(guarded.server.url, token=guarded.token, tls=tls).version() == FIRST
+        assert (
+            Endpoint(guarded.server.url, "stand-in", token=guarded.token, tls=tls).version()
+            == FIRST
+        )
         with pytest.raises(EndpointError, match="401"):
-            Endpoint(guarded.server.url, tls=tls).version()
+            Endpoint(guarded.server.url, "stand-in", tls=tls).version()
 
 
 class TestCertificates:
@@ -142,7 +145,7 @@ class TestCertificates:
 class TestLimits:
     def test_more_bytes_than_the_limit_are_413(self, guarded):
         answer = guarded.server.http.post(
-            "/v2/models/ranker/infer", content=b" " * 20_001, headers=guarded.headers
+            "/v2/models/stand-in/infer", content=b" " * 20_001, headers=guarded.headers
         )
         assert answer.status_code == 413
         assert answer.json() == {"error": "body: '20001 bytes'; at most 20000"}
@@ -164,13 +167,13 @@ class TestLimits:
             yield content[10:]
 
         answer = guarded.server.http.post(
-            "/v2/models/ranker/infer", content=slowly(), headers=guarded.headers
+            "/v2/models/stand-in/infer", content=slowly(), headers=guarded.headers
         )
         assert answer.status_code == 408
         assert answer.json() == {"error": "body: 'not there'; within 0.8 seconds"}
 
     def test_slow_answers_are_503_and_keep_their_places_until_they_end(self, guarded, body, stub):
-        load = "/v2/repository/models/ranker/load"
+        load = "/v2/repository/models/stand-in/load"
         guarded.server.registry.set_alias("champion", "2025-06-01-stuck")
         guarded.server.http.post(load, headers=guarded.headers).raise_for_status()
         try:
@@ -209,9 +212,9 @@ class TestNames:
         content = orjson.dumps(body())
         for method, path in [
             ("POST", f"/v2/models/{name}/infer"),
-            ("POST", f"/v2/models/ranker/versions/{name}/infer"),
+            ("POST", f"/v2/models/stand-in/versions/{name}/infer"),
             ("GET", f"/v2/models/{name}"),
-            ("GET", f"/v2/models/ranker/versions/{name}"),
+            ("GET", f"/v2/models/stand-in/versions/{name}"),
             ("GET", f"/v2/models/{name}/ready"),
             ("POST", f"/v2/repository/models/{name}/load"),
             ("POST", f"/v2/repository/models/{name}/unload"),

@@ -55,7 +55,7 @@ def test_sockets_that_trickle_lock_nobody_out(server, body):
 
 SLOW = {
     b"": b"",
-    b"POST /v2/models/ranker/infer HTTP/1.1\r\nx-a: ": b"HTTP/1.1 408",
+    b"POST /v2/models/stand-in/infer HTTP/1.1\r\nx-a: ": b"HTTP/1.1 408",
     head(b"x" * 100) + b"{": b"HTTP/1.1 408",
     head(b"x" * 100, "/nowhere") + b"{": b"HTTP/1.1 404",
 }

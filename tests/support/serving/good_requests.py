@@ -27,7 +27,7 @@ def body(**changes: Any) -> dict[str, Any]:
     return {"inputs": [{"name": name, **tensor} for name, tensor in inputs.items()]}
 
 
-def grpc_request(num_items: int = 3, *, model: str = "ranker") -> Any:
+def grpc_request(num_items: int = 3, *, model: str = "stand-in") -> Any:
     """A good gRPC message for user 7 and some items."""
     contents = {"bytes_contents": [b"a"] * num_items}
     inputs = [

@@ -23,7 +23,7 @@ from support.serving.odd_values import (
     ODD_VALUES,
 )
 
-PATHS = {"infer": "/v2/models/ranker/infer", "predict": "/v1/models/ranker:predict"}
+PATHS = {"infer": "/v2/models/stand-in/infer", "predict": "/v1/models/stand-in:predict"}
 V2 = {
     "id": "one",
     "parameters": {"binary_data_output": False},
@@ -233,7 +233,9 @@ _FIELDS = ["int64_contents", "fp64_contents", "uint_contents", "int_contents", "
 
 def _good_message(chance: random.Random) -> Any:
     """A message that protobuf can read and that may be wrong in shapes, types and contents."""
-    message = messages.ModelInferRequest(model_name=chance.choice(["ranker"] * 9 + ["", "x" * 999]))
+    message = messages.ModelInferRequest(
+        model_name=chance.choice(["stand-in"] * 9 + ["", "x" * 999])
+    )
     for name, datatype, field, values in (
         ("user_id", "INT64", "int64_contents", [7]),
         ("item_id", "BYTES", "bytes_contents", [b"a", b"b"]),

@@ -55,20 +55,24 @@ HEADERS = [
 ]
 METHODS = ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"]
 ODD_PATHS = [
-    *("/", "/metrics", "/v2", "/v2/models", "/v2/models/ranker", "/v2/models/ranker/ready"),
-    *("/v2/models/%00/infer", "/v2/models/ranker/versions/%ff/infer", "/v2/models//infer"),
+    *("/", "/metrics", "/v2", "/v2/models", "/v2/models/stand-in", "/v2/models/stand-in/ready"),
+    *("/v2/models/%00/infer", "/v2/models/stand-in/versions/%ff/infer", "/v2/models//infer"),
     *(
-        "/v2/models/ranker/versions/x/infer",
+        "/v2/models/stand-in/versions/x/infer",
         "/v1/models",
-        "/v1/models/ranker",
+        "/v1/models/stand-in",
         "/v1/models/:predict",
     ),
-    *("/v1/models/ranker:explain", "/v2/repository/index", "/v2/repository/models/ranker/unload"),
+    *(
+        "/v1/models/stand-in:explain",
+        "/v2/repository/index",
+        "/v2/repository/models/stand-in/unload",
+    ),
     *(
         "/v2/repository/models/x/load",
-        "/v2/models/ranker/infer?a=%&b",
+        "/v2/models/stand-in/infer?a=%&b",
         "/openapi.json",
         "/%2e%2e/x",
     ),
-    *("/v2/models/" + "r" * 5000, "//", "/v2/models/ranker/infer/", "/v2/health/ready"),
+    *("/v2/models/" + "r" * 5000, "//", "/v2/models/stand-in/infer/", "/v2/health/ready"),
 ]

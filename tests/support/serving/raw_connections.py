@@ -22,7 +22,7 @@ def sockets(server: Server, number: int) -> Iterator[list[socket.socket]]:
         ]
 
 
-def head(content: bytes, path: str = "/v2/models/ranker/infer") -> bytes:
+def head(content: bytes, path: str = "/v2/models/stand-in/infer") -> bytes:
     """Request line and headers of a POST with this body."""
     lines = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     return f"{lines}Content-Length: {len(content)}\r\n\r\n".encode()

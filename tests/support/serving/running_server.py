@@ -32,12 +32,12 @@ class Server:
     log: Path
     pid: int
 
-    def infer(self, body: Any, *, path: str = "ranker/infer", **options: Any) -> httpx.Response:
+    def infer(self, body: Any, *, path: str = "stand-in/infer", **options: Any) -> httpx.Response:
         return self.http.post(f"/v2/models/{path}", json=body, **options)
 
     def reload(self, version: str | None) -> httpx.Response:
         self.registry.set_alias("champion", version)
-        return self.http.post("/v2/repository/models/ranker/load")
+        return self.http.post("/v2/repository/models/stand-in/load")
 
 
 @dataclasses.dataclass
@@ -120,6 +120,6 @@ def wait_until(is_true: Callable[[], Any], *, seconds: float = 10.0) -> None:
 
 
 def metric(server: Server, name: str) -> float:
-    """The value of one series of /metrics, by its name with its labels."""
-    lines = server.http.get("/metrics").text.splitlines()
+    """The value of one series of /metrics, by its name with its labels, but for the one model's."""
+    lines = server.http.get("/metrics").text.replace('{model="stand-in"}', "").splitlines()
     return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))

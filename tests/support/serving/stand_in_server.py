@@ -16,6 +16,7 @@ with without_collection():
     from features.online_store.reader import open_rows
     from serving.inference.ranker import Ranker
     from serving.inference.repository import ChampionRepository
+    from serving.inference.served_models import ServedModels
     from serving.lookup.item_cache import ItemRefresh
     from serving.routing.serving_versions import Champion
     from serving.routing.traffic_split import read_shares
@@ -59,8 +60,7 @@ def main(options: Mapping[str, Any]) -> None:
     )
     repository.load_if_there_is_one()
     RankingServer(
-        ranker,
-        repository=repository,
+        ServedModels([repository], ranker.admission),
         host="127.0.0.1",
         http_port=options["http_port"],
         grpc_port=options["grpc_port"],

@@ -44,20 +44,20 @@ def status(call):
 async def infer_together():
     async with async_triton.InferenceServerClient(ADDRESS) as client:
         assert await client.is_server_ready()
-        calls = (client.infer("ranker", tensors) for _ in range(8))
+        calls = (client.infer("stand-in", tensors) for _ in range(8))
         return [result.as_numpy("score").tolist() for result in await asyncio.gather(*calls)]
 
 
 tensors = list(made_tensors())
 classes = [triton.InferRequestedOutput("score", class_count=2)]
 with triton.InferenceServerClient(ADDRESS) as client:
-    result = client.infer("ranker", tensors)
-    metadata = client.get_model_metadata("ranker")
+    result = client.infer("stand-in", tensors)
+    metadata = client.get_model_metadata("stand-in")
     server = client.get_server_metadata()
-    narrow = client.infer("ranker", tensors, outputs=[triton.InferRequestedOutput("score")])
+    narrow = client.infer("stand-in", tensors, outputs=[triton.InferRequestedOutput("score")])
     answers = {
         "one": {
-            "is_ready": [client.is_server_ready(), client.is_model_ready("ranker")],
+            "is_ready": [client.is_server_ready(), client.is_model_ready("stand-in")],
             "versions": list(metadata.versions),
             "metadata_outputs": [output.name for output in metadata.outputs],
             "score": result.as_numpy("score").tolist(),
@@ -72,19 +72,19 @@ with triton.InferenceServerClient(ADDRESS) as client:
             "extensions": list(server.extensions),
         },
         "is_version_ready": {
-            version: client.is_model_ready("ranker", version)
+            version: client.is_model_ready("stand-in", version)
             for version in (metadata.versions[0], "2020-01-01")
         },
         "refused": {
-            "load": status(lambda: client.load_model("ranker")),
-            "load with a configuration": status(lambda: client.load_model("ranker", config="{}")),
+            "load": status(lambda: client.load_model("stand-in")),
+            "load with a configuration": status(lambda: client.load_model("stand-in", config="{}")),
             "load of another model": status(lambda: client.load_model("nobody")),
-            "unload": status(lambda: client.unload_model("ranker")),
+            "unload": status(lambda: client.unload_model("stand-in")),
             "metadata of another version": status(
-                lambda: client.get_model_metadata("ranker", "2020-01-01")
+                lambda: client.get_model_metadata("stand-in", "2020-01-01")
             ),
             "readiness of another model": status(lambda: client.is_model_ready("nobody")),
-            "classes": status(lambda: client.infer("ranker", tensors, outputs=classes)),
+            "classes": status(lambda: client.infer("stand-in", tensors, outputs=classes)),
             "repository index": status(client.get_model_repository_index),
         },
         "async": asyncio.run(infer_together()),

@@ -49,7 +49,7 @@ class Live:
         self.world = world
         self.url = f"http://127.0.0.1:{http_port}"
         self.grpc_address = f"127.0.0.1:{grpc_port}"
-        self.endpoint = Endpoint(self.url)
+        self.endpoint = Endpoint(self.url, fixtures.SCHEMA.name)
         self.golden = {}
 
     def swap(self, version):
@@ -67,7 +67,7 @@ class Live:
 
 
 def ask(http: httpx.Client, body: Any) -> httpx.Response:
-    return http.post("/v2/models/ranker/infer", json=body)
+    return http.post("/v2/models/synthetic/infer", json=body)
 
 
 def scores(answer):
@@ -87,7 +87,7 @@ def grpc_message(body):
                 "contents": {field: data},
             }
         )
-    return messages.ModelInferRequest(model_name="ranker", id=body["id"], inputs=inputs)
+    return messages.ModelInferRequest(model_name="synthetic", id=body["id"], inputs=inputs)
 
 
 def grpc_scores(answer):
