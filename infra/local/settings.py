@@ -77,7 +77,7 @@ class Settings(Group):
 
     @property
     def dataset(self) -> str:
-        """The first data set: that of the demo, and the one that the endpoint serves."""
+        """The first data set: that of the demo."""
         return self.names[0]
 
     @property

@@ -5,8 +5,7 @@
     python -m infra.local.stack airflow …       the airflow command with this stack's settings
 
 Its data sets are those of RANKING_DATASETS, or with ``--schemas DIR`` before the command those of
-the schema files in a folder: each has DAGs, a pool and a push of its own, and the endpoint serves
-the first.
+the schema files in a folder: each has DAGs, a pool, a push and a model of its own.
 
 Airflow is its scheduler with the LocalExecutor, its triggerer, its DAG processor and its API server
 with the UI. (``airflow standalone`` would add log servers that listen on every interface.) Spark is
@@ -120,7 +119,8 @@ class Stack:
         require_free_port(settings.http_port, "RANKING_HTTP_PORT")
         require_free_port(settings.grpc_port, "RANKING_GRPC_PORT")
         command = [
-            *(sys.executable, "-m", "serving", "serve", f"--dataset={settings.dataset}"),
+            *(sys.executable, "-m", "serving", "serve"),
+            *(f"--dataset={name}" for name in settings.names),
             *settings.folders("store artifacts tracking"),
             *(f"--host={HOST}", f"--http-port={settings.http_port}"),
             f"--grpc-port={settings.grpc_port}",
@@ -169,6 +169,14 @@ class Stack:
         """Return when the endpoint answers; ``with_model``: when it has loaded the champion."""
         path = "/v2/health/ready" if with_model else "/v2/health/live"
         self._wait("endpoint", lambda: answers(self.settings.endpoint_url + path))
+
+    def has_model(self, dataset: str) -> bool:
+        """Whether the endpoint has the champion of a data set."""
+        try:
+            call(f"{self.settings.endpoint_url}/v2/models/{dataset}/ready")
+        except OSError:
+            return False
+        return True
 
     def _wait(self, name: str, is_ready: Callable[[], object]) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -229,8 +237,8 @@ def up(settings: Settings) -> None:
         stack.wait_for_airflow()
         say(f"Airflow   {settings.airflow_url}  (healthy after {time.monotonic() - started:.0f} s)")
         stack.wait_for_endpoint(with_model=False)
-        has_model = answers(f"{settings.endpoint_url}/v2/health/ready")
-        note = "" if has_model else "  (no champion yet: not ready until one is promoted)"
+        missing = [name for name in settings.names if not stack.has_model(name)]
+        note = f"  (no champion yet: {', '.join(missing)})" if missing else ""
         if settings.spark_port:
             say(f"Spark     sc://localhost:{settings.spark_port}  (a token is asked for)")
         say(f"endpoint  {settings.endpoint_url}  gRPC {HOST}:{settings.grpc_port}{note}")

@@ -12,6 +12,7 @@ from infra.local.settings import (
     job_environment,
     name_data_sets,
 )
+from serving.__main__ import command_line
 
 
 def test_each_data_set_has_a_push_and_its_port(tmp_path, monkeypatch) -> None:
@@ -67,3 +68,21 @@ def test_each_data_set_has_a_pool_and_both_cores_have_work(
     assert called[2:] == [patched] * (len(settings.names) - 1)
     pool = airflow_environment(settings)["RANKING_POOL"]
     assert pool.replace("{dataset}", "synthetic") == "ranking_synthetic"
+
+
+def test_the_endpoint_serves_every_data_set(tmp_path, monkeypatch) -> None:
+    settings = Settings(var=tmp_path, datasets="synthetic,open-bandit", http_port=0, grpc_port=0)
+    one, started = stack.Stack(settings), {}
+    monkeypatch.setattr(
+        one.processes, "start", lambda name, command, *_: started.update({name: command})
+    )
+    one.start_endpoint()
+    flags = started["endpoint"][4:]
+    request = command_line().parser.parse_args(["serve", *flags])
+    assert request.datasets == ["synthetic", "open-bandit"]
+    monkeypatch.setattr(stack, "call", lambda url: urls.append(url))
+    urls = []
+    assert one.has_model("open-bandit")
+    assert urls == ["http://127.0.0.1:0/v2/models/open-bandit/ready"]
+    monkeypatch.setattr(stack, "call", lambda url: (_ for _ in ()).throw(OSError(url)))
+    assert not one.has_model("open-bandit")
