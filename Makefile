@@ -48,8 +48,8 @@ check: install      ## ruff, mypy strict, import contracts
 audit: install      ## look the pinned packages up among known vulnerabilities; needs the internet
 	@$(PYTHON) -m infra.local.audit
 
-up: install         ## Airflow on 8080, the endpoint on 8081 (REST) and 8082 (gRPC), the push of users, until Ctrl-C
-	@$(PYTHON) -m infra.local.stack up
+up: install         ## Airflow on 8080, the endpoint on 8081 (REST) and 8082 (gRPC), the push of users, until Ctrl-C; SCHEMAS=folder: your data sets
+	@$(PYTHON) -m infra.local.stack $(if $(SCHEMAS),--schemas='$(SCHEMAS)') up
 
 down: install       ## end a stack that runs elsewhere
 	@$(PYTHON) -m infra.local.stack down

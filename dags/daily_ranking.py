@@ -12,109 +12,110 @@ built before it. *Waiting for the run lease*: an earlier day, or another run, go
 **Look.** Each task's XCom `return_value` is its job's summary; its link opens the job's page.
 
 **Do.** Read the alert in the task's log (`ALERT {…}`; also of a green `evaluate`), open its page of
-`infra/runbooks/`, clear the task when the cause is gone. To run a past day again, clear its run, or
-`airflow backfill create --dag-id daily_ranking --from-date D --to-date D --reprocess-behavior
-completed`: it rewrites that day's partitions; not the champion, the server, newer online values.
+`infra/runbooks/`, clear the task when the cause is gone. To run a past day again, clear its run or
+trigger one with its `day`: that rewrites its partitions; not champion, server, newer online values.
 """
 
 import datetime
+import functools
 
 import ranking_assets as assets
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
-from ranking_jobs import ANCHOR, DAY, DEFAULTS, MACROS, job
-from ranking_landing import LandedSensor
+import ranking_jobs
+from airflow.sdk import DAG, BaseOperator, CronDataIntervalTimetable, Param, chain
+from ranking_dags import promotion_params, ranking_dag
+from ranking_jobs import ANCHOR, DAY, HOLDOUT, MIN_REQUESTS
+from ranking_landing.sensor import LandedSensor
 
-HOLDOUT = "--holdout-days={{ params.holdout_days }}"
 RECIPE = "{% if params.recipe %}--recipe={{ params.recipe }}{% endif %}"
 AVAILABLE_AT = "{% if params.available_at %}--available-at={{ params.available_at }}{% endif %}"
-QUALITY = f"{assets.DATASET}/quality/{DAY}"  # a day that is stopped has a page too
 KEEP_DAYS = "--keep-days={{ params.keep_days }}"
-MIN_REQUESTS = "--min-requests={{ params.min_requests }}"
 SHORT, LONG = datetime.timedelta(minutes=20), datetime.timedelta(hours=6)
 
-with DAG(
-    dag_id="daily_ranking",
-    description="One day of the log: checked, turned into features, learnt from, promoted",
-    doc_md=__doc__,
-    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
-    start_date=assets.midnight(assets.FIRST_DAY),
-    end_date=assets.midnight(assets.LAST_DAY) if assets.LAST_DAY else None,
-    catchup=True,  # later days build on one that was missed
-    max_active_runs=1,
-    dagrun_timeout=datetime.timedelta(hours=20),
-    default_args=DEFAULTS,
-    user_defined_macros=MACROS,
-    params={
-        "recipe": Param("", type="string", description="Training recipe; empty: the champion's"),
-        "holdout_days": Param(assets.LOG.holdout_days, type="integer", minimum=1, maximum=60),
-        "available_at": Param("", type="string", description="From when corrected features count"),
-        "anchor_days": Param(assets.ANCHOR_DAYS, type="integer", minimum=0),
-        "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=100),
-        "keep_days": Param(assets.KEEP_DAYS, type="integer", minimum=1),
-        "keep_versions": Param(assets.KEEP_VERSIONS, type="integer", minimum=2),
-    },
-    tags=["ranking", assets.DATASET],
-) as dag:
+
+def add_tasks(data_set: assets.DataSet) -> None:
+    """The jobs of a day, and their order."""
+    job, asset = functools.partial(ranking_jobs.job, data_set), data_set.asset
+
+    def validate(table: str) -> BaseOperator:
+        return job(
+            f"validate_{table}", "features", "validate", f"--table={table}", folders="lake docs",
+            # A day that is stopped has a page too.
+            link="Data Docs", page=f"{data_set.name}/quality/{DAY}-{table}.html",
+            outlets=[asset(table)], execution_timeout=SHORT,
+        )  # fmt: skip
+
     landed = LandedSensor(
-        task_id="landed", outlets=[assets.LANDED_IMPRESSIONS],
+        data_set=data_set, task_id="landed", outlets=[asset("landed-impressions")],
         timeout=assets.LANDING_TIMEOUT_SECONDS, poke_interval=assets.LANDING_POLL_SECONDS,
     )  # fmt: skip
     apply = job("apply", "features", "apply", folders="lake store", is_dated=False, size="small")
     ingest = job("ingest", "features", "ingest", AVAILABLE_AT, folders="landing lake")
-    validate_impressions = job(
-        "validate_impressions", "features", "validate", "--table=impressions", folders="lake docs",
-        link="Data Docs", page=f"{QUALITY}-impressions.html", outlets=[assets.IMPRESSIONS],
-        execution_timeout=SHORT,
-    )  # fmt: skip
-    build = job(
-        "build_features", "features", "build", AVAILABLE_AT,
-        folders="landing lake", inlets=[assets.IMPRESSIONS],
-    )  # fmt: skip
-    validate_features = job(
-        "validate_features", "features", "validate", "--table=features", folders="lake docs",
-        link="Data Docs", page=f"{QUALITY}-features.html", outlets=[assets.FEATURES],
-        execution_timeout=SHORT,
-    )  # fmt: skip
+    build = job("build_features", "features", "build", AVAILABLE_AT, folders="landing lake",
+                inlets=[asset("impressions")])  # fmt: skip
     materialize = job(
         "materialize", "features", "materialize", folders="lake store",
-        inlets=[assets.FEATURES], outlets=[assets.ONLINE_FEATURES],
+        inlets=[asset("features")], outlets=[asset("online-features")],
     )  # fmt: skip
     examples = job(
         "examples", "features", "examples", folders="lake",
-        inlets=[assets.IMPRESSIONS, assets.FEATURES], outlets=[assets.EXAMPLES],
+        inlets=[asset("impressions"), asset("features")], outlets=[asset("examples")],
     )  # fmt: skip
     train = job(
         "train", "training", "train", HOLDOUT, RECIPE, folders="lake checkpoints tracking reports",
-        link="Training curve", inlets=[assets.EXAMPLES], outlets=[assets.CHECKPOINT],
+        link="Training curve", inlets=[asset("examples")], outlets=[asset("checkpoint")],
         execution_timeout=LONG, size="train",
     )  # fmt: skip
     export = job(
         "export", "training", "export", folders="lake checkpoints artifacts tracking",
-        inlets=[assets.CHECKPOINT], outlets=[assets.ARTIFACT], execution_timeout=SHORT,
+        inlets=[asset("checkpoint")], outlets=[asset("artifact")], execution_timeout=SHORT,
     )  # fmt: skip
     evaluate = job(
-        "evaluate", "training", "evaluate", ANCHOR, link="Gate report", outlets=[assets.DECISION],
-        folders="lake checkpoints artifacts tracking reports", inlets=[assets.ARTIFACT],
+        "evaluate", "training", "evaluate", ANCHOR, link="Gate report", inlets=[asset("artifact")],
+        folders="lake checkpoints artifacts tracking reports", outlets=[asset("gate-decision")],
     )  # fmt: skip
     canary = job(
-        "canary", "serving", "canary", *assets.TARGET, assets.STORAGE, assets.LATENCY, MIN_REQUESTS,
-        retries=1, folders="tracking reports", execution_timeout=LONG,
-        inlets=[assets.DECISION, assets.ONLINE_FEATURES],
+        "canary", "serving", "canary", *data_set.target, data_set.storage, assets.LATENCY,
+        MIN_REQUESTS, retries=1, folders="tracking reports", execution_timeout=LONG,
+        inlets=[asset("gate-decision"), asset("online-features")],
     )  # fmt: skip
     promote = job(
-        "promote", "serving", "promote", *assets.TARGET, folders="tracking reports",
-        link="Gate report", outlets=[assets.CHAMPION], execution_timeout=SHORT,
+        "promote", "serving", "promote", *data_set.target, folders="tracking reports",
+        link="Gate report", outlets=[asset("champion")], execution_timeout=SHORT,
     )  # fmt: skip
-    prune_features = job("prune_features", "features", "prune", KEEP_DAYS, folders="lake")
     prune_models = job(
         "prune_models", "training", "prune", "--keep={{ params.keep_versions }}", ANCHOR,
         is_dated=False, folders="lake checkpoints artifacts tracking", execution_timeout=SHORT,
     )  # fmt: skip
 
-    chain(landed, ingest, validate_impressions, build, validate_features, [materialize, examples])
+    checked, published = validate("impressions"), validate("features")
+    chain(landed, ingest, checked, build, published, [materialize, examples])
     landed >> apply >> materialize
     examples >> train >> export >> evaluate
     [materialize, evaluate] >> canary >> promote
     # Retention is due whatever the gate decides, and spares what is in use: nothing waits for it.
-    examples >> prune_features
+    examples >> job("prune_features", "features", "prune", KEEP_DAYS, folders="lake")
     export >> prune_models
+
+
+def daily_ranking(data_set: assets.DataSet) -> DAG:
+    """The DAG of one data set."""
+    with ranking_dag(
+        data_set,
+        "daily_ranking",
+        doc=__doc__,
+        description="One day of the log: checked, turned into features, learnt from, promoted",
+        schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+        catchup=True,  # later days build on one that was missed
+        params={
+            **promotion_params(data_set),
+            "recipe": Param("", type="string", description="To train; empty: the champion's"),
+            "available_at": Param("", type="string", description="When corrected features count"),
+            "keep_days": Param(assets.KEEP_DAYS, type="integer", minimum=1),
+            "keep_versions": Param(assets.KEEP_VERSIONS, type="integer", minimum=2),
+        },
+    ) as dag:
+        add_tasks(data_set)
+    return dag
+
+
+dags = [daily_ranking(data_set) for data_set in assets.DATA_SETS]

@@ -5,8 +5,8 @@
 number when the holder of the newest is over, and each of its jobs carries the number: the lake
 refuses a commit under a number that is lower than one that has written.
 
-**Normal.** One green run for each run of `daily_ranking`, `upscale_dense` or `scaling_study`. The
-one task does nothing. Keep the DAG unpaused, or its runs stay queued; leases work all the same.
+**Normal.** One green run for each run of the data set's other DAGs that has begun to work. The one
+task does nothing. Keep the DAG unpaused, or its runs stay queued; leases work all the same.
 
 **Do.** Nothing; do not delete its newest run while others work, do not trigger it by hand. Tasks
 that wait are explained in `infra/runbooks/lease-waits.md`.
@@ -15,19 +15,21 @@ that wait are explained in `infra/runbooks/lease-waits.md`.
 import ranking_assets as assets
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
-from ranking_jobs import DEFAULTS
-from ranking_lease import LEASE_DAG
+from ranking_dags import ranking_dag
+from ranking_lease import LEASE
 
-with DAG(
-    dag_id=LEASE_DAG,
-    description="A register: which run may write the data set",
-    doc_md=__doc__,
-    schedule=None,
-    start_date=assets.midnight(assets.FIRST_DAY),
-    catchup=False,
-    is_paused_upon_creation=False,
-    max_active_runs=1,
-    default_args=DEFAULTS,
-    tags=["ranking", assets.DATASET],
-) as dag:
-    taken = EmptyOperator(task_id="taken")
+
+def data_set_lease(data_set: assets.DataSet) -> DAG:
+    """The DAG of one data set."""
+    with ranking_dag(
+        data_set,
+        LEASE,
+        doc=__doc__,
+        description="A register: which run may write the data set",
+        is_paused_upon_creation=False,
+    ) as dag:
+        EmptyOperator(task_id="taken")
+    return dag
+
+
+dags = [data_set_lease(data_set) for data_set in assets.DATA_SETS]

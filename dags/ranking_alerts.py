@@ -7,8 +7,8 @@ import json
 import logging
 from collections.abc import Mapping
 
-import ranking_assets as assets
 from airflow.sdk import Context
+from ranking_assets import DataSet
 
 RUNBOOKS = {
     "landed": "day-not-landed",
@@ -30,32 +30,35 @@ A job that knows better names its page as ``runbook`` in its JSON; the task's ex
 log = logging.getLogger(__name__)
 
 
-def alert(context: Context) -> None:
+def alert(context: Context, *, data_set: DataSet) -> None:
     """Failure callback: the task's alert."""
     ti = context["ti"]
     of_job = getattr(context.get("exception"), "runbook", "")
     name = of_job or RUNBOOKS.get(ti.task_id, "job-failed")
     error = str(context.get("exception") or "the task's process exited without an error message")
-    _write_alert(context, f"{ti.run_id}-{ti.task_id}", name=name, details={"error": error})
+    page = f"{ti.run_id}-{ti.task_id}"
+    _write_alert(context, data_set, page, name=name, details={"error": error})
 
 
-def raised(context: Context, summary: Mapping[str, object]) -> None:
+def raised(context: Context, data_set: DataSet, summary: Mapping[str, object]) -> None:
     """The alerts of a job that is done."""
     ti = context["ti"]
     alerts = summary.get("alerts")
     for one in alerts if isinstance(alerts, list) else ():
         name = str(one["alert"])
         page = f"{ti.run_id}-{ti.task_id}-{name}"
-        _write_alert(context, page, name=name, details={"what": str(one["what"])})
+        _write_alert(context, data_set, page, name=name, details={"what": str(one["what"])})
 
 
-def _write_alert(context: Context, page: str, *, name: str, details: Mapping[str, str]) -> None:
+def _write_alert(
+    context: Context, data_set: DataSet, page: str, *, name: str, details: Mapping[str, str]
+) -> None:
     """One structured line in the log, and the same as a file for the reports."""
     ti = context["ti"]
     notice = {
         "alert": name,
         "runbook": f"infra/runbooks/{name}.md",
-        "dataset": assets.DATASET,
+        "dataset": data_set.name,
         "dag": ti.dag_id,
         "run": ti.run_id,
         "task": ti.task_id,
@@ -63,6 +66,6 @@ def _write_alert(context: Context, page: str, *, name: str, details: Mapping[str
         **details,
     }
     log.error("ALERT %s", json.dumps(notice))
-    assets.ALERTS.mkdir(parents=True, exist_ok=True)  # in an object store it is there
+    data_set.alerts.mkdir(parents=True, exist_ok=True)  # in an object store it is there
     text = json.dumps(notice, indent=1) + "\n"
-    (assets.ALERTS / f"{page}.json").write_text(text, encoding="utf-8")
+    (data_set.alerts / f"{page}.json").write_text(text, encoding="utf-8")

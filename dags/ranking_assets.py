@@ -1,8 +1,10 @@
 """Every path, asset and setting of the DAGs by name: the only place where a path is built.
 
-Settings come from the environment, by the variables of ``ranking_variables``.
+Settings come from the environment, by the variables of ``ranking_variables``; what is of one data
+set is in its ``DataSet``.
 """
 
+import dataclasses
 import datetime
 import os
 import sys
@@ -10,17 +12,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from airflow.sdk import Asset
-from ranking_logs import log_of
+from ranking_logs import Log, log_of
 from ranking_variables import VARIABLES
 from upath import UPath
 
 REPORTS_URL = "/ranking/reports"
 """Where the reports plugin serves REPORTS in the Airflow UI."""
-
-
-def _day(name: str, default: datetime.date | None) -> datetime.date | None:
-    text = os.environ.get(name, "")
-    return datetime.date.fromisoformat(text) if text else default
 
 
 def _text(name: str) -> str:
@@ -51,22 +48,11 @@ def midnight(day: datetime.date) -> datetime.datetime:
     return datetime.datetime.combine(day, datetime.time(), tzinfo=datetime.UTC)
 
 
-DATASET = _text("RANKING_DATASET")
-SCHEMAS = [Path(part) for part in os.environ.get("RANKING_SCHEMAS", "").split(os.pathsep) if part]
-LOG = log_of(DATASET, SCHEMAS)
-FIRST_DAY = _day("RANKING_FIRST_DAY", LOG.first_day) or LOG.first_day
-LAST_DAY = _day("RANKING_LAST_DAY", LOG.last_day)
 PYTHON = os.environ.get("RANKING_PYTHON") or sys.executable
 ENDPOINT = os.environ.get("RANKING_ENDPOINT") or ""
 SERVICE = os.environ.get("RANKING_SERVICE") or ""
 NAMESPACE = _text("RANKING_NAMESPACE")
-TARGET = (
-    (f"--service={SERVICE}", f"--namespace={NAMESPACE}")
-    if SERVICE
-    else ((f"--endpoint={ENDPOINT}",) if ENDPOINT else ())
-)
-"""Where models serve, for the jobs that change them."""
-STORAGE = f"--storage-uri={os.environ.get('RANKING_STORAGE_URI') or ''}" if SERVICE else ""
+STORAGE_URI = os.environ.get("RANKING_STORAGE_URI") or ""
 POOL = _text("RANKING_POOL")
 LAUNCHER = _one_of("RANKING_LAUNCHER", "process", "kubernetes")
 MIN_REQUESTS = _number("RANKING_MIN_REQUESTS")
@@ -127,9 +113,6 @@ def folder_flags(names: str) -> list[str]:
     return [f"--{name}={FOLDERS[name]}" for name in given]
 
 
-ALERTS = REPORTS / DATASET / "alerts"
-
-
 def job_environment() -> dict[str, str]:
     """What a job's process sees: this environment without Airflow's database and signing key."""
     withheld = ("AIRFLOW", "_AIRFLOW")
@@ -153,30 +136,108 @@ def shared_environment() -> dict[str, str]:
     return {"RANKING_ROOT": str(ROOT), **given}
 
 
-def landed_file(day: str) -> UPath:
-    """The file or folder that exists under this name when a day has landed; or the table."""
-    if LOG.source["format"] in {"delta", "iceberg"}:
-        given = LOG.source["path"]
-        return place(given) if given else LANDING / DATASET / "impressions"
-    return LANDING / DATASET / "impressions" / f"{day}.{LOG.suffix}"
+def _names(text: str) -> list[str]:
+    """Names that are separated by commas; ValueError for one that is there twice, or for none."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names or len({*names}) < len(names):
+        raise ValueError(f"RANKING_DATASETS {text!r}: names of data sets, each once")
+    return names
 
 
-def event_files(day: str) -> list[UPath]:
-    """Those of the labels that come later, which a day has too."""
-    folder = LANDING / DATASET / "labels"
-    return [folder / label / f"{day}.{suffix}" for label, suffix in LOG.events.items()]
+def _day(variable: str, dataset: str) -> datetime.date | None:
+    """The day that a variable names for a data set, by its name or for all; None: not set."""
+    days = {}
+    for part in filter(None, os.environ.get(variable, "").split(",")):
+        name, _, day = part.rpartition("=")
+        try:
+            days[name.strip()] = datetime.date.fromisoformat(day.strip())
+        except ValueError as error:
+            raise ValueError(f"{variable} {part!r}: YYYY-MM-DD, or name=YYYY-MM-DD") from error
+    return days.get(dataset, days.get(""))
 
 
-def _asset(name: str, path: Path | UPath) -> Asset:
-    return Asset(name=f"{DATASET}/{name}", uri=path.as_uri(), group="ranking")
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """What the DAGs of one data set need to know of it."""
+
+    name: str
+    log: Log
+
+    def dag_id(self, kind: str) -> str:
+        """The name of its DAG of a kind, such as ``daily_ranking_my_shop``."""
+        return f"{kind}_{self.name.replace('-', '_')}"
+
+    @property
+    def first_day(self) -> datetime.date:
+        """First day of its schedule."""
+        return _day("RANKING_FIRST_DAY", self.name) or self.log.first_day
+
+    @property
+    def last_day(self) -> datetime.date | None:
+        """Last day of its schedule; None: it goes on."""
+        return _day("RANKING_LAST_DAY", self.name) or self.log.last_day
+
+    @property
+    def pool(self) -> str:
+        """Airflow pool of its jobs."""
+        return self._filled(POOL)
+
+    @property
+    def target(self) -> tuple[str, ...]:
+        """Where its models serve, for the jobs that change them."""
+        if SERVICE:
+            return (f"--service={self._filled(SERVICE)}", f"--namespace={NAMESPACE}")
+        return (f"--endpoint={ENDPOINT}",) if ENDPOINT else ()
+
+    @property
+    def storage(self) -> str:
+        """Where its InferenceService finds artifacts; empty where there is none."""
+        return f"--storage-uri={self._filled(STORAGE_URI)}" if SERVICE else ""
+
+    def _filled(self, setting: str) -> str:
+        """A setting that is one for all data sets, with the name of this one where it asks."""
+        return setting.replace("{dataset}", self.name)
+
+    @property
+    def alerts(self) -> UPath:
+        """Where its alerts are written."""
+        return REPORTS / self.name / "alerts"
+
+    def landed_file(self, day: str) -> UPath:
+        """The file or folder that exists under this name when a day has landed; or the table."""
+        folder = LANDING / self.name / "impressions"
+        if self.log.source["format"] in {"delta", "iceberg"}:
+            given = self.log.source["path"]
+            return place(given) if given else folder
+        return folder / f"{day}.{self.log.suffix}"
+
+    def event_files(self, day: str) -> list[UPath]:
+        """Those of the labels that come later, which a day has too."""
+        folder = LANDING / self.name / "labels"
+        return [folder / label / f"{day}.{suffix}" for label, suffix in self.log.events.items()]
+
+    def check(self, day: datetime.date) -> None:
+        """ValueError for a day that its schedule does not have."""
+        first, last = self.first_day, self.last_day
+        if day < first or (last is not None and day > last):
+            raise ValueError(f"day {day}; {self.name} has {first} to {last or 'today'}")
+
+    def asset(self, name: str) -> Asset:
+        """A table, model or decision of it: what DAGs say that they read and write."""
+        paths: dict[str, Path | UPath] = {
+            "landed-impressions": LANDING / self.name / "impressions",
+            "impressions": LAKE / self.name / "impressions",
+            "features": LAKE / self.name / "features",
+            "online-features": STORE / self.name / "online.db",
+            "examples": LAKE / self.name / "examples",
+            "checkpoint": CHECKPOINTS / self.name,
+            "artifact": ARTIFACTS / self.name,
+            "gate-decision": REPORTS / self.name / "gate",
+            "champion": TRACKING / self.name / "champion",
+        }
+        return Asset(name=f"{self.name}/{name}", uri=paths[name].as_uri(), group="ranking")
 
 
-LANDED_IMPRESSIONS = _asset("landed-impressions", LANDING / DATASET / "impressions")
-IMPRESSIONS = _asset("impressions", LAKE / DATASET / "impressions")
-FEATURES = _asset("features", LAKE / DATASET / "features")
-ONLINE_FEATURES = _asset("online-features", STORE / DATASET / "online.db")
-EXAMPLES = _asset("examples", LAKE / DATASET / "examples")
-CHECKPOINT = _asset("checkpoint", CHECKPOINTS / DATASET)
-ARTIFACT = _asset("artifact", ARTIFACTS / DATASET)
-DECISION = _asset("gate-decision", REPORTS / DATASET / "gate")
-CHAMPION = _asset("champion", TRACKING / DATASET / "champion")
+SCHEMAS = [Path(part) for part in os.environ.get("RANKING_SCHEMAS", "").split(os.pathsep) if part]
+DATA_SETS = [DataSet(name, log_of(name, SCHEMAS)) for name in _names(_text("RANKING_DATASETS"))]
+"""The data sets of this deployment; each has DAGs of its own."""

@@ -1,6 +1,6 @@
 """The one way a task becomes a job, whichever launcher starts it (RANKING_LAUNCHER).
 
-``job("ingest", "features", "ingest", folders="landing lake")`` is a task that runs
+``job(shop, "ingest", "features", "ingest", folders="landing lake")`` is a task that runs
 ``python -m features ingest --dataset=… --date=… --landing=… --lake=…``: as a process of the worker,
 or as a pod or a TrainJob (``ranking_launchers``). Its log streams into the task's log. Its summary
 is one JSON object, the task's XCom: the last line of a process' stdout, the result object of a pod.
@@ -15,7 +15,6 @@ The JSON's ``report`` is a path under the reports folder; the task gets a link t
 ``runbook`` is the page of infra/runbooks that the alert of this failure names.
 """
 
-import datetime
 import logging
 import signal
 from collections.abc import Mapping, Sequence
@@ -30,15 +29,16 @@ from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowSkipException,
 )
-from airflow.sdk.types import DagRunProtocol, TaskInstanceKey
+from airflow.sdk.types import TaskInstanceKey
+from ranking_assets import DataSet
 from ranking_launchers.job import DeferringLauncher, Ended, JobSpec, Launcher
-from ranking_processes import ProcessLauncher
+from ranking_launchers.processes import ProcessLauncher
 
 EXIT_USAGE = 2
 EXIT_NOTHING_TO_DO = 99
-DAY = "{{ day(dag_run) }}"
-"""Template of the day for which a run works; needs MACROS."""
-LEARNT_DAY = "{{ learnt_day(dag_run) }}"
+DAY = "{{ day(dag_run, params) }}"
+"""Template of the day for which a run works, in a DAG of ``ranking_dag``."""
+LEARNT_DAY = "{{ learnt_day(dag_run, params) }}"
 """Template of the newest day whose labels are final then; the same day where rows have them."""
 OF_LEARNT_DAY = {
     *("examples", "train", "export", "evaluate", "upscale", "scaling", "canary", "promote"),
@@ -46,35 +46,11 @@ OF_LEARNT_DAY = {
 """Commands that work for it: what is learnt, and all that follows from it."""
 ANCHOR = "--anchor-days={{ params.anchor_days }}"
 """Of the gate, and of the retention that keeps for it what it compares with."""
+HOLDOUT = "--holdout-days={{ params.holdout_days }}"
+MIN_REQUESTS = "--min-requests={{ params.min_requests }}"
 SIZES = {"features": "spark", "training": "model", "serving": "rollout"}
 """The size class of a package's jobs on Kubernetes, of ``infra/kubernetes/sizes.yaml``."""
 log = logging.getLogger(__name__)
-
-
-def day_of(dag_run: DagRunProtocol) -> str:
-    """The day for which a run works: the start of its data interval.
-
-    Raises:
-        ValueError: The run has no logical date, or its day is outside the schedule's bounds.
-    """
-    if dag_run.logical_date is None:
-        raise ValueError(f"run {dag_run.run_id}: logical date None; trigger it with the day's date")
-    day = dag_run.logical_date.date()
-    if day < assets.FIRST_DAY or (assets.LAST_DAY is not None and day > assets.LAST_DAY):
-        raise ValueError(
-            f"run {dag_run.run_id}: day {day}; {assets.DATASET} has {assets.FIRST_DAY} "
-            f"to {assets.LAST_DAY or 'today'}"
-        )
-    return str(day)
-
-
-def learnt_day_of(dag_run: DagRunProtocol) -> str:
-    """The newest day whose labels are final when the run's day is over; raises as ``day_of``."""
-    day = datetime.date.fromisoformat(day_of(dag_run))
-    return str(day - datetime.timedelta(days=assets.LOG.maturity_days))
-
-
-MACROS = {"day": day_of, "learnt_day": learnt_day_of}
 
 
 class JobFailedError(AirflowException):
@@ -101,7 +77,7 @@ class ReportLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Address under the reports plugin; the data set's index where there is no page."""
         task = cast("JobOperator", operator)
-        return f"{assets.REPORTS_URL}/{task.report or task.page or assets.DATASET + '/'}"
+        return f"{assets.REPORTS_URL}/{task.report or task.page or task.data_set.name + '/'}"
 
 
 class JobOperator(BaseOperator):
@@ -116,6 +92,7 @@ class JobOperator(BaseOperator):
     def __init__(
         self,
         *,
+        data_set: DataSet,
         package: str,
         command: str,
         arguments: Sequence[str],
@@ -127,6 +104,7 @@ class JobOperator(BaseOperator):
         """A task for one command.
 
         Args:
+            data_set: Whose lease it takes.
             package: ``features``, ``training`` or ``serving``.
             command: A command of that package.
             arguments: Flags; templates.
@@ -136,6 +114,7 @@ class JobOperator(BaseOperator):
             **kwargs: Passed to the base class.
         """
         super().__init__(**kwargs)
+        self.data_set = data_set
         self.package = package
         self.command = command
         self.arguments = list(arguments)
@@ -161,7 +140,7 @@ class JobOperator(BaseOperator):
 
     def _launcher(self, context: Context) -> Launcher:
         ti = context["ti"]
-        lease = leases.hold(context)
+        lease = leases.hold(context, self.data_set)
         spec = JobSpec(
             package=self.package,
             command=self.command,
@@ -185,7 +164,7 @@ class JobOperator(BaseOperator):
         if ended.exit_code == 0:
             if not summary:
                 raise AirflowException(f"{name}: {ended.source} {ended.output!r}; not JSON")
-            ranking_alerts.raised(context, summary)
+            ranking_alerts.raised(context, self.data_set, summary)
             return summary
         # A task that is skipped or fails returns nothing, but its summary says why.
         context["ti"].xcom_push(key="return_value", value=summary)
@@ -203,6 +182,7 @@ class JobOperator(BaseOperator):
 
 
 def job(
+    data_set: DataSet,
     task_id: str,
     package: str,
     command: str,
@@ -217,6 +197,7 @@ def job(
     """The task that runs one command of one package, for the run's day or the one it learns.
 
     Args:
+        data_set: What it works on.
         task_id: Name of the task.
         package: ``features``, ``training`` or ``serving``.
         command: A command of that package.
@@ -231,9 +212,10 @@ def job(
     day = LEARNT_DAY if command in OF_LEARNT_DAY else DAY
     date = [f"--date={day}"] if is_dated else []
     named = assets.folder_flags(folders)
-    arguments = (f"--dataset={assets.DATASET}", *date, *named, *arguments)
+    arguments = (f"--dataset={data_set.name}", *date, *named, *arguments)
     return JobOperator(
         task_id=task_id,
+        data_set=data_set,
         package=package,
         command=command,
         arguments=arguments,
@@ -242,14 +224,3 @@ def job(
         size=size,
         **kwargs,
     )
-
-
-DEFAULTS: dict[str, object] = {
-    "owner": "ranking",
-    "retries": 2,
-    "retry_delay": datetime.timedelta(seconds=30),
-    "execution_timeout": datetime.timedelta(hours=1),
-    "on_failure_callback": ranking_alerts.alert,
-    "pool": assets.POOL,
-}
-"""What every task has unless its DAG says otherwise."""

@@ -8,17 +8,17 @@ run that is over. A run that crashed is over too, so it blocks nobody.
 Days go in order: a run does not take the lease while an earlier day is running. A run that
 already holds it never waits for an earlier one, so two runs cannot wait for each other.
 
-Each lease is a run of the DAG ``data_set_lease``, a row in Airflow's database that names its
-holder. Leases are numbered, and the database has each number once: of two runs that ask at the same
-moment, one gets the next number. The number goes with each job, and the lake refuses a commit under
-a number lower than one that has written (``features/lake/commit.py``): a job that outlived its run
-publishes nothing once the next holder has.
+Each lease is a run of the data set's DAG ``data_set_lease_…``, a row in Airflow's database that
+names its holder. Leases are numbered, and the database has each number once: of two runs that ask
+at the same moment, one gets the next number. The number goes with each job, and the lake refuses a
+commit under a number lower than one that has written (``features/lake/commit.py``): a job that
+outlived its run publishes nothing once the next holder has.
 """
 
 import dataclasses
 import datetime
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple, cast
 
@@ -37,9 +37,11 @@ from airflow.sdk.execution_time.comms import (
     PreviousDagRunResult,
     TriggerDagRun,
 )
-from airflow.sdk.types import RuntimeTaskInstanceProtocol
+from airflow.sdk.types import DagRunProtocol
+from ranking_assets import DataSet
 
-LEASE_DAG = "data_set_lease"
+LEASE = "data_set_lease"
+"""Kind of the DAG whose runs are a data set's leases."""
 _PREFIX = "lease__"
 _ZERO = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 """A lease's logical date is its number of seconds later: that is how Airflow finds the newest."""
@@ -71,7 +73,7 @@ class LeaseHeldError(Exception):
     """Another run goes first; the message says which and why."""
 
 
-def hold(context: Context) -> int:
+def hold(context: Context, data_set: DataSet) -> int:
     """Hold the data set's lease, or give the worker back and ask again a little later.
 
     Returns:
@@ -81,8 +83,9 @@ def hold(context: Context) -> int:
     try:
         return take(
             Run(dag_id=ti.dag_id, run_id=ti.run_id),
-            is_active=lambda other: _is_active(ti, other),
-            earlier=lambda: _earlier_run(ti),
+            data_set.dag_id(LEASE),
+            is_active=lambda other: _is_active(context, other),
+            earlier=lambda: _earlier_run(context),
         )
     except LeaseHeldError as held:
         now = timezone.utcnow()
@@ -97,15 +100,18 @@ def hold(context: Context) -> int:
         raise AirflowRescheduleException(again) from held
 
 
-def take(run: Run, *, is_active: Callable[[Run], bool], earlier: Callable[[], str | None]) -> int:
+def take(
+    run: Run, register: str, *, is_active: Callable[[Run], bool], earlier: Callable[[], str | None]
+) -> int:
     """Make ``run`` the holder of the newest lease; returns its number, or raises LeaseHeldError.
 
     Args:
         run: Who asks; a holder keeps what it has.
+        register: The DAG whose runs are the leases.
         is_active: Whether Airflow still runs, or will run, another run.
         earlier: Name of a run of an earlier day that must go first, if there is one.
     """
-    newest = newest_lease()
+    newest = newest_lease(register)
     if newest is not None:
         if newest.holder == run:
             return newest.number
@@ -114,8 +120,8 @@ def take(run: Run, *, is_active: Callable[[Run], bool], earlier: Callable[[], st
     if (first := earlier()) is not None:
         raise LeaseHeldError(f"run {first} of an earlier day goes first")
     lease = Lease(newest.number + 1 if newest else first_number(), run)
-    if not add_lease(lease):
-        taken = newest_lease()
+    if not add_lease(register, lease):
+        taken = newest_lease(register)
         if taken is not None and taken.holder == run:
             return taken.number  # by another task of this run
         raise LeaseHeldError(f"another run took lease {lease.number} at the same moment")
@@ -130,9 +136,9 @@ def first_number() -> int:
     return int((timezone.utcnow() - _ZERO) / datetime.timedelta(minutes=1))
 
 
-def newest_lease() -> Lease | None:
+def newest_lease(register: str) -> Lease | None:
     """The lease that was taken last; None where there was none."""
-    question = GetPreviousDagRun(dag_id=LEASE_DAG, logical_date=_END)
+    question = GetPreviousDagRun(dag_id=register, logical_date=_END)
     answer = cast("PreviousDagRunResult", task_runner.SUPERVISOR_COMMS.send(question))
     if answer.dag_run is None:
         return None
@@ -140,10 +146,10 @@ def newest_lease() -> Lease | None:
     return Lease(int(number), Run(**answer.dag_run.conf or {}))
 
 
-def add_lease(lease: Lease) -> bool:
+def add_lease(register: str, lease: Lease) -> bool:
     """Enter a lease in Airflow's database; whether its number was free."""
     entry = TriggerDagRun(
-        dag_id=LEASE_DAG,
+        dag_id=register,
         run_id=f"{_PREFIX}{lease.number}",
         logical_date=_ZERO + datetime.timedelta(seconds=lease.number),
         conf=dataclasses.asdict(lease.holder),
@@ -153,9 +159,19 @@ def add_lease(lease: Lease) -> bool:
     return not is_taken
 
 
-def _is_active(ti: RuntimeTaskInstanceProtocol, run: Run) -> bool:
+def day_of(run: DagRunProtocol, params: Mapping[str, object]) -> datetime.date | None:
+    """The day for which a run works: its param, else the start of its data interval.
+
+    None for a run by hand that names none: then it has no logical date and no data interval.
+    """
+    if day := params.get("day"):
+        return datetime.date.fromisoformat(str(day))
+    return run.data_interval_start.date() if run.data_interval_start else None
+
+
+def _is_active(context: Context, run: Run) -> bool:
     try:
-        state = ti.get_dagrun_state(dag_id=run.dag_id, run_id=run.run_id)
+        state = context["ti"].get_dagrun_state(dag_id=run.dag_id, run_id=run.run_id)
     except AirflowRuntimeError as error:
         if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
             raise  # Airflow could not say: then the lease must not be taken over
@@ -164,15 +180,25 @@ def _is_active(ti: RuntimeTaskInstanceProtocol, run: Run) -> bool:
     return state in {"running", "queued"}
 
 
-def _earlier_run(ti: RuntimeTaskInstanceProtocol) -> str | None:
+def _earlier_run(context: Context) -> str | None:
     """A run of an earlier day that is under way.
 
     Of the runs that are only queued, those of a backfill count: they start as soon as Airflow gets
     to them. Others may be queued because this very run is the one that may be active.
     """
-    if (running := ti.get_previous_dagrun(state="running")) is not None:
+    dag_id, day = context["ti"].dag_id, day_of(context["dag_run"], context["params"])
+    if day is None:
+        return None
+    if (running := previous_run(dag_id, day, "running")) is not None:
         return str(running.run_id)
-    queued = ti.get_previous_dagrun(state="queued")
+    queued = previous_run(dag_id, day, "queued")
     if queued is not None and queued.run_type == "backfill":
         return str(queued.run_id)
     return None
+
+
+def previous_run(dag_id: str, day: datetime.date, state: str) -> DagRunProtocol | None:
+    """The newest run of a DAG in this state for a day before ``day``."""
+    question = GetPreviousDagRun(dag_id=dag_id, logical_date=assets.midnight(day), state=state)
+    answer = cast("PreviousDagRunResult", task_runner.SUPERVISOR_COMMS.send(question))
+    return cast("DagRunProtocol | None", answer.dag_run)

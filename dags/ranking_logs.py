@@ -71,7 +71,7 @@ def log_of(dataset: str, schemas: Sequence[Path]) -> Log:
         if dataset in files:
             return _read(files[dataset])
         found += [str(files[name]) for name in sorted(files)]
-    raise ValueError(f"RANKING_DATASET {dataset!r}: unknown; the schema files are {found}")
+    raise ValueError(f"RANKING_DATASETS {dataset!r}: unknown; the schema files are {found}")
 
 
 def _places(schemas: Sequence[Path]) -> Iterator[Path]:

@@ -23,7 +23,11 @@ VARIABLES = {
     "RANKING_ROOT": Variable(
         "a folder, or a place in a bucket", "the folder RANKING_VAR", "Where all data lie."
     ),
-    "RANKING_DATASET": Variable("a data set", "movielens-100k", "What the DAGs work on."),
+    "RANKING_DATASETS": Variable(
+        "names, separated by `,`",
+        "movielens-100k",
+        "Data sets of this deployment. Each has DAGs, leases, assets and reports of its own.",
+    ),
     "RANKING_SCHEMAS": Variable(
         "files and folders, separated by `:`",
         "not set",
@@ -35,14 +39,17 @@ VARIABLES = {
         "REST address of the ranking endpoint, which must answer; `none`: there is no server.",
     ),
     "RANKING_SERVICE": Variable(
-        "text", "not set", "InferenceService on a cluster, instead of that endpoint."
+        "text",
+        "not set",
+        "InferenceService on a cluster, instead of that endpoint; `{dataset}` in it stands for the "
+        "name of the data set.",
     ),
     "RANKING_NAMESPACE": Variable("text", "default", "Namespace of the InferenceService."),
     "RANKING_STORAGE_URI": Variable(
         "an address",
         "not set",
         "Where the InferenceService finds artifacts, such as in a bucket; `{version}` in it "
-        "stands for the version.",
+        "stands for the version, `{dataset}` for the name of the data set.",
     ),
     "RANKING_MIN_REQUESTS": Variable(
         "a whole number", "2000", "Requests of each version at each step of a canary."
@@ -53,7 +60,12 @@ VARIABLES = {
     "RANKING_PYTHON": Variable(
         "a program", "Airflow's own interpreter", "Interpreter that runs the jobs."
     ),
-    "RANKING_POOL": Variable("text", "default_pool", "Airflow pool of the jobs."),
+    "RANKING_POOL": Variable(
+        "text",
+        "default_pool",
+        "Airflow pool of the jobs, which must be there; with `{dataset}` in it, for its name, each "
+        "data set has one of its own.",
+    ),
     "RANKING_LAUNCHER": Variable(
         "process or kubernetes",
         "process",
@@ -71,12 +83,16 @@ VARIABLES = {
         "a whole number", "900", "How long a task waits for a Kubernetes API that does not answer."
     ),
     "RANKING_FIRST_DAY": Variable(
-        "YYYY-MM-DD",
+        "YYYY-MM-DD, or name=YYYY-MM-DD for each data set, separated by `,`",
         "the log's first day",
-        "First day that the DAG works on, and so of the schedule, which catches up from it: the "
-        "day after those that were bootstrapped.",
+        "First day that the daily DAG works on, and so of the schedule, which catches up from it: "
+        "the day after those that were bootstrapped.",
     ),
-    "RANKING_LAST_DAY": Variable("YYYY-MM-DD", "the log's last day", "Last day of the schedule."),
+    "RANKING_LAST_DAY": Variable(
+        "YYYY-MM-DD, or name=YYYY-MM-DD for each data set, separated by `,`",
+        "the log's last day",
+        "Last day of the schedule.",
+    ),
     "RANKING_LANDING_TIMEOUT_SECONDS": Variable(
         "a whole number", "21600", "How long a run waits for its day to land."
     ),

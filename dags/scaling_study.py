@@ -22,38 +22,40 @@ import datetime
 
 import ranking_assets as assets
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
-from ranking_jobs import DEFAULTS, MACROS, job
+from ranking_dags import day_param, ranking_dag
+from ranking_jobs import job
 
 AXES = ["compute", "data", "dense", "dim", "overarch", "rows"]
+PARAMS = {
+    "axes": Param(["compute", "data"], type="array", items={"enum": AXES}, minItems=1),
+    "recipe": Param("", type="string", description="What is scaled; empty: the champion's"),
+    "points": Param(5, type="integer", minimum=5, maximum=8, description="Sizes of an axis"),
+    "seeds": Param(3, type="integer", minimum=1, maximum=10, description="Runs of each size"),
+    "budget_minutes": Param(120, type="integer", minimum=1, maximum=340),
+}
 
-with DAG(
-    dag_id="scaling_study",
-    description="Weekly: a scaling law from our own runs, and what to grow next",
-    doc_md=__doc__,
-    schedule=CronDataIntervalTimetable("0 6 * * 0", timezone="UTC"),
-    start_date=assets.midnight(assets.FIRST_DAY),
-    end_date=assets.midnight(assets.LAST_DAY) if assets.LAST_DAY else None,
-    catchup=False,
-    is_paused_upon_creation=True,
-    max_active_runs=1,
-    dagrun_timeout=datetime.timedelta(hours=20),
-    default_args=DEFAULTS,
-    user_defined_macros=MACROS,
-    params={
-        "axes": Param(["compute", "data"], type="array", items={"enum": AXES}, minItems=1),
-        "recipe": Param("", type="string", description="What is scaled; empty: the champion's"),
-        "points": Param(5, type="integer", minimum=5, maximum=8, description="Sizes of an axis"),
-        "seeds": Param(3, type="integer", minimum=1, maximum=10, description="Runs of each size"),
-        "budget_minutes": Param(120, type="integer", minimum=1, maximum=340),
-    },
-    tags=["ranking", assets.DATASET],
-) as dag:
-    study = job(
-        "study", "training", "scaling", "--axis={{ params.axes | join(',') }}",
-        "{% if params.recipe %}--recipe={{ params.recipe }}{% endif %}",
-        "--points={{ params.points }}", "--seeds={{ params.seeds }}",
-        "--budget={{ params.budget_minutes }}", folders="lake study tracking reports",
-        link="Scaling law", inlets=[assets.EXAMPLES],
-        # The budget ends it long before; a run that was begun ends as a run.
-        execution_timeout=datetime.timedelta(hours=6), size="train",
-    )  # fmt: skip
+
+def scaling_study(data_set: assets.DataSet) -> DAG:
+    """The DAG of one data set."""
+    with ranking_dag(
+        data_set,
+        "scaling_study",
+        doc=__doc__,
+        description="Weekly: a scaling law from our own runs, and what to grow next",
+        schedule=CronDataIntervalTimetable("0 6 * * 0", timezone="UTC"),
+        is_paused_upon_creation=True,
+        params={"day": day_param(), **PARAMS},
+    ) as dag:
+        job(
+            data_set, "study", "training", "scaling", "--axis={{ params.axes | join(',') }}",
+            "{% if params.recipe %}--recipe={{ params.recipe }}{% endif %}",
+            "--points={{ params.points }}", "--seeds={{ params.seeds }}",
+            "--budget={{ params.budget_minutes }}", folders="lake study tracking reports",
+            link="Scaling law", inlets=[data_set.asset("examples")],
+            # The budget ends it long before; a run that was begun ends as a run.
+            execution_timeout=datetime.timedelta(hours=6), size="train",
+        )  # fmt: skip
+    return dag
+
+
+dags = [scaling_study(data_set) for data_set in assets.DATA_SETS]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from features.cli import CommandLine
 from features.commands import COMMANDS
+from features.history import history
 
 
 def command_line() -> CommandLine:
@@ -13,7 +14,7 @@ def command_line() -> CommandLine:
         "features",
         description="The data path of the ranker, one job a command.",
         epilog="Start with: python -m features fetch --dataset movielens-100k",
-        commands=COMMANDS,
+        commands={**COMMANDS, "history": history},
         quiet=("py4j", "great_expectations", "feast", "pyspark"),
     )
 

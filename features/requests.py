@@ -82,6 +82,26 @@ class BuildRequest(_OfLanding, OfDays, _Corrects):
 
 
 @from_flags
+class HistoryRequest(_OfLanding, _OfReports, OfDays):
+    """Make examples of past days: ingest, validate, build, validate, examples, some days at a time.
+
+    Days that are there, of this schema and not older than what they were made from, are left as
+    they are. So a run that was killed goes on where it stopped: run it again.
+    """
+
+    days_per_chunk: int = option("days that each of these jobs takes at once", default=28)
+    first_day: bool = option(
+        "the lake begins with --date: no features of the day before are needed", default=False
+    )
+
+    def __post_init__(self) -> None:
+        """ValueError for a range that ends before it begins, or a chunk without a day."""
+        super().__post_init__()
+        if self.days_per_chunk < 1:
+            raise ValueError(f"--days-per-chunk: {self.days_per_chunk}; at least 1")
+
+
+@from_flags
 class ApplyRequest(_OfStore):
     """Register the schema's objects with Feast."""
 

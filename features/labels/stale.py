@@ -35,7 +35,7 @@ def stale_days(
         if table.kind is TableKind.ATTRIBUTES:
             continue
         found = lake.snapshot(table.name)
-        first = next((day for day in found.days if _is_outdated(found, day)), datetime.date.max)
+        first = next((day for day in found.days if is_outdated(found, day)), datetime.date.max)
         first = min([first, *corrected.get(table.name, ())])
         first = first if first < days[0] else days[-1] + ONE_DAY
         if after := [day for day in sorted({*found.days, *days}) if day >= first]:
@@ -91,7 +91,8 @@ def _versions(found: Snapshot, *, of_input: str = "") -> dict[datetime.date, int
     return versions
 
 
-def _is_outdated(found: Snapshot, day: datetime.date) -> bool:
+def is_outdated(found: Snapshot, day: datetime.date) -> bool:
+    """Whether the day before a day of a table was replaced since the day was computed from it."""
     before = day - ONE_DAY
     number = found.built_on(day) if found.files(before) else None
     return number is not None and number != found.numbers([before])[before]

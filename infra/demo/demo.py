@@ -33,10 +33,10 @@ from infra.demo import backfill, landed_log, report
 from infra.demo.memory import MemorySampler
 from infra.demo.replay import Replay
 from infra.demo.sample_request import ranked_answer
-from infra.local.airflow_client import Scheduler, Task
+from infra.local.airflow_client import Scheduler, Task, dag_of
 from infra.local.network import answers
 from infra.local.processes import end_trees, is_recorded_alive, terminate_as_interrupt
-from infra.local.settings import Settings, job_environment
+from infra.local.settings import DATASETS, Settings, job_environment
 from infra.local.stack import Stack
 
 DAILY = "daily "
@@ -50,7 +50,7 @@ class DemoRequest:
     """The main job, on this machine."""
 
     dataset: str | None = option(
-        "the data set; without it and --schema, RANKING_DATASET",
+        "the data set; without it and --schema, the first of RANKING_DATASETS",
         metavar="NAME",
         parse=known,
         default=None,
@@ -118,7 +118,8 @@ class Demo:
             self._stage("endpoint answers", lambda: stack.wait_for_endpoint(with_model=False))
             backfill.promote(self.jobs, learnt)
             self._stage("Airflow is healthy", stack.wait_for_airflow)
-            self._run_days(Scheduler(self.settings.airflow_url))
+            dag_id = dag_of("daily_ranking", self.settings.dataset)
+            self._run_days(Scheduler(self.settings.airflow_url, dag_id))
             freshness = background.submit(self._replay, stack)
             drill = self._drill()
             answer = self._answer()
@@ -234,8 +235,10 @@ def prepared(request: DemoRequest) -> Settings:
         named = [str(request.schema.resolve()), os.environ.get(SCHEMAS, "")]
         os.environ[SCHEMAS] = os.pathsep.join(filter(None, named))
     if name := request.dataset or (request.schema and request.schema.stem):
-        os.environ["RANKING_DATASET"] = name
+        os.environ[DATASETS] = name
     settings = Settings.from_environment()
+    os.environ[DATASETS] = settings.dataset  # the demo is of one
+    settings = settings.model_copy(update={"datasets": settings.dataset})
     landing = settings.data / "landing" / settings.dataset
     has_fetch = is_fetched(request, settings)
     clear(settings)

@@ -102,12 +102,14 @@ def span_of(schema: Schema, landed: Sequence[datetime.date], daily: int | None) 
         ValueError: The log has too few days: one to train on, those held out, one for Airflow.
     """
     most = len(landed) - schema.holdout_days - 1
-    number = min(USUAL_DAILY, most) if daily is None else daily
+    # Of a short log a quarter: the first ranker needs the rest to be shown to be good.
+    usual = min(USUAL_DAILY, max(1, len(landed) // 4), max(most, 1))
+    number = usual if daily is None else daily
     if most < 1 or not 1 <= number <= most:
         raise ValueError(
             f"dataset {schema.name}: {len(landed)} days have landed, of which the first is to "
             f"train on and {schema.holdout_days} to judge on (holdout_days); that leaves "
-            f"{max(most, 0)} for Airflow, and --daily is {1 if daily is None else daily}"
+            f"{max(most, 0)} for Airflow, and --daily is {number}"
         )
     return Span((landed[0], landed[-number - 1]), list(landed[-number:]))
 

@@ -24,6 +24,7 @@ from features.pages.content import (
     decimal,
 )
 from features.places import place
+from infra.local.airflow_client import dag_of
 from infra.local.settings import HOST
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def build(demo: "Demo", *, seconds: float, drill: Report, answer: Report, fresh:
     ]
     first = next(stage for stage in demo.jobs.stages if stage.name == "evaluate")
     settings = demo.settings
+    daily = dag_of("daily_ranking", settings.dataset)
     return {
         "dataset": settings.dataset,
         "history": [str(day) for day in demo.history],
@@ -64,9 +66,9 @@ def build(demo: "Demo", *, seconds: float, drill: Report, answer: Report, fresh:
         if settings.data == place(settings.var)
         else f"{settings.airflow_url}/ranking/reports",
         "urls": {
-            "Airflow, after `make up`": f"{settings.airflow_url}/dags/daily_ranking",
+            "Airflow, after `make up`": f"{settings.airflow_url}/dags/{daily}",
             "reports": f"{settings.airflow_url}/ranking/reports/",
-            "endpoint, REST": f"{settings.endpoint_url}/v2/models/ranker",
+            "endpoint, REST": f"{settings.endpoint_url}/v2/models/{settings.dataset}",
             "endpoint, gRPC": f"{HOST}:{settings.grpc_port}",
         },
     }

@@ -1,43 +1,68 @@
-"""Airflow's own scheduler, driven over its public API: run days of ``daily_ranking`` and watch."""
+"""Airflow's own scheduler, driven over its public API: run the days of a DAG, and watch."""
 
 import datetime
 import time
 from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
+from urllib.error import HTTPError
 from urllib.parse import quote
 
 from infra.local.network import JsonObject, call
 
-DAG = "daily_ranking"
 ENDED = {"success", "failed"}
 POLL_SECONDS = 1.0
 Task = JsonObject
 """One task of one day: ``day``, ``task``, ``state``, ``seconds``, ``start``, ``end``, ``run``."""
 
 
-class Scheduler:
-    """The DAG on a running Airflow."""
+def dag_of(kind: str, dataset: str) -> str:
+    """The name of a data set's DAG of a kind, as ``dags/ranking_assets.py`` gives it."""
+    return f"{kind}_{dataset.replace('-', '_')}"
 
-    def __init__(self, url: str) -> None:
-        """Args: the address of Airflow's UI."""
+
+def make_pool(url: str, name: str, *, slots: int) -> None:
+    """A pool of this name with so many slots; one that is there gets them.
+
+    Args:
+        url: The address of Airflow's UI.
+        name: Of the pool.
+        slots: How many tasks of it run at once.
+    """
+    pools = f"{url}/api/v2/pools"
+    try:
+        call(pools, method="POST", body={"name": name, "slots": slots})
+    except HTTPError as error:
+        if error.code != HTTPStatus.CONFLICT:
+            raise
+        pool = f"{pools}/{quote(name, safe='')}?update_mask=slots"
+        call(pool, method="PATCH", body={"slots": slots})
+
+
+class Scheduler:
+    """A DAG on a running Airflow."""
+
+    def __init__(self, url: str, dag_id: str) -> None:
+        """Args: the address of Airflow's UI, and the DAG."""
         self.api = f"{url}/api/v2"
+        self.dag_id = dag_id
 
     def wait_for_dag(self, *, seconds: float = 60) -> None:
         """Return when the DAG has been parsed; RuntimeError with the import errors otherwise."""
         deadline = time.monotonic() + seconds
         while True:
             try:
-                call(f"{self.api}/dags/{DAG}")
+                call(f"{self.api}/dags/{self.dag_id}")
             except OSError as error:
                 if time.monotonic() > deadline:
                     found = call(f"{self.api}/importErrors")
-                    raise RuntimeError(f"DAG {DAG}: not parsed; {found}") from error
+                    raise RuntimeError(f"DAG {self.dag_id}: not parsed; {found}") from error
                 time.sleep(0.5)
             else:
                 return
 
     def unpause(self) -> None:
         """Have the scheduler run the days of its schedule, one after the other."""
-        call(f"{self.api}/dags/{DAG}", method="PATCH", body={"is_paused": False})
+        call(f"{self.api}/dags/{self.dag_id}", method="PATCH", body={"is_paused": False})
 
     def watch(
         self, days: Sequence[datetime.date], *, on_poll: Callable[[list[Task]], None]
@@ -52,7 +77,7 @@ class Scheduler:
             time.sleep(POLL_SECONDS)
 
     def _runs(self) -> list[JsonObject]:
-        found = call(f"{self.api}/dags/{DAG}/dagRuns?order_by=logical_date&limit=100")
+        found = call(f"{self.api}/dags/{self.dag_id}/dagRuns?order_by=logical_date&limit=100")
         return list(found["dag_runs"])
 
     def _tasks(self, run: JsonObject) -> Iterator[Task]:
@@ -78,4 +103,4 @@ class Scheduler:
         return value if isinstance(value, dict) else {}
 
     def _run_url(self, run: str) -> str:
-        return f"{self.api}/dags/{DAG}/dagRuns/{quote(run, safe='')}"
+        return f"{self.api}/dags/{self.dag_id}/dagRuns/{quote(run, safe='')}"

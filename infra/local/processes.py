@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -52,10 +52,10 @@ class Processes:
         process = self.running.get(name)
         return process is not None and process.poll() is not None
 
-    def require_alive(self, *, but: str = "") -> None:
-        """RuntimeError with the end of its log when one has ended, except ``but``."""
+    def require_alive(self, *, but: Collection[str] = ()) -> None:
+        """RuntimeError with the end of its log when one has ended, except those of ``but``."""
         for name, process in self.running.items():
-            if name != but and (code := process.poll()) is not None:
+            if name not in but and (code := process.poll()) is not None:
                 tail = self.log(name).read_text(encoding="utf-8", errors="replace")[-2000:]
                 raise RuntimeError(
                     f"{name}: ended with code {code}; {self.log(name)} ends:\n{tail}"

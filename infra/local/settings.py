@@ -9,11 +9,15 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field
 
+from features.datasets.schema_files import discovery
 from features.environment import Environment, Group
 from features.places import Place, place, uri
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
+DATASETS = "RANKING_DATASETS"
+"""Variable of the data sets."""
+JOBS_AT_ONCE = 2
 _FOLDERS = {"store": "feast", "tracking": "mlflow", "docs": "reports"}
 """Flags whose folder has another name."""
 _LOCAL = {"tracking"}
@@ -29,8 +33,8 @@ class Settings(Group):
         default=place(""), validation_alias="RANKING_ROOT"
     )
     """Where all data lie; not set, in the folder RANKING_VAR."""
-    dataset: str = Field(default="movielens-100k", validation_alias="RANKING_DATASET")
-    """The data set on which the DAG works."""
+    datasets: str = Field(default="movielens-100k", validation_alias=DATASETS)
+    """The data sets of the stack: names, separated by `,`."""
     airflow_database: str = Field(default="", validation_alias="RANKING_AIRFLOW_DATABASE")
     """SQLAlchemy's address of Airflow's database, such as `postgresql+psycopg://…`; not set,
     SQLite in the folder RANKING_VAR."""
@@ -65,6 +69,16 @@ class Settings(Group):
             where = place(self.var) if name in _LOCAL else self.data
             flags.append(f"--{name}={uri(where / _FOLDERS.get(name, name))}")
         return flags
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the data sets, in the order given."""
+        return [name.strip() for name in self.datasets.split(",") if name.strip()]
+
+    @property
+    def dataset(self) -> str:
+        """The first data set: that of the demo."""
+        return self.names[0]
 
     @property
     def data(self) -> Place:
@@ -119,7 +133,7 @@ def job_environment(settings: Settings) -> dict[str, str]:
         **spark_client(settings),
         "RANKING_VAR": str(settings.var),
         "RANKING_ROOT": uri(settings.data),
-        "RANKING_DATASET": settings.dataset,
+        DATASETS: settings.datasets,
         # Whole: a process of the stack starts in another folder.
         "RANKING_SCHEMAS": os.pathsep.join(
             str(Path(part).resolve())
@@ -153,10 +167,9 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "CORE__PLUGINS_FOLDER": REPOSITORY / "infra" / "airflow" / "plugins",
         "CORE__LOAD_EXAMPLES": False,
         "CORE__EXECUTOR": "LocalExecutor",
-        # Two jobs at once is what two cores and the memory budget bear; the pool says the same for
-        # the tasks, and is sized when the database is made.
-        "CORE__PARALLELISM": 2,
-        "CORE__DEFAULT_POOL_TASK_SLOT_COUNT": 2,
+        # Two jobs at once is what two cores and the memory budget bear; the pools say the same for
+        # the tasks.
+        "CORE__PARALLELISM": JOBS_AT_ONCE,
         # No password: the server listens on loopback only.
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
         "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
@@ -180,6 +193,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         **job_environment(settings),
         **{f"AIRFLOW__{name}": str(value) for name, value in options.items()},
         "AIRFLOW_HOME": str(home),
+        "RANKING_POOL": pool_of("{dataset}"),
         # The triggerer imports the triggers of the DAGs by name, and loads no DAG file.
         "PYTHONPATH": os.pathsep.join(
             [str(REPOSITORY / "dags"), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -188,6 +202,24 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "MALLOC_ARENA_MAX": "2",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
+
+
+def name_data_sets(folder: Path) -> None:
+    """Have the environment name the schema files of a folder, and their data sets.
+
+    Raises:
+        ValueError: It is no folder, or has none.
+    """
+    files = discovery.files_of(folder, f"--schemas {folder}") if folder.is_dir() else []
+    if not files:
+        raise ValueError(f"--schemas {folder}: no folder with files that end with .yaml or .yml")
+    os.environ[discovery.SCHEMAS] = str(folder.resolve())
+    os.environ[DATASETS] = ",".join(file.stem for file in files)
+
+
+def pool_of(dataset: str) -> str:
+    """Airflow's pool of a data set, whose jobs no other data set can crowd out."""
+    return f"ranking_{dataset}"
 
 
 def _secret(file: Path) -> str:

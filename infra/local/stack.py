@@ -4,6 +4,9 @@
     python -m infra.local.stack down            ends a stack that was started elsewhere
     python -m infra.local.stack airflow …       the airflow command with this stack's settings
 
+Its data sets are those of RANKING_DATASETS, or with ``--schemas DIR`` before the command those of
+the schema files in a folder: each has DAGs, a pool, a push and a model of its own.
+
 Airflow is its scheduler with the LocalExecutor, its triggerer, its DAG processor and its API server
 with the UI. (``airflow standalone`` would add log servers that listen on every interface.) Spark is
 one Connect server, in which the jobs have sessions (spark_server.py); their Python processes are
@@ -21,24 +24,39 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from features.datasets.catalog import has_push, schema_of
 from features.schema import TableKind
+from infra.local.airflow_client import make_pool
 from infra.local.network import answers, call, listens, require_free_port
 from infra.local.processes import Processes, end_recorded, terminate_as_interrupt
 from infra.local.settings import (
     HOST,
+    JOBS_AT_ONCE,
     PORT_VARIABLES,
     Settings,
     airflow_environment,
     job_environment,
+    name_data_sets,
+    pool_of,
 )
 
 START_SECONDS = 180.0
 """Longest time that the parts may take to answer; 20 to 30 s is usual."""
-PUSH = "push"
+PUSH = "push-"
+"""Begins the name of a push's process and of its log; its data set ends it."""
 PUSH_RESTART_SECONDS = 30.0
 """Shortest time between two starts of a push that ends by itself."""
+
+
+class Push(NamedTuple):
+    """A push that was started."""
+
+    port: int
+    """Of its metrics; 0: none."""
+    started: float
+    """On the monotonic clock."""
 
 
 class Stack:
@@ -48,7 +66,8 @@ class Stack:
         """Nothing is started yet."""
         self.settings = settings
         self.processes = Processes(record=settings.record, logs=settings.home / "logs")
-        self._push_started = 0.0
+        self.pushes: dict[str, Push] = {}
+        """By data set."""
         self._sockets: Path | None = None
 
     def __enter__(self) -> "Stack":
@@ -100,34 +119,39 @@ class Stack:
         require_free_port(settings.http_port, "RANKING_HTTP_PORT")
         require_free_port(settings.grpc_port, "RANKING_GRPC_PORT")
         command = [
-            *(sys.executable, "-m", "serving", "serve", f"--dataset={settings.dataset}"),
+            *(sys.executable, "-m", "serving", "serve"),
+            *(f"--dataset={name}" for name in settings.names),
             *settings.folders("store artifacts tracking"),
             *(f"--host={HOST}", f"--http-port={settings.http_port}"),
             f"--grpc-port={settings.grpc_port}",
         ]
         self.processes.start("endpoint", command, job_environment(settings), settings.var)
 
-    def start_push(self) -> None:
-        """Start the push, if the data set has one; it waits for data."""
-        settings = self.settings
-        schema = schema_of(settings.dataset)
-        if not (has_push() and schema.can_push and schema.tables_of(TableKind.STATE)):
-            return
-        require_free_port(settings.push_port, "RANKING_PUSH_PORT")
-        folders = settings.folders("landing lake store docs")
-        command = push_command(settings.dataset, folders, metrics_port=settings.push_port)
-        self.processes.start(PUSH, command, job_environment(settings), settings.var)
-        self._push_started = time.monotonic()
+    def start_pushes(self) -> None:
+        """Start a push for each data set that has one; it waits for data."""
+        for name in self.settings.names if has_push() else ():
+            schema = schema_of(name)
+            if schema.can_push and schema.tables_of(TableKind.STATE):
+                self._start_push(name)
 
-    def keep_push(self) -> None:
+    def _start_push(self, dataset: str) -> None:
+        settings = self.settings
+        port = settings.push_port and settings.push_port + settings.names.index(dataset)
+        require_free_port(port, "RANKING_PUSH_PORT")
+        folders = settings.folders("landing lake store docs")
+        command = push_command(dataset, folders, metrics_port=port)
+        self.processes.start(PUSH + dataset, command, job_environment(settings), settings.var)
+        self.pushes[dataset] = Push(port, time.monotonic())
+
+    def keep_pushes(self) -> None:
         """Restart a push that has ended; without it the endpoint answers with older users."""
-        is_due = time.monotonic() - self._push_started > PUSH_RESTART_SECONDS
-        if not (is_due and self.processes.has_ended(PUSH)):
-            return
-        log = self.processes.log(PUSH)
-        before = log.replace(log.with_suffix(".log.1"))
-        say(f"push: ended, and is started again; see {before}")
-        self.start_push()
+        for dataset, push in list(self.pushes.items()):
+            is_due = time.monotonic() - push.started > PUSH_RESTART_SECONDS
+            if is_due and self.processes.has_ended(PUSH + dataset):
+                log = self.processes.log(PUSH + dataset)
+                before = log.replace(log.with_suffix(".log.1"))
+                say(f"{PUSH}{dataset}: ended, and is started again; see {before}")
+                self._start_push(dataset)
 
     def wait_for_spark(self) -> None:
         """Return when the Spark server accepts connections."""
@@ -135,13 +159,25 @@ class Stack:
             self._wait("spark", lambda: listens(port))
 
     def wait_for_airflow(self) -> None:
-        """Return when scheduler, triggerer and DAG processor say that they are healthy."""
+        """Return when scheduler, triggerer and DAG processor are healthy, and pools are there."""
         self._wait("airflow", self._is_airflow_healthy)
+        names = self.settings.names
+        for name in names:
+            slots = max(1, JOBS_AT_ONCE // len(names))
+            make_pool(self.settings.airflow_url, pool_of(name), slots=slots)
 
     def wait_for_endpoint(self, *, with_model: bool = True) -> None:
         """Return when the endpoint answers; ``with_model``: when it has loaded the champion."""
         path = "/v2/health/ready" if with_model else "/v2/health/live"
         self._wait("endpoint", lambda: answers(self.settings.endpoint_url + path))
+
+    def has_model(self, dataset: str) -> bool:
+        """Whether the endpoint has the champion of a data set."""
+        try:
+            call(f"{self.settings.endpoint_url}/v2/models/{dataset}/ready")
+        except OSError:
+            return False
+        return True
 
     def _wait(self, name: str, is_ready: Callable[[], object]) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -198,21 +234,22 @@ def up(settings: Settings) -> None:
         stack.start_endpoint()
         stack.start_airflow()
         stack.wait_for_spark()
-        stack.start_push()
+        stack.start_pushes()
         stack.wait_for_airflow()
         say(f"Airflow   {settings.airflow_url}  (healthy after {time.monotonic() - started:.0f} s)")
         stack.wait_for_endpoint(with_model=False)
-        has_model = answers(f"{settings.endpoint_url}/v2/health/ready")
-        note = "" if has_model else "  (no champion yet: not ready until one is promoted)"
+        missing = [name for name in settings.names if not stack.has_model(name)]
+        note = f"  (no champion yet: {', '.join(missing)})" if missing else ""
         if settings.spark_port:
             say(f"Spark     sc://localhost:{settings.spark_port}  (a token is asked for)")
         say(f"endpoint  {settings.endpoint_url}  gRPC {HOST}:{settings.grpc_port}{note}")
-        if PUSH in stack.processes.running:
-            say(f"push      http://{HOST}:{settings.push_port}/metrics  (users within a day)")
+        for name, push in stack.pushes.items():
+            where = f"  http://{HOST}:{push.port}/metrics" if push.port else ""
+            say(f"push      {name}: users within a day{where}")
         say("Ctrl-C ends all of it")
         while True:
-            stack.processes.require_alive(but=PUSH)
-            stack.keep_push()
+            stack.processes.require_alive(but={PUSH + name for name in stack.pushes})
+            stack.keep_pushes()
             time.sleep(1)
 
 
@@ -229,11 +266,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("command", choices=("up", "down", "airflow"))
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of the airflow command")
+    parser.add_argument("--schemas", metavar="DIR", type=Path, help="folder of schema files")
     defaults = Settings.from_environment()
     for name, variable in PORT_VARIABLES.items():
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=int, default=getattr(defaults, name), help=f"or {variable}")
     options = parser.parse_args(arguments)
+    if options.schemas:
+        try:
+            name_data_sets(options.schemas)
+        except ValueError as error:
+            parser.error(str(error))
+        defaults = Settings.from_environment()
     settings = defaults.model_copy(update={name: getattr(options, name) for name in PORT_VARIABLES})
     if options.command == "airflow":
         os.execve(sys.executable, [*AIRFLOW, *options.rest], airflow_environment(settings))

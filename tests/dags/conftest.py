@@ -1,7 +1,7 @@
 """The paths of the DAGs, moved to an empty folder, and tasks of small programs in it."""
 
 import pytest
-from support.airflow_dags import TaskInstance
+from support.airflow_dags import TaskInstance, data_set, run_of
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def assets(tmp_path, monkeypatch):
     monkeypatch.setattr(ranking_assets, "VAR", var)
     monkeypatch.setattr(ranking_assets, "ROOT", ranking_assets.place(str(var)))
     monkeypatch.setattr(ranking_assets, "LANDING", var / "landing")
-    monkeypatch.setattr(ranking_assets, "ALERTS", var / "reports" / "movielens-100k" / "alerts")
+    monkeypatch.setattr(ranking_assets, "REPORTS", var / "reports")
     return ranking_assets
 
 
@@ -24,12 +24,13 @@ def register(monkeypatch):
 
     leases: list[ranking_lease.Lease] = []
 
-    def add(lease):
+    def add(_register, lease):
         is_free = lease.number not in {taken.number for taken in leases}
         leases.extend([lease] * is_free)
         return is_free
 
-    monkeypatch.setattr(ranking_lease, "newest_lease", lambda: leases[-1] if leases else None)
+    monkeypatch.setattr(ranking_lease, "newest_lease", lambda _: leases[-1] if leases else None)
+    monkeypatch.setattr(ranking_lease, "previous_run", lambda dag_id, day, state: None)
     monkeypatch.setattr(ranking_lease, "add_lease", add)
     monkeypatch.setattr(ranking_lease, "first_number", lambda: 1)
     return leases
@@ -50,6 +51,7 @@ def job_task(assets, register, tmp_path, monkeypatch):
         monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
         task = ranking_jobs.JobOperator(
             task_id="ingest",
+            data_set=data_set(),
             package="program",
             size="small",
             command="go",
@@ -57,7 +59,8 @@ def job_task(assets, register, tmp_path, monkeypatch):
             link="Reports",
             **settings,
         )
-        context = {"ti": instance or TaskInstance()}
+        ti = instance or TaskInstance()
+        context = {"ti": ti, "dag_run": run_of("1998-04-21"), "params": {}}
         # Airflow's guard against calling execute outside a task is not what is tested here.
         return task, lambda: task.execute.__wrapped__(task, context)
 

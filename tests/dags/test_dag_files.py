@@ -11,20 +11,22 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.airflow_dags import DAG_FILES, DAGS, dag_of
+from support.airflow_dags import DAG_FILES, DAGS
 
 FEATURES = DAGS.parent / "features"
 HELPERS = (
     "ranking_alerts.py",
     "ranking_assets.py",
     "ranking_variables.py",
+    "ranking_dags.py",
     "ranking_jobs.py",
-    "ranking_landing.py",
     "ranking_lease.py",
     "ranking_logs.py",
-    "ranking_processes.py",
 )
-LAUNCHERS = sorted(f"ranking_launchers/{path.name}" for path in DAGS.glob("ranking_launchers/*.py"))
+PACKAGES = {"ranking_landing", "ranking_launchers"}
+OF_PACKAGES = sorted(
+    f"{package}/{path.name}" for package in PACKAGES for path in DAGS.glob(f"{package}/*.py")
+)
 HEAVY = {"torch", "torchrec", "pyspark", "feast", "kserve", "mlflow", "great_expectations"}
 HEAVY |= {"kubernetes", "kubernetes_asyncio"}
 OURS = {"features", "training", "serving"}
@@ -79,21 +81,22 @@ def test_a_dag_file_imports_fast_and_light(imported, name: str) -> None:
 @pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS])
 def test_a_dag_file_imports_airflow_the_standard_library_and_its_helpers(name: str) -> None:
     """And psutil, universal-pathlib and YAML, which Airflow requires; there is nothing else."""
-    helpers = {helper.removesuffix(".py") for helper in HELPERS} | {"ranking_launchers"}
+    helpers = {helper.removesuffix(".py") for helper in HELPERS} | PACKAGES
     allowed = {"airflow", "psutil", "upath", "yaml", *helpers, *sys.stdlib_module_names}
     assert _imported(DAGS / name) - allowed == set()
 
 
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", OF_PACKAGES)
 def test_a_launcher_imports_airflow_its_provider_and_what_that_requires(name: str) -> None:
     """Clients of Kubernetes and YAML: an image of Airflow with the provider has them."""
     required = {"aiohttp", "kubernetes", "kubernetes_asyncio", "pydantic", "urllib3", "yaml"}
-    helpers = {helper.removesuffix(".py") for helper in HELPERS} | {"ranking_launchers"}
+    required |= {"psutil"}
+    helpers = {helper.removesuffix(".py") for helper in HELPERS} | PACKAGES
     allowed = {"airflow", "upath", *required, *helpers, *sys.stdlib_module_names}
     assert _imported(DAGS / name) - allowed == set()
 
 
-@pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS, *LAUNCHERS])
+@pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS, *OF_PACKAGES])
 def test_paths_and_settings_come_from_one_module(name: str) -> None:
     """Only ranking_assets reads the environment or joins a path from parts."""
     source = (DAGS / name).read_text()
@@ -113,7 +116,8 @@ def test_data_are_at_the_root_and_what_is_of_this_machine_is_not(monkeypatch, tm
         found = runpy.run_path(str(DAGS / "ranking_assets.py"))
         assert f"--lake={found['FOLDERS']['lake']}" == f"--lake={place}/lake"
         uri = place if "://" in place else f"file://{place}"
-        assert found["EXAMPLES"].uri == f"{uri}/lake/{found['DATASET']}/examples"
+        (data_set,) = found["DATA_SETS"]
+        assert data_set.asset("examples").uri == f"{uri}/lake/{data_set.name}/examples"
         assert found["folder_flags"]("lake tracking") == [
             f"--lake={place}/lake",
             f"--tracking={tmp_path}/var/mlflow",
@@ -188,8 +192,8 @@ def test_a_schedule_finds_the_schema_files_of_a_site(tmp_path, monkeypatch) -> N
     )
     for place in (tmp_path, file):
         monkeypatch.setenv("RANKING_SCHEMAS", f"/nowhere.yaml:{place}")
-        monkeypatch.setenv("RANKING_DATASET", "shop")
-        log = runpy.run_path(str(DAGS / "ranking_assets.py"))["LOG"]
+        monkeypatch.setenv("RANKING_DATASETS", "shop")
+        log = runpy.run_path(str(DAGS / "ranking_assets.py"))["DATA_SETS"][0].log
         assert (log.first_day, log.last_day) == (datetime.date(2025, 3, 1), None)
         assert (log.holdout_days, log.suffix) == (2, "log.gz")
     with pytest.raises(ValueError, match=r"'shopp': unknown; .*shop.yaml.*movielens-100k.yaml"):
@@ -236,44 +240,6 @@ def test_an_entry_point_whose_package_is_not_there_is_named(monkeypatch) -> None
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
     with pytest.raises(ValueError, match=r"package not_there.schemas \(entry point shop\): is no"):
         ranking_logs.log_of("shop", [])
-
-
-@pytest.mark.parametrize("name", DAG_FILES)
-def test_a_dag_says_to_the_person_on_call_what_to_do(name: str) -> None:
-    """Its documentation is the file's docstring, and it is not long code with a comment."""
-    dag = dag_of(name)
-    assert dag.doc_md == sys.modules[name.removesuffix(".py")].__doc__
-    assert all(part in dag.doc_md for part in ("**What.**", "**Normal.**", "**Do.**"))
-    assert len((DAGS / name).read_text().splitlines()) <= 120
-
-
-@pytest.mark.parametrize("name", DAG_FILES)
-def test_every_task_retries_ends_and_alerts(name: str) -> None:
-    """No task can hang for ever, fail at the first hiccup, or fail in silence."""
-    import ranking_alerts
-
-    for task in dag_of(name).tasks:
-        assert task.retries >= 1, task.task_id
-        assert task.execution_timeout <= datetime.timedelta(hours=6), task.task_id
-        assert list(task.on_failure_callback) == [ranking_alerts.alert], task.task_id
-
-
-@pytest.mark.parametrize("name", DAG_FILES)
-def test_a_dag_runs_one_day_at_a_time_inside_its_log(name: str) -> None:
-    """Unpaused, a finished log makes no run for today: its schedule has an end.
-
-    A DAG without a schedule has none: Airflow would not say why a day after it never starts, and
-    the day's own check does.
-    """
-    import ranking_assets
-
-    dag = dag_of(name)
-    assert (dag.max_active_runs, dag.catchup) == (1, name == "daily_ranking.py")
-    assert dag.start_date.date() == ranking_assets.FIRST_DAY
-    if dag.schedule is None:
-        assert dag.end_date is None
-    else:
-        assert dag.end_date.date() == ranking_assets.LAST_DAY
 
 
 def test_every_alert_has_its_runbook() -> None:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pendulum
 import pytest
 from support import forks
-from support.airflow_dags import DAG_FILES, DAGS, dag_of
+from support.airflow_dags import DAG_FILES, DAGS, DATASETS, dag_of, data_set, run_of
 
 from features.options import request_from
 
@@ -60,7 +60,7 @@ def test_missed_days_are_caught_up_in_order_and_a_finished_log_ends() -> None:
 
 _FROM_A_DAY = """
 import daily_ranking
-print(daily_ranking.dag.start_date.date())
+print(daily_ranking.dags[0].start_date.date())
 """
 _ANEW = """
 import sys
@@ -106,13 +106,14 @@ def test_a_trial_trains_both_sides_and_promotes_after_the_gate_only() -> None:
     assert upstream["evaluate"] == {"export_grown", "export_control"}
 
 
+@pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("name", DAG_FILES)
-def test_every_jobs_arguments_are_what_its_command_takes(name: str) -> None:
+def test_every_jobs_arguments_are_what_its_command_takes(name: str, dataset: str) -> None:
     """Rendered with the params' defaults, as Airflow would, and given to the packages' parsers."""
-    dag = dag_of(name)
-    run = SimpleNamespace(run_id="r", logical_date=datetime.datetime(1998, 4, 21, tzinfo=UTC))
+    dag, day = dag_of(name, dataset), data_set(dataset).first_day + datetime.timedelta(days=3)
     task_instance = SimpleNamespace(xcom_pull=lambda *, task_ids: SUMMARIES[task_ids])
-    context = {"params": dag.params.dump(), "dag_run": run, "ti": task_instance}
+    params = {**dag.params.dump(), "last_day": str(day)}
+    context = {"params": params, "dag_run": run_of(str(day)), "ti": task_instance}
     seen = {}
     for task in (task for task in dag.tasks if hasattr(task, "command")):
         arguments = task.render_template(task.arguments, context, dag.get_template_env())
@@ -122,7 +123,9 @@ def test_every_jobs_arguments_are_what_its_command_takes(name: str) -> None:
         if options.made:
             request_from(options, options.made)
         seen[task.task_id] = vars(options)
-    assert all(options["dataset"] == "movielens-100k" for options in seen.values())
+    assert all(options["dataset"] == dataset for options in seen.values())
+    days = {options["date"] for options in seen.values() if options.get("date")}
+    assert days <= {day, data_set(dataset).first_day}
     if name == "upscale_dense.py":
         sides = [(seen[task]["source"], seen[task]["recipe"]) for task in TRAININGS]
         assert sides == [("1998-04-07-x", "wukong-small-x2"), ("1998-04-07", "wukong-small")]
@@ -136,8 +139,9 @@ def test_every_jobs_arguments_are_what_its_command_takes(name: str) -> None:
 
 _ON_A_CLUSTER = """
 import daily_ranking, json
-tasks = {task.task_id: task for task in daily_ranking.dag.tasks}
-minimum = daily_ranking.dag.params["min_requests"]
+(dag,) = daily_ranking.dags
+tasks = {task.task_id: task for task in dag.tasks}
+minimum = dag.params["min_requests"]
 arguments = {name: tasks[name].arguments for name in ("canary", "promote")}
 print(json.dumps({**arguments, "min_requests": minimum}))
 """
@@ -152,7 +156,7 @@ def test_on_a_cluster_the_same_tasks_work_on_the_service(tmp_path) -> None:
     environment = {"RANKING_SERVICE": "ranker", "RANKING_STORAGE_URI": uri}
     seen = json.loads(_with(_ON_A_CLUSTER, tmp_path / "dag.py", **environment))
     assert seen["min_requests"] == 2_000
-    fill = {"{{ learnt_day(dag_run) }}": "1998-04-21", "{{ params.min_requests }}": "2000"}
+    fill = {"{{ learnt_day(dag_run, params) }}": "1998-04-21", "{{ params.min_requests }}": "2000"}
     for command in ("canary", "promote"):
         arguments = filter(None, seen[command])
         for template, value in fill.items():
@@ -161,6 +165,54 @@ def test_on_a_cluster_the_same_tasks_work_on_the_service(tmp_path) -> None:
         assert (options.service, options.namespace) == ("ranker", "default")
         assert (options.dataset, str(options.date)) == ("movielens-100k", "1998-04-21")
         assert getattr(options, "storage_uri", uri) == uri
+
+
+def test_a_history_is_a_range_of_days_of_the_log() -> None:
+    """To the day before the schedule's first, where that is later than the log's."""
+    import bootstrap_ranking
+
+    shop = data_set()
+    asked = {"first_day": "1997-09-20", "last_day": "1998-04-19"}
+    assert bootstrap_ranking.last_day(shop, asked) == "1998-04-19"
+    for changed in (
+        {"last_day": None},
+        {"last_day": "1997-09-19"},
+        {"last_day": "1998-04-23"},
+        {"first_day": "1997-09-19"},
+    ):
+        with pytest.raises(ValueError, match=r"params.first_day .* from 1997-09-20 to 1998-04-22"):
+            bootstrap_ranking.last_day(shop, {**asked, **changed})
+
+
+def test_a_history_ends_before_the_schedule_begins(monkeypatch) -> None:
+    """So that nothing is left out, and a person need not count."""
+    import bootstrap_ranking
+
+    assert bootstrap_ranking.params(data_set())["last_day"].resolve() is None
+    monkeypatch.setenv("RANKING_FIRST_DAY", "1998-04-20")
+    assert bootstrap_ranking.params(data_set())["last_day"].resolve() == "1998-04-19"
+
+
+def test_a_history_learns_when_examples_are_there_and_answers_when_users_are_online() -> None:
+    dag = dag_of("bootstrap_ranking.py")
+    upstream = {task.task_id: set(task.upstream_task_ids) for task in dag.tasks}
+    assert upstream["train"] == {"history"}
+    assert upstream["materialize"] == {"history", "apply"}
+    assert upstream["promote"] == {"evaluate", "materialize"}
+    assert dag.schedule is None
+
+
+@pytest.mark.parametrize("name", ["daily_ranking.py", "scaling_study.py", "upscale_dense.py"])
+def test_the_form_of_a_run_by_hand_asks_for_a_day_and_takes_a_run_without(name: str) -> None:
+    """A date, which the UI picks from a calendar; a run of the schedule leaves it out."""
+    from airflow.sdk.exceptions import ParamValidationError
+
+    params = copy.deepcopy(dag_of(name).params)
+    assert params.get_param("day").schema["format"] == "date"
+    assert params.validate()["day"] is None
+    params.update({"day": "1998-04-21"})
+    with pytest.raises(ParamValidationError):
+        params.update({"day": "21 April"})
 
 
 @pytest.mark.parametrize(

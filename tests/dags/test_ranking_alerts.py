@@ -5,7 +5,7 @@ import json
 import pytest
 import ranking_alerts
 from airflow.sdk.exceptions import AirflowException
-from support.airflow_dags import TaskInstance
+from support.airflow_dags import TaskInstance, data_set
 
 
 def test_a_job_may_name_the_page_for_what_it_found(job_task, assets) -> None:
@@ -16,17 +16,18 @@ def test_a_job_may_name_the_page_for_what_it_found(job_task, assets) -> None:
     )
     with pytest.raises(AirflowException) as raised:
         execute()
-    ranking_alerts.alert({"ti": TaskInstance(), "exception": raised.value})
-    (page,) = assets.ALERTS.glob("*.json")
+    ranking_alerts.alert({"ti": TaskInstance(), "exception": raised.value}, data_set=data_set())
+    (page,) = data_set().alerts.glob("*.json")
     assert json.loads(page.read_text())["runbook"] == "infra/runbooks/day-missing.md"
 
 
 def test_an_alert_is_a_line_and_a_file(assets, caplog) -> None:
     """What failed, on which try, with whose words, and the page to open."""
     ranking_alerts.alert(
-        {"ti": TaskInstance(task_id="train"), "exception": ValueError("loss: nan")}
+        {"ti": TaskInstance(task_id="train"), "exception": ValueError("loss: nan")},
+        data_set=data_set(),
     )
-    (page,) = assets.ALERTS.glob("*.json")
+    (page,) = data_set().alerts.glob("*.json")
     notice = json.loads(page.read_text())
     assert page.name == "backfill__1998-04-21-train.json"
     assert (notice["runbook"], notice["error"]) == ("infra/runbooks/train-failed.md", "loss: nan")
@@ -39,7 +40,7 @@ def test_a_job_that_is_done_may_raise_alerts(job_task, assets, caplog) -> None:
     summary = {"decision": "promote", "alerts": [raised]}
     _, execute = job_task(f"print(json.dumps({summary}))")
     assert execute() == summary
-    (page,) = assets.ALERTS.glob("*.json")
+    (page,) = data_set().alerts.glob("*.json")
     assert page.name == "backfill__1998-04-21-ingest-recalibrate.json"
     notice = json.loads(page.read_text())
     assert {name: notice[name] for name in raised} == raised
@@ -50,7 +51,7 @@ def test_a_job_that_is_done_may_raise_alerts(job_task, assets, caplog) -> None:
 def test_a_job_without_alerts_raises_none(job_task, assets) -> None:
     _, execute = job_task("print(json.dumps({'alerts': []}))")
     execute()
-    assert not assets.ALERTS.exists()
+    assert not data_set().alerts.exists()
 
 
 def test_a_job_may_name_the_page_of_its_alert(job_task, assets) -> None:
@@ -60,6 +61,8 @@ def test_a_job_may_name_the_page_of_its_alert(job_task, assets) -> None:
     )
     with pytest.raises(AirflowException) as failed:
         execute()
-    ranking_alerts.alert({"ti": TaskInstance(task_id="train"), "exception": failed.value})
-    (page,) = assets.ALERTS.glob("*.json")
+    ranking_alerts.alert(
+        {"ti": TaskInstance(task_id="train"), "exception": failed.value}, data_set=data_set()
+    )
+    (page,) = data_set().alerts.glob("*.json")
     assert json.loads(page.read_text())["runbook"] == "infra/runbooks/training-diverged.md"

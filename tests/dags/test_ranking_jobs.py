@@ -1,7 +1,6 @@
 """A task is a process: what the operator makes of small real ones."""
 
 import dataclasses
-import datetime
 import os
 import signal
 import sys
@@ -10,14 +9,15 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import ranking_dags
 import ranking_jobs
-import ranking_processes as processes
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
     AirflowSkipException,
 )
-from support.airflow_dags import TaskInstance
+from ranking_launchers import processes
+from support.airflow_dags import TaskInstance, data_set, run_of
 
 
 def _lines(monkeypatch) -> list[str]:
@@ -49,7 +49,7 @@ def test_a_job_sees_nothing_of_airflow(job_task, monkeypatch) -> None:
     assert [name for name in seen if "AIRFLOW" in name] == []
     assert seen["RANKING_ENDPOINT"] == "http://e"
     run = (seen["RANKING_RUN"], seen["RANKING_LEASE"])
-    assert run == ("daily_ranking/backfill__1998-04-21", "1")
+    assert run == ("daily_ranking_movielens_100k/backfill__1998-04-21", "1")
 
 
 def test_stderr_streams_while_the_job_runs(job_task, monkeypatch) -> None:
@@ -155,34 +155,38 @@ def test_a_job_that_ignores_sigterm_is_forced_in_time(job_task) -> None:
         stream.close()
 
 
+def test_a_run_by_hand_names_its_day_and_a_run_of_the_schedule_has_it() -> None:
+    """The param goes first; a logical date is not needed."""
+    shop = data_set()
+    assert ranking_dags.day_of(shop, run_of(None), {"day": "1998-04-20"}) == "1998-04-20"
+    assert ranking_dags.day_of(shop, run_of("1998-04-21"), {"day": None}) == "1998-04-21"
+    assert ranking_dags.day_of(shop, run_of("1998-04-21"), {"day": "1998-04-20"}) == "1998-04-20"
+    assert ranking_dags.day_of(shop, run_of("1998-04-21"), {}) == "1998-04-21"
+
+
 @pytest.mark.parametrize(
-    ("logical_date", "message"),
+    ("day", "params", "message"),
     [
-        (None, "logical date None"),
-        (datetime.datetime(1998, 4, 23, tzinfo=datetime.UTC), "1997-09-20 to 1998-04-22"),
-        (datetime.datetime(1997, 9, 19, tzinfo=datetime.UTC), "1997-09-20 to 1998-04-22"),
+        (None, {"day": None}, "run r: params.day None"),
+        ("1998-04-23", {}, "run r: day 1998-04-23; movielens-100k has 1997-09-20 to 1998-04-22"),
+        (None, {"day": "1997-09-19"}, "day 1997-09-19; movielens-100k has 1997-09-20 to 1998"),
     ],
 )
-def test_a_run_without_a_day_of_the_log_is_refused(logical_date, message) -> None:
+def test_a_run_without_a_day_of_the_log_is_refused(day, params, message) -> None:
     """The message says which run, which day and what the log has."""
     with pytest.raises(ValueError, match=message):
-        ranking_jobs.day_of(SimpleNamespace(run_id="m", logical_date=logical_date))
+        ranking_dags.day_of(data_set(), run_of(day), params)
 
 
-def test_what_is_learnt_works_for_the_newest_day_whose_labels_are_final(monkeypatch) -> None:
+def test_what_is_learnt_works_for_the_newest_day_whose_labels_are_final() -> None:
     """Two days later than the impressions, an order may still come; then nothing is shifted."""
-    run = SimpleNamespace(
-        run_id="m", logical_date=datetime.datetime(1998, 4, 20, tzinfo=datetime.UTC)
-    )
-    assert ranking_jobs.learnt_day_of(run) == ranking_jobs.day_of(run) == "1998-04-20"
-    late = dataclasses.replace(ranking_jobs.assets.LOG, maturity_days=2)
-    monkeypatch.setattr(ranking_jobs.assets, "LOG", late)
-    assert (ranking_jobs.learnt_day_of(run), ranking_jobs.day_of(run)) == (
-        "1998-04-18",
-        "1998-04-20",
-    )
+    shop, run = data_set(), run_of("1998-04-20")
+    assert ranking_dags.learnt_day_of(shop, run, {}) == "1998-04-20"
+    late = dataclasses.replace(shop, log=dataclasses.replace(shop.log, maturity_days=2))
+    assert ranking_dags.learnt_day_of(late, run, {}) == "1998-04-18"
+    assert ranking_dags.day_of(late, run, {}) == "1998-04-20"
     dates = {
-        command: ranking_jobs.job("t", package, command, folders="lake").arguments[1]
+        command: ranking_jobs.job(shop, "t", package, command, folders="lake").arguments[1]
         for package, command in (
             *(("features", name) for name in ("ingest", "validate", "build", "materialize")),
             *(("training", name) for name in ("train", "export", "evaluate")),

@@ -9,31 +9,33 @@ import threading
 
 import pyarrow as pa
 import pytest
-import ranking_landed
-import ranking_landing
 from airflow.sdk import timezone
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.sdk.module_loading import import_string
 from airflow.serialization.serialized_objects import BaseSerialization
 from deltalake import write_deltalake
-from support.airflow_dags import TaskInstance
+from ranking_landing import files
+from ranking_landing import sensor as landing_sensor
+from support.airflow_dags import TaskInstance, data_set
 
 from features.places import place, put_whole
 
 
 def test_a_day_lands_or_is_given_up_with_a_reason_and_an_alert(assets) -> None:
     """Found: the day goes on. Too late: skipped; the reason names the file, the alert the page."""
-    sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20", timeout=0)
+    sensor = landing_sensor.LandedSensor(
+        data_set=data_set(), task_id="landed", day="1998-04-20", timeout=0
+    )
     late = TaskInstance(task_id="landed")
     with pytest.raises(TaskDeferred) as deferred:
         sensor.execute.__wrapped__(sensor, {"ti": late})
     resume = getattr(sensor, deferred.value.method_name)
     with pytest.raises(AirflowSkipException, match=r"not land within 0 s: no whole .*04-20\.tsv"):
         resume({"ti": late}, _fired(deferred.value.trigger))
-    (notice,) = (json.loads(page.read_text()) for page in assets.ALERTS.glob("*.json"))
+    (notice,) = (json.loads(page.read_text()) for page in data_set().alerts.glob("*.json"))
     assert notice["runbook"] == "infra/runbooks/day-not-landed.md"
     assert "1998-04-20.tsv" in notice["error"]
-    landed = assets.landed_file("1998-04-20")
+    landed = data_set().landed_file("1998-04-20")
     landed.parent.mkdir(parents=True)
     landed.write_text("example_id\n")
     assert sensor.execute.__wrapped__(sensor, {"ti": late}) == {"landed": "1998-04-20"}
@@ -53,22 +55,25 @@ def _fired(trigger):
 def test_the_triggerer_finds_a_day_that_lands_while_it_waits(assets, anywhere, monkeypatch) -> None:
     """It looks again and again, on a disk and in an object store, and no worker does."""
     monkeypatch.setattr(assets, "LANDING", anywhere)
-    file = assets.landed_file("1998-04-20")
+    file = data_set().landed_file("1998-04-20")
     until = timezone.utcnow() + datetime.timedelta(seconds=30)
     landing = threading.Timer(0.5, put_whole, (file, b"example_id\n"))
     landing.start()
-    trigger = ranking_landing.LandedTrigger(files=[str(file)], until=until, poll_seconds=0.1)
+    trigger = landing_sensor.LandedTrigger(file=str(file), until=until, poll_seconds=0.1)
     assert _fired(trigger) is True
     landing.join()
-    sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20")
+    sensor = landing_sensor.LandedSensor(data_set=data_set(), task_id="landed", day="1998-04-20")
     assert sensor.looked({"ti": TaskInstance()}, True) == {"landed": "1998-04-20"}
 
 
-def test_a_day_waits_for_the_events_of_its_labels_too(assets, monkeypatch) -> None:
-    log = dataclasses.replace(assets.LOG, events={"order": "csv"})
-    monkeypatch.setattr(assets, "LOG", log)
-    sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20", timeout=0)
-    impressions, events = sensor.files()
+@pytest.mark.usefixtures("assets")
+def test_a_day_waits_for_the_events_of_its_labels_too() -> None:
+    shop = data_set()
+    shop = dataclasses.replace(shop, log=dataclasses.replace(shop.log, events={"order": "csv"}))
+    sensor = landing_sensor.LandedSensor(
+        data_set=shop, task_id="landed", day="1998-04-20", timeout=0
+    )
+    impressions, (events,) = shop.landed_file("1998-04-20"), shop.event_files("1998-04-20")
     assert events.parts[-3:] == ("labels", "order", "1998-04-20.csv")
     for file in (impressions, events):
         assert sensor.poke({}) is False
@@ -98,10 +103,10 @@ def test_a_day_waits_for_the_events_of_its_labels_too(assets, monkeypatch) -> No
 )
 def test_a_file_that_is_still_being_written_has_not_landed(assets, name, content, counts) -> None:
     """It has another name until it is whole, and no proper end where it has not."""
-    folder = assets.landed_file("1998-04-20").parent
+    folder = data_set().landed_file("1998-04-20").parent
     folder.mkdir(parents=True)
     (folder / name).write_text(content)
-    sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20")
+    sensor = landing_sensor.LandedSensor(data_set=data_set(), task_id="landed", day="1998-04-20")
     assert sensor.poke({}) is counts
 
 
@@ -123,14 +128,14 @@ def test_a_folder_has_landed_when_every_file_of_it_is_whole(tmp_path, files, is_
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    assert ranking_landing.has_landed(folder) is reader_takes(folder) is is_whole
-    assert ranking_landing.has_landed(tmp_path / "none") is reader_takes(tmp_path / "none") is False
+    assert files.has_landed(folder) is reader_takes(folder) is is_whole
+    assert files.has_landed(tmp_path / "none") is reader_takes(tmp_path / "none") is False
 
 
 def test_the_sensor_and_the_reader_know_the_same_formats() -> None:
     from features.spark import landing
 
-    assert ranking_landed.ENDS == landing._ENDS
+    assert files.ENDS == landing._ENDS
 
 
 @pytest.mark.parametrize(
@@ -149,12 +154,12 @@ def test_a_day_lands_in_an_object_store_too(assets, anywhere, monkeypatch, files
 
     monkeypatch.setattr(assets, "LANDING", anywhere)
     landed = anywhere / "movielens-100k" / "impressions" / "1998-04-20.tsv"
-    assert assets.landed_file("1998-04-20") == landed
+    assert data_set().landed_file("1998-04-20") == landed
     day = landed.with_suffix(".parquet")
-    monkeypatch.setattr(assets, "landed_file", lambda _: day)
+    monkeypatch.setattr(assets.DataSet, "landed_file", lambda *_: day)
     for name, content in files.items():
         put_whole(place(f"{day}{name}"), content)
-    sensor = ranking_landing.LandedSensor(task_id="landed", day="1998-04-20")
+    sensor = landing_sensor.LandedSensor(data_set=data_set(), task_id="landed", day="1998-04-20")
     assert sensor.poke({}) is reader_takes(day) is is_whole
     if "/_SUCCESS" in files and is_whole:
         (day / "_SUCCESS").unlink()
@@ -185,7 +190,7 @@ def test_a_day_counts_when_its_marker_is_there(anywhere, marker, name, files, la
         put_whole(anywhere / "impressions" / path, content)
     day = anywhere / "impressions" / name
     source = {"format": "tsv", "marker": marker}
-    assert ranking_landing.has_day(str(day), "1998-04-20", source) is lands
+    assert landing_sensor.has_day(str(day), "1998-04-20", source) is lands
     assert landing.has_landed(day, marker) is lands
 
 
@@ -193,15 +198,19 @@ def test_a_topics_day_has_landed_when_it_is_over() -> None:
     today = timezone.utcnow().date()
     for days, over in ((0, False), (-1, True), (1, False)):
         day = (today + datetime.timedelta(days=days)).isoformat()
-        assert ranking_landing.has_day("", day, {"format": "kafka"}) is over
+        assert landing_sensor.has_day("", day, {"format": "kafka"}) is over
 
 
-def test_the_sensor_waits_for_a_table_that_has_come_so_far(assets, tmp_path, monkeypatch) -> None:
+@pytest.mark.usefixtures("assets")
+def test_the_sensor_waits_for_a_table_that_has_come_so_far(tmp_path) -> None:
     """What it defers with says of the table all that the triggerer needs."""
     source = {"format": "delta", "partition": "", "column": "at", "unit": "", "marker": ""}
-    log = dataclasses.replace(assets.LOG, source={**source, "path": str(tmp_path / "visits")})
-    monkeypatch.setattr(assets, "LOG", log)
-    sensor = ranking_landing.LandedSensor(task_id="landed", day="2025-03-02", timeout=0)
+    source["path"] = str(tmp_path / "visits")
+    visits = data_set()
+    visits = dataclasses.replace(visits, log=dataclasses.replace(visits.log, source=source))
+    sensor = landing_sensor.LandedSensor(
+        data_set=visits, task_id="landed", day="2025-03-02", timeout=0
+    )
     late = TaskInstance(task_id="landed")
     with pytest.raises(TaskDeferred) as deferred:
         sensor.execute.__wrapped__(sensor, {"ti": late})

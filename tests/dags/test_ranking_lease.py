@@ -9,12 +9,15 @@ import pytest
 import ranking_lease as leases
 from support.airflow_dags import DAGS
 
-FIRST = leases.Run(dag_id="daily_ranking", run_id="backfill__1998-04-21")
-SECOND = leases.Run(dag_id="daily_ranking", run_id="manual__1998-04-20")
+FIRST = leases.Run(dag_id="daily_ranking_shop", run_id="backfill__1998-04-21")
+REGISTER = "data_set_lease_shop"
+SECOND = leases.Run(dag_id="daily_ranking_shop", run_id="manual__1998-04-20")
 
 
 def _take(run, *, active=(), earlier=None) -> int:
-    return leases.take(run, is_active=lambda other: other in active, earlier=lambda: earlier)
+    return leases.take(
+        run, REGISTER, is_active=lambda other: other in active, earlier=lambda: earlier
+    )
 
 
 def test_two_runs_cannot_interleave(register) -> None:
@@ -45,15 +48,15 @@ def test_an_earlier_day_goes_first_but_never_before_the_holder(register) -> None
 
 def test_a_number_that_another_run_got_meanwhile_is_waited_for(register) -> None:
     """Between the look at the newest lease and the entry of the next."""
-    earlier = lambda: leases.add_lease(leases.Lease(1, SECOND)) and None  # noqa: E731
+    earlier = lambda: leases.add_lease(REGISTER, leases.Lease(1, SECOND)) and None  # noqa: E731
     with pytest.raises(leases.LeaseHeldError, match="another run took lease 1 at the same moment"):
-        leases.take(FIRST, is_active=lambda _: True, earlier=earlier)
+        leases.take(FIRST, REGISTER, is_active=lambda _: True, earlier=earlier)
 
 
 def test_two_tasks_of_a_run_that_ask_at_the_same_moment_have_the_same_lease(register) -> None:
     """The first jobs of a day start together; none of them waits for itself."""
-    earlier = lambda: leases.add_lease(leases.Lease(1, FIRST)) and None  # noqa: E731
-    assert leases.take(FIRST, is_active=lambda _: True, earlier=earlier) == 1
+    earlier = lambda: leases.add_lease(REGISTER, leases.Lease(1, FIRST)) and None  # noqa: E731
+    assert leases.take(FIRST, REGISTER, is_active=lambda _: True, earlier=earlier) == 1
 
 
 def test_an_empty_database_goes_on_above_an_earlier_one(monkeypatch) -> None:
@@ -91,14 +94,16 @@ def send(msg):
     found = client.dag_runs.get_previous(msg.dag_id, msg.logical_date)
     return found if hasattr(found, "dag_run") else comms.PreviousDagRunResult(dag_run=found)
 task_runner.SUPERVISOR_COMMS = SimpleNamespace(send=send)
-leases.newest_lease()  # everything is loaded
+REGISTER = "data_set_lease_movielens_100k"
+leases.newest_lease(REGISTER)  # everything is loaded
 leases.first_number = lambda: 1  # a minute may end while they ask
 print("ready", flush=True)
 sys.stdin.readline()
-run = leases.Run(dag_id="daily_ranking", run_id=sys.argv[2])
+run = leases.Run(dag_id="daily_ranking_shop", run_id=sys.argv[2])
 try:
-    number = leases.take(run, is_active=lambda other: True, earlier=lambda: time.sleep(0.5))
-    assert leases.newest_lease() == (number, run)
+    asked = {"is_active": lambda other: True, "earlier": lambda: time.sleep(0.5)}
+    number = leases.take(run, REGISTER, **asked)
+    assert leases.newest_lease(REGISTER) == (number, run)
     print("lease", number)
 except leases.LeaseHeldError as held:
     print(held)

@@ -5,9 +5,9 @@ import datetime
 import pyarrow as pa
 import pytest
 import ranking_logs
-import ranking_tables
 from deltalake import write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
+from ranking_landing import tables
 
 from features.datasets.landed_format import LandedFormat
 from features.datasets.landed_table import LandedTable
@@ -66,7 +66,7 @@ def answers(folder, form, unit="", partition=""):
         by_reader = table.has_landed(DAY)
     except RunbookError:
         by_reader = False
-    return ranking_tables.has_rows_since(place(log.source["path"]), DAY, log.source), by_reader
+    return tables.has_rows_since(place(log.source["path"]), DAY, log.source), by_reader
 
 
 def rows_at(moments, unit=""):

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import (
     AirflowRescheduleException,
     AirflowRuntimeError,
 )
-from support.airflow_dags import TaskInstance
+from support.airflow_dags import TaskInstance, data_set
 
 
 def test_a_second_run_gives_its_worker_back_and_asks_again(job_task, register) -> None:
@@ -30,7 +30,9 @@ def test_a_second_run_gives_its_worker_back_and_asks_again(job_task, register) -
 def test_the_lease_is_the_data_sets_whichever_dag_asks(job_task) -> None:
     """A trial waits for the daily run, also where both runs have the same name."""
     job_task("print('{\"rows\": 1}')")[1]()
-    trial = TaskInstance(dag_id="upscale_dense", states={TaskInstance.run_id: "running"})
+    trial = TaskInstance(
+        dag_id="upscale_dense_movielens_100k", states={TaskInstance.run_id: "running"}
+    )
     _, execute = job_task("print('{\"rows\": 2}')", instance=trial)
     with pytest.raises(AirflowRescheduleException):
         execute()
@@ -58,7 +60,7 @@ def test_waiting_for_the_lease_has_an_end(job_task, assets) -> None:
     )
     _, execute = job_task("print('{}')", instance=waiting)
     with pytest.raises(
-        AirflowFailException, match=r"limit \d+ s; run daily_ranking/backfill__1998"
+        AirflowFailException, match=r"limit \d+ s; run daily_ranking_movielens_100k/b"
     ):
         execute()
 
@@ -73,11 +75,37 @@ def test_waiting_for_the_lease_has_an_end(job_task, assets) -> None:
         ({}, False),
     ],
 )
-def test_days_go_in_order(job_task, previous, waits) -> None:
+def test_days_go_in_order(job_task, monkeypatch, previous, waits) -> None:
     """An earlier day that is under way goes first."""
-    _, execute = job_task("print('{\"rows\": 1}')", instance=TaskInstance(previous=previous))
+    import ranking_lease
+
+    asked = set()
+
+    def previous_run(dag_id, day, state):
+        asked.add((dag_id, str(day)))
+        return previous.get(state)
+
+    _, execute = job_task("print('{\"rows\": 1}')")
+    monkeypatch.setattr(ranking_lease, "previous_run", previous_run)
     if waits:
         with pytest.raises(AirflowRescheduleException):
             execute()
     else:
         assert execute() == {"rows": 1}
+    assert asked == {(TaskInstance.dag_id, "1998-04-21")}
+
+
+def test_each_data_set_has_a_lease_of_its_own(job_task, monkeypatch) -> None:
+    """Runs of two data sets do not wait for each other."""
+    import ranking_lease
+
+    registers = []
+    task, execute = job_task("print('{\"rows\": 1}')")
+    monkeypatch.setattr(ranking_lease, "newest_lease", registers.append)
+    added = lambda register, _: registers.append(register) or True  # noqa: E731
+    monkeypatch.setattr(ranking_lease, "add_lease", added)
+    execute()
+    task.data_set = data_set("open-bandit")
+    execute()
+    films, clothes = "data_set_lease_movielens_100k", "data_set_lease_open_bandit"
+    assert registers == [films, films, clothes, clothes]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.airflow_dags import dag_of
 
 from infra.local.servers import free_ports
 from infra.local.settings import PORT_VARIABLES
@@ -60,6 +61,4 @@ def _path() -> str:
 
 
 def _dag_tasks() -> list[str]:
-    import daily_ranking
-
-    return daily_ranking.dag.task_ids
+    return dag_of("daily_ranking.py").task_ids

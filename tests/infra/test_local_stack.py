@@ -14,7 +14,12 @@ import pytest
 
 from infra.demo import memory
 from infra.local import network, processes, spark_server, stack
-from infra.local.settings import Settings, airflow_environment, job_environment, spark_client
+from infra.local.settings import (
+    Settings,
+    airflow_environment,
+    job_environment,
+    spark_client,
+)
 
 SLEEPER = "import subprocess, sys, time; c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); print(c.pid, flush=True); time.sleep(60)"  # fmt: skip  # noqa: E501
 
@@ -22,7 +27,7 @@ SLEEPER = "import subprocess, sys, time; c = subprocess.Popen([sys.executable, '
 @pytest.fixture
 def settings(tmp_path) -> Settings:
     """A stack that keeps its state in an empty folder."""
-    return Settings(var=tmp_path, dataset="synthetic", airflow_port=18080)
+    return Settings(var=tmp_path, datasets="synthetic", airflow_port=18080)
 
 
 def test_airflow_listens_on_loopback_and_keeps_its_state_below_var(settings, tmp_path) -> None:
@@ -60,7 +65,7 @@ def test_a_job_started_by_hand_sees_no_airflow_either(settings, monkeypatch) -> 
     monkeypatch.setenv("RANKING_AIRFLOW_DATABASE", "postgresql+psycopg://me:secret@there/airflow")
     environment = job_environment(settings)
     assert environment.keys().isdisjoint({"AIRFLOW_HOME", "RANKING_AIRFLOW_DATABASE"})
-    assert environment["RANKING_DATASET"] == "synthetic"
+    assert environment["RANKING_DATASETS"] == "synthetic"
 
 
 def test_airflows_database_may_be_another(settings) -> None:
@@ -175,14 +180,15 @@ def test_a_push_that_ends_is_started_again_and_takes_nothing_along(
     monkeypatch.setattr(stack, "PUSH_RESTART_SECONDS", 0.0)
     monkeypatch.delenv("RANKING_PUSH", raising=False)
     parts = stack.Stack(settings)
-    parts.start_push()
-    first = parts.processes.running[stack.PUSH]
+    parts.start_pushes()
+    name = f"{stack.PUSH}synthetic"
+    first = parts.processes.running[name]
     first.wait()
-    parts.processes.require_alive(but=stack.PUSH)
-    parts.keep_push()
-    assert parts.processes.running[stack.PUSH].pid != first.pid
+    parts.processes.require_alive(but={name})
+    parts.keep_pushes()
+    assert parts.processes.running[name].pid != first.pid
     assert "is started again" in capsys.readouterr().err
-    assert "no lake" in (settings.home / "logs" / "push.log.1").read_text()
+    assert "no lake" in (settings.home / "logs" / "push-synthetic.log.1").read_text()
     parts.processes.end()
 
 
@@ -236,13 +242,13 @@ def test_a_push_runs_where_there_are_users_and_it_is_wanted(
 ) -> None:
     """It would end at once for want of a purpose, and the stack with it."""
     monkeypatch.setenv("RANKING_PUSH", switch)
-    one = stack.Stack(Settings(var=tmp_path, dataset=dataset, push_port=0))
+    one = stack.Stack(Settings(var=tmp_path, datasets=dataset, push_port=0))
     started = {}
     monkeypatch.setattr(
         one.processes, "start", lambda name, command, *_: started.update({name: command})
     )
-    one.start_push()
-    assert set(started) == ({"push"} if starts else set())
+    one.start_pushes()
+    assert set(started) == ({"push-synthetic"} if starts else set())
     if starts:
-        assert "--follow" in started["push"]
-        assert f"--lake={tmp_path / 'lake'}" in started["push"]
+        assert "--follow" in started["push-synthetic"]
+        assert f"--lake={tmp_path / 'lake'}" in started["push-synthetic"]

@@ -207,7 +207,7 @@ def demo_report():
         },
         "pages": "../reports",
         "urls": {
-            "Airflow, after `make up`": "http://127.0.0.1:8080/dags/daily_ranking",
+            "Airflow, after `make up`": "http://127.0.0.1:8080/dags/daily_ranking_movielens_100k",
             "endpoint, gRPC": "127.0.0.1:8082",
         },
     }

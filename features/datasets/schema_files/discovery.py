@@ -36,7 +36,7 @@ def find(environment: Mapping[str, str] = os.environ) -> Found:
     places = []
     for words, place in _places(environment):
         places.append(words)
-        for path in _files_of(place, words):
+        for path in files_of(place, words):
             known = files.setdefault(path.stem, path)
             # The same file by two ways, such as a folder and a link to it, is one.
             if known != path and not known.samefile(path):
@@ -65,7 +65,8 @@ def _places(environment: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
     yield f"built in, {BUILT_IN}", BUILT_IN
 
 
-def _files_of(place: Path, words: str) -> list[Path]:
+def files_of(place: Path, words: str) -> list[Path]:
+    """The schema files of a folder, or the file itself; ValueError where it is neither."""
     if place.is_dir():
         return sorted(path for path in place.iterdir() if path.suffix in SUFFIXES)
     if place.suffix not in SUFFIXES:

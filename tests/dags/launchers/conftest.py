@@ -8,7 +8,7 @@ import pytest
 import tenacity
 from airflow.sdk import timezone
 from airflow.sdk.exceptions import TaskDeferred
-from support.airflow_dags import TaskInstance
+from support.airflow_dags import TaskInstance, data_set, run_of
 from support.cluster.served_api import served, write_kubeconfig
 from support.dags.job_cluster import JobCluster
 
@@ -63,13 +63,17 @@ class Task:
         self.instance = instance
         self.operator = ranking_jobs.JobOperator(
             task_id="ingest",
+            data_set=data_set(),
             package="features",
             command=command,
             arguments=arguments,
             link="Reports",
             size=size,
         )
-        self.context = {"ti": instance, "run_id": instance.run_id, "dag": None}
+        self.context = {
+            **{"ti": instance, "run_id": instance.run_id, "dag": None},
+            **{"dag_run": run_of("1998-04-21"), "params": {}},
+        }
         self.deferred: TaskDeferred | None = None
 
     def execute(self):

@@ -41,7 +41,7 @@ def test_a_job_is_a_pod_and_its_result_the_tasks(started, on_kubernetes, assets)
     seen = _variables(pod)
     assert seen["RANKING_ROOT"] == str(assets.ROOT)
     assert (seen["RANKING_RUN"], seen["RANKING_LEASE"]) == (
-        "daily_ranking/backfill__1998-04-21",
+        "daily_ranking_movielens_100k/backfill__1998-04-21",
         "1",
     )
     on_kubernetes.end(name)

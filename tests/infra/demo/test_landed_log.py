@@ -22,7 +22,7 @@ FIRST = datetime.date(2025, 3, 1)
 @pytest.fixture
 def shop(monkeypatch):
     """The shop's schema, in an environment that goes away again."""
-    for name in ("RANKING_DATASET", "RANKING_SCHEMAS"):
+    for name in ("RANKING_DATASETS", "RANKING_SCHEMAS"):
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("RANKING_SCHEMAS", str(SHOP))
     return schema_of("shop")
@@ -83,7 +83,12 @@ def test_what_is_cut_off_or_outside_the_log_is_no_day_of_it(shop, log):
 
 @pytest.mark.parametrize(
     ("landed", "daily", "history", "by_airflow"),
-    [(10, None, (0, 6), (7, 8, 9)), (4, None, (0, 1), (2, 3)), (3, 1, (0, 1), (2,))],
+    [
+        (12, None, (0, 8), (9, 10, 11)),
+        (8, None, (0, 5), (6, 7)),
+        (3, None, (0, 1), (2,)),
+        (4, 2, (0, 1), (2, 3)),
+    ],
 )
 def test_airflow_runs_the_last_days_and_fewer_of_a_short_log(
     shop, landed, daily, history, by_airflow
@@ -102,9 +107,9 @@ def test_a_log_with_too_few_days_is_an_error_with_the_numbers(shop, landed, dail
 def test_a_schema_file_is_the_data_set_of_all_that_the_demo_starts(shop, log, monkeypatch):
     monkeypatch.setenv("RANKING_VAR", str(log.parent / "var"))
     monkeypatch.setenv("RANKING_SCHEMAS", "")
-    monkeypatch.setenv("RANKING_DATASET", "movielens-100k")
+    monkeypatch.setenv("RANKING_DATASETS", "movielens-100k")
     settings = prepared(DemoRequest(schema=SHOP, landing=log))
-    assert settings.dataset == os.environ["RANKING_DATASET"] == "shop"
+    assert settings.dataset == os.environ["RANKING_DATASETS"] == "shop"
     assert os.environ["RANKING_SCHEMAS"] == str(SHOP)
     assert (log.parent / "var" / "landing" / "shop" / "items.csv").exists()
     # A second demo takes what the first has landed.
@@ -113,10 +118,10 @@ def test_a_schema_file_is_the_data_set_of_all_that_the_demo_starts(shop, log, mo
 
 
 def test_a_log_that_something_fetches_is_fetched_unless_it_is_given(shop):
-    settings = Settings(dataset="movielens-100k")
+    settings = Settings(datasets="movielens-100k")
     assert is_fetched(DemoRequest(), settings)
     assert not is_fetched(DemoRequest(landing=place("log")), settings)
-    assert not is_fetched(DemoRequest(), Settings(dataset="shop"))
+    assert not is_fetched(DemoRequest(), Settings(datasets="shop"))
 
 
 def test_a_data_set_is_named_once():

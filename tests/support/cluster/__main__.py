@@ -37,7 +37,7 @@ from features.datasets.catalog import schema_of
 from features.places import put_changed
 from infra.demo import backfill
 from infra.demo.memory import MemorySampler
-from infra.local.airflow_client import Scheduler, Task
+from infra.local.airflow_client import Scheduler, Task, dag_of
 from infra.local.processes import terminate_as_interrupt
 from infra.local.servers import free_ports
 from infra.local.settings import PORT_VARIABLES, REPOSITORY, Settings
@@ -79,7 +79,7 @@ class ClusterTest:
             stack.enter_context(self.site.postgres)
             for name in ("airflow", "feast", "history"):
                 self.site.postgres.create(name)
-            os.environ |= {**SAME_SUMS, "RANKING_DATASET": DATASET, **self.site.store.environment}
+            os.environ |= {**SAME_SUMS, "RANKING_DATASETS": DATASET, **self.site.store.environment}
             stack.enter_context(self.site.store)
             disk = self._settings("disk", MLFLOW_TRACKING_URI=self.site.postgres.url("history"))
             jobs = backfill.Jobs(disk, self.sampler, logs=self.folder / "jobs")
@@ -160,7 +160,7 @@ class ClusterTest:
             airflow = stack.enter_context(Stack(settings))
             backfill.together(lambda: self._deploy(jobs), lambda: self._start_airflow(airflow))
             jobs.say(f"the endpoint answers; Airflow runs {LAST}")
-            scheduler = Scheduler(settings.airflow_url)
+            scheduler = Scheduler(settings.airflow_url, dag_of("daily_ranking", DATASET))
             scheduler.wait_for_dag()
             scheduler.unpause()
             tasks = scheduler.watch(

@@ -1,4 +1,4 @@
-"""A small log in CSV files: some taste of the visitors, and a name for each article."""
+"""A small log in CSV files: popular articles, tastes of visitors, places of which some are seen."""
 
 import csv
 import datetime
@@ -28,8 +28,9 @@ def land_shop(folder: Path, *, days: int, rows_a_day: int) -> None:
 def _row(drawn: random.Random, start: datetime.datetime, n: int, of: int) -> dict[str, object]:
     visitor, article, place = drawn.randrange(VISITORS), drawn.randrange(ARTICLES), n % 10
     moment = start + datetime.timedelta(days=1) * n / of
-    is_liked = visitor % 3 == article % 3
-    chance = (0.7 if is_liked else 0.1) / (1 + place / 10)
+    popularity = (article / ARTICLES) ** 2
+    taste = 1.3 if visitor % 3 == article % 3 else 0.7
+    chance = taste * (0.03 + 0.7 * popularity) / (1 + place / 10)
     return {
         "visitor": f"v-{visitor}",
         "article": f"a-{article}",

@@ -13,6 +13,7 @@ from typing import IO
 
 import psutil
 import ranking_assets as assets
+
 from ranking_launchers.job import Ended, JobSpec, error_in
 
 GRACE_SECONDS = 3.0

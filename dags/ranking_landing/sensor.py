@@ -13,9 +13,11 @@ import ranking_assets as assets
 from airflow.sdk import BaseSensorOperator, Context, timezone
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from ranking_assets import DataSet
 from ranking_jobs import DAY
-from ranking_landed import has_landed
-from ranking_tables import has_rows_since
+
+from ranking_landing.files import has_landed
+from ranking_landing.tables import has_rows_since
 
 
 class LandedSensor(BaseSensorOperator):
@@ -27,9 +29,10 @@ class LandedSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("day",)
     ui_color = "#fff4e5"
 
-    def __init__(self, *, day: str = DAY, **kwargs: object) -> None:
-        """Wait for ``day``, by default the run's; ``timeout`` says how long."""
+    def __init__(self, *, data_set: DataSet, day: str = DAY, **kwargs: object) -> None:
+        """Wait for ``day`` of a data set, by default the run's; ``timeout`` says how long."""
         super().__init__(**kwargs)
+        self.data_set = data_set
         self.day = day
 
     def poke(self, context: Context) -> bool:
@@ -38,9 +41,10 @@ class LandedSensor(BaseSensorOperator):
 
     def missing(self) -> str | None:
         """The first file, or table, that is not there, is cut off, or has not come so far."""
-        if not has_day(str(assets.landed_file(self.day)), self.day, assets.LOG.source):
-            return f"{assets.landed_file(self.day)}{_of_what(self.day)}"
-        events = assets.event_files(self.day)
+        file, source = self.data_set.landed_file(self.day), self.data_set.log.source
+        if not has_day(str(file), self.day, source):
+            return f"{file}{_of_what(source, self.day)}"
+        events = self.data_set.event_files(self.day)
         return next((str(file) for file in events if not has_landed(file)), None)
 
     def execute(self, context: Context) -> dict[str, str]:
@@ -48,10 +52,10 @@ class LandedSensor(BaseSensorOperator):
         if self.poke(context):
             return {"landed": self.day}
         trigger = LandedTrigger(
-            file=str(assets.landed_file(self.day)),
-            events=list(map(str, assets.event_files(self.day))),
+            file=str(self.data_set.landed_file(self.day)),
+            events=list(map(str, self.data_set.event_files(self.day))),
             day=self.day,
-            source=assets.LOG.source,
+            source=self.data_set.log.source,
             until=timezone.utcnow() + datetime.timedelta(seconds=self.timeout),
             poll_seconds=self.poke_interval,
         )
@@ -62,12 +66,13 @@ class LandedSensor(BaseSensorOperator):
         if event:
             return {"landed": self.day}
         reason = (
-            f"day {self.day} of {assets.DATASET} did not land within {self.timeout:.0f} s: "
+            f"day {self.day} of {self.data_set.name} did not land within {self.timeout:.0f} s: "
             f"no whole {self.missing() or 'file'}"
         )
         context["ti"].xcom_push(key="return_value", value={"skipped": reason})
         # No later day is built before this one, so somebody has to know; a skip alerts nobody.
-        ranking_alerts.alert({**context, "exception": AirflowSkipException(reason)})
+        skipped = AirflowSkipException(reason)
+        ranking_alerts.alert({**context, "exception": skipped}, data_set=self.data_set)
         raise AirflowSkipException(reason)
 
 
@@ -104,7 +109,7 @@ class LandedTrigger(BaseTrigger):
         """As Airflow keeps it, so that any triggerer goes on with it."""
         names = ("file", "day", "events", "source", "until", "poll_seconds")
         kept = {name: getattr(self, name) for name in names}
-        return "ranking_landing.LandedTrigger", kept
+        return "ranking_landing.sensor.LandedTrigger", kept
 
     def _has_landed(self) -> bool:
         if not has_day(self.file, self.day, self.source):
@@ -132,11 +137,9 @@ def has_day(file: str, day: str, source: dict[str, str]) -> bool:
     return has_landed(assets.place(file), source.get("marker", ""))
 
 
-def _of_what(day: str) -> str:
+def _of_what(source: dict[str, str], day: str) -> str:
     """What else was waited for, in words."""
-    source = assets.LOG.source
     if source["marker"]:
         return f" with its marker {source['marker'].replace('{day}', day)}"
-    return f" ({source['format']}) with rows of it or of a later day" * (
-        source["format"] in {"delta", "iceberg"}
-    )
+    is_table = source["format"] in {"delta", "iceberg"}
+    return f" ({source['format']}) with rows of it or of a later day" * is_table

@@ -1,0 +1,119 @@
+"""# Bootstrap ranking: the days before the first daily one.
+
+**What.** Started by hand, once for a log that is there already. `history` makes examples of the
+days from `first_day` to `last_day` by the jobs of `daily_ranking_…`, each over `days_per_chunk`
+days at once, in order; the newest feature rows go online; the first ranker is trained on them,
+judged on the newest `holdout_days`, and promoted: the first one needs to beat the base rate. Then
+set `RANKING_FIRST_DAY` to the day after `last_day`, and unpause `daily_ranking_…`. The demo runs
+the same jobs over one range, each as a process of its own, and the same training and gate.
+
+**Normal.** Green once. `history` leaves out what is there, of this schema and not older than what
+it was made from, so a run that was killed goes on where it stopped: clear its task. A day whose
+checks fail stops it, with the days before it done. `promote` is skipped where the gate said *hold*
+or *refuse*, or where a champion is as new.
+
+**Look.** The log of `history` says which chunk it is at, and `days_made` in its XCom `return_value`
+what it made. The link on `evaluate`: the gate's report.
+
+**Do.** Read the alert in the task's log (`ALERT {…}`), open its page of `infra/runbooks/`, clear
+the task when the cause is gone. Out of memory in `history`: a run with fewer `days_per_chunk`.
+`begins_here`: the lake is to begin with `first_day` although the log is older.
+"""
+
+import datetime
+import functools
+
+import ranking_assets as assets
+import ranking_jobs
+from airflow.sdk import DAG, Param, chain
+from ranking_dags import promotion_params, ranking_dag
+from ranking_jobs import HOLDOUT
+
+SHORT, LONG = datetime.timedelta(minutes=20), datetime.timedelta(hours=6)
+SPAN = ("--date={{ params.first_day }}", "--to={{ last_day(params) }}")
+LAST = "--date={{ last_day(params) }}"
+BEGINS = "{% if params.begins_here %}--first-day{% endif %}"
+
+
+def last_day(data_set: assets.DataSet, params: dict[str, str]) -> str:
+    """The last day of the range.
+
+    Raises:
+        ValueError: It is not named, before the first day, or not one of the log.
+    """
+    first = datetime.date.fromisoformat(params["first_day"])
+    last = datetime.date.fromisoformat(params["last_day"]) if params["last_day"] else None
+    log = data_set.log
+    if last is None or not log.first_day <= first <= last <= (log.last_day or last):
+        raise ValueError(
+            f"params.first_day {first}, last_day {last}: a range of days from {log.first_day} to "
+            f"{log.last_day or 'today'}, the days of {data_set.name}"
+        )
+    return str(last)
+
+
+def params(data_set: assets.DataSet) -> dict[str, Param]:
+    """What a person may set for one run."""
+    before = data_set.first_day - datetime.timedelta(days=1)
+    newest = str(before) if before >= data_set.log.first_day else None
+    first = Param(str(data_set.log.first_day), type="string", format="date")
+    common = promotion_params(data_set)
+    return {
+        "first_day": first,
+        "last_day": Param(newest, type=["null", "string"], format="date"),
+        "days_per_chunk": Param(28, type="integer", minimum=1, description="Days of a job at once"),
+        "begins_here": Param(False, type="boolean", description="No days before are needed"),
+        "holdout_days": common["holdout_days"],
+    }
+
+
+def add_tasks(data_set: assets.DataSet) -> None:
+    """The jobs of the range, and their order."""
+    job = functools.partial(ranking_jobs.job, data_set, is_dated=False)
+    asset = data_set.asset
+    history = job(
+        "history", "features", "history", *SPAN, "--days-per-chunk={{ params.days_per_chunk }}",
+        BEGINS, folders="landing lake docs", execution_timeout=LONG, outlets=[asset("examples")],
+    )  # fmt: skip
+    apply = job("apply", "features", "apply", folders="lake store", size="small")
+    materialize = job(
+        "materialize", "features", "materialize", *SPAN, folders="lake store",
+        outlets=[asset("online-features")], execution_timeout=LONG,
+    )  # fmt: skip
+    train = job(
+        "train", "training", "train", LAST, HOLDOUT, folders="lake checkpoints tracking reports",
+        link="Training curve", inlets=[asset("examples")], outlets=[asset("checkpoint")],
+        execution_timeout=LONG, size="train",
+    )  # fmt: skip
+    export = job(
+        "export", "training", "export", LAST, folders="lake checkpoints artifacts tracking",
+        outlets=[asset("artifact")], execution_timeout=SHORT,
+    )  # fmt: skip
+    evaluate = job(
+        "evaluate", "training", "evaluate", LAST, "--first", link="Gate report",
+        folders="lake checkpoints artifacts tracking reports", outlets=[asset("gate-decision")],
+    )  # fmt: skip
+    promote = job(
+        "promote", "serving", "promote", LAST, *data_set.target, folders="tracking reports",
+        link="Gate report", outlets=[asset("champion")], execution_timeout=SHORT,
+    )  # fmt: skip
+    chain(history, [materialize, train])
+    chain(apply, materialize, promote)
+    chain(train, export, evaluate, promote)
+
+
+def bootstrap_ranking(data_set: assets.DataSet) -> DAG:
+    """The DAG of one data set."""
+    with ranking_dag(
+        data_set,
+        "bootstrap_ranking",
+        doc=__doc__,
+        description="By hand: the days before the first daily one, and the first ranker",
+        macros={"last_day": functools.partial(last_day, data_set)},
+        params=params(data_set),
+    ) as dag:
+        add_tasks(data_set)
+    return dag
+
+
+dags = [bootstrap_ranking(data_set) for data_set in assets.DATA_SETS]

@@ -1,0 +1,98 @@
+"""What all DAGs of a data set have in common: their day, their params, their defaults."""
+
+import datetime
+import functools
+from collections.abc import Mapping
+
+import ranking_alerts
+import ranking_assets as assets
+import ranking_lease as leases
+from airflow.sdk import DAG, Param
+from airflow.sdk.types import DagRunProtocol
+from airflow.timetables.base import Timetable
+from ranking_assets import DataSet
+
+
+def day_of(data_set: DataSet, run: DagRunProtocol, params: Mapping[str, object]) -> str:
+    """The day for which a run works.
+
+    Raises:
+        ValueError: The run has no day, or one that the schedule does not have.
+    """
+    day = leases.day_of(run, params)
+    if day is None:
+        raise ValueError(f"run {run.run_id}: params.day None; a run by hand needs its day")
+    try:
+        data_set.check(day)
+    except ValueError as error:
+        raise ValueError(f"run {run.run_id}: {error}") from error
+    return str(day)
+
+
+def learnt_day_of(data_set: DataSet, run: DagRunProtocol, params: Mapping[str, object]) -> str:
+    """The newest day whose labels are final when the run's day is over; raises as ``day_of``."""
+    day = datetime.date.fromisoformat(day_of(data_set, run, params))
+    return str(day - datetime.timedelta(days=data_set.log.maturity_days))
+
+
+def day_param() -> Param:
+    """The day of a run that a person starts."""
+    text = "The day for which a run by hand works; a run of the schedule has its own"
+    return Param(None, type=["null", "string"], format="date", description=text)
+
+
+def promotion_params(data_set: DataSet) -> dict[str, Param]:
+    """Params of a DAG that may end with another champion."""
+    return {
+        "day": day_param(),
+        "holdout_days": Param(data_set.log.holdout_days, type="integer", minimum=1, maximum=60),
+        "anchor_days": Param(assets.ANCHOR_DAYS, type="integer", minimum=0),
+        "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=100),
+    }
+
+
+def ranking_dag(
+    data_set: DataSet,
+    kind: str,
+    *,
+    doc: str | None,
+    schedule: Timetable | None = None,
+    macros: Mapping[str, object] | None = None,
+    **rest: object,
+) -> DAG:
+    """The DAG of a kind for a data set, with what all DAGs have in common.
+
+    Args:
+        data_set: Its name ends the DAG's, its days bound the schedule.
+        kind: Such as ``daily_ranking``.
+        doc: What the person on call reads: the docstring of the file.
+        schedule: When it runs; None: when somebody starts it.
+        macros: What its templates may call besides ``day``.
+        **rest: Passed to the DAG.
+    """
+    last_day = data_set.last_day if schedule else None
+    defaults: dict[str, object] = {
+        "owner": "ranking",
+        "retries": 2,
+        "retry_delay": datetime.timedelta(seconds=30),
+        "execution_timeout": datetime.timedelta(hours=1),
+        "on_failure_callback": functools.partial(ranking_alerts.alert, data_set=data_set),
+        "pool": data_set.pool,
+    }
+    return DAG(
+        dag_id=data_set.dag_id(kind),
+        doc_md=doc,
+        schedule=schedule,
+        start_date=assets.midnight(data_set.first_day),
+        end_date=assets.midnight(last_day) if last_day else None,
+        max_active_runs=1,
+        dagrun_timeout=datetime.timedelta(hours=20),
+        default_args=defaults,
+        user_defined_macros={
+            "day": functools.partial(day_of, data_set),
+            "learnt_day": functools.partial(learnt_day_of, data_set),
+            **(macros or {}),
+        },
+        tags=["ranking", data_set.name],
+        **{"catchup": False, **rest},
+    )

@@ -1,0 +1,113 @@
+"""Past days are made in chunks, and again only where something is missing or newer."""
+
+import datetime
+import functools
+import json
+from pathlib import Path
+
+import pytest
+from support.shop.land_shop import land_shop
+
+from features import __main__ as features_main
+from features.commands import COMMANDS
+from features.lake.lake import EXAMPLES, IMPRESSIONS, Lake
+from features.pipeline import jobs
+from features.validation import checks
+from features.validation.due_steps import STEPS, due
+
+pytestmark = pytest.mark.spark
+
+SHOP = Path(__file__).resolve().parents[2] / "support" / "shop" / "shop.yaml"
+DAYS = [datetime.date(2025, 3, day) for day in (1, 2, 3, 4)]
+
+
+def test_days_that_are_current_are_left_alone(work, built):
+    assert due(work.lake, work.schema, built.days) == []
+    work.lake.compact(EXAMPLES, most_rows=10**9)
+    assert due(work.lake, work.schema, built.days) == []
+
+
+def test_days_that_are_not_there_are_made_from_the_first_step_that_is_missing(work, built):
+    later = [built.days[-1] + datetime.timedelta(days=1)]
+    assert due(work.lake, work.schema, later) == [*STEPS]
+    assert due(work.lake, work.schema, [built.days[-1], *later]) == [*STEPS]
+    work.lake.remove(EXAMPLES, built.days[-1:])
+    assert due(work.lake, work.schema, built.days) == ["examples"]
+
+
+def test_what_lands_again_is_made_again_and_all_that_follows(work, built, tmp_path):
+    """A step counts only while nothing that it was made from is newer."""
+    before, day, after = built.days[2:5]
+    jobs.ingest(work, built.landing, [day])
+    assert due(work.lake, work.schema, [day]) == [*STEPS]
+    assert due(work.lake, work.schema, [before, after]) == []
+    checks.check_impressions(work, [day], tmp_path)
+    assert due(work.lake, work.schema, [day]) == ["features", "examples"]
+
+
+def test_features_that_were_built_again_make_examples_and_later_days_due(work, built, builds):
+    before, day, after = built.days[2:5]
+    builds.publish(day)
+    assert due(work.lake, work.schema, [before]) == []
+    assert due(work.lake, work.schema, [day]) == ["examples"]
+    assert due(work.lake, work.schema, [after]) == ["features", "examples"]
+
+
+def test_days_of_another_schema_are_made_again(work, built):
+    other = work.schema.without_push()
+    assert due(work.lake, other, built.days) == ["features", "examples"]
+
+
+@pytest.fixture
+def history(spark, tmp_path, monkeypatch, capsys):
+    """Runs the command on the shop's landed log, in a lake of the name given."""
+    monkeypatch.setenv("RANKING_SCHEMAS", str(SHOP))
+    monkeypatch.setenv("RANKING_VAR", str(tmp_path))
+    monkeypatch.setattr("features.spark.session.start_session", lambda name: spark)
+    land_shop(tmp_path / "landing" / "shop", days=len(DAYS), rows_a_day=60)
+
+    def run(lake: str, *flags: str):
+        where = ["--dataset=shop", f"--lake={tmp_path / lake}"]
+        span = [f"--date={DAYS[0]}", f"--to={DAYS[-1]}"]
+        code = features_main.main(["history", *where, *span, *flags])
+        return code, json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    return run
+
+
+def hashes(folder: Path):
+    lake = Lake(folder, "shop")
+    tables = (IMPRESSIONS, "user_state", "item_daily", EXAMPLES)
+    return [lake.manifest(table, day).content_hash for table in tables for day in DAYS]
+
+
+def test_a_history_that_was_killed_goes_on_where_it_stopped(history, tmp_path, monkeypatch):
+    """Whatever the chunks are, the rows are those of one range, and nothing is made twice."""
+    calls, original = [], COMMANDS["build"]
+
+    @functools.wraps(original)
+    def build(request):
+        calls.append(str(request.date))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(request)
+
+    with monkeypatch.context() as killed:
+        killed.setitem(COMMANDS, "build", build)
+        with pytest.raises(KeyboardInterrupt):
+            history("chunks", "--days-per-chunk=2")
+    assert calls == ["2025-03-01", "2025-03-03"]
+    code, summary = history("chunks", "--days-per-chunk=2")
+    # The impressions of the second chunk were there.
+    assert (code, summary["days_made"]) == (0, {"impressions": 0, "features": 2, "examples": 2})
+    assert history("chunks")[1]["days_made"] == dict.fromkeys(STEPS, 0)
+    assert history("range")[1]["days_made"] == dict.fromkeys(STEPS, 4)
+    assert hashes(tmp_path / "chunks") == hashes(tmp_path / "range")
+
+
+def test_a_chunk_without_a_day_is_wrong_usage(capsys):
+    flags = ["--dataset=synthetic", "--date=2025-01-01", "--days-per-chunk=0"]
+    with pytest.raises(SystemExit) as ended:
+        features_main.main(["history", *flags])
+    assert ended.value.code == 2
+    assert "--days-per-chunk: 0; at least 1" in capsys.readouterr().err
