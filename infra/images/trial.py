@@ -19,6 +19,13 @@ from tests.support.training.artifacts import write_random
 
 MOST_GIGABYTES = {"ranking-serve": 2.0}
 """Of an image that is fetched while callers wait for one more server."""
+_OF_THE_DRIVER = (
+    *("nvmlInit_v2", "nvmlDeviceGetCount_v2", "nvmlDeviceGetHandleByIndex_v2"),
+    *("nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetNvLinkRemotePciInfo_v2", "nvmlDeviceGetNvLinkState"),
+)
+"""What FBGEMM asks of the library that a node's driver brings into a container."""
+_DRIVER_NOT_LOADED = 9
+"""NVML_ERROR_DRIVER_NOT_LOADED of NVIDIA's management library."""
 _REQUEST = {
     "inputs": [
         {"name": "user_id", "shape": [1], "datatype": "INT64", "data": [7]},
@@ -37,6 +44,8 @@ def try_image(image: Image, *, tag: str, folder: Path) -> dict[str, object]:
     started = time.monotonic()
     with _container(f"{image.name}:{tag}") as container:
         shown = [f"--volume={FOLDER / 'trials'}:/trials:ro", f"--volume={folder}:/trial:ro"]
+        if image.lock.endswith("cuda") and not Path("/dev/nvidiactl").exists():
+            shown.append("--env=LD_LIBRARY_PATH=/trial/driver")
         command = ["python", f"/trials/try_{image.role}.py"]
         said = buildah("run", "--user=1000:1000", *shown, container, "--", *command)
     size = gigabytes(f"{image.name}:{tag}")
@@ -51,6 +60,17 @@ def gigabytes(named: str) -> float:
     (found,) = json.loads(buildah("images", "--json", named))
     number, unit = str(found["size"]).split()
     return float(number) / {"GB": 1, "MB": 1000}[unit]
+
+
+def _write_driver(folder: Path) -> None:
+    """A stand-in for the driver's library, which answers that there is no driver.
+
+    Without one FBGEMM's build for CUDA is not loaded, and a machine without a GPU has none.
+    """
+    folder.mkdir()
+    functions = (f"int {name}(void) {{ return {_DRIVER_NOT_LOADED}; }}" for name in _OF_THE_DRIVER)
+    compiler = ["cc", "-shared", "-x", "c", "-o", str(folder / "libnvidia-ml.so.1"), "-"]
+    subprocess.run(compiler, input="\n".join(functions), text=True, check=True)
 
 
 @contextmanager
@@ -69,6 +89,7 @@ def main(arguments: Sequence[str]) -> int:
         folder = Path(name)
         write_random(folder, schema_of("synthetic")).rename(folder / "artifact")
         (folder / "request.json").write_text(json.dumps(_REQUEST))
+        _write_driver(folder / "driver")
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o755)
         for image in options.images or IMAGES.values():
