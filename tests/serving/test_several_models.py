@@ -280,7 +280,7 @@ def test_a_model_whose_registry_cannot_be_read_leaves_the_other_one_be(start_ser
         assert "registry: ValueError: tag canary_share" in reason
 
 
-def test_only_who_shows_the_token_is_told_which_models_are_ready(guarded):
+def test_a_ready_server_names_its_models_only_to_who_shows_the_token(guarded):
     path, named = "/v2/health/ready", {"ready": True, "models": {STAND_IN: True}}
     assert guarded.server.http.get(path).json() == {"ready": True}
     assert guarded.server.http.get(path, headers=guarded.headers).json() == named
