@@ -88,7 +88,9 @@ def _newest_metadata(table: UPath) -> UPath | None:
 def _io_properties() -> dict[str, str]:
     variables = {"s3.endpoint": "AWS_ENDPOINT_URL", "s3.region": "AWS_REGION"}
     given = {name: os.environ.get(variable, "") for name, variable in variables.items()}
-    return {name: value for name, value in given.items() if value}
+    # The image of Airflow has s3fs, and no pyarrow.
+    file_io = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
+    return file_io | {name: value for name, value in given.items() if value}
 
 
 def _number(day: datetime.date, unit: str) -> int:

@@ -1,6 +1,9 @@
 """Reader and sensor say the same of a table: whether it has come as far as a day."""
 
 import datetime
+import subprocess
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -12,10 +15,12 @@ from ranking_landing import tables
 from features.datasets.landed_format import LandedFormat
 from features.datasets.landed_table import LandedTable
 from features.datasets.schema_files.build import read_data_set
-from features.places import place
+from features.places import place, uri
 from features.runbooks import RunbookError
+from features.spark import table_versions
 
 UTC = datetime.UTC
+NONE, ONE = datetime.timedelta(0), datetime.timedelta(days=1)
 DAY = datetime.date(2025, 3, 2)
 MOMENT = datetime.datetime(2025, 3, 1, 23, 59, 59, 999_000, tzinfo=UTC)
 SCHEMA = """\
@@ -112,3 +117,50 @@ def test_a_table_without_statistics_of_the_time_may_have_any_day(tmp_path):
     configuration = {"delta.dataSkippingNumIndexedCols": "0"}
     write_deltalake(tmp_path / "visits", rows, configuration=configuration)
     assert answers(tmp_path, "delta") == (True, True)
+
+
+ALONE = """\
+import sys, datetime
+sys.modules |= dict.fromkeys(("pyarrow", "pandas", "numpy"))
+sys.path.insert(0, sys.argv[1])
+import ranking_tables
+from upath import UPath
+source = {"format": sys.argv[3], "partition": "", "column": "at", "unit": ""}
+for day in (1, 2):
+    print(ranking_tables.has_rows_since(UPath(sys.argv[2]), datetime.date(2025, 3, day), source))
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("write", [delta, iceberg])
+def test_a_table_is_looked_at_with_what_the_image_of_airflow_has(tmp_path, write):
+    write(tmp_path / "visits", rows_at([MOMENT]), "")
+    dags = str(Path(ranking_tables.__file__).parent)
+    command = [sys.executable, "-c", ALONE, dags, str(tmp_path / "visits"), write.__name__]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "False"], done.stderr
+
+
+@pytest.mark.parametrize("form", ["delta", "iceberg"])
+def test_a_table_is_read_and_looked_at_wherever_it_lies(anywhere, tmp_path, form):
+    """On a disk and in an object store, whose address is a variable of AWS."""
+    where, rows = anywhere / "visits", rows_at([MOMENT])
+    if form == "delta":
+        write_deltalake(uri(where), rows)
+    else:
+        database = f"sqlite:///{tmp_path}/x.db"
+        catalog = SqlCatalog("x", uri=database, **table_versions._io_properties())
+        catalog.create_namespace("shop")
+        catalog.create_table("shop.visits", rows.schema, location=uri(where)).append(rows)
+    source = {"format": form, "partition": "", "column": "at", "unit": ""}
+    found = [
+        ranking_tables.has_rows_since(where, MOMENT.date() + day, source) for day in (NONE, ONE)
+    ]
+    assert found == [True, False]
+    version = table_versions.open_version(form, where)
+    (file,) = version.files("at", MOMENT, None)
+    (batch,) = table_versions.open_version(form, where, version.version).batches(
+        file, ["day", "at"]
+    )
+    assert batch.column("at").to_pylist() == [MOMENT]
+    assert table_versions.place_of_file(where, file).exists()
