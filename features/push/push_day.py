@@ -190,7 +190,7 @@ class LandedUsers:
             # A data file of a table may have rows of days that are built.
             raw = raw.where(F.col(DAY) >= F.lit(self._first_day))
             for rule in impression_rules(self._work.schema):
-                if rule.check is not Check.UNIQUE:
+                if rule.check not in {Check.UNIQUE, Check.ONE_USER}:
                     raw = raw.where(~rule.broken())
             return self._keep(raw)
         except Exception:

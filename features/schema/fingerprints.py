@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
 """To reword a description, or to move a limit, changes no row and no input."""
 _OF_LABELS = {"labels", "target"}
-_LEFT_OUT_WITHOUT_VALUE = {"example_id", "by", "aggregates"}
+_LEFT_OUT_WITHOUT_VALUE = {"example_id", "request", "neutral", "by", "aggregates"}
 """Without them a declaration is what it was before there were such fields."""
 
 
@@ -84,7 +84,7 @@ def _fields(declaration: "DataclassInstance") -> dict[str, object]:
     return {
         name: value
         for name, value in fields.items()
-        if name not in _LEFT_OUT and (value or name not in _LEFT_OUT_WITHOUT_VALUE)
+        if name not in _LEFT_OUT and not (name in _LEFT_OUT_WITHOUT_VALUE and value in (None, ()))
     }
 
 

@@ -64,7 +64,7 @@ def _inputs(schema: Schema, rows: list[JsonObject], moment: datetime.datetime) -
     inputs = [_tensor(schema.item, [row[schema.item.name] for row in rows])]
     if schema.user is not None:
         inputs.append(_tensor(schema.user, [rows[0][schema.user.name]]))
-    for column in schema.context:
+    for column in (one for one in schema.context if one.neutral is None):
         values = [row[column.name] for row in rows]
         if None not in values:  # a request has no missing values: it leaves the column out
             inputs.append(_tensor(column, values))

@@ -127,7 +127,7 @@ import ranking_tables
 from upath import UPath
 source = {"format": sys.argv[3], "partition": "", "column": "at", "unit": ""}
 for day in (1, 2):
-    print(ranking_tables.has_rows_since(UPath(sys.argv[2]), datetime.date(2025, 3, day), source))
+    print(tables.has_rows_since(UPath(sys.argv[2]), datetime.date(2025, 3, day), source))
 """
 
 
@@ -135,7 +135,7 @@ for day in (1, 2):
 @pytest.mark.parametrize("write", [delta, iceberg])
 def test_a_table_is_looked_at_with_what_the_image_of_airflow_has(tmp_path, write):
     write(tmp_path / "visits", rows_at([MOMENT]), "")
-    dags = str(Path(ranking_tables.__file__).parent)
+    dags = str(Path(tables.__file__).parent)
     command = [sys.executable, "-c", ALONE, dags, str(tmp_path / "visits"), write.__name__]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["True", "False"], done.stderr
@@ -154,7 +154,7 @@ def test_a_table_is_read_and_looked_at_wherever_it_lies(anywhere, tmp_path, form
         catalog.create_table("shop.visits", rows.schema, location=uri(where)).append(rows)
     source = {"format": form, "partition": "", "column": "at", "unit": ""}
     found = [
-        ranking_tables.has_rows_since(where, MOMENT.date() + day, source) for day in (NONE, ONE)
+        tables.has_rows_since(where, MOMENT.date() + day, source) for day in (NONE, ONE)
     ]
     assert found == [True, False]
     version = table_versions.open_version(form, where)
