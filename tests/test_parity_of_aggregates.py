@@ -68,8 +68,9 @@ def work(spark, tmp_path_factory):
 
 def build(work, landing, days):
     from features.pipeline import jobs
+    from features.pipeline.ingestion.ingest import ingest
 
-    jobs.ingest(work, landing, days)
+    ingest(work, landing, days)
     raw = work.impressions(days, IMPRESSIONS_RAW).drop(*SOURCE)
     work.replace(raw, IMPRESSIONS, days, keys=["example_id"])
     jobs.publish_features(work, jobs.build(work, landing, days), days)

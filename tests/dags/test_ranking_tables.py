@@ -123,7 +123,7 @@ ALONE = """\
 import sys, datetime
 sys.modules |= dict.fromkeys(("pyarrow", "pandas", "numpy"))
 sys.path.insert(0, sys.argv[1])
-import ranking_tables
+from ranking_landing import tables
 from upath import UPath
 source = {"format": sys.argv[3], "partition": "", "column": "at", "unit": ""}
 for day in (1, 2):
@@ -135,7 +135,7 @@ for day in (1, 2):
 @pytest.mark.parametrize("write", [delta, iceberg])
 def test_a_table_is_looked_at_with_what_the_image_of_airflow_has(tmp_path, write):
     write(tmp_path / "visits", rows_at([MOMENT]), "")
-    dags = str(Path(tables.__file__).parent)
+    dags = str(Path(tables.__file__).parents[1])
     command = [sys.executable, "-c", ALONE, dags, str(tmp_path / "visits"), write.__name__]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["True", "False"], done.stderr

@@ -27,7 +27,7 @@ from features.pipeline.availability import declared_availability
 from features.pipeline.item_daily import first_impression_day, item_daily
 from features.pipeline.tables.aggregate_rows import aggregate_rows
 from features.pipeline.tables.keys import key_value
-from features.schema import CREATED, DeclarationError, TableKind
+from features.schema import CREATED, DeclarationError, Label, TableKind
 from features.schema.keys import keys_of
 from features.spark.session import feature_struct, impressions_struct
 
@@ -62,12 +62,15 @@ def frame(spark, schema, shown):
     return spark.createDataFrame([tuple(row[n] for n in struct.names) for row in shown], struct)
 
 
-def rows_of(spark, schema, table, shown, days, *, carry=None, carry_day=None, key="device"):
+def rows_of(
+    spark, schema, table, shown, days, *, carry=None, carry_day=None, key="device", more=None
+):
     struct = feature_struct(schema, table)
+    columns = {**(more or {}), schema.key_of(table).name: F.col(key)}
     rows = aggregate_rows(
         schema,
         table,
-        impressions=frame(spark, schema, shown).withColumn(schema.key_of(table).name, F.col(key)),
+        impressions=frame(spark, schema, shown).withColumns(columns),
         carry=carry or spark.createDataFrame([], struct),
         carry_day=carry_day,
         days=days,
@@ -147,6 +150,50 @@ def test_every_kind_is_what_its_definition_says_in_one_range_or_two(spark, schem
     )
     in_range = {key: row for key, row in collected(whole).items() if key[1] >= DAYS[split]}
     assert collected(later) == in_range
+
+
+ORDER = Label(
+    name="order",
+    column="order",
+    positive_from=1,
+    delay=HOUR,
+    join=("user_id", "item_id"),
+    window=2 * DAY,
+)
+
+
+@pytest.mark.spark
+def test_a_label_that_comes_later_counts_when_its_window_and_its_delay_are_over(spark):
+    """Beside one in the row; each counts at its own time."""
+    schema = dataclasses.replace(BASE, labels=(BASE.label, ORDER))
+    kinds = (
+        aggregate("orders", "order", "count"),
+        aggregate("clicks", "click", "count"),
+        aggregate("order_rate", "order", "rate"),
+    )
+    table = declared("by_device", ("device",), kinds, schema=schema)
+    schema, shown = with_tables(table, schema=schema), log(4)
+    assert label_delay_days(schema, table) == 3 * DAY
+    ordered = (F.col("example_id") % 3 == 0).cast("bigint")
+    rows = rows_of(spark, schema, table, shown, DAYS, more={"order": ordered})
+    found = collected(rows, [f"{kind.name}_3d" for kind in kinds])
+    for (device, day), row in found.items():
+        known = {
+            label.name: [
+                r
+                for r in shown
+                if r["device"] == device
+                and day - 2 * DAY <= (r["timestamp"] + label.known_after).date() <= day
+            ]
+            for label in schema.labels
+        }
+        orders = sum(r["example_id"] % 3 == 0 for r in known["order"])
+        assert row == {
+            "orders_3d": orders,
+            "clicks_3d": sum(r["click"] for r in known["click"]),
+            "order_rate_3d": (orders + 0.5 * 10) / (len(known["order"]) + 10),
+        }
+    assert len(found) > 20
 
 
 @pytest.mark.spark

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
+from support.features.declared import ALL_KINDS
+from support.features.declared import declared as declared_table
 
 from features.datasets.catalog import schema_of
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake, day_range
@@ -16,6 +18,7 @@ from features.pipeline import jobs
 from features.pipeline.availability import declared_availability
 from features.pipeline.item_daily import item_daily
 from features.pipeline.point_in_time import join_as_of
+from features.pipeline.tables.aggregate_rows import aggregate_rows
 from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace
 from features.schema import CREATED, Schema
@@ -29,6 +32,8 @@ HOUR = datetime.timedelta(hours=1)
 NONE = datetime.timedelta(0)
 BASE = schema_of("synthetic")
 START = datetime.datetime(2025, 1, 1, tzinfo=UTC)
+COUNTED = ALL_KINDS[:3] + ALL_KINDS[5:8]
+"""Of impressions and labels; the drawn probability is the same in both twins."""
 DAYS = day_range(START.date(), START.date() + datetime.timedelta(days=3))
 
 
@@ -40,8 +45,9 @@ def declared(state_delay, daily_delay, label_delay) -> Schema:
         item=BASE.item, label=label, history_length=3, ttl=ttl, delay=state_delay
     )
     daily = item_daily_table(label=label, windows_days=(1, 7), ttl=ttl, delay=daily_delay)
+    by_item = declared_table("by_item", ("item_id",), COUNTED, delay=daily_delay)
     return dataclasses.replace(
-        BASE, labels=(label,), history_length=3, tables=(state, daily, *BASE.tables[2:])
+        BASE, labels=(label,), history_length=3, tables=(state, daily, by_item, *BASE.tables[2:])
     )
 
 
@@ -124,19 +130,22 @@ def examples_of(spark, schema, rows) -> dict[int, tuple]:
     """Every computed feature of each row's impression, by the jobs' own functions."""
     shown = [(n, r[WHO], r[WHAT], r[AT], "phone", r[CLICK], 0.5) for n, r in enumerate(rows)]
     impressions = spark.createDataFrame(shown, impressions_struct(schema)).cache()
-    state, daily = schema.tables[:2]
-    empty = {t: spark.createDataFrame([], feature_struct(schema, t)) for t in (state, daily)}
+    state, daily, by_item = schema.tables[:3]
+    empty = {t: spark.createDataFrame([], feature_struct(schema, t)) for t in schema.tables[:3]}
     span = {"impressions": impressions}
     states = user_state(
         schema, state, carry=empty[state], first_day=DAYS[0], last_day=DAYS[-1], **span
     )
     dailies = item_daily(schema, daily, carry=empty[daily], carry_day=None, days=DAYS, **span)
+    rows_by_item = aggregate_rows(
+        schema, by_item, carry=empty[by_item], carry_day=None, days=DAYS, **span
+    )
     joined = impressions
-    for table, found in ((state, states), (daily, dailies)):
+    for table, found in ((state, states), (daily, dailies), (by_item, rows_by_item)):
         created = found.withColumn(CREATED, declared_availability(table))
         key = schema.entity(table.role).name
         joined = join_as_of(joined, created.drop("day"), table, key=key, time="timestamp")
-    names = [c.name for table in (state, daily) for c in table.columns]
+    names = [c.name for table in schema.tables[:3] for c in table.columns]
     names.remove("user_history_item_ids")  # a twin's items have other ids
     return {r["example_id"]: tuple(r[n] for n in names) for r in joined.collect()}
 

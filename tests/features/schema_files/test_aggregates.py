@@ -1,5 +1,6 @@
 """Declared aggregates in a schema file: what they become, and errors that name the line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from features.datasets.schema_files.marked_yaml import SchemaFileError
 from features.schema import Kind, Role
 from features.schema.fingerprints import rows_fingerprint
 
+PAGE = Path(__file__).parents[3] / "docs" / "features-without-python.md"
 SHOP = (Path(__file__).parent / "shop.yaml").read_text()
 DECLARED = """\
   - kind: aggregates
@@ -101,3 +103,22 @@ def test_an_error_names_the_key(tmp_path, old, new, said):
 def test_a_column_cannot_have_the_name_of_what_is_made(tmp_path, name, said):
     with pytest.raises(SchemaFileError, match=rf"shop.yaml:25: context.{name}: .*{said}"):
         read(tmp_path, GOOD.replace("  browser:", f"  {name}:"))
+
+
+def test_the_examples_of_the_page_are_tables(tmp_path):
+    """In place of the attributes of the shop, with its other tables."""
+    page = PAGE.read_text()
+    blocks = re.findall(r'^```yaml title="part of a schema file"\n(.*?)^```', page, re.M | re.S)
+    before, _, rest = SHOP.partition("  - kind: item_attributes")
+    limits = "limits:" + rest.partition("limits:")[2]
+    schema = read(tmp_path, before + "".join(blocks).removeprefix("tables:\n") + limits)
+    assert [table.of for table in schema.tables[2:]] == [
+        "item",
+        "by_item_category",
+        "by_user_id_and_item_category",
+        "item",
+    ]
+    names = {column.name for column in schema.columns()}
+    named = set(re.findall(r"`(\w+_(?:\d+d|all))`", page))
+    assert len(named) == 4
+    assert named <= names
