@@ -85,7 +85,9 @@ def attributes(
         if column.landed == id_column or _why_left_out(column):
             continue
         is_prefixed = names.words(column.landed)[:1] == [role]
-        name = named.name(column.landed, column.landed if is_prefixed else f"{role}_{column.landed}")
+        name = named.name(
+            column.landed, column.landed if is_prefixed else f"{role}_{column.landed}"
+        )
         doc = entries.doc_of(column.landed, f"the {role}")
         listed = words_of(sample, column)
         if listed and separator in {"", listed.separator}:
@@ -122,9 +124,7 @@ def _why_left_out(column: Profile) -> str:
     return ""
 
 
-def _why_stored(
-    sample: Sample, column: Profile, roles: Roles, positive_from: float | None
-) -> str:
+def _why_stored(sample: Sample, column: Profile, roles: Roles, positive_from: float | None) -> str:
     """Why a column is no context; empty where it is."""
     if roles.labels and positive_from is not None:
         auc = _auc(sample, column, roles.labels[0], positive_from)
@@ -134,7 +134,11 @@ def _why_stored(
                 "so never an input"
             )
     for role, chosen in (("item", roles.item), ("user", roles.user)):
-        if chosen and chosen.column.mean_repeats >= _FEWEST_REPEATS and _depends(sample, column, chosen):
+        if (
+            chosen
+            and chosen.column.mean_repeats >= _FEWEST_REPEATS
+            and _depends(sample, column, chosen)
+        ):
             return (
                 f"each {role} has one value of it: an attribute. To use it, land {role}s."
                 f"{sample.suffix} and add a table {role}_attributes"

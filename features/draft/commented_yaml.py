@@ -133,7 +133,5 @@ def _plain(value: object) -> object:
 
 def scalar(value: object) -> str:
     """A value in one line, quoted where YAML would read something else."""
-    dumped = yaml.safe_dump(
-        value, default_flow_style=True, allow_unicode=True, width=float("inf")
-    )
+    dumped = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"))
     return str(dumped).removesuffix("\n").removesuffix("\n...").removesuffix("...").strip()

@@ -1,7 +1,6 @@
 """A schema file drafted from a sample of a log, with a comment at each guess."""
 
 import dataclasses
-from collections.abc import Mapping
 
 from features.draft import columns, entries, limits
 from features.draft.columns import Named
@@ -49,7 +48,8 @@ class _Drafting:
         self._attributes = {"item": items, "user": users}
         self._columns = profiles(sample)
         self._roles: Roles = guess(sample, self._columns)
-        self._named, self._notes = Named(), []
+        self._named = Named()
+        self._notes: list[str] = []
         self._title, self._separator = "", ""
 
     def draft(self) -> Draft:
@@ -87,7 +87,7 @@ class _Drafting:
         read = f"{sample.rows:,} rows of {files}" + ("" if sample.is_whole else ", which have more")
         return (
             f"Drafted by `python -m features init` from {read}. A comment stands at each guess: "
-            "read it, change what is wrong, remove the comment. Then run `python -m features check`."
+            "read it, correct what is wrong, remove it. Then run `python -m features check`."
         )
 
     def _days(self) -> Entry:
@@ -120,11 +120,12 @@ class _Drafting:
             f"SELECT avg((n > 1)::INT) FROM (SELECT count(DISTINCT {time.sql}::DATE) AS n FROM "
             f"{self._sample.table} GROUP BY {quoted(user.column.landed)})"
         ).fetchone()
-        return bool(found) and float(found[0] or 0) >= _LEAST_ON_SEVERAL_DAYS
+        return found is not None and float(found[0] or 0) >= _LEAST_ON_SEVERAL_DAYS
 
     def _key(self) -> Entry:
         """The id of a request, and what tells impressions apart."""
-        roles, key = self._roles, {}
+        roles = self._roles
+        key: Entry = {}
         if roles.request:
             column = roles.request.column
             name = self._named.name(column.landed)
@@ -150,7 +151,7 @@ class _Drafting:
             return Ask("which columns tell two impressions apart? `from: [request_id, item_id]`")
         said = "no two rows have the same of these"
         if roles.repeated:
-            said = f"{roles.repeated:,} of {sample.rows:,} rows have these of another row: which is it?"
+            said = f"{roles.repeated:,} of {sample.rows:,} rows have these of another: which is it?"
             self._notes.append(f"example_id: {said}")
         time = roles.time.landed if roles.time else ""
         by_landed = {landed: name for name, landed in self._named.landed.items()}
@@ -210,7 +211,9 @@ class _Drafting:
                     "kind": "user_state",
                     "history_length": Guess(_HISTORY, "of the last items of a user"),
                     "ttl": Guess("30d" if span < 120 else "365d", f"{span} days were seen"),
-                    "delay": Guess("5m", "from an impression until its user is online: measure yours"),
+                    "delay": Guess(
+                        "5m", "from an impression until its user is online: measure yours"
+                    ),
                 }
             )
         windows = [days for days in _WINDOWS if days == 1 or days <= max(span, 7)]
@@ -230,7 +233,9 @@ class _Drafting:
         if sample is None:
             return []
         if chosen is None:
-            raise ValueError(f"--{role}s {sample.files[0]}: no column of the log is the {role}'s id")
+            raise ValueError(
+                f"--{role}s {sample.files[0]}: no column of the log is the {role}'s id"
+            )
         id_column = chosen.column.landed
         if id_column not in sample.types or sample.suffix != self._sample.suffix:
             raise ValueError(

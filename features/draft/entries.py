@@ -106,7 +106,11 @@ def _limits(column: Profile) -> Entry:
 
 def _words_or_size(column: Profile) -> Entry:
     is_text = column.dtype in {Dtype.STRING, Dtype.STRING_LIST}
-    if is_text and (column.is_small_text or column.dtype is Dtype.STRING_LIST) and _all_named(column):
+    if (
+        is_text
+        and (column.is_small_text or column.dtype is Dtype.STRING_LIST)
+        and _all_named(column)
+    ):
         said = f"all {column.distinct} values that were seen; a row with another goes to quarantine"
         return {"vocabulary": Guess(sorted(column.frequent), said)}
     return table_size(column)

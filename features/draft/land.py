@@ -4,6 +4,7 @@ import datetime
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 
@@ -28,6 +29,7 @@ _FROM = {
     "parquet": ("parquet", DELTA),
 }
 """Formats of a log by the one as which it is landed: no value changes its type."""
+_CODECS: dict[str, Literal["gzip", "zstd"]] = {"gz": "gzip", "zst": "zstd"}
 _ONE_DAY = datetime.timedelta(days=1)
 _MOST_ROWS = 1 << 62
 
@@ -96,17 +98,15 @@ def _days(sample: Sample, moment: str) -> dict[datetime.date, int]:
 def _write(sample: Sample, moment: str, day: datetime.date, path: Path) -> None:
     rows = f"SELECT * FROM {sample.table} WHERE {moment}::DATE = DATE '{day}'"
     suffixes = path.name.split(".")[1:]
-    compression = {"gz": "gzip", "zst": "zstd"}.get(suffixes[-1])
+    compression = _CODECS.get(suffixes[-1], "none")
     kind = suffixes[-2] if suffixes[-1] in COMPRESSIONS else suffixes[-1]
     relation = sample.connection.sql(rows)
     if kind == "parquet":
         relation.write_parquet(str(path))
     elif kind == "jsonl":
-        _copy(sample.connection, rows, path, f"FORMAT json, COMPRESSION {compression or 'none'}")
+        _copy(sample.connection, rows, path, f"FORMAT json, COMPRESSION {compression}")
     else:
-        relation.write_csv(
-            str(path), sep=SEPARATORS[kind], header=True, compression=compression or "none"
-        )
+        relation.write_csv(str(path), sep=SEPARATORS[kind], header=True, compression=compression)
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, rows: str, path: Path, how: str) -> None:

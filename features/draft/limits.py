@@ -50,7 +50,9 @@ def label(sample: Sample, chosen: Chosen, column: str) -> tuple[str, Entry, floa
     entry: Entry = {"column": Guess(column, chosen.why), "positive_from": _whole(start)}
     if of.is_binary:
         name = next((POSITIVE[word] for word in words(of.landed) if word in POSITIVE), "positive")
-        entry["delay"] = Guess("10m", "from the impression until the log knows of it: measure yours")
+        entry["delay"] = Guess(
+            "10m", "from the impression until the log knows of it: measure yours"
+        )
     else:
         name = "liked"
         entry["positive_from"] = Guess(_whole(start), f"{rate:.1%} have it; the nearest to half")
@@ -70,7 +72,8 @@ def limits(sample: Sample, moments: Moments, chosen: Chosen, positive_from: floa
         float(rate)
         for (rate,) in sample.connection.execute(
             f"SELECT avg((try_cast({column} AS DOUBLE) >= {positive_from})::INT) AS rate FROM "
-            f"{sample.table} GROUP BY {moments.sql}::DATE HAVING count(*) >= 20 AND rate IS NOT NULL"
+            f"{sample.table} GROUP BY {moments.sql}::DATE "
+            "HAVING count(*) >= 20 AND rate IS NOT NULL"
         ).fetchall()
     ] or [0.0, 1.0]
     low, high = min(rates), max(rates)

@@ -36,7 +36,9 @@ def moment_sql(column: str, *, unit: str | None, kind: str) -> str:
         return f"try_cast({column} AS TIMESTAMP)"
     # A cast to a timestamp would drop the offset.
     moment = f"make_timestamp(epoch_us(try_cast({column} AS TIMESTAMPTZ)))"
-    has_offset = f"regexp_full_match({column}, '.*[T ].*') AND regexp_full_match({column}, '{_OFFSET}')"
+    has_offset = (
+        f"regexp_full_match({column}, '.*[T ].*') AND regexp_full_match({column}, '{_OFFSET}')"
+    )
     return f"CASE WHEN {has_offset} THEN {moment} ELSE try_cast({column} AS TIMESTAMP) END"
 
 
@@ -122,7 +124,9 @@ def _why(sample: Sample, column: Profile, unit: str, sql: str) -> str:
     else:
         said = "no moment has an offset, so UTC is assumed"
         if not sample.types[column.landed].startswith("TIMESTAMP"):
-            said += "; if the log has local time, write the offset into it (2025-03-01T12:30:00+02:00)"
+            said += (
+                "; if the log has local time, write the offset into it (2025-03-01T12:30:00+02:00)"
+            )
     return f"{said}. {_quietest(sample, sql)}"
 
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, LABEL, REQUEST_TIME, SOURCE
 
 USER = {"user", "uid", "visitor", "customer", "member", "person", "viewer", "buyer", "client",
-        "shopper", "account", "subscriber", "listener", "reader", "userid", "customerid"}  # fmt: skip
-ITEM = {"item", "product", "article", "movie", "film", "sku", "asin", "book", "isbn", "song", "track",
-        "video", "news", "listing", "ad", "doc", "document", "content", "post", "offer", "goods",
+        "shopper", "account", "subscriber", "listener", "userid", "customerid"}  # fmt: skip
+ITEM = {"item", "product", "article", "movie", "film", "sku", "asin", "book", "isbn", "song",
+        "track",         "video", "news", "listing", "ad", "doc", "document", "content", "post", "offer", "goods",
         "restaurant", "hotel", "game", "app", "show", "itemid", "productid", "movieid"}  # fmt: skip
 TIME = {"time", "timestamp", "ts", "at", "date", "datetime", "when", "moment", "created", "event",
         "epoch", "occurred"}  # fmt: skip
@@ -25,8 +25,8 @@ POSITIVE = {"click": "click", "clicked": "click", "clicks": "click", "order": "o
 """What a column of 0 and 1 says, by a word of its name."""
 RATING = {"rating", "ratings", "stars", "score", "grade"}
 TITLE = {"title", "name", "headline", "label"}
-REQUESTED = {"device", "browser", "os", "platform", "country", "region", "city", "language", "locale",
-             "lang", "surface", "channel", "referrer", "referer", "source", "section", "placement",
+REQUESTED = {"device", "browser", "os", "platform", "country", "region", "city", "language",
+             "locale",              "lang", "surface", "channel", "referrer", "referer", "source", "section", "placement",
              "app", "client", "hour", "weekday", "tab", "campaign", "banner", "page", "network",
              *POSITION}  # fmt: skip
 """What a request usually brings along."""

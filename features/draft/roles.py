@@ -91,13 +91,17 @@ def _names_only(name: str, wanted: Collection[str]) -> bool:
 
 def _labels(columns: Iterable[Profile]) -> tuple[Chosen, ...]:
     """Columns of 0 and 1, or of grades, whose names say that they are answers."""
-    binary = [one for one in columns if one.is_binary and names.has_word(one.landed, names.POSITIVE)]
+    binary = [
+        one for one in columns if one.is_binary and names.has_word(one.landed, names.POSITIVE)
+    ]
     if binary:
         binary.sort(key=lambda one: -_positives(one))
         said = "named as an answer, with 0 and 1 alone"
         return tuple(Chosen(one, f"{said}; {_positives(one):,} positives") for one in binary)
     grades = [one for one in columns if _is_grade(one) and names.has_word(one.landed, names.RATING)]
-    return tuple(Chosen(one, f"named as a rating, from {one.low:g} to {one.high:g}") for one in grades[:1])
+    return tuple(
+        Chosen(one, f"named as a rating, from {one.low:g} to {one.high:g}") for one in grades[:1]
+    )
 
 
 def _positives(column: Profile) -> int:
@@ -150,7 +154,9 @@ def _only_id(columns: Iterable[Profile], role: str) -> Chosen | None:
     ]
     if len(found) != 1:
         return None
-    said = f"the only other column of ids ({found[0].distinct:,}); no name says that it is the {role}"
+    said = (
+        f"the only other column of ids ({found[0].distinct:,}); no name says that it is the {role}"
+    )
     return Chosen(found[0], said)
 
 
@@ -166,7 +172,8 @@ def _key(
     asked, when = request.column.landed if request else "", time.landed if time else ""
     tried = [(asked, what), (who, what), (who, what, when), (what, when)]
     complete = [names_of_key for names_of_key in tried if all(names_of_key)]
-    repeated, key = 0, ()
+    repeated = 0
+    key: tuple[str, ...] = ()
     for key in complete:
         repeated = _repeated(sample, key)
         if not repeated:

@@ -60,10 +60,12 @@ def check(data_set: DataSet, landing: Place, days: Sequence[datetime.date] = ())
     with connect() as connection:
         landed, refused = read(connection, data_set, landing, days)
         found = [] if landed is None else list(itertools.chain(*(one(landed) for one in _CHECKS)))
-    findings = tuple([*refused, *found])
+    findings = (*refused, *found)
     read_days = tuple(landed.rows_by_day) if landed else ()
     rows = sum(landed.rows_by_day.values()) if landed else 0
-    return Checked(page(_head(data_set, landing, landed, rows), findings), read_days, rows, findings)
+    return Checked(
+        page(_head(data_set, landing, landed, rows), findings), read_days, rows, findings
+    )
 
 
 def _head(data_set: DataSet, landing: Place, landed: Landed | None, rows: int) -> list[str]:

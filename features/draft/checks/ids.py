@@ -1,4 +1,4 @@
-"""Ids that collide: impressions with one id, tables with too few rows for the ids that there are."""
+"""Ids that collide: impressions with one id, tables with too few rows for their ids."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,9 @@ def repeated_examples(landed: Landed) -> Iterator[Finding]:
             f"HAVING count(*) > 1 ORDER BY {listed} LIMIT 1"
         )
         shown = ", ".join(map(str, example))
-        said = f"{rows:,.0f} rows share {ids:,.0f} values of {words}, such as {shown}: the day stops"
+        said = (
+            f"{rows:,.0f} rows share {ids:,.0f} values of {words}, such as {shown}: the day stops"
+        )
         yield Finding(Level.ERROR, EXAMPLE_ID, "repeated-id", said)
 
 
@@ -57,8 +59,8 @@ def _hashed(landed: Landed, column: Column, key: str) -> Iterator[Finding]:
     if ids > 1 and share > _MOST_SHARED:
         enough = rounded_up(_ROWS_PER_ID * ids)
         said = (
-            f"{ids:,.0f} ids in these days, hashed to {column.hash_size:,} rows: {share:.0%} of them "
-            f"are expected to share their row with another; {enough:,} rows would do"
+            f"{ids:,.0f} ids in these days, hashed to {column.hash_size:,} rows: {share:.0%} of "
+            f"them are expected to share their row with another; {enough:,} rows would do"
         )
         yield Finding(Level.WARNING, f"{key}.hash_size", "small-table", said)
 
@@ -72,8 +74,8 @@ def _numbered(landed: Landed, column: Column, key: str) -> Iterator[Finding]:
     )
     if outside:
         said = (
-            f"{outside:,.0f} of {rows:,.0f} ids ({outside / rows:.2%}) are not below {column.num_ids:,}, "
-            f"the highest is {high:,.0f}: the model cannot tell them apart"
+            f"{outside:,.0f} of {rows:,.0f} ids ({outside / rows:.2%}) are not below "
+            f"{column.num_ids:,}, the highest is {high:,.0f}: the model cannot tell them apart"
         )
         yield Finding(Level.WARNING, f"{key}.num_ids", "small-table", said)
 

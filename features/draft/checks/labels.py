@@ -49,8 +49,8 @@ def _days_outside(landed: Landed, positive: str) -> Iterator[Finding]:
             side = "min" if rate < limits.min_positive_rate else "max"
             limit = getattr(limits, f"{side}_positive_rate")
             said = (
-                f"{rate:.2%} of the rows of {day} are positive; at {'least' if side == 'min' else 'most'} "
-                f"{limit:.2%}: the day stops"
+                f"{rate:.2%} of the rows of {day} are positive; at "
+                f"{'least' if side == 'min' else 'most'} {limit:.2%}: the day stops"
             )
             yield Finding(Level.ERROR, f"limits.{side}_positive_rate", "label-rate", said)
 
@@ -76,12 +76,18 @@ def leaks(landed: Landed) -> Iterator[Finding]:
         )
         if auc is None or auc <= MOST_LIKELY_AUC:
             continue
-        key, known = key_of(schema, column.name), f"tells the label {label.name} by itself (AUC {auc:.3f})"
+        key, known = (
+            key_of(schema, column.name),
+            f"tells the label {label.name} by itself (AUC {auc:.3f})",
+        )
         if column.kind is Kind.STORED:
             said = f"{known}; it is stored and no input: let it stay so"
             yield Finding(Level.INFO, key, "leak", said)
         else:
-            said = f"{known}: it is known only after the impression, no request has it; move it to stored"
+            said = (
+                f"{known}: it is known only after the impression, no request has it; move it to "
+                "stored"
+            )
             yield Finding(Level.ERROR, key, "leak", said)
 
 

@@ -227,9 +227,9 @@ class _Reading:
             yield kind, files, ()
             return
         by_header: dict[tuple[str, ...], list[str]] = {}
-        for path in (file for path in self._files.values() for file in files_of(path)):
-            header = header_of(path, SEPARATORS[kind], self.names)
-            by_header.setdefault(header, []).append(uri(path))
+        for file in (file for path in self._files.values() for file in files_of(path)):
+            header = header_of(file, SEPARATORS[kind], self.names)
+            by_header.setdefault(header, []).append(uri(file))
         for header, group in by_header.items():
             yield kind, group, header
 
@@ -249,9 +249,9 @@ class _Reading:
             # Numbered, for names may be there twice; and told, for a broken file is not guessed.
             fields = ", ".join(f"'_{number}': 'VARCHAR'" for number in range(len(header)))
             source = (
-                f"read_csv({listed}, delim = {text(SEPARATORS[kind])}, header = true, quote = '\"', "
-                f"escape = '\"', auto_detect = false, columns = {{{fields}}}, store_rejects = true, "
-                "filename = true)"
+                f"read_csv({listed}, delim = {text(SEPARATORS[kind])}, header = true, "
+                f"quote = '\"', escape = '\"', auto_detect = false, columns = {{{fields}}}, "
+                "store_rejects = true, filename = true)"
             )
         listed_values = ", ".join(
             part for column in self.columns for part in self._values(column, header)
@@ -287,4 +287,3 @@ class _Reading:
             f"CREATE TABLE impressions AS SELECT {names}, day AS {DAY_OF_FILE}, source_file AS "
             f"{quoted(FILE)} FROM read"
         )
-

@@ -118,8 +118,8 @@ def _quarantined(landed: Landed, rules: list[Rule]) -> Iterator[Finding]:
                 Level.ERROR,
                 str(day),
                 "quarantine",
-                f"{bad:,} of {rows:,} rows ({bad / rows:.2%}) would go to quarantine; at most {most:.0%} "
-                "(limits.max_quarantined_share): the day stops",
+                f"{bad:,} of {rows:,} rows ({bad / rows:.2%}) would go to quarantine; at most "
+                f"{most:.0%} (limits.max_quarantined_share): the day stops",
             )
 
 

@@ -49,7 +49,9 @@ def _whole(value: str) -> str:
 
 
 def _float(value: str) -> str:
-    number = f"regexp_full_match({value}, '{_NUMBER}') OR regexp_full_match({value}, '{_NO_NUMBER}')"
+    number = (
+        f"regexp_full_match({value}, '{_NUMBER}') OR regexp_full_match({value}, '{_NO_NUMBER}')"
+    )
     return f"CASE WHEN {number} THEN try_cast(trim({value}) AS DOUBLE) END"
 
 

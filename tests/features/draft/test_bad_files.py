@@ -186,12 +186,17 @@ def test_what_is_no_fault_is_none(folder, capsys, old, new):
 def parquet(folder, **columns):
     rows = click_log.rows_of(0, ROWS)
     table = {name: [row[name] for row in rows] for name in COLUMNS}
-    table |= {"tags": [["new"], ["red"]] * (ROWS // 2), "at": pa.array([1740830400000000] * ROWS, pa.timestamp("us"))}
+    table |= {
+        "tags": [["new"], ["red"]] * (ROWS // 2),
+        "at": pa.array([1740830400000000] * ROWS, pa.timestamp("us")),
+    }
     for name, make in columns.items():
         table[name] = make(table[name])
     file = click_log.day_file(folder, 0)
     file.unlink()
-    pq.write_table(pa.table({k: v for k, v in table.items() if v is not None}), file.with_suffix(".parquet"))
+    pq.write_table(
+        pa.table({k: v for k, v in table.items() if v is not None}), file.with_suffix(".parquet")
+    )
     schema = folder / "clicks.yaml"
     schema.write_text(
         SCHEMA.replace("format: csv", "format: parquet").replace('  list_separator: "|"\n', "")
@@ -200,13 +205,25 @@ def parquet(folder, **columns):
 
 
 PARQUET = [
-    ("basket", lambda v: pa.array([str(x) for x in v]), "column basket is string; the schema has float64"),
-    ("clicked", lambda v: pa.array([bool(x) for x in v]), "column clicked is bool; the schema has int64"),
+    (
+        "basket",
+        lambda v: pa.array([str(x) for x in v]),
+        "column basket is string; the schema has float64",
+    ),
+    (
+        "clicked",
+        lambda v: pa.array([bool(x) for x in v]),
+        "column clicked is bool; the schema has int64",
+    ),
     ("visitor", lambda v: pa.array(v, pa.uint64()), "column visitor is uint64"),
     ("article", lambda v: pa.array(v, pa.float64()), "column article is double"),
     ("at", lambda v: v.cast(pa.timestamp("ns")), r"column at is timestamp\[ns\]"),
     ("at", lambda v: v.cast(pa.date32()), r"column at is date32\[day\]"),
-    ("tags", lambda v: pa.array(["new"] * ROWS), "column tags is string; the schema has list<string>"),
+    (
+        "tags",
+        lambda v: pa.array(["new"] * ROWS),
+        "column tags is string; the schema has list<string>",
+    ),
     ("device", lambda v: None, "column device is missing; the schema has string"),
 ]
 
@@ -232,7 +249,10 @@ JSON_LINES = [
     (lambda lines: ["{broken", *lines[1:]], r"example_id: 1 of 60 rows"),
     (lambda lines: ["[1, 2]", *lines[1:]], r"example_id: 1 of 60 rows"),
     (lambda lines: [one.replace('"visitor"', '"guest"') for one in lines], r"user: 60 of 60 rows"),
-    (lambda lines: [one.replace('"basket": ', '"basket": "x') for one in lines], r"example_id: 60 of 60"),
+    (
+        lambda lines: [one.replace('"basket": ', '"basket": "x') for one in lines],
+        r"example_id: 60 of 60",
+    ),
 ]
 
 

@@ -164,7 +164,10 @@ def test_a_fault_is_found_and_named(tmp_path, capsys, spoil, level, topic, key, 
 @pytest.mark.parametrize(
     ("derived", "said"),
     [
-        ("{from: [visitor, timestamp]}", "2 rows share 1 values of visitor and timestamp, such as "),
+        (
+            "{from: [visitor, timestamp]}",
+            "2 rows share 1 values of visitor and timestamp, such as ",
+        ),
         ("{column: example_id}", "2 rows share 1 values of example_id, such as 100003"),
         ("{column: coupon}", "1,200 rows share 8 values of coupon, such as c-0"),
     ],

@@ -62,7 +62,10 @@ def clicks(requests=300):
     drawn, rows = random.Random(1), []
     for number in range(requests):
         request = str(uuid.UUID(int=drawn.getrandbits(128)))
-        visitor, moment = f"v-{drawn.randrange(60):x}", START + datetime.timedelta(minutes=31 * number)
+        visitor, moment = (
+            f"v-{drawn.randrange(60):x}",
+            START + datetime.timedelta(minutes=31 * number),
+        )
         for place, item in enumerate(drawn.sample(range(50), 10)):
             clicked = drawn.random() < 0.2
             rows.append(
@@ -104,16 +107,24 @@ def test_a_log_of_ratings_is_drafted(tmp_path, capsys):
     films = {
         "movieId": list(range(1, 301)),
         "title": [f"Film {n}, The" for n in range(300)],
-        "genres": ["|".join(["Action", "Drama", "War"][n % 2 : n % 3 + 1]) or "War" for n in range(300)],
+        "genres": [
+            "|".join(["Action", "Drama", "War"][n % 2 : n % 3 + 1]) or "War" for n in range(300)
+        ],
         "year": [1950 + n % 50 for n in range(300)],
     }
     items = write_csv(tmp_path / "movies.csv", films)
     data_set, text = drafted(capsys, tmp_path, "--from", log, "--items", items)
     schema = data_set.schema
     assert (schema.user.name, schema.item.name, schema.item.num_ids) == ("user_id", "movie_id", 500)
-    assert (schema.label.column, schema.label.positive_from, schema.label.has_rating) == ("rating", 4, True)
+    assert (schema.label.column, schema.label.positive_from, schema.label.has_rating) == (
+        "rating",
+        4,
+        True,
+    )
     assert str(schema.first_day) == "1997-09-20"
-    assert schema.limits.min_positive_rate < schema.label.prior_rate < schema.limits.max_positive_rate
+    assert (
+        schema.limits.min_positive_rate < schema.label.prior_rate < schema.limits.max_positive_rate
+    )
     assert data_set.source.time.unit == "seconds"
     assert data_set.source.columns["movie_id"] == "movieId"
     assert "seconds since 1970" in text
@@ -137,7 +148,12 @@ def test_a_log_of_clicks_with_requests_is_drafted(tmp_path, capsys):
     assert [column.name for column in schema.context] == ["position", "device"]
     device = next(column for column in schema.context if column.name == "device")
     assert device.vocabulary == ("no", "phone")  # and not the truth value that YAML has for no
-    assert {column.name for column in schema.stored} == {"clicked", "ordered", "price", "seconds_on_page"}
+    assert {column.name for column in schema.stored} == {
+        "clicked",
+        "ordered",
+        "price",
+        "seconds_on_page",
+    }
     assert re.search(r"seconds_on_page:\n +# it tells the label \(AUC 1.000 by itself\)", text)
     assert re.search(r"price:\n +# each item has one value of it: an attribute", text)
     assert "no moment has an offset, so UTC is assumed" in text
@@ -177,7 +193,9 @@ def test_compressed_files_are_drafted_as_the_others_are(tmp_path, capsys, compre
 def test_json_lines_tab_separated_files_and_folders_of_days_are_read(tmp_path, capsys):
     columns = clicks(60)
     write_csv(tmp_path / "clicks.tsv", columns, separator="\t")
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    rows = [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
     folder = tmp_path / "news" / "impressions"
     folder.mkdir(parents=True)
     for day in sorted({row["at"][:10] for row in rows}):
@@ -202,7 +220,9 @@ def test_the_name_is_the_files_or_the_folders(tmp_path, capsys, monkeypatch):
     write_csv(tmp_path / "My Shop.csv", ratings(500))
     code, summary, _ = run(capsys, "init", "--from", "My Shop.csv")
     assert (code, summary["output"]) == (0, "my-shop.yaml")
-    code, summary, _ = run(capsys, "init", "--from", "My Shop.csv", "--name", "stall", "--rows", 100)
+    code, summary, _ = run(
+        capsys, "init", "--from", "My Shop.csv", "--name", "stall", "--rows", 100
+    )
     assert (code, summary["output"], summary["rows"]) == (0, "stall.yaml", 100)
     assert "from 100 rows of My Shop.csv, which have more" in (tmp_path / "stall.yaml").read_text()
     folder = tmp_path / "news" / "impressions"
@@ -270,7 +290,10 @@ def wrong(tmp_path):
         ("--from none.csv", "none.csv: there is no such file"),
         ("--from empty.csv", "empty.csv: "),
         ("--from header.csv", "header.csv: has no rows; a draft needs some"),
-        ("--from marks.csv", "marks.csv: line 1 has one column, 'user_id;item_id;click'; expected ','"),
+        (
+            "--from marks.csv",
+            "marks.csv: line 1 has one column, 'user_id;item_id;click'; expected ','",
+        ),
         ("--from log.xlsx", "log.xlsx: its name ends with no known format; one of ['csv', "),
         ("--from cut.parquet", "cut.parquet: "),
         ("--from broken.csv", "broken.csv: "),
@@ -280,7 +303,10 @@ def wrong(tmp_path):
         ("--from table", "table: is no Delta table that can be read"),
         ("--from good.csv cut.parquet --name a", "good.csv and cut.parquet: are of two formats"),
         ("--from good.csv", "--output good.yaml: is there already"),
-        ("--from good.csv --name a --output b.yaml", "--output b.yaml: a schema file is named as its"),
+        (
+            "--from good.csv --name a --output b.yaml",
+            "--output b.yaml: a schema file is named as its",
+        ),
         ("--from good.csv --name a --items header.csv", "header.csv: has no rows"),
         ("--from good.csv --name a --items marks.csv", "marks.csv: line 1 has one column"),
     ],
