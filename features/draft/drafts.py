@@ -2,19 +2,17 @@
 
 import dataclasses
 
-from features.draft import columns, entries, limits
+from features.draft import columns, entries, limits, tables
 from features.draft.columns import Named
 from features.draft.commented_yaml import Ask, Guess, Written, write
 from features.draft.entries import Entry
-from features.draft.names import words
-from features.draft.profile import Profile, profiles
+from features.draft.log.names import words
+from features.draft.log.profile import Profile, profiles
+from features.draft.log.sample import DELTA, Sample, quoted
 from features.draft.roles import Chosen, Roles, guess
-from features.draft.sample import DELTA, Sample, quoted
 from features.schema import EXAMPLE_ID, Dtype
 
-_HISTORY = 20
 _LEAST_ON_SEVERAL_DAYS = 0.5
-_WINDOWS = (1, 7, 28)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +60,7 @@ class _Drafting:
         self._separator = found.separator
         if found.left_out:
             self._notes.append(f"left out: {', '.join(found.left_out)}")
-        tables = self._tables()
+        made = self._tables()
         entries_of_file: Entry = {
             "name": self._name,
             "doc": f"Impressions of {self._name}: who was shown what, and what happened.",
@@ -73,7 +71,7 @@ class _Drafting:
             **({"context": found.context} if found.context else {}),
             **self._stored(found),
             **labels,
-            "tables": tables,
+            "tables": made,
             **({"item_title": self._title} if self._title else {}),
             "limits": self._limits(positive_from),
             "source": self._source(),
@@ -201,31 +199,11 @@ class _Drafting:
             used.add(roles.time.landed)
         return [one for name, one in self._columns.items() if name not in used]
 
-    def _tables(self) -> list[object]:
+    def _tables(self) -> list[Entry]:
         time = self._roles.time
         span = time.span_days if time else 1
-        tables: list[object] = []
-        if self._roles.user:
-            tables.append(
-                {
-                    "kind": "user_state",
-                    "history_length": Guess(_HISTORY, "of the last items of a user"),
-                    "ttl": Guess("30d" if span < 120 else "365d", f"{span} days were seen"),
-                    "delay": Guess(
-                        "5m", "from an impression until its user is online: measure yours"
-                    ),
-                }
-            )
-        windows = [days for days in _WINDOWS if days == 1 or days <= max(span, 7)]
-        tables.append(
-            {
-                "kind": "item_daily",
-                "windows_days": windows,
-                "ttl": f"{max(windows)}d",
-                "delay": Guess("2h", "from the end of a day until its tables are built"),
-            }
-        )
-        return tables + [table for role in ("user", "item") for table in self._attributes_of(role)]
+        own = tables.of_impressions(span, has_user=self._roles.user is not None)
+        return own + [table for role in ("user", "item") for table in self._attributes_of(role)]
 
     def _attributes_of(self, role: str) -> list[Entry]:
         sample: Sample | None = self._attributes[role]

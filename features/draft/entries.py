@@ -3,9 +3,9 @@
 import math
 
 from features.draft.commented_yaml import Guess
-from features.draft.lists import Words
-from features.draft.names import words
-from features.draft.profile import Profile
+from features.draft.log.lists import Words
+from features.draft.log.names import words
+from features.draft.log.profile import Profile
 from features.schema import Dtype
 
 Entry = dict[str, object]
@@ -134,6 +134,6 @@ def _kind_of_number(column: Profile) -> Guess | str:
     low, high = column.low or 0, column.high or 0
     if column.dtype is Dtype.INT64 and low >= 0 and high > max(_LONG_TAIL, 10 * low):
         return Guess("count", f"whole numbers up to {high:g}: a long tail, so its logarithm enters")
-    if column.dtype is Dtype.FLOAT64 and 0 < low and high < 1:
+    if column.dtype is Dtype.FLOAT64 and low > 0 and high < 1:
         return Guess("rate", f"all between 0 and 1 ({low:g} to {high:g}), so its log odds enter")
     return "dense"

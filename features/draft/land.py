@@ -9,8 +9,8 @@ from typing import Literal
 import duckdb
 
 from features.datasets.schema_files.build import DataSet
-from features.draft.moments import moment_sql
-from features.draft.sample import (
+from features.draft.log.moments import moment_sql
+from features.draft.log.sample import (
     COMPRESSIONS,
     DELTA,
     SEPARATORS,
@@ -98,15 +98,17 @@ def _days(sample: Sample, moment: str) -> dict[datetime.date, int]:
 def _write(sample: Sample, moment: str, day: datetime.date, path: Path) -> None:
     rows = f"SELECT * FROM {sample.table} WHERE {moment}::DATE = DATE '{day}'"
     suffixes = path.name.split(".")[1:]
-    compression = _CODECS.get(suffixes[-1], "none")
+    codec = _CODECS.get(suffixes[-1])
     kind = suffixes[-2] if suffixes[-1] in COMPRESSIONS else suffixes[-1]
     relation = sample.connection.sql(rows)
     if kind == "parquet":
         relation.write_parquet(str(path))
     elif kind == "jsonl":
-        _copy(sample.connection, rows, path, f"FORMAT json, COMPRESSION {compression}")
+        _copy(sample.connection, rows, path, f"FORMAT json, COMPRESSION {codec or 'none'}")
     else:
-        relation.write_csv(str(path), sep=SEPARATORS[kind], header=True, compression=compression)
+        relation.write_csv(
+            str(path), sep=SEPARATORS[kind], header=True, compression=codec or "none"
+        )
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, rows: str, path: Path, how: str) -> None:

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 
-from features.draft import moments, names
-from features.draft.moments import Moments
-from features.draft.profile import Profile
-from features.draft.sample import Sample, quoted
+from features.draft.log import moments, names
+from features.draft.log.moments import Moments
+from features.draft.log.profile import Profile
+from features.draft.log.sample import Sample, quoted
 from features.schema import Dtype
 
 _ID_TYPES = {Dtype.INT64, Dtype.STRING}

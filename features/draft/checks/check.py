@@ -10,7 +10,7 @@ from features.draft.checks import days as days_of
 from features.draft.checks import ids, labels, rules
 from features.draft.checks.findings import Finding, Level, page
 from features.draft.checks.landed import Landed, landed_days, read
-from features.draft.sample import connect
+from features.draft.log.sample import connect
 from features.places import Place
 from features.spark.landing import impressions_file
 

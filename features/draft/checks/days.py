@@ -5,8 +5,9 @@ import statistics
 from collections.abc import Iterator
 
 from features.draft.checks.findings import Finding, Level
-from features.draft.checks.landed import DAY_OF_FILE, Landed
-from features.draft.sample import quoted
+from features.draft.checks.landed import Landed
+from features.draft.checks.reading import DAY_OF_FILE
+from features.draft.log.sample import quoted
 from features.schema import REQUEST_TIME
 
 _ONE_DAY = datetime.timedelta(days=1)
@@ -31,8 +32,8 @@ def missing_days(landed: Landed) -> Iterator[Finding]:
             "first_day" if gaps[0] == schema.first_day else "days",
             "missing-day",
             f"{len(gaps)} days from {first} to {days[-1]} have not landed: {shown}; the "
-            "schedule waits for each. Land a file without rows for a day on which nothing happened, "
-            "or move first_day",
+            "schedule waits for each. Land a file without rows for a day on which nothing "
+            "happened, or move first_day",
         )
     if days[0] < schema.first_day:
         yield Finding(

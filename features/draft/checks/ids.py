@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 from features.draft.checks.findings import Finding, Level
 from features.draft.checks.landed import Landed
+from features.draft.checks.reading import DAY_OF_FILE
 from features.draft.checks.rules import key_of
 from features.draft.entries import collision_share, rounded_up
-from features.draft.sample import quoted
+from features.draft.log.sample import quoted
 from features.schema import EXAMPLE_ID, EXAMPLE_KEY, Column, Kind
 
 _MOST_SHARED = 0.25
@@ -88,8 +89,8 @@ def busy_users(landed: Landed) -> Iterator[Finding]:
     name = quoted(user.name)
     users, rows, largest = landed.row(
         f"SELECT count(*), coalesce(sum(n), 0), arg_max(id, n) FROM (SELECT {name} AS id, "
-        f"count(*) AS n FROM {landed.table} WHERE {name} IS NOT NULL GROUP BY {name}, day_of_file "
-        f"HAVING n > {most})"
+        f"count(*) AS n FROM {landed.table} WHERE {name} IS NOT NULL "
+        f"GROUP BY {name}, {DAY_OF_FILE} HAVING n > {most})"
     )
     if users:
         said = (

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from features.draft.checks.findings import Finding, Level
-from features.draft.checks.landed import DAY_OF_FILE, Landed
+from features.draft.checks.landed import Landed
+from features.draft.checks.reading import DAY_OF_FILE
 from features.draft.checks.rules import key_of
-from features.draft.leaks import MOST_LIKELY_AUC, label_sql, single_column_auc
-from features.draft.sample import quoted
+from features.draft.log.leaks import MOST_LIKELY_AUC, label_sql, single_column_auc
+from features.draft.log.sample import quoted
 from features.schema import Dtype, Kind, Label
 
 _NUMBERS = {Dtype.INT64, Dtype.FLOAT64}

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from features.draft.checks.findings import LEVEL_OF, Finding, Level
-from features.draft.checks.landed import DAY_OF_FILE, Landed
-from features.draft.sample import quoted, text
+from features.draft.checks.landed import Landed
+from features.draft.checks.reading import DAY_OF_FILE
+from features.draft.log.sample import quoted, text
 from features.schema import EXAMPLE_ID, EXAMPLE_KEY, Schema, Severity
 from features.validation.row_rules import Check, Rule, impression_rules
 

@@ -4,9 +4,9 @@ import dataclasses
 import datetime
 from collections.abc import Iterable
 
-from features.draft.names import TIME, words
-from features.draft.profile import Profile
-from features.draft.sample import Sample, quoted
+from features.draft.log.names import TIME, words
+from features.draft.log.profile import Profile
+from features.draft.log.sample import Sample, quoted
 from features.schema import Dtype
 
 _SINCE, _UNTIL = 631_152_000, 4_102_444_800

@@ -8,8 +8,9 @@ from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, LABEL, RE
 USER = {"user", "uid", "visitor", "customer", "member", "person", "viewer", "buyer", "client",
         "shopper", "account", "subscriber", "listener", "userid", "customerid"}  # fmt: skip
 ITEM = {"item", "product", "article", "movie", "film", "sku", "asin", "book", "isbn", "song",
-        "track",         "video", "news", "listing", "ad", "doc", "document", "content", "post", "offer", "goods",
-        "restaurant", "hotel", "game", "app", "show", "itemid", "productid", "movieid"}  # fmt: skip
+        "track", "video", "news", "listing", "ad", "doc", "document", "content", "post", "offer",
+        "goods", "restaurant", "hotel", "game", "app", "show", "itemid", "productid",
+        "movieid"}  # fmt: skip
 TIME = {"time", "timestamp", "ts", "at", "date", "datetime", "when", "moment", "created", "event",
         "epoch", "occurred"}  # fmt: skip
 REQUEST = {"request", "req", "query", "search", "slate", "impression", "pageview", "page"}
@@ -26,9 +27,9 @@ POSITIVE = {"click": "click", "clicked": "click", "clicks": "click", "order": "o
 RATING = {"rating", "ratings", "stars", "score", "grade"}
 TITLE = {"title", "name", "headline", "label"}
 REQUESTED = {"device", "browser", "os", "platform", "country", "region", "city", "language",
-             "locale",              "lang", "surface", "channel", "referrer", "referer", "source", "section", "placement",
-             "app", "client", "hour", "weekday", "tab", "campaign", "banner", "page", "network",
-             *POSITION}  # fmt: skip
+             "locale", "lang", "surface", "channel", "referrer", "referer", "source", "section",
+             "placement", "app", "client", "hour", "weekday", "tab", "campaign", "banner", "page",
+             "network", *POSITION}  # fmt: skip
 """What a request usually brings along."""
 _RESERVED = {DAY, EXAMPLE_ID, CREATED, EVENT_TIMESTAMP, REQUEST_TIME.name, LABEL, *SOURCE}
 _ID = {"id", "uuid", "guid", "key", "no", "number", "code"}

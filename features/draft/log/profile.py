@@ -3,7 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
-from features.draft.sample import Sample, quoted
+from features.draft.log.sample import Sample, quoted
 from features.schema import Dtype
 
 MOST_FREQUENT = 200
