@@ -35,7 +35,8 @@ def moment_sql(column: str, *, unit: str | None, kind: str) -> str:
     if kind != "VARCHAR":
         return f"try_cast({column} AS TIMESTAMP)"
     # A cast to a timestamp would drop the offset.
-    moment = f"make_timestamp(epoch_us(try_cast({column} AS TIMESTAMPTZ)))"
+    packed = f"regexp_replace({column}, '\\s+(Z|[+-][0-9:]+)\\s*$', '\\1')"
+    moment = f"make_timestamp(epoch_us(try_cast({packed} AS TIMESTAMPTZ)))"
     has_offset = (
         f"regexp_full_match({column}, '.*[T ].*') AND regexp_full_match({column}, '{_OFFSET}')"
     )
