@@ -70,6 +70,8 @@ def sort(
             stored[name] = entries.stored(column, doc, reason)
         else:
             context[name] = entries.input_of(column, doc, _BROUGHT, listed)
+            if names.has_word(column.landed, names.POSITION) and column.dtype is Dtype.INT64:
+                context[name] = entries.position(column, doc)
     return Sorted(context, stored, tuple(left_out), separator)
 
 
