@@ -154,7 +154,10 @@ def shared_environment() -> dict[str, str]:
 
 
 def landed_file(day: str) -> UPath:
-    """The file or folder that exists under this name when a day has landed."""
+    """The file or folder that exists under this name when a day has landed; or the table."""
+    if LOG.source["format"] in {"delta", "iceberg"}:
+        given = LOG.source["path"]
+        return place(given) if given else LANDING / DATASET / "impressions"
     return LANDING / DATASET / "impressions" / f"{day}.{LOG.suffix}"
 
 

@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from ranking_jobs import DAY
 from ranking_landed import has_landed
+from ranking_tables import has_rows_since
 
 
 class LandedSensor(BaseSensorOperator):
@@ -32,8 +33,8 @@ class LandedSensor(BaseSensorOperator):
         self.day = day
 
     def poke(self, context: Context) -> bool:
-        """Whether the file is there, and whole."""
-        return has_landed(assets.landed_file(self.day))
+        """Whether the file is there, and whole; or the table has come so far."""
+        return has_day(str(assets.landed_file(self.day)), self.day, assets.LOG.source)
 
     def execute(self, context: Context) -> dict[str, str]:
         """The day, where it has landed; else wait for it."""
@@ -41,6 +42,8 @@ class LandedSensor(BaseSensorOperator):
             return {"landed": self.day}
         trigger = LandedTrigger(
             file=str(assets.landed_file(self.day)),
+            day=self.day,
+            source=assets.LOG.source,
             until=timezone.utcnow() + datetime.timedelta(seconds=self.timeout),
             poll_seconds=self.poke_interval,
         )
@@ -52,7 +55,7 @@ class LandedSensor(BaseSensorOperator):
             return {"landed": self.day}
         reason = (
             f"day {self.day} of {assets.DATASET} did not land within {self.timeout:.0f} s: "
-            f"no whole {assets.landed_file(self.day)}"
+            f"no whole {assets.landed_file(self.day)}{_of_what(self.day)}"
         )
         context["ti"].xcom_push(key="return_value", value={"skipped": reason})
         # No later day is built before this one, so somebody has to know; a skip alerts nobody.
@@ -63,24 +66,62 @@ class LandedSensor(BaseSensorOperator):
 class LandedTrigger(BaseTrigger):
     """Fires with True once a day has landed, or with False when its time is over."""
 
-    def __init__(self, *, file: str, until: datetime.datetime, poll_seconds: float) -> None:
-        """Args: the day's file, until when to look, and the time between two looks."""
+    def __init__(
+        self,
+        *,
+        file: str,
+        until: datetime.datetime,
+        poll_seconds: float,
+        day: str = "",
+        source: dict[str, str] | None = None,
+    ) -> None:
+        """Look for a day.
+
+        Args:
+            file: The day's file, or the table.
+            until: When to give up.
+            poll_seconds: Between two looks.
+            day: The day, YYYY-MM-DD.
+            source: What the schema file says of where it lands (``ranking_logs.Log.source``).
+        """
         super().__init__()
-        self.file = file
+        self.file, self.day, self.source = file, day, source or {}
         self.until = until
         self.poll_seconds = poll_seconds
 
     def serialize(self) -> tuple[str, dict[str, object]]:
         """As Airflow keeps it, so that any triggerer goes on with it."""
-        kept = {"file": self.file, "until": self.until, "poll_seconds": self.poll_seconds}
+        names = ("file", "day", "source", "until", "poll_seconds")
+        kept = {name: getattr(self, name) for name in names}
         return "ranking_landing.LandedTrigger", kept
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look, and look again."""
-        place = assets.place(self.file)
+        look = (self.file, self.day, self.source)
         # In a thread: many triggers share the loop, and a look may ask an object store.
-        while not (has := await asyncio.to_thread(has_landed, place)):
+        while not (has := await asyncio.to_thread(has_day, *look)):
             if timezone.utcnow() >= self.until:
                 break
             await asyncio.sleep(self.poll_seconds)
         yield TriggerEvent(has)
+
+
+def has_day(file: str, day: str, source: dict[str, str]) -> bool:
+    """Whether a day has landed: its file, its rows in a table; of a topic, whether it is over."""
+    form = source.get("format", "")
+    if form == "kafka":
+        ended = datetime.date.fromisoformat(day) + datetime.timedelta(days=1)
+        return bool(timezone.utcnow() >= assets.midnight(ended))
+    if form in {"delta", "iceberg"}:
+        return has_rows_since(assets.place(file), datetime.date.fromisoformat(day), source)
+    return has_landed(assets.place(file), source.get("marker", ""))
+
+
+def _of_what(day: str) -> str:
+    """What else was waited for, in words."""
+    source = assets.LOG.source
+    if source["marker"]:
+        return f" with its marker {source['marker'].replace('{day}', day)}"
+    return f" ({source['format']}) with rows of it or of a later day" * (
+        source["format"] in {"delta", "iceberg"}
+    )

@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -28,6 +29,9 @@ class Log:
     """Newest days that a candidate does not train on, so that it can be judged on them."""
     suffix: str
     """How the name of a landed day ends."""
+    source: dict[str, str]
+    """What says when a day has landed: ``format``, ``marker``, and of a table ``path``,
+    ``partition``, ``column`` and ``unit`` of the time; empty where the file does not say."""
 
 
 def log_of(dataset: str, schemas: Sequence[Path]) -> Log:
@@ -68,6 +72,7 @@ def _read(path: Path) -> Log:
             last_day=declared.get("last_day"),
             holdout_days=declared["holdout_days"],
             suffix=_suffix(source),
+            source=_source(source),
         )
         _check_types(log)
     # A ValueError: a date such as 2025-13-01, or bytes that are no UTF-8.
@@ -78,9 +83,20 @@ def _read(path: Path) -> Log:
     return log
 
 
-def _suffix(source: dict[str, str]) -> str:
+def _suffix(source: dict[str, Any]) -> str:
     of_format = [source[key] for key in ("format", "compression") if source.get(key)]
-    return ".".join(of_format) or source["suffix"]
+    return ".".join(of_format) or str(source["suffix"])
+
+
+def _source(source: dict[str, Any]) -> dict[str, str]:
+    time, ready = source.get("time") or {}, source.get("ready") or {}
+    given = {
+        **{key: source.get(key) for key in ("format", "path", "partition")},
+        "marker": ready.get("marker"),
+        "column": time.get("column", "timestamp"),
+        "unit": time.get("unit"),
+    }
+    return {key: str(value or "") for key, value in given.items()}
 
 
 def _check_types(log: Log) -> None:

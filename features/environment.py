@@ -159,6 +159,13 @@ VARIABLES = (
         "Where a command puts its exit code and summary, too; the launcher of a job sets it.",
     ),
     Variable(
+        "RANKING_SPARK_PACKAGES",
+        "Maven coordinates, separated by commas",
+        "none",
+        "What a Spark of the jobs' own loads besides its jars, from a Maven repository, such as "
+        "the Kafka connector; a Spark server has settings of its own.",
+    ),
+    Variable(
         "RANKING_SPARK_NATIVE",
         "1 or 0",
         "0",

@@ -1,5 +1,6 @@
 """What has landed of a data set: in one of the usual formats, or for a reader of its own."""
 
+import datetime
 import importlib
 from collections.abc import Sequence
 from typing import Protocol, cast
@@ -8,10 +9,13 @@ from pyspark.sql import DataFrame, SparkSession
 
 from features.datasets.catalog import data_set_of
 from features.datasets.landed_format import LandedFormat
+from features.datasets.landed_table import LandedTable
 from features.datasets.schema_files.models import SourceEntry
 from features.places import Place
+from features.runbooks import RunbookError
 from features.schema import FeatureTable, Schema
 from features.spark.example_ids import with_example_id
+from features.spark.landing import INTRADAY, impressions_file, landed_files, marker_of
 
 
 class OwnReader(Protocol):
@@ -49,14 +53,65 @@ class Reader:
         self._schema, self._source = schema, source
         self.suffix = source.landed_suffix
         """How the name of a landed day ends."""
+        self.versions: dict[str, int] = {}
+        """Of the tables that were read, by their places; none of files."""
+        self._marker = source.ready.marker if source.ready else ""
+
+    def read_days(
+        self, spark: SparkSession, landing: Place, days: Sequence[datetime.date]
+    ) -> DataFrame:
+        """Impressions of some days, typed, with ``day`` and where each landed.
+
+        Args:
+            spark: The session.
+            landing: Folder of the data set.
+            days: The days, all of which must have landed.
+
+        Raises:
+            RunbookError: A day has not landed, is cut off, or lacks a column.
+        """
+        if kafka := self._source.kafka:
+            rows = LandedFormat(self._schema, self._source).messages(spark, kafka, days)
+            return with_example_id(self._schema, rows)
+        if self._source.is_table:
+            rows = self._table(landing).of_days(spark, days)
+            return with_example_id(self._schema, rows)
+        paths = [impressions_file(landing, day, self.suffix) for day in days]
+        if self._marker:
+            self._require_markers(paths)
+        return self.read_files(spark, paths)
+
+    def read_parts(self, spark: SparkSession, landing: Place, paths: Sequence[Place]) -> DataFrame:
+        """The same of files that ``landed_since`` has named."""
+        if not self._source.is_table:
+            return self.read_files(spark, paths)
+        return with_example_id(self._schema, self._table(landing).of_files(spark, paths))
 
     def read_files(self, spark: SparkSession, paths: Sequence[Place]) -> DataFrame:
-        """As ``OwnReader.read_files``; ValueError for a file that is not there or is cut off."""
+        """As ``OwnReader.read_files``, with ids; ValueError for a file that is cut off."""
         if self._source.reader:
             rows = self._own().read_files(spark, self._schema, paths)
         else:
             rows = LandedFormat(self._schema, self._source).impressions(spark, paths)
         return with_example_id(self._schema, rows)
+
+    def landed_since(self, landing: Place, first: datetime.date) -> list[Place]:
+        """Files with impressions of a day or of later ones: the days' own, else their parts.
+
+        Of a table, its data files, which may have earlier rows too; of a topic, none.
+        """
+        if self._source.format == "kafka":
+            return []
+        if self._source.is_table:
+            return self._table(landing).files_since(first)
+        folders = [landing / "impressions", landing / INTRADAY]
+        names = {path.name[:10] for folder in folders for path in folder.glob("????-??-??*")}
+        wanted = sorted(name for name in names if name >= first.isoformat())
+        return [
+            path
+            for name in wanted
+            for path in landed_files(landing, name, self.suffix, self._marker)
+        ]
 
     def read_attributes(
         self, spark: SparkSession, landing: Place, table: FeatureTable
@@ -64,7 +119,22 @@ class Reader:
         """As ``OwnReader.read_attributes``."""
         if self._source.reader:
             return self._own().read_attributes(spark, self._schema, landing, table)
+        if self._source.is_table:
+            return self._table(landing).attributes(spark, table)
         return LandedFormat(self._schema, self._source).attributes(spark, landing, table)
+
+    def _table(self, landing: Place) -> LandedTable:
+        """The tables as they are now."""
+        return LandedTable(LandedFormat(self._schema, self._source), landing, self.versions)
+
+    def _require_markers(self, paths: Sequence[Place]) -> None:
+        markers = [marker_of(path, self._marker) for path in paths]
+        if missing := [marker for marker in markers if not marker.exists()]:
+            raise RunbookError(
+                f"file {missing[0]}: is not there, and without it the day has not landed "
+                f"({len(missing)} of {len(markers)} missing)",
+                runbook="day-not-landed",
+            )
 
     def fetch(self, landing: Place, **options: int) -> dict[str, int | float]:
         """Get the log and land it by day; ValueError where nothing of the data set can."""

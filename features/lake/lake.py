@@ -104,6 +104,10 @@ class Lake:
         files = [(day, path) for day in days for path in found.files(day)]
         return read_files(spark, found.root, files, struct)
 
+    def note_read(self, versions: Mapping[str, int]) -> None:
+        """Let what is staged from now on say that it was made of these versions of other tables."""
+        self._read |= versions
+
     def stage(
         self,
         frame: DataFrame,

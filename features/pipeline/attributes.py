@@ -43,7 +43,9 @@ def stage_attributes(
         available_at: From when it counts instead, where later.
     """
     schema, lake, name = work.schema, work.lake, table.name
-    landed = reader_of(schema).read_attributes(work.spark, landing / schema.name, table)
+    reader = reader_of(schema)
+    landed = reader.read_attributes(work.spark, landing / schema.name, table)
+    lake.note_read(reader.versions)
     known, last = lake.days(name), days[-1]
     current = fingerprint_of(schema, name)
     is_current = all(lake.manifest(name, day).fingerprint == current for day in known)

@@ -55,7 +55,6 @@ from features.schema import (
     FeatureTable,
     TableKind,
 )
-from features.spark.landing import impressions_file
 from features.spark.session import feature_struct
 
 
@@ -76,8 +75,8 @@ def ingest(
             feature row that is computed from them will count earlier.
     """
     reader, folder = reader_of(work.schema), landing / work.schema.name
-    paths = [impressions_file(folder, day, reader.suffix) for day in days]
-    frame = reader.read_files(work.spark, paths)
+    frame = reader.read_days(work.spark, folder, days)
+    work.lake.note_read(reader.versions)
     corrected_at = dict.fromkeys(days, available_at) if available_at else _corrections(work, days)
     keys = ["timestamp", EXAMPLE_ID]
     return work.replace(frame, IMPRESSIONS_RAW, days, keys=keys, corrected_at=corrected_at)

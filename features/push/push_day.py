@@ -26,7 +26,6 @@ from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace, require_day_before
 from features.places import Place
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, TableKind
-from features.spark.landing import INTRADAY, landed_files
 from features.validation.row_rules import Check, impression_rules
 
 logger = logging.getLogger(__name__)
@@ -155,11 +154,7 @@ class LandedUsers:
         return self._work.lake.days_between(IMPRESSIONS, since, first_day - ONE_DAY)
 
     def _landed(self, first_day: datetime.date) -> list[Place]:
-        suffix = reader_of(self._work.schema).suffix
-        folders = [self._landing / "impressions", self._landing / INTRADAY]
-        names = {path.name[:10] for folder in folders for path in folder.glob("????-??-??*")}
-        wanted = sorted(name for name in names if name >= first_day.isoformat())
-        return [path for name in wanted for path in landed_files(self._landing, name, suffix)]
+        return reader_of(self._work.schema).landed_since(self._landing, first_day)
 
     def _begin(self, first_day: datetime.date) -> None:
         """The state before a day, and the impressions before it whose labels are still to come."""
@@ -179,9 +174,11 @@ class LandedUsers:
         """Keep the rows of files; returns how many. A file that cannot be read is left out."""
         if not paths:
             return 0
-        read_files = reader_of(self._work.schema).read_files
+        reader = reader_of(self._work.schema)
         try:
-            raw = read_files(self._work.spark, paths)
+            raw = reader.read_parts(self._work.spark, self._landing, paths)
+            # A data file of a table may have rows of days that are built.
+            raw = raw.where(F.col(DAY) >= F.lit(self._first_day))
             for rule in impression_rules(self._work.schema):
                 if rule.check is not Check.UNIQUE:
                     raw = raw.where(~rule.broken())

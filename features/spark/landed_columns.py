@@ -70,7 +70,13 @@ def integers_among(
     """
     files, path = arrow_file(file)
     with pq.ParquetFile(path, filesystem=files, **INT96) as content:
-        landed = content.schema_arrow
+        return integers_in(content.schema_arrow, f"file {file}", columns, types)
+
+
+def integers_in(
+    landed: pa.Schema, where: str, columns: Mapping[str, str], types: Mapping[str, Dtype]
+) -> frozenset[str]:
+    """As ``integers_among``, of columns that Arrow has read; ``where`` names them in an error."""
     integers = set()
     for name, landed_name in columns.items():
         is_there = landed.get_field_index(landed_name) >= 0
@@ -81,7 +87,7 @@ def integers_among(
             integers.add(name)
         elif found is None or not _is_of_type(found, dtype):
             raise RunbookError(
-                f"file {file}: column {landed_name} is {found or 'missing'}; the schema has "
+                f"{where}: column {landed_name} is {found or 'missing'}; the schema has "
                 f"{dtype}, which is read from {'lists of ' * dtype.is_list}"
                 f"{_TYPES_READ[dtype.element]}{'' if found else _hint(name)}",
                 runbook="critical-validation",

@@ -44,24 +44,48 @@ def impressions_file(landing: Place, day: datetime.date, suffix: str) -> Place:
     return landing / "impressions" / f"{day.isoformat()}.{suffix}"
 
 
-def landed_files(landing: Place, day: str, suffix: str) -> list[Place]:
+def landed_files(landing: Place, day: str, suffix: str, marker: str = "") -> list[Place]:
     """What has landed so far of a day, YYYY-MM-DD: its file, else its parts by name.
 
     Names that begin with a dot or an underscore are of files that are still written, and what has
     no proper end is cut off: neither counts.
     """
     day_file = landing / "impressions" / f"{day}.{suffix}"
-    if is_whole(day_file):
+    if has_landed(day_file, marker):
         return [day_file]
     parts = (landing / INTRADAY / day).glob(f"*.{suffix}")
     return sorted(path for path in parts if path.name[0] not in "._" and is_whole(path))
 
 
-def is_whole(path: Place) -> bool:
-    """Whether a landed file, or every file of a landed folder, was written to its end."""
+def has_landed(path: Place, marker: str = "") -> bool:
+    """Whether a day is there, whole.
+
+    Args:
+        path: The day's file or folder.
+        marker: File without which it does not count: within the folder, or next to the file where
+            its name has ``{day}``. Empty: none is asked for.
+    """
+    return (not marker or marker_of(path, marker).exists()) and is_whole(
+        path, has_marker=bool(marker)
+    )
+
+
+def marker_of(path: Place, marker: str) -> Place:
+    """The file without which a day's file or folder does not count."""
+    if "{day}" in marker:
+        return path.parent / marker.replace("{day}", path.name[: len("2025-01-31")])
+    return path / marker
+
+
+def is_whole(path: Place, *, has_marker: bool = False) -> bool:
+    """Whether a landed file, or every file of a landed folder, was written to its end.
+
+    ``has_marker``: a file of another name than Spark's says that the folder is complete.
+    """
     if path.is_dir():
         names = {file.name for file in path.iterdir()}
-        if "_temporary" in names or not (is_local(path) or "_SUCCESS" in names):
+        is_complete = has_marker or is_local(path) or "_SUCCESS" in names
+        if "_temporary" in names or not is_complete:
             return False
         return all(_ends_well(file) for file in files_of(path))
     return path.exists() and _ends_well(path)

@@ -111,6 +111,8 @@ def parquet(
     paths: Sequence[Place],
     columns: Mapping[str, str],
     types: Mapping[str, Dtype],
+    *,
+    has_marker: bool = False,
 ) -> DataFrame:
     """Parquet files, typed, with ``day`` and where each row landed.
 
@@ -119,11 +121,12 @@ def parquet(
         paths: The files, or folders of files.
         columns: The columns to read: each one's name in the result, and in the files.
         types: Of the columns, as they are named in the result.
+        has_marker: Another file than Spark's ``_SUCCESS`` said that folders are complete.
 
     Raises:
         RunbookError: A file is not there, is cut off, or has a column of another type.
     """
-    _require(paths)
+    _require(paths, has_marker=has_marker)
     files_by_integers: dict[frozenset[str], list[Place]] = {}
     for file in (file for path in paths for file in files_of(path)):
         integers = integers_among(file, columns, types)
@@ -282,14 +285,14 @@ def split_list(column: SparkColumn, separator: str = " ") -> SparkColumn:
     return F.filter(trimmed, lambda value: value != "")
 
 
-def _require(paths: Sequence[Place]) -> None:
+def _require(paths: Sequence[Place], *, has_marker: bool = False) -> None:
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise RunbookError(
             f"file {missing[0]}: has not landed ({len(missing)} of {len(paths)} missing)",
             runbook="day-not-landed",
         )
-    cut_off = [path for path in paths if not is_whole(path)]
+    cut_off = [path for path in paths if not is_whole(path, has_marker=has_marker)]
     if cut_off:
         raise RunbookError(
             f"file {cut_off[0]}: is cut off or still being written ({len(cut_off)} of "

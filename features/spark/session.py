@@ -86,6 +86,8 @@ DRIVER_CONF = {
 _CONNECT_PORT = 15002
 """Spark's own, where an address names none."""
 _ANSWER_SECONDS = 5.0
+PACKAGES = "RANKING_SPARK_PACKAGES"
+"""Variable: Maven coordinates of what Spark loads besides its own jars, separated by commas."""
 _SESSION_ID = re.compile(r";session_id=([0-9a-fA-F-]{36})")
 _PACKAGE = Path(__file__).parents[1]
 
@@ -112,6 +114,8 @@ def start_session(name: str, **conf: str) -> SparkSession:
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     master = os.environ.get("SPARK_MASTER", "")
     defaults = DRIVER_CONF if master else {**DRIVER_CONF, **local_conf()}
+    if packages := os.environ.get(PACKAGES):
+        defaults = {**defaults, "spark.jars.packages": packages}
     given = {key.replace("_", ".") for key in conf}
     builder = builder.config(map={k: v for k, v in defaults.items() if k not in given})
     spark = builder.master(master or "local[*]").getOrCreate()

@@ -1,11 +1,13 @@
 """Has a day landed? The sensor, and the rule that it applies."""
 
 import asyncio
+import dataclasses
 import datetime
 import json
 import pathlib
 import threading
 
+import pyarrow as pa
 import pytest
 import ranking_landed
 import ranking_landing
@@ -13,6 +15,7 @@ from airflow.sdk import timezone
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.sdk.module_loading import import_string
 from airflow.serialization.serialized_objects import BaseSerialization
+from deltalake import write_deltalake
 from support.airflow_dags import TaskInstance
 
 from features.places import place, put_whole
@@ -138,3 +141,53 @@ def test_a_day_lands_in_an_object_store_too(assets, anywhere, monkeypatch, files
         (day / "_SUCCESS").unlink()
         on_a_disk = isinstance(day, pathlib.Path)
         assert sensor.poke({}) is reader_takes(day) is on_a_disk
+
+
+@pytest.mark.parametrize(
+    ("marker", "name", "files", "lands"),
+    [
+        ("{day}.done", "1998-04-20.tsv", {"1998-04-20.tsv": b"id\n"}, False),
+        ("{day}.done", "1998-04-20.tsv", {"1998-04-20.done": b""}, False),
+        ("{day}.done", "1998-04-20.tsv", {"1998-04-20.tsv": b"i", "1998-04-20.done": b""}, False),
+        ("{day}.done", "1998-04-20.tsv", {"1998-04-20.tsv": b"i\n", "1998-04-20.done": b""}, True),
+        ("_DONE", "1998-04-20.parquet", {"1998-04-20.parquet/a.parquet": b"PAR1"}, False),
+        (
+            *("_DONE", "1998-04-20.parquet"),
+            {"1998-04-20.parquet/a.parquet": b"PAR1", "1998-04-20.parquet/_DONE": b""},
+            True,
+        ),
+    ],
+)
+def test_a_day_counts_when_its_marker_is_there(anywhere, marker, name, files, lands) -> None:
+    """By sensor and reader, on a disk and in an object store; no _SUCCESS is asked for then."""
+    from features.spark import landing
+
+    for path, content in files.items():
+        put_whole(anywhere / "impressions" / path, content)
+    day = anywhere / "impressions" / name
+    source = {"format": "tsv", "marker": marker}
+    assert ranking_landing.has_day(str(day), "1998-04-20", source) is lands
+    assert landing.has_landed(day, marker) is lands
+
+
+def test_a_topics_day_has_landed_when_it_is_over() -> None:
+    today = timezone.utcnow().date()
+    for days, over in ((0, False), (-1, True), (1, False)):
+        day = (today + datetime.timedelta(days=days)).isoformat()
+        assert ranking_landing.has_day("", day, {"format": "kafka"}) is over
+
+
+def test_the_sensor_waits_for_a_table_that_has_come_so_far(assets, tmp_path, monkeypatch) -> None:
+    """What it defers with says of the table all that the triggerer needs."""
+    source = {"format": "delta", "partition": "", "column": "at", "unit": "", "marker": ""}
+    log = dataclasses.replace(assets.LOG, source={**source, "path": str(tmp_path / "visits")})
+    monkeypatch.setattr(assets, "LOG", log)
+    sensor = ranking_landing.LandedSensor(task_id="landed", day="2025-03-02", timeout=0)
+    late = TaskInstance(task_id="landed")
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute.__wrapped__(sensor, {"ti": late})
+    with pytest.raises(AirflowSkipException, match=r"visits \(delta\) with rows of it or of a l"):
+        sensor.looked({"ti": late}, _fired(deferred.value.trigger))
+    moment = datetime.datetime(2025, 3, 2, 10, tzinfo=datetime.UTC)
+    write_deltalake(tmp_path / "visits", pa.table({"at": [moment]}))
+    assert _fired(deferred.value.trigger) is True

@@ -94,7 +94,7 @@ MUTATIONS = [
     ("[1, 7]", "[1, week]", "tables.1.windows_days.1", "'week'", "a valid integer"),
     ("[1, 7]", "[7, 7]", "tables.1", "a mapping", "are declared twice"),
     ("_rate: 0.9", "_rate: 90", "limits.max_positive_rate", "'90'", "less than or equal to 1"),
-    ("format: csv", "format: excel", "source.format", "'excel'", "'tsv', 'csv', 'parquet' or "),
+    ("format: csv", "format: excel", "source.format", "'excel'", "'delta', 'iceberg' or"),
     ("  format: csv", "  suffix: csv", "source", "a mapping", "exactly one of format and reader"),
     ("unit: milliseconds", "unit: ms", "source.time.unit", "'ms'", "'seconds', 'milliseconds' or"),
     ("    item_id: article", "    price: eur", "source.columns.price", "'eur'", "columns are ["),

@@ -77,6 +77,20 @@ def error_of(tmp_path, text):
             "context.example_key: .*has a column of this name itself, the text of which",
         ),
         (
+            "csv",
+            "parquet\n  compression: gz",
+            "source: a mapping; compression: goes with format csv, tsv, jsonl",
+        ),
+        ("csv", "csv\n  path: shop/visits", "source: .*; path: goes with format delta, iceberg"),
+        (
+            "csv",
+            "delta\n  ready: {marker: _A}",
+            "source: .*; ready: goes with format csv, tsv",
+        ),
+        ("csv", "csv\n  ready: {marker: _A}", "source: .*; ready.marker: of a file, its name has"),
+        ("csv", "parquet\n  ready: {marker: A}", "source.ready: .* or _DONE within a folder"),
+        ("csv", "kafka", "source: a mapping; format kafka needs kafka: {servers, topic}"),
+        (
             f"{RENAMED}\n",
             f"{RENAMED}\n    example_id: id\nexample_id: {{column: uuid}}\n",
             "source.columns.example_id: 'id'; columns are",
