@@ -3,14 +3,15 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from features.draft import entries, names
+from features.draft import entries
 from features.draft.commented_yaml import Guess
 from features.draft.entries import Entry
-from features.draft.leaks import MOST_LIKELY_AUC, label_sql, single_column_auc
-from features.draft.lists import words_of
-from features.draft.profile import Profile
+from features.draft.log import names
+from features.draft.log.leaks import MOST_LIKELY_AUC, label_sql, single_column_auc
+from features.draft.log.lists import words_of
+from features.draft.log.profile import Profile
+from features.draft.log.sample import Sample, quoted
 from features.draft.roles import Chosen, Roles
-from features.draft.sample import Sample, quoted
 from features.schema import Dtype
 
 _FEWEST_REPEATS = 3.0
@@ -69,6 +70,8 @@ def sort(
             stored[name] = entries.stored(column, doc, reason)
         else:
             context[name] = entries.input_of(column, doc, _BROUGHT, listed)
+            if names.has_word(column.landed, names.POSITION) and column.dtype is Dtype.INT64:
+                context[name] = entries.position(column, doc)
     return Sorted(context, stored, tuple(left_out), separator)
 
 

@@ -2,19 +2,20 @@
 
 import dataclasses
 
-from features.draft import columns, entries, limits
+from features.datasets.schema_files.models import DataSetEntry
+from features.draft import columns, entries, limits, tables
 from features.draft.columns import Named
 from features.draft.commented_yaml import Ask, Guess, Written, write
 from features.draft.entries import Entry
-from features.draft.names import words
-from features.draft.profile import Profile, profiles
+from features.draft.log.names import words
+from features.draft.log.profile import Profile, profiles
+from features.draft.log.sample import DELTA, Sample, quoted
 from features.draft.roles import Chosen, Roles, guess
-from features.draft.sample import DELTA, Sample, quoted
 from features.schema import EXAMPLE_ID, Dtype
 
-_HISTORY = 20
+HAS_REQUESTS = "request" in DataSetEntry.model_fields
+"""Whether a schema file may name the id of a request; else it is a stored column."""
 _LEAST_ON_SEVERAL_DAYS = 0.5
-_WINDOWS = (1, 7, 28)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,8 @@ class _Drafting:
         self._attributes = {"item": items, "user": users}
         self._columns = profiles(sample)
         self._roles: Roles = guess(sample, self._columns)
-        self._named, self._notes = Named(), []
+        self._named = Named()
+        self._notes: list[str] = []
         self._title, self._separator = "", ""
 
     def draft(self) -> Draft:
@@ -61,7 +63,7 @@ class _Drafting:
         self._separator = found.separator
         if found.left_out:
             self._notes.append(f"left out: {', '.join(found.left_out)}")
-        tables = self._tables()
+        made = self._tables()
         entries_of_file: Entry = {
             "name": self._name,
             "doc": f"Impressions of {self._name}: who was shown what, and what happened.",
@@ -72,7 +74,7 @@ class _Drafting:
             **({"context": found.context} if found.context else {}),
             **self._stored(found),
             **labels,
-            "tables": tables,
+            "tables": made,
             **({"item_title": self._title} if self._title else {}),
             "limits": self._limits(positive_from),
             "source": self._source(),
@@ -86,7 +88,7 @@ class _Drafting:
         read = f"{sample.rows:,} rows of {files}" + ("" if sample.is_whole else ", which have more")
         return (
             f"Drafted by `python -m features init` from {read}. A comment stands at each guess: "
-            "read it, change what is wrong, remove the comment. Then run `python -m features check`."
+            "read it, correct what is wrong, remove it. Then run `python -m features check`."
         )
 
     def _days(self) -> Entry:
@@ -119,12 +121,13 @@ class _Drafting:
             f"SELECT avg((n > 1)::INT) FROM (SELECT count(DISTINCT {time.sql}::DATE) AS n FROM "
             f"{self._sample.table} GROUP BY {quoted(user.column.landed)})"
         ).fetchone()
-        return bool(found) and float(found[0] or 0) >= _LEAST_ON_SEVERAL_DAYS
+        return found is not None and float(found[0] or 0) >= _LEAST_ON_SEVERAL_DAYS
 
     def _key(self) -> Entry:
         """The id of a request, and what tells impressions apart."""
-        roles, key = self._roles, {}
-        if roles.request:
+        roles = self._roles
+        key: Entry = {}
+        if roles.request and HAS_REQUESTS:
             column = roles.request.column
             name = self._named.name(column.landed)
             why = f"the request that shows several items at once, {roles.request.why}"
@@ -149,7 +152,7 @@ class _Drafting:
             return Ask("which columns tell two impressions apart? `from: [request_id, item_id]`")
         said = "no two rows have the same of these"
         if roles.repeated:
-            said = f"{roles.repeated:,} of {sample.rows:,} rows have these of another row: which is it?"
+            said = f"{roles.repeated:,} of {sample.rows:,} rows have these of another: which is it?"
             self._notes.append(f"example_id: {said}")
         time = roles.time.landed if roles.time else ""
         by_landed = {landed: name for name, landed in self._named.landed.items()}
@@ -193,37 +196,18 @@ class _Drafting:
 
     def _rest(self) -> list[Profile]:
         roles = self._roles
-        chosen = (roles.user, roles.item, roles.request, roles.example, *roles.labels)
+        request = roles.request if HAS_REQUESTS else None
+        chosen = (roles.user, roles.item, request, roles.example, *roles.labels)
         used = {one.column.landed for one in chosen if one}
         if roles.time:
             used.add(roles.time.landed)
         return [one for name, one in self._columns.items() if name not in used]
 
-    def _tables(self) -> list[object]:
+    def _tables(self) -> list[Entry]:
         time = self._roles.time
         span = time.span_days if time else 1
-        tables: list[object] = []
-        if self._roles.user:
-            tables.append(
-                {
-                    "kind": "user_state",
-                    "history_length": Guess(_HISTORY, "of the last items of a user"),
-                    "ttl": Guess("30d" if span < 120 else "365d", f"{span} days were seen"),
-                    "delay": Guess(
-                        "5m", "from an impression until its user is online: measure yours"
-                    ),
-                }
-            )
-        windows = [days for days in _WINDOWS if days == 1 or days <= max(span, 7)]
-        tables.append(
-            {
-                "kind": "item_daily",
-                "windows_days": windows,
-                "ttl": f"{max(windows)}d",
-                "delay": Guess("2h", "from the end of a day until its tables are built"),
-            }
-        )
-        return tables + [table for role in ("user", "item") for table in self._attributes_of(role)]
+        own = tables.of_impressions(span, has_user=self._roles.user is not None)
+        return own + [table for role in ("user", "item") for table in self._attributes_of(role)]
 
     def _attributes_of(self, role: str) -> list[Entry]:
         sample: Sample | None = self._attributes[role]

@@ -2,13 +2,18 @@
 
 import math
 
+from features.datasets.schema_files.models import DataSetEntry
 from features.draft.commented_yaml import Guess
-from features.draft.lists import Words
-from features.draft.names import words
-from features.draft.profile import Profile
+from features.draft.log.lists import Words
+from features.draft.log.names import words
+from features.draft.log.profile import Profile
 from features.schema import Dtype
 
 Entry = dict[str, object]
+HAS_NEUTRAL = "neutral" in DataSetEntry.model_json_schema()["$defs"].get("ContextEntry", {}).get(
+    "properties", {}
+)
+"""Whether a schema file may say which value served requests have."""
 _HASH_ROWS_PER_ID = 10
 _MOST_HASH_ROWS = 10_000_000
 _MOST_NUM_IDS = 10_000_000
@@ -83,6 +88,17 @@ def input_of(column: Profile, doc: str, why: str = "", listed: Words | None = No
     entry |= _limits(column)
     entry["doc"] = doc
     return entry
+
+
+def position(column: Profile, doc: str) -> Entry:
+    """The place in a list: learnt of, for what is seen first is clicked more, and not served."""
+    low, high = int(column.low or 0), int(column.high or 0)
+    said = f"the place in a list, {low} to {high} were seen; it explains clicks, whatever is there"
+    entry: Entry = {"type": Guess("int64", said), "kind": "sparse"}
+    entry["num_ids"] = rounded_up(2 * (high + 1))
+    if HAS_NEUTRAL:
+        entry["neutral"] = Guess(low, "served requests have no place yet: all get this one")
+    return entry | {"minimum": 0, "doc": doc}
 
 
 def doc_of(landed: str, owner: str) -> str:

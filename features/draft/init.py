@@ -8,8 +8,8 @@ from features.datasets.schema_files.build import read_data_set
 from features.datasets.schema_files.marked_yaml import SchemaFileError
 from features.draft.commented_yaml import Question
 from features.draft.drafts import draft
-from features.draft.names import file_name
-from features.draft.sample import connect, open_sample, sample_name
+from features.draft.log.names import file_name
+from features.draft.log.sample import connect, open_sample, sample_name
 from features.places import Place
 
 

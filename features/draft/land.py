@@ -4,12 +4,13 @@ import datetime
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 
 from features.datasets.schema_files.build import DataSet
-from features.draft.moments import moment_sql
-from features.draft.sample import (
+from features.draft.log.moments import moment_sql
+from features.draft.log.sample import (
     COMPRESSIONS,
     DELTA,
     SEPARATORS,
@@ -28,6 +29,7 @@ _FROM = {
     "parquet": ("parquet", DELTA),
 }
 """Formats of a log by the one as which it is landed: no value changes its type."""
+_CODECS: dict[str, Literal["gzip", "zstd"]] = {"gz": "gzip", "zst": "zstd"}
 _ONE_DAY = datetime.timedelta(days=1)
 _MOST_ROWS = 1 << 62
 
@@ -96,16 +98,16 @@ def _days(sample: Sample, moment: str) -> dict[datetime.date, int]:
 def _write(sample: Sample, moment: str, day: datetime.date, path: Path) -> None:
     rows = f"SELECT * FROM {sample.table} WHERE {moment}::DATE = DATE '{day}'"
     suffixes = path.name.split(".")[1:]
-    compression = {"gz": "gzip", "zst": "zstd"}.get(suffixes[-1])
+    codec = _CODECS.get(suffixes[-1])
     kind = suffixes[-2] if suffixes[-1] in COMPRESSIONS else suffixes[-1]
     relation = sample.connection.sql(rows)
     if kind == "parquet":
         relation.write_parquet(str(path))
     elif kind == "jsonl":
-        _copy(sample.connection, rows, path, f"FORMAT json, COMPRESSION {compression or 'none'}")
+        _copy(sample.connection, rows, path, f"FORMAT json, COMPRESSION {codec or 'none'}")
     else:
         relation.write_csv(
-            str(path), sep=SEPARATORS[kind], header=True, compression=compression or "none"
+            str(path), sep=SEPARATORS[kind], header=True, compression=codec or "none"
         )
 
 

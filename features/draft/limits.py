@@ -4,11 +4,11 @@ import datetime
 
 from features.draft.commented_yaml import Guess
 from features.draft.entries import Entry
-from features.draft.moments import FEW_ROWS, Moments
-from features.draft.names import POSITIVE, words
-from features.draft.profile import Profile
+from features.draft.log.moments import FEW_ROWS, Moments
+from features.draft.log.names import POSITIVE, words
+from features.draft.log.profile import Profile
+from features.draft.log.sample import Sample, quoted
 from features.draft.roles import Chosen
-from features.draft.sample import Sample, quoted
 from features.schema import Dtype
 
 _FAR = 4.0
@@ -72,7 +72,8 @@ def limits(sample: Sample, moments: Moments, chosen: Chosen, positive_from: floa
         float(rate)
         for (rate,) in sample.connection.execute(
             f"SELECT avg((try_cast({column} AS DOUBLE) >= {positive_from})::INT) AS rate FROM "
-            f"{sample.table} GROUP BY {moments.sql}::DATE HAVING count(*) >= 20 AND rate IS NOT NULL"
+            f"{sample.table} GROUP BY {moments.sql}::DATE "
+            "HAVING count(*) >= 20 AND rate IS NOT NULL"
         ).fetchall()
     ] or [0.0, 1.0]
     low, high = min(rates), max(rates)

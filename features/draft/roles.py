@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 
-from features.draft import moments, names
-from features.draft.moments import Moments
-from features.draft.profile import Profile
-from features.draft.sample import Sample, quoted
+from features.draft.log import moments, names
+from features.draft.log.moments import Moments
+from features.draft.log.profile import Profile
+from features.draft.log.sample import Sample, quoted
 from features.schema import Dtype
 
 _ID_TYPES = {Dtype.INT64, Dtype.STRING}
@@ -172,7 +172,8 @@ def _key(
     asked, when = request.column.landed if request else "", time.landed if time else ""
     tried = [(asked, what), (who, what), (who, what, when), (what, when)]
     complete = [names_of_key for names_of_key in tried if all(names_of_key)]
-    repeated, key = 0, ()
+    repeated = 0
+    key: tuple[str, ...] = ()
     for key in complete:
         repeated = _repeated(sample, key)
         if not repeated:

@@ -281,7 +281,9 @@ def whole_number(text: SparkColumn) -> SparkColumn:
 def split_list(column: SparkColumn, separator: str = " ") -> SparkColumn:
     """Values of a text, in order, without what is around them; an empty text has none."""
     values = F.split(column, re.escape(separator))
-    return F.filter(F.transform(values, F.trim), lambda value: value != "")
+    # F.trim alone would get the index too, as the characters to be trimmed.
+    trimmed = F.transform(values, lambda value: F.trim(value))
+    return F.filter(trimmed, lambda value: value != "")
 
 
 def _require(paths: Sequence[Place], *, has_marker: bool = False) -> None:

@@ -153,9 +153,7 @@ def test_a_table_is_read_and_looked_at_wherever_it_lies(anywhere, tmp_path, form
         catalog.create_namespace("shop")
         catalog.create_table("shop.visits", rows.schema, location=uri(where)).append(rows)
     source = {"format": form, "partition": "", "column": "at", "unit": ""}
-    found = [
-        tables.has_rows_since(where, MOMENT.date() + day, source) for day in (NONE, ONE)
-    ]
+    found = [tables.has_rows_since(where, MOMENT.date() + day, source) for day in (NONE, ONE)]
     assert found == [True, False]
     version = table_versions.open_version(form, where)
     (file,) = version.files("at", MOMENT, None)

@@ -10,7 +10,7 @@ from features.draft.checks import days as days_of
 from features.draft.checks import ids, labels, rules
 from features.draft.checks.findings import Finding, Level, page
 from features.draft.checks.landed import Landed, landed_days, read
-from features.draft.sample import connect
+from features.draft.log.sample import connect
 from features.places import Place
 from features.spark.landing import impressions_file
 
@@ -60,7 +60,7 @@ def check(data_set: DataSet, landing: Place, days: Sequence[datetime.date] = ())
     with connect() as connection:
         landed, refused = read(connection, data_set, landing, days)
         found = [] if landed is None else list(itertools.chain(*(one(landed) for one in _CHECKS)))
-    findings = tuple([*refused, *found])
+    findings = (*refused, *found)
     read_days = tuple(landed.rows_by_day) if landed else ()
     rows = sum(landed.rows_by_day.values()) if landed else 0
     return Checked(

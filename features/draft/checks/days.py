@@ -5,8 +5,9 @@ import statistics
 from collections.abc import Iterator
 
 from features.draft.checks.findings import Finding, Level
-from features.draft.checks.landed import DAY_OF_FILE, Landed
-from features.draft.sample import quoted
+from features.draft.checks.landed import Landed
+from features.draft.checks.reading import DAY_OF_FILE
+from features.draft.log.sample import quoted
 from features.schema import REQUEST_TIME
 
 _ONE_DAY = datetime.timedelta(days=1)
@@ -30,17 +31,17 @@ def missing_days(landed: Landed) -> Iterator[Finding]:
             Level.ERROR,
             "first_day" if gaps[0] == schema.first_day else "days",
             "missing-day",
-            f"{len(gaps)} days from {first} to {days[-1]} have not landed: {shown}; the schedule waits "
-            "for each. Land a file without rows for a day on which nothing happened, or move "
-            "first_day",
+            f"{len(gaps)} days from {first} to {days[-1]} have not landed: {shown}; the "
+            "schedule waits for each. Land a file without rows for a day on which nothing "
+            "happened, or move first_day",
         )
     if days[0] < schema.first_day:
         yield Finding(
             Level.WARNING,
             "first_day",
             "early-day",
-            f"days have landed from {days[0]} on, and the log begins with {schema.first_day}: those "
-            "before are never read",
+            f"days have landed from {days[0]} on, and the log begins with {schema.first_day}: "
+            "those before are never read",
         )
 
 
@@ -59,8 +60,8 @@ def small_days(landed: Landed) -> Iterator[Finding]:
                 Level.ERROR,
                 str(day),
                 "small-day",
-                f"{rows} rows, and {median:g} in the middle of the days that were read; at least the "
-                f"share {limits.min_share_of_trailing_rows:g} of it "
+                f"{rows} rows, and {median:g} in the middle of the days that were read; at least "
+                f"the share {limits.min_share_of_trailing_rows:g} of it "
                 "(limits.min_share_of_trailing_rows): has all of it landed?",
             )
         elif rows > median * limits.max_times_trailing_rows:
@@ -96,6 +97,6 @@ def other_days(landed: Landed) -> Iterator[Finding]:
         "source.time",
         "time-zone",
         f"{found:,.0f} of {rows:,.0f} rows ({share:.2%}) are on another day (UTC) than their file, "
-        f"{' and '.join(ways)}: they go to quarantine, and above {most:.0%} the day stops. Are days "
-        "cut in local time, or is a moment without its offset? Land by days of UTC",
+        f"{' and '.join(ways)}: they go to quarantine, and above {most:.0%} the day stops. Are "
+        "days cut in local time, or is a moment without its offset? Land by days of UTC",
     )

@@ -1,12 +1,13 @@
-"""Ids that collide: impressions with one id, tables with too few rows for the ids that there are."""
+"""Ids that collide: impressions with one id, tables with too few rows for their ids."""
 
 from collections.abc import Iterator
 
 from features.draft.checks.findings import Finding, Level
 from features.draft.checks.landed import Landed
+from features.draft.checks.reading import DAY_OF_FILE
 from features.draft.checks.rules import key_of
 from features.draft.entries import collision_share, rounded_up
-from features.draft.sample import quoted
+from features.draft.log.sample import quoted
 from features.schema import EXAMPLE_ID, EXAMPLE_KEY, Column, Kind
 
 _MOST_SHARED = 0.25
@@ -59,8 +60,8 @@ def _hashed(landed: Landed, column: Column, key: str) -> Iterator[Finding]:
     if ids > 1 and share > _MOST_SHARED:
         enough = rounded_up(_ROWS_PER_ID * ids)
         said = (
-            f"{ids:,.0f} ids in these days, hashed to {column.hash_size:,} rows: {share:.0%} of them "
-            f"are expected to share their row with another; {enough:,} rows would do"
+            f"{ids:,.0f} ids in these days, hashed to {column.hash_size:,} rows: {share:.0%} of "
+            f"them are expected to share their row with another; {enough:,} rows would do"
         )
         yield Finding(Level.WARNING, f"{key}.hash_size", "small-table", said)
 
@@ -74,8 +75,8 @@ def _numbered(landed: Landed, column: Column, key: str) -> Iterator[Finding]:
     )
     if outside:
         said = (
-            f"{outside:,.0f} of {rows:,.0f} ids ({outside / rows:.2%}) are not below {column.num_ids:,}, "
-            f"the highest is {high:,.0f}: the model cannot tell them apart"
+            f"{outside:,.0f} of {rows:,.0f} ids ({outside / rows:.2%}) are not below "
+            f"{column.num_ids:,}, the highest is {high:,.0f}: the model cannot tell them apart"
         )
         yield Finding(Level.WARNING, f"{key}.num_ids", "small-table", said)
 
@@ -88,8 +89,8 @@ def busy_users(landed: Landed) -> Iterator[Finding]:
     name = quoted(user.name)
     users, rows, largest = landed.row(
         f"SELECT count(*), coalesce(sum(n), 0), arg_max(id, n) FROM (SELECT {name} AS id, "
-        f"count(*) AS n FROM {landed.table} WHERE {name} IS NOT NULL GROUP BY {name}, day_of_file "
-        f"HAVING n > {most})"
+        f"count(*) AS n FROM {landed.table} WHERE {name} IS NOT NULL "
+        f"GROUP BY {name}, {DAY_OF_FILE} HAVING n > {most})"
     )
     if users:
         said = (

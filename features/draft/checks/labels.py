@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from features.draft.checks.findings import Finding, Level
-from features.draft.checks.landed import DAY_OF_FILE, Landed
+from features.draft.checks.landed import Landed
+from features.draft.checks.reading import DAY_OF_FILE
 from features.draft.checks.rules import key_of
-from features.draft.leaks import MOST_LIKELY_AUC, label_sql, single_column_auc
-from features.draft.sample import quoted
+from features.draft.log.leaks import MOST_LIKELY_AUC, label_sql, single_column_auc
+from features.draft.log.sample import quoted
 from features.schema import Dtype, Kind, Label
 
 _NUMBERS = {Dtype.INT64, Dtype.FLOAT64}
@@ -49,8 +50,8 @@ def _days_outside(landed: Landed, positive: str) -> Iterator[Finding]:
             side = "min" if rate < limits.min_positive_rate else "max"
             limit = getattr(limits, f"{side}_positive_rate")
             said = (
-                f"{rate:.2%} of the rows of {day} are positive; at {'least' if side == 'min' else 'most'} "
-                f"{limit:.2%}: the day stops"
+                f"{rate:.2%} of the rows of {day} are positive; at "
+                f"{'least' if side == 'min' else 'most'} {limit:.2%}: the day stops"
             )
             yield Finding(Level.ERROR, f"limits.{side}_positive_rate", "label-rate", said)
 
@@ -84,7 +85,10 @@ def leaks(landed: Landed) -> Iterator[Finding]:
             said = f"{known}; it is stored and no input: let it stay so"
             yield Finding(Level.INFO, key, "leak", said)
         else:
-            said = f"{known}: it is known only after the impression, no request has it; move it to stored"
+            said = (
+                f"{known}: it is known only after the impression, no request has it; move it to "
+                "stored"
+            )
             yield Finding(Level.ERROR, key, "leak", said)
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from features.draft.checks.findings import LEVEL_OF, Finding, Level
-from features.draft.checks.landed import DAY_OF_FILE, Landed
-from features.draft.sample import quoted, text
+from features.draft.checks.landed import Landed
+from features.draft.checks.reading import DAY_OF_FILE
+from features.draft.log.sample import quoted, text
 from features.schema import EXAMPLE_ID, EXAMPLE_KEY, Schema, Severity
 from features.validation.row_rules import Check, Rule, impression_rules
 
@@ -118,8 +119,8 @@ def _quarantined(landed: Landed, rules: list[Rule]) -> Iterator[Finding]:
                 Level.ERROR,
                 str(day),
                 "quarantine",
-                f"{bad:,} of {rows:,} rows ({bad / rows:.2%}) would go to quarantine; at most {most:.0%} "
-                "(limits.max_quarantined_share): the day stops",
+                f"{bad:,} of {rows:,} rows ({bad / rows:.2%}) would go to quarantine; at most "
+                f"{most:.0%} (limits.max_quarantined_share): the day stops",
             )
 
 

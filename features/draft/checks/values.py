@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator
 from typing import IO
 
-from features.draft.moments import moment_sql
-from features.draft.sample import SEPARATORS, split_suffix, text
+from features.draft.log.moments import moment_sql
+from features.draft.log.sample import SEPARATORS, split_suffix, text
 from features.places import place
 from features.schema import Column, Dtype
 from features.spark.landed_columns import opened

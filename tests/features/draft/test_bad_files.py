@@ -7,7 +7,7 @@ import re
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import click_log
+from support.logs import click_log
 
 from features import __main__ as features_main
 
@@ -90,14 +90,18 @@ def is_read(name):
     return "timestamp" if name == "at" else name
 
 
+def one_more_column(content):
+    first, *others = content.splitlines()
+    return b"\n".join([first + b",clicked", *(line + b",1" for line in others)]) + b"\n"
+
+
 MUTATIONS = [
     # name, what is changed in the file, what is said: the file and the line, or the key
     *((f"no {name}", without_column(name),
        rf"{FILE}, line 1: column {name}, which is read as {is_read(name)}, is not in the header")
       for name in COLUMNS),
     ("column twice", header(*COLUMNS[:-1], "clicked"), r"line 1: column dwell"),
-    ("one more column twice", lambda c: b"\n".join(
-        line + (b",clicked" if at == 0 else b",1") for at, line in enumerate(c.splitlines())) + b"\n",
+    ("one more column twice", one_more_column,
      rf"{FILE}, line 1: columns \['clicked'\] are more than once"),
     ("names in capitals", header(*map(str.upper, COLUMNS)), r"line 1: column example_id"),
     ("no header", lambda c: c.partition(b"\n")[2], r"line 1: column example_id"),
@@ -116,11 +120,14 @@ MUTATIONS = [
     ("fewer values", line("1,2,3"), rf"impressions/{FILE}: .*line 12"),
     ("a word", line("lost"), rf"impressions/{FILE}: .*line 12"),
     ("a quote that stays open", value("device", '"phone'), rf"impressions/{FILE}: .*line"),
-    ("id of a word", value("example_id", "first"), rf"example_id: .*'first' \(impressions/{FILE}, line 12"),
+    ("id of a word", value("example_id", "first"),
+     rf"example_id: .*'first' \(impressions/{FILE}, line 12"),
     ("id with a fraction", value("example_id", "7.5"), r"example_id: .*'7.5' .*line 12"),
     ("id too large", value("example_id", "9" * 25), r"example_id: .*'9999.* line 12"),
-    ("no id", value("example_id", ""), r"example_id: 1 of 60 rows \(1.67%\) have no value: the day st"),
-    ("id twice", value("example_id", "3"), r"example_id: 2 rows share 1 values of example_id, such as 3"),
+    ("no id", value("example_id", ""),
+     r"example_id: 1 of 60 rows \(1.67%\) have no value: the day st"),
+    ("id twice", value("example_id", "3"),
+     r"example_id: 2 rows share 1 values of example_id, such as 3"),
     ("no user", value("visitor", ""), r"user: 1 of 60 rows"),
     ("user of a word", value("visitor", "anna"), r"user: .*'anna' .*line 12"),
     ("user below zero", value("visitor", "-4"), r"user.minimum: .*values are -4"),
@@ -135,7 +142,8 @@ MUTATIONS = [
     ("a day that is none", value("at", "2025-02-30T12:00:00"), r"source.time: .*'2025-02-30T12"),
     ("seconds since 1970", value("at", "1740830400"), r"source.time: .*'1740830400' .*line 12"),
     ("day after", value("at", "2025-03-02T00:00:00Z"), r"source.time: 1 of 60 .* another day"),
-    ("local time", value("at", "2025-03-01T00:30:00+02:00"), r"source.time: 1 of 60 .*1.5 hours bef"),
+    ("local time", value("at", "2025-03-01T00:30:00+02:00"),
+     r"source.time: 1 of 60 .*1.5 hours bef"),
     ("device in capitals", value("device", "Phone"), r"context.device.vocabulary: .*'Phone' \(1\)"),
     ("device with a blank", value("device", " phone"), r"context.device.vocabulary: .*' phone'"),
     ("no device", value("device", ""), r"context.device: 1 of 60 rows"),

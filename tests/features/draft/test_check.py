@@ -4,7 +4,7 @@ import datetime
 import json
 
 import pytest
-from support import click_log
+from support.logs import click_log
 
 from features import __main__ as features_main
 
@@ -103,17 +103,23 @@ def many(day, rows):
 
 FAULTS = [
     # what is spoilt, level, topic, key, what is said
-    (without("basket"), "error", "unreadable-file", "2025-03-01", "column basket, which is read as"),
+    (without("basket"), "error", "unreadable-file", "2025-03-01",
+     "column basket, which is read as"),
     (each("basket", "9,95"), "error", "quarantine", "2025-03-01", "at most 5%"),
     (some("basket", "9,95", 40), "warning", "missing-value", "context.basket",
      "cannot be read as float64, such as '9,95' (impressions/2025-03-01.csv, line 2)"),
-    (some("basket", "-1", 40), "warning", "out-of-range", "context.basket.minimum", "values are -1"),
-    (some("visitor", "", 40), "error", "missing-value", "user", "30 of 1,200 rows (2.50%) have no val"),
+    (some("basket", "-1", 40), "warning", "out-of-range", "context.basket.minimum",
+     "values are -1"),
+    (some("visitor", "", 40), "error", "missing-value", "user",
+     "30 of 1,200 rows (2.50%) have no val"),
     (some("visitor", "v-7", 40), "error", "missing-value", "user", "such as 'v-7'"),
-    (some("clicked", "2", 40), "warning", "out-of-range", "stored.clicked.maximum", "outside 0 to 1; values are 0 to 2"),
+    (some("clicked", "2", 40), "warning", "out-of-range", "stored.clicked.maximum",
+     "outside 0 to 1; values are 0 to 2"),
     (some("device", "tv", 40), "warning", "unseen-value", "context.device.vocabulary", "'tv' (30)"),
-    (some("tags", "new|blue", 40), "warning", "unseen-value", "context.tags.vocabulary", "'blue' (30)"),
-    (some("tags", "new|red|sale|new", 40), "warning", "long-list", "context.tags.max_length", "than 3"),
+    (some("tags", "new|blue", 40), "warning", "unseen-value", "context.tags.vocabulary",
+     "'blue' (30)"),
+    (some("tags", "new|red|sale|new", 40), "warning", "long-list", "context.tags.max_length",
+     "than 3"),
     (some("device", "tv", 4), "error", "quarantine", "2025-03-02", "100 of 400 rows (25.00%)"),
     (each("clicked", 0), "error", "constant-label", "labels.click", "all 1,200 rows are negative"),
     (each("clicked", lambda row: int(row["example_id"] % 50 == 0)), "error", "label-rate",
@@ -122,20 +128,24 @@ FAULTS = [
      "limits.max_positive_rate", "75.00% of the rows of 2025-03-01 are positive; at most 50.00%"),
     (each("clicked", lambda row: int(row["example_id"] % 20 == 0)), "warning", "label-rate",
      "labels.click.prior_rate", "0.2, and 5.00% of the rows"),
-    (each("basket", lambda row: 10 * row["clicked"] + 1), "error", "leak", "context.basket", "(AUC 1.000)"),
-    (each("coupon", lambda row: f"c-{row['example_id']}" if row["clicked"] else ""), "error", "leak",
+    (each("basket", lambda row: 10 * row["clicked"] + 1), "error", "leak", "context.basket",
+     "(AUC 1.000)"),
+    (each("coupon", lambda row: f"c-{row['example_id']}" if row["clicked"] else ""), "error",
+     "leak",
      "context.coupon", "move it to stored"),
     (each("dwell", lambda row: 5 + row["example_id"] % 7 if row["clicked"] else ""), "info", "leak",
      "stored.dwell", "let it stay so"),
-    (doubled, "error", "repeated-id", "example_id", "2 rows share 1 values of example_id, such as 100003"),
+    (doubled, "error", "repeated-id", "example_id",
+     "2 rows share 1 values of example_id, such as 100003"),
     (each("visitor", lambda row: row["example_id"]), "warning", "small-table", "user.hash_size",
      "1,200 ids in these days, hashed to 1,000 rows: 70%"),
     (some("article", 50, 40), "warning", "small-table", "item.num_ids", "30 of 1,200 ids (2.50%)"),
     (half, "error", "small-day", "2025-03-02", "100 rows, and 400 in the middle"),
     (many, "warning", "large-day", "2025-03-02", "2000 rows, and 400 in the middle"),
     (each("visitor", 7), "warning", "busy-user", "limits.max_rows_of_user", "such as 7"),
-    (shifted(6), "error", "time-zone", "source.time", "(25.00%) are on another day (UTC) than their file"
-     ", up to 5.9 hours after it"),
+    (shifted(6), "error", "time-zone", "source.time",
+     "(25.00%) are on another day (UTC) than"
+     " their file, up to 5.9 hours after it"),
     (shifted(-1), "warning", "time-zone", "source.time", "up to 1.0 hours before its day"),
     (each("at", "yesterday"), "error", "missing-value", "source.time", "such as 'yesterday'"),
     (some("coupon", "", 2), "info", "missing-value", "context.coupon", "missing in 50.0% of 1,200"),

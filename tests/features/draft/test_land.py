@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from support import click_log
+from support.logs import click_log
 
 from features import __main__ as features_main
 

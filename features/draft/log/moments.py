@@ -4,9 +4,9 @@ import dataclasses
 import datetime
 from collections.abc import Iterable
 
-from features.draft.names import TIME, words
-from features.draft.profile import Profile
-from features.draft.sample import Sample, quoted
+from features.draft.log.names import TIME, words
+from features.draft.log.profile import Profile
+from features.draft.log.sample import Sample, quoted
 from features.schema import Dtype
 
 _SINCE, _UNTIL = 631_152_000, 4_102_444_800
@@ -35,7 +35,8 @@ def moment_sql(column: str, *, unit: str | None, kind: str) -> str:
     if kind != "VARCHAR":
         return f"try_cast({column} AS TIMESTAMP)"
     # A cast to a timestamp would drop the offset.
-    moment = f"make_timestamp(epoch_us(try_cast({column} AS TIMESTAMPTZ)))"
+    packed = f"regexp_replace({column}, '\\s+(Z|[+-][0-9:]+)\\s*$', '\\1')"
+    moment = f"make_timestamp(epoch_us(try_cast({packed} AS TIMESTAMPTZ)))"
     has_offset = (
         f"regexp_full_match({column}, '.*[T ].*') AND regexp_full_match({column}, '{_OFFSET}')"
     )

@@ -3,11 +3,10 @@
 import dataclasses
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import duckdb
 
-from features.places import Place, is_local, place, uri
+from features.places import Place, is_local, uri
 
 FORMATS = {"csv": "csv", "tsv": "tsv", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
 """Formats of landed files by how a name ends."""
@@ -62,7 +61,8 @@ def open_sample(
             columns or rows.
     """
     if len(paths) == 1 and (paths[0] / "_delta_log").exists():
-        files, kind, compression = (paths[0],), DELTA, ""
+        files: tuple[Place, ...] = (paths[0],)
+        kind, compression = DELTA, ""
         relation = delta(connection, paths[0])
     else:
         files = tuple(file for path in paths for file in _files(path))
@@ -123,39 +123,45 @@ def _read(
     connection: duckdb.DuckDBPyConnection, files: Sequence[Place], kind: str
 ) -> duckdb.DuckDBPyRelation:
     names = readable(connection, files)
+    listed = "[" + ", ".join(map(text, names)) + "]"
     try:
         if kind == "parquet":
-            return connection.read_parquet(names, union_by_name=True)
+            return connection.sql(f"SELECT * FROM read_parquet({listed}, union_by_name = true)")
         if kind == "jsonl":
-            return _json(connection, names)
+            return _json(connection, listed)
         _check_separator(connection, files[0], names[0], kind)
-        return connection.read_csv(
-            names, delimiter=SEPARATORS[kind], header=True, all_varchar=True, union_by_name=True,
-            quotechar='"', escapechar='"',
-        )  # fmt: skip
+        return connection.sql(f"SELECT * FROM {_csv(listed, kind)}")
     except duckdb.Error as error:
         raise ValueError(f"{_named(files)}: {_first_line(error)}") from error
 
 
-def _json(connection: duckdb.DuckDBPyConnection, names: list[str]) -> duckdb.DuckDBPyRelation:
+def _csv(listed: str, kind: str) -> str:
+    return (
+        f"read_csv({listed}, delim = {text(SEPARATORS[kind])}, header = true, all_varchar = true, "
+        "union_by_name = true, quote = '\"', escape = '\"')"
+    )
+
+
+def _json(connection: duckdb.DuckDBPyConnection, listed: str) -> duckdb.DuckDBPyRelation:
     """Objects a line, each value a text or a list of texts, as the jobs read them."""
-    found = connection.read_json(names, format="newline_delimited", union_by_name=True)
+    found = connection.sql(
+        f"SELECT * FROM read_json({listed}, format = 'newline_delimited', union_by_name = true)"
+    )
     types = dict(zip(found.columns, map(str, found.types), strict=True))
-    columns = {
-        name: "VARCHAR[]" if of.endswith("[]") and "STRUCT" not in of else "VARCHAR"
+    fields = ", ".join(
+        f"{text(name)}: '{'VARCHAR[]' if of.endswith('[]') and 'STRUCT' not in of else 'VARCHAR'}'"
         for name, of in types.items()
-    }
-    return connection.read_json(names, format="newline_delimited", columns=columns)
+    )
+    return connection.sql(
+        f"SELECT * FROM read_json({listed}, format = 'newline_delimited', columns = {{{fields}}})"
+    )
 
 
 def _check_separator(
     connection: duckdb.DuckDBPyConnection, file: Place, name: str, kind: str
 ) -> None:
     """ValueError for a header whose columns another sign separates: it would be one column."""
-    sniffed = connection.read_csv(
-        name, delimiter=SEPARATORS[kind], header=True, all_varchar=True, quotechar='"'
-    )
-    (header, *others) = sniffed.columns
+    header, *others = connection.sql(f"SELECT * FROM {_csv(text(name), kind)}").columns
     other = next((sign for sign in (",", "\t", ";", "|") if sign in header), "")
     if not others and other:
         raise ValueError(
@@ -205,15 +211,6 @@ def _first_line(error: Exception) -> str:
 
 def sample_name(path: Place) -> str:
     """A name for the data set of a file: that of the file, or of the folder of a log's days."""
-    stem = path.name.split(".")[0]
-    landed = path.parent.name == "impressions" or stem == "impressions"
-    return (
-        Path(str(path)).parents[1 if path.parent.name == "impressions" else 0].name
-        if landed
-        else stem
-    )
-
-
-def places(names: Sequence[str]) -> list[Place]:
-    """The places that a command line names."""
-    return [place(name) for name in names]
+    if path.parent.name == "impressions":
+        return path.parent.parent.name
+    return path.parent.name if path.name == "impressions" else path.name.split(".")[0]

@@ -6,10 +6,11 @@ from collections.abc import Collection
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, LABEL, REQUEST_TIME, SOURCE
 
 USER = {"user", "uid", "visitor", "customer", "member", "person", "viewer", "buyer", "client",
-        "shopper", "account", "subscriber", "listener", "reader", "userid", "customerid"}  # fmt: skip
-ITEM = {"item", "product", "article", "movie", "film", "sku", "asin", "book", "isbn", "song", "track",
-        "video", "news", "listing", "ad", "doc", "document", "content", "post", "offer", "goods",
-        "restaurant", "hotel", "game", "app", "show", "itemid", "productid", "movieid"}  # fmt: skip
+        "shopper", "account", "subscriber", "listener", "userid", "customerid"}  # fmt: skip
+ITEM = {"item", "product", "article", "movie", "film", "sku", "asin", "book", "isbn", "song",
+        "track", "video", "news", "listing", "ad", "doc", "document", "content", "post", "offer",
+        "goods", "restaurant", "hotel", "game", "app", "show", "itemid", "productid",
+        "movieid"}  # fmt: skip
 TIME = {"time", "timestamp", "ts", "at", "date", "datetime", "when", "moment", "created", "event",
         "epoch", "occurred"}  # fmt: skip
 REQUEST = {"request", "req", "query", "search", "slate", "impression", "pageview", "page"}
@@ -25,10 +26,10 @@ POSITIVE = {"click": "click", "clicked": "click", "clicks": "click", "order": "o
 """What a column of 0 and 1 says, by a word of its name."""
 RATING = {"rating", "ratings", "stars", "score", "grade"}
 TITLE = {"title", "name", "headline", "label"}
-REQUESTED = {"device", "browser", "os", "platform", "country", "region", "city", "language", "locale",
-             "lang", "surface", "channel", "referrer", "referer", "source", "section", "placement",
-             "app", "client", "hour", "weekday", "tab", "campaign", "banner", "page", "network",
-             *POSITION}  # fmt: skip
+REQUESTED = {"device", "browser", "os", "platform", "country", "region", "city", "language",
+             "locale", "lang", "surface", "channel", "referrer", "referer", "source", "section",
+             "placement", "app", "client", "hour", "weekday", "tab", "campaign", "banner", "page",
+             "network", *POSITION}  # fmt: skip
 """What a request usually brings along."""
 _RESERVED = {DAY, EXAMPLE_ID, CREATED, EVENT_TIMESTAMP, REQUEST_TIME.name, LABEL, *SOURCE}
 _ID = {"id", "uuid", "guid", "key", "no", "number", "code"}

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from features.draft.profile import Profile
-from features.draft.sample import Sample, quoted, text
+from features.draft.log.profile import Profile
+from features.draft.log.sample import Sample, quoted, text
 from features.schema import Dtype
 
 _SIGNS = ("|", ";", ",", " ")

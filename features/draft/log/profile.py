@@ -1,8 +1,9 @@
 """Statistics of the columns of a sample: what their values can be read as, and how many differ."""
 
 import dataclasses
+from typing import NamedTuple
 
-from features.draft.sample import Sample, quoted
+from features.draft.log.sample import Sample, quoted
 from features.schema import Dtype
 
 MOST_FREQUENT = 200
@@ -64,6 +65,18 @@ class Profile:
         return self.dtype is Dtype.INT64 and (self.low, self.high, self.distinct) == (0, 1, 2)
 
 
+class _Counts(NamedTuple):
+    """Values of a column, by what each can be read as."""
+
+    values: int
+    distinct: int
+    whole: int
+    numbers: int
+    moments: int
+    offsets: int
+    uuids: int
+
+
 def profiles(sample: Sample) -> dict[str, Profile]:
     """The profile of each column, by its name in the files."""
     return {name: profile(sample, name, kind) for name, kind in sample.types.items()}
@@ -71,56 +84,64 @@ def profiles(sample: Sample) -> dict[str, Profile]:
 
 def profile(sample: Sample, name: str, kind: str) -> Profile:
     """The profile of one column."""
-    is_list = kind.endswith("[]")
-    if is_list:
-        source = f"(SELECT unnest({quoted(name)})::VARCHAR AS v FROM {sample.table})"
-    else:
-        source = f"(SELECT {quoted(name)}::VARCHAR AS v FROM {sample.table})"
-    (count, distinct, whole, numbers, moments, offsets, uuids, low, high) = _row(
+    is_list, element = kind.endswith("[]"), kind.removesuffix("[]")
+    value = f"unnest({quoted(name)})" if is_list else quoted(name)
+    source = f"(SELECT nullif({value}::VARCHAR, '') AS v FROM {sample.table})"
+    counts = _counts(sample, source)
+    dtype = _dtype(element, counts)
+    readable = {Dtype.INT64: counts.whole, Dtype.FLOAT64: counts.numbers}
+    low, high = _limits(sample, source) if dtype in _NUMBERS else (None, None)
+    is_moment = element in _MOMENTS or (
+        dtype is Dtype.STRING and counts.moments > _READABLE_SHARE * counts.values
+    )
+    return Profile(
+        landed=name,
+        dtype=_list_of(dtype) if is_list else dtype,
+        type=kind,
+        rows=sample.rows,
+        missing=_missing(sample, name, is_list=is_list),
+        distinct=counts.distinct,
+        unreadable=counts.values - readable.get(dtype or Dtype.STRING, counts.values),
+        low=low,
+        high=high,
+        frequent=_frequent(sample, source) if counts.distinct else {},
+        is_moment=is_moment and not is_list and counts.values > 0,
+        has_offset=element == "TIMESTAMP WITH TIME ZONE" or counts.offsets > counts.values // 2,
+        is_uuid=0 < counts.uuids == counts.values,
+        longest=_longest(sample, name) if is_list else 0,
+        mean_repeats=counts.values / max(counts.distinct, 1),
+    )
+
+
+def _counts(sample: Sample, source: str) -> _Counts:
+    found = _row(
         sample,
         f"""SELECT count(v), count(DISTINCT v),
         count(*) FILTER (regexp_full_match(v, '{_WHOLE}')),
         count(*) FILTER (regexp_full_match(v, '{_NUMBER}')),
         count(*) FILTER (try_cast(v AS TIMESTAMP) IS NOT NULL AND length(v) >= 8),
         count(*) FILTER (regexp_full_match(v, '{_OFFSET}')),
-        count(*) FILTER (regexp_full_match(v, '{_UUID}')),
-        min(try_cast(v AS DOUBLE)), max(try_cast(v AS DOUBLE))
-        FROM (SELECT nullif(v, '') AS v FROM {source})""",
+        count(*) FILTER (regexp_full_match(v, '{_UUID}')) FROM {source}""",
     )
-    element = kind.removesuffix("[]")
-    dtype = _dtype(element, int(count), int(whole), int(numbers))
-    missing = _missing(sample, name, is_list)
-    readable = {Dtype.INT64: int(whole), Dtype.FLOAT64: int(numbers)}.get(dtype, int(count))
-    is_moment = element in {"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP_MS"}
-    is_text_moment = dtype is Dtype.STRING and int(moments) > _READABLE_SHARE * int(count)
-    return Profile(
-        landed=name,
-        dtype=Dtype.list_of(dtype)
-        if is_list and dtype in _IN_LISTS
-        else None
-        if is_list
-        else dtype,
-        type=kind,
-        rows=sample.rows,
-        missing=missing,
-        distinct=int(distinct),
-        unreadable=int(count) - readable,
-        low=_float(low) if dtype in _NUMBERS else None,
-        high=_float(high) if dtype in _NUMBERS else None,
-        frequent=_frequent(sample, source) if distinct else {},
-        is_moment=not is_list and (is_moment or is_text_moment) and bool(count),
-        has_offset=element == "TIMESTAMP WITH TIME ZONE" or int(offsets) > int(count) // 2,
-        is_uuid=bool(count) and int(uuids) == int(count),
-        longest=_longest(sample, name) if is_list else 0,
-        mean_repeats=int(count) / max(int(distinct), 1),
-    )
+    return _Counts(*(int(number or 0) for number in found))
 
 
+def _limits(sample: Sample, source: str) -> tuple[float | None, float | None]:
+    low, high = _row(
+        sample, f"SELECT min(try_cast(v AS DOUBLE)), max(try_cast(v AS DOUBLE)) FROM {source}"
+    )
+    return low, high
+
+
+def _list_of(element: Dtype | None) -> Dtype | None:
+    return Dtype.list_of(element) if element in {Dtype.INT64, Dtype.STRING} else None
+
+
+_MOMENTS = {"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP_MS"}
 _NUMBERS = {Dtype.INT64, Dtype.FLOAT64}
-_IN_LISTS = {Dtype.INT64, Dtype.STRING}
 
 
-def _dtype(element: str, count: int, whole: int, numbers: int) -> Dtype | None:
+def _dtype(element: str, counts: _Counts) -> Dtype | None:
     if element in _INTEGERS:
         return Dtype.INT64
     if element in {"FLOAT", "DOUBLE"}:
@@ -129,14 +150,14 @@ def _dtype(element: str, count: int, whole: int, numbers: int) -> Dtype | None:
         return None if element in {"TIMESTAMP_NS", "TIMESTAMP_S"} else Dtype.TIMESTAMP
     if element != "VARCHAR":
         return None
-    if count and whole >= _READABLE_SHARE * count:
+    if counts.values and counts.whole >= _READABLE_SHARE * counts.values:
         return Dtype.INT64
-    if count and numbers >= _READABLE_SHARE * count:
+    if counts.values and counts.numbers >= _READABLE_SHARE * counts.values:
         return Dtype.FLOAT64
     return Dtype.STRING
 
 
-def _missing(sample: Sample, name: str, is_list: bool) -> int:
+def _missing(sample: Sample, name: str, *, is_list: bool) -> int:
     empty = "" if is_list else f" OR {quoted(name)}::VARCHAR = ''"
     where = f"{quoted(name)} IS NULL{empty}"
     return int(_row(sample, f"SELECT count(*) FROM {sample.table} WHERE {where}")[0] or 0)
@@ -154,10 +175,5 @@ def _frequent(sample: Sample, source: str) -> dict[str, int]:
     return {str(value): int(rows) for value, rows in found}
 
 
-def _row(sample: Sample, query: str) -> tuple[float | int | None, ...]:
-    found = sample.connection.execute(query).fetchone()
-    return found or ()
-
-
-def _float(value: float | int | None) -> float | None:
-    return None if value is None else float(value)
+def _row(sample: Sample, query: str) -> tuple[float | None, ...]:
+    return sample.connection.execute(query).fetchone() or ()

@@ -1,0 +1,1 @@
+"""A sample of a log: its rows, what its columns hold, and what their names suggest."""
