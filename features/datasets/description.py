@@ -28,6 +28,9 @@ class LabelJson(TypedDict):
     name: str
     column: str
     positive_from: float
+    window_seconds: float
+    """0 where the label is in the row."""
+    join: list[str]
     delay_seconds: float
 
 
@@ -103,9 +106,7 @@ def in_words(data_set: DataSet) -> str:
         f"  days         {found['first_day']} to {found['last_day'] or 'now'}, the newest "
         f"{found['holdout_days']} held out",
         *(
-            f"  {'target' if label.name == schema.target else 'label '}       {label.name}: "
-            f"{label.column} of {label.positive_from:g} or more, known {span_text(label.delay)} "
-            "after the impression"
+            f"  {'target' if label is schema.label else 'label '}       {_label_text(label)}"
             for label in schema.labels
         ),
         f"  user, item   {user}, {schema.item.name}",
@@ -159,8 +160,17 @@ def _label(label: Label) -> LabelJson:
         "name": label.name,
         "column": label.column,
         "positive_from": label.positive_from,
+        "window_seconds": label.window.total_seconds(),
+        "join": list(label.join),
         "delay_seconds": label.delay.total_seconds(),
     }
+
+
+def _label_text(label: Label) -> str:
+    what = f"{label.column} of {label.positive_from:g} or more"
+    if label.comes_later:
+        what = f"an event within {span_text(label.window)} with the same {' and '.join(label.join)}"
+    return f"{label.name}: {what}, known {span_text(label.known_after)} after the impression"
 
 
 def _table(table: FeatureTable) -> TableJson:

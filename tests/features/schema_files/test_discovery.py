@@ -13,6 +13,7 @@ from features.datasets.schema_files.discovery import BUILT_IN
 
 BUILT_IN_NAMES = [
     "movielens-100k", "movielens-1m", "open-bandit", "synthetic", "synthetic-fields",
+    "synthetic-shop",
 ]  # fmt: skip
 
 
