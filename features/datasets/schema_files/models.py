@@ -15,6 +15,7 @@ from features.datasets.schema_files.values import (
     ColumnName,
     Module,
     Number,
+    NumberOrText,
     PositiveSpan,
     Share,
     Span,
@@ -66,7 +67,7 @@ class ColumnEntry(StoredEntry):
 class ContextEntry(ColumnEntry):
     """A column that a request brings along."""
 
-    neutral: Number | Text | None = None
+    neutral: NumberOrText | None = None
     """What every served request has instead: training sees the value, such as a position."""
 
 

@@ -35,7 +35,7 @@ def span_text(span: datetime.timedelta) -> str:
 
 def _whole(number: float) -> float:
     """4 for 4.0: how a number is written must not change a fingerprint."""
-    return int(number) if number.is_integer() else number
+    return int(number) if float(number).is_integer() else number
 
 
 Span = Annotated[
@@ -49,5 +49,7 @@ PositiveSpan = Annotated[Span, AfterValidator(_not_none)]
 Number = Annotated[float, AfterValidator(_whole)]
 Share = Annotated[float, Field(ge=0, le=1), AfterValidator(_whole)]
 Text = Annotated[str, Field(min_length=1)]
+NumberOrText = Annotated[int | float, AfterValidator(_whole)] | Text
+"""A value of a column; a number stays what the file has, an integer or not."""
 ColumnName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 Module = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]

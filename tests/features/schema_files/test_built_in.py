@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "features" / "datasets"
 FINGERPRINTS = {
     "movielens-100k": ("b778991563feff0c", "fd5c18b2d1fd9e1b", "a35f8cb19ae96454"),
     "movielens-1m": ("58b7c471bc1de438", "75aee3c92d5d9bf3", "f7dd7187fb8e5c4e"),
-    "synthetic-shop": ("f7db24a2cb83bc17", "d41adf82980b1be9", "bef186fa5a3daea0"),
+    "synthetic-shop": ("69d532e001567d08", "ef1232c90b1779f9", "bef186fa5a3daea0"),
     "open-bandit": ("ec05a88859dbb5a3", "625ad95c9bb58f0e", "ddb012b8b1bdda3a"),
     "synthetic": ("15c9c259df6cd15a", "dba733397ff13414", "1bc66f29a4b8257a"),
     "synthetic-fields": ("e0d065c5ff417173", "4bf9198b1178795c", "ad2d825bf5b2ffc2"),
@@ -43,12 +43,12 @@ def test_what_was_read_can_be_written_and_read_again(name, tmp_path):
     path = FOLDER / f"{name}.yaml"
     entry = DataSetEntry.model_validate(MarkedYaml(path).data)
     again = tmp_path / path.name
-    again.write_text(yaml.dump(entry.model_dump(exclude_unset=True), Dumper=Dumper))
+    again.write_text(yaml.dump(entry.model_dump(exclude_unset=True, by_alias=True), Dumper=Dumper))
     read, expected = read_data_set(again), read_data_set(path)
     # Dumped keys are in alphabetical order, and the order of columns is that of the inputs.
     assert read.source == expected.source
     assert DataSetEntry.model_validate(MarkedYaml(again).data) == entry
-    again.write_text(yaml.dump(entry.model_dump(), Dumper=Dumper, sort_keys=False))
+    again.write_text(yaml.dump(entry.model_dump(by_alias=True), Dumper=Dumper, sort_keys=False))
     assert read_data_set(again).schema == expected.schema
 
 
