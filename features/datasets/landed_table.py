@@ -144,8 +144,8 @@ class LandedTable:
             return day.isoformat()
         raise RunbookError(
             f"table {self.impressions_at}: days cannot be told apart by a column of type "
-            f"{of_type}; a timestamp, an integer with source.time.unit, or a source.partition that is a date "
-            "or a text such as 2025-01-31",
+            f"{of_type}; a timestamp, an integer with source.time.unit, or a source.partition that "
+            "is a date or a text such as 2025-01-31",
             runbook="critical-validation",
         )
 
