@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from features.cli import Command, FailedError, SkippedError, Summary
-from features.datasets.catalog import PUSH, has_push, names, schema_of
+from features.datasets.catalog import PUSH, data_set_of, has_push, names, schema_of
 from features.places import place
 from features.requests import (
     ApplyRequest,
@@ -134,6 +134,11 @@ def _push(request: PushRequest) -> Summary:
         raise SkippedError(
             f"label {schema.label.name}: delay {schema.label.delay}; at least 1 day for users to "
             "come online within a day, since its events land a file a day"
+        )
+    if data_set_of(request.dataset).source.kafka:
+        raise SkippedError(
+            f"dataset {request.dataset}: nothing pushes users from a topic; set {PUSH}=off, so "
+            "that training does not count on it"
         )
     if request.follow:
         return _follow(request)

@@ -133,7 +133,8 @@ def has_day(file: str, day: str, source: dict[str, str]) -> bool:
         ended = datetime.date.fromisoformat(day) + datetime.timedelta(days=1)
         return bool(timezone.utcnow() >= assets.midnight(ended))
     if form in {"delta", "iceberg"}:
-        return has_rows_since(assets.place(file), datetime.date.fromisoformat(day), source)
+        table, moment = assets.place(file), datetime.date.fromisoformat(day)
+        return has_rows_since(table, moment, source, assets.table_io())
     return has_landed(assets.place(file), source.get("marker", ""))
 
 

@@ -21,12 +21,12 @@ from features.datasets.schema_files.models import (
     ItemAttributesEntry,
     ItemDailyEntry,
     LaterLabelEntry,
-    SourceEntry,
     StoredEntry,
     TableEntry,
     UserAttributesEntry,
     UserStateEntry,
 )
+from features.datasets.schema_files.source_models import SourceEntry
 from features.schema import (
     EXAMPLE_ID,
     REQUEST_TIME,

@@ -1,5 +1,6 @@
 """Reader and sensor say the same of a table: whether it has come as far as a day."""
 
+import ast
 import datetime
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from features.runbooks import RunbookError
 from features.spark import table_versions
 
 UTC = datetime.UTC
-NONE, ONE = datetime.timedelta(0), datetime.timedelta(days=1)
+ONE = datetime.timedelta(days=1)
 DAY = datetime.date(2025, 3, 2)
 MOMENT = datetime.datetime(2025, 3, 1, 23, 59, 59, 999_000, tzinfo=UTC)
 SCHEMA = """\
@@ -142,7 +143,7 @@ def test_a_table_is_looked_at_with_what_the_image_of_airflow_has(tmp_path, write
 
 
 @pytest.mark.parametrize("form", ["delta", "iceberg"])
-def test_a_table_is_read_and_looked_at_wherever_it_lies(anywhere, tmp_path, form):
+def test_a_table_is_read_and_looked_at_wherever_it_lies(assets, anywhere, tmp_path, form):
     """On a disk and in an object store, whose address is a variable of AWS."""
     where, rows = anywhere / "visits", rows_at([MOMENT])
     if form == "delta":
@@ -153,7 +154,8 @@ def test_a_table_is_read_and_looked_at_wherever_it_lies(anywhere, tmp_path, form
         catalog.create_namespace("shop")
         catalog.create_table("shop.visits", rows.schema, location=uri(where)).append(rows)
     source = {"format": form, "partition": "", "column": "at", "unit": ""}
-    found = [tables.has_rows_since(where, MOMENT.date() + day, source) for day in (NONE, ONE)]
+    days, io = [MOMENT.date(), MOMENT.date() + ONE], assets.table_io()
+    found = [tables.has_rows_since(where, day, source, io) for day in days]
     assert found == [True, False]
     version = table_versions.open_version(form, where)
     (file,) = version.files("at", MOMENT, None)
@@ -162,3 +164,13 @@ def test_a_table_is_read_and_looked_at_wherever_it_lies(anywhere, tmp_path, form
     )
     assert batch.column("at").to_pylist() == [MOMENT]
     assert table_versions.place_of_file(where, file).exists()
+
+
+@pytest.mark.parametrize("module", ["files.py", "tables.py"])
+def test_a_look_imports_what_reads_a_format_only_where_there_is_a_table_of_it(module):
+    tree = ast.parse(Path(tables.__file__).with_name(module).read_text())
+    at_once = [one for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom)]
+    names = {
+        one.module if isinstance(one, ast.ImportFrom) else one.names[0].name for one in at_once
+    }
+    assert {name.partition(".")[0] for name in names} <= {"upath", *sys.stdlib_module_names}
