@@ -67,6 +67,14 @@ def check_names(schema: "Schema") -> None:
                 table=table.name,
             )
     _check_shared_tables(schema)
+    for column in schema.context:
+        if column.dtype is Dtype.FLOAT64_LIST:
+            raise DeclarationError(
+                f"column {column.name}: {column.dtype} in context; a request has no lists, so an "
+                "attribute of the user or the item",
+                column=column.name,
+                field="dtype",
+            )
     unknown = sorted(set(schema.time_context) - {column.name for column in TIME_CONTEXT})
     if unknown:
         raise ValueError(f"schema {schema.name}: time_context {unknown} is not defined")

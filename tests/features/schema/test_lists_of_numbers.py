@@ -48,6 +48,12 @@ def test_a_name_of_a_place_that_a_column_has_is_an_error():
         dataclasses.replace(with_vector(), context=(*BASE.context, context))
 
 
+def test_a_request_has_none():
+    context = dataclasses.replace(VECTOR, name="looks")
+    with pytest.raises(DeclarationError, match="column looks: list<float64> in context; a request"):
+        dataclasses.replace(BASE, context=(*BASE.context, context))
+
+
 @pytest.mark.parametrize("kind", [Kind.SPARSE, Kind.RATE, Kind.COUNT, Kind.AGE])
 def test_a_list_of_numbers_is_dense_or_stored(kind):
     with pytest.raises(DeclarationError, match=r"of type list<float64>; one of|exactly one"):
