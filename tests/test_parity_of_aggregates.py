@@ -6,6 +6,7 @@ day before left it, and compared to the bit with the training examples.
 """
 
 import collections
+import dataclasses
 import datetime
 import json
 import shutil
@@ -19,7 +20,7 @@ from support.redis_server import running_redis
 
 from features.encoding.encode import RowStatus
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake, day_range
-from features.schema import SOURCE
+from features.schema import SOURCE, Column, Dtype, Kind, Schema
 from features.schema.keys import pair_key
 
 pytestmark = pytest.mark.spark
@@ -35,12 +36,25 @@ KINDS = (
 KEYS = {
     "category": ("item_category",),
     "pair": ("user_id", "item_category"),
-    "device": ("device",),
     "segment_device": ("user_segment", "device"),
-    "person": ("user_id",),
 }
 TABLES = [declared(f"{name}_daily", by, named(name, KINDS)) for name, by in KEYS.items()]
-SCHEMA = with_tables(*TABLES).without_push()
+VECTOR = Column(
+    name="item_vector",
+    dtype=Dtype.FLOAT64_LIST,
+    kind=Kind.DENSE,
+    max_length=4,
+    doc="An embedding of the item.",
+)
+
+
+def with_vectors(schema: Schema) -> Schema:
+    *others, items = schema.tables
+    wider = dataclasses.replace(items, columns=(*items.columns, VECTOR))
+    return dataclasses.replace(schema, tables=(*others, wider))
+
+
+SCHEMA = with_vectors(with_tables(*TABLES).without_push())
 DAYS = day_range(SCHEMA.first_day, SCHEMA.first_day + 3 * ONE_DAY)
 FIRST_CHANGED = 20
 """Items from this number on change their category."""
@@ -55,12 +69,16 @@ def work(spark, tmp_path_factory):
 
     root = tmp_path_factory.mktemp("aggregates")
     landing = root / "landing"
-    generated = {"rows": 1_200, "users": 40, "items": 40, "days": len(DAYS), "seed": 5}
+    path = landing / SCHEMA.name / "items.parquet"
+    generated = {"rows": 900, "users": 25, "items": 40, "days": len(DAYS), "seed": 5}
     reader_of(SCHEMA).fetch(landing / SCHEMA.name, **generated)
+    items = pq.read_table(path)
+    vectors = [[n / 7, -n, 0.1, 1e-9 * n] for n in range(len(items))]
+    pq.write_table(items.append_column("item_vector", pa.array(vectors)), path)
     work = Workspace(spark, SCHEMA, Lake(root / "lake", SCHEMA.name))
     for day in DAYS:
         if day == DAYS[2]:
-            change_categories(landing / SCHEMA.name / "items.parquet")
+            change_categories(path)
         build(work, landing, [day])
         jobs.examples(work, [day])
     return work
@@ -161,6 +179,7 @@ def request_of(table, row):
 def test_training_and_serving_have_the_same_inputs_to_the_bit(served):
     for table, candidates in served:
         assert len(candidates) == len(table) > 200
+        assert table.column("item_vector").null_count == 0
         assert differences(table, list(range(len(table))), candidates, SCHEMA) == []
 
 

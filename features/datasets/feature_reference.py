@@ -36,7 +36,8 @@ def values_in_words(column: Column) -> str:
         high = "" if column.maximum is None else f"{column.maximum:g}"
         parts.append(f"{low} to {high}" if high else f"from {low}")
     if column.dtype.is_list:
-        parts.append(f"at most {column.max_length}")
+        many = "exactly" if column.dtype is Dtype.FLOAT64_LIST else "at most"
+        parts.append(f"{many} {column.max_length}")
     if column.kind is Kind.SPARSE and column.shares_table_with:
         parts.append(f"table of `{column.shares_table_with}`")
     if column.unit and column.dtype is not Dtype.TIMESTAMP:

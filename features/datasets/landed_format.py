@@ -149,4 +149,6 @@ class LandedFormat:
             landed = read_landed.split_list(landed, self.source.list_separator)
         if column.dtype is Dtype.INT64_LIST:
             return F.transform(landed, read_landed.whole_number)
+        if column.dtype is Dtype.FLOAT64_LIST:
+            return F.transform(landed, lambda text: text.try_cast("double"))
         return read_landed.whole_number(landed) if column.dtype is Dtype.INT64 else landed

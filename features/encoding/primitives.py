@@ -146,11 +146,16 @@ class Numbers:
 
 
 def encode_numbers(wanted: Sequence[Column], columns: Columns, *, size: int) -> Numbers:
-    """Dense inputs of some columns, for ``size`` rows."""
-    values = np.empty((size, len(wanted)), dtype=np.float32)
+    """Dense inputs of some columns, for ``size`` rows; a list of numbers is one for each place."""
+    values = np.empty((size, sum(len(c.dense_names) for c in wanted)), dtype=np.float32)
     moments = {}
-    for index, column in enumerate(wanted):
-        given = column_of(columns, column.name)
+    end = 0
+    for column in wanted:
+        given, index = column_of(columns, column.name), end
+        end += len(column.dense_names)
+        if column.dtype.is_list:
+            values[:, index:end] = _matrix(given, width=end - index)
+            continue
         is_missing = is_null(given)
         filled = _filled(given)
         if column.kind is Kind.AGE:
@@ -159,6 +164,16 @@ def encode_numbers(wanted: Sequence[Column], columns: Columns, *, size: int) -> 
         else:
             values[:, index] = np.where(is_missing, np.nan, filled)
     return Numbers(values, moments)
+
+
+def _matrix(lists: pa.Array, *, width: int) -> npt.NDArray[np.float64]:
+    """Lists of ``width`` numbers as rows; NaN where one is missing, or is of another length."""
+    found = np.full((len(lists), width), np.nan)
+    lengths = pc.fill_null(pc.list_value_length(lists), -1).to_numpy(zero_copy_only=False)
+    is_whole = lengths == width
+    kept = lists.filter(pa.array(is_whole)).flatten()
+    found[is_whole] = kept.to_numpy(zero_copy_only=False).reshape(-1, width)
+    return found
 
 
 def _filled(values: pa.Array) -> npt.NDArray[Any]:

@@ -22,6 +22,7 @@ ARROW_TYPES = {
     Dtype.STRING: pa.string(),
     Dtype.INT64_LIST: pa.list_(pa.int64()),
     Dtype.STRING_LIST: pa.list_(pa.string()),
+    Dtype.FLOAT64_LIST: pa.list_(pa.float64()),
 }
 STAMP = pa.timestamp("us", tz="UTC")
 _STRING, _INT64 = 2, 4
@@ -32,6 +33,7 @@ _TAGS = {
     Dtype.FLOAT64: 0x29,
     Dtype.STRING_LIST: 0x62,
     Dtype.INT64_LIST: 0x72,
+    Dtype.FLOAT64_LIST: 0x7A,
 }
 """First byte of a value: field number and protobuf's wire type."""
 _DOUBLE = np.dtype([("tag", "u1"), ("value", "<f8")])
@@ -122,7 +124,8 @@ def decoded(name: str, dtype: Dtype, values: Sequence[bytes | None]) -> pa.Array
         return pa.array([next(texts) if one else None for one in is_there], pa.string())
     if dtype is Dtype.INT64_LIST:
         return _integer_lists(there, is_there)
-    lists = iter(_texts(value) for value in there)
+    read = _floats if dtype is Dtype.FLOAT64_LIST else _texts
+    lists = iter(read(value) for value in there)
     return pa.array([next(lists) if one else None for one in is_there], ARROW_TYPES[dtype])
 
 
@@ -255,6 +258,13 @@ def _texts(value: bytes) -> list[str]:
         text, position = _text(value, position + 1)
         found.append(text)
     return found
+
+
+def _floats(value: bytes) -> list[float]:
+    """The numbers of a list: its tag and length, then the same of the packed numbers."""
+    packed = content_of(value)
+    numbers: list[float] = np.frombuffer(content_of(packed), "<f8").tolist() if packed else []
+    return numbers
 
 
 def in_order(

@@ -51,6 +51,7 @@ _FIELD_TYPES: dict[Dtype, FeastType] = {
     Dtype.STRING: String,
     Dtype.INT64_LIST: Array(Int64),
     Dtype.STRING_LIST: Array(String),
+    Dtype.FLOAT64_LIST: Array(Float64),
 }
 _ENTITY_TYPES = {Dtype.INT64: ValueType.INT64, Dtype.STRING: ValueType.STRING}
 _EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001  # Feast hands naive UTC to SQLite
@@ -191,10 +192,7 @@ def _settled(offered: Sequence[Offered], stored: Row | None, earlier: bytes) -> 
 def feast_objects(
     schema: Schema, lake: Place, versions: Mapping[str, int] = {}
 ) -> list[Entity | FeatureView | FeatureService]:
-    """Entities, feature views and the feature service of a data set, over its lake tables.
-
-    Of tables that ``versions`` does not name, views read the newest version.
-    """
+    """Entities, views and the service of a data set; without a version, views read the newest."""
     entities = {
         of: Entity(
             name=column.name,

@@ -39,9 +39,9 @@ class Sources:
 
     @property
     def counted(self) -> list[str]:
-        """Of which different values can be counted: the ids and context."""
-        ids = [column.name for column in (self.user, self.item) if column]
-        return sorted({*ids, *self.context})
+        """Of which different values can be counted: the ids and context, of integers or texts."""
+        columns = [column for column in (self.user, self.item, *self.context.values()) if column]
+        return sorted({c.name for c in columns if c.dtype in {Dtype.INT64, Dtype.STRING}})
 
 
 def aggregate_table(

@@ -43,21 +43,30 @@ class Dtype(enum.StrEnum):
     TIMESTAMP = "timestamp"
     INT64_LIST = "list<int64>"
     STRING_LIST = "list<string>"
+    FLOAT64_LIST = "list<float64>"
+    """As many numbers in each row as ``max_length``: an embedding, a dense input for each."""
 
     @property
     def is_list(self) -> bool:
         """Whether one row holds many values."""
-        return self in {Dtype.INT64_LIST, Dtype.STRING_LIST}
+        return self.element is not self
 
     @property
     def element(self) -> "Dtype":
         """Type of one value of the column."""
-        return {Dtype.INT64_LIST: Dtype.INT64, Dtype.STRING_LIST: Dtype.STRING}.get(self, self)
+        return _ELEMENTS.get(self, self)
 
     @staticmethod
     def list_of(element: "Dtype") -> "Dtype":
         """The list type whose elements are ``element``."""
         return Dtype(f"list<{element.value}>")
+
+
+_ELEMENTS = {
+    Dtype.INT64_LIST: Dtype.INT64,
+    Dtype.STRING_LIST: Dtype.STRING,
+    Dtype.FLOAT64_LIST: Dtype.FLOAT64,
+}
 
 
 class Kind(enum.StrEnum):
@@ -112,7 +121,7 @@ class Column:
     hash_size: int = 0
     is_nullable: bool = False
     max_length: int = 0
-    """Most values in one row of a list column; 0 where the column is no list."""
+    """Most values in one row of a list column, of numbers exactly so many; 0: it is no list."""
     shares_table_with: str = ""
     """Sparse column whose embedding table this one looks up, for example a history of item ids."""
     severity: Severity = Severity.WARNING
@@ -151,6 +160,13 @@ class Column:
     def num_rows(self) -> int:
         """Rows of the column's own embedding table, with row 0 for missing or unknown."""
         return 1 + (len(self.vocabulary) or self.num_ids or self.hash_size)
+
+    @property
+    def dense_names(self) -> tuple[str, ...]:
+        """Of a dense input its name, of a list of numbers one for each place in it."""
+        if not self.dtype.is_list:
+            return (self.name,)
+        return tuple(f"{self.name}_{place}" for place in range(self.max_length))
 
 
 def _check_type(column: Column) -> None:
@@ -235,7 +251,8 @@ def _check_neutral(column: Column) -> None:
 _NUMBERS = (Dtype.INT64, Dtype.FLOAT64)
 _TYPES_OF = {
     Kind.SPARSE: (Dtype.INT64, Dtype.STRING, Dtype.INT64_LIST, Dtype.STRING_LIST),
-    **dict.fromkeys((Kind.DENSE, Kind.RATE, Kind.COUNT), _NUMBERS),
+    **dict.fromkeys((Kind.RATE, Kind.COUNT), _NUMBERS),
+    Kind.DENSE: (*_NUMBERS, Dtype.FLOAT64_LIST),
     Kind.AGE: (Dtype.INT64,),
 }
 

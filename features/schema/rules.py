@@ -1,6 +1,7 @@
 """What must hold of a schema as a whole: names, days, and that no label reaches an input."""
 
 import datetime
+import re
 from typing import TYPE_CHECKING
 
 from features.schema.columns import (
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _NONE = datetime.timedelta(0)
 _OWN_TABLES = ("impressions", "impressions_raw", "examples")
-"""The lake's, besides ``quarantine_<table>`` and ``<table>_end_of_day``."""
+"""The lake's, besides ``labels_…``, ``quarantine_…`` and ``…_end_of_day``."""
 OWN_NAMES = {
     DAY: "the day that every table is partitioned by",
     EXAMPLE_ID: "the id of an impression, which the log has or example_id derives",
@@ -45,6 +46,9 @@ def check_names(schema: "Schema") -> None:
     _check_own_names(schema)
     _check_ids(schema)
     names = [column.name for column in schema.columns()]
+    # The inputs of a list of numbers have names of their own.
+    lists = [column for column in schema.inputs(Kind.DENSE) if column.dtype.is_list]
+    names += [name for column in lists for name in column.dense_names]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DeclarationError(
@@ -54,7 +58,7 @@ def check_names(schema: "Schema") -> None:
     for table in schema.tables:
         if tables.count(table.name) > 1:
             raise DeclarationError(f"table {table.name}: is declared twice", table=table.name)
-        if table.name in _OWN_TABLES or table.name.endswith("_end_of_day"):
+        if table.name in _OWN_TABLES or re.match("labels_|quarantine_|.*_end_of_day$", table.name):
             raise DeclarationError(
                 f"table {table.name}: the lake has a table of this name itself; choose another",
                 table=table.name,
@@ -66,6 +70,14 @@ def check_names(schema: "Schema") -> None:
                 table=table.name,
             )
     _check_shared_tables(schema)
+    for column in schema.context:
+        if column.dtype is Dtype.FLOAT64_LIST:
+            raise DeclarationError(
+                f"column {column.name}: {column.dtype} in context; a request has no lists, so an "
+                "attribute of the user or the item",
+                column=column.name,
+                field="dtype",
+            )
     unknown = sorted(set(schema.time_context) - {column.name for column in TIME_CONTEXT})
     if unknown:
         raise ValueError(f"schema {schema.name}: time_context {unknown} is not defined")

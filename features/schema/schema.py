@@ -243,12 +243,13 @@ class Schema:
     def _dense_inputs(self) -> tuple[str, ...]:
         numbers = self.inputs(*DENSE_KINDS)
         indicators = (table.missing_indicator for table in self.tables)
-        return (*(column.name for column in numbers), *indicators)
+        return (*(name for column in numbers for name in column.dense_names), *indicators)
 
     def dense_kinds(self) -> tuple[Kind, ...]:
         """The kind of each dense input, which says what the model does with it first."""
         numbers = self.inputs(*DENSE_KINDS)
-        return (*(column.kind for column in numbers), *(Kind.DENSE for _ in self.tables))
+        kinds = (column.kind for column in numbers for _ in column.dense_names)
+        return (*kinds, *(Kind.DENSE for _ in self.tables))
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change whenever anything that shapes an input does.

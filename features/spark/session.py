@@ -55,6 +55,7 @@ _TYPES: dict[Dtype, DataType] = {
     Dtype.TIMESTAMP: TimestampType(),
     Dtype.INT64_LIST: ArrayType(LongType()),
     Dtype.STRING_LIST: ArrayType(StringType()),
+    Dtype.FLOAT64_LIST: ArrayType(DoubleType()),
 }
 
 LAPTOP_CONF = {

@@ -210,11 +210,21 @@ def _sql(rule: Rule) -> str:
     """The rules that Great Expectations has no expectation for, as Spark SQL."""
     column = f"`{rule.columns[0]}`"
     if rule.check is Check.LENGTH:
-        return f"size({column}) > {rule.maximum:g}"
+        is_short = "" if rule.minimum is None else f" OR size({column}) < {rule.minimum:g}"
+        return f"size({column}) > {rule.maximum:g}{is_short}"
+    if rule.check is Check.NUMBERS:
+        return f"exists({column}, value -> {_no_number(rule)})"
     if rule.check is Check.DAY:
         return f"to_date({column}) != {DAY}"
     values = ", ".join("'" + value.replace("'", "\\'") + "'" for value in rule.values)
     return f"exists({column}, value -> value IS NULL OR value NOT IN ({values}))"
+
+
+def _no_number(rule: Rule) -> str:
+    limits = [(">", rule.maximum), ("<", rule.minimum)]
+    outside = [f"value {sign} {limit:g}" for sign, limit in limits if limit is not None]
+    infinite = "abs(value) = double('infinity')"
+    return " OR ".join(["value IS NULL", "isnan(value)", infinite, *outside])
 
 
 def label_expectations(schema: Schema, rows: int) -> list[gxe.Expectation]:

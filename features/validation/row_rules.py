@@ -23,6 +23,7 @@ from features.schema import (
     EXAMPLE_ID,
     REQUEST_TIME,
     Column,
+    Dtype,
     FeatureTable,
     Label,
     Schema,
@@ -45,6 +46,7 @@ class Check(enum.StrEnum):
     VOCABULARY = "vocabulary"
     LENGTH = "length"
     ELEMENTS = "elements"
+    NUMBERS = "numbers"
     DAY = "day"
     UNIQUE = "unique"
     FREQUENCY = "frequency"
@@ -75,8 +77,9 @@ class Rule:
             Check.PRESENT: lambda: value.isNull(),
             Check.RANGE: lambda: self._outside(value),
             Check.VOCABULARY: lambda: ~value.isin(*self.values),
-            Check.LENGTH: lambda: F.size(value) > F.lit(self.maximum),
+            Check.LENGTH: lambda: self._is_too_long_or_short(F.size(value)),
             Check.ELEMENTS: lambda: self._unknown_elements(value),
+            Check.NUMBERS: lambda: F.exists(value, self._is_no_number),
             Check.DAY: lambda: F.to_date(value) != F.col(DAY),
             Check.UNIQUE: lambda: F.count("*").over(Window.partitionBy(*self.columns)) > 1,
             Check.FREQUENCY: lambda: _of_day(value).isin(*self.values),
@@ -91,6 +94,14 @@ class Rule:
         if self.maximum is not None:
             outside = outside | (value > self.maximum)
         return outside | F.isnan(value.cast("double"))
+
+    def _is_too_long_or_short(self, size: SparkColumn) -> SparkColumn:
+        longest = size > F.lit(self.maximum)
+        # Without a size the list is missing, which is another rule's.
+        return longest if self.minimum is None else longest | ((size >= 0) & (size < self.minimum))
+
+    def _is_no_number(self, element: SparkColumn) -> SparkColumn:
+        return element.isNull() | self._outside(element) | (F.abs(element) == float("inf"))
 
     def _unknown_elements(self, value: SparkColumn) -> SparkColumn:
         unknown = F.filter(value, lambda element: ~element.isin(*self.values) | element.isNull())
@@ -189,7 +200,11 @@ def _rules_of(column: Column) -> Iterator[Rule]:
         yield _present(column.name, column.severity)
     if column.dtype.is_list:
         longest = column.max_length
-        yield rule(Check.LENGTH, f"more than {longest} values", maximum=longest)
+        if column.dtype is Dtype.FLOAT64_LIST:
+            yield rule(Check.LENGTH, f"not {longest} values", minimum=longest, maximum=longest)
+            yield rule(Check.NUMBERS, "missing, infinite or outside", minimum=low, maximum=high)
+        else:
+            yield rule(Check.LENGTH, f"more than {longest} values", maximum=longest)
     elif low is not None or high is not None:
         reason = f"outside {low} to {high} {column.unit}".rstrip()
         yield rule(Check.RANGE, reason, minimum=low, maximum=high)

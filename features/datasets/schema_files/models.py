@@ -41,7 +41,7 @@ class StoredEntry(Entry):
     nullable: bool = False
     """Whether a value may be missing."""
     max_length: Annotated[int, Field(ge=1)] | None = None
-    """Most values in one row of a list."""
+    """Most values in one row of a list; of a list of numbers each row has exactly so many."""
     severity: Annotated[Severity, Field(strict=False)] = Severity.WARNING
     """What a value outside the limits does: critical stops the day, warning sends the row to
     quarantine, info is reported."""

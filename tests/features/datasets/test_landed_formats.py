@@ -39,6 +39,7 @@ tables:
     columns:
       item_price: {type: float64, kind: dense, doc: Price.}
       item_tags: {type: list<string>, kind: stored, max_length: 9, doc: Tags.}
+      item_vector: {type: list<float64>, kind: dense, max_length: 3, doc: An embedding.}
 limits:
   min_positive_rate: 0
   max_positive_rate: 1
@@ -62,9 +63,15 @@ ROWS = [
     {"id": 3, "article": None, "device": None, "seen before": None, "bought": None},
     {"id": 4, "article": 9, "device": "phone", "seen before": [], "bought": 1},
 ]
+VECTORS = [[0.1, -1.5, 3], [2e-8, 0, 1]]
 ITEMS = [
-    {"article": 7, "price, EUR": 1.5, "item_tags": ["new", "on sale"]},
-    {"article": 8, "price, EUR": None, "item_tags": ["old"]},
+    {
+        "article": 7,
+        "price, EUR": 1.5,
+        "item_tags": ["new", "on sale"],
+        "item_vector": [0.1, -1.5, 3],
+    },
+    {"article": 8, "price, EUR": None, "item_tags": ["old"], "item_vector": VECTORS[1]},
 ]
 PER_SECOND = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 
@@ -146,7 +153,20 @@ def test_a_log_is_the_same_rows_in_each_format_and_unit(spark, tmp_path, form, u
     }
     (table,) = found.schema.tables
     items = reader.read_attributes(spark, tmp_path, table).orderBy("item_id").collect()
-    assert [tuple(row) for row in items] == [(7, 1.5, ["new", "on sale"]), (8, None, ["old"])]
+    assert [tuple(row) for row in items] == [
+        (7, 1.5, ["new", "on sale"], VECTORS[0]),
+        (8, None, ["old"], VECTORS[1]),
+    ]
+
+
+def test_an_embedding_of_single_precision_is_read_as_double(spark, tmp_path):
+    found = data_set(tmp_path, "parquet", None)
+    vectors = pa.array([[0.5, -1.5, 3.0], [0.1, 0.0, 1.0]], pa.list_(pa.float32()))
+    items = pa.Table.from_pylist(ITEMS).drop_columns(["item_vector"])
+    pq.write_table(items.append_column("item_vector", vectors), tmp_path / "items.parquet")
+    (table,) = found.schema.tables
+    read = Reader(found.schema, found.source).read_attributes(spark, tmp_path, table)
+    assert [row["item_vector"] for row in read.orderBy("item_id").collect()] == vectors.to_pylist()
 
 
 @pytest.mark.parametrize(("form", "packed"), [("csv", "gz"), ("tsv", "zst"), ("jsonl", "gz")])

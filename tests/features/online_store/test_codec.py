@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Int64List, StringList, Value
+from feast.protos.feast.types.Value_pb2 import DoubleList, Int64List, StringList, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +24,10 @@ VALUES = {
     Dtype.STRING_LIST: (
         st.lists(st.text(max_size=200), max_size=5),
         lambda v: Value(string_list_val=StringList(val=v)),
+    ),
+    Dtype.FLOAT64_LIST: (
+        st.lists(st.floats(allow_nan=False), max_size=40),
+        lambda v: Value(double_list_val=DoubleList(val=v)),
     ),
 }
 

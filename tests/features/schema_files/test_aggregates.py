@@ -72,6 +72,11 @@ def test_what_is_declared_changes_the_fingerprint_of_rows(tmp_path):
     [
         ("of: sale, kind: rate", "of: sold, kind: rate", "tables.2.columns.device_rate.of: 'sol"),
         ("kind: recency", "kind: latest", "tables.2.columns.device_last.kind: 'latest'; expected"),
+        (
+            "distinct_of: item_id",
+            "distinct_of: last_items",
+            "tables.2.columns.device_items.distinct_of: 'last_items'; ",
+        ),
         (", distinct_of: item_id", "", "tables.2.columns.device_items.distinct_of: missing; "),
         ("kind: count}", "kind: count, scale: 1}", "tables.2.columns.device_sold.scale: '1'; "),
         ("[user_id, device]", "[bought]", "tables.2.by: a list; table device_daily: by 'bought', "),
