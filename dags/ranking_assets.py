@@ -147,6 +147,14 @@ _SHARED = (
 )
 
 
+def table_io() -> dict[str, str]:
+    """How pyiceberg reaches an object store: by s3fs, and the server that the environment names."""
+    variables = {"s3.endpoint": "AWS_ENDPOINT_URL", "s3.region": "AWS_REGION"}
+    given = {name: os.environ.get(variable, "") for name, variable in variables.items()}
+    file_io = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
+    return file_io | {name: value for name, value in given.items() if value}
+
+
 def shared_environment() -> dict[str, str]:
     """Settings that a job on another machine has in common with Airflow; secrets are not here."""
     given = {name: os.environ[name] for name in _SHARED if os.environ.get(name)}

@@ -14,8 +14,8 @@ from airflow.sdk import BaseSensorOperator, Context, timezone
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from ranking_jobs import DAY
-from ranking_landed import has_landed
-from ranking_tables import has_rows_since
+from ranking_sources.landed_files import has_landed
+from ranking_sources.landed_tables import has_rows_since
 
 
 class LandedSensor(BaseSensorOperator):
@@ -113,7 +113,8 @@ def has_day(file: str, day: str, source: dict[str, str]) -> bool:
         ended = datetime.date.fromisoformat(day) + datetime.timedelta(days=1)
         return bool(timezone.utcnow() >= assets.midnight(ended))
     if form in {"delta", "iceberg"}:
-        return has_rows_since(assets.place(file), datetime.date.fromisoformat(day), source)
+        table, moment = assets.place(file), datetime.date.fromisoformat(day)
+        return has_rows_since(table, moment, source, assets.table_io())
     return has_landed(assets.place(file), source.get("marker", ""))
 
 

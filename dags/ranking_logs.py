@@ -8,9 +8,8 @@ import dataclasses
 import datetime
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -83,18 +82,24 @@ def _read(path: Path) -> Log:
     return log
 
 
-def _suffix(source: dict[str, Any]) -> str:
-    of_format = [source[key] for key in ("format", "compression") if source.get(key)]
-    return ".".join(of_format) or str(source["suffix"])
+def _suffix(source: Mapping[str, object]) -> str:
+    parts = [source[key] for key in ("format", "compression") if source.get(key)]
+    parts = parts or [source["suffix"]]
+    if not all(isinstance(part, str) for part in parts):
+        raise TypeError(f"suffix: {parts} are no texts")
+    return ".".join(map(str, parts))
 
 
-def _source(source: dict[str, Any]) -> dict[str, str]:
-    time, ready = source.get("time") or {}, source.get("ready") or {}
+def _source(source: Mapping[str, object]) -> dict[str, str]:
+    def within(key: str, name: str) -> object:
+        entry = source.get(key)
+        return entry.get(name) if isinstance(entry, dict) else None
+
     given = {
         **{key: source.get(key) for key in ("format", "path", "partition")},
-        "marker": ready.get("marker"),
-        "column": time.get("column", "timestamp"),
-        "unit": time.get("unit"),
+        "marker": within("ready", "marker"),
+        "column": within("time", "column") or "timestamp",
+        "unit": within("time", "unit"),
     }
     return {key: str(value or "") for key, value in given.items()}
 

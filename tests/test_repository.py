@@ -156,6 +156,7 @@ ON_THIS_MACHINE = {
     "training/experiments/scoring_speed.py": "native code that is timed",
     "training/experiments/sweep/journal.py": "the code whose runs it keeps",
     "training/experiments/sweep/run_study.py": "MLflow's database",
+    "features/spark/topic.py": "the folder of Spark's jars",
     "training/registry/champions.py": "MLflow's database",
     "training/registry/mlflow_registry.py": "MLflow's database",
     "training/requests.py": "MLflow's database, native code, a log of ids",

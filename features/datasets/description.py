@@ -7,6 +7,7 @@ from features.datasets.catalog import deployed
 from features.datasets.feature_reference import values_in_words
 from features.datasets.schema_files import discovery
 from features.datasets.schema_files.build import DataSet
+from features.datasets.schema_files.source_models import SourceEntry
 from features.datasets.schema_files.values import span_text
 from features.schema import Column, FeatureTable, Label
 from features.schema.fingerprints import impressions_fingerprint, rows_fingerprint
@@ -109,8 +110,7 @@ def in_words(data_set: DataSet) -> str:
             for label in schema.labels
         ),
         f"  user, item   {user}, {schema.item.name}",
-        f"  lands as     impressions/YYYY-MM-DD.{found['landed_suffix']}"
-        + (f", read by {landed.reader}" if landed.reader else ""),
+        f"  lands as     {_lands_as(landed)}",
         "",
         "impressions",
         *_rows(found["impressions"]),
@@ -127,6 +127,18 @@ def in_words(data_set: DataSet) -> str:
         f"{len(dense)} dense inputs: {', '.join(dense)}",
     ]
     return "\n".join(lines)
+
+
+def _lands_as(source: SourceEntry) -> str:
+    """Where impressions land, and when a day has."""
+    if source.kafka:
+        return f"messages of {source.kafka.topic} at {source.kafka.servers}"
+    if source.is_table:
+        by = f"partition {source.partition}" if source.partition else f"time {source.time.column}"
+        return f"{source.format} table {source.path or 'impressions'}, a day by its {by}"
+    with_marker = f", with {source.ready.marker}" if source.ready else ""
+    read_by = f", read by {source.reader}" if source.reader else ""
+    return f"impressions/YYYY-MM-DD.{source.landed_suffix}{with_marker}{read_by}"
 
 
 def listing() -> dict[str, str]:

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, StringType, StructField, StructType
 
-from features.datasets.schema_files.models import KafkaEntry, SourceEntry
+from features.datasets.schema_files.source_models import KafkaEntry, SourceEntry
 from features.places import Place
 from features.schema import (
     DAY,

@@ -88,7 +88,7 @@ class LandedTable:
     def has_landed(self, day: datetime.date) -> bool:
         """Whether a data file may have rows of a day or of a later one, by its statistics.
 
-        ``dags/ranking_tables.py`` has the same rule; tests compare them.
+        ``dags/ranking_sources/landed_tables.py`` has the same rule; tests compare them.
         """
         return bool(self._files(day, None, margin=_MARGIN))
 

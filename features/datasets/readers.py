@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from features.datasets.catalog import data_set_of
 from features.datasets.landed_format import LandedFormat
 from features.datasets.landed_table import LandedTable
-from features.datasets.schema_files.models import SourceEntry
+from features.datasets.schema_files.source_models import SourceEntry
 from features.places import Place
 from features.runbooks import RunbookError
 from features.schema import FeatureTable, Schema

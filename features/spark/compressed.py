@@ -1,6 +1,7 @@
 """Whether a compressed file was written to its end.
 
-``dags/ranking_landed.py`` has the same rule and imports no package of ours; tests compare them.
+``dags/ranking_sources/landed_files.py`` has the same rule and imports no package of ours; tests
+compare them.
 """
 
 import functools

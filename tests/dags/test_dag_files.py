@@ -25,6 +25,7 @@ HELPERS = (
     "ranking_processes.py",
 )
 LAUNCHERS = sorted(f"ranking_launchers/{path.name}" for path in DAGS.glob("ranking_launchers/*.py"))
+SOURCES = sorted(f"ranking_sources/{path.name}" for path in DAGS.glob("ranking_sources/*.py"))
 HEAVY = {"torch", "torchrec", "pyspark", "feast", "kserve", "mlflow", "great_expectations"}
 HEAVY |= {"kubernetes", "kubernetes_asyncio"}
 OURS = {"features", "training", "serving"}
@@ -79,7 +80,8 @@ def test_a_dag_file_imports_fast_and_light(imported, name: str) -> None:
 @pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS])
 def test_a_dag_file_imports_airflow_the_standard_library_and_its_helpers(name: str) -> None:
     """And psutil, universal-pathlib and YAML, which Airflow requires; there is nothing else."""
-    helpers = {helper.removesuffix(".py") for helper in HELPERS} | {"ranking_launchers"}
+    packages = {"ranking_launchers", "ranking_sources"}
+    helpers = {helper.removesuffix(".py") for helper in HELPERS} | packages
     allowed = {"airflow", "psutil", "upath", "yaml", *helpers, *sys.stdlib_module_names}
     assert _imported(DAGS / name) - allowed == set()
 
@@ -93,7 +95,7 @@ def test_a_launcher_imports_airflow_its_provider_and_what_that_requires(name: st
     assert _imported(DAGS / name) - allowed == set()
 
 
-@pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS, *LAUNCHERS])
+@pytest.mark.parametrize("name", [*DAG_FILES, *HELPERS, *LAUNCHERS, *SOURCES])
 def test_paths_and_settings_come_from_one_module(name: str) -> None:
     """Only ranking_assets reads the environment or joins a path from parts."""
     source = (DAGS / name).read_text()
@@ -161,18 +163,20 @@ def test_helpers_are_not_parsed_as_dag_files() -> None:
 
 
 def test_the_logs_facts_equal_their_schemas() -> None:
-    """The DAGs read four facts of each schema file, because they import no package of ours."""
+    """The DAGs read some facts of each schema file, because they import no package of ours."""
     import ranking_logs
 
     from features.datasets.catalog import data_set_of, names
 
     for name in names():
         schema, source = data_set_of(name).schema, data_set_of(name).source
+        facts = {"format": source.format, "column": source.time.column, "unit": source.time.unit}
         assert ranking_logs.log_of(name, []) == ranking_logs.Log(
             first_day=schema.first_day,
             last_day=schema.last_day,
             holdout_days=schema.holdout_days,
             suffix=source.landed_suffix,
+            source={key: facts.get(key) or "" for key in ("path", "partition", "marker", *facts)},
         )
 
 

@@ -9,13 +9,13 @@ import threading
 
 import pyarrow as pa
 import pytest
-import ranking_landed
 import ranking_landing
 from airflow.sdk import timezone
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.sdk.module_loading import import_string
 from airflow.serialization.serialized_objects import BaseSerialization
 from deltalake import write_deltalake
+from ranking_sources import landed_files
 from support.airflow_dags import TaskInstance
 
 from features.places import place, put_whole
@@ -111,7 +111,7 @@ def test_a_folder_has_landed_when_every_file_of_it_is_whole(tmp_path, files, is_
 def test_the_sensor_and_the_reader_know_the_same_formats() -> None:
     from features.spark import landing
 
-    assert ranking_landed.ENDS == landing._ENDS
+    assert landed_files.ENDS == landing._ENDS
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,18 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from features.datasets.schema_files.entry import UNKNOWN_KEY
 from features.datasets.schema_files.marked_yaml import Key, MarkedYaml, Problem
 from features.datasets.schema_files.models import (
     KINDS_OF_TABLES,
-    UNKNOWN_KEY,
     ColumnEntry,
     DataSetEntry,
     ItemDailyEntry,
-    SourceEntry,
     StoredEntry,
     TableEntry,
     UserStateEntry,
 )
+from features.datasets.schema_files.source_models import SourceEntry
 from features.schema import (
     EXAMPLE_ID,
     REQUEST_TIME,

@@ -8,7 +8,7 @@ import sqlite3
 import numpy as np
 import pandas as pd
 import pytest
-from support import text_ids
+from support.datasets import text_ids
 from support.feast_reads import feast_columns
 from support.redis_server import running_redis
 

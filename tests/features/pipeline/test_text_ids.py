@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
-from support import text_ids
+from support.datasets import text_ids
 
 from features.datasets import catalog
 from features.encoding.encode import RowStatus, encode

@@ -5,8 +5,8 @@ import gzip
 import io
 
 import pytest
-import ranking_landed
 import zstandard
+from ranking_sources import landed_files
 
 from features.places import place
 from features.spark import compressed, landing
@@ -43,7 +43,7 @@ def is_whole(tmp_path):
         path.write_bytes(content)
         compressed._is_complete.cache_clear()
         found = landing.is_whole(place(path))
-        assert ranking_landed.is_whole(place(path)) is found
+        assert landed_files.is_whole(place(path)) is found
         return found
 
     return look

@@ -1,5 +1,6 @@
 """Reader and sensor say the same of a table: whether it has come as far as a day."""
 
+import ast
 import datetime
 import subprocess
 import sys
@@ -8,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import ranking_logs
-import ranking_tables
 from deltalake import write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
+from ranking_sources import landed_tables
 
 from features.datasets.landed_format import LandedFormat
 from features.datasets.landed_table import LandedTable
@@ -20,7 +21,7 @@ from features.runbooks import RunbookError
 from features.spark import table_versions
 
 UTC = datetime.UTC
-NONE, ONE = datetime.timedelta(0), datetime.timedelta(days=1)
+ONE = datetime.timedelta(days=1)
 DAY = datetime.date(2025, 3, 2)
 MOMENT = datetime.datetime(2025, 3, 1, 23, 59, 59, 999_000, tzinfo=UTC)
 SCHEMA = """\
@@ -71,7 +72,7 @@ def answers(folder, form, unit="", partition=""):
         by_reader = table.has_landed(DAY)
     except RunbookError:
         by_reader = False
-    return ranking_tables.has_rows_since(place(log.source["path"]), DAY, log.source), by_reader
+    return landed_tables.has_rows_since(place(log.source["path"]), DAY, log.source), by_reader
 
 
 def rows_at(moments, unit=""):
@@ -123,11 +124,11 @@ ALONE = """\
 import sys, datetime
 sys.modules |= dict.fromkeys(("pyarrow", "pandas", "numpy"))
 sys.path.insert(0, sys.argv[1])
-import ranking_tables
+from ranking_sources import landed_tables
 from upath import UPath
 source = {"format": sys.argv[3], "partition": "", "column": "at", "unit": ""}
 for day in (1, 2):
-    print(ranking_tables.has_rows_since(UPath(sys.argv[2]), datetime.date(2025, 3, day), source))
+    print(landed_tables.has_rows_since(UPath(sys.argv[2]), datetime.date(2025, 3, day), source))
 """
 
 
@@ -135,14 +136,14 @@ for day in (1, 2):
 @pytest.mark.parametrize("write", [delta, iceberg])
 def test_a_table_is_looked_at_with_what_the_image_of_airflow_has(tmp_path, write):
     write(tmp_path / "visits", rows_at([MOMENT]), "")
-    dags = str(Path(ranking_tables.__file__).parent)
+    dags = str(Path(landed_tables.__file__).parents[1])
     command = [sys.executable, "-c", ALONE, dags, str(tmp_path / "visits"), write.__name__]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["True", "False"], done.stderr
 
 
 @pytest.mark.parametrize("form", ["delta", "iceberg"])
-def test_a_table_is_read_and_looked_at_wherever_it_lies(anywhere, tmp_path, form):
+def test_a_table_is_read_and_looked_at_wherever_it_lies(assets, anywhere, tmp_path, form):
     """On a disk and in an object store, whose address is a variable of AWS."""
     where, rows = anywhere / "visits", rows_at([MOMENT])
     if form == "delta":
@@ -153,9 +154,8 @@ def test_a_table_is_read_and_looked_at_wherever_it_lies(anywhere, tmp_path, form
         catalog.create_namespace("shop")
         catalog.create_table("shop.visits", rows.schema, location=uri(where)).append(rows)
     source = {"format": form, "partition": "", "column": "at", "unit": ""}
-    found = [
-        ranking_tables.has_rows_since(where, MOMENT.date() + day, source) for day in (NONE, ONE)
-    ]
+    days, io = [MOMENT.date(), MOMENT.date() + ONE], assets.table_io()
+    found = [landed_tables.has_rows_since(where, day, source, io) for day in days]
     assert found == [True, False]
     version = table_versions.open_version(form, where)
     (file,) = version.files("at", MOMENT, None)
@@ -164,3 +164,13 @@ def test_a_table_is_read_and_looked_at_wherever_it_lies(anywhere, tmp_path, form
     )
     assert batch.column("at").to_pylist() == [MOMENT]
     assert table_versions.place_of_file(where, file).exists()
+
+
+@pytest.mark.parametrize("module", ["landed_files.py", "landed_tables.py"])
+def test_a_look_imports_what_reads_a_format_only_where_there_is_a_table_of_it(module):
+    tree = ast.parse(Path(landed_tables.__file__).with_name(module).read_text())
+    at_once = [one for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom)]
+    names = {
+        one.module if isinstance(one, ast.ImportFrom) else one.names[0].name for one in at_once
+    }
+    assert {name.partition(".")[0] for name in names} <= {"upath", *sys.stdlib_module_names}

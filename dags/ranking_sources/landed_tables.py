@@ -5,30 +5,37 @@ compare them. The formats' libraries are imported where a table is looked at: mo
 """
 
 import datetime
-import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from upath import UPath
 
 _PER_SECOND = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
+_FSSPEC = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
 _MILLISECOND = datetime.timedelta(milliseconds=1)
 
 
-def has_rows_since(table: UPath, day: datetime.date, source: dict[str, str]) -> bool:
+def has_rows_since(
+    table: UPath,
+    day: datetime.date,
+    source: Mapping[str, str],
+    io: Mapping[str, str] = _FSSPEC,
+) -> bool:
     """Whether a data file may have rows of a day or of a later one.
 
     Args:
         table: Its place.
         day: The day.
         source: What the schema file says of it: ``format``, ``partition``, ``column``, ``unit``.
+        io: Properties by which pyiceberg reaches the place; the image of Airflow has no pyarrow.
     """
     if source["format"] == "delta":
         return _has_delta(table, day, source)
-    return _has_iceberg(table, day, source)
+    return _has_iceberg(table, day, source, io)
 
 
-def _has_delta(table: UPath, day: datetime.date, source: dict[str, str]) -> bool:
+def _has_delta(table: UPath, day: datetime.date, source: Mapping[str, str]) -> bool:
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
@@ -45,7 +52,7 @@ def _has_delta(table: UPath, day: datetime.date, source: dict[str, str]) -> bool
     )
 
 
-def _reaches(value: object, day: datetime.date, source: dict[str, str]) -> bool:
+def _reaches(value: object, day: datetime.date, source: Mapping[str, str]) -> bool:
     """Whether the greatest value of a file is of a day or a later one."""
     if isinstance(value, datetime.datetime):
         midnight = datetime.datetime.combine(day, datetime.time(), value.tzinfo)
@@ -55,14 +62,16 @@ def _reaches(value: object, day: datetime.date, source: dict[str, str]) -> bool:
     return str(value) >= day.isoformat()
 
 
-def _has_iceberg(table: UPath, day: datetime.date, source: dict[str, str]) -> bool:
+def _has_iceberg(
+    table: UPath, day: datetime.date, source: Mapping[str, str], io: Mapping[str, str]
+) -> bool:
     from pyiceberg.expressions import GreaterThanOrEqual
     from pyiceberg.table import StaticTable
 
     metadata = _newest_metadata(table)
     if metadata is None:
         return False
-    opened = StaticTable.from_metadata(_uri(metadata), _io_properties())
+    opened = StaticTable.from_metadata(_uri(metadata), dict(io))
     name = source["partition"] or source["column"]
     of_type = str(opened.schema().find_field(name).field_type)
     low: int | str = day.isoformat()
@@ -83,14 +92,6 @@ def _newest_metadata(table: UPath) -> UPath | None:
     numbers = {file: re.match(r"v?(\d+)[.-]", file.name) for file in found}
     numbered = {file: int(match[1]) for file, match in numbers.items() if match}
     return max(numbered, key=lambda file: numbered[file], default=None)
-
-
-def _io_properties() -> dict[str, str]:
-    variables = {"s3.endpoint": "AWS_ENDPOINT_URL", "s3.region": "AWS_REGION"}
-    given = {name: os.environ.get(variable, "") for name, variable in variables.items()}
-    # The image of Airflow has s3fs, and no pyarrow.
-    file_io = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
-    return file_io | {name: value for name, value in given.items() if value}
 
 
 def _number(day: datetime.date, unit: str) -> int:
