@@ -12,7 +12,7 @@ import duckdb
 
 from features.datasets.landed_format import LandedFormat
 from features.datasets.schema_files.build import DataSet
-from features.datasets.schema_files.models import SourceEntry
+from features.datasets.schema_files.source_models import SourceEntry
 from features.draft.checks import values
 from features.draft.checks.findings import Finding, Level
 from features.draft.checks.reading import (
