@@ -65,7 +65,7 @@ def _check(request: CheckRequest) -> Summary:
     from features.draft.checks.findings import as_json
 
     data_set = data_set_at(request.schema)
-    found = check(data_set, request.landing / data_set.schema.name, request.days)
+    found = check(data_set, request.landing, request.days)
     summary: Summary = {
         "dataset": data_set.schema.name,
         "days": [str(day) for day in found.days],

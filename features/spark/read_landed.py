@@ -280,10 +280,8 @@ def whole_number(text: SparkColumn) -> SparkColumn:
 
 def split_list(column: SparkColumn, separator: str = " ") -> SparkColumn:
     """Values of a text, in order, without what is around them; an empty text has none."""
-    values = F.split(column, re.escape(separator))
-    # F.trim alone would get the index too, as the characters to be trimmed.
-    trimmed = F.transform(values, lambda value: F.trim(value))
-    return F.filter(trimmed, lambda value: value != "")
+    values = F.transform(F.split(column, re.escape(separator)), lambda x: F.trim(x))  # no index
+    return F.filter(values, lambda value: value != "")
 
 
 def _require(paths: Sequence[Place], *, has_marker: bool = False) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from features.datasets.schema_files.build import DataSet
+from features.datasets.source_problems import problems_of_source
 from features.draft.checks import days as days_of
 from features.draft.checks import ids, labels, rules
+from features.draft.checks.attributes import attribute_files
 from features.draft.checks.findings import Finding, Level, page
-from features.draft.checks.landed import Landed, landed_days, read
+from features.draft.checks.landed import Landed, days_there, has_files, read
 from features.draft.log.sample import connect
 from features.places import Place
 from features.spark.landing import impressions_file
@@ -47,25 +49,36 @@ def check(data_set: DataSet, landing: Place, days: Sequence[datetime.date] = ())
 
     Args:
         data_set: What the file declares.
-        landing: Folder of its landed files.
+        landing: Folder in which all data sets land.
         days: Which days; none: the newest seven that have landed.
 
     Raises:
-        ValueError: No day has landed.
+        ValueError: No day has landed, or a table or a topic cannot be read.
     """
-    suffix = data_set.source.landed_suffix
-    if not landed_days(landing, suffix):
-        where = impressions_file(landing, data_set.schema.first_day, suffix)
-        raise ValueError(f"landing {landing}: no day has landed; a day is a file such as {where}")
+    if problems := problems_of_source(data_set, landing):
+        raise ValueError("; ".join(problems))
+    landing = landing / data_set.schema.name
+    if not days_there(data_set.source, landing, days):
+        raise ValueError(_nothing(data_set, landing))
     with connect() as connection:
         landed, refused = read(connection, data_set, landing, days)
         found = [] if landed is None else list(itertools.chain(*(one(landed) for one in _CHECKS)))
+        if landed is not None:
+            found += attribute_files(data_set, landing, landed)
     findings = (*refused, *found)
     read_days = tuple(landed.rows_by_day) if landed else ()
     rows = sum(landed.rows_by_day.values()) if landed else 0
     return Checked(
         page(_head(data_set, landing, landed, rows), findings), read_days, rows, findings
     )
+
+
+def _nothing(data_set: DataSet, landing: Place) -> str:
+    source = data_set.source
+    if not has_files(source):
+        return f"--days: missing; of a {source.format} source, name the days to be read"
+    where = impressions_file(landing, data_set.schema.first_day, source.landed_suffix)
+    return f"landing {landing}: no day has landed; a day is a file such as {where}"
 
 
 def _head(data_set: DataSet, landing: Place, landed: Landed | None, rows: int) -> list[str]:

@@ -6,11 +6,13 @@ asks; a data set with a reader of its own is read by it.
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import duckdb
 
+from features.datasets.landed_format import LandedFormat
 from features.datasets.schema_files.build import DataSet
+from features.datasets.schema_files.source_models import SourceEntry
 from features.draft.checks import values
 from features.draft.checks.findings import Finding, Level
 from features.draft.checks.reading import (
@@ -19,15 +21,12 @@ from features.draft.checks.reading import (
     RAW,
     TABLE,
     Reading,
-    columns_read,
-    landed_name,
-    landed_type,
 )
 from features.draft.log.sample import SEPARATORS, quoted
 from features.places import Place
 from features.schema import Dtype, Schema
 from features.spark.landed_columns import header_of, integers_among
-from features.spark.landing import files_of, impressions_file, is_whole
+from features.spark.landing import files_of, has_landed, impressions_file
 
 USUAL_DAYS = 7
 
@@ -50,8 +49,8 @@ class Landed:
     all_days: Sequence[datetime.date]
     """Days with a file, read or not."""
     rows_by_day: dict[datetime.date, int]
-    columns: frozenset[str]
-    """Columns that the files have, by their names in the schema."""
+    columns: Mapping[str, Dtype]
+    """What was read, by names in the schema."""
     landed_names: dict[str, str]
     table: str = TABLE
 
@@ -71,23 +70,31 @@ class Landed:
         if found is None:
             return None
         value, file = str(found[0]), str(found[1])
-        dtype = next(one.dtype for one in columns_read(self.schema) if one.name == column)
         where = values.where(file, self.landed_names.get(column, column), value)
-        return Unreadable(dtype, value, where)
+        return Unreadable(self.columns[column], value, where)
 
     def _names(self) -> set[str]:
         return set(self.connection.table(self.table).columns)
 
 
-def landed_days(landing: Place, suffix: str) -> dict[datetime.date, Place]:
-    """The files of all days, by day, whole or not."""
-    found = {}
+def days_there(
+    source: SourceEntry, landing: Place, asked: Sequence[datetime.date]
+) -> dict[datetime.date, Place]:
+    """The files of all days, by day, whole or not; of a table or a topic, the days asked for."""
+    if not has_files(source):
+        return dict.fromkeys(asked, landing)
+    found, suffix = {}, source.landed_suffix
     for path in (landing / "impressions").glob(f"*.{suffix}"):
         try:
             found[datetime.date.fromisoformat(path.name.removesuffix(f".{suffix}"))] = path
         except ValueError:
             continue
     return dict(sorted(found.items()))
+
+
+def has_files(source: SourceEntry) -> bool:
+    """Whether days land as files, and not in a table or a topic."""
+    return not source.is_table and source.format != "kafka"
 
 
 def read(
@@ -107,14 +114,13 @@ def read(
     Returns:
         None for the rows where no file can be read.
     """
-    suffix = data_set.source.landed_suffix
-    there = landed_days(landing, suffix)
+    there = days_there(data_set.source, landing, days)
     wanted = list(days) or list(there)[-USUAL_DAYS:]
     findings, files = [], {}
     for day in wanted:
         file = there.get(day)
         if file is None:
-            path = impressions_file(landing, day, suffix)
+            path = impressions_file(landing, day, data_set.source.landed_suffix)
             findings.append(Finding(Level.ERROR, str(day), "missing-day", f"{path} has not landed"))
         elif problem := _problem(data_set, file):
             findings.append(Finding(Level.ERROR, str(day), "unreadable-file", problem))
@@ -122,7 +128,7 @@ def read(
             files[day] = file
     if not files:
         return None, findings
-    reading = Reading(connection, data_set, files)
+    reading = Reading(connection, data_set, landing, files)
     reading.create()
     counts = dict(
         connection.execute(
@@ -130,30 +136,27 @@ def read(
         ).fetchall()
     )
     rows_by_day = {day: int(counts.get(day, 0)) for day in files}
-    landed = Landed(
-        connection,
-        data_set.schema,
-        list(there),
-        rows_by_day,
-        frozenset(c.name for c in reading.columns),
-        reading.names,
-    )
+    types = {column.name: column.dtype for column in reading.columns}
+    landed = Landed(connection, data_set.schema, list(there), rows_by_day, types, reading.names)
     return landed, [*findings, *reading.rejected()]
 
 
 def _problem(data_set: DataSet, path: Place) -> str:
     """Why ``ingest`` would refuse a file; empty where it would not."""
     schema, source = data_set.schema, data_set.source
-    if not is_whole(path):
-        return f"{path} is cut off or still being written; ingest waits for it"
+    if not has_files(source):
+        return ""
+    if not has_landed(path, source.ready.marker if source.ready else ""):
+        return f"{path} is cut off or still being written, or its marker is not there; ingest waits"
     if source.reader:
         return ""
-    columns = columns_read(schema)
-    names = {column.name: landed_name(data_set, column) for column in columns}
+    of_files = LandedFormat(schema, source)
+    columns = of_files.impression_columns()
+    names = {column.name: of_files.landed_name(column) for column in columns}
     try:
         for file in files_of(path):
             if source.format == "parquet":
-                integers_among(file, names, {c.name: landed_type(data_set, c) for c in columns})
+                integers_among(file, names, {c.name: of_files.landed_type(c) for c in columns})
             elif source.format in SEPARATORS:
                 header_of(file, SEPARATORS[source.format], names)
     except (ValueError, OSError) as error:

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 import duckdb
 
+from features.datasets.landed_format import LandedFormat
 from features.datasets.schema_files.build import DataSet
 from features.draft.checks import values
 from features.draft.checks.findings import Finding, Level
 from features.draft.log.sample import SEPARATORS, quoted, readable, text
 from features.places import Place, uri
-from features.schema import EXAMPLE_ID, EXAMPLE_KEY, REQUEST_TIME, Column, Dtype, Kind, Schema
+from features.schema import REQUEST_TIME, Column
 from features.spark.landed_columns import header_of
 from features.spark.landing import files_of
 
@@ -19,33 +20,6 @@ DAY_OF_FILE = "day_of_file"
 FILE = "landed_file"
 RAW = "raw:"
 """Before the name of a column as it is written, where that is a text."""
-_EXAMPLE_ID = Column(name=EXAMPLE_ID, dtype=Dtype.INT64, kind=Kind.STORED, doc="Of the log.")
-_EXAMPLE_KEY = Column(name=EXAMPLE_KEY, dtype=Dtype.STRING, kind=Kind.STORED, doc="Its id's key.")
-
-
-def columns_read(schema: Schema) -> tuple[Column, ...]:
-    """What is read of a row: what its id is made of, and the columns of an impression."""
-    derived = schema.example_id
-    if derived is None:
-        return (_EXAMPLE_ID, *schema.impression_columns())
-    own = (_EXAMPLE_KEY,) if derived.column else ()
-    return (*own, *schema.impression_columns())
-
-
-def landed_name(data_set: DataSet, column: Column) -> str:
-    """The name of a column in the files."""
-    source, derived = data_set.source, data_set.schema.example_id
-    if column.name == REQUEST_TIME.name:
-        return source.time.column
-    if column.name == EXAMPLE_KEY and derived:
-        return derived.column
-    return source.columns.get(column.name, column.name)
-
-
-def landed_type(data_set: DataSet, column: Column) -> Dtype:
-    """The type of a column in Parquet files."""
-    is_number = column.name == REQUEST_TIME.name and data_set.source.time.unit
-    return Dtype.INT64 if is_number else column.dtype
 
 
 class Reading:
@@ -55,16 +29,19 @@ class Reading:
         self,
         connection: duckdb.DuckDBPyConnection,
         data_set: DataSet,
+        landing: Place,
         files: dict[datetime.date, Place],
     ) -> None:
-        self._connection, self._data_set, self._files = connection, data_set, files
-        self.columns = columns_read(data_set.schema)
-        self.names = {column.name: landed_name(data_set, column) for column in self.columns}
+        self._connection, self._data_set = connection, data_set
+        self._landing, self._files = landing, files
+        self._format = LandedFormat(data_set.schema, data_set.source)
+        self.columns = self._format.impression_columns()
+        self.names = {column.name: self._format.landed_name(column) for column in self.columns}
 
     def create(self) -> None:
         """Create the table; ValueError where DuckDB cannot read a file."""
-        if self._data_set.source.reader:
-            self._by_own_reader()
+        if self._data_set.source.format not in {*SEPARATORS, "jsonl", "parquet"}:
+            self._by_spark()
             return
         places = {file: day for day, path in self._files.items() for file in files_of(path)}
         days = dict(zip(readable(self._connection, list(places)), places.values(), strict=True))
@@ -145,15 +122,15 @@ class Reading:
         if is_text and not column.dtype.is_list:
             yield f"{landed} AS {quoted(RAW + column.name)}"
 
-    def _by_own_reader(self) -> None:
-        """The rows as the data set's own module reads them, by Spark."""
+    def _by_spark(self) -> None:
+        """The rows as the job reads them: of a table, a topic, or by the data set's own module."""
         from features.datasets.readers import Reader
         from features.spark.session import start_session
 
         schema = self._data_set.schema
         reader = Reader(schema, self._data_set.source)
         spark = start_session(f"check {schema.name}")
-        rows = reader.read_files(spark, list(self._files.values())).toArrow()
+        rows = reader.read_days(spark, self._landing, list(self._files)).toArrow()
         self._connection.register("read", rows)
         names = ", ".join(quoted(column.name) for column in self.columns)
         self._connection.execute(

@@ -6,7 +6,7 @@ from features.draft.checks.findings import LEVEL_OF, Finding, Level
 from features.draft.checks.landed import Landed
 from features.draft.checks.reading import DAY_OF_FILE
 from features.draft.log.sample import quoted, text
-from features.schema import EXAMPLE_ID, EXAMPLE_KEY, Schema, Severity
+from features.schema import EXAMPLE_ID, EXAMPLE_KEY, REQUEST_TIME, Schema, Severity
 from features.validation.row_rules import Check, Rule, impression_rules
 
 _SHOWN = 3
@@ -133,4 +133,6 @@ def key_of(schema: Schema, column: str) -> str:
             return f"{name}.{column}"
     if schema.user is not None and schema.user.name == column:
         return "user"
-    return "item" if schema.item.name == column else "source.time"
+    if schema.item.name == column:
+        return "item"
+    return "source.time" if column == REQUEST_TIME.name else "request"

@@ -240,3 +240,53 @@ def test_a_log_that_has_not_landed_is_an_error(tmp_path, capsys):
     code, summary, _ = run(capsys, tmp_path)
     assert code == 1
     assert "no day has landed; a day is a file such as" in summary["error"]
+
+
+ITEMS = """\
+  - kind: item_attributes
+    doc: What is known of articles.
+    columns:
+      price: {type: float64, kind: dense, doc: Price of the article.}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rows", "level", "topic", "said"),
+    [
+        (
+            None,
+            "error",
+            "unreadable-file",
+            "items.csv has not landed; it has what is",
+        ),
+        ("article,cost\n1,2\n", "error", "unreadable-file", "column price, which is read as price"),
+        ("article,price\n", "error", "unreadable-file", "has no rows"),
+        (
+            "article,price\n" + "1,2\n" * 2,
+            "error",
+            "repeated-id",
+            "1 values of article are there",
+        ),
+        (
+            "article,price\n1,2\n",
+            "warning",
+            "unknown-id",
+            "are of items that items.csv lacks",
+        ),
+    ],
+)
+def test_a_file_of_attributes_is_checked(tmp_path, capsys, rows, level, topic, said):
+    schema = click_log.land(tmp_path, days=1)
+    schema.write_text(schema.read_text().replace("limits:\n", f"{ITEMS}limits:\n"))
+    items = tmp_path / "landing" / "clicks" / "items.csv"
+    good = "article,price\n" + "".join(f"{n},{n}\n" for n in range(40))
+    items.write_text(good)
+    assert found(capsys, tmp_path) == (0, [])
+    items.unlink()
+    if rows is not None:
+        items.write_text(rows)
+    code, summary, _ = run(capsys, tmp_path)
+    assert code == (1 if level == "error" else 0)
+    (one,) = [one for one in summary["findings"] if one["topic"] == topic]
+    assert (one["level"], one["key"]) == (level, "tables.2")
+    assert said in one["said"]
