@@ -31,7 +31,7 @@ from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowSkipException,
 )
-from airflow.sdk.types import DagRunProtocol, TaskInstanceKey
+from airflow.sdk.types import TaskInstanceKey
 from airflow.timetables.base import Timetable
 from ranking_assets import DataSet
 from ranking_launchers.job import DeferringLauncher, Ended, JobSpec, Launcher
@@ -41,6 +41,12 @@ EXIT_USAGE = 2
 EXIT_NOTHING_TO_DO = 99
 DAY = "{{ day(dag_run, params) }}"
 """Template of the day for which a run works, in a DAG of ``ranking_dag``."""
+LEARNT_DAY = "{{ learnt_day(dag_run, params) }}"
+"""Template of the newest day whose labels are final then; the same day where rows have them."""
+OF_LEARNT_DAY = {
+    *("examples", "train", "export", "evaluate", "upscale", "scaling", "canary", "promote"),
+}
+"""Commands that work for it: what is learnt, and all that follows from it."""
 ANCHOR = "--anchor-days={{ params.anchor_days }}"
 """Of the gate, and of the retention that keeps for it what it compares with."""
 HOLDOUT = "--holdout-days={{ params.holdout_days }}"
@@ -48,22 +54,6 @@ MIN_REQUESTS = "--min-requests={{ params.min_requests }}"
 SIZES = {"features": "spark", "training": "model", "serving": "rollout"}
 """The size class of a package's jobs on Kubernetes, of ``infra/kubernetes/sizes.yaml``."""
 log = logging.getLogger(__name__)
-
-
-def day_of(data_set: DataSet, run: DagRunProtocol, params: Mapping[str, object]) -> str:
-    """The day for which a run works.
-
-    Raises:
-        ValueError: The run has no day, or one that the schedule does not have.
-    """
-    day = leases.day_of(run, params)
-    if day is None:
-        raise ValueError(f"run {run.run_id}: params.day None; a run by hand needs its day")
-    try:
-        data_set.check(day)
-    except ValueError as error:
-        raise ValueError(f"run {run.run_id}: {error}") from error
-    return str(day)
 
 
 class JobFailedError(AirflowException):
@@ -207,7 +197,7 @@ def job(
     is_dated: bool = True,
     **kwargs: object,
 ) -> JobOperator:
-    """The task that runs one command of one package, for the run's day.
+    """The task that runs one command of one package, for the run's day or the one it learns.
 
     Args:
         data_set: What it works on.
@@ -222,7 +212,8 @@ def job(
         is_dated: Whether the command works for a day.
         **kwargs: Passed to the operator.
     """
-    date = [f"--date={DAY}"] if is_dated else []
+    day = LEARNT_DAY if command in OF_LEARNT_DAY else DAY
+    date = [f"--date={day}"] if is_dated else []
     named = assets.folder_flags(folders)
     arguments = (f"--dataset={data_set.name}", *date, *named, *arguments)
     return JobOperator(
@@ -291,7 +282,11 @@ def ranking_dag(
         max_active_runs=1,
         dagrun_timeout=datetime.timedelta(hours=20),
         default_args=defaults,
-        user_defined_macros={"day": functools.partial(day_of, data_set), **(macros or {})},
+        user_defined_macros={
+            "day": data_set.day_of,
+            "learnt_day": data_set.learnt_day_of,
+            **(macros or {}),
+        },
         tags=["ranking", data_set.name],
         **{"catchup": False, **rest},
     )

@@ -36,15 +36,19 @@ class LandedSensor(BaseSensorOperator):
         self.day = day
 
     def poke(self, context: Context) -> bool:
-        """Whether the file is there, and whole."""
-        return has_landed(self.data_set.landed_file(self.day))
+        """Whether its files are there, and whole."""
+        return all(map(has_landed, self.files()))
+
+    def files(self) -> list[UPath]:
+        """Of the impressions, and of the events of labels that come later."""
+        return [self.data_set.landed_file(self.day), *self.data_set.event_files(self.day)]
 
     def execute(self, context: Context) -> dict[str, str]:
         """The day, where it has landed; else wait for it."""
         if self.poke(context):
             return {"landed": self.day}
         trigger = LandedTrigger(
-            file=str(self.data_set.landed_file(self.day)),
+            files=list(map(str, self.files())),
             until=timezone.utcnow() + datetime.timedelta(seconds=self.timeout),
             poll_seconds=self.poke_interval,
         )
@@ -56,7 +60,7 @@ class LandedSensor(BaseSensorOperator):
             return {"landed": self.day}
         reason = (
             f"day {self.day} of {self.data_set.name} did not land within {self.timeout:.0f} s: "
-            f"no whole {self.data_set.landed_file(self.day)}"
+            f"no whole {next((file for file in self.files() if not has_landed(file)), 'file')}"
         )
         context["ti"].xcom_push(key="return_value", value={"skipped": reason})
         # No later day is built before this one, so somebody has to know; a skip alerts nobody.
@@ -68,23 +72,23 @@ class LandedSensor(BaseSensorOperator):
 class LandedTrigger(BaseTrigger):
     """Fires with True once a day has landed, or with False when its time is over."""
 
-    def __init__(self, *, file: str, until: datetime.datetime, poll_seconds: float) -> None:
-        """Args: the day's file, until when to look, and the time between two looks."""
+    def __init__(self, *, files: list[str], until: datetime.datetime, poll_seconds: float) -> None:
+        """Args: the day's files, until when to look, and the time between two looks."""
         super().__init__()
-        self.file = file
+        self.files = files
         self.until = until
         self.poll_seconds = poll_seconds
 
     def serialize(self) -> tuple[str, dict[str, object]]:
         """As Airflow keeps it, so that any triggerer goes on with it."""
-        kept = {"file": self.file, "until": self.until, "poll_seconds": self.poll_seconds}
+        kept = {"files": self.files, "until": self.until, "poll_seconds": self.poll_seconds}
         return "ranking_landing.LandedTrigger", kept
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look, and look again."""
-        place = assets.place(self.file)
+        places = [assets.place(file) for file in self.files]
         # In a thread: many triggers share the loop, and a look may ask an object store.
-        while not (has := await asyncio.to_thread(has_landed, place)):
+        while not (has := await asyncio.to_thread(lambda: all(map(has_landed, places)))):
             if timezone.utcnow() >= self.until:
                 break
             await asyncio.sleep(self.poll_seconds)

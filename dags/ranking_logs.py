@@ -8,8 +8,9 @@ import dataclasses
 import datetime
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import yaml
 
@@ -28,6 +29,10 @@ class Log:
     """Newest days that a candidate does not train on, so that it can be judged on them."""
     suffix: str
     """How the name of a landed day ends."""
+    events: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """How those of the labels that come later end, by the label's name."""
+    maturity_days: int = 0
+    """Days from a day until all its impressions have their final label."""
 
 
 def log_of(dataset: str, schemas: Sequence[Path]) -> Log:
@@ -68,6 +73,7 @@ def _read(path: Path) -> Log:
             last_day=declared.get("last_day"),
             holdout_days=declared["holdout_days"],
             suffix=source.get("format") or source["suffix"],
+            **_labels(declared.get("labels", {}), declared.get("target", "")),
         )
         _check_types(log)
     # A ValueError: a date such as 2025-13-01, or bytes that are no UTF-8.
@@ -76,6 +82,35 @@ def _read(path: Path) -> Log:
             f"{path}: is no schema file; `python -m features describe --schema {path}` says why"
         ) from error
     return log
+
+
+class _Declared(TypedDict, total=False):
+    """What is read of a label."""
+
+    source: dict[str, str]
+    window: str
+    delay: str
+
+
+class _Labels(TypedDict):
+    events: dict[str, str]
+    maturity_days: int
+
+
+def _labels(labels: Mapping[str, _Declared], target: str) -> _Labels:
+    """What labels that come later ask of a schedule, as ``features.schema`` has it."""
+    later = {name: one for name, one in labels.items() if "window" in one}
+    learnt = later.get(target)
+    known_after = _span(learnt["window"]) + _span(learnt["delay"]) if learnt else _span("0s")
+    return {
+        "events": {name: one["source"]["format"] for name, one in later.items()},
+        "maturity_days": -(-known_after // datetime.timedelta(days=1)),
+    }
+
+
+def _span(text: str) -> datetime.timedelta:
+    unit = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}[text[-1]]
+    return datetime.timedelta(**{unit: int(text[:-1])})
 
 
 def _check_types(log: Log) -> None:

@@ -54,11 +54,11 @@ def _fetch(request: FetchRequest) -> Summary:
 
 
 def _ingest(request: IngestRequest) -> Summary:
-    from features.pipeline import jobs
+    from features.pipeline.ingestion.ingest import ingest
 
     work, days = _workspace(request), request.days
     return _partitions_summary(
-        jobs.ingest(work, request.landing, days, available_at=request.available_at)
+        ingest(work, request.landing, days, available_at=request.available_at)
     )
 
 
@@ -68,7 +68,7 @@ def _validate(request: ValidateRequest) -> Summary:
     from features.validation import checks, quality_page
 
     if request.table == "impressions":
-        outcomes = [checks.check_impressions(work, days, request.docs)]
+        outcomes = checks.check_log(work, days, request.docs)
     else:
         outcomes = checks.check_features(work, days, request.docs)
     if not outcomes:
@@ -92,8 +92,8 @@ def _validate(request: ValidateRequest) -> Summary:
 
 
 def _build(request: BuildRequest) -> Summary:
+    from features.labels.stale import stale_days
     from features.pipeline import jobs
-    from features.pipeline.workspace import stale_days
 
     work, days = _workspace(request), request.days
     staged = jobs.build(
@@ -130,8 +130,14 @@ def _materialize(request: MaterializeRequest) -> Summary:
 def _push(request: PushRequest) -> Summary:
     if not has_push():
         raise SkippedError(f"{PUSH}=off: only the daily build brings users online")
-    if not schema_of(request.dataset).tables_of(TableKind.STATE):
+    schema = schema_of(request.dataset)
+    if not schema.tables_of(TableKind.STATE):
         raise SkippedError(f"dataset {request.dataset}: no users whose state could be pushed")
+    if not schema.can_push:
+        raise SkippedError(
+            f"label {schema.label.name}: delay {schema.label.delay}; at least 1 day for users to "
+            "come online within a day, since its events land a file a day"
+        )
     if request.follow:
         return _follow(request)
     work = _workspace_importing(request, "features.push.push_day")
@@ -171,9 +177,17 @@ def _stop(stopped: threading.Event, number: int) -> None:
 
 
 def _examples(request: ExamplesRequest) -> Summary:
+    from features.lake.lake import IMPRESSIONS
     from features.pipeline import jobs
 
-    return _partitions_summary(jobs.examples(_workspace(request), request.days))
+    work, days = _workspace(request), request.days
+    first = min(work.lake.days(IMPRESSIONS), default=work.schema.first_day)
+    if work.schema.maturity_days and days[-1] < first:
+        raise SkippedError(
+            f"examples of {days[-1]}: the lake begins with {first}, whose labels are known "
+            f"{work.schema.maturity_days} days later; no day is mature yet"
+        )
+    return _partitions_summary(jobs.examples(work, days))
 
 
 def _prune(request: PruneRequest) -> Summary:

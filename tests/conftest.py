@@ -103,6 +103,7 @@ def _build(spark: Any, root: Path) -> Built:
     from features.datasets.readers import reader_of
     from features.lake.lake import Lake, day_range
     from features.pipeline import jobs
+    from features.pipeline.ingestion.ingest import ingest
     from features.pipeline.workspace import Workspace
     from features.validation import checks
 
@@ -112,7 +113,7 @@ def _build(spark: Any, root: Path) -> Built:
     )
     days = day_range(schema.first_day, schema.first_day + datetime.timedelta(days=5))
     work = Workspace(spark, schema, Lake(root / "lake", schema.name))
-    jobs.ingest(work, root / "landing", days)
+    ingest(work, root / "landing", days)
     outcome = checks.check_impressions(work, days, root / "reports")
     assert not outcome.critical
     jobs.publish_features(work, jobs.build(work, root / "landing", days), days)

@@ -50,6 +50,7 @@ def work(spark, tmp_path_factory):
     from features.datasets.readers import reader_of
     from features.online_store import feast_store
     from features.pipeline import jobs
+    from features.pipeline.ingestion.ingest import ingest
     from features.pipeline.workspace import Workspace
 
     root = tmp_path_factory.mktemp("parity")
@@ -59,7 +60,7 @@ def work(spark, tmp_path_factory):
         pytest.skip(str(error))
     days = day_range(FIRST, LAST)
     work = Workspace(spark, SCHEMA, Lake(root / "lake", SCHEMA.name))
-    jobs.ingest(work, root / "log", days)
+    ingest(work, root / "log", days)
     raw = work.impressions(days, IMPRESSIONS_RAW).drop(*SOURCE)
     work.replace(raw, IMPRESSIONS, days, keys=["example_id"])
     staged = jobs.build(work, root / "log", days, is_first=True)

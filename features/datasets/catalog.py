@@ -43,7 +43,9 @@ def data_set_at(path: Path) -> "DataSet":
 
 
 def schema_of(name: str, *, environment: Mapping[str, str] = os.environ) -> Schema:
-    """The schema of a data set in a deployment; without a push, state counts when daily rows do.
+    """The schema of a data set in a deployment.
+
+    Without a push, or where labels come later than it could know, state counts when daily rows do.
 
     Raises:
         ValueError: There is no such data set, its file is wrong, or RANKING_PUSH is neither on nor
@@ -54,7 +56,7 @@ def schema_of(name: str, *, environment: Mapping[str, str] = os.environ) -> Sche
 
 def deployed(schema: Schema, environment: Mapping[str, str] = os.environ) -> Schema:
     """A declared schema as a deployment has it."""
-    return schema if has_push(environment) else schema.without_push()
+    return schema if has_push(environment) and schema.can_push else schema.without_push()
 
 
 def has_push(environment: Mapping[str, str] = os.environ) -> bool:

@@ -8,7 +8,7 @@ from features.datasets.feature_reference import values_in_words
 from features.datasets.schema_files import discovery
 from features.datasets.schema_files.build import DataSet
 from features.datasets.schema_files.values import span_text
-from features.schema import Column, FeatureTable
+from features.schema import Column, FeatureTable, Label
 from features.schema.fingerprints import impressions_fingerprint, rows_fingerprint
 
 
@@ -20,6 +20,15 @@ class ColumnJson(TypedDict):
     kind: str
     values: str
     doc: str
+
+
+class LabelJson(TypedDict):
+    """A label: positive where its column has at least ``positive_from``."""
+
+    name: str
+    column: str
+    positive_from: float
+    delay_seconds: float
 
 
 class TableJson(TypedDict):
@@ -47,9 +56,8 @@ class DataSetJson(TypedDict):
     first_day: str
     last_day: str | None
     holdout_days: int
-    label: str
-    positive_from: float
-    label_delay_seconds: float
+    labels: list[LabelJson]
+    target: str
     landed_suffix: str
     impressions: list[ColumnJson]
     tables: list[TableJson]
@@ -71,9 +79,8 @@ def described(data_set: DataSet) -> DataSetJson:
         "first_day": str(schema.first_day),
         "last_day": str(schema.last_day) if schema.last_day else None,
         "holdout_days": schema.holdout_days,
-        "label": schema.label.column,
-        "positive_from": schema.label.positive_from,
-        "label_delay_seconds": schema.label.delay.total_seconds(),
+        "labels": [_label(label) for label in schema.labels],
+        "target": schema.target,
         "landed_suffix": data_set.source.landed_suffix,
         "impressions": _columns(schema.impression_columns()),
         "tables": [_table(table) for table in schema.tables],
@@ -85,7 +92,7 @@ def described(data_set: DataSet) -> DataSetJson:
 def in_words(data_set: DataSet) -> str:
     """The same for people."""
     found, schema = described(data_set), deployed(data_set.schema)
-    label, landed = schema.label, data_set.source
+    landed = data_set.source
     user = schema.user.name if schema.user else "users have no id"
     lines = [
         f"{found['name']}: {found['doc']}",
@@ -95,8 +102,12 @@ def in_words(data_set: DataSet) -> str:
         f"{found['impressions_fingerprint']})",
         f"  days         {found['first_day']} to {found['last_day'] or 'now'}, the newest "
         f"{found['holdout_days']} held out",
-        f"  label        {label.column} of {label.positive_from:g} or more, known "
-        f"{span_text(label.delay)} after the impression",
+        *(
+            f"  {'target' if label.name == schema.target else 'label '}       {label.name}: "
+            f"{label.column} of {label.positive_from:g} or more, known {span_text(label.delay)} "
+            "after the impression"
+            for label in schema.labels
+        ),
         f"  user, item   {user}, {schema.item.name}",
         f"  lands as     impressions/YYYY-MM-DD.{found['landed_suffix']}"
         + (f", read by {landed.reader}" if landed.reader else ""),
@@ -141,6 +152,15 @@ def _columns(columns: Iterable[Column]) -> list[ColumnJson]:
         }
         for column in columns
     ]
+
+
+def _label(label: Label) -> LabelJson:
+    return {
+        "name": label.name,
+        "column": label.column,
+        "positive_from": label.positive_from,
+        "delay_seconds": label.delay.total_seconds(),
+    }
 
 
 def _table(table: FeatureTable) -> TableJson:

@@ -19,6 +19,7 @@ from features.schema import (
     Dtype,
     FeatureTable,
     Kind,
+    Label,
     Schema,
 )
 from features.spark import read_landed
@@ -57,6 +58,13 @@ class LandedFormat:
         path = landing / f"{table.role}s.{self.source.format}"
         return self._read(spark, [path], columns).select(
             *read_landed.typed(self.schema, {c.name: self._value(c) for c in columns})
+        )
+
+    def events(self, spark: SparkSession, label: Label, paths: Sequence[Place]) -> DataFrame:
+        """Events of a label that comes later, as ``impressions``; raises the same."""
+        columns = self.schema.event_columns(label)
+        return self._read(spark, paths, columns).select(
+            *read_landed.typed(self.schema, {c.name: self._value(c) for c in columns}), *SOURCE, DAY
         )
 
     def _read(

@@ -1,7 +1,8 @@
 """What has landed of a data set: in one of the usual formats, or for a reader of its own."""
 
+import datetime
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from pyspark.sql import DataFrame, SparkSession
@@ -10,7 +11,8 @@ from features.datasets.catalog import data_set_of
 from features.datasets.landed_format import LandedFormat
 from features.datasets.schema_files.models import SourceEntry
 from features.places import Place
-from features.schema import FeatureTable, Schema
+from features.schema import FeatureTable, Label, Schema
+from features.spark.landing import events_file
 
 
 class OwnReader(Protocol):
@@ -41,10 +43,17 @@ class Reader:
     Args:
         schema: Its columns and their types.
         source: What the landed files look like.
+        label_sources: The same of the labels that come later, by name.
     """
 
-    def __init__(self, schema: Schema, source: SourceEntry) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        source: SourceEntry,
+        label_sources: Mapping[str, SourceEntry] | None = None,
+    ) -> None:
         self._schema, self._source = schema, source
+        self._label_sources = label_sources or {}
         self.suffix = source.landed_suffix
         """How the name of a landed day ends."""
 
@@ -61,6 +70,14 @@ class Reader:
         if self._source.reader:
             return self._own().read_attributes(spark, self._schema, landing, table)
         return LandedFormat(self._schema, self._source).attributes(spark, landing, table)
+
+    def read_events(
+        self, spark: SparkSession, label: Label, landing: Place, days: Sequence[datetime.date]
+    ) -> DataFrame:
+        """Events of a label that comes later, which have landed as those of some days."""
+        source = self._label_sources[label.name]
+        paths = [events_file(landing, label.name, day, source.landed_suffix) for day in days]
+        return LandedFormat(self._schema, source).events(spark, label, paths)
 
     def fetch(self, landing: Place, **options: int) -> dict[str, int | float]:
         """Get the log and land it by day; ValueError where nothing of the data set can."""
@@ -80,7 +97,8 @@ class Reader:
 
 def reader_of(schema: Schema) -> Reader:
     """The reader of a data set's landed files."""
-    return Reader(schema, data_set_of(schema.name).source)
+    data_set = data_set_of(schema.name)
+    return Reader(schema, data_set.source, data_set.label_sources)
 
 
 def _module(name: str, field: str, schema: Schema, functions: Sequence[str]) -> object:

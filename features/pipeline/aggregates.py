@@ -3,7 +3,7 @@
 ``user_state`` and ``item_daily`` build on it. The same functions serve the daily job, the bootstrap
 over many days and the micro-batch push, so a stream has no second implementation. Sums are integers
 and rates are derived from them at the end: no shuffle order can change a bit. An impression counts
-when it happens; its label counts after the schema's label delay.
+when it happens; its label counts once it is known, a negative as late as a positive one.
 """
 
 import datetime
@@ -30,7 +30,7 @@ def is_positive(label: Label) -> SparkColumn:
 
 def label_delay_days(schema: Schema) -> datetime.timedelta:
     """Whole days of impressions whose labels may become known on a later day."""
-    return datetime.timedelta(days=-(-schema.label.delay // datetime.timedelta(days=1)))
+    return datetime.timedelta(days=max(label.known_after_days for label in schema.labels))
 
 
 def midnight(day: datetime.date) -> datetime.datetime:
@@ -57,7 +57,7 @@ def row_names(columns: Sequence[str]) -> list[str]:
 
 
 def occurrences(schema: Schema, impressions: DataFrame) -> DataFrame:
-    """What counts when: each impression at its moment, each label at its moment plus the delay."""
+    """What counts when: each impression at its moment, each label when it is known."""
     label = schema.label
     entities = [column.name for _, column in schema.entities()]
     rating = F.col(label.column).cast("bigint") if label.has_rating else F.lit(0).cast("bigint")
@@ -83,10 +83,11 @@ def occurrences(schema: Schema, impressions: DataFrame) -> DataFrame:
         position = F.lit(schema.history_length).alias("_position")
         return impressions.select(*entities, EXAMPLE_ID, at.alias(AT), position, *named)
 
-    if not label.delay:
+    if not label.known_after:
         return rows(F.col("timestamp"), shown | labelled)
     known_at = F.timestamp_micros(
-        F.unix_micros("timestamp") + round(label.delay.total_seconds() * MICROSECONDS_PER_SECOND)
+        F.unix_micros("timestamp")
+        + round(label.known_after.total_seconds() * MICROSECONDS_PER_SECOND)
     )
     return rows(F.col("timestamp"), shown).unionByName(rows(known_at, labelled))
 

@@ -1,4 +1,4 @@
-"""The Spark jobs between the landed log and the training examples, one function each.
+"""The Spark jobs between the log in the lake and the training examples, one function each.
 
 A job is a pure function of its days and its inputs: it replaces the partitions of these days and
 nothing else, and reads no clock. A range of days gives the same rows as day by day.
@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from features.datasets.readers import reader_of
+from features.labels.stale import newest_correction, numbers_built_on
 from features.lake.candidate import Candidate, joined
 from features.lake.day_rows import Partition
-from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY
+from features.lake.lake import EXAMPLES, IMPRESSIONS, ONE_DAY, day_range
 from features.pipeline.aggregates import is_positive, label_delay_days, midnight
 from features.pipeline.attributes import stage_attributes
 from features.pipeline.availability import first_visible, with_availability
@@ -38,10 +38,9 @@ from features.pipeline.workspace import (
     TO_FEATURES,
     TO_IMPRESSIONS,
     Workspace,
-    newest_correction,
-    numbers_built_on,
     require_day_before,
     require_days,
+    require_events,
     require_examples_before,
     visible_days,
 )
@@ -55,49 +54,7 @@ from features.schema import (
     FeatureTable,
     TableKind,
 )
-from features.spark.landing import impressions_file
 from features.spark.session import feature_struct
-
-
-def ingest(
-    work: Workspace,
-    landing: Place,
-    days: Sequence[datetime.date],
-    *,
-    available_at: datetime.datetime | None = None,
-) -> list[Partition]:
-    """Write landed impressions of some days, typed, into the lake.
-
-    Args:
-        work: Session, schema and lake.
-        landing: Where they have landed.
-        days: Which days to take.
-        available_at: From when they count, where they correct days that were used before: no
-            feature row that is computed from them will count earlier.
-    """
-    reader, folder = reader_of(work.schema), landing / work.schema.name
-    paths = [impressions_file(folder, day, reader.suffix) for day in days]
-    frame = reader.read_files(work.spark, paths)
-    corrected_at = dict.fromkeys(days, available_at) if available_at else _corrections(work, days)
-    keys = ["timestamp", EXAMPLE_ID]
-    return work.replace(frame, IMPRESSIONS_RAW, days, keys=keys, corrected_at=corrected_at)
-
-
-def _corrections(
-    work: Workspace, days: Sequence[datetime.date], table: str = IMPRESSIONS_RAW
-) -> dict[datetime.date, datetime.datetime]:
-    """For each corrected day, from when the correction counts; to run a day again keeps it."""
-    lake = work.lake
-    found = {day: lake.manifest(table, day).corrected_at for day in days if lake.has(table, day)}
-    return {day: moment for day, moment in found.items() if moment}
-
-
-def stage_impressions(
-    work: Workspace, frame: DataFrame, days: Sequence[datetime.date], *, keys: Sequence[str]
-) -> Candidate:
-    """Stage impressions of some days with the corrections of the raw ones."""
-    corrected_at = _corrections(work, days)
-    return work.stage(frame, IMPRESSIONS, days, keys=keys, corrected_at=corrected_at)
 
 
 def build(
@@ -130,6 +87,7 @@ def build(
     """
     require_days(work.lake, work.schema, [IMPRESSIONS], days, TO_IMPRESSIONS)
     require_day_before(work.lake, work.schema, days, is_first=is_first)
+    _require_events(work, days)
     # On small days Spark plans longer than it computes; the tables do not depend on each other.
     with ThreadPoolExecutor(max_workers=len(work.schema.tables)) as pool:
         staged = pool.map(
@@ -137,6 +95,15 @@ def build(
             work.schema.tables,
         )
         return list_build(work, [one for one in staged if one], days)
+
+
+def _require_events(work: Workspace, days: Sequence[datetime.date]) -> None:
+    """Require the events of all impressions whose labels a build counts."""
+    computed = [table for table in work.schema.tables if table.kind is not TableKind.ATTRIBUTES]
+    if computed and work.schema.later_labels:
+        since = min(_first_input(work, table, days[0]) for table in computed)
+        read = work.lake.days_between(IMPRESSIONS, since, days[-1])
+        require_events(work.lake, work.schema, work.schema.later_labels, read)
 
 
 def publish_features(
@@ -184,7 +151,9 @@ def _stage_computed(
     settled: datetime.date,
 ) -> Candidate:
     """Stage days of a table; ``settled`` is the last day before those that the build replaces."""
-    corrected = newest_correction(work.lake, _first_input(work, table, days[0]), days[-1])
+    corrected = newest_correction(
+        work.lake, work.schema, _first_input(work, table, days[0]), days[-1]
+    )
     if corrected and len(days) > 1:
         # A correction is known from its own day on, and counts from another moment for each day.
         with contextlib.ExitStack() as earlier:
@@ -208,13 +177,21 @@ def _stage_computed(
 
 
 def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
-    """Training examples: the impressions of some days with the features visible at each."""
+    """Training examples: the impressions of some days with the features visible at each.
+
+    Raises:
+        RunbookError: A day is missing: of impressions, features or, until their labels are final,
+            of the days after; names the command to run.
+    """
     schema = work.schema
     computed = [table.name for table in schema.tables if table.kind is not TableKind.ATTRIBUTES]
     require_days(work.lake, schema, [IMPRESSIONS], days, TO_IMPRESSIONS)
     require_days(work.lake, schema, computed, days, TO_FEATURES)
     require_examples_before(work.lake, schema, days)
-    impressions = work.impressions(days).withColumn(LABEL, is_positive(schema.label))
+    _require_mature(work, days)
+    # Other labels that come later may not be final yet, and would make rows depend on when.
+    later = [label.column for label in schema.later_labels]
+    impressions = work.impressions(days).withColumn(LABEL, is_positive(schema.label)).drop(*later)
     joined = impressions
     num_impressions = sum(work.lake.manifest(IMPRESSIONS, day).rows for day in days)
     for table in schema.tables:
@@ -229,6 +206,13 @@ def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
             is_smaller=num_rows(work, found) < num_impressions,
         )
     return work.replace(joined, EXAMPLES, days, keys=["timestamp", EXAMPLE_ID])
+
+
+def _require_mature(work: Workspace, days: Sequence[datetime.date]) -> None:
+    if work.schema.maturity_days:
+        until = day_range(days[0], days[-1] + work.schema.maturity_days * ONE_DAY)
+        require_days(work.lake, work.schema, [IMPRESSIONS], until, TO_IMPRESSIONS)
+        require_events(work.lake, work.schema, [work.schema.label], until)
 
 
 def _visible(

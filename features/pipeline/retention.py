@@ -4,6 +4,7 @@ import datetime
 import os
 from typing import TypedDict
 
+from features.labels.events import events_table, raw_events_table
 from features.lake.candidate import remove_candidates
 from features.lake.commit import vacuum
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake
@@ -111,15 +112,19 @@ def needed_days(schema: Schema) -> dict[str, datetime.timedelta]:
     """How far back each table is read by the jobs of a new day."""
     windows = [days for table in schema.tables for days in table.windows_days]
     impressions = datetime.timedelta(days=max(windows, default=1)) + label_delay_days(schema)
+    # The day that is learnt when another has landed.
+    learnt = schema.maturity_days * ONE_DAY
     needed = {
         IMPRESSIONS_RAW: ONE_DAY,
         IMPRESSIONS: impressions,
-        EXAMPLES: datetime.timedelta(days=schema.holdout_days) + ONE_DAY,
+        EXAMPLES: datetime.timedelta(days=schema.holdout_days) + ONE_DAY + learnt,
     }
+    for label in schema.later_labels:
+        needed |= {raw_events_table(label): ONE_DAY, events_table(label): impressions}
     for table in schema.tables:
         if table.kind is not TableKind.ATTRIBUTES:
-            needed[table.name] = (table.ttl or datetime.timedelta(0)) + 2 * ONE_DAY
+            needed[table.name] = (table.ttl or datetime.timedelta(0)) + 2 * ONE_DAY + learnt
         if table.kind is TableKind.STATE:
             day = schema.first_day
-            needed[end_of_day_table(table).name] = day - settled_day(table, day)
+            needed[end_of_day_table(table).name] = day - settled_day(table, day) + learnt
     return needed

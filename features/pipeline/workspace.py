@@ -1,7 +1,6 @@
 """What every job works with, and what it must find in the lake: whole days, of its schema.
 
-The error names what is missing or stale, and the command that repairs it. Corrected impressions
-are found here too: rows that are computed from them count no earlier than the correction.
+The error names what is missing or stale, and the command that repairs it.
 """
 
 import dataclasses
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 
+from features.labels.events import events_table, last_event_day, raw_events_table, with_later_labels
 from features.lake.candidate import Candidate
 from features.lake.day_rows import Partition
 from features.lake.lake import (
@@ -20,13 +20,17 @@ from features.lake.lake import (
     QUARANTINE,
     Lake,
 )
-from features.lake.snapshot import Snapshot
 from features.runbooks import RunbookError
-from features.schema import FeatureTable, Schema, TableKind
-from features.schema.fingerprints import impressions_fingerprint, rows_fingerprint
+from features.schema import FeatureTable, Label, Schema, TableKind
+from features.schema.fingerprints import (
+    events_fingerprint,
+    impressions_fingerprint,
+    rows_fingerprint,
+)
 from features.spark.session import feature_struct, impressions_struct, landed_struct
 
 _FROM_THE_LOG = (IMPRESSIONS_RAW, IMPRESSIONS, f"{QUARANTINE}_{IMPRESSIONS}")
+_NEVER = datetime.date.min
 ROWS_OF_A_FILE = 250_000
 TO_IMPRESSIONS = ("ingest", "validate --table impressions")
 TO_FEATURES = ("build", "validate --table features")
@@ -44,11 +48,19 @@ class Workspace:
     def impressions(self, days: Sequence[datetime.date], table: str = IMPRESSIONS) -> DataFrame:
         """Impressions of some days, with ``day``; the raw ones with where they have landed.
 
+        The others have a column for each label that comes later; see ``with_later_labels``.
+
         ValueError where they are of another schema.
         """
         require_current(self.lake, self.schema, table, days)
-        struct = landed_struct if table == IMPRESSIONS_RAW else impressions_struct
-        return self.lake.read(self.spark, table, struct(self.schema), days)
+        if table == IMPRESSIONS_RAW:
+            return self.lake.read(self.spark, table, landed_struct(self.schema), days)
+        for label in self.schema.later_labels:
+            events, until = events_table(label), last_event_day(label, max(days, default=_NEVER))
+            known = self.lake.days_between(events, min(days, default=_NEVER), until)
+            require_current(self.lake, self.schema, events, known)
+        rows = self.lake.read(self.spark, table, impressions_struct(self.schema), days)
+        return with_later_labels(self.spark, self.lake, self.schema, rows, days)
 
     def features(self, table: FeatureTable, days: Sequence[datetime.date]) -> DataFrame:
         """Rows of a feature table of some days, with ``day``; as ``impressions``."""
@@ -117,8 +129,19 @@ def whole_days(span: datetime.timedelta) -> datetime.timedelta:
 
 def fingerprint_of(schema: Schema, table: str) -> str:
     """What the manifests of a table carry under this schema."""
+    if label := _label_of(schema, table):
+        return events_fingerprint(schema, label)
     is_log = table in _FROM_THE_LOG
     return impressions_fingerprint(schema) if is_log else rows_fingerprint(schema)
+
+
+def _label_of(schema: Schema, table: str) -> Label | None:
+    """The label of whose events a table is."""
+    for label in schema.later_labels:
+        published = events_table(label)
+        if table in (raw_events_table(label), published, f"{QUARANTINE}_{published}"):
+            return label
+    return None
 
 
 def require_day_before(
@@ -152,44 +175,6 @@ def require_day_before(
         )
 
 
-def numbers_built_on(lake: Lake, staged: Candidate) -> dict[datetime.date, int]:
-    """Of a candidate's days, how often the day before had been replaced when they were computed."""
-    found = lake.snapshot(staged.table)
-    numbers = found.numbers([day - ONE_DAY for day in staged.base if found.files(day - ONE_DAY)])
-    numbers |= {day: number + 1 for day, number in staged.base.items()}
-    return {day: numbers[day - ONE_DAY] for day in staged.base if day - ONE_DAY in numbers}
-
-
-def stale_days(
-    lake: Lake, schema: Schema, days: Sequence[datetime.date]
-) -> dict[str, list[datetime.date]]:
-    """Days that do not follow from the days before them, once a build of some days is published.
-
-    They are those after the built ones, which were computed from what these days had; and those
-    from the first day on whose day before has been replaced since.
-
-    Returns:
-        By computed table, where there are any; built again in their order, they follow.
-    """
-    stale = {}
-    for table in schema.tables:
-        if table.kind is TableKind.ATTRIBUTES:
-            continue
-        found = lake.snapshot(table.name)
-        first = next((day for day in found.days if is_outdated(found, day)), datetime.date.max)
-        first = first if first < days[0] else days[-1] + ONE_DAY
-        if after := [day for day in sorted({*found.days, *days}) if day >= first]:
-            stale[table.name] = after
-    return stale
-
-
-def is_outdated(found: Snapshot, day: datetime.date) -> bool:
-    """Whether the day before a day of a table was replaced since the day was computed from it."""
-    before = day - ONE_DAY
-    number = found.built_on(day) if found.files(before) else None
-    return number is not None and number != found.numbers([before])[before]
-
-
 def require_examples_before(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> None:
     """Require the examples of the day before: a warm start never returns to a gap.
 
@@ -207,6 +192,14 @@ def require_examples_before(lake: Lake, schema: Schema, days: Sequence[datetime.
         f"{days[0]} without them; first run {command_lines(schema, TO_EXAMPLES, since, before)}",
         runbook="day-missing",
     )
+
+
+def require_events(
+    lake: Lake, schema: Schema, labels: Sequence[Label], days: Sequence[datetime.date]
+) -> None:
+    """Require the events of labels that come later: without them all would be negative."""
+    tables = [events_table(label) for label in labels]
+    require_days(lake, schema, tables, days, TO_IMPRESSIONS)
 
 
 def require_days(
@@ -247,7 +240,7 @@ def require_current(lake: Lake, schema: Schema, table: str, days: Sequence[datet
 def rebuild_commands(schema: Schema, table: str, first: datetime.date, last: datetime.date) -> str:
     """What makes days of a table again after the schema changed, and all that follows from it."""
     commands: tuple[str, ...] = (*TO_FEATURES, *TO_EXAMPLES)
-    if table in _FROM_THE_LOG:
+    if table in _FROM_THE_LOG or _label_of(schema, table):
         commands = (*TO_IMPRESSIONS, *commands)
     if first > schema.first_day:
         commands = tuple(
@@ -266,15 +259,6 @@ def command_lines(
         + ("" if command == "apply" else f" {span}")
         for command in commands
     )
-
-
-def newest_correction(
-    lake: Lake, first: datetime.date, last: datetime.date
-) -> datetime.datetime | None:
-    """When the newest of the corrections among some days' impressions began to count."""
-    days = lake.days_between(IMPRESSIONS, first, last)
-    moments = (lake.manifest(IMPRESSIONS, day).corrected_at for day in days)
-    return max(filter(None, moments), default=None)
 
 
 def _span(first: datetime.date, last: datetime.date) -> str:

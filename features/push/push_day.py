@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.datasets.readers import reader_of
+from features.labels.events import events_table
 from features.lake.lake import IMPRESSIONS, ONE_DAY
 from features.online_store.feast_store import open_store, write
 from features.pipeline.aggregates import label_delay_days, midnight, newest_rows, union
@@ -122,7 +123,7 @@ class LandedUsers:
         self._files = files
         if self._newest is None:
             return None
-        until = clock(self._newest)
+        until = min(clock(self._newest), self._labels_known_until(first_day))
         # An impression of next year must not make rows due until then.
         self._newest = min(self._newest, until + _MOST_AHEAD)
         users = self._users(self._parts[num_before:], until)
@@ -142,8 +143,17 @@ class LandedUsers:
         """What ``_begin`` reads of the lake, by the versions of the partitions."""
         lake, earlier = self._work.lake, self._earlier(first_day)
         versions = (lake.version(table.name, day) for table, days in earlier for day in days)
-        logs = (lake.version(IMPRESSIONS, day) for day in self._unlabelled_days(first_day))
+        read = (IMPRESSIONS, *map(events_table, self._work.schema.later_labels))
+        days = self._unlabelled_days(first_day)
+        logs = (lake.version(table, day) for table in read for day in days)
         return (first_day, *versions, *logs)
+
+    def _labels_known_until(self, first_day: datetime.date) -> datetime.datetime:
+        """Up to when rows can be true: after it an event may count that has not landed."""
+        label = self._work.schema.label
+        if not label.comes_later:
+            return datetime.datetime.max.replace(tzinfo=datetime.UTC)
+        return midnight(first_day) + label.delay - datetime.timedelta(microseconds=1)
 
     def _earlier(self, first_day: datetime.date) -> StatePartitions:
         # The end of the day before is written after its rows: to take it would be to begin twice.
@@ -196,7 +206,10 @@ class LandedUsers:
     def _keep(self, rows: DataFrame) -> int:
         schema = self._work.schema
         entities = [column.name for _, column in schema.entities()]
-        part = rows.select(EXAMPLE_ID, *entities, "timestamp", schema.label.column).persist()
+        label = schema.label.column
+        if label not in rows.columns:  # it comes later than what has landed within the day
+            rows = rows.withColumn(label, F.lit(None).cast("bigint"))
+        part = rows.select(EXAMPLE_ID, *entities, "timestamp", label).persist()
         ((count, newest),) = part.agg(
             F.count(F.lit(1)), F.max(F.unix_micros("timestamp"))
         ).collect()
@@ -212,7 +225,7 @@ class LandedUsers:
         """Those whose state is another one now: who did something, or whose labels are known."""
         if self._until is None:
             return union(self._parts).select(self._user) if self._parts else None
-        label_delay = self._work.schema.label.delay
+        label_delay = self._work.schema.label.known_after
         users = [part.select(self._user) for part in new]
         if until > self._until and (self._newest or until) + label_delay > self._until:
             users.append(union(self._parts).where(self._is_due(until)).select(self._user))
@@ -220,7 +233,7 @@ class LandedUsers:
 
     def _is_due(self, until: datetime.datetime) -> SparkColumn:
         """Whether an impression or its label became true since the last poll."""
-        delay = self._work.schema.label.delay
+        delay = self._work.schema.label.known_after
         at = F.col("timestamp")
 
         def within(first: datetime.datetime, last: datetime.datetime) -> SparkColumn:

@@ -27,7 +27,8 @@ from features.schema.columns import (
     Kind,
     Severity,
 )
-from features.schema.schema import Label, Limits, Schema
+from features.schema.labels import Label
+from features.schema.schema import Limits, Schema
 from features.schema.tables import Bag, FeatureTable, Role, TableKind
 
 __all__ = [

@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 
 from features.schema.columns import Column, DeclarationError, Dtype, Kind
-from features.schema.schema import Label
+from features.schema.labels import Label
 from features.schema.tables import Bag, FeatureTable, Role, TableKind
 
 

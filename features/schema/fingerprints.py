@@ -3,20 +3,42 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from features.schema.columns import Column
+    from features.schema.labels import Label
     from features.schema.schema import Schema
 
 _LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
 """To reword a description, or to move a limit, changes no row and no input."""
+_OF_LABELS = {"labels", "target"}
 
 
 def digest(value: object) -> str:
-    """Sixteen hexadecimal digits of a declaration: dataclasses, tuples and plain values."""
+    """Sixteen hexadecimal digits of a declaration: dataclasses, tuples, mappings, plain values."""
     content = json.dumps(_plain(value), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def fingerprint(schema: "Schema") -> str:
+    """Changes with whatever shapes an input of the model, and with what it learns."""
+    fields = {field.name: getattr(schema, field.name) for field in dataclasses.fields(schema)}
+    own = {name: value for name, value in fields.items() if name not in _LEFT_OUT | _OF_LABELS}
+    return digest(own | _labels(schema))
+
+
+def _labels(schema: "Schema") -> dict[str, object]:
+    """The target, which may be renamed; and the others by their names, which features may count."""
+    others = {one.name: _label(one) for one in schema.labels if one is not schema.label}
+    return {"label": _label(schema.label), **({"labels": others} if others else {})}
+
+
+def _label(label: "Label") -> dict[str, object]:
+    left_out = {"name"} if label.comes_later else {"name", "join", "window"}
+    fields = [field.name for field in dataclasses.fields(label)]
+    return {name: getattr(label, name) for name in fields if name not in left_out}
 
 
 def rows_fingerprint(schema: "Schema") -> str:
@@ -32,13 +54,19 @@ def rows_fingerprint(schema: "Schema") -> str:
         )
         for table in schema.tables
     )
-    own = (schema.label, schema.history_length, schema.epoch)
+    labels = _labels(schema)
+    own = (labels.pop("label"), schema.history_length, schema.epoch, *labels.values())
     return digest((impressions_fingerprint(schema), tables, own))
 
 
 def impressions_fingerprint(schema: "Schema") -> str:
     """As ``rows_fingerprint``, of the impressions alone: a new feature leaves the log as it is."""
     return digest(tuple(map(_stored, schema.impression_columns())))
+
+
+def events_fingerprint(schema: "Schema", label: "Label") -> str:
+    """As ``rows_fingerprint``, of the events of a label that comes later."""
+    return digest(tuple(map(_stored, schema.event_columns(label))))
 
 
 def _stored(column: "Column") -> tuple[str, str, int]:
@@ -51,4 +79,6 @@ def _plain(value: object) -> object:
         return {name: _plain(getattr(value, name)) for name in fields}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
     return value if isinstance(value, int | float | bool | str | None) else str(value)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from features.schema.schema import Schema
 
 _NONE = datetime.timedelta(0)
-_OWN_NAMES = {
+OWN_NAMES = {
     DAY: "the day that every table is partitioned by",
     EXAMPLE_ID: "the id of an impression, which every log has",
     CREATED: "when a feature row counts",
@@ -61,7 +61,7 @@ def check_names(schema: "Schema") -> None:
 
 
 def _check_own_names(schema: "Schema") -> None:
-    own = dict(_OWN_NAMES)
+    own = dict(OWN_NAMES)
     for table in schema.tables:
         own[table.missing_indicator] = f"the input that says whether {table.name} has a row"
         own[table.timestamp_column] = f"when the row of {table.name} became true"
@@ -70,7 +70,7 @@ def _check_own_names(schema: "Schema") -> None:
     if not _is_label(schema):
         own[LABEL] = (
             "1 or 0 for a positive or negative impression; a column may have this name where it is "
-            f"stored, is label.column, of type {Dtype.INT64} from 0 to 1, and positive from 1"
+            f"stored, is of the target, of type {Dtype.INT64} from 0 to 1, and positive from 1"
         )
     for column in schema.columns():
         if column.name in own and column is not REQUEST_TIME:
@@ -148,11 +148,12 @@ def check_label_leaks(schema: "Schema") -> None:
     - what is known only after the request (the label, and what it is drawn from) is stored with the
       impression, and is never an input.
     """
-    if schema.label.delay < _NONE:
-        raise ValueError(
-            f"schema {schema.name}: label delay {_seconds(schema.label.delay)}; no label is known "
-            "before its impression, so at least 0 s"
-        )
+    for label in schema.labels:
+        if label.delay < _NONE:
+            raise ValueError(
+                f"schema {schema.name}: label {label.name}: delay {_seconds(label.delay)}; no "
+                "label is known before its impression, so at least 0 s"
+            )
     for table in schema.tables:
         _check_delay(table, schema.label.delay)
     _check_stored(schema)
@@ -184,9 +185,11 @@ def _check_stored(schema: "Schema") -> None:
         )
     stored = {column.name for column in schema.stored}
     of_label = {
-        "label.column": schema.label.column,
-        "best_log_loss_column": schema.best_log_loss_column,
+        f"labels.{label.name}.column": label.column
+        for label in schema.labels
+        if not label.comes_later
     }
+    of_label["best_log_loss_column"] = schema.best_log_loss_column
     for field, name in of_label.items():
         if name and name not in stored:
             raise DeclarationError(
@@ -194,21 +197,6 @@ def _check_stored(schema: "Schema") -> None:
                 f"columns {sorted(stored)}, which are never inputs",
                 field=field,
             )
-    _check_label_type(schema)
-
-
-def _check_label_type(schema: "Schema") -> None:
-    """A label of text has no order, one that is missing is neither; ratings are added as whole."""
-    label = schema.label
-    column = next(column for column in schema.stored if column.name == label.column)
-    types = (Dtype.INT64,) if label.has_rating else (Dtype.INT64, Dtype.FLOAT64)
-    if column.dtype not in types or column.is_nullable:
-        raise DeclarationError(
-            f"schema {schema.name}: label column {column.name!r} is of type {column.dtype}"
-            f"{', nullable' if column.is_nullable else ''}; {' or '.join(types)}, not nullable"
-            f"{' (has_rating adds whole ratings)' if label.has_rating else ''}",
-            field="label.column",
-        )
 
 
 def _seconds(span: datetime.timedelta) -> str:

@@ -1,32 +1,15 @@
-"""The schema of one data set, with its label and the limits of a day."""
+"""The schema of one data set, with its labels and the limits of a day."""
 
 import dataclasses
 import datetime
 import functools
 from collections.abc import Iterator
 
-from features.schema import rules
+from features.schema import label_rules, rules
 from features.schema.columns import DENSE_KINDS, REQUEST_TIME, TIME_CONTEXT, Column, Kind
-from features.schema.fingerprints import digest
+from features.schema.fingerprints import fingerprint
+from features.schema.labels import Label
 from features.schema.tables import Bag, FeatureTable, Role, TableKind
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Label:
-    """What counts as a positive impression, and when that is known."""
-
-    column: str
-    """Impression column from which the label is read."""
-    positive_from: float
-    """Smallest value of that column that is a positive."""
-    delay: datetime.timedelta
-    """From the impression until the label may enter a feature."""
-    has_rating: bool = False
-    """Whether the column is a graded rating, whose mean is a feature too."""
-    prior_rate: float = 0.5
-    """Positive rate towards which small counts are smoothed."""
-    prior_weight: float = 10.0
-    """How many impressions that prior is worth."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +35,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schema:
-    """A data set: its impressions, its feature tables, its label and its limits."""
+    """A data set: its impressions, its feature tables, its labels and its limits."""
 
     name: str
     doc: str
@@ -63,10 +46,12 @@ class Schema:
     context: tuple[Column, ...]
     """Impression columns that a request brings along."""
     stored: tuple[Column, ...]
-    """Impression columns that are kept, and are never inputs; the label's source among them."""
+    """Impression columns that are kept, and are never inputs; the labels' sources among them."""
     time_context: tuple[str, ...]
     """Which of TIME_CONTEXT the model uses, computed from the request time when encoding."""
-    label: Label
+    labels: tuple[Label, ...]
+    target: str
+    """Name of the label that training learns."""
     tables: tuple[FeatureTable, ...]
     limits: Limits
     history_length: int
@@ -84,9 +69,38 @@ class Schema:
 
     def __post_init__(self) -> None:
         """Names are unique, references resolve, and no input can be an impression's own label."""
+        label_rules.check_labels(self)
         rules.check_label_leaks(self)
         rules.check_names(self)
+        label_rules.check_later_labels(self)
         rules.check_days(self)
+
+    @functools.cached_property
+    def label(self) -> Label:
+        """The target: the label that training learns."""
+        return next(label for label in self.labels if label.name == self.target)
+
+    @property
+    def later_labels(self) -> tuple[Label, ...]:
+        """The labels that come later."""
+        return tuple(label for label in self.labels if label.comes_later)
+
+    @property
+    def maturity_days(self) -> int:
+        """Days from a day until all its impressions have their final label; 0: it has them itself.
+
+        The day that is learnt when a day has landed is so many days earlier.
+        """
+        return self.label.known_after_days if self.label.comes_later else 0
+
+    @property
+    def can_push(self) -> bool:
+        """Whether rows of state may be brought online within a day.
+
+        Events land a file a day, so within it nobody knows of those that have come. With a delay of
+        a day or more no row needs to.
+        """
+        return not self.label.comes_later or self.label.delay >= datetime.timedelta(days=1)
 
     def entities(self) -> Iterator[tuple[Role, Column]]:
         """The entities of the data set, the user first where there is one."""
@@ -135,6 +149,11 @@ class Schema:
         """Columns of one impression, in the order in which they are stored."""
         entities = tuple(column for _, column in self.entities())
         return (*entities, REQUEST_TIME, *self.context, *self.stored)
+
+    def event_columns(self, label: Label) -> tuple[Column, ...]:
+        """Columns of an event of a label that comes later, in their stored order."""
+        by_name = {column.name: column for column in self.impression_columns()}
+        return (REQUEST_TIME, *(by_name[name] for name in label.join))
 
     def columns(self) -> Iterator[Column]:
         """Every column of the schema once: the impressions', the request time's, the tables'."""
@@ -201,4 +220,4 @@ class Schema:
 
         Descriptions, limits and severities are left out: to reword one must not retire a model.
         """
-        return digest(self)
+        return fingerprint(self)

@@ -7,7 +7,8 @@ A file that was cut off is recognised by its end: a text must end with a line br
 its footer. A folder must hold no ``_temporary``, and in an object store Spark's ``_SUCCESS``, which
 is put last. A day on which nothing happened has a file without rows. Within a day impressions may
 land in parts, ``intraday/<day>/<any name>.<suffix>``, by the same rule. The day's own file replaces
-its parts.
+its parts. The events of a label that comes later land by the same rule too, as
+``labels/<label>/<day of the event>.<suffix>``, with no parts.
 """
 
 import csv
@@ -36,11 +37,18 @@ _ENDS = {".parquet": b"PAR1", ".tsv": b"\n", ".csv": b"\n", ".jsonl": b"\n"}
 """Last bytes of a file that is whole, by the end of its name."""
 INTRADAY = "intraday"
 """Folder of the parts of days that are not over."""
+LABELS = "labels"
+"""Folder of the events of labels that come later; each label has a folder there."""
 
 
 def impressions_file(landing: Place, day: datetime.date, suffix: str) -> Place:
     """The file that holds the impressions of one day."""
     return landing / "impressions" / f"{day.isoformat()}.{suffix}"
+
+
+def events_file(landing: Place, label: str, day: datetime.date, suffix: str) -> Place:
+    """The file that holds the events of one day of a label that comes later."""
+    return landing / LABELS / label / f"{day.isoformat()}.{suffix}"
 
 
 def landed_files(landing: Place, day: str, suffix: str) -> list[Place]:

@@ -25,12 +25,13 @@ from features.places import Place, arrow_file, is_local, place, uri
 from features.runbooks import RunbookError
 from features.schema import DAY, EXAMPLE_ID, SOURCE, SOURCE_FILE, SOURCE_LINE, Dtype, Schema
 from features.spark.landed_columns import INT96, header_of, integers_for_floats
-from features.spark.landing import INTRADAY, files_of, is_whole
+from features.spark.landing import INTRADAY, LABELS, files_of, is_whole
 from features.spark.session import spark_type, struct_of
 
-_DAY_OF_PATH = rf"/(?:impressions|{INTRADAY})/(\d{{4}}-\d{{2}}-\d{{2}})[^/]*(?:/[^/]*){{0,2}}$"
+_FOLDERS = rf"(?:impressions|{INTRADAY}|{LABELS}/[a-z][a-z0-9_]*)"
+_DAY_OF_PATH = rf"/{_FOLDERS}/(\d{{4}}-\d{{2}}-\d{{2}})[^/]*(?:/[^/]*){{0,2}}$"
 """The day is in the name of a day's file or folder, and in the name of the folder of parts."""
-_BELOW_LANDING = rf"/((?:impressions|{INTRADAY})/.+)$"
+_BELOW_LANDING = rf"/({_FOLDERS}/.+)$"
 
 
 def delimited(

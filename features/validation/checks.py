@@ -19,12 +19,14 @@ from features.lake.candidate import Candidate, manifest
 from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE
 from features.pipeline.aggregates import is_positive
 from features.pipeline.builds import staged_features
-from features.pipeline.jobs import publish_features, stage_impressions
+from features.pipeline.ingestion.ingest import stage_impressions
+from features.pipeline.jobs import publish_features
 from features.pipeline.workspace import Workspace
 from features.places import Place
 from features.schema import DAY, LABEL, Limits
 from features.spark.session import feature_struct, impressions_struct
 from features.validation.expectations import Suite, label_expectations, update_docs
+from features.validation.label_events import check_events, check_mature_rates
 from features.validation.outcome import Outcome
 from features.validation.row_rules import (
     Routing,
@@ -40,6 +42,19 @@ from features.validation.row_rules import (
 _CHECKS_AT_ONCE = 2
 _FEWEST_TRAILING_DAYS = 3
 """With fewer of them a number of rows is unusual at most, and no reason to stop."""
+
+
+def check_log(work: Workspace, days: Sequence[datetime.date], reports: Place) -> list[Outcome]:
+    """Check what has landed of some days: events of labels that come later, then impressions.
+
+    Returns:
+        An outcome for each table; none of the impressions where events stop the days.
+    """
+    labels = work.schema.later_labels
+    outcomes = [check_events(work, label, days, reports) for label in labels]
+    if any(outcome.critical for outcome in outcomes):
+        return outcomes
+    return [*outcomes, check_impressions(work, days, reports)]
 
 
 def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: Place) -> Outcome:
@@ -58,14 +73,16 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
             lake.put(one, days)
         with lake.preview(staged):
             rows = work.impressions(days).withColumn(LABEL, is_positive(schema.label))
+            wrong_rates, odd_rates = check_mature_rates(work, days)
         suite = Suite(schema, IMPRESSIONS, struct, reports)
-        labels = label_expectations(schema, sum(routed.published.values()))
-        suite.define(rules, routed, labels)
+        # Whether an impression is positive, a target that comes later does not say yet.
+        known = 0 if schema.label.comes_later else sum(routed.published.values())
+        suite.define(rules, routed, label_expectations(schema, known))
         outcome = suite.run(_cached(caches, rows))
     trailing = _trailing_rows(work, days)
     too_few, unusual = check_row_counts(schema.limits, routed.published, trailing)
-    outcome.critical.extend(too_few)
-    outcome.reported.extend(unusual)
+    outcome.critical.extend([*too_few, *wrong_rates])
+    outcome.reported.extend([*unusual, *odd_rates])
     update_docs([suite])
     if not outcome.critical:
         for one in (*quarantine, staged):

@@ -26,7 +26,7 @@ _CLOCK_SECONDS = 1.0
 _QUARANTINED_SHARE = "quarantined_share"
 _BROKEN_VALUES = 20
 """That the Data Docs show of each rule."""
-_SMALLEST_DAY_FOR_LABEL_RATE = 500
+SMALLEST_DAY_FOR_LABEL_RATE = 500
 """Below it a label rate outside the limits is chance, and only reported."""
 
 
@@ -221,7 +221,7 @@ def label_expectations(schema: Schema, rows: int) -> list[gxe.Expectation]:
     """Expectations of the labels of so many rows together."""
     if not rows:
         return []
-    severity = Severity.CRITICAL if rows >= _SMALLEST_DAY_FOR_LABEL_RATE else Severity.INFO
+    severity = Severity.CRITICAL if rows >= SMALLEST_DAY_FOR_LABEL_RATE else Severity.INFO
     return [
         gxe.ExpectColumnMeanToBeBetween(
             column=LABEL,

@@ -24,6 +24,7 @@ from features.schema import (
     REQUEST_TIME,
     Column,
     FeatureTable,
+    Label,
     Schema,
     Severity,
 )
@@ -107,6 +108,19 @@ def impression_rules(schema: Schema) -> list[Rule]:
         ),
     ]
     return rules + _column_rules(schema.impression_columns())
+
+
+def event_rules(schema: Schema, label: Label) -> list[Rule]:
+    """Rules of the events of a label that comes later: an event that breaks one counts nowhere."""
+    columns = schema.event_columns(label)
+    other_day = Rule(
+        check=Check.DAY,
+        columns=(REQUEST_TIME.name,),
+        severity=Severity.WARNING,
+        reason="the event is on another day than its file",
+    )
+    as_warnings = (dataclasses.replace(one, severity=Severity.WARNING) for one in columns)
+    return [other_day, *_column_rules(tuple(as_warnings))]
 
 
 def frequency_rule(user: Column, raw: DataFrame, *, max_rows: int) -> Rule:

@@ -11,6 +11,7 @@ from features.datasets.readers import reader_of
 from features.lake.lake import IMPRESSIONS_RAW, ONE_DAY, Lake, day_range
 from features.pipeline import jobs
 from features.pipeline.availability import declared_availability
+from features.pipeline.ingestion.ingest import ingest, stage_impressions
 from features.pipeline.item_daily import item_daily
 from features.pipeline.point_in_time import join_as_of
 from features.pipeline.user_state import user_state
@@ -91,7 +92,7 @@ def open_log(
         reader_of(work.schema).fetch(folder, **sizes)
     all_days = day_range(first, first + (days - 1) * ONE_DAY)
     log = FeatureLog(work, landing, all_days[-(kept or days) :])
-    jobs.ingest(work, landing, log.days)
+    ingest(work, landing, log.days)
     raw = work.impressions(log.days, IMPRESSIONS_RAW)
     publish_impressions(work, raw, log.days)
     return log
@@ -101,7 +102,7 @@ def publish_impressions(work: Workspace, rows: DataFrame, days: Sequence[datetim
     """Publish raw impressions without a check."""
     good = rows.select(*impressions_struct(work.schema).names, DAY)
     keys = ["timestamp", EXAMPLE_ID]
-    work.lake.publish(jobs.stage_impressions(work, good, days, keys=keys))
+    work.lake.publish(stage_impressions(work, good, days, keys=keys))
 
 
 def build(log: FeatureLog, days: Sequence[datetime.date], *, is_first: bool = False) -> None:

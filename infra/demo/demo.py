@@ -15,6 +15,7 @@ behind is what ``make up`` shows.
 """
 
 import concurrent.futures
+import datetime
 import json
 import os
 import sys
@@ -107,14 +108,15 @@ class Demo:
             airflow = background.submit(stack.start_airflow)
             stack.wait_for_spark()
             backfill.prepare(self.jobs, *self.history)
+            first, learnt = self.history[0], self._learnt(self.history[1])
             holdout_days = self.schema.holdout_days
             backfill.together(
                 lambda: self._open_endpoint(stack),
-                lambda: backfill.learn(self.jobs, *self.history, holdout_days=holdout_days),
+                lambda: backfill.learn(self.jobs, first, learnt, holdout_days=holdout_days),
             )
             airflow.result()
             self._stage("endpoint answers", lambda: stack.wait_for_endpoint(with_model=False))
-            backfill.promote(self.jobs, self.history[1])
+            backfill.promote(self.jobs, learnt)
             self._stage("Airflow is healthy", stack.wait_for_airflow)
             dag_id = dag_of("daily_ranking", self.settings.dataset)
             self._run_days(Scheduler(self.settings.airflow_url, dag_id))
@@ -141,6 +143,10 @@ class Demo:
         self.replay = Replay(self.schema, settings=self.settings, day=self.days[-1])
         os.environ["RANKING_FIRST_DAY"] = str(self.days[0])
         os.environ["RANKING_LAST_DAY"] = str(self.days[-1])  # no run for today
+
+    def _learnt(self, day: datetime.date) -> datetime.date:
+        """The newest day whose labels are final when a day is over."""
+        return day - datetime.timedelta(days=self.schema.maturity_days)
 
     def _open_endpoint(self, stack: Stack) -> None:
         """Fill the online store, then start what reads it: its imports take a core for 15 s."""
@@ -189,7 +195,8 @@ class Demo:
         It refuses it, or holds where the days are too small to show how bad it is.
         """
         result = self.jobs.run(
-            *("drill spoilt", "training", "evaluate", f"--date={self.days[-1]}", "--drill=spoilt"),
+            *("drill spoilt", "training", "evaluate"),
+            *(f"--date={self._learnt(self.days[-1])}", "--drill=spoilt"),
             folders="lake checkpoints artifacts tracking reports",
         )
         if result.get("decision") not in {"refuse", "hold"}:

@@ -190,7 +190,7 @@ class Replay:
 
 def _why_not(schema: Schema) -> str:
     """Why nothing is replayed; empty when the day can be replayed."""
-    if not (has_push() and schema.tables_of(TableKind.STATE)):
+    if not (has_push() and schema.can_push and schema.tables_of(TableKind.STATE)):
         return "no users whose state is pushed within a day"
     source = data_set_of(schema.name).source
     is_known = (source.format, source.time.unit) in {("parquet", None), ("tsv", "seconds")}

@@ -36,7 +36,8 @@ def ranked_answer(schema: Schema, *, lake: Place, day: datetime.date, endpoint: 
                 "item": row[schema.item.name],
                 "title": titles.get(row[schema.item.name], ""),
                 "score": round(score, 4),
-                schema.label.column: row[schema.label.column],
+                # None of a label that comes later.
+                schema.label.column: row.get(schema.label.column),
             }
             for rank, (score, row) in enumerate(ranked, start=1)
         ],

@@ -130,7 +130,8 @@ class Stack:
     def start_pushes(self) -> None:
         """Start a push for each data set that has one; it waits for data."""
         for name in self.settings.names if has_push() else ():
-            if schema_of(name).tables_of(TableKind.STATE):
+            schema = schema_of(name)
+            if schema.can_push and schema.tables_of(TableKind.STATE):
                 self._start_push(name)
 
     def _start_push(self, dataset: str) -> None:

@@ -162,18 +162,21 @@ def test_helpers_are_not_parsed_as_dag_files() -> None:
 
 
 def test_the_logs_facts_equal_their_schemas() -> None:
-    """The DAGs read four facts of each schema file, because they import no package of ours."""
+    """The DAGs read some facts of each schema file, because they import no package of ours."""
     import ranking_logs
 
-    from features.datasets.catalog import data_set_of, names
+    from features.datasets.catalog import data_set_at, data_set_of, names
 
-    for name in names():
-        schema, source = data_set_of(name).schema, data_set_of(name).source
-        assert ranking_logs.log_of(name, []) == ranking_logs.Log(
+    orders = Path(__file__).parents[1] / "support" / "orders.yaml"
+    for data_set in [*map(data_set_of, names()), data_set_at(orders)]:
+        schema, source = data_set.schema, data_set.source
+        assert ranking_logs.log_of(schema.name, [orders]) == ranking_logs.Log(
             first_day=schema.first_day,
             last_day=schema.last_day,
             holdout_days=schema.holdout_days,
             suffix=source.landed_suffix,
+            events={name: one.landed_suffix for name, one in data_set.label_sources.items()},
+            maturity_days=schema.maturity_days,
         )
 
 

@@ -1,6 +1,7 @@
 """Has a day landed? The sensor, and the rule that it applies."""
 
 import asyncio
+import dataclasses
 import datetime
 import json
 import pathlib
@@ -55,11 +56,32 @@ def test_the_triggerer_finds_a_day_that_lands_while_it_waits(assets, anywhere, m
     until = timezone.utcnow() + datetime.timedelta(seconds=30)
     landing = threading.Timer(0.5, put_whole, (file, b"example_id\n"))
     landing.start()
-    trigger = ranking_landing.LandedTrigger(file=str(file), until=until, poll_seconds=0.1)
+    trigger = ranking_landing.LandedTrigger(files=[str(file)], until=until, poll_seconds=0.1)
     assert _fired(trigger) is True
     landing.join()
     sensor = ranking_landing.LandedSensor(data_set=data_set(), task_id="landed", day="1998-04-20")
     assert sensor.looked({"ti": TaskInstance()}, True) == {"landed": "1998-04-20"}
+
+
+def test_a_day_waits_for_the_events_of_its_labels_too(assets) -> None:
+    films = data_set()
+    late = dataclasses.replace(films, log=dataclasses.replace(films.log, events={"order": "csv"}))
+    sensor = ranking_landing.LandedSensor(
+        data_set=late, task_id="landed", day="1998-04-20", timeout=0
+    )
+    impressions, events = sensor.files()
+    assert events.parts[-3:] == ("labels", "order", "1998-04-20.csv")
+    for file in (impressions, events):
+        assert sensor.poke({}) is False
+        file.parent.mkdir(parents=True)
+        file.write_text("example_id\n")
+    assert sensor.poke({}) is True
+    events.unlink()
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute.__wrapped__(sensor, {"ti": TaskInstance(task_id="landed")})
+    assert _fired(deferred.value.trigger) is False
+    with pytest.raises(AirflowSkipException, match=r"no whole .*order/1998-04-20\.csv"):
+        sensor.looked({"ti": TaskInstance(task_id="landed")}, False)
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,22 @@
 """A schema file as the schema that it declares, or as errors that name its lines."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from features.datasets.schema_files.entry import UNKNOWN_KEY
 from features.datasets.schema_files.marked_yaml import Key, MarkedYaml, Problem
 from features.datasets.schema_files.models import (
+    KINDS_OF_LABELS,
     KINDS_OF_TABLES,
-    UNKNOWN_KEY,
+    AnyLabel,
     ColumnEntry,
     DataSetEntry,
     ItemDailyEntry,
+    LaterLabelEntry,
     SourceEntry,
     StoredEntry,
     TableEntry,
@@ -41,6 +44,8 @@ class DataSet:
     path: Path
     schema: Schema
     source: SourceEntry
+    label_sources: Mapping[str, SourceEntry] = dataclasses.field(default_factory=dict)
+    """Of the labels that come later, what their landed events look like."""
 
 
 def read_data_set(path: Path) -> DataSet:
@@ -54,7 +59,7 @@ def read_data_set(path: Path) -> DataSet:
         raise text.error(problems)
     builder = _Builder()
     try:
-        return DataSet(path, builder.schema(entry), entry.source)
+        return DataSet(path, builder.schema(entry), entry.source, _label_sources(entry))
     except DeclarationError as error:
         raise text.error([Problem(builder.key_of(error), str(error))]) from None
 
@@ -78,10 +83,11 @@ class _Builder:
         """The schema; DeclarationError for what no consumer could honour."""
         item = self._column(entry.item.name, entry.item, ("item",))
         user = self._column(entry.user.name, entry.user, ("user",)) if entry.user else None
-        label = Label(**dict(entry.label))
+        labels = tuple(_label(name, label) for name, label in entry.labels.items())
         context = self._columns_of(entry.context, ("context",))
         stored = self._columns_of(entry.stored, ("stored",))
         lengths = [t.history_length for t in entry.tables if isinstance(t, UserStateEntry)]
+        label = next((one for one in labels if one.name == entry.target), labels[0])
         tables = [
             self._table(table, item, label, ("tables", index))
             for index, table in enumerate(entry.tables)
@@ -95,7 +101,8 @@ class _Builder:
             context=context,
             stored=stored,
             time_context=tuple(entry.time_context),
-            label=label,
+            labels=labels,
+            target=entry.target,
             tables=tuple(tables),
             limits=Limits(**dict(entry.limits)),
             history_length=max(lengths, default=0),
@@ -153,6 +160,19 @@ class _Builder:
         )
 
 
+def _label(name: str, entry: AnyLabel) -> Label:
+    given = dict(entry)
+    if isinstance(entry, LaterLabelEntry):
+        del given["source"]
+        given |= {"column": name, "positive_from": 1, "join": tuple(entry.join)}
+    return Label(name=name, **given)
+
+
+def _label_sources(entry: DataSetEntry) -> dict[str, SourceEntry]:
+    later = {n: one for n, one in entry.labels.items() if isinstance(one, LaterLabelEntry)}
+    return {name: label.source for name, label in later.items()}
+
+
 def _problems(path: Path, entry: DataSetEntry) -> Iterator[Problem]:
     """What is wrong with the file and no rule of the schema."""
     if entry.name != path.stem:
@@ -172,6 +192,9 @@ def _problems(path: Path, entry: DataSetEntry) -> Iterator[Problem]:
             yield Problem(("source", "columns", name), f"columns are {landed}")
     if entry.source.format:
         yield from _read_twice(entry)
+    for name, label in entry.labels.items():
+        if isinstance(label, LaterLabelEntry):
+            yield from _of_label_source(("labels", name, "source"), label)
     limits = entry.limits
     if limits.min_positive_rate > limits.max_positive_rate:
         yield Problem(
@@ -180,9 +203,15 @@ def _problems(path: Path, entry: DataSetEntry) -> Iterator[Problem]:
         )
 
 
+def _of_label_source(key: Key, label: LaterLabelEntry) -> Iterator[Problem]:
+    for name in label.source.columns:
+        if name not in label.join:
+            yield Problem((*key, "columns", name), f"join has {label.join}")
+    yield from _same_column(key, label.source, (REQUEST_TIME.name, *label.join))
+
+
 def _read_twice(entry: DataSetEntry) -> Iterator[Problem]:
-    """Two columns that read one column of the same landed file: one of them is a slip."""
-    source, user = entry.source, entry.user
+    user = entry.user
     entities = [entity.name for entity in (user, entry.item) if entity]
     files = [(REQUEST_TIME.name, EXAMPLE_ID, *entities, *entry.context, *entry.stored)]
     for table in entry.tables:
@@ -191,17 +220,21 @@ def _read_twice(entry: DataSetEntry) -> Iterator[Problem]:
         elif table.kind == "user_attributes" and user:
             files.append((user.name, *table.columns))
     for columns in files:
-        readers: dict[str, str] = {}
-        for name in columns:
-            is_time = name == REQUEST_TIME.name
-            landed = source.time.column if is_time else source.columns.get(name, name)
-            first = readers.setdefault(landed, name)
-            if first != name:
-                named = next((one for one in (name, first) if one in source.columns), None)
-                key = ("columns", named) if named else ("time", "column")
-                yield Problem(
-                    ("source", *key), f"{first} and {name} would both read the column {landed!r}"
-                )
+        yield from _same_column(("source",), entry.source, columns)
+
+
+def _same_column(key: Key, source: SourceEntry, columns: Iterable[str]) -> Iterator[Problem]:
+    """Two columns that read one column of the same landed file: one of them is a slip."""
+    readers: dict[str, str] = {}
+    for name in columns:
+        is_time = name == REQUEST_TIME.name
+        landed = source.time.column if is_time else source.columns.get(name, name)
+        first = readers.setdefault(landed, name)
+        if first != name:
+            named = next((one for one in (name, first) if one in source.columns), None)
+            field = ("columns", named) if named else ("time", "column")
+            said = f"{first} and {name} would both read the column {landed!r}"
+            yield Problem((*key, *field), said)
 
 
 def _problem(error: ErrorDetails) -> Problem:
@@ -225,9 +258,12 @@ def _problem(error: ErrorDetails) -> Problem:
 
 
 def _key(loc: tuple[str | int, ...]) -> Key:
-    """Without what pydantic adds: the kind of a table, and a mark of what is wrong in a key."""
+    """Without what pydantic adds: a table's or label's kind, and what is wrong in a key."""
+    kinds = (
+        {"tables": KINDS_OF_TABLES, "labels": KINDS_OF_LABELS}.get(str(loc[0]), ()) if loc else ()
+    )
     return tuple(
         part
         for place, part in enumerate(loc)
-        if part != "[key]" and not (part in KINDS_OF_TABLES and place == 2 and loc[0] == "tables")
+        if part != "[key]" and not (part in kinds and place == 2)
     )

@@ -4,12 +4,12 @@ The keys are the fields, the texts below them what an editor shows. ``build`` ma
 """
 
 import datetime
-import difflib
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from features.datasets.schema_files.entry import Entry
 from features.datasets.schema_files.values import (
     ColumnName,
     Module,
@@ -20,38 +20,6 @@ from features.datasets.schema_files.values import (
     Text,
 )
 from features.schema import Dtype, Kind, Severity
-
-UNKNOWN_KEY = "unknown_key"
-"""Type of the error about a key that there is not; its context has the key."""
-
-
-class Entry(BaseModel):
-    """A mapping with known keys; its values are of exactly the types named."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_known_keys(cls, value: object) -> object:
-        known = list(cls.model_fields)
-        for key in value if isinstance(value, dict) else ():
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                raise PydanticCustomError(
-                    UNKNOWN_KEY,
-                    "unknown key; {hint}",
-                    {
-                        "key": key,
-                        "hint": f"do you mean {near[0]}?" if near else f"the keys are {known}",
-                    },
-                )
-        return value
 
 
 class StoredEntry(Entry):
@@ -97,23 +65,6 @@ class EntityEntry(ColumnEntry):
 
     name: ColumnName
     severity: Annotated[Severity, Field(strict=False)] = Severity.CRITICAL
-
-
-class LabelEntry(Entry):
-    """What counts as a positive impression, and when that is known."""
-
-    column: ColumnName
-    """Stored column from which the label is read."""
-    positive_from: Number
-    """Smallest value that is a positive."""
-    delay: Span
-    """From the impression until its label is known."""
-    has_rating: bool = False
-    """Whether the column is a graded rating, whose mean is a feature too."""
-    prior_rate: Annotated[Number, Field(gt=0, lt=1)] = 0.5
-    """Positive rate towards which small counts are smoothed."""
-    prior_weight: Annotated[Number, Field(gt=0)] = 10
-    """How many impressions that prior is worth."""
 
 
 class UserStateEntry(Entry):
@@ -228,8 +179,63 @@ class SourceEntry(Entry):
         return self.format or self.suffix or ""
 
 
+class _AnyLabelEntry(Entry):
+    prior_rate: Annotated[Number, Field(gt=0, lt=1)] = 0.5
+    """Positive rate towards which small counts are smoothed."""
+    prior_weight: Annotated[Number, Field(gt=0)] = 10
+    """How many impressions that prior is worth."""
+
+
+class LabelEntry(_AnyLabelEntry):
+    """What counts as positive, and when that is known: a label in the row of its impression."""
+
+    column: ColumnName
+    """Stored column from which the label is read."""
+    positive_from: Number
+    """Smallest value that is a positive."""
+    delay: Span
+    """From the impression until its label is known."""
+    has_rating: bool = False
+    """Whether the column is a graded rating, whose mean is a feature too."""
+
+
+class LaterLabelEntry(_AnyLabelEntry):
+    """A label that comes later, from events that land as labels/<label>/<day>.<format>."""
+
+    source: SourceEntry
+    """What the landed events look like; a file has those of its day."""
+    join: Annotated[list[ColumnName], Field(min_length=1)]
+    """Columns of an impression that its events have too, such as the request and the item."""
+    window: PositiveSpan
+    """An impression is positive where an event comes within so long after it. Where several
+    impressions have an event's columns, the newest before it has it."""
+    delay: Span
+    """From the end of the window until the label is known, a negative as a positive one."""
+
+    @model_validator(mode="after")
+    def _has_a_format(self) -> Self:
+        if self.source.reader or self.source.fetch:
+            raise PydanticCustomError("source", "source of a label: a format, no reader, no fetch")
+        return self
+
+
+IN_THE_ROW, COMES_LATER = KINDS_OF_LABELS = ("in_the_row", "comes_later")
+
+
+def _kind_of_label(value: object) -> str:
+    if isinstance(value, dict):
+        return COMES_LATER if {"source", "join", "window"} & value.keys() else IN_THE_ROW
+    return COMES_LATER if isinstance(value, LaterLabelEntry) else IN_THE_ROW
+
+
+AnyLabel = Annotated[
+    Annotated[LabelEntry, Tag(IN_THE_ROW)] | Annotated[LaterLabelEntry, Tag(COMES_LATER)],
+    Discriminator(_kind_of_label),
+]
+
+
 class DataSetEntry(Entry):
-    """A data set: its impressions, feature tables, label, limits and landed files."""
+    """A data set: its impressions, feature tables, labels, limits and landed files."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)]
     """Name of the data set, which is also the name of this file."""
@@ -252,9 +258,12 @@ class DataSetEntry(Entry):
     """Id of the item."""
     context: dict[ColumnName, ColumnEntry] = {}
     """Columns of an impression that a request brings along, by name."""
-    stored: dict[ColumnName, StoredEntry]
+    stored: dict[ColumnName, StoredEntry] = {}
     """Columns of an impression that are known only after it, by name; never inputs."""
-    label: LabelEntry
+    labels: Annotated[dict[ColumnName, AnyLabel], Field(min_length=1)]
+    """What happened to an impression, by name: a click, an order, a rating of 4 or more."""
+    target: ColumnName
+    """The label that training learns."""
     best_log_loss_column: ColumnName | None = None
     """Stored column with the true probability, in generated data."""
     tables: Annotated[list[TableEntry], Field(min_length=1)]

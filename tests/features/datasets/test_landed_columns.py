@@ -29,7 +29,9 @@ context:
   seen: {type: list<int64>, kind: stored, max_length: 5, doc: Seen.}
 stored:
   bought: {type: int64, doc: Whether it was bought.}
-label: {column: bought, positive_from: 1, delay: 1h}
+labels:
+  sale: {column: bought, positive_from: 1, delay: 1h}
+target: sale
 tables:
   - {kind: item_daily, windows_days: [7], ttl: 7d, delay: 2h}
 limits:

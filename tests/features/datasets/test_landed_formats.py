@@ -28,7 +28,9 @@ context:
   seen: {type: list<int64>, kind: sparse, max_length: 5, shares_table_with: item_id, doc: Seen.}
 stored:
   bought: {type: int64, doc: Whether it was bought.}
-label: {column: bought, positive_from: 1, delay: 1h}
+labels:
+  sale: {column: bought, positive_from: 1, delay: 1h}
+target: sale
 tables:
   - kind: item_attributes
     doc: What the shop says.

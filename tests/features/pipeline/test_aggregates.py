@@ -34,12 +34,12 @@ STATE = user_state_table(
 )
 DELAYED = dataclasses.replace(
     BASE,
-    label=dataclasses.replace(BASE.label, delay=datetime.timedelta(hours=5)),
+    labels=(dataclasses.replace(BASE.label, delay=datetime.timedelta(hours=5)),),
     history_length=3,
     tables=(STATE, *BASE.tables[1:]),
 )
 PROMPT = dataclasses.replace(
-    DELAYED, label=dataclasses.replace(BASE.label, delay=datetime.timedelta(0))
+    DELAYED, labels=(dataclasses.replace(BASE.label, delay=datetime.timedelta(0)),)
 )
 
 

@@ -6,6 +6,7 @@ from features.lake.candidate import manifest
 from features.lake.commit import ConflictError
 from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, Lake
 from features.pipeline import jobs
+from features.pipeline.ingestion.ingest import ingest
 from features.runbooks import RunbookError
 from features.validation import checks
 
@@ -133,7 +134,7 @@ def test_impressions_and_their_quarantine_are_listed_until_they_are_published(
     )
     assert stopped.candidate == str(manifest(work.lake.root, IMPRESSIONS, [day]))
     assert work.lake.snapshot(IMPRESSIONS).version == before
-    jobs.ingest(work, built.landing, [day])
+    ingest(work, built.landing, [day])
     assert not checks.check_impressions(work, [day], tmp_path / "reports").critical
     assert work.lake.candidate(IMPRESSIONS, [day]) is None
     work.lake.refresh()
@@ -141,7 +142,7 @@ def test_impressions_and_their_quarantine_are_listed_until_they_are_published(
 
 
 def test_days_that_do_not_follow_from_the_day_before_are_named(work, built, builds):
-    from features.pipeline.workspace import stale_days
+    from features.labels.stale import stale_days
 
     first, *later = built.days[-3:]
     assert stale_days(work.lake, work.schema, built.days[-1:]) == {}

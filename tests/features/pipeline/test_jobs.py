@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW
 from features.pipeline import jobs
+from features.pipeline.ingestion.ingest import ingest
 from features.pipeline.retention import prune
 from features.schema import CREATED, Severity
 from features.spark.session import landed_struct
@@ -30,7 +31,7 @@ def hashes(work, days):
 def test_the_bootstrap_and_single_days_write_the_same_rows(work, built, builds):
     before = hashes(work, built.days)
     for day in built.days[-2:]:
-        jobs.ingest(work, built.landing, [day])
+        ingest(work, built.landing, [day])
         builds.publish(day)
         jobs.examples(work, [day])
     assert hashes(work, built.days) == before

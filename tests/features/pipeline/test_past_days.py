@@ -4,6 +4,7 @@ import datetime
 import functools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.shop.land_shop import land_shop
@@ -13,7 +14,7 @@ from features.commands import COMMANDS
 from features.lake.lake import EXAMPLES, IMPRESSIONS, Lake
 from features.pipeline import jobs
 from features.validation import checks
-from features.validation.due_steps import STEPS, due
+from features.validation.due_steps import STEPS, due, mature
 
 pytestmark = pytest.mark.spark
 
@@ -56,6 +57,15 @@ def test_features_that_were_built_again_make_examples_and_later_days_due(work, b
 def test_days_of_another_schema_are_made_again(work, built):
     other = work.schema.without_push()
     assert due(work.lake, other, built.days) == ["features", "examples"]
+
+
+def test_examples_are_of_days_whose_labels_are_final(work):
+    """They come later than impressions, and begin with the lake."""
+    late = SimpleNamespace(maturity_days=2)
+    lake = SimpleNamespace(days=lambda _: DAYS[:2])
+    assert mature(lake, late, DAYS[:2]) == []
+    assert mature(lake, late, DAYS) == DAYS[:2]
+    assert mature(lake, work.schema, DAYS) == DAYS
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def declared(state_delay, daily_delay, label_delay) -> Schema:
     )
     daily = item_daily_table(label=label, windows_days=(1, 7), ttl=ttl, delay=daily_delay)
     return dataclasses.replace(
-        BASE, label=label, history_length=3, tables=(state, daily, *BASE.tables[2:])
+        BASE, labels=(label,), history_length=3, tables=(state, daily, *BASE.tables[2:])
     )
 
 

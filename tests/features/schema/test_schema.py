@@ -25,12 +25,30 @@ def test_rewording_a_column_leaves_the_fingerprint():
         {"history_length": 21},
         {"time_context": ("hour_of_day",)},
         {"item": dataclasses.replace(MOVIES.item, num_ids=2000)},
-        {"label": dataclasses.replace(MOVIES.label, positive_from=3)},
+        {"labels": (dataclasses.replace(MOVIES.label, positive_from=3),)},
         {"tables": MOVIES.tables[:-1]},
     ],
 )
 def test_whatever_shapes_an_input_changes_the_fingerprint(change):
     assert dataclasses.replace(MOVIES, **change).fingerprint() != MOVIES.fingerprint()
+
+
+LOVED = dataclasses.replace(MOVIES.label, name="loved", positive_from=5)
+
+
+def test_a_label_may_be_renamed_and_another_is_for_features_to_count():
+    renamed = dataclasses.replace(MOVIES.label, name="good")
+    same = dataclasses.replace(MOVIES, labels=(renamed,), target="good")
+    assert (same.fingerprint(), rows_fingerprint(same)) == (
+        MOVIES.fingerprint(),
+        rows_fingerprint(MOVIES),
+    )
+    both = dataclasses.replace(MOVIES, labels=(*MOVIES.labels, LOVED))
+    assert (both.label, both.target) == (MOVIES.label, "liked")
+    other = dataclasses.replace(both, target="loved")
+    assert other.label is LOVED
+    found = {one.fingerprint() for one in (MOVIES, both, other)}
+    assert len(found | {rows_fingerprint(one) for one in (MOVIES, both, other)}) == 6
 
 
 def test_a_sparse_column_names_exactly_one_way_to_its_table():
@@ -81,7 +99,7 @@ OTHER_DELAY = dataclasses.replace(TABLES[0], delay=2 * TABLES[0].delay)
         ({"tables": TABLES[:-1]}, True, False),
         ({"tables": (OTHER_DELAY, *TABLES[1:])}, True, False),
         ({"history_length": 21}, True, False),
-        ({"label": dataclasses.replace(MOVIES.label, positive_from=3)}, True, False),
+        ({"labels": (dataclasses.replace(MOVIES.label, positive_from=3),)}, True, False),
         ({"item": TITLES, "tables": TABLES[1:]}, True, True),
     ],
 )

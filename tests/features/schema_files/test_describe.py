@@ -41,6 +41,7 @@ def test_a_data_set_in_words_has_its_columns_tables_inputs_and_fingerprints(caps
     assert all(
         f"\n  {column.name} " in words for table in schema.tables for column in table.columns
     )
+    assert "\n  target       liked: rating of 4 or more, known 0s after the impression\n" in words
     assert "\nuser_state: What a user has done" in words
     assert "counts from 1m after its event, expires after 365d" in words
     assert f"{len(schema.dense_inputs())} dense inputs: " in words
@@ -56,6 +57,8 @@ def test_a_file_is_described_for_a_program_wherever_it_is(capsys, tmp_path):
     assert (code, found["name"], found["landed_suffix"]) == (0, "shop", "parquet")
     assert found["fingerprint"] != schema_of("synthetic").fingerprint()
     assert found["sparse_inputs"] == [c.name for c in schema_of("synthetic").sparse_inputs()]
+    (label,) = found["labels"]
+    assert (found["target"], label["column"], label["delay_seconds"]) == ("click", "click", 600)
     tables = {table["name"]: table for table in found["tables"]}
     assert (tables["user_state"]["ttl_seconds"], tables["item_attributes"]["ttl_seconds"]) == (
         30 * 86_400,

@@ -39,8 +39,14 @@ def test_the_good_file_is_a_schema(tmp_path):
 MUTATIONS = [
     # changed text, new text, key, value, what was expected
     ("licence: ours\n", "licence: ours\nlicense: mine\n", "license", "'mine'", "do you mean lic"),
-    ("  positive_from: 1", "  positiv: 1", "label.positiv", "'1'", "do you mean positive_from"),
-    ("  column: bought", "  colour: red", "label.colour", "'red'", "do you mean column"),
+    (
+        "  positive_from: 1",
+        "  positiv: 1",
+        "labels.sale.positiv",
+        "'1'",
+        "do you mean positive_from",
+    ),
+    ("  column: bought", "  colour: red", "labels.sale.colour", "'red'", "do you mean column"),
     ("  num_ids: 21", "  rows: 21", "item.rows", "'21'", "the keys are ['doc', 'type'"),
     ("name: shop\n", "name: stall\n", "name", "'stall'", "the name of the file, shop"),
     ("name: shop\n", "name: Shop\n", "name", "'Shop'", "match pattern"),
@@ -68,10 +74,19 @@ MUTATIONS = [
     ("  device: &", "  Device: &", "context.Device", "a mapping", "match pattern"),
     ("  last_items:\n", "  bought:\n", "stored.bought", "a mapping", "are declared twice"),
     ("  browser: {", "  user_last_event_at: {", "context.user_last_event_at", "a mapping", "twice"),
-    ("  column: bought", "  column: sold", "label.column", "'sold'", "tells the label and is not"),
-    ("  delay: 1h", "  delay: 1", "label.delay", "'1'", "with its unit: 45s, 30m, 3h or 7d"),
-    ("  delay: 1h", "  delay: 1 hour", "label.delay", "'1 hour'", "45s, 30m, 3h or 7d"),
-    ("  delay: 1h\n", "", "label.delay", "missing", "this key is required"),
+    (
+        "  column: bought",
+        "  column: sold",
+        "labels.sale.column",
+        "'sold'",
+        "tells the label and is not",
+    ),
+    ("  delay: 1h", "  delay: 1", "labels.sale.delay", "'1'", "with its unit: 45s, 30m, 3h or 7d"),
+    ("  delay: 1h", "  delay: 1 hour", "labels.sale.delay", "'1 hour'", "45s, 30m, 3h or 7d"),
+    ("    delay: 1h\n", "", "labels.sale.delay", "missing", "this key is required"),
+    ("target: sale", "target: click", "target", "'click'", "is not among its labels ['sale']"),
+    ("target: sale\n", "", "target", "missing", "this key is required"),
+    ("  sale:", "  Sale:", "labels.Sale", "a mapping", "match pattern"),
     ("kind: user_state", "kind: users", "tables.0.kind", "'users'", "one of ['user_state', "),
     ("- kind: user_state", "- doc: x", "tables.0.kind", "missing", "one of ['user_state', "),
     ("    ttl: 30d", "    ttl: 0d", "tables.0.ttl", "'0d'", "longer than 0s"),
@@ -113,9 +128,9 @@ def test_an_error_names_the_file_the_line_the_key_the_value_and_what_was_expecte
 
 def test_the_line_is_the_one_of_the_key(tmp_path):
     (line,) = error_of(tmp_path, GOOD.replace("    ttl: 7d", "    ttl: week"))
-    assert line.startswith("49: tables.1.ttl: 'week'; ")
+    assert line.startswith("51: tables.1.ttl: 'week'; ")
     (line,) = error_of(tmp_path, GOOD.replace("    delay: 5m\n", ""))
-    assert line.startswith("43: tables.0.delay: missing; ")
+    assert line.startswith("45: tables.0.delay: missing; ")
     (line,) = error_of(tmp_path, GOOD.replace("doc: Browser", "docs: Browser"))
     assert line.startswith("25: context.browser.docs: ")
     (line,) = error_of(tmp_path, GOOD.replace("Browser of the request.", "3"))

@@ -1,0 +1,1 @@
+"""From where the log lands into the lake."""

@@ -1,0 +1,77 @@
+"""What has landed, as raw tables of the lake: impressions, and events of labels that come later.
+
+A job is a pure function of its days and of what has landed of them.
+"""
+
+import datetime
+from collections.abc import Sequence
+
+from pyspark.sql import DataFrame
+
+from features.datasets.readers import reader_of
+from features.labels.events import raw_events_table
+from features.lake.candidate import Candidate
+from features.lake.day_rows import Partition
+from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW
+from features.pipeline.workspace import Workspace
+from features.places import Place
+from features.schema import EXAMPLE_ID
+from features.spark.landing import impressions_file
+
+
+def ingest(
+    work: Workspace,
+    landing: Place,
+    days: Sequence[datetime.date],
+    *,
+    available_at: datetime.datetime | None = None,
+) -> list[Partition]:
+    """Write landed impressions and events of some days, typed, into the lake.
+
+    Args:
+        work: Session, schema and lake.
+        landing: Where they have landed.
+        days: Which days to take.
+        available_at: From when they count, where they correct days that were used before: no
+            feature row that is computed from them will count earlier.
+    """
+    reader, folder = reader_of(work.schema), landing / work.schema.name
+    paths = [impressions_file(folder, day, reader.suffix) for day in days]
+    frame = reader.read_files(work.spark, paths)
+    corrected_at = _moments(work, days, IMPRESSIONS_RAW, available_at)
+    keys = ["timestamp", EXAMPLE_ID]
+    written = work.replace(frame, IMPRESSIONS_RAW, days, keys=keys, corrected_at=corrected_at)
+    for label in work.schema.later_labels:
+        events, table = reader.read_events(work.spark, label, folder, days), raw_events_table(label)
+        corrected_at = _moments(work, days, table, available_at)
+        keys = ["timestamp", *label.join]
+        written += work.replace(events, table, days, keys=keys, corrected_at=corrected_at)
+    return written
+
+
+def _moments(
+    work: Workspace,
+    days: Sequence[datetime.date],
+    table: str,
+    available_at: datetime.datetime | None,
+) -> dict[datetime.date, datetime.datetime]:
+    if available_at:
+        return dict.fromkeys(days, available_at)
+    return corrections(work, days, table)
+
+
+def corrections(
+    work: Workspace, days: Sequence[datetime.date], table: str
+) -> dict[datetime.date, datetime.datetime]:
+    """For each corrected day, from when the correction counts; to run a day again keeps it."""
+    lake = work.lake
+    found = {day: lake.manifest(table, day).corrected_at for day in days if lake.has(table, day)}
+    return {day: moment for day, moment in found.items() if moment}
+
+
+def stage_impressions(
+    work: Workspace, frame: DataFrame, days: Sequence[datetime.date], *, keys: Sequence[str]
+) -> Candidate:
+    """Stage impressions of some days with the corrections of the raw ones."""
+    corrected_at = corrections(work, days, IMPRESSIONS_RAW)
+    return work.stage(frame, IMPRESSIONS, days, keys=keys, corrected_at=corrected_at)

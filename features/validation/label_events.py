@@ -1,0 +1,82 @@
+"""The check of the events of labels that come later, and of the share of positives they make.
+
+An event that says not when, of what, or on which day it is goes to quarantine, with file and line;
+too many of them stop the day, as with impressions.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+from collections.abc import Sequence
+
+from pyspark.sql import functions as F
+
+from features.labels.events import events_struct, events_table, raw_events_table
+from features.lake.lake import IMPRESSIONS, ONE_DAY, QUARANTINE
+from features.pipeline.aggregates import is_positive
+from features.pipeline.ingestion.ingest import corrections
+from features.pipeline.workspace import Workspace, require_current
+from features.places import Place
+from features.schema import DAY, SOURCE, Label
+from features.spark.session import struct_of
+from features.validation.expectations import SMALLEST_DAY_FOR_LABEL_RATE, Suite, update_docs
+from features.validation.outcome import Outcome
+from features.validation.row_rules import event_rules, is_good, mark_broken_rules, routing
+
+
+def check_events(
+    work: Workspace, label: Label, days: Sequence[datetime.date], reports: Place
+) -> Outcome:
+    """Check the events of some days; publish the good ones and the quarantine, or stop the days."""
+    schema, lake, table = work.schema, work.lake, events_table(label)
+    raw_table, struct = raw_events_table(label), events_struct(schema, label)
+    require_current(lake, schema, raw_table, days)
+    landed = struct_of(schema.event_columns(label)).add(SOURCE[0], "string").add(SOURCE[1], "long")
+    rules, names = event_rules(schema, label), [*struct.names, DAY]
+    with contextlib.ExitStack() as stack:
+        raw = lake.read(work.spark, raw_table, landed, days)
+        marked = mark_broken_rules(raw, rules).cache()
+        stack.callback(marked.unpersist)
+        routed, good = routing(marked, rules, days), marked.where(is_good()).select(*names)
+        moments = corrections(work, days, raw_table)
+        staged = [work.stage(good, table, days, keys=struct.names, corrected_at=moments)]
+        quarantine = f"{QUARANTINE}_{table}"
+        if any(routed.quarantined.values()) or lake.days_between(quarantine, days[0], days[-1]):
+            bad = marked.where(~is_good())
+            staged.insert(0, work.stage(bad, quarantine, days, keys=struct.names))
+        suite = Suite(schema, table, struct, reports)
+        suite.define(rules, routed)
+        outcome = suite.run(good)
+    update_docs([suite])
+    if not outcome.critical:
+        for one in staged:
+            lake.publish(one)
+    return dataclasses.replace(outcome, files=[file.path for file in staged[-1].files])
+
+
+def check_mature_rates(
+    work: Workspace, days: Sequence[datetime.date]
+) -> tuple[list[str], list[str]]:
+    """What must stop the days, and what is only reported, of the labels that they make mature.
+
+    Of a target that comes later the share of positives is known some days after an impression: it
+    is judged with the day whose events complete it.
+    """
+    schema, limits = work.schema, work.schema.limits
+    wanted = {day - schema.maturity_days * ONE_DAY for day in days}
+    mature = [day for day in work.lake.days(IMPRESSIONS) if day in wanted]
+    if not (schema.maturity_days and mature):
+        return [], []
+    share = F.avg(is_positive(schema.label)).alias("share")
+    of_days = work.impressions(mature).agg(F.count("*").alias("rows"), share).first()
+    if of_days is None or not of_days.rows:
+        return [], []
+    if limits.min_positive_rate <= of_days.share <= limits.max_positive_rate:
+        return [], []
+    sentence = (
+        f"label {schema.label.name} of {mature[0]} to {mature[-1]}: share of positives "
+        f"{of_days.share:.4g} of {of_days.rows} rows; from {limits.min_positive_rate:g} to "
+        f"{limits.max_positive_rate:g}"
+    )
+    is_critical = of_days.rows >= SMALLEST_DAY_FOR_LABEL_RATE
+    return ([sentence], []) if is_critical else ([], [sentence])

@@ -1,0 +1,142 @@
+"""Labels that come later: whose they are, when they count, and what waits for them."""
+
+import datetime
+import json
+from collections import defaultdict
+
+import pytest
+from support.orders_log import DAYS, HOUR
+
+from features import __main__ as features_main
+from features.labels.stale import stale_by_events, stale_days
+from features.lake.lake import EXAMPLES
+from features.pipeline import jobs
+from features.runbooks import RunbookError
+
+pytestmark = pytest.mark.spark
+DAY = datetime.timedelta(days=1)
+TABLES = ("user_state", "item_daily", EXAMPLES)
+MATURE = DAYS[:-2]
+"""36 hours and 2 more after the last impression of a day, two other days are over."""
+
+
+def labels_of(shop) -> dict[int, int]:
+    found = shop.work.lake.snapshot(EXAMPLES)
+    tables = [found.read(day, ["example_id", "label"]).to_pylist() for day in found.days]
+    return {row["example_id"]: row["label"] for table in tables for row in table}
+
+
+def test_an_order_belongs_to_the_newest_impression_before_it_within_the_window(finished):
+    shop = finished
+    mature = {n for n, *_, at in shop.shown if at < shop.midnight(MATURE[-1] + DAY)}
+    positives = shop.positives() & mature
+    assert 15 < len(positives) < len(mature) - 15
+    labels = labels_of(shop)
+    assert labels.keys() == mature
+    assert {n for n, label in labels.items() if label} == positives
+    # Columns of labels that are not final yet are no part of an example.
+    assert "order" not in shop.work.lake.snapshot(EXAMPLES).schema_json
+
+
+def test_a_label_counts_when_its_window_and_delay_are_over_a_negative_as_a_positive_one(finished):
+    shop = finished
+    positives, of_user = shop.positives(), defaultdict(list)
+    for n, user, _, at in shop.shown:
+        of_user[user].append((at + 38 * HOUR, n in positives))
+    rows = shop.work.features(shop.schema.table("user_state"), DAYS).collect()
+    assert len(rows) > 80
+    for row in rows:
+        at = row.event_timestamp.replace(tzinfo=datetime.UTC).timestamp()
+        known = [is_positive for when, is_positive in of_user[row.user_id] if when <= at]
+        assert (row.user_labelled_all, row.user_positives_all) == (len(known), sum(known))
+
+
+def test_rows_depend_on_their_days_alone_whatever_has_landed_since(finished):
+    shop = finished
+    day_by_day = shop.hashes(*TABLES)
+    # All days are there now: events and impressions after each of these.
+    for day in DAYS[1:3]:
+        shop.build([day])
+        jobs.examples(shop.work, [day])
+    assert shop.hashes(*TABLES) == day_by_day
+    shop.build(DAYS[1:])
+    jobs.examples(shop.work, MATURE)
+    assert shop.hashes(*TABLES) == day_by_day
+
+
+def test_what_lacks_events_waits_for_them(shop):
+    shop.land(DAYS[:3])
+    shop.run(DAYS[:2])
+    with pytest.raises(RunbookError, match=r"impressions: day 2025-03-03 is missing.*ingest"):
+        jobs.examples(shop.work, DAYS[:1])
+    events = shop.landing / "orders" / "labels" / "order" / f"{DAYS[2]}.csv"
+    events.rename(events.with_suffix(".late"))
+    with pytest.raises(RunbookError, match=r"labels/order/2025-03-03.csv: has not landed"):
+        shop.take(DAYS[2:3])
+    events.with_suffix(".late").rename(events)
+    shop.take(DAYS[2:3])
+    shop.work.lake.remove(shop.events, DAYS[2:3])
+    with pytest.raises(RunbookError, match=r"labels_order: day 2025-03-03 is missing"):
+        shop.build(DAYS[2:3])
+
+
+def test_before_any_label_is_mature_there_is_nothing_to_learn(shop, capsys):
+    shop.land(DAYS[:1])
+    shop.run(DAYS[:1])
+    lake = f"--lake={shop.work.lake.root.parent}"
+    code = features_main.main(["examples", "--dataset=orders", "--date=2025-02-28", lake])
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert code == 99
+    assert "the lake begins with 2025-03-01, whose labels are known 2 days later" in said["skipped"]
+
+
+def test_bad_events_go_to_quarantine_with_their_line_and_many_stop_the_day(shop):
+    day = DAYS[0]
+    shop.land([day])
+    path = shop.landing / "orders" / "labels" / "order" / f"{day}.csv"
+    good = len(path.read_text().splitlines()) - 1
+    tomorrow = shop.midnight(day + DAY)
+    with path.open("a") as file:
+        file.write(
+            f"u1,2,{tomorrow}\nu1,many,{tomorrow - 1}\n,2,{tomorrow - 1}\nu1,99,{tomorrow - 1}\n"
+        )
+    events, impressions = shop.check([day])
+    assert (events.rows, events.quarantined, events.critical) == (good + 4, 4, [])
+    assert impressions.critical == []
+    found = shop.work.lake.snapshot(f"quarantine_{shop.events}").read(day).to_pylist()
+    by_line = {row["source_line"] - good - 1: row["rules"] for row in found}
+    assert by_line == {
+        1: ["timestamp:day"],
+        2: ["item_id:present"],
+        3: ["user_id:present"],
+        4: ["item_id:range"],
+    }
+    assert {row["source_file"] for row in found} == {f"labels/order/{day}.csv"}
+    before = shop.work.lake.snapshot(shop.events).version
+    path.write_text("user_id,article,at\n" + "u1,2,never\n" * 40)
+    (events,) = shop.check([day])
+    assert "quarantine" in events.critical[0]
+    shop.work.lake.refresh()
+    assert shop.work.lake.snapshot(shop.events).version == before
+
+
+def test_a_corrected_file_of_events_names_the_days_that_it_touches(finished):
+    shop = finished
+    assert stale_by_events(shop.work.lake, shop.schema) == {}
+    before = shop.hashes(*TABLES)
+    corrected = DAYS[2]
+    fewer = [event for event in shop.orders if event[2] % (2 * HOUR)]
+    shop.land([corrected], orders=fewer)
+    shop.take([corrected])
+    # 36 hours before an order of the day somebody may have seen the article.
+    touched = {"user_state": DAYS[2:], "item_daily": DAYS[2:], EXAMPLES: MATURE}
+    assert stale_by_events(shop.work.lake, shop.schema) == touched
+    assert stale_days(shop.work.lake, shop.schema, DAYS[2:]).keys() == {EXAMPLES}
+    shop.build(DAYS[2:])
+    jobs.examples(shop.work, MATURE)
+    assert stale_by_events(shop.work.lake, shop.schema) == {}
+    again = shop.hashes(*TABLES)
+    assert again != before
+    shop.build(DAYS[1:])
+    jobs.examples(shop.work, MATURE)
+    assert shop.hashes(*TABLES) == again
