@@ -12,7 +12,7 @@ from support.shop.land_shop import land_shop
 from features import __main__ as features_main
 from features.commands import COMMANDS
 from features.lake.lake import EXAMPLES, IMPRESSIONS, Lake
-from features.pipeline import jobs
+from features.pipeline.ingestion.ingest import ingest
 from features.validation import checks
 from features.validation.due_steps import STEPS, due, mature
 
@@ -39,7 +39,7 @@ def test_days_that_are_not_there_are_made_from_the_first_step_that_is_missing(wo
 def test_what_lands_again_is_made_again_and_all_that_follows(work, built, tmp_path):
     """A step counts only while nothing that it was made from is newer."""
     before, day, after = built.days[2:5]
-    jobs.ingest(work, built.landing, [day])
+    ingest(work, built.landing, [day])
     assert due(work.lake, work.schema, [day]) == [*STEPS]
     assert due(work.lake, work.schema, [before, after]) == []
     checks.check_impressions(work, [day], tmp_path)
