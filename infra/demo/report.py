@@ -66,7 +66,7 @@ def build(demo: "Demo", *, seconds: float, drill: Report, answer: Report, fresh:
         "urls": {
             "Airflow, after `make up`": f"{settings.airflow_url}/dags/daily_ranking",
             "reports": f"{settings.airflow_url}/ranking/reports/",
-            "endpoint, REST": f"{settings.endpoint_url}/v2/models/ranker",
+            "endpoint, REST": f"{settings.endpoint_url}/v2/models/{settings.dataset}",
             "endpoint, gRPC": f"{HOST}:{settings.grpc_port}",
         },
     }

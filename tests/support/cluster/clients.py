@@ -68,7 +68,7 @@ class Clients:
             if not sum(ready.values()):
                 continue
             (version,) = chance.choices([*ready], [*ready.values()])
-            url = pods[version].url("/v2/models/ranker/infer")
+            url = pods[version].url("/v2/models/synthetic/infer")
             try:
                 answer = connections.request(
                     "POST", url, body=self._request(chance), headers=self.headers, timeout=10
