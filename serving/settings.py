@@ -43,7 +43,7 @@ class Limits(Group):
     max_concurrent: int = Field(
         default=64, ge=1, le=10_000, validation_alias="RANKING_MAX_CONCURRENT"
     )
-    """Requests to infer that are being answered at one time."""
+    """Requests to infer that are being answered at one time, by all models together."""
     max_connections: int = Field(
         default=1_000, ge=1, le=100_000, validation_alias="RANKING_MAX_CONNECTIONS"
     )

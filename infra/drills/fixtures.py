@@ -1,8 +1,8 @@
 """A small world for drills of serving: online features, rankers, a registry.
 
-Made in seconds from the schema of the generated log. The rankers have random weights and the
-features random values; nothing is learnt. The store, the artifacts and the registry are
-real, written and read by the product's own code.
+Made in seconds from a schema, by default that of the generated log. The rankers have random
+weights and the features random values; nothing is learnt. The store, the artifacts and the registry
+are real, written and read by the product's own code.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from features.schema import (
     Dtype,
     FeatureTable,
     Role,
+    Schema,
 )
 from infra.local.servers import Endpoint, running_endpoint
 from training.artifact import artifact
@@ -52,49 +53,55 @@ class World:
     root: Path
     registry: Registry
     versions: list[str]
+    schema: Schema = SCHEMA
 
     @property
     def artifacts(self) -> Path:
         """The folder of the data set's artifacts."""
-        return self.root / "artifacts" / SCHEMA.name
+        return self.root / "artifacts" / self.schema.name
 
     def flags(self, *names: str) -> list[str]:
         """Command-line flags for some of its folders."""
         return [f"--{name}={self.root / name}" for name in names]
 
 
-def build(root: Path, *, num_versions: int) -> World:
-    """Fill a folder; the first version is the champion, and each has its gate's decision."""
+def build(root: Path, *, num_versions: int, schema: Schema = SCHEMA) -> World:
+    """Fill a folder; the first version is the champion, and each has its gate's decision.
+
+    A folder may hold the worlds of several data sets.
+    """
     random = np.random.default_rng(0)
-    _fill_store(root, random)
-    registry = Registry(root / "tracking", SCHEMA.name)
+    _fill_store(root, schema, random)
+    registry = Registry(root / "tracking", schema.name)
     versions = []
     for number in range(num_versions):
         day = datetime.date(2025, 6, 1 + number)
-        manifest = write_artifact(root, day=day, seed=number)
+        manifest = write_artifact(root, day=day, seed=number, schema=schema)
         artifacts = place(root / "artifacts")
-        registry.register(manifest, artifacts / SCHEMA.name / manifest.version)
+        registry.register(manifest, artifacts / schema.name / manifest.version)
         versions.append(manifest.version)
-        decide(root, day, manifest.version)
+        decide(root, day, manifest.version, schema=schema)
     registry.set_alias("champion", versions[0])
-    return World(root, registry, versions)
+    return World(root, registry, versions, schema)
 
 
-def decide(root: Path, day: datetime.date, version: str) -> None:
+def decide(root: Path, day: datetime.date, version: str, *, schema: Schema = SCHEMA) -> None:
     """Write down that the gate said promote."""
-    folder = root / "reports" / SCHEMA.name / "gate" / day.isoformat()
+    folder = root / "reports" / schema.name / "gate" / day.isoformat()
     folder.mkdir(parents=True, exist_ok=True)
     decision = {"decision": "promote", "reasons": [], "candidate": version}
     (folder / "decision.json").write_text(json.dumps(decision))
 
 
-def write_artifact(root: Path, *, day: datetime.date, seed: int) -> Manifest:
+def write_artifact(
+    root: Path, *, day: datetime.date, seed: int, schema: Schema = SCHEMA
+) -> Manifest:
     """A ranker with random weights and its golden request, as training would write it."""
     import torch
 
     torch.manual_seed(seed)
     model = wukong_tiny().model
-    ranker = Ranker(inputs_of(SCHEMA), model)
+    ranker = Ranker(inputs_of(schema), model)
     with torch.no_grad():
         # Fresh weights score everything alike; versions must differ in their scores.
         for parameter in ranker.parameters():
@@ -102,8 +109,8 @@ def write_artifact(root: Path, *, day: datetime.date, seed: int) -> Manifest:
     return artifact.write(
         place(root / "artifacts"),
         ranker,
-        SCHEMA,
-        pa.table(_golden()),
+        schema,
+        pa.table(_golden(schema)),
         day=day.isoformat(),
         trained_through=day.isoformat(),
         recipe="wukong-tiny",
@@ -117,9 +124,9 @@ def write_artifact(root: Path, *, day: datetime.date, seed: int) -> Manifest:
 def serving(
     world: World, *flags: str, log: Path, environment: Mapping[str, str]
 ) -> contextlib.AbstractContextManager[Endpoint]:
-    """The endpoint on the world, from when it can rank."""
+    """The endpoint on the world, from when it can rank; flags may add worlds of its folder."""
     return running_endpoint(
-        f"--dataset={SCHEMA.name}",
+        f"--dataset={world.schema.name}",
         *world.flags("store", "artifacts", "tracking"),
         *flags,
         log=log,
@@ -128,19 +135,22 @@ def serving(
     )
 
 
-def _fill_store(root: Path, random: np.random.Generator) -> None:
-    online_store.apply(SCHEMA, place(root / "store"), place(root / "lake"))
-    store = online_store.open_store(SCHEMA, place(root / "store"))
-    for table in SCHEMA.tables:
-        rows = _rows(table, NUM_USERS if table.role is Role.USER else NUM_ITEMS, random)
+def _fill_store(root: Path, schema: Schema, random: np.random.Generator) -> None:
+    online_store.apply(schema, place(root / "store"), place(root / "lake"))
+    store = online_store.open_store(schema, place(root / "store"))
+    for table in schema.tables:
+        size = NUM_USERS if table.role is Role.USER else NUM_ITEMS
+        rows = _rows(schema, table, size, random)
         frame = pd.DataFrame(rows)
         frame[EVENT_TIMESTAMP] = frame[CREATED] = pd.Timestamp(NOON - datetime.timedelta(hours=20))
         store.write_to_online_store(table.name, frame)
 
 
-def _rows(table: FeatureTable, size: int, random: np.random.Generator) -> dict[str, list[object]]:
+def _rows(
+    schema: Schema, table: FeatureTable, size: int, random: np.random.Generator
+) -> dict[str, list[object]]:
     columns = {column.name: _values(column, size, random) for column in table.columns}
-    return {SCHEMA.entity(table.role).name: list(range(size)), **columns}
+    return {schema.entity(table.role).name: list(range(size)), **columns}
 
 
 def _values(column: Column, size: int, random: np.random.Generator) -> list[object]:
@@ -156,16 +166,16 @@ def _values(column: Column, size: int, random: np.random.Generator) -> list[obje
     return [int(number) for number in random.integers(0, 2, size)]
 
 
-def _golden() -> dict[str, pa.Array]:
+def _golden(schema: Schema) -> dict[str, pa.Array]:
     """Sixteen examples with values of their own; what is asked of a version at every load."""
     random, size = np.random.default_rng(1), _GOLDEN_ROWS
     moment = pa.scalar(NOON, pa.timestamp("us", tz="UTC"))
     columns: dict[str, object] = {REQUEST_TIME.name: pa.repeat(moment, size)}
-    for table in SCHEMA.tables:
-        for name, values in _rows(table, size, random).items():
+    for table in schema.tables:
+        for name, values in _rows(schema, table, size, random).items():
             columns[name] = pa.array(values)
         columns[table.timestamp_column] = pa.repeat(moment, size)
-    for column in SCHEMA.context:
+    for column in schema.context:
         columns[column.name] = pa.array(_values(column, size, random))
     labels = pa.array([number % 2 for number in range(size)])
     return {**columns, LABEL: labels, EXAMPLE_ID: pa.array(range(size))}

@@ -139,7 +139,8 @@ def serving(workspace, http_port, grpc_port):
         with started(command, os.environ, log=log, http=http):
             yield http
         summary = log.with_suffix(".out").read_text().splitlines()[-1]
-        assert json.loads(summary)["stopped"] is True
+        found = json.loads(summary)
+        assert (found["stopped"], list(found["versions"])) == (True, [SCHEMA.name])
 
 
 def answer(http):

@@ -4,12 +4,16 @@ The transformer and the predictor are one process here, so one container holds b
 them, and a canary takes the whole path along. What a canary changes is in ``changes``.
 """
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import kserve
 from kserve.constants.constants import KSERVE_KIND_INFERENCESERVICE, KSERVE_V1BETA1
 from kubernetes import client
 
+from features.datasets.catalog import PUSH
+from features.datasets.schema_files.discovery import SCHEMAS
 from serving.release.kserve.service import (
     MAX_LABEL_CHARACTERS,
     Autoscaler,
@@ -33,16 +37,27 @@ _LEAVE_SECONDS = 5
 """Before a pod gets SIGTERM: until then the cluster goes on sending requests to it."""
 _GRACE_SECONDS = 45
 """Until it is killed: that, what the server takes to drain, and to write its log of answers."""
+_DATA_SETS = (SCHEMAS, PUSH)
+"""What a data set is: without them a pod would not know it, or expect other features."""
 _STORE_FOLDER, _TLS_FOLDER = "/var/ranking/feast", "/etc/ranking/tls"
 _USER_ID = 1000
 _CPU_TARGET_PERCENT = 70
 _CONCURRENCY_TARGET = 4
 
 
-def render(service: Service, model: Model) -> dict[str, Any]:
-    """The object to apply: one model that has all traffic."""
+def render(
+    service: Service, model: Model, *, environment: Mapping[str, str] = os.environ
+) -> dict[str, Any]:
+    """The object to apply: one model that has all traffic.
+
+    Args:
+        service: What stays when the model changes.
+        model: The model.
+        environment: Of who deploys: what it says of the data sets, the pods are told too.
+    """
+    deployment = {name: environment[name] for name in _DATA_SETS if environment.get(name)}
     predictor = kserve.V1beta1PredictorSpec(
-        **_pod(service, model),
+        **_pod(service, model, deployment),
         **_scaling(service),
         # Knative names its revisions itself; in mode Standard the name is the model's.
         name=revision_name(service.service, model) if service.mode is Mode.STANDARD else None,
@@ -86,7 +101,7 @@ def revision_name(service_name: str, model: Model) -> str:
     return model.revision
 
 
-def _pod(service: Service, model: Model) -> dict[str, Any]:
+def _pod(service: Service, model: Model, deployment: Mapping[str, str]) -> dict[str, Any]:
     claim = client.V1PersistentVolumeClaimVolumeSource(claim_name=service.store_claim)
     volumes = [
         client.V1Volume(name="scratch", empty_dir=client.V1EmptyDirVolumeSource()),
@@ -96,7 +111,7 @@ def _pod(service: Service, model: Model) -> dict[str, Any]:
         source = client.V1SecretVolumeSource(secret_name=service.tls_secret)
         volumes.append(client.V1Volume(name="tls", secret=source))
     pod = {
-        "containers": [_container(service, model)],
+        "containers": [_container(service, model, deployment)],
         "volumes": volumes,
         "security_context": client.V1PodSecurityContext(
             run_as_non_root=True,
@@ -113,11 +128,11 @@ def _pod(service: Service, model: Model) -> dict[str, Any]:
     return {name: _plain(part) for name, part in pod.items()}
 
 
-def _container(service: Service, model: Model) -> client.V1Container:
+def _container(service: Service, model: Model, deployment: Mapping[str, str]) -> client.V1Container:
     serve = ["-m", "serving", "serve", "--dataset", service.dataset, "--host", "0.0.0.0"]
     ports = ["--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT)]
     ports += [METRICS_FLAG, str(METRICS_PORT)]
-    env = {STORAGE_URI: model.storage_uri, "HOME": "/tmp", "TMPDIR": "/tmp"}
+    env = {STORAGE_URI: model.storage_uri, "HOME": "/tmp", "TMPDIR": "/tmp", **deployment}
     mounts = [
         client.V1VolumeMount(name="scratch", mount_path="/tmp"),
         client.V1VolumeMount(name="store", mount_path=_STORE_FOLDER),

@@ -67,6 +67,15 @@ def test_every_query_of_the_dashboard_names_metrics_and_labels_that_are_there(ex
         assert labels <= {label for sample in found for label in sample.labels}, metric
 
 
+@pytest.mark.parametrize("expression", queries())
+def test_every_query_of_the_dashboard_is_of_the_chosen_models_and_tells_them_apart(expression):
+    selectors = re.findall(r"ranking_\w+(\{[^}]*\})?", expression)
+    assert all('model=~"$model"' in selector for selector in selectors)
+    grouped = re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", expression)
+    assert grouped
+    assert all(labels.split(",")[0] == "model" for labels in grouped)
+
+
 def test_panels_do_not_overlap_and_have_a_source(exposed):
     panels = json.loads(DASHBOARD.read_text())["panels"]
     positions = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]

@@ -79,7 +79,7 @@ def test_without_an_endpoint_the_alias_moves_and_the_summary_says_so(registry, n
 
 def test_an_endpoint_that_must_answer_and_does_not_is_a_failure(registry, nowhere, monkeypatch):
     """A named address must have a server; without one the alias would name what does not serve."""
-    named = Endpoint.from_environment(nowhere)
+    named = Endpoint.from_environment(nowhere, model="stand-in")
     registry.set_alias("newest", "2025-06-09-second")
     with pytest.raises(PromotionError, match="a server that answers there; alias champion is back"):
         promote(registry, decision=YES, day=DAY, endpoint=named)
@@ -87,11 +87,11 @@ def test_an_endpoint_that_must_answer_and_does_not_is_a_failure(registry, nowher
 
 
 def test_none_is_no_server_and_nobody_is_asked(registry):
-    endpoint = Endpoint.from_environment("none")
+    endpoint = Endpoint.from_environment("none", model="stand-in")
     registry.set_alias("newest", "2025-06-09-second")
     done = promote(registry, decision=YES, day=DAY, endpoint=endpoint)
     assert (done["served"], done["endpoint"]) == (False, "none")
-    assert not Endpoint.from_environment(None).is_required
+    assert not Endpoint.from_environment(None, model="stand-in").is_required
 
 
 def test_what_its_canary_sent_back_is_not_promoted_by_a_re_run(registry, nowhere):

@@ -190,3 +190,17 @@ def test_keda_scales_by_the_requests_that_prometheus_counts():
     ]
     with pytest.raises(ValueError, match=r"prometheus: .*keda only"):
         service(prometheus="http://prometheus.monitoring:9090")
+
+
+def test_pods_get_the_variables_that_say_what_a_data_set_is():
+    """Without its schema file a pod would not know the data set, or expect other features."""
+    environment = {"RANKING_SCHEMAS": "/etc/ranking/schemas", "RANKING_PUSH": "on", "OTHER": "x"}
+    rendered = render(service(), MODEL, environment=environment)
+    (container,) = rendered["spec"]["predictor"]["containers"]
+    given = {one["name"]: one["value"] for one in container["env"]}
+    assert (given["RANKING_SCHEMAS"], given["RANKING_PUSH"]) == ("/etc/ranking/schemas", "on")
+    assert "OTHER" not in given
+    (container,) = render(service(), MODEL, environment={"RANKING_PUSH": ""})["spec"]["predictor"][
+        "containers"
+    ]
+    assert {"RANKING_SCHEMAS", "RANKING_PUSH"} & {one["name"] for one in container["env"]} == set()
