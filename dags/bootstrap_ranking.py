@@ -31,7 +31,7 @@ from ranking_jobs import HOLDOUT
 
 SHORT, LONG = datetime.timedelta(minutes=20), datetime.timedelta(hours=6)
 SPAN = ("--date={{ params.first_day }}", "--to={{ last_day(params) }}")
-LAST = "--date={{ last_day(params) }}"
+LEARNT = "--date={{ last_learnt_day(params) }}"
 BEGINS = "{% if params.begins_here %}--first-day{% endif %}"
 
 
@@ -52,19 +52,9 @@ def last_day(data_set: assets.DataSet, params: dict[str, str]) -> str:
     return str(last)
 
 
-def params(data_set: assets.DataSet) -> dict[str, Param]:
-    """What a person may set for one run."""
-    before = data_set.first_day - datetime.timedelta(days=1)
-    newest = str(before) if before >= data_set.log.first_day else None
-    first = Param(str(data_set.log.first_day), type="string", format="date")
-    common = promotion_params(data_set)
-    return {
-        "first_day": first,
-        "last_day": Param(newest, type=["null", "string"], format="date"),
-        "days_per_chunk": Param(28, type="integer", minimum=1, description="Days of a job at once"),
-        "begins_here": Param(False, type="boolean", description="No days before are needed"),
-        "holdout_days": common["holdout_days"],
-    }
+def last_learnt_day(data_set: assets.DataSet, params: dict[str, str]) -> str:
+    """The newest day whose labels are final when the last day is over; raises as ``last_day``."""
+    return str(data_set.learnt_day(datetime.date.fromisoformat(last_day(data_set, params))))
 
 
 def add_tasks(data_set: assets.DataSet) -> None:
@@ -81,20 +71,20 @@ def add_tasks(data_set: assets.DataSet) -> None:
         outlets=[asset("online-features")], execution_timeout=LONG,
     )  # fmt: skip
     train = job(
-        "train", "training", "train", LAST, HOLDOUT, folders="lake checkpoints tracking reports",
+        "train", "training", "train", LEARNT, HOLDOUT, folders="lake checkpoints tracking reports",
         link="Training curve", inlets=[asset("examples")], outlets=[asset("checkpoint")],
         execution_timeout=LONG, size="train",
     )  # fmt: skip
     export = job(
-        "export", "training", "export", LAST, folders="lake checkpoints artifacts tracking",
+        "export", "training", "export", LEARNT, folders="lake checkpoints artifacts tracking",
         outlets=[asset("artifact")], execution_timeout=SHORT,
     )  # fmt: skip
     evaluate = job(
-        "evaluate", "training", "evaluate", LAST, "--first", link="Gate report",
+        "evaluate", "training", "evaluate", LEARNT, "--first", link="Gate report",
         folders="lake checkpoints artifacts tracking reports", outlets=[asset("gate-decision")],
     )  # fmt: skip
     promote = job(
-        "promote", "serving", "promote", LAST, *data_set.target, folders="tracking reports",
+        "promote", "serving", "promote", LEARNT, *data_set.target, folders="tracking reports",
         link="Gate report", outlets=[asset("champion")], execution_timeout=SHORT,
     )  # fmt: skip
     chain(history, [materialize, train])
@@ -104,13 +94,24 @@ def add_tasks(data_set: assets.DataSet) -> None:
 
 def bootstrap_ranking(data_set: assets.DataSet) -> DAG:
     """The DAG of one data set."""
+    log, before = data_set.log, data_set.first_day - datetime.timedelta(days=1)
+    newest = str(before) if before >= log.first_day else None
     with ranking_dag(
         data_set,
         "bootstrap_ranking",
         doc=__doc__,
         description="By hand: the days before the first daily one, and the first ranker",
-        macros={"last_day": functools.partial(last_day, data_set)},
-        params=params(data_set),
+        macros={
+            "last_day": functools.partial(last_day, data_set),
+            "last_learnt_day": functools.partial(last_learnt_day, data_set),
+        },
+        params={
+            "first_day": Param(str(log.first_day), type="string", format="date"),
+            "last_day": Param(newest, type=["null", "string"], format="date"),
+            "days_per_chunk": Param(28, type="integer", minimum=1, description="Days at once"),
+            "begins_here": Param(False, type="boolean", description="No days before are needed"),
+            "holdout_days": promotion_params(data_set)["holdout_days"],
+        },
     ) as dag:
         add_tasks(data_set)
     return dag

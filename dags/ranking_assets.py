@@ -8,10 +8,12 @@ import dataclasses
 import datetime
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from airflow.sdk import Asset
+from airflow.sdk.types import DagRunProtocol
 from ranking_logs import Log, log_of
 from ranking_variables import VARIABLES
 from upath import UPath
@@ -164,6 +166,16 @@ def _day(variable: str, dataset: str) -> datetime.date | None:
     return days.get(dataset, days.get(""))
 
 
+def run_day(run: DagRunProtocol, params: Mapping[str, object]) -> datetime.date | None:
+    """The day for which a run works: its param, else the start of its data interval.
+
+    None for a run by hand that names none: then it has no logical date and no data interval.
+    """
+    if day := params.get("day"):
+        return datetime.date.fromisoformat(str(day))
+    return run.data_interval_start.date() if run.data_interval_start else None
+
+
 @dataclasses.dataclass(frozen=True)
 class DataSet:
     """What the DAGs of one data set need to know of it."""
@@ -223,6 +235,29 @@ class DataSet:
         """Those of the labels that come later, which a day has too."""
         folder = LANDING / self.name / "labels"
         return [folder / label / f"{day}.{suffix}" for label, suffix in self.log.events.items()]
+
+    def learnt_day(self, day: datetime.date) -> datetime.date:
+        """The newest day whose labels are final when a day is over."""
+        return day - datetime.timedelta(days=self.log.maturity_days)
+
+    def day_of(self, run: DagRunProtocol, params: Mapping[str, object]) -> str:
+        """The day for which a run works.
+
+        Raises:
+            ValueError: The run has no day, or one that the schedule does not have.
+        """
+        day = run_day(run, params)
+        if day is None:
+            raise ValueError(f"run {run.run_id}: params.day None; a run by hand needs its day")
+        try:
+            self.check(day)
+        except ValueError as error:
+            raise ValueError(f"run {run.run_id}: {error}") from error
+        return str(day)
+
+    def learnt_day_of(self, run: DagRunProtocol, params: Mapping[str, object]) -> str:
+        """The newest day whose labels are final when the run's day is over; as ``day_of``."""
+        return str(self.learnt_day(datetime.date.fromisoformat(self.day_of(run, params))))
 
     def check(self, day: datetime.date) -> None:
         """ValueError for a day that its schedule does not have."""

@@ -6,33 +6,9 @@ from collections.abc import Mapping
 
 import ranking_alerts
 import ranking_assets as assets
-import ranking_lease as leases
 from airflow.sdk import DAG, Param
-from airflow.sdk.types import DagRunProtocol
 from airflow.timetables.base import Timetable
 from ranking_assets import DataSet
-
-
-def day_of(data_set: DataSet, run: DagRunProtocol, params: Mapping[str, object]) -> str:
-    """The day for which a run works.
-
-    Raises:
-        ValueError: The run has no day, or one that the schedule does not have.
-    """
-    day = leases.day_of(run, params)
-    if day is None:
-        raise ValueError(f"run {run.run_id}: params.day None; a run by hand needs its day")
-    try:
-        data_set.check(day)
-    except ValueError as error:
-        raise ValueError(f"run {run.run_id}: {error}") from error
-    return str(day)
-
-
-def learnt_day_of(data_set: DataSet, run: DagRunProtocol, params: Mapping[str, object]) -> str:
-    """The newest day whose labels are final when the run's day is over; raises as ``day_of``."""
-    day = datetime.date.fromisoformat(day_of(data_set, run, params))
-    return str(day - datetime.timedelta(days=data_set.log.maturity_days))
 
 
 def day_param() -> Param:
@@ -89,8 +65,8 @@ def ranking_dag(
         dagrun_timeout=datetime.timedelta(hours=20),
         default_args=defaults,
         user_defined_macros={
-            "day": functools.partial(day_of, data_set),
-            "learnt_day": functools.partial(learnt_day_of, data_set),
+            "day": data_set.day_of,
+            "learnt_day": data_set.learnt_day_of,
             **(macros or {}),
         },
         tags=["ranking", data_set.name],

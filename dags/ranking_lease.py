@@ -18,7 +18,7 @@ outlived its run publishes nothing once the next holder has.
 import dataclasses
 import datetime
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple, cast
 
@@ -159,16 +159,6 @@ def add_lease(register: str, lease: Lease) -> bool:
     return not is_taken
 
 
-def day_of(run: DagRunProtocol, params: Mapping[str, object]) -> datetime.date | None:
-    """The day for which a run works: its param, else the start of its data interval.
-
-    None for a run by hand that names none: then it has no logical date and no data interval.
-    """
-    if day := params.get("day"):
-        return datetime.date.fromisoformat(str(day))
-    return run.data_interval_start.date() if run.data_interval_start else None
-
-
 def _is_active(context: Context, run: Run) -> bool:
     try:
         state = context["ti"].get_dagrun_state(dag_id=run.dag_id, run_id=run.run_id)
@@ -186,7 +176,7 @@ def _earlier_run(context: Context) -> str | None:
     Of the runs that are only queued, those of a backfill count: they start as soon as Airflow gets
     to them. Others may be queued because this very run is the one that may be active.
     """
-    dag_id, day = context["ti"].dag_id, day_of(context["dag_run"], context["params"])
+    dag_id, day = context["ti"].dag_id, assets.run_day(context["dag_run"], context["params"])
     if day is None:
         return None
     if (running := previous_run(dag_id, day, "running")) is not None:

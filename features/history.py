@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def history(request: HistoryRequest) -> Summary:
     """Make what is due of each chunk, in their order."""
     from features.lake.lake import Lake
-    from features.validation.due_steps import STEPS, due
+    from features.validation.due_steps import STEPS, due, mature
 
     schema, days = schema_of(request.dataset), request.days
     size = request.days_per_chunk
@@ -41,8 +41,13 @@ def history(request: HistoryRequest) -> Summary:
             *(number, len(chunks), chunk[0], chunk[-1], ", ".join(steps) or "is there"),
         )
         for step in steps:
-            _make(request, step, chunk, is_first=number == 1)
-            made[step] += len(chunk)
+            wanted = chunk
+            if step == "examples":
+                # The lake has the chunk's impressions by now.
+                wanted = mature(Lake(request.lake, schema.name), schema, chunk)
+            if wanted:
+                _make(request, step, wanted, is_first=number == 1)
+            made[step] += len(wanted)
     return {"days": len(days), "chunks": len(chunks), "days_made": made}
 
 

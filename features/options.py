@@ -35,8 +35,8 @@ def option(text: str, *, flag: str = "", metavar: str = "", **rest: Any) -> Any:
         flag: Else the field's name, behind two dashes.
         metavar: What ``--help`` shows for its value.
         rest: ``parse``, from text to the value, where the type alone cannot do it; ``choices``;
-            ``is_repeated``: the flag is given once for each value of a tuple; and ``default`` or
-            ``default_factory``, as ``dataclasses.field`` has them.
+            ``is_repeated``: the flag is given once or more, each time for a value of a tuple; and
+            ``default`` or ``default_factory``, as ``dataclasses.field`` has them.
     """
     metadata: dict[str, Any] = {"text": text, "flag": flag, "metavar": metavar}
     metadata |= {name: rest.pop(name) for name in _OWN if name in rest}

@@ -57,11 +57,11 @@ def stale_by_events(lake: Lake, schema: Schema) -> dict[str, list[datetime.date]
     stale: dict[str, list[datetime.date]] = {}
     computed = [table.name for table in schema.tables if table.kind is not TableKind.ATTRIBUTES]
     for label in schema.later_labels:
-        replaced = _versions(lake.snapshot(events_table(label)))
+        replaced = versions_of_days(lake.snapshot(events_table(label)))
         window = last_event_day(label, datetime.date.min) - datetime.date.min
         for table in (*computed, EXAMPLES):
             reach = window if table == EXAMPLES else datetime.timedelta(0)
-            read = _versions(lake.snapshot(table), of_input=events_table(label))
+            read = versions_of_days(lake.snapshot(table), of_input=events_table(label))
             outdated = (
                 day
                 for day, version in read.items()
@@ -74,7 +74,7 @@ def stale_by_events(lake: Lake, schema: Schema) -> dict[str, list[datetime.date]
     return stale
 
 
-def _versions(found: Snapshot, *, of_input: str = "") -> dict[datetime.date, int]:
+def versions_of_days(found: Snapshot, *, of_input: str = "") -> dict[datetime.date, int]:
     """For each day the version that last replaced it; or that of an input which it was made from.
 
     A day whose files have only become one was not replaced.

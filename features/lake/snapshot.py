@@ -5,7 +5,6 @@ import copy
 import datetime
 import functools
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -125,17 +124,6 @@ class Snapshot:
         history = [] if self._table is None else self._table.history()
         named = set(map(str, days))
         return next((one for one in history if named & set(one.get("days", ()))), {})
-
-    def commits_of_rows(
-        self, days: Sequence[datetime.date]
-    ) -> dict[datetime.date, dict[str, object]]:
-        """The newest commit that made the rows of each of some days; to join files makes none."""
-        found: dict[datetime.date, dict[str, object]] = {}
-        for one in self.history():
-            if "inputs" in one:
-                made = set(cast("list[str]", one["days"]))
-                found |= {day: one for day in days if day not in found and str(day) in made}
-        return found
 
     def _transaction(self, name: str) -> int | None:
         return None if self._table is None else self._table.transaction_version(name)

@@ -8,8 +8,9 @@ import datetime
 from collections.abc import Sequence
 from typing import Literal
 
-from features.labels.stale import is_outdated
-from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake
+from features.labels.events import events_table, raw_events_table
+from features.labels.stale import is_outdated, stale_by_events, versions_of_days
+from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake
 from features.pipeline.workspace import fingerprint_of
 from features.schema import Schema, TableKind
 
@@ -26,17 +27,34 @@ def due(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> list[Step]
         schema: By which they must have been made.
         days: Some in a row.
     """
+    events = [events_table(label) for label in schema.later_labels]
+    raw_events = [raw_events_table(label) for label in schema.later_labels]
     computed = [table.name for table in schema.tables if table.kind is not TableKind.ATTRIBUTES]
     made_from: dict[Step, tuple[list[str], list[str]]] = {
-        "impressions": ([IMPRESSIONS], [IMPRESSIONS_RAW]),
-        "features": (computed, [IMPRESSIONS]),
+        "impressions": ([IMPRESSIONS, *events], [IMPRESSIONS_RAW, *raw_events]),
+        "features": (computed, [IMPRESSIONS, *events]),
         "examples": ([EXAMPLES], [IMPRESSIONS, *computed]),
     }
+    by_events = stale_by_events(lake, schema)
     for place, step in enumerate(STEPS):
         tables, inputs = made_from[step]
-        if not all(_is_current(lake, schema, table, inputs, days) for table in tables):
-            return list(STEPS[place:])
+        wanted = days if step != "examples" else mature(lake, schema, days)
+        for table in tables:
+            if {*wanted} & {*by_events.get(table, ())}:
+                return list(STEPS[place:])
+            if not _is_current(lake, schema, table, inputs, wanted):
+                return list(STEPS[place:])
     return []
+
+
+def mature(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> list[datetime.date]:
+    """The days whose labels are final when some days are over, of those that the lake has.
+
+    They are the same days, unless what training learns comes later.
+    """
+    shifted = [day - schema.maturity_days * ONE_DAY for day in days]
+    first = min([*lake.days(IMPRESSIONS), days[0]])
+    return [day for day in shifted if day >= first]
 
 
 def _is_current(
@@ -57,21 +75,9 @@ def _is_current(
         return False
     if any(is_outdated(found, day) for day in days):
         return False
-    made = found.commits_of_rows(days)
     for name in inputs:
-        newest = lake.snapshot(name).commits_of_rows(days)
-        for day, commit in made.items():
-            read = _inputs(commit).get(name)
-            if read is not None and day in newest and _version(newest[day]) > read:
-                return False
+        replaced = versions_of_days(lake.snapshot(name))
+        read = versions_of_days(found, of_input=name)
+        if any(day in read and read[day] < replaced.get(day, -1) for day in days):
+            return False
     return True
-
-
-def _inputs(commit: dict[str, object]) -> dict[str, int]:
-    """The versions of other tables from which a commit's rows were made."""
-    found = commit["inputs"]
-    return found if isinstance(found, dict) else {}
-
-
-def _version(commit: dict[str, object]) -> int:
-    return int(str(commit["version"]))

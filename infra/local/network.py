@@ -12,7 +12,7 @@ JsonObject = dict[str, Any]
 """What another process wrote as JSON; the keys are that process's."""
 
 
-def call(url: str, *, method: str = "GET", body: object = None) -> Any:
+def call(url: str, *, method: str = "GET", body: object = None, seconds: float = 30) -> Any:
     """The JSON answer to a JSON request; OSError where there is none."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(
@@ -20,17 +20,17 @@ def call(url: str, *, method: str = "GET", body: object = None) -> Any:
     )
     if token := os.environ.get("RANKING_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=seconds) as answer:
         return json.loads(answer.read() or b"null")
 
 
 def answers(url: str) -> bool:
     """Whether an address answers with success."""
     try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
+        call(url, seconds=5)
     except OSError:
         return False
+    return True
 
 
 def listens(port: int) -> bool:

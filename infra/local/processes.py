@@ -127,3 +127,13 @@ def terminate_as_interrupt() -> None:
 
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGINT, interrupt)
+
+
+def run(command: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:
+    """Run a command to its end; RuntimeError with the end of what it wrote where it fails."""
+    directory.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        command, env=environment, cwd=directory, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command[1:])}: {(done.stderr or done.stdout)[-2000:]}")

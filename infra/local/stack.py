@@ -18,19 +18,19 @@ under the folder RANKING_VAR, by default ``var``.
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from features.datasets.catalog import has_push, schema_of
+from features.online_store.config import REGISTRY
 from features.schema import TableKind
 from infra.local.airflow_client import make_pool
 from infra.local.network import answers, call, listens, require_free_port
-from infra.local.processes import Processes, end_recorded, terminate_as_interrupt
+from infra.local.processes import Processes, end_recorded, run, terminate_as_interrupt
 from infra.local.settings import (
     HOST,
     JOBS_AT_ONCE,
@@ -109,9 +109,20 @@ class Stack:
         """Make or migrate the database and start the parts; returns before they answer."""
         require_free_port(self.settings.airflow_port, "RANKING_AIRFLOW_PORT")
         environment = airflow_environment(self.settings)
-        _run([*AIRFLOW, "db", "migrate"], environment, self.settings.home)
+        run([*AIRFLOW, "db", "migrate"], environment, self.settings.home)
         for name, arguments in COMPONENTS.items():
             self.processes.start(name, [*AIRFLOW, *arguments], environment, self.settings.home)
+
+    def apply_new(self) -> None:
+        """Register features of data sets that the store does not know yet: the endpoint asks it."""
+        environment = job_environment(self.settings)
+        for name in self.settings.names:
+            registry = self.settings.data / "feast" / name / "registry.db"
+            if not (registry.exists() or environment.get(REGISTRY)):
+                folders = self.settings.folders("lake store")
+                command = ["-m", "features", "apply", f"--dataset={name}", *folders]
+                python = environment["RANKING_PYTHON"]
+                run([python, *command], environment, self.settings.var)
 
     def start_endpoint(self) -> None:
         """Start the ranking endpoint; returns before it answers."""
@@ -173,11 +184,7 @@ class Stack:
 
     def has_model(self, dataset: str) -> bool:
         """Whether the endpoint has the champion of a data set."""
-        try:
-            call(f"{self.settings.endpoint_url}/v2/models/{dataset}/ready")
-        except OSError:
-            return False
-        return True
+        return answers(f"{self.settings.endpoint_url}/v2/models/{dataset}/ready")
 
     def _wait(self, name: str, is_ready: Callable[[], object]) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -215,15 +222,6 @@ COMPONENTS = {
 }
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        command, env=environment, cwd=directory, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command[1:])}: {(done.stderr or done.stdout)[-2000:]}")
-
-
 def up(settings: Settings) -> None:
     """Run the stack until it is interrupted or a part of it dies."""
     started = time.monotonic()
@@ -231,6 +229,7 @@ def up(settings: Settings) -> None:
         say(f"starting; logs in {settings.home / 'logs'}")
         stack.start_jobs()
         stack.start_spark()
+        stack.apply_new()
         stack.start_endpoint()
         stack.start_airflow()
         stack.wait_for_spark()

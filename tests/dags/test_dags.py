@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import datetime
 import importlib
 import itertools
@@ -156,7 +157,8 @@ def test_on_a_cluster_the_same_tasks_work_on_the_service(tmp_path) -> None:
     environment = {"RANKING_SERVICE": "ranker", "RANKING_STORAGE_URI": uri}
     seen = json.loads(_with(_ON_A_CLUSTER, tmp_path / "dag.py", **environment))
     assert seen["min_requests"] == 2_000
-    fill = {"{{ learnt_day(dag_run, params) }}": "1998-04-21", "{{ params.min_requests }}": "2000"}
+    fill = {"{{ learnt_day(dag_run, params) }}": "1998-04-21"}
+    fill["{{ params.min_requests }}"] = "2000"
     for command in ("canary", "promote"):
         arguments = filter(None, seen[command])
         for template, value in fill.items():
@@ -182,15 +184,17 @@ def test_a_history_is_a_range_of_days_of_the_log() -> None:
     ):
         with pytest.raises(ValueError, match=r"params.first_day .* from 1997-09-20 to 1998-04-22"):
             bootstrap_ranking.last_day(shop, {**asked, **changed})
+    late = dataclasses.replace(shop, log=dataclasses.replace(shop.log, maturity_days=2))
+    assert bootstrap_ranking.last_learnt_day(late, asked) == "1998-04-17"
 
 
 def test_a_history_ends_before_the_schedule_begins(monkeypatch) -> None:
     """So that nothing is left out, and a person need not count."""
     import bootstrap_ranking
 
-    assert bootstrap_ranking.params(data_set())["last_day"].resolve() is None
+    assert bootstrap_ranking.bootstrap_ranking(data_set()).params["last_day"] is None
     monkeypatch.setenv("RANKING_FIRST_DAY", "1998-04-20")
-    assert bootstrap_ranking.params(data_set())["last_day"].resolve() == "1998-04-19"
+    assert bootstrap_ranking.bootstrap_ranking(data_set()).params["last_day"] == "1998-04-19"
 
 
 def test_a_history_learns_when_examples_are_there_and_answers_when_users_are_online() -> None:

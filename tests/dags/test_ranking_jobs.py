@@ -9,7 +9,6 @@ import time
 from types import SimpleNamespace
 
 import pytest
-import ranking_dags
 import ranking_jobs
 from airflow.sdk.exceptions import (
     AirflowException,
@@ -158,10 +157,10 @@ def test_a_job_that_ignores_sigterm_is_forced_in_time(job_task) -> None:
 def test_a_run_by_hand_names_its_day_and_a_run_of_the_schedule_has_it() -> None:
     """The param goes first; a logical date is not needed."""
     shop = data_set()
-    assert ranking_dags.day_of(shop, run_of(None), {"day": "1998-04-20"}) == "1998-04-20"
-    assert ranking_dags.day_of(shop, run_of("1998-04-21"), {"day": None}) == "1998-04-21"
-    assert ranking_dags.day_of(shop, run_of("1998-04-21"), {"day": "1998-04-20"}) == "1998-04-20"
-    assert ranking_dags.day_of(shop, run_of("1998-04-21"), {}) == "1998-04-21"
+    assert shop.day_of(run_of(None), {"day": "1998-04-20"}) == "1998-04-20"
+    assert shop.day_of(run_of("1998-04-21"), {"day": None}) == "1998-04-21"
+    assert shop.day_of(run_of("1998-04-21"), {"day": "1998-04-20"}) == "1998-04-20"
+    assert shop.day_of(run_of("1998-04-21"), {}) == "1998-04-21"
 
 
 @pytest.mark.parametrize(
@@ -175,18 +174,18 @@ def test_a_run_by_hand_names_its_day_and_a_run_of_the_schedule_has_it() -> None:
 def test_a_run_without_a_day_of_the_log_is_refused(day, params, message) -> None:
     """The message says which run, which day and what the log has."""
     with pytest.raises(ValueError, match=message):
-        ranking_dags.day_of(data_set(), run_of(day), params)
+        data_set().day_of(run_of(day), params)
 
 
 def test_what_is_learnt_works_for_the_newest_day_whose_labels_are_final() -> None:
     """Two days later than the impressions, an order may still come; then nothing is shifted."""
-    shop, run = data_set(), run_of("1998-04-20")
-    assert ranking_dags.learnt_day_of(shop, run, {}) == "1998-04-20"
-    late = dataclasses.replace(shop, log=dataclasses.replace(shop.log, maturity_days=2))
-    assert ranking_dags.learnt_day_of(late, run, {}) == "1998-04-18"
-    assert ranking_dags.day_of(late, run, {}) == "1998-04-20"
+    run, films = run_of("1998-04-20"), data_set()
+    assert films.learnt_day_of(run, {}) == "1998-04-20"
+    late = dataclasses.replace(films, log=dataclasses.replace(films.log, maturity_days=2))
+    assert late.learnt_day_of(run, {}) == "1998-04-18"
+    assert late.day_of(run, {}) == "1998-04-20"
     dates = {
-        command: ranking_jobs.job(shop, "t", package, command, folders="lake").arguments[1]
+        command: ranking_jobs.job(films, "t", package, command, folders="lake").arguments[1]
         for package, command in (
             *(("features", name) for name in ("ingest", "validate", "build", "materialize")),
             *(("training", name) for name in ("train", "export", "evaluate")),

@@ -113,3 +113,22 @@ def test_help_has_text_defaults_and_nothing_that_is_not_for_people(capsys):
 def test_a_request_does_not_change():
     with pytest.raises(AttributeError, match="cannot assign"):
         request().ranks = 2
+
+
+@from_flags
+class OfSeveralRequest:
+    """Several of them."""
+
+    sizes: tuple[int, ...] = option("a size", flag="--size", parse=at_least_one, is_repeated=True)
+
+
+def test_a_flag_that_is_repeated_has_a_value_each_time_and_is_there_once_at_least(capsys):
+    def sizes(*arguments):
+        return parse(OfSeveralRequest, prog="several", arguments=list(arguments)).sizes
+
+    assert sizes("--size=3") == (3,)
+    assert sizes("--size=3", "--size", "1") == (3, 1)
+    for wrong in ((), ("--size=3", "--size=none"), ("--size", "3", "1")):
+        with pytest.raises(SystemExit):
+            sizes(*wrong)
+    assert "'none': a whole number, at least 1" in capsys.readouterr().err

@@ -80,9 +80,22 @@ def test_the_endpoint_serves_every_data_set(tmp_path, monkeypatch) -> None:
     flags = started["endpoint"][4:]
     request = command_line().parser.parse_args(["serve", *flags])
     assert request.datasets == ["synthetic", "open-bandit"]
-    monkeypatch.setattr(stack, "call", lambda url: urls.append(url))
-    urls = []
-    assert one.has_model("open-bandit")
-    assert urls == ["http://127.0.0.1:0/v2/models/open-bandit/ready"]
-    monkeypatch.setattr(stack, "call", lambda url: (_ for _ in ()).throw(OSError(url)))
-    assert not one.has_model("open-bandit")
+    there = "http://127.0.0.1:0/v2/models/open-bandit/ready"
+    monkeypatch.setattr(stack, "answers", lambda url: url == there)
+    assert [one.has_model(name) for name in settings.names] == [False, True]
+
+
+def test_a_data_set_that_the_store_does_not_know_is_registered_first(tmp_path, monkeypatch) -> None:
+    """Else the endpoint would end at once, and with it a stack that has just been set up."""
+    monkeypatch.delenv("RANKING_REGISTRY", raising=False)
+    known = tmp_path / "feast" / "synthetic" / "registry.db"
+    known.parent.mkdir(parents=True)
+    known.touch()
+    commands = []
+    monkeypatch.setattr(stack, "run", lambda command, *_: commands.append(command[1:]))
+    stack.Stack(Settings(var=tmp_path, datasets="synthetic,open-bandit")).apply_new()
+    (command,) = commands
+    assert command[:4] == ["-m", "features", "apply", "--dataset=open-bandit"]
+    monkeypatch.setenv("RANKING_REGISTRY", "postgresql://there/feast")
+    stack.Stack(Settings(var=tmp_path, datasets="open-bandit")).apply_new()
+    assert len(commands) == 1

@@ -4,6 +4,7 @@ import datetime
 import functools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.shop.land_shop import land_shop
@@ -11,9 +12,9 @@ from support.shop.land_shop import land_shop
 from features import __main__ as features_main
 from features.commands import COMMANDS
 from features.lake.lake import EXAMPLES, IMPRESSIONS, Lake
-from features.pipeline import jobs
+from features.pipeline.ingestion.ingest import ingest
 from features.validation import checks
-from features.validation.due_steps import STEPS, due
+from features.validation.due_steps import STEPS, due, mature
 
 pytestmark = pytest.mark.spark
 
@@ -38,7 +39,7 @@ def test_days_that_are_not_there_are_made_from_the_first_step_that_is_missing(wo
 def test_what_lands_again_is_made_again_and_all_that_follows(work, built, tmp_path):
     """A step counts only while nothing that it was made from is newer."""
     before, day, after = built.days[2:5]
-    jobs.ingest(work, built.landing, [day])
+    ingest(work, built.landing, [day])
     assert due(work.lake, work.schema, [day]) == [*STEPS]
     assert due(work.lake, work.schema, [before, after]) == []
     checks.check_impressions(work, [day], tmp_path)
@@ -56,6 +57,15 @@ def test_features_that_were_built_again_make_examples_and_later_days_due(work, b
 def test_days_of_another_schema_are_made_again(work, built):
     other = work.schema.without_push()
     assert due(work.lake, other, built.days) == ["features", "examples"]
+
+
+def test_examples_are_of_days_whose_labels_are_final(work):
+    """They come later than impressions, and begin with the lake."""
+    late = SimpleNamespace(maturity_days=2)
+    lake = SimpleNamespace(days=lambda _: DAYS[:2])
+    assert mature(lake, late, DAYS[:2]) == []
+    assert mature(lake, late, DAYS) == DAYS[:2]
+    assert mature(lake, work.schema, DAYS) == DAYS
 
 
 @pytest.fixture
