@@ -24,7 +24,10 @@ class ColumnJson(TypedDict):
 
 
 class LabelJson(TypedDict):
-    """A label: positive where its column has at least ``positive_from``."""
+    """A label: positive where its column has at least ``positive_from``.
+
+    One that comes later has columns in ``join``; else its window is 0.
+    """
 
     name: str
     column: str
@@ -62,6 +65,8 @@ class DataSetJson(TypedDict):
     holdout_days: int
     labels: list[LabelJson]
     target: str
+    maturity_days: int
+    request: str | None
     landed_suffix: str
     impressions: list[ColumnJson]
     tables: list[TableJson]
@@ -85,6 +90,8 @@ def described(data_set: DataSet) -> DataSetJson:
         "holdout_days": schema.holdout_days,
         "labels": [_label(label) for label in schema.labels],
         "target": schema.target,
+        "maturity_days": schema.maturity_days,
+        "request": schema.request.name if schema.request else None,
         "landed_suffix": data_set.source.landed_suffix,
         "impressions": _columns(schema.impression_columns()),
         "tables": [_table(table) for table in schema.tables],
@@ -107,7 +114,8 @@ def in_words(data_set: DataSet) -> str:
         f"  days         {found['first_day']} to {found['last_day'] or 'now'}, the newest "
         f"{found['holdout_days']} held out",
         *(
-            f"  {'target' if label is schema.label else 'label '}       {_label_text(label)}"
+            f"  {'target' if label.name == schema.target else 'label '}       {label.name}: "
+            f"{_meaning(label)}"
             for label in schema.labels
         ),
         f"  user, item   {user}, {schema.item.name}",
@@ -178,11 +186,11 @@ def _label(label: Label) -> LabelJson:
     }
 
 
-def _label_text(label: Label) -> str:
-    what = f"{label.column} of {label.positive_from:g} or more"
-    if label.comes_later:
-        what = f"an event within {span_text(label.window)} with the same {' and '.join(label.join)}"
-    return f"{label.name}: {what}, known {span_text(label.known_after)} after the impression"
+def _meaning(label: Label) -> str:
+    known = f"known {span_text(label.known_after)} after the impression"
+    if not label.comes_later:
+        return f"{label.column} of {label.positive_from:g} or more, {known}"
+    return f"an event of the same {', '.join(label.join)} within {span_text(label.window)}, {known}"
 
 
 def _table(table: FeatureTable) -> TableJson:

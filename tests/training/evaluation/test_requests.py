@@ -14,6 +14,7 @@ from features.places import place
 from features.schema import LABEL, Column, Dtype, Kind
 from features.schema.fingerprints import rows_fingerprint
 from training.data.dataset import TABLE, ExampleTable, request_groups, user_groups
+from training.evaluation import gate_page
 from training.evaluation.comparison import compare
 from training.evaluation.findings import GateConfig
 from training.evaluation.gate import decide
@@ -107,3 +108,9 @@ def test_the_gate_reports_how_requests_are_ranked(table):
     found = decision.candidate.to_dict()
     assert (found["requests"], found["request_mrr"]) == (ROWS // SIZE - 2, expected.mrr)
     assert decision.baselines["base_rate"].by_request.gauc == 0.5
+    values = {"metrics": found, "champion_metrics": None, "anchor": None, "control": None}
+    _, shown = gate_page._of_requests(values)
+    ((name, requests, *_),) = shown.rows
+    assert (name, requests) == ("candidate", found["requests"])
+    plain = {key: value for key, value in found.items() if "request" not in key}
+    assert gate_page._of_requests({**values, "metrics": plain}) == []
