@@ -130,6 +130,8 @@ ON_THIS_MACHINE = {
     "features/datasets/catalog.py": "schema files are configuration, next to the code",
     "features/datasets/feature_reference.py": "a template of the package",
     "features/datasets/schema_files/build.py": "schema files",
+    "features/draft/init.py": "schema files",
+    "features/draft/land.py": "days that DuckDB writes, before they are put whole",
     "features/datasets/schema_files/discovery.py": "schema files",
     "features/datasets/schema_files/marked_yaml.py": "schema files",
     "features/online_store/feast_store.py": "Feast's file of settings, in the package",
