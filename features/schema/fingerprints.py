@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 _LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
 """To reword a description, or to move a limit, changes no row and no input."""
-_OF_DECLARED_TABLES = ("by", "aggregates")
-"""A table without them is as it was before there were any."""
 _OF_LABELS = {"labels", "target"}
+_WHERE_SET = {"request", "neutral", "by", "aggregates"}
+"""Fields that came after rankers were made, which have none of them."""
 
 
 def digest(value: object) -> str:
@@ -27,7 +27,11 @@ def digest(value: object) -> str:
 def fingerprint(schema: "Schema") -> str:
     """Changes with whatever shapes an input of the model, and with what it learns."""
     fields = {field.name: getattr(schema, field.name) for field in dataclasses.fields(schema)}
-    own = {name: value for name, value in fields.items() if name not in _LEFT_OUT | _OF_LABELS}
+    own = {
+        name: value
+        for name, value in fields.items()
+        if name not in _LEFT_OUT | _OF_LABELS and _is_set(schema, name)
+    }
     return digest(own | _labels(schema))
 
 
@@ -76,11 +80,14 @@ def _stored(column: "Column") -> tuple[str, str, int]:
     return column.name, column.dtype, column.max_length
 
 
+def _is_set(value: object, name: str) -> bool:
+    return name not in _WHERE_SET or getattr(value, name) not in (None, ())
+
+
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [field.name for field in dataclasses.fields(value) if field.name not in _LEFT_OUT]
-        found = {name: _plain(getattr(value, name)) for name in fields}
-        return {name: one for name, one in found.items() if one or name not in _OF_DECLARED_TABLES}
+        names = [field.name for field in dataclasses.fields(value) if field.name not in _LEFT_OUT]
+        return {name: _plain(getattr(value, name)) for name in names if _is_set(value, name)}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

@@ -61,7 +61,8 @@ def _inputs(schema: Schema, rows: list[JsonObject], moment: datetime.datetime) -
     inputs = [_tensor(schema.item, [row[schema.item.name] for row in rows])]
     if schema.user is not None:
         inputs.append(_tensor(schema.user, [rows[0][schema.user.name]]))
-    inputs += [_tensor(column, [row[column.name] for row in rows]) for column in schema.context]
+    context = [column for column in schema.context if column.neutral is None]
+    inputs += [_tensor(column, [row[column.name] for row in rows]) for column in context]
     microseconds = int(moment.timestamp() * 1_000_000)
     time = {"name": REQUEST_TIME.name, "shape": [1], "datatype": "INT64", "data": [microseconds]}
     return [*inputs, time]
