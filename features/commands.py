@@ -129,6 +129,11 @@ def _push(request: PushRequest) -> Summary:
         raise SkippedError(f"{PUSH}=off: only the daily build brings users online")
     if not schema_of(request.dataset).tables_of(TableKind.STATE):
         raise SkippedError(f"dataset {request.dataset}: no users whose state could be pushed")
+    if data_set_of(request.dataset).source.kafka:
+        raise SkippedError(
+            f"dataset {request.dataset}: nothing pushes users from a topic; set {PUSH}=off, so "
+            "that training does not count on it"
+        )
     if request.follow:
         return _follow(request)
     work = _workspace_importing(request, "features.push.push_day")

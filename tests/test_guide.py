@@ -17,6 +17,12 @@ from features.lake.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "docs" / "add-a-data-set.md").read_text()
+SOURCES = (ROOT / "docs" / "sources.md").read_text()
+IN_SOURCES = [
+    *re.findall(r"^```yaml\n(source:\n.*?)^```", SOURCES, re.M | re.S),
+    *re.findall(r"^    (source: \{.*\})$", SOURCES, re.M),
+]
+IDS = re.findall(r"^example_id: .*?(?=  #)", SOURCES, re.M)
 
 
 def block(kind: str) -> str:
@@ -70,3 +76,23 @@ def test_its_error_is_the_one_that_is_shown(tmp_path):
     with pytest.raises(SchemaFileError) as caught:
         read_data_set(file)
     assert str(caught.value) == f"{tmp_path}/{shown}"
+
+
+@pytest.mark.parametrize("source", IN_SOURCES)
+def test_what_the_page_of_sources_shows_is_a_source(tmp_path, source):
+    file = write(tmp_path, 'yaml title="visits.yaml"')
+    file.write_text(file.read_text().partition("source:")[0] + source + "\n")
+    names = {line.partition(":")[0].strip() for line in source.splitlines()[1:]}
+    found = read_data_set(file).source
+    assert names <= {*found.model_fields_set, ""}
+    assert found.format in source
+
+
+def test_the_ids_that_the_page_of_sources_shows_are_declared_so(tmp_path):
+    assert (len(IN_SOURCES), len(IDS)) == (3, 2)
+    for text in IDS:
+        file = write(tmp_path, 'yaml title="visits.yaml"')
+        declared = text.replace("request_id", "user_id")
+        file.write_text(file.read_text().replace("user:", f"{declared}\nuser:", 1))
+        derived = read_data_set(file).schema.example_id
+        assert (derived.keys, derived.column) in {(("user_id", "item_id"), ""), ((), "event_uuid")}

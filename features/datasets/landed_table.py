@@ -140,7 +140,14 @@ class LandedTable:
             return datetime.datetime.combine(day, datetime.time(), zone)
         if pa.types.is_integer(of_type) and self._source.time.unit:
             return int((day - _EPOCH).total_seconds()) * _PER_SECOND[self._source.time.unit]
-        return day.isoformat()
+        if pa.types.is_string(of_type) or pa.types.is_large_string(of_type):
+            return day.isoformat()
+        raise RunbookError(
+            f"table {self.impressions_at}: days cannot be told apart by a column of type "
+            f"{of_type}; a timestamp, an integer with source.time.unit, or a source.partition that "
+            "is a date or a text such as 2025-01-31",
+            runbook="critical-validation",
+        )
 
     def _rows(self, spark: SparkSession, files: Sequence[str]) -> DataFrame:
         columns = self._landed.impression_columns()

@@ -1,6 +1,7 @@
 """Tables that others write: a day is their rows of the day, from whichever files and versions."""
 
 import datetime
+import re
 
 import pyarrow as pa
 import pytest
@@ -206,6 +207,29 @@ def test_a_table_that_is_not_there_or_lacks_a_column_is_named(spark, tmp_path, k
     more = data_set(tmp_path, kind.form, more="partition: day_of_visit")
     (problem,) = problems_of_source(more, landing)
     assert "column day_of_visit, by which days are told apart, is not among" in problem
+
+
+def test_a_table_that_cannot_be_read_rightly_is_refused(tmp_path, kind):
+    """Rows that a deletion vector has deleted would be read as if they were there."""
+    found = data_set(tmp_path, kind.form)
+    table = kind(tmp_path / "shop" / "impressions")
+    table.append(rows_of(DAYS[0], unit="milliseconds"))
+    (problem,) = problems_of_source(found, place(tmp_path))
+    assert "days cannot be told apart by a column of type int64; a timestamp, an" in problem
+    if kind is Iceberg:
+        folder = table.where / "metadata"
+        newest = max(folder.glob("*.metadata.json"))
+        (folder / f"{newest.name[:5]}-other.metadata.json").write_bytes(newest.read_bytes())
+        named = r"have the same number.*name that file in source.path"
+    else:
+        log = table.where / "_delta_log" / f"{0:020d}.json"
+        protocol = '"protocol":{"minReaderVersion":3,"minWriterVersion":7,'
+        features = '"readerFeatures":["deletionVectors"],"writerFeatures":["deletionVectors"]}'
+        text = re.sub(r'"protocol":\{[^}]*\}', protocol + features, log.read_text())
+        log.write_text(text)
+        named = "cannot be read as Delta: .*deletionVectors"
+    with pytest.raises(RunbookError, match=named):
+        Reader(found.schema, found.source).landed_since(place(tmp_path / "shop"), DAYS[0])
 
 
 def test_ingest_records_the_version_and_a_push_takes_new_files(spark, tmp_path, monkeypatch, kind):
