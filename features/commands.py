@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from features.cli import Command, FailedError, SkippedError, Summary
-from features.datasets.catalog import PUSH, has_push, names, schema_of
+from features.datasets.catalog import PUSH, data_set_of, has_push, names, schema_of
 from features.places import place
 from features.requests import (
     ApplyRequest,
