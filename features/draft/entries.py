@@ -78,10 +78,7 @@ def input_of(column: Profile, doc: str, why: str = "", listed: Words | None = No
         return _list_of_words(column, doc, listed)
     dtype = column.dtype
     entry: Entry = {"type": Guess(str(dtype), why) if why else str(dtype)}
-    if dtype is None or dtype.is_list:
-        entry |= {"kind": "sparse", **_words_or_size(column)}
-        entry["max_length"] = Guess(rounded_up(2 * column.longest), f"{column.longest} were seen")
-    elif dtype is Dtype.STRING:
+    if dtype is None or dtype.is_list or dtype is Dtype.STRING:
         entry |= {"kind": "sparse", **_words_or_size(column)}
     else:
         entry["kind"] = _kind_of_number(column)
@@ -110,7 +107,7 @@ def _limits(column: Profile) -> Entry:
     entry: Entry = {}
     if column.dtype in {Dtype.INT64, Dtype.FLOAT64} and (column.low or 0) >= 0 and column.values:
         entry["minimum"] = Guess(0, f"{column.low:g} to {column.high:g} were seen")
-    if column.dtype is not None and column.dtype.is_list and "max_length" not in entry:
+    if column.dtype is not None and column.dtype.is_list:
         entry["max_length"] = Guess(rounded_up(2 * column.longest), f"{column.longest} were seen")
     if column.missing or column.unreadable:
         said = f"missing in {column.missing:,} of {column.rows:,} rows"

@@ -14,8 +14,6 @@ _FEWEST_REPEATS = 1.5
 """Rows of an id, on average, where no name says that it is one."""
 _FEWEST_IDS = 8
 _MOST_GRADES = 20
-LEADING_LABELS = ("click", "positive", "like", "play", "watch", "order")
-"""Of several labels, the one that there is most of is learnt first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +133,7 @@ def _request(columns: Iterable[Profile]) -> Chosen | None:
             Chosen(one, f"by its name; {one.mean_repeats:.3g} rows of a request on average")
             for one in columns
             if one.dtype in _ID_TYPES
-            and names.is_id(one.landed)
+            and (names.is_id(one.landed) or one.is_uuid)
             and names.has_word(one.landed, names.REQUEST)
         ),
         None,
