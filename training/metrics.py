@@ -10,8 +10,26 @@ from scipy.stats import poisson, rankdata
 FloatArray = npt.NDArray[np.float64]
 _SMALLEST_PROBABILITY = 1e-7
 _GROUPS_AT_ONCE = 2_048
+_OF_REQUESTS = {"requests": "requests", "without_positive": "requests_without_positive"}
+"""Names in JSON of those numbers of requests that are no metric of one."""
 _POISSON = poisson.ppf((np.arange(2**16) + 0.5) / 2**16, 1).astype(np.float32)
 """A Poisson variable of mean 1 at equal steps of its distribution: one for each 16-bit number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestMetrics:
+    """How well the answers to requests are ranked; means over those with a positive."""
+
+    requests: int
+    without_positive: float
+    """Share of requests that no order of their items could make better."""
+    ndcg_5: float
+    """Normalised discounted cumulative gain of the first 5; 1 is the best order."""
+    ndcg_10: float
+    mrr: float
+    """Mean reciprocal rank of the first positive."""
+    gauc: float
+    """AUC within each request, weighted by impressions, over requests with both labels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,19 +49,36 @@ class Metrics:
     """Share of users left out of ``gauc``, since all their labels are equal."""
     calibration: float
     """Mean prediction over mean label."""
+    by_request: RequestMetrics | None = None
+    """None where requests have no id."""
 
     def to_dict(self) -> dict[str, float | None]:
         """Plain values for JSON, None for what is not defined."""
         values = dataclasses.asdict(self)
+        of_requests = values.pop("by_request") or {}
+        values |= {_OF_REQUESTS.get(name, f"request_{name}"): v for name, v in of_requests.items()}
         return {
             k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()
         }
 
 
 def evaluate(
-    probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64], group: npt.NDArray[np.int64]
+    probability: npt.NDArray[np.float32],
+    label: npt.NDArray[np.int64],
+    group: npt.NDArray[np.int64],
+    request: npt.NDArray[np.int64] | None = None,
 ) -> Metrics:
-    """Metrics of (rows,) predictions against 0/1 labels; ``group`` numbers the users."""
+    """Metrics of predictions.
+
+    Args:
+        probability: (rows,) predictions.
+        label: (rows,) 0 or 1.
+        group: (rows,) numbers of the users.
+        request: (rows,) numbers of the requests; None where they have no id.
+
+    Raises:
+        ValueError: There are no rows.
+    """
     if not len(label):
         raise ValueError("rows: 0; at least 1 to evaluate")
     losses = log_losses(probability, label)
@@ -59,7 +94,62 @@ def evaluate(
         calibration=float(np.float64(probability).mean() / base_rate)
         if base_rate
         else float("nan"),
+        by_request=None if request is None else evaluate_requests(probability, label, request),
     )
+
+
+def evaluate_requests(
+    probability: npt.NDArray[np.float32],
+    label: npt.NDArray[np.int64],
+    request: npt.NDArray[np.int64],
+) -> RequestMetrics:
+    """Metrics of the order in which each request's items come, the most probable first.
+
+    Of equal predictions no order is assumed: each has the mean discount of their places, and the
+    first positive among them the rank that it has on average.
+    """
+    gauc, _ = grouped_auc(probability, label, request)
+    ranked = [ranked_requests(probability[r], label[r], request[r]) for r, _ in blocks(request)]
+    values, counts = np.concatenate(ranked), np.unique(request).size
+    with_positive = values[np.isfinite(values).all(axis=1)]
+    is_known = len(with_positive) > 0 and bool(np.isfinite(probability).all())
+    ndcg_5, ndcg_10, mrr = with_positive.mean(axis=0) if is_known else np.full(3, np.nan)
+    return RequestMetrics(
+        requests=counts,
+        without_positive=1 - len(with_positive) / counts,
+        ndcg_5=float(ndcg_5),
+        ndcg_10=float(ndcg_10),
+        mrr=float(mrr),
+        gauc=gauc,
+    )
+
+
+def ranked_requests(
+    probability: npt.NDArray[np.float32],
+    label: npt.NDArray[np.int64],
+    request: npt.NDArray[np.int64],
+) -> FloatArray:
+    """NDCG@5, NDCG@10 and reciprocal rank of each request, NaN without a positive."""
+    order = np.lexsort((-probability, request))
+    ordered, positive = request[order], label[order] == 1
+    opens = _changes(ordered)
+    starts = np.flatnonzero(opens)
+    first_of_tie = np.flatnonzero(opens | _changes(probability[order]))
+    tie = np.diff(first_of_tie, append=len(order))
+    place = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    positives = np.add.reduceat(positive, starts, dtype=np.int64)
+    ranks = place[first_of_tie] + (tie + 1) / (
+        np.add.reduceat(positive, first_of_tie, dtype=np.int64) + 1
+    )
+    first_rank = np.where(np.repeat(ranks, tie) * positive > 0, np.repeat(ranks, tie), np.inf)
+    found = [1 / np.minimum.reduceat(first_rank, starts)]
+    for most in (10, 5):
+        discount = np.where(place < most, 1 / np.log2(place + 2), 0.0)
+        shared = np.repeat(np.add.reduceat(discount, first_of_tie) / tie, tie)
+        best = np.r_[0.0, np.cumsum(1 / np.log2(np.arange(most) + 2))][np.minimum(positives, most)]
+        gain = np.add.reduceat(shared * positive, starts)
+        found.insert(0, np.divide(gain, best, out=np.full(len(best), np.nan), where=best > 0))
+    return np.where(positives[:, None] > 0, np.stack(found, axis=1), np.nan)
 
 
 def log_losses(probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> FloatArray:

@@ -23,12 +23,17 @@ class ColumnJson(TypedDict):
 
 
 class LabelJson(TypedDict):
-    """A label: positive where its column has at least ``positive_from``."""
+    """A label: positive where its column has at least ``positive_from``.
+
+    One that comes later has columns in ``join``; else its window is 0.
+    """
 
     name: str
     column: str
     positive_from: float
     delay_seconds: float
+    join: list[str]
+    window_seconds: float
 
 
 class TableJson(TypedDict):
@@ -58,6 +63,8 @@ class DataSetJson(TypedDict):
     holdout_days: int
     labels: list[LabelJson]
     target: str
+    maturity_days: int
+    request: str | None
     landed_suffix: str
     impressions: list[ColumnJson]
     tables: list[TableJson]
@@ -81,6 +88,8 @@ def described(data_set: DataSet) -> DataSetJson:
         "holdout_days": schema.holdout_days,
         "labels": [_label(label) for label in schema.labels],
         "target": schema.target,
+        "maturity_days": schema.maturity_days,
+        "request": schema.request.name if schema.request else None,
         "landed_suffix": data_set.source.landed_suffix,
         "impressions": _columns(schema.impression_columns()),
         "tables": [_table(table) for table in schema.tables],
@@ -104,8 +113,7 @@ def in_words(data_set: DataSet) -> str:
         f"{found['holdout_days']} held out",
         *(
             f"  {'target' if label.name == schema.target else 'label '}       {label.name}: "
-            f"{label.column} of {label.positive_from:g} or more, known {span_text(label.delay)} "
-            "after the impression"
+            f"{_meaning(label)}"
             for label in schema.labels
         ),
         f"  user, item   {user}, {schema.item.name}",
@@ -160,7 +168,16 @@ def _label(label: Label) -> LabelJson:
         "column": label.column,
         "positive_from": label.positive_from,
         "delay_seconds": label.delay.total_seconds(),
+        "join": list(label.join),
+        "window_seconds": label.window.total_seconds(),
     }
+
+
+def _meaning(label: Label) -> str:
+    known = f"known {span_text(label.known_after)} after the impression"
+    if not label.comes_later:
+        return f"{label.column} of {label.positive_from:g} or more, {known}"
+    return f"an event of the same {', '.join(label.join)} within {span_text(label.window)}, {known}"
 
 
 def _table(table: FeatureTable) -> TableJson:

@@ -193,7 +193,7 @@ class LandedUsers:
         try:
             raw = read_files(self._work.spark, paths)
             for rule in impression_rules(self._work.schema):
-                if rule.check is not Check.UNIQUE:
+                if rule.check not in {Check.UNIQUE, Check.ONE_USER}:
                     raw = raw.where(~rule.broken())
             return self._keep(raw)
         except Exception:

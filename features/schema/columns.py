@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import math
 
 EVENT_TIMESTAMP = "event_timestamp"
 """When a feature row's value became true."""
@@ -111,6 +112,8 @@ class Column:
     """Sparse column whose embedding table this one looks up, for example a history of item ids."""
     severity: Severity = Severity.WARNING
     """What a value outside the limits does to its row."""
+    neutral: float | str | None = None
+    """Of context: what a served request has, whatever it brings; training sees the true value."""
 
     def __post_init__(self) -> None:
         """Raise DeclarationError for what no consumer could honour."""
@@ -137,6 +140,7 @@ class Column:
             )
         _check_type(self)
         _check_limits(self)
+        _check_neutral(self)
 
     @property
     def num_rows(self) -> int:
@@ -196,6 +200,30 @@ def _check_limits(column: Column) -> None:
             f"column {column.name}: minimum {low:g} above maximum {high:g}; no value is allowed",
             column=column.name,
             field="minimum",
+        )
+
+
+def _check_neutral(column: Column) -> None:
+    """DeclarationError where the neutral value is none that the column could have."""
+    value = column.neutral
+    if value is None:
+        return
+    low = -math.inf if column.minimum is None else column.minimum
+    high = math.inf if column.maximum is None else column.maximum
+    if column.num_ids:
+        low, high = max(low, 0), min(high, column.num_ids - 1)
+    is_whole = column.dtype is Dtype.INT64
+    if isinstance(value, str):
+        is_one = column.dtype is Dtype.STRING and value in (column.vocabulary or (value,))
+    else:
+        is_one = column.dtype in _NUMBERS and low <= value <= high
+        is_one = is_one and (not is_whole or float(value).is_integer())
+    if not is_one:
+        raise DeclarationError(
+            f"column {column.name}: neutral {value!r}; a value of type {column.dtype} within the "
+            "column's limits",
+            column=column.name,
+            field="neutral",
         )
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
 """To reword a description, or to move a limit, changes no row and no input."""
 _OF_LABELS = {"labels", "target"}
+_WHERE_SET = {"request", "neutral"}
+"""Fields that came after rankers were made, which have neither."""
 
 
 def digest(value: object) -> str:
@@ -25,7 +27,11 @@ def digest(value: object) -> str:
 def fingerprint(schema: "Schema") -> str:
     """Changes with whatever shapes an input of the model, and with what it learns."""
     fields = {field.name: getattr(schema, field.name) for field in dataclasses.fields(schema)}
-    own = {name: value for name, value in fields.items() if name not in _LEFT_OUT | _OF_LABELS}
+    own = {
+        name: value
+        for name, value in fields.items()
+        if name not in _LEFT_OUT | _OF_LABELS and _is_set(schema, name)
+    }
     return digest(own | _labels(schema))
 
 
@@ -73,10 +79,14 @@ def _stored(column: "Column") -> tuple[str, str, int]:
     return column.name, column.dtype, column.max_length
 
 
+def _is_set(value: object, name: str) -> bool:
+    return name not in _WHERE_SET or getattr(value, name) is not None
+
+
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [field.name for field in dataclasses.fields(value) if field.name not in _LEFT_OUT]
-        return {name: _plain(getattr(value, name)) for name in fields}
+        names = [field.name for field in dataclasses.fields(value) if field.name not in _LEFT_OUT]
+        return {name: _plain(getattr(value, name)) for name in names if _is_set(value, name)}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

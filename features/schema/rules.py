@@ -134,6 +134,22 @@ def check_days(schema: "Schema") -> None:
         )
 
 
+def check_request(schema: "Schema") -> None:
+    """DeclarationError for an id of requests that is an input, may be missing, or is no id."""
+    request = schema.request
+    if request is None:
+        return
+    is_id = request.dtype in (Dtype.INT64, Dtype.STRING) and not request.is_nullable
+    if not is_id or request.kind is not Kind.STORED:
+        raise DeclarationError(
+            f"column {request.name}: kind {request.kind}, type {request.dtype}"
+            f"{', nullable' if request.is_nullable else ''}; a request's id is stored, of type "
+            f"{Dtype.INT64} or {Dtype.STRING}, not nullable",
+            column=request.name,
+            field="dtype",
+        )
+
+
 def check_label_leaks(schema: "Schema") -> None:
     """ValueError with the field, its value and the limit, where a label could reach an input.
 

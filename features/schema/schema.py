@@ -62,6 +62,8 @@ class Schema:
     """Last day of a finished log; None where the log is still growing."""
     holdout_days: int
     """Newest days that a candidate does not train on, so that it can be judged on them."""
+    request: Column | None = None
+    """Id of the request whose answer an impression was a part of; stored, and never an input."""
     item_title: str = ""
     """Item attribute that names an item to a person."""
     best_log_loss_column: str = ""
@@ -73,6 +75,7 @@ class Schema:
         rules.check_label_leaks(self)
         rules.check_names(self)
         label_rules.check_later_labels(self)
+        rules.check_request(self)
         rules.check_days(self)
 
     @functools.cached_property
@@ -148,7 +151,8 @@ class Schema:
     def impression_columns(self) -> tuple[Column, ...]:
         """Columns of one impression, in the order in which they are stored."""
         entities = tuple(column for _, column in self.entities())
-        return (*entities, REQUEST_TIME, *self.context, *self.stored)
+        request = () if self.request is None else (self.request,)
+        return (*entities, REQUEST_TIME, *request, *self.context, *self.stored)
 
     def event_columns(self, label: Label) -> tuple[Column, ...]:
         """Columns of an event of a label that comes later, in their stored order."""

@@ -26,7 +26,11 @@ from features.places import Place
 from features.schema import DAY, LABEL, Limits
 from features.spark.session import feature_struct, impressions_struct
 from features.validation.expectations import Suite, label_expectations, update_docs
-from features.validation.label_events import check_events, check_mature_rates
+from features.validation.log_checks import (
+    check_events,
+    check_mature_rates,
+    split_requests,
+)
 from features.validation.outcome import Outcome
 from features.validation.row_rules import (
     Routing,
@@ -74,6 +78,7 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
         with lake.preview(staged):
             rows = work.impressions(days).withColumn(LABEL, is_positive(schema.label))
             wrong_rates, odd_rates = check_mature_rates(work, days)
+            split = split_requests(work, days)
         suite = Suite(schema, IMPRESSIONS, struct, reports)
         # Whether an impression is positive, a target that comes later does not say yet.
         known = 0 if schema.label.comes_later else sum(routed.published.values())
@@ -82,7 +87,7 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
     trailing = _trailing_rows(work, days)
     too_few, unusual = check_row_counts(schema.limits, routed.published, trailing)
     outcome.critical.extend([*too_few, *wrong_rates])
-    outcome.reported.extend([*unusual, *odd_rates])
+    outcome.reported.extend([*unusual, *odd_rates, *split])
     update_docs([suite])
     if not outcome.critical:
         for one in (*quarantine, staged):

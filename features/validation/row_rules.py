@@ -48,6 +48,7 @@ class Check(enum.StrEnum):
     DAY = "day"
     UNIQUE = "unique"
     FREQUENCY = "frequency"
+    ONE_USER = "one_user"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,7 @@ class Rule:
             Check.DAY: lambda: F.to_date(value) != F.col(DAY),
             Check.UNIQUE: lambda: F.count("*").over(Window.partitionBy(*self.columns)) > 1,
             Check.FREQUENCY: lambda: _of_day(value).isin(*self.values),
+            Check.ONE_USER: lambda: _least(value, self.columns[1]) != _most(value, self.columns[1]),
         }
         return F.coalesce(predicates[self.check](), F.lit(False))  # a Spark literal
 
@@ -107,6 +109,14 @@ def impression_rules(schema: Schema) -> list[Rule]:
             reason="the moment is on another day than the partition",
         ),
     ]
+    if schema.request and schema.user:
+        one_user = Rule(
+            check=Check.ONE_USER,
+            columns=(schema.user.name, schema.request.name),
+            severity=Severity.WARNING,
+            reason="the request has rows of several users",
+        )
+        rules.append(one_user)
     return rules + _column_rules(schema.impression_columns())
 
 
@@ -141,6 +151,14 @@ def frequency_rule(user: Column, raw: DataFrame, *, max_rows: int) -> Rule:
         maximum=max_rows,
         values=tuple(row.user for row in counts.where(F.col("count") > max_rows).collect()),
     )
+
+
+def _least(value: SparkColumn, key: str) -> SparkColumn:
+    return F.min(value).over(Window.partitionBy(key))
+
+
+def _most(value: SparkColumn, key: str) -> SparkColumn:
+    return F.max(value).over(Window.partitionBy(key))
 
 
 def _of_day(value: SparkColumn) -> SparkColumn:

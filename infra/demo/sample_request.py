@@ -66,7 +66,8 @@ def _inputs(schema: Schema, rows: list[JsonObject], moment: datetime.datetime) -
         inputs.append(_tensor(schema.user, [rows[0][schema.user.name]]))
     for column in schema.context:
         values = [row[column.name] for row in rows]
-        if None not in values:  # a request has no missing values: it leaves the column out
+        # A request has no missing values, and a column that serving fixes need not be there.
+        if None not in values and column.neutral is None:
             inputs.append(_tensor(column, values))
     microseconds = int(moment.timestamp() * 1_000_000)
     time = {"name": REQUEST_TIME.name, "shape": [1], "datatype": "INT64", "data": [microseconds]}

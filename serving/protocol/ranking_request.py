@@ -1,7 +1,8 @@
 """The contract of one data set with callers: inputs, outputs, and what a call must hold.
 
 A projection of the schema. An id, or a context value, outside the schema's limits is no error: it
-is unknown to the model, so it becomes null, which is row 0 of its embedding table.
+is unknown to the model, so it becomes null, which is row 0 of its embedding table. A context column
+with a neutral value always has that one: a request need not bring it.
 """
 
 import dataclasses
@@ -80,7 +81,7 @@ def parse(schema: Schema, call: InferenceCall, *, now: datetime.datetime) -> Ran
     size = len(items.values)
     each = {schema.item.name: _column(schema.item, items, size)}
     for column in schema.context:
-        each[column.name] = _column(column, call.tensors.get(column.name), size)
+        each[column.name] = _context(column, call.tensors.get(column.name), size)
     users: dict[str, pa.Array] = {}
     user_ids: list[Any] = []
     user, num_values = np.zeros(size, dtype=np.int64), 1
@@ -209,6 +210,12 @@ def _column(column: Column, tensor: Tensor | None, size: int) -> pa.Array:
         within = _is_within(column, values)
         values = pc.if_else(within, values, pa.scalar(None, arrow_type))
     return values if num_values == size else pa.repeat(values[0], size)
+
+
+def _context(column: Column, tensor: Tensor | None, size: int) -> pa.Array:
+    """As ``_column``; where the column has a neutral value N times that, whatever was sent."""
+    sent = _column(column, tensor, size)
+    return sent if column.neutral is None else pa.repeat(pa.scalar(column.neutral, sent.type), size)
 
 
 def _are_all_within(column: Column, values: Values) -> bool:

@@ -141,12 +141,24 @@ def _tensor(column: Column, *, max_values: int) -> Json:
 
 def _instances(schema: Schema, max_candidates: int) -> Json:
     columns = {
-        name: {**_LIMITS[column.dtype], "description": column.doc}
+        name: {**_LIMITS[column.dtype], "description": _meaning(column)}
         for name, column in input_columns(schema).items()
     }
     required = {column.name: columns[column.name] for _, column in schema.entities()}
     instance = _object(required, columns, additionalProperties=False)
     return _object({"instances": {**_list(instance), "minItems": 1, "maxItems": max_candidates}})
+
+
+def _meaning(column: Column) -> str:
+    if column.neutral is None:
+        return column.doc
+    return f"{column.doc} Need not be sent: {column.neutral!r} is used whatever is sent."
+
+
+def _brought(schema: Schema) -> dict[str, Column]:
+    """The columns that a good request brings."""
+    columns = input_columns(schema)
+    return {name: column for name, column in columns.items() if column.neutral is None}
 
 
 def _output(described: Json) -> Json:
@@ -169,13 +181,13 @@ def _infer_example(schema: Schema) -> Json:
             "datatype": BYTES if column is REQUEST_TIME else accepted_datatypes(column)[0],
             "data": [_EXAMPLES[column.dtype]] * (2 if column is schema.item else 1),
         }
-        for name, column in input_columns(schema).items()
+        for name, column in _brought(schema).items()
     ]
     return {"inputs": inputs, "outputs": [{"name": "score"}]}
 
 
 def _instances_example(schema: Schema) -> Json:
-    columns = input_columns(schema)
+    columns = _brought(schema)
     instance = {name: _EXAMPLES[column.dtype] for name, column in columns.items()}
     return {"instances": [instance, instance]}
 

@@ -167,7 +167,7 @@ def test_the_logs_facts_equal_their_schemas() -> None:
 
     from features.datasets.catalog import data_set_at, data_set_of, names
 
-    orders = Path(__file__).parents[1] / "support" / "orders.yaml"
+    orders = Path(__file__).parents[1] / "support" / "labels" / "orders.yaml"
     for data_set in [*map(data_set_of, names()), data_set_at(orders)]:
         schema, source = data_set.schema, data_set.source
         assert ranking_logs.log_of(schema.name, [orders]) == ranking_logs.Log(

@@ -2,9 +2,17 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
-from training.metrics import auc, bootstrap_sums, entropy, evaluate, grouped_auc, interval
+from training.metrics import (
+    auc,
+    bootstrap_sums,
+    entropy,
+    evaluate,
+    evaluate_requests,
+    grouped_auc,
+    interval,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -125,3 +133,66 @@ def test_the_bootstrap_holds_a_block_of_users_at_a_time_however_many_there_are()
     assert largest == 2 * 2_048
     # The draws of all users at once would take 96 MB, those of a block 3.
     assert peak < 16e6
+
+
+# Requests
+
+
+def expected_of(score, label, places):
+    """NDCG and reciprocal rank by the definition, of scores that are all different."""
+    ranked = label[np.argsort(-score)]
+    discount = 1 / np.log2(np.arange(2, len(label) + 2))
+    best = np.sort(label)[::-1]
+    gains = [(ranked * discount)[:k].sum() / (best * discount)[:k].sum() for k in places]
+    return [*gains, 1 / (1 + np.flatnonzero(ranked)[0])]
+
+
+def test_ranking_of_requests_is_as_defined_and_does_not_depend_on_the_order_of_rows():
+    sizes = [1, 3, 7, 20, 40, 12] * 30
+    request = np.repeat(np.arange(len(sizes)), sizes)
+    score = RANDOM.permutation(np.linspace(0.01, 0.99, len(request))).astype(np.float32)
+    label = (RANDOM.random(len(request)) < 0.15).astype(np.int64)
+    groups = [(score[request == n], label[request == n]) for n in range(len(sizes))]
+    good = [expected_of(s, y, (5, 10)) for s, y in groups if y.any()]
+    assert 0.1 < 1 - len(good) / len(sizes) < 0.9
+    for order in (np.arange(len(request)), RANDOM.permutation(len(request))):
+        found = evaluate_requests(score[order], label[order], request[order])
+        means = (found.ndcg_5, found.ndcg_10, found.mrr)
+        assert means == pytest.approx(np.mean(good, axis=0), abs=1e-9)
+        assert found.requests == len(sizes)
+        assert found.without_positive == pytest.approx(1 - len(good) / len(sizes))
+        assert found.gauc == grouped_auc(score, label, request)[0]
+
+
+def test_ndcg_is_scikit_learns_with_ties():
+    request = np.repeat(np.arange(200), 15)
+    score = np.round(RANDOM.random(len(request)), 1).astype(np.float32)
+    label = (RANDOM.random(len(request)) < 0.3).astype(np.int64)
+    rows = [(label[request == n][None], score[request == n][None]) for n in range(200)]
+    found = evaluate_requests(score, label, request)
+    kept = [(y, s) for y, s in rows if y.any()]
+    for k, mine in ((5, found.ndcg_5), (10, found.ndcg_10)):
+        assert mine == pytest.approx(np.mean([ndcg_score(y, s, k=k) for y, s in kept]), abs=1e-9)
+
+
+def test_equal_predictions_share_their_places():
+    same = np.full(4, 0.5, np.float32)
+    found = evaluate_requests(same, np.array([0, 0, 1, 0]), np.zeros(4, np.int64))
+    discounts = 1 / np.log2(np.arange(2, 6))
+    assert found.ndcg_5 == pytest.approx(discounts.mean())
+    assert found.mrr == pytest.approx(1 / 2.5)
+    assert found.gauc == 0.5
+
+
+def test_metrics_of_requests_are_there_where_requests_have_an_id():
+    score, label, group = predictions()
+    alone, both = (evaluate(score, label, group, request) for request in (None, group))
+    assert alone.by_request is None
+    assert not any("request" in name for name in alone.to_dict())
+    found = both.to_dict()
+    assert (found["requests"], found["request_gauc"]) == (20, pytest.approx(both.gauc))
+    assert {name: value for name, value in found.items() if name in alone.to_dict()} == (
+        alone.to_dict()
+    )
+    no_positive = evaluate(score, np.zeros_like(label), group, group).to_dict()
+    assert (no_positive["request_mrr"], no_positive["requests_without_positive"]) == (None, 1.0)

@@ -141,6 +141,16 @@ class ExampleTable:
         )
         return sum(pc.sum(column[LABEL]).as_py() or 0 for column in columns)
 
+    def values(self, days: Sequence[datetime.date], column: str) -> npt.NDArray[Any]:
+        """All values of a raw column on some days."""
+        tables = [
+            pq.read_table(path, columns=[column], partitioning=None, filesystem=self.filesystem)
+            for day in days
+            for path in self._files(day)
+        ]
+        values: npt.NDArray[Any] = pa.concat_tables(tables).column(column).to_numpy()
+        return values
+
     def buffers(self, days: Sequence[datetime.date], *, rows: int) -> list[Buffer]:
         """The examples of some days in order, cut at row groups into about ``rows`` each."""
         found: list[Buffer] = []
@@ -180,14 +190,30 @@ class ExampleTable:
 
 
 def users_of(examples: Examples, schema: Schema) -> npt.NDArray[Any]:
-    """Each row's user; without a user id the example's own id, which no two rows share."""
-    name = schema.user.name if schema.user else EXAMPLE_ID
-    users: npt.NDArray[Any] = examples.table.column(name).to_numpy()
+    """Each row's user; without a user id its request, or the example's own id, which no two share.
+
+    Rows of one are not independent, and are drawn together. A user's requests are all among its
+    rows: whoever draws whole users draws whole requests.
+    """
+    known = schema.user or schema.request
+    users: npt.NDArray[Any] = examples.table.column(known.name if known else EXAMPLE_ID).to_numpy()
     return users
 
 
 def user_groups(examples: Examples, schema: Schema) -> npt.NDArray[np.int64]:
-    """A number for each row's user; without a user id every row is a group of its own."""
-    if schema.user is None:
+    """A number for each of ``users_of``; without ids every row is a group of its own."""
+    if schema.user is None and schema.request is None:
         return np.arange(len(examples))
-    return np.unique(users_of(examples, schema), return_inverse=True)[1]
+    return numbered(users_of(examples, schema))
+
+
+def request_groups(examples: Examples, schema: Schema) -> npt.NDArray[np.int64] | None:
+    """A number for each row's request; None where requests have no id."""
+    if schema.request is None:
+        return None
+    return numbered(examples.table.column(schema.request.name).to_numpy())
+
+
+def numbered(ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """A number for each id, the same for equal ones."""
+    return np.unique(ids, return_inverse=True)[1]

@@ -22,12 +22,14 @@ class Holdout:
     label: npt.NDArray[np.int64]
     """0 or 1."""
     group: npt.NDArray[np.int64]
-    """Number of the row's user."""
+    """Number of the row's user; where users have no id, of its request."""
     example_id: npt.NDArray[np.int64]
     slices: dict[str, npt.NDArray[np.bool_]] = dataclasses.field(default_factory=dict)
     """Named parts of the rows, such as new users."""
     has_users: bool = True
-    """Whether users are known; else each row has a number of its own, and nothing has a GAUC."""
+    """Whether users are known; else nothing is compared by GAUC."""
+    request: npt.NDArray[np.int64] | None = None
+    """Number of the row's request; None where requests have no id."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -47,6 +49,7 @@ class Holdout:
             group=self.group[rows],
             example_id=self.example_id[rows],
             slices={name: part[rows] for name, part in self.slices.items()},
+            request=None if self.request is None else self.request[rows],
         )
 
 

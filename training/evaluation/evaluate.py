@@ -114,6 +114,11 @@ def evaluate_candidate(
     label, best = scored.holdout.label, scored.best_log_loss
     theirs, groups = scores.get(gate.CHAMPION), scored.holdout.group
     decision = decide(config, scored.holdout, candidate, scores, base_rate=base_rate.rate)
+    if scored.num_begun_before:
+        notes.append(
+            f"requests: {scored.num_begun_before} rows are left out, of requests that began on the "
+            "day before the holdout"
+        )
     return Evaluation(
         config=config,
         decision=decision,

@@ -114,7 +114,7 @@ class _Judge:
         self.against: dict[str, Against] = {}
         self.baselines: dict[str, Metrics] = {}
         self.calibrated: Calibration | None = None
-        metrics = evaluate(candidate, holdout.label, holdout.group)
+        metrics = evaluate(candidate, holdout.label, holdout.group, holdout.request)
         self.metrics = metrics
         self.notes = [*_left_out(config, holdout, metrics)]
 
@@ -122,7 +122,8 @@ class _Judge:
         """Compare with a baseline, on the rows for which it has an answer."""
         good = findings.usable(scores)
         if good.all():
-            self.baselines[key] = evaluate(scores, self.holdout.label, self.holdout.group)
+            rows = self.holdout
+            self.baselines[key] = evaluate(scores, rows.label, rows.group, rows.request)
         elif not self._has_enough_answers(key, good):
             return
         rows = _with_judged_slices(self.config, self.holdout.take(good))

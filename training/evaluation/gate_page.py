@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 
 _METRICS = ("log_loss", "ne", "auc", "gauc", "calibration")
+_OF_REQUESTS = ("request_ndcg_5", "request_ndcg_10", "request_mrr", "request_gauc")
+"""Where requests have an id."""
 _TONES = {"promote": Tone.GOOD, "hold": Tone.UNSURE, "refuse": Tone.BAD}
 _UNKNOWN = "unknown"
 
@@ -60,6 +62,7 @@ def gate_page(
             Bullets(values["reasons"]),
             _who(values),
             _metrics(values),
+            *_of_requests(values),
             Facts([*_base_rate(values), *_calibration(values), *_regret(values)]),
             *([Charts(charts)] if charts else []),
             *_comparisons(values),
@@ -106,12 +109,27 @@ def _who(values: "Values") -> Prose:
 
 
 def _metrics(values: "Values") -> Table:
-    models = [("candidate", values["metrics"]), ("champion", values["champion_metrics"])]
-    models += [(key, values[key]["metrics"]) for key in ("anchor", "control") if values[key]]
     return Table(
         ("", "rows", "log loss", "NE", "AUC", "GAUC", "calibration"),
-        [(name, m["rows"], *(decimal(m[key]) for key in _METRICS)) for name, m in models if m],
+        [(n, m["rows"], *(decimal(m[key]) for key in _METRICS)) for n, m in _models(values)],
     )
+
+
+def _of_requests(values: "Values") -> list[Block]:
+    """How each ranks the items of a request; nothing where requests have no id."""
+    rows = [
+        (name, found["requests"], *(decimal(found[key]) for key in _OF_REQUESTS))
+        for name, found in _models(values)
+        if "requests" in found
+    ]
+    columns = ("", "requests", "NDCG@5", "NDCG@10", "MRR", "GAUC by request")
+    return [Heading("Answers to requests"), Table(columns, rows)] if rows else []
+
+
+def _models(values: "Values") -> "list[tuple[str, Values]]":
+    models = [("candidate", values["metrics"]), ("champion", values["champion_metrics"])]
+    models += [(key, values[key]["metrics"]) for key in ("anchor", "control") if values[key]]
+    return [(name, found) for name, found in models if found]
 
 
 def _base_rate(values: "Values") -> list[tuple[str, Value]]:

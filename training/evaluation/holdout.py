@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from features.schema import Role, Schema, TableKind
 from training.artifact.artifact import Artifact
-from training.data.dataset import ExampleTable
+from training.data.dataset import ExampleTable, numbered, users_of
 from training.data.examples import Examples
 from training.evaluation.comparison import Holdout, Scores
 from training.metrics import FloatArray, log_losses
 
 ROWS_AT_ONCE = 8_192
 _LABEL, _EXAMPLE, _USER, _BEST = "label", "example_id", "user", "best"
+_REQUEST = "request"
 _SLICE, _SCORE = "slice ", "score "
 """How the names of those columns begin of which there are several."""
 _Column = npt.NDArray[Any]
@@ -32,6 +33,8 @@ class ScoredDays:
     """By ranker, in the order of the rows."""
     best_log_loss: float | None
     """Mean log loss of the true probabilities; None where they are unknown."""
+    num_begun_before: int = 0
+    """Rows that were left out: of requests that began on the day before."""
 
 
 def score_days(
@@ -49,24 +52,41 @@ def score_days(
     columns = _joined(parts, num_rows=table.num_rows(days))
     if not columns:
         raise ValueError(f"examples: no rows from {days[:1]} to {days[-1:]} in {table.root}")
+    num_rows = len(columns[_LABEL])
+    columns = _begun_within(schema, table, days, columns)
     label, best = columns[_LABEL], columns.pop(_BEST, None)
-    user = columns.pop(_USER, None)
-    group = None if user is None else np.unique(user, return_inverse=True)[1]
+    user, request = columns.pop(_USER, None), columns.pop(_REQUEST, None)
     return ScoredDays(
         holdout=Holdout(
             label=label,
-            group=np.arange(len(label)) if group is None else group,
+            group=np.arange(len(label)) if user is None else numbered(user),
             example_id=columns[_EXAMPLE],
+            request=None if request is None else numbered(request),
             slices={
                 name.removeprefix(_SLICE): rows
                 for name, rows in columns.items()
                 if name.startswith(_SLICE)
             },
-            has_users=group is not None,
+            has_users=schema.user is not None,
         ),
         scores={name: columns[_SCORE + name] for name in rankers},
         best_log_loss=None if best is None else float(best.mean()),
+        num_begun_before=num_rows - len(label),
     )
+
+
+def _begun_within(
+    schema: Schema,
+    table: ExampleTable,
+    days: Sequence[datetime.date],
+    columns: dict[str, _Column],
+) -> dict[str, _Column]:
+    """Without the rows of requests that began before these days, on rows that were trained on."""
+    before = table.days(days[0] - datetime.timedelta(days=1), days[0] - datetime.timedelta(days=1))
+    if schema.request is None or not before:
+        return columns
+    kept = ~np.isin(columns[_REQUEST], table.values(before, schema.request.name))
+    return columns if kept.all() else {name: values[kept] for name, values in columns.items()}
 
 
 def _part(
@@ -74,8 +94,10 @@ def _part(
 ) -> dict[str, _Column]:
     """What is kept of some rows, by name."""
     kept: dict[str, _Column] = {_LABEL: examples.label, _EXAMPLE: examples.example_id}
-    if schema.user:
-        kept[_USER] = examples.table.column(schema.user.name).to_numpy()
+    if schema.user or schema.request:
+        kept[_USER] = users_of(examples, schema)
+    if schema.request:
+        kept[_REQUEST] = examples.table.column(schema.request.name).to_numpy()
     best = best_log_losses(schema, examples)
     if best is not None:
         kept[_BEST] = best

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from features.schema import Schema
 from training.config.recipe import Recipe
-from training.data.dataset import ExampleTable, user_groups
+from training.data.dataset import ExampleTable, request_groups, user_groups
 from training.data.examples import Examples
 from training.evaluation.comparison import Comparison, Holdout, compare
 from training.evaluation.holdout import best_log_losses
@@ -72,11 +72,12 @@ def _pooled(
 ) -> Backtest:
     group = user_groups(examples, schema)
     pooled = {name: np.concatenate(parts) for name, parts in scores.items()}
+    request = request_groups(examples, schema)
     holdout = Holdout(label=examples.label, group=group, example_id=examples.example_id)
     best = best_log_losses(schema, examples)
     mine = log_losses(pooled[RANKER], examples.label)
     return Backtest(
-        metrics={name: evaluate(p, examples.label, group) for name, p in pooled.items()},
+        metrics={name: evaluate(p, examples.label, group, request) for name, p in pooled.items()},
         against={
             name: compare(holdout, pooled[RANKER], pooled[name]).log_loss
             for name in (REGRESSION, BASE_RATE)

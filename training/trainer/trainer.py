@@ -18,7 +18,7 @@ from training.checkpoint.catalog import Checkpoint, CheckpointManifest, Checkpoi
 from training.checkpoint.schema_migration import Adoption, InputsRecord
 from training.checkpoint.tensors import load_training_state, save, training_state
 from training.config.recipe import Recipe, recipe_from_dict
-from training.data.dataset import ExampleTable, users_of
+from training.data.dataset import ExampleTable, numbered, users_of
 from training.data.pinned import EXAMPLES
 from training.distributed.embedding_plan import local_shards
 from training.distributed.process_group import agreed
@@ -149,7 +149,8 @@ def evaluate_days(
         return None
     rank, ranks = dist.get_rank(), dist.get_world_size()
     # A rank may have no row.
-    labels, users = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    none = np.empty(0, dtype=np.int64)
+    labels, users, requests = [none], [none], [none]
 
     def inputs() -> Iterator[ModelInputs]:
         rows = session.config.batch_size
@@ -157,15 +158,18 @@ def evaluate_days(
             # Copies: a column would keep all columns of its row group in memory.
             labels.append(examples.label.copy())
             users.append(users_of(examples, table.schema).copy())
+            if table.schema.request:
+                requests.append(examples.table.column(table.schema.request.name).to_numpy().copy())
             yield examples.inputs
 
-    mine = (session.score(inputs()), np.concatenate(labels), np.concatenate(users))
+    mine = (session.score(inputs()), *map(np.concatenate, (labels, users, requests)))
     parts: list[Any] | None = [None] * ranks if rank == 0 else None
     dist.gather_object(mine, parts, dst=0)
     metrics: list[Metrics | None] = [None]
     if parts:
-        probability, label, user = map(np.concatenate, zip(*parts, strict=True))
-        metrics = [evaluate(probability, label, np.unique(user, return_inverse=True)[1])]
+        probability, label, user, request = map(np.concatenate, zip(*parts, strict=True))
+        groups = numbered(request) if table.schema.request else None
+        metrics = [evaluate(probability, label, numbered(user), groups)]
     dist.broadcast_object_list(metrics, src=0)
     return metrics[0]
 

@@ -14,6 +14,7 @@ from features.datasets.schema_files.models import (
     KINDS_OF_TABLES,
     AnyLabel,
     ColumnEntry,
+    ContextEntry,
     DataSetEntry,
     ItemDailyEntry,
     LaterLabelEntry,
@@ -83,6 +84,7 @@ class _Builder:
         """The schema; DeclarationError for what no consumer could honour."""
         item = self._column(entry.item.name, entry.item, ("item",))
         user = self._column(entry.user.name, entry.user, ("user",)) if entry.user else None
+        request = entry.request
         labels = tuple(_label(name, label) for name, label in entry.labels.items())
         context = self._columns_of(entry.context, ("context",))
         stored = self._columns_of(entry.stored, ("stored",))
@@ -98,6 +100,7 @@ class _Builder:
             licence=entry.licence,
             user=user,
             item=item,
+            request=self._column(request.name, request, ("request",)) if request else None,
             context=context,
             stored=stored,
             time_context=tuple(entry.time_context),
@@ -157,6 +160,7 @@ class _Builder:
             max_length=entry.max_length or 0,
             shares_table_with=(of_input and of_input.shares_table_with) or "",
             severity=entry.severity,
+            neutral=entry.neutral if isinstance(entry, ContextEntry) else None,
         )
 
 
@@ -185,7 +189,7 @@ def _problems(path: Path, entry: DataSetEntry) -> Iterator[Problem]:
     }
     if entry.item_title and of_tables.get(entry.item_title) != "item_attributes":
         yield Problem(("item_title",), "a column of the table item_attributes")
-    entities = {entity.name for entity in (entry.user, entry.item) if entity}
+    entities = {entity.name for entity in (entry.user, entry.item, entry.request) if entity}
     landed = sorted({EXAMPLE_ID, *entities, *entry.context, *entry.stored, *of_tables})
     for name in entry.source.columns:
         if name not in landed:
@@ -212,7 +216,7 @@ def _of_label_source(key: Key, label: LaterLabelEntry) -> Iterator[Problem]:
 
 def _read_twice(entry: DataSetEntry) -> Iterator[Problem]:
     user = entry.user
-    entities = [entity.name for entity in (user, entry.item) if entity]
+    entities = [entity.name for entity in (user, entry.item, entry.request) if entity]
     files = [(REQUEST_TIME.name, EXAMPLE_ID, *entities, *entry.context, *entry.stored)]
     for table in entry.tables:
         if table.kind == "item_attributes":

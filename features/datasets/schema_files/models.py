@@ -60,6 +60,20 @@ class ColumnEntry(StoredEntry):
     """Sparse: the column whose embedding table this one uses."""
 
 
+class ContextEntry(ColumnEntry):
+    """A column that a request brings along."""
+
+    neutral: Number | Text | None = None
+    """What every served request has instead: training sees the value, such as a position."""
+
+
+class RequestEntry(StoredEntry):
+    """The id of a request, whose answer was one page of results."""
+
+    name: ColumnName
+    severity: Annotated[Severity, Field(strict=False)] = Severity.CRITICAL
+
+
 class EntityEntry(ColumnEntry):
     """The id of a user or an item."""
 
@@ -256,7 +270,9 @@ class DataSetEntry(Entry):
     """Id of the user; without it, what is known of users is context."""
     item: EntityEntry
     """Id of the item."""
-    context: dict[ColumnName, ColumnEntry] = {}
+    request: RequestEntry | None = None
+    """Id of the request, shared by the impressions of one page of results."""
+    context: dict[ColumnName, ContextEntry] = {}
     """Columns of an impression that a request brings along, by name."""
     stored: dict[ColumnName, StoredEntry] = {}
     """Columns of an impression that are known only after it, by name; never inputs."""

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from support.orders_log import DAYS, FILE, Shop
+from support.labels.orders_log import DAYS, FILE, Shop
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import datetime
 import json
 
 import pytest
-from support.orders_log import DAYS, Shop
+from support.labels.orders_log import DAYS, Shop
 
 from features import __main__ as features_main
 from features.datasets.catalog import deployed
@@ -24,7 +24,7 @@ def delayed(shop: Shop, hours: int) -> Shop:
 
 
 def test_what_lands_a_file_a_day_cannot_be_known_within_the_day(monkeypatch, capsys):
-    from support.orders_log import FILE
+    from support.labels.orders_log import FILE
 
     monkeypatch.setenv("RANKING_SCHEMAS", str(FILE))
     assert features_main.main(["push", "--dataset=orders"]) == 99

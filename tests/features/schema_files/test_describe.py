@@ -1,11 +1,13 @@
 """What a schema file means, for people and for programs; and the JSON schema for editors."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from features import __main__ as features_main
-from features.datasets.catalog import schema_of
+from features.datasets.catalog import data_set_at, schema_of
+from features.datasets.feature_reference import reference
 from features.datasets.schema_files.discovery import BUILT_IN
 from features.datasets.schema_files.json_schema import json_schema
 from features.schema.fingerprints import rows_fingerprint
@@ -47,6 +49,21 @@ def test_a_data_set_in_words_has_its_columns_tables_inputs_and_fingerprints(caps
     assert f"{len(schema.dense_inputs())} dense inputs: " in words
     summary = json.loads(words.splitlines()[-1])
     assert summary["dataset"] == "movielens-100k"
+
+
+def test_a_label_that_comes_later_is_described(capsys):
+    file = Path(__file__).parents[2] / "support" / "labels" / "orders.yaml"
+    _, printed = run(capsys, "describe", f"--schema={file}")
+    assert (
+        "\n  target       order: an event of the same user_id, item_id within 36h, known 38h after "
+        "the impression\n"
+    ) in printed.out
+    _, printed = run(capsys, "describe", f"--schema={file}", "--json")
+    found = json.loads(printed.out)
+    order = found["labels"][1]
+    assert (order["join"], order["window_seconds"]) == (["user_id", "item_id"], 36 * 3_600)
+    assert (found["maturity_days"], found["request"]) == (2, "request_id")
+    assert "within 36 hours, known 38 hours after" in reference([data_set_at(file).schema])
 
 
 def test_a_file_is_described_for_a_program_wherever_it_is(capsys, tmp_path):

@@ -14,7 +14,7 @@ from features.schema.fingerprints import (
     rows_fingerprint,
 )
 
-GOOD = (Path(__file__).parents[2] / "support" / "orders.yaml").read_text()
+GOOD = (Path(__file__).parents[2] / "support" / "labels" / "orders.yaml").read_text()
 HOUR = datetime.timedelta(hours=1)
 IDS = "[user_id, item_id]"
 

@@ -27,14 +27,15 @@ class Shop:
         self.schema = schema_of("orders")
         self.work = Workspace(spark, self.schema, Lake(root / "lake", "orders"))
         drawn = random.Random(7)
+        # Three articles a request, which may be the same one.
+        requests = [
+            (f"u{drawn.randrange(6)}", self.midnight(day) + HOUR * drawn.randrange(24))
+            for day in DAYS
+            for _ in range(9)
+        ]
         self.shown = [
-            (
-                n,
-                f"u{drawn.randrange(6)}",
-                drawn.randrange(4),
-                self.midnight(day) + HOUR * drawn.randrange(24),
-            )
-            for n, day in enumerate(day for day in DAYS for _ in range(25))
+            (n, user, drawn.randrange(4), at)
+            for n, (user, at) in enumerate(request for request in requests for _ in range(3))
         ]
         # Before anything was shown, at its very moment, within the window, after it, and twice.
         self.orders = [
@@ -50,8 +51,10 @@ class Shop:
     def land(self, days, *, orders=None) -> None:
         for day in days:
             start, end = self.midnight(day), self.midnight(day) + 24 * HOUR
-            lines = ["example_id,user_id,item_id,at,clicked"]
-            lines += [f"{n},{u},{i},{at},0" for n, u, i, at in self.shown if start <= at < end]
+            lines = ["example_id,request_id,user_id,item_id,at,clicked"]
+            lines += [
+                f"{n},r{n // 3},{u},{i},{at},0" for n, u, i, at in self.shown if start <= at < end
+            ]
             self._put(f"impressions/{day}.csv", lines)
             events = self.orders if orders is None else orders
             lines = ["user_id,article,at"]

@@ -1,4 +1,4 @@
-"""The check of the events of labels that come later, and of the share of positives they make.
+"""Checks of a log beside its rows: events of labels that come later, what they make, requests.
 
 An event that says not when, of what, or on which day it is goes to quarantine, with file and line;
 too many of them stop the day, as with impressions.
@@ -18,7 +18,7 @@ from features.pipeline.ingestion.ingest import corrections
 from features.pipeline.workspace import Workspace, require_current
 from features.places import Place
 from features.schema import DAY, SOURCE, Label
-from features.spark.session import struct_of
+from features.spark.session import impressions_struct, struct_of
 from features.validation.expectations import SMALLEST_DAY_FOR_LABEL_RATE, Suite, update_docs
 from features.validation.outcome import Outcome
 from features.validation.row_rules import event_rules, is_good, mark_broken_rules, routing
@@ -52,6 +52,26 @@ def check_events(
         for one in staged:
             lake.publish(one)
     return dataclasses.replace(outcome, files=[file.path for file in staged[-1].files])
+
+
+def split_requests(work: Workspace, days: Sequence[datetime.date]) -> list[str]:
+    """Requests with rows on two days, in words.
+
+    They belong to the day of their first row: a holdout that begins with the second day leaves out
+    what it has of them.
+    """
+    request = work.schema.request
+    if request is None:
+        return []
+    read = work.lake.days_between(IMPRESSIONS, days[0] - ONE_DAY, days[-1])
+    struct = impressions_struct(work.schema)
+    rows = work.lake.read(work.spark, IMPRESSIONS, struct, read).select(request.name, DAY)
+    of_days = rows.groupBy(request.name).agg(F.countDistinct(DAY).alias("days"))
+    split = of_days.where(F.col("days") > 1)
+    found = split.agg(F.count("*").alias("count"), F.min(request.name).alias("first")).first()
+    if found is None or not found["count"]:
+        return []
+    return [f"{request.name}: {found['count']} requests have rows on two days, as {found['first']}"]
 
 
 def check_mature_rates(
