@@ -101,14 +101,16 @@ def span_of(schema: Schema, landed: Sequence[datetime.date], daily: int | None) 
     Raises:
         ValueError: The log has too few days: one to train on, those held out, one for Airflow.
     """
-    most = len(landed) - schema.holdout_days - 1
+    held_out = schema.holdout_days + schema.maturity_days
+    most = len(landed) - held_out - 1
     # Of a short log a quarter: the first ranker needs the rest to be shown to be good.
     usual = min(USUAL_DAILY, max(1, len(landed) // 4), max(most, 1))
     number = usual if daily is None else daily
     if most < 1 or not 1 <= number <= most:
         raise ValueError(
             f"dataset {schema.name}: {len(landed)} days have landed, of which the first is to "
-            f"train on and {schema.holdout_days} to judge on (holdout_days); that leaves "
+            f"train on and {held_out} to judge on and to wait for labels (holdout_days, and the "
+            f"label's window and delay); that leaves "
             f"{max(most, 0)} for Airflow, and --daily is {number}"
         )
     return Span((landed[0], landed[-number - 1]), list(landed[-number:]))

@@ -64,9 +64,10 @@ def _inputs(schema: Schema, rows: list[JsonObject], moment: datetime.datetime) -
     inputs = [_tensor(schema.item, [row[schema.item.name] for row in rows])]
     if schema.user is not None:
         inputs.append(_tensor(schema.user, [rows[0][schema.user.name]]))
-    for column in (one for one in schema.context if one.neutral is None):
+    for column in schema.context:
         values = [row[column.name] for row in rows]
-        if None not in values:  # a request has no missing values: it leaves the column out
+        # A request has no missing values, and a column that serving fixes need not be there.
+        if None not in values and column.neutral is None:
             inputs.append(_tensor(column, values))
     microseconds = int(moment.timestamp() * 1_000_000)
     time = {"name": REQUEST_TIME.name, "shape": [1], "datatype": "INT64", "data": [microseconds]}

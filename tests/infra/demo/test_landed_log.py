@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.shop.land_shop import land_shop
@@ -102,6 +103,14 @@ def test_airflow_runs_the_last_days_and_fewer_of_a_short_log(
 def test_a_log_with_too_few_days_is_an_error_with_the_numbers(shop, landed, daily):
     with pytest.raises(ValueError, match=rf"shop: {landed} days have .* 1 to judge on .* --daily"):
         landed_log.span_of(shop, days(*range(landed)), daily)
+
+
+def test_a_label_that_comes_later_needs_more_days():
+    """The newest days of the history have no final label yet."""
+    orders = SimpleNamespace(name="orders", holdout_days=1, maturity_days=2)
+    assert landed_log.span_of(orders, days(*range(5)), None).days == days(4)
+    with pytest.raises(ValueError, match=r"orders: 4 days have .* 3 to judge on and to wait for"):
+        landed_log.span_of(orders, days(*range(4)), None)
 
 
 def test_a_schema_file_is_the_data_set_of_all_that_the_demo_starts(shop, log, monkeypatch):
