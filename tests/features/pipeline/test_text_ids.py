@@ -4,12 +4,14 @@ import datetime
 
 import numpy as np
 import orjson
+import pandas as pd
 import pyarrow as pa
 import pytest
 from support.datasets import text_ids
 
 from features.datasets import catalog
 from features.encoding.encode import RowStatus, encode
+from features.historical_features import historical_features
 from features.lake.lake import Lake, day_range
 from features.online_store import feast_store
 from features.online_store.reader import open_rows
@@ -103,6 +105,19 @@ def test_an_answer_has_the_row_that_was_pushed(work, root):
     assert candidates.columns["country"].to_pylist() == ["de"] * 4
     everyone, _ = online.read_all(Role.USER, most=1000)
     assert sorted(everyone) == sorted(text_ids.USERS)
+
+
+def test_people_read_the_features_of_a_text_as_of_a_moment(work, root):
+    asked = pd.DataFrame({"visitor": [text_ids.USERS[3], "nobody"], "event_timestamp": ENDED})
+    feature = "user_impressions_all"
+    found = historical_features(
+        work.schema, asked, features=[f"user_state:{feature}"], lake=place(root / "lake")
+    )
+    states = work.features(work.schema.table("user_state"), DAYS)
+    own = states.where(states.visitor == text_ids.USERS[3]).orderBy("event_timestamp").collect()
+    counts = dict(zip(found["visitor"], found[feature].astype("Int64"), strict=True))
+    assert counts[text_ids.USERS[3]] == own[-1][feature]
+    assert counts["nobody"] is pd.NA
 
 
 def test_a_user_id_that_is_a_number_is_refused(work):
