@@ -294,8 +294,7 @@ def _require(paths: Sequence[Place], *, has_marker: bool = False) -> None:
     cut_off = [path for path in paths if not is_whole(path, has_marker=has_marker)]
     if cut_off:
         raise RunbookError(
-            f"file {cut_off[0]}: is cut off or still being written ({len(cut_off)} of "
-            f"{len(paths)}); on a disk, write it under another name and rename it into place; then "
-            "run the day again",
+            f"file {cut_off[0]}: is cut off or still being written ({len(cut_off)} of {len(paths)}"
+            "); on a disk, write it under another name and rename it into place; then run again",
             runbook="day-not-landed",
         )

@@ -87,10 +87,10 @@ def test_a_dag_file_imports_airflow_the_standard_library_and_its_helpers(name: s
 
 
 @pytest.mark.parametrize("name", OF_PACKAGES)
-def test_a_launcher_imports_airflow_its_provider_and_what_that_requires(name: str) -> None:
-    """Clients of Kubernetes and YAML: an image of Airflow with the provider has them."""
+def test_a_package_of_dags_imports_what_the_image_of_airflow_has(name: str) -> None:
+    """The provider of Kubernetes with what it requires, and what looks at tables."""
     required = {"aiohttp", "kubernetes", "kubernetes_asyncio", "pydantic", "urllib3", "yaml"}
-    required |= {"psutil"}
+    required |= {"psutil"} if "launchers" in name else {"deltalake", "pyiceberg"}
     helpers = {helper.removesuffix(".py") for helper in HELPERS} | PACKAGES
     allowed = {"airflow", "upath", *required, *helpers, *sys.stdlib_module_names}
     assert _imported(DAGS / name) - allowed == set()
@@ -178,9 +178,22 @@ def test_the_logs_facts_equal_their_schemas() -> None:
             last_day=schema.last_day,
             holdout_days=schema.holdout_days,
             suffix=source.landed_suffix,
+            source=_facts(source),
             events={name: one.landed_suffix for name, one in data_set.label_sources.items()},
             maturity_days=schema.maturity_days,
         )
+
+
+def _facts(source) -> dict[str, str]:
+    facts = {
+        "format": source.format,
+        "path": source.path,
+        "partition": source.partition,
+        "marker": source.ready.marker if source.ready else "",
+        "column": source.time.column,
+        "unit": source.time.unit,
+    }
+    return {key: value or "" for key, value in facts.items()}
 
 
 def test_a_schedule_finds_the_schema_files_of_a_site(tmp_path, monkeypatch) -> None:

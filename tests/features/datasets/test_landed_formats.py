@@ -3,54 +3,18 @@
 import datetime
 import gzip
 import json
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from support.landed_shop import data_set
 
-from features.datasets import catalog
-from features.datasets.readers import Reader, reader_of
-from features.datasets.schema_files.build import read_data_set
+from features.datasets.readers import Reader
 from features.spark import landing as land
 
 pytestmark = pytest.mark.spark
 DAY = datetime.date(2025, 3, 1)
-SCHEMA = """\
-name: shop
-doc: Visits.
-licence: ours
-first_day: 2025-03-01
-holdout_days: 1
-epoch: 2024-01-01
-item: {name: item_id, type: int64, kind: sparse, num_ids: 21, doc: The article.}
-context:
-  device: {type: string, kind: sparse, vocabulary: [phone, desktop], doc: Device.}
-  seen: {type: list<int64>, kind: sparse, max_length: 5, shares_table_with: item_id, doc: Seen.}
-stored:
-  bought: {type: int64, doc: Whether it was bought.}
-labels:
-  sale: {column: bought, positive_from: 1, delay: 1h}
-target: sale
-tables:
-  - kind: item_attributes
-    doc: What the shop says.
-    columns:
-      item_price: {type: float64, kind: dense, doc: Price.}
-      item_tags: {type: list<string>, kind: stored, max_length: 9, doc: Tags.}
-      item_vector: {type: list<float64>, kind: dense, max_length: 3, doc: An embedding.}
-limits:
-  min_positive_rate: 0
-  max_positive_rate: 1
-  min_share_of_trailing_rows: 0
-  max_times_trailing_rows: 5
-source:
-  format: FORMAT
-  list_separator: "|"
-  time: {column: at UNIT}
-  columns: {example_id: id, item_id: article, seen: seen before, item_price: "price, EUR"}
-"""
 MOMENTS = [
     datetime.datetime(2025, 3, 1, 12, 30, 15, 250_000, tzinfo=datetime.UTC),
     datetime.datetime(2025, 3, 1, 0, 0, 0, tzinfo=datetime.UTC),
@@ -74,12 +38,6 @@ ITEMS = [
     {"article": 8, "price, EUR": None, "item_tags": ["old"], "item_vector": VECTORS[1]},
 ]
 PER_SECOND = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
-
-
-def data_set(tmp_path, form, unit):
-    text = SCHEMA.replace("FORMAT", form).replace(" UNIT", f", unit: {unit}" if unit else "")
-    (tmp_path / "shop.yaml").write_text(text)
-    return read_data_set(tmp_path / "shop.yaml")
 
 
 def moment_of(moment, form, unit):
@@ -249,61 +207,3 @@ def test_parquet_of_another_type_is_an_error_that_names_the_column(spark, tmp_pa
     land_as(path, "parquet", [{**ROWS[0], "at": MOMENTS[0]}])
     with pytest.raises(ValueError, match=r"column at is timestamp.*; the schema has int64"):
         Reader(found.schema, found.source).read_files(spark, [path])
-
-
-OWN = """\
-from pyspark.sql import functions as F
-
-
-def fetch(schema, landing, **options):
-    return {"rows": options["rows"], "landing": str(landing)}
-
-
-def read_files(spark, schema, paths):
-    return spark.range(len(paths)).withColumn("name", F.lit(schema.name))
-
-
-def read_attributes(spark, schema, landing, table):
-    return spark.range(3)
-"""
-
-
-def test_a_format_of_ones_own_is_read_by_the_module_that_the_file_names(
-    spark, tmp_path, monkeypatch
-):
-    (tmp_path / "shop_reader.py").write_text(OWN)
-    monkeypatch.syspath_prepend(tmp_path)
-    text = SCHEMA.partition("source:")[0]
-    source = "source: {reader: shop_reader, suffix: log.gz, fetch: shop_reader}\n"
-    (tmp_path / "shop.yaml").write_text(text + source)
-    monkeypatch.setenv("RANKING_SCHEMAS", str(tmp_path))
-    reader = reader_of(catalog.schema_of("shop"))
-    assert reader.suffix == "log.gz"
-    assert [row["name"] for row in reader.read_files(spark, ["a", "b"]).collect()] == ["shop"] * 2
-    (table,) = catalog.schema_of("shop").tables
-    assert reader.read_attributes(spark, tmp_path, table).count() == 3
-    assert reader.fetch(tmp_path, rows=3)["rows"] == 3
-    monkeypatch.delitem(sys.modules, "shop_reader")
-
-
-def test_a_module_without_its_functions_is_named(tmp_path):
-    found = data_set(tmp_path, "tsv", None)
-    (table,) = found.schema.tables
-    source = found.source.model_copy(update={"fetch": "this", "reader": "json"})
-    reader = Reader(found.schema, source)
-    with pytest.raises(ValueError, match=r"shop: source.fetch this: has no function fetch$"):
-        reader.fetch(tmp_path)
-    missing = "source.reader json: has no function read_files, read_attributes"
-    with pytest.raises(ValueError, match=missing):
-        reader.read_files(None, [])
-    with pytest.raises(ValueError, match=missing):
-        reader.read_attributes(None, tmp_path, table)
-
-
-def test_a_module_that_is_not_there_is_named(tmp_path):
-    found = data_set(tmp_path, "tsv", None)
-    source = found.source.model_copy(update={"fetch": "features.datasets.shop_log"})
-    with pytest.raises(ValueError, match=r"dataset shop: source.fetch features.*shop_log: no such"):
-        Reader(found.schema, source).fetch(tmp_path)
-    with pytest.raises(ValueError, match=r"nothing fetches its log .*impressions/YYYY-MM-DD.tsv"):
-        Reader(found.schema, found.source).fetch(tmp_path)
