@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from features.datasets.schema_files.models import DataSetEntry
 from features.draft import columns, entries, limits, tables
 from features.draft.columns import Named
 from features.draft.commented_yaml import Ask, Guess, Written, write
@@ -13,8 +12,6 @@ from features.draft.log.sample import DELTA, Sample, quoted
 from features.draft.roles import Chosen, Roles, guess
 from features.schema import EXAMPLE_ID, Dtype
 
-HAS_REQUESTS = "request" in DataSetEntry.model_fields
-"""Whether a schema file may name the id of a request; else it is a stored column."""
 _LEAST_ON_SEVERAL_DAYS = 0.5
 
 
@@ -127,7 +124,7 @@ class _Drafting:
         """The id of a request, and what tells impressions apart."""
         roles = self._roles
         key: Entry = {}
-        if roles.request and HAS_REQUESTS:
+        if roles.request:
             column = roles.request.column
             name = self._named.name(column.landed)
             why = f"the request that shows several items at once, {roles.request.why}"
@@ -196,8 +193,7 @@ class _Drafting:
 
     def _rest(self) -> list[Profile]:
         roles = self._roles
-        request = roles.request if HAS_REQUESTS else None
-        chosen = (roles.user, roles.item, request, roles.example, *roles.labels)
+        chosen = (roles.user, roles.item, roles.request, roles.example, *roles.labels)
         used = {one.column.landed for one in chosen if one}
         if roles.time:
             used.add(roles.time.landed)

@@ -2,7 +2,6 @@
 
 import math
 
-from features.datasets.schema_files.models import DataSetEntry
 from features.draft.commented_yaml import Guess
 from features.draft.log.lists import Words
 from features.draft.log.names import words
@@ -10,10 +9,6 @@ from features.draft.log.profile import Profile
 from features.schema import Dtype
 
 Entry = dict[str, object]
-HAS_NEUTRAL = "neutral" in DataSetEntry.model_json_schema()["$defs"].get("ContextEntry", {}).get(
-    "properties", {}
-)
-"""Whether a schema file may say which value served requests have."""
 _HASH_ROWS_PER_ID = 10
 _MOST_HASH_ROWS = 10_000_000
 _MOST_NUM_IDS = 10_000_000
@@ -93,8 +88,7 @@ def position(column: Profile, doc: str) -> Entry:
     said = f"the place in a list, {low} to {high} were seen; it explains clicks, whatever is there"
     entry: Entry = {"type": Guess("int64", said), "kind": "sparse"}
     entry["num_ids"] = rounded_up(2 * (high + 1))
-    if HAS_NEUTRAL:
-        entry["neutral"] = Guess(low, "served requests have no place yet: all get this one")
+    entry["neutral"] = Guess(low, "served requests have no place yet: all get this one")
     return entry | {"minimum": 0, "doc": doc}
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from support.landed_shop import data_set
+from support.logs.landed_shop import data_set
 
 from features.datasets.readers import Reader
 from features.spark import landing as land

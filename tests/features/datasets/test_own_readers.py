@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from support.landed_shop import SCHEMA, data_set
+from support.logs.landed_shop import SCHEMA, data_set
 
 from features.datasets import catalog
 from features.datasets.readers import Reader, reader_of

@@ -14,7 +14,6 @@ from support.logs.made_logs import clicks, impressions, ratings, write_csv
 
 from features import __main__ as features_main
 from features.datasets.schema_files.build import read_data_set
-from features.draft.drafts import HAS_REQUESTS
 from features.schema import Dtype, Kind, TableKind
 
 
@@ -75,16 +74,15 @@ def test_a_log_of_clicks_with_requests_is_drafted(tmp_path, capsys):
     schema = data_set.schema
     assert (schema.user.dtype, schema.user.hash_size) == (Dtype.STRING, 1000)
     assert re.search(r"(59|60) ids were seen", text)
-    if HAS_REQUESTS:
-        assert (schema.request.name, schema.request.dtype) == ("request_uuid", Dtype.STRING)
-        assert schema.context[0].neutral == 1
+    assert (schema.request.name, schema.request.dtype) == ("request_uuid", Dtype.STRING)
+    assert schema.context[0].neutral == 1
     assert schema.example_id.keys == ("request_uuid", "sku")
     assert [label.name for label in schema.labels] == ["click", "order"]
     assert (schema.target, schema.label.delay) == ("click", datetime.timedelta(minutes=10))
     assert [column.name for column in schema.context] == ["position", "device"]
     device = next(column for column in schema.context if column.name == "device")
     assert device.vocabulary == ("no", "phone")  # and not the truth value that YAML has for no
-    assert {column.name for column in schema.stored} - {"request_uuid"} == {
+    assert {column.name for column in schema.stored} == {
         "clicked",
         "ordered",
         "price",
