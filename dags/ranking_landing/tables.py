@@ -43,12 +43,17 @@ def _has_delta(table: UPath, day: datetime.date, source: Mapping[str, str]) -> b
         actions = DeltaTable(_uri(table)).get_add_actions(flatten=True)
     except TableNotFoundError:
         return False
-    partition = source["partition"]
-    name = f"partition.{partition}" if partition else f"max.{source['column']}"
-    if name not in actions.schema.names:
+    if partition := source["partition"]:
+        values = actions.column(f"partition.{partition}").to_pylist()
+        return any(value is not None and _reaches(value, day, source) for value in values)
+    column = source["column"]
+    if f"max.{column}" not in actions.schema.names:
         return actions.num_rows > 0  # without statistics a file may have any rows
+    names = [f"max.{column}", f"null_count.{column}", "num_records"]
+    columns = [actions.column(name).to_pylist() for name in names]
     return any(
-        value is None or _reaches(value, day, source) for value in actions.column(name).to_pylist()
+        _reaches(value, day, source) if value is not None else nulls is None or nulls < rows
+        for value, nulls, rows in zip(*columns, strict=True)
     )
 
 
@@ -95,6 +100,11 @@ def _newest_metadata(table: UPath) -> UPath | None:
 
 
 def _number(day: datetime.date, unit: str) -> int:
+    if unit not in _PER_SECOND:
+        raise ValueError(
+            f"source.time.unit {unit!r}: the table has integers where the day is read; one of "
+            f"{list(_PER_SECOND)}, or a partition that is a date or a text such as {day}"
+        )
     days = (day - datetime.date(1970, 1, 1)).days
     return days * 86_400 * _PER_SECOND[unit]
 

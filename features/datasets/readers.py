@@ -68,7 +68,8 @@ class Reader:
         """How the name of a landed day ends."""
         self.versions: dict[str, int] = {}
         """Of the tables that were read, by their places; none of files."""
-        self._marker = source.ready.marker if source.ready else ""
+        self.marker = source.ready.marker if source.ready else ""
+        """File without which a day has not landed; empty: none is asked for."""
 
     def read_days(
         self, spark: SparkSession, landing: Place, days: Sequence[datetime.date]
@@ -90,7 +91,7 @@ class Reader:
             rows = self._table(landing).of_days(spark, days)
             return with_example_id(self._schema, rows)
         paths = [impressions_file(landing, day, self.suffix) for day in days]
-        if self._marker:
+        if self.marker:
             self._require_markers(paths)
         return self.read_files(spark, paths)
 
@@ -123,7 +124,7 @@ class Reader:
         return [
             path
             for name in wanted
-            for path in landed_files(landing, name, self.suffix, self._marker)
+            for path in landed_files(landing, name, self.suffix, self.marker)
         ]
 
     def read_attributes(
@@ -135,6 +136,11 @@ class Reader:
         if self._source.is_table:
             return self._table(landing).attributes(spark, table)
         return LandedFormat(self._schema, self._source).attributes(spark, landing, table)
+
+    def event_files(self, landing: Place, day: datetime.date) -> list[Place]:
+        """Where the events of the labels that come later land, of one day."""
+        sources = self._label_sources.items()
+        return [events_file(landing, name, day, one.landed_suffix) for name, one in sources]
 
     def read_events(
         self, spark: SparkSession, label: Label, landing: Place, days: Sequence[datetime.date]
@@ -149,7 +155,7 @@ class Reader:
         return LandedTable(LandedFormat(self._schema, self._source), landing, self.versions)
 
     def _require_markers(self, paths: Sequence[Place]) -> None:
-        markers = [marker_of(path, self._marker) for path in paths]
+        markers = [marker_of(path, self.marker) for path in paths]
         if missing := [marker for marker in markers if not marker.exists()]:
             raise RunbookError(
                 f"file {missing[0]}: is not there, and without it the day has not landed "

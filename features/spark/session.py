@@ -93,6 +93,12 @@ _SESSION_ID = re.compile(r";session_id=([0-9a-fA-F-]{36})")
 _PACKAGE = Path(__file__).parents[1]
 
 
+def driver_conf() -> dict[str, str]:
+    """What is fixed when a driver starts, with the packages that this deployment names."""
+    packages = os.environ.get(PACKAGES)
+    return {**DRIVER_CONF, **({"spark.jars.packages": packages} if packages else {})}
+
+
 def start_session(name: str, **conf: str) -> SparkSession:
     """A session as every job uses it: by default local, with all cores.
 
@@ -114,9 +120,7 @@ def start_session(name: str, **conf: str) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     master = os.environ.get("SPARK_MASTER", "")
-    defaults = DRIVER_CONF if master else {**DRIVER_CONF, **local_conf()}
-    if packages := os.environ.get(PACKAGES):
-        defaults = {**defaults, "spark.jars.packages": packages}
+    defaults = driver_conf() if master else {**driver_conf(), **local_conf()}
     given = {key.replace("_", ".") for key in conf}
     builder = builder.config(map={k: v for k, v in defaults.items() if k not in given})
     spark = builder.master(master or "local[*]").getOrCreate()

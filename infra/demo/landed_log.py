@@ -9,7 +9,7 @@ from typing import NamedTuple
 from features.datasets.readers import reader_of
 from features.places import Place, put_whole, remove_folder, uri
 from features.schema import Schema
-from features.spark.landing import impressions_file, is_whole
+from features.spark.landing import has_landed, impressions_file, is_whole
 
 ONE_DAY = datetime.timedelta(days=1)
 USUAL_DAILY = 3
@@ -27,18 +27,21 @@ class Span(NamedTuple):
     """Those that Airflow runs after it, one by one."""
 
 
-def bring(source: Place, landing: Place) -> None:
-    """Copy a log to where it lands; nothing where that is the same folder.
-
-    Raises:
-        ValueError: The folder has no ``impressions``.
-    """
+def require_log(source: Place) -> None:
+    """ValueError where a folder is no log: it has no ``impressions``."""
     if not (source / "impressions").is_dir():
         raise ValueError(
             f"--landing {source}: has no folder impressions; the log is a file a day, "
             "impressions/YYYY-MM-DD.<format>, and next to that folder users and items"
         )
-    if uri(source) == uri(landing):
+
+
+def bring(source: Place, landing: Place) -> None:
+    """Copy a log to where it lands, in place of one that an earlier demo has brought.
+
+    Nothing is done where that is the same folder, by whichever way it is named.
+    """
+    if _whole_name(source) == _whole_name(landing):
         return
     remove_folder(landing)
     for entry in sorted(source.iterdir()):
@@ -46,6 +49,10 @@ def bring(source: Place, landing: Place) -> None:
             _copy(entry, landing / entry.name)
         elif entry.is_file() and not entry.name.startswith("."):
             put_whole(landing / entry.name, entry.read_bytes())
+
+
+def _whole_name(folder: Place) -> str:
+    return uri(folder.resolve()) if isinstance(folder, Path) else uri(folder)
 
 
 def _copy(folder: Place, target: Place) -> None:
@@ -64,13 +71,15 @@ def landed_days(schema: Schema, landing: Place) -> list[datetime.date]:
     Raises:
         ValueError: There is none, or one of those between the first and the newest is missing.
     """
-    suffix = reader_of(schema).suffix
+    reader = reader_of(schema)
+    suffix = reader.suffix
     days = sorted(
         day
         for path in (landing / "impressions").glob(f"*.{suffix}")
         if (day := _day_of(path.name.removesuffix(f".{suffix}")))
         and schema.first_day <= day <= (schema.last_day or day)
-        and is_whole(path)
+        and has_landed(path, reader.marker)
+        and all(is_whole(file) for file in reader.event_files(landing, day))
     )
     where = impressions_file(landing, schema.first_day, suffix)
     if not days:

@@ -65,6 +65,9 @@ def main() -> int:
         sys.stderr.write(f"error: {PAGE.name}: its commands ended with {error.returncode}\n")
         return 1
     sys.stdout.write(done.stdout)
+    if '"outputs"' not in done.stdout.rsplit("\n", 2)[-1]:
+        sys.stderr.write(f"error: {PAGE.name}: it does not end with a ranked answer\n")
+        return 1
     sys.stderr.write(f"{time.monotonic() - started:.0f} s\n")
     return 0
 

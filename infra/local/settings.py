@@ -73,7 +73,10 @@ class Settings(Group):
     @property
     def names(self) -> list[str]:
         """The names of the data sets, in the order given."""
-        return [name.strip() for name in self.datasets.split(",") if name.strip()]
+        names = [name.strip() for name in self.datasets.split(",") if name.strip()]
+        if not names or len({*names}) < len(names):
+            raise ValueError(f"RANKING_DATASETS {self.datasets!r}: names of data sets, each once")
+        return names
 
     @property
     def dataset(self) -> str:

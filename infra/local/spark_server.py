@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyspark
 
-from features.spark.session import DRIVER_CONF, SESSION_CONF, local_conf
+from features.spark.session import SESSION_CONF, driver_conf, local_conf
 from infra.local.settings import HOST, Settings
 
 SERVER_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
@@ -23,7 +23,7 @@ def command(port: int) -> list[str]:
     """Starts the server in the foreground, on loopback."""
     conf = {
         **SESSION_CONF,
-        **DRIVER_CONF,
+        **driver_conf(),
         **local_conf(),
         "spark.log.level": "WARN",
         "spark.connect.grpc.binding.address": HOST,

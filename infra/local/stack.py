@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from features.datasets.catalog import has_push, schema_of
+from features.datasets.catalog import data_set_of, has_push, schema_of
 from features.online_store.config import REGISTRY
 from features.schema import TableKind
 from infra.local.airflow_client import make_pool
@@ -142,7 +142,8 @@ class Stack:
         """Start a push for each data set that has one; it waits for data."""
         for name in self.settings.names if has_push() else ():
             schema = schema_of(name)
-            if schema.can_push and schema.tables_of(TableKind.STATE):
+            is_topic = bool(data_set_of(name).source.kafka)  # nothing pushes from one
+            if schema.can_push and not is_topic and schema.tables_of(TableKind.STATE):
                 self._start_push(name)
 
     def _start_push(self, dataset: str) -> None:

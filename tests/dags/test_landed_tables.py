@@ -33,7 +33,9 @@ holdout_days: 1
 epoch: 2024-01-01
 item: {name: item_id, type: int64, kind: sparse, num_ids: 100, doc: The article.}
 stored: {bought: {type: int64, doc: Whether it was bought.}}
-label: {column: bought, positive_from: 1, delay: 1h}
+labels:
+  sale: {column: bought, positive_from: 1, delay: 1h}
+target: sale
 tables: [{kind: item_daily, windows_days: [7], ttl: 7d, delay: 2h}]
 limits:
   min_positive_rate: 0
@@ -104,6 +106,29 @@ def test_a_day_has_landed_when_there_are_rows_of_it_or_of_a_later_one(
 ):
     write(tmp_path / "visits", rows_at(moments, unit), partition)
     assert answers(tmp_path, write.__name__, unit, partition) == (landed, landed)
+
+
+@pytest.mark.parametrize("partition", ["", "day"])
+def test_rows_without_a_moment_or_a_partition_are_of_no_day(tmp_path, partition):
+    rows = rows_at([MOMENT])
+    nulls = pa.table(
+        {name: pa.nulls(1, rows.schema.field(name).type) for name in rows.schema.names}
+    )
+    for part in (rows, nulls):
+        write_deltalake(
+            tmp_path / "visits",
+            part,
+            mode="append",
+            partition_by=[partition] if partition else None,
+        )
+    assert answers(tmp_path, "delta", "", partition) == (False, False)
+
+
+def test_integers_without_a_unit_are_an_error_that_names_the_key(tmp_path):
+    delta(tmp_path / "visits", rows_at([MOMENT], "seconds"), "")
+    source = {"format": "delta", "partition": "", "column": "at", "unit": ""}
+    with pytest.raises(ValueError, match=r"source.time.unit '': .* one of \['seconds'"):
+        tables.has_rows_since(place(tmp_path / "visits"), DAY, source)
 
 
 @pytest.mark.parametrize("form", ["delta", "iceberg"])

@@ -39,7 +39,7 @@ def test_a_command_that_fails_ends_it(tmp_path, monkeypatch):
 def test_what_takes_minutes_is_left_to_make(tmp_path):
     whole, quick = (tutorial.script(tmp_path, minutes=minutes) for minutes in (True, False))
     assert "make demo SCHEMA=$SHOP/shop.yaml\n" in whole
-    assert "curl -s http" in whole
+    assert "curl -sf http" in whole
     assert "make demo" not in quick
     assert f"cp $SHOP/products.csv {tmp_path}/var/landing/shop/items.csv" in quick
     assert f"export SHOP={tmp_path}/shop\n" in quick

@@ -32,7 +32,9 @@ context:
   seen: {type: list<int64>, kind: sparse, max_length: 5, shares_table_with: item_id, doc: Seen.}
 stored:
   bought: {type: int64, doc: Whether it was bought.}
-label: {column: bought, positive_from: 1, delay: 1h}
+labels:
+  sale: {column: bought, positive_from: 1, delay: 1h}
+target: sale
 tables:
   - {kind: user_state, history_length: 5, ttl: 30d, delay: 5m}
   - {kind: item_daily, windows_days: [7], ttl: 7d, delay: 2h}

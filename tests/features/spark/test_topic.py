@@ -28,7 +28,9 @@ example_id: {column: event}
 user: {name: user_id, type: string, kind: sparse, hash_size: 100, doc: The visitor.}
 item: {name: item_id, type: int64, kind: sparse, num_ids: 100, doc: The article.}
 stored: {bought: {type: int64, doc: Whether it was bought.}}
-label: {column: bought, positive_from: 1, delay: 1h}
+labels:
+  sale: {column: bought, positive_from: 1, delay: 1h}
+target: sale
 tables:
   - {kind: user_state, history_length: 5, ttl: 30d, delay: 5m}
   - {kind: item_daily, windows_days: [7], ttl: 7d, delay: 2h}
