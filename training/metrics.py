@@ -27,7 +27,7 @@ class RequestMetrics:
     """Normalised discounted cumulative gain of the first 5; 1 is the best order."""
     ndcg_10: float
     mrr: float
-    """Mean reciprocal rank of the first positive."""
+    """Mean reciprocal rank of the first positive; among equal scores, of its expected rank."""
     gauc: float
     """AUC within each request, weighted by impressions, over requests with both labels."""
 

@@ -59,7 +59,8 @@ def stale_by_events(lake: Lake, schema: Schema) -> dict[str, list[datetime.date]
     for label in schema.later_labels:
         replaced = versions_of_days(lake.snapshot(events_table(label)))
         window = last_event_day(label, datetime.date.min) - datetime.date.min
-        for table in (*computed, EXAMPLES):
+        # Examples have the target alone.
+        for table in (*computed, EXAMPLES) if label is schema.label else computed:
             reach = window if table == EXAMPLES else datetime.timedelta(0)
             read = versions_of_days(lake.snapshot(table), of_input=events_table(label))
             outdated = (

@@ -92,6 +92,15 @@ def check_keys(schema: "Schema") -> None:
             if name not in sources:
                 raise _error(table, f"by {name!r}; one of {sorted(sources)}")
             _check_source(table, sources[name], is_id=sources[name] in ids)
+    by_key: dict[str, FeatureTable] = {}
+    for table in (one for one in schema.tables if one.by):
+        first = by_key.setdefault(table.of, table)
+        if first.by != table.by:
+            raise _error(
+                table,
+                f"by {list(table.by)} and by {list(first.by)} of {first.name} have one name, "
+                f"{table.of}; rename a column",
+            )
 
 
 def _check_source(table: FeatureTable, column: Column, *, is_id: bool) -> None:

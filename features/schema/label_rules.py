@@ -33,7 +33,14 @@ def check_later_labels(schema: "Schema") -> None:
         DeclarationError: The label has the name of a column, or is joined by a column that is not
             there, may be missing, or is of a type whose values are not compared.
     """
+    counted = {"impressions", *(column.name for column in schema.context)}
     for label in schema.labels:
+        if label.name in counted:
+            raise DeclarationError(
+                f"schema {schema.name}: label {label.name} has the name of what is known with the "
+                f"request; not one of {sorted(counted)}, or an aggregate could mean either",
+                field=f"labels.{label.name}",
+            )
         if label.comes_later:
             _check_name(schema, label)
             _check_join(schema, label)

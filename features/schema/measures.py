@@ -38,7 +38,11 @@ class Measure:
     @property
     def name(self) -> str:
         """As part of a column's name."""
-        per = f"_per_{self.scale:g}".replace(".", "_").replace("-", "_") if self.scale else ""
+        per = (
+            f"_per_{self.scale:g}".replace(".", "_").replace("-", "_").replace("+", "")
+            if self.scale
+            else ""
+        )
         return f"{self.of}_{self.what}{per}"
 
     @property
@@ -99,11 +103,11 @@ def happened(of: str, labels: Mapping[str, Label]) -> Measure:
 
 def known_after(schema: Schema, measure: Measure) -> datetime.timedelta:
     """From an impression until this is known of it; what a request brings along is at once."""
-    if measure.of == IMPRESSIONS or measure.of in {column.name for column in schema.context}:
-        return datetime.timedelta(0)
     labels = labels_of(schema)
     if measure.of in labels:
         return labels[measure.of].known_after
+    if measure.of == IMPRESSIONS or measure.of in {column.name for column in schema.context}:
+        return datetime.timedelta(0)
     # Of a stored column nothing says when it is known: not before the labels in its row are.
     in_row = [label.known_after for label in labels.values() if not label.comes_later]
     return max(in_row, default=schema.label.known_after)

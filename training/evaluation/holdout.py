@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from features.schema import Role, Schema, TableKind
 from training.artifact.artifact import Artifact
@@ -85,7 +87,9 @@ def _begun_within(
     before = table.days(days[0] - datetime.timedelta(days=1), days[0] - datetime.timedelta(days=1))
     if schema.request is None or not before:
         return columns
-    kept = ~np.isin(columns[_REQUEST], table.values(before, schema.request.name))
+    begun = pa.array(table.values(before, schema.request.name)).unique()
+    is_begun = pc.is_in(pa.array(columns[_REQUEST]), value_set=begun)
+    kept = ~is_begun.to_numpy(zero_copy_only=False)
     return columns if kept.all() else {name: values[kept] for name, values in columns.items()}
 
 

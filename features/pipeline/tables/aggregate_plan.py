@@ -90,7 +90,8 @@ class Plan:
         column = F.col(measure.of)
         units = F.round(column / F.lit(measure.scale)) if measure.scale else column
         # NaN is larger than any number to Spark, and so is what could not be added up.
-        is_there = F.abs(units) <= MOST_UNITS if measure.scale else ~F.isnan(column.cast("double"))
+        is_finite = ~F.isnan(column.cast("double"))
+        is_there = F.abs(units) <= MOST_UNITS if measure.scale else column.isNotNull() & is_finite
         return F.when(is_there, one if measure.what is What.VALUES else units.cast("bigint"))
 
     def carried(self, carry: DataFrame) -> DataFrame:

@@ -154,14 +154,14 @@ def test_a_reader_of_ones_own_gives_no_ids(spark, tmp_path, monkeypatch, example
 
 def checked(spark, monkeypatch, folder, found, rows, form="tsv"):
     """What stops the day."""
-    from features.pipeline import jobs
+    from features.pipeline.ingestion.ingest import ingest
     from features.pipeline.workspace import Workspace
     from features.validation import checks
 
     monkeypatch.setenv("RANKING_SCHEMAS", str(folder))
     land_as(folder / "landing" / "shop", form, rows)
     work = Workspace(spark, found.schema, Lake(folder / "lake", "shop"))
-    jobs.ingest(work, folder / "landing", [DAY])
+    ingest(work, folder / "landing", [DAY])
     outcome = checks.check_impressions(work, [DAY], folder / "reports")
     return work, [one for one in outcome.critical if one.startswith("example_id")]
 

@@ -236,6 +236,7 @@ def test_a_table_that_cannot_be_read_rightly_is_refused(tmp_path, kind):
 
 def test_ingest_records_the_version_and_a_push_takes_new_files(spark, tmp_path, monkeypatch, kind):
     from features.pipeline import jobs
+    from features.pipeline.ingestion.ingest import ingest
     from features.pipeline.workspace import Workspace
     from features.push.push_day import LandedUsers
     from features.validation import checks
@@ -246,7 +247,7 @@ def test_ingest_records_the_version_and_a_push_takes_new_files(spark, tmp_path, 
     kind(tmp_path / "landing" / "shop" / "items").append(ITEMS)
     table.append(pa.concat_tables([rows_of(DAYS[0]), rows_of(DAYS[1], count=2, first=40)]))
     work = Workspace(spark, found.schema, Lake(tmp_path / "lake", "shop"))
-    jobs.ingest(work, tmp_path / "landing", DAYS[:1])
+    ingest(work, tmp_path / "landing", DAYS[:1])
     history = work.lake.snapshot(IMPRESSIONS_RAW).history()
     assert history[0]["inputs"] == {str(table.where): table.version()}
     assert not checks.check_impressions(work, DAYS[:1], tmp_path / "reports").critical

@@ -40,6 +40,7 @@ def root(tmp_path_factory):
 def work(spark, root):
     """All days but the last one in the online store; the last has landed and is pushed."""
     from features.pipeline import jobs, materialize
+    from features.pipeline.ingestion.ingest import ingest
     from features.pipeline.workspace import Workspace
     from features.push.push_day import push_until
     from features.validation import checks
@@ -51,13 +52,13 @@ def work(spark, root):
         work = Workspace(spark, schema, Lake(root / "lake", schema.name))
         feast_store.apply(schema, root / "feast", root / "lake")
         before = DAYS[:-1]
-        jobs.ingest(work, root / "landing", before)
+        ingest(work, root / "landing", before)
         assert not checks.check_impressions(work, before, root / "reports").critical
         jobs.publish_features(work, jobs.build(work, root / "landing", before), before)
         materialize.materialize_days(work, root / "feast", before)
         pushed = push_until(work, root / "landing", root / "feast", until=ENDED)
         assert pushed["impressions"] == text_ids.NUM_ROWS
-        jobs.ingest(work, root / "landing", DAYS[-1:])
+        ingest(work, root / "landing", DAYS[-1:])
         assert not checks.check_impressions(work, DAYS[-1:], root / "reports").critical
         staged = jobs.build(work, root / "landing", DAYS[-1:])
         jobs.publish_features(work, staged, DAYS[-1:])

@@ -97,6 +97,26 @@ def test_an_error_names_the_key(tmp_path, old, new, said):
     assert 51 < int(number) < 66
 
 
+def test_two_keys_have_two_names(tmp_path):
+    """The rows of a device and an item would be read as those of a column of both names."""
+    second = DECLARED.replace("device_", "other_").replace(
+        "[user_id, device]", "[user_id_and_device]"
+    )
+    changed = GOOD.replace("  - kind: item_attributes\n", f"{second}  - kind: item_attributes\n")
+    changed = changed.replace("  browser:", "  user_id_and_device:")
+    with pytest.raises(
+        SchemaFileError, match=r"have one name, by_user_id_and_device; rename a col"
+    ):
+        read(tmp_path, changed)
+
+
+@pytest.mark.parametrize("name", ["device", "impressions"])
+def test_a_label_has_no_name_of_what_is_known_with_the_request(tmp_path, name):
+    changed = GOOD.replace("  sale:", f"  {name}:").replace("target: sale", f"target: {name}")
+    with pytest.raises(SchemaFileError, match=rf"labels.{name}: .*known with the request; not one"):
+        read(tmp_path, changed.replace("of: sale", f"of: {name}"))
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -131,6 +131,28 @@ def own_names(table) -> list[str]:
     return [column.name for column in table.columns if not column.name.startswith(hidden)]
 
 
+def test_a_value_that_is_missing_is_not_counted(spark):
+    counts = (
+        aggregate("valued", "true_probability", "count"),
+        aggregate("last_valued", "true_probability", "recency"),
+    )
+    table = declared("values_by_device", ("device",), counts)
+    schema, shown = with_tables(table), log(4)
+    found = collected(rows_of(spark, schema, table, shown, DAYS[-1:]))
+    for device in ("phone", "tablet", "desktop"):
+        delay = schema.label.delay
+        there = [
+            row["timestamp"]
+            for row in shown
+            if row["device"] == device
+            and (row["true_probability"] or 0) > 0
+            and (row["timestamp"] + delay).date() <= DAYS[-1]
+        ]
+        values = found[device, DAYS[-1]]
+        assert values["valued_all"] == len(there)
+        assert values["last_valued_all"] == micros(max(there))
+
+
 @pytest.mark.spark
 @pytest.mark.parametrize("schema", [PROMPT, BASE, SLOW], ids=["prompt", "minutes", "30 hours"])
 def test_every_kind_is_what_its_definition_says_in_one_range_or_two(spark, schema):
