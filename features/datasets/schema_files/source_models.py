@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from features.datasets.schema_files.entry import Entry
-from features.datasets.schema_files.values import ColumnName, Module, Text
+from features.datasets.schema_files.values import ColumnName, Module, Text, WholePlace
 
 TEXTS = ("csv", "tsv", "jsonl")
 
@@ -51,13 +51,13 @@ class SourceEntry(Entry):
     """Of all landed files, which is also how their names end; or of tables, or of a topic."""
     compression: Literal["gz", "zst"] | None = None
     """Of tsv, csv and jsonl; names end with it too, such as .csv.gz."""
-    path: Text | None = None
+    path: WholePlace | None = None
     """Of delta and iceberg: place of the table of impressions, a path or s3://…; impressions below
     the data set's landing folder by default."""
-    user_path: Text | None = None
+    user_path: WholePlace | None = None
     """Of delta and iceberg: place of the table of user attributes; users next to the
     impressions by default."""
-    item_path: Text | None = None
+    item_path: WholePlace | None = None
     """As user_path, of item attributes; items by default."""
     partition: Text | None = None
     """Of delta and iceberg: partition column with the day, a date or a text such as 2025-01-31.

@@ -51,5 +51,7 @@ Share = Annotated[float, Field(ge=0, le=1), AfterValidator(_whole)]
 Text = Annotated[str, Field(min_length=1)]
 NumberOrText = Annotated[int | float, AfterValidator(_whole)] | Text
 """A value of a column; a number stays what the file has, an integer or not."""
+WholePlace = Annotated[str, Field(pattern=r"^(/|[a-z][a-z0-9+]*:)")]
+"""A place that is the same for each process, wherever it runs: /data/visits, s3://bucket/visits."""
 ColumnName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 Module = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]

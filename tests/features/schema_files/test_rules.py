@@ -81,7 +81,8 @@ def error_of(tmp_path, text):
             "parquet\n  compression: gz",
             "source: a mapping; compression: goes with format csv, tsv, jsonl",
         ),
-        ("csv", "csv\n  path: shop/visits", "source: .*; path: goes with format delta, iceberg"),
+        ("csv", "csv\n  path: /shop/visits", "source: .*; path: goes with format delta, iceberg"),
+        ("csv", "delta\n  path: shop/visits", "source.path: 'shop/visits'; .* match pattern"),
         (
             "csv",
             "delta\n  ready: {marker: _A}",
