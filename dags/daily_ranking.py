@@ -80,8 +80,7 @@ def add_tasks(data_set: assets.DataSet) -> None:
     )  # fmt: skip
     promote = job(
         "promote", "serving", "promote", *data_set.target, folders="tracking reports",
-        link="Gate report", outlets=[asset("champion")], execution_timeout=SHORT,
-    )  # fmt: skip
+        link="Gate report", outlets=[asset("champion")], execution_timeout=SHORT)  # fmt: skip
     prune_models = job(
         "prune_models", "training", "prune", "--keep={{ params.keep_versions }}", ANCHOR,
         is_dated=False, folders="lake checkpoints artifacts tracking", execution_timeout=SHORT,

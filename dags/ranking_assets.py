@@ -285,9 +285,9 @@ class DataSet:
 SCHEMAS = [Path(part) for part in os.environ.get("RANKING_SCHEMAS", "").split(os.pathsep) if part]
 DATA_SETS = [DataSet(name, log_of(name, SCHEMAS)) for name in _names(_text("RANKING_DATASETS"))]
 """The data sets of this deployment; each has DAGs of its own."""
-for _setting in ("RANKING_SERVICE", "RANKING_STORAGE_URI"):
+for _setting in ("RANKING_SERVICE", "RANKING_STORAGE_URI") if SERVICE else ():
     # An InferenceService serves one data set: another's canary would replace its model.
-    if len(DATA_SETS) > 1 and _text(_setting) and "{dataset}" not in _text(_setting):
+    if len(DATA_SETS) > 1 and "{dataset}" not in _text(_setting):
         raise ValueError(
             f"{_setting} {_text(_setting)!r}: needs {{dataset}} with several data sets"
         )

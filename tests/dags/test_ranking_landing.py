@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.sdk.module_loading import import_string
 from airflow.serialization.serialized_objects import BaseSerialization
 from deltalake import write_deltalake
-from ranking_landing import files
+from ranking_landing import files as landed_files
 from ranking_landing import sensor as landing_sensor
 from support.airflow_dags import TaskInstance, data_set
 
@@ -128,14 +128,14 @@ def test_a_folder_has_landed_when_every_file_of_it_is_whole(tmp_path, files, is_
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    assert files.has_landed(folder) is reader_takes(folder) is is_whole
-    assert files.has_landed(tmp_path / "none") is reader_takes(tmp_path / "none") is False
+    assert landed_files.has_landed(folder) is reader_takes(folder) is is_whole
+    assert landed_files.has_landed(tmp_path / "none") is reader_takes(tmp_path / "none") is False
 
 
 def test_the_sensor_and_the_reader_know_the_same_formats() -> None:
     from features.spark import landing
 
-    assert files.ENDS == landing._ENDS
+    assert landed_files.ENDS == landing._ENDS
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_where_there_is_no_log_the_place_and_the_flag_are_named(shop, tmp_path):
     with pytest.raises(ValueError, match=r"no day has .*shop/impressions/2025-03-01.csv.*--landi"):
         landed_log.landed_days(shop, landing)
     with pytest.raises(ValueError, match=r"--landing /nowhere: has no folder impressions"):
-        landed_log.bring(place("/nowhere"), landing)
+        landed_log.require_log(place("/nowhere"))
 
 
 def test_a_missing_day_is_named_before_anything_is_built(shop, log):

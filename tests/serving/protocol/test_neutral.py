@@ -59,7 +59,7 @@ def test_training_sees_the_value():
 
 
 def test_the_description_says_that_it_need_not_be_sent():
-    text = str(document(SCHEMA, has_token=False, max_candidates=10, version="1"))
+    text = str(document([(SCHEMA, "1")], has_token=False, max_candidates=10))
     assert "Place. Need not be sent: 2 is used whatever is sent." in text
     examples = re.findall(r"'good': \{'value': (\{.*?\})\}", text)
     assert len(examples) >= 2
