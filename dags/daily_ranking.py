@@ -21,9 +21,9 @@ import functools
 
 import ranking_assets as assets
 import ranking_jobs
-from airflow.sdk import DAG, BaseOperator, CronDataIntervalTimetable, Param, chain
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
 from ranking_dags import promotion_params, ranking_dag
-from ranking_jobs import ANCHOR, DAY, HOLDOUT, MIN_REQUESTS
+from ranking_jobs import ANCHOR, HOLDOUT, MIN_REQUESTS, validation
 from ranking_landing.sensor import LandedSensor
 
 RECIPE = "{% if params.recipe %}--recipe={{ params.recipe }}{% endif %}"
@@ -35,15 +35,6 @@ SHORT, LONG = datetime.timedelta(minutes=20), datetime.timedelta(hours=6)
 def add_tasks(data_set: assets.DataSet) -> None:
     """The jobs of a day, and their order."""
     job, asset = functools.partial(ranking_jobs.job, data_set), data_set.asset
-
-    def validate(table: str) -> BaseOperator:
-        return job(
-            f"validate_{table}", "features", "validate", f"--table={table}", folders="lake docs",
-            # A day that is stopped has a page too.
-            link="Data Docs", page=f"{data_set.name}/quality/{DAY}-{table}.html",
-            outlets=[asset(table)], execution_timeout=SHORT,
-        )  # fmt: skip
-
     landed = LandedSensor(
         data_set=data_set, task_id="landed", outlets=[asset("landed-impressions")],
         timeout=assets.LANDING_TIMEOUT_SECONDS, poke_interval=assets.LANDING_POLL_SECONDS,
@@ -86,7 +77,7 @@ def add_tasks(data_set: assets.DataSet) -> None:
         is_dated=False, folders="lake checkpoints artifacts tracking", execution_timeout=SHORT,
     )  # fmt: skip
 
-    checked, published = validate("impressions"), validate("features")
+    checked, published = (validation(data_set, table) for table in ("impressions", "features"))
     chain(landed, ingest, checked, build, published, [materialize, examples])
     landed >> apply >> materialize
     examples >> train >> export >> evaluate

@@ -15,6 +15,7 @@ The JSON's ``report`` is a path under the reports folder; the task gets a link t
 ``runbook`` is the page of infra/runbooks that the alert of this failure names.
 """
 
+import datetime
 import logging
 import signal
 from collections.abc import Mapping, Sequence
@@ -223,4 +224,21 @@ def job(
         page=page,
         size=size,
         **kwargs,
+    )
+
+
+def validation(data_set: DataSet, table: str) -> JobOperator:
+    """The task that checks the impressions or the features of the run's day; has their page."""
+    return job(
+        data_set,
+        f"validate_{table}",
+        "features",
+        "validate",
+        f"--table={table}",
+        folders="lake docs",
+        # A day that is stopped has a page too.
+        link="Data Docs",
+        page=f"{data_set.name}/quality/{DAY}-{table}.html",
+        outlets=[data_set.asset(table)],
+        execution_timeout=datetime.timedelta(minutes=20),
     )

@@ -121,8 +121,8 @@ class LandedTable:
         index = self._impressions.schema.get_field_index(name)
         if index < 0:
             raise RunbookError(
-                f"table {self.impressions_at}: column {name}, by which days are told apart, is not "
-                f"among {self._impressions.schema.names}",
+                f"table {self.impressions_at}: column {name}, that says of which day a row is, is "
+                f"not among {self._impressions.schema.names}",
                 runbook="critical-validation",
             )
         of_type = self._impressions.schema.field(index).type
@@ -132,7 +132,7 @@ class LandedTable:
         return self._impressions.files(name, low, high)
 
     def _bound(self, of_type: pa.DataType, day: datetime.date) -> Bound:
-        """The least value of a day in the column by which days are told apart."""
+        """The least value of a day in the column that says of which day a row is."""
         if pa.types.is_date(of_type):
             return day
         if pa.types.is_timestamp(of_type):
@@ -143,9 +143,9 @@ class LandedTable:
         if pa.types.is_string(of_type) or pa.types.is_large_string(of_type):
             return day.isoformat()
         raise RunbookError(
-            f"table {self.impressions_at}: days cannot be told apart by a column of type "
-            f"{of_type}; a timestamp, an integer with source.time.unit, or a source.partition that "
-            "is a date or a text such as 2025-01-31",
+            f"table {self.impressions_at}: a column of type {of_type} does not say of which day a "
+            "row is; a timestamp, an integer with source.time.unit, or a source.partition that is "
+            "a date or a text such as 2025-01-31",
             runbook="critical-validation",
         )
 

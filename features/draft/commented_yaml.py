@@ -68,7 +68,7 @@ Line = str | _Asked
 
 def _mapping(entries: Mapping[str, object], indent: str, above: str) -> Iterator[Line]:
     for number, (key, value) in enumerate(entries.items()):
-        if not indent and number and isinstance(_plain(value), Mapping | list | Ask):
+        if not indent and number and isinstance(plain(value), Mapping | list | Ask):
             yield ""
         name = f"{above}.{key}" if above else key
         if isinstance(value, Guess):
@@ -77,7 +77,7 @@ def _mapping(entries: Mapping[str, object], indent: str, above: str) -> Iterator
             yield _Asked(name, value.question)
             yield from _comment(f"TODO {key}: {value.question}", indent)
             continue
-        yield from _entry(key, _plain(value), indent, name)
+        yield from _entry(key, plain(value), indent, name)
 
 
 def _entry(key: str, value: object, indent: str, name: str) -> Iterator[Line]:
@@ -127,7 +127,8 @@ def _comment(text: str, indent: str) -> Iterator[str]:
         )  # fmt: skip
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """The value of a guess; any other as it is."""
     return value.value if isinstance(value, Guess) else value
 
 

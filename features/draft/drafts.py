@@ -4,12 +4,13 @@ import dataclasses
 
 from features.draft import columns, entries, limits, tables
 from features.draft.columns import Named
-from features.draft.commented_yaml import Ask, Guess, Written, write
+from features.draft.commented_yaml import Ask, Guess, Written, plain, write
 from features.draft.entries import Entry
 from features.draft.log.names import words
 from features.draft.log.profile import Profile, profiles
 from features.draft.log.sample import DELTA, Sample, quoted
 from features.draft.roles import Chosen, Roles, guess
+from features.places import uri
 from features.schema import EXAMPLE_ID, Dtype
 
 _LEAST_ON_SEVERAL_DAYS = 0.5
@@ -172,7 +173,7 @@ class _Drafting:
         target = next(iter(found))
         said = "of the labels, the one with the most positives" if len(found) > 1 else ""
         first = found[target]
-        start = float(str(_plain(first["positive_from"]))) if isinstance(first, dict) else 1.0
+        start = float(str(plain(first["positive_from"]))) if isinstance(first, dict) else 1.0
         return {"labels": found, "target": Guess(target, said) if said else target}, start
 
     def _stored(self, found: columns.Sorted) -> Entry:
@@ -245,7 +246,7 @@ class _Drafting:
         sample, time = self._sample, self._roles.time
         source: Entry = {"format": sample.format}
         if sample.format == DELTA:
-            source["path"] = str(sample.files[0])
+            source["path"] = uri(sample.files[0])
         if sample.compression:
             source["compression"] = sample.compression
         if time is None:
@@ -262,10 +263,6 @@ class _Drafting:
 
 def _renamed(name: str, landed: str) -> dict[str, str]:
     return {} if name == landed else {name: landed}
-
-
-def _plain(value: object) -> object:
-    return value.value if isinstance(value, Guess) else value
 
 
 def _whole(number: float) -> float | int:

@@ -49,7 +49,8 @@ def stale_by_events(lake: Lake, schema: Schema) -> dict[str, list[datetime.date]
     """Days that were computed before the events that they count were replaced.
 
     An event changes what is known of impressions up to a window before it, so examples from then
-    on; and features from its own day on, for nobody knows of it earlier.
+    on; and features from its own day on, for nobody knows of it earlier. Where events do not name
+    their request, impressions change it too: of those before an event the newest has it.
 
     Returns:
         By table, where there are any: the first such day and all after it.
@@ -57,22 +58,31 @@ def stale_by_events(lake: Lake, schema: Schema) -> dict[str, list[datetime.date]
     stale: dict[str, list[datetime.date]] = {}
     computed = [table.name for table in schema.tables if table.kind is not TableKind.ATTRIBUTES]
     for label in schema.later_labels:
-        replaced = versions_of_days(lake.snapshot(events_table(label)))
         window = last_event_day(label, datetime.date.min) - datetime.date.min
-        # Examples have the target alone.
-        for table in (*computed, EXAMPLES) if label is schema.label else computed:
-            reach = window if table == EXAMPLES else datetime.timedelta(0)
-            read = versions_of_days(lake.snapshot(table), of_input=events_table(label))
-            outdated = (
-                day
-                for day, version in read.items()
-                for n in range(reach.days + 1)
-                if version < replaced.get(day + n * ONE_DAY, -1)
-            )
-            if first := min(outdated, default=None):
+        outdated = [(table, _outdated(lake, table, events_table(label))) for table in computed]
+        if label is schema.label:  # examples have the target alone
+            names_request = schema.request is not None and schema.request.name in label.join
+            others = [] if names_request else [IMPRESSIONS]
+            outdated += [
+                (EXAMPLES, _outdated(lake, EXAMPLES, of_input, reach_days=window.days))
+                for of_input in (events_table(label), *others)
+            ]
+        for table, days in outdated:
+            if first := min(days, default=None):
                 after = {day for day in lake.days(table) if day >= first}
                 stale[table] = sorted(after | set(stale.get(table, ())))
     return stale
+
+
+def _outdated(lake: Lake, table: str, of_input: str, *, reach_days: int = 0) -> list[datetime.date]:
+    """Days of a table that were made before an input was replaced, on them or so long after."""
+    replaced = versions_of_days(lake.snapshot(of_input))
+    read = versions_of_days(lake.snapshot(table), of_input=of_input)
+    return [
+        day
+        for day, version in read.items()
+        if any(version < replaced.get(day + n * ONE_DAY, -1) for n in range(reach_days + 1))
+    ]
 
 
 def versions_of_days(found: Snapshot, *, of_input: str = "") -> dict[datetime.date, int]:

@@ -88,15 +88,16 @@ def check_mature_rates(
     if not (schema.maturity_days and mature):
         return [], []
     share = F.avg(is_positive(schema.label)).alias("share")
-    of_days = work.impressions(mature).agg(F.count("*").alias("rows"), share).first()
-    if of_days is None or not of_days.rows:
-        return [], []
-    if limits.min_positive_rate <= of_days.share <= limits.max_positive_rate:
-        return [], []
-    sentence = (
-        f"label {schema.label.name} of {mature[0]} to {mature[-1]}: share of positives "
-        f"{of_days.share:.4g} of {of_days.rows} rows; from {limits.min_positive_rate:g} to "
-        f"{limits.max_positive_rate:g}"
-    )
-    is_critical = of_days.rows >= SMALLEST_DAY_FOR_LABEL_RATE
-    return ([sentence], []) if is_critical else ([], [sentence])
+    of_days = work.impressions(mature).groupBy(DAY).agg(F.count("*").alias("rows"), share)
+    critical: list[str] = []
+    reported: list[str] = []
+    for found in of_days.orderBy(DAY).collect():
+        if limits.min_positive_rate <= found.share <= limits.max_positive_rate:
+            continue
+        sentence = (
+            f"label {schema.label.name} of {found.day}: share of positives {found.share:.4g} of "
+            f"{found.rows} rows; from {limits.min_positive_rate:g} to {limits.max_positive_rate:g}"
+        )
+        is_critical = found.rows >= SMALLEST_DAY_FOR_LABEL_RATE
+        (critical if is_critical else reported).append(sentence)
+    return critical, reported

@@ -208,7 +208,7 @@ def test_a_table_that_is_not_there_or_lacks_a_column_is_named(spark, tmp_path, k
         Reader(found.schema, found.source).read_days(spark, landing / "shop", DAYS[:1])
     more = data_set(tmp_path, kind.form, more="partition: day_of_visit")
     (problem,) = problems_of_source(more, landing)
-    assert "column day_of_visit, by which days are told apart, is not among" in problem
+    assert "column day_of_visit, that says of which day a row is, is not among" in problem
 
 
 def test_a_table_that_cannot_be_read_rightly_is_refused(tmp_path, kind):
@@ -217,7 +217,7 @@ def test_a_table_that_cannot_be_read_rightly_is_refused(tmp_path, kind):
     table = kind(tmp_path / "shop" / "impressions")
     table.append(rows_of(DAYS[0], unit="milliseconds"))
     (problem,) = problems_of_source(found, place(tmp_path))
-    assert "days cannot be told apart by a column of type int64; a timestamp, an" in problem
+    assert "a column of type int64 does not say of which day a row is; a timestamp, an" in problem
     if kind is Iceberg:
         folder = table.where / "metadata"
         newest = max(folder.glob("*.metadata.json"))

@@ -1,7 +1,9 @@
 """Labels that come later: whose they are, when they count, and what waits for them."""
 
+import dataclasses
 import datetime
 import json
+import statistics
 from collections import defaultdict
 
 import pytest
@@ -9,9 +11,11 @@ from support.labels.orders_log import DAYS, HOUR
 
 from features import __main__ as features_main
 from features.labels.stale import stale_by_events, stale_days
-from features.lake.lake import EXAMPLES
+from features.lake.lake import EXAMPLES, IMPRESSIONS
 from features.pipeline import jobs
 from features.runbooks import RunbookError
+from features.schema import EXAMPLE_ID
+from features.validation.log_checks import check_mature_rates
 
 pytestmark = pytest.mark.spark
 DAY = datetime.timedelta(days=1)
@@ -140,6 +144,37 @@ def test_a_corrected_file_of_events_names_the_days_that_it_touches(finished):
     shop.build(DAYS[1:])
     jobs.examples(shop.work, MATURE)
     assert shop.hashes(*TABLES) == again
+
+
+def test_impressions_that_land_again_may_be_nearer_to_an_event_of_an_earlier_one(finished):
+    shop, read = finished, finished.work.impressions
+    replaced = DAYS[2]
+    rows = read([replaced]).drop(shop.schema.label.column).where("example_id % 2 = 0")
+    shop.work.replace(rows, IMPRESSIONS, [replaced], keys=["timestamp", EXAMPLE_ID])
+    assert stale_by_events(shop.work.lake, shop.schema) == {EXAMPLES: MATURE}
+    jobs.examples(shop.work, MATURE)
+    assert stale_by_events(shop.work.lake, shop.schema) == {}
+
+
+def test_the_rate_of_a_later_label_is_judged_by_day(finished):
+    """A day that is out of line is not hidden by the others of a range."""
+    shop, positives = finished, finished.positives()
+    rates = {
+        day: statistics.mean(
+            n in positives for n, *_, at in shop.shown if 0 <= at - shop.midnight(day) < 24 * HOUR
+        )
+        for day in MATURE
+    }
+    limit = (min(rates.values()) + max(rates.values())) / 2
+    low = [day for day in MATURE if rates[day] < limit]
+    assert 0 < len(low) < len(MATURE)
+    limits = dataclasses.replace(shop.schema.limits, min_positive_rate=limit)
+    schema = dataclasses.replace(shop.schema, limits=limits)
+    work = dataclasses.replace(shop.work, schema=schema)
+    critical, reported = check_mature_rates(work, DAYS)
+    assert critical == []  # days of 27 rows say little
+    begins = [f"label order of {day}: share of positives {rates[day]:.4g} of 27" for day in low]
+    assert [said.partition(" rows;")[0] for said in reported] == begins
 
 
 def test_a_request_of_two_users_goes_to_quarantine_and_one_of_two_days_is_named(shop):
