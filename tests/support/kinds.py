@@ -27,7 +27,10 @@ OBJECT_STORE = {"anywhere", "object_store"}
 SLOW = ("spark", "distributed", "process", "gpu", "object_store")
 _SESSION, _REPLAYS = "spark", "spark_replays"
 """Groups that have a Spark session each; whole days that are replayed take as long as all else."""
-_REPLAYED = ("test_bad_days.py", "test_parity.py")
+_REPLAYED = {
+    *("test_bad_days.py", "test_parity.py", "test_parity_of_aggregates.py", "test_past_days.py"),
+    *("test_later_labels.py", "test_push_of_later_labels.py"),
+}
 _TRAININGS = {
     "test_upscale.py": "trainings",
     "test_resume.py": "trainings",

@@ -18,6 +18,7 @@ from serving.lookup import item_cache
 from serving.lookup.item_cache import ItemRefresh, Items
 from serving.lookup.snapshot import NumberIndex, Snapshot, TextIndex
 from serving.lookup.transformer import Transformer
+from serving.observability import metrics
 from serving.observability.prediction_log import Answered, RequestLog
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import parse
@@ -55,6 +56,7 @@ class Counted:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKING_ONLINE", "sqlite")
+    metrics.begin(SCHEMA.name)  # as a ranker does
     stand_ins.fill(tmp_path)
     return tmp_path
 

@@ -13,6 +13,7 @@ from support.serving.running_server import metric, wait_until
 
 from features.encoding.encode import encode
 from serving.lookup.transformer import Transformer
+from serving.observability import metrics
 from serving.observability.prediction_log import Answered, RequestLog
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import parse
@@ -53,6 +54,7 @@ def answered(body):
 
 @pytest.fixture
 def mirror():
+    metrics.begin(stand_ins.SCHEMA.name)  # as a ranker does
     opened = Shadow(RequestLog(stand_ins.SCHEMA, Logging()))
     opened.start()
     yield opened
@@ -253,11 +255,13 @@ def test_canary_and_shadow_are_logged_with_the_columns_that_each_of_them_scored(
     endpoint.follow()
     content = body(item_id={"data": ["a", "d", "nobody"]}, device=None)
     answer = guarded.infer({**content, "id": "mirrored"}).json()
+    # A shadow that is withdrawn before it has scored a request logs nothing of it.
+    logged = {role: rows_of(guarded.records, "mirrored", role) for role in (CANARY, SHADOW)}
     clear_share(registry, CANARY)
     clear_share(registry, SHADOW)
     endpoint.follow()
     for role, day in ((CANARY, 3), (SHADOW, 9)):
-        table = rows_of(guarded.records, "mirrored", role)
+        table = logged[role]
         columns = {name: table.column(name).combine_chunks() for name in table.column_names}
         again = stand_ins.score(encode(stand_ins.SCHEMA, columns), offset=day)
         assert columns["score"].to_pylist() == again.tolist()
