@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ def run_seed(
     patience: int = 2,
     with_test: bool = True,
     label: str = "",
+    after_epoch: Callable[[int, float], None] = lambda *_: None,
 ) -> SeedResult:
     """Train one ranker and score it.
 
@@ -58,6 +59,8 @@ def run_seed(
         patience: Epochs without a better validation AUC that end the training.
         with_test: Whether the test split is scored at the end.
         label: What the progress bar says.
+        after_epoch: Is given the number of each epoch, from 1, and the validation AUC after it;
+            what it raises ends the training.
     """
     started = time.monotonic()
     config = dataclasses.replace(recipe.training, seed=seed)
@@ -77,6 +80,7 @@ def run_seed(
             found = auc(session.predict(data.valid.inputs), data.valid.label)
             if not math.isfinite(found):
                 raise ValueError(f"auc of {len(data.valid)} rows to validate: {found}; both labels")
+            after_epoch(epoch, found)
             if found > best_auc + 1e-6:
                 best_auc, best_state, since_best = found, session.snapshot(), 0
                 continue
