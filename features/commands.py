@@ -53,7 +53,7 @@ def _fetch(request: FetchRequest) -> Summary:
 def _ingest(request: IngestRequest) -> Summary:
     from features.pipeline.ingestion.ingest import ingest
 
-    work, days = _workspace(request), request.days
+    work, days = workspace(request), request.days
     return _partitions_summary(
         ingest(work, request.landing, days, available_at=request.available_at)
     )
@@ -61,7 +61,7 @@ def _ingest(request: IngestRequest) -> Summary:
 
 def _validate(request: ValidateRequest) -> Summary:
     days = request.days
-    work = _workspace_importing(request, "features.validation.checks")
+    work = workspace_importing(request, "features.validation.checks")
     from features.validation import checks, quality_page
 
     if request.table == "impressions":
@@ -92,7 +92,7 @@ def _build(request: BuildRequest) -> Summary:
     from features.labels.stale import stale_days
     from features.pipeline import jobs
 
-    work, days = _workspace(request), request.days
+    work, days = workspace(request), request.days
     staged = jobs.build(
         work,
         request.landing,
@@ -117,7 +117,7 @@ def _apply(request: ApplyRequest) -> Summary:
 
 
 def _materialize(request: MaterializeRequest) -> Summary:
-    work = _workspace_importing(request, "features.pipeline.materialize")
+    work = workspace_importing(request, "features.pipeline.materialize")
     from features.pipeline.materialize import materialize_days
 
     written = materialize_days(work, request.store, request.days)
@@ -142,7 +142,7 @@ def _push(request: PushRequest) -> Summary:
         )
     if request.follow:
         return _follow(request)
-    work = _workspace_importing(request, "features.push.push_day")
+    work = workspace_importing(request, "features.push.push_day")
     from features.push.push_day import push_until
 
     until = request.until or datetime.datetime.now(datetime.UTC)
@@ -156,7 +156,7 @@ def _follow(request: PushRequest) -> Summary:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda given, _frame: _stop(stopped, given))
-    work = _workspace_importing(request, "features.push.follow")
+    work = workspace_importing(request, "features.push.follow")
     from features.push.follow import follow
 
     return follow(
@@ -182,7 +182,7 @@ def _examples(request: ExamplesRequest) -> Summary:
     from features.lake.lake import IMPRESSIONS
     from features.pipeline import jobs
 
-    work, days = _workspace(request), request.days
+    work, days = workspace(request), request.days
     first = min(work.lake.days(IMPRESSIONS), default=work.schema.first_day)
     if work.schema.maturity_days and days[-1] < first:
         raise SkippedError(
@@ -216,7 +216,8 @@ def _tables(request: TablesRequest) -> Summary:
     return {"tables": shown, "markdown": words or f"{lake}: no table"}
 
 
-def _workspace(request: OfLake) -> "Workspace":
+def workspace(request: OfLake) -> "Workspace":
+    """What a job works with: a Spark session, the data set's schema and its lake."""
     from features.lake.lake import Lake
     from features.pipeline.workspace import Workspace
     from features.spark.session import start_session
@@ -227,12 +228,12 @@ def _workspace(request: OfLake) -> "Workspace":
     return Workspace(spark, schema, Lake(request.lake, schema.name, job=command))
 
 
-def _workspace_importing(request: OfLake, module: str) -> "Workspace":
+def workspace_importing(request: OfLake, module: str) -> "Workspace":
     """The workspace, its session started while this process imports a heavy module."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         imported = pool.submit(importlib.import_module, module)
         # In this thread: a session is active in the one that started it, and Feast asks for that.
-        work = _workspace(request)
+        work = workspace(request)
     imported.result()
     return work
 
