@@ -53,7 +53,7 @@ def _fetch(request: FetchRequest) -> Summary:
 def _ingest(request: IngestRequest) -> Summary:
     from features.pipeline.ingestion.ingest import ingest
 
-    work, days = workspace(request), request.days
+    work, days = _workspace(request), request.days
     return _partitions_summary(
         ingest(work, request.landing, days, available_at=request.available_at)
     )
@@ -63,6 +63,7 @@ def _validate(request: ValidateRequest) -> Summary:
     days = request.days
     work = workspace_importing(request, "features.validation.checks")
     from features.validation import checks, quality_page
+    from features.validation.quarantine.held import trends_until
 
     if request.table == "impressions":
         outcomes = checks.check_log(work, days, request.docs)
@@ -70,7 +71,10 @@ def _validate(request: ValidateRequest) -> Summary:
         outcomes = checks.check_features(work, days, request.docs)
     if not outcomes:
         return {"rows": 0, "published": "before, by a validate of the same build"}
-    page = quality_page.write_quality_page(request.docs, work.schema, request.table, days, outcomes)
+    trends = trends_until(work.lake, work.schema, [o.table for o in outcomes], days[-1])
+    page = quality_page.write_quality_page(
+        request.docs, work.schema, request.table, days, outcomes, trends=trends
+    )
     summary = {
         "rows": sum(o.rows for o in outcomes),
         "quarantined": {o.table: o.quarantined for o in outcomes if o.quarantined},
@@ -92,7 +96,7 @@ def _build(request: BuildRequest) -> Summary:
     from features.labels.stale import stale_days
     from features.pipeline import jobs
 
-    work, days = workspace(request), request.days
+    work, days = _workspace(request), request.days
     staged = jobs.build(
         work,
         request.landing,
@@ -182,7 +186,7 @@ def _examples(request: ExamplesRequest) -> Summary:
     from features.lake.lake import IMPRESSIONS
     from features.pipeline import jobs
 
-    work, days = workspace(request), request.days
+    work, days = _workspace(request), request.days
     first = min(work.lake.days(IMPRESSIONS), default=work.schema.first_day)
     if work.schema.maturity_days and days[-1] < first:
         raise SkippedError(
@@ -216,8 +220,7 @@ def _tables(request: TablesRequest) -> Summary:
     return {"tables": shown, "markdown": words or f"{lake}: no table"}
 
 
-def workspace(request: OfLake) -> "Workspace":
-    """What a job works with: a Spark session, the data set's schema and its lake."""
+def _workspace(request: OfLake) -> "Workspace":
     from features.lake.lake import Lake
     from features.pipeline.workspace import Workspace
     from features.spark.session import start_session
@@ -233,7 +236,7 @@ def workspace_importing(request: OfLake, module: str) -> "Workspace":
     with concurrent.futures.ThreadPoolExecutor() as pool:
         imported = pool.submit(importlib.import_module, module)
         # In this thread: a session is active in the one that started it, and Feast asks for that.
-        work = workspace(request)
+        work = _workspace(request)
     imported.result()
     return work
 

@@ -18,16 +18,14 @@ if TYPE_CHECKING:
     from features.lake.lake import Lake
     from features.validation.quarantine.mapping import Replacement
 
-_TREND_DAYS = 14
-
 
 @from_flags
-class QuarantineShowRequest(OfLake, OfReports):
+class ShowQuarantineRequest(OfLake, OfReports):
     """Show rows in quarantine: counts by day, rule and reason, and some rows."""
 
     table: str = option("of which table", default="impressions")
     date: datetime.date | None = option(
-        f"the first day (else the newest {_TREND_DAYS} that were checked)", default=None
+        "the first day (else the newest 14 that were checked)", default=None
     )
     to: datetime.date | None = option("the last day (else --date)", default=None)
     rule: str = option(
@@ -47,7 +45,7 @@ class QuarantineShowRequest(OfLake, OfReports):
 
 
 @from_flags
-class QuarantineReadmitRequest(OfLake, OfReports, OfDays):
+class ReadmitRequest(OfLake, OfReports, OfDays):
     """Correct impressions in quarantine; admit those that keep the rules now.
 
     They count from --available-at on. Prints the days of tables that are due because of it, and the
@@ -76,7 +74,7 @@ class QuarantineReadmitRequest(OfLake, OfReports, OfDays):
             raise ValueError("--mapping, --file: none; at least one of them says what is corrected")
 
 
-def _show(request: QuarantineShowRequest) -> Summary:
+def _show(request: ShowQuarantineRequest) -> Summary:
     from features.lake.lake import Lake
     from features.pages import site
     from features.validation.quarantine import held
@@ -87,10 +85,11 @@ def _show(request: QuarantineShowRequest) -> Summary:
     days = _days_shown(request, lake)
     if request.trend:
         return _trend(request, lake, days)
-    held.require_held(lake, request.table, days, request.rule)
     found = held.held_rows(lake, request.table, days, rule=request.rule)
-    rows = held.sample(lake, request.table, days, rule=request.rule, num_rows=request.rows)
     again = held.readmitted_rows(lake, days) if request.table == "impressions" else []
+    if not found and (request.rule or not again):
+        held.require_held(lake, request.table, days, request.rule)
+    rows = held.sample(lake, request.table, days, rule=request.rule, num_rows=request.rows)
     title = f"{schema.name}: quarantine of {request.table}, {days[0]} to {days[-1]}"
     return {
         "table": request.table,
@@ -104,17 +103,18 @@ def _show(request: QuarantineShowRequest) -> Summary:
     }
 
 
-def _days_shown(request: QuarantineShowRequest, lake: "Lake") -> list[datetime.date]:
+def _days_shown(request: ShowQuarantineRequest, lake: "Lake") -> list[datetime.date]:
     """The days that are asked for: those that were checked, and others that have rows."""
     from features.lake.lake import QUARANTINE, day_range
+    from features.validation.quarantine.held import TREND_DAYS
 
     known = sorted({*lake.days(request.table), *lake.days(f"{QUARANTINE}_{request.table}")})
     if request.date is None:
-        return known[-_TREND_DAYS:]
+        return known[-TREND_DAYS:]
     return day_range(request.date, request.to or request.date)
 
 
-def _trend(request: QuarantineShowRequest, lake: "Lake", days: list[datetime.date]) -> Summary:
+def _trend(request: ShowQuarantineRequest, lake: "Lake", days: list[datetime.date]) -> Summary:
     from features.validation.quarantine.held import shares_by_rule
     from features.validation.quarantine.trend_page import write_trend_page
 
@@ -130,7 +130,7 @@ def _trend(request: QuarantineShowRequest, lake: "Lake", days: list[datetime.dat
     return {"table": request.table, "shares": by_rule, "report": page, "markdown": text}
 
 
-def _readmit(request: QuarantineReadmitRequest) -> Summary:
+def _readmit(request: ReadmitRequest) -> Summary:
     from features.lake.lake import Lake
     from features.validation.quarantine.held import days_to_readmit, ids_not_held
 
@@ -161,7 +161,7 @@ def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
-def _replacements(request: QuarantineReadmitRequest) -> "Sequence[Replacement]":
+def _replacements(request: ReadmitRequest) -> "Sequence[Replacement]":
     from features.validation.quarantine.mapping import read_mapping
     from features.validation.row_rules import names_of_warnings
 
@@ -171,7 +171,7 @@ def _replacements(request: QuarantineReadmitRequest) -> "Sequence[Replacement]":
     return read_mapping(request.mapping, schema, names_of_warnings(schema))
 
 
-def _corrected_rows(request: QuarantineReadmitRequest) -> "pa.Table | None":
+def _corrected_rows(request: ReadmitRequest) -> "pa.Table | None":
     from features.validation.quarantine.corrected_file import read_corrected
 
     return read_corrected(request.file, schema_of(request.dataset)) if request.file else None

@@ -10,10 +10,14 @@ import pyarrow.compute as pc
 
 from features.lake.lake import IMPRESSIONS, QUARANTINE, READMITTED, Lake
 from features.lake.snapshot import tables
-from features.schema import EXAMPLE_ID
+from features.pages.content import Table
+from features.schema import EXAMPLE_ID, Schema
+from features.validation.quarantine.trend_table import trend_table
 
 RULES, REASONS = "rules", "reasons"
 _SHOWN = 3
+TREND_DAYS = 14
+"""So many days are shown where none are named."""
 
 
 class Held(NamedTuple):
@@ -96,6 +100,18 @@ def shares_by_rule(
         of_rule = shares.setdefault(found.rule, dict.fromkeys(checked, 0.0))
         of_rule[found.day] += found.share
     return dict(sorted(shares.items()))
+
+
+def trends_until(
+    lake: Lake, schema: Schema, names: Sequence[str], last: datetime.date
+) -> dict[str, Table]:
+    """Of each table that held rows, the share by rule of the newest days until one."""
+    found, limit = {}, schema.limits.max_quarantined_share
+    for name in names:
+        days = [day for day in lake.days(name) if day <= last][-TREND_DAYS:]
+        if shares := shares_by_rule(lake, name, days):
+            found[name] = trend_table(days, shares, limit=limit)
+    return found
 
 
 def sample(
