@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from features.cli import CommandLine
 from features.commands import COMMANDS
 from features.history import history
-from features.quarantine_commands import QUARANTINE_COMMANDS
+from features.quarantine.commands import QUARANTINE_COMMANDS
 
 
 def command_line() -> CommandLine:

@@ -2,13 +2,13 @@
 
 import datetime
 from collections.abc import Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from features.places import Place, arrow_file
 from features.schema import DAY, EXAMPLE_ID, EXAMPLE_KEY, SOURCE, Schema
 from features.spark.session import impressions_struct
 
@@ -18,7 +18,7 @@ _SHOWN = 3
 SUFFIXES = (".csv", ".parquet")
 
 
-def read_corrected(path: Path, schema: Schema) -> pa.Table:
+def read_corrected(path: Place, schema: Schema) -> pa.Table:
     """The rows of a file, typed as the schema says; columns that it lacks are not corrected.
 
     Args:
@@ -47,26 +47,29 @@ def read_corrected(path: Path, schema: Schema) -> pa.Table:
     return pa.table(typed)
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Place) -> pa.Table:
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: ends with {path.suffix!r}; expected one of {list(SUFFIXES)}")
     try:
+        files, name = arrow_file(path)
         if path.suffix == ".parquet":
-            return pq.read_table(path)
-        with pa_csv.open_csv(path) as opened:
+            return pq.ParquetFile(name, filesystem=files).read()
+        content = pa.BufferReader(path.read_bytes())
+        with pa_csv.open_csv(content) as opened:
             names = opened.schema.names
+        content.seek(0)
         texts = pa_csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
             null_values=[""],
         )
-        return pa_csv.read_csv(path, convert_options=texts)
+        return pa_csv.read_csv(content, convert_options=texts)
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from error
 
 
-def _typed(path: Path, values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+def _typed(path: Place, values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
     """The values as a type of the schema, where none is lost by that."""
     try:
         if pa.types.is_timestamp(field.type) and pa.types.is_string(values.type):
@@ -87,7 +90,7 @@ def _moments(texts: Sequence[str | None], of_type: pa.DataType) -> pa.Array:
     return pa.array(known, of_type)
 
 
-def _require_ids(path: Path, ids: Sequence[int | None]) -> None:
+def _require_ids(path: Place, ids: Sequence[int | None]) -> None:
     if missing := [row for row, one in enumerate(ids, start=1) if one is None]:
         raise ValueError(
             f"{path}: {EXAMPLE_ID} is missing in {len(missing)} rows, the first is row "

@@ -37,7 +37,8 @@ from features.validation.quarantine.changes import (
 from features.validation.quarantine.mapping import Replacement
 from features.validation.row_rules import RULES, is_good, mark_broken_rules
 
-_LANDED, _HELD, _IS_TOUCHED = "__landed", "__held", "__is_touched"
+_LANDED, _HELD, _BEFORE, _GIVEN = "__landed", "__held", "__before", "__given"
+_IS_TOUCHED = "__is_touched"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,18 +129,20 @@ def _judged(work: Workspace, day: datetime.date, correction: Correction) -> Data
     rows = as_readmitted(work, raw, [day])
     held = mark_broken_rules(rows, rules_of_days(work, rows, [day]))
     held = held.withColumnRenamed(RULES, _HELD).drop("reasons")
-    before = held.withColumn(_IS_TOUCHED, as_json(F.struct(*names)))
+    before = held.withColumn(_BEFORE, F.struct(*names))
     corrected = _corrected(before, correction, names)
-    is_touched = F.col(_IS_TOUCHED) != as_json(F.struct(*names))
-    changed = corrected.withColumn(_IS_TOUCHED, is_touched).withColumn(
-        CHANGES, changes_between(F.col(_LANDED), fields)
-    )
     rules = [
         dataclasses.replace(rule, severity=Severity.WARNING)
-        for rule in rules_of_days(work, changed, [day])
+        for rule in rules_of_days(work, corrected, [day])
         if rule.severity is not Severity.INFO
     ]
-    marked = mark_broken_rules(changed, rules).where(F.size(_HELD) > 0)
+    marked = mark_broken_rules(corrected, rules).where(F.size(_HELD) > 0)
+    marked = marked.withColumns(
+        {
+            _IS_TOUCHED: as_json(F.col(_BEFORE)) != as_json(F.struct(*names)),
+            CHANGES: changes_between(F.col(_LANDED), fields),
+        }
+    )
     return marked.select(EXAMPLE_ID, CHANGES, _HELD, _IS_TOUCHED, RULES)
 
 
@@ -150,11 +153,11 @@ def _corrected(held: DataFrame, correction: Correction, names: Sequence[str]) ->
     if correction.rows is None:
         return held.withColumns(values)
     given = [name for name in correction.rows.columns if name != EXAMPLE_ID]
-    renamed = correction.rows.select(EXAMPLE_ID, F.struct(*given).alias("__given"))
+    renamed = correction.rows.select(EXAMPLE_ID, F.struct(*given).alias(_GIVEN))
     joined = held.join(F.broadcast(renamed), EXAMPLE_ID, how="left")
-    is_given = F.col("__given").isNotNull() & (F.size(_HELD) > 0)
+    is_given = F.col(_GIVEN).isNotNull() & (F.size(_HELD) > 0)
     for name in given:
-        values[name] = F.when(is_given, F.col("__given")[name]).otherwise(values[name])
+        values[name] = F.when(is_given, F.col(_GIVEN)[name]).otherwise(values[name])
     return joined.withColumns(values).select(*columns)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from features.datasets.catalog import schema_of
 from features.datasets.schema_files.marked_yaml import SchemaFileError
+from features.places import place
 from features.validation.quarantine.corrected_file import read_corrected
 from features.validation.quarantine.mapping import Replacement, read_mapping
 from features.validation.row_rules import names_of_warnings
@@ -67,7 +68,7 @@ def test_a_file_has_the_columns_to_correct_and_those_of_the_quarantine_do_not_ma
         '7,phone,2025-01-02T10:00:00,1,"[outside]"\n8,,2025-01-02T10:00:00+01:00,,\n'
     )
     moments = [datetime.datetime(2025, 1, 2, hour, tzinfo=datetime.UTC) for hour in (10, 9)]
-    assert read_corrected(path, SCHEMA).to_pydict() == {
+    assert read_corrected(place(path), SCHEMA).to_pydict() == {
         "example_id": [7, 8],
         "device": ["phone", None],
         "timestamp": moments,
@@ -75,7 +76,7 @@ def test_a_file_has_the_columns_to_correct_and_those_of_the_quarantine_do_not_ma
     }
     found = pa.table({"example_id": pa.array([7], pa.int32()), "device": ["tablet"]})
     pq.write_table(found, tmp_path / "fix.parquet")
-    read = read_corrected(tmp_path / "fix.parquet", SCHEMA)
+    read = read_corrected(place(tmp_path / "fix.parquet"), SCHEMA)
     assert read.to_pydict() == {"example_id": [7], "device": ["tablet"]}
 
 
@@ -95,11 +96,11 @@ def test_what_is_wrong_in_a_file_is_named_with_column_and_value(tmp_path, text, 
     path = tmp_path / "fix.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(f"{path}: {said}")):
-        read_corrected(path, SCHEMA)
+        read_corrected(place(path), SCHEMA)
 
 
 def test_a_file_of_another_kind_or_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"fix\.xlsx: ends with '\.xlsx'; expected one of"):
-        read_corrected(tmp_path / "fix.xlsx", SCHEMA)
+        read_corrected(place(tmp_path / "fix.xlsx"), SCHEMA)
     with pytest.raises(ValueError, match=r"none\.csv: cannot be read"):
-        read_corrected(tmp_path / "none.csv", SCHEMA)
+        read_corrected(place(tmp_path / "none.csv"), SCHEMA)

@@ -10,6 +10,7 @@ from features.cli import Command, FailedError, Summary
 from features.commands import workspace_importing
 from features.datasets.catalog import schema_of
 from features.options import OfDays, from_flags, option
+from features.places import Place
 from features.requests import OfLake, OfReports, moment
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class ReadmitRequest(OfLake, OfReports, OfDays):
     mapping: Path | None = option(
         "YAML file, by rule and column: value: the one in its place", metavar="FILE", default=None
     )
-    file: Path | None = option(
+    file: Place | None = option(
         "corrected rows as .csv or .parquet: example_id, and columns to correct",
         metavar="FILE",
         default=None,
@@ -177,7 +178,7 @@ def _corrected_rows(request: ReadmitRequest) -> "pa.Table | None":
     return read_corrected(request.file, schema_of(request.dataset)) if request.file else None
 
 
-def _named(path: Path) -> str:
+def _named(path: Path | Place) -> str:
     """A file by its name and a hash of its content."""
     return f"{path.name}@{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 
