@@ -10,8 +10,10 @@ from features.datasets.source_problems import problems_of_source
 from features.draft.checks import days as days_of
 from features.draft.checks import ids, labels, rules
 from features.draft.checks.attributes import attribute_files
+from features.draft.checks.events import with_events
 from features.draft.checks.findings import Finding, Level, page
 from features.draft.checks.landed import Landed, days_there, has_files, read
+from features.draft.checks.later_labels import check_events
 from features.draft.log.sample import connect
 from features.places import Place
 from features.spark.landing import impressions_file
@@ -21,10 +23,12 @@ _CHECKS = (
     days_of.small_days,
     days_of.other_days,
     rules.broken_rules,
+    rules.shared_requests,
     ids.repeated_examples,
     ids.small_tables,
     ids.busy_users,
     ids.empty_columns,
+    ids.unseen_neutrals,
     labels.label_rates,
     labels.leaks,
 )
@@ -62,8 +66,11 @@ def check(data_set: DataSet, landing: Place, days: Sequence[datetime.date] = ())
         raise ValueError(_nothing(data_set, landing))
     with connect() as connection:
         landed, refused = read(connection, data_set, landing, days)
-        found = [] if landed is None else list(itertools.chain(*(one(landed) for one in _CHECKS)))
+        found: list[Finding] = []
         if landed is not None:
+            landed, events = with_events(data_set, landing, landed)
+            found += itertools.chain(*(one(landed) for one in _CHECKS))
+            found += itertools.chain(*map(check_events, events))
             found += attribute_files(data_set, landing, landed)
     findings = (*refused, *found)
     read_days = tuple(landed.rows_by_day) if landed else ()

@@ -21,7 +21,7 @@ def label_rates(landed: Landed) -> Iterator[Finding]:
         if label.column not in landed.columns:
             continue
         key, positive = f"labels.{label.name}", _positive(label)
-        rows, rate = landed.row(f"SELECT count(*), avg({positive}) FROM {landed.table}")
+        rows, rate = landed.row(f"SELECT count({positive}), avg({positive}) FROM {landed.table}")
         if rate is None:
             continue
         if rate in {0.0, 1.0}:
