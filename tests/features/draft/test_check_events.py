@@ -32,8 +32,15 @@ def found(folder, *days):
 
 
 def test_good_events_have_no_findings(tmp_path):
-    order_log.land(tmp_path)
-    assert found(tmp_path) == []
+    schema = order_log.land(tmp_path)
+    checked = check(data_set_at(schema), tmp_path / "landing")
+    assert checked.findings == ()
+    # The orders of the fourth day's impressions are there, of the fifth's they are not.
+    events = order_log.ordered(order_log.shown())
+    final = [one for one in events if one["shown_at"].date() < FIRST_DAY + (DAYS - 1) * ONE_DAY]
+    assert (
+        f"  label    order {len(final) / 1200:.2%} of 1,200 rows (prior_rate 0.2)" in checked.page
+    )
 
 
 def each(column, value, every=1):
@@ -188,12 +195,14 @@ def test_a_line_of_events_that_fits_no_header_is_named(tmp_path):
 
 def test_a_label_that_is_not_final_yet_has_no_rate(tmp_path):
     """Only the newest day is read: its window is not over, and too few orders are no fault."""
-    order_log.land(tmp_path)
+    schema = order_log.land(tmp_path)
     newest = FIRST_DAY + (DAYS - 1) * ONE_DAY
     (one,) = run(tmp_path, newest)
     assert (one.level, one.topic, one.key) == ("info", "young-label", "labels.order")
     assert f"events have landed until {newest}" in one.said
     assert f"check {newest - ONE_DAY} or an earlier day" in one.said
+    page = check(data_set_at(schema), tmp_path / "landing", [newest]).page
+    assert "order no row has its final label (prior_rate 0.2)" in page
 
 
 def test_of_one_day_the_impressions_before_it_are_known_too(tmp_path):
