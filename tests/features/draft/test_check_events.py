@@ -208,7 +208,16 @@ def test_a_label_that_is_not_final_yet_has_no_rate(tmp_path):
 def test_of_one_day_the_impressions_before_it_are_known_too(tmp_path):
     """Events of a day are mostly of the day before; they have impressions, and are no fault."""
     order_log.land(tmp_path)
-    assert found(tmp_path, FIRST_DAY + 2 * ONE_DAY) == []
+    third = FIRST_DAY + 2 * ONE_DAY
+    assert found(tmp_path, third) == []
+
+    def late_or_unknown(events):
+        each("at", lambda event: event["shown_at"] + 26 * HOUR, 4)(events)
+        each("page", lambda event: f"x{event['page']}", 5)(events)
+
+    order_log.land(tmp_path, spoil=late_or_unknown)
+    topics = {one.topic for one in run(tmp_path, third) if one.level == "warning"}
+    assert topics >= {"short-window", "unknown-key"}
 
 
 def test_impressions_are_positive_as_defined(tmp_path, monkeypatch):
