@@ -1,6 +1,7 @@
 """Each data set of a deployment has its own DAGs: rules that each of them keeps."""
 
 import datetime
+import importlib.metadata
 import json
 import os
 import runpy
@@ -104,7 +105,7 @@ def test_a_first_day_that_is_none_is_named(monkeypatch) -> None:
         _ = data_set().first_day
 
 
-def test_a_schedule_reads_what_was_written_from_python_and_runs_none(tmp_path) -> None:
+def test_a_schedule_reads_what_was_written_from_python_and_runs_none(tmp_path, monkeypatch) -> None:
     """As long as neither the file nor what it imports next to it has changed since."""
     import ranking_logs
 
@@ -126,7 +127,12 @@ def test_a_schedule_reads_what_was_written_from_python_and_runs_none(tmp_path) -
     assert data_set_at(python).schema == data_set_at(orders).schema
     for place in (tmp_path, python):
         assert ranking_logs.log_of("orders", [place]) == expected
-    assert "shared" not in sys.modules
+    with monkeypatch.context() as patched:
+        patched.syspath_prepend(tmp_path)
+        point = importlib.metadata.EntryPoint("site", "orders", "wukong_ranking.schemas")
+        patched.setattr(importlib.metadata, "entry_points", lambda group: [point])
+        assert ranking_logs.log_of("orders", []) == expected
+    assert not {"shared", "orders"} & set(sys.modules)
     for file in (python, tmp_path / "shared.py"):
         text = file.read_text()
         file.write_text(text + "# changed\n")
