@@ -46,6 +46,8 @@ def spark(stopped_object_store: object) -> Iterator[object]:  # noqa: F811 - a f
         spark_sql_codegen_wholeStage="false",
         spark_sql_codegen_factoryMode="NO_CODEGEN",
         spark_sql_adaptive_enabled="false",
+        # For the line of each column in an error of a query, five calls to the JVM at each column.
+        spark_python_sql_dataFrameDebugging_enabled="false",
         # For the tests of jobs that share a server; a port of the system's choice, on loopback.
         spark_plugins="org.apache.spark.sql.connect.SparkConnectPlugin",
         spark_connect_grpc_binding_address="127.0.0.1",

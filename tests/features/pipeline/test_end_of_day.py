@@ -113,4 +113,5 @@ def test_retention_keeps_two_days_of_them(work, built, state, ended):
         write_end_of_day(work, state, day)
     removed = prune(work.schema, work.lake.root.parent, today=built.days[-1], keep_days=400)
     assert removed[ended.name]["days"] == 1
+    work.lake.refresh()
     assert work.lake.days(ended.name)[0] == built.days[-1] - 2 * ONE_DAY
