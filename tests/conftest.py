@@ -28,6 +28,10 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 # Half a minute for each architecture; tests of native code ask for it.
 os.environ.setdefault("RANKING_COMPILE", "off")
+# Before torch is loaded: workers of pytest-xdist that have a thread for each core wait for each
+# other, awake, in the smallest operation.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 CONNECT_TOKEN = "a-token-of-the-tests"
 
 
