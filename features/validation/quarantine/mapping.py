@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 
-from features.datasets.schema_files.marked_yaml import Key, MarkedYaml, Problem
+from features.datasets.schema_files.marked_yaml import MarkedYaml
+from features.datasets.schema_files.problems import Key, Problem
 from features.schema import Column, Dtype, Schema
 
 Value = int | float | str | None

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.datasets.catalog import schema_of
-from features.datasets.schema_files.marked_yaml import SchemaFileError
+from features.datasets.schema_files.problems import SchemaFileError
 from features.places import place
 from features.validation.quarantine.corrected_file import read_corrected
 from features.validation.quarantine.mapping import Replacement, read_mapping
