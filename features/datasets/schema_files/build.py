@@ -1,19 +1,15 @@
 """A schema file as the schema that it declares, or as errors that name its lines."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from features.datasets.schema_files.aggregate_models import AggregatesEntry
 from features.datasets.schema_files.declared_tables import declared_table
-from features.datasets.schema_files.entry import UNKNOWN_KEY
 from features.datasets.schema_files.marked_yaml import Key, MarkedYaml, Problem
 from features.datasets.schema_files.models import (
-    KINDS_OF_LABELS,
-    KINDS_OF_TABLES,
     AnyLabel,
     ColumnEntry,
     ContextEntry,
@@ -26,6 +22,7 @@ from features.datasets.schema_files.models import (
     UserAttributesEntry,
     UserStateEntry,
 )
+from features.datasets.schema_files.problems import problem_of
 from features.datasets.schema_files.source_models import SourceEntry
 from features.schema import (
     EXAMPLE_ID,
@@ -61,7 +58,7 @@ def read_data_set(path: Path) -> DataSet:
     try:
         entry = DataSetEntry.model_validate(text.data)
     except ValidationError as error:
-        raise text.error([_problem(one) for one in error.errors()]) from None
+        raise text.error([problem_of(one) for one in error.errors()]) from None
     if problems := list(_problems(path, entry)):
         raise text.error(problems)
     builder = _Builder()
@@ -102,6 +99,7 @@ class _Builder:
             context={column.name: column for column in context},
             user=user,
             item=item,
+            attributes=self._attributes(entry.tables),
         )
         tables = [
             self._table(table, item, label, sources, ("tables", index))
@@ -156,6 +154,15 @@ class _Builder:
         for name in (*(c.name for c in table.columns), *(bag.column.name for bag in table.bags)):
             self._columns.setdefault(name, key)
         return table
+
+    def _attributes(self, entries: Sequence[TableEntry]) -> dict[str, Column]:
+        """Columns of attributes by name, which a table before theirs may keep in a history."""
+        return {
+            column.name: column
+            for index, entry in enumerate(entries)
+            if isinstance(entry, UserAttributesEntry | ItemAttributesEntry)
+            for column in self._columns_of(entry.columns, ("tables", index, "columns"))
+        }
 
     def _columns_of(self, entries: Mapping[str, StoredEntry], key: Key) -> tuple[Column, ...]:
         return tuple(self._column(name, entry, (*key, name)) for name, entry in entries.items())
@@ -264,35 +271,3 @@ def _same_column(key: Key, source: SourceEntry, columns: Iterable[str]) -> Itera
             field = ("columns", named) if named else ("time", "column")
             said = f"{first} and {name} would both read the column {landed!r}"
             yield Problem((*key, *field), said)
-
-
-def _problem(error: ErrorDetails) -> Problem:
-    """What pydantic found, with the key as the file has it."""
-    kind, context = error["type"], error.get("ctx", {})
-    key = _key(error["loc"])
-    if kind == UNKNOWN_KEY:
-        return Problem((*key, str(context["key"])), error["msg"])
-    if kind in {"union_tag_invalid", "union_tag_not_found"}:
-        return Problem((*key, "kind"), f"expected one of {list(KINDS_OF_TABLES)}")
-    said = error["msg"].replace("Input should be ", "expected ")
-    if kind == "missing":
-        said = "this key is required"
-    elif kind in {"dict_type", "model_type", "model_attributes_type"}:
-        said = "expected a mapping of keys to values"
-    elif kind == "date_type":
-        said = "expected a date such as 2025-01-31"
-    elif kind == "string_type":
-        said = "expected a text; put it into quotes"
-    return Problem(key, said[0].lower() + said[1:])
-
-
-def _key(loc: tuple[str | int, ...]) -> Key:
-    """Without what pydantic adds: a table's or label's kind, and what is wrong in a key."""
-    kinds = (
-        {"tables": KINDS_OF_TABLES, "labels": KINDS_OF_LABELS}.get(str(loc[0]), ()) if loc else ()
-    )
-    return tuple(
-        part
-        for place, part in enumerate(loc)
-        if part != "[key]" and not (part in kinds and place == 2)
-    )
