@@ -63,7 +63,9 @@ def _new_entries(plan: Plan, history: History, impressions: DataFrame) -> DataFr
     """A row for each impression that a history is of and that has all that it keeps."""
     measure = happened(history.of, plan.labels)
     kept = {name: F.col(name) for name in history.columns if name != AGE}
-    whole = impressions.where(plan.value(measure) > 0).dropna(subset=list(kept) or None)
+    whole = impressions.where(plan.value(measure) > 0)
+    for column in kept.values():
+        whole = whole.where(column.isNotNull())
     values = {**kept, AGE: F.unix_micros(REQUEST_TIME.name)}
     return whole.select(
         plan.key,
