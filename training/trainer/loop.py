@@ -26,10 +26,10 @@ from training.data.dataset import ExampleTable
 from training.distributed.divergence import DivergedError, Watch
 from training.trainer.in_run_checkpoint import Position, Progress
 from training.trainer.run_record import RunRecord
-from training.trainer.session import Session, Step
+from training.trainer.session import FirstRows, Session, Step
 
 NORMALISER_ROWS = 262_144
-"""Rows to which the normaliser of dense inputs is fitted, about."""
+"""Rows to which a fresh ranker is fitted before its first step, about."""
 
 
 def take_steps(
@@ -229,11 +229,12 @@ def learning_rate_share(
     return rising * (1 - fallen)
 
 
-def first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> Tensor:
-    """Raw dense inputs of the first examples, (rows, inputs), for fitting the normaliser."""
+def first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> FirstRows:
+    """What a fresh ranker is fitted to: the first examples."""
     buffers = table.buffers(days, rows=NORMALISER_ROWS)
     if not buffers:
         raise ValueError(
             f"examples: no rows through {days[-1:]}; run `python -m features examples`"
         )
-    return torch.from_numpy(table.encode(buffers[0].read()).inputs.dense)
+    examples = table.encode(buffers[0].read())
+    return FirstRows.of(examples.inputs.dense, examples.label)

@@ -83,14 +83,27 @@ class WeightAverage:
             tensor.copy_(value)
 
 
+@dataclasses.dataclass(frozen=True)
+class FirstRows:
+    """What a fresh ranker is fitted to before its first step."""
+
+    dense: Tensor
+    """(rows, inputs) raw dense inputs, for the normaliser."""
+    positive_rate: float | None = None
+    """Share of positives, strictly between 0 and 1, at which the first scores lie; None: where
+    chance has put them."""
+
+    @classmethod
+    def of(cls, dense: npt.NDArray[np.float32], label: npt.NDArray[Any]) -> "FirstRows":
+        """Args: (rows, inputs) raw dense inputs; (rows,) labels of 0 and 1."""
+        return cls(torch.from_numpy(dense), float((label.sum() + 1) / (len(label) + 2)))
+
+
 class Session:
     """A sharded ranker, its optimisers, and the steps that it has taken."""
 
-    def __init__(self, inputs: Inputs, recipe: Recipe, first_rows: Tensor | None) -> None:
-        """A fresh ranker on this rank.
-
-        Its normaliser is fitted to raw dense inputs (rows, inputs); None: a checkpoint brings it.
-        """
+    def __init__(self, inputs: Inputs, recipe: Recipe, first_rows: FirstRows | None) -> None:
+        """A fresh ranker on this rank, fitted to its first rows; None: a checkpoint brings all."""
         self.inputs, self.recipe = inputs, recipe
         self.config = recipe.training
         self.device = device_of_rank()
@@ -99,8 +112,8 @@ class Session:
         # need hold a table whole. Tables that every rank holds whole are no shards.
         device = torch.device("cpu" if has_dense_tables(recipe) else "meta")
         ranker = Ranker(inputs, recipe.model, device=device, table_type=table_type(recipe))
-        if first_rows is not None and inputs.dense:
-            ranker.interaction.tokens.normaliser.fit(first_rows)
+        if first_rows is not None:
+            ranker.interaction.fit(first_rows.dense, first_rows.positive_rate)
         self.plan = plan(ranker, recipe, machine=this_machine(self.device))
         _refuse_cached_decay(self.config, self.plan)
         self.is_bf16 = is_bf16(self.config.precision, self.device.type)
