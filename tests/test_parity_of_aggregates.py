@@ -6,7 +6,6 @@ day before left it, and compared to the bit with the training examples.
 """
 
 import collections
-import dataclasses
 import datetime
 import json
 import shutil
@@ -15,77 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.features.declared import (
-    HOUR,
-    aggregate,
-    declared,
-    history,
-    named,
-    with_tables,
-)
+from support.features.declared import HOUR
+from support.features.declared_replay import INTERESTS, KEYS, LENGTH, SCHEMA, TABLES
 from support.parity import differences
 from support.redis_server import running_redis
 
 from features.encoding.encode import RowStatus
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake, day_range
-from features.schema import SOURCE, Column, Dtype, Kind, Schema
+from features.schema import SOURCE
 from features.schema.keys import pair_key
 
 pytestmark = pytest.mark.spark
 
 UTC = datetime.UTC
-KINDS = (
-    aggregate("shown", "impressions", "count"),
-    aggregate("ctr", "click", "rate"),
-    aggregate("odds", "true_probability", "mean", scale=0.001),
-    aggregate("last", "click", "recency"),
-    aggregate("items", "impressions", "distinct", distinct_of="item_id"),
-)
-KEYS = {
-    "category": ("item_category",),
-    "pair": ("user_id", "item_category"),
-    "segment_device": ("user_segment", "device"),
-}
-LENGTH = 4
-INTERESTS = declared(
-    "interests_daily",
-    ("user_id",),
-    (),
-    windows_days=(),
-    histories=(
-        history("clicked", "click", LENGTH, "item_id", "item_category", "age"),
-        history("seen", "impressions", 2 * LENGTH, "age", "item_id", "device"),
-    ),
-)
-VISITORS = history("category_visitors", "impressions", LENGTH, "user_id", "age")
-TABLES = [
-    *(
-        declared(
-            f"{name}_daily",
-            by,
-            named(name, KINDS),
-            histories=(VISITORS,) if name == "category" else (),
-        )
-        for name, by in KEYS.items()
-    ),
-    INTERESTS,
-]
-VECTOR = Column(
-    name="item_vector",
-    dtype=Dtype.FLOAT64_LIST,
-    kind=Kind.DENSE,
-    max_length=4,
-    doc="An embedding of the item.",
-)
-
-
-def with_vectors(schema: Schema) -> Schema:
-    *others, items = schema.tables
-    wider = dataclasses.replace(items, columns=(*items.columns, VECTOR))
-    return dataclasses.replace(schema, tables=(*others, wider))
-
-
-SCHEMA = with_vectors(with_tables(*TABLES).without_push())
 DAYS = day_range(SCHEMA.first_day, SCHEMA.first_day + 3 * ONE_DAY)
 FIRST_CHANGED = 20
 """Items from this number on change their category."""
