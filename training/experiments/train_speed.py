@@ -31,8 +31,9 @@ from training.experiments.train_speed_input import examples_of, input_samples_pe
 from training.model.flops import cost_of
 from training.model.inputs import Inputs, SparseInput
 from training.recipes import uniform_layers
+from training.trainer.first_rows import FirstRows
 from training.trainer.loop import take_steps
-from training.trainer.session import FirstRows, Session
+from training.trainer.session import Session
 
 logger = logging.getLogger(__name__)
 

@@ -26,10 +26,7 @@ from training.data.dataset import ExampleTable
 from training.distributed.divergence import DivergedError, Watch
 from training.trainer.in_run_checkpoint import Position, Progress
 from training.trainer.run_record import RunRecord
-from training.trainer.session import FirstRows, Session, Step
-
-NORMALISER_ROWS = 262_144
-"""Rows to which a fresh ranker is fitted before its first step, about."""
+from training.trainer.session import Session, Step
 
 
 def take_steps(
@@ -227,14 +224,3 @@ def learning_rate_share(
     rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
     fallen = (1 - config.final_learning_rate_share) * min(1.0, step / max(1, total_steps))
     return rising * (1 - fallen)
-
-
-def first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> FirstRows:
-    """What a fresh ranker is fitted to: the first examples."""
-    buffers = table.buffers(days, rows=NORMALISER_ROWS)
-    if not buffers:
-        raise ValueError(
-            f"examples: no rows through {days[-1:]}; run `python -m features examples`"
-        )
-    examples = table.encode(buffers[0].read())
-    return FirstRows.of(examples.inputs.dense, examples.label)

@@ -28,6 +28,7 @@ from training.distributed.embedding_plan import Plan, fill_tables, plan, shard
 from training.distributed.planner_inputs import table_type
 from training.model.inputs import Inputs
 from training.model.ranker import Ranker
+from training.trainer.first_rows import FirstRows
 
 logger = logging.getLogger(__name__)
 
@@ -81,22 +82,6 @@ class WeightAverage:
     def _copy(self, values: Sequence[Tensor]) -> None:
         for tensor, value in zip(self._tensors, values, strict=True):
             tensor.copy_(value)
-
-
-@dataclasses.dataclass(frozen=True)
-class FirstRows:
-    """What a fresh ranker is fitted to before its first step."""
-
-    dense: Tensor
-    """(rows, inputs) raw dense inputs, for the normaliser."""
-    positive_rate: float | None = None
-    """Share of positives, strictly between 0 and 1, at which the first scores lie; None: where
-    chance has put them."""
-
-    @classmethod
-    def of(cls, dense: npt.NDArray[np.float32], label: npt.NDArray[Any]) -> "FirstRows":
-        """Args: (rows, inputs) raw dense inputs; (rows,) labels of 0 and 1."""
-        return cls(torch.from_numpy(dense), float((label.sum() + 1) / (len(label) + 2)))
 
 
 class Session:

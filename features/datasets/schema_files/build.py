@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from features.datasets.schema_files.aggregate_models import AggregatesEntry
 from features.datasets.schema_files.declared_tables import declared_table
-from features.datasets.schema_files.marked_yaml import Key, MarkedYaml, Problem
+from features.datasets.schema_files.discovery import PYTHON
+from features.datasets.schema_files.marked_yaml import MarkedYaml
 from features.datasets.schema_files.models import (
     AnyLabel,
     ColumnEntry,
@@ -22,7 +23,8 @@ from features.datasets.schema_files.models import (
     UserAttributesEntry,
     UserStateEntry,
 )
-from features.datasets.schema_files.problems import problem_of
+from features.datasets.schema_files.problems import Key, Problem, problem_of
+from features.datasets.schema_files.python_file import PythonFile
 from features.datasets.schema_files.source_models import SourceEntry
 from features.schema import (
     EXAMPLE_ID,
@@ -54,18 +56,26 @@ class DataSet:
 
 def read_data_set(path: Path) -> DataSet:
     """The data set of a schema file; SchemaFileError with a line for each thing that is wrong."""
-    text = MarkedYaml(path)
+    return read_entry(path)[1]
+
+
+def read_entry(path: Path) -> tuple[DataSetEntry, DataSet]:
+    """The same, with what the file says in its own words."""
+    is_python = path.suffix == PYTHON
+    text = PythonFile(path) if is_python else MarkedYaml(path)
     try:
         entry = DataSetEntry.model_validate(text.data)
     except ValidationError as error:
-        raise text.error([problem_of(one) for one in error.errors()]) from None
+        found = [problem_of(one, is_python=is_python) for one in error.errors()]
+        raise text.error(found) from None
     if problems := list(_problems(path, entry)):
         raise text.error(problems)
     builder = _Builder()
     try:
-        return DataSet(path, builder.schema(entry), entry.source, _label_sources(entry))
+        schema = builder.schema(entry)
     except DeclarationError as error:
         raise text.error([Problem(builder.key_of(error), str(error))]) from None
+    return entry, DataSet(path, schema, entry.source, _label_sources(entry))
 
 
 class _Builder:

@@ -23,7 +23,8 @@ from training.model.inputs import Inputs, SparseInput, inputs_of
 from training.model.ranker import Ranker
 from training.model.wukong import GroupedLayerNorm, WukongLayer
 from training.recipes import recipe_of
-from training.trainer.session import FirstRows, Session
+from training.trainer.first_rows import FirstRows
+from training.trainer.session import Session
 
 SCRIPT = Path(__file__).parents[2] / "support" / "training" / "parallel.py"
 

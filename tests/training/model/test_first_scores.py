@@ -11,7 +11,7 @@ from training.data.batch import make_batch
 from training.model.inputs import inputs_of
 from training.model.ranker import Ranker
 from training.recipes import RECIPES, recipe_of
-from training.trainer.session import FirstRows
+from training.trainer.first_rows import FirstRows
 
 INPUTS = inputs_of(schema_of("synthetic"))
 MODELS = sorted(name for name in RECIPES if name.endswith("-small"))
@@ -35,7 +35,7 @@ def mean_score(recipe: Recipe, first: FirstRows) -> float:
 @pytest.mark.parametrize("name", MODELS)
 def test_they_lie_at_the_share_of_positives(name):
     dense = np.random.default_rng(1).lognormal(size=(400, len(INPUTS.dense))).astype(np.float32)
-    first = FirstRows.of(dense, np.arange(400) < 7)
+    first = FirstRows.of(dense, (np.arange(400) < 7).astype(np.int64))
     assert first.positive_rate == pytest.approx(8 / 402)
     assert mean_score(recipe_of(name), first) == pytest.approx(0.02, abs=0.015)
     assert mean_score(recipe_of(name), FirstRows(first.dense)) > 0.1

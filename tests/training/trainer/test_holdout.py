@@ -11,7 +11,8 @@ from training.distributed.process_group import process_group
 from training.metrics import evaluate
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
-from training.trainer.session import FirstRows, Session
+from training.trainer.first_rows import FirstRows
+from training.trainer.session import Session
 from training.trainer.trainer import evaluate_days
 
 BATCH = 64

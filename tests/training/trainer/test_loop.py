@@ -17,8 +17,9 @@ from training.distributed.divergence import DivergedError
 from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
+from training.trainer.first_rows import FirstRows
 from training.trainer.loop import take_steps
-from training.trainer.session import FirstRows, Session
+from training.trainer.session import Session
 
 ROOT = Path(__file__).resolve().parents[3]
 MAY_CALL = {

@@ -15,9 +15,10 @@ from training.data.dataset import ExampleTable
 from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
+from training.trainer.first_rows import FirstRows
 from training.trainer.in_run_checkpoint import Position, Progress
 from training.trainer.loop import fit
-from training.trainer.session import FirstRows, Session
+from training.trainer.session import Session
 
 SHORT_DRILL = Path(__file__).parents[2] / "support" / "training" / "short_drill.py"
 

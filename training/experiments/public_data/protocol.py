@@ -19,8 +19,9 @@ from training.config.recipe import Recipe
 from training.data.batch import Batch, make_batch
 from training.experiments.public_data.data import BenchmarkData, Split, TrainingRows
 from training.metrics import Metrics, auc, evaluate
-from training.trainer.loop import NORMALISER_ROWS, take_steps
-from training.trainer.session import FirstRows, Session, WeightAverage
+from training.trainer.first_rows import NORMALISER_ROWS, FirstRows
+from training.trainer.loop import take_steps
+from training.trainer.session import Session, WeightAverage
 
 REDUCTION = 0.1
 """Of the learning rates after an epoch without a better validation AUC."""
