@@ -8,6 +8,7 @@ import os
 from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
 from features.places import place
+from features.schema import Schema
 from training.checkpoint.catalog import Checkpoints
 from training.cli.experiments import EXPERIMENTS
 from training.cli.rank_requests import GrowthRank, TrainingRank
@@ -37,17 +38,44 @@ def _train(request: TrainRequest) -> Summary:
     schema = schema_of(request.dataset)
     through = parent_selection.holdout_start(schema, request.date, days=request.holdout_days)
     checkpoints = Checkpoints(request.checkpoints, schema)
+    if request.immature and not _num_immature(request, schema):
+        checkpoints.forget_immature(request.date)
+        return {"immature": {"rows": 0}, "name": checkpoints.named(str(request.date)).name}
     recipe = request.changed(recipe_of(_recipe_name(request, checkpoints)))
     if request.source:
         parent_selection.check_parent(checkpoints, request.source, recipe=recipe, through=through)
     rank = TrainingRank(asked=request, recipe=recipe, through=through)
-    return train_and_track(schema, rank, hosts=hosts, ranks=ranks)
+    trained = train_and_track(schema, rank, hosts=hosts, ranks=ranks)
+    if not request.role:
+        checkpoints.forget_immature(request.date)
+    return trained
+
+
+def _num_immature(request: TrainRequest, schema: Schema) -> int:
+    """Rows that a day's run may learn before their label is final."""
+    from training.data.dataset import ExampleTable
+    from training.data.immature import IMMATURE_EXAMPLES
+
+    if schema.label.immature is None:
+        raise ValueError(
+            f"--immature: label {schema.label.name} of {schema.name} declares no immature; its "
+            "schema file must say how to learn it before it is final"
+        )
+    table = ExampleTable(request.lake, schema, table=IMMATURE_EXAMPLES)
+    if not table.days(request.date, request.date):
+        raise ValueError(
+            f"--immature: {table.root} has no rows of {request.date}; run `python -m features "
+            f"examples --dataset {schema.name} --date {request.date}`"
+        )
+    return table.num_rows([request.date])
 
 
 def _recipe_name(request: TrainRequest, checkpoints: Checkpoints) -> str:
     """The one asked for, that of ``--from``, or the day's own."""
     if request.recipe:
         return request.recipe
+    if request.immature:
+        return checkpoints.named(str(request.date)).recipe_name
     if request.source:
         return checkpoints.named(request.source).recipe_name
     from training.registry.mlflow_registry import Registry
@@ -94,9 +122,10 @@ def _export(request: ExportRequest) -> Summary:
     from training.registry.mlflow_registry import Registry
 
     schema = schema_of(request.dataset)
+    known = Checkpoints(request.checkpoints, schema)
     manifest = export(
         *(schema, request.lake, request.checkpoints, request.artifacts),
-        request.checkpoint or str(request.date),
+        known.served(request.date) if request.date else str(request.checkpoint),
         tables=TablePrecision(request.tables),
     )
     directory = request.artifacts / schema.name / manifest.version
