@@ -8,7 +8,6 @@ import os
 from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
 from features.places import place
-from features.schema import Schema
 from training.checkpoint.catalog import Checkpoints
 from training.cli.experiments import EXPERIMENTS
 from training.cli.rank_requests import GrowthRank, TrainingRank
@@ -38,9 +37,8 @@ def _train(request: TrainRequest) -> Summary:
     schema = schema_of(request.dataset)
     through = parent_selection.holdout_start(schema, request.date, days=request.holdout_days)
     checkpoints = Checkpoints(request.checkpoints, schema)
-    if request.immature and not _num_immature(request, schema):
-        checkpoints.forget_immature(request.date)
-        return {"immature": {"rows": 0}, "name": checkpoints.named(str(request.date)).name}
+    if request.immature and schema.label.immature is None:
+        raise ValueError(f"--immature: label {schema.label.name} of {schema.name} declares none")
     recipe = request.changed(recipe_of(_recipe_name(request, checkpoints)))
     if request.source:
         parent_selection.check_parent(checkpoints, request.source, recipe=recipe, through=through)
@@ -49,25 +47,6 @@ def _train(request: TrainRequest) -> Summary:
     if not request.role:
         checkpoints.forget_immature(request.date)
     return trained
-
-
-def _num_immature(request: TrainRequest, schema: Schema) -> int:
-    """Rows that a day's run may learn before their label is final."""
-    from training.data.dataset import ExampleTable
-    from training.data.immature import IMMATURE_EXAMPLES
-
-    if schema.label.immature is None:
-        raise ValueError(
-            f"--immature: label {schema.label.name} of {schema.name} declares no immature; its "
-            "schema file must say how to learn it before it is final"
-        )
-    table = ExampleTable(request.lake, schema, table=IMMATURE_EXAMPLES)
-    if not table.days(request.date, request.date):
-        raise ValueError(
-            f"--immature: {table.root} has no rows of {request.date}; run `python -m features "
-            f"examples --dataset {schema.name} --date {request.date}`"
-        )
-    return table.num_rows([request.date])
 
 
 def _recipe_name(request: TrainRequest, checkpoints: Checkpoints) -> str:

@@ -104,10 +104,16 @@ def _train(rank: TrainingRank, folder: Path) -> Summary:
 
 
 def _immature_rows(asked: TrainRequest, schema: Schema) -> ExampleTable:
-    """The rows whose label is not final, in one version for all ranks."""
+    """The rows whose label is not final, in one version for all ranks; ValueError for none."""
 
     def newest() -> int:
-        return ExampleTable(asked.lake, schema, table=IMMATURE_EXAMPLES).version
+        found = ExampleTable(asked.lake, schema, table=IMMATURE_EXAMPLES)
+        if not found.days(asked.date, asked.date):
+            raise ValueError(
+                f"table {found.root}: nothing of {asked.date}; run `python -m features examples "
+                f"--dataset {schema.name} --date {asked.date}`"
+            )
+        return found.version
 
     return ExampleTable(asked.lake, schema, agreed(newest), table=IMMATURE_EXAMPLES)
 
