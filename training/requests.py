@@ -8,7 +8,7 @@ import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from features.options import OfDataset, folder, from_flags, local_folder, option
+from features.options import OfDataset, count, folder, from_flags, local_folder, option, whole
 from features.places import Place
 from training.checkpoint.catalog import CONTROL, GROWN, IMMATURE
 from training.config.recipe import DenseParallelism, Precision, Recipe
@@ -23,20 +23,6 @@ RECIPE_TEXT = (
     f"what to train, and how: {', '.join(sorted(RECIPES))}; -x2 to -x9 behind one of Wukong's "
     "scales it up"
 )
-
-
-def count(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{text!r}: a whole number, at least 1")
-    return int(text)
-
-
-def whole(text: str) -> int:
-    """A whole number, 0 too."""
-    if not text.isdecimal():
-        raise ValueError(f"{text!r}: a whole number, at least 0")
-    return int(text)
 
 
 def recipe_name(text: str) -> str:
