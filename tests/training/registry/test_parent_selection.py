@@ -8,7 +8,7 @@ from support.training.manifests import write
 from features.cli import SkippedError
 from features.datasets.catalog import schema_of
 from training.artifact.manifest import Manifest
-from training.checkpoint.catalog import CONTROL, GROWN, IMMATURE, Checkpoints
+from training.checkpoint.catalog import CONTROL, GROWN, IMMATURE, MANIFEST, Checkpoints
 from training.recipes import recipe_of
 from training.registry.aliases import CHALLENGER, CHAMPION
 from training.registry.mlflow_registry import Registry
@@ -80,6 +80,12 @@ def test_what_has_learnt_immature_rows_is_served_and_nothing_comes_from_it(
     grown = checkpoint_of_alias(checkpoints, registry, CHAMPION, day=day(7))
     assert grown.name == own
     assert rewound(checkpoints.named(on_top), checkpoints, through=day(6), days=1).name == own
+    # Also where the day's own is gone, what goes on is one of mature rows.
+    (checkpoints.root / own / MANIFEST).rename(tmp_path / MANIFEST)
+    assert checkpoints.parent_for(recipe_of(SMALL), day(7), day(6)).name == str(day(5))
+    with pytest.raises(ValueError, match="no checkpoint leaves 1 to 1 days"):
+        rewound(checkpoints.named(on_top), checkpoints, through=day(6), days=1)
+    (tmp_path / MANIFEST).rename(checkpoints.root / own / MANIFEST)
     # A day that is trained again is another ranker, on top of which nothing was learnt yet.
     checkpoints.forget_immature(day(6))
     assert checkpoints.served(day(6)) == own
