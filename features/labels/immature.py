@@ -40,7 +40,10 @@ class ImmatureExamples:
 
     def to_dict(self) -> dict[str, object]:
         """Rows, and the shares at each tenth of the window."""
-        shares = {f"{step} % of the window": self.known_shares[step] for step in range(0, 101, 10)}
+        shares = {
+            f"{step} % of the window": round(self.known_shares[step], 4)
+            for step in range(0, 101, 10)
+        }
         return {"rows": self.partition.rows, "delays": self.num_delays, "known_shares": shares}
 
 
