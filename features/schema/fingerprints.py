@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
 """To reword a description, or to move a limit, changes no row and no input."""
 _OF_LABELS = {"labels", "target"}
-_LEFT_OUT_WITHOUT_VALUE = {"example_id", "request", "neutral", "by", "aggregates"}
+_LEFT_OUT_WITHOUT_VALUE = {"example_id", "request", "neutral", "by", "aggregates", "histories"}
 """Without them a declaration is what it was before there were such fields."""
 
 
@@ -39,7 +39,8 @@ def _labels(schema: "Schema") -> dict[str, object]:
 
 
 def _label(label: "Label") -> dict[str, object]:
-    left_out = {"name"} if label.comes_later else {"name", "join", "window"}
+    # What is learnt before it is final changes neither a mature row nor an input.
+    left_out = {"name", "immature"} | (set() if label.comes_later else {"join", "window"})
     fields = [field.name for field in dataclasses.fields(label)]
     return {name: getattr(label, name) for name in fields if name not in left_out}
 
@@ -54,7 +55,8 @@ def rows_fingerprint(schema: "Schema") -> str:
             (table.name, table.kind, table.role, table.ttl, table.windows_days),
             (table.delay, table.counts_from_day_end),
             tuple(map(_stored, table.columns)),
-            *((table.by, table.aggregates) if table.aggregates else ()),
+            *((table.by, table.aggregates) if table.is_declared else ()),
+            *((table.histories,) if table.histories else ()),
         )
         for table in schema.tables
     )

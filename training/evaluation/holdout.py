@@ -50,7 +50,10 @@ def score_days(
     Raises:
         ValueError: The days have no rows.
     """
-    parts = (_part(schema, examples, rankers) for examples in table.stream(days, rows=ROWS_AT_ONCE))
+    parts = (
+        _part(schema, examples, rankers)
+        for examples in table.stream_judged(days, rows=ROWS_AT_ONCE)
+    )
     columns = _joined(parts, num_rows=table.num_rows(days))
     if not columns:
         raise ValueError(f"examples: no rows from {days[:1]} to {days[-1:]} in {table.root}")
@@ -124,14 +127,14 @@ def _joined(parts: Iterable[dict[str, _Column]], *, num_rows: int) -> dict[str, 
                 columns[name] = np.empty(num_rows, values.dtype)
             columns[name][start:stop] = values
         start = stop
-    return columns
+    return {name: values[:start] for name, values in columns.items()}
 
 
 def named_slices(examples: Examples, schema: Schema) -> dict[str, npt.NDArray[np.bool_]]:
     """Parts of the rows that must not break: new users, heavy users, new items."""
     slices = {}
     for table in schema.tables:
-        if table.kind is TableKind.ATTRIBUTES or table.aggregates:
+        if table.kind is TableKind.ATTRIBUTES or table.is_declared:
             continue
         count = examples.table.column(f"{table.role}_impressions_all").fill_null(0).to_numpy()
         if table.role is Role.USER:
