@@ -126,9 +126,9 @@ class RankingResponse:
 
     @classmethod
     def of(
-        cls, schema: Schema, call: InferenceCall, ranking: Ranking, version: str
+        cls, schema: Schema, call: InferenceCall, ranking: Ranking, version: str, *, answer_id: str
     ) -> "RankingResponse":
-        """The answer to a call, by a version of the model."""
+        """The answer to a call, by a version of the model; callers echo the answer's id."""
         candidates = ranking.candidates
         tensors: dict[str, tuple[str, npt.NDArray[Any]]] = {
             SCORE: ("FP32", np.asarray(ranking.scores, dtype=np.float32))
@@ -150,7 +150,7 @@ class RankingResponse:
             id=call.id,
             model_name=schema.name,
             model_version=version,
-            parameters=_parameters(candidates),
+            parameters={**_parameters(candidates), "answer_id": answer_id},
             outputs=outputs,
         )
 
