@@ -20,7 +20,7 @@ from serving.micro_batcher import MicroBatcher, Submitted
 from serving.observability import metrics, request_metrics, tracing
 from serving.observability.answered import ALL, Answered, Arm
 from serving.observability.prediction_log import RequestLog
-from serving.observability.sampling import inclusion, new_answer_id
+from serving.observability.sampling import inclusion
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import Encoded, InferenceCall, Message
 from serving.protocol.ranking_request import RankingRequest, input_types, output_types, parse
@@ -106,7 +106,6 @@ class Ranker(kserve.Model):
                 started = time.perf_counter()
                 tracing.describe(request_id=call.id)
                 champion, role, arm = self.answering(call)
-                answer_id = new_answer_id()
                 with request_metrics.stage(model, "features"):
                     request = await self._parse(call, place)
                     with request_metrics.charged(model, champion.version):
@@ -115,9 +114,7 @@ class Ranker(kserve.Model):
                     job = Job(request=request, rows=rows, champion=champion)
                     ranking = await self._score(job, place)
                     with request_metrics.stage(model, "respond"):
-                        response = RankingResponse.of(
-                            self.schema, call, ranking, champion.version, answer_id=answer_id
-                        )
+                        response = RankingResponse.of(self.schema, call, ranking, champion.version)
                         is_large = response.num_bytes > INLINE_BYTES
                         encoded = await place.run(is_large, message.encode, response)
                 request_metrics.count(
@@ -126,7 +123,7 @@ class Ranker(kserve.Model):
                     scores=ranking.scores,
                 )
                 metrics.SECONDS.labels(model).observe(time.perf_counter() - started)
-                self._log(call, ranking, answer_id, version=champion.version, role=role, arm=arm)
+                self._log(call, ranking, response, role=role, arm=arm)
                 return encoded
 
     @property
@@ -244,28 +241,29 @@ class Ranker(kserve.Model):
         self,
         call: InferenceCall,
         ranking: Ranking,
-        answer_id: str,
+        response: RankingResponse,
         *,
-        version: str,
         role: str,
         arm: Arm,
     ) -> None:
         """Offer the answer to whoever keeps a sample, or scores one again."""
-        shadow, pair = self.versions.shadow, self.versions.pair_of(version)
+        versions, shadow = self.versions, self.versions.shadow
+        if shadow is None and versions.canary is None and not self.log.share:
+            return
         included = inclusion(
-            answer_id,
+            response.answer_id,
             share=self.log.share,
             role=role,
             is_degraded=ranking.candidates.is_degraded,
             mirrored=shadow.share.percent / 100 if shadow else 0.0,
         )
-        if included is None and shadow is None and pair is None:
+        if shadow is None and versions.canary is None and included is None:
             return
         answered = Answered(
-            answer_id=answer_id,
+            answer_id=response.answer_id,
             request_id=call.id,
             answered_at=_now(),
-            model_version=version,
+            model_version=response.model_version,
             scores=ranking.scores,
             candidates=ranking.candidates,
             role=role,
@@ -274,7 +272,7 @@ class Ranker(kserve.Model):
         )
         self.shadow.offer(shadow, answered)
         self.log.offer(answered)
-        self.pairs.offer(pair, answered)
+        self.pairs.offer(versions.pair_of(response.model_version), answered)
 
     async def warm_up(self, call: InferenceCall) -> None:
         """Run a warm-up request, so that the first caller does not wait longer than others.
@@ -286,9 +284,7 @@ class Ranker(kserve.Model):
         job = Job(request=request, rows=await self._look_up(request), champion=champion)
         for batches in (self._alone, self._batches):
             ranking = await asyncio.wrap_future(_submit(batches, job))
-            RankingResponse.of(
-                self.schema, call, ranking, champion.version, answer_id=new_answer_id()
-            ).to_grpc()
+            RankingResponse.of(self.schema, call, ranking, champion.version).to_grpc()
 
 
 def _submit(batches: MicroBatcher[Job, Ranking], job: Job) -> Submitted[Job, Ranking]:

@@ -6,15 +6,9 @@ is known how probable it was that an answer is logged.
 """
 
 import hashlib
-import os
-import time
 from typing import NamedTuple
 
 from training.registry.aliases import CANARY
-
-_VERSION_7 = 7 << 76
-_VARIANT = 2 << 62
-_RANDOM_A, _RANDOM_B = (1 << 12) - 1, (1 << 62) - 1
 
 
 class Inclusion(NamedTuple):
@@ -22,16 +16,6 @@ class Inclusion(NamedTuple):
 
     stratum: str
     probability: float
-
-
-def new_answer_id() -> str:
-    """A UUID of version 7 (RFC 9562): milliseconds since 1970, then 74 random bits."""
-    number = int.from_bytes(os.urandom(10), "big")
-    random = (number >> 62 & _RANDOM_A) << 64 | number & _RANDOM_B
-    milliseconds = time.time_ns() // 1_000_000
-    # As uuid.UUID writes it, in half the time: every answer gets one.
-    text = f"{milliseconds << 80 | _VERSION_7 | _VARIANT | random:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def draw(answer_id: str) -> float:

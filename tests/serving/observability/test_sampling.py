@@ -7,8 +7,9 @@ import uuid
 import numpy as np
 import pytest
 
-from serving.observability import sampling
-from serving.observability.sampling import Inclusion, draw, inclusion, new_answer_id
+from serving.inference import ranking
+from serving.inference.ranking import new_answer_id
+from serving.observability.sampling import Inclusion, draw, inclusion
 
 
 def test_an_answers_id_is_a_uuid_of_version_7_that_begins_with_its_time():
@@ -60,7 +61,7 @@ def test_a_draw_is_below_one_and_follows_from_the_id_alone():
 def test_weighted_counts_of_the_log_are_those_of_all_answers(monkeypatch):
     """Of all answers and of each kind, within five standard deviations of the binomial's."""
     chance = np.random.default_rng(20250615)
-    monkeypatch.setattr(sampling.os, "urandom", chance.bytes)
+    monkeypatch.setattr(ranking.os, "urandom", chance.bytes)
     share, size = 0.05, 40_000
     degraded = chance.random(size) < 0.1
     canary = chance.random(size) < 0.2

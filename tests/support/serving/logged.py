@@ -11,9 +11,10 @@ from support.serving import stand_ins
 
 from features.places import Place, uri
 from features.prediction_log.table import table_root
+from serving.inference.ranking import new_answer_id
 from serving.lookup.transformer import Transformer
 from serving.observability.answered import Answered
-from serving.observability.sampling import inclusion, new_answer_id
+from serving.observability.sampling import inclusion
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import parse
 
