@@ -8,9 +8,9 @@ import grpc
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
+from support.logs.answers import everything
 from support.serving import second_model, stand_ins
 from support.serving.good_requests import grpc_request
-from support.serving.logged import everything
 from support.serving.running_server import FIRST, running, wait_until
 from support.serving.second_model import (
     expected,

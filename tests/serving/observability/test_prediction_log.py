@@ -11,8 +11,8 @@ import deltalake
 import numpy as np
 import prometheus_client
 import pytest
+from support.logs.answers import answered, everything, rows_of
 from support.serving import stand_ins
-from support.serving.logged import answered, everything, rows_of
 
 from features.encoding.encode import encode
 from features.prediction_log import table as log_table

@@ -7,7 +7,9 @@ import time
 import numpy as np
 import prometheus_client
 import pytest
-from support.serving import logged, stand_ins
+from support.logs.answers import answered as answered_at_noon
+from support.logs.answers import rows_of
+from support.serving import stand_ins
 from support.serving.running_server import metric, wait_until
 
 from features.encoding.encode import encode
@@ -38,7 +40,7 @@ def count(outcome):
 
 @pytest.fixture
 def answered(body):
-    return logged.answered(body(), model_version=FIRST, scores=SCORES)
+    return answered_at_noon(body(), model_version=FIRST, scores=SCORES)
 
 
 @pytest.fixture
@@ -248,9 +250,7 @@ def test_canary_and_shadow_are_logged_with_the_columns_that_each_of_them_scored(
     content = body(item_id={"data": ["a", "d", "nobody"]}, device=None)
     answer = guarded.infer({**content, "id": "mirrored"}).json()
     # A shadow that is withdrawn before it has scored a request logs nothing of it.
-    found = {
-        role: logged.rows_of(guarded.records, "mirrored", role=role) for role in (CANARY, SHADOW)
-    }
+    found = {role: rows_of(guarded.records, "mirrored", role=role) for role in (CANARY, SHADOW)}
     clear_share(registry, CANARY)
     clear_share(registry, SHADOW)
     endpoint.follow()
