@@ -110,8 +110,10 @@ def _benchmark(request: BenchmarkRequest) -> Summary:
         return run_benchmark(
             *(request.dataset, request.data, request.model),
             recipe=request.recipe,
+            batch_size=request.batch_size,
             seeds=request.seeds,
             trials=request.search,
+            search_rows=request.search_rows,
         )
 
 

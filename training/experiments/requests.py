@@ -258,6 +258,15 @@ class BenchmarkRequest:
     )
     seeds: int = option("runs to average", default=3)
     search: int = option("settings to try on validation first", metavar="N", default=0)
+    search_rows: int | None = option(
+        "newest training rows that a setting is tried on (else all)",
+        metavar="N",
+        parse=count,
+        default=None,
+    )
+    batch_size: int | None = option(
+        "examples a step (else the recipe's)", metavar="N", parse=count, default=None
+    )
 
 
 @from_flags

@@ -43,14 +43,17 @@ def quality(only: Sequence[str] = ()) -> Figures:
     """``make bench-quality``: the daily ranker against baselines, and Wukong against other rankers.
 
     The last 28 days of MovieLens-100k, rolled daily, against simple baselines; then eight rankers
-    on MovieLens-1M and on the generated shop, 20 trials of settings each. A day on two cores;
-    ``only`` some of these data sets: less.
+    on MovieLens-1M and on the generated shop, 20 trials of settings each. Two hours on two cores;
+    ``only`` some of these data sets: less. What is found of a ranker is kept in ``var/quality``, so
+    that a run which was ended goes on there.
     """
     figures = {MOVIELENS: _rolled()} if MOVIELENS in only or not only else {}
     for dataset, (last, sizes) in _QUALITY.items():
         if dataset in only or not only:
-            lake = prepare_examples(dataset, VAR / "quality", last=last, sizes=sizes)
-            figures[dataset] = _compared(dataset, lake, search=20)
+            folder = VAR / "quality"
+            if not (folder / "lake" / dataset / "examples").exists():
+                prepare_examples(dataset, folder, last=last, sizes=sizes)
+            figures[dataset] = _compared(dataset, folder / "lake", *_SEARCH, kept=folder / "found")
     return figures
 
 
@@ -86,6 +89,8 @@ _QUALITY: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
 }
 """The same, of the data sets of ``make bench-quality``."""
+_SEARCH = ("--search=20", "--search-rows=200000", "--batch-size=2048")
+"""On these logs: a setting sees the newest days alone, and no ranker has another batch."""
 _T_OF_THREE = 4.303
 """Student's t, 95 % on both sides, for the two degrees of freedom that three seeds leave."""
 
@@ -95,20 +100,36 @@ def models() -> Figures:
     figures: dict[str, Figures] = {}
     for dataset, (last, sizes) in _DATASETS.items():
         lake = prepare_examples(dataset, VAR / "models", last=last, sizes=sizes)
-        figures[dataset] = _compared(dataset, lake, search=2)
+        figures[dataset] = _compared(dataset, lake, "--search=2")
     return figures
 
 
-def _compared(dataset: str, lake: Path, *, search: int) -> Figures:
+def _compared(dataset: str, lake: Path, *flags: str, kept: Path | None = None) -> Figures:
     """All rankers on one data set: means of three seeds with their 95 % intervals, best first.
 
     Args:
         dataset: Its name.
         lake: Where its examples are.
-        search: Settings that each ranker may try on the validation days.
+        flags: What each ranker may try on the validation days, and its batch.
+        kept: Folder of what was found before; None: all are trained.
     """
-    flags = (f"--dataset={dataset}", f"--data={lake}", "--seeds=3", f"--search={search}")
-    found = {m: run_job("training", "benchmark", *flags, f"--model={m}") for m in _MODELS}
+    named = (f"--dataset={dataset}", f"--data={lake}", "--seeds=3", *flags)
+    found = {}
+    for model in _MODELS:
+        file = kept / f"{dataset}-{model}.json" if kept else None
+        if file and file.exists():
+            sys.stderr.write(f"{model}: as {file} has it; delete it for a new run\n")
+            found[model] = json.loads(file.read_text())
+            continue
+        found[model] = run_job("training", "benchmark", *named, f"--model={model}")
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(found[model]))
+    _show_comparison(dataset, found)
+    return found
+
+
+def _show_comparison(dataset: str, found: Figures) -> None:
     first = next(iter(found.values()))
     best, num = first.get("best_log_loss"), first["rows"]
     title = f"{dataset}: {num['train']:,} rows to train, {num['test']:,} to test"
@@ -126,7 +147,6 @@ def _compared(dataset: str, lake: Path, *, search: int) -> Figures:
             for model, one in sorted(found.items(), key=lambda item: item[1]["log_loss"])
         ],
     )
-    return found
 
 
 def _mean(found: Figures, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -121,17 +122,50 @@ def test_a_search_never_looks_at_the_test_split():
 def test_a_search_keeps_the_best_of_its_trials_and_looks_where_it_is(monkeypatch):
     """The validation AUC is a function of one setting here; what is trained is left out."""
 
-    def auc(data, recipe, *, label):
+    def run(data, recipe, **_):
         tried.append(recipe.training.dense_learning_rate)
-        return -abs(np.log(tried[-1] / 1e-3))
+        valid = SimpleNamespace(auc=-abs(np.log(tried[-1] / 1e-3)), log_loss=0.0)
+        return SimpleNamespace(valid=valid)
 
-    monkeypatch.setattr(settings_search, "_valid_auc", auc)
+    monkeypatch.setattr(settings_search, "run_seed", run)
     tried = []
     found = search(problem(), small_recipe(dense_learning_rate=5e-3), trials=40)
     assert (len(tried), tried[0]) == (40, 5e-3)
     assert found.training.dense_learning_rate == min(tried, key=lambda one: abs(np.log(one / 1e-3)))
     off = [abs(np.log(one / 1e-3)) for one in tried]
     assert np.mean(off[-10:]) < np.mean(off[:10]) / 2
+
+
+def test_a_search_gives_up_what_is_below_the_median_and_trains_on_the_newest_rows(monkeypatch):
+    """The more epochs, the better; every second setting is much worse from the first epoch on."""
+
+    def run(data, recipe, *, after_epoch, **_):
+        rows.append(data.train.num_rows())
+        ended.append(0)
+        for epoch in range(1, 4):
+            ended[-1] = epoch
+            auc = 0.6 + epoch / 100 - (0.1 if len(rows) % 2 else 0.0)
+            after_epoch(epoch, auc)
+        return SimpleNamespace(valid=SimpleNamespace(auc=auc, log_loss=0.0))
+
+    monkeypatch.setattr(settings_search, "run_seed", run)
+    rows, ended = [], []
+    search(problem(), small_recipe(), trials=12, num_rows=1_000)
+    assert rows == [1_000] * 12
+    # Three settings are drawn before there is a median, and one more is a median by itself.
+    assert ended[5:] == [3, 1, 3, 1, 3, 1, 3]
+    data = dataclasses.replace(problem(), train=SimpleNamespace())
+    with pytest.raises(ValueError, match=r"--search-rows 5: the rows of .* are streamed"):
+        search(data, small_recipe(), trials=1, num_rows=5)
+
+
+def test_the_newest_rows_are_the_last_ones():
+    newest = InMemory(split()).newest(2)
+    assert newest.split.inputs.ids["item"].values.tolist() == [7, 3]
+    assert newest.split.label.tolist() == [1, 0]
+    assert InMemory(split()).newest(100).num_rows() == 6
+    with pytest.raises(ValueError, match="rows: 0; at least 1"):
+        InMemory(split()).newest(0)
 
 
 def test_a_search_goes_on_behind_a_setting_that_diverges(caplog):

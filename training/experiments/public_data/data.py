@@ -79,6 +79,14 @@ class InMemory:
         """Rows of one pass."""
         return len(self.split)
 
+    def newest(self, num_rows: int) -> "InMemory":
+        """The last so many rows, or all; ValueError below one."""
+        if num_rows < 1:
+            raise ValueError(f"rows: {num_rows}; at least 1")
+        taken = np.arange(max(0, len(self.split) - num_rows), len(self.split))
+        rows = self.split
+        return InMemory(Split(rows.inputs.take(taken), rows.label[taken], rows.group[taken]))
+
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkData:

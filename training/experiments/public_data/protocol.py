@@ -11,16 +11,16 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
 
 from training.config.recipe import Recipe
 from training.data.batch import Batch, make_batch
 from training.experiments.public_data.data import BenchmarkData, Split, TrainingRows
 from training.metrics import Metrics, auc, evaluate
-from training.trainer.loop import NORMALISER_ROWS, take_steps
+from training.trainer.first_rows import NORMALISER_ROWS, FirstRows
+from training.trainer.loop import take_steps
 from training.trainer.session import Session, WeightAverage
 
 REDUCTION = 0.1
@@ -48,6 +48,7 @@ def run_seed(
     patience: int = 2,
     with_test: bool = True,
     label: str = "",
+    after_epoch: Callable[[int, float], None] = lambda *_: None,
 ) -> SeedResult:
     """Train one ranker and score it.
 
@@ -58,12 +59,15 @@ def run_seed(
         patience: Epochs without a better validation AUC that end the training.
         with_test: Whether the test split is scored at the end.
         label: What the progress bar says.
+        after_epoch: Is given the number of each epoch, from 1, and the validation AUC after it;
+            what it raises ends the training.
     """
     started = time.monotonic()
     config = dataclasses.replace(recipe.training, seed=seed)
-    first = next(iter(data.train.parts())).inputs.dense[:NORMALISER_ROWS]
+    part = next(iter(data.train.parts()))
+    first = FirstRows.of(part.inputs.dense[:NORMALISER_ROWS], part.label[:NORMALISER_ROWS])
     recipe = dataclasses.replace(recipe, training=config)
-    session = Session(data.inputs, recipe, torch.from_numpy(first))
+    session = Session(data.inputs, recipe, first)
     session.set_pretrained(data.pretrained)
     average = session.average(config.average_decay) if config.average_decay else None
     best_auc, best_state, share, since_best = -1.0, session.snapshot(), 1.0, 0
@@ -77,6 +81,7 @@ def run_seed(
             found = auc(session.predict(data.valid.inputs), data.valid.label)
             if not math.isfinite(found):
                 raise ValueError(f"auc of {len(data.valid)} rows to validate: {found}; both labels")
+            after_epoch(epoch, found)
             if found > best_auc + 1e-6:
                 best_auc, best_state, since_best = found, session.snapshot(), 0
                 continue

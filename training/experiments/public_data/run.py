@@ -1,5 +1,6 @@
 """The command: read a data set, perhaps search, train some seeds, report the means and spreads."""
 
+import dataclasses
 import datetime
 import functools
 import logging
@@ -41,16 +42,28 @@ _RUN_FIGURES = ("epochs", "seconds", "samples_per_second")
 
 
 def run_benchmark(
-    dataset: str, folder: Place, model: str, *, recipe: str | None, seeds: int, trials: int
+    dataset: str,
+    folder: Place,
+    model: str,
+    *,
+    recipe: str | None,
+    batch_size: int | None = None,
+    seeds: int,
+    trials: int,
+    search_rows: int | None = None,
 ) -> dict[str, Any]:
     """Train ``seeds`` rankers on a data set; returns the line of figures, its table included.
 
-    Without a named recipe it is the data set's own for this kind of model, or the small one. That
-    many ``trials`` are made on the validation split first; 0: the recipe is taken as it is.
+    Without a named recipe it is the data set's own for this kind of model, or the small one;
+    without a ``batch_size`` the recipe's. That many ``trials`` are made on the validation split
+    first, with the newest ``search_rows`` training rows or all; 0: the recipe is taken as it is.
     """
     if seeds < 1:
         raise ValueError(f"seeds: {seeds}; at least 1")
     chosen = recipe_for(dataset, model, recipe)
+    if batch_size:
+        training = dataclasses.replace(chosen.training, batch_size=batch_size)
+        chosen = dataclasses.replace(chosen, training=training)
     if dataset in PUBLIC_DATA and not is_local(folder):
         raise ValueError(f"--data {folder}: the files of {dataset} are read from a disk")
     read = PUBLIC_DATA.get(dataset) or functools.partial(read_lake, data_set_of(dataset).schema)
@@ -60,7 +73,7 @@ def run_benchmark(
         *(data.name, data.train.num_rows(), len(data.valid), len(data.test), chosen.name),
     )
     if trials:
-        chosen = search(data, chosen, trials=trials)
+        chosen = search(data, chosen, trials=trials, num_rows=search_rows)
     results = []
     for number in range(seeds):
         label = f"{model} seed {number + 1}/{seeds}"
@@ -71,7 +84,9 @@ def run_benchmark(
             *(label, found.epochs, found.seconds, found.valid.auc),
             *(found.test.auc, found.test.log_loss) if found.test else (),
         )
-    return _figures(data, model, chosen, results, cost_of(data.inputs, chosen.model), trials)
+    cost = cost_of(data.inputs, chosen.model)
+    searched = {"trials": trials, "rows": search_rows, "settings": settings_of(chosen)}
+    return _figures(data, model, chosen.name, results, cost, searched)
 
 
 def recipe_for(dataset: str, model: str, recipe: str | None) -> Recipe:
@@ -88,10 +103,10 @@ def recipe_for(dataset: str, model: str, recipe: str | None) -> Recipe:
 def _figures(
     data: BenchmarkData,
     model: str,
-    recipe: Recipe,
+    recipe: str,
     results: Sequence[SeedResult],
     cost: Cost,
-    trials: int,
+    searched: dict[str, Any],
 ) -> dict[str, Any]:
     tests = [result.test for result in results if result.test]
     columns: dict[str, list[float]] = {
@@ -107,13 +122,13 @@ def _figures(
     figures = {
         "dataset": data.name,
         "model": model,
-        "recipe": recipe.name,
+        "recipe": recipe,
         **means,
         "params": cost.parameters,
         "mflop_per_example": cost.training_flops / 1e6,
         "seeds": len(results),
         "spreads": spreads,
-        "search": {"trials": trials, "settings": settings_of(recipe)},
+        "search": searched,
         "rows": {"train": data.train.num_rows(), "valid": len(data.valid), "test": len(data.test)},
     }
     if data.best_log_loss is not None:
