@@ -16,7 +16,7 @@ from features.online_store.reader import open_rows
 from features.schema import CREATED, EVENT_TIMESTAMP, Role
 from serving.lookup import item_cache
 from serving.lookup.item_cache import ItemRefresh, Items
-from serving.lookup.snapshot import NumberIndex, Snapshot, TextIndex, microseconds_now
+from serving.lookup.snapshot import NumberIndex, Snapshot, TextIndex
 from serving.lookup.transformer import Transformer
 from serving.observability import metrics
 from serving.observability.answered import Answered
@@ -78,12 +78,9 @@ def write(folder, table, **values):
     feast.write_to_online_store(table, frame)
 
 
-def call_of(body):
-    return from_rest(orjson.dumps(body), json_length=None)
-
-
 def inputs_of(transformer, body):
-    return transformer.transform(parse(SCHEMA, call_of(body), now=stand_ins.NOON))
+    sent = from_rest(orjson.dumps(body), json_length=None)
+    return transformer.transform(parse(SCHEMA, sent, now=stand_ins.NOON))
 
 
 def test_a_request_gets_the_same_from_memory_as_from_the_store(rows, body):
@@ -164,27 +161,6 @@ def test_a_store_that_cannot_be_read_leaves_the_items_which_age_and_are_flagged(
     refresh.look()
     assert sample("ranking_items_failing") == 0
     assert inputs_of(transformer, body()).flags == ()
-
-
-def test_a_request_knows_the_version_of_its_items_and_when_they_were_compared(rows, folder, body):
-    """What the log of answers says; a version is the moment at which a load began."""
-    before = microseconds_now()
-    refresh = ItemRefresh(SCHEMA, rows, SETTINGS)
-    refresh.look()
-    transformer = Transformer(SCHEMA, online=rows, items=refresh)
-    first = inputs_of(transformer, body()).times
-    assert before <= first.items_version <= first.items_compared_at <= first.read_at
-    refresh.look()
-    again = inputs_of(transformer, body()).times
-    assert again.items_version == first.items_version
-    assert again.items_compared_at > first.items_compared_at
-    write(folder, "item_attributes", item_id="a", item_weight=8.5)
-    refresh.look()
-    renewed = inputs_of(transformer, body()).times
-    assert first.read_at < renewed.items_version <= renewed.items_compared_at
-    without = Transformer(SCHEMA, online=rows).transform
-    times = without(parse(SCHEMA, call_of(body()), now=stand_ins.NOON)).times
-    assert (times.items_version, times.items_compared_at) == (None, None)
 
 
 def test_items_that_are_all_gone_are_taken_for_a_store_that_is_being_filled(rows, folder):
