@@ -160,9 +160,12 @@ def arrow_schema(schema: Schema) -> pa.Schema:
 
 
 def require_free_names(schema: Schema) -> None:
-    """ValueError where a schema has a column of a name that is the log's own."""
+    """ValueError where the log would have a column of a schema by a name of its own.
+
+    Columns that no request has, such as the request's id in impressions, are not in the log.
+    """
     own = {column.name for column in (*ANSWER, *CANDIDATE, *FOR_DATA_SET)}
-    taken = sorted(own.intersection(column.name for column in schema.columns()))
+    taken = sorted(own.intersection(name for name, _ in _of_data_set(schema)))
     if taken:
         raise ValueError(f"column {taken[0]}: of schema {schema.name}; a name not of the log's own")
 

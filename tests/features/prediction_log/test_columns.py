@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 from support.serving import stand_ins
 
+from features.datasets.catalog import schema_of
 from features.prediction_log.columns import (
     ANSWER,
     CANDIDATE,
     FOR_DATA_SET,
     FORMAT_VERSION,
     arrow_schema,
+    require_free_names,
 )
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "prediction-log.md"
@@ -53,3 +55,11 @@ def test_every_column_of_a_log_is_described_once():
     assert set(names) <= own | of_schema | times
     assert len(times) == 3 * len(stand_ins.SCHEMA.tables)
     assert FORMAT_VERSION == 1
+
+
+@pytest.mark.parametrize("name", ["synthetic-shop", "movielens-100k", "open-bandit"])
+def test_built_in_data_sets_can_be_logged(name):
+    """The shop's impressions have a request's id of their own, which no request brings."""
+    require_free_names(schema_of(name))
+    names = arrow_schema(schema_of(name)).names
+    assert len(set(names)) == len(names)
