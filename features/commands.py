@@ -189,7 +189,10 @@ def _examples(request: ExamplesRequest) -> Summary:
             f"examples of {days[-1]}: the lake begins with {first}, whose labels are known "
             f"{work.schema.maturity_days} days later; no day is mature yet"
         )
-    return _partitions_summary(jobs.examples(work, days))
+    summary = _partitions_summary(jobs.examples(work, days))
+    if work.schema.label.immature:
+        summary["immature"] = jobs.immature_examples(work, days[-1]).to_dict()
+    return summary
 
 
 def _prune(request: PruneRequest) -> Summary:

@@ -31,6 +31,8 @@ IMPRESSIONS = "impressions"
 QUARANTINE = "quarantine"
 """Prefix of the tables of rows that they did not."""
 EXAMPLES = "examples"
+IMMATURE_EXAMPLES = "examples_immature"
+"""Those whose label was not final: a partition has all that the run of its day may learn."""
 ONE_DAY = datetime.timedelta(days=1)
 RUN = "RANKING_RUN"
 
