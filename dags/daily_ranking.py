@@ -89,6 +89,8 @@ def add_tasks(data_set: assets.DataSet) -> None:
     # Retention is due whatever the gate decides, and spares what is in use: nothing waits for it.
     examples >> job("prune_features", "features", "prune", KEEP_DAYS, folders="lake")
     export >> prune_models
+    if assets.LOG:
+        landed >> job("prune_log", "serving", "prune-log", f"--log={assets.LOG}", folders="")
 
 
 def daily_ranking(data_set: assets.DataSet) -> DAG:

@@ -54,6 +54,8 @@ PYTHON = os.environ.get("RANKING_PYTHON") or sys.executable
 ENDPOINT = os.environ.get("RANKING_ENDPOINT") or ""
 SERVICE = os.environ.get("RANKING_SERVICE") or ""
 NAMESPACE = _text("RANKING_NAMESPACE")
+LOG = os.environ.get("RANKING_LOG_FOLDER") or ""
+"""The folder of the prediction logs; empty where the endpoint has none."""
 STORAGE_URI = os.environ.get("RANKING_STORAGE_URI") or ""
 POOL = _text("RANKING_POOL")
 LAUNCHER = _one_of("RANKING_LAUNCHER", "process", "kubernetes")
@@ -122,6 +124,7 @@ def job_environment() -> dict[str, str]:
 
 
 _SHARED = (
+    "RANKING_LOG_KEEP_DAYS",
     "RANKING_PUSH",
     "RANKING_SCHEMAS",
     "RANKING_SPARK_PACKAGES",

@@ -51,6 +51,11 @@ VARIABLES = {
         "Where the InferenceService finds artifacts, such as in a bucket; `{version}` in it "
         "stands for the version, `{dataset}` for the name of the data set.",
     ),
+    "RANKING_LOG_FOLDER": Variable(
+        "a folder, or a place in a bucket",
+        "not set",
+        "Folder of the endpoint's log of answers; set, the daily DAG tidies it (`prune_log`).",
+    ),
     "RANKING_MIN_REQUESTS": Variable(
         "a whole number", "2000", "Requests of each version at each step of a canary."
     ),

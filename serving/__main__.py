@@ -8,7 +8,7 @@ from serving.cli.commands import COMMANDS
 
 
 def command_line() -> CommandLine:
-    """Serve, canary, promote, rollback, shadow, and deploy (on a cluster)."""
+    """Serve, canary, promote, rollback, shadow, prune-log, and deploy (on a cluster)."""
     return CommandLine(
         "serving",
         description="The ranking endpoint and what changes the model that it serves.",

@@ -6,13 +6,13 @@ Each value is checked at the start: a server with a setting that it cannot keep 
 import dataclasses
 import os
 import ssl
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import BeforeValidator, Field, FilePath, field_validator
+from pydantic import Field, FilePath, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from features.environment import Environment, Group
-from features.places import Place, place
+from features.prediction_log.settings import Logging, LogKey
 from training.resources import memory_bytes, num_cores, quota_cores
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -145,31 +145,6 @@ class Tracing:
         return cls(exporter="" if is_disabled or exporter == "none" else exporter)
 
 
-class Logging(Group):
-    """Which answers are written down, and where."""
-
-    share: float = Field(default=0.0, ge=0.0, le=1.0, validation_alias="RANKING_LOG_SHARE")
-    """Share of all answers that are written down; 0: none."""
-    folder: Annotated[Place, BeforeValidator(place)] = Field(
-        default=place(""), validation_alias="RANKING_LOG_FOLDER"
-    )
-    """Where the answers that are written down lie; required where there is a share."""
-    flush_seconds: float = Field(
-        default=60.0, ge=0.1, le=3600, validation_alias="RANKING_LOG_SECONDS"
-    )
-    """How long an answer waits at most until it is in a file."""
-
-    @classmethod
-    def from_environment(cls, environment: Environment = os.environ) -> Self:
-        """Its variables; a share needs a folder."""
-        found = super().from_environment(environment)
-        if found.share and "folder" not in found.model_fields_set:
-            raise ValueError(
-                f"RANKING_LOG_FOLDER: not set; a folder, as RANKING_LOG_SHARE={found.share}"
-            )
-        return found
-
-
 class Store(Group):
     """How long a request waits for the online store, and what it gets without it."""
 
@@ -250,7 +225,7 @@ class Secret(Group):
         return token
 
 
-GROUPS = (Limits, Secret, ServerTls, Logging, Store, Scoring, Processes)
+GROUPS = (Limits, Secret, ServerTls, Logging, LogKey, Store, Scoring, Processes)
 """What the endpoint reads by variables of ours, in the order of the reference."""
 
 
@@ -263,6 +238,8 @@ class Settings:
     token: str | None = dataclasses.field(default=None, repr=False)
     tracing: Tracing = Tracing()
     logging: Logging = dataclasses.field(default_factory=Logging)
+    log_key: bytes | None = dataclasses.field(default=None, repr=False)
+    """Hashes ids in the log of answers; None: they are written as they are."""
     store: Store = dataclasses.field(default_factory=Store)
     scoring: Scoring = dataclasses.field(default_factory=Scoring)
     processes: Processes = dataclasses.field(default_factory=Processes)
@@ -276,6 +253,7 @@ class Settings:
             token=Secret.from_environment(environment).token,
             tracing=Tracing.from_environment(environment),
             logging=Logging.from_environment(environment),
+            log_key=LogKey.from_environment(environment).secret(),
             store=Store.from_environment(environment),
             scoring=Scoring.from_environment(environment),
             processes=Processes.from_environment(environment),

@@ -22,6 +22,8 @@ from features.online_store.codec import ARROW_TYPES, STAMP
 from features.schema import FeatureTable, Schema
 
 Statuses = npt.NDArray[np.int8]
+_FEW = 2
+"""Tables with at most so many times the rows of a request are kept with it."""
 _NO_TIME: IntArray = np.zeros(0, dtype=np.int64)
 
 
@@ -38,6 +40,8 @@ class EncodedTable:
     """The stored columns that inputs are made of, and the event timestamp; without the last row."""
     moments: IntArray
     """Event timestamps as epoch microseconds; 0 where there is no row."""
+    created: IntArray
+    """When each row was made available, as epoch microseconds; 0 where there is no row."""
     visible_at: IntArray
     """Epoch microseconds from which each row may be counted on."""
     earlier: IntArray | None
@@ -65,12 +69,18 @@ class EncodedTable:
             schema: The data set's schema.
             table: The table.
             stored: All its columns, its event timestamp, and where the rows come from an online
-                store, from when they count and which come before them.
+                store, when they were made available, from when they count and which come before
+                them.
             null_row: ``null_row`` of the table; the caller keeps it, since it is always the same.
         """
         rows = _encoded(schema, table, stored)
         earlier = None if rows.earlier is None else np.append(rows.earlier, -1)
         return rows._joined(null_row, raw=rows.raw, earlier=earlier)
+
+    @functools.cached_property
+    def batch(self) -> pa.RecordBatch:
+        """``raw`` as one: to take rows of all columns together takes half the time."""
+        return pa.RecordBatch.from_arrays(list(self.raw.values()), names=list(self.raw))
 
     @property
     def null_index(self) -> int:
@@ -81,7 +91,8 @@ class EncodedTable:
     def num_bytes(self) -> int:
         """Memory of the encoded and the raw rows."""
         encoded = self.numbers.num_bytes + self.moments.nbytes + self.is_known.nbytes
-        encoded += self.visible_at.nbytes + (0 if self.earlier is None else self.earlier.nbytes)
+        encoded += self.created.nbytes + self.visible_at.nbytes
+        encoded += 0 if self.earlier is None else self.earlier.nbytes
         encoded += sum(ids.values.nbytes + ids.lengths.nbytes for ids in self.ids.values())
         return int(encoded + sum(values.nbytes for values in self.raw.values()))
 
@@ -130,6 +141,7 @@ class EncodedTable:
             table=self.table,
             raw=raw,
             moments=np.concatenate([self.moments, other.moments]),
+            created=np.concatenate([self.created, other.created]),
             visible_at=np.concatenate([self.visible_at, other.visible_at]),
             earlier=earlier,
             is_known=np.concatenate([self.is_known, other.is_known]),
@@ -149,6 +161,7 @@ class EncodedTable:
             table=self.table,
             raw={name: values.take(indices) for name, values in self.raw.items()},
             moments=self.moments[rows],
+            created=self.created[rows],
             visible_at=self.visible_at[rows],
             earlier=earlier,
             is_known=self.is_known[rows],
@@ -172,7 +185,7 @@ class EncodedTable:
             request_time=np.array([request_time], dtype=np.int64),
         )
         usable = np.where(status == RowStatus.USABLE, rows, self.null_index)
-        return Part(encoded=self, rows=usable, status=status)
+        return Part(encoded=self, rows=usable, status=status, read=rows)
 
     def _visible(self, rows: IntArray, request_time: int) -> IntArray:
         """For each newest row the row of its entity that is visible; its oldest where none is."""
@@ -194,6 +207,8 @@ class Part:
     rows: IntArray
     status: Statuses
     """Why: for each of ``rows`` a RowStatus."""
+    read: IntArray
+    """The rows that were read, whether or not they may be used; -1 or the null row: none."""
 
     @property
     def table(self) -> FeatureTable:
@@ -202,17 +217,27 @@ class Part:
 
     def column(self, name: str) -> pa.Array:
         """Raw values that were encoded, null where a row could not be used."""
-        return self.encoded.raw[name].take(self._indices)
+        return self.encoded.raw[name].take(self._used)
 
     def copied(self) -> "OwnRows":
-        """The rows alone: what keeps them does not keep the table in memory."""
-        raw = self.encoded.raw
-        columns = {name: raw[name].take(self._indices) for name in self.table.encoded_columns}
-        return OwnRows(table=self.table, columns=columns, status=self.status)
+        """The rows alone, as they were read: what keeps them does not keep the table in memory.
+
+        A table that was read for a few requests is not much more than the rows of one, and stays.
+        """
+        is_none = (self.read < 0) | (self.read == self.encoded.null_index)
+        places = _indices(self.read, is_none)
+        is_small = self.encoded.null_index <= _FEW * len(self.read)
+        return OwnRows(
+            table=self.table,
+            raw=self.encoded.raw if is_small else self.encoded.batch.take(places),
+            places=places if is_small else None,
+            created=self.encoded.created[self.read],
+            status=self.status,
+        )
 
     @functools.cached_property
-    def _indices(self) -> pa.Array:
-        return pa.array(self.rows, mask=self.rows == self.encoded.null_index)
+    def _used(self) -> pa.Array:
+        return _indices(self.rows, self.rows == self.encoded.null_index)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,13 +245,24 @@ class OwnRows:
     """A request's rows of one table, copied out of it."""
 
     table: FeatureTable
-    columns: dict[str, pa.Array]
+    raw: dict[str, pa.Array] | pa.RecordBatch
+    """Stored columns, as ``EncodedTable`` has them."""
+    places: pa.Array | None
+    """The rows among them, null where there was none; None: all, in their order."""
+    created: IntArray
+    """As ``EncodedTable`` has it."""
     status: Statuses
     """As ``Part`` has it."""
 
     def column(self, name: str) -> pa.Array:
         """As ``Part`` gives it."""
-        return self.columns[name]
+        rows = np.arange(len(self.status))
+        return self.read(name).take(_indices(rows, self.status != RowStatus.USABLE))
+
+    def read(self, name: str) -> pa.Array:
+        """What the store had, whether or not it could be used; null where it had no row."""
+        values = self.raw[name]
+        return values if self.places is None else values.take(self.places)
 
     def copied(self) -> "OwnRows":
         """Returns itself: it is a copy already."""
@@ -238,16 +274,23 @@ def _encoded(schema: Schema, table: FeatureTable, stored: Columns) -> EncodedTab
     stamps = raw[table.timestamp_column]
     moments = epoch_microseconds(stamps)
     visible_at, earlier = stored.get(table.visible_at_column), stored.get(table.earlier_column)
+    created = stored.get(table.created_column)
     return EncodedTable(
         table=table,
         raw=raw,
         moments=moments,
+        created=moments if created is None else _integers(created, null=0),
         visible_at=moments if visible_at is None else _integers(visible_at, null=0),
         earlier=None if earlier is None else _integers(earlier, null=-1),
         is_known=stamps.is_valid().to_numpy(zero_copy_only=False),
         numbers=encode_numbers(table.dense_columns, raw, size=len(stamps)),
         ids=encode_ids(schema, table.sparse_columns, raw, request_time=_NO_TIME),
     )
+
+
+def _indices(rows: IntArray, is_none: npt.NDArray[np.bool_]) -> pa.Array:
+    """What to take, null where there is none; a mask that hides nothing would double the time."""
+    return pa.array(rows, mask=is_none if is_none.any() else None)
 
 
 def _integers(values: pa.Array, *, null: int) -> IntArray:

@@ -39,10 +39,11 @@ class OnlineRows(abc.ABC):
                 on are left out. None: any request.
 
         Returns:
-            For each table its columns, its event timestamp (``table.timestamp_column``) and from
-            when the row counts (``table.visible_at_column``). Where a newer row may have to wait,
-            earlier ones follow, and ``table.earlier_column`` holds the index of the one before.
-            Availability and time-to-live are for the caller to apply.
+            For each table its columns, its event timestamp (``table.timestamp_column``), when the
+            row was made available (``table.created_column``) and from when it counts
+            (``table.visible_at_column``). Where a newer row may have to wait, earlier ones follow,
+            and ``table.earlier_column`` holds the index of the one before. Availability and
+            time-to-live are for the caller to apply.
         """
 
     def read_all(self, of: str, *, most: int) -> tuple[list[int] | list[str], dict[str, pa.Array]]:

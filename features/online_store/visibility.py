@@ -134,7 +134,7 @@ def newest_columns(
     events: list[int | None],
     created: list[int | None],
 ) -> dict[str, pa.Array]:
-    """Columns of the newest rows: the table's, the event timestamp, and from when each counts.
+    """Columns of the newest rows: the table's, both timestamps, and from when each counts.
 
     Args:
         table: The feature table.
@@ -143,9 +143,14 @@ def newest_columns(
         created: From when a reader may count on each row, None where that was not stored.
     """
     columns = stored_columns(table, values, events)
-    pairs = zip(events, created, strict=True)
+    pairs = list(zip(events, created, strict=True))
     visible = [None if event is None else max(event, at or event) for event, at in pairs]
-    return {**columns, table.visible_at_column: pa.array(visible, pa.int64())}
+    made = [None if event is None else at or event for event, at in pairs]
+    return {
+        **columns,
+        table.created_column: pa.array(made, pa.int64()),
+        table.visible_at_column: pa.array(visible, pa.int64()),
+    }
 
 
 def with_earlier(
@@ -204,7 +209,8 @@ def joined_columns(
     """
     if len(parts) == 1:
         return parts[0]
-    names = (*(c.name for c in table.columns), table.timestamp_column, table.visible_at_column)
+    times = (table.timestamp_column, table.created_column, table.visible_at_column)
+    names = (*(column.name for column in table.columns), *times)
     columns = {
         name: pa.concat_arrays(
             [part[name].slice(0, size) for part, size in zip(parts, sizes, strict=True)]

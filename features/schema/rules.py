@@ -90,6 +90,7 @@ def _check_own_names(schema: "Schema") -> None:
     for table in schema.tables:
         own[table.missing_indicator] = f"the input that says whether {table.name} has a row"
         own[table.timestamp_column] = f"when the row of {table.name} became true"
+        own[table.created_column] = f"when the row of {table.name} was made available"
         own[table.visible_at_column] = f"from when the row of {table.name} counts"
         own[table.earlier_column] = f"the row of {table.name} before it"
         if table.by:

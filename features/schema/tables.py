@@ -5,7 +5,7 @@ import datetime
 import enum
 import functools
 
-from features.schema.columns import DENSE_KINDS, EVENT_TIMESTAMP, Column, Kind
+from features.schema.columns import CREATED, DENSE_KINDS, EVENT_TIMESTAMP, Column, Kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,6 +153,11 @@ class FeatureTable:
     def visible_at_column(self) -> str:
         """Name of the moment from which its row counts, in rows that an online store gave."""
         return f"{self.name}__visible_at"
+
+    @functools.cached_property
+    def created_column(self) -> str:
+        """Name of when its row was made available, in rows that an online store gave."""
+        return f"{self.name}__{CREATED}"
 
     @functools.cached_property
     def earlier_column(self) -> str:

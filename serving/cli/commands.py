@@ -8,7 +8,7 @@ import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from features.cli import Command, FailedError, Summary
+from features.cli import Command, FailedError, SkippedError, Summary
 from features.datasets.catalog import schema_of
 from serving.cli.requests import (
     CanaryRequest,
@@ -16,6 +16,7 @@ from serving.cli.requests import (
     OfCandidate,
     OfCluster,
     PromoteRequest,
+    PruneLogRequest,
     RollbackRequest,
     ServeRequest,
     ShadowRequest,
@@ -203,6 +204,26 @@ def _shadow(request: ShadowRequest) -> Summary:
     return {"served": True, "shadow": versions.get(aliases.SHADOW)}
 
 
+def _prune_log(request: PruneLogRequest) -> Summary:
+    from features.prediction_log.settings import Logging
+    from features.prediction_log.table import table_root, tidy
+
+    settings = Logging.from_environment()
+    if request.log is None and not settings.has_folder:
+        raise SkippedError("RANKING_LOG_FOLDER: not set; there is no log of answers")
+    root = table_root(request.log or settings.folder, request.dataset)
+    done = tidy(
+        root,
+        until=request.date,
+        keep_days=settings.keep_days,
+        grace_hours=request.grace_hours,
+    )
+    if done is None:
+        raise SkippedError(f"{root}: no log of answers yet")
+    deleted = {"files": done.deleted.num_files, "bytes": done.deleted.num_bytes}
+    return {"log": str(root), **done._asdict(), "deleted": deleted}
+
+
 def _decision(request: OfCandidate) -> dict[str, object]:
     """What the gate decided on a day; SkippedError where that was not to promote."""
     from serving.release.promotion import read_decision
@@ -263,5 +284,6 @@ COMMANDS: dict[str, Command] = {
     "promote": _promote,
     "rollback": _rollback,
     "shadow": _shadow,
+    "prune-log": _prune_log,
 }
-"""What answers requests, then what changes the models that do."""
+"""What answers requests, then what changes the models that do, then the log of answers."""

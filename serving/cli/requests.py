@@ -5,7 +5,7 @@ import datetime
 from pathlib import Path
 
 from features.datasets.catalog import known
-from features.options import OfDataset, folder, from_flags, local_folder, option
+from features.options import OfDataset, OfDay, folder, from_flags, local_folder, option
 from features.places import Place
 from serving.release.analysis import Limits
 from serving.release.endpoint_client import DEFAULT_URL, NOWHERE
@@ -219,6 +219,24 @@ class RollbackRequest(_AwaitsReady, OfCluster, _OfLocalServer, _OfArtifacts):
             raise ValueError("--dataset for the local server, or --service for a cluster")
         if self.service and self.to:
             raise ValueError("--to: not with --service")
+
+
+@from_flags
+class PruneLogRequest(OfDay, OfDataset):
+    """Join the small files of the prediction log, and let its old days go.
+
+    The hours of a day that is over become a file each; days before RANKING_LOG_KEEP_DAYS are
+    deleted. Servers go on writing meanwhile. Nothing to do where there is no log.
+    """
+
+    log: Place | None = option(
+        "the folder of the logs; without it, RANKING_LOG_FOLDER", metavar="DIR", default=None
+    )
+    grace_hours: int = option(
+        "delete files that no version names when they are older: more than a write and the longest "
+        "reader take",
+        default=48,
+    )
 
 
 @from_flags

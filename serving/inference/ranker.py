@@ -18,7 +18,9 @@ from serving.lookup.store_breaker import StoreCircuitBreaker
 from serving.lookup.transformer import Candidates, FeatureRows, Transformer
 from serving.micro_batcher import MicroBatcher, Submitted
 from serving.observability import metrics, request_metrics, tracing
-from serving.observability.prediction_log import Answered, RequestLog
+from serving.observability.answered import ALL, Answered, Arm
+from serving.observability.prediction_log import RequestLog
+from serving.observability.sampling import inclusion
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import Encoded, InferenceCall, Message
 from serving.protocol.ranking_request import RankingRequest, input_types, output_types, parse
@@ -80,8 +82,7 @@ class Ranker(kserve.Model):
         alone = functools.partial(score, is_alone=True)
         self._batches = scored(score, name="score", num_threads=settings.scoring.num_workers)
         self._alone = scored(alone, name="score-alone", num_threads=1)
-        self.log = RequestLog(schema, settings.logging)
-        self._is_logging = settings.logging.share > 0
+        self.log = RequestLog(schema, settings.logging, key=settings.log_key)
         self.shadow = Shadow(self.log)
         self.pairs = open_pairs(self.log)
         self.versions = ServingVersions()
@@ -104,7 +105,7 @@ class Ranker(kserve.Model):
                 call = await place.run(len(body) > INLINE_BYTES, message.decode, body)
                 started = time.perf_counter()
                 tracing.describe(request_id=call.id)
-                champion, role = self.answering(call)
+                champion, role, arm = self.answering(call)
                 with request_metrics.stage(model, "features"):
                     request = await self._parse(call, place)
                     with request_metrics.charged(model, champion.version):
@@ -122,7 +123,7 @@ class Ranker(kserve.Model):
                     scores=ranking.scores,
                 )
                 metrics.SECONDS.labels(model).observe(time.perf_counter() - started)
-                self._log(call, ranking, version=champion.version, role=role)
+                self._log(call, ranking, response, role=role, arm=arm)
                 return encoded
 
     @property
@@ -174,18 +175,19 @@ class Ranker(kserve.Model):
         if version and self.versions.named(version) is None:
             raise self._not_loaded(version)
 
-    def answering(self, call: InferenceCall) -> tuple[Champion, str]:
-        """The model that answers a call, and its role.
+    def answering(self, call: InferenceCall) -> tuple[Champion, str, Arm]:
+        """The model that answers a call, its role, and the side of the split that has the call.
 
         It is the version that the call names, else champion or canary by the user.
         """
         champion, versions, version = self.champion(), self.versions, call.model_version
         if versions.canary is None and not version:
-            return champion, CHAMPION
-        found = versions.named(version) if version else versions.chosen(key_of(self.schema, call))
+            return champion, CHAMPION, ALL
+        arm = versions.arm_of(key_of(self.schema, call))
+        found = versions.named(version) if version else versions.model_of(arm)
         if found is None:
             raise self._not_loaded(version)
-        return found, versions.role_of(found.version)
+        return found, versions.role_of(found.version), arm
 
     def _not_loaded(self, version: str) -> RequestError:
         loaded = " and ".join(model.version for model in self.versions.answering)
@@ -235,22 +237,42 @@ class Ranker(kserve.Model):
             metrics.VERSION_SECONDS.labels(self.name, job.champion.version).observe(took)
         return ranking
 
-    def _log(self, call: InferenceCall, ranking: Ranking, *, version: str, role: str) -> None:
+    def _log(
+        self,
+        call: InferenceCall,
+        ranking: Ranking,
+        response: RankingResponse,
+        *,
+        role: str,
+        arm: Arm,
+    ) -> None:
         """Offer the answer to whoever keeps a sample, or scores one again."""
-        versions = self.versions
-        if versions.shadow is None and versions.canary is None and not self._is_logging:
+        versions, shadow = self.versions, self.versions.shadow
+        if shadow is None and versions.canary is None and not self.log.share:
+            return
+        included = inclusion(
+            response.answer_id,
+            share=self.log.share,
+            role=role,
+            is_degraded=ranking.candidates.is_degraded,
+            mirrored=shadow.share.percent / 100 if shadow else 0.0,
+        )
+        if shadow is None and versions.canary is None and included is None:
             return
         answered = Answered(
+            answer_id=response.answer_id,
             request_id=call.id,
             answered_at=_now(),
-            model_version=version,
+            model_version=response.model_version,
             scores=ranking.scores,
             candidates=ranking.candidates,
             role=role,
+            arm=arm,
+            inclusion=included,
         )
-        is_mirrored = self.shadow.offer(versions.shadow, answered)
-        self.log.offer(answered, is_chosen=is_mirrored)
-        self.pairs.offer(versions.pair_of(version), answered)
+        self.shadow.offer(shadow, answered)
+        self.log.offer(answered)
+        self.pairs.offer(versions.pair_of(response.model_version), answered)
 
     async def warm_up(self, call: InferenceCall) -> None:
         """Run a warm-up request, so that the first caller does not wait longer than others.

@@ -5,6 +5,7 @@ at a time, and not value by value.
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -33,6 +34,9 @@ _BY_SEVERITY = (RowStatus.USABLE, RowStatus.FUTURE, RowStatus.EXPIRED, RowStatus
 """From harmless to worst: an entity of several tables shows its worst status."""
 _STATUS = np.array(_BY_SEVERITY, dtype=np.int8)
 _SEVERITY = np.argsort(_STATUS)
+_VERSION_7, _VARIANT = 7 << 76, 2 << 62
+_RANDOM_A, _RANDOM_B = (1 << 12) - 1, (1 << 62) - 1
+"""Where a UUID says of which kind it is, and how many random bits are around that."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,7 +132,7 @@ class RankingResponse:
     def of(
         cls, schema: Schema, call: InferenceCall, ranking: Ranking, version: str
     ) -> "RankingResponse":
-        """The answer to a call, by a version of the model."""
+        """The answer to a call, by a version of the model; it gets an id."""
         candidates = ranking.candidates
         tensors: dict[str, tuple[str, npt.NDArray[Any]]] = {
             SCORE: ("FP32", np.asarray(ranking.scores, dtype=np.float32))
@@ -150,9 +154,14 @@ class RankingResponse:
             id=call.id,
             model_name=schema.name,
             model_version=version,
-            parameters=_parameters(candidates),
+            parameters={**_parameters(candidates), "answer_id": new_answer_id()},
             outputs=outputs,
         )
+
+    @property
+    def answer_id(self) -> str:
+        """Names the answer; callers write it into their impressions."""
+        return str(self.parameters["answer_id"])
 
     @property
     def num_bytes(self) -> int:
@@ -214,6 +223,16 @@ class RankingResponse:
             message.raw_output_contents.append(content)
         serialized: bytes = message.SerializeToString()
         return serialized
+
+
+def new_answer_id() -> str:
+    """A UUID of version 7 (RFC 9562): milliseconds since 1970, then 74 random bits."""
+    number = int.from_bytes(os.urandom(10), "big")
+    random = (number >> 62 & _RANDOM_A) << 64 | number & _RANDOM_B
+    milliseconds = time.time_ns() // 1_000_000
+    # As uuid.UUID writes it, in half the time: every answer gets one.
+    text = f"{milliseconds << 80 | _VERSION_7 | _VARIANT | random:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def worst_status(

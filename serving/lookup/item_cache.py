@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from features.online_store.codec import TooManyRowsError
 from features.online_store.reader import OnlineRows
 from features.schema import Role, Schema
-from serving.lookup.snapshot import Snapshot
+from serving.lookup.snapshot import Snapshot, microseconds_now
 from serving.observability import metrics
 from serving.settings import Store
 
@@ -37,6 +37,8 @@ class Items:
 
     snapshot: Snapshot
     is_stale: bool = False
+    age_seconds: float = 0.0
+    """Since they were last found equal to the store's."""
 
 
 class HeldItems:
@@ -58,8 +60,9 @@ class HeldItems:
     def __call__(self) -> Items | None:
         """The items, flagged where they were not compared with the store for too long."""
         snapshot = self.snapshot
-        is_stale = self.age_seconds > self._settings.stale_seconds
-        return None if snapshot is None else Items(snapshot, is_stale=is_stale)
+        age = self.age_seconds
+        is_stale = age > self._settings.stale_seconds
+        return None if snapshot is None else Items(snapshot, is_stale=is_stale, age_seconds=age)
 
     @property
     def age_seconds(self) -> float:
@@ -141,13 +144,13 @@ class ItemRefresh:
         """Compare once, and load where the store has changed; without, the items age."""
         try:
             # Before the rows are read: what is written meanwhile is seen at the next look.
-            started = time.monotonic()
+            started, now = time.monotonic(), microseconds_now()
             versions = {of: self._rows.version(of) for of in self._snapshots}
             changed = [of for of in versions if versions[of] != self._versions.get(of, _NEVER)]
             if changed and not may_load:
                 return
             for of in changed:
-                self._load(of)
+                self._load(of, now)
                 self._versions[of] = versions[of]
             if changed:
                 ended = time.monotonic()
@@ -166,44 +169,44 @@ class ItemRefresh:
         if self._on_look is not None:
             self._on_look(self.held.snapshot, self._equal_at)
 
-    def _load(self, of: str) -> None:
+    def _load(self, of: str, began_at: int) -> None:
         held = self._snapshots[of]
         since = self._versions.get(of, _NEVER)
         changed = None if held is None else self._rows.changed(of, since)
         if held is None or changed is None or not self._is_few(changed, held):
-            self._load_all(of)
+            self._load_all(of, began_at)
         elif changed:
             columns = self._rows.read(of, changed)
-            self._swap(of, held.renewed(self._schema, changed, columns), "renewed")
+            self._swap(of, held.renewed(self._schema, changed, columns), "renewed", began_at)
 
     def _is_few(self, changed: Sequence[int | str], held: Snapshot) -> bool:
         """Whether it pays to load the changed rows only, and there is room for them."""
         has_room = held.num_items + len(changed) <= self._settings.max_item_rows
         return has_room and len(changed) * FEW_ARE_ONE_IN <= held.num_items
 
-    def _load_all(self, of: str) -> None:
+    def _load_all(self, of: str, began_at: int) -> None:
         started = time.monotonic()
         try:
             ids, columns = self._rows.read_all(of, most=self._settings.max_item_rows)
         except TooManyRowsError as error:
             logger.warning("%s: %s rows: %s; read for each request", self._model, of, error)
-            self._swap(of, None, "too_many")
+            self._swap(of, None, "too_many", began_at)
             return
         held = self._snapshots[of]
         if not ids and held is not None and held.num_items:
             # A Redis that was restarted without its data: who fills it again writes, and is seen.
             raise ValueError(f"{of} rows: none; {held.num_items} are in memory")
         snapshot = Snapshot.of(self._schema, ids, columns, of=of)
-        self._swap(of, snapshot, "swapped")
+        self._swap(of, snapshot, "swapped", began_at)
         seconds = time.monotonic() - started
         number = snapshot.num_items
         logger.info("%s: %d %s rows loaded in %.2f s", self._model, number, of, seconds)
 
-    def _swap(self, of: str, snapshot: Snapshot | None, outcome: str) -> None:
+    def _swap(self, of: str, snapshot: Snapshot | None, outcome: str, began_at: int) -> None:
         self._snapshots[of] = snapshot
         items = self._snapshots[Role.ITEM]
         by_key = {key: one for key, one in self._snapshots.items() if one and key != Role.ITEM}
-        self.held.hold(items and dataclasses.replace(items, by_key=by_key))
+        self.held.hold(items and dataclasses.replace(items, by_key=by_key, version=began_at))
         metrics.ITEM_REFRESHES.labels(self._model, outcome).inc()
 
     def _poll(self) -> None:

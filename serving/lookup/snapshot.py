@@ -1,6 +1,7 @@
 """Encoded features of all items, or of all values of a key, looked up by id."""
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,11 @@ from features.encoding.primitives import IntArray
 from features.schema import Dtype, Role, Schema
 
 Identifiers = Sequence[int] | Sequence[str] | Sequence[int | str] | npt.NDArray[Any]
+
+
+def microseconds_now() -> int:
+    """Epoch microseconds."""
+    return time.time_ns() // 1_000
 
 
 class NumberIndex:
@@ -64,6 +70,8 @@ class Snapshot:
     """Items, or values of the key, that have a row in any table."""
     by_key: Mapping[str, "Snapshot"] = dataclasses.field(default_factory=dict)
     """With the items, the keys of which the store has few: by ``FeatureTable.of``."""
+    version: int = 0
+    """Epoch microseconds at which its newest load began: it has all that the store had then."""
 
     @staticmethod
     def of(

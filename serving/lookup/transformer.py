@@ -9,7 +9,9 @@ row that cannot be used counts as one that is all null, as the training join has
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +24,22 @@ from features.online_store.reader import OnlineRows
 from features.schema import FeatureTable, Role, Schema
 from serving.lookup.item_cache import Items
 from serving.lookup.request_keys import RequestKeys, Wanted, distinct, plain
+from serving.lookup.snapshot import microseconds_now
 from serving.observability import tracing
 from serving.protocol.ranking_request import RankingRequest
 
 _Tables = dict[str, tuple[EncodedTable, IntArray]]
+
+
+class ReadTimes(NamedTuple):
+    """When rows were read, in epoch microseconds."""
+
+    read_at: int
+    """When the request's own rows had been read, or were given up."""
+    items_version: int | None = None
+    """Version of the items in memory; None where those are not used."""
+    items_compared_at: int | None = None
+    """When they were last found equal to the store's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +51,7 @@ class FeatureRows:
     of a user's table, N of others. A table that is neither here nor in memory has no rows."""
     items: Items | None
     """In memory, where those are used."""
+    times: ReadTimes
     flags: tuple[str, ...] = ()
     """Degradation flags: ``store_unavailable``, ``items_stale``."""
 
@@ -48,6 +63,7 @@ class Candidates:
     inputs: RequestInputs
     parts: Mapping[str, Part | OwnRows]
     request: RankingRequest
+    times: ReadTimes
     flags: tuple[str, ...] = ()
 
     @property
@@ -88,17 +104,23 @@ class Candidates:
 
     @property
     def is_degraded(self) -> bool:
-        """Whether any input of the model was missing that could have been there, or is old.
+        """Whether any input of the model was missing that could have been there, or is old."""
+        return bool(self.degraded_by)
+
+    @functools.cached_property
+    def degraded_by(self) -> tuple[str, ...]:
+        """Why it is degraded: flags, then ``missing_context:<column>`` and ``<status>:<table>``.
 
         A key that has no row is no fault: most pairs of a user and a category never occurred.
         """
-        is_complete = not self.missing_context and not self.flags
-        return not is_complete or any(map(self._num_unusable, self.parts))
-
-    def _num_unusable(self, name: str) -> int:
-        numbers, is_by_key = self.num_rows[name], bool(self.parts[name].table.by)
-        usable = numbers[RowStatus.USABLE] + (numbers[RowStatus.UNKNOWN] if is_by_key else 0)
-        return sum(numbers) - usable
+        missing = [f"missing_context:{name}" for name in self.missing_context]
+        unusable = [
+            f"{status.name.lower()}:{name}"
+            for name, numbers in self.num_rows.items()
+            for status in (RowStatus.UNKNOWN, RowStatus.EXPIRED, RowStatus.FUTURE)
+            if numbers[status] and not (status is RowStatus.UNKNOWN and self.parts[name].table.by)
+        ]
+        return (*self.flags, *missing, *unusable)
 
 
 class Transformer:
@@ -150,20 +172,23 @@ class Transformer:
                 for request, tables in zip(requests, found, strict=True)
             ]
             found = _merged(found, self._together(of, wanted, since))
-        return [FeatureRows(tables, items, _stale(items)) for tables in found]
+        times = _times(items)
+        return [FeatureRows(tables, items, times, _stale(items)) for tables in found]
 
     def without_store(self, *, is_unavailable: bool = True) -> FeatureRows:
         """What there is of a request when the store gives no rows, or is not needed."""
         items = self._items()
         unavailable = ("store_unavailable",) if is_unavailable else ()
-        return FeatureRows({}, items, (*unavailable, *_stale(items)))
+        return FeatureRows({}, items, _times(items), (*unavailable, *_stale(items)))
 
     def put_together(self, request: RankingRequest, rows: FeatureRows) -> Candidates:
         """The model inputs of a request whose rows are there, in the order of its candidates."""
         part_of = self._part_of(request, rows.tables, rows.items)
         parts = {table.name: part_of(table) for table in self._schema.tables}
         inputs = assemble(self._schema, request, parts)
-        return Candidates(inputs=inputs, parts=parts, request=request, flags=rows.flags)
+        return Candidates(
+            inputs=inputs, parts=parts, request=request, times=rows.times, flags=rows.flags
+        )
 
     def _keys_to_read(self, items: Items | None) -> list[str]:
         """The keys of declared tables that are not in memory."""
@@ -223,6 +248,15 @@ class Transformer:
             for table in self._schema.tables
             if table.of == of
         }
+
+
+def _times(items: Items | None) -> ReadTimes:
+    now = microseconds_now()
+    if items is None:
+        return ReadTimes(now)
+    age = items.age_seconds
+    compared_at = now - round(age * 1e6) if math.isfinite(age) else None
+    return ReadTimes(now, items.snapshot.version, compared_at)
 
 
 def _stale(items: Items | None) -> tuple[str, ...]:

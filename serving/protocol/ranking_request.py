@@ -49,6 +49,8 @@ class RankingRequest(RequestColumns):
     """As they were sent."""
     missing_context: tuple[str, ...]
     """Context columns of which a value was absent or outside the schema's limits."""
+    is_time_given: bool
+    """Whether the call says for which moment; else it is for now."""
 
     def __len__(self) -> int:
         """Number of candidates."""
@@ -101,6 +103,7 @@ def parse(schema: Schema, call: InferenceCall, *, now: datetime.datetime) -> Ran
         each=each,
         users=users,
         missing_context=tuple(c.name for c in schema.context if each[c.name].null_count),
+        is_time_given=REQUEST_TIME.name in call.tensors,
     )
 
 

@@ -12,8 +12,10 @@ import numpy.typing as npt
 
 from features.encoding.encode import RequestInputs
 from features.schema import Schema
+from serving.observability.answered import ALL, STABLE, Arm
 from serving.protocol.inference_request import InferenceCall
 from serving.routing.traffic_split import Share
+from training.registry.aliases import CANARY, CHAMPION
 
 PAIRED_PERCENT = 10.0
 """Of all requests: those of a canary's answers that the champion scores too, at most."""
@@ -62,9 +64,18 @@ class ServingVersions:
         """The model of a version, among those that may answer."""
         return next((model for model in self.answering if model.version == version), None)
 
-    def chosen(self, key: str) -> Champion | None:
-        """The model that answers the requests of a key; None where none is loaded."""
-        if self.champion and self.canary and self.canary.share.covers(key):
+    def arm_of(self, key: str) -> Arm:
+        """The side of the split that has the requests of a key."""
+        if self.canary is None:
+            return ALL
+        share = self.canary.share
+        if share.covers(key):
+            return Arm(CANARY, share.percent, share.salt)
+        return Arm(STABLE, _ALL - share.percent, share.salt)
+
+    def model_of(self, arm: Arm) -> Champion | None:
+        """The model that answers the requests of a side; None where none is loaded."""
+        if self.champion and self.canary and arm.name == CANARY:
             return self.canary.model
         return self.champion
 
@@ -83,7 +94,7 @@ class ServingVersions:
     def role_of(self, version: str) -> str:
         """In which role a version answers."""
         is_canary = self.canary is not None and self.canary.model.version == version
-        return "canary" if is_canary else "champion"
+        return CANARY if is_canary else CHAMPION
 
     def to_dict(self) -> dict[str, object]:
         """Versions and shares, for people and for the commands."""

@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -20,8 +19,11 @@ from collections.abc import Callable
 import numpy as np
 
 from serving.observability import metrics, request_metrics
-from serving.observability.prediction_log import Answered, RequestLog
+from serving.observability.answered import Answered, Arm
+from serving.observability.prediction_log import RequestLog
+from serving.observability.sampling import Inclusion
 from serving.routing.serving_versions import Champion, Scores, WeightedModel
+from training.registry.aliases import SHADOW
 
 MAX_WAITING_REQUESTS = 64
 MAX_WAITING_CANDIDATES = 20_000
@@ -30,14 +32,13 @@ NICENESS = 10
 STOP_SECONDS = 5.0
 HANG_SECONDS = 30.0
 """A challenger that takes longer for one request is given up: none would wait so long for it."""
-ROLE = "shadow"
 HIGHEST_RATIO = 2.0
 _ALL = 100
 
 logger = logging.getLogger(__name__)
 
 
-OnScored = Callable[[Champion, Answered, Scores], None]
+OnScored = Callable[[WeightedModel, Answered, Scores], None]
 """Takes the model that scored, the answer, and the scores in its order."""
 
 
@@ -48,7 +49,7 @@ class Shadow:
         self,
         log: RequestLog,
         *,
-        name: str = ROLE,
+        name: str = SHADOW,
         copies: metrics.Copies = metrics.SHADOW_COPIES,
         on_scored: OnScored | None = None,
     ) -> None:
@@ -65,7 +66,7 @@ class Shadow:
         self._copies = copies
         self._on_scored = on_scored or self._compare_and_log
         self._changed = threading.Condition()
-        self._waiting: collections.deque[tuple[Champion, Answered]] = collections.deque()
+        self._waiting: collections.deque[tuple[WeightedModel, Answered]] = collections.deque()
         self._num_candidates = 0
         self._is_stopping = False
         self._has_failed: set[str] = set()
@@ -110,15 +111,16 @@ class Shadow:
             challenger: The challenger and its share of the requests, if there is one.
             answered: The request and its answer.
         """
-        # By chance: another part of the users each time, so that none is looked at twice as much.
-        if challenger is None or random.random() * _ALL >= challenger.share.percent:
+        # By the answer and not by the user: none is looked at twice as much. And those that are
+        # logged anyway come first.
+        if challenger is None or answered.draw * _ALL >= challenger.share.percent:
             return False
         with self._changed:
             self._give_up_what_hangs(challenger.model)
             is_gone = self._is_stopping or challenger.model is self._given_up
             is_taken = not is_gone and self._has_room(len(answered.scores))
             if is_taken:
-                self._waiting.append((challenger.model, answered.copied()))
+                self._waiting.append((challenger, answered.copied()))
                 self._num_candidates += len(answered.scores)
                 self._copies.waiting.labels(self._model).set(len(self._waiting))
                 self._changed.notify()
@@ -163,13 +165,14 @@ class Shadow:
                 self._changed.wait_for(lambda: self._waiting or self._is_stopping)
                 if self._is_stopping:
                     return
-                model, answered = self._waiting.popleft()
-                self._begun = model, time.monotonic()
+                weighted, answered = self._waiting.popleft()
+                self._begun = weighted.model, time.monotonic()
                 self._num_candidates -= len(answered.scores)
                 self._copies.waiting.labels(self._model).set(len(self._waiting))
-            self._score(model, answered)
+            self._score(weighted, answered)
 
-    def _score(self, model: Champion, answered: Answered) -> None:
+    def _score(self, weighted: WeightedModel, answered: Answered) -> None:
+        model = weighted.model
         try:
             with self._copies.seconds.labels(self._model).time():
                 scores = np.asarray(model.score(answered.candidates.inputs), dtype=np.float32)
@@ -185,20 +188,26 @@ class Shadow:
             return
         if threading.current_thread() is not self._thread:
             return
-        self._on_scored(model, answered, scores)
+        self._on_scored(weighted, answered, scores)
         self._copies.requests.labels(self._model, "scored").inc()
 
-    def _compare_and_log(self, model: Champion, answered: Answered, scores: Scores) -> None:
+    def _compare_and_log(self, weighted: WeightedModel, answered: Answered, scores: Scores) -> None:
         metrics.SHADOW_DIFFERENCE.labels(self._model).observe(
             float(np.abs(scores - answered.scores).mean())
         )
         correlation = rank_correlation(scores, answered.scores)
         if correlation is not None:
             metrics.SHADOW_CORRELATION.labels(self._model).observe(correlation)
+        percent, salt = weighted.share.percent, weighted.share.salt
         scored = dataclasses.replace(
-            answered, model_version=model.version, scores=scores, role=ROLE
+            answered,
+            model_version=weighted.model.version,
+            scores=scores,
+            role=SHADOW,
+            arm=Arm(SHADOW, percent, salt),
+            inclusion=Inclusion(SHADOW, percent / _ALL),
         )
-        self._log.offer(scored, is_chosen=True)
+        self._log.offer(scored)
 
 
 def rank_correlation(one: Scores, other: Scores) -> float | None:
@@ -240,7 +249,7 @@ def rank_distance(scores: Scores, control: Scores) -> float | None:
     return 1.0 if correlation is None else 1.0 - correlation
 
 
-def _count_pair(model: str, _: Champion, answered: Answered, scores: Scores) -> None:
+def _count_pair(model: str, _: WeightedModel, answered: Answered, scores: Scores) -> None:
     request_metrics.paired(
         model,
         answered.model_version,

@@ -77,8 +77,9 @@ def answers(schema: Schema, names: Sequence[str]) -> dict[str, Json]:
     tensors = {"inputs": _list(tensor), "outputs": _list(tensor)}
     part = _optional(_object({"version": _TEXT, "percent": {"type": "number"}}))
     versions = {"champion": _optional(_TEXT), "canary": part, "shadow": part}
-    flags = _object({"degraded": _FLAG}, {"missing_context": _TEXT})
-    flags["description"] = "Flags of the whole request"
+    named = {**_TEXT, "format": "uuid", "description": "Name it in the impressions of this answer"}
+    flags = _object({"degraded": _FLAG, "answer_id": named}, {"missing_context": _TEXT})
+    flags["description"] = "Flags of the whole request, and the answer's id"
     model = {"model_name": name, "model_version": _TEXT, "parameters": flags}
     outputs = _list({"anyOf": [_output(described) for described in output_types(schema)]})
     described = {

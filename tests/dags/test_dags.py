@@ -265,3 +265,17 @@ def test_a_study_is_weekly_paused_and_within_a_budget() -> None:
     (task,) = dag.tasks
     longest = dag.params.get_param("budget_minutes").schema["maximum"]
     assert datetime.timedelta(minutes=longest) < task.execution_timeout
+
+
+def test_the_log_of_answers_is_tidied_where_there_is_one(monkeypatch) -> None:
+    """It waits for no job of the day, and nothing waits for it."""
+    import daily_ranking
+    import ranking_assets
+
+    monkeypatch.setattr(ranking_assets, "LOG", "s3://bucket/answers")
+    dag = daily_ranking.daily_ranking(data_set())
+    task = dag.get_task("prune_log")
+    assert (task.upstream_task_ids, task.downstream_task_ids) == ({"landed"}, set())
+    assert (task.package, task.command) == ("serving", "prune-log")
+    assert "--log=s3://bucket/answers" in task.arguments
+    assert "prune_log" not in {task.task_id for task in dag_of("daily_ranking.py").tasks}

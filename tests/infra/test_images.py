@@ -17,7 +17,7 @@ FORBIDDEN = {
     "spark": {"torch", "apache-airflow", "kserve", "mlflow-skinny"},
     "train-cpu": {"apache-airflow", "pyspark", "feast", "great-expectations", "kserve", "triton"},
     "train-cuda": {"apache-airflow", "pyspark", "feast", "great-expectations", "kserve"},
-    "serve": {"apache-airflow", "pyspark", "feast", "great-expectations", "deltalake", "triton"},
+    "serve": {"apache-airflow", "pyspark", "feast", "great-expectations", "triton"},
     "mlflow": {"apache-airflow", "torch", "pyspark", "feast"},
 }
 """What an image has no use for; by the import contracts, or because it is large."""

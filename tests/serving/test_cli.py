@@ -1,11 +1,16 @@
 """The command line: its flags, its exit codes, and what it imports."""
 
+import datetime
 import json
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
+from features.datasets.catalog import schema_of
+from features.places import place
+from features.prediction_log.table import LogTable
 from serving.__main__ import main
 
 PLACES = ["--store", "--artifacts", "--tracking"]
@@ -54,6 +59,7 @@ def run(*arguments):
             ["--dataset", *PLACES[1:], "--endpoint", "--to", *CLUSTER, "--ready-timeout-seconds"],
         ),
         ("shadow", ["--dataset", "--tracking", "--endpoint", "--version", "--percent"]),
+        ("prune-log", ["--dataset", "--date", "--log", "--grace-hours"]),
     ],
 )
 def test_help_names_exactly_the_flags(capsys, command, flags):
@@ -142,3 +148,25 @@ def test_the_command_line_starts_as_a_module():
     assert done.returncode == 0
     assert "serve" in done.stdout
     assert "promote" in done.stdout
+
+
+def test_a_log_is_pruned_where_there_is_one(tmp_path, capsys, monkeypatch):
+    """Days are counted back from the given one, by the setting."""
+    arguments = ["prune-log", "--dataset", "synthetic", "--date", "2025-06-15", "--grace-hours=0"]
+    monkeypatch.delenv("RANKING_LOG_FOLDER", raising=False)
+    assert main(arguments) == 99
+    monkeypatch.setenv("RANKING_LOG_FOLDER", str(tmp_path))
+    assert main(arguments) == 99
+    table = LogTable(place(tmp_path), schema_of("synthetic"))
+    table.open()
+    fields = [*table.columns, pa.field("day", pa.date32()), pa.field("hour", pa.int32())]
+    for number in (13, 14, 15, 15):
+        given = {"day": datetime.date(2025, 6, number), "hour": 12}
+        arrays = [pa.array([given.get(field.name)], field.type) for field in fields]
+        table.append(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), metadata={})
+    monkeypatch.setenv("RANKING_LOG_KEEP_DAYS", "2")
+    capsys.readouterr()
+    assert main(arguments) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (said["expired_files"], said["merged_files"], said["into_files"]) == (1, 2, 1)
+    assert (said["log"], said["deleted"]["files"]) == (str(table.root), 3)

@@ -79,6 +79,9 @@ def test_the_token_is_read_and_not_shown():
         ({"RANKING_TLS_KEY": ""}, "RANKING_TLS_KEY: ''"),
         ({"RANKING_LOG_SHARE": "0.1"}, "RANKING_LOG_FOLDER: not set"),
         ({"RANKING_LOG_SHARE": "2"}, "RANKING_LOG_SHARE: '2'; a number from 0.0 to 1.0"),
+        ({"RANKING_LOG_KEEP_DAYS": "0"}, "RANKING_LOG_KEEP_DAYS: '0'; a number from 1 to 3650"),
+        ({"RANKING_LOG_HASH_KEY": ""}, "RANKING_LOG_HASH_KEY: 0 bytes; at least 32"),
+        ({"RANKING_LOG_HASH_KEY_FILE": ""}, "RANKING_LOG_HASH_KEY_FILE: ''"),
     ],
 )
 def test_a_setting_that_cannot_be_kept_stops_the_start(environment, says):
@@ -95,6 +98,23 @@ def test_client_certificates_need_a_certificate_of_the_server(tmp_path):
         ServerTls.from_environment({"RANKING_TLS_CLIENT_AUTHORITY": name})
     with pytest.raises(ValueError, match="both or neither"):
         ServerTls.from_environment({"RANKING_TLS_CERTIFICATE": name})
+
+
+def test_the_key_of_the_log_comes_from_the_environment_or_a_file_and_is_not_shown(tmp_path):
+    file, key = tmp_path / "key", "k" * 32
+    file.write_text(f"{key}\n")
+    named = {"RANKING_LOG_HASH_KEY_FILE": str(file)}
+    for environment in ({"RANKING_LOG_HASH_KEY": key}, named):
+        settings = Settings.from_environment(environment)
+        assert (settings.log_key, key in repr(settings)) == (key.encode(), False)
+    assert Settings.from_environment({}).log_key is None
+    with pytest.raises(ValueError, match="both are set") as caught:
+        Settings.from_environment({"RANKING_LOG_HASH_KEY": key, **named})
+    assert key not in str(caught.value)
+    file.write_text("short-secret")
+    with pytest.raises(ValueError, match=f"FILE: {file}: 12 bytes; at least 32") as caught:
+        Settings.from_environment(named)
+    assert "short-secret" not in str(caught.value)
 
 
 def test_the_log_is_off_unless_a_share_is_set():

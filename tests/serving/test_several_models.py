@@ -5,10 +5,10 @@ import itertools
 import threading
 
 import grpc
-import pyarrow.parquet as pq
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
+from support.logs.answers import everything
 from support.serving import second_model, stand_ins
 from support.serving.good_requests import grpc_request
 from support.serving.running_server import FIRST, running, wait_until
@@ -228,8 +228,8 @@ def test_answers_are_logged_apart(both, body, log_folder):
     both.infer({**body(), "id": "of-stand-in"})
 
     def logged(model):
-        files = sorted((log_folder / model).rglob("*.parquet"))
-        return {name for file in files for name in pq.read_table(file)["request_id"].to_pylist()}
+        rows = everything(log_folder, model).to_pylist()
+        return {row["request_id"] for row in rows}
 
     wait_until(lambda: "of-second" in logged(SECOND) and "of-stand-in" in logged(STAND_IN))
     assert "of-stand-in" not in logged(SECOND)

@@ -15,7 +15,14 @@ from features.encoding.encode import RowStatus
 from features.encoding.encoded_table import EncodedTable
 from features.online_store import feast_store
 from features.online_store.reader import open_rows
-from features.online_store.visibility import MOST_ROWS, Row, merged, needed, unpacked
+from features.online_store.visibility import (
+    MOST_ROWS,
+    Row,
+    merged,
+    needed,
+    newest_columns,
+    unpacked,
+)
 from features.schema import CREATED, EVENT_TIMESTAMP, Role
 
 SCHEMA = schema_of("movielens-100k")
@@ -184,3 +191,11 @@ def test_two_writers_lose_nothing(feast, online, tmp_path):
     rows = open_rows(SCHEMA, tmp_path, timeout_seconds=5)
     moments = [MIDNIGHT + STATE.delay + n * second for n in range(40)]
     assert [answer(rows, STATE, 3, at)[0] for at in moments] == list(range(40))
+
+
+def test_a_reader_gives_when_a_row_was_made_available_even_before_its_event():
+    """It counts from the later of both; of no row there is neither."""
+    values = {column.name: [None] * 3 for column in ATTRIBUTES.columns}
+    columns = newest_columns(ATTRIBUTES, values, [5, 5, None], [9, 2, None])
+    assert columns[ATTRIBUTES.created_column].to_pylist() == [9, 2, None]
+    assert columns[ATTRIBUTES.visible_at_column].to_pylist() == [9, 5, None]

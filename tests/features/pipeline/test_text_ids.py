@@ -16,9 +16,11 @@ from features.lake.lake import Lake, day_range
 from features.online_store import feast_store
 from features.online_store.reader import open_rows
 from features.places import place
+from features.prediction_log.columns import arrow_schema
+from features.prediction_log.replay import encoded_columns
 from features.schema import Role
 from serving.lookup.transformer import Transformer
-from serving.observability.prediction_log import Answered, table_of
+from serving.observability.answered import Answered, RowMaker
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import parse
@@ -143,16 +145,19 @@ def test_the_prediction_log_has_the_ids_as_they_were_sent_and_encodes_again(work
     request = request_of(work.schema, users, text_ids.ARTICLES[:3])
     candidates = Transformer(work.schema, online=online).transform(request)
     answered = Answered(
+        answer_id="a",
         request_id="r",
         answered_at=ENDED,
         model_version="1",
         scores=np.zeros(3, np.float32),
         candidates=candidates,
     )
-    logged = table_of(work.schema, answered)
-    assert logged.column("sent_user_id").to_pylist() == users
+    columns = arrow_schema(work.schema)
+    logged = RowMaker(work.schema, columns=columns, hashed=None).rows(answered)
+    assert logged.column("user_key").to_pylist() == users
     assert logged.column("user_state__status").to_pylist() == ["usable", "unknown", "usable"]
-    again = encode(work.schema, {name: logged.column(name) for name in candidates.columns})
+    assert set(candidates.columns) <= set(logged.column_names)
+    again = encode(work.schema, encoded_columns(work.schema, logged))
     rows = [candidates.inputs.user[n] for n in range(3)]
     assert rows == [0, 1, 0]
     served = candidates.inputs.shared["visitor"].values

@@ -8,10 +8,11 @@ import numpy as np
 import orjson
 import pytest
 from support.serving import stand_ins
-from support.serving.good_requests import ranked
+from support.serving.good_requests import flags, ranked
 
 from serving.inference.ranker import Ranker
 from serving.inference.repository import ChampionRepository
+from serving.observability.answered import Arm
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import parse
@@ -182,7 +183,7 @@ def test_rows_of_requests_that_wait_for_the_store_are_read_together(body):
     assert reads[2] == ("user", len(users) - 1)
     for one, found in zip(calls, answers, strict=True):
         alone = asyncio.run(ranked(ranker, one))
-        assert found.parameters == alone.parameters
+        assert flags(found.parameters) == flags(alone.parameters)
         for output, expected in zip(found.outputs, alone.outputs, strict=True):
             np.testing.assert_array_equal(output.data, expected.data)
     known = [list(answer.outputs[2].data) for answer in answers]
@@ -242,7 +243,7 @@ def test_an_answer_has_the_role_in_which_its_version_was_chosen(store, body, mon
     old, new = Champion("old", stand_ins.score), Champion("new", slowly)
     share = Share(version="new", percent=100)
     ranker.follow(ServingVersions(champion=old, canary=WeightedModel(model=new, share=share)))
-    monkeypatch.setattr(ranker.log, "offer", lambda answered, is_chosen: logged.append(answered))
+    monkeypatch.setattr(ranker.log, "offer", logged.append)
 
     async def run():
         asked = asyncio.create_task(ranked(ranker, call(body)))
@@ -253,3 +254,4 @@ def test_an_answer_has_the_role_in_which_its_version_was_chosen(store, body, mon
 
     asyncio.run(run())
     assert [(one.model_version, one.role) for one in logged] == [("new", "canary")]
+    assert (logged[0].arm, logged[0].inclusion) == (Arm("canary", 100.0), ("canary", 1.0))

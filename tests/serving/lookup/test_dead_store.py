@@ -7,7 +7,7 @@ import orjson
 import pytest
 from support.redis_server import running_redis
 from support.serving import stand_ins
-from support.serving.good_requests import ranked
+from support.serving.good_requests import flags, ranked
 
 from serving.inference.ranker import Ranker
 from serving.lookup.store_breaker import FAILURES
@@ -68,7 +68,7 @@ def test_putting_together_what_was_read_is_not_the_stores_time(body, monkeypatch
         behind = (ranked(ranker, call_of(body())) for _ in range(2))
         return await asyncio.gather(first, *behind)
 
-    assert [found.parameters for found in asyncio.run(run())] == [{"degraded": False}] * 3
+    assert [flags(found.parameters) for found in asyncio.run(run())] == [{"degraded": False}] * 3
 
 
 def test_what_fails_after_the_store_has_answered_is_not_the_stores_fault(body, monkeypatch):
@@ -82,7 +82,7 @@ def test_what_fails_after_the_store_has_answered_is_not_the_stores_fault(body, m
         for _ in range(FAILURES + 1):
             with pytest.raises(ArithmeticError, match="ours"):
                 answer(ranker, body())
-    assert answer(ranker, body()).parameters == {"degraded": False}
+    assert flags(answer(ranker, body()).parameters) == {"degraded": False}
 
 
 def test_inputs_that_cannot_be_put_together_fail_their_own_request_alone(body, monkeypatch):
@@ -103,7 +103,7 @@ def test_inputs_that_cannot_be_put_together_fail_their_own_request_alone(body, m
 
     first, second, failed, last = asyncio.run(run())
     assert isinstance(failed, ArithmeticError)
-    assert [one.parameters for one in (first, second, last)] == [{"degraded": False}] * 3
+    assert [flags(one.parameters) for one in (first, second, last)] == [{"degraded": False}] * 3
 
 
 class Client:
@@ -119,7 +119,7 @@ class Client:
         self.seconds = time.monotonic() - started
         assert found.status_code == 200, found.text
         content = found.json()
-        return content["parameters"], {o["name"]: o["data"] for o in content["outputs"]}
+        return flags(content["parameters"]), {o["name"]: o["data"] for o in content["outputs"]}
 
     def ask_until(self, accepts):
         """Ask on until the parameters are as wanted; returns the last answer."""

@@ -19,7 +19,9 @@ from serving.lookup.item_cache import ItemRefresh, Items
 from serving.lookup.snapshot import NumberIndex, Snapshot, TextIndex
 from serving.lookup.transformer import Transformer
 from serving.observability import metrics
-from serving.observability.prediction_log import Answered, RequestLog
+from serving.observability.answered import Answered
+from serving.observability.prediction_log import RequestLog
+from serving.observability.sampling import Inclusion
 from serving.protocol.inference_request import from_rest
 from serving.protocol.ranking_request import parse
 from serving.routing.serving_versions import Champion, WeightedModel
@@ -275,11 +277,13 @@ def test_memory_is_flat_under_a_stream_of_item_pushes(body):
         )
         expected = expected or {name: c.to_pylist() for name, c in candidates.columns.items()}
         answered = Answered(
+            answer_id="one",
             request_id="one",
             answered_at=stand_ins.NOON,
             model_version="v",
             scores=stand_ins.score(candidates.inputs),
             candidates=candidates,
+            inclusion=Inclusion("sampled", 1.0),
         )
         assert shadow.offer(weighted, answered)
         log.offer(answered)

@@ -129,7 +129,11 @@ def test_serving_versions_answer_by_key_by_version_and_by_role():
     versions = ServingVersions(
         champion=model, canary=WeightedModel(model=other, share=Share(version=TWIN, percent=100))
     )
-    assert (versions.chosen("7"), versions.named(FIRST), versions.named("?")) == (
+    assert (
+        versions.model_of(versions.arm_of("7")),
+        versions.named(FIRST),
+        versions.named("?"),
+    ) == (
         other,
         model,
         None,

@@ -1,22 +1,23 @@
 """A challenger in the shadow: what it scores is compared and logged, and it delays no caller."""
 
+import dataclasses
 import threading
 import time
 
 import numpy as np
-import orjson
 import prometheus_client
-import pyarrow.dataset as ds
 import pytest
+from support.logs.answers import answered as answered_at_noon
+from support.logs.answers import rows_of
 from support.serving import stand_ins
 from support.serving.running_server import metric, wait_until
 
 from features.encoding.encode import encode
-from serving.lookup.transformer import Transformer
+from features.prediction_log.replay import encoded_columns
+from serving.observability import answered as answered_module
 from serving.observability import metrics
-from serving.observability.prediction_log import Answered, RequestLog
-from serving.protocol.inference_request import from_rest
-from serving.protocol.ranking_request import parse
+from serving.observability.answered import Arm
+from serving.observability.prediction_log import RequestLog
 from serving.release.endpoint_client import Endpoint
 from serving.routing import shadow
 from serving.routing.serving_versions import Champion, WeightedModel
@@ -39,17 +40,7 @@ def count(outcome):
 
 @pytest.fixture
 def answered(body):
-    store = stand_ins.StandInStore(stand_ins.SCHEMA, stand_ins.sample_rows())
-    call = from_rest(orjson.dumps(body()), json_length=None)
-    request = parse(stand_ins.SCHEMA, call, now=stand_ins.NOON)
-    candidates = Transformer(stand_ins.SCHEMA, online=store).transform(request)
-    return Answered(
-        request_id="one",
-        answered_at=stand_ins.NOON,
-        model_version=FIRST,
-        scores=SCORES,
-        candidates=candidates,
-    )
+    return answered_at_noon(body(), model_version=FIRST, scores=SCORES)
 
 
 @pytest.fixture
@@ -157,12 +148,30 @@ def test_a_challenger_that_fails_is_counted_and_the_next_one_scores(mirror, answ
     assert count("failed") == failed + 1, "the one that scores is no failure"
 
 
-def test_a_share_of_the_requests_is_mirrored(mirror, answered, monkeypatch):
-    chances = iter([0.0, 0.249, 0.25, 0.9])
-    monkeypatch.setattr(shadow.random, "random", lambda: next(chances))
+def test_the_answers_with_the_lowest_draws_are_mirrored(mirror, answered, monkeypatch):
     quarter = challenger(lambda inputs: SCORES, percent=25)
-    assert [mirror.offer(quarter, answered) for _ in range(4)] == [True, True, False, False]
-    assert not mirror.offer(None, answered)
+    monkeypatch.setattr(answered_module, "draw", float)
+    offered = [dataclasses.replace(answered, answer_id=d) for d in ("0", ".249", ".25", ".9")]
+    assert [mirror.offer(quarter, one) for one in offered] == [True, True, False, False]
+    assert not mirror.offer(None, offered[0])
+
+
+def test_a_shadows_scores_are_logged_with_its_share_as_their_probability(answered, monkeypatch):
+    metrics.begin(stand_ins.SCHEMA.name)
+    log, found = RequestLog(stand_ins.SCHEMA, Logging()), []
+    monkeypatch.setattr(log, "offer", found.append)
+    opened = Shadow(log)
+    opened.start()
+    monkeypatch.setattr(answered_module, "draw", float)
+    share = Share(version="challenger", percent=25, salt="s")
+    model = WeightedModel(model=Champion("challenger", lambda inputs: 1 - SCORES), share=share)
+    assert opened.offer(model, dataclasses.replace(answered, answer_id="0.1"))
+    wait_until(lambda: found, seconds=30)
+    opened.stop()
+    (one,) = found
+    assert (one.answer_id, one.model_version, one.role) == ("0.1", "challenger", SHADOW)
+    assert (one.arm, one.inclusion) == (Arm(SHADOW, 25, "s"), (SHADOW, 0.25))
+    assert one.scores.tolist() == (1 - SCORES).tolist()
 
 
 def test_differences_and_ranks_are_measured(mirror, answered):
@@ -227,21 +236,6 @@ def test_a_slow_or_failing_challenger_never_touches_answers(server, body, regist
         assert metric(server, failed) > before[failed]
 
 
-def rows_of(folder, request_id, role):
-    """Logged rows of one request and one role, which come a moment after the answer."""
-    found = []
-
-    def is_there():
-        files = sorted((folder / stand_ins.SCHEMA.name).rglob("*.parquet"))
-        if files:
-            chosen = (ds.field("request_id") == request_id) & (ds.field("role") == role)
-            found[:] = [ds.dataset(files).to_table(filter=chosen).sort_by("place")]
-        return found and len(found[0])
-
-    wait_until(is_there, seconds=30)
-    return found[0].combine_chunks()
-
-
 def test_canary_and_shadow_are_logged_with_the_columns_that_each_of_them_scored(guarded, body):
     files, registry = guarded.certificates.folder, guarded.server.registry
     tls = Tls(
@@ -256,16 +250,16 @@ def test_canary_and_shadow_are_logged_with_the_columns_that_each_of_them_scored(
     content = body(item_id={"data": ["a", "d", "nobody"]}, device=None)
     answer = guarded.infer({**content, "id": "mirrored"}).json()
     # A shadow that is withdrawn before it has scored a request logs nothing of it.
-    logged = {role: rows_of(guarded.records, "mirrored", role) for role in (CANARY, SHADOW)}
+    found = {role: rows_of(guarded.records, "mirrored", role=role) for role in (CANARY, SHADOW)}
     clear_share(registry, CANARY)
     clear_share(registry, SHADOW)
     endpoint.follow()
     for role, day in ((CANARY, 3), (SHADOW, 9)):
-        table = logged[role]
-        columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+        table = found[role]
+        columns = encoded_columns(stand_ins.SCHEMA, table)
         again = stand_ins.score(encode(stand_ins.SCHEMA, columns), offset=day)
-        assert columns["score"].to_pylist() == again.tolist()
-        assert set(columns["model_version"].to_pylist()) == {f"2025-06-0{day}-{role}"}
-        assert columns["item_daily__status"].to_pylist() == ["usable", "expired", "unknown"]
+        assert table["score"].to_pylist() == again.tolist()
+        assert set(table["model_version"].to_pylist()) == {f"2025-06-0{day}-{role}"}
+        assert table["item_daily__status"].to_pylist() == ["usable", "expired", "unknown"]
         if role == CANARY:
-            assert answer["outputs"][0]["data"] == columns["score"].to_pylist()
+            assert answer["outputs"][0]["data"] == table["score"].to_pylist()

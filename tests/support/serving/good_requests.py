@@ -46,3 +46,9 @@ async def ranked(ranker: Any, call: InferenceCall) -> RankingResponse:
     message = Message(read=read, decode=lambda _: call, encode=lambda response: response)
     answer: RankingResponse = await ranker.rank(message)
     return answer
+
+
+def flags(parameters: Any) -> dict[str, Any]:
+    """What an answer's parameters say of the request; each answer has an id of its own."""
+    assert len(parameters["answer_id"]) == 36
+    return {name: value for name, value in parameters.items() if name != "answer_id"}
