@@ -19,6 +19,7 @@ trigger one with its `day`: that rewrites its partitions; not champion, server, 
 import datetime
 import functools
 
+import ranking_alerts
 import ranking_assets as assets
 import ranking_jobs
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
@@ -96,6 +97,7 @@ def daily_ranking(data_set: assets.DataSet) -> DAG:
         description="One day of the log: checked, turned into features, learnt from, promoted",
         schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
         catchup=True,  # later days build on one that was missed
+        deadline=ranking_alerts.deadlines(data_set),
         params={
             **promotion_params(data_set),
             "recipe": Param("", type="string", description="To train; empty: the champion's"),
