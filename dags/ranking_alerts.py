@@ -13,7 +13,9 @@ from typing import TypedDict
 
 import ranking_assets as assets
 import yaml
-from airflow.sdk import AsyncCallback, Context, DeadlineAlert, DeadlineReference
+from airflow.sdk import Context
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from ranking_assets import DataSet
 
 RUNBOOKS = {

@@ -133,6 +133,9 @@ class BurnRate(Entry):
     severity: Severity
 
 
+_KINDS = ("share", "limit")
+
+
 def _kind(value: object) -> str:
     """Which kind of objective a mapping is."""
     keys = {"bad", "all", "target"}
@@ -200,18 +203,19 @@ def parse(text: str) -> Objectives:
 
 
 def _problem(table: object, keys: tuple[str | int, ...], value: object, reason: str) -> str:
-    """One error, with the name of what it is in instead of its number."""
+    """One error, with the names of what it is in instead of their places."""
     where, at = [], table
     for key in keys:
-        inside = at if isinstance(at, dict | list) else {}
-        known = isinstance(inside, dict) or isinstance(key, int)
-        if key in {"share", "limit"} and not (isinstance(at, dict) and key in at):
-            continue
-        at = inside[key] if known and _has(inside, key) else None  # type: ignore[call-overload,index]
+        if key in _KINDS and not (isinstance(at, dict) and key in at):
+            continue  # how the objective was read, which is not in the file
+        at = _inside(at, key)
         where.append(str(at["name"] if isinstance(at, dict) and "name" in at else key))
     shown = "" if isinstance(value, dict | list) else f": {value!r}"
     return f"{'.'.join(where) or 'the file'}{shown}: {reason}"
 
 
-def _has(inside: dict[object, object] | list[object], key: str | int) -> bool:
-    return key in inside if isinstance(inside, dict) else isinstance(key, int) and key < len(inside)
+def _inside(at: object, key: str | int) -> object:
+    """What a mapping or a list has under a key; None where there is nothing."""
+    if isinstance(at, dict):
+        return at.get(key)
+    return at[key] if isinstance(at, list) and isinstance(key, int) else None

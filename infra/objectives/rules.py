@@ -109,4 +109,4 @@ def operator(objectives: Objectives) -> str:
 
 def dumped(document: object) -> str:
     """YAML in the order of the document, whose lines a person reads."""
-    return yaml.safe_dump(document, sort_keys=False, width=110, allow_unicode=True)
+    return str(yaml.safe_dump(document, sort_keys=False, width=110, allow_unicode=True))
