@@ -1,10 +1,12 @@
 """How old what answers is: the model and the feature rows that the endpoint has read.
 
 As Prometheus has it, a gauge is the moment, in seconds since 1970, and the rule subtracts it from
-``time()``. Of a log that has ended (``last_day`` of its schema) there are no ages: all are old.
+``time()``; NaN has no age. Of a log that has ended (``last_day`` of its schema) there are none: all
+are old.
 """
 
 import datetime
+import math
 
 from prometheus_client import Gauge
 
@@ -47,22 +49,18 @@ def show_champion(schema: Schema, version: str | None, *, now: float) -> None:
             version is loaded.
         now: Seconds since 1970.
     """
+    is_going_on = version is not None and schema.last_day is None
     READY.labels(schema.name).set(version is not None)
-    for gauge in (MODEL_DAY, MODEL_LOADED):
-        gauge.remove_by_labels({"model": schema.name})
-    if version is None:
-        return
-    MODEL_LOADED.labels(schema.name).set(now)
-    if schema.last_day is None and (end := _end_of_day(version)) is not None:
-        MODEL_DAY.labels(schema.name).set(end)
+    MODEL_LOADED.labels(schema.name).set(math.nan if version is None else now)
+    MODEL_DAY.labels(schema.name).set(_end_of_day(version or "") if is_going_on else math.nan)
 
 
-def _end_of_day(version: str) -> float | None:
-    """The end of the day with which a version begins, in seconds since 1970; None without one."""
+def _end_of_day(version: str) -> float:
+    """The end of the day with which a version begins, in seconds since 1970; NaN without one."""
     try:
         day = datetime.datetime.fromisoformat(version[: len("2025-01-31")])
     except ValueError:
-        return None
+        return math.nan
     return (day.replace(tzinfo=datetime.UTC) + datetime.timedelta(days=1)).timestamp()
 
 

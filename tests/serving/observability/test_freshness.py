@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,15 +44,15 @@ def test_a_champion_is_as_old_as_its_day_and_without_one_the_model_is_not_ready(
     assert shown("model_loaded_timestamp_seconds") == NOON
     show_champion(SCHEMA, None, now=NOON)
     assert shown("model_ready") == 0
-    assert shown("model_day_timestamp_seconds") is None
-    assert shown("model_loaded_timestamp_seconds") is None
+    assert math.isnan(shown("model_day_timestamp_seconds"))
+    assert math.isnan(shown("model_loaded_timestamp_seconds"))
 
 
 @pytest.mark.parametrize(("schema", "version"), [(ENDED, "2025-06-01-a"), (SCHEMA, "by-hand")])
 def test_without_a_day_or_of_a_log_that_has_ended_a_champion_has_no_age(schema, version):
     show_champion(schema, version, now=NOON)
     assert shown("model_ready") == 1
-    assert shown("model_day_timestamp_seconds") is None
+    assert math.isnan(shown("model_day_timestamp_seconds"))
 
 
 def test_the_newest_row_is_shown_and_an_older_one_changes_nothing():
