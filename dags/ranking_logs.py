@@ -1,13 +1,16 @@
 """The facts about a data set's log that a schedule needs, out of its schema file.
 
 A DAG file imports no package of ours, so the file is read as plain YAML; the jobs check it. It is
-found where they find it: in RANKING_SCHEMAS, among the built-in files, in installed packages.
+found where they find it: in RANKING_SCHEMAS, among the built-in files, in installed packages. One
+in Python is not run: the YAML that was written from it is read, while it is of the same content.
 """
 
 import dataclasses
 import datetime
+import hashlib
 import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -16,6 +19,8 @@ import yaml
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "features" / "datasets"
 _GROUP = "wukong_ranking.schemas"
+_WRITTEN = ".py.yaml"
+_MADE_FROM = re.compile(r"# (\S+) ([0-9a-f]{64})")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,8 @@ def log_of(dataset: str, schemas: Sequence[Path]) -> Log:
     """The facts about a data set's log; ``schemas`` are the files and folders of RANKING_SCHEMAS.
 
     Raises:
-        ValueError: There is no file of this name, with those that there are; or it lacks a fact.
+        ValueError: There is no file of this name, with those that there are; it lacks a fact; or
+            what was written from Python is missing or of another content.
     """
     found = []
     for place in _places(schemas):
@@ -70,6 +76,8 @@ def log_of(dataset: str, schemas: Sequence[Path]) -> Log:
         files = {path.stem: path for path in paths if path.suffix in {".yaml", ".yml"}}
         if dataset in files:
             return _read(files[dataset])
+        if python := next((path for path in paths if path.name == f"{dataset}.py"), None):
+            return _read(_written_from(python))
         found += [str(files[name]) for name in sorted(files)]
     raise ValueError(f"RANKING_DATASETS {dataset!r}: unknown; the schema files are {found}")
 
@@ -84,7 +92,28 @@ def _places(schemas: Sequence[Path]) -> Iterator[Path]:
             raise ValueError(
                 f"package {entry.value} (entry point {entry.name}): is no package; {error}"
             ) from error
-        yield from map(Path, (spec and spec.submodule_search_locations) or ())
+        folders = (spec and spec.submodule_search_locations) or [(spec and spec.origin) or ""]
+        yield from map(Path, filter(None, folders))
+
+
+def _written_from(python: Path) -> Path:
+    """The YAML next to a Python file; ValueError where it was not written from what is there."""
+    written = python.with_name(f"{python.stem}{_WRITTEN}")
+    reason = "is not there"
+    if written.is_file():
+        made_from = _MADE_FROM.findall(written.read_text(encoding="utf-8", errors="replace"))
+        changed = [name for name, digest in made_from if _sha256(python.parent / name) != digest]
+        if made_from and not changed:
+            return written
+        reason = f"was written from another {', '.join(changed) or python.name}"
+    raise ValueError(
+        f"{written}: {reason}, and DAG files do not run Python schema files; "
+        f"`python -m features schema-yaml --schema {python}` writes it"
+    )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _read(path: Path) -> Log:

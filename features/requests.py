@@ -252,6 +252,16 @@ class SchemaJsonRequest:
 
 
 @from_flags
+class SchemaYamlRequest:
+    """Write a schema file in Python as YAML, which DAG files read instead of running it."""
+
+    schema: Path = option("the schema file, a Python file", metavar="FILE")
+    output: Path | None = option(
+        "the file to write (else NAME.py.yaml next to it)", metavar="FILE", default=None
+    )
+
+
+@from_flags
 class DocumentRequest:
     """Write the feature reference."""
 

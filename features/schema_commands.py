@@ -12,6 +12,7 @@ from features.requests import (
     InitRequest,
     LandRequest,
     SchemaJsonRequest,
+    SchemaYamlRequest,
 )
 
 
@@ -109,6 +110,12 @@ def _schema_json(request: SchemaJsonRequest) -> Summary:
     return {"output": str(request.output), "lines": text.count("\n")}
 
 
+def _schema_yaml(request: SchemaYamlRequest) -> Summary:
+    from features.datasets.python_yaml import write_yaml
+
+    return {"output": str(write_yaml(request.schema, request.output))}
+
+
 SCHEMA_COMMANDS: dict[str, Command] = {
     "init": _init,
     "land": _land,
@@ -116,5 +123,6 @@ SCHEMA_COMMANDS: dict[str, Command] = {
     "describe": _describe,
     "document": _document,
     "schema-json": _schema_json,
+    "schema-yaml": _schema_yaml,
 }
 """In the order in which they are used."""

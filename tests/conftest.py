@@ -28,6 +28,10 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 # Half a minute for each architecture; tests of native code ask for it.
 os.environ.setdefault("RANKING_COMPILE", "off")
+# Before torch is loaded: workers of pytest-xdist that have a thread for each core wait for each
+# other, awake, in the smallest operation.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 CONNECT_TOKEN = "a-token-of-the-tests"
 
 
@@ -46,6 +50,8 @@ def spark(stopped_object_store: object) -> Iterator[object]:  # noqa: F811 - a f
         spark_sql_codegen_wholeStage="false",
         spark_sql_codegen_factoryMode="NO_CODEGEN",
         spark_sql_adaptive_enabled="false",
+        # For the line of each column in an error of a query, five calls to the JVM at each column.
+        spark_python_sql_dataFrameDebugging_enabled="false",
         # For the tests of jobs that share a server; a port of the system's choice, on loopback.
         spark_plugins="org.apache.spark.sql.connect.SparkConnectPlugin",
         spark_connect_grpc_binding_address="127.0.0.1",

@@ -12,7 +12,8 @@ import pytest
 from features import __main__ as features_main
 from features.datasets.readers import OwnReader
 from features.datasets.schema_files.build import read_data_set
-from features.datasets.schema_files.marked_yaml import SchemaFileError
+from features.datasets.schema_files.discovery import files_of
+from features.datasets.schema_files.problems import SchemaFileError
 from features.lake.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +77,19 @@ def test_its_error_is_the_one_that_is_shown(tmp_path):
     with pytest.raises(SchemaFileError) as caught:
         read_data_set(file)
     assert str(caught.value) == f"{tmp_path}/{shown}"
+
+
+def test_its_files_in_python_are_data_sets_and_its_error_is_theirs(tmp_path):
+    write(tmp_path, 'python title="visits_of.py"')
+    file = write(tmp_path, 'python title="visits-de.py"')
+    schema = read_data_set(file).schema
+    assert [column.name for column in schema.context] == ["stock_front", "stock_window"]
+    assert [path.name for path in files_of(tmp_path, "")] == ["visits-de.py"]
+    file.write_text(file.read_text().replace(', shelves=["front", "window"]', ""))
+    (shown,) = re.findall(r"^    (visits-de\.py:.*)$", GUIDE, re.M)
+    with pytest.raises(SchemaFileError) as caught:
+        read_data_set(file)
+    assert str(caught.value).startswith(f"{tmp_path}/{shown}")
 
 
 @pytest.mark.parametrize("source", IN_SOURCES)

@@ -133,6 +133,8 @@ ON_THIS_MACHINE = {
     "features/draft/land.py": "days that DuckDB writes, before they are put whole",
     "features/datasets/schema_files/discovery.py": "schema files",
     "features/datasets/schema_files/marked_yaml.py": "schema files",
+    "features/datasets/schema_files/python_file.py": "schema files",
+    "features/datasets/python_yaml.py": "schema files",
     "features/online_store/feast_store.py": "Feast's file of settings, in the package",
     "features/pages/site.py": "templates of the package",
     "features/spark/session.py": "an archive of classes of this environment",

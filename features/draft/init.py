@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from features.datasets.schema_files.build import read_data_set
-from features.datasets.schema_files.marked_yaml import SchemaFileError
+from features.datasets.schema_files.problems import SchemaFileError
 from features.draft.commented_yaml import Question
 from features.draft.drafts import draft
 from features.draft.log.names import file_name

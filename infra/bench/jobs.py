@@ -1,5 +1,6 @@
 """Jobs run one after the other through their command lines, for the benches of this folder."""
 
+import datetime
 import json
 import subprocess
 import sys
@@ -30,17 +31,17 @@ def run_job(package: str, name: str, *flags: str) -> JsonObject:
 
 
 def prepare_examples(dataset: str, folder: Path, *, last: str, sizes: tuple[str, ...] = ()) -> Path:
-    """Fetch a log and take all its days to training examples; returns the lake."""
-    landing, lake = f"--landing={folder / 'landing'}", f"--lake={folder / 'lake'}"
-    days = (f"--date={schema_of(dataset).first_day}", f"--to={last}")
-    docs = f"--docs={folder / 'reports'}"
-    named = f"--dataset={dataset}"
-    run_job("features", "fetch", named, landing, *sizes)
-    run_job("features", "ingest", named, landing, lake, *days)
-    run_job("features", "validate", named, "--table=impressions", lake, docs, *days)
-    run_job("features", "build", named, landing, lake, *days)
-    run_job("features", "validate", named, "--table=features", lake, docs, *days)
-    run_job("features", "examples", named, lake, *days)
+    """Fetch a log and take all its days to training examples, at once; returns the lake.
+
+    A lake that has them already is left as it is.
+    """
+    landing = f"--landing={folder / 'landing'}"
+    first = schema_of(dataset).first_day
+    days = (datetime.date.fromisoformat(last) - first).days + 1
+    places = (landing, f"--lake={folder / 'lake'}", f"--docs={folder / 'reports'}")
+    range_of_days = (f"--date={first}", f"--to={last}", "--first-day", f"--days-per-chunk={days}")
+    run_job("features", "fetch", f"--dataset={dataset}", landing, *sizes)
+    run_job("features", "history", f"--dataset={dataset}", *places, *range_of_days)
     return folder / "lake"
 
 

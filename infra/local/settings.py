@@ -215,7 +215,10 @@ def name_data_sets(folder: Path) -> None:
     """
     files = discovery.files_of(folder, f"--schemas {folder}") if folder.is_dir() else []
     if not files:
-        raise ValueError(f"--schemas {folder}: no folder with files that end with .yaml or .yml")
+        raise ValueError(
+            f"--schemas {folder}: no folder with schema files ({', '.join(discovery.SUFFIXES)}, "
+            f"or {discovery.PYTHON} that assigns {discovery.SCHEMA_FILE})"
+        )
     os.environ[discovery.SCHEMAS] = str(folder.resolve())
     os.environ[DATASETS] = ",".join(file.stem for file in files)
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from features.datasets.catalog import data_set_of, has_push, schema_of
+from features.datasets.python_yaml import write_for_dags
 from features.online_store.config import REGISTRY
 from features.schema import TableKind
 from infra.local.airflow_client import make_pool
@@ -97,9 +98,8 @@ class Stack:
         """Start the Spark server, where this stack has one; returns before it answers."""
         if not (port := self.settings.spark_port):
             return
-        from infra.local import (
-            spark_server,  # it imports pyspark, for which the other parts need not wait
-        )
+        # It imports pyspark, for which the other parts need not wait.
+        from infra.local import spark_server
 
         require_free_port(port, "RANKING_SPARK_PORT")
         environment = spark_server.environment(self.settings, os.environ)
@@ -108,6 +108,7 @@ class Stack:
     def start_airflow(self) -> None:
         """Make or migrate the database and start the parts; returns before they answer."""
         require_free_port(self.settings.airflow_port, "RANKING_AIRFLOW_PORT")
+        write_for_dags(self.settings.names)
         environment = airflow_environment(self.settings)
         run([*AIRFLOW, "db", "migrate"], environment, self.settings.home)
         for name, arguments in COMPONENTS.items():

@@ -1,6 +1,7 @@
 """Each data set of a deployment has its own DAGs: rules that each of them keeps."""
 
 import datetime
+import importlib.metadata
 import json
 import os
 import runpy
@@ -102,6 +103,46 @@ def test_a_first_day_that_is_none_is_named(monkeypatch) -> None:
     monkeypatch.setenv("RANKING_FIRST_DAY", "movielens-100k=20 April")
     with pytest.raises(ValueError, match=r"RANKING_FIRST_DAY 'movielens-100k=20 April': YYYY"):
         _ = data_set().first_day
+
+
+def test_a_schedule_reads_what_was_written_from_python_and_runs_none(tmp_path, monkeypatch) -> None:
+    """As long as neither the file nor what it imports next to it has changed since."""
+    import ranking_logs
+
+    from features.datasets.catalog import data_set_at
+    from features.datasets.python_yaml import write_yaml
+
+    orders = DAGS.parent / "tests" / "support" / "labels" / "orders.yaml"
+    (tmp_path / "shared.py").write_text(
+        "import yaml, pathlib\n"
+        f"SHARED = yaml.safe_load(pathlib.Path({str(orders)!r}).read_text())\n"
+    )
+    python = tmp_path / "orders.py"
+    python.write_text("from shared import SHARED\nSCHEMA_FILE = SHARED\n")
+    says = rf"`python -m features schema-yaml --schema {python}` writes it"
+    with pytest.raises(ValueError, match=rf"orders.py.yaml: is not there, .*{says}"):
+        ranking_logs.log_of("orders", [tmp_path])
+    write_yaml(python)
+    expected = ranking_logs.log_of("orders", [orders])
+    assert data_set_at(python).schema == data_set_at(orders).schema
+    for place in (tmp_path, python):
+        assert ranking_logs.log_of("orders", [place]) == expected
+    with monkeypatch.context() as patched:
+        patched.syspath_prepend(tmp_path)
+        point = importlib.metadata.EntryPoint("site", "orders", "wukong_ranking.schemas")
+        patched.setattr(importlib.metadata, "entry_points", lambda group: [point])
+        assert ranking_logs.log_of("orders", []) == expected
+    assert not {"shared", "orders"} & set(sys.modules)
+    for file in (python, tmp_path / "shared.py"):
+        text = file.read_text()
+        file.write_text(text + "# changed\n")
+        with pytest.raises(ValueError, match=rf"written from another {file.name}, .*{says}"):
+            ranking_logs.log_of("orders", [tmp_path])
+        file.write_text(text)
+    assert ranking_logs.log_of("orders", [tmp_path]) == expected
+    (tmp_path / "orders.py.yaml").write_text(orders.read_text())
+    with pytest.raises(ValueError, match=rf"was written from another orders.py, .*{says}"):
+        ranking_logs.log_of("orders", [tmp_path])
 
 
 _BAG = """

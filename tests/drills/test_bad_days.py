@@ -58,50 +58,57 @@ def test_a_check_needs_a_build_and_is_done_once(sandbox, built, page_of):
     assert sandbox.equals_the_undisturbed_run(day)
 
 
-def test_a_half_written_file_is_not_read(sandbox, built, page_of):
-    day = built.days[-1]
+def land(sandbox, day: datetime.date, table: pa.Table) -> None:
+    """Write a day again."""
+    pq.write_table(table, sandbox.landed(day))
+
+
+def test_a_log_that_must_not_be_read_or_published_stops_until_the_right_one_lands(
+    sandbox, built, page_of, monkeypatch
+):
+    """One after the other on one day, and on a machine whose clock is a day ahead in the end.
+
+    The jobs read no clock: there they make of the right log what any other machine makes of it.
+    """
+    day, now = built.days[-1], time.time
     sandbox.remove_days(day)
+    good = pq.read_table(sandbox.landed(day), partitioning=None)
+    half_of_it_is_written(sandbox, day, page_of)
+    a_column_has_another_type(sandbox, day, page_of, good)
+    land(sandbox, day, no_device(good, share=0.99))
+    little_would_be_published(sandbox, day, page_of, '"observed_value": 0.99')
+    monkeypatch.setattr(time, "time", lambda: now() + 24 * 3600)
+    land(sandbox, day, a_day_later(good))
+    little_would_be_published(sandbox, day, page_of, '"observed_value": 1.0')
+    land(sandbox, day, good)
+    sandbox.day(day)
+    assert sandbox.equals_the_undisturbed_run(day)
+
+
+def half_of_it_is_written(sandbox, day, page_of):
+    """Under its own name, and under the one that a file has until it is whole."""
     whole = sandbox.landed(day).read_bytes()
     sandbox.landed(day).write_bytes(whole[: len(whole) // 2])
     stopped = sandbox.run(f"ingest {DATASET} --date {day}")
     assert stopped["code"] == 1
     assert f"{day}.parquet: is cut off or still being written" in stopped["error"]
     assert page_of("ingest", stopped) == "day-not-landed"
-    waiting = sandbox.landed(day).rename(sandbox.landed(day).with_name(f".{day}.part"))
+    sandbox.landed(day).rename(sandbox.landed(day).with_name(f".{day}.part"))
     assert "has not landed" in sandbox.run(f"ingest {DATASET} --date {day}")["error"]
-    waiting.write_bytes(whole)
-    waiting.rename(sandbox.landed(day))
-    sandbox.day(day)
-    assert sandbox.equals_the_undisturbed_run(day)
 
 
-def land(sandbox, day: datetime.date, table: pa.Table) -> None:
-    """Write a day again."""
-    pq.write_table(table, sandbox.landed(day))
+def a_column_has_another_type(sandbox, day, page_of, good):
+    """It is seen before a row is read."""
+    column = good.column_names.index("click")
+    land(sandbox, day, good.set_column(column, "click", good["click"].cast(pa.string())))
+    stopped = sandbox.run(f"ingest {DATASET} --date {day}")
+    assert stopped["code"] == 1
+    assert "column click is string; the schema has int64" in stopped["error"]
+    assert page_of("ingest", stopped) == "critical-validation"
 
 
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        ("99 percent", '"observed_value": 0.99'),
-        ("the clock", '"observed_value": 1.0'),
-    ],
-)
-def test_a_day_of_which_little_would_be_published_stops(
-    sandbox, built, page_of, monkeypatch, spoil, words
-):
-    """99 % of the rows without a device, or a machine whose clock, and log, is a day ahead.
-
-    The jobs read no clock: on that machine they make of the right log what any other makes of it.
-    """
-    day, now = built.days[-1], time.time
-    sandbox.remove_days(day)
-    good = pq.read_table(sandbox.landed(day), partitioning=None)
-    if spoil == "the clock":
-        monkeypatch.setattr(time, "time", lambda: now() + 24 * 3600)
-        land(sandbox, day, a_day_later(good))
-    else:
-        land(sandbox, day, no_device(good, share=0.99))
+def little_would_be_published(sandbox, day, page_of, words):
+    """99 % of the rows have no device, or all are of the next day."""
     assert sandbox.run(f"ingest {DATASET} --date {day}")["code"] == 0
     stopped = sandbox.run(f"validate {DATASET} --table impressions --date {day}")
     assert stopped["code"] == 1
@@ -112,9 +119,6 @@ def test_a_day_of_which_little_would_be_published_stops(
     assert f"nothing was published, the candidate stays: {listed} (1 files)" in stopped["error"]
     assert page_of("validate_impressions", stopped) == "critical-validation"
     assert not sandbox.lake.has(IMPRESSIONS, day)
-    land(sandbox, day, good)
-    sandbox.day(day)
-    assert sandbox.equals_the_undisturbed_run(day)
 
 
 def no_device(table: pa.Table, *, share: float) -> pa.Table:
@@ -128,21 +132,6 @@ def a_day_later(table: pa.Table) -> pa.Table:
     index = table.column_names.index("timestamp")
     later = pc.add(table["timestamp"], pa.scalar(datetime.timedelta(days=1)))
     return table.set_column(index, "timestamp", later.cast(table["timestamp"].type))
-
-
-def test_a_column_of_another_type_stops_before_it_is_read(sandbox, built, page_of):
-    day = built.days[-1]
-    sandbox.remove_days(day)
-    good = pq.read_table(sandbox.landed(day), partitioning=None)
-    column = good.column_names.index("click")
-    land(sandbox, day, good.set_column(column, "click", good["click"].cast(pa.string())))
-    stopped = sandbox.run(f"ingest {DATASET} --date {day}")
-    assert stopped["code"] == 1
-    assert "column click is string; the schema has int64" in stopped["error"]
-    assert page_of("ingest", stopped) == "critical-validation"
-    land(sandbox, day, good)
-    sandbox.day(day)
-    assert sandbox.equals_the_undisturbed_run(day)
 
 
 def test_a_feature_that_is_added_makes_the_old_days_stale_until_they_are_made_again(

@@ -1,21 +1,19 @@
 """The check of a GPU, which runs on a CPU in a small form."""
 
 import json
-import subprocess
 import sys
 
 import pytest
+from support import forks
 
 from infra.bench.training import gpu_check
 
-MODULE = [sys.executable, "-m", "infra.bench.training.gpu_check"]
+MODULE = ["-m", "infra.bench.training.gpu_check"]
 
 
 @pytest.mark.process
 def test_all_checks_pass_on_a_cpu_and_are_on_a_page(tmp_path):
-    done = subprocess.run(
-        [*MODULE, "--device=cpu", f"--reports={tmp_path}"], capture_output=True, text=True
-    )
+    done = forks.run([*MODULE, "--device=cpu", f"--reports={tmp_path}"])
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["passed"]

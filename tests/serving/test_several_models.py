@@ -238,25 +238,20 @@ def test_answers_are_logged_apart(both, body, log_folder):
 
 def test_a_model_that_is_full_turns_its_own_callers_away_and_not_those_of_the_other(both, body):
     """Of eight places two are kept for each model; a stuck one can have six at most."""
-    both.reload("2025-06-01-stuck").raise_for_status()
-    try:
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            stuck = [pool.submit(both.infer, body()) for _ in range(6)]
-            inside = {"model": STAND_IN}
-            name = "ranking_requests_in_flight"
-            wait_until(lambda: value(metrics(both), name, **inside) == 6)
-            turned_away = both.infer(body())
-            assert (turned_away.status_code, "fewer than 6" in turned_away.text) == (503, True)
-            for films in itertools.repeat((1, 2), 5):
-                assert infer(both, *films).status_code == 200
-            both.registry.set_alias("released", "yes")
-            assert {one.result(60).status_code for one in stuck} == {200}
-        found = metrics(both)
-        assert value(found, "ranking_turned_away_total", model=STAND_IN) == 1
-        assert value(found, "ranking_turned_away_total", model=SECOND) == 0
-    finally:
-        both.registry.set_alias("released", "yes")
-        both.reload(FIRST).raise_for_status()
+    before = value(metrics(both), "ranking_turned_away_total", model=STAND_IN)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool, both.stuck() as release:
+        stuck = [pool.submit(both.infer, body()) for _ in range(6)]
+        name = "ranking_requests_in_flight"
+        wait_until(lambda: value(metrics(both), name, model=STAND_IN) == 6, seconds=60)
+        turned_away = both.infer(body())
+        assert (turned_away.status_code, "fewer than 6" in turned_away.text) == (503, True)
+        for films in itertools.repeat((1, 2), 5):
+            assert infer(both, *films).status_code == 200
+        release()
+        assert {one.result(60).status_code for one in stuck} == {200}
+    found = metrics(both)
+    assert value(found, "ranking_turned_away_total", model=STAND_IN) == before + 1
+    assert value(found, "ranking_turned_away_total", model=SECOND) == 0
 
 
 def test_a_server_without_a_model_is_no_endpoint_of_it(both):

@@ -33,7 +33,8 @@ DEADLINE_SECONDS = 540.0
 _FORKS = multiprocessing.get_context("forkserver")
 _HANDLER = "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler"
 """With it torchrun starts its ranks."""
-_OF_TRAININGS = {"training", "torch"}
+_OF_TRAININGS = ("training", "torch", "infra.bench.training")
+"""Packages whose programs are forked from the one that starts them."""
 
 
 def serve(preload: Sequence[str] = ()) -> None:
@@ -137,8 +138,8 @@ class _Popen(subprocess.Popen):
     def __init__(self, args: Any, *more: Any, **options: Any) -> None:
         words = [] if isinstance(args, str) else list(map(str, args))
         command = words[2:] if words[1:2] == ["-u"] else words[1:]
-        is_forked = command[:1] == ["-m"] and command[1].partition(".")[0] in _OF_TRAININGS
-        if words[:1] == [sys.executable] and is_forked:
+        is_module = words[:1] == [sys.executable] and command[:1] == ["-m"]
+        if is_module and f"{command[1]}.".startswith(tuple(f"{one}." for one in _OF_TRAININGS)):
             environment = dict(options.get("env") or os.environ)
             options["preexec_fn"] = functools.partial(_instead_of_exec, command, environment)
         super().__init__(args, *more, **options)

@@ -49,7 +49,11 @@ _TRAININGS = {
 """They train on several ranks each: two of them at a time are enough for two cores."""
 _ENDPOINTS = {"server", "guarded"}
 """Fixtures that start a server for a whole run; each worker would start its own."""
-_FIRST = ("test_whole_day.py", _SESSION, _REPLAYS, "trainings", "ranks", "endpoint")
+_FIRST = (
+    *("test_whole_day.py", _SESSION, _REPLAYS, "trainings", "ranks", "endpoint", "live"),
+    *("test_several_models_in_workers.py", "test_aoti.py", "test_schema_migration.py"),
+    *("test_growth_comparison.py", "test_gpu_check.py", "test_sweep.py"),
+)
 """Groups that take long: begun last, one would run alone at the end."""
 
 

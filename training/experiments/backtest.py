@@ -21,7 +21,8 @@ from training.evaluation.comparison import Comparison, Holdout, compare
 from training.evaluation.holdout import best_log_losses
 from training.metrics import Metrics, evaluate, log_losses
 from training.model.inputs import inputs_of
-from training.trainer.loop import first_rows, fit
+from training.trainer.first_rows import first_rows
+from training.trainer.loop import fit
 from training.trainer.session import Session
 
 logger = logging.getLogger(__name__)

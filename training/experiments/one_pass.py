@@ -13,7 +13,7 @@ from training.data.batch import Batch
 from training.data.batches import batches, num_batches
 from training.data.dataset import ExampleTable
 from training.model.inputs import Inputs
-from training.trainer.loop import first_rows
+from training.trainer.first_rows import first_rows
 from training.trainer.session import Session
 
 WARM_UP_STEPS = 50

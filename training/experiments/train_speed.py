@@ -31,6 +31,7 @@ from training.experiments.train_speed_input import examples_of, input_samples_pe
 from training.model.flops import cost_of
 from training.model.inputs import Inputs, SparseInput
 from training.recipes import uniform_layers
+from training.trainer.first_rows import FirstRows
 from training.trainer.loop import take_steps
 from training.trainer.session import Session
 
@@ -190,7 +191,7 @@ def session_of(
     dense = random.lognormal(size=(num_rows, len(inputs.dense))).astype(np.float32)
     label = random.integers(0, 2, size=num_rows)
     rows = InMemory(Split(ModelInputs(dense, ids), label, np.arange(num_rows)))
-    session = Session(inputs, recipe, torch.from_numpy(dense))
+    session = Session(inputs, recipe, FirstRows.of(dense, label))
     return session, list(shuffled_batches(rows, batch_size=batch_size or size, seed=seed))
 
 

@@ -150,6 +150,24 @@ class InteractionArch(nn.Module):
             dropout=config.dropout,
         )
 
+    @torch.no_grad()
+    def fit(self, dense: Float[Tensor, "rows inputs"], positive_rate: float | None) -> None:
+        """Fit the normaliser to raw numbers, and the output's bias to the log odds of positives.
+
+        With rare positives a ranker that starts at even odds spends its first steps, or a small
+        log all of them, on learning how rare they are.
+
+        Args:
+            dense: (rows, inputs), raw.
+            positive_rate: Strictly between 0 and 1; None: the bias stays as it is.
+        """
+        if self.tokens.bottom is not None:
+            self.tokens.normaliser.fit(dense)
+        if positive_rate is not None:
+            outputs = [m for m in self.net.modules() if isinstance(m, nn.Linear)]
+            biases = [m.bias for m in outputs if m.out_features == 1 and m.bias is not None]
+            biases[-1].fill_(math.log(positive_rate) - math.log1p(-positive_rate))
+
     def forward(
         self,
         dense: Float[Tensor, "B inputs"],

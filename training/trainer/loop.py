@@ -28,9 +28,6 @@ from training.trainer.in_run_checkpoint import Position, Progress
 from training.trainer.run_record import RunRecord
 from training.trainer.session import Session, Step
 
-NORMALISER_ROWS = 262_144
-"""Rows to which the normaliser of dense inputs is fitted, about."""
-
 
 def take_steps(
     session: Session,
@@ -227,13 +224,3 @@ def learning_rate_share(
     rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
     fallen = (1 - config.final_learning_rate_share) * min(1.0, step / max(1, total_steps))
     return rising * (1 - fallen)
-
-
-def first_rows(table: ExampleTable, days: Sequence[datetime.date]) -> Tensor:
-    """Raw dense inputs of the first examples, (rows, inputs), for fitting the normaliser."""
-    buffers = table.buffers(days, rows=NORMALISER_ROWS)
-    if not buffers:
-        raise ValueError(
-            f"examples: no rows through {days[-1:]}; run `python -m features examples`"
-        )
-    return torch.from_numpy(table.encode(buffers[0].read()).inputs.dense)

@@ -28,6 +28,7 @@ from training.distributed.embedding_plan import Plan, fill_tables, plan, shard
 from training.distributed.planner_inputs import table_type
 from training.model.inputs import Inputs
 from training.model.ranker import Ranker
+from training.trainer.first_rows import FirstRows
 
 logger = logging.getLogger(__name__)
 
@@ -86,11 +87,8 @@ class WeightAverage:
 class Session:
     """A sharded ranker, its optimisers, and the steps that it has taken."""
 
-    def __init__(self, inputs: Inputs, recipe: Recipe, first_rows: Tensor | None) -> None:
-        """A fresh ranker on this rank.
-
-        Its normaliser is fitted to raw dense inputs (rows, inputs); None: a checkpoint brings it.
-        """
+    def __init__(self, inputs: Inputs, recipe: Recipe, first_rows: FirstRows | None) -> None:
+        """A fresh ranker on this rank, fitted to its first rows; None: a checkpoint brings all."""
         self.inputs, self.recipe = inputs, recipe
         self.config = recipe.training
         self.device = device_of_rank()
@@ -99,8 +97,8 @@ class Session:
         # need hold a table whole. Tables that every rank holds whole are no shards.
         device = torch.device("cpu" if has_dense_tables(recipe) else "meta")
         ranker = Ranker(inputs, recipe.model, device=device, table_type=table_type(recipe))
-        if first_rows is not None and inputs.dense:
-            ranker.interaction.tokens.normaliser.fit(first_rows)
+        if first_rows is not None:
+            ranker.interaction.fit(first_rows.dense, first_rows.positive_rate)
         self.plan = plan(ranker, recipe, machine=this_machine(self.device))
         _refuse_cached_decay(self.config, self.plan)
         self.is_bf16 = is_bf16(self.config.precision, self.device.type)

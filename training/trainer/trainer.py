@@ -26,8 +26,9 @@ from training.metrics import Metrics, evaluate
 from training.model.grown_config import with_tokens
 from training.model.inputs import inputs_of
 from training.model.ranker import token_names
+from training.trainer.first_rows import first_rows
 from training.trainer.in_run_checkpoint import Progress
-from training.trainer.loop import first_rows, fit, is_pipelined
+from training.trainer.loop import fit, is_pipelined
 from training.trainer.migrate_state import load_adopted_state
 from training.trainer.session import Session
 

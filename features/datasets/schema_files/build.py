@@ -5,15 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from features.datasets.schema_files.aggregate_models import AggregatesEntry
 from features.datasets.schema_files.declared_tables import declared_table
-from features.datasets.schema_files.entry import UNKNOWN_KEY
-from features.datasets.schema_files.marked_yaml import Key, MarkedYaml, Problem
+from features.datasets.schema_files.discovery import PYTHON
+from features.datasets.schema_files.marked_yaml import MarkedYaml
 from features.datasets.schema_files.models import (
-    KINDS_OF_LABELS,
-    KINDS_OF_TABLES,
     AnyLabel,
     ColumnEntry,
     ContextEntry,
@@ -26,6 +23,8 @@ from features.datasets.schema_files.models import (
     UserAttributesEntry,
     UserStateEntry,
 )
+from features.datasets.schema_files.problems import Key, Problem, problem_of
+from features.datasets.schema_files.python_file import PythonFile
 from features.datasets.schema_files.source_models import SourceEntry
 from features.schema import (
     EXAMPLE_ID,
@@ -57,18 +56,26 @@ class DataSet:
 
 def read_data_set(path: Path) -> DataSet:
     """The data set of a schema file; SchemaFileError with a line for each thing that is wrong."""
-    text = MarkedYaml(path)
+    return read_entry(path)[1]
+
+
+def read_entry(path: Path) -> tuple[DataSetEntry, DataSet]:
+    """The same, with what the file says in its own words."""
+    is_python = path.suffix == PYTHON
+    text = PythonFile(path) if is_python else MarkedYaml(path)
     try:
         entry = DataSetEntry.model_validate(text.data)
     except ValidationError as error:
-        raise text.error([_problem(one) for one in error.errors()]) from None
+        found = [problem_of(one, is_python=is_python) for one in error.errors()]
+        raise text.error(found) from None
     if problems := list(_problems(path, entry)):
         raise text.error(problems)
     builder = _Builder()
     try:
-        return DataSet(path, builder.schema(entry), entry.source, _label_sources(entry))
+        schema = builder.schema(entry)
     except DeclarationError as error:
         raise text.error([Problem(builder.key_of(error), str(error))]) from None
+    return entry, DataSet(path, schema, entry.source, _label_sources(entry))
 
 
 class _Builder:
@@ -264,35 +271,3 @@ def _same_column(key: Key, source: SourceEntry, columns: Iterable[str]) -> Itera
             field = ("columns", named) if named else ("time", "column")
             said = f"{first} and {name} would both read the column {landed!r}"
             yield Problem((*key, *field), said)
-
-
-def _problem(error: ErrorDetails) -> Problem:
-    """What pydantic found, with the key as the file has it."""
-    kind, context = error["type"], error.get("ctx", {})
-    key = _key(error["loc"])
-    if kind == UNKNOWN_KEY:
-        return Problem((*key, str(context["key"])), error["msg"])
-    if kind in {"union_tag_invalid", "union_tag_not_found"}:
-        return Problem((*key, "kind"), f"expected one of {list(KINDS_OF_TABLES)}")
-    said = error["msg"].replace("Input should be ", "expected ")
-    if kind == "missing":
-        said = "this key is required"
-    elif kind in {"dict_type", "model_type", "model_attributes_type"}:
-        said = "expected a mapping of keys to values"
-    elif kind == "date_type":
-        said = "expected a date such as 2025-01-31"
-    elif kind == "string_type":
-        said = "expected a text; put it into quotes"
-    return Problem(key, said[0].lower() + said[1:])
-
-
-def _key(loc: tuple[str | int, ...]) -> Key:
-    """Without what pydantic adds: a table's or label's kind, and what is wrong in a key."""
-    kinds = (
-        {"tables": KINDS_OF_TABLES, "labels": KINDS_OF_LABELS}.get(str(loc[0]), ()) if loc else ()
-    )
-    return tuple(
-        part
-        for place, part in enumerate(loc)
-        if part != "[key]" and not (part in kinds and place == 2)
-    )

@@ -2,25 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import yaml
 
-Key = tuple[str | int, ...]
-"""Where a value is: the keys of mappings and the indices of lists that lead to it."""
+from features.datasets.schema_files.problems import Key, Problem, SchemaFileError
+
 _LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 _MERGE = "tag:yaml.org,2002:merge"
-
-
-class Problem(NamedTuple):
-    """What is wrong with one value."""
-
-    key: Key
-    expected: str
-
-
-class SchemaFileError(ValueError):
-    """A file that is no schema; a line of the text for each thing that is wrong."""
 
 
 class MarkedYaml:

@@ -10,8 +10,10 @@ from features.datasets.source_problems import problems_of_source
 from features.draft.checks import days as days_of
 from features.draft.checks import ids, labels, rules
 from features.draft.checks.attributes import attribute_files
+from features.draft.checks.events import with_events
 from features.draft.checks.findings import Finding, Level, page
 from features.draft.checks.landed import Landed, days_there, has_files, read
+from features.draft.checks.later_labels import check_events
 from features.draft.log.sample import connect
 from features.places import Place
 from features.spark.landing import impressions_file
@@ -21,10 +23,12 @@ _CHECKS = (
     days_of.small_days,
     days_of.other_days,
     rules.broken_rules,
+    rules.shared_requests,
     ids.repeated_examples,
     ids.small_tables,
     ids.busy_users,
     ids.empty_columns,
+    ids.unseen_neutrals,
     labels.label_rates,
     labels.leaks,
 )
@@ -62,15 +66,19 @@ def check(data_set: DataSet, landing: Place, days: Sequence[datetime.date] = ())
         raise ValueError(_nothing(data_set, landing))
     with connect() as connection:
         landed, refused = read(connection, data_set, landing, days)
-        found = [] if landed is None else list(itertools.chain(*(one(landed) for one in _CHECKS)))
-        if landed is not None:
-            found += attribute_files(data_set, landing, landed)
-    findings = (*refused, *found)
-    read_days = tuple(landed.rows_by_day) if landed else ()
-    rows = sum(landed.rows_by_day.values()) if landed else 0
-    return Checked(
-        page(_head(data_set, landing, landed, rows), findings), read_days, rows, findings
-    )
+        if landed is None:
+            head = [f"{data_set.schema.name}: no file of {landing} could be read"]
+            return Checked(page(head, refused), (), 0, tuple(refused))
+        landed, events = with_events(data_set, landing, landed)
+        findings = (
+            *refused,
+            *itertools.chain(*(one(landed) for one in _CHECKS)),
+            *itertools.chain(*map(check_events, events)),
+            *attribute_files(data_set, landing, landed),
+        )
+        head = _head(data_set, landing, landed)
+    rows = sum(landed.rows_by_day.values())
+    return Checked(page(head, findings), tuple(landed.rows_by_day), rows, findings)
 
 
 def _nothing(data_set: DataSet, landing: Place) -> str:
@@ -81,13 +89,12 @@ def _nothing(data_set: DataSet, landing: Place) -> str:
     return f"landing {landing}: no day has landed; a day is a file such as {where}"
 
 
-def _head(data_set: DataSet, landing: Place, landed: Landed | None, rows: int) -> list[str]:
-    name = data_set.schema.name
-    if landed is None:
-        return [f"{name}: no file of {landing} could be read"]
+def _head(data_set: DataSet, landing: Place, landed: Landed) -> list[str]:
+    rows = sum(landed.rows_by_day.values())
     days = list(landed.rows_by_day)
     return [
-        f"{name}: {rows:,} rows of {len(days)} days, {days[0]} to {days[-1]}",
+        f"{data_set.schema.name}: {rows:,} rows of {len(days)} days, {days[0]} to {days[-1]}",
         f"  schema   {data_set.path}",
         f"  landing  {landing}",
+        *(f"  label    {words}" for words in labels.rates_in_words(landed)),
     ]

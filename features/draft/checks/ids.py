@@ -1,4 +1,4 @@
-"""Ids that collide: impressions with one id, tables with too few rows for their ids."""
+"""Ids and values: ids that collide, tables too small for them, values that are not there."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,14 @@ from features.draft.checks.landed import Landed
 from features.draft.checks.reading import DAY_OF_FILE
 from features.draft.checks.rules import key_of
 from features.draft.entries import collision_share, rounded_up
-from features.draft.log.sample import quoted
+from features.draft.log.sample import quoted, text
 from features.schema import EXAMPLE_ID, EXAMPLE_KEY, Column, Kind
 
 _MOST_SHARED = 0.25
 """Share of ids in one row with another above which a table is too small."""
 _ROWS_PER_ID = 10
 _MOST_MISSING = 0.01
+_SHOWN = 3
 
 
 def repeated_examples(landed: Landed) -> Iterator[Finding]:
@@ -98,6 +99,29 @@ def busy_users(landed: Landed) -> Iterator[Finding]:
             "program, or an id that many share? They go to quarantine"
         )
         yield Finding(Level.WARNING, "limits.max_rows_of_user", "busy-user", said)
+
+
+def unseen_neutrals(landed: Landed) -> Iterator[Finding]:
+    """Values that every served request has, and of which nothing is learnt: no row has them."""
+    for column in landed.schema.context:
+        if column.neutral is None or column.name not in landed.columns:
+            continue
+        name = quoted(column.name)
+        neutral = text(column.neutral) if isinstance(column.neutral, str) else column.neutral
+        found = landed.connection.execute(
+            f"SELECT {name}, count(*) AS n, sum(({name} = {neutral})::INT) OVER () > 0 "
+            f"FROM {landed.table} WHERE {name} IS NOT NULL GROUP BY {name} "
+            f"ORDER BY n DESC, {name} LIMIT {_SHOWN}"
+        ).fetchall()
+        if found and not found[0][2]:
+            shown = ", ".join(f"{value!r} ({rows:,})" for value, rows, _ in found)
+            said = (
+                f"no row has {column.neutral!r}, which every served request has; the values are "
+                f"{shown} and the like. Training learns nothing of it: name one that the log has, "
+                "such as the first place"
+            )
+            key = f"{key_of(landed.schema, column.name)}.neutral"
+            yield Finding(Level.WARNING, key, "neutral", said)
 
 
 def empty_columns(landed: Landed) -> Iterator[Finding]:

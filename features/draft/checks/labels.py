@@ -15,13 +15,27 @@ _FAR = 3.0
 """How many times the prior may be from the rate that was seen."""
 
 
+def rates_in_words(landed: Landed) -> Iterator[str]:
+    """The rate of each label, next to the declared one; of labels that are final."""
+    for label in landed.schema.labels:
+        if label.column in landed.columns:
+            positive = _positive(label)
+            rows, rate = landed.row(
+                f"SELECT count({positive}), avg({positive}) FROM {landed.table}"
+            )
+            found = (
+                "no row has its final label" if rate is None else f"{rate:.2%} of {rows:,.0f} rows"
+            )
+            yield f"{label.name} {found} (prior_rate {label.prior_rate:g})"
+
+
 def label_rates(landed: Landed) -> Iterator[Finding]:
     """Labels that are always the same, days with implausible rates, a prior that is far away."""
     for label in landed.schema.labels:
         if label.column not in landed.columns:
             continue
         key, positive = f"labels.{label.name}", _positive(label)
-        rows, rate = landed.row(f"SELECT count(*), avg({positive}) FROM {landed.table}")
+        rows, rate = landed.row(f"SELECT count({positive}), avg({positive}) FROM {landed.table}")
         if rate is None:
             continue
         if rate in {0.0, 1.0}:

@@ -6,7 +6,7 @@ asks; a data set with a reader of its own is read by it.
 
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import duckdb
 
@@ -21,10 +21,11 @@ from features.draft.checks.reading import (
     RAW,
     TABLE,
     Reading,
+    read_by_spark,
 )
 from features.draft.log.sample import SEPARATORS, quoted
 from features.places import Place
-from features.schema import Dtype, Schema
+from features.schema import Column, Dtype, Schema
 from features.spark.landed_columns import header_of, integers_among
 from features.spark.landing import files_of, has_landed, impressions_file
 
@@ -83,8 +84,13 @@ def days_there(
     """The files of all days, by day, whole or not; of a table or a topic, the days asked for."""
     if not has_files(source):
         return dict.fromkeys(asked, landing)
-    found, suffix = {}, source.landed_suffix
-    for path in (landing / "impressions").glob(f"*.{suffix}"):
+    return files_by_day(landing / "impressions", source.landed_suffix)
+
+
+def files_by_day(folder: Place, suffix: str) -> dict[datetime.date, Place]:
+    """The files of a folder that are named as a day, whole or not, in the order of their days."""
+    found = {}
+    for path in folder.glob(f"*.{suffix}"):
         try:
             found[datetime.date.fromisoformat(path.name.removesuffix(f".{suffix}"))] = path
         except ValueError:
@@ -128,33 +134,68 @@ def read(
             files[day] = file
     if not files:
         return None, findings
-    reading = Reading(connection, data_set, landing, files)
-    reading.create()
-    counts = dict(
-        connection.execute(
-            f"SELECT {DAY_OF_FILE}, count(*) FROM {TABLE} GROUP BY {DAY_OF_FILE}"
-        ).fetchall()
+    of_files = LandedFormat(data_set.schema, data_set.source)
+    columns = of_files.impression_columns()
+    if is_read_here(data_set.source):
+        reading = Reading(connection, of_files, columns, files)
+        reading.create()
+        findings += reading.rejected()
+    else:
+        read_by_spark(connection, data_set, landing, list(files), columns)
+    return rows_of(connection, of_files, columns, files, all_days=list(there)), findings
+
+
+def is_read_here(source: SourceEntry) -> bool:
+    """Whether files have one of the usual formats, which need no Spark."""
+    return source.format in {*SEPARATORS, "jsonl", "parquet"}
+
+
+def rows_of(
+    connection: duckdb.DuckDBPyConnection,
+    of_files: LandedFormat,
+    columns: Sequence[Column],
+    days: Iterable[datetime.date],
+    *,
+    all_days: Sequence[datetime.date],
+    table: str = TABLE,
+) -> Landed:
+    """The rows of some days, which are in a table."""
+    counted = f"SELECT {DAY_OF_FILE}, count(*) FROM {table} GROUP BY {DAY_OF_FILE}"
+    counts = dict(connection.execute(counted).fetchall())
+    return Landed(
+        connection=connection,
+        schema=of_files.schema,
+        all_days=all_days,
+        rows_by_day={day: int(counts.get(day, 0)) for day in days},
+        columns={column.name: column.dtype for column in columns},
+        landed_names={column.name: of_files.landed_name(column) for column in columns},
+        table=table,
     )
-    rows_by_day = {day: int(counts.get(day, 0)) for day in files}
-    types = {column.name: column.dtype for column in reading.columns}
-    landed = Landed(connection, data_set.schema, list(there), rows_by_day, types, reading.names)
-    return landed, [*findings, *reading.rejected()]
 
 
 def _problem(data_set: DataSet, path: Place) -> str:
     """Why ``ingest`` would refuse a file; empty where it would not."""
-    schema, source = data_set.schema, data_set.source
+    source = data_set.source
     if not has_files(source):
         return ""
+    of_files = LandedFormat(data_set.schema, source)
+    return problem_of_file(of_files, () if source.reader else of_files.impression_columns(), path)
+
+
+def problem_of_file(of_files: LandedFormat, columns: Sequence[Column], path: Place) -> str:
+    """Why a file with some columns would be refused; empty where it would not.
+
+    Args:
+        of_files: What the files look like.
+        columns: What is read of them; none: whoever reads them says what they must have.
+        path: The file, or a folder of files.
+    """
+    source = of_files.source
     if not has_landed(path, source.ready.marker if source.ready else ""):
         return f"{path} is cut off or still being written, or its marker is not there; ingest waits"
-    if source.reader:
-        return ""
-    of_files = LandedFormat(schema, source)
-    columns = of_files.impression_columns()
     names = {column.name: of_files.landed_name(column) for column in columns}
     try:
-        for file in files_of(path):
+        for file in files_of(path) if columns else ():
             if source.format == "parquet":
                 integers_among(file, names, {c.name: of_files.landed_type(c) for c in columns})
             elif source.format in SEPARATORS:

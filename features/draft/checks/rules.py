@@ -1,6 +1,7 @@
 """The rules that rows must keep, counted over landed files before any of them is ingested."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 
 from features.draft.checks.findings import LEVEL_OF, Finding, Level
 from features.draft.checks.landed import Landed
@@ -13,9 +14,13 @@ _SHOWN = 3
 _FEW_QUARANTINED = 5
 
 
-def broken_rules(landed: Landed) -> Iterator[Finding]:
-    """Rows that break a rule of the schema: what is missing, out of its limits, or not known."""
-    rules = [rule for rule in impression_rules(landed.schema) if _is_counted(rule, landed)]
+def broken_rules(landed: Landed, of_rows: Sequence[Rule] | None = None) -> Iterator[Finding]:
+    """Rows that break a rule of the schema: what is missing, out of its limits, or not known.
+
+    ``of_rows`` are the rules; None: those of impressions.
+    """
+    of_rows = impression_rules(landed.schema) if of_rows is None else of_rows
+    rules = [rule for rule in of_rows if _is_counted(rule, landed)]
     if not rules:
         return
     counted = ", ".join(f"count(*) FILTER ({broken(rule)})" for rule in rules)
@@ -24,6 +29,29 @@ def broken_rules(landed: Landed) -> Iterator[Finding]:
         if count:
             yield _finding(landed, rule, int(count), int(rows))
     yield from _quarantined(landed, [r for r in rules if r.severity is Severity.WARNING])
+
+
+def shared_requests(landed: Landed) -> Iterator[Finding]:
+    """Requests whose id several users have."""
+    request, user = landed.schema.request, landed.schema.user
+    if request is None or user is None:
+        return
+    name = quoted(request.name)
+    shared = (
+        f"SELECT {name} FROM {landed.table} GROUP BY {name} "
+        f"HAVING count(DISTINCT {quoted(user.name)}) > 1"
+    )
+    rows, found, example = landed.row(
+        f"SELECT count(*), count(*) FILTER ({name} IN ({shared})), "
+        f"min({name}) FILTER ({name} IN ({shared})) FROM {landed.table}"
+    )
+    if found:
+        said = (
+            f"{found:,.0f} of {rows:,.0f} rows ({found / rows:.2%}) are of requests with rows of "
+            f"several users, such as {example}: they go to quarantine. Is it the id of a session, "
+            "or is it unique within a day alone?"
+        )
+        yield Finding(Level.WARNING, "request", "shared-request", said)
 
 
 def broken(rule: Rule) -> str:
@@ -40,7 +68,12 @@ def broken(rule: Rule) -> str:
         case Check.VOCABULARY:
             return f"coalesce({value} NOT IN ({words}), false)"
         case Check.LENGTH:
-            return f"coalesce(len({value}) > {rule.maximum}, false)"
+            short = "" if rule.minimum is None else f" OR len({value}) < {rule.minimum}"
+            return f"coalesce(len({value}) > {rule.maximum}{short}, false)"
+        case Check.NUMBERS:
+            outside = broken(dataclasses.replace(rule, check=Check.RANGE, columns=("x",)))
+            bad = f"list_filter({value}, x -> x IS NULL OR isinf(x) OR {outside})"
+            return f"coalesce(len({bad}) > 0, false)"
         case Check.ELEMENTS:
             unknown = f"list_filter({value}, x -> x IS NULL OR x NOT IN ({words}))"
             return f"coalesce(len({unknown}) > 0, false)"
@@ -52,7 +85,7 @@ def broken(rule: Rule) -> str:
 
 def _is_counted(rule: Rule, landed: Landed) -> bool:
     """Rules of single rows; moments on other days and ids that are there twice are others'."""
-    others = {Check.UNIQUE, Check.FREQUENCY, Check.DAY}
+    others = {Check.UNIQUE, Check.FREQUENCY, Check.DAY, Check.ONE_USER}
     return rule.check not in others and rule.columns[0] in landed.columns
 
 
@@ -69,8 +102,12 @@ def _finding(landed: Landed, rule: Rule, count: int, rows: int) -> Finding:
     if rule.check in {Check.VOCABULARY, Check.ELEMENTS}:
         said = f"{what} have {_unseen(landed, rule)}, which the vocabulary lacks: {effect}"
         return Finding(level, f"{key}.vocabulary", "unseen-value", said)
+    if rule.check is Check.NUMBERS:
+        said = f"{what} have a number that is missing, infinite or out of its limits: {effect}"
+        return Finding(level, key, "out-of-range", said)
     if rule.check is Check.LENGTH:
-        said = f"{what} have more than {rule.maximum:g} values: {effect}"
+        most = "more than" if rule.minimum is None else "not"
+        said = f"{what} have {most} {rule.maximum:g} values: {effect}"
         return Finding(level, f"{key}.max_length", "long-list", said)
     low, high = landed.row(
         f"SELECT min({quoted(column)}), max({quoted(column)}) FROM {landed.table}"

@@ -62,7 +62,8 @@ def _list(value: str, of: Column, separator: str) -> str:
         whole = value if of.is_nullable else f"coalesce({value}, '')"
         split = f"list_transform(string_split({whole}, {text(separator)}), x -> trim(x))"
         parts = f"list_filter({split}, x -> x <> '')"
-    return f"list_transform({parts}, x -> {_whole('x')})" if of.dtype is Dtype.INT64_LIST else parts
+    numbers = {Dtype.INT64_LIST: _whole, Dtype.FLOAT64_LIST: _float}.get(of.dtype)
+    return f"list_transform({parts}, x -> {numbers('x')})" if numbers else parts
 
 
 def where(file: str, column: str, value: str) -> str:

@@ -43,9 +43,8 @@ def test_what_lands_a_file_a_day_cannot_be_known_within_the_day(monkeypatch, cap
 def test_a_push_offers_the_rows_of_the_daily_build_and_stops_where_events_are_missing(shop):
     shop = delayed(shop, hours=30)
     shop.land(DAYS[:4])
-    for day in DAYS[:3]:
-        shop.take([day])
-        shop.build([day])
+    shop.take(DAYS[:3])
+    shop.build(DAYS[:3])
     noon = datetime.datetime.combine(DAYS[3], datetime.time(12), UTC)
     users = LandedUsers(shop.work, shop.landing)
     pushed = users.poll(lambda _newest: noon)

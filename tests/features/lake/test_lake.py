@@ -3,11 +3,10 @@
 import datetime
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 
 import pytest
+from support import forks
 
 from features.lake.lake import Lake, day_range
 
@@ -63,25 +62,25 @@ def test_an_absent_partition_is_named_with_what_there_is(tmp_path):
         Lake(tmp_path, "d").manifest("t", MONDAY)
 
 
-def test_a_job_killed_while_writing_leaves_the_old_partition(spark, tmp_path):
+def test_a_job_killed_while_writing_leaves_the_old_partition(spark, spark_remote, tmp_path):
     lake = Lake(tmp_path, "d")
     before = lake.replace(rows(spark, [MONDAY], [1, 2]), "t", [MONDAY], keys=["id"])
-    script = textwrap.dedent(
-        f"""
+    script = tmp_path / "killed.py"
+    job = f"""
         import datetime, os, pathlib, signal
         from features.spark.session import start_session
         from features.lake import commit
         from features.lake.lake import Lake
-        spark = start_session("killed", spark_driver_memory="512m")
+        spark = start_session("killed")
         lake = Lake(pathlib.Path({str(tmp_path)!r}), "d")
         commit._write = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
         frame = spark.createDataFrame([(datetime.date(2025, 1, 6), "new", [1], 1.0)],
                                       "day date, id string, list array<int>, value double")
         lake.replace(frame, "t", [datetime.date(2025, 1, 6)], keys=["id"])
         """
-    )
-    done = subprocess.run([sys.executable, "-c", script], check=False, env=os.environ)
-    assert done.returncode == -signal.SIGKILL
+    script.write_text(textwrap.dedent(job))
+    done = forks.run([str(script)], {**os.environ, **spark_remote})
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(list((tmp_path / "d" / "t" / f"day={MONDAY}").glob("*.parquet"))) == 2
     assert read(spark, lake, "t", [MONDAY]) == ["id-1", "id-2"]
     assert lake.manifest("t", MONDAY) == before[0]

@@ -1,6 +1,7 @@
 """A lake that a test may change, and builds of its days."""
 
 import dataclasses
+import functools
 import shutil
 
 import pytest
@@ -19,6 +20,40 @@ def work(spark, built, tmp_path):
     return Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))
 
 
+@pytest.fixture(scope="session")
+def waiting_lake(spark, built, tmp_path_factory):
+    """The built lake, in which another build of the last day waits for its check."""
+    lake = tmp_path_factory.mktemp("waiting") / "lake"
+    shutil.copytree(built.lake, lake, symlinks=True)
+    work = Workspace(spark, built.schema, Lake(lake, built.schema.name))
+    jobs.build(work, built.landing, built.days[-1:])
+    return lake
+
+
+@pytest.fixture
+def waiting(spark, built, waiting_lake, tmp_path):
+    """A copy of it."""
+    shutil.copytree(waiting_lake, tmp_path / "waiting", symlinks=True)
+    return Workspace(spark, built.schema, Lake(tmp_path / "waiting", built.schema.name))
+
+
+@pytest.fixture
+def spoil(waiting):
+    """Gives one row of the items' aggregates of the build another value in a column."""
+    return functools.partial(_spoil, waiting)
+
+
+def _spoil(work, day, column: str, value: int | None) -> None:
+    table = work.schema.table("item_daily")
+    staged = work.lake.candidate(table.name, [day])
+    with work.lake.preview(staged):
+        rows = work.features(table, [day])
+    spoilt = F.when(F.col("item_id") == 3, F.lit(value)).otherwise(F.col(column))
+    frame = rows.withColumn(column, spoilt.cast(rows.schema[column].dataType))
+    keys = ["item_id", EVENT_TIMESTAMP, CREATED]
+    work.lake.put(work.lake.restage(staged, frame, keys=keys), [day])
+
+
 @dataclasses.dataclass(frozen=True)
 class Builds:
     """Builds of the lake's days."""
@@ -30,17 +65,6 @@ class Builds:
         """Build days and publish what is staged, without a judgement."""
         staged = jobs.build(self.work, self.built.landing, days, **options)
         jobs.publish_features(self.work, staged, days)
-
-    def spoil(self, day, column: str, value: int | None) -> None:
-        """Build a day; in one row of the items' aggregates a column has another value."""
-        work, table = self.work, self.work.schema.table("item_daily")
-        staged = {one.table: one for one in jobs.build(work, self.built.landing, [day])}
-        with work.lake.preview(staged[table.name]):
-            rows = work.features(table, [day])
-        spoilt = F.when(F.col("item_id") == 3, F.lit(value)).otherwise(F.col(column))
-        frame = rows.withColumn(column, spoilt.cast(rows.schema[column].dataType))
-        keys = ["item_id", EVENT_TIMESTAMP, CREATED]
-        work.lake.put(work.lake.restage(staged[table.name], frame, keys=keys), [day])
 
 
 @pytest.fixture

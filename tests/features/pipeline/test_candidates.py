@@ -52,11 +52,11 @@ def test_a_check_without_a_build_of_exactly_its_days_names_the_command(work, bui
 
 
 def test_a_broken_critical_rule_leaves_every_table_as_it_was_and_the_candidate_listed(
-    work, built, tmp_path, builds
+    waiting, built, tmp_path, spoil
 ):
-    day = built.days[-1]
+    work, day = waiting, built.days[-1]
     before = versions(work)
-    builds.spoil(day, "item_id", None)
+    spoil(day, "item_id", None)
     outcomes = {o.table: o for o in checks.check_features(work, [day], tmp_path / "reports")}
     assert [text.split(": ")[0] for text in outcomes["item_daily"].critical] == ["item_id:present"]
     assert outcomes["user_state"].critical == []
@@ -68,10 +68,10 @@ def test_a_broken_critical_rule_leaves_every_table_as_it_was_and_the_candidate_l
 
 
 def test_the_second_of_two_builds_of_a_day_is_the_one_that_is_published(
-    work, built, tmp_path, builds
+    waiting, built, tmp_path, spoil
 ):
-    day = built.days[-1]
-    builds.spoil(day, "item_id", None)
+    work, day = waiting, built.days[-1]
+    spoil(day, "item_id", None)
     second = jobs.build(work, built.landing, [day])
     outcomes = checks.check_features(work, [day], tmp_path / "reports")
     assert [outcome.critical for outcome in outcomes] == [[], []]
@@ -82,11 +82,10 @@ def test_the_second_of_two_builds_of_a_day_is_the_one_that_is_published(
 
 
 def test_a_check_that_was_killed_between_its_commits_is_finished_by_the_next(
-    work, built, tmp_path, monkeypatch
+    waiting, built, tmp_path, monkeypatch
 ):
-    day = built.days[-1]
+    work, day = waiting, built.days[-1]
     before = versions(work)
-    jobs.build(work, built.landing, [day])
     publish = Lake.publish
 
     def killed_at_the_second(lake, staged):
@@ -106,10 +105,9 @@ def test_a_check_that_was_killed_between_its_commits_is_finished_by_the_next(
 
 
 def test_a_day_that_was_replaced_since_the_build_is_a_conflict_that_names_the_winner(
-    work, built, tmp_path
+    waiting, built, tmp_path
 ):
-    day = built.days[-1]
-    jobs.build(work, built.landing, [day])
+    work, day = waiting, built.days[-1]
     other = Lake(work.lake.root.parent, work.schema.name, job="other")
     rows = work.features(work.schema.table("user_state"), [day])
     other.replace(rows, "user_state", [day], keys=["user_id"])

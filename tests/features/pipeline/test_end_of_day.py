@@ -47,8 +47,8 @@ def test_a_day_reads_the_end_of_the_day_before_and_no_older_states(work, built, 
     *_, third, before, last = built.days
     expected = hashes(work, last)
     for day in (third, before):
-        published(work, built, [day])
-    assert work.lake.days(ended.name)[-2:] == [third, before]
+        write_end_of_day(work, state, day)
+    assert work.lake.days(ended.name)[-3:] == [third, before, last]
     work.lake.remove(state.name, [day for day in built.days if day < before])
     published(work, built, [last])
     jobs.examples(work, [last])
@@ -100,7 +100,7 @@ def test_rows_that_are_replaced_take_the_ends_of_their_day_and_later_ones_along(
     *_, before, last = built.days
     published(work, built, [before])
     assert work.lake.days(ended.name) == [before]
-    published(work, built, [last])
+    write_end_of_day(work, state, last)
     good = work.features(state, [before]).where(F.col("user_id") != 1).cache()
     good.count()
     staged = work.stage(good, state.name, [before], keys=["user_id"])
@@ -108,9 +108,10 @@ def test_rows_that_are_replaced_take_the_ends_of_their_day_and_later_ones_along(
     assert work.lake.days(ended.name) == [before]
 
 
-def test_retention_keeps_two_days_of_them(work, built, ended):
+def test_retention_keeps_two_days_of_them(work, built, state, ended):
     for day in built.days[-4:]:
-        published(work, built, [day])
+        write_end_of_day(work, state, day)
     removed = prune(work.schema, work.lake.root.parent, today=built.days[-1], keep_days=400)
     assert removed[ended.name]["days"] == 1
+    work.lake.refresh()
     assert work.lake.days(ended.name)[0] == built.days[-1] - 2 * ONE_DAY

@@ -208,10 +208,10 @@ def test_a_strange_label_rate_or_number_of_rows_stops_the_day(work, spark, built
     ]
 
 
-def test_bad_feature_rows_leave_the_table(work, spark, built, tmp_path, builds):
-    day = built.days[-1]
+def test_bad_feature_rows_leave_the_table(waiting, built, tmp_path, spoil):
+    work, day = waiting, built.days[-1]
     before = work.lake.manifest("item_daily", day).rows
-    builds.spoil(day, "item_impressions_1d", -1)
+    spoil(day, "item_impressions_1d", -1)
     outcomes = {o.table: o for o in checks.check_features(work, [day], tmp_path / "reports")}
     assert outcomes["item_daily"].broken_rules == {"item_impressions_1d:range": 1}
     assert work.lake.manifest("item_daily", day).rows == before - 1

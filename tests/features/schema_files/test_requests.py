@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from features.datasets.schema_files.build import read_data_set
-from features.datasets.schema_files.marked_yaml import SchemaFileError
+from features.datasets.schema_files.problems import SchemaFileError
 from features.schema import Kind, Severity
 from features.schema.fingerprints import impressions_fingerprint
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from features.datasets.schema_files.build import read_data_set
-from features.datasets.schema_files.marked_yaml import SchemaFileError
+from features.datasets.schema_files.problems import SchemaFileError
 
 GOOD = (Path(__file__).parent / "shop.yaml").read_text()
 TABLES = GOOD.partition("tables:")[2].partition("limits:")[0]

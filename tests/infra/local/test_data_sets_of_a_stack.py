@@ -3,7 +3,9 @@
 from urllib.error import HTTPError
 
 import pytest
+import yaml
 
+from features.datasets.schema_files.discovery import BUILT_IN
 from infra.local import airflow_client, stack
 from infra.local.servers import free_ports
 from infra.local.settings import (
@@ -44,8 +46,33 @@ def test_a_folder_of_schema_files_names_the_data_sets(tmp_path, monkeypatch) -> 
     assert job_environment(settings)["RANKING_SCHEMAS"] == str(tmp_path)
     assert airflow_environment(settings)["RANKING_DATASETS"] == "my-films,shop"
     for wrong in (tmp_path / "shop.yaml", tmp_path / "none"):
-        with pytest.raises(ValueError, match=r"--schemas .*: no folder with files that end with"):
+        with pytest.raises(ValueError, match=r"--schemas .*: no folder with schema files \("):
             name_data_sets(wrong)
+
+
+def test_a_schema_file_in_python_is_written_out_before_airflow_starts(
+    tmp_path, monkeypatch
+) -> None:
+    """DAG files do not run it."""
+    for name in ("RANKING_SCHEMAS", "RANKING_DATASETS"):
+        monkeypatch.setenv(name, "")
+    built_in = yaml.safe_load((BUILT_IN / "synthetic.yaml").read_text())
+    (tmp_path / "shop.py").write_text(
+        f"import datetime\nSCHEMA_FILE = {built_in | {'name': 'shop'}!r}\n"
+    )
+    name_data_sets(tmp_path)
+    settings = Settings.from_environment().model_copy(update={"var": tmp_path / "var"})
+    assert settings.names == ["shop"]
+    written = tmp_path / "shop.py.yaml"
+    there_at_start = []
+    monkeypatch.setattr(stack, "run", lambda *_: there_at_start.append(written.exists()))
+    monkeypatch.setattr(stack, "require_free_port", lambda *_: None)
+    one = stack.Stack(settings)
+    monkeypatch.setattr(one.processes, "start", lambda *_: None)
+    one.start_airflow()
+    assert there_at_start == [True]
+    name_data_sets(tmp_path)
+    assert Settings.from_environment().names == ["shop"]
 
 
 @pytest.mark.parametrize(("datasets", "slots"), [("synthetic", 2), ("synthetic,open-bandit", 1)])

@@ -101,6 +101,14 @@ def two(request, worlds, tmp_path_factory):
         yield opened
 
 
+@pytest.fixture
+def in_workers(two):
+    """Where the processes must agree; what one process does, test_several_models.py shows."""
+    if two.num_workers == 1:
+        pytest.skip("one process")
+    return two
+
+
 def test_a_champion_that_cannot_be_loaded_leaves_the_other_model_ready(two):
     assert two.at_start == {"ready": True, "models": {NAMES[0]: True, NAMES[1]: False}}
     assert "not ready: champion" in two.error_at_start
@@ -116,8 +124,8 @@ def test_each_model_has_one_version_in_all_processes_and_scores_of_its_own(two):
     assert len(set.union(*found.values())) == 2
 
 
-def test_one_swaps_in_all_processes_while_the_other_one_answers_as_before(two):
-    name, other = NAMES
+def test_one_swaps_in_all_processes_while_the_other_one_answers_as_before(in_workers):
+    two, (name, other) = in_workers, NAMES
     before, is_over, seen = two.answers(other), threading.Event(), []
 
     def ask():
@@ -142,8 +150,8 @@ def test_one_swaps_in_all_processes_while_the_other_one_answers_as_before(two):
     assert set(seen) == before
 
 
-def test_a_version_that_cannot_be_loaded_changes_neither_model(two, tmp_path):
-    name, other = NAMES
+def test_a_version_that_cannot_be_loaded_changes_neither_model(in_workers, tmp_path):
+    two, (name, other) = in_workers, NAMES
     world = two.worlds[name]
     before = {one: two.answers(one) for one in NAMES}
     spoilt = world.artifacts / world.versions[1]

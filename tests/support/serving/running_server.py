@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,9 +36,21 @@ class Server:
     def infer(self, body: Any, *, path: str = "stand-in/infer", **options: Any) -> httpx.Response:
         return self.http.post(f"/v2/models/{path}", json=body, **options)
 
-    def reload(self, version: str | None) -> httpx.Response:
+    def reload(self, version: str | None, **options: Any) -> httpx.Response:
         self.registry.set_alias("champion", version)
-        return self.http.post("/v2/repository/models/stand-in/load")
+        return self.http.post("/v2/repository/models/stand-in/load", **options)
+
+    @contextlib.contextmanager
+    def stuck(self, **options: Any) -> Iterator[Callable[[], None]]:
+        """A champion that scores nothing until the block ends, or what it gives is called."""
+        release = functools.partial(self.registry.set_alias, "released", "yes")
+        self.registry.set_alias("released", None)
+        self.reload("2025-06-01-stuck", **options).raise_for_status()
+        try:
+            yield release
+        finally:
+            release()
+            self.reload(FIRST, **options).raise_for_status()
 
 
 @dataclasses.dataclass
@@ -119,7 +132,9 @@ def wait_until(is_true: Callable[[], Any], *, seconds: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-def metric(server: Server, name: str) -> float:
+def metric(server: Server, name: str, **options: Any) -> float:
     """The value of one series of /metrics, by its name with its labels, but for the one model's."""
-    lines = server.http.get("/metrics").text.replace('{model="stand-in"}', "").splitlines()
+    lines = (
+        server.http.get("/metrics", **options).text.replace('{model="stand-in"}', "").splitlines()
+    )
     return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))

@@ -223,8 +223,9 @@ class FileRegistry:
 def scorer(version: str, *, is_released: Callable[[], bool] = lambda: False) -> Any:
     """How a version scores: ``-broken`` fails its golden request, ``-nan`` and ``-slow`` are.
 
-    ``-stuck`` scores when it is released, but warms up at once; ``-raising`` does not fail then;
-    ``-turned`` gives each candidate the score of the one at the other end of the order.
+    ``-stuck`` scores when it is released, but requests of another number of candidates than three,
+    such as to warm up, at once; ``-raising`` fails for the same requests only. ``-turned`` gives
+    each candidate the score of the one at the other end of the order.
     """
     if version.endswith("-broken"):
         raise ValueError("golden response: off by 0.5; 1e-05")
@@ -236,11 +237,13 @@ def scorer(version: str, *, is_released: Callable[[], bool] = lambda: False) -> 
     def scored(inputs: RequestInputs) -> npt.NDArray[np.float32]:
         if version.endswith("-slow"):
             time.sleep(0.6)
-        if version.endswith("-stuck") and len(inputs) == 3:
+        # Requests that come at one time are one batch.
+        are_threes = len(inputs) % 3 == 0
+        if version.endswith("-stuck") and are_threes:
             deadline = time.monotonic() + 60
             while not is_released() and time.monotonic() < deadline:
                 time.sleep(0.05)
-        if version.endswith("-raising") and len(inputs) == 3:
+        if version.endswith("-raising") and are_threes:
             raise RuntimeError("out of luck")
         if version.endswith("-lame"):
             time.sleep(0.02)

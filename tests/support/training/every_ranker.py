@@ -24,7 +24,8 @@ from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.model.ranker import Ranker
 from training.recipes import recipe_of
-from training.trainer.loop import first_rows, fit
+from training.trainer.first_rows import first_rows
+from training.trainer.loop import fit
 from training.trainer.session import Session
 
 

@@ -32,8 +32,9 @@ from training.distributed.process_group import process_group
 from training.metrics import evaluate
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
+from training.trainer.first_rows import first_rows
 from training.trainer.in_run_checkpoint import Progress
-from training.trainer.loop import first_rows, fit
+from training.trainer.loop import fit
 from training.trainer.session import Session
 from training.trainer.trainer import evaluate_days
 

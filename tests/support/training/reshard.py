@@ -24,7 +24,7 @@ from training.data.batches import batches
 from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
-from training.trainer.loop import first_rows
+from training.trainer.first_rows import first_rows
 from training.trainer.migrate_state import load_adopted_state
 from training.trainer.session import Session
 

@@ -1,32 +1,38 @@
-import subprocess
-import sys
-
 import pytest
+from support import forks
 
 FAULTS = """
 import resource, sys, torch
 from training.distributed.process_group import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-net = torch.nn.Sequential(*[torch.nn.Linear(64, 64) for _ in range(6)])
-rows = torch.ones(2**18, 64)
+net = torch.nn.Sequential(*[torch.nn.Linear(8, 8) for _ in range(3)])
+rows = torch.ones(5 * 2**18, 8)
 def step(): net(rows).sum().backward()
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(4):
+for _ in range(3):
     step()
 before = faults()
-for _ in range(4):
+for _ in range(2):
     step()
 print(faults() - before)
 """
 
 
-def faults(mode):
-    command = [sys.executable, "-c", FAULTS, mode]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+@pytest.fixture
+def faults(tmp_path):
+    script = tmp_path / "faults.py"
+    script.write_text(FAULTS)
+
+    def of_mode(mode):
+        done = forks.run([str(script), mode])
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout)
+
+    return of_mode
 
 
 @pytest.mark.process
-def test_training_steps_reuse_the_memory_of_the_step_before():
-    """Activations of 64 MB each: given back and faulted in again unless the process keeps them."""
+def test_training_steps_reuse_the_memory_of_the_step_before(faults):
+    """Activations of 40 MB each: given back and faulted in again unless the process keeps them."""
     assert 10 * faults("keep") < faults("as it is")

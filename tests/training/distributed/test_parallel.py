@@ -23,6 +23,7 @@ from training.model.inputs import Inputs, SparseInput, inputs_of
 from training.model.ranker import Ranker
 from training.model.wukong import GroupedLayerNorm, WukongLayer
 from training.recipes import recipe_of
+from training.trainer.first_rows import FirstRows
 from training.trainer.session import Session
 
 SCRIPT = Path(__file__).parents[2] / "support" / "training" / "parallel.py"
@@ -217,7 +218,7 @@ def test_a_compiled_recipe_with_fsdp2_runs_eager_and_says_so(group, caplog):
 
 def test_tables_that_are_made_where_they_are_sharded_train(group):
     """No host need hold a table whole."""
-    session = Session(INPUTS, recipe_of("wukong-tiny"), torch.rand(9, 2))
+    session = Session(INPUTS, recipe_of("wukong-tiny"), FirstRows(torch.rand(9, 2)))
     before = {key: value for key, value in session.snapshot().items() if "embeddings" in key}
     assert 0.02 < float(torch.cat([v.flatten() for v in before.values()]).std()) < 0.08
     ids = {f"field_{n}": one_each(torch.arange(6).numpy()) for n in range(4)}

@@ -17,7 +17,7 @@ def found(built):
         patch.setattr(growth_comparison, "POINTS", 4)
         table = ExampleTable(built.lake, built.schema)
         recipes = (recipe_of("wukong-tiny"), recipe_of("wukong-tiny-x2"))
-        yield compare(Comparison(table, *recipes, batch_size=128), seeds=1)
+        yield compare(Comparison(table, *recipes, batch_size=256), seeds=1)
 
 
 def test_a_grown_run_costs_its_parents_part_and_its_own(found):

@@ -11,7 +11,6 @@ from training.artifact.manifest import Manifest
 from training.checkpoint.catalog import CONTROL, GROWN, Checkpoints
 from training.recipes import recipe_of
 from training.registry.aliases import CHALLENGER, CHAMPION
-from training.registry.mlflow_registry import Registry
 from training.registry.parent_selection import (
     check_parent,
     checkpoint_of_alias,
@@ -39,8 +38,8 @@ def checkpoints(tmp_path) -> Checkpoints:
 
 
 @pytest.fixture
-def registry(tmp_path) -> Registry:
-    return Registry(tmp_path / "mlflow", SCHEMA.name)
+def registry(tmp_path, open_registry):
+    return open_registry(tmp_path / "mlflow", SCHEMA.name)
 
 
 def registered(registry, tmp_path, name, *, recipe=SMALL, role="", parents=(), growth=None) -> str:

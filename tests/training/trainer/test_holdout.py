@@ -11,6 +11,7 @@ from training.distributed.process_group import process_group
 from training.metrics import evaluate
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
+from training.trainer.first_rows import FirstRows
 from training.trainer.session import Session
 from training.trainer.trainer import evaluate_days
 
@@ -28,7 +29,9 @@ def session():
     training = dataclasses.replace(recipe.training, batch_size=BATCH)
     recipe = dataclasses.replace(recipe, training=training)
     with process_group():
-        yield Session(inputs_of(SCHEMA), recipe, torch.zeros(1, len(inputs_of(SCHEMA).dense)))
+        yield Session(
+            inputs_of(SCHEMA), recipe, FirstRows(torch.zeros(1, len(inputs_of(SCHEMA).dense)))
+        )
 
 
 def test_the_metrics_are_those_of_all_rows_scored_at_once(table, session):

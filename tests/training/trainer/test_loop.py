@@ -17,6 +17,7 @@ from training.distributed.divergence import DivergedError
 from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
+from training.trainer.first_rows import FirstRows
 from training.trainer.loop import take_steps
 from training.trainer.session import Session
 
@@ -47,7 +48,7 @@ def session_of(built, **training) -> Session:
     training = dataclasses.replace(recipe.training, **training)
     recipe = dataclasses.replace(recipe, model=model, training=training)
     dense = torch.zeros(1, len(inputs_of(built.schema).dense))
-    return Session(inputs_of(built.schema), recipe, dense)
+    return Session(inputs_of(built.schema), recipe, FirstRows(dense))
 
 
 def callers(name: str) -> set[str]:

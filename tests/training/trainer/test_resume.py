@@ -15,6 +15,7 @@ from training.data.dataset import ExampleTable
 from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
+from training.trainer.first_rows import FirstRows
 from training.trainer.in_run_checkpoint import Position, Progress
 from training.trainer.loop import fit
 from training.trainer.session import Session
@@ -38,7 +39,7 @@ def session_of(built, seed=0) -> Session:
     model = dataclasses.replace(recipe.model, dropout=0.3)
     training = dataclasses.replace(recipe.training, seed=seed, shuffle_rows=700)
     recipe = dataclasses.replace(recipe, model=model, training=training)
-    return Session(inputs_of(built.schema), recipe, torch.zeros(1, 40)[:, : dense_inputs(built)])
+    return Session(inputs_of(built.schema), recipe, FirstRows(torch.zeros(1, dense_inputs(built))))
 
 
 def dense_inputs(built) -> int:

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
 
 from training.config.recipe import Recipe
 from training.data.batch import Batch, make_batch
 from training.experiments.public_data.data import BenchmarkData, Split, TrainingRows
 from training.metrics import Metrics, auc, evaluate
-from training.trainer.loop import NORMALISER_ROWS, take_steps
+from training.trainer.first_rows import NORMALISER_ROWS, FirstRows
+from training.trainer.loop import take_steps
 from training.trainer.session import Session, WeightAverage
 
 REDUCTION = 0.1
@@ -64,9 +64,10 @@ def run_seed(
     """
     started = time.monotonic()
     config = dataclasses.replace(recipe.training, seed=seed)
-    first = next(iter(data.train.parts())).inputs.dense[:NORMALISER_ROWS]
+    part = next(iter(data.train.parts()))
+    first = FirstRows.of(part.inputs.dense[:NORMALISER_ROWS], part.label[:NORMALISER_ROWS])
     recipe = dataclasses.replace(recipe, training=config)
-    session = Session(data.inputs, recipe, torch.from_numpy(first))
+    session = Session(data.inputs, recipe, first)
     session.set_pretrained(data.pretrained)
     average = session.average(config.average_decay) if config.average_decay else None
     best_auc, best_state, share, since_best = -1.0, session.snapshot(), 1.0, 0

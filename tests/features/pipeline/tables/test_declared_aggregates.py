@@ -157,7 +157,7 @@ def test_a_value_that_is_missing_is_not_counted(spark):
 @pytest.mark.parametrize("schema", [PROMPT, BASE, SLOW], ids=["prompt", "minutes", "30 hours"])
 def test_every_kind_is_what_its_definition_says_in_one_range_or_two(spark, schema):
     schema, shown = with_tables(TABLE, schema=schema), log(1)
-    whole = rows_of(spark, schema, TABLE, shown, DAYS)
+    whole = rows_of(spark, schema, TABLE, shown, DAYS).cache()
     assert collected(whole, own_names(TABLE)) == expected(schema, shown, DAYS)
     split = 5
     carry = whole.where(F.to_date("event_timestamp") == DAYS[split])
@@ -169,6 +169,7 @@ def test_every_kind_is_what_its_definition_says_in_one_range_or_two(spark, schem
     )
     in_range = {key: row for key, row in collected(whole).items() if key[1] >= DAYS[split]}
     assert collected(later) == in_range
+    whole.unpersist()
 
 
 ORDER = Label(

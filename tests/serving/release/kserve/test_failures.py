@@ -9,6 +9,8 @@ from support.serving.release.rollout_commands import (
     CANDIDATE,
     CONTROL,
     KNATIVE,
+    NEVER_READY,
+    PATIENT,
     STANDARD,
     promote,
     try_canary,
@@ -19,7 +21,6 @@ from serving.release.kserve import cluster, manifest, target
 
 BEFORE = 6
 """Requests by which a deployment finds its rights and the service; they are not repeated."""
-PATIENT = ["--ready-timeout-seconds", "20"]
 AWAY = [REFUSED, 500, 503, 429, 504]
 
 
@@ -61,7 +62,7 @@ def test_a_deployment_bears_an_api_server_that_is_away_for_a_while(api, deploy, 
 def test_a_canary_bears_an_api_server_that_is_away_for_a_while(api, deploy, call, fault):
     deploy()
     once_applied(api, lambda: api.faults.extend([fault] * 8))
-    code, summary = try_canary(call, *BRIEF, *PATIENT)
+    code, summary = try_canary(call, *BRIEF)
     assert (code, summary.get("error")) == (0, None)
     assert promote(call, *PATIENT)[0] == 0
 
@@ -78,7 +79,7 @@ def test_metrics_that_cannot_be_read_for_a_while_are_read_again(api, deploy, cal
         return fault if len(readings) <= 5 else None
 
     api.fault_of = faults
-    assert try_canary(call, *BRIEF, *PATIENT)[0] == 0
+    assert try_canary(call, *BRIEF)[0] == 0
     assert len(readings) > 5
 
 
@@ -175,7 +176,7 @@ def test_a_token_that_is_renewed_in_its_file_is_read_again(api, deploy, call, tm
         api.token = "second"
 
     once_applied(api, renew)
-    assert try_canary(call, *BRIEF, *PATIENT)[0] == 0
+    assert try_canary(call, *BRIEF)[0] == 0
     assert promote(call, *PATIENT)[0] == 0
 
 
@@ -183,7 +184,7 @@ def test_a_token_that_is_revoked_leaves_the_reason_and_the_way_out(api, deploy, 
     api.token = "first"
     deploy()
     once_applied(api, lambda: setattr(api, "token", "another"))
-    code, summary = try_canary(call, *BRIEF)
+    code, summary = try_canary(call, *NEVER_READY, *BRIEF)
     assert (code, summary["rolled_back"]) == (1, False)
     assert "401; Unauthorized" in summary["error"]
     assert summary["error"].endswith("run `python -m serving rollback`")

@@ -8,6 +8,8 @@ from support.serving.release.rollout_commands import (
     CANDIDATE,
     CONTROL,
     KNATIVE,
+    NEVER_READY,
+    PATIENT,
     STANDARD,
     promote,
     try_canary,
@@ -32,7 +34,7 @@ def test_a_whole_rollout_works_where_observed_generation_is_a_childs_counter(
     assert status["observedGeneration"] < metadata["generation"]
     assert spec.ROLLOUT_ANNOTATION not in metadata["annotations"]
     third = ["--version", "third", "--storage-uri", "s3://models/third"]
-    assert call("canary", *third, "--ready-timeout-seconds", "1", *BRIEF)[0] == 0
+    assert call("canary", *third, *PATIENT, *BRIEF)[0] == 0
     code, summary = call("rollback")
     assert (code, summary["from"], summary["to"]) == (0, "third", CANDIDATE)
     assert api.behaviour(CANDIDATE).has_traffic
@@ -84,7 +86,7 @@ def test_shares_that_kserve_reports_and_no_route_has_are_none(api, deploy, call)
     deploy()
     api.controller.has_weights = False
     before = copy.deepcopy(api.live["spec"])
-    code, summary = try_canary(call, *BRIEF)
+    code, summary = try_canary(call, *NEVER_READY, *BRIEF)
     assert (code, summary["rolled_back"]) == (1, True)
     assert f"HTTPRoute ranker: {TRIED} has 0 % of the traffic; 5" in summary["error"]
     assert "KServe after 0.20" in summary["error"]
@@ -98,7 +100,7 @@ def test_grpc_calls_have_the_share_too(api, deploy, call):
     (container,) = api.live["spec"]["predictor"]["containers"]
     assert {"name": "h2c", "containerPort": 8081, "protocol": "TCP"} in container["ports"]
     api.controller.has_grpc_weights = False
-    code, summary = try_canary(call, *BRIEF)
+    code, summary = try_canary(call, *NEVER_READY, *BRIEF)
     assert (code, f"{TRIED} has 0 % of the traffic; 5" in summary["error"]) == (1, True)
     api.controller.has_grpc_weights = True
     assert try_canary(call, *BRIEF)[0] == 0
@@ -119,7 +121,7 @@ def test_a_share_that_is_only_asked_for_is_none(api, deploy, call, mode, says):
         return status
 
     api.controller.reconcile = once
-    code, summary = try_canary(call, *BRIEF)
+    code, summary = try_canary(call, *NEVER_READY, *BRIEF)
     assert (code, summary["steps"], says in summary["error"]) == (1, [], True)
 
 
@@ -147,7 +149,7 @@ def test_a_route_that_its_gateway_refuses_gives_no_share(api, deploy, call):
 def test_a_canary_whose_pods_do_not_come_never_gets_a_request(api, deploy, call, mode, says):
     deploy(*mode)
     api.behaviour(CANDIDATE).never_ready = "quota is used up"
-    code, summary = try_canary(call, *BRIEF)
+    code, summary = try_canary(call, *NEVER_READY, *BRIEF)
     assert (code, summary["rolled_back"]) == (1, True)
     assert says in summary["error"]
     assert "is False: quota is used up" in summary["error"]

@@ -14,6 +14,7 @@ from support.serving.release.rollout_commands import (
     CANDIDATE_MODEL,
     CONTROL,
     KNATIVE,
+    NEVER_READY,
     STANDARD,
     promote,
     try_canary,
@@ -114,7 +115,7 @@ def test_a_bad_canary_is_rolled_back_with_the_reason(api, deploy, call, changes,
     before = copy.deepcopy(api.live["spec"])
     for name, value in changes.items():
         setattr(api.behaviour(CANDIDATE), name, value)
-    code, summary = try_canary(call, "--step-timeout-seconds", "3")
+    code, summary = try_canary(call, *NEVER_READY, "--step-timeout-seconds", "3")
     assert code == 1
     assert says in summary["error"]
     assert summary["error"].endswith(f"all traffic is at {CONTROL} again")
@@ -137,7 +138,7 @@ def test_a_rollback_is_tried_again_when_the_api_refuses_it(api, deploy, call):
     deploy()
     api.behaviour(CANDIDATE).never_ready = "no"
     api.refused_applies = ["", "webhook is away", "webhook is away"]
-    code, summary = try_canary(call)
+    code, summary = try_canary(call, *NEVER_READY)
     assert (code, summary["rolled_back"]) == (1, True)
     assert "canary" not in api.live["spec"]
 
