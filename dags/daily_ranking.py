@@ -12,8 +12,9 @@ built before it. *Waiting for the run lease*: an earlier day, or another run, go
 **Look.** Each task's XCom `return_value` is its job's summary; its link opens the job's page.
 
 **Do.** Read the alert in the task's log (`ALERT {…}`; also of a green `evaluate`), open its page of
-`infra/runbooks/`, clear the task when the cause is gone. To run a past day again, clear its run or
-trigger one with its `day`: that rewrites its partitions; not champion, server, newer online values.
+`infra/runbooks/`, clear the task when the cause is gone. A run that is not done in time raises the
+alert of a deadline (`lake-old`). To run a past day again, clear its run or trigger one with its
+`day`: that rewrites its partitions; not champion, server, newer online values.
 """
 
 import datetime

@@ -26,11 +26,11 @@ def _promise(objective: Share | Limit) -> str:
     # An expression is shown in full below the table.
     is_expression = "(" in objective.limit
     words = "at most as declared" if is_expression else objective.limit_words
-    held = f", but for {objective.for_}" if objective.for_ else ""
-    return f"{words}{held}{', **deadline**' if objective.deadline else ''}"
+    held = f"; alert after {objective.for_}" if objective.for_ else ""
+    return f"{words}{held}{'; **deadline**' if objective.deadline else ''}"
 
 
 def _indicator(objective: Share | Limit) -> str:
     if isinstance(objective, Share):
-        return f"{objective.bad}\n/ ({objective.all})"
+        return f"({objective.bad})\n/ ({objective.all})"
     return objective.indicator
