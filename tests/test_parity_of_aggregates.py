@@ -1,4 +1,4 @@
-"""Declared aggregates by category, by user and category, and by context: offline equals online.
+"""Declared aggregates and histories, by ids, attributes and context: offline equals online.
 
 Four days are built one after the other; before the third, items change their category. Before a day
 comes online, the requests of its impressions are put together by the endpoint over the store as the
@@ -6,55 +6,27 @@ day before left it, and compared to the bit with the training examples.
 """
 
 import collections
-import dataclasses
 import datetime
 import json
 import shutil
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.features.declared import HOUR, aggregate, declared, named, with_tables
+from support.features.declared import HOUR
+from support.features.declared_replay import INTERESTS, KEYS, LENGTH, SCHEMA, TABLES
 from support.parity import differences
 from support.redis_server import running_redis
 
 from features.encoding.encode import RowStatus
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake, day_range
-from features.schema import SOURCE, Column, Dtype, Kind, Schema
+from features.schema import SOURCE
 from features.schema.keys import pair_key
 
 pytestmark = pytest.mark.spark
 
 UTC = datetime.UTC
-KINDS = (
-    aggregate("shown", "impressions", "count"),
-    aggregate("ctr", "click", "rate"),
-    aggregate("odds", "true_probability", "mean", scale=0.001),
-    aggregate("last", "click", "recency"),
-    aggregate("items", "impressions", "distinct", distinct_of="item_id"),
-)
-KEYS = {
-    "category": ("item_category",),
-    "pair": ("user_id", "item_category"),
-    "segment_device": ("user_segment", "device"),
-}
-TABLES = [declared(f"{name}_daily", by, named(name, KINDS)) for name, by in KEYS.items()]
-VECTOR = Column(
-    name="item_vector",
-    dtype=Dtype.FLOAT64_LIST,
-    kind=Kind.DENSE,
-    max_length=4,
-    doc="An embedding of the item.",
-)
-
-
-def with_vectors(schema: Schema) -> Schema:
-    *others, items = schema.tables
-    wider = dataclasses.replace(items, columns=(*items.columns, VECTOR))
-    return dataclasses.replace(schema, tables=(*others, wider))
-
-
-SCHEMA = with_vectors(with_tables(*TABLES).without_push())
 DAYS = day_range(SCHEMA.first_day, SCHEMA.first_day + 3 * ONE_DAY)
 FIRST_CHANGED = 20
 """Items from this number on change their category."""
@@ -226,6 +198,43 @@ def test_impressions_stay_with_the_category_that_they_had(work, name):
     assert {key: row[f"{name}_shown_all"] for key, row in rows.items()} == shown
     positives = f"{name}_daily_click_positives_all"
     assert {key: row[positives] for key, row in rows.items()} == {k: clicked[k] for k in shown}
+
+
+def test_a_history_keeps_the_categories_of_the_moments_of_its_impressions(work):
+    """The last day's lists, taken again from the examples."""
+    end = datetime.datetime.combine(DAYS[-1] + ONE_DAY, datetime.time(), UTC)
+    clicks = collections.defaultdict(list)
+    for row in (row for day in DAYS for row in examples_of(work, day).to_pylist()):
+        if row["click"] and row["timestamp"] + SCHEMA.label.delay < end:
+            clicks[row["user_id"]].append((row["item_id"], row["item_category"]))
+    rows = {row["user_id"]: row for row in work.features(INTERESTS, [DAYS[-1]]).collect()}
+    pairs = {
+        user: list(zip(row["clicked_item_id"], row["clicked_item_category"], strict=True))
+        for user, row in rows.items()
+    }
+    assert pairs == {user: clicks[user][: -LENGTH - 1 : -1] for user in rows}
+    kept = {item: set() for item in range(40)}
+    for item, category in (pair for of_user in pairs.values() for pair in of_user):
+        kept[item].add(category)
+    assert max(map(len, kept.values())) == 2
+
+
+def test_lists_and_ages_are_inputs_of_most_impressions(served):
+    table, candidates = served[-1]
+    schema = SCHEMA.table_owners
+    assert schema["clicked_item_id"].name == "item_id"
+    for name in ("clicked_item_category", "seen_device", "category_visitors_user_id"):
+        lengths = [one.inputs.tiled([name]).ids[name].lengths[0] for one in candidates]
+        assert max(lengths) >= LENGTH
+        assert sum(lengths) > len(table)
+    place = SCHEMA.dense_inputs().index("clicked_age_0")
+    newest, second = (
+        np.array([one.inputs.dense[0, place + n] for one in candidates]) for n in (0, 1)
+    )
+    is_there = ~np.isnan(second)
+    assert is_there.mean() > 0.3
+    assert (newest[is_there] <= second[is_there]).all()
+    assert newest[is_there].min() > 600
 
 
 def test_a_range_of_days_gives_the_rows_of_day_by_day(work, spark, tmp_path):

@@ -80,7 +80,7 @@ class EncodedTable:
     @property
     def num_bytes(self) -> int:
         """Memory of the encoded and the raw rows."""
-        encoded = self.numbers.values.nbytes + self.moments.nbytes + self.is_known.nbytes
+        encoded = self.numbers.num_bytes + self.moments.nbytes + self.is_known.nbytes
         encoded += self.visible_at.nbytes + (0 if self.earlier is None else self.earlier.nbytes)
         encoded += sum(ids.values.nbytes + ids.lengths.nbytes for ids in self.ids.values())
         return int(encoded + sum(values.nbytes for values in self.raw.values()))

@@ -112,58 +112,82 @@ def column_of(columns: Columns, name: str) -> pa.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """Dense inputs of B rows; ages are computed when the time of the request is known."""
+    """Dense inputs of B rows; the A ages are computed when the time of the request is known."""
 
     values: npt.NDArray[np.float32]
-    """(B, number of columns); NaN where a number is missing, and in every age."""
-    moments: dict[int, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
-    """By index among the columns: the epoch microseconds of an age, and whether it is missing."""
+    """(B, number of inputs); NaN where a number is missing, and in every age."""
+    ages: IntArray
+    """(A,) indices of the ages among the inputs."""
+    moments: IntArray
+    """(B, A) epoch microseconds from which ages are counted; 0 where an age is missing."""
+    is_missing: npt.NDArray[np.bool_]
+    """(B, A)."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the rows."""
+        return self.values.nbytes + self.moments.nbytes + self.is_missing.nbytes
 
     def take(self, rows: IntArray) -> "Numbers":
         """The numbers of some rows, in the order given."""
-        moments = {index: (at[rows], gone[rows]) for index, (at, gone) in self.moments.items()}
-        return Numbers(self.values[rows], moments)
+        moments, is_missing = self.moments[rows], self.is_missing[rows]
+        return Numbers(self.values[rows], self.ages, moments, is_missing)
 
     @staticmethod
     def joined(parts: Sequence["Numbers"]) -> "Numbers":
         """The rows of several, one after the other."""
-        moments = {
-            index: (
-                np.concatenate([part.moments[index][0] for part in parts]),
-                np.concatenate([part.moments[index][1] for part in parts]),
-            )
-            for index in parts[0].moments
-        }
-        return Numbers(np.concatenate([part.values for part in parts]), moments)
+        return Numbers(
+            np.concatenate([part.values for part in parts]),
+            parts[0].ages,
+            np.concatenate([part.moments for part in parts]),
+            np.concatenate([part.is_missing for part in parts]),
+        )
 
     def at(self, request_time: IntArray) -> npt.NDArray[np.float32]:
         """The dense inputs of requests at these epoch microseconds: (B,), or one for all rows."""
-        values = self.values.copy() if self.moments else self.values
-        for index, (moment, is_missing) in self.moments.items():
-            age = np.maximum(request_time - moment, 0) / MICROSECONDS_PER_SECOND
-            values[:, index] = np.where(is_missing, np.nan, age)
+        if not len(self.ages):
+            return self.values
+        values = self.values.copy()
+        ages = np.maximum(request_time[:, None] - self.moments, 0) / MICROSECONDS_PER_SECOND
+        values[:, self.ages] = np.where(self.is_missing, np.nan, ages)
         return values
 
 
 def encode_numbers(wanted: Sequence[Column], columns: Columns, *, size: int) -> Numbers:
-    """Dense inputs of some columns, for ``size`` rows; a list of numbers is one for each place."""
+    """Dense inputs of some columns, for ``size`` rows; a list is one for each place in it."""
     values = np.empty((size, sum(len(c.dense_names) for c in wanted)), dtype=np.float32)
-    moments = {}
+    ages: list[int] = []
+    moments = [np.zeros((size, 0), dtype=np.int64)]
+    is_missing = [np.zeros((size, 0), dtype=np.bool_)]
     end = 0
     for column in wanted:
         given, index = column_of(columns, column.name), end
         end += len(column.dense_names)
-        if column.dtype.is_list:
-            values[:, index:end] = _matrix(given, width=end - index)
-            continue
-        is_missing = is_null(given)
-        filled = _filled(given)
         if column.kind is Kind.AGE:
-            moments[index] = (filled, is_missing)
-            values[:, index] = np.nan
+            at, gone = _moments(column, given)
+            ages += range(index, end)
+            moments.append(at)
+            is_missing.append(gone)
+            values[:, index:end] = np.nan
+        elif column.dtype.is_list:
+            values[:, index:end] = _matrix(given, width=end - index)
         else:
-            values[:, index] = np.where(is_missing, np.nan, filled)
-    return Numbers(values, moments)
+            values[:, index] = np.where(is_null(given), np.nan, _filled(given))
+    indices = np.array(ages, dtype=np.int64)
+    return Numbers(values, indices, np.hstack(moments), np.hstack(is_missing))
+
+
+def _moments(column: Column, given: pa.Array) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+    """(B, places) epoch microseconds and which are missing: of a short list the last places."""
+    if not column.dtype.is_list:
+        return _filled(given).reshape(-1, 1), is_null(given).reshape(-1, 1)
+    lists = pc.list_slice(given, 0, column.max_length)
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    is_missing = np.arange(column.max_length) >= lengths.reshape(-1, 1)
+    moments, values = np.zeros(is_missing.shape, dtype=np.int64), lists.flatten()
+    moments[~is_missing] = _filled(values)
+    is_missing[~is_missing] = is_null(values)
+    return moments, is_missing
 
 
 def _matrix(lists: pa.Array, *, width: int) -> npt.NDArray[np.float64]:

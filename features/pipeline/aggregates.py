@@ -31,7 +31,7 @@ def is_positive(label: Label) -> SparkColumn:
 
 def label_delay_days(schema: Schema, table: FeatureTable | None = None) -> datetime.timedelta:
     """Whole days of impressions of which a table, or any, counts what becomes known later."""
-    if table and table.aggregates:
+    if table and table.is_declared:
         return datetime.timedelta(days=-(-delays(schema, table)[-1] // datetime.timedelta(days=1)))
     return datetime.timedelta(days=max(label.known_after_days for label in schema.labels))
 

@@ -51,6 +51,7 @@ from features.schema import (
     FeatureTable,
     TableKind,
 )
+from features.schema.keys import attributes_read
 from features.spark.session import feature_struct
 
 
@@ -88,11 +89,11 @@ def build(
     tables = work.schema.tables
     with contextlib.ExitStack() as previews:
         staged: dict[str, Candidate | None] = {}
-        # Keys that are made of attributes need those that are new with this build.
-        for is_by_key in (False, True):
-            some = [table for table in tables if bool(table.by) is is_by_key]
+        # Keys and histories of attributes need those that are new with this build.
+        need = [table for table in tables if attributes_read(work.schema, table)]
+        for some in ([table for table in tables if table not in need], need):
             staged |= _stage_tables(work, landing, some, days, available_at)
-            for table in some if any(table.by for table in tables) else ():
+            for table in some if need else ():
                 if table.kind is TableKind.ATTRIBUTES and (one := staged[table.name]):
                     previews.enter_context(work.lake.preview(one))
     return list_build(work, [one for table in tables if (one := staged[table.name])], days)

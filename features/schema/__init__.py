@@ -35,6 +35,7 @@ from features.schema.tables import (
     AggregateKind,
     Bag,
     FeatureTable,
+    History,
     Role,
     TableKind,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "DerivedId",
     "Dtype",
     "FeatureTable",
+    "History",
     "Kind",
     "Label",
     "Limits",

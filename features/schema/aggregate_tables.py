@@ -1,4 +1,4 @@
-"""Declared tables of aggregates: their columns, made of ``features.schema.measures``.
+"""Declared tables: columns of aggregates, made of ``features.schema.measures``, and histories.
 
 ``features.pipeline.tables.aggregate_rows`` computes them. Everything that is added up is an
 integer, so that the order of addition can change no bit; a number is added in multiples of its
@@ -7,8 +7,9 @@ integer, so that the order of addition can change no bit; a number is added in m
 
 import dataclasses
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from features.schema import histories as history_columns
 from features.schema.columns import Column, DeclarationError, Dtype, Kind
 from features.schema.labels import Label
 from features.schema.measures import MOST_UNITS, all_time_columns, windows_of
@@ -17,6 +18,7 @@ from features.schema.tables import (
     Aggregate,
     AggregateKind,
     FeatureTable,
+    History,
     Role,
     TableKind,
 )
@@ -28,7 +30,7 @@ _NUMBERS = {Dtype.INT64, Dtype.FLOAT64}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sources:
-    """What an aggregate can be of."""
+    """What an aggregate or a history can be of."""
 
     labels: Mapping[str, Label]
     columns: Mapping[str, Column]
@@ -36,6 +38,15 @@ class Sources:
     context: Mapping[str, Column]
     user: Column | None
     item: Column
+    attributes: Mapping[str, Column] = dataclasses.field(default_factory=dict)
+    """What is known of users and items."""
+
+    @property
+    def kept(self) -> dict[str, Column]:
+        """What a history can keep: ids, context and attributes with an embedding for each."""
+        ids = [column for column in (self.user, self.item) if column]
+        columns = (*ids, *self.context.values(), *self.attributes.values())
+        return {c.name: c for c in columns if c.kind is Kind.SPARSE and not c.dtype.is_list}
 
     @property
     def counted(self) -> list[str]:
@@ -48,26 +59,31 @@ def aggregate_table(
     *,
     name: str,
     by: tuple[str, ...],
-    aggregates: tuple[Aggregate, ...],
+    aggregates: tuple[Aggregate, ...] = (),
+    histories: tuple[History, ...] = (),
     windows_days: tuple[int, ...],
     ttl: datetime.timedelta,
     delay: datetime.timedelta,
     sources: Sources,
 ) -> FeatureTable:
-    """A daily table of declared aggregates.
+    """A daily table of declared aggregates and histories.
 
     Args:
         name: Of the table.
         by: One or two columns that a row is for.
-        aggregates: Its columns.
+        aggregates: Its values over windows.
+        histories: Its lists of the last impressions.
         windows_days: Trailing windows; there are also values of all time.
         ttl: A row older than this is expired.
         delay: From the end of the day until a reader may count on its rows.
         sources: What an aggregate can be of.
 
     Raises:
-        DeclarationError: An aggregate is of nothing, or of what it cannot be of.
+        DeclarationError: An aggregate is of nothing, or of what it cannot be of; a history keeps
+            what it cannot; or there is neither.
     """
+    if not aggregates and not histories:
+        raise DeclarationError(f"table {name}: no columns and no histories", table=name)
     alone = by[0] if len(by) == 1 else ""
     user = sources.user.name if sources.user else None
     role = {user: Role.USER, sources.item.name: Role.ITEM}.get(alone)
@@ -78,20 +94,33 @@ def aggregate_table(
         by=() if role else by,
         columns=(),
         aggregates=aggregates,
+        histories=histories,
         windows_days=windows_days,
         ttl=ttl,
         delay=delay,
-        doc=f"Aggregates by {' and '.join(by)}, over trailing days, as of the end of a day.",
+        doc=_doc(by, aggregates, histories),
     )
     for aggregate in aggregates:
         _check(table, aggregate, sources)
+    for history in histories:
+        history_columns.check(name, history, sources.labels, sources.kept)
     return dataclasses.replace(table, columns=tuple(_columns(table, sources)))
+
+
+def _doc(by: Sequence[str], aggregates: Sequence[Aggregate], histories: Sequence[History]) -> str:
+    key = " and ".join(by)
+    if not histories:
+        return f"Aggregates by {key}, over trailing days, as of the end of a day."
+    what = "Aggregates over trailing days, and histories," if aggregates else "Histories"
+    return f"{what} by {key}, as of the end of a day."
 
 
 def _columns(table: FeatureTable, sources: Sources) -> Iterator[Column]:
     for aggregate in table.aggregates:
         for window in windows_of(table, aggregate):
             yield _column(aggregate, window, sources)
+    for history in table.histories:
+        yield from history_columns.columns_of(history, sources.kept)
     own = {f"{one.name}_{w}" for one in table.aggregates for w in windows_of(table, one)}
     for measure, name in all_time_columns(table, sources.labels).items():
         if name not in own:

@@ -81,7 +81,8 @@ class Kind(enum.StrEnum):
     COUNT = "count"
     """A non-negative number with a long tail: dense, after log(1 + x) inside the model."""
     AGE = "age"
-    """Epoch microseconds of a past event: dense, as log(1 + seconds until the request)."""
+    """Epoch microseconds of a past event: dense, as log(1 + seconds until the request). Of a list
+    there is an input for each place, missing where a row has fewer."""
     STORED = "stored"
     """Kept in the tables, not an input of the model."""
 
@@ -121,7 +122,7 @@ class Column:
     hash_size: int = 0
     is_nullable: bool = False
     max_length: int = 0
-    """Most values in one row of a list column, of numbers exactly so many; 0: it is no list."""
+    """Most values in one row of a list column, of an embedding exactly so many; 0: no list."""
     shares_table_with: str = ""
     """Sparse column whose embedding table this one looks up, for example a history of item ids."""
     severity: Severity = Severity.WARNING
@@ -163,7 +164,7 @@ class Column:
 
     @property
     def dense_names(self) -> tuple[str, ...]:
-        """Of a dense input its name, of a list of numbers one for each place in it."""
+        """Of a dense input its name, of a list one for each place in it."""
         if not self.dtype.is_list:
             return (self.name,)
         return tuple(f"{self.name}_{place}" for place in range(self.max_length))
@@ -253,7 +254,7 @@ _TYPES_OF = {
     Kind.SPARSE: (Dtype.INT64, Dtype.STRING, Dtype.INT64_LIST, Dtype.STRING_LIST),
     **dict.fromkeys((Kind.RATE, Kind.COUNT), _NUMBERS),
     Kind.DENSE: (*_NUMBERS, Dtype.FLOAT64_LIST),
-    Kind.AGE: (Dtype.INT64,),
+    Kind.AGE: (Dtype.INT64, Dtype.INT64_LIST),
 }
 
 REQUEST_TIME = Column(

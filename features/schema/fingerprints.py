@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
 """To reword a description, or to move a limit, changes no row and no input."""
 _OF_LABELS = {"labels", "target"}
-_LEFT_OUT_WITHOUT_VALUE = {"example_id", "request", "neutral", "by", "aggregates"}
+_LEFT_OUT_WITHOUT_VALUE = {"example_id", "request", "neutral", "by", "aggregates", "histories"}
 """Without them a declaration is what it was before there were such fields."""
 
 
@@ -54,7 +54,8 @@ def rows_fingerprint(schema: "Schema") -> str:
             (table.name, table.kind, table.role, table.ttl, table.windows_days),
             (table.delay, table.counts_from_day_end),
             tuple(map(_stored, table.columns)),
-            *((table.by, table.aggregates) if table.aggregates else ()),
+            *((table.by, table.aggregates) if table.is_declared else ()),
+            *((table.histories,) if table.histories else ()),
         )
         for table in schema.tables
     )

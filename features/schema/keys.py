@@ -50,13 +50,13 @@ def key_sources(schema: "Schema") -> dict[str, Column]:
     return {column.name: column for column in (*entities, *schema.context, *attributes)}
 
 
-def attributes_in_key(schema: "Schema", table: FeatureTable) -> list[FeatureTable]:
-    """The tables of attributes whose columns are in a table's key."""
+def attributes_read(schema: "Schema", table: FeatureTable) -> list[FeatureTable]:
+    """The tables of attributes whose columns are in a table's key or its histories."""
     return [
         other
         for other in schema.tables
         if other.kind is TableKind.ATTRIBUTES
-        and any(column.name in table.by for column in other.columns)
+        and any(column.name in table.reads for column in other.columns)
     ]
 
 

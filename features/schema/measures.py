@@ -95,7 +95,7 @@ def all_time_columns(table: FeatureTable, labels: Mapping[str, Label]) -> dict[M
 
 
 def happened(of: str, labels: Mapping[str, Label]) -> Measure:
-    """What is above 0 where an impression is one of those that an aggregate is ``of``."""
+    """What is above 0 where an impression is one that an aggregate or a history is ``of``."""
     if of == IMPRESSIONS:
         return Measure(of, What.SHOWN)
     return Measure(of, What.POSITIVES if of in labels else What.VALUES)
@@ -116,5 +116,6 @@ def known_after(schema: Schema, measure: Measure) -> datetime.timedelta:
 def delays(schema: Schema, table: FeatureTable) -> list[datetime.timedelta]:
     """From an impression until what a table counts of it is known, each once, in order."""
     labels = labels_of(schema)
-    of = [*all_time_columns(table, labels), *(happened(a.of, labels) for a in table.aggregates)]
-    return sorted({datetime.timedelta(0), *(known_after(schema, measure) for measure in of)})
+    of = [*(one.of for one in table.aggregates), *(one.of for one in table.histories)]
+    counted = [*all_time_columns(table, labels), *(happened(one, labels) for one in of)]
+    return sorted({datetime.timedelta(0), *(known_after(schema, measure) for measure in counted)})

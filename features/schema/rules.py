@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from features.schema.columns import (
     CREATED,
     DAY,
+    DENSE_KINDS,
     EVENT_TIMESTAMP,
     EXAMPLE_ID,
     EXAMPLE_KEY,
@@ -47,7 +48,7 @@ def check_names(schema: "Schema") -> None:
     _check_ids(schema)
     names = [column.name for column in schema.columns()]
     # The inputs of a list of numbers have names of their own.
-    lists = [column for column in schema.inputs(Kind.DENSE) if column.dtype.is_list]
+    lists = [column for column in schema.inputs(*DENSE_KINDS) if column.dtype.is_list]
     names += [name for column in lists for name in column.dense_names]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -71,7 +72,8 @@ def check_names(schema: "Schema") -> None:
             )
     _check_shared_tables(schema)
     for column in schema.context:
-        if column.dtype is Dtype.FLOAT64_LIST:
+        is_dense_list = column.dtype.is_list and column.kind in DENSE_KINDS
+        if column.dtype is Dtype.FLOAT64_LIST or is_dense_list:
             raise DeclarationError(
                 f"column {column.name}: {column.dtype} in context; a request has no lists, so an "
                 "attribute of the user or the item",

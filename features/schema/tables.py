@@ -75,6 +75,20 @@ class Aggregate:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class History:
+    """The last impressions of a key, newest first: a list for each of some columns of theirs."""
+
+    name: str
+    """Begins the names of its columns: ``<name>_item_id``, ``<name>_age``."""
+    of: str
+    """``impressions`` for the last that were shown, or a label for its last positives."""
+    length: int
+    """How many are kept."""
+    columns: tuple[str, ...]
+    """What is kept of each: ids, context, attributes as they were visible at it, and ``age``."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureTable:
     """A feature table: whose rows it has, when they can be counted on, and how long they hold."""
 
@@ -98,12 +112,24 @@ class FeatureTable:
     by: tuple[str, ...] = ()
     """With the role ``candidate``: the one or two columns that make the key."""
     aggregates: tuple[Aggregate, ...] = ()
-    """Of a daily table: what it computes; without any, what ``item_daily`` does."""
+    """Of a daily table that is declared: the values that it computes."""
+    histories: tuple[History, ...] = ()
+    """Of a daily table that is declared: the last impressions that it keeps."""
 
     def __post_init__(self) -> None:
         """State must expire: its jobs read back exactly one time-to-live."""
         if self.kind is TableKind.STATE and self.ttl is None:
             raise ValueError(f"table {self.name}: ttl None; a state table needs a finite ttl")
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether it says what it computes; another daily table is ``item_daily``."""
+        return bool(self.aggregates or self.histories)
+
+    @functools.cached_property
+    def reads(self) -> frozenset[str]:
+        """What the rows of a declared table take of an impression beside its labels and numbers."""
+        return frozenset((*self.by, *(name for one in self.histories for name in one.columns)))
 
     @functools.cached_property
     def of(self) -> str:

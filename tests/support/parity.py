@@ -200,7 +200,8 @@ def owner(name: str, schema=SCHEMA):
     """The table that an input is made from."""
     for table in schema.tables:
         columns = [*table.columns, *(bag.column for bag in table.bags)]
-        if name == table.missing_indicator or name in {column.name for column in columns}:
+        names = {name for column in columns for name in (column.name, *column.dense_names)}
+        if name == table.missing_indicator or name in names:
             return table
     raise AssertionError(name)
 

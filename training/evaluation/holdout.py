@@ -131,7 +131,7 @@ def named_slices(examples: Examples, schema: Schema) -> dict[str, npt.NDArray[np
     """Parts of the rows that must not break: new users, heavy users, new items."""
     slices = {}
     for table in schema.tables:
-        if table.kind is TableKind.ATTRIBUTES or table.aggregates:
+        if table.kind is TableKind.ATTRIBUTES or table.is_declared:
             continue
         count = examples.table.column(f"{table.role}_impressions_all").fill_null(0).to_numpy()
         if table.role is Role.USER:

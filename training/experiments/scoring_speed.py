@@ -161,16 +161,16 @@ def _request(schema: Schema, inputs: Inputs, size: int) -> RequestInputs:
     """One user with a history, and so many candidates."""
     random = np.random.default_rng(0)
     lists = {column.name for column in schema.sparse_inputs() if column.dtype.is_list}
-    of_item = {
+    of_candidate = {
         column.name
         for table in schema.tables
-        if table.role is Role.ITEM
+        if table.role is not Role.USER
         for column in (*table.columns, *(bag.column for bag in table.bags))
     }
     shared: dict[str, Ids] = {}
     each: dict[str, Ids] = {}
     for sparse in inputs.sparse:
-        is_each = sparse.name in of_item or sparse.name == schema.item.name
+        is_each = sparse.name in of_candidate or sparse.name == schema.item.name
         count, most = (size, 4) if is_each else (1, _HISTORY)
         lengths = np.full(count, most if sparse.name in lists else 1, dtype=np.int32)
         values = random.integers(0, sparse.num_rows, int(lengths.sum()))

@@ -1,8 +1,9 @@
 """What a schema file may say of a table of declared aggregates."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from features.datasets.schema_files.entry import Entry
 from features.datasets.schema_files.values import ColumnName, Number, PositiveSpan, Span
@@ -27,19 +28,40 @@ class AggregateEntry(Entry):
     exact, within windows_days only."""
 
 
+class HistoryEntry(Entry):
+    """The last impressions of a key, newest first, such as ``clicked_item_id``, ``clicked_age``."""
+
+    of: ColumnName
+    """impressions for the last that were shown, or a label's name for its last positives."""
+    length: Annotated[int, Field(ge=1, le=1_000)]
+    """How many are kept; age is an input for each of them."""
+    columns: Annotated[list[ColumnName], Field(min_length=1)]
+    """What is kept of each: the user, the item, context and attributes that are sparse, as they
+    were at the impression; and age, the time since then. An impression without one of them is in no
+    list."""
+
+
 class AggregatesEntry(Entry):
-    """Aggregates of impressions over trailing days, as of the end of each day, by a key."""
+    """Aggregates of impressions over trailing days, and the last of them, by a key and day."""
 
     kind: Literal["aggregates"]
     name: ColumnName
     """Name of the table."""
     by: Annotated[list[ColumnName], Field(min_length=1, max_length=2)]
     """What a row is for: one or two of the user, the item, a context column, an attribute."""
-    windows_days: list[Annotated[int, Field(ge=1, le=3_660)]]
-    """Lengths of the windows, in days; values of all time are always there."""
+    windows_days: list[Annotated[int, Field(ge=1, le=3_660)]] = []
+    """Lengths of the windows of columns, in days; values of all time are always there."""
     ttl: PositiveSpan
     """A row older than this at a request is expired."""
     delay: Span
     """From the end of the day until a reader may count on the row."""
-    columns: Annotated[dict[ColumnName, AggregateEntry], Field(min_length=1)]
-    """What is computed, by the name with which the columns begin."""
+    columns: dict[ColumnName, AggregateEntry] = {}
+    """What is computed over windows, by the name with which the columns begin."""
+    histories: dict[ColumnName, HistoryEntry] = {}
+    """The last impressions that are kept, by the name with which the columns begin."""
+
+    @model_validator(mode="after")
+    def _has_columns(self) -> Self:
+        if not self.columns and not self.histories:
+            raise PydanticCustomError("columns", "needs columns, histories or both")
+        return self

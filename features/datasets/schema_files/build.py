@@ -1,7 +1,7 @@
 """A schema file as the schema that it declares, or as errors that name its lines."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -109,6 +109,7 @@ class _Builder:
             context={column.name: column for column in context},
             user=user,
             item=item,
+            attributes=self._attributes(entry.tables),
         )
         tables = [
             self._table(table, item, label, sources, ("tables", index))
@@ -163,6 +164,15 @@ class _Builder:
         for name in (*(c.name for c in table.columns), *(bag.column.name for bag in table.bags)):
             self._columns.setdefault(name, key)
         return table
+
+    def _attributes(self, entries: Sequence[TableEntry]) -> dict[str, Column]:
+        """Columns of attributes by name, which a table before theirs may keep in a history."""
+        return {
+            column.name: column
+            for index, entry in enumerate(entries)
+            if isinstance(entry, UserAttributesEntry | ItemAttributesEntry)
+            for column in self._columns_of(entry.columns, ("tables", index, "columns"))
+        }
 
     def _columns_of(self, entries: Mapping[str, StoredEntry], key: Key) -> tuple[Column, ...]:
         return tuple(self._column(name, entry, (*key, name)) for name, entry in entries.items())

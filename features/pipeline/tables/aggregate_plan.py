@@ -1,4 +1,4 @@
-"""What the columns of a declared table are made of: integers of impressions, and their windows."""
+"""What the columns of a declared table are made of: integers of impressions, windows and lists."""
 
 import dataclasses
 import datetime
@@ -8,8 +8,17 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from features.pipeline.aggregates import is_positive, newest_rows
-from features.schema import DAY, REQUEST_TIME, Aggregate, AggregateKind, FeatureTable, Label, Schema
+from features.pipeline.aggregates import MICROSECONDS_PER_SECOND, is_positive, newest_rows
+from features.schema import (
+    DAY,
+    REQUEST_TIME,
+    Aggregate,
+    AggregateKind,
+    FeatureTable,
+    History,
+    Label,
+    Schema,
+)
 from features.schema.measures import (
     MOST_UNITS,
     Measure,
@@ -31,6 +40,18 @@ CARRIED = "_is_carried"
 def change_of(aggregate: Aggregate, window: str) -> str:
     """Name of the change of a number of different values, and then of that number."""
     return f"_distinct_{aggregate.name}_{window}"
+
+
+def list_of(history: History) -> str:
+    """Name of a history's list of structs while rows are computed."""
+    return f"_history_{history.name}"
+
+
+def day_after(delay: datetime.timedelta) -> SparkColumn:
+    """The day on which something is known that is known so long after an impression."""
+    micros = round(delay.total_seconds() * MICROSECONDS_PER_SECOND)
+    at = F.timestamp_micros(F.unix_micros(REQUEST_TIME.name) + micros)
+    return F.to_date(at).alias(DAY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +98,11 @@ class Plan:
         """Names of that of which the latest counts."""
         return [m.column for m in self.measures if m.what is What.LAST_AT]
 
+    @property
+    def lists(self) -> list[str]:
+        """Names of the lists, of which a day without one has the newest before."""
+        return [list_of(one) for one in self.table.histories]
+
     def value(self, measure: Measure) -> SparkColumn:
         """What an impression adds, as an integer; null or 0 where nothing."""
         one = F.lit(1).cast("bigint")
@@ -113,6 +139,7 @@ class Plan:
         added = [m.column for m in self.measures if m.what is not What.LAST_AT]
         columns = {f"{n}_all": F.sum(since_carry(n)).over(ever) for n in (SEEN, *added)}
         columns |= {f"{n}_all": F.max(since_carry(n)).over(ever) for n in self.latest}
+        columns |= {n: F.last(n, ignorenulls=True).over(ever) for n in self.lists}
         for days in self.table.windows_days:
             trailing = in_days.rangeBetween(1 - days, 0)
             columns |= {f"{name}_{days}d": F.sum(name).over(trailing) for name in added}
@@ -139,6 +166,10 @@ class Plan:
         for aggregate in self.table.aggregates:
             for window in windows_of(self.table, aggregate):
                 made[f"{aggregate.name}_{window}"] = self._derived(aggregate, window)
+        for history in self.table.histories:
+            for name in history.columns:
+                values = F.col(f"{list_of(history)}.{name}")
+                made[f"{history.name}_{name}"] = F.coalesce(values, F.array())
         for measure, name in self.all_time.items():
             made.setdefault(name, F.col(f"{measure.column}_all"))
         return [made[column.name].alias(column.name) for column in self.table.columns]

@@ -1,4 +1,4 @@
-"""Declared aggregates of a key as of the end of each day, with Spark's native functions.
+"""Declared aggregates and histories of a key as of each day's end, with Spark's native functions.
 
 As in ``item_daily`` everything is added up as integers, by day first; windows are sums of days, and
 all of time is what the newest earlier row has and the days since. An impression counts when it
@@ -9,13 +9,12 @@ import datetime
 import functools
 from collections.abc import Sequence
 
-from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from features.pipeline.aggregates import MICROSECONDS_PER_SECOND
-from features.pipeline.tables.aggregate_plan import CARRIED, SEEN, Plan, change_of
-from features.schema import DAY, EVENT_TIMESTAMP, REQUEST_TIME, Aggregate, FeatureTable, Schema
+from features.pipeline.tables.aggregate_plan import CARRIED, SEEN, Plan, change_of, day_after
+from features.pipeline.tables.history_rows import history_days
+from features.schema import DAY, EVENT_TIMESTAMP, Aggregate, FeatureTable, Schema
 from features.schema.measures import What, delays, happened, known_after
 
 
@@ -32,9 +31,9 @@ def aggregate_rows(
 
     Args:
         schema: The data set's schema.
-        table: Its table, with ``aggregates``.
-        impressions: Impressions with the table's key, from the first day that is read on, until the
-            last of ``days``; those without a key count nowhere.
+        table: Its table, with ``aggregates`` or ``histories``.
+        impressions: Impressions with the table's key and what its histories keep, from the first
+            day that is read on, until the last of ``days``; those without a key count nowhere.
         carry: The table's rows of ``carry_day``; no rows when None.
         carry_day: Newest day before ``days`` of which the table has rows.
         days: Days of which rows are wanted, in order.
@@ -51,12 +50,17 @@ def aggregate_rows(
     seen = deltas.select(key).union(carried.select(key)).distinct()
     calendar = F.explode(F.array(*(F.lit(day) for day in days))).alias(DAY)
     grid = seen.select(key, calendar)
-    daily = functools.reduce(
-        lambda whole, part: whole.unionByName(part, allowMissingColumns=True),
-        [grid, deltas, *(_changes(plan, known, one, days[-1]) for one in plan.distinct)],
-    )
+    lists = [
+        history_days(
+            plan, one, impressions=known, carry=carry, carry_day=carry_day, last_day=days[-1]
+        )
+        for one in table.histories
+    ]
+    changes = [_changes(plan, known, one, days[-1]) for one in plan.distinct]
+    daily = _union([grid, deltas, *changes, *lists])
     sums = [F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in names]
-    summed = daily.groupBy(key, DAY).agg(*sums, *(F.max(name).alias(name) for name in plan.latest))
+    largest = [F.max(name).alias(name) for name in (*plan.latest, *plan.lists)]
+    summed = daily.groupBy(key, DAY).agg(*sums, *largest)
     windowed = summed.withColumns(plan.windows(carry_day)).where(F.col(DAY).isin(list(days)))
     whole = windowed.join(carried, on=key, how="left").withColumns(plan.with_carried())
     is_seen = F.coalesce(F.col(CARRIED), F.lit(False)) | (F.col(f"{SEEN}_all") > 0)
@@ -75,12 +79,10 @@ def _deltas(plan: "Plan", impressions: DataFrame, *, last_day: datetime.date) ->
         of = [m for m in plan.measures if known_after(plan.schema, m) == delay]
         is_first = F.lit(int(not delay)).cast("bigint").alias(SEEN)
         values = [plan.value(measure).alias(measure.column) for measure in of]
-        parts.append(impressions.select(plan.key, _day_after(delay), is_first, *values))
-    events = functools.reduce(
-        lambda whole, part: whole.unionByName(part, allowMissingColumns=True), parts
-    )
+        parts.append(impressions.select(plan.key, day_after(delay), is_first, *values))
     return (
-        events.where(F.col(DAY) <= F.lit(last_day))
+        _union(parts)
+        .where(F.col(DAY) <= F.lit(last_day))
         .groupBy(plan.key, DAY)
         .agg(
             F.sum(SEEN).alias(SEEN),
@@ -105,7 +107,7 @@ def _changes(
         counted.select(
             plan.key,
             F.col(aggregate.distinct_of).alias("_value"),
-            _day_after(known_after(plan.schema, measure)),
+            day_after(known_after(plan.schema, measure)),
         )
         .where(F.col("_value").isNotNull() & (F.col(DAY) <= F.lit(last_day)))
         .distinct()
@@ -126,13 +128,11 @@ def _changes(
         is_last = F.col("_next").isNull() | (leaves < F.col("_next"))
         parts.append(ordered.where(is_new).select(plan.key, DAY, one))
         parts.append(ordered.where(is_last).select(plan.key, leaves.alias(DAY), (-one).alias(name)))
+    return _union(parts)
+
+
+def _union(frames: Sequence[DataFrame]) -> DataFrame:
+    """All rows; null in the columns that a frame has not."""
     return functools.reduce(
-        lambda whole, part: whole.unionByName(part, allowMissingColumns=True), parts
+        lambda whole, part: whole.unionByName(part, allowMissingColumns=True), frames
     )
-
-
-def _day_after(delay: datetime.timedelta) -> SparkColumn:
-    """The day on which something is known that is known so long after an impression."""
-    micros = round(delay.total_seconds() * MICROSECONDS_PER_SECOND)
-    at = F.timestamp_micros(F.unix_micros(REQUEST_TIME.name) + micros)
-    return F.to_date(at).alias(DAY)

@@ -1,12 +1,13 @@
 """Keys of declared tables in Spark: the same that ``features.schema.keys`` makes for a request.
 
-An impression has the attributes that were visible at it, in the aggregates of a key as in the
-training examples: when an item changes its category, earlier impressions stay with the old one.
+An impression has the attributes that were visible at it, in the aggregates and histories of a key
+as in the training examples: when an item changes its category, earlier impressions stay with the
+old one.
 """
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
@@ -15,7 +16,7 @@ from pyspark.sql import functions as F
 from features.pipeline.point_in_time import join_as_of
 from features.pipeline.workspace import Workspace, visible_days
 from features.schema import DAY, REQUEST_TIME, FeatureTable, Schema
-from features.schema.keys import ESCAPE, SEPARATOR, attributes_in_key
+from features.schema.keys import ESCAPE, SEPARATOR, attributes_read
 
 
 def key_value(table: FeatureTable) -> SparkColumn:
@@ -34,24 +35,21 @@ def _escaped(column: SparkColumn) -> SparkColumn:
 
 
 def with_key(work: Workspace, table: FeatureTable, impressions: DataFrame) -> DataFrame:
-    """Impressions with the key column of a table, as of each impression.
+    """Impressions with the key column of a table and the attributes that it reads, as of each.
 
     Args:
         work: Session, schema and lake; of attributes, what has been published or is previewed.
         table: The table.
         impressions: Impressions, with their columns.
     """
-    if not table.by:
-        return impressions
     joined = impressions
-    for attributes in attributes_in_key(work.schema, table):
-        joined = _with_attributes(work, attributes, table.by, joined)
-    keyed = joined.withColumn(table.of, key_value(table))
-    return keyed.select(*impressions.columns, table.of)
+    for attributes in attributes_read(work.schema, table):
+        joined = _with_attributes(work, attributes, table.reads, joined)
+    return joined.withColumn(table.of, key_value(table)) if table.by else joined
 
 
 def _with_attributes(
-    work: Workspace, attributes: FeatureTable, names: Sequence[str], impressions: DataFrame
+    work: Workspace, attributes: FeatureTable, names: Collection[str], impressions: DataFrame
 ) -> DataFrame:
     """Impressions with some columns of a table of attributes as they were visible at each."""
     columns = tuple(column for column in attributes.columns if column.name in names)

@@ -75,7 +75,7 @@ def daily_rows(
     carry_day = _carry_day(work, table, days[0])
     since = first_input(work, table, days[0])
     impressions = work.impressions(work.lake.days_between(IMPRESSIONS, since, days[-1]))
-    compute = aggregate_rows if table.aggregates else item_daily
+    compute = aggregate_rows if table.is_declared else item_daily
     return compute(
         work.schema,
         table,

@@ -141,9 +141,12 @@ def test_the_examples_of_the_page_are_tables(tmp_path):
         "item",
         "by_item_category",
         "by_user_id_and_item_category",
+        "user",
         "item",
+        "user",
     ]
-    names = {column.name for column in schema.columns()}
-    named = set(re.findall(r"`(\w+_(?:\d+d|all))`", page))
-    assert len(named) == 4
+    names = {column.name for column in schema.columns()} | set(schema.dense_inputs())
+    columns = r"`(\w+_(?:\d+d|all)|(?:bought|seen|visitor_positive)_\w+)`"
+    named = set(re.findall(columns, page))
+    assert len(named) == 11
     assert named <= names

@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 
 from features.datasets.catalog import schema_of
-from features.schema import Aggregate, AggregateKind, FeatureTable, Schema
+from features.schema import Aggregate, AggregateKind, FeatureTable, History, Schema, TableKind
 from features.schema.aggregate_tables import Sources, aggregate_table
 from features.schema.measures import labels_of
 
@@ -15,6 +15,10 @@ HOUR = datetime.timedelta(hours=1)
 
 def aggregate(name: str, of: str, kind: str, **options) -> Aggregate:
     return Aggregate(name=name, of=of, kind=AggregateKind(kind), **options)
+
+
+def history(name: str, of: str, length: int, *columns: str) -> History:
+    return History(name=name, of=of, length=length, columns=columns)
 
 
 ALL_KINDS = (
@@ -47,6 +51,11 @@ def declared(
             context=context,
             user=schema.user,
             item=schema.item,
+            attributes={
+                column.name: column
+                for table in schema.tables_of(TableKind.ATTRIBUTES)
+                for column in table.columns
+            },
         ),
         **given,
     )

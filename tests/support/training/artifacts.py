@@ -100,7 +100,7 @@ def request_of(
     item_side = {schema.item.name} | {
         column.name
         for table in schema.tables
-        if table.role.value == "item"
+        if table.role.value != "user"
         for column in (*table.columns, *(bag.column for bag in table.bags))
     }
     user = np.repeat(np.arange(len(users)), users)

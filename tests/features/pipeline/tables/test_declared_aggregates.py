@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import itertools
-import random
 
 import pytest
 from pyspark.sql import functions as F
@@ -14,65 +13,20 @@ from support.features.declared import (
     HOUR,
     aggregate,
     declared,
-    named,
     with_tables,
 )
+from support.features.declared_rows import DAYS, by_key_and_day, carried, log, micros, rows_of
 
-from features.lake.lake import day_range
 from features.pipeline.aggregates import label_delay_days
-from features.pipeline.availability import declared_availability
-from features.pipeline.item_daily import first_impression_day, item_daily
-from features.pipeline.tables.aggregate_rows import aggregate_rows
+from features.pipeline.item_daily import first_impression_day
 from features.pipeline.tables.keys import key_value
-from features.schema import CREATED, Label, TableKind
+from features.schema import Label
 from features.schema.keys import keys_of
-from features.spark.session import feature_struct, impressions_struct
 
-UTC = datetime.UTC
-FIRST = datetime.date(2025, 1, 1)
-DAYS = day_range(FIRST, FIRST + 8 * DAY)
 TABLE = declared("by_device", ("device",))
 WINDOWS = {"1d": 1, "3d": 3, "all": 10_000}
 SLOW = dataclasses.replace(BASE, labels=(dataclasses.replace(BASE.label, delay=30 * HOUR),))
 PROMPT = dataclasses.replace(BASE, labels=(dataclasses.replace(BASE.label, delay=0 * HOUR),))
-
-
-def log(seed: int, rows: int = 150) -> list[dict]:
-    drawn = random.Random(seed)
-    start = datetime.datetime.combine(FIRST, datetime.time(), UTC)
-    return [
-        {
-            "example_id": number,
-            "user_id": drawn.randrange(5),
-            "item_id": drawn.randrange(6),
-            "timestamp": start + drawn.randrange(9 * 24) * HOUR,
-            "device": drawn.choice(["phone", "tablet", "desktop", None]),
-            "click": drawn.randrange(2),
-            "true_probability": drawn.choice([0.1234, 0.9999, 1 / 3, None, float("nan")]),
-        }
-        for number in range(rows)
-    ]
-
-
-def frame(spark, schema, shown):
-    struct = impressions_struct(schema)
-    return spark.createDataFrame([tuple(row[n] for n in struct.names) for row in shown], struct)
-
-
-def rows_of(
-    spark, schema, table, shown, days, *, carry=None, carry_day=None, key="device", more=None
-):
-    struct = feature_struct(schema, table)
-    columns = {**(more or {}), schema.key_of(table).name: F.col(key)}
-    rows = aggregate_rows(
-        schema,
-        table,
-        impressions=frame(spark, schema, shown).withColumns(columns),
-        carry=carry or spark.createDataFrame([], struct),
-        carry_day=carry_day,
-        days=days,
-    )
-    return rows.withColumn(CREATED, declared_availability(table)).select(*struct.names)
 
 
 def expected(schema, shown, days) -> dict:
@@ -111,21 +65,6 @@ def expected(schema, shown, days) -> dict:
     return found
 
 
-def micros(moment):
-    epoch = datetime.datetime(1970, 1, 1, tzinfo=UTC)
-    return moment and (moment - epoch) // datetime.timedelta(microseconds=1)
-
-
-def collected(rows, names=None) -> dict:
-    found = {}
-    for row in rows.collect():
-        values = row.asDict()
-        key, at = next(iter(values.values())), values["event_timestamp"].date() - DAY
-        taken = names or [name for name in values if name not in {"event_timestamp", CREATED}]
-        found[key, at] = {name: values[name] for name in taken}
-    return found
-
-
 def own_names(table) -> list[str]:
     hidden = f"{table.name}_"
     return [column.name for column in table.columns if not column.name.startswith(hidden)]
@@ -138,7 +77,7 @@ def test_a_value_that_is_missing_is_not_counted(spark):
     )
     table = declared("values_by_device", ("device",), counts)
     schema, shown = with_tables(table), log(4)
-    found = collected(rows_of(spark, schema, table, shown, DAYS[-1:]))
+    found = by_key_and_day(rows_of(spark, schema, table, shown, DAYS[-1:]))
     for device in ("phone", "tablet", "desktop"):
         delay = schema.label.delay
         there = [
@@ -157,19 +96,18 @@ def test_a_value_that_is_missing_is_not_counted(spark):
 @pytest.mark.parametrize("schema", [PROMPT, BASE, SLOW], ids=["prompt", "minutes", "30 hours"])
 def test_every_kind_is_what_its_definition_says_in_one_range_or_two(spark, schema):
     schema, shown = with_tables(TABLE, schema=schema), log(1)
-    whole = rows_of(spark, schema, TABLE, shown, DAYS).cache()
-    assert collected(whole, own_names(TABLE)) == expected(schema, shown, DAYS)
+    whole = rows_of(spark, schema, TABLE, shown, DAYS)
+    assert by_key_and_day(whole, own_names(TABLE)) == expected(schema, shown, DAYS)
     split = 5
-    carry = whole.where(F.to_date("event_timestamp") == DAYS[split])
+    carry = carried(whole, DAYS[split - 1])
     since = first_impression_day(schema, TABLE, first_day=DAYS[split], carry_day=DAYS[split - 1])
     recent = [row for row in shown if row["timestamp"].date() >= since]
     assert len(recent) < len(shown)
     later = rows_of(
         spark, schema, TABLE, recent, DAYS[split:], carry=carry, carry_day=DAYS[split - 1]
     )
-    in_range = {key: row for key, row in collected(whole).items() if key[1] >= DAYS[split]}
-    assert collected(later) == in_range
-    whole.unpersist()
+    in_range = {key: row for key, row in by_key_and_day(whole).items() if key[1] >= DAYS[split]}
+    assert by_key_and_day(later) == in_range
 
 
 ORDER = Label(
@@ -196,7 +134,7 @@ def test_a_label_that_comes_later_counts_when_its_window_and_its_delay_are_over(
     assert label_delay_days(schema, table) == 3 * DAY
     ordered = (F.col("example_id") % 3 == 0).cast("bigint")
     rows = rows_of(spark, schema, table, shown, DAYS, more={"order": ordered})
-    found = collected(rows, [f"{kind.name}_3d" for kind in kinds])
+    found = by_key_and_day(rows, [f"{kind.name}_3d" for kind in kinds])
     for (device, day), row in found.items():
         known = {
             label.name: [
@@ -217,44 +155,11 @@ def test_a_label_that_comes_later_counts_when_its_window_and_its_delay_are_over(
 
 
 @pytest.mark.spark
-def test_a_table_by_item_has_the_values_of_item_daily(spark):
-    """Which is a shorthand for it: the same log, counts and windows."""
-    kinds = (
-        aggregate("impressions", "impressions", "count"),
-        aggregate("positives", "click", "count"),
-        aggregate("positive_rate", "click", "rate"),
-    )
-    daily = SLOW.tables_of(TableKind.DAILY)[0]
-    table = declared(
-        "items", ("item_id",), named("declared", kinds), windows_days=daily.windows_days
-    )
-    schema, shown = with_tables(table, schema=SLOW), log(2)
-    struct = feature_struct(schema, daily)
-    nothing = spark.createDataFrame([], struct)
-    shorthand = item_daily(
-        schema,
-        daily,
-        impressions=frame(spark, schema, shown),
-        carry=nothing,
-        carry_day=None,
-        days=DAYS,
-    )
-    found = collected(rows_of(spark, schema, table, shown, DAYS, key="item_id"))
-    windows = ("1d", "7d", "28d", "all")
-    names = [f"{kind.name}_{window}" for kind in kinds for window in windows]
-    wanted = collected(shorthand)
-    assert len(wanted) > 40
-    assert {k: [row[f"declared_{n}"] for n in names] for k, row in found.items()} == {
-        k: [row[f"item_{n}"] for n in names] for k, row in wanted.items()
-    }
-
-
-@pytest.mark.spark
 def test_the_order_of_rows_changes_no_bit(spark):
     schema = with_tables(TABLE)
     shown = [row | {"true_probability": 0.1 * (row["example_id"] % 7)} for row in log(3)]
-    rows = collected(rows_of(spark, schema, TABLE, shown, DAYS))
-    assert collected(rows_of(spark, schema, TABLE, shown[::-1], DAYS)) == rows
+    rows = by_key_and_day(rows_of(spark, schema, TABLE, shown, DAYS))
+    assert by_key_and_day(rows_of(spark, schema, TABLE, shown[::-1], DAYS)) == rows
 
 
 def test_rows_are_read_back_for_the_longest_delay_that_a_table_counts():
