@@ -82,7 +82,11 @@ def add_tasks(data_set: assets.DataSet) -> None:
     checked, published = (validation(data_set, table) for table in ("impressions", "features"))
     chain(landed, ingest, checked, build, published, [materialize, examples])
     landed >> apply >> materialize
-    examples >> train >> export >> evaluate
+    immature = job(
+        "train_immature", "training", "train", HOLDOUT, "--immature", link="Training curve",
+        folders="lake checkpoints tracking reports", execution_timeout=LONG, size="train",
+    ) if data_set.log.learns_immature else None  # fmt: skip
+    chain(examples, train, *filter(None, [immature]), export, evaluate)
     [materialize, evaluate] >> canary >> promote
     # Retention is due whatever the gate decides, and spares what is in use: nothing waits for it.
     examples >> job("prune_features", "features", "prune", KEEP_DAYS, folders="lake")

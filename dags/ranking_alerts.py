@@ -24,6 +24,7 @@ RUNBOOKS = {
     "validate_impressions": "critical-validation",
     "validate_features": "critical-validation",
     "train": "train-failed",
+    "train_immature": "train-failed",
     "train_grown": "train-failed",
     "train_control": "train-failed",
     "evaluate": "gate-refused-or-hold",

@@ -41,6 +41,8 @@ class Log:
     """How those of the labels that come later end, by the label's name."""
     maturity_days: int = 0
     """Days from a day until all its impressions have their final label."""
+    learns_immature: bool = False
+    """Whether rows are learnt before their label is final, too."""
 
 
 class _Source(TypedDict, total=False):
@@ -61,6 +63,7 @@ class _Label(TypedDict, total=False):
     source: _Source
     window: str
     delay: str
+    immature: dict[str, object]
 
 
 def log_of(dataset: str, schemas: Sequence[Path]) -> Log:
@@ -120,6 +123,7 @@ def _read(path: Path) -> Log:
     try:
         declared = yaml.safe_load(path.read_text(encoding="utf-8"))
         source, later = declared["source"], _later(declared.get("labels", {}))
+        target = later.get(declared.get("target", ""))
         log = Log(
             first_day=declared["first_day"],
             last_day=declared.get("last_day"),
@@ -127,7 +131,8 @@ def _read(path: Path) -> Log:
             suffix=_suffix(source),
             source=_source(source),
             events={name: _suffix(one["source"]) for name, one in later.items()},
-            maturity_days=_maturity_days(later.get(declared.get("target", ""))),
+            maturity_days=_maturity_days(target),
+            learns_immature=bool(target and target.get("immature")),
         )
         _check_types(log)
     # A ValueError: a date such as 2025-13-01, or bytes that are no UTF-8.

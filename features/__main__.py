@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from features.cli import CommandLine
 from features.commands import COMMANDS
 from features.history import history
+from features.quarantine.commands import QUARANTINE_COMMANDS
 
 
 def command_line() -> CommandLine:
@@ -14,7 +15,7 @@ def command_line() -> CommandLine:
         "features",
         description="The data path of the ranker, one job a command.",
         epilog="Start with: python -m features fetch --dataset movielens-100k",
-        commands={**COMMANDS, "history": history},
+        commands={**COMMANDS, "history": history, **QUARANTINE_COMMANDS},
         quiet=("py4j", "great_expectations", "feast", "pyspark"),
     )
 

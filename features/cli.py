@@ -58,7 +58,8 @@ class CommandLine:
         description: What ``--help`` opens with.
         epilog: What it ends with.
         commands: Functions of one request, whose class has the command's flags and text; the first
-            sentence of the text is shown in the list of commands.
+            sentence of the text is shown in the list of commands. A name of two words is a command
+            of a group.
         quiet: Loggers whose warnings are noise.
     """
 
@@ -77,18 +78,23 @@ class CommandLine:
             prog=f"python -m {package}", description=description, epilog=epilog
         )
         added = self.parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+        groups = {"": added}
         for name, run in commands.items():
+            group, _, own = name.rpartition(" ")
+            if group not in groups:
+                of_group = added.add_parser(group, help=_help_of(group, commands))
+                groups[group] = of_group.add_subparsers(required=True, metavar="COMMAND")
             (parameter,) = inspect.signature(run).parameters.values()
             made: type[Any] = parameter.annotation
             text = text_of(made)
-            command = added.add_parser(
-                name,
+            command = groups[group].add_parser(
+                own,
                 help=text.split(". ")[0].rstrip("."),
                 description=text,
                 formatter_class=ShowDefaults,
             )
             add_options(command, made)
-            command.set_defaults(run=run, made=made, misused=command.error)
+            command.set_defaults(run=run, made=made, misused=command.error, command=name)
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Run one command; returns the exit code."""
@@ -113,6 +119,12 @@ class CommandLine:
             content = json.dumps({"exit_code": code, "summary": summary})
             put_whole(place(result), content.encode())
         return code
+
+
+def _help_of(group: str, commands: Mapping[str, Command]) -> str:
+    """The commands of a group, for the list of all."""
+    of_group = [name.removeprefix(f"{group} ") for name in commands if name.startswith(f"{group} ")]
+    return f"Its commands: {', '.join(of_group)}"
 
 
 def run_job(

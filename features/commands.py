@@ -61,8 +61,9 @@ def _ingest(request: IngestRequest) -> Summary:
 
 def _validate(request: ValidateRequest) -> Summary:
     days = request.days
-    work = _workspace_importing(request, "features.validation.checks")
+    work = workspace_importing(request, "features.validation.checks")
     from features.validation import checks, quality_page
+    from features.validation.quarantine.held import trends_until
 
     if request.table == "impressions":
         outcomes = checks.check_log(work, days, request.docs)
@@ -70,7 +71,10 @@ def _validate(request: ValidateRequest) -> Summary:
         outcomes = checks.check_features(work, days, request.docs)
     if not outcomes:
         return {"rows": 0, "published": "before, by a validate of the same build"}
-    page = quality_page.write_quality_page(request.docs, work.schema, request.table, days, outcomes)
+    trends = trends_until(work.lake, work.schema, [o.table for o in outcomes], days[-1])
+    page = quality_page.write_quality_page(
+        request.docs, work.schema, request.table, days, outcomes, trends=trends
+    )
     summary = {
         "rows": sum(o.rows for o in outcomes),
         "quarantined": {o.table: o.quarantined for o in outcomes if o.quarantined},
@@ -117,7 +121,7 @@ def _apply(request: ApplyRequest) -> Summary:
 
 
 def _materialize(request: MaterializeRequest) -> Summary:
-    work = _workspace_importing(request, "features.pipeline.materialize")
+    work = workspace_importing(request, "features.pipeline.materialize")
     from features.pipeline.materialize import materialize_days
 
     written = materialize_days(work, request.store, request.days)
@@ -142,7 +146,7 @@ def _push(request: PushRequest) -> Summary:
         )
     if request.follow:
         return _follow(request)
-    work = _workspace_importing(request, "features.push.push_day")
+    work = workspace_importing(request, "features.push.push_day")
     from features.push.push_day import push_until
 
     until = request.until or datetime.datetime.now(datetime.UTC)
@@ -156,7 +160,7 @@ def _follow(request: PushRequest) -> Summary:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda given, _frame: _stop(stopped, given))
-    work = _workspace_importing(request, "features.push.follow")
+    work = workspace_importing(request, "features.push.follow")
     from features.push.follow import follow
 
     return follow(
@@ -189,7 +193,10 @@ def _examples(request: ExamplesRequest) -> Summary:
             f"examples of {days[-1]}: the lake begins with {first}, whose labels are known "
             f"{work.schema.maturity_days} days later; no day is mature yet"
         )
-    return _partitions_summary(jobs.examples(work, days))
+    summary = _partitions_summary(jobs.examples(work, days))
+    if work.schema.label.immature:
+        summary["immature"] = jobs.immature_examples(work, days[-1]).to_dict()
+    return summary
 
 
 def _prune(request: PruneRequest) -> Summary:
@@ -227,7 +234,7 @@ def _workspace(request: OfLake) -> "Workspace":
     return Workspace(spark, schema, Lake(request.lake, schema.name, job=command))
 
 
-def _workspace_importing(request: OfLake, module: str) -> "Workspace":
+def workspace_importing(request: OfLake, module: str) -> "Workspace":
     """The workspace, its session started while this process imports a heavy module."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         imported = pool.submit(importlib.import_module, module)

@@ -56,6 +56,20 @@ def local_folder(name: str, text: str) -> Any:
     return option(text, metavar="DIR", parse=Path, default_factory=lambda: local_root() / name)
 
 
+def count(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{text!r}: a whole number, at least 1")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    """A whole number, 0 too."""
+    if not text.isdecimal():
+        raise ValueError(f"{text!r}: a whole number, at least 0")
+    return int(text)
+
+
 @typing.dataclass_transform(
     kw_only_default=True, frozen_default=True, field_specifiers=(option, folder, local_folder)
 )

@@ -10,9 +10,10 @@ from features.options import OfDataset, OfDay, OfDays, folder, from_flags, optio
 from features.places import Place
 
 
-def _moment(text: str) -> datetime.datetime:
-    moment = datetime.datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+def moment(text: str) -> datetime.datetime:
+    """A moment in ISO 8601, UTC where no offset is given."""
+    found = datetime.datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
 
 
 @from_flags
@@ -33,7 +34,9 @@ class _OfStore(OfLake):
 
 
 @from_flags
-class _OfReports:
+class OfReports:
+    """A request that writes pages."""
+
     docs: Place = folder("reports", "where reports and Data Docs are written")
 
 
@@ -42,7 +45,7 @@ class _Corrects:
     available_at: datetime.datetime | None = option(
         "for a correction of days that were used before: from when the new rows count, ISO 8601, "
         "UTC where no offset is given (else as declared)",
-        parse=_moment,
+        parse=moment,
         metavar="TIME",
         default=None,
     )
@@ -66,7 +69,7 @@ class IngestRequest(_OfLanding, OfDays, _Corrects):
 
 
 @from_flags
-class ValidateRequest(OfLake, _OfReports, OfDays):
+class ValidateRequest(OfLake, OfReports, OfDays):
     """Check rows; stop, quarantine or report."""
 
     table: Literal["impressions", "features"] = option("what to check")
@@ -82,7 +85,7 @@ class BuildRequest(_OfLanding, OfDays, _Corrects):
 
 
 @from_flags
-class HistoryRequest(_OfLanding, _OfReports, OfDays):
+class HistoryRequest(_OfLanding, OfReports, OfDays):
     """Make examples of past days: ingest, validate, build, validate, examples, some days at a time.
 
     Days that are there, of this schema and not older than what they were made from, are left as
@@ -112,7 +115,7 @@ class MaterializeRequest(_OfStore, OfDays):
 
 
 @from_flags
-class PushRequest(_OfLanding, _OfStore, _OfReports):
+class PushRequest(_OfLanding, _OfStore, OfReports):
     """Bring users online within a day.
 
     Reads what has landed since the newest built day: days, and parts of days under intraday/. May
@@ -120,7 +123,7 @@ class PushRequest(_OfLanding, _OfStore, _OfReports):
     """
 
     until: datetime.datetime | None = option(
-        "push rows true by then (else by now)", parse=_moment, default=None
+        "push rows true by then (else by now)", parse=moment, default=None
     )
     follow: bool = option("keep running; push whenever impressions land", default=False)
     first_day: datetime.date | None = option(

@@ -125,6 +125,8 @@ ON_THIS_MACHINE = {
     "features/places.py": "tells a disk from an object store",
     "features/environment.py": "variables may name folders of this machine",
     "features/options.py": "flags may name them too",
+    "features/quarantine/commands.py": "a mapping is a file of who corrects rows",
+    "features/validation/quarantine/mapping.py": "the same file",
     "features/requests.py": "the reference is a page of the repository",
     "features/datasets/catalog.py": "schema files are configuration, next to the code",
     "features/datasets/feature_reference.py": "a template of the package",

@@ -8,9 +8,9 @@ import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from features.options import OfDataset, folder, from_flags, local_folder, option
+from features.options import OfDataset, count, folder, from_flags, local_folder, option, whole
 from features.places import Place
-from training.checkpoint.catalog import CONTROL, GROWN
+from training.checkpoint.catalog import CONTROL, GROWN, IMMATURE
 from training.config.recipe import DenseParallelism, Precision, Recipe
 from training.recipes import RECIPES, USUAL, recipe_of
 from training.registry.aliases import ANCHOR_DAYS
@@ -23,20 +23,6 @@ RECIPE_TEXT = (
     f"what to train, and how: {', '.join(sorted(RECIPES))}; -x2 to -x9 behind one of Wukong's "
     "scales it up"
 )
-
-
-def count(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{text!r}: a whole number, at least 1")
-    return int(text)
-
-
-def whole(text: str) -> int:
-    """A whole number, 0 too."""
-    if not text.isdecimal():
-        raise ValueError(f"{text!r}: a whole number, at least 0")
-    return int(text)
 
 
 def recipe_name(text: str) -> str:
@@ -153,6 +139,11 @@ class TrainRequest(ChangesRecipe, _HoldsOut, Reports, Tracks, _OfCheckpoints, Re
         choices=(GROWN, CONTROL),
         default=None,
     )
+    immature: bool = option(
+        "go on from the day's own checkpoint, on rows whose label is not final, corrected as the "
+        "schema says",
+        default=False,
+    )
     ranks: int | None = option(
         "processes (else one a CUDA device; on a CPU 2, or 1 where there is one core)",
         parse=count,
@@ -171,9 +162,16 @@ class TrainRequest(ChangesRecipe, _HoldsOut, Reports, Tracks, _OfCheckpoints, Re
     )
 
     def __post_init__(self) -> None:
-        """ValueError for a trial of no checkpoint."""
+        """ValueError for a trial of no checkpoint, or immature rows in one."""
         if self.trial and not self.source:
             raise ValueError(f"trial {self.trial}: no --from; a trial names what it goes on from")
+        if self.immature and (self.source or self.recipe):
+            raise ValueError("--immature: not with --from or --recipe; the day's own are taken")
+
+    @property
+    def role(self) -> str:
+        """Of the checkpoint to be."""
+        return IMMATURE if self.immature else self.trial or ""
 
     def changed(self, recipe: Recipe) -> Recipe:
         """A recipe with what the request says otherwise."""
@@ -211,7 +209,9 @@ class UpscaleRequest(_HoldsOut, UsesStudy, Tracks, _OfCheckpoints, ReadsLake):
 class ExportRequest(UsesCompiled, Tracks, _OfArtifacts, _OfCheckpoints, ReadsLake):
     """Make a checkpoint an artifact and register it."""
 
-    date: datetime.date | None = option("day whose checkpoint", default=None)
+    date: datetime.date | None = option(
+        "day whose checkpoint; with immature rows, where the day has one", default=None
+    )
     checkpoint: str | None = option("else its folder's name", metavar="CHECKPOINT", default=None)
     tables: Literal["fp32", "int8", "int4"] = option(
         "numbers of the embedding tables; the summary has the cost of each", default="int8"

@@ -9,7 +9,7 @@ from features.datasets.schema_files import discovery
 from features.datasets.schema_files.build import DataSet
 from features.datasets.schema_files.source_models import SourceEntry
 from features.datasets.schema_files.values import span_text
-from features.schema import Column, FeatureTable, Label
+from features.schema import Column, FeatureTable, Immature, Label
 from features.schema.fingerprints import impressions_fingerprint, rows_fingerprint
 
 
@@ -21,6 +21,16 @@ class ColumnJson(TypedDict):
     kind: str
     values: str
     doc: str
+
+
+class ImmatureJson(TypedDict):
+    """How rows are learnt before their label is final."""
+
+    correction: str
+    min_known_share: float
+    delay_days: int
+    judged_share: float
+    """Of requests, which are learnt when they are mature, never before."""
 
 
 class LabelJson(TypedDict):
@@ -36,6 +46,7 @@ class LabelJson(TypedDict):
     """0 where the label is in the row."""
     join: list[str]
     delay_seconds: float
+    immature: ImmatureJson | None
 
 
 class TableJson(TypedDict):
@@ -183,6 +194,16 @@ def _label(label: Label) -> LabelJson:
         "window_seconds": label.window.total_seconds(),
         "join": list(label.join),
         "delay_seconds": label.delay.total_seconds(),
+        "immature": _immature(label.immature) if label.immature else None,
+    }
+
+
+def _immature(immature: Immature) -> ImmatureJson:
+    return {
+        "correction": str(immature.correction),
+        "min_known_share": immature.min_known_share,
+        "delay_days": immature.delay_days,
+        "judged_share": Immature.JUDGED_PERCENT / 100,
     }
 
 
@@ -190,7 +211,16 @@ def _meaning(label: Label) -> str:
     known = f"known {span_text(label.known_after)} after the impression"
     if not label.comes_later:
         return f"{label.column} of {label.positive_from:g} or more, {known}"
-    return f"an event of the same {', '.join(label.join)} within {span_text(label.window)}, {known}"
+    event = f"an event of the same {', '.join(label.join)} within {span_text(label.window)}"
+    return f"{event}, {known}{_learnt_before(label.immature) if label.immature else ''}"
+
+
+def _learnt_before(immature: Immature) -> str:
+    return (
+        f"; learnt before by {immature.correction}, from the age on at which "
+        f"{immature.min_known_share:.0%} of events are known, by the delays of "
+        f"{immature.delay_days} mature days; {Immature.JUDGED_PERCENT} % of requests judge"
+    )
 
 
 def _table(table: FeatureTable) -> TableJson:

@@ -17,7 +17,12 @@ _IMPRESSION, _EVENT = 0, 1
 
 
 def with_label(
-    impressions: DataFrame, events: DataFrame, label: Label, *, later: DataFrame
+    impressions: DataFrame,
+    events: DataFrame,
+    label: Label,
+    *,
+    later: DataFrame,
+    delay_column: str = "",
 ) -> DataFrame:
     """Impressions with the label's column: 1 where an event belongs to one, else 0.
 
@@ -30,6 +35,8 @@ def with_label(
         events: Events from the first impression on, to the last end of a window.
         label: A label that comes later.
         later: Impressions after these, to which an event may belong instead; they are not returned.
+        delay_column: Name of a column for the microseconds until the event, null where none
+            belongs to the impression; empty: there is none.
     """
     kept = F.struct(*impressions.columns)
     both = (
@@ -51,11 +58,8 @@ def with_label(
     age = F.unix_micros(F.lead("_at").over(in_order)) - F.unix_micros("_at")
     within = is_event & (age <= round(label.window.total_seconds() * _MICROSECOND))
     positive = F.coalesce(within, F.lit(False)).cast("bigint")  # a Spark literal
-    return (
-        both.withColumn(label.column, positive)
-        .where(F.col("_row").isNotNull())
-        .select("_row.*", label.column)
-    )
+    added = {label.column: positive} | ({delay_column: F.when(within, age)} if delay_column else {})
+    return both.withColumns(added).where(F.col("_row").isNotNull()).select("_row.*", *added)
 
 
 def _in_order(time: str, side: int) -> tuple[SparkColumn, ...]:

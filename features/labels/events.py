@@ -38,6 +38,8 @@ def with_later_labels(
     schema: Schema,
     impressions: DataFrame,
     days: Sequence[datetime.date],
+    *,
+    delay_column: str = "",
 ) -> DataFrame:
     """Impressions of some days with a column for each label that comes later.
 
@@ -51,6 +53,7 @@ def with_later_labels(
         schema: Its schema.
         impressions: Those of the days, with ``day``.
         days: The days.
+        delay_column: Of the target, as ``with_label`` takes it.
     """
     for label in schema.later_labels:
         first, last = min(days, default=None), max(days, default=None)
@@ -64,5 +67,6 @@ def with_later_labels(
             lake.read(spark, events_table(label), struct, events),
             label,
             later=nearer,
+            delay_column=delay_column if label is schema.label else "",
         )
     return impressions

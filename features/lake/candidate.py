@@ -66,6 +66,12 @@ class Candidate:
             built_on=self.built_on,
         )
 
+    def with_input(self, table: str, version: int) -> "Candidate":
+        """The same, made from a version of another table that was published after it was staged."""
+        inputs = self.metadata.get("inputs")
+        read = {**(inputs if isinstance(inputs, dict) else {}), table: version}
+        return dataclasses.replace(self, metadata={**self.metadata, "inputs": read})
+
     def put(self, lake: Place, days: Sequence[datetime.date]) -> Place:
         """Write the manifest; one that was there for these days gives way.
 

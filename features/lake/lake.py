@@ -30,7 +30,11 @@ IMPRESSIONS = "impressions"
 """Those that the checks let through."""
 QUARANTINE = "quarantine"
 """Prefix of the tables of rows that they did not."""
+READMITTED = f"{QUARANTINE}_readmitted_{IMPRESSIONS}"
+"""What was changed of impressions in quarantine so that the checks let them through."""
 EXAMPLES = "examples"
+IMMATURE_EXAMPLES = "examples_immature"
+"""Those whose label was not final: a partition has all that the run of its day may learn."""
 ONE_DAY = datetime.timedelta(days=1)
 RUN = "RANKING_RUN"
 

@@ -12,10 +12,20 @@ import datetime
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from features.labels.immature import (
+    EVENT_DELAY,
+    ImmatureExamples,
+    delays_by_step,
+    known_rows,
+    known_shares,
+)
 from features.labels.stale import newest_correction, numbers_built_on
 from features.lake.candidate import Candidate, joined
 from features.lake.day_rows import Partition
-from features.lake.lake import EXAMPLES, IMPRESSIONS, ONE_DAY, day_range
+from features.lake.lake import EXAMPLES, IMMATURE_EXAMPLES, IMPRESSIONS, ONE_DAY, day_range
 from features.pipeline.aggregates import is_positive, midnight
 from features.pipeline.attributes import stage_attributes
 from features.pipeline.availability import first_visible, with_availability
@@ -202,15 +212,61 @@ def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
             of the days after; names the command to run.
     """
     schema = work.schema
-    computed = [table.name for table in schema.tables if table.kind is not TableKind.ATTRIBUTES]
-    require_days(work.lake, schema, [IMPRESSIONS], days, TO_IMPRESSIONS)
-    require_days(work.lake, schema, computed, days, TO_FEATURES)
+    _require_features(work, days)
     require_examples_before(work.lake, schema, days)
     _require_mature(work, days)
+    impressions = work.impressions(days).withColumn(LABEL, is_positive(schema.label))
+    joined = _with_features(work, impressions, days)
+    return work.replace(joined, EXAMPLES, days, keys=["timestamp", EXAMPLE_ID])
+
+
+def immature_examples(work: Workspace, day: datetime.date) -> ImmatureExamples:
+    """What the run of a day may learn beside mature days: newer rows, as far as they are known.
+
+    They are the rows after the days that it trains on, through the last day whose events are there:
+    those held out, and those whose label is not final. Its day's partition has them all.
+
+    Args:
+        work: Of a schema whose target declares ``immature``.
+        day: The newest day whose labels are final.
+
+    Raises:
+        RunbookError: As ``examples``.
+    """
+    schema, lake = work.schema, work.lake
+    immature, held_out = schema.label.immature, schema.holdout_days
+    if immature is None:
+        raise ValueError(f"label {schema.label.name}: declares no immature; only mature is learnt")
+    last = day + schema.maturity_days * ONE_DAY
+    days = lake.days_between(IMPRESSIONS, day - (held_out - 1) * ONE_DAY, last)
+    _require_features(work, days)
+    _require_mature(work, [day])
+    of_delays = lake.days_between(IMPRESSIONS, day - (immature.delay_days - 1) * ONE_DAY, day)
+    mature = work.impressions(of_delays, delay_column=EVENT_DELAY)
+    delays = delays_by_step(mature, schema.label)
+    shares = known_shares(delays)
+    rows = work.impressions(days, delay_column=EVENT_DELAY)
+    rows = known_rows(rows, schema, shares, until=midnight(last + ONE_DAY))
+    joined = _with_features(work, rows, days).withColumn(DAY, F.lit(day))
+    (written,) = work.replace(joined, IMMATURE_EXAMPLES, [day], keys=["timestamp", EXAMPLE_ID])
+    return ImmatureExamples(partition=written, num_delays=sum(delays), known_shares=shares)
+
+
+def _require_features(work: Workspace, days: Sequence[datetime.date]) -> None:
+    """Require impressions of some days and the features of each."""
+    tables = work.schema.tables
+    computed = [table.name for table in tables if table.kind is not TableKind.ATTRIBUTES]
+    require_days(work.lake, work.schema, [IMPRESSIONS], days, TO_IMPRESSIONS)
+    require_days(work.lake, work.schema, computed, days, TO_FEATURES)
+
+
+def _with_features(
+    work: Workspace, impressions: DataFrame, days: Sequence[datetime.date]
+) -> DataFrame:
+    """Labelled impressions of some days with the features visible at each."""
+    schema = work.schema
     # Other labels that come later may not be final yet, and would make rows depend on when.
-    later = [label.column for label in schema.later_labels]
-    impressions = work.impressions(days).withColumn(LABEL, is_positive(schema.label)).drop(*later)
-    joined = impressions
+    joined = impressions.drop(*(label.column for label in schema.later_labels))
     num_impressions = sum(work.lake.manifest(IMPRESSIONS, day).rows for day in days)
     for table in in_order_of_keys(schema):
         found = _visible(work, table, days)
@@ -224,7 +280,7 @@ def examples(work: Workspace, days: Sequence[datetime.date]) -> list[Partition]:
             is_smaller=num_rows(work, found) < num_impressions,
         )
         joined = joined.drop(table.of) if table.by else joined
-    return work.replace(joined, EXAMPLES, days, keys=["timestamp", EXAMPLE_ID])
+    return joined
 
 
 def _require_mature(work: Workspace, days: Sequence[datetime.date]) -> None:

@@ -7,7 +7,14 @@ from typing import TypedDict
 from features.labels.events import events_table, raw_events_table
 from features.lake.candidate import remove_candidates
 from features.lake.commit import vacuum
-from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake
+from features.lake.lake import (
+    EXAMPLES,
+    IMMATURE_EXAMPLES,
+    IMPRESSIONS,
+    IMPRESSIONS_RAW,
+    ONE_DAY,
+    Lake,
+)
 from features.lake.pins import pins
 from features.lake.snapshot import tables
 from features.pipeline.aggregates import label_delay_days
@@ -102,8 +109,9 @@ def _old_days(
     if needed is None:
         return []
     ended = {end_of_day_table(state).name for state in schema.tables_of(TableKind.STATE)}
-    # Of states at the end of a day, older ones stand in newer ones.
-    first_kept = today - needed if table in ended else min(first_kept, today - needed)
+    # Of states at the end of a day, older ones stand in newer ones; as immature examples do.
+    is_repeated = table in ended or table == IMMATURE_EXAMPLES
+    first_kept = today - needed if is_repeated else min(first_kept, today - needed)
     # The newest partition carries all-time counts, however old it is.
     return [day for day in lake.days(table)[:-1] if day < first_kept]
 
@@ -118,6 +126,7 @@ def needed_days(schema: Schema) -> dict[str, datetime.timedelta]:
         IMPRESSIONS_RAW: ONE_DAY,
         IMPRESSIONS: impressions,
         EXAMPLES: datetime.timedelta(days=schema.holdout_days) + ONE_DAY + learnt,
+        IMMATURE_EXAMPLES: learnt,
     }
     for label in schema.later_labels:
         needed |= {raw_events_table(label): ONE_DAY, events_table(label): impressions}

@@ -45,7 +45,9 @@ class Workspace:
     schema: Schema
     lake: Lake
 
-    def impressions(self, days: Sequence[datetime.date], table: str = IMPRESSIONS) -> DataFrame:
+    def impressions(
+        self, days: Sequence[datetime.date], table: str = IMPRESSIONS, *, delay_column: str = ""
+    ) -> DataFrame:
         """Impressions of some days, with ``day``; the raw ones with where they have landed.
 
         The others have a column for each label that comes later; see ``with_later_labels``.
@@ -60,7 +62,9 @@ class Workspace:
             known = self.lake.days_between(events, min(days, default=_NEVER), until)
             require_current(self.lake, self.schema, events, known)
         rows = self.lake.read(self.spark, table, impressions_struct(self.schema), days)
-        return with_later_labels(self.spark, self.lake, self.schema, rows, days)
+        return with_later_labels(
+            self.spark, self.lake, self.schema, rows, days, delay_column=delay_column
+        )
 
     def features(self, table: FeatureTable, days: Sequence[datetime.date]) -> DataFrame:
         """Rows of a feature table of some days, with ``day``; as ``impressions``."""

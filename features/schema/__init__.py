@@ -16,6 +16,7 @@ from features.schema.columns import (
     EVENT_TIMESTAMP,
     EXAMPLE_ID,
     EXAMPLE_KEY,
+    KNOWN_SHARE,
     LABEL,
     REQUEST_TIME,
     SOURCE,
@@ -28,7 +29,7 @@ from features.schema.columns import (
     Kind,
     Severity,
 )
-from features.schema.labels import Label
+from features.schema.labels import Correction, Immature, Label
 from features.schema.schema import DerivedId, Limits, Schema
 from features.schema.tables import (
     Aggregate,
@@ -47,6 +48,7 @@ __all__ = [
     "EVENT_TIMESTAMP",
     "EXAMPLE_ID",
     "EXAMPLE_KEY",
+    "KNOWN_SHARE",
     "LABEL",
     "REQUEST_TIME",
     "SOURCE",
@@ -57,11 +59,13 @@ __all__ = [
     "AggregateKind",
     "Bag",
     "Column",
+    "Correction",
     "DeclarationError",
     "DerivedId",
     "Dtype",
     "FeatureTable",
     "History",
+    "Immature",
     "Kind",
     "Label",
     "Limits",

@@ -17,6 +17,8 @@ where ids are derived: it says of which keys an id is, and tells rows with the s
 with the same id."""
 LABEL = "label"
 """1 for a positive impression, 0 for a negative one."""
+KNOWN_SHARE = "_known_share"
+"""Of an example whose label is not final: the share of events that are known at its age."""
 DAY = "day"
 """Partition column of every lake table."""
 SOURCE = SOURCE_FILE, SOURCE_LINE = "source_file", "source_line"

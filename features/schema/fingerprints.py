@@ -39,7 +39,8 @@ def _labels(schema: "Schema") -> dict[str, object]:
 
 
 def _label(label: "Label") -> dict[str, object]:
-    left_out = {"name"} if label.comes_later else {"name", "join", "window"}
+    # What is learnt before it is final changes neither a mature row nor an input.
+    left_out = {"name", "immature"} | (set() if label.comes_later else {"join", "window"})
     fields = [field.name for field in dataclasses.fields(label)]
     return {name: getattr(label, name) for name in fields if name not in left_out}
 

@@ -41,6 +41,12 @@ def check_later_labels(schema: "Schema") -> None:
                 f"request; not one of {sorted(counted)}, or an aggregate could mean either",
                 field=f"labels.{label.name}",
             )
+        if label.immature and label.name != schema.target:
+            raise DeclarationError(
+                f"schema {schema.name}: label {label.name} says how to learn it before it is "
+                f"final, and is not the target, {schema.target}",
+                field=f"labels.{label.name}.immature",
+            )
         if label.comes_later:
             _check_name(schema, label)
             _check_join(schema, label)

@@ -2,6 +2,31 @@
 
 import dataclasses
 import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Correction(StrEnum):
+    """How a label that is not final is learnt as if it were."""
+
+    INVERSE_PROBABILITY = "inverse_probability"
+    """A positive counts as many times as there will be positives for each that is known by then
+    (``training.data.immature``)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Immature:
+    """Rows whose label is not final are learnt too, corrected for the events to come."""
+
+    JUDGED_PERCENT: ClassVar = 25
+    """Of a hundred requests so many are learnt when they are mature, never before, and judge the
+    versions. Fixed: with more of them than the day before, a champion would be judged on rows that
+    it has learnt."""
+    correction: Correction
+    min_known_share: float = 0.2
+    """A row is learnt from the age on at which this share of its events would be known."""
+    delay_days: int = 14
+    """How many of the newest mature days say how late events are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +54,8 @@ class Label:
     """Of a label that comes later: the columns of an impression that its events have too."""
     window: datetime.timedelta = datetime.timedelta(0)
     """So long after an impression an event makes it positive."""
+    immature: Immature | None = None
+    """Of a target that comes later: how rows are learnt before it is final; None: not at all."""
 
     @property
     def comes_later(self) -> bool:

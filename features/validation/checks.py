@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import DataFrame
 
 from features.lake.candidate import Candidate, manifest
-from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE
+from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE, READMITTED
 from features.pipeline.aggregates import is_positive
 from features.pipeline.builds import staged_features
 from features.pipeline.ingestion.ingest import stage_impressions
@@ -33,6 +33,7 @@ from features.validation.log_checks import (
     split_requests,
 )
 from features.validation.outcome import Outcome
+from features.validation.quarantine.changes import as_readmitted
 from features.validation.row_rules import (
     Routing,
     Rule,
@@ -62,13 +63,29 @@ def check_log(work: Workspace, days: Sequence[datetime.date], reports: Place) ->
     return [*outcomes, check_impressions(work, days, reports)]
 
 
-def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: Place) -> Outcome:
-    """Check raw impressions; publish the good rows and the quarantine, or stop the days."""
+def check_impressions(
+    work: Workspace,
+    days: Sequence[datetime.date],
+    reports: Place,
+    *,
+    readmitted: Candidate | None = None,
+) -> Outcome:
+    """Check raw impressions; publish the good rows and the quarantine, or stop the days.
+
+    Args:
+        work: Session, schema and lake.
+        days: Which days to check.
+        reports: Where Data Docs are written.
+        readmitted: Changes to rows in quarantine, to be published with the days or not at all.
+    """
     schema, lake = work.schema, work.lake
-    raw, struct = work.impressions(days, IMPRESSIONS_RAW), impressions_struct(schema)
-    rules = [*impression_rules(schema), *_frequency_rules(work, raw, days)]
+    struct = impressions_struct(schema)
     names = [*struct.names, DAY]
     with contextlib.ExitStack() as caches:
+        if readmitted:
+            caches.enter_context(lake.preview(readmitted))
+        raw = as_readmitted(work, work.impressions(days, IMPRESSIONS_RAW), days)
+        rules = rules_of_days(work, raw, days)
         marked = _cached(caches, mark_broken_rules(raw, rules))
         routed = routing(marked, rules, days)
         good = marked.where(is_good()).select(*names)
@@ -94,10 +111,29 @@ def check_impressions(work: Workspace, days: Sequence[datetime.date], reports: P
     outcome.reported.extend([*unusual, *odd_rates, *split])
     update_docs([suite])
     if not outcome.critical:
-        for one in (*quarantine, staged):
-            lake.publish(one)
-            lake.discard(one.table, days)
+        _publish(work, [*quarantine, staged], days, readmitted)
     return _naming(work, outcome, staged, days)
+
+
+def _publish(
+    work: Workspace,
+    staged: Sequence[Candidate],
+    days: Sequence[datetime.date],
+    readmitted: Candidate | None,
+) -> None:
+    """Publish what was judged: first the changes, so that no job that is killed here loses them."""
+    if readmitted:
+        work.lake.publish(readmitted)
+        version = work.lake.snapshot(READMITTED).version
+        staged = [one.with_input(READMITTED, version) for one in staged]
+    for one in staged:
+        work.lake.publish(one)
+        work.lake.discard(one.table, days)
+
+
+def rules_of_days(work: Workspace, raw: DataFrame, days: Sequence[datetime.date]) -> list[Rule]:
+    """The rules that impressions of some days must keep."""
+    return [*impression_rules(work.schema), *_frequency_rules(work, raw, days)]
 
 
 def _frequency_rules(work: Workspace, raw: DataFrame, days: Sequence[datetime.date]) -> list[Rule]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from features.labels.events import events_table, raw_events_table
 from features.labels.stale import is_outdated, stale_by_events, versions_of_days
-from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, Lake
+from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, READMITTED, Lake
 from features.pipeline.workspace import fingerprint_of
 from features.schema import Schema, TableKind
 
@@ -35,6 +35,8 @@ def due(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> list[Step]
         "features": (computed, [IMPRESSIONS, *events]),
         "examples": ([EXAMPLES], [IMPRESSIONS, *computed]),
     }
+    if readmitted_since(lake, days):
+        return list(STEPS)
     by_events = stale_by_events(lake, schema)
     for place, step in enumerate(STEPS):
         tables, inputs = made_from[step]
@@ -45,6 +47,13 @@ def due(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> list[Step]
             if not _is_current(lake, schema, table, inputs, wanted):
                 return list(STEPS[place:])
     return []
+
+
+def readmitted_since(lake: Lake, days: Sequence[datetime.date]) -> list[datetime.date]:
+    """Days with impressions that were re-admitted, and not published with the day since."""
+    replaced = versions_of_days(lake.snapshot(READMITTED))
+    read = versions_of_days(lake.snapshot(IMPRESSIONS), of_input=READMITTED)
+    return [day for day in days if read.get(day, -1) < replaced.get(day, -1)]
 
 
 def mature(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> list[datetime.date]:

@@ -1,7 +1,7 @@
 """The page of a day's data quality: what was checked, stopped, reported and quarantined."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from features.pages import site
@@ -19,14 +19,23 @@ def write_quality_page(
     name: str,
     days: Sequence[datetime.date],
     outcomes: "Sequence[Outcome]",
+    *,
+    trends: Mapping[str, Table] | None = None,
 ) -> str:
-    """The page of some tables' outcomes, as ``name``; returns its path below ``reports``."""
+    """The page of some tables' outcomes, as ``name``; returns its path below ``reports``.
+
+    ``trends`` has, by table, the share of rows in quarantine by rule over the days until then.
+    """
     path = f"{schema.name}/quality/{days[-1].isoformat()}-{name}.html"
-    return site.write(_page(schema, name, days, outcomes), reports, path)
+    return site.write(_page(schema, name, days, outcomes, trends or {}), reports, path)
 
 
 def _page(
-    schema: Schema, name: str, days: Sequence[datetime.date], outcomes: "Sequence[Outcome]"
+    schema: Schema,
+    name: str,
+    days: Sequence[datetime.date],
+    outcomes: "Sequence[Outcome]",
+    trends: Mapping[str, Table],
 ) -> Page:
     span = " to ".join(sorted({days[0].isoformat(), days[-1].isoformat()}))
     is_stopped = any(outcome.critical for outcome in outcomes)
@@ -36,6 +45,11 @@ def _page(
         for sentence in outcome.critical
     ]
     candidates = [(o.table, [o.candidate, *o.files]) for o in outcomes if is_stopped]
+    shares = [
+        block
+        for table, shown in trends.items()
+        for block in (Heading(f"{table}: share of rows in quarantine by rule and day"), shown)
+    ]
     docs = f"../{outcomes[0].data_docs.removeprefix(f'{schema.name}/')}"
     return Page(
         f"{schema.name}: {name} of {span}",
@@ -48,6 +62,7 @@ def _page(
             *_sentences("Rules that rows broke", [(o.table, _broken(o)) for o in outcomes]),
             *_sentences("Reported, not acted on", [(o.table, o.reported) for o in outcomes]),
             *_sentences("Not published: the candidates and their files", candidates),
+            *shares,
             Heading("More"),
             Link("Data Docs: every expectation and what was seen", docs),
         ],

@@ -228,6 +228,12 @@ def warnings(rules: Sequence[Rule]) -> list[Rule]:
     return [rule for rule in rules if rule.severity is Severity.WARNING]
 
 
+def names_of_warnings(schema: Schema) -> list[str]:
+    """The rules by which impressions go to quarantine, that on rows of one user included."""
+    named = [rule.name for rule in warnings(impression_rules(schema))]
+    return [*named, *([f"{schema.user.name}:{Check.FREQUENCY}"] if schema.user else [])]
+
+
 def mark_broken_rules(frame: DataFrame, rules: Sequence[Rule]) -> DataFrame:
     """The rows with the names and the reasons of the warnings that each breaks."""
 

@@ -164,16 +164,21 @@ def test_helpers_are_not_parsed_as_dag_files() -> None:
     assert "ranking_*.py" in (DAGS / ".airflowignore").read_text().splitlines()
 
 
-def test_the_logs_facts_equal_their_schemas() -> None:
+def test_the_logs_facts_equal_their_schemas(tmp_path) -> None:
     """The DAGs read some facts of each schema file, because they import no package of ours."""
     import ranking_logs
 
     from features.datasets.catalog import data_set_at, data_set_of, names
 
     orders = Path(__file__).parents[1] / "support" / "labels" / "orders.yaml"
-    for data_set in [*map(data_set_of, names()), data_set_at(orders)]:
+    immature = tmp_path / "immature.yaml"
+    declared = orders.read_text().replace("name: orders", "name: immature")
+    delay = "    delay: 2h\n"
+    correction = "    immature: {correction: inverse_probability}\n"
+    immature.write_text(declared.replace(delay, delay + correction))
+    for data_set in [*map(data_set_of, names()), *map(data_set_at, [orders, immature])]:
         schema, source = data_set.schema, data_set.source
-        assert ranking_logs.log_of(schema.name, [orders]) == ranking_logs.Log(
+        assert ranking_logs.log_of(schema.name, [orders, immature]) == ranking_logs.Log(
             first_day=schema.first_day,
             last_day=schema.last_day,
             holdout_days=schema.holdout_days,
@@ -181,6 +186,7 @@ def test_the_logs_facts_equal_their_schemas() -> None:
             source=_facts(source),
             events={name: one.landed_suffix for name, one in data_set.label_sources.items()},
             maturity_days=schema.maturity_days,
+            learns_immature=schema.label.immature is not None,
         )
 
 

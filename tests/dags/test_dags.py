@@ -97,6 +97,19 @@ def test_the_day_flows_from_landing_to_promotion() -> None:
     assert leaves == {"promote", "prune_features", "prune_models"}
 
 
+def test_rows_whose_label_is_not_final_are_learnt_on_top_where_the_schema_says_so() -> None:
+    """What is exported and judged has learnt them; other data sets have no such task."""
+    import daily_ranking
+
+    films = data_set()
+    asked = dataclasses.replace(films, log=dataclasses.replace(films.log, learns_immature=True))
+    dag = daily_ranking.daily_ranking(asked)
+    assert dag.get_task("train_immature").upstream_task_ids == {"train"}
+    assert dag.get_task("export").upstream_task_ids == {"train_immature"}
+    assert "--immature" in dag.get_task("train_immature").arguments
+    assert not dag_of("daily_ranking.py").has_task("train_immature")
+
+
 def test_a_trial_trains_both_sides_and_promotes_after_the_gate_only() -> None:
     """What grew and what did not come from one parent, and promotion needs both judged."""
     dag = dag_of("upscale_dense.py")

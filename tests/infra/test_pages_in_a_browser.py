@@ -12,7 +12,7 @@ pytestmark = pytest.mark.process
 
 KINDS = (
     *("training-of-one-step", "training-of-many-steps", "gate", "gate-of-a-trial", "family"),
-    *("scaling", "quality", "demo", "index"),
+    *("scaling", "quality", "quarantine", "demo", "index"),
 )
 VIEWS = [(width, scheme) for width in (1_300, 400) for scheme in ("light", "dark")]
 WIDTHS = "[document.documentElement.scrollWidth, window.innerWidth]"
@@ -31,7 +31,14 @@ COLOURS = """
   return [element.tagName == "HTML" ? style.backgroundColor : style.fill, style.stroke];
 }).flat()
 """
-NUM_CHARTS = {"gate": 3, "gate-of-a-trial": 3, "scaling": 3, "quality": 0, "index": 0}
+NUM_CHARTS = {
+    "gate": 3,
+    "gate-of-a-trial": 3,
+    "scaling": 3,
+    "quality": 0,
+    "quarantine": 1,
+    "index": 0,
+}
 
 
 @pytest.fixture(scope="module")

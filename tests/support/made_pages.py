@@ -9,6 +9,7 @@ from support.made_points import runs
 
 from features.datasets.catalog import schema_of
 from features.validation.quality_page import write_quality_page
+from features.validation.quarantine.trend_page import write_trend_page
 from training.evaluation.agreement import agreement
 from training.evaluation.comparison import Holdout
 from training.evaluation.evaluate import BaseRate, Evaluation
@@ -157,6 +158,17 @@ def write_quality(reports):
     return write_quality_page(reports, schema_of("movielens-100k"), "impressions", [day], outcomes)
 
 
+def write_trend(reports):
+    """Fourteen days of a quarantine; one rule begins to hold many rows."""
+    days = [datetime.date(1998, 4, day) for day in range(7, 21)]
+    shares = {
+        "rating:range": dict.fromkeys(days, 0.002),
+        "user_occupation_of_the_log:vocabulary": dict.fromkeys(days, 0.001) | {days[-1]: 0.07},
+    }
+    schema = schema_of("movielens-100k")
+    return write_trend_page(reports, schema, "impressions", days, shares)[0]
+
+
 def write_family(reports):
     """The family's own page."""
     return write_family_page(reports, "movielens-100k", family())
@@ -229,6 +241,7 @@ def write_all(reports: Path) -> dict[str, Path]:
         "gate-of-a-trial": write_gate(reports, is_trial=True),
         "scaling": write_law(reports),
         "quality": write_quality(reports),
+        "quarantine": write_trend(reports),
         **{name: site.write(page, reports, Path(f"{name}.html")) for name, page in made.items()},
     }
     return {name: reports / path for name, path in written.items()}

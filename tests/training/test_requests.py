@@ -27,6 +27,10 @@ DAY = datetime.date(2025, 1, 6)
             "trial grown: no --from; a trial names what it goes on from",
         ),
         (
+            "train --date=2025-01-06 --immature --from=2025-01-05",
+            "--immature: not with --from or --recipe; the day's own are taken",
+        ),
+        (
             "evaluate --date=2025-01-06 --candidate=v1",
             "candidate 'v1', control None; a trial has both",
         ),

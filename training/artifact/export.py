@@ -104,7 +104,7 @@ def table_costs(
         days: Whose examples are scored.
         is_unseen: Whether the ranker has not trained on them.
     """
-    examples = table.read(days)
+    examples = table.read_judged(days)
     rate = float(examples.label.mean())
     base = entropy(rate) if 0 < rate < 1 else None
     costs: dict[str, dict[str, float | int | None]] = {}

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 GROWN, CONTROL = "grown", "control"
 """Roles in a trial: the ranker that grew, and the un-grown one that it is compared with."""
+IMMATURE = "immature"
+"""Role of the ranker that has learnt rows whose label was not final, on top of its day's own. No
+later day goes on from it: those rows are learnt again when they are mature."""
 
 
 class CorruptError(ValueError):
@@ -84,7 +87,9 @@ class CheckpointManifest:
     """How it grew out of its parent: the parent's name and manifest's hash, the changes, and the
     largest difference of a logit that was measured; None: it was trained."""
     role: str = ""
-    """In a trial ``grown`` or ``control``; else empty."""
+    """In a trial ``grown`` or ``control``; ``immature``; else empty."""
+    immature: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Of the role ``immature``, what it learnt (``training.data.immature``)."""
     table_versions: dict[str, int] = dataclasses.field(default_factory=dict)
     """Of the tables of the lake that its run read; pinned for as long as it is there."""
 
@@ -130,7 +135,7 @@ class Checkpoints:
     """The checkpoints of one data set.
 
     A run of day d owns the folder named d; what was grown from it has the target's name behind, and
-    what was trained for a trial its role and recipe (``checkpoint_name``).
+    what was trained for a trial, or on immature rows, its role and recipe (``checkpoint_name``).
     """
 
     def __init__(self, root: Place, schema: Schema) -> None:
@@ -174,7 +179,7 @@ class Checkpoints:
             if checkpoint.manifest.run_day < run_day.isoformat()
             and checkpoint.trained_through < through
             and checkpoint.manifest.model_fingerprint == recipe.model_fingerprint()
-            and checkpoint.manifest.role != CONTROL
+            and checkpoint.manifest.role not in (CONTROL, IMMATURE)
         ]
         for checkpoint in sorted(earlier, key=lambda found: found.trained_through, reverse=True):
             try:
@@ -185,6 +190,17 @@ class Checkpoints:
                 continue
             return checkpoint
         return None
+
+    def served(self, day: datetime.date) -> str:
+        """Name of what a day's run has trained to be served: on top of its own, where it has."""
+        own = self.find(str(day))
+        name = checkpoint_name(day, role=IMMATURE, recipe=own.recipe_name) if own else ""
+        return name if name and self.find(name) else str(day)
+
+    def forget_immature(self, day: datetime.date) -> None:
+        """Remove what was trained on top of a day's own checkpoint, which is another one now."""
+        for path in list(self.root.glob(f"{day}-{IMMATURE}-*/{MANIFEST}")):
+            remove_folder(path.parent, first=MANIFEST)
 
     def adoption_from(self, checkpoint: Checkpoint) -> Adoption | None:
         """How a checkpoint's inputs lie in the schema's; None: the schema is the same.
@@ -206,7 +222,7 @@ class Checkpoints:
 
 
 def checkpoint_name(day: datetime.date, *, role: str, recipe: str) -> str:
-    """Folder of what a day's run writes; in a trial with its role and recipe behind."""
+    """Folder of what a day's run writes; with its role and recipe behind where it has a role."""
     return f"{day}-{role}-{recipe}" if role else day.isoformat()
 
 

@@ -37,17 +37,24 @@ def _train(request: TrainRequest) -> Summary:
     schema = schema_of(request.dataset)
     through = parent_selection.holdout_start(schema, request.date, days=request.holdout_days)
     checkpoints = Checkpoints(request.checkpoints, schema)
+    if request.immature and schema.label.immature is None:
+        raise ValueError(f"--immature: label {schema.label.name} of {schema.name} declares none")
     recipe = request.changed(recipe_of(_recipe_name(request, checkpoints)))
     if request.source:
         parent_selection.check_parent(checkpoints, request.source, recipe=recipe, through=through)
     rank = TrainingRank(asked=request, recipe=recipe, through=through)
-    return train_and_track(schema, rank, hosts=hosts, ranks=ranks)
+    trained = train_and_track(schema, rank, hosts=hosts, ranks=ranks)
+    if not request.role:
+        checkpoints.forget_immature(request.date)
+    return trained
 
 
 def _recipe_name(request: TrainRequest, checkpoints: Checkpoints) -> str:
     """The one asked for, that of ``--from``, or the day's own."""
     if request.recipe:
         return request.recipe
+    if request.immature:
+        return checkpoints.named(str(request.date)).recipe_name
     if request.source:
         return checkpoints.named(request.source).recipe_name
     from training.registry.mlflow_registry import Registry
@@ -94,9 +101,10 @@ def _export(request: ExportRequest) -> Summary:
     from training.registry.mlflow_registry import Registry
 
     schema = schema_of(request.dataset)
+    known = Checkpoints(request.checkpoints, schema)
     manifest = export(
         *(schema, request.lake, request.checkpoints, request.artifacts),
-        request.checkpoint or str(request.date),
+        known.served(request.date) if request.date else str(request.checkpoint),
         tables=TablePrecision(request.tables),
     )
     directory = request.artifacts / schema.name / manifest.version

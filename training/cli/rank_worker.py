@@ -26,13 +26,15 @@ from training.cli.rank_requests import (
     SpeedRank,
     TrainingRank,
 )
+from training.requests import TrainRequest
 
 with without_collection():
     import torch.distributed as dist
 
     from training.checkpoint.catalog import Checkpoints, checkpoint_name
     from training.data.dataset import ExampleTable
-    from training.data.pinned import EXAMPLES, pin_examples
+    from training.data.immature import IMMATURE_EXAMPLES
+    from training.data.pinned import pin_examples
     from training.distributed.failures import note_join
     from training.distributed.process_group import agreed, process_group, reported_failures
     from training.trainer.trainer import Run, train
@@ -73,8 +75,9 @@ def _train(rank: TrainingRank, folder: Path) -> Summary:
         run_day=asked.date,
         through=rank.through,
         holdout=table.days(rank.through + datetime.timedelta(days=1), asked.date),
-        parent=asked.source,
-        role=asked.trial or "",
+        parent=str(asked.date) if asked.immature else asked.source,
+        role=asked.role,
+        immature=_immature_rows(asked, schema) if asked.immature else None,
         checkpoint_steps=asked.checkpoint_steps,
         id_log=asked.id_log,
         mlflow_run=folder / MLFLOW_RUN,
@@ -91,12 +94,28 @@ def _train(rank: TrainingRank, folder: Path) -> Summary:
         "days": len(result.days),
         "examples": result.examples,
         "steps": result.steps,
+        **({"immature": result.checkpoint.manifest.immature} if asked.immature else {}),
         "metrics": result.holdout.to_dict() if result.holdout else {},
         "shards": shards,
         "curve": result.curve,
-        "table_versions": {EXAMPLES: table.version},
-        "partitions": table.content_hashes(result.days),
+        "table_versions": result.checkpoint.manifest.table_versions,
+        "partitions": result.checkpoint.manifest.partitions,
     }
+
+
+def _immature_rows(asked: TrainRequest, schema: Schema) -> ExampleTable:
+    """The rows whose label is not final, in one version for all ranks; ValueError for none."""
+
+    def newest() -> int:
+        found = ExampleTable(asked.lake, schema, table=IMMATURE_EXAMPLES)
+        if not found.days(asked.date, asked.date):
+            raise ValueError(
+                f"table {found.root}: nothing of {asked.date}; run `python -m features examples "
+                f"--dataset {schema.name} --date {asked.date}`"
+            )
+        return found.version
+
+    return ExampleTable(asked.lake, schema, agreed(newest), table=IMMATURE_EXAMPLES)
 
 
 def _agreed_version(rank: TrainingRank, schema: Schema, folder: Path) -> int:
@@ -105,7 +124,7 @@ def _agreed_version(rank: TrainingRank, schema: Schema, folder: Path) -> int:
 
     def pinned() -> int:
         version = int(noted.read_text()) if noted.exists() else asked.examples_version
-        name = checkpoint_name(asked.date, role=asked.trial or "", recipe=rank.recipe.name)
+        name = checkpoint_name(asked.date, role=asked.role, recipe=rank.recipe.name)
         version = pin_examples(place(asked.lake), schema, name, version)
         noted.write_text(str(version))
         return version

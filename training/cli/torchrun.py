@@ -122,7 +122,7 @@ def train_and_track(
         "ranks": ranks * hosts.count,
         **_flat(recipe.to_dict()),
     }
-    name = checkpoint_name(asked.date, role=asked.trial or "", recipe=recipe.name)
+    name = checkpoint_name(asked.date, role=asked.role, recipe=recipe.name)
     if hosts.count > 1:
         running = Checkpoints(asked.checkpoints, schema).running(name)
         # Of this start: an earlier one may have failed, and left its words there.
@@ -246,6 +246,7 @@ def _write_page(reports: Place, schema: Schema, result: dict[str, Any]) -> str:
         key: result[key]
         for key in ("parent", "trained_through", "days", "examples", "steps", "recipe")
     }
+    facts |= {f"immature {key}": value for key, value in result.get("immature", {}).items()}
     return write_training_page(reports, schema.name, result["name"], result["curve"], facts)
 
 

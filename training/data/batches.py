@@ -175,7 +175,7 @@ def _part_of_rank(
     order, ends = np.concatenate(taken), np.cumsum([len(one) for one in taken])
     parts = zip(
         _cut(examples.inputs.take(order), ends),
-        np.split(examples.label[order], ends[:-1]),
+        np.split(examples.learnt[order], ends[:-1]),
         np.split(examples.example_id[order], ends[:-1]),
         weights,
         strict=True,

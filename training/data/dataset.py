@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from features.labels.judged import judged_rows
 from features.lake.snapshot import snapshot
 from features.places import Place, place
 from features.schema import EXAMPLE_ID, LABEL, Schema
@@ -65,10 +66,12 @@ class Buffer:
 class ExampleTable:
     """The partitions of training examples of one data set."""
 
-    def __init__(self, lake: Place, schema: Schema, version: int | None = None) -> None:
+    def __init__(
+        self, lake: Place, schema: Schema, version: int | None = None, *, table: str = TABLE
+    ) -> None:
         """Open a version of the table, or the newest; ValueError when it is not there."""
         self.schema = schema
-        self.root = lake / schema.name / TABLE
+        self.root = lake / schema.name / table
         self._snapshot = snapshot(place(self.root), version)
         self.version = self._snapshot.version
         self.filesystem = self._snapshot.filesystem
@@ -109,15 +112,22 @@ class ExampleTable:
 
     def read(self, days: Sequence[datetime.date]) -> Examples:
         """All examples of some days, ordered by day, then as stored."""
+        return self.encode(self._rows(days))
+
+    def read_judged(self, days: Sequence[datetime.date]) -> Examples:
+        """Those on which a version may be judged (``features.labels.judged``)."""
+        return self.encode(judged_rows(self.schema, self._rows(days)))
+
+    def _rows(self, days: Sequence[datetime.date]) -> pa.Table:
         groups = self.row_groups(days)
         if not groups:
             raise ValueError(f"examples: no rows from {days[:1]} to {days[-1:]} in {self.root}")
-        return self.encode(Buffer(tuple(groups), self.filesystem).read())
+        return Buffer(tuple(groups), self.filesystem).read()
 
-    def stream(
+    def stream_judged(
         self, days: Sequence[datetime.date], *, rows: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[Examples]:
-        """The same, at most ``rows`` at a time, so that memory does not grow with the days.
+        """As ``read_judged``, at most ``rows`` at once: memory does not grow with the days.
 
         Of several ranks each has a contiguous part, equally many up to one, and reads the row
         groups of that part alone; one rank's part begins where that of the rank before it ends.
@@ -128,9 +138,12 @@ class ExampleTable:
             start, stop = max(first - before, 0), min(last - before, group.num_rows)
             before += group.num_rows
             if start < stop:
-                table = Buffer((group,), self.filesystem).read(start, stop)
+                table = judged_rows(
+                    self.schema, Buffer((group,), self.filesystem).read(start, stop)
+                )
                 for part in table.to_batches(max_chunksize=rows):
-                    yield self.encode(pa.Table.from_batches([part]))
+                    if part.num_rows:
+                        yield self.encode(pa.Table.from_batches([part]))
 
     def positives(self, days: Sequence[datetime.date]) -> int:
         """Examples of some days whose label is 1."""

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from features.encoding.encode import InfiniteError, ModelInputs, encode
-from features.schema import EXAMPLE_ID, LABEL, Schema
+from features.schema import EXAMPLE_ID, KNOWN_SHARE, LABEL, Schema
+from training.data.immature import corrected_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,13 @@ class Examples:
     def __len__(self) -> int:
         """Number of examples."""
         return len(self.label)
+
+    @property
+    def learnt(self) -> npt.NDArray[np.float64]:
+        """What is learnt: the label, corrected where it is not final."""
+        if KNOWN_SHARE not in self.table.column_names:
+            return self.label.astype(np.float64)
+        return corrected_labels(self.label, self.table.column(KNOWN_SHARE).to_numpy())
 
 
 def encode_examples(schema: Schema, table: pa.Table) -> Examples:

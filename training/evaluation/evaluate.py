@@ -114,6 +114,12 @@ def evaluate_candidate(
     label, best = scored.holdout.label, scored.best_log_loss
     theirs, groups = scores.get(gate.CHAMPION), scored.holdout.group
     decision = decide(config, scored.holdout, candidate, scores, base_rate=base_rate.rate)
+    if schema.label.immature:
+        judged = len(label) + scored.num_begun_before
+        notes.append(
+            f"requests: {judged:,} of {table.num_rows(days):,} rows judge; the others are of "
+            "requests that may be learnt before they are mature"
+        )
     if scored.num_begun_before:
         notes.append(
             f"requests: {scored.num_begun_before} rows are left out, of requests that began on the "

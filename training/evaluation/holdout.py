@@ -50,7 +50,10 @@ def score_days(
     Raises:
         ValueError: The days have no rows.
     """
-    parts = (_part(schema, examples, rankers) for examples in table.stream(days, rows=ROWS_AT_ONCE))
+    parts = (
+        _part(schema, examples, rankers)
+        for examples in table.stream_judged(days, rows=ROWS_AT_ONCE)
+    )
     columns = _joined(parts, num_rows=table.num_rows(days))
     if not columns:
         raise ValueError(f"examples: no rows from {days[:1]} to {days[-1:]} in {table.root}")
@@ -124,7 +127,7 @@ def _joined(parts: Iterable[dict[str, _Column]], *, num_rows: int) -> dict[str, 
                 columns[name] = np.empty(num_rows, values.dtype)
             columns[name][start:stop] = values
         start = stop
-    return columns
+    return {name: values[:start] for name, values in columns.items()}
 
 
 def named_slices(examples: Examples, schema: Schema) -> dict[str, npt.NDArray[np.bool_]]:

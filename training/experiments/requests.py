@@ -6,7 +6,7 @@ import re
 from typing import Literal
 
 from features.datasets.catalog import known
-from features.options import OfDataset, OfDay, folder, from_flags, option
+from features.options import OfDataset, OfDay, count, folder, from_flags, option
 from features.places import Place
 from training.config.model import MODELS
 from training.distributed.accelerators import ACCELERATORS, Accelerator
@@ -21,7 +21,6 @@ from training.requests import (
     Tracks,
     UsesCompiled,
     UsesStudy,
-    count,
     recipe_name,
 )
 

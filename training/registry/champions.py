@@ -13,7 +13,7 @@ from features.places import Place
 from features.schema import Schema
 from training.artifact.manifest import MANIFEST, read_manifest
 from training.checkpoint import catalog
-from training.checkpoint.catalog import Checkpoints
+from training.checkpoint.catalog import IMMATURE, Checkpoints
 from training.data.pinned import LONGEST_TRAINING, unpin
 from training.registry.aliases import ANCHOR_DAYS, CANARY, CHALLENGER, CHAMPION, PREVIOUS, SHADOW
 from training.registry.mlflow_registry import Registry, Version
@@ -71,6 +71,8 @@ def prune(
     root = artifacts / schema.name
     kept = [read_manifest(root / one) for one in in_use if (root / one / MANIFEST).exists()]
     made_of = {manifest.checkpoint or manifest.day for manifest in kept}
+    # What grows, or goes on, is the ranker below the immature rows.
+    made_of |= {name for one in kept if one.role == IMMATURE for name in one.parents[-1:]}
     line = line_of_champions(registry)
     kept_for_gate = {found.version for found in coming_anchors(line, days=anchor_days)}
     removed = {

@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 from features.places import Place
 from features.schema import Schema
 from training.artifact.manifest import MANIFEST, read_manifest
-from training.checkpoint.catalog import CONTROL, Checkpoint, Checkpoints
+from training.checkpoint.catalog import CONTROL, IMMATURE, Checkpoint, Checkpoints
 from training.config.recipe import recipe_from_dict
 from training.model.flops import Cost, cost_of
 from training.model.inputs import inputs_of
@@ -30,7 +30,7 @@ class Member:
     examples: int | None
     """That its run trained on; None: grown, or only its artifact is left."""
     role: str
-    """In a trial ``grown`` or ``control``; else empty."""
+    """In a trial ``grown`` or ``control``; ``immature``; else empty."""
     grown: tuple[str, ...]
     """What grew between its parent and it; empty: it was trained."""
     dense_parameters: int | None = None
@@ -93,14 +93,16 @@ def family(
 def lanes(members: Sequence[Member]) -> dict[str, tuple[int, int]]:
     """Where a drawing has each member: generation to the right, lane downwards.
 
-    A member stays in its parent's lane unless it grew, is a control, or a sibling is there already.
+    A member stays in its parent's lane unless it grew, is a control, has learnt immature rows, or a
+    sibling is there already.
     """
     positions: dict[str, tuple[int, int]] = {}
     taken: set[str] = set()
     num_lanes = 0
     for member in members:
         column, lane = positions.get(member.parent or "", (-1, -1))
-        branches = bool(member.grown) or member.role == CONTROL or member.parent in taken
+        is_aside = bool(member.grown) or member.role in (CONTROL, IMMATURE)
+        branches = is_aside or member.parent in taken
         if member.parent is None or branches:
             lane, num_lanes = num_lanes, num_lanes + 1
         else:

@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from features.places import Place
 from training.artifact.manifest import Manifest
-from training.checkpoint.catalog import CONTROL
+from training.checkpoint.catalog import CONTROL, IMMATURE
 from training.registry.aliases import CHALLENGER, PREVIOUS
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -160,9 +160,9 @@ class Registry:
             self._client.delete_model_version_tag(self.name, found.version, name)
 
     def version_of(self, day: datetime.date) -> str:
-        """The newest artifact version of a day's run, no trial's; ValueError when there is none."""
+        """The newest version to be served of a day's run, no trial's; ValueError without one."""
         of_day = [v for v in self._versions() if v.tags.get(_DAY) == day.isoformat()]
-        versions = [v for v in of_day if not v.tags.get(_ROLE)]
+        versions = [v for v in of_day if v.tags.get(_ROLE, "") in ("", IMMATURE)]
         if not versions:
             raise ValueError(
                 f"version of {day}: none in {self.name}; run `python -m training export`"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from features.cli import SkippedError
 from features.schema import Schema
-from training.checkpoint.catalog import GROWN, Checkpoint, Checkpoints
+from training.checkpoint.catalog import GROWN, IMMATURE, Checkpoint, Checkpoints
 from training.config.recipe import Recipe
 from training.recipes import USUAL
 from training.registry.aliases import CHALLENGER, CHAMPION
@@ -66,7 +66,7 @@ def check_parent(
 def checkpoint_of_alias(
     checkpoints: Checkpoints, registry: "Registry", alias: str, *, day: datetime.date | None
 ) -> Checkpoint:
-    """The checkpoint behind an alias.
+    """The checkpoint behind an alias; of one with immature rows, that of the mature ones alone.
 
     Raises:
         ValueError: Nothing has the alias, or the checkpoint is gone.
@@ -78,7 +78,9 @@ def checkpoint_of_alias(
     known = registry.version(version)
     if known.role == GROWN and day is not None and known.day >= day:
         raise SkippedError(f"{alias} {version} has grown on {known.day}; a day after it may go on")
-    return checkpoints.named(known.checkpoint)
+    found = checkpoints.named(known.checkpoint)
+    below = found.manifest.parent if found.manifest.role == IMMATURE else None
+    return checkpoints.named(below) if below else found
 
 
 def rewound(
@@ -99,6 +101,7 @@ def rewound(
         if found.name in names
         and found.manifest.model_fingerprint == start.manifest.model_fingerprint
         and found.manifest.schema_fingerprint == among.schema.fingerprint()
+        and found.manifest.role != IMMATURE
     ]
     left = {found.name: (through - found.trained_through).days for found in family}
     fitting = [found for found in family if 1 <= left[found.name] <= days]

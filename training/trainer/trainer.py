@@ -19,6 +19,7 @@ from training.checkpoint.schema_migration import Adoption, InputsRecord
 from training.checkpoint.tensors import load_training_state, save, training_state
 from training.config.recipe import Recipe, recipe_from_dict
 from training.data.dataset import ExampleTable, numbered, users_of
+from training.data.immature import IMMATURE_EXAMPLES, immature_figures
 from training.data.pinned import EXAMPLES
 from training.distributed.embedding_plan import local_shards
 from training.distributed.process_group import agreed
@@ -52,7 +53,9 @@ class Run:
     parent: str | None = None
     """Checkpoint to go on from, checked before; None: the newest that fits, or a cold start."""
     role: str = ""
-    """In a trial ``grown`` or ``control``; else empty."""
+    """In a trial ``grown`` or ``control``; ``immature``; else empty."""
+    immature: ExampleTable | None = None
+    """With the role ``immature``: what to train on instead of mature days, the run's partition."""
     checkpoint_steps: int | None = None
     """Steps that a kill may cost; None: the recipe's."""
     id_log: Path | None = None
@@ -86,7 +89,9 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     config = run.recipe.training
     parent = _agreed_parent(run, checkpoints)
     first = parent.trained_through + datetime.timedelta(days=1) if parent else datetime.date.min
-    days = table.days(first, run.through)
+    learnt, days = table, table.days(first, run.through)
+    if run.immature:
+        learnt, days = run.immature, [run.run_day]
     adoption = checkpoints.adoption_from(parent) if parent else None
     inputs = inputs_of(run.schema)
     if parent is not None:
@@ -95,14 +100,14 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         model = with_tokens(model, len(token_names(inputs, model)))
         run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, model=model))
     is_fitted = parent is None or adoption is not None
-    session = Session(inputs, run.recipe, first_rows(table, days) if is_fitted else None)
+    session = Session(inputs, run.recipe, first_rows(learnt, days) if is_fitted else None)
     outcomes = _load(parent, adoption, session) if parent else {}
     _log_start(parent, days, session)
     identity = {
         "schema": run.schema.fingerprint(),
         "recipe": run.recipe.to_dict(),
         "parent": parent.name if parent else None,
-        "partitions": table.content_hashes(days),
+        "partitions": learnt.content_hashes(days),
     }
     at_most = run.checkpoint_steps
     progress = Progress(
@@ -112,7 +117,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     )
     curve = fit(
         session,
-        table,
+        learnt,
         days,
         epochs=config.warm_epochs if parent else config.cold_epochs,
         is_warm=parent is not None,
@@ -120,7 +125,9 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         id_log=run.id_log,
     )
     holdout = evaluate_days(session, table, run.holdout)
-    manifest = _manifest(run, parent, table, days, session.steps, holdout)
+    manifest = _manifest(run, parent, learnt, days, session.steps, holdout)
+    if run.immature:
+        manifest = _with_immature(manifest, table, learnt, days)
     if adoption is not None:
         manifest = dataclasses.replace(manifest, adopted=outcomes)
     state = training_state(session.model, session.optimizer)
@@ -130,7 +137,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         checkpoint=saved,
         parent=parent.name if parent else None,
         days=days,
-        examples=table.num_rows(days),
+        examples=learnt.num_rows(days),
         steps=session.steps,
         curve=curve,
         holdout=holdout,
@@ -155,7 +162,7 @@ def evaluate_days(
 
     def inputs() -> Iterator[ModelInputs]:
         rows = session.config.batch_size
-        for examples in table.stream(days, rows=rows, rank=rank, world_size=ranks):
+        for examples in table.stream_judged(days, rows=rows, rank=rank, world_size=ranks):
             # Copies: a column would keep all columns of its row group in memory.
             labels.append(examples.label.copy())
             users.append(users_of(examples, table.schema).copy())
@@ -226,7 +233,8 @@ def _manifest(
     steps: int,
     holdout: Metrics | None,
 ) -> CheckpointManifest:
-    through = days[-1] if days else (parent.trained_through if parent else run.through)
+    is_of_days = days and not run.immature
+    through = days[-1] if is_of_days else (parent.trained_through if parent else run.through)
     return CheckpointManifest(
         dataset=run.schema.name,
         schema_fingerprint=run.schema.fingerprint(),
@@ -246,6 +254,20 @@ def _manifest(
         metrics=holdout.to_dict() if holdout else {},
         role=run.role,
         table_versions={EXAMPLES: table.version},
+    )
+
+
+def _with_immature(
+    manifest: CheckpointManifest,
+    mature: ExampleTable,
+    learnt: ExampleTable,
+    days: Sequence[datetime.date],
+) -> CheckpointManifest:
+    """The manifest where a run has learnt rows whose label was not final: no further mature day."""
+    return dataclasses.replace(
+        manifest,
+        immature=immature_figures(learnt, days),
+        table_versions={EXAMPLES: mature.version, IMMATURE_EXAMPLES: learnt.version},
     )
 
 

@@ -33,6 +33,7 @@ from features.schema import (
     DeclarationError,
     DerivedId,
     FeatureTable,
+    Immature,
     Kind,
     Label,
     Limits,
@@ -209,6 +210,7 @@ def _label(name: str, entry: AnyLabel) -> Label:
     if isinstance(entry, LaterLabelEntry):
         del given["source"]
         given |= {"column": name, "positive_from": 1, "join": tuple(entry.join)}
+        given["immature"] = Immature(**dict(entry.immature)) if entry.immature else None
     return Label(name=name, **given)
 
 

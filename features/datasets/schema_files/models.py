@@ -21,7 +21,7 @@ from features.datasets.schema_files.values import (
     Span,
     Text,
 )
-from features.schema import Dtype, Kind, Severity
+from features.schema import Correction, Dtype, Kind, Severity
 
 
 class StoredEntry(Entry):
@@ -188,6 +188,18 @@ class LabelEntry(_AnyLabelEntry):
     """Whether the column is a graded rating, whose mean is a feature too."""
 
 
+class ImmatureEntry(Entry):
+    """That rows are learnt before their label is final, and what corrects for events to come."""
+
+    correction: Annotated[Correction, Field(strict=False)]
+    """inverse_probability: a positive counts once over the share of events that are known at its
+    age, by the delays of mature rows; right where delays do not depend on features."""
+    min_known_share: Annotated[Number, Field(ge=0.05, le=1)] = 0.2
+    """A row is learnt from the age on at which this share of its events would be known."""
+    delay_days: Annotated[int, Field(ge=1, le=366)] = 14
+    """How many of the newest mature days say how late events are."""
+
+
 class LaterLabelEntry(_AnyLabelEntry):
     """A label that comes later, from events that land as labels/<label>/<day>.<format>."""
 
@@ -200,6 +212,8 @@ class LaterLabelEntry(_AnyLabelEntry):
     impressions have an event's columns, the newest before it has it."""
     delay: Span
     """From the end of the window until the label is known, a negative as a positive one."""
+    immature: ImmatureEntry | None = None
+    """Of the target: rows whose window is not over are learnt too; without it they wait."""
 
     @model_validator(mode="after")
     def _has_a_format(self) -> Self:

@@ -12,7 +12,7 @@ from features.datasets.readers import reader_of
 from features.labels.events import raw_events_table
 from features.lake.candidate import Candidate
 from features.lake.day_rows import Partition
-from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW
+from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, READMITTED
 from features.pipeline.workspace import Workspace
 from features.places import Place
 from features.schema import EXAMPLE_ID
@@ -71,6 +71,8 @@ def corrections(
 def stage_impressions(
     work: Workspace, frame: DataFrame, days: Sequence[datetime.date], *, keys: Sequence[str]
 ) -> Candidate:
-    """Stage impressions of some days with the corrections of the raw ones."""
+    """Stage impressions of some days with the corrections of the raw ones, and of single rows."""
     corrected_at = corrections(work, days, IMPRESSIONS_RAW)
+    for day, moment in corrections(work, days, READMITTED).items():
+        corrected_at[day] = max(moment, corrected_at.get(day, moment))
     return work.stage(frame, IMPRESSIONS, days, keys=keys, corrected_at=corrected_at)

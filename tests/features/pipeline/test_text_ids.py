@@ -171,6 +171,6 @@ def test_the_gate_groups_the_rows_by_their_users(work, root):
     assert scored.holdout.num_users() == len(text_ids.USERS)
     metrics = evaluate(scored.scores["candidate"], scored.holdout.label, scored.holdout.group)
     assert 0 < metrics.gauc < 1
-    examples = next(table.stream(DAYS, rows=10_000))
+    examples = next(table.stream_judged(DAYS, rows=10_000))
     assert isinstance(examples.table, pa.Table)
     assert len(np.unique(user_groups(examples, work.schema))) == len(text_ids.USERS)

@@ -28,7 +28,7 @@ def test_a_span_of_a_buffer_is_read_from_the_groups_in_which_it_lies(table, star
 def test_the_parts_of_ranks_follow_one_another(table, world_size):
     days = days_of(table)
     parts = [
-        [*table.stream(days, rows=128, rank=rank, world_size=world_size)]
+        [*table.stream_judged(days, rows=128, rank=rank, world_size=world_size)]
         for rank in range(world_size)
     ]
     sizes = [sum(map(len, part)) for part in parts]

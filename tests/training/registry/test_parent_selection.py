@@ -8,7 +8,7 @@ from support.training.manifests import write
 from features.cli import SkippedError
 from features.datasets.catalog import schema_of
 from training.artifact.manifest import Manifest
-from training.checkpoint.catalog import CONTROL, GROWN, Checkpoints
+from training.checkpoint.catalog import CONTROL, GROWN, IMMATURE, MANIFEST, Checkpoints
 from training.recipes import recipe_of
 from training.registry.aliases import CHALLENGER, CHAMPION
 from training.registry.parent_selection import (
@@ -62,6 +62,32 @@ def registered(registry, tmp_path, name, *, recipe=SMALL, role="", parents=(), g
     )
     registry.register(manifest, tmp_path)
     return version
+
+
+def test_what_has_learnt_immature_rows_is_served_and_nothing_comes_from_it(
+    checkpoints, registry, tmp_path
+):
+    own = str(day(6))
+    family = [*checkpoints.named(own).manifest.family, own]
+    on_top = f"{own}-{IMMATURE}-{SMALL}"
+    write(checkpoints, on_top, through=day(5), family=family, parent=own, role=IMMATURE)
+    assert (checkpoints.served(day(6)), checkpoints.served(day(5))) == (on_top, str(day(5)))
+    assert checkpoints.parent_for(recipe_of(SMALL), day(7), day(6)).name == own
+    version = registered(registry, tmp_path, on_top, role=IMMATURE, parents=family)
+    assert registry.version_of(day(6)) == version
+    registry.set_alias(CHAMPION, version)
+    grown = checkpoint_of_alias(checkpoints, registry, CHAMPION, day=day(7))
+    assert grown.name == own
+    assert rewound(checkpoints.named(on_top), checkpoints, through=day(6), days=1).name == own
+    # Also where the day's own is gone, what goes on is one of mature rows.
+    (checkpoints.root / own / MANIFEST).rename(tmp_path / MANIFEST)
+    assert checkpoints.parent_for(recipe_of(SMALL), day(7), day(6)).name == str(day(5))
+    with pytest.raises(ValueError, match="no checkpoint leaves 1 to 1 days"):
+        rewound(checkpoints.named(on_top), checkpoints, through=day(6), days=1)
+    (tmp_path / MANIFEST).rename(checkpoints.root / own / MANIFEST)
+    # A day that is trained again is another ranker, on top of which nothing was learnt yet.
+    checkpoints.forget_immature(day(6))
+    assert checkpoints.served(day(6)) == own
 
 
 @pytest.mark.parametrize(("budget", "oldest"), [(1, 5), (3, 3), (14, 2)])

@@ -1,0 +1,1 @@
+"""The command line of the quarantine, on top of its checks."""

@@ -1,0 +1,1 @@
+"""Rows in quarantine: shown with their rules, corrected, and re-admitted to their days."""
