@@ -55,10 +55,11 @@ down: install       ## end a stack that runs elsewhere
 	@$(PYTHON) -m infra.local.stack down
 
 # The site is built from a copy of the pages: MkDocs takes no folder that its output is in.
-docs: install       ## write the generated pages of docs/, and the site of all pages into var/docs/site
+docs: install       ## write the generated pages, alerts and dashboards, and the site of all pages into var/docs/site
 	@$(PYTHON) -m features document --output docs/features.md
 	@$(PYTHON) -m features schema-json --output features/datasets/schema.json
 	@$(PYTHON) -m infra.local.configuration
+	@$(PYTHON) -m infra.objectives
 	@rm -rf $(VAR)/docs && mkdir -p $(VAR)/docs/pages
 	@git ls-files -z --cached --others --exclude-standard '*.md' docs LICENSE NOTICE | xargs -0 cp --parents -t $(VAR)/docs/pages
 	@cp mkdocs.yml $(VAR)/docs/

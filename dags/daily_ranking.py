@@ -12,13 +12,15 @@ built before it. *Waiting for the run lease*: an earlier day, or another run, go
 **Look.** Each task's XCom `return_value` is its job's summary; its link opens the job's page.
 
 **Do.** Read the alert in the task's log (`ALERT {…}`; also of a green `evaluate`), open its page of
-`infra/runbooks/`, clear the task when the cause is gone. To run a past day again, clear its run or
-trigger one with its `day`: that rewrites its partitions; not champion, server, newer online values.
+`infra/runbooks/`, clear the task when the cause is gone. A run that is not done in time raises the
+alert of a deadline (`lake-old`). To run a past day again, clear its run or trigger one with its
+`day`: that rewrites its partitions; not champion, server, newer online values.
 """
 
 import datetime
 import functools
 
+import ranking_alerts
 import ranking_assets as assets
 import ranking_jobs
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
@@ -102,6 +104,7 @@ def daily_ranking(data_set: assets.DataSet) -> DAG:
         description="One day of the log: checked, turned into features, learnt from, promoted",
         schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
         catchup=True,  # later days build on one that was missed
+        deadline=ranking_alerts.deadlines(data_set),
         params={
             **promotion_params(data_set),
             "recipe": Param("", type="string", description="To train; empty: the champion's"),

@@ -1,13 +1,21 @@
 """Alerts, in the log and among the reports: of a task that failed for good, or raised by a job.
 
-A job that succeeds raises an alert by naming it under ``alerts`` in its summary.
+A job that succeeds raises an alert by naming it under ``alerts`` in its summary. A run that is not
+done when its data or the model have grown too old raises one by a deadline.
 """
 
+import asyncio
+import datetime
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import TypedDict
 
+import ranking_assets as assets
+import yaml
 from airflow.sdk import Context
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from ranking_assets import DataSet
 
 RUNBOOKS = {
@@ -38,7 +46,7 @@ def alert(context: Context, *, data_set: DataSet) -> None:
     name = of_job or RUNBOOKS.get(ti.task_id, "job-failed")
     error = str(context.get("exception") or "the task's process exited without an error message")
     page = f"{ti.run_id}-{ti.task_id}"
-    _write_alert(context, data_set, page, name=name, details={"error": error})
+    _write_alert(data_set, page, name=name, facts={**_task(context), "error": error})
 
 
 def raised(context: Context, data_set: DataSet, summary: Mapping[str, object]) -> None:
@@ -48,23 +56,100 @@ def raised(context: Context, data_set: DataSet, summary: Mapping[str, object]) -
     for one in alerts if isinstance(alerts, list) else ():
         name = str(one["alert"])
         page = f"{ti.run_id}-{ti.task_id}-{name}"
-        _write_alert(context, data_set, page, name=name, details={"what": str(one["what"])})
+        facts = {**_task(context), "what": str(one["what"])}
+        _write_alert(data_set, page, name=name, facts=facts)
+
+
+class _Objective(TypedDict):
+    """What is read of an objective in ``infra/slo.yaml``."""
+
+    name: str
+    words: str
+    runbook: str
+    at_most: str
+
+
+def deadlines(data_set: DataSet) -> list[DeadlineAlert]:
+    """The ages that end a daily run's time: so long after the begin of its interval.
+
+    What is newest when a run begins ended then: its data are as old as the run is late. The days of
+    a log that has ended are all long past, and have no deadline.
+    """
+    if data_set.last_day is not None:
+        return []
+    return [
+        DeadlineAlert(
+            name=one["name"],
+            reference=DeadlineReference.DAGRUN_LOGICAL_DATE,
+            interval=_duration(one["at_most"]),
+            callback=AsyncCallback(
+                deadline_missed,
+                kwargs={
+                    "dataset": data_set.name,
+                    "objective": one["name"],
+                    "runbook": one["runbook"],
+                    "age": one["at_most"],
+                },
+            ),
+        )
+        for one in _objectives_with_deadlines()
+    ]
+
+
+async def deadline_missed(
+    *, dataset: str, objective: str, runbook: str, age: str, context: Mapping[str, object]
+) -> None:
+    """Callback of a deadline, in the triggerer: the alert of an objective.
+
+    Args:
+        dataset: Name of the data set.
+        objective: Name of the objective, and of the alert.
+        runbook: The page to open.
+        age: How old the data, or the model, may be.
+        context: The run, as Airflow gives it to such a callback.
+    """
+    (data_set,) = (one for one in assets.DATA_SETS if one.name == dataset)
+    run = context["dag_run"]
+    assert isinstance(run, Mapping)
+    what = f"the run is not done, and what it is to renew is older than {age}"
+    facts = {"dag": str(run["dag_id"]), "run": str(run["dag_run_id"]), "what": what}
+    page = f"{facts['run']}-{objective}"
+    # Other triggers wait on the same loop.
+    await asyncio.to_thread(
+        _write_alert, data_set, page, name=objective, runbook=runbook, facts=facts
+    )
+
+
+def _objectives_with_deadlines() -> Iterator[_Objective]:
+    """Those of ``infra/slo.yaml``; none where only the DAG files were installed."""
+    if not assets.OBJECTIVES.exists():
+        return
+    table = yaml.safe_load(assets.OBJECTIVES.read_text(encoding="utf-8"))
+    for group in table["groups"]:
+        yield from (one for one in group["objectives"] if one.get("deadline"))
+
+
+def _duration(text: str) -> datetime.timedelta:
+    """The duration that a text such as ``36h`` says, as ``infra.objectives`` has checked it."""
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    return datetime.timedelta(**{units[text[-1]]: int(text[:-1])})
+
+
+def _task(context: Context) -> dict[str, object]:
+    """The task, its run, and which try it was."""
+    ti = context["ti"]
+    return {"dag": ti.dag_id, "run": ti.run_id, "task": ti.task_id, "try": ti.try_number}
 
 
 def _write_alert(
-    context: Context, data_set: DataSet, page: str, *, name: str, details: Mapping[str, str]
+    data_set: DataSet, page: str, *, name: str, facts: Mapping[str, object], runbook: str = ""
 ) -> None:
     """One structured line in the log, and the same as a file for the reports."""
-    ti = context["ti"]
     notice = {
         "alert": name,
-        "runbook": f"infra/runbooks/{name}.md",
+        "runbook": f"infra/runbooks/{runbook or name}.md",
         "dataset": data_set.name,
-        "dag": ti.dag_id,
-        "run": ti.run_id,
-        "task": ti.task_id,
-        "try": ti.try_number,
-        **details,
+        **facts,
     }
     log.error("ALERT %s", json.dumps(notice))
     data_set.alerts.mkdir(parents=True, exist_ok=True)  # in an object store it is there

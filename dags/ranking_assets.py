@@ -73,6 +73,7 @@ POD_START_SECONDS = _number("RANKING_POD_START_SECONDS")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIZES = Path(os.environ.get("RANKING_SIZES") or REPOSITORY / "infra/kubernetes/sizes.yaml")
+OBJECTIVES = Path(os.environ.get("RANKING_OBJECTIVES") or REPOSITORY / "infra/slo.yaml")
 VAR = Path(os.environ.get("RANKING_VAR") or REPOSITORY / "var").resolve()
 """State of this machine."""
 ROOT = place(os.environ.get("RANKING_ROOT") or str(VAR))

@@ -81,6 +81,11 @@ VARIABLES = {
         "`infra/kubernetes/sizes.yaml`",
         "Size classes of jobs on Kubernetes: image, resources, nodes.",
     ),
+    "RANKING_OBJECTIVES": Variable(
+        "a file",
+        "`infra/slo.yaml` next to `dags`",
+        "Objectives, of which those with `deadline` are deadlines of the daily runs.",
+    ),
     "RANKING_POD_START_SECONDS": Variable(
         "a whole number", "1800", "How long a pod may wait for a node and for its image."
     ),

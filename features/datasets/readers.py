@@ -18,6 +18,7 @@ from features.spark.example_ids import with_example_id
 from features.spark.landing import (
     INTRADAY,
     events_file,
+    has_landed,
     impressions_file,
     landed_files,
     marker_of,
@@ -126,6 +127,17 @@ class Reader:
             for name in wanted
             for path in landed_files(landing, name, self.suffix, self.marker)
         ]
+
+    def has_landed(self, landing: Place, day: datetime.date) -> bool:
+        """Whether a day is there, whole, or in a table rows of it or of a later one.
+
+        A topic has no days that land: of one it is never known.
+        """
+        if self._source.format == "kafka":
+            return False
+        if self._source.is_table:
+            return self._table(landing).has_landed(day)
+        return has_landed(impressions_file(landing, day, self.suffix), self.marker)
 
     def read_attributes(
         self, spark: SparkSession, landing: Place, table: FeatureTable

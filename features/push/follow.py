@@ -18,6 +18,7 @@ from features.online_store.feast_store import open_store, write
 from features.online_store.reader import OnlineRows, open_rows
 from features.pipeline.workspace import Workspace
 from features.places import Place
+from features.push.ages import Ages
 from features.push.freshness import BATCHES, IMPRESSIONS, ROWS, Freshness
 from features.push.push_day import Batch, Clock, LandedUsers, state_table
 from features.runbooks import RunbookError
@@ -97,13 +98,24 @@ class Follower:
         target: Target,
         freshness: Freshness,
         clock: Clock,
+        ages: Ages | None = None,
     ) -> None:
-        """Args: the data set, what has landed, where it goes, what is measured, and the moment."""
+        """Begin with nothing pushed.
+
+        Args:
+            work: The data set.
+            landed: What has landed.
+            target: Where it goes.
+            freshness: What is measured.
+            clock: The moment.
+            ages: What is shown of landed and built days; None: nothing, of a log of the past.
+        """
         self._work = work
         self._landed = landed
         self._target = target
         self._freshness = freshness
         self._clock = clock
+        self._ages = ages
         self._pending: Batch | None = None
         self._arrivals: list[float] = []
         self._is_failing = False
@@ -114,6 +126,8 @@ class Follower:
         while not stopped.is_set():
             try:
                 self.poll()
+                if self._ages is not None:
+                    self._ages.look(datetime.datetime.now(datetime.UTC).date())
             except Exception:
                 # The signal ended the JVM too. Nothing is lost: a restart repeats the push.
                 if not stopped.is_set():
@@ -233,7 +247,8 @@ def follow(
     )
     landed = LandedUsers(work, landing, first_day=first_day)
     clock = _newest if is_replay else _now
-    follower = Follower(work, landed, Target(work, store_dir), freshness, clock)
+    ages = None if is_replay else Ages(work, landing)
+    follower = Follower(work, landed, Target(work, store_dir), freshness, clock, ages)
     logger.info("following %s; a poll every %g s", landing / work.schema.name, interval_seconds)
     follower.run(stopped, interval_seconds=interval_seconds)
     return follower.summary()

@@ -59,12 +59,12 @@ offer() { # COMMAND PACKAGE TESTS
         say "there is no $2 to be had: $3 will skip"
 }
 
-offer_redis() {
-    command -v redis-server >/dev/null && return
-    offer redis-server redis-server "the tests of the Redis store"
-    # The package starts a service, which nobody asked for; tests start their own, on other ports.
+# The package starts a service of its name, which nobody asked for; tests start what they need, on other ports.
+offer_without_service() { # COMMAND PACKAGE TESTS
+    command -v "$1" >/dev/null && return
+    offer "$@"
     if [ "$(id -u)" = 0 ]; then
-        systemctl disable --quiet --now redis-server 2>/dev/null || service redis-server stop >/dev/null 2>&1 || true
+        systemctl disable --quiet --now "$2" 2>/dev/null || service "$2" stop >/dev/null 2>&1 || true
     fi
 }
 
@@ -131,7 +131,8 @@ check_driver() {
 choose_accelerator
 check_driver
 check_java
-offer_redis
+offer_without_service redis-server redis-server "the tests of the Redis store"
+offer_without_service promtool prometheus "the tests of the alerting rules"
 offer chromium chromium "the test of the pages in a browser"
 offer ip iproute2 "the test of a training over two hosts"
 if [ ! -x .venv/bin/uv ]; then

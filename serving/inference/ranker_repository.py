@@ -2,9 +2,11 @@
 
 import abc
 import logging
+import time
 
 from serving.inference.load_request import WARM_UP_CANDIDATES, warm_up_request
 from serving.inference.ranker import Ranker
+from serving.observability import freshness
 from serving.observability.version_metrics import LoadedVersions
 from serving.routing.serving_versions import ServingVersions
 from training.registry.aliases import CANARY, CHAMPION, SHADOW
@@ -18,6 +20,7 @@ class RankerRepository(abc.ABC):
     def __init__(self, ranker: Ranker) -> None:
         """Args: the model."""
         self.ranker = ranker
+        freshness.show_champion(ranker.schema, None, now=time.time())
         self._version_metrics = LoadedVersions(ranker.name)
 
     @abc.abstractmethod
@@ -74,8 +77,11 @@ class RankerRepository(abc.ABC):
 
     def serve(self, versions: ServingVersions) -> None:
         """Let these versions answer from now on, and show them in the metrics."""
+        before, champion = self.ranker.version, versions.champion
         self.ranker.follow(versions)
-        champion = versions.champion
+        if champion is None or champion.version != before:
+            version = champion.version if champion else None
+            freshness.show_champion(self.ranker.schema, version, now=time.time())
         weighted = {CANARY: versions.canary, SHADOW: versions.shadow}
         shares = {role: one.share for role, one in weighted.items() if one}
         left = 100.0 - (shares[CANARY].percent if CANARY in shares else 0.0)

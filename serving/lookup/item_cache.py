@@ -17,7 +17,7 @@ from features.online_store.codec import TooManyRowsError
 from features.online_store.reader import OnlineRows
 from features.schema import Role, Schema
 from serving.lookup.snapshot import Snapshot, microseconds_now
-from serving.observability import metrics
+from serving.observability import freshness, metrics
 from serving.settings import Store
 
 logger = logging.getLogger(__name__)
@@ -44,15 +44,16 @@ class Items:
 class HeldItems:
     """Holds the newest snapshot; ``__call__`` gives it to a request."""
 
-    def __init__(self, settings: Store, *, equal_at: Callable[[], float], model: str) -> None:
+    def __init__(self, settings: Store, *, equal_at: Callable[[], float], schema: Schema) -> None:
         """Nothing is held yet.
 
         Args:
             settings: From which age on items are flagged.
             equal_at: Since when, by ``time.monotonic``, they are known to equal the store's.
-            model: Whose requests use them.
+            schema: Of the model whose requests use them.
         """
-        self._model = model
+        self._schema = schema
+        self._model = schema.name
         self._settings = settings
         self._equal_at = equal_at
         self.snapshot: Snapshot | None = None
@@ -79,6 +80,9 @@ class HeldItems:
         if snapshot is not None:
             metrics.ITEMS_ROWS.labels(self._model).set(snapshot.num_items)
             metrics.ITEMS_BYTES.labels(self._model).set(snapshot.num_bytes)
+            for part in (snapshot, *snapshot.by_key.values()):
+                for rows in part.tables.values():
+                    freshness.show_newest_row(self._schema, rows)
 
 
 def small_keys(schema: Schema) -> list[str]:
@@ -111,7 +115,7 @@ class ItemRefresh:
         self._rows = rows
         self._settings = settings
         self._on_look = on_look
-        self.held = HeldItems(settings, equal_at=lambda: self._equal_at, model=schema.name)
+        self.held = HeldItems(settings, equal_at=lambda: self._equal_at, schema=schema)
         self._model = schema.name
         self._versions: dict[str, object] = {}
         self._snapshots: dict[str, Snapshot | None] = dict.fromkeys(

@@ -25,7 +25,7 @@ from features.schema import FeatureTable, Role, Schema
 from serving.lookup.item_cache import Items
 from serving.lookup.request_keys import RequestKeys, Wanted, distinct, plain
 from serving.lookup.snapshot import microseconds_now
-from serving.observability import tracing
+from serving.observability import freshness, tracing
 from serving.protocol.ranking_request import RankingRequest
 
 _Tables = dict[str, tuple[EncodedTable, IntArray]]
@@ -148,6 +148,7 @@ class Transformer:
         self._null_rows = {
             table.name: EncodedTable.null_row(schema, table) for table in schema.tables
         }
+        self._newest: dict[str, float] = {}
 
     def num_reads(self, request: RankingRequest) -> int:
         """The most rows of a request to read from the store; 0: it needs no store."""
@@ -241,13 +242,17 @@ class Transformer:
     ) -> dict[str, EncodedTable]:
         with tracing.span(f"features.{of}"):
             stored = self._online.read(of, ids, since=since)
-        return {
+        encoded = {
             table.name: EncodedTable.of(
                 self._schema, table, stored, null_row=self._null_rows[table.name]
             )
             for table in self._schema.tables
             if table.of == of
         }
+        for name, rows in encoded.items():
+            before = self._newest.get(name, 0.0)
+            self._newest[name] = freshness.show_newest_row(self._schema, rows, at_least=before)
+        return encoded
 
 
 def _times(items: Items | None) -> ReadTimes:

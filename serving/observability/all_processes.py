@@ -11,7 +11,7 @@ from prometheus_client import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from serving.observability import metrics
+from serving.observability import freshness, metrics
 
 _OF_EACH = (
     metrics.VERSION,
@@ -19,6 +19,7 @@ _OF_EACH = (
     metrics.ITEMS_AGE,
     metrics.ITEMS_ROWS,
     metrics.ITEMS_BYTES,
+    *freshness.OF_EACH,
 )
 """What every process knows of the whole server: the one that is asked says it."""
 

@@ -142,7 +142,7 @@ def _model(
     admission: Admission,
 ) -> tuple[Ranker, HeldItems]:
     rows = open_rows(schema, place(begin.store), timeout_seconds=settings.store.max_seconds)
-    items = HeldItems(settings.store, equal_at=moment.get, model=schema.name)
+    items = HeldItems(settings.store, equal_at=moment.get, schema=schema)
     return Ranker(schema, online=rows, items=items, settings=settings, admission=admission), items
 
 

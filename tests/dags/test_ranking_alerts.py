@@ -1,11 +1,17 @@
 """What becomes of a failed task, or of a finished job that raises an alert."""
 
+import asyncio
+import datetime
 import json
 
 import pytest
 import ranking_alerts
 from airflow.sdk.exceptions import AirflowException
-from support.airflow_dags import TaskInstance, data_set
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.triggers.callback import CallbackTrigger
+from support.airflow_dags import TaskInstance, dag_of, data_set
+
+from infra.objectives.objectives import FILE, Limit, parse, seconds_of
 
 
 def test_a_job_may_name_the_page_for_what_it_found(job_task, assets) -> None:
@@ -66,3 +72,53 @@ def test_a_job_may_name_the_page_of_its_alert(job_task, assets) -> None:
     )
     (page,) = data_set().alerts.glob("*.json")
     assert json.loads(page.read_text())["runbook"] == "infra/runbooks/training-diverged.md"
+
+
+def test_a_daily_run_has_the_deadlines_of_the_objectives_and_a_log_that_has_ended_has_none() -> (
+    None
+):
+    """When Prometheus' alerts fire, too; a log that has ended has none."""
+    expected = {
+        one.name: (datetime.timedelta(seconds=seconds_of(one.at_most)), one.runbook)
+        for one in parse(FILE.read_text()).all()
+        if isinstance(one, Limit) and one.deadline
+    }
+    assert expected.keys() == {"lake-old", "model-old"}
+    found = DagSerialization.serialize_dag(dag_of("daily_ranking.py", "synthetic"))["deadline"]
+    assert {
+        one["name"]: (
+            datetime.timedelta(seconds=one["interval"]["__data__"]),
+            one["callback"]["__data__"]["kwargs"]["runbook"],
+        )
+        for one in found
+    } == expected
+    assert {one["reference"]["reference_type"] for one in found} == {"DagRunLogicalDateDeadline"}
+    assert dag_of("daily_ranking.py", "movielens-100k").deadline == []
+
+
+def test_without_the_objectives_there_are_no_deadlines(assets, monkeypatch, tmp_path) -> None:
+    """The DAG files alone may be on the DAG path of another Airflow."""
+    monkeypatch.setattr(assets, "OBJECTIVES", tmp_path / "slo.yaml")
+    assert ranking_alerts.deadlines(data_set("synthetic")) == []
+
+
+def test_a_missed_deadline_is_an_alert_with_its_runbook(assets, monkeypatch, caplog) -> None:
+    """By Airflow's own trigger, which finds the callback by its path."""
+    monkeypatch.setattr(assets, "DATA_SETS", [data_set("movielens-100k"), data_set("synthetic")])
+    (deadline, _) = ranking_alerts.deadlines(data_set("synthetic"))
+    # As ``airflow.models.deadline`` has it.
+    run = {"dag_id": "daily_ranking_synthetic", "dag_run_id": "scheduled__2026-01-05"}
+    kwargs = {**deadline.callback.kwargs, "context": {"dag_run": run}}
+
+    async def states() -> list[str]:
+        trigger = CallbackTrigger(deadline.callback.path, kwargs)
+        return [event.payload["state"] async for event in trigger.run()]
+
+    assert asyncio.run(states()) == ["running", "success"]
+    (page,) = data_set("synthetic").alerts.glob("*.json")
+    assert page.name == "scheduled__2026-01-05-lake-old.json"
+    notice = json.loads(page.read_text())
+    assert notice["runbook"] == "infra/runbooks/data-old.md"
+    assert (notice["run"], notice["alert"]) == ("scheduled__2026-01-05", "lake-old")
+    assert "older than 36h" in notice["what"]
+    assert any("ALERT" in text for text in caplog.messages)

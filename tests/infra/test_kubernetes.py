@@ -237,31 +237,6 @@ def test_accounts_and_secrets_of_airflows_chart_are_those_of_the_manifests():
     assert VALUES["securityContexts"]["pod"]["runAsNonRoot"] is True
 
 
-RULES = {
-    rule["alert"]: rule
-    for group in of_kind("PrometheusRule")["ranking"]["spec"]["groups"]
-    for rule in group["rules"]
-}
-
-
-@pytest.mark.parametrize("alert", RULES)
-def test_an_alert_names_its_page_and_metrics_that_are_exported(alert):
-    rule = RULES[alert]
-    assert (ROOT / rule["annotations"]["runbook"]).exists()
-    sources = [*ROOT.glob("serving/observability/*.py"), *ROOT.glob("features/push/*.py")]
-    text = "\n".join(path.read_text() for path in sources)
-    for metric in re.findall(r"ranking_[a-z_]+", rule["expr"]):
-        name = re.sub("_(bucket|total)$", "", metric)
-        assert re.search(f'"{name}(_total)?"', text), metric
-
-
-def test_the_alert_of_the_push_is_that_of_its_dashboard():
-    (group,) = yaml.safe_load((ROOT / "infra/grafana/ranking-push-alerts.yaml").read_text())[
-        "groups"
-    ]
-    assert [RULES[rule["alert"]] for rule in group["rules"]] == group["rules"]
-
-
 def test_what_is_set_for_all_is_a_variable_of_the_product():
     page = (ROOT / "docs" / "configuration.md").read_text()
     ours = [n for n in of_kind("ConfigMap")["ranking"]["data"] if n.startswith("RANKING_")]

@@ -1,4 +1,4 @@
-"""The dashboard and the alerting rules of the push read what it exports."""
+"""The dashboard of the push reads what it exports."""
 
 import json
 import re
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import prometheus_client
 import pytest
-import yaml
 
 from features.push import freshness
+from infra.objectives.objectives import FILE, parse
 
 FOLDER = Path(__file__).parents[3] / "infra" / "grafana"
 WORDS = {"sum", "max", "by", "on", "rate", "histogram_quantile", "or"}
@@ -17,9 +17,7 @@ WORDS = {"sum", "max", "by", "on", "rate", "histogram_quantile", "or"}
 
 def expressions() -> list[str]:
     panels = json.loads((FOLDER / "ranking-push.json").read_text())["panels"]
-    rules = yaml.safe_load((FOLDER / "ranking-push-alerts.yaml").read_text())["groups"][0]["rules"]
-    found = [target["expr"] for panel in panels for target in panel["targets"]]
-    return [*found, *(rule["expr"] for rule in rules)]
+    return [target["expr"] for panel in panels for target in panel["targets"]]
 
 
 @pytest.mark.parametrize("expression", expressions())
@@ -37,13 +35,10 @@ def test_every_expression_is_of_exported_metrics(expression):
     assert named <= exported
 
 
-def test_the_alert_and_its_page_have_one_name():
-    (group,) = yaml.safe_load((FOLDER / "ranking-push-alerts.yaml").read_text())["groups"]
-    (rule,) = group["rules"]
-    assert rule["alert"] == freshness.RUNBOOK
-    page = Path(__file__).parents[3] / rule["annotations"]["runbook"]
-    assert page.stem == freshness.RUNBOOK
-    assert page.exists()
+def test_the_alert_has_a_page_and_the_name_of_its_objective():
+    names = [one.name for one in parse(FILE.read_text()).all() if one.runbook == freshness.RUNBOOK]
+    assert freshness.RUNBOOK in names
+    assert (FOLDER.parent / "runbooks" / f"{freshness.RUNBOOK}.md").exists()
 
 
 def test_percentiles_of_nothing_are_nothing():

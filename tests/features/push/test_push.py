@@ -1,6 +1,7 @@
 """What a push builds on, without Spark."""
 
 import datetime
+import threading
 from types import SimpleNamespace
 
 import pandas as pd
@@ -127,3 +128,23 @@ def test_a_lake_of_another_schema_does_not_end_a_push_that_follows(work, tmp_pat
     landed.is_stale = False
     assert running.poll()
     assert len(written) == 1
+
+
+def test_a_push_that_follows_shows_ages_after_each_poll(work, tmp_path):
+    """After: the poll has seen the newest versions of the lake."""
+    stopped, seen = threading.Event(), []
+    landed = SimpleNamespace(poll=lambda _clock: seen.append("poll"))
+    target = SimpleNamespace(require_rows=lambda: None)
+
+    def look(today):
+        seen.append(type(today))
+        stopped.set()
+
+    measured = Freshness(
+        delay_seconds=60, mark=tmp_path / "mark", alerts=tmp_path, dataset=SCHEMA.name
+    )
+    running = follow.Follower(
+        *(work, landed, target, measured, lambda newest: newest), SimpleNamespace(look=look)
+    )
+    running.run(stopped, interval_seconds=0)
+    assert seen == ["poll", datetime.date]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
+from support.serving import stand_ins
 
 from serving.observability.metrics import ANSWERS
 from serving.observability.version_metrics import LoadedVersions
@@ -102,6 +103,18 @@ def test_stages_versions_and_errors_are_counted_for_each_request(guarded, expose
     loaded = [s.labels for s in after if s.name == "ranking_model_version"]
     assert loaded == [{"model": "stand-in", "version": version}]
     assert value(after, "ranking_requests_in_flight") == 0
+
+
+def test_the_model_is_ready_and_the_newest_rows_are_those_that_requests_have_read(exposed):
+    assert value(exposed, "ranking_model_ready", model="stand-in") == 1
+    assert value(exposed, "ranking_model_day_timestamp_seconds", model="stand-in") > 0
+    newest = {
+        sample.labels["table"]: sample.value
+        for sample in exposed
+        if sample.name == "ranking_online_row_timestamp_seconds"
+    }
+    noon = stand_ins.NOON.timestamp()
+    assert newest == dict.fromkeys(("user_state", "item_daily"), noon - 86_400)
 
 
 def test_series_of_versions_that_have_left_are_gone_after_one_more_change():

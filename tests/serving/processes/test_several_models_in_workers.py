@@ -173,6 +173,7 @@ def test_items_and_versions_are_counted_of_each_model(two):
     text = httpx.get(f"{two.url}/metrics").text
     for name in NAMES:
         assert f'ranking_items_rows{{model="{name}"}} {fixtures.NUM_ITEMS}.0' in text
+        assert f'ranking_model_ready{{model="{name}"}} 1.0' in text
         version = two.worlds[name].versions[0]
         assert f'ranking_model_version{{model="{name}",version="{version}"}} 1.0' in text
         assert f'ranking_answers_total{{model="{name}",version="{version}"}}' in text

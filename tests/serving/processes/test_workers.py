@@ -133,7 +133,7 @@ def test_what_no_one_waits_for_any_more_is_cancelled():
 def test_a_worker_whose_supervisor_is_killed_ends(monkeypatch, tmp_path):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     store = stand_ins.StandInStore(stand_ins.SCHEMA, stand_ins.sample_rows())
-    items = HeldItems(Store(), equal_at=SharedMoment().get, model="stand-in")
+    items = HeldItems(Store(), equal_at=SharedMoment().get, schema=stand_ins.SCHEMA)
     stopped = []
 
     async def run():
