@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "features" / "datasets"
 FINGERPRINTS = {
     "movielens-100k": ("b778991563feff0c", "fd5c18b2d1fd9e1b", "a35f8cb19ae96454"),
     "movielens-1m": ("58b7c471bc1de438", "75aee3c92d5d9bf3", "f7dd7187fb8e5c4e"),
-    "synthetic-shop": ("ab8af35491446b98", "abe8fd23cb1eff4d", "bef186fa5a3daea0"),
+    "synthetic-shop": ("69d532e001567d08", "ef1232c90b1779f9", "bef186fa5a3daea0"),
     "open-bandit": ("ec05a88859dbb5a3", "625ad95c9bb58f0e", "ddb012b8b1bdda3a"),
     "synthetic": ("15c9c259df6cd15a", "dba733397ff13414", "1bc66f29a4b8257a"),
     "synthetic-fields": ("e0d065c5ff417173", "4bf9198b1178795c", "ad2d825bf5b2ffc2"),
