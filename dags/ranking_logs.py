@@ -76,13 +76,19 @@ def log_of(dataset: str, schemas: Sequence[Path]) -> Log:
     found = []
     for place in _places(schemas):
         paths = sorted(place.iterdir()) if place.is_dir() else [place]
-        files = {path.stem: path for path in paths if path.suffix in {".yaml", ".yml"}}
+        files = {path.stem: path for path in paths if _is_schema_file(path, place)}
         if dataset in files:
-            return _read(files[dataset])
-        if python := next((path for path in paths if path.name == f"{dataset}.py"), None):
-            return _read(_written_from(python))
+            path = files[dataset]
+            return _read(_written_from(path) if path.suffix == ".py" else path)
         found += [str(files[name]) for name in sorted(files)]
     raise ValueError(f"RANKING_DATASETS {dataset!r}: unknown; the schema files are {found}")
+
+
+def _is_schema_file(path: Path, place: Path) -> bool:
+    """Whether a file is YAML of its own, or Python that assigns what a schema file does."""
+    if path.suffix == ".py":
+        return place != BUILT_IN and b"SCHEMA_FILE" in path.read_bytes()
+    return path.suffix in {".yaml", ".yml"} and not path.name.endswith(_WRITTEN)
 
 
 def _places(schemas: Sequence[Path]) -> Iterator[Path]:

@@ -136,4 +136,11 @@ def needed_days(schema: Schema) -> dict[str, datetime.timedelta]:
         if table.kind is TableKind.STATE:
             day = schema.first_day
             needed[end_of_day_table(table).name] = day - settled_day(table, day) + learnt
+    if immature := schema.label.immature:
+        # What a run learns before it is mature begins with its holdout; delays are of older days.
+        of_delays, of_rows = immature.delay_days * ONE_DAY, schema.holdout_days * ONE_DAY
+        longer = dict.fromkeys([IMPRESSIONS, events_table(schema.label)], of_delays + learnt)
+        tables = [table for table in schema.tables if table.kind is not TableKind.ATTRIBUTES]
+        longer |= {table.name: of_rows + learnt for table in tables}
+        needed |= {name: max(span, needed[name]) for name, span in longer.items()}
     return needed

@@ -8,10 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from features.schema.columns import Column, DeclarationError, Dtype, Kind
 from features.schema.labels import Label
-from features.schema.tables import IMPRESSIONS, History
-
-AGE = "age"
-"""What a history keeps of an impression beside columns: how long it is ago."""
+from features.schema.tables import AGE, IMPRESSIONS, History
 
 
 def columns_of(history: History, kept: Mapping[str, Column]) -> Iterator[Column]:

@@ -57,6 +57,8 @@ class AggregateKind(enum.StrEnum):
 
 IMPRESSIONS = "impressions"
 """What an aggregate is ``of`` that is of every impression."""
+AGE = "age"
+"""What a history keeps of an impression beside columns: how long it is ago."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,8 @@ class FeatureTable:
     @functools.cached_property
     def reads(self) -> frozenset[str]:
         """What the rows of a declared table take of an impression beside its labels and numbers."""
-        return frozenset((*self.by, *(name for one in self.histories for name in one.columns)))
+        kept = {name for one in self.histories for name in one.columns} - {AGE}
+        return frozenset({*self.by, *kept})
 
     @functools.cached_property
     def of(self) -> str:

@@ -133,6 +133,12 @@ def test_a_schedule_reads_what_was_written_from_python_and_runs_none(tmp_path, m
         patched.setattr(importlib.metadata, "entry_points", lambda group: [point])
         assert ranking_logs.log_of("orders", []) == expected
     assert not {"shared", "orders"} & set(sys.modules)
+    helper = tmp_path / "helpers"
+    helper.mkdir()
+    (helper / "orders.py").write_text("NO_SCHEMA = 1\n")
+    assert ranking_logs.log_of("orders", [helper, tmp_path]) == expected
+    with pytest.raises(ValueError, match="RANKING_DATASETS 'readers': unknown"):
+        ranking_logs.log_of("readers", [])
     for file in (python, tmp_path / "shared.py"):
         text = file.read_text()
         file.write_text(text + "# changed\n")

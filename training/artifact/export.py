@@ -105,6 +105,9 @@ def table_costs(
         is_unseen: Whether the ranker has not trained on them.
     """
     examples = table.read_judged(days)
+    if not len(examples.label):
+        # So few rows that chance has left none to judge.
+        examples = table.read(days)
     rate = float(examples.label.mean())
     base = entropy(rate) if 0 < rate < 1 else None
     costs: dict[str, dict[str, float | int | None]] = {}

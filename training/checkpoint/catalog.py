@@ -61,7 +61,7 @@ class CheckpointManifest:
     run_day: str
     """Day whose run wrote it."""
     trained_through: str
-    """Last day whose examples entered the weights."""
+    """Last day whose examples, with final labels, entered the weights."""
     trained_days: int
     examples: int
     steps: int
@@ -118,7 +118,7 @@ class Checkpoint:
 
     @property
     def trained_through(self) -> datetime.date:
-        """Last day whose examples entered the weights."""
+        """Last day whose examples, with final labels, entered the weights."""
         return datetime.date.fromisoformat(self.manifest.trained_through)
 
     @property
@@ -252,10 +252,13 @@ def prune(root: Place, *, keep: int, in_use: Container[str]) -> list[str]:
     if keep < 1:
         raise ValueError(f"keep: {keep}; at least 1")
     names = sorted(path.parent.name for path in root.glob(f"[0-9]*/{MANIFEST}"))
+    # One on top of a day's own stays and goes with its day.
+    own = [name for name in names if f"-{IMMATURE}-" not in name] or names
+    first_kept = own[-keep:][0] if own else ""
     for path in list(root.glob("[0-9]*")):
-        if names and path.name < names[-keep:][0] and path.name not in in_use:
+        if path.name < first_kept and path.name not in in_use:
             remove_folder(path, first=MANIFEST)
-    return [name for name in names[:-keep] if name not in in_use]
+    return [name for name in names if name < first_kept and name not in in_use]
 
 
 def verify_files(folder: Place, hashes: Mapping[str, str]) -> None:

@@ -42,6 +42,10 @@ def _train(request: TrainRequest) -> Summary:
     recipe = request.changed(recipe_of(_recipe_name(request, checkpoints)))
     if request.source:
         parent_selection.check_parent(checkpoints, request.source, recipe=recipe, through=through)
+    if request.immature:
+        parent_selection.check_mature(
+            checkpoints, request.date, through=through, holdout_days=request.holdout_days
+        )
     rank = TrainingRank(asked=request, recipe=recipe, through=through)
     trained = train_and_track(schema, rank, hosts=hosts, ranks=ranks)
     if not request.role:

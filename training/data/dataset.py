@@ -129,8 +129,9 @@ class ExampleTable:
     ) -> Iterator[Examples]:
         """As ``read_judged``, at most ``rows`` at once: memory does not grow with the days.
 
-        Of several ranks each has a contiguous part, equally many up to one, and reads the row
-        groups of that part alone; one rank's part begins where that of the rank before it ends.
+        Of several ranks each has a contiguous part, of equally many rows up to one before those
+        that judge are chosen, and reads its row groups alone; one rank's part begins where that of
+        the rank before it ends.
         """
         num_rows, before = self.num_rows(days), 0
         first, last = (num_rows * r // world_size for r in (rank, rank + 1))

@@ -98,7 +98,7 @@ def _who(values: "Values") -> Prose:
     if control:
         names += f", un-grown control {control['version']}"
     first, last = values["holdout"]
-    text = f"{names}; judged on {first} to {last}, on which none has trained."
+    text = f"{names}; judged on rows of {first} to {last} that none has learnt."
     if control:
         text += (
             " Candidate and control go on from one checkpoint, which grew for the candidate, and "

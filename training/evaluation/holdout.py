@@ -48,7 +48,7 @@ def score_days(
     """Read some days and score them with each ranker.
 
     Raises:
-        ValueError: The days have no rows.
+        ValueError: The days have no rows, or none that judges.
     """
     parts = (
         _part(schema, examples, rankers)
@@ -56,7 +56,8 @@ def score_days(
     )
     columns = _joined(parts, num_rows=table.num_rows(days))
     if not columns:
-        raise ValueError(f"examples: no rows from {days[:1]} to {days[-1:]} in {table.root}")
+        of = f"of {table.num_rows(days)} rows from {days[:1]} to {days[-1:]} in {table.root}"
+        raise ValueError(f"examples: none {of} judges; at least 1")
     num_rows = len(columns[_LABEL])
     columns = _begun_within(schema, table, days, columns)
     label, best = columns[_LABEL], columns.pop(_BEST, None)

@@ -54,6 +54,9 @@ def check_parent(
     """ValueError unless training with a recipe, to ``through``, can go on from a checkpoint."""
     found = checkpoints.named(name)
     checkpoints.adoption_from(found)
+    if found.manifest.role == IMMATURE:
+        limit = f"its labels were not final; go on from {found.manifest.parent}"
+        raise ValueError(f"checkpoint {name}: {limit}")
     if found.manifest.model_fingerprint != recipe.model_fingerprint():
         raise ValueError(f"checkpoint {name}: of {found.recipe_name}, no parent of {recipe.name}")
     if found.trained_through >= through:
@@ -61,6 +64,30 @@ def check_parent(
             f"checkpoint {name}: trained through {found.trained_through}; must be before {through}"
         )
     found.verify()
+
+
+def check_mature(
+    checkpoints: Checkpoints,
+    day: datetime.date,
+    *,
+    through: datetime.date,
+    holdout_days: int | None,
+) -> None:
+    """Refuse a day's own checkpoint as the parent of its immature rows.
+
+    Raises:
+        ValueError: It is not there, is damaged, has learnt days that are held out; or
+            ``holdout_days`` is not the schema's, which says which rows ``examples`` writes.
+    """
+    declared = checkpoints.schema.holdout_days
+    if holdout_days not in {None, declared}:
+        limit = f"{declared}, as the schema says: immature rows begin where those days do"
+        raise ValueError(f"--holdout-days {holdout_days}: with --immature {limit}")
+    own = checkpoints.named(str(day))
+    if own.trained_through > through:
+        limit = f"at most {through}; the days after it are held out"
+        raise ValueError(f"checkpoint {day}: trained through {own.trained_through}; {limit}")
+    own.verify()
 
 
 def checkpoint_of_alias(
@@ -78,6 +105,9 @@ def checkpoint_of_alias(
     known = registry.version(version)
     if known.role == GROWN and day is not None and known.day >= day:
         raise SkippedError(f"{alias} {version} has grown on {known.day}; a day after it may go on")
+    if known.role == IMMATURE and checkpoints.find(known.checkpoint) is None:
+        # Its day was trained again; the day's own checkpoint is what others go on from anyway.
+        return checkpoints.named(str(known.day))
     found = checkpoints.named(known.checkpoint)
     below = found.manifest.parent if found.manifest.role == IMMATURE else None
     return checkpoints.named(below) if below else found

@@ -148,7 +148,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
 def evaluate_days(
     session: Session, table: ExampleTable, days: Sequence[datetime.date]
 ) -> Metrics | None:
-    """Metrics of a ranker on some days, on every rank; None where they have no examples.
+    """Metrics of a ranker on some days, on every rank; None where no example of them judges.
 
     Each rank reads and scores its part, a batch at a time. What the metrics need, scores, labels
     and users, is gathered on rank 0 in the order of the table.
@@ -177,7 +177,8 @@ def evaluate_days(
     if parts:
         probability, label, user, request = map(np.concatenate, zip(*parts, strict=True))
         groups = numbered(request) if table.schema.request else None
-        metrics = [evaluate(probability, label, numbered(user), groups)]
+        if len(label):
+            metrics = [evaluate(probability, label, numbered(user), groups)]
     dist.broadcast_object_list(metrics, src=0)
     return metrics[0]
 

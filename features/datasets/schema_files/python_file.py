@@ -16,6 +16,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 from pydantic import BaseModel, ValidationError
@@ -105,7 +106,7 @@ class PythonFile:
 
 
 def neighbours(path: Path) -> list[Path]:
-    """The modules next to a schema file that it imports, by name; also those that these import."""
+    """Files of the modules and packages next to a schema file that it, or one of these, imports."""
     found: dict[Path, None] = {}
     waiting = [path]
     while waiting:
@@ -114,17 +115,18 @@ def neighbours(path: Path) -> list[Path]:
         except (OSError, SyntaxError, ValueError):
             continue  # the error comes with its line when the module is run
         for name in _imported(tree):
-            near = path.parent / f"{name}.py"
-            if near != path and near not in found and near.is_file():
-                found[near] = None
-                waiting.append(near)
+            for near in (path.parent / f"{name}.py", *(path.parent / name).rglob("*.py")):
+                if near != path and near not in found and near.is_file():
+                    found[near] = None
+                    waiting.append(near)
     return sorted(found)
 
 
 def digests(path: Path) -> dict[str, str]:
-    """SHA-256 of a schema file and of the modules next to it that it imports, by file name."""
+    """SHA-256 of a schema file and of what it imports from next to it, by path in its folder."""
     return {
-        one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in (path, *neighbours(path))
+        one.relative_to(path.parent).as_posix(): hashlib.sha256(one.read_bytes()).hexdigest()
+        for one in (path, *neighbours(path))
     }
 
 
@@ -148,10 +150,10 @@ def plain(value: object) -> object:
 
 def _run(path: Path) -> dict[str, object]:
     """The names that a module defines. It finds modules next to it, and they stay its own."""
-    names = [one.stem for one in neighbours(path)]
+    near = {one.relative_to(path.parent).parts[0].removesuffix(".py") for one in neighbours(path)}
     folder = str(path.parent.resolve())
     with _RUNNING, contextlib.redirect_stdout(sys.stderr):
-        kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+        kept = _taken(near)
         writes_nothing, sys.dont_write_bytecode = sys.dont_write_bytecode, True
         sys.path.insert(0, folder)
         importlib.invalidate_caches()
@@ -160,9 +162,14 @@ def _run(path: Path) -> dict[str, object]:
         finally:
             sys.path.remove(folder)
             sys.dont_write_bytecode = writes_nothing
-            for name in names:
-                sys.modules.pop(name, None)
+            _taken(near)
             sys.modules.update(kept)
+
+
+def _taken(names: set[str]) -> dict[str, ModuleType]:
+    """Take modules of these names, and those within them, out of what has been imported."""
+    found = [name for name in sys.modules if name.partition(".")[0] in names]
+    return {name: sys.modules.pop(name) for name in found}
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:

@@ -91,7 +91,9 @@ def _read(data_set: DataSet, landing: Place, landed: Landed, label: Label) -> Ev
     columns, suffix = data_set.schema.event_columns(label), of_files.source.landed_suffix
     there = files_by_day(landing / LABELS / label.name, suffix)
     wanted = _after(landed.rows_by_day, window_days(label))
-    newest = max([*landed.all_days, *there])
+    # Of the newest day impressions land before their events.
+    newest = max(landed.all_days)
+    newest = max([newest - ONE_DAY, *there]) if there else newest
     problems = {
         day: problem_of_file(of_files, columns, there[day]) for day in wanted if day in there
     }

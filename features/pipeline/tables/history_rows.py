@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 from features.pipeline.aggregates import newest_rows
 from features.pipeline.tables.aggregate_plan import Plan, day_after, list_of
 from features.schema import DAY, EXAMPLE_ID, REQUEST_TIME, History
-from features.schema.histories import AGE
 from features.schema.measures import happened, known_after
+from features.schema.tables import AGE
 from features.spark.session import feature_struct
 
 _PLACE = "_place"

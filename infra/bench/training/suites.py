@@ -5,6 +5,7 @@ Tables go to stderr as soon as there is one; the last line of stdout is one JSON
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,15 +46,17 @@ def quality(only: Sequence[str] = ()) -> Figures:
     The last 28 days of MovieLens-100k, rolled daily, against simple baselines; then eight rankers
     on MovieLens-1M and on the generated shop, 20 trials of settings each. Two hours on two cores;
     ``only`` some of these data sets: less. What is found of a ranker is kept in ``var/quality``, so
-    that a run which was ended goes on there.
+    that a run which was ended goes on there; it is for the settings of this file, and goes with the
+    end of a run.
     """
     figures = {MOVIELENS: _rolled()} if MOVIELENS in only or not only else {}
     for dataset, (last, sizes) in _QUALITY.items():
         if dataset in only or not only:
-            folder = VAR / "quality"
-            if not (folder / "lake" / dataset / "examples").exists():
-                prepare_examples(dataset, folder, last=last, sizes=sizes)
-            figures[dataset] = _compared(dataset, folder / "lake", *_SEARCH, kept=folder / "found")
+            lake = prepare_examples(dataset, VAR / "quality", last=last, sizes=sizes)
+            found = VAR / "quality" / "found" / dataset
+            figures[dataset] = _compared(dataset, lake, *_SEARCH, kept=found)
+    # All were shown: the next run measures again.
+    shutil.rmtree(VAR / "quality" / "found", ignore_errors=True)
     return figures
 
 
@@ -116,7 +119,7 @@ def _compared(dataset: str, lake: Path, *flags: str, kept: Path | None = None) -
     named = (f"--dataset={dataset}", f"--data={lake}", "--seeds=3", *flags)
     found = {}
     for model in _MODELS:
-        file = kept / f"{dataset}-{model}.json" if kept else None
+        file = kept / f"{model}.json" if kept else None
         if file and file.exists():
             sys.stderr.write(f"{model}: as {file} has it; delete it for a new run\n")
             found[model] = json.loads(file.read_text())
@@ -124,7 +127,9 @@ def _compared(dataset: str, lake: Path, *flags: str, kept: Path | None = None) -
         found[model] = run_job("training", "benchmark", *named, f"--model={model}")
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(found[model]))
+            part = file.with_suffix(".part")
+            part.write_text(json.dumps(found[model]))
+            part.replace(file)
     _show_comparison(dataset, found)
     return found
 

@@ -9,10 +9,10 @@ from support.labels.orders_log import DAYS, HOUR
 
 from features.labels import immature
 from features.labels.judged import is_judged_key, judged_rows
-from features.lake.lake import EXAMPLES, IMMATURE_EXAMPLES
+from features.lake.lake import EXAMPLES, IMMATURE_EXAMPLES, IMPRESSIONS, events_table
 from features.pipeline import jobs
-from features.pipeline.retention import prune
-from features.schema import Correction, Immature
+from features.pipeline.retention import needed_days, prune
+from features.schema import Correction, Immature, TableKind
 
 DAY = datetime.timedelta(days=1)
 LEARNT = DAYS[-3]
@@ -115,3 +115,23 @@ def test_the_requests_that_judge_are_those_that_were_not_learnt(declared):
 def test_the_share_of_requests_that_judge_is_a_quarter():
     assert sum(is_judged_key(f"r{n}") for n in range(4_000)) == pytest.approx(1_000, abs=90)
     assert sum(is_judged_key(n) for n in range(4_000)) == pytest.approx(1_000, abs=90)
+
+
+def test_retention_keeps_what_delays_and_the_holdout_are_read_from(declared):
+    schema = declared.schema
+    before = needed_days(dataclasses.replace(schema, labels=_mature(schema)))
+    longer = dataclasses.replace(schema.label.immature, delay_days=60)
+    label = dataclasses.replace(schema.label, immature=longer)
+    labels = tuple(label if one.name == label.name else one for one in schema.labels)
+    needed = needed_days(dataclasses.replace(schema, labels=labels, holdout_days=40))
+    mature_after = schema.maturity_days * DAY
+    for table in (IMPRESSIONS, events_table(label)):
+        assert before[table] < needed[table] == 60 * DAY + mature_after
+    for table in schema.tables:
+        if table.kind is not TableKind.ATTRIBUTES:
+            assert needed[table.name] >= 40 * DAY + mature_after
+
+
+def _mature(schema):
+    label = dataclasses.replace(schema.label, immature=None)
+    return tuple(label if one.name == label.name else one for one in schema.labels)

@@ -16,6 +16,7 @@ from features.datasets.python_yaml import write_yaml
 from features.datasets.schema_files import discovery
 from features.datasets.schema_files.discovery import BUILT_IN
 from features.datasets.schema_files.problems import SchemaFileError
+from features.datasets.schema_files.python_file import digests
 
 SHOP = Path(__file__).parents[2] / "support" / "shop" / "shop.yaml"
 ALL = [SHOP, *(BUILT_IN / f"{name}.yaml" for name in names({}))]
@@ -207,6 +208,21 @@ def test_similar_data_sets_share_a_module_next_to_them(tmp_path, monkeypatch):
     write(tmp_path / "a", "\nimport nothing_here\n", "shops")
     (line,) = error_of(tmp_path / "a", "from shops import shop\nSCHEMA_FILE = shop('shop')\n")
     assert line == "1: ModuleNotFoundError: No module named 'nothing_here' (shops.py, line 2)"
+
+
+def test_a_package_next_to_a_file_is_its_own_too(tmp_path):
+    """Each folder has its own package of a name; what was made from it knows each of its files."""
+    for folder, days in (("a", 1), ("b", 3)):
+        package = tmp_path / folder / "shops"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("from shops.days import DAYS\n")
+        (package / "days.py").write_text(f"DAYS = {days}\n")
+        text = MODELS.replace("holdout_days=1", "holdout_days=DAYS")
+        write(tmp_path / folder, "from shops import DAYS\n" + text)
+    paths = [tmp_path / folder / "shop.py" for folder in ("a", "b", "a")]
+    assert [data_set_at(path).schema.holdout_days for path in paths] == [1, 3, 1]
+    assert not [name for name in sys.modules if name.partition(".")[0] == "shops"]
+    assert list(digests(paths[0])) == ["shop.py", "shops/__init__.py", "shops/days.py"]
 
 
 def test_only_modules_that_assign_the_object_are_taken_and_none_is_run_to_find_out(tmp_path):

@@ -8,10 +8,11 @@ from support.training.manifests import write
 from features.cli import SkippedError
 from features.datasets.catalog import schema_of
 from training.artifact.manifest import Manifest
-from training.checkpoint.catalog import CONTROL, GROWN, IMMATURE, MANIFEST, Checkpoints
+from training.checkpoint.catalog import CONTROL, GROWN, IMMATURE, MANIFEST, Checkpoints, prune
 from training.recipes import recipe_of
 from training.registry.aliases import CHALLENGER, CHAMPION
 from training.registry.parent_selection import (
+    check_mature,
     check_parent,
     checkpoint_of_alias,
     recipe_of_day,
@@ -85,9 +86,31 @@ def test_what_has_learnt_immature_rows_is_served_and_nothing_comes_from_it(
     with pytest.raises(ValueError, match="no checkpoint leaves 1 to 1 days"):
         rewound(checkpoints.named(on_top), checkpoints, through=day(6), days=1)
     (tmp_path / MANIFEST).rename(checkpoints.root / own / MANIFEST)
+    with pytest.raises(ValueError, match=f"{on_top}: its labels were not final; go on from {own}"):
+        check_parent(checkpoints, on_top, recipe=recipe_of(SMALL), through=day(7))
     # A day that is trained again is another ranker, on top of which nothing was learnt yet.
     checkpoints.forget_immature(day(6))
     assert checkpoints.served(day(6)) == own
+    assert checkpoint_of_alias(checkpoints, registry, CHAMPION, day=day(7)).name == own
+
+
+def test_immature_rows_are_learnt_on_top_of_what_has_not_seen_the_holdout(checkpoints):
+    check_mature(checkpoints, day(6), through=day(5), holdout_days=None)
+    check_mature(checkpoints, day(6), through=day(5), holdout_days=SCHEMA.holdout_days)
+    with pytest.raises(ValueError, match="trained through 2025-01-05; at most 2025-01-04"):
+        check_mature(checkpoints, day(6), through=day(4), holdout_days=None)
+    with pytest.raises(ValueError, match="--holdout-days 9: with --immature "):
+        check_mature(checkpoints, day(6), through=day(5), holdout_days=9)
+
+
+def test_what_was_learnt_on_top_of_a_day_is_kept_as_long_as_the_day(checkpoints):
+    for number in (2, 5, 6):
+        name = f"{day(number)}-{IMMATURE}-{SMALL}"
+        write(checkpoints, name, through=day(number - 1), role=IMMATURE)
+    gone = prune(checkpoints.root, keep=2, in_use=())
+    assert gone == ["2025-01-02", f"2025-01-02-{IMMATURE}-{SMALL}", "2025-01-03", "2025-01-04"]
+    left = sorted(found.name for found in checkpoints.all())
+    assert left == [n for d in (5, 6) for n in (str(day(d)), f"{day(d)}-{IMMATURE}-{SMALL}")]
 
 
 @pytest.mark.parametrize(("budget", "oldest"), [(1, 5), (3, 3), (14, 2)])

@@ -86,7 +86,7 @@ def run_benchmark(
         )
     cost = cost_of(data.inputs, chosen.model)
     searched = {"trials": trials, "rows": search_rows, "settings": settings_of(chosen)}
-    return _figures(data, model, chosen.name, results, cost, searched)
+    return _figures(data, model, chosen.name, chosen.training.batch_size, results, cost, searched)
 
 
 def recipe_for(dataset: str, model: str, recipe: str | None) -> Recipe:
@@ -104,6 +104,7 @@ def _figures(
     data: BenchmarkData,
     model: str,
     recipe: str,
+    batch_size: int,
     results: Sequence[SeedResult],
     cost: Cost,
     searched: dict[str, Any],
@@ -123,6 +124,7 @@ def _figures(
         "dataset": data.name,
         "model": model,
         "recipe": recipe,
+        "batch_size": batch_size,
         **means,
         "params": cost.parameters,
         "mflop_per_example": cost.training_flops / 1e6,

@@ -32,9 +32,10 @@ def search(
 ) -> Recipe:
     """The recipe with the best validation AUC of ``trials`` settings, the given one first.
 
-    Each is trained with one seed; the test split is not looked at. A setting whose AUC after an
-    epoch is below the median of those before it is given up there. One with which training diverges
-    is logged and is not chosen; when all do, the recipe is returned as it was given.
+    Each is trained with one seed; the test split is not looked at. Once a quarter of the trials
+    were drawn at random, one whose best AUC after an epoch is below the median of those that were
+    trained to their end is given up there. One with which training diverges is logged and is not
+    chosen; when all do, the recipe is returned as it was given.
 
     Args:
         data: The splits.
