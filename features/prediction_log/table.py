@@ -30,7 +30,7 @@ NAME = "predictions"
 _TRIES = 20
 _COMMIT_TRIES = 20
 _LOOKED_BACK = 1000
-"""Commits, the newest first, among which one is looked for that may have failed after it counted."""
+"""Newest commits among which one is looked for that may have counted before its error."""
 _PROPERTIES = {
     # Each process commits once a minute: a month of them would make every look at the log slow.
     "delta.logRetentionDuration": "interval 7 days",
