@@ -1,7 +1,7 @@
 """Alerts, in the log and among the reports: of a task that failed for good, or raised by a job.
 
 A job that succeeds raises an alert by naming it under ``alerts`` in its summary. A run that is not
-done when its data or the model have grown too old raises one by a deadline.
+done when its tables have grown too old raises one by a deadline.
 """
 
 import asyncio
@@ -105,13 +105,13 @@ async def deadline_missed(
         dataset: Name of the data set.
         objective: Name of the objective, and of the alert.
         runbook: The page to open.
-        age: How old the data, or the model, may be.
+        age: How old the data may be: so long after the begin of its interval the run is late.
         context: The run, as Airflow gives it to such a callback.
     """
     (data_set,) = (one for one in assets.DATA_SETS if one.name == dataset)
     run = context["dag_run"]
     assert isinstance(run, Mapping)
-    what = f"the run is not done, and what it is to renew is older than {age}"
+    what = f"the run is not green {age} after its interval began"
     facts = {"dag": str(run["dag_id"]), "run": str(run["dag_run_id"]), "what": what}
     page = f"{facts['run']}-{objective}"
     # Other triggers wait on the same loop.

@@ -11,6 +11,7 @@ import datetime
 import functools
 import random
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
@@ -28,6 +29,8 @@ NAME = "predictions"
 """Of the table's folder, below that of the data set."""
 _TRIES = 20
 _COMMIT_TRIES = 20
+_LOOKED_BACK = 1000
+"""Newest commits among which one is looked for that may have counted before its error."""
 _PROPERTIES = {
     # Each process commits once a minute: a month of them would make every look at the log slow.
     "delta.logRetentionDuration": "interval 7 days",
@@ -81,28 +84,24 @@ class LogTable:
         Raises:
             OSError: The place cannot be reached, or others were first in each of 20 tries.
         """
-        table = self._table
-        if table is None:
+        if self._table is None:
             raise ValueError(f"{self.root}: not open; open it first")
+        token = uuid.uuid4().hex
         properties = CommitProperties(
-            custom_metadata=dict(metadata), max_commit_retries=_COMMIT_TRIES
-        )
-        write = functools.partial(
-            write_deltalake,
-            table,
-            rows,
-            mode="append",
-            # A schema that has grown brings columns that the table does not have.
-            schema_mode="merge",
-            partition_by=list(PARTITIONS),
-            commit_properties=properties,
-            writer_properties=_WRITER,
+            custom_metadata={**metadata, "token": token}, max_commit_retries=_COMMIT_TRIES
         )
         try:
-            _until_committed(table, write)
+            try:
+                _appended(self._table, rows, properties)
+            except DeltaError:
+                # Commits that lead from this version to the newest are removed after a while:
+                # who has written nothing for longer must read the table anew.
+                self._table = open_table(self.root) or self._created()
+                if not any(one.get("token") == token for one in self._table.history(_LOOKED_BACK)):
+                    _appended(self._table, rows, properties)
         except DeltaError as error:
             raise OSError(f"{self.root}: not written: {error}") from error
-        return int(table.version())
+        return int(self._table.version())
 
     def _created(self) -> DeltaTable:
         partitions = [pa.field(DAY, pa.date32()), pa.field(HOUR, pa.int32())]
@@ -165,6 +164,21 @@ def tidy(root: Place, *, until: datetime.date, keep_days: int, grace_hours: int)
         expired_files=expired["num_removed_files"],
         deleted=vacuum(root, hours=grace_hours),
     )
+
+
+def _appended(table: DeltaTable, rows: pa.Table, properties: CommitProperties) -> None:
+    write = functools.partial(
+        write_deltalake,
+        table,
+        rows,
+        mode="append",
+        # A schema that has grown brings columns that the table does not have.
+        schema_mode="merge",
+        partition_by=list(PARTITIONS),
+        commit_properties=properties,
+        writer_properties=_WRITER,
+    )
+    _until_committed(table, write)
 
 
 def _scattered(table: DeltaTable, until: datetime.date) -> list[datetime.date]:

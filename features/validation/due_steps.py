@@ -44,7 +44,7 @@ def due(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> list[Step]
         for table in tables:
             if {*wanted} & {*by_events.get(table, ())}:
                 return list(STEPS[place:])
-            if not _is_current(lake, schema, table, inputs, wanted):
+            if not is_current(lake, schema, table, inputs, wanted):
                 return list(STEPS[place:])
     return []
 
@@ -66,7 +66,7 @@ def mature(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> list[da
     return [day for day in shifted if day >= first]
 
 
-def _is_current(
+def is_current(
     lake: Lake,
     schema: Schema,
     table: str,

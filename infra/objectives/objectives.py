@@ -72,6 +72,12 @@ class Limit(Objective):
         given = {"at_most": self.at_most, "at_least": self.at_least}
         if sum(value is not None for value in given.values()) != 1:
             raise PydanticCustomError("limit", "needs exactly one of at_most and at_least")
+        text = self.at_most if isinstance(self.at_most, str) else ""
+        if text and not self._is_duration and "(" not in text:
+            raise PydanticCustomError(
+                "at_most",
+                f"at_most: {text!r}; expected a number, a duration such as 36h, or PromQL with a (",
+            )
         if self.deadline and not self._is_duration:
             raise PydanticCustomError(
                 "deadline", "deadline: needs at_most with a duration, such as 36h"

@@ -32,6 +32,11 @@ def read_corrected(path: Place, schema: Schema) -> pa.Table:
     """
     types = to_arrow_schema(impressions_struct(schema), timezone="UTC")
     found = _read(path)
+    names = found.column_names
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ValueError(
+            f"{path}: column {twice[0]}: there {names.count(twice[0])} times; once at most"
+        )
     columns = [name for name in found.column_names if name not in _OF_THE_QUARANTINE]
     if unknown := [name for name in columns if name not in types.names]:
         raise ValueError(
@@ -82,12 +87,17 @@ def _typed(path: Place, values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedA
 
 
 def _moments(texts: Sequence[str | None], of_type: pa.DataType) -> pa.Array:
-    moments = [text and datetime.datetime.fromisoformat(text) for text in texts]
-    known = [
-        moment if not moment or moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-        for moment in moments
-    ]
-    return pa.array(known, of_type)
+    return pa.array([None if text is None else _moment(text) for text in texts], of_type)
+
+
+def _moment(text: str) -> datetime.datetime:
+    moment = datetime.datetime.fromisoformat(text)
+    if not moment.tzinfo:
+        return moment.replace(tzinfo=datetime.UTC)
+    try:
+        return moment.astimezone(datetime.UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text!r}: in UTC outside the years 1 to 9999") from error
 
 
 def _require_ids(path: Place, ids: Sequence[int | None]) -> None:

@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 
-from features.labels.stale import stale_by_events
 from features.lake.lake import READMITTED
 from features.pages import site
 from features.pages.content import Block, Bullets, Heading, Page, Table
@@ -82,14 +81,13 @@ def readmit_days(
     Raises:
         ConflictError: Another job has replaced a day since this one began.
     """
-    stale = stale_by_events(work.lake, work.schema)
     done: list[ReadmittedDay] = []
     for day in days:
         done.append(readmit(work, day, correction, reports))
         if done[-1].is_stopped:
             break
     moments = corrections(work, days, READMITTED)
-    due = due_because_of(work.lake, work.schema, list(moments), stale_before=stale)
+    due = due_because_of(work.lake, work.schema, list(moments))
     if not due:
         return Readmission(work.schema.name, done, {}, [], [])
     moment = max(moments.values())

@@ -9,9 +9,11 @@ import threading
 import deltalake
 import pyarrow as pa
 import pytest
+from deltalake.exceptions import DeltaError
 from support.serving import stand_ins
 
 from features.places import place, uri
+from features.prediction_log import table as log_table
 from features.prediction_log.columns import HOUR, arrow_schema
 from features.prediction_log.table import LogTable, table_root, tidy
 from features.schema import DAY, Column, Dtype, Kind
@@ -121,6 +123,36 @@ def test_columns_of_a_schema_that_has_grown_are_added_while_others_write_without
     assert answers(folder) == ["late", "new", "old"]
     table = deltalake.DeltaTable(uri(before.root)).to_pyarrow_table()
     assert "hour_angle" in table.column_names
+
+
+def test_a_writer_whose_version_is_gone_from_the_log_of_commits_goes_on(tmp_path, monkeypatch):
+    """It wrote nothing for longer than commits are kept, and others did."""
+    properties = {"delta.logRetentionDuration": "interval 0 days", "delta.checkpointInterval": "2"}
+    monkeypatch.setattr(log_table, "_PROPERTIES", properties)
+    folder = place(tmp_path)
+    idle, busy = opened(folder), opened(folder)
+    for number in range(4):
+        busy.append(rows(f"busy-{number}"), metadata={})
+    assert not (busy.root / "_delta_log" / f"{0:020}.json").exists()
+    for number in range(2):
+        idle.append(rows(f"idle-{number}"), metadata={"answers": 1})
+    expected = [*(f"busy-{number}" for number in range(4)), "idle-0", "idle-1"]
+    assert answers(folder) == expected
+    (last,) = deltalake.DeltaTable(uri(idle.root)).history(1)
+    assert last["answers"] == 1
+
+
+def test_a_commit_that_counted_before_its_error_is_not_made_twice(tmp_path, monkeypatch):
+    """Such as one after which a checkpoint could not be written."""
+    table, write = opened(place(tmp_path)), log_table.write_deltalake
+
+    def fails_afterwards(*args, **options):
+        write(*args, **options)
+        raise DeltaError("no checkpoint")
+
+    monkeypatch.setattr(log_table, "write_deltalake", fails_afterwards)
+    assert table.append(rows("one"), metadata={}) == 1
+    assert answers(place(tmp_path)) == ["one"]
 
 
 def test_a_column_of_another_type_is_refused_before_anything_is_written(tmp_path):

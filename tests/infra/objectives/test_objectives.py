@@ -143,6 +143,7 @@ def test_a_minimal_file_is_read():
         (written({**LIMIT, "for": "5 minutes"}), r"old\.for: '5 minutes': String should match"),
         (written({**LIMIT, "runbok": "x"}), r"old: unknown key; do you mean runbook\?"),
         (written({**LIMIT, "at_least": 1}), r"old: needs exactly one of at_most and at_least"),
+        (written({**LIMIT, "at_most": "30 hours"}), r"old: at_most: '30 hours'; expected a number"),
         (written({**LIMIT, "at_most": 3, "deadline": True}), r"old: deadline: needs at_most with"),
         (written({**SHARE, "target": 1.5}), r"bad\.target: 1\.5: Input should be less than 1"),
         (written({**SHARE, "all": "rate(y[5m])"}), r"bad: all: must have a range \[window\]"),

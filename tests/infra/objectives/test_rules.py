@@ -45,15 +45,22 @@ class Case:
     step: str = "1m"
 
 
-def age(metric: str, labels: dict[str, str], before: str, at: str, **others: str) -> Case:
+def age(
+    metric: str,
+    of_series: dict[str, str],
+    before: str,
+    at: str,
+    labels: dict[str, str] | None = None,
+    **others: str,
+) -> Case:
     """A moment that stands still from 0 on, and one that goes on."""
-    listed = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    listed = ",".join(f'{name}="{value}"' for name, value in of_series.items())
     name = f"ranking_{metric}{{{listed}}}"
     hours = 1 if at.endswith("h") else 12
     return Case(
         {name: "0+0x40", **others},
         {name: f"0+{3600 * hours}x40", **others},
-        *(at, labels, before, f"{hours}h"),
+        *(at, labels or of_series, before, f"{hours}h"),
     )
 
 
@@ -76,6 +83,16 @@ def requests(**outcomes: int) -> dict[str, str]:
 def errors(code: str, per_minute: int) -> dict[str, str]:
     name = f'ranking_errors_total{{model="shop",transport="rest",code="{code}"}}'
     return {name: f"0+{per_minute}x130", **requests(complete=1000)}
+
+
+def errors_of_no_model(theirs: str, per_minute: int, *, ours: int) -> dict[str, str]:
+    """Of requests that reached no model: only errors are counted, and no answers."""
+    return {
+        f'ranking_errors_total{{model="",transport="rest",code="{theirs}"}}': f"0+{per_minute}x130",
+        'ranking_errors_total{model="",transport="rest",code="500"}': f"0+{ours}x130",
+        'ranking_requests_total{model="",outcome="rejected"}': f"0+{per_minute}x130",
+        'ranking_requests_total{model="",outcome="failed"}': f"0+{ours}x130",
+    }
 
 
 def slow(per_minute: int) -> dict[str, str]:
@@ -108,7 +125,11 @@ CASES = {
         *("online_row_timestamp_seconds", TABLE, "36h", "38h"),
         **{'ranking_requests_total{model="shop",outcome="complete"}': "0+60x40"},
     ),
-    "model-old": age("model_day_timestamp_seconds", SHOP, "14d", "15d"),
+    "model-old": age(
+        *("model_day_timestamp_seconds", {**SHOP, "pod": "a"}, "14d", "15d"),
+        labels=SHOP,
+        **{'ranking_model_day_timestamp_seconds{model="shop",pod="b"}': "0+43200x40"},
+    ),
     "items-old": Case(
         gauge("items_age_seconds", 'model="shop"', "61"),
         gauge("items_age_seconds", 'model="shop"', "59"),
@@ -130,7 +151,9 @@ CASES = {
         gauge("model_ready", 'model="shop",pod="a"', "1"),
         *("6m", SHOP, "4m"),
     ),
-    "answers-failing": Case(errors("503", 20), errors("400", 20), "40m"),
+    "answers-failing": Case(
+        errors("503", 20), {**errors("400", 20), **errors_of_no_model("404", 20, ours=20)}, "40m"
+    ),
     "answers-slow": Case(slow(200), slow(5), "40m"),
     "answers-degraded": Case(
         requests(degraded=800, complete=200), requests(degraded=40, complete=960), "40m"

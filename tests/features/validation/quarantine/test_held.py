@@ -181,6 +181,10 @@ def test_what_is_due_is_made_again_by_commands_and_by_runs_in_order(tmp_path):
         for line in dag_runs(schema, partitions, MOMENT)
     ]
     assert [one["day"] for one in conf] == ["2025-01-02", "2025-01-03"]
+    only_examples = {"item_daily": DAYS[1:2], "examples": DAYS[1:3]}
+    run, command = dag_runs(schema, only_examples, MOMENT)
+    assert run.startswith("airflow dags trigger daily_ranking_synthetic ")
+    assert command == "python -m features examples --dataset synthetic --date 2025-01-03"
     assert rebuild_lines(lake, schema, {"examples": DAYS[1:2]}, MOMENT) == [examples]
     for line in (*of_features.split(" && "), examples, online):
         features_main.command_line().parser.parse_args(line.split()[3:])
