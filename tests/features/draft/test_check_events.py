@@ -167,7 +167,7 @@ def test_days_without_a_file_of_events_are_missed(tmp_path, capsys):
     (one,) = run(tmp_path)
     assert (one.level, one.topic, one.key) == ("error", "missing-day", "labels.order.source")
     whole, _ = newest.read_bytes(), newest.unlink()
-    assert run(tmp_path) == [one], "of the newest day, events may come yet"
+    assert run(tmp_path) == (one,), "of the newest day, events may come yet"
     newest.write_bytes(whole)
     assert one.said.startswith(f"the events of 1 days have not landed: {third}; ")
     for day in range(DAYS):

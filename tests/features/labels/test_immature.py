@@ -8,8 +8,9 @@ import pytest
 from support.labels.orders_log import DAYS, HOUR
 
 from features.labels import immature
+from features.labels.events import events_table
 from features.labels.judged import is_judged_key, judged_rows
-from features.lake.lake import EXAMPLES, IMMATURE_EXAMPLES, IMPRESSIONS, events_table
+from features.lake.lake import EXAMPLES, IMMATURE_EXAMPLES, IMPRESSIONS
 from features.pipeline import jobs
 from features.pipeline.retention import needed_days, prune
 from features.schema import Correction, Immature, TableKind
