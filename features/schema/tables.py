@@ -58,7 +58,7 @@ class AggregateKind(enum.StrEnum):
 IMPRESSIONS = "impressions"
 """What an aggregate is ``of`` that is of every impression."""
 AGE = "age"
-"""What a history keeps of an impression beside columns: how long it is ago."""
+"""What a history keeps of an impression in addition to columns: how long it is ago."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ class FeatureTable:
 
     @functools.cached_property
     def reads(self) -> frozenset[str]:
-        """What the rows of a declared table take of an impression beside its labels and numbers."""
+        """What the rows of a declared table take of an impression but its labels and numbers."""
         kept = {name for one in self.histories for name in one.columns} - {AGE}
         return frozenset({*self.by, *kept})
 

@@ -17,7 +17,7 @@ from features.online_store.codec import TooManyRowsError
 from features.online_store.reader import OnlineRows
 from features.schema import Role, Schema
 from serving.lookup.snapshot import Snapshot, microseconds_now
-from serving.observability import freshness, metrics
+from serving.observability import metrics, request_metrics
 from serving.settings import Store
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class HeldItems:
             metrics.ITEMS_BYTES.labels(self._model).set(snapshot.num_bytes)
             for part in (snapshot, *snapshot.by_key.values()):
                 for rows in part.tables.values():
-                    freshness.show_newest_row(self._schema, rows)
+                    request_metrics.show_newest_row(self._schema, rows)
 
 
 def small_keys(schema: Schema) -> list[str]:

@@ -25,7 +25,7 @@ from features.schema import FeatureTable, Role, Schema
 from serving.lookup.item_cache import Items
 from serving.lookup.request_keys import RequestKeys, Wanted, distinct, plain
 from serving.lookup.snapshot import microseconds_now
-from serving.observability import freshness, tracing
+from serving.observability import request_metrics, tracing
 from serving.protocol.ranking_request import RankingRequest
 
 _Tables = dict[str, tuple[EncodedTable, IntArray]]
@@ -251,7 +251,9 @@ class Transformer:
         }
         for name, rows in encoded.items():
             before = self._newest.get(name, 0.0)
-            self._newest[name] = freshness.show_newest_row(self._schema, rows, at_least=before)
+            self._newest[name] = request_metrics.show_newest_row(
+                self._schema, rows, at_least=before
+            )
         return encoded
 
 

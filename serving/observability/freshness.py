@@ -10,8 +10,7 @@ import math
 
 from prometheus_client import Gauge
 
-from features.encoding.encoded_table import EncodedTable
-from features.schema import Schema, TableKind
+from features.schema import Schema
 
 READY = Gauge(
     "ranking_model_ready",
@@ -37,7 +36,6 @@ NEWEST_ROW = Gauge(
 )
 OF_EACH = (READY, MODEL_DAY, MODEL_LOADED)
 """What every process knows of the whole server."""
-_MICROSECONDS = 1e6
 
 
 def show_champion(schema: Schema, version: str | None, *, now: float) -> None:
@@ -62,22 +60,3 @@ def _end_of_day(version: str) -> float:
     except ValueError:
         return math.nan
     return (day.replace(tzinfo=datetime.UTC) + datetime.timedelta(days=1)).timestamp()
-
-
-def show_newest_row(schema: Schema, rows: EncodedTable, *, at_least: float = 0.0) -> float:
-    """Say how new the newest of some rows is.
-
-    Args:
-        schema: Of the model.
-        rows: Of a table. Attributes have no age, for they stay true until they change.
-        at_least: What was said before, in seconds since 1970; an older row changes nothing.
-
-    Returns:
-        The event time of the newest row so far, in seconds since 1970; 0.0 without one.
-    """
-    newest = float(rows.moments.max(initial=0)) / _MICROSECONDS
-    if newest <= at_least or rows.table.kind is TableKind.ATTRIBUTES:
-        return at_least
-    if schema.last_day is None:
-        NEWEST_ROW.labels(schema.name, rows.table.name).set(newest)
-    return newest

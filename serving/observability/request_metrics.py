@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from features.encoding.encode import RowStatus
-from serving.observability import tracing
+from features.encoding.encoded_table import EncodedTable
+from features.schema import Schema, TableKind
+from serving.observability import freshness, tracing
 from serving.observability.metrics import (
     ANSWERS,
     ERRORS,
@@ -134,3 +136,22 @@ def count(
                 FEATURE_ROWS.labels(model, table, status.name.lower()).inc(num_rows)
     for column in candidates.missing_context:
         MISSING_CONTEXT.labels(model, column).inc()
+
+
+def show_newest_row(schema: Schema, rows: EncodedTable, *, at_least: float = 0.0) -> float:
+    """Say how new the newest of some rows is.
+
+    Args:
+        schema: Of the model.
+        rows: Of a table. Attributes have no age, for they stay true until they change.
+        at_least: What was said before, in seconds since 1970; an older row changes nothing.
+
+    Returns:
+        The event time of the newest row so far, in seconds since 1970; 0.0 without one.
+    """
+    newest = float(rows.moments.max(initial=0)) / 1e6
+    if newest <= at_least or rows.table.kind is TableKind.ATTRIBUTES:
+        return at_least
+    if schema.last_day is None:
+        freshness.NEWEST_ROW.labels(schema.name, rows.table.name).set(newest)
+    return newest

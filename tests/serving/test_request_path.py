@@ -26,7 +26,7 @@ from serving.transport.http_protocol import HttpProtocol
 from serving.transport.middleware import Gateway
 from serving.transport.routes import Routes
 
-MOST_MODULES = 17
+MOST_MODULES = 16
 RANKER = "serving.inference.ranker"
 ASGI = {
     f"starlette -> serving.transport.middleware.{name}"

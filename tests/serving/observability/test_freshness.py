@@ -13,7 +13,8 @@ from support.serving import stand_ins
 from features.schema import Role
 from serving.lookup.item_cache import HeldItems
 from serving.lookup.snapshot import Snapshot
-from serving.observability.freshness import NEWEST_ROW, show_champion, show_newest_row
+from serving.observability.freshness import NEWEST_ROW, show_champion
+from serving.observability.request_metrics import show_newest_row
 from serving.settings import Store
 
 NAME = "of-freshness"
