@@ -136,6 +136,9 @@ def test_rows_are_admitted_once_and_make_only_what_follows_due(
     assert summary["commands"][0].startswith(f"python -m features build {flags} && ")
     assert len(summary["dag_runs"]) == 2
     jobs.publish_features(work, jobs.build(work, built.landing, days, available_at=MOMENT), days)
+    _, summary = readmit(rows)
+    assert summary["due"] == {EXAMPLES: [str(day), str(last)]}, "what is left is named again"
+    assert all(" features examples " in one for one in summary["dag_runs"]), "a run ingests anew"
     jobs.examples(work, days)
     assert due(lake, work.schema, built.days) == []
     after = hashes(lake)
