@@ -141,9 +141,7 @@ def run_trees(
 def _in_memory(data: BenchmarkData) -> Split:
     if isinstance(data.train, InMemory):
         return data.train.split
-    raise ValueError(
-        f"--model lightgbm: {data.name} is streamed; it needs all rows at once"
-    )
+    raise ValueError(f"--model lightgbm: {data.name} is streamed; it needs all rows at once")
 
 
 def _params(settings: TreeSettings, seed: int) -> dict[str, object]:
