@@ -100,6 +100,7 @@ class JobOperator(BaseOperator):
         link: str,
         page: str = "",
         size: str = "",
+        takes_lease: bool = True,
         **kwargs: object,
     ) -> None:
         """A task for one command.
@@ -112,6 +113,7 @@ class JobOperator(BaseOperator):
             link: Text of the button that opens the job's page.
             page: That page, where the job ends without naming one; a template.
             size: Its size class on Kubernetes; empty: the package's.
+            takes_lease: Not where it only looks at what other runs write.
             **kwargs: Passed to the base class.
         """
         super().__init__(**kwargs)
@@ -122,6 +124,7 @@ class JobOperator(BaseOperator):
         self.operator_extra_links = (ReportLink(link),)
         self.page = page
         self.size = size or SIZES[package]
+        self.takes_lease = takes_lease
         self.report = ""
         self.launcher: Launcher | None = None
 
@@ -141,7 +144,7 @@ class JobOperator(BaseOperator):
 
     def _launcher(self, context: Context) -> Launcher:
         ti = context["ti"]
-        lease = leases.hold(context, self.data_set)
+        lease = leases.hold(context, self.data_set) if self.takes_lease else 0
         spec = JobSpec(
             package=self.package,
             command=self.command,

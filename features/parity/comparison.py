@@ -184,7 +184,9 @@ def _codes(
         is_input = np.any([inputs[of] for of in made], axis=0)
         is_encoded[name] = (is_input | answers.is_other_schema) & one.is_judged
         found = np.where(differs[name], of_row, _NONE).astype(np.int8)
-        found[is_encoded[name] & ~differs[name]] = CAUSES.index(Cause.ENCODER)
+        # A bag is made of two columns.
+        sources = [differs[of] for of, others in features.items() if set(others) & set(made)]
+        found[is_encoded[name] & ~np.any(sources, axis=0)] = CAUSES.index(Cause.ENCODER)
         is_open = found == CAUSES.index(Cause.UNEXPLAINED)
         found[is_open & is_same_row & one.is_absent(name)] = CAUSES.index(Cause.DEFAULT)
         codes[name] = found

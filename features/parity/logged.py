@@ -80,7 +80,7 @@ def sample(folder: Place, dataset: str, window: Window, *, max_candidates: int) 
         return None
     parts = [(DAY, "=", str(window.day))]
     parts += [] if window.hour is None else [(HOUR, "=", str(window.hour))]
-    logged = table.to_pyarrow_dataset(partitions=parts)
+    logged = table.to_pyarrow_dataset(file_pruning_predicate=parts)
     num_logged = logged.count_rows(filter=_IS_ANSWER)
     if not num_logged:
         return None
