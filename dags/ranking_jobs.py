@@ -196,6 +196,7 @@ def job(
     page: str = "",
     size: str = "",
     is_dated: bool = True,
+    takes_lease: bool = True,
     **kwargs: object,
 ) -> JobOperator:
     """The task that runs one command of one package, for the run's day or the one it learns.
@@ -211,6 +212,7 @@ def job(
         page: As the operator takes it.
         size: As the operator takes it.
         is_dated: Whether the command works for a day.
+        takes_lease: As the operator takes it.
         **kwargs: Passed to the operator.
     """
     day = LEARNT_DAY if command in OF_LEARNT_DAY else DAY
@@ -226,6 +228,7 @@ def job(
         link=link,
         page=page,
         size=size,
+        takes_lease=takes_lease,
         **kwargs,
     )
 

@@ -212,14 +212,19 @@ def whole_until(schema: Schema, lake: Lake, table: FeatureTable) -> int:
     """Epoch microseconds before which the lake has all rows of a table that count.
 
     Those of a table of state come with the build of their day, although a push may have brought
-    them online before. Attributes are as whole as what is built with them.
+    them online before. Attributes that a build has seen count when all that it computes does.
     """
     computed = [one for one in schema.tables if one.kind is not TableKind.ATTRIBUTES]
-    if table.kind is TableKind.ATTRIBUTES and computed:
-        return min(whole_until(schema, lake, one) for one in computed)
-    has_days = table.kind is not TableKind.ATTRIBUTES
-    days = lake.days(table.name if has_days else IMPRESSIONS)
-    return micros_of(table.first_visible(days[-1] + ONE_DAY)) if days else 0
+    is_computed = table in computed
+    read = [table.name] if is_computed else [one.name for one in computed] or [IMPRESSIONS]
+    days = [lake.days(name)[-1:] for name in read]
+    if not all(days):
+        return 0
+    following = min(day for (day,) in days) + ONE_DAY
+    if is_computed:
+        return micros_of(table.first_visible(following))
+    midnight = datetime.datetime.combine(following + ONE_DAY, datetime.time(), datetime.UTC)
+    return micros_of(max([midnight, *(one.first_visible(following) for one in computed)]))
 
 
 def not_judged(answers: Answers, *, whole_until_micros: int, is_hidden: Mask) -> dict[str, Mask]:
