@@ -126,6 +126,8 @@ def job_environment() -> dict[str, str]:
 
 _SHARED = (
     "RANKING_LOG_KEEP_DAYS",
+    "RANKING_MAX_UNEXPLAINED",
+    "RANKING_REQUIRE_PARITY",
     "RANKING_PUSH",
     "RANKING_SCHEMAS",
     "RANKING_SPARK_PACKAGES",

@@ -100,6 +100,7 @@ class JobOperator(BaseOperator):
         link: str,
         page: str = "",
         size: str = "",
+        takes_lease: bool = True,
         **kwargs: object,
     ) -> None:
         """A task for one command.
@@ -112,6 +113,7 @@ class JobOperator(BaseOperator):
             link: Text of the button that opens the job's page.
             page: That page, where the job ends without naming one; a template.
             size: Its size class on Kubernetes; empty: the package's.
+            takes_lease: Not where it only looks at what other runs write.
             **kwargs: Passed to the base class.
         """
         super().__init__(**kwargs)
@@ -122,6 +124,7 @@ class JobOperator(BaseOperator):
         self.operator_extra_links = (ReportLink(link),)
         self.page = page
         self.size = size or SIZES[package]
+        self.takes_lease = takes_lease
         self.report = ""
         self.launcher: Launcher | None = None
 
@@ -141,7 +144,7 @@ class JobOperator(BaseOperator):
 
     def _launcher(self, context: Context) -> Launcher:
         ti = context["ti"]
-        lease = leases.hold(context, self.data_set)
+        lease = leases.hold(context, self.data_set) if self.takes_lease else 0
         spec = JobSpec(
             package=self.package,
             command=self.command,
@@ -193,6 +196,7 @@ def job(
     page: str = "",
     size: str = "",
     is_dated: bool = True,
+    takes_lease: bool = True,
     **kwargs: object,
 ) -> JobOperator:
     """The task that runs one command of one package, for the run's day or the one it learns.
@@ -208,6 +212,7 @@ def job(
         page: As the operator takes it.
         size: As the operator takes it.
         is_dated: Whether the command works for a day.
+        takes_lease: As the operator takes it.
         **kwargs: Passed to the operator.
     """
     day = LEARNT_DAY if command in OF_LEARNT_DAY else DAY
@@ -223,6 +228,7 @@ def job(
         link=link,
         page=page,
         size=size,
+        takes_lease=takes_lease,
         **kwargs,
     )
 

@@ -159,6 +159,20 @@ VARIABLES = (
         "Where a command puts its exit code and summary, too; the launcher of a job sets it.",
     ),
     Variable(
+        "RANKING_MAX_UNEXPLAINED",
+        "0 to below 1",
+        "0.001",
+        "Share of candidates with an unexplained difference between what was served and what the "
+        "lake says, above which parity is broken: an alert, and no candidate is promoted.",
+    ),
+    Variable(
+        "RANKING_REQUIRE_PARITY",
+        "on or off",
+        "off",
+        "Whether a candidate is held, too, where there is no result of parity or none that is new "
+        "enough.",
+    ),
+    Variable(
         "RANKING_SPARK_PACKAGES",
         "Maven coordinates, separated by commas",
         "none",

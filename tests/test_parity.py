@@ -187,6 +187,56 @@ def test_a_wrong_value_is_found(examples, moments, tmp_path):
     assert all("another value in the row of 1997-01-01" in text for text in found)
 
 
+def replayed(work, moment: Moment, candidates: list):
+    """What the comparison of the prediction log says of answers that the endpoint gave."""
+    from features.parity.comparison import compare
+    from features.parity.logged import Sample
+    from features.prediction_log.columns import arrow_schema
+    from serving.observability.answered import Answered, RowMaker
+    from serving.observability.sampling import Inclusion
+
+    maker = RowMaker(SCHEMA, columns=arrow_schema(SCHEMA), hashed=None)
+    rows = [
+        maker.rows(
+            Answered(
+                answer_id=f"answer-{number}",
+                request_id="",
+                answered_at=moment.at,
+                model_version="v",
+                scores=np.zeros(1, np.float32),
+                candidates=one,
+                inclusion=Inclusion("sampled", 1.0),
+            )
+        )
+        for number, one in enumerate(candidates)
+    ]
+    logged = pa.concat_tables(rows).combine_chunks()
+    lake = Lake(work.lake.root.parent, SCHEMA.name)
+    return compare(SCHEMA, lake, Sample(logged, np.ones(len(logged)), len(logged), 1.0), None)
+
+
+def test_the_replay_for_the_prediction_log_finds_no_mismatch(work, examples, moments):
+    """The join without Spark gives what the training join gave, for all that was served."""
+    compared = 0
+    for moment in moments:
+        if moment.rows:
+            candidates = moment.online.candidates(examples, moment.rows)
+            found = replayed(work, moment, candidates)
+            assert (found.mismatched, found.not_judged, found.examples) == (0, {}, [])
+            compared += found.compared
+    assert compared >= AT_LEAST
+
+
+def test_the_replay_for_the_prediction_log_names_a_late_build(work, examples, moments):
+    morning = of_kind(moments, "morning")
+    behind = next(
+        one for one in reversed(moments[: moments.index(morning)]) if one.kind == "before the build"
+    )
+    found = replayed(work, morning, behind.online.candidates(examples, morning.rows))
+    assert {cause.value for cause, weight in found.by_cause.items() if weight} == {"late_push"}
+    assert {one.table for one in found.tallies if one.rows} >= {"item_daily"}
+
+
 def test_scores_are_equal_too(examples, moments):
     from training.artifact.scorer import Scorer
     from training.model.inputs import inputs_of

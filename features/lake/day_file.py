@@ -91,10 +91,12 @@ def replace_day(
     *,
     fingerprint: str = "",
     row_group_rows: int = ROW_GROUP_ROWS,
+    job: str = "",
 ) -> int:
     """Replace one day of a table by rows from Arrow, table by table; returns the version.
 
-    For callers without Spark. The content hash is that of the tables in their order.
+    For callers without Spark. The content hash is that of the tables in their order; ``job`` is
+    what the log says who wrote.
     """
     file: DayFile | None = None
     schema, name, description = pa.schema([]), uuid.uuid4().hex, FileDescription(fingerprint)
@@ -111,4 +113,5 @@ def replace_day(
         raise ValueError(f"{root.name} on {day}: no rows to write")
     struct = Schema.from_arrow(schema.append(pa.field(DAY, pa.date32()))).to_json()
     base = snapshot(root).numbers([day])
-    return commit(root, [file.finish()], base, struct=struct, metadata={"fingerprint": fingerprint})
+    metadata = {"fingerprint": fingerprint, **({"job": job} if job else {})}
+    return commit(root, [file.finish()], base, struct=struct, metadata=metadata)

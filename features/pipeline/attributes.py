@@ -16,7 +16,7 @@ from features.datasets.readers import reader_of
 from features.lake.candidate import Candidate
 from features.lake.lake import ONE_DAY
 from features.pipeline.aggregates import newest_rows
-from features.pipeline.availability import first_visible, with_availability
+from features.pipeline.availability import with_availability
 from features.pipeline.workspace import Workspace, fingerprint_of
 from features.places import Place
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, Schema, TableKind
@@ -101,7 +101,7 @@ def _has_columns(work: Workspace, table: FeatureTable) -> bool:
 def _seen_at(schema: Schema, day: datetime.date) -> datetime.datetime:
     """When all rows of a day count that its build brings online: so do attributes seen by it."""
     computed = [table for table in schema.tables if table.kind is not TableKind.ATTRIBUTES]
-    return max([_midnight(day + ONE_DAY), *(first_visible(table, day) for table in computed)])
+    return max([_midnight(day + ONE_DAY), *(table.first_visible(day) for table in computed)])
 
 
 def _midnight(day: datetime.date) -> datetime.datetime:

@@ -7,10 +7,8 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from features.lake.lake import ONE_DAY
-from features.pipeline.aggregates import midnight
 from features.pipeline.workspace import Workspace, fingerprint_of
-from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, TableKind
+from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable
 from features.spark.session import feature_struct
 
 
@@ -20,12 +18,6 @@ def declared_availability(table: FeatureTable) -> SparkColumn:
     day_end = F.to_timestamp(F.date_add(F.to_date(EVENT_TIMESTAMP), 1))
     since = day_end if table.counts_from_day_end else F.col(EVENT_TIMESTAMP)
     return F.timestamp_micros(F.unix_micros(since) + delay)
-
-
-def first_visible(table: FeatureTable, day: datetime.date) -> datetime.datetime:
-    """The earliest moment from which a row of a day can count, as declared."""
-    is_next_day = table.kind is TableKind.DAILY or table.counts_from_day_end
-    return midnight(day + ONE_DAY if is_next_day else day) + table.delay
 
 
 def with_availability(

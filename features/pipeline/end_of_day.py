@@ -13,7 +13,6 @@ from pyspark.sql import functions as F
 
 from features.lake.lake import ONE_DAY
 from features.pipeline.aggregates import midnight, newest_rows, union
-from features.pipeline.availability import first_visible
 from features.pipeline.workspace import (
     Workspace,
     fingerprint_of,
@@ -29,7 +28,7 @@ StatePartitions = list[tuple[FeatureTable, list[datetime.date]]]
 
 def settled_day(table: FeatureTable, first: datetime.date) -> datetime.date:
     """The last day of which every row, as declared, counts from the first moment of ``first``."""
-    wait = first_visible(table, first) - midnight(first)
+    wait = table.first_visible(first) - midnight(first)
     return first - ONE_DAY - whole_days(wait)
 
 
@@ -94,7 +93,7 @@ def write_end_of_day(work: Workspace, table: FeatureTable, day: datetime.date) -
         rows = rows.where(F.col(EVENT_TIMESTAMP) >= F.lit(midnight(following) - table.ttl))
     key = work.schema.key_of(table).name
     # What follows builds on rows that are known by then; a correction may count from later on.
-    known_by = F.greatest(CREATED, F.lit(first_visible(table, following))).alias("_known_by")
+    known_by = F.greatest(CREATED, F.lit(table.first_visible(following))).alias("_known_by")
     newest = newest_rows(rows.select(*feature_struct(work.schema, table).names), key, known_by)
     frame = newest.withColumn(DAY, F.lit(day))
     work.replace(frame, ended.name, [day], keys=[key, EVENT_TIMESTAMP, CREATED])

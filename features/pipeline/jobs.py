@@ -28,7 +28,7 @@ from features.lake.day_rows import Partition
 from features.lake.lake import EXAMPLES, IMMATURE_EXAMPLES, IMPRESSIONS, ONE_DAY, day_range
 from features.pipeline.aggregates import is_positive, midnight
 from features.pipeline.attributes import stage_attributes
-from features.pipeline.availability import first_visible, with_availability
+from features.pipeline.availability import with_availability
 from features.pipeline.builds import discard_build, list_build
 from features.pipeline.end_of_day import (
     StatePartitions,
@@ -191,9 +191,9 @@ def _stage_computed(
                 earlier.enter_context(work.lake.preview(parts[-1]))
         return joined(parts)
     moment = max(filter(None, (available_at, corrected)), default=None)
-    if moment and moment <= first_visible(table, days[0]):
+    if moment and moment <= table.first_visible(days[0]):
         moment = None  # it was known before any row of these days counts
-    known_by = moment or first_visible(table, days[0])
+    known_by = moment or table.first_visible(days[0])
     if table.kind is TableKind.STATE:
         rows = state_rows(work, table, days, known_by, settled=settled)
     else:

@@ -50,6 +50,15 @@ def key_sources(schema: "Schema") -> dict[str, Column]:
     return {column.name: column for column in (*entities, *schema.context, *attributes)}
 
 
+def small_keys(schema: "Schema") -> list[str]:
+    """The keys of declared tables that are made of no id, and so have few values.
+
+    The endpoint holds their rows in memory, with those of the items.
+    """
+    ids = {column.name for _, column in schema.entities()}
+    return list(dict.fromkeys(t.of for t in schema.tables if t.by and not ids.intersection(t.by)))
+
+
 def attributes_read(schema: "Schema", table: FeatureTable) -> list[FeatureTable]:
     """The tables of attributes whose columns are in a table's key or its histories."""
     return [

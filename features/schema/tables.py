@@ -134,6 +134,12 @@ class FeatureTable:
         kept = {name for one in self.histories for name in one.columns} - {AGE}
         return frozenset({*self.by, *kept})
 
+    def first_visible(self, day: datetime.date) -> datetime.datetime:
+        """The earliest moment from which a row of a day can count, as declared."""
+        is_next_day = self.kind is TableKind.DAILY or self.counts_from_day_end
+        since = day + datetime.timedelta(days=1) if is_next_day else day
+        return datetime.datetime.combine(since, datetime.time(), datetime.UTC) + self.delay
+
     @functools.cached_property
     def of(self) -> str:
         """What it has rows for: tables of the same are read together. ``user``, ``item`` or a key.

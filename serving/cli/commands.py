@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from features.cli import Command, FailedError, SkippedError, Summary
 from features.datasets.catalog import schema_of
+from serving.cli.decision import decision_of
 from serving.cli.requests import (
     CanaryRequest,
     DeployRequest,
@@ -79,7 +80,7 @@ def _canary(request: CanaryRequest) -> Summary:
     from serving.release.canary import Canary
     from serving.release.promotion import WentBackError
 
-    decision = _decision(request) if request.date else {}
+    decision = decision_of(request) if request.date else {}
     try:
         target = (_service_target if request.service else _local_target)(request, decision)
     except WentBackError as error:
@@ -133,7 +134,7 @@ def _promote(request: PromoteRequest) -> Summary:
         return _promote_on_cluster(request)
     from serving.release import promotion
 
-    decision, day = _decision(request), _given(request.date)
+    decision, day = decision_of(request), _given(request.date)
     done = promotion.promote(
         _registry(request),
         decision=decision,
@@ -141,7 +142,8 @@ def _promote(request: PromoteRequest) -> Summary:
         endpoint=_endpoint(request),
         again=request.again,
     )
-    return {"dataset": request.dataset, "date": day.isoformat(), **done}
+    parity = decision["parity"]
+    return {"dataset": request.dataset, "date": day.isoformat(), "parity": parity, **done}
 
 
 def _promote_on_cluster(request: PromoteRequest) -> Summary:
@@ -149,7 +151,7 @@ def _promote_on_cluster(request: PromoteRequest) -> Summary:
     from serving.release import promotion
     from serving.release.kserve import rollout
 
-    version = request.version or _candidate(request, _decision(request))
+    version = request.version or _candidate(request, decision_of(request))
     cluster, timeout_seconds = _cluster(request), request.ready_timeout_seconds
     if request.date and rollout.is_promoted(cluster.service(), version):
         # By a run that ended before it had seen so.
@@ -222,18 +224,6 @@ def _prune_log(request: PruneLogRequest) -> Summary:
         raise SkippedError(f"{root}: no log of answers yet")
     deleted = {"files": done.deleted.num_files, "bytes": done.deleted.num_bytes}
     return {"log": str(root), **done._asdict(), "deleted": deleted}
-
-
-def _decision(request: OfCandidate) -> dict[str, object]:
-    """What the gate decided on a day; SkippedError where that was not to promote."""
-    from serving.release.promotion import read_decision
-
-    return read_decision(
-        request.reports,
-        dataset=_given(request.dataset),
-        day=_given(request.date),
-        is_upscaled=request.upscaled,
-    )
 
 
 def _candidate(request: OfCandidate, decision: Mapping[str, object]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from features.datasets.catalog import known
 from features.options import OfDataset, OfDay, folder, from_flags, local_folder, option
+from features.parity.results import max_unexplained, parity_is_required
 from features.places import Place
 from serving.release.analysis import Limits
 from serving.release.endpoint_client import DEFAULT_URL, NOWHERE
@@ -72,7 +73,19 @@ class OfCandidate(OfCluster, _OfLocalServer):
     )
     upscaled: bool = option("the day's candidate that grew, not the daily one", default=False)
     again: bool = option("a version that was rolled back, all the same", default=False)
-    reports: Place = folder("reports", "where the gate's decisions are")
+    reports: Place = folder("reports", "where the gate's decisions and results of parity are")
+    max_unexplained: float = option(
+        "with --date: share of candidates with an unexplained mismatch, of `python -m features "
+        "parity`, above which the candidate is held",
+        default_factory=max_unexplained,
+    )
+    max_parity_age_hours: float = option(
+        "a result of parity that was made longer ago says nothing", default=48.0
+    )
+    require_parity: bool = option(
+        "hold, too, where no result of parity says anything",
+        default_factory=parity_is_required,
+    )
 
 
 @from_flags

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from features.online_store.codec import TooManyRowsError
 from features.online_store.reader import OnlineRows
 from features.schema import Role, Schema
+from features.schema.keys import small_keys
 from serving.lookup.snapshot import Snapshot, microseconds_now
 from serving.observability import metrics, request_metrics
 from serving.settings import Store
@@ -83,12 +84,6 @@ class HeldItems:
             for part in (snapshot, *snapshot.by_key.values()):
                 for rows in part.tables.values():
                     request_metrics.show_newest_row(self._schema, rows)
-
-
-def small_keys(schema: Schema) -> list[str]:
-    """The keys of declared tables that are made of no id, and so have few values."""
-    ids = {column.name for _, column in schema.entities()}
-    return list(dict.fromkeys(t.of for t in schema.tables if t.by and not ids.intersection(t.by)))
 
 
 class ItemRefresh:

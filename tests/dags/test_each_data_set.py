@@ -174,6 +174,7 @@ def test_airflow_finds_the_dags_of_all_data_sets_of_a_deployment(tmp_path) -> No
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "RANKING_SCHEMAS": str(tmp_path),
         "RANKING_DATASETS": "my-shop,movielens-100k",
+        "RANKING_LOG_FOLDER": str(tmp_path / "answers"),
     }
     command = [sys.executable, "-W", "ignore", "-c", _BAG, str(DAGS)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -38,6 +38,7 @@ DAG_FILES = (
     "bootstrap_ranking.py",
     "daily_ranking.py",
     "data_set_lease.py",
+    "monitor_ranking.py",
     "scaling_study.py",
     "upscale_dense.py",
 )

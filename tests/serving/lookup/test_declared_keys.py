@@ -10,7 +10,8 @@ from support.serving import stand_ins
 
 from features.encoding.encode import RowStatus
 from features.schema import Role
-from serving.lookup.item_cache import Items, small_keys
+from features.schema.keys import small_keys
+from serving.lookup.item_cache import Items
 from serving.lookup.snapshot import Snapshot
 from serving.lookup.transformer import Transformer
 from serving.protocol.inference_request import from_rest
