@@ -1,19 +1,16 @@
 """Exact evaluation metrics over all rows, in NumPy; metrics while training are TorchRec's own."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import poisson, rankdata
 
-FloatArray = npt.NDArray[np.float64]
+from training.bootstrap import FloatArray, blocks, changes
+
 _SMALLEST_PROBABILITY = 1e-7
-_GROUPS_AT_ONCE = 2_048
 _OF_REQUESTS = {"requests": "requests", "without_positive": "requests_without_positive"}
 """Names in JSON of those numbers of requests that are no metric of one."""
-_POISSON = poisson.ppf((np.arange(2**16) + 0.5) / 2**16, 1).astype(np.float32)
-"""A Poisson variable of mean 1 at equal steps of its distribution: one for each 16-bit number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,9 +129,9 @@ def ranked_requests(
     """NDCG@5, NDCG@10 and reciprocal rank of each request, NaN without a positive."""
     order = np.lexsort((-probability, request))
     ordered, positive = request[order], label[order] == 1
-    opens = _changes(ordered)
+    opens = changes(ordered)
     starts = np.flatnonzero(opens)
-    first_of_tie = np.flatnonzero(opens | _changes(probability[order]))
+    first_of_tie = np.flatnonzero(opens | changes(probability[order]))
     tie = np.diff(first_of_tie, append=len(order))
     place = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
     positives = np.add.reduceat(positive, starts, dtype=np.int64)
@@ -160,17 +157,44 @@ def log_losses(probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64
 
 def entropy(rate: float) -> float:
     """Entropy of a coin with this rate, in nats."""
-    return float(-(rate * np.log(rate) + (1 - rate) * np.log1p(-rate)))
+    return float(entropies(np.array([rate]))[0])
 
 
-def auc(probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> float:
-    """Area under the ROC curve; ties count half."""
-    positives = int(label.sum())
-    negatives = len(label) - positives
-    if not positives or not negatives:
+def entropies(rates: FloatArray) -> FloatArray:
+    """Entropy of each of some coins, in nats; NaN where a rate is not between 0 and 1."""
+    known = np.where((rates > 0) & (rates < 1), rates, np.nan)
+    return np.asarray(-(known * np.log(known) + (1 - known) * np.log1p(-known)))
+
+
+def auc(
+    probability: npt.NDArray[np.float32],
+    label: npt.NDArray[np.int64] | FloatArray,
+    weight: FloatArray | None = None,
+) -> float:
+    """Area under the ROC curve; ties count half; NaN without positives or negatives.
+
+    Args:
+        probability: (rows,) predictions.
+        label: (rows,) 0 or 1; or how much of a row counts as positive, the rest of it as negative.
+            No pair is made of the parts of one row.
+        weight: (rows,) how often each row counts; None: once.
+    """
+    times = np.ones(len(label)) if weight is None else weight
+    positive, negative = times * label, times * (1 - label)
+    own = positive * negative
+    pairs = positive.sum() * negative.sum() - own.sum()
+    if not pairs > 0 or not np.isfinite(probability).all():
         return float("nan")
-    rank_sum = np.asarray(rankdata(probability))[label == 1].sum()
-    return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
+    above = positive * mass_below(probability, negative)
+    return float((above.sum() - own.sum() / 2) / pairs)
+
+
+def mass_below(probability: npt.NDArray[np.float32], mass: FloatArray) -> FloatArray:
+    """The mass of the rows that each row is above; of equal ones, itself among them, half."""
+    order = _order(probability, np.zeros(len(mass), np.int64))
+    below = np.empty(len(mass))
+    below[order.rows] = _below(mass[order.rows], order)
+    return below
 
 
 def grouped_auc(
@@ -190,75 +214,46 @@ def grouped_auc(
 
 
 def group_aucs(
-    probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64], group: npt.NDArray[np.int64]
+    probability: npt.NDArray[np.float32],
+    label: npt.NDArray[np.int64],
+    group: npt.NDArray[np.int64],
+    weight: FloatArray | None = None,
 ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """AUC of each group, NaN with one class only, and its rows; in the order of the groups."""
-    order = np.lexsort((probability, group))
-    ordered, scores, positive = group[order], probability[order], label[order] == 1
-    opens = _changes(ordered)
-    first_of_tie = np.flatnonzero(opens | _changes(scores))
-    tie = np.diff(first_of_tie, append=len(order))
-    starts = np.flatnonzero(opens)
-    sizes = np.diff(starts, append=len(order))
-    # Mean rank of the tie, counted from 0 within the group.
-    rank = np.repeat(first_of_tie + (tie - 1) / 2, tie) - np.repeat(starts, sizes)
-    positives = np.add.reduceat(positive, starts, dtype=np.int64)
-    rank_sum = np.add.reduceat(rank * positive, starts)
-    pairs = positives * (sizes - positives)
-    above = rank_sum - positives * (positives - 1) / 2
+    """AUC of each group, NaN with one class only, and its rows; in the order of the groups.
+
+    With weights each row counts so often.
+    """
+    order = _order(probability, group)
+    is_positive = label[order.rows] == 1
+    times = np.ones(len(order.rows)) if weight is None else weight[order.rows]
+    positive, negative = times * is_positive, times * ~is_positive
+    above = np.add.reduceat(positive * _below(negative, order), order.starts)
+    pairs = np.add.reduceat(positive, order.starts) * np.add.reduceat(negative, order.starts)
+    sizes = np.diff(order.starts, append=len(order.rows))
     return np.divide(above, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0), sizes
 
 
-def bootstrap_sums(
-    columns: Callable[[npt.NDArray[np.int64]], FloatArray],
-    group: npt.NDArray[np.int64],
-    *,
-    draws: int,
-    seed: int,
-) -> FloatArray:
-    """Sums of columns over all rows, then over resampled groups: (1 + draws, columns).
+class _Order(NamedTuple):
+    """Rows group by group, the least probable first."""
 
-    Rows of one user are not independent, so whole users are drawn: each counts in a draw as often
-    as a Poisson variable of mean 1 says, independent of the others (Hanley and MacGibbon 2006;
-    Chamandy et al. 2012). Ratios of the sums vary as those of a draw with replacement do, but no
-    user has to know of another, so memory is bounded by a block of them, however many there are.
-
-    Args:
-        columns: Of some rows, all rows of a user among them and next to each other, the values:
-            (rows, columns).
-        group: (rows,) numbers of the users.
-        draws: How many resamples.
-        seed: Of the draws; the same seed and users give the same draws for any columns.
-    """
-    random = np.random.default_rng(seed)
-    total: FloatArray | float = 0.0
-    for rows, starts in blocks(group):
-        sums = np.add.reduceat(columns(rows), starts, axis=0)
-        times = _POISSON[random.integers(0, len(_POISSON), (draws, len(sums)), np.uint16)]
-        drawn = times @ sums.astype(np.float32)
-        total = total + np.concatenate([sums.sum(axis=0, keepdims=True), drawn])
-    return np.asarray(total)
+    rows: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    """Where each group begins."""
+    ties: npt.NDArray[np.int64]
+    """Where each run of equal probabilities of a group begins."""
 
 
-def blocks(
-    group: npt.NDArray[np.int64],
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """The rows of some groups at a time, group by group, and where each group begins in them."""
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(_changes(group[order]))
-    for first in range(0, len(starts), _GROUPS_AT_ONCE):
-        block = starts[first : first + _GROUPS_AT_ONCE]
-        end = starts[first + _GROUPS_AT_ONCE] if first + _GROUPS_AT_ONCE < len(starts) else None
-        yield order[block[0] : end], block - block[0]
+def _order(probability: npt.NDArray[np.float32], group: npt.NDArray[np.int64]) -> _Order:
+    rows = np.lexsort((probability, group))
+    opens = changes(group[rows])
+    ties = np.flatnonzero(opens | changes(probability[rows]))
+    return _Order(rows, np.flatnonzero(opens), ties)
 
 
-def _changes(values: npt.NDArray[np.int64] | npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Where a value differs from the one before; the first does."""
-    changes: npt.NDArray[np.bool_] = np.r_[True, values[1:] != values[:-1]][: len(values)]
-    return changes
-
-
-def interval(draws: FloatArray, *, level: float = 0.95) -> tuple[float, float]:
-    """The central interval of bootstrap draws."""
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _below(mass: FloatArray, order: _Order) -> FloatArray:
+    """The mass below each row in its group, and half of what is equal; rows and mass in order."""
+    of_tie = np.add.reduceat(mass, order.ties)
+    before = np.cumsum(of_tie) - of_tie
+    of_group = np.searchsorted(order.starts, order.ties, side="right") - 1
+    before -= before[np.searchsorted(order.ties, order.starts)][of_group]
+    return np.repeat(before + of_tie / 2, np.diff(order.ties, append=len(order.rows)))

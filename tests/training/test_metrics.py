@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
+from training.bootstrap import bootstrap_sums, interval
 from training.metrics import (
     auc,
-    bootstrap_sums,
     entropy,
     evaluate,
     evaluate_requests,
+    group_aucs,
     grouped_auc,
-    interval,
 )
 
 RANDOM = np.random.default_rng(0)
@@ -40,6 +40,22 @@ def test_grouped_auc_weights_users_by_rows_and_reports_those_with_one_class():
     users = {0: 1.0, 2: 0.0}
     expected = (2 * users[0] + 3 * users[2]) / 5
     assert grouped_auc(score, label, group) == (pytest.approx(expected), pytest.approx(1 / 3))
+
+
+def test_weights_are_those_of_scikit_learn_and_halves_of_a_row_are_no_pair():
+    score, label, group = predictions()
+    weight = RANDOM.uniform(0.5, 4, len(label))
+    expected = roc_auc_score(label, score, sample_weight=weight)
+    assert auc(score, label, weight) == pytest.approx(expected)
+    found, sizes = group_aucs(score, label, group, weight)
+    by_group = [
+        roc_auc_score(label[group == g], score[group == g], sample_weight=weight[group == g])
+        for g in range(20)
+    ]
+    assert (list(found), list(sizes)) == (pytest.approx(by_group), list(np.bincount(group)))
+    two = np.array([0.2, 0.8], dtype=np.float32)
+    # Pairs are (first positive, second negative), probability 0.12, and the other way, 0.42.
+    assert auc(two, np.array([0.3, 0.6])) == pytest.approx(0.42 / 0.54)
 
 
 def test_one_class_has_no_auc():

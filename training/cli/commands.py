@@ -10,6 +10,7 @@ from features.datasets.catalog import schema_of
 from features.places import place
 from training.checkpoint.catalog import Checkpoints
 from training.cli.experiments import EXPERIMENTS
+from training.cli.monitoring import MONITORING
 from training.cli.rank_requests import GrowthRank, TrainingRank
 from training.recipes import recipe_of, target_of
 from training.registry import parent_selection
@@ -177,6 +178,7 @@ COMMANDS: dict[str, Command] = {
     "compile": _compile,
     "evaluate": _evaluate,
     "family": _family,
+    **MONITORING,
     **EXPERIMENTS,
     "prune": _prune,
 }

@@ -157,13 +157,16 @@ class ExampleTable:
 
     def values(self, days: Sequence[datetime.date], column: str) -> npt.NDArray[Any]:
         """All values of a raw column on some days."""
-        tables = [
-            pq.read_table(path, columns=[column], partitioning=None, filesystem=self.filesystem)
+        values: npt.NDArray[Any] = self.columns(days, [column]).column(column).to_numpy()
+        return values
+
+    def columns(self, days: Sequence[datetime.date], names: Sequence[str]) -> pa.Table:
+        """All values of some raw columns on some days, at least one."""
+        return pa.concat_tables(
+            pq.read_table(path, columns=names, partitioning=None, filesystem=self.filesystem)
             for day in days
             for path in self._files(day)
-        ]
-        values: npt.NDArray[Any] = pa.concat_tables(tables).column(column).to_numpy()
-        return values
+        )
 
     def buffers(self, days: Sequence[datetime.date], *, rows: int) -> list[Buffer]:
         """The examples of some days in order, cut at row groups into about ``rows`` each."""

@@ -8,7 +8,7 @@ champion on live requests is not the ranker that was judged.
 import numpy as np
 import numpy.typing as npt
 
-from training.metrics import blocks
+from training.bootstrap import blocks
 
 Scores = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]

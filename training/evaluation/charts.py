@@ -9,6 +9,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from features.pages import figures
 from features.pages.content import Chart
+from training.bootstrap import FloatArray
 
 Curve = Sequence[Mapping[str, float]]
 """What a run noted at some of its steps: ``step``, and ``ne`` where it was measured."""
@@ -39,14 +40,26 @@ def calibration(scores: Mapping[str, Scores], label: Labels) -> list[Chart]:
     return [_chart(title, lambda: _calibration_figure(drawn))] if drawn else []
 
 
-def reliability(scores: Scores, label: Labels) -> tuple[list[float], list[float]]:
-    """Mean prediction and share of positives in ten equal parts of the rows, by prediction."""
+def reliability(
+    scores: Scores, label: Labels, weight: FloatArray | None = None
+) -> tuple[list[float], list[float]]:
+    """Mean prediction and share of positives in ten equal parts of the rows, by prediction.
+
+    Args:
+        scores: (rows,); what is not finite is left out.
+        label: (rows,) 0 or 1.
+        weight: (rows,) of each in its part's means; None: all alike.
+    """
     finite = np.isfinite(scores)
     scores, label = scores[finite], label[finite]
+    times = np.ones(len(scores)) if weight is None else weight[finite]
     parts = np.array_split(np.argsort(scores, kind="stable"), _CALIBRATION_BINS)
     filled = [rows for rows in parts if len(rows)]
-    predicted = [float(np.float64(scores[rows]).mean()) for rows in filled]
-    return predicted, [float(label[rows].mean()) for rows in filled]
+    means = [
+        [float(np.average(np.float64(of[rows]), weights=times[rows])) for rows in filled]
+        for of in (scores, label)
+    ]
+    return means[0], means[1]
 
 
 def _chart(title: str, draw: Callable[[], Figure]) -> Chart:

@@ -9,7 +9,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from training.metrics import FloatArray, bootstrap_sums, group_aucs, interval, log_losses
+from training.bootstrap import FloatArray, bootstrap_sums, interval, ratio
+from training.metrics import group_aucs, log_losses
 
 Scores = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -117,13 +118,13 @@ def compare(
     mine, theirs, auc, more_auc, lost, more_lost, *parts = sums.T
     label = parts.pop(0)
     slices = {
-        name: _comparison(int(holdout.slices[name].sum()), _ratio(more, less))
+        name: _comparison(int(holdout.slices[name].sum()), ratio(more, less))
         for name, less, more in zip(holdout.slices, parts[::2], parts[1::2], strict=True)
     }
     distance = _distance(mine, label) - _distance(theirs, label)
-    gauc = _comparison(int(auc[0]), _ratio(more_auc, auc)) if holdout.has_users else None
+    gauc = _comparison(int(auc[0]), ratio(more_auc, auc)) if holdout.has_users else None
     return Against(
-        log_loss=_comparison(len(holdout), _ratio(more_lost, lost)),
+        log_loss=_comparison(len(holdout), ratio(more_lost, lost)),
         gauc=gauc,
         num_gauc_users=_with_both_labels(holdout),
         slices=slices,
@@ -140,7 +141,7 @@ def calibrate(
         return np.stack([np.float64(scores[rows]), np.float64(holdout.label[rows])], axis=1)
 
     predicted, label = bootstrap_sums(columns, holdout.group, draws=draws, seed=seed).T
-    found = _comparison(len(holdout), _ratio(predicted, label))
+    found = _comparison(len(holdout), ratio(predicted, label))
     return Calibration(
         value=found.change, low=found.low, high=found.high, positives=int(holdout.label.sum())
     )
@@ -198,17 +199,10 @@ def _with_both_labels(holdout: Holdout) -> int:
     return len(np.intersect1d(holdout.group[positive], holdout.group[~positive]))
 
 
-def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    """Their ratio; NaN where there is nothing to divide by: a draw may have left a part empty."""
-    ratio = np.full(len(below), np.nan)
-    np.divide(above, below, out=ratio, where=below > 0)
-    return ratio
-
-
 def _distance(predicted: FloatArray, label: FloatArray) -> FloatArray:
     """How far calibration is from 1: |ln(mean prediction / mean label)|; NaN where undefined."""
-    ratio = _ratio(predicted, label)
-    return np.abs(np.log(ratio, out=np.full(len(ratio), np.nan), where=ratio > 0))
+    found = ratio(predicted, label)
+    return np.abs(np.log(found, out=np.full(len(found), np.nan), where=found > 0))
 
 
 def _comparison(rows: int, values: FloatArray) -> Comparison:

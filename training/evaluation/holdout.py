@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 
 from features.schema import Role, Schema, TableKind
 from training.artifact.artifact import Artifact
+from training.bootstrap import FloatArray
 from training.data.dataset import ExampleTable, numbered, users_of
 from training.data.examples import Examples
 from training.evaluation.comparison import Holdout, Scores
-from training.metrics import FloatArray, log_losses
+from training.metrics import log_losses
 
 ROWS_AT_ONCE = 8_192
 _LABEL, _EXAMPLE, _USER, _BEST = "label", "example_id", "user", "best"
@@ -109,7 +110,7 @@ def _part(
     best = best_log_losses(schema, examples)
     if best is not None:
         kept[_BEST] = best
-    kept |= {_SLICE + name: rows for name, rows in named_slices(examples, schema).items()}
+    kept |= {_SLICE + name: rows for name, rows in named_slices(examples.table, schema).items()}
     return kept | {_SCORE + name: one.score(examples.inputs) for name, one in rankers.items()}
 
 
@@ -131,13 +132,22 @@ def _joined(parts: Iterable[dict[str, _Column]], *, num_rows: int) -> dict[str, 
     return {name: values[:start] for name, values in columns.items()}
 
 
-def named_slices(examples: Examples, schema: Schema) -> dict[str, npt.NDArray[np.bool_]]:
-    """Parts of the rows that must not break: new users, heavy users, new items."""
+def named_slices(rows: pa.Table, schema: Schema) -> dict[str, npt.NDArray[np.bool_]]:
+    """Parts of the rows that must not break: new users, heavy users, new items.
+
+    Args:
+        rows: With the raw columns of the features, such as those of examples or of the log of
+            predictions; a part whose column is not there is not named.
+        schema: Of the data set.
+    """
     slices = {}
     for table in schema.tables:
         if table.kind is TableKind.ATTRIBUTES or table.is_declared:
             continue
-        count = examples.table.column(f"{table.role}_impressions_all").fill_null(0).to_numpy()
+        name = f"{table.role}_impressions_all"
+        if name not in rows.column_names:
+            continue
+        count = rows.column(name).fill_null(0).to_numpy()
         if table.role is Role.USER:
             slices["new users"] = count < _NEW_USER_IMPRESSIONS
             slices["heavy users"] = count >= _HEAVY_USER_IMPRESSIONS

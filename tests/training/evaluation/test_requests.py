@@ -13,13 +13,14 @@ from features.lake.day_file import replace_day
 from features.places import place
 from features.schema import LABEL, Column, Dtype, Kind
 from features.schema.fingerprints import rows_fingerprint
+from training.bootstrap import blocks
 from training.data.dataset import TABLE, ExampleTable, request_groups, user_groups
 from training.evaluation import gate_page
 from training.evaluation.comparison import compare
 from training.evaluation.findings import GateConfig
 from training.evaluation.gate import decide
 from training.evaluation.holdout import score_days
-from training.metrics import blocks, evaluate_requests
+from training.metrics import evaluate_requests
 
 REQUEST = Column(name="request_id", dtype=Dtype.STRING, kind=Kind.STORED, doc="The page.")
 DAY = datetime.date(2025, 3, 2)
