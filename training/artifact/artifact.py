@@ -1,6 +1,7 @@
 """What is served: weights, manifest and a golden request with its answer, in one folder.
 
-The folder counts from when its manifest, put last, is there.
+The folder counts from when its manifest, put last, is there. Other files may lie in it, such as the
+reference (``training.artifact.reference``): a server does not read them.
 Safe to load: safetensors, JSON and Parquet, no pickle and no code. A loaded artifact has proven
 that its files are whole, that it fits the schema, and that it answers its golden request as when
 written, by the very path that will serve: the tables in their precision, the dense part eager or
@@ -16,7 +17,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,15 @@ class Artifact:
         return self._scorer.score(inputs, num_threads=num_threads)
 
 
-def write(root: Place, ranker: Ranker, schema: Schema, golden: pa.Table, **fields: Any) -> Manifest:
+def write(
+    root: Place,
+    ranker: Ranker,
+    schema: Schema,
+    golden: pa.Table,
+    *,
+    more_files: Mapping[str, bytes] | None = None,
+    **fields: Any,
+) -> Manifest:
     """Write an artifact under ``root/<dataset>/<version>``, whole or not at all.
 
     The version is the run's day, the role in a trial, and the first digits of the weights' hash:
@@ -97,6 +106,7 @@ def write(root: Place, ranker: Ranker, schema: Schema, golden: pa.Table, **field
         ranker: Unsharded, with its trained weights.
         schema: The data set's schema.
         golden: Examples whose scores are kept as the golden answer.
+        more_files: Contents of files that no server reads, by name; the manifest has their hashes.
         fields: The manifest's other fields: day, trained_through, recipe, config, parents, metrics,
             mlflow_run, checkpoint, role, growth, tables, table_costs.
     """
@@ -114,6 +124,7 @@ def write(root: Place, ranker: Ranker, schema: Schema, golden: pa.Table, **field
     files = {
         _WEIGHTS: save(_contents(ranker, precision)),
         GOLDEN: answered.getvalue(),
+        **(more_files or {}),
     }
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     version = "-".join(filter(None, (manifest.day, manifest.role, hashes[_WEIGHTS][:8])))

@@ -11,6 +11,7 @@ from training.artifact.aoti_runtime import NativeError
 from training.artifact.artifact import GOLDEN_ROWS, write
 from training.artifact.manifest import Manifest, read_manifest
 from training.artifact.quantized_tables import TablePrecision
+from training.artifact.reference import REFERENCE, make_reference
 from training.artifact.scorer import Scorer
 from training.checkpoint.catalog import Checkpoint, Checkpoints, Growth
 from training.checkpoint.tensors import load_whole
@@ -37,7 +38,8 @@ def export(
     """Write the artifact of a checkpoint; its golden request is its day's newest examples.
 
     What each precision of the tables would cost is measured on the days that it has not trained on,
-    or on its day where it has trained on all of them, and kept in the manifest.
+    or on its day where it has trained on all of them, and kept in the manifest. How inputs, scores
+    and labels are distributed goes along as the reference, with which later days are compared.
     """
     known = Checkpoints(checkpoints, schema)
     checkpoint = known.named(name)
@@ -55,11 +57,19 @@ def export(
     golden = table.read(days[-1:]).table
     through = datetime.date.fromisoformat(manifest.trained_through)
     unseen = [d for d in days if d > through]
+    reference = make_reference(
+        schema,
+        table,
+        learnt=[d for d in days if d <= through],
+        held_out=unseen,
+        score=Scorer.of(ranker.eval(), tables).score,
+    )
     return write(
         artifacts,
         ranker,
         schema,
         golden.slice(max(0, golden.num_rows - GOLDEN_ROWS)),
+        more_files={REFERENCE: reference.to_bytes()},
         tables=tables.value,
         table_costs=table_costs(ranker, table, unseen or days[-1:], is_unseen=bool(unseen)),
         day=manifest.run_day,

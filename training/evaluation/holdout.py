@@ -10,11 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.schema import Role, Schema, TableKind
+from features.schema import Schema
 from training.artifact.artifact import Artifact
 from training.bootstrap import FloatArray
 from training.data.dataset import ExampleTable, numbered, users_of
 from training.data.examples import Examples
+from training.data.slices import named_slices
 from training.evaluation.comparison import Holdout, Scores
 from training.metrics import log_losses
 
@@ -24,7 +25,6 @@ _REQUEST = "request"
 _SLICE, _SCORE = "slice ", "score "
 """How the names of those columns begin of which there are several."""
 _Column = npt.NDArray[Any]
-_NEW_USER_IMPRESSIONS, _HEAVY_USER_IMPRESSIONS, _NEW_ITEM_IMPRESSIONS = 10, 100, 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,8 @@ def _part(
     best = best_log_losses(schema, examples)
     if best is not None:
         kept[_BEST] = best
-    kept |= {_SLICE + name: rows for name, rows in named_slices(examples.table, schema).items()}
+    columns = {name: examples.table.column(name) for name in examples.table.column_names}
+    kept |= {_SLICE + name: rows for name, rows in named_slices(columns, schema).items()}
     return kept | {_SCORE + name: one.score(examples.inputs) for name, one in rankers.items()}
 
 
@@ -130,30 +131,6 @@ def _joined(parts: Iterable[dict[str, _Column]], *, num_rows: int) -> dict[str, 
             columns[name][start:stop] = values
         start = stop
     return {name: values[:start] for name, values in columns.items()}
-
-
-def named_slices(rows: pa.Table, schema: Schema) -> dict[str, npt.NDArray[np.bool_]]:
-    """Parts of the rows that must not break: new users, heavy users, new items.
-
-    Args:
-        rows: With the raw columns of the features, such as those of examples or of the log of
-            predictions; a part whose column is not there is not named.
-        schema: Of the data set.
-    """
-    slices = {}
-    for table in schema.tables:
-        if table.kind is TableKind.ATTRIBUTES or table.is_declared:
-            continue
-        name = f"{table.role}_impressions_all"
-        if name not in rows.column_names:
-            continue
-        count = rows.column(name).fill_null(0).to_numpy()
-        if table.role is Role.USER:
-            slices["new users"] = count < _NEW_USER_IMPRESSIONS
-            slices["heavy users"] = count >= _HEAVY_USER_IMPRESSIONS
-        else:
-            slices["new items"] = count < _NEW_ITEM_IMPRESSIONS
-    return slices
 
 
 def best_log_losses(schema: Schema, examples: Examples) -> FloatArray | None:

@@ -12,7 +12,6 @@ from features.prediction_log.columns import HOUR
 from features.schema import Schema, TableKind
 from training.bootstrap import FloatArray
 from training.evaluation.findings import usable
-from training.evaluation.holdout import named_slices
 
 Bools = npt.NDArray[np.bool_]
 ALL = "all"
@@ -99,7 +98,10 @@ def scored_rows(schema: Schema, logged: pa.Table) -> ScoredRows:
         answer=_numbers(logged["answer_id"]),
         user=None if schema.user is None else _numbers(logged["user_key"]),
         hour=logged[HOUR].to_numpy().astype(np.int64),
-        slices={**named_slices(logged, schema), DEGRADED: is_degraded.to_numpy()},
+        slices={
+            **named_slices({name: logged.column(name) for name in logged.column_names}, schema),
+            DEGRADED: is_degraded.to_numpy(),
+        },
     )
 
 
