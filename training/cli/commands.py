@@ -9,6 +9,7 @@ from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
 from features.places import place
 from training.checkpoint.catalog import Checkpoints
+from training.cli.drift import DRIFT
 from training.cli.experiments import EXPERIMENTS
 from training.cli.rank_requests import GrowthRank, TrainingRank
 from training.recipes import recipe_of, target_of
@@ -177,6 +178,7 @@ COMMANDS: dict[str, Command] = {
     "compile": _compile,
     "evaluate": _evaluate,
     "family": _family,
+    **DRIFT,
     **EXPERIMENTS,
     "prune": _prune,
 }

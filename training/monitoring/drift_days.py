@@ -134,9 +134,7 @@ class LandedExamples:
 
     name = "examples"
 
-    def __init__(
-        self, table: ExampleTable, schema: Schema, *, version: str, score: Score
-    ) -> None:
+    def __init__(self, table: ExampleTable, schema: Schema, *, version: str, score: Score) -> None:
         """Args: the examples, the schema, the ranker that scores them and how it does."""
         self._table, self._schema = table, schema
         self._version, self._score = version, score
@@ -225,4 +223,4 @@ def _is_drawn(answer_ids: pa.Array, share: float) -> npt.NDArray[np.bool_]:
     encoded = answer_ids.dictionary_encode()
     limit = share * 2**32
     drawn = [zlib.crc32(one.encode()) < limit for one in encoded.dictionary.to_pylist()]
-    return np.array(drawn, dtype=np.bool_)[encoded.indices.to_numpy()]
+    return np.asarray(np.array(drawn, dtype=np.bool_)[encoded.indices.to_numpy()])

@@ -4,13 +4,13 @@ import dataclasses
 import datetime
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from features.places import Place, put_whole
 from training.data.profile import ROWS, Key, Profile
-from training.data.sketches import Share
+from training.data.sketches import FloatArray, Share
 from training.data.slices import ALL
 from training.monitoring.drift_judge import HISTORY_DAYS, Judged, judge, shares_of_budget
 from training.monitoring.drift_noise import MIN_DAYS
@@ -69,7 +69,7 @@ class Compared:
     """Oldest first; the day is the last."""
     keys: list[tuple[Key, str]]
     """Of each statistic: its distribution and its name."""
-    values: np.ndarray[tuple[int, int], np.dtype[np.float64]]
+    values: FloatArray
     """(days, statistics) as they are, NaN where a day has none."""
     rows: list[Row]
 
@@ -228,5 +228,3 @@ def write(folder: Place, compared: Compared, found: Mapping[str, object]) -> Non
     lines = "".join(f"{json.dumps(dataclasses.asdict(row))}\n" for row in compared.rows)
     put_whole(of_day / ROWS_FILE, lines.encode())
     put_whole(of_day / RESULT_FILE, (json.dumps(found, indent=1) + "\n").encode())
-
-
