@@ -31,6 +31,8 @@ class Cell:
     lines: Sequence[str] = ()
     """What is behind ``text`` and opens by a click."""
     is_number: bool = False
+    heat: float = 0.0
+    """How strong its colour is in a heat map, from 0, none, to 1."""
 
 
 Value = Cell | str | int | float | None

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,15 @@ import pyarrow.parquet as pq
 
 from features.encoding.encode import Ids, ModelInputs
 from features.schema import DENSE_KINDS, Column, Schema
-from training.data.sketches import Categories, FloatArray, Numbers, Share, Sketch, effective
+from training.data.sketches import (
+    AnyFloats,
+    Categories,
+    FloatArray,
+    Numbers,
+    Share,
+    Sketch,
+    effective,
+)
 from training.data.slices import ALL, Slices, all_slices
 
 FORMAT = 1
@@ -120,7 +128,7 @@ def profile_rows(schema: Schema, rows: Rows, *, has_inputs: bool = True) -> dict
     if has_inputs:
         for name, is_in in slices.items():
             if name != ALL:
-                found[Key(name, ROWS)] = Share.of(is_in, rows.weight)
+                found[Key(name, ROWS)] = Share.of(is_in.astype(np.float64), rows.weight)
         found |= _of_numbers(schema, rows, slices)
         found |= _of_categories(schema, rows, slices)
     if rows.score is not None:
@@ -174,9 +182,7 @@ def _numbers(
     return found
 
 
-def _shares(
-    name: str, has_it: npt.NDArray[np.floating], weight: FloatArray, slices: Slices
-) -> dict[Key, Sketch]:
+def _shares(name: str, has_it: AnyFloats, weight: FloatArray, slices: Slices) -> dict[Key, Sketch]:
     return {
         Key(part, name): Share.of(has_it[is_in], weight[is_in]) for part, is_in in slices.items()
     }
@@ -215,7 +221,7 @@ def _plain(sketch: Sketch) -> dict[str, object]:
     return {"kind": kind, **dataclasses.asdict(sketch)}
 
 
-def _sketch(row: Mapping[str, object]) -> Sketch:
+def _sketch(row: Mapping[str, Any]) -> Sketch:
     made = _KINDS[str(row["kind"])]
     given = {field.name: row[field.name] for field in dataclasses.fields(made)}
     arrays = {

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+AnyFloats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 MOST_VALUES = 128
 """Of a sketch of numbers: values at which the distribution is kept."""
 MOST_CATEGORIES = 100
@@ -35,7 +36,7 @@ class Numbers:
     """Of equal weight, as many as say as much: (sum of weights)² / (sum of their squares)."""
 
     @classmethod
-    def of(cls, values: npt.NDArray[np.floating], weight: FloatArray) -> "Numbers":
+    def of(cls, values: AnyFloats, weight: FloatArray) -> "Numbers":
         """Of numbers in any order, NaN where missing, with their weights."""
         order = np.argsort(values, kind="stable")
         known = order[: len(order) - int(np.isnan(values).sum())]
@@ -162,7 +163,7 @@ class Share:
     """As of numbers."""
 
     @classmethod
-    def of(cls, has_it: npt.NDArray[np.floating], weight: FloatArray) -> "Share":
+    def of(cls, has_it: AnyFloats, weight: FloatArray) -> "Share":
         """Of 1 or 0 for each row, with the rows' weights."""
         with_it = float((np.float64(has_it) * weight).sum())
         return cls(with_it=with_it, total=float(weight.sum()), rows=effective(weight))

@@ -223,4 +223,4 @@ def _is_drawn(answer_ids: pa.Array, share: float) -> npt.NDArray[np.bool_]:
     encoded = answer_ids.dictionary_encode()
     limit = share * 2**32
     drawn = [zlib.crc32(one.encode()) < limit for one in encoded.dictionary.to_pylist()]
-    return np.array(drawn, dtype=np.bool_)[encoded.indices.to_numpy()]
+    return np.asarray(np.array(drawn, dtype=np.bool_)[encoded.indices.to_numpy()])

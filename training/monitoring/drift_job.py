@@ -10,7 +10,7 @@ import numpy as np
 
 from features.places import Place, put_whole
 from training.data.profile import ROWS, Key, Profile
-from training.data.sketches import Share
+from training.data.sketches import FloatArray, Share
 from training.data.slices import ALL
 from training.monitoring.drift_judge import HISTORY_DAYS, Judged, judge, shares_of_budget
 from training.monitoring.drift_noise import MIN_DAYS
@@ -69,7 +69,7 @@ class Compared:
     """Oldest first; the day is the last."""
     keys: list[tuple[Key, str]]
     """Of each statistic: its distribution and its name."""
-    values: np.ndarray[tuple[int, int], np.dtype[np.float64]]
+    values: FloatArray
     """(days, statistics) as they are, NaN where a day has none."""
     rows: list[Row]
 

@@ -125,4 +125,5 @@ def judge(
 
 def _tail(t: FloatArray, freedom: FloatArray, two_sided: Flags) -> FloatArray:
     """Probability of at least such a distance; NaN stays."""
-    return np.where(two_sided, 2 * stats.t.sf(np.abs(t), freedom), stats.t.sf(t, freedom))
+    both = 2 * stats.t.sf(np.abs(t), freedom)
+    return np.asarray(np.where(two_sided, both, stats.t.sf(t, freedom)))

@@ -86,23 +86,20 @@ def psi(expected: FloatArray, found: FloatArray) -> float:
     return float(((p - q) * np.log(p / q)).sum())
 
 
-def ks(expected: Numbers, found: Numbers) -> float:
-    """The largest distance of two distribution functions."""
+def ks_and_mann_whitney(expected: Numbers, found: Numbers) -> tuple[float, float]:
+    """The largest distance of two distribution functions, and which values are above.
+
+    The second is the probability that a value of ``found`` is above one of ``expected``, ties
+    counted half.
+    """
     points = union([expected, found])
     below_q, upto_q = expected.below_and_upto(points)
     below_p, upto_p = found.below_and_upto(points)
-    return float(max(np.abs(below_p - below_q).max(), np.abs(upto_p - upto_q).max()))
-
-
-def mann_whitney(expected: Numbers, found: Numbers) -> float:
-    """Probability that a value of the second is above one of the first, ties counted half."""
-    points = union([expected, found])
-    below_q, upto_q = expected.below_and_upto(points)
-    below_p, upto_p = found.below_and_upto(points)
+    distance = max(np.abs(below_p - below_q).max(), np.abs(upto_p - upto_q).max())
     on_points = (upto_p - below_p) * (below_q + upto_q) / 2
     # Between two points both functions are linear: the mean of the ends is exact.
     between = (below_p[1:] - upto_p[:-1]) * (upto_q[:-1] + below_q[1:]) / 2
-    return float(on_points.sum() + between.sum())
+    return float(distance), float(on_points.sum() + between.sum())
 
 
 def tenths(reference: Numbers) -> FloatArray:
@@ -121,15 +118,13 @@ def _of_numbers(reference: Numbers, day: Numbers) -> list[Statistic]:
     rows = max(day.rows * known / all_rows, 1.0)
     cuts = tenths(reference)
     q, p = (np.diff(np.r_[0.0, one.below_and_upto(cuts)[1], 1.0]) for one in (reference, day))
+    distance, above = ks_and_mann_whitney(reference, day)
+    sd_above = _SD_OF_UNIFORM * math.sqrt(_spread(day) / rows)
     return [
         *found,
         _psi(q, p, rows),
-        Statistic("ks", ks(reference, day), _SD_OF_KS / math.sqrt(rows), 1 / math.sqrt(rows)),
-        Statistic(
-            "mann_whitney",
-            mann_whitney(reference, day),
-            _SD_OF_UNIFORM * math.sqrt(_spread(day) / rows),
-        ),
+        Statistic("ks", distance, _SD_OF_KS / math.sqrt(rows), 1 / math.sqrt(rows)),
+        Statistic("mann_whitney", above, sd_above),
     ]
 
 

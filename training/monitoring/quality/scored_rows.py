@@ -91,6 +91,7 @@ def scored_rows(schema: Schema, logged: pa.Table) -> ScoredRows:
         schema: Of the data set.
         logged: With ``COLUMNS``, and ``slice_columns`` as far as the log has them.
     """
+    columns = {name: logged.column(name) for name in logged.column_names}
     is_degraded = pc.greater(pc.list_value_length(logged["degraded_by"]), 0).fill_null(False)
     return ScoredRows(
         score=logged["score"].fill_null(float("nan")).to_numpy().astype(np.float32),
@@ -99,7 +100,7 @@ def scored_rows(schema: Schema, logged: pa.Table) -> ScoredRows:
         user=None if schema.user is None else _numbers(logged["user_key"]),
         hour=logged[HOUR].to_numpy().astype(np.int64),
         slices={
-            **named_slices({name: logged.column(name) for name in logged.column_names}, schema),
+            **named_slices(columns, schema),
             DEGRADED: is_degraded.to_numpy(),
         },
     )
