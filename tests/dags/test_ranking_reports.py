@@ -98,6 +98,29 @@ def test_the_plugin_is_in_the_navigation() -> None:
     import ranking_assets
 
     (app,) = ranking_reports.RankingReportsPlugin.fastapi_apps
-    (view,) = ranking_reports.RankingReportsPlugin.external_views
+    view, tab = ranking_reports.RankingReportsPlugin.external_views
     assert app["url_prefix"] == "/ranking"
     assert view["href"] == ranking_assets.REPORTS_URL + "/"
+    assert tab["href"] == "/ranking/overview/{DAG_ID}"
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "name"),
+    [
+        ("daily_ranking_movielens_100k", "movielens-100k"),
+        ("monitor_ranking_movielens_100k", "movielens-100k"),
+        ("upscale_dense_my_shop", "my-shop"),
+        ("daily_ranking_shop", None),
+        ("my_own_dag", None),
+    ],
+)
+def test_each_dag_has_the_overview_of_its_data_set(client, tmp_path, dag_id, name) -> None:
+    """Of the longest name that fits: ``shop`` has reports, but no overview yet."""
+    for known in ("movielens-100k", "my-shop"):
+        put_whole(tmp_path / "reports" / known / "overview.html", b"<h1>all is well")
+    put_whole(tmp_path / "reports" / "shop" / "gate" / "a.json", b"{}")
+    answer = client.get(f"/overview/{dag_id}", follow_redirects=False)
+    if name is None:
+        assert "No overview yet" in answer.text
+    else:
+        assert answer.headers["location"] == f"/ranking/reports/{name}/overview.html"

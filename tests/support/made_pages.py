@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from support.made_overview import write_overview, write_results
 from support.made_points import runs
 
 from features.datasets.catalog import schema_of
@@ -225,6 +226,12 @@ def demo_report():
     }
 
 
+def overview(reports):
+    """Its results are a world of their own, next to the pages."""
+    write_results(reports)
+    return Path("overview") / write_overview(reports, members=family())
+
+
 def write_all(reports: Path) -> dict[str, Path]:
     """All of them but what Airflow serves, as files below ``reports``; by their kind."""
     from features.pages import site
@@ -242,6 +249,7 @@ def write_all(reports: Path) -> dict[str, Path]:
         "scaling": write_law(reports),
         "quality": write_quality(reports),
         "quarantine": write_trend(reports),
+        "overview": overview(reports / "overview"),
         **{name: site.write(page, reports, Path(f"{name}.html")) for name, page in made.items()},
     }
     return {name: reports / path for name, path in written.items()}

@@ -19,6 +19,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from upath import UPath
 
 PREFIX = "/ranking"
+OVERVIEW = "overview.html"
+"""Of a data set, the page of what its monitors found."""
 REPOSITORY = Path(__file__).resolve().parents[3]
 # The pages' template by its path: Airflow imports none of the packages. It takes plain mappings.
 _TEMPLATES = jinja2.Environment(
@@ -48,12 +50,28 @@ def create_app(reports: UPath) -> FastAPI:
         """The reports' index is the front page."""
         return RedirectResponse(f"{PREFIX}/reports/", status_code=307)
 
+    @app.get("/overview/{dag_id}")
+    def overview(dag_id: str) -> Response:
+        """The overview of the data set that a DAG works on."""
+        return _overview(reports, dag_id)
+
     @app.get("/reports/{path:path}")
     def page(path: str) -> Response:
         """A report, or the index of a folder of reports."""
         return _serve(reports, path)
 
     return app
+
+
+def _overview(reports: UPath, dag_id: str) -> Response:
+    names = [entry.name for entry in reports.iterdir()] if reports.exists() else []
+    # A DAG is named after its kind and its data set, whose hyphens are underscores there.
+    own = [name for name in names if dag_id.endswith(f"_{name.replace('-', '_')}")]
+    name = max(own, key=len, default="")
+    if name and (reports / name / OVERVIEW).is_file():
+        return RedirectResponse(f"{PREFIX}/reports/{name}/{OVERVIEW}", status_code=307)
+    text = f"No overview yet: the DAG monitor_ranking writes it, for {name or 'a data set'}."
+    return _page("Overview", [{"kind": "prose", "text": text}])
 
 
 def _serve(reports: UPath, path: str) -> Response:
@@ -88,16 +106,25 @@ def _below(root: UPath, path: str) -> UPath:
 
 def _index(folder: UPath, *, is_root: bool) -> HTMLResponse:
     entries = _newest_first(sorted(folder.iterdir()) if folder.exists() else [])
-    listing = {
+    listing: dict[str, object] = {
         "kind": "table",
         "columns": ["report", "content"],
         "is_numeric": [False, True],
         "cells": [_row(entry) for entry in entries],
     }
-    nothing = {"kind": "prose", "text": "No reports yet: no job has written one."}
-    up = [] if is_root else [{"kind": "link", "text": "one folder up", "link": "../"}]
+    nothing: dict[str, object] = {
+        "kind": "prose",
+        "text": "No reports yet: no job has written one.",
+    }
+    up: list[dict[str, object]] = (
+        [] if is_root else [{"kind": "link", "text": "one folder up", "link": "../"}]
+    )
     title = "Ranking reports" if is_root else folder.name
-    page = {"title": title, "blocks": [*up, listing if entries else nothing]}
+    return _page(title, [*up, listing if entries else nothing])
+
+
+def _page(title: str, blocks: list[dict[str, object]]) -> HTMLResponse:
+    page = {"title": title, "blocks": blocks}
     return HTMLResponse(_TEMPLATES.get_template("page.html.j2").render(page=page))
 
 
@@ -125,7 +152,7 @@ def _size(file: UPath) -> str:
 
 
 class RankingReportsPlugin(AirflowPlugin):
-    """Serves the reports and puts them in the UI's navigation."""
+    """Serves the reports, in the UI's navigation, and the overview as a tab of each DAG."""
 
     name = "ranking_reports"
     fastapi_apps: ClassVar = [
@@ -138,5 +165,12 @@ class RankingReportsPlugin(AirflowPlugin):
             "destination": "nav",
             "category": "browse",
             "url_route": "ranking-reports",
-        }
+        },
+        {
+            "name": "Overview",
+            # Airflow's UI fills it in.
+            "href": f"{PREFIX}/overview/{{DAG_ID}}",
+            "destination": "dag",
+            "url_route": "ranking-overview",
+        },
     ]

@@ -1,7 +1,7 @@
 """The page: what is so today, how it came, and where to look further."""
 
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from training.monitoring.quality.figures import Figure
 from training.registry.family_tree import Member
 
 _HEAT_DAYS, _MOST_FEATURES = 14, 25
-"""Days and rows of a heat map."""
+"""Days of a table, and rows of a heat map."""
 _FULL_HEAT = 0.05
 """Share of differing values that has the strongest colour."""
 _STATES = {"kept": Tone.GOOD, "broken": Tone.BAD, "unknown": Tone.QUIET}
@@ -152,7 +152,7 @@ def _series(days: Sequence[Day], figure: str) -> Series:
 
 def _decisions(days: Sequence[Day]) -> Table:
     rows: list[Sequence[Value]] = []
-    for day in reversed(days):
+    for day in reversed(days[-_HEAT_DAYS:]):
         if not (day.gate or day.policy):
             continue
         decision, action = day.gate.get("decision"), day.policy.get("action")
@@ -180,7 +180,7 @@ def _parity(days: Sequence[Day]) -> list[Block]:
     if not shares:
         none = "Nothing was compared yet: the log of answers, RANKING_LOG_FOLDER, is needed."
         return [Prose(none, Tone.QUIET)]
-    differing = {name: {} for row in shares.values() for name, share in row.items() if share}
+    differing = {name for row in shares.values() for name, share in row.items() if share}
     if not differing:
         return [Prose("No value differs.", Tone.GOOD)]
     cells = {
@@ -199,9 +199,7 @@ def _parity(days: Sequence[Day]) -> list[Block]:
     return [_heat_map(cells, list(shares))]
 
 
-def _worst(
-    shares: Mapping[datetime.date, Mapping[str, float]], names: Mapping[str, object]
-) -> list[str]:
+def _worst(shares: Mapping[datetime.date, Mapping[str, float]], names: Set[str]) -> list[str]:
     """The features that differ most, the worst first."""
     most = {name: max(row.get(name, 0.0) for row in shares.values()) for name in names}
     return sorted(most, key=lambda name: (-most[name], name))[:_MOST_FEATURES]
@@ -231,7 +229,7 @@ def _heat_map(
 
 
 def _freshness(tables: Sequence[Freshness], today: datetime.date) -> Table:
-    rows = [
+    rows: list[Sequence[Value]] = [
         [
             one.table,
             Cell(
@@ -247,7 +245,7 @@ def _freshness(tables: Sequence[Freshness], today: datetime.date) -> Table:
 def _alerts(alerts: Sequence[Result]) -> list[Block]:
     if not alerts:
         return [Prose("None was written.", Tone.GOOD)]
-    rows = [
+    rows: list[Sequence[Value]] = [
         [
             Cell(str(one.get("alert", "")), link=f"alerts/{one['file']}"),
             str(one.get("run", "")),

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from features.prediction_log.columns import HOUR
 from features.schema import Schema, TableKind
 from training.bootstrap import FloatArray
+from training.data.slices import named_slices
 from training.evaluation.findings import usable
 
 Bools = npt.NDArray[np.bool_]
