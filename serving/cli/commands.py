@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from features.cli import Command, FailedError, SkippedError, Summary
 from features.datasets.catalog import schema_of
 from serving.cli.decision import decision_of
+from serving.cli.policy import POLICY
 from serving.cli.requests import (
     CanaryRequest,
     DeployRequest,
@@ -275,5 +276,6 @@ COMMANDS: dict[str, Command] = {
     "rollback": _rollback,
     "shadow": _shadow,
     "prune-log": _prune_log,
+    **POLICY,
 }
-"""What answers requests, then what changes the models that do, then the log of answers."""
+"""What answers requests, what changes the models that do, the log of answers, the policy."""

@@ -14,17 +14,23 @@ from serving.release.kserve.service import Service
 
 
 @from_flags
-class _OfArtifacts:
+class OfArtifacts:
+    """A request about exported rankers."""
+
     artifacts: Place = folder("artifacts", "the exported rankers")
 
 
 @from_flags
-class _OfTracking:
+class OfTracking:
+    """A request about the registry."""
+
     tracking: Path = local_folder("mlflow", "the MLflow database, which holds the aliases")
 
 
 @from_flags
-class _OfEndpoint:
+class OfEndpoint:
+    """A request about a running server."""
+
     endpoint: str | None = option(
         f"REST address of the server, which must answer; without it {DEFAULT_URL}, if a "
         f"server answers there; {NOWHERE}: there is none",
@@ -34,7 +40,7 @@ class _OfEndpoint:
 
 
 @from_flags
-class _OfLocalServer(_OfEndpoint, _OfTracking):
+class _OfLocalServer(OfEndpoint, OfTracking):
     dataset: str | None = option(
         "the data set; required without --service", metavar="NAME", parse=known, default=None
     )
@@ -89,7 +95,7 @@ class OfCandidate(OfCluster, _OfLocalServer):
 
 
 @from_flags
-class ServeRequest(_OfTracking, _OfArtifacts):
+class ServeRequest(OfTracking, OfArtifacts):
     """Answer ranking requests until SIGINT or SIGTERM.
 
     One model for each --dataset, with its name, over REST and gRPC: features from the online store,
@@ -215,7 +221,7 @@ class PromoteRequest(_AwaitsReady, _TakesOver, OfCandidate):
 
 
 @from_flags
-class RollbackRequest(_AwaitsReady, OfCluster, _OfLocalServer, _OfArtifacts):
+class RollbackRequest(_AwaitsReady, OfCluster, _OfLocalServer, OfArtifacts):
     """Undo the newest change of the model that serves.
 
     On the local server: a canary loses its traffic; without a canary the champion gives way to the
@@ -253,7 +259,7 @@ class PruneLogRequest(OfDay, OfDataset):
 
 
 @from_flags
-class ShadowRequest(_OfEndpoint, _OfTracking, OfDataset):
+class ShadowRequest(OfEndpoint, OfTracking, OfDataset):
     """Let a challenger score copies of a share of the requests on the local server.
 
     Its scores are compared and logged, and no caller gets them. The share 0 ends it.

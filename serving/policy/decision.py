@@ -44,7 +44,9 @@ class Serving:
     champion: str | None = None
     canary: str | None = None
     previous: str | None = None
-    """The champion before; None where there is none to go back to."""
+    """The champion before; None where there is no way back to one."""
+    no_way_back: str = "no champion came before it"
+    """Why, where there is none."""
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -168,7 +170,7 @@ def _obstacle(
         return f"there was one on {max(acted)}, and at most one in {row.at_most_every_days} d"
     if row.action is Action.ROLL_BACK and version == serving.champion:
         if serving.previous is None:
-            return "no champion came before it"
+            return serving.no_way_back
         if broken := _broken(row, serving.previous, windows):
             return f"so is the one before it: {broken}"
     return ""

@@ -40,6 +40,10 @@ class Journal:
             if Action(run["action"]) in _STEPS
         ]
 
+    def has(self, day: datetime.date) -> bool:
+        """Whether there is a decision about a day."""
+        return bool(self._file(day).exists())
+
     def note(
         self,
         day: datetime.date,

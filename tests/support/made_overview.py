@@ -19,7 +19,7 @@ VERSION = "1998-04-19-0123abcd"
 FEATURES = ("user_positive_rate_last_20", "item_impressions_7d", "user_occupation_of_the_log")
 
 
-def write_results(reports, *, number=21):
+def write_results(reports, *, number=21, is_decided=True):
     """One feature differs more each day; the newest three days drift; a roll-back in the end."""
     for back in range(number):
         day = LAST - datetime.timedelta(days=back)
@@ -31,6 +31,11 @@ def write_results(reports, *, number=21):
             reports / DATASET / "gate" / str(day) / "decision.json", json.dumps(decision).encode()
         )
         put_whole(reports / DATASET / "gate" / str(day) / "index.html", b"<h1>gate")
+    if is_decided:
+        _decide(reports)
+
+
+def _decide(reports):
     journal = Journal(reports, DATASET)
     found = {
         "parity": Finding(State.KEPT, "0.01 % differ"),

@@ -1,0 +1,105 @@
+"""What the monitors said about a day, as they left it among the reports and in the lake."""
+
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from features.lake.lake import EXAMPLES, ONE_DAY, Lake
+from features.parity.results import MAX_UNEXPLAINED
+from features.parity.results import path_of as parity_path
+from features.places import Place
+from features.push.ages import daily_tables
+from features.schema import Schema
+from serving.policy.decision import Finding, State, Window
+from serving.policy.table import Signal
+
+QUALITY_DAYS = 14
+"""Days of final labels that are looked at, before the newest that can have them."""
+_SOURCES = ("log", "examples")
+"""What drift was looked for in; the first that has a result of the day counts."""
+
+
+def findings_of(
+    schema: Schema, day: datetime.date, *, lake: Place, reports: Place
+) -> dict[Signal, Finding]:
+    """What parity, freshness and drift say about a day.
+
+    Args:
+        schema: Of the data set.
+        day: A day that is over.
+        lake: The folder of all lakes.
+        reports: The folder of all reports.
+    """
+    return {
+        "parity": _parity(schema.name, day, reports),
+        "freshness": _freshness(schema, day, Lake(lake, schema.name)),
+        "drift": _drift(schema.name, day, reports),
+    }
+
+
+def windows_of(schema: Schema, day: datetime.date, *, reports: Place) -> list[Window]:
+    """What final labels said of each version, on the days until one."""
+    last = QUALITY_DAYS + schema.maturity_days
+    days = (day - number * ONE_DAY for number in range(last, -1, -1))
+    return [window for one in days for window in _windows(schema.name, one, reports)]
+
+
+def _windows(dataset: str, day: datetime.date, reports: Place) -> Iterator[Window]:
+    found = _read(reports / dataset / "quality" / day.isoformat() / "day.json")
+    # A version that was canary and champion on one day is judged by where it answered more.
+    by_version: dict[str, Mapping[str, Any]] = {}
+    for one in sorted(found.get("versions", ()), key=lambda one: int(one["requests"])):
+        if one["is_broken"] is not None and one["role"] != "shadow":
+            by_version[one["version"]] = one
+    for version, one in by_version.items():
+        yield Window(day, version, one["is_broken"], int(one["requests"]), one["reason"])
+
+
+def _parity(dataset: str, day: datetime.date, reports: Place) -> Finding:
+    found = _read(reports / parity_path(dataset, day.isoformat(), "json"))
+    if not found.get("compared"):
+        return Finding(State.UNKNOWN, "served inputs of the day were not compared")
+    share, limit = found["unexplained_share"], found.get("max_unexplained", MAX_UNEXPLAINED)
+    what = f"{share:.3%} of the candidates differ without a cause; at most {limit:.3%}"
+    return Finding(State.BROKEN if share > limit else State.KEPT, what)
+
+
+def _freshness(schema: Schema, day: datetime.date, lake: Lake) -> Finding:
+    newest = {table: lake.days(table)[-1:] for table in daily_tables(schema) if table != EXAMPLES}
+    behind = [
+        f"{table} {days[0] if days else 'none'}"
+        for table, days in newest.items()
+        if not days or days[0] < day
+    ]
+    if behind:
+        return Finding(State.BROKEN, f"newest days: {', '.join(behind)}; {day} is over")
+    return Finding(State.KEPT, f"all {len(newest)} tables have the day")
+
+
+def _drift(dataset: str, day: datetime.date, reports: Place) -> Finding:
+    for source in _SOURCES:
+        found = _read(reports / dataset / "drift" / source / day.isoformat() / "drift.json")
+        if not found:
+            continue
+        if not found["judged"]:
+            return Finding(State.UNKNOWN, str(found["why_not_judged"]))
+        reasons = [str(one["reason"]) for one in found["drifted"]]
+        if reasons:
+            return Finding(State.BROKEN, "; ".join(reasons[:3]))
+        return Finding(State.KEPT, f"{found['statistics']:,} statistics are as usual")
+    return Finding(State.UNKNOWN, "the day was not compared with what was learnt")
+
+
+def _read(path: Place) -> Mapping[str, Any]:
+    """A result; empty where there is none.
+
+    Raises:
+        ValueError: It is no JSON object.
+    """
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"result {path}: no JSON object: {error}") from error
