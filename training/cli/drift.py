@@ -128,7 +128,7 @@ def _compared(request: DriftRequest, schema: Schema, profiles: "Profiles") -> "C
     Raises:
         SkippedError: The day has no rows, or the version no reference that fits the schema.
     """
-    from training.monitoring.drift_job import compare
+    from training.monitoring.drift_job import compare, measure
     from training.monitoring.drift_judge import HISTORY_DAYS
 
     day = request.date
@@ -136,13 +136,13 @@ def _compared(request: DriftRequest, schema: Schema, profiles: "Profiles") -> "C
     if today is None:
         raise SkippedError(f"{day}: no rows to compare; {_why_none(schema, day)}")
     reference = _reference(request, schema, request.version or str(today.about["version"]))
-    history = {day: today}
+    measured = {day: measure(reference, today)}
     for back in range(1, HISTORY_DAYS + 1):
         before = day - datetime.timedelta(days=back)
         found = profiles.of_day(before)
         if found is not None:
-            history[before] = found
-    return compare(reference, history, day)
+            measured[before] = measure(reference, found)
+    return compare(reference, today, measured, day)
 
 
 def _why_none(schema: Schema, day: datetime.date) -> str:

@@ -171,7 +171,7 @@ def _numbers(
     """Sorted once, for all slices."""
     order = np.argsort(values, kind="stable")
     known = order[: len(order) - int(np.isnan(values).sum())]
-    ordered, weights = np.float64(values[known]), weight[known]
+    ordered, weights = values[known].astype(np.float64), weight[known]
     found: dict[Key, Sketch] = {}
     for part, is_in in slices.items():
         kept, own = is_in[known], weight[is_in]

@@ -42,7 +42,7 @@ class Numbers:
         known = order[: len(order) - int(np.isnan(values).sum())]
         missing = float(weight.sum() - weight[known].sum())
         return cls.of_sorted(
-            np.float64(values[known]), weight[known], missing=missing, rows=effective(weight)
+            values[known].astype(np.float64), weight[known], missing=missing, rows=effective(weight)
         )
 
     @classmethod
@@ -98,7 +98,7 @@ class Numbers:
         step = np.where(self.between[right] > 0, self.between[right], 1.0)
         part = np.clip((wanted - np.where(right > 0, upto[left], 0.0)) / step, 0.0, 1.0)
         inside = self.values[left] + part * (self.values[right] - self.values[left])
-        return np.where(self.between[right] > 0, inside, self.values[right])
+        return np.asarray(np.where(self.between[right] > 0, inside, self.values[right]))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class Categories:
     def of(cls, keys: IntArray, weight: FloatArray, *, missing: float, rows: float) -> "Categories":
         """Of rows of an embedding table with their weights; 0 is unknown."""
         found, where = np.unique(keys, return_inverse=True)
-        counts = np.bincount(where, weight, minlength=len(found))
+        counts = np.bincount(where, weight, minlength=len(found)).astype(np.float64)
         is_known = found > 0
         unknown = float(counts[~is_known].sum())
         found, counts = found[is_known], counts[is_known]
@@ -165,7 +165,7 @@ class Share:
     @classmethod
     def of(cls, has_it: AnyFloats, weight: FloatArray) -> "Share":
         """Of 1 or 0 for each row, with the rows' weights."""
-        with_it = float((np.float64(has_it) * weight).sum())
+        with_it = float((has_it.astype(np.float64) * weight).sum())
         return cls(with_it=with_it, total=float(weight.sum()), rows=effective(weight))
 
     @property

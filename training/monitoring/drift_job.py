@@ -4,13 +4,13 @@ import dataclasses
 import datetime
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from features.places import Place, put_whole
 from training.data.profile import ROWS, Key, Profile
-from training.data.sketches import FloatArray, Share
+from training.data.sketches import FloatArray
 from training.data.slices import ALL
 from training.monitoring.drift_judge import HISTORY_DAYS, Judged, judge, shares_of_budget
 from training.monitoring.drift_noise import MIN_DAYS
@@ -22,6 +22,8 @@ ROWS_FILE, RESULT_FILE = "rows.jsonl", "drift.json"
 GOING_ON_DAYS = 7
 """A feature that drifted within so many days before is not alerted again."""
 _PLACES = 6
+Measured = dict[tuple[Key, str], Statistic]
+"""Statistics of a day, by distribution and name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,52 +89,56 @@ def feature_of(row: Row) -> str:
     return f"share of {row.slice}" if row.feature == ROWS else row.feature
 
 
+def measure(reference: Profile, day: Profile) -> Measured:
+    """All statistics of a day against a reference, for what both have."""
+    return {
+        (key, statistic.name): statistic
+        for key, sketch in day.sketches.items()
+        if key in reference.sketches
+        for statistic in statistics(reference.sketches[key], sketch)
+    }
+
+
 def compare(
-    reference: Profile, history: Mapping[datetime.date, Profile], day: datetime.date
+    reference: Profile,
+    profile: Profile,
+    measured: Mapping[datetime.date, Measured],
+    day: datetime.date,
 ) -> Compared:
-    """Compare a day, and the days before it, with a reference.
+    """Judge a day by the days before it.
 
     Args:
         reference: Of the version that answered.
-        history: Profiles by day; the day is one of them, days after it are left out.
+        profile: Of the day.
+        measured: Days against this reference; the day is one of them, later ones are left out.
         day: Which is judged.
     """
     first = day - datetime.timedelta(days=HISTORY_DAYS)
-    days = sorted(one for one in history if first <= one <= day)
-    today = dict(_statistics(reference, history[day]))
-    keys = list(today)
+    days = sorted(one for one in measured if first <= one <= day)
+    today = measured[day]
+    keys, found = list(today), list(today.values())
     values, scaled = (np.full((len(days), len(keys)), np.nan) for _ in range(2))
     for number, one in enumerate(days):
-        of_day = today if one == day else dict(_statistics(reference, history[one]))
         for place, key in enumerate(keys):
-            if key in of_day:
-                values[number, place], scaled[number, place] = of_day[key].value, of_day[key].scaled
+            if key in measured[one]:
+                values[number, place] = measured[one][key].value
+                scaled[number, place] = measured[one][key].scaled
     judged = judge(
         scaled,
         days=days,
-        sampling_sd=np.array([today[key].scaled_sd for key in keys]),
-        two_sided=np.array([today[key].is_two_sided for key in keys], dtype=np.bool_),
+        sampling_sd=np.array([one.scaled_sd for one in found]),
+        two_sided=np.array([one.is_two_sided for one in found], dtype=np.bool_),
         alpha=shares_of_budget(np.array([key.slice == ALL for key, _ in keys], dtype=np.bool_)),
     )
-    found = list(today.values())
     return Compared(
         day=day,
         reference=reference,
-        profile=history[day],
+        profile=profile,
         days=days,
         keys=keys,
         values=values,
         rows=[_row(day, keys[i], found[i], judged, i) for i in range(len(keys))],
     )
-
-
-def _statistics(reference: Profile, day: Profile) -> Iterator[tuple[tuple[Key, str], Statistic]]:
-    """All of a day, for what both have."""
-    for key, sketch in day.sketches.items():
-        known = reference.sketches.get(key)
-        if known is not None and not (isinstance(sketch, Share) and not sketch.total):
-            for statistic in statistics(known, sketch):
-                yield (key, statistic.name), statistic
 
 
 def _row(
