@@ -24,7 +24,13 @@ from features.pages import figures
 from features.places import place
 from training.artifact.manifest import MANIFEST, Manifest
 from training.monitoring.quality.job import measure_quality
-from training.monitoring.quality.results import DAY_FILE, ROWS_FILE, day_folder, read_days
+from training.monitoring.quality.results import (
+    DAY_FILE,
+    ROWS_FILE,
+    day_folder,
+    read_days,
+    write_day,
+)
 
 NEXT = DAY + datetime.timedelta(days=1)
 
@@ -206,23 +212,27 @@ def test_the_age_of_a_version_is_that_of_the_newest_day_that_it_learnt(tmp_path,
 
 
 @pytest.mark.usefixtures("no_drawing")
-def test_days_of_a_version_that_grows_old_say_how_often_to_retrain(tmp_path):
-    """Scores say less and less of the labels: a larger part of them belongs to other rows."""
-    write_manifest(tmp_path, learnt_through="2025-03-04")
-    for number in range(9):
-        day = DAY + datetime.timedelta(days=number)
-        rows = logged(BY_REQUEST, 300, day=day, first=1_000 * number, seed=number)
-        shown(tmp_path, rows, day=day)
-        mixed = np.arange(len(rows))
-        stale = np.random.default_rng(number).permutation(len(rows) * number // 30)
-        mixed[: len(stale)] = stale
-        scores = pa.array(rows["score"].to_numpy()[mixed])
-        write_log(tmp_path / "log", BY_REQUEST, replaced(rows, score=scores))
-        summary = measure_quality(BY_REQUEST, asked(tmp_path, day, draws=50))
-    assert 0 < summary["retrain_after_days"] < 9
-    assert summary["ne_by_age"].startswith("NE has lost 1.0% at the age of ")
-    assert "NE by age of the version" in stored(tmp_path, day)[2]
-    history = list(read_days(place(tmp_path / "reports"), BY_REQUEST.name, DAY, day))
+def test_days_of_a_version_that_grows_old_say_how_often_to_retrain(tmp_path, rows):
+    """The days before are the first one again, with an NE that is lower the younger it is."""
+    write_manifest(tmp_path, learnt_through=str(DAY - datetime.timedelta(days=9)))
+    shown(tmp_path, rows)
+    measure_quality(BY_REQUEST, asked(tmp_path))
+    result = stored(tmp_path)[0]
+    version = result["versions"][0]
+    ne = version["measured"]["ne"]["value"]
+    for age in range(1, 9):
+        version["age_days"] = age
+        version["measured"]["ne"]["value"] = ne * 1.02 ** (age - 9)
+        day = str(DAY - datetime.timedelta(days=9 - age))
+        write_day(place(tmp_path / "reports"), {**result, "day": day}, [])
+    summary = measure_quality(BY_REQUEST, asked(tmp_path))
+    assert summary["retrain_after_days"] == pytest.approx(np.log(1.01) / np.log(1.02))
+    assert summary["ne_by_age"].startswith("NE has lost 1.0% at the age of 0.5 days")
+    history = list(
+        read_days(
+            place(tmp_path / "reports"), BY_REQUEST.name, DAY - datetime.timedelta(days=9), DAY
+        )
+    )
     assert [one["versions"][0]["age_days"] for one in history] == [*range(1, 10)]
 
 
