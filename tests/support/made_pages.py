@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 from support.made_overview import write_overview, write_results
 from support.made_points import runs
+from support.made_quality import write_answers
 
 from features.datasets.catalog import schema_of
 from features.validation.quality_page import write_quality_page
@@ -250,6 +251,7 @@ def write_all(reports: Path) -> dict[str, Path]:
         "quality": write_quality(reports),
         "quarantine": write_trend(reports),
         "overview": overview(reports / "overview"),
+        "answers": write_answers(reports),
         **{name: site.write(page, reports, Path(f"{name}.html")) for name, page in made.items()},
     }
     return {name: reports / path for name, path in written.items()}

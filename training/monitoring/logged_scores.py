@@ -50,7 +50,7 @@ def logged_rows(
         return pa.table({})
     there = {field.name for field in table.schema().fields}
     wanted = [name for name in dict.fromkeys(columns) if name in there]
-    return table.to_pyarrow_table(partitions=[(DAY, "=", str(day))], columns=wanted)
+    return table.to_pyarrow_table(filters=[(DAY, "=", day)], columns=wanted)
 
 
 def logged_hours(folder: Place, schema: Schema) -> list[tuple[datetime.date, int]]:

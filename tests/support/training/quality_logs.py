@@ -105,7 +105,7 @@ def logged(
 
 
 def impressions_of(
-    schema: Schema, rows: pa.Table, *, lag_seconds: int = 3, seed: int = 1, odds: float = 1.0
+    schema: Schema, rows: pa.Table, *, lag_seconds: int = 3, seed: int = 1_009, odds: float = 1.0
 ) -> pa.Table:
     """Examples: an impression for each row, some seconds after its answer.
 

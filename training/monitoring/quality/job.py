@@ -3,6 +3,7 @@
 import datetime
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from features.cli import SkippedError
 from features.pages import site
@@ -51,21 +52,31 @@ def measure_quality(schema: Schema, asked: QualityRequest) -> dict[str, object]:
         ValueError: There is no log, or the ids of its rows were hashed by another key.
     """
     job = _Job(schema, asked)
-    measured = [outcome for day in job.open_days() if (outcome := job.measured_by_now(day))]
-    outcome = job.measure(asked.date)
-    if outcome is None:
+    measured = [written for day in job.open_days() if (written := job.measured_by_now(day))]
+    written = job.measure(asked.date)
+    if written is None:
         raise SkippedError(f"{schema.name}: the log has no answers of {asked.date}")
-    results = [one.result for one in (*measured, outcome)]
-    curve = job.curve()
+    results = [one.result for one in (*measured, written)]
     return {
-        **_said(outcome.result),
+        **_said(written.result),
         "measured_days": [one["day"] for one in results if one["state"] == MEASURED],
         "alerts": alerts(results),
-        "ne_by_age": curve.says,
-        "retrain_after_days": curve.retrain_after_days,
-        "report": str(day_folder(schema.name, asked.date) / "index.html"),
-        "markdown": site.text(job.page(outcome, curve)),
+        "ne_by_age": written.curve.says,
+        "retrain_after_days": written.curve.retrain_after_days,
+        "report": written.report,
+        "markdown": site.text(written.page),
     }
+
+
+class _Written(NamedTuple):
+    """What was written of a day."""
+
+    result: QualityDay
+    curve: AgeCurve
+    """As it is with the day."""
+    page: Page
+    report: str
+    """The page's path below the folder of reports."""
 
 
 class _Job:
@@ -93,7 +104,7 @@ class _Job:
             datetime.date.fromisoformat(one["day"]) for one in found if one["state"] == ESTIMATED
         ]
 
-    def measured_by_now(self, day: datetime.date) -> Outcome | None:
+    def measured_by_now(self, day: datetime.date) -> _Written | None:
         """As ``measure``, of a day before; None where it stays open, for whatever reason."""
         try:
             return self.measure(day, is_open=True)
@@ -101,7 +112,7 @@ class _Job:
             logger.warning("%s stays open: %s", day, error)
             return None
 
-    def measure(self, day: datetime.date, *, is_open: bool = False) -> Outcome | None:
+    def measure(self, day: datetime.date, *, is_open: bool = False) -> _Written | None:
         """Write a day's results and page; None where it has no rows, or labels as before."""
         schema = self.schema
         columns = [*COLUMNS, *LOG_COLUMNS, *_ORDER, *slice_columns(schema)]
@@ -130,20 +141,19 @@ class _Job:
         )
         outcome = quality.outcome(way_of(schema).value)
         write_day(self.asked.reports, outcome.result, outcome.parts)
-        path = day_folder(schema.name, day) / "index.html"
-        site.write(self.page(outcome, self.curve()), self.asked.reports, path)
         logger.info("%s: %s, %d rows", day, outcome.result["state"], len(logged))
-        return outcome
+        return self._page(outcome, [*before, outcome.result])
 
-    def curve(self) -> AgeCurve:
-        """NE by age, of what is known by now."""
-        how = {"draws": self.asked.draws, "seed": self.asked.seed}
-        return age_curve(seen_by_age(self.history()), loss=self.asked.loss, **how)
-
-    def page(self, outcome: Outcome, curve: AgeCurve) -> Page:
-        """The page of a day."""
-        day = outcome.result["day"]
-        return quality_page(outcome, [one for one in self.history() if one["day"] <= day], curve)
+    def _page(self, outcome: Outcome, history: Sequence[QualityDay]) -> _Written:
+        curve = age_curve(
+            seen_by_age(history),
+            loss=self.asked.loss,
+            draws=self.asked.draws,
+            seed=self.asked.seed,
+        )
+        page = quality_page(outcome, history, curve)
+        path = day_folder(self.schema.name, outcome.result["day"]) / "index.html"
+        return _Written(outcome.result, curve, page, site.write(page, self.asked.reports, path))
 
 
 def seen_by_age(results: Sequence[QualityDay]) -> list[Seen]:
