@@ -47,9 +47,7 @@ def said(tmp_path):
 
 def test_the_candidate_is_held_above_the_limit_and_not_below(result, said):
     result(share=0.0011)
-    with pytest.raises(
-        SkippedError, match=r"2025-06-15 0\.1100% .* most 0\.1000%; .*held"
-    ):
+    with pytest.raises(SkippedError, match=r"2025-06-15 0\.1100% .* most 0\.1000%; .*held"):
         said()
     assert said(max_unexplained=0.002) == "2025-06-15: 0.1100% unexplained"
     result(share=0.0009)
