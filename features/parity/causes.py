@@ -77,8 +77,8 @@ def causes_of(seen: Evidence) -> list[Cause]:
         Cause.STORE_DOWN: seen.is_store_down,
         Cause.TIME_TO_LIVE: seen.is_same_row & seen.is_expiry,
         Cause.PAST_MOMENT: seen.is_past,
-        Cause.CACHE: seen.is_older & seen.is_before_due,
         Cause.CORRECTION: is_remade,
+        Cause.CACHE: seen.is_older & seen.is_before_due,
         Cause.LATE_PUSH: seen.is_older & is_earlier,
         Cause.DEFAULT: seen.is_unknown,
     }

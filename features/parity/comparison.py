@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from features.encoding.encode import encode
 from features.lake.lake import Lake
+from features.online_store.codec import ARROW_TYPES, STAMP
 from features.parity.causes import CAUSES, Cause, Mask, causes_of
 from features.parity.differences import differing_inputs, features_of
 from features.parity.evidence import Differing, LakeHistory, evidence_of
@@ -17,6 +18,7 @@ from features.parity.replay import (
     Answers,
     Served,
     TableReplay,
+    column_or_nulls,
     expected_rows,
     not_judged,
     whole_until,
@@ -118,13 +120,13 @@ def _replays(
     schema: Schema, lake: Lake, rows: pa.Table, answers: Answers, users: Users
 ) -> Iterator[TableReplay]:
     served = {table.name: Served.of(table, rows) for table in schema.tables}
-    used = {name: rows.column(name).combine_chunks() for name in _own_columns(schema)}
+    used = _own_columns(schema, rows)
     for one in served.values():
         used |= one.used
     for table in schema.tables:
         is_hidden = users.is_hidden & reads_users(schema, table)
         until = whole_until(schema, lake, table)
-        reasons = not_judged(answers, whole_until_micros=until, is_hidden=is_hidden)
+        reasons = not_judged(answers, served[table.name], until=until, is_hidden=is_hidden)
         is_judged = ~np.any(list(reasons.values()), axis=0)
         keys = keys_of_table(schema, table, rows, used=used, users=users)
         yield TableReplay(
@@ -136,17 +138,19 @@ def _replays(
         )
 
 
-def _own_columns(schema: Schema) -> list[str]:
-    """What a request brings along."""
-    entities = [column.name for _, column in schema.entities()]
-    return [*entities, *(column.name for column in schema.context), REQUEST_TIME.name]
+def _own_columns(schema: Schema, rows: pa.Table) -> dict[str, pa.Array]:
+    """What requests brought along."""
+    columns = (*(column for _, column in schema.entities()), *schema.context)
+    kinds = {column.name: ARROW_TYPES[column.dtype] for column in columns}
+    kinds[REQUEST_TIME.name] = STAMP
+    return {name: column_or_nulls(rows, name, kind) for name, kind in kinds.items()}
 
 
 def _differing_inputs(
     schema: Schema, rows: pa.Table, replays: list[TableReplay]
 ) -> dict[str, Mask]:
     """(N,) by input of the model, whether the encoder makes another one of what was served."""
-    own = {name: rows.column(name).combine_chunks() for name in _own_columns(schema)}
+    own = _own_columns(schema, rows)
     sides: tuple[dict[str, pa.Array], dict[str, pa.Array]] = ({**own}, {**own})
     for one in replays:
         used, expected = one.served.used, one.expected.used

@@ -195,9 +195,7 @@ def _has_earlier(rows: Differing, now: Snapshot, *, only: Mask) -> Mask:
     if len(places):
         before = np.maximum(*(one[places] for one in rows.expected_times)) - 1
         keys, codes = _asked(rows, places)
-        lake = rows_visible(
-            now, rows.schema, rows.table, keys, first=int(before.min()), last=int(before.max())
-        )
+        lake = rows_visible(now, rows.schema, rows.table, keys, codes=codes, times=before)
         found[places] = lake.newest_visible(codes, before) >= 0
     return found
 

@@ -92,32 +92,43 @@ class LakeRows:
 
 
 def rows_visible(
-    found: Snapshot, schema: Schema, table: FeatureTable, keys: pa.Array, *, first: int, last: int
+    found: Snapshot,
+    schema: Schema,
+    table: FeatureTable,
+    keys: pa.Array,
+    *,
+    codes: IntArray,
+    times: IntArray,
 ) -> LakeRows:
-    """The rows that an as-of join at moments from ``first`` to ``last`` may take.
+    """The rows that an as-of join may take.
 
-    Days are read backwards, each only for the keys of which no row was visible at ``first``.
+    Days are read backwards, each only for the keys of which no row was visible yet at the first
+    moment for which they are asked.
 
     Args:
         found: The version of the table to read.
         schema: The data set's schema.
         table: The table.
         keys: (K,) each once, none of them null.
-        first: Epoch microseconds.
-        last: Epoch microseconds.
+        codes: (N,) what is asked for: keys by their places; -1 for none.
+        times: (N,) as of when, in epoch microseconds.
     """
-    oldest = datetime.date.min
+    asked = codes >= 0
+    if not asked.any():
+        return _joined(schema, table, keys, [])
+    first = np.full(len(keys), np.iinfo(np.int64).max)
+    np.minimum.at(first, codes[asked], times[asked])
+    oldest, last = datetime.date.min, moment_of(int(times[asked].max()))
     if table.ttl is not None:
-        oldest = (moment_of(first) - table.ttl).date() - ONE_DAY
-    days = [d for d in found.days if d >= oldest and table.first_visible(d) <= moment_of(last)]
-    parts, needed = [], keys
+        oldest = (moment_of(int(first.min())) - table.ttl).date() - ONE_DAY
+    days = [day for day in found.days if day >= oldest and table.first_visible(day) <= last]
+    parts, is_needed = [], np.ones(len(keys), dtype=np.bool_)
     for day in reversed(days):
-        rows = _of_day(found, schema, table, day, needed)
+        rows = _of_day(found, schema, table, day, keys.filter(pa.array(is_needed)))
         parts.append(rows)
-        at = [epoch_microseconds(rows.column(name)) for name in (EVENT_TIMESTAMP, CREATED)]
-        covered = rows.column(_key(schema, table)).filter(pa.array(np.maximum(*at) <= first))
-        needed = needed.filter(pc.invert(pc.is_in(needed, value_set=covered.combine_chunks())))
-        if not len(needed):
+        own = _joined(schema, table, keys, [rows])
+        is_needed[own.codes[own.visible_at <= first[own.codes]]] = False
+        if not is_needed.any():
             break
     return _joined(schema, table, keys, parts)
 

@@ -22,7 +22,9 @@ from features.schema import REQUEST_TIME, FeatureTable, Schema, TableKind
 _AHEAD = datetime.timedelta(minutes=1)
 """How far a caller's clock may be ahead; who asks for a later moment asks what nobody knows yet."""
 _STATUS_NAMES = pa.array([status.name.lower() for status in RowStatus])
+NOT_LOGGED = -1
 NOT_BUILT, LATER_MOMENT, HIDDEN_ID = "not_built_yet", "asked_for_later_moment", "hashed_id"
+OTHER_SCHEMA = "table_not_logged"
 """Why a row of the log is not judged by a table."""
 
 
@@ -69,7 +71,7 @@ class Served:
     """The rows of a table as they were served to N candidates."""
 
     status: IntArray
-    """Of RowStatus."""
+    """Of RowStatus; NOT_LOGGED where the server's schema did not have the table."""
     event: IntArray
     """Epoch microseconds; -1 where there was no row, as ``created``."""
     created: IntArray
@@ -85,7 +87,8 @@ class Served:
     def of(table: FeatureTable, rows: pa.Table) -> "Served":
         """Args: the table, and rows of the log."""
         names = [name for name in table.encoded_columns if name in rows.schema.names]
-        status = pc.index_in(rows.column(status_column(table)), value_set=_STATUS_NAMES)
+        texts = column_or_nulls(rows, status_column(table), pa.string())
+        status = pc.fill_null(pc.index_in(texts, value_set=_STATUS_NAMES), NOT_LOGGED)
         return Served(
             status=status.to_numpy(),
             event=_micros(rows, table.timestamp_column),
@@ -182,15 +185,8 @@ def expected_rows(
     asked = pc.if_else(pa.array(judged), keys, pa.scalar(None, keys.type))
     distinct = pc.unique(asked).drop_null()
     codes = pc.fill_null(pc.index_in(asked, value_set=distinct), -1).to_numpy().astype(np.int64)
-    times = answers.time[judged] if judged.any() else np.zeros(1, dtype=np.int64)
-    rows = rows_visible(
-        lake.snapshot(table.name),
-        schema,
-        table,
-        distinct,
-        first=int(times.min()),
-        last=int(times.max()),
-    )
+    found = lake.snapshot(table.name)
+    rows = rows_visible(found, schema, table, distinct, codes=codes, times=answers.time)
     places = rows.newest_visible(codes, answers.time)
     is_known = places >= 0
     event = rows.event[places] if len(rows.event) else places
@@ -227,14 +223,29 @@ def whole_until(schema: Schema, lake: Lake, table: FeatureTable) -> int:
     return micros_of(max([midnight, *(one.first_visible(following) for one in computed)]))
 
 
-def not_judged(answers: Answers, *, whole_until_micros: int, is_hidden: Mask) -> dict[str, Mask]:
-    """By reason, the candidates that a table cannot judge."""
+def not_judged(answers: Answers, served: Served, *, until: int, is_hidden: Mask) -> dict[str, Mask]:
+    """By reason, the candidates that a table cannot judge.
+
+    Args:
+        answers: The candidates.
+        served: What they were served of the table.
+        until: ``whole_until`` of it.
+        is_hidden: Whose key is not known.
+    """
     ahead = _AHEAD // datetime.timedelta(microseconds=1)
     return {
-        NOT_BUILT: answers.time >= whole_until_micros,
+        NOT_BUILT: answers.time >= until,
         LATER_MOMENT: answers.time > answers.read_at + ahead,
         HIDDEN_ID: is_hidden,
+        OTHER_SCHEMA: served.status == NOT_LOGGED,
     }
+
+
+def column_or_nulls(rows: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
+    """A column of the log; nulls where it has none, as of a schema that no server had yet."""
+    if name not in rows.schema.names:
+        return pa.nulls(len(rows), kind)
+    return rows.column(name).combine_chunks()
 
 
 def _has(lists: pa.Array, value: str) -> Mask:
@@ -245,6 +256,6 @@ def _has(lists: pa.Array, value: str) -> Mask:
 
 
 def _micros(rows: pa.Table, name: str) -> IntArray:
-    given = rows.column(name).combine_chunks()
+    given = column_or_nulls(rows, name, STAMP)
     is_there = given.is_valid().to_numpy(zero_copy_only=False)
     return np.where(is_there, epoch_microseconds(given), -1)

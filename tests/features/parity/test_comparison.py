@@ -190,7 +190,13 @@ def test_a_feature_that_the_log_has_no_column_of_is_named_and_not_compared(tmp_p
     write_log(tmp_path / "log", logged)
     whole = sample(tmp_path / "log", SCHEMA.name, Window(DATE), max_candidates=9)
     older = whole._replace(rows=whole.rows.drop_columns(["item_weight"]))
+    before = whole._replace(
+        rows=whole.rows.drop_columns([n for n in whole.rows.schema.names if "item_attributes" in n])
+    )
     lake = write_lake(tmp_path / "lake", rows)
     assert compare(SCHEMA, lake, whole, None).mismatched == 2
     found = compare(SCHEMA, lake, older, None)
     assert (found.not_logged, found.mismatched) == (["item_weight"], 0)
+    found = compare(SCHEMA, lake, before, None)
+    assert found.not_judged == {"item_attributes": {"table_not_logged": 5}}
+    assert found.mismatched == 0

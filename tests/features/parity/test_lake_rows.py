@@ -50,8 +50,8 @@ def test_the_join_takes_what_its_definition_says(tmp_path, seed):
     ]
     keys = pa.array(list("abcdefg"))
     times = np.array([micros_of(at) for _, at in asked])
-    rows = rows_visible(found, SCHEMA, DAILY, keys, first=int(times.min()), last=int(times.max()))
     codes = np.array(["abcdefg".index(item) for item, _ in asked])
+    rows = rows_visible(found, SCHEMA, DAILY, keys, codes=codes, times=times)
     places = rows.newest_visible(codes, times)
     values = rows.column("item_impressions_1d", places).to_pylist()
     every = [row for of_day in lake["item_daily"].values() for row in of_day]
@@ -73,16 +73,21 @@ def test_days_before_those_that_are_needed_are_not_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lake_rows, "batches", noted)
     noon = micros_of(MIDNIGHT + 12 * HOUR_LONG)
-    found = lake.snapshot("item_daily")
-    rows_visible(found, SCHEMA, DAILY, pa.array(["a"]), first=noon, last=noon)
-    assert read == [DATE - ONE_DAY]
-    read.clear()
-    rows_visible(found, SCHEMA, DAILY, pa.array(["a", "none"]), first=noon, last=noon)
-    assert read == [DATE - ONE_DAY, DATE - 2 * ONE_DAY]
-    read.clear()
-    far = noon + micros_of(moment_of(0) + 40 * ONE_DAY)
-    rows_visible(lake.snapshot("user_state"), SCHEMA, STATE, pa.array([7]), first=far, last=far)
-    assert read == []
+
+    def days_read(table, keys, *times):
+        read.clear()
+        found, codes = lake.snapshot(table.name), np.arange(len(keys))
+        rows_visible(found, SCHEMA, table, pa.array(keys), codes=codes, times=np.array(times))
+        return read.copy()
+
+    one_day = micros_of(moment_of(0) + ONE_DAY)
+    assert days_read(DAILY, ["a"], noon) == [DATE - ONE_DAY]
+    assert days_read(DAILY, ["a", "none"], noon, noon) == [DATE - ONE_DAY, DATE - 2 * ONE_DAY]
+    assert days_read(DAILY, ["a", "b"], noon, noon - one_day) == [
+        DATE - ONE_DAY,
+        DATE - 2 * ONE_DAY,
+    ]
+    assert days_read(STATE, [7], noon + 40 * one_day) == []
 
 
 def test_rows_are_found_by_their_key_and_both_times(tmp_path):
