@@ -74,6 +74,7 @@ def _policy(request: PolicyRequest) -> Summary:
     journal = Journal(request.reports, schema.name)
     day = _due(request, journal) if request.due else request.date
     registry = Registry(request.tracking, schema.name)
+    learnt = day - datetime.timedelta(days=schema.maturity_days)
     serving = versions_of(registry)
     if request.service:
         serving = dataclasses.replace(serving, previous=None, no_way_back=_ON_A_CLUSTER)
@@ -94,6 +95,7 @@ def _policy(request: PolicyRequest) -> Summary:
         "is_held": decision.is_held,
         "why": decision.why,
         "version": decision.version,
+        "retrain_days": _retrain_days(decision, learnt),
         "findings": {name: [one.state.value, one.what] for name, one in findings.items()},
     }
     if request.dry_run:
@@ -124,6 +126,14 @@ def _due(request: PolicyRequest, journal: "Journal") -> datetime.date:
         if (is_over or is_compared) and not journal.has(day):
             return day
     raise SkippedError(f"{request.dataset}: no day of the week before {request.date} is due")
+
+
+def _retrain_days(decision: "Decision", newest: datetime.date) -> list[str]:
+    """The first and the last day that a training is asked to learn again; none: it is not."""
+    if not decision.replay_days:
+        return []
+    first = newest - datetime.timedelta(days=decision.replay_days - 1)
+    return [first.isoformat(), newest.isoformat()]
 
 
 def _alerts(decision: "Decision") -> list[dict[str, str]]:

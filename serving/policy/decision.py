@@ -75,6 +75,8 @@ class Decision:
     """What gives way, of a roll-back."""
     is_held: bool = False
     """Whether the row's action was due, and something else follows."""
+    replay_days: int = 0
+    """Days of examples that the training which is asked for is to learn again; 0: none is."""
     runbook: str | None = None
 
 
@@ -108,6 +110,7 @@ def decide(
                 why=f"{what}; {row.then} is due, but {held}" if held else what,
                 version=None if held else version,
                 is_held=bool(held),
+                replay_days=0 if held else row.replay_days,
                 runbook=row.runbook,
             )
     raise AssertionError("the last row of a policy always holds")

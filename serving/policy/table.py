@@ -48,6 +48,8 @@ class Row(Entry):
     then: Literal["alert", "roll-back", "retrain", "nothing"]
     at_most_every_days: int = Field(default=0, ge=0)
     """Days of the log between two actions of the row; 0: no limit."""
+    replay_days: int = Field(default=0, ge=0)
+    """Of ``retrain``: how many days of examples are learnt again."""
     runbook: _Name | None = None
     """Page of ``infra/runbooks`` that its alert names."""
 
@@ -60,6 +62,10 @@ class Row(Entry):
     def _can_act(self) -> Self:
         if self.then != "nothing" and not self.runbook:
             raise PydanticCustomError("runbook", "needs a runbook: its alert names the page")
+        if (self.then == "retrain") != bool(self.replay_days):
+            raise PydanticCustomError(
+                "replay_days", "replay_days: at least 1 where then is retrain, and nowhere else"
+            )
         if self.then == "roll-back" and self.when != ["quality"]:
             raise PydanticCustomError(
                 "when", "roll-back: when must be [quality], which names the version that is broken"

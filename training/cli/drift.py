@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from training.monitoring.drift_days import Profiles, Source
     from training.monitoring.drift_job import Compared
 
+SOURCES = ("log", "examples")
+"""What is compared."""
+
 
 @from_flags
 class DriftRequest(OfDay, Reports, Tracks, ReadsLake):
@@ -38,6 +41,11 @@ class DriftRequest(OfDay, Reports, Tracks, ReadsLake):
         "whose reference (else of the version that answered most; of examples, the champion's)",
         metavar="VERSION",
         default=None,
+    )
+    due: bool = option(
+        "instead of --date the oldest day of the week before it that has no result and has rows; "
+        "nothing to do where there is none",
+        default=False,
     )
     evidently: bool = option("write a report of Evidently, too", default=False)
 

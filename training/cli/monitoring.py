@@ -3,12 +3,20 @@
 What is slow to import is imported in the command that needs it.
 """
 
-from features.cli import Command, Summary
+import dataclasses
+import datetime
+import logging
+from collections.abc import Callable
+
+from features.cli import Command, SkippedError, Summary
 from features.datasets.catalog import schema_of
 from features.options import OfDay, count, from_flags, option
-from training.cli.drift import drift
+from training.cli.drift import SOURCES, DriftRequest, drift
 from training.monitoring.quality.requests import QualityRequest
 from training.requests import FamilyRequest, ReadsLake
+
+logger = logging.getLogger(__name__)
+_DAYS_DUE = 7
 
 
 @from_flags
@@ -20,8 +28,56 @@ class OverviewRequest(OfDay, FamilyRequest, ReadsLake):
 
 def _quality(request: QualityRequest) -> Summary:
     from training.monitoring.quality.job import measure_quality
+    from training.monitoring.quality.results import DAY_FILE, day_folder
 
-    return measure_quality(schema_of(request.dataset), request)
+    schema = schema_of(request.dataset)
+
+    def measure(day: datetime.date) -> Summary:
+        return measure_quality(schema, dataclasses.replace(request, date=day))
+
+    def has(day: datetime.date) -> bool:
+        return (request.reports / day_folder(schema.name, day) / DAY_FILE).exists()
+
+    return oldest_due(request.date, has, measure) if request.due else measure(request.date)
+
+
+def _drift(request: DriftRequest) -> Summary:
+    from training.monitoring.drift_page import page_path
+
+    def compare(day: datetime.date) -> Summary:
+        return drift(dataclasses.replace(request, date=day))
+
+    def has(day: datetime.date) -> bool:
+        paths = (page_path(request.dataset, source, day) for source in SOURCES)
+        return any((request.reports / path).exists() for path in paths)
+
+    return oldest_due(request.date, has, compare) if request.due else compare(request.date)
+
+
+def oldest_due(
+    date: datetime.date,
+    has: Callable[[datetime.date], bool],
+    work: Callable[[datetime.date], Summary],
+) -> Summary:
+    """Work for the oldest day of the week before a date that waits and has something to look at.
+
+    Args:
+        date: The day after the newest that can be due.
+        has: Whether a day has its result.
+        work: What is done for a day; SkippedError where it has nothing to look at.
+
+    Raises:
+        SkippedError: No day waits.
+    """
+    for back in range(_DAYS_DUE, 0, -1):
+        day = date - datetime.timedelta(days=back)
+        if has(day):
+            continue
+        try:
+            return work(day)
+        except SkippedError as reason:
+            logger.info("%s: %s", day, reason)
+    raise SkippedError(f"no day of the week before {date} is due")
 
 
 def _overview(request: OverviewRequest) -> Summary:
@@ -53,5 +109,5 @@ def _overview(request: OverviewRequest) -> Summary:
     return {"dataset": schema.name, "date": request.date.isoformat(), "report": report}
 
 
-MONITORING: dict[str, Command] = {"drift": drift, "quality": _quality, "overview": _overview}
+MONITORING: dict[str, Command] = {"drift": _drift, "quality": _quality, "overview": _overview}
 """In the order of ``--help``."""

@@ -146,6 +146,7 @@ def test_a_broken_version_gives_way_once_and_its_tag_says_why(policy, tmp_path):
     # The drift is left, and the version that answers now has no broken day.
     code, said, champion = policy(f"--date={LAST}")
     assert (code, said["action"], champion) == (0, "retrain", BEFORE)
+    assert said["retrain_days"] == [str(ago(27)), str(LAST)]
 
 
 def test_on_a_cluster_a_champion_is_not_taken_back_and_an_alert_says_so(policy, tmp_path):

@@ -23,6 +23,11 @@ class QualityRequest(Reports, ReadsLake):
     log: Place | None = option(
         "the folder of the logs; without it, RANKING_LOG_FOLDER", metavar="DIR", default=None
     )
+    due: bool = option(
+        "instead of --date the oldest day of the week before it that has no result but "
+        "answers; nothing to do where there is none",
+        default=False,
+    )
     artifacts: Place = folder("artifacts", "the exported rankers")
     open_days: int = option(
         "of so many days before, too, measure those whose labels have become final",
