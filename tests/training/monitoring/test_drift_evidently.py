@@ -89,14 +89,7 @@ def test_a_report_is_one_page(evidently, tmp_path, monkeypatch):
     monkeypatch.setattr(drift_evidently, "MOST_POINTS", 200)
     names = ("item_price", "device")
     small = [
-        Profile(
-            {},
-            {
-                key: one
-                for key, one in made.sketches.items()
-                if key.feature in ("item_price", "device")
-            },
-        )
+        Profile({}, {Key("all", name): made.sketches[Key("all", name)] for name in names})
         for made in (profile(0), profile(1))
     ]
     name = drift_evidently.write_report(tmp_path, SCHEMA, reference=small[0], day=small[1])
