@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from airflow.sdk import Asset
 from airflow.sdk.types import DagRunProtocol
-from ranking_logs import Log, log_of
+from ranking_landing.logs import Log, log_of
 from ranking_variables import VARIABLES
 from upath import UPath
 

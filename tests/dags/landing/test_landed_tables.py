@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import ranking_logs
 from deltalake import write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
+from ranking_landing import logs as ranking_logs
 from ranking_landing import tables
 
 from features.datasets.landed_format import LandedFormat
