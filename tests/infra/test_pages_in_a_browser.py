@@ -12,7 +12,7 @@ pytestmark = pytest.mark.process
 
 KINDS = (
     *("training-of-one-step", "training-of-many-steps", "gate", "gate-of-a-trial", "family"),
-    *("scaling", "quality", "quarantine", "demo", "index"),
+    *("scaling", "quality", "quarantine", "drift", "demo", "index"),
 )
 VIEWS = [(width, scheme) for width in (1_300, 400) for scheme in ("light", "dark")]
 WIDTHS = "[document.documentElement.scrollWidth, window.innerWidth]"
@@ -37,6 +37,7 @@ NUM_CHARTS = {
     "scaling": 3,
     "quality": 0,
     "quarantine": 1,
+    "drift": 4,
     "index": 0,
 }
 

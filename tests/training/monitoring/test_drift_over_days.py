@@ -4,7 +4,7 @@ import datetime
 
 import numpy as np
 import pytest
-from support.training.drift_days import FIRST, made_days
+from support.logs.made_days import FIRST, made_days
 
 from training.monitoring import drift_job
 from training.monitoring.drift_judge import BASE_DAYS, FALSE_ALERTS_A_WEEK
