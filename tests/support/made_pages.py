@@ -177,11 +177,11 @@ def write_drift(reports):
     """A day of which two features drifted, one in a slice alone; names as long as they get."""
     shifts = {(30, "all", "f0"): 0.4, (30, "tenth", "f1"): 1.0}
     reference, history = made_days(1, rows=20_000, features=6, days=31, shifts=shifts)
-    reference.about |= {
-        "version": "1998-04-20-0123abcd",
-        "days": ["1998-04-14", "1998-04-20"],
-        "scored_days": ["1998-04-21", "1998-04-21"],
-    }
+    reference.about.update(
+        version="1998-04-20-0123abcd",
+        days=["1998-04-14", "1998-04-20"],
+        scored_days=["1998-04-21", "1998-04-21"],
+    )
     measured = {day: drift_job.measure(reference, one) for day, one in history.items()}
     day = max(history)
     compared = drift_job.compare(reference, history[day], measured, day)
