@@ -12,7 +12,7 @@ pytestmark = pytest.mark.process
 
 KINDS = (
     *("training-of-one-step", "training-of-many-steps", "gate", "gate-of-a-trial", "family"),
-    *("scaling", "quality", "quarantine", "answers", "overview", "demo", "index"),
+    *("scaling", "quality", "quarantine", "drift", "answers", "overview", "demo", "index"),
 )
 VIEWS = [(width, scheme) for width in (1_300, 400) for scheme in ("light", "dark")]
 WIDTHS = "[document.documentElement.scrollWidth, window.innerWidth]"
@@ -39,6 +39,7 @@ NUM_CHARTS = {
     "quarantine": 1,
     "overview": 3,
     "answers": 5,
+    "drift": 4,
     "index": 0,
 }
 

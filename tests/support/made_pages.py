@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 from support.made_overview import write_overview, write_results
+from support.logs.made_days import made_days
 from support.made_points import runs
 from support.made_quality import write_answers
 
 from features.datasets.catalog import schema_of
+from features.pages import site
 from features.validation.quality_page import write_quality_page
 from features.validation.quarantine.trend_page import write_trend_page
 from training.evaluation.agreement import agreement
@@ -22,6 +24,8 @@ from training.evaluation.reports import training_page, write_gate_page, write_tr
 from training.experiments.scaling.advice import Current
 from training.experiments.scaling.page import write_law_page
 from training.experiments.scaling.study import study
+from training.monitoring import drift_job
+from training.monitoring.drift_page import drift_page, page_path
 from training.registry.family_tree import Member
 
 ROWS = 1_214
@@ -171,6 +175,23 @@ def write_trend(reports):
     return write_trend_page(reports, schema, "impressions", days, shares)[0]
 
 
+def write_drift(reports):
+    """A day of which two features drifted, one in a slice alone; names as long as they get."""
+    shifts = {(30, "all", "f0"): 0.4, (30, "tenth", "f1"): 1.0}
+    reference, history = made_days(1, rows=20_000, features=6, days=31, shifts=shifts)
+    reference.about.update(
+        version="1998-04-20-0123abcd",
+        days=["1998-04-14", "1998-04-20"],
+        scored_days=["1998-04-21", "1998-04-21"],
+    )
+    measured = {day: drift_job.measure(reference, one) for day, one in history.items()}
+    day = max(history)
+    compared = drift_job.compare(reference, history[day], measured, day)
+    found = drift_job.summary(compared, since={})
+    page = drift_page(f"movielens-100k: drift of {day}", compared, found, links=["evidently.html"])
+    return site.write(page, reports, page_path("movielens-100k", "log", day))
+
+
 def write_family(reports):
     """The family's own page."""
     return write_family_page(reports, "movielens-100k", family())
@@ -235,7 +256,6 @@ def overview(reports):
 
 def write_all(reports: Path) -> dict[str, Path]:
     """All of them but what Airflow serves, as files below ``reports``; by their kind."""
-    from features.pages import site
     from infra.demo.report import report_page
 
     made = {
@@ -252,6 +272,7 @@ def write_all(reports: Path) -> dict[str, Path]:
         "quarantine": write_trend(reports),
         "overview": overview(reports / "overview"),
         "answers": write_answers(reports),
+        "drift": write_drift(reports),
         **{name: site.write(page, reports, Path(f"{name}.html")) for name, page in made.items()},
     }
     return {name: reports / path for name, path in written.items()}

@@ -2,7 +2,6 @@
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePath
 
 import numpy as np
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -73,9 +72,9 @@ def drift_page(
     )
 
 
-def page_path(dataset: str, source: str, day: datetime.date) -> PurePath:
+def page_path(dataset: str, source: str, day: datetime.date) -> str:
     """Below the reports."""
-    return PurePath(dataset, "drift", source, day.isoformat(), "index.html")
+    return f"{dataset}/drift/{source}/{day}/index.html"
 
 
 def _notices(compared: Compared, found: Mapping[str, object]) -> list[Block]:

@@ -150,7 +150,8 @@ def _of_categories(reference: Categories, day: Categories) -> list[Statistic]:
 def _psi(q: FloatArray, p: FloatArray, rows: float) -> Statistic:
     """Rows times it is about a chi-square variable, not central where the two differ."""
     value, freedom = psi(q, p), max(len(q) - 1, 1)
-    sd = math.sqrt(2 * freedom + 4 * rows * value) / rows
+    by_distance = max(rows * value - freedom, 0.0)
+    sd = math.sqrt(2 * freedom + 4 * by_distance) / rows
     return Statistic("psi", value, sd, freedom / rows)
 
 
@@ -162,5 +163,6 @@ def _total_variation(q: FloatArray, p: FloatArray, rows: float) -> Statistic:
 
 def _share(name: str, share: float, was: float, rows: float) -> Statistic:
     """A share; half a row more keeps its deviation above 0 where there was none."""
-    middle = (was * rows + 0.5) / (rows + 1)
-    return Statistic(name, share, math.sqrt(middle * (1 - middle) / max(rows, 1.0)))
+    rows = max(rows, 1.0)
+    middles = [(one * rows + 0.5) / (rows + 1) for one in (was, share)]
+    return Statistic(name, share, math.sqrt(min(one * (1 - one) for one in middles) / rows))

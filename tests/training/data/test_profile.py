@@ -45,7 +45,7 @@ def test_slices_follow_from_the_schema(sketches, table):
     assert share == (np.array(table["device"]) == "phone").mean()
 
 
-def test_missing_and_unknown_categories_are_told_apart(table):
+def test_missing_and_unknown_categories_are_counted_apart(table):
     names = np.array(["phone", "unheard of", None, "phone"] * (COUNT // 4), dtype=object)
     index = table.column_names.index("device")
     changed = table.set_column(index, "device", pa.array(names.tolist(), pa.string()))

@@ -4,7 +4,7 @@ import datetime
 
 import numpy as np
 import pytest
-from support.training.drift_days import FIRST, made_days
+from support.logs.made_days import FIRST, made_days
 
 from training.monitoring import drift_job
 from training.monitoring.drift_judge import BASE_DAYS, FALSE_ALERTS_A_WEEK
@@ -62,36 +62,37 @@ def test_sixty_days_without_drift_raise_at_most_an_alert_a_week(kind):
     assert max(counts) <= 8, counts
 
 
-def found_within_two_days(seed, *, rows, part, shift, monkeypatch):
-    """Whether the shift of a feature is found, at the levels of sixty features and ten slices."""
-    first, features = BASE_DAYS + 2, 4
+def is_found_within_two_days(seed, *, rows, part, shift):
+    """Whether the shift of a feature is found."""
+    first = BASE_DAYS + 2
     reference, history = made_days(
-        seed, rows=rows, features=features, days=first + 2, shifts={(first, part, "f0"): shift}
+        seed, rows=rows, features=PLANTED, days=first + 2, shifts={(first, part, "f0"): shift}
     )
-    monkeypatch.setattr("training.monitoring.drift_judge.FALSE_ALERTS_A_WEEK", SCALED * features)
     return "f0" in [feature for _, feature in alerted(reference, history, range(first, first + 2))]
 
 
-SCALED = FALSE_ALERTS_A_WEEK / 60 / 10
-"""The budget for one feature, as if there were sixty features in ten slices."""
+PLANTED, ALL_FEATURES, ALL_SLICES = 4, 60, 9
+"""Features that are made, and how many there are said to be, in as many slices of all rows."""
 
 
 @pytest.mark.parametrize(
-    ("rows", "part", "shift"),
+    ("rows", "part", "shift", "others"),
     [
         # A tenth of all rows, drawn by lot, is shifted by 0.2: so is their mean, by a tenth of it.
-        (60_000, "all", 0.02),
+        (80_000, "all", 0.02, 1),
         # The rows of a slice that has a tenth of them are shifted.
-        (10_000, "tenth", 0.2),
+        (10_000, "tenth", 0.2, ALL_SLICES),
     ],
     ids=["of any rows", "of a slice"],
 )
 def test_a_shift_of_a_fifth_in_a_tenth_of_the_rows_is_found_within_two_days(
-    rows, part, shift, monkeypatch
+    rows, part, shift, others, monkeypatch
 ):
+    """At the level that each statistic has among those of sixty features in nine slices."""
+    budget = FALSE_ALERTS_A_WEEK * PLANTED / ALL_FEATURES / others
+    monkeypatch.setattr("training.monitoring.drift_judge.FALSE_ALERTS_A_WEEK", budget)
     found = [
-        found_within_two_days(seed, rows=rows, part=part, shift=shift, monkeypatch=monkeypatch)
-        for seed in range(10)
+        is_found_within_two_days(seed, rows=rows, part=part, shift=shift) for seed in range(10)
     ]
     assert sum(found) >= 9, found
 

@@ -13,6 +13,7 @@ from support.training.commands import run_command
 
 from training.artifact.artifact import load
 from training.artifact.manifest import ArtifactError, read_manifest
+from training.artifact.reference import read_reference
 from training.checkpoint.catalog import Checkpoints
 from training.data.batches import batches
 from training.data.dataset import ExampleTable
@@ -194,6 +195,13 @@ def test_the_manifest_says_where_the_artifact_comes_from(trained, built):
     assert manifest.parents == [str(built.days[-2])]
     assert manifest.schema_fingerprint == built.schema.fingerprint()
     assert manifest.trained_through == str(built.days[-2])
+
+
+def test_the_artifact_carries_the_reference_of_what_was_learnt(trained, built):
+    reference = read_reference(trained.artifact)
+    assert reference.about["days"] == [str(built.days[0]), str(built.days[-2])]
+    assert reference.about["scored_days"] == [str(built.days[-1])] * 2
+    assert reference.about["schema_fingerprint"] == built.schema.fingerprint()
 
 
 def test_a_checkpoint_with_an_input_that_is_gone_is_no_parent(trained, built):
