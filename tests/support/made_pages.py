@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from support.made_points import runs
-from support.made_quality import write_answers
+from support.quality.made_quality import write_answers
 
 from features.datasets.catalog import schema_of
 from features.validation.quality_page import write_quality_page
