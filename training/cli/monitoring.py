@@ -5,7 +5,7 @@ What is slow to import is imported in the command that needs it.
 
 from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
-from training.monitoring.quality.requests import QualityRequest
+from training.monitoring.quality_request import QualityRequest
 
 
 def _quality(request: QualityRequest) -> Summary:
