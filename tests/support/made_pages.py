@@ -8,7 +8,7 @@ import numpy as np
 from support.made_overview import write_overview, write_results
 from support.logs.made_days import made_days
 from support.made_points import runs
-from support.made_quality import write_answers
+from support.quality.made_quality import write_answers
 
 from features.datasets.catalog import schema_of
 from features.pages import site

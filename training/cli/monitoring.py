@@ -12,7 +12,7 @@ from features.cli import Command, SkippedError, Summary
 from features.datasets.catalog import schema_of
 from features.options import OfDay, count, from_flags, option
 from training.cli.drift import SOURCES, DriftRequest, drift
-from training.monitoring.quality.requests import QualityRequest
+from training.monitoring.quality_request import QualityRequest
 from training.requests import FamilyRequest, ReadsLake
 
 logger = logging.getLogger(__name__)

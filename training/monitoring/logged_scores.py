@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from features.lake.snapshot import open_table
 from features.places import Place
-from features.prediction_log.columns import HOUR
 from features.prediction_log.settings import Logging
 from features.prediction_log.table import table_root
 from features.schema import DAY, Schema
@@ -51,13 +50,3 @@ def logged_rows(
     there = {field.name for field in table.schema().fields}
     wanted = [name for name in dict.fromkeys(columns) if name in there]
     return table.to_pyarrow_table(filters=[(DAY, "=", day)], columns=wanted)
-
-
-def logged_hours(folder: Place, schema: Schema) -> list[tuple[datetime.date, int]]:
-    """The hours (UTC) of which the log has rows, the oldest first; no file is read."""
-    table = open_table(table_root(folder, schema.name))
-    if table is None:
-        return []
-    actions = table.get_add_actions(flatten=True)
-    parts = (actions.column(f"partition.{name}").to_pylist() for name in (DAY, HOUR))
-    return sorted(set(zip(*parts, strict=True)))

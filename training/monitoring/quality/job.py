@@ -19,7 +19,6 @@ from training.monitoring.quality.day import DayQuality, Outcome, final_labels, n
 from training.monitoring.quality.figures import Resampling
 from training.monitoring.quality.mature_labels import LOG_COLUMNS, way_of
 from training.monitoring.quality.page import quality_page
-from training.monitoring.quality.requests import QualityRequest
 from training.monitoring.quality.results import (
     ESTIMATED,
     MEASURED,
@@ -30,6 +29,7 @@ from training.monitoring.quality.results import (
 )
 from training.monitoring.quality.scored_rows import COLUMNS, slice_columns
 from training.monitoring.quality.versions import known_versions
+from training.monitoring.quality_request import QualityRequest
 
 ALERT = "quality-broken"
 """Page of infra/runbooks, without its ending."""
@@ -152,7 +152,7 @@ class _Job:
             seed=self.asked.seed,
         )
         page = quality_page(outcome, history, curve)
-        path = day_folder(self.schema.name, outcome.result["day"]) / "index.html"
+        path = f"{day_folder(self.schema.name, outcome.result['day'])}/index.html"
         return _Written(outcome.result, curve, page, site.write(page, self.asked.reports, path))
 
 

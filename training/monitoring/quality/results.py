@@ -7,7 +7,6 @@ said of each version. A day without ``day.json`` is not there.
 import datetime
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePath
 from typing import TypedDict
 
 from features.places import Place, put_whole
@@ -101,9 +100,9 @@ class QualityDay(TypedDict):
     versions: list[VersionDay]
 
 
-def day_folder(dataset: str, day: datetime.date | str) -> PurePath:
+def day_folder(dataset: str, day: datetime.date | str) -> str:
     """Where a day's results are, below the folder of reports."""
-    return PurePath(dataset, KIND, str(day))
+    return f"{dataset}/{KIND}/{day}"
 
 
 def write_day(reports: Place, result: QualityDay, parts: Sequence[Part]) -> None:

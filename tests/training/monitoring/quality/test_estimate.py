@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy.special import expit, logit
-from support.training.quality_logs import scored
+from support.quality.quality_logs import scored
 
 from training.metrics import auc
 from training.monitoring.quality.estimate import estimated_figures, logit_shift

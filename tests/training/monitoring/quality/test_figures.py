@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from support.training.quality_logs import scored
+from support.quality.quality_logs import scored
 
 from training.metrics import evaluate
 from training.monitoring.quality.figures import Resampling, measured_figures, probable_figures

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from markupsafe import Markup
-from support.training.quality_logs import (
+from support.quality.quality_logs import (
     BY_REQUEST,
     DAY,
     ITEMS,

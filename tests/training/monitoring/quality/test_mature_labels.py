@@ -6,7 +6,7 @@ import datetime
 import numpy as np
 import pyarrow as pa
 import pytest
-from support.training.quality_logs import (
+from support.quality.quality_logs import (
     BY_ANSWER,
     BY_REQUEST,
     BY_USER,

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy.special import expit, logit
-from support.training.quality_logs import scored
+from support.quality.quality_logs import scored
 
 from training.monitoring.quality.figures import Resampling, measured_figures
 from training.monitoring.quality.verdict import QualityLimits, judge

@@ -20,8 +20,8 @@ from features.prediction_log.table import LogTable
 from features.schema import LABEL, Column, Dtype, Kind, Schema
 from features.schema.fingerprints import rows_fingerprint
 from training.data.dataset import TABLE
-from training.monitoring.quality.requests import QualityRequest
 from training.monitoring.quality.scored_rows import ScoredRows
+from training.monitoring.quality_request import QualityRequest
 
 BY_USER = schema_of("synthetic")
 BY_REQUEST = dataclasses.replace(

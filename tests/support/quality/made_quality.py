@@ -4,7 +4,7 @@ import copy
 import datetime
 
 import numpy as np
-from support.training.quality_logs import scored
+from support.quality.quality_logs import scored
 
 from features.pages import site
 from training.monitoring.quality.age import age_curve
