@@ -278,6 +278,7 @@ class DataSet:
             "features": LAKE / self.name / "features",
             "online-features": STORE / self.name / "online.db",
             "examples": LAKE / self.name / "examples",
+            "backfilled-examples": LAKE / self.name / "examples" / "backfilled",
             "checkpoint": CHECKPOINTS / self.name,
             "artifact": ARTIFACTS / self.name,
             "gate-decision": REPORTS / self.name / "gate",

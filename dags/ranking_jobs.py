@@ -48,6 +48,8 @@ OF_LEARNT_DAY = {
 ANCHOR = "--anchor-days={{ params.anchor_days }}"
 """Of the gate, and of the retention that keeps for it what it compares with."""
 HOLDOUT = "--holdout-days={{ params.holdout_days }}"
+AGAIN = "{% if params.again %}--again{% endif %}"
+"""Of a run by hand: a day that landed again is taken, whoever has learnt what it was."""
 MIN_REQUESTS = "--min-requests={{ params.min_requests }}"
 SIZES = {"features": "spark", "training": "model", "serving": "rollout"}
 """The size class of a package's jobs on Kubernetes, of ``infra/kubernetes/sizes.yaml``."""
@@ -100,6 +102,7 @@ class JobOperator(BaseOperator):
         link: str,
         page: str = "",
         size: str = "",
+        partitions: str = "",
         **kwargs: object,
     ) -> None:
         """A task for one command.
@@ -112,6 +115,8 @@ class JobOperator(BaseOperator):
             link: Text of the button that opens the job's page.
             page: That page, where the job ends without naming one; a template.
             size: Its size class on Kubernetes; empty: the package's.
+            partitions: What its summary calls the days that it has made; each outlet gets an event
+                for each, and where there are none the task is skipped. Empty: it has no such.
             **kwargs: Passed to the base class.
         """
         super().__init__(**kwargs)
@@ -122,6 +127,7 @@ class JobOperator(BaseOperator):
         self.operator_extra_links = (ReportLink(link),)
         self.page = page
         self.size = size or SIZES[package]
+        self.partitions = partitions
         self.report = ""
         self.launcher: Launcher | None = None
 
@@ -166,6 +172,7 @@ class JobOperator(BaseOperator):
             if not summary:
                 raise AirflowException(f"{name}: {ended.source} {ended.output!r}; not JSON")
             ranking_alerts.raised(context, self.data_set, summary)
+            self._emit_partitions(context, summary)
             return summary
         # A task that is skipped or fails returns nothing, but its summary says why.
         context["ti"].xcom_push(key="return_value", value=summary)
@@ -180,6 +187,17 @@ class JobOperator(BaseOperator):
             f"{name}: {ended.error or f'exit code {ended.exit_code}'}",
             runbook=str(summary.get("runbook", "")),
         )
+
+    def _emit_partitions(self, context: Context, summary: Mapping[str, object]) -> None:
+        """Let the event of each outlet be one for each day that was made."""
+        if not self.partitions:
+            return
+        days = cast("list[str]", summary[self.partitions])
+        if not days:
+            context["ti"].xcom_push(key="return_value", value=dict(summary))
+            raise AirflowSkipException("no day was made: nothing has changed, and nobody is asked")
+        for outlet in self.outlets:
+            context["outlet_events"][outlet].add_partitions(days)
 
 
 def job(

@@ -12,7 +12,13 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from features.lake.day_rows import FOOTER, Partition, WrittenFile, partition_from_footers
+from features.lake.day_rows import (
+    FOOTER,
+    Inputs,
+    Partition,
+    WrittenFile,
+    partition_from_footers,
+)
 from features.places import Place, arrow_file, is_local, uri
 from features.schema import DAY
 
@@ -36,6 +42,7 @@ class Snapshot:
         self._files: dict[datetime.date, list[str]] = {}
         self._partitions: dict[datetime.date, Partition] = {}
         self._numbers: dict[datetime.date, int] = {}
+        self._staged_inputs: dict[datetime.date, Inputs | None] = {}
         self._metadata: dict[str, pq.FileMetaData] = {}
         if table is not None:
             actions = table.get_add_actions(flatten=True)
@@ -82,6 +89,7 @@ class Snapshot:
         base: Mapping[datetime.date, int],
         files: Sequence[WrittenFile],
         partitions: Sequence[Partition],
+        made_of: Mapping[datetime.date, Inputs],
     ) -> "Snapshot":
         """The same with some days as files that no version names yet have them.
 
@@ -89,6 +97,7 @@ class Snapshot:
             base: The days, each with its number when the files were begun.
             files: The files of these days.
             partitions: What they hold.
+            made_of: What each of them was made of, where that is known.
         """
         found = copy.copy(self)
         found.__dict__.pop("days", None)
@@ -97,6 +106,7 @@ class Snapshot:
             found._files.setdefault(file.day, []).append(f"{self._folder}/{file.path}")
         found._partitions = self._partitions | {part.day: part for part in partitions}
         found._numbers = {**self._numbers, **base}
+        found._staged_inputs = self._staged_inputs | {day: made_of.get(day) for day in base}
         return found
 
     def numbers(self, days: Sequence[datetime.date]) -> dict[datetime.date, int]:
@@ -104,10 +114,6 @@ class Snapshot:
         return {
             day: self._numbers.get(day, self._transaction(application(day)) or 0) for day in days
         }
-
-    def built_on(self, day: datetime.date) -> int | None:
-        """The number of the day before when a day was computed from it; None: it was not."""
-        return self._transaction(day_before(day))
 
     @property
     def lease(self) -> int:
@@ -132,11 +138,29 @@ class Snapshot:
         """What the log says of each version, the newest first: job, run, inputs, days, hashes."""
         return [] if self._table is None else self._table.history()
 
+    def made_of(self, day: datetime.date) -> Inputs | None:
+        """What a day was made of, as the commit of its rows says; None: that does not say it."""
+        if day in self._staged_inputs:
+            return self._staged_inputs[day]
+        content, inputs = self._recorded_inputs.get(day, ("", None))
+        return inputs if content == self.partition(day).content_hash else None
+
+    @functools.cached_property
+    def _recorded_inputs(self) -> dict[datetime.date, tuple[str, Inputs | None]]:
+        """Of the newest commit of each day the hash of its rows, and what they were made of."""
+        found: dict[datetime.date, tuple[str, Inputs | None]] = {}
+        for one in self.history():
+            hashes, made_of = one.get("content_hashes"), one.get("made_of")
+            if isinstance(hashes, dict):
+                inputs = made_of if isinstance(made_of, dict) else {}
+                for day, content in hashes.items():
+                    named = datetime.date.fromisoformat(day)
+                    found.setdefault(named, (content, inputs.get(day)))
+        return found
+
     def partition(self, day: datetime.date) -> Partition:
         """What a day holds, from the footers of its files; ValueError where there is none."""
-        if day not in self._partitions:
-            self._partitions |= self.partitions([day])
-        return self._partitions[day]
+        return self.partitions([day])[day]
 
     def partitions(self, days: Sequence[datetime.date]) -> dict[datetime.date, Partition]:
         """``partition`` of several days, their footers read side by side."""
@@ -146,16 +170,18 @@ class Snapshot:
                     f"partition {self.root.name}/{DAY}={day}: not in {self.root.parent}; the table "
                     f"has {span(self.days)}"
                 )
-        wanted = [(day, path) for day in days for path in self.files(day)]
+        unread = [day for day in days if day not in self._partitions]
+        wanted = [(day, path) for day in unread for path in self.files(day)]
         with concurrent.futures.ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
             read = list(pool.map(lambda found: self.metadata(found[1]).metadata[FOOTER], wanted))
         footers: dict[datetime.date, list[bytes]] = {}
         for (day, _), footer in zip(wanted, read, strict=True):
             footers.setdefault(day, []).append(footer)
-        return {
+        self._partitions |= {
             day: partition_from_footers(self.root.name, day, found)
             for day, found in footers.items()
         }
+        return {day: self._partitions[day] for day in days}
 
     def metadata(self, path: str) -> pq.FileMetaData:
         """The footer of one of the files, read once."""
@@ -216,11 +242,6 @@ def tables(lake: Place) -> list[str]:
 def application(day: datetime.date) -> str:
     """The name under which the log keeps the number of a day."""
     return f"{DAY}={day.isoformat()}"
-
-
-def day_before(day: datetime.date) -> str:
-    """The name under which it keeps the number of the day before that a day was built on."""
-    return f"{application(day)}/built-on"
 
 
 def span(days: Sequence[datetime.date]) -> str:

@@ -9,7 +9,8 @@ from pyspark.sql import functions as F
 
 from features.lake.lake import ONE_DAY
 from features.pipeline.aggregates import midnight
-from features.pipeline.workspace import Workspace, fingerprint_of
+from features.pipeline.workspace import Workspace
+from features.provenance.inputs import fingerprint_of
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, TableKind
 from features.spark.session import feature_struct
 

@@ -35,9 +35,11 @@ class TaskInstance(SimpleNamespace):
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 DAG_FILES = (
+    "backfill_ranking.py",
     "bootstrap_ranking.py",
     "daily_ranking.py",
     "data_set_lease.py",
+    "retrain_ranking.py",
     "scaling_study.py",
     "upscale_dense.py",
 )
@@ -63,5 +65,7 @@ def dag_of(file: str, dataset: str = "movielens-100k"):
 def run_of(day: str | None, **changed):
     """A run of the schedule for a day, or one by hand that names none."""
     start = day and datetime.datetime.fromisoformat(f"{day}T00:00:00+00:00")
+    events = [SimpleNamespace(partition_key=day)] if day else []
     fields = {"run_id": "r", "logical_date": start, "data_interval_start": start}
+    fields["consumed_asset_events"] = events
     return SimpleNamespace(**{**fields, **changed})

@@ -28,14 +28,16 @@ logger = logging.getLogger(__name__)
 def history(request: HistoryRequest) -> Summary:
     """Make what is due of each chunk, in their order."""
     from features.lake.lake import Lake
+    from features.provenance.landed import landed_below
     from features.validation.due_steps import STEPS, due, mature
 
     schema, days = schema_of(request.dataset), request.days
+    landed = landed_below(schema, request.landing)
     size = request.days_per_chunk
     chunks = [days[start : start + size] for start in range(0, len(days), size)]
-    made: dict[str, int] = dict.fromkeys(STEPS, 0)
+    made: dict[str, set[datetime.date]] = {step: set() for step in STEPS}
     for number, chunk in enumerate(chunks, start=1):
-        steps = due(Lake(request.lake, schema.name), schema, chunk)
+        steps = due(Lake(request.lake, schema.name), schema, chunk, landed=landed)
         logger.info(
             "chunk %d of %d, %s to %s: %s",
             *(number, len(chunks), chunk[0], chunk[-1], ", ".join(steps) or "is there"),
@@ -46,32 +48,48 @@ def history(request: HistoryRequest) -> Summary:
                 # The lake has the chunk's impressions by now.
                 wanted = mature(Lake(request.lake, schema.name), schema, chunk)
             if wanted:
-                _make(request, step, wanted, is_first=number == 1)
-            made[step] += len(wanted)
-    return {"days": len(days), "chunks": len(chunks), "days_made": made}
+                made[step] |= _make(request, step, wanted, is_first=number == 1)
+    return {
+        "days": len(days),
+        "chunks": len(chunks),
+        "days_made": {step: len(of_step) for step, of_step in made.items()},
+        "examples_made": sorted(map(str, made["examples"])),
+        "unchanged": [str(day) for day in days if not any(day in found for found in made.values())],
+    }
 
 
 def _make(
     request: HistoryRequest, step: "Step", days: Sequence[datetime.date], *, is_first: bool
-) -> None:
-    """Run the commands of a step, as the DAG of a day does, for the days of a chunk."""
+) -> set[datetime.date]:
+    """Run the commands of a step, as the DAG of a day does; returns the days that were made."""
     of, lake, landing, docs = request.dataset, request.lake, request.landing, request.docs
     date, to = days[0], days[-1]
     if step == "examples":
-        _run("examples", ExamplesRequest(dataset=of, lake=lake, date=date, to=to))
-        return
+        done = _run("examples", ExamplesRequest(dataset=of, lake=lake, date=date, to=to))
+        return {*days} - _unchanged(done)
     if step == "impressions":
-        _run("ingest", IngestRequest(dataset=of, lake=lake, landing=landing, date=date, to=to))
+        ingest = IngestRequest(
+            dataset=of, lake=lake, landing=landing, date=date, to=to, again=request.again
+        )
+        done = _run("ingest", ingest)
     else:
         starts = request.first_day and is_first
         build = BuildRequest(
             dataset=of, lake=lake, landing=landing, date=date, to=to, first_day=starts
         )
-        _run("build", build)
+        done = _run("build", build)
     check = ValidateRequest(dataset=of, lake=lake, docs=docs, date=date, to=to, table=step)
     _run("validate", check)
+    return {*days} - _unchanged(done)
 
 
-def _run(command: str, request: object) -> None:
+def _run(command: str, request: object) -> Summary:
     logger.info("%s", command)
-    COMMANDS[command](request)
+    return COMMANDS[command](request)
+
+
+def _unchanged(summary: Summary) -> set[datetime.date]:
+    """The days that a command has left as they were."""
+    named = summary["unchanged"]
+    assert isinstance(named, list)
+    return set(map(datetime.date.fromisoformat, named))
