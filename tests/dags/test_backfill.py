@@ -19,7 +19,9 @@ def concluded(summary: dict[str, object]):
 
     task, events = dag_of("backfill_ranking.py").get_task("history"), OutletEventAccessors()
     context = {"ti": TaskInstance(), "outlet_events": events, "params": {}}
-    found = task._conclude(context, Ended(0, json.dumps(summary), "stdout", ""))
+    found = task._conclude(
+        context, Ended(exit_code=0, output=json.dumps(summary), source="stdout", error="")
+    )
     assert found == summary
     ((key, accessor),) = events._dict.items()
     return key.name, accessor.partition_keys

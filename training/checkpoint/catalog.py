@@ -166,7 +166,12 @@ class Checkpoints:
         return found
 
     def parent_for(
-        self, recipe: Recipe, run_day: datetime.date, through: datetime.date
+        self,
+        recipe: Recipe,
+        run_day: datetime.date,
+        through: datetime.date,
+        *,
+        changed_since: datetime.date | None = None,
     ) -> Checkpoint | None:
         """The newest earlier checkpoint that fits and stopped before ``through``; None: start cold.
 
@@ -177,7 +182,7 @@ class Checkpoints:
             checkpoint
             for checkpoint in self.all()
             if checkpoint.manifest.run_day < run_day.isoformat()
-            and checkpoint.trained_through < through
+            and checkpoint.trained_through < before
             and checkpoint.manifest.model_fingerprint == recipe.model_fingerprint()
             and checkpoint.manifest.role not in (CONTROL, IMMATURE)
         ]

@@ -189,8 +189,8 @@ def _agreed_parent(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:
     """The parent that was named, or that rank 0 finds: one reads the files, all take the same."""
     if run.parent:
         return agreed(functools.partial(checkpoints.named, run.parent))
-    before = min(run.through, run.changed_since or run.through)
-    return agreed(lambda: checkpoints.parent_for(run.recipe, run.run_day, before))
+    asked = (run.recipe, run.run_day, run.through)
+    return agreed(lambda: checkpoints.parent_for(*asked, changed_since=run.changed_since))
 
 
 def _load(parent: Checkpoint, adoption: Adoption | None, session: Session) -> dict[str, str]:
