@@ -3,14 +3,14 @@
 **What.** Started by hand when past days have changed: `python -m features stale` names them.
 `history` makes again what is stale between `first_day` and `last_day` by the jobs of
 `daily_ranking_…`, `days_per_chunk` days at once, in order, and leaves the rest. Then the newest
-feature rows go online. For each day of examples that it has made there is an event of the asset
-`backfilled-examples`, with the day as its partition; thirty events of one backfill start one run of
-`retrain_ranking_…`, once that is unpaused.
+feature rows go online. For each day whose examples are not those that the newest training has read
+there is an event of the asset `backfilled-examples`, with the day as its partition; thirty events
+of one backfill start one run of `retrain_ranking_…`, once that is unpaused.
 
 **Normal.** Green, or *skipped* where nothing has changed: then nobody is asked to train. A run that
 was killed goes on where it stopped: clear its task. While it runs, daily runs wait.
 
-**Look.** `days_made`, `examples_made` and `unchanged` in the XCom `return_value` of `history`.
+**Look.** `days_made`, `unchanged` and `to_learn` in the XCom `return_value` of `history`.
 
 **Do.** `last_day` is the newest day of the lake: days after one that is made again are stale. A day
 that landed again with other rows after they were learnt stops `history`: run it with `again`, or
@@ -36,7 +36,7 @@ def add_tasks(data_set: assets.DataSet) -> None:
     job = functools.partial(ranking_jobs.job, data_set, is_dated=False)
     history = job(
         "history", "features", "history", *SPAN, "--days-per-chunk={{ params.days_per_chunk }}",
-        AGAIN, folders="landing lake docs", execution_timeout=LONG, partitions="examples_made",
+        AGAIN, folders="landing lake docs", execution_timeout=LONG, partitions="to_learn",
         outlets=[data_set.asset("backfilled-examples")],
     )  # fmt: skip
     apply = job("apply", "features", "apply", folders="lake store", size="small")

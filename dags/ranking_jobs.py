@@ -115,8 +115,8 @@ class JobOperator(BaseOperator):
             link: Text of the button that opens the job's page.
             page: That page, where the job ends without naming one; a template.
             size: Its size class on Kubernetes; empty: the package's.
-            partitions: What its summary calls the days that it has made; each outlet gets an event
-                for each, and where there are none the task is skipped. Empty: it has no such.
+            partitions: What its summary calls the days that others are to act on; each outlet gets
+                an event for each, and where there are none the task is skipped. Empty: no such.
             **kwargs: Passed to the base class.
         """
         super().__init__(**kwargs)
@@ -189,13 +189,13 @@ class JobOperator(BaseOperator):
         )
 
     def _emit_partitions(self, context: Context, summary: Mapping[str, object]) -> None:
-        """Let the event of each outlet be one for each day that was made."""
+        """Let each outlet have an event for each day on which others are to act."""
         if not self.partitions:
             return
         days = cast("list[str]", summary[self.partitions])
         if not days:
             context["ti"].xcom_push(key="return_value", value=dict(summary))
-            raise AirflowSkipException("no day was made: nothing has changed, and nobody is asked")
+            raise AirflowSkipException(f"{self.partitions}: no day; nothing has changed")
         for outlet in self.outlets:
             context["outlet_events"][outlet].add_partitions(days)
 

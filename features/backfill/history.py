@@ -29,7 +29,8 @@ def history(request: HistoryRequest) -> Summary:
     """Make what is due of each chunk, in their order."""
     from features.lake.lake import Lake
     from features.provenance.landed import landed_below
-    from features.validation.due_steps import STEPS, due, mature
+    from features.provenance.rerun import unlearnt_days
+    from features.validation.due_steps import STEPS, behind, due, mature
 
     schema, days = schema_of(request.dataset), request.days
     landed = landed_below(schema, request.landing)
@@ -43,17 +44,24 @@ def history(request: HistoryRequest) -> Summary:
             *(number, len(chunks), chunk[0], chunk[-1], ", ".join(steps) or "is there"),
         )
         for step in steps:
-            wanted = chunk
-            if step == "examples":
-                # The lake has the chunk's impressions by now.
-                wanted = mature(Lake(request.lake, schema.name), schema, chunk)
+            # The lake has by now what the step before has made.
+            lake, wanted = Lake(request.lake, schema.name), chunk
+            if step == "impressions":
+                # What landed of other days need not be there any more.
+                stale = behind(lake, schema, chunk, step, landed=landed)
+                wanted = [day for day in chunk if stale and stale[0] <= day <= stale[-1]]
+            elif step == "examples":
+                wanted = mature(lake, schema, chunk)
             if wanted:
                 made[step] |= _make(request, step, wanted, is_first=number == 1)
+    lake = Lake(request.lake, schema.name)
+    # Also those that a run has made which was killed before it could say so.
+    to_learn = made["examples"] | {*unlearnt_days(lake, mature(lake, schema, days))}
     return {
         "days": len(days),
         "chunks": len(chunks),
         "days_made": {step: len(of_step) for step, of_step in made.items()},
-        "examples_made": sorted(map(str, made["examples"])),
+        "to_learn": sorted(map(str, to_learn)),
         "unchanged": [str(day) for day in days if not any(day in found for found in made.values())],
     }
 

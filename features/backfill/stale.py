@@ -38,6 +38,7 @@ def stale(request: StaleRequest) -> Summary:
     from features.lake.lake import Lake
     from features.pages import site
     from features.pages.content import Block, Bullets, Heading, Page, Table
+    from features.provenance.inputs import tables_in_order
     from features.provenance.known import KnownLake
     from features.provenance.landed import landed_below
     from features.provenance.mending import mending_commands
@@ -47,6 +48,7 @@ def stale(request: StaleRequest) -> Summary:
     lake = Lake(request.lake, schema.name)
     known, landed = KnownLake(lake), landed_below(schema, request.landing)
     first, last = request.date or datetime.date.min, request.to or datetime.date.max
+    known.load(tables_in_order(schema), first)
     found = [
         one for one in stale_days(schema, known, landed=landed, since=first) if one.day <= last
     ]

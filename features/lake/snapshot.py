@@ -25,6 +25,9 @@ from features.schema import DAY
 _FOOTERS_AT_ONCE = 16
 """On an object store one takes some milliseconds, most of them waiting."""
 
+_NEWEST_COMMITS = 50
+"""Of which the log is read first: a job asks about days near the newest one."""
+
 LEASE = "RANKING_LEASE"
 """The variable with the number of a job's lease, and the transaction that keeps the highest."""
 
@@ -43,6 +46,7 @@ class Snapshot:
         self._partitions: dict[datetime.date, Partition] = {}
         self._numbers: dict[datetime.date, int] = {}
         self._staged_inputs: dict[datetime.date, Inputs | None] = {}
+        self._recorded: dict[int | None, dict[datetime.date, tuple[str, Inputs | None]]] = {}
         self._metadata: dict[str, pq.FileMetaData] = {}
         if table is not None:
             actions = table.get_add_actions(flatten=True)
@@ -142,21 +146,28 @@ class Snapshot:
         """What a day was made of, as the commit of its rows says; None: that does not say it."""
         if day in self._staged_inputs:
             return self._staged_inputs[day]
-        content, inputs = self._recorded_inputs.get(day, ("", None))
+        recorded = self._recorded_inputs(_NEWEST_COMMITS)
+        if day not in recorded:
+            recorded = self._recorded_inputs(None)
+        content, inputs = recorded.get(day, ("", None))
         return inputs if content == self.partition(day).content_hash else None
 
-    @functools.cached_property
-    def _recorded_inputs(self) -> dict[datetime.date, tuple[str, Inputs | None]]:
-        """Of the newest commit of each day the hash of its rows, and what they were made of."""
-        found: dict[datetime.date, tuple[str, Inputs | None]] = {}
-        for one in self.history():
-            hashes, made_of = one.get("content_hashes"), one.get("made_of")
-            if isinstance(hashes, dict):
-                inputs = made_of if isinstance(made_of, dict) else {}
-                for day, content in hashes.items():
-                    named = datetime.date.fromisoformat(day)
-                    found.setdefault(named, (content, inputs.get(day)))
-        return found
+    def _recorded_inputs(self, limit: int | None) -> dict[datetime.date, tuple[str, Inputs | None]]:
+        """Of the newest commit of each day the hash of its rows, and what they were made of.
+
+        ``limit``: of so many commits alone; None: of all.
+        """
+        if limit not in self._recorded:
+            found: dict[datetime.date, tuple[str, Inputs | None]] = {}
+            for one in [] if self._table is None else self._table.history(limit):
+                hashes, made_of = one.get("content_hashes"), one.get("made_of")
+                if isinstance(hashes, dict):
+                    inputs = made_of if isinstance(made_of, dict) else {}
+                    for day, content in hashes.items():
+                        named = datetime.date.fromisoformat(day)
+                        found.setdefault(named, (content, inputs.get(day)))
+            self._recorded[limit] = found
+        return self._recorded[limit]
 
     def partition(self, day: datetime.date) -> Partition:
         """What a day holds, from the footers of its files; ValueError where there is none."""

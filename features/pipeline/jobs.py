@@ -2,7 +2,6 @@
 
 A job is a pure function of its days and its inputs: it replaces the partitions of these days and
 nothing else, and reads no clock. A range of days gives the same rows as day by day.
-
 Feature rows are staged: no version of a table has them until they are judged and published.
 """
 

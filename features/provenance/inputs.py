@@ -189,9 +189,9 @@ def _present(
     carried = computed_tables(schema)
     for table, day in days:
         if day in known.days(table):
-            made = known.made(table, day)
             goes_on = table in carried
-            yield f"{table} {day}", _chained(made) if goes_on else made.content
+            found = _chained(known.made(table, day)) if goes_on else known.content(table, day)
+            yield f"{table} {day}", found
 
 
 def _chained(made: Made) -> str:
@@ -204,7 +204,7 @@ def _attributes(known: Known, tables: Sequence[FeatureTable], day: datetime.date
     for table in tables:
         days = [one for one in known.days(table.name) if one <= day]
         if days:
-            contents = {str(one): known.made(table.name, one).content for one in days}
+            contents = {str(one): known.content(table.name, one) for one in days}
             found[f"{table.name}{_UNTIL} {day}"] = digest(contents)
     return found
 

@@ -127,3 +127,19 @@ def _learnt(lake: Lake) -> dict[datetime.date, str]:
     for pin in sorted(pins(lake.root, EXAMPLES), key=lambda one: one.version):
         found |= dict.fromkeys(snapshot(lake.root / EXAMPLES, pin.version).days, pin.name)
     return found
+
+
+def unlearnt_days(lake: Lake, days: Sequence[datetime.date]) -> list[datetime.date]:
+    """Days of examples whose rows are not those that the newest training has read."""
+    found = lake.snapshot(EXAMPLES)
+    there = [day for day in days if found.files(day)]
+    newest = max((pin.version for pin in pins(lake.root, EXAMPLES)), default=None)
+    if newest is None:
+        return there
+    read = snapshot(lake.root / EXAMPLES, newest)
+    return [
+        day
+        for day in there
+        if not read.files(day)
+        or read.partition(day).content_hash != found.partition(day).content_hash
+    ]

@@ -34,17 +34,29 @@ def due(
         days: Some in a row.
         landed: What has landed, where it is to be looked at.
     """
+    for place, step in enumerate(STEPS):
+        if behind(lake, schema, days, step, landed=landed):
+            return list(STEPS[place:])
+    return []
+
+
+def behind(
+    lake: Lake,
+    schema: Schema,
+    days: Sequence[datetime.date],
+    step: Step,
+    *,
+    landed: Landed = no_landing,
+) -> list[datetime.date]:
+    """The days for which a step must run: of examples those whose labels are final by then."""
     tables: dict[Step, list[str]] = {
         "impressions": [*raw_tables(schema), *checked_tables(schema)],
         "features": computed_tables(schema),
         "examples": [EXAMPLES],
     }
-    for place, step in enumerate(STEPS):
-        wanted = days if step != "examples" else mature(lake, schema, days)
-        current = current_days(schema, KnownLake(lake), tables[step], wanted, landed=landed)
-        if len(current) < len(wanted):
-            return list(STEPS[place:])
-    return []
+    wanted = days if step != "examples" else mature(lake, schema, days)
+    current = current_days(schema, KnownLake(lake), tables[step], wanted, landed=landed)
+    return [day for day in wanted if day not in current]
 
 
 def mature(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> list[datetime.date]:

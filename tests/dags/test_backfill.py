@@ -28,14 +28,14 @@ def concluded(summary: dict[str, object]):
 
 
 def test_each_day_that_was_made_is_a_partition_of_the_event() -> None:
-    assert concluded({"examples_made": DAYS}) == ("movielens-100k/backfilled-examples", {*DAYS})
+    assert concluded({"to_learn": DAYS}) == ("movielens-100k/backfilled-examples", {*DAYS})
 
 
 def test_a_backfill_of_which_nothing_was_made_is_skipped_and_asks_for_no_training() -> None:
     from airflow.sdk.exceptions import AirflowSkipException
 
-    with pytest.raises(AirflowSkipException, match="no day was made: nothing has changed"):
-        concluded({"examples_made": []})
+    with pytest.raises(AirflowSkipException, match="to_learn: no day; nothing has changed"):
+        concluded({"to_learn": []})
 
 
 def test_other_tasks_have_one_event_as_before() -> None:

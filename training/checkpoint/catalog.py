@@ -178,6 +178,7 @@ class Checkpoints:
         It depends on the day and on earlier runs only, so that a run that is repeated has the same
         parent again. One whose files are damaged is named in the log, and the one before it taken.
         """
+        before = min(through, changed_since or through)
         earlier = [
             checkpoint
             for checkpoint in self.all()

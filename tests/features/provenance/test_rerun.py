@@ -12,7 +12,7 @@ from features.lake.pins import put_pin
 from features.lake.snapshot import snapshot
 from features.provenance.known import Made
 from features.provenance.mending import mending_commands
-from features.provenance.rerun import Rule, _learnt, rerun_of
+from features.provenance.rerun import Rule, _learnt, rerun_of, unlearnt_days
 from features.provenance.staleness import following, stale_days
 
 DAY = DAYS[3]
@@ -64,6 +64,19 @@ def test_learnt_is_what_a_pinned_version_of_examples_has(tmp_path):
     put_pin(lake.root, snapshot(root), "second", who="training")
     replaced(root, DAYS[3])
     assert _learnt(lake) == dict.fromkeys(DAYS[:3], "second")
+
+
+def test_to_be_learnt_is_what_the_newest_training_has_read_otherwise(tmp_path):
+    root = tmp_path / "synthetic" / EXAMPLES
+    replaced(root, *DAYS[:3])
+    lake = Lake(tmp_path, "synthetic")
+    assert unlearnt_days(lake, DAYS) == DAYS[:3]
+    put_pin(lake.root, snapshot(root), "first", who="training")
+    assert unlearnt_days(lake, DAYS) == []
+    replaced(root, DAYS[1], rows=5)
+    replaced(root, DAYS[2], DAYS[3])
+    lake.refresh()
+    assert unlearnt_days(lake, DAYS) == [DAYS[1], DAYS[3]]
 
 
 def test_one_command_makes_all_that_is_stale_again(lake):
