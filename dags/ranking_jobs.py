@@ -210,6 +210,7 @@ def job(
     link: str = "Reports",
     page: str = "",
     size: str = "",
+    partitions: str = "",
     is_dated: bool = True,
     **kwargs: object,
 ) -> JobOperator:
@@ -225,6 +226,7 @@ def job(
         link: Text of the button that opens the job's page.
         page: As the operator takes it.
         size: As the operator takes it.
+        partitions: As the operator takes it.
         is_dated: Whether the command works for a day.
         **kwargs: Passed to the operator.
     """
@@ -241,6 +243,7 @@ def job(
         link=link,
         page=page,
         size=size,
+        partitions=partitions,
         **kwargs,
     )
 

@@ -20,8 +20,8 @@ that was made again. Else read the alert in the task's log (`ALERT {…}`), open
 
 import datetime
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import ranking_assets as assets
 import ranking_jobs
@@ -34,7 +34,15 @@ DATE = "--date={{ newest_day(dag_run, params) }}"
 CHANGED = "--changed-since={{ changed_since(dag_run, params) }}"
 
 
-def days_of(run: Any, params: Mapping[str, Any]) -> list[str]:
+class _Event(Protocol):
+    partition_key: str | None
+
+
+class _Run(Protocol):
+    consumed_asset_events: Sequence[_Event]
+
+
+def days_of(run: _Run, params: Mapping[str, object]) -> list[str]:
     """The days that were made again, oldest first; of a run by hand the first and the last.
 
     Raises:

@@ -177,6 +177,7 @@ class Checkpoints:
 
         It depends on the day and on earlier runs only, so that a run that is repeated has the same
         parent again. One whose files are damaged is named in the log, and the one before it taken.
+        One that has learnt ``changed_since`` or a later day is not: their rows are others now.
         """
         before = min(through, changed_since or through)
         earlier = [
