@@ -108,7 +108,7 @@ def test_a_first_day_that_is_none_is_named(monkeypatch) -> None:
 
 def test_a_schedule_reads_what_was_written_from_python_and_runs_none(tmp_path, monkeypatch) -> None:
     """As long as neither the file nor what it imports next to it has changed since."""
-    import ranking_logs
+    from ranking_settings import logs as ranking_logs
 
     from features.datasets.catalog import data_set_at
     from features.datasets.python_yaml import write_yaml

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import ranking_logs
 from deltalake import write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
 from ranking_landing import tables
+from ranking_settings import logs as ranking_logs
 
 from features.datasets.landed_format import LandedFormat
 from features.datasets.landed_table import LandedTable

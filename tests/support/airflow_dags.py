@@ -50,7 +50,7 @@ DATASETS = ("movielens-100k", "open-bandit", "synthetic")
 def data_set(name: str = "movielens-100k"):
     """What the DAGs of a data set know of it."""
     from ranking_assets import DataSet
-    from ranking_logs import log_of
+    from ranking_settings.logs import log_of
 
     return DataSet(name, log_of(name, []))
 

@@ -3,8 +3,8 @@
 import dataclasses
 
 import pytest
+from support.features.made_lake import DAYS, MadeLake
 from support.lake_rows import replaced
-from support.made_lake import DAYS, MadeLake
 
 from features.datasets.catalog import schema_of
 from features.lake.lake import EXAMPLES, IMPRESSIONS_RAW, Lake

@@ -3,8 +3,8 @@
 import dataclasses
 
 import pytest
+from support.features.made_lake import DAYS, MadeLake
 from support.labels.orders_log import FILE
-from support.made_lake import DAYS, MadeLake
 
 from features.datasets.catalog import schema_of
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, READMITTED

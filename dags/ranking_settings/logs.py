@@ -17,7 +17,7 @@ from typing import TypedDict
 
 import yaml
 
-BUILT_IN = Path(__file__).resolve().parent.parent / "features" / "datasets"
+BUILT_IN = Path(__file__).resolve().parents[2] / "features" / "datasets"
 _GROUP = "wukong_ranking.schemas"
 _WRITTEN = ".py.yaml"
 _MADE_FROM = re.compile(r"# (\S+) ([0-9a-f]{64})")
