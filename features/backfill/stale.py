@@ -10,6 +10,7 @@ from features.options import from_flags, option
 from features.requests import OfLanding
 
 if TYPE_CHECKING:
+    from features.lake.day_rows import Inputs
     from features.provenance.staleness import StaleDay
 
 _MOST_REASONS = 3
@@ -34,7 +35,7 @@ class StaleRequest(OfLanding):
 
 
 def stale(request: StaleRequest) -> Summary:
-    """What is stale because of the days from ``date`` on, until ``to``."""
+    """Stale days from ``date`` to ``to``; what has landed is looked at of these alone."""
     from features.lake.lake import Lake
     from features.pages import site
     from features.pages.content import Block, Bullets, Heading, Page, Table
@@ -48,11 +49,15 @@ def stale(request: StaleRequest) -> Summary:
     lake = Lake(request.lake, schema.name)
     known, landed = KnownLake(lake), landed_below(schema, request.landing)
     first, last = request.date or datetime.date.min, request.to or datetime.date.max
-    known.load(tables_in_order(schema), first)
-    found = [
-        one for one in stale_days(schema, known, landed=landed, since=first) if one.day <= last
-    ]
-    commands = mending_commands(schema, known, found)
+    known.load(tables_in_order(schema))
+
+    def looked_at(table: str, day: datetime.date) -> "Inputs":
+        return landed(table, day) if first <= day <= last else {}
+
+    # A day is stale because of one before it, whether that is asked for or not.
+    until = [one for one in stale_days(schema, known, landed=looked_at) if one.day <= last]
+    found = [one for one in until if one.day >= first]
+    commands = mending_commands(schema, known, until) if found else []
     rows = [(one.table, str(one.day), _in_words(one)) for one in found]
     blocks: list[Block] = [Table(("table", "day", "what has changed"), rows)]
     if commands:

@@ -138,7 +138,9 @@ _UNTIL = " until"
 def _checked(schema: Schema, known: Known, table: str, day: datetime.date) -> Inputs:
     label = label_of(schema, table)
     columns = schema.event_columns(label) if label else schema.impression_columns()
-    found = {CODE: _version("checks"), RULES: _rules(columns, schema.limits.max_rows_of_user)}
+    request = schema.request.name if schema.request else ""
+    rules = _rules(columns, str(schema.limits.max_rows_of_user), request)
+    found = {CODE: _version("checks"), RULES: rules}
     raw = raw_events_table(label) if label else IMPRESSIONS_RAW
     sources = [raw] if label else [raw, READMITTED]
     return found | dict(_present(schema, known, ((name, day) for name in sources)))
@@ -209,7 +211,7 @@ def _attributes(known: Known, tables: Sequence[FeatureTable], day: datetime.date
     return found
 
 
-def _rules(columns: Sequence[Column], *limits: int) -> str:
+def _rules(columns: Sequence[Column], *limits: str) -> str:
     declared = [[str(getattr(column, name)) for name in _RULED] for column in columns]
     return hashlib.sha256(json.dumps([declared, limits]).encode()).hexdigest()[:16]
 

@@ -53,11 +53,11 @@ class KnownLake:
         """As ``Known``; the log is not read for it."""
         return made_of_partition(self._lake.snapshot(table).partition(day), None).content
 
-    def load(self, tables: Sequence[str], since: datetime.date) -> None:
-        """Read what the files of many days say side by side: in an object store each waits."""
+    def load(self, tables: Sequence[str]) -> None:
+        """Read what all files of some tables say side by side: in an object store each waits."""
         for table in tables:
             found = self._lake.snapshot(table)
-            found.partitions([day for day in found.days if day >= since])
+            found.partitions(found.days)
 
 
 class KnownDays:
