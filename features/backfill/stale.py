@@ -54,10 +54,10 @@ def stale(request: StaleRequest) -> Summary:
     def looked_at(table: str, day: datetime.date) -> "Inputs":
         return landed(table, day) if first <= day <= last else {}
 
-    # A day is stale because of one before it, whether that is asked for or not.
-    until = [one for one in stale_days(schema, known, landed=looked_at) if one.day <= last]
-    found = [one for one in until if one.day >= first]
-    commands = mending_commands(schema, known, until) if found else []
+    # A day is stale because of one before it, and is mended with those after it.
+    every = stale_days(schema, known, landed=looked_at)
+    found = [one for one in every if first <= one.day <= last]
+    commands = mending_commands(schema, known, every) if found else []
     rows = [(one.table, str(one.day), _in_words(one)) for one in found]
     blocks: list[Block] = [Table(("table", "day", "what has changed"), rows)]
     if commands:
