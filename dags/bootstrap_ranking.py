@@ -26,30 +26,13 @@ import functools
 import ranking_assets as assets
 import ranking_jobs
 from airflow.sdk import DAG, Param, chain
-from ranking_dags import promotion_params, ranking_dag
+from ranking_dags import last_day, promotion_params, ranking_dag
 from ranking_jobs import HOLDOUT
 
 SHORT, LONG = datetime.timedelta(minutes=20), datetime.timedelta(hours=6)
 SPAN = ("--date={{ params.first_day }}", "--to={{ last_day(params) }}")
 LEARNT = "--date={{ last_learnt_day(params) }}"
 BEGINS = "{% if params.begins_here %}--first-day{% endif %}"
-
-
-def last_day(data_set: assets.DataSet, params: dict[str, str]) -> str:
-    """The last day of the range.
-
-    Raises:
-        ValueError: It is not named, before the first day, or not one of the log.
-    """
-    first = datetime.date.fromisoformat(params["first_day"])
-    last = datetime.date.fromisoformat(params["last_day"]) if params["last_day"] else None
-    log = data_set.log
-    if last is None or not log.first_day <= first <= last <= (log.last_day or last):
-        raise ValueError(
-            f"params.first_day {first}, last_day {last}: a range of days from {log.first_day} to "
-            f"{log.last_day or 'today'}, the days of {data_set.name}"
-        )
-    return str(last)
 
 
 def last_learnt_day(data_set: assets.DataSet, params: dict[str, str]) -> str:

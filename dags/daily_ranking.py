@@ -12,9 +12,8 @@ built before it. *Waiting for the run lease*: an earlier day, or another run, go
 **Look.** Each task's XCom `return_value` is its job's summary; its link opens the job's page.
 
 **Do.** Read the alert in the task's log (`ALERT {…}`; also of a green `evaluate`), open its page of
-`infra/runbooks/`, clear the task when the cause is gone. A run that is not done in time raises the
-alert of a deadline (`lake-old`). To run a past day again, clear its run or trigger one with its
-`day`: that rewrites its partitions; not champion, server, newer online values.
+`infra/runbooks/`, clear the task when the cause is gone. A late run raises the alert of a deadline
+(`lake-old`). To run a past day again, clear its run or trigger one: what has changed is made again.
 """
 
 import datetime
@@ -25,7 +24,7 @@ import ranking_assets as assets
 import ranking_jobs
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
 from ranking_dags import promotion_params, ranking_dag
-from ranking_jobs import ANCHOR, HOLDOUT, MIN_REQUESTS, validation
+from ranking_jobs import AGAIN, ANCHOR, HOLDOUT, MIN_REQUESTS, validation
 from ranking_landing.sensor import LandedSensor
 
 RECIPE = "{% if params.recipe %}--recipe={{ params.recipe }}{% endif %}"
@@ -42,7 +41,7 @@ def add_tasks(data_set: assets.DataSet) -> None:
         timeout=assets.LANDING_TIMEOUT_SECONDS, poke_interval=assets.LANDING_POLL_SECONDS,
     )  # fmt: skip
     apply = job("apply", "features", "apply", folders="lake store", is_dated=False, size="small")
-    ingest = job("ingest", "features", "ingest", AVAILABLE_AT, folders="landing lake")
+    ingest = job("ingest", "features", "ingest", AVAILABLE_AT, AGAIN, folders="landing lake")
     build = job("build_features", "features", "build", AVAILABLE_AT, folders="landing lake",
                 inlets=[asset("impressions")])  # fmt: skip
     materialize = job(
@@ -109,6 +108,7 @@ def daily_ranking(data_set: assets.DataSet) -> DAG:
             **promotion_params(data_set),
             "recipe": Param("", type="string", description="To train; empty: the champion's"),
             "available_at": Param("", type="string", description="When corrected features count"),
+            "again": Param(False, type="boolean", description="Though what it was is learnt"),
             "keep_days": Param(assets.KEEP_DAYS, type="integer", minimum=1),
             "keep_versions": Param(assets.KEEP_VERSIONS, type="integer", minimum=2),
         },

@@ -1,6 +1,6 @@
 """Every path, asset and setting of the DAGs by name: the only place where a path is built.
 
-Settings come from the environment, by the variables of ``ranking_variables``; what is of one data
+Settings come from the environment, by the variables of ``ranking_settings``; what is of one data
 set is in its ``DataSet``.
 """
 
@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from airflow.sdk import Asset
 from airflow.sdk.types import DagRunProtocol
-from ranking_landing.logs import Log, log_of
-from ranking_variables import VARIABLES
+from ranking_settings.logs import Log, log_of
+from ranking_settings.variables import VARIABLES
 from upath import UPath
 
 REPORTS_URL = "/ranking/reports"

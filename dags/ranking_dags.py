@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import ranking_alerts
 import ranking_assets as assets
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 from airflow.timetables.base import Timetable
 from ranking_assets import DataSet
 
@@ -25,6 +25,23 @@ def promotion_params(data_set: DataSet) -> dict[str, Param]:
         "anchor_days": Param(assets.ANCHOR_DAYS, type="integer", minimum=0),
         "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=100),
     }
+
+
+def last_day(data_set: assets.DataSet, params: dict[str, str]) -> str:
+    """The last day of a range that a person asks for.
+
+    Raises:
+        ValueError: It is not named, before the first day, or not one of the log.
+    """
+    first = datetime.date.fromisoformat(params["first_day"])
+    last = datetime.date.fromisoformat(params["last_day"]) if params["last_day"] else None
+    log = data_set.log
+    if last is None or not log.first_day <= first <= last <= (log.last_day or last):
+        raise ValueError(
+            f"params.first_day {first}, last_day {last}: a range of days from {log.first_day} to "
+            f"{log.last_day or 'today'}, the days of {data_set.name}"
+        )
+    return str(last)
 
 
 def ranking_dag(
@@ -46,7 +63,8 @@ def ranking_dag(
         macros: What its templates may call besides ``day``.
         **rest: Passed to the DAG.
     """
-    last_day = data_set.last_day if schedule else None
+    # What starts for another reason than the clock has no last day.
+    ends = data_set.last_day if isinstance(schedule, CronDataIntervalTimetable) else None
     defaults: dict[str, object] = {
         "owner": "ranking",
         "retries": 2,
@@ -60,7 +78,7 @@ def ranking_dag(
         doc_md=doc,
         schedule=schedule,
         start_date=assets.midnight(data_set.first_day),
-        end_date=assets.midnight(last_day) if last_day else None,
+        end_date=assets.midnight(ends) if ends else None,
         max_active_runs=1,
         dagrun_timeout=datetime.timedelta(hours=20),
         default_args=defaults,

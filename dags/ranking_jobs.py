@@ -48,6 +48,8 @@ OF_LEARNT_DAY = {
 ANCHOR = "--anchor-days={{ params.anchor_days }}"
 """Of the gate, and of the retention that keeps for it what it compares with."""
 HOLDOUT = "--holdout-days={{ params.holdout_days }}"
+AGAIN = "{% if params.again %}--again{% endif %}"
+"""Of a run by hand: a day that landed again is taken, whoever has learnt what it was."""
 MIN_REQUESTS = "--min-requests={{ params.min_requests }}"
 SIZES = {"features": "spark", "training": "model", "serving": "rollout"}
 """The size class of a package's jobs on Kubernetes, of ``infra/kubernetes/sizes.yaml``."""
@@ -101,6 +103,7 @@ class JobOperator(BaseOperator):
         page: str = "",
         size: str = "",
         takes_lease: bool = True,
+        partitions: str = "",
         **kwargs: object,
     ) -> None:
         """A task for one command.
@@ -114,6 +117,8 @@ class JobOperator(BaseOperator):
             page: That page, where the job ends without naming one; a template.
             size: Its size class on Kubernetes; empty: the package's.
             takes_lease: Not where it only looks at what other runs write.
+            partitions: What its summary calls the days that others are to act on; each outlet gets
+                an event for each, and where there are none the task is skipped. Empty: no such.
             **kwargs: Passed to the base class.
         """
         super().__init__(**kwargs)
@@ -125,6 +130,7 @@ class JobOperator(BaseOperator):
         self.page = page
         self.size = size or SIZES[package]
         self.takes_lease = takes_lease
+        self.partitions = partitions
         self.report = ""
         self.launcher: Launcher | None = None
 
@@ -169,6 +175,7 @@ class JobOperator(BaseOperator):
             if not summary:
                 raise AirflowException(f"{name}: {ended.source} {ended.output!r}; not JSON")
             ranking_alerts.raised(context, self.data_set, summary)
+            self._emit_partitions(context, summary)
             return summary
         # A task that is skipped or fails returns nothing, but its summary says why.
         context["ti"].xcom_push(key="return_value", value=summary)
@@ -184,6 +191,17 @@ class JobOperator(BaseOperator):
             runbook=str(summary.get("runbook", "")),
         )
 
+    def _emit_partitions(self, context: Context, summary: Mapping[str, object]) -> None:
+        """Let each outlet have an event for each day on which others are to act."""
+        if not self.partitions:
+            return
+        days = cast("list[str]", summary[self.partitions])
+        if not days:
+            context["ti"].xcom_push(key="return_value", value=dict(summary))
+            raise AirflowSkipException(f"{self.partitions}: no day; nothing has changed")
+        for outlet in self.outlets:
+            context["outlet_events"][outlet].add_partitions(days)
+
 
 def job(
     data_set: DataSet,
@@ -195,6 +213,7 @@ def job(
     link: str = "Reports",
     page: str = "",
     size: str = "",
+    partitions: str = "",
     is_dated: bool = True,
     takes_lease: bool = True,
     **kwargs: object,
@@ -211,6 +230,7 @@ def job(
         link: Text of the button that opens the job's page.
         page: As the operator takes it.
         size: As the operator takes it.
+        partitions: As the operator takes it.
         is_dated: Whether the command works for a day.
         takes_lease: As the operator takes it.
         **kwargs: Passed to the operator.
@@ -229,6 +249,7 @@ def job(
         page=page,
         size=size,
         takes_lease=takes_lease,
+        partitions=partitions,
         **kwargs,
     )
 

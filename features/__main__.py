@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Sequence
 
+from features.backfill.history import history
+from features.backfill.stale import stale
 from features.cli import CommandLine
 from features.commands import COMMANDS
-from features.history import history
 from features.parity.commands import PARITY_COMMANDS
 from features.quarantine.commands import QUARANTINE_COMMANDS
 
@@ -16,7 +17,13 @@ def command_line() -> CommandLine:
         "features",
         description="The data path of the ranker, one job a command.",
         epilog="Start with: python -m features fetch --dataset movielens-100k",
-        commands={**COMMANDS, "history": history, **QUARANTINE_COMMANDS, **PARITY_COMMANDS},
+        commands={
+            **COMMANDS,
+            "history": history,
+            "stale": stale,
+            **QUARANTINE_COMMANDS,
+            **PARITY_COMMANDS,
+        },
         quiet=("py4j", "great_expectations", "feast", "pyspark"),
     )
 

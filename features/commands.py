@@ -3,28 +3,21 @@
 Heavy modules are imported in the command that needs them, so that ``--help`` is quick.
 """
 
-import concurrent.futures
 import datetime
-import importlib
 import logging
 import os
 import re
 import signal
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from features.cli import Command, FailedError, SkippedError, Summary
 from features.datasets.catalog import PUSH, data_set_of, has_push, names, schema_of
+from features.day_commands import DAY_COMMANDS, workspace_importing
 from features.places import place
 from features.requests import (
     ApplyRequest,
-    BuildRequest,
-    ExamplesRequest,
     FetchRequest,
-    IngestRequest,
     MaterializeRequest,
-    OfLake,
     PruneRequest,
     PushRequest,
     TablesRequest,
@@ -32,10 +25,6 @@ from features.requests import (
 )
 from features.schema import TableKind
 from features.schema_commands import SCHEMA_COMMANDS
-
-if TYPE_CHECKING:
-    from features.lake.day_rows import Partition
-    from features.pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -50,15 +39,6 @@ def _fetch(request: FetchRequest) -> Summary:
     return {"dataset": schema.name, "licence": schema.licence, **found}
 
 
-def _ingest(request: IngestRequest) -> Summary:
-    from features.pipeline.ingestion.ingest import ingest
-
-    work, days = _workspace(request), request.days
-    return _partitions_summary(
-        ingest(work, request.landing, days, available_at=request.available_at)
-    )
-
-
 def _validate(request: ValidateRequest) -> Summary:
     days = request.days
     work = workspace_importing(request, "features.validation.checks")
@@ -70,7 +50,7 @@ def _validate(request: ValidateRequest) -> Summary:
     else:
         outcomes = checks.check_features(work, days, request.docs)
     if not outcomes:
-        return {"rows": 0, "published": "before, by a validate of the same build"}
+        return {"rows": 0, "published": "before, and nothing of these days has changed since"}
     trends = trends_until(work.lake, work.schema, [o.table for o in outcomes], days[-1])
     page = quality_page.write_quality_page(
         request.docs, work.schema, request.table, days, outcomes, trends=trends
@@ -90,25 +70,6 @@ def _validate(request: ValidateRequest) -> Summary:
         reason += f"; nothing was published, the candidate stays: {listed}"
         raise FailedError(reason, {**summary, "critical": critical, "candidates": candidates})
     return summary
-
-
-def _build(request: BuildRequest) -> Summary:
-    from features.labels.stale import stale_days
-    from features.pipeline import jobs
-
-    work, days = _workspace(request), request.days
-    staged = jobs.build(
-        work,
-        request.landing,
-        days,
-        available_at=request.available_at,
-        is_first=request.first_day,
-    )
-    stale = stale_days(work.lake, work.schema, days)
-    return {
-        **_partitions_summary([partition for one in staged for partition in one.partitions()]),
-        "stale": {table: [str(day) for day in found] for table, found in stale.items()},
-    }
 
 
 def _apply(request: ApplyRequest) -> Summary:
@@ -182,23 +143,6 @@ def _stop(stopped: threading.Event, number: int) -> None:
     stopped.set()
 
 
-def _examples(request: ExamplesRequest) -> Summary:
-    from features.lake.lake import IMPRESSIONS
-    from features.pipeline import jobs
-
-    work, days = _workspace(request), request.days
-    first = min(work.lake.days(IMPRESSIONS), default=work.schema.first_day)
-    if work.schema.maturity_days and days[-1] < first:
-        raise SkippedError(
-            f"examples of {days[-1]}: the lake begins with {first}, whose labels are known "
-            f"{work.schema.maturity_days} days later; no day is mature yet"
-        )
-    summary = _partitions_summary(jobs.examples(work, days))
-    if work.schema.label.immature:
-        summary["immature"] = jobs.immature_examples(work, days[-1]).to_dict()
-    return summary
-
-
 def _prune(request: PruneRequest) -> Summary:
     from features.pipeline.retention import prune
 
@@ -223,51 +167,15 @@ def _tables(request: TablesRequest) -> Summary:
     return {"tables": shown, "markdown": words or f"{lake}: no table"}
 
 
-def _workspace(request: OfLake) -> "Workspace":
-    from features.lake.lake import Lake
-    from features.pipeline.workspace import Workspace
-    from features.spark.session import start_session
-
-    schema = schema_of(request.dataset)
-    command = type(request).__name__.removesuffix("Request").lower()
-    spark = start_session(f"{command} {schema.name}")
-    return Workspace(spark, schema, Lake(request.lake, schema.name, job=command))
-
-
-def workspace_importing(request: OfLake, module: str) -> "Workspace":
-    """The workspace, its session started while this process imports a heavy module."""
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        imported = pool.submit(importlib.import_module, module)
-        # In this thread: a session is active in the one that started it, and Feast asks for that.
-        work = _workspace(request)
-    imported.result()
-    return work
-
-
-def _partitions_summary(partitions: "Sequence[Partition]") -> Summary:
-    by_table: dict[str, list[Partition]] = {}
-    for partition in partitions:
-        by_table.setdefault(partition.table, []).append(partition)
-    tables = {
-        table: {
-            "rows": sum(partition.rows for partition in days),
-            "days": len(days),
-            "content_hash": days[-1].content_hash,
-        }
-        for table, days in by_table.items()
-    }
-    return {"rows": sum(partition.rows for partition in partitions), "tables": tables}
-
-
 COMMANDS: dict[str, Command] = {
     "fetch": _fetch,
-    "ingest": _ingest,
+    "ingest": DAY_COMMANDS["ingest"],
     "validate": _validate,
-    "build": _build,
+    "build": DAY_COMMANDS["build"],
     "apply": _apply,
     "materialize": _materialize,
     "push": _push,
-    "examples": _examples,
+    "examples": DAY_COMMANDS["examples"],
     "prune": _prune,
     "tables": _tables,
     **SCHEMA_COMMANDS,

@@ -24,7 +24,9 @@ class OfLake(OfDataset):
 
 
 @from_flags
-class _OfLanding(OfLake):
+class OfLanding(OfLake):
+    """A request about what has landed, and the lake."""
+
     landing: Place = folder("landing", "where the log lands, one file a day")
 
 
@@ -52,6 +54,14 @@ class _Corrects:
 
 
 @from_flags
+class _Repeats:
+    again: bool = option(
+        "take days of which nothing has changed too, and those that somebody must decide on",
+        default=False,
+    )
+
+
+@from_flags
 class FetchRequest(OfDataset):
     """Get a log and land it, one file a day."""
 
@@ -64,8 +74,12 @@ class FetchRequest(OfDataset):
 
 
 @from_flags
-class IngestRequest(_OfLanding, OfDays, _Corrects):
-    """Bring landed impressions into the lake."""
+class IngestRequest(OfLanding, OfDays, _Corrects, _Repeats):
+    """Bring landed impressions into the lake.
+
+    A day that is there as it has landed is left alone. One that landed again with other rows is
+    taken where nobody has learnt what follows from the old ones; else exit code 1.
+    """
 
 
 @from_flags
@@ -76,8 +90,8 @@ class ValidateRequest(OfLake, OfReports, OfDays):
 
 
 @from_flags
-class BuildRequest(_OfLanding, OfDays, _Corrects):
-    """Compute the feature tables."""
+class BuildRequest(OfLanding, OfDays, _Corrects, _Repeats):
+    """Compute the feature tables, from the first day on of which an input has changed."""
 
     first_day: bool = option(
         "the lake begins with --date: no features of the day before are needed", default=False
@@ -85,12 +99,17 @@ class BuildRequest(_OfLanding, OfDays, _Corrects):
 
 
 @from_flags
-class HistoryRequest(_OfLanding, OfReports, OfDays):
+class HistoryRequest(OfLanding, OfReports, OfDays):
     """Make examples of past days: ingest, validate, build, validate, examples, some days at a time.
 
-    Days that are there, of this schema and not older than what they were made from, are left as
-    they are. So a run that was killed goes on where it stopped: run it again.
+    Days of which nothing has changed are left as they are. So a run that was killed goes on where
+    it stopped: run it again.
     """
+
+    again: bool = option(
+        "take days that landed again with other rows, although rankers have learnt the old ones",
+        default=False,
+    )
 
     days_per_chunk: int = option("days that each of these jobs takes at once", default=28)
     first_day: bool = option(
@@ -115,7 +134,7 @@ class MaterializeRequest(_OfStore, OfDays):
 
 
 @from_flags
-class PushRequest(_OfLanding, _OfStore, OfReports):
+class PushRequest(OfLanding, _OfStore, OfReports):
     """Bring users online within a day.
 
     Reads what has landed since the newest built day: days, and parts of days under intraday/. May
@@ -149,8 +168,8 @@ class PushRequest(_OfLanding, _OfStore, OfReports):
 
 
 @from_flags
-class ExamplesRequest(OfLake, OfDays):
-    """Join impressions with features."""
+class ExamplesRequest(OfLake, OfDays, _Repeats):
+    """Join impressions with features, of days of which an input has changed."""
 
 
 @from_flags

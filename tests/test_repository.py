@@ -128,6 +128,7 @@ ON_THIS_MACHINE = {
     "features/quarantine/commands.py": "a mapping is a file of who corrects rows",
     "features/validation/quarantine/mapping.py": "the same file",
     "features/requests.py": "the reference is a page of the repository",
+    "features/datasets/landed_content.py": "the code of a module that reads landed files",
     "features/datasets/catalog.py": "schema files are configuration, next to the code",
     "features/datasets/feature_reference.py": "a template of the package",
     "features/datasets/schema_files/build.py": "schema files",

@@ -134,6 +134,11 @@ class TrainRequest(ChangesRecipe, _HoldsOut, Reports, Tracks, _OfCheckpoints, Re
         metavar="CHECKPOINT",
         default=None,
     )
+    changed_since: datetime.date | None = option(
+        "first day whose examples are not those that were learnt: go on from a checkpoint that "
+        "stopped before it",
+        default=None,
+    )
     trial: str | None = option(
         "train for a comparison, in addition to the day's own run: what grew, or what did not",
         choices=(GROWN, CONTROL),
@@ -162,11 +167,13 @@ class TrainRequest(ChangesRecipe, _HoldsOut, Reports, Tracks, _OfCheckpoints, Re
     )
 
     def __post_init__(self) -> None:
-        """ValueError for a trial of no checkpoint, or immature rows in one."""
+        """ValueError for a trial of no checkpoint, or two that say what to go on from."""
         if self.trial and not self.source:
             raise ValueError(f"trial {self.trial}: no --from; a trial names what it goes on from")
         if self.immature and (self.source or self.recipe):
             raise ValueError("--immature: not with --from or --recipe; the day's own are taken")
+        if self.changed_since and (self.source or self.immature):
+            raise ValueError(f"--changed-since {self.changed_since}: not with --from or --immature")
 
     @property
     def role(self) -> str:

@@ -97,7 +97,7 @@ class LandedTrigger(BaseTrigger):
             poll_seconds: Between two looks.
             day: The day, YYYY-MM-DD.
             events: The files with the events of labels that come later.
-            source: What the schema file says of where it lands (``logs.Log.source``).
+            source: What the schema file says of where it lands (``Log.source``).
         """
         super().__init__()
         self.file, self.day, self.source = file, day, source or {}

@@ -92,6 +92,10 @@ class LandedTable:
         """
         return bool(self._files(day, None, margin=_MARGIN))
 
+    def content_of_day(self, day: datetime.date) -> list[str]:
+        """Names of what may have rows of a day, and of what takes some of them away again."""
+        return self._impressions.content(*self._bounds(day, day + _ONE_DAY))
+
     def attributes(self, spark: SparkSession, table: FeatureTable) -> DataFrame:
         """Attributes of users or items: the id and the table's columns."""
         columns = (self._landed.schema.key_of(table), *table.columns)
@@ -117,6 +121,15 @@ class LandedTable:
         margin: datetime.timedelta = _NONE,
     ) -> list[str]:
         """Data files that may have rows from so long after a day's begin on, before another day."""
+        return self._impressions.files(*self._bounds(first, end, margin))
+
+    def _bounds(
+        self,
+        first: datetime.date,
+        end: datetime.date | None,
+        margin: datetime.timedelta = _NONE,
+    ) -> tuple[str, Bound, Bound | None]:
+        """The column by which days are told apart, and its values of some days."""
         name = self._source.partition or self._source.time.column
         index = self._impressions.schema.get_field_index(name)
         if index < 0:
@@ -129,7 +142,7 @@ class LandedTable:
         high = None if end is None else self._bound(of_type, end)
         low = self._bound(of_type, first)
         low = low + margin if isinstance(low, datetime.datetime) else low
-        return self._impressions.files(name, low, high)
+        return name, low, high
 
     def _bound(self, of_type: pa.DataType, day: datetime.date) -> Bound:
         """The least value of a day in the column that says of which day a row is."""

@@ -8,6 +8,12 @@ from typing import Protocol, cast
 from pyspark.sql import DataFrame, SparkSession
 
 from features.datasets.catalog import data_set_of
+from features.datasets.landed_content import (
+    content_of_attributes,
+    content_of_files,
+    content_of_names,
+    content_of_source,
+)
 from features.datasets.landed_format import LandedFormat
 from features.datasets.landed_table import LandedTable
 from features.datasets.schema_files.source_models import SourceEntry
@@ -161,6 +167,37 @@ class Reader:
         source = self._label_sources[label.name]
         paths = [events_file(landing, label.name, day, source.landed_suffix) for day in days]
         return LandedFormat(self._schema, source).events(spark, label, paths)
+
+    def landed_inputs(
+        self, landing: Place, day: datetime.date, label: Label | None = None
+    ) -> dict[str, str]:
+        """What a day's raw rows are made of: hashes of what has landed, and of how it is read.
+
+        Args:
+            landing: Folder of the data set.
+            day: The day.
+            label: Whose events; None: the impressions.
+
+        Returns:
+            Nothing of a day that has not landed, and of a topic, of which only reading it tells.
+        """
+        source = self._label_sources[label.name] if label else self._source
+        if source.kafka:
+            return {}
+        if label:
+            path = events_file(landing, label.name, day, source.landed_suffix)
+            found = content_of_files([path])
+        elif source.is_table:
+            there = self._table(landing).content_of_day(day)
+            found = content_of_names(there) if there else ""
+        else:
+            found = content_of_files([impressions_file(landing, day, self.suffix)])
+        return {"landed": found, "source": content_of_source(source)} if found else {}
+
+    def attribute_inputs(self, landing: Place) -> dict[str, str]:
+        """The same of attributes; nothing where they are tables."""
+        found = "" if self._source.is_table else content_of_attributes(landing)
+        return {"landed": found, "source": content_of_source(self._source)} if found else {}
 
     def _table(self, landing: Place) -> LandedTable:
         """The tables as they are now."""

@@ -13,7 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from features.lake.commit import commit
-from features.lake.day_rows import FileDescription, Partition, WrittenFile, partition_of
+from features.lake.day_rows import (
+    FileDescription,
+    Inputs,
+    Partition,
+    WrittenFile,
+    partition_of,
+)
 from features.lake.snapshot import listed
 from features.places import Place, arrow_file, put_whole
 
@@ -34,8 +40,8 @@ class Candidate:
     description: FileDescription
     metadata: Mapping[str, object]
     """What the log will say of the commit."""
-    built_on: Mapping[datetime.date, int] = dataclasses.field(default_factory=dict)
-    """Of days that were computed from the day before, the number that it had."""
+    made_of: Mapping[datetime.date, Inputs] = dataclasses.field(default_factory=dict)
+    """What each day was made of, where that is known."""
     token: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
     """Of the commit, so that one who publishes it twice commits once."""
 
@@ -61,9 +67,13 @@ class Candidate:
             self.files,
             self.base,
             struct=self.struct,
-            metadata={**self.metadata, "content_hashes": hashes, "rows": rows},
+            metadata={
+                **self.metadata,
+                "content_hashes": hashes,
+                "rows": rows,
+                "made_of": _by_text(self.made_of),
+            },
             token=self.token,
-            built_on=self.built_on,
         )
 
     def with_input(self, table: str, version: int) -> "Candidate":
@@ -85,7 +95,7 @@ class Candidate:
         moments = self.description.corrected_at
         content = _Manifest(
             base={str(day): number for day, number in self.base.items()},
-            built_on={str(day): number for day, number in self.built_on.items()},
+            made_of=_by_text(self.made_of),
             files=[
                 {**dataclasses.asdict(file), "day": str(file.day), "hash_sum": str(file.hash_sum)}
                 for file in self.files
@@ -103,7 +113,7 @@ class Candidate:
 
 class _Manifest(TypedDict):
     base: dict[str, int]
-    built_on: dict[str, int]
+    made_of: dict[str, dict[str, str]]
     files: list[dict[str, str | int]]
     struct: str
     fingerprint: str
@@ -118,7 +128,12 @@ def joined(parts: Sequence[Candidate]) -> Candidate:
         parts[0],
         base={day: number for part in parts for day, number in part.base.items()},
         files=[file for part in parts for file in part.files],
+        made_of={day: inputs for part in parts for day, inputs in part.made_of.items()},
     )
+
+
+def _by_text(made_of: Mapping[datetime.date, Inputs]) -> dict[str, dict[str, str]]:
+    return {str(day): dict(inputs) for day, inputs in made_of.items()}
 
 
 def candidate(lake: Place, table: str, days: Sequence[datetime.date]) -> Candidate | None:
@@ -148,7 +163,7 @@ def candidate(lake: Place, table: str, days: Sequence[datetime.date]) -> Candida
             {date(day): moment(text) for day, text in content["corrected_at"].items()},
         ),
         content["metadata"],
-        {date(day): number for day, number in content["built_on"].items()},
+        {date(day): inputs for day, inputs in content.get("made_of", {}).items()},
         content["token"],
     )
 

@@ -29,7 +29,6 @@ from features.lake.snapshot import (
     LEASE,
     Snapshot,
     application,
-    day_before,
     open_table,
     snapshot,
     span,
@@ -66,7 +65,6 @@ def commit(
     struct: str,
     metadata: Metadata,
     token: str = "",
-    built_on: Mapping[datetime.date, int] | None = None,
 ) -> int:
     """Let a table's next version have these files in place of whatever some days had.
 
@@ -77,7 +75,6 @@ def commit(
         struct: The table's schema, as JSON that Spark and Delta share.
         metadata: Such as the job, and the versions of its inputs.
         token: Names the commit: one that is in the log is not repeated; empty: a new one.
-        built_on: Of days that were computed from the day before, the number that it had.
 
     Returns:
         The newest version after the commit; its own, or that of a commit right after it.
@@ -94,7 +91,6 @@ def commit(
         raise ValueError(f"{root.name}: rows of {days} are outside the days to replace")
     schema, token = Schema.from_json(struct), token or uuid.uuid4().hex
     numbers = {application(day): base[day] + 1 for day in base}
-    numbers |= {day_before(day): number for day, number in (built_on or {}).items()}
     if lease := int(os.environ.get(LEASE) or 0):
         numbers[LEASE] = lease
     for attempt in range(_TRIES):

@@ -9,6 +9,9 @@ from typing import TypedDict
 
 FOOTER = b"ranking"
 """Key in a file's footer; its value describes the file's rows as JSON."""
+Inputs = Mapping[str, str]
+"""What a day was made of: names of inputs, such as ``impressions 2025-01-31``, and a hash or a
+version of each."""
 
 
 @dataclasses.dataclass(frozen=True)

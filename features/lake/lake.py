@@ -194,7 +194,7 @@ class Lake:
     def preview(self, staged: Candidate) -> Iterator[None]:
         """In the block, the job sees a candidate's days as if they were published."""
         before = self.snapshot(staged.table)
-        seen = before.previewed(staged.base, staged.files, staged.partitions())
+        seen = before.previewed(staged.base, staged.files, staged.partitions(), staged.made_of)
         self._snapshots[staged.table] = seen
         try:
             yield

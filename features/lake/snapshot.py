@@ -12,12 +12,21 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from features.lake.day_rows import FOOTER, Partition, WrittenFile, partition_from_footers
+from features.lake.day_rows import (
+    FOOTER,
+    Inputs,
+    Partition,
+    WrittenFile,
+    partition_from_footers,
+)
 from features.places import Place, arrow_file, is_local, uri
 from features.schema import DAY
 
 _FOOTERS_AT_ONCE = 16
 """On an object store one takes some milliseconds, most of them waiting."""
+
+_NEWEST_COMMITS = 50
+"""Of which the log is read first: a job asks about days near the newest one."""
 
 LEASE = "RANKING_LEASE"
 """The variable with the number of a job's lease, and the transaction that keeps the highest."""
@@ -36,6 +45,8 @@ class Snapshot:
         self._files: dict[datetime.date, list[str]] = {}
         self._partitions: dict[datetime.date, Partition] = {}
         self._numbers: dict[datetime.date, int] = {}
+        self._staged_inputs: dict[datetime.date, Inputs | None] = {}
+        self._recorded: dict[int | None, dict[datetime.date, tuple[str, Inputs | None]]] = {}
         self._metadata: dict[str, pq.FileMetaData] = {}
         if table is not None:
             actions = table.get_add_actions(flatten=True)
@@ -82,6 +93,7 @@ class Snapshot:
         base: Mapping[datetime.date, int],
         files: Sequence[WrittenFile],
         partitions: Sequence[Partition],
+        made_of: Mapping[datetime.date, Inputs],
     ) -> "Snapshot":
         """The same with some days as files that no version names yet have them.
 
@@ -89,6 +101,7 @@ class Snapshot:
             base: The days, each with its number when the files were begun.
             files: The files of these days.
             partitions: What they hold.
+            made_of: What each of them was made of, where that is known.
         """
         found = copy.copy(self)
         found.__dict__.pop("days", None)
@@ -97,6 +110,7 @@ class Snapshot:
             found._files.setdefault(file.day, []).append(f"{self._folder}/{file.path}")
         found._partitions = self._partitions | {part.day: part for part in partitions}
         found._numbers = {**self._numbers, **base}
+        found._staged_inputs = self._staged_inputs | {day: made_of.get(day) for day in base}
         return found
 
     def numbers(self, days: Sequence[datetime.date]) -> dict[datetime.date, int]:
@@ -104,10 +118,6 @@ class Snapshot:
         return {
             day: self._numbers.get(day, self._transaction(application(day)) or 0) for day in days
         }
-
-    def built_on(self, day: datetime.date) -> int | None:
-        """The number of the day before when a day was computed from it; None: it was not."""
-        return self._transaction(day_before(day))
 
     @property
     def lease(self) -> int:
@@ -132,11 +142,36 @@ class Snapshot:
         """What the log says of each version, the newest first: job, run, inputs, days, hashes."""
         return [] if self._table is None else self._table.history()
 
+    def made_of(self, day: datetime.date) -> Inputs | None:
+        """What a day was made of, as the commit of its rows says; None: that does not say it."""
+        if day in self._staged_inputs:
+            return self._staged_inputs[day]
+        recorded = self._recorded_inputs(_NEWEST_COMMITS)
+        if day not in recorded:
+            recorded = self._recorded_inputs(None)
+        content, inputs = recorded.get(day, ("", None))
+        return inputs if content == self.partition(day).content_hash else None
+
+    def _recorded_inputs(self, limit: int | None) -> dict[datetime.date, tuple[str, Inputs | None]]:
+        """Of the newest commit of each day the hash of its rows, and what they were made of.
+
+        ``limit``: of so many commits alone; None: of all.
+        """
+        if limit not in self._recorded:
+            found: dict[datetime.date, tuple[str, Inputs | None]] = {}
+            for one in [] if self._table is None else self._table.history(limit):
+                hashes, made_of = one.get("content_hashes"), one.get("made_of")
+                if isinstance(hashes, dict):
+                    inputs = made_of if isinstance(made_of, dict) else {}
+                    for day, content in hashes.items():
+                        named = datetime.date.fromisoformat(day)
+                        found.setdefault(named, (content, inputs.get(day)))
+            self._recorded[limit] = found
+        return self._recorded[limit]
+
     def partition(self, day: datetime.date) -> Partition:
         """What a day holds, from the footers of its files; ValueError where there is none."""
-        if day not in self._partitions:
-            self._partitions |= self.partitions([day])
-        return self._partitions[day]
+        return self.partitions([day])[day]
 
     def partitions(self, days: Sequence[datetime.date]) -> dict[datetime.date, Partition]:
         """``partition`` of several days, their footers read side by side."""
@@ -146,16 +181,18 @@ class Snapshot:
                     f"partition {self.root.name}/{DAY}={day}: not in {self.root.parent}; the table "
                     f"has {span(self.days)}"
                 )
-        wanted = [(day, path) for day in days for path in self.files(day)]
+        unread = [day for day in days if day not in self._partitions]
+        wanted = [(day, path) for day in unread for path in self.files(day)]
         with concurrent.futures.ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
             read = list(pool.map(lambda found: self.metadata(found[1]).metadata[FOOTER], wanted))
         footers: dict[datetime.date, list[bytes]] = {}
         for (day, _), footer in zip(wanted, read, strict=True):
             footers.setdefault(day, []).append(footer)
-        return {
+        self._partitions |= {
             day: partition_from_footers(self.root.name, day, found)
             for day, found in footers.items()
         }
+        return {day: self._partitions[day] for day in days}
 
     def metadata(self, path: str) -> pq.FileMetaData:
         """The footer of one of the files, read once."""
@@ -216,11 +253,6 @@ def tables(lake: Place) -> list[str]:
 def application(day: datetime.date) -> str:
     """The name under which the log keeps the number of a day."""
     return f"{DAY}={day.isoformat()}"
-
-
-def day_before(day: datetime.date) -> str:
-    """The name under which it keeps the number of the day before that a day was built on."""
-    return f"{application(day)}/built-on"
 
 
 def span(days: Sequence[datetime.date]) -> str:

@@ -17,8 +17,9 @@ from features.lake.candidate import Candidate
 from features.lake.lake import ONE_DAY
 from features.pipeline.aggregates import newest_rows
 from features.pipeline.availability import with_availability
-from features.pipeline.workspace import Workspace, fingerprint_of
+from features.pipeline.workspace import Workspace
 from features.places import Place
+from features.provenance.inputs import fingerprint_of
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, Schema, TableKind
 from features.spark.session import feature_struct
 

@@ -7,7 +7,8 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from features.pipeline.workspace import Workspace, fingerprint_of
+from features.pipeline.workspace import Workspace
+from features.provenance.inputs import fingerprint_of
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable
 from features.spark.session import feature_struct
 

@@ -3,22 +3,31 @@
 import dataclasses
 import datetime
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from features.lake.candidate import Candidate
-from features.pipeline.workspace import Workspace, command_lines, fingerprint_of
+from features.pipeline.workspace import Workspace, command_lines
+from features.provenance.inputs import computed_tables, fingerprint_of
+from features.provenance.known import KnownLake
+from features.provenance.landed import ATTRIBUTES
+from features.provenance.staleness import current_days
 from features.runbooks import RunbookError
-from features.schema import TableKind
 
 
 def list_build(
-    work: Workspace, staged: Sequence[Candidate], days: Sequence[datetime.date]
+    work: Workspace,
+    staged: Sequence[Candidate],
+    days: Sequence[datetime.date],
+    *,
+    attributes: Mapping[str, str],
 ) -> list[Candidate]:
     """List the candidates of one build, in place of one of the same days.
 
-    Each says with which others it was built, so that half of a list is no build.
+    Each says with which others it was built, so that half of a list is no build; and which
+    attributes the build has seen.
     """
-    of_build = {"build": uuid.uuid4().hex, "tables": sorted(one.table for one in staged)}
+    tables = sorted(one.table for one in staged)
+    of_build = {"build": uuid.uuid4().hex, "tables": tables, ATTRIBUTES: dict(attributes)}
     discard_build(work, days)
     named = [dataclasses.replace(one, metadata={**one.metadata, **of_build}) for one in staged]
     for one in named:
@@ -35,6 +44,9 @@ def discard_build(work: Workspace, days: Sequence[datetime.date]) -> None:
 def staged_features(work: Workspace, days: Sequence[datetime.date]) -> list[Candidate]:
     """What one build of exactly these days has staged, without what is published already.
 
+    Returns:
+        Nothing where nothing waits, and the days that are there are what a build would make.
+
     Raises:
         RunbookError: There is no such build, or one of another schema; names the command to run.
     """
@@ -49,7 +61,7 @@ def staged_features(work: Workspace, days: Sequence[datetime.date]) -> list[Cand
         for one in staged
     )
     waiting = [one for one in staged if not lake.is_published(one)]
-    if (waiting and is_whole) or (not waiting and _has_published_build(work, days)):
+    if (waiting and is_whole) or (not waiting and _are_current(work, days)):
         return waiting
     span = f"{days[0]}" if len(days) == 1 else f"{days[0]} to {days[-1]}"
     raise RunbookError(
@@ -59,13 +71,7 @@ def staged_features(work: Workspace, days: Sequence[datetime.date]) -> list[Cand
     )
 
 
-def _has_published_build(work: Workspace, days: Sequence[datetime.date]) -> bool:
-    """Whether all computed tables have these days, and no others with them, of one build."""
-    commits = [
-        work.lake.snapshot(table.name).newest_commit(days)
-        for table in work.schema.tables
-        if table.kind is not TableKind.ATTRIBUTES
-    ]
-    builds = {commit.get("build") for commit in commits}
-    is_exact = all(commit.get("days") == [str(day) for day in days] for commit in commits)
-    return is_exact and len(builds) == 1 and None not in builds
+def _are_current(work: Workspace, days: Sequence[datetime.date]) -> bool:
+    """Whether all computed tables have these days, and a build would make the same of them."""
+    known, tables = KnownLake(work.lake), computed_tables(work.schema)
+    return len(current_days(work.schema, known, tables, days)) == len(days)

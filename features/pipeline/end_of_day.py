@@ -15,10 +15,10 @@ from features.lake.lake import ONE_DAY
 from features.pipeline.aggregates import midnight, newest_rows, union
 from features.pipeline.workspace import (
     Workspace,
-    fingerprint_of,
     visible_days,
     whole_days,
 )
+from features.provenance.inputs import fingerprint_of
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable
 from features.schema.derived_tables import end_of_day_table
 from features.spark.session import feature_struct

@@ -2,12 +2,10 @@
 
 A job is a pure function of its days and its inputs: it replaces the partitions of these days and
 nothing else, and reads no clock. A range of days gives the same rows as day by day.
-
 Feature rows are staged: no version of a table has them until they are judged and published.
 """
 
 import contextlib
-import dataclasses
 import datetime
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from features.labels.corrections import newest_correction
 from features.labels.immature import (
     EVENT_DELAY,
     ImmatureExamples,
@@ -22,7 +21,6 @@ from features.labels.immature import (
     known_rows,
     known_shares,
 )
-from features.labels.stale import newest_correction, numbers_built_on
 from features.lake.candidate import Candidate, joined
 from features.lake.day_rows import Partition
 from features.lake.lake import EXAMPLES, IMMATURE_EXAMPLES, IMPRESSIONS, ONE_DAY, day_range
@@ -52,6 +50,8 @@ from features.pipeline.workspace import (
     visible_days,
 )
 from features.places import Place
+from features.provenance.inputs import computed_tables
+from features.provenance.landed import landed_attributes
 from features.schema import (
     CREATED,
     DAY,
@@ -72,6 +72,7 @@ def build(
     *,
     available_at: datetime.datetime | None = None,
     is_first: bool = False,
+    listed_as: Sequence[datetime.date] = (),
 ) -> list[Candidate]:
     """Stage feature rows of some days, for every table of the schema, and list them.
 
@@ -86,6 +87,7 @@ def build(
             None: as declared, from the event plus the table's delay; of impressions that were
             ingested as a correction, from that moment on.
         is_first: The lake begins with these days, and builds on none before.
+        listed_as: The days of the job, where some of them need no build; none: ``days``.
 
     Returns:
         A candidate for each table; none of attributes that have not changed.
@@ -96,7 +98,7 @@ def build(
     require_days(work.lake, work.schema, [IMPRESSIONS], days, TO_IMPRESSIONS)
     require_day_before(work.lake, work.schema, days, is_first=is_first)
     _require_events(work, days)
-    tables = work.schema.tables
+    tables, attributes = work.schema.tables, landed_attributes(work.schema, landing)
     with contextlib.ExitStack() as previews:
         staged: dict[str, Candidate | None] = {}
         # Keys and histories of attributes need those that are new with this build.
@@ -106,7 +108,8 @@ def build(
             for table in some if need else ():
                 if table.kind is TableKind.ATTRIBUTES and (one := staged[table.name]):
                     previews.enter_context(work.lake.preview(one))
-    return list_build(work, [one for table in tables if (one := staged[table.name])], days)
+    found = [one for table in tables if (one := staged[table.name])]
+    return list_build(work, found, listed_as or days, attributes=attributes)
 
 
 def _require_events(work: Workspace, days: Sequence[datetime.date]) -> None:
@@ -166,8 +169,7 @@ def _stage_table(
 ) -> Candidate | None:
     if table.kind is TableKind.ATTRIBUTES:
         return stage_attributes(work, landing, table, days, available_at=available_at)
-    staged = _stage_computed(work, table, days, available_at, settled=days[0] - ONE_DAY)
-    return dataclasses.replace(staged, built_on=numbers_built_on(work.lake, staged))
+    return _stage_computed(work, table, days, available_at, settled=days[0] - ONE_DAY)
 
 
 def _stage_computed(
@@ -254,10 +256,8 @@ def immature_examples(work: Workspace, day: datetime.date) -> ImmatureExamples:
 
 def _require_features(work: Workspace, days: Sequence[datetime.date]) -> None:
     """Require impressions of some days and the features of each."""
-    tables = work.schema.tables
-    computed = [table.name for table in tables if table.kind is not TableKind.ATTRIBUTES]
     require_days(work.lake, work.schema, [IMPRESSIONS], days, TO_IMPRESSIONS)
-    require_days(work.lake, work.schema, computed, days, TO_FEATURES)
+    require_days(work.lake, work.schema, computed_tables(work.schema), days, TO_FEATURES)
 
 
 def _with_features(

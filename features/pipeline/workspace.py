@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 
-from features.labels.events import events_table, last_event_day, raw_events_table, with_later_labels
+from features.labels.events import events_table, last_event_day, with_later_labels
 from features.lake.candidate import Candidate
 from features.lake.day_rows import Partition
 from features.lake.lake import (
@@ -17,19 +17,14 @@ from features.lake.lake import (
     IMPRESSIONS,
     IMPRESSIONS_RAW,
     ONE_DAY,
-    QUARANTINE,
     Lake,
 )
+from features.provenance.inputs import fingerprint_of, inputs_of_staged, is_from_the_log
+from features.provenance.known import KnownLake
 from features.runbooks import RunbookError
 from features.schema import FeatureTable, Label, Schema, TableKind
-from features.schema.fingerprints import (
-    events_fingerprint,
-    impressions_fingerprint,
-    rows_fingerprint,
-)
 from features.spark.session import feature_struct, impressions_struct, landed_struct
 
-_FROM_THE_LOG = (IMPRESSIONS_RAW, IMPRESSIONS, f"{QUARANTINE}_{IMPRESSIONS}")
 _NEVER = datetime.date.min
 ROWS_OF_A_FILE = 250_000
 TO_IMPRESSIONS = ("ingest", "validate --table impressions")
@@ -80,8 +75,8 @@ class Workspace:
         keys: Sequence[str],
         corrected_at: Mapping[datetime.date, datetime.datetime] | None = None,
     ) -> Candidate:
-        """``Lake.stage``, stamped with this schema."""
-        return self.lake.stage(
+        """``Lake.stage``, stamped with this schema and with what each day was made of."""
+        staged = self.lake.stage(
             frame,
             table,
             days,
@@ -90,6 +85,9 @@ class Workspace:
             corrected_at=corrected_at,
             files_per_day=self.files_per_day(days),
         )
+        known, parts = KnownLake(self.lake), staged.partitions()
+        made_of = inputs_of_staged(self.schema, known, table, parts)
+        return dataclasses.replace(staged, made_of=made_of)
 
     def replace(
         self,
@@ -129,23 +127,6 @@ def visible_days(
 def whole_days(span: datetime.timedelta) -> datetime.timedelta:
     """A span rounded up to days."""
     return datetime.timedelta(days=-(-span // ONE_DAY))
-
-
-def fingerprint_of(schema: Schema, table: str) -> str:
-    """What the manifests of a table carry under this schema."""
-    if label := _label_of(schema, table):
-        return events_fingerprint(schema, label)
-    is_log = table in _FROM_THE_LOG
-    return impressions_fingerprint(schema) if is_log else rows_fingerprint(schema)
-
-
-def _label_of(schema: Schema, table: str) -> Label | None:
-    """The label of whose events a table is."""
-    for label in schema.later_labels:
-        published = events_table(label)
-        if table in (raw_events_table(label), published, f"{QUARANTINE}_{published}"):
-            return label
-    return None
 
 
 def require_day_before(
@@ -244,7 +225,7 @@ def require_current(lake: Lake, schema: Schema, table: str, days: Sequence[datet
 def rebuild_commands(schema: Schema, table: str, first: datetime.date, last: datetime.date) -> str:
     """What makes days of a table again after the schema changed, and all that follows from it."""
     commands: tuple[str, ...] = (*TO_FEATURES, *TO_EXAMPLES)
-    if table in _FROM_THE_LOG or _label_of(schema, table):
+    if is_from_the_log(schema, table):
         commands = (*TO_IMPRESSIONS, *commands)
     if first > schema.first_day:
         commands = tuple(

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.cli import Command, FailedError, Summary
-from features.commands import workspace_importing
 from features.datasets.catalog import schema_of
+from features.day_commands import workspace_importing
 from features.options import OfDays, from_flags, option
 from features.places import Place
 from features.requests import OfLake, OfReports, moment

@@ -44,6 +44,9 @@ class TableVersion(Protocol):
     def files(self, column: str, low: Bound, high: Bound | None) -> list[str]:
         """Data files that may have rows with ``low <= column < high``, by name."""
 
+    def content(self, column: str, low: Bound, high: Bound | None) -> list[str]:
+        """The same, and files that say which of their rows are deleted; none of them changes."""
+
     def batches(self, file: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Columns of a data file, row after row."""
 
@@ -80,6 +83,10 @@ class DeltaVersion:
             found &= pc.field(column) < pa.scalar(high, self.schema.field(column).type)
         return sorted(fragment.path for fragment in self._dataset.get_fragments(filter=found))
 
+    def content(self, column: str, low: Bound, high: Bound | None) -> list[str]:
+        """The data files: deltalake opens no table that has other deletions."""
+        return self.files(column, low, high)
+
     def batches(self, file: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """With what the file lacks: partition columns, and those that are newer than it as null."""
         yield from self._fragments[file].to_batches(schema=self.schema, columns=list(columns))
@@ -111,12 +118,13 @@ class IcebergVersion:
 
     def files(self, column: str, low: Bound, high: Bound | None) -> list[str]:
         """By the partitions, which may be hidden ones of the column, and by the statistics."""
-        from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
+        return sorted(self._tasks_between(column, low, high))
 
-        condition = GreaterThanOrEqual(column, _literal(low))
-        if high is not None:
-            condition = And(condition, LessThan(column, _literal(high)))
-        return sorted(self._tasks(row_filter=condition))
+    def content(self, column: str, low: Bound, high: Bound | None) -> list[str]:
+        """With the files of deletions, which do not change the name of a data file."""
+        tasks = self._tasks_between(column, low, high)
+        deletions = {file.file_path for task in tasks.values() for file in task.delete_files}
+        return [*sorted(tasks), *sorted(deletions)]
 
     def batches(self, file: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Without the rows that were deleted from it since."""
@@ -126,6 +134,16 @@ class IcebergVersion:
         projection = self._table.scan(selected_fields=tuple(columns)).projection()
         scan = ArrowScan(self._table.metadata, self._table.io, projection, AlwaysTrue())
         yield from scan.to_record_batches([self._all_tasks[file]])
+
+    def _tasks_between(
+        self, column: str, low: Bound, high: Bound | None
+    ) -> "dict[str, FileScanTask]":
+        from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
+
+        condition = GreaterThanOrEqual(column, _literal(low))
+        if high is not None:
+            condition = And(condition, LessThan(column, _literal(high)))
+        return self._tasks(row_filter=condition)
 
     @functools.cached_property
     def _all_tasks(self) -> "dict[str, FileScanTask]":

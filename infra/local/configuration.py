@@ -13,7 +13,7 @@ from training.distributed.hosts import Hosts, Waiting
 
 PAGE = REPOSITORY / "docs" / "configuration.md"
 _SERVING, _FEATURES = "serving/settings.py", "features/environment.py"
-_AOTI, _DAGS = "training/artifact/aoti_cache.py", "dags/ranking_variables.py"
+_AOTI, _DAGS = "training/artifact/aoti_cache.py", "dags/ranking_settings/variables.py"
 _BATCHES, _HOSTS = "training/data/batches.py", "training/distributed/hosts.py"
 
 

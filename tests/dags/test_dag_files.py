@@ -17,12 +17,11 @@ FEATURES = DAGS.parent / "features"
 HELPERS = (
     "ranking_alerts.py",
     "ranking_assets.py",
-    "ranking_variables.py",
     "ranking_dags.py",
     "ranking_jobs.py",
     "ranking_lease.py",
 )
-PACKAGES = {"ranking_landing", "ranking_launchers"}
+PACKAGES = {"ranking_landing", "ranking_launchers", "ranking_settings"}
 OF_PACKAGES = sorted(
     f"{package}/{path.name}" for package in PACKAGES for path in DAGS.glob(f"{package}/*.py")
 )
@@ -165,7 +164,7 @@ def test_helpers_are_not_parsed_as_dag_files() -> None:
 
 def test_the_logs_facts_equal_their_schemas(tmp_path) -> None:
     """The DAGs read some facts of each schema file, because they import no package of ours."""
-    from ranking_landing import logs as ranking_logs
+    from ranking_settings import logs as ranking_logs
 
     from features.datasets.catalog import data_set_at, data_set_of, names
 
@@ -202,7 +201,7 @@ def _facts(source) -> dict[str, str]:
 
 
 def test_a_schedule_finds_the_schema_files_of_a_site(tmp_path, monkeypatch) -> None:
-    from ranking_landing import logs as ranking_logs
+    from ranking_settings import logs as ranking_logs
 
     file = tmp_path / "shop.yaml"
     file.write_text(
@@ -220,7 +219,7 @@ def test_a_schedule_finds_the_schema_files_of_a_site(tmp_path, monkeypatch) -> N
 
 @pytest.mark.parametrize("text", ["", "[]", "first_day: 2025-03-01", "source: [", "source: csv"])
 def test_a_file_without_the_facts_of_a_schedule_is_named(tmp_path, text) -> None:
-    from ranking_landing import logs as ranking_logs
+    from ranking_settings import logs as ranking_logs
 
     (tmp_path / "shop.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"shop.yaml: is no schema file; `python -m features desc"):
@@ -241,7 +240,7 @@ def test_a_file_without_the_facts_of_a_schedule_is_named(tmp_path, text) -> None
     ],
 )
 def test_a_fact_of_another_type_is_an_error_with_the_files_name(tmp_path, old, new) -> None:
-    from ranking_landing import logs as ranking_logs
+    from ranking_settings import logs as ranking_logs
 
     text, file = b"first_day: 2025-03-01\nholdout_days: 2\nsource: {format: csv}\n", "shop.yaml"
     (tmp_path / file).write_bytes(text)
@@ -252,7 +251,7 @@ def test_a_fact_of_another_type_is_an_error_with_the_files_name(tmp_path, old, n
 
 
 def test_an_entry_point_whose_package_is_not_there_is_named(monkeypatch) -> None:
-    from ranking_landing import logs as ranking_logs
+    from ranking_settings import logs as ranking_logs
 
     point = importlib.metadata.EntryPoint("shop", "not_there.schemas", "wukong_ranking.schemas")
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])

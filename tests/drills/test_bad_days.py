@@ -52,7 +52,10 @@ def test_a_check_needs_a_build_and_is_done_once(sandbox, built, page_of):
     assert sandbox.run(check)["code"] == 0
     version = sandbox.lake.snapshot("user_state").version
     again = sandbox.run(check)
-    assert (again["code"], again["published"]) == (0, "before, by a validate of the same build")
+    assert (again["code"], again["published"]) == (
+        0,
+        "before, and nothing of these days has changed since",
+    )
     assert sandbox.lake.snapshot("user_state").version == version
     assert sandbox.run(f"examples {DATASET} --date {day}")["code"] == 0
     assert sandbox.equals_the_undisturbed_run(day)

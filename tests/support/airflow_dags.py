@@ -35,10 +35,12 @@ class TaskInstance(SimpleNamespace):
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 DAG_FILES = (
+    "backfill_ranking.py",
     "bootstrap_ranking.py",
     "daily_ranking.py",
     "data_set_lease.py",
     "monitor_ranking.py",
+    "retrain_ranking.py",
     "scaling_study.py",
     "upscale_dense.py",
 )
@@ -49,7 +51,7 @@ DATASETS = ("movielens-100k", "open-bandit", "synthetic")
 def data_set(name: str = "movielens-100k"):
     """What the DAGs of a data set know of it."""
     from ranking_assets import DataSet
-    from ranking_landing.logs import log_of
+    from ranking_settings.logs import log_of
 
     return DataSet(name, log_of(name, []))
 
@@ -64,5 +66,7 @@ def dag_of(file: str, dataset: str = "movielens-100k"):
 def run_of(day: str | None, **changed):
     """A run of the schedule for a day, or one by hand that names none."""
     start = day and datetime.datetime.fromisoformat(f"{day}T00:00:00+00:00")
+    events = [SimpleNamespace(partition_key=day)] if day else []
     fields = {"run_id": "r", "logical_date": start, "data_interval_start": start}
+    fields["consumed_asset_events"] = events
     return SimpleNamespace(**{**fields, **changed})

@@ -5,8 +5,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from support.made_overview import write_overview, write_results
 from support.logs.made_days import made_days
+from support.made_overview import write_overview, write_results
 from support.made_points import runs
 from support.quality.made_quality import write_answers
 

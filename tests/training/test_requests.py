@@ -31,6 +31,10 @@ DAY = datetime.date(2025, 1, 6)
             "--immature: not with --from or --recipe; the day's own are taken",
         ),
         (
+            "train --date=2025-01-06 --changed-since=2025-01-03 --from=2025-01-02",
+            "--changed-since 2025-01-03: not with --from or --immature",
+        ),
+        (
             "evaluate --date=2025-01-06 --candidate=v1",
             "candidate 'v1', control None; a trial has both",
         ),

@@ -166,18 +166,25 @@ class Checkpoints:
         return found
 
     def parent_for(
-        self, recipe: Recipe, run_day: datetime.date, through: datetime.date
+        self,
+        recipe: Recipe,
+        run_day: datetime.date,
+        through: datetime.date,
+        *,
+        changed_since: datetime.date | None = None,
     ) -> Checkpoint | None:
         """The newest earlier checkpoint that fits and stopped before ``through``; None: start cold.
 
         It depends on the day and on earlier runs only, so that a run that is repeated has the same
         parent again. One whose files are damaged is named in the log, and the one before it taken.
+        One that has learnt ``changed_since`` or a later day is not: their rows are others now.
         """
+        before = min(through, changed_since or through)
         earlier = [
             checkpoint
             for checkpoint in self.all()
             if checkpoint.manifest.run_day < run_day.isoformat()
-            and checkpoint.trained_through < through
+            and checkpoint.trained_through < before
             and checkpoint.manifest.model_fingerprint == recipe.model_fingerprint()
             and checkpoint.manifest.role not in (CONTROL, IMMATURE)
         ]

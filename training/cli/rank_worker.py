@@ -76,6 +76,7 @@ def _train(rank: TrainingRank, folder: Path) -> Summary:
         through=rank.through,
         holdout=table.days(rank.through + datetime.timedelta(days=1), asked.date),
         parent=str(asked.date) if asked.immature else asked.source,
+        changed_since=asked.changed_since,
         role=asked.role,
         immature=_immature_rows(asked, schema) if asked.immature else None,
         checkpoint_steps=asked.checkpoint_steps,

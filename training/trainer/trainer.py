@@ -52,6 +52,8 @@ class Run:
     """Days to evaluate on; none of them is trained on."""
     parent: str | None = None
     """Checkpoint to go on from, checked before; None: the newest that fits, or a cold start."""
+    changed_since: datetime.date | None = None
+    """First day whose examples are not those that earlier runs have learnt; None: there is none."""
     role: str = ""
     """In a trial ``grown`` or ``control``; ``immature``; else empty."""
     immature: ExampleTable | None = None
@@ -187,7 +189,8 @@ def _agreed_parent(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:
     """The parent that was named, or that rank 0 finds: one reads the files, all take the same."""
     if run.parent:
         return agreed(functools.partial(checkpoints.named, run.parent))
-    return agreed(lambda: checkpoints.parent_for(run.recipe, run.run_day, run.through))
+    asked = (run.recipe, run.run_day, run.through)
+    return agreed(lambda: checkpoints.parent_for(*asked, changed_since=run.changed_since))
 
 
 def _load(parent: Checkpoint, adoption: Adoption | None, session: Session) -> dict[str, str]:

@@ -3,6 +3,7 @@
 A job is a pure function of its days and of what has landed of them.
 """
 
+import dataclasses
 import datetime
 from collections.abc import Sequence
 
@@ -15,6 +16,8 @@ from features.lake.day_rows import Partition
 from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, READMITTED
 from features.pipeline.workspace import Workspace
 from features.places import Place
+from features.provenance.inputs import raw_tables
+from features.provenance.landed import landed_below
 from features.schema import EXAMPLE_ID
 
 
@@ -25,7 +28,22 @@ def ingest(
     *,
     available_at: datetime.datetime | None = None,
 ) -> list[Partition]:
-    """Write landed impressions and events of some days, typed, into the lake.
+    """Write landed impressions and events of some days, typed, into the lake; as ``stage_landed``.
+
+    Nothing is judged: whatever was there is replaced.
+    """
+    staged = stage_landed(work, landing, days, available_at=available_at)
+    return [part for one in staged for part in work.lake.publish(one)]
+
+
+def stage_landed(
+    work: Workspace,
+    landing: Place,
+    days: Sequence[datetime.date],
+    *,
+    available_at: datetime.datetime | None = None,
+) -> list[Candidate]:
+    """Stage landed impressions and events of some days, typed.
 
     Args:
         work: Session, schema and lake.
@@ -35,17 +53,21 @@ def ingest(
             feature row that is computed from them will count earlier.
     """
     reader, folder = reader_of(work.schema), landing / work.schema.name
-    frame = reader.read_days(work.spark, folder, days)
-    work.lake.note_read(reader.versions)
-    corrected_at = _moments(work, days, IMPRESSIONS_RAW, available_at)
-    keys = ["timestamp", EXAMPLE_ID]
-    written = work.replace(frame, IMPRESSIONS_RAW, days, keys=keys, corrected_at=corrected_at)
+    # Before it is read: what lands meanwhile is found to be other than what was read.
+    landed = landed_below(work.schema, landing)
+    found = {(table, day): landed(table, day) for table in raw_tables(work.schema) for day in days}
+    frames = [(IMPRESSIONS_RAW, reader.read_days(work.spark, folder, days), [EXAMPLE_ID])]
     for label in work.schema.later_labels:
-        events, table = reader.read_events(work.spark, label, folder, days), raw_events_table(label)
-        corrected_at = _moments(work, days, table, available_at)
-        keys = ["timestamp", *label.join]
-        written += work.replace(events, table, days, keys=keys, corrected_at=corrected_at)
-    return written
+        events = reader.read_events(work.spark, label, folder, days)
+        frames.append((raw_events_table(label), events, list(label.join)))
+    work.lake.note_read(reader.versions)
+    staged = []
+    for table, frame, keys in frames:
+        moments = _moments(work, days, table, available_at)
+        one = work.stage(frame, table, days, keys=["timestamp", *keys], corrected_at=moments)
+        made_of = {day: {**one.made_of[day], **found[table, day]} for day in days}
+        staged.append(dataclasses.replace(one, made_of=made_of))
+    return staged
 
 
 def _moments(

@@ -4,11 +4,12 @@ import datetime
 import json
 from collections.abc import Mapping, Sequence
 
-from features.labels.stale import is_outdated, stale_by_events, stale_days
-from features.lake.lake import EXAMPLES, IMPRESSIONS, ONE_DAY, Lake
+from features.lake.lake import EXAMPLES, ONE_DAY, Lake
 from features.pipeline.workspace import TO_EXAMPLES, command_lines
-from features.schema import Schema, TableKind
-from features.validation.due_steps import due, is_current
+from features.provenance.inputs import computed_tables
+from features.provenance.known import KnownLake
+from features.provenance.staleness import stale_days
+from features.schema import Schema
 
 Days = list[datetime.date]
 
@@ -16,9 +17,7 @@ Days = list[datetime.date]
 def due_because_of(lake: Lake, schema: Schema, days: Sequence[datetime.date]) -> dict[str, Days]:
     """Days of tables that no longer follow from the impressions of some days.
 
-    They are those of these days that were not built since, the days after them, which go on from
-    them, and all examples that are older than what they are joined from. Whatever has made a day
-    stale, it is named until it is made again.
+    Whatever has made a day stale, it is named until it is made again.
 
     Args:
         lake: The tables of the data set.
@@ -30,45 +29,12 @@ def due_because_of(lake: Lake, schema: Schema, days: Sequence[datetime.date]) ->
     """
     if not days:
         return {}
-    computed = [table.name for table in schema.tables if table.kind is not TableKind.ATTRIBUTES]
+    first = days[0] - schema.maturity_days * ONE_DAY
     found: dict[str, Days] = {}
-    since = _first_to_build(lake, schema, computed, days)
-    if since is not None:
-        built = [day for day in days if day >= since and "features" in due(lake, schema, [day])]
-        later = stale_days(lake, schema, [since])
-        for name in computed:
-            follow = {day for day in later.get(name, ()) if day > since}
-            found[name] = sorted({since, *built, *follow} & {*lake.days(name)})
-    found[EXAMPLES] = _examples_to_join(lake, schema, computed, days, since)
-    return {table: of_table for table, of_table in found.items() if of_table}
-
-
-def _first_to_build(
-    lake: Lake, schema: Schema, computed: Sequence[str], days: Sequence[datetime.date]
-) -> datetime.date | None:
-    """The first day from the re-admitted ones on whose features do not follow."""
-    behind = {day for day in days if "features" in due(lake, schema, [day])}
-    for name in computed:
-        found = lake.snapshot(name)
-        behind |= {day for day in found.days if day >= days[0] and is_outdated(found, day)}
-    return min(behind, default=None)
-
-
-def _examples_to_join(
-    lake: Lake,
-    schema: Schema,
-    computed: Sequence[str],
-    days: Sequence[datetime.date],
-    since: datetime.date | None,
-) -> Days:
-    """Those from the first day to build on, and others that are older than what they are of."""
-    stale = {*stale_by_events(lake, schema).get(EXAMPLES, ())}
-    made_from = [IMPRESSIONS, *computed]
-    for day in lake.days_between(EXAMPLES, days[0], datetime.date.max):
-        follows = since is not None and day >= since
-        if follows or not is_current(lake, schema, EXAMPLES, made_from, [day]):
-            stale.add(day)
-    return sorted(stale)
+    for one in stale_days(schema, KnownLake(lake), since=first):
+        if one.table in {*computed_tables(schema), EXAMPLES}:
+            found.setdefault(one.table, []).append(one.day)
+    return found
 
 
 def rebuild_lines(

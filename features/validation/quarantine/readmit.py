@@ -15,14 +15,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.lake.candidate import Candidate
-from features.lake.lake import IMPRESSIONS_RAW, READMITTED
+from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, READMITTED
 from features.pipeline.ingestion.ingest import corrections
 from features.pipeline.workspace import Workspace
 from features.places import Place
+from features.provenance.known import KnownLake
+from features.provenance.staleness import changes
 from features.schema import DAY, EXAMPLE_ID, Severity
 from features.spark.session import impressions_struct
 from features.validation.checks import check_impressions, rules_of_days
-from features.validation.due_steps import readmitted_since
 from features.validation.outcome import Outcome
 from features.validation.quarantine.changes import (
     BROKEN,
@@ -110,10 +111,16 @@ def readmit(
             rows = judged.where(F.col(_IS_TOUCHED) & is_good())
             staged = _stage(work, rows, day, correction)
             outcome = check_impressions(work, [day], reports, readmitted=staged)
-        elif readmitted_since(work.lake, [day]):  # a job that was killed did not come to it
+        elif _is_behind(work, day):  # a job that was killed did not come to it
             outcome = check_impressions(work, [day], reports)
     corrected = sum(count for _, count in touched)
     return ReadmittedDay(day, held, corrected, admitted, dict(broken), outcome)
+
+
+def _is_behind(work: Workspace, day: datetime.date) -> bool:
+    """Whether changes were published and the day with them was not."""
+    found = changes(work.schema, KnownLake(work.lake), IMPRESSIONS, day)
+    return any(one.input.startswith(READMITTED) for one in found)
 
 
 def _judged(work: Workspace, day: datetime.date, correction: Correction) -> DataFrame:

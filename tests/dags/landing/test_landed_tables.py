@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
-from ranking_landing import logs as ranking_logs
 from ranking_landing import tables
+from ranking_settings import logs as ranking_logs
 
 from features.datasets.landed_format import LandedFormat
 from features.datasets.landed_table import LandedTable

@@ -182,6 +182,28 @@ def test_what_was_deleted_or_corrected_is_not_read(spark, tmp_path, kind):
     assert [row[0] for row in found_of(frame)] == ["u0", "u2", "u3"]
 
 
+def test_only_a_day_of_which_a_commit_has_rows_is_found_to_have_changed(tmp_path, kind):
+    """Each look opens the newest version; a commit of another day changes no day before it."""
+    table = kind(tmp_path / "shop" / "impressions")
+    found = data_set(tmp_path, kind.form)
+
+    def inputs(day):
+        return Reader(found.schema, found.source).landed_inputs(place(tmp_path / "shop"), day)
+
+    table.append(rows_of(DAYS[0]))
+    table.append(rows_of(DAYS[1]))
+    before = [inputs(day) for day in DAYS[:2]]
+    assert before[0].keys() == {"landed", "source"}
+    assert before[0]["landed"] != before[1]["landed"]
+    table.append(rows_of(DAYS[2]))
+    assert [inputs(day) for day in DAYS[:2]] == before
+    table.append(rows_of(DAYS[1], count=2, first=50))
+    assert inputs(DAYS[0]) == before[0]
+    assert inputs(DAYS[1]) != before[1]
+    table.delete("user_id = 'u1'")
+    assert inputs(DAYS[0])["landed"] != before[0]["landed"]
+
+
 def test_a_day_has_landed_when_the_table_has_rows_of_it_or_of_a_later_one(spark, tmp_path, kind):
     table = kind(tmp_path / "shop" / "impressions")
     table.append(rows_of(DAYS[0]))

@@ -10,9 +10,10 @@ import pytest
 from support.labels.orders_log import DAYS, HOUR
 
 from features import __main__ as features_main
-from features.labels.stale import stale_by_events, stale_days
 from features.lake.lake import EXAMPLES, IMPRESSIONS
 from features.pipeline import jobs
+from features.provenance.known import KnownLake
+from features.provenance.staleness import stale_days
 from features.runbooks import RunbookError
 from features.schema import EXAMPLE_ID
 from features.validation.log_checks import check_mature_rates
@@ -22,6 +23,13 @@ DAY = datetime.timedelta(days=1)
 TABLES = ("user_state", "item_daily", EXAMPLES)
 MATURE = DAYS[:-2]
 """36 hours and 2 more after the last impression of a day, two other days are over."""
+
+
+def stale_of(shop) -> dict[str, list]:
+    found = defaultdict(list)
+    for one in stale_days(shop.schema, KnownLake(shop.work.lake)):
+        found[one.table].append(one.day)
+    return found
 
 
 def labels_of(shop) -> dict[int, int]:
@@ -126,7 +134,7 @@ def test_bad_events_go_to_quarantine_with_their_line_and_many_stop_the_day(shop)
 
 def test_a_corrected_file_of_events_names_the_days_that_it_touches(finished):
     shop = finished
-    assert stale_by_events(shop.work.lake, shop.schema) == {}
+    assert stale_of(shop) == {}
     before = shop.hashes(*TABLES)
     corrected = DAYS[2]
     fewer = [event for event in shop.orders if event[2] % (2 * HOUR)]
@@ -134,11 +142,10 @@ def test_a_corrected_file_of_events_names_the_days_that_it_touches(finished):
     shop.take([corrected])
     # 36 hours before an order of the day somebody may have seen the article.
     touched = {"user_state": DAYS[2:], "item_daily": DAYS[2:], EXAMPLES: MATURE}
-    assert stale_by_events(shop.work.lake, shop.schema) == touched
-    assert stale_days(shop.work.lake, shop.schema, DAYS[2:]).keys() == {EXAMPLES}
+    assert stale_of(shop) == touched
     shop.build(DAYS[2:])
     jobs.examples(shop.work, MATURE)
-    assert stale_by_events(shop.work.lake, shop.schema) == {}
+    assert stale_of(shop) == {}
     again = shop.hashes(*TABLES)
     assert again != before
     shop.build(DAYS[1:])
@@ -151,9 +158,11 @@ def test_impressions_that_land_again_may_be_nearer_to_an_event_of_an_earlier_one
     replaced = DAYS[2]
     rows = read([replaced]).drop(shop.schema.label.column).where("example_id % 2 = 0")
     shop.work.replace(rows, IMPRESSIONS, [replaced], keys=["timestamp", EXAMPLE_ID])
-    assert stale_by_events(shop.work.lake, shop.schema) == {EXAMPLES: MATURE}
+    touched = {"user_state": DAYS[2:], "item_daily": DAYS[2:], EXAMPLES: MATURE}
+    assert stale_of(shop) == touched
+    shop.build(DAYS[2:])
     jobs.examples(shop.work, MATURE)
-    assert stale_by_events(shop.work.lake, shop.schema) == {}
+    assert stale_of(shop) == {}
 
 
 def test_the_rate_of_a_later_label_is_judged_by_day(finished):

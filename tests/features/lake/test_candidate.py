@@ -7,6 +7,7 @@ from support.lake_rows import MONDAY, replaced, rows_of, struct_of, written
 
 from features.lake.candidate import Candidate, candidate, joined, manifest
 from features.lake.commit import ConflictError
+from features.lake.compact import compact
 from features.lake.day_rows import FileDescription
 from features.lake.snapshot import snapshot
 
@@ -30,7 +31,7 @@ def staged(lake, *days, who="new", **more) -> Candidate:
 
 def test_a_candidate_is_read_back_as_it_was_put_and_gives_way_to_the_next(anywhere):
     replaced(anywhere / "table", MONDAY, who="old")
-    first = staged(anywhere, MONDAY, built_on={MONDAY: 2})
+    first = staged(anywhere, MONDAY, made_of={MONDAY: {"code": "1"}})
     file = first.put(anywhere, [MONDAY, TUESDAY])
     assert candidate(anywhere, "table", [MONDAY, TUESDAY]) == first
     assert candidate(anywhere, "table", [MONDAY]) is None
@@ -59,7 +60,9 @@ def test_a_preview_shows_the_candidates_days_and_keeps_the_numbers_of_its_base(t
     replaced(root, MONDAY, TUESDAY, who="old")
     both = joined([staged(tmp_path, TUESDAY), staged(tmp_path, WEDNESDAY)])
     replaced(root, TUESDAY, who="other")
-    seen = snapshot(root).previewed(both.base, both.files, both.partitions())
+    inputs = {WEDNESDAY: {"code": "2"}}
+    seen = snapshot(root).previewed(both.base, both.files, both.partitions(), inputs)
+    assert (seen.made_of(TUESDAY), seen.made_of(WEDNESDAY)) == (None, {"code": "2"})
     assert rows_of(seen, MONDAY, TUESDAY, WEDNESDAY) == [("old", 2), ("new", 3), ("new", 3)]
     assert seen.partition(WEDNESDAY) == both.partitions()[1]
     assert seen.numbers([MONDAY, TUESDAY, WEDNESDAY]) == {MONDAY: 1, TUESDAY: 1, WEDNESDAY: 0}
@@ -67,13 +70,12 @@ def test_a_preview_shows_the_candidates_days_and_keeps_the_numbers_of_its_base(t
     assert snapshot(root).days == [MONDAY, TUESDAY]
 
 
-def test_a_day_keeps_the_number_that_the_day_before_had(tmp_path):
-    root = tmp_path / "table"
-    replaced(root, MONDAY)
-    staged(tmp_path, TUESDAY, built_on={TUESDAY: 1}).publish(tmp_path)
-    replaced(root, MONDAY)
-    found = snapshot(root)
-    assert (found.built_on(TUESDAY), found.built_on(MONDAY)) == (1, None)
-    assert found.numbers([MONDAY]) == {MONDAY: 2}
-    staged(tmp_path, TUESDAY, built_on={TUESDAY: 2}).publish(tmp_path)
-    assert snapshot(root).built_on(TUESDAY) == 2
+def test_a_day_says_what_its_rows_were_made_of_until_others_take_their_place(tmp_path):
+    root, inputs = tmp_path / "table", {"code": "1", f"other {MONDAY}": "a"}
+    both = joined([staged(tmp_path, MONDAY), staged(tmp_path, TUESDAY, made_of={TUESDAY: inputs})])
+    both.publish(tmp_path)
+    assert (snapshot(root).made_of(MONDAY), snapshot(root).made_of(TUESDAY)) == (None, inputs)
+    compact(root, [TUESDAY], metadata={})
+    assert snapshot(root).made_of(TUESDAY) == inputs
+    replaced(root, TUESDAY, rows=5)  # by a job that records nothing
+    assert snapshot(root).made_of(TUESDAY) is None

@@ -1,5 +1,7 @@
 """What a build has staged is judged before it is published: every table of it, or none."""
 
+import datetime
+
 import pytest
 
 from features.lake.candidate import manifest
@@ -41,14 +43,21 @@ def test_a_build_is_not_live_before_its_check_and_is_published_once(work, built,
 
 
 def test_a_check_without_a_build_of_exactly_its_days_names_the_command(work, built, tmp_path):
-    days = built.days[-2:]
+    tomorrow = built.days[-1] + datetime.timedelta(days=1)
+    days = [built.days[-1], tomorrow]
     with pytest.raises(RunbookError, match=r"no build of exactly these days waits") as raised:
         checks.check_features(work, days, tmp_path / "reports")
     line = f"python -m features build --dataset synthetic --date {days[0]} --to {days[1]}"
     assert str(raised.value).endswith(f"first run {line}")
-    jobs.build(work, built.landing, days)
-    with pytest.raises(RunbookError, match=f"features of {days[1]}: no build of exactly"):
-        checks.check_features(work, days[1:], tmp_path / "reports")
+    jobs.build(work, built.landing, built.days[-2:])
+    with pytest.raises(RunbookError, match=f"features of {tomorrow}: no build of exactly"):
+        checks.check_features(work, [tomorrow], tmp_path / "reports")
+
+
+def test_a_check_of_days_of_which_nothing_has_changed_has_nothing_to_do(work, built, tmp_path):
+    before = versions(work)
+    assert checks.check_features(work, built.days[-2:], tmp_path / "reports") == []
+    assert versions(work) == before
 
 
 def test_a_broken_critical_rule_leaves_every_table_as_it_was_and_the_candidate_listed(
@@ -137,19 +146,3 @@ def test_impressions_and_their_quarantine_are_listed_until_they_are_published(
     assert work.lake.candidate(IMPRESSIONS, [day]) is None
     work.lake.refresh()
     assert work.lake.snapshot(IMPRESSIONS).version == before + 1
-
-
-def test_days_that_do_not_follow_from_the_day_before_are_named(work, built, builds):
-    from features.labels.stale import stale_days
-
-    first, *later = built.days[-3:]
-    assert stale_days(work.lake, work.schema, built.days[-1:]) == {}
-    builds.publish(first)
-    both = {"user_state": later, "item_daily": later}
-    assert stale_days(work.lake, work.schema, [first]) == both
-    # A day after them does not hide that they are stale, and is stale itself.
-    tomorrow = later[-1] + (later[-1] - later[0])
-    found = stale_days(work.lake, work.schema, [tomorrow])
-    assert found == {table: [*later, tomorrow] for table in both}
-    builds.publish(*later)
-    assert stale_days(work.lake, work.schema, [tomorrow]) == {}

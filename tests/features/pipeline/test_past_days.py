@@ -11,7 +11,8 @@ from support.shop.land_shop import land_shop
 
 from features import __main__ as features_main
 from features.commands import COMMANDS
-from features.lake.lake import EXAMPLES, IMPRESSIONS, Lake
+from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake
+from features.lake.pins import put_pin
 from features.pipeline.ingestion.ingest import ingest
 from features.validation import checks
 from features.validation.due_steps import STEPS, due, mature
@@ -37,18 +38,27 @@ def test_days_that_are_not_there_are_made_from_the_first_step_that_is_missing(wo
 
 
 def test_what_lands_again_is_made_again_and_all_that_follows(work, built, tmp_path):
-    """A step counts only while nothing that it was made from is newer."""
+    """The same rows again lead to nothing; others make their day due, and what follows of them."""
     before, day, after = built.days[2:5]
     ingest(work, built.landing, [day])
+    checks.check_impressions(work, [day], tmp_path)
+    assert due(work.lake, work.schema, built.days) == []
+    raw = work.impressions([day], IMPRESSIONS_RAW)
+    work.replace(raw.where("example_id % 9 > 0"), IMPRESSIONS_RAW, [day], keys=["example_id"])
     assert due(work.lake, work.schema, [day]) == [*STEPS]
     assert due(work.lake, work.schema, [before, after]) == []
     checks.check_impressions(work, [day], tmp_path)
     assert due(work.lake, work.schema, [day]) == ["features", "examples"]
 
 
-def test_features_that_were_built_again_make_examples_and_later_days_due(work, built, builds):
+def test_features_that_were_built_again_make_later_days_due_where_they_are_others(
+    work, built, builds
+):
     before, day, after = built.days[2:5]
     builds.publish(day)
+    assert due(work.lake, work.schema, built.days) == []
+    moment = datetime.datetime(2025, 6, 1, tzinfo=datetime.UTC)
+    builds.publish(day, available_at=moment)
     assert due(work.lake, work.schema, [before]) == []
     assert due(work.lake, work.schema, [day]) == ["examples"]
     assert due(work.lake, work.schema, [after]) == ["features", "examples"]
@@ -85,6 +95,19 @@ def history(spark, tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.fixture
+def command(history, tmp_path, capsys):
+    """Runs another command on all days; returns its exit code and a part of its summary."""
+
+    def run(name: str, lake: str, *flags: str, key: str = "stale"):
+        where = ["--dataset=shop", f"--lake={tmp_path / lake}"]
+        span = [f"--date={DAYS[0]}", f"--to={DAYS[-1]}"]
+        code = features_main.main([name, *where, *span, *flags])
+        return code, json.loads(capsys.readouterr().out.splitlines()[-1])[key]
+
+    return run
+
+
 def hashes(folder: Path):
     lake = Lake(folder, "shop")
     tables = (IMPRESSIONS, "user_state", "item_daily", EXAMPLES)
@@ -113,6 +136,50 @@ def test_a_history_that_was_killed_goes_on_where_it_stopped(history, tmp_path, m
     assert history("chunks")[1]["days_made"] == dict.fromkeys(STEPS, 0)
     assert history("range")[1]["days_made"] == dict.fromkeys(STEPS, 4)
     assert hashes(tmp_path / "chunks") == hashes(tmp_path / "range")
+
+
+def test_only_what_a_landed_day_touches_is_made_again_and_equals_a_full_rebuild(
+    history, command, tmp_path
+):
+    """Skipped days are named; afterwards the lake is that of one who saw the new log alone."""
+    assert history("lake")[0] == 0
+    assert command("stale", "lake", "--check") == (0, [])
+    for name in ("ingest", "build", "examples"):
+        assert command(name, "lake", key="unchanged") == (0, [*map(str, DAYS)])
+    file = next((tmp_path / "landing" / "shop" / "impressions").glob(f"{DAYS[1]}.*"))
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:-7]))
+    code, stale = command("stale", "lake", "--check")
+    found = {(one["table"], one["day"]) for one in stale}
+    touched = {(IMPRESSIONS_RAW, str(DAYS[1])), (IMPRESSIONS, str(DAYS[1]))}
+    tables = ("user_state", "item_daily", EXAMPLES)
+    touched |= {(table, str(day)) for table in tables for day in DAYS[1:]}
+    assert (code, found) == (1, touched)
+    assert [one["input"] for one in stale[0]["reasons"]] == ["landed"]
+    code, summary = history("lake")
+    assert (code, summary["unchanged"]) == (0, [str(DAYS[0])])
+    assert summary["days_made"] == {"impressions": 1, "features": 3, "examples": 3}
+    assert command("stale", "lake", "--check") == (0, [])
+    history("anew")
+    assert hashes(tmp_path / "lake") == hashes(tmp_path / "anew")
+
+
+def test_a_day_that_landed_again_waits_where_it_was_learnt(history, command, tmp_path):
+    history("lake")
+    lake = Lake(tmp_path / "lake", "shop")
+    put_pin(lake.root, lake.snapshot(EXAMPLES), "2025-03-04", who="training")
+    file = next((tmp_path / "landing" / "shop" / "impressions").glob(f"{DAYS[1]}.*"))
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-7]))
+    before = lake.manifest(IMPRESSIONS_RAW, DAYS[1])
+    code, reason = command("ingest", "lake", key="error")
+    assert code == 1
+    assert "2025-03-04 has learnt examples of 3 days that follow" in reason
+    lake.refresh()
+    assert lake.manifest(IMPRESSIONS_RAW, DAYS[1]) == before
+    code, rules = command("ingest", "lake", "--again", key="reruns")
+    assert (code, rules[f"{IMPRESSIONS_RAW} {DAYS[1]}"]) == (0, "hold")
+    lake.refresh()
+    assert lake.manifest(IMPRESSIONS_RAW, DAYS[1]).rows == before.rows - 7
 
 
 def test_a_chunk_without_a_day_is_wrong_usage(capsys):

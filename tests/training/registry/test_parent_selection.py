@@ -199,3 +199,11 @@ def test_an_alias_leads_to_its_checkpoint_once_a_day(checkpoints, registry, tmp_
     with pytest.raises(SkippedError, match="has grown on 2025-01-06; a day after it may go on"):
         checkpoint_of_alias(*asked, day=day(6))
     assert checkpoint_of_alias(*asked, day=day(7)).name == "2025-01-06-grown-x"
+
+
+def test_after_a_backfill_what_has_learnt_its_days_is_no_parent(checkpoints):
+    asked = (recipe_of(SMALL), day(7), day(6))
+    assert checkpoints.parent_for(*asked).name == str(day(6))
+    assert checkpoints.parent_for(*asked, changed_since=day(4)).name == str(day(4))
+    assert checkpoints.parent_for(*asked, changed_since=day(9)).name == str(day(6))
+    assert checkpoints.parent_for(*asked, changed_since=day(1)) is None

@@ -1,0 +1,1 @@
+"""What each day of a table was made of, which days are stale since, and what may replace them."""
