@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from features.cli import CommandLine
 from features.commands import COMMANDS
+from features.erasure.commands import ERASURE_COMMANDS
 from features.history import history
 from features.quarantine.commands import QUARANTINE_COMMANDS
 
@@ -15,7 +16,7 @@ def command_line() -> CommandLine:
         "features",
         description="The data path of the ranker, one job a command.",
         epilog="Start with: python -m features fetch --dataset movielens-100k",
-        commands={**COMMANDS, "history": history, **QUARANTINE_COMMANDS},
+        commands={**COMMANDS, "history": history, **QUARANTINE_COMMANDS, **ERASURE_COMMANDS},
         quiet=("py4j", "great_expectations", "feast", "pyspark"),
     )
 

@@ -16,6 +16,7 @@ from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, READMITTED
 from features.pipeline.workspace import Workspace
 from features.places import Place
 from features.schema import EXAMPLE_ID
+from features.spark.erased_rows import without_erased
 
 
 def ingest(
@@ -27,6 +28,8 @@ def ingest(
 ) -> list[Partition]:
     """Write landed impressions and events of some days, typed, into the lake.
 
+    Rows of erased users up to their erasure are left out (``features.lake.erased``).
+
     Args:
         work: Session, schema and lake.
         landing: Where they have landed.
@@ -37,11 +40,13 @@ def ingest(
     reader, folder = reader_of(work.schema), landing / work.schema.name
     frame = reader.read_days(work.spark, folder, days)
     work.lake.note_read(reader.versions)
+    frame = without_erased(frame, work.lake.root, work.schema)
     corrected_at = _moments(work, days, IMPRESSIONS_RAW, available_at)
     keys = ["timestamp", EXAMPLE_ID]
     written = work.replace(frame, IMPRESSIONS_RAW, days, keys=keys, corrected_at=corrected_at)
     for label in work.schema.later_labels:
         events, table = reader.read_events(work.spark, label, folder, days), raw_events_table(label)
+        events = without_erased(events, work.lake.root, work.schema)
         corrected_at = _moments(work, days, table, available_at)
         keys = ["timestamp", *label.join]
         written += work.replace(events, table, days, keys=keys, corrected_at=corrected_at)
