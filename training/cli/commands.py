@@ -10,6 +10,7 @@ from features.datasets.catalog import schema_of
 from features.places import place
 from training.checkpoint.catalog import Checkpoints
 from training.cli.experiments import EXPERIMENTS
+from training.cli.forget import FORGET
 from training.cli.rank_requests import GrowthRank, TrainingRank
 from training.recipes import recipe_of, target_of
 from training.registry import parent_selection
@@ -179,5 +180,6 @@ COMMANDS: dict[str, Command] = {
     "family": _family,
     **EXPERIMENTS,
     "prune": _prune,
+    **FORGET,
 }
 """In the order of ``--help``."""
