@@ -111,7 +111,7 @@ def _problem(proof: "Proof") -> str:
 
 def _erasure(request: ForgetRequest) -> "Erasure":
     from features.erasure.forget import Erasure, Places
-    from features.erasure.marks import person_of
+    from features.erasure.person import person_of
     from features.prediction_log.settings import Logging, LogKey
 
     schema, logging = schema_of(request.dataset), Logging.from_environment()

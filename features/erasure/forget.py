@@ -18,12 +18,12 @@ from features.erasure.landed import landed_rows, pages_with
 from features.erasure.left import what_is_left
 from features.erasure.log_rows import LogMarks, erase_log
 from features.erasure.marks import (
-    Person,
     TableMarks,
     histories_of_users,
     is_key_of,
     keys_of_user,
 )
+from features.erasure.person import Person
 from features.erasure.proof import DONE, OPEN, LogProof, Proof, new_proof, proofs_of, put_proof
 from features.lake.erased import Erased, erased_user, hash_key, id_hash, put_erased
 from features.lake.lake import EXAMPLES

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from pyspark.sql import SparkSession
 
 from features.erasure import old_files, rows
-from features.erasure.marks import Person, TableMarks
+from features.erasure.marks import TableMarks
+from features.erasure.person import Person
 from features.erasure.proof import DayProof, Proof, TableProof
 from features.lake.commit import ConflictError
 from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, QUARANTINE, RUN

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features.datasets.readers import Reader, reader_of
-from features.erasure.marks import Person
+from features.erasure.person import Person
 from features.places import Place, arrow_file
 from features.schema import SOURCE_FILE, TableKind
 

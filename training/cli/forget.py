@@ -45,7 +45,7 @@ class ForgetRequest(ReadsLake):
 
 def forget(request: ForgetRequest) -> Summary:
     """Reset the user's row everywhere, and add to the proof what was done and what is left."""
-    from features.erasure.marks import person_of
+    from features.erasure.person import person_of
     from features.erasure.proof import read_proof
     from features.lake.erased import hash_key, id_hash
     from training.erasure.models import (
