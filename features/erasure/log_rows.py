@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from features.erasure.marks import Mask, TableMarks
 from features.erasure.old_files import delete_files, free_and_left
+from features.erasure.rows import row_group
 from features.lake.snapshot import open_table
 from features.places import Place, arrow_file
 from features.prediction_log.hashed_ids import IdHash
@@ -110,7 +111,7 @@ def _answers_in(files: object, path: str, marks: LogMarks) -> tuple[list[str], s
         names = file.schema_arrow.names
         columns = list(dict.fromkeys([_ANSWER, _KEY_ID, *marks.columns(names)]))
         for group in range(file.num_row_groups):
-            rows = file.read_row_group(group, columns=columns)
+            rows = row_group(file, group, columns)
             mask = marks.mask(rows.drop_columns([_ANSWER, _KEY_ID]))
             for places in marks.named_in(rows).values():
                 mask |= np.array([bool(one) for one in places], dtype=np.bool_)

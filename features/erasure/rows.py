@@ -71,11 +71,24 @@ def found_in(filesystem: object, path: str, marks: Marks) -> Found:
     with pq.ParquetFile(path, filesystem=filesystem) as file:
         columns = marks.columns(file.schema_arrow.names)
         for group in range(file.num_row_groups if columns else 0):
-            rows = file.read_row_group(group, columns=columns)
+            rows = row_group(file, group, columns)
             mask = marks.mask(rows)
             named = marks.named_in(rows)
             total += Found(int(mask.sum()), int((_is_named(named, len(rows)) & ~mask).sum()))
     return total
+
+
+def row_group(file: pq.ParquetFile, group: int, columns: Sequence[str]) -> pa.Table:
+    """Columns of a row group; texts as Arrow's functions take them, whoever has written the file.
+
+    delta-rs writes texts as views when it deletes rows or joins files, which many cannot read.
+    """
+    rows = file.read_row_group(group, columns=list(columns))
+    fields = [
+        field.with_type(pa.string()) if pa.types.is_string_view(field.type) else field
+        for field in rows.schema
+    ]
+    return rows.cast(pa.schema(fields))
 
 
 def rows_of(found: Snapshot, days: Sequence[datetime.date], marks: Marks) -> list[pa.Table]:

@@ -100,7 +100,8 @@ def _erase_sqlite(
         if name != CHANGES:
             keys |= _naming(user, connection, name)
         if keys:
-            found[name.removeprefix(f"{PROJECT}_")] = len(keys)
+            shown = name if name == CHANGES else name.removeprefix(f"{PROJECT}_")
+            found[shown] = len(keys)
         if keys and not dry_run:
             _delete(connection, name, sorted(keys))
     if not dry_run:
