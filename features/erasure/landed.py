@@ -15,6 +15,8 @@ from features.schema import SOURCE_FILE, TableKind
 
 _PAGES = (".html", ".json", ".csv", ".md")
 _LARGEST_PAGE = 64 * 2**20
+_FIRST_DAY = datetime.date(1970, 1, 2)
+"""No row is older, and engines that count nanoseconds have it."""
 
 
 def landed_rows(
@@ -30,7 +32,7 @@ def landed_rows(
         session: Starts Spark; it is not, where nothing has landed.
     """
     reader, folder = reader_of(person.schema), landing / person.schema.name
-    paths = reader.landed_since(folder, datetime.date.min)
+    paths = reader.landed_since(folder, _FIRST_DAY)
     if not paths:
         return {}
     found: dict[str, int] = {}

@@ -40,7 +40,7 @@ class UserRow(NamedTuple):
 class _Piece(NamedTuple):
     """A part of a tensor, as a file has it."""
 
-    index: MetadataIndex
+    key: MetadataIndex
     file: str
     offset: int
     length: int
@@ -86,7 +86,7 @@ def reset_row(checkpoint: Checkpoint, schema: Schema, user_id: int | str) -> dic
         content = _reset(checkpoint.tensors, metadata, piece, rows, recipe) if rows else None
         if content is not None:
             changed[piece] = content
-            counts[piece.index.fqn] = counts.get(piece.index.fqn, 0) + len(rows)
+            counts[piece.key.fqn] = counts.get(piece.key.fqn, 0) + len(rows)
     if changed:
         _replace(checkpoint, metadata, changed)
     return counts
@@ -108,32 +108,32 @@ def first_values(table: str, row: int, num_columns: int, recipe: Recipe) -> Tens
 
 def _pieces(metadata: Metadata) -> Iterator[_Piece]:
     """All pieces, in the order in which they lie in their files."""
-    items = sorted(
-        metadata.storage_data.items(), key=lambda one: (one[1].relative_path, one[1].offset)
-    )
-    for index, info in items:
-        yield _Piece(index, info.relative_path, info.offset, info.length)
+    found = [
+        _Piece(key, info.relative_path, info.offset, info.length)
+        for key, info in metadata.storage_data.items()
+    ]
+    yield from sorted(found, key=lambda piece: (piece.file, piece.offset))
 
 
 def _rows_in(
     metadata: Metadata, piece: _Piece, schema: Schema, user_id: int | str
 ) -> dict[int, UserRow]:
     """Rows of a piece that are the user's, by their place in the piece."""
-    name = piece.index.fqn
+    name = piece.key.fqn
     whole = metadata.state_dict_metadata[name]
     table = table_of(name)
     if not table or not isinstance(whole, TensorStorageMetadata) or not whole.size:
         return {}
-    weight = metadata.state_dict_metadata[_weight_of(name)]
-    user = row_of_user(schema, user_id, weight.size[0])
+    num_rows, _ = _size_of_weight(metadata, name)
+    user = row_of_user(schema, user_id, num_rows)
     if user is None or user.table != table:
         return {}
-    offset = piece.index.offset[0] if piece.index.offset else 0
+    offset = piece.key.offset[0] if piece.key.offset else 0
     size = next(
-        one.sizes[0] for one in whole.chunks if one.offsets == (piece.index.offset or one.offsets)
+        one.sizes[0] for one in whole.chunks if one.offsets == (piece.key.offset or one.offsets)
     )
     # Of moments, the shards of columns lie one behind the other.
-    everywhere = range(user.number, whole.size[0], weight.size[0])
+    everywhere = range(user.number, whole.size[0], num_rows)
     return {row - offset: user for row in everywhere if offset <= row < offset + size}
 
 
@@ -143,6 +143,14 @@ def _weight_of(name: str) -> str:
     return f"model.embeddings.{name[begin:].split('.weight')[0]}.weight"
 
 
+def _size_of_weight(metadata: Metadata, name: str) -> tuple[int, int]:
+    """Rows and columns of the table that a tensor belongs to."""
+    found = metadata.state_dict_metadata[_weight_of(name)]
+    assert isinstance(found, TensorStorageMetadata), found
+    rows, columns = found.size
+    return rows, columns
+
+
 def _reset(
     folder: Place, metadata: Metadata, piece: _Piece, rows: Mapping[int, UserRow], recipe: Recipe
 ) -> bytes | None:
@@ -150,12 +158,12 @@ def _reset(
     with (folder / piece.file).open("rb") as file:
         file.seek(piece.offset)
         tensor = torch.load(io.BytesIO(file.read(piece.length)), weights_only=True)
-    is_weight = piece.index.fqn == _weight_of(piece.index.fqn)
+    is_weight = piece.key.fqn == _weight_of(piece.key.fqn)
     before = tensor.clone()
     for place, user in rows.items():
         if is_weight:
-            num_columns = metadata.state_dict_metadata[piece.index.fqn].size[1]
-            first_column = piece.index.offset[1] if piece.index.offset else 0
+            _, num_columns = _size_of_weight(metadata, piece.key.fqn)
+            first_column = piece.key.offset[1] if piece.key.offset else 0
             values = first_values(user.table, user.number, num_columns, recipe)
             tensor[place] = values[0, first_column : first_column + tensor.shape[1]].to(
                 tensor.dtype
@@ -202,8 +210,8 @@ def _copied(
             new.write(part)
             digest.update(part)
             position += len(part)
-        info = metadata.storage_data[piece.index]
-        metadata.storage_data[piece.index] = dataclasses.replace(
+        info = metadata.storage_data[piece.key]
+        metadata.storage_data[piece.key] = dataclasses.replace(
             info, offset=start, length=position - start
         )
     return digest.hexdigest()

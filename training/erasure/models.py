@@ -95,7 +95,8 @@ def erase_artifacts(
         planned: By version the hash that its golden request gets; a killed run's, and this one's.
         note: Called when an entry of ``planned`` is new.
     """
-    removed, left = {}, []
+    removed: dict[str, int] = {}
+    left: list[Left] = []
     for folder in versions(models.artifacts / models.schema.name):
 
         def keep(digest: str, version: str = folder.name) -> None:
