@@ -7,6 +7,7 @@ from features.backfill.history import history
 from features.backfill.stale import stale
 from features.cli import CommandLine
 from features.commands import COMMANDS
+from features.erasure.commands import ERASURE_COMMANDS
 from features.parity.commands import PARITY_COMMANDS
 from features.quarantine.commands import QUARANTINE_COMMANDS
 
@@ -23,6 +24,7 @@ def command_line() -> CommandLine:
             "stale": stale,
             **QUARANTINE_COMMANDS,
             **PARITY_COMMANDS,
+            **ERASURE_COMMANDS,
         },
         quiet=("py4j", "great_expectations", "feast", "pyspark"),
     )

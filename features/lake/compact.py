@@ -38,9 +38,7 @@ def compact(root: Place, days: Sequence[datetime.date], *, metadata: Metadata) -
 
 
 def _merged(found: Snapshot, day: datetime.date) -> WrittenFile:
-    part = found.partition(day)
-    corrected_at = {day: part.corrected_at} if part.corrected_at else {}
-    description = FileDescription(part.fingerprint, corrected_at)
+    description = FileDescription.of(found.partition(day))
     with contextlib.ExitStack() as stack:
         files = [
             stack.enter_context(pq.ParquetFile(path, filesystem=found.filesystem))

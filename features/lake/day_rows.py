@@ -5,7 +5,7 @@ import datetime
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 FOOTER = b"ranking"
 """Key in a file's footer; its value describes the file's rows as JSON."""
@@ -26,6 +26,9 @@ class Partition:
     """Of the schema by which the rows were made; empty where that is not known."""
     corrected_at: datetime.datetime | None = None
     """Of impressions that were landed again after they had been used: from when they count."""
+    stands_for: str = ""
+    """Hash of the rows before those of erased users were taken out, of which others were made;
+    empty: nothing was taken out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,18 @@ class FileDescription:
         default_factory=dict
     )
     """Of days whose rows replace others that were used, from when they count."""
+    stands_for: Mapping[datetime.date, str] = dataclasses.field(default_factory=dict)
+    """Of days from which rows of erased users were taken out, the hash before."""
+
+    @classmethod
+    def of(cls, part: Partition) -> "FileDescription":
+        """What the files of a day say that is written anew with what it has."""
+        day = part.day
+        return cls(
+            part.fingerprint,
+            {day: part.corrected_at} if part.corrected_at else {},
+            {day: part.stands_for} if part.stands_for else {},
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +78,7 @@ class WrittenFile:
             hash_xor=self.hash_xor,
             fingerprint=description.fingerprint,
             corrected_at=moment.isoformat() if moment else None,
+            stands_for=description.stands_for.get(self.day, ""),
         )
         return json.dumps(said).encode()
 
@@ -74,6 +90,8 @@ class _Footer(TypedDict):
     hash_xor: int
     fingerprint: str
     corrected_at: str | None
+    stands_for: NotRequired[str]
+    """Not in files of earlier versions."""
 
 
 def partition_of(
@@ -95,6 +113,7 @@ def partition_of(
         hashlib.sha256(text.encode()).hexdigest()[:16],
         description.fingerprint,
         description.corrected_at.get(day),
+        description.stands_for.get(day, ""),
     )
 
 
@@ -104,7 +123,9 @@ def partition_from_footers(table: str, day: datetime.date, footers: Sequence[byt
     first: _Footer = json.loads(footers[0])
     moment = first["corrected_at"]
     corrected_at = {day: datetime.datetime.fromisoformat(moment)} if moment else {}
-    return partition_of(table, day, files, FileDescription(first["fingerprint"], corrected_at))
+    stands_for = {day: before} if (before := first.get("stands_for")) else {}
+    description = FileDescription(first["fingerprint"], corrected_at, stands_for)
+    return partition_of(table, day, files, description)
 
 
 def written_file(day: datetime.date, footer: bytes) -> WrittenFile:

@@ -69,9 +69,7 @@ def write_frame(
         files_per_day: Files of each day, each written by a task of its own.
         description: What the files say of their rows.
     """
-    columns = sorted(name for name in frame.columns if name not in (DAY, *SOURCE))
-    row = F.xxhash64(*(F.col(name) for name in columns))
-    hashed = frame.withColumn(ROW_HASH, row).withColumn(MIXED_HASH, F.xxhash64(F.col(ROW_HASH)))
+    hashed = _hashed(frame)
     first, num_days = min(days), (max(days) - min(days)).days + 1
     # A task costs more than a small day: no more of them than Spark makes of a shuffle.
     partitions = int(frame.sparkSession.conf.get("spark.sql.shuffle.partitions") or 0)
@@ -92,6 +90,36 @@ def write_frame(
     ]
     empty = [day for day in days if day not in {file.day for file in files}]
     return files + [_write_empty(root, frame.schema, day, description) for day in empty]
+
+
+def _hashed(frame: DataFrame, *others: str) -> DataFrame:
+    """Rows with their hashes, which depend on all columns but ``others`` and where they landed."""
+    columns = sorted(name for name in frame.columns if name not in (DAY, *SOURCE, *others))
+    row = F.xxhash64(*(F.col(name) for name in columns))
+    return frame.withColumn(ROW_HASH, row).withColumn(MIXED_HASH, F.xxhash64(F.col(ROW_HASH)))
+
+
+def hash_sums(
+    spark: SparkSession, tables: Sequence[pa.Table], struct: StructType
+) -> list[tuple[int, int]]:
+    """What rows add to the sums in a footer: for each table the sum, and the exclusive or.
+
+    Args:
+        spark: The session.
+        tables: Rows as they are in files, without ``day``; few enough for this process.
+        struct: Their columns.
+    """
+    numbers = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    rows = pa.concat_tables(table.select(struct.fieldNames()) for table in tables)
+    rows = rows.append_column(_PART, pa.array(numbers))
+    with_part = StructType([*struct.fields]).add(_PART, "long")
+    hashed = _hashed(spark.createDataFrame(rows, with_part), _PART)
+    found = hashed.select(_PART, ROW_HASH, MIXED_HASH).toArrow().to_pydict()
+    sums = [[0, 0] for _ in tables]
+    for part, of_row, mixed in zip(*found.values(), strict=True):
+        sums[part][0] += of_row
+        sums[part][1] ^= mixed
+    return [(total, mixed) for total, mixed in sums]
 
 
 def _write_empty(

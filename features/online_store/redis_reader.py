@@ -106,7 +106,7 @@ class RedisRows(OnlineRows):
     def _keys(self, of: str, most: int) -> list[bytes]:
         entity = self._schema.key(of)
         prefix, suffix = key_prefix(entity.name, entity.dtype), self._project.encode()
-        pattern = _literally(prefix) + b"*" + _literally(suffix)
+        pattern = literally(prefix) + b"*" + literally(suffix)
         found: dict[bytes, None] = {}
         client = redis.Redis(connection_pool=self._pool)
         # A scan may name a key twice.
@@ -186,6 +186,6 @@ def _columns(
     return with_earlier(table, newest_columns(table, values, events, created), packed, since=since)
 
 
-def _literally(text: bytes) -> bytes:
+def literally(text: bytes) -> bytes:
     """A pattern that matches only this text."""
     return re.sub(rb"([\\*?\[\]^-])", rb"\\\1", text)

@@ -21,6 +21,7 @@ from features.pipeline.workspace import Workspace
 from features.places import Place
 from features.provenance.inputs import fingerprint_of
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, Schema, TableKind
+from features.spark.erased_rows import without_erased
 from features.spark.session import feature_struct
 
 
@@ -46,6 +47,7 @@ def stage_attributes(
     schema, lake, name = work.schema, work.lake, table.name
     reader = reader_of(schema)
     landed = reader.read_attributes(work.spark, landing / schema.name, table)
+    landed = without_erased(landed, work.lake.root, schema, have_moments=False)
     lake.note_read(reader.versions)
     known, last = lake.days(name), days[-1]
     current = fingerprint_of(schema, name)

@@ -12,7 +12,7 @@ import functools
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -29,6 +29,7 @@ NAME = "predictions"
 """Of the table's folder, below that of the data set."""
 _TRIES = 20
 _COMMIT_TRIES = 20
+_ANSWERS_AT_ONCE = 500
 _LOOKED_BACK = 1000
 """Newest commits among which one is looked for that may have counted before its error."""
 _PROPERTIES = {
@@ -164,6 +165,21 @@ def tidy(root: Place, *, until: datetime.date, keep_days: int, grace_hours: int)
         expired_files=expired["num_removed_files"],
         deleted=vacuum(root, hours=grace_hours),
     )
+
+
+def delete_answers(table: DeltaTable, answers: Sequence[str]) -> None:
+    """Remove all rows of some answers; the files before stay until a vacuum.
+
+    Raises:
+        OSError: Others commit all the time.
+    """
+    for start in range(0, len(answers), _ANSWERS_AT_ONCE):
+        some = answers[start : start + _ANSWERS_AT_ONCE]
+        quoted = ", ".join("'" + one.replace("'", "''") + "'" for one in some)
+        delete = functools.partial(
+            table.delete, f"answer_id IN ({quoted})", writer_properties=_WRITER
+        )
+        _until_committed(table, delete)
 
 
 def _appended(table: DeltaTable, rows: pa.Table, properties: CommitProperties) -> None:

@@ -92,4 +92,5 @@ class KnownDays:
 def made_of_partition(part: Partition, inputs: Inputs | None) -> Made:
     """A day as its files and the log say."""
     since = f" since {part.corrected_at.isoformat()}" if part.corrected_at else ""
-    return Made(part.content_hash + since, part.fingerprint, inputs)
+    # What was made of rows that were erased since then is not stale: they are not to come back.
+    return Made((part.stands_for or part.content_hash) + since, part.fingerprint, inputs)

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from features.datasets.readers import reader_of
 from features.labels.events import events_table
+from features.lake.erased import erased_users
 from features.lake.lake import IMPRESSIONS, ONE_DAY
 from features.online_store.feast_store import open_store, write
 from features.pipeline.aggregates import label_delay_days, midnight, newest_rows, union
@@ -27,6 +28,7 @@ from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace, require_day_before
 from features.places import Place
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, TableKind
+from features.spark.erased_rows import without_erased
 from features.validation.row_rules import Check, impression_rules
 
 logger = logging.getLogger(__name__)
@@ -107,7 +109,7 @@ class LandedUsers:
     def poll(self, clock: Clock) -> Batch | None:
         """The rows to offer since the last poll; None where there are none."""
         self._work.lake.refresh()
-        # A call keeps the session alive: a Spark server drops sessions that are idle for minutes.
+        # Keeps the session alive: a Spark server drops sessions that are idle for minutes.
         self._num_partitions = int(self._work.spark.conf.get(_PARTITIONS) or 1)
         first_day = self._fixed_day or self._day_after_builds()
         basis = self._basis_of(first_day)
@@ -145,7 +147,7 @@ class LandedUsers:
         read = (IMPRESSIONS, *map(events_table, self._work.schema.later_labels))
         days = self._unlabelled_days(first_day)
         logs = (lake.version(table, day) for table in read for day in days)
-        return (first_day, *versions, *logs)
+        return (first_day, *versions, *logs, *erased_users(lake.root))
 
     def _labels_known_until(self, first_day: datetime.date) -> datetime.datetime:
         """Up to when rows can be true: after it an event may count that has not landed."""
@@ -187,6 +189,7 @@ class LandedUsers:
         reader = reader_of(self._work.schema)
         try:
             raw = reader.read_parts(self._work.spark, self._landing, paths)
+            raw = without_erased(raw, self._work.lake.root, self._work.schema)
             # A data file of a table may have rows of days that are built.
             raw = raw.where(F.col(DAY) >= F.lit(self._first_day))
             for rule in impression_rules(self._work.schema):

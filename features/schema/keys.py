@@ -27,6 +27,19 @@ def pair_key(first: int | str | None, second: int | str | None) -> str | None:
     return SEPARATOR.join(_escaped(str(value)) for value in (first, second))
 
 
+def parts_of_key(key: str) -> list[str]:
+    """The texts of the two values that ``pair_key`` has made a key of."""
+    parts, position = [""], 0
+    while position < len(key):
+        if key[position] == SEPARATOR:
+            parts.append("")
+        else:
+            position += key[position] == ESCAPE
+            parts[-1] += key[position]
+        position += 1
+    return parts
+
+
 def _escaped(text: str) -> str:
     return text.replace(ESCAPE, ESCAPE + ESCAPE).replace(SEPARATOR, ESCAPE + SEPARATOR)
 

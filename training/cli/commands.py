@@ -10,6 +10,7 @@ from features.datasets.catalog import schema_of
 from features.places import place
 from training.checkpoint.catalog import Checkpoints
 from training.cli.experiments import EXPERIMENTS
+from training.cli.forget import FORGET
 from training.cli.monitoring import MONITORING
 from training.cli.rank_requests import GrowthRank, TrainingRank
 from training.recipes import recipe_of, target_of
@@ -181,5 +182,6 @@ COMMANDS: dict[str, Command] = {
     **MONITORING,
     **EXPERIMENTS,
     "prune": _prune,
+    **FORGET,
 }
 """In the order of ``--help``."""

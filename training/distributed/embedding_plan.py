@@ -152,7 +152,7 @@ def fill_tables(model: DistributedModelParallel, recipe: Recipe) -> None:
         if not table:
             continue
         for part, offsets in _parts(value):
-            _fill(
+            fill_part(
                 part,
                 seed=recipe.training.seed,
                 table=table,
@@ -163,7 +163,7 @@ def fill_tables(model: DistributedModelParallel, recipe: Recipe) -> None:
 
 
 @torch.no_grad()
-def _fill(
+def fill_part(
     part: Tensor,
     *,
     seed: int,

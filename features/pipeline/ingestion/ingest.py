@@ -19,6 +19,7 @@ from features.places import Place
 from features.provenance.inputs import raw_tables
 from features.provenance.landed import landed_below
 from features.schema import EXAMPLE_ID
+from features.spark.erased_rows import without_erased
 
 
 def ingest(
@@ -45,6 +46,8 @@ def stage_landed(
 ) -> list[Candidate]:
     """Stage landed impressions and events of some days, typed.
 
+    Rows of erased users up to their erasure are left out (``features.lake.erased``).
+
     Args:
         work: Session, schema and lake.
         landing: Where they have landed.
@@ -63,6 +66,7 @@ def stage_landed(
     work.lake.note_read(reader.versions)
     staged = []
     for table, frame, keys in frames:
+        frame = without_erased(frame, work.lake.root, work.schema)
         moments = _moments(work, days, table, available_at)
         one = work.stage(frame, table, days, keys=["timestamp", *keys], corrected_at=moments)
         made_of = {day: {**one.made_of[day], **found[table, day]} for day in days}

@@ -1,0 +1,60 @@
+"""Whether a model should be trained from scratch, because of what was erased since it was."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from features.lake.erased import erased_users
+from features.lake.snapshot import snapshot
+from features.places import Place
+from training.checkpoint.catalog import Checkpoint
+
+EXAMPLES = "examples"
+
+
+class Verdict(TypedDict):
+    """The rule, its number and what follows."""
+
+    erased_examples: int
+    """Since the newest training from scratch, of all users."""
+    share_percent: float
+    """Of the examples that there are and were."""
+    limit_percent: float
+    retrain: str
+    """``now``, ``scheduled`` or ``no``."""
+    text: str
+
+
+def verdict(lake: Place, checkpoints: Sequence[Checkpoint], *, limit_percent: float) -> Verdict:
+    """Judge by the examples that were erased after the newest training from scratch.
+
+    That training read a version of the examples; an erasure has noted from which version on its
+    rows are gone.
+
+    Args:
+        lake: The tables of the data set.
+        checkpoints: Those that are there.
+        limit_percent: Share of the examples above which to train from scratch at once.
+    """
+    fresh = [
+        one.manifest.table_versions.get(EXAMPLES, -1)
+        for one in checkpoints
+        if one.manifest.parent is None and one.manifest.growth is None
+    ]
+    since = max(fresh, default=-1)
+    erased = sum(one.examples for one in erased_users(lake) if one.examples_version > since)
+    total = erased + snapshot(lake / EXAMPLES).num_rows
+    share = 100 * erased / total if total else 0.0
+    retrain = "no" if not erased else "now" if share > limit_percent else "scheduled"
+    said = {
+        "no": "nothing was erased since the newest training from scratch",
+        "now": "train from scratch now",
+        "scheduled": "the next training from scratch, whenever it is, is enough",
+    }
+    return Verdict(
+        erased_examples=erased,
+        share_percent=round(share, 4),
+        limit_percent=limit_percent,
+        retrain=retrain,
+        text=f"{share:.4g} % of the examples erased since then (limit {limit_percent:g} %): "
+        f"{said[retrain]}",
+    )
