@@ -24,6 +24,7 @@ from typing import cast
 import ranking_alerts
 import ranking_assets as assets
 import ranking_lease as leases
+import ranking_lineage as lineage
 from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.exceptions import (
     AirflowException,
@@ -147,7 +148,11 @@ class JobOperator(BaseOperator):
             command=self.command,
             arguments=tuple(argument for argument in self.arguments if argument),
             size=self.size,
-            environment={"RANKING_RUN": f"{ti.dag_id}/{ti.run_id}", "RANKING_LEASE": str(lease)},
+            environment={
+                "RANKING_RUN": f"{ti.dag_id}/{ti.run_id}",
+                "RANKING_LEASE": str(lease),
+                **lineage.parents(ti),
+            },
         )
         if assets.LAUNCHER == "process":
             self.launcher = ProcessLauncher(spec, on_line=self.log.info)

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 from features.cli import Command, FailedError, SkippedError, Summary
 from features.datasets.catalog import PUSH, data_set_of, has_push, names, schema_of
-from features.places import place
+from features.lineage import observed
+from features.lineage.retention import remove_events
+from features.places import place, uri
 from features.requests import (
     ApplyRequest,
     BuildRequest,
@@ -36,6 +38,7 @@ from features.schema_commands import SCHEMA_COMMANDS
 if TYPE_CHECKING:
     from features.lake.day_rows import Partition
     from features.pipeline.workspace import Workspace
+    from features.validation.outcome import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +85,8 @@ def _validate(request: ValidateRequest) -> Summary:
         "reported": [f"{o.table}: {sentence}" for o in outcomes for sentence in o.reported],
         "report": page,
     }
+    for outcome in outcomes:
+        _note_checked(work, outcome)
     critical = [f"{o.table}: {sentence}" for o in outcomes for sentence in o.critical]
     if critical:
         candidates = {o.table: {"manifest": o.candidate, "files": o.files} for o in outcomes}
@@ -90,6 +95,17 @@ def _validate(request: ValidateRequest) -> Summary:
         reason += f"; nothing was published, the candidate stays: {listed}"
         raise FailedError(reason, {**summary, "critical": critical, "candidates": candidates})
     return summary
+
+
+def _note_checked(work: "Workspace", outcome: "Outcome") -> None:
+    """Say for the job's lineage which rules rows broke; a table that was stopped is not written."""
+    broken = {rule: f"{rows} rows" for rule, rows in outcome.broken_rules.items()}
+    for sentence in outcome.critical:
+        rule, _, seen = sentence.partition(": ")
+        broken[rule] = seen
+    note = observed.read if outcome.critical else observed.wrote
+    where = uri(work.lake.root / outcome.table)
+    note(observed.Dataset(where=where, broken_rules=broken))
 
 
 def _build(request: BuildRequest) -> Summary:
@@ -209,7 +225,8 @@ def _prune(request: PruneRequest) -> Summary:
         keep_days=request.keep_days,
         grace_hours=request.grace_hours,
     )
-    return {"removed": removed}
+    first = request.date - datetime.timedelta(days=request.keep_days)
+    return {"removed": removed, "removed_events": remove_events(first)}
 
 
 def _tables(request: TablesRequest) -> Summary:

@@ -17,7 +17,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
@@ -34,6 +34,7 @@ from features.lake.snapshot import (
     snapshot,
     span,
 )
+from features.lineage import observed
 from features.places import Place, arrow_file, uri
 from features.schema import DAY
 
@@ -124,7 +125,9 @@ def commit(
             failed: Exception = error
             time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
         else:
-            return snapshot(root).version
+            version = snapshot(root).version
+            _note_output(root, version, struct, base, metadata)
+            return version
     raise OSError(f"{root}: not committed in {_TRIES} tries, the last: {failed}") from failed
 
 
@@ -224,6 +227,26 @@ def _write(
     replaced = [(DAY, "in", [day.isoformat() for day in days])]
     table.create_write_transaction(
         [*adds], "overwrite", schema, [DAY], replaced, commit_properties=properties
+    )
+
+
+def _note_output(
+    root: Place,
+    version: int,
+    struct: str,
+    days: Iterable[datetime.date],
+    metadata: Metadata,
+) -> None:
+    """Say for the job's lineage what was committed."""
+    hashes, rows = metadata.get("content_hashes"), metadata.get("rows")
+    by_day = {
+        day: observed.DayRows(hashes[str(day)], rows[str(day)])
+        if isinstance(hashes, Mapping) and isinstance(rows, Mapping)
+        else observed.DayRows()
+        for day in days
+    }
+    observed.wrote(
+        observed.Dataset(where=uri(root), version=str(version), struct=struct, days=by_day)
     )
 
 

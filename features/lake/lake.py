@@ -105,6 +105,8 @@ class Lake:
         """Rows of some partitions, with a ``day`` column; an empty frame for no partitions."""
         found = self.snapshot(table)
         self._read[table] = found.version
+        days = list(days)
+        found.note_read(days)
         files = [(day, path) for day in days for path in found.files(day)]
         return read_files(spark, found.root, files, struct)
 

@@ -13,6 +13,7 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from features.lake.day_rows import FOOTER, Partition, WrittenFile, partition_from_footers
+from features.lineage import observed
 from features.places import Place, arrow_file, is_local, uri
 from features.schema import DAY
 
@@ -163,8 +164,26 @@ class Snapshot:
             self._metadata[path] = pq.read_metadata(path, filesystem=self.filesystem)
         return self._metadata[path]
 
+    def note_read(self, days: Sequence[datetime.date]) -> None:
+        """Say for the job's lineage that rows of these days are read."""
+        there = [day for day in days if self.files(day)]
+        if there and observed.is_observing():
+            known = {day: part for day, part in self._partitions.items() if day in there}
+            by_day = {day: observed.DayRows() for day in there} | {
+                day: observed.DayRows(part.content_hash, part.rows) for day, part in known.items()
+            }
+            observed.read(
+                observed.Dataset(
+                    where=uri(self.root),
+                    version=str(self.version),
+                    struct=self.schema_json,
+                    days=by_day,
+                )
+            )
+
     def read(self, day: datetime.date, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of a day in Arrow, file by file in the order of ``files``, without ``day``."""
+        self.note_read([day])
         tables = []
         for path in self.files(day):
             with pq.ParquetFile(path, filesystem=self.filesystem) as file:
