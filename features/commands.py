@@ -98,14 +98,13 @@ def _validate(request: ValidateRequest) -> Summary:
 
 
 def _note_checked(work: "Workspace", outcome: "Outcome") -> None:
-    """Say for the job's lineage which rules rows broke; a table that was stopped is not written."""
+    """Say for the job's lineage which rules the rows broke that it has read."""
     broken = {rule: f"{rows} rows" for rule, rows in outcome.broken_rules.items()}
     for sentence in outcome.critical:
         rule, _, seen = sentence.partition(": ")
         broken[rule] = seen
-    note = observed.read if outcome.critical else observed.wrote
     where = uri(work.lake.root / outcome.table)
-    note(observed.Dataset(where=where, broken_rules=broken))
+    observed.read(observed.Dataset(where=where, broken_rules=broken))
 
 
 def _build(request: BuildRequest) -> Summary:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from features.options import OfDataset, count, folder, from_flags, local_folder, option, whole
-from features.places import Place, place
+from features.places import Place
 from training.checkpoint.catalog import CONTROL, GROWN, IMMATURE
 from training.config.recipe import DenseParallelism, Precision, Recipe
 from training.recipes import RECIPES, USUAL, recipe_of
@@ -298,23 +298,3 @@ def _replaced(config: _Config, **changes: object) -> _Config:
     known = {name: value for name, value in changes.items() if value is not None}
     replaced: _Config = dataclasses.replace(config, **known)
     return replaced
-
-
-@from_flags
-class ExplainRequest(_OfArtifacts, _OfCheckpoints, ReadsLake):
-    """Say which rows made a score, from an answer of the prediction log.
-
-    Prints the answer, its version, the days that this has learnt, the feature rows that were read,
-    and the landed rows behind them: counted, held in quarantine or re-admitted.
-    """
-
-    answer: str = option("`answer_id` of the response", metavar="ANSWER_ID")
-    log: Place | None = option(
-        "folder of the prediction logs (else RANKING_LOG_FOLDER)",
-        parse=place,
-        metavar="DIR",
-        default=None,
-    )
-    landing: Place = folder("landing", "where the log lands, one file a day")
-    item: str = option("of the answer (else the first by rank)", default="")
-    rows: int = option("most candidates and impressions to list", parse=count, default=20)

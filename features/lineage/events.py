@@ -19,7 +19,7 @@ from openlineage.client.event_v2 import (
 from openlineage.client.naming.dataset import S3, LocalFileSystem
 
 from features.lineage import facets
-from features.lineage.observed import Dataset, Kind, Observed
+from features.lineage.observed import Dataset, ModelFacts, Observed
 from features.lineage.settings import DEFAULT_NAMESPACE, NAMESPACE
 
 PARENT, ROOT_PARENT = "OPENLINEAGE_PARENT_ID", "OPENLINEAGE_ROOT_PARENT_ID"
@@ -70,6 +70,7 @@ def event(
         error: Why it failed; empty: it did not.
         skipped: Why there was nothing to do; empty: there was.
     """
+    facet_v2.set_producer(facets.PRODUCER)
     said: dict[str, facet_v2.RunFacet] = dict(_run_facets(job))
     if error:
         said["errorMessage"] = facet_v2.error_message_run.ErrorMessageRunFacet(error, "PYTHON")
@@ -157,6 +158,8 @@ def _input(dataset: Dataset) -> InputDataset:
     if rows is not None:
         quality = facet_v2.data_quality_metrics_input_dataset.DataQualityMetricsInputDatasetFacet
         counted["dataQualityMetrics"] = quality(columnMetrics={}, rowCount=rows)
+    if dataset.broken_rules is not None:
+        counted["dataQualityAssertions"] = _assertions(dataset.broken_rules)
     return InputDataset(
         namespace=namespace, name=name, facets=_dataset_facets(dataset), inputFacets=counted
     )
@@ -197,27 +200,38 @@ def _dataset_facets(dataset: Dataset) -> dict[str, facet_v2.DatasetFacet]:
         found["schema"] = facet_v2.schema_dataset.SchemaDatasetFacet(
             [field(name=one["name"], type=_type_name(one["type"])) for one in columns]
         )
-    if dataset.broken_rules is not None:
-        found["dataQualityAssertions"] = _assertions(dataset.broken_rules)
     return found | _own_facets(dataset)
 
 
 def _own_facets(dataset: Dataset) -> dict[str, facet_v2.DatasetFacet]:
     found: dict[str, facet_v2.DatasetFacet] = {}
     if dataset.days:
-        days = [
+        days: list[dict[str, object]] = [
             {"day": str(day), "contentHash": one.content_hash or None, "rows": one.rows}
             for day, one in sorted(dataset.days.items())
         ]
         found[f"{facets.PREFIX}partitions"] = facets.PartitionsDatasetFacet(days)
     if dataset.files:
         found[f"{facets.PREFIX}files"] = facets.FilesDatasetFacet(list(dataset.files))
-    if dataset.kind is Kind.MODEL and dataset.model:
-        found[f"{facets.PREFIX}model"] = facets.ModelDatasetFacet(**dict(dataset.model))
+    if dataset.model is not None:
+        found[f"{facets.PREFIX}model"] = _model(dataset.model)
     return found
 
 
-def _assertions(broken_rules: Mapping[str, str]) -> facet_v2.DatasetFacet:
+def _model(known: ModelFacts) -> facet_v2.DatasetFacet:
+    return facets.ModelDatasetFacet(
+        recipe=known.recipe,
+        metrics=known.metrics,
+        parents=known.parents,
+        checkpoint=known.checkpoint,
+        trainedThrough=known.trained_through,
+        schemaFingerprint=known.schema_fingerprint,
+        config=known.config,
+        alias=known.alias,
+    )
+
+
+def _assertions(broken_rules: Mapping[str, str]) -> facet_v2.InputDatasetFacet:
     """A failed assertion for each broken rule; without one, that all were kept."""
     quality = facet_v2.data_quality_assertions_dataset
     failed = [

@@ -6,14 +6,13 @@ data set of type ``MODEL`` here, and what is particular to it is a facet of that
 """
 
 import attr
-from openlineage.client.facet_v2 import DatasetFacet, RunFacet, set_producer
+from openlineage.client.facet_v2 import DatasetFacet, RunFacet
 
 PRODUCER = "urn:wukong-ranking"
 """Of every event and facet."""
 SCHEMA_ID = f"{PRODUCER}:facets:1-0-0"
 PREFIX = "ranking_"
 """Begins the name of a facet of ours, as OpenLineage asks for."""
-set_producer(PRODUCER)
 
 
 def _schema(name: str) -> str:

@@ -29,6 +29,22 @@ class DayRows:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What is particular to a model."""
+
+    recipe: str = ""
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    parents: list[str] = dataclasses.field(default_factory=list)
+    """Checkpoints that it descends from, the oldest first."""
+    checkpoint: str = ""
+    trained_through: str = ""
+    schema_fingerprint: str = ""
+    config: dict[str, object] = dataclasses.field(default_factory=dict)
+    """The whole recipe."""
+    alias: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Something that a job has read or written, in one version."""
 
@@ -46,10 +62,9 @@ class Dataset:
     """Names of files, of a folder of files."""
     rows: int | None = None
     """Where they are not counted by day."""
-    model: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    """Of a model: its recipe, metrics and descent."""
+    model: ModelFacts | None = None
     broken_rules: Mapping[str, str] | None = None
-    """Of a table that was checked: what was seen by broken rule; None: it was not."""
+    """Of an input that was checked: what was seen by broken rule; None: it was not."""
 
     def joined(self, later: "Dataset") -> "Dataset":
         """This and what was seen of the same later, of which the version is the newer one."""
@@ -60,7 +75,7 @@ class Dataset:
             days={**self.days, **later.days},
             files=sorted({*self.files, *later.files}),
             rows=_sum(self.rows, later.rows),
-            model={**self.model, **later.model},
+            model=later.model or self.model,
             broken_rules=self.broken_rules if later.broken_rules is None else later.broken_rules,
         )
 

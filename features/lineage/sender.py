@@ -42,12 +42,12 @@ class Sender:
                 append=self._is_local,
             )
         )
+        self._has_failed = False
         self._events: queue.SimpleQueue[RunEvent | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if has_receiver:
             self._thread = threading.Thread(target=self._send, name="lineage", daemon=True)
             self._thread.start()
-        self._has_failed = False
 
     @property
     def _is_local(self) -> bool:
@@ -74,6 +74,8 @@ class Sender:
             self._failed("not sent", TimeoutError(f"no answer within {WAIT_SECONDS} s"))
 
     def _send(self) -> None:
+        # It warns of each retry, and what comes of them is said once.
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         try:
             client = OpenLineageClient()
         except Exception as error:  # noqa: BLE001 - a setting of the receiver, whatever is wrong

@@ -46,9 +46,9 @@ def materialize_days(
         if not frame.empty:
             write(store, table, frame)
         written[table.name] = len(frame)
-    for name, rows in written.items():
+    for name, offered in written.items():
         where = online_address(store_dir / work.schema.name, os.environ)
-        observed.wrote(observed.Dataset(where=f"{where}/{work.schema.name}/{name}", rows=rows))
+        observed.wrote(observed.Dataset(where=f"{where}/{work.schema.name}/{name}", rows=offered))
     return written
 
 

@@ -12,6 +12,7 @@ from features.places import Place, place
 from training.checkpoint.catalog import Checkpoint, Checkpoints
 from training.cli.experiments import EXPERIMENTS
 from training.cli.rank_requests import GrowthRank, TrainingRank
+from training.explain.request import ExplainRequest
 from training.recipes import recipe_of, target_of
 from training.registry import parent_selection
 from training.registry.model_lineage import checkpoint_dataset, note_trained
@@ -19,7 +20,6 @@ from training.requests import (
     ADVICE,
     CompileRequest,
     EvaluateRequest,
-    ExplainRequest,
     ExportRequest,
     FamilyRequest,
     PruneRequest,

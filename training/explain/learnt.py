@@ -12,6 +12,11 @@ from training.checkpoint.catalog import IMMATURE, Checkpoint, Checkpoints
 from training.data.dataset import TABLE as EXAMPLES
 
 IMMATURE_EXAMPLES = f"{EXAMPLES}_immature"
+_SHOWN = (
+    *("day", "trained_through", "recipe", "schema_fingerprint", "tables", "content_sha256"),
+    *("metrics", "mlflow_run"),
+)
+"""Of an artifact's manifest."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,21 +74,13 @@ class Learnt:
     def to_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
         found = self.manifest
-        said = {
-            "day": found.day,
-            "trained_through": found.trained_through,
-            "recipe": found.recipe,
-            "schema_fingerprint": found.schema_fingerprint,
-            "tables": found.tables,
-            "content_sha256": found.content_sha256,
-            "metrics": found.metrics,
-            "mlflow_run": found.mlflow_run,
-        }
+        said: dict[str, object] = vars(found) if found else {}
+        shown = {name: said[name] for name in _SHOWN if name in said}
         return {
             "version": self.version,
             "artifact": self.artifact,
             "is_there": found is not None,
-            **(said if found else {}),
+            **shown,
             "checkpoints": [dataclasses.asdict(one) for one in self.line],
         }
 

@@ -98,7 +98,10 @@ def _of_rows(candidate: Row, read: Sequence[FeatureRow]) -> list[Block]:
         for one in read
         if one.event_timestamp
     ]
-    return [title, Table(columns, rows), *([Bullets(values)] if values else [])]
+    hidden = "The user's id is hashed: its impressions are not looked up."
+    note: list[Block] = [Prose(hidden)] if candidate["hash_key_id"] is not None else []
+    listed: list[Block] = [Bullets(values)] if values else []
+    return [title, Table(columns, rows), *listed, *note]
 
 
 def _of_sources(found: Sources) -> list[Block]:

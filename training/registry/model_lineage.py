@@ -9,7 +9,7 @@ import datetime
 from urllib.parse import urlsplit
 
 from features.lineage import observed
-from features.lineage.observed import Dataset, DayRows, Kind
+from features.lineage.observed import Dataset, DayRows, Kind, ModelFacts
 from features.places import Place, uri
 from training.artifact.manifest import ArtifactError, Manifest, read_manifest
 from training.checkpoint.catalog import Checkpoint
@@ -33,15 +33,15 @@ def checkpoint_dataset(found: Checkpoint) -> Dataset:
         kind=Kind.MODEL,
         sub_kind="CHECKPOINT",
         version=manifest.tensors or manifest.mlflow_run,
-        model={
-            "recipe": found.recipe_name,
-            "metrics": _known(manifest.metrics),
-            "parents": manifest.family,
-            "checkpoint": found.name,
-            "trainedThrough": manifest.trained_through,
-            "schemaFingerprint": manifest.schema_fingerprint,
-            "config": manifest.recipe,
-        },
+        model=ModelFacts(
+            recipe=found.recipe_name,
+            metrics=_known(manifest.metrics),
+            parents=manifest.family,
+            checkpoint=found.name,
+            trained_through=manifest.trained_through,
+            schema_fingerprint=manifest.schema_fingerprint,
+            config=manifest.recipe,
+        ),
     )
 
 
@@ -52,15 +52,15 @@ def model_dataset(manifest: Manifest, artifact: Place) -> Dataset:
         kind=Kind.MODEL,
         sub_kind="ARTIFACT",
         version=manifest.version,
-        model={
-            "recipe": manifest.recipe,
-            "metrics": _known(manifest.metrics),
-            "parents": manifest.parents,
-            "checkpoint": manifest.checkpoint,
-            "trainedThrough": manifest.trained_through,
-            "schemaFingerprint": manifest.schema_fingerprint,
-            "config": manifest.config,
-        },
+        model=ModelFacts(
+            recipe=manifest.recipe,
+            metrics=_known(manifest.metrics),
+            parents=manifest.parents,
+            checkpoint=manifest.checkpoint,
+            trained_through=manifest.trained_through,
+            schema_fingerprint=manifest.schema_fingerprint,
+            config=manifest.config,
+        ),
     )
 
 
@@ -111,7 +111,7 @@ def note_alias(address: str, alias: str, artifact: Place) -> None:
             kind=Kind.MODEL,
             sub_kind="ALIAS",
             version=artifact.name,
-            model={"alias": alias.partition("@")[2]},
+            model=ModelFacts(alias=alias.partition("@")[2]),
         )
     )
 
