@@ -131,9 +131,6 @@ def _of_sources(found: Sources) -> list[Block]:
         for one in found.files
     ]
     gone = [Prose(f"Gone by retention: {', '.join(found.gone)}.")] if found.gone else []
-    return [
-        Heading(f"Impressions of {found.role} {found.key_value}"),
-        Prose(said),
-        *gone,
-        *([Table(columns, rows), Bullets(files)] if rows else []),
-    ]
+    listed: list[Block] = [Table(columns, rows), Bullets(files)] if rows else []
+    title = Heading(f"Impressions of {found.role} {found.key_value}")
+    return [title, Prose(said), *gone, *listed]
