@@ -1,13 +1,28 @@
 """Names and facets of what a job has read and written."""
 
 import datetime
+import json
+import uuid
 
 import pytest
+from openlineage.client.event_v2 import RunState
+from support import lineage
 
-from features.lineage.events import name_of
-from features.lineage.observed import Dataset, DayRows, Observed, observing, read, wrote
+from features.lineage.events import JobDescription, event, name_of
+from features.lineage.observed import (
+    Dataset,
+    DayRows,
+    Kind,
+    ModelFacts,
+    Observed,
+    observing,
+    read,
+    wrote,
+)
 from features.lineage.retention import remove_events
+from features.lineage.sender import Sender
 from features.places import place
+from features.spark.landing import note_read
 
 MONDAY, TUESDAY = datetime.date(2025, 1, 6), datetime.date(2025, 1, 7)
 
@@ -56,3 +71,73 @@ def test_events_of_days_before_one_are_removed_and_nothing_else(tmp_path):
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
     assert left == ["2025-01-06", "airflow", "airflow/event-20250106-000000.000001.json", "notes"]
     assert remove_events(MONDAY, place(tmp_path / "nowhere")) == 0
+
+
+MODEL = ModelFacts(recipe="wukong", metrics={"ne": 0.9}, parents=["p"], config={"model": {}})
+JOB = JobDescription(
+    run_id=str(uuid.uuid4()),
+    package="serving",
+    command="promote",
+    dataset="shop",
+    fingerprint="f",
+    parameters={"date": "2025-01-06"},
+    first_day=MONDAY,
+    last_day=TUESDAY,
+    environment={},
+)
+
+
+def promotion():
+    """The end of a job that read a version of a model and checked rows, and wrote an alias."""
+    seen = Observed()
+    seen.add_input(Dataset(where="/a/shop", kind=Kind.MODEL, version="v1", model=MODEL))
+    broken = {"price:range": "3 rows", "row_count": "0"}
+    seen.add_input(Dataset(where="/lake/shop/rows", broken_rules=broken))
+    seen.add_input(Dataset(where="/lake/shop/good", broken_rules={}))
+    days = {MONDAY: DayRows("x", 2), TUESDAY: DayRows("y", 3)}
+    seen.add_output(Dataset(where="/lake/shop/made", version="4", days=days))
+    seen.add_output(Dataset(where="/m/ranker-shop@champion", kind=Kind.MODEL, version="v1"))
+    moment = datetime.datetime.combine(TUESDAY, datetime.time(), tzinfo=datetime.UTC)
+    return event(JOB, RunState.COMPLETE, seen, moment=moment)
+
+
+def test_an_event_has_a_facet_for_all_that_is_known_and_keeps_the_schemas(tmp_path):
+    sender = Sender("run", has_receiver=False, where=place(tmp_path / "lineage"))
+    sender.send(promotion())
+    sender.close()
+    (found,) = map(lineage.checked, lineage.kept(tmp_path))
+    model, rows, good = found["inputs"]
+    assert model["facets"]["datasetType"]["datasetType"] == "MODEL"
+    assert model["facets"]["ranking_model"]["metrics"] == {"ne": 0.9}
+    failed = rows["inputFacets"]["dataQualityAssertions"]["assertions"]
+    assert [(one["name"], one.get("column"), one["actual"]) for one in failed] == [
+        ("price:range", "price", "3 rows"),
+        ("row_count", None, "0"),
+    ]
+    assert [
+        one["success"] for one in good["inputFacets"]["dataQualityAssertions"]["assertions"]
+    ] == [True]
+    made, alias = found["outputs"]
+    assert made["outputFacets"]["outputStatistics"]["rowCount"] == 5
+    assert (alias["name"], alias["facets"]["version"]["datasetVersion"]) == (
+        "/m/ranker-shop@champion",
+        "v1",
+    )
+
+
+def test_events_are_kept_on_any_place(anywhere):
+    """Where nothing can be appended, each is a file of its own."""
+    sender = Sender("run", has_receiver=False, where=anywhere)
+    sender.send(promotion())
+    sender.send(promotion())
+    files = [path for day in anywhere.iterdir() for path in day.iterdir()]
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    assert [json.loads(line)["run"]["runId"] for line in lines] == [JOB.run_id] * 2
+
+
+def test_landed_files_are_inputs_by_their_folder():
+    with observing() as seen:
+        note_read([place(f"/landing/shop/impressions/{day}.csv") for day in (TUESDAY, MONDAY)])
+    (folder,) = seen.inputs
+    assert (folder.where, folder.kind) == ("/landing/shop/impressions", Kind.FILE)
+    assert folder.files == ["2025-01-06.csv", "2025-01-07.csv"]
