@@ -24,7 +24,6 @@ from typing import cast
 import ranking_alerts
 import ranking_assets as assets
 import ranking_lease as leases
-import ranking_lineage as lineage
 from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.exceptions import (
     AirflowException,
@@ -33,6 +32,7 @@ from airflow.sdk.exceptions import (
 )
 from airflow.sdk.types import TaskInstanceKey
 from ranking_assets import DataSet
+from ranking_launchers import parent_run
 from ranking_launchers.job import DeferringLauncher, Ended, JobSpec, Launcher
 from ranking_launchers.processes import ProcessLauncher
 
@@ -151,7 +151,7 @@ class JobOperator(BaseOperator):
             environment={
                 "RANKING_RUN": f"{ti.dag_id}/{ti.run_id}",
                 "RANKING_LEASE": str(lease),
-                **lineage.parents(ti),
+                **parent_run.variables(ti),
             },
         )
         if assets.LAUNCHER == "process":

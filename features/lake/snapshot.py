@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
@@ -191,6 +192,15 @@ class Snapshot:
         if not tables:
             self.partition(day)
         return pa.concat_tables(tables)
+
+    def rows(self, day: datetime.date, wanted: pads.Expression) -> list[dict[str, object]]:
+        """Rows of a day that fulfil a condition, by column; none where there is no such day."""
+        files = self.files(day)
+        if not files:
+            return []
+        self.note_read([day])
+        table = pads.dataset(files, filesystem=self.filesystem, format="parquet")
+        return [dict(row) for row in table.to_table(filter=wanted).to_pylist()]
 
 
 def snapshot(root: Place, version: int | None = None) -> Snapshot:

@@ -285,8 +285,7 @@ def split_list(column: SparkColumn, separator: str = " ") -> SparkColumn:
 
 
 def _require(paths: Sequence[Place], *, has_marker: bool = False) -> None:
-    missing = [path for path in paths if not path.exists()]
-    if missing:
+    if missing := [path for path in paths if not path.exists()]:
         raise RunbookError(
             f"file {missing[0]}: has not landed ({len(missing)} of {len(paths)} missing)",
             runbook="day-not-landed",

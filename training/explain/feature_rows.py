@@ -105,20 +105,7 @@ def _rows(
     wanted = pads.field(EVENT_TIMESTAMP) == event
     if read.key_value is not None:
         wanted &= pads.field(read.key) == read.key_value
-    rows = rows_of(found, day, wanted)
-    return [{str(name): value for name, value in one.items()} for one in rows]
-
-
-def rows_of(
-    found: Snapshot, day: datetime.date, wanted: pads.Expression
-) -> list[dict[str, object]]:
-    """Rows of a day that fulfil a condition; none where there is no such day."""
-    files = found.files(day)
-    if not files:
-        return []
-    table = pads.dataset(files, filesystem=found.filesystem, format="parquet")
-    rows: list[dict[str, object]] = table.to_table(filter=wanted).to_pylist()
-    return rows
+    return found.rows(day, wanted)
 
 
 def commit_of(found: Snapshot, day: datetime.date) -> Commit | None:

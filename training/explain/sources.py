@@ -10,7 +10,7 @@ import pyarrow.dataset as pads
 from features.lake.snapshot import Snapshot, snapshot
 from features.places import Place
 from features.schema import EXAMPLE_ID, LABEL, SOURCE_FILE, SOURCE_LINE, FeatureTable, Role, Schema
-from training.explain.feature_rows import Commit, FeatureRow, commit_of, rows_of
+from training.explain.feature_rows import Commit, FeatureRow, commit_of
 
 RAW, COUNTED = "impressions_raw", "impressions"
 HELD = f"quarantine_{COUNTED}"
@@ -152,13 +152,13 @@ def _sources(
 def _of_day(
     tables: dict[str, Snapshot], day: datetime.date, wanted: pads.Expression
 ) -> list[Source]:
-    raw = rows_of(tables[RAW], day, wanted)
+    raw = tables[RAW].rows(day, wanted)
     if not raw:
         return []
     ids = pads.field(EXAMPLE_ID).isin([row[EXAMPLE_ID] for row in raw])
-    counted = {row[EXAMPLE_ID] for row in rows_of(tables[COUNTED], day, ids)}
-    held = {row[EXAMPLE_ID]: row for row in rows_of(tables[HELD], day, ids)}
-    again = {row[EXAMPLE_ID]: row for row in rows_of(tables[READMITTED], day, ids)}
+    counted = {row[EXAMPLE_ID] for row in tables[COUNTED].rows(day, ids)}
+    held = {row[EXAMPLE_ID]: row for row in tables[HELD].rows(day, ids)}
+    again = {row[EXAMPLE_ID]: row for row in tables[READMITTED].rows(day, ids)}
     return [_source(day, row, counted, held, again) for row in raw]
 
 

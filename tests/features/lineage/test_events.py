@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 from openlineage.client.event_v2 import RunState
-from support import lineage
+from support.features import lineage
 
 from features.lineage.events import JobDescription, event, name_of
 from features.lineage.observed import (

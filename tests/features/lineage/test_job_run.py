@@ -5,7 +5,7 @@ import socket
 import uuid
 
 import pytest
-from support import lineage
+from support.features import lineage
 from support.lake_rows import MONDAY, replaced
 
 from features.cli import CommandLine, FailedError, SkippedError

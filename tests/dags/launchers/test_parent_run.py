@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 import ranking_jobs
-import ranking_lineage
 from airflow.sdk import DAG
 from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-from support import lineage
+from ranking_launchers import parent_run
 from support.airflow_dags import TaskInstance, data_set
+from support.features import lineage
 
 from infra.local.settings import Settings, airflow_environment
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NOW = datetime.datetime(1998, 4, 22, tzinfo=datetime.UTC)
 PROGRAM = """
 import sys
@@ -118,7 +118,7 @@ def test_the_run_of_a_task_is_the_parent_of_its_jobs_run(task, tmp_path) -> None
 
 def test_a_job_has_no_parents_where_nobody_wants_events(monkeypatch) -> None:
     monkeypatch.setenv("OPENLINEAGE_DISABLED", "true")
-    assert ranking_lineage.parents(TaskInstance()) == {}
+    assert parent_run.variables(TaskInstance()) == {}
 
 
 def test_with_a_receiver_airflow_goes_by_openlineages_own_variables(tmp_path, monkeypatch) -> None:

@@ -6,7 +6,7 @@ Airflow's provider gives both a run id; a job that is told of it names it as its
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 
-def parents(ti: RuntimeTaskInstanceProtocol) -> dict[str, str]:
+def variables(ti: RuntimeTaskInstanceProtocol) -> dict[str, str]:
     """The variables by which a task's job knows its parents; none where nobody wants events."""
     # With what it imports the provider takes longer than all DAG files; a task has it already.
     from airflow.providers.openlineage import conf
