@@ -126,7 +126,8 @@ def commit(
             time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
         else:
             version = snapshot(root).version
-            _note_output(root, version, struct, base, metadata)
+            if observed.is_observing():
+                _note_output(root, version, struct, base, metadata)
             return version
     raise OSError(f"{root}: not committed in {_TRIES} tries, the last: {failed}") from failed
 
@@ -239,12 +240,12 @@ def _note_output(
 ) -> None:
     """Say for the job's lineage what was committed."""
     hashes, rows = metadata.get("content_hashes"), metadata.get("rows")
-    by_day = {
-        day: observed.DayRows(hashes[str(day)], rows[str(day)])
-        if isinstance(hashes, Mapping) and isinstance(rows, Mapping)
-        else observed.DayRows()
-        for day in days
-    }
+    by_day = dict.fromkeys(days, observed.DayRows())
+    if isinstance(hashes, Mapping) and isinstance(rows, Mapping):
+        by_day = {
+            day: observed.DayRows(str(hashes.get(str(day), "")), rows.get(str(day)))
+            for day in by_day
+        }
     observed.wrote(
         observed.Dataset(where=uri(root), version=str(version), struct=struct, days=by_day)
     )
