@@ -126,8 +126,7 @@ def commit(
             time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
         else:
             version = snapshot(root).version
-            if observed.is_observing():
-                _note_output(root, version, struct, base, metadata)
+            _note_output(root, version, struct, base, metadata)
             return version
     raise OSError(f"{root}: not committed in {_TRIES} tries, the last: {failed}") from failed
 
@@ -239,6 +238,8 @@ def _note_output(
     metadata: Metadata,
 ) -> None:
     """Say for the job's lineage what was committed."""
+    if not observed.is_observing():
+        return
     hashes, rows = metadata.get("content_hashes"), metadata.get("rows")
     by_day = dict.fromkeys(days, observed.DayRows())
     if isinstance(hashes, Mapping) and isinstance(rows, Mapping):
