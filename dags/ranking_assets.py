@@ -136,6 +136,7 @@ _SHARED = (
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
     "AWS_ALLOW_HTTP",
+    *(f"OPENLINEAGE_{name}" for name in ("URL", "ENDPOINT", "NAMESPACE", "DISABLED")),
 )
 
 

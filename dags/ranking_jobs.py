@@ -32,6 +32,7 @@ from airflow.sdk.exceptions import (
 )
 from airflow.sdk.types import TaskInstanceKey
 from ranking_assets import DataSet
+from ranking_launchers import parent_run
 from ranking_launchers.job import DeferringLauncher, Ended, JobSpec, Launcher
 from ranking_launchers.processes import ProcessLauncher
 
@@ -156,7 +157,11 @@ class JobOperator(BaseOperator):
             command=self.command,
             arguments=tuple(argument for argument in self.arguments if argument),
             size=self.size,
-            environment={"RANKING_RUN": f"{ti.dag_id}/{ti.run_id}", "RANKING_LEASE": str(lease)},
+            environment={
+                "RANKING_RUN": f"{ti.dag_id}/{ti.run_id}",
+                "RANKING_LEASE": str(lease),
+                **parent_run.variables(ti),
+            },
         )
         if assets.LAUNCHER == "process":
             self.launcher = ProcessLauncher(spec, on_line=self.log.info)

@@ -21,6 +21,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from features.datasets.catalog import schema_of
+from features.lineage.job_run import run_with_events
 from features.options import ShowDefaults, add_options, request_from, text_of
 from features.places import place, put_whole
 
@@ -105,7 +107,7 @@ class CommandLine:
             options.misused(str(error))
         result = os.environ.pop(RESULT, "")  # of this command, not of those that it starts
         started = time.monotonic()
-        code, summary = run_job(options.run, asked, package=self.package, quiet=self.quiet)
+        code, summary = self._run(options.command, options.run, asked)
         seconds = round(time.monotonic() - started, 1)
         if text := summary.pop("markdown", None):
             sys.stdout.write(f"{text}\n")
@@ -119,6 +121,22 @@ class CommandLine:
             content = json.dumps({"exit_code": code, "summary": summary})
             put_whole(place(result), content.encode())
         return code
+
+    def _run(self, command: str, run: Command, asked: object) -> tuple[int, Summary]:
+        """Run it, with events of lineage where it makes data; of several hosts on the first."""
+
+        def done() -> tuple[int, Summary]:
+            return run_job(run, asked, package=self.package, quiet=self.quiet)
+
+        if os.environ.get(_NODE, "0") != "0":
+            return done()
+        return run_with_events(
+            done,
+            asked,
+            package=self.package,
+            command=command,
+            fingerprint=lambda dataset: schema_of(dataset).fingerprint(),
+        )
 
 
 def _help_of(group: str, commands: Mapping[str, Command]) -> str:

@@ -9,11 +9,14 @@ import os
 import re
 import signal
 import threading
+from typing import TYPE_CHECKING
 
 from features.cli import Command, FailedError, SkippedError, Summary
 from features.datasets.catalog import PUSH, data_set_of, has_push, names, schema_of
 from features.day_commands import DAY_COMMANDS, workspace_importing
-from features.places import place
+from features.lineage import observed
+from features.lineage.retention import remove_events
+from features.places import place, uri
 from features.requests import (
     ApplyRequest,
     FetchRequest,
@@ -25,6 +28,10 @@ from features.requests import (
 )
 from features.schema import TableKind
 from features.schema_commands import SCHEMA_COMMANDS
+
+if TYPE_CHECKING:
+    from features.pipeline.workspace import Workspace
+    from features.validation.outcome import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +69,8 @@ def _validate(request: ValidateRequest) -> Summary:
         "reported": [f"{o.table}: {sentence}" for o in outcomes for sentence in o.reported],
         "report": page,
     }
+    for outcome in outcomes:
+        _note_checked(work, outcome)
     critical = [f"{o.table}: {sentence}" for o in outcomes for sentence in o.critical]
     if critical:
         candidates = {o.table: {"manifest": o.candidate, "files": o.files} for o in outcomes}
@@ -70,6 +79,16 @@ def _validate(request: ValidateRequest) -> Summary:
         reason += f"; nothing was published, the candidate stays: {listed}"
         raise FailedError(reason, {**summary, "critical": critical, "candidates": candidates})
     return summary
+
+
+def _note_checked(work: "Workspace", outcome: "Outcome") -> None:
+    """Say for the job's lineage which rules the rows broke that it has read."""
+    broken = {rule: f"{rows} rows" for rule, rows in outcome.broken_rules.items()}
+    for sentence in outcome.critical:
+        rule, _, seen = sentence.partition(": ")
+        broken[rule] = seen
+    where = uri(work.lake.root / outcome.table)
+    observed.read(observed.Dataset(where=where, broken_rules=broken))
 
 
 def _apply(request: ApplyRequest) -> Summary:
@@ -153,7 +172,8 @@ def _prune(request: PruneRequest) -> Summary:
         keep_days=request.keep_days,
         grace_hours=request.grace_hours,
     )
-    return {"removed": removed}
+    first = request.date - datetime.timedelta(days=request.keep_days)
+    return {"removed": removed, "removed_events": remove_events(first)}
 
 
 def _tables(request: TablesRequest) -> Summary:

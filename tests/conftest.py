@@ -28,6 +28,8 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 # Half a minute for each architecture; tests of native code ask for it.
 os.environ.setdefault("RANKING_COMPILE", "off")
+# Tests of lineage ask for events; they would lie in this folder.
+os.environ.setdefault("OPENLINEAGE_DISABLED", "true")
 # Before torch is loaded: workers of pytest-xdist that have a thread for each core wait for each
 # other, awake, in the smallest operation.
 if "PYTEST_XDIST_WORKER" in os.environ:

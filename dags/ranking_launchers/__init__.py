@@ -1,1 +1,1 @@
-"""What a job is, and how it is started on Kubernetes; only ``job`` is light to import."""
+"""What a job is, and how it is started on Kubernetes; ``job`` and ``parent_run`` are light."""

@@ -17,7 +17,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
@@ -33,6 +33,7 @@ from features.lake.snapshot import (
     snapshot,
     span,
 )
+from features.lineage import observed
 from features.places import Place, arrow_file, uri
 from features.schema import DAY
 
@@ -120,7 +121,9 @@ def commit(
             failed: Exception = error
             time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
         else:
-            return snapshot(root).version
+            version = snapshot(root).version
+            _note_output(root, version, struct, base, metadata)
+            return version
     raise OSError(f"{root}: not committed in {_TRIES} tries, the last: {failed}") from failed
 
 
@@ -220,6 +223,28 @@ def _write(
     replaced = [(DAY, "in", [day.isoformat() for day in days])]
     table.create_write_transaction(
         [*adds], "overwrite", schema, [DAY], replaced, commit_properties=properties
+    )
+
+
+def _note_output(
+    root: Place,
+    version: int,
+    struct: str,
+    days: Iterable[datetime.date],
+    metadata: Metadata,
+) -> None:
+    """Say for the job's lineage what was committed."""
+    if not observed.is_observing():
+        return
+    hashes, rows = metadata.get("content_hashes"), metadata.get("rows")
+    by_day = dict.fromkeys(days, observed.DayRows())
+    if isinstance(hashes, Mapping) and isinstance(rows, Mapping):
+        by_day = {
+            day: observed.DayRows(str(hashes.get(str(day), "")), rows.get(str(day)))
+            for day in by_day
+        }
+    observed.wrote(
+        observed.Dataset(where=uri(root), version=str(version), struct=struct, days=by_day)
     )
 
 

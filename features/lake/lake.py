@@ -22,6 +22,7 @@ from features.lake.compact import compact, scattered_days
 from features.lake.day_rows import FileDescription, Partition
 from features.lake.snapshot import Snapshot, snapshot
 from features.lake.spark_files import read_files, write_frame
+from features.lineage import observed
 from features.places import Place, place
 
 IMPRESSIONS_RAW = "impressions_raw"
@@ -105,12 +106,20 @@ class Lake:
         """Rows of some partitions, with a ``day`` column; an empty frame for no partitions."""
         found = self.snapshot(table)
         self._read[table] = found.version
+        days = list(days)
+        found.note_read(days)
         files = [(day, path) for day in days for path in found.files(day)]
         return read_files(spark, found.root, files, struct)
 
     def note_read(self, versions: Mapping[str, int]) -> None:
-        """Let what is staged from now on say that it was made of these versions of other tables."""
+        """Let what is staged from now on say of which versions of tables elsewhere it was made.
+
+        Args:
+            versions: By the URI of a table.
+        """
         self._read |= versions
+        for where, version in versions.items():
+            observed.read(observed.Dataset(where=where, version=str(version)))
 
     def stage(
         self,

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
@@ -19,6 +20,7 @@ from features.lake.day_rows import (
     WrittenFile,
     partition_from_footers,
 )
+from features.lineage import observed
 from features.places import Place, arrow_file, is_local, uri
 from features.schema import DAY
 
@@ -200,8 +202,26 @@ class Snapshot:
             self._metadata[path] = pq.read_metadata(path, filesystem=self.filesystem)
         return self._metadata[path]
 
+    def note_read(self, days: Sequence[datetime.date]) -> None:
+        """Say for the job's lineage that rows of these days are read."""
+        there = [day for day in days if self.files(day)]
+        if there and observed.is_observing():
+            known = {day: part for day, part in self._partitions.items() if day in there}
+            by_day = {day: observed.DayRows() for day in there} | {
+                day: observed.DayRows(part.content_hash, part.rows) for day, part in known.items()
+            }
+            observed.read(
+                observed.Dataset(
+                    where=uri(self.root),
+                    version=str(self.version),
+                    struct=self.schema_json,
+                    days=by_day,
+                )
+            )
+
     def read(self, day: datetime.date, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of a day in Arrow, file by file in the order of ``files``, without ``day``."""
+        self.note_read([day])
         tables = []
         for path in self.files(day):
             with pq.ParquetFile(path, filesystem=self.filesystem) as file:
@@ -209,6 +229,15 @@ class Snapshot:
         if not tables:
             self.partition(day)
         return pa.concat_tables(tables)
+
+    def rows(self, day: datetime.date, wanted: pads.Expression) -> list[dict[str, object]]:
+        """Rows of a day that fulfil a condition, by column; none where there is no such day."""
+        files = self.files(day)
+        if not files:
+            return []
+        self.note_read([day])
+        table = pads.dataset(files, filesystem=self.filesystem, format="parquet")
+        return [dict(row) for row in table.to_table(filter=wanted).to_pylist()]
 
 
 def snapshot(root: Place, version: int | None = None) -> Snapshot:

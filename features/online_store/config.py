@@ -86,6 +86,14 @@ def redis_at(store_dir: Place, environment: Mapping[str, str]) -> Redis | None:
     return redis
 
 
+def online_address(store_dir: Place, environment: Mapping[str, str]) -> str:
+    """The online store of a data set, whose folder this is, without credentials; for people."""
+    redis = redis_at(store_dir, environment)
+    if redis is None:
+        return uri(store_dir)
+    return f"redis://{redis.host}:{redis.port}/{redis.database}"
+
+
 def registry_at(store_dir: Place, environment: Mapping[str, str]) -> dict[str, str]:
     """Feast's settings of a data set's registry, whose folder this is: RANKING_REGISTRY, or a file.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import os
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -10,6 +11,8 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from features.lake.lake import ONE_DAY
+from features.lineage import observed
+from features.online_store.config import online_address
 from features.online_store.feast_store import open_store, write
 from features.pipeline.workspace import Workspace
 from features.places import Place, place, uri
@@ -43,6 +46,9 @@ def materialize_days(
         if not frame.empty:
             write(store, table, frame)
         written[table.name] = len(frame)
+    for name, offered in written.items():
+        where = online_address(store_dir / work.schema.name, os.environ)
+        observed.wrote(observed.Dataset(where=f"{where}/{work.schema.name}/{name}", rows=offered))
     return written
 
 

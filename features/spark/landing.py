@@ -24,6 +24,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.lineage import observed
 from features.places import (
     Place,
     is_local,
@@ -105,6 +106,13 @@ def files_of(path: Place) -> list[Place]:
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.iterdir() if file.name[0] not in "._")
+
+
+def note_read(paths: Sequence[Place]) -> None:
+    """Say for the job's lineage which landed files or folders it reads."""
+    for path in paths:
+        folder = uri(path.parent)
+        observed.read(observed.Dataset(where=folder, kind=observed.Kind.FILE, files=[path.name]))
 
 
 def _ends_well(file: Place) -> bool:

@@ -33,7 +33,7 @@ from features.schema import (
     Schema,
 )
 from features.spark.landed_columns import INT96, header_of, integers_among, opened
-from features.spark.landing import INTRADAY, LABELS, files_of, is_whole
+from features.spark.landing import INTRADAY, LABELS, files_of, is_whole, note_read
 from features.spark.session import spark_type, struct_of
 
 _FOLDERS = rf"(?:impressions|{INTRADAY}|{LABELS}/[a-z][a-z0-9_]*)"
@@ -285,8 +285,7 @@ def split_list(column: SparkColumn, separator: str = " ") -> SparkColumn:
 
 
 def _require(paths: Sequence[Place], *, has_marker: bool = False) -> None:
-    missing = [path for path in paths if not path.exists()]
-    if missing:
+    if missing := [path for path in paths if not path.exists()]:
         raise RunbookError(
             f"file {missing[0]}: has not landed ({len(missing)} of {len(paths)} missing)",
             runbook="day-not-landed",
@@ -298,3 +297,4 @@ def _require(paths: Sequence[Place], *, has_marker: bool = False) -> None:
             "); on a disk, write it under another name and rename it into place; then run again",
             runbook="day-not-landed",
         )
+    note_read(paths)

@@ -39,6 +39,7 @@ PRELOADED = (
     "torchrec.metrics.calibration",
     "torch.distributed.optim",
     "mlflow",
+    "openlineage.client",
 )
 """In the order in which a first day needs them."""
 GRACE_SECONDS = 2.0

@@ -1,5 +1,6 @@
 """Settings of the local stack, and the environments that it gives to Airflow and to the jobs."""
 
+import json
 import os
 import secrets
 import sys
@@ -11,7 +12,14 @@ from pydantic import BeforeValidator, Field
 
 from features.datasets.schema_files import discovery
 from features.environment import Environment, Group
-from features.places import Place, place, uri
+from features.lineage.settings import (
+    AIRFLOW_EVENTS,
+    DEFAULT_NAMESPACE,
+    FOLDER,
+    NAMESPACE,
+    has_receiver,
+)
+from features.places import Place, is_local, place, uri
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
@@ -188,6 +196,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
         # A supervisor that misses its task's end by a hair sleeps until its next heartbeat.
         "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
+        **_lineage_options(settings),
     }
     if "+psycopg:" in settings.airflow_database:
         # Airflow would look for another library, which this one makes needless.
@@ -204,6 +213,22 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         # glibc gives each thread an arena of its own; two keep the API server 50 MB smaller.
         "MALLOC_ARENA_MAX": "2",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+
+
+def _lineage_options(settings: Settings) -> dict[str, object]:
+    """Where Airflow's OpenLineage provider has its events: in files, or where a variable says."""
+    events = settings.data / FOLDER / AIRFLOW_EVENTS
+    if is_local(events):
+        events.mkdir(parents=True, exist_ok=True)  # the provider does not
+    file = {"type": "file", "log_file_path": uri(events / "event")}
+    return {
+        # Else it forks the task's process, which has threads and an open connection.
+        "OPENLINEAGE__EXECUTE_IN_THREAD": True,
+        # The start and the end of a task wait so long for a receiver that does not answer.
+        "OPENLINEAGE__EXECUTION_TIMEOUT": 3,
+        "OPENLINEAGE__NAMESPACE": os.environ.get(NAMESPACE) or DEFAULT_NAMESPACE,
+        **({} if has_receiver() else {"OPENLINEAGE__TRANSPORT": json.dumps(file)}),
     }
 
 

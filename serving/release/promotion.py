@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from features.cli import FailedError, SkippedError
+from features.lineage import observed
 from features.places import Place
 from serving.release.endpoint_client import Endpoint, EndpointError, NoEndpointError
 from serving.routing import traffic_split
@@ -182,6 +183,12 @@ def served(endpoint: Endpoint, version: str) -> bool:
     except NoEndpointError as error:
         logger.warning("%s; the alias has moved", error)
         return False
+    where = f"{endpoint.url}/v2/models/{endpoint.model}"
+    observed.wrote(
+        observed.Dataset(
+            where=where, kind=observed.Kind.MODEL, sub_kind="ENDPOINT", version=version
+        )
+    )
     return True
 
 

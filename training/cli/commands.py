@@ -7,14 +7,17 @@ import os
 
 from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
-from features.places import place
-from training.checkpoint.catalog import Checkpoints
+from features.lineage import observed
+from features.places import Place, place
+from training.checkpoint.catalog import Checkpoint, Checkpoints
 from training.cli.experiments import EXPERIMENTS
 from training.cli.forget import FORGET
 from training.cli.monitoring import MONITORING
 from training.cli.rank_requests import GrowthRank, TrainingRank
+from training.explain.request import ExplainRequest
 from training.recipes import recipe_of, target_of
 from training.registry import parent_selection
+from training.registry.model_lineage import checkpoint_dataset, note_trained
 from training.requests import (
     ADVICE,
     CompileRequest,
@@ -50,9 +53,19 @@ def _train(request: TrainRequest) -> Summary:
         )
     rank = TrainingRank(asked=request, recipe=recipe, through=through)
     trained = train_and_track(schema, rank, hosts=hosts, ranks=ranks)
+    _note_trained(checkpoints, place(str(trained["checkpoint"])), place(request.lake))
     if not request.role:
         checkpoints.forget_immature(request.date)
     return trained
+
+
+def _note_trained(checkpoints: Checkpoints, written: Place, lake: Place) -> None:
+    if not observed.is_observing():
+        return
+    found = Checkpoint.at(written)
+    parent = found.manifest.parent
+    before = checkpoints.find(parent) if parent else None
+    note_trained(found, before, lake / checkpoints.schema.name)
 
 
 def _recipe_name(request: TrainRequest, checkpoints: Checkpoints) -> str:
@@ -97,7 +110,9 @@ def _upscale(request: UpscaleRequest) -> Summary:
         )
     grown = recipe_of(target_of(source.recipe_name, target))
     rank = GrowthRank(asked=request, source=source.name, target=grown)
-    return run_on_ranks(rank, f"upscaling of {source.name}", ranks=source.manifest.ranks)
+    done = run_on_ranks(rank, f"upscaling of {source.name}", ranks=source.manifest.ranks)
+    _note_trained(checkpoints, place(str(done["checkpoint"])), place(request.lake))
+    return done
 
 
 def _export(request: ExportRequest) -> Summary:
@@ -113,6 +128,7 @@ def _export(request: ExportRequest) -> Summary:
         known.served(request.date) if request.date else str(request.checkpoint),
         tables=TablePrecision(request.tables),
     )
+    observed.read(checkpoint_dataset(known.named(manifest.checkpoint)))
     directory = request.artifacts / schema.name / manifest.version
     Registry(request.tracking, schema.name).register(manifest, directory)
     return {
@@ -172,6 +188,24 @@ def _prune(request: PruneRequest) -> Summary:
     return {**found, "unpinned": release_pins(schema, *folders, place(request.lake))}
 
 
+def _explain(request: ExplainRequest) -> Summary:
+    from features.prediction_log.settings import Logging
+    from training.explain.explain import Folders, explain
+
+    settings = Logging.from_environment()
+    if request.log is None and not settings.has_folder:
+        raise ValueError("--log: not given, and RANKING_LOG_FOLDER is not set; one of them")
+    folders = Folders(
+        log=request.log or settings.folder,
+        lake=request.lake,
+        landing=request.landing,
+        checkpoints=request.checkpoints,
+        artifacts=request.artifacts,
+    )
+    schema = schema_of(request.dataset)
+    return explain(schema, folders, request.answer, item=request.item, most=request.rows)
+
+
 COMMANDS: dict[str, Command] = {
     "train": _train,
     "upscale": _upscale,
@@ -180,6 +214,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": _evaluate,
     "family": _family,
     **MONITORING,
+    "explain": _explain,
     **EXPERIMENTS,
     "prune": _prune,
     **FORGET,

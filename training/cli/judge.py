@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from features.places import place
 from features.schema import Schema
 from training.data.dataset import ExampleTable
 from training.evaluation import reports
@@ -11,6 +12,7 @@ from training.registry import champions
 from training.registry.aliases import CHAMPION
 from training.registry.family_tree import family
 from training.registry.mlflow_registry import Registry
+from training.registry.model_lineage import note_model_read
 from training.requests import EvaluateRequest
 
 
@@ -28,6 +30,9 @@ def judge(schema: Schema, request: EvaluateRequest) -> dict[str, object]:
     if champion is not None and registry.day_of(champion) > request.date:
         return _hold(schema, request, registry, candidate=candidate, champion=champion)
     versions = _versions(registry, request, candidate=candidate)
+    for version in (candidate, versions.champion, *versions.anchors, request.control):
+        if version:
+            note_model_read(place(request.artifacts) / schema.name / version)
     limits = GateConfig(accepts_unknown=request.first)
     judged = evaluate_candidate(
         *(schema, ExampleTable(request.lake, schema), request.artifacts, versions),

@@ -91,6 +91,7 @@ class ExampleTable:
 
     def row_groups(self, days: Sequence[datetime.date]) -> list[RowGroup]:
         """Row groups of some days, in order. A day's footers are read once and then known."""
+        self._snapshot.note_read(days)
         for day in days:
             if day not in self._groups:
                 self._groups[day] = [

@@ -14,10 +14,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from features.places import Place
+from features.places import Place, place
 from training.artifact.manifest import Manifest
 from training.checkpoint.catalog import CONTROL, IMMATURE
 from training.registry.aliases import CHALLENGER, PREVIOUS
+from training.registry.model_lineage import address_of, note_alias, note_exported, note_model_read
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -64,6 +65,7 @@ class Registry:
                 part.rename(database)
             self._client = _open_client(uri)
         self._artifacts = (tracking_dir / "runs").resolve().as_uri()
+        self._address = address_of(uri)
         self.name = f"ranker-{dataset}"
 
     def start_run(
@@ -125,8 +127,9 @@ class Registry:
                 run_id=manifest.mlflow_run or None,
                 tags=self._tags(manifest),
             )
+        note_exported(manifest, directory)
         if manifest.role != CONTROL:
-            self.set_alias(CHALLENGER, manifest.version)
+            self._move_alias(CHALLENGER, manifest.version)
 
     def alias(self, name: str) -> str | None:
         """Artifact version behind an alias; None when nothing has the alias."""
@@ -143,8 +146,15 @@ class Registry:
         if version is None:
             self._client.delete_registered_model_alias(self.name, name)
             return
+        note_model_read(self._move_alias(name, version))
+
+    def _move_alias(self, name: str, version: str) -> Place:
+        """Move an alias to a version; returns the version's artifact."""
         found = self._required(version)
         self._client.set_registered_model_alias(self.name, name, found.version)
+        artifact = place(str(found.source))
+        note_alias(self._address, f"{self.name}@{name}", artifact)
+        return artifact
 
     def tag(self, version: str, name: str) -> str | None:
         """What a tag of a version says; None without one; ValueError for an unknown version."""

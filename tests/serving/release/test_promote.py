@@ -8,6 +8,7 @@ import threading
 import pytest
 from support.serving import stand_ins
 
+from features.lineage.observed import observing
 from features.places import put_whole
 from serving.release.endpoint_client import Endpoint
 from serving.release.promotion import (
@@ -40,7 +41,13 @@ def nowhere(free_ports):
 
 
 def test_it_is_done_when_the_endpoint_answers_with_the_new_version(server, body):
-    done = promoted(server, "2025-06-09-second", url=server.url)
+    with observing() as seen:
+        done = promoted(server, "2025-06-09-second", url=server.url)
+    (model,) = seen.outputs
+    assert (model.where, model.version) == (
+        f"{server.url}/v2/models/stand-in",
+        "2025-06-09-second",
+    )
     assert done == {
         "version": "2025-06-09-second",
         "previous": "2025-06-01-first",
