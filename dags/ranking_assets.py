@@ -296,6 +296,4 @@ DATA_SETS = [DataSet(name, log_of(name, SCHEMAS)) for name in _names(_text("RANK
 for _setting in ("RANKING_SERVICE", "RANKING_STORAGE_URI") if SERVICE else ():
     # An InferenceService serves one data set: another's canary would replace its model.
     if len(DATA_SETS) > 1 and "{dataset}" not in _text(_setting):
-        raise ValueError(
-            f"{_setting} {_text(_setting)!r}: needs {{dataset}} with several data sets"
-        )
+        raise ValueError(f"{_setting} {_text(_setting)!r}: several data sets need {{dataset}}")
