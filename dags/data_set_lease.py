@@ -16,7 +16,7 @@ import ranking_assets as assets
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 from ranking_dags import ranking_dag
-from ranking_lease import LEASE
+from ranking_launchers.lease import LEASE
 
 
 def data_set_lease(data_set: assets.DataSet) -> DAG:

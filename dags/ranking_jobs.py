@@ -23,7 +23,6 @@ from typing import cast
 
 import ranking_alerts
 import ranking_assets as assets
-import ranking_lease as leases
 from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.exceptions import (
     AirflowException,
@@ -32,6 +31,7 @@ from airflow.sdk.exceptions import (
 )
 from airflow.sdk.types import TaskInstanceKey
 from ranking_assets import DataSet
+from ranking_launchers import lease as leases
 from ranking_launchers import parent_run
 from ranking_launchers.job import DeferringLauncher, Ended, JobSpec, Launcher
 from ranking_launchers.processes import ProcessLauncher

@@ -173,6 +173,12 @@ VARIABLES = (
         "enough.",
     ),
     Variable(
+        "RANKING_POLICY",
+        "a file",
+        "`infra/policy.yaml`",
+        "What follows from what the monitors found.",
+    ),
+    Variable(
         "RANKING_SPARK_PACKAGES",
         "Maven coordinates, separated by commas",
         "none",

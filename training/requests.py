@@ -81,12 +81,16 @@ class UsesCompiled:
 
 
 @from_flags
-class _OfCheckpoints:
+class OfCheckpoints:
+    """A request about the checkpoints."""
+
     checkpoints: Place = folder("checkpoints", "the training checkpoints")
 
 
 @from_flags
-class _OfArtifacts:
+class OfArtifacts:
+    """A request about the exported rankers."""
+
     artifacts: Place = folder("artifacts", "the exported rankers")
 
 
@@ -117,7 +121,7 @@ class ChangesRecipe:
 
 
 @from_flags
-class TrainRequest(ChangesRecipe, _HoldsOut, Reports, Tracks, _OfCheckpoints, ReadsLake):
+class TrainRequest(ChangesRecipe, _HoldsOut, Reports, Tracks, OfCheckpoints, ReadsLake):
     """Train the candidate of a day, warm from the last checkpoint."""
 
     date: datetime.date = option("day of the run, YYYY-MM-DD")
@@ -190,7 +194,7 @@ class TrainRequest(ChangesRecipe, _HoldsOut, Reports, Tracks, _OfCheckpoints, Re
 
 
 @from_flags
-class UpscaleRequest(_HoldsOut, UsesStudy, Tracks, _OfCheckpoints, ReadsLake):
+class UpscaleRequest(_HoldsOut, UsesStudy, Tracks, OfCheckpoints, ReadsLake):
     """Grow a checkpoint into a larger Wukong that computes the same.
 
     More layers, embeddings, rank and wider or deeper MLPs keep what was trained, tables and moments
@@ -213,7 +217,7 @@ class UpscaleRequest(_HoldsOut, UsesStudy, Tracks, _OfCheckpoints, ReadsLake):
 
 
 @from_flags
-class ExportRequest(UsesCompiled, Tracks, _OfArtifacts, _OfCheckpoints, ReadsLake):
+class ExportRequest(UsesCompiled, Tracks, OfArtifacts, OfCheckpoints, ReadsLake):
     """Make a checkpoint an artifact and register it."""
 
     date: datetime.date | None = option(
@@ -245,7 +249,7 @@ class CompileRequest(UsesCompiled):
 
 
 @from_flags
-class EvaluateRequest(Reports, Tracks, _OfArtifacts, _OfCheckpoints, ReadsLake):
+class EvaluateRequest(Reports, Tracks, OfArtifacts, OfCheckpoints, ReadsLake):
     """Judge a day's candidate; the gate.
 
     It says promote when log loss, GAUC, calibration and slices are shown to be within their limits
@@ -280,24 +284,6 @@ class EvaluateRequest(Reports, Tracks, _OfArtifacts, _OfCheckpoints, ReadsLake):
             raise ValueError(
                 f"candidate {self.candidate!r}, control {self.control!r}; a trial has both"
             )
-
-
-@from_flags
-class FamilyRequest(Reports, Tracks, _OfArtifacts, _OfCheckpoints, OfDataset):
-    """Print the family of the rankers: who was trained, or grew, from whom."""
-
-
-@from_flags
-class PruneRequest(Tracks, _OfArtifacts, _OfCheckpoints, ReadsLake):
-    """Drop checkpoints, artifacts and pins of examples that nothing needs."""
-
-    keep: int = option("newest to keep of each", default=10)
-    anchor_days: int = option(
-        "keep the artifacts of champions as old as the gate's anchor",
-        parse=whole,
-        metavar="DAYS",
-        default=ANCHOR_DAYS,
-    )
 
 
 def _replaced(config: _Config, **changes: object) -> _Config:

@@ -1,1 +1,1 @@
-"""What a job is, and how it is started on Kubernetes; ``job`` and ``parent_run`` are light."""
+"""What a job is, the lease that it takes, and how it is started; what names Kubernetes is heavy."""

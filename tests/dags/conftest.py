@@ -20,7 +20,7 @@ def assets(tmp_path, monkeypatch):
 @pytest.fixture
 def register(monkeypatch):
     """The leases that were taken, in memory instead of Airflow's database."""
-    import ranking_lease
+    from ranking_launchers import lease as ranking_lease
 
     leases: list[ranking_lease.Lease] = []
 

@@ -19,7 +19,6 @@ HELPERS = (
     "ranking_assets.py",
     "ranking_dags.py",
     "ranking_jobs.py",
-    "ranking_lease.py",
 )
 PACKAGES = {"ranking_landing", "ranking_launchers", "ranking_settings"}
 OF_PACKAGES = sorted(

@@ -47,7 +47,7 @@ def test_a_dag_runs_one_day_at_a_time_inside_its_log(name: str, dataset: str) ->
     dag, log = dag_of(name, dataset), data_set(dataset).log
     assert (dag.max_active_runs, dag.catchup) == (1, name == "daily_ranking.py")
     assert dag.start_date.date() == log.first_day
-    is_by_the_clock = name in {"daily_ranking.py", "scaling_study.py"}
+    is_by_the_clock = name in {"daily_ranking.py", "monitor_ranking.py", "scaling_study.py"}
     if not is_by_the_clock or log.last_day is None:
         assert dag.end_date is None
     else:

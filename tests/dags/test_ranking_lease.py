@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-import ranking_lease as leases
+from ranking_launchers import lease as leases
 from support.airflow_dags import DAGS
 
 FIRST = leases.Run(dag_id="daily_ranking_shop", run_id="backfill__1998-04-21")
@@ -84,7 +84,7 @@ if sys.argv[2] == "make":
     assert not bag.import_errors, bag.import_errors
     sync_bag_to_db(bag, "dags-folder", None)
     sys.exit()
-import ranking_lease as leases
+from ranking_launchers import lease as leases
 from airflow.sdk.api.client import Client
 from airflow.sdk.execution_time import comms, supervisor, task_runner
 client = supervisor.InProcessTestSupervisor._api_client()

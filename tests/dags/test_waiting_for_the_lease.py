@@ -77,7 +77,7 @@ def test_waiting_for_the_lease_has_an_end(job_task, assets) -> None:
 )
 def test_days_go_in_order(job_task, monkeypatch, previous, waits) -> None:
     """An earlier day that is under way goes first."""
-    import ranking_lease
+    from ranking_launchers import lease as ranking_lease
 
     asked = set()
 
@@ -97,7 +97,7 @@ def test_days_go_in_order(job_task, monkeypatch, previous, waits) -> None:
 
 def test_each_data_set_has_a_lease_of_its_own(job_task, monkeypatch) -> None:
     """Runs of two data sets do not wait for each other."""
-    import ranking_lease
+    from ranking_launchers import lease as ranking_lease
 
     registers = []
     task, execute = job_task("print('{\"rows\": 1}')")

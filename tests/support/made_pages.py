@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 from support.logs.made_days import made_days
-from support.made_overview import write_overview, write_results
 from support.made_points import runs
+from support.quality.made_overview import write_overview, write_results
 from support.quality.made_quality import write_answers
 
 from features.datasets.catalog import schema_of

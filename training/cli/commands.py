@@ -14,6 +14,7 @@ from training.cli.experiments import EXPERIMENTS
 from training.cli.forget import FORGET
 from training.cli.monitoring import MONITORING
 from training.cli.rank_requests import GrowthRank, TrainingRank
+from training.cli.registry_requests import FamilyRequest, PruneRequest
 from training.explain.request import ExplainRequest
 from training.recipes import recipe_of, target_of
 from training.registry import parent_selection
@@ -23,8 +24,6 @@ from training.requests import (
     CompileRequest,
     EvaluateRequest,
     ExportRequest,
-    FamilyRequest,
-    PruneRequest,
     TrainRequest,
     UpscaleRequest,
 )

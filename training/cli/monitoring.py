@@ -12,8 +12,9 @@ from features.cli import Command, SkippedError, Summary
 from features.datasets.catalog import schema_of
 from features.options import OfDay, count, from_flags, option
 from training.cli.drift import SOURCES, DriftRequest, drift
+from training.cli.registry_requests import FamilyRequest
 from training.monitoring.quality_request import QualityRequest
-from training.requests import FamilyRequest, ReadsLake
+from training.requests import ReadsLake
 
 logger = logging.getLogger(__name__)
 _DAYS_DUE = 7

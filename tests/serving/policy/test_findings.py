@@ -5,7 +5,7 @@ import json
 
 import pyarrow as pa
 import pytest
-from support.made_overview import DATASET, LAST, VERSION, write_results
+from support.quality.made_overview import DATASET, LAST, VERSION, write_results
 
 from features.datasets.catalog import schema_of
 from features.lake.day_file import replace_day

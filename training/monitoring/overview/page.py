@@ -2,7 +2,6 @@
 
 import datetime
 from collections.abc import Iterator, Mapping, Sequence, Set
-from pathlib import PurePath
 from typing import NamedTuple
 
 from features.pages.content import (
@@ -39,9 +38,9 @@ class Freshness(NamedTuple):
     newest: datetime.date | None
 
 
-def overview_path(dataset: str) -> PurePath:
+def overview_path(dataset: str) -> str:
     """Where the page lies below the reports."""
-    return PurePath(dataset, "overview.html")
+    return f"{dataset}/overview.html"
 
 
 def overview_page(

@@ -3,7 +3,14 @@
 import datetime
 import re
 
-from support.made_overview import DATASET, FEATURES, LAST, VERSION, write_overview, write_results
+from support.quality.made_overview import (
+    DATASET,
+    FEATURES,
+    LAST,
+    VERSION,
+    write_overview,
+    write_results,
+)
 
 from training.monitoring.overview.days import days_until
 
