@@ -1,63 +1,22 @@
 """A user in every place is gone from all of them, and nobody else's rows are."""
 
-import datetime
-import shutil
-
 import pytest
 from support.erasure import planted
+from support.erasure.erasing import UNTIL, erasure
 from support.erasure.planted import DAYS, GONE, STAYS
-from support.redis_server import running_redis
 
 from features.erasure import forget, lake_tables, rows
-from features.erasure.forget import Erasure, Places
 from features.erasure.person import person_of
 from features.erasure.proof import read_proof
 from features.lake.candidate import candidates
 from features.lake.erased import erased_users
 from features.lake.pins import pins
 from features.lake.snapshot import snapshot
-from features.online_store.reader import open_rows
 from features.places import place
-from features.prediction_log.table import table_root
-
-UNTIL = datetime.datetime(2025, 4, 1, tzinfo=datetime.UTC)
 
 
 class KilledError(BaseException):
     """Stands for a signal: nothing is cleaned up."""
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
-    schema = planted.schema_in(folder)
-    planted.make(folder / "var", schema)
-    return schema, folder / "var"
-
-
-@pytest.fixture
-def var(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "spark_hash_sums", lambda session, struct: planted.sums_of)
-    return shutil.copytree(made[1], tmp_path / "var")
-
-
-def erasure(schema, var, *, user=GONE, hours=0):
-    root = place(var)
-    places = Places(
-        lake=root / "lake",
-        store=root / "feast",
-        log=root / "log",
-        landing=None,
-        reports=root / "reports",
-        proofs=root / "proofs",
-    )
-    return Erasure(
-        person_of(schema, user),
-        places,
-        log_key=planted.LOG_KEY,
-        grace=datetime.timedelta(hours=hours),
-        session=pytest.fail,
-    )
 
 
 def contents(schema, var):
@@ -220,62 +179,6 @@ def test_a_dry_run_counts_and_changes_nothing(made, var):
     log, unknown = asked.logged(dry_run=True)
     assert (log["rows"], len(unknown)) == (2, 1)
     assert {file: file.read_bytes() for file in var.rglob("*") if file.is_file()} == before
-
-
-def test_of_the_log_the_user_goes_by_id_and_by_hash_and_another_key_is_named(made, var):
-    schema, _ = made
-    proof = erasure(schema, var).run(until=UNTIL)
-    root = table_root(place(var) / "log", schema.name)
-    from deltalake import DeltaTable
-
-    left = DeltaTable(str(root)).to_pyarrow_table(columns=["answer_id"])["answer_id"]
-    assert sorted(left.to_pylist()) == ["answer-1", "answer-3", "answer-4"]
-    assert proof["prediction_log"]["rows"] == 2
-    assert any("hashed by the keys" in one["what"] for one in proof["left"])
-
-
-def test_the_store_has_the_others_and_says_that_it_has_changed(made, var):
-    schema, _ = made
-    rows_before = open_rows(schema, place(var) / "feast", timeout_seconds=5)
-    version = rows_before.version("user")
-    others = rows_before.read("user", [STAYS])
-    erasure(schema, var).run(until=UNTIL)
-    now = open_rows(schema, place(var) / "feast", timeout_seconds=5)
-    assert now.version("user") != version
-    assert now.read("user", [STAYS]) == others
-    assert now.read_all("user", most=9)[0] == [STAYS]
-    assert now.read_all("by_visitor_and_article", most=9)[0] == [f"{STAYS}|a"]
-    assert buyers_in(now) == [None, [STAYS]]
-
-
-def buyers_in(store):
-    """The histories of both items, whose other tables are there all the same."""
-    assert sorted(store.read_all("item", most=9)[0]) == ["a", "b"]
-    found = store.read("item", ["a", "b"])
-    assert found["item_daily__created"].null_count == 0
-    return found["buyer_visitor"].to_pylist()
-
-
-@pytest.mark.process
-def test_of_redis_the_user_goes_and_the_others_stay(made, tmp_path, monkeypatch):
-    schema, _ = made
-    with running_redis() as server:
-        import redis
-
-        monkeypatch.setenv("RANKING_ONLINE", server.url)
-        planted.make_store(place(tmp_path) / "feast", schema)
-        asked = erasure(schema, tmp_path)
-        counted = {"entities": 2, "entities_naming": 1}
-        assert asked.stored(dry_run=True) == asked.stored(dry_run=False) == counted
-        assert asked.stored(dry_run=True) == {}
-        client = redis.Redis.from_url(server.url)
-        dumped = [key + (client.dump(key) or b"") for key in client.scan_iter()]
-        text = GONE.encode()
-        assert not [one for one in dumped if text in one or text.replace(b"|", b"\\|") in one]
-        now = open_rows(schema, place(tmp_path) / "feast", timeout_seconds=5)
-        assert now.read_all("user", most=9)[0] == [STAYS]
-        assert buyers_in(now) == [None, [STAYS]]
-        client.close()
 
 
 def test_a_day_that_follows_a_rewritten_one_still_follows_it(made, var, monkeypatch):
