@@ -111,7 +111,8 @@ def hash_sums(
     """
     numbers = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
     rows = pa.concat_tables(table.select(struct.fieldNames()) for table in tables)
-    rows = rows.append_column(_PART, pa.array(numbers))
+    # Spark 4 stops reading at the first batch without rows, and tables may have empty chunks.
+    rows = rows.combine_chunks().append_column(_PART, pa.array(numbers))
     with_part = StructType([*struct.fields]).add(_PART, "long")
     hashed = _hashed(spark.createDataFrame(rows, with_part), _PART)
     found = hashed.select(_PART, ROW_HASH, MIXED_HASH).toArrow().to_pydict()

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -17,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load
 
-from features.places import Place, put_whole
+from features.places import Place, is_local, put_whole, uri
 from features.schema import Schema
 from training.artifact.golden import GOLDEN
 from training.artifact.manifest import MANIFEST, Manifest, read_manifest
@@ -103,7 +102,7 @@ def _row(
     """The row of a table, as the file has it, and its number; None where there is none."""
     prefix = f"embeddings.embedding_bags.{table}."
     file = folder / _WEIGHTS
-    if not isinstance(file, Path):
+    if not is_local(file):
         tensors = load(file.read_bytes())
         names = {name: tensors[name].shape[0] for name in tensors if name.startswith(prefix)}
         for name, size in names.items():
@@ -111,7 +110,7 @@ def _row(
             if found is not None:
                 return tensors[name][found.number : found.number + 1], found.number
         return None
-    with safe_open(str(file), framework="pt") as opened:
+    with safe_open(uri(file), framework="pt") as opened:
         for name in opened.keys():  # noqa: SIM118 - it is no mapping
             if name.startswith(prefix):
                 part = opened.get_slice(name)

@@ -1,4 +1,4 @@
-"""A lake, a store and a log in which a user is in every place."""
+"""A user planted in every place, and the erasure of one."""
 
 import shutil
 
@@ -8,7 +8,7 @@ from support.erasure import planted
 from features.erasure import rows
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     schema = planted.schema_in(folder)

@@ -2,7 +2,7 @@
 
 import pytest
 from support.erasure import planted
-from support.erasure.asked import UNTIL, erasure
+from support.erasure.erasing import UNTIL, erasure
 from support.erasure.planted import DAYS, GONE, STAYS
 
 from features.erasure import forget, lake_tables
@@ -16,7 +16,6 @@ from features.lake.lake import Lake
 from features.lake.pins import pins
 from features.lake.snapshot import snapshot
 from features.places import place
-from features.prediction_log.table import table_root
 from features.provenance.known import KnownLake
 
 
@@ -184,18 +183,6 @@ def test_a_dry_run_counts_and_changes_nothing(made, var):
     log, unknown = asked.logged(dry_run=True)
     assert (log["rows"], len(unknown)) == (2, 1)
     assert {file: file.read_bytes() for file in var.rglob("*") if file.is_file()} == before
-
-
-def test_of_the_log_the_user_goes_by_id_and_by_hash_and_another_key_is_named(made, var):
-    schema, _ = made
-    proof = erasure(schema, var).run(until=UNTIL)
-    root = table_root(place(var) / "log", schema.name)
-    from deltalake import DeltaTable
-
-    left = DeltaTable(str(root)).to_pyarrow_table(columns=["answer_id"])["answer_id"]
-    assert sorted(left.to_pylist()) == ["answer-1", "answer-3", "answer-4"]
-    assert proof["prediction_log"]["rows"] == 2
-    assert any("hashed by the keys" in one["what"] for one in proof["left"])
 
 
 def test_what_was_made_of_a_rewritten_day_is_not_stale(made, var):

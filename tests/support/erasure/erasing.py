@@ -1,6 +1,7 @@
-"""The erasure of a user of the planted lake."""
+"""The erasure of a planted user."""
 
 import datetime
+from pathlib import Path
 
 import pytest
 from support.erasure import planted
@@ -9,11 +10,12 @@ from support.erasure.planted import GONE
 from features.erasure.forget import Erasure, Places
 from features.erasure.person import person_of
 from features.places import place
+from features.schema import Schema
 
 UNTIL = datetime.datetime(2025, 4, 1, tzinfo=datetime.UTC)
 
 
-def erasure(schema, var, *, user=GONE, hours=0):
+def erasure(schema: Schema, var: Path, *, user: str = GONE, hours: int = 0) -> Erasure:
     root = place(var)
     places = Places(
         lake=root / "lake",

@@ -1,13 +1,25 @@
-"""A user is gone from the online store, and others are as they were."""
+"""A user is gone from the prediction log and the online store, and the others are not."""
 
 import pytest
+from deltalake import DeltaTable
 from support.erasure import planted
-from support.erasure.asked import UNTIL, erasure
+from support.erasure.erasing import UNTIL, erasure
 from support.erasure.planted import GONE, STAYS
 from support.redis_server import running_redis
 
 from features.online_store.reader import open_rows
 from features.places import place
+from features.prediction_log.table import table_root
+
+
+def test_of_the_log_the_user_goes_by_id_and_by_hash_and_another_key_is_named(made, var):
+    schema, _ = made
+    proof = erasure(schema, var).run(until=UNTIL)
+    root = table_root(place(var) / "log", schema.name)
+    left = DeltaTable(str(root)).to_pyarrow_table(columns=["answer_id"])["answer_id"]
+    assert sorted(left.to_pylist()) == ["answer-1", "answer-3", "answer-4"]
+    assert proof["prediction_log"]["rows"] == 2
+    assert any("hashed by the keys" in one["what"] for one in proof["left"])
 
 
 def test_the_store_has_the_others_and_says_that_it_has_changed(made, var):
