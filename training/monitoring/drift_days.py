@@ -4,6 +4,7 @@ A profile is made once for each day and kept below the reports, so that a day is
 noise of weeks without reading weeks of rows. It is made again when the day has other rows by now.
 """
 
+import collections
 import dataclasses
 import datetime
 import zlib
@@ -74,14 +75,15 @@ class LoggedAnswers:
             raise ValueError(f"{table_root(folder, schema.name)}: no log of answers")
         self._table: DeltaTable = found
         self._schema = schema
+        self._num_rows: collections.Counter[datetime.date] = collections.Counter()
+        actions = found.get_add_actions(flatten=True)
+        days = actions.column(f"partition.{DAY}").to_pylist()
+        for day, count in zip(days, actions.column("num_records").to_pylist(), strict=True):
+            self._num_rows[day] += count
 
     def stamp(self, day: datetime.date) -> str:
-        """The number of the day's rows: a log only grows, and is written together."""
-        actions = self._table.get_add_actions(flatten=True)
-        days = actions.column(f"partition.{DAY}").to_pylist()
-        counts = actions.column("num_records").to_pylist()
-        total = sum(count for of, count in zip(days, counts, strict=True) if of == day)
-        return str(total) if total else ""
+        """The number of the day's rows: a log only grows, and its files are written together."""
+        return str(self._num_rows[day] or "")
 
     def rows(self, day: datetime.date) -> DayRows | None:
         """Rows of the day that this schema made."""

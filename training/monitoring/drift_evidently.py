@@ -45,7 +45,8 @@ def write_report(folder: Place, schema: Schema, *, reference: Profile, day: Prof
         from evidently.presets import DataDriftPreset
     except ImportError as error:
         raise ValueError(
-            "--evidently: the package evidently is not installed; pip install evidently"
+            "--evidently: the package evidently is not installed; make install brings it, and no "
+            "image has it"
         ) from error
     frames = [frame(schema, profile) for profile in (reference, day)]
     common = [name for name in frames[0].columns if name in frames[1].columns]
