@@ -72,10 +72,10 @@ bench-features: install ## a day's feature jobs: growth, history, cores, skew, a
 bench-train: install    ## training speed as a share of the machine's matrix product
 	@$(PYTHON) -m infra.bench.training.suites --suite speed
 
-bench-quality: install  ## MovieLens-100k rolled daily; eight rankers on MovieLens-1M and a shop, hours; DATASETS="movielens-100k": these
+bench-quality: install  ## MovieLens-100k rolled daily; rankers and LightGBM on MovieLens-1M and a shop, hours; DATASETS="movielens-100k": these
 	@$(PYTHON) -m infra.bench.training.suites --suite quality $(if $(DATASETS),--datasets $(DATASETS))
 
-bench-models: install   ## eight rankers on three data sets, equal budget and search
+bench-models: install   ## eight rankers and LightGBM on three data sets, equal search
 	@$(PYTHON) -m infra.bench.training.suites --suite models
 
 bench-growth: install   ## loss against compute: small, large, and small grown to large

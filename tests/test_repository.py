@@ -156,6 +156,7 @@ ON_THIS_MACHINE = {
     "training/distributed/failures.py": "what the launcher and its ranks tell one another",
     "training/distributed/process_group.py": "what the launcher and its ranks tell one another",
     "training/evaluation/family_page.py": "a template of the package, and a page's name",
+    "serving/policy/table.py": "the policy, which an image has too",
     "training/evaluation/reports.py": "a page's name, below the reports",
     "training/experiments/scaling/page.py": "a page's name, below the reports",
     "training/experiments/scoring_speed.py": "native code that is timed",

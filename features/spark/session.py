@@ -82,6 +82,8 @@ DRIVER_CONF = {
     "spark.sql.catalogImplementation": "in-memory",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
+    # Else each expression asks the JVM several times, to note the line of Python that made it.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
 }
 """Settings that are fixed when a driver starts."""
 _CONNECT_PORT = 15002

@@ -23,7 +23,12 @@ class RollbackError(FailedError):
 
 
 def roll_back(
-    registry: Versions, *, to: str | None, endpoint: Endpoint, artifacts: Place
+    registry: Versions,
+    *,
+    to: str | None,
+    endpoint: Endpoint,
+    artifacts: Place,
+    reason: str = BY_HAND,
 ) -> dict[str, object]:
     """Undo the newest change: a canary ends, else the champion gives way to the one before it.
 
@@ -32,6 +37,7 @@ def roll_back(
         to: The version that is to be champion, if it is not the one before.
         endpoint: Where the server is, if one runs.
         artifacts: The folder of the data set's artifacts.
+        reason: Why; the tag of what is taken back has it.
 
     Returns:
         What was done: ``from``, ``to``, ``endpoint`` and whether it is ``served``.
@@ -46,7 +52,7 @@ def roll_back(
     canary = None if to else registry.alias(CANARY)
     if canary is not None:
         way = {"from": canary, "to": champion}
-        is_served = _without_canary(registry, endpoint, canary=canary)
+        is_served = _without_canary(registry, endpoint, canary=canary, reason=reason)
     else:
         target = to or registry.tag(champion, aliases.PREVIOUS)
         if target is None:
@@ -55,7 +61,7 @@ def roll_back(
             )
         _require_usable(registry, target, champion=champion, artifacts=artifacts)
         way = {"from": champion, "to": target}
-        is_served = _install(registry, endpoint, target=target, champion=champion)
+        is_served = _install(registry, endpoint, target, champion=champion, reason=reason)
     note = {} if is_served else {"note": NOT_SERVED}
     return {**way, "endpoint": endpoint.url, "served": is_served, **note}
 
@@ -72,22 +78,24 @@ def _require_usable(registry: Versions, version: str, *, champion: str, artifact
         raise RollbackError(f"artifact {artifacts / version}: is gone; --to names another version")
 
 
-def _without_canary(registry: Versions, endpoint: Endpoint, *, canary: str) -> bool:
+def _without_canary(registry: Versions, endpoint: Endpoint, *, canary: str, reason: str) -> bool:
     """Whether the endpoint serves without it now."""
     traffic_split.clear_share(registry, CANARY)
-    registry.set_tag(canary, aliases.ROLLED_BACK, BY_HAND)
+    registry.set_tag(canary, aliases.ROLLED_BACK, reason)
     logger.info("canary %s: taken away; the champion has all requests", canary)
     try:
         endpoint.follow()
     except EndpointError as error:
-        reason = f"{error}; {canary} has no share any more, which the next start finds"
-        raise RollbackError(reason) from error
+        left = f"{canary} has no share any more, which the next start finds"
+        raise RollbackError(f"{error}; {left}") from error
     except NoEndpointError:
         return False
     return True
 
 
-def _install(registry: Versions, endpoint: Endpoint, *, target: str, champion: str) -> bool:
+def _install(
+    registry: Versions, endpoint: Endpoint, target: str, *, champion: str, reason: str
+) -> bool:
     """Whether the endpoint serves the target now; what fails leaves aliases as they were."""
     canary = traffic_split.read_share(registry, CANARY)
     traffic_split.clear_share(registry, CANARY)
@@ -101,6 +109,6 @@ def _install(registry: Versions, endpoint: Endpoint, *, target: str, champion: s
         go_back(registry, endpoint, champion)
         raise RollbackError(f"{error}; alias {CHAMPION} is back at {champion}") from error
     # Only now: a version that is champion still has not been rolled back.
-    registry.set_tag(champion, aliases.ROLLED_BACK, BY_HAND)
+    registry.set_tag(champion, aliases.ROLLED_BACK, reason)
     registry.set_tag(target, aliases.ROLLED_BACK, None)
     return is_served

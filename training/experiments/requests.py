@@ -236,7 +236,7 @@ class LawRequest(Reports):
 
 @from_flags
 class BenchmarkRequest:
-    """Train a ranker on a public data set and print its test figures.
+    """Train a ranker, or LightGBM, on a public data set and print its test figures.
 
     The files are read as they are published (docs/benchmarks.md says which); validation decides
     when to stop and what a search keeps, the test split is scored once.
@@ -248,7 +248,7 @@ class BenchmarkRequest:
         parse=_benchmark,
     )
     data: Place = folder("lake", "where its files are")
-    model: str = option("the ranker", choices=MODELS, default="wukong")
+    model: str = option("which", choices=(*MODELS, "lightgbm"), default="wukong")
     recipe: str | None = option(
         "else the data set's own for the model",
         parse=recipe_name,

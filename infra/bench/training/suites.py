@@ -44,7 +44,7 @@ def quality(only: Sequence[str] = ()) -> Figures:
     """``make bench-quality``: the daily ranker against baselines, and Wukong against other rankers.
 
     The last 28 days of MovieLens-100k, rolled daily, against simple baselines; then eight rankers
-    on MovieLens-1M and on the generated shop, 20 trials of settings each. Two hours on two cores;
+    and LightGBM on MovieLens-1M and on the generated shop, 20 trials each. Two hours on two cores;
     ``only`` some of these data sets: less. What is found of a ranker is kept in ``var/quality``, so
     that a run which was ended goes on there; it is for the settings of this file, and goes with the
     end of a run.
@@ -77,7 +77,8 @@ def _rolled() -> Figures:
     return found
 
 
-_MODELS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
+_RANKERS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
+_TREES = "lightgbm"
 _DATASETS: dict[str, tuple[str, tuple[str, ...]]] = {
     MOVIELENS: LOGS[MOVIELENS],
     "open-bandit": ("2019-11-30", ()),
@@ -99,7 +100,7 @@ _T_OF_THREE = 4.303
 
 
 def models() -> Figures:
-    """``make bench-models``: eight rankers on three data sets, equal budget and search."""
+    """``make bench-models``: eight rankers and LightGBM on three data sets, equal search."""
     figures: dict[str, Figures] = {}
     for dataset, (last, sizes) in _DATASETS.items():
         lake = prepare_examples(dataset, VAR / "models", last=last, sizes=sizes)
@@ -118,13 +119,15 @@ def _compared(dataset: str, lake: Path, *flags: str, kept: Path | None = None) -
     """
     named = (f"--dataset={dataset}", f"--data={lake}", "--seeds=3", *flags)
     found = {}
-    for model in _MODELS:
+    for model in (*_RANKERS, _TREES):
         file = kept / f"{model}.json" if kept else None
         if file and file.exists():
             sys.stderr.write(f"{model}: as {file} has it; delete it for a new run\n")
             found[model] = json.loads(file.read_text())
             continue
-        found[model] = run_job("training", "benchmark", *named, f"--model={model}")
+        # Trees have no batches.
+        own = [one for one in named if model in _RANKERS or "--batch-size" not in one]
+        found[model] = run_job("training", "benchmark", *own, f"--model={model}")
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(".part")
@@ -142,12 +145,13 @@ def _show_comparison(dataset: str, found: Figures) -> None:
         title + (f"; the true probabilities have log loss {best:.4f}" if best else ""),
         (
             *("model", "log loss", "NE", "AUC", "GAUC"),
-            *("dense and embedding parameters", "MFLOP/example"),
+            *("parameters or leaves", "MFLOP/example"),
         ),
         [
             (
                 *(model, *(_mean(one, name) for name in ("log_loss", "ne", "auc", "gauc"))),
-                *(f"{one['params']:,}", f"{one['mflop_per_example']:.2f}"),
+                f"{one['params']:,}",
+                "none" if (flops := one["mflop_per_example"]) is None else f"{flops:.2f}",
             )
             for model, one in sorted(found.items(), key=lambda item: item[1]["log_loss"])
         ],

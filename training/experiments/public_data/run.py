@@ -6,11 +6,11 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from features.datasets.catalog import data_set_of
+from features.datasets.catalog import schema_of
 from features.places import Place, is_local
 from features.schema import Schema
 from training.config.recipe import Recipe
@@ -28,7 +28,13 @@ from training.experiments.public_data.sequence_files import (
     TAOBAO_AD,
     read_sequences,
 )
-from training.model.flops import Cost, cost_of
+from training.experiments.public_data.trees import (
+    TreeSettings,
+    TreesResult,
+    run_trees,
+    search_trees,
+)
+from training.model.flops import cost_of
 from training.model.inputs import inputs_of
 from training.recipes import RECIPES, recipe_of
 
@@ -39,6 +45,7 @@ _SHARES = (0.7, 0.85)
 """Where the training days and the validation days end, as shares of the rows."""
 _TEST_FIGURES = ("auc", "log_loss", "gauc", "ne")
 _RUN_FIGURES = ("epochs", "seconds", "samples_per_second")
+TREES = "lightgbm"
 
 
 def run_benchmark(
@@ -52,7 +59,7 @@ def run_benchmark(
     trials: int,
     search_rows: int | None = None,
 ) -> dict[str, Any]:
-    """Train ``seeds`` rankers on a data set; returns the line of figures, its table included.
+    """Train ``seeds`` rankers, or LightGBM; returns the line of figures, its table included.
 
     Without a named recipe it is the data set's own for this kind of model, or the small one;
     without a ``batch_size`` the recipe's. That many ``trials`` are made on the validation split
@@ -60,33 +67,92 @@ def run_benchmark(
     """
     if seeds < 1:
         raise ValueError(f"seeds: {seeds}; at least 1")
-    chosen = recipe_for(dataset, model, recipe)
-    if batch_size:
+    if model == TREES and (recipe or batch_size):
+        raise ValueError(f"--recipe {recipe}, --batch-size {batch_size}: {TREES} has neither")
+    chosen = None if model == TREES else recipe_for(dataset, model, recipe)
+    if chosen and batch_size:
         training = dataclasses.replace(chosen.training, batch_size=batch_size)
         chosen = dataclasses.replace(chosen, training=training)
     if dataset in PUBLIC_DATA and not is_local(folder):
         raise ValueError(f"--data {folder}: the files of {dataset} are read from a disk")
-    read = PUBLIC_DATA.get(dataset) or functools.partial(read_lake, data_set_of(dataset).schema)
+    read = PUBLIC_DATA.get(dataset) or functools.partial(read_lake, schema_of(dataset))
     data = read(folder)
     logger.info(
         "%s: %d training rows, %d to validate, %d to test; recipe %s",
-        *(data.name, data.train.num_rows(), len(data.valid), len(data.test), chosen.name),
+        *(data.name, data.train.num_rows(), len(data.valid), len(data.test)),
+        chosen.name if chosen else "none",
     )
-    if trials:
-        chosen = search(data, chosen, trials=trials, num_rows=search_rows)
+    contender = (
+        _ranker(data, chosen, trials=trials, num_rows=search_rows)
+        if chosen
+        else _trees(data, trials=trials, num_rows=search_rows)
+    )
     results = []
     for number in range(seeds):
         label = f"{model} seed {number + 1}/{seeds}"
-        results.append(run_seed(data, chosen, seed=_FIRST_SEED + number, label=label))
-        found = results[-1]
-        logger.info(
-            "%s: %d epochs, %.0f s; valid AUC %.4f; test AUC %.4f, log loss %.4f",
-            *(label, found.epochs, found.seconds, found.valid.auc),
-            *(found.test.auc, found.test.log_loss) if found.test else (),
-        )
-    cost = cost_of(data.inputs, chosen.model)
-    searched = {"trials": trials, "rows": search_rows, "settings": settings_of(chosen)}
-    return _figures(data, model, chosen.name, chosen.training.batch_size, results, cost, searched)
+        results.append(contender.run(_FIRST_SEED + number, label))
+        _log(label, results[-1])
+    searched = {"trials": trials, "rows": search_rows, "settings": contender.settings}
+    named = {
+        "dataset": data.name,
+        "model": model,
+        "recipe": chosen.name if chosen else None,
+        "batch_size": chosen.training.batch_size if chosen else None,
+    }
+    figures = {**named, **_figures(data, results, contender.size(results)), "search": searched}
+    return {**figures, "markdown": _table(figures)}
+
+
+class _Contender(NamedTuple):
+    """What is compared, its settings chosen."""
+
+    settings: dict[str, Any]
+    run: Callable[[int, str], SeedResult]
+    """Trains one seed, whose progress bar says the text."""
+    size: Callable[[Sequence[SeedResult]], "_Size"]
+
+
+class _Size(NamedTuple):
+    params: int
+    """Numbers that were learnt."""
+    mflop_per_example: float | None
+    """Of training; None where it is not matrices that are multiplied."""
+
+
+def _ranker(
+    data: BenchmarkData, recipe: Recipe, *, trials: int, num_rows: int | None
+) -> _Contender:
+    if trials:
+        recipe = search(data, recipe, trials=trials, num_rows=num_rows)
+    cost = cost_of(data.inputs, recipe.model)
+
+    def run(seed: int, label: str) -> SeedResult:
+        return run_seed(data, recipe, seed=seed, label=label)
+
+    return _Contender(
+        settings_of(recipe), run, lambda _: _Size(cost.parameters, cost.training_flops / 1e6)
+    )
+
+
+def _trees(data: BenchmarkData, *, trials: int, num_rows: int | None) -> _Contender:
+    settings = search_trees(data, trials=trials, num_rows=num_rows) if trials else TreeSettings()
+
+    def run(seed: int, _: str) -> TreesResult:
+        return run_trees(data, settings, seed=seed)
+
+    def size(results: Sequence[SeedResult]) -> _Size:
+        leaves = [one.leaves for one in results if isinstance(one, TreesResult)]
+        return _Size(round(float(np.mean(leaves))), None)
+
+    return _Contender(dataclasses.asdict(settings), run, size)
+
+
+def _log(label: str, found: SeedResult) -> None:
+    logger.info(
+        "%s: %d epochs, %.0f s; valid AUC %.4f; test AUC %.4f, log loss %.4f",
+        *(label, found.epochs, found.seconds, found.valid.auc),
+        *(found.test.auc, found.test.log_loss) if found.test else (),
+    )
 
 
 def recipe_for(dataset: str, model: str, recipe: str | None) -> Recipe:
@@ -100,15 +166,7 @@ def recipe_for(dataset: str, model: str, recipe: str | None) -> Recipe:
     return found
 
 
-def _figures(
-    data: BenchmarkData,
-    model: str,
-    recipe: str,
-    batch_size: int,
-    results: Sequence[SeedResult],
-    cost: Cost,
-    searched: dict[str, Any],
-) -> dict[str, Any]:
+def _figures(data: BenchmarkData, results: Sequence[SeedResult], size: _Size) -> dict[str, Any]:
     tests = [result.test for result in results if result.test]
     columns: dict[str, list[float]] = {
         **{name: [getattr(test, name) for test in tests] for name in _TEST_FIGURES},
@@ -121,21 +179,15 @@ def _figures(
         for name, values in columns.items()
     }
     figures = {
-        "dataset": data.name,
-        "model": model,
-        "recipe": recipe,
-        "batch_size": batch_size,
         **means,
-        "params": cost.parameters,
-        "mflop_per_example": cost.training_flops / 1e6,
+        **size._asdict(),
         "seeds": len(results),
         "spreads": spreads,
-        "search": searched,
         "rows": {"train": data.train.num_rows(), "valid": len(data.valid), "test": len(data.test)},
     }
     if data.best_log_loss is not None:
         figures["best_log_loss"] = data.best_log_loss
-    return {**figures, "markdown": _table(figures)}
+    return figures
 
 
 def _or_none(value: float) -> float | None:
@@ -158,7 +210,7 @@ def _table(figures: dict[str, Any]) -> str:
         figures["model"],
         *(cell(name, 4) for name in _TEST_FIGURES),
         f"{figures['params']:,}",
-        f"{figures['mflop_per_example']:.2f}",
+        "none" if (flops := figures["mflop_per_example"]) is None else f"{flops:.2f}",
         cell("seconds", 0),
     ]
     rule = "|".join("---" for _ in cells)

@@ -4,8 +4,10 @@ Every model has the same number of trials over the same ranges, the first with t
 """
 
 import dataclasses
+import functools
 import logging
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import optuna
 
@@ -13,6 +15,7 @@ from training.config.recipe import Recipe, TableOptimizer
 from training.distributed.divergence import DivergedError
 from training.experiments.public_data.data import BenchmarkData, InMemory
 from training.experiments.public_data.protocol import run_seed
+from training.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -26,40 +29,71 @@ ADAM_EMBEDDING_DECAYS = (0.03, 0.2)
 """L2 as a term of the mean loss, where Adam trains the tables."""
 DROPOUTS = (0.0, 0.5)
 
+S = TypeVar("S")
+Note = Callable[[int, float], None]
+"""Takes how many parts of a training are done, from 1, and the validation AUC so far."""
+
 
 def search(
     data: BenchmarkData, recipe: Recipe, *, trials: int, num_rows: int | None = None
 ) -> Recipe:
     """The recipe with the best validation AUC of ``trials`` settings, the given one first.
 
-    Each is trained with one seed; the test split is not looked at. Once a quarter of the trials
-    were drawn at random, one whose best AUC after an epoch is below the median of those that were
-    trained to their end is given up there. One with which training diverges is logged and is not
-    chosen; when all do, the recipe is returned as it was given.
-
     Args:
-        data: The splits.
-        recipe: The settings to start from.
-        trials: How many settings are tried.
+        data: The splits; the test split is not looked at.
+        recipe: The settings to start from; as it is when training diverges with all settings.
+        trials: How many settings are tried, each with one seed.
         num_rows: Training rows of a trial, the newest ones; None: all.
 
     Raises:
         ValueError: ``num_rows`` of rows that are streamed from files.
     """
+    data = with_newest(data, num_rows)
+
+    def valid(candidate: Recipe, note: Note, label: str) -> Metrics:
+        return run_seed(
+            data, candidate, seed=0, with_test=False, label=label, after_epoch=note
+        ).valid
+
+    return best_of(recipe, trials=trials, drawn=_drawn, valid=valid, settings_of=settings_of)
+
+
+def best_of(
+    first: S,
+    *,
+    trials: int,
+    drawn: Callable[[S, optuna.Trial], S],
+    valid: Callable[[S, Note, str], Metrics],
+    settings_of: Callable[[S], dict[str, Any]],
+) -> S:
+    """The settings with the best validation AUC of ``trials``, the first of which are given.
+
+    Once a quarter of the trials were drawn at random, one whose best AUC so far is below the median
+    of those that were trained to their end is given up there. One with which training diverges is
+    logged and is not chosen.
+
+    Args:
+        first: Settings that are tried as they are.
+        trials: How many are tried.
+        drawn: Others, by the first and a trial of Optuna's.
+        valid: Trains with some settings and returns the metrics of the validation split. It calls
+            the function that it is given after each part of the training, with the part's number
+            from 1 and the AUC so far; the text says which trial it is.
+        settings_of: What the log says of them.
+    """
     logging.getLogger("optuna").setLevel(logging.WARNING)
-    if num_rows is not None:
-        data = dataclasses.replace(data, train=_newest(data, num_rows))
     num_random = max(1, trials // 4)
     study = optuna.create_study(
         direction="maximize",
         sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=num_random),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=num_random),
     )
-    best, best_auc = recipe, -1.0
+    best, best_auc = first, -1.0
     for number in range(trials):
         trial = study.ask() if number else None
-        candidate = _drawn(recipe, trial) if trial else recipe
-        found = _valid_auc(data, candidate, trial, label=f"search {number + 1}/{trials}")
+        candidate = drawn(first, trial) if trial else first
+        label = f"search {number + 1}/{trials}"
+        found = _tried(functools.partial(valid, candidate), trial, label, settings_of(candidate))
         if trial:
             study.tell(trial, found.auc, state=found.state)
         if found.auc is not None and found.auc > best_auc:
@@ -67,9 +101,16 @@ def search(
     return best
 
 
-def _newest(data: BenchmarkData, num_rows: int) -> InMemory:
+def with_newest(data: BenchmarkData, num_rows: int | None) -> BenchmarkData:
+    """The splits with the newest so many training rows; None: all of them.
+
+    Raises:
+        ValueError: The rows are streamed from files.
+    """
+    if num_rows is None:
+        return data
     if isinstance(data.train, InMemory):
-        return data.train.newest(num_rows)
+        return dataclasses.replace(data, train=data.train.newest(num_rows))
     limit = f"the rows of {data.name} are streamed, and each setting sees all of them"
     raise ValueError(f"--search-rows {num_rows}: {limit}")
 
@@ -80,28 +121,30 @@ class _Tried(NamedTuple):
     state: optuna.trial.TrialState
 
 
-def _valid_auc(
-    data: BenchmarkData, recipe: Recipe, trial: optuna.Trial | None, *, label: str
+def _tried(
+    valid: Callable[[Note, str], Metrics],
+    trial: optuna.Trial | None,
+    label: str,
+    settings: dict[str, Any],
 ) -> _Tried:
-    def note(epoch: int, auc: float) -> None:
+    def note(part: int, auc: float) -> None:
         if trial:
-            trial.report(auc, epoch)
+            trial.report(auc, part)
             if trial.should_prune():
-                raise optuna.TrialPruned(f"valid AUC {auc:.4f} after epoch {epoch}")
+                raise optuna.TrialPruned(f"valid AUC {auc:.4f} after part {part} of the training")
 
     try:
-        result = run_seed(data, recipe, seed=0, with_test=False, label=label, after_epoch=note)
+        found = valid(note, label)
     except DivergedError as error:
-        logger.warning("%s: %s with %s", label, error, settings_of(recipe))
+        logger.warning("%s: %s with %s", label, error, settings)
         return _Tried(None, optuna.trial.TrialState.FAIL)
     except optuna.TrialPruned as error:
-        logger.info("%s: given up, %s with %s", label, error, settings_of(recipe))
+        logger.info("%s: given up, %s with %s", label, error, settings)
         return _Tried(None, optuna.trial.TrialState.PRUNED)
     logger.info(
-        "%s: valid AUC %.4f, log loss %.4f with %s",
-        *(label, result.valid.auc, result.valid.log_loss, settings_of(recipe)),
+        "%s: valid AUC %.4f, log loss %.4f with %s", label, found.auc, found.log_loss, settings
     )
-    return _Tried(result.valid.auc, optuna.trial.TrialState.COMPLETE)
+    return _Tried(found.auc, optuna.trial.TrialState.COMPLETE)
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:

@@ -1,0 +1,233 @@
+"""LightGBM on the rows that the rankers read: what most teams would try first.
+
+It sees the same encoded inputs, stops on the same validation split by the same metric, and has as
+many trials of its own settings as a ranker has of its own.
+"""
+
+import dataclasses
+import time
+
+import lightgbm
+import numpy as np
+import numpy.typing as npt
+import optuna
+
+from features.encoding.encode import Ids, ModelInputs
+from training.experiments.public_data.data import BenchmarkData, InMemory, Split
+from training.experiments.public_data.protocol import SeedResult
+from training.experiments.public_data.search import Note, best_of, with_newest
+from training.metrics import Metrics, evaluate
+from training.model.inputs import Inputs, SparseInput
+from training.resources import num_cores
+
+MOST_TREES = 2_000
+PATIENCE_TREES = 50
+"""Trees without a better validation AUC that end the training."""
+MOST_COUNTED = 64
+"""Rows of a table up to which a bag becomes one count for each of them."""
+SMALL_CATEGORY = 256
+"""Rows of a table up to which its ids are categories in any case."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TreeSettings:
+    """What a search may change; the defaults are LightGBM's own, but for the ids."""
+
+    learning_rate: float = 0.1
+    num_leaves: int = 31
+    min_data_in_leaf: int = 20
+    feature_fraction: float = 1.0
+    bagging_fraction: float = 1.0
+    lambda_l2: float = 0.0
+    cat_smooth: float = 10.0
+    has_large_ids: bool = True
+    """Whether ids of tables with more than 256 rows, users and items mostly, are categories."""
+
+
+def search_trees(data: BenchmarkData, *, trials: int, num_rows: int | None = None) -> TreeSettings:
+    """The settings with the best validation AUC, as ``search`` finds a ranker's.
+
+    Raises:
+        ValueError: The training rows are streamed.
+    """
+    data = with_newest(data, num_rows)
+
+    def valid(settings: TreeSettings, note: Note, _: str) -> Metrics:
+        return run_trees(data, settings, seed=0, with_test=False, after_trees=note).valid
+
+    return best_of(
+        TreeSettings(),
+        trials=trials,
+        drawn=_drawn,
+        valid=valid,
+        settings_of=dataclasses.asdict,
+    )
+
+
+def _drawn(_: TreeSettings, trial: optuna.Trial) -> TreeSettings:
+    return TreeSettings(
+        learning_rate=trial.suggest_float("learning_rate", 0.02, 0.3, log=True),
+        num_leaves=trial.suggest_int("num_leaves", 7, 255, log=True),
+        min_data_in_leaf=trial.suggest_int("min_data_in_leaf", 10, 2_000, log=True),
+        feature_fraction=trial.suggest_float("feature_fraction", 0.3, 1.0),
+        bagging_fraction=trial.suggest_float("bagging_fraction", 0.5, 1.0),
+        lambda_l2=trial.suggest_float("lambda_l2", 1e-3, 100.0, log=True),
+        cat_smooth=trial.suggest_float("cat_smooth", 1.0, 300.0, log=True),
+        has_large_ids=trial.suggest_categorical("has_large_ids", (True, False)),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TreesResult(SeedResult):
+    """What one seed reached, and how large it became; its ``epochs`` are trees."""
+
+    leaves: int = 0
+
+
+def run_trees(
+    data: BenchmarkData,
+    settings: TreeSettings,
+    *,
+    seed: int,
+    with_test: bool = True,
+    after_trees: Note = lambda *_: None,
+) -> TreesResult:
+    """Train LightGBM until 50 trees have not raised the validation AUC, and score the best.
+
+    Args:
+        data: The splits.
+        settings: Of the trees.
+        seed: Of rows and columns that are drawn, and of the order of categories.
+        with_test: Whether the test split is scored at the end.
+        after_trees: Is given, after each 50 trees, their number and the best validation AUC so
+            far; what it raises ends the training.
+
+    Raises:
+        ValueError: The training rows are streamed; LightGBM reads them all at once.
+    """
+    rows = _in_memory(data)
+    started = time.monotonic()
+    columns = _Columns(data.inputs, settings.has_large_ids)
+    train = lightgbm.Dataset(
+        columns.matrix(rows.inputs),
+        rows.label,
+        categorical_feature=columns.categorical,
+        params={"verbosity": -1},
+        free_raw_data=True,
+    )
+    valid = columns.matrix(data.valid.inputs)
+    booster = lightgbm.train(
+        _params(settings, seed),
+        train,
+        num_boost_round=MOST_TREES,
+        valid_sets=[train.create_valid(valid, data.valid.label)],
+        callbacks=[
+            lightgbm.early_stopping(PATIENCE_TREES, verbose=False),
+            _Reports(after_trees),
+        ],
+    )
+    seconds = time.monotonic() - started
+    dump = booster.dump_model(num_iteration=booster.best_iteration)
+    return TreesResult(
+        valid=_score(booster, valid, data.valid),
+        test=_score(booster, columns.matrix(data.test.inputs), data.test) if with_test else None,
+        epochs=booster.best_iteration,
+        seconds=seconds,
+        samples_per_second=len(rows) * booster.current_iteration() / seconds,
+        leaves=sum(tree["num_leaves"] for tree in dump["tree_info"]),
+    )
+
+
+def _in_memory(data: BenchmarkData) -> Split:
+    if isinstance(data.train, InMemory):
+        return data.train.split
+    raise ValueError(f"--model lightgbm: {data.name} is streamed; it needs all rows at once")
+
+
+def _params(settings: TreeSettings, seed: int) -> dict[str, object]:
+    chosen = dataclasses.asdict(settings)
+    del chosen["has_large_ids"]
+    return {
+        **chosen,
+        "objective": "binary",
+        "metric": "auc",
+        "bagging_freq": 1 if settings.bagging_fraction < 1 else 0,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": num_cores(),
+        "verbosity": -1,
+    }
+
+
+class _Reports:
+    """The callback that says how good the trees are; the protocol is LightGBM's."""
+
+    order, before_iteration = 40, False
+
+    def __init__(self, after_trees: Note) -> None:
+        self._after_trees, self._best = after_trees, 0.0
+
+    def __call__(self, env: lightgbm.callback.CallbackEnv) -> None:
+        for _, _, found, *_ in env.evaluation_result_list or ():
+            self._best = max(self._best, found)
+        if (number := env.iteration + 1) % PATIENCE_TREES == 0:
+            self._after_trees(number // PATIENCE_TREES, self._best)
+
+
+def _score(booster: lightgbm.Booster, matrix: npt.NDArray[np.float32], split: Split) -> Metrics:
+    probability = np.asarray(booster.predict(matrix, num_iteration=booster.best_iteration))
+    return evaluate(probability.astype(np.float32), split.label, split.group)
+
+
+class _Columns:
+    """Encoded inputs as columns of numbers and categories.
+
+    Dense inputs are numbers, NaN where they are missing. An id is a category; a bag of a small
+    table is a count for each of its rows, a bag of a larger one its length and its first id.
+    """
+
+    def __init__(self, inputs: Inputs, has_large_ids: bool) -> None:
+        self._inputs, self._has_large_ids = inputs, has_large_ids
+        self.categorical: list[int] = []
+        place = len(inputs.dense)
+        for one in inputs.sparse:
+            kinds = self._kinds(one)
+            self.categorical += [place + n for n, is_category in enumerate(kinds) if is_category]
+            place += len(kinds)
+
+    def _kinds(self, one: SparseInput) -> list[bool]:
+        """Whether each of an input's columns is a category."""
+        is_category = [True] if one.num_rows <= SMALL_CATEGORY or self._has_large_ids else []
+        if one.max_length == 1:
+            return is_category
+        return [False] * one.num_rows if one.num_rows <= MOST_COUNTED else [False, *is_category]
+
+    def matrix(self, inputs: ModelInputs) -> npt.NDArray[np.float32]:
+        """(rows, columns) of encoded rows."""
+        parts = [inputs.dense]
+        for one in self._inputs.sparse:
+            ids, kinds = inputs.ids[one.name], self._kinds(one)
+            if one.max_length > 1 and one.num_rows <= MOST_COUNTED:
+                parts.append(_counts(ids, one.num_rows))
+                continue
+            if one.max_length > 1:
+                parts.append(ids.lengths[:, None].astype(np.float32))
+            if any(kinds):
+                parts.append(_first(ids)[:, None])
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def _counts(ids: Ids, num_rows: int) -> npt.NDArray[np.float32]:
+    row = np.repeat(np.arange(len(ids.lengths)), ids.lengths)
+    cells = np.bincount(row * num_rows + ids.values, minlength=len(ids.lengths) * num_rows)
+    return cells.reshape(-1, num_rows).astype(np.float32)
+
+
+def _first(ids: Ids) -> npt.NDArray[np.float32]:
+    """The first id of each bag, NaN where it is empty; below 2**24, where float32 is exact."""
+    found = np.full(len(ids.lengths), np.nan, np.float32)
+    starts = np.cumsum(ids.lengths, dtype=np.int64) - ids.lengths
+    has_one = ids.lengths > 0
+    found[has_one] = ids.values[starts[has_one]]
+    return found
