@@ -4,10 +4,11 @@ Confidence-based performance estimation (CBPE): of calibrated probabilities p, a
 with probability p, so the expected log loss of a score is that of p positives and 1 - p negatives,
 the expected base rate is the mean of p, and each pair of rows (i, j) is a positive above a negative
 with probability p_i (1 - p_j), which gives the AUC. No label is needed, and drift of the inputs is
-seen; drift of what the labels are given the inputs is not. It was published with NannyML
-(``nannyml.performance_estimation.confidence_based``) and by J. Bialek, W. Kuberski, N. Perrakis and
-A. Bifet, "Estimating model performance under covariate shift without labels", 2024
-(arXiv:2401.08348).
+seen; drift of what the labels are given the inputs is not. CBPE is of the library NannyML
+(``nannyml.performance_estimation.confidence_based``); J. Bialek, J. Kivimäki, W. Kuberski and
+N. Perrakis, "Estimating model performance under covariate shift without labels", 2024
+(arXiv:2401.08348), compare it with others, and with calibration that is weighted by how dense the
+inputs are, which needs a second model.
 
 Scores that are not calibrated are made so first, by the shift of their logits that would have made
 the sum of the scores that of the labels on a mature day before. So calibration itself cannot be
