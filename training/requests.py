@@ -138,11 +138,7 @@ class TrainRequest(ChangesRecipe, _HoldsOut, Reports, Tracks, OfCheckpoints, Rea
         metavar="CHECKPOINT",
         default=None,
     )
-    changed_since: datetime.date | None = option(
-        "first day whose examples are not those that were learnt: go on from a checkpoint that "
-        "stopped before it",
-        default=None,
-    )
+    changed_since: datetime.date | None = option("first day to learn again", default=None)
     trial: str | None = option(
         "train for a comparison, in addition to the day's own run: what grew, or what did not",
         choices=(GROWN, CONTROL),
@@ -158,17 +154,13 @@ class TrainRequest(ChangesRecipe, _HoldsOut, Reports, Tracks, OfCheckpoints, Rea
         parse=count,
         default=None,
     )
-    epochs: int | None = option(
-        "passes over the days (else the recipe's)", parse=count, default=None
-    )
+    epochs: int | None = option("passes (else the recipe's)", parse=count, default=None)
     precision: Precision | None = option("of the dense part (else the recipe's)", default=None)
     checkpoint_steps: int | None = option(
         "steps that a kill may cost; 0: all of them (else the recipe's)", default=None
     )
     examples_version: int | None = option("of the examples (else the newest)", default=None)
-    id_log: Path | None = option(
-        "log the ids of every step's examples here", metavar="DIR", default=None
-    )
+    id_log: Path | None = option("for the ids of each step's rows", metavar="DIR", default=None)
 
     def __post_init__(self) -> None:
         """ValueError for a trial of no checkpoint, or two that say what to go on from."""

@@ -32,8 +32,7 @@ from features.schema.keys import attributes_read
 
 CODE_VERSIONS = {"ingest": 1, "checks": 1, "features": 1, "examples": 1}
 """Of the code that makes a table's rows. Who changes which rows it makes of the same inputs raises
-its number: then every day that it made is stale. ``tests/features/provenance`` has hashes of rows
-that fail until somebody has decided."""
+its number: then every day that it made is stale."""
 CODE, RULES = "code", "rules"
 _FROM_THE_LOG = (IMPRESSIONS_RAW, IMPRESSIONS, f"{QUARANTINE}_{IMPRESSIONS}")
 _RULED = (
