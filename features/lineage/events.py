@@ -1,9 +1,10 @@
 """From what a job has read and written to OpenLineage's events, with its own classes."""
 
+import contextlib
 import dataclasses
 import datetime
+import importlib.metadata
 import json
-import sys
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -25,8 +26,8 @@ from features.lineage.settings import DEFAULT_NAMESPACE, NAMESPACE
 PARENT, ROOT_PARENT = "OPENLINEAGE_PARENT_ID", "OPENLINEAGE_ROOT_PARENT_ID"
 """Variables: the run that started this one, and the first of all: ``namespace/job/run id``."""
 INTEGRATION = "WUKONG_RANKING"
-_ENGINES = ("pyspark", "torch")
-"""Modules whose version says with what a job computed; the first that was imported counts."""
+_ENGINES = {"features": "pyspark", "training": "torch"}
+"""By package the library with which its jobs compute."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,11 +108,11 @@ def _run_facets(job: JobDescription) -> dict[str, facet_v2.RunFacet]:
         found["nominalTime"] = facet_v2.nominal_time_run.NominalTimeRunFacet(
             _midnight(job.first_day), end
         )
-    if engine := next((name for name in _ENGINES if name in sys.modules), None):
-        version = str(getattr(sys.modules[engine], "__version__", "unknown"))
-        found["processing_engine"] = facet_v2.processing_engine_run.ProcessingEngineRunFacet(
-            version=version, name=engine
-        )
+    if engine := _ENGINES.get(job.package):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found["processing_engine"] = facet_v2.processing_engine_run.ProcessingEngineRunFacet(
+                version=importlib.metadata.version(engine), name=engine
+            )
     return found
 
 

@@ -64,6 +64,7 @@ def test_a_job_starts_and_completes_with_versions_of_what_it_read_and_wrote(root
     assert [one["day"] for one in made["facets"]["ranking_partitions"]["days"]] == [str(MONDAY)]
     said = complete["run"]["facets"]
     assert said["ranking_schema"]["fingerprint"] == schema_of("synthetic").fingerprint()
+    assert said["processing_engine"]["name"] == "pyspark"
     assert said["nominalTime"]["nominalStartTime"] == f"{MONDAY}T00:00:00+00:00"
     asked = {one["key"]: one["value"] for one in said["executionParameters"]["parameters"]}
     assert asked["date"] == str(MONDAY)
