@@ -159,7 +159,6 @@ ON_THIS_MACHINE = {
     "training/evaluation/family_page.py": "a template of the package, and a page's name",
     "serving/cli/policy.py": "the policy, which an image has too",
     "serving/policy/table.py": "the policy, which an image has too",
-    "training/erasure/artifacts.py": "a disk, whose files are rewritten in place",
     "training/evaluation/reports.py": "a page's name, below the reports",
     "training/experiments/scaling/page.py": "a page's name, below the reports",
     "training/experiments/scoring_speed.py": "native code that is timed",
