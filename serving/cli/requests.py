@@ -81,8 +81,8 @@ class OfCandidate(OfCluster, _OfLocalServer):
     again: bool = option("a version that was rolled back, all the same", default=False)
     reports: Place = folder("reports", "where the gate's decisions and results of parity are")
     max_unexplained: float = option(
-        "with --date: share of candidates with an unexplained mismatch, of `python -m features "
-        "parity`, above which the candidate is held",
+        "share of candidates with an unexplained mismatch, of `python -m features parity`, above "
+        "which the candidate of a day is held",
         default_factory=max_unexplained,
     )
     max_parity_age_hours: float = option(
