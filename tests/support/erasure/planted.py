@@ -1,8 +1,10 @@
 """A small data set with one user in every place, made without Spark; and a search for the user."""
 
+import contextlib
 import datetime
 import hashlib
 import json
+import sqlite3
 import uuid
 from pathlib import Path
 
@@ -185,6 +187,17 @@ def make_store(store_dir: Place, schema: Schema) -> None:
         store.write_to_online_store(table.name, pd.DataFrame({**frame, **moments}))
 
 
+def leave_freed_page(file: Path) -> None:
+    """Let a SQLite file have a page that is free, and still has the user's id in its bytes."""
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA secure_delete = OFF")
+        connection.execute("CREATE TABLE freed (id TEXT)")
+        connection.execute("INSERT INTO freed VALUES (?)", (GONE,))
+        connection.commit()
+        connection.execute("DROP TABLE freed")
+        connection.commit()
+
+
 def _value(dtype: Dtype) -> object:
     if dtype.is_list:
         return ["x"] if dtype is Dtype.STRING_LIST else [1]
@@ -219,6 +232,7 @@ def make(folder: Path, schema: Schema) -> None:
     root = place(folder)
     make_lake(root / "lake", schema)
     make_store(root / "feast", schema)
+    leave_freed_page(folder / "feast" / schema.name / "online.db")
     make_log(root / "log", schema)
 
 
