@@ -37,8 +37,9 @@ _LEAVE_SECONDS = 5
 """Before a pod gets SIGTERM: until then the cluster goes on sending requests to it."""
 _GRACE_SECONDS = 45
 """Until it is killed: that, what the server takes to drain, and to write its log of answers."""
-_DATA_SETS = (SCHEMAS, PUSH)
-"""What a data set is: without them a pod would not know it, or expect other features."""
+_PASSED_ON = (SCHEMAS, PUSH, "RANKING_LOG_SHARE", "RANKING_LOG_FOLDER", "RANKING_LOG_SECONDS")
+"""What a data set is, without which a pod would not know it or expect other features; and which of
+its answers are logged, and where. The key that hashes ids is a secret's."""
 _STORE_FOLDER, _TLS_FOLDER = "/var/ranking/feast", "/etc/ranking/tls"
 _USER_ID = 1000
 _CPU_TARGET_PERCENT = 70
@@ -53,9 +54,9 @@ def render(
     Args:
         service: What stays when the model changes.
         model: The model.
-        environment: Of who deploys: what it says of the data sets, the pods are told too.
+        environment: Of who deploys: the pods get what it says of data sets and the log.
     """
-    deployment = {name: environment[name] for name in _DATA_SETS if environment.get(name)}
+    deployment = {name: environment[name] for name in _PASSED_ON if environment.get(name)}
     predictor = kserve.V1beta1PredictorSpec(
         **_pod(service, model, deployment),
         **_scaling(service),

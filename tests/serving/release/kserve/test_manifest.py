@@ -195,10 +195,15 @@ def test_keda_scales_by_the_requests_that_prometheus_counts():
 def test_pods_get_the_variables_that_say_what_a_data_set_is():
     """Without its schema file a pod would not know the data set, or expect other features."""
     environment = {"RANKING_SCHEMAS": "/etc/ranking/schemas", "RANKING_PUSH": "on", "OTHER": "x"}
+    environment |= {"RANKING_LOG_SHARE": "0.1", "RANKING_LOG_FOLDER": "s3://bucket/log"}
+    environment |= {"RANKING_LOG_HASH_KEY": "secret"}
     rendered = render(service(), MODEL, environment=environment)
     (container,) = rendered["spec"]["predictor"]["containers"]
     given = {one["name"]: one["value"] for one in container["env"]}
     assert (given["RANKING_SCHEMAS"], given["RANKING_PUSH"]) == ("/etc/ranking/schemas", "on")
+    logged = ("0.1", "s3://bucket/log")
+    assert (given["RANKING_LOG_SHARE"], given["RANKING_LOG_FOLDER"]) == logged
+    assert "RANKING_LOG_HASH_KEY" not in given
     assert "OTHER" not in given
     (container,) = render(service(), MODEL, environment={"RANKING_PUSH": ""})["spec"]["predictor"][
         "containers"
