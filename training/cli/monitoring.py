@@ -82,7 +82,7 @@ def oldest_due(
 
 
 def _overview(request: OverviewRequest) -> Summary:
-    from features.lake.lake import Lake
+    from features.lake.lake import EXAMPLES, Lake
     from features.pages import site
     from features.push.ages import daily_tables
     from training.monitoring.overview.days import days_until, newest_alerts
@@ -96,7 +96,13 @@ def _overview(request: OverviewRequest) -> Summary:
         schema.name,
         days_until(request.date, request.days, dataset=schema.name, reports=request.reports),
         tables=[
-            Freshness(name, next(iter(lake.days(name)[-1:]), None)) for name in daily_tables(schema)
+            Freshness.of(
+                name,
+                next(iter(lake.days(name)[-1:]), None),
+                _moment(request.date),
+                final_after_days=schema.maturity_days if name == EXAMPLES else 0,
+            )
+            for name in daily_tables(schema)
         ],
         members=family(
             schema,
@@ -108,6 +114,14 @@ def _overview(request: OverviewRequest) -> Summary:
     )
     report = site.write(page, request.reports, overview_path(schema.name))
     return {"dataset": schema.name, "date": request.date.isoformat(), "report": report}
+
+
+def _moment(date: datetime.date) -> datetime.datetime:
+    """Now; of a day long past the moment at which its tables were due."""
+    end = datetime.datetime.combine(date, datetime.time(), datetime.UTC) + datetime.timedelta(
+        days=2
+    )
+    return min(datetime.datetime.now(datetime.UTC), end)
 
 
 MONITORING: dict[str, Command] = {"drift": _drift, "quality": _quality, "overview": _overview}

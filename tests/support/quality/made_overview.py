@@ -15,6 +15,8 @@ from training.monitoring.quality.results import FORMAT_VERSION, write_day
 
 DATASET = "movielens-100k"
 LAST = datetime.date(1998, 4, 20)
+NOON = datetime.datetime(1998, 4, 21, 12, tzinfo=datetime.UTC)
+"""Of the day after the last: its daily run may still be under way."""
 VERSION = "1998-04-19-0123abcd"
 FEATURES = ("user_positive_rate_last_20", "item_impressions_7d", "user_occupation_of_the_log")
 
@@ -56,9 +58,10 @@ def write_overview(reports, *, members=(), number=21):
         DATASET,
         days_until(LAST, number, dataset=DATASET, reports=reports),
         tables=[
-            Freshness("impressions", LAST),
-            Freshness("user_state", LAST - datetime.timedelta(days=2)),
-            Freshness("examples", None),
+            Freshness.of("impressions", LAST, NOON),
+            Freshness.of("item_daily", LAST - datetime.timedelta(days=1), NOON),
+            Freshness.of("user_state", LAST - datetime.timedelta(days=2), NOON),
+            Freshness.of("examples", None, NOON),
         ],
         members=members,
         alerts=newest_alerts(DATASET, reports),

@@ -18,7 +18,7 @@ from features.pages.content import (
 )
 from features.parity.results import MAX_UNEXPLAINED
 from training.evaluation.family_page import family_blocks
-from training.monitoring.overview.days import Day, Result
+from training.monitoring.overview.days import ONE_DAY, Day, Result
 from training.monitoring.quality.charts import Series, over_places
 from training.monitoring.quality.figures import Figure
 from training.registry.family_tree import Member
@@ -27,6 +27,7 @@ _HEAT_DAYS, _MOST_FEATURES = 14, 25
 """Days of a table, and rows of a heat map."""
 _FULL_HEAT = 0.05
 """Share of differing values that has the strongest colour."""
+_MOST_AGE = datetime.timedelta(hours=36)
 _STATES = {"kept": Tone.GOOD, "broken": Tone.BAD, "unknown": Tone.QUIET}
 _DECISIONS = {"promote": Tone.GOOD, "hold": Tone.UNSURE, "refuse": Tone.BAD}
 
@@ -36,6 +37,29 @@ class Freshness(NamedTuple):
 
     table: str
     newest: datetime.date | None
+    is_old: bool
+
+    @classmethod
+    def of(
+        cls,
+        table: str,
+        newest: datetime.date | None,
+        now: datetime.datetime,
+        *,
+        final_after_days: int = 0,
+    ) -> "Freshness":
+        """Old, as the objective `lake-old` has it: its newest day is over for more than 36 h.
+
+        Args:
+            table: Its name.
+            newest: Its newest day; None: it has none.
+            now: The moment of which this is said.
+            final_after_days: Of examples, days until the labels of a day are final.
+        """
+        if newest is None:
+            return cls(table, None, True)
+        end = datetime.datetime.combine(newest, datetime.time(), datetime.UTC) + ONE_DAY
+        return cls(table, newest, now - end - final_after_days * ONE_DAY > _MOST_AGE)
 
 
 def overview_path(dataset: str) -> str:
@@ -72,7 +96,7 @@ def overview_page(
             Heading("Drift, by feature and day"),
             *_drift(days),
             Heading("Newest day of each table"),
-            _freshness(tables, days[-1].date),
+            _freshness(tables),
             Heading("Newest alerts"),
             *_alerts(alerts),
             Heading("Family"),
@@ -110,9 +134,9 @@ def _now(days: Sequence[Day], tables: Sequence[Freshness]) -> Table:
         tone = Tone.GOOD if acted == "nothing" else Tone.UNSURE
         cell = Cell(str(acted), tone=tone, link="policy/index.html")
         rows.append(["what followed", str(found.date), cell, str(found.policy["why"])])
-    behind = [one.table for one in tables if one.newest is None or one.newest < days[-1].date]
-    what = f"without the day: {', '.join(behind)}" if behind else "all tables have the day"
-    rows.append(_state("freshness", days[-1].date, bool(behind), what, ""))
+    old = [one.table for one in tables if one.is_old]
+    what = f"over for more than 36 h: {', '.join(old)}" if old else "all tables are new"
+    rows.append(_state("freshness", days[-1].date, bool(old), what, ""))
     return Table(("signal", "day", "state", "what was found"), rows)
 
 
@@ -227,13 +251,13 @@ def _heat_map(
     return Table(("feature", *names), rows)
 
 
-def _freshness(tables: Sequence[Freshness], today: datetime.date) -> Table:
+def _freshness(tables: Sequence[Freshness]) -> Table:
     rows: list[Sequence[Value]] = [
         [
             one.table,
             Cell(
                 str(one.newest or "none"),
-                tone=Tone.GOOD if one.newest and one.newest >= today else Tone.BAD,
+                tone=Tone.BAD if one.is_old else Tone.GOOD,
             ),
         ]
         for one in tables

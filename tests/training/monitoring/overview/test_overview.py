@@ -13,6 +13,7 @@ from support.quality.made_overview import (
 )
 
 from training.monitoring.overview.days import days_until
+from training.monitoring.overview.page import Freshness
 
 
 def page_of(reports):
@@ -86,3 +87,15 @@ def test_the_newest_run_of_a_policy_is_what_a_day_shows(tmp_path):
     newest = days_until(LAST, 3, dataset=DATASET, reports=tmp_path)[-1]
     assert (newest.policy["action"], newest.policy["version"]) == ("roll-back", VERSION)
     assert newest.drift_source == "log"
+
+
+def test_a_table_is_old_when_its_newest_day_is_over_for_more_than_36_hours(tmp_path):
+    write_results(tmp_path)
+    page = page_of(tmp_path)
+    assert "over for more than 36 h: user_state, examples" in page
+
+
+def test_examples_are_as_old_as_their_labels_are_final():
+    days_ago = LAST - datetime.timedelta(days=3)
+    assert Freshness.of("examples", days_ago, NOON).is_old
+    assert not Freshness.of("examples", days_ago, NOON, final_after_days=3).is_old
