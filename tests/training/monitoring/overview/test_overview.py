@@ -7,6 +7,7 @@ from support.quality.made_overview import (
     DATASET,
     FEATURES,
     LAST,
+    NOON,
     VERSION,
     write_overview,
     write_results,
