@@ -23,7 +23,7 @@ import functools
 
 import ranking_assets as assets
 import ranking_jobs
-from airflow.sdk import DAG, Param, PartitionedAtRuntime, chain
+from airflow.sdk import DAG, Param, PartitionedAtRuntime, TriggerRule, chain
 from ranking_dags import last_day, ranking_dag
 from ranking_jobs import AGAIN
 
@@ -43,6 +43,7 @@ def add_tasks(data_set: assets.DataSet) -> None:
     materialize = job(
         "materialize", "features", "materialize", *SPAN, folders="lake store",
         outlets=[data_set.asset("online-features")], execution_timeout=LONG,
+        trigger_rule=TriggerRule.NONE_FAILED,  # features may change where no day is to be learnt
     )  # fmt: skip
     chain([history, apply], materialize)
 

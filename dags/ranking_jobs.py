@@ -203,7 +203,7 @@ class JobOperator(BaseOperator):
         days = cast("list[str]", summary[self.partitions])
         if not days:
             context["ti"].xcom_push(key="return_value", value=dict(summary))
-            raise AirflowSkipException(f"{self.partitions}: no day; nothing has changed")
+            raise AirflowSkipException(f"{self.partitions}: no day; nobody has to act")
         for outlet in self.outlets:
             context["outlet_events"][outlet].add_partitions(days)
 

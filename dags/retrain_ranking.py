@@ -6,8 +6,8 @@ that has learnt none of these days, learns them and all days after them, and is 
 candidate; when the gate says so it answers some of the users, then all.
 
 **Normal.** Green. `canary` and `promote` are *skipped* where the gate kept the champion, and where
-the champion is of the same day or newer. Then the next run of `daily_ranking_…` goes on from what
-was trained here, and is judged in its place.
+the champion is of the same day. Then the next run of `daily_ranking_…` goes on from what was
+trained here, and is judged in its place. One that trains meanwhile goes on from the old rows.
 
 **Look.** The extra link on `evaluate`: the gate's report. `parent` in the XCom `return_value` of
 `train`: what it went on from.

@@ -121,11 +121,18 @@ def without_rows(
     changes = [_changes_of(found, path, marks) for _, path in paths]
     removed = hash_sums_of([gone for gone, _ in changes])
     added = hash_sums_of([come for _, come in changes])
-    files = []
-    descriptions = {day: _description(found, day) for day in days}
-    for (day, path), minus, plus in zip(paths, removed, added, strict=True):
-        sums = (plus[0] - minus[0], plus[1] ^ minus[1])
-        files.append(_rewritten(found, day, path, marks, descriptions[day], sums))
+    sums = [
+        (plus[0] - minus[0], plus[1] ^ minus[1]) for minus, plus in zip(removed, added, strict=True)
+    ]
+    expected = [
+        _without(found, day, path, *change, of_file)
+        for (day, path), change, of_file in zip(paths, changes, sums, strict=True)
+    ]
+    descriptions = {day: _description(found, day, expected) for day in days}
+    files = [
+        _rewritten(found, day, path, marks, descriptions[day], of_file)
+        for (day, path), of_file in zip(paths, sums, strict=True)
+    ]
     parts = [partition_of(found.root.name, day, files, descriptions[day]) for day in days]
     made_of = {str(day): inputs for day in days if (inputs := found.made_of(day)) is not None}
     said = {
@@ -160,10 +167,32 @@ def spark_hash_sums(session: Callable[[], SparkSession], struct: str) -> HashSum
     return sums
 
 
-def _description(found: Snapshot, day: datetime.date) -> FileDescription:
+def _without(
+    found: Snapshot,
+    day: datetime.date,
+    path: str,
+    gone: pa.Table,
+    come: pa.Table,
+    sums: tuple[int, int],
+) -> WrittenFile:
+    """What a file will say of its rows."""
+    before = written_file(day, found.metadata(path).metadata[FOOTER])
+    return dataclasses.replace(
+        before,
+        rows=before.rows - len(gone) + len(come),
+        hash_sum=before.hash_sum + sums[0],
+        hash_xor=before.hash_xor ^ sums[1],
+    )
+
+
+def _description(
+    found: Snapshot, day: datetime.date, expected: Sequence[WrittenFile]
+) -> FileDescription:
     part = found.partition(day)
-    before = part.stands_for or part.content_hash
-    return FileDescription.of(dataclasses.replace(part, stands_for=before))
+    description = FileDescription.of(part)
+    after = partition_of(part.table, day, expected, description).content_hash
+    stands_for = {day: (part.stands_for or part.content_hash, after)}
+    return dataclasses.replace(description, stands_for=stands_for)
 
 
 def _changes_of(found: Snapshot, path: str, marks: Marks) -> tuple[pa.Table, pa.Table]:

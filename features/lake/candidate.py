@@ -10,7 +10,7 @@ import datetime
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from features.lake.commit import commit
 from features.lake.day_rows import (
@@ -103,6 +103,7 @@ class Candidate:
             struct=self.struct,
             fingerprint=self.description.fingerprint,
             corrected_at={str(day): moment.isoformat() for day, moment in moments.items()},
+            stands_for={str(day): list(two) for day, two in self.description.stands_for.items()},
             metadata=dict(self.metadata),
             token=self.token,
         )
@@ -118,6 +119,7 @@ class _Manifest(TypedDict):
     struct: str
     fingerprint: str
     corrected_at: dict[str, str]
+    stands_for: NotRequired[dict[str, list[str]]]
     metadata: dict[str, object]
     token: str
 
@@ -161,6 +163,7 @@ def candidate(lake: Place, table: str, days: Sequence[datetime.date]) -> Candida
         FileDescription(
             content["fingerprint"],
             {date(day): moment(text) for day, text in content["corrected_at"].items()},
+            {date(day): (two[0], two[1]) for day, two in content.get("stands_for", {}).items()},
         ),
         content["metadata"],
         {date(day): inputs for day, inputs in content.get("made_of", {}).items()},

@@ -41,8 +41,9 @@ class FileDescription:
         default_factory=dict
     )
     """Of days whose rows replace others that were used, from when they count."""
-    stands_for: Mapping[datetime.date, str] = dataclasses.field(default_factory=dict)
-    """Of days from which rows of erased users were taken out, the hash before."""
+    stands_for: Mapping[datetime.date, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    """Of days from which rows of erased users were taken out, the hash before and that after: it
+    holds for exactly those rows, whoever writes them."""
 
     @classmethod
     def of(cls, part: Partition) -> "FileDescription":
@@ -51,7 +52,7 @@ class FileDescription:
         return cls(
             part.fingerprint,
             {day: part.corrected_at} if part.corrected_at else {},
-            {day: part.stands_for} if part.stands_for else {},
+            {day: (part.stands_for, part.content_hash)} if part.stands_for else {},
         )
 
 
@@ -78,7 +79,7 @@ class WrittenFile:
             hash_xor=self.hash_xor,
             fingerprint=description.fingerprint,
             corrected_at=moment.isoformat() if moment else None,
-            stands_for=description.stands_for.get(self.day, ""),
+            stands_for=list(description.stands_for.get(self.day, ())),
         )
         return json.dumps(said).encode()
 
@@ -90,7 +91,7 @@ class _Footer(TypedDict):
     hash_xor: int
     fingerprint: str
     corrected_at: str | None
-    stands_for: NotRequired[str]
+    stands_for: NotRequired[list[str]]
     """Not in files of earlier versions."""
 
 
@@ -106,14 +107,16 @@ def partition_of(
         if file.day == day:
             rows, total, mixed = rows + file.rows, total + file.hash_sum, mixed ^ file.hash_xor
     text = f"{rows} {total} {mixed}" if rows else "0"
+    content = hashlib.sha256(text.encode()).hexdigest()[:16]
+    before, after = description.stands_for.get(day, ("", ""))
     return Partition(
         table,
         day,
         rows,
-        hashlib.sha256(text.encode()).hexdigest()[:16],
+        content,
         description.fingerprint,
         description.corrected_at.get(day),
-        description.stands_for.get(day, ""),
+        before if after == content else "",
     )
 
 
@@ -123,7 +126,8 @@ def partition_from_footers(table: str, day: datetime.date, footers: Sequence[byt
     first: _Footer = json.loads(footers[0])
     moment = first["corrected_at"]
     corrected_at = {day: datetime.datetime.fromisoformat(moment)} if moment else {}
-    stands_for = {day: before} if (before := first.get("stands_for")) else {}
+    erased = first.get("stands_for", [])
+    stands_for = {day: (erased[0], erased[1])} if erased else {}
     description = FileDescription(first["fingerprint"], corrected_at, stands_for)
     return partition_of(table, day, files, description)
 

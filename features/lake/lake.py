@@ -152,7 +152,12 @@ class Lake:
         # Spark's plan decides which columns it knows to be filled; a table's columns do not change.
         struct = frame.schema.toNullable().json()
         base = self.snapshot(table).numbers(days)
-        description = FileDescription(fingerprint, dict(corrected_at or {}))
+        erased = {
+            day: (part.stands_for, part.content_hash)
+            for day in days
+            if self.has(table, day) and (part := self.manifest(table, day)).stands_for
+        }
+        description = FileDescription(fingerprint, dict(corrected_at or {}), erased)
         staged = Candidate(table, base, [], struct, description, metadata)
         return self.restage(staged, frame, keys=keys, files_per_day=files_per_day)
 

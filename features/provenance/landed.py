@@ -57,6 +57,7 @@ def _commit_of(lake: Lake, table: str, day: datetime.date) -> dict[str, object]:
     """What the log says of the commit that has made the rows of a day."""
     for one in lake.snapshot(table).history():
         made = one.get("content_hashes")
-        if isinstance(made, dict) and str(day) in made:
+        # Who erases a user rewrites a day, and makes nothing.
+        if isinstance(made, dict) and str(day) in made and one.get("job") != "forget":
             return one
     return {}

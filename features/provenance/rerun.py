@@ -9,7 +9,7 @@ from features.lake.candidate import Candidate
 from features.lake.lake import EXAMPLES, ONE_DAY, Lake
 from features.lake.pins import pins
 from features.lake.snapshot import snapshot
-from features.provenance.inputs import computed_tables
+from features.provenance.inputs import CODE, computed_tables
 from features.provenance.known import KnownLake, Made, made_of_partition
 from features.provenance.staleness import following
 from features.schema import Schema
@@ -65,6 +65,9 @@ def rerun_of(
     if before.content == after.content:
         return Rerun(table, day, Rule.NO_OP, f"the rows are what they were, {before.content}")
     changed = f"rows {before.content} -> {after.content}"
+    if (files := _files(before)) and files == _files(after):
+        reason = f"{changed}; the file is the same, the schema or the code is not"
+        return Rerun(table, day, Rule.REBUILD, reason)
     known = [one for one in follows.get(EXAMPLES, ()) if one in learnt]
     if known:
         return Rerun(
@@ -86,6 +89,11 @@ def rerun_of(
     return Rerun(table, day, Rule.REBUILD, f"{changed}; {num_days} days follow")
 
 
+def _files(made: Made) -> dict[str, str]:
+    """What a day of a raw table was read from; empty where that is not known."""
+    return {name: seen for name, seen in (made.inputs or {}).items() if name != CODE}
+
+
 def reruns(lake: Lake, schema: Schema, staged: Sequence[Candidate]) -> list[Rerun]:
     """The rule for each day of some candidates that the lake has already."""
     known = KnownLake(lake)
@@ -99,7 +107,8 @@ def reruns(lake: Lake, schema: Schema, staged: Sequence[Candidate]) -> list[Reru
     after = {(part.table, part.day): made_of_partition(part, made_of) for part, made_of in pairs}
     changed = [key for key, made in before.items() if made.content != after[key].content]
     learnt = _learnt(lake) if changed else {}
-    built = min((lake.days(table) for table in computed_tables(schema)), default=[])
+    kept = [days for table in computed_tables(schema) if (days := lake.days(table))]
+    built = min(kept, default=[])
     return [
         rerun_of(
             *key,

@@ -20,7 +20,8 @@ def without_erased(
         lake: The tables of the data set.
         schema: Its schema.
         have_moments: Whether rows have the moment of an impression: then those after the erasure
-            are kept, else all rows of an erased user are left out.
+            are kept, else all rows of an erased user are left out; as are those of which it cannot
+            be read.
 
     Raises:
         ValueError: The list of erased users cannot be read.
@@ -33,5 +34,7 @@ def without_erased(
     text = F.concat(F.lit(hash_text(hash_key(lake))), F.col(user.name).cast("string"))
     is_erased = F.sha2(text, 256) == F.col(_HASH)
     if have_moments:
-        is_erased = is_erased & (F.col(REQUEST_TIME.name) <= F.col(_UNTIL))
+        # A row whose moment cannot be read may be from before.
+        is_before = F.coalesce(F.col(REQUEST_TIME.name) <= F.col(_UNTIL), F.lit(True))
+        is_erased = is_erased & is_before
     return frame.join(F.broadcast(listed), is_erased, how="left_anti")

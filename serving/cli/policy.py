@@ -53,8 +53,8 @@ class PolicyRequest(OfEndpoint, OfTracking, OfArtifacts, OfDay, OfDataset):
     namespace: str = option("its namespace", default="default")
     due: bool = option(
         "instead of --date the oldest day of the week before it that is not in the journal, and "
-        "whose served inputs were compared or which is over for --wait-hours; nothing to do where "
-        "there is none",
+        "whose served inputs and drift were looked at or which is over for --wait-hours; nothing "
+        "to do where there is none",
         default=False,
     )
     wait_hours: int = option("how long a day may wait for its comparison", default=36)
@@ -66,8 +66,9 @@ def _policy(request: PolicyRequest) -> Summary:
     from serving.policy.decision import decide
     from serving.policy.findings import findings_of, windows_of
     from serving.policy.journal import Journal
-    from serving.policy.table import read_policy
+    from serving.policy.table import Action, read_policy
     from serving.release.endpoint_client import Endpoint
+    from serving.release.rollback import RollbackError
     from training.registry.mlflow_registry import Registry
 
     schema, policy = schema_of(request.dataset), read_policy(request.policy)
@@ -98,15 +99,23 @@ def _policy(request: PolicyRequest) -> Summary:
         "retrain_days": _retrain_days(decision, learnt),
         "findings": {name: [one.state.value, one.what] for name, one in findings.items()},
     }
-    if request.dry_run:
-        return summary
-    done = act(
-        decision,
-        serving,
-        registry=registry,
-        endpoint=Endpoint.from_environment(request.endpoint, model=schema.name),
-        artifacts=request.artifacts / schema.name,
-    )
+    if request.dry_run or journal.has_later(day):
+        # What is so now is not changed by a look at the past.
+        return {**summary, "retrain_days": [], "note": "nothing was done or noted"}
+    try:
+        done = act(
+            decision,
+            serving,
+            registry=registry,
+            endpoint=Endpoint.from_environment(request.endpoint, model=schema.name),
+            artifacts=request.artifacts / schema.name,
+        )
+    except (RollbackError, SkippedError) as error:
+        # Noted, so that later days are decided; the alert says what was due.
+        why = f"{decision.why}; {decision.action} failed: {error}"
+        decision = dataclasses.replace(decision, action=Action.ALERT, is_held=True, why=why)
+        done = {}
+        summary |= {"action": decision.action.value, "is_held": True, "why": why}
     report = journal.note(day, decision, findings, done)
     return {**summary, "done": done, "report": report, "alerts": _alerts(decision)}
 
@@ -114,6 +123,7 @@ def _policy(request: PolicyRequest) -> Summary:
 def _due(request: PolicyRequest, journal: "Journal") -> datetime.date:
     """The oldest day that waits for a decision; SkippedError where there is none."""
     from features.parity.results import has_result
+    from serving.policy.findings import has_drift
 
     now = datetime.datetime.now(datetime.UTC)
     for back in range(_DAYS_DUE, 0, -1):
@@ -123,6 +133,7 @@ def _due(request: PolicyRequest, journal: "Journal") -> datetime.date:
         )
         is_over = now - end >= datetime.timedelta(hours=request.wait_hours)
         is_compared = has_result(request.reports, request.dataset, day.isoformat())
+        is_compared = is_compared and has_drift(request.reports, request.dataset, day)
         if (is_over or is_compared) and not journal.has(day):
             return day
     raise SkippedError(f"{request.dataset}: no day of the week before {request.date} is due")

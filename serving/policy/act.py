@@ -41,10 +41,18 @@ def act(
 
     Raises:
         RollbackError: There is no way back, or the endpoint did not take it; all is as it was.
+        SkippedError: The version does not answer any more.
     """
     if decision.action is not Action.ROLL_BACK:
         return {}
     # A canary that is innocent must not end because the champion is broken.
     to = None if decision.version == serving.canary else serving.previous
     reason = f"by the policy: {decision.why}"[:_MOST_CHARACTERS]
-    return roll_back(registry, to=to, endpoint=endpoint, artifacts=artifacts, reason=reason)
+    return roll_back(
+        registry,
+        to=to,
+        endpoint=endpoint,
+        artifacts=artifacts,
+        reason=reason,
+        expected=decision.version,
+    )

@@ -61,6 +61,8 @@ class Acted:
     day: datetime.date
     row: str
     action: Action
+    version: str | None = None
+    """What gave way, of a roll-back."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +102,7 @@ def decide(
         serving: Which versions answer.
         before: What earlier days led to.
     """
+    windows = [one for one in windows if not _is_used(one, before)]
     for row in policy.rows:
         version, what = _holds(row, findings, windows, serving)
         if what:
@@ -114,6 +117,14 @@ def decide(
                 runbook=row.runbook,
             )
     raise AssertionError("the last row of a policy always holds")
+
+
+def _is_used(window: Window, before: Sequence[Acted]) -> bool:
+    """Whether a version was taken back since: who promotes it again knows of that day."""
+    return any(
+        one.action is Action.ROLL_BACK and one.version == window.version and window.day <= one.day
+        for one in before
+    )
 
 
 def _instead(row: Row) -> Action:

@@ -14,8 +14,13 @@ from features.schema import Schema
 from serving.policy.decision import Finding, State, Window
 from serving.policy.table import Signal
 
-QUALITY_DAYS = 14
-"""Days of final labels that are looked at, before the newest that can have them."""
+QUALITY_DAYS = 5
+"""Days of final labels that are looked at, up to the newest that can have them: older ones do not
+say what is so now."""
+MOST_OF_A_CAUSE = 0.05
+"""Share of candidates that differ by one known fault, above which the data are at fault."""
+_FAULTS = ("store_down", "default", "encoder", "cache", "time_to_live", "correction")
+"""Causes that are faults; a late push is the time that a push takes."""
 _SOURCES = ("log", "examples")
 """What drift was looked for in; the first that has a result of the day counts."""
 
@@ -46,6 +51,8 @@ def windows_of(schema: Schema, day: datetime.date, *, reports: Place) -> list[Wi
 
 
 def _windows(dataset: str, day: datetime.date, reports: Place) -> Iterator[Window]:
+    if _parity(dataset, day, reports).state is not State.KEPT:
+        return  # figures of a day whose inputs were wrong, or may have been, say nothing of a model
     found = _read(reports / dataset / "quality" / day.isoformat() / "day.json")
     # A version that was canary and champion on one day is judged by where it answered more.
     by_version: dict[str, Mapping[str, Any]] = {}
@@ -61,6 +68,12 @@ def _parity(dataset: str, day: datetime.date, reports: Place) -> Finding:
     if not found.get("compared"):
         return Finding(State.UNKNOWN, "served inputs of the day were not compared")
     share, limit = found["unexplained_share"], found.get("max_unexplained", MAX_UNEXPLAINED)
+    causes = {name: float(found.get("causes", {}).get(name, 0.0)) for name in _FAULTS}
+    worst = max(causes, key=lambda name: causes[name])
+    if causes[worst] > MOST_OF_A_CAUSE:
+        most = f"at most {MOST_OF_A_CAUSE:.0%}"
+        what = f"{causes[worst]:.1%} of the candidates differ by {worst}; {most}"
+        return Finding(State.BROKEN, what)
     what = f"{share:.3%} of the candidates differ without a cause; at most {limit:.3%}"
     return Finding(State.BROKEN if share > limit else State.KEPT, what)
 
@@ -77,18 +90,34 @@ def _freshness(schema: Schema, day: datetime.date, lake: Lake) -> Finding:
     return Finding(State.KEPT, f"all {len(newest)} tables have the day")
 
 
+def has_drift(reports: Place, dataset: str, day: datetime.date) -> bool:
+    """Whether a day was compared with what was learnt."""
+    return any(_drift_of(reports, dataset, source, day).exists() for source in _SOURCES)
+
+
+def _drift_of(reports: Place, dataset: str, source: str, day: datetime.date) -> Place:
+    return reports / dataset / "drift" / source / day.isoformat() / "drift.json"
+
+
 def _drift(dataset: str, day: datetime.date, reports: Place) -> Finding:
     for source in _SOURCES:
-        found = _read(reports / dataset / "drift" / source / day.isoformat() / "drift.json")
+        found = _read(_drift_of(reports, dataset, source, day))
         if not found:
             continue
         if not found["judged"]:
             return Finding(State.UNKNOWN, str(found["why_not_judged"]))
-        reasons = [str(one["reason"]) for one in found["drifted"]]
+        reasons = [str(one["reason"]) for one in found["drifted"] if _is_of_the_world(one)]
         if reasons:
             return Finding(State.BROKEN, "; ".join(reasons[:3]))
         return Finding(State.KEPT, f"{found['statistics']:,} statistics are as usual")
     return Finding(State.UNKNOWN, "the day was not compared with what was learnt")
+
+
+def _is_of_the_world(drifted: Mapping[str, Any]) -> bool:
+    """Whether a training would learn it: not what is missing, and not another version's scores."""
+    statistic = str(drifted["statistic"])
+    is_gap = statistic in {"missing", "unknown"} or str(drifted["feature"]).endswith("_missing")
+    return not is_gap and drifted["feature"] != "score"
 
 
 def _read(path: Place) -> Mapping[str, Any]:

@@ -33,12 +33,16 @@ class Journal:
     def before(self, day: datetime.date) -> list[Acted]:
         """What changed something on a day and on days before it, runs of the same day included."""
         return [
-            Acted(of, run["row"], Action(run["action"]))
+            Acted(of, run["row"], Action(run["action"]), run["version"])
             for of in self._days()
             if of <= day
             for run in self._runs(of)
             if Action(run["action"]) in _STEPS
         ]
+
+    def has_later(self, day: datetime.date) -> bool:
+        """Whether there is a decision about a later day."""
+        return bool(self._days()) and self._days()[-1] > day
 
     def has(self, day: datetime.date) -> bool:
         """Whether there is a decision about a day."""

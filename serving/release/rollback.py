@@ -29,6 +29,7 @@ def roll_back(
     endpoint: Endpoint,
     artifacts: Place,
     reason: str = BY_HAND,
+    expected: str | None = None,
 ) -> dict[str, object]:
     """Undo the newest change: a canary ends, else the champion gives way to the one before it.
 
@@ -38,18 +39,21 @@ def roll_back(
         endpoint: Where the server is, if one runs.
         artifacts: The folder of the data set's artifacts.
         reason: Why; the tag of what is taken back has it.
+        expected: The version that is to be taken back; None: whatever is newest.
 
     Returns:
         What was done: ``from``, ``to``, ``endpoint`` and whether it is ``served``.
 
     Raises:
         RollbackError: Nothing to go back to, or the endpoint failed to load it.
-        SkippedError: The version is the champion already.
+        SkippedError: The version is the champion already, or another one than expected answers.
     """
     champion = registry.alias(CHAMPION)
     if champion is None:
         raise RollbackError(f"alias {CHAMPION}: not set; nothing to go back from")
     canary = None if to else registry.alias(CANARY)
+    if expected not in {None, canary or champion}:
+        raise SkippedError(f"version {expected}: answers no more; nothing is taken back")
     if canary is not None:
         way = {"from": canary, "to": champion}
         is_served = _without_canary(registry, endpoint, canary=canary, reason=reason)

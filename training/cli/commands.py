@@ -127,9 +127,9 @@ def _export(request: ExportRequest) -> Summary:
         known.served(request.date) if request.date else str(request.checkpoint),
         tables=TablePrecision(request.tables),
     )
-    observed.read(checkpoint_dataset(known.named(manifest.checkpoint)))
     directory = request.artifacts / schema.name / manifest.version
     Registry(request.tracking, schema.name).register(manifest, directory)
+    observed.read(checkpoint_dataset(known.named(manifest.checkpoint)))
     return {
         "version": manifest.version,
         "artifact": str(directory),

@@ -69,7 +69,9 @@ def oldest_due(
 
     Raises:
         SkippedError: No day waits.
+        ValueError: None could be looked at, and the oldest for this reason.
     """
+    failed: ValueError | None = None
     for back in range(_DAYS_DUE, 0, -1):
         day = date - datetime.timedelta(days=back)
         if has(day):
@@ -78,6 +80,12 @@ def oldest_due(
             return work(day)
         except SkippedError as reason:
             logger.info("%s: %s", day, reason)
+        except ValueError as error:
+            # A day that cannot be looked at does not keep later ones waiting.
+            logger.warning("%s: %s", day, error)
+            failed = failed or error
+    if failed is not None:
+        raise failed
     raise SkippedError(f"no day of the week before {date} is due")
 
 

@@ -150,8 +150,16 @@ def input_columns(schema: Schema) -> Iterator[tuple[str, Column]]:
 
 
 def category_columns(schema: Schema) -> list[Column]:
-    """Sparse inputs that are looked at: a day has one value of ``day_of_week``."""
-    return [column for column in schema.sparse_inputs() if column.name != _ONE_VALUE_A_DAY]
+    """Sparse inputs that are looked at: a day has one value of ``day_of_week``, a user is a person.
+
+    How often each of the most active users came would be data of theirs, in every artifact.
+    """
+    user = schema.user.name if schema.user else ""
+    return [
+        column
+        for column in schema.sparse_inputs()
+        if column.name != _ONE_VALUE_A_DAY and user not in (column.name, column.shares_table_with)
+    ]
 
 
 def _of_numbers(schema: Schema, rows: Rows, slices: Slices) -> dict[Key, Sketch]:

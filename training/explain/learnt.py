@@ -138,7 +138,8 @@ def _days(newest: Snapshot, partitions: dict[str, str]) -> tuple[LearntDay, ...]
     def now(day: datetime.date, content_hash: str) -> str:
         if day not in there:
             return "gone"
-        return "same" if there[day].content_hash == content_hash else "replaced"
+        known = (there[day].content_hash, there[day].stands_for)
+        return "same" if content_hash in known else "replaced"
 
     return tuple(
         LearntDay(day=str(day), content_hash=text, now=now(day, text))

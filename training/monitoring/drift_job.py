@@ -122,7 +122,7 @@ def compare(
         for place, key in enumerate(keys):
             if key in measured[one]:
                 values[number, place] = measured[one][key].value
-                scaled[number, place] = measured[one][key].scaled
+                scaled[number, place] = _as_of(measured[one][key], today[key]).scaled
     judged = judge(
         scaled,
         days=days,
@@ -139,6 +139,16 @@ def compare(
         values=values,
         rows=[_row(day, keys[i], found[i], judged, i) for i in range(len(keys))],
     )
+
+
+def _as_of(was: Statistic, now: Statistic) -> Statistic:
+    """A day's distance as it would be with as many rows as the day that is judged has.
+
+    Sampling alone makes distances of a small day larger: a holiday is no drift.
+    """
+    if now.is_two_sided:
+        return was
+    return was._replace(value=max(was.value - was.start + now.start, 0.0), start=now.start)
 
 
 def _row(

@@ -21,6 +21,11 @@ from upath import UPath
 PREFIX = "/ranking"
 OVERVIEW = "overview.html"
 """Of a data set, the page of what its monitors found."""
+_KINDS = (
+    *("backfill_ranking", "bootstrap_ranking", "daily_ranking", "monitor_ranking"),
+    *("retrain_ranking", "scaling_study", "upscale_dense"),
+)
+"""Of DAGs: a DAG's id is its kind and the data set's name."""
 REPOSITORY = Path(__file__).resolve().parents[3]
 # The pages' template by its path: Airflow imports none of the packages. It takes plain mappings.
 _TEMPLATES = jinja2.Environment(
@@ -66,8 +71,8 @@ def create_app(reports: UPath) -> FastAPI:
 def _overview(reports: UPath, dag_id: str) -> Response:
     names = [entry.name for entry in reports.iterdir()] if reports.exists() else []
     # A DAG is named after its kind and its data set, whose hyphens are underscores there.
-    own = [name for name in names if dag_id.endswith(f"_{name.replace('-', '_')}")]
-    name = max(own, key=len, default="")
+    ids = {f"{kind}_{name.replace('-', '_')}": name for kind in _KINDS for name in names}
+    name = ids.get(dag_id, "")
     if name and (reports / name / OVERVIEW).is_file():
         return RedirectResponse(f"{PREFIX}/reports/{name}/{OVERVIEW}", status_code=307)
     text = f"No overview yet: the DAG monitor_ranking writes it, for {name or 'a data set'}."
@@ -88,8 +93,9 @@ def _serve(reports: UPath, path: str) -> Response:
 
 
 def _file(target: UPath) -> Response:
-    kind = mimetypes.guess_type(target.name)[0]
-    return Response(target.read_bytes(), media_type=kind, headers={"Cache-Control": "no-cache"})
+    kind = mimetypes.guess_type(target.name)[0] or "application/octet-stream"
+    headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    return Response(target.read_bytes(), media_type=kind, headers=headers)
 
 
 def _below(root: UPath, path: str) -> UPath:

@@ -10,6 +10,7 @@ from support.erasure.planted import GONE, STAYS
 from features.erasure import rows
 from features.erasure.marks import TableMarks
 from features.erasure.person import person_of
+from features.lake.candidate import candidate
 from features.lake.erased import Erased, hash_key, id_hash, put_erased
 from features.lake.lake import Lake
 from features.lake.snapshot import snapshot
@@ -62,6 +63,18 @@ def test_a_day_without_a_user_has_the_hash_of_a_day_that_never_had_one(spark, sc
     assert before.content_hash != after.content_hash == expected.content_hash
     now = snapshot(root / "impressions")
     assert now.partition(DAY).content_hash == expected.content_hash
+    # Whoever writes these rows again, the day stands for what it was; other rows are others.
+    assert now.partition(DAY).stands_for == before.content_hash
+    without, again = (
+        frame.where(f"visitor is null or visitor != '{GONE}'"),
+        Lake(place(tmp_path), "visits"),
+    )
+    staged = again.stage(without, "impressions", [DAY], **keys)
+    staged.put(root, [DAY])
+    (left,) = candidate(root, "impressions", [DAY]).partitions()
+    assert (left.content_hash, left.stands_for) == (after.content_hash, before.content_hash)
+    (whole,) = again.stage(frame, "impressions", [DAY], **keys).partitions()
+    assert (whole.content_hash, whole.stands_for) == (before.content_hash, "")
     by_moment = [("timestamp", "ascending")]
     expected_rows = snapshot(root / "expected").read(DAY).sort_by(by_moment)
     assert now.read(DAY).sort_by(by_moment).equals(expected_rows)
@@ -90,6 +103,8 @@ def _emptied(frame, name):
 
 
 def test_what_lands_of_an_erased_user_is_left_out_up_to_the_moment(spark, schema, tmp_path):
+    from pyspark.sql import functions as F
+
     lake, frame = place(tmp_path) / "visits", landed(spark, [GONE, STAYS, GONE, None, GONE])
     assert without_erased(frame, lake, schema) is frame
     one = Erased(
@@ -103,6 +118,8 @@ def test_what_lands_of_an_erased_user_is_left_out_up_to_the_moment(spark, schema
     assert left.columns == frame.columns
     # The last one is of a person who has come back.
     assert [row.visitor for row in left.orderBy("timestamp").collect()] == [STAYS, None, GONE]
+    unread = frame.withColumn("timestamp", F.lit(None).cast("timestamp"))
+    assert GONE not in [row.visitor for row in without_erased(unread, lake, schema).collect()]
     attributes = without_erased(frame, lake, schema, have_moments=False)
     assert [row.visitor for row in attributes.orderBy("timestamp").collect()] == [STAYS, None]
 

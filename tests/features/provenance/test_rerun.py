@@ -48,6 +48,19 @@ def test_other_rows_wait_for_a_person_where_a_ranker_has_learnt_what_follows(lak
     )
 
 
+def test_other_rows_of_the_same_file_are_built_again_whoever_has_learnt_the_old_ones(lake):
+    """Nothing has landed again: another schema, or other code, makes other rows of it."""
+    inputs = {"code": "1", "landed": "f00d"}
+    follows = following(lake.schema, lake.known, [(IMPRESSIONS_RAW, DAY)])
+    asked = {"follows": follows, "learnt": dict.fromkeys(DAYS, "r1"), "built": DAYS}
+    before, after = Made("a", inputs=inputs), Made("b", inputs={**inputs, "code": "2"})
+    found = rerun_of(IMPRESSIONS_RAW, DAY, before=before, after=after, **asked)
+    assert (found.rule, "the file is the same" in found.reason) == (Rule.REBUILD, True)
+    other = Made("b", inputs={**inputs, "landed": "beef"})
+    found = rerun_of(IMPRESSIONS_RAW, DAY, before=before, after=other, **asked)
+    assert found.rule is Rule.HOLD
+
+
 def test_other_rows_of_days_whose_features_are_kept_no_longer_wait_too(lake):
     found = rule_of(lake, built=DAYS[4:])
     assert found.rule is Rule.HOLD

@@ -11,7 +11,7 @@ import pytest
 from support.serving.stand_ins import FileRegistry
 
 from serving.policy.act import act, versions_of
-from serving.policy.decision import Finding, State, Window, decide
+from serving.policy.decision import Decision, Finding, State, Window, decide
 from serving.policy.journal import Journal
 from serving.policy.table import Action, read_policy
 from serving.release.endpoint_client import NOWHERE, Endpoint
@@ -129,6 +129,28 @@ def test_there_is_one_roll_back_a_day_at_most(drill):
     assert f"there was one on {DAY}, and at most one in 1 d" in held.why
     assert drill.day(of_versions=now_second, day=ago(-1)).action is Action.ROLL_BACK
     assert drill.champion == FIRST
+
+
+def test_a_version_that_was_promoted_again_is_not_taken_back_for_what_was_known(drill):
+    assert drill.day(of_versions=windows(THIRD)).action is Action.ROLL_BACK
+    drill.registry.set_alias("champion", THIRD)  # promote --again
+    assert drill.day(of_versions=windows(THIRD), day=ago(-1)).action is Action.NOTHING
+    later = [*windows(THIRD), *(Window(ago(-n), THIRD, True, 5_000, "worse") for n in (1, 2))]
+    assert drill.day(of_versions=later, day=ago(-2)).action is Action.ROLL_BACK
+
+
+def test_another_version_that_answers_by_now_is_not_taken_back(drill):
+    serving = versions_of(drill.registry)
+    decision = Decision("version-broken", Action.ROLL_BACK, "worse", THIRD)
+    drill.registry.set_alias("champion", SECOND)
+    with pytest.raises(SkippedError, match="answers no more"):
+        act(
+            decision,
+            serving,
+            registry=drill.registry,
+            endpoint=Endpoint.from_environment(NOWHERE, model="shop"),
+            artifacts=drill.folder / "artifacts",
+        )
 
 
 def test_a_version_is_not_taken_back_to_one_that_is_broken_too_or_to_none(drill):

@@ -16,7 +16,7 @@ FILE = Path(__file__).parents[3] / "infra" / "policy.yaml"
     [
         ("then: alert", "then: page", r"rows\.0\.then: 'page'; expected 'alert'"),
         ("when: [drift]", "when: [price]", r"rows\.2\.when\.0: 'price'; expected 'parity'"),
-        ("    replay_days: 28\n", "", r"rows\.2.*replay_days: at least 1 where then is retrain"),
+        ("    replay_days: 10\n", "", r"rows\.2.*replay_days: at least 1 where then is retrain"),
         ("windows: 2", "windows: 0", r"rows\.1\.windows: '0'; expected greater than or equal to 1"),
         ("    runbook: drift\n", "", r"rows\.2.*needs a runbook"),
         ("min_requests", "min_request", r"rows\.1\.min_request.*do you mean min_requests"),

@@ -18,7 +18,7 @@ SLICES = {"all": 1.0, "tenth": 0.1}
 def made_days(
     seed: int,
     *,
-    rows: int,
+    rows: int | np.ndarray,
     features: int,
     days: int,
     effects: np.ndarray | None = None,
@@ -28,7 +28,7 @@ def made_days(
 
     Args:
         seed: Of the rows.
-        rows: Of a day.
+        rows: Of a day, or of each.
         features: How many there are, ``f0`` and so on.
         days: How many days.
         effects: (days, features) by how many deviations all rows of a day are off.
@@ -42,8 +42,9 @@ def made_days(
         off = {key: 0.0 if effects is None else effects[number, int(key[1][1:])] for key in keys}
         for (first, *key), shift in (shifts or {}).items():
             off[Key(*key)] += shift if number >= first else 0.0
-        sketches = {key: _drawn(random, SLICES[key.slice] * rows, off[key]) for key in keys}
-        about = {"source": "log", "label_day": "", "rows": rows}
+        size = int(np.broadcast_to(rows, days)[number])
+        sketches = {key: _drawn(random, SLICES[key.slice] * size, off[key]) for key in keys}
+        about = {"source": "log", "label_day": "", "rows": size}
         made[FIRST + datetime.timedelta(days=number)] = Profile(about, sketches)
     return reference, made
 

@@ -62,6 +62,16 @@ def test_sixty_days_without_drift_raise_at_most_an_alert_a_week(kind):
     assert max(counts) <= 8, counts
 
 
+def test_a_day_with_fewer_or_more_rows_is_no_drift():
+    """Sampling alone makes distances of a small day larger."""
+    swings = np.random.default_rng(5).choice([0.1, 0.2, 0.5, 1.0, 3.0], BASE_DAYS + 14)
+    swings[:BASE_DAYS] = 1.0
+    reference, history = made_days(
+        0, rows=(20_000 * swings).astype(int), features=FEATURES, days=len(swings)
+    )
+    assert len(alerted(reference, history, range(BASE_DAYS, len(swings)))) <= 2
+
+
 def is_found_within_two_days(seed, *, rows, part, shift):
     """Whether the shift of a feature is found."""
     first = BASE_DAYS + 2

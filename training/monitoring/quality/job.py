@@ -97,7 +97,9 @@ class _Job:
 
     def open_days(self) -> list[datetime.date]:
         """The days before that are estimated, the oldest first."""
-        first = self.asked.date - datetime.timedelta(days=self.asked.open_days)
+        # No fewer than labels take to become final, and a week.
+        num_days = max(self.asked.open_days, self.schema.maturity_days + 7)
+        first = self.asked.date - datetime.timedelta(days=num_days)
         last = self.asked.date - datetime.timedelta(days=1)
         found = read_days(self.asked.reports, self.schema.name, first, last)
         return [
