@@ -34,7 +34,7 @@ def test_each_day_that_was_made_is_a_partition_of_the_event() -> None:
 def test_a_backfill_of_which_nothing_was_made_is_skipped_and_asks_for_no_training() -> None:
     from airflow.sdk.exceptions import AirflowSkipException
 
-    with pytest.raises(AirflowSkipException, match="to_learn: no day; nothing has changed"):
+    with pytest.raises(AirflowSkipException, match="to_learn: no day; nobody has to act"):
         concluded({"to_learn": []})
 
 

@@ -1,6 +1,7 @@
 """The events of a command: in files, over HTTP, or nowhere; and none of it fails the command."""
 
 import datetime
+import os
 import socket
 import uuid
 
@@ -17,6 +18,15 @@ from features.requests import ExamplesRequest
 
 ASKED = ["examples", "--dataset=synthetic", f"--date={MONDAY}"]
 TASK, DAG = str(uuid.uuid4()), str(uuid.uuid4())
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    """As it was, whatever a test ends with: the client of OpenLineage writes variables of its own."""
+    before = dict(os.environ)
+    yield
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
 
 
 @pytest.fixture

@@ -32,10 +32,10 @@ def sketches(table):
     return profile_rows(SCHEMA, example_rows(SCHEMA, table, score=scores))
 
 
-def test_each_input_is_there_but_the_day_of_the_week(sketches):
+def test_each_input_is_there_but_the_day_of_the_week_and_the_user(sketches):
     of_all = {key.feature for key in sketches if key.slice == "all"}
     inputs = {*SCHEMA.dense_inputs(), *(column.name for column in SCHEMA.sparse_inputs())}
-    assert of_all == inputs - {"day_of_week"} | {SCORE, LABEL}
+    assert of_all == inputs - {"day_of_week", "user_id"} | {SCORE, LABEL}
 
 
 def test_slices_follow_from_the_schema(sketches, table):
