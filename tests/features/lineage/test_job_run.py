@@ -22,7 +22,7 @@ TASK, DAG = str(uuid.uuid4()), str(uuid.uuid4())
 
 @pytest.fixture(autouse=True)
 def environment():
-    """As it was, whatever a test ends with: the client of OpenLineage writes variables of its own."""
+    """As it was before a test: the client of OpenLineage writes variables of its own."""
     before = dict(os.environ)
     yield
     for name in set(os.environ) - set(before):
