@@ -18,9 +18,14 @@ def log(monkeypatch):
     monkeypatch.setattr(ranking_assets, "LOG", "s3://bucket/answers")
 
 
+def monitor():
+    """The DAG as it is with the log: what others of this process have made may be without."""
+    return dag_of.__wrapped__("monitor_ranking.py", "synthetic")
+
+
 def of_task(task_id, *, start, **params):
     """The flags of a task after those of its data set and folders, as Airflow renders them."""
-    dag = dag_of("monitor_ranking.py", "synthetic")
+    dag = monitor()
     task = dag.get_task(task_id)
     run = SimpleNamespace(run_id="r", data_interval_start=start)
     context = {"params": {**dag.params.dump(), **params}, "dag_run": run}
@@ -52,7 +57,7 @@ def test_a_day_that_a_person_names_is_looked_at_again(task_id):
 
 
 def test_no_task_takes_the_lease_and_what_follows_comes_after_all_that_was_found():
-    dag = dag_of("monitor_ranking.py", "synthetic")
+    dag = monitor()
     jobs = [task for task in dag.tasks if task.task_id != "ask_training"]
     assert not any(task.takes_lease for task in jobs)
     assert all(task.takes_lease for task in dag_of("scaling_study.py").tasks)
@@ -75,7 +80,7 @@ class Events(dict):
 
 @pytest.mark.parametrize("days", [[], ["2025-05-19", "2025-06-15"]])
 def test_a_training_is_asked_for_where_the_policy_says_so(days):
-    task = dag_of("monitor_ranking.py", "synthetic").get_task("ask_training")
+    task = monitor().get_task("ask_training")
     (outlet,), events = task.outlets, Events()
     assert outlet.name == "synthetic/backfilled-examples"
     ti = SimpleNamespace(task=task, xcom_pull=lambda task_ids: {"retrain_days": days})

@@ -68,11 +68,11 @@ def test_the_heat_map_has_the_worst_feature_first_and_its_colour_follows_the_sha
     heats = [
         int(heat)
         for heat in re.findall(
-            r"--heat: (\d+)%", part[: part.index("</tr>\n<tr>", part.index("<tbody>"))]
+            r"var\(--bad\) (\d+)%", part[: part.index("</tr>\n<tr>", part.index("<tbody>"))]
         )
     ]
     assert heats == sorted(heats)
-    assert heats[-1] == 100
+    assert heats[-1] == 45
 
 
 def test_without_results_it_says_how_to_get_them(tmp_path):
