@@ -189,11 +189,17 @@ def _is_made_since(rows: Differing, history: LakeHistory, *, only: Mask) -> Mask
 
 
 def _has_earlier(rows: Differing, now: Snapshot, *, only: Mask) -> Mask:
-    """Whether a key had a row that counted before that of the as-of join did."""
+    """Whether a key had a row that counted before the day of the as-of join's row.
+
+    A key that is new that day may have several rows of it: a build or a push that is late brings
+    none of them.
+    """
     found = np.zeros(len(rows.places), dtype=np.bool_)
     places = np.flatnonzero(only)
     if len(places):
+        days = rows.expected.rows.days[rows.expected.places[rows.places][places]]
         before = np.maximum(*(one[places] for one in rows.expected_times)) - 1
+        before = np.minimum(before, days.astype("datetime64[us]").astype(np.int64))
         keys, codes = _asked(rows, places)
         lake = rows_visible(now, rows.schema, rows.table, keys, codes=codes, times=before)
         found[places] = lake.newest_visible(codes, before) >= 0
