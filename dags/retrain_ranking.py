@@ -1,9 +1,10 @@
 """# Retrain ranking: one training after a backfill, however many days that has made.
 
-**What.** Airflow starts it when `backfill_ranking_…` has made days of examples again: all their
-events have one partition here, so one run is for all of them. It goes on from the newest checkpoint
-that has learnt none of these days, learns them and all days after them, and is judged like every
-candidate; when the gate says so it answers some of the users, then all.
+**What.** Airflow starts it when `backfill_ranking_…` has made days of examples again, or when
+`monitor_ranking_…` asks for a training: all events have one partition here, so one run is for all.
+It goes on from the newest checkpoint that has learnt none of these days, learns them and all days
+after them, and is judged like every candidate; when the gate says so it answers some of the users,
+then all.
 
 **Normal.** Green. `canary` and `promote` are *skipped* where the gate kept the champion, and where
 the champion is of the same day. Then the next run of `daily_ranking_…` goes on from what was

@@ -9,6 +9,7 @@ Credentials come from the environment, or the usual chain of AWS, and are never 
 """
 
 import contextlib
+import json
 import os
 import shutil
 import uuid
@@ -67,6 +68,20 @@ def arrow_file(where: Place) -> tuple["pafs.FileSystem", str]:
     if isinstance(where, Path):
         return pafs.LocalFileSystem(), str(where)
     return _arrow_s3(), where.path
+
+
+def read_object(where: Place) -> dict[str, object]:
+    """The JSON object of a file; empty where there is none.
+
+    Raises:
+        ValueError: It is no JSON object.
+    """
+    if not where.exists():
+        return {}
+    try:
+        return dict(json.loads(where.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"result {where}: no JSON object: {error}") from error
 
 
 def put_whole(where: Place, content: bytes) -> None:

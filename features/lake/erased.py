@@ -1,6 +1,6 @@
 """Who was erased: keyed hashes of users' ids, so that what lands again does not bring them back.
 
-A folder beside the tables has a key of the data set and a small file for each erased user. The id
+A folder next to the tables has a key of the data set and a small file for each erased user. The id
 itself is nowhere: who has the key can test whether a known id is among them, and nobody can list
 them.
 """
@@ -16,7 +16,7 @@ from features.lake.snapshot import listed
 from features.places import Place, put_new, put_whole
 
 FOLDER = "_erased"
-"""Beside the tables; no engine takes it for one."""
+"""Next to the tables; no engine takes it for one."""
 _KEY = "key"
 
 

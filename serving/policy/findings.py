@@ -1,14 +1,13 @@
 """What the monitors said about a day, as they left it among the reports and in the lake."""
 
 import datetime
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from features.lake.lake import EXAMPLES, ONE_DAY, Lake
 from features.parity.results import MAX_UNEXPLAINED
 from features.parity.results import path_of as parity_path
-from features.places import Place
+from features.places import Place, read_object
 from features.push.ages import daily_tables
 from features.schema import Schema
 from serving.policy.decision import Finding, State, Window
@@ -53,7 +52,9 @@ def windows_of(schema: Schema, day: datetime.date, *, reports: Place) -> list[Wi
 def _windows(dataset: str, day: datetime.date, reports: Place) -> Iterator[Window]:
     if _parity(dataset, day, reports).state is not State.KEPT:
         return  # figures of a day whose inputs were wrong, or may have been, say nothing of a model
-    found = _read(reports / dataset / "quality" / day.isoformat() / "day.json")
+    found: Mapping[str, Any] = read_object(
+        reports / dataset / "quality" / day.isoformat() / "day.json"
+    )
     # A version that was canary and champion on one day is judged by where it answered more.
     by_version: dict[str, Mapping[str, Any]] = {}
     for one in sorted(found.get("versions", ()), key=lambda one: int(one["requests"])):
@@ -64,7 +65,7 @@ def _windows(dataset: str, day: datetime.date, reports: Place) -> Iterator[Windo
 
 
 def _parity(dataset: str, day: datetime.date, reports: Place) -> Finding:
-    found = _read(reports / parity_path(dataset, day.isoformat(), "json"))
+    found: Mapping[str, Any] = read_object(reports / parity_path(dataset, day.isoformat(), "json"))
     if not found.get("compared"):
         return Finding(State.UNKNOWN, "served inputs of the day were not compared")
     share, limit = found["unexplained_share"], found.get("max_unexplained", MAX_UNEXPLAINED)
@@ -101,14 +102,18 @@ def _drift_of(reports: Place, dataset: str, source: str, day: datetime.date) -> 
 
 def _drift(dataset: str, day: datetime.date, reports: Place) -> Finding:
     for source in _SOURCES:
-        found = _read(_drift_of(reports, dataset, source, day))
+        found: Mapping[str, Any] = read_object(_drift_of(reports, dataset, source, day))
         if not found:
             continue
         if not found["judged"]:
             return Finding(State.UNKNOWN, str(found["why_not_judged"]))
-        reasons = [str(one["reason"]) for one in found["drifted"] if _is_of_the_world(one)]
-        if reasons:
-            return Finding(State.BROKEN, "; ".join(reasons[:3]))
+        learnable = [str(one["reason"]) for one in found["drifted"] if _is_of_the_world(one)]
+        others = [str(one["reason"]) for one in found["drifted"] if not _is_of_the_world(one)]
+        if learnable:
+            return Finding(State.BROKEN, "; ".join(learnable[:3]))
+        if others:
+            what = f"no training would learn what has drifted: {'; '.join(others[:3])}"
+            return Finding(State.KEPT, what)
         return Finding(State.KEPT, f"{found['statistics']:,} statistics are as usual")
     return Finding(State.UNKNOWN, "the day was not compared with what was learnt")
 
@@ -118,17 +123,3 @@ def _is_of_the_world(drifted: Mapping[str, Any]) -> bool:
     statistic = str(drifted["statistic"])
     is_gap = statistic in {"missing", "unknown"} or str(drifted["feature"]).endswith("_missing")
     return not is_gap and drifted["feature"] != "score"
-
-
-def _read(path: Place) -> Mapping[str, Any]:
-    """A result; empty where there is none.
-
-    Raises:
-        ValueError: It is no JSON object.
-    """
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"result {path}: no JSON object: {error}") from error

@@ -2,12 +2,11 @@
 
 import dataclasses
 import datetime
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from features.parity.results import path_of as parity_path
-from features.places import Place
+from features.places import Place, read_object
 from training.monitoring.quality.results import QualityDay, read_days
 
 Result = Mapping[str, Any]
@@ -51,16 +50,16 @@ def days_until(last: datetime.date, number: int, *, dataset: str, reports: Place
 
 def _day(date: datetime.date, dataset: str, reports: Place, quality: QualityDay | None) -> Day:
     own, day = reports / dataset, date.isoformat()
-    drifts = {s: read_result(own / "drift" / s / day / "drift.json") for s in _DRIFT_SOURCES}
+    drifts = {s: read_object(own / "drift" / s / day / "drift.json") for s in _DRIFT_SOURCES}
     source = next((name for name, found in drifts.items() if found), "")
-    runs = read_result(own / "policy" / f"{day}.json").get("runs", [{}])
+    decided: Result = read_object(own / "policy" / f"{day}.json")
     return Day(
         date=date,
-        parity=read_result(reports / parity_path(dataset, day, "json")),
+        parity=read_object(reports / parity_path(dataset, day, "json")),
         drift=drifts.get(source, {}),
         drift_source=source,
-        gate=read_result(own / "gate" / day / "decision.json"),
-        policy=runs[-1],
+        gate=read_object(own / "gate" / day / "decision.json"),
+        policy=decided.get("runs", [{}])[-1],
         quality=quality,
     )
 
@@ -72,18 +71,4 @@ def newest_alerts(dataset: str, reports: Place) -> list[Result]:
         return []
     files = [path for path in folder.iterdir() if path.name.endswith(".json")]
     newest = sorted(files, key=lambda path: (path.stat().st_mtime, path.name))[-MOST_ALERTS:]
-    return [{**read_result(path), "file": path.name} for path in reversed(newest)]
-
-
-def read_result(path: Place) -> Result:
-    """A result; empty where there is none.
-
-    Raises:
-        ValueError: It is no JSON object.
-    """
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"result {path}: no JSON object: {error}") from error
+    return [{**read_object(path), "file": path.name} for path in reversed(newest)]
