@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -102,7 +103,12 @@ def _description(
         command=command,
         dataset=dataset,
         fingerprint=fingerprint(dataset),
-        parameters={name: str(value) for name, value in fields.items() if value is not None},
+        parameters={
+            # An address may have a password before its host.
+            name: re.sub("//[^/]*@", "//", str(value))
+            for name, value in fields.items()
+            if value is not None
+        },
         first_day=days[0],
         last_day=days[-1],
         environment=dict(os.environ),

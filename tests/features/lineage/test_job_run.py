@@ -1,5 +1,6 @@
 """The events of a command: in files, over HTTP, or nowhere; and none of it fails the command."""
 
+import dataclasses
 import datetime
 import os
 import socket
@@ -189,3 +190,14 @@ def test_every_job_is_a_command():
         text = made.parser.format_help()
         for name in job_run.JOBS[made.package]:
             assert name.split()[0] in text, f"{made.package}: {name}"
+
+
+def test_a_password_in_an_address_is_no_parameter_of_an_event():
+    @dataclasses.dataclass
+    class Request:
+        dataset: str = "synthetic"
+        date: datetime.date = MONDAY
+        endpoint: str = "https://user:secret@ranker:8081"
+
+    described = job_run._description(Request(), "serving", "promote", lambda _: "")
+    assert described.parameters["endpoint"] == "https://ranker:8081"
