@@ -27,6 +27,20 @@ def promotion_params(data_set: DataSet) -> dict[str, Param]:
     }
 
 
+def daily_start(data_set: DataSet) -> dict[str, object]:
+    """What starts the runs of a DAG that works for one day: the schedule, or a call of the API.
+
+    Who calls the API need not give the logical date from which a deadline counts.
+    """
+    if assets.DAILY_START == "api":
+        return {"schedule": None}
+    return {
+        "schedule": CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+        "catchup": True,  # later days build on one that was missed
+        "deadline": ranking_alerts.deadlines(data_set),
+    }
+
+
 def last_day(data_set: assets.DataSet, params: dict[str, str]) -> str:
     """The last day of a range that a person asks for.
 
@@ -68,7 +82,7 @@ def ranking_dag(
     defaults: dict[str, object] = {
         "owner": "ranking",
         "retries": 2,
-        "retry_delay": datetime.timedelta(seconds=30),
+        "retry_delay": datetime.timedelta(seconds=assets.RETRY_SECONDS),
         "execution_timeout": datetime.timedelta(hours=1),
         "on_failure_callback": functools.partial(ranking_alerts.alert, data_set=data_set),
         "pool": data_set.pool,
