@@ -3,10 +3,12 @@
 import datetime
 import functools
 from collections.abc import Mapping
+from typing import TypedDict
 
 import ranking_alerts
 import ranking_assets as assets
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+from airflow.sdk.definitions.deadline import DeadlineAlert
 from airflow.timetables.base import Timetable
 from ranking_assets import DataSet
 
@@ -27,7 +29,15 @@ def promotion_params(data_set: DataSet) -> dict[str, Param]:
     }
 
 
-def daily_start(data_set: DataSet) -> dict[str, object]:
+class DailyStart(TypedDict, total=False):
+    """Arguments of a DAG that works for one day."""
+
+    schedule: Timetable | None
+    catchup: bool
+    deadline: list[DeadlineAlert]
+
+
+def daily_start(data_set: DataSet) -> DailyStart:
     """What starts the runs of a DAG that works for one day: the schedule, or a call of the API.
 
     Who calls the API need not give the logical date from which a deadline counts.
