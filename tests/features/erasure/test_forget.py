@@ -17,6 +17,14 @@ from features.lake.pins import pins
 from features.lake.snapshot import snapshot
 from features.places import place
 from features.provenance.known import KnownLake
+from features.provenance.learnt import (
+    Learnt,
+    Step,
+    all_learnt,
+    put_learnt,
+    rows_of,
+    unlearnt_days,
+)
 
 
 class KilledError(BaseException):
@@ -82,12 +90,19 @@ def test_untouched_days_keep_their_files_to_the_byte_and_the_proof_says_so(made,
 def test_superseded_files_a_candidate_and_a_pin_that_has_become_useless_go(made, var):
     schema, _ = made
     root = place(var) / "lake" / schema.name
+    rows = {
+        day: rows_of(part) for day, part in snapshot(root / "examples").partitions(DAYS).items()
+    }
+    record = Learnt(checkpoint="a", at=UNTIL, steps=[Step(by="a", days=rows)])
+    put_learnt(root, record)
     proof = erasure(schema, var).run(until=UNTIL)
     states, examples = proof["tables"]["user_state"], proof["tables"]["examples"]
     assert states["candidates_removed"] == [f"{DAYS[2]}_{DAYS[2]}"]
     assert candidates(root, "user_state") == []
     assert examples["pins_removed"] == ["old"]
     assert pins(root, "examples") == []
+    # What was learnt of the pinned version was learnt, and the rest of its days are as they were.
+    assert (all_learnt(root), unlearnt_days(root, DAYS)) == ([record], [])
     assert examples["old_files_removed"] == 3
 
 

@@ -28,9 +28,11 @@ from features.lake import lake as lake_tables
 from features.lake.commit import remove
 from features.lake.snapshot import snapshot
 from features.places import place
+from features.provenance import learnt
 from training.artifact.manifest import MANIFEST
+from training.checkpoint import learnt_days
 from training.cli.commands import COMMANDS
-from training.explain import learnt, sources
+from training.explain import sources
 from training.explain.explain import explain
 
 
@@ -56,6 +58,7 @@ def test_a_version_names_its_line_and_what_became_of_the_days_that_it_learnt(fol
     assert (found["is_there"], found["recipe"]) == (True, "wukong-tiny")
     gone, middle, own = found["checkpoints"]
     assert (gone["name"], gone["is_there"]) == ("2025-06-01", False)
+    assert [(day["day"], day["now"]) for day in gone["days"]] == [("2025-05-30", "gone")]
     assert (middle["name"], middle["parent"], middle["table_version"]) == (
         "2025-06-12", "2025-06-01", None,
     )  # fmt: skip
@@ -174,9 +177,9 @@ def test_without_a_log_the_variable_is_named(folders, tmp_path):
 def test_the_words_show_the_whole_way(folders):
     words = way(folders)["markdown"]
     landed = f"impressions/{YESTERDAY}.csv:2"
-    learnt_days, held = "1 gone, 1 replaced, 1 same", "device:vocabulary"
+    was_learnt, held = "1 gone, 1 replaced, 1 same", "device:vocabulary"
     read, changed = "item_impressions_7d=2", "map.yaml@12ab"
-    for part in ("champion", "wukong-tiny", learnt_days, held, changed, landed, read):
+    for part in ("champion", "wukong-tiny", was_learnt, held, changed, landed, read):
         assert part in words, f"{part}\n{words}"
 
 
@@ -185,7 +188,8 @@ def test_tables_have_the_names_that_the_lake_gives_them():
     assert (sources.RAW, sources.COUNTED) == (lake_tables.IMPRESSIONS_RAW, lake_tables.IMPRESSIONS)
     assert f"{lake_tables.QUARANTINE}_{lake_tables.IMPRESSIONS}" == sources.HELD
     assert sources.READMITTED == lake_tables.READMITTED
-    assert learnt.IMMATURE_EXAMPLES == lake_tables.IMMATURE_EXAMPLES
+    assert learnt_days.IMMATURE_EXAMPLES == lake_tables.IMMATURE_EXAMPLES
+    assert learnt.EXAMPLES == lake_tables.EXAMPLES
 
 
 def test_it_is_a_command():
