@@ -34,7 +34,8 @@ def verdict(lake: Place, *, limit_percent: float) -> Verdict:
     steps = [step for one in all_learnt(lake) for step in one.steps]
     fresh = [step.version for step in steps if step.parent is None and step.version is not None]
     since = max(fresh, default=-1)
-    erased = sum(one.examples for one in erased_users(lake) if one.examples_version > since)
+    parts = [part for one in erased_users(lake) for part in one.examples]
+    erased = sum(part.rows for part in parts if part.version > since)
     total = erased + snapshot(lake / EXAMPLES).num_rows
     share = 100 * erased / total if total else 0.0
     retrain = "no" if not erased else "now" if share > limit_percent else "scheduled"

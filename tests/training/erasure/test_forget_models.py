@@ -13,7 +13,7 @@ from support.training.artifacts import write_random
 from features.datasets.catalog import schema_of
 from features.encoding.primitives import embedding_rows
 from features.erasure.proof import new_proof, put_proof, read_proof
-from features.lake.erased import Erased, hash_key, id_hash, put_erased
+from features.lake.erased import Erased, ErasedExamples, hash_key, id_hash, put_erased
 from features.places import place
 from features.provenance.learnt import Learnt, Step, put_learnt
 from training.__main__ import main
@@ -126,8 +126,8 @@ def test_a_served_row_is_known_to_be_trained_or_not(tmp_path, tables):
 def test_the_verdict_counts_what_was_erased_since_the_newest_training_from_scratch(var):
     lake = place(var) / "lake" / SCHEMA.name
     for number, (examples, version) in enumerate([(1, 3), (2, 5)]):
-        one = Erased(id_hash=str(number), until=NOW, examples=examples, examples_version=version)
-        put_erased(lake, one)
+        part = ErasedExamples(erasure="", rows=examples, version=version)
+        put_erased(lake, Erased(id_hash=str(number), until=NOW, examples=[part]))
 
     def trained(name, *steps):
         put_learnt(lake, Learnt(checkpoint=name, at=NOW, steps=steps))
