@@ -86,7 +86,7 @@ def _of_rows(candidate: Row, read: Sequence[FeatureRow]) -> list[Block]:
             str(one.event_timestamp or "none"),
             str(one.created or "none"),
             f"{one.day} {one.content_hash}" if one.day else "none",
-            f"{one.commit.job} of {one.commit.run}" if one.commit else "not known",
+            one.commit.in_words if one.commit else "not known",
             one.note,
         )
         for one in read

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import hashlib
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from support.features.answered import (
@@ -24,8 +25,10 @@ from support.features.answered import (
 )
 from support.lake_rows import put
 
+from features.erasure.rows import without_rows
 from features.lake import lake as lake_tables
 from features.lake.commit import remove
+from features.lake.compact import compact
 from features.lake.snapshot import snapshot
 from features.places import place
 from features.provenance import learnt
@@ -77,6 +80,37 @@ def test_a_row_that_was_read_names_the_partition_that_has_it_and_who_made_that(f
     found = snapshot(folders.lake / SCHEMA.name / DAILY).partition(YESTERDAY)
     assert daily["content_hash"] == found.content_hash
     assert (attributes["day"], attributes["note"]) == (None, "the store had no row")
+
+
+def test_who_has_made_rows_is_known_after_files_were_joined_and_a_user_was_erased(folders):
+    root = folders.lake / SCHEMA.name / DAILY
+    compact(root, [YESTERDAY], metadata={"job": "prune"})
+    users = OfItem("b")
+    said = {"hash_sums_of": lambda tables: [(0, 0)] * len(tables), "metadata": {"job": "forget"}}
+    without_rows(snapshot(root), [YESTERDAY], users, **said)
+    found = way(folders)
+    _, daily, _ = found["rows_read"]
+    assert (daily["commit"]["job"], daily["commit"]["run"]) == ("build", "r2")
+    joined, erased = daily["commit"]["rewritten"]
+    assert joined.startswith("files joined by prune at 20")
+    assert erased.startswith("a user erased by forget at 20")
+    assert f"build of r2; {joined}; {erased}" in " ".join(found["markdown"].split())
+
+
+class OfItem:
+    """Rows of an item go."""
+
+    def __init__(self, item):
+        self.item = item
+
+    def columns(self, names):
+        return [ITEM]
+
+    def mask(self, rows):
+        return np.array([one == self.item for one in rows.column(ITEM).to_pylist()])
+
+    def named_in(self, rows):
+        return {}
 
 
 def test_another_item_has_rows_of_its_own_and_they_may_differ_by_now(folders):
