@@ -122,7 +122,7 @@ def commit_of(found: Snapshot, day: datetime.date) -> Commit | None:
     Not one that has copied them since: into fewer files, or without those of an erased user.
     """
     of_day = [one for one in found.history() if str(day) in _texts(one.get("days"))]
-    rewritten = []
+    rewritten: list[str] = []
     for said in of_day:
         if why := said.get(REWRITES):
             rewritten.insert(0, f"{why} by {said.get('job', 'unknown')} at {_moment(said)}")
