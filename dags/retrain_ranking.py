@@ -8,7 +8,8 @@ then all.
 
 **Normal.** Green. `canary` and `promote` are *skipped* where the gate kept the champion, and where
 the champion is of the same day. Then the next run of `daily_ranking_…` goes on from what was
-trained here, and is judged in its place. One that trains meanwhile goes on from the old rows.
+trained here, and is judged in its place. One that trains meanwhile goes on from the old rows and
+raises the alert `rebuilt-not-retrained`.
 
 **Look.** The extra link on `evaluate`: the gate's report. `parent` in the XCom `return_value` of
 `train`: what it went on from.

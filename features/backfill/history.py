@@ -29,7 +29,7 @@ def history(request: HistoryRequest) -> Summary:
     """Make what is due of each chunk, in their order."""
     from features.lake.lake import Lake
     from features.provenance.landed import landed_below
-    from features.provenance.rerun import unlearnt_days
+    from features.provenance.learnt import unlearnt_days
     from features.validation.due_steps import STEPS, behind, due, mature
 
     schema, days = schema_of(request.dataset), request.days
@@ -56,7 +56,7 @@ def history(request: HistoryRequest) -> Summary:
                 made[step] |= _make(request, step, wanted, is_first=number == 1)
     lake = Lake(request.lake, schema.name)
     # Also those that a run has made which was killed before it could say so.
-    to_learn = made["examples"] | {*unlearnt_days(lake, mature(lake, schema, days))}
+    to_learn = made["examples"] | {*unlearnt_days(lake.root, mature(lake, schema, days))}
     return {
         "days": len(days),
         "chunks": len(chunks),

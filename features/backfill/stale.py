@@ -21,7 +21,8 @@ _MOST_REASONS = 3
 class StaleRequest(OfLanding):
     """List days that do not follow from what is there now: table, day, what has changed.
 
-    Prints the commands that make them again, in their order.
+    Prints the commands that make them again, in their order, and which days were made again since
+    the newest ranker has learnt them.
     """
 
     date: datetime.date | None = option("the first day (else the lake's)", default=None)
@@ -42,6 +43,7 @@ def stale(request: StaleRequest) -> Summary:
     from features.provenance.inputs import tables_in_order
     from features.provenance.known import KnownLake
     from features.provenance.landed import landed_below
+    from features.provenance.learnt import rebuilt_days
     from features.provenance.mending import mending_commands
     from features.provenance.staleness import stale_days
 
@@ -63,15 +65,29 @@ def stale(request: StaleRequest) -> Summary:
     if commands:
         blocks += [Heading("Commands that make them again, in this order"), Bullets(commands)]
     page = Page(f"{schema.name}: {len(found)} stale days of tables", blocks)
+    ranker, rebuilt = rebuilt_days(lake.root)
+    rebuilt = [day for day in rebuilt if first <= day <= last]
+    words = site.text(page) if found else f"{schema.name}: no day is stale"
     summary: Summary = {
         "stale": [_as_json(one) for one in found],
         "commands": commands,
-        "markdown": site.text(page) if found else f"{schema.name}: no day is stale",
+        "to_learn": [str(day) for day in rebuilt],
+        "markdown": words + _to_learn(ranker, rebuilt),
     }
     if found and request.check:
         tables = ", ".join(dict.fromkeys(one.table for one in found))
         raise FailedError(f"{len(found)} days of {tables} are stale", summary)
     return summary
+
+
+def _to_learn(ranker: str, days: Sequence[datetime.date]) -> str:
+    """Days that are as they should be, and that the newest ranker knows otherwise."""
+    if not days:
+        return ""
+    return (
+        f"\n{ranker} has learnt {len(days)} days that were made again since, {days[0]} to "
+        f"{days[-1]}: python -m training train --changed-since {days[0]} learns them"
+    )
 
 
 def _in_words(one: "StaleDay") -> str:

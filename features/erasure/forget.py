@@ -25,7 +25,7 @@ from features.erasure.marks import (
 )
 from features.erasure.person import Person
 from features.erasure.proof import DONE, OPEN, LogProof, Proof, new_proof, proofs_of, put_proof
-from features.lake.erased import Erased, erased_user, hash_key, id_hash, put_erased
+from features.lake.erased import Erased, ErasedExamples, erased_user, hash_key, id_hash, put_erased
 from features.lake.lake import EXAMPLES
 from features.lake.snapshot import snapshot
 from features.online_store.erase import StoredUser, erase_rows
@@ -156,7 +156,7 @@ class Erasure:
         opened = [one for one in proofs_of(folder, name, user_hash) if one["state"] == OPEN]
         before = erased_user(self.root, user_hash)
         proof = new_proof(name, user_hash, package=version("wukong-ranking"), until=until)
-        proof["examples"]["erased_before"] = before.examples if before else 0
+        proof["examples"]["erased_before"] = before.num_examples if before else 0
         proof = opened[-1] if opened else proof
         moments = [datetime.datetime.fromisoformat(proof["until"]), until]
         proof["until"] = max(moments + ([before.until] if before else [])).isoformat()
@@ -171,17 +171,19 @@ class Erasure:
         return proof
 
     def _note(self, proof: Proof) -> None:
-        """Let what lands of the user be left out from now on; say what was learnt of them."""
-        of_examples = proof["examples"]
-        put_erased(
-            self.root,
-            Erased(
-                id_hash=proof["user_hash"],
-                until=datetime.datetime.fromisoformat(proof["until"]),
-                examples=of_examples["erased_before"] + of_examples["erased"],
-                examples_version=snapshot(self.root / EXAMPLES).version,
-            ),
+        """Let what lands of the user be left out from now on; say what was removed of examples."""
+        before = erased_user(self.root, proof["user_hash"])
+        noted = Erased(
+            id_hash=proof["user_hash"],
+            until=datetime.datetime.fromisoformat(proof["until"]),
+            examples=before.examples if before else (),
         )
+        own = ErasedExamples(
+            erasure=proof["started_at"],
+            rows=proof["examples"]["erased"],
+            version=snapshot(self.root / EXAMPLES).version,
+        )
+        put_erased(self.root, noted.with_examples(own))
 
     def _erase_log(self, proof: Proof) -> None:
         found, _ = self.logged(dry_run=False)

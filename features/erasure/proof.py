@@ -103,7 +103,7 @@ class Proof(TypedDict):
 
 def file_of(folder: Place, proof: Proof) -> Place:
     """Where a proof is."""
-    at = proof["started_at"].replace(":", "").replace("-", "")[:15]
+    at = proof["started_at"].replace(":", "").replace("-", "")[:19]
     return folder / f"{proof['dataset']}-{proof['user_hash'][:16]}-{at}.json"
 
 
@@ -142,7 +142,7 @@ def new_proof(dataset: str, user_hash: str, *, package: str, until: datetime.dat
         dataset=dataset,
         user_hash=user_hash,
         package=package,
-        started_at=now.isoformat(timespec="seconds"),
+        started_at=now.isoformat(timespec="milliseconds"),
         finished_at="",
         until=until.isoformat(),
         tables={},

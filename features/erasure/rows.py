@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
 from features.erasure.marks import Marks, Mask, without
-from features.lake.commit import Metadata, commit
+from features.lake.commit import REWRITES, Metadata, commit
 from features.lake.day_file import DayFile
 from features.lake.day_rows import (
     FOOTER,
@@ -136,6 +136,7 @@ def without_rows(
     parts = [partition_of(found.root.name, day, files, descriptions[day]) for day in days]
     made_of = {str(day): inputs for day in days if (inputs := found.made_of(day)) is not None}
     said = {
+        REWRITES: "a user erased",
         "made_of": {day: dict(inputs) for day, inputs in made_of.items()},
         "rows": {str(part.day): part.rows for part in parts},
         "content_hashes": {str(part.day): part.content_hash for part in parts},

@@ -48,6 +48,8 @@ _CREATING = (DeltaError, OSError)
 """Of two jobs that create a table, the second gets an error that has no class of its own."""
 Metadata = Mapping[str, object]
 """What the log says of a commit, under names of ours: values that JSON can hold."""
+REWRITES = "rewrites"
+"""In the metadata of a commit that copies days and makes none: why, in words."""
 
 
 class ConflictError(ValueError):

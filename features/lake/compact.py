@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import pyarrow.parquet as pq
 
-from features.lake.commit import Metadata, commit
+from features.lake.commit import REWRITES, Metadata, commit
 from features.lake.day_file import DayFile
 from features.lake.day_rows import FOOTER, FileDescription, WrittenFile, written_file
 from features.lake.snapshot import Snapshot, snapshot
@@ -34,7 +34,8 @@ def compact(root: Place, days: Sequence[datetime.date], *, metadata: Metadata) -
     """
     found = snapshot(root)
     files = [_merged(found, day) for day in days]
-    commit(root, files, found.numbers(days), struct=found.schema_json, metadata=metadata)
+    said = {**metadata, REWRITES: "files joined"}
+    commit(root, files, found.numbers(days), struct=found.schema_json, metadata=said)
 
 
 def _merged(found: Snapshot, day: datetime.date) -> WrittenFile:

@@ -11,6 +11,7 @@ import datetime
 import hashlib
 import json
 import secrets
+from collections.abc import Sequence
 
 from features.lake.snapshot import listed
 from features.places import Place, put_new, put_whole
@@ -21,16 +22,35 @@ _KEY = "key"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ErasedExamples:
+    """What one erasure of a user has removed of the examples."""
+
+    erasure: str
+    """Moment at which it began, by which a run that goes on after a kill is the same erasure."""
+    rows: int
+    version: int
+    """Of the examples, from which on they are gone."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Erased:
     """One user who was erased."""
 
     id_hash: str
     until: datetime.datetime
     """Rows of the id up to this moment are left out when they land again; later ones are taken."""
-    examples: int
-    """Rows of the examples that were removed, all erasures of this id together."""
-    examples_version: int
-    """Version of the examples from which on they are gone; -1 where there was none."""
+    examples: Sequence[ErasedExamples] = ()
+    """Those of its erasures that removed any, the oldest first."""
+
+    @property
+    def num_examples(self) -> int:
+        """Rows of the examples that were removed, all erasures together."""
+        return sum(one.rows for one in self.examples)
+
+    def with_examples(self, added: ErasedExamples) -> "Erased":
+        """The same after an erasure, or after more of one that is known."""
+        others = [one for one in self.examples if one.erasure != added.erasure]
+        return dataclasses.replace(self, examples=[*others, added] if added.rows else others)
 
 
 def hash_key(lake: Place) -> str:
@@ -81,8 +101,7 @@ def _read(file: Place) -> Erased:
         return Erased(
             id_hash=str(found["id_hash"]),
             until=until,
-            examples=int(found["examples"]),
-            examples_version=int(found["examples_version"]),
+            examples=[ErasedExamples(**part) for part in found["examples"]],
         )
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(

@@ -4,6 +4,9 @@
 version again later, as a training does that is repeated, pins it under a name and removes the pin
 when it needs the version no more. A pin that cannot be read stops retention: nobody can know what
 it protects.
+
+A pin says nothing about what was learnt: it is there from when a training begins, and may go with
+an erasure (``features.provenance.learnt``).
 """
 
 import dataclasses

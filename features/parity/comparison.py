@@ -86,7 +86,7 @@ def compare(schema: Schema, lake: Lake, sample: Sample, hashed: IdHash | None) -
     """
     rows, weights = sample.rows, sample.weights
     answers = Answers.of(schema, rows)
-    users = users_of(schema, lake, rows, hashed)
+    users = users_of(schema, lake, rows, hashed, times=answers.time)
     replays = list(_replays(schema, lake, rows, answers, users))
     inputs = _differing_inputs(schema, rows, replays)
     tallies: list[Tally] = []

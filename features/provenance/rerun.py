@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from features.lake.candidate import Candidate
 from features.lake.lake import EXAMPLES, ONE_DAY, Lake
-from features.lake.pins import pins
-from features.lake.snapshot import snapshot
 from features.provenance.inputs import CODE, computed_tables
 from features.provenance.known import KnownLake, Made, made_of_partition
+from features.provenance.learnt import learnt_days
 from features.provenance.staleness import following
 from features.schema import Schema
 
@@ -106,7 +105,7 @@ def reruns(lake: Lake, schema: Schema, staged: Sequence[Candidate]) -> list[Reru
     before = {(part.table, part.day): known.made(part.table, part.day) for part, _ in pairs}
     after = {(part.table, part.day): made_of_partition(part, made_of) for part, made_of in pairs}
     changed = [key for key, made in before.items() if made.content != after[key].content]
-    learnt = _learnt(lake) if changed else {}
+    learnt = learnt_days(lake.root) if changed else {}
     kept = [days for table in computed_tables(schema) if (days := lake.days(table))]
     built = min(kept, default=[])
     return [
@@ -128,27 +127,3 @@ def _follows(
     """Examples of impressions before may follow from an event."""
     since = key[1] - schema.maturity_days * ONE_DAY
     return following(schema, known, [key], since=since)
-
-
-def _learnt(lake: Lake) -> dict[datetime.date, str]:
-    """Days of the examples that trainings have pinned, with the name of the newest."""
-    found: dict[datetime.date, str] = {}
-    for pin in sorted(pins(lake.root, EXAMPLES), key=lambda one: one.version):
-        found |= dict.fromkeys(snapshot(lake.root / EXAMPLES, pin.version).days, pin.name)
-    return found
-
-
-def unlearnt_days(lake: Lake, days: Sequence[datetime.date]) -> list[datetime.date]:
-    """Days of examples whose rows are not those that the newest training has read."""
-    found = lake.snapshot(EXAMPLES)
-    there = [day for day in days if found.files(day)]
-    newest = max((pin.version for pin in pins(lake.root, EXAMPLES)), default=None)
-    if newest is None:
-        return there
-    read = snapshot(lake.root / EXAMPLES, newest)
-    return [
-        day
-        for day in there
-        if not read.files(day)
-        or read.partition(day).content_hash != found.partition(day).content_hash
-    ]

@@ -13,7 +13,7 @@ import datetime
 import hashlib
 import json
 import logging
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Self, TypedDict
 
 from features.places import Place, put_whole, remove_folder
@@ -72,6 +72,8 @@ class CheckpointManifest:
     """Names of its ancestors, the oldest first."""
     partitions: dict[str, str]
     """Content hashes of the example partitions of this run."""
+    judged: dict[str, str] = dataclasses.field(default_factory=dict)
+    """The same of the days held out, on which it was judged."""
     mlflow_run: str
     metrics: dict[str, float | None]
     files: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -172,12 +174,20 @@ class Checkpoints:
         through: datetime.date,
         *,
         changed_since: datetime.date | None = None,
+        order: Callable[[list["Checkpoint"]], list["Checkpoint"]] = list,
     ) -> Checkpoint | None:
         """The newest earlier checkpoint that fits and stopped before ``through``; None: start cold.
 
         It depends on the day and on earlier runs only, so that a run that is repeated has the same
         parent again. One whose files are damaged is named in the log, and the one before it taken.
         One that has learnt ``changed_since`` or a later day is not: their rows are others now.
+
+        Args:
+            recipe: What is to be trained.
+            run_day: Day of the run.
+            through: Last day to train on.
+            changed_since: First day whose rows no parent may have learnt; None: there is none.
+            order: Of those that fit, the newest first, the order in which they are tried.
         """
         before = min(through, changed_since or through)
         earlier = [
@@ -188,7 +198,8 @@ class Checkpoints:
             and checkpoint.manifest.model_fingerprint == recipe.model_fingerprint()
             and checkpoint.manifest.role not in (CONTROL, IMMATURE)
         ]
-        for checkpoint in sorted(earlier, key=lambda found: found.trained_through, reverse=True):
+        earlier.sort(key=lambda found: found.trained_through, reverse=True)
+        for checkpoint in order(earlier):
             try:
                 self.adoption_from(checkpoint)
                 checkpoint.verify()

@@ -178,13 +178,15 @@ def _family(request: FamilyRequest) -> Summary:
 
 
 def _prune(request: PruneRequest) -> Summary:
-    from training.registry.champions import prune, release_pins
+    from training.registry.champions import prune, release_pins, release_records
 
     schema, folders = schema_of(request.dataset), (request.checkpoints, request.artifacts)
     found = prune(
         schema, *folders, request.tracking, keep=request.keep, anchor_days=request.anchor_days
     )
-    return {**found, "unpinned": release_pins(schema, *folders, place(request.lake))}
+    lake = place(request.lake)
+    records = release_records(schema, *folders, lake)
+    return {**found, "records": records, "unpinned": release_pins(schema, *folders, lake)}
 
 
 def _explain(request: ExplainRequest) -> Summary:

@@ -43,8 +43,8 @@ class DriftRequest(OfDay, Reports, Tracks, ReadsLake):
         default=None,
     )
     due: bool = option(
-        "instead of --date the oldest day of the week before it that has no result and has rows; "
-        "nothing to do where there is none",
+        "instead of --date the oldest day of the week before it that has rows and no result, or "
+        "none of labels that have come since; nothing to do where there is none",
         default=False,
     )
     evidently: bool = option("write a report of Evidently, too", default=False)
@@ -62,7 +62,8 @@ def drift(request: DriftRequest) -> Summary:
     path = page_path(schema.name, source.name, day)
     of_source = (request.reports / path).parent.parent
     compared = _compared(request, schema, _profiles(of_source, schema, source, examples))
-    found = drift_job.summary(compared, since=drift_job.drifted_before(of_source, day))
+    since = drift_job.drifted_before(of_source, day, is_second_look=request.due)
+    found = drift_job.summary(compared, since=since)
     links = []
     if request.evidently:
         from training.monitoring.drift_evidently import write_report
@@ -79,6 +80,16 @@ def drift(request: DriftRequest) -> Summary:
     found["report"] = site.write(page, request.reports, path)
     drift_job.write(of_source, compared, found)
     return {**found, "markdown": site.text(page)}
+
+
+def is_looked_at(request: DriftRequest, day: datetime.date) -> bool:
+    """Whether a day has its result, with the labels that are there."""
+    from training.monitoring.drift_job import waits
+    from training.monitoring.drift_page import page_path
+
+    examples = _examples(request, schema_of(request.dataset))
+    pages = (request.reports / page_path(request.dataset, one, day) for one in SOURCES)
+    return not all(waits(page.parent.parent, day, examples) for page in pages)
 
 
 def _examples(request: DriftRequest, schema: Schema) -> "ExampleTable | None":

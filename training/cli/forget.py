@@ -48,6 +48,7 @@ def forget(request: ForgetRequest) -> Summary:
     from features.erasure.person import person_of
     from features.erasure.proof import read_proof
     from features.lake.erased import hash_key, id_hash
+    from training.checkpoint.learnt_days import complete_records
     from training.erasure.models import (
         Models,
         clear_unfinished,
@@ -88,7 +89,8 @@ def forget(request: ForgetRequest) -> Summary:
     found |= {"unfinished_removed": removed, "golden_rows": golden}
     again = {} if is_kept else reset_checkpoints(models)
     found["verification"] = {"checkpoints": again}
-    judged = verdict(models.lake, trained(models), limit_percent=request.retrain_above)
+    complete_records(models.lake, trained(models))
+    judged = verdict(models.lake, limit_percent=request.retrain_above)
     found["left"] = [*unfinished, *served]
     found["retrain"] = judged
     put()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from features.cli import Command, SkippedError, Summary
 from features.datasets.catalog import schema_of
 from features.options import OfDay, count, from_flags, option
-from training.cli.drift import SOURCES, DriftRequest, drift
+from training.cli.drift import DriftRequest, drift, is_looked_at
 from training.cli.registry_requests import FamilyRequest
 from training.monitoring.quality_request import QualityRequest
 from training.requests import ReadsLake
@@ -43,14 +43,11 @@ def _quality(request: QualityRequest) -> Summary:
 
 
 def _drift(request: DriftRequest) -> Summary:
-    from training.monitoring.drift_page import page_path
-
     def compare(day: datetime.date) -> Summary:
         return drift(dataclasses.replace(request, date=day))
 
     def has(day: datetime.date) -> bool:
-        paths = (page_path(request.dataset, source, day) for source in SOURCES)
-        return any((request.reports / path).exists() for path in paths)
+        return is_looked_at(request, day)
 
     return oldest_due(request.date, has, compare) if request.due else compare(request.date)
 

@@ -37,6 +37,7 @@ with without_collection():
     from training.data.pinned import pin_examples
     from training.distributed.failures import note_join
     from training.distributed.process_group import agreed, process_group, reported_failures
+    from training.trainer.descent import alerts_of, note_learnt
     from training.trainer.trainer import Run, train
     from training.upscale.upscale import upscale
 
@@ -101,6 +102,8 @@ def _train(rank: TrainingRank, folder: Path) -> Summary:
         "curve": result.curve,
         "table_versions": result.checkpoint.manifest.table_versions,
         "partitions": result.checkpoint.manifest.partitions,
+        "rebuilt_days": [str(day) for day in result.rebuilt],
+        "alerts": [] if asked.role else alerts_of(result.parent, result.rebuilt),
     }
 
 
@@ -138,7 +141,9 @@ def _grow(rank: GrowthRank) -> Summary:
     checkpoints = Checkpoints(asked.checkpoints, schema)
     table = ExampleTable(asked.lake, schema)
     source = checkpoints.named(rank.source)
-    return upscale(schema, source, rank.target, table, checkpoints.root)
+    done = upscale(schema, source, rank.target, table, checkpoints.root)
+    agreed(lambda: note_learnt(table, checkpoints.named(done["name"])))
+    return done
 
 
 if __name__ == "__main__":

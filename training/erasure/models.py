@@ -54,8 +54,8 @@ def sharing_users(models: Models) -> int:
 
 def reset_checkpoints(models: Models) -> dict[str, dict[str, int]]:
     """Reset the user's row in every finished checkpoint; the changed tensors by checkpoint."""
-    known = Checkpoints(models.checkpoints, models.schema)
-    found = {one.name: reset_row(one, models.schema, models.user_id) for one in known.all()}
+    every = trained(models).all()
+    found = {one.name: reset_row(one, models.schema, models.user_id) for one in every}
     return {name: tensors for name, tensors in found.items() if tensors}
 
 
@@ -121,9 +121,9 @@ def erase_artifacts(
     return removed, left
 
 
-def trained(models: Models) -> list[Checkpoint]:
-    """The finished checkpoints."""
-    return Checkpoints(models.checkpoints, models.schema).all()
+def trained(models: Models) -> Checkpoints:
+    """The checkpoints of the data set."""
+    return Checkpoints(models.checkpoints, models.schema)
 
 
 def _unfinished(root: Place) -> list[Place]:

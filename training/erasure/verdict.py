@@ -1,14 +1,11 @@
 """Whether a model should be trained from scratch, because of what was erased since it was."""
 
-from collections.abc import Sequence
 from typing import TypedDict
 
 from features.lake.erased import erased_users
 from features.lake.snapshot import snapshot
 from features.places import Place
-from training.checkpoint.catalog import Checkpoint
-
-EXAMPLES = "examples"
+from features.provenance.learnt import EXAMPLES, all_learnt
 
 
 class Verdict(TypedDict):
@@ -24,7 +21,7 @@ class Verdict(TypedDict):
     text: str
 
 
-def verdict(lake: Place, checkpoints: Sequence[Checkpoint], *, limit_percent: float) -> Verdict:
+def verdict(lake: Place, *, limit_percent: float) -> Verdict:
     """Judge by the examples that were erased after the newest training from scratch.
 
     That training read a version of the examples; an erasure has noted from which version on its
@@ -32,16 +29,13 @@ def verdict(lake: Place, checkpoints: Sequence[Checkpoint], *, limit_percent: fl
 
     Args:
         lake: The tables of the data set.
-        checkpoints: Those that are there.
         limit_percent: Share of the examples above which to train from scratch at once.
     """
-    fresh = [
-        one.manifest.table_versions.get(EXAMPLES, -1)
-        for one in checkpoints
-        if one.manifest.parent is None and one.manifest.growth is None
-    ]
+    steps = [step for one in all_learnt(lake) for step in one.steps]
+    fresh = [step.version for step in steps if step.parent is None and step.version is not None]
     since = max(fresh, default=-1)
-    erased = sum(one.examples for one in erased_users(lake) if one.examples_version > since)
+    parts = [part for one in erased_users(lake) for part in one.examples]
+    erased = sum(part.rows for part in parts if part.version > since)
     total = erased + snapshot(lake / EXAMPLES).num_rows
     share = 100 * erased / total if total else 0.0
     retrain = "no" if not erased else "now" if share > limit_percent else "scheduled"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow.dataset as pads
 
+from features.lake.commit import REWRITES
 from features.lake.snapshot import Snapshot, snapshot
 from features.places import Place
 from features.prediction_log.columns import status_column
@@ -26,6 +27,13 @@ class Commit:
     at: str
     inputs: Mapping[str, int]
     """Versions of the tables that it was made of."""
+    rewritten: Sequence[str] = ()
+    """Who has written the rows anew since, without making them, and why; the oldest first."""
+
+    @property
+    def in_words(self) -> str:
+        """Who has made the rows, and what has become of them since."""
+        return "; ".join([f"{self.job} of {self.run}", *self.rewritten])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,19 +117,40 @@ def _rows(
 
 
 def commit_of(found: Snapshot, day: datetime.date) -> Commit | None:
-    """The newest commit of a day; None where the table's log does not go back so far."""
-    said = found.newest_commit([day])
-    if not said:
+    """The commit that made the rows of a day; None where the table's log does not go back so far.
+
+    Not one that has copied them since: into fewer files, or without those of an erased user.
+    """
+    of_day = [one for one in found.history() if str(day) in _texts(one.get("days"))]
+    rewritten: list[str] = []
+    for said in of_day:
+        if why := said.get(REWRITES):
+            rewritten.insert(0, f"{why} by {said.get('job', 'unknown')} at {_moment(said)}")
+            continue
+        inputs, version = said.get("inputs"), said.get("version")
+        return Commit(
+            version=version if isinstance(version, int) else None,
+            job=str(said.get("job", "unknown")),
+            run=str(said.get("run", "unknown")),
+            at=_moment(said),
+            inputs=inputs if isinstance(inputs, dict) else {},
+            rewritten=rewritten,
+        )
+    if not rewritten:
         return None
-    inputs, version, at = said.get("inputs"), said.get("version"), said.get("timestamp")
-    moment = datetime.datetime.fromtimestamp(at / 1000, datetime.UTC) if isinstance(at, int) else ""
-    return Commit(
-        version=version if isinstance(version, int) else None,
-        job=str(said.get("job", "unknown")),
-        run=str(said.get("run", "unknown")),
-        at=str(moment),
-        inputs=inputs if isinstance(inputs, dict) else {},
+    unknown = {"job": "unknown", "run": "unknown", "at": ""}
+    return Commit(version=None, inputs={}, rewritten=rewritten, **unknown)
+
+
+def _moment(said: Mapping[str, object]) -> str:
+    at = said.get("timestamp")
+    return (
+        str(datetime.datetime.fromtimestamp(at / 1000, datetime.UTC)) if isinstance(at, int) else ""
     )
+
+
+def _texts(value: object) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []
 
 
 def _why_not(found: Snapshot, first: datetime.date) -> str:

@@ -6,12 +6,11 @@ from collections import Counter
 
 from features.lake.snapshot import Snapshot, snapshot
 from features.places import Place, uri
+from features.provenance.learnt import EXAMPLES, Rows, Step, find_learnt, is_as_learnt
 from features.schema import Schema
 from training.artifact.manifest import ArtifactError, Manifest, read_manifest
-from training.checkpoint.catalog import IMMATURE, Checkpoint, Checkpoints
-from training.data.dataset import TABLE as EXAMPLES
+from training.checkpoint.catalog import Checkpoint, Checkpoints
 
-IMMATURE_EXAMPLES = f"{EXAMPLES}_immature"
 _SHOWN = (
     *("day", "trained_through", "recipe", "schema_fingerprint", "tables", "content_sha256"),
     *("metrics", "mlflow_run"),
@@ -51,17 +50,16 @@ class Ancestor:
     @property
     def in_words(self) -> str:
         """Its days, and what has become of them."""
-        if not self.is_there:
-            return "gone by retention; its days are not known any more"
         if not self.days:
-            return "no day: it grew"
+            return "no day: it grew" if self.is_there else "gone, and its days are not known"
         counted = Counter(day.now for day in self.days)
         now = ", ".join(f"{number} {name}" for name, number in sorted(counted.items()))
-        return f"{self.days[0].day} to {self.days[-1].day}: {len(self.days)} days, now {now}"
+        there = "" if self.is_there else "; the checkpoint is gone by retention"
+        return f"{self.days[0].day} to {self.days[-1].day}: {len(self.days)} days, now {now}{there}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Learnt:
+class LearntVersion:
     """A version, and the line of checkpoints behind it."""
 
     version: str
@@ -87,7 +85,7 @@ class Learnt:
 
 def learnt_by(
     schema: Schema, version: str, *, artifacts: Place, checkpoints: Place, lake: Place
-) -> Learnt:
+) -> LearntVersion:
     """What a version has learnt, as far as something is left of it.
 
     Args:
@@ -101,53 +99,57 @@ def learnt_by(
     try:
         manifest = read_manifest(artifact)
     except ArtifactError:
-        return Learnt(version=version, artifact=uri(artifact), manifest=None)
-    known = Checkpoints(checkpoints, schema)
+        return LearntVersion(version=version, artifact=uri(artifact), manifest=None)
+    known, root = Checkpoints(checkpoints, schema), lake / schema.name
     own = manifest.checkpoint or manifest.day
     names = dict.fromkeys([*manifest.parents, own])
-    line = tuple(_ancestor(known.find(name), name, lake / schema.name) for name in names)
-    return Learnt(version=version, artifact=uri(artifact), manifest=manifest, line=line)
+    recorded = find_learnt(root, own)
+    steps = {step.by: step for step in recorded.steps} if recorded else {}
+    line = tuple(_ancestor(known.find(name), name, root, steps.get(name)) for name in names)
+    return LearntVersion(version=version, artifact=uri(artifact), manifest=manifest, line=line)
 
 
-def _ancestor(found: Checkpoint | None, name: str, lake: Place) -> Ancestor:
+def _ancestor(found: Checkpoint | None, name: str, lake: Place, step: Step | None) -> Ancestor:
+    """A checkpoint, and what the record of its descendant says that its training has learnt."""
+    said = Ancestor(name=name, is_there=found is not None)
+    if step is not None:
+        said = dataclasses.replace(
+            said,
+            table=step.table,
+            table_version=step.version,
+            is_version_readable=_is_readable(lake / step.table, step.version),
+            days=_days(snapshot(lake / step.table), step.days),
+        )
     if found is None:
-        return Ancestor(name=name, is_there=False)
-    manifest = found.manifest
-    table = IMMATURE_EXAMPLES if manifest.role == IMMATURE else EXAMPLES
-    version = manifest.table_versions.get(table)
-    return Ancestor(
-        name=name,
-        is_there=True,
+        return said
+    return dataclasses.replace(
+        said,
         recipe=found.recipe_name,
-        role=manifest.role,
-        parent=manifest.parent,
-        trained_through=manifest.trained_through,
-        examples=manifest.examples,
-        mlflow_run=manifest.mlflow_run,
-        table=table,
-        table_version=version,
-        is_version_readable=None if version is None else _is_readable(lake / table, version),
-        days=_days(snapshot(lake / table), manifest.partitions),
+        role=found.manifest.role,
+        parent=found.manifest.parent,
+        trained_through=found.manifest.trained_through,
+        examples=found.manifest.examples,
+        mlflow_run=found.manifest.mlflow_run,
     )
 
 
-def _days(newest: Snapshot, partitions: dict[str, str]) -> tuple[LearntDay, ...]:
-    wanted = {datetime.date.fromisoformat(day): text for day, text in sorted(partitions.items())}
-    there = newest.partitions([day for day in wanted if newest.files(day)])
+def _days(newest: Snapshot, rows: Rows) -> tuple[LearntDay, ...]:
+    there = newest.partitions([day for day in rows if newest.files(day)])
 
     def now(day: datetime.date, content_hash: str) -> str:
         if day not in there:
             return "gone"
-        known = (there[day].content_hash, there[day].stands_for)
-        return "same" if content_hash in known else "replaced"
+        return "same" if is_as_learnt(there[day], content_hash) else "replaced"
 
     return tuple(
-        LearntDay(day=str(day), content_hash=text, now=now(day, text))
-        for day, text in wanted.items()
+        LearntDay(day=str(day), content_hash=content, now=now(day, content))
+        for day, content in sorted(rows.items())
     )
 
 
-def _is_readable(root: Place, version: int) -> bool:
+def _is_readable(root: Place, version: int | None) -> bool | None:
+    if version is None:
+        return None
     try:
         snapshot(root, version).require_files()
     except ValueError:

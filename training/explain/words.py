@@ -7,7 +7,7 @@ from features.pages.content import Block, Bullets, Heading, Page, Prose, Table, 
 from features.prediction_log.columns import SENT_ITEM
 from training.explain.answer import Answer, Row
 from training.explain.feature_rows import FeatureRow
-from training.explain.learnt import Learnt
+from training.explain.learnt import LearntVersion
 from training.explain.sources import Sources
 
 _MOST = 10
@@ -17,7 +17,7 @@ _MOST = 10
 def in_words(
     answer: Answer,
     candidate: Row,
-    learnt: Learnt,
+    learnt: LearntVersion,
     read: Sequence[FeatureRow],
     found: Sequence[Sources],
 ) -> str:
@@ -47,7 +47,7 @@ def _of_answer(answer: Answer, candidate: Row) -> list[Block]:
     ]
 
 
-def _of_version(learnt: Learnt) -> list[Block]:
+def _of_version(learnt: LearntVersion) -> list[Block]:
     head: list[Block] = [Heading(f"Version {learnt.version}")]
     if learnt.manifest is None:
         gone = f"{learnt.artifact}: gone by retention; what it has learnt is not known any more."
@@ -86,7 +86,7 @@ def _of_rows(candidate: Row, read: Sequence[FeatureRow]) -> list[Block]:
             str(one.event_timestamp or "none"),
             str(one.created or "none"),
             f"{one.day} {one.content_hash}" if one.day else "none",
-            f"{one.commit.job} of {one.commit.run}" if one.commit else "not known",
+            one.commit.in_words if one.commit else "not known",
             one.note,
         )
         for one in read

@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import datetime
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -106,7 +106,7 @@ class LoggedAnswers:
         return DayRows(rows=rows, version=str(names[main]), without=frozenset(without))
 
     def _read(self, day: datetime.date) -> pa.Table:
-        found = self._table.to_pyarrow_dataset(partitions=[(DAY, "=", str(day))])
+        found = self._table.to_pyarrow_dataset(file_pruning_predicate=[(DAY, "=", str(day))])
         names = list(dict.fromkeys((*_OF_ANSWER, *self._columns())))
         if not set(names) <= set(found.schema.names):
             return pa.table({})
@@ -143,8 +143,7 @@ class LandedExamples:
 
     def stamp(self, day: datetime.date) -> str:
         """The content hash of the day."""
-        is_there = bool(self._table.days(day, day))
-        return self._table.content_hashes([day])[day.isoformat()] if is_there else ""
+        return label_stamp(self._table, day)
 
     def rows(self, day: datetime.date) -> DayRows | None:
         """Rows of the day, scored."""
@@ -187,26 +186,46 @@ class Profiles:
         path = self._folder / day.isoformat() / "profile.parquet"
         kept = None if anew or not path.exists() else Profile.from_bytes(path.read_bytes())
         expected = {"stamp": stamp, "schema_fingerprint": self._schema.fingerprint()}
+        label_stamp = self._label_stamp(day)
         if kept is not None and expected.items() <= kept.about.items():
-            return kept
+            if kept.about.get("label_stamp") == label_stamp:
+                return kept
+            # Labels have come, or are others; what was answered is as it was.
+            inputs = {key: one for key, one in kept.sketches.items() if key.feature != LABEL}
+            return self._put(path, {**kept.about, "label_stamp": label_stamp}, inputs, day)
         found = self._source.rows(day)
         if found is None:
             return None
         sketches = profile_rows(self._schema, found.rows)
         sketches = {key: one for key, one in sketches.items() if key.feature not in found.without}
-        made = Profile(
-            {
-                **expected,
-                "source": self._source.name,
-                "day": day.isoformat(),
-                "label_day": self.label_day(day).isoformat(),
-                "version": found.version,
-                "rows": len(found.rows.weight),
-            },
-            sketches | self._labels(day),
-        )
+        about: dict[str, object] = {
+            **expected,
+            "source": self._source.name,
+            "day": day.isoformat(),
+            "label_day": self.label_day(day).isoformat(),
+            "label_stamp": label_stamp,
+            "version": found.version,
+            "rows": len(found.rows.weight),
+        }
+        return self._put(path, about, sketches, day)
+
+    def _put(
+        self,
+        path: Place,
+        about: dict[str, object],
+        sketches: Mapping[Key, Sketch],
+        day: datetime.date,
+    ) -> Profile:
+        """Keep a profile with the labels that are known now."""
+        made = Profile(about, {**sketches, **self._labels(day)})
         put_whole(path, made.to_bytes())
         return made
+
+    def _label_stamp(self, day: datetime.date) -> str:
+        """Content hash of the examples that have the labels; empty where none have them yet."""
+        if self._source.name == LandedExamples.name:
+            return self._source.stamp(day)
+        return label_stamp(self._examples, self.label_day(day))
 
     def _labels(self, day: datetime.date) -> dict[Key, Sketch]:
         """Shares of positives by slice; of answers from the examples, where they are there."""
@@ -218,6 +237,13 @@ class Profiles:
             return {}
         found = profile_rows(self._schema, example_rows(self._schema, rows), has_inputs=False)
         return {key: one for key, one in found.items() if key.feature == LABEL}
+
+
+def label_stamp(examples: ExampleTable | None, day: datetime.date) -> str:
+    """Content hash of a day of examples; empty where it is not there."""
+    if examples is None or not examples.days(day, day):
+        return ""
+    return examples.content_hashes([day])[day.isoformat()]
 
 
 def _is_drawn(answer_ids: pa.Array, share: float) -> npt.NDArray[np.bool_]:

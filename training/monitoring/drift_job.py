@@ -4,14 +4,16 @@ import dataclasses
 import datetime
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from features.places import Place, put_whole
+from features.places import Place, put_whole, read_object
+from training.data.dataset import ExampleTable
 from training.data.profile import ROWS, Key, Profile
 from training.data.sketches import FloatArray
 from training.data.slices import ALL
+from training.monitoring.drift_days import label_stamp
 from training.monitoring.drift_judge import HISTORY_DAYS, Judged, judge, shares_of_budget
 from training.monitoring.drift_noise import MIN_DAYS
 from training.monitoring.drift_statistics import Statistic, statistics
@@ -214,6 +216,7 @@ def summary(compared: Compared, *, since: Mapping[str, str]) -> dict[str, object
         "day": day,
         "source": compared.profile.about["source"],
         "label_day": compared.profile.about["label_day"],
+        "has_labels": bool(compared.profile.about["label_stamp"]),
         "version": compared.reference.about.get("version"),
         "rows": compared.profile.about["rows"],
         "statistics": len(compared.rows),
@@ -227,15 +230,37 @@ def summary(compared: Compared, *, since: Mapping[str, str]) -> dict[str, object
     }
 
 
-def drifted_before(folder: Place, day: datetime.date) -> dict[str, str]:
-    """Features that drifted within the days before, each with the first day of this drift."""
+def drifted_before(
+    folder: Place, day: datetime.date, *, is_second_look: bool = False
+) -> dict[str, str]:
+    """Features that drifted within the days before, each with the first day of this drift.
+
+    Args:
+        folder: Of the source.
+        day: The day that is compared.
+        is_second_look: Also those that the first look at the day has found, and alerted.
+    """
     since: dict[str, str] = {}
-    for back in range(1, GOING_ON_DAYS + 1):
-        path = folder / str(day - datetime.timedelta(days=back)) / RESULT_FILE
-        if path.exists():
-            for one in json.loads(path.read_text())["drifted"]:
-                since.setdefault(one["feature"], one["since"])
+    for back in range(0 if is_second_look else 1, GOING_ON_DAYS + 1):
+        found = read_object(folder / str(day - datetime.timedelta(days=back)) / RESULT_FILE)
+        drifted: Sequence[Mapping[str, str]] = found.get("drifted") or ()  # type: ignore[assignment]
+        for one in drifted:
+            since.setdefault(one["feature"], one["since"])
     return since
+
+
+def waits(folder: Place, day: datetime.date, examples: ExampleTable | None) -> bool:
+    """Whether a day has no result, or one without labels that have come by now.
+
+    Args:
+        folder: Of the source.
+        day: The day.
+        examples: Which have the labels; None: there are none.
+    """
+    found = read_object(folder / day.isoformat() / RESULT_FILE)
+    if not found or found.get("has_labels", True):
+        return not found
+    return bool(label_stamp(examples, datetime.date.fromisoformat(str(found["label_day"]))))
 
 
 def write(folder: Place, compared: Compared, found: Mapping[str, object]) -> None:

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.places import Place
+from features.provenance.learnt import all_learnt, remove_learnt
 from features.schema import Schema
 from training.artifact.manifest import MANIFEST, read_manifest
 from training.checkpoint import catalog
 from training.checkpoint.catalog import IMMATURE, Checkpoints
+from training.checkpoint.learnt_days import complete_records
 from training.data.pinned import LONGEST_TRAINING, unpin
 from training.registry.aliases import ANCHOR_DAYS, CANARY, CHALLENGER, CHAMPION, PREVIOUS, SHADOW
 from training.registry.mlflow_registry import Registry, Version
@@ -103,6 +105,36 @@ def release_pins(
     read += [read_manifest(path).table_versions for path in _finished(artifacts / schema.name)]
     needed = {pair for versions in read for pair in versions.items()}
     return unpin(lake, schema, needed, grace=grace)
+
+
+def release_records(schema: Schema, checkpoints: Place, artifacts: Place, lake: Place) -> list[str]:
+    """Remove the records of what was learnt by rankers of which nothing is left.
+
+    Checkpoints that have none get one.
+
+    Args:
+        schema: The data set.
+        checkpoints: Those that are left.
+        artifacts: Those that are left.
+        lake: Where the records are.
+
+    Returns:
+        Names of the records that went.
+
+    Raises:
+        ValueError: A record cannot be read.
+    """
+    known, root = Checkpoints(checkpoints, schema), lake / schema.name
+    # Before the checkpoints are listed: one that is done meanwhile keeps its record.
+    recorded = {one.checkpoint for one in all_learnt(root)}
+    left = {one.name for one in known.all()}
+    made = [read_manifest(path) for path in _finished(artifacts / schema.name)]
+    left |= {one.checkpoint or one.day for one in made}
+    complete_records(root, known)
+    gone = sorted(recorded - left)
+    for name in gone:
+        remove_learnt(root, name)
+    return gone
 
 
 def _finished(folder: Place) -> list[Place]:

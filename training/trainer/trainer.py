@@ -27,6 +27,7 @@ from training.metrics import Metrics, evaluate
 from training.model.grown_config import with_tokens
 from training.model.inputs import inputs_of
 from training.model.ranker import token_names
+from training.trainer.descent import note_learnt, parent_of
 from training.trainer.first_rows import first_rows
 from training.trainer.in_run_checkpoint import Progress
 from training.trainer.loop import fit, is_pipelined
@@ -84,12 +85,14 @@ class Result:
     curve: list[dict[str, float]]
     holdout: Metrics | None
     shards: dict[str, list[dict[str, Any]]]
+    rebuilt: list[datetime.date]
+    """Days in the parent's weights whose rows were others by then."""
 
 
 def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     """Train one day's candidate; every rank of the process group calls this."""
     config = run.recipe.training
-    parent = _agreed_parent(run, checkpoints)
+    parent, rebuilt = agreed(functools.partial(parent_of, run, table, checkpoints))
     first = parent.trained_through + datetime.timedelta(days=1) if parent else datetime.date.min
     learnt, days = table, table.days(first, run.through)
     if run.immature:
@@ -128,12 +131,14 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     )
     holdout = evaluate_days(session, table, run.holdout)
     manifest = _manifest(run, parent, learnt, days, session.steps, holdout)
+    manifest = dataclasses.replace(manifest, judged=table.content_hashes(run.holdout))
     if run.immature:
         manifest = _with_immature(manifest, table, learnt, days)
     if adoption is not None:
         manifest = dataclasses.replace(manifest, adopted=outcomes)
     state = training_state(session.model, session.optimizer)
     saved = save(checkpoints.root, state, manifest, run.name)
+    agreed(functools.partial(note_learnt, table, saved))
     progress.remove()
     return Result(
         checkpoint=saved,
@@ -144,6 +149,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         curve=curve,
         holdout=holdout,
         shards=local_shards(session.model),
+        rebuilt=rebuilt,
     )
 
 
@@ -183,14 +189,6 @@ def evaluate_days(
             metrics = [evaluate(probability, label, numbered(user), groups)]
     dist.broadcast_object_list(metrics, src=0)
     return metrics[0]
-
-
-def _agreed_parent(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:
-    """The parent that was named, or that rank 0 finds: one reads the files, all take the same."""
-    if run.parent:
-        return agreed(functools.partial(checkpoints.named, run.parent))
-    asked = (run.recipe, run.run_day, run.through)
-    return agreed(lambda: checkpoints.parent_for(*asked, changed_since=run.changed_since))
 
 
 def _load(parent: Checkpoint, adoption: Adoption | None, session: Session) -> dict[str, str]:

@@ -17,6 +17,14 @@ from features.lake.pins import pins
 from features.lake.snapshot import snapshot
 from features.places import place
 from features.provenance.known import KnownLake
+from features.provenance.learnt import (
+    Learnt,
+    Step,
+    all_learnt,
+    put_learnt,
+    rows_of,
+    unlearnt_days,
+)
 
 
 class KilledError(BaseException):
@@ -82,12 +90,19 @@ def test_untouched_days_keep_their_files_to_the_byte_and_the_proof_says_so(made,
 def test_superseded_files_a_candidate_and_a_pin_that_has_become_useless_go(made, var):
     schema, _ = made
     root = place(var) / "lake" / schema.name
+    rows = {
+        day: rows_of(part) for day, part in snapshot(root / "examples").partitions(DAYS).items()
+    }
+    record = Learnt(checkpoint="a", at=UNTIL, steps=[Step(by="a", days=rows)])
+    put_learnt(root, record)
     proof = erasure(schema, var).run(until=UNTIL)
     states, examples = proof["tables"]["user_state"], proof["tables"]["examples"]
     assert states["candidates_removed"] == [f"{DAYS[2]}_{DAYS[2]}"]
     assert candidates(root, "user_state") == []
     assert examples["pins_removed"] == ["old"]
     assert pins(root, "examples") == []
+    # What was learnt of the pinned version was learnt, and the rest of its days are as they were.
+    assert (all_learnt(root), unlearnt_days(root, DAYS)) == ([record], [])
     assert examples["old_files_removed"] == 3
 
 
@@ -113,7 +128,28 @@ def test_a_second_run_finds_nothing(made, var):
     assert (proof["tables"], proof["online_store"]) == ({}, {})
     assert proof["prediction_log"]["rows"] == 0
     (entry,) = erased_users(place(var) / "lake" / schema.name)
-    assert (entry.examples, entry.until) == (2, UNTIL)
+    assert (entry.num_examples, entry.until) == (2, UNTIL)
+
+
+def test_what_an_erasure_has_removed_is_of_its_version_also_after_later_ones(made, var):
+    """A training from scratch between two runs has not learnt what the first has removed."""
+    schema, _ = made
+    root = place(var) / "lake" / schema.name
+    erasure(schema, var).run(until=UNTIL)
+    first = snapshot(root / "examples").version
+
+    def noted(*, has_user):
+        rows = planted.rows_by_table(DAYS[2], has_user=has_user)
+        planted.committed(root / "examples", {DAYS[2]: rows["examples"]})
+        erasure(schema, var).run(until=UNTIL)
+        (entry,) = erased_users(root)
+        return [(one.rows, one.version) for one in entry.examples]
+
+    assert noted(has_user=False) == [(2, first)]
+    again = noted(has_user=True)
+    assert again == [(2, first), (1, snapshot(root / "examples").version)]
+    assert again[1][1] > first
+    assert noted(has_user=False) == again
 
 
 def killed_at(monkeypatch, where):
@@ -164,7 +200,7 @@ def test_a_killed_run_is_finished_by_the_next_with_the_same_end(made, var, monke
     assert removed == {name: [1, 1] for name in planted.rows_by_table(DAYS[0])}
     assert all(table["untouched_unchanged"] for table in proof["tables"].values())
     (entry,) = erased_users(place(var) / "lake" / schema.name)
-    assert entry.examples == 2
+    assert [one.rows for one in entry.examples] == [2]
 
 
 def test_a_dry_run_counts_and_changes_nothing(made, var):

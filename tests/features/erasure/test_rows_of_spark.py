@@ -110,8 +110,6 @@ def test_what_lands_of_an_erased_user_is_left_out_up_to_the_moment(spark, schema
     one = Erased(
         id_hash=id_hash(hash_key(lake), GONE),
         until=NOON + 2 * HOUR,
-        examples=0,
-        examples_version=-1,
     )
     put_erased(lake, one)
     left = without_erased(frame, lake, schema)

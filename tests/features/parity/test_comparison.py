@@ -1,28 +1,39 @@
 """Weights, what is left out, and whose answers can be judged."""
 
 import datetime
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from support.features.declared import ALL_KINDS, declared, named, with_tables
 from support.features.planted_log import (
     DAILY,
     DATE,
     HOUR_LONG,
+    MIDNIGHT,
     NOON,
     ONE_DAY,
     SCHEMA,
+    STATE,
     answer,
     good_lake,
     good_log,
+    lake_row,
     serve,
     write_lake,
     write_log,
 )
+from support.lake_rows import replaced
 
+from features.lake.lake import Lake
+from features.online_store.codec import STAMP
 from features.parity.causes import Cause
 from features.parity.comparison import compare
+from features.parity.lake_rows import micros_of
 from features.parity.logged import Window, sample
 from features.parity.replay import whole_until
+from features.parity.request_keys import days_of_users
 from features.prediction_log.hashed_ids import IdHash
 
 KEY = b"a-key-of-the-tests-of-32-bytes-or-more"
@@ -117,8 +128,8 @@ def test_a_window_without_answers_has_no_sample(tmp_path, rows):
     assert sample(tmp_path, SCHEMA.name, Window(DATE, 3), max_candidates=9) is None
 
 
-def hashed_log(rows):
-    logged = good_log(rows)
+def hashed_log(rows, *answers):
+    logged = good_log(rows, *answers)
     for row in logged:
         row |= {
             "user_key": HASHED.user(int(row["user_key"])),
@@ -132,6 +143,56 @@ def test_hashed_users_are_found_by_hashing_those_of_the_lake(compared, rows):
     found = compared(hashed_log(rows), hashed=HASHED)
     assert (found.mismatched, found.not_judged) == (0, {})
     assert {one.compared for one in found.tallies} == {10}
+
+
+def expired(rows, user):
+    """A state that no answer of the day may use; returns its day."""
+    event = MIDNIGHT - STATE.ttl - 2 * ONE_DAY
+    rows["user_state"][event.date()] = [lake_row(STATE, user, event, 5)]
+    return event.date()
+
+
+def test_for_a_hash_that_nobody_has_no_day_is_read_whose_rows_are_expired(compared, rows, tmp_path):
+    day = expired(rows, 9)
+    lake = write_lake(tmp_path / "lake", rows)
+    (file,) = lake.snapshot("user_state").files(day)
+    Path(file).unlink()
+    logged = hashed_log(rows, answer("stranger", 55, "a", NOON), answer("known", 7, "a", NOON))
+    found = compared(logged, lake=lake, hashed=HASHED)
+    assert (found.mismatched, found.not_judged) == (0, {})
+    assert {one.compared for one in found.tallies} == {4}
+
+
+def test_who_was_served_an_expired_row_is_found_in_its_day(compared, rows):
+    expired(rows, 9)
+    found = compared(hashed_log(rows, answer("back", 9, "a", NOON)), hashed=HASHED)
+    assert (found.mismatched, found.not_judged) == (0, {})
+
+
+def test_who_had_a_row_and_is_not_in_the_lake_is_not_judged(compared, rows):
+    """As of a user who was erased from the lake; nobody can say what should have been served."""
+    logged = hashed_log(rows, answer("gone", 66, "a", NOON), answer("known", 7, "a", NOON))
+    serve(logged[0], STATE, lake_row(STATE, 66, MIDNIGHT, 3))
+    found = compared(logged, hashed=HASHED)
+    assert (found.mismatched, found.not_judged) == (0, {"user_state": {"hashed_id": 1}})
+
+
+def test_users_of_keys_are_in_the_impressions_that_windows_reach(tmp_path):
+    pairs = declared("pairs", ("user_id", "item_category"), named("pairs", ALL_KINDS[:1]))
+    schema = with_tables(pairs)
+    table = schema.table("pairs")
+    days = [DATE - n * ONE_DAY for n in range(200)]
+    root = tmp_path / schema.name
+    replaced(root / "impressions", *days)
+    rows = pa.table({table.timestamp_column: pa.array([None], STAMP)})
+    asked = {"times": np.array([micros_of(NOON)])}
+    found = days_of_users(schema, Lake(tmp_path, schema.name), rows, **asked)
+    reach = table.ttl + max(table.windows_days) * ONE_DAY + ONE_DAY
+    assert found == [("impressions", day) for day in days if day >= (NOON - reach).date()]
+    served = pa.array([NOON - table.ttl - 30 * ONE_DAY], STAMP)
+    rows = pa.table({table.timestamp_column: served})
+    more = days_of_users(schema, Lake(tmp_path, schema.name), rows, **asked)
+    assert len(more) == len(found) + 30
 
 
 @pytest.mark.parametrize("hashed", [None, IdHash(KEY + b"x")])

@@ -12,8 +12,8 @@ from support.shop.land_shop import land_shop
 from features import __main__ as features_main
 from features.commands import COMMANDS
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake
-from features.lake.pins import put_pin
 from features.pipeline.ingestion.ingest import ingest
+from features.provenance.learnt import Learnt, Step, put_learnt, rows_of
 from features.validation import checks
 from features.validation.due_steps import STEPS, due, mature
 
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.spark
 
 SHOP = Path(__file__).resolve().parents[2] / "support" / "shop" / "shop.yaml"
 DAYS = [datetime.date(2025, 3, day) for day in (1, 2, 3, 4)]
+MOMENT = datetime.datetime(2025, 6, 1, tzinfo=datetime.UTC)
 
 
 def test_days_that_are_current_are_left_alone(work, built):
@@ -57,8 +58,7 @@ def test_features_that_were_built_again_make_later_days_due_where_they_are_other
     before, day, after = built.days[2:5]
     builds.publish(day)
     assert due(work.lake, work.schema, built.days) == []
-    moment = datetime.datetime(2025, 6, 1, tzinfo=datetime.UTC)
-    builds.publish(day, available_at=moment)
+    builds.publish(day, available_at=MOMENT)
     assert due(work.lake, work.schema, [before]) == []
     assert due(work.lake, work.schema, [day]) == ["examples"]
     assert due(work.lake, work.schema, [after]) == ["features", "examples"]
@@ -167,7 +167,9 @@ def test_only_what_a_landed_day_touches_is_made_again_and_equals_a_full_rebuild(
 def test_a_day_that_landed_again_waits_where_it_was_learnt(history, command, tmp_path):
     history("lake")
     lake = Lake(tmp_path / "lake", "shop")
-    put_pin(lake.root, lake.snapshot(EXAMPLES), "2025-03-04", who="training")
+    days = {day: rows_of(lake.manifest(EXAMPLES, day)) for day in lake.days(EXAMPLES)}
+    steps = [Step(by="2025-03-04", days=days)]
+    put_learnt(lake.root, Learnt(checkpoint="2025-03-04", at=MOMENT, steps=steps))
     file = next((tmp_path / "landing" / "shop" / "impressions").glob(f"{DAYS[1]}.*"))
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:-7]))
     before = lake.manifest(IMPRESSIONS_RAW, DAYS[1])

@@ -4,15 +4,12 @@ import dataclasses
 
 import pytest
 from support.features.made_lake import DAYS, MadeLake
-from support.lake_rows import replaced
 
 from features.datasets.catalog import schema_of
-from features.lake.lake import EXAMPLES, IMPRESSIONS_RAW, Lake
-from features.lake.pins import put_pin
-from features.lake.snapshot import snapshot
+from features.lake.lake import EXAMPLES, IMPRESSIONS_RAW
 from features.provenance.known import Made
 from features.provenance.mending import mending_commands
-from features.provenance.rerun import Rule, _learnt, rerun_of, unlearnt_days
+from features.provenance.rerun import Rule, rerun_of
 from features.provenance.staleness import following, stale_days
 
 DAY = DAYS[3]
@@ -65,31 +62,6 @@ def test_other_rows_of_days_whose_features_are_kept_no_longer_wait_too(lake):
     found = rule_of(lake, built=DAYS[4:])
     assert found.rule is Rule.HOLD
     assert f"features are kept from {DAYS[4]} on" in found.reason
-
-
-def test_learnt_is_what_a_pinned_version_of_examples_has(tmp_path):
-    root = tmp_path / "synthetic" / EXAMPLES
-    replaced(root, *DAYS[:2])
-    lake = Lake(tmp_path, "synthetic")
-    assert _learnt(lake) == {}
-    put_pin(lake.root, snapshot(root), "first", who="training")
-    replaced(root, DAYS[2])
-    put_pin(lake.root, snapshot(root), "second", who="training")
-    replaced(root, DAYS[3])
-    assert _learnt(lake) == dict.fromkeys(DAYS[:3], "second")
-
-
-def test_to_be_learnt_is_what_the_newest_training_has_read_otherwise(tmp_path):
-    root = tmp_path / "synthetic" / EXAMPLES
-    replaced(root, *DAYS[:3])
-    lake = Lake(tmp_path, "synthetic")
-    assert unlearnt_days(lake, DAYS) == DAYS[:3]
-    put_pin(lake.root, snapshot(root), "first", who="training")
-    assert unlearnt_days(lake, DAYS) == []
-    replaced(root, DAYS[1], rows=5)
-    replaced(root, DAYS[2], DAYS[3])
-    lake.refresh()
-    assert unlearnt_days(lake, DAYS) == [DAYS[1], DAYS[3]]
 
 
 def test_one_command_makes_all_that_is_stale_again(lake):

@@ -14,9 +14,11 @@ from features.lake.snapshot import snapshot
 from features.places import Place
 from features.prediction_log.columns import HOUR, arrow_schema, status_column
 from features.prediction_log.table import LogTable
+from features.provenance.learnt import Learnt, Step, put_learnt
 from features.schema import DAY
 from training.artifact.manifest import MANIFEST, Manifest
 from training.checkpoint.catalog import Checkpoints
+from training.checkpoint.learnt_days import complete_records
 from training.data.dataset import TABLE
 from training.explain.explain import Folders
 
@@ -148,6 +150,11 @@ def _line(made):
     manifests.write(
         known, "2025-06-12", through="2025-05-31", family=("2025-06-01",), parent="2025-06-01"
     )
+    # The oldest checkpoint is gone; what it has learnt is not.
+    first = Step(by="2025-06-01", days={datetime.date(2025, 5, 30): "f00d"})
+    lake = made.lake / SCHEMA.name
+    put_learnt(lake, Learnt(checkpoint="2025-06-01", at=NOON, steps=[first]))
+    complete_records(lake, known)
     manifest = Manifest(
         version="v2", dataset=SCHEMA.name, schema_fingerprint="f", day="2025-06-13",
         trained_through="2025-06-03", recipe="wukong-tiny", config={},

@@ -23,7 +23,7 @@ def write(known: Checkpoints, name: str, *, through, family=(), recipe=SMALL, **
         examples=1,
         steps=1,
         ranks=2,
-        parent=[*family, None][-1] if family else None,
+        parent=[None, *family][-1],
         family=list(family),
         partitions={},
         mlflow_run="",

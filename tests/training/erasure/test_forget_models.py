@@ -1,6 +1,5 @@
 """The part of an erasure that is in artifacts and the verdict, by the command."""
 
-import dataclasses
 import datetime
 import json
 
@@ -10,17 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 from support.erasure import planted
 from support.training.artifacts import write_random
-from support.training.saved_anywhere import manifest
 
 from features.datasets.catalog import schema_of
 from features.encoding.primitives import embedding_rows
 from features.erasure.proof import new_proof, put_proof, read_proof
-from features.lake.erased import Erased, hash_key, id_hash, put_erased
+from features.lake.erased import Erased, ErasedExamples, hash_key, id_hash, put_erased
 from features.places import place
+from features.provenance.learnt import Learnt, Step, put_learnt
 from training.__main__ import main
 from training.artifact import artifact
 from training.artifact.golden import GOLDEN
-from training.checkpoint.catalog import Checkpoint
 from training.config.recipe import recipe_from_dict
 from training.erasure import artifacts
 from training.erasure.verdict import verdict
@@ -128,22 +126,25 @@ def test_a_served_row_is_known_to_be_trained_or_not(tmp_path, tables):
 def test_the_verdict_counts_what_was_erased_since_the_newest_training_from_scratch(var):
     lake = place(var) / "lake" / SCHEMA.name
     for number, (examples, version) in enumerate([(1, 3), (2, 5)]):
-        one = Erased(id_hash=str(number), until=NOW, examples=examples, examples_version=version)
-        put_erased(lake, one)
+        part = ErasedExamples(erasure="", rows=examples, version=version)
+        put_erased(lake, Erased(id_hash=str(number), until=NOW, examples=[part]))
 
-    def checkpoint(version, *, parent=None):
-        of = manifest(table_versions={"examples": version}, parent=parent, growth=None)
-        return Checkpoint(lake, dataclasses.replace(of))
+    def trained(name, *steps):
+        put_learnt(lake, Learnt(checkpoint=name, at=NOW, steps=steps))
 
-    def judged(*checkpoints, limit=1.0):
-        found = verdict(lake, checkpoints, limit_percent=limit)
+    def judged(limit=1.0):
+        found = verdict(lake, limit_percent=limit)
         return found["erased_examples"], found["share_percent"], found["retrain"]
 
     # There are three examples.
     assert judged() == (3, 50.0, "now")
-    assert judged(checkpoint(3), checkpoint(9, parent="a")) == (2, 40.0, "now")
-    assert judged(checkpoint(3), limit=40.0) == (2, 40.0, "scheduled")
-    assert judged(checkpoint(5)) == (0, 0.0, "no")
+    # The checkpoint of the training from scratch is gone; that of a day after it is there.
+    first = Step(by="2025-01-01", version=3, days={})
+    trained("2025-01-02", first, Step(by="2025-01-02", parent="2025-01-01", version=9, days={}))
+    assert judged() == (2, 40.0, "now")
+    assert judged(limit=40.0) == (2, 40.0, "scheduled")
+    trained("2025-01-03", Step(by="2025-01-03", version=5, days={}))
+    assert judged() == (0, 0.0, "no")
 
 
 def test_a_proof_of_another_user_is_refused(var, capsys):

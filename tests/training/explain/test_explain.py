@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import hashlib
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from support.features.answered import (
@@ -24,13 +25,17 @@ from support.features.answered import (
 )
 from support.lake_rows import put
 
+from features.erasure.rows import without_rows
 from features.lake import lake as lake_tables
 from features.lake.commit import remove
+from features.lake.compact import compact
 from features.lake.snapshot import snapshot
 from features.places import place
+from features.provenance import learnt
 from training.artifact.manifest import MANIFEST
+from training.checkpoint import learnt_days
 from training.cli.commands import COMMANDS
-from training.explain import learnt, sources
+from training.explain import sources
 from training.explain.explain import explain
 
 
@@ -56,6 +61,7 @@ def test_a_version_names_its_line_and_what_became_of_the_days_that_it_learnt(fol
     assert (found["is_there"], found["recipe"]) == (True, "wukong-tiny")
     gone, middle, own = found["checkpoints"]
     assert (gone["name"], gone["is_there"]) == ("2025-06-01", False)
+    assert [(day["day"], day["now"]) for day in gone["days"]] == [("2025-05-30", "gone")]
     assert (middle["name"], middle["parent"], middle["table_version"]) == (
         "2025-06-12", "2025-06-01", None,
     )  # fmt: skip
@@ -74,6 +80,37 @@ def test_a_row_that_was_read_names_the_partition_that_has_it_and_who_made_that(f
     found = snapshot(folders.lake / SCHEMA.name / DAILY).partition(YESTERDAY)
     assert daily["content_hash"] == found.content_hash
     assert (attributes["day"], attributes["note"]) == (None, "the store had no row")
+
+
+def test_who_has_made_rows_is_known_after_files_were_joined_and_a_user_was_erased(folders):
+    root = folders.lake / SCHEMA.name / DAILY
+    compact(root, [YESTERDAY], metadata={"job": "prune"})
+    users = OfItem("b")
+    said = {"hash_sums_of": lambda tables: [(0, 0)] * len(tables), "metadata": {"job": "forget"}}
+    without_rows(snapshot(root), [YESTERDAY], users, **said)
+    found = way(folders)
+    _, daily, _ = found["rows_read"]
+    assert (daily["commit"]["job"], daily["commit"]["run"]) == ("build", "r2")
+    joined, erased = daily["commit"]["rewritten"]
+    assert joined.startswith("files joined by prune at 20")
+    assert erased.startswith("a user erased by forget at 20")
+    assert f"build of r2; {joined}; {erased}" in " ".join(found["markdown"].split())
+
+
+class OfItem:
+    """Rows of an item go."""
+
+    def __init__(self, item):
+        self.item = item
+
+    def columns(self, names):
+        return [ITEM]
+
+    def mask(self, rows):
+        return np.array([one == self.item for one in rows.column(ITEM).to_pylist()])
+
+    def named_in(self, rows):
+        return {}
 
 
 def test_another_item_has_rows_of_its_own_and_they_may_differ_by_now(folders):
@@ -174,9 +211,9 @@ def test_without_a_log_the_variable_is_named(folders, tmp_path):
 def test_the_words_show_the_whole_way(folders):
     words = way(folders)["markdown"]
     landed = f"impressions/{YESTERDAY}.csv:2"
-    learnt_days, held = "1 gone, 1 replaced, 1 same", "device:vocabulary"
+    was_learnt, held = "1 gone, 1 replaced, 1 same", "device:vocabulary"
     read, changed = "item_impressions_7d=2", "map.yaml@12ab"
-    for part in ("champion", "wukong-tiny", learnt_days, held, changed, landed, read):
+    for part in ("champion", "wukong-tiny", was_learnt, held, changed, landed, read):
         assert part in words, f"{part}\n{words}"
 
 
@@ -185,7 +222,8 @@ def test_tables_have_the_names_that_the_lake_gives_them():
     assert (sources.RAW, sources.COUNTED) == (lake_tables.IMPRESSIONS_RAW, lake_tables.IMPRESSIONS)
     assert f"{lake_tables.QUARANTINE}_{lake_tables.IMPRESSIONS}" == sources.HELD
     assert sources.READMITTED == lake_tables.READMITTED
-    assert learnt.IMMATURE_EXAMPLES == lake_tables.IMMATURE_EXAMPLES
+    assert learnt_days.IMMATURE_EXAMPLES == lake_tables.IMMATURE_EXAMPLES
+    assert learnt.EXAMPLES == lake_tables.EXAMPLES
 
 
 def test_it_is_a_command():

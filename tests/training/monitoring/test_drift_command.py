@@ -2,7 +2,9 @@
 
 import datetime
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,14 +12,18 @@ from support.logs.logged_days import answers, write_log
 from support.training.artifacts import random_ranker, random_rows, write_random
 from support.training.written_examples import DAY_OF_ROWS, SCHEMA, days_of, written_examples
 
+from features.lake.commit import remove
 from features.lake.day_file import replace_day
+from features.places import put_whole
 from features.schema.fingerprints import rows_fingerprint
 from training.__main__ import main
 from training.artifact import artifact
 from training.artifact.manifest import read_manifest
 from training.artifact.reference import REFERENCE, make_reference
-from training.data.dataset import ExampleTable
+from training.data.dataset import TABLE, ExampleTable
 from training.data.profile import Key, Profile
+from training.monitoring.drift_days import LoggedAnswers, Profiles
+from training.monitoring.drift_job import RESULT_FILE
 
 ROWS, DAYS = 200, 17
 DATES = [DAY_OF_ROWS + datetime.timedelta(days=number) for number in range(DAYS)]
@@ -175,3 +181,51 @@ def test_a_day_that_has_changed_is_read_again(root, version, capsys):
     path.write_bytes(changed.to_bytes())
     run(root, capsys, f"--version={version}")
     assert path.read_bytes() == kept
+
+
+def put_examples(root, rows):
+    """Replace the last day's examples."""
+    of = {"fingerprint": rows_fingerprint(SCHEMA), "row_group_rows": ROWS}
+    replace_day(root / "lake" / SCHEMA.name / TABLE, LAST, [rows], **of)
+
+
+def test_a_day_is_looked_at_again_when_its_labels_have_come(root, capsys, tmp_path):
+    """And alerts what they show, not again what the first look has alerted."""
+    # With the profiles of days that are there already.
+    own = shutil.copytree(root, tmp_path / "own")
+    for source in ("log", "examples"):
+        (folder(own, source) / RESULT_FILE).unlink(missing_ok=True)
+    remove(own / "lake" / SCHEMA.name / TABLE, [LAST], metadata={})
+    for day in DATES[-7:-1]:
+        put_whole(folder(own, "log", day) / RESULT_FILE, b'{"has_labels": true, "drifted": []}')
+    asked = (f"--log={own / 'log'}", "--due")
+    after = LAST + datetime.timedelta(days=1)
+    code, found = run(own, capsys, *asked, day=after)
+    assert (code, found["day"], found["has_labels"]) == (0, str(LAST), False)
+    assert [one["feature"] for one in found["drifted"] if one["is_new"]] == ["item_price"]
+    code, found = run(own, capsys, *asked, day=after)
+    assert (code, found["skipped"]) == (99, f"no day of the week before {after} is due")
+    rows = random_rows(SCHEMA, ROWS, seed=5)
+    place = rows.column_names.index("label")
+    put_examples(own, rows.set_column(place, "label", [np.ones(ROWS, dtype=np.int64)]))
+    code, found = run(own, capsys, *asked, day=after)
+    assert (code, found["day"], found["has_labels"]) == (0, str(LAST), True)
+    assert [one["feature"] for one in found["drifted"] if one["is_new"]] == ["label"]
+    (alert,) = found["alerts"]
+    assert alert["what"].startswith("label: rate")
+    assert "item_price" not in alert["what"]
+    assert run(own, capsys, *asked, day=after)[0] == 99
+
+
+def test_labels_that_come_later_are_in_the_days_that_tell_the_noise(root, capsys, tmp_path):
+    """Though what was answered on the day is not read again."""
+    own = shutil.copytree(root, tmp_path / "own", ignore=shutil.ignore_patterns("reports"))
+    examples = ExampleTable(own / "lake", SCHEMA)
+    answered = LoggedAnswers(own / "log", SCHEMA)
+    without = Profiles(tmp_path / "kept", SCHEMA, answered, examples=None).of_day(LAST)
+    assert Key("all", "label") not in without.sketches
+    log = SimpleNamespace(name=answered.name, stamp=answered.stamp)
+    kept = Profiles(tmp_path / "kept", SCHEMA, log, examples=examples).of_day(LAST)
+    assert kept.sketches[Key("all", "label")].total == ROWS
+    whole = Profiles(tmp_path / "anew", SCHEMA, answered, examples=examples).of_day(LAST)
+    assert kept.to_bytes() == whole.to_bytes()

@@ -12,6 +12,7 @@ from features.lake.pins import all_pins
 from features.lake.snapshot import snapshot
 from features.pipeline.retention import prune
 from features.places import place
+from features.provenance.learnt import all_learnt
 from features.schema.fingerprints import rows_fingerprint
 from training.artifact.manifest import read_manifest
 from training.checkpoint.catalog import Checkpoints
@@ -36,6 +37,11 @@ def halved(built, lake) -> int:
     return replace_day(root, day, [half], fingerprint=rows_fingerprint(built.schema))
 
 
+def hashes_of(root, days):
+    parts = snapshot(root / EXAMPLES).partitions(days)
+    return {day: part.content_hash for day, part in parts.items()}
+
+
 def test_a_training_is_repeated_on_the_rows_that_it_read_though_they_were_replaced(
     built, lake, tmp_path
 ):
@@ -54,6 +60,9 @@ def test_a_training_is_repeated_on_the_rows_that_it_read_though_they_were_replac
     first = trained("first")
     assert first.table_versions == {EXAMPLES: version}
     assert [pin.name for pin in all_pins(root)] == [f"{day}-v{version}"]
+    (record,) = all_learnt(root)
+    assert record.rows.items() | record.judged.items() == set(hashes_of(root, built.days).items())
+    assert ([*record.judged], record.run) == ([day], first.mlflow_run)
     newer = halved(built, lake)
     prune(built.schema, lake, today=day, keep_days=400, grace_hours=0)
     second = trained("second")
@@ -95,3 +104,4 @@ def test_a_version_whose_rows_are_gone_is_named(built, lake, tmp_path):
     failed = run_command(*run, *shared, f"--examples-version={version}", code=1)
     assert f"examples: version {version}: 1 of 6 files are gone" in failed["error"]
     assert all_pins(place(lake) / built.schema.name) == []
+    assert all_learnt(place(lake) / built.schema.name) == [], "it has failed"
