@@ -68,6 +68,11 @@ def start(interpreter, *arguments, flags=(), **options) -> "subprocess.Popen[str
     )
 
 
+def code_of(job: "subprocess.Popen[str]") -> int:
+    job.communicate(timeout=20)
+    return job.returncode
+
+
 @pytest.mark.parametrize(("code", "flags"), [(0, ()), (99, ("-u",))])
 def test_a_job_has_its_callers_arguments_environment_folder_and_files(interpreter, code, flags):
     """Started as Airflow does, or as torchrun starts a rank."""
@@ -96,34 +101,34 @@ def test_a_job_that_a_signal_ends_looks_so_to_its_caller(interpreter, number):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_job_and_all_that_it_started_end_with_their_caller(interpreter, number):
-    caller = start(interpreter, "wait")
-    assert caller.stdout.readline() == "first line\n"
-    family = [psutil.Process(pid) for pid in json.loads(caller.stdout.readline())]
-    caller.send_signal(number)
-    wait_until(lambda: not any(process.is_running() for process in family))
-    assert caller.wait(5) == -number
+    with start(interpreter, "wait") as caller:
+        assert caller.stdout.readline() == "first line\n"
+        family = [psutil.Process(pid) for pid in json.loads(caller.stdout.readline())]
+        caller.send_signal(number)
+        wait_until(lambda: not any(process.is_running() for process in family))
+        assert caller.wait(5) == -number
 
 
 def test_an_inherited_lock_is_held_until_the_job_has_ended(interpreter, tmp_path):
     with (tmp_path / "lock").open("w") as lock, (tmp_path / "lock").open("w") as other:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        caller = start(interpreter, "wait", pass_fds=[lock.fileno()])
-        caller.stdout.readline()
-        pid = json.loads(caller.stdout.readline())[0]
-        lock.close()
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.kill(pid, signal.SIGKILL)
-        assert caller.wait(5) == -signal.SIGKILL
+        with start(interpreter, "wait", pass_fds=[lock.fileno()]) as caller:
+            caller.stdout.readline()
+            pid = json.loads(caller.stdout.readline())[0]
+            lock.close()
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.kill(pid, signal.SIGKILL)
+            assert caller.wait(5) == -signal.SIGKILL
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_several_jobs_run_at_once(interpreter):
-    waiting = start(interpreter, "wait")
-    waiting.stdout.readline()
-    assert start(interpreter, "0").wait(20) == 0
-    assert waiting.poll() is None
-    waiting.kill()
+    with start(interpreter, "wait") as waiting:
+        waiting.stdout.readline()
+        assert code_of(start(interpreter, "0")) == 0
+        assert waiting.poll() is None
+        waiting.kill()
 
 
 def test_without_its_server_a_job_runs_all_the_same(tmp_path):
@@ -141,4 +146,4 @@ def test_a_malformed_call_is_given_up_and_the_next_one_answered(interpreter):
     with socket.socket(socket.AF_UNIX) as caller:
         caller.connect(path)
         caller.sendall(b"12345678")
-    assert start(interpreter, "0").wait(20) == 0
+    assert code_of(start(interpreter, "0")) == 0
