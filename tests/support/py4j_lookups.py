@@ -7,7 +7,6 @@ is a class, and whether ``col`` is a method of it.
 import functools
 from collections.abc import Callable
 
-from py4j import java_gateway
 from py4j.java_gateway import JavaClass, JavaMember, JavaPackage, JVMView
 
 
