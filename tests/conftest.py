@@ -14,7 +14,8 @@ from typing import Any
 import filelock
 import prometheus_client  # noqa: F401 - before Feast, which decides for it where values are kept
 import pytest
-from support import forks, kinds, py4j_lookups
+from support import forks, kinds
+from support.features import py4j_lookups
 from support.object_store import anywhere, object_store, stopped_object_store  # noqa: F401 - fixtures
 
 from features.datasets.catalog import schema_of

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from py4j.java_gateway import JavaClass, JavaPackage, JVMView
-from support import py4j_lookups
+from support.features import py4j_lookups
 
 CLASS, ANY_PACKAGE, METHOD = "ycorg.made.functions", "yp", "ym"
 
