@@ -31,7 +31,7 @@ from infra.local.stack import AIRFLOW, COMPONENTS, Stack
 DATASET = "life"
 RECIPE = "life-tiny"
 NUM_USERS, NUM_ITEMS = 300, 200
-HISTORY_DAYS = 3
+HISTORY_DAYS = 7
 """Built as one range before the first day that Airflow runs."""
 DISK_MEGABYTES = 4096
 NUM_WORKERS = 2
@@ -137,7 +137,11 @@ class World:
         self.learn_history(self.jobs)
         self.stack.wait_for_endpoint(with_model=False)
         backfill.promote(self.jobs, self.learnt(last))
-        self.stack.wait_for_endpoint()
+        if not self.stack.has_model(DATASET):
+            raise RuntimeError(
+                f"rows: {self.rows_per_day} a day; too few for the gate to let a first champion "
+                "through (--rows)"
+            )
         self.stack.wait_for_airflow()
         for dag_id in (self.daily, self.monitor):
             self.runs.open(dag_id)
