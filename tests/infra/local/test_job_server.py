@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,6 +16,8 @@ import pytest
 from infra.local import job_server
 
 pytestmark = pytest.mark.process
+ACCEPTS = 0x10000
+"""A flag of the kernel's list of sockets."""
 
 JOB = """
 import colorsys, json, os, subprocess, sys, time
@@ -44,9 +47,15 @@ def interpreter(tmp_path, tmp_path_factory):
     job_server.write_interpreter(file, path)
     server = [sys.executable, job_server.__file__, str(path), "wave"]
     with subprocess.Popen(server) as process:
-        wait_until(path.exists)
+        wait_until(lambda: listens(path))
         yield file
         process.terminate()
+
+
+def listens(path: Path) -> bool:
+    """A socket has its path before anybody can connect to it."""
+    sockets = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return any(one[-1] == str(path) and int(one[3], 16) & ACCEPTS for one in sockets[1:])
 
 
 def wait_until(is_true) -> None:
