@@ -15,6 +15,7 @@ import filelock
 import prometheus_client  # noqa: F401 - before Feast, which decides for it where values are kept
 import pytest
 from support import forks, kinds
+from support.features import py4j_lookups
 from support.object_store import anywhere, object_store, stopped_object_store  # noqa: F401 - fixtures
 
 from features.datasets.catalog import schema_of
@@ -43,6 +44,7 @@ def spark(stopped_object_store: object) -> Iterator[object]:  # noqa: F811 - a f
 
     # Its finalizers log when pytest has closed the streams.
     logging.getLogger("py4j").setLevel(logging.ERROR)
+    py4j_lookups.remember()
     session = start_session(
         "tests",
         spark_driver_memory="2g",

@@ -71,6 +71,8 @@ class Job:
             error = error_in(text) or error
         exit_code = self.process.wait()
         reader.join()
+        stdout.close()
+        stderr.close()
         return Ended(
             exit_code=exit_code,
             output=last[0] if last else "",

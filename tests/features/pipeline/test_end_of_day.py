@@ -90,8 +90,10 @@ def test_a_correction_that_counts_later_leaves_what_was_published(work, built, s
 
 
 def built_hash(work, built, day, moment) -> str:
-    published(work, built, [day], available_at=moment)
-    return work.lake.manifest("user_state", day).content_hash
+    """Of the states of a build that is not published."""
+    staged = jobs.build(work, built.landing, [day], available_at=moment)
+    (states,) = next(one for one in staged if one.table == "user_state").partitions()
+    return states.content_hash
 
 
 def test_rows_that_are_replaced_take_the_ends_of_their_day_and_later_ones_along(

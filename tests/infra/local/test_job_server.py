@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,6 +16,8 @@ import pytest
 from infra.local import job_server
 
 pytestmark = pytest.mark.process
+ACCEPTS = 0x10000
+"""A flag of the kernel's list of sockets."""
 
 JOB = """
 import colorsys, json, os, subprocess, sys, time
@@ -44,9 +47,15 @@ def interpreter(tmp_path, tmp_path_factory):
     job_server.write_interpreter(file, path)
     server = [sys.executable, job_server.__file__, str(path), "wave"]
     with subprocess.Popen(server) as process:
-        wait_until(path.exists)
+        wait_until(lambda: listens(path))
         yield file
         process.terminate()
+
+
+def listens(path: Path) -> bool:
+    """A socket has its path before anybody can connect to it."""
+    sockets = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return any(one[-1] == str(path) and int(one[3], 16) & ACCEPTS for one in sockets[1:])
 
 
 def wait_until(is_true) -> None:
@@ -66,6 +75,11 @@ def start(interpreter, *arguments, flags=(), **options) -> "subprocess.Popen[str
         text=True,
         **options,
     )
+
+
+def code_of(job: "subprocess.Popen[str]") -> int:
+    job.communicate(timeout=20)
+    return job.returncode
 
 
 @pytest.mark.parametrize(("code", "flags"), [(0, ()), (99, ("-u",))])
@@ -96,34 +110,34 @@ def test_a_job_that_a_signal_ends_looks_so_to_its_caller(interpreter, number):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_job_and_all_that_it_started_end_with_their_caller(interpreter, number):
-    caller = start(interpreter, "wait")
-    assert caller.stdout.readline() == "first line\n"
-    family = [psutil.Process(pid) for pid in json.loads(caller.stdout.readline())]
-    caller.send_signal(number)
-    wait_until(lambda: not any(process.is_running() for process in family))
-    assert caller.wait(5) == -number
+    with start(interpreter, "wait") as caller:
+        assert caller.stdout.readline() == "first line\n"
+        family = [psutil.Process(pid) for pid in json.loads(caller.stdout.readline())]
+        caller.send_signal(number)
+        wait_until(lambda: not any(process.is_running() for process in family))
+        assert caller.wait(5) == -number
 
 
 def test_an_inherited_lock_is_held_until_the_job_has_ended(interpreter, tmp_path):
     with (tmp_path / "lock").open("w") as lock, (tmp_path / "lock").open("w") as other:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        caller = start(interpreter, "wait", pass_fds=[lock.fileno()])
-        caller.stdout.readline()
-        pid = json.loads(caller.stdout.readline())[0]
-        lock.close()
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.kill(pid, signal.SIGKILL)
-        assert caller.wait(5) == -signal.SIGKILL
+        with start(interpreter, "wait", pass_fds=[lock.fileno()]) as caller:
+            caller.stdout.readline()
+            pid = json.loads(caller.stdout.readline())[0]
+            lock.close()
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.kill(pid, signal.SIGKILL)
+            assert caller.wait(5) == -signal.SIGKILL
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_several_jobs_run_at_once(interpreter):
-    waiting = start(interpreter, "wait")
-    waiting.stdout.readline()
-    assert start(interpreter, "0").wait(20) == 0
-    assert waiting.poll() is None
-    waiting.kill()
+    with start(interpreter, "wait") as waiting:
+        waiting.stdout.readline()
+        assert code_of(start(interpreter, "0")) == 0
+        assert waiting.poll() is None
+        waiting.kill()
 
 
 def test_without_its_server_a_job_runs_all_the_same(tmp_path):
@@ -141,4 +155,4 @@ def test_a_malformed_call_is_given_up_and_the_next_one_answered(interpreter):
     with socket.socket(socket.AF_UNIX) as caller:
         caller.connect(path)
         caller.sendall(b"12345678")
-    assert start(interpreter, "0").wait(20) == 0
+    assert code_of(start(interpreter, "0")) == 0
