@@ -7,10 +7,11 @@ starts at random, and whatever would hand new values to old ones starts at zero 
 steps.
 
 Three parts need more than zeros. The block's LayerNorm runs over all of X(XᵀY), so the new entries
-are normalised apart from the old ones (``LayerConfig.norm_groups``). A new layer would normalise
-once more, so it takes over the norm of the layer before it, which has none from then on
-(``LayerConfig.is_normalised``): the sum that it normalised is handed through. A new hidden layer of
-an MLP is the identity on the activations before it, which ReLU leaves as they are.
+are normalised apart from the old ones (``LayerConfig.norm_groups``). A new layer normalises once more,
+so the last one takes over weight and bias of the parent's last norm. Where eps is small (at most
+``KEPT_NORM_EPS``) the others divide by what has been divided out already; where it is not, they
+have no norm from then on (``LayerConfig.is_normalised``): the sum is handed through. A new hidden
+layer of an MLP is the identity on the activations before it, which ReLU leaves as they are.
 
 Positions are indices, in a tensor of the grown model, of the parent's entries in their order.
 """
@@ -67,7 +68,9 @@ def grow(
             old_inputs = growing.layer(number, before.layers[number], new, old_inputs, num_inputs)
         else:
             top = len(before.layers) - 1
-            old_inputs = growing.new_layer(number, new, old_inputs, num_inputs, top=top)
+            old_inputs = growing.new_layer(number, new, old_inputs, num_inputs)
+            if number == len(after.layers) - 1:
+                growing.move_norm(top, number)
         num_inputs = new.num_fm + new.num_linear
     growing.mlp("head", _blocks(old_inputs, target.embedding_dim), torch.arange(1))
     return growing.grown
@@ -135,7 +138,7 @@ class _Growing:
         return outputs
 
     def new_layer(
-        self, number: int, new: LayerConfig, inputs: Tensor, num_inputs: int, *, top: int
+        self, number: int, new: LayerConfig, inputs: Tensor, num_inputs: int
     ) -> Tensor:
         """Make a layer that hands its input on; returns the positions of the parent's outputs.
 
@@ -144,7 +147,6 @@ class _Growing:
             new: Its configuration.
             inputs: Positions of the parent's embeddings.
             num_inputs: How many there are with the new ones.
-            top: Number of the parent's last layer, whose norm it takes over.
         """
         name = f"layers.{number}"
         num_outputs = new.num_fm + new.num_linear
@@ -157,11 +159,16 @@ class _Growing:
         for zeroed in (f"{last}.weight", f"{last}.bias", f"{name}.linear_compression"):
             self.grown[zeroed].zero_()
         self._identity(name, inputs, inputs)
-        if new.is_normalised:
-            for vector in ("weight", "bias"):
-                norm = self.parent[f"layers.{top}.norm.{vector}"]
-                self.grown[f"{name}.norm.{vector}"] = norm.clone()
         return inputs
+
+    def move_norm(self, top: int, number: int) -> None:
+        """Give the norm of the parent's last layer to the grown stack's; it keeps the division."""
+        for vector, start in (("weight", self.one), ("bias", 0.0)):
+            self.grown[f"layers.{number}.norm.{vector}"] = self.parent[
+                f"layers.{top}.norm.{vector}"
+            ].clone()
+            if f"layers.{top}.norm.{vector}" in self.grown:
+                self.grown[f"layers.{top}.norm.{vector}"].fill_(start)
 
     def mlp(self, name: str, inputs: Tensor, outputs: Tensor) -> None:
         """Grow an MLP in width, and in depth before its last layer.

@@ -5,6 +5,11 @@ import dataclasses
 from training.config.model import LayerConfig, ModelConfig, WukongConfig
 
 
+KEPT_NORM_EPS = 1e-8
+"""Largest eps with which a LayerNorm of normalised values hands them on as they are: each is off by
+at most eps over twice the variance that was divided out."""
+
+
 class GrowthError(ValueError):
     """A growth that cannot keep the function."""
 
@@ -43,9 +48,10 @@ def grown_model(source: ModelConfig, target: ModelConfig, *, num_tokens: int) ->
             is_normalised=old.is_normalised,
         )
         rows_before, rows_after = (old.num_fm, old.num_linear), (new.num_fm, new.num_linear)
-    # The norm is the last layer's, however many are new.
-    for number in range(len(before.layers) - 1, len(layers) - 1):
-        layers[number] = dataclasses.replace(layers[number], is_normalised=False)
+    if after.layer_norm_eps > KEPT_NORM_EPS:
+        # The norm is the last layer's, however many are new.
+        for number in range(len(before.layers) - 1, len(layers) - 1):
+            layers[number] = dataclasses.replace(layers[number], is_normalised=False)
     stack = dataclasses.replace(after, layers=tuple(layers))
     return dataclasses.replace(target, interaction=stack)
 

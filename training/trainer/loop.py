@@ -7,6 +7,7 @@ stream. Lookups wait for the step before them, so the weights are the same to th
 """
 
 import contextlib
+import dataclasses
 import datetime
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -154,6 +155,7 @@ def fit(
     *,
     epochs: int,
     is_warm: bool,
+    has_history: bool = False,
     progress: Progress | None = None,
     id_log: Path | None = None,
 ) -> list[dict[str, float]]:
@@ -164,7 +166,8 @@ def fit(
         table: The examples.
         days: Which of them.
         epochs: Passes over them.
-        is_warm: Whether the ranker comes from an earlier run.
+        is_warm: Whether the learning rates are those of a day's step from an earlier run.
+        has_history: Whether Adam has moments already, so that other rates need no warm-up.
         progress: Where a killed run is found again.
         id_log: Folder for the ids of the examples of every step, a file a rank; for drills.
 
@@ -176,7 +179,8 @@ def fit(
     start = progress.restore(session) if progress else Position()
     sizes = {"batch_size": config.batch_size, "shuffle_rows": config.shuffle_rows}
     total = epochs * num_batches(table, days, **sizes)
-    schedule = functools.partial(learning_rate_share, config, total_steps=total, is_warm=is_warm)
+    rates = dataclasses.replace(config, warm_up_share=0.0) if has_history else config
+    schedule = functools.partial(learning_rate_share, rates, total_steps=total, is_warm=is_warm)
     record = RunRecord(session, start, total_steps=total, progress=progress, id_log=id_log)
     done, skip = start.step, start.batch
     try:

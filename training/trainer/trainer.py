@@ -28,6 +28,7 @@ from training.model.grown_config import with_tokens
 from training.model.inputs import inputs_of
 from training.model.ranker import token_names
 from training.trainer.first_rows import first_rows
+from training.trainer.grown import is_begun_anew
 from training.trainer.in_run_checkpoint import Progress
 from training.trainer.loop import fit, is_pipelined
 from training.trainer.migrate_state import load_adopted_state
@@ -122,7 +123,8 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         learnt,
         days,
         epochs=config.warm_epochs if parent else config.cold_epochs,
-        is_warm=parent is not None,
+        is_warm=parent is not None and not is_begun_anew(run.role, parent),
+        has_history=parent is not None,
         progress=progress,
         id_log=run.id_log,
     )

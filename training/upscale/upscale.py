@@ -203,6 +203,8 @@ def _grown_state(
     }
     names = [name for name, _ in parent.named_parameters()]
     zeros = {name: torch.zeros_like(p) for name, p in grown.named_parameters()}
+    ones = {name: torch.ones_like(p) for name, p in parent.named_parameters()}
+    old_entries = _grown(ones, zeros, source, target, parent, Kind.FIRST_MOMENTS)
     for moment in _MOMENTS:
         held = {
             name: state["dense_optimizer"][f"{_INTERACTION}{name}.{moment.value}"] for name in names
@@ -211,9 +213,11 @@ def _grown_state(
         adam |= {f"{_INTERACTION}{name}.{moment.value}": value for name, value in moved.items()}
     betas = session.optimizer.param_groups[0]["betas"]
     step = state["dense_optimizer"][f"{_INTERACTION}{names[0]}.step"]
-    for key in (f"{_INTERACTION}{name}" for name in zeros):
+    for name, old in old_entries.items():
+        key = f"{_INTERACTION}{name}"
         first, second = (adam[f"{key}.{moment.value}"] for moment in _MOMENTS)
-        taken = step.clone() if second.any() else torch.zeros(())
-        for part, value in zip(_ADAM, rewind_adam_step(first, second, taken, betas), strict=True):
-            adam[f"{key}.{part}"] = value
+        found = (first, second, step.clone() if old.any() else torch.zeros(()))
+        if not old.all():
+            found = rewind_adam_step(*found, betas)
+        adam |= {f"{key}.{part}": value for part, value in zip(_ADAM, found, strict=True)}
     return {**state, "model": model, "dense_optimizer": adam}

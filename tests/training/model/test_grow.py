@@ -115,6 +115,23 @@ def test_the_function_is_kept_for_any_sizes(data):
     assert difference(parent, net) < 1e-11
 
 
+@pytest.mark.parametrize("axis", ["l", "l twice, of other sizes", "all"])
+def test_with_a_small_eps_a_deeper_stack_keeps_all_its_norms(axis):
+    source, target = (
+        dataclasses.replace(
+            one, interaction=dataclasses.replace(one.interaction, layer_norm_eps=1e-8)
+        )
+        for one in (model(*BASE), model(*GROWN[axis], head=(8, 7)))
+    )
+    parent = trained(source)
+    net, config = grown(parent, source, target)
+    assert all(one.is_normalised for one in config.interaction.layers)
+    assert difference(parent, net) < 1e-6
+    top, last = net.layers[1].norm, net.layers[-1].norm
+    assert torch.equal(top.weight, torch.ones_like(top.weight))
+    assert torch.equal(last.weight, parent.layers[1].norm.weight)
+
+
 def test_it_grows_again_from_what_has_grown():
     first, second, third = (model(*GROWN[axis]) for axis in ("n_F", "k", "all"))
     second = model(*(dataclasses.replace(one, num_fm=4) for one in GROWN["k"]))
