@@ -20,13 +20,14 @@ from torch import Tensor
 from torchrec.distributed.train_pipeline.train_pipelines import TrainPipelineSparseDist
 from tqdm import tqdm
 
-from training.config.recipe import Pipeline, TrainingConfig
+from training.config.recipe import Pipeline
 from training.data.batch import Batch
 from training.data.batches import batches, made_ahead, num_batches
 from training.data.dataset import ExampleTable
 from training.distributed.divergence import DivergedError, Watch
 from training.trainer.in_run_checkpoint import Position, Progress
 from training.trainer.run_record import RunRecord
+from training.trainer.schedule import learning_rate_share
 from training.trainer.session import Session, Step
 
 
@@ -211,20 +212,3 @@ def fit(
     if progress:
         progress.wait()
     return record.curve
-
-
-def learning_rate_share(
-    config: TrainingConfig, step: int, total_steps: int, *, is_warm: bool
-) -> float:
-    """Learning rate of a step, as a share of the configured one.
-
-    A cold run rises over the warm-up, then falls in a straight line to
-    ``final_learning_rate_share``, and warm runs go on from there: Adam's moments are warm already,
-    and one day is no new schedule.
-    """
-    if is_warm:
-        return config.final_learning_rate_share
-    warm_up = round(config.warm_up_share * total_steps)
-    rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
-    fallen = (1 - config.final_learning_rate_share) * min(1.0, step / max(1, total_steps))
-    return rising * (1 - fallen)
