@@ -2,9 +2,12 @@
 
 Every axis of the paper grows, alone or with others: layers (l), embeddings (n_F, n_L), rank (k),
 width and depth of the MLPs. What the parent had keeps its weights and its position; what is new
-starts at random, and whatever would hand new values to old ones starts at zero (Net2Net, arXiv
-1511.05641). Weights at zero still receive a gradient, so that every new one learns after a few
-steps.
+starts at random, and what new values hand to old ones starts as a sum of zero (Net2Net, arXiv
+1511.05641). New hidden units of an MLP come in pairs: both read the same, and hand on to what is
+old the same with opposite signs. The sum is zero, yet every weight has a gradient of its own from
+the first step. Zeros alone would not have: the first step moves them all in one sign pattern, which
+was seen to shut most new units for good. Where nothing makes pairs (new embeddings, new columns of
+X(XᵀY), the odd unit) the weights are zero, and what stands behind them learns a step later.
 
 Three parts need more than zeros. The block's LayerNorm runs over all of X(XᵀY), so the new entries
 are normalised apart from the old ones (``LayerConfig.norm_groups``). A new layer normalises once more,
@@ -27,6 +30,10 @@ from training.config.model import LayerConfig, ModelConfig
 from training.model.grown_config import GrowthError, stack_of
 
 State = Mapping[str, Tensor]
+_Pairs = tuple[Tensor, Tensor]
+"""Positions of hidden units, and of those that make pairs with them."""
+_NONE = torch.arange(0)
+_NO_PAIRS: _Pairs = (_NONE, _NONE)
 
 
 class Kind(enum.Enum):
@@ -155,9 +162,11 @@ class _Growing:
                 f"layer {number}: n_F + n_L = {num_outputs}; a new layer hands on its "
                 f"{num_inputs} inputs, so at least {int(inputs.max()) + 1}"
             )
-        last = _linears(self.grown, f"{name}.fmb.mlp")[-1]
-        for zeroed in (f"{last}.weight", f"{last}.bias", f"{name}.linear_compression"):
-            self.grown[zeroed].zero_()
+        *hidden, last = _linears(self.grown, f"{name}.fmb.mlp")
+        pairs = self._pairs(hidden[-1], _NONE) if hidden else _NO_PAIRS
+        _cancel(self.grown[f"{last}.weight"], torch.arange(num_out := new.num_fm * self.dim), pairs)
+        self.grown[f"{last}.bias"][:num_out] = 0
+        self.grown[f"{name}.linear_compression"].zero_()
         self._identity(name, inputs, inputs)
         return inputs
 
@@ -179,22 +188,35 @@ class _Growing:
             outputs: Positions of what it returned.
         """
         old, new = _linears(self.parent, name), _linears(self.grown, name)
+        pairs = _NO_PAIRS
         for before, after in zip(old[:-1], new, strict=False):
             kept = torch.arange(len(self.parent[f"{before}.bias"]))
-            self._linear(before, after, inputs, kept)
-            inputs = kept
+            self._linear(before, after, inputs, kept, pairs)
+            inputs, pairs = kept, self._pairs(after, kept)
         for after in new[len(old) - 1 : -1]:
             weight, bias = self.grown[f"{after}.weight"], self.grown[f"{after}.bias"]
-            weight[inputs] = 0
+            _cancel(weight, inputs, pairs)
             weight[inputs, inputs] = self.one
             bias[inputs] = 0
-        self._linear(old[-1], new[-1], inputs, outputs)
+            pairs = self._pairs(after, inputs)
+        self._linear(old[-1], new[-1], inputs, outputs, pairs)
 
-    def _linear(self, before: str, after: str, inputs: Tensor, outputs: Tensor) -> None:
+    def _linear(
+        self, before: str, after: str, inputs: Tensor, outputs: Tensor, pairs: _Pairs
+    ) -> None:
         weight = self.grown[f"{after}.weight"]
-        weight[outputs] = 0
+        _cancel(weight, outputs, pairs)
         weight[outputs[:, None], inputs] = self.parent[f"{before}.weight"]
         self.grown[f"{after}.bias"][outputs] = self.parent[f"{before}.bias"]
+
+    def _pairs(self, linear: str, kept: Tensor) -> _Pairs:
+        """Make the units that are not ``kept`` pairs that read the same; an odd one has none."""
+        weight, bias = self.grown[f"{linear}.weight"], self.grown[f"{linear}.bias"]
+        units = torch.arange(len(bias))
+        units = units[~torch.isin(units, kept)]
+        first, second = units[: len(units) // 2], units[len(units) // 2 : len(units) // 2 * 2]
+        weight[second], bias[second] = weight[first], bias[first]
+        return first, second
 
     def _mixer(self, name: str, inputs: Tensor, outputs: Tensor) -> None:
         weight = self.grown[name]
@@ -239,6 +261,15 @@ class _Growing:
                 f"{name}: its residual hands on embeddings by position, and those of the layer "
                 "before move to other positions; let n_F grow equally in both"
             )
+
+
+def _cancel(weight: Tensor, outputs: Tensor, pairs: _Pairs) -> None:
+    """Let the outputs read nothing but pairs, of which each adds up to zero."""
+    first, second = pairs
+    random = weight[outputs[:, None], first]
+    weight[outputs] = 0
+    weight[outputs[:, None], first] = random
+    weight[outputs[:, None], second] = -random
 
 
 def _linears(state: State, name: str) -> list[str]:
