@@ -25,7 +25,8 @@ from training.checkpoint.tensors import (
     training_state,
 )
 from training.config.model import ModelConfig, WukongConfig
-from training.model.grow import Kind, State, grow, rewind_adam_step
+from training.model.adam_clock import rewind_adam_step
+from training.model.grow import Kind, State, grow
 from training.model.grown_config import GrowthError
 from training.model.ranker import token_names
 from training.trainer.session import Session
