@@ -23,7 +23,7 @@ ADVICE = "advice"
 """As a growth's target: what the newest scaling study recommends."""
 RECIPE_TEXT = (
     f"what to train, and how: {', '.join(sorted(RECIPES))}; -x2 to -x9 behind one of Wukong's "
-    "scales it up"
+    "scales it up, -l2 to -l9 its layers alone, -w2 to -w9 its width"
 )
 
 
