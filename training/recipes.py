@@ -18,6 +18,7 @@ from training.config.model import (
     WukongConfig,
     XDeepFMConfig,
 )
+from training.config.own_recipes import OwnRecipes
 from training.config.recipe import Recipe, ShardingConfig, TableOptimizer, TrainingConfig
 
 
@@ -157,8 +158,15 @@ def recipe_of(name: str) -> Recipe:
     ``NAME-w2`` to ``NAME-w9`` are so many times as wide, ``NAME-l4-w2`` is both.
 
     Raises:
-        ValueError: With the names that exist.
+        ValueError: With the names that exist, or what is wrong with a recipe of one's own.
     """
+    own = OwnRecipes.from_environment()
+    if name in own.names:
+        return own.read(name, _in_the_repository)
+    return _in_the_repository(name, *own.names)
+
+
+def _in_the_repository(name: str, *own: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]()
     found = _FACTOR.fullmatch(name)
@@ -169,8 +177,8 @@ def recipe_of(name: str) -> Recipe:
         depth, width = int(found["depth"] or 0), int(found["width"] or 1)
         return _along(RECIPES[found["base"]](), name, depth=depth, width=width)
     raise ValueError(
-        f"recipe {name!r}: unknown; the recipes are {sorted(RECIPES)}, and those of Wukong with "
-        "-x2 to -x9, or -l2 to -l9 and -w2 to -w9, behind"
+        f"recipe {name!r}: unknown; the recipes are {sorted([*RECIPES, *own])}, and those of "
+        "Wukong with -x2 to -x9, or -l2 to -l9 and -w2 to -w9, behind"
     )
 
 
