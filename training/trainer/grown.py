@@ -8,14 +8,13 @@ left. So new layers are looked at on the rows of the last steps, early and once 
 import collections
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from training.checkpoint.catalog import CONTROL, GROWN, Checkpoint
+from training.checkpoint.catalog import CONTROL, GROWN, Checkpoint, Growth
 from training.config.recipe import DenseParallelism
 from training.model.grown_config import GrowthError
 from training.model.wukong import FactorizationMachineBlock
@@ -101,7 +100,7 @@ class NewLayers:
         for inputs in self._inputs.values():
             inputs.clear()
 
-    def _noting(self, number: int) -> Any:
+    def _noting(self, number: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def note(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
             self._inputs[number].append(arguments[0].detach())
 
@@ -131,7 +130,7 @@ def block_health(block: FactorizationMachineBlock, embeddings: Tensor) -> tuple[
     return torch.cat(alive), made.norm(dim=-1).mean()
 
 
-def new_layers_of(growth: Mapping[str, Any] | None, session: Session) -> NewLayers | None:
+def new_layers_of(growth: Growth | None, session: Session) -> NewLayers | None:
     """What looks at the layers that are new since a growth; None: none is, or none can be seen."""
     numbers = growth.get("new_layers", []) if growth else []
     if not numbers:

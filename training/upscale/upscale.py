@@ -190,7 +190,11 @@ def _base_rate(table: ExampleTable, through: datetime.date) -> float:
 @torch.no_grad()
 def _calm_head(grown: InteractionArch, rate: float) -> None:
     """Let a fresh head's first scores lie near a base rate."""
-    last = [module for module in grown.net.head.modules() if isinstance(module, nn.Linear)][-1]
+    last = [
+        module
+        for module in grown.net.get_submodule("head").modules()
+        if isinstance(module, nn.Linear)
+    ][-1]
     last.weight.mul_(FRESH_SCALE)
     last.bias.fill_(math.log(rate) - math.log1p(-rate))
 
