@@ -8,7 +8,7 @@ VAR := $(or $(RANKING_VAR),var)
 SIDE_BY_SIDE := -n 3 --dist loadgroup --no-loadscope-reorder
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 
-.PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve gpu-check images image-base images-test cluster-test drill-train drill-hosts drill-lake fuzz-serve soak
+.PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve gpu-check images image-base images-test cluster-test drill-train drill-hosts drill-lake drill-life fuzz-serve soak
 
 help:               ## print what each target does
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -110,6 +110,9 @@ cluster-test: install   ## a day on Postgres, Redis, S3, Spark's workers and pod
 
 drill-lake: install     ## kill -9 a writer of the lake at 30 random moments, on a disk and on S3, under a reader
 	@$(PYTHON) -m infra.drills.kill_lake
+
+drill-life: install     ## sixty days of the whole stack in an hour with thirty faults, against the same days without; DAYS=10 FAULTS=8
+	@$(PYTHON) -m infra.drills.life $(if $(DAYS),--days $(DAYS)) $(if $(FAULTS),--faults $(FAULTS))
 
 soak: install       ## ten minutes of load with swaps and a store that restarts: nothing lost, flat memory
 	@$(PYTHON) -m infra.drills.soak

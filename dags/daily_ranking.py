@@ -19,11 +19,10 @@ built before it. *Waiting for the run lease*: an earlier day, or another run, go
 import datetime
 import functools
 
-import ranking_alerts
 import ranking_assets as assets
 import ranking_jobs
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
-from ranking_dags import promotion_params, ranking_dag
+from airflow.sdk import DAG, Param, chain
+from ranking_dags import daily_start, promotion_params, ranking_dag
 from ranking_jobs import AGAIN, ANCHOR, HOLDOUT, MIN_REQUESTS, validation
 from ranking_landing.sensor import LandedSensor
 
@@ -101,9 +100,7 @@ def daily_ranking(data_set: assets.DataSet) -> DAG:
         "daily_ranking",
         doc=__doc__,
         description="One day of the log: checked, turned into features, learnt from, promoted",
-        schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
-        catchup=True,  # later days build on one that was missed
-        deadline=ranking_alerts.deadlines(data_set),
+        **daily_start(data_set),
         params={
             **promotion_params(data_set),
             "recipe": Param("", type="string", description="To train; empty: the champion's"),

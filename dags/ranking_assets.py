@@ -59,6 +59,8 @@ LOG = os.environ.get("RANKING_LOG_FOLDER") or ""
 STORAGE_URI = os.environ.get("RANKING_STORAGE_URI") or ""
 POOL = _text("RANKING_POOL")
 LAUNCHER = _one_of("RANKING_LAUNCHER", "process", "kubernetes")
+DAILY_START = _one_of("RANKING_DAILY_START", "schedule", "api")
+RETRY_SECONDS = _number("RANKING_RETRY_SECONDS")
 MIN_REQUESTS = _number("RANKING_MIN_REQUESTS")
 LATENCY = f"--max-p95-ratio={_text('RANKING_MAX_LATENCY_RATIO')}"
 ANCHOR_DAYS = _number("RANKING_ANCHOR_DAYS")

@@ -3,10 +3,12 @@
 import datetime
 import functools
 from collections.abc import Mapping
+from typing import TypedDict
 
 import ranking_alerts
 import ranking_assets as assets
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+from airflow.sdk.definitions.deadline import DeadlineAlert
 from airflow.timetables.base import Timetable
 from ranking_assets import DataSet
 
@@ -24,6 +26,28 @@ def promotion_params(data_set: DataSet) -> dict[str, Param]:
         "holdout_days": Param(data_set.log.holdout_days, type="integer", minimum=1, maximum=60),
         "anchor_days": Param(assets.ANCHOR_DAYS, type="integer", minimum=0),
         "min_requests": Param(assets.MIN_REQUESTS, type="integer", minimum=100),
+    }
+
+
+class DailyStart(TypedDict, total=False):
+    """Arguments of a DAG that works for one day."""
+
+    schedule: Timetable | None
+    catchup: bool
+    deadline: list[DeadlineAlert]
+
+
+def daily_start(data_set: DataSet) -> DailyStart:
+    """What starts the runs of a DAG that works for one day: the schedule, or a call of the API.
+
+    Who calls the API need not give the logical date from which a deadline counts.
+    """
+    if assets.DAILY_START == "api":
+        return {"schedule": None}
+    return {
+        "schedule": CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+        "catchup": True,  # later days build on one that was missed
+        "deadline": ranking_alerts.deadlines(data_set),
     }
 
 
@@ -68,7 +92,7 @@ def ranking_dag(
     defaults: dict[str, object] = {
         "owner": "ranking",
         "retries": 2,
-        "retry_delay": datetime.timedelta(seconds=30),
+        "retry_delay": datetime.timedelta(seconds=assets.RETRY_SECONDS),
         "execution_timeout": datetime.timedelta(hours=1),
         "on_failure_callback": functools.partial(ranking_alerts.alert, data_set=data_set),
         "pool": data_set.pool,

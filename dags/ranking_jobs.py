@@ -190,7 +190,11 @@ class JobOperator(BaseOperator):
             raise AirflowFailException(f"{name}: called wrongly: {ended.error}")
         if ended.exit_code < 0:
             cause = signal.Signals(-ended.exit_code).name
-            raise AirflowException(f"{name}: ended by {cause}; {ended.error or 'no error line'}")
+            # What the task's own page says of wrong data is no help with a job that was killed.
+            raise JobFailedError(
+                f"{name}: ended by {cause}; {ended.error or 'no error line'}",
+                runbook="" if self.command == "train" else "job-failed",
+            )
         raise JobFailedError(
             f"{name}: {ended.error or f'exit code {ended.exit_code}'}",
             runbook=str(summary.get("runbook", "")),

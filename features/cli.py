@@ -11,6 +11,7 @@ the command on another machine finds them.
 
 import argparse
 import contextlib
+import errno
 import inspect
 import json
 import logging
@@ -35,6 +36,8 @@ EXIT_FAILED = 1
 EXIT_SKIPPED = 99
 _NODE = "PET_NODE_RANK"
 """Torchrun's: of the nodes of a training, the first has the result."""
+_DISK_FULL = (os.strerror(errno.ENOSPC), "database or disk is full")
+"""How the system says it, also through Spark and Delta, and how SQLite does."""
 _EXPECTED = (ValueError, OSError)
 """Bad input and errors of the system: no traceback. Any other error is logged with one."""
 
@@ -171,4 +174,5 @@ def run_job(
 def _failed(error: Exception) -> tuple[int, Summary]:
     reason = str(error) or type(error).__name__
     sys.stderr.write(f"error: {reason}\n")
-    return EXIT_FAILED, {"error": reason, **getattr(error, "summary", {})}
+    disk = {"runbook": "disk-full"} if any(words in reason for words in _DISK_FULL) else {}
+    return EXIT_FAILED, {"error": reason, **disk, **getattr(error, "summary", {})}

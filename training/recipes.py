@@ -18,6 +18,7 @@ from training.config.model import (
     WukongConfig,
     XDeepFMConfig,
 )
+from training.config.own_recipes import OwnRecipes
 from training.config.recipe import Recipe, ShardingConfig, TableOptimizer, TrainingConfig
 
 
@@ -152,16 +153,23 @@ def recipe_of(name: str) -> Recipe:
     """A recipe by name; ``NAME-x2`` to ``NAME-x9``: a Wukong scaled up, for growing into.
 
     Raises:
-        ValueError: With the names that exist.
+        ValueError: With the names that exist, or what is wrong with a recipe of one's own.
     """
+    own = OwnRecipes.from_environment()
+    if name in own.names:
+        return own.read(name, _in_the_repository)
+    return _in_the_repository(name, *own.names)
+
+
+def _in_the_repository(name: str, *own: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]()
     found = _FACTOR.fullmatch(name)
     if found and found["base"] in RECIPES:
         return _scaled(RECIPES[found["base"]](), name, int(found["factor"]))
     raise ValueError(
-        f"recipe {name!r}: unknown; the recipes are {sorted(RECIPES)}, and those of Wukong with "
-        "-x2 to -x9 behind"
+        f"recipe {name!r}: unknown; the recipes are {sorted([*RECIPES, *own])}, and those of "
+        "Wukong with -x2 to -x9 behind"
     )
 
 

@@ -73,6 +73,13 @@ class LeaseHeldError(Exception):
     """Another run goes first; the message says which and why."""
 
 
+class WaitedTooLongError(AirflowFailException):
+    """The lease was not to be had in time; trying again would wait as long again."""
+
+    runbook = "lease-waits"
+    """For the task's alert."""
+
+
 def hold(context: Context, data_set: DataSet) -> int:
     """Hold the data set's lease, or give the worker back and ask again a little later.
 
@@ -91,7 +98,7 @@ def hold(context: Context, data_set: DataSet) -> int:
         now = timezone.utcnow()
         waited = (now - (ti.get_first_reschedule_date(context) or now)).total_seconds()
         if waited > assets.LEASE_TIMEOUT_SECONDS:
-            raise AirflowFailException(
+            raise WaitedTooLongError(
                 f"waited {waited:.0f} s for the run lease; limit {assets.LEASE_TIMEOUT_SECONDS} s; "
                 f"{held}"
             ) from held

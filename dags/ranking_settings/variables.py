@@ -103,6 +103,15 @@ VARIABLES = {
         "the log's last day",
         "Last day of the schedule.",
     ),
+    "RANKING_DAILY_START": Variable(
+        "schedule or api",
+        "schedule",
+        "What starts the daily runs: Airflow's schedule at midnight UTC, or whoever calls its API "
+        "with a `day`, such as the system that lands the log.",
+    ),
+    "RANKING_RETRY_SECONDS": Variable(
+        "a whole number", "30", "Time from a task's failure to its next try; there are two more."
+    ),
     "RANKING_LANDING_TIMEOUT_SECONDS": Variable(
         "a whole number", "21600", "How long a run waits for its day to land."
     ),

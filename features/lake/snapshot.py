@@ -213,8 +213,9 @@ class Snapshot:
             observed.read(
                 observed.Dataset(
                     where=uri(self.root),
-                    version=str(self.version),
-                    struct=self.schema_json,
+                    # The files of a first candidate are there before their table is.
+                    version=str(self.version) if self._table else "",
+                    struct=self.schema_json if self._table else "",
                     days=by_day,
                 )
             )

@@ -8,12 +8,14 @@ from features.pages import site
 from infra.local.settings import REPOSITORY, Settings
 from serving.settings import GROUPS, ClientTls, Secret
 from training.artifact.aoti_cache import Compiling
+from training.config.own_recipes import OwnRecipes
 from training.data.batches import Reading
 from training.distributed.hosts import Hosts, Waiting
 
 PAGE = REPOSITORY / "docs" / "configuration.md"
 _SERVING, _FEATURES = "serving/settings.py", "features/environment.py"
 _AOTI, _DAGS = "training/artifact/aoti_cache.py", "dags/ranking_settings/variables.py"
+_OWN = "training/config/own_recipes.py"
 _BATCHES, _HOSTS = "training/data/batches.py", "training/distributed/hosts.py"
 
 
@@ -25,6 +27,7 @@ def reference() -> str:
         ("The endpoint", _SERVING, _rows(*GROUPS)),
         ("Commands that call the endpoint", _SERVING, _rows(Secret, ClientTls)),
         ("Native code, at an export and in the endpoint", _AOTI, _rows(Compiling)),
+        ("Recipes of one's own", _OWN, _rows(OwnRecipes)),
         ("The input of a training", _BATCHES, _rows(Reading)),
         ("A training's ranks, on one host or several", _HOSTS, _rows(Waiting, Hosts)),
         ("Jobs, the push and the endpoint", _FEATURES, VARIABLES),

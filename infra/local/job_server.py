@@ -21,6 +21,7 @@ import logging
 import os
 import runpy
 import selectors
+import shlex
 import signal
 import socket
 import sys
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import psutil
+import setproctitle
 
 PRELOADED = (
     "pyspark.sql.connect.session",
@@ -219,6 +221,7 @@ def become(call: Call) -> None:
         warnings.simplefilter("ignore")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what -u asks for
     sys.argv = call["arguments"]
+    setproctitle.setproctitle(shlex.join(["python", "-m", *sys.argv]))
     sys.path[0] = str(Path.cwd())
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

@@ -127,6 +127,7 @@ class Settings(Group):
         return f"http://{HOST}:{self.http_port}"
 
 
+_PATIENCE = "AIRFLOW__SCHEDULER__"
 _AIRFLOWS = ("AIRFLOW", "RANKING_AIRFLOW_DATABASE")
 """Beginnings of variables that no job sees: with Airflow's keys and its database's password."""
 PORT_VARIABLES = {
@@ -204,6 +205,8 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     return {
         **job_environment(settings),
         **{f"AIRFLOW__{name}": str(value) for name, value in options.items()},
+        # How patient the scheduler is may be set as Airflow's documentation says.
+        **{name: text for name, text in os.environ.items() if name.startswith(_PATIENCE)},
         "AIRFLOW_HOME": str(home),
         "RANKING_POOL": pool_of("{dataset}"),
         # The triggerer imports the triggers of the DAGs by name, and loads no DAG file.

@@ -268,7 +268,7 @@ def test_every_alert_has_its_runbook() -> None:
     runbooks = DAGS.parent / "infra" / "runbooks"
     named = re.findall(r'runbook="([a-z-]+)"', "".join(map(Path.read_text, FEATURES.rglob("*.py"))))
     assert {"day-missing", "day-not-landed", "schema-changed"} <= {*named}
-    pages = {*ranking_alerts.RUNBOOKS.values(), *named, "job-failed", "lease-waits"}
+    pages = {*ranking_alerts.RUNBOOKS.values(), *named, "job-failed", "lease-waits", "disk-full"}
     pages |= {RECALIBRATE, ALERT}
     assert [page for page in sorted(pages) if not (runbooks / f"{page}.md").exists()] == []
 

@@ -96,6 +96,17 @@ def test_a_daily_run_has_the_deadlines_of_the_objectives_and_a_log_that_has_ende
     assert dag_of("daily_ranking.py", "movielens-100k").deadline == []
 
 
+def test_runs_that_a_call_starts_have_neither_a_schedule_nor_a_deadline(
+    assets, monkeypatch
+) -> None:
+    """Such a run need not have a logical date."""
+    import ranking_dags
+
+    assert ranking_dags.daily_start(data_set("synthetic"))["deadline"]
+    monkeypatch.setattr(assets, "DAILY_START", "api")
+    assert ranking_dags.daily_start(data_set("synthetic")) == {"schedule": None}
+
+
 def test_without_the_objectives_there_are_no_deadlines(assets, monkeypatch, tmp_path) -> None:
     """The DAG files alone may be on the DAG path of another Airflow."""
     monkeypatch.setattr(assets, "OBJECTIVES", tmp_path / "slo.yaml")

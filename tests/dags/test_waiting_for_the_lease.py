@@ -61,8 +61,9 @@ def test_waiting_for_the_lease_has_an_end(job_task, assets) -> None:
     _, execute = job_task("print('{}')", instance=waiting)
     with pytest.raises(
         AirflowFailException, match=r"limit \d+ s; run daily_ranking_movielens_100k/b"
-    ):
+    ) as failed:
         execute()
+    assert failed.value.runbook == "lease-waits"
 
 
 @pytest.mark.parametrize(

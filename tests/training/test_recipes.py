@@ -67,3 +67,42 @@ def test_how_a_model_came_to_its_shape_is_not_in_its_fingerprint():
     other = dataclasses.replace(recipe, model=model)
     assert json.loads(json.dumps(other.to_dict())) != json.loads(json.dumps(recipe.to_dict()))
     assert other.model_fingerprint() == recipe.model_fingerprint()
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Writes a recipe of one's own."""
+    monkeypatch.setenv("RANKING_RECIPES", str(tmp_path))
+    return lambda text: (tmp_path / "mine.yaml").write_text(text)
+
+
+def test_a_recipe_of_ones_own_is_a_known_one_with_changes(own):
+    own("base: wukong-tiny-x2\ntraining: {cold_epochs: 9}\nmodel: {interaction: {head: [8]}}")
+    base, mine = recipe_of("wukong-tiny-x2"), recipe_of("mine")
+    assert (mine.name, mine.training.cold_epochs) == ("mine", 9)
+    assert mine.model.interaction.head == (8,)
+    assert mine.model.interaction.layers == base.model.interaction.layers
+    assert mine.training.batch_size == base.training.batch_size
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("training: {}", "base: None; a recipe's name must be there"),
+        ("base: mine", "recipe 'mine': unknown"),
+        ("base: wukong-tiny\ntraining: {rate: 1}", "training.rate: no such field"),
+        ("base: wukong-tiny\ntraining: {cold_epochs: 0}", "cold_epochs"),
+        ("base: [", "mine.yaml"),
+    ],
+)
+def test_a_wrong_recipe_of_ones_own_is_named_with_its_file(own, text, words):
+    own(text)
+    with pytest.raises(ValueError, match=r"mine\.yaml") as refused:
+        recipe_of("mine")
+    assert words in str(refused.value)
+
+
+def test_a_folder_of_recipes_that_is_not_there_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("RANKING_RECIPES", str(tmp_path / "none"))
+    with pytest.raises(ValueError, match=f"RANKING_RECIPES: {tmp_path}/none is no folder"):
+        recipe_of("wukong-tiny")

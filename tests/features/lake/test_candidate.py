@@ -10,6 +10,7 @@ from features.lake.commit import ConflictError
 from features.lake.compact import compact
 from features.lake.day_rows import FileDescription
 from features.lake.snapshot import snapshot
+from features.lineage.observed import observing
 
 pytestmark = pytest.mark.process
 
@@ -68,6 +69,16 @@ def test_a_preview_shows_the_candidates_days_and_keeps_the_numbers_of_its_base(t
     assert seen.numbers([MONDAY, TUESDAY, WEDNESDAY]) == {MONDAY: 1, TUESDAY: 1, WEDNESDAY: 0}
     assert rows_of(snapshot(root), TUESDAY) == [("other", 2)]
     assert snapshot(root).days == [MONDAY, TUESDAY]
+
+
+def test_what_is_read_of_a_first_candidate_is_known_before_its_table_is(tmp_path):
+    """It has no version and no columns yet."""
+    first = staged(tmp_path, MONDAY)
+    seen = snapshot(tmp_path / "table").previewed(first.base, first.files, first.partitions(), {})
+    with observing() as noted:
+        assert rows_of(seen, MONDAY) == [("new", 3)]
+    (found,) = noted.inputs
+    assert (found.version, found.struct, list(found.days)) == ("", "", [MONDAY])
 
 
 def test_a_day_says_what_its_rows_were_made_of_until_others_take_their_place(tmp_path):
