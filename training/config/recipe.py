@@ -172,9 +172,11 @@ class Recipe:
         """Sixteen hexadecimal digits of the model's shape: equal for checkpoints that fit.
 
         Growth groups and norms are left out: how a model came to its shape is the checkpoint's to
-        know.
+        know. So is a linear term that is not there, of which earlier checkpoints do not know.
         """
         model = dataclasses.asdict(self.model)
+        if not self.model.has_first_order:
+            del model["has_first_order"]
         for layer in model["interaction"].get("layers", ()):
             del layer["norm_groups"], layer["is_normalised"]
         content = json.dumps(model, sort_keys=True)

@@ -14,6 +14,12 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from training.model.inputs import PretrainedInput
 
+OUTPUT_SHARE = 0.1
+"""What the weights of a layer that returns a logit start with, as a share of what would keep
+variance: first scores are near the share of positives, and differ enough to be learnt from."""
+_TOKEN_MIXERS = frozenset({"projection", "linear_compression", "residual", "compression"})
+"""Names of the parameters that ``token_mixer`` makes."""
+
 
 def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
     """Linear layers with ReLU between them, none after the last; weights scaled by true fan-in."""
@@ -29,6 +35,34 @@ def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
         if not is_last:
             layers += [nn.ReLU(inplace=True), *([nn.Dropout(dropout)] if dropout else [])]
     return nn.Sequential(*layers)
+
+
+def to_logit(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
+    """An MLP to one logit, its last layer small at first."""
+    net = mlp((*widths, 1), dropout=dropout)
+    shrink_(net[-1])
+    return net
+
+
+@torch.no_grad()
+def shrink_(layer: nn.Module) -> None:
+    """Make the weights of a layer that returns a logit small."""
+    layer.get_parameter("weight").mul_(OUTPUT_SHARE)
+
+
+def is_decayed(name: str, parameter: Tensor) -> bool:
+    """Whether weight decay holds for a parameter: not for norms, biases and token mixers.
+
+    Scales of norms begin at 1, and a mixer at what keeps the variance of the embeddings that it
+    adds up: zero is nothing that either should return to.
+
+    Args:
+        name: As the module that holds it has it.
+        parameter: The parameter; a share of it under FSDP2 has the dimensions of the whole.
+    """
+    *owners, last = name.split(".")
+    is_bias = "bias" in {*owners[-1:], last}
+    return parameter.ndim > 1 and not is_bias and last not in _TOKEN_MIXERS
 
 
 def mix_tokens(
@@ -47,6 +81,36 @@ def mix_tokens(
 def token_mixer(num_in: int, num_out: int) -> nn.Parameter:
     """A matrix (num_in, num_out) that mixes embeddings, scaled so that variance is kept."""
     return nn.Parameter(torch.randn(num_in, num_out) / math.sqrt(num_in))
+
+
+class FirstOrder(nn.Module):
+    """The linear term of a factorization machine, with a vector for each field (arXiv 1806.03514).
+
+    An id's own weight is the product of its embedding with its feature's vector, so that no further
+    tables are needed; a number has a weight as it is. All begin at zero.
+
+    Args:
+        num_embeddings: Embeddings that are read.
+        dim: Their dimension.
+        num_dense: Dense inputs; 0: none.
+    """
+
+    def __init__(self, num_embeddings: int, dim: int, num_dense: int) -> None:
+        super().__init__()
+        self.embeddings = nn.Linear(num_embeddings * dim, 1, bias=False)
+        nn.init.zeros_(self.embeddings.weight)
+        self.dense = nn.Linear(num_dense, 1, bias=False) if num_dense else None
+        if self.dense is not None:
+            nn.init.zeros_(self.dense.weight)
+
+    def forward(
+        self, x_BND: Float[Tensor, "B N D"], dense: Float[Tensor, "B inputs"]
+    ) -> Float[Tensor, "B"]:
+        """Embeddings (B, N, D) and normalised numbers (B, inputs) to their term, (B,)."""
+        term_B1: Tensor = self.embeddings(x_BND.flatten(1))
+        if self.dense is not None:
+            term_B1 = term_B1 + self.dense(dense)
+        return term_B1.squeeze(-1)
 
 
 class PretrainedTables(nn.Module):

@@ -30,7 +30,7 @@ from training.config.model import (
 )
 from training.model.baselines import AFN, DLRM, AutoInt, DCNv2, FinalMLP, MaskNet, XDeepFM
 from training.model.inputs import Inputs
-from training.model.layers import PretrainedTables, mlp
+from training.model.layers import FirstOrder, PretrainedTables, mlp
 from training.model.wukong import Wukong
 
 
@@ -149,6 +149,13 @@ class InteractionArch(nn.Module):
             config.interaction,
             dropout=config.dropout,
         )
+        # Outside the net, whose sizes may grow.
+        self.first_order: FirstOrder | None = None
+        if config.has_first_order:
+            dense_tokens = config.num_dense_tokens if inputs.dense else 0
+            self.num_embeddings = self.tokens.num_tokens - dense_tokens
+            sizes = (self.num_embeddings, config.embedding_dim, len(inputs.dense))
+            self.first_order = FirstOrder(*sizes)
 
     @torch.no_grad()
     def fit(self, dense: Float[Tensor, "rows inputs"], positive_rate: float | None) -> None:
@@ -175,7 +182,13 @@ class InteractionArch(nn.Module):
         pretrained: list[Float[Tensor, "B _"]],
     ) -> Float[Tensor, "B"]:
         """What ``TokenArch`` takes, to logits (B,)."""
-        return self.net(self.tokens(dense, pooled_BE, pretrained))
+        x_BND = self.tokens(dense, pooled_BE, pretrained)
+        logits_B = self.net(x_BND)
+        if self.first_order is None:
+            return logits_B
+        # The dense tokens are last; their numbers have weights of their own.
+        numbers = dense if self.tokens.bottom is None else self.tokens.normaliser(dense)
+        return logits_B + self.first_order(x_BND[:, : self.num_embeddings], numbers)
 
 
 _NETS: dict[type, type[nn.Module]] = {
