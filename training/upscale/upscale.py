@@ -36,8 +36,6 @@ logger = logging.getLogger(__name__)
 TOLERANCE = 1e-5
 """Largest difference of a logit that a growth may make; logits are of order one."""
 GOLDEN_ROWS = 1_024
-FRESH_SCALE = 0.1
-"""Of a fresh head's last weights: its first scores are near the base rate, whatever lies below."""
 _BASE_RATE_DAYS = 7
 """Newest days that a checkpoint has learnt, whose share of positives a fresh head starts at."""
 _NET = "net."
@@ -108,7 +106,7 @@ def upscale(
     grown = _grown_interaction(inputs, parent, step, session.device)
     if operator is Operator.FRESH_HEAD:
         rate = _base_rate(table, source.trained_through)
-        _calm_head(grown, rate)
+        _begin_at(grown, rate)
         changed_axes.append(f"head: fresh, at the base rate {rate:.4g}; not exact")
     differences = prove(session, grown, golden_batch(schema, table).to(session.device), operator)
     state = _grown_state(session, grown, step)
@@ -188,14 +186,13 @@ def _base_rate(table: ExampleTable, through: datetime.date) -> float:
 
 
 @torch.no_grad()
-def _calm_head(grown: InteractionArch, rate: float) -> None:
-    """Let a fresh head's first scores lie near a base rate."""
+def _begin_at(grown: InteractionArch, rate: float) -> None:
+    """Let a fresh head's first scores lie near a base rate; its last weights are small as made."""
     last = [
         module
         for module in grown.net.get_submodule("head").modules()
         if isinstance(module, nn.Linear)
     ][-1]
-    last.weight.mul_(FRESH_SCALE)
     last.bias.fill_(math.log(rate) - math.log1p(-rate))
 
 
