@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from support.training.growing import (
+from support.growth.small_stacks import (
     BASE,
     DIM,
     GROWN,

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from support.training.growing import (
+from support.growth.small_stacks import (
     BASE,
     DIM,
     GROWN,
