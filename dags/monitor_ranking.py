@@ -12,7 +12,7 @@ oldest day of the last week that waits; none takes the lease or delays a run. Wi
 skipped but for the days on which the policy asks. A share of `late_push` of some per cent is the
 time that a push or a build takes.
 
-**Look.** The tab *Overview* of each DAG. The link on each task: its own page.
+**Look.** The tab *Ranking* of each DAG. The link on each task: its own page.
 
 **Do.** Alerts name their page of `infra/runbooks/`: `parity-broken` (candidates are held
 meanwhile), `quality-broken`, `drift`, `data-at-fault`, `rolled-back`. To look at a past hour or day

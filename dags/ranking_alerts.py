@@ -9,6 +9,7 @@ import datetime
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TypedDict
 
 import ranking_assets as assets
@@ -17,6 +18,7 @@ from airflow.sdk import Context
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from ranking_assets import DataSet
+from upath import UPath
 
 RUNBOOKS = {
     "landed": "day-not-landed",
@@ -152,6 +154,21 @@ def _write_alert(
         **facts,
     }
     log.error("ALERT %s", json.dumps(notice))
-    data_set.alerts.mkdir(parents=True, exist_ok=True)  # in an object store it is there
-    text = json.dumps(notice, indent=1) + "\n"
-    (data_set.alerts / f"{page}.json").write_text(text, encoding="utf-8")
+    try:
+        _put(data_set.alerts / f"{page}.json", json.dumps(notice, indent=1) + "\n")
+    except OSError as error:  # such as a disk that is full, of which this alert may be
+        log.warning("the alert is in this log alone; %s.json: %s", page, error)
+
+
+def _put(file: UPath, text: str) -> None:
+    """Write a file whole or not at all: pages are made of all that are there."""
+    if not isinstance(file, Path):
+        file.write_text(text, encoding="utf-8")
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)

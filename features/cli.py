@@ -172,7 +172,7 @@ def run_job(
 
 
 def _failed(error: Exception) -> tuple[int, Summary]:
-    reason = str(error) or type(error).__name__
+    reason = str(error).strip() or type(error).__name__
     sys.stderr.write(f"error: {reason}\n")
     disk = {"runbook": "disk-full"} if any(words in reason for words in _DISK_FULL) else {}
     return EXIT_FAILED, {"error": reason, **disk, **getattr(error, "summary", {})}

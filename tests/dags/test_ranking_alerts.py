@@ -2,7 +2,9 @@
 
 import asyncio
 import datetime
+import errno
 import json
+import pathlib
 
 import pytest
 import ranking_alerts
@@ -94,6 +96,23 @@ def test_a_daily_run_has_the_deadlines_of_the_objectives_and_a_log_that_has_ende
     } == expected
     assert {one["reference"]["reference_type"] for one in found} == {"DagRunLogicalDateDeadline"}
     assert dag_of("daily_ranking.py", "movielens-100k").deadline == []
+
+
+def test_an_alert_that_finds_no_room_is_in_the_log_and_leaves_no_half_file(
+    assets, monkeypatch, caplog
+) -> None:
+    """The disk may be what it is about."""
+
+    def full(self, text, **_) -> None:
+        with self.open("w") as file:
+            file.write(text[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    ranking_alerts.alert({"ti": TaskInstance(), "exception": ValueError("x")}, data_set=data_set())
+    assert '"alert": "day-not-landed"' in caplog.text
+    assert "No space left on device" in caplog.text
+    assert list(data_set().alerts.iterdir()) == []
 
 
 def test_runs_that_a_call_starts_have_neither_a_schedule_nor_a_deadline(

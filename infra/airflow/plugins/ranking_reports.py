@@ -173,7 +173,8 @@ class RankingReportsPlugin(AirflowPlugin):
             "url_route": "ranking-reports",
         },
         {
-            "name": "Overview",
+            # Airflow has a tab Overview of its own.
+            "name": "Ranking",
             # Airflow's UI fills it in.
             "href": f"{PREFIX}/overview/{{DAG_ID}}",
             "destination": "dag",

@@ -9,8 +9,9 @@ has, is then healed as the alert's runbook says, and in the end nothing may be l
 table and the last model are, to the bit, those of a run without faults. All along the endpoint is
 asked, and the lake is read.
 
-Progress goes to stderr; the last line of stdout is one JSON object, and `life.json` in the drill's
-folder has it with a line for each fault. Exit code 1: something was not as it must be.
+Progress goes to stderr; the last line of stdout is one JSON object, and `life.json` and `life.html`
+in the drill's folder have it with a line for each fault. Exit code 1: something was not as it must
+be.
 """
 
 import concurrent.futures
@@ -28,10 +29,12 @@ import psutil
 from tqdm import tqdm
 
 from features.options import from_flags, option, parse
+from features.pages import site
 from features.places import place
 from infra.drills.life import reference as references
 from infra.drills.life.faults.catalog import KINDS, planned
 from infra.drills.life.faults.fault import Fault, Outcome
+from infra.drills.life.page import page_of
 from infra.drills.life.runs import Run
 from infra.drills.life.watch import Watch
 from infra.drills.life.world import DATASET, World
@@ -128,7 +131,10 @@ class Life:
         world = self.world
         world.serve_day(day)
         if fault is not None:
-            outcome = fault.happen(world, day)
+            try:
+                outcome = fault.happen(world, day)
+            except (RuntimeError, OSError, KeyError, psutil.Error) as error:
+                outcome = Outcome(False, f"the drill failed: {error!r}"[:500], is_healed=False)
             self.happened.append(Happened(day, fault, outcome))
             said = "named" if outcome.is_named else "NOT NAMED"
             said += ", healed" if outcome.is_healed else ", NOT HEALED"
@@ -233,6 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         end_trees(child.pid for child in psutil.Process().children())
     text = json.dumps(summary)
     (folder / "life.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    site.write(page_of(summary), place(folder), "life.html")
     sys.stdout.write(f"{text}\n")
     return 0 if is_well(summary) else 1
 

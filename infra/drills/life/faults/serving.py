@@ -124,6 +124,11 @@ class TrafficDrift(Fault):
     words = "All requests of a day come from one kind of device."
     first_day = 22
 
+    @classmethod
+    def is_possible(cls, world: World) -> bool:
+        """Where answers are logged by the drill's days."""
+        return world.clock.is_there
+
     def heal(self, world: World, day: datetime.date) -> None:
         """The next day is as usual."""
         world.traffic.device = None
