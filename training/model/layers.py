@@ -1,4 +1,4 @@
-"""Layers that several interaction nets are made of, and tables that do not train.
+"""Layers that rankers are made of, and tables that do not train.
 
 B batch, N embeddings in, S embeddings out, D embedding dimension.
 """
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
+from features.schema import Kind
 from training.model.inputs import PretrainedInput
 
 OUTPUT_SHARE = 0.1
@@ -81,6 +82,51 @@ def mix_tokens(
 def token_mixer(num_in: int, num_out: int) -> nn.Parameter:
     """A matrix (num_in, num_out) that mixes embeddings, scaled so that variance is kept."""
     return nn.Parameter(torch.randn(num_in, num_out) / math.sqrt(num_in))
+
+
+class DenseNormaliser(nn.Module):
+    """log(1 + x) of long-tailed numbers and log odds of rates, then (x - mean) / deviation.
+
+    Missing numbers, which are NaN, become 0, the mean. Infinite ones stay infinite: where examples
+    are encoded they are refused, and no score that is made of one can be taken for a good one.
+
+    Mean and deviation are buffers, measured once on the first training days and kept from then on:
+    to move them later would change what the weights behind them mean.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    is_log: Tensor
+    is_rate: Tensor
+
+    def __init__(self, kinds: tuple[Kind, ...]) -> None:
+        super().__init__()
+        size = len(kinds)
+        is_log = torch.tensor([kind in {Kind.COUNT, Kind.AGE} for kind in kinds])
+        is_rate = torch.tensor([kind is Kind.RATE for kind in kinds])
+        self.register_buffer("is_log", is_log, persistent=False)
+        self.register_buffer("is_rate", is_rate, persistent=False)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("deviation", torch.ones(size))
+
+    def forward(self, dense: Float[Tensor, "B inputs"]) -> Float[Tensor, "B inputs"]:
+        """(B, inputs) raw to (B, inputs) normalised."""
+        scaled = (self._scaled(dense) - self.mean) / self.deviation
+        return torch.nan_to_num(scaled, nan=0.0, posinf=math.inf, neginf=-math.inf)
+
+    @torch.no_grad()
+    def fit(self, dense: Float[Tensor, "rows inputs"]) -> None:
+        """Measure mean and deviation on (rows, inputs) raw numbers."""
+        scaled = self._scaled(dense.double())
+        mean = torch.nan_to_num(scaled.nanmean(dim=0), nan=0.0)
+        deviation = torch.nan_to_num((scaled - mean).square().nanmean(dim=0), nan=0.0).sqrt()
+        self.mean.copy_(mean)
+        # A constant input, such as an indicator that was never set, is passed on unscaled.
+        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+
+    def _scaled(self, dense: Tensor) -> Tensor:
+        logs = torch.where(self.is_log, torch.log1p(dense.clamp(min=0)), dense)
+        return torch.where(self.is_rate, torch.logit(dense, eps=1e-6), logs)
 
 
 class FirstOrder(nn.Module):
