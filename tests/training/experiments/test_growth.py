@@ -48,7 +48,7 @@ def test_a_grown_run_costs_its_parents_part_and_its_own(found, log):
     assert found["arms"]["scratch"][-1]["compute"] == 1
 
 
-def test_growing_keeps_the_function_and_the_small_ranker_stands_beside_it(found):
+def test_growing_keeps_the_function_and_the_small_ranker_is_shown_with_it(found):
     assert found["max_logit_difference"] < 1e-5
     assert set(found["arms"]) == {"small", "scratch", "grown"}
     assert all(
