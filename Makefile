@@ -78,8 +78,8 @@ bench-quality: install  ## MovieLens-100k rolled daily; rankers and LightGBM on 
 bench-models: install   ## eight rankers and LightGBM on three data sets, equal search
 	@$(PYTHON) -m infra.bench.training.suites --suite models
 
-bench-growth: install   ## loss against compute: small, large, and small grown to large
-	@$(PYTHON) -m infra.bench.training.suites --suite growth
+bench-growth: install   ## what growing saves, in width and depth; SIZE=small: minutes, to see that it runs
+	@$(PYTHON) -m infra.bench.training.growth $(if $(SIZE),--size $(SIZE))
 
 bench-scaling: install  ## a scaling law from own runs, on data whose best loss is known
 	@$(PYTHON) -m infra.bench.training.scaling

@@ -2,8 +2,8 @@
 
 **What.** Started by hand, for a `day` that `daily_ranking_…` has done. A trial in three rankers:
 
-- *grown*: a checkpoint of the source's family, made larger without changing what it computes
-  (`grow` proves it: no logit moves by more than 1e-5), then trained on;
+- *grown*: a checkpoint of the source's family, made larger, then trained on. `operator` says how:
+  *exact* (no logit moves by more than 1e-5), *fresh-head*, or the better one after 200 steps;
 - *control*: the same checkpoint, not grown, trained on the same days;
 - the *champion*, as it is.
 
@@ -71,8 +71,8 @@ def add_tasks(data_set: assets.DataSet) -> None:
     job, asset = functools.partial(ranking_jobs.job, data_set), data_set.asset
     grow = job(
         "grow", "training", "upscale", "--from={{ params.source }}", "--to={{ params.target }}",
-        "--budget-days={{ params.budget_days }}", HOLDOUT, inlets=[asset("checkpoint")],
-        folders="lake checkpoints tracking study",
+        "--budget-days={{ params.budget_days }}", "--operator={{ params.operator }}", HOLDOUT,
+        inlets=[asset("checkpoint")], folders="lake checkpoints tracking study",
     )  # fmt: skip
     grown = side(data_set, "grown", "name", "recipe")
     control = side(data_set, "control", "parent", "parent_recipe")
@@ -104,6 +104,7 @@ def upscale_dense(data_set: assets.DataSet) -> DAG:
             **promotion_params(data_set),
             "source": Param("champion", type="string", enum=["champion", "challenger"]),
             "target": Param("2", type="string", pattern=SIZE, description=TARGET),
+            "operator": Param("probe", type="string", enum=["probe", "exact", "fresh-head"]),
             "budget_days": Param(14, type="integer", minimum=1, description="Most days to train"),
             "passes": Param(1, type="integer", minimum=1, maximum=20, description="Over them"),
             "max_p95_ratio": Param(

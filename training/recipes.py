@@ -147,10 +147,15 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 _MAX_FACTOR = 9
 _FACTOR = re.compile(r"(?P<base>.+)-x(?P<factor>[2-9])")
+_AXES = re.compile(r"(?P<base>.+?)(-l(?P<depth>[2-9]))?(-w(?P<width>[2-9]))?")
+"""Depth alone, then width alone, behind a recipe's name; -l is a number of layers."""
 
 
 def recipe_of(name: str) -> Recipe:
-    """A recipe by name; ``NAME-x2`` to ``NAME-x9``: a Wukong scaled up, for growing into.
+    """A recipe by name; of Wukong also one that is scaled, for growing into.
+
+    ``NAME-x2`` to ``NAME-x9`` scale everything up; ``NAME-l2`` to ``NAME-l9`` have so many layers,
+    ``NAME-w2`` to ``NAME-w9`` are so many times as wide, ``NAME-l4-w2`` is both.
 
     Raises:
         ValueError: With the names that exist, or what is wrong with a recipe of one's own.
@@ -167,9 +172,13 @@ def _in_the_repository(name: str, *own: str) -> Recipe:
     found = _FACTOR.fullmatch(name)
     if found and found["base"] in RECIPES:
         return _scaled(RECIPES[found["base"]](), name, int(found["factor"]))
+    found = _AXES.fullmatch(name)
+    if found and found["base"] in RECIPES:
+        depth, width = int(found["depth"] or 0), int(found["width"] or 1)
+        return _along(RECIPES[found["base"]](), name, depth=depth, width=width)
     raise ValueError(
         f"recipe {name!r}: unknown; the recipes are {sorted([*RECIPES, *own])}, and those of "
-        "Wukong with -x2 to -x9 behind"
+        "Wukong with -x2 to -x9, or -l2 to -l9 and -w2 to -w9, behind"
     )
 
 
@@ -201,21 +210,36 @@ def _scaled(recipe: Recipe, name: str, factor: int) -> Recipe:
 
     The paper scales the number of layers first, then the rest together (section 3.8).
     """
+    depth = len(getattr(recipe.model.interaction, "layers", ())) + 1
+    return _along(recipe, name, depth=depth, width=factor)
+
+
+def _along(recipe: Recipe, name: str, *, depth: int, width: int) -> Recipe:
+    """So many layers, 0: as it has; and n_F, n_L, k and all MLPs so many times as wide.
+
+    Raises:
+        ValueError: It is no Wukong, or has as many layers already.
+    """
     stack = recipe.model.interaction
     if stack.kind != "wukong":
         raise ValueError(f"recipe {name!r}: of {stack.kind}; only wukong is scaled")
+    if 0 < depth <= len(stack.layers):
+        raise ValueError(
+            f"recipe {name!r}: layers {len(stack.layers)} to {depth}; more than {len(stack.layers)}"
+        )
     layers = tuple(
         dataclasses.replace(
             layer,
-            num_fm=layer.num_fm * factor,
-            num_linear=layer.num_linear * factor,
-            rank=layer.rank * factor,
-            mlp=tuple(width * factor for width in layer.mlp),
+            num_fm=layer.num_fm * width,
+            num_linear=layer.num_linear * width,
+            rank=layer.rank * width,
+            mlp=tuple(units * width for units in layer.mlp),
         )
         for layer in stack.layers
     )
-    head = tuple(width * factor for width in stack.head)
-    wider = dataclasses.replace(stack, layers=(*layers, layers[-1]), head=head)
+    layers += layers[-1:] * (depth - len(layers))
+    head = tuple(units * width for units in stack.head)
+    wider = dataclasses.replace(stack, layers=layers, head=head)
     return dataclasses.replace(
         recipe, name=name, model=dataclasses.replace(recipe.model, interaction=wider)
     )

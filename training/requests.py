@@ -17,11 +17,13 @@ from training.registry.aliases import ANCHOR_DAYS
 
 _Config = TypeVar("_Config", bound=Any)
 
+PROBE = "probe"
+"""As a growth's operator: the one that is better after some steps of each."""
 ADVICE = "advice"
 """As a growth's target: what the newest scaling study recommends."""
 RECIPE_TEXT = (
     f"what to train, and how: {', '.join(sorted(RECIPES))}; -x2 to -x9 behind one of Wukong's "
-    "scales it up"
+    "scales it up, -l2 to -l9 its layers alone, -w2 to -w9 its width"
 )
 
 
@@ -187,11 +189,12 @@ class TrainRequest(ChangesRecipe, _HoldsOut, Reports, Tracks, OfCheckpoints, Rea
 
 @from_flags
 class UpscaleRequest(_HoldsOut, UsesStudy, Tracks, OfCheckpoints, ReadsLake):
-    """Grow a checkpoint into a larger Wukong that computes the same.
+    """Grow a checkpoint into a larger Wukong.
 
     More layers, embeddings, rank and wider or deeper MLPs keep what was trained, tables and moments
     included; before it is written, its logits are compared with the parent's on the newest
-    examples. The next `train --recipe TARGET` goes on from it. With --date, an older checkpoint of
+    examples. Exactly, it computes the same; with a fresh head, for more layers, it does not. The
+    next `train --recipe TARGET` goes on from it. With --date, an older checkpoint of
     the source's family grows, one that leaves days to train on.
     """
 
@@ -205,7 +208,18 @@ class UpscaleRequest(_HoldsOut, UsesStudy, Tracks, OfCheckpoints, ReadsLake):
         metavar="TARGET",
     )
     date: datetime.date | None = option("day of the run that will train it on", default=None)
+    operator: Literal["exact", "fresh-head", "probe"] = option(
+        "exact: it computes what its parent does; fresh-head, for more layers: the new ones are no "
+        "identity and the head begins anew, so that it has to be trained before it is any good; "
+        "probe, with --date: the one with the lower loss after 200 steps on the days to train on",
+        default="exact",
+    )
     budget_days: int = option("with --date: most days to train on", parse=count, default=14)
+
+    def __post_init__(self) -> None:
+        """ValueError for a probe without days."""
+        if self.operator == PROBE and self.date is None:
+            raise ValueError("operator: probe; needs --date, which says on which days to try")
 
 
 @from_flags

@@ -144,6 +144,7 @@ def test_every_jobs_arguments_are_what_its_command_takes(name: str, dataset: str
         sides = [(seen[task]["source"], seen[task]["recipe"]) for task in TRAININGS]
         assert sides == [("1998-04-07-x", "wukong-small-x2"), ("1998-04-07", "wukong-small")]
         assert (seen["grow"]["source"], seen["grow"]["target"]) == ("champion", "2")
+        assert seen["grow"]["operator"] == "probe"
         assert [seen["evaluate"][key] for key in ("candidate", "control")] == ["g", "c"]
         assert seen["evaluate"]["anchor_days"] == 28
         assert seen["promote"]["upscaled"]
@@ -242,6 +243,8 @@ def test_the_form_of_a_run_by_hand_asks_for_a_day_and_takes_a_run_without(name: 
         ({"target": "2 --ranks=9"}, False),
         ({"budget_days": 0}, False),
         ({"passes": 1.5}, False),
+        ({"operator": "fresh-head"}, True),
+        ({"operator": "zeros"}, False),
         ({"max_p95_ratio": 0.9}, False),
     ],
 )

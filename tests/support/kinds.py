@@ -52,7 +52,7 @@ _ENDPOINTS = {"server", "guarded"}
 _FIRST = (
     *("test_whole_day.py", _SESSION, _REPLAYS, "trainings", "ranks", "endpoint", "live"),
     *("test_several_models_in_workers.py", "test_aoti.py", "test_schema_migration.py"),
-    *("test_growth_comparison.py", "test_gpu_check.py", "test_sweep.py"),
+    *("test_growth.py", "test_gpu_check.py", "test_sweep.py"),
 )
 """Groups that take long: begun last, one would run alone at the end."""
 

@@ -18,6 +18,23 @@ def test_a_factor_behind_a_name_scales_wukong():
     assert large.training == small.training
 
 
+def test_a_name_scales_depth_and_width_apart():
+    one, deep, wide, both = (
+        recipe_of(f"wukong-mini{behind}").model.interaction
+        for behind in ("", "-l4", "-w2", "-l4-w2")
+    )
+    assert deep.layers == one.layers * 4
+    assert deep.head == one.head
+    assert len(wide.layers) == len(one.layers)
+    assert (wide.layers[0].num_fm, wide.layers[0].mlp, wide.head) == (8, (64,), (64,))
+    assert both.layers == wide.layers * 4
+
+
+def test_a_depth_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="'wukong-small-l2': layers 2 to 2; more than 2"):
+        recipe_of("wukong-small-l2")
+
+
 @pytest.mark.parametrize("name", ["wukong", "wukong-small-x1", "wukong-small-x10", "nothing-x2"])
 def test_an_unknown_name_is_an_error_that_lists_those_that_exist(name):
     with pytest.raises(ValueError, match="unknown; the recipes are") as refused:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Container, Mapping
-from typing import Self, TypedDict
+from typing import NotRequired, Self, TypedDict
 
 from features.places import Place, put_whole, remove_folder
 from features.schema import Schema
@@ -44,10 +44,13 @@ Growth = TypedDict(
         "parent_manifest_sha256": str,
         "changes": list[str],
         "max_logit_difference": float,
+        "operator": NotRequired[str],
+        "new_layers": NotRequired[list[int]],
     },
 )
 """How a checkpoint grew: its parent's name, both recipes, the hash of the parent's manifest, what
-changed, and the largest difference of a logit."""
+changed, the largest difference of a logit, how (``training.model.grown_config.Operator``; not
+there: exactly), and the numbers of its new layers."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -102,13 +102,14 @@ def _upscale(request: UpscaleRequest) -> Summary:
         )
     else:
         source = checkpoints.named(request.source)
+    through = None
     if request.date:
         through = parent_selection.holdout_start(schema, request.date, days=request.holdout_days)
         source = parent_selection.rewound(
             source, checkpoints, through=through, days=request.budget_days
         )
     grown = recipe_of(target_of(source.recipe_name, target))
-    rank = GrowthRank(asked=request, source=source.name, target=grown)
+    rank = GrowthRank(asked=request, source=source.name, target=grown, through=through)
     done = run_on_ranks(rank, f"upscaling of {source.name}", ranks=source.manifest.ranks)
     _note_trained(checkpoints, place(str(done["checkpoint"])), place(request.lake))
     return done

@@ -74,13 +74,16 @@ def _plan(request: PlanRequest) -> Summary:
 def _growth(request: GrowthRequest) -> Summary:
     from training.data.dataset import ExampleTable
     from training.distributed.process_group import process_group
-    from training.experiments.growth_comparison import Comparison, compare
+    from training.experiments.growth.arms import Log
+    from training.experiments.growth.compare import compare
+    from training.model.grown_config import Operator
 
     table = ExampleTable(request.lake, schema_of(request.dataset))
     recipes = (recipe_of(request.recipe), recipe_of(request.target))
     with process_group():
-        comparison = Comparison(table, *recipes, batch_size=request.batch_size, share=request.share)
-        return compare(comparison, seeds=request.seeds)
+        operator = Operator(request.operator)
+        log = Log(table, *recipes, batch_size=request.batch_size, operator=operator)
+        return compare(log, share=request.share, seeds=request.seeds, trials=request.trials)
 
 
 def _scaling(request: ScalingRequest) -> Summary:

@@ -39,6 +39,8 @@ class GrowthRank:
     source: str
     """Its folder's name."""
     target: Recipe
+    through: datetime.date | None = None
+    """Last day of a probe's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

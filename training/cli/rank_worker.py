@@ -3,6 +3,7 @@
 FOLDER is the run's on this host; rank 0 finds a pickled ``RankRequest`` in it.
 """
 
+import dataclasses
 import datetime
 import json
 import os
@@ -26,7 +27,7 @@ from training.cli.rank_requests import (
     SpeedRank,
     TrainingRank,
 )
-from training.requests import TrainRequest
+from training.requests import PROBE, TrainRequest
 
 with without_collection():
     import torch.distributed as dist
@@ -37,8 +38,10 @@ with without_collection():
     from training.data.pinned import pin_examples
     from training.distributed.failures import note_join
     from training.distributed.process_group import agreed, process_group, reported_failures
+    from training.model.grown_config import Operator
     from training.trainer.descent import alerts_of, note_learnt
     from training.trainer.trainer import Run, train
+    from training.upscale.probe import upscale_probed
     from training.upscale.upscale import upscale
 
 
@@ -85,6 +88,7 @@ def _train(rank: TrainingRank, folder: Path) -> Summary:
         mlflow_run=folder / MLFLOW_RUN,
     )
     result = train(run, table, Checkpoints(asked.checkpoints, schema))
+    grown = [dataclasses.asdict(one) | {"says": one.says()} for one in result.new_layers]
     shards: list[object] = [None] * dist.get_world_size()
     dist.all_gather_object(shards, result.shards)
     return {
@@ -96,6 +100,7 @@ def _train(rank: TrainingRank, folder: Path) -> Summary:
         "days": len(result.days),
         "examples": result.examples,
         "steps": result.steps,
+        **({"new_layers": grown} if grown else {}),
         **({"immature": result.checkpoint.manifest.immature} if asked.immature else {}),
         "metrics": result.holdout.to_dict() if result.holdout else {},
         "shards": shards,
@@ -141,7 +146,12 @@ def _grow(rank: GrowthRank) -> Summary:
     checkpoints = Checkpoints(asked.checkpoints, schema)
     table = ExampleTable(asked.lake, schema)
     source = checkpoints.named(rank.source)
-    done = upscale(schema, source, rank.target, table, checkpoints.root)
+    if rank.through and asked.operator == PROBE:
+        days = table.days(source.trained_through + datetime.timedelta(days=1), rank.through)
+        done = upscale_probed(schema, source, rank.target, table, checkpoints, days=days)
+    else:
+        operator = Operator(asked.operator)
+        done = upscale(schema, source, rank.target, table, checkpoints.root, operator=operator)
     agreed(lambda: note_learnt(table, checkpoints.named(done["name"])))
     return done
 

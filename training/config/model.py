@@ -212,6 +212,8 @@ class ModelConfig:
     groups: tuple[EmbeddingGroup, ...] = ()
     embedding_std: float = 0.05
     dropout: float = 0.0
+    has_first_order: bool = False
+    """Whether a linear term of embeddings and numbers is added to the logit; it does not grow."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that make no model, and features that are named twice."""

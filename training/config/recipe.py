@@ -96,8 +96,13 @@ class TrainingConfig:
     warm_up_share: float = 0.1
     """Share of a run's steps over which the learning rates rise, as in the paper; in a benchmark of
     the first epoch's."""
+    decay_share: float = 0.0
+    """Share of a run's steps, its last, over which the learning rates of tables and dense part fall
+    in a straight line to zero; from the warm-up to there they stay. With the warm-up's at most 1;
+    0: a cold run's fall from the start."""
     final_learning_rate_share: float = 0.1
-    """Where the falling learning rates of a cold run end, as a share; warm runs stay there."""
+    """Where the falling learning rates of a cold run end without ``decay_share``; warm runs have
+    this share of them."""
     clip_norm: float = 0.0
     """Largest norm of a step's gradient of all that Adam trains, averaged over ranks; a longer one
     is scaled down; 0: off. Tables under row-wise Adagrad are not covered: they step inside the
@@ -120,10 +125,15 @@ class TrainingConfig:
         """Refuse what cannot train."""
         for name in ("batch_size", "cold_epochs", "warm_epochs", "shuffle_rows"):
             check_positive(name, getattr(self, name))
-        shares = ("warm_up_share", "final_learning_rate_share", "average_decay", "table_decay")
-        for name in shares:
+        shares = ("warm_up_share", "decay_share", "final_learning_rate_share")
+        for name in (*shares, "average_decay", "table_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; from 0 to 1")
+        if self.warm_up_share + self.decay_share > 1:
+            left = 1 - self.warm_up_share
+            raise ValueError(
+                f"decay_share: {self.decay_share}; at most {left:g}, what warm_up_share leaves"
+            )
         is_half = self.table_dtype is TableDtype.FLOAT16
         if is_half and self.table_optimizer is TableOptimizer.ADAM:
             raise ValueError("table_dtype: float16; float32 where Adam trains the tables")
@@ -162,9 +172,11 @@ class Recipe:
         """Sixteen hexadecimal digits of the model's shape: equal for checkpoints that fit.
 
         Growth groups and norms are left out: how a model came to its shape is the checkpoint's to
-        know.
+        know. So is a linear term that is not there, of which earlier checkpoints do not know.
         """
         model = dataclasses.asdict(self.model)
+        if not self.model.has_first_order:
+            del model["has_first_order"]
         for layer in model["interaction"].get("layers", ()):
             del layer["norm_groups"], layer["is_normalised"]
         content = json.dumps(model, sort_keys=True)

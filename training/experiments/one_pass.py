@@ -58,19 +58,31 @@ class OnePass:
             self.table, self.days, batch_size=self.batch_size, shuffle_rows=_SHUFFLE_ROWS
         )
 
-    def batches(self, seed: int) -> Iterator[Batch]:
-        """The pass, shuffled within buffers."""
+    def batches(self, seed: int, *, skip: int = 0) -> Iterator[Batch]:
+        """The pass, shuffled within buffers, from a batch on."""
         return batches(
-            self.table, self.days, batch_size=self.batch_size, shuffle_rows=_SHUFFLE_ROWS, seed=seed
+            *(self.table, self.days),
+            batch_size=self.batch_size,
+            shuffle_rows=_SHUFFLE_ROWS,
+            seed=seed,
+            skip=skip,
         )
 
-    def recipe(self, recipe: Recipe, *, rate: float, seed: int) -> Recipe:
-        """A recipe with the learning rate and the seed of one run."""
+    def recipe(
+        self, recipe: Recipe, *, rate: float, seed: int, tables: float | None = None
+    ) -> Recipe:
+        """A recipe with the learning rates and the seed of one run; None: the recipe's own."""
+        if tables is None:
+            tables = recipe.training.sparse_learning_rate
         return dataclasses.replace(
             recipe,
             model=dataclasses.replace(recipe.model, dropout=0.0),
             training=dataclasses.replace(
-                recipe.training, batch_size=self.batch_size, dense_learning_rate=rate, seed=seed
+                recipe.training,
+                batch_size=self.batch_size,
+                dense_learning_rate=rate,
+                sparse_learning_rate=tables,
+                seed=seed,
             ),
         )
 

@@ -6,7 +6,7 @@ import re
 from typing import Literal
 
 from features.datasets.catalog import known
-from features.options import OfDataset, OfDay, count, folder, from_flags, option
+from features.options import OfDataset, OfDay, count, folder, from_flags, option, whole
 from features.places import Place
 from training.config.model import MODELS
 from training.distributed.accelerators import ACCELERATORS, Accelerator
@@ -168,8 +168,9 @@ class PlanRequest(ChangesRecipe, OfRecipe):
 class GrowthRequest(OfRecipe, ReadsLake):
     """Compare growing a ranker with training the large one from scratch.
 
-    Loss against training FLOPs over one pass of the lake's days, for the small, the large and the
-    small one grown at several moments; `make bench-growth` runs it on two data sets.
+    Loss against training FLOPs over one pass of the lake's days, each budget with its own decay,
+    for the small, the large, and the small one grown halfway; and how many days until the grown one
+    is better than the un-grown. `make bench-growth` runs it for width and for depth.
     """
 
     target: str = option(
@@ -177,13 +178,20 @@ class GrowthRequest(OfRecipe, ReadsLake):
         flag="--to",
         parse=recipe_name,
         metavar="RECIPE",
-        default="wukong-small-x3",
+        default="wukong-small-w2",
     )
+    operator: Literal["exact", "fresh-head"] = option("how to grow", default="exact")
     batch_size: int = option("of every run", parse=count, default=512)
     seeds: int = option("runs of each", parse=count, default=3)
     share: float = option(
-        "of the log, what the large ranker sees from scratch; its compute is everyone's",
-        default=1.0,
+        "of the log, what the large ranker sees from scratch; a grown one of the same compute sees "
+        "up to half as much again",
+        default=0.65,
+    )
+    trials: int = option(
+        "rates of tables, and of the dense part, to try at most for each size; 0: no search",
+        parse=whole,
+        default=6,
     )
 
 

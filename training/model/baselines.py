@@ -25,7 +25,7 @@ from training.config.model import (
     MaskNetConfig,
     XDeepFMConfig,
 )
-from training.model.layers import mlp
+from training.model.layers import OUTPUT_SHARE, mlp, shrink_, to_logit
 
 _SMALLEST_MAGNITUDE = 1e-5
 """Below it a logarithm says more about rounding than about the embedding."""
@@ -44,6 +44,7 @@ class DLRM(nn.Module):
         self.interaction = DotInteraction(num_sparse_features=num_in - 1)
         width = dim + num_in * (num_in - 1) // 2
         self.over_arch = OverArch(width, [*config.over_arch, 1])
+        shrink_(self.over_arch.model[-1])
 
     def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
@@ -62,7 +63,7 @@ class DCNv2(nn.Module):
             if config.rank
             else CrossNet(width, config.num_cross)
         )
-        self.mlp = mlp((width, *config.mlp, 1), dropout=dropout)
+        self.mlp = to_logit((width, *config.mlp), dropout=dropout)
 
     def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
@@ -99,8 +100,8 @@ class AutoInt(nn.Module):
         dims = [dim, *[config.attention_dim] * config.num_attention]
         pairs = itertools.pairwise(dims)
         self.attention = nn.Sequential(*(_SelfAttention(*pair, config.num_heads) for pair in pairs))
-        self.out = mlp((num_in * config.attention_dim, 1))
-        self.mlp = mlp((num_in * dim, *config.mlp, 1), dropout=dropout)
+        self.out = to_logit((num_in * config.attention_dim,))
+        self.mlp = to_logit((num_in * dim, *config.mlp), dropout=dropout)
 
     def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
@@ -137,9 +138,9 @@ class FinalMLP(nn.Module):
         self.first, self.second = stream(config.first), stream(config.second)
         self.num_heads = config.num_heads
         parts = config.first[-1] // config.num_heads, config.second[-1] // config.num_heads
-        self.linear_first = mlp((config.first[-1], 1))
-        self.linear_second = mlp((config.second[-1], 1))
-        scale = (parts[0] * parts[1]) ** -0.5
+        self.linear_first = to_logit((config.first[-1],))
+        self.linear_second = to_logit((config.second[-1],))
+        scale = OUTPUT_SHARE * (parts[0] * parts[1]) ** -0.5
         self.bilinear = nn.Parameter(torch.randn(config.num_heads, *parts) * scale)
 
     def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
@@ -181,7 +182,7 @@ class MaskNet(nn.Module):
         sizes = [width, *[later] * (config.num_blocks - 1)]
         self.blocks = nn.ModuleList(_MaskBlock(width, size, config) for size in sizes)
         out = config.block_dim * (config.num_blocks if config.is_parallel else 1)
-        self.mlp = mlp((out, *config.mlp, 1), dropout=dropout)
+        self.mlp = to_logit((out, *config.mlp), dropout=dropout)
 
     def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
@@ -204,9 +205,9 @@ class XDeepFM(nn.Module):
             nn.Linear(before * num_in, after)
             for before, after in zip(maps, config.cin, strict=False)
         )
-        self.out = mlp((sum(config.cin), 1))
-        self.mlp = mlp((num_in * dim, *config.mlp, 1), dropout=dropout)
-        self.linear = mlp((num_in * dim, 1))
+        self.out = to_logit((sum(config.cin),))
+        self.mlp = to_logit((num_in * dim, *config.mlp), dropout=dropout)
+        self.linear = to_logit((num_in * dim,))
 
     def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
@@ -229,8 +230,8 @@ class AFN(nn.Module):
         self.powers = nn.Linear(num_in, config.num_log_neurons)
         self.power_norm = nn.LayerNorm(config.num_log_neurons)
         width = config.num_log_neurons * dim
-        self.afn_mlp = mlp((width, *config.afn_mlp, 1), dropout=dropout)
-        self.mlp = mlp((num_in * dim, *config.mlp, 1), dropout=dropout)
+        self.afn_mlp = to_logit((width, *config.afn_mlp), dropout=dropout)
+        self.mlp = to_logit((num_in * dim, *config.mlp), dropout=dropout)
 
     def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""

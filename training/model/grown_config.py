@@ -1,51 +1,78 @@
 """What a Wukong can grow into: the configuration of the grown model, or the reason against it."""
 
 import dataclasses
+import enum
 
 from training.config.model import LayerConfig, ModelConfig, WukongConfig
 
+KEPT_NORM_EPS = 1e-8
+"""Largest eps with which a LayerNorm of normalised values hands them on as they are: each is off by
+at most eps over twice the variance that was divided out."""
+
+
+class Operator(enum.StrEnum):
+    """How a stack grows."""
+
+    EXACT = "exact"
+    """It computes what it computed before: new layers hand on their input."""
+    FRESH_HEAD = "fresh-head"
+    """For depth: new layers are copies of the layer below where the parent has two or more, else
+    random, and the head begins anew. What the parent's layers and tables know is kept, what it
+    computes is not; the stack is the target's, with all its norms."""
+
 
 class GrowthError(ValueError):
-    """A growth that cannot keep the function."""
+    """A growth that cannot be done, or that has failed."""
 
 
-def grown_model(source: ModelConfig, target: ModelConfig, *, num_tokens: int) -> ModelConfig:
+def grown_model(
+    source: ModelConfig,
+    target: ModelConfig,
+    *,
+    num_tokens: int,
+    operator: Operator = Operator.EXACT,
+) -> ModelConfig:
     """The target's configuration with the growth groups that it needs to contain the source.
 
     Args:
         source: Of the trained model.
         target: Of the same tables and tokens, its stack nowhere smaller.
         num_tokens: Embeddings that enter the stack.
+        operator: How it grows. What is not exact gets no groups where the source has none.
 
     Raises:
         GrowthError: Names what differs, or is smaller.
     """
     before, after = stack_of(source), stack_of(target)
-    for field in dataclasses.fields(ModelConfig):
-        if field.name in {"interaction", "dropout", "embedding_std"}:
-            continue
-        old, new = getattr(source, field.name), getattr(target, field.name)
-        if old != new:
-            raise GrowthError(f"{field.name}: {old} to {new}; the tables and tokens must be equal")
+    _check_tables(source, target)
     if len(after.layers) < len(before.layers):
         raise GrowthError(f"layers: {len(before.layers)} to {len(after.layers)}; cannot shrink")
     if before.layer_norm_eps != after.layer_norm_eps or before.zeroed != after.zeroed:
         raise GrowthError("layer_norm_eps, zeroed: must be equal")
-    _check_widths("head", before.head, after.head)
+    is_exact = operator is Operator.EXACT
+    if is_exact:
+        _check_widths("head", before.head, after.head)
+    elif len(after.layers) == len(before.layers):
+        raise GrowthError(
+            f"operator {operator}: layers {len(before.layers)} to {len(after.layers)}; at least "
+            "one more, for a new layer is what a fresh head is for"
+        )
     layers = list(after.layers)
     rows_before, rows_after = (num_tokens, 0), (num_tokens, 0)
     for number, old in enumerate(before.layers):
         new = layers[number]
         _check_layer(f"layer {number}", old, new)
+        groups = old.norm_groups
+        if is_exact or groups:
+            groups = _groups(number, old, new, rows_before, rows_after)
         layers[number] = dataclasses.replace(
-            new,
-            norm_groups=_groups(number, old, new, rows_before, rows_after),
-            is_normalised=old.is_normalised,
+            new, norm_groups=groups, is_normalised=old.is_normalised
         )
         rows_before, rows_after = (old.num_fm, old.num_linear), (new.num_fm, new.num_linear)
-    # The norm is the last layer's, however many are new.
-    for number in range(len(before.layers) - 1, len(layers) - 1):
-        layers[number] = dataclasses.replace(layers[number], is_normalised=False)
+    if is_exact and after.layer_norm_eps > KEPT_NORM_EPS:
+        # The norm is the last layer's, however many are new.
+        for number in range(len(before.layers) - 1, len(layers) - 1):
+            layers[number] = dataclasses.replace(layers[number], is_normalised=False)
     stack = dataclasses.replace(after, layers=tuple(layers))
     return dataclasses.replace(target, interaction=stack)
 
@@ -84,6 +111,15 @@ def stack_of(config: ModelConfig) -> WukongConfig:
     if not isinstance(config.interaction, WukongConfig):
         raise GrowthError(f"interaction: {config.interaction.kind}; only wukong grows")
     return config.interaction
+
+
+def _check_tables(source: ModelConfig, target: ModelConfig) -> None:
+    for field in dataclasses.fields(ModelConfig):
+        if field.name in {"interaction", "dropout", "embedding_std"}:
+            continue
+        old, new = getattr(source, field.name), getattr(target, field.name)
+        if old != new:
+            raise GrowthError(f"{field.name}: {old} to {new}; the tables and tokens must be equal")
 
 
 def _check_layer(where: str, old: LayerConfig, new: LayerConfig) -> None:

@@ -16,7 +16,6 @@ from torchrec.modules.embedding_configs import DataType, EmbeddingBagConfig, Poo
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
-from features.schema import Kind
 from training.config.model import (
     AFNConfig,
     AutoIntConfig,
@@ -30,53 +29,8 @@ from training.config.model import (
 )
 from training.model.baselines import AFN, DLRM, AutoInt, DCNv2, FinalMLP, MaskNet, XDeepFM
 from training.model.inputs import Inputs
-from training.model.layers import PretrainedTables, mlp
+from training.model.layers import DenseNormaliser, FirstOrder, PretrainedTables, mlp
 from training.model.wukong import Wukong
-
-
-class DenseNormaliser(nn.Module):
-    """log(1 + x) of long-tailed numbers and log odds of rates, then (x - mean) / deviation.
-
-    Missing numbers, which are NaN, become 0, the mean. Infinite ones stay infinite: where examples
-    are encoded they are refused, and no score that is made of one can be taken for a good one.
-
-    Mean and deviation are buffers, measured once on the first training days and kept from then on:
-    to move them later would change what the weights behind them mean.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-    is_log: Tensor
-    is_rate: Tensor
-
-    def __init__(self, kinds: tuple[Kind, ...]) -> None:
-        super().__init__()
-        size = len(kinds)
-        is_log = torch.tensor([kind in {Kind.COUNT, Kind.AGE} for kind in kinds])
-        is_rate = torch.tensor([kind is Kind.RATE for kind in kinds])
-        self.register_buffer("is_log", is_log, persistent=False)
-        self.register_buffer("is_rate", is_rate, persistent=False)
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("deviation", torch.ones(size))
-
-    def forward(self, dense: Float[Tensor, "B inputs"]) -> Float[Tensor, "B inputs"]:
-        """(B, inputs) raw to (B, inputs) normalised."""
-        scaled = (self._scaled(dense) - self.mean) / self.deviation
-        return torch.nan_to_num(scaled, nan=0.0, posinf=math.inf, neginf=-math.inf)
-
-    @torch.no_grad()
-    def fit(self, dense: Float[Tensor, "rows inputs"]) -> None:
-        """Measure mean and deviation on (rows, inputs) raw numbers."""
-        scaled = self._scaled(dense.double())
-        mean = torch.nan_to_num(scaled.nanmean(dim=0), nan=0.0)
-        deviation = torch.nan_to_num((scaled - mean).square().nanmean(dim=0), nan=0.0).sqrt()
-        self.mean.copy_(mean)
-        # A constant input, such as an indicator that was never set, is passed on unscaled.
-        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
-
-    def _scaled(self, dense: Tensor) -> Tensor:
-        logs = torch.where(self.is_log, torch.log1p(dense.clamp(min=0)), dense)
-        return torch.where(self.is_rate, torch.logit(dense, eps=1e-6), logs)
 
 
 class TokenArch(nn.Module):
@@ -149,6 +103,13 @@ class InteractionArch(nn.Module):
             config.interaction,
             dropout=config.dropout,
         )
+        # Outside the net, whose sizes may grow.
+        self.first_order: FirstOrder | None = None
+        if config.has_first_order:
+            dense_tokens = config.num_dense_tokens if inputs.dense else 0
+            self.num_embeddings = self.tokens.num_tokens - dense_tokens
+            sizes = (self.num_embeddings, config.embedding_dim, len(inputs.dense))
+            self.first_order = FirstOrder(*sizes)
 
     @torch.no_grad()
     def fit(self, dense: Float[Tensor, "rows inputs"], positive_rate: float | None) -> None:
@@ -175,7 +136,13 @@ class InteractionArch(nn.Module):
         pretrained: list[Float[Tensor, "B _"]],
     ) -> Float[Tensor, "B"]:
         """What ``TokenArch`` takes, to logits (B,)."""
-        return self.net(self.tokens(dense, pooled_BE, pretrained))
+        x_BND = self.tokens(dense, pooled_BE, pretrained)
+        logits_B = self.net(x_BND)
+        if self.first_order is None:
+            return logits_B
+        # The dense tokens are last; their numbers have weights of their own.
+        numbers = dense if self.tokens.bottom is None else self.tokens.normaliser(dense)
+        return logits_B + self.first_order(x_BND[:, : self.num_embeddings], numbers)
 
 
 _NETS: dict[type, type[nn.Module]] = {

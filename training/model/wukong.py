@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from training.config.model import Ablation, LayerConfig, WukongConfig
-from training.model.layers import mix_tokens, mlp, token_mixer
+from training.model.layers import mix_tokens, mlp, to_logit, token_mixer
 from training.model.wukong_fused import FusedLayer, Sizes
 
 
@@ -258,7 +258,7 @@ class Wukong(nn.Module):
             )
             num_in = layer.num_fm + layer.num_linear
         self.layers = nn.Sequential(*layers)
-        self.head = mlp((num_in * dim, *config.head, 1), dropout=dropout)
+        self.head = to_logit((num_in * dim, *config.head), dropout=dropout)
 
     def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""

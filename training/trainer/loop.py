@@ -7,6 +7,7 @@ stream. Lookups wait for the step before them, so the weights are the same to th
 """
 
 import contextlib
+import dataclasses
 import datetime
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,13 +20,16 @@ from torch import Tensor
 from torchrec.distributed.train_pipeline.train_pipelines import TrainPipelineSparseDist
 from tqdm import tqdm
 
-from training.config.recipe import Pipeline, TrainingConfig
+from training.config.recipe import Pipeline
 from training.data.batch import Batch
 from training.data.batches import batches, made_ahead, num_batches
 from training.data.dataset import ExampleTable
 from training.distributed.divergence import DivergedError, Watch
+from training.model.grown_config import GrowthError
+from training.trainer.grown import NewLayers
 from training.trainer.in_run_checkpoint import Position, Progress
 from training.trainer.run_record import RunRecord
+from training.trainer.schedule import learning_rate_share
 from training.trainer.session import Session, Step
 
 
@@ -154,6 +158,8 @@ def fit(
     *,
     epochs: int,
     is_warm: bool,
+    has_history: bool = False,
+    new_layers: NewLayers | None = None,
     progress: Progress | None = None,
     id_log: Path | None = None,
 ) -> list[dict[str, float]]:
@@ -164,20 +170,30 @@ def fit(
         table: The examples.
         days: Which of them.
         epochs: Passes over them.
-        is_warm: Whether the ranker comes from an earlier run.
+        is_warm: Whether the learning rates are those of a day's step from an earlier run.
+        has_history: Whether Adam has moments already, so that other rates need no warm-up.
+        new_layers: Looks at layers that are new.
         progress: Where a killed run is found again.
         id_log: Folder for the ids of the examples of every step, a file a rank; for drills.
 
     Raises:
         DivergedError: A loss, a gradient or what was to be saved is no finite number; on all ranks,
             when the last save is whole.
+        GrowthError: Half of a new layer is dead.
     """
     config = session.config
     start = progress.restore(session) if progress else Position()
     sizes = {"batch_size": config.batch_size, "shuffle_rows": config.shuffle_rows}
     total = epochs * num_batches(table, days, **sizes)
-    schedule = functools.partial(learning_rate_share, config, total_steps=total, is_warm=is_warm)
+    rates = dataclasses.replace(config, warm_up_share=0.0) if has_history else config
+    schedule = functools.partial(learning_rate_share, rates, total_steps=total, is_warm=is_warm)
     record = RunRecord(session, start, total_steps=total, progress=progress, id_log=id_log)
+
+    def after_step(step_number: int, step: Step) -> dict[str, float] | None:
+        if new_layers:
+            new_layers.after_step(step_number, total)
+        return record.after_step(step_number, step)
+
     done, skip = start.step, start.batch
     try:
         for epoch in range(start.epoch, epochs):
@@ -194,33 +210,16 @@ def fit(
             done = take_steps(
                 *(session, stream),
                 schedule=schedule,
-                after_step=record.after_step,
+                after_step=after_step,
                 done=done,
                 seed=config.seed,
                 total=total,
             )
             skip = 0
-    except DivergedError:
+    except (DivergedError, GrowthError):
         if progress:
             progress.wait()
         raise
     if progress:
         progress.wait()
     return record.curve
-
-
-def learning_rate_share(
-    config: TrainingConfig, step: int, total_steps: int, *, is_warm: bool
-) -> float:
-    """Learning rate of a step, as a share of the configured one.
-
-    A cold run rises over the warm-up, then falls in a straight line to
-    ``final_learning_rate_share``, and warm runs go on from there: Adam's moments are warm already,
-    and one day is no new schedule.
-    """
-    if is_warm:
-        return config.final_learning_rate_share
-    warm_up = round(config.warm_up_share * total_steps)
-    rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
-    fallen = (1 - config.final_learning_rate_share) * min(1.0, step / max(1, total_steps))
-    return rising * (1 - fallen)

@@ -25,7 +25,8 @@ from training.checkpoint.tensors import (
     training_state,
 )
 from training.config.model import ModelConfig, WukongConfig
-from training.model.grow import Kind, State, grow, rewind_adam_step
+from training.model.adam_clock import rewind_adam_step
+from training.model.grow import Kind, State, grow
 from training.model.grown_config import GrowthError
 from training.model.ranker import token_names
 from training.trainer.session import Session
@@ -34,6 +35,7 @@ _MOMENTS = (Kind.FIRST_MOMENTS, Kind.SECOND_MOMENTS)
 _INTERACTION, _NET = "interaction.", "net."
 _BOTTOM = "tokens.bottom.0.weight"
 _NORMALISER = ("tokens.normaliser.mean", "tokens.normaliser.deviation")
+_LINEAR, _LINEAR_DENSE = "first_order.embeddings.weight", "first_order.dense.weight"
 
 
 def load_adopted_state(
@@ -126,6 +128,7 @@ class _DensePart:
         before = token_names(adoption.before.inputs(), source)
         self.after = token_names(adoption.after.inputs(), target)
         self.positions = torch.tensor([self.after.index(name) for name in before])
+        self.dim = target.embedding_dim
         self.resized: set[str] = set()
         """Tensors that have old entries and new ones."""
         self.dense = (
@@ -156,16 +159,22 @@ class _DensePart:
         return outcomes
 
     def _inputs(self, saved: State, wanted: State, kind: Kind) -> dict[str, Tensor]:
-        """Statistics of the dense inputs, and the weights that read them."""
+        """Statistics of the dense inputs, and the weights that read inputs, by their columns."""
         was, now = self.dense
+        columns = dict.fromkeys((*_NORMALISER, _BOTTOM, _LINEAR_DENSE), (was, now))
+        if _LINEAR in saved:
+            # The dense tokens, which are last, have no column.
+            size, dim = saved[_LINEAR].shape[1], self.dim
+            first = self.positions[: size // dim] * dim
+            columns[_LINEAR] = (torch.arange(size), (first[:, None] + torch.arange(dim)).flatten())
         found = {}
-        for name in (*_NORMALISER, _BOTTOM):
+        for name, (before, after) in columns.items():
             if name not in saved or name not in wanted:
                 continue
             found[name] = wanted[name].clone()
-            if name == _BOTTOM:
+            if name not in _NORMALISER:
                 found[name].zero_()
-            found[name][..., now] = saved[name][..., was]
+            found[name][..., after] = saved[name][..., before]
         return found
 
     def _stack(

@@ -50,7 +50,8 @@ class RunRecord:
             with self._id_log.open("a") as log:
                 log.write(json.dumps({"step": done, "ids": ids}) + "\n")
         if done % LOG_EVERY_STEPS == 0 or done == self._total_steps:
-            figures = {"loss": float(step.loss), **self._metrics.compute()}
+            rate = self._session.optimizer.param_groups[0]["lr"]
+            figures = {"loss": float(step.loss), "learning_rate": rate, **self._metrics.compute()}
             self.curve.append({"step": done, **figures})
         if self._progress:
             # Batches that were read ahead have entered no weight and are not counted.

@@ -27,6 +27,7 @@ from training.distributed.divergence import clipped_norm, spoil_gradient
 from training.distributed.embedding_plan import Plan, fill_tables, plan, shard
 from training.distributed.planner_inputs import table_type
 from training.model.inputs import Inputs
+from training.model.layers import is_decayed
 from training.model.ranker import Ranker
 from training.trainer.first_rows import FirstRows
 
@@ -274,12 +275,14 @@ def _dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Op
 
     The decay of the dense part is decoupled (AdamW), the tables' is a term of the loss.
     """
+    dense = [(name, p) for name, p in model.named_parameters() if "interaction" in name]
     groups = [
         {
-            "params": [p for name, p in model.named_parameters() if "interaction" in name],
+            "params": [p for name, p in dense if is_decayed(name, p) == decays],
             "full_learning_rate": config.dense_learning_rate,
-            "weight_decay": config.dense_decay,
+            "weight_decay": config.dense_decay if decays else 0.0,
         }
+        for decays in (True, False)
     ]
     if config.table_optimizer is TableOptimizer.ADAM:
         groups.append(

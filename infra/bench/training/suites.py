@@ -15,7 +15,7 @@ from features.datasets.catalog import known
 from features.options import from_flags, option, parse
 from infra.bench.jobs import LAWS, LOGS, VAR, lake_of, prepare_examples, run_job, show
 
-MOVIELENS, FIELDS = "movielens-100k", "synthetic-fields"
+MOVIELENS = "movielens-100k"
 Figures = dict[str, Any]
 
 
@@ -165,47 +165,6 @@ def _mean(found: Figures, name: str) -> str:
     return f"{found[name]:.4f} ± {_T_OF_THREE * found['spreads'][name] / math.sqrt(3):.4f}"
 
 
-_GROWTH = {
-    FIELDS: ("--recipe=wukong-mini", "--to=wukong-mini-x2", "--batch-size=512", "--share=0.5"),
-    MOVIELENS: ("--to=wukong-small-x3", "--batch-size=256"),
-}
-"""By data set: what grows and to what, the batch, and how much of the log the large one sees."""
-
-
-def growth() -> Figures:
-    """``make bench-growth``: what growing a ranker saves, on generated data and on MovieLens.
-
-    Final losses by run, and at what share of the compute the loss from scratch was reached.
-    """
-    found: dict[str, Figures] = {}
-    for dataset, sizes in _GROWTH.items():
-        # In a long log a small ranker has seen enough before the large one has.
-        longer = ("--rows=2400000", "--days=24") if dataset == FIELDS else ()
-        lake = lake_of(dataset, LAWS / "growth", longer) if longer else lake_of(dataset)
-        flags = (f"--dataset={dataset}", f"--lake={lake}", "--seeds=3")
-        one = found[dataset] = run_job("training", "growth", *flags, *sizes)
-        best, ratios = one["best_log_loss"], one["compute_to_scratch_loss_by_moment"]
-        known = f"; the true probabilities' log loss is {best:.4f}" if best else ""
-        rows = []
-        for name, losses in one["final_log_loss"].items():
-            ratio = "never" if ratios.get(name) is None else f"{ratios[name]:.2f}"
-            flops, shown = f"{one['training_flops'][name]:.3g}", "" if name == "large" else ratio
-            rows.append((name, flops, " ".join(f"{x:.4f}" for x in losses), shown))
-        show(
-            f"{dataset}, {one['steps']:,} steps{known}",
-            (
-                "run",
-                "training FLOPs",
-                "log loss on the last days, by seed",
-                "compute to scratch's loss",
-            ),
-            rows,
-        )
-    (LAWS / "growth.json").write_text(json.dumps(found))
-    keys = ("max_logit_difference", "compute_to_scratch_loss")
-    return {name: {key: values[key] for key in keys} for name, values in found.items()}
-
-
 def export() -> Figures:
     """``make bench-export``: what a request's scores cost, and what quantised tables cost in NE."""
     folder = LAWS / "export"
@@ -246,7 +205,7 @@ def _names(text: str) -> tuple[str, ...]:
 class SuiteRequest:
     """Run one bench of training."""
 
-    suite: Literal["speed", "quality", "models", "growth", "export"] = option("which")
+    suite: Literal["speed", "quality", "models", "export"] = option("which")
     datasets: tuple[str, ...] = option(
         "of quality: only these, separated by commas", metavar="NAMES", parse=_names, default=()
     )
@@ -257,7 +216,7 @@ def run(request: SuiteRequest) -> Figures:
     if request.suite == "quality":
         return quality(request.datasets)
     suites: dict[str, Callable[[], Figures]] = {
-        one.__name__: one for one in (speed, models, growth, export)
+        one.__name__: one for one in (speed, models, export)
     }
     return suites[request.suite]()
 

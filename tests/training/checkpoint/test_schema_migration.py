@@ -14,6 +14,7 @@ from training.config.recipe import DenseParallelism, TableOptimizer
 from training.data.batches import batches
 from training.distributed.process_group import process_group
 from training.model.inputs import inputs_of
+from training.model.ranker import token_names
 from training.recipes import recipe_of
 from training.trainer.first_rows import first_rows
 from training.trainer.migrate_state import load_adopted_state
@@ -152,6 +153,26 @@ def test_any_ranker_learns_on_with_all_that_is_new(built, tmp_path, kind):
         if torch.equal(value, held[name]) and "normaliser" not in name
     ]
     assert still == []
+
+
+@pytest.mark.usefixtures("group")
+def test_weights_of_the_linear_term_follow_their_inputs(built, tmp_path):
+    """Those of new embeddings and numbers begin at zero."""
+    made = recipe()
+    made = dataclasses.replace(made, model=dataclasses.replace(made.model, has_first_order=True))
+    parent, child, _ = adopted(built, schema_before(), built.schema, made, tmp_path)
+    was, now = (one.model.module.interaction.first_order for one in (parent, child))
+    names, dim = [token_names(one.inputs, made.model) for one in (parent, child)], 8
+    old, new = (
+        dict(zip(of, term.embeddings.weight.view(-1, dim), strict=False))
+        for of, term in zip(names, (was, now), strict=True)
+    )
+    assert {*old} < {*new}
+    assert all(torch.equal(new[name], old.get(name, torch.zeros(dim))) for name in new)
+    assert all(old[name].any() for name in old)
+    kept = was.dense.weight.shape[1]
+    assert now.dense.weight.count_nonzero() == was.dense.weight.count_nonzero() > 0
+    assert now.dense.weight.shape[1] > kept
 
 
 @pytest.mark.usefixtures("group")

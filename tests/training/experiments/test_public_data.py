@@ -13,6 +13,7 @@ from training.__main__ import main
 from training.config.recipe import Pipeline
 from training.data.batch import make_batch
 from training.distributed.process_group import process_group
+from training.experiments.public_data import protocol
 from training.experiments.public_data import search as settings_search
 from training.experiments.public_data.data import BenchmarkData, InMemory, Split, split_of
 from training.experiments.public_data.frappe_stand_in import (
@@ -246,6 +247,26 @@ def test_the_averaged_weights_are_those_that_are_judged_and_kept():
     with process_group():
         averaged, last = run_seed(data, recipe, seed=1), run_seed(data, plain, seed=1)
     assert averaged.test.log_loss != last.test.log_loss
+
+
+def test_a_schedule_that_decays_runs_to_its_end_whatever_the_validation_says(monkeypatch):
+    """No validation AUC cuts its rates or ends it, and they reach zero in its last step."""
+    rates, given = [], iter([0.7, 0.6, 0.5, 0.4])
+    begin = Session.begin_step
+
+    def noted(session, share):
+        rates.append(share)
+        begin(session, share)
+
+    monkeypatch.setattr(Session, "begin_step", noted)
+    monkeypatch.setattr(protocol, "auc", lambda *_: next(given))
+    recipe = small_recipe(cold_epochs=4, batch_size=128, warm_up_share=0.0, decay_share=0.25)
+    with process_group():
+        found = run_seed(problem(), recipe, seed=1)
+    steps = len(rates) // 4
+    assert found.epochs == 4
+    assert rates[: 3 * steps + 1] == [1.0] * (3 * steps + 1)
+    assert rates[3 * steps :] == pytest.approx([1 - n / steps for n in range(steps)])
 
 
 def test_reading_ahead_changes_no_figure():

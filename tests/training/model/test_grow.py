@@ -2,71 +2,25 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.growth.small_stacks import (
+    BASE,
+    DIM,
+    GROWN,
+    TOKENS,
+    difference,
+    grown,
+    layer,
+    model,
+    trained,
+)
 
-from training.config.model import LayerConfig, ModelConfig, WukongConfig
-from training.model.grow import Kind, grow, rewind_adam_step
-from training.model.grown_config import GrowthError, changes, grown_model, with_tokens
+from training.model.grow import Kind, grow
+from training.model.grown_config import GrowthError, changes, with_tokens
 from training.model.wukong import Wukong
-
-TOKENS, DIM = 5, 4
-
-
-def model(*layers: LayerConfig, head=(6,), dim=DIM) -> ModelConfig:
-    stack = WukongConfig(layers=layers, head=head)
-    return ModelConfig(embedding_dim=dim, interaction=stack, bottom_mlp=())
-
-
-def layer(*, num_fm=3, num_linear=2, rank=2, mlp=(5,), attention=()) -> LayerConfig:
-    return LayerConfig(
-        num_fm=num_fm, num_linear=num_linear, rank=rank, mlp=mlp, attention=attention
-    )
-
-
-def trained(config: ModelConfig, dropout=0.0) -> Wukong:
-    """A stack all of whose weights have moved away from their initialisation."""
-    torch.manual_seed(1)
-    net = Wukong(TOKENS, DIM, config.interaction, dropout=dropout).double()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.2)
-    return net
-
-
-def grown(parent: Wukong, source: ModelConfig, target: ModelConfig) -> tuple[Wukong, ModelConfig]:
-    config = grown_model(source, target, num_tokens=TOKENS)
-    torch.manual_seed(2)
-    net = Wukong(TOKENS, DIM, config.interaction).double()
-    state = grow(parent.state_dict(), net.state_dict(), source, config, num_tokens=TOKENS)
-    net.load_state_dict(state)
-    return net, config
-
-
-def difference(parent: Wukong, net: Wukong) -> float:
-    x = torch.randn(7, TOKENS, DIM, dtype=torch.float64)
-    return float((parent(x) - net(x)).abs().max().detach())
-
-
-BASE = (layer(), layer())
-GROWN = {
-    "n_F": (layer(num_fm=4), layer(num_fm=4)),
-    "n_F of the last layer": (layer(), layer(num_fm=4)),
-    "n_L": (layer(num_linear=4), layer(num_linear=4)),
-    "k": (layer(rank=4), layer(rank=3)),
-    "MLP width": (layer(mlp=(9,)), layer(mlp=(7,))),
-    "MLP depth": (layer(mlp=(5, 6)), layer(mlp=(5, 5, 8))),
-    "l": (*BASE, layer()),
-    "l twice, of other sizes": (*BASE, layer(mlp=(4, 4)), layer(num_fm=4, num_linear=3)),
-    "all": (
-        layer(num_fm=5, num_linear=4, rank=4, mlp=(8, 9)),
-        layer(num_fm=5, num_linear=4, rank=3, mlp=(7, 7)),
-        layer(num_fm=5, num_linear=4, rank=4),
-    ),
-}
 
 
 @pytest.mark.parametrize("attention", [(), (2,), (3, 6)])
@@ -140,8 +94,8 @@ def test_every_new_weight_has_moved_after_three_steps():
         net(torch.randn(64, TOKENS, DIM, dtype=torch.float64)).square().mean().backward()
         optimizer.step()
     for name, value in net.named_parameters():
-        # A unit whose ReLU is shut for every row rests.
-        assert (value != before[name]).double().mean() > 0.7, name
+        # A pair whose ReLU is shut for every row rests.
+        assert (value != before[name]).double().mean() > 0.5, name
 
 
 def moments_of(kind):
@@ -170,45 +124,6 @@ def test_new_second_moments_are_zero_too():
     mixers = found["layers.0.linear_compression"]
     assert mixers.unique().tolist() == [0, held["layers.0.linear_compression"][0, 0]]
     assert not found["layers.2.linear_compression"].any(), "a new layer has no history at all"
-
-
-def test_a_rewound_adam_steps_old_entries_as_before_and_new_ones_by_no_more_than_its_rate():
-    """Against torch's own Adam; without it a new entry's step would be three times the rate."""
-    old, new = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
-    adam = torch.optim.AdamW([old], lr=0.1, weight_decay=0.0)
-    for step in range(200):
-        old.grad = torch.tensor([1.0 + 0.5 * (step % 2)])
-        adam.step()
-    state = adam.state[old]
-    kept = (state["exp_avg"], state["exp_avg_sq"], state["step"])
-    corrected = [
-        moment / (1 - beta ** float(kept[2]))
-        for moment, beta in zip(kept[:2], (0.9, 0.999), strict=True)
-    ]
-
-    first, second, step = rewind_adam_step(*kept, (0.9, 0.999))
-
-    assert step == 1
-    for moment, beta, expected in zip((first, second), (0.9, 0.999), corrected, strict=True):
-        torch.testing.assert_close(moment / (1 - beta), expected)
-    grown = torch.optim.AdamW([new], lr=0.1, weight_decay=0.0)
-    zero = torch.zeros(1)
-    grown.state[new] = dict(
-        zip(("exp_avg", "exp_avg_sq", "step"), (zero, zero.clone(), step), strict=True)
-    )
-    places = [float(new.detach())]
-    for _ in range(50):
-        new.grad = torch.tensor([1e-3])
-        grown.step()
-        places.append(float(new.detach()))
-    steps = np.abs(np.diff(places))
-    assert steps.max() <= 0.1 * 1.1
-    assert steps[5:].min() > 0.1 * 0.5
-
-
-def test_a_tensor_without_history_is_not_rewound():
-    nothing = (torch.zeros(2), torch.zeros(2), torch.zeros(()))
-    assert all(map(torch.equal, rewind_adam_step(*nothing, (0.9, 0.999)), nothing))
 
 
 @pytest.mark.parametrize(

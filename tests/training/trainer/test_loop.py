@@ -87,7 +87,8 @@ def test_schedule_callback_and_rule_know_the_steps_that_are_done(built, group, s
         return 0.5 if done < 12 else 0.25
 
     def after_step(done, step):
-        rates.append((done, session.optimizer.param_groups[0]["lr"]))
+        optimizers = (session.optimizer, session.model.fused_optimizer)
+        rates.append((done, *(one.param_groups[0]["lr"] for one in optimizers)))
         rows.append(len(step.logits) == len(step.batch.label) and step.loss.isfinite())
 
     done = take_steps(
@@ -98,10 +99,11 @@ def test_schedule_callback_and_rule_know_the_steps_that_are_done(built, group, s
         until=lambda done: done == 13,
         done=10,
     )
-    full = session.config.dense_learning_rate
+    full = [session.config.dense_learning_rate, session.config.sparse_learning_rate]
+    half, quarter = ([one * share for one in full] for share in (0.5, 0.25))
     assert (done, session.steps) == (13, 3)
     assert asked == [10, 11, 12]
-    assert rates == [(11, full / 2), (12, full / 2), (13, full / 4)]
+    assert rates == [(11, *half), (12, *half), (13, *quarter)]
     assert all(rows)
     # The model has its own forward again.
     assert session.predict(ExampleTable(built.lake, built.schema).read(built.days[:1]).inputs).any()

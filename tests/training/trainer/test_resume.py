@@ -37,7 +37,10 @@ def group():
 def session_of(built, seed=0) -> Session:
     recipe = recipe_of("wukong-tiny")
     model = dataclasses.replace(recipe.model, dropout=0.3)
-    training = dataclasses.replace(recipe.training, seed=seed, shuffle_rows=700)
+    # Every phase of the schedule is in the runs below: where they resume must not change it.
+    training = dataclasses.replace(
+        recipe.training, seed=seed, shuffle_rows=700, warm_up_share=0.2, decay_share=0.5
+    )
     recipe = dataclasses.replace(recipe, model=model, training=training)
     return Session(inputs_of(built.schema), recipe, FirstRows(torch.zeros(1, dense_inputs(built))))
 

@@ -40,6 +40,7 @@ class Family:
     decision: dict
     members: list[dict]
     page: str
+    curves: dict[str, list[dict]]
     next_day: dict
     refused: dict
     parent_before: dict[str, bytes]
@@ -88,8 +89,13 @@ def family(built, tmp_path_factory) -> Family:
     members = inside("family", "--dataset=synthetic", *where.values())["members"]
     next_day = run_command(*train, f"--date={last + datetime.timedelta(days=1)}")
     page = (root / "reports" / decision["report"]).read_text()
+    curves = {
+        role: json.loads((root / "reports" / one["report"]).with_name("curve.json").read_text())
+        for role, one in {**trained, "next day": next_day}.items()
+    }
     return Family(
-        parent, grown, upscaled, trained, decision, members, page, next_day, refused, before
+        *(parent, grown, upscaled, trained, decision, members, page, curves),
+        *(next_day, refused, before),
     )
 
 
@@ -165,6 +171,29 @@ def test_moments_come_along(family):
     assert (state[f"{name}.exp_avg"] == 0).any(), "those of new weights are zero"
     new = "interaction.net.layers.2.linear_compression"
     assert state[f"{new}.step"] == 0
+
+
+def test_a_tensor_without_new_entries_keeps_its_moments_and_its_count_of_steps(family):
+    parent, grown = (
+        _load_state_dict_from_keys(checkpoint_id=checkpoint.tensors)["dense_optimizer"]
+        for checkpoint in (family.parent, family.grown)
+    )
+    name = "interaction.tokens.bottom.0.weight"
+    assert parent[f"{name}.step"] > 1
+    for part in ("step", "exp_avg", "exp_avg_sq"):
+        assert torch.equal(parent[f"{name}.{part}"], grown[f"{name}.{part}"]), part
+    # The last of the head's biases is one number, which the larger head has as well.
+    assert grown["interaction.net.head.2.bias.step"] == parent[f"{name}.step"]
+    assert grown["interaction.net.head.0.bias.step"] == 1, "it has new entries"
+
+
+def test_both_sides_of_a_trial_train_at_the_full_rates_and_later_days_at_a_warm_runs(family):
+    rates = {role: [one["learning_rate"] for one in c] for role, c in family.curves.items()}
+    for role in ("grown", "control"):
+        # The curve's first point is the twentieth step, on the way from all of the rate to a tenth.
+        fallen = 0.9 * 19 / family.trained[role]["steps"]
+        assert rates[role][0] == pytest.approx(5e-3 * (1 - fallen)), role
+    assert rates["next day"][0] == pytest.approx(0.1 * 5e-3)
 
 
 def test_the_manifest_describes_the_growth_and_the_parent_stays_usable(family):

@@ -3,7 +3,9 @@
 Early stopping is the public leaderboard's: Adam for the dense part and row-wise Adagrad for the
 tables, L2 on the embeddings, the learning rates cut by ten whenever the validation AUC has not
 risen for an epoch, the end after two such epochs, the weights of the best epoch kept (their moving
-average, where the recipe has one). With one epoch there is one pass and nothing to stop.
+average, where the recipe has one). With one epoch there is one pass and nothing to stop. A recipe
+with ``decay_share`` has its own schedule, over all of its epochs: nothing else cuts the rates or
+ends the training, and the best epoch is kept all the same.
 Validation decides everything; the test split is scored once, by the weights that were kept.
 """
 
@@ -21,6 +23,7 @@ from training.experiments.public_data.data import BenchmarkData, Split, Training
 from training.metrics import Metrics, auc, evaluate
 from training.trainer.first_rows import NORMALISER_ROWS, FirstRows
 from training.trainer.loop import take_steps
+from training.trainer.schedule import learning_rate_share
 from training.trainer.session import Session, WeightAverage
 
 REDUCTION = 0.1
@@ -85,6 +88,8 @@ def run_seed(
             if found > best_auc + 1e-6:
                 best_auc, best_state, since_best = found, session.snapshot(), 0
                 continue
+        if config.decay_share:
+            continue
         since_best += 1
         share *= REDUCTION
         if since_best >= patience:
@@ -126,10 +131,17 @@ def _train_epoch(
     config = session.config
     total = -(-rows.num_rows() // config.batch_size)
     warm_up = round(config.warm_up_share * total) if epoch == 1 else 0
+
+    def schedule(done: int) -> float:
+        if config.decay_share:
+            step, steps = (epoch - 1) * total + done, config.cold_epochs * total
+            return learning_rate_share(config, step, steps, is_warm=False)
+        return share * (min(1.0, (done + 1) / warm_up) if warm_up else 1.0)
+
     take_steps(
         session,
         shuffled_batches(rows, batch_size=config.batch_size, seed=config.seed * 1000 + epoch),
-        schedule=lambda done: share * (min(1.0, (done + 1) / warm_up) if warm_up else 1.0),
+        schedule=schedule,
         after_step=lambda *_: average.update() if average else None,
         total=total,
         label=f"{label} epoch {epoch}",

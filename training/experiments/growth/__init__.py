@@ -1,0 +1,1 @@
+"""What growing a ranker saves, against one from scratch, the small one, and the un-grown one."""

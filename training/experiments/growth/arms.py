@@ -1,0 +1,242 @@
+"""The rankers of a comparison in training: warm-up, stable, decay, on one pass over a log.
+
+A run goes along its stable phase. For each budget a copy of it decays, is judged at its end, and is
+put away, so that every budget has a decay of its own and one stable phase serves them all. What
+grows does so in the stable phase, at the same rates, without a warm-up. Saving, growing with its
+proof, and loading are the product's own.
+"""
+
+import dataclasses
+import datetime
+import itertools
+import logging
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from features.places import Place, place
+from training.checkpoint.catalog import Checkpoint, CheckpointManifest
+from training.checkpoint.tensors import load_training_state, save, training_state
+from training.config.recipe import Recipe, recipe_from_dict
+from training.data.dataset import ExampleTable
+from training.data.examples import Examples
+from training.evaluation.holdout import best_log_losses
+from training.experiments.growth.ratios import Point
+from training.experiments.one_pass import Days, OnePass
+from training.metrics import log_losses
+from training.model.flops import cost_of
+from training.model.grown_config import Operator
+from training.model.inputs import inputs_of
+from training.trainer.loop import take_steps
+from training.trainer.schedule import falling
+from training.trainer.session import Session
+from training.upscale.upscale import upscale
+
+logger = logging.getLogger(__name__)
+
+WARM_UP, DECAY = 0.03, 0.15
+"""Shares of a budget's steps."""
+JUDGED_ROWS = 40_000
+"""Rows that an evaluation scores, spread evenly over its days; all where there are fewer."""
+_MANIFEST_FIELDS = [field.name for field in dataclasses.fields(CheckpointManifest)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """Learning rates of a size."""
+
+    dense: float
+    tables: float
+
+
+@dataclasses.dataclass
+class Arm:
+    """What one ranker of one seed came to."""
+
+    points: list[Point] = dataclasses.field(default_factory=list)
+    days: list[float] = dataclasses.field(default_factory=list)
+    """Log loss after each day at the full rates, from the start or from when it grew."""
+    max_logit_difference: float = 0.0
+
+
+class Log:
+    """One pass over a log, and the rankers that make it.
+
+    Args:
+        table: The examples.
+        small: The ranker that grows.
+        large: What it grows to.
+        batch_size: Of every run.
+        operator: How it grows.
+    """
+
+    def __init__(
+        self,
+        table: ExampleTable,
+        small: Recipe,
+        large: Recipe,
+        *,
+        batch_size: int,
+        operator: Operator,
+    ) -> None:
+        self.table, self.operator = table, operator
+        self.inputs = inputs_of(table.schema)
+        days = Days.of(table.days(datetime.date.min, datetime.date.max))
+        self.one_pass = OnePass(table, days.train, batch_size)
+        self.recipes = {"small": small, "large": large}
+        self.flops = {
+            size: cost_of(self.inputs, recipe.model).training_flops * batch_size
+            for size, recipe in self.recipes.items()
+        }
+        """Of a step."""
+        self.num_steps = self.one_pass.num_steps()
+        self.day_steps = max(1, self.num_steps // len(days.train))
+        self.examples = {
+            part: _thinned(table.read(getattr(days, part))) for part in ("valid", "test")
+        }
+        self.rates: dict[str, Rates] = {}
+
+    def best_log_loss(self) -> float | None:
+        """Of the true probabilities on the rows that judge, where they are known."""
+        losses = best_log_losses(self.table.schema, self.examples["test"])
+        return None if losses is None else float(losses.mean())
+
+    def run(
+        self,
+        size: str,
+        ends: Sequence[int],
+        *,
+        seed: int,
+        grow_at: int | None = None,
+        part: str = "test",
+        has_days: bool = False,
+    ) -> Arm:
+        """Train one ranker to several budgets.
+
+        Args:
+            size: ``small`` or ``large``, at its start.
+            ends: Steps of the budgets, rising; a decay begins after that of the one before.
+            seed: Of weights and of the order of rows.
+            grow_at: Steps after which it grows, before any decay; None: it does not.
+            part: Days that judge.
+            has_days: Whether to judge it after each day too, up to the last budget's decay.
+        """
+        arm = Arm()
+        session = self._session(self._recipe(size, seed))
+        trunk = _Trunk(self, session, seed, arm, part, has_days, warm_up=round(WARM_UP * ends[0]))
+        if grow_at:
+            trunk.go_on(grow_at)
+            arm.days.clear()
+            trunk.session, arm.max_logit_difference = self._grown(trunk.session, seed)
+        for end in ends:
+            trunk.go_on(end - round(DECAY * end))
+            loss = trunk.decayed(end)
+            spent = self.flops[size] * (grow_at or end)
+            spent += self.flops["large"] * (end - grow_at) if grow_at else 0
+            arm.points.append(Point(end, float(spent), loss))
+            logger.info("%s, seed %d, %d steps: log loss %.5f", size, seed, end, loss)
+        trunk.close()
+        return arm
+
+    def judge(self, session: Session, part: str) -> float:
+        """The log loss on the days that judge."""
+        examples = self.examples[part]
+        return float(log_losses(session.predict(examples.inputs), examples.label).mean())
+
+    def _recipe(self, size: str, seed: int) -> Recipe:
+        rates = self.rates[size]
+        return self.one_pass.recipe(
+            self.recipes[size], rate=rates.dense, tables=rates.tables, seed=seed
+        )
+
+    def _session(self, recipe: Recipe) -> Session:
+        return self.one_pass.session(self.inputs, recipe)
+
+    def _grown(self, session: Session, seed: int) -> tuple[Session, float]:
+        """The large ranker with what the small one has learnt, and how far its logits moved."""
+        target = self._recipe("large", seed)
+        with tempfile.TemporaryDirectory() as folder:
+            source = saved(session, place(folder), self.table)
+            schema, root = self.table.schema, place(folder)
+            summary = upscale(schema, source, target, self.table, root, operator=self.operator)
+            grown = Checkpoint.at(place(summary["checkpoint"]))
+            model = recipe_from_dict(grown.manifest.recipe).model
+            larger = self._session(dataclasses.replace(target, model=model))
+            load_training_state(grown.tensors, larger.model, larger.optimizer)
+        return larger, float(summary["max_logit_difference"])
+
+
+class _Trunk:
+    """One run's stable phase, and the decays that branch off."""
+
+    def __init__(
+        self,
+        log: Log,
+        session: Session,
+        seed: int,
+        arm: Arm,
+        part: str,
+        has_days: bool,
+        *,
+        warm_up: int,
+    ) -> None:
+        self.log, self.session, self.seed, self.arm, self.part = log, session, seed, arm, part
+        self.has_days, self.warm_up = has_days, warm_up
+        self.done = 0
+        self._folder = tempfile.TemporaryDirectory()
+
+    def go_on(self, until: int) -> None:
+        """Take the stable phase to a step, with a stop after each day."""
+        every = self.log.day_steps if self.has_days else until
+        while self.done < until:
+            stop = min(until, self.done + every - self.done % every)
+            self._steps(stop, decay_to=None)
+            self.done = stop
+            if self.has_days and stop % every == 0:
+                self.arm.days.append(self.log.judge(self.session, self.part))
+
+    def decayed(self, end: int) -> float:
+        """The log loss after a decay to ``end``; the stable phase is as it was before."""
+        kept = saved(self.session, place(self._folder.name), self.log.table)
+        self._steps(end, decay_to=end)
+        loss = self.log.judge(self.session, self.part)
+        load_training_state(kept.tensors, self.session.model, self.session.optimizer)
+        return loss
+
+    def close(self) -> None:
+        """Remove what decays began from."""
+        self._folder.cleanup()
+
+    def _steps(self, stop: int, *, decay_to: int | None) -> None:
+        stream = self.log.one_pass.batches(self.seed, skip=self.done)
+
+        def share(step: int) -> float:
+            if decay_to is not None:
+                return falling(step, decay_to, decay=decay_to - self.done)
+            return min(1.0, (step + 1) / self.warm_up) if self.warm_up else 1.0
+
+        part = itertools.islice(stream, stop - self.done)
+        take_steps(self.session, part, schedule=share, done=self.done)
+
+
+def saved(session: Session, root: Place, table: ExampleTable) -> Checkpoint:
+    """A checkpoint of a session as it is."""
+    values: dict[str, Any] = dict.fromkeys(_MANIFEST_FIELDS, "")
+    days = table.days(datetime.date.min, datetime.date.max)
+    values |= {"recipe": session.recipe.to_dict(), "family": [], "run_day": "parent"}
+    values |= {"trained_through": str(days[0]), "steps": session.steps}
+    state = training_state(session.model, session.optimizer)
+    return save(root, state, CheckpointManifest(**values), "parent")
+
+
+def _thinned(examples: Examples) -> Examples:
+    """At most ``JUDGED_ROWS`` of the examples, evenly spread."""
+    indices = np.linspace(0, len(examples) - 1, min(len(examples), JUDGED_ROWS)).astype(np.int64)
+    return Examples(
+        examples.inputs.take(indices),
+        examples.label[indices],
+        examples.example_id[indices],
+        examples.table.take(indices),
+    )

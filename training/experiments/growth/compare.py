@@ -1,0 +1,145 @@
+"""All runs of a comparison: rates first, then the rankers of every seed, then what it comes to.
+
+From scratch the large ranker is trained to three budgets, up to the share of the log that is asked
+for. The small one grows after half of these steps, and goes on until its compute, with the
+parent's, is that of the large one; its first budget is the large one's examples. The small one
+alone has the same examples, and then as many as there are, up to the large one's compute.
+"""
+
+import dataclasses
+import logging
+import math
+from typing import Any
+
+import numpy as np
+
+from training.distributed.divergence import DivergedError
+from training.experiments.growth.arms import DECAY, Arm, Log, Rates
+from training.experiments.growth.ratios import Runs, days_to_better, interior, plain, ratios
+
+logger = logging.getLogger(__name__)
+
+GROW_AT = 0.5
+"""Share of the large ranker's steps."""
+SCRATCH_SHARES = (0.6, 0.8, 1.0)
+"""Budgets of the large ranker, as shares of its steps."""
+COMPUTE_SHARES = (0.7, 0.8, 0.9, 1.0)
+"""Budgets of the grown one after that of equal examples, as shares of the large one's compute."""
+SEARCH_SHARE = 0.4
+"""Of the steps, in the search for rates."""
+START = Rates(dense=3e-3, tables=0.25)
+"""Where the search begins; neighbours differ by ``FACTOR``."""
+FACTOR = 2.0
+MIN_STEPS = 40
+
+
+def compare(log: Log, *, share: float, seeds: int, trials: int) -> dict[str, Any]:
+    """All runs, and the three ratios with their intervals.
+
+    Args:
+        log: The rankers and their data.
+        share: Of the log's steps, what the large one sees from scratch.
+        seeds: Runs of each.
+        trials: Rates of tables, and of the dense part, to try at most for each size; 0: those that
+            the search would begin with.
+
+    Raises:
+        ValueError: The share gives too few steps.
+    """
+    steps = round(share * log.num_steps)
+    if not 0 < share <= 1 or steps < MIN_STEPS:
+        raise ValueError(
+            f"share: {share} of {log.num_steps} steps; above 0, at most 1, and {MIN_STEPS} steps"
+        )
+    for size in log.recipes:
+        log.rates[size] = _rates(log, size, round(SEARCH_SHARE * steps), trials)
+    arms = [_seed(log, steps, seed) for seed in range(1, seeds + 1)]
+    parent = float(log.flops["small"]) * round(GROW_AT * steps)
+    runs = [
+        Runs(
+            *(one["scratch"].points, one["grown"].points, parent),
+            *(one["scratch"].days, one["grown"].days, _control(log, one["small"], steps)),
+        )
+        for one in arms
+    ]
+    days = [days_to_better(one) for one in runs]
+    return {
+        "steps": steps,
+        "compute_ratio": log.flops["large"] / log.flops["small"],
+        "operator": log.operator,
+        "learning_rates": {size: dataclasses.asdict(rates) for size, rates in log.rates.items()},
+        "best_log_loss": log.best_log_loss(),
+        "max_logit_difference": max(one["grown"].max_logit_difference for one in arms),
+        **plain(ratios(runs)),
+        "days": [{"grown": grown, "replay": replay} for grown, replay in days],
+        "arms": {
+            name: _shown([one[name] for one in arms], steps * log.flops["large"])
+            for name in ("small", "scratch", "grown")
+        },
+        "log_loss_by_day": [
+            {name: one[name].days for name in ("scratch", "grown")}
+            | {"control": _control(log, one["small"], steps)}
+            for one in arms
+        ],
+    }
+
+
+def _seed(log: Log, steps: int, seed: int) -> dict[str, Arm]:
+    grow_at, ratio = round(GROW_AT * steps), log.flops["large"] / log.flops["small"]
+    scratch = [round(one * steps) for one in SCRATCH_SHARES]
+    # Where the compute of both parts is so much of the large one's.
+    grown = [round(one * steps + grow_at * (1 - 1 / ratio)) for one in COMPUTE_SHARES]
+    grown = rising([max(steps, math.ceil(grow_at / (1 - DECAY)) + 1), *grown], log.num_steps)
+    small = rising([steps, round(min(log.num_steps, steps * ratio))], log.num_steps)
+    return {
+        "scratch": log.run("large", scratch, seed=seed, has_days=True),
+        "grown": log.run("small", grown, seed=seed, grow_at=grow_at, has_days=True),
+        "small": log.run("small", small, seed=seed, has_days=True),
+    }
+
+
+def rising(ends: list[int], most: int) -> list[int]:
+    """Those ends within the log whose decay begins after that of the one before."""
+    kept: list[int] = []
+    for end in ends:
+        if end <= most and (
+            not kept or end - round(DECAY * end) > kept[-1] - round(DECAY * kept[-1])
+        ):
+            kept.append(end)
+    return kept
+
+
+def _control(log: Log, small: Arm, steps: int) -> list[float]:
+    """The small ranker's days after the moment at which the other one grew."""
+    return small.days[round(GROW_AT * steps) // log.day_steps :]
+
+
+def _rates(log: Log, size: str, steps: int, trials: int) -> Rates:
+    """The best rate of the tables, then of the dense part, each between two worse ones."""
+    chosen = START
+    for field in ("tables", "dense") if trials else ():
+        losses: dict[float, float] = {}
+        start = getattr(chosen, field)
+        while (rate := interior(losses, FACTOR, start=start, most=trials)) is not None:
+            log.rates[size] = dataclasses.replace(chosen, **{field: rate})
+            try:
+                losses[rate] = log.run(size, [steps], seed=0, part="valid").points[-1].log_loss
+            except DivergedError as error:
+                logger.warning("%s: %s rate %g: %s", size, field, rate, error)
+                losses[rate] = math.inf
+        chosen = dataclasses.replace(chosen, **{field: min(losses, key=lambda r: losses[r])})
+        logger.info("%s: log loss by %s rate: %s", size, field, losses)
+    return chosen
+
+
+def _shown(arms: list[Arm], whole: float) -> list[dict[str, object]]:
+    """Each budget's share of the large ranker's compute, and the losses of all seeds."""
+    return [
+        {
+            "steps": points[0].steps,
+            "compute": points[0].flops / whole,
+            "log_loss": [point.log_loss for point in points],
+            "mean_log_loss": float(np.mean([point.log_loss for point in points])),
+        }
+        for points in zip(*(arm.points for arm in arms), strict=True)
+    ]
