@@ -41,13 +41,13 @@ def place(text: str) -> UPath:
     """The place of a path or a URI, as ``features.places.place`` makes it."""
     if text.startswith("file:"):
         return UPath(urlsplit(text).path)
-    # Listings are not kept: other processes write too.
+    # Other processes write too.
     return UPath(text, use_listings_cache=False) if "://" in text else UPath(text).resolve()
 
 
 def midnight(day: datetime.date) -> datetime.datetime:
     """The first moment of a day, UTC."""
-    return datetime.datetime.combine(day, datetime.time(), tzinfo=datetime.UTC)
+    return datetime.datetime.combine(day, datetime.time(tzinfo=datetime.UTC))
 
 
 PYTHON = os.environ.get("RANKING_PYTHON") or sys.executable
@@ -58,8 +58,8 @@ LOG = os.environ.get("RANKING_LOG_FOLDER") or ""
 """The folder of the prediction logs; empty where the endpoint has none."""
 STORAGE_URI = os.environ.get("RANKING_STORAGE_URI") or ""
 POOL = _text("RANKING_POOL")
-LAUNCHER = _one_of("RANKING_LAUNCHER", "process", "kubernetes")
 DAILY_START = _one_of("RANKING_DAILY_START", "schedule", "api")
+LAUNCHER = _one_of("RANKING_LAUNCHER", "process", "kubernetes")
 RETRY_SECONDS = _number("RANKING_RETRY_SECONDS")
 MIN_REQUESTS = _number("RANKING_MIN_REQUESTS")
 LATENCY = f"--max-p95-ratio={_text('RANKING_MAX_LATENCY_RATIO')}"
@@ -111,10 +111,7 @@ _LOCAL = {"tracking"}
 
 
 def folder_flags(names: str) -> list[str]:
-    """The flags of a job for these folders, which are separated by spaces.
-
-    A folder of this machine is not on the one of a pod, where MLflow is a server.
-    """
+    """The flags of a job for these folders; one of this machine is not on that of a pod."""
     is_elsewhere = LAUNCHER == "kubernetes"
     given = [name for name in names.split() if not (is_elsewhere and name in _LOCAL)]
     return [f"--{name}={FOLDERS[name]}" for name in given]

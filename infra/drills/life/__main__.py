@@ -49,7 +49,7 @@ class LifeRequest:
 
     days: int = option("that Airflow runs", default=60)
     faults: int = option("that happen, at most one a day", default=30)
-    rows: int = option("of the generated log, each day", default=1_500)
+    rows: int = option("of the generated log, each day", default=2_500)
     seed: int = option("of the log, and of which fault meets which day", default=0)
     kinds: str = option("of faults, separated by `,`; empty: all that are possible", default="")
     folder: Path = option(
