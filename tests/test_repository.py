@@ -146,6 +146,7 @@ ON_THIS_MACHINE = {
     "serving/inference/loader.py": "MLflow's database and native code",
     "serving/processes/options.py": "MLflow's database and native code",
     "serving/processes/start.py": "a temporary folder for metrics",
+    "training/config/own_recipes.py": "recipes of one's own",
     "training/artifact/aoti_cache.py": "native code of this machine",
     "training/artifact/aoti_compile.py": "native code of this machine",
     "training/artifact/aoti_runtime.py": "native code of this machine",

@@ -38,7 +38,7 @@ NUM_WORKERS = 2
 REQUESTS_A_DAY = 40
 ONE_DAY = datetime.timedelta(days=1)
 RECIPES: Mapping[str, Mapping[str, object]] = {
-    RECIPE: {"base": "wukong-tiny", "training": {"cold_epochs": 6}},
+    RECIPE: {"base": "wukong-tiny"},
     # Its weights leave float32 within a few steps.
     "life-diverging": {
         "base": "wukong-tiny",
