@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.lake_rows import UNLEARNT
 
 from features import __main__ as features_main
 from features.commands import COMMANDS
@@ -34,7 +35,7 @@ class Sandbox:
         self.built, self.root, self.capsys = built, root, capsys
         self.lake = Lake(root / "lake", built.schema.name)
         for name in ("lake", "landing"):
-            shutil.copytree(built.root / name, root / name, symlinks=True)
+            shutil.copytree(built.root / name, root / name, symlinks=True, ignore=UNLEARNT)
 
     def remove_days(self, *days: datetime.date) -> None:
         """Remove these days, as if they had not happened yet."""

@@ -1,6 +1,7 @@
 """Small days of a table, written and committed without Spark."""
 
 import datetime
+import shutil
 import uuid
 
 import pyarrow as pa
@@ -13,6 +14,8 @@ from features.lake.snapshot import Snapshot, snapshot
 from features.places import Place
 from features.schema import DAY
 
+UNLEARNT = shutil.ignore_patterns("_pins", "_learnt")
+"""For a copy of a lake that tests share: without what trainings of other tests have left there."""
 MONDAY = datetime.date(2025, 1, 6)
 COLUMNS = pa.schema([("id", pa.int64()), ("who", pa.string())])
 

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+from support.lake_rows import UNLEARNT
 
 from features.__main__ import main
 from features.lake.lake import IMPRESSIONS_RAW, Lake
@@ -20,7 +21,7 @@ def var(built, tmp_path, monkeypatch, spark):
     monkeypatch.setattr("features.spark.session.start_session", lambda name: spark)
     monkeypatch.setenv("RANKING_VAR", str(tmp_path))
     for folder in ("lake", "landing"):
-        shutil.copytree(built.root / folder, tmp_path / folder)
+        shutil.copytree(built.root / folder, tmp_path / folder, ignore=UNLEARNT)
     return tmp_path
 
 

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from pyspark.sql import functions as F
+from support.lake_rows import UNLEARNT
 
 from features.lake.lake import Lake
 from features.pipeline import jobs
@@ -16,7 +17,7 @@ from features.schema import CREATED, EVENT_TIMESTAMP
 @pytest.fixture
 def work(spark, built, tmp_path):
     """The built lake, copied."""
-    shutil.copytree(built.lake, tmp_path / "lake", symlinks=True)
+    shutil.copytree(built.lake, tmp_path / "lake", symlinks=True, ignore=UNLEARNT)
     return Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))
 
 
@@ -24,7 +25,7 @@ def work(spark, built, tmp_path):
 def waiting_lake(spark, built, tmp_path_factory):
     """The built lake, in which another build of the last day waits for its check."""
     lake = tmp_path_factory.mktemp("waiting") / "lake"
-    shutil.copytree(built.lake, lake, symlinks=True)
+    shutil.copytree(built.lake, lake, symlinks=True, ignore=UNLEARNT)
     work = Workspace(spark, built.schema, Lake(lake, built.schema.name))
     jobs.build(work, built.landing, built.days[-1:])
     return lake

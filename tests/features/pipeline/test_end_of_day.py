@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from pyspark.sql import functions as F
+from support.lake_rows import UNLEARNT
 
 from features.lake.lake import EXAMPLES, ONE_DAY, Lake
 from features.pipeline import jobs
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.spark
 @pytest.fixture
 def work(spark, built, tmp_path):
     """The built lake, copied, so that a test may change it."""
-    shutil.copytree(built.lake, tmp_path / "lake", symlinks=True)
+    shutil.copytree(built.lake, tmp_path / "lake", symlinks=True, ignore=UNLEARNT)
     return Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pyspark.sql import functions as F
 from support.features.declared import ALL_KINDS
 from support.features.declared import declared as declared_table
+from support.lake_rows import UNLEARNT
 
 from features.datasets.catalog import schema_of
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, Lake, day_range
@@ -198,7 +199,7 @@ def test_a_label_is_known_from_the_very_moment_on_and_not_a_microsecond_before(s
 @pytest.mark.spark
 def test_a_later_day_that_is_built_again_does_not_date_a_correction_back(spark, built, tmp_path):
     """The correction of a day is known to examples from its moment on, whatever is built again."""
-    shutil.copytree(built.lake, tmp_path / "lake", symlinks=True)
+    shutil.copytree(built.lake, tmp_path / "lake", symlinks=True, ignore=UNLEARNT)
     work = Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))
     corrected, *later = built.days[-3:]
     before = examples_in(work, later)

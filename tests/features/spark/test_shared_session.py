@@ -8,6 +8,7 @@ import uuid
 
 import pytest
 from support import forks
+from support.lake_rows import UNLEARNT
 
 from features.lake.lake import EXAMPLES, IMPRESSIONS, Lake
 from features.pipeline import jobs
@@ -122,7 +123,7 @@ def test_a_check_frees_its_own_cache_and_no_other_sessions(spark, built, tmp_pat
     cached = spark.range(3).cache()
     assert cached.count() == 3
     before = _num_cached(spark)
-    shutil.copytree(built.lake, tmp_path / "lake")
+    shutil.copytree(built.lake, tmp_path / "lake", ignore=UNLEARNT)
     work = Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))
     jobs.build(work, built.landing, built.days[-1:])
     assert len(checks.check_features(work, built.days[-1:], tmp_path)) == 2

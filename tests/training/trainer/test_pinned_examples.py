@@ -5,6 +5,7 @@ import shutil
 
 import pyarrow as pa
 import pytest
+from support.lake_rows import UNLEARNT
 from support.training.commands import run_command
 
 from features.lake.day_file import replace_day
@@ -26,7 +27,7 @@ NOTHING = datetime.timedelta(0)
 @pytest.fixture
 def lake(built, tmp_path):
     """A copy whose tables a test may replace."""
-    return shutil.copytree(built.lake, tmp_path / "lake")
+    return shutil.copytree(built.lake, tmp_path / "lake", ignore=UNLEARNT)
 
 
 def halved(built, lake) -> int:

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from pyspark.sql import functions as F
+from support.lake_rows import UNLEARNT
 
 from features import __main__ as features_main
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW, READMITTED, Lake
@@ -29,7 +30,7 @@ MAPPING = "device:vocabulary: {device: {fridge: phone, toaster: television}}"
 @pytest.fixture
 def work(spark, built, tmp_path):
     """The built lake, copied."""
-    shutil.copytree(built.lake, tmp_path / "lake", symlinks=True)
+    shutil.copytree(built.lake, tmp_path / "lake", symlinks=True, ignore=UNLEARNT)
     return Workspace(spark, built.schema, Lake(tmp_path / "lake", built.schema.name))
 
 
