@@ -133,7 +133,7 @@ class Life:
         if fault is not None:
             try:
                 outcome = fault.happen(world, day)
-            except (RuntimeError, OSError, KeyError, psutil.Error) as error:
+            except (RuntimeError, OSError, LookupError, ValueError, psutil.Error) as error:
                 outcome = Outcome(False, f"the drill failed: {error!r}"[:500], is_healed=False)
             self.happened.append(Happened(day, fault, outcome))
             said = "named" if outcome.is_named else "NOT NAMED"

@@ -172,6 +172,6 @@ def workers(world: World) -> list[psutil.Process]:
     found = []
     for process in world.process("endpoint").children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if "spawn_main" in " ".join(process.cmdline()):
+            if "serving.processes.worker" in process.cmdline():
                 found.append(process)
     return found
