@@ -34,6 +34,8 @@ from training.trainer.first_rows import FirstRows
 logger = logging.getLogger(__name__)
 
 _CACHED = EmbeddingComputeKernel.FUSED_UVM_CACHING.value
+_TABLES = "embedding_bags."
+"""In the name of each table, and of no weight of the dense part."""
 _EARLY = 10
 """Steps over which the decay of an average rises, so that the first weights do not linger."""
 
@@ -110,7 +112,7 @@ class Session:
         self.optimizer.register_step_pre_hook(lambda *_: self._clip())
         self.gradient_norm = torch.zeros(())
         """Of the last step, of all that the dense optimiser trains, before it was clipped."""
-        self._tables = [value for key, value in self.local_tensors() if "embeddings" in key]
+        self._tables = [value for key, value in self.local_tensors() if _TABLES in key]
         self.steps = 0
 
     def step(self, batch: Batch, *, learning_rate_share: float) -> tuple[Tensor, Tensor]:
@@ -287,7 +289,7 @@ def _dense_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Op
     if config.table_optimizer is TableOptimizer.ADAM:
         groups.append(
             {
-                "params": [p for name, p in model.named_parameters() if "embeddings" in name],
+                "params": [p for name, p in model.named_parameters() if _TABLES in name],
                 "full_learning_rate": config.sparse_learning_rate,
                 "weight_decay": config.embedding_decay,
                 "decoupled_weight_decay": False,

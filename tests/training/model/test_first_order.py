@@ -5,14 +5,17 @@ import dataclasses
 import pytest
 import torch
 
+from features.datasets.catalog import schema_of
 from features.schema import Kind
 from training.config.model import MODELS, ModelConfig
-from training.model.grow import GrowthError
-from training.model.grown_config import grown_model
-from training.model.inputs import Inputs, SparseInput
+from training.config.recipe import TableOptimizer
+from training.distributed.process_group import process_group
+from training.model.grown_config import GrowthError, Operator, grown_model
+from training.model.inputs import Inputs, SparseInput, inputs_of
 from training.model.ranker import InteractionArch
 from training.recipes import recipe_of
-from training.upscale.upscale import _grown_interaction
+from training.trainer.session import Session
+from training.upscale.upscale import _grown_interaction, _Step
 
 INPUTS = Inputs(
     sparse=tuple(SparseInput(f"field_{n}", 9, f"field_{n}") for n in range(3)),
@@ -74,8 +77,10 @@ def test_a_ranker_that_grows_keeps_it_as_it_is():
     with torch.no_grad():
         for parameter in parent.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    target = grown_model(source, target, num_tokens=parent.tokens.num_tokens)
-    grown = _grown_interaction(INPUTS, parent, source, target, torch.device("cpu"))
+    num_tokens = parent.tokens.num_tokens
+    target = grown_model(source, target, num_tokens=num_tokens)
+    step = _Step(source, target, Operator.EXACT, num_tokens)
+    grown = _grown_interaction(INPUTS, parent, step, torch.device("cpu"))
     assert torch.equal(grown.first_order.embeddings.weight, parent.first_order.embeddings.weight)
     rows = batch(source.embedding_dim)
     with torch.no_grad():
@@ -88,3 +93,30 @@ def test_growing_neither_adds_nor_drops_it():
     source, target = recipe_of("wukong-tiny").model, config("wukong-tiny-x2")
     with pytest.raises(GrowthError, match="has_first_order: False to True"):
         grown_model(source, target, num_tokens=4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"table_optimizer": TableOptimizer.ADAM}, {"table_decay": 0.5}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_it_is_trained_as_a_part_of_the_dense_ranker_and_not_as_a_table(settings):
+    recipe = recipe_of("wukong-tiny")
+    training = dataclasses.replace(recipe.training, **settings)
+    recipe = dataclasses.replace(recipe, model=config("wukong-tiny"), training=training)
+    with process_group():
+        session = Session(inputs_of(schema_of("synthetic")), recipe, None)
+        weight = session.model.module.interaction.first_order.embeddings.weight
+        rates = [
+            group["full_learning_rate"]
+            for group in session.optimizer.param_groups
+            if any(one is weight for one in group["params"])
+        ]
+        table = next(value for name, value in session.local_tensors() if "item_id" in name)
+        before = table.clone()
+        with torch.no_grad():
+            weight.fill_(1.0)
+        session.end_step(1.0)
+    assert rates == [training.dense_learning_rate]
+    assert torch.equal(weight, torch.ones_like(weight))
+    assert torch.equal(table, before * (1 - training.table_decay))
