@@ -73,6 +73,7 @@ def add_tasks(data_set: assets.DataSet) -> None:
         "grow", "training", "upscale", "--from={{ params.source }}", "--to={{ params.target }}",
         "--budget-days={{ params.budget_days }}", "--operator={{ params.operator }}", HOLDOUT,
         inlets=[asset("checkpoint")], folders="lake checkpoints tracking study",
+        execution_timeout=LONG, size="train",
     )  # fmt: skip
     grown = side(data_set, "grown", "name", "recipe")
     control = side(data_set, "control", "parent", "parent_recipe")

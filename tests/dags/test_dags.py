@@ -120,6 +120,12 @@ def test_a_trial_trains_both_sides_and_promotes_after_the_gate_only() -> None:
     assert upstream["evaluate"] == {"export_grown", "export_control"}
 
 
+def test_growing_has_the_time_and_the_machine_of_a_training() -> None:
+    """Its usual operator, a probe, trains."""
+    tasks = [dag_of("upscale_dense.py").get_task(name) for name in ("grow", "train_grown")]
+    assert len({(task.execution_timeout, task.size) for task in tasks}) == 1
+
+
 @pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("name", DAG_FILES)
 def test_every_jobs_arguments_are_what_its_command_takes(name: str, dataset: str) -> None:

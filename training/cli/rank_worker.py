@@ -39,7 +39,7 @@ with without_collection():
     from training.distributed.failures import note_join
     from training.distributed.process_group import agreed, process_group, reported_failures
     from training.model.grown_config import Operator
-    from training.trainer.descent import alerts_of, note_learnt
+    from training.trainer.descent import alerts_of, note_growth
     from training.trainer.trainer import Run, train
     from training.upscale.probe import upscale_probed
     from training.upscale.upscale import upscale
@@ -144,7 +144,8 @@ def _agreed_version(rank: TrainingRank, schema: Schema, folder: Path) -> int:
 def _grow(rank: GrowthRank) -> Summary:
     asked, schema = rank.asked, schema_of(rank.asked.dataset)
     checkpoints = Checkpoints(asked.checkpoints, schema)
-    table = ExampleTable(asked.lake, schema)
+    version = agreed(lambda: ExampleTable(asked.lake, schema).version)
+    table = ExampleTable(asked.lake, schema, version)
     source = checkpoints.named(rank.source)
     if rank.through and asked.operator == PROBE:
         days = table.days(source.trained_through + datetime.timedelta(days=1), rank.through)
@@ -152,7 +153,7 @@ def _grow(rank: GrowthRank) -> Summary:
     else:
         operator = Operator(asked.operator)
         done = upscale(schema, source, rank.target, table, checkpoints.root, operator=operator)
-    agreed(lambda: note_learnt(table, checkpoints.named(done["name"])))
+    agreed(lambda: note_growth(table, checkpoints, done["name"]))
     return done
 
 

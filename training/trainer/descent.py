@@ -49,6 +49,12 @@ def note_learnt(table: ExampleTable, done: Checkpoint) -> None:
     record_learnt(_lake(table), table.schema, done)
 
 
+def note_growth(table: ExampleTable, checkpoints: Checkpoints, name: str) -> None:
+    """Write the record of what grew; it goes on from its parent's, which may not be there yet."""
+    complete_records(_lake(table), checkpoints)
+    note_learnt(table, checkpoints.named(name))
+
+
 def alerts_of(parent: str | None, rebuilt: Sequence[datetime.date]) -> list[dict[str, str]]:
     """What the training of a day raises where it went on from days that have other rows by now."""
     if not rebuilt:

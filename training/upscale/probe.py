@@ -72,8 +72,14 @@ def upscale_probed(
         What ``upscale`` does, and under ``probe`` what each operator came to.
 
     Raises:
-        GrowthError: No operator can grow the parent, or half of a new layer died with each.
+        GrowthError: There is no row to try on, no operator can grow the parent, or half of a new
+            layer died with each.
     """
+    if not table.num_rows(days):
+        raise GrowthError(
+            f"operator probe: no examples after {source.trained_through}, the last day that "
+            f"{source.name} has learnt, and before the holdout; at least 1 row is needed"
+        )
     folder = checkpoints.running(f"{source.name}-probe")
     tried = {}
     for operator in Operator:
@@ -83,8 +89,8 @@ def upscale_probed(
             tried[operator] = _trained(made, schema, table, days)
         except (GrowthError, DivergedError) as error:
             tried[operator] = Tried(failure=str(error))
-        finally:
-            _removed(folder)
+        # Not in a finally: a failure of this rank alone must not wait for the others.
+        _removed(folder)
         if dist.get_rank() == 0:
             logger.info("probe of %s: %s", operator, tried[operator])
     best = better(tried)
