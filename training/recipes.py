@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from training.config.model import (
     AFNConfig,
@@ -146,40 +146,56 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 _MAX_FACTOR = 9
-_FACTOR = re.compile(r"(?P<base>.+)-x(?P<factor>[2-9])")
-_AXES = re.compile(r"(?P<base>.+?)(-l(?P<depth>[2-9]))?(-w(?P<width>[2-9]))?")
-"""Depth alone, then width alone, behind a recipe's name; -l is a number of layers."""
+_AXES = "lwx"
+"""What may stand behind a recipe's name, each once, in this order: layers, width, both."""
+_SCALED = re.compile(rf"(?P<base>.+)-(?P<axis>[{_AXES}])(?P<number>[2-9])")
+_Known = Mapping[str, Callable[[], Recipe]]
 
 
 def recipe_of(name: str) -> Recipe:
     """A recipe by name; of Wukong also one that is scaled, for growing into.
 
     ``NAME-x2`` to ``NAME-x9`` scale everything up; ``NAME-l2`` to ``NAME-l9`` have so many layers,
-    ``NAME-w2`` to ``NAME-w9`` are so many times as wide, ``NAME-l4-w2`` is both.
+    ``NAME-w2`` to ``NAME-w9`` are so many times as wide. ``NAME-l4-w2`` is both, ``NAME-l4-w2-x2``
+    is that scaled up. NAME may be a recipe of one's own.
 
     Raises:
         ValueError: With the names that exist, or what is wrong with a recipe of one's own.
     """
+    return _named(name, _known())
+
+
+def _known() -> _Known:
+    """What makes each recipe that has a name of its own."""
     own = OwnRecipes.from_environment()
-    if name in own.names:
-        return own.read(name, _in_the_repository)
-    return _in_the_repository(name, *own.names)
+    base_of = functools.partial(_named, known=RECIPES)
+    return RECIPES | {name: functools.partial(own.read, name, base_of) for name in own.names}
 
 
-def _in_the_repository(name: str, *own: str) -> Recipe:
-    if name in RECIPES:
-        return RECIPES[name]()
-    found = _FACTOR.fullmatch(name)
-    if found and found["base"] in RECIPES:
-        return _scaled(RECIPES[found["base"]](), name, int(found["factor"]))
-    found = _AXES.fullmatch(name)
-    if found and found["base"] in RECIPES:
-        depth, width = int(found["depth"] or 0), int(found["width"] or 1)
-        return _along(RECIPES[found["base"]](), name, depth=depth, width=width)
-    raise ValueError(
-        f"recipe {name!r}: unknown; the recipes are {sorted([*RECIPES, *own])}, and those of "
-        "Wukong with -x2 to -x9, or -l2 to -l9 and -w2 to -w9, behind"
-    )
+def _named(name: str, known: _Known) -> Recipe:
+    found = _found(name, known, _AXES)
+    if found is None:
+        raise ValueError(
+            f"recipe {name!r}: unknown; the recipes are {sorted(known)}, and those of Wukong with "
+            "-l2 to -l9, -w2 to -w9 and -x2 to -x9 behind, in this order"
+        )
+    return found
+
+
+def _found(name: str, known: _Known, axes: str) -> Recipe | None:
+    if name in known:
+        return known[name]()
+    scaled = _SCALED.fullmatch(name)
+    if not scaled or scaled["axis"] not in axes:
+        return None
+    axis, number = scaled["axis"], int(scaled["number"])
+    base = _found(scaled["base"], known, axes[: axes.index(axis)])
+    if base is None:
+        return None
+    if axis == "x":
+        return _scaled(base, name, number)
+    depth, width = (number, 1) if axis == "l" else (0, number)
+    return _along(base, name, depth=depth, width=width)
 
 
 def target_of(source: str, target: str) -> str:
@@ -194,8 +210,10 @@ def target_of(source: str, target: str) -> str:
     """
     if not target.isdecimal():
         return recipe_of(target).name
-    found = _FACTOR.fullmatch(source)
-    base, before = (found["base"], int(found["factor"])) if found else (source, 1)
+    base, before = source, 1
+    scaled = None if source in _known() else _SCALED.fullmatch(source)
+    if scaled and scaled["axis"] == "x":
+        base, before = scaled["base"], int(scaled["number"])
     times = before * int(target)
     if not before < times <= _MAX_FACTOR:
         raise ValueError(

@@ -30,14 +30,29 @@ def test_a_name_scales_depth_and_width_apart():
     assert both.layers == wide.layers * 4
 
 
+def test_what_has_grown_along_an_axis_is_scaled_from_there():
+    one, larger = (
+        recipe_of(name).model.interaction for name in ("wukong-mini", "wukong-mini-l3-w2-x3")
+    )
+    assert len(larger.layers) == 4
+    assert {layer.num_fm for layer in larger.layers} == {6 * one.layers[0].num_fm}
+    assert larger.head == tuple(6 * units for units in one.head)
+
+
 def test_a_depth_that_is_none_is_refused():
     with pytest.raises(ValueError, match="'wukong-small-l2': layers 2 to 2; more than 2"):
         recipe_of("wukong-small-l2")
 
 
-@pytest.mark.parametrize("name", ["wukong", "wukong-small-x1", "wukong-small-x10", "nothing-x2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("wukong", "wukong-small-x1", "wukong-small-x10", "nothing-x2", "nothing-l3-x2"),
+        *("wukong-small-x2-x2", "wukong-small-x2-w2", "wukong-small-w2-l4", "wukong-small-w2-w2"),
+    ],
+)
 def test_an_unknown_name_is_an_error_that_lists_those_that_exist(name):
-    with pytest.raises(ValueError, match="unknown; the recipes are") as refused:
+    with pytest.raises(ValueError, match=f"recipe '{name}': unknown; the recipes are") as refused:
         recipe_of(name)
     assert all(known in str(refused.value) for known in RECIPES)
 
@@ -48,6 +63,9 @@ def test_an_unknown_name_is_an_error_that_lists_those_that_exist(name):
         ("wukong-small", "2", "wukong-small-x2"),
         ("wukong-small-x2", "3", "wukong-small-x6"),
         ("wukong-small", "wukong-small-x4", "wukong-small-x4"),
+        ("wukong-small-w2", "2", "wukong-small-w2-x2"),
+        ("wukong-small-l4", "2", "wukong-small-l4-x2"),
+        ("wukong-small-l4-w2-x2", "3", "wukong-small-l4-w2-x6"),
     ],
 )
 def test_a_growth_ends_at_a_recipe_or_a_multiple_of_its_source(source, target, expected):
@@ -100,6 +118,18 @@ def test_a_recipe_of_ones_own_is_a_known_one_with_changes(own):
     assert mine.model.interaction.head == (8,)
     assert mine.model.interaction.layers == base.model.interaction.layers
     assert mine.training.batch_size == base.training.batch_size
+
+
+@pytest.mark.parametrize("name", ["mine", "mine-x2"])
+def test_a_recipe_of_ones_own_grows_by_a_factor(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("RANKING_RECIPES", str(tmp_path))
+    (tmp_path / f"{name}.yaml").write_text("base: wukong-mini\nmodel: {dropout: 0.25}")
+    grown = target_of(name, "2")
+    assert grown == f"{name}-x2"
+    assert target_of(grown, "3") == f"{name}-x6"
+    recipe = recipe_of(grown)
+    assert (recipe.name, recipe.model.dropout) == (grown, 0.25)
+    assert recipe.model.interaction == recipe_of("wukong-mini-x2").model.interaction
 
 
 @pytest.mark.parametrize(
