@@ -11,7 +11,9 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from features.lake.commit import is_rewrite
 from features.lake.day_rows import Partition
 from features.lake.snapshot import Snapshot, listed, snapshot
 from features.places import Place, put_whole
@@ -64,6 +66,21 @@ class Learnt:
             if step.table == EXAMPLES:
                 found |= step.days
         return found
+
+    @property
+    def versions(self) -> dict[datetime.date, int]:
+        """Of the same days the version of the examples that was read; -1 where it is not known."""
+        return {
+            day: -1 if step.version is None else step.version
+            for step in self.steps
+            if step.table == EXAMPLES
+            for day in step.days
+        }
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it goes back to a training from scratch; not where its checkpoint went unrecorded."""
+        return not self.steps or self.steps[0].parent is None
 
 
 def rows_of(part: Partition) -> str:
@@ -139,20 +156,41 @@ def mended_first(known: Sequence[Learnt], newest: Snapshot) -> list[Learnt]:
 
     Returns:
         The same. Where the newest has learnt days that were made again since, those come first that
-        have learnt these days again, and nothing otherwise; later ones of these days are learnt by
+        have learnt these days since, and nothing otherwise; later ones of these days are learnt by
         who goes on from there.
     """
-    due = {*learnt_otherwise(known[0], newest)} if known else set()
+    due = learnt_otherwise(known[0], newest) if known else []
     if not due:
         return [*known]
-    mended = [one for one in known if _has_learnt_again(one, due, newest)]
+    made_in = _made_in(newest, due)
+    mended = [one for one in known if _has_learnt_again(one, made_in, newest)]
     return [*mended, *(one for one in known if one not in mended)]
 
 
-def _has_learnt_again(one: Learnt, due: set[datetime.date], newest: Snapshot) -> bool:
-    rows = one.rows
-    of_its_time = {day for day in due if rows and day <= max(rows)}
-    return bool(of_its_time) and of_its_time <= {*rows} and not learnt_otherwise(one, newest)
+def _has_learnt_again(one: Learnt, made_in: Mapping[datetime.date, int], newest: Snapshot) -> bool:
+    read = one.versions
+    of_its_time = [day for day in made_in if read and day <= max(read)]
+    # Where a change was taken back, one from before it has learnt the same rows.
+    is_since = all(read.get(day, -1) >= made_in[day] for day in of_its_time)
+    return bool(of_its_time) and is_since and not learnt_otherwise(one, newest)
+
+
+def _made_in(newest: Snapshot, days: Sequence[datetime.date]) -> dict[datetime.date, int]:
+    """The version in which each of some days got the rows that it has."""
+    history = newest.history()
+    return {day: _version_of(part, history) for day, part in newest.partitions(days).items()}
+
+
+def _version_of(part: Partition, history: Sequence[Mapping[str, Any]]) -> int:
+    found: int | None = None
+    for said in history:
+        if str(part.day) not in said.get("days", ()) or is_rewrite(said):
+            continue
+        rows = said.get("content_hashes", {}).get(str(part.day), "")
+        if found is not None and not is_as_learnt(part, rows):
+            break
+        found = said["version"]
+    return found or 0
 
 
 def newest_learnt(lake: Place) -> Learnt | None:
@@ -173,11 +211,15 @@ def unlearnt_days(lake: Place, days: Sequence[datetime.date]) -> list[datetime.d
 
     Args:
         lake: The tables of a data set.
-        days: The days to look at; those that are not there are left out.
+        days: The days to look at; those that are not there are left out, and those before the first that is
+            known of a line whose oldest checkpoints went before there were records.
     """
     found, one = snapshot(lake / EXAMPLES), newest_learnt(lake)
     read = {**one.judged, **one.rows} if one else {}
-    parts = found.partitions([day for day in days if found.files(day)])
+    since = (
+        datetime.date.min if one is None or one.is_whole else min(read, default=datetime.date.min)
+    )
+    parts = found.partitions([day for day in days if day >= since and found.files(day)])
     return [day for day, part in parts.items() if not is_as_learnt(part, read.get(day, ""))]
 
 
