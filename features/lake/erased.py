@@ -12,7 +12,6 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from features.lake.snapshot import listed
 from features.places import Place, put_new, put_whole
@@ -111,13 +110,13 @@ def _read(file: Place) -> Erased:
         ) from error
 
 
-def _examples(found: Mapping[str, Any]) -> list[ErasedExamples]:
+def _examples(found: Mapping[str, object]) -> list[ErasedExamples]:
     rows = found["examples"]
     if isinstance(rows, list):
         return [ErasedExamples(**part) for part in rows]
     # Files of earlier versions have the sum of all erasures.
-    version = int(found["examples_version"])
-    return [ErasedExamples(erasure="", rows=int(rows), version=version)] if rows else []
+    version = int(str(found["examples_version"]))
+    return [ErasedExamples(erasure="", rows=int(str(rows)), version=version)] if rows else []
 
 
 def _file(lake: Place, user_hash: str) -> Place:

@@ -11,9 +11,8 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from features.lake.commit import is_rewrite
+from features.lake.commit import Metadata, is_rewrite
 from features.lake.day_rows import Partition
 from features.lake.snapshot import Snapshot, listed, snapshot
 from features.places import Place, put_whole
@@ -78,9 +77,14 @@ class Learnt:
         }
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it goes back to a training from scratch; not where its checkpoint went unrecorded."""
-        return not self.steps or self.steps[0].parent is None
+    def known_since(self) -> datetime.date:
+        """The first day of which it says whether it was learnt.
+
+        Of a line whose oldest checkpoints went before there were records, the first of the others.
+        """
+        is_whole = not self.steps or self.steps[0].parent is None
+        earliest = datetime.date.min
+        return earliest if is_whole else min([*self.rows, *self.judged], default=earliest)
 
 
 def rows_of(part: Partition) -> str:
@@ -181,15 +185,16 @@ def _made_in(newest: Snapshot, days: Sequence[datetime.date]) -> dict[datetime.d
     return {day: _version_of(part, history) for day, part in newest.partitions(days).items()}
 
 
-def _version_of(part: Partition, history: Sequence[Mapping[str, Any]]) -> int:
+def _version_of(part: Partition, history: Sequence[Metadata]) -> int:
     found: int | None = None
     for said in history:
-        if str(part.day) not in said.get("days", ()) or is_rewrite(said):
+        days, hashes, version = (said.get(name) for name in ("days", "content_hashes", "version"))
+        if not isinstance(days, list) or str(part.day) not in days or is_rewrite(said):
             continue
-        rows = said.get("content_hashes", {}).get(str(part.day), "")
+        rows = hashes.get(str(part.day), "") if isinstance(hashes, dict) else ""
         if found is not None and not is_as_learnt(part, rows):
             break
-        found = said["version"]
+        found = version if isinstance(version, int) else None
     return found or 0
 
 
@@ -211,14 +216,12 @@ def unlearnt_days(lake: Place, days: Sequence[datetime.date]) -> list[datetime.d
 
     Args:
         lake: The tables of a data set.
-        days: The days to look at; those that are not there are left out, and those before the first that is
-            known of a line whose oldest checkpoints went before there were records.
+        days: The days to look at; left out are those that are not there, and those of which nobody
+            knows (``Learnt.known_since``).
     """
     found, one = snapshot(lake / EXAMPLES), newest_learnt(lake)
     read = {**one.judged, **one.rows} if one else {}
-    since = (
-        datetime.date.min if one is None or one.is_whole else min(read, default=datetime.date.min)
-    )
+    since = one.known_since if one else datetime.date.min
     parts = found.partitions([day for day in days if day >= since and found.files(day)])
     return [day for day, part in parts.items() if not is_as_learnt(part, read.get(day, ""))]
 

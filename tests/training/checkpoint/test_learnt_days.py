@@ -147,8 +147,11 @@ def test_a_checkpoint_without_a_record_is_recorded_before_it_goes(
     """Else nobody knew what those after it have learnt by it."""
     first = train(lake, checkpoints, 3, days=DAYS[:3], is_killed=True)
     train(lake, checkpoints, 4, parent=first, is_killed=True)
-    gone = lambda schema, root, *_, keep, **__: prune(root / schema.name, keep=keep, in_use=())  # noqa: E731
-    monkeypatch.setattr(champions, "prune", lambda *given, **more: {"gone": gone(*given, **more)})
+
+    def without_registry(schema, root, *_, keep, **__):
+        return {"gone": prune(root / schema.name, keep=keep, in_use=())}
+
+    monkeypatch.setattr(champions, "prune", without_registry)
     places = {name: tmp_path / name for name in ("lake", "checkpoints", "artifacts", "tracking")}
     found = COMMANDS["prune"](PruneRequest(dataset=SCHEMA.name, keep=1, **places))
     assert (found["gone"], found["records"]) == ([first], [first])

@@ -80,7 +80,7 @@ def test_without_a_record_the_days_are_those_of_the_checkpoint(folders):
         ("2025-06-01", "same"), ("2025-06-02", "replaced"), ("2025-06-03", "gone"),
     ]  # fmt: skip
     assert (own["table_version"], own["is_version_readable"]) == (2, True)
-    assert (gone["days"], middle["days"]) == ((), ())
+    assert (gone["days"], middle["days"]) == ([], [])
 
 
 def test_a_row_that_was_read_names_the_partition_that_has_it_and_who_made_that(folders):

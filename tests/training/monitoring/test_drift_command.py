@@ -234,7 +234,7 @@ def test_labels_that_come_later_are_in_the_days_that_tell_the_noise(root, capsys
 def test_labels_of_examples_stay_in_a_profile_of_an_earlier_version(root, tmp_path):
     """It does not say of which examples its labels are."""
     examples = ExampleTable(root / "lake", SCHEMA)
-    source = LandedExamples(examples, SCHEMA, version="v", score=lambda rows: rows["label"])
+    source = LandedExamples(examples, SCHEMA, version="v", score=lambda rows: rows.dense[:, 0])
     profiles = Profiles(tmp_path, SCHEMA, source, examples=examples)
     whole = profiles.of_day(LAST)
     about = {name: said for name, said in whole.about.items() if name != "label_stamp"}
