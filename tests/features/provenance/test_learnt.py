@@ -134,7 +134,8 @@ def test_a_change_that_was_taken_back_is_learnt_again_only_after_that(lake):
     # Neither files that are joined, nor a user who is erased, nor the same rows are a change.
     compact(lake / EXAMPLES, [DAYS[1]], metadata={})
     erase(lake, DAYS[1], 0)
-    assert mended_first([second, third], newest) == [third, second]
+    # Also by a version that was opened before them.
+    assert mended_first([second, third, first], newest) == [third, second, first]
     assert mended_first([second, third], snapshot(lake / EXAMPLES)) == [third, second]
 
 
