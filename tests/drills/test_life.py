@@ -7,8 +7,10 @@ import shutil
 import pytest
 
 from infra.drills.life import disk
-from infra.drills.life.__main__ import is_well
+from infra.drills.life.__main__ import LifeRequest
+from infra.drills.life.days import is_well
 from infra.drills.life.faults.catalog import KINDS, planned
+from infra.drills.life.page import MUST_BE_EMPTY
 from infra.drills.life.recorder import Recorder
 from infra.drills.life.runs import Run, Runs
 from infra.local.airflow_client import dag_of
@@ -21,11 +23,11 @@ WELL = {
     "faults": 2,
     "named": 2,
     "healed": 2,
+    "requests": 7,
+    "requests_answered": 7,
     "requests_lost": 0,
-    "wrong_answers": [],
-    "bad_candidates_that_answered": [],
-    "wrong_looks": [],
-    "days_failed_without_a_fault": [],
+    "looks_at_the_lake": 3,
+    **dict.fromkeys(MUST_BE_EMPTY, ()),
 }
 
 
@@ -49,6 +51,27 @@ def test_more_faults_than_days_are_refused_with_the_limit():
         planned(DAYS[:10], KINDS, faults=10, seed=0)
 
 
+def test_where_no_kind_fits_there_is_no_plan():
+    late = [kind for kind in KINDS if kind.first_day >= 9]
+    assert late
+    with pytest.raises(ValueError, match="faults: 1; no kind is possible here in 9 days"):
+        planned(DAYS[:9], late, faults=1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"days": 0}, "--days: 0; at least 1"),
+        ({"days": 10, "faults": 10}, "--faults: 10; from 0 to 9"),
+        ({"kinds": "late-day,none"}, r"--kinds \['none'\]: unknown"),
+    ],
+)
+def test_what_cannot_be_lived_is_refused_with_the_limit(asked, words):
+    with pytest.raises(ValueError, match=words):
+        LifeRequest(**asked)
+    assert LifeRequest(days=10).num_faults == 5
+
+
 def test_each_kind_has_a_name_of_its_own_and_an_alert_with_a_page():
     assert len({kind.name for kind in KINDS}) == len(KINDS)
     pages = {path.stem for path in (REPOSITORY / "infra" / "runbooks").glob("*.md")}
@@ -61,11 +84,9 @@ def test_each_kind_has_a_name_of_its_own_and_an_alert_with_a_page():
         ("hashes_equal", False),
         ("named", 1),
         ("healed", 1),
-        ("requests_lost", 1),
-        ("wrong_answers", ["v1: [2.0]"]),
-        ("bad_candidates_that_answered", ["v2"]),
-        ("wrong_looks", ["impressions: 3 rows of 4"]),
-        ("days_failed_without_a_fault", ["2025-01-07"]),
+        ("requests_answered", 6),
+        ("looks_at_the_lake", 0),
+        *((name, ["something"]) for name in MUST_BE_EMPTY),
     ],
 )
 def test_anything_that_is_not_as_it_must_be_fails_the_drill(name, value):
@@ -111,8 +132,13 @@ def test_a_full_disk_has_no_byte_left_and_is_empty_afterwards(tmp_path):
 def _fill(folder) -> None:
     if not disk.mount(folder / "small", megabytes=2):
         return  # this process may not mount
-    with disk.full(folder / "small"):
+    spared = folder / "small" / "spared"
+    spared.write_bytes(b"x" * 8192)
+    with disk.full(folder / "small") as fill:
         assert disk.free_bytes(folder / "small") == 0
+        spared.unlink()
+        assert disk.free_bytes(folder / "small") > 0
+        fill()
         with pytest.raises(OSError, match="No space left on device"):
-            (folder / "small" / "more").write_bytes(b"x" * 5000)
+            (folder / "small" / "more").write_bytes(b"x" * 8192)
     assert disk.free_bytes(folder / "small") > 2**20

@@ -4,12 +4,13 @@ import contextlib
 import ctypes
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _CLONE_NEWNS = 0x20000
 _MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
 _MEGABYTE = 2**20
+_BLOCK = bytes(_MEGABYTE)
 
 
 def mount(folder: Path, *, megabytes: int) -> bool:
@@ -29,20 +30,23 @@ def mount(folder: Path, *, megabytes: int) -> bool:
 
 
 @contextlib.contextmanager
-def full(folder: Path) -> Iterator[None]:
-    """No byte of the disk is free in the block."""
+def full(folder: Path) -> Iterator[Callable[[], None]]:
+    """No byte of the disk is free in the block; what it gives fills it again, where some became."""
     filler = folder / ".filler"
-    block = b"\0" * _MEGABYTE
     try:
         with filler.open("wb", buffering=0) as file:
-            size = len(block)
-            while size:
-                try:
-                    if file.write(block[:size]) < size:
+
+            def fill() -> None:
+                size = _MEGABYTE
+                while size:
+                    try:
+                        if file.write(_BLOCK[:size]) < size:
+                            size //= 2
+                    except OSError:
                         size //= 2
-                except OSError:
-                    size //= 2
-        yield
+
+            fill()
+            yield fill
     finally:
         filler.unlink(missing_ok=True)
 

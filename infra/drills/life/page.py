@@ -7,22 +7,26 @@ from infra.local.network import JsonObject
 
 _FACTS = (
     "days", "faults", "named", "healed", "hashes_equal", "model_bits_equal", "partitions",
-    "requests", "requests_lost", "requests_asked_again", "looks_at_the_lake", "bad_candidates",
+    "requests", "requests_answered", "requests_lost", "requests_asked_again", "looks_at_the_lake",
+    "bad_candidates",
     "seconds",
 )  # fmt: skip
-_MUST_BE_EMPTY = {
+MUST_BE_EMPTY = {
     "wrong_looks": "What the reader of the lake found that was no whole day",
     "wrong_answers": "Answers that were none",
     "bad_candidates_that_answered": "Candidates that the gate kept away, and that answered",
+    "alerts_of_days_without_a_fault": "Alerts of days without a fault",
     "days_failed_without_a_fault": "Days that failed without a fault",
+    "days_that_differed_when_they_were_done": "Days that were not whole when their run was done",
     "differing": "Days of tables that differ from those without faults",
     "lost": "Requests that were lost",
 }
+"""Lists of a summary in which nothing may be, and what they hold."""
 
 
 def page_of(summary: JsonObject) -> Page:
     """The page."""
-    said = {name: words for name, words in _MUST_BE_EMPTY.items() if summary[name]}
+    said = {name: words for name, words in MUST_BE_EMPTY.items() if summary[name]}
     rows = [_row(one) for one in summary["list"]]
     return Page(
         f"{summary['days']} days, {summary['faults']} faults",
@@ -31,7 +35,11 @@ def page_of(summary: JsonObject) -> Page:
             *_lists(summary, said, Tone.BAD),
             Heading("Faults"),
             Table(("day", "fault", "named by", "healed"), rows),
-            *_lists(summary, {"alerts_without_a_fault": "Alerts without a fault"}, Tone.UNSURE),
+            *_lists(
+                summary,
+                {"alerts_of_monitors": "What the monitors raised on days without a fault"},
+                Tone.UNSURE,
+            ),
             Prose(f"Not possible on this machine: {summary['faults_impossible_here'] or 'none'}."),
         ],
     )

@@ -5,6 +5,7 @@ drill's days are shorter too; Prometheus' own ``promtool`` evaluates the rules t
 """
 
 import collections
+import http.client
 import re
 import shutil
 import subprocess
@@ -49,8 +50,10 @@ class Recorder:
 
     def wait(self, scrapes: int) -> None:
         """Return when so many more have been read."""
-        until = self.moment() + scrapes
+        until, deadline = self.moment() + scrapes, time.monotonic() + 20 * scrapes
         while self.moment() < until:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"metrics: fewer than {scrapes} reads in {20 * scrapes} s")
             time.sleep(SCRAPE_SECONDS / 4)
 
     def firing(self, alert: str, *, metrics: str, since: int) -> bool:
@@ -89,6 +92,9 @@ class Recorder:
             file.write_text(yaml.safe_dump(document), encoding="utf-8")
             command = [shutil.which("promtool") or "promtool", "test", "rules", str(file)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # It says FAILED where the sample is 0, and something else where it could not look.
+        if done.returncode != 0 and "FAILED" not in done.stdout + done.stderr:
+            raise RuntimeError(f"promtool: {done.stdout}{done.stderr}")
         return done.returncode == 0
 
     def _read_on(self) -> None:
@@ -99,8 +105,8 @@ class Recorder:
         try:
             with urllib.request.urlopen(self._url, timeout=5) as answer:
                 text = answer.read().decode()
-        except OSError:
-            return {}
+        except (OSError, http.client.HTTPException, ValueError):
+            return {}  # as a scrape that failed
         return dict(found.groups() for line in text.splitlines() if (found := _SAMPLE.match(line)))  # type: ignore[misc]
 
 

@@ -9,10 +9,14 @@ from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW
 from features.lake.snapshot import snapshot
 from features.places import Place, place
 from infra.demo import backfill
-from infra.drills.life.world import DATASET, World
+from infra.drills.life.deployment import DATASET
+from infra.drills.life.world import World
 from training.checkpoint.catalog import Checkpoint, Checkpoints
 
-TABLES = (IMPRESSIONS_RAW, IMPRESSIONS, "user_state", "item_daily", EXAMPLES)
+TABLES = (
+    IMPRESSIONS_RAW, IMPRESSIONS, "user_state", "item_daily", "user_attributes", "item_attributes",
+    EXAMPLES,
+)  # fmt: skip
 Hashes = dict[tuple[str, datetime.date], str]
 
 
@@ -33,6 +37,8 @@ class Reference:
             (self.settings.home / name).symlink_to(settings.home / name)
         self.jobs = backfill.Jobs(self.settings, world.sampler, logs=self.folder / "logs")
         self.hashes: Hashes = {}
+        self.bits: dict[datetime.date, str] = {}
+        """Of each day's checkpoint."""
 
     def build(self) -> None:
         """The tables of all days, as one range."""
@@ -48,15 +54,13 @@ class Reference:
         for day in (self._world.history[-1], *self._world.days):
             self._world.train(self.jobs, day)
 
-    def last_checkpoint(self) -> Checkpoint:
-        """Of the last day."""
-        return last_checkpoint(self._world, place(self.folder / "data"))
+            self.bits[day] = bits_of_day(self._world, place(self.folder / "data"), day)
 
 
-def last_checkpoint(world: World, data: Place) -> Checkpoint:
-    """That of the last day."""
-    checkpoints = Checkpoints(data / "checkpoints", world.schema)
-    return checkpoints.named(str(world.learnt(world.days[-1])))
+def bits_of_day(world: World, data: Place, day: datetime.date) -> str:
+    """A hash of the checkpoint that a day's run trained; empty where there is none."""
+    found = Checkpoints(data / "checkpoints", world.schema).find(str(world.learnt(day)))
+    return bits_of(found) if found else ""
 
 
 def hashes_of(lake: Place, days: list[datetime.date]) -> Hashes:

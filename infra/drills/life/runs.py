@@ -1,10 +1,11 @@
 """Runs of a data set's DAGs, over Airflow's public API and by the logs of their tasks."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -48,40 +49,40 @@ class Runs:
         scheduler.wait_for_dag()
         scheduler.unpause()
 
-    def start(
-        self, dag_id: str, day: datetime.date | None, *, name: str = "", **params: object
-    ) -> Run:
-        """Start a run for a day, as what lands the log would."""
-        midnight = day and datetime.datetime.combine(day, datetime.time(), datetime.UTC)
-        body: dict[str, object] = {"logical_date": None, "conf": params}
-        if midnight is not None and not name:
-            end = midnight + datetime.timedelta(days=1)
-            body |= {
-                "logical_date": midnight.isoformat(),
-                "data_interval_start": midnight.isoformat(),
-                "data_interval_end": end.isoformat(),
-            }
-        elif day is not None:
-            body["conf"] = {"day": str(day), **params}
-        body["dag_run_id"] = f"{name or 'day'}__{day}"
-        made = call(f"{self._api}/dags/{dag_id}/dagRuns", method="POST", body=body)
+    def start(self, dag_id: str, day: datetime.date, **params: object) -> Run:
+        """Start the run of a day, with its data interval, as what lands the log would."""
+        midnight = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+        interval = {
+            "logical_date": midnight.isoformat(),
+            "data_interval_start": midnight.isoformat(),
+            "data_interval_end": (midnight + datetime.timedelta(days=1)).isoformat(),
+        }
+        return self._start(dag_id, f"day__{day}", {**interval, "conf": params})
+
+    def start_by_hand(self, dag_id: str, day: datetime.date, *, name: str, **params: object) -> Run:
+        """Start one more run for a day, as a person does."""
+        conf = {"day": str(day), **params}
+        return self._start(dag_id, f"{name}__{day}", {"logical_date": None, "conf": conf})
+
+    def _start(self, dag_id: str, run_id: str, body: JsonObject) -> Run:
+        asked = {**body, "dag_run_id": run_id}
+        made = call(f"{self._api}/dags/{dag_id}/dagRuns", method="POST", body=asked)
         return Run(dag_id, made["dag_run_id"])
 
     def state(self, run: Run) -> str:
         """Of the run: ``queued``, ``running``, ``success`` or ``failed``."""
         return str(call(self._run_url(run))["state"])
 
-    def wait(
-        self, run: Run, *, seconds: float = 900, on_poll: Callable[[], object] = lambda: None
-    ) -> str:
+    def wait(self, run: Run, *, seconds: float = 900) -> str:
         """The state in which a run ends; RuntimeError where it does not in time."""
-        deadline = time.monotonic() + seconds
-        while (state := self.state(run)) not in ENDED:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"run {run.run_id}: {state} after {seconds:.0f} s")
-            on_poll()
+        deadline, state = time.monotonic() + seconds, "unknown"
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):  # Airflow is busy
+                state = self.state(run)
+            if state in ENDED:
+                return state
             time.sleep(POLL_SECONDS)
-        return state
+        raise RuntimeError(f"run {run.run_id}: {state} after {seconds:.0f} s")
 
     def tasks(self, run: Run) -> dict[str, JsonObject]:
         """The tasks of a run, by name."""
@@ -127,8 +128,8 @@ class Runs:
 
     def alerts(self, run: Run) -> list[Alert]:
         """What tasks of a run raised, by their logs: an alert's file may have found no room."""
-        folder = self._logs / f"dag_id={run.dag_id}" / f"run_id={run.run_id}"
-        texts = (path.read_text(errors="replace") for path in sorted(folder.rglob("*.log")))
+        files = sorted(self.log_folder(run).rglob("*.log"))
+        texts = (path.read_text(errors="replace") for path in files)
         found = (_alert(line) for text in texts for line in text.splitlines() if "ALERT {" in line)
         return list(dict.fromkeys(one for one in found if one is not None))
 

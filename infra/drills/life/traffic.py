@@ -30,7 +30,7 @@ class Traffic:
         """Of the moments that are asked for."""
         self.device: str | None = None
         """That all requests have; None: any."""
-        self.sent = self.retried = 0
+        self.sent = self.answered = self.retried = 0
         self.lost: list[str] = []
         self.versions: collections.Counter[str] = collections.Counter()
         self.wrong: list[str] = []
@@ -55,7 +55,10 @@ class Traffic:
     def is_whole(self) -> bool:
         """Whether an answer has all its features."""
         body = self._body()
-        answer = call(self._url, method="POST", body=body, seconds=10)
+        try:
+            answer = call(self._url, method="POST", body=body, seconds=10)
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
         return not any(
             output["data"] for output in answer["outputs"] if output["name"] == "degraded_by"
         )
@@ -79,7 +82,7 @@ class Traffic:
                 reason = f"{error.code}: {error.read()[:200]!r}"
                 if error.code < http.client.INTERNAL_SERVER_ERROR and error.code != 429:
                     break
-            except (OSError, http.client.HTTPException) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, there is no answer
                 reason = repr(error)
             else:
                 return
@@ -93,6 +96,7 @@ class Traffic:
         outputs = {output["name"]: output["data"] for output in answer["outputs"]}
         scores = outputs["score"]
         with self._lock:
+            self.answered += 1
             self.versions[answer["model_version"]] += 1
             if len(scores) != NUM_CANDIDATES or not all(0 < one < 1 for one in scores):
                 self.wrong.append(f"{answer['model_version']}: {json.dumps(scores)[:200]}")

@@ -5,14 +5,12 @@ import datetime
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import yaml
 
 from features.datasets.catalog import schema_of
-from features.datasets.schema_files import discovery
 from features.lake.lake import Lake
 from features.places import place
 from features.schema import Schema
@@ -20,43 +18,22 @@ from infra.demo import backfill
 from infra.demo.memory import MemorySampler
 from infra.drills.life import disk
 from infra.drills.life.clock import Clock
+from infra.drills.life.deployment import DATASET, RECIPE, schema_file, set_environment, write_files
 from infra.drills.life.recorder import Recorder
 from infra.drills.life.runs import Run, Runs
 from infra.drills.life.traffic import Traffic
 from infra.local.airflow_client import dag_of
-from infra.local.servers import RedisServer, free_ports
-from infra.local.settings import DATASETS, PORT_VARIABLES, REPOSITORY, Settings, airflow_environment
+from infra.local.servers import RedisServer
+from infra.local.settings import REPOSITORY, Settings, airflow_environment
 from infra.local.stack import AIRFLOW, COMPONENTS, Stack
 
-DATASET = "life"
-RECIPE = "life-tiny"
 NUM_USERS, NUM_ITEMS = 300, 200
 HISTORY_DAYS = 7
 """Built as one range before the first day that Airflow runs."""
-DISK_MEGABYTES = 4096
-NUM_WORKERS = 2
+DISK_MEGABYTES = 2048
 REQUESTS_A_DAY = 40
+WHOLE_ANSWERS, WHOLE_SECONDS = 20, 60.0
 ONE_DAY = datetime.timedelta(days=1)
-RECIPES: Mapping[str, Mapping[str, object]] = {
-    RECIPE: {"base": "wukong-tiny"},
-    # Its weights leave float32 within a few steps.
-    "life-diverging": {
-        "base": "wukong-tiny",
-        "training": {"dense_learning_rate": 1e30, "sparse_learning_rate": 1e30},
-    },
-    # It learns one day by heart.
-    "life-overfitted": {
-        "base": "wukong-tiny",
-        "training": {"warm_epochs": 80, "cold_epochs": 80, "dense_learning_rate": 0.02,
-                     "sparse_learning_rate": 1.0},
-    },
-    # Steps so long that the mean of its scores is anywhere.
-    "life-uncalibrated": {
-        "base": "wukong-tiny",
-        "training": {"dense_learning_rate": 0.5, "sparse_learning_rate": 3.0},
-    },
-}  # fmt: skip
-"""Recipes of the drill: the one that is trained, and those of bad candidates."""
 
 
 class World:
@@ -74,11 +51,10 @@ class World:
         self.folder = folder
         self.data = folder / "data"
         self.has_own_disk = disk.mount(self.data, megabytes=DISK_MEGABYTES)
-        self.schemas = folder / "schemas"
         self.num_days, self.rows_per_day, self.seed = days, rows_per_day, seed
-        self._write_files()
+        write_files(folder)
         self.redis = RedisServer(folder / "redis") if shutil.which("redis-server") else None
-        self._set_environment()
+        set_environment(folder, self.data, online=self.redis.url if self.redis else None)
         self.settings = Settings.from_environment()
         self.schema: Schema = schema_of(DATASET)
         self.source = folder / "source"
@@ -198,7 +174,9 @@ class World:
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 title = " ".join(process.cmdline())
-                if title.startswith("python -m ") and wanted in f"{title} ":
+                # The run without faults has jobs of its own, in another folder.
+                is_ours = title.startswith("python -m ") and f"{self.data}/" in title
+                if is_ours and wanted in f"{title} ":
                     return process
         return None
 
@@ -206,8 +184,14 @@ class World:
         """A part of the stack, such as ``scheduler`` or ``endpoint``."""
         return psutil.Process(self.stack.processes.running[part].pid)
 
+    def is_running(self, part: str) -> bool:
+        """Whether a part of the stack has not ended."""
+        return not self.stack.processes.has_ended(part)
+
     def restart(self, part: str) -> None:
-        """Start a part of Airflow that has ended."""
+        """Start a part of Airflow that has ended; its log until then is kept."""
+        log = self.stack.processes.log(part)
+        log.replace(log.with_suffix(".log.1"))
         environment = airflow_environment(self.settings)
         command = [*AIRFLOW, *COMPONENTS[part]]
         self.stack.processes.start(part, command, environment, self.settings.home)
@@ -223,49 +207,10 @@ class World:
         self.jobs.run("fetch", "features", "fetch", *flags, f"--landing={self.source}")
         self.jobs.say(f"{days} days generated in {time.monotonic() - started:.0f} s")
 
-    def _write_files(self) -> None:
-        for folder in (self.schemas, self.folder / "recipes"):
-            folder.mkdir(parents=True)
-        declared = (discovery.BUILT_IN / "synthetic.yaml").read_text(encoding="utf-8")
-        text = declared.replace("name: synthetic\n", f"name: {DATASET}\n")
-        (self.schemas / f"{DATASET}.yaml").write_text(text, encoding="utf-8")
-        for name, recipe in RECIPES.items():
-            file = self.folder / "recipes" / f"{name}.yaml"
-            file.write_text(yaml.safe_dump(dict(recipe)), encoding="utf-8")
-
-    def _set_environment(self) -> None:
-        ports = dict(
-            zip(PORT_VARIABLES.values(), map(str, free_ports(len(PORT_VARIABLES))), strict=True)
-        )
-        os.environ |= {
-            **ports,
-            "RANKING_VAR": str(self.folder / "var"),
-            "RANKING_ROOT": str(self.data),
-            DATASETS: DATASET,
-            discovery.SCHEMAS: str(self.schemas),
-            "RANKING_RECIPES": str(self.folder / "recipes"),
-            "RANKING_PUSH": "off",
-            "RANKING_DAILY_START": "api",
-            "RANKING_RETRY_SECONDS": "1",
-            "RANKING_LANDING_TIMEOUT_SECONDS": "4",
-            "RANKING_LANDING_POLL_SECONDS": "1",
-            "RANKING_LEASE_TIMEOUT_SECONDS": "12",
-            "RANKING_LEASE_POLL_SECONDS": "2",
-            "RANKING_LOG_FOLDER": str(self.data / "log"),
-            "RANKING_LOG_SHARE": "1",
-            "RANKING_LOG_SECONDS": "2",
-            "RANKING_LOG_KEEP_DAYS": "3650",  # its days are long past
-            "RANKING_WORKERS": str(NUM_WORKERS),
-            # What a scheduler that was killed leaves is looked for each ten seconds.
-            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-        }
-        if self.redis:
-            os.environ["RANKING_ONLINE"] = self.redis.url
-
     @property
     def schema_file(self) -> Path:
         """The schema file that runs."""
-        return self.schemas / f"{DATASET}.yaml"
+        return schema_file(self.folder)
 
     def lake(self) -> Lake:
         """The lake as it is now."""
@@ -287,6 +232,13 @@ class World:
         self.traffic.day = day
         self.traffic.burst(REQUESTS_A_DAY)
 
+    def answers_whole(self) -> bool:
+        """Whether so many answers in a row have all their features."""
+        deadline, whole = time.monotonic() + WHOLE_SECONDS, 0
+        while whole < WHOLE_ANSWERS and time.monotonic() < deadline:
+            whole = whole + 1 if self.traffic.is_whole() else 0
+        return whole >= WHOLE_ANSWERS
+
     def look_at(self, day: datetime.date) -> Run:
         """Start the monitors for a day."""
-        return self.runs.start(self.monitor, day, name="monitor")
+        return self.runs.start_by_hand(self.monitor, day, name="monitor")

@@ -60,13 +60,15 @@ def planned(
         seed: Of the lot.
 
     Raises:
-        ValueError: There are more faults than days, or a kind has no day left.
+        ValueError: There are more faults than days, no kind fits, or a kind has no day left.
     """
     if not 0 <= faults < len(days):
         raise ValueError(f"faults: {faults}; from 0 to {len(days) - 1}, less than the days")
     chance = random.Random(seed)
     free = list(range(1, len(days)))  # the first day shows what a day without a fault is
     fitting = [kind for kind in kinds if kind.first_day < len(days)]
+    if faults and not fitting:
+        raise ValueError(f"faults: {faults}; no kind is possible here in {len(days)} days")
     drawn: list[type[Fault]] = []
     while len(drawn) < faults:
         drawn += chance.sample(fitting, min(len(fitting), faults - len(drawn)))

@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.drills.life.faults.fault import Fault, Outcome, named
+from infra.drills.life.faults.fault import Fault, Outcome, RunFault, named
 from infra.drills.life.world import ONE_DAY, World
 
 _SHARE_WITHOUT_DEVICE = 0.99
 
 
-class _Landing(Fault):
+class _Landing(RunFault):
     """Another file than the right one; the right one comes later."""
 
     clears_all = True
@@ -65,6 +65,7 @@ class Nulls(_WrongRows):
     """A column that is empty."""
 
     name, words = "nulls", "The logger has lost the device of nearly all requests."
+    reason = "quarantine"
 
     def changed(self, rows: pa.Table) -> pa.Table:
         """Most rows without a device."""
@@ -77,6 +78,7 @@ class ChangedType(_WrongRows):
     """A column of another type."""
 
     name, words = "changed-type", "The label comes as text since the logger's last release."
+    reason = "click"
 
     def changed(self, rows: pa.Table) -> pa.Table:
         """Labels as text."""
@@ -87,6 +89,7 @@ class Tomorrow(_WrongRows):
     """Rows of another day."""
 
     name, words = "wrong-clock", "The logger's clock is a day ahead."
+    reason = "quarantine"
 
     def changed(self, rows: pa.Table) -> pa.Table:
         """All rows a day later."""
@@ -98,6 +101,7 @@ class NoLabels(_WrongRows):
     """A label source that stopped."""
 
     name, words = "labels-stop", "The source of the clicks has stopped: nobody clicks any more."
+    reason = "label rate"
 
     def changed(self, rows: pa.Table) -> pa.Table:
         """No row has a click."""
@@ -109,6 +113,8 @@ class SchemaChanged(_Landing):
 
     name, alert = "added-feature", "schema-changed"
     words = "Somebody adds a feature to the schema file that runs, and rolls it back."
+
+    _before = ""
 
     def prepare(self, world: World, day: datetime.date) -> None:
         """The day lands; the schema has a window more."""
@@ -123,7 +129,8 @@ class SchemaChanged(_Landing):
 
     def heal(self, world: World, day: datetime.date) -> None:
         """The schema is what it was."""
-        world.schema_file.write_text(self._before, encoding="utf-8")
+        if self._before:
+            world.schema_file.write_text(self._before, encoding="utf-8")
 
 
 class LandedAgain(Fault):
@@ -134,30 +141,30 @@ class LandedAgain(Fault):
     first_day = 4
     days_back = 2
 
-    def heal(self, world: World, day: datetime.date) -> None:
-        """The right file of that day lands, and is found to be what the lake has."""
-        past = day - self.days_back * ONE_DAY
-        world.land(past)
-        done = world.jobs.run(
-            "ingest", "features", "ingest", f"--date={past}", folders="landing lake"
-        )
-        if not done.get("unchanged"):
-            raise RuntimeError(f"day {past}: is not what it was: {done}")
+    def undo(self, world: World, day: datetime.date) -> None:
+        """The right file of that day lands."""
+        world.land(day - self.days_back * ONE_DAY)
 
     def happen(self, world: World, day: datetime.date) -> Outcome:
-        """A run for the past day is refused; the day's own run is not disturbed."""
+        """A run for the past day is refused; the day's own run is not disturbed.
+
+        The right file lands again, and is found to be what the lake has.
+        """
         past = day - self.days_back * ONE_DAY
         rows = pq.read_table(world.whole(past), partitioning=None)
         file = io.BytesIO()
         pq.write_table(rows.slice(0, len(rows) * 9 // 10), file)
         world.land_bytes(past, file.getvalue())
-        again = world.runs.start(world.daily, past, name=f"again-on-{day}")
+        again = world.runs.start_by_hand(world.daily, past, name=f"again-on-{day}")
         world.runs.wait(again)
-        is_named, by = named(world, again, self.alert)
-        self.heal(world, day)
+        is_named, by = named(world, again, self.alert, task="ingest", reason=str(past))
+        self.undo(world, day)
+        asked = ("ingest", "features", "ingest", f"--date={past}")
+        is_as_before = bool(world.jobs.run(*asked, folders="landing lake").get("unchanged"))
         world.land(day)
         run = world.runs.start(world.daily, day)
-        return Outcome(is_named, by, is_healed=world.runs.wait(run) == "success")
+        is_healed = world.runs.wait(run) == "success" and is_as_before
+        return Outcome(is_named, by, is_healed=is_healed)
 
 
 def _with(rows: pa.Table, name: str, values: "pa.Array | pa.ChunkedArray") -> pa.Table:

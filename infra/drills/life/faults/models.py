@@ -2,18 +2,16 @@
 
 import datetime
 
+from infra.drills.life.deployment import RECIPE
 from infra.drills.life.faults.fault import Fault, Outcome, named
 from infra.drills.life.runs import Run
-from infra.drills.life.world import RECIPE, World
+from infra.drills.life.world import World
 
 
 class _BadCandidate(Fault):
     """A run whose recipe makes a bad candidate; another run for the day with the right recipe."""
 
     recipe: str
-
-    def heal(self, world: World, day: datetime.date) -> None:
-        """The right recipe is trained, in another run for the same day."""
 
     def happen(self, world: World, day: datetime.date) -> Outcome:
         """The candidate is named, and the day has a good one in the end."""
@@ -22,17 +20,17 @@ class _BadCandidate(Fault):
         world.runs.wait(run)
         is_named, by = self.seen(world, run)
         world.note_candidate(run)
-        again = world.runs.start(world.daily, day, name="right-recipe", recipe=RECIPE)
+        again = world.runs.start_by_hand(world.daily, day, name="right-recipe", recipe=RECIPE)
         state = world.runs.wait(again)
         world.note_candidate(again)
         return Outcome(is_named, by, is_healed=state == "success")
 
     def seen(self, world: World, run: Run) -> tuple[bool, str]:
-        """Whether the gate kept the candidate from the users, and said why."""
+        """Whether the gate refused the candidate, and said why; to hold would be no judgement."""
         decision = world.runs.result(run, "evaluate")
         said = f"gate: {decision.get('decision')}: {decision.get('reasons')}"[:240]
-        is_kept_away = decision.get("decision") in {"refuse", "hold"}
-        return is_kept_away and world.has_runbook("infra/runbooks/gate-refused-or-hold.md"), said
+        is_refused = decision.get("decision") == "refuse"
+        return is_refused and world.has_runbook(f"infra/runbooks/{self.alert}.md"), said
 
 
 class Diverging(_BadCandidate):
@@ -59,5 +57,5 @@ class Uncalibrated(_BadCandidate):
     """A candidate whose scores are not probabilities of clicks."""
 
     name, alert = "uncalibrated", "gate-refused-or-hold"
-    words = "The candidate's mean score is far from the share of clicks."
+    words = "The candidate was trained in steps so long that its scores are anywhere."
     recipe = "life-uncalibrated"

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import psutil
 
+from infra.drills.life.deployment import NUM_WORKERS
 from infra.drills.life.faults.fault import Fault, Outcome, named
 from infra.drills.life.recorder import has_promtool
-from infra.drills.life.world import NUM_WORKERS, World
+from infra.drills.life.world import World
 
 _SCRAPES = 6
 """Reads of the metrics during a fault."""
@@ -29,24 +30,26 @@ class _Serving(Fault):
         """The rules are evaluated by Prometheus' own tool."""
         return has_promtool()
 
-    def heal(self, world: World, day: datetime.date) -> None:
-        """Nothing but what ``happen`` does."""
+    def heal(self, world: World) -> None:
+        """Take the cause away."""
 
     def happen(self, world: World, day: datetime.date) -> Outcome:
         """Break it under load, see the alert, heal it, run the day."""
         since = world.recorder.moment()
-        world.recorder.wait(2)
         with loaded(world):
+            world.recorder.wait(_SCRAPES)
+            fires_before = world.recorder.firing(self.alert, metrics=self.metrics, since=since)
             self.strike(world)
             world.recorder.wait(_SCRAPES)
-        is_named = world.recorder.firing(self.alert, metrics=self.metrics, since=since)
-        self.heal(world, day)
-        is_healed = self.is_well(world)
+        fires = world.recorder.firing(self.alert, metrics=self.metrics, since=since)
+        self.heal(world)
+        is_healed = self.is_well(world) and world.answers_whole()
         world.land(day)
         run = world.runs.start(world.daily, day)
         state = world.runs.wait(run)
-        by = f"{self.alert} by the rules of infra/grafana" if is_named else "no rule fires"
-        return Outcome(is_named, by, is_healed=is_healed and state == "success")
+        by = f"{self.alert} by the rules of infra/grafana" if fires else "no rule fires"
+        by += "; it fired before, too" if fires_before else ""
+        return Outcome(fires and not fires_before, by, is_healed=is_healed and state == "success")
 
     def strike(self, world: World) -> None:
         """What goes wrong."""
@@ -73,7 +76,7 @@ class WorkerKilled(_Serving):
         deadline = time.monotonic() + _HEALED_SECONDS
         while len(workers(world)) < NUM_WORKERS and time.monotonic() < deadline:
             time.sleep(0.5)
-        return len(workers(world)) >= NUM_WORKERS
+        return len(workers(world)) == NUM_WORKERS
 
 
 class StoreLost(_Serving):
@@ -91,29 +94,32 @@ class StoreLost(_Serving):
 
     def strike(self, world: World) -> None:
         """The server and its files are gone."""
-        assert world.redis is not None
-        assert world.redis.process is not None
-        world.redis.process.kill()
-        world.redis.process.wait()
+        redis = world.redis
+        assert redis is not None
+        assert redis.process is not None
+        redis.process.kill()
+        redis.process.wait()
         shutil.rmtree(world.folder / "redis")
         (world.folder / "redis").mkdir()
 
-    def heal(self, world: World, day: datetime.date) -> None:
+    def heal(self, world: World) -> None:
         """It is started again, and filled as its runbook says."""
-        assert world.redis is not None
-        world.redis.start()
+        redis = world.redis
+        assert redis is not None
+        redis.start()
         newest = world.lake().days("user_state")
         span = (f"--date={newest[0]}", f"--to={newest[-1]}")
         world.jobs.run("materialize", "features", "materialize", *span, folders="lake store")
 
+    def undo(self, world: World, day: datetime.date) -> None:
+        """It runs, and is filled."""
+        if world.redis and world.redis.process and world.redis.process.poll() is not None:
+            self.heal(world)
+
     def is_well(self, world: World) -> bool:
-        """Answers are whole again."""
-        deadline = time.monotonic() + _HEALED_SECONDS
-        while time.monotonic() < deadline:
-            if world.traffic.is_whole():
-                return True
-            time.sleep(1)
-        return False
+        """The server runs; that answers are whole is looked at for each fault."""
+        redis = world.redis
+        return redis is not None and redis.process is not None and redis.process.poll() is None
 
 
 class TrafficDrift(Fault):
@@ -129,21 +135,23 @@ class TrafficDrift(Fault):
         """Where answers are logged by the drill's days."""
         return world.clock.is_there
 
-    def heal(self, world: World, day: datetime.date) -> None:
-        """The next day is as usual."""
+    def begin(self, world: World) -> None:
+        """From the day's first request on."""
+        world.traffic.device = "tablet"
+
+    def undo(self, world: World, day: datetime.date) -> None:
+        """The next requests are as usual."""
         world.traffic.device = None
 
     def happen(self, world: World, day: datetime.date) -> Outcome:
         """The day is served, then looked at."""
-        world.traffic.device = "tablet"
-        world.serve_day(day)
         world.land(day)
         run = world.runs.start(world.daily, day)
         state = world.runs.wait(run)
-        self.heal(world, day)
         monitored = world.look_at(day)
         world.runs.wait(monitored)
-        is_named, by = named(world, monitored, self.alert)
+        self.undo(world, day)
+        is_named, by = named(world, monitored, self.alert, reason="device")
         return Outcome(is_named, by, is_healed=state == "success")
 
 
